@@ -1,0 +1,436 @@
+#include "experiments/launcher.h"
+
+#include "experiments/finish.h"
+#include "experiments/launcher_setup.h"
+#include "experiments/launcher_state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000; /* of load after the last join */
+static const uint64_t NO_PROGRESS_NS = 60000000000;    /* then the run is given up */
+static const uint64_t STOP_BOUND_NS = 5000000000;      /* for ranks to end by themselves */
+static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
+static const double LONGEST_WAIT_MS = 50;
+
+/* ---------------------------------------------------------------- the script */
+
+static bool script_sees_active(const void *user, int seat)
+{
+    return launcher_is_active(user, seat);
+}
+
+static bool script_sees_running(const void *user, int seat)
+{
+    const launcher *self = user;
+    return self->ranks->seat[seat].pid != 0;
+}
+
+static void do_kill(launcher *self, int seat)
+{
+    record_process *process = launcher_process_of(self, seat);
+    uint64_t time_ns = 0;
+    /* The survivors first: what they do is a scan of the requests and must not delay the rest. */
+    launcher_add_fault(self, seat, launcher_now_ns(), "kill");
+    if (supervisor_kill(self->ranks, seat, &time_ns) != EEP_OK) {
+        time_ns = launcher_now_ns(); /* it ended by itself at this moment: the same fault */
+    }
+    process->kill_ns = time_ns;
+    if (self->run.num_faults) {
+        self->run.faults[self->run.num_faults - 1].time_ns = time_ns;
+    }
+    launcher_note(self, "kill", process, 0);
+}
+
+static void do_drain(launcher *self, int seat)
+{
+    record_process *process = launcher_process_of(self, seat);
+    wire_header message = {WIRE_DRAIN, sizeof message};
+    process->drain_ns = launcher_now_ns();
+    scheduler_seat_close(self->front, seat);
+    launcher_note(self, "drain", process, 0);
+    if (outbox_send(&self->ranks->seat[seat].outbox, &message, sizeof message) != EEP_OK) {
+        launcher_complain(self, "rank %d cannot be told to drain", seat);
+    }
+}
+
+static void run_script(launcher *self)
+{
+    script_world world = {.now_ms = launcher_time_ms(self),
+                          .proposer = self->proposer,
+                          .max_ranks = self->run.max_ranks,
+                          .active = script_sees_active,
+                          .running = script_sees_running,
+                          .user = self,
+                          .random = &self->random};
+    script_verb verb = SCRIPT_KILL;
+    int seat = -1;
+    double seconds = 0;
+    while (script_next(&self->effective.script, &world, &verb, &seat, &seconds)) {
+        switch (verb) {
+        case SCRIPT_KILL:
+            do_kill(self, seat);
+            break;
+        case SCRIPT_REJOIN:
+            launcher_start_rank(self, seat, true);
+            break;
+        case SCRIPT_DRAIN:
+            do_drain(self, seat);
+            break;
+        case SCRIPT_BURN:
+            launcher_note(self, "burn", NULL, (uint64_t)(seconds * 1e3));
+            if (supervisor_burn(self->ranks, seconds) != EEP_OK) {
+                launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
+            }
+            break;
+        }
+    }
+}
+
+/* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
+static bool is_settled(const launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        if (!process) {
+            continue;
+        }
+        bool member = launcher_is_member(self, process);
+        if (process->exit_ns ? member : !launcher_is_active(self, seat)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static void accept_request(launcher *self, uint32_t input, uint32_t output)
+{
+    uint32_t id = 0;
+    eep_status status = scheduler_add(self->front, input, output, launcher_time_ms(self), &id);
+    if (status != EEP_OK) {
+        self->failed = true;
+        launcher_complain(self, "a request of %u + %u tokens cannot be taken: %s", input, output,
+                          eep_strerror(status));
+    }
+}
+
+static bool arrivals_are_over(const launcher *self)
+{
+    return self->num_arrived == self->load.num_requests ||
+           (self->how->seconds > 0 && launcher_time_ms(self) >= self->how->seconds * 1e3);
+}
+
+/* The closed loop of --keep-busy still runs. */
+static bool keeps_busy(const launcher *self, uint64_t now_ns)
+{
+    return self->how->keep_busy > 0 &&
+           (!self->script_done_ns || now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
+}
+
+static uint32_t outstanding(const launcher *self)
+{
+    scheduler_counts counts = scheduler_count(self->front);
+    return counts.queued + counts.running;
+}
+
+static void take_arrivals(launcher *self, uint64_t now_ns)
+{
+    uint64_t since_us = (now_ns - self->run.start_ns) / 1000;
+    while (!arrivals_are_over(self) && !self->failed &&
+           self->load.requests[self->num_arrived].arrival_us <= since_us) {
+        const trace_request *request = &self->load.requests[self->num_arrived++];
+        accept_request(self, request->input_length, request->output_length);
+    }
+    while (keeps_busy(self, now_ns) && !self->failed &&
+           outstanding(self) < (uint32_t)self->how->keep_busy) {
+        const trace_request *request =
+            &self->filler.requests[self->num_filled++ % self->filler.num_requests];
+        accept_request(self, request->input_length, request->output_length);
+    }
+}
+
+static void hand_out(launcher *self)
+{
+    wire_assign assign;
+    int seat = -1;
+    while (scheduler_next(self->front, &assign, &seat)) {
+        char *message = (char *)self->packet; /* nothing is being read now */
+        const scheduler_request *request = scheduler_request_at(self->front, assign.request);
+        memcpy(message, &assign, sizeof assign);
+        memcpy(message + sizeof assign, request->tokens, request->num_emitted * sizeof(uint32_t));
+        /* To a rank that has just ended: its end moves the request on. */
+        eep_status status = EEP_ERR_UNREACHABLE;
+        if (self->ranks->seat[seat].fd >= 0) {
+            status = outbox_send(&self->ranks->seat[seat].outbox, message, assign.header.bytes);
+        }
+        if (status == EEP_ERR_NO_MEMORY) {
+            self->failed = true;
+            launcher_complain(self, "out of memory");
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- status */
+
+static int num_active(const launcher *self)
+{
+    int num = 0;
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        num += launcher_is_active(self, seat);
+    }
+    return num;
+}
+
+static void show_status(launcher *self, uint64_t now_ns)
+{
+    uint64_t period_ns = self->is_tty ? STATUS_TTY_NS : STATUS_PLAIN_NS;
+    if (self->how->quiet || now_ns - self->status_ns < period_ns) {
+        return;
+    }
+    scheduler_counts counts = scheduler_count(self->front);
+    double seconds = (double)(now_ns - self->status_ns) / 1e9;
+    double rate =
+        self->status_ns ? (double)(counts.tokens_emitted - self->status_tokens) / seconds : 0;
+    const record *run = &self->run;
+    printf("%s%6.1f s  %5.0f tok/s  %d/%d ranks  epoch %" PRIu64
+           "  %u outstanding  %u done  %zu faults%s",
+           self->is_tty ? "\r\033[K" : "", launcher_time_ms(self) / 1e3, rate, num_active(self),
+           run->max_ranks, run->num_views ? run->views[run->num_views - 1].epoch : 0,
+           counts.queued + counts.running, counts.completed, run->num_faults,
+           run->start_ns ? (self->is_tty ? "" : "\n")
+                         : (self->is_tty ? "  starting" : "  starting\n"));
+    fflush(stdout);
+    self->status_ns = now_ns;
+    self->status_tokens = counts.tokens_emitted;
+}
+
+/* ---------------------------------------------------------------- the loop */
+
+static void start_serving(launcher *self, uint64_t now_ns)
+{
+    if (num_active(self) < self->how->num_ranks) {
+        return;
+    }
+    self->run.start_ns = now_ns;
+    self->run.load_end_ns = now_ns;
+    launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
+}
+
+static bool nobody_is_left(const launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        if (self->ranks->seat[seat].pid) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How far the run has come, as one number that grows. */
+static uint64_t progress_of(const launcher *self)
+{
+    scheduler_counts counts = scheduler_count(self->front);
+    return counts.tokens_emitted + counts.accepted + counts.failed + self->run.num_views +
+           self->run.num_processes + self->run.num_faults + self->run.rows.num_events;
+}
+
+/* True: the run is over, by its end or by giving up. */
+static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
+{
+    double now_ms = launcher_time_ms(self);
+    if (self->failed || self->interrupted) {
+        return true;
+    }
+    if (nobody_is_left(self)) {
+        launcher_complain(self, "no rank is left to serve");
+        scheduler_lose_all(self->front);
+        self->failed = true;
+        return true;
+    }
+    if (self->how->max_seconds > 0 && now_ms >= self->how->max_seconds * 1e3) {
+        launcher_complain(self, "cut off after --max-seconds %g", self->how->max_seconds);
+        self->interrupted = true;
+        return true;
+    }
+    uint64_t present = progress_of(self);
+    bool waits =
+        outstanding(self) == 0 && self->run.start_ns &&
+        ((!arrivals_are_over(self)) || script_wait_ms(&self->effective.script, now_ms) > 5);
+    if (present != *progress || (waits && is_settled(self))) {
+        *progress = present;
+        *progress_ns = now_ns;
+    } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
+        launcher_complain(self, "given up: nothing has moved for %.0f s",
+                          (double)NO_PROGRESS_NS / 1e9);
+        self->failed = true;
+        return true;
+    }
+    if (!self->run.start_ns || !script_is_done(&self->effective.script) || !is_settled(self)) {
+        return false;
+    }
+    self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
+    return arrivals_are_over(self) && !keeps_busy(self, now_ns) && outstanding(self) == 0;
+}
+
+static double wait_ms(const launcher *self)
+{
+    double wait = LONGEST_WAIT_MS, now_ms = launcher_time_ms(self);
+    if (!self->run.start_ns) {
+        return wait;
+    }
+    wait = fmin(wait, script_wait_ms(&self->effective.script, now_ms));
+    if (!arrivals_are_over(self)) {
+        double due = (double)self->load.requests[self->num_arrived].arrival_us / 1e3 - now_ms;
+        wait = fmin(wait, fmax(due, 0));
+    }
+    return wait;
+}
+
+/* Wait for input and take it. Poll entries: signal, store, then socket and process of each seat. */
+static void take_input(launcher *self, double longest_ms)
+{
+    struct pollfd set[2 + 2 * EEP_MAX_RANKS];
+    nfds_t num = 0;
+    set[num++] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
+    short store_events = eepi_store_client_wants_write(self->client) ? POLLIN | POLLOUT : POLLIN;
+    set[num++] = (struct pollfd){.fd = eepi_store_client_fd(self->client), .events = store_events};
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        supervisor_seat *seat = &self->ranks->seat[s];
+        short pending = seat->fd >= 0 && outbox_is_pending(&seat->outbox) ? POLLOUT : 0;
+        set[num++] = (struct pollfd){.fd = seat->fd, .events = (short)(POLLIN | pending)};
+        set[num++] = (struct pollfd){.fd = seat->pidfd, .events = POLLIN};
+    }
+    struct timespec timeout = {.tv_sec = (time_t)(longest_ms / 1e3)};
+    timeout.tv_nsec = (long)((longest_ms - (double)timeout.tv_sec * 1e3) * 1e6);
+    if (ppoll(set, num, &timeout, NULL) < 0 && errno != EINTR) {
+        self->failed = true;
+        launcher_complain(self, "poll: %s", strerror(errno));
+        return;
+    }
+    struct signalfd_siginfo signal;
+    if (read(self->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
+        launcher_complain(self, "interrupted");
+        self->interrupted = true;
+    }
+    launcher_read_store(self); /* also reconnects by itself */
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        if (set[2 + 2 * s].revents & POLLOUT && self->ranks->seat[s].fd >= 0) {
+            outbox_flush(&self->ranks->seat[s].outbox);
+        }
+        if (set[2 + 2 * s].revents) {
+            launcher_read_rank(self, s);
+        }
+        if (set[3 + 2 * s].revents) {
+            launcher_reap(self, s);
+        }
+    }
+}
+
+static void serve(launcher *self)
+{
+    uint64_t progress = 0, progress_ns = launcher_now_ns();
+    for (;;) {
+        take_input(self, wait_ms(self));
+        uint64_t now_ns = launcher_now_ns();
+        if (!self->run.start_ns) {
+            start_serving(self, now_ns);
+        }
+        if (self->run.start_ns) {
+            run_script(self);
+            take_arrivals(self, now_ns);
+            hand_out(self);
+            if (outstanding(self) >= (uint32_t)num_active(self)) {
+                self->run.load_end_ns = now_ns;
+            }
+        }
+        show_status(self, now_ns);
+        if (is_over(self, now_ns, &progress, &progress_ns)) {
+            break;
+        }
+    }
+    if (self->is_tty && !self->how->quiet) {
+        fputs("\r\033[K", stdout);
+    }
+}
+
+/* Tell all ranks to stop and give them time; their last counters come in here. */
+static void stop(launcher *self)
+{
+    wire_header message = {WIRE_STOP, sizeof message};
+    self->run.end_ns = launcher_now_ns();
+    self->stopping = true;
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        supervisor_seat *seat = &self->ranks->seat[s];
+        if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
+            launcher_read_rank(self, s); /* it has just ended */
+        }
+    }
+    while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+        take_input(self, LONGEST_WAIT_MS);
+    }
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        if (self->ranks->seat[s].pid) {
+            launcher_complain(self, "rank %d did not end when told to; it is killed", s);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- results */
+
+static int report(launcher *self)
+{
+    const char *dir = self->how->out_dir;
+    summary_oracle oracle = {0}, *asked = self->how->no_oracle ? NULL : &oracle;
+    summary all;
+    eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns);
+    if (status == EEP_OK && asked) {
+        finish_run_oracle(dir, &oracle);
+    }
+    if (status == EEP_OK) {
+        status = summary_compute(&self->run, self->front, &all);
+    }
+    if (status != EEP_OK) {
+        launcher_complain(self, "the results cannot be kept in '%s': %s", dir,
+                          status == EEP_ERR_SYSTEM ? strerror(errno) : eep_strerror(status));
+        return 1;
+    }
+    all.broken = self->failed || self->interrupted;
+    status = summary_write(&all, asked, self->how, dir);
+    if (status == EEP_OK) {
+        finish_draw_timeline(dir);
+    } else {
+        launcher_complain(self, "summary.json cannot be written: %s", eep_strerror(status));
+    }
+    summary_print(&all, asked);
+    printf("  rows, summary.json, trace.json (ui.perfetto.dev) and picture: %s\n", dir);
+    bool good = summary_is_good(&all, asked) && status == EEP_OK;
+    summary_free(&all);
+    return good ? 0 : 1;
+}
+
+int launcher_run(const options *how)
+{
+    launcher *self = launcher_open(how);
+    if (!self) {
+        return 2;
+    }
+    for (int seat = 0; seat < how->num_ranks && !self->failed; seat++) {
+        launcher_start_rank(self, seat, false);
+    }
+    if (!self->failed) {
+        serve(self);
+    }
+    stop(self);
+    int code = self->run.start_ns ? report(self) : 1;
+    launcher_close(self);
+    return code;
+}

@@ -1,0 +1,374 @@
+/* What the launcher hears: from ranks, from the store, from ended processes. */
+#include "experiments/launcher_state.h"
+#include "experiments/rank_main.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+uint64_t launcher_now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+double launcher_time_ms(const launcher *self)
+{
+    return self->run.start_ns ? (double)(launcher_now_ns() - self->run.start_ns) / 1e6 : 0;
+}
+
+void launcher_complain(launcher *self, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs(self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+/* ---------------------------------------------------------------- processes and membership */
+
+record_process *launcher_process_of(const launcher *self, int seat)
+{
+    int64_t index = self->process[seat];
+    return index == LAUNCHER_NO_PROCESS ? NULL : &self->run.processes[index];
+}
+
+bool launcher_is_member(const launcher *self, const record_process *process)
+{
+    const record_view *view =
+        self->run.num_views ? &self->run.views[self->run.num_views - 1] : NULL;
+    return view && process->generation && view->generation[process->seat] == process->generation;
+}
+
+bool launcher_is_active(const launcher *self, int seat)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    return process && process->joined_ns && !process->kill_ns && !process->drain_ns &&
+           !process->exit_ns && launcher_is_member(self, process);
+}
+
+void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
+{
+    const record_view *view =
+        self->run.num_views ? &self->run.views[self->run.num_views - 1] : NULL;
+    row_event row = {.time_ns = launcher_now_ns(),
+                     .epoch = view ? view->epoch : 0,
+                     .value = value,
+                     .kind = kind,
+                     .seat = process ? process->seat : -1,
+                     .generation = process ? process->generation : 0,
+                     .about_seat = process ? process->seat : -1,
+                     .about_generation = process ? process->generation : 0};
+    rows_add_event(&self->run.rows, &row);
+}
+
+void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *kind)
+{
+    record_fault *fault = record_add_fault(&self->run, (size_t)self->run.max_ranks);
+    if (!fault) {
+        self->failed = true;
+        launcher_complain(self, "out of memory");
+        return;
+    }
+    fault->process = (size_t)self->process[seat];
+    fault->time_ns = time_ns;
+    fault->kind = kind;
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        if (s != seat && launcher_is_active(self, s)) {
+            const record_process *process = launcher_process_of(self, s);
+            record_survivor *survivor = &fault->survivors[fault->num_survivors++];
+            survivor->seat = s;
+            survivor->generation = process->generation;
+            survivor->activity =
+                scheduler_activity(self->front, s, process->generation, &survivor->request);
+        }
+    }
+}
+
+/* A rank takes requests once it said so and the view has it, whichever is later. */
+static void open_if_active(launcher *self, int seat)
+{
+    if (launcher_is_active(self, seat)) {
+        scheduler_seat_open(self->front, seat, launcher_process_of(self, seat)->generation);
+    }
+}
+
+/* ---------------------------------------------------------------- from a rank */
+
+static void take_joined(launcher *self, int seat, const wire_joined *joined)
+{
+    record_process *process = launcher_process_of(self, seat);
+    process->joined_ns = joined->time_ns;
+    process->captures_at_join = joined->captures;
+    process->ready_ns =
+        process->ready_ns ? process->ready_ns : process->spawn_ns + joined->prepare_ns;
+    launcher_note(self, "joined", process, joined->epoch);
+    open_if_active(self, seat);
+}
+
+static void take_step(launcher *self, int seat, const wire_step *step, size_t bytes)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    const wire_token *tokens = (const wire_token *)(step + 1);
+    uint64_t now = launcher_now_ns();
+    if (self->stopping || (bytes - sizeof *step) / sizeof *tokens < step->num_tokens) {
+        return;
+    }
+    row_step row = {.time_ns = now,
+                    .step = step->step,
+                    .epoch = step->epoch,
+                    .begin_ns = step->begin_ns,
+                    .end_ns = step->end_ns,
+                    .generation = process->generation,
+                    .seat = seat,
+                    .status = step->status,
+                    .positions = step->num_positions,
+                    .reprefill = step->num_reprefill};
+    for (uint32_t i = 0; i < step->num_tokens; i++) {
+        if (scheduler_token(self->front, seat, process->generation, &tokens[i], now) != EEP_OK) {
+            continue; /* refused and counted by the sink */
+        }
+        row_token token = {.time_ns = now,
+                           .digest = tokens[i].digest,
+                           .step = step->step,
+                           .epoch = step->epoch,
+                           .request = tokens[i].request,
+                           .position = tokens[i].position,
+                           .token = tokens[i].token,
+                           .generation = process->generation,
+                           .seat = seat};
+        rows_add_token(&self->run.rows, &token);
+        row.tokens++;
+    }
+    rows_add_step(&self->run.rows, &row);
+}
+
+static void take_event(launcher *self, int seat, const wire_event *event)
+{
+    record_process *process = launcher_process_of(self, seat);
+    const eep_event_info *info = &event->record;
+    if (self->stopping) {
+        return;
+    }
+    if (info->kind == EEP_EVENT_READY) {
+        process->ready_ns = info->time_ns;
+    }
+    row_event row = {.time_ns = info->time_ns,
+                     .epoch = info->epoch,
+                     .value = info->value,
+                     .kind = rows_event_name(info->kind),
+                     .seat = seat,
+                     .generation = process->generation,
+                     .about_seat = info->seat,
+                     .about_generation = info->generation};
+    rows_add_event(&self->run.rows, &row);
+}
+
+/* One packet; a malformed one is our own bug and ends the run. */
+static void take_packet(launcher *self, int seat, size_t bytes)
+{
+    static const struct {
+        uint32_t kind;
+        size_t bytes;
+    } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},       {WIRE_JOINED, sizeof(wire_joined)},
+                 {WIRE_STEP, sizeof(wire_step)},         {WIRE_EVENT, sizeof(wire_event)},
+                 {WIRE_COUNTERS, sizeof(wire_counters)}, {WIRE_FAILED, sizeof(wire_failed)},
+                 {WIRE_HANDBACK, sizeof(wire_failed)}};
+    const void *packet = self->packet;
+    const wire_header *header = packet;
+    const wire_failed *ended = packet;
+    record_process *process = launcher_process_of(self, seat);
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        least = sizes[i].kind == header->kind ? sizes[i].bytes : least;
+    }
+    if (bytes < least) {
+        self->failed = true;
+        launcher_complain(self, "rank %d sent a malformed message (kind %u, %zu bytes)", seat,
+                          header->kind, bytes);
+        return;
+    }
+    switch (header->kind) {
+    case WIRE_HELLO:
+        process->generation = ((const wire_hello *)packet)->generation;
+        break;
+    case WIRE_JOINED:
+        take_joined(self, seat, packet);
+        break;
+    case WIRE_STEP:
+        take_step(self, seat, packet, bytes);
+        break;
+    case WIRE_EVENT:
+        take_event(self, seat, packet);
+        break;
+    case WIRE_COUNTERS:
+        process->counters = ((const wire_counters *)packet)->counters;
+        break;
+    case WIRE_FAILED:
+        scheduler_fail(self->front, seat, process->generation, ended->request);
+        break;
+    case WIRE_HANDBACK:
+        scheduler_hand_back(self->front, seat, process->generation, ended->request);
+        break;
+    }
+}
+
+void launcher_read_rank(launcher *self, int seat)
+{
+    supervisor_seat *from = &self->ranks->seat[seat];
+    while (from->fd >= 0) {
+        ssize_t bytes = recv(from->fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
+        if (bytes >= (ssize_t)sizeof(wire_header)) {
+            take_packet(self, seat, (size_t)bytes);
+        } else if (bytes < 0 && errno == EINTR) {
+            continue;
+        } else if (bytes < 0 && errno == EAGAIN) {
+            return;
+        } else {
+            supervisor_hang_up(self->ranks, seat); /* its process is gone and all is read */
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- an ended process */
+
+static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
+{
+    if (WIFSIGNALED(wait_status)) {
+        snprintf(text, LAUNCHER_TEXT_BYTES, "was ended by signal %d (%s)", WTERMSIG(wait_status),
+                 strsignal(WTERMSIG(wait_status)));
+        return text;
+    }
+    int code = WEXITSTATUS(wait_status);
+    snprintf(text, LAUNCHER_TEXT_BYTES, "exited with code %d%s", code,
+             code == RANK_EXIT_EVICTED     ? " (expelled from the view)"
+             : code == RANK_EXIT_UNCOVERED ? " (experts lost all copies)"
+                                           : "");
+    return text;
+}
+
+void launcher_reap(launcher *self, int seat)
+{
+    char text[LAUNCHER_TEXT_BYTES];
+    int wait_status = 0;
+    if (!supervisor_reap(self->ranks, seat, &wait_status)) {
+        return;
+    }
+    record_process *process = launcher_process_of(self, seat);
+    launcher_read_rank(self, seat); /* what it sent before its end counts */
+    supervisor_hang_up(self->ranks, seat);
+    process->exit_ns = launcher_now_ns();
+    scheduler_seat_close(self->front, seat);
+    if (self->stopping) {
+        return;
+    }
+    launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
+    bool expected = process->kill_ns || process->drain_ns;
+    if (!expected) {
+        launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
+                          ending(wait_status, text));
+        if (self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
+            launcher_add_fault(self, seat, process->exit_ns, "exit");
+        }
+    }
+    if (!self->run.start_ns) {
+        self->failed = true;
+        launcher_complain(self, "rank %d ended before all ranks had joined: the run ends", seat);
+    }
+    if (!launcher_is_member(self, process)) {
+        (void)scheduler_seat_gone(self->front, seat, process->generation);
+    }
+}
+
+/* ---------------------------------------------------------------- from the store */
+
+/* The requests of every generation that the view no longer has move on (rule M9): its socket is
+ * read to the end first, so that what it emitted in time counts. */
+static void move_requests(launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        if (!process || !process->joined_ns || launcher_is_member(self, process)) {
+            continue;
+        }
+        launcher_reap(self, seat);
+        if (process->seen_in_view && !process->exit_ns && !process->kill_ns && !process->drain_ns &&
+            !process->expelled_ns) {
+            process->expelled_ns = launcher_now_ns();
+            launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
+                              seat, process->generation);
+            launcher_add_fault(self, seat, process->expelled_ns, "expelled");
+        }
+        launcher_read_rank(self, seat);
+        (void)scheduler_seat_gone(self->front, seat, process->generation);
+    }
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        open_if_active(self, seat);
+    }
+}
+
+static void mark_members(launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        if (process && launcher_is_member(self, process)) {
+            process->seen_in_view = true;
+        }
+    }
+}
+
+static void take_view(launcher *self, const void *value, size_t size)
+{
+    const char *why = "";
+    uint64_t *aligned = malloc(size + sizeof *aligned);
+    if (!aligned) {
+        return;
+    }
+    memcpy(aligned, value, size);
+    const eepi_view *view = (const eepi_view *)aligned;
+    record_view *last = self->run.num_views ? &self->run.views[self->run.num_views - 1] : NULL;
+    if (eepi_view_check(aligned, size, &why) != EEP_OK ||
+        view->shape.max_ranks != self->run.max_ranks) {
+        self->failed = true;
+        launcher_complain(self, "the store holds a bad view: %s", *why ? why : "other max_ranks");
+    } else if (!last || view->epoch > last->epoch) {
+        record_view *added = record_add_view(&self->run);
+        if (added) {
+            added->time_ns = launcher_now_ns();
+            added->epoch = view->epoch;
+            added->phase = view->phase;
+            added->cause = view->cause;
+            for (int s = 0; s < self->run.max_ranks; s++) {
+                added->generation[s] =
+                    eepi_view_is_member(view, s) ? eepi_view_seat_at(view, s)->generation : 0;
+            }
+            mark_members(self);
+            self->proposer = view->proposer;
+            launcher_note(self, "view", NULL, view->phase);
+            move_requests(self);
+        } else {
+            self->failed = true;
+            launcher_complain(self, "out of memory");
+        }
+    }
+    free(aligned);
+}
+
+void launcher_read_store(launcher *self)
+{
+    eepi_store_reply reply;
+    while (eepi_store_client_next(self->client, &reply) == EEP_OK) {
+        bool entry = reply.kind == EEPI_STORE_ENTRY || reply.kind == EEPI_STORE_CHANGED;
+        if (entry && reply.size && !self->stopping && strcmp(reply.key, "view") == 0) {
+            take_view(self, reply.value, reply.size);
+        }
+    }
+}

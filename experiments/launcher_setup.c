@@ -1,0 +1,261 @@
+#include "experiments/launcher_setup.h"
+
+#include "experiments/finish.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { FILLER_REQUESTS = 4096, MOST_FILLED = 1 << 18, SOCKET_PATH_BYTES = 108 };
+static const uint64_t STORE_TIMEOUT_US = 5000000;
+
+/* ---------------------------------------------------------------- what the machine must have */
+
+/* MemAvailable of /proc/meminfo in bytes; 0 if it cannot be read. */
+static uint64_t available_bytes(void)
+{
+    char line[256];
+    uint64_t kilobytes = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kilobytes) == 1) {
+            break;
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return kilobytes * 1024;
+}
+
+static bool has_memory(const options *how)
+{
+    eep_config config;
+    eep_window_sizes sizes;
+    eep_config_init(&config);
+    options_fill_context(how, &config);
+    config.rank = 0;
+    config.store_path = "";
+    eep_status status = eep_window_sizes_get(&config, &sizes);
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: this shape is not possible: %s\n", eep_strerror(status));
+        return false;
+    }
+    uint64_t windows = sizes.dispatch_bytes + sizes.combine_bytes + sizes.control_bytes;
+    uint64_t needed = options_memory_bytes(how, windows), available = available_bytes();
+    if (available && available < needed) {
+        fprintf(stderr,
+                "eep-run: too little memory: %" PRId64 " ranks need about %" PRIu64 " MB, %" PRIu64
+                " MB are available; use fewer --ranks, --slots or --layers\n",
+                how->num_ranks, needed >> 20, available >> 20);
+        return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- the load */
+
+static bool read_load(launcher *self)
+{
+    const options *how = self->how;
+    char error[TRACE_ERROR_BYTES] = "";
+    trace_poisson poisson = {.seed = (uint64_t)how->seed,
+                             .rate_per_s = how->rate_per_s,
+                             .num_requests = (size_t)how->num_requests,
+                             .input_min = how->input_min,
+                             .input_max = how->input_max,
+                             .output_min = how->output_min,
+                             .output_max = how->output_max};
+    eep_status status = how->trace_path
+                            ? trace_load(how->trace_path, &how->trace, &self->load, error)
+                            : trace_draw_poisson(&poisson, &self->load, error);
+    if (status == EEP_OK) {
+        poisson.seed += 1; /* other lengths than the arrivals' */
+        poisson.num_requests = FILLER_REQUESTS;
+        status = trace_draw_poisson(&poisson, &self->filler, error);
+    }
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return false;
+    }
+    for (size_t i = 0; i < self->load.num_requests; i++) {
+        if (self->load.requests[i].output_length > WIRE_MAX_TOKENS) {
+            fprintf(stderr,
+                    "eep-run: request %zu of the trace has output_length %u, more than %d; use "
+                    "--scale-lengths\n",
+                    i + 1, self->load.requests[i].output_length, WIRE_MAX_TOKENS);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- the store */
+
+/* A folder that only we can enter, for the store's socket. */
+static bool make_store_dir(launcher *self)
+{
+    const char *base = getenv("XDG_RUNTIME_DIR");
+    const char *const bases[] = {base && *base == '/' ? base : "/tmp", "/tmp"};
+    for (int i = 0; i < 2; i++) {
+        int length =
+            snprintf(self->store_dir, sizeof self->store_dir, "%s/eep-run-XXXXXX", bases[i]);
+        if (length + (int)sizeof "/store" <= SOCKET_PATH_BYTES && mkdtemp(self->store_dir)) {
+            return true;
+        }
+    }
+    fprintf(stderr, "eep-run: cannot make a folder in /tmp: %s\n", strerror(errno));
+    self->store_dir[0] = '\0';
+    return false;
+}
+
+static bool start_store(launcher *self)
+{
+    char error[LAUNCHER_TEXT_BYTES] = "";
+    if (self->how->store_path) {
+        snprintf(self->store_path, sizeof self->store_path, "%s", self->how->store_path);
+    } else {
+        if (!make_store_dir(self)) {
+            return false;
+        }
+        snprintf(self->store_path, sizeof self->store_path, "%.*s/store",
+                 (int)(sizeof self->store_path - sizeof "/store"), self->store_dir);
+        eep_status status = eep_store_open(self->store_path, error, sizeof error, &self->store);
+        if (status != EEP_OK) {
+            fprintf(stderr, "eep-run: store: %s: %s\n", eep_strerror(status), error);
+            return false;
+        }
+    }
+    eep_status status = eepi_store_client_open(self->store_path, STORE_TIMEOUT_US, &self->client);
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: no store answers at '%s': %s\n", self->store_path,
+                eep_strerror(status));
+        return false;
+    }
+    (void)eepi_store_watch(self->client, "view");
+    return true;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+static bool hold_signals(launcher *self)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0) {
+        self->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    }
+    if (self->signal_fd < 0) {
+        fprintf(stderr, "eep-run: signalfd: %s\n", strerror(errno));
+    }
+    return self->signal_fd >= 0;
+}
+
+static bool set_up(launcher *self)
+{
+    const options *how = self->how;
+    char error[FINISH_ERROR_BYTES];
+    if (!has_memory(how) || !read_load(self)) {
+        return false;
+    }
+    if (finish_prepare_dir(how, error) != EEP_OK) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return false;
+    }
+    uint32_t most = (uint32_t)self->load.num_requests + (how->keep_busy ? MOST_FILLED : 0);
+    self->process = malloc((size_t)how->max_ranks * sizeof *self->process);
+    if (!self->process || scheduler_open((int)how->max_ranks, most, (uint32_t)how->num_max_requests,
+                                         &self->front) != EEP_OK) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        return false;
+    }
+    for (int seat = 0; seat < how->max_ranks; seat++) {
+        self->process[seat] = LAUNCHER_NO_PROCESS;
+    }
+    /* Before the first thread is started, so that none of them takes the signals. */
+    if (!hold_signals(self) || !start_store(self)) {
+        return false;
+    }
+    if (supervisor_open(how, self->store_path, &self->ranks) != EEP_OK) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        return false;
+    }
+    return true;
+}
+
+launcher *launcher_open(const options *how)
+{
+    launcher *self = calloc(1, sizeof *self);
+    if (!self) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        return NULL;
+    }
+    self->how = how;
+    self->effective = *how;
+    self->signal_fd = -1;
+    self->proposer = -1;
+    self->random = (uint64_t)how->seed;
+    self->run.max_ranks = (int)how->max_ranks;
+    self->is_tty = isatty(STDOUT_FILENO) == 1;
+    if (!set_up(self)) {
+        launcher_close(self);
+        return NULL;
+    }
+    return self;
+}
+
+void launcher_close(launcher *self)
+{
+    supervisor_close(self->ranks); /* ranks first: they must not see the store go */
+    if (self->client) {
+        eepi_store_client_close(self->client);
+    }
+    if (self->store) {
+        eep_store_close(self->store);
+    }
+    if (*self->store_dir) {
+        rmdir(self->store_dir);
+    }
+    if (self->signal_fd >= 0) {
+        close(self->signal_fd);
+    }
+    scheduler_close(self->front);
+    trace_free(&self->load);
+    trace_free(&self->filler);
+    record_free(&self->run);
+    free(self->process);
+    free(self);
+}
+
+/* ---------------------------------------------------------------- ranks */
+
+void launcher_start_rank(launcher *self, int seat, bool joiner)
+{
+    const record_process *before = launcher_process_of(self, seat);
+    if (before && before->generation) {
+        /* Its process has ended and its socket was read to the end: it emits nothing any more. */
+        (void)scheduler_seat_gone(self->front, seat, before->generation);
+    }
+    uint64_t spawn_ns = launcher_now_ns();
+    eep_status status = supervisor_spawn(self->ranks, seat, joiner);
+    record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
+    if (!process) {
+        launcher_complain(self, "rank %d cannot be started: %s", seat,
+                          status == EEP_ERR_SYSTEM ? strerror(errno)
+                                                   : eep_strerror(EEP_ERR_NO_MEMORY));
+        self->failed = true;
+        return;
+    }
+    process->seat = seat;
+    process->spawn_ns = spawn_ns;
+    process->rejoin = joiner;
+    self->process[seat] = (int64_t)self->run.num_processes - 1;
+    launcher_note(self, joiner ? "rejoin" : "spawn", process, 0);
+}

@@ -1,0 +1,71 @@
+/* What the launcher's files share. Private to them. */
+#ifndef EEPX_LAUNCHER_STATE_H
+#define EEPX_LAUNCHER_STATE_H
+
+#include "eep/store.h"
+#include "experiments/options.h"
+#include "experiments/record.h"
+#include "experiments/scheduler.h"
+#include "experiments/supervisor.h"
+#include "experiments/trace.h"
+#include "membership/store_client.h"
+#include "membership/view.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LAUNCHER_TEXT_BYTES = 256, LAUNCHER_NO_PROCESS = -1 };
+
+typedef struct launcher {
+    const options *how;
+    options effective; /* `how` with a script that advances */
+    char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
+    eep_store *store;
+    eepi_store_client *client;
+    int signal_fd;
+    supervisor *ranks;
+    scheduler *front;
+    record run;
+    int64_t *process; /* [max_ranks]: index of the seat's latest in run.processes, or NO_PROCESS */
+    int32_t proposer; /* of the present view; -1: none yet */
+    trace load, filler; /* arrivals; lengths of what --keep-busy adds */
+    size_t num_arrived, num_filled;
+    uint64_t random;         /* of the script's random targets */
+    uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
+    uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
+    bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
+    bool failed;        /* the run broke */
+    bool interrupted;   /* by a signal or --max-seconds */
+    uint64_t status_ns; /* last status line */
+    uint64_t status_tokens;
+    bool is_tty;
+    uint64_t packet[WIRE_MAX_BYTES / 8];
+} launcher;
+
+uint64_t launcher_now_ns(void);
+/* Milliseconds since serving started; 0 before. */
+double launcher_time_ms(const launcher *self);
+
+/* launcher_input.c: what comes in */
+
+/* The seat's latest process; NULL: there was none. */
+record_process *launcher_process_of(const launcher *self, int seat);
+/* A row about something that the launcher itself did or saw. */
+void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value);
+/* Read everything the seat's rank has sent. */
+void launcher_read_rank(launcher *self, int seat);
+/* Take what the store has to say. */
+void launcher_read_store(launcher *self);
+/* Observe ended processes. */
+void launcher_reap(launcher *self, int seat);
+/* A fault strikes the seat's process now (or at `time_ns` did): remember what the survivors do. */
+void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *kind);
+/* The process is in the present view. */
+bool launcher_is_member(const launcher *self, const record_process *process);
+/* It serves: in the view, joined, neither killed nor retiring nor ended. */
+bool launcher_is_active(const launcher *self, int seat);
+/* Say something to a person on standard error, whatever --quiet says. */
+void launcher_complain(launcher *self, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+#endif

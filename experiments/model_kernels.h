@@ -1,0 +1,129 @@
+/* The model's kernels (docs/MODEL.md) for the host backend. Argument structs hold pointers to fixed
+ * addresses and constants of the shape only; whatever changes between steps is read through the
+ * pointers at replay. Rows of a type are float, or uint16_t bits of bf16. */
+#ifndef EEPX_MODEL_KERNELS_H
+#define EEPX_MODEL_KERNELS_H
+
+#include "eep/device.h"
+#include "eep/eep.h"
+
+#include <stdint.h>
+
+enum {
+    MODEL_GROUP = 8, /* rows that share one pass over weights */
+    MODEL_MAX_HIDDEN = 1024,
+    MODEL_MAX_INNER = 1024, /* both bound the scratch on a block's stack: 160 KiB */
+    MODEL_MAX_EXPERTS = 4096,
+    MODEL_TENSORS = 3, /* gate, up, down */
+};
+
+/* The values of engine_corruption (engine.h). */
+typedef enum model_corruption {
+    MODEL_CORRUPT_NONE,
+    MODEL_CORRUPT_SLOT,
+    MODEL_CORRUPT_STALE,
+    MODEL_CORRUPT_DROP,
+} model_corruption;
+
+/* A seeded fault of the product, made once. The host arms it between replays. */
+typedef struct model_control {
+    int32_t kind;  /* model_corruption */
+    int32_t armed; /* 1: this step is to be corrupted where that changes a row */
+    int32_t layer; /* the layer in which it happens */
+    int32_t pick;  /* which k is left out, taken modulo top_k */
+    /* Written by the kernels, reset by the host when it arms. */
+    int32_t fired;       /* 1: it has happened in this step */
+    int32_t victim_slot; /* SLOT: slot of `layer` that computes with another's weights; -1: none */
+    int32_t source;      /* SLOT: layer * num_slots + slot whose weights it takes */
+    int32_t num_saved;   /* STALE: rows of the step before that are kept */
+} model_control;
+
+/* num_blocks = positions per step: x[t] = embedding[tokens[t]]. */
+typedef struct model_embed_args {
+    const int32_t *num_tokens;
+    const uint32_t *tokens; /* [num_tokens], < vocabulary */
+    const float *embedding;
+    float *x; /* out [num_tokens, hidden] */
+    int32_t hidden;
+} model_embed_args;
+
+/* num_blocks = positions per step. The block of a request's first position does the recurrence and
+ * the norm of all its positions, in order: the first reads the committed state, all write the other
+ * buffer, which the later ones continue from (rule D4). */
+typedef struct model_recur_args {
+    const int32_t *num_tokens;
+    const int32_t *request_slot; /* [num_tokens]; positions of one request are neighbours */
+    const int32_t *current;      /* [num_requests]: which buffer is committed */
+    float *state;                /* [2, num_requests, num_layers, hidden] */
+    const float *decay;          /* [hidden] of the layer */
+    const float *x;
+    float *y;   /* out [num_tokens, hidden] */
+    void *sent; /* out [num_tokens, hidden], dtype: y as it is dispatched */
+    int32_t num_requests, num_layers, layer, hidden;
+    int32_t dtype;
+} model_recur_args;
+
+/* num_blocks = positions per step / MODEL_GROUP, rounded up. */
+typedef struct model_route_args {
+    const int32_t *num_tokens;
+    const float *y;
+    const float *router; /* [hidden, num_experts] of the layer */
+    float *gates;        /* scratch [num_tokens, num_experts] */
+    int32_t *topk_idx;   /* out [num_tokens, top_k] */
+    float *topk_weights; /* out [num_tokens, top_k] */
+    int32_t hidden, num_experts, top_k;
+} model_route_args;
+
+/* num_blocks = num_slots: rows slot_begin[s] .. slot_begin[s + 1] through the expert of slot s. */
+typedef struct model_experts_args {
+    const int32_t *slot_begin;
+    const void *rows;            /* [rows, hidden], dtype */
+    void *out;                   /* out [rows, hidden], dtype */
+    const float *const *weights; /* [num_layers, num_slots, MODEL_TENSORS] */
+    const model_control *control;
+    int32_t num_slots, layer, hidden, inner;
+    int32_t dtype;
+} model_experts_args;
+
+/* num_blocks = positions per step: x[t] += m[t]. */
+typedef struct model_add_args {
+    const int32_t *num_tokens;
+    float *x;       /* in and out [num_tokens, hidden] */
+    const float *m; /* [num_tokens, hidden] */
+    int32_t hidden;
+} model_add_args;
+
+/* num_blocks = positions per step / MODEL_GROUP, rounded up: the positions that emit. */
+typedef struct model_head_args {
+    const int32_t *num_outputs;
+    const int32_t *output_token; /* [num_outputs]: position in the batch */
+    const float *x;
+    const float *unembedding; /* [hidden, vocabulary] */
+    float *logits;            /* out [num_outputs, vocabulary] */
+    uint32_t *next;           /* out [num_outputs]: the next token */
+    uint64_t *digest;         /* out [num_outputs]: XXH64 of the logits */
+    int32_t hidden, vocabulary;
+} model_head_args;
+
+/* num_blocks = 1, only captured where a corruption is configured. Before a layer's dispatch it
+ * makes STALE and DROP, after it SLOT; each only where it changes what a position that emits
+ * computes. */
+typedef struct model_corrupt_args {
+    model_control *control;
+    const int32_t *num_tokens;
+    const int32_t *num_outputs;
+    const int32_t *output_token;
+    const int32_t *topk_idx; /* [num_tokens, top_k] */
+    float *topk_weights;     /* in and out [num_tokens, top_k] */
+    void *sent;              /* in and out [num_tokens, hidden], dtype */
+    void *saved;             /* [num_tokens, hidden], dtype: what was sent in the step before */
+    const int32_t *slot_begin;
+    const int32_t *experts; /* [num_layers, num_slots]: logical expert of each slot, -1: empty */
+    int32_t num_layers, num_slots, layer, hidden, top_k;
+    int32_t dtype;
+} model_corrupt_args;
+
+extern const eep_kernel model_embed_kernel, model_recur_kernel, model_route_kernel,
+    model_experts_kernel, model_add_kernel, model_head_kernel, model_corrupt_sent_kernel,
+    model_corrupt_slot_kernel;
+#endif

@@ -1,0 +1,155 @@
+/* The nodes of one step, in order. */
+#include "experiments/model.h"
+
+static eep_status launch(eep_stream *stream, const eep_kernel *kernel, int32_t num_blocks,
+                         const void *args, size_t args_bytes)
+{
+    return eep_launch(stream, kernel, (uint32_t)num_blocks, 1, args, args_bytes);
+}
+
+static int32_t num_groups(const model *m)
+{
+    return (m->config.num_max_tokens + MODEL_GROUP - 1) / MODEL_GROUP;
+}
+
+static eep_status launch_embed(const model *m, eep_stream *stream)
+{
+    model_embed_args args = {m->inputs.num_tokens, m->inputs.tokens, m->embedding, m->x,
+                             m->config.hidden};
+    return launch(stream, &model_embed_kernel, m->config.num_max_tokens, &args, sizeof(args));
+}
+
+static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer)
+{
+    const model_config *c = &m->config;
+    model_recur_args args = {.num_tokens = m->inputs.num_tokens,
+                             .request_slot = m->inputs.request_slot,
+                             .current = m->inputs.current,
+                             .state = m->state,
+                             .decay = m->decay + (size_t)layer * (size_t)c->hidden,
+                             .x = m->x,
+                             .y = m->y,
+                             .sent = m->sent,
+                             .num_requests = c->num_max_requests,
+                             .num_layers = c->num_layers,
+                             .layer = layer,
+                             .hidden = c->hidden,
+                             .dtype = c->dtype};
+    return launch(stream, &model_recur_kernel, c->num_max_tokens, &args, sizeof(args));
+}
+
+static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer)
+{
+    const model_config *c = &m->config;
+    size_t routes = (size_t)c->hidden * (size_t)c->num_experts;
+    model_route_args args = {.num_tokens = m->inputs.num_tokens,
+                             .y = m->y,
+                             .router = m->router + (size_t)layer * routes,
+                             .gates = m->gates,
+                             .topk_idx = m->topk_idx,
+                             .topk_weights = m->topk_weights,
+                             .hidden = c->hidden,
+                             .num_experts = c->num_experts,
+                             .top_k = c->top_k};
+    return launch(stream, &model_route_kernel, num_groups(m), &args, sizeof(args));
+}
+
+static eep_status launch_experts(const model *m, eep_stream *stream, int32_t layer)
+{
+    const model_config *c = &m->config;
+    model_experts_args args = {.slot_begin = m->slot_begin,
+                               .rows = m->rows,
+                               .out = m->expert_out,
+                               .weights = m->weights,
+                               .control = m->inputs.control,
+                               .num_slots = c->num_slots,
+                               .layer = layer,
+                               .hidden = c->hidden,
+                               .inner = c->inner,
+                               .dtype = c->dtype};
+    return launch(stream, &model_experts_kernel, c->num_slots, &args, sizeof(args));
+}
+
+static eep_status launch_add(const model *m, eep_stream *stream)
+{
+    model_add_args args = {m->inputs.num_tokens, m->x, m->m, m->config.hidden};
+    return launch(stream, &model_add_kernel, m->config.num_max_tokens, &args, sizeof(args));
+}
+
+static eep_status launch_head(const model *m, eep_stream *stream)
+{
+    model_head_args args = {.num_outputs = m->inputs.num_outputs,
+                            .output_token = m->inputs.output_token,
+                            .x = m->x,
+                            .unembedding = m->unembedding,
+                            .logits = m->logits,
+                            .next = m->outputs.next,
+                            .digest = m->outputs.digest,
+                            .hidden = m->config.hidden,
+                            .vocabulary = m->config.vocabulary};
+    return launch(stream, &model_head_kernel, num_groups(m), &args, sizeof(args));
+}
+
+/* No node where no corruption is configured. */
+static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t layer,
+                                 const eep_kernel *kernel)
+{
+    const model_config *c = &m->config;
+    if (c->corrupt == MODEL_CORRUPT_NONE)
+        return EEP_OK;
+    model_corrupt_args args = {.control = m->inputs.control,
+                               .num_tokens = m->inputs.num_tokens,
+                               .num_outputs = m->inputs.num_outputs,
+                               .output_token = m->inputs.output_token,
+                               .topk_idx = m->topk_idx,
+                               .topk_weights = m->topk_weights,
+                               .sent = m->sent,
+                               .saved = m->saved,
+                               .slot_begin = m->slot_begin,
+                               .experts = eep_physical_to_logical(m->context),
+                               .num_layers = c->num_layers,
+                               .num_slots = c->num_slots,
+                               .layer = layer,
+                               .hidden = c->hidden,
+                               .top_k = c->top_k,
+                               .dtype = c->dtype};
+    return launch(stream, kernel, 1, &args, sizeof(args));
+}
+
+static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer)
+{
+    eep_dispatch_args dispatch = {m->sent, m->topk_idx, m->inputs.num_tokens, m->rows,
+                                  m->slot_begin};
+    eep_combine_args combine = {m->expert_out, m->topk_weights, m->inputs.num_tokens, m->m,
+                                EEP_FP32};
+    eep_status status = launch_recur(m, stream, layer);
+    if (status == EEP_OK)
+        status = launch_route(m, stream, layer);
+    if (status == EEP_OK)
+        status = launch_corrupt(m, stream, layer, &model_corrupt_sent_kernel);
+    if (status == EEP_OK)
+        status = eep_dispatch(m->context, layer, stream, &dispatch);
+    if (status == EEP_OK)
+        status = launch_corrupt(m, stream, layer, &model_corrupt_slot_kernel);
+    if (status == EEP_OK)
+        status = launch_experts(m, stream, layer);
+    if (status == EEP_OK)
+        status = eep_combine(m->context, layer, stream, &combine);
+    if (status == EEP_OK)
+        status = launch_add(m, stream);
+    return status;
+}
+
+eep_status model_launch_step(const model *m, eep_stream *stream)
+{
+    eep_status status = eep_step_latch(m->context, stream);
+    if (status == EEP_OK)
+        status = launch_embed(m, stream);
+    for (int32_t layer = 0; layer < m->config.num_layers && status == EEP_OK; layer++)
+        status = launch_layer(m, stream, layer);
+    if (status == EEP_OK)
+        status = launch_head(m, stream);
+    if (status == EEP_OK)
+        status = eep_step_finish(m->context, stream);
+    return status;
+}

@@ -1,0 +1,65 @@
+/* The command line of eep-run, and what a rank process is told of it. */
+#ifndef EEPX_OPTIONS_H
+#define EEPX_OPTIONS_H
+
+#include "eep/eep.h"
+#include "experiments/engine.h"
+#include "experiments/script.h"
+#include "experiments/trace.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { OPTIONS_ERROR_BYTES = 640, OPTIONS_RANK_TEXT_BYTES = 512 };
+
+typedef struct options {
+    /* the instance */
+    int64_t num_ranks, max_ranks;
+    int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
+    int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
+    int64_t seed;
+    eep_dtype dtype;
+    const char *device;     /* "host" or "cuda" */
+    const char *store_path; /* NULL: the launcher runs the store */
+    /* the load */
+    const char *trace_path; /* NULL: Poisson arrivals */
+    trace_options trace;
+    int64_t num_requests;
+    double rate_per_s;
+    uint32_t input_min, input_max, output_min, output_max;
+    double seconds;     /* no arrivals after that; 0: no limit */
+    double max_seconds; /* the run is cut off then; 0: no limit */
+    int64_t keep_busy;  /* requests kept outstanding while the script runs; -1: by the script */
+    /* the faults */
+    script script;
+    int corrupt; /* engine_corruption */
+    /* the run */
+    const char *out_dir;
+    bool force, no_oracle, quiet, help;
+    eep_log_level log_level;
+} options;
+
+/* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
+ * value and what is allowed. Strings point into argv. With --help nothing else is checked. */
+EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_out,
+                                        char error[OPTIONS_ERROR_BYTES]);
+/* The text of --help, into a file. */
+void options_print_help(FILE *file);
+
+/* What the options say about the engine and the context; both for one rank, without callbacks,
+ * device or store. */
+void options_fill_engine(const options *self, engine_config *config_out);
+void options_fill_context(const options *self, eep_config *config_out);
+
+/* The part of the options that a rank process needs, as text for its environment, and back.
+ * EEP_ERR_PROTOCOL: not such a text. */
+void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES]);
+EEP_MUST_CHECK eep_status options_from_rank_text(const char *text, options *options_out);
+
+/* Bytes of expert weights of one slot of one layer: gate, up and down in FP32. */
+uint64_t options_expert_bytes(const options *self);
+/* Memory that all rank processes need together, roughly: weights, host backups, windows of
+ * `window_bytes` each and a fixed part per process. */
+uint64_t options_memory_bytes(const options *self, uint64_t window_bytes);
+#endif

@@ -1,0 +1,402 @@
+#include "experiments/rank_main.h"
+
+#include "experiments/engine.h"
+#include "experiments/options.h"
+#include "experiments/outbox.h"
+#include "experiments/wire.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static const uint64_t STEP_BEGIN_US = 50000; /* then the control socket is looked at again */
+static const uint64_t IDLE_WAIT_US = 2000;   /* the same while there is no request */
+static const uint64_t COUNTERS_PERIOD_NS = 250000000;
+static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end is observed */
+static const uint64_t SEAT_BOUND_NS = 20000000000;
+
+typedef struct rank {
+    options options;
+    eep_device *device;
+    eep_context *context;
+    engine *engine;
+    outbox outbox;
+    int control_fd;
+    bool stop, draining; /* told so */
+    bool drain_asked;    /* libeep was told so */
+    bool nice;           /* prepares at RANK_JOINER_NICE */
+    uint64_t start_ns, ready_ns, counters_ns;
+    uint64_t captures_at_join;
+    int token_capacity;
+    wire_step *report; /* with token_capacity tokens behind it */
+    uint64_t packet[WIRE_MAX_BYTES / 8];
+} rank;
+
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void complain(const char *what, eep_status status, const char *why)
+{
+    fprintf(stderr, "rank %s: %s: %s%s%s\n", getenv("EEP_RANK"), what, eep_strerror(status),
+            why && *why ? ": " : "", why ? why : "");
+}
+
+/* ---------------------------------------------------------------- priority of a joiner */
+
+/* A nice value can be taken back only with CAP_SYS_NICE or a high enough limit; without that a
+ * joiner stays at normal priority, because a rank that is nice for life would slow every step. */
+static bool may_undo_nice(void)
+{
+    struct rlimit limit;
+    return geteuid() == 0 || (getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= 20);
+}
+
+/* On Linux a nice value belongs to a thread: give all threads that exist by now the normal one. */
+static void end_nice(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *task = NULL; tasks && (task = readdir(tasks));) {
+        if (task->d_name[0] != '.' && setpriority(PRIO_PROCESS, (id_t)atoi(task->d_name), 0) != 0) {
+            fprintf(stderr, "rank %s: cannot go back to normal priority: %s\n", getenv("EEP_RANK"),
+                    strerror(errno));
+        }
+    }
+    if (tasks) {
+        closedir(tasks);
+    }
+}
+
+/* ---------------------------------------------------------------- to the launcher */
+
+static void tell(rank *self, const void *message, size_t bytes)
+{
+    /* Without a launcher there is nobody to serve for. */
+    if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
+        __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+    }
+}
+
+/* From any of the context's threads. */
+static void on_event(void *user, const eep_event_info *record)
+{
+    rank *self = user;
+    wire_event message = {{WIRE_EVENT, sizeof message}, *record};
+    if (record->kind == EEP_EVENT_READY) {
+        __atomic_store_n(&self->ready_ns, record->time_ns, __ATOMIC_RELAXED);
+        if (self->nice) {
+            end_nice();
+        }
+    }
+    tell(self, &message, sizeof message);
+}
+
+static void tell_counters(rank *self)
+{
+    eep_snapshot snapshot;
+    if (eep_snapshot_get(self->context, &snapshot, NULL) != EEP_OK) {
+        return;
+    }
+    uint64_t captures = eep_device_captures(self->device) - self->captures_at_join;
+    if (captures > snapshot.counters.captures_after_join) {
+        snapshot.counters.captures_after_join = captures; /* by whom does not matter */
+    }
+    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, snapshot.counters};
+    tell(self, &message, sizeof message);
+    self->counters_ns = now_ns();
+}
+
+static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status status)
+{
+    wire_failed message = {{kind, sizeof message}, request, status};
+    tell(self, &message, sizeof message);
+}
+
+/* ---------------------------------------------------------------- from the launcher */
+
+static void take_request(rank *self, const wire_assign *assign, size_t bytes)
+{
+    if (bytes < sizeof *assign || (bytes - sizeof *assign) / 4 < assign->num_emitted) {
+        return;
+    }
+    eep_status status = self->draining
+                            ? EEP_ERR_NO_MEMORY
+                            : engine_admit(self->engine, assign, (const uint32_t *)(assign + 1));
+    if (status == EEP_ERR_NO_MEMORY) {
+        tell_failed(self, WIRE_HANDBACK, assign->request, EEP_OK);
+    } else if (status != EEP_OK) {
+        complain("request refused", status, engine_error(self->engine));
+        tell_failed(self, WIRE_FAILED, assign->request, status);
+    }
+}
+
+static void read_control(rank *self)
+{
+    outbox_flush(&self->outbox);
+    for (;;) {
+        ssize_t bytes = recv(self->control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
+        if (bytes < 0 && errno == EINTR) {
+            continue;
+        }
+        if (bytes < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (bytes < (ssize_t)sizeof(wire_header)) {
+            self->stop = true; /* the launcher is gone */
+            return;
+        }
+        const wire_header *header = (const wire_header *)self->packet;
+        if (header->kind == WIRE_ASSIGN) {
+            take_request(self, (const wire_assign *)self->packet, (size_t)bytes);
+        } else if (header->kind == WIRE_STOP) {
+            self->stop = true;
+        } else if (header->kind == WIRE_DRAIN) {
+            self->draining = true;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- serving */
+
+/* Give everything back, then ask libeep to leave (rule M10). */
+static eep_status start_drain(rank *self)
+{
+    for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
+        engine_drop(self->engine, (uint32_t)id);
+        tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
+    }
+    self->drain_asked = true;
+    return eep_drain(self->context);
+}
+
+/* The input itself is bad and would be again: end one request with an error and go on. */
+static void fail_one(rank *self, eep_status status)
+{
+    int64_t id = engine_any_request(self->engine);
+    complain("step input refused", status, eep_last_error(self->context));
+    if (id >= 0) {
+        engine_drop(self->engine, (uint32_t)id);
+        tell_failed(self, WIRE_FAILED, (uint32_t)id, status);
+    }
+}
+
+/* One step, from begin to report. EEP_OK also when it aborted or there was no view to serve under;
+ * anything else ends this rank's service. */
+static eep_status run_step(rank *self)
+{
+    eep_step step;
+    eep_status status = eep_step_begin(self->context, STEP_BEGIN_US, &step);
+    if (status != EEP_OK) {
+        return status == EEP_ERR_TIMEOUT ? EEP_OK : status;
+    }
+    wire_step *report = self->report;
+    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
+    report->num_positions = (uint32_t)engine_fill(self->engine);
+    status = engine_run(self->engine, &step);
+    if (status != EEP_OK) {
+        complain("replay", status, engine_error(self->engine));
+        return status;
+    }
+    status = eep_step_end(self->context);
+    report->end_ns = now_ns();
+    report->status = status;
+    if (status == EEP_OK) {
+        engine_commit(self->engine, report, (wire_token *)(report + 1), self->token_capacity);
+    } else {
+        engine_rollback(self->engine);
+    }
+    report->header.kind = WIRE_STEP;
+    report->header.bytes = (uint32_t)(sizeof *report + report->num_tokens * sizeof(wire_token));
+    tell(self, report, report->header.bytes);
+    if (status == EEP_ERR_BAD_STEP_INPUT) {
+        fail_one(self, status);
+        return EEP_OK;
+    }
+    return status == EEP_ERR_ABORTED ? EEP_OK : status;
+}
+
+static eep_status serve(rank *self)
+{
+    eep_status status = EEP_OK;
+    while (status == EEP_OK) {
+        read_control(self);
+        if (__atomic_load_n(&self->stop, __ATOMIC_RELAXED)) {
+            return EEP_OK;
+        }
+        if (self->draining && !self->drain_asked) {
+            status = start_drain(self);
+            continue;
+        }
+        if (self->drain_asked || engine_num_requests(self->engine) > 0) {
+            status = run_step(self);
+        } else {
+            status = eep_step_wait(self->context, IDLE_WAIT_US);
+            if (status == EEP_ERR_TIMEOUT) {
+                status = EEP_OK;
+            } else if (status == EEP_OK) {
+                status = run_step(self);
+            }
+        }
+        if (now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
+            tell_counters(self);
+        }
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- start and end */
+
+static eep_status open_context(rank *self)
+{
+    char error[256] = "";
+    eep_config config;
+    eep_config_init(&config);
+    options_fill_context(&self->options, &config);
+    config.device = self->device;
+    config.event = on_event;
+    config.user = self;
+    uint64_t bound_ns = now_ns() + SEAT_BOUND_NS;
+    eep_status status = eep_open(&config, error, sizeof error, &self->context);
+    while (status == EEP_ERR_SEAT_TAKEN && now_ns() < bound_ns) {
+        struct timespec pause = {0, (long)SEAT_RETRY_NS};
+        nanosleep(&pause, NULL);
+        status = eep_open(&config, error, sizeof error, &self->context);
+    }
+    if (status != EEP_OK) {
+        complain("open", status, error);
+    }
+    return status;
+}
+
+static eep_status open_engine(rank *self)
+{
+    engine_config config;
+    options_fill_engine(&self->options, &config);
+    /* One seeded rank of the first view is the one that --corrupt breaks. */
+    if (eep_rank(self->context) != (int32_t)(self->options.seed % self->options.num_ranks) ||
+        eep_generation(self->context) != 1) {
+        config.corrupt = ENGINE_CORRUPT_NONE;
+    }
+    self->token_capacity = config.num_max_tokens_per_rank;
+    self->report =
+        calloc(1, sizeof *self->report + (size_t)self->token_capacity * sizeof(wire_token));
+    if (!self->report) {
+        complain("open", EEP_ERR_NO_MEMORY, NULL);
+        return EEP_ERR_NO_MEMORY;
+    }
+    eep_status status = engine_open(&config, self->context, self->device, &self->engine);
+    if (status != EEP_OK) {
+        complain("engine", status, engine_error(self->engine));
+    }
+    return status;
+}
+
+static eep_status join(rank *self)
+{
+    eep_snapshot snapshot = {0};
+    eep_status status = eep_join(self->context);
+    if (status == EEP_OK) {
+        status = eep_snapshot_get(self->context, &snapshot, NULL);
+    }
+    if (status != EEP_OK) {
+        complain("join", status, eep_last_error(self->context));
+        return status;
+    }
+    self->captures_at_join = eep_device_captures(self->device);
+    uint64_t ready_ns = __atomic_load_n(&self->ready_ns, __ATOMIC_RELAXED);
+    wire_joined joined = {.header = {WIRE_JOINED, sizeof joined},
+                          .epoch = snapshot.epoch,
+                          .time_ns = now_ns(),
+                          .prepare_ns = (ready_ns ? ready_ns : now_ns()) - self->start_ns,
+                          .captures = self->captures_at_join};
+    tell(self, &joined, sizeof joined);
+    return EEP_OK;
+}
+
+static eep_status start(rank *self)
+{
+    eep_status status = eep_device_open(self->options.device, 0, &self->device);
+    if (status != EEP_OK) {
+        complain("device", status, eep_device_error_text());
+        return status;
+    }
+    status = open_context(self);
+    if (status != EEP_OK) {
+        return status;
+    }
+    wire_hello hello = {{WIRE_HELLO, sizeof hello},
+                        eep_rank(self->context),
+                        eep_generation(self->context),
+                        now_ns()};
+    tell(self, &hello, sizeof hello);
+    status = open_engine(self);
+    return status == EEP_OK ? join(self) : status;
+}
+
+static int exit_code(const rank *self, eep_status status)
+{
+    switch (status) {
+    case EEP_OK:
+    case EEP_ERR_DRAINED:
+        return RANK_EXIT_OK;
+    case EEP_ERR_EVICTED:
+        return RANK_EXIT_EVICTED;
+    case EEP_ERR_UNCOVERED:
+        complain("service ends", status, eep_last_error(self->context));
+        return RANK_EXIT_UNCOVERED;
+    default:
+        return RANK_EXIT_FAILED;
+    }
+}
+
+int rank_main(void)
+{
+    static rank self; /* one rank per process; too big for the stack */
+    const char *control = getenv(RANK_ENV_CONTROL_FD), *text = getenv(RANK_ENV_OPTIONS);
+    const char *joiner = getenv(RANK_ENV_JOINER), *seat = getenv("EEP_RANK");
+    char name[16];
+    if (!control || !text || !seat || options_from_rank_text(text, &self.options) != EEP_OK) {
+        fprintf(stderr, "--rank-process is for eep-run's own use\n");
+        return 2;
+    }
+    self.start_ns = now_ns();
+    self.control_fd = atoi(control);
+    snprintf(name, sizeof name, "eep-rank-%s", seat);
+    prctl(PR_SET_NAME, name);
+    if (joiner && strcmp(joiner, "1") == 0 && may_undo_nice()) {
+        self.nice = setpriority(PRIO_PROCESS, 0, RANK_JOINER_NICE) == 0;
+    }
+    outbox_init(&self.outbox, self.control_fd);
+    eep_status status = start(&self);
+    if (status == EEP_OK) {
+        status = serve(&self);
+        tell_counters(&self);
+        if (status != EEP_OK && exit_code(&self, status) == RANK_EXIT_FAILED) {
+            complain("service ends", status, eep_last_error(self.context));
+        }
+    }
+    int code = exit_code(&self, status);
+    /* The context first: until then its service thread may read weights and backups. */
+    if (self.context) {
+        eep_close(self.context);
+    }
+    if (self.engine) {
+        engine_close(self.engine);
+    }
+    eep_device_close(self.device);
+    outbox_flush(&self.outbox);
+    outbox_destroy(&self.outbox);
+    free(self.report);
+    return code;
+}

@@ -1,0 +1,295 @@
+#include "experiments/summary.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/utsname.h>
+
+#ifndef EEP_COMMIT
+#define EEP_COMMIT "unknown"
+#endif
+
+#define TEXT_(x) #x
+#define TEXT(x)  TEXT_(x)
+
+bool summary_is_good(const summary *self, const summary_oracle *oracle)
+{
+    const scheduler_counts *requests = &self->requests;
+    if (oracle && (!oracle->ran || oracle->tokens_wrong || oracle->digests_wrong ||
+                   oracle->tokens_missing || oracle->tokens_doubled)) {
+        return false;
+    }
+    return requests->lost == 0 && requests->accepted == requests->completed + requests->failed &&
+           self->captures_healthy == 0 && self->rows_complete && !self->broken;
+}
+
+/* ---------------------------------------------------------------- summary.json */
+
+/* Three decimals: what the clocks are good for, and what people read. */
+static void add_ms(cJSON *object, const char *name, double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.3f", value);
+    cJSON_AddRawToObject(object, name, text);
+}
+
+/* Counts as integers (cJSON's numbers are doubles). */
+static void add_count(cJSON *object, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    cJSON_AddRawToObject(object, name, text);
+}
+
+static void add_rate(cJSON *object, const char *name, double value)
+{
+    if (value < 0) {
+        cJSON_AddNullToObject(object, name);
+    } else {
+        add_ms(object, name, value);
+    }
+}
+
+static void add_requests(cJSON *root, const summary *self, const summary_oracle *oracle)
+{
+    const scheduler_counts *requests = &self->requests;
+    add_count(root, "tokens_emitted", requests->tokens_emitted);
+    if (oracle && oracle->ran) {
+        add_count(root, "tokens_wrong", (uint64_t)oracle->tokens_wrong);
+        add_count(root, "digests_wrong", (uint64_t)oracle->digests_wrong);
+        add_count(root, "tokens_missing", (uint64_t)oracle->tokens_missing);
+        add_count(root, "tokens_doubled", (uint64_t)oracle->tokens_doubled);
+        add_ms(root, "oracle_seconds", oracle->seconds);
+    } else {
+        cJSON_AddNullToObject(root, "tokens_wrong");
+    }
+    add_count(root, "tokens_refused", requests->tokens_refused);
+    add_count(root, "requests_accepted", requests->accepted);
+    add_count(root, "requests_completed", requests->completed);
+    add_count(root, "requests_failed", requests->failed);
+    add_count(root, "requests_lost", requests->lost);
+    add_count(root, "reprefill_tokens", self->reprefill_tokens);
+}
+
+static void add_quantiles(cJSON *root, const char *name, const summary_quantiles *quantiles)
+{
+    cJSON *object = cJSON_AddObjectToObject(root, name);
+    add_count(object, "n", quantiles->num);
+    add_ms(object, "p50", quantiles->p50);
+    add_ms(object, "p99", quantiles->p99);
+    add_ms(object, "max", quantiles->max);
+}
+
+static void add_fault(cJSON *array, const summary_fault *fault)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddItemToArray(array, object);
+    cJSON_AddNumberToObject(object, "rank", fault->seat);
+    add_count(object, "generation", fault->generation);
+    cJSON_AddStringToObject(object, "kind", fault->kind);
+    add_ms(object, "time_ms", fault->time_ms);
+    static const char *const names[] = {"detect_ms", "agree_ms", "repair_ms", "rerun_ms",
+                                        "pause_ms"};
+    const double values[] = {fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
+                             fault->pause_ms};
+    for (int i = 0; i < 5; i++) {
+        if (fault->healed) {
+            add_ms(object, names[i], values[i]);
+        } else {
+            cJSON_AddNullToObject(object, names[i]);
+        }
+    }
+    cJSON_AddNumberToObject(object, "survivors", fault->num_survivors);
+    add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
+}
+
+static void add_join(cJSON *array, const summary_join *join)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddItemToArray(array, object);
+    cJSON_AddNumberToObject(object, "rank", join->seat);
+    add_count(object, "generation", join->generation);
+    cJSON_AddBoolToObject(object, "joined", join->joined);
+    add_ms(object, "time_ms", join->time_ms);
+    add_ms(object, "prepare_ms", join->prepare_ms);
+    add_ms(object, "join_ms", join->join_ms);
+    add_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms);
+    add_ms(object, "median_step_ms", join->median_step_ms);
+}
+
+static void add_run(cJSON *root, const summary *self, const options *how)
+{
+    struct utsname machine = {0};
+    uname(&machine);
+    add_ms(root, "duration_ms", self->duration_ms);
+    add_count(root, "window_bytes", self->window_bytes);
+    add_count(root, "seed", (uint64_t)how->seed);
+    cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
+    add_count(root, "ranks", (uint64_t)how->num_ranks);
+    add_count(root, "max_ranks", (uint64_t)how->max_ranks);
+    add_count(root, "num_layers", (uint64_t)how->num_layers);
+    add_count(root, "num_experts", (uint64_t)how->num_experts);
+    add_count(root, "num_slots", (uint64_t)how->num_slots);
+    cJSON_AddStringToObject(root, "device", how->device);
+    cJSON_AddStringToObject(root, "dtype", how->dtype == EEP_BF16 ? "bf16" : "fp32");
+    cJSON *versions = cJSON_AddObjectToObject(root, "versions");
+    cJSON_AddStringToObject(versions, "eep", TEXT(EEP_VERSION_MAJOR) "." TEXT(EEP_VERSION_MINOR));
+    cJSON_AddStringToObject(versions, "compiler", __VERSION__);
+    cJSON_AddStringToObject(versions, "kernel", machine.release);
+}
+
+static cJSON *to_json(const summary *self, const summary_oracle *oracle, const options *how)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddNumberToObject(root, "schema", 1);
+    cJSON_AddBoolToObject(root, "good", summary_is_good(self, oracle));
+    add_requests(root, self, oracle);
+    add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
+    add_quantiles(root, "step_ms", &self->step_ms);
+    add_count(root, "steps_ok", self->steps_ok);
+    add_count(root, "steps_aborted", self->steps_aborted);
+    cJSON *captures = cJSON_AddObjectToObject(root, "captures_after_start");
+    add_count(captures, "healthy", self->captures_healthy);
+    add_count(captures, "joining", self->captures_joining);
+    add_count(root, "stale_dropped", self->stale_dropped);
+    add_count(root, "steps_aborted_by_join", self->steps_aborted_by_join);
+    add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
+    add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
+    cJSON *faults = cJSON_AddArrayToObject(root, "faults");
+    for (size_t i = 0; i < self->num_faults; i++) {
+        add_fault(faults, &self->faults[i]);
+    }
+    cJSON *joins = cJSON_AddArrayToObject(root, "joins");
+    for (size_t i = 0; i < self->num_joins; i++) {
+        add_join(joins, &self->joins[i]);
+    }
+    cJSON *throughput = cJSON_AddObjectToObject(root, "throughput");
+    add_rate(throughput, "before", self->throughput_before);
+    add_rate(throughput, "degraded", self->throughput_degraded);
+    add_rate(throughput, "after", self->throughput_after);
+    add_run(root, self, how);
+    return root;
+}
+
+eep_status summary_write(const summary *self, const summary_oracle *oracle, const options *how,
+                         const char *dir)
+{
+    char path[PATH_MAX];
+    cJSON *root = to_json(self, oracle, how);
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (!text) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    snprintf(path, sizeof path, "%s/summary.json", dir);
+    FILE *file = fopen(path, "we");
+    int failed = !file;
+    if (file) {
+        failed |= fputs(text, file) < 0 || fputc('\n', file) < 0;
+        failed |= fclose(file);
+    }
+    cJSON_free(text);
+    return failed ? EEP_ERR_SYSTEM : EEP_OK;
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static void print_faults(const summary *self)
+{
+    double *pauses = calloc(self->num_faults + 1, sizeof *pauses);
+    size_t num = 0;
+    printf("\n  %-5s %-4s %-5s %9s %9s %9s %9s %9s %9s %12s\n", "fault", "rank", "kind", "at s",
+           "pause ms", "detect", "agree", "repair", "rerun", "weight bytes");
+    for (size_t i = 0; i < self->num_faults; i++) {
+        const summary_fault *fault = &self->faults[i];
+        printf("  %-5zu %-4d %-5s %9.3f", i + 1, fault->seat, fault->kind, fault->time_ms / 1e3);
+        if (fault->healed) {
+            printf(" %9.1f %9.1f %9.1f %9.1f %9.1f %12" PRIu64 "\n", fault->pause_ms,
+                   fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
+                   fault->weights_bytes_in_pause);
+        } else {
+            puts("  (no survivor went on after it)");
+        }
+        if (pauses && fault->healed) {
+            pauses[num++] = fault->pause_ms;
+        }
+    }
+    if (num > 1) {
+        summary_quantiles pause = summary_quantiles_of(pauses, num);
+        printf("  pause over %zu faults: p50 %.1f ms, p99 %.1f ms, max %.1f ms\n", num, pause.p50,
+               pause.p99, pause.max);
+    }
+    free(pauses);
+}
+
+static void print_joins(const summary *self)
+{
+    printf("\n  %-5s %-4s %-4s %9s %11s %11s %24s %15s\n", "join", "rank", "gen", "at s",
+           "prepare ms", "in view ms", "longest healthy step ms", "median step ms");
+    for (size_t i = 0; i < self->num_joins; i++) {
+        const summary_join *join = &self->joins[i];
+        printf("  %-5zu %-4d %-4u %9.3f %11.1f ", i + 1, join->seat, join->generation,
+               join->time_ms / 1e3, join->prepare_ms);
+        if (join->joined) {
+            printf("%11.1f %24.1f %15.1f\n", join->join_ms, join->longest_healthy_step_ms,
+                   join->median_step_ms);
+        } else {
+            puts("  (never joined)");
+        }
+    }
+}
+
+static void print_rate(const char *name, double rate)
+{
+    if (rate < 0) {
+        printf(" %s -", name);
+    } else {
+        printf(" %s %.0f", name, rate);
+    }
+}
+
+void summary_print(const summary *self, const summary_oracle *oracle)
+{
+    const scheduler_counts *requests = &self->requests;
+    printf("\n  requests   %u accepted = %u completed + %u failed; %u lost, %u unfinished\n",
+           requests->accepted, requests->completed, requests->failed, requests->lost,
+           requests->queued + requests->running);
+    printf("  tokens     %" PRIu64 " emitted, %" PRIu64 " refused by the sink, %" PRIu64
+           " positions computed again\n",
+           requests->tokens_emitted, requests->tokens_refused, self->reprefill_tokens);
+    if (oracle && oracle->ran) {
+        printf("  oracle     %" PRId64 " checked: %" PRId64 " wrong, %" PRId64
+               " digests wrong, %" PRId64 " missing, %" PRId64 " doubled (%.1f s)\n",
+               oracle->tokens_checked, oracle->tokens_wrong, oracle->digests_wrong,
+               oracle->tokens_missing, oracle->tokens_doubled, oracle->seconds);
+    } else {
+        printf("  oracle     %s\n", oracle ? "gave no answer" : "not asked (--no-oracle)");
+    }
+    printf("  steps      %" PRIu64 " ok, %" PRIu64 " aborted; ms p50 %.2f, p99 %.2f, max %.2f\n",
+           self->steps_ok, self->steps_aborted, self->step_ms.p50, self->step_ms.p99,
+           self->step_ms.max);
+    printf("  stalls     longest gap between tokens of a request: ms p50 %.1f, p99 %.1f\n",
+           self->request_stall_ms.p50, self->request_stall_ms.p99);
+    printf("  captures   %" PRIu64 " on healthy ranks, %" PRIu64 " on joining ranks\n",
+           self->captures_healthy, self->captures_joining);
+    printf("  joins      %" PRIu64 " steps aborted by one, %" PRIu64 " steps waiting on one\n",
+           self->steps_aborted_by_join, self->steps_waiting_on_join);
+    printf("  windows    %.1f MB per rank; %" PRIu64 " stale messages dropped\n",
+           (double)self->window_bytes / 1e6, self->stale_dropped);
+    fputs("  tokens/s  ", stdout);
+    print_rate("before", self->throughput_before);
+    print_rate("degraded", self->throughput_degraded);
+    print_rate("after", self->throughput_after);
+    puts("");
+    if (self->num_faults) {
+        print_faults(self);
+    }
+    if (self->num_joins) {
+        print_joins(self);
+    }
+    printf("\n  %s\n", summary_is_good(self, oracle) ? "GOOD: nothing wrong, nothing lost"
+                       : self->broken                ? "NOT GOOD: the run did not come to its end"
+                                                     : "NOT GOOD");
+}

@@ -1,0 +1,82 @@
+/* What the launcher and its rank processes tell each other, one message per packet of a
+ * SOCK_SEQPACKET socket pair (inherited by the rank as descriptor EEP_CONTROL_FD). A rank's death
+ * loses nothing that it had sent; nobody blocks on a send (rule M9): who cannot send keeps a
+ * queue. */
+#ifndef EEPX_WIRE_H
+#define EEPX_WIRE_H
+
+#include "eep/eep.h"
+
+#include <stdint.h>
+
+enum { WIRE_MAX_TOKENS = 16384, WIRE_MAX_BYTES = 128 * 1024 };
+
+typedef enum wire_kind {
+    /* launcher -> rank */
+    WIRE_ASSIGN = 1, /* wire_assign, then num_emitted uint32 tokens: serve this request */
+    WIRE_STOP,       /* wire_header only: finish the step, send counters, exit 0 */
+    WIRE_DRAIN,      /* hand all requests back, leave the view, exit 0 */
+    /* rank -> launcher */
+    WIRE_HELLO = 64, /* wire_hello: the context is open */
+    WIRE_JOINED,     /* wire_joined: in the view, ready for requests */
+    WIRE_STEP,       /* wire_step, then num_tokens wire_token: one step has ended */
+    WIRE_EVENT,      /* wire_event */
+    WIRE_COUNTERS,   /* wire_counters: at STOP, DRAIN and about every 250 ms */
+    WIRE_FAILED,     /* wire_failed: the request ends with an explicit error */
+    WIRE_HANDBACK,   /* wire_failed (status OK): the request is given back for another rank */
+} wire_kind;
+
+typedef struct wire_header {
+    uint32_t kind;
+    uint32_t bytes; /* of the whole message */
+} wire_header;
+typedef struct wire_assign {
+    wire_header header;
+    uint32_t request;
+    uint32_t input_length, output_length;
+    uint32_t num_emitted; /* tokens that are already emitted: re-prefill prompt + these */
+} wire_assign;
+typedef struct wire_hello {
+    wire_header header;
+    int32_t seat;
+    uint32_t generation;
+    uint64_t time_ns;
+} wire_hello;
+typedef struct wire_joined {
+    wire_header header;
+    uint64_t epoch;
+    uint64_t time_ns;
+    uint64_t prepare_ns; /* process start to ready */
+    uint64_t captures;   /* graphs this process had captured when it joined */
+} wire_joined;
+typedef struct wire_token {
+    uint32_t request;
+    uint32_t position; /* 0: the first emitted token of the request */
+    uint32_t token;
+    uint32_t pad;
+    uint64_t digest; /* of the logits: docs/MODEL.md */
+} wire_token;
+typedef struct wire_step {
+    wire_header header;
+    uint64_t step, epoch;
+    uint64_t begin_ns, end_ns; /* CLOCK_MONOTONIC */
+    int32_t status;            /* of eep_step_end */
+    uint32_t num_positions;    /* computed in it, prompt and decode */
+    uint32_t num_reprefill;    /* of these: positions whose result had been emitted before */
+    uint32_t num_tokens;
+} wire_step;
+typedef struct wire_event {
+    wire_header header;
+    eep_event_info record;
+} wire_event;
+typedef struct wire_counters {
+    wire_header header;
+    uint64_t epoch;
+    eep_counters counters;
+} wire_counters;
+typedef struct wire_failed {
+    wire_header header;
+    uint32_t request;
+    int32_t status;
+} wire_failed;
+#endif

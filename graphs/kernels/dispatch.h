@@ -1,0 +1,210 @@
+/* Dispatch: route (one block), send (any grid), exchange (exchange.h), unpack (any grid).
+ *
+ * Route is a node of its own because ordinals are a prefix over all tokens, and a grid-wide
+ * dependency is a node boundary. */
+#ifndef EEPK_DISPATCH_H
+#define EEPK_DISPATCH_H
+
+#include "graphs/compiler_macros.h"
+#include "graphs/kernel_args.h"
+#include "graphs/kernels/exchange.h"
+
+/* This rank's tokens of the step: none once its input was found bad, so that peers go on. */
+EEPK_FN uint32_t eepk_step_tokens(const eepk_world *w, const int32_t *num_tokens)
+{
+    const eepk_status *status = &w->control->latch.status;
+
+    return status->bad_input ? 0u : (uint32_t)*num_tokens;
+}
+
+EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, uint32_t k,
+                            int32_t value)
+{
+    if (status->bad_input != EEPK_INPUT_OK)
+        return;
+    status->bad_token = token;
+    status->bad_k = k;
+    status->bad_value = value;
+    status->bad_input = kind;
+}
+
+/* Limits first: nothing of a bad batch is sent. Ids are checked by one thread in order, so that
+ * the first offender is named. */
+EEPK_FN void eepk_check_input(const eepk_dispatch_node_args *a, eepk_latch *latch,
+                              const uint32_t *first)
+{
+    const eepk_shape *s = &a->world->shape;
+    eepk_status *status = &latch->status;
+    int32_t n = *a->num_tokens;
+
+    if (n < 0 || (uint32_t)n > s->num_max_tokens) {
+        eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
+        return;
+    }
+    for (uint32_t i = 0; i < (uint32_t)n * s->top_k; i++) {
+        int32_t expert = a->topk_idx[i];
+        uint32_t k = i % s->top_k;
+        if (expert == -1)
+            continue;
+        if (expert < -1 || (uint32_t)expert >= s->num_experts)
+            eepk_bad_input(status, EEPK_INPUT_TOPK, i / s->top_k, k, expert);
+        else if (first[expert] == first[expert + 1])
+            eepk_bad_input(status, EEPK_INPUT_UNCOVERED, i / s->top_k, k, expert);
+        for (uint32_t j = i - k; j < i; j++) {
+            if (a->topk_idx[j] == expert) /* twice the same: S9 */
+                eepk_bad_input(status, EEPK_INPUT_TOPK, i / s->top_k, k, expert);
+        }
+    }
+}
+
+/* For each (token, k): replica, and its ordinal among this rank's rows for that slot, in token
+ * order. A thread owns the experts congruent to it, hence their slots: no races, one result. An
+ * expert's tokens take its replicas in turn, offset by the sender's seat. */
+EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    eepk_latch *latch = &w->control->latch;
+    const uint8_t *bank = w->bank[latch->bank];
+    const uint32_t *first = eepk_replica_first(s, bank, a->layer);
+    const eepk_replica *replicas = eepk_replicas(s, bank, a->layer);
+    uint32_t n;
+
+    if (g.block != 0 || latch->aborted)
+        return;
+    if (g.thread == 0 && latch->status.bad_input == EEPK_INPUT_OK)
+        eepk_check_input(a, latch, first);
+    for (uint32_t i = g.thread; i < s->max_ranks * s->num_slots; i += g.num_threads)
+        w->send_count[i] = 0;
+    eepk_block_sync();
+    n = eepk_step_tokens(w, a->num_tokens);
+    for (uint32_t i = 0; i < n * s->top_k; i++) {
+        int32_t expert = a->topk_idx[i];
+        eepk_route *route = &w->route[i];
+        uint32_t replica, *count;
+        if (expert < 0) {
+            if (g.thread == 0)
+                route->slot = EEPK_NO_SLOT;
+            continue;
+        }
+        if ((uint32_t)expert % g.num_threads != g.thread)
+            continue;
+        replica = (i / s->top_k + s->self) % (first[expert + 1] - first[expert]);
+        route->seat = replicas[first[expert] + replica].seat;
+        route->slot = replicas[first[expert] + replica].slot;
+        count = &w->send_count[(uint32_t)route->seat * s->num_slots + route->slot];
+        route->ordinal = (uint16_t)(*count)++;
+    }
+}
+
+/* A row goes once to each destination rank, by the block that owns the token. */
+EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
+                             uint32_t parity, uint32_t token, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    const eepk_route *route = w->route + (uint64_t)token * s->top_k;
+    const uint8_t *row = (const uint8_t *)a->x + (uint64_t)token * s->row_bytes;
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        eepk_list_entry *list;
+        if (!window)
+            continue;
+        list = eepk_list(s, window, parity, s->self, token);
+        for (uint32_t k = 0; k < s->top_k; k++) {
+            int here = route[k].slot != EEPK_NO_SLOT && route[k].seat == seat;
+            list[k].slot = here ? route[k].slot : (uint16_t)EEPK_NO_SLOT;
+            list[k].ordinal = here ? route[k].ordinal : (uint16_t)0;
+        }
+    }
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        uint32_t earlier = 0;
+        if (route[k].slot == EEPK_NO_SLOT)
+            continue;
+        while (earlier < k && (route[earlier].slot == EEPK_NO_SLOT ||
+                               route[earlier].seat != route[k].seat))
+            earlier++;
+        if (earlier == k)
+            eepk_copy_row(eepk_dispatch_row(s, eepk_peer_window(s, bank, route[k].seat), parity,
+                                            s->self, token),
+                          row, s->row_bytes, g);
+    }
+}
+
+EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    eepk_latch *latch = &w->control->latch;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint32_t parity = eepk_parity(s, latch->step, a->layer);
+    uint32_t n = eepk_step_tokens(w, a->num_tokens);
+
+    if (latch->aborted)
+        return;
+    for (uint32_t token = g.block; token < n; token += g.num_blocks)
+        eepk_send_token(a, latch, parity, token, g);
+    for (uint32_t seat = g.block; seat < s->max_ranks; seat += g.num_blocks) {
+        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        eepk_source_header *header;
+        if (!window)
+            continue;
+        header = eepk_header(s, window, parity, s->self);
+        for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads)
+            ((uint32_t *)(header + 1))[slot] = w->send_count[(uint64_t)seat * s->num_slots + slot];
+        if (g.thread == 0) {
+            header->flip_digest = latch->announce_digest;
+            header->num_tokens = n;
+        }
+    }
+}
+
+/* Copy the rows of one (source, token) to their packed places and remember where they came from.
+ * The list entry is read once, into registers, and checked against the copied counts. */
+EEPK_FN void eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
+                               uint32_t token, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    uint32_t parity = eepk_parity(s, latch->step, a->layer);
+    const eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
+    const uint8_t *row = eepk_dispatch_row(s, w->window, parity, seat, token);
+
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        eepk_list_entry entry = list[k];
+        uint64_t cell = (uint64_t)seat * s->num_slots + entry.slot;
+        uint32_t position;
+        if (entry.slot == EEPK_NO_SLOT)
+            continue;
+        if (entry.slot >= s->num_slots || entry.ordinal >= w->receive_count[cell]) {
+            eepk_count_add(&latch->status.stale_dropped, 1);
+            eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+            return;
+        }
+        position = w->receive_base[cell] + entry.ordinal;
+        eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->row_bytes, row, s->row_bytes, g);
+        if (g.thread == 0)
+            w->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)k, token};
+    }
+}
+
+EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    eepk_latch *latch = &w->control->latch;
+    const uint8_t *bank = w->bank[latch->bank];
+
+    if (latch->aborted)
+        return;
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
+        for (uint32_t token = g.block; token < n; token += g.num_blocks)
+            eepk_unpack_token(a, latch, seat, token, g);
+    }
+    eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
+    eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);
+}
+#endif

@@ -1,0 +1,255 @@
+/* The only bodies that wait: publish this rank's tags, then wait for those of all members.
+ * One block, a lane per seat; on the host one thread does all lanes. */
+#ifndef EEPK_EXCHANGE_H
+#define EEPK_EXCHANGE_H
+
+#include "graphs/compiler_macros.h"
+#include "graphs/kernel_args.h"
+
+/* Set once per step, by the first reason; the flag is raised last. */
+EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase)
+{
+    if (latch->status.result == EEPK_STEP_OK) {
+        latch->status.result = result;
+        latch->status.layer = layer;
+        latch->status.phase = phase;
+    }
+    eepk_flag_raise(&latch->aborted);
+}
+
+EEPK_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
+                                 uint32_t parity, uint32_t source)
+{
+    return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(s, window, parity, source)
+                                        : eepk_combine_tag(s, window, parity, source);
+}
+
+/* Has `source` aborted this step or a later one of this epoch? */
+EEPK_FN int eepk_peer_aborted(const eepk_world *w, const eepk_latch *latch, uint32_t source)
+{
+    uint64_t word = eepk_load_acquire(eepk_abort_word(&w->shape, w->window, source));
+
+    return word != 0 && eepk_tag_epoch_after(word, latch->epoch) == 0 &&
+           eepk_tag_step_after(word, latch->step) >= 0;
+}
+
+/* Rule D2, second half, run by a block after its last read of the sources' payload: each tag must
+ * still stand, and its source must not have given up the step. The second look is ours: a rank that
+ * aborted may store its next step's rows into the buffer under an old tag, but it posts its abort
+ * word before (eepk_post_abort ends with the fence that pairs with the one here). */
+EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, uint32_t layer,
+                                  uint32_t phase, eep_grid g)
+{
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint32_t parity = eepk_parity(s, latch->step, layer);
+    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+
+    eepk_fence_system();
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        if (!eepk_is_active(bank, seat) || seat == s->self)
+            continue;
+        if (eepk_load_acquire(eepk_phase_tag(s, w->window, phase, parity, seat)) != tag) {
+            eepk_count_add(&latch->status.stale_dropped, 1);
+            eepk_abort(latch, EEPK_STEP_STALE, layer, phase);
+        } else if (eepk_peer_aborted(w, latch, seat)) {
+            eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
+        }
+    }
+}
+
+/* Rule D1: the payload was stored by the node before; the fence and the release store make it
+ * visible before the tag (partner: the acquire load in eepk_seat_look). */
+EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
+                          uint32_t phase, eep_grid g)
+{
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint32_t parity = eepk_parity(s, latch->step, layer);
+    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+
+    eepk_fence_system();
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        if (!window)
+            continue;
+        eepk_store_release(eepk_phase_tag(s, window, phase, parity, s->self), tag);
+        if (seat != s->self)
+            eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
+    }
+}
+
+/* Rule D3: tell every member that this rank gave up the step, so that none waits in vain. The
+ * fence after it keeps the next step's payload stores behind it. */
+EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
+                             uint32_t phase, eep_grid g)
+{
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint64_t word = eepk_tag(latch->epoch, latch->step, layer, phase);
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        if (!window || seat == s->self)
+            continue;
+        eepk_store_release(eepk_abort_word(s, window, s->self), word);
+        eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
+    }
+    eepk_fence_system();
+}
+
+enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
+
+/* One look at what a seat has published. ENDED: the step cannot complete, the reason is recorded. */
+EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
+                           uint32_t seat)
+{
+    const eepk_shape *s = &w->shape;
+    uint32_t parity = eepk_parity(s, latch->step, layer);
+    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+
+    if (eepk_load_acquire(eepk_phase_tag(s, w->window, phase, parity, seat)) == tag)
+        return EEPK_SEAT_ARRIVED;
+    if (eepk_peer_aborted(w, latch, seat)) {
+        eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
+        return EEPK_SEAT_ENDED;
+    }
+    for (uint32_t p = 0; p < 2; p++) {
+        uint64_t seen = eepk_load_acquire(eepk_dispatch_tag(s, w->window, p, seat));
+        int64_t newer = eepk_tag_epoch_after(seen, latch->epoch);
+        int64_t ahead = eepk_tag_step_after(seen, latch->step);
+        /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
+        if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1))
+            continue;
+        latch->status.jump_step = eepk_tag_step_near(seen, latch->step);
+        eepk_abort(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase);
+        return EEPK_SEAT_ENDED;
+    }
+    return EEPK_SEAT_PENDING;
+}
+
+/* Wait for one lane's seats (lane, lane + lanes, ...). Every wait ends: by the tags, by an abort
+ * word (ours or a peer's), by another lane's abort, or by the deadline with one last look. */
+EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
+                            eep_grid g)
+{
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint32_t *doorbell = &((eepk_window_header *)w->window)->doorbell;
+    uint64_t begin = eepk_now_ns(), now = begin;
+    uint32_t waited_for = s->self;
+
+    for (uint32_t polls = 0;; polls++) {
+        uint32_t seen = eepk_doorbell_read(doorbell);
+        uint32_t pending = 0, last = s->self;
+        int late = now - begin >= latch->wait_ns;
+
+        for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+            int look;
+            if (!eepk_is_active(bank, seat))
+                continue;
+            look = eepk_seat_look(w, latch, layer, phase, seat);
+            if (look == EEPK_SEAT_ENDED)
+                return;
+            if (look == EEPK_SEAT_PENDING) {
+                pending++;
+                last = seat;
+                if (late)
+                    eepk_bits_set(&latch->status.suspects[seat / 64], 1ull << (seat % 64));
+            }
+        }
+        if (pending == 0) {
+            if (polls > 0 && now - begin > latch->status.longest_wait_ns) {
+                latch->status.longest_wait_ns = now - begin;
+                latch->status.last_seat = waited_for;
+            }
+            return;
+        }
+        waited_for = last;
+        if (late) {
+            eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
+            return;
+        }
+        if (eepk_load_acquire(w->abort_step) >= latch->step) {
+            eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
+            return;
+        }
+        if (eepk_flag_read(&latch->aborted)) /* another lane's decision */
+            return;
+        eepk_poll_pause(polls, doorbell, seen);
+        now = eepk_now_ns();
+    }
+}
+
+EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, eep_grid g)
+{
+    eepk_latch *latch = &w->control->latch;
+
+    if (!latch->aborted) {
+        eepk_publish(w, latch, layer, phase, g);
+        eepk_wait_lane(w, latch, layer, phase, g);
+    }
+    eepk_block_sync();
+    if (latch->aborted)
+        eepk_post_abort(w, latch, layer, phase, g);
+}
+
+/* After the tags: copy each source's counts once, check them, and lay out the packed rows. On an
+ * abort no slot has rows. Ends with slot_begin filled. One thread does the prefix. */
+EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latch, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    const uint8_t *bank = w->bank[latch->bank];
+    uint32_t parity = eepk_parity(s, latch->step, a->layer);
+    uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks && !latch->aborted; seat += g.num_threads) {
+        uint32_t *copy = w->receive_count + (uint64_t)seat * s->num_slots;
+        eepk_source_header *header = eepk_header(s, w->window, parity, seat);
+        const uint32_t *counts = (const uint32_t *)(header + 1);
+        int active = eepk_is_active(bank, seat);
+        uint64_t sum = 0;
+
+        w->receive_tokens[seat] = active ? header->num_tokens : 0;
+        for (uint32_t slot = 0; slot < s->num_slots; slot++) {
+            copy[slot] = active ? counts[slot] : 0;
+            sum += copy[slot];
+        }
+        if (a->layer == 0 && active && header->flip_digest)
+            eepk_bits_set(&latch->status.flip_digest, header->flip_digest);
+        if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
+            eepk_count_add(&latch->status.stale_dropped, 1);
+            eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+        }
+    }
+    eepk_block_sync();
+    if (g.thread == 0) {
+        uint32_t next = 0;
+        int aborted = latch->aborted != 0;
+        for (uint32_t slot = 0; slot < s->num_slots; slot++) {
+            a->slot_begin[slot] = (int32_t)next;
+            for (uint32_t seat = 0; seat < s->max_ranks && !aborted; seat++) {
+                w->receive_base[(uint64_t)seat * s->num_slots + slot] = next;
+                next += w->receive_count[(uint64_t)seat * s->num_slots + slot];
+            }
+        }
+        a->slot_begin[s->num_slots] = (int32_t)next;
+    }
+}
+
+EEPK_FN void eepk_dispatch_exchange_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    if (g.block != 0)
+        return;
+    eepk_exchange(a->world, a->layer, EEPK_PHASE_DISPATCH, g);
+    eepk_layout_rows(a, &a->world->control->latch, g);
+}
+
+EEPK_FN void eepk_combine_exchange_body(const eepk_combine_node_args *a, eep_grid g)
+{
+    if (g.block != 0)
+        return;
+    eepk_exchange(a->world, a->layer, EEPK_PHASE_COMBINE, g);
+}
+#endif

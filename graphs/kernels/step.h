@@ -1,0 +1,68 @@
+/* Bodies of the nodes around a step: flip, latch, finish. One thread each. */
+#ifndef EEPK_STEP_H
+#define EEPK_STEP_H
+
+#include "graphs/compiler_macros.h"
+#include "graphs/kernel_args.h"
+
+/* Make a staged bank live, if it is the committed one (rules T2, T3). Values are arguments: this
+ * launch is never captured. */
+EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_bank_header *bank = (const eepk_bank_header *)w->bank[a->bank & 1u];
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    if (bank->epoch == a->epoch && bank->digest == a->digest)
+        w->control->live_bank = a->bank & 1u;
+    else
+        w->control->flip_refused++;
+}
+
+/* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
+EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    eepk_latch *latch = &w->control->latch;
+    const eepk_bank_header *bank;
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    latch->bank = w->control->live_bank;
+    bank = (const eepk_bank_header *)w->bank[latch->bank];
+    latch->step = w->launch->step;
+    latch->epoch = bank->epoch;
+    latch->announce_digest = w->launch->announce_digest;
+    latch->wait_ns = w->launch->wait_ns;
+    latch->combine_copy = bank->combine_copy & 1u;
+    latch->aborted = 0;
+    latch->status = (eepk_status){0};
+    latch->status.last_seat = w->shape.self;
+    if (bank->epoch != w->launch->epoch) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_WRONG_BANK;
+    } else if (eepk_load_acquire(w->abort_step) >= latch->step) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_HOST_ABORT;
+    }
+}
+
+/* Last node: tell the host how the step ended; done_step comes last (partner: the host's acquire
+ * load in eep_step_end). */
+EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    eepk_latch *latch = &w->control->latch;
+    uint64_t step = latch->step;
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    if (latch->aborted && latch->status.result == EEPK_STEP_OK)
+        latch->status.result = EEPK_STEP_STALE;
+    latch->status.done_step = 0;
+    *w->status = latch->status;
+    eepk_fence_system();
+    eepk_store_release(&w->status->done_step, step);
+}
+#endif

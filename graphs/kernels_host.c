@@ -1,0 +1,25 @@
+/* Host twins of the kernels: the same bodies, compiled for the CPU. */
+#include "graphs/kernels.h"
+
+#include "graphs/kernels/combine.h"
+#include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/step.h"
+
+#define EEPI_HOST_KERNEL(name, args_type)                                                          \
+    static void name##_host(const void *args, eep_grid grid)                                       \
+    {                                                                                              \
+        eepk_##name##_body((const args_type *)args, grid);                                         \
+    }
+EEPK_KERNEL_LIST(EEPI_HOST_KERNEL)
+#undef EEPI_HOST_KERNEL
+
+const eep_kernel *eepi_host_kernel(eepi_kernel_id id)
+{
+    static const eep_kernel kernels[EEPI_NUM_KERNELS] = {
+#define EEPI_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+        EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
+#undef EEPI_KERNEL_ENTRY
+    };
+
+    return &kernels[id];
+}

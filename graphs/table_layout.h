@@ -1,0 +1,282 @@
+/* Layouts that host and device share: tags, control, banks, windows. Fixed-width, no pointers to
+ * host-only memory; what lies at a fixed address for a context's life is what graphs may hold.
+ *
+ * A rank's window (peer-writable receive memory, one region):
+ *
+ *   +0                 eepk_window_header        identity, heartbeat, doorbell
+ *   off_dispatch_tag   line[2][max_ranks]        [parity][source seat], 128 bytes each
+ *   off_combine_tag    line[2][max_ranks]
+ *   off_abort          line[max_ranks]           (epoch, step) that the source aborted
+ *   off_header         header[2][max_ranks]      eepk_source_header + uint32 counts[num_slots]
+ *   off_list           entry[2][max_ranks][T][K] where each (token, k) goes in this rank
+ *   off_dispatch       row[2][max_ranks][T]      a token once per destination rank
+ *   off_combine        row[2 copies][2][T][K]    home-indexed: written by whoever computed it
+ *
+ * parity = (step * num_layers + layer) mod 2, never a counter. */
+#ifndef EEPK_TABLE_LAYOUT_H
+#define EEPK_TABLE_LAYOUT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    EEPK_LINE_BYTES = 128,
+    EEPK_SEAT_WORDS = 16, /* bits for EEP_MAX_RANKS seats */
+    EEPK_NO_SLOT = 0xffff,
+    EEPK_WINDOW_MAGIC = 0x45455057,
+};
+
+/* ------------------------------------------------------------------ tags (rule D1)
+ * 63      44 43        10 9     2 1    0
+ * | epoch  |  step       | layer | phase |   truncated; compared for equality, and serially */
+enum {
+    EEPK_TAG_EPOCH_BITS = 20,
+    EEPK_TAG_STEP_BITS = 34,
+    EEPK_PHASE_DISPATCH = 1,
+    EEPK_PHASE_COMBINE = 2,
+};
+
+#if defined(__CUDACC__)
+#define EEPK_LAYOUT_FN __host__ __device__ __forceinline__ static
+#else
+#define EEPK_LAYOUT_FN static inline
+#endif
+
+EEPK_LAYOUT_FN uint64_t eepk_tag(uint64_t epoch, uint64_t step, uint32_t layer, uint32_t phase)
+{
+    return epoch << 44 | (step & ((1ull << EEPK_TAG_STEP_BITS) - 1)) << 10 |
+           (uint64_t)(layer & 0xffu) << 2 | phase;
+}
+/* a - b for truncated step numbers: negative, zero or positive, right across a wrap. */
+EEPK_LAYOUT_FN int64_t eepk_tag_step_after(uint64_t tag, uint64_t step)
+{
+    return (int64_t)(((tag >> 10) - step) << (64 - EEPK_TAG_STEP_BITS)) >>
+           (64 - EEPK_TAG_STEP_BITS);
+}
+EEPK_LAYOUT_FN int64_t eepk_tag_epoch_after(uint64_t tag, uint64_t epoch)
+{
+    return (int64_t)(((tag >> 44) - epoch) << (64 - EEPK_TAG_EPOCH_BITS)) >>
+           (64 - EEPK_TAG_EPOCH_BITS);
+}
+/* The full step number that a tag near `step` stands for. */
+EEPK_LAYOUT_FN uint64_t eepk_tag_step_near(uint64_t tag, uint64_t step)
+{
+    return step + (uint64_t)eepk_tag_step_after(tag, step);
+}
+
+/* ------------------------------------------------------------------ window */
+typedef struct eepk_line {
+    uint64_t word;
+    uint64_t pad[15];
+} eepk_line;
+static_assert(sizeof(eepk_line) == EEPK_LINE_BYTES, "a tag has its line to itself");
+
+typedef struct eepk_window_header {
+    uint32_t magic, version;
+    uint32_t seat, generation;
+    uint64_t bytes;
+    uint64_t pad0[13];
+    uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the owner's last beat */
+    uint64_t beats;
+    uint64_t pad1[14];
+    uint32_t doorbell; /* host backend: rung after tags were published */
+    uint32_t waiters;
+    uint64_t pad2[15];
+} eepk_window_header;
+static_assert(sizeof(eepk_window_header) == 3 * EEPK_LINE_BYTES, "three lines");
+static_assert(offsetof(eepk_window_header, heartbeat_ns) == 128, "own line");
+static_assert(offsetof(eepk_window_header, doorbell) == 256, "own line");
+static_assert(offsetof(eepk_window_header, waiters) == 260, "host_wait.c finds it there");
+
+typedef struct eepk_source_header {
+    uint64_t flip_digest; /* layer 0: digest of the committed view this source knows of (rule M3) */
+    uint32_t num_tokens;
+    uint32_t pad;
+} eepk_source_header; /* followed by uint32_t counts[num_slots] */
+
+typedef struct eepk_list_entry {
+    uint16_t slot; /* EEPK_NO_SLOT: this (token, k) does not come here */
+    uint16_t ordinal;
+} eepk_list_entry;
+
+/* Sizes and offsets; constants of a context. */
+typedef struct eepk_shape {
+    uint32_t max_ranks, num_layers, num_experts, num_slots;
+    uint32_t top_k, hidden, num_max_tokens, dtype; /* dtype: eep_dtype */
+    uint32_t row_bytes, header_bytes;
+    uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
+    uint64_t off_dispatch, off_combine, window_bytes;
+    uint64_t bank_off_generation, bank_off_window, bank_off_first, bank_off_replica, bank_bytes;
+    uint32_t rows_capacity, self;
+} eepk_shape;
+
+/* ------------------------------------------------------------------ banks (rules T1-T4)
+ *   eepk_bank_header
+ *   uint32_t generation[max_ranks]
+ *   uint64_t window[max_ranks]                         address here of each member's window
+ *   uint32_t first[num_layers][num_experts + 1]        replicas of e: first[e] .. first[e+1]
+ *   eepk_replica replica[num_layers][max_ranks * num_slots] */
+typedef struct eepk_bank_header {
+    uint64_t epoch, digest;
+    uint32_t combine_copy, num_active;
+    uint64_t active[EEPK_SEAT_WORDS];
+} eepk_bank_header;
+typedef struct eepk_replica {
+    uint16_t seat, slot;
+} eepk_replica;
+
+/* ------------------------------------------------------------------ control */
+
+/* How a step ended on the device. */
+enum {
+    EEPK_STEP_OK = 0,
+    EEPK_STEP_DEADLINE,    /* suspects: peers whose tag did not come */
+    EEPK_STEP_PEER_ABORT,  /* a peer aborted this step */
+    EEPK_STEP_HOST_ABORT,  /* abort_step reached this step */
+    EEPK_STEP_JUMP,        /* a peer is at a higher step */
+    EEPK_STEP_NEWER_EPOCH, /* a peer serves a newer view */
+    EEPK_STEP_STALE,       /* a tag changed under a read, or a list broke its bounds */
+    EEPK_STEP_WRONG_BANK,  /* the live bank is not of the epoch the host expects (rule T3) */
+};
+enum { /* bad_input */
+    EEPK_INPUT_OK = 0,
+    EEPK_INPUT_TOPK = 1,   /* expert id out of range: token, k, value */
+    EEPK_INPUT_TOKENS = 2, /* num_tokens out of range: value */
+    EEPK_INPUT_UNCOVERED = 3, /* the expert has no replica: token, k, value */
+};
+
+/* Written by the host before a replay, read by the latch node only. Pinned memory. */
+typedef struct eepk_launch {
+    uint64_t step, epoch;
+    uint64_t announce_digest; /* committed planned view to announce in layer 0; 0: none */
+    uint64_t wait_ns;         /* longest wait of one exchange */
+} eepk_launch;
+
+/* Written by the last node, `done_step` last, with release (partner: host acquire). Pinned. */
+typedef struct eepk_status {
+    uint64_t done_step;
+    uint32_t result;       /* EEPK_STEP_* */
+    uint32_t layer, phase; /* where it ended */
+    uint32_t bad_input, bad_token, bad_k;
+    int32_t bad_value;
+    uint32_t last_seat;    /* whom the longest wait was for */
+    uint64_t longest_wait_ns;
+    uint64_t jump_step;    /* JUMP, NEWER_EPOCH: the peer's step */
+    uint64_t flip_digest;  /* OR of what all members announced */
+    uint64_t stale_dropped;
+    uint64_t suspects[EEPK_SEAT_WORDS];
+} eepk_status;
+
+/* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
+typedef struct eepk_latch {
+    uint64_t step, epoch, announce_digest, wait_ns;
+    uint32_t bank, combine_copy;
+    uint32_t aborted; /* sticky for the rest of the step (rule D3) */
+    uint32_t pad;
+    eepk_status status; /* collected here, copied out by the finish node */
+} eepk_latch;
+
+typedef struct eepk_control {
+    uint32_t live_bank; /* the flip: one word */
+    uint32_t pad;
+    uint64_t flip_refused; /* flips whose bank did not match (rule T3) */
+    eepk_latch latch;
+} eepk_control;
+
+typedef struct eepk_route {
+    uint16_t seat, slot, ordinal;
+    uint16_t pad;
+} eepk_route;
+typedef struct eepk_origin {
+    uint16_t seat, k;
+    uint32_t token;
+} eepk_origin;
+
+/* All addresses of a context that kernels use, fixed for its life; itself in device memory. */
+typedef struct eepk_world {
+    eepk_shape shape;
+    eepk_control *control;
+    uint8_t *bank[2];
+    const eepk_launch *launch;
+    const uint64_t *abort_step;
+    eepk_status *status;
+    uint8_t *window;          /* own */
+    eepk_route *route;        /* scratch [T][K] */
+    uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
+    uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
+    uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
+    uint32_t *receive_tokens; /* scratch [max_ranks] */
+    eepk_origin *origin;      /* scratch [rows_capacity] */
+} eepk_world;
+
+/* A token's experts are distinct, so it has at most this many rows on one rank. */
+EEPK_LAYOUT_FN uint32_t eepk_rows_per_token(const eepk_shape *s)
+{
+    return s->top_k < s->num_slots ? s->top_k : s->num_slots;
+}
+EEPK_LAYOUT_FN uint32_t eepk_parity(const eepk_shape *s, uint64_t step, uint32_t layer)
+{
+    return (uint32_t)((step * s->num_layers + layer) & 1u);
+}
+EEPK_LAYOUT_FN uint64_t *eepk_dispatch_tag(const eepk_shape *s, uint8_t *window, uint32_t parity,
+                                           uint32_t source)
+{
+    return (uint64_t *)(window + s->off_dispatch_tag +
+                        ((uint64_t)parity * s->max_ranks + source) * EEPK_LINE_BYTES);
+}
+EEPK_LAYOUT_FN uint64_t *eepk_combine_tag(const eepk_shape *s, uint8_t *window, uint32_t parity,
+                                          uint32_t source)
+{
+    return (uint64_t *)(window + s->off_combine_tag +
+                        ((uint64_t)parity * s->max_ranks + source) * EEPK_LINE_BYTES);
+}
+EEPK_LAYOUT_FN uint64_t *eepk_abort_word(const eepk_shape *s, uint8_t *window, uint32_t source)
+{
+    return (uint64_t *)(window + s->off_abort + (uint64_t)source * EEPK_LINE_BYTES);
+}
+EEPK_LAYOUT_FN eepk_source_header *eepk_header(const eepk_shape *s, uint8_t *window,
+                                               uint32_t parity, uint32_t source)
+{
+    return (eepk_source_header *)(window + s->off_header +
+                                  ((uint64_t)parity * s->max_ranks + source) * s->header_bytes);
+}
+EEPK_LAYOUT_FN eepk_list_entry *eepk_list(const eepk_shape *s, uint8_t *window, uint32_t parity,
+                                          uint32_t source, uint32_t token)
+{
+    return (eepk_list_entry *)(window + s->off_list) +
+           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) * s->top_k;
+}
+EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, uint32_t parity,
+                                          uint32_t source, uint32_t token)
+{
+    return window + s->off_dispatch +
+           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) * s->row_bytes;
+}
+EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
+                                         uint32_t parity, uint32_t token, uint32_t k)
+{
+    return window + s->off_combine +
+           ((((uint64_t)copy * 2 + parity) * s->num_max_tokens + token) * s->top_k + k) *
+               s->row_bytes;
+}
+EEPK_LAYOUT_FN uint8_t *eepk_peer_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
+{
+    return (uint8_t *)(uintptr_t)((const uint64_t *)(bank + s->bank_off_window))[seat];
+}
+EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
+                                                  uint32_t layer)
+{
+    return (const uint32_t *)(bank + s->bank_off_first) + (uint64_t)layer * (s->num_experts + 1);
+}
+EEPK_LAYOUT_FN const eepk_replica *eepk_replicas(const eepk_shape *s, const uint8_t *bank,
+                                                 uint32_t layer)
+{
+    return (const eepk_replica *)(bank + s->bank_off_replica) +
+           (uint64_t)layer * s->max_ranks * s->num_slots;
+}
+EEPK_LAYOUT_FN int eepk_is_active(const uint8_t *bank, uint32_t seat)
+{
+    return (int)(((const eepk_bank_header *)bank)->active[seat / 64] >> (seat % 64) & 1u);
+}
+#endif

@@ -1,0 +1,314 @@
+#include "graphs/tables.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct eepi_tables {
+    eep_device *device;
+    eepk_world host_world; /* what was copied to `world` */
+    eepk_world *world;
+    eepk_control *control;
+    uint8_t *bank[2];
+    uint8_t *image; /* pinned, what staging copies from */
+    eepk_launch *launch;
+    uint64_t *abort_step;
+    eepk_status *status;
+    void *scratch;
+    eep_stream *staging;
+    eep_event *staged_event, *flipped_event;
+    uint32_t live; /* host's knowledge of live_bank; rank thread writes, under the caller's lock */
+    uint64_t staged_epoch, staged_digest;
+};
+
+static uint64_t line_up(uint64_t offset)
+{
+    return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
+}
+
+static const char *bad_field(const eep_config *c)
+{
+    if (c->max_ranks < 1 || c->max_ranks > EEP_MAX_RANKS)
+        return "max_ranks";
+    if (c->num_ranks < 1 || c->num_ranks > c->max_ranks)
+        return "num_ranks";
+    if (c->rank < 0 || c->rank >= c->max_ranks)
+        return "rank";
+    if (c->num_layers < 1 || c->num_layers > EEP_MAX_LAYERS)
+        return "num_layers";
+    if (c->num_experts < 1 || c->num_experts > EEP_MAX_EXPERTS)
+        return "num_experts";
+    if (c->num_slots < 1 || c->num_slots >= EEPK_NO_SLOT)
+        return "num_slots";
+    if (c->top_k < 1 || c->top_k > EEP_MAX_TOPK || c->top_k > c->num_experts)
+        return "top_k";
+    if (c->hidden < 1 || c->hidden > 1 << 20)
+        return "hidden";
+    if (c->num_max_tokens_per_rank < 1 || c->num_max_tokens_per_rank > 65535)
+        return "num_max_tokens_per_rank";
+    if (eep_dtype_bytes(c->dtype) == 0)
+        return "dtype";
+    return NULL;
+}
+
+eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, const char **why_out)
+{
+    eepk_shape s = {0};
+    uint64_t at;
+
+    *why_out = bad_field(config);
+    if (*why_out)
+        return EEP_ERR_INVALID;
+    s.max_ranks = (uint32_t)config->max_ranks;
+    s.num_layers = (uint32_t)config->num_layers;
+    s.num_experts = (uint32_t)config->num_experts;
+    s.num_slots = (uint32_t)config->num_slots;
+    s.top_k = (uint32_t)config->top_k;
+    s.hidden = (uint32_t)config->hidden;
+    s.num_max_tokens = (uint32_t)config->num_max_tokens_per_rank;
+    s.dtype = (uint32_t)config->dtype;
+    s.self = (uint32_t)config->rank;
+    s.row_bytes = s.hidden * (uint32_t)eep_dtype_bytes(config->dtype);
+    s.header_bytes = (uint32_t)line_up(sizeof(eepk_source_header) + s.num_slots * sizeof(uint32_t));
+    s.rows_capacity = s.max_ranks * s.num_max_tokens * eepk_rows_per_token(&s);
+
+    at = sizeof(eepk_window_header);
+    s.off_dispatch_tag = at;
+    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    s.off_combine_tag = at;
+    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    s.off_abort = at;
+    at += (uint64_t)s.max_ranks * EEPK_LINE_BYTES;
+    s.off_header = at;
+    at += 2ull * s.max_ranks * s.header_bytes;
+    s.off_list = at;
+    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
+    s.off_dispatch = at;
+    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.row_bytes);
+    s.off_combine = at;
+    s.window_bytes = line_up(at + 4ull * s.num_max_tokens * s.top_k * s.row_bytes);
+
+    at = sizeof(eepk_bank_header);
+    s.bank_off_generation = at;
+    at = line_up(at + s.max_ranks * sizeof(uint32_t));
+    s.bank_off_window = at;
+    at = line_up(at + s.max_ranks * sizeof(uint64_t));
+    s.bank_off_first = at;
+    at = line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
+    s.bank_off_replica = at;
+    s.bank_bytes =
+        line_up(at + (uint64_t)s.num_layers * s.max_ranks * s.num_slots * sizeof(eepk_replica));
+    *shape_out = s;
+    return EEP_OK;
+}
+
+eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *sizes_out)
+{
+    eepk_shape s;
+    const char *why;
+    eep_status status = eepi_shape_make(config, &s, &why);
+
+    if (status != EEP_OK)
+        return status;
+    sizes_out->control_bytes = s.off_list;
+    sizes_out->dispatch_bytes = s.off_combine - s.off_list;
+    sizes_out->combine_bytes = s.window_bytes - s.off_combine;
+    return EEP_OK;
+}
+
+size_t eep_dtype_bytes(eep_dtype dtype)
+{
+    return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
+}
+
+/* Scratch of all kernels in one allocation; pointers go into the world. */
+static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
+{
+    uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
+    uint64_t route = line_up((uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route));
+    uint64_t counts = line_up(cells * sizeof(uint32_t));
+    uint64_t tokens = line_up(s->max_ranks * sizeof(uint32_t));
+    uint64_t origin = line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
+    uint8_t *at;
+    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE,
+                                         route + 3 * counts + tokens + origin, &t->scratch);
+
+    if (status != EEP_OK)
+        return status;
+    at = t->scratch;
+    t->host_world.route = (eepk_route *)at;
+    t->host_world.send_count = (uint32_t *)(at + route);
+    t->host_world.receive_count = (uint32_t *)(at + route + counts);
+    t->host_world.receive_base = (uint32_t *)(at + route + 2 * counts);
+    t->host_world.receive_tokens = (uint32_t *)(at + route + 3 * counts);
+    t->host_world.origin = (eepk_origin *)(at + route + 3 * counts + tokens);
+    return EEP_OK;
+}
+
+static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
+{
+    struct {
+        eep_memory kind;
+        uint64_t bytes;
+        void **to;
+    } wanted[] = {
+        {EEP_MEMORY_DEVICE, sizeof(eepk_world), (void **)&t->world},
+        {EEP_MEMORY_DEVICE, sizeof(eepk_control), (void **)&t->control},
+        {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[0]},
+        {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[1]},
+        {EEP_MEMORY_PINNED, s->bank_bytes, (void **)&t->image},
+        {EEP_MEMORY_PINNED, sizeof(eepk_launch), (void **)&t->launch},
+        {EEP_MEMORY_PINNED, sizeof(uint64_t), (void **)&t->abort_step},
+        {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
+    };
+
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        eep_status status =
+            eep_device_alloc(t->device, wanted[i].kind, wanted[i].bytes, wanted[i].to);
+        if (status != EEP_OK)
+            return status;
+    }
+    return scratch_open(t, s);
+}
+
+eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *window,
+                            eepi_tables **tables_out)
+{
+    eepi_tables *t = calloc(1, sizeof(*t));
+    eep_status status;
+
+    if (!t)
+        return EEP_ERR_NO_MEMORY;
+    t->device = device;
+    status = memory_open(t, shape);
+    if (status == EEP_OK)
+        status = eep_stream_open(device, &t->staging);
+    if (status == EEP_OK)
+        status = eep_event_open(device, &t->staged_event);
+    if (status == EEP_OK)
+        status = eep_event_open(device, &t->flipped_event);
+    if (status != EEP_OK)
+        goto fail;
+    t->host_world.shape = *shape;
+    t->host_world.control = t->control;
+    t->host_world.bank[0] = t->bank[0];
+    t->host_world.bank[1] = t->bank[1];
+    t->host_world.launch = t->launch;
+    t->host_world.abort_step = t->abort_step;
+    t->host_world.status = t->status;
+    t->host_world.window = window;
+    status = eep_copy_async(t->staging, t->world, &t->host_world, sizeof(t->host_world));
+    if (status == EEP_OK)
+        status = eep_stream_synchronize(t->staging, 10000000);
+    if (status != EEP_OK)
+        goto fail;
+    *tables_out = t;
+    return EEP_OK;
+fail:
+    eepi_tables_close(t);
+    return status;
+}
+
+void eepi_tables_close(eepi_tables *t)
+{
+    if (!t)
+        return;
+    if (t->staging)
+        eep_stream_close(t->staging);
+    if (t->staged_event)
+        eep_event_close(t->staged_event);
+    if (t->flipped_event)
+        eep_event_close(t->flipped_event);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->world);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->control);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[0]);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[1]);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->scratch);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->image);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->launch);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->abort_step);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->status);
+    free(t);
+}
+
+const eepk_world *eepi_tables_world(const eepi_tables *t)
+{
+    return t->world;
+}
+
+const eepk_shape *eepi_tables_shape(const eepi_tables *t)
+{
+    return &t->host_world.shape;
+}
+
+const eep_kernel *eepi_tables_kernel(const eepi_tables *t, eepi_kernel_id id)
+{
+    (void)t;
+    return eepi_host_kernel(id);
+}
+
+eepk_launch *eepi_tables_launch(eepi_tables *t)
+{
+    return t->launch;
+}
+
+const eepk_status *eepi_tables_status(const eepi_tables *t)
+{
+    return t->status;
+}
+
+uint64_t *eepi_tables_abort_step(eepi_tables *t)
+{
+    return t->abort_step;
+}
+
+uint8_t *eepi_tables_image(eepi_tables *t)
+{
+    __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);
+    return t->image;
+}
+
+eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
+{
+    const eepk_bank_header *header = (const eepk_bank_header *)t->image;
+    uint32_t idle = 1u - __atomic_load_n(&t->live, __ATOMIC_ACQUIRE);
+    eep_status status;
+
+    status = eep_stream_wait_event(t->staging, t->flipped_event); /* rule T2 */
+    if (status == EEP_OK)
+        status = eep_copy_async(t->staging, t->bank[idle], t->image,
+                                t->host_world.shape.bank_bytes);
+    if (status == EEP_OK)
+        status = eep_event_record(t->staged_event, t->staging);
+    if (status == EEP_OK)
+        status = eep_stream_synchronize(t->staging, timeout_us);
+    if (status != EEP_OK)
+        return status;
+    t->staged_epoch = header->epoch;
+    __atomic_store_n(&t->staged_digest, header->digest, __ATOMIC_RELEASE);
+    return EEP_OK;
+}
+
+uint64_t eepi_tables_staged(const eepi_tables *t)
+{
+    return __atomic_load_n(&t->staged_digest, __ATOMIC_ACQUIRE);
+}
+
+eep_status eepi_tables_flip(eepi_tables *t, eep_stream *stream, uint64_t epoch, uint64_t digest)
+{
+    uint32_t idle = 1u - t->live;
+    eepk_flip_args args = {t->world, epoch, digest, idle, 0};
+    eep_status status;
+
+    if (eepi_tables_staged(t) != digest || t->staged_epoch != epoch)
+        return EEP_ERR_STATE;
+    status = eep_stream_wait_event(stream, t->staged_event);
+    if (status == EEP_OK)
+        status = eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof(args));
+    if (status == EEP_OK)
+        status = eep_event_record(t->flipped_event, stream);
+    if (status != EEP_OK)
+        return status;
+    __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->live, idle, __ATOMIC_RELEASE);
+    return EEP_OK;
+}

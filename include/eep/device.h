@@ -1,0 +1,102 @@
+/* Devices: memory, streams, events, kernels, and graphs that are captured once and replayed.
+ *
+ * One table of operations, two backends: "host" (always there; kernels are C functions run by a
+ * stream's worker thread) and "cuda" (the plugin libeep_cuda.so, loaded on demand). The host
+ * backend records a captured launch with its arguments *by value* and replays exactly those bytes:
+ * what would be stale in a CUDA graph is stale there too. */
+#ifndef EEP_DEVICE_H
+#define EEP_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "eep/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct eep_device eep_device;
+typedef struct eep_stream eep_stream;
+typedef struct eep_event eep_event;
+typedef struct eep_graph eep_graph;
+
+/* Where a block runs in its launch. On the host a block has one thread. */
+typedef struct eep_grid {
+    uint32_t block, num_blocks;
+    uint32_t thread, num_threads;
+} eep_grid;
+
+/* A kernel: `host` runs one block of it on the host backend; `cuda` is the address of the
+ * __global__ function that takes the same argument struct by value (NULL where there is none).
+ * Neither may block on another block of the same launch. */
+typedef struct eep_kernel {
+    const char *name;
+    void (*host)(const void *args, eep_grid grid);
+    const void *cuda;
+} eep_kernel;
+
+enum { EEP_KERNEL_ARGS_MAX_BYTES = 1024 };
+
+typedef enum eep_memory {
+    EEP_MEMORY_DEVICE, /* what kernels read fastest */
+    EEP_MEMORY_PINNED, /* host memory that kernels can reach at the same address */
+} eep_memory;
+
+/* Open a device. `backend` is "host" or "cuda"; `ordinal` counts the backend's devices from 0.
+ * EEP_ERR_UNSUPPORTED where the plugin or the hardware is missing (eep_device_error_text says
+ * which). Not during capture. Any thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordinal,
+                                                  eep_device **device_out);
+/* Close; every stream, event and graph of the device must be closed before. NULL is ignored. */
+EEP_API void eep_device_close(eep_device *device);
+EEP_API const char *eep_device_backend(const eep_device *device);
+/* Why the last eep_device_open of this thread failed; "" if it did not. */
+EEP_API const char *eep_device_error_text(void);
+/* Captures ended so far on this device: what a healthy rank must not add to after its start. */
+EEP_API uint64_t eep_device_captures(const eep_device *device);
+
+/* Zeroed memory, 128-byte aligned, valid until freed. Not during capture. */
+EEP_API EEP_MUST_CHECK eep_status eep_device_alloc(eep_device *device, eep_memory kind,
+                                                   size_t bytes, void **memory_out);
+EEP_API void eep_device_free(eep_device *device, eep_memory kind, void *memory);
+
+/* A stream runs what is put into it in order, beside other streams and beside the caller. */
+EEP_API EEP_MUST_CHECK eep_status eep_stream_open(eep_device *device, eep_stream **stream_out);
+EEP_API void eep_stream_close(eep_stream *stream);
+/* Wait until the stream is empty, at most `timeout_us`: EEP_ERR_TIMEOUT after that. */
+EEP_API EEP_MUST_CHECK eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us);
+/* Where the backend has a native stream (cudaStream_t) that is it; NULL on the host. */
+EEP_API void *eep_stream_native(eep_stream *stream);
+
+EEP_API EEP_MUST_CHECK eep_status eep_event_open(eep_device *device, eep_event **event_out);
+EEP_API void eep_event_close(eep_event *event);
+/* The event happens when all that is now in the stream is done. */
+EEP_API EEP_MUST_CHECK eep_status eep_event_record(eep_event *event, eep_stream *stream);
+/* What follows in the stream waits for the event's last record (at once if never recorded). */
+EEP_API EEP_MUST_CHECK eep_status eep_stream_wait_event(eep_stream *stream, eep_event *event);
+EEP_API EEP_MUST_CHECK eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us);
+
+/* Copy `bytes`, in stream order. Both ranges must stay valid until it is done. */
+EEP_API EEP_MUST_CHECK eep_status eep_copy_async(eep_stream *stream, void *to, const void *from,
+                                                 size_t bytes);
+/* Launch `num_blocks` blocks of `num_threads` threads (the host ignores the latter). `args` is
+ * copied now, at most EEP_KERNEL_ARGS_MAX_BYTES. Capture-safe. */
+EEP_API EEP_MUST_CHECK eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel,
+                                             uint32_t num_blocks, uint32_t num_threads,
+                                             const void *args, size_t args_bytes);
+
+/* Record what is launched and copied into the stream from now on, instead of running it. One
+ * thread captures a stream. EEP_ERR_STATE if the stream is already captured. */
+EEP_API EEP_MUST_CHECK eep_status eep_capture_begin(eep_stream *stream);
+EEP_API EEP_MUST_CHECK eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out);
+EEP_API int eep_stream_is_capturing(const eep_stream *stream);
+/* Run a captured graph in the stream, with the argument bytes that capture saw. */
+EEP_API EEP_MUST_CHECK eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream);
+EEP_API uint32_t eep_graph_num_nodes(const eep_graph *graph);
+EEP_API void eep_graph_close(eep_graph *graph);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,282 @@
+/* libeep: elastic expert parallelism. One eep_context is one rank; a process may hold many.
+ *
+ * A rank's life:  eep_open -> eep_slot_set / eep_backup_set for what eep_slot_expert asks for
+ *   -> capture a step graph with eep_step_latch, eep_dispatch, eep_combine, eep_step_finish
+ *   -> eep_join -> { eep_step_begin, replay the graph, eep_step_end } ... -> eep_close.
+ *
+ * Threads: a context is used by one thread at a time (the rank thread), except where a function
+ * says "any thread". libeep runs a heartbeat and a service thread of its own per context.
+ * Shapes are row-major. No function waits without a bound. Source of the mechanisms: the paper
+ * (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
+#ifndef EEP_EEP_H
+#define EEP_EEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "eep/device.h"
+#include "eep/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EEP_VERSION_MAJOR 0
+#define EEP_VERSION_MINOR 1
+
+enum {
+    EEP_MAX_RANKS = 1024,       /* most rank slots of an instance */
+    EEP_MAX_LAYERS = 255,       /* a tag has 8 bits for the layer */
+    EEP_MAX_TOPK = 32,          /* most experts per token */
+    EEP_MAX_TENSORS = 8,        /* most tensors of one expert slot */
+    EEP_MAX_EXPERTS = 65534,    /* logical experts per layer */
+};
+
+typedef enum eep_dtype { EEP_FP32 = 0, EEP_BF16 = 1 } eep_dtype;
+/* Bytes of one element; 0 for a foreign value. */
+EEP_API size_t eep_dtype_bytes(eep_dtype dtype);
+
+/* ---------------------------------------------------------------- configuration */
+
+typedef enum eep_log_level {
+    EEP_LOG_NONE, EEP_LOG_ERROR, EEP_LOG_WARN, EEP_LOG_INFO, EEP_LOG_DEBUG
+} eep_log_level;
+/* Called from any of the context's threads; must not call back into the context. */
+typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
+
+/* What happened, as it happens; times are CLOCK_MONOTONIC nanoseconds of this machine. */
+typedef enum eep_event_kind {
+    EEP_EVENT_SUSPECTED,  /* seat: whom; value: eep_fault_kind */
+    EEP_EVENT_WEDGED,     /* this rank stopped serving `epoch`; value: highest step started */
+    EEP_EVENT_PROPOSED,   /* this rank won a compare-and-swap for `epoch`; value: phase */
+    EEP_EVENT_REPAIRING,  /* a REPAIRING view was committed; value: slots to fill */
+    EEP_EVENT_REPAIRED,   /* this rank filled its slots; value: bytes copied */
+    EEP_EVENT_INSTALLED,  /* fault view `epoch` is live on this rank; value: first step */
+    EEP_EVENT_STAGED,     /* planned view `epoch` waits in the idle bank */
+    EEP_EVENT_FLIPPED,    /* planned view `epoch` is live on this rank; value: its first step */
+    EEP_EVENT_READY,      /* this rank asked to be let in */
+    EEP_EVENT_EVICTED,    /* this process is no longer in the view */
+    EEP_EVENT_UNCOVERED,  /* experts lost all copies: the instance fails closed */
+    EEP_EVENT_STORE_LOST, /* the store does not answer; serving goes on */
+    EEP_EVENT_STORE_BACK
+} eep_event_kind;
+typedef struct eep_event_info {
+    eep_event_kind kind;
+    int32_t seat;      /* whom it is about; -1: nobody in particular */
+    uint32_t generation;
+    uint64_t epoch;
+    uint64_t value;
+    uint64_t time_ns;
+} eep_event_info;
+typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
+
+typedef struct eep_config {
+    uint32_t struct_bytes; /* sizeof(eep_config), set by eep_config_init: the version check */
+    int32_t rank;          /* seat of this process; -1: environment variable EEP_RANK */
+    int32_t num_ranks;     /* ranks that form the first view; 0: environment variable EEP_SIZE */
+    int32_t max_ranks;     /* seats; 0: num_ranks. Fixed for the life of the instance */
+    const char *store_path; /* unix socket of the store; NULL: environment variable EEP_STORE */
+    eep_device *device;    /* borrowed until eep_close */
+
+    int32_t num_layers;    /* MoE layers */
+    int32_t num_experts;   /* logical experts per layer */
+    int32_t num_slots;     /* expert slots of this rank per layer (the same on all ranks) */
+    int32_t top_k;
+    int32_t hidden;        /* elements per row */
+    int32_t num_max_tokens_per_rank;
+    eep_dtype dtype;       /* of x and of the expert outputs */
+
+    uint64_t heartbeat_period_us;
+    uint64_t heartbeat_suspect_us; /* silence after which a peer's process is looked at */
+    uint64_t step_deadline_us;     /* longest wait for a peer inside a step */
+    uint64_t warmup_deadline_us;   /* the same in the first step after a view change */
+    uint64_t expel_floor_us;       /* least silence for which a living process is expelled */
+    uint64_t drain_bound_us;       /* a survivor that has not wedged by then is left out */
+    uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this */
+    uint64_t join_timeout_us;      /* longest wait of eep_join */
+    int32_t kill_fence;            /* 1: a silent rank is killed before it is expelled */
+    int32_t bind_threads;          /* 1: hwloc binds this context's threads */
+
+    eep_log_fn log;        /* NULL: lines go to stderr */
+    eep_log_level log_level;
+    eep_event_fn event;    /* NULL: none */
+    void *user;            /* passed to log and event */
+} eep_config;
+
+/* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set. */
+EEP_API void eep_config_init(eep_config *config);
+
+/* ---------------------------------------------------------------- context */
+
+typedef struct eep_context eep_context;
+
+/* Connect to the store, take the seat with a new generation, map own and peers' windows and
+ * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a living process holds the seat,
+ * EEP_ERR_INVALID (text names the field) for a bad configuration or one that differs from the
+ * instance's, EEP_ERR_UNREACHABLE without a store. On failure nothing is left behind and
+ * `error_out` (may be NULL, at least 256 bytes) holds the reason. */
+EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,
+                                           size_t error_bytes, eep_context **context_out);
+/* Leave without ceremony (peers see a process exit). Not while a step is in flight. */
+EEP_API void eep_close(eep_context *context);
+/* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread. */
+EEP_API const char *eep_last_error(const eep_context *context);
+EEP_API int32_t eep_rank(const eep_context *context);
+EEP_API uint32_t eep_generation(const eep_context *context);
+
+/* ---------------------------------------------------------------- weights */
+
+typedef struct eep_tensor {
+    void *data;
+    size_t bytes;
+} eep_tensor;
+
+/* The logical expert that this rank's slot of the layer is to hold, -1 for an empty slot.
+ * Valid between eep_open and eep_join. */
+EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot);
+/* The memory of a slot (device memory of the caller, borrowed until eep_close), filled with the
+ * weights of eep_slot_expert. All slots have the same tensor sizes. Before eep_join. */
+EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
+                                               const eep_tensor *tensors, int32_t num_tensors);
+/* The same, in memory that the context allocates: `tensors` come with bytes set and data out.
+ * The caller fills them before eep_join. */
+EEP_API EEP_MUST_CHECK eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
+                                                 eep_tensor *tensors, int32_t num_tensors);
+/* Offer a host-memory copy of an expert for repairs of any rank (borrowed until eep_close).
+ * Before eep_join. */
+EEP_API EEP_MUST_CHECK eep_status eep_backup_set(eep_context *context, int32_t layer,
+                                                 int32_t expert, const eep_tensor *tensors,
+                                                 int32_t num_tensors);
+/* Which expert's weights lie in a slot now: device-readable int32 [num_layers, num_slots], -1 for
+ * empty, at an address that is fixed for the context's life. For inspection by engines. */
+EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
+
+/* ---------------------------------------------------------------- the step, at capture time */
+
+/* Buffers of a dispatch; all device memory of the caller at fixed addresses. */
+typedef struct eep_dispatch_args {
+    const void *x;             /* [num_tokens, hidden], dtype */
+    const int32_t *topk_idx;   /* [num_tokens, top_k], logical experts; -1: no expert */
+    const int32_t *num_tokens; /* one number, <= num_max_tokens_per_rank, read at replay */
+    void *rows;                /* out [eep_rows_capacity, hidden]: rows packed per local slot */
+    int32_t *slot_begin;       /* out [num_slots + 1]: rows of slot s are slot_begin[s] .. [s+1] */
+} eep_dispatch_args;
+typedef struct eep_combine_args {
+    const void *rows;          /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
+    const float *topk_weights; /* [num_tokens, top_k] */
+    const int32_t *num_tokens; /* as in dispatch */
+    void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
+    eep_dtype out_dtype;       /* of out: the sum, rounded once at the end */
+} eep_combine_args;
+
+/* Most rows that a dispatch can deliver to this rank. */
+EEP_API size_t eep_rows_capacity(const eep_context *context);
+
+/* The first node of a step's graph: it latches bank, epoch, step and deadlines for all others.
+ * These four functions put nodes into `stream`; capture-safe; rank thread. Order: latch, then per
+ * layer 0..num_layers-1 one dispatch and one combine, then finish. */
+EEP_API EEP_MUST_CHECK eep_status eep_step_latch(eep_context *context, eep_stream *stream);
+EEP_API EEP_MUST_CHECK eep_status eep_dispatch(eep_context *context, int32_t layer,
+                                               eep_stream *stream, const eep_dispatch_args *args);
+EEP_API EEP_MUST_CHECK eep_status eep_combine(eep_context *context, int32_t layer,
+                                              eep_stream *stream, const eep_combine_args *args);
+EEP_API EEP_MUST_CHECK eep_status eep_step_finish(eep_context *context, eep_stream *stream);
+
+/* ---------------------------------------------------------------- joining and stepping */
+
+/* Weights are in and the graph is captured: ask to be let in and wait until this rank is in the
+ * committed view (the first view: until all num_ranks are there), at most join_timeout_us.
+ * Also verifies the weights' checksums. Runs while healthy ranks serve; none waits for it. */
+EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
+
+typedef struct eep_step {
+    uint64_t step;  /* the rendezvous number; never used again */
+    uint64_t epoch; /* of the view it runs under */
+    int32_t num_active;
+} eep_step;
+
+/* Begin a step: waits while the view is being changed (at most `timeout_us`), switches to a new
+ * view if one is due, fixes the step's number. After EEP_OK the caller fills its inputs, replays
+ * its graph and calls eep_step_end. EEP_ERR_TIMEOUT: still no view to serve under, try again.
+ * EEP_ERR_EVICTED, EEP_ERR_DRAINED, EEP_ERR_UNCOVERED: this rank's service is over. */
+EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t timeout_us,
+                                                 eep_step *step_out);
+/* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it
+ * emitted nothing; keep the state from before it and compute the same positions again in the next
+ * step. EEP_ERR_BAD_STEP_INPUT: as ABORTED, and the same input will fail again (the text names
+ * token and value); peers are not disturbed. Bounded by the step's deadlines. */
+EEP_API EEP_MUST_CHECK eep_status eep_step_end(eep_context *context);
+/* For a rank without work: EEP_OK as soon as a peer has started a step, or a change of view needs
+ * one (then run a step, with zero tokens if there are none); EEP_ERR_TIMEOUT otherwise. */
+EEP_API EEP_MUST_CHECK eep_status eep_step_wait(eep_context *context, uint64_t timeout_us);
+/* End the running step soon, on this rank and, through it, on its peers; membership does not
+ * change. Any thread. */
+EEP_API void eep_step_abort(eep_context *context);
+
+/* Ask to leave the view. The engine hands its requests back first, then calls this once and goes
+ * on stepping until eep_step_begin returns EEP_ERR_DRAINED. */
+EEP_API EEP_MUST_CHECK eep_status eep_drain(eep_context *context);
+
+/* ---------------------------------------------------------------- observation */
+
+typedef enum eep_seat_state {
+    EEP_SEAT_VACANT,      /* nobody; a new process may take it */
+    EEP_SEAT_JOINING,     /* a process prepares itself */
+    EEP_SEAT_ACTIVE,      /* in the view */
+    EEP_SEAT_RETIRING,    /* in the view, asked to leave */
+    EEP_SEAT_QUARANTINED, /* expelled, its end not yet observed: nobody may take it */
+} eep_seat_state;
+typedef struct eep_seat {
+    eep_seat_state state;
+    uint32_t generation;
+} eep_seat;
+typedef struct eep_counters {
+    uint64_t steps_ok, steps_aborted;
+    uint64_t stale_dropped;         /* tags or rows of another epoch, step or generation */
+    uint64_t steps_aborted_by_join; /* aborted for a planned change; 0 in health */
+    uint64_t steps_waiting_on_join; /* steps whose longest wait was for a rank in its first step */
+    uint64_t captures_after_join;   /* graphs captured since eep_join: must stay 0 */
+    uint64_t weights_bytes_in_pause;
+    uint64_t window_bytes;          /* receive memory of this rank */
+} eep_counters;
+/* One consistent picture: all of it belongs to `epoch`. */
+typedef struct eep_snapshot {
+    uint64_t epoch;
+    int32_t max_ranks, num_active;
+    eep_counters counters;
+} eep_snapshot;
+/* `seats` has room for max_ranks entries (may be NULL). Any thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
+                                                   eep_seat *seats_out);
+
+/* What a rank was suspected of, strongest evidence first (rule M5). */
+typedef enum eep_fault_kind {
+    EEP_FAULT_EXIT,       /* its process ended */
+    EEP_FAULT_RESET,      /* its endpoint was reset */
+    EEP_FAULT_DEVICE,     /* its device reported an error */
+    EEP_FAULT_SILENT,     /* no heartbeat for expel_us */
+    EEP_FAULT_DEADLINE,   /* steps waited for it past the deadline, twice */
+    EEP_FAULT_LEFT_OUT,   /* it did not wedge within the drain bound */
+} eep_fault_kind;
+EEP_API const char *eep_fault_kind_name(eep_fault_kind kind);
+typedef struct eep_fault {
+    int32_t seat;
+    uint32_t generation;
+    eep_fault_kind kind;
+    uint64_t epoch;   /* of the view that expelled it */
+    uint64_t time_ns; /* when this rank first suspected it */
+} eep_fault;
+/* The oldest expulsion not yet taken; EEP_ERR_NOT_FOUND when there is none. Any thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_fault_next(eep_context *context, eep_fault *fault_out);
+
+/* Bytes of one rank's window for a shape: {dispatch, combine, tags and headers}. */
+typedef struct eep_window_sizes {
+    uint64_t dispatch_bytes, combine_bytes, control_bytes;
+} eep_window_sizes;
+EEP_API EEP_MUST_CHECK eep_status eep_window_sizes_get(const eep_config *config,
+                                                       eep_window_sizes *sizes_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

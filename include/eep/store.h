@@ -1,0 +1,28 @@
+/* The embedded store: a small linearizable key-value register with compare-and-swap, leases and
+ * watches, served on a unix socket. Run it inside any process with these calls, or alone as the
+ * program eep-store. Serving ranks do not touch it in steady state. */
+#ifndef EEP_STORE_H
+#define EEP_STORE_H
+
+#include "eep/status.h"
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct eep_store eep_store;
+
+/* Serve on `path` (at most 107 bytes; its directory must exist and be 0700 and ours) from a thread
+ * of its own. A stale socket file is replaced; EEP_ERR_CONFLICT if a living store answers there.
+ * Only processes of the same user may connect. `error_out` may be NULL. */
+EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
+                                                 size_t error_bytes, eep_store **store_out);
+/* Stop serving, close all connections, remove the socket file. */
+EEP_API void eep_store_close(eep_store *store);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,122 @@
+/* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
+ * address that stays, or a constant. */
+#include "membership/context.h"
+
+enum { BLOCK_THREADS = 256, EXCHANGE_THREADS = 32, HOST_BLOCKS = 4, DEVICE_BLOCKS = 24 };
+
+/* On the host blocks run one after the other, so few are enough. */
+static uint32_t num_blocks(const eep_context *context)
+{
+    return eep_device_backend(context->config.device)[0] == 'h' ? HOST_BLOCKS : DEVICE_BLOCKS;
+}
+
+static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
+                      uint32_t threads, const void *args, size_t bytes)
+{
+    eep_status status =
+        eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args, bytes);
+
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "node %s could not be launched: %s",
+                         eepi_tables_kernel(context->tables, id)->name, eep_strerror(status));
+    return EEP_OK;
+}
+
+static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kernel_id id)
+{
+    eepk_world_args args = {eepi_tables_world(context->tables)};
+
+    return put(context, stream, id, 1, 1, &args, sizeof(args));
+}
+
+eep_status eep_step_latch(eep_context *context, eep_stream *stream)
+{
+    context->stream = stream;
+    return put_world(context, stream, EEPI_KERNEL_latch);
+}
+
+eep_status eep_step_finish(eep_context *context, eep_stream *stream)
+{
+    return put_world(context, stream, EEPI_KERNEL_finish);
+}
+
+size_t eep_rows_capacity(const eep_context *context)
+{
+    return context->shape.rows_capacity;
+}
+
+static eep_status check_layer(eep_context *context, int32_t layer)
+{
+    if (layer < 0 || layer >= context->config.num_layers)
+        return eepi_fail(context, EEP_ERR_INVALID, "layer %d: there are %d", layer,
+                         context->config.num_layers);
+    return EEP_OK;
+}
+
+eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
+                        const eep_dispatch_args *args)
+{
+    eepk_dispatch_node_args node = {eepi_tables_world(context->tables),
+                                    args->x,
+                                    args->topk_idx,
+                                    args->num_tokens,
+                                    args->rows,
+                                    args->slot_begin,
+                                    (uint32_t)layer,
+                                    0};
+    uint32_t blocks = num_blocks(context);
+    eep_status status = check_layer(context, layer);
+
+    if (status == EEP_OK && (!args->x || !args->topk_idx || !args->num_tokens || !args->rows ||
+                             !args->slot_begin))
+        status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_dispatch_args is NULL");
+    if (status != EEP_OK)
+        return status;
+    context->slot_begin[layer] = args->slot_begin;
+    status = put(context, stream, EEPI_KERNEL_route, 1, BLOCK_THREADS, &node, sizeof(node));
+    if (status == EEP_OK)
+        status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, BLOCK_THREADS, &node,
+                     sizeof(node));
+    if (status == EEP_OK)
+        status = put(context, stream, EEPI_KERNEL_dispatch_exchange, 1, EXCHANGE_THREADS, &node,
+                     sizeof(node));
+    if (status == EEP_OK)
+        status = put(context, stream, EEPI_KERNEL_unpack, blocks, BLOCK_THREADS, &node,
+                     sizeof(node));
+    return status;
+}
+
+eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
+                       const eep_combine_args *args)
+{
+    eepk_combine_node_args node = {eepi_tables_world(context->tables),
+                                   args->rows,
+                                   args->topk_weights,
+                                   args->num_tokens,
+                                   NULL,
+                                   args->out,
+                                   (uint32_t)layer,
+                                   (uint32_t)args->out_dtype};
+    uint32_t blocks = num_blocks(context);
+    eep_status status = check_layer(context, layer);
+
+    if (status == EEP_OK && (!args->rows || !args->topk_weights || !args->num_tokens || !args->out))
+        status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_combine_args is NULL");
+    if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0)
+        status = eepi_fail(context, EEP_ERR_INVALID, "out_dtype %d", (int)args->out_dtype);
+    if (status == EEP_OK && !context->slot_begin[layer])
+        status = eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch",
+                           layer);
+    if (status != EEP_OK)
+        return status;
+    node.slot_begin = context->slot_begin[layer];
+    status = put(context, stream, EEPI_KERNEL_combine_send, blocks, BLOCK_THREADS, &node,
+                 sizeof(node));
+    if (status == EEP_OK)
+        status = put(context, stream, EEPI_KERNEL_combine_exchange, 1, EXCHANGE_THREADS, &node,
+                     sizeof(node));
+    if (status == EEP_OK)
+        status = put(context, stream, EEPI_KERNEL_reduce, blocks, BLOCK_THREADS, &node,
+                     sizeof(node));
+    return status;
+}

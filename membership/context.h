@@ -1,0 +1,165 @@
+/* What the files of a context share.
+ *
+ * Threads. The rank thread is the caller's. The service thread alone drives the core, the store
+ * client, the bulk transport and the executor, and stages banks. The heartbeat thread only beats
+ * and listens. They meet in two places: `lock` guards the fields between the braces below, and the
+ * mailbox carries what the other threads have to say to the service thread. */
+#ifndef EEPI_CONTEXT_H
+#define EEPI_CONTEXT_H
+
+#include "eep/eep.h"
+#include "graphs/tables.h"
+#include "membership/core.h"
+#include "membership/detector.h"
+#include "membership/records.h"
+#include "graphs/compiler_macros.h"
+#include "membership/store_client.h"
+#include "repair/executor.h"
+#include "transport/bulk.h"
+#include "transport/topology.h"
+#include "transport/window.h"
+
+#include <pthread.h>
+
+enum { EEPI_ERROR_BYTES = 512, EEPI_MAILBOX_EVIDENCE = 256, EEPI_FAULT_QUEUE = 256 };
+
+/* Why a context no longer serves; EEP_OK while it does or may. */
+typedef struct eepi_live {
+    uint64_t epoch, digest;
+    uint64_t first_step;
+    int32_t num_active;
+    int planned; /* it came by a planned change: joiners are those in `joined` */
+    uint64_t joined[EEPK_SEAT_WORDS];
+} eepi_live;
+
+/* What is known of the process in a seat; service thread. */
+typedef struct eepi_peer {
+    void *record_bytes; /* NULL: none */
+    eepi_record record; /* points into them */
+    int pidfd;          /* -1: not watched */
+    uint32_t pidfd_generation;
+    eepi_window *window, *retired_window;
+    uint32_t window_generation;
+} eepi_peer;
+
+typedef struct eepi_mailbox { /* under `lock` */
+    int drained, leave, ready, flipped;
+    uint64_t drained_step, flipped_digest;
+    int accused;
+    uint64_t accused_step, accused_seats[EEPK_SEAT_WORDS];
+    eepi_suspect evidence[EEPI_MAILBOX_EVIDENCE];
+    int num_evidence;
+} eepi_mailbox;
+
+struct eep_context {
+    eep_config config;
+    uint32_t generation;
+    eepi_view_shape view_shape;
+    eepk_shape shape;
+    uint64_t pid_start;
+    eepi_topology *topology; /* NULL: not bound */
+
+    /* made at open, fixed afterwards */
+    eepi_window *window;
+    eepi_tables *tables;
+    eepi_core *core;
+    eepi_store_client *store;
+    eepi_bulk *bulk;
+    eepi_detector *detector;
+    eepi_executor *executor;
+    eepi_peer *peers;
+    pthread_t service;
+    int service_runs, wake_fd;
+    uint64_t cas_id, read_id; /* requests under way; 0: none; service thread */
+    int store_lost;
+    int ready_told; /* under `lock` */
+
+    /* weights, rank thread until eep_join, then read only (the executor writes slots and
+     * physical_to_logical while the rank is wedged) */
+    int32_t num_tensors;
+    size_t tensor_bytes[EEP_MAX_TENSORS];
+    eep_tensor *slots;          /* [num_layers][num_slots][EEP_MAX_TENSORS] */
+    eep_tensor *backups;        /* [num_layers][num_experts][EEP_MAX_TENSORS] */
+    int32_t *experts;           /* [num_layers][num_slots] */
+    int32_t *physical_to_logical; /* the same, device memory */
+    uint64_t *checksums;        /* [num_layers][num_slots] */
+    uint64_t *backup_bits;      /* [num_layers][words] */
+    void **owned;               /* slots that eep_slot_alloc allocated */
+    int32_t num_owned;
+
+    /* capture, rank thread */
+    eep_stream *stream;
+    const int32_t **slot_begin; /* [num_layers], from dispatch to combine */
+    int64_t captures_at_join;
+
+    /* rank thread only */
+    uint64_t step_us_ewma;
+    uint64_t step_begin_us;
+    uint64_t *step_histogram;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* { under `lock` */
+    eepi_mailbox mailbox;
+    eepi_live live;          /* epoch 0: none yet */
+    eepi_live pending;       /* to be flipped to at the next begin or wait; epoch 0: none */
+    eepi_live staged;        /* planned view in the idle bank; epoch 0: none */
+    eepi_live announced;     /* committed planned view; epoch 0: none */
+    uint64_t flip_due;       /* digest that all members agreed in-band to switch to */
+    int wedged, in_step, joined_once, stop, warm;
+    int must_follow;         /* joiner: the first step is a peer's, never our own */
+    eep_status ended;
+    uint64_t step;           /* last one begun, or the newest seen */
+    uint64_t jump_step;      /* a peer is there; 0: none */
+    int peers_are_newer;     /* the last step met a newer epoch */
+    eep_counters counters;
+    eep_fault faults[EEPI_FAULT_QUEUE];
+    int num_faults;
+    eep_seat *seats;         /* of the newest view */
+    uint64_t seats_epoch;
+    char why_ended[EEPI_ERROR_BYTES];
+    /* } */
+    char error[EEPI_ERROR_BYTES];
+};
+
+uint64_t eepi_now_us(void);
+uint64_t eepi_now_ns(void);
+
+/* Set the last error (rank thread) and return the status. */
+eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void eepi_log(const eep_context *context, eep_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
+                uint64_t epoch, uint64_t value);
+
+/* Wake the service thread; any thread. */
+void eepi_service_wake(eep_context *context);
+/* Wake the rank thread wherever it waits for the service thread; `lock` held or not. */
+void eepi_rank_wake(eep_context *context);
+EEP_MUST_CHECK eep_status eepi_service_start(eep_context *context);
+void eepi_service_stop(eep_context *context);
+
+/* actions.c: carry out what the core asks for; service thread. */
+void eepi_perform(eep_context *context, const eepi_action *action);
+/* Give the core an input and carry out what follows. */
+void eepi_give(eep_context *context, eepi_input *input);
+
+/* peers.c: records, windows, processes of the peers; service thread. */
+void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);
+EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
+                                         void **windows_out);
+void eepi_peers_close(eep_context *context);
+/* Put our own record into the store. */
+void eepi_peer_publish(eep_context *context, int ready, int leaving);
+
+/* weights.c */
+EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);
+void eepi_weights_close(eep_context *context);
+/* Check that all slots have memory, compute their checksums. */
+EEP_MUST_CHECK eep_status eepi_weights_seal(eep_context *context);
+const eep_tensor *eepi_weights_slot(void *context, int32_t layer, int32_t slot);
+const eep_tensor *eepi_weights_backup(void *context, int32_t layer, int32_t expert);
+/* physical_to_logical follows a view. */
+void eepi_weights_follow(eep_context *context, const eepi_view *view);
+#endif

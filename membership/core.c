@@ -1,0 +1,504 @@
+/* The membership core: facts in, actions out. Each input changes what is known; advance() then
+ * looks at all that is known and does what the rules ask for, so that no order of arrival matters. */
+#include "membership/core_state.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t backup_words(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
+}
+
+eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
+{
+    eepi_action *action = &core->actions[core->num_actions];
+
+    assert(core->num_actions < EEPI_CORE_MAX_ACTIONS);
+    core->num_actions++;
+    *action = (eepi_action){.kind = kind};
+    return action;
+}
+
+void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
+{
+    if (time_us < core->wake_us)
+        core->wake_us = time_us;
+}
+
+static int peers_open(eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        peer->evidence = NO_EVIDENCE;
+        peer->experts = calloc(slots, sizeof(*peer->experts));
+        peer->checksums = calloc(slots, sizeof(*peer->checksums));
+        peer->backup = calloc(backup_words(shape), sizeof(*peer->backup));
+        if (!peer->experts || !peer->checksums || !peer->backup)
+            return 0;
+    }
+    return 1;
+}
+
+eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
+{
+    size_t seats = (size_t)config->shape.max_ranks;
+    eepi_core *core = calloc(1, sizeof(*core));
+
+    if (!core)
+        return EEP_ERR_NO_MEMORY;
+    core->config = *config;
+    core->view = eepi_view_new(&config->shape);
+    core->plan = eepi_view_new(&config->shape);
+    core->draft = eepi_view_new(&config->shape);
+    core->peers = calloc(seats, sizeof(*core->peers));
+    core->suspects = calloc(seats, sizeof(*core->suspects));
+    if (!core->view || !core->plan || !core->draft || !core->peers || !core->suspects ||
+        !peers_open(core)) {
+        eepi_core_close(core);
+        return EEP_ERR_NO_MEMORY;
+    }
+    *core_out = core;
+    return EEP_OK;
+}
+
+void eepi_core_close(eepi_core *core)
+{
+    if (!core)
+        return;
+    for (int seat = 0; core->peers && seat < core->config.shape.max_ranks; seat++) {
+        free(core->peers[seat].experts);
+        free(core->peers[seat].checksums);
+        free(core->peers[seat].backup);
+    }
+    free(core->peers);
+    free(core->suspects);
+    free(core->view);
+    free(core->plan);
+    free(core->draft);
+    free(core);
+}
+
+int eepi_core_evidence(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    if (!core->has_view || peer->evidence == NO_EVIDENCE || seat == core->config.seat ||
+        !eepi_view_has(core->view, seat, peer->evidence_generation))
+        return NO_EVIDENCE;
+    return peer->evidence;
+}
+
+int eepi_core_order(const eepi_core *core)
+{
+    int order = 0;
+
+    if (!eepi_view_has(core->view, core->config.seat, core->config.generation))
+        return -1;
+    for (int seat = 0; seat < core->config.seat; seat++)
+        order += eepi_view_is_member(core->view, seat) &&
+                 eepi_core_evidence(core, seat) == NO_EVIDENCE;
+    return order;
+}
+
+eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
+{
+    eepi_view *draft = core->draft;
+
+    memcpy(draft, core->view, core->view->bytes);
+    draft->epoch++;
+    draft->base_digest = core->view->digest;
+    draft->cause = (uint8_t)cause;
+    draft->phase = EEPI_VIEW_SERVING;
+    draft->proposer = core->config.seat;
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        if (s->state == EEP_SEAT_QUARANTINED && core->peers[seat].exit_observed >= s->generation)
+            s->state = EEP_SEAT_VACANT;
+    }
+    return draft;
+}
+
+void eepi_core_commit(eepi_core *core)
+{
+    eepi_action *action;
+
+    if (core->cas_in_flight)
+        return;
+    eepi_view_seal(core->draft);
+    core->cas_in_flight = 1;
+    action = eepi_core_act(core, EEPI_ACTION_CAS);
+    action->view = core->draft;
+    action->revision = core->revision;
+}
+
+/* ------------------------------------------------------------------ facts */
+
+/* Tell observers whom a new document expelled, with what is known against them. */
+static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_view *after)
+{
+    if (after->cause != EEPI_VIEW_FAULT)
+        return;
+    for (int seat = 0; seat < before->shape.max_ranks; seat++) {
+        uint32_t generation = eepi_view_seat_at(before, seat)->generation;
+        eepi_action *action;
+        if (!eepi_view_is_member(before, seat) || eepi_view_has(after, seat, generation))
+            continue;
+        action = eepi_core_act(core, EEPI_ACTION_EXPELLED);
+        action->view = after;
+        action->suspect.seat = seat;
+        action->suspect.generation = generation;
+        action->suspect.kind = core->peers[seat].evidence_generation == generation &&
+                                       core->peers[seat].evidence != NO_EVIDENCE
+                                   ? core->peers[seat].evidence
+                                   : EEP_FAULT_LEFT_OUT;
+    }
+}
+
+/* A committed document. Older or known ones change nothing (S2), but one that is older than ours
+ * means that the register lost its memory: we write ours back. */
+static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
+{
+    if (core->has_view && view->epoch <= core->view->epoch) {
+        if (revision > core->revision || view->epoch < core->view->epoch)
+            core->revision = revision;
+        core->register_lags = view->epoch < core->view->epoch;
+        return;
+    }
+    if (core->has_view)
+        note_expelled(core, core->view, view);
+    memcpy(core->view, view, view->bytes);
+    core->revision = revision;
+    core->has_view = 1;
+    core->register_lags = 0;
+    core->uncovered = 0;
+    core->flip_us = core->now_us;
+    if (core->status == CORE_WEDGED)
+        core->wedged_us = core->now_us;
+    if (core->has_plan && view->digest != core->plan->digest)
+        core->has_plan = 0; /* rule M4: other staged plans are void */
+    eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
+}
+
+static void take_member(eepi_core *core, const eepi_member *member)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
+    core_peer *peer = &core->peers[member->seat];
+
+    if (member->generation < peer->generation)
+        return;
+    if (member->generation > peer->generation)
+        peer->plan_after_us = 0;
+    peer->generation = member->generation;
+    peer->ready = member->ready;
+    peer->leaving = member->leaving;
+    memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
+    memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
+    memcpy(peer->backup, member->backup, backup_words(shape) * sizeof(*peer->backup));
+}
+
+/* Keep the strongest evidence of a generation; later generations replace earlier ones. */
+static void take_evidence(eepi_core *core, const eepi_suspect *suspect)
+{
+    core_peer *peer = &core->peers[suspect->seat];
+
+    if (suspect->kind == EEP_FAULT_EXIT && suspect->generation > peer->exit_observed) {
+        peer->exit_observed = suspect->generation;
+        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
+    }
+    if (suspect->seat == core->config.seat || suspect->generation < peer->evidence_generation)
+        return;
+    if (suspect->generation == peer->evidence_generation && peer->evidence != NO_EVIDENCE &&
+        peer->evidence <= suspect->kind)
+        return;
+    peer->evidence = suspect->kind;
+    peer->evidence_generation = suspect->generation;
+    if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE)
+        eepi_core_act(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
+}
+
+/* A fresh heartbeat takes back silence, and nothing stronger. */
+static void take_alive(eepi_core *core, const eepi_suspect *alive)
+{
+    core_peer *peer = &core->peers[alive->seat];
+
+    if (peer->evidence_generation == alive->generation && peer->evidence == EEP_FAULT_SILENT)
+        peer->evidence = NO_EVIDENCE;
+}
+
+static void take_report(eepi_core *core, const eepi_report *report)
+{
+    core_peer *peer = &core->peers[report->seat];
+
+    if (report->generation < peer->report_generation ||
+        (report->generation == peer->report_generation && report->epoch < peer->report_epoch))
+        return;
+    peer->report_generation = report->generation;
+    peer->report_epoch = report->epoch;
+    peer->report_step = report->highest_step;
+    memset(peer->report_accused, 0, sizeof(peer->report_accused));
+    for (int i = 0; i < report->num_suspects; i++) {
+        const eepi_suspect *suspect = &report->suspects[i];
+        if (suspect->kind == EEP_FAULT_DEADLINE)
+            peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
+        if (report->seat != core->config.seat)
+            take_evidence(core, suspect);
+    }
+}
+
+static void take_ack(eepi_core *core, const eepi_ack *ack)
+{
+    core_peer *peer = &core->peers[ack->seat];
+
+    if (ack->generation < peer->generation)
+        return;
+    if (ack->kind == EEPI_ACK_STAGED)
+        peer->staged_digest = ack->digest;
+    else if (ack->kind == EEPI_ACK_FILLED)
+        peer->filled_digest = ack->digest;
+    else if (ack->kind == EEPI_ACK_FLIPPED)
+        peer->flipped_digest = ack->digest;
+}
+
+static void take_plan(eepi_core *core, const eepi_view *plan)
+{
+    if (!core->has_view || plan->epoch != core->view->epoch + 1 ||
+        plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED)
+        return;
+    if (core->has_plan && core->plan->digest == plan->digest)
+        return;
+    memcpy(core->plan, plan, plan->bytes);
+    core->has_plan = 1;
+    core->stage_asked = 0;
+    core->plan_us = core->now_us;
+}
+
+/* Rule M5: the first missed deadline of a living rank is a strike; a second one within the window
+ * is evidence. */
+static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
+{
+    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        eepi_suspect suspect = {seat, eepi_view_seat_at(core->view, seat)->generation,
+                                EEP_FAULT_DEADLINE};
+        if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_view_is_member(core->view, seat))
+            continue;
+        if (peer->strike_step != 0 && step - peer->strike_step <= core->config.strike_window_steps)
+            take_evidence(core, &suspect);
+        peer->strike_step = step;
+    }
+}
+
+static void take_flipped(eepi_core *core, uint64_t digest)
+{
+    eepi_action *action;
+
+    if (!core->has_view || digest != core->view->digest)
+        return;
+    core->installed_epoch = core->view->epoch;
+    core->has_plan = 0;
+    action = eepi_core_act(core, EEPI_ACTION_ACK);
+    action->ack = (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_FLIPPED,
+                             core->view->epoch, digest};
+}
+
+static void take_local(eepi_core *core, const eepi_input *input)
+{
+    eepi_ack ack = {core->config.seat, core->config.generation, EEPI_ACK_STAGED, 0, input->digest};
+
+    switch (input->kind) {
+    case EEPI_INPUT_DRAINED:
+        core->drained = 1;
+        core->highest_step = input->step;
+        break;
+    case EEPI_INPUT_STAGED:
+        if (core->has_plan && core->plan->digest == input->digest) {
+            ack.epoch = core->plan->epoch;
+            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
+        }
+        break;
+    case EEPI_INPUT_FILLED:
+        if (core->has_view && core->view->digest == input->digest) {
+            ack.kind = EEPI_ACK_FILLED;
+            ack.epoch = core->view->epoch;
+            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
+        }
+        break;
+    case EEPI_INPUT_LEAVE:
+        core->leaving = 1;
+        eepi_core_act(core, EEPI_ACTION_MEMBER);
+        break;
+    default:
+        take_flipped(core, input->digest);
+        break;
+    }
+}
+
+static void take(eepi_core *core, const eepi_input *input)
+{
+    switch (input->kind) {
+    case EEPI_INPUT_TICK:
+        break;
+    case EEPI_INPUT_VIEW:
+        core->cas_in_flight = 0;
+        take_view(core, input->view, input->revision);
+        break;
+    case EEPI_INPUT_VIEW_MISSING:
+        core->cas_in_flight = 0;
+        core->revision = 0;
+        core->register_lags = core->has_view;
+        break;
+    case EEPI_INPUT_CAS_DONE:
+        core->cas_in_flight = 0;
+        if (input->won)
+            take_view(core, core->draft, input->revision);
+        break;
+    case EEPI_INPUT_CAS_UNKNOWN:
+        eepi_core_act(core, EEPI_ACTION_READ); /* rule M4: read before proposing again */
+        break;
+    case EEPI_INPUT_MEMBER:
+        take_member(core, input->member);
+        break;
+    case EEPI_INPUT_REPORT:
+        take_report(core, input->report);
+        break;
+    case EEPI_INPUT_ACK:
+        take_ack(core, input->ack);
+        break;
+    case EEPI_INPUT_PLAN:
+        take_plan(core, input->view);
+        break;
+    case EEPI_INPUT_EXIT:
+    case EEPI_INPUT_EVIDENCE:
+        take_evidence(core, &input->suspect);
+        break;
+    case EEPI_INPUT_ALIVE:
+        take_alive(core, &input->suspect);
+        break;
+    case EEPI_INPUT_ACCUSED:
+        take_accused(core, input->seats, input->step);
+        break;
+    case EEPI_INPUT_DRAINED:
+    case EEPI_INPUT_STAGED:
+    case EEPI_INPUT_FILLED:
+    case EEPI_INPUT_FLIPPED:
+    case EEPI_INPUT_LEAVE:
+        take_local(core, input);
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------ decisions */
+
+/* Our newest document is not what the register says: it was restarted empty. */
+static void reassert(eepi_core *core)
+{
+    eepi_action *action;
+
+    if (!core->register_lags || core->cas_in_flight)
+        return;
+    memcpy(core->draft, core->view, core->view->bytes);
+    core->cas_in_flight = 1;
+    core->register_lags = 0;
+    action = eepi_core_act(core, EEPI_ACTION_CAS);
+    action->view = core->draft;
+    action->revision = core->revision;
+}
+
+/* The committed view is without us. */
+static void advance_outside(eepi_core *core)
+{
+    if (!core->was_member || core->status == CORE_LEAVING)
+        return;
+    if (core->leaving && core->view->cause == EEPI_VIEW_PLANNED &&
+        core->status == CORE_SERVING) {
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+        core->status = CORE_LEAVING;
+        return;
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, core->leaving ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
+}
+
+/* Rule M10: we are out of the view but stay until every member runs under it. */
+static void advance_leaving(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) &&
+            core->peers[seat].flipped_digest != core->view->digest &&
+            core->view->cause == EEPI_VIEW_PLANNED)
+            return;
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, EEPI_ACTION_DRAINED);
+}
+
+static void advance(eepi_core *core)
+{
+    if (core->status == CORE_OVER)
+        return;
+    if (!core->has_view) {
+        eepi_core_advance_initial(core);
+        return;
+    }
+    reassert(core);
+    if (core->status == CORE_LEAVING) {
+        advance_leaving(core);
+        return;
+    }
+    if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+        core->was_member = 1;
+        eepi_core_advance_fault(core);
+    } else {
+        advance_outside(core);
+    }
+    eepi_core_advance_plan(core);
+}
+
+const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, int *num_actions_out)
+{
+    core->num_actions = 0;
+    core->now_us = input->now_us;
+    core->wake_us = UINT64_MAX;
+    take(core, input);
+    advance(core);
+    *num_actions_out = core->num_actions;
+    return core->actions;
+}
+
+uint64_t eepi_core_wake_us(const eepi_core *core)
+{
+    return core->wake_us;
+}
+
+const eepi_view *eepi_core_view(const eepi_core *core)
+{
+    return core->has_view ? core->view : NULL;
+}
+
+int eepi_core_is_wedged(const eepi_core *core)
+{
+    return core->status == CORE_WEDGED;
+}
+
+void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
+{
+    static const char *const names[] = {"OUTSIDE", "SERVING", "WEDGED", "LEAVING", "OVER"};
+    int used = snprintf(text_out, bytes, "rank %d.%u %s epoch %llu installed %llu suspects",
+                        core->config.seat, core->config.generation, names[core->status],
+                        (unsigned long long)(core->has_view ? core->view->epoch : 0),
+                        (unsigned long long)core->installed_epoch);
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE)
+            continue;
+        used += snprintf(text_out + used, bytes - (size_t)used, " %d.%u", seat,
+                         core->peers[seat].evidence_generation);
+    }
+}

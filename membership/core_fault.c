@@ -1,0 +1,310 @@
+/* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2,
+ * M4, M5). All of it is re-evaluated at every input. */
+#include "membership/core_state.h"
+
+#include <string.h>
+
+static int reported(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return eepi_view_has(core->view, seat, peer->report_generation) &&
+           peer->report_epoch >= core->view->epoch;
+}
+
+/* A member is suspected, or promised never to serve this view again: no step can complete. */
+static int must_wedge(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || reported(core, seat))
+            return 1;
+    }
+    return core->reported_epoch >= core->view->epoch;
+}
+
+/* Changes whenever the set of suspects does. */
+static uint64_t suspects_key(const eepi_core *core)
+{
+    uint64_t key = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        int kind = eepi_core_evidence(core, seat);
+        if (kind != NO_EVIDENCE)
+            key = key * 1000003u + (uint64_t)seat * 16 + (uint64_t)kind + 1;
+    }
+    return key;
+}
+
+/* Rule M2: the promise, renewed for each newer document and each change of suspects. */
+static void report(eepi_core *core)
+{
+    uint64_t key = suspects_key(core);
+    eepi_action *action;
+    int n = 0;
+
+    if (core->reported_epoch == core->view->epoch && core->reported_suspects == key)
+        return;
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        int kind = eepi_core_evidence(core, seat);
+        if (kind != NO_EVIDENCE)
+            core->suspects[n++] =
+                (eepi_suspect){seat, core->peers[seat].evidence_generation, kind};
+    }
+    core->reported_epoch = core->view->epoch;
+    core->reported_suspects = key;
+    action = eepi_core_act(core, EEPI_ACTION_REPORT);
+    action->report = (eepi_report){core->config.seat, core->config.generation, core->view->epoch,
+                                   core->highest_step, n, core->suspects};
+}
+
+/* Distinct members that accuse the seat of missed deadlines. A seat that itself accuses another
+ * was waiting, not stuck: it is no root of the wait-for graph (rule D3). */
+static int root_accusers(const eepi_core *core, int seat)
+{
+    const core_peer *accused = &core->peers[seat];
+    int accusers = core->peers[seat].evidence == EEP_FAULT_DEADLINE;
+
+    for (int word = 0; word < EEPK_SEAT_WORDS && reported(core, seat); word++) {
+        if (accused->report_accused[word])
+            return 0;
+    }
+    for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        if (other != seat && other != core->config.seat && reported(core, other))
+            accusers += core->peers[other].report_accused[seat / 64] >> (seat % 64) & 1u;
+    }
+    return accusers;
+}
+
+/* Whom the fault view leaves out: hard evidence and silence always; of those that only missed
+ * deadlines the one with most root accusers. */
+static int is_expelled(const eepi_core *core, int seat)
+{
+    int kind = eepi_core_evidence(core, seat), mine;
+
+    if (kind == NO_EVIDENCE)
+        return 0;
+    if (kind != EEP_FAULT_DEADLINE)
+        return 1;
+    mine = root_accusers(core, seat);
+    for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        int count;
+        if (other == seat || eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE)
+            continue;
+        count = root_accusers(core, other);
+        if (count > mine || (count == mine && other < seat))
+            return 0;
+    }
+    return 1;
+}
+
+/* 1 once every member that stays has reported; those that do not by the drain bound are suspected
+ * as left out. */
+static int all_reported(eepi_core *core)
+{
+    uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+    int missing = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
+            is_expelled(core, seat) || reported(core, seat))
+            continue;
+        missing++;
+        if (core->now_us < bound_us)
+            continue;
+        peer->evidence = EEP_FAULT_LEFT_OUT;
+        peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
+        eepi_core_act(core, EEPI_ACTION_SUSPECTED)->suspect =
+            (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
+    }
+    if (missing)
+        eepi_core_wake_at(core, bound_us);
+    return missing == 0;
+}
+
+/* Killing precedes the commit: 1 once all whom we expel are gone, or could not be killed within
+ * the drain bound (then they are quarantined). */
+static int all_killed(eepi_core *core)
+{
+    int waiting = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
+        uint64_t bound_us;
+        if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
+            !is_expelled(core, seat) || peer->exit_observed >= generation)
+            continue;
+        if (peer->killed_us == 0) {
+            peer->killed_us = core->now_us;
+            eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+                (eepi_suspect){seat, generation, peer->evidence};
+        }
+        bound_us = peer->killed_us + core->config.drain_bound_us;
+        if (core->now_us < bound_us) {
+            waiting = 1;
+            eepi_core_wake_at(core, bound_us);
+        }
+    }
+    return !waiting;
+}
+
+/* The other copy of the combine windows may be used again only if every generation that was
+ * expelled earlier is known to be dead (rule M2). */
+static int old_copy_is_free(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+        if (s->state == EEP_SEAT_QUARANTINED && core->peers[seat].exit_observed < s->generation)
+            return 0;
+    }
+    return 1;
+}
+
+static void fail_closed(eepi_core *core)
+{
+    if (!core->uncovered)
+        eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+    core->uncovered = 1;
+}
+
+static void propose_fault(eepi_core *core)
+{
+    eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
+    uint64_t highest = core->highest_step;
+    int fills = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        core_peer *peer = &core->peers[seat];
+        if (!eepi_view_is_member(core->view, seat))
+            continue;
+        if (is_expelled(core, seat)) {
+            s->state = peer->exit_observed >= s->generation ? EEP_SEAT_VACANT
+                                                            : EEP_SEAT_QUARANTINED;
+            for (int layer = 0; layer < draft->shape.num_layers; layer++)
+                for (int expert = 0; expert < draft->shape.num_experts; expert++)
+                    eepi_view_set_backup(draft, seat, layer, expert, false);
+        } else if (seat != core->config.seat && peer->report_step > highest) {
+            highest = peer->report_step;
+        }
+    }
+    if (draft->first_step <= highest)
+        draft->first_step = highest + 1;
+    draft->combine_copy ^= 1u;
+    eepi_plan_drop_gone(draft);
+    if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        fail_closed(core); /* rule R2 */
+        return;
+    }
+    draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
+    eepi_core_commit(core);
+}
+
+/* Rule M1: the second compare-and-swap, once all receivers have verified their weights. */
+static void propose_repaired(eepi_core *core)
+{
+    eepi_view *draft;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) &&
+            eepi_plan_fills(core->view, seat, NULL, 0) > 0 &&
+            core->peers[seat].filled_digest != core->view->digest)
+            return;
+    }
+    draft = eepi_core_draft(core, EEPI_VIEW_REPAIRED);
+    eepi_plan_filled(draft);
+    eepi_core_commit(core);
+}
+
+/* Rule M4: in order of seat, with delays; 1 when it is this rank's turn. */
+static int my_turn(eepi_core *core)
+{
+    int order = eepi_core_order(core);
+    uint64_t turn_us;
+
+    if (order < 0 || core->cas_in_flight)
+        return 0;
+    turn_us = core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
+    if (core->now_us >= turn_us)
+        return 1;
+    eepi_core_wake_at(core, turn_us);
+    return 0;
+}
+
+static void wedge(eepi_core *core)
+{
+    core->status = CORE_WEDGED;
+    core->wedged_us = core->now_us;
+    core->drained = 0;
+    eepi_core_act(core, EEPI_ACTION_WEDGE);
+}
+
+static void install(eepi_core *core)
+{
+    core->status = CORE_SERVING;
+    core->installed_epoch = core->view->epoch;
+    core->has_plan = 0;
+    eepi_core_act(core, EEPI_ACTION_INSTALL)->view = core->view;
+}
+
+/* A committed planned view: switch in-band, or at once for a rank that is new in it. */
+static void take_up_planned(eepi_core *core)
+{
+    if (core->status == CORE_OUTSIDE) {
+        install(core);
+    } else if (core->announced_digest != core->view->digest) {
+        core->announced_digest = core->view->digest;
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+    }
+}
+
+static void advance_repair(eepi_core *core)
+{
+    if (core->peers[core->config.seat].filled_digest != core->view->digest &&
+        core->announced_digest != core->view->digest) {
+        core->announced_digest = core->view->digest; /* asked once per document */
+        eepi_core_act(core, EEPI_ACTION_FILL)->view = core->view;
+    }
+}
+
+void eepi_core_advance_fault(eepi_core *core)
+{
+    int newer = core->view->epoch > core->installed_epoch;
+    int suspected = must_wedge(core);
+
+    if (core->status != CORE_WEDGED && suspected)
+        wedge(core);
+    if (core->status != CORE_WEDGED) {
+        if (newer && core->view->cause == EEPI_VIEW_PLANNED)
+            take_up_planned(core);
+        else if (newer && core->view->phase == EEPI_VIEW_SERVING)
+            install(core);
+        else if (newer)
+            wedge(core); /* REPAIRING: nobody steps */
+        return;
+    }
+    if (!core->drained)
+        return;
+    if (newer && core->view->cause != EEPI_VIEW_PLANNED && !suspected &&
+        core->view->phase == EEPI_VIEW_SERVING) {
+        install(core);
+        return;
+    }
+    report(core);
+    if (core->view->phase == EEPI_VIEW_REPAIRING) {
+        int anybody = 0;
+        advance_repair(core);
+        for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
+            anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
+        if (!anybody) {
+            if (my_turn(core))
+                propose_repaired(core);
+            return;
+        }
+    }
+    if (!all_reported(core) || !my_turn(core))
+        return;
+    if (all_killed(core) && old_copy_is_free(core))
+        propose_fault(core);
+}

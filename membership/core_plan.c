@@ -1,0 +1,227 @@
+/* The planned side of the membership core: the first view, joins and leaves (rules M3, M7, M10). */
+#include "membership/core_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { RETRY_US = 200000 };
+
+static const uint64_t *backup_of(const core_peer *peer, const eepi_view_shape *shape, int layer)
+{
+    return peer->backup + (size_t)layer * (((size_t)shape->num_experts + 63) / 64);
+}
+
+/* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
+ * of an expert with different checksums are refused (S6); `why` names them. */
+static int admit(eepi_core *core, eepi_view *draft, int seat)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    core_peer *peer = &core->peers[seat];
+
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
+            int32_t expert = peer->experts[i];
+            uint64_t *sum;
+            if (expert < 0)
+                continue;
+            sum = eepi_view_checksum_at(draft, layer, expert);
+            if (*sum != 0 && peer->checksums[i] != *sum) {
+                snprintf(core->why, sizeof(core->why),
+                         "rank %d holds other weights of layer %d expert %d than the instance "
+                         "(checksum %016llx, not %016llx)",
+                         seat, layer, expert, (unsigned long long)peer->checksums[i],
+                         (unsigned long long)*sum);
+                return 0;
+            }
+        }
+    }
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        const uint64_t *backup = backup_of(peer, shape, layer);
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
+            if (peer->experts[i] >= 0)
+                *eepi_view_checksum_at(draft, layer, peer->experts[i]) = peer->checksums[i];
+        }
+        for (int expert = 0; expert < shape->num_experts; expert++)
+            eepi_view_set_backup(draft, seat, layer, expert,
+                                 backup[expert / 64] >> (expert % 64) & 1u);
+    }
+    eepi_view_seat_at(draft, seat)->generation = peer->generation;
+    eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
+    eepi_plan_apply_seat(draft, seat, peer->experts);
+    return 1;
+}
+
+void eepi_core_advance_initial(eepi_core *core)
+{
+    eepi_view *draft = core->draft;
+    uint64_t turn_us;
+
+    if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered)
+        return;
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
+        if (!core->peers[seat].ready ||
+            core->peers[seat].exit_observed >= core->peers[seat].generation)
+            return;
+    }
+    if (core->ready_us == 0)
+        core->ready_us = core->now_us;
+    turn_us = core->ready_us + (uint64_t)core->config.seat * core->config.propose_delay_us;
+    if (core->now_us < turn_us) {
+        eepi_core_wake_at(core, turn_us);
+        return;
+    }
+    memcpy(draft, core->view, core->view->bytes); /* still the empty document */
+    draft->epoch = 1;
+    draft->first_step = 1;
+    draft->phase = EEPI_VIEW_SERVING;
+    draft->cause = EEPI_VIEW_INITIAL;
+    draft->proposer = core->config.seat;
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
+        if (!admit(core, draft, seat)) {
+            core->uncovered = 1;
+            eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+            return;
+        }
+    }
+    if (eepi_view_num_uncovered(draft, -1) > 0) {
+        snprintf(core->why, sizeof(core->why),
+                 "%d experts have no slot in the first view: more slots or ranks are needed",
+                 eepi_view_num_uncovered(draft, -1));
+        core->uncovered = 1;
+        eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+        return;
+    }
+    core->revision = 0;
+    eepi_core_commit(core);
+}
+
+/* A process that may be let in now: newer than the seat's last one, whose end was observed (M7). */
+static int may_join(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    uint32_t last = eepi_view_seat_at(core->view, seat)->generation;
+
+    return peer->ready && !peer->leaving && !eepi_view_is_member(core->view, seat) &&
+           peer->generation > last && peer->exit_observed >= last &&
+           peer->exit_observed < peer->generation && core->now_us >= peer->plan_after_us;
+}
+
+static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    return core->peers[seat].leaving &&
+           eepi_view_has(draft, seat, core->peers[seat].generation) &&
+           eepi_plan_can_leave(draft, seat);
+}
+
+/* Does the plan take or drop the seat against the present view? */
+static int plan_changes(const eepi_core *core, int seat)
+{
+    return eepi_view_is_member(core->plan, seat) != eepi_view_is_member(core->view, seat);
+}
+
+static int plan_is_acknowledged(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        if ((eepi_view_is_member(core->plan, seat) || eepi_view_is_member(core->view, seat)) &&
+            core->peers[seat].staged_digest != core->plan->digest)
+            return 0;
+    }
+    return 1;
+}
+
+/* A plan lapsed: whoever it was for waits a little; nobody else does (L4). */
+static void drop_plan(eepi_core *core)
+{
+    for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        if (plan_changes(core, seat))
+            core->peers[seat].plan_after_us = core->now_us + RETRY_US;
+    }
+    core->has_plan = 0;
+}
+
+static void make_plan(eepi_core *core)
+{
+    eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_PLANNED);
+    int changes = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        if (may_join(core, seat)) {
+            if (admit(core, draft, seat)) {
+                changes++;
+            } else { /* refused, not waited for */
+                eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
+                action->why = core->why;
+                action->suspect.seat = seat;
+                core->peers[seat].ready = 0;
+                return;
+            }
+        } else if (may_leave(core, draft, seat) && eepi_view_num_active(draft) > 1) {
+            eepi_view_seat_at(draft, seat)->state = EEP_SEAT_VACANT;
+            eepi_plan_drop_gone(draft);
+            for (int layer = 0; layer < draft->shape.num_layers; layer++)
+                for (int expert = 0; expert < draft->shape.num_experts; expert++)
+                    eepi_view_set_backup(draft, seat, layer, expert, false);
+            changes++;
+        }
+    }
+    if (!changes)
+        return;
+    eepi_view_seal(draft);
+    memcpy(core->plan, draft, draft->bytes);
+    core->has_plan = 1;
+    core->stage_asked = 0;
+    core->plan_us = core->now_us;
+    eepi_core_act(core, EEPI_ACTION_PLAN)->view = core->plan;
+}
+
+/* Everybody's part: put the plan into the idle bank, as soon as that bank is idle. */
+static void stage(eepi_core *core)
+{
+    int in_new = eepi_view_has(core->plan, core->config.seat, core->config.generation);
+    int in_old = eepi_view_has(core->view, core->config.seat, core->config.generation);
+
+    if (!core->has_plan || core->stage_asked || (!in_new && !in_old))
+        return;
+    if (in_old && core->installed_epoch != core->view->epoch)
+        return; /* the idle bank still waits for its own flip */
+    core->stage_asked = 1;
+    if (in_new) {
+        eepi_core_act(core, EEPI_ACTION_STAGE)->view = core->plan;
+    } else { /* we are the one that leaves */
+        eepi_core_act(core, EEPI_ACTION_ACK)->ack =
+            (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_STAGED,
+                       core->plan->epoch, core->plan->digest};
+    }
+}
+
+void eepi_core_advance_plan(eepi_core *core)
+{
+    int planner;
+
+    if (core->status != CORE_SERVING && core->status != CORE_OUTSIDE)
+        return;
+    stage(core);
+    planner = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
+              core->installed_epoch == core->view->epoch && !core->cas_in_flight;
+    if (!planner)
+        return;
+    if (!core->has_plan) {
+        make_plan(core);
+        stage(core);
+        eepi_core_wake_at(core, core->now_us + RETRY_US);
+        return;
+    }
+    if (core->plan->proposer != core->config.seat)
+        return;
+    if (plan_is_acknowledged(core)) {
+        memcpy(core->draft, core->plan, core->plan->bytes);
+        eepi_core_commit(core);
+        return;
+    }
+    if (core->now_us >= core->plan_us + core->config.stage_bound_us)
+        drop_plan(core);
+    else
+        eepi_core_wake_at(core, core->plan_us + core->config.stage_bound_us);
+}

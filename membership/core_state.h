@@ -1,0 +1,88 @@
+/* What the files of the membership core share. */
+#ifndef EEPI_CORE_STATE_H
+#define EEPI_CORE_STATE_H
+
+#include "graphs/table_layout.h"
+#include "membership/core.h"
+#include "repair/planner.h"
+
+typedef enum core_status {
+    CORE_OUTSIDE, /* not in the view yet */
+    CORE_SERVING, /* installed some view; steps may run */
+    CORE_WEDGED,  /* stopped: no step until a fault view is installed */
+    CORE_LEAVING, /* out of the committed view by our own wish; helps until all have flipped */
+    CORE_OVER,    /* evicted, drained, or the instance failed closed */
+} core_status;
+
+enum { NO_EVIDENCE = -1 };
+
+/* What is known of a seat. */
+typedef struct core_peer {
+    /* its process's record */
+    uint32_t generation; /* 0: no record */
+    uint8_t ready, leaving;
+    uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */
+    int32_t *experts;
+    uint64_t *checksums, *backup;
+    /* evidence, void once (seat, generation) is not in the view (rule M5) */
+    int32_t evidence;
+    uint32_t evidence_generation;
+    uint32_t exit_observed; /* the newest generation that was seen dead */
+    uint64_t killed_us;     /* 0: not killed by us */
+    uint64_t strike_step;   /* first missed deadline; 0: none */
+    /* its newest report */
+    uint32_t report_generation;
+    uint64_t report_epoch, report_step;
+    uint64_t report_accused[EEPK_SEAT_WORDS]; /* whom it accuses of missed deadlines */
+    /* its newest acknowledgements */
+    uint64_t staged_digest, filled_digest, flipped_digest;
+} core_peer;
+
+struct eepi_core {
+    eepi_core_config config;
+    core_status status;
+    uint64_t now_us, wake_us;
+
+    eepi_view *view; /* newest committed document known, */
+    uint64_t revision; /* and its revision in the register */
+    int has_view, was_member, register_lags;
+    uint64_t installed_epoch, announced_digest;
+
+    eepi_view *plan; /* staged or to be staged */
+    int has_plan, stage_asked;
+    uint64_t plan_us, flip_us;
+
+    eepi_view *draft; /* ours, on its way into the register */
+    int cas_in_flight;
+
+    int drained, leaving, uncovered;
+    uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
+    uint64_t ready_us; /* when all ranks of the first view were seen ready */
+
+    core_peer *peers;
+    eepi_suspect *suspects; /* scratch of a report */
+    eepi_action actions[EEPI_CORE_MAX_ACTIONS];
+    int num_actions;
+    char why[EEPI_CORE_WHY_BYTES];
+};
+
+/* Append an action; NULL (and the caller goes on) never: the capacity is asserted. */
+eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind);
+/* Ask for a TICK at `time_us` at the latest. */
+void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
+
+/* Valid evidence against a member of the newest view, or NO_EVIDENCE. */
+int eepi_core_evidence(const eepi_core *core, int seat);
+/* Position of this rank among the unsuspected members in order of seat; -1: not one of them. */
+int eepi_core_order(const eepi_core *core);
+/* Write `draft`, sealed on top of the newest view, into the register. */
+void eepi_core_commit(eepi_core *core);
+/* A draft on top of the newest view: next epoch, its digest as base, quarantines that ended. */
+eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
+
+/* core_fault.c: wedge, report, propose, repair, install. */
+void eepi_core_advance_fault(eepi_core *core);
+/* core_plan.c: the first view; joins and leaves. */
+void eepi_core_advance_initial(eepi_core *core);
+void eepi_core_advance_plan(eepi_core *core);
+#endif

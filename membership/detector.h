@@ -1,0 +1,36 @@
+/* The heartbeat thread of a rank: beats in its own window, listens to the members' beats.
+ *
+ * It never calls the device runtime (rule M6): a rank that warms up for minutes stays alive. Three
+ * limits are kept apart (rule M5): a beat that is suspect_us late makes it look at the process in
+ * /proc (a dead one is EXIT evidence at once), and only silence for expel_us is evidence against a
+ * living process. A round in which this thread itself was not scheduled for longer than a period is
+ * discarded, and all limits are extended by its own gap. */
+#ifndef EEPI_DETECTOR_H
+#define EEPI_DETECTOR_H
+
+#include "eep/status.h"
+#include "graphs/table_layout.h"
+#include "membership/core.h"
+
+typedef struct eepi_detector eepi_detector;
+
+typedef struct eepi_detector_config {
+    uint64_t period_us, suspect_us;
+    int32_t max_ranks;
+    /* Evidence or, with kind < 0, a sign of life that ends an earlier silence. Heartbeat thread. */
+    void (*tell)(void *user, const eepi_suspect *suspect);
+    /* Run once in the thread when it starts. */
+    void (*started)(void *user);
+    void *user;
+} eepi_detector_config;
+
+EEP_MUST_CHECK eep_status eepi_detector_open(const eepi_detector_config *config,
+                                             eepk_window_header *own, eepi_detector **detector_out);
+void eepi_detector_close(eepi_detector *detector);
+/* Listen to a member (its mapped window's header must stay mapped until it is unwatched). */
+void eepi_detector_watch(eepi_detector *detector, int32_t seat, uint32_t generation, int32_t pid,
+                         uint64_t pid_start, const eepk_window_header *header);
+void eepi_detector_unwatch(eepi_detector *detector, int32_t seat);
+/* expel_us follows the observed steps (rule M5). */
+void eepi_detector_set_expel_us(eepi_detector *detector, uint64_t expel_us);
+#endif

@@ -1,0 +1,87 @@
+/* Texts: status, last error, log lines, events, time. */
+#include "membership/context.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+const char *eep_strerror(eep_status status)
+{
+    switch (status) {
+#define EEP_STATUS_TEXT(name, value, text)                                                         \
+    case value:                                                                                    \
+        return text;
+        EEP_STATUS_LIST(EEP_STATUS_TEXT)
+#undef EEP_STATUS_TEXT
+    default:
+        return "unknown status";
+    }
+}
+
+const char *eep_fault_kind_name(eep_fault_kind kind)
+{
+    static const char *const names[] = {"exit",   "reset",    "device",
+                                        "silent", "deadline", "left out"};
+
+    return kind >= EEP_FAULT_EXIT && kind <= EEP_FAULT_LEFT_OUT ? names[kind] : "unknown";
+}
+
+uint64_t eepi_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t eepi_now_us(void)
+{
+    return eepi_now_ns() / 1000u;
+}
+
+eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)
+{
+    va_list arguments;
+    int used = snprintf(context->error, sizeof(context->error), "rank %d.%u epoch %llu: ",
+                        context->config.rank, context->generation,
+                        (unsigned long long)context->live.epoch);
+
+    va_start(arguments, format);
+    vsnprintf(context->error + used, sizeof(context->error) - (size_t)used, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+const char *eep_last_error(const eep_context *context)
+{
+    return context->error;
+}
+
+void eepi_log(const eep_context *context, eep_log_level level, const char *format, ...)
+{
+    static const char *const names[] = {"", "error", "warning", "info", "debug"};
+    char line[EEPI_ERROR_BYTES];
+    va_list arguments;
+    int used;
+
+    if (level > context->config.log_level)
+        return;
+    used = snprintf(line, sizeof(line), "eep: rank %d.%u: %s: ", context->config.rank,
+                    context->generation, names[level]);
+    va_start(arguments, format);
+    vsnprintf(line + used, sizeof(line) - (size_t)used, format, arguments);
+    va_end(arguments);
+    if (context->config.log)
+        context->config.log(context->config.user, level, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
+                uint64_t epoch, uint64_t value)
+{
+    eep_event_info record = {kind, seat, generation, epoch, value, eepi_now_ns()};
+
+    if (context->config.event)
+        context->config.event(context->config.user, &record);
+}

@@ -1,0 +1,142 @@
+/* The peers of a rank: their records, processes and windows. Service thread. */
+#include "membership/context.h"
+#include "membership/process.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void watch_process(eep_context *context, eepi_peer *peer)
+{
+    const eepi_record *record = &peer->record;
+    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE,
+                        .suspect = {record->member.seat, record->member.generation,
+                                    EEP_FAULT_EXIT}};
+
+    if (peer->pidfd_generation == record->member.generation)
+        return;
+    if (peer->pidfd >= 0)
+        close(peer->pidfd);
+    peer->pidfd_generation = record->member.generation;
+    peer->pidfd = -1;
+    if (record->pid == getpid())
+        return; /* ranks as threads: their end is not a process's end */
+    peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
+    if (peer->pidfd < 0)
+        eepi_give(context, &input);
+}
+
+void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
+{
+    eepi_record record;
+    eepi_input input = {.kind = EEPI_INPUT_MEMBER};
+    eepi_peer *peer;
+    void *copy;
+
+    copy = malloc(size ? size : 1);
+    if (!copy)
+        return;
+    memcpy(copy, bytes, size);
+    if (eepi_record_decode(copy, size, &context->view_shape, &record) != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "a member record does not fit this instance: ignored");
+        free(copy);
+        return;
+    }
+    peer = &context->peers[record.member.seat];
+    if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
+        free(copy);
+        return;
+    }
+    free(peer->record_bytes);
+    peer->record_bytes = copy;
+    peer->record = record;
+    if (record.member.seat != context->config.rank)
+        watch_process(context, peer);
+    input.member = &peer->record.member;
+    eepi_give(context, &input);
+}
+
+static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
+{
+    eepi_peer *peer = &context->peers[seat];
+    eepi_window *window;
+    eep_status status;
+
+    if (peer->window && peer->window_generation == generation)
+        return EEP_OK;
+    if (!peer->record_bytes || peer->record.member.generation != generation)
+        return EEP_ERR_NOT_FOUND;
+    status = eepi_window_map(&peer->record.window, (uint32_t)seat, generation,
+                             context->shape.window_bytes, &window);
+    if (status != EEP_OK)
+        return status;
+    /* the predecessor's mapping outlives the bank that may still name it by one change */
+    eepi_window_close(peer->retired_window);
+    peer->retired_window = peer->window;
+    peer->window = window;
+    peer->window_generation = generation;
+    eepi_detector_watch(context->detector, seat, generation, peer->record.pid,
+                        peer->record.pid_start, eepi_window_address(window));
+    return EEP_OK;
+}
+
+eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **windows_out)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        eep_status status;
+        windows_out[seat] = NULL;
+        if (!eepi_view_is_member(view, seat)) {
+            eepi_detector_unwatch(context->detector, seat);
+            continue;
+        }
+        if (seat == context->config.rank) {
+            windows_out[seat] = eepi_window_address(context->window);
+            continue;
+        }
+        status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
+        if (status != EEP_OK) {
+            eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d.%u: %s", seat,
+                     eepi_view_seat_at(view, seat)->generation, eep_strerror(status));
+            return status;
+        }
+        windows_out[seat] = eepi_window_address(context->peers[seat].window);
+    }
+    return EEP_OK;
+}
+
+void eepi_peers_close(eep_context *context)
+{
+    for (int seat = 0; context->peers && seat < context->config.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
+        if (peer->pidfd >= 0)
+            close(peer->pidfd);
+        eepi_window_close(peer->window);
+        eepi_window_close(peer->retired_window);
+        free(peer->record_bytes);
+    }
+    free(context->peers);
+}
+
+void eepi_peer_publish(eep_context *context, int ready, int leaving)
+{
+    eepi_record record = {
+        .member = {context->config.rank, context->generation, (uint8_t)ready, (uint8_t)leaving,
+                   context->experts, context->checksums, context->backup_bits},
+        .pid = (int32_t)getpid(),
+        .pid_start = context->pid_start,
+    };
+    size_t address_bytes = 0, bytes;
+    char key[EEPI_STORE_KEY_MAX];
+    void *encoded;
+
+    eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
+    record.bulk_address_bytes = (uint32_t)address_bytes;
+    eepi_window_describe(context->window, &record.window);
+    encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
+    if (!encoded)
+        return;
+    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
+    (void)eepi_store_put(context->store, key, encoded, bytes, 0);
+    free(encoded);
+}

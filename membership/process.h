@@ -1,0 +1,21 @@
+/* Looking at a process of this machine: does it run, is it on its way out, is it gone? */
+#ifndef EEPI_PROCESS_H
+#define EEPI_PROCESS_H
+
+#include <stdint.h>
+
+typedef enum eepi_process_state {
+    EEPI_PROCESS_RUNS,  /* or is stopped: only silence tells */
+    EEPI_PROCESS_ENDED, /* a zombie, without memory, or gone: it will store nothing any more */
+} eepi_process_state;
+
+/* Start time of a process in clock ticks since boot; 0 if there is none. With the pid it names a
+ * process for good. */
+uint64_t eepi_process_start(int32_t pid);
+/* One read of /proc: a killed process shows here before its pidfd fires, however large it is. */
+eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
+/* A descriptor that polls readable when the process has ended; -1: it has already. */
+int eepi_process_watch(int32_t pid, uint64_t start);
+/* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. */
+void eepi_process_kill(int pidfd);
+#endif

@@ -1,0 +1,41 @@
+/* What ranks write into the store, as bytes. Encoding fills a buffer that the caller frees;
+ * decoding checks every length and index, and points into the given bytes (8-byte aligned). */
+#ifndef EEPI_RECORDS_H
+#define EEPI_RECORDS_H
+
+#include "membership/core.h"
+#include "transport/window.h"
+
+/* Keys. Those of a seat are followed by its number. */
+#define EEPI_KEY_VIEW   "view"
+#define EEPI_KEY_PLAN   "plan"
+#define EEPI_KEY_MEMBER "member/"
+#define EEPI_KEY_REPORT "report/"
+#define EEPI_KEY_ACK    "ack/"
+#define EEPI_KEY_EXIT   "exit/"
+
+/* A process in a seat: how to reach it, and what it brings. */
+typedef struct eepi_record {
+    eepi_member member;
+    int32_t pid;
+    uint64_t pid_start;
+    eepi_window_descriptor window;
+    const void *bulk_address;
+    uint32_t bulk_address_bytes;
+} eepi_record;
+
+/* NULL: out of memory. */
+void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape,
+                         size_t *bytes_out);
+EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
+                                             const eepi_view_shape *shape,
+                                             eepi_record *record_out);
+void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
+EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                             eepi_report *report_out);
+/* Acks and exits are their structs. */
+EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                          eepi_ack *ack_out);
+EEP_MUST_CHECK eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                           eepi_suspect *suspect_out);
+#endif

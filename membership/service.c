@@ -1,0 +1,358 @@
+/* The service thread of a context: it turns what arrives (store, processes, transfers, the other
+ * threads' mail, time) into inputs of the core and carries out the actions. It is the only thread
+ * that touches the core. */
+#include "membership/context.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { IDLE_POLL_MS = 100, EVENTS_PER_ROUND = 64 };
+
+void eepi_service_wake(eep_context *context)
+{
+    uint64_t one = 1;
+    ssize_t written = write(context->wake_fd, &one, sizeof(one));
+
+    (void)written; /* a full counter wakes as well */
+}
+
+void eepi_give(eep_context *context, eepi_input *input)
+{
+    /* Actions point into the core, and carrying one out may give the next input: take what this
+     * round needs first. */
+    eepi_action actions[EEPI_CORE_MAX_ACTIONS];
+    const eepi_action *from;
+    int n;
+
+    input->now_us = eepi_now_us();
+    from = eepi_core_handle(context->core, input, &n);
+    memcpy(actions, from, (size_t)n * sizeof(*actions));
+    for (int i = 0; i < n; i++)
+        eepi_perform(context, &actions[i]);
+}
+
+/* ------------------------------------------------------------------ store */
+
+static void take_view(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_VIEW, .revision = reply->revision};
+    const char *why = "";
+    void *copy;
+
+    if (reply->size == 0) {
+        input.kind = EEPI_INPUT_VIEW_MISSING;
+        eepi_give(context, &input);
+        return;
+    }
+    copy = malloc(reply->size);
+    if (!copy)
+        return;
+    memcpy(copy, reply->value, reply->size);
+    input.view = copy;
+    if (eepi_view_check(copy, reply->size, &why) != EEP_OK ||
+        memcmp(&input.view->shape, &context->view_shape, sizeof(context->view_shape)) != 0)
+        eepi_log(context, EEP_LOG_ERROR, "the register holds no view of this instance: %s", why);
+    else
+        eepi_give(context, &input);
+    free(copy);
+}
+
+static void take_plan(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_PLAN};
+    const char *why;
+    void *copy = reply->size ? malloc(reply->size) : NULL;
+
+    if (!copy)
+        return;
+    memcpy(copy, reply->value, reply->size);
+    input.view = copy;
+    if (eepi_view_check(copy, reply->size, &why) == EEP_OK &&
+        memcmp(&input.view->shape, &context->view_shape, sizeof(context->view_shape)) == 0)
+        eepi_give(context, &input);
+    free(copy);
+}
+
+static int has_prefix(const char *key, const char *prefix)
+{
+    return strncmp(key, prefix, strlen(prefix)) == 0;
+}
+
+static void take_small(eep_context *context, const eepi_store_reply *reply)
+{
+    _Alignas(8) uint8_t bytes[sizeof(eepi_ack) + sizeof(eepi_suspect)];
+    int32_t seats = context->config.max_ranks;
+    eepi_input input = {.kind = EEPI_INPUT_ACK};
+    eepi_ack ack;
+
+    if (reply->size > sizeof(bytes))
+        return;
+    memcpy(bytes, reply->value, reply->size);
+    if (has_prefix(reply->key, EEPI_KEY_ACK)) {
+        if (eepi_ack_decode(bytes, reply->size, seats, &ack) != EEP_OK)
+            return;
+        input.ack = &ack;
+    } else {
+        input.kind = EEPI_INPUT_EXIT;
+        if (eepi_exit_decode(bytes, reply->size, seats, &input.suspect) != EEP_OK)
+            return;
+    }
+    eepi_give(context, &input);
+}
+
+static void take_report(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_REPORT};
+    eepi_report report;
+    void *copy = malloc(reply->size ? reply->size : 1);
+
+    if (!copy)
+        return;
+    memcpy(copy, reply->value, reply->size);
+    input.report = &report;
+    if (eepi_report_decode(copy, reply->size, context->config.max_ranks, &report) == EEP_OK)
+        eepi_give(context, &input);
+    free(copy);
+}
+
+/* A key's present value, from the watch. */
+static void take_entry(eep_context *context, const eepi_store_reply *reply)
+{
+    if (strcmp(reply->key, EEPI_KEY_VIEW) == 0)
+        take_view(context, reply);
+    else if (reply->size == 0)
+        return;
+    else if (strcmp(reply->key, EEPI_KEY_PLAN) == 0)
+        take_plan(context, reply);
+    else if (has_prefix(reply->key, EEPI_KEY_MEMBER))
+        eepi_peer_take_record(context, reply->value, reply->size);
+    else if (has_prefix(reply->key, EEPI_KEY_REPORT))
+        take_report(context, reply);
+    else if (has_prefix(reply->key, EEPI_KEY_ACK) || has_prefix(reply->key, EEPI_KEY_EXIT))
+        take_small(context, reply);
+}
+
+static void take_cas(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_CAS_DONE, .revision = reply->revision};
+
+    context->cas_id = 0;
+    if (reply->status == EEP_ERR_CONFLICT) {
+        take_view(context, reply);
+        return;
+    }
+    if (reply->status == EEP_OK)
+        input.won = 1;
+    else
+        input.kind = EEPI_INPUT_CAS_UNKNOWN;
+    eepi_give(context, &input);
+    if (input.won) {
+        const eepi_view *view = eepi_core_view(context->core);
+        eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, view->epoch, view->phase);
+    }
+}
+
+/* The store lost its memory with its process, so say again what it should know of us. */
+static void come_back(eep_context *context)
+{
+    int ready;
+
+    if (context->store_lost)
+        eepi_event(context, EEP_EVENT_STORE_BACK, -1, 0, 0, 0);
+    context->store_lost = 0;
+    pthread_mutex_lock(&context->lock);
+    ready = context->ready_told;
+    pthread_mutex_unlock(&context->lock);
+    eepi_peer_publish(context, ready, 0);
+    context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
+}
+
+static void take_reply(eep_context *context, const eepi_store_reply *reply)
+{
+    switch (reply->kind) {
+    case EEPI_STORE_ENTRY:
+    case EEPI_STORE_CHANGED:
+        take_entry(context, reply);
+        break;
+    case EEPI_STORE_REPLY:
+        if (reply->id == context->cas_id) {
+            take_cas(context, reply);
+        } else if (reply->id == context->read_id) {
+            context->read_id = 0;
+            if (reply->status == EEP_OK || reply->status == EEP_ERR_NOT_FOUND)
+                take_view(context, reply);
+        }
+        break;
+    case EEPI_STORE_DISCONNECTED:
+        if (!context->store_lost)
+            eepi_event(context, EEP_EVENT_STORE_LOST, -1, 0, 0, 0);
+        context->store_lost = 1;
+        break;
+    case EEPI_STORE_RECONNECTED:
+        come_back(context);
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------ mail from other threads */
+
+static void take_evidence_mail(eep_context *context, const eepi_suspect *suspect)
+{
+    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE, .suspect = *suspect};
+
+    if (suspect->kind < 0)
+        input.kind = EEPI_INPUT_ALIVE;
+    eepi_give(context, &input);
+}
+
+static void take_mail(eep_context *context)
+{
+    eepi_mailbox mail;
+    eepi_input input = {0};
+
+    pthread_mutex_lock(&context->lock);
+    mail = context->mailbox;
+    memset(&context->mailbox, 0, sizeof(context->mailbox));
+    if (mail.ready)
+        context->ready_told = 1;
+    pthread_mutex_unlock(&context->lock);
+    for (int i = 0; i < mail.num_evidence; i++)
+        take_evidence_mail(context, &mail.evidence[i]);
+    if (mail.ready) {
+        eepi_peer_publish(context, 1, 0);
+        eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
+    }
+    if (mail.flipped) {
+        input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail.flipped_digest};
+        eepi_give(context, &input);
+    }
+    if (mail.accused) {
+        input = (eepi_input){.kind = EEPI_INPUT_ACCUSED,
+                             .seats = mail.accused_seats,
+                             .step = mail.accused_step};
+        eepi_give(context, &input);
+    }
+    if (mail.drained) {
+        input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step};
+        eepi_give(context, &input);
+    }
+    if (mail.leave) {
+        input = (eepi_input){.kind = EEPI_INPUT_LEAVE};
+        eepi_give(context, &input);
+    }
+}
+
+/* ------------------------------------------------------------------ the loop */
+
+static int watched_processes(eep_context *context, struct pollfd *fds, int *seats)
+{
+    int n = 0;
+
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        if (context->peers[seat].pidfd < 0)
+            continue;
+        fds[n] = (struct pollfd){.fd = context->peers[seat].pidfd, .events = POLLIN};
+        seats[n++] = seat;
+    }
+    return n;
+}
+
+static void take_exits(eep_context *context, const struct pollfd *fds, const int *seats, int n)
+{
+    for (int i = 0; i < n; i++) {
+        eepi_peer *peer = &context->peers[seats[i]];
+        eepi_input input = {.kind = EEPI_INPUT_EVIDENCE,
+                            .suspect = {seats[i], peer->pidfd_generation, EEP_FAULT_EXIT}};
+        if (!fds[i].revents || peer->pidfd != fds[i].fd)
+            continue;
+        close(peer->pidfd);
+        peer->pidfd = -1;
+        eepi_give(context, &input);
+    }
+}
+
+static int poll_timeout_ms(eep_context *context)
+{
+    uint64_t wake = eepi_core_wake_us(context->core), now = eepi_now_us();
+
+    if (wake == UINT64_MAX)
+        return IDLE_POLL_MS;
+    if (wake <= now)
+        return 0;
+    return wake - now > IDLE_POLL_MS * 1000u ? IDLE_POLL_MS : (int)((wake - now + 999u) / 1000u);
+}
+
+static void serve_round(eep_context *context, struct pollfd *fds, int *seats)
+{
+    eepi_input tick = {.kind = EEPI_INPUT_TICK};
+    eepi_store_reply reply;
+    uint64_t count;
+    ssize_t got;
+    int n;
+
+    fds[0] = (struct pollfd){.fd = context->wake_fd, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = eepi_store_client_fd(context->store), .events = POLLIN};
+    if (eepi_store_client_wants_write(context->store))
+        fds[1].events |= POLLOUT;
+    fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
+    n = watched_processes(context, fds + 3, seats);
+    if (poll(fds, (nfds_t)(n + 3), poll_timeout_ms(context)) < 0 && errno != EINTR)
+        eepi_log(context, EEP_LOG_ERROR, "poll: %s", strerror(errno));
+    if (fds[0].revents) {
+        got = read(context->wake_fd, &count, sizeof(count));
+        (void)got;
+    }
+    take_exits(context, fds + 3, seats, n);
+    take_mail(context);
+    while (eepi_store_client_next(context->store, &reply) == EEP_OK)
+        take_reply(context, &reply);
+    for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
+        ;
+    eepi_give(context, &tick);
+}
+
+static void *run(void *argument)
+{
+    eep_context *context = argument;
+    struct pollfd *fds = calloc((size_t)context->config.max_ranks + 3, sizeof(*fds));
+    int *seats = calloc((size_t)context->config.max_ranks, sizeof(*seats));
+    int stop = !fds || !seats;
+
+    if (context->topology)
+        (void)!eepi_topology_bind(context->topology, EEPI_THREAD_SERVICE, context->config.rank,
+                                  context->config.num_ranks);
+    while (!stop) {
+        serve_round(context, fds, seats);
+        pthread_mutex_lock(&context->lock);
+        stop = context->stop;
+        pthread_mutex_unlock(&context->lock);
+    }
+    free(fds);
+    free(seats);
+    return NULL;
+}
+
+eep_status eepi_service_start(eep_context *context)
+{
+    (void)eepi_store_watch(context->store, "");
+    if (pthread_create(&context->service, NULL, run, context) != 0)
+        return EEP_ERR_SYSTEM;
+    context->service_runs = 1;
+    return EEP_OK;
+}
+
+void eepi_service_stop(eep_context *context)
+{
+    if (!context->service_runs)
+        return;
+    pthread_mutex_lock(&context->lock);
+    context->stop = 1;
+    pthread_mutex_unlock(&context->lock);
+    eepi_service_wake(context);
+    pthread_join(context->service, NULL);
+    context->service_runs = 0;
+}

@@ -1,0 +1,75 @@
+/* A connection to the store: requests go out, replies and watch events come in, nothing blocks.
+ *
+ * One thread owns a client. Every request gets an id; its reply carries that id, or arrives as
+ * EEP_ERR_UNREACHABLE when the connection broke before an answer (then it is unknown whether the
+ * request took effect: read before acting, rule M4). After a break the client reconnects by
+ * itself from eepi_store_client_next, about every 20 ms, re-creates its lease and its watches,
+ * and says so with EEPI_STORE_RECONNECTED: state in the store may be gone (it lives in memory). */
+#ifndef EEPI_STORE_CLIENT_H
+#define EEPI_STORE_CLIENT_H
+
+#include "eep/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    EEPI_STORE_KEY_MAX = 128,             /* bytes, with the final NUL */
+    EEPI_STORE_VALUE_MAX = 16 * 1024 * 1024,
+};
+
+typedef struct eepi_store_client eepi_store_client;
+
+typedef enum eepi_store_reply_kind {
+    EEPI_STORE_REPLY,        /* answer to request `id` */
+    EEPI_STORE_ENTRY,        /* one entry of a list or of the state a watch begins with */
+    EEPI_STORE_CHANGED,      /* a watched key was written; size 0 and revision 0: it is gone */
+    EEPI_STORE_RECONNECTED,  /* after a break; watches and lease stand again */
+    EEPI_STORE_DISCONNECTED, /* the connection broke */
+} eepi_store_reply_kind;
+
+/* `key` and `value` are valid until the next call on the client. */
+typedef struct eepi_store_reply {
+    eepi_store_reply_kind kind;
+    uint64_t id;       /* 0 for CHANGED and the connection events */
+    eep_status status; /* OK; CONFLICT (cas: value and revision are the present ones); NOT_FOUND
+                        * (get, remove); UNREACHABLE (unknown outcome) */
+    uint64_t revision; /* of this key's last write; 0: no such key */
+    const char *key;
+    const void *value;
+    size_t size;
+} eepi_store_reply;
+
+/* Connect to the unix socket, waiting at most `timeout_us` for a server to be there. */
+EEP_MUST_CHECK eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
+                                                 eepi_store_client **client_out);
+void eepi_store_client_close(eepi_store_client *client); /* its leased keys vanish at once */
+/* To poll for reading; -1 while disconnected. Changes at a reconnect. */
+int eepi_store_client_fd(const eepi_store_client *client);
+/* 1 while there is unsent output: poll for writing too. */
+int eepi_store_client_wants_write(const eepi_store_client *client);
+
+/* Requests; each returns its id (> 0). With `leased`, the key vanishes ttl_us after the connection
+ * broke or the client stopped sending keep-alives (eepi_store_client_next sends them). */
+uint64_t eepi_store_get(eepi_store_client *client, const char *key);
+uint64_t eepi_store_put(eepi_store_client *client, const char *key, const void *value, size_t size,
+                        int leased);
+/* Write only if the key's revision is `expected` (0: the key does not exist). */
+uint64_t eepi_store_cas(eepi_store_client *client, const char *key, uint64_t expected,
+                        const void *value, size_t size);
+uint64_t eepi_store_remove(eepi_store_client *client, const char *key);
+/* From now on CHANGED for each write below the prefix, in order, none twice, none missed; before
+ * them, ENTRY for each key that is there, then REPLY. */
+uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix);
+/* Give this client a lease of `ttl_us` for its leased keys; keep-alives go out every third of it. */
+uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us);
+
+/* Push output, read input, take the next reply or event: EEP_OK with *reply_out, or EEP_ERR_TIMEOUT
+ * when there is none now. Never blocks. */
+EEP_MUST_CHECK eep_status eepi_store_client_next(eepi_store_client *client,
+                                                 eepi_store_reply *reply_out);
+/* Wait at most `timeout_us` for the reply to `id`, for start-up code that has nothing else to do;
+ * other replies and events that arrive meanwhile are kept, in order, for _next. */
+EEP_MUST_CHECK eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id,
+                                                 uint64_t timeout_us, eepi_store_reply *reply_out);
+#endif

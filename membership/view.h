@@ -1,0 +1,103 @@
+/* The view document: who is active, in which generation, and which slot holds which expert.
+ *
+ * One flat blob of fixed layout, so that its bytes are its wire form, its digest and its value in
+ * the register at once:
+ *
+ *   eepi_view            header
+ *   eepi_view_seat       seat[max_ranks]
+ *   eepi_view_slot       slot[num_layers][max_ranks][num_slots]
+ *   uint64_t             checksum[num_layers][num_experts]     of each expert's weights; 0: unknown
+ *   uint64_t             backup[max_ranks][num_layers][words]  bit e: that rank has e in host memory
+ *
+ * Pure data: no clock, no I/O (must 5). */
+#ifndef EEPI_VIEW_H
+#define EEPI_VIEW_H
+
+#include "eep/eep.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum eepi_view_phase {
+    EEPI_VIEW_SERVING = 1,
+    EEPI_VIEW_REPAIRING = 2, /* nobody steps; FILLING slots are being filled */
+} eepi_view_phase;
+
+typedef enum eepi_view_cause {
+    EEPI_VIEW_INITIAL = 1,  /* the first view of the instance */
+    EEPI_VIEW_FAULT = 2,    /* wedge, expel, start again at first_step */
+    EEPI_VIEW_REPAIRED = 3, /* SERVING after REPAIRING */
+    EEPI_VIEW_PLANNED = 4,  /* join, retire, rebalance: staged, then flipped in-band */
+} eepi_view_cause;
+
+typedef enum eepi_slot_state {
+    EEPI_SLOT_EMPTY = 0,
+    EEPI_SLOT_HOLDS = 1,
+    EEPI_SLOT_FILLING = 2, /* never a source, never a target of routing */
+} eepi_slot_state;
+
+enum { EEPI_NO_EXPERT = 0xffff, EEPI_NO_SEAT = 0xffff, EEPI_VIEW_MAGIC = 0x45455056 };
+
+typedef struct eepi_view_shape {
+    int32_t max_ranks, num_layers, num_experts, num_slots;
+} eepi_view_shape;
+
+typedef struct eepi_view_seat {
+    uint32_t generation; /* latest that was ever in the view; 0: never taken */
+    uint8_t state;       /* VACANT, ACTIVE, RETIRING or QUARANTINED of eep_seat_state */
+    uint8_t pad[3];
+} eepi_view_seat;
+
+typedef struct eepi_view_slot {
+    uint16_t expert; /* EEPI_NO_EXPERT when EMPTY */
+    uint16_t source; /* FILLING: the seat whose host backup or slot it is filled from */
+    uint8_t state;   /* eepi_slot_state */
+    uint8_t pad[3];
+} eepi_view_slot;
+
+typedef struct eepi_view {
+    uint32_t magic;
+    uint32_t version;
+    uint64_t bytes;       /* of the whole blob */
+    uint64_t digest;      /* XXH64 of the blob with this field 0 */
+    uint64_t epoch;
+    uint64_t base_digest; /* of the document that this one replaced; 0 for the first */
+    uint64_t first_step;  /* FAULT, REPAIRED, INITIAL: the step that the members start with */
+    eepi_view_shape shape;
+    uint8_t phase, cause;
+    uint8_t combine_copy; /* which copy of the combine windows is in use (rule M2) */
+    uint8_t pad0;
+    int32_t proposer;
+} eepi_view;
+
+/* Bytes of a document of that shape; 0 if the shape is out of bounds. */
+size_t eepi_view_bytes(const eepi_view_shape *shape);
+/* A new document, all seats VACANT, all slots EMPTY, epoch 0, not sealed. NULL: no memory. free(). */
+eepi_view *eepi_view_new(const eepi_view_shape *shape);
+eepi_view *eepi_view_copy(const eepi_view *view);
+/* Compute the digest after the last change. */
+void eepi_view_seal(eepi_view *view);
+/* Check bytes from outside: size, magic, version, shape, digest, every enum and index, and that
+ * HOLDS slots of experts are in range. EEP_ERR_PROTOCOL with a reason, else EEP_OK. The bytes must
+ * be 8-byte aligned. */
+EEP_MUST_CHECK eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out);
+
+eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat);
+eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, int slot);
+uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert);
+bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert);
+void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has);
+
+/* In the view (ACTIVE or RETIRING), whatever its generation. */
+bool eepi_view_is_member(const eepi_view *view, int seat);
+/* In the view with exactly that generation. */
+bool eepi_view_has(const eepi_view *view, int seat, uint32_t generation);
+int eepi_view_num_active(const eepi_view *view);
+/* Experts of a layer (or of any layer for layer -1) without a HOLDS slot on a member. */
+int eepi_view_num_uncovered(const eepi_view *view, int layer);
+/* HOLDS slots of the expert on members. */
+int eepi_view_num_replicas(const eepi_view *view, int layer, int expert);
+/* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." for people. */
+void eepi_view_print(const eepi_view *view, char *text_out, size_t size);
+#endif

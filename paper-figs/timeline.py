@@ -1,0 +1,299 @@
+#!/usr/bin/python3
+"""Draw the timeline of a run from its kept rows: throughput, faults and joins, what each seat did,
+and the first fault's pause close up. Needs matplotlib and nothing else.
+
+usage: timeline.py DIR [--out FILE]     (default: DIR/timeline.png)
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Patch
+
+# Okabe and Ito's palette, told apart with every common colour blindness.
+BLUE, SKY, GREEN, ORANGE, RED, PINK = (
+    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
+INK, GREY = "#222222", "#8C8C8C"
+GENERATION_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY)
+PARTS = (("detect", ORANGE), ("agree", SKY), ("repair", GREEN), ("rerun", PINK))
+BIN_MS, FINE_BIN_MS = 100.0, 20.0
+ZOOM_BEFORE_MS, ZOOM_AFTER_MS = 50.0, 150.0
+MANY_FAULTS = 8  # from here on labels name only the seat
+
+
+class BadInput(Exception):
+    """A file that is missing or not what it should be."""
+
+
+def read_rows(directory, name, columns):
+    """The rows of a CSV file as dicts; `columns` maps a name to its type."""
+    path = os.path.join(directory, name)
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = set(columns) - set(reader.fieldnames or ())
+            if missing:
+                raise BadInput(f"{path}:1: no column {', '.join(sorted(missing))}")
+            for row in reader:
+                try:
+                    rows.append({key: kind(row[key]) for key, kind in columns.items()})
+                except (TypeError, ValueError) as error:
+                    raise BadInput(f"{path}:{reader.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: {error}") from error
+    return rows
+
+
+def read_summary(directory):
+    path = os.path.join(directory, "summary.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            summary = json.load(file)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    if not isinstance(summary, dict):
+        raise BadInput(f"{path}: not an object")
+    return summary
+
+
+class Run:
+    """What the figure shows; all times in ms since the start of the run."""
+
+    def __init__(self, directory):
+        self.summary = read_summary(directory)
+        self.steps = read_rows(directory, "steps.csv", {
+            "seat": int, "generation": int, "begin_ms": float, "end_ms": float, "status": int})
+        self.token_times = sorted(
+            row["time_ms"] for row in read_rows(directory, "tokens.csv", {"time_ms": float}))
+        self.events = read_rows(directory, "events.csv", {
+            "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
+            "about_generation": int})
+        if not self.steps:
+            raise BadInput(f"{directory}/steps.csv: no steps")
+        self.seats = sorted({step["seat"] for step in self.steps})
+        self.kills = self._find_kills()
+        self.joins = self._find_joins()
+        last = max(step["end_ms"] for step in self.steps)
+        self.begin_ms = min(0.0, self.token_times[0]) if self.token_times else 0.0
+        self.end_ms = max([last] + self.token_times[-1:])
+        self.order = self._order_generations()
+
+    def _find_kills(self):
+        """(time, seat) of every fault."""
+        kills = [(event["time_ms"],
+                  event["about_seat"] if event["about_seat"] >= 0 else event["seat"])
+                 for event in self.events if event["kind"] == "kill"]
+        if not kills:
+            kills = [(fault["time_ms"], fault["rank"])
+                     for fault in self.summary.get("faults", ()) if "time_ms" in fault]
+        return sorted(kills)
+
+    def _find_joins(self):
+        """(time, seat) when each joiner's view went live: its flip, else its first step."""
+        joins = []
+        for join in self.summary.get("joins", ()):
+            who = (join["rank"], join["generation"])
+            flips = [event["time_ms"] for event in self.events
+                     if event["kind"] == "flipped"
+                     and (event["about_seat"], event["about_generation"]) == who]
+            steps = [step["begin_ms"] for step in self.steps
+                     if (step["seat"], step["generation"]) == who]
+            if flips or steps:
+                joins.append((min(flips or steps), join["rank"]))
+        return sorted(joins)
+
+    def _order_generations(self):
+        """(seat, generation) -> 0 for the first process in the seat, 1 for the second, ..."""
+        order = {}
+        for seat in self.seats:
+            found = sorted({s["generation"] for s in self.steps if s["seat"] == seat})
+            order.update({(seat, generation): i for i, generation in enumerate(found)})
+        return order
+
+
+def rate(times, begin, end, width):
+    """Bin edges and tokens per second in each bin; the last bin may be a shorter one."""
+    count = max(1, int((end - begin) // width))
+    bins = [0] * count
+    for time in times:
+        index = int((time - begin) // width)
+        if 0 <= index < count:
+            bins[index] += 1
+    return [begin + i * width for i in range(count + 1)], [n * 1000.0 / width for n in bins]
+
+
+def draw_throughput(axis, run):
+    edges, values = rate(run.token_times, run.begin_ms, run.end_ms, BIN_MS)
+    fine_edges, fine = rate(run.token_times, run.begin_ms, run.end_ms, FINE_BIN_MS)
+    middles = [(a + b) / 2000.0 for a, b in zip(fine_edges, fine_edges[1:])]
+    axis.plot(middles, fine, color=GREY, linewidth=0.6, alpha=0.7, zorder=1,
+              label=f"{FINE_BIN_MS:.0f} ms bins")
+    axis.stairs(values, [edge / 1000.0 for edge in edges], color=BLUE, linewidth=1.6, zorder=2,
+                label=f"{BIN_MS:.0f} ms bins")
+    axis.stairs(values, [edge / 1000.0 for edge in edges], color=BLUE, fill=True, alpha=0.12,
+                zorder=0)
+    top = max(sorted(fine)[int(0.995 * (len(fine) - 1))], max(values), 1.0)
+    axis.set_ylim(0, top * 1.28)
+    axis.set_ylabel("tokens per second")
+    axis.legend(loc="lower left", ncol=2, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def mark(axis, marks, word, colour, height):
+    """A vertical line per fault or join; labels at `height` of the axis while they fit."""
+    for time, seat in marks:
+        axis.axvline(time / 1000.0, color=colour, linewidth=1.4, linestyle=(0, (4, 2)), zorder=3)
+        text = f"{word} seat {seat}" if len(marks) <= MANY_FAULTS else str(seat)
+        axis.annotate(text, (time / 1000.0, height), xycoords=("data", "axes fraction"),
+                      xytext=(4, 0), textcoords="offset points", color=colour, va="top",
+                      weight="bold", fontsize=10 if len(marks) <= MANY_FAULTS else 7)
+
+
+def merge(intervals, gap):
+    """Sorted intervals, with neighbours that are nearer than `gap` made one."""
+    merged = []
+    for begin, end in sorted(intervals):
+        if merged and begin - merged[-1][1] <= gap:
+            merged[-1][1] = max(end, merged[-1][1])
+        else:
+            merged.append([begin, end])
+    return merged
+
+
+def add_bars(axis, intervals, lane, scale, **style):
+    half = 0.36
+    boxes = [[(a * scale, lane - half), (b * scale, lane - half), (b * scale, lane + half),
+              (a * scale, lane + half)] for a, b in intervals]
+    axis.add_collection(PolyCollection(boxes, **style))
+
+
+def dress_lanes(axis, run):
+    axis.set_ylim(len(run.seats) - 0.4, -0.6)
+    axis.set_yticks(range(len(run.seats)))
+    axis.set_yticklabels(run.seats)
+    axis.set_ylabel("seat")
+    axis.tick_params(axis="y", length=0)
+
+
+def draw_lanes(axis, run):
+    gap = (run.end_ms - run.begin_ms) / 2500.0  # less than a pixel is no gap
+    used = set()
+    for lane, seat in enumerate(run.seats):
+        for (owner, generation), index in run.order.items():
+            if owner != seat:
+                continue
+            used.add(index)
+            bars = merge([(s["begin_ms"], s["end_ms"]) for s in run.steps
+                          if s["seat"] == seat and s["generation"] == generation], gap)
+            add_bars(axis, bars, lane, 1e-3, linewidth=0,
+                     facecolor=GENERATION_COLOURS[index % len(GENERATION_COLOURS)])
+    dress_lanes(axis, run)
+    axis.set_xlabel("time since the start of the run, s")
+    names = ("first process in the seat", "second", "third", "fourth", "fifth")
+    if len(used) > 1:
+        axis.legend(handles=[Patch(color=GENERATION_COLOURS[i], label=names[i])
+                             for i in sorted(used) if i < len(names)],
+                    loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(used), frameon=False)
+
+
+def first_fault(run):
+    """The first kill's time and the summary's record of it."""
+    faults = run.summary.get("faults", ())
+    if not run.kills or not faults:
+        return None
+    return run.kills[0], faults[0]
+
+
+def draw_zoom(axis, run, kill, fault):
+    time, seat = kill
+    pause = fault.get("pause_ms") or 0.0
+    low, high = -ZOOM_BEFORE_MS, max(ZOOM_AFTER_MS, 1.3 * pause)
+    for lane, owner in enumerate(run.seats):
+        for step in run.steps:
+            begin, end = step["begin_ms"] - time, step["end_ms"] - time
+            if step["seat"] != owner or end < low or begin > high:
+                continue
+            index = run.order[owner, step["generation"]]
+            colour = GENERATION_COLOURS[index % len(GENERATION_COLOURS)]
+            good = step["status"] == 0
+            add_bars(axis, [(begin, end)], lane, 1.0, linewidth=0.8,
+                     edgecolor="white" if good else RED,
+                     facecolor=colour if good else "white", hatch=None if good else "//////")
+    dress_lanes(axis, run)
+    axis.set_ylim(len(run.seats) - 0.4, -1.9)
+    at, handles = 0.0, []
+    for name, colour in PARTS:
+        width = fault.get(f"{name}_ms") or 0.0
+        axis.broken_barh([(at, width)], (-1.55, 0.7), facecolors=colour)
+        axis.axvspan(at, at + width, color=colour, alpha=0.10, linewidth=0, zorder=0)
+        handles.append(Patch(color=colour, label=f"{name} {width:.1f} ms"))
+        at += width
+    handles.append(Patch(facecolor="white", edgecolor=RED, hatch="//////", label="aborted step"))
+    axis.text(-2, -1.2, f"pause {pause:.1f} ms", ha="right", va="center", weight="bold")
+    axis.axvline(0, color=RED, linewidth=1.4, linestyle=(0, (4, 2)))
+    axis.set_xlim(low, high)
+    axis.set_xlabel(f"time since the {fault.get('kind', 'fault')} of seat {seat}, ms")
+    axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+                ncol=len(handles), frameon=False, handlelength=1.2, columnspacing=1.4)
+
+
+def draw(run, path):
+    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 11, "text.color": INK,
+                         "axes.edgecolor": GREY, "axes.labelcolor": INK, "xtick.color": INK,
+                         "ytick.color": INK, "axes.spines.top": False,
+                         "axes.spines.right": False, "legend.fontsize": 10,
+                         "hatch.linewidth": 0.7, "hatch.color": RED})
+    fault = first_fault(run)
+    lanes = 0.6 + 0.22 * len(run.seats)
+    heights = [3.2, lanes] + ([lanes + 0.5] if fault else [])
+    figure, axes = plt.subplots(len(heights), 1, figsize=(12, 1.6 + sum(heights)),
+                                gridspec_kw={"height_ratios": heights})
+    draw_throughput(axes[0], run)
+    draw_lanes(axes[1], run)
+    for axis in axes[:2]:
+        axis.set_xlim(run.begin_ms / 1000.0, run.end_ms / 1000.0)
+    axes[0].tick_params(labelbottom=False)
+    mark(axes[0], run.kills, "kill", RED, 0.99)
+    mark(axes[0], run.joins, "join", GREEN, 0.91)
+    for time, _ in run.kills:
+        axes[1].axvline(time / 1000.0, color=RED, linewidth=1.2, linestyle=(0, (4, 2)))
+    for time, _ in run.joins:
+        axes[1].axvline(time / 1000.0, color=GREEN, linewidth=1.2, linestyle=(0, (4, 2)))
+    if fault:
+        draw_zoom(axes[2], run, *fault)
+    figure.align_ylabels(axes)
+    figure.tight_layout(h_pad=1.0)
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="Draw throughput, faults, joins and steps of a run from its kept rows.")
+    parser.add_argument("dir", metavar="DIR", help="folder with summary.json and the CSV rows")
+    parser.add_argument("--out", metavar="FILE", help="picture (default: DIR/timeline.png)")
+    arguments = parser.parse_args()
+    try:
+        draw(Run(arguments.dir), arguments.out or os.path.join(arguments.dir, "timeline.png"))
+    except BadInput as error:
+        print(f"timeline.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyError, TypeError, AttributeError) as error:
+        print(f"timeline.py: {arguments.dir}/summary.json: bad or missing member {error}",
+              file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"timeline.py: cannot write the picture: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

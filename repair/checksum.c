@@ -1,0 +1,10 @@
+#include "repair/checksum.h"
+
+#include <xxhash.h>
+
+uint64_t eepi_checksum_bytes(const void *bytes, size_t size)
+{
+    uint64_t sum = XXH64(bytes, size, 0);
+
+    return sum ? sum : 1;
+}

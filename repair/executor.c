@@ -1,0 +1,230 @@
+#include "repair/executor.h"
+
+#include "repair/checksum.h"
+#include "repair/planner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = 4, COPY_BOUND_US = 10000000, WHY_BYTES = 200 };
+
+/* One fetch under way. */
+typedef struct lane {
+    int busy;
+    uint64_t transfer;
+    eepi_fill fill;
+    int32_t tried; /* seats below this were tried; the view's own choice comes first */
+    void *buffer;
+} lane;
+
+struct eepi_executor {
+    eepi_executor_config config;
+    size_t slot_bytes;
+    eep_stream *stream;
+    lane lanes[LANES];
+    eepi_view *view; /* copy of the view being repaired; NULL: idle */
+    eepi_fill *fills;
+    int num_fills, next_fill, num_filled;
+    uint64_t bytes;
+};
+
+eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor **executor_out)
+{
+    eepi_executor *x = calloc(1, sizeof(*x));
+    eep_status status;
+
+    if (!x)
+        return EEP_ERR_NO_MEMORY;
+    x->config = *config;
+    for (int i = 0; i < config->num_tensors; i++)
+        x->slot_bytes += config->tensor_bytes[i];
+    status = eep_stream_open(config->device, &x->stream);
+    for (int i = 0; i < LANES && status == EEP_OK; i++)
+        status = eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes,
+                                  &x->lanes[i].buffer);
+    if (status != EEP_OK) {
+        eepi_executor_close(x);
+        return status;
+    }
+    *executor_out = x;
+    return EEP_OK;
+}
+
+void eepi_executor_close(eepi_executor *x)
+{
+    if (!x)
+        return;
+    eepi_executor_cancel(x);
+    if (x->stream)
+        eep_stream_close(x->stream);
+    for (int i = 0; i < LANES; i++)
+        eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->lanes[i].buffer);
+    free(x);
+}
+
+static void finish(eepi_executor *x, eep_status status, const char *why)
+{
+    uint64_t digest = x->view->digest, bytes = x->bytes;
+
+    eepi_executor_cancel(x);
+    x->config.done(x->config.user, digest, status, bytes, why);
+}
+
+/* The owner's part: check the staged bytes, then copy them into the slot. */
+static eep_status place(eepi_executor *x, const lane *l)
+{
+    const eep_tensor *slot = x->config.slot(x->config.user, l->fill.layer, l->fill.slot);
+    uint64_t expected = *eepi_view_checksum_at(x->view, l->fill.layer, l->fill.expert);
+    const uint8_t *from = l->buffer;
+    eep_status status = EEP_OK;
+
+    if (expected != eepi_checksum_bytes(l->buffer, x->slot_bytes))
+        return EEP_ERR_CHECKSUM;
+    for (int i = 0; i < x->config.num_tensors && status == EEP_OK; i++) {
+        status = eep_copy_async(x->stream, slot[i].data, from, slot[i].bytes);
+        from += slot[i].bytes;
+    }
+    if (status == EEP_OK)
+        status = eep_stream_synchronize(x->stream, COPY_BOUND_US);
+    return status;
+}
+
+static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l);
+
+/* Try the next living backup of the lane's expert behind `tried`; 0 if there is none left. */
+static int fetch_from_next(eepi_executor *x, eepi_bulk *bulk, lane *l)
+{
+    eepi_blob blob = {x->view->epoch, l->fill.layer, l->fill.expert};
+
+    for (; l->tried < x->view->shape.max_ranks; l->tried++) {
+        int32_t seat = l->tried == -1 ? l->fill.source : l->tried;
+        const void *address;
+        size_t address_bytes;
+        if (seat == x->config.seat || (l->tried >= 0 && seat == l->fill.source) ||
+            !eepi_view_is_member(x->view, seat) ||
+            !eepi_view_has_backup(x->view, seat, l->fill.layer, l->fill.expert))
+            continue;
+        address_bytes = x->config.address(x->config.user, seat, &address);
+        if (address_bytes != 0 &&
+            eepi_bulk_fetch(bulk, address, address_bytes, &blob, l->buffer, x->slot_bytes,
+                            x->config.fetch_timeout_us, &l->transfer) == EEP_OK) {
+            l->tried++;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void give_up(eepi_executor *x, const lane *l)
+{
+    char why[WHY_BYTES];
+
+    snprintf(why, sizeof(why), "layer %d expert %d: no backup could be read with its checksum",
+             l->fill.layer, l->fill.expert);
+    finish(x, EEP_ERR_UNCOVERED, why);
+}
+
+static void start_lane(eepi_executor *x, eepi_bulk *bulk, lane *l)
+{
+    const eep_tensor *own;
+    uint8_t *to = l->buffer;
+
+    l->busy = 1;
+    l->transfer = 0;
+    l->fill = x->fills[x->next_fill++];
+    l->tried = -1;
+    own = x->config.backup(x->config.user, l->fill.layer, l->fill.expert);
+    if (own) { /* tier 1: local reuse */
+        for (int i = 0; i < x->config.num_tensors; i++) {
+            memcpy(to, own[i].data, own[i].bytes);
+            to += own[i].bytes;
+        }
+        place_and_count(x, bulk, l);
+    } else if (!fetch_from_next(x, bulk, l)) {
+        give_up(x, l);
+    }
+}
+
+static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l)
+{
+    eep_status status = place(x, l);
+
+    if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, l))
+        return;
+    if (status != EEP_OK) {
+        give_up(x, l);
+        return;
+    }
+    l->busy = 0;
+    x->bytes += x->slot_bytes;
+    x->num_filled++;
+    if (x->num_filled == x->num_fills)
+        finish(x, EEP_OK, "");
+}
+
+static void fill_lanes(eepi_executor *x, eepi_bulk *bulk)
+{
+    int started = 1;
+
+    while (started) {
+        started = 0;
+        for (int i = 0; i < LANES; i++) {
+            if (!x->view || x->next_fill >= x->num_fills)
+                return;
+            if (!x->lanes[i].busy) {
+                start_lane(x, bulk, &x->lanes[i]);
+                started = 1;
+            }
+        }
+    }
+}
+
+void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *view)
+{
+    eepi_executor_cancel(x);
+    x->num_fills = eepi_plan_fills(view, x->config.seat, NULL, 0);
+    x->view = eepi_view_copy(view);
+    x->fills = calloc((size_t)x->num_fills + 1, sizeof(*x->fills));
+    if (!x->view || !x->fills) {
+        x->config.done(x->config.user, view->digest, EEP_ERR_NO_MEMORY, 0, "out of memory");
+        eepi_executor_cancel(x);
+        return;
+    }
+    eepi_plan_fills(view, x->config.seat, x->fills, x->num_fills);
+    if (x->num_fills == 0)
+        finish(x, EEP_OK, "");
+    else
+        fill_lanes(x, bulk);
+}
+
+void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer, eep_status status)
+{
+    for (int i = 0; i < LANES && x->view; i++) {
+        lane *l = &x->lanes[i];
+        if (!l->busy || l->transfer != transfer)
+            continue;
+        l->transfer = 0;
+        if (status == EEP_OK)
+            place_and_count(x, bulk, l);
+        else if (!fetch_from_next(x, bulk, l))
+            give_up(x, l);
+        if (x->view)
+            fill_lanes(x, bulk);
+        return;
+    }
+}
+
+void eepi_executor_cancel(eepi_executor *x)
+{
+    for (int i = 0; i < LANES; i++) {
+        x->lanes[i].busy = 0;
+        x->lanes[i].transfer = 0;
+    }
+    free(x->view);
+    free(x->fills);
+    x->view = NULL;
+    x->fills = NULL;
+    x->num_fills = x->next_fill = x->num_filled = 0;
+    x->bytes = 0;
+}

@@ -1,0 +1,45 @@
+/* The repair executor: fills this rank's FILLING slots, one REPAIRING view at a time (rule R1).
+ *
+ * Bytes land in staging buffers that only this rank owns; a slot is written by its owner alone,
+ * after the checksum. Sources: the rank's own host backup (local reuse), else the peer that the view
+ * names, then any other living backup. Driven by the service thread; nothing here waits. */
+#ifndef EEPI_EXECUTOR_H
+#define EEPI_EXECUTOR_H
+
+#include "eep/eep.h"
+#include "membership/view.h"
+#include "transport/bulk.h"
+
+typedef struct eepi_executor eepi_executor;
+
+typedef struct eepi_executor_config {
+    eep_device *device;
+    int32_t seat;
+    int32_t num_tensors;
+    size_t tensor_bytes[EEP_MAX_TENSORS];
+    uint64_t fetch_timeout_us;
+    /* Tensors of one of this rank's slots. */
+    const eep_tensor *(*slot)(void *user, int32_t layer, int32_t slot);
+    /* Tensors of one of this rank's host backups; NULL: it has none of that expert. */
+    const eep_tensor *(*backup)(void *user, int32_t layer, int32_t expert);
+    /* Worker address of a peer; 0 bytes: not known. */
+    size_t (*address)(void *user, int32_t seat, const void **address_out);
+    /* All slots of the view hold verified weights (EEP_OK, bytes copied), or one cannot be had. */
+    void (*done)(void *user, uint64_t digest, eep_status status, uint64_t bytes, const char *why);
+    void *user;
+} eepi_executor_config;
+
+/* Allocates the staging buffers. */
+EEP_MUST_CHECK eep_status eepi_executor_open(const eepi_executor_config *config,
+                                             eepi_executor **executor_out);
+void eepi_executor_close(eepi_executor *executor);
+/* Begin to fill this rank's FILLING slots of a REPAIRING view; an earlier view's work must have
+ * been cancelled. `done` is called exactly once unless it is cancelled, at once if there is nothing
+ * to fill. */
+void eepi_executor_start(eepi_executor *executor, eepi_bulk *bulk, const eepi_view *view);
+/* A transfer that it started has ended (from the bulk's done function). */
+void eepi_executor_fetched(eepi_executor *executor, eepi_bulk *bulk, uint64_t transfer,
+                           eep_status status);
+/* Forget what is going on; no `done`. The caller cancels the transfers in the bulk first. */
+void eepi_executor_cancel(eepi_executor *executor);
+#endif

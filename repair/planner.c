@@ -1,0 +1,448 @@
+#include "repair/planner.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Nothing here takes memory after the first view: tables of one layer live on the stack (about
+ * 0.3 MB), so that a fault is planned for even when memory is short. */
+typedef struct replica_table {
+    uint32_t count[EEP_MAX_EXPERTS]; /* HOLDS slots of each expert on members */
+} replica_table;
+
+/* Count the replicas of a layer; the slots of seat `without` (-1: none) do not count. */
+static void count_replicas(const eepi_view *view, int layer, int without, replica_table *replicas)
+{
+    for (int expert = 0; expert < view->shape.num_experts; expert++)
+        replicas->count[expert] = 0;
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (seat == without || !eepi_view_is_member(view, seat))
+            continue;
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            if (s->state == EEPI_SLOT_HOLDS)
+                replicas->count[s->expert]++;
+        }
+    }
+}
+
+static void set_slot(eepi_view_slot *slot, eepi_slot_state state, int expert, int source)
+{
+    *slot = (eepi_view_slot){
+        .expert = (uint16_t)expert, .source = (uint16_t)source, .state = (uint8_t)state};
+}
+
+static void clear_slot(eepi_view_slot *slot)
+{
+    set_slot(slot, EEPI_SLOT_EMPTY, EEPI_NO_EXPERT, EEPI_NO_SEAT);
+}
+
+/* ---------------------------------------------------------------- the first placement */
+
+/* Members by position, with what the placement of one layer needs. */
+typedef struct spread {
+    int num_members;
+    int seat[EEP_MAX_RANKS];
+    int room[EEP_MAX_RANKS];    /* slots still to be filled */
+    int overlap[EEP_MAX_RANKS]; /* experts shared with the seats chosen for the present expert */
+    bool chosen[EEP_MAX_RANKS];
+    uint32_t *shared; /* [num_members][num_members] experts that two members both hold */
+} spread;
+
+static int least_overlapping(const spread *sp)
+{
+    int best = -1;
+
+    for (int m = 0; m < sp->num_members; m++) {
+        if (sp->chosen[m])
+            continue;
+        if (best < 0 || sp->room[m] > sp->room[best] ||
+            (sp->room[m] == sp->room[best] && sp->overlap[m] < sp->overlap[best]))
+            best = m;
+    }
+    return best;
+}
+
+/* Put `num_replicas` copies of an expert on as many members. Taking the members with most room
+ * never runs into a dead end (the construction behind the Gale-Ryser theorem) and keeps the room
+ * level; among equals, those that share least with the members taken so far. */
+static void place_expert(eepi_view *view, spread *sp, int expert, int num_replicas)
+{
+    for (int m = 0; m < sp->num_members; m++) {
+        sp->chosen[m] = false;
+        sp->overlap[m] = 0;
+    }
+    for (int replica = 0; replica < num_replicas; replica++) {
+        const int taken = least_overlapping(sp);
+        const int slot = view->shape.num_slots - sp->room[taken];
+        assert(sp->room[taken] > 0);
+        set_slot(eepi_view_slot_at(view, 0, sp->seat[taken], slot), EEPI_SLOT_HOLDS, expert,
+                 EEPI_NO_SEAT);
+        sp->room[taken]--;
+        for (int m = 0; m < sp->num_members; m++) {
+            uint32_t *row = sp->shared + (size_t)m * (size_t)sp->num_members;
+            if (sp->chosen[m]) {
+                row[taken]++;
+                sp->shared[(size_t)taken * (size_t)sp->num_members + (size_t)m]++;
+            }
+            sp->overlap[m] += (int)row[taken];
+        }
+        sp->chosen[taken] = true;
+    }
+}
+
+/* Layer 0: seats with more slots than experts first hold each expert equally often; the remaining
+ * slots are dealt so that replica counts differ by at most one, the lower numbers having more
+ * (what eepi_plan_seat relies on to find the same set again). */
+static void place_first_layer(eepi_view *view, spread *sp)
+{
+    const int num_experts = view->shape.num_experts;
+    const int rest = view->shape.num_slots % num_experts;
+    const long to_deal = (long)sp->num_members * rest;
+
+    for (int m = 0; m < sp->num_members; m++) {
+        sp->room[m] = rest;
+        for (int slot = 0; slot < view->shape.num_slots - rest; slot++)
+            set_slot(eepi_view_slot_at(view, 0, sp->seat[m], slot), EEPI_SLOT_HOLDS,
+                     slot % num_experts, EEPI_NO_SEAT);
+    }
+    for (int expert = 0; expert < num_experts; expert++)
+        place_expert(view, sp, expert,
+                     (int)(to_deal / num_experts) + (expert < to_deal % num_experts));
+}
+
+eep_status eepi_plan_initial(eepi_view *view)
+{
+    spread sp = {0};
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++)
+        if (eepi_view_is_member(view, seat))
+            sp.seat[sp.num_members++] = seat;
+    if ((long)sp.num_members * view->shape.num_slots < view->shape.num_experts)
+        return EEP_ERR_UNCOVERED;
+    sp.shared = calloc((size_t)sp.num_members * (size_t)sp.num_members, sizeof(*sp.shared));
+    if (!sp.shared)
+        return EEP_ERR_NO_MEMORY;
+    place_first_layer(view, &sp);
+    free(sp.shared);
+    /* All layers alike: the fewer different sets of seats an expert of any layer depends on, the
+     * fewer sets of simultaneous faults leave something uncovered. */
+    for (int layer = 1; layer < view->shape.num_layers; layer++)
+        for (int m = 0; m < sp.num_members; m++)
+            for (int slot = 0; slot < view->shape.num_slots; slot++)
+                *eepi_view_slot_at(view, layer, sp.seat[m], slot) =
+                    *eepi_view_slot_at(view, 0, sp.seat[m], slot);
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- a seat's assignment */
+
+/* The `wanted` (< num_experts) least replicated experts, lower numbers first among equals, written
+ * in order of number. */
+static void least_replicated(const replica_table *replicas, int num_experts, int wanted,
+                             int32_t *experts_out)
+{
+    uint32_t low = 0, high = UINT32_MAX; /* find the least limit that admits enough experts */
+    int below = 0, written = 0;
+
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        int admitted = 0;
+        for (int expert = 0; expert < num_experts; expert++)
+            admitted += replicas->count[expert] <= middle;
+        if (admitted >= wanted)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    for (int expert = 0; expert < num_experts; expert++)
+        below += replicas->count[expert] < low;
+    int at_limit = wanted - below;
+    for (int expert = 0; expert < num_experts && written < wanted; expert++)
+        if (replicas->count[expert] < low || (replicas->count[expert] == low && at_limit-- > 0))
+            experts_out[written++] = expert;
+}
+
+void eepi_plan_seat(const eepi_view *view, int seat, int32_t *experts_out)
+{
+    const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
+    const int rest = num_slots % num_experts;
+    replica_table replicas;
+
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
+        count_replicas(view, layer, seat, &replicas);
+        for (int slot = 0; slot < num_slots - rest; slot++)
+            row[slot] = slot % num_experts;
+        if (rest > 0)
+            least_replicated(&replicas, num_experts, rest, row + (num_slots - rest));
+    }
+}
+
+void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts)
+{
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const int32_t expert = *experts++;
+            eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            assert(expert < view->shape.num_experts);
+            if (expert >= 0)
+                set_slot(s, EEPI_SLOT_HOLDS, expert, EEPI_NO_SEAT);
+            else
+                clear_slot(s);
+        }
+    }
+}
+
+void eepi_plan_drop_gone(eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(view, seat))
+            continue;
+        for (int layer = 0; layer < view->shape.num_layers; layer++)
+            for (int slot = 0; slot < view->shape.num_slots; slot++)
+                clear_slot(eepi_view_slot_at(view, layer, seat, slot));
+    }
+}
+
+/* ---------------------------------------------------------------- coverage */
+
+/* Names of experts that cannot be restored, as text of bounded length. */
+typedef struct reasons {
+    char *text;
+    size_t size, length;
+    int num_named, num_in_clause;
+} reasons;
+
+__attribute__((format(printf, 2, 3))) static void reasons_add(reasons *r, const char *format, ...)
+{
+    va_list args;
+
+    if (r->length >= r->size)
+        return;
+    va_start(args, format);
+    const int n = vsnprintf(r->text + r->length, r->size - r->length, format, args);
+    va_end(args);
+    if (n > 0)
+        r->length += (size_t)n;
+}
+
+static void reasons_name(reasons *r, int layer, int expert)
+{
+    if (r->num_in_clause++ == 0)
+        reasons_add(r, "%slayer %d: experts", r->num_named ? "; " : "", layer);
+    r->num_named++;
+    reasons_add(r, " %d", expert);
+}
+
+static void reasons_end_clause(reasons *r, const char *predicate)
+{
+    if (r->num_in_clause)
+        reasons_add(r, " have %s", predicate);
+    r->num_in_clause = 0;
+}
+
+/* A text that was cut ends after a whole word, with "...". */
+static void reasons_finish(reasons *r)
+{
+    static const char more[] = "...";
+
+    if (r->length < r->size || r->size < sizeof(more))
+        return;
+    size_t end = r->size - sizeof(more);
+    while (end > 0 && r->text[end - 1] != ' ')
+        end--;
+    snprintf(r->text + end, r->size - end, "%s", more);
+}
+
+/* What planning one document carries from layer to layer. */
+typedef struct coverage {
+    eepi_view *view;
+    int num_fills;
+    int to_seat[EEP_MAX_RANKS];   /* fills into a seat */
+    int from_seat[EEP_MAX_RANKS]; /* fills from a seat's backup */
+    reasons why;
+    replica_table replicas; /* of the layer at hand */
+} coverage;
+
+/* A slot that could take an expert; less is better, field by field. */
+typedef struct target {
+    int is_retiring;  /* the seat will leave: its slots go with it */
+    int is_remote;    /* its seat has no backup of its own: weights cross a link */
+    int is_taken;     /* costs another expert a replica, */
+    int64_t scarcity; /* the more so the fewer that has (negative count) */
+    int num_fills;    /* of its seat so far */
+    int seat, slot;
+} target;
+
+static bool is_better(const target *a, const target *b)
+{
+    if (a->is_retiring != b->is_retiring)
+        return a->is_retiring < b->is_retiring;
+    if (a->is_remote != b->is_remote)
+        return a->is_remote < b->is_remote;
+    if (a->is_taken != b->is_taken)
+        return a->is_taken < b->is_taken;
+    if (a->scarcity != b->scarcity)
+        return a->scarcity < b->scarcity;
+    return a->num_fills < b->num_fills; /* then the one that was met first: lower seat and slot */
+}
+
+/* True if the slot may be filled, with what that costs. */
+static bool weigh_slot(const coverage *c, int layer, int expert, int seat, int slot,
+                       target *target_out)
+{
+    const eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
+    const uint32_t others = s->state == EEPI_SLOT_HOLDS ? c->replicas.count[s->expert] : 0;
+
+    if (s->state == EEPI_SLOT_FILLING || (s->state == EEPI_SLOT_HOLDS && others < 2))
+        return false; /* never an expert's last replica */
+    *target_out = (target){
+        .is_retiring = eepi_view_seat_at(c->view, seat)->state == EEP_SEAT_RETIRING,
+        .is_remote = !eepi_view_has_backup(c->view, seat, layer, expert),
+        .is_taken = s->state == EEPI_SLOT_HOLDS,
+        .scarcity = -(int64_t)others,
+        .num_fills = c->to_seat[seat],
+        .seat = seat,
+        .slot = slot,
+    };
+    return true;
+}
+
+/* The best slot for the expert; `seat` -1 if there is none. */
+static target choose_target(const coverage *c, int layer, int expert)
+{
+    target best = {.seat = -1}, candidate;
+
+    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
+        if (!eepi_view_is_member(c->view, seat))
+            continue;
+        for (int slot = 0; slot < c->view->shape.num_slots; slot++) {
+            if (weigh_slot(c, layer, expert, seat, slot, &candidate) &&
+                (best.seat < 0 || is_better(&candidate, &best)))
+                best = candidate;
+        }
+    }
+    return best;
+}
+
+/* The member with a backup that has been asked least; -1: there is none. */
+static int choose_source(const coverage *c, int layer, int expert)
+{
+    int best = -1;
+
+    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(c->view, seat) &&
+            eepi_view_has_backup(c->view, seat, layer, expert) &&
+            (best < 0 || c->from_seat[seat] < c->from_seat[best]))
+            best = seat;
+    }
+    return best;
+}
+
+static void plan_fill(coverage *c, int layer, int expert)
+{
+    const target to = choose_target(c, layer, expert);
+
+    if (to.seat < 0) {
+        reasons_name(&c->why, layer, expert);
+        return;
+    }
+    eepi_view_slot *slot = eepi_view_slot_at(c->view, layer, to.seat, to.slot);
+    const int source = to.is_remote ? choose_source(c, layer, expert) : to.seat;
+    if (slot->state == EEPI_SLOT_HOLDS)
+        c->replicas.count[slot->expert]--;
+    set_slot(slot, EEPI_SLOT_FILLING, expert, source);
+    c->to_seat[to.seat]++;
+    c->from_seat[source]++;
+    c->num_fills++;
+}
+
+/* What a void plan was filling holds nothing. */
+static void void_fills(eepi_view *view, int layer)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            if (s->state == EEPI_SLOT_FILLING)
+                clear_slot(s);
+        }
+    }
+}
+
+static void cover_layer(coverage *c, int layer)
+{
+    const int num_experts = c->view->shape.num_experts;
+
+    void_fills(c->view, layer);
+    count_replicas(c->view, layer, -1, &c->replicas);
+    for (int expert = 0; expert < num_experts; expert++)
+        if (c->replicas.count[expert] == 0 && choose_source(c, layer, expert) < 0)
+            reasons_name(&c->why, layer, expert);
+    reasons_end_clause(&c->why, "no live copy or backup");
+    /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
+     * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
+    for (int expert = 0; expert < num_experts; expert++)
+        if (c->replicas.count[expert] == 0 && choose_source(c, layer, expert) >= 0)
+            plan_fill(c, layer, expert);
+    reasons_end_clause(&c->why, "no live copy and no free slot");
+}
+
+eep_status eepi_plan_coverage(eepi_view *view, int *num_fills_out, char *why_out, size_t why_bytes)
+{
+    coverage c = {.view = view, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
+
+    for (int layer = 0; layer < view->shape.num_layers; layer++)
+        cover_layer(&c, layer);
+    if (c.why.num_named > 0) {
+        reasons_finish(&c.why);
+        return EEP_ERR_UNCOVERED;
+    }
+    *num_fills_out = c.num_fills;
+    return EEP_OK;
+}
+
+int eepi_plan_fills(const eepi_view *view, int seat, eepi_fill *fills_out, int capacity)
+{
+    int num_fills = 0;
+
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int at = seat < 0 ? 0 : seat; at < (seat < 0 ? view->shape.max_ranks : seat + 1);
+             at++) {
+            for (int slot = 0; slot < view->shape.num_slots; slot++) {
+                const eepi_view_slot *s = eepi_view_slot_at(view, layer, at, slot);
+                if (s->state != EEPI_SLOT_FILLING)
+                    continue;
+                if (num_fills < capacity)
+                    fills_out[num_fills] = (eepi_fill){layer, at, slot, s->expert, s->source};
+                num_fills++;
+            }
+        }
+    }
+    return num_fills;
+}
+
+void eepi_plan_filled(eepi_view *view)
+{
+    for (int layer = 0; layer < view->shape.num_layers; layer++)
+        for (int seat = 0; seat < view->shape.max_ranks; seat++)
+            for (int slot = 0; slot < view->shape.num_slots; slot++) {
+                eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+                if (s->state == EEPI_SLOT_FILLING)
+                    set_slot(s, EEPI_SLOT_HOLDS, s->expert, EEPI_NO_SEAT);
+            }
+}
+
+int eepi_plan_can_leave(const eepi_view *view, int seat)
+{
+    replica_table replicas;
+
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        count_replicas(view, layer, seat, &replicas);
+        for (int expert = 0; expert < view->shape.num_experts; expert++)
+            if (replicas.count[expert] == 0)
+                return 0;
+    }
+    return 1;
+}

@@ -1,0 +1,38 @@
+/* A stand-in for libeep in tests of the engine: one rank that holds every expert, and a device
+ * whose streams run everything at once in the caller. Fakes the functions of eep.h and device.h
+ * that the engine uses. */
+#ifndef EEP_TESTS_FAKE_EEP_H
+#define EEP_TESTS_FAKE_EEP_H
+
+#include "eep/eep.h"
+
+typedef struct fake_shape {
+    int32_t num_layers, num_experts, num_slots, top_k, hidden, num_max_tokens;
+    int32_t rank, max_ranks;
+    eep_dtype dtype;
+} fake_shape;
+
+typedef struct fake_backup {
+    int32_t layer, expert;
+    eep_tensor tensors[EEP_MAX_TENSORS];
+} fake_backup;
+
+/* What a test may look at or change between steps. */
+struct eep_context {
+    fake_shape shape;
+    int abort;                 /* 1: steps end as rule D3 says: no rows, nothing combined */
+    int num_slots_set;         /* calls of eep_slot_set */
+    int32_t *experts;          /* [num_layers, num_slots] */
+    int32_t *row_of;           /* [num_max_tokens, top_k]: where dispatch put it, -1: nowhere */
+    const int32_t *slot_begin; /* of the last dispatch */
+    fake_backup *backups;
+    int num_backups;
+};
+
+eep_context *fake_context_open(const fake_shape *shape);
+void fake_context_close(eep_context *context);
+eep_device *fake_device_open(void);
+void fake_device_close(eep_device *device);
+/* Allocations since fake_device_open. */
+int fake_device_allocations(const eep_device *device);
+#endif

@@ -1,0 +1,255 @@
+/* The model's numbers and kernels against plain loops written from docs/MODEL.md. */
+#include "experiments/model.h"
+#include "experiments/model_math.h"
+#include "experiments/weights.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+static uint64_t plain_mix(uint64_t z)
+{
+    z ^= z >> 30;
+    z *= 0xbf58476d1ce4e5b9u;
+    z ^= z >> 27;
+    z *= 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return z;
+}
+
+static float plain_value(uint64_t seed, uint64_t kind, uint64_t layer, uint64_t expert, uint64_t i)
+{
+    uint64_t key = plain_mix(seed + 0x9e3779b97f4a7c15u * (1 + kind + 16 * (layer + 256 * expert)));
+    int64_t integer = (int64_t)(plain_mix(key + i * 0x9e3779b97f4a7c15u) >> 40) - 8388608;
+    return (float)ldexp((double)integer, -23);
+}
+
+static void fill(float *out, size_t count, uint64_t salt)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = plain_value(salt, 0, 0, 0, i);
+}
+
+static void assert_same_bits(const void *a, const void *b, size_t bytes)
+{
+    cr_assert_eq(memcmp(a, b, bytes), 0);
+}
+
+Test(weights, every_kind_follows_the_document)
+{
+    static const float scales[] = {1.0f, 1.0f, 0.25f, 0.0625f, 0.0625f, 0.125f, 0.125f};
+    enum { COUNT = 1003 };
+    float got[COUNT];
+    for (uint32_t kind = 0; kind <= WEIGHTS_UNEMBEDDING; kind++) {
+        weights_generate(77, (weights_kind)kind, 3, 61, COUNT, got);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            float want = plain_value(77, kind, 3, 61, i) * scales[kind];
+            if (kind == WEIGHTS_DECAY)
+                want = 0.5f + 0.375f * want;
+            cr_assert_eq(got[i], want, "kind %u element %u", kind, i);
+        }
+    }
+}
+
+Test(weights, prompt_tokens_follow_the_document)
+{
+    for (uint32_t j = 0; j < 100; j++) {
+        uint64_t start = 0x123456789abcdefu ^ 0x5eed0000u;
+        uint64_t z = start + 9 * 0x9e3779b97f4a7c15u + j * 0xd1b54a32d192ed03u;
+        cr_assert_eq(weights_prompt_token(0x123456789abcdefu, 9, j, 512), plain_mix(z) % 512);
+    }
+}
+
+Test(model_math, product_has_the_plain_loops_bits_for_any_shape)
+{
+    static const int32_t sizes[] = {1, 2, 3, 4, 5, 15, 16, 17, 33, 64, 70};
+    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), MOST = 70 };
+    float in[MODEL_GROUP * MOST], weights[MOST * MOST], got[MODEL_GROUP * MOST];
+    fill(in, MODEL_GROUP * MOST, 1);
+    fill(weights, MOST * MOST, 2);
+    for (int32_t rows = 1; rows <= MODEL_GROUP; rows++) {
+        for (size_t c = 0; c < (size_t)SIZES * SIZES; c++) {
+            int32_t depth = sizes[c / SIZES], width = sizes[c % SIZES];
+            model_multiply(got, in, weights, rows, depth, width);
+            for (int32_t r = 0; r < rows; r++) {
+                for (int32_t j = 0; j < width; j++) {
+                    float sum = 0.0f;
+                    for (int32_t k = 0; k < depth; k++)
+                        sum = sum + in[r * depth + k] * weights[k * width + j];
+                    assert_same_bits(&sum, &got[r * width + j], sizeof(sum));
+                }
+            }
+        }
+    }
+}
+
+Test(model_math, top_k_prefers_the_smaller_index_and_sums_in_order)
+{
+    float gates[] = {0.5f, 2.0f, -1.0f, 2.0f, 0.5f, 3.0f}, weights[4];
+    int32_t idx[4];
+    model_top_k(gates, 6, 4, idx, weights);
+    const int32_t want[] = {5, 1, 3, 0};
+    assert_same_bits(idx, want, sizeof(want));
+    float sum = 0.0f, exps[4];
+    for (int k = 0; k < 4; k++) {
+        exps[k] = expf(gates[idx[k]] - 3.0f);
+        sum = sum + exps[k];
+    }
+    for (int k = 0; k < 4; k++)
+        cr_assert_eq(weights[k], exps[k] / sum);
+}
+
+Test(model_math, top_k_of_a_broken_row_names_no_expert_twice_and_none_out_of_range)
+{
+    float gates[] = {NAN, 1.0f, NAN, INFINITY}, weights[4];
+    int32_t idx[4];
+    model_top_k(gates, 4, 4, idx, weights);
+    const int32_t want[] = {3, 1, -1, -1};
+    assert_same_bits(idx, want, sizeof(want));
+}
+
+Test(model_math, bf16_rounds_to_nearest_even)
+{
+    const float in[] = {1.0f, 1.00390625f, 1.01171875f, -1.004f, 3.4e38f, -0.0f};
+    const uint16_t want[] = {0x3f80, 0x3f80, 0x3f82, 0xbf81, 0x7f80, 0x8000};
+    uint16_t got[6];
+    float back[6];
+    model_to_bf16(got, in, 6);
+    assert_same_bits(got, want, sizeof(want));
+    model_from_bf16(back, got, 6);
+    cr_assert_eq(back[2], 1.015625f);
+    model_to_bf16(got, (float[]){NAN}, 1);
+    cr_assert_gt(got[0] & 0x7fff, 0x7f80);
+}
+
+Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
+{
+    enum { T = 4, R = 3, L = 2, H = 5 };
+    int32_t num_tokens = T, request_slot[T] = {2, 2, 2, 0}, current[R] = {1, 0, 0};
+    float state[2][R][L][H], before[2][R][L][H], decay[H], x[T][H], y[T][H], sent[T][H];
+    fill(&state[0][0][0][0], 2 * R * L * H, 3);
+    fill(decay, H, 4);
+    fill(&x[0][0], T * H, 5);
+    memcpy(before, state, sizeof(state));
+    model_recur_args args = {&num_tokens, request_slot,
+                             current,     &state[0][0][0][0],
+                             decay,       &x[0][0],
+                             &y[0][0],    &sent[0][0],
+                             R,           L,
+                             1,           H,
+                             EEP_FP32};
+    for (uint32_t order = 0; order < 6; order++) /* blocks in no particular order, two too many */
+        model_recur_kernel.host(&args, (eep_grid){5 - order, 6, 0, 1});
+    float s[H], zero[H];
+    memcpy(s, before[0][2][1], sizeof(s));
+    for (int t = 0; t < 3; t++) {
+        for (int h = 0; h < H; h++)
+            s[h] = s[h] * decay[h] + x[t][h];
+        model_norm(zero, s, H);
+        assert_same_bits(zero, y[t], sizeof(zero));
+    }
+    assert_same_bits(s, state[1][2][1], sizeof(s));
+    assert_same_bits(before[0][2], state[0][2], sizeof(before[0][2]));
+    assert_same_bits(before[1][2][0], state[1][2][0], sizeof(s));
+    for (int h = 0; h < H; h++)
+        cr_assert_eq(state[0][0][1][h], before[1][0][1][h] * decay[h] + x[3][h]);
+    assert_same_bits(before[1][0], state[1][0], sizeof(before[1][0]));
+    assert_same_bits(before[0][1], state[0][1], sizeof(before[0][1]));
+    assert_same_bits(y, sent, sizeof(y));
+}
+
+/* One expert on one row, from the definition. */
+static void plain_expert(const float *const *w, const float *y, float *o, int hidden, int inner)
+{
+    float c[64];
+    for (int i = 0; i < inner; i++) {
+        float a = 0.0f, b = 0.0f;
+        for (int h = 0; h < hidden; h++) {
+            a = a + y[h] * w[0][h * inner + i];
+            b = b + y[h] * w[1][h * inner + i];
+        }
+        c[i] = (a / (1.0f + expf(-a))) * b;
+    }
+    for (int h = 0; h < hidden; h++) {
+        o[h] = 0.0f;
+        for (int i = 0; i < inner; i++)
+            o[h] = o[h] + c[i] * w[2][i * hidden + h];
+    }
+}
+
+Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
+{
+    enum { S = 3, H = 20, I = 18, ROWS = 19 };
+    int32_t slot_begin[S + 1] = {0, 2, 2, ROWS};
+    float tensors[S][3][H * I], rows[ROWS][H], out[ROWS][H], want[H];
+    const float *weights[S * 3];
+    model_control control = {.victim_slot = -1};
+    fill(&rows[0][0], ROWS * H, 6);
+    for (int i = 0; i < S * 3; i++) {
+        fill(tensors[i / 3][i % 3], H * I, 10 + (uint64_t)i);
+        weights[i] = tensors[i / 3][i % 3];
+    }
+    model_experts_args args = {slot_begin, rows, out, weights, &control, S, 0, H, I, EEP_FP32};
+    for (int victim = -1; victim <= 2; victim += 3) {
+        control = (model_control){.victim_slot = victim, .source = 1};
+        for (uint32_t slot = 0; slot < S; slot++)
+            model_experts_kernel.host(&args, (eep_grid){slot, S, 0, 1});
+        for (int r = 0; r < ROWS; r++) {
+            int place = r < 2 ? 0 : victim < 0 ? 2 : 1;
+            plain_expert(weights + place * 3, rows[r], want, H, I);
+            assert_same_bits(want, out[r], sizeof(want));
+        }
+    }
+}
+
+Test(model_kernels, head_takes_the_positions_that_emit)
+{
+    enum { T = 12, N = 10, H = 7, V = 21 };
+    int32_t num_outputs = N, output_token[N];
+    float x[T][H], unembedding[H][V], logits[N][V], q[H], want[V];
+    uint32_t next[N];
+    uint64_t digest[N];
+    fill(&x[0][0], T * H, 7);
+    fill(&unembedding[0][0], H * V, 8);
+    for (int i = 0; i < N; i++)
+        output_token[i] = T - 1 - i;
+    model_head_args args = {&num_outputs,
+                            output_token,
+                            &x[0][0],
+                            &unembedding[0][0],
+                            &logits[0][0],
+                            next,
+                            digest,
+                            H,
+                            V};
+    for (uint32_t block = 0; block < 3; block++)
+        model_head_kernel.host(&args, (eep_grid){block, 3, 0, 1});
+    for (int i = 0; i < N; i++) {
+        uint32_t best = 0;
+        model_norm(q, x[output_token[i]], H);
+        for (uint32_t v = 0; v < V; v++) {
+            want[v] = 0.0f;
+            for (int h = 0; h < H; h++)
+                want[v] = want[v] + q[h] * unembedding[h][v];
+            best = want[v] > want[best] ? v : best;
+        }
+        cr_assert_eq(next[i], best);
+        cr_assert_eq(digest[i], XXH64(want, sizeof(want), 0));
+    }
+}
+
+Test(model, backups_of_an_expert_lie_in_different_seats)
+{
+    for (int32_t ranks = 2; ranks <= 33; ranks++) {
+        for (int32_t e = 0; e < 100; e++) {
+            int32_t first = model_backup_seat(e, ranks, 0), second = model_backup_seat(e, ranks, 1);
+            cr_assert_eq(first, e % ranks);
+            cr_assert(second >= 0 && second < ranks && second != first);
+        }
+    }
+    cr_assert_eq(model_backup_seat(5, 1, 0), 0);
+    cr_assert_eq(model_backup_seat(5, 1, 1), -1);
+    cr_assert_eq(model_backup_seat(5, 8, 2), -1);
+}

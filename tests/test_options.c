@@ -1,0 +1,250 @@
+/* The command line of eep-run and its fault script: every bad input is refused with a line that
+ * names option and value; what is due is due in order. */
+#include "experiments/options.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { MOST_ARGUMENTS = 48 };
+
+/* Parse a line of words. */
+static eep_status parse(const char *line, options *out, char error[OPTIONS_ERROR_BYTES])
+{
+    static char text[1024];
+    char *argv[MOST_ARGUMENTS] = {(char *)"eep-run"}, *rest = NULL;
+    int argc = 1;
+    snprintf(text, sizeof text, "%s", line);
+    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        argv[argc++] = word;
+    }
+    return options_parse(argc, argv, out, error);
+}
+
+static void good(const char *line, options *out)
+{
+    char error[OPTIONS_ERROR_BYTES] = "";
+    cr_assert_eq(parse(line, out, error), EEP_OK, "%s: %s", line, error);
+}
+
+Test(options, defaults_are_the_documented_ones)
+{
+    options o;
+    good("", &o);
+    cr_assert_eq(o.num_ranks, 8);
+    cr_assert_eq(o.max_ranks, 8);
+    cr_assert_eq(o.num_experts, 64);
+    cr_assert_eq(o.num_slots, 16);
+    cr_assert_eq(o.keep_busy, 0);
+    cr_assert_eq(o.dtype, EEP_FP32);
+    cr_assert(script_is_done(&o.script));
+    cr_assert_not(script_has_faults(&o.script));
+    cr_assert_geq(options_expert_bytes(&o) * 4 * 16, 32u << 20, "32 MB of weights per rank");
+}
+
+Test(options, values_arrive)
+{
+    options o;
+    good(
+        "--ranks 4 --max-ranks=6 --slots 32 --dtype bf16 --input 5:9 --output 7 --seed 99 --trace "
+        "x "
+        "--first 3 --scale-lengths 1/64 --corrupt drop --log-level debug --out d --force --kills 3",
+        &o);
+    cr_assert_eq(o.num_ranks, 4);
+    cr_assert_eq(o.max_ranks, 6);
+    cr_assert_eq(o.dtype, EEP_BF16);
+    cr_assert_eq(o.input_min, 5);
+    cr_assert_eq(o.input_max, 9);
+    cr_assert_eq(o.output_min, 7);
+    cr_assert_eq(o.output_max, 7);
+    cr_assert_eq(o.trace.first, 3);
+    cr_assert_eq(o.trace.scale_lengths.den, 64);
+    cr_assert_eq(o.corrupt, ENGINE_CORRUPT_DROP);
+    cr_assert_eq(o.log_level, EEP_LOG_DEBUG);
+    cr_assert(o.force);
+    cr_assert_eq(o.script.cycle.num_kills, 3);
+    cr_assert_eq(o.keep_busy, 8, "closed loop with --kills");
+}
+
+Test(options, bad_input_is_named)
+{
+    static const struct {
+        const char *line, *names;
+    } bad[] = {
+        {"--rank 4", "--rank"},
+        {"serve", "serve"},
+        {"--ranks", "needs a value"},
+        {"--ranks 0", "'0' is not a whole number from 1 to 1024"},
+        {"--ranks -1", "'-1'"},
+        {"--ranks 8x", "'8x'"},
+        {"--ranks 99999999999999999999", "--ranks"},
+        {"--ranks 8 --max-ranks 4", "8 ranks are more than the 4 seats"},
+        {"--topk 65 --experts 64", "--topk"},
+        {"--topk 8 --experts 4", "8 is more than the 4 experts"},
+        {"--ranks 2 --slots 16", "give at least 32 slots"},
+        {"--rate nan", "'nan'"},
+        {"--rate 0", "'0'"},
+        {"--rate 1e999", "--rate"},
+        {"--input 9:5", "'9:5'"},
+        {"--input 0:5", "'0:5'"},
+        {"--input 5:", "'5:'"},
+        {"--dtype fp8", "'fp8' is not one of fp32|bf16"},
+        {"--device tpu", "'tpu'"},
+        {"--trace=", "--trace"},
+        {"--scale-lengths 0", "'0'"},
+        {"--scale-lengths 1/64", "need --trace"},
+        {"--quiet=1", "takes no value"},
+        {"--kill 3", "RANK@TIME"},
+        {"--kill @3", "'@3'"},
+        {"--kill x@3", "'x'"},
+        {"--kill 3@-1", "'-1'"},
+        {"--kill 3@1h", "'1h'"},
+        {"--kill 3@inf", "'inf'"},
+        {"--kill 8@1", "rank 8 does not exist: the seats are 0 to 7"},
+        {"--kill 3@1 --kill 3@2", "no process"},
+        {"--rejoin 3@1", "still has its process"},
+        {"--kill 3@2 --rejoin 3@1", "still has its process"},
+        {"--kill lowest@2 --rejoin proposer@3", "no earlier --kill"},
+        {"--kill lowest@2 --rejoin lowest@3 --rejoin lowest@4", "no earlier --kill"},
+        {"--dummy-burn x@1", "number of seconds"},
+        {"--kills 1.5", "'1.5'"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        options o;
+        char error[OPTIONS_ERROR_BYTES] = "";
+        cr_expect_eq(parse(bad[i].line, &o, error), EEP_ERR_INVALID, "taken: %s", bad[i].line);
+        cr_expect(strstr(error, bad[i].names), "%s: said '%s', not '%s'", bad[i].line, error,
+                  bad[i].names);
+        cr_expect_null(strchr(error, '\n'));
+    }
+}
+
+Test(options, a_rank_gets_what_it_needs)
+{
+    options o, back;
+    char text[OPTIONS_RANK_TEXT_BYTES];
+    good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype bf16 --corrupt stale "
+         "--log-level info --device cuda",
+         &o);
+    options_to_rank_text(&o, text);
+    cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+    engine_config left, right;
+    options_fill_engine(&o, &left);
+    options_fill_engine(&back, &right);
+    cr_assert_eq(left.seed, right.seed);
+    cr_assert_eq(left.num_slots, right.num_slots);
+    cr_assert_eq(left.dtype, right.dtype);
+    cr_assert_eq(left.corrupt, right.corrupt);
+    cr_assert_str_eq(back.device, "cuda");
+    eep_config context = {0};
+    options_fill_context(&back, &context);
+    cr_assert_eq(context.num_ranks, 3);
+    cr_assert_eq(context.max_ranks, 5);
+    cr_assert_eq(context.log_level, EEP_LOG_INFO);
+    cr_assert_eq(options_from_rank_text("1 2 3", &back), EEP_ERR_PROTOCOL);
+    cr_assert_eq(options_from_rank_text("", &back), EEP_ERR_PROTOCOL);
+}
+
+/* ---------------------------------------------------------------- the script */
+
+typedef struct fake_world {
+    bool active[8], running[8];
+} fake_world;
+static bool is_active(const void *user, int seat)
+{
+    return ((const fake_world *)user)->active[seat];
+}
+static bool is_running(const void *user, int seat)
+{
+    return ((const fake_world *)user)->running[seat];
+}
+
+static void everyone(fake_world *world)
+{
+    for (int s = 0; s < 8; s++) {
+        world->active[s] = world->running[s] = true;
+    }
+}
+
+/* What is due at a time: "K3 R3 " ... */
+static const char *due(script *plan, fake_world *world, double now_ms, int proposer)
+{
+    static char text[256];
+    uint64_t random = 1;
+    script_world asked = {.now_ms = now_ms,
+                          .proposer = proposer,
+                          .max_ranks = 8,
+                          .active = is_active,
+                          .running = is_running,
+                          .user = world,
+                          .random = &random};
+    script_verb verb;
+    int seat = -1;
+    double seconds = 0;
+    text[0] = '\0';
+    while (script_next(plan, &asked, &verb, &seat, &seconds)) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%c%d ", "KRDB"[verb], seat);
+        world->active[seat] = verb != SCRIPT_KILL && world->active[seat];
+        world->running[seat] = verb == SCRIPT_REJOIN || world->running[seat];
+    }
+    return text;
+}
+
+Test(fault_script, events_are_due_in_order_and_wait_for_their_seat)
+{
+    options o;
+    fake_world world;
+    everyone(&world);
+    good("--rejoin 3@1500ms --kill 3@1 --kill 5@1s --kill proposer@2 --rejoin proposer@2", &o);
+    cr_assert_str_eq(due(&o.script, &world, 999, 0), "");
+    cr_assert_str_eq(due(&o.script, &world, 1000, 0), "K3 K5 ");
+    cr_assert_str_eq(due(&o.script, &world, 1600, 0), "", "its process still runs");
+    world.running[3] = world.running[5] = false;
+    cr_assert_str_eq(due(&o.script, &world, 1601, 0), "R3 ");
+    cr_assert_not(script_is_done(&o.script));
+    cr_assert_str_eq(due(&o.script, &world, 2000, 6), "K6 ");
+    world.running[6] = false;
+    cr_assert_str_eq(due(&o.script, &world, 2001, 0), "R6 ");
+    cr_assert(script_is_done(&o.script));
+}
+
+Test(fault_script, names_fall_on_active_seats)
+{
+    options o;
+    fake_world world;
+    everyone(&world);
+    world.active[0] = world.active[1] = false;
+    good("--kill lowest@1 --kill proposer@2 --kill random@3 --dummy-burn 2@4", &o);
+    cr_assert_str_eq(due(&o.script, &world, 1000, 0), "K2 ");
+    cr_assert_str_eq(due(&o.script, &world, 2000, 2), "K3 ", "the proposer is gone: the lowest");
+    const char *random = due(&o.script, &world, 3000, 0);
+    cr_assert(random[0] == 'K' && random[1] >= '4' && random[1] <= '7', "%s", random);
+    cr_assert_str_eq(due(&o.script, &world, 4000, 0), "B0 ");
+    cr_assert(script_is_done(&o.script));
+}
+
+Test(fault_script, the_cycle_waits_for_each_rank_to_be_back)
+{
+    options o;
+    fake_world world;
+    everyone(&world);
+    good("--ranks 2 --slots 32 --kills 3 --kill-every 500 --rejoin-after 100", &o);
+    double now = 0;
+    for (int kill = 0; kill < 3; kill++) {
+        int seat = kill % 2;
+        const char expected[] = {'K', (char)('0' + seat), ' ', '\0'};
+        now += 499;
+        cr_assert_str_eq(due(&o.script, &world, now, 0), "");
+        now += 1;
+        cr_assert_str_eq(due(&o.script, &world, now, 0), expected);
+        cr_assert_str_eq(due(&o.script, &world, now + 101, 0), "", "not reaped yet");
+        world.running[seat] = false;
+        cr_assert_str_eq(due(&o.script, &world, now + 99, 0), "");
+        const char rejoin[] = {'R', (char)('0' + seat), ' ', '\0'};
+        cr_assert_str_eq(due(&o.script, &world, now + 100, 0), rejoin);
+        cr_assert_str_eq(due(&o.script, &world, now + 400, 0), "", "not in the view yet");
+        cr_assert_not(script_is_done(&o.script));
+        world.active[seat] = true;
+    }
+    cr_assert_str_eq(due(&o.script, &world, now + 401, 0), "");
+    cr_assert(script_is_done(&o.script));
+}

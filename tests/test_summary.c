@@ -1,0 +1,236 @@
+/* The statistics of a run, from a history made by hand whose answers are known. */
+#include "experiments/summary.h"
+#include "membership/view.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RANKS = 3 };
+static const uint64_t MS = 1000000, START = 5000000000;
+
+static uint64_t at(double ms)
+{
+    return START + (uint64_t)(ms * (double)MS);
+}
+
+static void view(record *run, double ms, uint64_t epoch, int phase, int dead)
+{
+    record_view *added = record_add_view(run);
+    cr_assert_not_null(added);
+    added->time_ns = at(ms);
+    added->epoch = epoch;
+    added->phase = phase;
+    for (int s = 0; s < RANKS; s++) {
+        added->generation[s] = s == dead ? 0 : 1;
+    }
+}
+
+static void step(record *run, double begin, double end, int seat, uint64_t epoch, int positions)
+{
+    row_step row = {.time_ns = at(end),
+                    .begin_ns = at(begin),
+                    .end_ns = at(end),
+                    .seat = seat,
+                    .generation = 1,
+                    .epoch = epoch,
+                    .positions = (uint32_t)positions};
+    rows_add_step(&run->rows, &row);
+}
+
+static void token(record *run, double ms, int seat, uint32_t request, uint64_t epoch)
+{
+    row_token row = {
+        .time_ns = at(ms), .seat = seat, .generation = 1, .request = request, .epoch = epoch};
+    rows_add_token(&run->rows, &row);
+}
+
+static void event(record *run, double ms, const char *kind, int seat, int about, uint64_t epoch,
+                  uint64_t value)
+{
+    row_event row = {.time_ns = at(ms),
+                     .kind = kind,
+                     .seat = seat,
+                     .generation = 1,
+                     .about_seat = about,
+                     .about_generation = 1,
+                     .epoch = epoch,
+                     .value = value};
+    rows_add_event(&run->rows, &row);
+}
+
+/* Three ranks serve; rank 2 is killed at 1000 ms. */
+static record history(void)
+{
+    record run = {
+        .max_ranks = RANKS, .start_ns = START, .load_end_ns = at(3000), .end_ns = at(4000)};
+    for (int s = 0; s < RANKS; s++) {
+        record_process *process = record_add_process(&run);
+        process->seat = s;
+        process->generation = 1;
+        process->joined_ns = at(-10);
+        process->counters.window_bytes = 1000 + (uint64_t)s;
+    }
+    view(&run, -20, 1, EEPI_VIEW_SERVING, -1);
+    run.processes[2].kill_ns = at(1000);
+    record_fault *fault = record_add_fault(&run, 2);
+    fault->process = 2;
+    fault->kind = "kill";
+    fault->time_ns = at(1000);
+    fault->survivors[0] = (record_survivor){0, 1, 2, 7};
+    fault->survivors[1] = (record_survivor){1, 1, 0, 0};
+    fault->num_survivors = 2;
+    event(&run, 1003, "suspected", 1, 2, 1, 0);
+    event(&run, 1004, "suspected", 0, 2, 1, 0);
+    return run;
+}
+
+static summary compute(record *run)
+{
+    scheduler *front = NULL;
+    summary out;
+    cr_assert_eq(scheduler_open(RANKS, 4, 4, &front), EEP_OK);
+    cr_assert_eq(summary_compute(run, front, &out), EEP_OK);
+    scheduler_close(front);
+    return out;
+}
+
+Test(summary, quantiles_are_by_nearest_rank)
+{
+    double values[200];
+    for (int i = 0; i < 200; i++) {
+        values[i] = 200 - i;
+    }
+    summary_quantiles q = summary_quantiles_of(values, 200);
+    cr_assert_eq(q.p50, 100);
+    cr_assert_eq(q.p99, 198);
+    cr_assert_eq(q.max, 200);
+    cr_assert_eq(summary_quantiles_of(values, 1).p50, 1);
+    cr_assert_eq(summary_quantiles_of(values, 0).max, 0);
+}
+
+Test(summary, a_pause_and_its_parts)
+{
+    record run = history();
+    event(&run, 1010, "proposed", 0, -1, 2, EEPI_VIEW_SERVING);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    token(&run, 1002, 0, 7, 1); /* the step in flight under the old view */
+    step(&run, 1011, 1030, 1, 2, 0);
+    token(&run, 1040, 0, 7, 2);
+    token(&run, 1060, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_eq(out.num_faults, 1);
+    const summary_fault *fault = &out.faults[0];
+    cr_assert(fault->healed && fault->suspected);
+    cr_assert_float_eq(fault->detect_ms, 3, 1e-6);
+    cr_assert_float_eq(fault->agree_ms, 7, 1e-6);
+    cr_assert_float_eq(fault->repair_ms, 0, 1e-6);
+    cr_assert_float_eq(fault->rerun_ms, 30, 1e-6);
+    cr_assert_float_eq(fault->pause_ms, 40, 1e-6);
+    cr_assert_eq(fault->num_survivors, 2);
+    cr_assert_eq(out.window_bytes, 1002);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_repair_is_its_own_part)
+{
+    record run = history();
+    event(&run, 1010, "proposed", 0, -1, 2, EEPI_VIEW_REPAIRING);
+    view(&run, 1012, 2, EEPI_VIEW_REPAIRING, 2);
+    event(&run, 1020, "repaired", 1, -1, 2, 4096);
+    event(&run, 1025, "proposed", 0, -1, 3, EEPI_VIEW_SERVING);
+    view(&run, 1026, 3, EEPI_VIEW_SERVING, 2);
+    step(&run, 1027, 1080, 1, 3, 4);
+    token(&run, 1040, 0, 7, 3);
+    summary out = compute(&run);
+    const summary_fault *fault = &out.faults[0];
+    cr_assert_float_eq(fault->repair_ms, 15, 1e-6);
+    cr_assert_float_eq(fault->pause_ms, 80, 1e-6, "an idle survivor's step counts");
+    cr_assert_float_eq(fault->detect_ms + fault->agree_ms + fault->repair_ms + fault->rerun_ms,
+                       fault->pause_ms, 1e-6);
+    cr_assert_eq(fault->weights_bytes_in_pause, 4096);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_request_that_ended_under_the_old_view_is_not_waited_for)
+{
+    record run = history();
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    token(&run, 1002, 0, 7, 1);      /* its last one */
+    step(&run, 1013, 1035, 0, 2, 6); /* prefill of others */
+    token(&run, 1900, 0, 8, 2);
+    summary out = compute(&run);
+    cr_assert_float_eq(out.faults[0].pause_ms, 35, 1e-6);
+    cr_assert_float_eq(out.faults[0].agree_ms, 9, 1e-6, "no proposer told: the launcher's time");
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_fault_without_a_view_after_it_has_no_pause)
+{
+    record run = history();
+    summary out = compute(&run);
+    cr_assert_eq(out.num_faults, 1);
+    cr_assert_not(out.faults[0].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, throughput_before_degraded_and_after)
+{
+    record run = history();
+    record_process *back = record_add_process(&run);
+    back->seat = 2;
+    back->generation = 2;
+    back->rejoin = true;
+    back->captures_at_join = 1;
+    back->spawn_ns = at(1500);
+    back->ready_ns = at(1700);
+    back->joined_ns = at(2000);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    for (int ms = 0; ms < 4000; ms++) {
+        int every = ms < 1000 ? 1 : ms < 2000 ? 4 : 2;
+        if (ms % every == 0) {
+            token(&run, ms + 0.5, 0, 1, 1);
+        }
+    }
+    step(&run, 1600, 1620, 0, 2, 1);
+    step(&run, 2500, 2590, 2, 2, 1); /* the joiner's own */
+    step(&run, 2600, 2610, 0, 2, 1);
+    step(&run, 3001, 3500, 0, 2, 1); /* later than a second after the join */
+    summary out = compute(&run);
+    cr_assert_float_eq(out.throughput_before, 1000, 1e-6);
+    cr_assert_float_eq(out.throughput_degraded, 250, 1e-6);
+    cr_assert_float_eq(out.throughput_after, 500, 1e-6);
+    cr_assert_eq(out.num_joins, 1);
+    cr_assert_float_eq(out.joins[0].prepare_ms, 200, 1e-6);
+    cr_assert_float_eq(out.joins[0].join_ms, 500, 1e-6);
+    cr_assert_float_eq(out.joins[0].longest_healthy_step_ms, 20, 1e-6);
+    cr_assert_eq(out.captures_joining, 1);
+    cr_assert_eq(out.captures_healthy, 0);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, what_is_good)
+{
+    summary self = {.requests = {.accepted = 3, .completed = 2, .failed = 1},
+                    .rows_complete = true};
+    summary_oracle oracle = {.ran = true, .tokens_checked = 5};
+    cr_assert(summary_is_good(&self, &oracle));
+    cr_assert(summary_is_good(&self, NULL));
+    oracle.digests_wrong = 1;
+    cr_assert_not(summary_is_good(&self, &oracle));
+    oracle = (summary_oracle){0};
+    cr_assert_not(summary_is_good(&self, &oracle), "it was asked and gave no answer");
+    self.captures_healthy = 1;
+    cr_assert_not(summary_is_good(&self, NULL));
+    self.captures_healthy = 0;
+    self.broken = true;
+    cr_assert_not(summary_is_good(&self, NULL), "cut off");
+    self.broken = false;
+    self.requests.completed = 1;
+    cr_assert_not(summary_is_good(&self, NULL), "a request is unaccounted for");
+}

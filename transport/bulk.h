@@ -1,0 +1,68 @@
+/* Bulk bytes between ranks over UCX active messages (tcp lanes only: see docs/ARCHITECTURE.md).
+ *
+ * One thread owns an eepi_bulk. A fetch asks a peer for a named blob; the peer's `serve` function
+ * says where the bytes are; they arrive in chunks in a staging buffer that only the requester
+ * writes from, and each chunk carries (epoch, transfer id), so that chunks of a voided transfer are
+ * dropped (rule R1). Peers may die at any moment: a fetch then ends with EEP_ERR_UNREACHABLE and
+ * the others go on. Endpoints are created on demand, one per peer address, and replaced one by
+ * one. Error handlers only record; endpoints are closed from progress. */
+#ifndef EEPI_BULK_H
+#define EEPI_BULK_H
+
+#include "eep/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct eepi_bulk eepi_bulk;
+
+/* What is asked for. */
+typedef struct eepi_blob {
+    uint64_t epoch;    /* of the view that ordered the transfer */
+    int32_t layer;
+    int32_t expert;
+} eepi_blob;
+
+/* Up to EEPI_BULK_PARTS pieces of memory that make up a blob, in order. */
+enum { EEPI_BULK_PARTS = 8, EEPI_BULK_CHUNK_BYTES = 256 * 1024 };
+typedef struct eepi_bulk_part {
+    const void *data;
+    size_t bytes;
+} eepi_bulk_part;
+/* Name the pieces of a blob; they must stay valid while the bulk is open. Return the number of
+ * parts, 0 if this rank has no such blob (the fetch ends with EEP_ERR_NOT_FOUND). */
+typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out);
+/* A fetch ended: EEP_OK (all bytes are in its buffer), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
+ * EEP_ERR_PROTOCOL (sizes differ) or EEP_ERR_TIMEOUT. Called from eepi_bulk_progress. */
+typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
+
+/* Open a UCX context and worker (about 3 ms, later ones in the process 1.5 ms). Lanes are tcp unless
+ * UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX cannot, EEP_ERR_SYSTEM,
+ * EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec afterwards. */
+EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_done_fn done,
+                                         void *user, char *error_out, size_t error_bytes,
+                                         eepi_bulk **bulk_out);
+/* Fence, flush and close all endpoints (at most about 200 ms), then free. A fetch still running ends
+ * with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
+ * `done`. */
+void eepi_bulk_close(eepi_bulk *bulk);
+/* This worker's address, for peers to fetch from. Owned by the bulk. */
+void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out);
+/* Readable when there is something to progress; poll it, then call progress until it returns 0. */
+int eepi_bulk_fd(eepi_bulk *bulk);
+/* Progress once: sends, receives, ends and deadlines; returns nonzero if there was work. When it
+ * returns 0 the fd is armed. */
+int eepi_bulk_progress(eepi_bulk *bulk);
+/* Fetch `bytes` bytes of the blob from the peer with that worker address into `buffer` (valid until
+ * `done`). `done` is called exactly once, at most about timeout_us later; a peer that cannot be
+ * reached is told by it too. EEP_ERR_INVALID (NULL or 0, or an address of more than 4096 bytes),
+ * EEP_ERR_NO_MEMORY, EEP_ERR_STATE while closing. Owner's thread, also from `done`. */
+EEP_MUST_CHECK eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address,
+                                          size_t address_bytes, const eepi_blob *blob, void *buffer,
+                                          size_t bytes, uint64_t timeout_us, uint64_t *transfer_out);
+/* Cancel all fetches of epochs below `epoch`; returns when no byte can land any more in their
+ * buffers; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
+void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch);
+/* Forget the endpoint to a peer that is known to be gone. */
+void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_bytes);
+#endif

@@ -1,0 +1,215 @@
+/* The side of a bulk copy that has the bytes. Requests are queued by the active message callback
+ * and accepted from progress; every transfer then has at most BULK_CHUNKS_IN_FLIGHT chunks inside
+ * UCX, which sends them straight from the pieces that the `serve` function named. */
+#include "transport/bulk_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, const void *address,
+                           size_t address_bytes)
+{
+    if (address_bytes == 0 || address_bytes > BULK_ADDRESS_MAX_BYTES ||
+        bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX)
+        return;
+    bulk_message *message = malloc(sizeof(*message) + address_bytes);
+    if (message == NULL)
+        return; /* the requester's deadline ends its fetch */
+    message->next = NULL;
+    message->wire = *wire;
+    message->address_bytes = address_bytes;
+    memcpy(message->address, address, address_bytes);
+    *bulk->messages_end = message;
+    bulk->messages_end = &message->next;
+    bulk->num_messages++;
+}
+
+eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t bytes,
+                               eepi_bulk_part *parts_out, int *num_parts_out)
+{
+    eepi_bulk_part parts[EEPI_BULK_PARTS] = {{0}};
+    int num_parts = bulk->serve(bulk->user, blob, parts);
+    if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS)
+        return EEP_ERR_NOT_FOUND;
+    uint64_t left = bytes;
+    for (int i = 0; i < num_parts; i++) {
+        if (parts[i].bytes > left)
+            return EEP_ERR_PROTOCOL;
+        left -= parts[i].bytes;
+    }
+    if (left != 0)
+        return EEP_ERR_PROTOCOL;
+    memcpy(parts_out, parts, sizeof(parts));
+    *num_parts_out = num_parts;
+    return EEP_OK;
+}
+
+static void drop_transfer(eepi_bulk *bulk, const bulk_peer *peer, uint64_t transfer)
+{
+    for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
+        if (serve->peer == peer && serve->transfer == transfer)
+            serve->dropped = true;
+    }
+}
+
+static void send_end(bulk_peer *peer, const bulk_wire *request, eep_status status)
+{
+    bulk_wire wire = {
+        .magic = BULK_MAGIC,
+        .kind = BULK_END,
+        .epoch = request->epoch,
+        .transfer = request->transfer,
+        .status = status,
+    };
+    eepi_bulk_send_control(peer, &wire, NULL, 0);
+}
+
+/* Take up one transfer, or tell the requester why not. */
+static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_t now_us)
+{
+    const bulk_wire *wire = &message->wire;
+    bulk_peer *peer = NULL;
+    if (eepi_bulk_peer_get(bulk, message->address, message->address_bytes, &peer) != EEP_OK)
+        return;
+    for (const bulk_serve *other = bulk->serves; other != NULL; other = other->next) {
+        if (!other->dropped && other->peer == peer && other->transfer == wire->transfer)
+            return;
+    }
+    bulk_serve *serve = calloc(1, sizeof(*serve));
+    if (serve == NULL) {
+        send_end(peer, wire, EEP_ERR_UNREACHABLE);
+        return;
+    }
+    eepi_blob blob = {.epoch = wire->epoch, .layer = wire->layer, .expert = wire->expert};
+    eep_status status =
+        eepi_bulk_serve_ask(bulk, &blob, wire->bytes, serve->parts, &serve->num_parts);
+    if (status != EEP_OK) {
+        free(serve);
+        send_end(peer, wire, status);
+        return;
+    }
+    serve->peer = peer;
+    serve->transfer = wire->transfer;
+    serve->epoch = wire->epoch;
+    serve->total = wire->bytes;
+    serve->deadline_us = eepi_bulk_deadline_us(now_us, wire->timeout_us);
+    serve->next = bulk->serves;
+    bulk->serves = serve;
+    bulk->num_serves++;
+}
+
+static void accept_message(eepi_bulk *bulk, const bulk_message *message, uint64_t now_us)
+{
+    if (message->wire.kind == BULK_REQUEST) {
+        accept_request(bulk, message, now_us);
+        return;
+    }
+    const bulk_peer *peer = eepi_bulk_peer_find(bulk, message->address, message->address_bytes);
+    if (peer != NULL)
+        drop_transfer(bulk, peer, message->wire.transfer);
+}
+
+/* Name the pieces of the next `bytes` bytes of a transfer. */
+static void take_pieces(const bulk_serve *serve, uint64_t bytes, bulk_send *send)
+{
+    uint64_t skip = serve->offset;
+    send->num_pieces = 0;
+    for (int i = 0; i < serve->num_parts && bytes > 0; i++) {
+        const eepi_bulk_part *part = &serve->parts[i];
+        if (skip >= part->bytes) {
+            skip -= part->bytes;
+            continue;
+        }
+        uint64_t take = part->bytes - skip < bytes ? part->bytes - skip : bytes;
+        send->pieces[send->num_pieces].buffer = (char *)part->data + skip;
+        send->pieces[send->num_pieces].length = take;
+        send->num_pieces++;
+        bytes -= take;
+        skip = 0;
+    }
+}
+
+/* Hand the next chunks of a transfer to UCX; nonzero if there were any. */
+static int send_chunks(bulk_serve *serve)
+{
+    int work = 0;
+    for (int i = 0; i < BULK_CHUNKS_IN_FLIGHT; i++) {
+        bulk_send *send = &serve->sends[i];
+        if (send->busy)
+            continue;
+        if (serve->dropped || serve->offset >= serve->total || serve->peer->failed)
+            break;
+        uint64_t bytes = serve->total - serve->offset;
+        if (bytes > EEPI_BULK_CHUNK_BYTES)
+            bytes = EEPI_BULK_CHUNK_BYTES;
+        send->wire = (bulk_wire){
+            .magic = BULK_MAGIC,
+            .kind = BULK_CHUNK,
+            .epoch = serve->epoch,
+            .transfer = serve->transfer,
+            .offset = serve->offset,
+            .bytes = bytes,
+            .total = serve->total,
+        };
+        send->peer = serve->peer;
+        send->serve = serve;
+        take_pieces(serve, bytes, send);
+        serve->offset += bytes;
+        eepi_bulk_send(send);
+        work = 1;
+    }
+    return work;
+}
+
+int eepi_bulk_serve_progress(eepi_bulk *bulk, uint64_t now_us)
+{
+    int work = 0;
+    while (bulk->messages != NULL) {
+        bulk_message *message = bulk->messages;
+        bulk->messages = message->next;
+        if (bulk->messages == NULL)
+            bulk->messages_end = &bulk->messages;
+        bulk->num_messages--;
+        accept_message(bulk, message, now_us);
+        free(message);
+        work = 1;
+    }
+    bulk_serve **link = &bulk->serves;
+    while (*link != NULL) {
+        bulk_serve *serve = *link;
+        if (now_us >= serve->deadline_us)
+            serve->dropped = true;
+        work |= send_chunks(serve);
+        if (serve->in_flight == 0 && (serve->dropped || serve->offset >= serve->total)) {
+            *link = serve->next;
+            free(serve);
+            bulk->num_serves--;
+            work = 1;
+            continue;
+        }
+        link = &serve->next;
+    }
+    return work;
+}
+
+void eepi_bulk_serve_drop(eepi_bulk *bulk, const bulk_peer *peer)
+{
+    for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
+        if (peer == NULL || serve->peer == peer)
+            serve->dropped = true;
+    }
+}
+
+void eepi_bulk_serve_free(eepi_bulk *bulk)
+{
+    while (bulk->serves != NULL) {
+        bulk_serve *serve = bulk->serves;
+        bulk->serves = serve->next;
+        free(serve);
+    }
+    while (bulk->messages != NULL) {
+        bulk_message *message = bulk->messages;
+        bulk->messages = message->next;
+        free(message);
+    }
+}
