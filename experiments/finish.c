@@ -221,7 +221,7 @@ void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
 void finish_draw_timeline(const char *dir)
 {
     char drawing[PATH_MAX] = "";
-    static char python[] = "python3";
+    static char python[] = "/usr/bin/python3"; /* Debian's, which has its matplotlib */
 #ifdef EEP_TIMELINE_SCRIPT
     snprintf(drawing, sizeof drawing, "%s", EEP_TIMELINE_SCRIPT);
 #endif

@@ -248,7 +248,7 @@ static eep_status read_lines(FILE *file, const char *path, const trace_options *
         place at = {path, ++number, line, (size_t)length, error};
         if (strspn(line, " \t\r\n") == at.length)
             continue;
-        trace_request request;
+        trace_request request = {0};
         status = read_line(&at, options, &request);
         if (status == EEP_OK && !append(t, &capacity, request)) {
             say(error, "%s:%zu: out of memory", path, number);

@@ -13,6 +13,6 @@ typedef enum eepi_kernel_id {
     EEPI_NUM_KERNELS
 } eepi_kernel_id;
 
-/* The kernel with its host body; `.cuda` is NULL. Never NULL itself. */
-const eep_kernel *eepi_host_kernel(eepi_kernel_id id);
+/* With their host bodies, in the order of eepi_kernel_id; `.cuda` is NULL. */
+extern const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS];
 #endif

@@ -13,13 +13,8 @@
 EEPK_KERNEL_LIST(EEPI_HOST_KERNEL)
 #undef EEPI_HOST_KERNEL
 
-const eep_kernel *eepi_host_kernel(eepi_kernel_id id)
-{
-    static const eep_kernel kernels[EEPI_NUM_KERNELS] = {
+const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
 #define EEPI_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
-        EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
+    EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
 #undef EEPI_KERNEL_ENTRY
-    };
-
-    return &kernels[id];
-}
+};

@@ -1,5 +1,7 @@
 #include "graphs/tables.h"
 
+#include "graphs/device_ops.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,8 +244,7 @@ const eepk_shape *eepi_tables_shape(const eepi_tables *t)
 
 const eep_kernel *eepi_tables_kernel(const eepi_tables *t, eepi_kernel_id id)
 {
-    (void)t;
-    return eepi_host_kernel(id);
+    return eepi_device_kernel(t->device, id);
 }
 
 eepk_launch *eepi_tables_launch(eepi_tables *t)

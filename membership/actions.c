@@ -46,6 +46,7 @@ static void wedge(eep_context *context)
     } else {
         context->mailbox.drained = 1;
         context->mailbox.drained_step = context->step;
+        eepi_service_wake(context);
     }
     pthread_mutex_unlock(&context->lock);
     eepi_rank_wake(context);

@@ -84,11 +84,26 @@ void eepi_core_close(eepi_core *core)
     free(core);
 }
 
+int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    for (int i = 0; generation && i < CORE_EXITS_KEPT; i++) {
+        if (peer->exited[i] == generation)
+            return 1;
+    }
+    return 0;
+}
+
 int eepi_core_evidence(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
 
-    if (!core->has_view || peer->evidence == NO_EVIDENCE || seat == core->config.seat ||
+    if (!core->has_view || seat == core->config.seat || !eepi_view_is_member(core->view, seat))
+        return NO_EVIDENCE;
+    if (eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
+        return EEP_FAULT_EXIT;
+    if (peer->evidence == NO_EVIDENCE ||
         !eepi_view_has(core->view, seat, peer->evidence_generation))
         return NO_EVIDENCE;
     return peer->evidence;
@@ -100,6 +115,8 @@ int eepi_core_order(const eepi_core *core)
 
     if (!eepi_view_has(core->view, core->config.seat, core->config.generation))
         return -1;
+    if (core->suspected_epoch >= core->view->epoch) /* the unsuspected ones come first */
+        return eepi_view_num_active(core->view);
     for (int seat = 0; seat < core->config.seat; seat++)
         order += eepi_view_is_member(core->view, seat) &&
                  eepi_core_evidence(core, seat) == NO_EVIDENCE;
@@ -118,7 +135,7 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     draft->proposer = core->config.seat;
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        if (s->state == EEP_SEAT_QUARANTINED && core->peers[seat].exit_observed >= s->generation)
+        if (s->state == EEP_SEAT_QUARANTINED && eepi_core_has_exited(core, seat, s->generation))
             s->state = EEP_SEAT_VACANT;
     }
     return draft;
@@ -153,9 +170,8 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
         action->view = after;
         action->suspect.seat = seat;
         action->suspect.generation = generation;
-        action->suspect.kind = core->peers[seat].evidence_generation == generation &&
-                                       core->peers[seat].evidence != NO_EVIDENCE
-                                   ? core->peers[seat].evidence
+        action->suspect.kind = eepi_core_evidence(core, seat) != NO_EVIDENCE
+                                   ? eepi_core_evidence(core, seat)
                                    : EEP_FAULT_LEFT_OUT;
     }
 }
@@ -203,22 +219,41 @@ static void take_member(eepi_core *core, const eepi_member *member)
     memcpy(peer->backup, member->backup, backup_words(shape) * sizeof(*peer->backup));
 }
 
-/* Keep the strongest evidence of a generation; later generations replace earlier ones. */
-static void take_evidence(eepi_core *core, const eepi_suspect *suspect)
+/* 1 if evidence against that generation is not to replace what is known: it is no stronger, or
+ * about a process that is not in the view while the other one is, or about an older one. */
+static int is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
+{
+    int known_in, new_in;
+
+    if (peer->evidence == NO_EVIDENCE)
+        return 0;
+    if (suspect->generation == peer->evidence_generation)
+        return peer->evidence <= suspect->kind;
+    known_in = core->has_view && eepi_view_has(core->view, suspect->seat, peer->evidence_generation);
+    new_in = core->has_view && eepi_view_has(core->view, suspect->seat, suspect->generation);
+    return known_in || (!new_in && suspect->generation < peer->evidence_generation);
+}
+
+static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     core_peer *peer = &core->peers[suspect->seat];
 
-    if (suspect->kind == EEP_FAULT_EXIT && suspect->generation > peer->exit_observed) {
-        peer->exit_observed = suspect->generation;
-        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
+    if (suspect->kind == EEP_FAULT_EXIT &&
+        !eepi_core_has_exited(core, suspect->seat, suspect->generation)) {
+        peer->exited[peer->num_exited++ % CORE_EXITS_KEPT] = suspect->generation;
+        if (by == core->config.seat) /* else the others hear it from there */
+            eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
     }
-    if (suspect->seat == core->config.seat || suspect->generation < peer->evidence_generation)
+    if (suspect->seat == core->config.seat)
         return;
-    if (suspect->generation == peer->evidence_generation && peer->evidence != NO_EVIDENCE &&
-        peer->evidence <= suspect->kind)
+    if (by == core->config.seat && suspect->kind == peer->evidence &&
+        suspect->generation == peer->evidence_generation)
+        peer->evidence_by = by;
+    if (is_outweighed(core, peer, suspect))
         return;
     peer->evidence = suspect->kind;
     peer->evidence_generation = suspect->generation;
+    peer->evidence_by = by;
     if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE)
         eepi_core_act(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
 }
@@ -232,9 +267,21 @@ static void take_alive(eepi_core *core, const eepi_suspect *alive)
         peer->evidence = NO_EVIDENCE;
 }
 
+/* A report replaces what its sender said before: silence that it took back is no evidence. */
+static void forget_silence(eepi_core *core, int by)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by == by)
+            peer->evidence = NO_EVIDENCE;
+    }
+}
+
 static void take_report(eepi_core *core, const eepi_report *report)
 {
     core_peer *peer = &core->peers[report->seat];
+    int is_current = core->has_view && report->epoch >= core->view->epoch &&
+                     eepi_view_has(core->view, report->seat, report->generation);
 
     if (report->generation < peer->report_generation ||
         (report->generation == peer->report_generation && report->epoch < peer->report_epoch))
@@ -243,12 +290,20 @@ static void take_report(eepi_core *core, const eepi_report *report)
     peer->report_epoch = report->epoch;
     peer->report_step = report->highest_step;
     memset(peer->report_accused, 0, sizeof(peer->report_accused));
+    if (report->seat != core->config.seat)
+        forget_silence(core, report->seat);
     for (int i = 0; i < report->num_suspects; i++) {
         const eepi_suspect *suspect = &report->suspects[i];
         if (suspect->kind == EEP_FAULT_DEADLINE)
             peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
-        if (report->seat != core->config.seat)
-            take_evidence(core, suspect);
+        if (report->seat == core->config.seat)
+            continue;
+        /* that a process ended stays true; the rest counts only from a member, about now */
+        if (is_current || suspect->kind == EEP_FAULT_EXIT)
+            take_evidence(core, suspect, report->seat);
+        if (is_current && suspect->seat == core->config.seat &&
+            suspect->generation == core->config.generation)
+            core->suspected_epoch = report->epoch;
     }
 }
 
@@ -271,8 +326,11 @@ static void take_plan(eepi_core *core, const eepi_view *plan)
     if (!core->has_view || plan->epoch != core->view->epoch + 1 ||
         plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED)
         return;
-    if (core->has_plan && core->plan->digest == plan->digest)
-        return;
+    if (plan->proposer == core->config.seat && core->has_plan &&
+        core->plan->digest == plan->digest)
+        return; /* our own; another's that comes again lapsed, and is staged again */
+    if (core->flipped_digest == plan->digest)
+        return; /* live already */
     memcpy(core->plan, plan, plan->bytes);
     core->has_plan = 1;
     core->stage_asked = 0;
@@ -289,18 +347,24 @@ static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
                                 EEP_FAULT_DEADLINE};
         if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_view_is_member(core->view, seat))
             continue;
-        if (peer->strike_step != 0 && step - peer->strike_step <= core->config.strike_window_steps)
-            take_evidence(core, &suspect);
+        if (peer->strike_generation == suspect.generation && peer->strike_step != 0 &&
+            step - peer->strike_step <= core->config.strike_window_steps)
+            take_evidence(core, &suspect, core->config.seat);
         peer->strike_step = step;
+        peer->strike_generation = suspect.generation;
     }
 }
 
-static void take_flipped(eepi_core *core, uint64_t digest)
+/* What members agreed on in-band may be live here before the register told of it. */
+static void advance_flipped(eepi_core *core)
 {
+    uint64_t digest = core->flipped_digest;
     eepi_action *action;
 
-    if (!core->has_view || digest != core->view->digest)
+    if (digest == 0 || digest != core->view->digest)
         return;
+    core->flipped_digest = 0;
+    core->announced_digest = digest;
     core->installed_epoch = core->view->epoch;
     core->has_plan = 0;
     action = eepi_core_act(core, EEPI_ACTION_ACK);
@@ -334,8 +398,8 @@ static void take_local(eepi_core *core, const eepi_input *input)
         core->leaving = 1;
         eepi_core_act(core, EEPI_ACTION_MEMBER);
         break;
-    default:
-        take_flipped(core, input->digest);
+    default: /* EEPI_INPUT_FLIPPED */
+        core->flipped_digest = input->digest;
         break;
     }
 }
@@ -355,9 +419,10 @@ static void take(eepi_core *core, const eepi_input *input)
         core->register_lags = core->has_view;
         break;
     case EEPI_INPUT_CAS_DONE:
-        core->cas_in_flight = 0;
-        if (input->won)
+        /* a watch may have told first; then the draft may be another one by now */
+        if (core->cas_in_flight && input->won)
             take_view(core, core->draft, input->revision);
+        core->cas_in_flight = 0;
         break;
     case EEPI_INPUT_CAS_UNKNOWN:
         eepi_core_act(core, EEPI_ACTION_READ); /* rule M4: read before proposing again */
@@ -376,7 +441,8 @@ static void take(eepi_core *core, const eepi_input *input)
         break;
     case EEPI_INPUT_EXIT:
     case EEPI_INPUT_EVIDENCE:
-        take_evidence(core, &input->suspect);
+        take_evidence(core, &input->suspect,
+                      input->kind == EEPI_INPUT_EVIDENCE ? core->config.seat : NOBODY);
         break;
     case EEPI_INPUT_ALIVE:
         take_alive(core, &input->suspect);
@@ -448,6 +514,7 @@ static void advance(eepi_core *core)
         return;
     }
     reassert(core);
+    advance_flipped(core);
     if (core->status == CORE_LEAVING) {
         advance_leaving(core);
         return;
@@ -499,6 +566,6 @@ void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
         if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE)
             continue;
         used += snprintf(text_out + used, bytes - (size_t)used, " %d.%u", seat,
-                         core->peers[seat].evidence_generation);
+                         eepi_view_seat_at(core->view, seat)->generation);
     }
 }

@@ -48,8 +48,10 @@ static void report(eepi_core *core)
         int kind = eepi_core_evidence(core, seat);
         if (kind != NO_EVIDENCE)
             core->suspects[n++] =
-                (eepi_suspect){seat, core->peers[seat].evidence_generation, kind};
+                (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
     }
+    if (core->reported_epoch != core->view->epoch)
+        core->drain_from_us = core->now_us; /* the others hear of it only now */
     core->reported_epoch = core->view->epoch;
     core->reported_suspects = key;
     action = eepi_core_act(core, EEPI_ACTION_REPORT);
@@ -101,7 +103,7 @@ static int is_expelled(const eepi_core *core, int seat)
  * as left out. */
 static int all_reported(eepi_core *core)
 {
-    uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+    uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
     int missing = 0;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -133,9 +135,10 @@ static int all_killed(eepi_core *core)
         uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
         uint64_t bound_us;
         if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
-            !is_expelled(core, seat) || peer->exit_observed >= generation)
+            !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation))
             continue;
-        if (peer->killed_us == 0) {
+        if (peer->killed_generation != generation) {
+            peer->killed_generation = generation;
             peer->killed_us = core->now_us;
             eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
                 (eepi_suspect){seat, generation, peer->evidence};
@@ -155,7 +158,7 @@ static int old_copy_is_free(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-        if (s->state == EEP_SEAT_QUARANTINED && core->peers[seat].exit_observed < s->generation)
+        if (s->state == EEP_SEAT_QUARANTINED && !eepi_core_has_exited(core, seat, s->generation))
             return 0;
     }
     return 1;
@@ -180,8 +183,8 @@ static void propose_fault(eepi_core *core)
         if (!eepi_view_is_member(core->view, seat))
             continue;
         if (is_expelled(core, seat)) {
-            s->state = peer->exit_observed >= s->generation ? EEP_SEAT_VACANT
-                                                            : EEP_SEAT_QUARANTINED;
+            s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
+                                                                       : EEP_SEAT_QUARANTINED;
             for (int layer = 0; layer < draft->shape.num_layers; layer++)
                 for (int expert = 0; expert < draft->shape.num_experts; expert++)
                     eepi_view_set_backup(draft, seat, layer, expert, false);

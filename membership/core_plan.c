@@ -62,7 +62,7 @@ void eepi_core_advance_initial(eepi_core *core)
         return;
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!core->peers[seat].ready ||
-            core->peers[seat].exit_observed >= core->peers[seat].generation)
+            eepi_core_has_exited(core, seat, core->peers[seat].generation))
             return;
     }
     if (core->ready_us == 0)
@@ -104,8 +104,9 @@ static int may_join(const eepi_core *core, int seat)
     uint32_t last = eepi_view_seat_at(core->view, seat)->generation;
 
     return peer->ready && !peer->leaving && !eepi_view_is_member(core->view, seat) &&
-           peer->generation > last && peer->exit_observed >= last &&
-           peer->exit_observed < peer->generation && core->now_us >= peer->plan_after_us;
+           peer->generation > last && (last == 0 || eepi_core_has_exited(core, seat, last)) &&
+           !eepi_core_has_exited(core, seat, peer->generation) &&
+           core->now_us >= peer->plan_after_us;
 }
 
 static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
@@ -135,10 +136,12 @@ static int plan_is_acknowledged(const eepi_core *core)
 static void drop_plan(eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        core->peers[seat].staged_digest = 0; /* the same plan made again is staged again */
         if (plan_changes(core, seat))
             core->peers[seat].plan_after_us = core->now_us + RETRY_US;
     }
     core->has_plan = 0;
+    eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
 
 static void make_plan(eepi_core *core)

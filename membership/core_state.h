@@ -14,7 +14,7 @@ typedef enum core_status {
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 
-enum { NO_EVIDENCE = -1 };
+enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_EXITS_KEPT = 8 };
 
 /* What is known of a seat. */
 typedef struct core_peer {
@@ -27,9 +27,13 @@ typedef struct core_peer {
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;
-    uint32_t exit_observed; /* the newest generation that was seen dead */
-    uint64_t killed_us;     /* 0: not killed by us */
-    uint64_t strike_step;   /* first missed deadline; 0: none */
+    int32_t evidence_by; /* the seat that said so */
+    uint32_t exited[CORE_EXITS_KEPT]; /* the last generations that were seen dead; a ring */
+    uint32_t num_exited;
+    uint64_t killed_us; /* 0: not killed by us */
+    uint32_t killed_generation;
+    uint64_t strike_step; /* first missed deadline; 0: none */
+    uint32_t strike_generation;
     /* its newest report */
     uint32_t report_generation;
     uint64_t report_epoch, report_step;
@@ -57,6 +61,9 @@ struct eepi_core {
 
     int drained, leaving, uncovered;
     uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
+    uint64_t drain_from_us;   /* the others' drain bound counts from here */
+    uint64_t suspected_epoch; /* newest one under which a member reported that it suspects us */
+    uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us; /* when all ranks of the first view were seen ready */
 
     core_peer *peers;
@@ -71,6 +78,8 @@ eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind);
 /* Ask for a TICK at `time_us` at the latest. */
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 
+/* That generation of the seat was seen dead. Generations need not end in order. */
+int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
 /* Valid evidence against a member of the newest view, or NO_EVIDENCE. */
 int eepi_core_evidence(const eepi_core *core, int seat);
 /* Position of this rank among the unsuspected members in order of seat; -1: not one of them. */

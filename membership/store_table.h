@@ -2,7 +2,8 @@
  *
  * Every write and removal draws the next number of one counter; a key's revision is the number of
  * its last write, so a revision names one write of one key for ever, across removals. All changes
- * are told to one function in the order in which they happen. Pure: no I/O, no clock. One thread. */
+ * are told to one function in the order in which they happen. Pure: no I/O, no clock. One thread.
+ */
 #ifndef EEPI_STORE_TABLE_H
 #define EEPI_STORE_TABLE_H
 
@@ -45,7 +46,8 @@ eepi_store_table *eepi_store_table_new(const eepi_store_limits *limits, uint64_t
 /* Frees all; tells `changed` nothing. NULL is allowed. */
 void eepi_store_table_free(eepi_store_table *table);
 
-/* EEP_OK with the present revision and value (borrowed until the next change); EEP_ERR_NOT_FOUND. */
+/* EEP_OK with the present revision and value (borrowed until the next change); EEP_ERR_NOT_FOUND.
+ */
 EEP_MUST_CHECK eep_status eepi_store_table_get(const eepi_store_table *table, const char *key,
                                                uint64_t *revision_out,
                                                eepi_store_value **value_out);

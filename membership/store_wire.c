@@ -181,8 +181,8 @@ void *eepi_store_inbox_space(eepi_store_inbox *inbox, size_t *bytes_out)
         }
         free(inbox->data);
         *inbox = (eepi_store_inbox){.data = data, .capacity = capacity, .end = used};
-    } else if (inbox->begin > 0 && (used == 0 || capacity - inbox->begin < wanted ||
-                                    inbox->end == capacity)) {
+    } else if (inbox->begin > 0 &&
+               (used == 0 || capacity - inbox->begin < wanted || inbox->end == capacity)) {
         memmove(inbox->data, inbox->data + inbox->begin, used);
         inbox->begin = 0;
         inbox->end = used;

@@ -27,8 +27,8 @@ enum {
 typedef enum eepi_store_type {
     /* to the store; each but KEEPALIVE and BYE is answered by one REPLY, in order */
     EEPI_STORE_MSG_GET = 1,
-    EEPI_STORE_MSG_PUT = 2,       /* lease: 0 or the lease that the key lives by */
-    EEPI_STORE_MSG_CAS = 3,       /* revision: the expected one */
+    EEPI_STORE_MSG_PUT = 2, /* lease: 0 or the lease that the key lives by */
+    EEPI_STORE_MSG_CAS = 3, /* revision: the expected one */
     EEPI_STORE_MSG_REMOVE = 4,
     EEPI_STORE_MSG_LIST = 5,      /* key: a prefix; ENTRY for each key, then REPLY */
     EEPI_STORE_MSG_WATCH = 6,     /* the same, and CHANGED from then on */

@@ -308,10 +308,10 @@ Test(bulk, names_what_is_wrong_with_a_request)
         size_t bytes;
         eep_status status;
     } cases[] = {
-        {9, 4096, EEP_ERR_NOT_FOUND},                   /* no such blob */
-        {3, 4096, EEP_ERR_NOT_FOUND},                   /* more parts than there can be */
-        {1, SMALL_BYTES - 1, EEP_ERR_PROTOCOL},         /* longer than asked for */
-        {1, SMALL_BYTES + 1, EEP_ERR_PROTOCOL},         /* shorter */
+        {9, 4096, EEP_ERR_NOT_FOUND},           /* no such blob */
+        {3, 4096, EEP_ERR_NOT_FOUND},           /* more parts than there can be */
+        {1, SMALL_BYTES - 1, EEP_ERR_PROTOCOL}, /* longer than asked for */
+        {1, SMALL_BYTES + 1, EEP_ERR_PROTOCOL}, /* shorter */
     };
     unsigned char *buffer = malloc(SMALL_BYTES + 1);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -353,8 +353,8 @@ Test(bulk, cancel_before_lets_no_byte_land_afterwards)
     cr_assert_eq(open_node(&self), 0);
     cr_assert_eq(open_node(&server), 0);
     unsigned char *large = calloc(1, LARGE_BYTES), *small = calloc(1, SMALL_BYTES);
-    uint64_t old = fetch(&self, server.address, server.address_bytes, 6, 2, large, LARGE_BYTES,
-                         FETCH_US);
+    uint64_t old =
+        fetch(&self, server.address, server.address_bytes, 6, 2, large, LARGE_BYTES, FETCH_US);
     cr_assert_gt(old, 0);
     run_until_first_chunk(&self, &server, large);
     eepi_bulk_cancel_before(self.bulk, 6);
@@ -365,9 +365,8 @@ Test(bulk, cancel_before_lets_no_byte_land_afterwards)
     cr_assert_eq(self.status, EEP_ERR_ABORTED);
     memset(large, 0xa5, LARGE_BYTES);
     /* A fetch of the new epoch comes after the old one's chunks on the same endpoint. */
-    cr_assert_gt(fetch(&self, server.address, server.address_bytes, 7, 1, small, SMALL_BYTES,
-                       FETCH_US),
-                 0);
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 7, 1, small, SMALL_BYTES, FETCH_US), 0);
     cr_assert_eq(run_until(&self, &server, 2), 0);
     cr_assert_eq(self.status, EEP_OK);
     cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
@@ -598,21 +597,18 @@ static void raw_close(raw_worker *raw)
 Test(bulk, chunks_that_do_not_fit_never_touch_memory)
 {
     enum { CHUNK = EEPI_BULK_CHUNK_BYTES, BYTES = CHUNK + 1000 };
-    static const bulk_wire good = {.magic = BULK_MAGIC,
-                                   .kind = BULK_CHUNK,
-                                   .epoch = 5,
-                                   .bytes = CHUNK,
-                                   .total = BYTES};
+    static const bulk_wire good = {
+        .magic = BULK_MAGIC, .kind = BULK_CHUNK, .epoch = 5, .bytes = CHUNK, .total = BYTES};
     static const struct {
         uint64_t offset, bytes, total, payload;
     } bad[] = {
-        {0, CHUNK, BYTES + 1, CHUNK},               /* another total */
-        {CHUNK, CHUNK, BYTES, CHUNK},               /* past the end */
-        {2 * CHUNK, 8, BYTES, 8},                   /* behind the end */
-        {UINT64_MAX - CHUNK + 1, CHUNK, BYTES, 8},  /* wraps around */
-        {8, CHUNK, BYTES, CHUNK},                   /* not on a boundary */
-        {CHUNK, 1000, BYTES, 999},                  /* less payload than it says */
-        {CHUNK, 999, BYTES, 1000},                  /* more */
+        {0, CHUNK, BYTES + 1, CHUNK},              /* another total */
+        {CHUNK, CHUNK, BYTES, CHUNK},              /* past the end */
+        {2 * CHUNK, 8, BYTES, 8},                  /* behind the end */
+        {UINT64_MAX - CHUNK + 1, CHUNK, BYTES, 8}, /* wraps around */
+        {8, CHUNK, BYTES, CHUNK},                  /* not on a boundary */
+        {CHUNK, 1000, BYTES, 999},                 /* less payload than it says */
+        {CHUNK, 999, BYTES, 1000},                 /* more */
     };
     node self;
     raw_worker raw;

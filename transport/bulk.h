@@ -18,7 +18,7 @@ typedef struct eepi_bulk eepi_bulk;
 
 /* What is asked for. */
 typedef struct eepi_blob {
-    uint64_t epoch;    /* of the view that ordered the transfer */
+    uint64_t epoch; /* of the view that ordered the transfer */
     int32_t layer;
     int32_t expert;
 } eepi_blob;
@@ -36,14 +36,15 @@ typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, eepi_bulk_p
  * EEP_ERR_PROTOCOL (sizes differ) or EEP_ERR_TIMEOUT. Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
 
-/* Open a UCX context and worker (about 3 ms, later ones in the process 1.5 ms). Lanes are tcp unless
- * UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX cannot, EEP_ERR_SYSTEM,
- * EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec afterwards. */
+/* Open a UCX context and worker (about 3 ms, later ones in the process 1.5 ms). Lanes are tcp
+ * unless UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX cannot,
+ * EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec
+ * afterwards. */
 EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_done_fn done,
                                          void *user, char *error_out, size_t error_bytes,
                                          eepi_bulk **bulk_out);
-/* Fence, flush and close all endpoints (at most about 200 ms), then free. A fetch still running ends
- * with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
+/* Fence, flush and close all endpoints (at most about 200 ms), then free. A fetch still running
+ * ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
  * `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);
 /* This worker's address, for peers to fetch from. Owned by the bulk. */
@@ -59,7 +60,8 @@ int eepi_bulk_progress(eepi_bulk *bulk);
  * EEP_ERR_NO_MEMORY, EEP_ERR_STATE while closing. Owner's thread, also from `done`. */
 EEP_MUST_CHECK eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address,
                                           size_t address_bytes, const eepi_blob *blob, void *buffer,
-                                          size_t bytes, uint64_t timeout_us, uint64_t *transfer_out);
+                                          size_t bytes, uint64_t timeout_us,
+                                          uint64_t *transfer_out);
 /* Cancel all fetches of epochs below `epoch`; returns when no byte can land any more in their
  * buffers; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch);

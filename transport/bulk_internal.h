@@ -13,8 +13,8 @@
 #include <ucp/api/ucp.h>
 
 enum {
-    BULK_AM_ID = 1,              /* the one active message id in use */
-    BULK_CHUNKS_IN_FLIGHT = 4,   /* chunks per transfer handed to UCX and not yet sent */
+    BULK_AM_ID = 1,            /* the one active message id in use */
+    BULK_CHUNKS_IN_FLIGHT = 4, /* chunks per transfer handed to UCX and not yet sent */
     BULK_ADDRESS_MAX_BYTES = 4096,
     BULK_SERVES_MAX = 4096,      /* transfers served at a time; more requests are dropped */
     BULK_CLOSE_FLUSH_US = 100000 /* longest wait of eepi_bulk_close for sends, then for closes */
@@ -34,10 +34,10 @@ typedef struct bulk_wire {
     uint32_t magic;
     uint32_t kind;
     uint64_t epoch;
-    uint64_t transfer; /* chosen by the requester, unique on its worker */
-    uint64_t offset;   /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
-    uint64_t bytes;    /* of a chunk; of the whole blob in a request */
-    uint64_t total;    /* bytes of the whole blob, as the server has it */
+    uint64_t transfer;   /* chosen by the requester, unique on its worker */
+    uint64_t offset;     /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
+    uint64_t bytes;      /* of a chunk; of the whole blob in a request */
+    uint64_t total;      /* bytes of the whole blob, as the server has it */
     uint64_t timeout_us; /* of a request: after this the requester has given up */
     int32_t layer, expert;
     int32_t status; /* of an end */
@@ -49,10 +49,10 @@ static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding"
 /* An endpoint to the worker with that address. */
 typedef struct bulk_peer {
     struct bulk_peer *next;
-    ucp_ep_h ep;     /* NULL once its closing has begun */
-    bool failed;     /* recorded by UCX callbacks; progress closes it */
-    void *closing;   /* request of the running close */
-    uint32_t sends;  /* handed to UCX and not yet ended */
+    ucp_ep_h ep;    /* NULL once its closing has begun */
+    bool failed;    /* recorded by UCX callbacks; progress closes it */
+    void *closing;  /* request of the running close */
+    uint32_t sends; /* handed to UCX and not yet ended */
     size_t address_bytes;
     unsigned char address[];
 } bulk_peer;
@@ -98,7 +98,7 @@ typedef struct bulk_fetch {
     uint64_t transfer, deadline_us;
     unsigned char *buffer;
     uint64_t bytes, received;
-    eep_status status;     /* once it is in the list of ended ones */
+    eep_status status;       /* once it is in the list of ended ones */
     unsigned char arrived[]; /* one bit per chunk */
 } bulk_fetch;
 
@@ -119,7 +119,7 @@ struct eepi_bulk {
     bulk_serve *serves;
     uint32_t num_serves, num_messages;
     bulk_message *messages, **messages_end;
-    bulk_fetch *fetches; /* running */
+    bulk_fetch *fetches;            /* running */
     bulk_fetch *ended, **ended_end; /* `done` not yet called */
     uint64_t last_transfer;
     bool closing;

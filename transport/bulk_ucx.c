@@ -13,6 +13,7 @@
  * A buffer is written only while its fetch is in `fetches`, and only by the thread that owns the
  * bulk, so taking a fetch out of that list is all that it takes to void a transfer. */
 #include "transport/bulk_internal.h"
+#include "transport/ucx_process.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -166,8 +167,7 @@ static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
 {
     eepi_bulk_part parts[EEPI_BULK_PARTS];
     int num_parts = 0;
-    eep_status status =
-        eepi_bulk_serve_ask(bulk, &fetch->blob, fetch->bytes, parts, &num_parts);
+    eep_status status = eepi_bulk_serve_ask(bulk, &fetch->blob, fetch->bytes, parts, &num_parts);
     if (status == EEP_OK) {
         unsigned char *to = fetch->buffer;
         for (int i = 0; i < num_parts; i++) {
@@ -364,6 +364,7 @@ static eep_status fail(char *error_out, size_t error_bytes, eep_status status, c
 static ucs_status_t open_worker(eepi_bulk *bulk, const char **call_out)
 {
     ucp_config_t *config = NULL;
+    eepi_ucx_quiet();
     *call_out = "ucp_config_read";
     ucs_status_t status = ucp_config_read(NULL, NULL, &config);
     if (status != UCS_OK)

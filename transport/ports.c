@@ -43,8 +43,8 @@ static double gbit_per_s(uint8_t width, uint8_t speed)
         uint8_t code;
         double value;
     } widths[] = {{1, 1}, {2, 4}, {4, 8}, {8, 12}, {16, 2}},
-      speeds[] = {{1, 2.5}, {2, 5}, {4, 10}, {8, 10.3125}, {16, 14.0625}, {32, 25.78125},
-                  {64, 53.125}, {128, 106.25}};
+      speeds[] = {{1, 2.5},      {2, 5},         {4, 10},      {8, 10.3125},
+                  {16, 14.0625}, {32, 25.78125}, {64, 53.125}, {128, 106.25}};
     double lanes = 0, rate = 0;
     for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
         if (widths[i].code == width)

@@ -16,10 +16,10 @@ typedef enum eepi_thread_role {
     EEPI_THREAD_HEARTBEAT, /* must run on time */
 } eepi_thread_role;
 
-/* Read the machine's topology, as far as this process may use it (its cgroup, and the CPU affinity of
- * all its threads together at this moment): what it counts and binds to never goes beyond. About 10-20 ms. EEP_ERR_NO_MEMORY, or
- * EEP_ERR_UNSUPPORTED if hwloc cannot read the machine. Any thread; afterwards any number of
- * threads may use one topology. */
+/* Read the machine's topology, as far as this process may use it (its cgroup, and the CPU affinity
+ * of all its threads together at this moment): what it counts and binds to never goes beyond.
+ * Milliseconds. EEP_ERR_NO_MEMORY, or EEP_ERR_UNSUPPORTED if hwloc cannot read the machine. Any
+ * thread; afterwards any number of threads may use one topology. */
 EEP_MUST_CHECK eep_status eepi_topology_open(eepi_topology **topology_out);
 /* NULL is ignored. No thread may use it any more; bindings stay. */
 void eepi_topology_close(eepi_topology *topology);
@@ -46,7 +46,7 @@ typedef struct eepi_port {
     char state[16];      /* "active", "down", "init", "armed", "defer" or "unknown" */
     char link_layer[16]; /* "Ethernet", "InfiniBand" */
     double gbit_per_s;
-    int numa_node;       /* -1: unknown */
+    int numa_node; /* -1: unknown */
 } eepi_port;
 /* Fill up to `capacity` entries; returns how many ports there are (0 is normal), which may be more
  * than `capacity`. Opens every device: milliseconds. Any thread. */

@@ -5,6 +5,8 @@
  * death is an error to UCX and daily business here, told by status. Whoever sets UCX's own
  * variables (UCX_HANDLE_ERRORS, UCX_ERROR_SIGNALS, UCX_DEBUG_SIGNO, UCX_LOG_FILE, UCX_LOG_LEVEL,
  * UCX_WARN_UNUSED_ENV_VARS) keeps what they say. */
+#include "transport/ucx_process.h"
+
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -48,17 +50,23 @@ static ucs_log_func_rc_t log_to_stderr(const char *file, unsigned line, const ch
     return UCS_LOG_FUNC_RC_STOP;
 }
 
-/* Runs after the constructor of libucs, which this library depends on. */
-__attribute__((constructor)) static void quiet_ucx(void)
+void eepi_ucx_quiet(void)
 {
-    if (getenv("UCX_HANDLE_ERRORS") == NULL && getenv("UCX_ERROR_SIGNALS") == NULL) {
-        ucs_global_opts_set_value("HANDLE_ERRORS", "none");
-        for (int signal_number = 1; signal_number < SIGRTMIN; signal_number++) {
-            bool wanted = signal_number == SIGHUP && getenv("UCX_DEBUG_SIGNO") != NULL;
-            if (!wanted && is_ucx_handler(signal_number))
-                ucs_debug_disable_signal(signal_number);
-        }
+    if (getenv("UCX_HANDLE_ERRORS") != NULL || getenv("UCX_ERROR_SIGNALS") != NULL)
+        return;
+    for (int signal_number = 1; signal_number < SIGRTMIN; signal_number++) {
+        bool wanted = signal_number == SIGHUP && getenv("UCX_DEBUG_SIGNO") != NULL;
+        if (!wanted && is_ucx_handler(signal_number))
+            ucs_debug_disable_signal(signal_number);
     }
+}
+
+/* Runs after the constructor of libucs, which this library depends on. */
+__attribute__((constructor)) static void quiet_at_load(void)
+{
+    eepi_ucx_quiet();
+    if (getenv("UCX_HANDLE_ERRORS") == NULL && getenv("UCX_ERROR_SIGNALS") == NULL)
+        ucs_global_opts_set_value("HANDLE_ERRORS", "none");
     if (getenv("UCX_WARN_UNUSED_ENV_VARS") == NULL)
         ucs_global_opts_set_value(UCS_GLOBAL_OPTS_WARN_UNUSED_CONFIG, "n");
     if (getenv("UCX_LOG_FILE") == NULL)
@@ -66,7 +74,7 @@ __attribute__((constructor)) static void quiet_ucx(void)
 }
 
 /* The handler's code goes away with this library. */
-__attribute__((destructor)) static void unquiet_ucx(void)
+__attribute__((destructor)) static void restore_at_unload(void)
 {
     if (getenv("UCX_LOG_FILE") == NULL)
         ucs_log_pop_handler();

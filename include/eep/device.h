@@ -45,7 +45,8 @@ typedef enum eep_memory {
 
 /* Open a device. `backend` is "host" or "cuda"; `ordinal` counts the backend's devices from 0.
  * EEP_ERR_UNSUPPORTED where the plugin or the hardware is missing (eep_device_error_text says
- * which). Not during capture. Any thread. */
+ * which), EEP_ERR_INVALID for another name, EEP_ERR_STATE while this thread captures a stream. Any
+ * thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordinal,
                                                   eep_device **device_out);
 /* Close; every stream, event and graph of the device must be closed before. NULL is ignored. */
@@ -56,22 +57,29 @@ EEP_API const char *eep_device_error_text(void);
 /* Captures ended so far on this device: what a healthy rank must not add to after its start. */
 EEP_API uint64_t eep_device_captures(const eep_device *device);
 
-/* Zeroed memory, 128-byte aligned, valid until freed. Not during capture. */
+/* Zeroed memory, 128-byte aligned, valid until freed. EEP_ERR_STATE while this thread captures a
+ * stream, EEP_ERR_INVALID for 0 bytes. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_alloc(eep_device *device, eep_memory kind,
                                                    size_t bytes, void **memory_out);
 EEP_API void eep_device_free(eep_device *device, eep_memory kind, void *memory);
 
-/* A stream runs what is put into it in order, beside other streams and beside the caller. */
+/* A stream runs what is put into it in order, beside other streams and beside the caller.
+ * Any thread may put work into it. Closing finishes what is in it and drops an open capture (then
+ * the capturing thread closes); no other call on it may be under way. */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_open(eep_device *device, eep_stream **stream_out);
 EEP_API void eep_stream_close(eep_stream *stream);
-/* Wait until the stream is empty, at most `timeout_us`: EEP_ERR_TIMEOUT after that. */
+/* Wait until the stream is empty, at most `timeout_us`: EEP_ERR_TIMEOUT after that;
+ * EEP_ERR_STATE while it is captured. EEP_ERR_DEVICE, here and from all that puts work into the
+ * stream: it has failed and runs nothing more. */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us);
 /* Where the backend has a native stream (cudaStream_t) that is it; NULL on the host. */
 EEP_API void *eep_stream_native(eep_stream *stream);
 
 EEP_API EEP_MUST_CHECK eep_status eep_event_open(eep_device *device, eep_event **event_out);
 EEP_API void eep_event_close(eep_event *event);
-/* The event happens when all that is now in the stream is done. */
+/* The event happens when all that is now in the stream is done. An event orders streams of one
+ * device (else EEP_ERR_INVALID), not nodes of a graph: EEP_ERR_UNSUPPORTED, here and from
+ * eep_stream_wait_event, while the stream is captured. */
 EEP_API EEP_MUST_CHECK eep_status eep_event_record(eep_event *event, eep_stream *stream);
 /* What follows in the stream waits for the event's last record (at once if never recorded). */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_wait_event(eep_stream *stream, eep_event *event);
@@ -81,19 +89,24 @@ EEP_API EEP_MUST_CHECK eep_status eep_event_synchronize(eep_event *event, uint64
 EEP_API EEP_MUST_CHECK eep_status eep_copy_async(eep_stream *stream, void *to, const void *from,
                                                  size_t bytes);
 /* Launch `num_blocks` blocks of `num_threads` threads (the host ignores the latter). `args` is
- * copied now, at most EEP_KERNEL_ARGS_MAX_BYTES. Capture-safe. */
+ * copied now, at most EEP_KERNEL_ARGS_MAX_BYTES. EEP_ERR_STATE while another thread captures the
+ * stream, EEP_ERR_UNSUPPORTED if the kernel has no body for this backend. Capture-safe. */
 EEP_API EEP_MUST_CHECK eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel,
                                              uint32_t num_blocks, uint32_t num_threads,
                                              const void *args, size_t args_bytes);
 
 /* Record what is launched and copied into the stream from now on, instead of running it. One
- * thread captures a stream. EEP_ERR_STATE if the stream is already captured. */
+ * thread captures a stream, from begin to end. EEP_ERR_STATE if the stream is already captured. */
 EEP_API EEP_MUST_CHECK eep_status eep_capture_begin(eep_stream *stream);
+/* EEP_ERR_STATE unless this thread captures the stream; after any other error the capture has ended
+ * without a graph. */
 EEP_API EEP_MUST_CHECK eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out);
 EEP_API int eep_stream_is_capturing(const eep_stream *stream);
-/* Run a captured graph in the stream, with the argument bytes that capture saw. */
+/* Run a captured graph in the stream, with the argument bytes that capture saw. Allocates
+ * nothing. EEP_ERR_STATE while the stream is captured. */
 EEP_API EEP_MUST_CHECK eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream);
 EEP_API uint32_t eep_graph_num_nodes(const eep_graph *graph);
+/* No replay of it may be in flight. NULL is ignored. */
 EEP_API void eep_graph_close(eep_graph *graph);
 
 #ifdef __cplusplus

@@ -1,0 +1,33 @@
+/* CUDA twins of the kernels: the same bodies, compiled for the GPU. The argument struct is the
+ * kernel's only parameter and stays in constant memory: a body takes its address, no copy is made. */
+#include "graphs/cuda/kernels_cuda.h"
+
+#include "graphs/kernels/combine.h"
+#include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/step.h"
+
+/* Where this thread is; the device's counterpart of the host backend's loop over blocks. */
+static __device__ __forceinline__ eep_grid here(void)
+{
+    eep_grid g;
+
+    g.block = blockIdx.x;
+    g.num_blocks = gridDim.x;
+    g.thread = threadIdx.x;
+    g.num_threads = blockDim.x;
+    return g;
+}
+
+#define EEPI_CUDA_KERNEL(name, args_type)                                                          \
+    extern "C" __global__ void eepk_##name##_cuda(const __grid_constant__ args_type args)                 \
+    {                                                                                              \
+        eepk_##name##_body(&args, here());                                                         \
+    }
+EEPK_KERNEL_LIST(EEPI_CUDA_KERNEL)
+#undef EEPI_CUDA_KERNEL
+
+const eep_kernel eepi_cuda_kernels[EEPI_NUM_KERNELS] = {
+#define EEPI_KERNEL_ENTRY(name, args) {#name, NULL, (const void *)eepk_##name##_cuda},
+    EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
+#undef EEPI_KERNEL_ENTRY
+};

@@ -1,0 +1,18 @@
+/* The __global__ twins of libeep's kernels, for the CUDA backend's table. */
+#ifndef EEPI_KERNELS_CUDA_H
+#define EEPI_KERNELS_CUDA_H
+
+#include "graphs/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* In the order of eepi_kernel_id; `.host` is NULL, `.cuda` is the address of the __global__
+ * function. Constant; any thread. */
+extern const eep_kernel eepi_cuda_kernels[EEPI_NUM_KERNELS];
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,413 @@
+/* Devices: the public functions. Arguments and states are checked here, once for all backends; the
+ * rest is handed on to the backend's table. */
+#include "graphs/device_ops.h"
+#include "graphs/kernels.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char plugin_file[] = "libeep_cuda.so";
+
+struct eep_device {
+    const eepi_device_backend *backend;
+    const eepi_device_ops *ops;
+    void *impl;
+    uint64_t captures;
+};
+struct eep_stream {
+    eep_device *device;
+    void *impl;
+    const void *capturer; /* own_captures of the thread that captures it; NULL: not captured */
+};
+struct eep_event {
+    eep_device *device;
+    void *impl;
+};
+struct eep_graph {
+    eep_device *device;
+    void *impl;
+    uint32_t num_nodes;
+};
+
+static _Thread_local char error_text[512];
+/* Streams that this thread captures; its address stands for the thread. */
+static _Thread_local uint32_t own_captures;
+
+static const void *capturer_of(const eep_stream *stream)
+{
+    return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE);
+}
+
+/* May this thread put something into the stream? While it is captured only the capturer may. */
+static int may_put(const eep_stream *stream)
+{
+    const void *capturer = capturer_of(stream);
+
+    return !capturer || capturer == &own_captures;
+}
+
+/* ------------------------------------------------------------------ devices */
+
+const char *eep_device_error_text(void)
+{
+    return error_text;
+}
+
+/* Write the plugin's path beside the file that this code was loaded from; 0 if that is unknown. */
+static int path_beside_libeep(char *path_out, size_t path_bytes)
+{
+    Dl_info info;
+    const char *slash;
+    int length;
+
+    if (!dladdr(plugin_file, &info) || !info.dli_fname)
+        return 0;
+    slash = strrchr(info.dli_fname, '/');
+    if (!slash)
+        return 0;
+    length = snprintf(path_out, path_bytes, "%.*s/%s", (int)(slash - info.dli_fname),
+                      info.dli_fname, plugin_file);
+    return length > 0 && (size_t)length < path_bytes;
+}
+
+/* Look where the loader looks, then beside libeep. */
+static void *plugin_open(void)
+{
+    char path[4096], first[200];
+    void *library = dlopen(plugin_file, RTLD_NOW | RTLD_LOCAL);
+
+    if (library)
+        return library;
+    snprintf(first, sizeof(first), "%s", dlerror());
+    if (!path_beside_libeep(path, sizeof(path))) {
+        snprintf(error_text, sizeof(error_text), "the CUDA plugin cannot be loaded: %s", first);
+        return NULL;
+    }
+    library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        snprintf(error_text, sizeof(error_text),
+                 "the CUDA plugin cannot be loaded: %s; beside libeep: %.250s", first, dlerror());
+    return library;
+}
+
+/* A plugin that was accepted stays loaded: graphs and contexts may refer to its kernels. */
+static const eepi_device_backend *plugin_backend(void)
+{
+    void *library = plugin_open();
+    const eepi_device_backend *(*get)(void);
+    const eepi_device_backend *backend;
+
+    if (!library)
+        return NULL;
+    get = (const eepi_device_backend *(*)(void))(uintptr_t)dlsym(library, EEPI_CUDA_BACKEND_SYMBOL);
+    backend = get ? get() : NULL;
+    if (!backend) {
+        snprintf(error_text, sizeof(error_text), "%s does not export a backend (%s)", plugin_file,
+                 EEPI_CUDA_BACKEND_SYMBOL);
+    } else if (backend->version != EEPI_BACKEND_VERSION) {
+        snprintf(error_text, sizeof(error_text), "%s has backend version %u, libeep needs %u",
+                 plugin_file, (unsigned)backend->version, (unsigned)EEPI_BACKEND_VERSION);
+    } else if (backend->num_kernels != EEPI_NUM_KERNELS) {
+        snprintf(error_text, sizeof(error_text), "%s has %u kernels, libeep needs %u", plugin_file,
+                 (unsigned)backend->num_kernels, (unsigned)EEPI_NUM_KERNELS);
+    } else {
+        return backend;
+    }
+    dlclose(library);
+    return NULL;
+}
+
+static eep_status find_backend(const char *name, const eepi_device_backend **backend_out)
+{
+    if (name && strcmp(name, "host") == 0) {
+        *backend_out = &eepi_host_backend;
+        return EEP_OK;
+    }
+    if (name && strcmp(name, "cuda") == 0) {
+        const eepi_device_backend *backend = plugin_backend();
+
+        if (!backend)
+            return EEP_ERR_UNSUPPORTED;
+        *backend_out = backend;
+        return EEP_OK;
+    }
+    snprintf(error_text, sizeof(error_text), "unknown device backend \"%.64s\": host or cuda",
+             name ? name : "");
+    return EEP_ERR_INVALID;
+}
+
+eep_status eep_device_open(const char *backend, int ordinal, eep_device **device_out)
+{
+    eep_device *device;
+    eep_status status;
+
+    error_text[0] = '\0';
+    if (own_captures) {
+        snprintf(error_text, sizeof(error_text), "this thread is capturing a stream");
+        return EEP_ERR_STATE;
+    }
+    device = calloc(1, sizeof(*device));
+    if (!device) {
+        snprintf(error_text, sizeof(error_text), "out of memory");
+        return EEP_ERR_NO_MEMORY;
+    }
+    status = find_backend(backend, &device->backend);
+    if (status == EEP_OK) {
+        device->ops = device->backend->ops;
+        status = device->ops->open(ordinal, &device->impl, error_text, sizeof(error_text));
+    }
+    if (status != EEP_OK) {
+        free(device);
+        return status;
+    }
+    error_text[0] = '\0';
+    *device_out = device;
+    return EEP_OK;
+}
+
+void eep_device_close(eep_device *device)
+{
+    if (!device)
+        return;
+    device->ops->close(device->impl);
+    free(device);
+}
+
+const char *eep_device_backend(const eep_device *device)
+{
+    return device->backend->name;
+}
+
+uint64_t eep_device_captures(const eep_device *device)
+{
+    return __atomic_load_n(&device->captures, __ATOMIC_RELAXED);
+}
+
+const char *eepi_device_failure(const eep_device *device)
+{
+    return device->backend->error_text ? device->backend->error_text() : "";
+}
+
+const eep_kernel *eepi_device_kernel(const eep_device *device, uint32_t id)
+{
+    return id < device->backend->num_kernels ? &device->backend->kernels[id] : NULL;
+}
+
+eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, void **memory_out)
+{
+    if (own_captures)
+        return EEP_ERR_STATE;
+    if (bytes == 0 || (kind != EEP_MEMORY_DEVICE && kind != EEP_MEMORY_PINNED))
+        return EEP_ERR_INVALID;
+    return device->ops->alloc(device->impl, kind, bytes, memory_out);
+}
+
+void eep_device_free(eep_device *device, eep_memory kind, void *memory)
+{
+    if (memory)
+        device->ops->free(device->impl, kind, memory);
+}
+
+/* ------------------------------------------------------------------ streams and events */
+
+eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
+{
+    eep_stream *stream = calloc(1, sizeof(*stream));
+    eep_status status;
+
+    if (!stream)
+        return EEP_ERR_NO_MEMORY;
+    stream->device = device;
+    status = device->ops->stream_open(device->impl, &stream->impl);
+    if (status != EEP_OK) {
+        free(stream);
+        return status;
+    }
+    *stream_out = stream;
+    return EEP_OK;
+}
+
+void eep_stream_close(eep_stream *stream)
+{
+    if (!stream)
+        return;
+    if (capturer_of(stream) == &own_captures)
+        own_captures--;
+    stream->device->ops->stream_close(stream->impl);
+    free(stream);
+}
+
+eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
+{
+    if (capturer_of(stream))
+        return EEP_ERR_STATE;
+    return stream->device->ops->stream_synchronize(stream->impl, timeout_us);
+}
+
+void *eep_stream_native(eep_stream *stream)
+{
+    return stream->device->ops->stream_native(stream->impl);
+}
+
+eep_status eep_stream_wait_event(eep_stream *stream, eep_event *event)
+{
+    if (event->device != stream->device)
+        return EEP_ERR_INVALID;
+    if (capturer_of(stream))
+        return EEP_ERR_UNSUPPORTED;
+    return stream->device->ops->stream_wait_event(stream->impl, event->impl);
+}
+
+eep_status eep_event_open(eep_device *device, eep_event **event_out)
+{
+    eep_event *event = calloc(1, sizeof(*event));
+    eep_status status;
+
+    if (!event)
+        return EEP_ERR_NO_MEMORY;
+    event->device = device;
+    status = device->ops->event_open(device->impl, &event->impl);
+    if (status != EEP_OK) {
+        free(event);
+        return status;
+    }
+    *event_out = event;
+    return EEP_OK;
+}
+
+void eep_event_close(eep_event *event)
+{
+    if (!event)
+        return;
+    event->device->ops->event_close(event->impl);
+    free(event);
+}
+
+eep_status eep_event_record(eep_event *event, eep_stream *stream)
+{
+    if (event->device != stream->device)
+        return EEP_ERR_INVALID;
+    if (capturer_of(stream))
+        return EEP_ERR_UNSUPPORTED;
+    return event->device->ops->event_record(event->impl, stream->impl);
+}
+
+eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
+{
+    return event->device->ops->event_synchronize(event->impl, timeout_us);
+}
+
+/* ------------------------------------------------------------------ work */
+
+eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t bytes)
+{
+    if (bytes == 0)
+        return EEP_OK;
+    if (!to || !from)
+        return EEP_ERR_INVALID;
+    if (!may_put(stream))
+        return EEP_ERR_STATE;
+    return stream->device->ops->copy(stream->impl, to, from, bytes);
+}
+
+eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
+                      uint32_t num_threads, const void *args, size_t args_bytes)
+{
+    if (!kernel || num_blocks == 0 || num_threads == 0 || args_bytes > EEP_KERNEL_ARGS_MAX_BYTES ||
+        (args_bytes && !args))
+        return EEP_ERR_INVALID;
+    if (!may_put(stream))
+        return EEP_ERR_STATE;
+    return stream->device->ops->launch(stream->impl, kernel, num_blocks, num_threads, args,
+                                       args_bytes);
+}
+
+eep_status eepi_stream_run_on_worker(eep_stream *stream, void (*fn)(void *user), void *user)
+{
+    if (!stream->device->ops->stream_run_on_worker)
+        return EEP_ERR_UNSUPPORTED;
+    if (capturer_of(stream))
+        return EEP_ERR_STATE;
+    return stream->device->ops->stream_run_on_worker(stream->impl, fn, user);
+}
+
+eep_status eepi_stream_set_limit(eep_stream *stream, uint64_t limit_us)
+{
+    if (!stream->device->ops->stream_set_limit)
+        return EEP_ERR_UNSUPPORTED;
+    stream->device->ops->stream_set_limit(stream->impl, limit_us);
+    return EEP_OK;
+}
+
+/* ------------------------------------------------------------------ graphs */
+
+eep_status eep_capture_begin(eep_stream *stream)
+{
+    const void *nobody = NULL;
+    eep_status status;
+
+    if (!__atomic_compare_exchange_n(&stream->capturer, &nobody, &own_captures, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+        return EEP_ERR_STATE;
+    status = stream->device->ops->capture_begin(stream->impl);
+    if (status == EEP_OK)
+        own_captures++;
+    else
+        __atomic_store_n(&stream->capturer, NULL, __ATOMIC_RELEASE);
+    return status;
+}
+
+eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
+{
+    const eepi_device_ops *ops = stream->device->ops;
+    uint32_t num_nodes;
+    eep_graph *graph;
+    eep_status status;
+    void *impl;
+
+    if (capturer_of(stream) != &own_captures)
+        return EEP_ERR_STATE;
+    status = ops->capture_end(stream->impl, &impl, &num_nodes);
+    own_captures--;
+    __atomic_store_n(&stream->capturer, NULL, __ATOMIC_RELEASE);
+    if (status != EEP_OK)
+        return status;
+    graph = malloc(sizeof(*graph));
+    if (!graph) {
+        ops->graph_close(impl);
+        return EEP_ERR_NO_MEMORY;
+    }
+    *graph = (eep_graph){stream->device, impl, num_nodes};
+    __atomic_fetch_add(&stream->device->captures, 1, __ATOMIC_RELAXED);
+    *graph_out = graph;
+    return EEP_OK;
+}
+
+int eep_stream_is_capturing(const eep_stream *stream)
+{
+    return capturer_of(stream) != NULL;
+}
+
+eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
+{
+    if (graph->device != stream->device)
+        return EEP_ERR_INVALID;
+    if (capturer_of(stream))
+        return EEP_ERR_STATE;
+    return graph->device->ops->graph_replay(graph->impl, stream->impl);
+}
+
+uint32_t eep_graph_num_nodes(const eep_graph *graph)
+{
+    return graph->num_nodes;
+}
+
+void eep_graph_close(eep_graph *graph)
+{
+    if (!graph)
+        return;
+    graph->device->ops->graph_close(graph->impl);
+    free(graph);
+}

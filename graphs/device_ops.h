@@ -1,0 +1,93 @@
+/* What a device backend implements. graphs/device.c checks arguments and states, counts captures
+ * and hands everything else on to this table, so a backend sees only legal calls.
+ *
+ * The host backend is graphs/device_host.c. The CUDA backend is the plugin libeep_cuda.so, which
+ * includes this header, links nothing of libeep and exports one function, eep_cuda_backend. */
+#ifndef EEPI_DEVICE_OPS_H
+#define EEPI_DEVICE_OPS_H
+
+#include "eep/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Goes up with every change of the structs below or of the kernels' argument structs. */
+enum { EEPI_BACKEND_VERSION = 1 };
+
+/* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
+ * happen during capture are those of the public functions of the same name. A member that may be
+ * NULL says so. Outputs are written only on success. */
+typedef struct eepi_device_ops {
+    /* On failure `why_out` (why_bytes long) gets one line for eep_device_error_text. */
+    eep_status (*open)(int ordinal, void **device_out, char *why_out, size_t why_bytes);
+    void (*close)(void *device);
+    eep_status (*alloc)(void *device, eep_memory kind, size_t bytes, void **memory_out);
+    void (*free)(void *device, eep_memory kind, void *memory);
+
+    eep_status (*stream_open)(void *device, void **stream_out);
+    void (*stream_close)(void *stream); /* finishes what is in it; drops an open capture */
+    eep_status (*stream_synchronize)(void *stream, uint64_t timeout_us);
+    void *(*stream_native)(void *stream);
+    eep_status (*stream_wait_event)(void *stream, void *event);
+    /* These two belong to streams with a thread of their own; NULL where there is none. */
+    eep_status (*stream_run_on_worker)(void *stream, void (*fn)(void *user), void *user);
+    void (*stream_set_limit)(void *stream, uint64_t limit_us);
+
+    eep_status (*event_open)(void *device, void **event_out);
+    void (*event_close)(void *event);
+    eep_status (*event_record)(void *event, void *stream);
+    eep_status (*event_synchronize)(void *event, uint64_t timeout_us);
+
+    eep_status (*copy)(void *stream, void *to, const void *from, size_t bytes);
+    eep_status (*launch)(void *stream, const eep_kernel *kernel, uint32_t num_blocks,
+                         uint32_t num_threads, const void *args, size_t args_bytes);
+
+    eep_status (*capture_begin)(void *stream);
+    /* The stream captures no longer, whatever this returns. */
+    eep_status (*capture_end)(void *stream, void **graph_out, uint32_t *num_nodes_out);
+    eep_status (*graph_replay)(void *graph, void *stream);
+    void (*graph_close)(void *graph);
+} eepi_device_ops;
+
+typedef struct eepi_device_backend {
+    uint32_t version; /* EEPI_BACKEND_VERSION of the backend's build; looked at first */
+    uint32_t num_kernels;
+    const char *name;
+    const eepi_device_ops *ops;
+    const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
+    /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
+    const char *(*error_text)(void);
+} eepi_device_backend;
+
+extern const eepi_device_backend eepi_host_backend;
+
+/* The plugin's one symbol; libeep finds it with dlsym. The table lives as long as the plugin. */
+#define EEPI_CUDA_BACKEND_SYMBOL "eep_cuda_backend"
+EEP_API const eepi_device_backend *eep_cuda_backend(void);
+
+/* Why the last operation of this thread that failed in the device's backend did (cuda: the call and
+ * its error), beyond its status; "" where the backend has no texts. Any thread. */
+const char *eepi_device_failure(const eep_device *device);
+
+/* One of libeep's kernels (eepi_kernel_id), as the device launches it; NULL for a foreign id. Any
+ * thread. */
+const eep_kernel *eepi_device_kernel(const eep_device *device, uint32_t id);
+
+/* Run fn(user) once in the stream's own thread, in stream order, so that the thread can be bound or
+ * named; `user` stays valid until then. EEP_ERR_UNSUPPORTED where streams have no thread of their
+ * own (cuda), EEP_ERR_STATE during capture. Any thread. */
+EEP_MUST_CHECK eep_status eepi_stream_run_on_worker(eep_stream *stream, void (*fn)(void *user),
+                                                    void *user);
+
+/* The longest wait inside the stream itself: of a caller for a place in a full stream (then
+ * EEP_ERR_TIMEOUT), and of the stream for an event (then the stream has failed: it runs nothing
+ * more and its calls return EEP_ERR_DEVICE). Must exceed the longest kernel or replay; the host's
+ * default is 60 s. EEP_ERR_UNSUPPORTED where the device's own runtime bounds it (cuda). Before the
+ * stream is used. */
+EEP_MUST_CHECK eep_status eepi_stream_set_limit(eep_stream *stream, uint64_t limit_us);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,69 @@
+/* eep-store: the store as a program of its own. */
+#include "eep/store.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+
+static const char usage_text[] =
+    "usage: eep-store --path PATH\n"
+    "Serve libeep's key-value store on the unix socket PATH until SIGINT or SIGTERM.\n"
+    "\n"
+    "  -p, --path PATH  the socket; at most 107 bytes; its directory must belong to\n"
+    "                   this user and have mode 0700\n"
+    "  -h, --help       this text\n"
+    "\n"
+    "Prints one line when it is ready. State lives in memory and ends with the program.\n"
+    "Exit status: 0 stopped by a signal, 1 cannot serve, 2 wrong usage.\n";
+
+static int serve(const char *path)
+{
+    char error[256] = "out of memory";
+    sigset_t stop;
+    eep_store *store = NULL;
+    int signal_number = 0;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGINT);
+    sigaddset(&stop, SIGTERM);
+    if (pthread_sigmask(SIG_BLOCK, &stop, NULL) != 0) {
+        fprintf(stderr, "eep-store: cannot block signals\n");
+        return 1;
+    }
+    if (eep_store_open(path, error, sizeof error, &store) != EEP_OK) {
+        fprintf(stderr, "eep-store: %s\n", error);
+        return 1;
+    }
+    printf("eep-store: ready on %s\n", path);
+    fflush(stdout);
+    int failed = sigwait(&stop, &signal_number);
+    eep_store_close(store);
+    return failed ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"path", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *path = NULL;
+    int option;
+    while ((option = getopt_long(argc, argv, "p:h", options, NULL)) != -1) {
+        if (option == 'p') {
+            path = optarg;
+        } else if (option == 'h') {
+            fputs(usage_text, stdout);
+            return 0;
+        } else {
+            fputs(usage_text, stderr);
+            return 2;
+        }
+    }
+    if (!path || optind != argc) {
+        fprintf(stderr, "eep-store: %s\n%s", path ? "unexpected argument" : "--path is missing",
+                usage_text);
+        return 2;
+    }
+    return serve(path);
+}

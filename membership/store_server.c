@@ -1,0 +1,241 @@
+#include "eep/store.h"
+
+#include "membership/store_conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MAX_CONNS = 4096,
+    MAX_KEYS = 65536,
+    MAX_LEASES = 2 * MAX_CONNS,
+    MAX_EVENTS = 64, /* taken from epoll per round */
+    LATE_US = 100 * 1000,
+};
+static const size_t MAX_BYTES = (size_t)1 << 30;
+
+static uint64_t clock_us(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* ---------------------------------------------------------------- rounds of the thread */
+
+/* Descriptors ran out: a connection that waits would wake us for ever. Turn it away. */
+static void turn_away(struct eep_store *store)
+{
+    close(store->reserve_fd);
+    int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+    }
+    store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void accept_some(struct eep_store *store)
+{
+    for (int i = 0; i < MAX_EVENTS; i++) {
+        int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE) {
+                turn_away(store);
+            }
+            return;
+        }
+        if (store->num_conns >= MAX_CONNS || !eepi_store_socket_is_trusted(fd, true) ||
+            !eepi_store_conn_new(store, fd)) {
+            close(fd);
+        }
+    }
+}
+
+static void reap(struct eep_store *store)
+{
+    if (!store->has_dead) {
+        return;
+    }
+    store->has_dead = false;
+    eepi_store_conn *next = NULL;
+    for (eepi_store_conn *conn = store->conns; conn; conn = next) {
+        next = conn->next;
+        if (conn->dead) {
+            eepi_store_conn_free(conn);
+        }
+    }
+}
+
+/* Milliseconds until the next lease ends, rounded up; -1 without leases. */
+static int timeout_ms(const struct eep_store *store)
+{
+    uint64_t next_us = eepi_store_table_next_expiry(store->table);
+    uint64_t now_us = clock_us(CLOCK_MONOTONIC);
+    if (next_us == UINT64_MAX) {
+        return -1;
+    }
+    if (next_us <= now_us) {
+        return 0;
+    }
+    uint64_t ms = (next_us - now_us + 999) / 1000;
+    return ms < INT_MAX ? (int)ms : INT_MAX;
+}
+
+/* End leases whose time was up when this round began. All that had arrived by then has been read,
+ * so a keep-alive that was in the socket counts. If we looked too late, we were unscheduled, and
+ * so perhaps were the clients: the time since the last look does not count (rule M6). */
+static void expire(struct eep_store *store, uint64_t last_us)
+{
+    uint64_t next_us = eepi_store_table_next_expiry(store->table);
+    if (next_us > store->now_us) {
+        return;
+    }
+    if (store->now_us - next_us > LATE_US) {
+        eepi_store_table_extend(store->table, store->now_us - last_us);
+    }
+    eepi_store_table_expire(store->table, store->now_us);
+}
+
+/* One wait and all that it brought; false: stop. */
+static bool round_once(struct eep_store *store)
+{
+    struct epoll_event events[MAX_EVENTS];
+    bool stop = false;
+    uint64_t last_us = store->now_us;
+    int num = epoll_wait(store->epoll_fd, events, MAX_EVENTS, timeout_ms(store));
+    store->now_us = clock_us(CLOCK_MONOTONIC);
+    for (int i = 0; i < num; i++) {
+        if (events[i].data.ptr == &store->listener) {
+            accept_some(store);
+        } else if (events[i].data.ptr == &store->stop_fd) {
+            stop = true;
+        } else {
+            eepi_store_conn_ready(events[i].data.ptr, events[i].events);
+        }
+    }
+    eepi_store_conns_push(store);
+    if (num < MAX_EVENTS) {
+        expire(store, last_us);
+        eepi_store_conns_push(store);
+    }
+    reap(store);
+    return !stop;
+}
+
+static void *serve_thread(void *argument)
+{
+    struct eep_store *store = argument;
+    store->now_us = clock_us(CLOCK_MONOTONIC);
+    while (round_once(store)) {
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+static bool epoll_add(const struct eep_store *store, int fd, void *tag)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = tag};
+    return epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* The thread takes no signals: they are the program's. */
+static bool start_thread(struct eep_store *store)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &old) != 0) {
+        return false;
+    }
+    int error = pthread_create(&store->thread, NULL, serve_thread, store);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = error;
+    return error == 0;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void release(struct eep_store *store)
+{
+    while (store->conns) {
+        eepi_store_conn_free(store->conns);
+    }
+    if (store->listener.fd >= 0) {
+        eepi_store_socket_unlisten(store->path, &store->listener);
+    }
+    close_fd(store->epoll_fd);
+    close_fd(store->stop_fd);
+    close_fd(store->reserve_fd);
+    eepi_store_table_free(store->table);
+    free(store);
+}
+
+eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
+                          eep_store **store_out)
+{
+    const eepi_store_limits limits = {
+        .max_keys = MAX_KEYS, .max_leases = MAX_LEASES, .max_bytes = MAX_BYTES};
+    if (!path || !store_out) {
+        return EEP_ERR_INVALID;
+    }
+    struct eep_store *store = calloc(1, sizeof *store);
+    if (!store) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
+    eep_status status = eepi_store_socket_listen(path, error_out, error_bytes, &store->listener);
+    if (status != EEP_OK) {
+        goto fail;
+    }
+    memcpy(store->path, path, strlen(path) + 1);
+    /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
+    store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
+                                        eepi_store_conns_changed, store);
+    store->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    store->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (!store->table || store->epoll_fd < 0 || store->stop_fd < 0 || store->reserve_fd < 0 ||
+        !epoll_add(store, store->listener.fd, &store->listener) ||
+        !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {
+        status = EEP_ERR_SYSTEM;
+        if (error_out && error_bytes > 0) {
+            snprintf(error_out, error_bytes, "cannot start the store on %s: %s", path,
+                     strerror(errno));
+        }
+        goto fail;
+    }
+    *store_out = store;
+    return EEP_OK;
+fail:
+    release(store);
+    return status;
+}
+
+void eep_store_close(eep_store *store)
+{
+    if (!store) {
+        return;
+    }
+    uint64_t one = 1;
+    ssize_t written = write(store->stop_fd, &one, sizeof one);
+    assert(written == sizeof one); /* the counter of an eventfd that is written once */
+    (void)written;
+    pthread_join(store->thread, NULL);
+    release(store);
+}

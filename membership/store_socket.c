@@ -1,0 +1,214 @@
+#include "membership/store_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 4096,
+    LOCK_TRIES = 100, /* of 10 ms each */
+    LOCK_WAIT_NS = 10 * 1000 * 1000,
+};
+
+__attribute__((format(printf, 4, 5))) static eep_status
+refuse(eep_status status, char *error_out, size_t error_bytes, const char *format, ...)
+{
+    if (error_out && error_bytes > 0) {
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(error_out, error_bytes, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+static bool address_of(const char *path, struct sockaddr_un *address_out)
+{
+    size_t bytes = strlen(path);
+    if (bytes == 0 || bytes >= sizeof address_out->sun_path) {
+        return false;
+    }
+    memset(address_out, 0, sizeof *address_out);
+    address_out->sun_family = AF_UNIX;
+    memcpy(address_out->sun_path, path, bytes);
+    return true;
+}
+
+bool eepi_store_socket_is_trusted(int fd, bool we_listen)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
+        return false;
+    }
+    return peer.uid == geteuid() || peer.uid == 0 || (!we_listen && geteuid() == 0);
+}
+
+eep_status eepi_store_socket_connect(const char *path, int *fd_out)
+{
+    struct sockaddr_un address;
+    if (!address_of(path, &address)) {
+        return EEP_ERR_INVALID;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return EEP_ERR_SYSTEM;
+    }
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        bool absent = errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN || errno == EINTR;
+        close(fd);
+        return absent ? EEP_ERR_UNREACHABLE : EEP_ERR_SYSTEM;
+    }
+    if (!eepi_store_socket_is_trusted(fd, false)) {
+        close(fd);
+        return EEP_ERR_STATE;
+    }
+    *fd_out = fd;
+    return EEP_OK;
+}
+
+/* Open the path's directory and check that nobody else can put anything into it. */
+static eep_status open_directory(const char *path, char *error_out, size_t error_bytes, int *fd_out)
+{
+    char directory[PATH_MAX] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash) {
+        size_t bytes = slash == path ? 1 : (size_t)(slash - path);
+        memcpy(directory, path, bytes);
+        directory[bytes] = '\0';
+    }
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return refuse(EEP_ERR_SYSTEM, error_out, error_bytes,
+                      "cannot open the store's directory %s: %s", directory, strerror(errno));
+    }
+    struct stat info;
+    if (fstat(fd, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 07777) != 0700) {
+        close(fd);
+        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
+                      "the store's directory %s must belong to this user and have mode 0700",
+                      directory);
+    }
+    *fd_out = fd;
+    return EEP_OK;
+}
+
+/* Two stores that start at once must not both find the file stale: one at a time per directory. */
+static bool lock_directory(int fd)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_WAIT_NS};
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            return true;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
+/* Make way for a bind: nothing there, or a socket that nobody accepts on. */
+static eep_status clear_path(const char *path, char *error_out, size_t error_bytes)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0) {
+        return errno == ENOENT ? EEP_OK
+                               : refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "%s: %s", path,
+                                        strerror(errno));
+    }
+    if (!S_ISSOCK(info.st_mode)) {
+        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
+                      "%s exists and is not a socket; choose another path", path);
+    }
+    struct sockaddr_un address;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = fd >= 0 && address_of(path, &address) &&
+                 connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 &&
+                 errno == ECONNREFUSED;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (!stale) {
+        return refuse(EEP_ERR_CONFLICT, error_out, error_bytes,
+                      "another store serves on %s; stop it or choose another path", path);
+    }
+    if (unlink(path) != 0) {
+        return refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "cannot remove the stale %s: %s",
+                      path, strerror(errno));
+    }
+    return EEP_OK;
+}
+
+static eep_status bind_and_listen(const char *path, const struct sockaddr_un *address,
+                                  char *error_out, size_t error_bytes,
+                                  eepi_store_listener *listener_out)
+{
+    struct stat info;
+    bool bound = false;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        goto fail;
+    }
+    if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
+        goto fail;
+    }
+    bound = true;
+    if (listen(fd, BACKLOG) != 0 || stat(path, &info) != 0) {
+        goto fail;
+    }
+    *listener_out = (eepi_store_listener){.fd = fd, .device = info.st_dev, .inode = info.st_ino};
+    return EEP_OK;
+fail:;
+    eep_status status = refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "cannot listen on %s: %s",
+                               path, strerror(errno));
+    if (bound) {
+        unlink(path);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+eep_status eepi_store_socket_listen(const char *path, char *error_out, size_t error_bytes,
+                                    eepi_store_listener *listener_out)
+{
+    struct sockaddr_un address;
+    if (!address_of(path, &address)) {
+        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
+                      "the store's path must have 1 to %zu bytes", sizeof address.sun_path - 1);
+    }
+    int directory = -1;
+    eep_status status = open_directory(path, error_out, error_bytes, &directory);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (lock_directory(directory)) {
+        status = clear_path(path, error_out, error_bytes);
+        if (status == EEP_OK) {
+            status = bind_and_listen(path, &address, error_out, error_bytes, listener_out);
+        }
+    } else {
+        status = refuse(EEP_ERR_CONFLICT, error_out, error_bytes,
+                        "another process holds the lock of the directory of %s", path);
+    }
+    close(directory); /* and the lock with it */
+    return status;
+}
+
+void eepi_store_socket_unlisten(const char *path, const eepi_store_listener *listener)
+{
+    struct stat info;
+    if (lstat(path, &info) == 0 && info.st_dev == listener->device &&
+        info.st_ino == listener->inode) {
+        unlink(path);
+    }
+    close(listener->fd);
+}

@@ -1,0 +1,33 @@
+/* The unix socket between store and clients: who may listen, who may connect. Any thread. */
+#ifndef EEPI_STORE_SOCKET_H
+#define EEPI_STORE_SOCKET_H
+
+#include "eep/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+/* A bound socket file, so that only our own is removed. */
+typedef struct eepi_store_listener {
+    int fd;
+    dev_t device;
+    ino_t inode;
+} eepi_store_listener;
+
+/* Connect without blocking; the socket is non-blocking and close-on-exec. EEP_ERR_UNREACHABLE: no
+ * store accepts there now. EEP_ERR_INVALID: path too long. EEP_ERR_STATE: what listens there
+ * belongs to another user. EEP_ERR_SYSTEM. */
+EEP_MUST_CHECK eep_status eepi_store_socket_connect(const char *path, int *fd_out);
+/* Bind and listen, as eep_store_open documents it: the directory must be ours and 0700, a stale
+ * socket file is replaced, EEP_ERR_CONFLICT when something accepts there. Waits at most 1 s for
+ * another process that is starting a store in the same directory. On failure the reason is
+ * written to `error_out` if that is not NULL. */
+EEP_MUST_CHECK eep_status eepi_store_socket_listen(const char *path, char *error_out,
+                                                   size_t error_bytes,
+                                                   eepi_store_listener *listener_out);
+/* Close, and remove the socket file if it is still the one that was bound. */
+void eepi_store_socket_unlisten(const char *path, const eepi_store_listener *listener);
+/* The process at the other end runs as our user or as root, or we are root and connected. */
+bool eepi_store_socket_is_trusted(int fd, bool we_listen);
+#endif

@@ -1,0 +1,223 @@
+/* The repair executor: only bytes with the view's checksum ever reach a slot. */
+#include "graphs/device_ops.h"
+#include "repair/checksum.h"
+#include "repair/executor.h"
+#include "repair/planner.h"
+
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOT_BYTES = 3000, OTHER_BYTES = 1000, POISON = 0x5a };
+
+/* Rank 0 must fill a slot with expert 1, whose backups are its own and rank 1's. Rank 1 is played by
+ * the same bulk: its address is ours, and `served` is what it hands out. */
+typedef struct world {
+    eep_device *device;
+    eepi_bulk *bulk;
+    eepi_executor *executor;
+    eepi_view *view;
+    uint8_t good[SLOT_BYTES + OTHER_BYTES], own[SLOT_BYTES + OTHER_BYTES];
+    uint8_t served[SLOT_BYTES + OTHER_BYTES], slot[SLOT_BYTES + OTHER_BYTES];
+    eep_tensor own_tensors[2], slot_tensors[2];
+    int has_own, done;
+    eep_status status;
+    uint64_t bytes;
+} world;
+
+static int serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
+{
+    world *w = user;
+
+    if (blob->expert != 1)
+        return 0;
+    parts_out[0] = (eepi_bulk_part){w->served, SLOT_BYTES};
+    parts_out[1] = (eepi_bulk_part){w->served + SLOT_BYTES, OTHER_BYTES};
+    return 2;
+}
+
+static void fetched(void *user, uint64_t transfer, eep_status status)
+{
+    world *w = user;
+
+    eepi_executor_fetched(w->executor, w->bulk, transfer, status);
+}
+
+static const eep_tensor *slot_of(void *user, int32_t layer, int32_t slot)
+{
+    world *w = user;
+
+    cr_assert(layer == 0 && slot == 1);
+    return w->slot_tensors;
+}
+
+static const eep_tensor *backup_of(void *user, int32_t layer, int32_t expert)
+{
+    world *w = user;
+
+    cr_assert(layer == 0 && expert == 1);
+    return w->has_own ? w->own_tensors : NULL;
+}
+
+static size_t address_of(void *user, int32_t seat, const void **address_out)
+{
+    world *w = user;
+    size_t bytes;
+
+    cr_assert_eq(seat, 1);
+    eepi_bulk_address(w->bulk, address_out, &bytes);
+    return bytes;
+}
+
+static void done(void *user, uint64_t digest, eep_status status, uint64_t bytes, const char *why)
+{
+    world *w = user;
+
+    (void)why;
+    cr_assert_eq(digest, w->view->digest);
+    w->done++;
+    w->status = status;
+    w->bytes = bytes;
+}
+
+static void open_world(world *w, int has_own)
+{
+    eepi_view_shape shape = {2, 1, 2, 2};
+    eepi_executor_config config = {.seat = 0,
+                                   .num_tensors = 2,
+                                   .tensor_bytes = {SLOT_BYTES, OTHER_BYTES},
+                                   .fetch_timeout_us = 2000000,
+                                   .slot = slot_of,
+                                   .backup = backup_of,
+                                   .address = address_of,
+                                   .done = done,
+                                   .user = w};
+
+    memset(w, 0, sizeof(*w));
+    w->has_own = has_own;
+    for (size_t i = 0; i < sizeof(w->good); i++)
+        w->good[i] = (uint8_t)(i * 131 + 7);
+    memcpy(w->own, w->good, sizeof(w->good));
+    memcpy(w->served, w->good, sizeof(w->good));
+    memset(w->slot, POISON, sizeof(w->slot));
+    w->own_tensors[0] = (eep_tensor){w->own, SLOT_BYTES};
+    w->own_tensors[1] = (eep_tensor){w->own + SLOT_BYTES, OTHER_BYTES};
+    w->slot_tensors[0] = (eep_tensor){w->slot, SLOT_BYTES};
+    w->slot_tensors[1] = (eep_tensor){w->slot + SLOT_BYTES, OTHER_BYTES};
+    w->view = eepi_view_new(&shape);
+    w->view->epoch = 2;
+    w->view->phase = EEPI_VIEW_REPAIRING;
+    w->view->cause = EEPI_VIEW_FAULT;
+    for (int seat = 0; seat < 2; seat++) {
+        *eepi_view_seat_at(w->view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        eepi_view_set_backup(w->view, seat, 0, 1, seat == 1 || has_own);
+    }
+    *eepi_view_slot_at(w->view, 0, 0, 0) = (eepi_view_slot){0, EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
+    *eepi_view_slot_at(w->view, 0, 0, 1) = (eepi_view_slot){1, 1, EEPI_SLOT_FILLING, {0}};
+    *eepi_view_checksum_at(w->view, 0, 1) = eepi_checksum_bytes(w->good, sizeof(w->good));
+    eepi_view_seal(w->view);
+    cr_assert_eq(eep_device_open("host", 0, &w->device), EEP_OK);
+    config.device = w->device;
+    cr_assert_eq(eepi_bulk_open(serve, fetched, w, NULL, 0, &w->bulk), EEP_OK);
+    cr_assert_eq(eepi_executor_open(&config, &w->executor), EEP_OK);
+}
+
+static void run_world(world *w)
+{
+    eepi_executor_start(w->executor, w->bulk, w->view);
+    for (int i = 0; i < 5000 && !w->done; i++) {
+        struct pollfd fd = {eepi_bulk_fd(w->bulk), POLLIN, 0};
+        while (eepi_bulk_progress(w->bulk))
+            ;
+        if (!w->done)
+            poll(&fd, 1, 1);
+    }
+    cr_assert_eq(w->done, 1, "the executor says done exactly once");
+}
+
+static void close_world(world *w)
+{
+    eepi_bulk_close(w->bulk);
+    eepi_executor_close(w->executor);
+    eep_device_close(w->device);
+    free(w->view);
+}
+
+static int slot_is(const world *w, const uint8_t *bytes)
+{
+    return memcmp(w->slot, bytes, sizeof(w->slot)) == 0;
+}
+
+static int slot_is_untouched(const world *w)
+{
+    for (size_t i = 0; i < sizeof(w->slot); i++) {
+        if (w->slot[i] != POISON)
+            return 0;
+    }
+    return 1;
+}
+
+Test(executor, local_reuse_needs_no_transfer)
+{
+    world w;
+
+    open_world(&w, 1);
+    memset(w.served, 0, sizeof(w.served));
+    run_world(&w);
+    cr_assert_eq(w.status, EEP_OK);
+    cr_assert_eq(w.bytes, sizeof(w.good));
+    cr_assert(slot_is(&w, w.good));
+    close_world(&w);
+}
+
+Test(executor, a_peers_backup_fills_the_slot)
+{
+    world w;
+
+    open_world(&w, 0);
+    run_world(&w);
+    cr_assert_eq(w.status, EEP_OK);
+    cr_assert(slot_is(&w, w.good));
+    close_world(&w);
+}
+
+Test(executor, S6_a_corrupted_copy_is_replaced_by_another)
+{
+    world w;
+
+    open_world(&w, 1);
+    w.own[1234] ^= 1;
+    run_world(&w);
+    cr_assert_eq(w.status, EEP_OK);
+    cr_assert(slot_is(&w, w.good), "the peer's bytes, not the corrupted ones");
+    close_world(&w);
+}
+
+Test(executor, S6_no_byte_reaches_a_slot_without_its_checksum)
+{
+    world w;
+
+    open_world(&w, 1);
+    w.own[0] ^= 0x80;
+    w.served[sizeof(w.served) - 1] ^= 1;
+    run_world(&w);
+    cr_assert_eq(w.status, EEP_ERR_UNCOVERED);
+    cr_assert(slot_is_untouched(&w));
+    close_world(&w);
+}
+
+Test(executor, cancelled_work_never_says_done)
+{
+    world w;
+
+    open_world(&w, 0);
+    eepi_executor_start(w.executor, w.bulk, w.view);
+    eepi_executor_cancel(w.executor);
+    eepi_bulk_cancel_before(w.bulk, 3);
+    for (int i = 0; i < 100; i++)
+        eepi_bulk_progress(w.bulk);
+    cr_assert_eq(w.done, 0);
+    cr_assert(slot_is_untouched(&w));
+    close_world(&w);
+}
