@@ -7,13 +7,6 @@
 
 enum { ALIGN_BYTES = 128 };
 
-int32_t model_backup_seat(int32_t expert, int32_t max_ranks, int32_t copy)
-{
-    if (copy < 0 || copy >= MODEL_BACKUP_COPIES || (copy > 0 && max_ranks < 2))
-        return -1;
-    return (int32_t)(((int64_t)expert + (int64_t)copy * (max_ranks / 2)) % max_ranks);
-}
-
 /* ---------------------------------------------------------------- memory */
 
 static int in_range(int32_t value, int32_t most)
@@ -173,45 +166,32 @@ static eep_status fill_slots(model *m)
     return EEP_OK;
 }
 
-static int keeps_backup(int32_t expert, int32_t max_ranks, int32_t seat)
-{
-    for (int32_t copy = 0; copy < MODEL_BACKUP_COPIES; copy++) {
-        if (model_backup_seat(expert, max_ranks, copy) == seat)
-            return 1;
-    }
-    return 0;
-}
-
 static eep_status fill_backups(model *m)
 {
     const model_config *c = &m->config;
-    eep_snapshot snapshot;
-    eep_status status = eep_snapshot_get(m->context, &snapshot, NULL);
-    if (status != EEP_OK)
-        return status;
-
-    int32_t seat = eep_rank(m->context);
     size_t kept = 0, each = expert_floats(c);
-    for (int32_t e = 0; e < c->num_experts; e++)
-        kept += (size_t)keeps_backup(e, snapshot.max_ranks, seat);
+
+    for (int32_t place = 0; place < c->num_layers * c->num_experts; place++)
+        kept += (size_t)eep_backup_wanted(m->context, place / c->num_experts,
+                                          place % c->num_experts);
     if (kept == 0)
         return EEP_OK;
-    m->backups = malloc(kept * (size_t)c->num_layers * each * sizeof(float));
+    m->backups = malloc(kept * each * sizeof(float));
     if (m->backups == NULL)
         return EEP_ERR_NO_MEMORY;
 
     float *memory = m->backups;
-    for (int32_t e = 0; e < c->num_experts; e++) {
-        if (!keeps_backup(e, snapshot.max_ranks, seat))
+    for (int32_t place = 0; place < c->num_layers * c->num_experts; place++) {
+        int32_t layer = place / c->num_experts, expert = place % c->num_experts;
+        eep_tensor tensors[MODEL_TENSORS];
+        if (!eep_backup_wanted(m->context, layer, expert))
             continue;
-        for (int32_t layer = 0; layer < c->num_layers; layer++, memory += each) {
-            eep_tensor tensors[MODEL_TENSORS];
-            lay_out_expert(c, memory, tensors);
-            generate_expert(c, layer, e, tensors);
-            status = eep_backup_set(m->context, layer, e, tensors, MODEL_TENSORS);
-            if (status != EEP_OK)
-                return status;
-        }
+        lay_out_expert(c, memory, tensors);
+        generate_expert(c, layer, expert, tensors);
+        eep_status status = eep_backup_set(m->context, layer, expert, tensors, MODEL_TENSORS);
+        if (status != EEP_OK)
+            return status;
+        memory += each;
     }
     return EEP_OK;
 }

@@ -9,7 +9,8 @@
 
 #include <stdint.h>
 
-enum { MODEL_BACKUP_COPIES = 2, MODEL_MAX_BUFFERS = 32 };
+
+enum { MODEL_MAX_BUFFERS = 32 };
 
 typedef struct model_config {
     uint64_t seed;
@@ -64,11 +65,6 @@ typedef struct model {
     model_buffer buffers[MODEL_MAX_BUFFERS];
     int32_t num_buffers;
 } model;
-
-/* The seat whose host memory holds backup `copy` (0 .. MODEL_BACKUP_COPIES-1) of an expert of any
- * layer; -1 where an instance is too small for that copy. Copies of one expert lie in different
- * seats. */
-int32_t model_backup_seat(int32_t expert, int32_t max_ranks, int32_t copy);
 
 /* Allocate, generate all weights from the seed, and give the context those of its slots and
  * backups. Not during capture. About 50 us per slot and backup at the default shape.

@@ -102,55 +102,65 @@ static eep_status ask(eep_context *context, uint64_t id, void **value_out, size_
     return reply.status == EEP_ERR_NOT_FOUND ? EEP_OK : reply.status;
 }
 
-/* The instance's present view, if there is one: sets the generation's floor and what to load. */
+/* What the first view looks like follows from the configuration alone: what to load if this is it,
+ * and which backups to keep in any case. */
+static eep_status plan_first_view(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    eepi_view *view = eepi_view_new(&context->view_shape);
+    size_t words = ((size_t)c->num_experts + 63) / 64;
+    eep_status status;
+
+    if (!view)
+        return EEP_ERR_NO_MEMORY;
+    for (int seat = 0; seat < c->num_ranks; seat++)
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    status = eepi_plan_initial(view);
+    if (status != EEP_OK)
+        status = eepi_fail(context, status, "%d ranks of %d slots cannot hold %d experts",
+                           c->num_ranks, c->num_slots, c->num_experts);
+    for (int layer = 0; layer < c->num_layers && status == EEP_OK; layer++) {
+        for (int slot = 0; slot < c->num_slots; slot++) {
+            const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
+            context->experts[layer * c->num_slots + slot] =
+                at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+        }
+        for (int expert = 0; expert < c->num_experts; expert++) {
+            if (eepi_plan_backup(view, layer, expert, c->rank))
+                context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] |=
+                    1ull << (expert % 64);
+        }
+    }
+    free(view);
+    return status;
+}
+
+/* The instance's present view, if there is one: the generation's floor, and what to load. */
 static eep_status read_view(eep_context *context, uint32_t *generation_out)
 {
-    eepi_view *view = NULL;
     uint64_t revision;
     const char *why = "";
     void *value = NULL;
     size_t size = 0;
+    const eepi_view *found;
     eep_status status =
         ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
 
     if (status != EEP_OK)
         return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
-    if (value) {
-        const eepi_view *found = value;
-        if (eepi_view_check(value, size, &why) != EEP_OK ||
-            memcmp(&found->shape, &context->view_shape, sizeof(found->shape)) != 0) {
-            free(value);
-            return eepi_fail(context, EEP_ERR_INVALID,
-                             "this configuration does not fit the running instance (max_ranks, "
-                             "num_layers, num_experts, num_slots) %s", why);
-        }
+    if (!value)
+        return EEP_OK;
+    found = value;
+    if (eepi_view_check(value, size, &why) != EEP_OK ||
+        memcmp(&found->shape, &context->view_shape, sizeof(found->shape)) != 0) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "this configuration does not fit the running instance (max_ranks, "
+                           "num_layers, num_experts, num_slots) %s", why);
+    } else {
         *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
         eepi_plan_seat(found, context->config.rank, context->experts);
-        free(value);
-        return EEP_OK;
     }
-    view = eepi_view_new(&context->view_shape);
-    if (!view)
-        return EEP_ERR_NO_MEMORY;
-    for (int seat = 0; seat < context->config.num_ranks; seat++)
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
-    status = eepi_plan_initial(view);
-    if (status != EEP_OK) {
-        status = eepi_fail(context, status, "%d ranks of %d slots cannot hold %d experts",
-                           context->config.num_ranks, context->config.num_slots,
-                           context->config.num_experts);
-    } else if (context->config.rank >= context->config.num_ranks) {
-        eepi_plan_seat(view, context->config.rank, context->experts);
-    } else {
-        for (int layer = 0; layer < context->config.num_layers; layer++)
-            for (int slot = 0; slot < context->config.num_slots; slot++) {
-                const eepi_view_slot *at =
-                    eepi_view_slot_at(view, layer, context->config.rank, slot);
-                context->experts[layer * context->config.num_slots + slot] =
-                    at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
-            }
-    }
-    free(view);
+    free(value);
     return status;
 }
 
@@ -179,9 +189,11 @@ static eep_status claim_seat(eep_context *context)
     eepi_record record, own = {0};
     void *value = NULL;
     size_t size = 0, bytes;
-    eep_status status = read_view(context, &last);
+    eep_status status = plan_first_view(context);
     void *encoded;
 
+    if (status == EEP_OK)
+        status = read_view(context, &last);
     if (status != EEP_OK)
         return status;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);

@@ -83,7 +83,8 @@ struct eep_context {
     int32_t *experts;           /* [num_layers][num_slots] */
     int32_t *physical_to_logical; /* the same, device memory */
     uint64_t *checksums;        /* [num_layers][num_slots] */
-    uint64_t *backup_bits;      /* [num_layers][words] */
+    uint64_t *backup_bits;      /* [num_layers][words]: those it has */
+    uint64_t *backup_wanted;    /* the same: those it is meant to have */
     void **owned;               /* slots that eep_slot_alloc allocated */
     int32_t num_owned;
 

@@ -1,5 +1,6 @@
 /* The membership core: facts in, actions out. Each input changes what is known; advance() then
- * looks at all that is known and does what the rules ask for, so that no order of arrival matters. */
+ * looks at all that is known and does what the rules ask for, so that no order of arrival matters.
+ */
 #include "membership/core_state.h"
 
 #include <assert.h>
@@ -20,6 +21,19 @@ eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
     core->num_actions++;
     *action = (eepi_action){.kind = kind};
     return action;
+}
+
+int eepi_core_has_room(const eepi_core *core)
+{
+    return core->num_actions + CORE_ROOM_KEPT < EEPI_CORE_MAX_ACTIONS;
+}
+
+eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
+{
+    if (eepi_core_has_room(core))
+        return eepi_core_act(core, kind);
+    core->dropped = (eepi_action){.kind = kind};
+    return &core->dropped;
 }
 
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
@@ -95,18 +109,23 @@ int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
     return 0;
 }
 
+int eepi_core_needs(const eepi_core *core, int seat)
+{
+    return eepi_view_is_member(core->view, seat) ||
+           (core->peers[seat].left_epoch == core->view->epoch &&
+            core->installed_epoch != core->view->epoch);
+}
+
 int eepi_core_evidence(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
+    uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
 
-    if (!core->has_view || seat == core->config.seat || !eepi_view_is_member(core->view, seat))
+    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat))
         return NO_EVIDENCE;
-    if (eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
+    if (eepi_core_has_exited(core, seat, generation))
         return EEP_FAULT_EXIT;
-    if (peer->evidence == NO_EVIDENCE ||
-        !eepi_view_has(core->view, seat, peer->evidence_generation))
-        return NO_EVIDENCE;
-    return peer->evidence;
+    return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
 }
 
 int eepi_core_order(const eepi_core *core)
@@ -118,8 +137,8 @@ int eepi_core_order(const eepi_core *core)
     if (core->suspected_epoch >= core->view->epoch) /* the unsuspected ones come first */
         return eepi_view_num_active(core->view);
     for (int seat = 0; seat < core->config.seat; seat++)
-        order += eepi_view_is_member(core->view, seat) &&
-                 eepi_core_evidence(core, seat) == NO_EVIDENCE;
+        order +=
+            eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
     return order;
 }
 
@@ -156,6 +175,15 @@ void eepi_core_commit(eepi_core *core)
 
 /* ------------------------------------------------------------------ facts */
 
+/* Who leaves by plan is needed until we switch. */
+static void note_left(eepi_core *core, const eepi_view *before, const eepi_view *after)
+{
+    for (int seat = 0; after->cause == EEPI_VIEW_PLANNED && seat < after->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(before, seat) && !eepi_view_is_member(after, seat))
+            core->peers[seat].left_epoch = after->epoch;
+    }
+}
+
 /* Tell observers whom a new document expelled, with what is known against them. */
 static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_view *after)
 {
@@ -166,7 +194,7 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
         eepi_action *action;
         if (!eepi_view_is_member(before, seat) || eepi_view_has(after, seat, generation))
             continue;
-        action = eepi_core_act(core, EEPI_ACTION_EXPELLED);
+        action = eepi_core_note(core, EEPI_ACTION_EXPELLED);
         action->view = after;
         action->suspect.seat = seat;
         action->suspect.generation = generation;
@@ -186,8 +214,10 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->register_lags = view->epoch < core->view->epoch;
         return;
     }
-    if (core->has_view)
+    if (core->has_view) {
         note_expelled(core, core->view, view);
+        note_left(core, core->view, view);
+    }
     memcpy(core->view, view, view->bytes);
     core->revision = revision;
     core->has_view = 1;
@@ -223,14 +253,16 @@ static void take_member(eepi_core *core, const eepi_member *member)
  * about a process that is not in the view while the other one is, or about an older one. */
 static int is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
 {
+    uint32_t generation;
     int known_in, new_in;
 
     if (peer->evidence == NO_EVIDENCE)
         return 0;
     if (suspect->generation == peer->evidence_generation)
         return peer->evidence <= suspect->kind;
-    known_in = core->has_view && eepi_view_has(core->view, suspect->seat, peer->evidence_generation);
-    new_in = core->has_view && eepi_view_has(core->view, suspect->seat, suspect->generation);
+    generation = core->has_view ? eepi_view_seat_at(core->view, suspect->seat)->generation : 0;
+    known_in = peer->evidence_generation == generation;
+    new_in = suspect->generation == generation;
     return known_in || (!new_in && suspect->generation < peer->evidence_generation);
 }
 
@@ -255,7 +287,7 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
     peer->evidence_generation = suspect->generation;
     peer->evidence_by = by;
     if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE)
-        eepi_core_act(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
+        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
 }
 
 /* A fresh heartbeat takes back silence, and nothing stronger. */
@@ -326,8 +358,7 @@ static void take_plan(eepi_core *core, const eepi_view *plan)
     if (!core->has_view || plan->epoch != core->view->epoch + 1 ||
         plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED)
         return;
-    if (plan->proposer == core->config.seat && core->has_plan &&
-        core->plan->digest == plan->digest)
+    if (plan->proposer == core->config.seat && core->has_plan && core->plan->digest == plan->digest)
         return; /* our own; another's that comes again lapsed, and is staged again */
     if (core->flipped_digest == plan->digest)
         return; /* live already */
@@ -345,7 +376,7 @@ static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
         core_peer *peer = &core->peers[seat];
         eepi_suspect suspect = {seat, eepi_view_seat_at(core->view, seat)->generation,
                                 EEP_FAULT_DEADLINE};
-        if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_view_is_member(core->view, seat))
+        if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_core_needs(core, seat))
             continue;
         if (peer->strike_generation == suspect.generation && peer->strike_step != 0 &&
             step - peer->strike_step <= core->config.strike_window_steps)
@@ -482,8 +513,7 @@ static void advance_outside(eepi_core *core)
 {
     if (!core->was_member || core->status == CORE_LEAVING)
         return;
-    if (core->leaving && core->view->cause == EEPI_VIEW_PLANNED &&
-        core->status == CORE_SERVING) {
+    if (core->leaving && core->view->cause == EEPI_VIEW_PLANNED && core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
         core->status = CORE_LEAVING;
         return;

@@ -14,10 +14,10 @@ enum { EEPI_CORE_MAX_ACTIONS = 64, EEPI_CORE_WHY_BYTES = 256 };
 typedef struct eepi_core_config {
     int32_t seat;
     uint32_t generation;
-    int32_t num_ranks;           /* ranks of the first view: seats 0 .. num_ranks-1 */
+    int32_t num_ranks; /* ranks of the first view: seats 0 .. num_ranks-1 */
     uint64_t propose_delay_us;
     uint64_t drain_bound_us;
-    uint64_t stage_bound_us;     /* a plan that is not acknowledged by then is dropped */
+    uint64_t stage_bound_us;      /* a plan that is not acknowledged by then is dropped */
     uint64_t strike_window_steps; /* a second missed deadline within so many steps counts */
     int32_t kill_fence;
     eepi_view_shape shape;
@@ -27,11 +27,11 @@ typedef struct eepi_core_config {
 typedef struct eepi_member {
     int32_t seat;
     uint32_t generation;
-    uint8_t ready;            /* weights in, graph captured: may be let in */
-    uint8_t leaving;          /* asked to be let out */
-    const int32_t *experts;   /* [num_layers][num_slots], what its slots hold; -1: empty */
+    uint8_t ready;             /* weights in, graph captured: may be let in */
+    uint8_t leaving;           /* asked to be let out */
+    const int32_t *experts;    /* [num_layers][num_slots], what its slots hold; -1: empty */
     const uint64_t *checksums; /* [num_layers][num_slots] of these weights */
-    const uint64_t *backup;   /* [num_layers][words of num_experts]: host copies it has */
+    const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it has */
 } eepi_member;
 
 typedef struct eepi_suspect {
@@ -97,24 +97,24 @@ typedef struct eepi_input {
 } eepi_input;
 
 typedef enum eepi_action_kind {
-    EEPI_ACTION_WEDGE,    /* end the running step; then give EEPI_INPUT_DRAINED */
-    EEPI_ACTION_REPORT,   /* put `report` */
-    EEPI_ACTION_CAS,      /* write `view` if the register's revision is `revision` */
-    EEPI_ACTION_READ,     /* read the register */
-    EEPI_ACTION_PLAN,     /* put `view` for staging */
-    EEPI_ACTION_STAGE,    /* write `view` into the idle bank; then EEPI_INPUT_STAGED */
-    EEPI_ACTION_ACK,      /* put `ack` */
-    EEPI_ACTION_INSTALL,  /* `view` is live from the next step on; serving may start */
-    EEPI_ACTION_ANNOUNCE, /* `view` is committed: announce it in-band */
-    EEPI_ACTION_FILL,     /* fill our FILLING slots of `view`; then EEPI_INPUT_FILLED */
-    EEPI_ACTION_CANCEL,   /* no transfer of an epoch below `epoch` may land any more */
-    EEPI_ACTION_KILL,     /* kill the process of suspect */
-    EEPI_ACTION_EXIT,     /* tell the others that suspect's process ended */
-    EEPI_ACTION_MEMBER,   /* put our member record again, with leaving = 1 */
-    EEPI_ACTION_EVICTED,  /* serving is over for this process */
-    EEPI_ACTION_DRAINED,  /* we have left as we asked */
+    EEPI_ACTION_WEDGE,     /* end the running step; then give EEPI_INPUT_DRAINED */
+    EEPI_ACTION_REPORT,    /* put `report` */
+    EEPI_ACTION_CAS,       /* write `view` if the register's revision is `revision` */
+    EEPI_ACTION_READ,      /* read the register */
+    EEPI_ACTION_PLAN,      /* put `view` for staging */
+    EEPI_ACTION_STAGE,     /* write `view` into the idle bank; then EEPI_INPUT_STAGED */
+    EEPI_ACTION_ACK,       /* put `ack` */
+    EEPI_ACTION_INSTALL,   /* `view` is live from the next step on; serving may start */
+    EEPI_ACTION_ANNOUNCE,  /* `view` is committed: announce it in-band */
+    EEPI_ACTION_FILL,      /* fill our FILLING slots of `view`; then EEPI_INPUT_FILLED */
+    EEPI_ACTION_CANCEL,    /* no transfer of an epoch below `epoch` may land any more */
+    EEPI_ACTION_KILL,      /* kill the process of suspect */
+    EEPI_ACTION_EXIT,      /* tell the others that suspect's process ended */
+    EEPI_ACTION_MEMBER,    /* put our member record again, with leaving = 1 */
+    EEPI_ACTION_EVICTED,   /* serving is over for this process */
+    EEPI_ACTION_DRAINED,   /* we have left as we asked */
     EEPI_ACTION_UNCOVERED, /* fail closed; `why` names the experts */
-    EEPI_ACTION_REFUSED,  /* suspect.seat may not join; `why` says the reason */
+    EEPI_ACTION_REFUSED,   /* suspect.seat may not join; `why` says the reason */
     EEPI_ACTION_SUSPECTED, /* for observers: suspect is new */
     EEPI_ACTION_EXPELLED,  /* for observers: `view` expelled suspect */
 } eepi_action_kind;

@@ -55,8 +55,9 @@ static void report(eepi_core *core)
     core->reported_epoch = core->view->epoch;
     core->reported_suspects = key;
     action = eepi_core_act(core, EEPI_ACTION_REPORT);
-    action->report = (eepi_report){core->config.seat, core->config.generation, core->view->epoch,
-                                   core->highest_step, n, core->suspects};
+    action->report = (eepi_report){
+        core->config.seat, core->config.generation, core->view->epoch, core->highest_step, n,
+        core->suspects};
 }
 
 /* Distinct members that accuse the seat of missed deadlines. A seat that itself accuses another
@@ -116,7 +117,7 @@ static int all_reported(eepi_core *core)
             continue;
         peer->evidence = EEP_FAULT_LEFT_OUT;
         peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
-        eepi_core_act(core, EEPI_ACTION_SUSPECTED)->suspect =
+        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
             (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
     }
     if (missing)
@@ -137,6 +138,11 @@ static int all_killed(eepi_core *core)
         if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
             !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation))
             continue;
+        if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
+            waiting = 1; /* the rest in the next round */
+            eepi_core_wake_at(core, core->now_us);
+            continue;
+        }
         if (peer->killed_generation != generation) {
             peer->killed_generation = generation;
             peer->killed_us = core->now_us;
@@ -180,6 +186,10 @@ static void propose_fault(eepi_core *core)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         core_peer *peer = &core->peers[seat];
+        if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
+            peer->flipped_digest != core->view->digest &&
+            !eepi_core_has_exited(core, seat, s->generation))
+            s->state = EEP_SEAT_QUARANTINED; /* it may still be in a step of the view before */
         if (!eepi_view_is_member(core->view, seat))
             continue;
         if (is_expelled(core, seat)) {

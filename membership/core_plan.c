@@ -109,9 +109,16 @@ static int may_join(const eepi_core *core, int seat)
            core->now_us >= peer->plan_after_us;
 }
 
+/* Somebody who runs the present view must stay in the next one: those who are new follow, and two
+ * views that share no member would need a lease between them (M8). */
 static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
 {
-    return core->peers[seat].leaving &&
+    int staying = 0;
+
+    for (int other = 0; other < draft->shape.max_ranks; other++)
+        staying += other != seat && eepi_view_is_member(core->view, other) &&
+                   eepi_view_is_member(draft, other);
+    return staying > 0 && core->peers[seat].leaving &&
            eepi_view_has(draft, seat, core->peers[seat].generation) &&
            eepi_plan_can_leave(draft, seat);
 }
@@ -160,7 +167,7 @@ static void make_plan(eepi_core *core)
                 core->peers[seat].ready = 0;
                 return;
             }
-        } else if (may_leave(core, draft, seat) && eepi_view_num_active(draft) > 1) {
+        } else if (may_leave(core, draft, seat)) {
             eepi_view_seat_at(draft, seat)->state = EEP_SEAT_VACANT;
             eepi_plan_drop_gone(draft);
             for (int layer = 0; layer < draft->shape.num_layers; layer++)

@@ -14,7 +14,7 @@ typedef enum core_status {
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 
-enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_EXITS_KEPT = 8 };
+enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_EXITS_KEPT = 8, CORE_ROOM_KEPT = 16 };
 
 /* What is known of a seat. */
 typedef struct core_peer {
@@ -27,13 +27,14 @@ typedef struct core_peer {
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;
-    int32_t evidence_by; /* the seat that said so */
+    int32_t evidence_by;              /* the seat that said so */
     uint32_t exited[CORE_EXITS_KEPT]; /* the last generations that were seen dead; a ring */
     uint32_t num_exited;
     uint64_t killed_us; /* 0: not killed by us */
     uint32_t killed_generation;
     uint64_t strike_step; /* first missed deadline; 0: none */
     uint32_t strike_generation;
+    uint64_t left_epoch; /* planned view that let it go; 0: none */
     /* its newest report */
     uint32_t report_generation;
     uint64_t report_epoch, report_step;
@@ -47,7 +48,7 @@ struct eepi_core {
     core_status status;
     uint64_t now_us, wake_us;
 
-    eepi_view *view; /* newest committed document known, */
+    eepi_view *view;   /* newest committed document known, */
     uint64_t revision; /* and its revision in the register */
     int has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
@@ -64,23 +65,31 @@ struct eepi_core {
     uint64_t drain_from_us;   /* the others' drain bound counts from here */
     uint64_t suspected_epoch; /* newest one under which a member reported that it suspects us */
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
-    uint64_t ready_us; /* when all ranks of the first view were seen ready */
+    uint64_t ready_us;        /* when all ranks of the first view were seen ready */
 
     core_peer *peers;
     eepi_suspect *suspects; /* scratch of a report */
     eepi_action actions[EEPI_CORE_MAX_ACTIONS];
     int num_actions;
+    eepi_action dropped;
     char why[EEPI_CORE_WHY_BYTES];
 };
 
-/* Append an action; NULL (and the caller goes on) never: the capacity is asserted. */
+/* Append an action; never NULL: the capacity is asserted. */
 eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind);
+/* 1 while there is room for one action per seat more: what a round must say fits behind. */
+int eepi_core_has_room(const eepi_core *core);
+/* An action for observers, dropped when a round has more of them than fit. */
+eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind);
 /* Ask for a TICK at `time_us` at the latest. */
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 
 /* That generation of the seat was seen dead. Generations need not end in order. */
 int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
-/* Valid evidence against a member of the newest view, or NO_EVIDENCE. */
+/* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
+ * plan and this rank has not switched to it yet. */
+int eepi_core_needs(const eepi_core *core, int seat);
+/* Valid evidence against a seat that is needed, or NO_EVIDENCE. */
 int eepi_core_evidence(const eepi_core *core, int seat);
 /* Position of this rank among the unsuspected members in order of seat; -1: not one of them. */
 int eepi_core_order(const eepi_core *core);

@@ -26,9 +26,10 @@ eep_status eepi_weights_open(eep_context *context)
     context->experts = calloc(slots, sizeof(*context->experts));
     context->checksums = calloc(slots, sizeof(*context->checksums));
     context->backup_bits = calloc(words, sizeof(*context->backup_bits));
+    context->backup_wanted = calloc(words, sizeof(*context->backup_wanted));
     context->owned = calloc(slots * EEP_MAX_TENSORS, sizeof(*context->owned));
     if (!context->slots || !context->backups || !context->experts || !context->checksums ||
-        !context->backup_bits || !context->owned)
+        !context->backup_bits || !context->backup_wanted || !context->owned)
         return EEP_ERR_NO_MEMORY;
     status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, slots * sizeof(int32_t), &device_map);
     context->physical_to_logical = device_map;
@@ -46,6 +47,7 @@ void eepi_weights_close(eep_context *context)
     free(context->experts);
     free(context->checksums);
     free(context->backup_bits);
+    free(context->backup_wanted);
     free(context->owned);
 }
 
@@ -131,6 +133,17 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
     }
     memcpy(tensors, made, (size_t)num_tensors * sizeof(*made));
     return eep_slot_set(context, layer, slot, made, num_tensors);
+}
+
+int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
+{
+    size_t words = ((size_t)context->config.num_experts + 63) / 64;
+
+    if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
+        expert >= context->config.num_experts)
+        return 0;
+    return (int)(context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
+                     (expert % 64) & 1u);
 }
 
 eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,

@@ -47,12 +47,19 @@ const char *cluster_text(cluster *c)
         c->text[used++] = '\n';
         eepi_core_print(c->process[i].core, c->text + used, 200);
         used += strlen(c->text + used);
-        used += (size_t)snprintf(c->text + used, 56, "; runs %llu step %llu%s",
-                                 (unsigned long long)(c->process[i].live ? c->process[i].live->epoch
-                                                                         : 0),
-                                 (unsigned long long)c->process[i].step,
-                                 c->process[i].in_step ? "..." : "");
-if(getenv("DBG")) used += sprintf(c->text+used," wedged %d newer %d flip_due %d staged %p ann %p must_follow %d stuck %lu stop %lu ok %lu ab %lu", c->process[i].wedged,c->process[i].newer,c->process[i].flip_due!=0,(void*)c->process[i].staged,(void*)c->process[i].announced,c->process[i].must_follow,c->process[i].stuck_until_us,c->process[i].stopped_until_us,c->process[i].num_ok,c->process[i].num_aborted);
+        used += (size_t)snprintf(
+            c->text + used, 56, "; runs %llu step %llu%s",
+            (unsigned long long)(c->process[i].live ? c->process[i].live->epoch : 0),
+            (unsigned long long)c->process[i].step, c->process[i].in_step ? "..." : "");
+        if (getenv("DBG"))
+            used += sprintf(c->text + used,
+                            " wedged %d newer %d flip_due %d staged %p ann %p must_follow %d stuck "
+                            "%lu stop %lu ok %lu ab %lu",
+                            c->process[i].wedged, c->process[i].newer, c->process[i].flip_due != 0,
+                            (void *)c->process[i].staged, (void *)c->process[i].announced,
+                            c->process[i].must_follow, c->process[i].stuck_until_us,
+                            c->process[i].stopped_until_us, c->process[i].num_ok,
+                            c->process[i].num_aborted);
     }
     if (c->view && used + 256 < sizeof(c->text)) {
         c->text[used++] = '\n';
@@ -140,8 +147,8 @@ static cluster_event pop_event(cluster *c)
 static void push(cluster *c, event_kind kind, const cluster_process *p, uint64_t at_us,
                  eepi_input input)
 {
-    push_event(c, (cluster_event){at_us, ++c->sequence, p->num_cas, kind,
-                                  (int)(p - c->process), input});
+    push_event(
+        c, (cluster_event){at_us, ++c->sequence, p->num_cas, kind, (int)(p - c->process), input});
 }
 
 static void push_in(cluster *c, event_kind kind, const cluster_process *p, uint64_t delay_us)
@@ -214,9 +221,8 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
     }
     MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,
          p->generation, now);
-    if (is_fault && p->alive && p->expelled_epoch && p->expelled_epoch < view->epoch &&
-        c->committed[p->expelled_epoch]->cause == EEPI_VIEW_FAULT)
-        MUST(c, c->committed[p->expelled_epoch - 1]->combine_copy != view->combine_copy,
+    if (is_fault && p->alive && p->live && !is_in(view, p))
+        MUST(c, p->live->combine_copy != view->combine_copy,
              "M2: rank %d.%u may still write into the copy of epoch %llu", p->seat, p->generation,
              (unsigned long long)view->epoch);
     if (is_fault && is_in(view, p))
@@ -246,8 +252,8 @@ static void check_commit(cluster *c, const eepi_view *view)
     for (int expert = 0; expert < view->shape.num_experts; expert++) {
         int is_filled = 0;
         for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
-            const eepi_view_slot *s = eepi_view_slot_at(view, 0, i / view->shape.num_slots,
-                                                        i % view->shape.num_slots);
+            const eepi_view_slot *s =
+                eepi_view_slot_at(view, 0, i / view->shape.num_slots, i % view->shape.num_slots);
             is_filled += s->state == EEPI_SLOT_FILLING && s->expert == expert &&
                          eepi_view_is_member(view, s->source);
         }
@@ -257,8 +263,10 @@ static void check_commit(cluster *c, const eepi_view *view)
         MUST(c, (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
              "M2: the combine copy toggles with each fault view and no other");
         for (int seat = 0; seat < view->shape.max_ranks; seat++)
-            MUST(c, eepi_view_seat_at(before, seat)->generation <=
-                        eepi_view_seat_at(view, seat)->generation, "S12: seat %d", seat);
+            MUST(c,
+                 eepi_view_seat_at(before, seat)->generation <=
+                     eepi_view_seat_at(view, seat)->generation,
+                 "S12: seat %d", seat);
     }
     for (int i = 0; i < c->num_processes; i++)
         check_commit_of(c, before, view, &c->process[i]);
@@ -287,7 +295,8 @@ static void check_step(cluster *c, const cluster_process *p)
     const eepi_view *newest = NULL;
 
     for (int i = 0; i < c->num_processes; i++)
-        if (c->process[i].installed_epoch && (!newest || c->process[i].installed_epoch > newest->epoch))
+        if (c->process[i].installed_epoch &&
+            (!newest || c->process[i].installed_epoch > newest->epoch))
             newest = c->committed[c->process[i].installed_epoch];
     MUST(c, p->live->epoch > p->promised, "M2: rank %d promised not to serve %llu", p->seat,
          (unsigned long long)p->promised);
@@ -368,8 +377,8 @@ static void begin_step(cluster *c, cluster_process *p)
     p->in_step = 1;
     p->began_us = c->now_us;
     check_step(c, p);
-    p->started[p->num_started++ % CLUSTER_STARTED_KEPT] = (cluster_started){
-        p->live->epoch, p->step, p->announced ? p->announced->digest : 0};
+    p->started[p->num_started++ % CLUSTER_STARTED_KEPT] =
+        (cluster_started){p->live->epoch, p->step, p->announced ? p->announced->digest : 0};
 }
 
 static void complete(cluster *c, cluster_process *p, uint64_t announced)
@@ -414,8 +423,8 @@ static void end_step(cluster *c, cluster_process *p)
         p->jump = jump;
         if (!jump && !aborted) {
             uint64_t *seats = keep(c, &(uint64_t[16]){missing}, 16 * sizeof(*seats));
-            cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_ACCUSED, .seats = seats,
-                                                  .step = p->step});
+            cluster_give(c, p->seat,
+                         (eepi_input){.kind = EEPI_INPUT_ACCUSED, .seats = seats, .step = p->step});
         }
     }
 }
@@ -491,14 +500,13 @@ static void filled(cluster *c, cluster_process *p, const eepi_view *view)
         return; /* cancelled */
     for (int i = 0; i < n; i++)
         p->experts[fills[i].slot] = fills[i].expert;
-    cluster_give(c, p->seat,
-                 (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
+    cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
 }
 
 static eepi_member record_of(const cluster_process *p)
 {
-    return (eepi_member){p->seat, p->generation, 1, (uint8_t)p->leaving, p->experts, p->checksums,
-                         &p->backup};
+    return (eepi_member){p->seat,    p->generation, 1,         (uint8_t)p->leaving,
+                         p->experts, p->checksums,  &p->backup};
 }
 
 static void publish(cluster *c, cluster_process *p)
@@ -547,8 +555,10 @@ static void perform_view(cluster *c, cluster_process *p, const eepi_action *acti
         to_store(c, p, EVENT_PUT, (eepi_input){.kind = EEPI_INPUT_PLAN, .view = view});
         break;
     case EEPI_ACTION_STAGE:
-        if (p->pending || p->holds_acks)
-            break;
+        if (p->pending || p->holds_acks || p->failing_stages) {
+            p->failing_stages -= p->failing_stages > 0;
+            break; /* no acknowledgement: the plan lapses */
+        }
         p->staged = view;
         push(c, EVENT_INPUT, p, c->now_us + 500 + cluster_random(c, 3000),
              (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
@@ -816,6 +826,16 @@ void cluster_close(cluster *c)
 void cluster_crash(cluster *c, int seat)
 {
     die(c, cluster_at(c, seat));
+}
+
+void cluster_crash_process(cluster *c, int process)
+{
+    die(c, &c->process[process]);
+}
+
+void cluster_delay_store(cluster *c, int seat, uint64_t by_us)
+{
+    cluster_at(c, seat)->down_us = c->now_us + by_us;
 }
 
 void cluster_evidence(cluster *c, int observer, int seat, int kind)

@@ -18,7 +18,7 @@ enum {
 
 typedef struct cluster_options {
     int num_ranks, max_ranks, num_experts, num_slots;
-    int backups;       /* every process has every expert in host memory */
+    int backups; /* every process has every expert in host memory */
     int no_kill_fence;
     int unknown_of_100; /* of 100 compare-and-swaps so many get no answer; half of them are in */
     uint64_t seed;
@@ -38,6 +38,7 @@ typedef struct cluster_process {
     uint64_t fill_delay_us, die_at_ack_us;
     uint64_t wake_us, down_us, up_us; /* next tick asked for; newest times of its two channels */
     int holds_acks;                   /* a joiner that hangs before it stages */
+    int failing_stages;               /* so many times staging fails */
     /* the rank thread */
     const eepi_view *live, *pending, *staged, *announced;
     int wedged, in_step, must_follow, warm, newer;
@@ -82,6 +83,9 @@ int cluster_start(cluster *c, int seat);
 /* The newest process of a seat; NULL: none. */
 cluster_process *cluster_at(cluster *c, int seat);
 void cluster_crash(cluster *c, int seat);
+void cluster_crash_process(cluster *c, int process);
+/* What the store tells that rank from now on takes so long. */
+void cluster_delay_store(cluster *c, int seat, uint64_t by_us);
 /* SIGSTOP, and SIGCONT after `for_us`; peers hear silence after a while and then a beat again. */
 void cluster_stop(cluster *c, int seat, uint64_t for_us);
 void cluster_leave(cluster *c, int seat);

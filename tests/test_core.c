@@ -5,18 +5,21 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-enum { SEEDS = 40, RANDOM_SEEDS = 2000, SECOND = 1000000 };
+enum { SEEDS = 40, RANDOM_SEEDS = 20000, SECOND = 1000000 };
 
 /* 4 ranks of 6 seats; 8 experts, twice each: one rank may die. */
-static const cluster_options covered = {.num_ranks = 4, .max_ranks = 6, .num_experts = 8,
-                                        .num_slots = 4};
+static const cluster_options covered = {
+    .num_ranks = 4, .max_ranks = 6, .num_experts = 8, .num_slots = 4};
 /* 12 experts on 16 slots: a death uncovers some; backups in host memory restore them. */
-static const cluster_options tight = {.num_ranks = 4, .max_ranks = 6, .num_experts = 12,
-                                      .num_slots = 4, .backups = 1};
+static const cluster_options tight = {
+    .num_ranks = 4, .max_ranks = 6, .num_experts = 12, .num_slots = 4, .backups = 1};
 
+/* Nobody is killed: a rank that hangs stays as it is. */
+static const cluster_options hung = {
+    .num_ranks = 4, .max_ranks = 6, .num_experts = 8, .num_slots = 4, .no_kill_fence = 1};
 /* 5 ranks, 8 experts on 20 slots, backups: two may die one after the other. */
-static const cluster_options wide = {.num_ranks = 5, .max_ranks = 6, .num_experts = 8,
-                                     .num_slots = 4, .backups = 1};
+static const cluster_options wide = {
+    .num_ranks = 5, .max_ranks = 6, .num_experts = 8, .num_slots = 4, .backups = 1};
 
 static uint64_t first_seed(void)
 {
@@ -101,6 +104,11 @@ static int has_five(cluster *c)
 static int has_four(cluster *c)
 {
     return c->view && eepi_view_num_active(c->view) == 4;
+}
+
+static int is_left(cluster *c)
+{
+    return c->view->epoch == 2;
 }
 
 static int has_failed_closed(cluster *c)
@@ -449,6 +457,198 @@ Test(core, an_emptied_register_is_written_again)
     }
 }
 
+/* ------------------------------------------------------------------ holes that were closed */
+
+/* A watch tells of our own commit before the answer to it, and by then the draft is another one. */
+Test(core, S1_an_answer_that_comes_after_the_watch_changes_nothing)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+        for (int seat = 0; seat < 3; seat++)
+            EXPECT(c, eepi_core_view(cluster_at(c, seat)->core)->digest == c->view->digest);
+    }
+}
+
+/* All who run the old view leave and all who stay are new: nobody would start the first step. */
+Test(core, M8_a_planned_view_keeps_somebody_of_the_one_before)
+{
+    cluster_options small = covered;
+
+    small.num_ranks = 2;
+    small.num_slots = 8;
+    FOR_SEEDS(&small, c)
+    {
+        cluster_crash(c, 0);
+        expect_serving(c, 1);
+        cluster_leave(c, 1);
+        cluster_start(c, 0);
+        cluster_start(c, 2);
+        EXPECT(c, cluster_until(c, cluster_is_serving, SECOND));
+        cluster_run(c, 3 * SECOND);
+        expect_serving(c, 2);
+        EXPECT(c, !cluster_at(c, 1)->alive);
+    }
+}
+
+/* It is out of the newest view, but the steps of those who have not switched need it. */
+Test(core, M10_a_leaving_rank_that_dies_before_the_flip_holds_up_nobody)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_leave(c, 2);
+        EXPECT(c, cluster_until(c, is_left, SECOND));
+        cluster_run(c, cluster_random(c, 10000));
+        cluster_crash(c, 2);
+        expect_serving(c, 3);
+    }
+}
+
+/* Process 2 of a seat ends before process 1 does: 1 may still write. */
+Test(core, M7_the_end_of_a_newer_process_says_nothing_of_an_older_one)
+{
+    FOR_SEEDS(&hung, c)
+    {
+        cluster_stop(c, 3, CLUSTER_FOREVER - c->now_us);
+        expect_serving(c, 3);
+        EXPECT(c, cluster_at(c, 3)->alive); /* nobody killed it */
+        cluster_start(c, 3);
+        cluster_run(c, 100000);
+        cluster_crash(c, 3);
+        cluster_run(c, 100000);
+        cluster_start(c, 3);
+        cluster_run(c, SECOND);
+        expect_serving(c, 3);
+        c->process[3].stopped_until_us = 0;
+        cluster_crash_process(c, 3);
+        EXPECT(c, cluster_until(c, has_four, 2 * SECOND));
+        expect_serving(c, 4);
+    }
+}
+
+/* A new process in the seat of a member that died, and dies itself, hides nothing. */
+Test(core, M5_evidence_of_a_newer_generation_hides_no_older_one)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        eepi_suspect newer = {3, 2, EEP_FAULT_EXIT};
+        for (int seat = 0; seat < 3; seat++)
+            cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = newer});
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+    }
+}
+
+/* Reports of who is not in the view name nobody. */
+Test(core, M5_a_zombie_accuses_nobody)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        eepi_suspect suspects[] = {{0, 1, EEP_FAULT_SILENT}, {1, 1, EEP_FAULT_RESET}};
+        eepi_report late = {3, 1, 1, 5, 2, suspects};
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+        for (int seat = 0; seat < 3; seat++)
+            cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late});
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 2);
+    }
+}
+
+/* Whoever is suspected lets the others propose, or it would outrun its own expulsion for ever. */
+Test(core, M4_a_suspected_rank_proposes_last)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        for (int seat = 1; seat < 4; seat++)
+            cluster_evidence(c, seat, 0, EEP_FAULT_DEVICE);
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 2 && c->view->proposer != 0);
+    }
+}
+
+Test(core, L1_a_plan_whose_staging_failed_is_staged_again)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_at(c, 1)->failing_stages = 2;
+        cluster_start(c, 4);
+        EXPECT(c, cluster_until(c, has_five, 3 * SECOND));
+        expect_serving(c, 5);
+    }
+}
+
+/* The flip reaches a rank in-band before the register tells it of the commit. */
+Test(core, M3_a_flip_before_the_commit_is_known_counts)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_start(c, 4);
+        while (c->view->epoch == 1)
+            cluster_run(c, 50);
+        cluster_delay_store(c, 3, 200000);
+        EXPECT(c, cluster_until(c, has_five, SECOND));
+        expect_serving(c, 5);
+        cluster_start(c, 5);
+        EXPECT(c, cluster_until(c, has_six, 2 * SECOND));
+        expect_serving(c, 6);
+        EXPECT(c, num_wedges(c) == 0);
+    }
+}
+
+/* More seats at once than a round has actions. */
+Test(core, many_seats_fail_at_once)
+{
+    enum { RANKS = 200 };
+    eepi_core_config config = {
+        .num_ranks = RANKS, .drain_bound_us = 1000, .kill_fence = 1, .shape = {RANKS, 1, 2, 2}};
+    int32_t experts[] = {0, 1};
+    uint64_t sums[] = {7, 8}, backup = 0, now = 1;
+    eepi_core *core = NULL;
+    const eepi_view *first = NULL;
+    int n, kills = 0, is_committed = 0;
+
+    cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
+    for (int seat = 0; seat < RANKS; seat++) {
+        eepi_member record = {seat, 1, 1, 0, experts, sums, &backup};
+        eepi_input input = {.kind = EEPI_INPUT_MEMBER, .now_us = now, .member = &record};
+        eepi_core_handle(core, &input, &n);
+    }
+    cr_assert_eq(
+        eepi_core_handle(
+            core,
+            &(eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 1, .now_us = now},
+            &n)[n - 1]
+            .kind,
+        EEPI_ACTION_INSTALL);
+    first = eepi_core_view(core);
+    cr_assert_eq(eepi_view_num_active(first), RANKS);
+    for (int round = 0; round < 40 && !is_committed; round++) {
+        eepi_input input = {.kind = EEPI_INPUT_TICK, .now_us = now += 2000};
+        const eepi_action *actions;
+        if (round == 0) {
+            input.kind = EEPI_INPUT_EVIDENCE;
+            input.suspect = (eepi_suspect){1, 1, EEP_FAULT_EXIT};
+        } else if (round == 1) {
+            input.kind = EEPI_INPUT_DRAINED;
+        }
+        actions = eepi_core_handle(core, &input, &n);
+        cr_assert_leq(n, EEPI_CORE_MAX_ACTIONS);
+        for (int i = 0; i < n; i++) {
+            kills += actions[i].kind == EEPI_ACTION_KILL;
+            is_committed |= actions[i].kind == EEPI_ACTION_CAS;
+        }
+    }
+    cr_assert(is_committed);
+    cr_assert_eq(kills, RANKS - 2, "%d were killed", kills);
+    eepi_core_handle(
+        core, &(eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 2, .now_us = now},
+        &n);
+    cr_assert_eq(eepi_view_num_active(eepi_core_view(core)), 1);
+    eepi_core_close(core);
+}
+
 /* ------------------------------------------------------------------ all of it by chance */
 
 static int num_alive_members(cluster *c)
@@ -457,8 +657,7 @@ static int num_alive_members(cluster *c)
 
     for (int seat = 0; seat < c->options.max_ranks; seat++) {
         cluster_process *p = cluster_at(c, seat);
-        n += p && p->alive && !p->over && c->view &&
-             eepi_view_has(c->view, seat, p->generation);
+        n += p && p->alive && !p->over && c->view && eepi_view_has(c->view, seat, p->generation);
     }
     return n;
 }

@@ -399,7 +399,7 @@ Test(engine, gives_the_context_its_slots_and_backups)
     cr_assert_eq(b.context->num_slots_set, small.num_layers * small.num_slots);
     int expected = 0;
     for (int32_t e = 0; e < small.num_experts; e++)
-        expected += model_backup_seat(e, 4, 0) == 1 || model_backup_seat(e, 4, 1) == 1;
+        expected += eep_backup_wanted(b.context, 0, e);
     cr_assert_eq(expected, 4);
     cr_assert_eq(b.context->num_backups, expected * small.num_layers);
     for (int i = 0; i < b.context->num_backups; i++) {

@@ -239,17 +239,3 @@ Test(model_kernels, head_takes_the_positions_that_emit)
         cr_assert_eq(digest[i], XXH64(want, sizeof(want), 0));
     }
 }
-
-Test(model, backups_of_an_expert_lie_in_different_seats)
-{
-    for (int32_t ranks = 2; ranks <= 33; ranks++) {
-        for (int32_t e = 0; e < 100; e++) {
-            int32_t first = model_backup_seat(e, ranks, 0), second = model_backup_seat(e, ranks, 1);
-            cr_assert_eq(first, e % ranks);
-            cr_assert(second >= 0 && second < ranks && second != first);
-        }
-    }
-    cr_assert_eq(model_backup_seat(5, 1, 0), 0);
-    cr_assert_eq(model_backup_seat(5, 1, 1), -1);
-    cr_assert_eq(model_backup_seat(5, 8, 2), -1);
-}

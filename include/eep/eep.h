@@ -142,6 +142,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t lay
  * The caller fills them before eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
                                                  eep_tensor *tensors, int32_t num_tensors);
+/* 1 if this rank is meant to keep a host-memory copy of the expert for repairs: two ranks of the
+ * first view are, and neither holds it in a slot there while others are left, so that four ranks
+ * have each expert. Keeping it (eep_backup_set) is advised, not required. After eep_open. */
+EEP_API int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert);
 /* Offer a host-memory copy of an expert for repairs of any rank (borrowed until eep_close).
  * Before eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_backup_set(eep_context *context, int32_t layer,

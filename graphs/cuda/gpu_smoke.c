@@ -1,0 +1,289 @@
+/* The GPU check's program: the same steps, on the host backend and on the GPU, must leave the same
+ * bits. Prints a table; writes rows for experiments/results. */
+#include "graphs/cuda/smoke_run.h"
+
+#include "graphs/compiler_macros.h"
+#include "graphs/cuda/smoke_expert.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXIT_SKIPPED = 77, NODES_PER_LAYER = 8, NODES_AROUND = 2 };
+
+typedef struct options {
+    const char *device, *csv, *commit, *driver;
+} options;
+
+typedef struct report {
+    FILE *csv; /* NULL: no file */
+    const options *with;
+    char gpu[128];
+    int num_failed;
+} report;
+
+static const smoke_case cases[] = {
+    {"fp32-2ranks", 2, 1, 256, EEP_FP32, 12, 1},
+    {"bf16-2ranks", 2, 1, 256, EEP_BF16, 12, 2},
+    {"fp32-odd-row", 2, 2, 77, EEP_FP32, 9, 3},
+    {"bf16-odd-row", 3, 2, 77, EEP_BF16, 9, 4},
+    {"bf16-8ranks", 8, 2, 512, EEP_BF16, 12, 5},
+};
+
+/* ------------------------------------------------------------------ the report */
+
+static void add_row(report *to, const smoke_case *test, const char *check, double value, int ok)
+{
+    printf("%-14s %-24s %14.6g  %s\n", test->name, check, value, ok ? "ok" : "FAILED");
+    if (to->csv)
+        fprintf(to->csv, "%s,%s,%s,%s/%s,%.9g,%d\n", to->with->commit, to->gpu, to->with->driver,
+                test->name, check, value, ok);
+    to->num_failed += !ok;
+}
+
+/* ------------------------------------------------------------------ what is compared */
+
+static size_t differing(const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < bytes; i++)
+        count += a[i] != b[i];
+    return count;
+}
+
+static const uint8_t *outputs_at(const smoke_case *test, const smoke_result *result, int step,
+                                 int rank)
+{
+    size_t cell = (size_t)step * (size_t)test->num_ranks + (size_t)rank;
+
+    return result->outputs + cell * result->layout.bytes;
+}
+
+typedef struct differences {
+    size_t out, rows, slot_begin, compared;
+} differences;
+
+static differences compare(const smoke_case *test, const smoke_result *a, const smoke_result *b)
+{
+    const smoke_layout *at = &a->layout;
+    differences d = {0, 0, 0, 0};
+
+    for (int step = 0; step < test->num_steps; step++) {
+        for (int rank = 0; rank < test->num_ranks; rank++) {
+            const uint8_t *x = outputs_at(test, a, step, rank);
+            const uint8_t *y = outputs_at(test, b, step, rank);
+            for (int layer = 0; layer < test->num_layers; layer++) {
+                d.out += differing(x + at->out[layer], y + at->out[layer], at->out_bytes);
+                d.rows += differing(x + at->rows[layer], y + at->rows[layer], at->rows_bytes);
+                d.slot_begin += differing(x + at->slot_begin[layer], y + at->slot_begin[layer],
+                                          at->slot_begin_bytes);
+                d.compared += at->out_bytes + at->rows_bytes + at->slot_begin_bytes;
+            }
+        }
+    }
+    return d;
+}
+
+/* Elements of `out` that no kernel wrote (the poison is NaN) or that are NaN otherwise. */
+static size_t count_unwritten(const smoke_case *test, const smoke_result *result)
+{
+    size_t count = 0;
+
+    for (int step = 0; step < test->num_steps; step++) {
+        for (int rank = 0; rank < test->num_ranks; rank++) {
+            const uint8_t *at = outputs_at(test, result, step, rank);
+            size_t n = (size_t)smoke_num_tokens(test, step, rank) * (size_t)test->hidden;
+            for (int layer = 0; layer < test->num_layers; layer++) {
+                const uint8_t *out = at + result->layout.out[layer];
+                for (size_t i = 0; i < n; i++) {
+                    float value = test->dtype == EEP_FP32
+                                      ? ((const float *)out)[i]
+                                      : eepk_bf16_to_float(((const uint16_t *)out)[i]);
+                    count += value != value;
+                }
+            }
+        }
+    }
+    return count;
+}
+
+/* Flips after which the same inputs gave other rows than before: all of them, or the graph did not
+ * see the other bank. */
+static int count_flips_seen(const smoke_case *test, const smoke_result *result)
+{
+    const smoke_layout *at = &result->layout;
+    int count = 0;
+
+    for (int step = SMOKE_FLIP_EVERY; step < test->num_steps; step += SMOKE_FLIP_EVERY) {
+        size_t moved = 0;
+        for (int rank = 0; rank < test->num_ranks; rank++)
+            moved += differing(outputs_at(test, result, step - 1, rank) + at->rows[0],
+                               outputs_at(test, result, step, rank) + at->rows[0], at->rows_bytes);
+        count += moved > 0;
+    }
+    return count;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median_us(const smoke_case *test, const smoke_result *result)
+{
+    size_t n = (size_t)test->num_steps * (size_t)test->num_ranks;
+
+    qsort(result->step_ns, n, sizeof(uint64_t), compare_u64);
+    return (double)result->step_ns[n / 2] / 1000.0;
+}
+
+static void report_case(report *to, const smoke_case *test, const smoke_result *host,
+                        const smoke_result *device)
+{
+    differences d = compare(test, host, device);
+    int flips = (test->num_steps - 1) / SMOKE_FLIP_EVERY, seen = count_flips_seen(test, device);
+    size_t unwritten = count_unwritten(test, device);
+    uint32_t nodes = NODES_AROUND + NODES_PER_LAYER * (uint32_t)test->num_layers;
+    uint64_t wait_ns = (uint64_t)SMOKE_WAIT_MS * 1000000u;
+
+    add_row(to, test, "compared_bytes", (double)d.compared, d.compared > 0);
+    add_row(to, test, "out_bytes_differ", (double)d.out, d.out == 0);
+    add_row(to, test, "rows_bytes_differ", (double)d.rows, d.rows == 0);
+    add_row(to, test, "slot_begin_bytes_differ", (double)d.slot_begin, d.slot_begin == 0);
+    add_row(to, test, "out_unwritten", (double)unwritten, unwritten == 0);
+    add_row(to, test, "flips_seen", seen, seen == flips);
+    add_row(to, test, "graph_nodes", device->num_nodes, device->num_nodes == nodes);
+    add_row(to, test, "captures", (double)device->captures,
+            device->captures == (uint64_t)test->num_ranks);
+    add_row(to, test, "captures_after_start", (double)device->captures_after_start,
+            device->captures_after_start == 0);
+    add_row(to, test, "deadline_20ms_us", (double)device->deadline_ns / 1000.0,
+            device->deadline_right && device->deadline_ns >= wait_ns);
+    add_row(to, test, "abort_to_end_us", (double)device->abort_ns / 1000.0, device->abort_right);
+    add_row(to, test, "step_median_us", median_us(test, device), 1);
+}
+
+/* ------------------------------------------------------------------ the run */
+
+static void run_case(report *to, eep_device *host, eep_device *device, int is_cuda,
+                     const smoke_case *test)
+{
+    smoke_result on_host = {.why = ""}, on_device = {.why = ""};
+
+    if (smoke_run(host, 0, test, &on_host)) {
+        fprintf(stderr, "gpu_smoke: %s on the host: %s\n", test->name, on_host.why);
+        add_row(to, test, "host_run", 0, 0);
+    } else if (smoke_run(device, is_cuda, test, &on_device)) {
+        fprintf(stderr, "gpu_smoke: %s on the device: %s\n", test->name, on_device.why);
+        add_row(to, test, "device_run", 0, 0);
+    } else {
+        report_case(to, test, &on_host, &on_device);
+    }
+    smoke_result_free(&on_host);
+    smoke_result_free(&on_device);
+}
+
+static int open_devices(report *to, eep_device **host_out, eep_device **device_out)
+{
+    int is_cuda = strcmp(to->with->device, "cuda") == 0;
+    eep_status status = eep_device_open("host", 0, host_out);
+    const char *why;
+
+    if (status == EEP_OK)
+        status = eep_device_open(to->with->device, 0, device_out);
+    if (status != EEP_OK) {
+        fprintf(stderr, "gpu_smoke: device %s: %s: %s\n", to->with->device, eep_strerror(status),
+                eep_device_error_text());
+        return status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
+    }
+    snprintf(to->gpu, sizeof(to->gpu), "%s", to->with->device);
+    why = is_cuda ? smoke_expert_load(0, to->gpu, sizeof(to->gpu)) : NULL;
+    if (why) {
+        fprintf(stderr, "gpu_smoke: the expert kernel: %s\n", why);
+        return EXIT_FAILURE;
+    }
+    for (char *c = to->gpu; *c; c++) {
+        if (*c == ',')
+            *c = ' ';
+    }
+    return EXIT_SUCCESS;
+}
+
+static int run_all(report *to)
+{
+    eep_device *host = NULL, *device = NULL;
+    int result = open_devices(to, &host, &device);
+
+    if (result == EXIT_SUCCESS) {
+        if (to->csv)
+            fprintf(to->csv, "commit,gpu,driver,check,value,ok\n");
+        printf("%s, driver %s, commit %s\n%-14s %-24s %14s\n", to->gpu, to->with->driver,
+               to->with->commit, "case", "check", "value");
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+            run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &cases[i]);
+        printf("%d checks failed\n", to->num_failed);
+        result = to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    }
+    eep_device_close(device);
+    eep_device_close(host);
+    return result;
+}
+
+static int usage(FILE *to, int result)
+{
+    fputs("usage: gpu_smoke [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
+          "Run steps with bank flips on the host backend and on the device, and compare the bits\n"
+          "(--device host: the host with itself, which checks this program). Exit status 77: no\n"
+          "such device here.\n",
+          to);
+    return result;
+}
+
+static int parse(int argc, char **argv, options *out)
+{
+    struct {
+        const char *name, **to;
+    } known[] = {{"--device", &out->device},
+                 {"--csv", &out->csv},
+                 {"--commit", &out->commit},
+                 {"--driver", &out->driver}};
+
+    for (int i = 1; i < argc; i += 2) {
+        size_t j = 0;
+        while (j < 4 && strcmp(argv[i], known[j].name) != 0)
+            j++;
+        if (j == 4 || i + 1 == argc)
+            return -1;
+        *known[j].to = argv[i + 1];
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    options with = {"cuda", NULL, "unknown", "unknown"};
+    report to = {.with = &with};
+    int result;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout, EXIT_SUCCESS);
+    if (parse(argc, argv, &with) != 0)
+        return usage(stderr, 2);
+    /* before the first context, of this program's own runtime too */
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    to.csv = with.csv ? fopen(with.csv, "w") : NULL;
+    if (with.csv && !to.csv) {
+        perror(with.csv);
+        return EXIT_FAILURE;
+    }
+    result = run_all(&to);
+    if (to.csv && fclose(to.csv) != 0) {
+        perror(with.csv);
+        return EXIT_FAILURE;
+    }
+    return result;
+}

@@ -1,0 +1,270 @@
+/* The store under faults: foreign bytes, slow readers, a store that dies, paths that are taken. */
+#include "membership/store_wire.h"
+#include "tests/store_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+TestSuite(store_faults, .init = make_directory, .fini = remove_directory, .timeout = 90);
+
+/* ---------------------------------------------------------------- foreign bytes */
+
+static int raw_connect(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    strcpy(address.sun_path, path);
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* The store hangs up, within BOUND_US. */
+static void expect_hang_up(int fd)
+{
+    struct pollfd set = {.fd = fd, .events = POLLIN};
+    char byte;
+    cr_assert_eq(poll(&set, 1, BOUND_US / 1000), 1);
+    cr_assert_leq(recv(fd, &byte, 1, 0), 0);
+    close(fd);
+}
+
+Test(store_faults, malformed_frames_cost_only_their_sender)
+{
+    static const struct {
+        size_t offset;
+        unsigned char byte;
+    } damage[] = {
+        {0, 0},    /* magic */
+        {4, 9},    /* version */
+        {5, 0},    /* no such type */
+        {5, 15},   /* nor this */
+        {5, 16},   /* a store's message */
+        {5, 7},    /* a lease with a key */
+        {6, 0},    /* no NUL in the key field */
+        {6, 129},  /* key too long */
+        {7, 1},    /* much too long */
+        {10, 1},   /* a get with a value */
+        {11, 255}, /* value over the cap */
+        {16, 0},   /* id 0 */
+        {48, 0},   /* a NUL inside the key */
+        {50, 'x'}, /* none at its end */
+    };
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client();
+    for (size_t i = 0; i < sizeof damage / sizeof damage[0]; i++) {
+        const eepi_store_message get = {.type = EEPI_STORE_MSG_GET, .id = 1, .key = "ab"};
+        unsigned char frame[EEPI_STORE_HEAD_MAX + 128 * 1024] = {0};
+        size_t bytes = eepi_store_wire_encode(&get, frame);
+        int fd = raw_connect();
+        frame[damage[i].offset] = damage[i].byte;
+        if (damage[i].offset == 10) {
+            bytes += 64 * 1024;
+        }
+        cr_assert_gt(send(fd, frame, bytes, MSG_NOSIGNAL), 0);
+        expect_hang_up(fd);
+        put(client, "alive", "yes");
+    }
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+Test(store_faults, half_a_frame_blocks_nobody)
+{
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client();
+    const eepi_store_message big = {
+        .type = EEPI_STORE_MSG_PUT, .id = 1, .key = "k", .value_size = EEPI_STORE_VALUE_MAX};
+    unsigned char head[EEPI_STORE_HEAD_MAX];
+    size_t bytes = eepi_store_wire_encode(&big, head);
+    int fd = raw_connect();
+    cr_assert_eq(send(fd, head, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+    put(client, "alive", "yes");
+    cr_assert_eq(wait_for(client, eepi_store_get(client, "k")).status, EEP_ERR_NOT_FOUND);
+    close(fd);
+    put(client, "alive", "still");
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+/* ---------------------------------------------------------------- slow readers */
+
+Test(store_faults, a_watcher_that_never_reads_blocks_nobody_and_is_dropped)
+{
+    enum { NUM_PUTS = 60 }; /* of 2 MB: beyond the 64 MB that a watcher may be behind */
+    eep_store *store = open_store();
+    eepi_store_client *writer = open_client(), *watcher = open_client(), *stopped = open_client();
+    char *bytes = calloc(1, 2 * MB);
+    uint64_t last = 0;
+    bool disconnected = false;
+    cr_assert_not_null(bytes);
+    watch_all(watcher);
+    watch_all(stopped);
+    for (uint64_t i = 0; i < NUM_PUTS; i++) {
+        memcpy(bytes, &i, sizeof i);
+        eepi_store_reply reply = wait_for(writer, eepi_store_put(writer, "k", bytes, 2 * MB, 0));
+        cr_assert_eq(reply.status, EEP_OK);
+        last = reply.revision;
+        reply = next(watcher);
+        cr_assert(reply.kind == EEPI_STORE_CHANGED && reply.revision == last);
+    }
+    /* Now it reads: some events, the break, and then the present state, once. */
+    for (eepi_store_reply reply = next(stopped); reply.kind != EEPI_STORE_RECONNECTED;
+         reply = next(stopped)) {
+        if (disconnected) {
+            cr_assert(reply.kind == EEPI_STORE_ENTRY && reply.revision == last);
+        } else if (reply.kind == EEPI_STORE_DISCONNECTED) {
+            disconnected = true;
+        } else {
+            cr_assert_eq(reply.kind, EEPI_STORE_CHANGED);
+        }
+    }
+    cr_assert(disconnected);
+    free(bytes);
+    eepi_store_client_close(writer);
+    eepi_store_client_close(watcher);
+    eepi_store_client_close(stopped);
+    eep_store_close(store);
+}
+
+Test(store_faults, a_requester_that_never_reads_is_paused_and_then_served)
+{
+    enum { NUM_GETS = 100 };
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client(), *other = open_client();
+    char *bytes = calloc(1, 2 * MB);
+    cr_assert_not_null(bytes);
+    cr_assert_eq(wait_for(client, eepi_store_put(client, "k", bytes, 2 * MB, 0)).status, EEP_OK);
+    uint64_t first = 0;
+    for (uint64_t i = 0; i < NUM_GETS; i++) {
+        uint64_t id = eepi_store_get(client, "k");
+        first = first ? first : id;
+    }
+    put(other, "alive", "yes");
+    for (uint64_t i = 0; i < NUM_GETS; i++) {
+        eepi_store_reply reply = next(client);
+        cr_assert(reply.kind == EEPI_STORE_REPLY && reply.id == first + i);
+        cr_assert_eq(reply.size, 2 * MB);
+    }
+    free(bytes);
+    eepi_store_client_close(client);
+    eepi_store_client_close(other);
+    eep_store_close(store);
+}
+
+/* ---------------------------------------------------------------- a store that dies */
+
+Test(store_faults, a_killed_store_is_survived)
+{
+    pid_t server = fork_store();
+    eepi_store_client *client = open_client();
+    watch_all(client);
+    uint64_t revision = put(client, "old", "x");
+    expect(client, EEPI_STORE_CHANGED, "old", "x");
+    kill(server, SIGSTOP);
+    cr_assert_eq(waitpid(server, NULL, WUNTRACED), server, "all its threads stand still");
+    uint64_t one = eepi_store_get(client, "old");
+    uint64_t two = eepi_store_put(client, "lost", "x", 2, 0);
+    kill_child(server);
+    expect(client, EEPI_STORE_DISCONNECTED, "", NULL);
+    eepi_store_reply reply = next(client);
+    cr_assert(reply.kind == EEPI_STORE_REPLY && reply.id == one);
+    cr_assert_eq(reply.status, EEP_ERR_UNREACHABLE);
+    reply = next(client);
+    cr_assert(reply.kind == EEPI_STORE_REPLY && reply.id == two);
+    cr_assert_eq(reply.status, EEP_ERR_UNREACHABLE);
+    cr_assert_str_eq(reply.key, "lost");
+    cr_assert_eq(eepi_store_client_fd(client), -1);
+    uint64_t late = eepi_store_watch(client, "late/");
+    cr_assert_eq(wait_for(client, late).status, EEP_ERR_UNREACHABLE);
+    server = fork_store();
+    expect(client, EEPI_STORE_RECONNECTED, "", NULL);
+    /* What an old revision named is not there: a new store's revisions are all higher. */
+    cr_assert_eq(wait_for(client, eepi_store_cas(client, "old", revision, "y", 2)).status,
+                 EEP_ERR_CONFLICT);
+    cr_assert_gt(put(client, "new", "z"), revision);
+    expect(client, EEPI_STORE_CHANGED, "new", "z");
+    eepi_store_client_close(client);
+    kill_child(server);
+}
+
+Test(store_faults, a_store_that_stops_in_order_is_survived_too)
+{
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client();
+    for (int i = 0; i < 5; i++) {
+        put(client, "k", "x");
+        eep_store_close(store);
+        expect(client, EEPI_STORE_DISCONNECTED, "", NULL);
+        store = open_store();
+        expect(client, EEPI_STORE_RECONNECTED, "", NULL);
+    }
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+Test(store_faults, a_client_waits_for_its_store)
+{
+    eepi_store_client *client = NULL;
+    uint64_t start_us = clock_us();
+    cr_assert_eq(eepi_store_client_open(path, 50 * 1000, &client), EEP_ERR_UNREACHABLE);
+    cr_assert_geq(clock_us() - start_us, 50 * 1000);
+    cr_assert_null(client);
+    pid_t child = fork();
+    if (child == 0) {
+        bool served = eepi_store_client_open(path, BOUND_US, &client) == EEP_OK;
+        eepi_store_client_close(client);
+        _exit(served ? 0 : 1);
+    }
+    eep_store *store = open_store();
+    int status = -1;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    eep_store_close(store);
+}
+
+/* ---------------------------------------------------------------- paths */
+
+static eep_status try_open(const char *where, char *error_out, size_t error_bytes)
+{
+    eep_store *store = NULL;
+    eep_status status = eep_store_open(where, error_out, error_bytes, &store);
+    cr_assert(status != EEP_OK || store);
+    eep_store_close(store);
+    return status;
+}
+
+Test(store_faults, a_living_store_is_not_replaced_a_stale_file_is)
+{
+    char error[256] = "";
+    eep_store *store = open_store();
+    cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_CONFLICT);
+    cr_assert_not_null(strstr(error, path));
+    eepi_store_client *client = open_client();
+    put(client, "still", "there");
+    eepi_store_client_close(client);
+    eep_store_close(store);
+
+    kill_child(fork_store());
+    cr_assert_eq(access(path, F_OK), 0, "a killed store leaves its file");
+    cr_assert_eq(try_open(path, NULL, 0), EEP_OK);
+}
+
+Test(store_faults, only_a_safe_path_is_served)
+{
+    char error[256] = "", longer[200];
+    snprintf(longer, sizeof longer, "%s/%0120d", directory, 0);
+    cr_assert_eq(try_open(longer, error, sizeof error), EEP_ERR_INVALID);
+    cr_assert_eq(try_open("", NULL, 0), EEP_ERR_INVALID);
+    cr_assert_eq(try_open("/nowhere/at/all", error, sizeof error), EEP_ERR_SYSTEM);
+    cr_assert_eq(chmod(directory, 0755), 0);
+    cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_INVALID);
+    cr_assert_not_null(strstr(error, "0700"));
+    cr_assert_eq(chmod(directory, 0700), 0);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_INVALID, "%s", error);
+    cr_assert_eq(access(path, F_OK), 0, "a file that is no socket is left alone");
+}
