@@ -118,6 +118,7 @@ static void install(eep_context *context, const eepi_view *view)
     context->announced = (eepi_live){0};
     context->flip_due = 0;
     context->wedged = 0;
+    context->uncovered = 0;
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
     eepi_rank_wake(context);
@@ -171,6 +172,17 @@ static void end_service(eep_context *context, eep_status status, const char *why
         __atomic_store_n(eepi_tables_abort_step(context->tables), context->step, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&context->lock);
     eepi_log(context, EEP_LOG_WARN, "%s", why);
+    eepi_rank_wake(context);
+}
+
+/* Rule R2: nobody serves until a process brings the missing experts; then a view is installed. */
+static void fail_closed(eep_context *context, const char *why)
+{
+    pthread_mutex_lock(&context->lock);
+    context->uncovered = 1;
+    snprintf(context->why_ended, sizeof(context->why_ended), "%s", why);
+    pthread_mutex_unlock(&context->lock);
+    eepi_log(context, EEP_LOG_ERROR, "no rank can serve: %s", why);
     eepi_rank_wake(context);
 }
 
@@ -280,7 +292,7 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_UNCOVERED:
         eepi_event(context, EEP_EVENT_UNCOVERED, -1, 0, 0, 0);
-        end_service(context, EEP_ERR_UNCOVERED, action->why);
+        fail_closed(context, action->why);
         break;
     case EEPI_ACTION_SUSPECTED:
     case EEPI_ACTION_EXPELLED:

@@ -489,10 +489,12 @@ eep_status eep_join(eep_context *context)
     context->mailbox.ready = 1;
     eepi_service_wake(context);
     while (context->pending.epoch == 0 && context->live.epoch == 0 && context->ended == EEP_OK &&
-           !late)
+           !context->uncovered && !late)
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "%s", context->why_ended);
+    else if (context->uncovered)
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
     else if (late)
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
                            (unsigned long long)(context->config.join_timeout_us / 1000u));

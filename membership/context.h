@@ -108,6 +108,7 @@ struct eep_context {
     eepi_live announced;     /* committed planned view; epoch 0: none */
     uint64_t flip_due;       /* digest that all members agreed in-band to switch to */
     int wedged, in_step, joined_once, stop, warm;
+    int uncovered;           /* fails closed until somebody brings the experts */
     int must_follow;         /* joiner: the first step is a peer's, never our own */
     eep_status ended;
     uint64_t step;           /* last one begun, or the newest seen */

@@ -181,7 +181,9 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
             late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
         }
     }
-    if (status == EEP_OK && !may)
+    if (status == EEP_OK && !may && context->uncovered)
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
+    else if (status == EEP_OK && !may)
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet");
     if (status == EEP_OK) {
         peer_step = newest_peer_step(context);

@@ -177,8 +177,8 @@ static eep_status check_device(int ordinal)
         return EEP_ERR_UNSUPPORTED;
     }
     if (status == EEP_OK)
-        status = CHECKED(ordinal, cudaDeviceGetAttribute(&unified, cudaDevAttrUnifiedAddressing,
-                                                         ordinal));
+        status = CHECKED(ordinal,
+                         cudaDeviceGetAttribute(&unified, cudaDevAttrUnifiedAddressing, ordinal));
     if (status == EEP_OK && !unified) {
         snprintf(failure, sizeof(failure), "device %d: no unified addressing", ordinal);
         return EEP_ERR_UNSUPPORTED;
@@ -202,8 +202,8 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
     if (status == EEP_OK)
         status = load_kernels(ordinal);
     if (status == EEP_OK)
-        status = CHECKED(ordinal,
-                         cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
+        status =
+            CHECKED(ordinal, cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
     if (status != EEP_OK) {
         snprintf(why_out, why_bytes, "%s", failure);
         free(device);
@@ -305,8 +305,7 @@ static eep_status cuda_stream_open(void *device, void **stream_out)
     s->ordinal = ((const cuda_device *)device)->ordinal;
     status = use_device(s->ordinal);
     if (status == EEP_OK)
-        status =
-            CHECKED(s->ordinal, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+        status = CHECKED(s->ordinal, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     if (status != EEP_OK) {
         free(s);
         return status;
@@ -363,8 +362,8 @@ static eep_status cuda_stream_wait_event(void *stream, void *event)
     eep_status status = use_device(s->ordinal);
 
     if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaStreamWaitEvent(s->stream,
-                                                         ((const cuda_event *)event)->event, 0));
+        status = CHECKED(s->ordinal,
+                         cudaStreamWaitEvent(s->stream, ((const cuda_event *)event)->event, 0));
     return status;
 }
 
@@ -378,8 +377,7 @@ static eep_status cuda_event_open(void *device, void **event_out)
     e->ordinal = ((const cuda_device *)device)->ordinal;
     status = use_device(e->ordinal);
     if (status == EEP_OK)
-        status =
-            CHECKED(e->ordinal, cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+        status = CHECKED(e->ordinal, cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
     if (status != EEP_OK) {
         free(e);
         return status;
@@ -430,7 +428,9 @@ static eep_status cuda_copy(void *stream, void *to, const void *from, size_t byt
     return status;
 }
 
-/* The runtime reads as many argument bytes as the __global__ function takes, now. */
+/* The runtime reads as many argument bytes as the __global__ function takes, now. It knows the
+ * kernels that were linked into this plugin; a program with a CUDA runtime of its own launches its
+ * own kernels through that, into eep_stream_native, captured or not. */
 static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t num_blocks,
                               uint32_t num_threads, const void *args, size_t args_bytes)
 {
@@ -511,8 +511,7 @@ static eep_status cuda_graph_replay(void *graph, void *stream)
     eep_status status = use_device(s->ordinal);
 
     if (status == EEP_OK)
-        status =
-            CHECKED(s->ordinal, cudaGraphLaunch(((const cuda_graph *)graph)->exec, s->stream));
+        status = CHECKED(s->ordinal, cudaGraphLaunch(((const cuda_graph *)graph)->exec, s->stream));
     return status;
 }
 

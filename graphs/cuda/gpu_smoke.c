@@ -23,10 +23,8 @@ typedef struct report {
 } report;
 
 static const smoke_case cases[] = {
-    {"fp32-2ranks", 2, 1, 256, EEP_FP32, 12, 1},
-    {"bf16-2ranks", 2, 1, 256, EEP_BF16, 12, 2},
-    {"fp32-odd-row", 2, 2, 77, EEP_FP32, 9, 3},
-    {"bf16-odd-row", 3, 2, 77, EEP_BF16, 9, 4},
+    {"fp32-2ranks", 2, 1, 256, EEP_FP32, 12, 1}, {"bf16-2ranks", 2, 1, 256, EEP_BF16, 12, 2},
+    {"fp32-odd-row", 2, 2, 77, EEP_FP32, 9, 3},  {"bf16-odd-row", 3, 2, 77, EEP_BF16, 9, 4},
     {"bf16-8ranks", 8, 2, 512, EEP_BF16, 12, 5},
 };
 

@@ -1,5 +1,6 @@
 /* CUDA twins of the kernels: the same bodies, compiled for the GPU. The argument struct is the
- * kernel's only parameter and stays in constant memory: a body takes its address, no copy is made. */
+ * kernel's only parameter and stays in constant memory: a body takes its address, no copy is made.
+ */
 #include "graphs/cuda/kernels_cuda.h"
 
 #include "graphs/kernels/combine.h"
@@ -19,7 +20,7 @@ static __device__ __forceinline__ eep_grid here(void)
 }
 
 #define EEPI_CUDA_KERNEL(name, args_type)                                                          \
-    extern "C" __global__ void eepk_##name##_cuda(const __grid_constant__ args_type args)                 \
+    extern "C" __global__ void eepk_##name##_cuda(const __grid_constant__ args_type args)          \
     {                                                                                              \
         eepk_##name##_body(&args, here());                                                         \
     }

@@ -4,7 +4,7 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 
-static __global__ void smoke_expert(const __grid_constant__ smoke_expert_args args)
+extern "C" __global__ void smoke_expert_cuda(const __grid_constant__ smoke_expert_args args)
 {
     eep_grid g;
 
@@ -27,7 +27,7 @@ const char *smoke_expert_load(int ordinal, char *name_out, size_t name_bytes)
     const char *why = text_of(cudaSetDevice(ordinal));
 
     if (!why)
-        why = text_of(cudaFuncGetAttributes(&attributes, (const void *)smoke_expert));
+        why = text_of(cudaFuncGetAttributes(&attributes, (const void *)smoke_expert_cuda));
     if (!why)
         why = text_of(cudaGetDeviceProperties(&properties, ordinal));
     if (!why)
@@ -40,6 +40,6 @@ const char *smoke_expert_launch(void *native_stream, uint32_t num_blocks, uint32
 {
     void *parameters[1] = {(void *)args};
 
-    return text_of(cudaLaunchKernel((const void *)smoke_expert, dim3(num_blocks), dim3(num_threads),
-                                    parameters, 0, (cudaStream_t)native_stream));
+    return text_of(cudaLaunchKernel((const void *)smoke_expert_cuda, dim3(num_blocks),
+                                    dim3(num_threads), parameters, 0, (cudaStream_t)native_stream));
 }

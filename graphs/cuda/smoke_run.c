@@ -1,10 +1,10 @@
 #include "graphs/cuda/smoke_run.h"
 
 #include "graphs/cuda/smoke_expert.h"
+#include "graphs/cuda/smoke_inputs.h"
 #include "graphs/device_ops.h"
 #include "graphs/tables.h"
 #include "membership/bank_image.h"
-#include "repair/planner.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -17,16 +17,10 @@ enum {
     THREADS = 256,
     EXCHANGE_THREADS = 32,
     POISON = 0xff, /* NaN in both types, no row number */
-    NO_EXPERT_ONE_IN = 8,
     SYNC_US = 20000000,
     LOOK_US = 2000,
 };
 static const uint64_t patient_ns = 5000000000u;
-
-/* Where inputs lie in a rank's input buffer. */
-typedef struct input_layout {
-    size_t x, topk_idx, topk_weights, num_tokens, bytes;
-} input_layout;
 
 typedef struct smoke_group smoke_group;
 typedef struct smoke_rank {
@@ -37,7 +31,7 @@ typedef struct smoke_rank {
     eep_stream *stream;
     eep_graph *graph;
     void *window;
-    uint8_t *inputs, *outputs, *expert_out; /* device memory */
+    uint8_t *inputs, *outputs, *expert_out;       /* device memory */
     uint8_t *inputs_host, *poison, *outputs_host; /* pinned: sources and target of copies */
     pthread_t thread;
     char why[256];
@@ -48,7 +42,7 @@ struct smoke_group {
     const smoke_case *test;
     smoke_result *result;
     int is_cuda, max_ranks, num_slots;
-    input_layout in;
+    smoke_inputs in;
     eepi_view **views; /* [num_flips], of epochs 1, 2, ... */
     int num_flips;
     void *windows[SMOKE_MAX_RANKS + 1];
@@ -83,145 +77,14 @@ static size_t line_up(size_t bytes)
     return (bytes + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
 }
 
-/* ------------------------------------------------------------------ inputs */
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static float next_float(uint64_t *state)
-{
-    return (float)(next_random(state) >> 40) * 0x1p-24f;
-}
-
-static int input_key(int step)
-{
-    return step > 0 && step % SMOKE_FLIP_EVERY == 0 ? step - 1 : step;
-}
-
-uint32_t smoke_num_tokens(const smoke_case *test, int step, int rank_index)
-{
-    int key = input_key(step);
-
-    if (key % SMOKE_FLIP_EVERY == SMOKE_FLIP_EVERY - 1)
-        return SMOKE_TOKENS;
-    if (key % SMOKE_FLIP_EVERY == 1 && rank_index == key % test->num_ranks)
-        return 0;
-    return (uint32_t)((key * 7 + rank_index * 5 + 3) % (SMOKE_TOKENS + 1));
-}
-
-/* SMOKE_TOPK distinct experts, some of them none. */
-static void choose_experts(const smoke_group *run, uint64_t *state, int32_t *topk_idx)
-{
-    uint32_t num_experts = (uint32_t)run->ranks[0].shape.num_experts;
-
-    for (int k = 0; k < SMOKE_TOPK; k++) {
-        int32_t expert = (int32_t)(next_random(state) % num_experts);
-        for (int j = 0; j < k; j++) {
-            if (topk_idx[j] == expert) {
-                expert = (expert + 1) % (int32_t)num_experts;
-                j = -1;
-            }
-        }
-        topk_idx[k] = expert;
-    }
-    for (int k = 0; k < SMOKE_TOPK; k++) {
-        if (next_random(state) % NO_EXPERT_ONE_IN == 0)
-            topk_idx[k] = -1;
-    }
-}
-
-static void fill_inputs(const smoke_rank *r, int step)
-{
-    const smoke_group *run = r->run;
-    uint64_t state = run->test->seed * 1000003u + (uint64_t)input_key(step) * 1009u +
-                     (uint64_t)r->index * 17u;
-    uint8_t *at = r->inputs_host;
-    int32_t *topk_idx = (int32_t *)(at + run->in.topk_idx);
-    float *topk_weights = (float *)(at + run->in.topk_weights);
-    size_t entries = (size_t)SMOKE_TOKENS * SMOKE_TOPK * (size_t)run->test->num_layers;
-
-    for (size_t i = 0; i < (size_t)SMOKE_TOKENS * r->shape.hidden; i++) {
-        float value = 2.0f * next_float(&state) - 1.0f;
-        if (run->test->dtype == EEP_FP32)
-            ((float *)(at + run->in.x))[i] = value;
-        else
-            ((uint16_t *)(at + run->in.x))[i] = eepk_float_to_bf16(value);
-    }
-    for (size_t i = 0; i < entries; i += SMOKE_TOPK)
-        choose_experts(run, &state, topk_idx + i);
-    for (size_t i = 0; i < entries; i++)
-        topk_weights[i] = next_float(&state);
-    *(int32_t *)(at + run->in.num_tokens) =
-        (int32_t)smoke_num_tokens(run->test, step, r->index);
-}
-
-/* ------------------------------------------------------------------ views and memory */
-
-/* Seat 1 stays vacant: seats need not be dense. */
-static int seat_of(int index)
-{
-    return index == 0 ? 0 : index + 1;
-}
-
-/* Two ranks' last slots that hold different experts change places. */
-static void exchange_experts(eepi_view *view, int layer)
-{
-    for (int slot = view->shape.num_slots - 1; slot >= 0; slot--) {
-        eepi_view_slot *a = eepi_view_slot_at(view, layer, seat_of(0), slot);
-        eepi_view_slot *b = eepi_view_slot_at(view, layer, seat_of(1), slot);
-        eepi_view_slot kept = *a;
-
-        if (a->expert == b->expert)
-            continue;
-        *a = *b;
-        *b = kept;
-        return;
-    }
-}
-
-/* The planner's placement; in even epochs replicas have moved. */
-static eepi_view *make_view(const smoke_group *run, int epoch)
-{
-    const eepk_shape *s = &run->ranks[0].shape;
-    eepi_view_shape shape = {(int32_t)s->max_ranks, (int32_t)s->num_layers,
-                             (int32_t)s->num_experts, (int32_t)s->num_slots};
-    eepi_view *view = eepi_view_new(&shape);
-
-    if (!view)
-        return NULL;
-    for (int i = 0; i < run->test->num_ranks; i++) {
-        eepi_view_seat *seat = eepi_view_seat_at(view, seat_of(i));
-        seat->generation = 1;
-        seat->state = EEP_SEAT_ACTIVE;
-    }
-    view->epoch = (uint64_t)epoch;
-    view->combine_copy = (uint8_t)(epoch & 1);
-    if (eepi_plan_initial(view) != EEP_OK) {
-        free(view);
-        return NULL;
-    }
-    for (int layer = 0; layer < run->test->num_layers && epoch % 2 == 0; layer++)
-        exchange_experts(view, layer);
-    eepi_view_seal(view);
-    return view;
-}
+/* ------------------------------------------------------------------ memory */
 
 static void make_layouts(smoke_group *run)
 {
     const eepk_shape *s = &run->ranks[0].shape;
-    size_t entries = (size_t)SMOKE_TOKENS * SMOKE_TOPK * s->num_layers;
     smoke_layout *out = &run->result->layout;
 
-    run->in.topk_idx = line_up((size_t)SMOKE_TOKENS * s->row_bytes);
-    run->in.topk_weights = run->in.topk_idx + line_up(entries * sizeof(int32_t));
-    run->in.num_tokens = run->in.topk_weights + line_up(entries * sizeof(float));
-    run->in.bytes = run->in.num_tokens + EEPK_LINE_BYTES;
+    run->in = smoke_inputs_of(s);
     out->rows_bytes = (size_t)s->rows_capacity * s->row_bytes;
     out->slot_begin_bytes = (s->num_slots + 1) * sizeof(int32_t);
     out->out_bytes = (size_t)SMOKE_TOKENS * s->row_bytes;
@@ -329,20 +192,20 @@ static eep_status put_expert(smoke_rank *r, const smoke_expert_args *args)
 static eep_status put_layer(smoke_rank *r, uint32_t layer)
 {
     const smoke_layout *at = &r->run->result->layout;
-    const input_layout *in = &r->run->in;
+    const smoke_inputs *in = &r->run->in;
     size_t first = (size_t)layer * SMOKE_TOKENS * SMOKE_TOPK;
     uint8_t *rows = r->outputs + at->rows[layer];
     int32_t *slot_begin = (int32_t *)(r->outputs + at->slot_begin[layer]);
     const int32_t *num_tokens = (const int32_t *)(r->inputs + in->num_tokens);
     const eepk_world *world = eepi_tables_world(r->tables);
-    eepk_dispatch_node_args d = {
-        .world = world,
-        .x = layer == 0 ? r->inputs + in->x : r->outputs + at->out[layer - 1],
-        .topk_idx = (const int32_t *)(r->inputs + in->topk_idx) + first,
-        .num_tokens = num_tokens,
-        .rows = rows,
-        .slot_begin = slot_begin,
-        .layer = layer};
+    eepk_dispatch_node_args d = {.world = world,
+                                 .x = layer == 0 ? r->inputs + in->x
+                                                 : r->outputs + at->out[layer - 1],
+                                 .topk_idx = (const int32_t *)(r->inputs + in->topk_idx) + first,
+                                 .num_tokens = num_tokens,
+                                 .rows = rows,
+                                 .slot_begin = slot_begin,
+                                 .layer = layer};
     smoke_expert_args e = {.rows = rows,
                            .out = r->expert_out,
                            .slot_begin = slot_begin,
@@ -350,15 +213,15 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer)
                            .hidden = r->shape.hidden,
                            .dtype = r->shape.dtype,
                            .seat = (uint32_t)r->seat};
-    eepk_combine_node_args c = {
-        .world = world,
-        .rows = r->expert_out,
-        .topk_weights = (const float *)(r->inputs + in->topk_weights) + first,
-        .num_tokens = num_tokens,
-        .slot_begin = slot_begin,
-        .out = r->outputs + at->out[layer],
-        .layer = layer,
-        .out_dtype = r->shape.dtype};
+    eepk_combine_node_args c = {.world = world,
+                                .rows = r->expert_out,
+                                .topk_weights =
+                                    (const float *)(r->inputs + in->topk_weights) + first,
+                                .num_tokens = num_tokens,
+                                .slot_begin = slot_begin,
+                                .out = r->outputs + at->out[layer],
+                                .layer = layer,
+                                .out_dtype = r->shape.dtype};
     eep_status status = put(r, EEPI_KERNEL_route, 1, THREADS, &d, sizeof(d));
 
     if (status == EEP_OK)
@@ -438,7 +301,7 @@ static int run_step(smoke_rank *r, int step)
     int epoch = 1 + step / SMOKE_FLIP_EVERY;
     uint64_t begin;
 
-    fill_inputs(r, step);
+    smoke_inputs_fill(run->test, &r->shape, &run->in, step, r->index, r->inputs_host);
     if (check(r, eep_copy_async(r->stream, r->inputs, r->inputs_host, run->in.bytes), "copy in") ||
         check(r, eep_copy_async(r->stream, r->outputs, r->poison, bytes), "poison"))
         return -1;
@@ -466,7 +329,7 @@ static int step_alone_deadline(smoke_rank *r, uint64_t step)
 
     for (int i = 0; i < run->test->num_ranks; i++) {
         if (i != r->index)
-            others |= 1ull << seat_of(i);
+            others |= 1ull << smoke_seat_of(i);
     }
     set_step(r, step, (uint64_t)run->num_flips, (uint64_t)SMOKE_WAIT_MS * 1000000u);
     begin = eepk_now_ns();
@@ -494,8 +357,8 @@ static int step_alone_abort(smoke_rank *r, uint64_t step)
     if (check(r, eep_stream_synchronize(r->stream, SYNC_US), "synchronize after abort"))
         return -1;
     r->run->result->abort_ns = eepk_now_ns() - begin;
-    r->run->result->abort_right = eepk_load_acquire(&status->done_step) == step &&
-                                  status->result == EEPK_STEP_HOST_ABORT;
+    r->run->result->abort_right =
+        eepk_load_acquire(&status->done_step) == step && status->result == EEPK_STEP_HOST_ABORT;
     return 0;
 }
 
@@ -538,7 +401,7 @@ static int run_open(smoke_group *run)
     for (int i = 0; i < test->num_ranks; i++) {
         run->ranks[i].run = run;
         run->ranks[i].index = i;
-        run->ranks[i].seat = seat_of(i);
+        run->ranks[i].seat = smoke_seat_of(i);
         if (make_shape(&run->ranks[i]))
             return -1;
     }
@@ -550,7 +413,7 @@ static int run_open(smoke_group *run)
     if (!run->views || !run->result->outputs || !run->result->step_ns)
         return fail(&run->ranks[0], "out of memory");
     for (int i = 0; i < run->num_flips; i++) {
-        run->views[i] = make_view(run, i + 1);
+        run->views[i] = smoke_view_make(run->test, &run->ranks[0].shape, i + 1);
         if (!run->views[i])
             return fail(&run->ranks[0], "no placement");
     }

@@ -9,11 +9,11 @@
 enum {
     SMOKE_MAX_RANKS = 8,
     SMOKE_MAX_LAYERS = 4,
-    SMOKE_FLIP_EVERY = 3,   /* steps between flips */
-    SMOKE_WAIT_MS = 20,     /* deadline of the step that a rank runs alone */
-    SMOKE_TOKENS = 48,      /* capacity per rank */
+    SMOKE_FLIP_EVERY = 3, /* steps between flips */
+    SMOKE_WAIT_MS = 20,   /* deadline of the step that a rank runs alone */
+    SMOKE_TOKENS = 48,    /* capacity per rank */
     SMOKE_TOPK = 4,
-    SMOKE_SPARE_SLOTS = 2,  /* per rank, beyond one replica of each expert */
+    SMOKE_SPARE_SLOTS = 2, /* per rank, beyond one replica of each expert */
 };
 
 typedef struct smoke_case {
@@ -33,16 +33,16 @@ typedef struct smoke_layout {
 
 typedef struct smoke_result {
     smoke_layout layout;
-    uint8_t *outputs;    /* [num_steps][num_ranks][layout.bytes] */
-    uint64_t *step_ns;   /* [num_steps][num_ranks]: replay called .. stream empty */
-    uint64_t captures;   /* of the whole run */
+    uint8_t *outputs;  /* [num_steps][num_ranks][layout.bytes] */
+    uint64_t *step_ns; /* [num_steps][num_ranks]: replay called .. stream empty */
+    uint64_t captures; /* of the whole run */
     uint64_t captures_after_start;
-    uint32_t num_nodes;  /* of rank 0's graph */
-    int deadline_right;  /* the step that rank 0 ran alone: status DEADLINE, suspects all others */
+    uint32_t num_nodes;   /* of rank 0's graph */
+    int deadline_right;   /* the step that rank 0 ran alone: status DEADLINE, suspects all others */
     uint64_t deadline_ns; /* how long it took */
-    int abort_right;     /* the second such step, ended by the abort word */
-    uint64_t abort_ns;   /* from storing the word to the end of the graph */
-    char why[512];       /* what failed */
+    int abort_right;      /* the second such step, ended by the abort word */
+    uint64_t abort_ns;    /* from storing the word to the end of the graph */
+    char why[512];        /* what failed */
 } smoke_result;
 
 /* Tokens of a rank in a step (both 0-based), of SMOKE_TOKENS. The step before a flip and the one

@@ -202,7 +202,8 @@ typedef struct eep_step {
 /* Begin a step: waits while the view is being changed (at most `timeout_us`), switches to a new
  * view if one is due, fixes the step's number. After EEP_OK the caller fills its inputs, replays
  * its graph and calls eep_step_end. EEP_ERR_TIMEOUT: still no view to serve under, try again.
- * EEP_ERR_EVICTED, EEP_ERR_DRAINED, EEP_ERR_UNCOVERED: this rank's service is over. */
+ * EEP_ERR_UNCOVERED: experts have no copy left; nobody serves until a process that joins brings them:
+ * try again, or give up. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t timeout_us,
                                                  eep_step *step_out);
 /* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it

@@ -91,14 +91,13 @@ static inline XXH64_hash_t XXH64_digest(const XXH64_state_t *s)
     for (; i + 8 <= have; i += 8) {
         uint64_t word;
         memcpy(&word, s->rest + i, sizeof(word));
-        sum = eepi_xxh_rotate(sum ^ eepi_xxh_round(0, word), 27) * EEPI_XXH_PRIME1 +
-              EEPI_XXH_PRIME4;
+        sum =
+            eepi_xxh_rotate(sum ^ eepi_xxh_round(0, word), 27) * EEPI_XXH_PRIME1 + EEPI_XXH_PRIME4;
     }
     if (i + 4 <= have) {
         uint32_t word;
         memcpy(&word, s->rest + i, sizeof(word));
-        sum = eepi_xxh_rotate(sum ^ word * EEPI_XXH_PRIME1, 23) * EEPI_XXH_PRIME2 +
-              EEPI_XXH_PRIME3;
+        sum = eepi_xxh_rotate(sum ^ word * EEPI_XXH_PRIME1, 23) * EEPI_XXH_PRIME2 + EEPI_XXH_PRIME3;
         i += 4;
     }
     for (; i < have; i++)
