@@ -215,6 +215,8 @@ static void perform_store(eep_context *context, const eepi_action *action)
         put_report(context, &action->report);
         break;
     case EEPI_ACTION_CAS:
+        context->cas_epoch = action->view->epoch;
+        context->cas_phase = action->view->phase;
         context->cas_id = eepi_store_cas(context->store, EEPI_KEY_VIEW, action->revision,
                                          action->view, action->view->bytes);
         break;

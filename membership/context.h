@@ -71,6 +71,8 @@ struct eep_context {
     pthread_t service;
     int service_runs, wake_fd;
     uint64_t cas_id, read_id; /* requests under way; 0: none; service thread */
+    uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
+    uint8_t cas_phase;        /* and its phase */
     int store_lost;
     int ready_told; /* under `lock` */
 

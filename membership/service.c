@@ -149,11 +149,9 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
         input.won = 1;
     else
         input.kind = EEPI_INPUT_CAS_UNKNOWN;
+    if (input.won)
+        eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
     eepi_give(context, &input);
-    if (input.won) {
-        const eepi_view *view = eepi_core_view(context->core);
-        eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, view->epoch, view->phase);
-    }
 }
 
 /* The store lost its memory with its process, so say again what it should know of us. */

@@ -30,5 +30,5 @@ expect "--scale-lengths" "$bin/eep-run" --trace "$tmp/negative.jsonl" --scale-le
 expect "--bogus" "$bin/eep-info" --bogus
 expect "--topk" "$bin/eep-info" --sizes --topk x
 expect "--bogus" "$bin/eep-store" --bogus
-expect "no such" "$bin/eep-oracle" "$tmp/none"
+expect "cannot open" "$bin/eep-oracle" "$tmp/none"
 exit $bad

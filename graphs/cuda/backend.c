@@ -191,8 +191,10 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
     cuda_device *device = calloc(1, sizeof(*device));
     eep_status status;
 
-    if (!device)
+    if (!device) {
+        snprintf(why_out, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
+    }
     pthread_once(&environment_once, set_environment);
     failure[0] = '\0';
     device->ordinal = ordinal;
@@ -440,8 +442,11 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
     struct dim3 grid = {num_blocks, 1, 1}, block = {num_threads, 1, 1};
     eep_status status;
 
-    if (!kernel->cuda)
+    if (!kernel->cuda) {
+        snprintf(failure, sizeof(failure), "device %d: kernel %s has no CUDA twin", s->ordinal,
+                 kernel->name);
         return EEP_ERR_UNSUPPORTED;
+    }
     if (args_bytes)
         memcpy(bytes, args, args_bytes);
     status = use_device(s->ordinal);
