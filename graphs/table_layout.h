@@ -174,6 +174,7 @@ typedef struct eepk_latch {
     uint32_t bank, combine_copy;
     uint32_t aborted; /* sticky for the rest of the step (rule D3) */
     uint32_t pad;
+    uint64_t placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
     eepk_status status; /* collected here, copied out by the finish node */
 } eepk_latch;
 
@@ -189,8 +190,8 @@ typedef struct eepk_route {
     uint16_t pad;
 } eepk_route;
 typedef struct eepk_origin {
-    uint16_t seat, k;
-    uint32_t token;
+    uint16_t seat, token, k;
+    uint16_t stamp; /* eepk_stamp of the dispatch that wrote it */
 } eepk_origin;
 
 /* All addresses of a context that kernels use, fixed for its life; itself in device memory. */
@@ -218,6 +219,11 @@ EEPK_LAYOUT_FN uint32_t eepk_rows_per_token(const eepk_shape *s)
 EEPK_LAYOUT_FN uint32_t eepk_parity(const eepk_shape *s, uint64_t step, uint32_t layer)
 {
     return (uint32_t)((step * s->num_layers + layer) & 1u);
+}
+/* Tells what one dispatch wrote into scratch from what earlier ones left there. */
+EEPK_LAYOUT_FN uint16_t eepk_stamp(const eepk_shape *s, uint64_t step, uint32_t layer)
+{
+    return (uint16_t)(step * s->num_layers + layer);
 }
 EEPK_LAYOUT_FN uint64_t *eepk_dispatch_tag(const eepk_shape *s, uint8_t *window, uint32_t parity,
                                            uint32_t source)

@@ -166,8 +166,11 @@ Test(core_holes, M3_a_flip_before_the_commit_is_known_counts)
 Test(core_holes, many_seats_fail_at_once)
 {
     enum { RANKS = 200 };
-    eepi_core_config config = {
-        .num_ranks = RANKS, .drain_bound_us = 1000, .kill_fence = 1, .shape = {RANKS, 1, 2, 2}};
+    eepi_core_config config = {.generation = 1,
+                               .num_ranks = RANKS,
+                               .drain_bound_us = 1000,
+                               .kill_fence = 1,
+                               .shape = {RANKS, 1, 2, 2}};
     int32_t experts[] = {0, 1};
     uint64_t sums[] = {7, 8}, backup = 0, now = 1;
     eepi_core *core = NULL;

@@ -284,7 +284,10 @@ Test(kernels, S13_counters_wrap)
             check_step(w, step++, first_seed());
         }
     }
-    /* seat 3 is ahead, on the other side of the next wrap of the step field: all jump there */
+    /* seat 3 is ahead, on the other side of the next wrap of the step field: all jump there. On the
+     * way no two steps are further apart than tags can tell. */
+    for (step = (1ull << 34) + (1ull << 32); step < 2ull << 34; step += 1ull << 32)
+        check_step(w, step, first_seed());
     step = (2ull << 34) - 1;
     for (int seat = 0; seat < 4; seat++)
         kernel_rank_launch(w, seat, seat == 3 ? step + 2 : step, kernel_long_ns);

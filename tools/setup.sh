@@ -33,7 +33,7 @@ install_packages() {
     rm -f "$log"
 }
 
-# build DIR [meson options...]: configure once, then let ninja decide.
+# build DIR [meson options...]: configure once, then let ninja decide. `targets`: not all, only these.
 build() {
     local dir=$1; shift
     local log; log=$(mktemp)
@@ -45,7 +45,7 @@ build() {
             die "meson could not configure $dir"
         fi
     fi
-    if ! env -u LIBRARY_PATH ninja -C "$dir" >"$log" 2>&1; then
+    if ! env -u LIBRARY_PATH ninja -C "$dir" ${targets:-} >"$log" 2>&1; then
         grep -v '^\[' "$log" | head -n 60 >&2; rm -f "$log"
         die "the build failed (ninja -C $dir)"
     fi

@@ -6,7 +6,9 @@
 #include "graphs/kernel_args.h"
 #include "graphs/kernels/dispatch.h"
 
-/* Each expert output goes home: to the row (token, k) of the rank the token came from. */
+/* Each expert output goes home: to the row (token, k) of the rank the token came from. Counts and
+ * lists are their source's word: only if as many rows were placed as were counted, and every place
+ * was filled in this dispatch, did each row get a place of its own (S9). */
 EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
@@ -15,15 +17,25 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
+    uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
+    int torn;
 
     if (latch->aborted)
         return;
-    for (uint32_t position = g.block; position < n; position += g.num_blocks) {
+    torn = latch->placed != n;
+    for (uint32_t position = g.block; position < n && !torn; position += g.num_blocks) {
         eepk_origin origin = w->origin[position];
-        eepk_copy_row(eepk_combine_row(s, eepk_peer_window(s, bank, origin.seat),
-                                       latch->combine_copy, parity, origin.token, origin.k),
-                      (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
-                      g);
+        uint8_t *window = eepk_peer_window(s, bank, origin.seat);
+        torn = origin.stamp != stamp || !window;
+        if (!torn)
+            eepk_copy_row(eepk_combine_row(s, window, latch->combine_copy, parity, origin.token,
+                                           origin.k),
+                          (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes,
+                          s->row_bytes, g);
+    }
+    if (torn && g.thread == 0) {
+        eepk_count_add(&latch->status.stale_dropped, 1);
+        eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
     }
 }
 

@@ -162,32 +162,36 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
 }
 
 /* Copy the rows of one (source, token) to their packed places and remember where they came from.
- * The list entry is read once, into registers, and checked against the copied counts. */
-EEPK_FN void eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
+ * The list entry is read once (volatile: not again after the check) and checked against the copied
+ * counts. Returns the number of rows. */
+EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
                                uint32_t token, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
-    const eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
+    const volatile eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
     const uint8_t *row = eepk_dispatch_row(s, w->window, parity, seat, token);
+    uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
+    uint32_t placed = 0;
 
     for (uint32_t k = 0; k < s->top_k; k++) {
-        eepk_list_entry entry = list[k];
-        uint64_t cell = (uint64_t)seat * s->num_slots + entry.slot;
-        uint32_t position;
-        if (entry.slot == EEPK_NO_SLOT)
+        uint32_t slot = list[k].slot, ordinal = list[k].ordinal, position;
+        uint64_t cell = (uint64_t)seat * s->num_slots + slot;
+        if (slot == EEPK_NO_SLOT)
             continue;
-        if (entry.slot >= s->num_slots || entry.ordinal >= w->receive_count[cell]) {
+        if (slot >= s->num_slots || ordinal >= w->receive_count[cell]) {
             eepk_count_add(&latch->status.stale_dropped, 1);
             eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
-            return;
+            return placed;
         }
-        position = w->receive_base[cell] + entry.ordinal;
+        position = w->receive_base[cell] + ordinal;
         eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->row_bytes, row, s->row_bytes, g);
         if (g.thread == 0)
-            w->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)k, token};
+            w->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
+        placed++;
     }
+    return placed;
 }
 
 EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
@@ -196,14 +200,17 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     const eepk_shape *s = &w->shape;
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
+    uint32_t placed = 0;
 
     if (latch->aborted)
         return;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
         for (uint32_t token = g.block; token < n; token += g.num_blocks)
-            eepk_unpack_token(a, latch, seat, token, g);
+            placed += eepk_unpack_token(a, latch, seat, token, g);
     }
+    if (g.thread == 0 && placed)
+        eepk_count_add(&latch->placed, placed);
     eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);
 }

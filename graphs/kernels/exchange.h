@@ -190,7 +190,8 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
         eepk_wait_lane(w, latch, layer, phase, g);
     }
     eepk_block_sync();
-    if (latch->aborted)
+    /* A bank that is not the agreed one may name windows that are gone. */
+    if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK)
         eepk_post_abort(w, latch, layer, phase, g);
 }
 
@@ -209,15 +210,15 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
         eepk_source_header *header = eepk_header(s, w->window, parity, seat);
         const uint32_t *counts = (const uint32_t *)(header + 1);
         int active = eepk_is_active(bank, seat);
-        uint64_t sum = 0;
+        uint64_t sum = 0, announced = active ? header->flip_digest : 0;
 
         w->receive_tokens[seat] = active ? header->num_tokens : 0;
         for (uint32_t slot = 0; slot < s->num_slots; slot++) {
             copy[slot] = active ? counts[slot] : 0;
             sum += copy[slot];
         }
-        if (a->layer == 0 && active && header->flip_digest)
-            eepk_bits_set(&latch->status.flip_digest, header->flip_digest);
+        if (a->layer == 0 && announced)
+            eepk_bits_set(&latch->status.flip_digest, announced);
         if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
             eepk_count_add(&latch->status.stale_dropped, 1);
             eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
@@ -235,6 +236,7 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
             }
         }
         a->slot_begin[s->num_slots] = (int32_t)next;
+        latch->placed = 0;
     }
 }
 

@@ -60,6 +60,10 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
         return;
     if (latch->aborted && latch->status.result == EEPK_STEP_OK)
         latch->status.result = EEPK_STEP_STALE;
+    if (latch->status.result != EEPK_STEP_DEADLINE) { /* who was late then is not accused */
+        for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
+            latch->status.suspects[i] = 0;
+    }
     latch->status.done_step = 0;
     *w->status = latch->status;
     eepk_fence_system();

@@ -1,0 +1,219 @@
+"""What the measurement scripts share: starting eep-run, reading what it left, quantiles, and row
+files that say in comment lines how they were made."""
+
+import csv
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COUNTERS = ("steps_aborted_by_join", "steps_waiting_on_join")
+
+
+class Failure(Exception):
+    """The campaign cannot go on; the text says why."""
+
+
+def quantile(values, percent):
+    """Nearest rank, as in summary.json: the smallest value that `percent` % do not exceed."""
+    ordered = sorted(values)
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[max(int(rank), 1) - 1]
+
+
+def describe(values, unit="ms"):
+    """n, min, p50, p99 and max on one line."""
+    return (f"n {len(values)}  min {min(values):.2f}  p50 {quantile(values, 50):.2f}  "
+            f"p99 {quantile(values, 99):.2f}  max {max(values):.2f} {unit}")
+
+
+def add_common_options(parser, default_out):
+    """The options that every campaign has."""
+    parser.add_argument("--out", metavar="DIR", default=default_out,
+                        help="folder for the row files (default %(default)s)")
+    parser.add_argument("--bin", metavar="DIR", default=os.path.join(ROOT, "build/experiments"),
+                        help="folder of eep-run (default: build/experiments of this checkout)")
+    parser.add_argument("--keep-runs", metavar="DIR",
+                        help="keep the folder that each eep-run leaves, in DIR")
+    parser.add_argument("--ranks", type=positive, default=8, metavar="N",
+                        help="rank processes (default %(default)s)")
+    parser.add_argument("--seed", type=positive, default=1, metavar="N",
+                        help="seed of the first run; each further one adds 1 (default %(default)s)")
+    parser.add_argument("--note", default="", metavar="TEXT",
+                        help="a remark for the comment lines, e.g. what else the machine did")
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def finish(main, name):
+    """Run main() of a script: 0 all bars met, 1 one missed, 2 it could not be measured."""
+    try:
+        sys.exit(main())
+    except Failure as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the rows so far are kept", file=sys.stderr)
+        sys.exit(2)
+
+
+# ---------------------------------------------------------------- one run
+
+
+class Run:
+    """One eep-run that has ended; all times in ms since serving started."""
+
+    def __init__(self, directory):
+        path = os.path.join(directory, "summary.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                self.summary = json.load(file)
+        except (OSError, ValueError) as error:
+            raise Failure(f"{path}: {error}") from error
+        self.steps = read_csv(os.path.join(directory, "steps.csv"), {
+            "seat": int, "generation": int, "step": int, "begin_ms": float, "end_ms": float,
+            "status": int})
+        self.events = read_csv(os.path.join(directory, "events.csv"), {
+            "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
+            "about_generation": int, "value": int})
+
+    def durations(self, begin_ms, end_ms, without_seat=-1):
+        """Of the steps that ended well and began in [begin_ms, end_ms), of all seats but one."""
+        return [step["end_ms"] - step["begin_ms"] for step in self.steps
+                if step["status"] == 0 and begin_ms <= step["begin_ms"] < end_ms
+                and step["seat"] != without_seat]
+
+
+def read_csv(path, columns):
+    """The named columns of a CSV file with optional `#` lines before its header."""
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(line for line in file if not line.startswith("#"))
+            missing = set(columns) - set(reader.fieldnames or ())
+            if missing:
+                raise Failure(f"{path}: no column {', '.join(sorted(missing))}")
+            for row in reader:
+                rows.append({name: kind(row[name]) for name, kind in columns.items()})
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise Failure(f"{path}: {error}") from error
+    return rows
+
+
+def run_eep(options, arguments, name):
+    """Run eep-run, read what it left, and throw that away unless it is to be kept. A run that is
+    not good is still returned: the caller decides (its exit code 1 has a summary)."""
+    program = os.path.join(options.bin, "eep-run")
+    if not os.access(program, os.X_OK):
+        raise Failure(f"{program} is not there: build first, or name its folder with --bin")
+    scratch = None
+    if options.keep_runs:
+        directory = os.path.join(options.keep_runs, name)
+        os.makedirs(options.keep_runs, exist_ok=True)
+    else:
+        scratch = tempfile.mkdtemp(prefix="eep-measure-")
+        directory = os.path.join(scratch, "run")
+    command = [program, "--quiet", "--ranks", str(options.ranks), "--out", directory] + arguments
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", check=False)
+        if done.returncode not in (0, 1) or not os.path.exists(f"{directory}/summary.json"):
+            tail = "\n".join(done.stdout.splitlines()[-15:])
+            raise Failure(f"exit {done.returncode} of: {shlex.join(command)}\n{tail}")
+        if done.returncode:
+            print(f"NOT GOOD: {shlex.join(command)}", file=sys.stderr)
+            print("\n".join(done.stdout.splitlines()[-8:]), file=sys.stderr)
+        return Run(directory)
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def faults_of_run(run):
+    """What makes a run's figures worthless, as text; empty if nothing does."""
+    summary = run.summary
+    found = []
+    if not summary.get("good"):
+        found.append("eep-run calls the run not good")
+    for key in ("tokens_wrong", "digests_wrong", "tokens_missing", "tokens_doubled",
+                "requests_lost", "requests_failed"):
+        if summary.get(key):
+            found.append(f"{key} = {summary[key]}")
+    if summary["captures_after_start"]["healthy"]:
+        found.append("a healthy rank captured a graph")
+    return "; ".join(found)
+
+
+# ---------------------------------------------------------------- row files
+
+
+def machine_lines(summary, note):
+    """How rows were made: commit, machine, versions, command."""
+    model = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    versions = " ".join(f"{key} {value}" for key, value in summary["versions"].items())
+    lines = [f"commit {commit()} (eep-run was built from {summary['commit']})",
+             f"machine {model}, {len(os.sched_getaffinity(0))} cores, "
+             f"{platform.system()} {platform.release()}, "
+             f"load {os.getloadavg()[0]:.2f} when this file was begun",
+             f"versions {versions} python {platform.python_version()}",
+             f"command {shlex.join([os.path.relpath(sys.argv[0], ROOT)] + sys.argv[1:])}"]
+    if note:
+        lines.append(f"note {note}")
+    return lines
+
+
+def commit():
+    """Short commit of the checkout, with + if files differ from it."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, check=True).stdout.strip()
+    try:
+        changed = git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class Rows:
+    """A CSV file with comment lines before its header; complete after every row."""
+
+    def __init__(self, path, columns, summary, note):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self.columns = columns
+        self.file = open(path, "w", newline="", encoding="utf-8")
+        for line in machine_lines(summary, note):
+            self.file.write(f"# {line}\n")
+        self.file.write(",".join(columns) + "\n")
+        self.file.flush()
+
+    def add(self, values):
+        """One row from a dict with every column."""
+        self.file.write(",".join(text_of(values[name]) for name in self.columns) + "\n")
+        self.file.flush()
+
+    def close(self):
+        self.file.close()
+
+
+def text_of(value):
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
