@@ -266,6 +266,17 @@ static int is_outweighed(const eepi_core *core, const core_peer *peer, const eep
     return known_in || (!new_in && suspect->generation < peer->evidence_generation);
 }
 
+/* The store keeps one end per seat, and loses all when it restarts; who joins later must hear of
+ * the one that counts, the end of the generation in the view (M7). */
+static void tell_exit_again(eepi_core *core, int seat)
+{
+    uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
+
+    if (eepi_core_has_exited(core, seat, generation) && eepi_core_has_room(core))
+        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
+            (eepi_suspect){seat, generation, EEP_FAULT_EXIT};
+}
+
 static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     core_peer *peer = &core->peers[suspect->seat];
@@ -278,6 +289,9 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
     }
     if (suspect->seat == core->config.seat)
         return;
+    if (by == NOBODY && core->has_view &&
+        suspect->generation != eepi_view_seat_at(core->view, suspect->seat)->generation)
+        tell_exit_again(core, suspect->seat);
     if (by == core->config.seat && suspect->kind == peer->evidence &&
         suspect->generation == peer->evidence_generation)
         peer->evidence_by = by;
@@ -448,6 +462,8 @@ static void take(eepi_core *core, const eepi_input *input)
         core->cas_in_flight = 0;
         core->revision = 0;
         core->register_lags = core->has_view;
+        for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
+            tell_exit_again(core, seat);
         break;
     case EEPI_INPUT_CAS_DONE:
         /* a watch may have told first; then the draft may be another one by now */

@@ -139,13 +139,14 @@ static int plan_is_acknowledged(const eepi_core *core)
     return 1;
 }
 
-/* A plan lapsed: whoever it was for waits a little; nobody else does (L4). */
+/* A plan lapsed: a joiner that let it lapse waits a little; nobody else does (L4). */
 static void drop_plan(eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
-        core->peers[seat].staged_digest = 0; /* the same plan made again is staged again */
-        if (plan_changes(core, seat))
-            core->peers[seat].plan_after_us = core->now_us + RETRY_US;
+        core_peer *peer = &core->peers[seat];
+        if (plan_changes(core, seat) && peer->staged_digest != core->plan->digest)
+            peer->plan_after_us = core->now_us + RETRY_US; /* it did not acknowledge */
+        peer->staged_digest = 0; /* the same plan made again is staged again */
     }
     core->has_plan = 0;
     eepi_core_wake_at(core, core->now_us + RETRY_US);

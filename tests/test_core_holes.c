@@ -144,6 +144,19 @@ Test(core_holes, L1_a_plan_whose_staging_failed_is_staged_again)
     }
 }
 
+/* Two join at once and one of them hangs: the other is let in without it. */
+Test(core_holes, L4_a_joiner_that_hangs_is_not_planned_with_the_others_again)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        c->process[cluster_start(c, 4)].holds_acks = 1;
+        cluster_start(c, 5);
+        EXPECT(c, cluster_until(c, has_five, SECOND));
+        EXPECT(c, !eepi_view_is_member(c->view, 4));
+        expect_serving(c, 5);
+    }
+}
+
 /* The flip reaches a rank in-band before the register tells it of the commit. */
 Test(core_holes, M3_a_flip_before_the_commit_is_known_counts)
 {

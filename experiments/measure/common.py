@@ -88,7 +88,7 @@ class Run:
             "status": int})
         self.events = read_csv(os.path.join(directory, "events.csv"), {
             "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
-            "about_generation": int, "value": int})
+            "about_generation": int, "epoch": int, "value": int})
 
     def durations(self, begin_ms, end_ms, without_seat=-1):
         """Of the steps that ended well and began in [begin_ms, end_ms), of all seats but one."""

@@ -1,0 +1,144 @@
+/* An instance in one process, through the public API alone: an embedded store, and per seat a
+ * context, a host device and a thread that steps. Two layers of experts that scale and shift rows
+ * by numbers from their slot's tensors, so a wrong weight, row or sum shows in the result; all
+ * numbers are exact in binary32, and what a step should give is computed plainly.
+ *
+ * A rank thread does what its mode says; tests change modes and wait for what follows. */
+#ifndef CONTEXT_FIXTURE_H
+#define CONTEXT_FIXTURE_H
+
+#include "eep/eep.h"
+#include "eep/store.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+
+enum {
+    WORLD_SEATS = 6, /* most ranks of a test */
+    WORLD_LAYERS = 2,
+    WORLD_EXPERTS = 8,
+    WORLD_SLOTS = 5,
+    WORLD_HIDDEN = 16,
+    WORLD_TOKENS = 4,
+    WORLD_TOPK = 2,
+    WORLD_TENSORS = 2,        /* of an expert: scale [hidden], shift [hidden] */
+    WORLD_BUFFERS = 64,       /* device allocations of a rank */
+    WORLD_WAIT_MS = 30000,    /* longest wait for anything: no healthy run comes near */
+    WORLD_PATIENT_US = 20000000, /* a deadline that is not to end a step */
+};
+
+typedef enum rank_mode {
+    RANK_PARK,   /* call nothing */
+    RANK_FOLLOW, /* no work: eep_step_wait, then steps with zero tokens */
+    RANK_WORK,   /* step with WORLD_TOKENS tokens, one step after the other */
+    RANK_QUIT,   /* end the thread */
+} rank_mode;
+
+/* What is wrong with the next input of a rank. */
+typedef enum rank_bad {
+    BAD_NONE,
+    BAD_EXPERT_HIGH, /* token 1, k 1: expert WORLD_EXPERTS */
+    BAD_EXPERT_LOW,  /* token 2, k 0: expert -7 */
+    BAD_TWICE,       /* token 3: both k the same expert */
+    BAD_TOO_MANY,    /* num_tokens WORLD_TOKENS + 1 */
+    BAD_NEGATIVE,    /* num_tokens -1 */
+} rank_bad;
+
+struct world;
+typedef struct rank {
+    struct world *world;
+    int32_t seat;
+    eep_device *device;
+    eep_context *context;
+    eep_stream *stream;
+    eep_graph *graph;
+    pthread_t thread;
+    int has_thread;
+    char error[256]; /* why rank_open failed */
+    uint32_t events[EEP_EVENT_STORE_BACK + 1]; /* seen so far, by kind; atomic */
+    float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
+
+    /* device memory */
+    void *buffers[WORLD_BUFFERS];
+    int num_buffers;
+    float *x, *middle, *out, *rows, *results; /* [tokens or capacity, hidden] */
+    int32_t *topk_idx, *num_tokens, *slot_begin;
+    float *topk_weights;
+    const float **weights; /* [layers][slots][tensors] */
+
+    /* { under the world's lock */
+    rank_mode mode;
+    rank_bad bad;            /* of the next step with tokens; then BAD_NONE again */
+    int drain;               /* call eep_drain before the next step; then 0 again */
+    int joined, busy;        /* busy: from deciding to step to the step's end */
+    int in_step;             /* replayed */
+    uint64_t position;       /* next input: goes up with each good step that had tokens */
+    uint64_t steps_ok, steps_aborted, steps_bad, wrong, idles;
+    uint64_t last_step, last_epoch;
+    int32_t last_active;     /* num_active of the last step begun */
+    eep_status join_status, ended, bad_status;
+    char text[512];          /* eep_last_error of the last step that failed, or of eep_join */
+    /* } */
+} rank;
+
+typedef struct world {
+    eep_config config; /* what all ranks get, but for rank, device and callbacks */
+    char directory[64], path[96];
+    eep_store *store;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    rank ranks[WORLD_SEATS];
+} world;
+
+/* A store, and a configuration of ranks that wait patiently; nothing runs yet. */
+void world_open(world *w, int32_t num_ranks, int32_t max_ranks);
+/* Open, capture and start ranks 0 .. num_ranks-1, and wait until all have joined. */
+void world_start(world *w);
+/* Let all ranks come to rest, end their threads, close everything. */
+void world_close(world *w);
+
+/* eep_open, weights, capture. On failure nothing is open and `error` of the rank says why. */
+eep_status rank_open(world *w, int32_t seat);
+/* Start the thread of an open rank: eep_join, then its mode. */
+void rank_run(rank *r);
+/* End the thread; the context stays open. */
+void rank_stop(rank *r);
+/* rank_stop, then close the context as a process that ends would, and all else. */
+void rank_close(rank *r);
+void rank_set_mode(rank *r, rank_mode mode);
+/* The same for ranks first .. last. */
+void world_set_modes(world *w, int32_t first, int32_t last, rank_mode mode);
+
+/* One step by hand, for a rank without a thread: begin, replay, end. */
+eep_status rank_step(rank *r, int32_t num_tokens);
+uint64_t rank_events(const rank *r, eep_event_kind kind);
+eep_counters rank_counters(const rank *r);
+/* Steps without tokens that the rank ended OK, and the state of a seat as the rank sees it. */
+eep_seat rank_sees(const rank *r, int32_t seat, uint64_t *epoch_out);
+/* 1 if no rank with a thread is in a step and each has looked for one in vain since it follows. */
+int world_is_quiet(const world *w);
+/* What every rank did, to stderr. */
+void world_print(world *w);
+
+void world_lock(world *w);
+void world_unlock(world *w);
+/* With the lock held: sleep until something changed, a little while at most. */
+void world_nap(world *w);
+uint64_t world_now_ms(void);
+
+/* Wait until the condition, looked at under the lock, holds; the test fails if it never does. */
+#define WORLD_WAIT(w, condition)                                                                   \
+    do {                                                                                           \
+        uint64_t until_ms = world_now_ms() + WORLD_WAIT_MS;                                        \
+        int holds;                                                                                 \
+        world_lock(w);                                                                             \
+        while (!(holds = (condition)) && world_now_ms() < until_ms)                                \
+            world_nap(w);                                                                          \
+        world_unlock(w);                                                                           \
+        if (!holds)                                                                                \
+            world_print(w);                                                                        \
+        cr_assert(holds, "not within %d ms: %s", WORLD_WAIT_MS, #condition);                       \
+    } while (0)
+#endif
