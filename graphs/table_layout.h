@@ -140,10 +140,10 @@ enum {
     EEPK_STEP_WRONG_BANK,  /* the live bank is not of the epoch the host expects (rule T3) */
 };
 enum { /* bad_input */
-    EEPK_INPUT_OK = 0,
-    EEPK_INPUT_TOPK = 1,   /* expert id out of range: token, k, value */
-    EEPK_INPUT_TOKENS = 2, /* num_tokens out of range: value */
-    EEPK_INPUT_UNCOVERED = 3, /* the expert has no replica: token, k, value */
+       EEPK_INPUT_OK = 0,
+       EEPK_INPUT_TOPK = 1,      /* expert id out of range: token, k, value */
+       EEPK_INPUT_TOKENS = 2,    /* num_tokens out of range: value */
+       EEPK_INPUT_UNCOVERED = 3, /* the expert has no replica: token, k, value */
 };
 
 /* Written by the host before a replay, read by the latch node only. Pinned memory. */
@@ -160,10 +160,10 @@ typedef struct eepk_status {
     uint32_t layer, phase; /* where it ended */
     uint32_t bad_input, bad_token, bad_k;
     int32_t bad_value;
-    uint32_t last_seat;    /* whom the longest wait was for */
+    uint32_t last_seat; /* whom the longest wait was for */
     uint64_t longest_wait_ns;
-    uint64_t jump_step;    /* JUMP, NEWER_EPOCH: the peer's step */
-    uint64_t flip_digest;  /* OR of what all members announced */
+    uint64_t jump_step;   /* JUMP, NEWER_EPOCH: the peer's step */
+    uint64_t flip_digest; /* OR of what all members announced */
     uint64_t stale_dropped;
     uint64_t suspects[EEPK_SEAT_WORDS];
 } eepk_status;
@@ -174,7 +174,8 @@ typedef struct eepk_latch {
     uint32_t bank, combine_copy;
     uint32_t aborted; /* sticky for the rest of the step (rule D3) */
     uint32_t pad;
-    uint64_t placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
+    uint64_t
+        placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
     eepk_status status; /* collected here, copied out by the finish node */
 } eepk_latch;
 

@@ -19,6 +19,20 @@ static void put_seat(eep_context *context, const char *prefix, int32_t seat, con
     (void)eepi_store_put(context->store, key, bytes, size, 0);
 }
 
+/* A key per kind: a watch that begins anew gets only the newest value of each key. */
+static void put_ack(eep_context *context, const eepi_ack *ack)
+{
+    char key[EEPI_STORE_KEY_MAX];
+
+    snprintf(key, sizeof(key), EEPI_KEY_ACK "%d/%d", ack->seat, ack->kind);
+    (void)eepi_store_put(context->store, key, ack, sizeof(*ack), 0);
+}
+
+static void put_exit(eep_context *context, const eepi_suspect *gone)
+{
+    put_seat(context, EEPI_KEY_EXIT, gone->seat, gone, sizeof(*gone));
+}
+
 static void put_report(eep_context *context, const eepi_report *report)
 {
     size_t bytes;
@@ -27,9 +41,34 @@ static void put_report(eep_context *context, const eepi_report *report)
     if (!encoded)
         return;
     put_seat(context, EEPI_KEY_REPORT, report->seat, encoded, bytes);
-    free(encoded);
+    free(context->said_report);
+    context->said_report = encoded;
+    context->said_report_bytes = bytes;
+    context->said_report_epoch = report->epoch;
     eepi_event(context, EEP_EVENT_WEDGED, context->config.rank, context->generation, report->epoch,
                report->highest_step);
+}
+
+void eepi_say_again(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (!view)
+        return;
+    /* a report that never arrived would cost this rank its place in the next view */
+    if (context->said_report && context->said_report_epoch == view->epoch)
+        put_seat(context, EEPI_KEY_REPORT, context->config.rank, context->said_report,
+                 context->said_report_bytes);
+    /* STAGED is not said again: a plan that is not acknowledged is made again */
+    for (int kind = EEPI_ACK_FILLED; kind <= EEPI_ACK_FLIPPED; kind++) {
+        if (context->said_acks[kind].digest == view->digest)
+            put_ack(context, &context->said_acks[kind]);
+    }
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        eepi_suspect gone = {seat, context->peers[seat].exit_said, EEP_FAULT_EXIT};
+        if (gone.generation != 0 && gone.generation == eepi_view_seat_at(view, seat)->generation)
+            put_exit(context, &gone);
+    }
 }
 
 /* Rule M2: end the running step at once. The rank thread says DRAINED when none is in flight. */
@@ -78,6 +117,7 @@ static eepi_live live_of(const eep_context *context, const eepi_view *view)
                       .digest = view->digest,
                       .first_step = view->first_step,
                       .num_active = eepi_view_num_active(view),
+                      .leaves = !eepi_view_has(view, context->config.rank, context->generation),
                       .planned = view->cause == EEPI_VIEW_PLANNED};
 
     for (int seat = 0; live.planned && seat < view->shape.max_ranks; seat++) {
@@ -99,7 +139,9 @@ static void follow_seats(eep_context *context, const eepi_view *view)
     }
     context->seats_epoch = view->epoch;
     pthread_mutex_unlock(&context->lock);
-    eepi_weights_follow(context, view);
+    /* one that leaves computes with what it holds until it switches */
+    if (eepi_view_has(view, context->config.rank, context->generation))
+        eepi_weights_follow(context, view);
 }
 
 /* A view that takes effect from the next step on. */
@@ -108,6 +150,10 @@ static void install(eep_context *context, const eepi_view *view)
     int joining = view->cause == EEPI_VIEW_PLANNED; /* only a rank that is new in it */
     eepi_live live = live_of(context, view);
 
+    pthread_mutex_lock(&context->lock);
+    context->staged = (eepi_live){0}; /* nobody flips to what the idle bank held */
+    context->pending = (eepi_live){0};
+    pthread_mutex_unlock(&context->lock);
     if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view))
         return; /* the peer that could not be mapped is dying: its evidence follows */
     follow_seats(context, view);
@@ -124,6 +170,30 @@ static void install(eep_context *context, const eepi_view *view)
     eepi_rank_wake(context);
 }
 
+/* Have a planned view in the idle bank, ready for its flip; 0: not now. The rank thread may be about
+ * to flip: a plan that comes again is left as it stands, and another one is withdrawn first. */
+static int stage_live(eep_context *context, const eepi_view *view, const eepi_live *live)
+{
+    int busy, there;
+
+    pthread_mutex_lock(&context->lock);
+    busy = context->pending.epoch != 0; /* the idle bank waits for its own flip */
+    there = context->staged.digest == live->digest || context->live.digest == live->digest;
+    if (!busy && !there)
+        context->staged = (eepi_live){0};
+    pthread_mutex_unlock(&context->lock);
+    if (busy || there)
+        return there;
+    if (!stage(context, view))
+        return 0;
+    pthread_mutex_lock(&context->lock);
+    context->staged = *live;
+    pthread_mutex_unlock(&context->lock);
+    eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
+    eepi_rank_wake(context); /* what was agreed on in-band may have waited for it */
+    return 1;
+}
+
 static void stage_plan(eep_context *context, const eepi_view *view)
 {
     eepi_input staged = {.kind = EEPI_INPUT_STAGED, .digest = view->digest};
@@ -131,21 +201,41 @@ static void stage_plan(eep_context *context, const eepi_view *view)
     int busy;
 
     pthread_mutex_lock(&context->lock);
-    busy = context->pending.epoch != 0; /* the idle bank waits for its own flip */
+    busy = context->pending.epoch != 0;
     pthread_mutex_unlock(&context->lock);
-    if (busy || !stage(context, view))
-        return; /* the plan lapses and is made again */
+    if (busy) { /* until then: eepi_stage_held */
+        free(context->held_plan);
+        context->held_plan = eepi_view_copy(view);
+    } else if (stage_live(context, view, &live)) {
+        eepi_give(context, &staged); /* else the plan lapses and is made again */
+    }
+}
+
+void eepi_stage_held(eep_context *context)
+{
+    eepi_view *plan = context->held_plan;
+    int busy;
+
+    if (!plan)
+        return;
     pthread_mutex_lock(&context->lock);
-    context->staged = live;
+    busy = context->pending.epoch != 0 || context->wedged;
     pthread_mutex_unlock(&context->lock);
-    eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
-    eepi_give(context, &staged);
+    if (busy)
+        return;
+    context->held_plan = NULL;
+    if (plan->base_digest == eepi_core_view(context->core)->digest)
+        stage_plan(context, plan);
+    free(plan);
 }
 
 static void announce(eep_context *context, const eepi_view *view)
 {
     eepi_live live = live_of(context, view);
 
+    if (!live.leaves && !stage_live(context, view, &live))
+        eepi_log(context, EEP_LOG_ERROR, "view %llu is committed but not staged here",
+                 (unsigned long long)view->epoch);
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     if (context->live.digest != live.digest) /* else peers told us in-band before the store did */
@@ -154,8 +244,22 @@ static void announce(eep_context *context, const eepi_view *view)
     eepi_rank_wake(context);
 }
 
+void eepi_fill_again(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (context->fill_again_us == 0 || eepi_now_us() < context->fill_again_us)
+        return;
+    context->fill_again_us = 0;
+    if (view->phase != EEPI_VIEW_REPAIRING)
+        return;
+    eepi_bulk_cancel_before(context->bulk, view->epoch + 1); /* the lanes' buffers are used again */
+    eepi_executor_start(context->executor, context->bulk, view);
+}
+
 static void fill(eep_context *context, const eepi_view *view)
 {
+    context->fill_again_us = 0;
     eepi_event(context, EEP_EVENT_REPAIRING, -1, 0, view->epoch,
                (uint64_t)eepi_plan_fills(view, -1, NULL, 0));
     eepi_executor_start(context->executor, context->bulk, view);
@@ -227,14 +331,15 @@ static void perform_store(eep_context *context, const eepi_action *action)
         (void)eepi_store_put(context->store, EEPI_KEY_PLAN, action->view, action->view->bytes, 0);
         break;
     case EEPI_ACTION_ACK:
-        put_seat(context, EEPI_KEY_ACK, action->ack.seat, &action->ack, sizeof(action->ack));
+        put_ack(context, &action->ack);
+        context->said_acks[action->ack.kind] = action->ack;
         break;
     case EEPI_ACTION_EXIT:
-        put_seat(context, EEPI_KEY_EXIT, action->suspect.seat, &action->suspect,
-                 sizeof(action->suspect));
+        put_exit(context, &action->suspect);
+        context->peers[action->suspect.seat].exit_said = action->suspect.generation;
         break;
     default:
-        eepi_peer_publish(context, 1, 1); /* EEPI_ACTION_MEMBER */
+        eepi_peer_publish(context, context->ready_told, 1); /* EEPI_ACTION_MEMBER */
         break;
     }
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { STORE_BOUND_US = 5000000, STRIKE_WINDOW_STEPS = 1000, STAGE_BOUND_US = 1000000,
-       FETCH_BOUND_US = 5000000 };
+       FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000, CLOSE_BOUND_US = 200000 };
 
 static int32_t from_environment(const char *name, int32_t otherwise)
 {
@@ -54,6 +54,32 @@ uint32_t eep_generation(const eep_context *context)
 
 /* ------------------------------------------------------------------ opening */
 
+/* The first time that is not possible; NULL: all are. A day is more than any of them needs, and
+ * keeps sums and nanoseconds far from overflow. */
+static const char *bad_time(const eep_config *c)
+{
+    const uint64_t day_us = 86400ull * 1000000;
+    const struct {
+        const char *name;
+        uint64_t us, least_us;
+    } times[] = {
+        {"heartbeat_period_us", c->heartbeat_period_us, 1},
+        {"heartbeat_suspect_us", c->heartbeat_suspect_us, 1},
+        {"step_deadline_us", c->step_deadline_us, 1},
+        {"warmup_deadline_us", c->warmup_deadline_us, 1},
+        {"expel_floor_us", c->expel_floor_us, 1},
+        {"drain_bound_us", c->drain_bound_us, 1},
+        {"propose_delay_us", c->propose_delay_us, 0},
+        {"join_timeout_us", c->join_timeout_us, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        if (times[i].us < times[i].least_us || times[i].us > day_us)
+            return times[i].name;
+    }
+    return NULL;
+}
+
 static eep_status take_config(eep_context *context, const eep_config *config)
 {
     eep_config *c = &context->config;
@@ -70,8 +96,9 @@ static eep_status take_config(eep_context *context, const eep_config *config)
         return eepi_fail(context, EEP_ERR_INVALID, "device is NULL");
     if (!c->store_path || !*c->store_path)
         return eepi_fail(context, EEP_ERR_INVALID, "store_path is not set (EEP_STORE)");
-    if (c->heartbeat_period_us == 0 || c->step_deadline_us == 0 || c->warmup_deadline_us == 0)
-        return eepi_fail(context, EEP_ERR_INVALID, "a period or deadline is 0");
+    why = bad_time(c);
+    if (why)
+        return eepi_fail(context, EEP_ERR_INVALID, "%s is 0 or longer than a day", why);
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK)
         return eepi_fail(context, EEP_ERR_INVALID, "%s is missing or out of range", why);
     context->view_shape =
@@ -116,9 +143,10 @@ static eep_status plan_first_view(eep_context *context)
     for (int seat = 0; seat < c->num_ranks; seat++)
         *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
     status = eepi_plan_initial(view);
-    if (status != EEP_OK)
-        status = eepi_fail(context, status, "%d ranks of %d slots cannot hold %d experts",
-                           c->num_ranks, c->num_slots, c->num_experts);
+    if (status == EEP_ERR_UNCOVERED)
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "num_slots: %d ranks of %d slots cannot hold %d experts", c->num_ranks,
+                           c->num_slots, c->num_experts);
     for (int layer = 0; layer < c->num_layers && status == EEP_OK; layer++) {
         for (int slot = 0; slot < c->num_slots; slot++) {
             const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
@@ -165,19 +193,50 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
 }
 
 /* Rule M7: whoever held the seat before must be seen to have ended; that is told to all. */
-static eep_status check_predecessor(eep_context *context, const eepi_record *record)
+static eep_status put_exit(eep_context *context, uint32_t generation, uint64_t bound_us)
 {
-    eepi_suspect gone = {context->config.rank, record->member.generation, EEP_FAULT_EXIT};
+    eepi_suspect gone = {context->config.rank, generation, EEP_FAULT_EXIT};
     char key[EEPI_STORE_KEY_MAX];
     eepi_store_reply reply;
+    eep_status status;
 
-    if (eepi_process_look(record->pid, record->pid_start) != EEPI_PROCESS_ENDED)
-        return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
-                         record->pid, record->member.generation);
     snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
-    return eepi_store_client_wait(context->store,
-                                  eepi_store_put(context->store, key, &gone, sizeof(gone), 0),
-                                  STORE_BOUND_US, &reply);
+    status = eepi_store_client_wait(context->store,
+                                    eepi_store_put(context->store, key, &gone, sizeof(gone), 0),
+                                    bound_us, &reply);
+    return status == EEP_OK ? reply.status : status;
+}
+
+/* Did that generation close its context in a process that lives on? */
+static int has_closed(eep_context *context, uint32_t generation)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_suspect gone;
+    uint64_t revision;
+    void *value = NULL;
+    size_t size = 0;
+    int closed;
+
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
+    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) != EEP_OK)
+        return 0;
+    closed = value &&
+             eepi_exit_decode(value, size, context->config.max_ranks, &gone) == EEP_OK &&
+             gone.seat == context->config.rank && gone.generation == generation;
+    free(value);
+    return closed;
+}
+
+static eep_status check_predecessor(eep_context *context, const eepi_record *record)
+{
+    uint32_t generation = record->member.generation;
+
+    if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
+        return put_exit(context, generation, STORE_BOUND_US);
+    if (has_closed(context, generation))
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
+                     record->pid, generation);
 }
 
 /* Take the seat: a new generation by compare-and-swap on its member record. */
@@ -227,6 +286,7 @@ static eep_status claim_seat(eep_context *context)
     free(value);
     if (status == EEP_ERR_CONFLICT)
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "another process took the seat just now");
+    context->claimed = status == EEP_OK;
     return status;
 }
 
@@ -311,10 +371,10 @@ static eep_status open_memory(eep_context *context)
     context->slot_begin =
         calloc((size_t)context->config.num_layers, sizeof(*context->slot_begin));
     context->step_histogram = calloc(64, sizeof(*context->step_histogram));
+    for (size_t seat = 0; context->peers && seat < seats; seat++)
+        context->peers[seat].pidfd = -1;
     if (!context->peers || !context->seats || !context->slot_begin || !context->step_histogram)
         return EEP_ERR_NO_MEMORY;
-    for (size_t seat = 0; seat < seats; seat++)
-        context->peers[seat].pidfd = -1;
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK)
         context->topology = NULL;
     return status;
@@ -370,6 +430,8 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
     context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     context->pid_start = eepi_process_start((int32_t)getpid());
     status = take_config(context, config);
+    if (status == EEP_OK && context->pid_start == 0)
+        status = eepi_fail(context, EEP_ERR_SYSTEM, "/proc cannot be read: peers watch it");
     if (status == EEP_OK && context->wake_fd < 0)
         status = eepi_fail(context, EEP_ERR_SYSTEM, "eventfd: %s", strerror(errno));
     if (status == EEP_OK)
@@ -386,10 +448,22 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
     return EEP_OK;
 }
 
+/* After a step that did not end: 1 if its graph still runs. */
+static int graph_runs(eep_context *context)
+{
+    if (!context->in_step)
+        return 0;
+    __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
+    return eep_stream_synchronize(context->stream, CLOSE_BOUND_US) == EEP_ERR_TIMEOUT;
+}
+
 void eep_close(eep_context *context)
 {
+    int runs;
+
     if (!context)
         return;
+    runs = graph_runs(context);
     eepi_service_stop(context);
     eepi_detector_close(context->detector);
     if (context->bulk && context->executor)
@@ -397,13 +471,22 @@ void eep_close(eep_context *context)
     eepi_bulk_close(context->bulk);
     eepi_executor_close(context->executor);
     eepi_core_close(context->core);
+    free(context->held_plan);
+    if (!runs) { /* what a graph uses is better lost than gone under it */
+        eepi_peers_close(context);
+        eepi_tables_close(context->tables);
+        eepi_window_close(context->window);
+        if (context->config.device)
+            eepi_weights_close(context);
+        /* it stores nothing any more (rule M7), though its process may live on */
+        if (context->claimed)
+            (void)!put_exit(context, context->generation, CLOSE_BOUND_US);
+    }
     eepi_store_client_close(context->store);
-    eepi_peers_close(context);
-    eepi_tables_close(context->tables);
-    eepi_window_close(context->window);
-    if (context->config.device)
-        eepi_weights_close(context);
     eepi_topology_close(context->topology);
+    free(context->poll_fds);
+    free(context->poll_seats);
+    free(context->said_report);
     free(context->seats);
     free(context->slot_begin);
     free(context->step_histogram);
@@ -434,8 +517,9 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
     eepi_input input = {.kind = EEPI_INPUT_FILLED, .digest = digest};
 
     if (status != EEP_OK) {
-        eepi_log(context, EEP_LOG_ERROR, "repair failed: %s", why);
-        return; /* the view stays REPAIRING until evidence or an operator changes it */
+        eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
+        context->fill_again_us = eepi_now_us() + FILL_RETRY_US;
+        return;
     }
     pthread_mutex_lock(&context->lock);
     context->counters.weights_bytes_in_pause += bytes;
@@ -482,10 +566,10 @@ eep_status eep_join(eep_context *context)
         status = open_executor(context);
     if (status != EEP_OK)
         return status;
-    context->joined_once = 1;
-    context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     pthread_mutex_lock(&context->lock);
+    context->joined_once = 1;
+    context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     context->mailbox.ready = 1;
     eepi_service_wake(context);
     while (context->pending.epoch == 0 && context->live.epoch == 0 && context->ended == EEP_OK &&
@@ -495,7 +579,7 @@ eep_status eep_join(eep_context *context)
         status = eepi_fail(context, context->ended, "%s", context->why_ended);
     else if (context->uncovered)
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
-    else if (late)
+    else if (context->pending.epoch == 0 && context->live.epoch == 0)
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
                            (unsigned long long)(context->config.join_timeout_us / 1000u));
     pthread_mutex_unlock(&context->lock);

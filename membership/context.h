@@ -19,9 +19,15 @@
 #include "transport/topology.h"
 #include "transport/window.h"
 
+#include <poll.h>
 #include <pthread.h>
 
-enum { EEPI_ERROR_BYTES = 512, EEPI_MAILBOX_EVIDENCE = 256, EEPI_FAULT_QUEUE = 256 };
+enum {
+    EEPI_ERROR_BYTES = 512,
+    EEPI_MAILBOX_EVIDENCE = EEP_MAX_RANKS, /* what is told once must fit */
+    EEPI_FAULT_QUEUE = 256,
+    EEPI_INPUTS_LATER = 4,
+};
 
 /* Why a context no longer serves; EEP_OK while it does or may. */
 typedef struct eepi_live {
@@ -29,6 +35,7 @@ typedef struct eepi_live {
     uint64_t first_step;
     int32_t num_active;
     int planned; /* it came by a planned change: joiners are those in `joined` */
+    int leaves;  /* this rank is not in it */
     uint64_t joined[EEPK_SEAT_WORDS];
 } eepi_live;
 
@@ -40,6 +47,9 @@ typedef struct eepi_peer {
     uint32_t pidfd_generation;
     eepi_window *window, *retired_window;
     uint32_t window_generation;
+    int32_t window_pid; /* whose window it is */
+    uint64_t window_pid_start;
+    uint32_t exit_said; /* the generation whose end we told the others; 0: none */
 } eepi_peer;
 
 typedef struct eepi_mailbox { /* under `lock` */
@@ -70,11 +80,24 @@ struct eep_context {
     eepi_peer *peers;
     pthread_t service;
     int service_runs, wake_fd;
-    uint64_t cas_id, read_id; /* requests under way; 0: none; service thread */
+    int claimed; /* the seat is ours in the store */
+
+    /* service thread */
+    uint64_t cas_id, read_id; /* requests under way; 0: none */
     uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;        /* and its phase */
-    int store_lost;
-    int ready_told; /* under `lock` */
+    eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
+    int store_lost, ready_told, leave_told;
+    struct pollfd *poll_fds;
+    int *poll_seats;
+    int giving; /* inside eepi_give; what actions give meanwhile waits in `later` */
+    eepi_input later[EEPI_INPUTS_LATER];
+    int num_later;
+    void *said_report; /* what was put last, to be said again to a store that forgot */
+    size_t said_report_bytes;
+    uint64_t said_report_epoch;
+    eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
+    uint64_t fill_again_us; /* when to try a repair again that failed; 0: none did */
 
     /* weights, rank thread until eep_join, then read only (the executor writes slots and
      * physical_to_logical while the rank is wedged) */
@@ -146,8 +169,15 @@ void eepi_service_stop(eep_context *context);
 
 /* actions.c: carry out what the core asks for; service thread. */
 void eepi_perform(eep_context *context, const eepi_action *action);
-/* Give the core an input and carry out what follows. */
-void eepi_give(eep_context *context, eepi_input *input);
+/* Stage the plan that had to wait for the rank thread's flip. */
+void eepi_stage_held(eep_context *context);
+/* Say again what the store may have forgotten or never got. */
+void eepi_say_again(eep_context *context);
+/* Try a failed repair again once that is due. */
+void eepi_fill_again(eep_context *context);
+/* Give the core an input and carry out what follows. While an action is carried out the core is
+ * not entered again: the input (without pointers) waits until the round's actions are done. */
+void eepi_give(eep_context *context, const eepi_input *input);
 
 /* peers.c: records, windows, processes of the peers; service thread. */
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);

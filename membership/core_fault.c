@@ -177,11 +177,12 @@ static void fail_closed(eepi_core *core)
     core->uncovered = 1;
 }
 
-static void propose_fault(eepi_core *core)
+/* The next view: without those who are expelled, from a step that none of its members has started,
+ * with the other copy of the combine windows. */
+static eepi_view *draft_fault(eepi_core *core)
 {
     eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
     uint64_t highest = core->highest_step;
-    int fills = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
@@ -206,9 +207,25 @@ static void propose_fault(eepi_core *core)
         draft->first_step = highest + 1;
     draft->combine_copy ^= 1u;
     eepi_plan_drop_gone(draft);
+    return draft;
+}
+
+/* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
+ * missing: then, and only then, a fault view lets them in. */
+static void propose_fault(eepi_core *core)
+{
+    eepi_view *draft = draft_fault(core);
+    int fills = 0, joiners = 0;
+
     if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
-        fail_closed(core); /* rule R2 */
-        return;
+        draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
+        for (int seat = 0; seat < draft->shape.max_ranks; seat++)
+            joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
+        if (!joiners ||
+            eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+            fail_closed(core);
+            return;
+        }
     }
     draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
     eepi_core_commit(core);

@@ -13,7 +13,7 @@ static const uint64_t *backup_of(const core_peer *peer, const eepi_view_shape *s
 
 /* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
  * of an expert with different checksums are refused (S6); `why` names them. */
-static int admit(eepi_core *core, eepi_view *draft, int seat)
+int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
 {
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
@@ -79,7 +79,7 @@ void eepi_core_advance_initial(eepi_core *core)
     draft->cause = EEPI_VIEW_INITIAL;
     draft->proposer = core->config.seat;
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
-        if (!admit(core, draft, seat)) {
+        if (!eepi_core_admit(core, draft, seat)) {
             core->uncovered = 1;
             eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
             return;
@@ -98,12 +98,12 @@ void eepi_core_advance_initial(eepi_core *core)
 }
 
 /* A process that may be let in now: newer than the seat's last one, whose end was observed (M7). */
-static int may_join(const eepi_core *core, int seat)
+int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
-    uint32_t last = eepi_view_seat_at(core->view, seat)->generation;
+    uint32_t last = eepi_view_seat_at(draft, seat)->generation;
 
-    return peer->ready && !peer->leaving && !eepi_view_is_member(core->view, seat) &&
+    return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
            peer->generation > last && (last == 0 || eepi_core_has_exited(core, seat, last)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
@@ -158,8 +158,8 @@ static void make_plan(eepi_core *core)
     int changes = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        if (may_join(core, seat)) {
-            if (admit(core, draft, seat)) {
+        if (eepi_core_may_join(core, draft, seat)) {
+            if (eepi_core_admit(core, draft, seat)) {
                 changes++;
             } else { /* refused, not waited for */
                 eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);

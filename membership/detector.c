@@ -74,9 +74,11 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
 
         pthread_mutex_lock(&d->lock);
         if (d->peers[seat].header) {
-            if (gap_us > 2 * d->config.period_us) /* rule M6: we were away, not they */
+            if (gap_us > 2 * d->config.period_us) { /* rule M6: we were away, not they */
                 d->peers[seat].heard_us += gap_us;
-            else
+                if (d->peers[seat].heard_us > now) /* its watch began within the gap */
+                    d->peers[seat].heard_us = now;
+            } else
                 tell = listen_to(d, seat, now, &suspect);
         }
         pthread_mutex_unlock(&d->lock);

@@ -7,12 +7,18 @@
 #include <string.h>
 #include <unistd.h>
 
-static void watch_process(eep_context *context, eepi_peer *peer)
+static void give_exit(eep_context *context, const eepi_record *record)
 {
-    const eepi_record *record = &peer->record;
     eepi_input input = {.kind = EEPI_INPUT_EVIDENCE,
                         .suspect = {record->member.seat, record->member.generation,
                                     EEP_FAULT_EXIT}};
+
+    eepi_give(context, &input);
+}
+
+static void watch_process(eep_context *context, eepi_peer *peer)
+{
+    const eepi_record *record = &peer->record;
 
     if (peer->pidfd_generation == record->member.generation)
         return;
@@ -23,8 +29,25 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     if (record->pid == getpid())
         return; /* ranks as threads: their end is not a process's end */
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
-    if (peer->pidfd < 0)
-        eepi_give(context, &input);
+    if (peer->pidfd >= 0)
+        return;
+    if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
+        give_exit(context, record);
+    else
+        eepi_log(context, EEP_LOG_WARN, "cannot watch process %d of rank %d.%u: only its silence "
+                 "will tell", record->pid, record->member.seat, record->member.generation);
+}
+
+/* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
+ * that is told while its process can still be named, and nothing more is asked of it. */
+static void forget_predecessor(eep_context *context, eepi_peer *peer)
+{
+    const eepi_record *old = &peer->record;
+
+    if (old->bulk_address_bytes > 0)
+        eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
+    if (peer->pidfd >= 0 && eepi_process_look(old->pid, old->pid_start) == EEPI_PROCESS_ENDED)
+        give_exit(context, old);
 }
 
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
@@ -48,6 +71,9 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
         free(copy);
         return;
     }
+    if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
+        record.member.seat != context->config.rank)
+        forget_predecessor(context, peer);
     free(peer->record_bytes);
     peer->record_bytes = copy;
     peer->record = record;
@@ -76,18 +102,23 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     peer->retired_window = peer->window;
     peer->window = window;
     peer->window_generation = generation;
-    eepi_detector_watch(context->detector, seat, generation, peer->record.pid,
-                        peer->record.pid_start, eepi_window_address(window));
+    peer->window_pid = peer->record.pid;
+    peer->window_pid_start = peer->record.pid_start;
     return EEP_OK;
 }
 
 eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **windows_out)
 {
+    const eepi_view *committed = eepi_core_view(context->core);
+
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
         eep_status status;
         windows_out[seat] = NULL;
         if (!eepi_view_is_member(view, seat)) {
-            eepi_detector_unwatch(context->detector, seat);
+            /* who leaves by a plan that is only staged is still needed */
+            if (!committed || !eepi_view_is_member(committed, seat))
+                eepi_detector_unwatch(context->detector, seat);
             continue;
         }
         if (seat == context->config.rank) {
@@ -100,7 +131,10 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
                      eepi_view_seat_at(view, seat)->generation, eep_strerror(status));
             return status;
         }
-        windows_out[seat] = eepi_window_address(context->peers[seat].window);
+        windows_out[seat] = eepi_window_address(peer->window);
+        /* no change for one that is watched already */
+        eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
+                            peer->window_pid_start, eepi_window_address(peer->window));
     }
     return EEP_OK;
 }

@@ -1,35 +1,45 @@
 #include "membership/process.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Fields of /proc/<pid>/stat behind the command name, which may hold anything: find its last ')'. */
-static int read_stat(int32_t pid, char *state_out, uint64_t *start_out, uint64_t *vsize_out)
+typedef enum stat_result { STAT_UNKNOWN, STAT_GONE, STAT_READ } stat_result;
+
+/* Fields of /proc/<pid>/stat behind the command name, which may hold anything: find its last ')'.
+ * Only the kernel's word that there is no such process is GONE: that we have no descriptor left, for
+ * one, says nothing about the peer. */
+static stat_result read_stat(int32_t pid, char *state_out, uint64_t *start_out,
+                             uint64_t *vsize_out)
 {
     char path[64], text[1024], *at;
     unsigned long long start, vsize;
-    size_t n;
-    FILE *file;
+    ssize_t n;
+    int fd, error;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    file = fopen(path, "re");
-    if (!file)
-        return 0;
-    n = fread(text, 1, sizeof(text) - 1, file);
-    fclose(file);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT || errno == ESRCH ? STAT_GONE : STAT_UNKNOWN;
+    n = read(fd, text, sizeof(text) - 1);
+    error = errno;
+    close(fd);
+    if (n < 0)
+        return error == ESRCH ? STAT_GONE : STAT_UNKNOWN;
     text[n] = '\0';
     at = strrchr(text, ')');
     if (!at || sscanf(at + 1,
                       " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
                       "%*d %llu %llu",
                       state_out, &start, &vsize) != 3)
-        return 0;
+        return STAT_UNKNOWN;
     *start_out = start;
     *vsize_out = vsize;
-    return 1;
+    return STAT_READ;
 }
 
 uint64_t eepi_process_start(int32_t pid)
@@ -37,16 +47,17 @@ uint64_t eepi_process_start(int32_t pid)
     uint64_t start, vsize;
     char state;
 
-    return read_stat(pid, &state, &start, &vsize) ? start : 0;
+    return read_stat(pid, &state, &start, &vsize) == STAT_READ ? start : 0;
 }
 
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
 {
     uint64_t now_start, vsize;
     char state;
+    stat_result result = read_stat(pid, &state, &now_start, &vsize);
 
-    if (!read_stat(pid, &state, &now_start, &vsize) || now_start != start || state == 'Z' ||
-        state == 'X' || vsize == 0)
+    if (result == STAT_GONE || (result == STAT_READ && (now_start != start || state == 'Z' ||
+                                                        state == 'X' || vsize == 0)))
         return EEPI_PROCESS_ENDED;
     return EEPI_PROCESS_RUNS;
 }
@@ -56,7 +67,7 @@ int eepi_process_watch(int32_t pid, uint64_t start)
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
     /* the pid may have been taken by another process before it was opened */
-    if (fd >= 0 && eepi_process_start(pid) != start) {
+    if (fd >= 0 && eepi_process_look(pid, start) == EEPI_PROCESS_ENDED) {
         close(fd);
         return -1;
     }

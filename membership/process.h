@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 typedef enum eepi_process_state {
-    EEPI_PROCESS_RUNS,  /* or is stopped: only silence tells */
+    EEPI_PROCESS_RUNS,  /* or is stopped, or could not be looked at: only silence tells */
     EEPI_PROCESS_ENDED, /* a zombie, without memory, or gone: it will store nothing any more */
 } eepi_process_state;
 
@@ -14,7 +14,8 @@ typedef enum eepi_process_state {
 uint64_t eepi_process_start(int32_t pid);
 /* One read of /proc: a killed process shows here before its pidfd fires, however large it is. */
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
-/* A descriptor that polls readable when the process has ended; -1: it has already. */
+/* A descriptor that polls readable when the process has ended; -1: it has already, or it cannot be
+ * watched (no descriptors left): eepi_process_look tells which. */
 int eepi_process_watch(int32_t pid, uint64_t start);
 /* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. */
 void eepi_process_kill(int pidfd);

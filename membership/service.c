@@ -3,6 +3,7 @@
  * that touches the core. */
 #include "membership/context.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -20,19 +21,35 @@ void eepi_service_wake(eep_context *context)
     (void)written; /* a full counter wakes as well */
 }
 
-void eepi_give(eep_context *context, eepi_input *input)
+static void give_one(eep_context *context, eepi_input input)
 {
-    /* Actions point into the core, and carrying one out may give the next input: take what this
-     * round needs first. */
-    eepi_action actions[EEPI_CORE_MAX_ACTIONS];
-    const eepi_action *from;
+    const eepi_action *actions;
     int n;
 
-    input->now_us = eepi_now_us();
-    from = eepi_core_handle(context->core, input, &n);
-    memcpy(actions, from, (size_t)n * sizeof(*actions));
+    input.now_us = eepi_now_us();
+    actions = eepi_core_handle(context->core, &input, &n);
     for (int i = 0; i < n; i++)
         eepi_perform(context, &actions[i]);
+}
+
+void eepi_give(eep_context *context, const eepi_input *input)
+{
+    if (context->giving) { /* actions point into the core: it must stand still */
+        assert(context->num_later < EEPI_INPUTS_LATER && !input->view && !input->member &&
+               !input->report && !input->ack && !input->seats);
+        context->later[context->num_later++] = *input;
+        return;
+    }
+    context->giving = 1;
+    give_one(context, *input);
+    while (context->num_later > 0) {
+        eepi_input next = context->later[0];
+        context->num_later--;
+        memmove(context->later, context->later + 1,
+                (size_t)context->num_later * sizeof(context->later[0]));
+        give_one(context, next);
+    }
+    context->giving = 0;
 }
 
 /* ------------------------------------------------------------------ store */
@@ -157,15 +174,11 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
 /* The store lost its memory with its process, so say again what it should know of us. */
 static void come_back(eep_context *context)
 {
-    int ready;
-
     if (context->store_lost)
         eepi_event(context, EEP_EVENT_STORE_BACK, -1, 0, 0, 0);
     context->store_lost = 0;
-    pthread_mutex_lock(&context->lock);
-    ready = context->ready_told;
-    pthread_mutex_unlock(&context->lock);
-    eepi_peer_publish(context, ready, 0);
+    eepi_peer_publish(context, context->ready_told, context->leave_told);
+    eepi_say_again(context);
     context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
 }
 
@@ -215,13 +228,13 @@ static void take_mail(eep_context *context)
     pthread_mutex_lock(&context->lock);
     mail = context->mailbox;
     memset(&context->mailbox, 0, sizeof(context->mailbox));
-    if (mail.ready)
-        context->ready_told = 1;
     pthread_mutex_unlock(&context->lock);
+    context->ready_told |= mail.ready;
+    context->leave_told |= mail.leave;
     for (int i = 0; i < mail.num_evidence; i++)
         take_evidence_mail(context, &mail.evidence[i]);
     if (mail.ready) {
-        eepi_peer_publish(context, 1, 0);
+        eepi_peer_publish(context, 1, context->leave_told);
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
     if (mail.flipped) {
@@ -284,8 +297,9 @@ static int poll_timeout_ms(eep_context *context)
     return wake - now > IDLE_POLL_MS * 1000u ? IDLE_POLL_MS : (int)((wake - now + 999u) / 1000u);
 }
 
-static void serve_round(eep_context *context, struct pollfd *fds, int *seats)
+static void serve_round(eep_context *context)
 {
+    struct pollfd *fds = context->poll_fds;
     eepi_input tick = {.kind = EEPI_INPUT_TICK};
     eepi_store_reply reply;
     uint64_t count;
@@ -297,46 +311,49 @@ static void serve_round(eep_context *context, struct pollfd *fds, int *seats)
     if (eepi_store_client_wants_write(context->store))
         fds[1].events |= POLLOUT;
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
-    n = watched_processes(context, fds + 3, seats);
+    n = watched_processes(context, fds + 3, context->poll_seats);
     if (poll(fds, (nfds_t)(n + 3), poll_timeout_ms(context)) < 0 && errno != EINTR)
         eepi_log(context, EEP_LOG_ERROR, "poll: %s", strerror(errno));
     if (fds[0].revents) {
         got = read(context->wake_fd, &count, sizeof(count));
         (void)got;
     }
-    take_exits(context, fds + 3, seats, n);
+    take_exits(context, fds + 3, context->poll_seats, n);
     take_mail(context);
     while (eepi_store_client_next(context->store, &reply) == EEP_OK)
         take_reply(context, &reply);
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
+    eepi_stage_held(context);
+    eepi_fill_again(context);
     eepi_give(context, &tick);
 }
 
 static void *run(void *argument)
 {
     eep_context *context = argument;
-    struct pollfd *fds = calloc((size_t)context->config.max_ranks + 3, sizeof(*fds));
-    int *seats = calloc((size_t)context->config.max_ranks, sizeof(*seats));
-    int stop = !fds || !seats;
+    int stop = 0;
 
     if (context->topology)
         (void)!eepi_topology_bind(context->topology, EEPI_THREAD_SERVICE, context->config.rank,
                                   context->config.num_ranks);
     while (!stop) {
-        serve_round(context, fds, seats);
+        serve_round(context);
         pthread_mutex_lock(&context->lock);
         stop = context->stop;
         pthread_mutex_unlock(&context->lock);
     }
-    free(fds);
-    free(seats);
     return NULL;
 }
 
 eep_status eepi_service_start(eep_context *context)
 {
-    (void)eepi_store_watch(context->store, "");
+    size_t seats = (size_t)context->config.max_ranks;
+
+    context->poll_fds = calloc(seats + 3, sizeof(*context->poll_fds));
+    context->poll_seats = calloc(seats, sizeof(*context->poll_seats));
+    if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0)
+        return EEP_ERR_NO_MEMORY;
     if (pthread_create(&context->service, NULL, run, context) != 0)
         return EEP_ERR_SYSTEM;
     context->service_runs = 1;

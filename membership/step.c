@@ -66,6 +66,7 @@ static eep_status take_pending(eep_context *context)
     context->flip_due = 0;
     context->peers_are_newer = 0;
     context->jump_step = 0;
+    eepi_service_wake(context); /* the other bank is idle now: a plan may wait for it */
     if (!context->must_follow && context->step + 1 < next.first_step)
         context->step = next.first_step - 1;
     return EEP_OK;
@@ -97,7 +98,9 @@ static eep_status take_announced(eep_context *context)
     if (digest == 0)
         return EEP_OK;
     if (next.digest != digest)
-        return context->announced.digest == digest ? take_leave(context) : EEP_OK;
+        return context->announced.digest == digest && context->announced.leaves
+                   ? take_leave(context)
+                   : EEP_OK; /* it is being staged */
     context->staged = (eepi_live){0};
     context->announced = (eepi_live){0};
     context->flip_due = 0;
@@ -212,7 +215,7 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
 /* Rule M5: expel_us follows the p99.99 of the steps that ended OK. */
 static void observe_step(eep_context *context, uint64_t us)
 {
-    uint64_t seen = 0, rest, bound = 1;
+    uint64_t seen = 0, rest, bound = 1, floor_us = context->config.expel_floor_us;
     int bucket = 0;
 
     while (bucket < HISTOGRAM_STEPS - 1 && us >= (1ull << (bucket / 2)) + (bucket % 2) *
@@ -229,9 +232,8 @@ static void observe_step(eep_context *context, uint64_t us)
         if (seen > rest)
             break;
     }
-    bound = 1ull << (bucket / 2 + 1);
-    if (bound * EXPEL_TIMES_P9999 > context->config.expel_floor_us)
-        eepi_detector_set_expel_us(context->detector, bound * EXPEL_TIMES_P9999);
+    bound = EXPEL_TIMES_P9999 * (1ull << (bucket / 2 + 1));
+    eepi_detector_set_expel_us(context->detector, bound > floor_us ? bound : floor_us);
 }
 
 static void step_ok(eep_context *context, const eepk_status *s)
@@ -309,6 +311,12 @@ eep_status eep_step_end(eep_context *context)
         return eepi_fail(context, EEP_ERR_STATE, "no step was begun");
     status = eep_stream_synchronize(context->stream, bound_us);
     pthread_mutex_lock(&context->lock);
+    if (status == EEP_ERR_TIMEOUT) { /* it may still store: no promise before its end (rule M2) */
+        status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",
+                           (unsigned long long)(bound_us / 1000u));
+        pthread_mutex_unlock(&context->lock);
+        return status;
+    }
     context->in_step = 0;
     if (status != EEP_OK) {
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end: %s",

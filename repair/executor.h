@@ -40,6 +40,7 @@ void eepi_executor_start(eepi_executor *executor, eepi_bulk *bulk, const eepi_vi
 /* A transfer that it started has ended (from the bulk's done function). */
 void eepi_executor_fetched(eepi_executor *executor, eepi_bulk *bulk, uint64_t transfer,
                            eep_status status);
-/* Forget what is going on; no `done`. The caller cancels the transfers in the bulk first. */
+/* Forget what is going on; no `done`. The caller then cancels the transfers in the bulk, before the
+ * next start: their buffers are used again. */
 void eepi_executor_cancel(eepi_executor *executor);
 #endif

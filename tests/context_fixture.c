@@ -198,6 +198,8 @@ eep_status rank_open(world *w, int32_t seat)
 {
     rank *r = &w->ranks[seat];
     eep_config config = w->config;
+    r->joined = 0;
+    r->join_status = r->ended = EEP_OK;
     cr_assert_eq(eep_device_open("host", 0, &r->device), EEP_OK);
     config.rank = seat;
     config.device = r->device;

@@ -86,9 +86,9 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
     }
     if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
         id == EEPI_KERNEL_reduce) {
-        args_out->combine =
-            (eepk_combine_node_args){r->world, l->expert_rows, l->topk_weights, &r->num_tokens,
-                                     l->slot_begin, l->out, layer, (uint32_t)w->shape.out_dtype};
+        args_out->combine = (eepk_combine_node_args){
+            r->world,      l->expert_rows, l->topk_weights, &r->num_tokens,
+            l->slot_begin, l->out,         layer,           (uint32_t)w->shape.out_dtype};
         return sizeof(args_out->combine);
     }
     args_out->dispatch = (eepk_dispatch_node_args){
@@ -311,9 +311,8 @@ eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, 
     view->combine_copy = (uint8_t)(epoch & 1u);
     for (int seat = 0; seat < s->max_ranks; seat++) {
         const bool in = members >> seat & 1u;
-        *eepi_view_seat_at(view, seat) =
-            (eepi_view_seat){.generation = in ? generation : 0,
-                             .state = in ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT};
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){
+            .generation = in ? generation : 0, .state = in ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT};
     }
     for (int layer = 0; layer < s->num_layers; layer++)
         place_layer(w, view, layer, &seed);
@@ -505,8 +504,7 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
     const char *wrong = NULL;
 
     for (int source = 0; source < w->shape.max_ranks; source++) {
-        if (kernel_is_member(w, source) &&
-            !eepi_tables_status(w->rank[source].tables)->bad_input)
+        if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input)
             inputs[source] = kernel_rank_input(w, source, layer);
     }
     moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, slot_begin, origin);

@@ -88,8 +88,8 @@ Test(kernels, results_match_through_view_changes)
         kernel_world *w = kernel_world_open(&shape, 3);
         uint64_t random = seed, step = 0;
         for (uint64_t epoch = 1; epoch <= 12; epoch++) {
-            kernel_world_switch(w, kernel_view(w, epoch, random_members(&random, 6), 1,
-                                               kernel_random(&random)));
+            kernel_world_switch(
+                w, kernel_view(w, epoch, random_members(&random, 6), 1, kernel_random(&random)));
             for (int i = kernel_below(&random, 4); i >= 0; i--) {
                 kernel_world_fill(w, kernel_random(&random));
                 check_step(w, ++step, seed);
@@ -98,6 +98,38 @@ Test(kernels, results_match_through_view_changes)
         cr_assert_eq(eep_device_captures(w->device), 6);
         kernel_world_close(w);
     }
+}
+
+static bool copy_is_poison(const kernel_world *w, int seat, uint32_t copy)
+{
+    const eepk_shape *s = &w->layout;
+    const uint8_t *at = eepk_combine_row(s, w->rank[seat].window, copy, 0, 0, 0);
+    const uint8_t *end = eepk_combine_row(s, w->rank[seat].window, copy + 1, 0, 0, 0);
+
+    while (at < end && *at == KERNEL_POISON)
+        at++;
+    return at == end;
+}
+
+/* Rule M2: what an expelled rank still stores under the old view lands in the other copy. */
+Test(kernels, a_view_uses_its_own_combine_copy)
+{
+    const moe_shape shape = {3, 2, 4, 3, 2, 5, 4, EEP_FP32, EEP_FP32, 0};
+    kernel_world *w = kernel_world_open(&shape, 2);
+    uint64_t random = first_seed();
+
+    for (uint64_t epoch = 1; epoch <= 4; epoch++) {
+        kernel_world_switch(w, kernel_view(w, epoch, 7, 1, kernel_random(&random)));
+        do
+            kernel_world_fill(w, kernel_random(&random));
+        while (w->rank[0].num_tokens < 4 || w->rank[1].num_tokens < 4 || w->rank[2].num_tokens < 4);
+        check_step(w, epoch, first_seed());
+        for (int seat = 0; seat < 3; seat++) {
+            cr_assert(!copy_is_poison(w, seat, w->view->combine_copy));
+            cr_assert(copy_is_poison(w, seat, 1u - w->view->combine_copy));
+        }
+    }
+    kernel_world_close(w);
 }
 
 /* Every input the engine can hand in at its limits: no tokens anywhere, all -1, all the same. */
@@ -277,8 +309,8 @@ Test(kernels, S13_counters_wrap)
     uint64_t random = first_seed(), step = (1ull << 34) - 6, epoch = (1ull << 20) - 3;
 
     for (int round = 0; round < 6; round++) {
-        kernel_world_switch(w, kernel_view(w, epoch + (uint64_t)round, 0xf, 1,
-                                           kernel_random(&random)));
+        kernel_world_switch(
+            w, kernel_view(w, epoch + (uint64_t)round, 0xf, 1, kernel_random(&random)));
         for (int i = 0; i < 2; i++) {
             kernel_world_fill(w, kernel_random(&random));
             check_step(w, step++, first_seed());
@@ -368,12 +400,15 @@ typedef struct bad_case {
 Test(kernels, bad_input_is_named_and_harms_nobody)
 {
     const moe_shape shape = {3, 2, 6, 4, 2, 8, 5, EEP_FP32, EEP_FP32, 0};
-    const bad_case cases[] = {
-        {5, 6, EEPK_INPUT_TOPK, 2, 1, 6},           {5, INT32_MAX, EEPK_INPUT_TOPK, 2, 1, INT32_MAX},
-        {5, -3, EEPK_INPUT_TOPK, 2, 1, -3},         {5, INT32_MIN, EEPK_INPUT_TOPK, 2, 1, INT32_MIN},
-        {5, 0, EEPK_INPUT_TOPK, 2, 1, 0},           {6, -2, EEPK_INPUT_TOKENS, 0, 0, 6},
-        {-1, -2, EEPK_INPUT_TOKENS, 0, 0, -1},      {INT32_MAX, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MAX},
-        {INT32_MIN, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MIN}};
+    const bad_case cases[] = {{5, 6, EEPK_INPUT_TOPK, 2, 1, 6},
+                              {5, INT32_MAX, EEPK_INPUT_TOPK, 2, 1, INT32_MAX},
+                              {5, -3, EEPK_INPUT_TOPK, 2, 1, -3},
+                              {5, INT32_MIN, EEPK_INPUT_TOPK, 2, 1, INT32_MIN},
+                              {5, 0, EEPK_INPUT_TOPK, 2, 1, 0},
+                              {6, -2, EEPK_INPUT_TOKENS, 0, 0, 6},
+                              {-1, -2, EEPK_INPUT_TOKENS, 0, 0, -1},
+                              {INT32_MAX, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MAX},
+                              {INT32_MIN, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MIN}};
     kernel_world *w = kernel_world_open(&shape, 2);
     uint64_t step = 0;
 
@@ -456,8 +491,7 @@ Test(kernels, only_the_agreed_view_goes_live)
     kernel_rank_switch(w, 0, view); /* stages and flips */
     cr_assert_eq(header->epoch, 2);
     cr_assert_eq(r->world->control->flip_refused, 0);
-    cr_assert_eq(eepi_tables_flip(r->tables, r->stream, 2, view->digest), EEP_ERR_STATE,
-                 "once");
+    cr_assert_eq(eepi_tables_flip(r->tables, r->stream, 2, view->digest), EEP_ERR_STATE, "once");
     /* a flip of a bank that holds another view is refused on the device itself */
     for (int wrong = 0; wrong < 2; wrong++) {
         const eepk_flip_args args = {r->world, 1 + (uint64_t)wrong, view->digest,

@@ -1,7 +1,7 @@
 /* The data plane under ThreadSanitizer: a plain program, since it does not run under Criterion.
  * Ranks on streams of their own exchange rows through plain memory; only tags order them, so a
- * payload access that the protocol does not order is reported as a race. Steps are fault-free: after
- * an abort rows may be overwritten under a reader, which the second look at the tags is for.
+ * payload access that the protocol does not order is reported as a race. Steps are fault-free:
+ * after an abort rows may be overwritten under a reader, which the second look at the tags is for.
  * Build with -Wno-tsan: fences are not modelled, the release and acquire of the tags are. */
 #include "kernel_world.h"
 

@@ -28,10 +28,9 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
         uint8_t *window = eepk_peer_window(s, bank, origin.seat);
         torn = origin.stamp != stamp || !window;
         if (!torn)
-            eepk_copy_row(eepk_combine_row(s, window, latch->combine_copy, parity, origin.token,
-                                           origin.k),
-                          (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes,
-                          s->row_bytes, g);
+            eepk_copy_row(
+                eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k),
+                (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes, g);
     }
     if (torn && g.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);

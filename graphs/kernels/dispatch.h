@@ -14,7 +14,9 @@ EEPK_FN uint32_t eepk_step_tokens(const eepk_world *w, const int32_t *num_tokens
 {
     const eepk_status *status = &w->control->latch.status;
 
-    return status->bad_input ? 0u : (uint32_t)*num_tokens;
+    uint32_t n = (uint32_t)*num_tokens;
+
+    return status->bad_input ? 0u : n < w->shape.num_max_tokens ? n : w->shape.num_max_tokens;
 }
 
 EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, uint32_t k,
@@ -123,8 +125,8 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
         uint32_t earlier = 0;
         if (route[k].slot == EEPK_NO_SLOT)
             continue;
-        while (earlier < k && (route[earlier].slot == EEPK_NO_SLOT ||
-                               route[earlier].seat != route[k].seat))
+        while (earlier < k &&
+               (route[earlier].slot == EEPK_NO_SLOT || route[earlier].seat != route[k].seat))
             earlier++;
         if (earlier == k)
             eepk_copy_row(eepk_dispatch_row(s, eepk_peer_window(s, bank, route[k].seat), parity,
@@ -164,8 +166,8 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
 /* Copy the rows of one (source, token) to their packed places and remember where they came from.
  * The list entry is read once (volatile: not again after the check) and checked against the copied
  * counts. Returns the number of rows. */
-EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
-                               uint32_t token, eep_grid g)
+EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch,
+                                   uint32_t seat, uint32_t token, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
@@ -188,7 +190,8 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
         position = w->receive_base[cell] + ordinal;
         eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->row_bytes, row, s->row_bytes, g);
         if (g.thread == 0)
-            w->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
+            w->origin[position] =
+                (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
         placed++;
     }
     return placed;

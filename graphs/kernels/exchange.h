@@ -100,7 +100,8 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint3
 
 enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
 
-/* One look at what a seat has published. ENDED: the step cannot complete, the reason is recorded. */
+/* One look at what a seat has published. ENDED: the step cannot complete, the reason is recorded.
+ */
 EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
                            uint32_t seat)
 {
