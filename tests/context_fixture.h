@@ -23,9 +23,9 @@ enum {
     WORLD_HIDDEN = 16,
     WORLD_TOKENS = 4,
     WORLD_TOPK = 2,
-    WORLD_TENSORS = 2,        /* of an expert: scale [hidden], shift [hidden] */
-    WORLD_BUFFERS = 64,       /* device allocations of a rank */
-    WORLD_WAIT_MS = 30000,    /* longest wait for anything: no healthy run comes near */
+    WORLD_TENSORS = 2,           /* of an expert: scale [hidden], shift [hidden] */
+    WORLD_BUFFERS = 64,          /* device allocations of a rank */
+    WORLD_WAIT_MS = 30000,       /* longest wait for anything: no healthy run comes near */
     WORLD_PATIENT_US = 20000000, /* a deadline that is not to end a step */
 };
 
@@ -56,7 +56,7 @@ typedef struct rank {
     eep_graph *graph;
     pthread_t thread;
     int has_thread;
-    char error[256]; /* why rank_open failed */
+    char error[256];                           /* why rank_open failed */
     uint32_t events[EEP_EVENT_STORE_BACK + 1]; /* seen so far, by kind; atomic */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
@@ -70,16 +70,16 @@ typedef struct rank {
 
     /* { under the world's lock */
     rank_mode mode;
-    rank_bad bad;            /* of the next step with tokens; then BAD_NONE again */
-    int drain;               /* call eep_drain before the next step; then 0 again */
-    int joined, busy;        /* busy: from deciding to step to the step's end */
-    int in_step;             /* replayed */
-    uint64_t position;       /* next input: goes up with each good step that had tokens */
+    rank_bad bad;      /* of the next step with tokens; then BAD_NONE again */
+    int drain;         /* call eep_drain before the next step; then 0 again */
+    int joined, busy;  /* busy: from deciding to step to the step's end */
+    int in_step;       /* replayed */
+    uint64_t position; /* next input: goes up with each good step that had tokens */
     uint64_t steps_ok, steps_aborted, steps_bad, wrong, idles;
     uint64_t last_step, last_epoch;
-    int32_t last_active;     /* num_active of the last step begun */
+    int32_t last_active; /* num_active of the last step begun */
     eep_status join_status, ended, bad_status;
-    char text[512];          /* eep_last_error of the last step that failed, or of eep_join */
+    char text[512]; /* eep_last_error of the last step that failed, or of eep_join */
     /* } */
 } rank;
 
@@ -115,12 +115,25 @@ void world_set_modes(world *w, int32_t first, int32_t last, rank_mode mode);
 eep_status rank_step(rank *r, int32_t num_tokens);
 uint64_t rank_events(const rank *r, eep_event_kind kind);
 eep_counters rank_counters(const rank *r);
-/* Steps without tokens that the rank ended OK, and the state of a seat as the rank sees it. */
+/* A seat as the rank sees it, and the epoch that this belongs to. */
 eep_seat rank_sees(const rank *r, int32_t seat, uint64_t *epoch_out);
 /* 1 if no rank with a thread is in a step and each has looked for one in vain since it follows. */
 int world_is_quiet(const world *w);
 /* What every rank did, to stderr. */
 void world_print(world *w);
+
+/* Wait until the ranks first .. last have each ended `more` further steps OK. */
+void world_advance(world *w, int32_t first, int32_t last, uint64_t more);
+/* Nobody has work any more; wait until all are quiet. */
+void world_rest(world *w);
+/* No wrong number and no capture since the join, on all ranks that are open. */
+void world_check_right(world *w);
+void world_check_never_aborted(world *w, int32_t first, int32_t last);
+
+/* The next input of the rank, made bad as asked; and how many numbers of its `out` are not what
+ * they should be. Rank thread. */
+void rank_fill(rank *r, int32_t num_tokens, rank_bad bad);
+uint64_t rank_count_wrong(const rank *r, int32_t num_tokens);
 
 void world_lock(world *w);
 void world_unlock(world *w);

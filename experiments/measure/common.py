@@ -5,13 +5,16 @@ import csv
 import json
 import os
 import platform
+import resource
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DISTURBED_SHARE = 0.08  # of the machine's CPU time, used by others during a run
 COUNTERS = ("steps_aborted_by_join", "steps_waiting_on_join")
 
 
@@ -76,7 +79,8 @@ def finish(main, name):
 class Run:
     """One eep-run that has ended; all times in ms since serving started."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, foreign_share):
+        self.foreign_share = foreign_share
         path = os.path.join(directory, "summary.json")
         try:
             with open(path, encoding="utf-8") as file:
@@ -113,13 +117,35 @@ def read_csv(path, columns):
     return rows
 
 
+class ForeignLoad:
+    """What others used of the machine since this was made: everything that was not our children."""
+
+    def __init__(self):
+        self.begin = self._now()
+
+    @staticmethod
+    def _now():
+        """Wall clock, busy CPU time of the machine, CPU time of children that ended; seconds."""
+        with open("/proc/stat", encoding="utf-8") as file:
+            fields = [int(field) for field in file.readline().split()[1:9]]
+        busy = sum(fields) - fields[3] - fields[4]  # without idle and iowait, with steal
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (time.monotonic(), busy / os.sysconf("SC_CLK_TCK"),
+                children.ru_utime + children.ru_stime)
+
+    def share(self):
+        """Of all CPUs, 0 to 1. Ticks are coarse, so a short run can give a little below 0."""
+        wall, busy, own = (now - then for now, then in zip(self._now(), self.begin))
+        return max((busy - own) / (wall * os.cpu_count()), 0.0)
+
+
 def run_eep(options, arguments, name):
     """Run eep-run, read what it left, and throw that away unless it is to be kept. A run that is
     not good is still returned: the caller decides (its exit code 1 has a summary)."""
     program = os.path.join(options.bin, "eep-run")
     if not os.access(program, os.X_OK):
         raise Failure(f"{program} is not there: build first, or name its folder with --bin")
-    scratch = None
+    scratch, meter = None, ForeignLoad()
     if options.keep_runs:
         directory = os.path.join(options.keep_runs, name)
         os.makedirs(options.keep_runs, exist_ok=True)
@@ -130,13 +156,14 @@ def run_eep(options, arguments, name):
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               errors="replace", check=False)
+        foreign = meter.share()
         if done.returncode not in (0, 1) or not os.path.exists(f"{directory}/summary.json"):
             tail = "\n".join(done.stdout.splitlines()[-15:])
             raise Failure(f"exit {done.returncode} of: {shlex.join(command)}\n{tail}")
         if done.returncode:
             print(f"NOT GOOD: {shlex.join(command)}", file=sys.stderr)
             print("\n".join(done.stdout.splitlines()[-8:]), file=sys.stderr)
-        return Run(directory)
+        return Run(directory, foreign)
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -10,7 +10,9 @@ dummy is the figure, dummy over dummy (A/A) is what the same thing twice gives.
 
 Bars: geometric mean of join / dummy over all rounds <= 1.25, and on every run no step aborted by a
 join, no step that waited for one, no wrong or lost token. The 95 % intervals are bootstrapped over
-rounds with a fixed seed.
+rounds with a fixed seed. A round is disturbed if others used more than 8 % of the machine's CPU
+time during any of its runs; disturbed rounds are kept, and left out of the figures where at least
+6 rounds are undisturbed.
 
 Writes DIR/join.csv, a row per window.
 Exit: 0 all bars met, 1 one missed, 2 it could not be measured.
@@ -27,13 +29,13 @@ import common
 
 COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "busy_ms", "prepare_ms", "steps",
            "min_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms", "p50_before_ms", "aborted_in_window",
-           *common.COUNTERS, "tokens_emitted", "good")
+           *common.COUNTERS, "tokens_emitted", "good", "foreign_share")
 KINDS = ("join", "dummy", "dummy-again")
 SEAT = 3
 KILL_MS, WINDOW_MS = 1500, 3000
 AFTER_FLIP_MS = 1000.0
 REST_MS = 500.0  # from the end of a dummy's window to the rejoin that ends its run
-BAR, RESAMPLES = 1.25, 10000
+BAR, RESAMPLES, FEWEST_ROUNDS = 1.25, 10000, 6
 
 
 def parse():
@@ -70,7 +72,7 @@ def window_row(of_run, begin, length, seed):
                min_ms=min(durations), max_ms=max(durations),
                p50_before_ms=common.quantile(before, 50), aborted_in_window=aborted,
                tokens_emitted=of_run.summary["tokens_emitted"],
-               good=int(not common.faults_of_run(of_run)))
+               good=int(not common.faults_of_run(of_run)), foreign_share=of_run.foreign_share)
     return row
 
 
@@ -125,24 +127,44 @@ def logs_of(rounds, above, below):
     return logs
 
 
+def is_disturbed(rows):
+    return any(row["foreign_share"] > common.DISTURBED_SHARE for row in rows.values())
+
+
+def undisturbed(rounds):
+    """The rounds that the figures come from; prints what is left out."""
+    quiet = [rows for rows in rounds if not is_disturbed(rows)]
+    if len(quiet) == len(rounds):
+        return rounds
+    if len(quiet) < FEWEST_ROUNDS:
+        print(f"\n{len(rounds) - len(quiet)} of {len(rounds)} rounds were disturbed by other "
+              f"programs: too few are left, all are used, expect noise")
+        return rounds
+    print(f"\n{len(rounds) - len(quiet)} of {len(rounds)} rounds were disturbed by other programs "
+          f"and are left out")
+    return quiet
+
+
 def judge(rounds):
     print("\np99 of healthy ranks' steps in the window, ms")
-    print("round      join     dummy     again   join/dummy   again/dummy   window ms")
+    print("round      join     dummy     again   join/dummy   again/dummy   window ms   others %")
     for index, rows in enumerate(rounds, 1):
         a, b, c = (rows[kind]["p99_ms"] for kind in KINDS)
         print(f"{index:<5}  {a:8.2f}  {b:8.2f}  {c:8.2f}   {a / b:10.3f}   {c / b:11.3f}   "
-              f"{rows['join']['length_ms']:9.0f}")
+              f"{rows['join']['length_ms']:9.0f}   "
+              f"{100 * max(row['foreign_share'] for row in rows.values()):8.0f}")
+    used = undisturbed(rounds)
     # Both dummies of a round are the same thing, so their mean is what a join is compared with.
-    ratio, low, high = interval(logs_of(rounds, "join", ("dummy", "dummy-again")))
-    same, same_low, same_high = interval(logs_of(rounds, "dummy-again", ("dummy",)))
+    ratio, low, high = interval(logs_of(used, "join", ("dummy", "dummy-again")))
+    same, same_low, same_high = interval(logs_of(used, "dummy-again", ("dummy",)))
     counted = {name: sum(row[name] for rows in rounds for row in rows.values())
                for name in common.COUNTERS}
     bad = sum(1 for rows in rounds for row in rows.values() if not row["good"])
     print(f"\nA/A     dummy / dummy {same:.3f}, 95 % interval {same_low:.3f} to {same_high:.3f}, "
-          f"n {len(rounds)}")
+          f"n {len(used)}")
     results = [
         ("p99 join / dummy", ratio <= BAR,
-         f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, n {len(rounds)}"
+         f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, n {len(used)}"
          + ("" if high <= BAR else "; the interval reaches beyond the bar")),
         *((name, count == 0, str(count)) for name, count in counted.items()),
         ("runs without a wrong or lost token", bad == 0, f"{3 * len(rounds) - bad} of "

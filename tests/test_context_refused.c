@@ -1,0 +1,233 @@
+/* What the public API refuses: bad configurations, taken seats, differing weights, calls in the
+ * wrong order. Each names its cause, and a running instance loses nothing. */
+#include "tests/context_fixture.h"
+
+#include <stddef.h>
+#include <string.h>
+
+TestSuite(context_refused, .timeout = 100);
+
+typedef struct mistake {
+    size_t offset, bytes;
+    int64_t value;
+    const char *field;
+} mistake;
+#define MISTAKE(field, value)                                                                      \
+    {                                                                                              \
+        offsetof(eep_config, field), sizeof(((eep_config *)0)->field), value, #field               \
+    }
+
+static const mistake mistakes[] = {
+    MISTAKE(struct_bytes, 8),
+    MISTAKE(struct_bytes, 0),
+    MISTAKE(rank, -1),
+    MISTAKE(rank, 2),
+    MISTAKE(num_ranks, 0),
+    MISTAKE(num_ranks, -3),
+    MISTAKE(num_ranks, 3),
+    MISTAKE(max_ranks, -1),
+    MISTAKE(max_ranks, EEP_MAX_RANKS + 1),
+    MISTAKE(store_path, 0),
+    MISTAKE(device, 0),
+    MISTAKE(num_layers, 0),
+    MISTAKE(num_layers, EEP_MAX_LAYERS + 1),
+    MISTAKE(num_experts, 0),
+    MISTAKE(num_experts, EEP_MAX_EXPERTS + 1),
+    MISTAKE(num_slots, 0),
+    MISTAKE(num_slots, 65535),
+    MISTAKE(top_k, 0),
+    MISTAKE(top_k, WORLD_EXPERTS + 1),
+    MISTAKE(top_k, EEP_MAX_TOPK + 1),
+    MISTAKE(hidden, 0),
+    MISTAKE(hidden, -16),
+    MISTAKE(num_max_tokens_per_rank, 0),
+    MISTAKE(num_max_tokens_per_rank, 65536),
+    MISTAKE(dtype, 2),
+    MISTAKE(heartbeat_period_us, 0),
+    MISTAKE(heartbeat_suspect_us, 0),
+    MISTAKE(step_deadline_us, 0),
+    MISTAKE(step_deadline_us, INT64_MAX),
+    MISTAKE(warmup_deadline_us, 0),
+    MISTAKE(warmup_deadline_us, INT64_MAX),
+    MISTAKE(expel_floor_us, 0),
+    MISTAKE(drain_bound_us, 0),
+    MISTAKE(propose_delay_us, INT64_MAX),
+    MISTAKE(join_timeout_us, INT64_MAX),
+};
+
+static eep_status open_with(const eep_config *config, char *error, size_t error_bytes)
+{
+    eep_context *context = NULL;
+    eep_status status = eep_open(config, error, error_bytes, &context);
+    if (status == EEP_OK)
+        eep_close(context);
+    else
+        cr_expect_null(context, "an output was set without success");
+    return status;
+}
+
+Test(context_refused, a_bad_configuration_is_refused_by_field)
+{
+    world w;
+    eep_device *device;
+    char error[256];
+    world_open(&w, 2, 2);
+    cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
+    w.config.device = device;
+    w.config.rank = 0;
+    for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
+        const mistake *m = &mistakes[i];
+        eep_config config = w.config;
+        memcpy((char *)&config + m->offset, &m->value, m->bytes);
+        eep_status status = open_with(&config, error, sizeof(error));
+        const char *name = strcmp(m->field, "struct_bytes") == 0 ? "eep_config" : m->field;
+        cr_expect_eq(status, EEP_ERR_INVALID, "%s = %lld: %s", m->field, (long long)m->value,
+                     eep_strerror(status));
+        cr_expect(status == EEP_OK || strstr(error, name), "%s = %lld: the text is '%s'", m->field,
+                  (long long)m->value, error);
+    }
+    cr_expect_eq(open_with(&w.config, NULL, 0), EEP_OK, "the configuration itself is good");
+    eep_device_close(device);
+    world_close(&w);
+}
+
+Test(context_refused, too_few_slots_for_the_experts_are_refused)
+{
+    world w;
+    world_open(&w, 3, 4);
+    w.config.num_slots = 2;
+    cr_expect_eq(rank_open(&w, 0), EEP_ERR_INVALID);
+    cr_expect(strstr(w.ranks[0].error, "num_slots") && strstr(w.ranks[0].error, "8 experts"), "%s",
+              w.ranks[0].error);
+    world_close(&w);
+}
+
+Test(context_refused, a_store_that_does_not_answer_is_named)
+{
+    world w;
+    world_open(&w, 1, 1);
+    w.config.store_path = "/nonexistent/store";
+    cr_expect_eq(rank_open(&w, 0), EEP_ERR_UNREACHABLE);
+    cr_expect(strstr(w.ranks[0].error, "/nonexistent/store"), "%s", w.ranks[0].error);
+    world_close(&w);
+}
+
+Test(context_refused, a_taken_seat_and_another_shape_are_refused)
+{
+    world w;
+    rank *second;
+    world_open(&w, 2, 3);
+    world_start(&w);
+    second = &w.ranks[WORLD_SEATS - 1]; /* its place in the fixture, not in the instance */
+    cr_assert_eq(eep_device_open("host", 0, &second->device), EEP_OK);
+    eep_config config = w.config;
+    config.rank = 1;
+    config.device = second->device;
+    cr_expect_eq(open_with(&config, second->error, sizeof(second->error)), EEP_ERR_SEAT_TAKEN);
+    cr_expect(strstr(second->error, "holds the seat"), "%s", second->error);
+    config.rank = 2;
+    config.num_experts = WORLD_EXPERTS - 1;
+    cr_expect_eq(open_with(&config, second->error, sizeof(second->error)), EEP_ERR_INVALID);
+    cr_expect(strstr(second->error, "num_experts"), "%s", second->error);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 5);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 1);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+/* Two replicas of an expert with different bytes never get into one view. */
+Test(context_refused, differing_weights_are_refused)
+{
+    world w;
+    world_open(&w, 3, 3);
+    int32_t holders = 0;
+    for (int32_t seat = 0; seat < 3; seat++) {
+        w.ranks[seat].heavier = (float)seat;
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++)
+            holders += eep_slot_expert(w.ranks[seat].context, 1, slot) == 3;
+    }
+    cr_assert_geq(holders, 2);
+    for (int32_t seat = 0; seat < 3; seat++)
+        rank_run(&w.ranks[seat]);
+    for (int32_t seat = 0; seat < 3; seat++) {
+        const rank *r = &w.ranks[seat];
+        WORLD_WAIT(&w, r->join_status != EEP_OK);
+        cr_expect_eq(r->join_status, EEP_ERR_UNCOVERED, "%s", eep_strerror(r->join_status));
+        cr_expect(strstr(r->text, "layer 1 expert 3"), "rank %d: %s", seat, r->text);
+    }
+    world_close(&w);
+}
+
+static void expect_state(const rank *r, eep_status status, const char *what)
+{
+    cr_expect_eq(status, EEP_ERR_STATE, "%s: %s", what, eep_strerror(status));
+    cr_expect_neq(eep_last_error(r->context)[0], '\0', "%s", what);
+}
+
+Test(context_refused, calls_in_the_wrong_order_are_refused)
+{
+    world w;
+    eep_step step;
+    eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},
+                                         {&w, WORLD_HIDDEN * sizeof(float)}};
+    world_open(&w, 1, 1);
+    w.config.num_slots = WORLD_EXPERTS;
+    rank *r = &w.ranks[0];
+    eep_config config = w.config;
+    cr_assert_eq(eep_device_open("host", 0, &r->device), EEP_OK);
+    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    config.rank = 0;
+    config.device = r->device;
+    cr_assert_eq(eep_open(&config, r->error, sizeof(r->error), &r->context), EEP_OK, "%s",
+                 r->error);
+    expect_state(r, eep_join(r->context), "join without a graph");
+    expect_state(r, eep_step_begin(r->context, 0, &step), "begin before join");
+    expect_state(r, eep_step_end(r->context), "end before join");
+    expect_state(r, eep_step_wait(r->context, 0), "wait before join");
+    expect_state(r, eep_drain(r->context), "drain before join");
+    int32_t number = 0;
+    float row[WORLD_HIDDEN];
+    eep_combine_args combine = {row, row, &number, row, EEP_FP32};
+    expect_state(r, eep_combine(r->context, 0, r->stream, &combine), "combine before dispatch");
+    cr_expect_eq(eep_combine(r->context, WORLD_LAYERS, r->stream, &combine), EEP_ERR_INVALID);
+    eep_dispatch_args dispatch = {row, NULL, &number, row, &number};
+    cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
+    cr_expect_eq(eep_slot_set(r->context, 0, WORLD_EXPERTS, tensors, 2), EEP_ERR_INVALID);
+    cr_expect_eq(eep_slot_set(r->context, 0, 0, tensors, EEP_MAX_TENSORS + 1), EEP_ERR_INVALID);
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    cr_assert_eq(eep_step_latch(r->context, r->stream), EEP_OK);
+    cr_assert_eq(eep_capture_end(r->stream, &r->graph), EEP_OK);
+    expect_state(r, eep_join(r->context), "join without weights");
+    cr_expect(strstr(eep_last_error(r->context), "layer 0 slot 0"), "%s",
+              eep_last_error(r->context));
+    world_close(&w);
+}
+
+Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
+{
+    world w;
+    eep_step step;
+    eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},
+                                         {&w, WORLD_HIDDEN * sizeof(float)}};
+    world_open(&w, 1, 2);
+    w.config.num_experts = WORLD_SLOTS; /* what one rank can hold */
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    expect_state(r, eep_join(r->context), "join twice");
+    expect_state(r, eep_step_end(r->context), "end without begin");
+    expect_state(r, eep_slot_set(r->context, 0, 0, tensors, WORLD_TENSORS), "weights after join");
+    expect_state(r, eep_backup_set(r->context, 0, 0, tensors, WORLD_TENSORS), "backup after join");
+    cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
+    cr_assert_eq(eep_step_begin(r->context, 0, &step), EEP_OK);
+    expect_state(r, eep_step_begin(r->context, 0, &step), "begin twice");
+    expect_state(r, eep_step_wait(r->context, 0), "wait in a step");
+    expect_state(r, eep_step_end(r->context), "end without replay");
+    cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
+    cr_expect_eq(eep_step_wait(r->context, 0), EEP_ERR_TIMEOUT);
+    cr_expect_eq(rank_counters(r).steps_ok, 2);
+    world_close(&w);
+}
