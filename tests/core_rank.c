@@ -406,8 +406,7 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
         cluster_publish(c, p);
         break;
     case EEPI_ACTION_UNCOVERED:
-        c->num_uncovered++;
-        p->over = 1;
+        c->num_uncovered++; /* it waits for a joiner that brings the experts */
         break;
     case EEPI_ACTION_EVICTED:
     case EEPI_ACTION_DRAINED: /* the engine ends its process */

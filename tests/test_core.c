@@ -13,6 +13,48 @@ Test(core, the_first_view_forms_once)
     }
 }
 
+/* ------------------------------------------------------------------ agreement */
+
+/* A crash, a repair, a join and a leave, one after the other. */
+static void live_through_much(cluster *c)
+{
+    cluster_crash(c, (int)cluster_random(c, 4));
+    expect_serving(c, 4);
+    cluster_start(c, 5);
+    EXPECT(c, cluster_until(c, has_five, 3 * SECOND));
+    expect_serving(c, 5);
+    cluster_crash(c, 4);
+    expect_serving(c, 4);
+}
+
+Test(core, S1_agreement_who_serves_an_epoch_serves_the_same_bytes)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        live_through_much(c);
+        for (int i = 0; i < c->num_processes; i++) {
+            const cluster_process *p = &c->process[i];
+            if (p->alive && !p->over)
+                EXPECT(c, p->live && p->live->epoch == c->view->epoch &&
+                              p->live->digest == c->view->digest);
+        }
+    }
+}
+
+Test(core, S2_epochs_only_grow_and_keep_their_bytes)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        uint64_t first = c->committed[1]->digest;
+        live_through_much(c);
+        EXPECT(c, c->committed[1]->digest == first && c->num_committed >= 4);
+        for (int i = 2; i <= c->num_committed; i++) {
+            EXPECT(c, c->committed[i]->epoch == c->committed[i - 1]->epoch + 1);
+            EXPECT(c, c->committed[i]->base_digest == c->committed[i - 1]->digest);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ faults */
 
 Test(core, one_crash_with_replicas_is_one_commit_and_no_fill)
@@ -71,6 +113,22 @@ Test(core, S7_fails_closed_when_slots_cannot_cover)
         EXPECT(c, cluster_until(c, has_failed_closed, 3 * SECOND));
         cluster_run(c, SECOND);
         EXPECT(c, c->num_committed <= 2 && !cluster_is_serving(c));
+    }
+}
+
+Test(core, R2_a_joiner_brings_what_nobody_has)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_crash(c, 1);
+        cluster_crash(c, 2);
+        EXPECT(c, cluster_until(c, has_failed_closed, 3 * SECOND));
+        cluster_start(c, 1);
+        cluster_start(c, 2);
+        expect_serving(c, 4);
     }
 }
 
