@@ -170,8 +170,9 @@ static void install(eep_context *context, const eepi_view *view)
     eepi_rank_wake(context);
 }
 
-/* Have a planned view in the idle bank, ready for its flip; 0: not now. The rank thread may be about
- * to flip: a plan that comes again is left as it stands, and another one is withdrawn first. */
+/* Have a planned view in the idle bank, ready for its flip; 0: not now. The rank thread may be
+ * about to flip: a plan that comes again is left as it stands, and another one is withdrawn first.
+ */
 static int stage_live(eep_context *context, const eepi_view *view, const eepi_live *live)
 {
     int busy, there;
@@ -263,6 +264,16 @@ static void fill(eep_context *context, const eepi_view *view)
     eepi_event(context, EEP_EVENT_REPAIRING, -1, 0, view->epoch,
                (uint64_t)eepi_plan_fills(view, -1, NULL, 0));
     eepi_executor_start(context->executor, context->bulk, view);
+}
+
+/* Rule R1. The executor first: what is cancelled is not to be fetched from elsewhere. */
+static void cancel(eep_context *context, uint64_t epoch)
+{
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    if (executor) /* NULL before eep_join, which makes it */
+        eepi_executor_cancel(executor);
+    eepi_bulk_cancel_before(context->bulk, epoch);
 }
 
 static void end_service(eep_context *context, eep_status status, const char *why)
@@ -383,9 +394,7 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         fill(context, action->view);
         break;
     case EEPI_ACTION_CANCEL:
-        if (context->executor)
-            eepi_executor_cancel(context->executor);
-        eepi_bulk_cancel_before(context->bulk, action->epoch);
+        cancel(context, action->epoch);
         break;
     case EEPI_ACTION_KILL:
         kill_suspect(context, &action->suspect);

@@ -87,7 +87,10 @@ struct eep_context {
     uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;        /* and its phase */
     eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
+    uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
+    uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
     int store_lost, ready_told, leave_told;
+    int back; /* reconnected, and our keys are not said again yet; service thread */
     struct pollfd *poll_fds;
     int *poll_seats;
     int giving; /* inside eepi_give; what actions give meanwhile waits in `later` */
@@ -178,6 +181,12 @@ void eepi_fill_again(eep_context *context);
 /* Give the core an input and carry out what follows. While an action is carried out the core is
  * not entered again: the input (without pointers) waits until the round's actions are done. */
 void eepi_give(eep_context *context, const eepi_input *input);
+
+/* claim.c: take the seat with a new generation, and learn what to load; before the service thread. */
+EEP_MUST_CHECK eep_status eepi_claim_seat(eep_context *context);
+/* Tell the store that a generation of this seat has ended (rule M7). */
+EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, uint32_t generation,
+                                         uint64_t bound_us);
 
 /* peers.c: records, windows, processes of the peers; service thread. */
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);

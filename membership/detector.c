@@ -11,7 +11,7 @@ typedef struct watched {
     uint32_t generation;
     int32_t pid;
     uint64_t pid_start;
-    uint64_t heard_us;  /* when a new beat was last seen, extended by our own gaps */
+    uint64_t heard_us; /* when a new beat was last seen, extended by our own gaps */
     uint64_t last_beat;
     int told; /* 0 nothing, 1 silence, 2 exit */
 } watched;

@@ -9,9 +9,9 @@
 
 static void give_exit(eep_context *context, const eepi_record *record)
 {
-    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE,
-                        .suspect = {record->member.seat, record->member.generation,
-                                    EEP_FAULT_EXIT}};
+    eepi_input input = {
+        .kind = EEPI_INPUT_EVIDENCE,
+        .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 
     eepi_give(context, &input);
 }
@@ -34,8 +34,10 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
         give_exit(context, record);
     else
-        eepi_log(context, EEP_LOG_WARN, "cannot watch process %d of rank %d.%u: only its silence "
-                 "will tell", record->pid, record->member.seat, record->member.generation);
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot watch process %d of rank %d.%u: only its silence "
+                 "will tell",
+                 record->pid, record->member.seat, record->member.generation);
 }
 
 /* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:

@@ -11,10 +11,9 @@
 typedef enum stat_result { STAT_UNKNOWN, STAT_GONE, STAT_READ } stat_result;
 
 /* Fields of /proc/<pid>/stat behind the command name, which may hold anything: find its last ')'.
- * Only the kernel's word that there is no such process is GONE: that we have no descriptor left, for
- * one, says nothing about the peer. */
-static stat_result read_stat(int32_t pid, char *state_out, uint64_t *start_out,
-                             uint64_t *vsize_out)
+ * Only the kernel's word that there is no such process is GONE: that we have no descriptor left,
+ * for one, says nothing about the peer. */
+static stat_result read_stat(int32_t pid, char *state_out, uint64_t *start_out, uint64_t *vsize_out)
 {
     char path[64], text[1024], *at;
     unsigned long long start, vsize;
@@ -56,8 +55,8 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     char state;
     stat_result result = read_stat(pid, &state, &now_start, &vsize);
 
-    if (result == STAT_GONE || (result == STAT_READ && (now_start != start || state == 'Z' ||
-                                                        state == 'X' || vsize == 0)))
+    if (result == STAT_GONE ||
+        (result == STAT_READ && (now_start != start || state == 'Z' || state == 'X' || vsize == 0)))
         return EEPI_PROCESS_ENDED;
     return EEPI_PROCESS_RUNS;
 }

@@ -37,8 +37,7 @@ static record_sizes sizes_of(const eepi_view_shape *shape)
     return s;
 }
 
-void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape,
-                         size_t *bytes_out)
+void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape, size_t *bytes_out)
 {
     record_sizes s = sizes_of(shape);
     size_t bytes = s.address + record->bulk_address_bytes;
@@ -167,4 +166,35 @@ eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
     *suspect_out = *suspect;
     suspect_out->kind = EEP_FAULT_EXIT;
     return EEP_OK;
+}
+
+/* ------------------------------------------------------------------ the instance */
+
+static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
+                                                                   "num_layers",
+                                                                   "num_experts",
+                                                                   "num_slots",
+                                                                   "top_k",
+                                                                   "hidden",
+                                                                   "num_max_tokens_per_rank",
+                                                                   "dtype"};
+
+eepi_instance eepi_instance_of(const eep_config *c)
+{
+    return (eepi_instance){{c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k,
+                            c->hidden, c->num_max_tokens_per_rank, (int32_t)c->dtype}};
+}
+
+const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                                  int32_t *theirs_out)
+{
+    eepi_instance theirs = {{0}};
+
+    memcpy(&theirs, bytes, size < sizeof(theirs) ? size : sizeof(theirs));
+    for (int i = 0; i < EEPI_INSTANCE_NUMBERS; i++) {
+        *theirs_out = theirs.numbers[i];
+        if (theirs.numbers[i] != own->numbers[i])
+            return instance_fields[i];
+    }
+    return NULL;
 }

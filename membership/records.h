@@ -7,12 +7,14 @@
 #include "transport/window.h"
 
 /* Keys. Those of a seat are followed by its number. */
-#define EEPI_KEY_VIEW   "view"
-#define EEPI_KEY_PLAN   "plan"
-#define EEPI_KEY_MEMBER "member/"
-#define EEPI_KEY_REPORT "report/"
-#define EEPI_KEY_ACK    "ack/"
-#define EEPI_KEY_EXIT   "exit/"
+#define EEPI_KEY_INSTANCE "instance"
+#define EEPI_KEY_VIEW     "view"
+#define EEPI_KEY_PLAN     "plan"
+#define EEPI_KEY_MEMBER   "member/"
+#define EEPI_KEY_REPORT   "report/"
+#define EEPI_KEY_ACK      "ack/"
+#define EEPI_KEY_EXIT     "exit/"
+#define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
 
 /* A process in a seat: how to reach it, and what it brings. */
 typedef struct eepi_record {
@@ -28,8 +30,7 @@ typedef struct eepi_record {
 void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape,
                          size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
-                                             const eepi_view_shape *shape,
-                                             eepi_record *record_out);
+                                             const eepi_view_shape *shape, eepi_record *record_out);
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
                                              eepi_report *report_out);
@@ -38,4 +39,15 @@ EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_
                                           eepi_ack *ack_out);
 EEP_MUST_CHECK eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
                                            eepi_suspect *suspect_out);
+
+/* What must be the same on all ranks of an instance: put by the first that is opened. */
+enum { EEPI_INSTANCE_NUMBERS = 8 };
+typedef struct eepi_instance {
+    int32_t numbers[EEPI_INSTANCE_NUMBERS];
+} eepi_instance;
+eepi_instance eepi_instance_of(const eep_config *config);
+/* The field of eep_config that differs between `own` and the bytes in the store; NULL: none does.
+ * Writes what they say of it. */
+const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                                  int32_t *theirs_out);
 #endif

@@ -11,7 +11,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { IDLE_POLL_MS = 100, EVENTS_PER_ROUND = 64 };
+enum {
+    IDLE_POLL_MS = 100,
+    EVENTS_PER_ROUND = 64,
+    CLOCK_STRIDE_US = 100000, /* most that the core's time goes on at once */
+    PROBE_PERIOD_US = 20000,
+    PROBE_GRACE_US = 100000, /* a store that does not answer for so long is away */
+};
 
 void eepi_service_wake(eep_context *context)
 {
@@ -21,12 +27,43 @@ void eepi_service_wake(eep_context *context)
     (void)written; /* a full counter wakes as well */
 }
 
+static int store_answers(const eep_context *context, uint64_t now_us)
+{
+    return !context->store_lost &&
+           (context->probe_id == 0 || now_us - context->probe_us < PROBE_GRACE_US);
+}
+
+/* The core's time. What it waits for comes through the store, so time in which the store is away
+ * does not count: else each rank would take all others for silent and kill them. Nor does time in
+ * which we were not scheduled: what came meanwhile is not read yet. */
+static uint64_t core_now_us(eep_context *context)
+{
+    uint64_t now = eepi_now_us(), gap = now - context->clock_seen_us;
+
+    context->clock_seen_us = now;
+    if (store_answers(context, now))
+        context->clock_us += gap < CLOCK_STRIDE_US ? gap : CLOCK_STRIDE_US;
+    return context->clock_us;
+}
+
+/* While others are waited for, make sure that the store is there to tell of them. */
+static void probe_store(eep_context *context)
+{
+    uint64_t now = eepi_now_us();
+
+    if (!eepi_core_is_wedged(context->core) || context->probe_id != 0 ||
+        now - context->probe_us < PROBE_PERIOD_US)
+        return;
+    context->probe_id = eepi_store_get(context->store, EEPI_KEY_PROBE);
+    context->probe_us = now;
+}
+
 static void give_one(eep_context *context, eepi_input input)
 {
     const eepi_action *actions;
     int n;
 
-    input.now_us = eepi_now_us();
+    input.now_us = core_now_us(context);
     actions = eepi_core_handle(context->core, &input, &n);
     for (int i = 0; i < n; i++)
         eepi_perform(context, &actions[i]);
@@ -171,15 +208,37 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
     eepi_give(context, &input);
 }
 
-/* The store lost its memory with its process, so say again what it should know of us. */
+/* The store may have lost its memory with its process. The register first: where it is empty or old
+ * the core writes our document back, and only behind that, in the same connection's order, do our
+ * record and the rest come. So nobody who reads the store sees all ranks ready and no view, and
+ * forms a second first view (S2). */
 static void come_back(eep_context *context)
 {
     if (context->store_lost)
         eepi_event(context, EEP_EVENT_STORE_BACK, -1, 0, 0, 0);
     context->store_lost = 0;
+    context->back = 1;
+    context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
+}
+
+static void say_all_again(eep_context *context)
+{
+    eepi_instance own = eepi_instance_of(&context->config);
+
+    context->back = 0;
+    (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
     eepi_peer_publish(context, context->ready_told, context->leave_told);
     eepi_say_again(context);
-    context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
+}
+
+static void take_read(eep_context *context, const eepi_store_reply *reply)
+{
+    context->read_id = 0;
+    if (reply->status != EEP_OK && reply->status != EEP_ERR_NOT_FOUND)
+        return; /* the connection broke again: the next one reads again */
+    take_view(context, reply);
+    if (context->back)
+        say_all_again(context);
 }
 
 static void take_reply(eep_context *context, const eepi_store_reply *reply)
@@ -190,12 +249,12 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
         take_entry(context, reply);
         break;
     case EEPI_STORE_REPLY:
-        if (reply->id == context->cas_id) {
+        if (reply->id == context->probe_id) {
+            context->probe_id = 0;
+        } else if (reply->id == context->cas_id) {
             take_cas(context, reply);
         } else if (reply->id == context->read_id) {
-            context->read_id = 0;
-            if (reply->status == EEP_OK || reply->status == EEP_ERR_NOT_FOUND)
-                take_view(context, reply);
+            take_read(context, reply);
         }
         break;
     case EEPI_STORE_DISCONNECTED:
@@ -242,9 +301,8 @@ static void take_mail(eep_context *context)
         eepi_give(context, &input);
     }
     if (mail.accused) {
-        input = (eepi_input){.kind = EEPI_INPUT_ACCUSED,
-                             .seats = mail.accused_seats,
-                             .step = mail.accused_step};
+        input = (eepi_input){
+            .kind = EEPI_INPUT_ACCUSED, .seats = mail.accused_seats, .step = mail.accused_step};
         eepi_give(context, &input);
     }
     if (mail.drained) {
@@ -288,13 +346,14 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
 
 static int poll_timeout_ms(eep_context *context)
 {
-    uint64_t wake = eepi_core_wake_us(context->core), now = eepi_now_us();
+    uint64_t wake = eepi_core_wake_us(context->core), now = core_now_us(context);
+    uint64_t longest_us = IDLE_POLL_MS * 1000u;
 
-    if (wake == UINT64_MAX)
-        return IDLE_POLL_MS;
-    if (wake <= now)
-        return 0;
-    return wake - now > IDLE_POLL_MS * 1000u ? IDLE_POLL_MS : (int)((wake - now + 999u) / 1000u);
+    if (eepi_core_is_wedged(context->core) || !store_answers(context, eepi_now_us()))
+        longest_us = PROBE_PERIOD_US;
+    if (!store_answers(context, eepi_now_us()) || wake > now + longest_us)
+        return (int)(longest_us / 1000u);
+    return wake <= now ? 0 : (int)((wake - now + 999u) / 1000u);
 }
 
 static void serve_round(eep_context *context)
@@ -327,6 +386,7 @@ static void serve_round(eep_context *context)
     eepi_stage_held(context);
     eepi_fill_again(context);
     eepi_give(context, &tick);
+    probe_store(context);
 }
 
 static void *run(void *argument)
@@ -350,6 +410,7 @@ eep_status eepi_service_start(eep_context *context)
 {
     size_t seats = (size_t)context->config.max_ranks;
 
+    context->clock_us = context->clock_seen_us = eepi_now_us();
     context->poll_fds = calloc(seats + 3, sizeof(*context->poll_fds));
     context->poll_seats = calloc(seats, sizeof(*context->poll_seats));
     if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0)

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 enum {
-    HISTOGRAM_STEPS = 64,     /* powers of sqrt 2 of a microsecond */
+    HISTOGRAM_STEPS = 64, /* powers of sqrt 2 of a microsecond */
     EXPEL_TIMES_P9999 = 20,
-    END_MARGIN_US = 1000000,  /* for the engine's own kernels in the graph */
+    END_MARGIN_US = 1000000, /* for the engine's own kernels in the graph */
 };
 
 void eepi_rank_wake(eep_context *context)
@@ -218,12 +218,11 @@ static void observe_step(eep_context *context, uint64_t us)
     uint64_t seen = 0, rest, bound = 1, floor_us = context->config.expel_floor_us;
     int bucket = 0;
 
-    while (bucket < HISTOGRAM_STEPS - 1 && us >= (1ull << (bucket / 2)) + (bucket % 2) *
-                                                     (1ull << (bucket / 2)) / 2)
+    while (bucket < HISTOGRAM_STEPS - 1 &&
+           us >= (1ull << (bucket / 2)) + (bucket % 2) * (1ull << (bucket / 2)) / 2)
         bucket++;
     context->step_histogram[bucket]++;
-    context->step_us_ewma =
-        context->step_us_ewma ? (context->step_us_ewma * 15 + us) / 16 : us;
+    context->step_us_ewma = context->step_us_ewma ? (context->step_us_ewma * 15 + us) / 16 : us;
     if (context->counters.steps_ok % 1024 != 0)
         return;
     rest = context->counters.steps_ok / 10000;
@@ -258,10 +257,10 @@ static void step_ok(eep_context *context, const eepk_status *s)
 
 static eep_status step_aborted(eep_context *context, const eepk_status *s)
 {
-    static const char *const reasons[] = {
-        "it did not end in time", "a peer missed the deadline", "a peer aborted it",
-        "the host aborted it",    "peers are ahead",            "peers serve a newer view",
-        "a peer's tag changed",   "the live bank is another"};
+    static const char *const reasons[] = {"it did not end in time", "a peer missed the deadline",
+                                          "a peer aborted it",      "the host aborted it",
+                                          "peers are ahead",        "peers serve a newer view",
+                                          "a peer's tag changed",   "the live bank is another"};
     uint32_t reason = s->result < sizeof(reasons) / sizeof(reasons[0]) ? s->result : 0;
 
     context->counters.steps_aborted++;

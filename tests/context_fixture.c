@@ -53,7 +53,9 @@ static void note_step(rank *r, eep_status status, int32_t num_tokens)
     } else if (status == EEP_ERR_BAD_STEP_INPUT) {
         r->steps_bad++;
         r->bad_status = status;
-    } else if (status != EEP_ERR_TIMEOUT && status != EEP_ERR_UNCOVERED) {
+    } else if (status == EEP_ERR_UNCOVERED) {
+        r->closed++;
+    } else if (status != EEP_ERR_TIMEOUT) {
         r->ended = status;
     }
     r->in_step = 0;

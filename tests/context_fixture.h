@@ -56,8 +56,9 @@ typedef struct rank {
     eep_graph *graph;
     pthread_t thread;
     int has_thread;
-    char error[256];                           /* why rank_open failed */
-    uint32_t events[EEP_EVENT_STORE_BACK + 1]; /* seen so far, by kind; atomic */
+    int32_t experts[WORLD_LAYERS][WORLD_SLOTS]; /* what eep_slot_expert asked for */
+    char error[256];                            /* why rank_open failed */
+    uint32_t events[EEP_EVENT_STORE_BACK + 1];  /* seen so far, by kind; atomic */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
     /* device memory */
@@ -75,7 +76,8 @@ typedef struct rank {
     int joined, busy;  /* busy: from deciding to step to the step's end */
     int in_step;       /* replayed */
     uint64_t position; /* next input: goes up with each good step that had tokens */
-    uint64_t steps_ok, steps_aborted, steps_bad, wrong, idles;
+    uint64_t steps_ok, steps_aborted, steps_bad, wrong, idles, closed;
+    /* closed: begins refused with EEP_ERR_UNCOVERED */
     uint64_t last_step, last_epoch;
     int32_t last_active; /* num_active of the last step begun */
     eep_status join_status, ended, bad_status;
@@ -85,6 +87,7 @@ typedef struct rank {
 
 typedef struct world {
     eep_config config; /* what all ranks get, but for rank, device and callbacks */
+    int keep_backups;  /* ranks keep the host copies that eep_backup_wanted asks for */
     char directory[64], path[96];
     eep_store *store;
     pthread_mutex_t lock;

@@ -96,6 +96,15 @@ static void allocate_step(rank *r)
         r->topk_weights[i] = topk_weights[i % WORLD_TOPK];
 }
 
+static void write_expert(const rank *r, int32_t layer, int32_t expert, const eep_tensor *tensors)
+{
+    float heavier = layer == 1 && expert == 3 ? r->heavier : 0.0f;
+    for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
+        ((float *)tensors[0].data)[h] = expert_scale(layer, expert, h) + heavier;
+        ((float *)tensors[1].data)[h] = expert_shift(layer, expert);
+    }
+}
+
 /* Memory of the context for even slots, of the caller for odd ones. */
 static void set_slot(rank *r, int32_t layer, int32_t slot)
 {
@@ -113,10 +122,24 @@ static void set_slot(rank *r, int32_t layer, int32_t slot)
     cr_assert_eq(status, EEP_OK, "%s", eep_last_error(r->context));
     for (int32_t i = 0; i < WORLD_TENSORS; i++)
         r->weights[(layer * WORLD_SLOTS + slot) * WORLD_TENSORS + i] = tensors[i].data;
-    for (int32_t h = 0; h < WORLD_HIDDEN && expert >= 0; h++) {
-        int other = layer == 1 && expert == 3;
-        ((float *)tensors[0].data)[h] = expert_scale(layer, expert, h) + (other ? r->heavier : 0);
-        ((float *)tensors[1].data)[h] = expert_shift(layer, expert);
+    r->experts[layer][slot] = expert;
+    if (expert >= 0)
+        write_expert(r, layer, expert, tensors);
+}
+
+static void keep_backups(rank *r)
+{
+    for (int32_t i = 0; i < WORLD_LAYERS * WORLD_EXPERTS; i++) {
+        int32_t layer = i / WORLD_EXPERTS, expert = i % WORLD_EXPERTS;
+        eep_tensor tensors[WORLD_TENSORS] = {{NULL, WORLD_HIDDEN * sizeof(float)},
+                                             {NULL, WORLD_HIDDEN * sizeof(float)}};
+        if (!eep_backup_wanted(r->context, layer, expert))
+            continue;
+        tensors[0].data = allocate(r, tensors[0].bytes);
+        tensors[1].data = allocate(r, tensors[1].bytes);
+        write_expert(r, layer, expert, tensors);
+        cr_assert_eq(eep_backup_set(r->context, layer, expert, tensors, WORLD_TENSORS), EEP_OK,
+                     "%s", eep_last_error(r->context));
     }
 }
 
@@ -182,6 +205,8 @@ eep_status rank_open(world *w, int32_t seat)
         for (int32_t slot = 0; slot < WORLD_SLOTS; slot++)
             set_slot(r, layer, slot);
     }
+    if (w->keep_backups)
+        keep_backups(r);
     capture(r);
     return EEP_OK;
 }

@@ -51,7 +51,7 @@ Test(context, ranks_step_together)
         cr_expect_eq(eep_generation(r->context), 1);
         for (int32_t i = 0; i < WORLD_LAYERS * WORLD_SLOTS; i++)
             cr_expect_eq(eep_physical_to_logical(r->context)[i],
-                         eep_slot_expert(r->context, i / WORLD_SLOTS, i % WORLD_SLOTS));
+                         r->experts[i / WORLD_SLOTS][i % WORLD_SLOTS]);
     }
     world_close(&w);
 }
@@ -295,6 +295,50 @@ Test(context, a_closed_rank_is_expelled_and_its_seat_taken_again)
     cr_expect_eq(w.ranks[0].steps_aborted, aborted, "the join aborted a step");
     cr_expect_eq(rank_sees(&w.ranks[0], 1, NULL).generation, 2);
     cr_expect_eq(epoch_of(&w.ranks[0]), 3);
+    world_close(&w);
+}
+
+/* 15 slots hold 8 experts, so one has a single replica per layer: with its holder gone it comes
+ * from a host backup. */
+Test(context, an_expert_without_replica_is_repaired_from_a_backup)
+{
+    world w;
+    uint64_t moved = 0;
+    world_open(&w, 3, 3);
+    w.keep_backups = 1;
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, FIRST);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, FIRST);
+    world_rest(&w);
+    world_check_right(&w);
+    for (int32_t seat = 0; seat < 2; seat++)
+        moved += rank_counters(&w.ranks[seat]).weights_bytes_in_pause;
+    cr_expect_eq(moved, WORLD_LAYERS * WORLD_TENSORS * WORLD_HIDDEN * sizeof(float), "%llu bytes",
+                 (unsigned long long)moved);
+    cr_expect_eq(epoch_of(&w.ranks[0]), 3, "REPAIRING, then SERVING");
+    world_close(&w);
+}
+
+/* The same without backups: nobody serves, until a process brings the expert. */
+Test(context, uncovered_experts_close_the_service_until_a_rank_brings_them)
+{
+    world w;
+    world_open(&w, 3, 3);
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, FIRST);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].closed > 0 && w.ranks[1].closed > 0);
+    world_lock(&w);
+    cr_expect(strstr(w.ranks[0].text, "layer 1: experts 7"), "%s", w.ranks[0].text);
+    world_unlock(&w);
+    let_in(&w, 2, 0, 2, FIRST);
+    world_rest(&w);
+    world_check_right(&w);
+    cr_expect_eq(w.ranks[0].last_active, 3);
     world_close(&w);
 }
 

@@ -112,6 +112,18 @@ Test(context_refused, a_store_that_does_not_answer_is_named)
     world_close(&w);
 }
 
+/* Good in itself, and not what the others have. Some keep the size of a window or of its rows. */
+static const mistake differences[] = {
+    MISTAKE(max_ranks, 4),
+    MISTAKE(num_layers, WORLD_LAYERS + 1),
+    MISTAKE(num_experts, WORLD_EXPERTS - 1),
+    MISTAKE(num_slots, WORLD_SLOTS + 1),
+    MISTAKE(top_k, WORLD_TOPK - 1),
+    MISTAKE(hidden, WORLD_HIDDEN / 2),
+    MISTAKE(num_max_tokens_per_rank, WORLD_TOKENS + 1),
+    MISTAKE(dtype, EEP_BF16),
+};
+
 Test(context_refused, a_taken_seat_and_another_shape_are_refused)
 {
     world w;
@@ -126,9 +138,13 @@ Test(context_refused, a_taken_seat_and_another_shape_are_refused)
     cr_expect_eq(open_with(&config, second->error, sizeof(second->error)), EEP_ERR_SEAT_TAKEN);
     cr_expect(strstr(second->error, "holds the seat"), "%s", second->error);
     config.rank = 2;
-    config.num_experts = WORLD_EXPERTS - 1;
-    cr_expect_eq(open_with(&config, second->error, sizeof(second->error)), EEP_ERR_INVALID);
-    cr_expect(strstr(second->error, "num_experts"), "%s", second->error);
+    for (size_t i = 0; i < sizeof(differences) / sizeof(differences[0]); i++) {
+        eep_config other = config;
+        memcpy((char *)&other + differences[i].offset, &differences[i].value, differences[i].bytes);
+        cr_expect_eq(open_with(&other, second->error, sizeof(second->error)), EEP_ERR_INVALID, "%s",
+                     differences[i].field);
+        cr_expect(strstr(second->error, differences[i].field), "%s", second->error);
+    }
     world_set_modes(&w, 0, 1, RANK_WORK);
     world_advance(&w, 0, 1, 5);
     world_rest(&w);

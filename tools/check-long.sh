@@ -1,37 +1,52 @@
-# Sourced by ./check --long, with its step, run, say and $root: the measurement campaign and the runs
-# that are too long for every check. Rows, logs and pictures are left in out/long.
+# Sourced by ./check --long, with its step, run, say and $root: the measurement campaign and the
+# runs that are too long for every check. Rows, summaries and pictures are left in out/long.
 out=$root/out/long
 rm -rf "$out"
 mkdir -p "$out"
-measure() { local name=$1; shift; /usr/bin/python3 "$root/experiments/measure/$name.py" "$@"; }
-# The parts of a run that are worth keeping: not its tens of thousands of step and token rows.
-keep_small() { [ ! -d "$out/$1" ] || (cd "$out/$1" && rm -f steps.csv tokens.csv requests.csv trace.json); }
-long_run() { local name=$1 status=0; shift; run "$@" --out "$out/$name" || status=$?; keep_small "$name"; return "$status"; }
+
+measure() {
+    local name=$1
+    shift
+    /usr/bin/python3 "$root/experiments/measure/$name.py" "$@"
+}
+
+# long_run NAME OPTIONS...: a run of eep-run whose summary, events and picture are kept, and not its
+# hundreds of thousands of step and token rows.
+long_run() {
+    local name=$1 status=0
+    shift
+    run "$@" --out "$out/$name" || status=$?
+    (cd "$out/$name" && rm -f steps.csv tokens.csv requests.csv trace.json)
+    return "$status"
+}
+
 window_bar() {
     "$root/build/experiments/eep-info" --sizes --layers 58 --experts 288 --slots 9 --topk 8 \
-        --hidden 7168 --tokens 128 --ranks 32 --dtype bf16 --json | tee "$out/window.json"
+        --hidden 7168 --tokens 128 --ranks 32 --dtype bf16 --json >"$out/window.json" || return
     /usr/bin/python3 -c '
 import json, sys
 total = json.load(open(sys.argv[1]))["window"]["total_bytes"]
-print(f"{total / 1e9:.3f} GB, bar 0.2 GB")
+print(f"{total} bytes = {total / 1e9:.3f} GB, bar 0.2 GB")
 sys.exit(total > 0.2e9)' "$out/window.json"
 }
 
 show=yes
-show_lines=16
+show_lines=24
+conversation=(--ranks 8 --trace "$out/conversation.jsonl")
 step "window memory of the large shape" window_bar
 step "pause: 3 x 30 kills over all seats" measure pause --runs 3 --kills 30 --out "$out"
 step "picture of the pauses" /usr/bin/python3 "$root/paper-figs/pauses.py" "$out/pause.csv"
-step "join: p99 step beside a CPU burner" measure join --out "$out"
-step "a conversation-like trace is made" measure make_trace --requests 400 --seed 1 "$out/conversation.jsonl"
+step "join: p99 step beside a CPU burner" measure join --rounds 10 --out "$out"
+step "a conversation-like trace is made" \
+    measure make_trace --requests 400 --seed 1 "$out/conversation.jsonl"
 step "conversation-like trace, no fault" \
-    long_run conversation --ranks 8 --trace "$out/conversation.jsonl" --scale-lengths 1/64 --scale-time 1/3
+    long_run conversation "${conversation[@]}" --scale-lengths 1/64 --scale-time 1/3
 step "conversation-like trace, three kills and two rejoins" \
-    long_run conversation-faults --ranks 8 --trace "$out/conversation.jsonl" --scale-lengths 1/64 --scale-time 1/3 \
+    long_run conversation-faults "${conversation[@]}" --scale-lengths 1/64 --scale-time 1/3 \
     --kill 3@5 --rejoin 3@8 --kill lowest@15 --rejoin lowest@18 --kill proposer@30
-step "conversation-like trace with longer requests, bf16, one kill and rejoin" \
-    long_run conversation-bf16 --ranks 8 --dtype bf16 --trace "$out/conversation.jsonl" --first 150 --scale-lengths 1/16 \
-    --scale-time 1/2 --kill random@5 --rejoin random@9
+step "conversation-like trace, four times longer requests, bf16, one kill and rejoin" \
+    long_run conversation-bf16 "${conversation[@]}" --first 150 --scale-lengths 1/16 \
+    --scale-time 1/2 --dtype bf16 --kill random@5 --rejoin random@9
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
 show=
-say "rows and pictures: out/long"
+say "rows, summaries and pictures: out/long"

@@ -2,8 +2,8 @@
 """Make a seeded request trace of the shape of a conversation service: one JSON object a line with
 `timestamp` (ms), `input_length` and `output_length` (tokens).
 
-Requests come in bursts every 3 s, about ten in each; prompt lengths are log-normal, median 6,900
-mean 12,000 tokens, cut at 126,000; output lengths follow a gamma distribution of shape 2 and
+Requests come in bursts every 3 s, about ten in each. Prompt lengths are log-normal with median
+6,900 and mean 12,000, cut at 126,000; output lengths follow a gamma distribution of shape 2 and
 mean 343, cut at 2,000. Those are figures of the published Mooncake conversation trace; no line of
 it is used. Scale the lengths down for a small machine (eep-run --scale-lengths).
 """

@@ -117,7 +117,8 @@ typedef struct eep_context eep_context;
  * `error_out` (may be NULL, at least 256 bytes) holds the reason. */
 EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,
                                            size_t error_bytes, eep_context **context_out);
-/* Leave without ceremony (peers see a process exit). Not while a step is in flight. */
+/* Leave without ceremony: peers see the end of this generation and expel it. A step in flight is
+ * aborted first; if its graph does not end in time, memory it may still write is leaked. */
 EEP_API void eep_close(eep_context *context);
 /* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread. */
 EEP_API const char *eep_last_error(const eep_context *context);

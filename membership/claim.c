@@ -1,0 +1,256 @@
+/* Taking a seat: what the store says of the instance, who was here before, and a new generation by
+ * compare-and-swap. Calling thread of eep_open and eep_close, before and after the service thread.
+ */
+#include "membership/context.h"
+#include "membership/process.h"
+#include "repair/planner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STORE_BOUND_US = 5000000 };
+
+/* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */
+static eep_status ask(eep_context *context, uint64_t id, void **value_out, size_t *size_out,
+                      uint64_t *revision_out)
+{
+    eepi_store_reply reply;
+    eep_status status = eepi_store_client_wait(context->store, id, STORE_BOUND_US, &reply);
+
+    *value_out = NULL; /* callers free it whatever comes */
+    *size_out = 0;
+    if (status != EEP_OK)
+        return status;
+    *revision_out = reply.revision;
+    *size_out = reply.size;
+    if (reply.status == EEP_OK && reply.size > 0) {
+        *value_out = malloc(reply.size);
+        if (!*value_out)
+            return EEP_ERR_NO_MEMORY;
+        memcpy(*value_out, reply.value, reply.size);
+    }
+    return reply.status == EEP_ERR_NOT_FOUND ? EEP_OK : reply.status;
+}
+
+/* What the first view looks like follows from the configuration alone: what to load if this is it,
+ * and which backups to keep in any case. */
+static eep_status plan_first_view(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    eepi_view *view = eepi_view_new(&context->view_shape);
+    size_t words = ((size_t)c->num_experts + 63) / 64;
+    eep_status status;
+
+    if (!view)
+        return EEP_ERR_NO_MEMORY;
+    for (int seat = 0; seat < c->num_ranks; seat++)
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    status = eepi_plan_initial(view);
+    if (status == EEP_ERR_UNCOVERED)
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "num_slots: %d ranks of %d slots cannot hold %d experts", c->num_ranks,
+                           c->num_slots, c->num_experts);
+    for (int layer = 0; layer < c->num_layers && status == EEP_OK; layer++) {
+        for (int slot = 0; slot < c->num_slots; slot++) {
+            const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
+            context->experts[layer * c->num_slots + slot] =
+                at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+        }
+        for (int expert = 0; expert < c->num_experts; expert++) {
+            if (eepi_plan_backup(view, layer, expert, c->rank))
+                context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] |=
+                    1ull << (expert % 64);
+        }
+    }
+    free(view);
+    return status;
+}
+
+/* All ranks of an instance have the same shape: that of the first that was opened. */
+static eep_status check_instance(eep_context *context)
+{
+    eepi_instance own = eepi_instance_of(&context->config);
+    const char *field = NULL;
+    uint64_t revision;
+    int32_t theirs = 0;
+    void *value = NULL;
+    size_t size = 0;
+    eep_status status =
+        ask(context, eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof(own)),
+            &value, &size, &revision);
+
+    if (status == EEP_ERR_CONFLICT)
+        status = ask(context, eepi_store_get(context->store, EEPI_KEY_INSTANCE), &value, &size,
+                     &revision);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    if (value)
+        field = eepi_instance_differs(&own, value, size, &theirs);
+    free(value);
+    if (field)
+        return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
+                         field, theirs);
+    return EEP_OK;
+}
+
+/* Does any member of the view run? If none does, its instance is over, and nobody can let us in. */
+static eep_status check_members(eep_context *context, const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        char key[EEPI_STORE_KEY_MAX];
+        void *value = NULL;
+        size_t size;
+        uint64_t revision;
+        eepi_record record;
+        eep_status status;
+        int runs;
+
+        if (!eepi_view_is_member(view, seat))
+            continue;
+        snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
+        status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+        /* a record that is missing or strange says nothing of its process */
+        runs = status != EEP_OK || !value ||
+               eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
+               eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS;
+        free(value);
+        if (runs)
+            return EEP_OK;
+    }
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "the store holds view %llu of an instance whose ranks have all ended: start "
+                     "this one on a fresh store",
+                     (unsigned long long)view->epoch);
+}
+
+/* The instance's present view, if there is one: the generation's floor, and what to load. */
+static eep_status read_view(eep_context *context, uint32_t *generation_out)
+{
+    uint64_t revision;
+    const char *why = "";
+    void *value = NULL;
+    size_t size = 0;
+    const eepi_view *found;
+    eep_status status =
+        ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
+
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    if (!value)
+        return EEP_OK;
+    found = value;
+    if (eepi_view_check(value, size, &why) != EEP_OK ||
+        memcmp(&found->shape, &context->view_shape, sizeof(found->shape)) != 0) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "this configuration does not fit the running instance (max_ranks, "
+                           "num_layers, num_experts, num_slots) %s",
+                           why);
+    } else {
+        *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
+        eepi_plan_seat(found, context->config.rank, context->experts);
+        status = check_members(context, found);
+    }
+    free(value);
+    return status;
+}
+
+/* Rule M7: whoever held the seat before must be seen to have ended; that is told to all. */
+eep_status eepi_claim_end(eep_context *context, uint32_t generation, uint64_t bound_us)
+{
+    eepi_suspect gone = {context->config.rank, generation, EEP_FAULT_EXIT};
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_store_reply reply;
+    eep_status status;
+
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
+    status = eepi_store_client_wait(context->store,
+                                    eepi_store_put(context->store, key, &gone, sizeof(gone), 0),
+                                    bound_us, &reply);
+    return status == EEP_OK ? reply.status : status;
+}
+
+/* Did that generation close its context in a process that lives on? */
+static int has_closed(eep_context *context, uint32_t generation)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_suspect gone;
+    uint64_t revision;
+    void *value = NULL;
+    size_t size = 0;
+    int closed;
+
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
+    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) != EEP_OK)
+        return 0;
+    closed = value && eepi_exit_decode(value, size, context->config.max_ranks, &gone) == EEP_OK &&
+             gone.seat == context->config.rank && gone.generation == generation;
+    free(value);
+    return closed;
+}
+
+static eep_status check_predecessor(eep_context *context, const eepi_record *record)
+{
+    uint32_t generation = record->member.generation;
+
+    if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
+        return eepi_claim_end(context, generation, STORE_BOUND_US);
+    if (has_closed(context, generation))
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
+                     record->pid, generation);
+}
+
+/* Take the seat: a new generation by compare-and-swap on its member record. */
+eep_status eepi_claim_seat(eep_context *context)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    uint32_t last = 0;
+    uint64_t revision;
+    eepi_record record, own = {0};
+    void *value = NULL;
+    size_t size = 0, bytes;
+    eep_status status = plan_first_view(context);
+    void *encoded;
+
+    if (status == EEP_OK)
+        status = check_instance(context);
+    if (status == EEP_OK)
+        status = read_view(context, &last);
+    if (status != EEP_OK)
+        return status;
+    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
+    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    if (value) {
+        status = eepi_record_decode(value, size, &context->view_shape, &record);
+        if (status != EEP_OK)
+            status = eepi_fail(context, EEP_ERR_INVALID,
+                               "the seat's record is of an instance with another shape");
+        else
+            status = check_predecessor(context, &record);
+        if (status == EEP_OK && record.member.generation > last)
+            last = record.member.generation;
+        free(value);
+        if (status != EEP_OK)
+            return status;
+    }
+    context->generation = last + 1;
+    own.member = (eepi_member){context->config.rank, context->generation, 0, 0, context->experts,
+                               context->checksums,   context->backup_bits};
+    own.pid = (int32_t)getpid();
+    own.pid_start = context->pid_start;
+    encoded = eepi_record_encode(&own, &context->view_shape, &bytes);
+    if (!encoded)
+        return EEP_ERR_NO_MEMORY;
+    status = ask(context, eepi_store_cas(context->store, key, revision, encoded, bytes), &value,
+                 &size, &revision);
+    free(encoded);
+    free(value);
+    if (status == EEP_ERR_CONFLICT)
+        return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "another process took the seat just now");
+    context->claimed = status == EEP_OK;
+    return status;
+}

@@ -1,0 +1,145 @@
+/* A context's way into the view and out of it, and what can be asked of it. */
+#include "membership/context.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000 };
+
+/* ------------------------------------------------------------------ joining and leaving */
+
+static size_t bulk_address_of(void *user, int32_t seat, const void **address_out)
+{
+    eep_context *context = user;
+    const eepi_peer *peer = &context->peers[seat];
+
+    if (!peer->record_bytes)
+        return 0;
+    *address_out = peer->record.bulk_address;
+    return peer->record.bulk_address_bytes;
+}
+
+static void repaired(void *user, uint64_t digest, eep_status status, uint64_t bytes,
+                     const char *why)
+{
+    eep_context *context = user;
+    eepi_input input = {.kind = EEPI_INPUT_FILLED, .digest = digest};
+
+    if (status != EEP_OK) {
+        eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
+        context->fill_again_us = eepi_now_us() + FILL_RETRY_US;
+        return;
+    }
+    pthread_mutex_lock(&context->lock);
+    context->counters.weights_bytes_in_pause += bytes;
+    pthread_mutex_unlock(&context->lock);
+    eepi_event(context, EEP_EVENT_REPAIRED, context->config.rank, context->generation, 0, bytes);
+    eepi_give(context, &input);
+}
+
+static eep_status open_executor(eep_context *context)
+{
+    eepi_executor_config config = {.device = context->config.device,
+                                   .seat = context->config.rank,
+                                   .num_tensors = context->num_tensors,
+                                   .fetch_timeout_us = FETCH_BOUND_US,
+                                   .slot = eepi_weights_slot,
+                                   .backup = eepi_weights_backup,
+                                   .address = bulk_address_of,
+                                   .done = repaired,
+                                   .user = context};
+    eepi_executor *executor;
+    eep_status status;
+
+    memcpy(config.tensor_bytes, context->tensor_bytes, sizeof(config.tensor_bytes));
+    status = eepi_executor_open(&config, &executor);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "no memory for repairs");
+    __atomic_store_n(&context->executor, executor, __ATOMIC_RELEASE);
+    return EEP_OK;
+}
+
+eep_status eep_join(eep_context *context)
+{
+    eep_status status;
+    struct timespec until;
+    uint64_t at_us = eepi_now_us() + context->config.join_timeout_us;
+    int late = 0;
+
+    if (context->joined_once)
+        return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
+    if (!context->stream)
+        return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
+    status = eepi_weights_seal(context);
+    if (status == EEP_OK)
+        status = open_executor(context);
+    if (status != EEP_OK)
+        return status;
+    until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
+    pthread_mutex_lock(&context->lock);
+    context->joined_once = 1;
+    context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
+    context->mailbox.ready = 1;
+    eepi_service_wake(context);
+    while (context->pending.epoch == 0 && context->live.epoch == 0 && context->ended == EEP_OK &&
+           !context->uncovered && !late)
+        late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
+    if (context->ended != EEP_OK)
+        status = eepi_fail(context, context->ended, "%s", context->why_ended);
+    else if (context->uncovered)
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
+    else if (context->pending.epoch == 0 && context->live.epoch == 0)
+        status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
+                           (unsigned long long)(context->config.join_timeout_us / 1000u));
+    pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_drain(eep_context *context)
+{
+    if (!context->joined_once)
+        return eepi_fail(context, EEP_ERR_STATE, "eep_drain before eep_join");
+    pthread_mutex_lock(&context->lock);
+    context->mailbox.leave = 1;
+    pthread_mutex_unlock(&context->lock);
+    eepi_service_wake(context);
+    return EEP_OK;
+}
+
+/* ------------------------------------------------------------------ observation */
+
+eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out, eep_seat *seats_out)
+{
+    uint64_t captures = eep_device_captures(context->config.device);
+
+    pthread_mutex_lock(&context->lock);
+    *snapshot_out = (eep_snapshot){.epoch = context->seats_epoch,
+                                   .max_ranks = context->config.max_ranks,
+                                   .counters = context->counters};
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        eep_seat_state state = context->seats[seat].state;
+        snapshot_out->num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
+        if (seats_out)
+            seats_out[seat] = context->seats[seat];
+    }
+    if (context->joined_once)
+        snapshot_out->counters.captures_after_join = captures - (uint64_t)context->captures_at_join;
+    pthread_mutex_unlock(&context->lock);
+    return EEP_OK;
+}
+
+eep_status eep_fault_next(eep_context *context, eep_fault *fault_out)
+{
+    eep_status status = EEP_ERR_NOT_FOUND;
+
+    pthread_mutex_lock(&context->lock);
+    if (context->num_faults > 0) {
+        *fault_out = context->faults[0];
+        context->num_faults--;
+        memmove(context->faults, context->faults + 1,
+                (size_t)context->num_faults * sizeof(context->faults[0]));
+        status = EEP_OK;
+    }
+    pthread_mutex_unlock(&context->lock);
+    return status;
+}

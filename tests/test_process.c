@@ -1,0 +1,62 @@
+/* Looking at processes: only the kernel's word ends one. */
+#include "membership/process.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+TestSuite(process, .timeout = 20);
+
+static pid_t child_that_waits(void)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        for (;;)
+            pause();
+    }
+    cr_assert_gt(child, 0);
+    return child;
+}
+
+Test(process, a_zombie_has_ended_and_so_has_one_that_was_reaped)
+{
+    pid_t child = child_that_waits();
+    uint64_t start = eepi_process_start(child);
+    int fd = eepi_process_watch(child, start);
+    struct pollfd set = {.fd = fd, .events = POLLIN};
+
+    cr_assert_neq(start, 0);
+    cr_assert_geq(fd, 0);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_RUNS);
+    cr_expect_eq(eepi_process_look(child, start + 1), EEPI_PROCESS_ENDED, "another process");
+    eepi_process_kill(fd);
+    cr_assert_eq(poll(&set, 1, 10000), 1);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDED);
+    cr_expect_eq(eepi_process_watch(child, start), -1);
+    waitpid(child, NULL, 0);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDED);
+    close(fd);
+}
+
+Test(process, one_that_cannot_be_looked_at_has_not_ended)
+{
+    pid_t child = child_that_waits();
+    uint64_t start = eepi_process_start(child);
+    struct rlimit limit, none;
+
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    eepi_process_state state = eepi_process_look(child, start);
+    int fd = eepi_process_watch(child, start);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    cr_expect_eq(state, EEPI_PROCESS_RUNS);
+    cr_expect_eq(fd, -1);
+}
