@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <sys/utsname.h>
 
-#ifndef EEP_COMMIT
+#ifdef EEP_COMMIT_HEADER
+#include EEP_COMMIT_HEADER
+#else /* tests */
 #define EEP_COMMIT "unknown"
 #endif
 
