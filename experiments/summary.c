@@ -108,16 +108,28 @@ static uint64_t next_token_ns(const record *run, const record_survivor *survivor
     return first;
 }
 
-/* The survivor's first OK step under the epoch or a newer one; with_work: that computed positions.
- */
-static uint64_t next_step_ns(const record *run, const record_survivor *survivor, uint64_t epoch,
-                             bool with_work)
+/* The survivor's first OK step under the epoch or a newer one that computed positions; 0: none. */
+static uint64_t next_step_ns(const record *run, const record_survivor *survivor, uint64_t epoch)
 {
     for (size_t i = 0; i < run->rows.num_steps; i++) {
         const row_step *step = &run->rows.steps[i];
         if (step->seat == survivor->seat && step->generation == survivor->generation &&
-            step->epoch >= epoch && step->status == EEP_OK && (step->positions || !with_work)) {
+            step->epoch >= epoch && step->status == EEP_OK && step->positions) {
             return step->end_ns;
+        }
+    }
+    return 0;
+}
+
+/* When the survivor was ready to serve under the epoch or a newer one; 0: never. */
+static uint64_t installed_ns(const record *run, const record_survivor *survivor, uint64_t epoch)
+{
+    for (size_t i = 0; i < run->rows.num_events; i++) {
+        const row_event *event = &run->rows.events[i];
+        if (event->seat == survivor->seat && event->generation == survivor->generation &&
+            event->epoch >= epoch &&
+            strcmp(event->kind, rows_event_name(EEP_EVENT_INSTALLED)) == 0) {
+            return event->time_ns;
         }
     }
     return 0;
@@ -135,8 +147,10 @@ static uint64_t resumed_ns(const record *run, const record_fault *fault, uint64_
         if (survivor->activity == 2) {
             time = next_token_ns(run, survivor, epoch, &decodes);
         }
-        if (!decodes) { /* nothing to emit, or what it had ended before the views changed */
-            time = next_step_ns(run, survivor, epoch, survivor->activity > 0);
+        if (survivor->activity == 0) { /* it waits for work, not for the view */
+            time = installed_ns(run, survivor, epoch);
+        } else if (!decodes) { /* nothing to emit, or what it had ended before the views changed */
+            time = next_step_ns(run, survivor, epoch);
         }
         *num_out += time != 0;
         last = time > last ? time : last;

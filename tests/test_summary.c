@@ -115,7 +115,8 @@ Test(summary, a_pause_and_its_parts)
     event(&run, 1010, "proposed", 0, -1, 2, EEPI_VIEW_SERVING);
     view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
     token(&run, 1002, 0, 7, 1); /* the step in flight under the old view */
-    step(&run, 1011, 1030, 1, 2, 0);
+    event(&run, 1011, "installed", 1, -1, 2, 0);
+    step(&run, 1500, 1530, 1, 2, 4); /* it had no work before */
     token(&run, 1040, 0, 7, 2);
     token(&run, 1060, 0, 7, 2);
     summary out = compute(&run);
@@ -141,12 +142,12 @@ Test(summary, a_repair_is_its_own_part)
     event(&run, 1020, "repaired", 1, -1, 2, 4096);
     event(&run, 1025, "proposed", 0, -1, 3, EEPI_VIEW_SERVING);
     view(&run, 1026, 3, EEPI_VIEW_SERVING, 2);
-    step(&run, 1027, 1080, 1, 3, 4);
+    event(&run, 1080, "installed", 1, -1, 3, 0);
     token(&run, 1040, 0, 7, 3);
     summary out = compute(&run);
     const summary_fault *fault = &out.faults[0];
     cr_assert_float_eq(fault->repair_ms, 15, 1e-6);
-    cr_assert_float_eq(fault->pause_ms, 80, 1e-6, "an idle survivor's step counts");
+    cr_assert_float_eq(fault->pause_ms, 80, 1e-6, "an idle survivor counts when the view is installed on it");
     cr_assert_float_eq(fault->detect_ms + fault->agree_ms + fault->repair_ms + fault->rerun_ms,
                        fault->pause_ms, 1e-6);
     cr_assert_eq(fault->weights_bytes_in_pause, 4096);
