@@ -172,8 +172,8 @@ static eep_status fill_backups(model *m)
     size_t kept = 0, each = expert_floats(c);
 
     for (int32_t place = 0; place < c->num_layers * c->num_experts; place++)
-        kept += (size_t)eep_backup_wanted(m->context, place / c->num_experts,
-                                          place % c->num_experts);
+        kept +=
+            (size_t)eep_backup_wanted(m->context, place / c->num_experts, place % c->num_experts);
     if (kept == 0)
         return EEP_OK;
     m->backups = malloc(kept * each * sizeof(float));

@@ -9,7 +9,6 @@
 
 #include <stdint.h>
 
-
 enum { MODEL_MAX_BUFFERS = 32 };
 
 typedef struct model_config {

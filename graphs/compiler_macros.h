@@ -25,8 +25,10 @@ EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 }
 EEPK_FN void eepk_store_release(uint64_t *word, uint64_t value)
 {
-    asm volatile("st.release.sys.global.u64 [%0], %1;" : : "l"(word),
-                 "l"((unsigned long long)value) : "memory");
+    asm volatile("st.release.sys.global.u64 [%0], %1;"
+                 :
+                 : "l"(word), "l"((unsigned long long)value)
+                 : "memory");
 }
 EEPK_FN uint64_t eepk_load_relaxed(const uint64_t *word)
 {

@@ -10,7 +10,7 @@ typedef enum eepi_kernel_id {
 #define EEPI_KERNEL_ID(name, args) EEPI_KERNEL_##name,
     EEPK_KERNEL_LIST(EEPI_KERNEL_ID)
 #undef EEPI_KERNEL_ID
-    EEPI_NUM_KERNELS
+        EEPI_NUM_KERNELS
 } eepi_kernel_id;
 
 /* With their host bodies, in the order of eepi_kernel_id; `.cuda` is NULL. */

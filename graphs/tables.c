@@ -276,8 +276,8 @@ eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
 
     status = eep_stream_wait_event(t->staging, t->flipped_event); /* rule T2 */
     if (status == EEP_OK)
-        status = eep_copy_async(t->staging, t->bank[idle], t->image,
-                                t->host_world.shape.bank_bytes);
+        status =
+            eep_copy_async(t->staging, t->bank[idle], t->image, t->host_world.shape.bank_bytes);
     if (status == EEP_OK)
         status = eep_event_record(t->staged_event, t->staging);
     if (status == EEP_OK)
@@ -304,7 +304,8 @@ eep_status eepi_tables_flip(eepi_tables *t, eep_stream *stream, uint64_t epoch, 
         return EEP_ERR_STATE;
     status = eep_stream_wait_event(stream, t->staged_event);
     if (status == EEP_OK)
-        status = eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof(args));
+        status =
+            eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof(args));
     if (status == EEP_OK)
         status = eep_event_record(t->flipped_event, stream);
     if (status != EEP_OK)

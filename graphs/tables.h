@@ -30,8 +30,8 @@ uint64_t *eepi_tables_abort_step(eepi_tables *tables);
 
 /* The pinned image of a bank (eepk_shape.bank_bytes): fill it, then stage. Service thread. */
 uint8_t *eepi_tables_image(eepi_tables *tables);
-/* Copy the image into the idle bank: waits for the flip that retired that bank (rule T2), then until
- * the copy is done, at most timeout_us. Service thread. */
+/* Copy the image into the idle bank: waits for the flip that retired that bank (rule T2), then
+ * until the copy is done, at most timeout_us. Service thread. */
 EEP_MUST_CHECK eep_status eepi_tables_stage(eepi_tables *tables, uint64_t timeout_us);
 /* Digest of what the idle bank holds; 0: nothing complete. */
 uint64_t eepi_tables_staged(const eepi_tables *tables);

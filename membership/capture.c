@@ -67,8 +67,8 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
     uint32_t blocks = num_blocks(context);
     eep_status status = check_layer(context, layer);
 
-    if (status == EEP_OK && (!args->x || !args->topk_idx || !args->num_tokens || !args->rows ||
-                             !args->slot_begin))
+    if (status == EEP_OK &&
+        (!args->x || !args->topk_idx || !args->num_tokens || !args->rows || !args->slot_begin))
         status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_dispatch_args is NULL");
     if (status != EEP_OK)
         return status;
@@ -81,8 +81,8 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
         status = put(context, stream, EEPI_KERNEL_dispatch_exchange, 1, EXCHANGE_THREADS, &node,
                      sizeof(node));
     if (status == EEP_OK)
-        status = put(context, stream, EEPI_KERNEL_unpack, blocks, BLOCK_THREADS, &node,
-                     sizeof(node));
+        status =
+            put(context, stream, EEPI_KERNEL_unpack, blocks, BLOCK_THREADS, &node, sizeof(node));
     return status;
 }
 
@@ -105,18 +105,18 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0)
         status = eepi_fail(context, EEP_ERR_INVALID, "out_dtype %d", (int)args->out_dtype);
     if (status == EEP_OK && !context->slot_begin[layer])
-        status = eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch",
-                           layer);
+        status =
+            eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch", layer);
     if (status != EEP_OK)
         return status;
     node.slot_begin = context->slot_begin[layer];
-    status = put(context, stream, EEPI_KERNEL_combine_send, blocks, BLOCK_THREADS, &node,
-                 sizeof(node));
+    status =
+        put(context, stream, EEPI_KERNEL_combine_send, blocks, BLOCK_THREADS, &node, sizeof(node));
     if (status == EEP_OK)
         status = put(context, stream, EEPI_KERNEL_combine_exchange, 1, EXCHANGE_THREADS, &node,
                      sizeof(node));
     if (status == EEP_OK)
-        status = put(context, stream, EEPI_KERNEL_reduce, blocks, BLOCK_THREADS, &node,
-                     sizeof(node));
+        status =
+            put(context, stream, EEPI_KERNEL_reduce, blocks, BLOCK_THREADS, &node, sizeof(node));
     return status;
 }

@@ -83,10 +83,10 @@ struct eep_context {
     int claimed; /* the seat is ours in the store */
 
     /* service thread */
-    uint64_t cas_id, read_id; /* requests under way; 0: none */
-    uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
-    uint8_t cas_phase;        /* and its phase */
-    eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
+    uint64_t cas_id, read_id;         /* requests under way; 0: none */
+    uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
+    uint8_t cas_phase;                /* and its phase */
+    eepi_view *held_plan;             /* to be staged once the idle bank is idle; NULL: none */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
     int store_lost, ready_told, leave_told;
@@ -106,14 +106,14 @@ struct eep_context {
      * physical_to_logical while the rank is wedged) */
     int32_t num_tensors;
     size_t tensor_bytes[EEP_MAX_TENSORS];
-    eep_tensor *slots;          /* [num_layers][num_slots][EEP_MAX_TENSORS] */
-    eep_tensor *backups;        /* [num_layers][num_experts][EEP_MAX_TENSORS] */
-    int32_t *experts;           /* [num_layers][num_slots] */
+    eep_tensor *slots;            /* [num_layers][num_slots][EEP_MAX_TENSORS] */
+    eep_tensor *backups;          /* [num_layers][num_experts][EEP_MAX_TENSORS] */
+    int32_t *experts;             /* [num_layers][num_slots] */
     int32_t *physical_to_logical; /* the same, device memory */
-    uint64_t *checksums;        /* [num_layers][num_slots] */
-    uint64_t *backup_bits;      /* [num_layers][words]: those it has */
-    uint64_t *backup_wanted;    /* the same: those it is meant to have */
-    void **owned;               /* slots that eep_slot_alloc allocated */
+    uint64_t *checksums;          /* [num_layers][num_slots] */
+    uint64_t *backup_bits;        /* [num_layers][words]: those it has */
+    uint64_t *backup_wanted;      /* the same: those it is meant to have */
+    void **owned;                 /* slots that eep_slot_alloc allocated */
     int32_t num_owned;
 
     /* capture, rank thread */
@@ -130,22 +130,22 @@ struct eep_context {
     pthread_cond_t changed;
     /* { under `lock` */
     eepi_mailbox mailbox;
-    eepi_live live;          /* epoch 0: none yet */
-    eepi_live pending;       /* to be flipped to at the next begin or wait; epoch 0: none */
-    eepi_live staged;        /* planned view in the idle bank; epoch 0: none */
-    eepi_live announced;     /* committed planned view; epoch 0: none */
-    uint64_t flip_due;       /* digest that all members agreed in-band to switch to */
+    eepi_live live;      /* epoch 0: none yet */
+    eepi_live pending;   /* to be flipped to at the next begin or wait; epoch 0: none */
+    eepi_live staged;    /* planned view in the idle bank; epoch 0: none */
+    eepi_live announced; /* committed planned view; epoch 0: none */
+    uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
     int wedged, in_step, joined_once, stop, warm;
-    int uncovered;           /* fails closed until somebody brings the experts */
-    int must_follow;         /* joiner: the first step is a peer's, never our own */
+    int uncovered;   /* fails closed until somebody brings the experts */
+    int must_follow; /* joiner: the first step is a peer's, never our own */
     eep_status ended;
-    uint64_t step;           /* last one begun, or the newest seen */
-    uint64_t jump_step;      /* a peer is there; 0: none */
-    int peers_are_newer;     /* the last step met a newer epoch */
+    uint64_t step;       /* last one begun, or the newest seen */
+    uint64_t jump_step;  /* a peer is there; 0: none */
+    int peers_are_newer; /* the last step met a newer epoch */
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
-    eep_seat *seats;         /* of the newest view */
+    eep_seat *seats; /* of the newest view */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
     /* } */
@@ -182,7 +182,8 @@ void eepi_fill_again(eep_context *context);
  * not entered again: the input (without pointers) waits until the round's actions are done. */
 void eepi_give(eep_context *context, const eepi_input *input);
 
-/* claim.c: take the seat with a new generation, and learn what to load; before the service thread. */
+/* claim.c: take the seat with a new generation, and learn what to load; before the service thread.
+ */
 EEP_MUST_CHECK eep_status eepi_claim_seat(eep_context *context);
 /* Tell the store that a generation of this seat has ended (rule M7). */
 EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, uint32_t generation,

@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t backup_words(const eepi_view_shape *shape)
-{
-    return (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
-}
-
 eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
 {
     eepi_action *action = &core->actions[core->num_actions];
@@ -52,7 +47,7 @@ static int peers_open(eepi_core *core)
         peer->evidence = NO_EVIDENCE;
         peer->experts = calloc(slots, sizeof(*peer->experts));
         peer->checksums = calloc(slots, sizeof(*peer->checksums));
-        peer->backup = calloc(backup_words(shape), sizeof(*peer->backup));
+        peer->backup = calloc(eepi_core_backup_words(shape), sizeof(*peer->backup));
         if (!peer->experts || !peer->checksums || !peer->backup)
             return 0;
     }
@@ -173,232 +168,7 @@ void eepi_core_commit(eepi_core *core)
     action->revision = core->revision;
 }
 
-/* ------------------------------------------------------------------ facts */
-
-/* Who leaves by plan is needed until we switch. */
-static void note_left(eepi_core *core, const eepi_view *before, const eepi_view *after)
-{
-    for (int seat = 0; after->cause == EEPI_VIEW_PLANNED && seat < after->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(before, seat) && !eepi_view_is_member(after, seat))
-            core->peers[seat].left_epoch = after->epoch;
-    }
-}
-
-/* Tell observers whom a new document expelled, with what is known against them. */
-static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_view *after)
-{
-    if (after->cause != EEPI_VIEW_FAULT)
-        return;
-    for (int seat = 0; seat < before->shape.max_ranks; seat++) {
-        uint32_t generation = eepi_view_seat_at(before, seat)->generation;
-        eepi_action *action;
-        if (!eepi_view_is_member(before, seat) || eepi_view_has(after, seat, generation))
-            continue;
-        action = eepi_core_note(core, EEPI_ACTION_EXPELLED);
-        action->view = after;
-        action->suspect.seat = seat;
-        action->suspect.generation = generation;
-        action->suspect.kind = eepi_core_evidence(core, seat) != NO_EVIDENCE
-                                   ? eepi_core_evidence(core, seat)
-                                   : EEP_FAULT_LEFT_OUT;
-    }
-}
-
-/* A committed document. Older or known ones change nothing (S2), but one that is older than ours
- * means that the register lost its memory: we write ours back. */
-static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
-{
-    if (core->has_view && view->epoch <= core->view->epoch) {
-        if (revision > core->revision || view->epoch < core->view->epoch)
-            core->revision = revision;
-        core->register_lags = view->epoch < core->view->epoch;
-        return;
-    }
-    if (core->has_view) {
-        note_expelled(core, core->view, view);
-        note_left(core, core->view, view);
-    }
-    memcpy(core->view, view, view->bytes);
-    core->revision = revision;
-    core->has_view = 1;
-    core->register_lags = 0;
-    core->uncovered = 0;
-    core->flip_us = core->now_us;
-    if (core->status == CORE_WEDGED)
-        core->wedged_us = core->now_us;
-    if (core->has_plan && view->digest != core->plan->digest)
-        core->has_plan = 0; /* rule M4: other staged plans are void */
-    eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
-}
-
-static void take_member(eepi_core *core, const eepi_member *member)
-{
-    const eepi_view_shape *shape = &core->config.shape;
-    size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
-    core_peer *peer = &core->peers[member->seat];
-
-    if (member->generation < peer->generation)
-        return;
-    if (member->generation > peer->generation)
-        peer->plan_after_us = 0;
-    peer->generation = member->generation;
-    peer->ready = member->ready;
-    peer->leaving = member->leaving;
-    memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
-    memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
-    memcpy(peer->backup, member->backup, backup_words(shape) * sizeof(*peer->backup));
-}
-
-/* 1 if evidence against that generation is not to replace what is known: it is no stronger, or
- * about a process that is not in the view while the other one is, or about an older one. */
-static int is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
-{
-    uint32_t generation;
-    int known_in, new_in;
-
-    if (peer->evidence == NO_EVIDENCE)
-        return 0;
-    if (suspect->generation == peer->evidence_generation)
-        return peer->evidence <= suspect->kind;
-    generation = core->has_view ? eepi_view_seat_at(core->view, suspect->seat)->generation : 0;
-    known_in = peer->evidence_generation == generation;
-    new_in = suspect->generation == generation;
-    return known_in || (!new_in && suspect->generation < peer->evidence_generation);
-}
-
-/* The store keeps one end per seat, and loses all when it restarts; who joins later must hear of
- * the one that counts, the end of the generation in the view (M7). */
-static void tell_exit_again(eepi_core *core, int seat)
-{
-    uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
-
-    if (eepi_core_has_exited(core, seat, generation) && eepi_core_has_room(core))
-        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
-            (eepi_suspect){seat, generation, EEP_FAULT_EXIT};
-}
-
-static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
-{
-    core_peer *peer = &core->peers[suspect->seat];
-
-    if (suspect->kind == EEP_FAULT_EXIT &&
-        !eepi_core_has_exited(core, suspect->seat, suspect->generation)) {
-        peer->exited[peer->num_exited++ % CORE_EXITS_KEPT] = suspect->generation;
-        if (by == core->config.seat) /* else the others hear it from there */
-            eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
-    }
-    if (suspect->seat == core->config.seat)
-        return;
-    if (by == NOBODY && core->has_view &&
-        suspect->generation != eepi_view_seat_at(core->view, suspect->seat)->generation)
-        tell_exit_again(core, suspect->seat);
-    if (by == core->config.seat && suspect->kind == peer->evidence &&
-        suspect->generation == peer->evidence_generation)
-        peer->evidence_by = by;
-    if (is_outweighed(core, peer, suspect))
-        return;
-    peer->evidence = suspect->kind;
-    peer->evidence_generation = suspect->generation;
-    peer->evidence_by = by;
-    if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE)
-        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
-}
-
-/* A fresh heartbeat takes back silence, and nothing stronger. */
-static void take_alive(eepi_core *core, const eepi_suspect *alive)
-{
-    core_peer *peer = &core->peers[alive->seat];
-
-    if (peer->evidence_generation == alive->generation && peer->evidence == EEP_FAULT_SILENT)
-        peer->evidence = NO_EVIDENCE;
-}
-
-/* A report replaces what its sender said before: silence that it took back is no evidence. */
-static void forget_silence(eepi_core *core, int by)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by == by)
-            peer->evidence = NO_EVIDENCE;
-    }
-}
-
-static void take_report(eepi_core *core, const eepi_report *report)
-{
-    core_peer *peer = &core->peers[report->seat];
-    int is_current = core->has_view && report->epoch >= core->view->epoch &&
-                     eepi_view_has(core->view, report->seat, report->generation);
-
-    if (report->generation < peer->report_generation ||
-        (report->generation == peer->report_generation && report->epoch < peer->report_epoch))
-        return;
-    peer->report_generation = report->generation;
-    peer->report_epoch = report->epoch;
-    peer->report_step = report->highest_step;
-    memset(peer->report_accused, 0, sizeof(peer->report_accused));
-    if (report->seat != core->config.seat)
-        forget_silence(core, report->seat);
-    for (int i = 0; i < report->num_suspects; i++) {
-        const eepi_suspect *suspect = &report->suspects[i];
-        if (suspect->kind == EEP_FAULT_DEADLINE)
-            peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
-        if (report->seat == core->config.seat)
-            continue;
-        /* that a process ended stays true; the rest counts only from a member, about now */
-        if (is_current || suspect->kind == EEP_FAULT_EXIT)
-            take_evidence(core, suspect, report->seat);
-        if (is_current && suspect->seat == core->config.seat &&
-            suspect->generation == core->config.generation)
-            core->suspected_epoch = report->epoch;
-    }
-}
-
-static void take_ack(eepi_core *core, const eepi_ack *ack)
-{
-    core_peer *peer = &core->peers[ack->seat];
-
-    if (ack->generation < peer->generation)
-        return;
-    if (ack->kind == EEPI_ACK_STAGED)
-        peer->staged_digest = ack->digest;
-    else if (ack->kind == EEPI_ACK_FILLED)
-        peer->filled_digest = ack->digest;
-    else if (ack->kind == EEPI_ACK_FLIPPED)
-        peer->flipped_digest = ack->digest;
-}
-
-static void take_plan(eepi_core *core, const eepi_view *plan)
-{
-    if (!core->has_view || plan->epoch != core->view->epoch + 1 ||
-        plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED)
-        return;
-    if (plan->proposer == core->config.seat && core->has_plan && core->plan->digest == plan->digest)
-        return; /* our own; another's that comes again lapsed, and is staged again */
-    if (core->flipped_digest == plan->digest)
-        return; /* live already */
-    memcpy(core->plan, plan, plan->bytes);
-    core->has_plan = 1;
-    core->stage_asked = 0;
-    core->plan_us = core->now_us;
-}
-
-/* Rule M5: the first missed deadline of a living rank is a strike; a second one within the window
- * is evidence. */
-static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
-{
-    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        eepi_suspect suspect = {seat, eepi_view_seat_at(core->view, seat)->generation,
-                                EEP_FAULT_DEADLINE};
-        if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_core_needs(core, seat))
-            continue;
-        if (peer->strike_generation == suspect.generation && peer->strike_step != 0 &&
-            step - peer->strike_step <= core->config.strike_window_steps)
-            take_evidence(core, &suspect, core->config.seat);
-        peer->strike_step = step;
-        peer->strike_generation = suspect.generation;
-    }
-}
+/* ------------------------------------------------------------------ decisions */
 
 /* What members agreed on in-band may be live here before the register told of it. */
 static void advance_flipped(eepi_core *core)
@@ -416,98 +186,6 @@ static void advance_flipped(eepi_core *core)
     action->ack = (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_FLIPPED,
                              core->view->epoch, digest};
 }
-
-static void take_local(eepi_core *core, const eepi_input *input)
-{
-    eepi_ack ack = {core->config.seat, core->config.generation, EEPI_ACK_STAGED, 0, input->digest};
-
-    switch (input->kind) {
-    case EEPI_INPUT_DRAINED:
-        core->drained = 1;
-        core->highest_step = input->step;
-        break;
-    case EEPI_INPUT_STAGED:
-        if (core->has_plan && core->plan->digest == input->digest) {
-            ack.epoch = core->plan->epoch;
-            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
-        }
-        break;
-    case EEPI_INPUT_FILLED:
-        if (core->has_view && core->view->digest == input->digest) {
-            ack.kind = EEPI_ACK_FILLED;
-            ack.epoch = core->view->epoch;
-            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
-        }
-        break;
-    case EEPI_INPUT_LEAVE:
-        core->leaving = 1;
-        eepi_core_act(core, EEPI_ACTION_MEMBER);
-        break;
-    default: /* EEPI_INPUT_FLIPPED */
-        core->flipped_digest = input->digest;
-        break;
-    }
-}
-
-static void take(eepi_core *core, const eepi_input *input)
-{
-    switch (input->kind) {
-    case EEPI_INPUT_TICK:
-        break;
-    case EEPI_INPUT_VIEW:
-        core->cas_in_flight = 0;
-        take_view(core, input->view, input->revision);
-        break;
-    case EEPI_INPUT_VIEW_MISSING:
-        core->cas_in_flight = 0;
-        core->revision = 0;
-        core->register_lags = core->has_view;
-        for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
-            tell_exit_again(core, seat);
-        break;
-    case EEPI_INPUT_CAS_DONE:
-        /* a watch may have told first; then the draft may be another one by now */
-        if (core->cas_in_flight && input->won)
-            take_view(core, core->draft, input->revision);
-        core->cas_in_flight = 0;
-        break;
-    case EEPI_INPUT_CAS_UNKNOWN:
-        eepi_core_act(core, EEPI_ACTION_READ); /* rule M4: read before proposing again */
-        break;
-    case EEPI_INPUT_MEMBER:
-        take_member(core, input->member);
-        break;
-    case EEPI_INPUT_REPORT:
-        take_report(core, input->report);
-        break;
-    case EEPI_INPUT_ACK:
-        take_ack(core, input->ack);
-        break;
-    case EEPI_INPUT_PLAN:
-        take_plan(core, input->view);
-        break;
-    case EEPI_INPUT_EXIT:
-    case EEPI_INPUT_EVIDENCE:
-        take_evidence(core, &input->suspect,
-                      input->kind == EEPI_INPUT_EVIDENCE ? core->config.seat : NOBODY);
-        break;
-    case EEPI_INPUT_ALIVE:
-        take_alive(core, &input->suspect);
-        break;
-    case EEPI_INPUT_ACCUSED:
-        take_accused(core, input->seats, input->step);
-        break;
-    case EEPI_INPUT_DRAINED:
-    case EEPI_INPUT_STAGED:
-    case EEPI_INPUT_FILLED:
-    case EEPI_INPUT_FLIPPED:
-    case EEPI_INPUT_LEAVE:
-        take_local(core, input);
-        break;
-    }
-}
-
-/* ------------------------------------------------------------------ decisions */
 
 /* Our newest document is not what the register says: it was restarted empty. */
 static void reassert(eepi_core *core)
@@ -579,7 +257,7 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     core->num_actions = 0;
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
-    take(core, input);
+    eepi_core_take(core, input);
     advance(core);
     *num_actions_out = core->num_actions;
     return core->actions;

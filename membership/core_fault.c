@@ -221,8 +221,7 @@ static void propose_fault(eepi_core *core)
         draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
         for (int seat = 0; seat < draft->shape.max_ranks; seat++)
             joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
-        if (!joiners ||
-            eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        if (!joiners || eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
             fail_closed(core);
             return;
         }

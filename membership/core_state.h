@@ -98,13 +98,22 @@ void eepi_core_commit(eepi_core *core);
 /* A draft on top of the newest view: next epoch, its digest as base, quarantines that ended. */
 eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
 
+/* Words of a backup bit set over all layers. */
+static inline size_t eepi_core_backup_words(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
+}
+
+/* core_facts.c: take an input into account. */
+void eepi_core_take(eepi_core *core, const eepi_input *input);
 /* core_fault.c: wedge, report, propose, repair, install. */
 void eepi_core_advance_fault(eepi_core *core);
 /* core_plan.c: the first view; joins and leaves. */
-/* A process that may be let into the draft now: ready, newer than the seat's last one, whose end was
- * observed (M7). */
+/* A process that may be let into the draft now: ready, newer than the seat's last one, whose end
+ * was observed (M7). */
 int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);
-/* Put it in: generation, slots, backups. 0, and `why`, if its weights are not the instance's (S6). */
+/* Put it in: generation, slots, backups. 0, and `why`, if its weights are not the instance's (S6).
+ */
 int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat);
 void eepi_core_advance_initial(eepi_core *core);
 void eepi_core_advance_plan(eepi_core *core);

@@ -42,8 +42,8 @@ uint64_t eepi_now_us(void)
 eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)
 {
     va_list arguments;
-    int used = snprintf(context->error, sizeof(context->error), "rank %d.%u epoch %llu: ",
-                        context->config.rank, context->generation,
+    int used = snprintf(context->error, sizeof(context->error),
+                        "rank %d.%u epoch %llu: ", context->config.rank, context->generation,
                         (unsigned long long)context->live.epoch);
 
     va_start(arguments, format);

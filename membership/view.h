@@ -7,7 +7,8 @@
  *   eepi_view_seat       seat[max_ranks]
  *   eepi_view_slot       slot[num_layers][max_ranks][num_slots]
  *   uint64_t             checksum[num_layers][num_experts]     of each expert's weights; 0: unknown
- *   uint64_t             backup[max_ranks][num_layers][words]  bit e: that rank has e in host memory
+ *   uint64_t             backup[max_ranks][num_layers][words]  bit e: that rank has e in host
+ * memory
  *
  * Pure data: no clock, no I/O (must 5). */
 #ifndef EEPI_VIEW_H
@@ -59,8 +60,8 @@ typedef struct eepi_view_slot {
 typedef struct eepi_view {
     uint32_t magic;
     uint32_t version;
-    uint64_t bytes;       /* of the whole blob */
-    uint64_t digest;      /* XXH64 of the blob with this field 0 */
+    uint64_t bytes;  /* of the whole blob */
+    uint64_t digest; /* XXH64 of the blob with this field 0 */
     uint64_t epoch;
     uint64_t base_digest; /* of the document that this one replaced; 0 for the first */
     uint64_t first_step;  /* FAULT, REPAIRED, INITIAL: the step that the members start with */
@@ -73,7 +74,8 @@ typedef struct eepi_view {
 
 /* Bytes of a document of that shape; 0 if the shape is out of bounds. */
 size_t eepi_view_bytes(const eepi_view_shape *shape);
-/* A new document, all seats VACANT, all slots EMPTY, epoch 0, not sealed. NULL: no memory. free(). */
+/* A new document, all seats VACANT, all slots EMPTY, epoch 0, not sealed. NULL: no memory. free().
+ */
 eepi_view *eepi_view_new(const eepi_view_shape *shape);
 eepi_view *eepi_view_copy(const eepi_view *view);
 /* Compute the digest after the last change. */

@@ -119,8 +119,8 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
     if (status == EEP_OK)
         status = check_tensors(context, tensors, num_tensors);
     if (status == EEP_OK && context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data)
-        status = eepi_fail(context, EEP_ERR_STATE, "layer %d slot %d has memory already", layer,
-                           slot);
+        status =
+            eepi_fail(context, EEP_ERR_STATE, "layer %d slot %d has memory already", layer, slot);
     if (status != EEP_OK)
         return status;
     for (int i = 0; i < num_tensors; i++) {
@@ -143,7 +143,8 @@ int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
         expert >= context->config.num_experts)
         return 0;
     return (int)(context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
-                     (expert % 64) & 1u);
+                     (expert % 64) &
+                 1u);
 }
 
 eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
@@ -158,9 +159,9 @@ eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
     status = check_tensors(context, tensors, num_tensors);
     if (status != EEP_OK)
         return status;
-    memcpy(context->backups + ((size_t)layer * (size_t)context->config.num_experts +
-                               (size_t)expert) *
-                                  EEP_MAX_TENSORS,
+    memcpy(context->backups +
+               ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
+                   EEP_MAX_TENSORS,
            tensors, (size_t)num_tensors * sizeof(*tensors));
     context->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull << (expert % 64);
     return EEP_OK;
@@ -195,8 +196,10 @@ eep_status eepi_weights_seal(eep_context *context)
     for (size_t i = 0; i < slots; i++) {
         /* an empty slot needs memory too: a repair may fill it */
         if (!context->slots[i * EEP_MAX_TENSORS].data)
-            return eepi_fail(context, EEP_ERR_STATE, "layer %zu slot %zu has no memory: see "
-                             "eep_slot_set", i / (size_t)c->num_slots, i % (size_t)c->num_slots);
+            return eepi_fail(context, EEP_ERR_STATE,
+                             "layer %zu slot %zu has no memory: see "
+                             "eep_slot_set",
+                             i / (size_t)c->num_slots, i % (size_t)c->num_slots);
     }
     for (int i = 0; i < context->num_tensors; i++)
         bytes += context->tensor_bytes[i];
@@ -243,8 +246,7 @@ void eepi_weights_follow(eep_context *context, const eepi_view *view)
             int32_t expert = at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
             __atomic_store_n(&context->physical_to_logical[i], expert, __ATOMIC_RELAXED);
             context->experts[i] = expert;
-            context->checksums[i] =
-                expert >= 0 ? *eepi_view_checksum_at(view, layer, expert) : 0;
+            context->checksums[i] = expert >= 0 ? *eepi_view_checksum_at(view, layer, expert) : 0;
         }
     }
 }

@@ -41,8 +41,8 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
         x->slot_bytes += config->tensor_bytes[i];
     status = eep_stream_open(config->device, &x->stream);
     for (int i = 0; i < LANES && status == EEP_OK; i++)
-        status = eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes,
-                                  &x->lanes[i].buffer);
+        status =
+            eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes, &x->lanes[i].buffer);
     if (status != EEP_OK) {
         eepi_executor_close(x);
         return status;

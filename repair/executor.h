@@ -1,8 +1,8 @@
 /* The repair executor: fills this rank's FILLING slots, one REPAIRING view at a time (rule R1).
  *
  * Bytes land in staging buffers that only this rank owns; a slot is written by its owner alone,
- * after the checksum. Sources: the rank's own host backup (local reuse), else the peer that the view
- * names, then any other living backup. Driven by the service thread; nothing here waits. */
+ * after the checksum. Sources: the rank's own host backup (local reuse), else the peer that the
+ * view names, then any other living backup. Driven by the service thread; nothing here waits. */
 #ifndef EEPI_EXECUTOR_H
 #define EEPI_EXECUTOR_H
 

@@ -11,8 +11,8 @@
 
 enum { SLOT_BYTES = 3000, OTHER_BYTES = 1000, POISON = 0x5a };
 
-/* Rank 0 must fill a slot with expert 1, whose backups are its own and rank 1's. Rank 1 is played by
- * the same bulk: its address is ours, and `served` is what it hands out. */
+/* Rank 0 must fill a slot with expert 1, whose backups are its own and rank 1's. Rank 1 is played
+ * by the same bulk: its address is ours, and `served` is what it hands out. */
 typedef struct world {
     eep_device *device;
     eepi_bulk *bulk;

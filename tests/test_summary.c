@@ -147,7 +147,8 @@ Test(summary, a_repair_is_its_own_part)
     summary out = compute(&run);
     const summary_fault *fault = &out.faults[0];
     cr_assert_float_eq(fault->repair_ms, 15, 1e-6);
-    cr_assert_float_eq(fault->pause_ms, 80, 1e-6, "an idle survivor counts when the view is installed on it");
+    cr_assert_float_eq(fault->pause_ms, 80, 1e-6,
+                       "an idle survivor counts when the view is installed on it");
     cr_assert_float_eq(fault->detect_ms + fault->agree_ms + fault->repair_ms + fault->rerun_ms,
                        fault->pause_ms, 1e-6);
     cr_assert_eq(fault->weights_bytes_in_pause, 4096);

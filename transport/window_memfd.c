@@ -49,7 +49,8 @@ eep_status eepi_window_create(uint32_t seat, uint32_t generation, size_t bytes,
     window->fd = memfd_create("eep-window", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (window->fd < 0)
         goto fail;
-    if (ftruncate(window->fd, (off_t)bytes) != 0 || fallocate(window->fd, 0, 0, (off_t)bytes) != 0) {
+    if (ftruncate(window->fd, (off_t)bytes) != 0 ||
+        fallocate(window->fd, 0, 0, (off_t)bytes) != 0) {
         status = errno == ENOSPC || errno == ENOMEM ? EEP_ERR_NO_MEMORY : EEP_ERR_SYSTEM;
         goto fail;
     }

@@ -25,11 +25,11 @@ extern "C" {
 #define EEP_VERSION_MINOR 1
 
 enum {
-    EEP_MAX_RANKS = 1024,       /* most rank slots of an instance */
-    EEP_MAX_LAYERS = 255,       /* a tag has 8 bits for the layer */
-    EEP_MAX_TOPK = 32,          /* most experts per token */
-    EEP_MAX_TENSORS = 8,        /* most tensors of one expert slot */
-    EEP_MAX_EXPERTS = 65534,    /* logical experts per layer */
+    EEP_MAX_RANKS = 1024,    /* most rank slots of an instance */
+    EEP_MAX_LAYERS = 255,    /* a tag has 8 bits for the layer */
+    EEP_MAX_TOPK = 32,       /* most experts per token */
+    EEP_MAX_TENSORS = 8,     /* most tensors of one expert slot */
+    EEP_MAX_EXPERTS = 65534, /* logical experts per layer */
 };
 
 typedef enum eep_dtype { EEP_FP32 = 0, EEP_BF16 = 1 } eep_dtype;
@@ -39,7 +39,11 @@ EEP_API size_t eep_dtype_bytes(eep_dtype dtype);
 /* ---------------------------------------------------------------- configuration */
 
 typedef enum eep_log_level {
-    EEP_LOG_NONE, EEP_LOG_ERROR, EEP_LOG_WARN, EEP_LOG_INFO, EEP_LOG_DEBUG
+    EEP_LOG_NONE,
+    EEP_LOG_ERROR,
+    EEP_LOG_WARN,
+    EEP_LOG_INFO,
+    EEP_LOG_DEBUG
 } eep_log_level;
 /* Called from any of the context's threads; must not call back into the context. */
 typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
@@ -62,7 +66,7 @@ typedef enum eep_event_kind {
 } eep_event_kind;
 typedef struct eep_event_info {
     eep_event_kind kind;
-    int32_t seat;      /* whom it is about; -1: nobody in particular */
+    int32_t seat; /* whom it is about; -1: nobody in particular */
     uint32_t generation;
     uint64_t epoch;
     uint64_t value;
@@ -71,20 +75,20 @@ typedef struct eep_event_info {
 typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
 
 typedef struct eep_config {
-    uint32_t struct_bytes; /* sizeof(eep_config), set by eep_config_init: the version check */
-    int32_t rank;          /* seat of this process; -1: environment variable EEP_RANK */
-    int32_t num_ranks;     /* ranks that form the first view; 0: environment variable EEP_SIZE */
-    int32_t max_ranks;     /* seats; 0: num_ranks. Fixed for the life of the instance */
+    uint32_t struct_bytes;  /* sizeof(eep_config), set by eep_config_init: the version check */
+    int32_t rank;           /* seat of this process; -1: environment variable EEP_RANK */
+    int32_t num_ranks;      /* ranks that form the first view; 0: environment variable EEP_SIZE */
+    int32_t max_ranks;      /* seats; 0: num_ranks. Fixed for the life of the instance */
     const char *store_path; /* unix socket of the store; NULL: environment variable EEP_STORE */
-    eep_device *device;    /* borrowed until eep_close */
+    eep_device *device;     /* borrowed until eep_close */
 
-    int32_t num_layers;    /* MoE layers */
-    int32_t num_experts;   /* logical experts per layer */
-    int32_t num_slots;     /* expert slots of this rank per layer (the same on all ranks) */
+    int32_t num_layers;  /* MoE layers */
+    int32_t num_experts; /* logical experts per layer */
+    int32_t num_slots;   /* expert slots of this rank per layer (the same on all ranks) */
     int32_t top_k;
-    int32_t hidden;        /* elements per row */
+    int32_t hidden; /* elements per row */
     int32_t num_max_tokens_per_rank;
-    eep_dtype dtype;       /* of x and of the expert outputs */
+    eep_dtype dtype; /* of x and of the expert outputs */
 
     uint64_t heartbeat_period_us;
     uint64_t heartbeat_suspect_us; /* silence after which a peer's process is looked at */
@@ -97,10 +101,10 @@ typedef struct eep_config {
     int32_t kill_fence;            /* 1: a silent rank is killed before it is expelled */
     int32_t bind_threads;          /* 1: hwloc binds this context's threads */
 
-    eep_log_fn log;        /* NULL: lines go to stderr */
+    eep_log_fn log; /* NULL: lines go to stderr */
     eep_log_level log_level;
-    eep_event_fn event;    /* NULL: none */
-    void *user;            /* passed to log and event */
+    eep_event_fn event; /* NULL: none */
+    void *user;         /* passed to log and event */
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set. */
@@ -120,7 +124,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error
 /* Leave without ceremony: peers see the end of this generation and expel it. A step in flight is
  * aborted first; if its graph does not end in time, memory it may still write is leaked. */
 EEP_API void eep_close(eep_context *context);
-/* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread. */
+/* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread.
+ */
 EEP_API const char *eep_last_error(const eep_context *context);
 EEP_API int32_t eep_rank(const eep_context *context);
 EEP_API uint32_t eep_generation(const eep_context *context);
@@ -167,7 +172,7 @@ typedef struct eep_dispatch_args {
     int32_t *slot_begin;       /* out [num_slots + 1]: rows of slot s are slot_begin[s] .. [s+1] */
 } eep_dispatch_args;
 typedef struct eep_combine_args {
-    const void *rows;          /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
+    const void *rows; /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
     const float *topk_weights; /* [num_tokens, top_k] */
     const int32_t *num_tokens; /* as in dispatch */
     void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
@@ -203,8 +208,8 @@ typedef struct eep_step {
 /* Begin a step: waits while the view is being changed (at most `timeout_us`), switches to a new
  * view if one is due, fixes the step's number. After EEP_OK the caller fills its inputs, replays
  * its graph and calls eep_step_end. EEP_ERR_TIMEOUT: still no view to serve under, try again.
- * EEP_ERR_UNCOVERED: experts have no copy left; nobody serves until a process that joins brings them:
- * try again, or give up. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over. */
+ * EEP_ERR_UNCOVERED: experts have no copy left; nobody serves until a process that joins brings
+ * them: try again, or give up. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t timeout_us,
                                                  eep_step *step_out);
 /* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it
@@ -243,7 +248,7 @@ typedef struct eep_counters {
     uint64_t steps_waiting_on_join; /* steps whose longest wait was for a rank in its first step */
     uint64_t captures_after_join;   /* graphs captured since eep_join: must stay 0 */
     uint64_t weights_bytes_in_pause;
-    uint64_t window_bytes;          /* receive memory of this rank */
+    uint64_t window_bytes; /* receive memory of this rank */
 } eep_counters;
 /* One consistent picture: all of it belongs to `epoch`. */
 typedef struct eep_snapshot {
@@ -257,12 +262,12 @@ EEP_API EEP_MUST_CHECK eep_status eep_snapshot_get(eep_context *context, eep_sna
 
 /* What a rank was suspected of, strongest evidence first (rule M5). */
 typedef enum eep_fault_kind {
-    EEP_FAULT_EXIT,       /* its process ended */
-    EEP_FAULT_RESET,      /* its endpoint was reset */
-    EEP_FAULT_DEVICE,     /* its device reported an error */
-    EEP_FAULT_SILENT,     /* no heartbeat for expel_us */
-    EEP_FAULT_DEADLINE,   /* steps waited for it past the deadline, twice */
-    EEP_FAULT_LEFT_OUT,   /* it did not wedge within the drain bound */
+    EEP_FAULT_EXIT,     /* its process ended */
+    EEP_FAULT_RESET,    /* its endpoint was reset */
+    EEP_FAULT_DEVICE,   /* its device reported an error */
+    EEP_FAULT_SILENT,   /* no heartbeat for expel_us */
+    EEP_FAULT_DEADLINE, /* steps waited for it past the deadline, twice */
+    EEP_FAULT_LEFT_OUT, /* it did not wedge within the drain bound */
 } eep_fault_kind;
 EEP_API const char *eep_fault_kind_name(eep_fault_kind kind);
 typedef struct eep_fault {
