@@ -403,11 +403,22 @@ void options_fill_context(const options *self, eep_config *config_out)
 }
 
 /* The integers of the rank text, in order. */
-#define RANK_FIELDS(X)                                                                             \
-    X(num_ranks)                                                                                   \
-    X(max_ranks)                                                                                   \
-    X(num_layers) X(hidden) X(inner) X(num_experts) X(num_slots) X(top_k) X(vocabulary)            \
-        X(num_max_tokens_per_rank) X(prefill_chunk) X(num_max_requests) X(seed)
+/* clang-format off */
+#define RANK_FIELDS(X) \
+    X(num_ranks) \
+    X(max_ranks) \
+    X(num_layers) \
+    X(hidden) \
+    X(inner) \
+    X(num_experts) \
+    X(num_slots) \
+    X(top_k) \
+    X(vocabulary) \
+    X(num_max_tokens_per_rank) \
+    X(prefill_chunk) \
+    X(num_max_requests) \
+    X(seed)
+/* clang-format on */
 
 void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES])
 {
