@@ -1,10 +1,11 @@
 /* A context's way into the view and out of it, and what can be asked of it. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000 };
+enum { FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000, BIND_BOUND_US = 1000000 };
 
 /* ------------------------------------------------------------------ joining and leaving */
 
@@ -59,6 +60,24 @@ static eep_status open_executor(eep_context *context)
     return EEP_OK;
 }
 
+static void bind_rank(void *user)
+{
+    eep_context *context = user;
+
+    (void)!eepi_topology_bind(context->topology, EEPI_THREAD_RANK, context->config.rank,
+                              context->config.num_ranks);
+}
+
+/* The rank thread, and the worker of its stream where streams have one. */
+static void bind_threads(eep_context *context)
+{
+    if (!context->topology)
+        return;
+    bind_rank(context);
+    if (eepi_stream_run_on_worker(context->stream, bind_rank, context) == EEP_OK)
+        (void)!eep_stream_synchronize(context->stream, BIND_BOUND_US);
+}
+
 eep_status eep_join(eep_context *context)
 {
     eep_status status;
@@ -78,6 +97,7 @@ eep_status eep_join(eep_context *context)
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     pthread_mutex_lock(&context->lock);
     context->joined_once = 1;
+    bind_threads(context);
     context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     context->mailbox.ready = 1;
     eepi_service_wake(context);

@@ -99,7 +99,7 @@ typedef struct eep_config {
     uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this */
     uint64_t join_timeout_us;      /* longest wait of eep_join */
     int32_t kill_fence;            /* 1: a silent rank is killed before it is expelled */
-    int32_t bind_threads;          /* 1: hwloc binds this context's threads */
+    int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
     eep_log_fn log; /* NULL: lines go to stderr */
     eep_log_level log_level;
