@@ -21,9 +21,11 @@ void eepi_rank_wake(eep_context *context)
     eepk_doorbell_ring(&header->doorbell);
 }
 
+static const uint64_t DAY_US = 86400000000; /* no wait is longer, whatever is asked for */
+
 static void deadline_of(uint64_t timeout_us, struct timespec *until_out)
 {
-    uint64_t at = eepi_now_us() + timeout_us;
+    uint64_t at = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
 
     *until_out = (struct timespec){(time_t)(at / 1000000u), (long)(at % 1000000u) * 1000};
 }
@@ -362,7 +364,7 @@ static int wanted(eep_context *context, eep_status *status_out)
 eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 {
     eepk_window_header *header = eepi_window_address(context->window);
-    uint64_t until_us = eepi_now_us() + timeout_us;
+    uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
 
     if (!context->joined_once || context->in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
