@@ -19,8 +19,13 @@ enum {
 static int32_t from_environment(const char *name, int32_t otherwise)
 {
     const char *text = getenv(name);
+    char *end;
+    long value;
 
-    return text && *text ? (int32_t)strtol(text, NULL, 10) : otherwise;
+    if (!text || !*text)
+        return otherwise;
+    value = strtol(text, &end, 10);
+    return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value : -2;
 }
 
 void eep_config_init(eep_config *config)

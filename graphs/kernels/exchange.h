@@ -167,12 +167,12 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             return;
         }
         waited_for = last;
-        if (late) {
-            eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
-            return;
-        }
         if (eepk_load_acquire(w->abort_step) >= latch->step) {
             eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
+            return;
+        }
+        if (late) {
+            eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
             return;
         }
         if (eepk_flag_read(&latch->aborted)) /* another lane's decision */

@@ -275,7 +275,7 @@ typedef struct eep_fault {
     uint32_t generation;
     eep_fault_kind kind;
     uint64_t epoch;   /* of the view that expelled it */
-    uint64_t time_ns; /* when this rank first suspected it */
+    uint64_t time_ns; /* when this rank learned of that view */
 } eep_fault;
 /* The oldest expulsion not yet taken; EEP_ERR_NOT_FOUND when there is none. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_fault_next(eep_context *context, eep_fault *fault_out);
