@@ -30,12 +30,6 @@ EEPK_FN void eepk_store_release(uint64_t *word, uint64_t value)
                  : "l"(word), "l"((unsigned long long)value)
                  : "memory");
 }
-EEPK_FN uint64_t eepk_load_relaxed(const uint64_t *word)
-{
-    unsigned long long value;
-    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-    return value;
-}
 EEPK_FN void eepk_fence_system(void)
 {
     __threadfence_system();
@@ -113,10 +107,6 @@ EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 EEPK_FN void eepk_store_release(uint64_t *word, uint64_t value)
 {
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
-}
-EEPK_FN uint64_t eepk_load_relaxed(const uint64_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 EEPK_FN void eepk_fence_system(void)
 {

@@ -237,11 +237,6 @@ const eepk_world *eepi_tables_world(const eepi_tables *t)
     return t->world;
 }
 
-const eepk_shape *eepi_tables_shape(const eepi_tables *t)
-{
-    return &t->host_world.shape;
-}
-
 const eep_kernel *eepi_tables_kernel(const eepi_tables *t, eepi_kernel_id id)
 {
     return eepi_device_kernel(t->device, id);

@@ -21,7 +21,6 @@ void eepi_tables_close(eepi_tables *tables);
 
 /* Fixed address for kernel arguments. */
 const eepk_world *eepi_tables_world(const eepi_tables *tables);
-const eepk_shape *eepi_tables_shape(const eepi_tables *tables);
 /* The kernel as the device of the tables launches it. */
 const eep_kernel *eepi_tables_kernel(const eepi_tables *tables, eepi_kernel_id id);
 eepk_launch *eepi_tables_launch(eepi_tables *tables);

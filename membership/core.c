@@ -155,6 +155,13 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     return draft;
 }
 
+void eepi_core_drop_backups(eepi_view *draft, int seat)
+{
+    for (int layer = 0; layer < draft->shape.num_layers; layer++)
+        for (int expert = 0; expert < draft->shape.num_experts; expert++)
+            eepi_view_set_backup(draft, seat, layer, expert, false);
+}
+
 void eepi_core_commit(eepi_core *core)
 {
     eepi_action *action;

@@ -196,9 +196,7 @@ static eepi_view *draft_fault(eepi_core *core)
         if (is_expelled(core, seat)) {
             s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
                                                                        : EEP_SEAT_QUARANTINED;
-            for (int layer = 0; layer < draft->shape.num_layers; layer++)
-                for (int expert = 0; expert < draft->shape.num_experts; expert++)
-                    eepi_view_set_backup(draft, seat, layer, expert, false);
+            eepi_core_drop_backups(draft, seat);
         } else if (seat != core->config.seat && peer->report_step > highest) {
             highest = peer->report_step;
         }

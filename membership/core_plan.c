@@ -171,9 +171,7 @@ static void make_plan(eepi_core *core)
         } else if (may_leave(core, draft, seat)) {
             eepi_view_seat_at(draft, seat)->state = EEP_SEAT_VACANT;
             eepi_plan_drop_gone(draft);
-            for (int layer = 0; layer < draft->shape.num_layers; layer++)
-                for (int expert = 0; expert < draft->shape.num_experts; expert++)
-                    eepi_view_set_backup(draft, seat, layer, expert, false);
+            eepi_core_drop_backups(draft, seat);
             changes++;
         }
     }

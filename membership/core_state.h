@@ -104,6 +104,9 @@ static inline size_t eepi_core_backup_words(const eepi_view_shape *shape)
     return (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
 }
 
+/* A seat that goes takes its host backups with it. */
+void eepi_core_drop_backups(eepi_view *draft, int seat);
+
 /* core_facts.c: take an input into account. */
 void eepi_core_take(eepi_core *core, const eepi_input *input);
 /* core_fault.c: wedge, report, propose, repair, install. */

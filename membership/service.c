@@ -91,44 +91,54 @@ void eepi_give(eep_context *context, const eepi_input *input)
 
 /* ------------------------------------------------------------------ store */
 
+/* A document from the store, aligned and checked; NULL: none of this instance. The caller frees it.
+ */
+static eepi_view *copy_document(const eep_context *context, const eepi_store_reply *reply,
+                                const char **why_out)
+{
+    eepi_view *copy = reply->size ? malloc(reply->size) : NULL;
+
+    *why_out = "out of memory";
+    if (!copy)
+        return NULL;
+    memcpy(copy, reply->value, reply->size);
+    *why_out = "it has another shape";
+    if (eepi_view_check(copy, reply->size, why_out) == EEP_OK &&
+        memcmp(&copy->shape, &context->view_shape, sizeof(context->view_shape)) == 0)
+        return copy;
+    free(copy);
+    return NULL;
+}
+
 static void take_view(eep_context *context, const eepi_store_reply *reply)
 {
     eepi_input input = {.kind = EEPI_INPUT_VIEW, .revision = reply->revision};
-    const char *why = "";
-    void *copy;
+    const char *why;
+    eepi_view *view;
 
     if (reply->size == 0) {
         input.kind = EEPI_INPUT_VIEW_MISSING;
         eepi_give(context, &input);
         return;
     }
-    copy = malloc(reply->size);
-    if (!copy)
-        return;
-    memcpy(copy, reply->value, reply->size);
-    input.view = copy;
-    if (eepi_view_check(copy, reply->size, &why) != EEP_OK ||
-        memcmp(&input.view->shape, &context->view_shape, sizeof(context->view_shape)) != 0)
-        eepi_log(context, EEP_LOG_ERROR, "the register holds no view of this instance: %s", why);
-    else
+    view = copy_document(context, reply, &why);
+    input.view = view;
+    if (view)
         eepi_give(context, &input);
-    free(copy);
+    else
+        eepi_log(context, EEP_LOG_ERROR, "the register holds no view of this instance: %s", why);
+    free(view);
 }
 
 static void take_plan(eep_context *context, const eepi_store_reply *reply)
 {
-    eepi_input input = {.kind = EEPI_INPUT_PLAN};
     const char *why;
-    void *copy = reply->size ? malloc(reply->size) : NULL;
+    eepi_view *plan = copy_document(context, reply, &why);
+    eepi_input input = {.kind = EEPI_INPUT_PLAN, .view = plan};
 
-    if (!copy)
-        return;
-    memcpy(copy, reply->value, reply->size);
-    input.view = copy;
-    if (eepi_view_check(copy, reply->size, &why) == EEP_OK &&
-        memcmp(&input.view->shape, &context->view_shape, sizeof(context->view_shape)) == 0)
+    if (plan)
         eepi_give(context, &input);
-    free(copy);
+    free(plan);
 }
 
 static int has_prefix(const char *key, const char *prefix)
