@@ -1,37 +1,79 @@
-/* The fault script of a run: which rank is killed, drained or started again, and when. Pure: the
- * launcher asks what is due and does it. One thread owns a script. */
+/* The fault script of a run: what is done to which seats, and when. Pure: the launcher tells what
+ * happens, asks what is due and does it. One thread owns a script. */
 #ifndef EEPX_SCRIPT_H
 #define EEPX_SCRIPT_H
 
-#include "eep/status.h"
+#include "eep/eep.h"
+#include "experiments/verbs.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SCRIPT_MAX_EVENTS = 512, SCRIPT_ERROR_BYTES = 512 };
-
-typedef enum script_verb {
-    SCRIPT_KILL,   /* SIGKILL the seat's process */
-    SCRIPT_REJOIN, /* start a new process in the seat */
-    SCRIPT_DRAIN,  /* ask the seat's process to hand back its requests and leave */
-    SCRIPT_BURN,   /* start a process that only burns CPU, for comparison with a join */
-} script_verb;
+enum { SCRIPT_MAX_EVENTS = 2048, SCRIPT_MAX_SEATS = 64, SCRIPT_ERROR_BYTES = 512 };
 
 typedef enum script_target {
-    SCRIPT_SEAT,     /* the number given */
-    SCRIPT_LOWEST,   /* lowest active seat */
-    SCRIPT_PROPOSER, /* who proposed the present view */
-    SCRIPT_RANDOM,   /* any active seat, by the seed */
+    TARGET_NONE,     /* the verb has no seat */
+    TARGET_SEATS,    /* the seats listed */
+    TARGET_LOWEST,   /* lowest active seat */
+    TARGET_PROPOSER, /* who proposed the present view */
+    TARGET_RANDOM,   /* `count` active seats, by the seed */
+    TARGET_COVERED,  /* the same, such that the others' slots still hold every expert */
+    TARGET_SOURCE,   /* seats that the present REPAIRING view copies from; the lowest `count` */
+    TARGET_JOINER,   /* the youngest process that has not joined yet */
+    TARGET_VACANT,   /* the `count` lowest seats without a process */
+    TARGET_SAME,     /* all seats of an earlier event: `pairs_with` */
+    NUM_TARGETS
 } script_target;
 
+typedef enum script_when {
+    WHEN_TIME,  /* delay_ms after serving started */
+    WHEN_STEP,  /* delay_ms after a step numbered `step` or higher was reported */
+    WHEN_STATE, /* delay_ms after `state` was seen for the `count`th time */
+} script_when;
+
+/* What a script can wait for; counted from the start of serving. */
+typedef enum script_state {
+    STATE_SPAWNED,   /* a process was started in the seat */
+    STATE_OPENED,    /* it has taken its seat: eep_open returned */
+    STATE_READY,     /* its weights are in and its graph captured: it asked to be let in */
+    STATE_STAGED,    /* it has staged a planned view */
+    STATE_COMMITTED, /* a view that has it was committed */
+    STATE_JOINED,    /* it serves */
+    STATE_SUSPECTED, /* it suspects somebody */
+    STATE_WEDGED,    /* it stopped serving an epoch */
+    STATE_PROPOSED,  /* it won a compare-and-swap */
+    STATE_REPAIRING, /* it was told to fill slots while nobody serves */
+    STATE_REPAIRED,  /* it has filled them */
+    STATE_INSTALLED, /* it installed a fault view */
+    STATE_FLIPPED,   /* it flipped to a planned view */
+    STATE_EXITED,    /* its process has ended */
+    STATE_EXPELLED,  /* a view without it was committed while it had not asked to leave */
+    NUM_STATES
+} script_state;
+extern const char *const state_names[NUM_STATES]; /* "spawned", "opened", ... */
+
 typedef struct script_event {
-    script_verb verb;
+    verb verb;
     script_target target;
-    int seat;       /* SCRIPT_SEAT: given; else resolved when a kill is done, before it -1 */
-    double time_ms; /* after serving started */
-    double seconds; /* of a burn */
-    int pairs_with; /* a rejoin by name: index of the kill whose seat it takes; else -1 */
+    int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
+    int seat[SCRIPT_MAX_SEATS];
+    int count;      /* of TARGET_RANDOM and the like; at least 1 */
+    int pairs_with; /* TARGET_SAME: index of the event whose seats these are; else -1 */
+    double value;   /* seconds of a burn, factor of slow, verb_place of die */
+    double duration_ms; /* stop, slow, store-stop: until it is undone; 0: it is not */
+    /* when */
+    script_when when;
+    double delay_ms; /* WHEN_TIME: the time itself */
+    uint64_t step;
+    script_state state;
+    int state_seat;  /* -1: of any seat */
+    int state_count; /* at least 1 */
+    /* where it comes from: for messages about it */
+    int line, column; /* of a scenario; 0: not from one */
+    /* progress */
+    double trigger_ms;    /* when its step or state was seen; < 0: not yet */
+    int states_seen;
     bool done;
 } script_event;
 
@@ -42,7 +84,7 @@ typedef struct script_cycle {
 } script_cycle;
 
 typedef struct script {
-    script_event event[SCRIPT_MAX_EVENTS];
+    script_event *event; /* grows; script_free */
     int num_events;
     script_cycle cycle;
     int num_seats; /* of the first view: what the cycle goes over */
@@ -60,30 +102,61 @@ typedef struct script_world {
     int max_ranks;
     bool (*active)(const void *user, int seat);  /* in the view, process alive */
     bool (*running)(const void *user, int seat); /* a process of the seat exists */
+    bool (*source)(const void *user, int seat);  /* the present REPAIRING view copies from it */
+    bool (*joining)(const void *user, int seat); /* its process has not joined yet */
+    /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
+    bool (*covered)(const void *user, const bool *without);
     const void *user;
     uint64_t *random; /* splitmix64 state */
 } script_world;
 
-/* Parse "R@TIME" (TIME in s, or with suffix s or ms; R a seat below max_ranks, or `lowest`,
- * `proposer`, `random`) or, for a burn, "SECONDS@TIME", and append it. EEP_ERR_INVALID with a
- * line in `error`. */
-EEP_MUST_CHECK eep_status script_add(script *self, script_verb verb, const char *text,
+/* One thing to do now: the verb on one seat (-1: it has none). */
+typedef struct script_deed {
+    verb verb;
+    int seat;
+    double value, duration_ms;
+} script_deed;
+
+/* Parse the text of a flag or a control command and fill an event.
+ *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
+ *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop
+ *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
+ *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
+ *          earlier event with that WHO not yet paired
+ *   VALUE  seconds (burn), a factor (slow: 3 or 3/2s with a duration), a place (die), a duration
+ *          (stop: 400ms)
+ *   WHEN   TIME | step:N[+TIME] | STATE[:SEAT][#COUNT][+TIME]
+ *   TIME   1.5, 1.5s or 1500ms, at most a day
+ * Without @WHEN: now (for control commands); a flag must have it (`must_have_when`).
+ * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
+EEP_MUST_CHECK eep_status script_parse(verb verb, const char *text, bool must_have_when,
+                                       script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
+/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. */
+EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
+/* script_parse and script_append in one: what a flag does. */
+EEP_MUST_CHECK eep_status script_add(script *self, verb verb, const char *text,
                                      char error[SCRIPT_ERROR_BYTES]);
-/* Sort the events by time and check that every rejoin takes a seat that is free by then:
- * seats 0 .. num_ranks-1 are taken at the start. EEP_ERR_INVALID with a line in `error`. */
+void script_free(script *self);
+/* Sort events by time where they have one, pair the TARGET_SAME ones, check that seats exist and,
+ * for events at a time on seats by number, that a rejoin takes a seat that is free by then and a
+ * fault one that is not: seats 0 .. num_ranks-1 are taken at the start. EEP_ERR_INVALID with a line
+ * in `error` (which begins with "LINE:COLUMN: " for events from a scenario). */
 EEP_MUST_CHECK eep_status script_prepare(script *self, int num_ranks, int max_ranks,
                                          char error[SCRIPT_ERROR_BYTES]);
 
-/* The next thing that is due now, with its seat resolved: true and *verb_out, *seat_out,
- * *seconds_out (burn). It counts as done. Call until false. A rejoin waits until the seat's
- * process is gone; a kill by name waits while nobody is active; a kill or drain of a seat whose
- * process is already gone is passed over. */
-bool script_next(script *self, const script_world *world, script_verb *verb_out, int *seat_out,
-                 double *seconds_out);
+/* The launcher saw a step reported, or a state of the seat's process, at now_ms. */
+void script_saw_step(script *self, uint64_t step, double now_ms);
+void script_saw_state(script *self, script_state state, int seat, double now_ms);
+
+/* The next thing that is due now: true and *deed_out. Call until false. A rejoin waits until the
+ * seat's process is gone; an event by name waits while nobody fits; a fault on a seat whose process
+ * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a deed of
+ * their own. */
+bool script_next(script *self, const script_world *world, script_deed *deed_out);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
 /* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
-/* There are kills, drains or rejoins in it (done or not). */
+/* There is something other than burns in it (done or not). */
 bool script_has_faults(const script *self);
 #endif

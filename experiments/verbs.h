@@ -1,0 +1,49 @@
+/* What can be done to a running instance: the one table of verbs behind the command line's fault
+ * flags, scenarios, eep-ctl, plans and chaos. Pure. */
+#ifndef EEPX_VERBS_H
+#define EEPX_VERBS_H
+
+#include <stdbool.h>
+
+typedef enum verb {
+    VERB_KILL,        /* SIGKILL the seat's process */
+    VERB_ABORT,       /* SIGABRT it: it dies with the default action, as after a failed assertion */
+    VERB_STOP,        /* SIGSTOP it; SIGCONT after the duration, if one is given */
+    VERB_CONT,        /* SIGCONT it */
+    VERB_SLOW,        /* its steps take `value` times as long; 1 ends that */
+    VERB_DIE,         /* it kills itself at a `place` inside its next step with work */
+    VERB_REJOIN,      /* start a new process in the seat of one that is gone */
+    VERB_ADD,         /* start a process in a free seat (`vacant`: the lowest) */
+    VERB_DRAIN,       /* it hands its requests back and leaves */
+    VERB_BURN,        /* burn one CPU for `value` seconds at a joiner's priority; no seat */
+    VERB_STORE_KILL,  /* SIGKILL the store's process; no seat */
+    VERB_STORE_STOP,  /* SIGSTOP it; SIGCONT after the duration, if one is given; no seat */
+    VERB_STORE_CONT,  /* SIGCONT it; no seat */
+    VERB_STORE_START, /* start it again, empty; no seat */
+    NUM_VERBS
+} verb;
+
+/* Where in a step VERB_DIE strikes: in the middle layer, between two nodes of the graph. */
+typedef enum verb_place {
+    PLACE_DISPATCH, /* rows are sent, tags are not published */
+    PLACE_EXPERTS,  /* dispatched rows are here, the experts have not run */
+    PLACE_COMBINE,  /* some expert outputs are sent back, tags are not published */
+    NUM_PLACES
+} verb_place;
+
+typedef struct verb_info {
+    const char *name;   /* "store-kill": in scenarios and eep-ctl */
+    const char *option; /* "--store-kill" */
+    bool has_seat;      /* it is done to seats */
+    bool wants_free;    /* the seat must be without a process (rejoin, add) */
+    bool is_fault;      /* somebody may be expelled for it */
+    enum { VERB_NO_VALUE, VERB_SECONDS, VERB_FACTOR, VERB_PLACE, VERB_DURATION } value;
+    const char *doc; /* one line for --help */
+} verb_info;
+
+extern const verb_info verb_table[NUM_VERBS];
+extern const char *const place_names[NUM_PLACES]; /* "dispatch", "experts", "combine" */
+
+/* The verb of that name; false: there is none. */
+bool verb_find(const char *name, verb *verb_out);
+#endif
