@@ -252,18 +252,30 @@ void eepi_fill_again(eep_context *context)
     if (context->fill_again_us == 0 || eepi_now_us() < context->fill_again_us)
         return;
     context->fill_again_us = 0;
-    if (view->phase != EEPI_VIEW_REPAIRING)
+    if (eepi_plan_fills(view, context->config.rank, NULL, 0) == 0)
         return;
     eepi_bulk_cancel_before(context->bulk, view->epoch + 1); /* the lanes' buffers are used again */
-    eepi_executor_start(context->executor, context->bulk, view);
+    eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
+}
+
+void eepi_fill_go_on(eep_context *context)
+{
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    if (executor)
+        eepi_executor_tick(executor, context->bulk, eepi_now_us());
 }
 
 static void fill(eep_context *context, const eepi_view *view)
 {
     context->fill_again_us = 0;
-    eepi_event(context, EEP_EVENT_REPAIRING, -1, 0, view->epoch,
-               (uint64_t)eepi_plan_fills(view, -1, NULL, 0));
-    eepi_executor_start(context->executor, context->bulk, view);
+    if (view->phase == EEPI_VIEW_REPAIRING)
+        eepi_event(context, EEP_EVENT_REPAIRING, -1, 0, view->epoch,
+                   (uint64_t)eepi_plan_fills(view, -1, NULL, 0));
+    else
+        eepi_event(context, EEP_EVENT_REBALANCING, context->config.rank, context->generation,
+                   view->epoch, (uint64_t)eepi_plan_fills(view, context->config.rank, NULL, 0));
+    eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
 }
 
 /* Rule R1. The executor first: what is cancelled is not to be fetched from elsewhere. */

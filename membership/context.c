@@ -12,6 +12,7 @@
 enum {
     STORE_BOUND_US = 5000000,
     STRIKE_WINDOW_STEPS = 1000,
+    BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
     STAGE_BOUND_US = 1000000,
     CLOSE_BOUND_US = 200000
 };
@@ -44,6 +45,7 @@ void eep_config_init(eep_config *config)
         .drain_bound_us = 1000000,
         .propose_delay_us = 20000,
         .join_timeout_us = 60000000,
+        .background_bytes_per_s = 1000000000,
         .kill_fence = 1,
         .bind_threads = 1,
         .log_level = EEP_LOG_WARN,
@@ -116,20 +118,6 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     return EEP_OK;
 }
 
-static int serve_blob(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
-{
-    eep_context *context = user;
-    const eep_tensor *tensors;
-
-    if (blob->layer < 0 || blob->layer >= context->config.num_layers || blob->expert < 0 ||
-        blob->expert >= context->config.num_experts)
-        return 0;
-    tensors = eepi_weights_backup(context, blob->layer, blob->expert);
-    for (int i = 0; tensors && i < context->num_tensors; i++)
-        parts_out[i] = (eepi_bulk_part){tensors[i].data, tensors[i].bytes};
-    return tensors ? context->num_tensors : 0;
-}
-
 static void fetched(void *user, uint64_t transfer, eep_status status)
 {
     eep_context *context = user;
@@ -169,6 +157,8 @@ static eep_status open_core(eep_context *context)
                              .drain_bound_us = c->drain_bound_us,
                              .stage_bound_us = STAGE_BOUND_US,
                              .strike_window_steps = STRIKE_WINDOW_STEPS,
+                             .background_delay_us = BACKGROUND_DELAY_US,
+                             .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,
                              .shape = context->view_shape};
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
@@ -228,7 +218,8 @@ static eep_status open_all(eep_context *context)
                               eepi_window_address(context->window), &context->tables);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no device memory for the tables");
-    status = eepi_bulk_open(serve_blob, fetched, context, why, sizeof(why), &context->bulk);
+    status =
+        eepi_bulk_open(eepi_serve, eepi_served, fetched, context, why, sizeof(why), &context->bulk);
     if (status != EEP_OK)
         return eepi_fail(context, status, "UCX: %s", why);
     status = open_core(context);
@@ -299,6 +290,7 @@ void eep_close(eep_context *context)
         eepi_executor_cancel(context->executor);
     eepi_bulk_close(context->bulk);
     eepi_executor_close(context->executor);
+    eepi_serving_close(context);
     eepi_core_close(context->core);
     free(context->held_plan);
     if (!runs) { /* what a graph uses is better lost than gone under it */

@@ -27,7 +27,15 @@ enum {
     EEPI_MAILBOX_EVIDENCE = EEP_MAX_RANKS, /* what is told once must fit */
     EEPI_FAULT_QUEUE = 256,
     EEPI_INPUTS_LATER = 4,
+    EEPI_SERVING_BUFFERS = 2,
 };
+
+/* Pinned copies of slots that are being sent; nothing on the host backend. Service thread. */
+typedef struct eepi_serving {
+    eep_stream *stream; /* NULL: slots are sent as they are */
+    void *buffer[EEPI_SERVING_BUFFERS];
+    int busy[EEPI_SERVING_BUFFERS];
+} eepi_serving;
 
 /* Why a context no longer serves; EEP_OK while it does or may. */
 typedef struct eepi_live {
@@ -77,6 +85,7 @@ struct eep_context {
     eepi_bulk *bulk;
     eepi_detector *detector;
     eepi_executor *executor;
+    eepi_serving serving;
     eepi_peer *peers;
     pthread_t service;
     int service_runs, wake_fd;
@@ -178,6 +187,8 @@ void eepi_stage_held(eep_context *context);
 void eepi_say_again(eep_context *context);
 /* Try a failed repair again once that is due. */
 void eepi_fill_again(eep_context *context);
+/* Go on with a fill that is held back for the sake of its rate. */
+void eepi_fill_go_on(eep_context *context);
 /* Give the core an input and carry out what follows. While an action is carried out the core is
  * not entered again: the input (without pointers) waits until the round's actions are done. */
 void eepi_give(eep_context *context, const eepi_input *input);
@@ -196,6 +207,12 @@ EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *
 void eepi_peers_close(eep_context *context);
 /* Put our own record into the store. */
 void eepi_peer_publish(eep_context *context, int ready, int leaving);
+
+/* serve.c: what this rank gives to repairs of others; open in eep_join, before the executor. */
+EEP_MUST_CHECK eep_status eepi_serving_open(eep_context *context);
+void eepi_serving_close(eep_context *context);
+int eepi_serve(void *context, const eepi_blob *blob, eepi_bulk_part *parts_out);
+void eepi_served(void *context, const eepi_bulk_part *parts, int num_parts);
 
 /* weights.c */
 EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);

@@ -253,6 +253,7 @@ static void advance(eepi_core *core)
     if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         core->was_member = 1;
         eepi_core_advance_fault(core);
+        eepi_core_advance_fills(core);
     } else {
         advance_outside(core);
     }

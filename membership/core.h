@@ -19,6 +19,8 @@ typedef struct eepi_core_config {
     uint64_t drain_bound_us;
     uint64_t stage_bound_us;      /* a plan that is not acknowledged by then is dropped */
     uint64_t strike_window_steps; /* a second missed deadline within so many steps counts */
+    uint64_t background_delay_us; /* after a change of members, before slots are moved */
+    int32_t background;           /* 1: restore redundancy and balance behind live traffic */
     int32_t kill_fence;
     eepi_view_shape shape;
 } eepi_core_config;
@@ -79,7 +81,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight */
     EEPI_INPUT_STAGED,       /* digest: that view is in the idle bank */
     EEPI_INPUT_FLIPPED,      /* digest: that view is live here */
-    EEPI_INPUT_FILLED,       /* digest: our slots of that REPAIRING view are filled */
+    EEPI_INPUT_FILLED,       /* digest: our FILLING slots of that view are filled */
     EEPI_INPUT_LEAVE,        /* the engine wants out */
 } eepi_input_kind;
 

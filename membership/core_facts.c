@@ -32,6 +32,17 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
     }
 }
 
+static int have_other_members(const eepi_view *before, const eepi_view *after)
+{
+    for (int seat = 0; seat < after->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(before, seat) != eepi_view_is_member(after, seat) ||
+            eepi_view_seat_at(before, seat)->generation !=
+                eepi_view_seat_at(after, seat)->generation)
+            return 1;
+    }
+    return 0;
+}
+
 /* A committed document. Older or known ones change nothing (S2), but one that is older than ours
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
@@ -46,12 +57,16 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         note_expelled(core, core->view, view);
         note_left(core, core->view, view);
     }
+    if (!core->has_view || have_other_members(core->view, view)) {
+        core->background_after_us = core->now_us + core->config.background_delay_us;
+        core->examined_layers = 0;
+    }
     memcpy(core->view, view, view->bytes);
     core->revision = revision;
     core->has_view = 1;
     core->register_lags = 0;
     core->uncovered = 0;
-    core->flip_us = core->now_us;
+    core->fill_us = core->now_us;
     if (core->status == CORE_WEDGED)
         core->wedged_us = core->now_us;
     if (core->has_plan && view->digest != core->plan->digest)

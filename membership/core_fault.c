@@ -204,6 +204,7 @@ static eepi_view *draft_fault(eepi_core *core)
     if (draft->first_step <= highest)
         draft->first_step = highest + 1;
     draft->combine_copy ^= 1u;
+    (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_drop_gone(draft);
     return draft;
 }
@@ -240,7 +241,7 @@ static void propose_repaired(eepi_core *core)
             return;
     }
     draft = eepi_core_draft(core, EEPI_VIEW_REPAIRED);
-    eepi_plan_filled(draft);
+    (void)eepi_plan_filled(draft, -1);
     eepi_core_commit(core);
 }
 

@@ -152,30 +152,57 @@ static void drop_plan(eepi_core *core)
     eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
 
-static void make_plan(eepi_core *core)
+/* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */
+static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, int *retirements_out)
 {
-    eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_PLANNED);
-    int changes = 0;
+    int changes = 0, retirements = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         if (eepi_core_may_join(core, draft, seat)) {
-            if (eepi_core_admit(core, draft, seat)) {
-                changes++;
-            } else { /* refused, not waited for */
+            if (!eepi_core_admit(core, draft, seat)) { /* refused, not waited for */
                 eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
                 action->why = core->why;
                 action->suspect.seat = seat;
                 core->peers[seat].ready = 0;
-                return;
+                return 0;
             }
+            changes++;
         } else if (may_leave(core, draft, seat)) {
-            eepi_view_seat_at(draft, seat)->state = EEP_SEAT_VACANT;
+            s->state = EEP_SEAT_VACANT;
             eepi_plan_drop_gone(draft);
             eepi_core_drop_backups(draft, seat);
             changes++;
+        } else if (s->state == EEP_SEAT_ACTIVE && core->peers[seat].leaving &&
+                   core->peers[seat].generation == s->generation) {
+            s->state = EEP_SEAT_RETIRING; /* until others hold what only it holds */
+            core->examined_layers = 0;
+            retirements++;
         }
     }
-    if (!changes)
+    *changes_out = changes;
+    *retirements_out = retirements;
+    return 1;
+}
+
+/* The next planned view: what was filled is routed to, members come and go, more is to be filled.
+ * Who comes or goes does not wait for fills under way: those are given up. */
+static void make_plan(eepi_core *core)
+{
+    eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_PLANNED);
+    int promoted = eepi_core_promote_fills(core, draft);
+    int changes = 0, retirements = 0, filling;
+
+    if (!change_members(core, draft, &changes, &retirements))
+        return;
+    filling = eepi_plan_fills(draft, -1, NULL, 0);
+    if (filling && !changes && !eepi_core_fills_are_late(core))
+        return;
+    if (filling)
+        changes += eepi_plan_void(draft);
+    if (!changes) /* who came or went may not be the last: what follows from it waits a little */
+        changes += eepi_core_plan_round(core, draft);
+    if (changes + promoted + retirements == 0)
         return;
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);

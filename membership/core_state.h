@@ -55,7 +55,13 @@ struct eepi_core {
 
     eepi_view *plan; /* staged or to be staged */
     int has_plan, stage_asked;
-    uint64_t plan_us, flip_us;
+    uint64_t plan_us;
+
+    /* background repair */
+    uint64_t fill_digest;         /* FILLING slots of that document were asked for */
+    uint64_t fill_us;             /* when that document was seen */
+    uint64_t background_after_us; /* nothing is moved before */
+    int32_t examined_layers;      /* layers below need nothing as long as the members stay */
 
     eepi_view *draft; /* ours, on its way into the register */
     int cas_in_flight;
@@ -120,4 +126,13 @@ int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);
 int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat);
 void eepi_core_advance_initial(eepi_core *core);
 void eepi_core_advance_plan(eepi_core *core);
+/* core_background.c: our part of background repair, */
+void eepi_core_advance_fills(eepi_core *core);
+/* and the planner's, on a draft of the next planned view: slots that are filled hold their experts.
+ * Returns how many; */
+int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft);
+/* the fills that are left are overdue: 1, and nothing is moved for a while. */
+int eepi_core_fills_are_late(eepi_core *core);
+/* One round more, if it is time for one: how many slots the draft fills. */
+int eepi_core_plan_round(eepi_core *core, eepi_view *draft);
 #endif

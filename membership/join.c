@@ -20,11 +20,15 @@ static size_t bulk_address_of(void *user, int32_t seat, const void **address_out
     return peer->record.bulk_address_bytes;
 }
 
+/* The FILLING slots of the newest view are filled, or cannot be (an older view's work was
+ * cancelled).
+ */
 static void repaired(void *user, uint64_t digest, eep_status status, uint64_t bytes,
                      const char *why)
 {
     eep_context *context = user;
     eepi_input input = {.kind = EEPI_INPUT_FILLED, .digest = digest};
+    int paused = eepi_core_view(context->core)->phase == EEPI_VIEW_REPAIRING;
 
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
@@ -32,9 +36,11 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
         return;
     }
     pthread_mutex_lock(&context->lock);
-    context->counters.weights_bytes_in_pause += bytes;
+    *(paused ? &context->counters.weights_bytes_in_pause
+             : &context->counters.weights_bytes_background) += bytes;
     pthread_mutex_unlock(&context->lock);
-    eepi_event(context, EEP_EVENT_REPAIRED, context->config.rank, context->generation, 0, bytes);
+    eepi_event(context, paused ? EEP_EVENT_REPAIRED : EEP_EVENT_REBALANCED, context->config.rank,
+               context->generation, 0, bytes);
     eepi_give(context, &input);
 }
 
@@ -43,6 +49,9 @@ static eep_status open_executor(eep_context *context)
     eepi_executor_config config = {.device = context->config.device,
                                    .seat = context->config.rank,
                                    .num_tensors = context->num_tensors,
+                                   .num_layers = context->config.num_layers,
+                                   .num_slots = context->config.num_slots,
+                                   .background_bytes_per_s = context->config.background_bytes_per_s,
                                    .fetch_timeout_us = FETCH_BOUND_US,
                                    .slot = eepi_weights_slot,
                                    .backup = eepi_weights_backup,
@@ -53,7 +62,11 @@ static eep_status open_executor(eep_context *context)
     eep_status status;
 
     memcpy(config.tensor_bytes, context->tensor_bytes, sizeof(config.tensor_bytes));
-    status = eepi_executor_open(&config, &executor);
+    if (config.background_bytes_per_s == 0)
+        config.background_bytes_per_s = 1; /* never used: no view asks for it */
+    status = eepi_serving_open(context);
+    if (status == EEP_OK)
+        status = eepi_executor_open(&config, &executor);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no memory for repairs");
     __atomic_store_n(&context->executor, executor, __ATOMIC_RELEASE);

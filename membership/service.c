@@ -356,13 +356,19 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
 
 static int poll_timeout_ms(eep_context *context)
 {
+    const eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
     uint64_t wake = eepi_core_wake_us(context->core), now = core_now_us(context);
-    uint64_t longest_us = IDLE_POLL_MS * 1000u;
+    uint64_t longest_us = IDLE_POLL_MS * 1000u, real_us = eepi_now_us();
+    uint64_t resume_us = executor ? eepi_executor_wake_us(executor) : UINT64_MAX;
 
-    if (eepi_core_is_wedged(context->core) || !store_answers(context, eepi_now_us()))
+    if (resume_us < real_us + longest_us)
+        longest_us = resume_us > real_us ? resume_us - real_us : 0;
+
+    if ((eepi_core_is_wedged(context->core) || !store_answers(context, real_us)) &&
+        longest_us > PROBE_PERIOD_US)
         longest_us = PROBE_PERIOD_US;
-    if (!store_answers(context, eepi_now_us()) || wake > now + longest_us)
-        return (int)(longest_us / 1000u);
+    if (!store_answers(context, real_us) || wake > now + longest_us)
+        return (int)((longest_us + 999u) / 1000u);
     return wake <= now ? 0 : (int)((wake - now + 999u) / 1000u);
 }
 
@@ -395,6 +401,7 @@ static void serve_round(eep_context *context)
         ;
     eepi_stage_held(context);
     eepi_fill_again(context);
+    eepi_fill_go_on(context);
     eepi_give(context, &tick);
     probe_store(context);
 }

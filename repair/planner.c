@@ -11,13 +11,16 @@ typedef struct replica_table {
     uint32_t count[EEP_MAX_EXPERTS]; /* HOLDS slots of each expert on members */
 } replica_table;
 
-/* Count the replicas of a layer; the slots of seat `without` (-1: none) do not count. */
-static void count_replicas(const eepi_view *view, int layer, int without, replica_table *replicas)
+/* Count the replicas of a layer; the slots of seat `without` (-1: none), and if `staying` of
+ * RETIRING seats, do not count. */
+static void count_replicas(const eepi_view *view, int layer, int without, bool staying,
+                           replica_table *replicas)
 {
     for (int expert = 0; expert < view->shape.num_experts; expert++)
         replicas->count[expert] = 0;
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (seat == without || !eepi_view_is_member(view, seat))
+        if (seat == without || !eepi_view_is_member(view, seat) ||
+            (staying && eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING))
             continue;
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
@@ -207,7 +210,7 @@ void eepi_plan_seat(const eepi_view *view, int seat, int32_t *experts_out)
 
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
-        count_replicas(view, layer, seat, &replicas);
+        count_replicas(view, layer, seat, false, &replicas);
         for (int slot = 0; slot < num_slots - rest; slot++)
             row[slot] = slot % num_experts;
         if (rest > 0)
@@ -394,14 +397,31 @@ static void plan_fill(coverage *c, int layer, int expert)
     c->num_fills++;
 }
 
-/* What a void plan was filling holds nothing. */
-static void void_fills(eepi_view *view, int layer)
+/* What an earlier plan was filling goes on where it restores coverage: its owner may have the bytes
+ * already. All else holds nothing. */
+static void keep_useful_fills(coverage *c, int layer, bool *kept)
 {
+    eepi_view *view = c->view;
+
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-            if (s->state == EEPI_SLOT_FILLING)
+            int source;
+            if (s->state != EEPI_SLOT_FILLING)
+                continue;
+            source = eepi_view_has_backup(view, seat, layer, s->expert)
+                         ? seat
+                         : choose_source(c, layer, s->expert);
+            if (!eepi_view_is_member(view, seat) || c->replicas.count[s->expert] > 0 ||
+                kept[s->expert] || source < 0) {
                 clear_slot(s);
+                continue;
+            }
+            s->source = (uint16_t)source;
+            kept[s->expert] = true;
+            c->to_seat[seat]++;
+            c->from_seat[source]++;
+            c->num_fills++;
         }
     }
 }
@@ -409,17 +429,18 @@ static void void_fills(eepi_view *view, int layer)
 static void cover_layer(coverage *c, int layer)
 {
     const int num_experts = c->view->shape.num_experts;
+    bool kept[EEP_MAX_EXPERTS] = {false};
 
-    void_fills(c->view, layer);
-    count_replicas(c->view, layer, -1, &c->replicas);
+    count_replicas(c->view, layer, -1, false, &c->replicas);
     for (int expert = 0; expert < num_experts; expert++)
         if (c->replicas.count[expert] == 0 && choose_source(c, layer, expert) < 0)
             reasons_name(&c->why, layer, expert);
     reasons_end_clause(&c->why, "no live copy or backup");
+    keep_useful_fills(c, layer, kept);
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
      * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
     for (int expert = 0; expert < num_experts; expert++)
-        if (c->replicas.count[expert] == 0 && choose_source(c, layer, expert) >= 0)
+        if (c->replicas.count[expert] == 0 && !kept[expert] && choose_source(c, layer, expert) >= 0)
             plan_fill(c, layer, expert);
     reasons_end_clause(&c->why, "no live copy and no free slot");
 }
@@ -458,15 +479,34 @@ int eepi_plan_fills(const eepi_view *view, int seat, eepi_fill *fills_out, int c
     return num_fills;
 }
 
-void eepi_plan_filled(eepi_view *view)
+/* Give all FILLING slots of a seat (-1: of all) another state; returns how many there were. */
+static int end_fills(eepi_view *view, int seat, eepi_slot_state state)
 {
-    for (int layer = 0; layer < view->shape.num_layers; layer++)
-        for (int seat = 0; seat < view->shape.max_ranks; seat++)
+    int num = 0;
+
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int at = 0; at < view->shape.max_ranks; at++) {
             for (int slot = 0; slot < view->shape.num_slots; slot++) {
-                eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-                if (s->state == EEPI_SLOT_FILLING)
-                    set_slot(s, EEPI_SLOT_HOLDS, s->expert, EEPI_NO_SEAT);
+                eepi_view_slot *s = eepi_view_slot_at(view, layer, at, slot);
+                if (s->state != EEPI_SLOT_FILLING || (seat >= 0 && at != seat))
+                    continue;
+                set_slot(s, state, state == EEPI_SLOT_HOLDS ? s->expert : EEPI_NO_EXPERT,
+                         EEPI_NO_SEAT);
+                num++;
             }
+        }
+    }
+    return num;
+}
+
+int eepi_plan_filled(eepi_view *view, int seat)
+{
+    return end_fills(view, seat, EEPI_SLOT_HOLDS);
+}
+
+int eepi_plan_void(eepi_view *view)
+{
+    return end_fills(view, -1, EEPI_SLOT_EMPTY);
 }
 
 int eepi_plan_can_leave(const eepi_view *view, int seat)
@@ -474,7 +514,7 @@ int eepi_plan_can_leave(const eepi_view *view, int seat)
     replica_table replicas;
 
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        count_replicas(view, layer, seat, &replicas);
+        count_replicas(view, layer, seat, true, &replicas);
         for (int expert = 0; expert < view->shape.num_experts; expert++)
             if (replicas.count[expert] == 0)
                 return 0;

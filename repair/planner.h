@@ -53,9 +53,24 @@ EEP_MUST_CHECK eep_status eepi_plan_coverage(eepi_view *view, int *num_fills_out
  * writes up to `capacity`. */
 int eepi_plan_fills(const eepi_view *view, int seat, eepi_fill *fills_out, int capacity);
 
-/* All FILLING slots become HOLDS. */
-void eepi_plan_filled(eepi_view *view);
+/* The FILLING slots of a seat (seat -1: of all) become HOLDS; returns how many. */
+int eepi_plan_filled(eepi_view *view, int seat);
+/* All FILLING slots become EMPTY; returns how many. */
+int eepi_plan_void(eepi_view *view);
 
-/* 1 if the members without `seat` cover all experts. */
+/* 1 if the members that stay (ACTIVE, and not `seat`) cover all experts. */
 int eepi_plan_can_leave(const eepi_view *view, int seat);
+
+/* background.c: one layer of a covered document, behind live traffic. Marks up to `max_fills` slots
+ * FILLING, each with a source (the target's own backup; else the member least asked that has the
+ * expert in a slot or as a backup), and returns how many. In this order:
+ *   experts on fewest staying seats first get one seat more, from EMPTY slots, then from slots
+ * whose seat has the expert twice, then from experts with at least two seats more: so RETIRING
+ * seats lose what only they have, and the numbers of seats of any two experts differ by one at most
+ * in the end, where slots allow it (seats that have an expert already are no use to it); then the
+ * most loaded seat is relieved (a replica carries 1/replicas of its expert's load) as long as that
+ * lowers the sum of squared loads by at least one expert's load squared. The last live replica of
+ * an expert is never taken. Each fill lowers a potential, so that a document at rest stays at rest
+ * (0). Seats that retire keep what they hold. */
+int eepi_plan_background(eepi_view *view, int layer, int max_fills);
 #endif

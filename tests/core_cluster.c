@@ -326,6 +326,8 @@ cluster *cluster_open(const cluster_options *options)
         .drain_bound_us = 150000,
         .stage_bound_us = 300000,
         .strike_window_steps = 1000,
+        .background = options->background,
+        .background_delay_us = 50000,
         .kill_fence = !options->no_kill_fence,
         .shape = {options->max_ranks, 1, options->num_experts, options->num_slots},
     };

@@ -20,6 +20,7 @@ typedef struct cluster_options {
     int num_ranks, max_ranks, num_experts, num_slots;
     int backups; /* every process has every expert in host memory */
     int no_kill_fence;
+    int background;     /* redundancy and balance are restored behind live traffic */
     int unknown_of_100; /* of 100 compare-and-swaps so many get no answer; half of them are in */
     uint64_t seed;
 } cluster_options;

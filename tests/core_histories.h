@@ -108,6 +108,21 @@ static inline int has_four(cluster *c)
     return c->view && eepi_view_num_active(c->view) == 4;
 }
 
+static inline int has_three(cluster *c)
+{
+    return c->view && eepi_view_num_active(c->view) == 3;
+}
+
+static inline int has_two(cluster *c)
+{
+    return c->view && eepi_view_num_active(c->view) == 2;
+}
+
+static inline int has_joined_4(cluster *c)
+{
+    return c->view && eepi_view_is_member(c->view, 4);
+}
+
 static inline int is_at_epoch_2(cluster *c)
 {
     return c->view->epoch == 2;

@@ -51,8 +51,11 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     c->committed[view->epoch] = view;
     c->num_committed++;
     MUST(c, view->epoch == 1 || (before && before->digest == view->base_digest), "M4: base");
-    MUST(c, (view->phase == EEPI_VIEW_SERVING) == (fills == 0), "R1: %d FILLING", fills);
-    MUST(c, fills ? view->cause == EEPI_VIEW_FAULT : uncovered == 0, "S7: %d uncovered", uncovered);
+    MUST(c, (view->phase == EEPI_VIEW_SERVING) == (uncovered == 0), "S7: %d uncovered", uncovered);
+    MUST(c, view->phase == EEPI_VIEW_SERVING || (view->cause == EEPI_VIEW_FAULT && fills),
+         "M1: %d FILLING", fills);
+    MUST(c, !fills || view->phase == EEPI_VIEW_REPAIRING || view->cause == EEPI_VIEW_PLANNED,
+         "R1: %d FILLING", fills);
     for (int expert = 0; expert < view->shape.num_experts; expert++) {
         int is_filled = 0;
         for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
@@ -61,7 +64,10 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
             is_filled += s->state == EEPI_SLOT_FILLING && s->expert == expert &&
                          eepi_view_is_member(view, s->source);
         }
-        MUST(c, is_filled == !eepi_view_num_replicas(view, 0, expert), "S7: expert %d", expert);
+        MUST(c,
+             view->phase == EEPI_VIEW_SERVING ||
+                 is_filled == !eepi_view_num_replicas(view, 0, expert),
+             "S7: expert %d", expert);
     }
     if (before) {
         MUST(c, (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
@@ -106,6 +112,11 @@ static void check_step(cluster *c, const cluster_process *p)
          (unsigned long long)p->promised);
     MUST(c, is_in(newest, p) || p->live->epoch < p->expelled_epoch, "S4: rank %d.%u", p->seat,
          p->generation);
+    for (int slot = 0; slot < p->live->shape.num_slots; slot++) {
+        const eepi_view_slot *s = eepi_view_slot_at(p->live, 0, p->seat, slot);
+        MUST(c, s->state != EEPI_SLOT_HOLDS || s->expert == p->experts[slot],
+             "R1: rank %d computes with slot %d while it is overwritten", p->seat, slot);
+    }
 }
 
 /* ------------------------------------------------------------------ the rank thread */
@@ -274,6 +285,9 @@ static void fill(cluster *c, cluster_process *p, const eepi_view *view)
     eepi_fill fills[CLUSTER_MAX_SLOTS];
     int n = eepi_plan_fills(view, p->seat, fills, CLUSTER_MAX_SLOTS);
 
+    MUST(c,
+         view->phase == EEPI_VIEW_REPAIRING ? p->wedged : p->live && p->live->epoch == view->epoch,
+         "R1: rank %d fills slots of a view that it does not run", p->seat);
     for (int i = 0; i < n; i++)
         p->experts[fills[i].slot] = -1;
     p->num_fills += (uint64_t)n;

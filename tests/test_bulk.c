@@ -85,7 +85,7 @@ static int open_node(node *of)
 {
     char error[256] = "";
     memset(of, 0, sizeof(*of));
-    if (eepi_bulk_open(serve, done, of, error, sizeof(error), &of->bulk) != EEP_OK) {
+    if (eepi_bulk_open(serve, NULL, done, of, error, sizeof(error), &of->bulk) != EEP_OK) {
         fprintf(stderr, "eepi_bulk_open: %s\n", error);
         return -1;
     }

@@ -245,7 +245,8 @@ Test(core, a_rank_that_nobody_can_spare_stays)
     {
         cluster_leave(c, 1);
         expect_serving(c, 4);
-        EXPECT(c, c->num_committed == 1);
+        EXPECT(c, c->num_committed == 2);
+        EXPECT(c, eepi_view_seat_at(c->view, 1)->state == EEP_SEAT_RETIRING);
     }
 }
 

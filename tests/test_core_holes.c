@@ -280,6 +280,7 @@ static void history_by_chance(uint64_t seed, uint64_t *num_ok)
         .num_slots = 7,
         .backups = (int)(draw >> 40 & 1),
         .unknown_of_100 = (int)(draw >> 41 & 1) * 10,
+        .background = (int)(draw >> 43 & 3) != 0,
     };
     cluster *c = serving(&options, seed);
     uint64_t kinds = cluster_random(c, 1024) | cluster_random(c, 1024);

@@ -86,6 +86,9 @@ static void open_world(world *w, int has_own)
     eepi_view_shape shape = {2, 1, 2, 2};
     eepi_executor_config config = {.seat = 0,
                                    .num_tensors = 2,
+                                   .num_layers = 1,
+                                   .num_slots = 2,
+                                   .background_bytes_per_s = 1000000,
                                    .tensor_bytes = {SLOT_BYTES, OTHER_BYTES},
                                    .fetch_timeout_us = 2000000,
                                    .slot = slot_of,
@@ -119,13 +122,13 @@ static void open_world(world *w, int has_own)
     eepi_view_seal(w->view);
     cr_assert_eq(eep_device_open("host", 0, &w->device), EEP_OK);
     config.device = w->device;
-    cr_assert_eq(eepi_bulk_open(serve, fetched, w, NULL, 0, &w->bulk), EEP_OK);
+    cr_assert_eq(eepi_bulk_open(serve, NULL, fetched, w, NULL, 0, &w->bulk), EEP_OK);
     cr_assert_eq(eepi_executor_open(&config, &w->executor), EEP_OK);
 }
 
 static void run_world(world *w)
 {
-    eepi_executor_start(w->executor, w->bulk, w->view);
+    eepi_executor_start(w->executor, w->bulk, w->view, 0);
     for (int i = 0; i < 5000 && !w->done; i++) {
         struct pollfd fd = {eepi_bulk_fd(w->bulk), POLLIN, 0};
         while (eepi_bulk_progress(w->bulk))
@@ -212,7 +215,7 @@ Test(executor, cancelled_work_never_says_done)
     world w;
 
     open_world(&w, 0);
-    eepi_executor_start(w.executor, w.bulk, w.view);
+    eepi_executor_start(w.executor, w.bulk, w.view, 0);
     eepi_executor_cancel(w.executor);
     eepi_bulk_cancel_before(w.bulk, 3);
     for (int i = 0; i < 100; i++)

@@ -29,20 +29,24 @@ typedef struct eepi_bulk_part {
     const void *data;
     size_t bytes;
 } eepi_bulk_part;
-/* Name the pieces of a blob; they must stay valid while the bulk is open. Return the number of
- * parts, 0 if this rank has no such blob (the fetch ends with EEP_ERR_NOT_FOUND). */
+/* Name the pieces of a blob; they must stay readable until `served` (their content is the
+ * receiver's to check). Return the number of parts, 0 if this rank has no such blob (the fetch ends
+ * with EEP_ERR_NOT_FOUND). */
 typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out);
+/* The pieces that a serve function named are not read any more (the transfer ended, either way).
+ * Called once for each serve that named some, from eepi_bulk_progress or eepi_bulk_close. */
+typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int num_parts);
 /* A fetch ended: EEP_OK (all bytes are in its buffer), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
  * EEP_ERR_PROTOCOL (sizes differ) or EEP_ERR_TIMEOUT. Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
 
-/* Open a UCX context and worker (about 3 ms, later ones in the process 1.5 ms). Lanes are tcp
- * unless UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX cannot,
- * EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec
+/* `served` may be NULL. Open a UCX context and worker (about 3 ms, later ones in the process 1.5
+ * ms). Lanes are tcp unless UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX
+ * cannot, EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec
  * afterwards. */
-EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_done_fn done,
-                                         void *user, char *error_out, size_t error_bytes,
-                                         eepi_bulk **bulk_out);
+EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
+                                         eepi_bulk_done_fn done, void *user, char *error_out,
+                                         size_t error_bytes, eepi_bulk **bulk_out);
 /* Fence, flush and close all endpoints (at most about 200 ms), then free. A fetch still running
  * ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
  * `done`. */

@@ -104,6 +104,7 @@ typedef struct bulk_fetch {
 
 struct eepi_bulk {
     eepi_bulk_serve_fn serve;
+    eepi_bulk_served_fn served;
     eepi_bulk_done_fn done;
     void *user;
 

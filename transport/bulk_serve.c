@@ -44,6 +44,13 @@ eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t 
     return EEP_OK;
 }
 
+static void free_serve(eepi_bulk *bulk, bulk_serve *serve)
+{
+    if (serve->num_parts > 0 && bulk->served)
+        bulk->served(bulk->user, serve->parts, serve->num_parts);
+    free(serve);
+}
+
 static void drop_transfer(eepi_bulk *bulk, const bulk_peer *peer, uint64_t transfer)
 {
     for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
@@ -182,7 +189,7 @@ int eepi_bulk_serve_progress(eepi_bulk *bulk, uint64_t now_us)
         work |= send_chunks(serve);
         if (serve->in_flight == 0 && (serve->dropped || serve->offset >= serve->total)) {
             *link = serve->next;
-            free(serve);
+            free_serve(bulk, serve);
             bulk->num_serves--;
             work = 1;
             continue;
@@ -205,7 +212,7 @@ void eepi_bulk_serve_free(eepi_bulk *bulk)
     while (bulk->serves != NULL) {
         bulk_serve *serve = bulk->serves;
         bulk->serves = serve->next;
-        free(serve);
+        free_serve(bulk, serve);
     }
     while (bulk->messages != NULL) {
         bulk_message *message = bulk->messages;

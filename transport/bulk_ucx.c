@@ -175,6 +175,8 @@ static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
                 memcpy(to, parts[i].data, parts[i].bytes);
             to += parts[i].bytes;
         }
+        if (bulk->served)
+            bulk->served(bulk->user, parts, num_parts);
     }
     end_fetch(bulk, fetch, status);
 }
@@ -444,8 +446,9 @@ static void free_bulk(eepi_bulk *bulk)
     free(bulk);
 }
 
-eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_done_fn done, void *user,
-                          char *error_out, size_t error_bytes, eepi_bulk **bulk_out)
+eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
+                          eepi_bulk_done_fn done, void *user, char *error_out, size_t error_bytes,
+                          eepi_bulk **bulk_out)
 {
     if (serve == NULL || done == NULL || bulk_out == NULL)
         return fail(error_out, error_bytes, EEP_ERR_INVALID, "serve, done and bulk_out are needed");
@@ -453,6 +456,7 @@ eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_done_fn done, void
     if (bulk == NULL)
         return fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
     bulk->serve = serve;
+    bulk->served = served;
     bulk->done = done;
     bulk->user = user;
     bulk->timer_fd = -1;

@@ -62,7 +62,9 @@ typedef enum eep_event_kind {
     EEP_EVENT_EVICTED,    /* this process is no longer in the view */
     EEP_EVENT_UNCOVERED,  /* experts lost all copies: the instance fails closed */
     EEP_EVENT_STORE_LOST, /* the store does not answer; serving goes on */
-    EEP_EVENT_STORE_BACK
+    EEP_EVENT_STORE_BACK,
+    EEP_EVENT_REBALANCING, /* this rank fills slots behind live traffic; value: how many */
+    EEP_EVENT_REBALANCED   /* it has filled them; value: bytes copied */
 } eep_event_kind;
 typedef struct eep_event_info {
     eep_event_kind kind;
@@ -98,6 +100,9 @@ typedef struct eep_config {
     uint64_t drain_bound_us;       /* a survivor that has not wedged by then is left out */
     uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this */
     uint64_t join_timeout_us;      /* longest wait of eep_join */
+    /* Bytes of weights per second and rank that are copied behind live traffic to restore
+     * redundancy and balance after a change of members; 0: that is left undone. */
+    uint64_t background_bytes_per_s;
     int32_t kill_fence;            /* 1: a silent rank is killed before it is expelled */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
@@ -248,7 +253,8 @@ typedef struct eep_counters {
     uint64_t steps_waiting_on_join; /* steps whose longest wait was for a rank in its first step */
     uint64_t captures_after_join;   /* graphs captured since eep_join: must stay 0 */
     uint64_t weights_bytes_in_pause;
-    uint64_t window_bytes; /* receive memory of this rank */
+    uint64_t window_bytes;             /* receive memory of this rank */
+    uint64_t weights_bytes_background; /* copied behind live traffic */
 } eep_counters;
 /* One consistent picture: all of it belongs to `epoch`. */
 typedef struct eep_snapshot {
