@@ -95,8 +95,9 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
-/* Does any member of the view run? If none does, its instance is over, and nobody can let us in. */
-static eep_status check_members(eep_context *context, const eepi_view *view)
+/* Does any member of the view run? If none does, the instance begins again, as at its first start.
+ */
+static int anybody_runs(eep_context *context, const eepi_view *view)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         char key[EEPI_STORE_KEY_MAX];
@@ -114,15 +115,13 @@ static eep_status check_members(eep_context *context, const eepi_view *view)
         /* a record that is missing or strange says nothing of its process */
         runs = status != EEP_OK || !value ||
                eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
-               eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS;
+               (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
+                eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
         free(value);
         if (runs)
-            return EEP_OK;
+            return 1;
     }
-    return eepi_fail(context, EEP_ERR_STATE,
-                     "the store holds view %llu of an instance whose ranks have all ended: start "
-                     "this one on a fresh store",
-                     (unsigned long long)view->epoch);
+    return 0;
 }
 
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
@@ -149,8 +148,8 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
                            why);
     } else {
         *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
-        eepi_plan_seat(found, context->config.rank, context->experts);
-        status = check_members(context, found);
+        if (anybody_runs(context, found)) /* else what plan_first_view said */
+            eepi_plan_seat(found, context->config.rank, context->experts);
     }
     free(value);
     return status;

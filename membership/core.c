@@ -212,7 +212,11 @@ static void reassert(eepi_core *core)
 /* The committed view is without us. */
 static void advance_outside(eepi_core *core)
 {
-    if (!core->was_member || core->status == CORE_LEAVING)
+    if (!core->was_member) {
+        eepi_core_advance_initial(core); /* if all members have ended */
+        return;
+    }
+    if (core->status == CORE_LEAVING)
         return;
     if (core->leaving && core->view->cause == EEPI_VIEW_PLANNED && core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;

@@ -159,15 +159,29 @@ static int all_killed(eepi_core *core)
 }
 
 /* The other copy of the combine windows may be used again only if every generation that was
- * expelled earlier is known to be dead (rule M2). */
-static int old_copy_is_free(const eepi_core *core)
+ * expelled earlier is known to be dead (rule M2). One that lives on, although nobody was killed to
+ * expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
+static int old_copy_is_free(eepi_core *core)
 {
+    uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+    int is_free = 1;
+
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-        if (s->state == EEP_SEAT_QUARANTINED && !eepi_core_has_exited(core, seat, s->generation))
-            return 0;
+        core_peer *peer = &core->peers[seat];
+        if (s->state != EEP_SEAT_QUARANTINED || eepi_core_has_exited(core, seat, s->generation))
+            continue;
+        is_free = 0;
+        if (core->now_us < bound_us) {
+            eepi_core_wake_at(core, bound_us);
+        } else if (peer->killed_generation != s->generation && eepi_core_has_room(core)) {
+            peer->killed_generation = s->generation;
+            peer->killed_us = core->now_us;
+            eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+                (eepi_suspect){seat, s->generation, EEP_FAULT_LEFT_OUT};
+        }
     }
-    return 1;
+    return is_free;
 }
 
 static void fail_closed(eepi_core *core)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { RETRY_US = 200000 };
+#define FIRST_STEP_STRIDE (1ull << 32) /* more steps than one instance runs between two views */
 
 static const uint64_t *backup_of(const core_peer *peer, const eepi_view_shape *shape, int layer)
 {
@@ -53,18 +54,70 @@ int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     return 1;
 }
 
-void eepi_core_advance_initial(eepi_core *core)
+/* The process that the newest document names for the seat has ended: somebody saw it, or a newer
+ * one took the seat, which it may only after that (M7). */
+static int has_ended(const eepi_core *core, int seat)
+{
+    uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+
+    return last == 0 || eepi_core_has_exited(core, seat, last) ||
+           core->peers[seat].generation > last;
+}
+
+/* An instance begins, or begins again after all of its processes have ended: nobody is left who
+ * could let anybody in. No lease is needed between such views (M8): the ends were observed. */
+static int may_begin(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+        int is_first = seat < core->config.num_ranks;
+        if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat))
+            return 0;
+        if (is_first && (!peer->ready || peer->generation <= last || !has_ended(core, seat) ||
+                         eepi_core_has_exited(core, seat, peer->generation)))
+            return 0;
+    }
+    return 1;
+}
+
+/* The newest document (empty: none yet) without its members. Step numbers go on far above those of
+ * the instance that has ended (D5); its windows are gone with it. */
+static eepi_view *draft_beginning(eepi_core *core)
 {
     eepi_view *draft = core->draft;
+
+    memcpy(draft, core->view, core->view->bytes);
+    draft->base_digest = core->has_view ? core->view->digest : 0;
+    draft->first_step = core->has_view ? core->view->first_step + FIRST_STEP_STRIDE : 1;
+    draft->epoch++;
+    draft->phase = EEPI_VIEW_SERVING;
+    draft->cause = EEPI_VIEW_INITIAL;
+    draft->proposer = core->config.seat;
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        eepi_core_drop_backups(draft, seat);
+        if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat))
+            s->state = EEP_SEAT_VACANT;
+    }
+    eepi_plan_drop_gone(draft);
+    return draft;
+}
+
+static void fail_to_begin(eepi_core *core)
+{
+    core->uncovered = 1;
+    eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+}
+
+void eepi_core_advance_initial(eepi_core *core)
+{
+    eepi_view *draft;
     uint64_t turn_us;
 
-    if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered)
+    if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
+        !may_begin(core))
         return;
-    for (int seat = 0; seat < core->config.num_ranks; seat++) {
-        if (!core->peers[seat].ready ||
-            eepi_core_has_exited(core, seat, core->peers[seat].generation))
-            return;
-    }
     if (core->ready_us == 0)
         core->ready_us = core->now_us;
     turn_us = core->ready_us + (uint64_t)core->config.seat * core->config.propose_delay_us;
@@ -72,16 +125,10 @@ void eepi_core_advance_initial(eepi_core *core)
         eepi_core_wake_at(core, turn_us);
         return;
     }
-    memcpy(draft, core->view, core->view->bytes); /* still the empty document */
-    draft->epoch = 1;
-    draft->first_step = 1;
-    draft->phase = EEPI_VIEW_SERVING;
-    draft->cause = EEPI_VIEW_INITIAL;
-    draft->proposer = core->config.seat;
+    draft = draft_beginning(core);
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
-            core->uncovered = 1;
-            eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+            fail_to_begin(core);
             return;
         }
     }
@@ -89,11 +136,11 @@ void eepi_core_advance_initial(eepi_core *core)
         snprintf(core->why, sizeof(core->why),
                  "%d experts have no slot in the first view: more slots or ranks are needed",
                  eepi_view_num_uncovered(draft, -1));
-        core->uncovered = 1;
-        eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+        fail_to_begin(core);
         return;
     }
-    core->revision = 0;
+    if (!core->has_view)
+        core->revision = 0;
     eepi_core_commit(core);
 }
 

@@ -275,7 +275,13 @@ static void load(cluster *c, cluster_process *p)
 {
     eepi_view *first = eepi_view_new(&c->config.shape);
 
-    if (c->view) {
+    int anybody = 0;
+
+    for (int seat = 0; c->view && seat < c->options.max_ranks; seat++) {
+        const cluster_process *q = cluster_member(c, c->view, seat);
+        anybody |= q && q->alive;
+    }
+    if (anybody) {
         eepi_plan_seat(c->view, p->seat, p->experts);
     } else {
         for (int seat = 0; seat < c->options.num_ranks; seat++)
@@ -304,6 +310,10 @@ int cluster_start(cluster *c, int seat)
     c->config.generation = p->generation;
     cr_assert_eq(eepi_core_open(&c->config, &p->core), EEP_OK);
     subscribe(c, p);
+    if (last && !last->alive) /* M7: its end is observed before the seat is taken */
+        cluster_to_store(c, p, EVENT_PUT,
+                         (eepi_input){.kind = EEPI_INPUT_EXIT,
+                                      .suspect = {seat, last->generation, EEP_FAULT_EXIT}});
     cluster_publish(c, p);
     cluster_push_in(c, EVENT_RANK, p, cluster_random(c, 3000));
     cluster_push_in(c, EVENT_TICK, p, TICK_US);

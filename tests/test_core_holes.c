@@ -105,6 +105,57 @@ Test(core_holes, M5_a_strike_is_against_one_process)
     }
 }
 
+/* Two combine copies, and a zombie that nobody killed may write into one: a second fault does not
+ * wait for it for ever (must 12). */
+Test(core_holes, M2_a_zombie_does_not_hold_up_a_second_fault)
+{
+    cluster_options options = wide;
+
+    options.no_kill_fence = 1;
+    FOR_SEEDS(&options, c)
+    {
+        cluster_stop(c, 4, CLUSTER_FOREVER - c->now_us);
+        expect_serving(c, 4);
+        EXPECT(c, cluster_at(c, 4)->alive);
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+        EXPECT(c, !cluster_at(c, 4)->alive);
+    }
+}
+
+/* All processes end; new ones in the first seats begin the instance again, on the same register. */
+Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
+{
+    cluster_options grown = covered;
+
+    grown.background = 1;
+    FOR_SEEDS(&grown, c)
+    {
+        uint64_t epoch, step = 0;
+        cluster_start(c, 5);
+        EXPECT(c, cluster_until(c, has_five, 2 * SECOND));
+        expect_serving(c, 5);
+        for (int round = 0; round < 2; round++) {
+            epoch = c->view->epoch;
+            for (int i = 0; i < c->num_processes; i++)
+                step = c->process[i].step > step ? c->process[i].step : step;
+            for (int i = 0; i < c->num_processes; i++)
+                cluster_crash_process(c, i);
+            cluster_run(c, cluster_random(c, 100000));
+            /* seat 5 is not started again: its end is seen from its record */
+            for (int seat = 0; seat < 4; seat++)
+                cluster_start(c, seat);
+            for (int seat = 0; seat < 4; seat++)
+                cluster_give(
+                    c, seat,
+                    (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {5, 1, EEP_FAULT_EXIT}});
+            EXPECT(c, cluster_until(c, has_four, SECOND));
+            expect_serving(c, 4);
+            EXPECT(c, c->view->epoch > epoch && c->view->first_step > step);
+        }
+    }
+}
+
 /* Reports of who is not in the view name nobody. */
 Test(core_holes, M5_a_zombie_accuses_nobody)
 {
