@@ -209,6 +209,7 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
     w->config.num_ranks = num_ranks;
     w->config.max_ranks = max_ranks;
     w->config.store_path = w->path;
+    w->config.background_bytes_per_s = 0; /* tests that want it set it */
     w->config.num_layers = WORLD_LAYERS;
     w->config.num_experts = WORLD_EXPERTS;
     w->config.num_slots = WORLD_SLOTS;

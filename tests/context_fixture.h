@@ -58,7 +58,7 @@ typedef struct rank {
     int has_thread;
     int32_t experts[WORLD_LAYERS][WORLD_SLOTS]; /* what eep_slot_expert asked for */
     char error[256];                            /* why rank_open failed */
-    uint32_t events[EEP_EVENT_STORE_BACK + 1];  /* seen so far, by kind; atomic */
+    uint32_t events[EEP_EVENT_REBALANCED + 1];  /* seen so far, by kind; atomic */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
     /* device memory */

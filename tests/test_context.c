@@ -236,6 +236,56 @@ Test(context, a_drained_rank_leaves_and_the_others_go_on)
     world_close(&w);
 }
 
+static uint64_t bytes_moved(const world *w, int32_t first, int32_t last)
+{
+    uint64_t bytes = 0;
+    for (int32_t seat = first; seat <= last; seat++) {
+        bytes += rank_counters(&w->ranks[seat]).weights_bytes_background;
+    }
+    return bytes;
+}
+
+/* 8 experts on 20 slots; the two who stay have 10: what only the leavers hold moves first. Then two
+ * come at once, which load the same experts, and redundancy is levelled behind their backs. */
+Test(context, unique_experts_of_leaving_ranks_move_first_and_redundancy_comes_back)
+{
+    world w;
+    uint64_t moved;
+    world_open(&w, 4, 4);
+    w.config.background_bytes_per_s = 100000000;
+    world_start(&w);
+    world_set_modes(&w, 0, 3, RANK_WORK);
+    world_advance(&w, 0, 3, FIRST);
+    world_lock(&w);
+    w.ranks[2].drain = w.ranks[3].drain = 1;
+    world_unlock(&w);
+    WORLD_WAIT(&w, w.ranks[2].ended == EEP_ERR_DRAINED && w.ranks[3].ended == EEP_ERR_DRAINED);
+    world_advance(&w, 0, 1, FIRST);
+    moved = bytes_moved(&w, 0, 1);
+    cr_expect_gt(moved, 0);
+    rank_close(&w.ranks[2]);
+    rank_close(&w.ranks[3]);
+    for (int32_t seat = 2; seat < 4; seat++) {
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+        rank_set_mode(&w.ranks[seat], RANK_WORK);
+    }
+    for (int32_t seat = 2; seat < 4; seat++) {
+        rank_run(&w.ranks[seat]);
+    }
+    for (int32_t seat = 2; seat < 4; seat++) {
+        WORLD_WAIT(&w, w.ranks[seat].joined);
+    }
+    WORLD_WAIT(&w, bytes_moved(&w, 0, 3) > moved);
+    world_advance(&w, 0, 3, MANY);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 3);
+    world_check_right(&w);
+    for (int32_t seat = 0; seat < 4; seat++) {
+        cr_expect_eq(rank_counters(&w.ranks[seat]).weights_bytes_in_pause, 0);
+    }
+    world_close(&w);
+}
+
 /* ---------------------------------------------------------------- faults */
 
 /* It stops stepping with a beating heart: two strikes, and it is out; when it wakes it is told. */
