@@ -313,6 +313,21 @@ static void fail_closed(eep_context *context, const char *why)
     eepi_rank_wake(context);
 }
 
+void eepi_refused(eep_context *context, const char *why)
+{
+    end_service(context, EEP_ERR_CHECKSUM, why);
+}
+
+static void refuse(eep_context *context, const eepi_action *action)
+{
+    eepi_refusal refusal = {action->suspect.seat, action->suspect.generation, {0}};
+
+    eepi_log(context, EEP_LOG_ERROR, "refuses rank %d.%u: %s", action->suspect.seat,
+             action->suspect.generation, action->why);
+    snprintf(refusal.why, sizeof(refusal.why), "%s", action->why);
+    put_seat(context, EEPI_KEY_REFUSED, refusal.seat, &refusal, sizeof(refusal));
+}
+
 static void note_fault(eep_context *context, const eepi_action *action)
 {
     pthread_mutex_lock(&context->lock);
@@ -382,7 +397,7 @@ static void perform_note(eep_context *context, const eepi_action *action)
         note_fault(context, action);
         break;
     default: /* EEPI_ACTION_REFUSED */
-        eepi_log(context, EEP_LOG_ERROR, "refuses rank %d: %s", action->suspect.seat, action->why);
+        refuse(context, action);
         break;
     }
 }

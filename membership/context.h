@@ -181,6 +181,8 @@ void eepi_service_stop(eep_context *context);
 
 /* actions.c: carry out what the core asks for; service thread. */
 void eepi_perform(eep_context *context, const eepi_action *action);
+/* The planner refused to let this process in: its service is over. */
+void eepi_refused(eep_context *context, const char *why);
 /* Stage the plan that had to wait for the rank thread's flip. */
 void eepi_stage_held(eep_context *context);
 /* Say again what the store may have forgotten or never got. */

@@ -116,7 +116,7 @@ typedef enum eepi_action_kind {
     EEPI_ACTION_EVICTED,   /* serving is over for this process */
     EEPI_ACTION_DRAINED,   /* we have left as we asked */
     EEPI_ACTION_UNCOVERED, /* fail closed; `why` names the experts */
-    EEPI_ACTION_REFUSED,   /* suspect.seat may not join; `why` says the reason */
+    EEPI_ACTION_REFUSED,   /* suspect's process may not join; `why` says the reason */
     EEPI_ACTION_SUSPECTED, /* for observers: suspect is new */
     EEPI_ACTION_EXPELLED,  /* for observers: `view` expelled suspect */
 } eepi_action_kind;

@@ -211,6 +211,7 @@ static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, i
                 eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
                 action->why = core->why;
                 action->suspect.seat = seat;
+                action->suspect.generation = core->peers[seat].generation;
                 core->peers[seat].ready = 0;
                 return 0;
             }

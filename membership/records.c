@@ -168,6 +168,18 @@ eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
     return EEP_OK;
 }
 
+eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks,
+                               eepi_refusal *refusal_out)
+{
+    const eepi_refusal *refusal = bytes;
+
+    if (size != sizeof(*refusal) || refusal->seat < 0 || refusal->seat >= max_ranks ||
+        !memchr(refusal->why, '\0', sizeof(refusal->why)))
+        return EEP_ERR_PROTOCOL;
+    *refusal_out = *refusal;
+    return EEP_OK;
+}
+
 /* ------------------------------------------------------------------ the instance */
 
 static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",

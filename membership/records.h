@@ -14,6 +14,7 @@
 #define EEPI_KEY_REPORT   "report/"
 #define EEPI_KEY_ACK      "ack/"
 #define EEPI_KEY_EXIT     "exit/"
+#define EEPI_KEY_REFUSED  "refused/"
 #define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
 
 /* A process in a seat: how to reach it, and what it brings. */
@@ -39,6 +40,15 @@ EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_
                                           eepi_ack *ack_out);
 EEP_MUST_CHECK eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
                                            eepi_suspect *suspect_out);
+
+/* Why a process may not join, told to it by the planner. */
+typedef struct eepi_refusal {
+    int32_t seat;
+    uint32_t generation;
+    char why[EEPI_CORE_WHY_BYTES];
+} eepi_refusal;
+EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                              eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
 enum { EEPI_INSTANCE_NUMBERS = 8 };

@@ -183,6 +183,19 @@ static void take_report(eep_context *context, const eepi_store_reply *reply)
     free(copy);
 }
 
+static void take_refusal(eep_context *context, const eepi_store_reply *reply)
+{
+    _Alignas(8) uint8_t bytes[sizeof(eepi_refusal)];
+    eepi_refusal refusal;
+
+    if (reply->size > sizeof(bytes))
+        return;
+    memcpy(bytes, reply->value, reply->size);
+    if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) == EEP_OK &&
+        refusal.seat == context->config.rank && refusal.generation == context->generation)
+        eepi_refused(context, refusal.why);
+}
+
 /* A key's present value, from the watch. */
 static void take_entry(eep_context *context, const eepi_store_reply *reply)
 {
@@ -196,6 +209,8 @@ static void take_entry(eep_context *context, const eepi_store_reply *reply)
         eepi_peer_take_record(context, reply->value, reply->size);
     else if (has_prefix(reply->key, EEPI_KEY_REPORT))
         take_report(context, reply);
+    else if (has_prefix(reply->key, EEPI_KEY_REFUSED))
+        take_refusal(context, reply);
     else if (has_prefix(reply->key, EEPI_KEY_ACK) || has_prefix(reply->key, EEPI_KEY_EXIT))
         take_small(context, reply);
 }

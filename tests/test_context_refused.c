@@ -177,6 +177,28 @@ Test(context_refused, differing_weights_are_refused)
     world_close(&w);
 }
 
+/* A process with other weights is told so, and those who serve do not notice. */
+Test(context_refused, a_late_joiner_with_other_weights_is_told_why)
+{
+    world w;
+    rank *late;
+    world_open(&w, 3, 4);
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    late = &w.ranks[3];
+    late->heavier = 2;
+    cr_assert_eq(rank_open(&w, 3), EEP_OK, "%s", late->error);
+    rank_run(late);
+    WORLD_WAIT(&w, late->join_status != EEP_OK);
+    cr_expect_eq(late->join_status, EEP_ERR_CHECKSUM, "%s", eep_strerror(late->join_status));
+    cr_expect(strstr(late->text, "layer 1 expert 3"), "%s", late->text);
+    world_advance(&w, 0, 2, 5);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 2);
+    world_check_right(&w);
+    world_close(&w);
+}
+
 static void expect_state(const rank *r, eep_status status, const char *what)
 {
     cr_expect_eq(status, EEP_ERR_STATE, "%s: %s", what, eep_strerror(status));

@@ -103,7 +103,7 @@ typedef struct eep_config {
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
      * redundancy and balance after a change of members; 0: that is left undone. */
     uint64_t background_bytes_per_s;
-    int32_t kill_fence;            /* 1: a silent rank is killed before it is expelled */
+    int32_t kill_fence;   /* 1: a silent rank is killed before it is expelled */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
     eep_log_fn log; /* NULL: lines go to stderr */
@@ -201,7 +201,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_finish(eep_context *context, eep_stre
 
 /* Weights are in and the graph is captured: ask to be let in and wait until this rank is in the
  * committed view (the first view: until all num_ranks are there), at most join_timeout_us.
- * Also verifies the weights' checksums. Runs while healthy ranks serve; none waits for it. */
+ * Also computes the weights' checksums: EEP_ERR_CHECKSUM if they are not the instance's (the text
+ * names the expert). Runs while healthy ranks serve; none waits for it. */
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {
