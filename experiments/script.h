@@ -58,10 +58,11 @@ typedef struct script_event {
     script_target target;
     int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
     int seat[SCRIPT_MAX_SEATS];
-    int count;      /* of TARGET_RANDOM and the like; at least 1 */
-    int pairs_with; /* TARGET_SAME: index of the event whose seats these are; else -1 */
-    double value;   /* seconds of a burn, factor of slow, verb_place of die */
+    int count;          /* of TARGET_RANDOM and the like; at least 1 */
+    int pairs_with;     /* TARGET_SAME: index of the event whose seats these are; else -1 */
+    double value;       /* seconds of a burn, factor of slow, verb_place of die */
     double duration_ms; /* stop, slow, store-stop: until it is undone; 0: it is not */
+    double expels;      /* > 0: the duration is so many times expel_us */
     /* when */
     script_when when;
     double delay_ms; /* WHEN_TIME: the time itself */
@@ -72,8 +73,10 @@ typedef struct script_event {
     /* where it comes from: for messages about it */
     int line, column; /* of a scenario; 0: not from one */
     /* progress */
-    double trigger_ms;    /* when its step or state was seen; < 0: not yet */
+    double trigger_ms; /* when its step or state was seen; < 0: not yet */
     int states_seen;
+    bool resolved;       /* `seat` says who */
+    uint64_t seats_done; /* bit i: seat[i] */
     bool done;
 } script_event;
 
@@ -85,7 +88,7 @@ typedef struct script_cycle {
 
 typedef struct script {
     script_event *event; /* grows; script_free */
-    int num_events;
+    int num_events, capacity;
     script_cycle cycle;
     int num_seats; /* of the first view: what the cycle goes over */
     /* progress of the cycle */
@@ -107,7 +110,7 @@ typedef struct script_world {
     /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
     bool (*covered)(const void *user, const bool *without);
     const void *user;
-    uint64_t *random; /* splitmix64 state */
+    uint64_t seed; /* of random targets: each event draws from it and its own index */
 } script_world;
 
 /* One thing to do now: the verb on one seat (-1: it has none). */
@@ -129,15 +132,17 @@ typedef struct script_deed {
  *   TIME   1.5, 1.5s or 1500ms, at most a day
  * Without @WHEN: now (for control commands); a flag must have it (`must_have_when`).
  * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
-EEP_MUST_CHECK eep_status script_parse(verb verb, const char *text, bool must_have_when,
+EEP_MUST_CHECK eep_status script_parse(verb deed, const char *text, bool must_have_when,
                                        script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
 /* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. */
 EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
 /* script_parse and script_append in one: what a flag does. */
-EEP_MUST_CHECK eep_status script_add(script *self, verb verb, const char *text,
+EEP_MUST_CHECK eep_status script_add(script *self, verb deed, const char *text,
                                      char error[SCRIPT_ERROR_BYTES]);
 void script_free(script *self);
-/* Sort events by time where they have one, pair the TARGET_SAME ones, check that seats exist and,
+/* Durations that were given as multiples of expel_us become milliseconds. */
+void script_resolve(script *self, double expel_ms);
+/* Pair rejoins and conts by name with the events whose seats they take, check that seats exist and,
  * for events at a time on seats by number, that a rejoin takes a seat that is free by then and a
  * fault one that is not: seats 0 .. num_ranks-1 are taken at the start. EEP_ERR_INVALID with a line
  * in `error` (which begins with "LINE:COLUMN: " for events from a scenario). */
@@ -155,8 +160,11 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 bool script_next(script *self, const script_world *world, script_deed *deed_out);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
-/* Everything was done (and the cycle's last seat is in the view again). */
+/* Everything was done (and the cycle's last seat is in the view again). What waits for a step or a
+ * state that was not seen, or for the seats of such an event, holds nothing up. */
 bool script_is_done(const script *self);
+/* How many events wait for what never happened. */
+int script_num_pending(const script *self);
 /* There is something other than burns in it (done or not). */
 bool script_has_faults(const script *self);
 #endif
