@@ -17,6 +17,12 @@ EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint
     eepk_flag_raise(&latch->aborted);
 }
 
+/* A member's window as this rank reaches it; 0: the seat is no member, or it is not mapped here. */
+EEPK_FN uint8_t *eepk_member_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
+{
+    return eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+}
+
 EEPK_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
                                  uint32_t parity, uint32_t source)
 {
@@ -70,7 +76,7 @@ EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         if (!window)
             continue;
         eepk_store_release(eepk_phase_tag(s, window, phase, parity, s->self), tag);
@@ -89,7 +95,7 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint3
     uint64_t word = eepk_tag(latch->epoch, latch->step, layer, phase);
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         if (!window || seat == s->self)
             continue;
         eepk_store_release(eepk_abort_word(s, window, s->self), word);
