@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 1 };
+enum { EEPI_BACKEND_VERSION = 2 };
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
  * happen during capture are those of the public functions of the same name. A member that may be

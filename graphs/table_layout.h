@@ -195,6 +195,13 @@ typedef struct eepk_origin {
     uint16_t stamp; /* eepk_stamp of the dispatch that wrote it */
 } eepk_origin;
 
+/* What one seat's tag lines held at this rank's last look at them (rule D6). Device memory, not
+ * peer-writable. All zero before the first look: no view has epoch 0. */
+typedef struct eepk_seen {
+    uint64_t epoch;     /* under which that look was */
+    uint64_t tag[2][2]; /* [EEPK_PHASE_* - 1][parity] */
+} eepk_seen;
+
 /* All addresses of a context that kernels use, fixed for its life; itself in device memory. */
 typedef struct eepk_world {
     eepk_shape shape;
@@ -210,6 +217,7 @@ typedef struct eepk_world {
     uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* scratch [max_ranks] */
     eepk_origin *origin;      /* scratch [rows_capacity] */
+    eepk_seen *seen;          /* scratch [max_ranks] */
 } eepk_world;
 
 /* A token's experts are distinct, so it has at most this many rows on one rank. */

@@ -130,9 +130,10 @@ static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
     uint64_t counts = line_up(cells * sizeof(uint32_t));
     uint64_t tokens = line_up(s->max_ranks * sizeof(uint32_t));
     uint64_t origin = line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
+    uint64_t seen = line_up(s->max_ranks * sizeof(eepk_seen));
     uint8_t *at;
     eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE,
-                                         route + 3 * counts + tokens + origin, &t->scratch);
+                                         route + 3 * counts + tokens + origin + seen, &t->scratch);
 
     if (status != EEP_OK)
         return status;
@@ -143,6 +144,7 @@ static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
     t->host_world.receive_base = (uint32_t *)(at + route + 2 * counts);
     t->host_world.receive_tokens = (uint32_t *)(at + route + 3 * counts);
     t->host_world.origin = (eepk_origin *)(at + route + 3 * counts + tokens);
+    t->host_world.seen = (eepk_seen *)(at + route + 3 * counts + tokens + origin);
     return EEP_OK;
 }
 

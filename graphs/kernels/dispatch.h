@@ -110,7 +110,7 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
     const uint8_t *row = (const uint8_t *)a->x + (uint64_t)token * s->row_bytes;
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         eepk_list_entry *list;
         if (!window)
             continue;
@@ -149,7 +149,7 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
     for (uint32_t token = g.block; token < n; token += g.num_blocks)
         eepk_send_token(a, latch, parity, token, g);
     for (uint32_t seat = g.block; seat < s->max_ranks; seat += g.num_blocks) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         eepk_source_header *header;
         if (!window)
             continue;

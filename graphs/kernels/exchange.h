@@ -17,6 +17,12 @@ EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint
     eepk_flag_raise(&latch->aborted);
 }
 
+/* A member's window as this rank reaches it; 0: the seat is no member, or it is not mapped here. */
+EEPK_FN uint8_t *eepk_member_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
+{
+    return eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+}
+
 EEPK_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
                                  uint32_t parity, uint32_t source)
 {
@@ -70,7 +76,7 @@ EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         if (!window)
             continue;
         eepk_store_release(eepk_phase_tag(s, window, phase, parity, s->self), tag);
@@ -89,13 +95,40 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint3
     uint64_t word = eepk_tag(latch->epoch, latch->step, layer, phase);
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
+        uint8_t *window = eepk_member_window(s, bank, seat);
         if (!window || seat == s->self)
             continue;
         eepk_store_release(eepk_abort_word(s, window, s->self), word);
         eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
     }
     eepk_fence_system();
+}
+
+/* Rule D6: count what came too late, a tag of an older epoch than this step's that was not there at
+ * the look before. The first look under an epoch only remembers: that is history. So are tags of
+ * this epoch, whatever their step (a peer that aborted, or is ahead). All seats' lines, since an
+ * expelled process stores into those of the seat that it had. Each seat is one lane's, and nothing
+ * is read on the strength of these loads, so no order is needed between lanes. */
+EEPK_FN void eepk_count_stale(const eepk_world *w, eepk_latch *latch, eep_grid g)
+{
+    const eepk_shape *s = &w->shape;
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        eepk_seen *seen = &w->seen[seat];
+        uint64_t stale = 0;
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t phase = i < 2 ? EEPK_PHASE_DISPATCH : EEPK_PHASE_COMBINE;
+            uint64_t *last = &seen->tag[phase - 1][i % 2];
+            uint64_t tag = eepk_load_acquire(eepk_phase_tag(s, w->window, phase, i % 2, seat));
+            if (tag != *last && tag != 0 && seen->epoch == latch->epoch &&
+                eepk_tag_epoch_after(tag, latch->epoch) < 0)
+                stale++;
+            *last = tag;
+        }
+        seen->epoch = latch->epoch;
+        if (stale)
+            eepk_count_add(&latch->status.stale_dropped, stale);
+    }
 }
 
 enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
@@ -186,10 +219,12 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
 {
     eepk_latch *latch = &w->control->latch;
 
-    if (!latch->aborted) {
+    if (!latch->aborted)
         eepk_publish(w, latch, layer, phase, g);
+    if (layer == 0 && phase == EEPK_PHASE_DISPATCH) /* once per step, while peers' tags travel */
+        eepk_count_stale(w, latch, g);
+    if (!latch->aborted)
         eepk_wait_lane(w, latch, layer, phase, g);
-    }
     eepk_block_sync();
     /* A bank that is not the agreed one may name windows that are gone. */
     if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK)
