@@ -37,6 +37,9 @@ typedef struct eepi_serving {
     int busy[EEPI_SERVING_BUFFERS];
 } eepi_serving;
 
+/* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
+typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
+
 /* Why a context no longer serves; EEP_OK while it does or may. */
 typedef struct eepi_live {
     uint64_t epoch, digest;
@@ -128,6 +131,8 @@ struct eep_context {
     /* capture, rank thread */
     eep_stream *stream;
     const int32_t **slot_begin; /* [num_layers], from dispatch to combine */
+    eepi_after_node after_node; /* NULL: nobody watches */
+    void *after_node_user;
     int64_t captures_at_join;
 
     /* rank thread only */
@@ -215,6 +220,10 @@ EEP_MUST_CHECK eep_status eepi_serving_open(eep_context *context);
 void eepi_serving_close(eep_context *context);
 int eepi_serve(void *context, const eepi_blob *blob, eepi_bulk_part *parts_out);
 void eepi_served(void *context, const eepi_bulk_part *parts, int num_parts);
+
+/* capture.c: from now on `after` sees every node that is captured, so that a laboratory can put its
+ * own between those of one eep_dispatch. Before the capture, rank thread; NULL ends it. */
+void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
 
 /* weights.c */
 EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);
