@@ -105,6 +105,16 @@ static const option_row table[] = {
     {"--log-level", OPTION_CHOICE, AT(log_level), 0, 0, "none|error|warn|info|debug", "LEVEL",
      "error", "of the ranks, on standard error"},
     {"--quiet", OPTION_FLAG, AT(quiet), 0, 0, NULL, NULL, "", "no status lines, only the table"},
+    {"--scenario", OPTION_TEXT, AT(scenario_path), 0, 0, NULL, "FILE", "",
+     "run this scenario (YAML); further options change it"},
+    {"--repeat", OPTION_INTEGER, AT(num_repeats), 1, 9999, NULL, "N", "",
+     "run it N times, into DIR/0001 and so on, with seeds counted up; print statistics"},
+    {"--same-seed", OPTION_FLAG, AT(same_seed), 0, 0, NULL, NULL, "",
+     "with --repeat: the same seed each time"},
+    {"--keep-going", OPTION_FLAG, AT(keep_going), 0, 0, NULL, NULL, "",
+     "with --repeat: go on after a run that misses what is expected"},
+    {"--check-only", OPTION_FLAG, AT(check_only), 0, 0, NULL, NULL, "",
+     "--check-only FILE...: check scenarios without running them"},
     {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
@@ -246,7 +256,7 @@ static eep_status set_value(options *self, const option_row *row, const char *te
 
 /* ---------------------------------------------------------------- the command line */
 
-static void set_defaults(options *self)
+void options_begin(options *self)
 {
     *self = (options){
         .num_ranks = 8,
@@ -276,7 +286,7 @@ static void set_defaults(options *self)
 }
 
 /* What one option alone cannot know. */
-static eep_status check(options *self, char *error)
+eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     if (self->max_ranks == 0) {
         self->max_ranks = self->num_ranks;
@@ -318,33 +328,60 @@ static const option_row *find(const char *argument, size_t length)
     return NULL;
 }
 
-eep_status options_parse(int argc, char **argv, options *options_out,
-                         char error[OPTIONS_ERROR_BYTES])
+options_group options_group_of(const char *name, bool *is_flag_out)
 {
-    set_defaults(options_out);
-    for (int i = 1; i < argc; i++) {
-        const char *equals = strchr(argv[i], '=');
-        size_t length = equals ? (size_t)(equals - argv[i]) : strlen(argv[i]);
-        const option_row *row = find(argv[i], length);
+    char argument[64];
+    snprintf(argument, sizeof argument, "--%s", name);
+    const option_row *row =
+        strlen(name) < sizeof argument - 2 ? find(argument, strlen(argument)) : NULL;
+    *is_flag_out = row && row->kind == OPTION_FLAG;
+    if (!row) {
+        return OPTIONS_UNKNOWN;
+    }
+    bool of_script = row->offset >= AT(script) && row->offset < AT(script) + sizeof(script);
+    if (row->kind == OPTION_EVENT || of_script) {
+        return OPTIONS_EVENTS;
+    }
+    if (row->offset >= AT(out_dir)) { /* the struct is in the order of the groups */
+        return OPTIONS_RUN;
+    }
+    return row->offset >= AT(trace_path) && row->offset < AT(script) ? OPTIONS_LOAD
+                                                                     : OPTIONS_INSTANCE;
+}
+
+eep_status options_take(options *self, int num, char **argument, char error[OPTIONS_ERROR_BYTES])
+{
+    for (int i = 0; i < num; i++) {
+        const char *equals = strchr(argument[i], '=');
+        size_t length = equals ? (size_t)(equals - argument[i]) : strlen(argument[i]);
+        const option_row *row = find(argument[i], length);
         if (!row) {
-            return fail(error, "unknown option '%s'; eep-run --help lists all", argv[i]);
+            return fail(error, "unknown option '%s'; eep-run --help lists all", argument[i]);
         }
         const char *value = equals ? equals + 1 : NULL;
         if (row->kind == OPTION_FLAG && value) {
             return fail(error, "%s takes no value ('%s' was given)", row->name, value);
         }
         if (row->kind != OPTION_FLAG && !value) {
-            if (i + 1 == argc) {
+            if (i + 1 == num) {
                 return fail(error, "%s needs a value: %s", row->name, row->value);
             }
-            value = argv[++i];
+            value = argument[++i];
         }
-        eep_status status = set_value(options_out, row, value, error);
+        eep_status status = set_value(self, row, value, error);
         if (status != EEP_OK) {
             return status;
         }
     }
-    return options_out->help ? EEP_OK : check(options_out, error);
+    return EEP_OK;
+}
+
+eep_status options_parse(int argc, char **argv, options *options_out,
+                         char error[OPTIONS_ERROR_BYTES])
+{
+    options_begin(options_out);
+    eep_status status = options_take(options_out, argc - 1, argv + 1, error);
+    return status != EEP_OK || options_out->help ? status : options_check(options_out, error);
 }
 
 void options_print_help(FILE *file)
@@ -436,7 +473,7 @@ void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_B
 eep_status options_from_rank_text(const char *text, options *options_out)
 {
     int dtype = 0, log_level = 0, cuda = 0, used = 0;
-    set_defaults(options_out);
+    options_begin(options_out);
 #define SCAN(field)                                                                                \
     if (sscanf(text, "%" SCNd64 "%n", &options_out->field, &used) != 1) {                          \
         return EEP_ERR_PROTOCOL;                                                                   \

@@ -38,12 +38,33 @@ typedef struct options {
     const char *out_dir;
     bool force, no_oracle, quiet, help;
     eep_log_level log_level;
+    const char *scenario_path; /* NULL: none */
+    int64_t num_repeats;       /* 0: one run, into out_dir itself */
+    bool same_seed, keep_going, check_only;
 } options;
+
+/* What an option is about. */
+typedef enum options_group {
+    OPTIONS_INSTANCE,
+    OPTIONS_LOAD,
+    OPTIONS_EVENTS,
+    OPTIONS_RUN,
+    OPTIONS_UNKNOWN, /* there is no such option */
+} options_group;
 
 /* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
  * value and what is allowed. Strings point into argv. With --help nothing else is checked. */
 EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_out,
                                         char error[OPTIONS_ERROR_BYTES]);
+/* The same in three steps, so that a scenario's options come before the command line's: defaults;
+ * then, as often as wanted, a list of arguments (no program name), of which the later ones win;
+ * then what one option alone cannot know. The script's events are the options' to free. */
+void options_begin(options *options_out);
+EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
+                                       char error[OPTIONS_ERROR_BYTES]);
+EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);
+/* The group of the option of that name (without dashes), and whether it takes no value. */
+options_group options_group_of(const char *name, bool *is_flag_out);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
 
