@@ -61,7 +61,7 @@ static void do_drain(launcher *self, int seat)
     }
 }
 
-static void run_script(launcher *self)
+void launcher_run_script(launcher *self)
 {
     script_world world = {.now_ms = launcher_time_ms(self),
                           .proposer = self->proposer,
@@ -94,8 +94,7 @@ static void run_script(launcher *self)
     }
 }
 
-/* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
-static bool is_settled(const launcher *self)
+bool launcher_is_settled(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
@@ -125,15 +124,16 @@ static void accept_request(launcher *self, uint32_t input, uint32_t output)
 
 static bool arrivals_are_over(const launcher *self)
 {
-    return self->num_arrived == self->load.num_requests ||
+    return launcher_control_is_finishing(self) || self->num_arrived == self->load.num_requests ||
            (self->how->seconds > 0 && launcher_time_ms(self) >= self->how->seconds * 1e3);
 }
 
 /* The closed loop of --keep-busy still runs. */
 static bool keeps_busy(const launcher *self, uint64_t now_ns)
 {
-    return self->how->keep_busy > 0 &&
-           (!self->script_done_ns || now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
+    return self->how->keep_busy > 0 && !launcher_control_is_finishing(self) &&
+           (launcher_control_serves(self) || !self->script_done_ns ||
+            now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
 }
 
 static uint32_t outstanding(const launcher *self)
@@ -150,7 +150,7 @@ static void take_arrivals(launcher *self, uint64_t now_ns)
         const trace_request *request = &self->load.requests[self->num_arrived++];
         accept_request(self, request->input_length, request->output_length);
     }
-    while (keeps_busy(self, now_ns) && !self->failed &&
+    while (keeps_busy(self, now_ns) && !self->failed && self->num_filled < LAUNCHER_MOST_FILLED &&
            outstanding(self) < (uint32_t)self->how->keep_busy) {
         const trace_request *request =
             &self->filler.requests[self->num_filled++ % self->filler.num_requests];
@@ -262,10 +262,10 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return true;
     }
     uint64_t present = progress_of(self);
-    bool waits =
-        outstanding(self) == 0 && self->run.start_ns &&
-        ((!arrivals_are_over(self)) || script_wait_ms(&self->effective.script, now_ms) > 5);
-    if (present != *progress || (waits && is_settled(self))) {
+    bool waits = outstanding(self) == 0 && self->run.start_ns &&
+                 (launcher_control_serves(self) || !arrivals_are_over(self) ||
+                  script_wait_ms(&self->effective.script, now_ms) > 5);
+    if (present != *progress || (waits && launcher_is_settled(self))) {
         *progress = present;
         *progress_ns = now_ns;
     } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
@@ -274,11 +274,13 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         self->failed = true;
         return true;
     }
-    if (!self->run.start_ns || !script_is_done(&self->effective.script) || !is_settled(self)) {
+    if (!self->run.start_ns || !script_is_done(&self->effective.script) ||
+        !launcher_is_settled(self)) {
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
-    return arrivals_are_over(self) && !keeps_busy(self, now_ns) && outstanding(self) == 0;
+    return !launcher_control_serves(self) && arrivals_are_over(self) && !keeps_busy(self, now_ns) &&
+           outstanding(self) == 0;
 }
 
 static double wait_ms(const launcher *self)
@@ -298,7 +300,7 @@ static double wait_ms(const launcher *self)
 /* Wait for input and take it. Poll entries: signal, store, then socket and process of each seat. */
 static void take_input(launcher *self, double longest_ms)
 {
-    struct pollfd set[2 + 2 * EEP_MAX_RANKS];
+    struct pollfd set[2 + 2 * EEP_MAX_RANKS + CONTROL_MAX_FDS];
     nfds_t num = 0;
     set[num++] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
     short store_events = eepi_store_client_wants_write(self->client) ? POLLIN | POLLOUT : POLLIN;
@@ -309,6 +311,9 @@ static void take_input(launcher *self, double longest_ms)
         set[num++] = (struct pollfd){.fd = seat->fd, .events = (short)(POLLIN | pending)};
         set[num++] = (struct pollfd){.fd = seat->pidfd, .events = POLLIN};
     }
+    struct pollfd *control_set = &set[num];
+    launcher_control_fds(self, control_set);
+    num += CONTROL_MAX_FDS;
     struct timespec timeout = {.tv_sec = (time_t)(longest_ms / 1e3)};
     timeout.tv_nsec = (long)((longest_ms - (double)timeout.tv_sec * 1e3) * 1e6);
     if (ppoll(set, num, &timeout, NULL) < 0 && errno != EINTR) {
@@ -333,6 +338,7 @@ static void take_input(launcher *self, double longest_ms)
             launcher_reap(self, s);
         }
     }
+    launcher_control_take(self, control_set);
 }
 
 static void serve(launcher *self)
@@ -345,13 +351,14 @@ static void serve(launcher *self)
             start_serving(self, now_ns);
         }
         if (self->run.start_ns) {
-            run_script(self);
+            launcher_run_script(self);
             take_arrivals(self, now_ns);
             hand_out(self);
             if (outstanding(self) >= (uint32_t)num_active(self)) {
                 self->run.load_end_ns = now_ns;
             }
         }
+        launcher_control_tell(self);
         show_status(self, now_ns);
         if (is_over(self, now_ns, &progress, &progress_ns)) {
             break;
@@ -423,6 +430,10 @@ int launcher_run(const options *how)
     if (!self) {
         return 2;
     }
+    if (!launcher_control_open(self)) {
+        launcher_close(self);
+        return 2;
+    }
     for (int seat = 0; seat < how->num_ranks && !self->failed; seat++) {
         launcher_start_rank(self, seat, false);
     }
@@ -431,6 +442,7 @@ int launcher_run(const options *how)
     }
     stop(self);
     int code = self->run.start_ns ? report(self) : 1;
+    launcher_control_close(self, code == 0);
     launcher_close(self);
     return code;
 }

@@ -3,6 +3,7 @@
 #define EEPX_LAUNCHER_STATE_H
 
 #include "eep/store.h"
+#include "experiments/launcher_control.h"
 #include "experiments/options.h"
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
@@ -15,7 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LAUNCHER_TEXT_BYTES = 256, LAUNCHER_NO_PROCESS = -1 };
+enum {
+    LAUNCHER_TEXT_BYTES = 256,
+    LAUNCHER_NO_PROCESS = -1,
+    LAUNCHER_MOST_FILLED = 1 << 18, /* requests that --keep-busy adds, at most */
+};
 
 typedef struct launcher {
     const options *how;
@@ -34,6 +39,7 @@ typedef struct launcher {
     uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
+    launcher_control *control; /* NULL: it could not be opened */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
     bool interrupted;   /* by a signal or --max-seconds */
@@ -65,6 +71,10 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
 bool launcher_is_member(const launcher *self, const record_process *process);
 /* It serves: in the view, joined, neither killed nor retiring nor ended. */
 bool launcher_is_active(const launcher *self, int seat);
+/* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
+bool launcher_is_settled(const launcher *self);
+/* Do what the script says is due. */
+void launcher_run_script(launcher *self);
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -36,7 +36,8 @@ typedef struct options {
     int corrupt; /* engine_corruption */
     /* the run */
     const char *out_dir;
-    bool force, no_oracle, quiet, help;
+    const char *control_path; /* NULL: in or near out_dir */
+    bool force, serve, no_oracle, quiet, help;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
