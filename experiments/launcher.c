@@ -20,79 +20,7 @@ static const uint64_t STOP_BOUND_NS = 5000000000;      /* for ranks to end by th
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const double LONGEST_WAIT_MS = 50;
 
-/* ---------------------------------------------------------------- the script */
-
-static bool script_sees_active(const void *user, int seat)
-{
-    return launcher_is_active(user, seat);
-}
-
-static bool script_sees_running(const void *user, int seat)
-{
-    const launcher *self = user;
-    return self->ranks->seat[seat].pid != 0;
-}
-
-static void do_kill(launcher *self, int seat)
-{
-    record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    /* The survivors first: what they do is a scan of the requests and must not delay the rest. */
-    launcher_add_fault(self, seat, launcher_now_ns(), "kill");
-    if (supervisor_kill(self->ranks, seat, &time_ns) != EEP_OK) {
-        time_ns = launcher_now_ns(); /* it ended by itself at this moment: the same fault */
-    }
-    process->kill_ns = time_ns;
-    if (self->run.num_faults) {
-        self->run.faults[self->run.num_faults - 1].time_ns = time_ns;
-    }
-    launcher_note(self, "kill", process, 0);
-}
-
-static void do_drain(launcher *self, int seat)
-{
-    record_process *process = launcher_process_of(self, seat);
-    wire_header message = {WIRE_DRAIN, sizeof message};
-    process->drain_ns = launcher_now_ns();
-    scheduler_seat_close(self->front, seat);
-    launcher_note(self, "drain", process, 0);
-    if (outbox_send(&self->ranks->seat[seat].outbox, &message, sizeof message) != EEP_OK) {
-        launcher_complain(self, "rank %d cannot be told to drain", seat);
-    }
-}
-
-void launcher_run_script(launcher *self)
-{
-    script_world world = {.now_ms = launcher_time_ms(self),
-                          .proposer = self->proposer,
-                          .max_ranks = self->run.max_ranks,
-                          .active = script_sees_active,
-                          .running = script_sees_running,
-                          .user = self,
-                          .random = &self->random};
-    script_verb verb = SCRIPT_KILL;
-    int seat = -1;
-    double seconds = 0;
-    while (script_next(&self->effective.script, &world, &verb, &seat, &seconds)) {
-        switch (verb) {
-        case SCRIPT_KILL:
-            do_kill(self, seat);
-            break;
-        case SCRIPT_REJOIN:
-            launcher_start_rank(self, seat, true);
-            break;
-        case SCRIPT_DRAIN:
-            do_drain(self, seat);
-            break;
-        case SCRIPT_BURN:
-            launcher_note(self, "burn", NULL, (uint64_t)(seconds * 1e3));
-            if (supervisor_burn(self->ranks, seconds) != EEP_OK) {
-                launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
-            }
-            break;
-        }
-    }
-}
+/* ---------------------------------------------------------------- requests */
 
 bool launcher_is_settled(const launcher *self)
 {
@@ -102,14 +30,14 @@ bool launcher_is_settled(const launcher *self)
             continue;
         }
         bool member = launcher_is_member(self, process);
-        if (process->exit_ns ? member : !launcher_is_active(self, seat)) {
+        /* one that was stopped for good and is out of the view changes nothing any more */
+        bool zombie = process->stopped && process->seen_in_view && !member;
+        if (process->exit_ns ? member : !zombie && !launcher_is_active(self, seat)) {
             return false;
         }
     }
     return true;
 }
-
-/* ---------------------------------------------------------------- requests */
 
 static void accept_request(launcher *self, uint32_t input, uint32_t output)
 {
@@ -133,7 +61,8 @@ static bool keeps_busy(const launcher *self, uint64_t now_ns)
 {
     return self->how->keep_busy > 0 && !launcher_control_is_finishing(self) &&
            (launcher_control_serves(self) || !self->script_done_ns ||
-            now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
+            now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS ||
+            launcher_time_ms(self) < self->how->keep_busy_s * 1e3);
 }
 
 static uint32_t outstanding(const launcher *self)
@@ -369,6 +298,17 @@ static void serve(launcher *self)
     }
 }
 
+/* Nobody is left who could end when told to. */
+static bool all_have_ended(const launcher *self)
+{
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        if (self->ranks->seat[s].pid && !launcher_process_of(self, s)->stopped) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Tell all ranks to stop and give them time; their last counters come in here. */
 static void stop(launcher *self)
 {
@@ -381,11 +321,11 @@ static void stop(launcher *self)
             launcher_read_rank(self, s); /* it has just ended */
         }
     }
-    while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+    while (!all_have_ended(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
     }
     for (int s = 0; s < self->run.max_ranks; s++) {
-        if (self->ranks->seat[s].pid) {
+        if (self->ranks->seat[s].pid && !launcher_process_of(self, s)->stopped) {
             launcher_complain(self, "rank %d did not end when told to; it is killed", s);
         }
     }
@@ -411,6 +351,11 @@ static int report(launcher *self)
         return 1;
     }
     all.broken = self->failed || self->interrupted;
+    int pending = script_num_pending(&self->effective.script);
+    if (pending) {
+        launcher_complain(self, "%d scripted events waited for what never happened", pending);
+    }
+    all.num_events_pending = (uint64_t)pending;
     status = summary_write(&all, asked, self->how, dir);
     if (status == EEP_OK) {
         finish_draw_timeline(dir);

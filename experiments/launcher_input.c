@@ -52,7 +52,7 @@ bool launcher_is_active(const launcher *self, int seat)
 {
     const record_process *process = launcher_process_of(self, seat);
     return process && process->joined_ns && !process->kill_ns && !process->drain_ns &&
-           !process->exit_ns && launcher_is_member(self, process);
+           !process->exit_ns && !process->stopped && launcher_is_member(self, process);
 }
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
@@ -93,8 +93,18 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
     }
 }
 
-/* A rank takes requests once it said so and the view has it, whichever is later. */
-static void open_if_active(launcher *self, int seat)
+void launcher_end_stop(launcher *self, int seat, bool survived)
+{
+    for (size_t i = self->run.num_faults; i-- > 0;) {
+        record_fault *fault = &self->run.faults[i];
+        if (fault->process == (size_t)self->process[seat] && strcmp(fault->kind, "stop") == 0) {
+            fault->survived = survived;
+            return;
+        }
+    }
+}
+
+void launcher_open_if_active(launcher *self, int seat)
 {
     if (launcher_is_active(self, seat)) {
         scheduler_seat_open(self->front, seat, launcher_process_of(self, seat)->generation);
@@ -111,7 +121,8 @@ static void take_joined(launcher *self, int seat, const wire_joined *joined)
     process->ready_ns =
         process->ready_ns ? process->ready_ns : process->spawn_ns + joined->prepare_ns;
     launcher_note(self, "joined", process, joined->epoch);
-    open_if_active(self, seat);
+    launcher_saw(self, STATE_JOINED, seat);
+    launcher_open_if_active(self, seat);
 }
 
 static void take_step(launcher *self, int seat, const wire_step *step, size_t bytes)
@@ -149,10 +160,19 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
         row.tokens++;
     }
     rows_add_step(&self->run.rows, &row);
+    script_saw_step(&self->effective.script, step->step, launcher_time_ms(self));
 }
 
 static void take_event(launcher *self, int seat, const wire_event *event)
 {
+    static const struct {
+        eep_event_kind kind;
+        script_state state;
+    } states[] = {{EEP_EVENT_READY, STATE_READY},         {EEP_EVENT_STAGED, STATE_STAGED},
+                  {EEP_EVENT_SUSPECTED, STATE_SUSPECTED}, {EEP_EVENT_WEDGED, STATE_WEDGED},
+                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRING, STATE_REPAIRING},
+                  {EEP_EVENT_REPAIRED, STATE_REPAIRED},   {EEP_EVENT_INSTALLED, STATE_INSTALLED},
+                  {EEP_EVENT_FLIPPED, STATE_FLIPPED}};
     record_process *process = launcher_process_of(self, seat);
     const eep_event_info *info = &event->record;
     if (self->stopping) {
@@ -160,6 +180,11 @@ static void take_event(launcher *self, int seat, const wire_event *event)
     }
     if (info->kind == EEP_EVENT_READY) {
         process->ready_ns = info->time_ns;
+    }
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        if (states[i].kind == info->kind) {
+            launcher_saw(self, states[i].state, seat);
+        }
     }
     row_event row = {.time_ns = info->time_ns,
                      .epoch = info->epoch,
@@ -199,6 +224,7 @@ static void take_packet(launcher *self, int seat, size_t bytes)
     switch (header->kind) {
     case WIRE_HELLO:
         process->generation = ((const wire_hello *)packet)->generation;
+        launcher_saw(self, STATE_OPENED, seat);
         break;
     case WIRE_JOINED:
         take_joined(self, seat, packet);
@@ -271,7 +297,14 @@ void launcher_reap(launcher *self, int seat)
         return;
     }
     launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
-    bool expected = process->kill_ns || process->drain_ns;
+    launcher_saw(self, STATE_EXITED, seat);
+    process->evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
+    /* one that was stopped is killed by the others before they expel it */
+    bool expected = process->kill_ns || process->drain_ns || process->stop_ns || process->doomed;
+    if (process->doomed && !process->kill_ns) {
+        process->kill_ns = process->exit_ns;
+        launcher_add_fault(self, seat, process->exit_ns, "die");
+    }
     if (!expected) {
         launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
                           ending(wait_status, text));
@@ -300,8 +333,17 @@ static void move_requests(launcher *self)
             continue;
         }
         launcher_reap(self, seat);
-        if (process->seen_in_view && !process->exit_ns && !process->kill_ns && !process->drain_ns &&
-            !process->expelled_ns) {
+        bool asked = process->kill_ns || process->drain_ns;
+        if (process->seen_in_view && !process->left_view) {
+            process->left_view = true;
+            if (!process->drain_ns) {
+                launcher_saw(self, STATE_EXPELLED, seat);
+            }
+        }
+        if (process->seen_in_view && !process->exit_ns && process->stop_ns && !asked) {
+            process->expelled_ns = launcher_now_ns();
+            launcher_end_stop(self, seat, false);
+        } else if (process->seen_in_view && !process->exit_ns && !asked && !process->expelled_ns) {
             process->expelled_ns = launcher_now_ns();
             launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
                               seat, process->generation);
@@ -311,7 +353,7 @@ static void move_requests(launcher *self)
         (void)scheduler_seat_gone(self->front, seat, process->generation);
     }
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        open_if_active(self, seat);
+        launcher_open_if_active(self, seat);
     }
 }
 
@@ -320,6 +362,9 @@ static void mark_members(launcher *self)
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
         if (process && launcher_is_member(self, process)) {
+            if (!process->seen_in_view) {
+                launcher_saw(self, STATE_COMMITTED, seat);
+            }
             process->seen_in_view = true;
         }
     }
@@ -352,6 +397,8 @@ static void take_view(launcher *self, const void *value, size_t size)
             }
             mark_members(self);
             self->proposer = view->proposer;
+            free(self->view);
+            self->view = eepi_view_copy(view);
             launcher_note(self, "view", NULL, view->phase);
             move_requests(self);
         } else {

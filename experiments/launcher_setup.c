@@ -125,7 +125,10 @@ static bool start_store(launcher *self)
         }
         snprintf(self->store_path, sizeof self->store_path, "%.*s/store",
                  (int)(sizeof self->store_path - sizeof "/store"), self->store_dir);
-        eep_status status = eep_store_open(self->store_path, error, sizeof error, &self->store);
+        eep_status status =
+            self->how->store_process
+                ? store_process_open(self->store_path, &self->store_child)
+                : eep_store_open(self->store_path, error, sizeof error, &self->store);
         if (status != EEP_OK) {
             fprintf(stderr, "eep-run: store: %s: %s\n", eep_strerror(status), error);
             return false;
@@ -201,7 +204,6 @@ launcher *launcher_open(const options *how)
     self->effective = *how;
     self->signal_fd = -1;
     self->proposer = -1;
-    self->random = (uint64_t)how->seed;
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
     if (!set_up(self)) {
@@ -220,6 +222,7 @@ void launcher_close(launcher *self)
     if (self->store) {
         eep_store_close(self->store);
     }
+    store_process_close(self->store_child);
     if (*self->store_dir) {
         rmdir(self->store_dir);
     }
@@ -230,6 +233,7 @@ void launcher_close(launcher *self)
     trace_free(&self->load);
     trace_free(&self->filler);
     record_free(&self->run);
+    free(self->view);
     free(self->process);
     free(self);
 }
@@ -258,4 +262,5 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     process->rejoin = joiner;
     self->process[seat] = (int64_t)self->run.num_processes - 1;
     launcher_note(self, joiner ? "rejoin" : "spawn", process, 0);
+    launcher_saw(self, STATE_SPAWNED, seat);
 }

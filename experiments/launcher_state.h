@@ -7,6 +7,7 @@
 #include "experiments/options.h"
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
+#include "experiments/store_process.h"
 #include "experiments/supervisor.h"
 #include "experiments/trace.h"
 #include "membership/store_client.h"
@@ -26,7 +27,8 @@ typedef struct launcher {
     const options *how;
     options effective; /* `how` with a script that advances */
     char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
-    eep_store *store;
+    eep_store *store;           /* in our own process, */
+    store_process *store_child; /* or in one of its own; NULL both: --store */
     eepi_store_client *client;
     int signal_fd;
     supervisor *ranks;
@@ -34,9 +36,9 @@ typedef struct launcher {
     record run;
     int64_t *process; /* [max_ranks]: index of the seat's latest in run.processes, or NO_PROCESS */
     int32_t proposer; /* of the present view; -1: none yet */
+    eepi_view *view;  /* the newest; NULL: none yet */
     trace load, filler; /* arrivals; lengths of what --keep-busy adds */
     size_t num_arrived, num_filled;
-    uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
     launcher_control *control; /* NULL: it could not be opened */
@@ -73,8 +75,19 @@ bool launcher_is_member(const launcher *self, const record_process *process);
 bool launcher_is_active(const launcher *self, int seat);
 /* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
 bool launcher_is_settled(const launcher *self);
+
+/* launcher_verbs.c */
+
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
+/* Do one thing now; the seat is right for the verb. */
+void launcher_do(launcher *self, const script_deed *deed);
+/* The seat's process has come to that state. */
+void launcher_saw(launcher *self, script_state state, int seat);
+/* The fault of the seat's last stop is over: it goes on as a member, or it was expelled for it. */
+void launcher_end_stop(launcher *self, int seat, bool survived);
+/* A rank takes requests once it said so and the view has it, whichever is later. */
+void launcher_open_if_active(launcher *self, int seat);
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -18,7 +18,7 @@ typedef enum option_kind {
     OPTION_FRACTION, /* trace_fraction */
     OPTION_FIRST,    /* size_t */
     OPTION_CHOICE,   /* int, index of `choices` */
-    OPTION_EVENT,    /* script_verb in min, appended to the script */
+    OPTION_EVENT,    /* a verb, in min, appended to the script */
 } option_kind;
 
 typedef struct option_row {
@@ -57,6 +57,20 @@ static const option_row table[] = {
      "of the rows that are dispatched and combined"},
     {"--seed", OPTION_INTEGER, AT(seed), 0, 9007199254740992.0, NULL, "N", "1",
      "of weights, prompts, arrivals and random targets"},
+    {"--no-kill-fence", OPTION_FLAG, AT(no_kill_fence), 0, 0, NULL, NULL, "",
+     "expel a silent rank without killing it first: it may come back as a zombie"},
+    {"--expel-ms", OPTION_INTEGER, AT(expel_ms), 50, 3600000, NULL, "MS", "1000",
+     "least silence for which a living rank is expelled (expel_us)"},
+    {"--step-deadline-ms", OPTION_INTEGER, AT(step_deadline_ms), 10, 3600000, NULL, "MS", "1000",
+     "longest wait for a peer inside a step"},
+    {"--drain-bound-ms", OPTION_INTEGER, AT(drain_bound_ms), 10, 3600000, NULL, "MS", "1000",
+     "a survivor that has not stopped by then is left out of the next view"},
+    {"--background-rate", OPTION_INTEGER, AT(background_mb_s), 0, 1000000, NULL, "MB/S", "1000",
+     "weights copied behind live traffic, per rank; 0: redundancy is not restored"},
+    {"--ballast-mb", OPTION_INTEGER, AT(ballast_mb), 0, 1 << 20, NULL, "MB", "0",
+     "memory that each rank touches and keeps, for the time that its end takes"},
+    {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
+     "run the store as a process of its own (implied by verbs on the store, and --serve)"},
     {"--device", OPTION_CHOICE, AT(device), 1, 0, "host|cuda", "NAME", "host", "device backend"},
     {"--store", OPTION_TEXT, AT(store_path), 0, 0, NULL, "PATH", "",
      "socket of a running eep-store (else the launcher runs one)"},
@@ -81,20 +95,14 @@ static const option_row table[] = {
      "cut the run off after S seconds (unfinished requests then fail the run)"},
     {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N", "2 per rank with --kills",
      "add seeded requests so that N are outstanding until the script is done; 0: never"},
-    {"--kill", OPTION_EVENT, 0, SCRIPT_KILL, 0, NULL, "R@TIME", "",
-     "SIGKILL rank R (or lowest, proposer, random) at TIME (s, or with ms)"},
-    {"--rejoin", OPTION_EVENT, 0, SCRIPT_REJOIN, 0, NULL, "R@TIME", "",
-     "start a new process in the seat of R"},
-    {"--drain", OPTION_EVENT, 0, SCRIPT_DRAIN, 0, NULL, "R@TIME", "",
-     "rank R hands its requests back and leaves"},
+    {"--keep-busy-seconds", OPTION_NUMBER, AT(keep_busy_s), 0, 86400, NULL, "S", "",
+     "and for at least S seconds"},
     {"--kills", OPTION_COUNT, AT(script.cycle.num_kills), 0, 10000, NULL, "N", "",
      "N kills over all seats in order, each rejoined before the next"},
     {"--kill-every", OPTION_NUMBER, AT(script.cycle.kill_every_ms), 0, 86400e3, NULL, "MS", "1000",
      "least time between two of these kills"},
     {"--rejoin-after", OPTION_NUMBER, AT(script.cycle.rejoin_after_ms), 0, 86400e3, NULL, "MS",
      "300", "time from each of these kills to its rejoin"},
-    {"--dummy-burn", OPTION_EVENT, 0, SCRIPT_BURN, 0, NULL, "S@TIME", "",
-     "burn one CPU for S seconds from TIME on, at a joiner's priority"},
     {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",
      "break the computation once on purpose: the oracle must see it"},
     {"--out", OPTION_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-run-out",
@@ -122,6 +130,26 @@ static const option_row table[] = {
     {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
+
+/* The flags of the verbs: one row each, from the verbs' own table. */
+static option_row verb_row(verb of)
+{
+    const verb_info *info = &verb_table[of];
+    static const char *const values[] = {[VERB_NO_VALUE] = "R@WHEN",
+                                         [VERB_SECONDS] = "SECONDS@WHEN",
+                                         [VERB_FACTOR] = "R=FACTOR@WHEN",
+                                         [VERB_PLACE] = "R=PLACE@WHEN",
+                                         [VERB_DURATION] = "R[=DURATION]@WHEN"};
+    return (option_row){.name = info->option,
+                        .kind = OPTION_EVENT,
+                        .min = of,
+                        .value = info->has_seat                 ? values[info->value]
+                                 : info->value == VERB_NO_VALUE ? "@WHEN"
+                                 : info->value == VERB_DURATION ? "[DURATION]@WHEN"
+                                                                : values[info->value],
+                        .preset = "",
+                        .doc = info->doc};
+}
 
 static __attribute__((format(printf, 2, 3))) eep_status fail(char error[OPTIONS_ERROR_BYTES],
                                                              const char *format, ...)
@@ -244,7 +272,7 @@ static eep_status set_value(options *self, const option_row *row, const char *te
         }
         return EEP_OK;
     case OPTION_EVENT:
-        return script_add(&self->script, (script_verb)(int)row->min, text, error);
+        return script_add(&self->script, (verb)(int)row->min, text, error);
     case OPTION_TEXT:
         if (*text == '\0') {
             return fail(error, "%s: the value is empty", row->name);
@@ -275,6 +303,10 @@ void options_begin(options *self)
         .prefill_chunk = 8,
         .num_max_requests = 8,
         .seed = 1,
+        .expel_ms = 1000,
+        .step_deadline_ms = 1000,
+        .drain_bound_ms = 1000,
+        .background_mb_s = 1000,
         .device = "host",
         .num_requests = 120,
         .rate_per_s = 10,
@@ -319,38 +351,64 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
+    self->kill_fence = !self->no_kill_fence;
+    for (int i = 0; i < self->script.num_events; i++) {
+        verb what = self->script.event[i].verb;
+        bool is_store = what == VERB_STORE_KILL || what == VERB_STORE_STOP ||
+                        what == VERB_STORE_CONT || what == VERB_STORE_START;
+        if (is_store && self->store_path) {
+            return fail(error, "%s: the store of --store is not ours to touch",
+                        verb_table[what].option);
+        }
+        self->store_process |= is_store;
+    }
+    self->store_process |= self->serve && !self->store_path;
+    script_resolve(&self->script, (double)self->expel_ms);
     return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
 }
 
-static const option_row *find(const char *argument, size_t length)
+static bool is_named(const char *name, const char *argument, size_t length)
+{
+    return strlen(name) == length && strncmp(name, argument, length) == 0;
+}
+
+/* False: there is no such option. */
+static bool find(const char *argument, size_t length, option_row *row_out)
 {
     for (int i = 0; i < NUM_OPTIONS; i++) {
-        if (strlen(table[i].name) == length && strncmp(table[i].name, argument, length) == 0) {
-            return &table[i];
+        if (is_named(table[i].name, argument, length)) {
+            *row_out = table[i];
+            return true;
         }
     }
-    return NULL;
+    for (int v = 0; v < NUM_VERBS; v++) {
+        if (is_named(verb_table[v].option, argument, length)) {
+            *row_out = verb_row((verb)v);
+            return true;
+        }
+    }
+    return false;
 }
 
 options_group options_group_of(const char *name, bool *is_flag_out)
 {
     char argument[64];
     snprintf(argument, sizeof argument, "--%s", name);
-    const option_row *row =
-        strlen(name) < sizeof argument - 2 ? find(argument, strlen(argument)) : NULL;
-    *is_flag_out = row && row->kind == OPTION_FLAG;
-    if (!row) {
+    option_row row;
+    bool known = strlen(name) < sizeof argument - 2 && find(argument, strlen(argument), &row);
+    *is_flag_out = known && row.kind == OPTION_FLAG;
+    if (!known) {
         return OPTIONS_UNKNOWN;
     }
-    bool of_script = row->offset >= AT(script) && row->offset < AT(script) + sizeof(script);
-    if (row->kind == OPTION_EVENT || of_script) {
+    bool of_script = row.offset >= AT(script) && row.offset < AT(script) + sizeof(script);
+    if (row.kind == OPTION_EVENT || of_script) {
         return OPTIONS_EVENTS;
     }
-    if (row->offset >= AT(out_dir)) { /* the struct is in the order of the groups */
+    if (row.offset >= AT(out_dir)) { /* the struct is in the order of the groups */
         return OPTIONS_RUN;
     }
-    return row->offset >= AT(trace_path) && row->offset < AT(script) ? OPTIONS_LOAD
-                                                                     : OPTIONS_INSTANCE;
+    return row.offset >= AT(trace_path) && row.offset < AT(script) ? OPTIONS_LOAD
+                                                                   : OPTIONS_INSTANCE;
 }
 
 eep_status options_take(options *self, int num, char **argument, char error[OPTIONS_ERROR_BYTES])
@@ -358,8 +416,8 @@ eep_status options_take(options *self, int num, char **argument, char error[OPTI
     for (int i = 0; i < num; i++) {
         const char *equals = strchr(argument[i], '=');
         size_t length = equals ? (size_t)(equals - argument[i]) : strlen(argument[i]);
-        const option_row *row = find(argument[i], length);
-        if (!row) {
+        option_row found, *row = &found;
+        if (!find(argument[i], length, row)) {
             return fail(error, "unknown option '%s'; eep-run --help lists all", argument[i]);
         }
         const char *value = equals ? equals + 1 : NULL;
@@ -388,20 +446,33 @@ eep_status options_parse(int argc, char **argv, options *options_out,
     return status != EEP_OK || options_out->help ? status : options_check(options_out, error);
 }
 
+#define SCRIPT_HELP                                                                                \
+    "\nWhat is done to the instance, and when (any number of these):\n"                            \
+    "  R      a rank, ranks such as 3,5, lowest, proposer, random[:N], covered[:N] (the others "   \
+    "still\n         hold every expert), source[:N] (of a repair), joiner, vacant[:N]; a rejoin "  \
+    "or cont\n         by such a name takes the seats of the oldest earlier event with it\n"       \
+    "  WHEN   1.5, 1.5s, 1500ms, step:N[+TIME], or STATE[:SEAT][#COUNT][+TIME], STATE being "      \
+    "spawned,\n         opened, ready, staged, committed, joined, suspected, wedged, proposed, "   \
+    "repairing,\n         repaired, installed, flipped, exited, expelled\n"
+
 void options_print_help(FILE *file)
 {
     fputs("Usage: eep-run [OPTION]...\n"
           "Run N ranks on this machine, serve requests, kill and rejoin ranks by a script, check\n"
           "every token, and leave rows, summary.json, trace.json and timeline.png in --out.\n\n",
           file);
-    for (int i = 0; i < NUM_OPTIONS; i++) {
+    for (int i = 0; i < NUM_OPTIONS + NUM_VERBS; i++) {
+        option_row row = i < NUM_OPTIONS ? table[i] : verb_row((verb)(i - NUM_OPTIONS));
         char left[64];
-        snprintf(left, sizeof left, "%s %s", table[i].name, table[i].value ? table[i].value : "");
-        fprintf(file, "  %-24s %s", left, table[i].doc);
-        if (table[i].choices) {
-            fprintf(file, ": %s", table[i].choices);
+        if (i == NUM_OPTIONS) {
+            fputs(SCRIPT_HELP, file);
         }
-        fprintf(file, *table[i].preset ? " [%s]\n" : "%s\n", table[i].preset);
+        snprintf(left, sizeof left, "%s %s", row.name, row.value ? row.value : "");
+        fprintf(file, "  %-26s %s", left, row.doc);
+        if (row.choices) {
+            fprintf(file, ": %s", row.choices);
+        }
+        fprintf(file, *row.preset ? " [%s]\n" : "%s\n", row.preset);
     }
     fputs("\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
           file);
@@ -441,6 +512,11 @@ void options_fill_context(const options *self, eep_config *config_out)
     config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
     config_out->dtype = self->dtype;
     config_out->log_level = self->log_level;
+    config_out->kill_fence = (int32_t)self->kill_fence;
+    config_out->expel_floor_us = (uint64_t)self->expel_ms * 1000;
+    config_out->step_deadline_us = (uint64_t)self->step_deadline_ms * 1000;
+    config_out->drain_bound_us = (uint64_t)self->drain_bound_ms * 1000;
+    config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
 }
 
 /* The integers of the rank text, in order. */
@@ -458,7 +534,13 @@ void options_fill_context(const options *self, eep_config *config_out)
     X(num_max_tokens_per_rank) \
     X(prefill_chunk) \
     X(num_max_requests) \
-    X(seed)
+    X(seed) \
+    X(kill_fence) \
+    X(expel_ms) \
+    X(step_deadline_ms) \
+    X(drain_bound_ms) \
+    X(background_mb_s) \
+    X(ballast_mb)
 /* clang-format on */
 
 void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES])
@@ -508,5 +590,6 @@ uint64_t options_memory_bytes(const options *self, uint64_t window_bytes)
         (uint64_t)(self->hidden * (2 * self->vocabulary + self->num_layers * self->num_experts)) *
         sizeof(float);
     uint64_t rank = slots + dense + window_bytes + fixed_bytes;
-    return (uint64_t)self->num_ranks * rank + (uint64_t)self->num_experts * expert;
+    rank += (uint64_t)self->ballast_mb << 20;
+    return (uint64_t)self->num_ranks * rank + 2 * (uint64_t)self->num_experts * expert;
 }

@@ -19,6 +19,8 @@ typedef struct options {
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
     int64_t seed;
+    int64_t kill_fence, expel_ms, step_deadline_ms, drain_bound_ms, background_mb_s, ballast_mb;
+    bool no_kill_fence; /* what the command line says of kill_fence */
     eep_dtype dtype;
     const char *device;     /* "host" or "cuda" */
     const char *store_path; /* NULL: the launcher runs the store */
@@ -31,6 +33,7 @@ typedef struct options {
     double seconds;     /* no arrivals after that; 0: no limit */
     double max_seconds; /* the run is cut off then; 0: no limit */
     int64_t keep_busy;  /* requests kept outstanding while the script runs; -1: by the script */
+    double keep_busy_s; /* and at least so long */
     /* the faults */
     script script;
     int corrupt; /* engine_corruption */
@@ -42,6 +45,7 @@ typedef struct options {
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
+    bool store_process;
 } options;
 
 /* What an option is about. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -193,7 +194,9 @@ static void read_control(rank *self)
         } else if (header->kind == WIRE_DRAIN) {
             self->draining = true;
         } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
-            pace_set(&self->pace, ((const wire_slow *)self->packet)->factor);
+            wire_slow slow;
+            memcpy(&slow, self->packet, sizeof slow);
+            pace_set(&self->pace, slow.factor);
         } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
             take_death(self, (const wire_die *)self->packet);
         }
@@ -370,8 +373,26 @@ static eep_status join(rank *self)
     return EEP_OK;
 }
 
+/* Memory that only makes the process larger, and its end take longer; false: there is none. */
+static bool take_ballast(const rank *self)
+{
+    size_t bytes = (size_t)self->options.ballast_mb << 20;
+    if (bytes == 0) {
+        return true;
+    }
+    char *ballast = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (size_t at = 0; ballast != MAP_FAILED && at < bytes; at += 4096) {
+        ballast[at] = 1; /* kept until the process ends */
+    }
+    return ballast != MAP_FAILED;
+}
+
 static eep_status start(rank *self)
 {
+    if (!take_ballast(self)) {
+        complain("--ballast-mb", EEP_ERR_NO_MEMORY, NULL);
+        return EEP_ERR_NO_MEMORY;
+    }
     eep_status status = eep_device_open(self->options.device, 0, &self->device);
     if (status != EEP_OK) {
         complain("device", status, eep_device_error_text());

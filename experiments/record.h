@@ -19,10 +19,15 @@ typedef struct record_process {
     uint64_t joined_ns;   /* it was in the view and said so */
     uint64_t kill_ns;     /* just before the kill() */
     uint64_t drain_ns;    /* it was asked to leave */
+    uint64_t stop_ns;     /* its last SIGSTOP */
     uint64_t exit_ns;     /* its end was observed */
     uint64_t expelled_ns; /* a view without it came while it lived and was not asked to leave */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
+    bool stopped;          /* by SIGSTOP, and not continued */
+    bool doomed;           /* it was told to kill itself */
+    bool left_view;        /* a view without it came after one with it */
+    bool evicted;          /* it ended because it learned that it was expelled */
     bool seen_in_view;     /* some committed view had it */
     eep_counters counters; /* the last that it sent */
 } record_process;
@@ -46,7 +51,8 @@ typedef struct record_survivor {
 typedef struct record_fault {
     size_t process;   /* index of the process that it hit */
     uint64_t time_ns; /* of the kill, or when an unexpected end was observed */
-    const char *kind; /* "kill", "exit" or "expelled" */
+    const char *kind; /* "kill", "abort", "die", "stop", "exit" or "expelled" */
+    bool survived;    /* "stop": it went on as a member */
     record_survivor *survivors;
     size_t num_survivors;
 } record_fault;

@@ -87,6 +87,10 @@ const char *rows_event_name(eep_event_kind kind)
         return "store_lost";
     case EEP_EVENT_STORE_BACK:
         return "store_back";
+    case EEP_EVENT_REBALANCING:
+        return "rebalancing";
+    case EEP_EVENT_REBALANCED:
+        return "rebalanced";
     }
     return "unknown";
 }

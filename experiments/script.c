@@ -150,8 +150,7 @@ static eep_status check_event(script *self, int index, int max_ranks, bool *take
             return EEP_ERR_INVALID;
         }
         bool ends = event->verb == VERB_KILL || event->verb == VERB_ABORT ||
-                    event->verb == VERB_DIE || event->verb == VERB_DRAIN ||
-                    (event->verb == VERB_STOP && event->duration_ms == 0);
+                    event->verb == VERB_DIE || event->verb == VERB_DRAIN;
         if (!taken || event->when != WHEN_TIME || !(ends || info->wants_free)) {
             continue;
         }
@@ -205,7 +204,8 @@ eep_status script_prepare(script *self, int num_ranks, int max_ranks,
         const script_event *event = &self->event[i];
         order[i] = (timed){event->when == WHEN_TIME ? event->delay_ms : HUGE_VAL,
                            verb_table[event->verb].wants_free, i};
-        if ((event->when != WHEN_TIME || event->target != TARGET_SEATS) &&
+        if ((event->when != WHEN_TIME || event->target != TARGET_SEATS ||
+             event->verb == VERB_STOP || event->verb == VERB_SLOW) &&
             verb_table[event->verb].has_seat) {
             known = NULL; /* who has a process then depends on the run */
         }

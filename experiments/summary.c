@@ -177,6 +177,30 @@ static uint64_t within(uint64_t time, uint64_t low, uint64_t high)
     return time < low ? low : time > high ? high : time;
 }
 
+/* How long until each survivor's own first suspicion; the values go behind `num` in `known`. */
+static size_t survivors_knew(const record *run, const record_fault *fault, double *known)
+{
+    const record_process *dead = &run->processes[fault->process];
+    size_t num = 0;
+    for (size_t s = 0; s < fault->num_survivors; s++) {
+        const record_survivor *survivor = &fault->survivors[s];
+        uint64_t first = 0;
+        for (size_t i = 0; i < run->rows.num_events; i++) {
+            const row_event *event = &run->rows.events[i];
+            if (event->seat == survivor->seat && event->generation == survivor->generation &&
+                event->about_seat == dead->seat && event->about_generation == dead->generation &&
+                event->time_ns >= fault->time_ns && (!first || event->time_ns < first) &&
+                strcmp(event->kind, rows_event_name(EEP_EVENT_SUSPECTED)) == 0) {
+                first = event->time_ns;
+            }
+        }
+        if (first) {
+            known[num++] = ms(fault->time_ns, first);
+        }
+    }
+    return num;
+}
+
 static summary_fault measure_fault(const record *run, const record_fault *fault)
 {
     const record_process *dead = &run->processes[fault->process];
@@ -185,7 +209,11 @@ static summary_fault measure_fault(const record *run, const record_fault *fault)
     summary_fault out = {.seat = dead->seat,
                          .generation = dead->generation,
                          .kind = fault->kind,
+                         .expelled = without && !fault->survived,
                          .time_ms = ms(run->start_ns, fault->time_ns)};
+    if (fault->survived) {
+        return out; /* whatever ended it later was another fault */
+    }
     uint64_t end = without ? resumed_ns(run, fault, without->epoch, &out.num_survivors) : 0;
     if (!end) {
         return out;
@@ -204,6 +232,35 @@ static summary_fault measure_fault(const record *run, const record_fault *fault)
     out.pause_ms = ms(fault->time_ns, end);
     out.weights_bytes_in_pause = repaired_bytes(run, fault->time_ns, end);
     return out;
+}
+
+/* All faults, and over them how long survivors did not know. False: no memory. */
+static bool measure_faults(const record *run, summary *self)
+{
+    size_t most = 0, num[2] = {0};
+    for (size_t i = 0; i < run->num_faults; i++) {
+        most += run->faults[i].num_survivors;
+    }
+    double *known[2] = {calloc(most + 1, sizeof(double)), calloc(most + 1, sizeof(double))};
+    double *scratch = calloc(most + 1, sizeof *scratch);
+    bool good = known[0] && known[1] && scratch;
+    for (size_t i = 0; i < run->num_faults && good; i++) {
+        summary_fault *fault = &self->faults[self->num_faults++];
+        int kind = strcmp(run->faults[i].kind, "stop") == 0;
+        *fault = measure_fault(run, &run->faults[i]);
+        size_t more = fault->expelled ? survivors_knew(run, &run->faults[i], scratch) : 0;
+        memcpy(known[kind] + num[kind], scratch, more * sizeof *scratch);
+        num[kind] += more;
+        fault->known_ms = summary_quantiles_of(scratch, more);
+    }
+    if (good) {
+        self->known_kill_ms = summary_quantiles_of(known[0], num[0]);
+        self->known_stop_ms = summary_quantiles_of(known[1], num[1]);
+    }
+    free(known[0]);
+    free(known[1]);
+    free(scratch);
+    return good;
 }
 
 /* ---------------------------------------------------------------- joins */
@@ -307,6 +364,9 @@ static void sum_counters(const record *run, summary *self)
         self->steps_aborted_by_join += counters->steps_aborted_by_join;
         self->steps_waiting_on_join += counters->steps_waiting_on_join;
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;
+        self->weights_bytes_background += counters->weights_bytes_background;
+        self->expelled_living += process->expelled_ns && !process->stop_ns;
+        self->zombies_evicted += process->expelled_ns && process->evicted;
         if (counters->window_bytes > self->window_bytes) {
             self->window_bytes = counters->window_bytes;
         }
@@ -350,8 +410,10 @@ eep_status summary_compute(const record *run, const scheduler *front, summary *s
     }
     measure_steps(run, front, &self, scratch);
     sum_counters(run, &self);
-    for (size_t i = 0; i < run->num_faults; i++) {
-        self.faults[self.num_faults++] = measure_fault(run, &run->faults[i]);
+    if (!measure_faults(run, &self)) {
+        free(scratch);
+        summary_free(&self);
+        return EEP_ERR_NO_MEMORY;
     }
     for (size_t i = 0; i < run->num_processes; i++) {
         if (run->processes[i].rejoin) {

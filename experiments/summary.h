@@ -18,6 +18,11 @@ typedef struct summary_oracle {
     double seconds;
 } summary_oracle;
 
+typedef struct summary_quantiles {
+    size_t num;
+    double p50, p99, max;
+} summary_quantiles;
+
 typedef struct summary_fault {
     int32_t seat;
     uint32_t generation;
@@ -25,7 +30,9 @@ typedef struct summary_fault {
     bool healed;    /* a view without it was committed and a survivor went on: times are valid */
     bool suspected; /* somebody suspected it before that view: detect and agree are apart */
     double time_ms, detect_ms, agree_ms, repair_ms, rerun_ms, pause_ms;
-    int num_survivors; /* that the pause was measured on */
+    int num_survivors;          /* that the pause was measured on */
+    bool expelled;              /* a view without that process was committed */
+    summary_quantiles known_ms; /* until each survivor suspected it by itself or was told */
     uint64_t weights_bytes_in_pause;
 } summary_fault;
 
@@ -37,11 +44,6 @@ typedef struct summary_join {
     double longest_healthy_step_ms, median_step_ms;
 } summary_join;
 
-typedef struct summary_quantiles {
-    size_t num;
-    double p50, p99, max;
-} summary_quantiles;
-
 typedef struct summary {
     scheduler_counts requests;
     uint64_t reprefill_tokens;
@@ -49,7 +51,11 @@ typedef struct summary {
     uint64_t steps_ok, steps_aborted;
     uint64_t captures_healthy, captures_joining;
     uint64_t stale_dropped, steps_aborted_by_join, steps_waiting_on_join;
-    uint64_t weights_bytes_in_pause, window_bytes;
+    uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
+    uint64_t expelled_living;    /* processes that lived, and that no verb had touched */
+    uint64_t zombies_evicted;    /* expelled, resumed, and told so */
+    uint64_t num_events_pending; /* of the script: what they wait for never happened */
+    summary_quantiles known_kill_ms, known_stop_ms; /* known_ms of all faults of the kind */
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
     double duration_ms;
     summary_fault *faults;

@@ -104,6 +104,8 @@ static void add_fault(cJSON *array, const summary_fault *fault)
         }
     }
     cJSON_AddNumberToObject(object, "survivors", fault->num_survivors);
+    cJSON_AddBoolToObject(object, "expelled", fault->expelled);
+    add_quantiles(object, "known_ms", &fault->known_ms);
     add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
@@ -145,7 +147,7 @@ static void add_run(cJSON *root, const summary *self, const options *how)
 static cJSON *to_json(const summary *self, const summary_oracle *oracle, const options *how)
 {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddNumberToObject(root, "schema", 1);
+    cJSON_AddNumberToObject(root, "schema", 2);
     cJSON_AddBoolToObject(root, "good", summary_is_good(self, oracle));
     add_requests(root, self, oracle);
     add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
@@ -159,6 +161,13 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_count(root, "steps_aborted_by_join", self->steps_aborted_by_join);
     add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
     add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
+    add_count(root, "weights_bytes_background", self->weights_bytes_background);
+    add_count(root, "expelled_living", self->expelled_living);
+    add_count(root, "zombies_evicted", self->zombies_evicted);
+    add_count(root, "events_pending", self->num_events_pending);
+    cJSON *known = cJSON_AddObjectToObject(root, "known_ms");
+    add_quantiles(known, "kill", &self->known_kill_ms);
+    add_quantiles(known, "stop", &self->known_stop_ms);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {
         add_fault(faults, &self->faults[i]);
@@ -212,7 +221,7 @@ static void print_faults(const summary *self)
                    fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
                    fault->weights_bytes_in_pause);
         } else {
-            puts("  (no survivor went on after it)");
+            puts(fault->expelled ? "  (no survivor went on after it)" : "  (it stayed)");
         }
         if (pauses && fault->healed) {
             pauses[num++] = fault->pause_ms;

@@ -173,14 +173,14 @@ eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
 
 /* ---------------------------------------------------------------- end */
 
-eep_status supervisor_kill(supervisor *self, int seat, uint64_t *time_ns_out)
+eep_status supervisor_signal(supervisor *self, int seat, int signal, uint64_t *time_ns_out)
 {
     supervisor_seat *of = &self->seat[seat];
     if (!of->pid) {
         return EEP_ERR_NOT_FOUND;
     }
     uint64_t time_ns = now_ns();
-    if (pidfd_send_signal(of->pidfd, SIGKILL, NULL, 0) != 0) {
+    if (pidfd_send_signal(of->pidfd, signal, NULL, 0) != 0) {
         return EEP_ERR_NOT_FOUND;
     }
     *time_ns_out = time_ns;

@@ -38,8 +38,10 @@ void supervisor_close(supervisor *self);
  * `joiner`: the job serves already. EEP_ERR_STATE: a process or an open socket is in the seat;
  * EEP_ERR_SYSTEM with errno. */
 EEP_MUST_CHECK eep_status supervisor_spawn(supervisor *self, int seat, bool joiner);
-/* SIGKILL; *time_ns_out is CLOCK_MONOTONIC just before the call. EEP_ERR_NOT_FOUND: no process. */
-EEP_MUST_CHECK eep_status supervisor_kill(supervisor *self, int seat, uint64_t *time_ns_out);
+/* Send a signal; *time_ns_out is CLOCK_MONOTONIC just before the call. EEP_ERR_NOT_FOUND: no
+ * process. */
+EEP_MUST_CHECK eep_status supervisor_signal(supervisor *self, int seat, int signal,
+                                            uint64_t *time_ns_out);
 /* If the seat's process has ended: true, reaped, with its wait status. False: none, or it runs. */
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
 /* Close the seat's socket. */
