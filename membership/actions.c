@@ -71,22 +71,21 @@ void eepi_say_again(eep_context *context)
     }
 }
 
-/* Rule M2: end the running step at once. The rank thread says DRAINED when none is in flight. */
+/* End the running step at once; `lock` held. */
+static void abort_step(eep_context *context)
+{
+    __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
+                     __ATOMIC_RELEASE);
+}
+
+/* Rule M2. DRAINED comes with the end of the step in flight. */
 static void wedge(eep_context *context)
 {
     pthread_mutex_lock(&context->lock);
-    context->wedged = 1;
-    context->staged = (eepi_live){0};
-    context->announced = (eepi_live){0};
-    context->pending = (eepi_live){0};
-    context->flip_due = 0;
-    if (context->in_step) {
-        __atomic_store_n(eepi_tables_abort_step(context->tables), context->step, __ATOMIC_RELEASE);
-    } else {
-        context->mailbox.drained = 1;
-        context->mailbox.drained_step = context->step;
+    if (eepi_stepper_wedge(&context->stepper))
+        abort_step(context);
+    else
         eepi_service_wake(context);
-    }
     pthread_mutex_unlock(&context->lock);
     eepi_rank_wake(context);
 }
@@ -109,25 +108,10 @@ static int stage(eep_context *context, const eepi_view *view)
     return status == EEP_OK;
 }
 
-/* The view as the rank thread needs it; who is new in it is told from the seats followed so far,
- * so this comes before follow_seats. */
+/* The view as the rank thread needs it; before follow_seats. */
 static eepi_live live_of(const eep_context *context, const eepi_view *view)
 {
-    eepi_live live = {.epoch = view->epoch,
-                      .digest = view->digest,
-                      .first_step = view->first_step,
-                      .num_active = eepi_view_num_active(view),
-                      .leaves = !eepi_view_has(view, context->config.rank, context->generation),
-                      .planned = view->cause == EEPI_VIEW_PLANNED};
-
-    for (int seat = 0; live.planned && seat < view->shape.max_ranks; seat++) {
-        const eep_seat *before = &context->seats[seat];
-        int was_there = before->generation == eepi_view_seat_at(view, seat)->generation &&
-                        (before->state == EEP_SEAT_ACTIVE || before->state == EEP_SEAT_RETIRING);
-        if (eepi_view_is_member(view, seat) && !was_there)
-            live.joined[seat / 64] |= 1ull << (seat % 64);
-    }
-    return live;
+    return eepi_live_of(view, context->config.rank, context->generation, context->seats);
 }
 
 static void follow_seats(eep_context *context, const eepi_view *view)
@@ -151,44 +135,33 @@ static void install(eep_context *context, const eepi_view *view)
     eepi_live live = live_of(context, view);
 
     pthread_mutex_lock(&context->lock);
-    context->staged = (eepi_live){0}; /* nobody flips to what the idle bank held */
-    context->pending = (eepi_live){0};
+    eepi_stepper_withdraw(&context->stepper);
     pthread_mutex_unlock(&context->lock);
     if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view))
         return; /* the peer that could not be mapped is dying: its evidence follows */
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
-    context->pending = live;
-    context->must_follow = joining;
-    context->staged = (eepi_live){0};
-    context->announced = (eepi_live){0};
-    context->flip_due = 0;
-    context->wedged = 0;
+    eepi_stepper_install(&context->stepper, &live, joining);
     context->uncovered = 0;
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
     eepi_rank_wake(context);
 }
 
-/* Have a planned view in the idle bank, ready for its flip; 0: not now. The rank thread may be
- * about to flip: a plan that comes again is left as it stands, and another one is withdrawn first.
- */
+/* Have a planned view in the idle bank, ready for its flip; 0: not now. */
 static int stage_live(eep_context *context, const eepi_view *view, const eepi_live *live)
 {
-    int busy, there;
+    eepi_stage_verdict verdict;
 
     pthread_mutex_lock(&context->lock);
-    busy = context->pending.epoch != 0; /* the idle bank waits for its own flip */
-    there = context->staged.digest == live->digest || context->live.digest == live->digest;
-    if (!busy && !there)
-        context->staged = (eepi_live){0};
+    verdict = eepi_stepper_stage(&context->stepper, live);
     pthread_mutex_unlock(&context->lock);
-    if (busy || there)
-        return there;
+    if (verdict != EEPI_STAGE_GO)
+        return verdict == EEPI_STAGE_THERE;
     if (!stage(context, view))
         return 0;
     pthread_mutex_lock(&context->lock);
-    context->staged = *live;
+    eepi_stepper_staged(&context->stepper, live);
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
     eepi_rank_wake(context); /* what was agreed on in-band may have waited for it */
@@ -202,7 +175,7 @@ static void stage_plan(eep_context *context, const eepi_view *view)
     int busy;
 
     pthread_mutex_lock(&context->lock);
-    busy = context->pending.epoch != 0;
+    busy = context->stepper.pending.epoch != 0;
     pthread_mutex_unlock(&context->lock);
     if (busy) { /* until then: eepi_stage_held */
         free(context->held_plan);
@@ -220,7 +193,7 @@ void eepi_stage_held(eep_context *context)
     if (!plan)
         return;
     pthread_mutex_lock(&context->lock);
-    busy = context->pending.epoch != 0 || context->wedged;
+    busy = context->stepper.pending.epoch != 0 || context->stepper.wedged;
     pthread_mutex_unlock(&context->lock);
     if (busy)
         return;
@@ -239,8 +212,7 @@ static void announce(eep_context *context, const eepi_view *view)
                  (unsigned long long)view->epoch);
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
-    if (context->live.digest != live.digest) /* else peers told us in-band before the store did */
-        context->announced = live;
+    eepi_stepper_announce(&context->stepper, &live);
     pthread_mutex_unlock(&context->lock);
     eepi_rank_wake(context);
 }
@@ -295,8 +267,8 @@ static void end_service(eep_context *context, eep_status status, const char *why
         context->ended = status;
         snprintf(context->why_ended, sizeof(context->why_ended), "%s", why);
     }
-    if (context->in_step)
-        __atomic_store_n(eepi_tables_abort_step(context->tables), context->step, __ATOMIC_RELEASE);
+    if (context->stepper.in_step)
+        abort_step(context);
     pthread_mutex_unlock(&context->lock);
     eepi_log(context, EEP_LOG_WARN, "%s", why);
     eepi_rank_wake(context);

@@ -167,6 +167,8 @@ static eep_status open_core(eep_context *context)
                                      .tell = tell_evidence,
                                      .started = bind_heartbeat,
                                      .user = context};
+    const eepi_stepper_config steps = {c->step_deadline_us, c->warmup_deadline_us,
+                                       c->expel_floor_us};
     eep_status status = eepi_core_open(&core, &context->core);
 
     if (status == EEP_OK)
@@ -174,6 +176,7 @@ static eep_status open_core(eep_context *context)
             eepi_detector_open(&detector, eepi_window_address(context->window), &context->detector);
     if (status == EEP_OK)
         eepi_detector_set_expel_us(context->detector, c->expel_floor_us);
+    eepi_stepper_init(&context->stepper, &steps);
     return status;
 }
 
@@ -186,10 +189,9 @@ static eep_status open_memory(eep_context *context)
     context->peers = calloc(seats, sizeof(*context->peers));
     context->seats = calloc(seats, sizeof(*context->seats));
     context->slot_begin = calloc((size_t)context->config.num_layers, sizeof(*context->slot_begin));
-    context->step_histogram = calloc(64, sizeof(*context->step_histogram));
     for (size_t seat = 0; context->peers && seat < seats; seat++)
         context->peers[seat].pidfd = -1;
-    if (!context->peers || !context->seats || !context->slot_begin || !context->step_histogram)
+    if (!context->peers || !context->seats || !context->slot_begin)
         return EEP_ERR_NO_MEMORY;
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK)
         context->topology = NULL;
@@ -271,7 +273,7 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
 /* After a step that did not end: 1 if its graph still runs. */
 static int graph_runs(eep_context *context)
 {
-    if (!context->in_step)
+    if (!context->stepper.in_step)
         return 0;
     __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
     return eep_stream_synchronize(context->stream, CLOSE_BOUND_US) == EEP_ERR_TIMEOUT;
@@ -310,7 +312,6 @@ void eep_close(eep_context *context)
     free(context->said_report);
     free(context->seats);
     free(context->slot_begin);
-    free(context->step_histogram);
     if (context->wake_fd >= 0)
         close(context->wake_fd);
     pthread_cond_destroy(&context->changed);

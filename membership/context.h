@@ -13,6 +13,7 @@
 #include "membership/detector.h"
 #include "membership/records.h"
 #include "graphs/compiler_macros.h"
+#include "membership/stepper.h"
 #include "membership/store_client.h"
 #include "repair/executor.h"
 #include "transport/bulk.h"
@@ -40,16 +41,6 @@ typedef struct eepi_serving {
 /* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
 typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
 
-/* Why a context no longer serves; EEP_OK while it does or may. */
-typedef struct eepi_live {
-    uint64_t epoch, digest;
-    uint64_t first_step;
-    int32_t num_active;
-    int planned; /* it came by a planned change: joiners are those in `joined` */
-    int leaves;  /* this rank is not in it */
-    uint64_t joined[EEPK_SEAT_WORDS];
-} eepi_live;
-
 /* What is known of the process in a seat; service thread. */
 typedef struct eepi_peer {
     void *record_bytes; /* NULL: none */
@@ -64,10 +55,7 @@ typedef struct eepi_peer {
 } eepi_peer;
 
 typedef struct eepi_mailbox { /* under `lock` */
-    int drained, leave, ready, flipped;
-    uint64_t drained_step, flipped_digest;
-    int accused;
-    uint64_t accused_step, accused_seats[EEPK_SEAT_WORDS];
+    int leave, ready;
     eepi_suspect evidence[EEPI_MAILBOX_EVIDENCE];
     int num_evidence;
 } eepi_mailbox;
@@ -135,27 +123,14 @@ struct eep_context {
     void *after_node_user;
     int64_t captures_at_join;
 
-    /* rank thread only */
-    uint64_t step_us_ewma;
-    uint64_t step_begin_us;
-    uint64_t *step_histogram;
-
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* { under `lock` */
-    eepi_mailbox mailbox;
-    eepi_live live;      /* epoch 0: none yet */
-    eepi_live pending;   /* to be flipped to at the next begin or wait; epoch 0: none */
-    eepi_live staged;    /* planned view in the idle bank; epoch 0: none */
-    eepi_live announced; /* committed planned view; epoch 0: none */
-    uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
-    int wedged, in_step, joined_once, stop, warm;
-    int uncovered;   /* fails closed until somebody brings the experts */
-    int must_follow; /* joiner: the first step is a peer's, never our own */
-    eep_status ended;
-    uint64_t step;       /* last one begun, or the newest seen */
-    uint64_t jump_step;  /* a peer is there; 0: none */
-    int peers_are_newer; /* the last step met a newer epoch */
+    eepi_mailbox mailbox; /* with what the stepper has to say in its own */
+    eepi_stepper stepper;
+    int joined_once, stop;
+    int uncovered;    /* fails closed until somebody brings the experts */
+    eep_status ended; /* why it no longer serves; EEP_OK while it does or may */
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;

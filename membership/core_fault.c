@@ -22,13 +22,25 @@ static int must_wedge(const eepi_core *core)
     return core->reported_epoch >= core->view->epoch;
 }
 
-/* Changes whenever the set of suspects does. */
+/* What this rank says against a seat: its own observations, and ends, which stay true. What it has
+ * from others they say themselves: repeated, silence that its observer has taken back would go
+ * round for ever, and every hearer would count as an accuser of its own. */
+static int own_evidence(const eepi_core *core, int seat)
+{
+    int kind = eepi_core_evidence(core, seat);
+
+    return kind == EEP_FAULT_EXIT || core->peers[seat].evidence_by == core->config.seat
+               ? kind
+               : NO_EVIDENCE;
+}
+
+/* Changes whenever the set of own suspects does. */
 static uint64_t suspects_key(const eepi_core *core)
 {
     uint64_t key = 0;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        int kind = eepi_core_evidence(core, seat);
+        int kind = own_evidence(core, seat);
         if (kind != NO_EVIDENCE)
             key = key * 1000003u + (uint64_t)seat * 16 + (uint64_t)kind + 1;
     }
@@ -45,7 +57,7 @@ static void report(eepi_core *core)
     if (core->reported_epoch == core->view->epoch && core->reported_suspects == key)
         return;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        int kind = eepi_core_evidence(core, seat);
+        int kind = own_evidence(core, seat);
         if (kind != NO_EVIDENCE)
             core->suspects[n++] =
                 (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
@@ -116,6 +128,7 @@ static int all_reported(eepi_core *core)
         if (core->now_us < bound_us)
             continue;
         peer->evidence = EEP_FAULT_LEFT_OUT;
+        peer->evidence_by = core->config.seat;
         peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
             (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};

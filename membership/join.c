@@ -114,14 +114,14 @@ eep_status eep_join(eep_context *context)
     context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     context->mailbox.ready = 1;
     eepi_service_wake(context);
-    while (context->pending.epoch == 0 && context->live.epoch == 0 && context->ended == EEP_OK &&
-           !context->uncovered && !late)
+    while (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0 &&
+           context->ended == EEP_OK && !context->uncovered && !late)
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "%s", context->why_ended);
     else if (context->uncovered)
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
-    else if (context->pending.epoch == 0 && context->live.epoch == 0)
+    else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
                            (unsigned long long)(context->config.join_timeout_us / 1000u));
     pthread_mutex_unlock(&context->lock);
@@ -144,11 +144,16 @@ eep_status eep_drain(eep_context *context)
 eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out, eep_seat *seats_out)
 {
     uint64_t captures = eep_device_captures(context->config.device);
+    const eepi_stepper *steps = &context->stepper;
 
     pthread_mutex_lock(&context->lock);
     *snapshot_out = (eep_snapshot){.epoch = context->seats_epoch,
                                    .max_ranks = context->config.max_ranks,
                                    .counters = context->counters};
+    snapshot_out->counters.steps_ok = steps->steps_ok;
+    snapshot_out->counters.steps_aborted = steps->steps_aborted;
+    snapshot_out->counters.steps_aborted_by_join = steps->steps_aborted_by_join;
+    snapshot_out->counters.steps_waiting_on_join = steps->steps_waiting_on_join;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eep_seat_state state = context->seats[seat].state;
         snapshot_out->num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;

@@ -44,7 +44,7 @@ eep_status eepi_fail(eep_context *context, eep_status status, const char *format
     va_list arguments;
     int used = snprintf(context->error, sizeof(context->error),
                         "rank %d.%u epoch %llu: ", context->config.rank, context->generation,
-                        (unsigned long long)context->live.epoch);
+                        (unsigned long long)context->stepper.live.epoch);
 
     va_start(arguments, format);
     vsnprintf(context->error + used, sizeof(context->error) - (size_t)used, format, arguments);

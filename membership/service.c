@@ -304,14 +304,35 @@ static void take_evidence_mail(eep_context *context, const eepi_suspect *suspect
     eepi_give(context, &input);
 }
 
+static void take_step_mail(eep_context *context, const eepi_step_mail *mail)
+{
+    eepi_input input;
+
+    if (mail->flipped) {
+        input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail->flipped_digest};
+        eepi_give(context, &input);
+    }
+    if (mail->accused) {
+        input = (eepi_input){
+            .kind = EEPI_INPUT_ACCUSED, .seats = mail->accused_seats, .step = mail->accused_step};
+        eepi_give(context, &input);
+    }
+    if (mail->drained) {
+        input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail->drained_step};
+        eepi_give(context, &input);
+    }
+}
+
 static void take_mail(eep_context *context)
 {
     eepi_mailbox mail;
-    eepi_input input = {0};
+    eepi_step_mail steps;
+    const eepi_input leave = {.kind = EEPI_INPUT_LEAVE};
 
     pthread_mutex_lock(&context->lock);
     mail = context->mailbox;
     memset(&context->mailbox, 0, sizeof(context->mailbox));
+    (void)eepi_stepper_take_mail(&context->stepper, &steps);
     pthread_mutex_unlock(&context->lock);
     context->ready_told |= mail.ready;
     context->leave_told |= mail.leave;
@@ -321,23 +342,9 @@ static void take_mail(eep_context *context)
         eepi_peer_publish(context, 1, context->leave_told);
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
-    if (mail.flipped) {
-        input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail.flipped_digest};
-        eepi_give(context, &input);
-    }
-    if (mail.accused) {
-        input = (eepi_input){
-            .kind = EEPI_INPUT_ACCUSED, .seats = mail.accused_seats, .step = mail.accused_step};
-        eepi_give(context, &input);
-    }
-    if (mail.drained) {
-        input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step};
-        eepi_give(context, &input);
-    }
-    if (mail.leave) {
-        input = (eepi_input){.kind = EEPI_INPUT_LEAVE};
-        eepi_give(context, &input);
-    }
+    take_step_mail(context, &steps);
+    if (mail.leave)
+        eepi_give(context, &leave);
 }
 
 /* ------------------------------------------------------------------ the loop */

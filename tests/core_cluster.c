@@ -24,7 +24,8 @@ const char *cluster_text(cluster *c)
         used += (size_t)snprintf(
             c->text + used, 56, "; runs %llu step %llu%s",
             (unsigned long long)(c->process[i].live ? c->process[i].live->epoch : 0),
-            (unsigned long long)c->process[i].step, c->process[i].in_step ? "..." : "");
+            (unsigned long long)c->process[i].stepper.step,
+            c->process[i].stepper.in_step ? "..." : "");
     }
     if (c->view && used + 256 < sizeof(c->text)) {
         c->text[used++] = '\n';
@@ -304,6 +305,8 @@ int cluster_start(cluster *c, int seat)
 
     cr_assert_lt(c->num_processes, CLUSTER_MAX_PROCESSES);
     *p = (cluster_process){.seat = seat, .generation = last ? last->generation + 1 : 1, .alive = 1};
+    eepi_stepper_init(&p->stepper,
+                      &(eepi_stepper_config){STEP_DEADLINE_US, STEP_DEADLINE_US, EXPEL_US});
     p->backup = c->options.backups ? (1ull << c->options.num_experts) - 1 : 0;
     load(c, p);
     c->config.seat = seat;
@@ -483,8 +486,8 @@ int cluster_is_serving(cluster *c)
         cluster_process *p = cluster_member(c, c->view, seat);
         if (!p)
             continue;
-        if (!p->alive || p->wedged || !p->live || p->live->digest != c->view->digest || !p->warm ||
-            c->now_us - p->last_ok_us > 200000)
+        if (!p->alive || p->stepper.wedged || !p->live || p->live->digest != c->view->digest ||
+            !p->stepper.warm || c->now_us - p->last_ok_us > 200000)
             return 0;
         serving++;
     }

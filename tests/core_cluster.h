@@ -6,6 +6,7 @@
 #define CORE_CLUSTER_H
 
 #include "membership/core.h"
+#include "membership/stepper.h"
 
 enum {
     CLUSTER_MAX_SEATS = 8,
@@ -41,9 +42,10 @@ typedef struct cluster_process {
     int holds_acks;                   /* a joiner that hangs before it stages */
     int failing_stages;               /* so many times staging fails */
     /* the rank thread */
-    const eepi_view *live, *pending, *staged, *announced;
-    int wedged, in_step, must_follow, warm, newer;
-    uint64_t step, jump, began_us, last_ok_us, flip_due, promised, installed_epoch, expelled_epoch;
+    eepi_stepper stepper;
+    eep_seat seats[CLUSTER_MAX_SEATS]; /* followed so far */
+    const eepi_view *live;             /* the document that the stepper runs */
+    uint64_t last_ok_us, promised, installed_epoch, expelled_epoch;
     cluster_started started[CLUSTER_STARTED_KEPT];
     uint64_t num_started, num_ok, num_aborted, num_wedges, num_kills, num_cas, num_fills;
     int32_t experts[CLUSTER_MAX_SLOTS]; /* what its slots hold in truth */

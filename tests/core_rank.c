@@ -137,112 +137,117 @@ static const cluster_started *newest_started(const cluster_process *p)
     return p->num_started ? &p->started[(p->num_started - 1) % CLUSTER_STARTED_KEPT] : &none;
 }
 
-static void go_live(cluster *c, cluster_process *p, const eepi_view *view)
+/* The mail of the step core, as the service thread hands it on. */
+static void give_mail(cluster *c, cluster_process *p)
 {
-    check_install(c, p, view);
-    p->live = view;
-    p->warm = p->newer = 0;
-    p->flip_due = 0;
-    p->pending = p->staged = p->announced = NULL;
+    eepi_step_mail mail;
+
+    if (!eepi_stepper_take_mail(&p->stepper, &mail))
+        return;
+    if (mail.flipped)
+        cluster_give_to(c, p,
+                        (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail.flipped_digest});
+    if (mail.accused)
+        cluster_give_to(c, p,
+                        (eepi_input){.kind = EEPI_INPUT_ACCUSED,
+                                     .seats = mail.accused_seats,
+                                     .step = mail.accused_step});
+    if (mail.drained)
+        cluster_give_to(c, p, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step});
 }
 
-/* Rule M3, as eep_step_begin does it. */
-static void take_announced(cluster *c, cluster_process *p)
+static void flip(cluster *c, cluster_process *p)
 {
-    uint64_t digest = p->flip_due;
+    const eepi_live *next = eepi_stepper_flip_to(&p->stepper);
 
-    if (!digest && p->newer && p->announced)
-        digest = p->announced->digest;
-    if (!digest)
-        return;
-    if (p->staged && p->staged->digest == digest) {
-        go_live(c, p, p->staged);
-    } else if (p->announced && p->announced->digest == digest) { /* we have left */
-        MUST(c, !is_in(p->announced, p), "M3: rank %d has not staged what it switches to", p->seat);
-        p->live = p->announced = NULL;
-        p->flip_due = 0;
-        cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = digest});
+    if (next) {
+        const eepi_view *view = c->committed[next->epoch];
+        MUST(c, view && view->digest == next->digest, "S1: rank %d installs epoch %llu", p->seat,
+             (unsigned long long)next->epoch);
+        check_install(c, p, view);
+        (void)eepi_stepper_flipped(&p->stepper);
+        p->live = view;
     }
+    if (p->stepper.live.epoch == 0)
+        p->live = NULL; /* it has left */
 }
 
 static void begin_step(cluster *c, cluster_process *p)
 {
+    const eepi_stepper *s = &p->stepper;
     uint64_t ahead = 0;
 
-    if (p->pending) {
-        uint64_t first = p->must_follow ? 0 : p->pending->first_step;
-        go_live(c, p, p->pending);
-        p->jump = 0;
-        p->step = p->step + 1 < first ? first - 1 : p->step;
-    }
-    take_announced(c, p);
-    if (!p->live || p->flip_due || p->newer)
-        return;
-    for (int seat = 0; seat < p->live->shape.max_ranks; seat++) {
+    flip(c, p);
+    for (int seat = 0; p->live && seat < p->live->shape.max_ranks; seat++) {
         cluster_process *q = cluster_member(c, p->live, seat);
         if (q && q != p && newest_started(q)->epoch == p->live->epoch &&
-            newest_started(q)->step > ahead)
+            newest_started(q)->step > s->step && newest_started(q)->step > ahead)
             ahead = newest_started(q)->step;
     }
-    if (p->must_follow && !ahead)
-        return;
-    p->step++;
-    p->step = p->jump > p->step ? p->jump : p->step;
-    p->step = ahead > p->step ? ahead : p->step;
-    p->jump = p->must_follow = 0;
-    p->in_step = 1;
-    p->began_us = c->now_us;
-    check_step(c, p);
-    p->started[p->num_started++ % CLUSTER_STARTED_KEPT] =
-        (cluster_started){p->live->epoch, p->step, p->announced ? p->announced->digest : 0};
+    if (eepi_stepper_may_begin(s, ahead)) {
+        eepk_launch launch = eepi_stepper_begin(&p->stepper, ahead, c->now_us);
+        check_step(c, p);
+        p->started[p->num_started++ % CLUSTER_STARTED_KEPT] =
+            (cluster_started){launch.epoch, launch.step, launch.announce_digest};
+    }
+    give_mail(c, p);
 }
 
-static void complete(cluster *c, cluster_process *p, uint64_t announced)
+/* How the device would end it now, in the order of docs/PROTOCOL.md, "How a wait ends"; 0: it goes
+ * on. */
+static int ended(cluster *c, const cluster_process *p, eepk_status *status)
 {
-    check_step(c, p);
-    p->in_step = 0;
-    p->num_ok++;
-    p->last_ok_us = c->now_us;
-    p->flip_due = announced;
-    if (!p->warm && p->live->cause == EEPI_VIEW_PLANNED)
-        cluster_give(c, p->seat,
-                     (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = p->live->digest});
-    p->warm = 1;
-}
+    uint64_t missing = 0, step = p->stepper.step;
+    int aborted = 0, newer = 0;
 
-/* In the order of docs/PROTOCOL.md, "How a wait ends". */
-static void end_step(cluster *c, cluster_process *p)
-{
-    uint64_t missing = 0, announced = 0, jump = 0;
-    int aborted = 0;
-
+    *status = (eepk_status){.done_step = step, .last_seat = (uint32_t)p->seat};
     for (int seat = 0; seat < p->live->shape.max_ranks; seat++) {
         cluster_process *q = cluster_member(c, p->live, seat);
-        const cluster_started *s = q ? started(q, p->live->epoch, p->step) : NULL;
+        const cluster_started *s = q ? started(q, p->live->epoch, step) : NULL;
+        const cluster_started *newest = q ? newest_started(q) : NULL;
         if (s) {
-            announced |= s->announced;
+            status->flip_digest |= s->announced;
         } else if (q) {
-            const cluster_started *newest = newest_started(q);
             missing |= 1ull << seat;
-            aborted |= q->wedged && q->alive;
-            if (newest->step >= p->step && newest->epoch >= p->live->epoch) {
-                p->newer |= newest->epoch > p->live->epoch;
-                jump = newest->step > jump ? newest->step : jump;
+            aborted |= q->stepper.wedged && q->alive;
+            if (newest->step >= step && newest->epoch >= p->live->epoch) {
+                newer |= newest->epoch > p->live->epoch;
+                if (newest->step > status->jump_step)
+                    status->jump_step = newest->step;
             }
         }
     }
-    if (!missing) {
-        complete(c, p, announced);
-    } else if (jump || aborted || c->now_us - p->began_us > STEP_DEADLINE_US) {
-        p->in_step = 0;
+    if (!missing)
+        return 1;
+    if (status->jump_step)
+        status->result = newer ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP;
+    else if (aborted)
+        status->result = EEPK_STEP_PEER_ABORT;
+    else
+        status->result = EEPK_STEP_DEADLINE;
+    status->suspects[0] = missing;
+    return status->result != EEPK_STEP_DEADLINE ||
+           c->now_us - p->stepper.began_us > STEP_DEADLINE_US;
+}
+
+static void end_step(cluster *c, cluster_process *p, int give_up)
+{
+    eepk_status status;
+    int is_over = ended(c, p, &status);
+
+    if (!is_over && !give_up)
+        return;
+    if (!is_over)
+        status.result = EEPK_STEP_HOST_ABORT;
+    if (status.result == EEPK_STEP_OK)
+        check_step(c, p);
+    if (eepi_stepper_end(&p->stepper, &status, c->now_us)) {
+        p->num_ok++;
+        p->last_ok_us = c->now_us;
+    } else {
         p->num_aborted++;
-        p->jump = jump;
-        if (!jump && !aborted) {
-            uint64_t *seats = cluster_keep(c, &(uint64_t[16]){missing}, 16 * sizeof(*seats));
-            cluster_give(c, p->seat,
-                         (eepi_input){.kind = EEPI_INPUT_ACCUSED, .seats = seats, .step = p->step});
-        }
     }
+    give_mail(c, p);
 }
 
 void cluster_run_rank(cluster *c, cluster_process *p)
@@ -250,9 +255,9 @@ void cluster_run_rank(cluster *c, cluster_process *p)
     cluster_push_in(c, EVENT_RANK, p, 2000 + cluster_random(c, 3000));
     if (c->now_us < p->stuck_until_us || p->over)
         return;
-    if (p->in_step)
-        end_step(c, p);
-    else if (!p->wedged)
+    if (p->stepper.in_step)
+        end_step(c, p, 0);
+    else if (!p->stepper.wedged)
         begin_step(c, p);
 }
 
@@ -263,21 +268,32 @@ void cluster_drain(cluster *c, cluster_process *p)
             cluster_push(c, EVENT_DRAINED, p, p->stuck_until_us, (eepi_input){0});
         return;
     }
-    if (p->in_step && p->live)
-        end_step(c, p); /* the abort word may come too late to stop it */
-    p->in_step = 0;
-    cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = p->step});
+    if (p->stepper.in_step)
+        end_step(c, p, 1); /* the abort word may come too late to stop it */
+    give_mail(c, p);
 }
 
 /* ------------------------------------------------------------------ actions */
 
 static void wedge(cluster *c, cluster_process *p)
 {
-    p->wedged = 1;
+    int in_step = eepi_stepper_wedge(&p->stepper);
+
     p->num_wedges++;
-    p->staged = p->announced = p->pending = NULL;
-    p->flip_due = 0;
-    cluster_push_in(c, EVENT_DRAINED, p, 100 + (p->in_step ? cluster_random(c, 10000) : 0));
+    cluster_push_in(c, EVENT_DRAINED, p, 100 + (in_step ? cluster_random(c, 10000) : 0));
+}
+
+static eepi_live live_of(const cluster_process *p, const eepi_view *view)
+{
+    return eepi_live_of(view, p->seat, p->generation, p->seats);
+}
+
+static void follow_seats(cluster_process *p, const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        p->seats[seat] = (eep_seat){(eep_seat_state)s->state, s->generation};
+    }
 }
 
 /* Rule R1: the old content of a FILLING slot is gone from now on. */
@@ -287,7 +303,8 @@ static void fill(cluster *c, cluster_process *p, const eepi_view *view)
     int n = eepi_plan_fills(view, p->seat, fills, CLUSTER_MAX_SLOTS);
 
     MUST(c,
-         view->phase == EEPI_VIEW_REPAIRING ? p->wedged : p->live && p->live->epoch == view->epoch,
+         view->phase == EEPI_VIEW_REPAIRING ? p->stepper.wedged
+                                            : p->live && p->live->epoch == view->epoch,
          "R1: rank %d fills slots of a view that it does not run", p->seat);
     for (int i = 0; i < n; i++)
         p->experts[fills[i].slot] = -1;
@@ -331,7 +348,7 @@ static void put_report(cluster *c, cluster_process *p, const eepi_report *report
     eepi_report copy = *report;
     eepi_input input = {.kind = EEPI_INPUT_REPORT};
 
-    MUST(c, !p->in_step, "M2: rank %d reports in a step", p->seat);
+    MUST(c, !p->stepper.in_step, "M2: rank %d reports in a step", p->seat);
     copy.suspects =
         cluster_keep(c, copy.suspects, (size_t)copy.num_suspects * sizeof(*copy.suspects));
     input.report = cluster_keep(c, &copy, sizeof(copy));
@@ -353,6 +370,8 @@ static void put_ack(cluster *c, cluster_process *p, const eepi_ack *ack)
 static void perform_view(cluster *c, cluster_process *p, const eepi_action *action)
 {
     const eepi_view *view = cluster_keep(c, action->view, action->view->bytes);
+    eepi_stage_verdict verdict;
+    eepi_live live;
 
     switch (action->kind) {
     case EEPI_ACTION_CAS:
@@ -363,24 +382,29 @@ static void perform_view(cluster *c, cluster_process *p, const eepi_action *acti
         cluster_to_store(c, p, EVENT_PUT, (eepi_input){.kind = EEPI_INPUT_PLAN, .view = view});
         break;
     case EEPI_ACTION_STAGE:
-        if (p->pending || p->holds_acks || p->failing_stages) {
+        live = live_of(p, view);
+        verdict = eepi_stepper_stage(&p->stepper, &live);
+        if (verdict == EEPI_STAGE_BUSY || p->holds_acks || p->failing_stages) {
             p->failing_stages -= p->failing_stages > 0;
             break; /* no acknowledgement: the plan lapses */
         }
-        p->staged = view;
+        if (verdict == EEPI_STAGE_GO)
+            eepi_stepper_staged(&p->stepper, &live);
         cluster_push(c, EVENT_INPUT, p, c->now_us + 500 + cluster_random(c, 3000),
                      (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
         break;
     case EEPI_ACTION_INSTALL:
-        p->must_follow = view->cause == EEPI_VIEW_PLANNED;
-        p->pending = view;
-        p->staged = p->announced = NULL;
-        p->flip_due = 0;
-        p->wedged = 0;
+        live = live_of(p, view);
+        follow_seats(p, view);
+        eepi_stepper_withdraw(&p->stepper);
+        eepi_stepper_install(&p->stepper, &live, view->cause == EEPI_VIEW_PLANNED);
         break;
     case EEPI_ACTION_ANNOUNCE:
-        if (!p->live || p->live->digest != view->digest)
-            p->announced = view;
+        live = live_of(p, view);
+        follow_seats(p, view);
+        if (!live.leaves && eepi_stepper_stage(&p->stepper, &live) == EEPI_STAGE_GO)
+            eepi_stepper_staged(&p->stepper, &live);
+        eepi_stepper_announce(&p->stepper, &live);
         break;
     case EEPI_ACTION_FILL:
         fill(c, p, view);

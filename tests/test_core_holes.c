@@ -138,7 +138,7 @@ Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
         for (int round = 0; round < 2; round++) {
             epoch = c->view->epoch;
             for (int i = 0; i < c->num_processes; i++)
-                step = c->process[i].step > step ? c->process[i].step : step;
+                step = c->process[i].stepper.step > step ? c->process[i].stepper.step : step;
             for (int i = 0; i < c->num_processes; i++)
                 cluster_crash_process(c, i);
             cluster_run(c, cluster_random(c, 100000));
