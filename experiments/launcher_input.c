@@ -170,9 +170,8 @@ static void take_event(launcher *self, int seat, const wire_event *event)
         script_state state;
     } states[] = {{EEP_EVENT_READY, STATE_READY},         {EEP_EVENT_STAGED, STATE_STAGED},
                   {EEP_EVENT_SUSPECTED, STATE_SUSPECTED}, {EEP_EVENT_WEDGED, STATE_WEDGED},
-                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRING, STATE_REPAIRING},
-                  {EEP_EVENT_REPAIRED, STATE_REPAIRED},   {EEP_EVENT_INSTALLED, STATE_INSTALLED},
-                  {EEP_EVENT_FLIPPED, STATE_FLIPPED}};
+                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRED, STATE_REPAIRED},
+                  {EEP_EVENT_INSTALLED, STATE_INSTALLED}, {EEP_EVENT_FLIPPED, STATE_FLIPPED}};
     record_process *process = launcher_process_of(self, seat);
     const eep_event_info *info = &event->record;
     if (self->stopping) {
@@ -400,6 +399,10 @@ static void take_view(launcher *self, const void *value, size_t size)
             free(self->view);
             self->view = eepi_view_copy(view);
             launcher_note(self, "view", NULL, view->phase);
+            if (view->phase == EEPI_VIEW_REPAIRING) { /* at once: it may be short */
+                launcher_saw(self, STATE_REPAIRING, view->proposer);
+                launcher_run_script(self);
+            }
             move_requests(self);
         } else {
             self->failed = true;

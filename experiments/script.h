@@ -43,7 +43,7 @@ typedef enum script_state {
     STATE_SUSPECTED, /* it suspects somebody */
     STATE_WEDGED,    /* it stopped serving an epoch */
     STATE_PROPOSED,  /* it won a compare-and-swap */
-    STATE_REPAIRING, /* it was told to fill slots while nobody serves */
+    STATE_REPAIRING, /* it proposed a view in which slots are filled while nobody serves */
     STATE_REPAIRED,  /* it has filled them */
     STATE_INSTALLED, /* it installed a fault view */
     STATE_FLIPPED,   /* it flipped to a planned view */
@@ -96,6 +96,7 @@ typedef struct script {
     int dead_seat;  /* -1: none */
     bool respawned; /* dead_seat's new process is on its way */
     double last_kill_ms;
+    double now_ms; /* when it was last asked */
 } script;
 
 /* What the script must know of the world when it is asked. */
@@ -161,7 +162,8 @@ bool script_next(script *self, const script_world *world, script_deed *deed_out)
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
 /* Everything was done (and the cycle's last seat is in the view again). What waits for a step or a
- * state that was not seen, or for the seats of such an event, holds nothing up. */
+ * state that was not seen, or for the seats of such an event, or for more than 10 s for somebody
+ * whom its name fits, holds nothing up. */
 bool script_is_done(const script *self);
 /* How many events wait for what never happened. */
 int script_num_pending(const script *self);

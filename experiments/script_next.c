@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { COVERED_TRIES = 200 };
+static const double GIVEN_UP_MS = 10000; /* then nobody whom the name fits is waited for */
 
 /* ---------------------------------------------------------------- who */
 
@@ -268,6 +269,7 @@ static int next_due(const script *self, double now_ms, const bool *passed)
 bool script_next(script *self, const script_world *world, script_deed *deed_out)
 {
     bool passed[SCRIPT_MAX_EVENTS] = {false};
+    self->now_ms = world->now_ms;
     for (int i = 0; (i = next_due(self, world->now_ms, passed)) >= 0;) {
         if (do_event(self, i, world, deed_out)) {
             return true;
@@ -284,6 +286,7 @@ static bool is_pending(const script *self, const script_event *event)
         return false;
     }
     return due_ms(event) == HUGE_VAL ||
+           (!event->resolved && self->now_ms > due_ms(event) + GIVEN_UP_MS) ||
            (event->pairs_with >= 0 && is_pending(self, &self->event[event->pairs_with]));
 }
 

@@ -226,6 +226,9 @@ Test(script, covered_leaves_one_of_each_pair)
     script plan = scripted("--kill covered:5@1");
     cr_assert_str_eq(due(&plan, &world, 1000), "", "no five are: it waits");
     cr_assert_not(script_is_done(&plan));
+    cr_assert_str_eq(due(&plan, &world, 11001), "");
+    cr_assert(script_is_done(&plan), "not for ever");
+    cr_assert_eq(script_num_pending(&plan), 1);
     script_free(&plan);
 }
 
