@@ -33,13 +33,20 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     }
     const record_process *process = launcher_process_of(self, seat);
     bool lives = self->ranks->seat[seat].pid != 0;
-    bool leaves = lives && (process->kill_ns || process->drain_ns || process->expelled_ns);
+    bool leaves =
+        lives && (process->kill_ns || process->doomed || process->drain_ns || process->expelled_ns);
     if (!now || (info->wants_free ? !lives || leaves : lives)) {
         return false;
     }
     snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d %s", info->name, seat,
              info->wants_free ? "still has its process: kill or drain it first" : "has no process");
     return true;
+}
+
+static bool is_for_store(verb deed)
+{
+    return deed == VERB_STORE_KILL || deed == VERB_STORE_STOP || deed == VERB_STORE_CONT ||
+           deed == VERB_STORE_START;
 }
 
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
@@ -55,6 +62,12 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
             return false;
         }
     }
+    if (is_for_store(event->verb) && !self->how->store_process) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: the store is part of eep-run; start it with --store-process",
+                 verb_table[event->verb].name);
+        return false;
+    }
     if (self->control->finishing || self->stopping) {
         snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
@@ -62,7 +75,11 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     added.delay_ms = now ? now_ms : added.delay_ms;
     eep_status status = script_append(todo, &added);
     if (status != EEP_OK) {
-        snprintf(error, CONTROL_ERROR_BYTES, "the script cannot take it: %s", eep_strerror(status));
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
+                 status == EEP_ERR_NOT_FOUND
+                     ? "no earlier event of that name is left to take its ranks from"
+                 : status == EEP_ERR_INVALID ? "the script has no room for more events"
+                                             : eep_strerror(status));
         return false;
     }
     int index = todo->num_events - 1;
@@ -75,14 +92,15 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     return true;
 }
 
-/* What is scripted for later is dropped: a trigger that never comes would hold the run up. */
+/* What is scripted for later is dropped: a trigger that never comes would hold the run up. What was
+ * begun is still undone. */
 static void finish(void *user)
 {
     launcher *self = user;
     script *todo = &self->effective.script;
     self->control->finishing = true;
     for (int i = 0; i < todo->num_events; i++) {
-        todo->event[i].done = true;
+        todo->event[i].done |= !todo->event[i].undoes;
     }
     todo->cycle.num_kills = todo->kills_done;
 }
@@ -104,15 +122,16 @@ static char kernel_state(pid_t pid)
     return end && end[1] == ' ' ? end[2] : '\0';
 }
 
-/* Besides what the launcher knows: nobody is stopped, for who stays so is going to be expelled. */
+/* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
 static bool is_settled(void *user)
 {
     const launcher *self = user;
     bool settled = self->run.start_ns && !self->stopping &&
                    script_is_done(&self->effective.script) && launcher_is_settled(self);
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
-        pid_t pid = self->ranks->seat[seat].pid;
-        settled = !pid || kernel_state(pid) != 'T';
+        const record_process *process = launcher_process_of(self, seat);
+        settled = !process || process->exit_ns || process->expelled_ns ||
+                  (!process->stopped && !process->doomed);
     }
     return settled;
 }
@@ -128,10 +147,11 @@ static const char *state_of(const launcher *self, int seat)
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }
-    return state == 'T'                     ? "stopped"
-           : process->drain_ns              ? "draining"
-           : launcher_is_active(self, seat) ? "joined"
-                                            : "starting";
+    return state == 'T'                      ? "stopped"
+           : process->drain_ns               ? "draining"
+           : !launcher_is_active(self, seat) ? "starting"
+           : process->slow                   ? "slow"
+                                             : "joined";
 }
 
 static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)

@@ -168,10 +168,15 @@ static void take_event(launcher *self, int seat, const wire_event *event)
     static const struct {
         eep_event_kind kind;
         script_state state;
-    } states[] = {{EEP_EVENT_READY, STATE_READY},         {EEP_EVENT_STAGED, STATE_STAGED},
-                  {EEP_EVENT_SUSPECTED, STATE_SUSPECTED}, {EEP_EVENT_WEDGED, STATE_WEDGED},
-                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRED, STATE_REPAIRED},
-                  {EEP_EVENT_INSTALLED, STATE_INSTALLED}, {EEP_EVENT_FLIPPED, STATE_FLIPPED}};
+    } states[] = {{EEP_EVENT_READY, STATE_READY},
+                  {EEP_EVENT_STAGED, STATE_STAGED},
+                  {EEP_EVENT_SUSPECTED, STATE_SUSPECTED},
+                  {EEP_EVENT_WEDGED, STATE_WEDGED},
+                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},
+                  {EEP_EVENT_REPAIRED, STATE_REPAIRED},
+                  {EEP_EVENT_INSTALLED, STATE_INSTALLED},
+                  {EEP_EVENT_FLIPPED, STATE_FLIPPED},
+                  {EEP_EVENT_REBALANCING, STATE_REBALANCING}};
     record_process *process = launcher_process_of(self, seat);
     const eep_event_info *info = &event->record;
     if (self->stopping) {

@@ -30,8 +30,8 @@ static bool sees_source(const void *user, int seat)
         for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
             const eepi_view_slot *slot = eepi_view_slot_at(view, layer, i / view->shape.num_slots,
                                                            i % view->shape.num_slots);
-            if (view->phase == EEPI_VIEW_REPAIRING && slot->state == EEPI_SLOT_FILLING &&
-                slot->source == seat && i / view->shape.num_slots != seat) {
+            if (slot->state == EEPI_SLOT_FILLING && slot->source == seat &&
+                i / view->shape.num_slots != seat) {
                 return launcher_is_active(self, seat);
             }
         }
@@ -165,6 +165,7 @@ static void do_cont(launcher *self, int seat)
 static void do_slow(launcher *self, int seat, double factor)
 {
     wire_slow message = {{WIRE_SLOW, sizeof message}, factor};
+    launcher_process_of(self, seat)->slow = factor > 1;
     launcher_note(self, "slow", launcher_process_of(self, seat), (uint64_t)(factor * 1000));
     tell_rank(self, seat, &message, sizeof message, "be slow");
 }

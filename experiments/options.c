@@ -453,7 +453,7 @@ eep_status options_parse(int argc, char **argv, options *options_out,
     "or cont\n         by such a name takes the seats of the oldest earlier event with it\n"       \
     "  WHEN   1.5, 1.5s, 1500ms, step:N[+TIME], or STATE[:SEAT][#COUNT][+TIME], STATE being "      \
     "spawned,\n         opened, ready, staged, committed, joined, suspected, wedged, proposed, "   \
-    "repairing,\n         repaired, installed, flipped, exited, expelled\n"
+    "repairing,\n         repaired, installed, flipped, rebalancing, exited, expelled\n"
 
 void options_print_help(FILE *file)
 {

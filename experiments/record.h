@@ -25,6 +25,7 @@ typedef struct record_process {
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
     bool stopped;          /* by SIGSTOP, and not continued */
+    bool slow;             /* on demand */
     bool doomed;           /* it was told to kill itself */
     bool left_view;        /* a view without it came after one with it */
     bool evicted;          /* it ended because it learned that it was expelled */

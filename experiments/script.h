@@ -19,10 +19,10 @@ typedef enum script_target {
     TARGET_PROPOSER, /* who proposed the present view */
     TARGET_RANDOM,   /* `count` active seats, by the seed */
     TARGET_COVERED,  /* the same, such that the others' slots still hold every expert */
-    TARGET_SOURCE,   /* seats that the present REPAIRING view copies from; the lowest `count` */
-    TARGET_JOINER,   /* the youngest process that has not joined yet */
-    TARGET_VACANT,   /* the `count` lowest seats without a process */
-    TARGET_SAME,     /* all seats of an earlier event: `pairs_with` */
+    TARGET_SOURCE, /* seats that others copy weights from by the present view; the lowest `count` */
+    TARGET_JOINER, /* the youngest process that has not joined yet */
+    TARGET_VACANT, /* the `count` lowest seats without a process */
+    TARGET_SAME,   /* all seats of an earlier event: `pairs_with` */
     NUM_TARGETS
 } script_target;
 
@@ -34,21 +34,22 @@ typedef enum script_when {
 
 /* What a script can wait for; counted from the start of serving. */
 typedef enum script_state {
-    STATE_SPAWNED,   /* a process was started in the seat */
-    STATE_OPENED,    /* it has taken its seat: eep_open returned */
-    STATE_READY,     /* its weights are in and its graph captured: it asked to be let in */
-    STATE_STAGED,    /* it has staged a planned view */
-    STATE_COMMITTED, /* a view that has it was committed */
-    STATE_JOINED,    /* it serves */
-    STATE_SUSPECTED, /* it suspects somebody */
-    STATE_WEDGED,    /* it stopped serving an epoch */
-    STATE_PROPOSED,  /* it won a compare-and-swap */
-    STATE_REPAIRING, /* it proposed a view in which slots are filled while nobody serves */
-    STATE_REPAIRED,  /* it has filled them */
-    STATE_INSTALLED, /* it installed a fault view */
-    STATE_FLIPPED,   /* it flipped to a planned view */
-    STATE_EXITED,    /* its process has ended */
-    STATE_EXPELLED,  /* a view without it was committed while it had not asked to leave */
+    STATE_SPAWNED,     /* a process was started in the seat */
+    STATE_OPENED,      /* it has taken its seat: eep_open returned */
+    STATE_READY,       /* its weights are in and its graph captured: it asked to be let in */
+    STATE_STAGED,      /* it has staged a planned view */
+    STATE_COMMITTED,   /* a view that has it was committed */
+    STATE_JOINED,      /* it serves */
+    STATE_SUSPECTED,   /* it suspects somebody */
+    STATE_WEDGED,      /* it stopped serving an epoch */
+    STATE_PROPOSED,    /* it won a compare-and-swap */
+    STATE_REPAIRING,   /* it proposed a view in which slots are filled while nobody serves */
+    STATE_REPAIRED,    /* it has filled them */
+    STATE_INSTALLED,   /* it installed a fault view */
+    STATE_FLIPPED,     /* it flipped to a planned view */
+    STATE_REBALANCING, /* it fills slots behind live traffic */
+    STATE_EXITED,      /* its process has ended */
+    STATE_EXPELLED,    /* a view without it was committed while it had not asked to leave */
     NUM_STATES
 } script_state;
 extern const char *const state_names[NUM_STATES]; /* "spawned", "opened", ... */
@@ -75,6 +76,7 @@ typedef struct script_event {
     /* progress */
     double trigger_ms; /* when its step or state was seen; < 0: not yet */
     int states_seen;
+    bool undoes;         /* made by a stop or slow-down with a duration */
     bool resolved;       /* `seat` says who */
     uint64_t seats_done; /* bit i: seat[i] */
     bool done;
@@ -106,7 +108,8 @@ typedef struct script_world {
     int max_ranks;
     bool (*active)(const void *user, int seat);  /* in the view, process alive */
     bool (*running)(const void *user, int seat); /* a process of the seat exists */
-    bool (*source)(const void *user, int seat);  /* the present REPAIRING view copies from it */
+    bool (*source)(const void *user,
+                   int seat); /* others copy weights from it by the present view */
     bool (*joining)(const void *user, int seat); /* its process has not joined yet */
     /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
     bool (*covered)(const void *user, const bool *without);

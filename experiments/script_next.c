@@ -155,6 +155,7 @@ static void append_undo(script *self, const script_event *event, int seat, doubl
                 : event->verb == VERB_SLOW ? VERB_SLOW
                                            : VERB_STORE_CONT;
     undo.value = 1;
+    undo.undoes = true;
     /* Without room for it a stopped rank is expelled in time: the run says so. */
     (void)!script_append(self, &undo);
 }

@@ -14,8 +14,8 @@ const char *const state_names[NUM_STATES] = {
     [STATE_SUSPECTED] = "suspected", [STATE_WEDGED] = "wedged",
     [STATE_PROPOSED] = "proposed",   [STATE_REPAIRING] = "repairing",
     [STATE_REPAIRED] = "repaired",   [STATE_INSTALLED] = "installed",
-    [STATE_FLIPPED] = "flipped",     [STATE_EXITED] = "exited",
-    [STATE_EXPELLED] = "expelled"};
+    [STATE_FLIPPED] = "flipped",     [STATE_REBALANCING] = "rebalancing",
+    [STATE_EXITED] = "exited",       [STATE_EXPELLED] = "expelled"};
 
 static const char *const target_names[NUM_TARGETS] = {
     [TARGET_LOWEST] = "lowest",   [TARGET_PROPOSER] = "proposer", [TARGET_RANDOM] = "random",
