@@ -3,6 +3,7 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,32 +34,56 @@ static bool script_sees_running(const void *user, int seat)
     return self->ranks->seat[seat].pid != 0;
 }
 
-static void do_kill(launcher *self, int seat)
+static bool script_sees_joining(const void *user, int seat)
 {
-    record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    /* The survivors first: what they do is a scan of the requests and must not delay the rest. */
-    launcher_add_fault(self, seat, launcher_now_ns(), "kill");
-    if (supervisor_kill(self->ranks, seat, &time_ns) != EEP_OK) {
-        time_ns = launcher_now_ns(); /* it ended by itself at this moment: the same fault */
-    }
-    process->kill_ns = time_ns;
-    if (self->run.num_faults) {
-        self->run.faults[self->run.num_faults - 1].time_ns = time_ns;
-    }
-    launcher_note(self, "kill", process, 0);
+    const launcher *self = user;
+    const record_process *process = launcher_process_of(self, seat);
+    return process && self->ranks->seat[seat].pid && !process->joined_ns && !process->kill_ns;
 }
 
-static void do_drain(launcher *self, int seat)
+/* A REPAIRING view is present and a slot of a member is filled from the seat. */
+static bool script_sees_source(const void *user, int seat)
 {
-    record_process *process = launcher_process_of(self, seat);
-    wire_header message = {WIRE_DRAIN, sizeof message};
-    process->drain_ns = launcher_now_ns();
-    scheduler_seat_close(self->front, seat);
-    launcher_note(self, "drain", process, 0);
-    if (outbox_send(&self->ranks->seat[seat].outbox, &message, sizeof message) != EEP_OK) {
-        launcher_complain(self, "rank %d cannot be told to drain", seat);
+    const launcher *self = user;
+    const eepi_view *view = self->view;
+    if (!view || view->phase != EEPI_VIEW_REPAIRING || !launcher_is_active(self, seat)) {
+        return false;
     }
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int s = 0; s < view->shape.max_ranks; s++) {
+            for (int i = 0; eepi_view_is_member(view, s) && i < view->shape.num_slots; i++) {
+                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
+                if (slot->state == EEPI_SLOT_FILLING && slot->source == seat && s != seat) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+/* Without these seats, every expert is in a slot of another member. */
+static bool script_sees_covered(const void *user, const bool *without)
+{
+    const eepi_view *view = ((const launcher *)user)->view;
+    for (int layer = 0; view && layer < view->shape.num_layers; layer++) {
+        bool held[EEP_MAX_EXPERTS] = {false};
+        int left = view->shape.num_experts;
+        for (int s = 0; s < view->shape.max_ranks; s++) {
+            bool counts = eepi_view_is_member(view, s) && !without[s];
+            for (int i = 0; counts && i < view->shape.num_slots; i++) {
+                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
+                if (slot->state == EEPI_SLOT_HOLDS && !held[slot->expert]) {
+                    held[slot->expert] = true;
+                    left--;
+                }
+            }
+        }
+        if (left) {
+            return false;
+        }
+    }
+    return view != NULL;
 }
 
 static void run_script(launcher *self)
@@ -68,29 +93,14 @@ static void run_script(launcher *self)
                           .max_ranks = self->run.max_ranks,
                           .active = script_sees_active,
                           .running = script_sees_running,
+                          .source = script_sees_source,
+                          .joining = script_sees_joining,
+                          .covered = script_sees_covered,
                           .user = self,
                           .random = &self->random};
-    script_verb verb = SCRIPT_KILL;
-    int seat = -1;
-    double seconds = 0;
-    while (script_next(&self->effective.script, &world, &verb, &seat, &seconds)) {
-        switch (verb) {
-        case SCRIPT_KILL:
-            do_kill(self, seat);
-            break;
-        case SCRIPT_REJOIN:
-            launcher_start_rank(self, seat, true);
-            break;
-        case SCRIPT_DRAIN:
-            do_drain(self, seat);
-            break;
-        case SCRIPT_BURN:
-            launcher_note(self, "burn", NULL, (uint64_t)(seconds * 1e3));
-            if (supervisor_burn(self->ranks, seconds) != EEP_OK) {
-                launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
-            }
-            break;
-        }
+    script_deed deed;
+    while (script_next(&self->effective.script, &world, &deed)) {
+        launcher_do(self, &deed);
     }
 }
 

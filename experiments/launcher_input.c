@@ -353,6 +353,9 @@ static void take_view(launcher *self, const void *value, size_t size)
             mark_members(self);
             self->proposer = view->proposer;
             launcher_note(self, "view", NULL, view->phase);
+            free(self->view);
+            self->view = (eepi_view *)aligned;
+            aligned = NULL;
             move_requests(self);
         } else {
             self->failed = true;

@@ -199,6 +199,11 @@ launcher *launcher_open(const options *how)
     }
     self->how = how;
     self->effective = *how;
+    if (script_copy(&how->script, &self->effective.script) != EEP_OK) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        free(self);
+        return NULL;
+    }
     self->signal_fd = -1;
     self->proposer = -1;
     self->random = (uint64_t)how->seed;
@@ -231,6 +236,8 @@ void launcher_close(launcher *self)
     trace_free(&self->filler);
     record_free(&self->run);
     free(self->process);
+    free(self->view);
+    script_free(&self->effective.script);
     free(self);
 }
 

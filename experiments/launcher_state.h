@@ -29,6 +29,7 @@ typedef struct launcher {
     record run;
     int64_t *process; /* [max_ranks]: index of the seat's latest in run.processes, or NO_PROCESS */
     int32_t proposer; /* of the present view; -1: none yet */
+    eepi_view *view;  /* the present one; NULL: none yet */
     trace load, filler; /* arrivals; lengths of what --keep-busy adds */
     size_t num_arrived, num_filled;
     uint64_t random;         /* of the script's random targets */

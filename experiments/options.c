@@ -18,7 +18,6 @@ typedef enum option_kind {
     OPTION_FRACTION, /* trace_fraction */
     OPTION_FIRST,    /* size_t */
     OPTION_CHOICE,   /* int, index of `choices` */
-    OPTION_EVENT,    /* script_verb in min, appended to the script */
 } option_kind;
 
 typedef struct option_row {
@@ -81,20 +80,22 @@ static const option_row table[] = {
      "cut the run off after S seconds (unfinished requests then fail the run)"},
     {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N", "2 per rank with --kills",
      "add seeded requests so that N are outstanding until the script is done; 0: never"},
-    {"--kill", OPTION_EVENT, 0, SCRIPT_KILL, 0, NULL, "R@TIME", "",
-     "SIGKILL rank R (or lowest, proposer, random) at TIME (s, or with ms)"},
-    {"--rejoin", OPTION_EVENT, 0, SCRIPT_REJOIN, 0, NULL, "R@TIME", "",
-     "start a new process in the seat of R"},
-    {"--drain", OPTION_EVENT, 0, SCRIPT_DRAIN, 0, NULL, "R@TIME", "",
-     "rank R hands its requests back and leaves"},
     {"--kills", OPTION_COUNT, AT(script.cycle.num_kills), 0, 10000, NULL, "N", "",
      "N kills over all seats in order, each rejoined before the next"},
     {"--kill-every", OPTION_NUMBER, AT(script.cycle.kill_every_ms), 0, 86400e3, NULL, "MS", "1000",
      "least time between two of these kills"},
     {"--rejoin-after", OPTION_NUMBER, AT(script.cycle.rejoin_after_ms), 0, 86400e3, NULL, "MS",
      "300", "time from each of these kills to its rejoin"},
-    {"--dummy-burn", OPTION_EVENT, 0, SCRIPT_BURN, 0, NULL, "S@TIME", "",
-     "burn one CPU for S seconds from TIME on, at a joiner's priority"},
+    {"--no-kill-fence", OPTION_FLAG, AT(no_kill_fence), 0, 0, NULL, NULL, "",
+     "expel a silent rank without killing it first"},
+    {"--expel-ms", OPTION_NUMBER, AT(expel_ms), 1, 86400e3, NULL, "MS", "1000",
+     "least silence for which a living rank is expelled; 1x in durations"},
+    {"--step-deadline-ms", OPTION_NUMBER, AT(step_deadline_ms), 1, 86400e3, NULL, "MS", "1000",
+     "longest wait for a peer inside a step"},
+    {"--drain-bound-ms", OPTION_NUMBER, AT(drain_bound_ms), 1, 86400e3, NULL, "MS", "1000",
+     "a survivor that has not stopped serving by then is left out"},
+    {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
+     "the store is a process of its own (implied by the --store-... events)"},
     {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",
      "break the computation once on purpose: the oracle must see it"},
     {"--out", OPTION_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-run-out",
@@ -229,8 +230,6 @@ static eep_status set_value(options *self, const option_row *row, const char *te
                         row->name, text);
         }
         return EEP_OK;
-    case OPTION_EVENT:
-        return script_add(&self->script, (script_verb)(int)row->min, text, error);
     case OPTION_TEXT:
         if (*text == '\0') {
             return fail(error, "%s: the value is empty", row->name);
@@ -246,7 +245,7 @@ static eep_status set_value(options *self, const option_row *row, const char *te
 
 /* ---------------------------------------------------------------- the command line */
 
-static void set_defaults(options *self)
+void options_set_defaults(options *self)
 {
     *self = (options){
         .num_ranks = 8,
@@ -270,6 +269,9 @@ static void set_defaults(options *self)
         .output_max = 64,
         .keep_busy = -1,
         .script = {.cycle = {.kill_every_ms = 1000, .rejoin_after_ms = 300}},
+        .expel_ms = 1000,
+        .step_deadline_ms = 1000,
+        .drain_bound_ms = 1000,
         .out_dir = "eep-run-out",
         .log_level = EEP_LOG_ERROR,
     };
@@ -305,6 +307,14 @@ static eep_status check(options *self, char *error)
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
+    if (script_has_store(&self->script) && self->store_path) {
+        return fail(error,
+                    "--store: the store at '%s' is not ours to stop or kill; leave --store "
+                    "away",
+                    self->store_path);
+    }
+    self->store_process |= script_has_store(&self->script);
+    self->script.expel_ms = self->expel_ms;
     return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
 }
 
@@ -318,33 +328,67 @@ static const option_row *find(const char *argument, size_t length)
     return NULL;
 }
 
+/* The verb whose flag it is; false: none. */
+static bool find_event(const char *argument, size_t length, verb *verb_out)
+{
+    for (int v = 0; v < NUM_VERBS; v++) {
+        const char *option = verb_table[v].option;
+        if (strlen(option) == length && strncmp(option, argument, length) == 0) {
+            *verb_out = (verb)v;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The argument at *at, and its value if that is the next one. */
+static eep_status take_argument(options *self, int argc, char **argv, int *at, char *error)
+{
+    char *argument = argv[*at], *equals = strchr(argument, '=');
+    size_t length = equals ? (size_t)(equals - argument) : strlen(argument);
+    const option_row *row = find(argument, length);
+    verb what = VERB_KILL;
+    bool is_event = !row && find_event(argument, length, &what);
+    if (!row && !is_event) {
+        return fail(error, "unknown option '%s'; eep-run --help lists all", argument);
+    }
+    const char *name = is_event ? verb_table[what].option : row->name;
+    const char *value = equals ? equals + 1 : NULL;
+    bool is_flag = row && row->kind == OPTION_FLAG;
+    if (is_flag && value) {
+        return fail(error, "%s takes no value ('%s' was given)", name, value);
+    }
+    if (!is_flag && !value) {
+        if (*at + 1 == argc) {
+            return fail(error, "%s needs a value: %s", name,
+                        is_event ? script_form(what) : row->value);
+        }
+        value = argv[++*at];
+    }
+    return is_event ? script_add(&self->script, what, value, error)
+                    : set_value(self, row, value, error);
+}
+
 eep_status options_parse(int argc, char **argv, options *options_out,
                          char error[OPTIONS_ERROR_BYTES])
 {
-    set_defaults(options_out);
-    for (int i = 1; i < argc; i++) {
-        const char *equals = strchr(argv[i], '=');
-        size_t length = equals ? (size_t)(equals - argv[i]) : strlen(argv[i]);
-        const option_row *row = find(argv[i], length);
-        if (!row) {
-            return fail(error, "unknown option '%s'; eep-run --help lists all", argv[i]);
-        }
-        const char *value = equals ? equals + 1 : NULL;
-        if (row->kind == OPTION_FLAG && value) {
-            return fail(error, "%s takes no value ('%s' was given)", row->name, value);
-        }
-        if (row->kind != OPTION_FLAG && !value) {
-            if (i + 1 == argc) {
-                return fail(error, "%s needs a value: %s", row->name, row->value);
-            }
-            value = argv[++i];
-        }
-        eep_status status = set_value(options_out, row, value, error);
-        if (status != EEP_OK) {
-            return status;
-        }
+    eep_status status = EEP_OK;
+    options_set_defaults(options_out);
+    for (int i = 1; i < argc && status == EEP_OK; i++) {
+        status = take_argument(options_out, argc, argv, &i, error);
     }
-    return options_out->help ? EEP_OK : check(options_out, error);
+    if (status == EEP_OK && !options_out->help) {
+        status = check(options_out, error);
+    }
+    if (status != EEP_OK) {
+        options_free(options_out);
+    }
+    return status;
+}
+
+void options_free(options *self)
+{
+    script_free(&self->script);
 }
 
 void options_print_help(FILE *file)
@@ -362,110 +406,22 @@ void options_print_help(FILE *file)
         }
         fprintf(file, *table[i].preset ? " [%s]\n" : "%s\n", table[i].preset);
     }
-    fputs("\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
-          file);
-}
-
-/* ---------------------------------------------------------------- for the ranks */
-
-void options_fill_engine(const options *self, engine_config *config_out)
-{
-    *config_out = (engine_config){
-        .seed = (uint64_t)self->seed,
-        .num_layers = (int32_t)self->num_layers,
-        .hidden = (int32_t)self->hidden,
-        .inner = (int32_t)self->inner,
-        .num_experts = (int32_t)self->num_experts,
-        .top_k = (int32_t)self->top_k,
-        .vocabulary = (int32_t)self->vocabulary,
-        .num_slots = (int32_t)self->num_slots,
-        .num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank,
-        .num_max_requests = (int32_t)self->num_max_requests,
-        .prefill_chunk = (int32_t)self->prefill_chunk,
-        .corrupt = self->corrupt,
-        .corrupt_step = 20,
-        .dtype = self->dtype,
-    };
-}
-
-void options_fill_context(const options *self, eep_config *config_out)
-{
-    config_out->num_ranks = (int32_t)self->num_ranks;
-    config_out->max_ranks = (int32_t)self->max_ranks;
-    config_out->num_layers = (int32_t)self->num_layers;
-    config_out->num_experts = (int32_t)self->num_experts;
-    config_out->num_slots = (int32_t)self->num_slots;
-    config_out->top_k = (int32_t)self->top_k;
-    config_out->hidden = (int32_t)self->hidden;
-    config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
-    config_out->dtype = self->dtype;
-    config_out->log_level = self->log_level;
-}
-
-/* The integers of the rank text, in order. */
-/* clang-format off */
-#define RANK_FIELDS(X) \
-    X(num_ranks) \
-    X(max_ranks) \
-    X(num_layers) \
-    X(hidden) \
-    X(inner) \
-    X(num_experts) \
-    X(num_slots) \
-    X(top_k) \
-    X(vocabulary) \
-    X(num_max_tokens_per_rank) \
-    X(prefill_chunk) \
-    X(num_max_requests) \
-    X(seed)
-/* clang-format on */
-
-void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES])
-{
-    int used = 0;
-#define PRINT(field)                                                                               \
-    used += snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used), "%" PRId64 " ",    \
-                     self->field);
-    RANK_FIELDS(PRINT)
-#undef PRINT
-    snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used), "%d %d %d %d",
-             (int)self->dtype, self->corrupt, (int)self->log_level,
-             strcmp(self->device, "cuda") == 0);
-}
-
-eep_status options_from_rank_text(const char *text, options *options_out)
-{
-    int dtype = 0, log_level = 0, cuda = 0, used = 0;
-    set_defaults(options_out);
-#define SCAN(field)                                                                                \
-    if (sscanf(text, "%" SCNd64 "%n", &options_out->field, &used) != 1) {                          \
-        return EEP_ERR_PROTOCOL;                                                                   \
-    }                                                                                              \
-    text += used;
-    RANK_FIELDS(SCAN)
-#undef SCAN
-    if (sscanf(text, "%d %d %d %d", &dtype, &options_out->corrupt, &log_level, &cuda) != 4) {
-        return EEP_ERR_PROTOCOL;
+    fputs("\nEvents, each as often as wanted:\n", file);
+    for (int v = 0; v < NUM_VERBS; v++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", verb_table[v].option, script_form((verb)v));
+        fprintf(file, "  %-36s %s\n", left, verb_table[v].doc);
     }
-    options_out->dtype = (eep_dtype)dtype;
-    options_out->log_level = (eep_log_level)log_level;
-    options_out->device = cuda ? "cuda" : "host";
-    return EEP_OK;
-}
-
-uint64_t options_expert_bytes(const options *self)
-{
-    return (uint64_t)(3 * self->hidden * self->inner) * sizeof(float);
-}
-
-uint64_t options_memory_bytes(const options *self, uint64_t window_bytes)
-{
-    const uint64_t fixed_bytes = 24u << 20; /* program, stacks, tables, step buffers */
-    uint64_t expert = options_expert_bytes(self) * (uint64_t)self->num_layers;
-    uint64_t slots = (uint64_t)self->num_slots * expert;
-    uint64_t dense =
-        (uint64_t)(self->hidden * (2 * self->vocabulary + self->num_layers * self->num_experts)) *
-        sizeof(float);
-    uint64_t rank = slots + dense + window_bytes + fixed_bytes;
-    return (uint64_t)self->num_ranks * rank + (uint64_t)self->num_experts * expert;
+    fputs("RANK: 3 or 3,5,7, lowest, proposer (of the view), random[:N], covered[:N] (the others\n"
+          "still hold every expert), source[:N] (of a repair under way), joiner, vacant[:N]. A\n"
+          "--rejoin or --cont by such a name takes the ranks of the oldest earlier event by it.\n"
+          "TIME: 1.5, 1.5s or 1500ms after the start of serving; or step:N[+TIME]; or a state:\n"
+          "STATE[:RANK][#COUNT][+TIME] with STATE one of",
+          file);
+    for (int s = 0; s < NUM_STATES; s++) {
+        fprintf(file, "%s %s", s == 9 ? "\n " : "", state_names[s]);
+    }
+    fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
+          "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
+          file);
 }

@@ -34,6 +34,10 @@ typedef struct options {
     /* the faults */
     script script;
     int corrupt; /* engine_corruption */
+    /* how the instance meets them */
+    bool no_kill_fence;
+    double expel_ms, step_deadline_ms, drain_bound_ms;
+    bool store_process; /* the launcher's store is a process of its own */
     /* the run */
     const char *out_dir;
     bool force, no_oracle, quiet, help;
@@ -41,9 +45,13 @@ typedef struct options {
 } options;
 
 /* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
- * value and what is allowed. Strings point into argv. With --help nothing else is checked. */
+ * value and what is allowed. Strings point into argv. With --help nothing else is checked.
+ * options_free after EEP_OK. */
 EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_out,
                                         char error[OPTIONS_ERROR_BYTES]);
+void options_free(options *self);
+/* What is run without any option. */
+void options_set_defaults(options *self);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
 

@@ -20,5 +20,7 @@ int main(int argc, char **argv)
         options_print_help(stdout);
         return 0;
     }
-    return launcher_run(&how);
+    int code = launcher_run(&how);
+    options_free(&how);
+    return code;
 }

@@ -1,312 +1,310 @@
 #include "experiments/script.h"
+#include "experiments/script_names.h"
 
-#include "eep/eep.h"
-
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const target_names[] = {[SCRIPT_SEAT] = "",
-                                           [SCRIPT_LOWEST] = "lowest",
-                                           [SCRIPT_PROPOSER] = "proposer",
-                                           [SCRIPT_RANDOM] = "random"};
-static const char *const verb_options[] = {[SCRIPT_KILL] = "--kill",
-                                           [SCRIPT_REJOIN] = "--rejoin",
-                                           [SCRIPT_DRAIN] = "--drain",
-                                           [SCRIPT_BURN] = "--dummy-burn"};
+/* ---------------------------------------------------------------- pairing */
 
-/* ---------------------------------------------------------------- parsing */
-
-/* "1.5", "1.5s" or "1500ms" to milliseconds; false for anything else, negative or over a day. */
-static bool parse_time(const char *text, double *ms_out)
+/* A rejoin or a cont by a name that stands for members: it needs an earlier event's seats. */
+static bool wants_pair(const script_event *event)
 {
-    char *end = NULL;
-    if ((*text < '0' || *text > '9') && *text != '.') {
-        return false; /* strtod would take "inf", "nan", blanks and signs */
-    }
-    double value = strtod(text, &end);
-    if (strcmp(end, "ms") != 0) {
-        if (*end != '\0' && strcmp(end, "s") != 0) {
-            return false;
+    return (event->verb == VERB_REJOIN || event->verb == VERB_CONT) &&
+           event->target != TARGET_SEATS && event->target != TARGET_VACANT &&
+           event->target != TARGET_SAME;
+}
+
+static bool empties_seat(verb what)
+{
+    return what == VERB_KILL || what == VERB_ABORT || what == VERB_DIE || what == VERB_DRAIN;
+}
+
+/* By time where both have one, else as they were written. */
+static bool is_earlier(const script_event *a, const script_event *b)
+{
+    return a->when == WHEN_TIME && b->when == WHEN_TIME ? a < b : a->order < b->order;
+}
+
+/* Take the seats of the oldest earlier event by that name not yet paired with one of this verb. */
+static bool pair(script *self, script_event *event)
+{
+    int oldest = -1;
+    for (int k = 0; k < self->num_events; k++) {
+        const script_event *other = &self->event[k];
+        bool fits =
+            other->target == event->target && other->count == event->count &&
+            is_earlier(other, event) &&
+            (other->verb == VERB_STOP || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
+        for (int r = 0; fits && r < self->num_events; r++) {
+            fits = self->event[r].pairs_with != k || self->event[r].verb != event->verb;
         }
-        value *= 1000;
+        if (fits && (oldest < 0 || is_earlier(other, &self->event[oldest]))) {
+            oldest = k;
+        }
     }
-    if (!isfinite(value) || value > 86400e3) {
+    if (oldest < 0) {
         return false;
     }
-    *ms_out = value;
+    event->pairs_with = oldest;
+    event->target = TARGET_SAME;
     return true;
 }
 
-static bool parse_target(const char *name, script_event *event)
-{
-    for (int t = SCRIPT_LOWEST; t <= SCRIPT_RANDOM; t++) {
-        if (strcmp(name, target_names[t]) == 0) {
-            event->target = (script_target)t;
-            return true;
-        }
-    }
-    char *end = NULL;
-    if (*name < '0' || *name > '9') {
-        return false;
-    }
-    long seat = strtol(name, &end, 10);
-    if (*end != '\0' || seat >= EEP_MAX_RANKS) {
-        return false;
-    }
-    event->target = SCRIPT_SEAT;
-    event->seat = (int)seat;
-    return true;
-}
+/* ---------------------------------------------------------------- events */
 
-eep_status script_add(script *self, script_verb verb, const char *text,
-                      char error[SCRIPT_ERROR_BYTES])
+static bool has_foreign_seat(const script_event *event, int max_ranks, int *seat_out)
 {
-    script_event event = {.verb = verb, .seat = -1, .pairs_with = -1};
-    char who[32];
-    const char *at = strchr(text, '@');
-    size_t length = at ? (size_t)(at - text) : 0;
-    const char *option = verb_options[verb];
-    if (!at || length == 0 || length >= sizeof who) {
-        snprintf(error, SCRIPT_ERROR_BYTES, "%s: '%s' is not of the form %s@TIME", option, text,
-                 verb == SCRIPT_BURN ? "SECONDS" : "RANK");
-        return EEP_ERR_INVALID;
-    }
-    memcpy(who, text, length);
-    who[length] = '\0';
-    if (!parse_time(at + 1, &event.time_ms)) {
-        snprintf(error, SCRIPT_ERROR_BYTES,
-                 "%s: '%s' in '%s' is not a time (seconds such as 1.5, or 1500ms, at most a day)",
-                 option, at + 1, text);
-        return EEP_ERR_INVALID;
-    }
-    double burn_ms = 0;
-    bool good = verb == SCRIPT_BURN ? parse_time(who, &burn_ms) : parse_target(who, &event);
-    if (!good) {
-        snprintf(error, SCRIPT_ERROR_BYTES, "%s: '%s' in '%s' is not %s", option, who, text,
-                 verb == SCRIPT_BURN ? "a number of seconds"
-                                     : "a rank, 'lowest', 'proposer' or 'random'");
-        return EEP_ERR_INVALID;
-    }
-    event.seconds = burn_ms / 1e3;
-    if (self->num_events == SCRIPT_MAX_EVENTS) {
-        snprintf(error, SCRIPT_ERROR_BYTES, "%s: more than %d scripted events", option,
-                 SCRIPT_MAX_EVENTS);
-        return EEP_ERR_INVALID;
-    }
-    self->event[self->num_events++] = event;
-    return EEP_OK;
-}
-
-/* By time; at equal times kills first, so that "kill 3@2, rejoin 3@2" means what it says. */
-static int compare_events(const void *left, const void *right)
-{
-    const script_event *a = left, *b = right;
-    if (a->time_ms != b->time_ms) {
-        return a->time_ms < b->time_ms ? -1 : 1;
-    }
-    return (a->verb == SCRIPT_REJOIN) - (b->verb == SCRIPT_REJOIN);
-}
-
-/* A rejoin by name takes the seat of the oldest kill or drain by that name not yet paired. */
-static bool pair(script *self, int rejoin)
-{
-    for (int k = 0; k < rejoin; k++) {
-        const script_event *kill = &self->event[k];
-        bool fits = (kill->verb == SCRIPT_KILL || kill->verb == SCRIPT_DRAIN) &&
-                    kill->target == self->event[rejoin].target;
-        for (int r = 0; fits && r < rejoin; r++) {
-            fits = self->event[r].pairs_with != k;
-        }
-        if (fits) {
-            self->event[rejoin].pairs_with = k;
+    for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
+        if (event->seat[i] >= max_ranks) {
+            *seat_out = event->seat[i];
             return true;
         }
     }
     return false;
 }
 
-eep_status script_prepare(script *self, int num_ranks, int max_ranks,
-                          char error[SCRIPT_ERROR_BYTES])
+eep_status script_append(script *self, const script_event *event)
 {
-    bool taken[EEP_MAX_RANKS] = {false};
-    for (int s = 0; s < num_ranks; s++) {
-        taken[s] = true;
+    int foreign = 0;
+    if (self->num_events == SCRIPT_MAX_EVENTS ||
+        (self->max_ranks && has_foreign_seat(event, self->max_ranks, &foreign))) {
+        return EEP_ERR_INVALID;
     }
-    self->num_seats = num_ranks;
-    self->dead_seat = -1;
-    qsort(self->event, (size_t)self->num_events, sizeof self->event[0], compare_events);
-    for (int i = 0; i < self->num_events; i++) {
-        script_event *event = &self->event[i];
-        const char *option = verb_options[event->verb];
-        if (event->verb == SCRIPT_BURN) {
-            continue;
+    if ((self->num_events & (self->num_events - 1)) == 0) { /* full: it grows by powers of two */
+        size_t room = self->num_events ? 2 * (size_t)self->num_events : 1;
+        script_event *bigger = realloc(self->event, room * sizeof *bigger);
+        if (!bigger) {
+            return EEP_ERR_NO_MEMORY;
         }
-        if (event->target != SCRIPT_SEAT) {
-            if (event->verb == SCRIPT_REJOIN && !pair(self, i)) {
-                snprintf(error, SCRIPT_ERROR_BYTES,
-                         "%s: '%s' at %g ms has no earlier --kill or --drain of '%s' left", option,
-                         target_names[event->target], event->time_ms, target_names[event->target]);
-                return EEP_ERR_INVALID;
-            }
-            continue;
-        }
-        if (event->seat >= max_ranks) {
-            snprintf(error, SCRIPT_ERROR_BYTES, "%s: rank %d does not exist: the seats are 0 to %d",
-                     option, event->seat, max_ranks - 1);
-            return EEP_ERR_INVALID;
-        }
-        bool wants_taken = event->verb != SCRIPT_REJOIN;
-        if (taken[event->seat] != wants_taken) {
-            snprintf(error, SCRIPT_ERROR_BYTES, "%s: rank %d at %g ms %s", option, event->seat,
-                     event->time_ms,
-                     wants_taken ? "has no process then: it was killed or never started"
-                                 : "still has its process: --kill or --drain it earlier");
-            return EEP_ERR_INVALID;
-        }
-        taken[event->seat] = !wants_taken;
+        self->event = bigger;
+    }
+    script_event *added = &self->event[self->num_events++];
+    *added = *event;
+    added->order = self->num_appended++;
+    added->trigger_ms = -1;
+    added->states_seen = 0;
+    added->resolved = event->target == TARGET_SEATS;
+    added->seats_done = added->seats_undo = 0;
+    added->undo_ms = 0;
+    added->done = false;
+    if (self->max_ranks && wants_pair(added) && !pair(self, added)) {
+        self->num_events--;
+        return EEP_ERR_NOT_FOUND;
     }
     return EEP_OK;
 }
 
-/* ---------------------------------------------------------------- what is due */
-
-static uint64_t next_random(uint64_t *state)
+eep_status script_add(script *self, verb what, const char *text, char error[SCRIPT_ERROR_BYTES])
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
+    script_event event;
+    eep_status status = script_parse(what, text, true, &event, error);
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = script_append(self, &event);
+    if (status == EEP_ERR_INVALID) {
+        snprintf(error, SCRIPT_ERROR_BYTES, "%s: more than %d scripted events",
+                 verb_table[what].option, SCRIPT_MAX_EVENTS);
+    } else if (status != EEP_OK) {
+        snprintf(error, SCRIPT_ERROR_BYTES, "%s: %s", verb_table[what].option,
+                 eep_strerror(status));
+    }
+    return status;
 }
 
-/* The active seat that a name means now; -1: nobody. */
-static int resolve(const script_event *event, const script_world *world)
+eep_status script_copy(const script *self, script *copy_out)
 {
-    int active[EEP_MAX_RANKS], num = 0;
-    for (int s = 0; s < world->max_ranks; s++) {
-        if (world->active(world->user, s)) {
-            active[num++] = s;
+    script copy = *self;
+    copy.event = NULL;
+    copy.num_events = copy.num_appended = 0;
+    if (self->num_events) {
+        size_t room = 1;
+        while (room < (size_t)self->num_events) {
+            room *= 2;
+        }
+        copy.event = malloc(room * sizeof *copy.event);
+        if (!copy.event) {
+            return EEP_ERR_NO_MEMORY;
+        }
+        memcpy(copy.event, self->event, (size_t)self->num_events * sizeof *copy.event);
+    }
+    copy.num_events = self->num_events;
+    copy.num_appended = self->num_appended;
+    *copy_out = copy;
+    return EEP_OK;
+}
+
+void script_free(script *self)
+{
+    free(self->event);
+    self->event = NULL;
+    self->num_events = 0;
+}
+
+/* ---------------------------------------------------------------- prepare */
+
+static __attribute__((format(printf, 3, 4))) eep_status
+refuse(const script_event *event, char error[SCRIPT_ERROR_BYTES], const char *format, ...)
+{
+    va_list args;
+    int used = 0;
+    if (event->line) {
+        used = snprintf(error, SCRIPT_ERROR_BYTES, "%d:%d: ", event->line, event->column);
+    }
+    used += snprintf(error + used, (size_t)(SCRIPT_ERROR_BYTES - used),
+                     "%s: ", verb_table[event->verb].option);
+    va_start(args, format);
+    vsnprintf(error + used, (size_t)(SCRIPT_ERROR_BYTES - used), format, args);
+    va_end(args);
+    return EEP_ERR_INVALID;
+}
+
+/* Timed ones first, by time; at equal times faults before what comes after them, so that "kill 3@2,
+ * rejoin 3@2" means what it says; then as written. */
+static int compare_events(const void *left, const void *right)
+{
+    const script_event *a = left, *b = right;
+    bool a_timed = a->when == WHEN_TIME, b_timed = b->when == WHEN_TIME;
+    if (a_timed != b_timed) {
+        return a_timed ? -1 : 1;
+    }
+    if (a_timed && a->delay_ms != b->delay_ms) {
+        return a->delay_ms < b->delay_ms ? -1 : 1;
+    }
+    int a_after = verb_table[a->verb].wants_free || a->verb == VERB_CONT;
+    int b_after = verb_table[b->verb].wants_free || b->verb == VERB_CONT;
+    if (a_timed && a_after != b_after) {
+        return a_after - b_after;
+    }
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+static void sort(script *self)
+{
+    if (self->num_events < 2) {
+        return;
+    }
+    qsort(self->event, (size_t)self->num_events, sizeof *self->event, compare_events);
+    for (int i = 0; i < self->num_events; i++) { /* pairs were made by the order of appending */
+        script_event *event = &self->event[i];
+        for (int k = 0, with = event->pairs_with; with >= 0 && k < self->num_events; k++) {
+            if (self->event[k].order == with) {
+                event->pairs_with = k;
+                break;
+            }
         }
     }
-    if (num == 0) {
-        return -1;
-    }
-    if (event->target == SCRIPT_RANDOM) {
-        return active[next_random(world->random) % (uint64_t)num];
-    }
-    if (event->target == SCRIPT_PROPOSER && world->proposer >= 0 &&
-        world->active(world->user, world->proposer)) {
-        return world->proposer;
-    }
-    return active[0];
 }
 
-/* The seat for the event if it can be done now, else -1. */
-static int ready_seat(const script *self, const script_event *event, const script_world *world)
+/* What is known of a seat at a time. It is never known once a trigger or a stop may empty it. */
+typedef enum occupancy { SEAT_FREE, SEAT_TAKEN, SEAT_EITHER } occupancy;
+
+static eep_status check_seat(const script_event *event, int seat, occupancy *known, char *error)
 {
-    if (event->verb == SCRIPT_REJOIN) {
-        int seat = event->pairs_with < 0 ? event->seat : self->event[event->pairs_with].seat;
-        return seat >= 0 && !world->running(world->user, seat) ? seat : -1;
+    bool wants_free = verb_table[event->verb].wants_free;
+    if (*known == (wants_free ? SEAT_TAKEN : SEAT_FREE)) {
+        return refuse(event, error, "rank %d at %g ms %s", seat, event->delay_ms,
+                      wants_free ? "still has its process: --kill or --drain it earlier"
+                                 : "has no process then: it was killed or never started");
     }
-    if (event->target == SCRIPT_SEAT) {
-        return world->running(world->user, event->seat) ? event->seat : -1;
+    if (wants_free) {
+        *known = SEAT_TAKEN;
+    } else if (empties_seat(event->verb)) {
+        *known = SEAT_FREE;
+    } else if (event->verb == VERB_STOP) {
+        *known = SEAT_EITHER;
     }
-    return resolve(event, world);
+    return EEP_OK;
 }
 
-static bool next_of_cycle(script *self, const script_world *world, script_verb *verb_out,
-                          int *seat_out)
+static eep_status check_seats(const script *self, int num_ranks, int max_ranks, char *error)
 {
-    if (self->dead_seat >= 0 && !self->respawned) {
-        if (world->now_ms < self->last_kill_ms + self->cycle.rejoin_after_ms ||
-            world->running(world->user, self->dead_seat)) {
-            return false;
+    occupancy known[EEP_MAX_RANKS] = {SEAT_FREE};
+    bool by_trigger[EEP_MAX_RANKS] = {false};
+    for (int s = 0; s < num_ranks; s++) {
+        known[s] = SEAT_TAKEN;
+    }
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        int foreign = 0;
+        if (has_foreign_seat(event, max_ranks, &foreign)) {
+            return refuse(event, error, "rank %d does not exist: the seats are 0 to %d", foreign,
+                          max_ranks - 1);
         }
-        self->respawned = true;
-        *verb_out = SCRIPT_REJOIN;
-        *seat_out = self->dead_seat;
-        return true;
-    }
-    if (self->dead_seat >= 0) {
-        if (!world->active(world->user, self->dead_seat)) {
-            return false;
+        for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
+            by_trigger[event->seat[s]] |= event->when != WHEN_TIME;
         }
-        self->dead_seat = -1;
+        if (event->target != TARGET_SEATS && event->count > max_ranks) {
+            return refuse(event, error, "%d ranks are more than the %d seats", event->count,
+                          max_ranks);
+        }
+        if (event->when == WHEN_STATE && event->state_seat >= max_ranks) {
+            return refuse(event, error, "it waits for rank %d: the seats are 0 to %d",
+                          event->state_seat, max_ranks - 1);
+        }
     }
-    int seat = self->kills_done % (self->num_seats ? self->num_seats : 1);
-    if (self->kills_done == self->cycle.num_kills || !world->active(world->user, seat) ||
-        world->now_ms < self->last_kill_ms + self->cycle.kill_every_ms) {
-        return false;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
+            int seat = event->seat[s];
+            eep_status status = event->when != WHEN_TIME || by_trigger[seat]
+                                    ? EEP_OK
+                                    : check_seat(event, seat, &known[seat], error);
+            if (status != EEP_OK) {
+                return status;
+            }
+        }
     }
-    self->kills_done++;
-    self->dead_seat = seat;
-    self->respawned = false;
-    self->last_kill_ms = world->now_ms;
-    *verb_out = SCRIPT_KILL;
-    *seat_out = seat;
-    return true;
+    return EEP_OK;
 }
 
-bool script_next(script *self, const script_world *world, script_verb *verb_out, int *seat_out,
-                 double *seconds_out)
+eep_status script_prepare(script *self, int num_ranks, int max_ranks,
+                          char error[SCRIPT_ERROR_BYTES])
 {
-    *seconds_out = 0;
+    self->num_seats = num_ranks;
+    self->max_ranks = max_ranks;
+    self->dead_seat = -1;
+    sort(self);
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->done || event->time_ms > world->now_ms) {
-            continue;
+        if (event->target == TARGET_SAME &&
+            (event->pairs_with < 0 || event->pairs_with >= self->num_events)) {
+            return refuse(event, error, "it names no earlier event");
         }
-        int seat = event->verb == SCRIPT_BURN ? 0 : ready_seat(self, event, world);
-        /* A seat that an event by name had emptied before: there is nothing to kill or drain. */
-        bool moot = seat < 0 && event->verb != SCRIPT_REJOIN && event->target == SCRIPT_SEAT;
-        event->done = seat >= 0 || moot;
-        if (seat < 0) {
-            continue;
+        if (wants_pair(event) && !pair(self, event)) {
+            const char *name = target_names[event->target].name;
+            const char *others = event->verb == VERB_CONT ? "--stop" : "--kill or --drain";
+            char at[64];
+            snprintf(at, sizeof at, event->when == WHEN_TIME ? " at %g ms" : "", event->delay_ms);
+            return refuse(event, error, "'%s'%s has no earlier %s of '%s' left", name, at, others,
+                          name);
         }
-        if (event->verb != SCRIPT_BURN) {
-            event->seat = seat;
-        }
-        *verb_out = event->verb;
-        *seat_out = seat;
-        *seconds_out = event->seconds;
-        return true;
     }
-    return self->cycle.num_kills && next_of_cycle(self, world, verb_out, seat_out);
+    return check_seats(self, num_ranks, max_ranks, error);
 }
 
-double script_wait_ms(const script *self, double now_ms)
-{
-    double wait = 1000;
-    for (int i = 0; i < self->num_events; i++) {
-        if (!self->event[i].done) {
-            wait = fmin(wait, fmax(self->event[i].time_ms - now_ms, 1));
-        }
-    }
-    if (self->kills_done < self->cycle.num_kills || self->dead_seat >= 0) {
-        double due = self->last_kill_ms + (self->dead_seat >= 0 ? self->cycle.rejoin_after_ms
-                                                                : self->cycle.kill_every_ms);
-        wait = fmin(wait, due > now_ms ? due - now_ms : 5);
-    }
-    return wait;
-}
-
-bool script_is_done(const script *self)
-{
-    for (int i = 0; i < self->num_events; i++) {
-        if (!self->event[i].done) {
-            return false;
-        }
-    }
-    return self->kills_done == self->cycle.num_kills && self->dead_seat < 0;
-}
+/* ---------------------------------------------------------------- what it holds */
 
 bool script_has_faults(const script *self)
 {
     for (int i = 0; i < self->num_events; i++) {
-        if (self->event[i].verb != SCRIPT_BURN) {
+        if (self->event[i].verb != VERB_BURN) {
             return true;
         }
     }
     return self->cycle.num_kills > 0;
+}
+
+bool script_has_store(const script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        verb what = self->event[i].verb;
+        if (what == VERB_STORE_KILL || what == VERB_STORE_STOP || what == VERB_STORE_CONT ||
+            what == VERB_STORE_START) {
+            return true;
+        }
+    }
+    return false;
 }

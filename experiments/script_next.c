@@ -1,0 +1,228 @@
+/* What of a script is due. */
+#include "experiments/script_names.h"
+
+#include <math.h>
+
+/* When the event is due; infinite while its step or state was not seen. */
+static double due_ms(const script_event *event)
+{
+    if (event->when == WHEN_TIME) {
+        return event->delay_ms;
+    }
+    return event->trigger_ms < 0 ? INFINITY : event->trigger_ms + event->delay_ms;
+}
+
+static double duration_of(const script *self, const script_event *event)
+{
+    return event->duration_ms + event->duration_expels * self->expel_ms;
+}
+
+/* ---------------------------------------------------------------- what was seen */
+
+void script_saw_step(script *self, uint64_t step, double now_ms)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->when == WHEN_STEP && event->trigger_ms < 0 && step >= event->step) {
+            event->trigger_ms = now_ms;
+        }
+    }
+}
+
+void script_saw_state(script *self, script_state state, int seat, double now_ms)
+{
+    if (state == STATE_SPAWNED && seat >= 0 && seat < EEP_MAX_RANKS) {
+        self->spawned[seat] = ++self->num_spawned;
+    }
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->when == WHEN_STATE && event->state == state && event->trigger_ms < 0 &&
+            (event->state_seat < 0 || event->state_seat == seat) &&
+            ++event->states_seen == event->state_count) {
+            event->trigger_ms = now_ms;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- one event */
+
+/* The verb that ends what the event's verb did. */
+static script_deed undoing(const script_event *event, int seat)
+{
+    script_deed deed = {.seat = seat};
+    deed.verb = event->verb == VERB_STOP         ? VERB_CONT
+                : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT
+                                                 : VERB_SLOW;
+    deed.value = event->verb == VERB_SLOW ? 1 : 0;
+    return deed;
+}
+
+/* The event's next seat to be undone. Whose process is gone has nothing to undo. */
+static bool next_undo(script_event *event, const script_world *world, script_deed *deed_out)
+{
+    bool has_seat = verb_table[event->verb].has_seat;
+    for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
+        uint64_t bit = (uint64_t)1 << i;
+        if (!(event->seats_undo & bit)) {
+            continue;
+        }
+        int seat = has_seat ? event->seat[i] : -1;
+        if (has_seat && !world->running(world->user, seat)) {
+            event->seats_undo &= ~bit;
+        } else if (world->now_ms >= event->undo_ms) {
+            event->seats_undo &= ~bit;
+            *deed_out = undoing(event, seat);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void strike(const script *self, script_event *event, int index, const script_world *world,
+                   script_deed *deed_out)
+{
+    double duration = duration_of(self, event);
+    bool has_seat = verb_table[event->verb].has_seat;
+    if (duration > 0) {
+        event->seats_undo |= (uint64_t)1 << index;
+        event->undo_ms = world->now_ms + duration;
+    }
+    *deed_out = (script_deed){.verb = event->verb,
+                              .seat = has_seat ? event->seat[index] : -1,
+                              .value = event->value,
+                              .duration_ms = duration};
+}
+
+/* The event's next seat that it can be done to now. */
+static bool next_seat(const script *self, script_event *event, const script_world *world,
+                      script_deed *deed_out)
+{
+    if (!verb_table[event->verb].has_seat) {
+        event->done = true;
+        strike(self, event, 0, world, deed_out);
+        return true;
+    }
+    if (!script_resolve(self, event, world)) {
+        return false;
+    }
+    int left = 0, struck = -1;
+    for (int i = 0; i < event->num_seats && struck < 0; i++) {
+        uint64_t bit = (uint64_t)1 << i;
+        if (event->seats_done & bit) {
+            continue;
+        }
+        bool running = world->running(world->user, event->seat[i]);
+        if (verb_table[event->verb].wants_free && running) {
+            left++; /* it waits for the end of the process there */
+            continue;
+        }
+        event->seats_done |= bit;
+        /* A seat that another event had emptied before: there is nothing to do. */
+        struck = verb_table[event->verb].wants_free || running ? i : -1;
+    }
+    if (struck < 0) {
+        event->done = left == 0;
+        return false;
+    }
+    strike(self, event, struck, world, deed_out);
+    return true;
+}
+
+/* ---------------------------------------------------------------- the cycle */
+
+static bool next_of_cycle(script *self, const script_world *world, script_deed *deed_out)
+{
+    if (self->dead_seat >= 0 && !self->respawned) {
+        if (world->now_ms < self->last_kill_ms + self->cycle.rejoin_after_ms ||
+            world->running(world->user, self->dead_seat)) {
+            return false;
+        }
+        self->respawned = true;
+        *deed_out = (script_deed){.verb = VERB_REJOIN, .seat = self->dead_seat};
+        return true;
+    }
+    if (self->dead_seat >= 0) {
+        if (!world->active(world->user, self->dead_seat)) {
+            return false;
+        }
+        self->dead_seat = -1;
+    }
+    int seat = self->kills_done % (self->num_seats ? self->num_seats : 1);
+    if (self->kills_done == self->cycle.num_kills || !world->active(world->user, seat) ||
+        world->now_ms < self->last_kill_ms + self->cycle.kill_every_ms) {
+        return false;
+    }
+    self->kills_done++;
+    self->dead_seat = seat;
+    self->respawned = false;
+    self->last_kill_ms = world->now_ms;
+    *deed_out = (script_deed){.verb = VERB_KILL, .seat = seat};
+    return true;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+bool script_next(script *self, const script_world *world, script_deed *deed_out)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (next_undo(event, world, deed_out)) {
+            return true;
+        }
+        if (!event->done && due_ms(event) <= world->now_ms &&
+            next_seat(self, event, world, deed_out)) {
+            return true;
+        }
+    }
+    return self->cycle.num_kills && next_of_cycle(self, world, deed_out);
+}
+
+double script_wait_ms(const script *self, double now_ms)
+{
+    double wait = 1000;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        if (!event->done) {
+            wait = fmin(wait, fmax(due_ms(event) - now_ms, 1));
+        }
+        if (event->seats_undo) {
+            wait = fmin(wait, fmax(event->undo_ms - now_ms, 1));
+        }
+    }
+    if (self->kills_done < self->cycle.num_kills || self->dead_seat >= 0) {
+        double due = self->last_kill_ms + (self->dead_seat >= 0 ? self->cycle.rejoin_after_ms
+                                                                : self->cycle.kill_every_ms);
+        wait = fmin(wait, due > now_ms ? due - now_ms : 5);
+    }
+    return wait;
+}
+
+static bool cycle_is_done(const script *self)
+{
+    return self->kills_done == self->cycle.num_kills && self->dead_seat < 0;
+}
+
+bool script_is_done(const script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        if (!self->event[i].done || self->event[i].seats_undo) {
+            return false;
+        }
+    }
+    return cycle_is_done(self);
+}
+
+bool script_waits_for_trigger(const script *self)
+{
+    bool waits = false;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        /* What waits for an event that waits for a trigger waits for that trigger, too. */
+        bool behind = event->target == TARGET_SAME && !self->event[event->pairs_with].resolved;
+        if (event->seats_undo || (!event->done && !behind && isfinite(due_ms(event)))) {
+            return false;
+        }
+        waits |= !event->done;
+    }
+    return waits && cycle_is_done(self);
+}
