@@ -1,4 +1,5 @@
 #include "experiments/finish.h"
+#include "experiments/beside.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -94,19 +95,6 @@ eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES]
 
 /* ---------------------------------------------------------------- other programs */
 
-/* The path of a file beside this program. */
-static int beside(const char *name, char path_out[PATH_MAX])
-{
-    char self[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (length <= 0) {
-        return -1;
-    }
-    self[length] = '\0';
-    *strrchr(self, '/') = '\0';
-    return snprintf(path_out, PATH_MAX, "%s/%s", self, name) < PATH_MAX ? 0 : -1;
-}
-
 /* Run a program with our standard output and wait; its exit code, or -1 if it did not run to its
  * end. Signals that the launcher holds back are let through again in it. */
 static int run_program(const char *file, char *const arguments[])
@@ -198,7 +186,7 @@ void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
     char program[PATH_MAX], verdict[PATH_MAX];
     static char name[] = "eep-oracle", json[] = "--json";
     *oracle_out = (summary_oracle){0};
-    if (beside(name, program) != 0 ||
+    if (beside_us(name, program) != 0 ||
         snprintf(verdict, sizeof verdict, "%s/oracle.json", dir) >= (int)sizeof verdict) {
         fprintf(stderr, "eep-run: eep-oracle: path too long\n");
         return;
@@ -226,7 +214,7 @@ void finish_draw_timeline(const char *dir)
     snprintf(drawing, sizeof drawing, "%s", EEP_TIMELINE_SCRIPT);
 #endif
     if (access(drawing, R_OK) != 0 &&
-        (beside("timeline.py", drawing) != 0 || access(drawing, R_OK) != 0)) {
+        (beside_us("timeline.py", drawing) != 0 || access(drawing, R_OK) != 0)) {
         fprintf(stderr, "eep-run: no picture: timeline.py not found\n");
         return;
     }

@@ -1,8 +1,10 @@
 #include "experiments/rank_main.h"
 
 #include "experiments/engine.h"
+#include "experiments/fault_node.h"
 #include "experiments/options.h"
 #include "experiments/outbox.h"
+#include "experiments/pace.h"
 #include "experiments/wire.h"
 
 #include <dirent.h>
@@ -33,6 +35,10 @@ typedef struct rank {
     bool stop, draining; /* told so */
     bool drain_asked;    /* libeep was told so */
     bool nice;           /* prepares at RANK_JOINER_NICE */
+    bool can_die, dies;  /* the graph has the places; told to die at one */
+    verb_place place;
+    fault_node fault_node;
+    pace pace;
     uint64_t start_ns, ready_ns, counters_ns;
     uint64_t captures_at_join;
     int token_capacity;
@@ -123,6 +129,29 @@ static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status
     tell(self, &message, sizeof message);
 }
 
+/* ---------------------------------------------------------------- faults that we are told to have
+ */
+
+static void take_death(rank *self, const wire_die *die)
+{
+    if (!self->can_die || die->place >= NUM_PLACES) {
+        fprintf(stderr, "rank %s: cannot die at place %u: %s\n", getenv("EEP_RANK"), die->place,
+                self->can_die ? "there is no such place" : "only ranks on host devices can");
+        return;
+    }
+    self->place = (verb_place)die->place;
+    self->dies = true;
+}
+
+/* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
+static void wait_like_a_slow_rank(uint64_t pause_ns)
+{
+    uint64_t until_ns = now_ns() + pause_ns;
+    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+    while (pause_ns > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    }
+}
+
 /* ---------------------------------------------------------------- from the launcher */
 
 static void take_request(rank *self, const wire_assign *assign, size_t bytes)
@@ -163,6 +192,10 @@ static void read_control(rank *self)
             self->stop = true;
         } else if (header->kind == WIRE_DRAIN) {
             self->draining = true;
+        } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
+            pace_set(&self->pace, ((const wire_slow *)self->packet)->factor);
+        } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
+            take_death(self, (const wire_die *)self->packet);
         }
     }
 }
@@ -204,6 +237,13 @@ static eep_status run_step(rank *self)
     wire_step *report = self->report;
     *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
+    if (self->dies && report->num_positions > 0) {
+        fault_node_arm(&self->fault_node, self->place);
+    } else if (self->dies) {
+        fault_node_disarm(&self->fault_node); /* a step that had positions may have aborted */
+    }
+    uint64_t pause_ns = pace_pause_ns(&self->pace);
+    wait_like_a_slow_rank(pause_ns);
     status = engine_run(self->engine, &step);
     if (status != EEP_OK) {
         complain("replay", status, engine_error(self->engine));
@@ -213,6 +253,8 @@ static eep_status run_step(rank *self)
     report->end_ns = now_ns();
     report->status = status;
     if (status == EEP_OK) {
+        uint64_t took_ns = report->end_ns - report->begin_ns;
+        pace_learn(&self->pace, took_ns > pause_ns ? took_ns - pause_ns : 0);
         engine_commit(self->engine, report, (wire_token *)(report + 1), self->token_capacity);
     } else {
         engine_rollback(self->engine);
@@ -296,7 +338,10 @@ static eep_status open_engine(rank *self)
         complain("open", EEP_ERR_NO_MEMORY, NULL);
         return EEP_ERR_NO_MEMORY;
     }
-    eep_status status = engine_open(&config, self->context, self->device, &self->engine);
+    eep_status status =
+        fault_node_init(&self->fault_node, self->context, self->device, config.num_layers);
+    self->can_die = status == EEP_OK;
+    status = engine_open(&config, self->context, self->device, &self->engine);
     if (status != EEP_OK) {
         complain("engine", status, engine_error(self->engine));
     }

@@ -16,6 +16,8 @@ typedef enum wire_kind {
     WIRE_ASSIGN = 1, /* wire_assign, then num_emitted uint32 tokens: serve this request */
     WIRE_STOP,       /* wire_header only: finish the step, send counters, exit 0 */
     WIRE_DRAIN,      /* hand all requests back, leave the view, exit 0 */
+    WIRE_SLOW,       /* wire_slow: take `factor` times as long for each step from now on */
+    WIRE_DIE,        /* wire_die: kill yourself there in your next step with positions */
     /* rank -> launcher */
     WIRE_HELLO = 64, /* wire_hello: the context is open */
     WIRE_JOINED,     /* wire_joined: in the view, ready for requests */
@@ -36,6 +38,15 @@ typedef struct wire_assign {
     uint32_t input_length, output_length;
     uint32_t num_emitted; /* tokens that are already emitted: re-prefill prompt + these */
 } wire_assign;
+typedef struct wire_slow {
+    wire_header header;
+    double factor; /* 1 or less: as usual again */
+} wire_slow;
+typedef struct wire_die {
+    wire_header header;
+    uint32_t place; /* verb_place */
+    uint32_t pad;
+} wire_die;
 typedef struct wire_hello {
     wire_header header;
     int32_t seat;

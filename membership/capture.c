@@ -19,7 +19,13 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
     if (status != EEP_OK)
         return eepi_fail(context, status, "node %s could not be launched: %s",
                          eepi_tables_kernel(context->tables, id)->name, eep_strerror(status));
-    return EEP_OK;
+    return context->after_node ? context->after_node(context->after_node_user, stream, id) : EEP_OK;
+}
+
+void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user)
+{
+    context->after_node = after;
+    context->after_node_user = user;
 }
 
 static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kernel_id id)

@@ -29,6 +29,9 @@ enum {
     EEPI_INPUTS_LATER = 4,
 };
 
+/* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
+typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
+
 /* Why a context no longer serves; EEP_OK while it does or may. */
 typedef struct eepi_live {
     uint64_t epoch, digest;
@@ -119,6 +122,8 @@ struct eep_context {
     /* capture, rank thread */
     eep_stream *stream;
     const int32_t **slot_begin; /* [num_layers], from dispatch to combine */
+    eepi_after_node after_node; /* NULL: nobody watches */
+    void *after_node_user;
     int64_t captures_at_join;
 
     /* rank thread only */
@@ -196,6 +201,10 @@ EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *
 void eepi_peers_close(eep_context *context);
 /* Put our own record into the store. */
 void eepi_peer_publish(eep_context *context, int ready, int leaving);
+
+/* capture.c: from now on `after` sees every node that is captured, so that a laboratory can put its
+ * own between those of one eep_dispatch. Before the capture, rank thread; NULL ends it. */
+void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
 
 /* weights.c */
 EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);

@@ -59,6 +59,7 @@ typedef struct rank {
     int32_t experts[WORLD_LAYERS][WORLD_SLOTS]; /* what eep_slot_expert asked for */
     char error[256];                            /* why rank_open failed */
     uint32_t events[EEP_EVENT_STORE_BACK + 1];  /* seen so far, by kind; atomic */
+    void (*opened)(struct rank *r); /* called before rank_open captures; NULL: nothing */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
     /* device memory */

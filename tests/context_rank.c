@@ -207,6 +207,8 @@ eep_status rank_open(world *w, int32_t seat)
     }
     if (w->keep_backups)
         keep_backups(r);
+    if (r->opened)
+        r->opened(r);
     capture(r);
     return EEP_OK;
 }

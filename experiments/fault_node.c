@@ -1,0 +1,81 @@
+#include "experiments/fault_node.h"
+#include "membership/context.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct strike_args {
+    const uint32_t *armed;
+    const eepk_world *world;
+    uint32_t place, pad;
+} strike_args;
+
+/* An aborted step sends nothing, so it has none of the places; the next one has them. */
+static void strike(const void *raw, eep_grid grid)
+{
+    const strike_args *args = raw;
+    (void)grid;
+    if (__atomic_load_n(args->armed, __ATOMIC_ACQUIRE) != args->place + 1 ||
+        args->world->control->latch.aborted) {
+        return;
+    }
+    kill(getpid(), SIGKILL);
+    for (;;) {
+        pause(); /* not one instruction of the next node */
+    }
+}
+
+static const eep_kernel strike_kernel = {"strike", strike, NULL};
+
+static eep_status put_strike(fault_node *self, eep_stream *stream, verb_place place)
+{
+    strike_args args = {&self->armed, self->world, (uint32_t)place, 0};
+    return eep_launch(stream, &strike_kernel, 1, 1, &args, sizeof args);
+}
+
+/* A step begins with its latch, a layer with its route. */
+static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
+{
+    fault_node *self = user;
+    if (id == EEPI_KERNEL_latch) {
+        self->layer = -1;
+    } else if (id == EEPI_KERNEL_route) {
+        self->layer++;
+    }
+    if (self->layer != self->victim_layer) {
+        return EEP_OK;
+    }
+    switch (id) {
+    case EEPI_KERNEL_dispatch_send:
+        return put_strike(self, stream, PLACE_DISPATCH);
+    case EEPI_KERNEL_unpack:
+        return put_strike(self, stream, PLACE_EXPERTS);
+    case EEPI_KERNEL_combine_send:
+        return put_strike(self, stream, PLACE_COMBINE);
+    default:
+        return EEP_OK;
+    }
+}
+
+eep_status fault_node_init(fault_node *self, eep_context *context, const eep_device *device,
+                           int32_t num_layers)
+{
+    if (strcmp(eep_device_backend(device), "host") != 0) {
+        return EEP_ERR_UNSUPPORTED;
+    }
+    *self = (fault_node){
+        .world = eepi_tables_world(context->tables), .victim_layer = num_layers / 2, .layer = -1};
+    eepi_capture_watch(context, after_node, self);
+    return EEP_OK;
+}
+
+void fault_node_arm(fault_node *self, verb_place place)
+{
+    __atomic_store_n(&self->armed, (uint32_t)place + 1, __ATOMIC_RELEASE);
+}
+
+void fault_node_disarm(fault_node *self)
+{
+    __atomic_store_n(&self->armed, 0, __ATOMIC_RELEASE);
+}
