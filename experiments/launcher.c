@@ -3,12 +3,12 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
-#include "experiments/launcher_verbs.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,93 +19,10 @@ static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000; /* of load after the last
 static const uint64_t NO_PROGRESS_NS = 60000000000;    /* then the run is given up */
 static const uint64_t STOP_BOUND_NS = 5000000000;      /* for ranks to end by themselves */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
+static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
 
-/* ---------------------------------------------------------------- the script */
-
-static bool script_sees_active(const void *user, int seat)
-{
-    return launcher_is_active(user, seat);
-}
-
-static bool script_sees_running(const void *user, int seat)
-{
-    const launcher *self = user;
-    return self->ranks->seat[seat].pid != 0;
-}
-
-static bool script_sees_joining(const void *user, int seat)
-{
-    const launcher *self = user;
-    const record_process *process = launcher_process_of(self, seat);
-    return process && self->ranks->seat[seat].pid && !process->joined_ns && !process->kill_ns;
-}
-
-/* A REPAIRING view is present and a slot of a member is filled from the seat. */
-static bool script_sees_source(const void *user, int seat)
-{
-    const launcher *self = user;
-    const eepi_view *view = self->view;
-    if (!view || view->phase != EEPI_VIEW_REPAIRING || !launcher_is_active(self, seat)) {
-        return false;
-    }
-    for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        for (int s = 0; s < view->shape.max_ranks; s++) {
-            for (int i = 0; eepi_view_is_member(view, s) && i < view->shape.num_slots; i++) {
-                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
-                if (slot->state == EEPI_SLOT_FILLING && slot->source == seat && s != seat) {
-                    return true;
-                }
-            }
-        }
-    }
-    return false;
-}
-
-/* Without these seats, every expert is in a slot of another member. */
-static bool script_sees_covered(const void *user, const bool *without)
-{
-    const eepi_view *view = ((const launcher *)user)->view;
-    for (int layer = 0; view && layer < view->shape.num_layers; layer++) {
-        bool held[EEP_MAX_EXPERTS] = {false};
-        int left = view->shape.num_experts;
-        for (int s = 0; s < view->shape.max_ranks; s++) {
-            bool counts = eepi_view_is_member(view, s) && !without[s];
-            for (int i = 0; counts && i < view->shape.num_slots; i++) {
-                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
-                if (slot->state == EEPI_SLOT_HOLDS && !held[slot->expert]) {
-                    held[slot->expert] = true;
-                    left--;
-                }
-            }
-        }
-        if (left) {
-            return false;
-        }
-    }
-    return view != NULL;
-}
-
-static void run_script(launcher *self)
-{
-    script_world world = {.now_ms = launcher_time_ms(self),
-                          .proposer = self->proposer,
-                          .max_ranks = self->run.max_ranks,
-                          .active = script_sees_active,
-                          .running = script_sees_running,
-                          .source = script_sees_source,
-                          .joining = script_sees_joining,
-                          .covered = script_sees_covered,
-                          .user = self,
-                          .random = &self->random};
-    script_deed deed;
-    while (script_next(&self->effective.script, &world, &deed)) {
-        launcher_do(self, &deed);
-    }
-}
-
-/* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
-static bool is_settled(const launcher *self)
+bool launcher_is_settled(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
@@ -113,7 +30,8 @@ static bool is_settled(const launcher *self)
             continue;
         }
         bool member = launcher_is_member(self, process);
-        if (process->exit_ns ? member : !launcher_is_active(self, seat)) {
+        bool gone = process->exit_ns || launcher_is_stopped(process);
+        if (gone ? member : !launcher_is_active(self, seat)) {
             return false;
         }
     }
@@ -235,10 +153,13 @@ static void start_serving(launcher *self, uint64_t now_ns)
     launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
 }
 
+/* No process is left but those that were stopped and expelled. */
 static bool nobody_is_left(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        if (self->ranks->seat[seat].pid) {
+        const record_process *process = launcher_process_of(self, seat);
+        if (self->ranks->seat[seat].pid &&
+            !(launcher_is_stopped(process) && process->expelled_ns)) {
             return false;
         }
     }
@@ -251,6 +172,29 @@ static uint64_t progress_of(const launcher *self)
     scheduler_counts counts = scheduler_count(self->front);
     return counts.tokens_emitted + counts.accepted + counts.failed + self->run.num_views +
            self->run.num_processes + self->run.num_faults + self->run.rows.num_events;
+}
+
+/* Nothing is left that could bring about what the script waits for. */
+static bool waits_in_vain(launcher *self, uint64_t now_ns)
+{
+    const script *todo = &self->effective.script;
+    bool idle = self->run.start_ns && arrivals_are_over(self) && outstanding(self) == 0 &&
+                script_waits_for_trigger(todo) && launcher_is_settled(self);
+    self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
+    if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
+        return false;
+    }
+    for (int i = 0; i < todo->num_events; i++) {
+        char text[LAUNCHER_TEXT_BYTES];
+        if (!todo->event[i].done) {
+            script_describe(&todo->event[i], text, sizeof text);
+            launcher_complain(self,
+                              "given up: all requests are done, and what '%s' waits for "
+                              "did not happen",
+                              text);
+        }
+    }
+    return true;
 }
 
 /* True: the run is over, by its end or by giving up. */
@@ -271,11 +215,15 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         self->interrupted = true;
         return true;
     }
+    if (waits_in_vain(self, now_ns)) {
+        self->failed = true;
+        return true;
+    }
     uint64_t present = progress_of(self);
     bool waits =
         outstanding(self) == 0 && self->run.start_ns &&
         ((!arrivals_are_over(self)) || script_wait_ms(&self->effective.script, now_ms) > 5);
-    if (present != *progress || (waits && is_settled(self))) {
+    if (present != *progress || (waits && launcher_is_settled(self))) {
         *progress = present;
         *progress_ns = now_ns;
     } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
@@ -284,7 +232,8 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         self->failed = true;
         return true;
     }
-    if (!self->run.start_ns || !script_is_done(&self->effective.script) || !is_settled(self)) {
+    if (!self->run.start_ns || !script_is_done(&self->effective.script) ||
+        !launcher_is_settled(self)) {
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
@@ -355,7 +304,7 @@ static void serve(launcher *self)
             start_serving(self, now_ns);
         }
         if (self->run.start_ns) {
-            run_script(self);
+            launcher_run_script(self);
             take_arrivals(self, now_ns);
             hand_out(self);
             if (outstanding(self) >= (uint32_t)num_active(self)) {
@@ -382,6 +331,9 @@ static void stop(launcher *self)
         supervisor_seat *seat = &self->ranks->seat[s];
         if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
+        }
+        if (seat->pid && launcher_is_stopped(launcher_process_of(self, s))) {
+            (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
         }
     }
     while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {

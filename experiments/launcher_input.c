@@ -3,6 +3,7 @@
 #include "experiments/rank_main.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
+
+/* A rank that was stopped or slow, and is no more, may be expelled for it so much later. */
+static const uint64_t STRUCK_NS = 5000000000;
 
 uint64_t launcher_now_ns(void)
 {
@@ -52,7 +56,25 @@ bool launcher_is_active(const launcher *self, int seat)
 {
     const record_process *process = launcher_process_of(self, seat);
     return process && process->joined_ns && !process->kill_ns && !process->drain_ns &&
-           !process->exit_ns && launcher_is_member(self, process);
+           !process->exit_ns && !launcher_is_stopped(process) && launcher_is_member(self, process);
+}
+
+bool launcher_is_stopped(const record_process *process)
+{
+    return process->stop_ns && !process->cont_ns && !process->exit_ns;
+}
+
+/* Began at `from`, ended at `to` (0: not yet), and may still have its effect at `now`. */
+static bool has_effect(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
+{
+    return from_ns && (!to_ns || now_ns < to_ns + STRUCK_NS);
+}
+
+bool launcher_is_struck(const record_process *process, uint64_t now_ns)
+{
+    return process->kill_ns || process->die_ns ||
+           has_effect(process->stop_ns, process->cont_ns, now_ns) ||
+           has_effect(process->slow_ns, process->slow_end_ns, now_ns);
 }
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
@@ -79,7 +101,7 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
         return;
     }
     fault->process = (size_t)self->process[seat];
-    fault->time_ns = time_ns;
+    fault->time_ns = fault->since_ns = time_ns;
     fault->kind = kind;
     for (int s = 0; s < self->run.max_ranks; s++) {
         if (s != seat && launcher_is_active(self, s)) {
@@ -93,8 +115,7 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
     }
 }
 
-/* A rank takes requests once it said so and the view has it, whichever is later. */
-static void open_if_active(launcher *self, int seat)
+void launcher_open_if_active(launcher *self, int seat)
 {
     if (launcher_is_active(self, seat)) {
         scheduler_seat_open(self->front, seat, launcher_process_of(self, seat)->generation);
@@ -111,7 +132,8 @@ static void take_joined(launcher *self, int seat, const wire_joined *joined)
     process->ready_ns =
         process->ready_ns ? process->ready_ns : process->spawn_ns + joined->prepare_ns;
     launcher_note(self, "joined", process, joined->epoch);
-    open_if_active(self, seat);
+    launcher_open_if_active(self, seat);
+    launcher_saw(self, STATE_JOINED, seat);
 }
 
 static void take_step(launcher *self, int seat, const wire_step *step, size_t bytes)
@@ -149,6 +171,9 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
         row.tokens++;
     }
     rows_add_step(&self->run.rows, &row);
+    if (self->run.start_ns) {
+        script_saw_step(&self->effective.script, step->step, launcher_time_ms(self));
+    }
 }
 
 static void take_event(launcher *self, int seat, const wire_event *event)
@@ -170,6 +195,7 @@ static void take_event(launcher *self, int seat, const wire_event *event)
                      .about_seat = info->seat,
                      .about_generation = info->generation};
     rows_add_event(&self->run.rows, &row);
+    launcher_saw_event(self, info->kind, seat);
 }
 
 /* One packet; a malformed one is our own bug and ends the run. */
@@ -199,6 +225,7 @@ static void take_packet(launcher *self, int seat, size_t bytes)
     switch (header->kind) {
     case WIRE_HELLO:
         process->generation = ((const wire_hello *)packet)->generation;
+        launcher_saw(self, STATE_OPENED, seat);
         break;
     case WIRE_JOINED:
         take_joined(self, seat, packet);
@@ -255,6 +282,16 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     return text;
 }
 
+/* By our own doing: drained, killed, died as told, fenced while stopped, or evicted after that. */
+static bool is_expected(const record_process *process, int wait_status)
+{
+    bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+    bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
+    return process->kill_ns || process->drain_ns ||
+           ((killed || evicted) && launcher_is_struck(process, launcher_now_ns())) ||
+           (evicted && process->expelled_struck);
+}
+
 void launcher_reap(launcher *self, int seat)
 {
     char text[LAUNCHER_TEXT_BYTES];
@@ -266,17 +303,24 @@ void launcher_reap(launcher *self, int seat)
     launcher_read_rank(self, seat); /* what it sent before its end counts */
     supervisor_hang_up(self->ranks, seat);
     process->exit_ns = launcher_now_ns();
+    process->exit_status = wait_status;
     scheduler_seat_close(self->front, seat);
     if (self->stopping) {
         return;
     }
     launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
-    bool expected = process->kill_ns || process->drain_ns;
-    if (!expected) {
+    launcher_saw(self, STATE_EXITED, seat);
+    if (!is_expected(process, wait_status)) {
         launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
                           ending(wait_status, text));
         if (self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
+            process->fenced = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
             launcher_add_fault(self, seat, process->exit_ns, "exit");
+        }
+    } else if (process->die_ns && !process->kill_ns) {
+        launcher_add_fault(self, seat, process->exit_ns, "die");
+        if (self->run.num_faults) {
+            self->run.faults[self->run.num_faults - 1].since_ns = process->die_ns;
         }
     }
     if (!self->run.start_ns) {
@@ -290,6 +334,22 @@ void launcher_reap(launcher *self, int seat)
 
 /* ---------------------------------------------------------------- from the store */
 
+/* The view no longer has it, and its process lives: for a reason of ours, or for none we know. */
+static void note_expulsion(launcher *self, int seat, record_process *process)
+{
+    if (!process->seen_in_view || process->exit_ns || process->kill_ns || process->drain_ns ||
+        process->expelled_ns) {
+        return;
+    }
+    process->expelled_ns = launcher_now_ns();
+    process->expelled_struck = launcher_is_struck(process, process->expelled_ns);
+    if (!process->expelled_struck) {
+        launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
+                          seat, process->generation);
+        launcher_add_fault(self, seat, process->expelled_ns, "expelled");
+    }
+}
+
 /* The requests of every generation that the view no longer has move on (rule M9): its socket is
  * read to the end first, so that what it emitted in time counts. */
 static void move_requests(launcher *self)
@@ -300,27 +360,29 @@ static void move_requests(launcher *self)
             continue;
         }
         launcher_reap(self, seat);
-        if (process->seen_in_view && !process->exit_ns && !process->kill_ns && !process->drain_ns &&
-            !process->expelled_ns) {
-            process->expelled_ns = launcher_now_ns();
-            launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
-                              seat, process->generation);
-            launcher_add_fault(self, seat, process->expelled_ns, "expelled");
-        }
+        note_expulsion(self, seat, process);
         launcher_read_rank(self, seat);
         (void)scheduler_seat_gone(self->front, seat, process->generation);
     }
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        open_if_active(self, seat);
+        launcher_open_if_active(self, seat);
     }
 }
 
+/* Who is in the view for the first time, and who is no longer. */
 static void mark_members(launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
-        if (process && launcher_is_member(self, process)) {
+        bool is_member = process && launcher_is_member(self, process);
+        if (is_member && !process->seen_in_view) {
             process->seen_in_view = true;
+            launcher_saw(self, STATE_COMMITTED, seat);
+        } else if (process && process->seen_in_view && !is_member && !process->left_view) {
+            process->left_view = true;
+            if (!process->drain_ns) {
+                launcher_saw(self, STATE_EXPELLED, seat);
+            }
         }
     }
 }

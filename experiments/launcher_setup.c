@@ -125,7 +125,10 @@ static bool start_store(launcher *self)
         }
         snprintf(self->store_path, sizeof self->store_path, "%.*s/store",
                  (int)(sizeof self->store_path - sizeof "/store"), self->store_dir);
-        eep_status status = eep_store_open(self->store_path, error, sizeof error, &self->store);
+        eep_status status =
+            self->how->store_process
+                ? store_process_open(self->store_path, &self->store_child)
+                : eep_store_open(self->store_path, error, sizeof error, &self->store);
         if (status != EEP_OK) {
             fprintf(stderr, "eep-run: store: %s: %s\n", eep_strerror(status), error);
             return false;
@@ -225,6 +228,7 @@ void launcher_close(launcher *self)
     if (self->store) {
         eep_store_close(self->store);
     }
+    store_process_close(self->store_child);
     if (*self->store_dir) {
         rmdir(self->store_dir);
     }
@@ -265,4 +269,5 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     process->rejoin = joiner;
     self->process[seat] = (int64_t)self->run.num_processes - 1;
     launcher_note(self, joiner ? "rejoin" : "spawn", process, 0);
+    launcher_saw(self, STATE_SPAWNED, seat);
 }

@@ -6,6 +6,7 @@
 #include "experiments/options.h"
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
+#include "experiments/store_process.h"
 #include "experiments/supervisor.h"
 #include "experiments/trace.h"
 #include "membership/store_client.h"
@@ -21,7 +22,8 @@ typedef struct launcher {
     const options *how;
     options effective; /* `how` with a script that advances */
     char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
-    eep_store *store;
+    eep_store *store; /* at most one of the two */
+    store_process *store_child;
     eepi_store_client *client;
     int signal_fd;
     supervisor *ranks;
@@ -35,6 +37,7 @@ typedef struct launcher {
     uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
+    uint64_t idle_ns;   /* since when only a trigger is waited for, without load; 0: it is not */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
     bool interrupted;   /* by a signal or --max-seconds */
@@ -60,12 +63,29 @@ void launcher_read_rank(launcher *self, int seat);
 void launcher_read_store(launcher *self);
 /* Observe ended processes. */
 void launcher_reap(launcher *self, int seat);
-/* A fault strikes the seat's process now (or at `time_ns` did): remember what the survivors do. */
+/* A fault struck the seat's process at `time_ns`: remember what the survivors do. */
 void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *kind);
 /* The process is in the present view. */
 bool launcher_is_member(const launcher *self, const record_process *process);
-/* It serves: in the view, joined, neither killed nor retiring nor ended. */
+/* It serves: in the view, joined, neither killed nor stopped nor retiring nor ended. */
 bool launcher_is_active(const launcher *self, int seat);
+/* We have stopped it and not continued it. */
+bool launcher_is_stopped(const record_process *process);
+/* A verb of ours may be why it is expelled or ends now. */
+bool launcher_is_struck(const record_process *process, uint64_t now_ns);
+/* A rank takes requests once it said so and the view has it, while it runs. */
+void launcher_open_if_active(launcher *self, int seat);
+/* Nothing is under way: whoever lives has joined, whoever ended, or was expelled while stopped, is
+ * out of the view. */
+bool launcher_is_settled(const launcher *self);
+
+/* launcher_script.c */
+
+/* Do what the script says is due. */
+void launcher_run_script(launcher *self);
+/* What the script may wait for has come about. */
+void launcher_saw(launcher *self, script_state state, int seat);
+void launcher_saw_event(launcher *self, eep_event_kind kind, int seat);
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -3,22 +3,82 @@
 #include "experiments/launcher_setup.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
-static void do_kill(launcher *self, int seat)
+/* ---------------------------------------------------------------- signals */
+
+/* Send it; a process that ended by itself at this moment counts as struck now. */
+static uint64_t strike(launcher *self, int seat, int signal_number)
+{
+    uint64_t time_ns = supervisor_signal(self->ranks, seat, signal_number);
+    return time_ns ? time_ns : launcher_now_ns();
+}
+
+static void do_kill(launcher *self, const script_deed *deed)
+{
+    record_process *process = launcher_process_of(self, deed->seat);
+    process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
+    process->struck_ns = process->kill_ns;
+    process->struck_by = verb_table[deed->verb].name;
+    launcher_note(self, verb_table[deed->verb].name, process, 0);
+}
+
+/* It keeps its requests until it is expelled, for it may go on; it gets no new ones. */
+static void do_stop(launcher *self, const script_deed *deed)
+{
+    record_process *process = launcher_process_of(self, deed->seat);
+    bool is_new = !launcher_is_stopped(process);
+    uint64_t time_ns = strike(self, deed->seat, SIGSTOP);
+    scheduler_seat_close(self->front, deed->seat);
+    launcher_note(self, "stop", process, (uint64_t)deed->duration_ms);
+    if (is_new) {
+        process->stop_ns = time_ns;
+        process->cont_ns = 0;
+        process->struck_ns = time_ns;
+        process->struck_by = "stop";
+    }
+}
+
+static void do_cont(launcher *self, int seat)
 {
     record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    /* The survivors first: what they do is a scan of the requests and must not delay the rest. */
-    launcher_add_fault(self, seat, launcher_now_ns(), "kill");
-    if (supervisor_kill(self->ranks, seat, &time_ns) != EEP_OK) {
-        time_ns = launcher_now_ns(); /* it ended by itself at this moment: the same fault */
+    if (launcher_is_stopped(process)) {
+        process->cont_ns = launcher_now_ns();
     }
-    process->kill_ns = time_ns;
-    if (self->run.num_faults) {
-        self->run.faults[self->run.num_faults - 1].time_ns = time_ns;
+    (void)strike(self, seat, SIGCONT);
+    launcher_note(self, "cont", process, 0);
+    launcher_open_if_active(self, seat);
+}
+
+/* ---------------------------------------------------------------- messages */
+
+static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
+{
+    supervisor_seat *to = &self->ranks->seat[seat];
+    if (to->fd < 0 || outbox_send(&to->outbox, message, bytes) != EEP_OK) {
+        launcher_complain(self, "rank %d cannot be told to %s", seat, what);
     }
-    launcher_note(self, "kill", process, 0);
+}
+
+static void do_slow(launcher *self, const script_deed *deed)
+{
+    record_process *process = launcher_process_of(self, deed->seat);
+    wire_slow message = {{WIRE_SLOW, sizeof message}, deed->value};
+    bool ends = deed->value <= 1;
+    process->slow_ns = ends ? process->slow_ns : launcher_now_ns();
+    process->slow_end_ns = ends ? launcher_now_ns() : 0;
+    launcher_note(self, "slow", process, (uint64_t)(deed->value * 1e3));
+    tell(self, deed->seat, &message, sizeof message, "be slow");
+}
+
+static void do_die(launcher *self, const script_deed *deed)
+{
+    record_process *process = launcher_process_of(self, deed->seat);
+    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 0};
+    process->die_ns = launcher_now_ns();
+    launcher_note(self, "die", process, (uint64_t)deed->value);
+    tell(self, deed->seat, &message, sizeof message, "die");
 }
 
 static void do_drain(launcher *self, int seat)
@@ -28,16 +88,50 @@ static void do_drain(launcher *self, int seat)
     process->drain_ns = launcher_now_ns();
     scheduler_seat_close(self->front, seat);
     launcher_note(self, "drain", process, 0);
-    if (outbox_send(&self->ranks->seat[seat].outbox, &message, sizeof message) != EEP_OK) {
-        launcher_complain(self, "rank %d cannot be told to drain", seat);
+    tell(self, seat, &message, sizeof message, "drain");
+}
+
+/* ---------------------------------------------------------------- the store */
+
+static void do_store(launcher *self, const script_deed *deed)
+{
+    const char *name = verb_table[deed->verb].name;
+    if (!self->store_child) {
+        launcher_complain(self, "%s: the store is no process of its own (--store-process)", name);
+        return;
+    }
+    launcher_note(self, name, NULL, (uint64_t)deed->duration_ms);
+    eep_status status = deed->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
+                        : deed->verb == VERB_STORE_STOP ? store_process_stop(self->store_child)
+                        : deed->verb == VERB_STORE_CONT ? store_process_cont(self->store_child)
+                                                        : store_process_start(self->store_child);
+    /* One that is gone was stopped or killed by an earlier event. */
+    if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
+        launcher_complain(self, "%s: %s", name, eep_strerror(status));
+        self->failed |= deed->verb == VERB_STORE_START && status != EEP_ERR_STATE;
     }
 }
+
+/* ---------------------------------------------------------------- all */
 
 void launcher_do(launcher *self, const script_deed *deed)
 {
     switch (deed->verb) {
     case VERB_KILL:
-        do_kill(self, deed->seat);
+    case VERB_ABORT:
+        do_kill(self, deed);
+        break;
+    case VERB_STOP:
+        do_stop(self, deed);
+        break;
+    case VERB_CONT:
+        do_cont(self, deed->seat);
+        break;
+    case VERB_SLOW:
+        do_slow(self, deed);
+        break;
+    case VERB_DIE:
+        do_die(self, deed);
         break;
     case VERB_REJOIN:
     case VERB_ADD:
@@ -52,7 +146,24 @@ void launcher_do(launcher *self, const script_deed *deed)
             launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
         }
         break;
-    default:
+    case VERB_STORE_KILL:
+    case VERB_STORE_STOP:
+    case VERB_STORE_CONT:
+    case VERB_STORE_START:
+        do_store(self, deed);
         break;
+    case NUM_VERBS:
+        break;
+    }
+}
+
+void launcher_did(launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        if (process && process->struck_by) {
+            launcher_add_fault(self, seat, process->struck_ns, process->struck_by);
+            process->struck_by = NULL;
+        }
     }
 }

@@ -6,6 +6,8 @@
 #include "experiments/script.h"
 
 /* Do it now. What cannot be done any more (its process has just ended) is passed over; what fails
- * is complained about. */
+ * is complained about. Call launcher_did after the last of the deeds that are due: it looks at what
+ * the survivors do, which takes time that would come between faults that are meant to be one. */
 void launcher_do(launcher *self, const script_deed *deed);
+void launcher_did(launcher *self);
 #endif

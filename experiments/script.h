@@ -39,7 +39,7 @@ typedef enum script_state {
     STATE_OPENED,    /* it has taken its seat: eep_open returned */
     STATE_READY,     /* its weights are in and its graph captured: it asked to be let in */
     STATE_STAGED,    /* it has staged a planned view */
-    STATE_COMMITTED, /* a view that has it was committed */
+    STATE_COMMITTED, /* the first view that has it was committed */
     STATE_JOINED,    /* it serves */
     STATE_SUSPECTED, /* it suspects somebody */
     STATE_WEDGED,    /* it stopped serving an epoch */
