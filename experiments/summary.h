@@ -18,14 +18,21 @@ typedef struct summary_oracle {
     double seconds;
 } summary_oracle;
 
+typedef struct summary_quantiles {
+    size_t num;
+    double p50, p99, max;
+} summary_quantiles;
+
 typedef struct summary_fault {
     int32_t seat;
     uint32_t generation;
     const char *kind;
-    bool healed;    /* a view without it was committed and a survivor went on: times are valid */
+    bool expelled;  /* a view without it was committed */
+    bool healed;    /* and a survivor went on: times are valid */
     bool suspected; /* somebody suspected it before that view: detect and agree are apart */
     double time_ms, detect_ms, agree_ms, repair_ms, rerun_ms, pause_ms;
-    int num_survivors; /* that the pause was measured on */
+    int num_survivors;            /* that the pause was measured on */
+    summary_quantiles detections; /* ms until each survivor suspected it, of those that did */
     uint64_t weights_bytes_in_pause;
 } summary_fault;
 
@@ -37,11 +44,6 @@ typedef struct summary_join {
     double longest_healthy_step_ms, median_step_ms;
 } summary_join;
 
-typedef struct summary_quantiles {
-    size_t num;
-    double p50, p99, max;
-} summary_quantiles;
-
 typedef struct summary {
     scheduler_counts requests;
     uint64_t reprefill_tokens;
@@ -50,6 +52,8 @@ typedef struct summary {
     uint64_t captures_healthy, captures_joining;
     uint64_t stale_dropped, steps_aborted_by_join, steps_waiting_on_join;
     uint64_t weights_bytes_in_pause, window_bytes;
+    summary_quantiles detection_kill_ms, detection_stop_ms;
+    uint64_t expelled_living, zombies_evicted;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
     double duration_ms;
     summary_fault *faults;
