@@ -174,12 +174,13 @@ static uint64_t progress_of(const launcher *self)
            self->run.num_processes + self->run.num_faults + self->run.rows.num_events;
 }
 
-/* Nothing is left that could bring about what the script waits for. */
+/* Nothing is left that could bring about what the script waits for. It may also be due at this very
+ * moment: so it must wait for a while. */
 static bool waits_in_vain(launcher *self, uint64_t now_ns)
 {
     const script *todo = &self->effective.script;
     bool idle = self->run.start_ns && arrivals_are_over(self) && outstanding(self) == 0 &&
-                script_waits_for_trigger(todo) && launcher_is_settled(self);
+                script_waits(todo, launcher_time_ms(self)) && launcher_is_settled(self);
     self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
     if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
         return false;
@@ -189,8 +190,8 @@ static bool waits_in_vain(launcher *self, uint64_t now_ns)
         if (!todo->event[i].done) {
             script_describe(&todo->event[i], text, sizeof text);
             launcher_complain(self,
-                              "given up: all requests are done, and what '%s' waits for "
-                              "did not happen",
+                              "given up: all requests are done, and what '%s' waits for did "
+                              "not happen",
                               text);
         }
     }

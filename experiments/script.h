@@ -172,8 +172,9 @@ bool script_next(script *self, const script_world *world, script_deed *deed_out)
 double script_wait_ms(const script *self, double now_ms);
 /* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
-/* It is not done, and what is left waits for a step or a state: nothing of it is due at a time. */
-bool script_waits_for_trigger(const script *self);
+/* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:
+ * nothing of it becomes due by time alone. */
+bool script_waits(const script *self, double now_ms);
 /* There is something other than burns in it (done or not). */
 bool script_has_faults(const script *self);
 /* Something in it is done to the store. */

@@ -212,14 +212,13 @@ bool script_is_done(const script *self)
     return cycle_is_done(self);
 }
 
-bool script_waits_for_trigger(const script *self)
+bool script_waits(const script *self, double now_ms)
 {
     bool waits = false;
     for (int i = 0; i < self->num_events; i++) {
         const script_event *event = &self->event[i];
-        /* What waits for an event that waits for a trigger waits for that trigger, too. */
-        bool behind = event->target == TARGET_SAME && !self->event[event->pairs_with].resolved;
-        if (event->seats_undo || (!event->done && !behind && isfinite(due_ms(event)))) {
+        double due = due_ms(event);
+        if (event->seats_undo || (!event->done && due > now_ms && isfinite(due))) {
             return false;
         }
         waits |= !event->done;

@@ -337,7 +337,9 @@ Test(fault_script, covered_leaves_every_expert)
     fake_world world = everyone();
     world.most_gone = 2;
     script plan = good("--kill covered:3@1");
+    cr_assert_not(script_waits(&plan, 999));
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "", "it waits");
+    cr_assert(script_waits(&plan, 1000));
     world.most_gone = 3;
     cr_assert_str_neq(due(&plan, &world, 1001, 0), "");
     cr_assert(script_is_done(&plan));
@@ -384,9 +386,9 @@ Test(fault_script, steps_and_states_trigger)
                        "--kill 4@joined:6 --rejoin 1@exited:1+20ms");
     script_saw_step(&plan, 9, 100);
     cr_assert_str_eq(due(&plan, &world, 100, 0), "");
-    cr_assert(script_waits_for_trigger(&plan));
+    cr_assert(script_waits(&plan, 100));
     script_saw_step(&plan, 11, 110);
-    cr_assert_not(script_waits_for_trigger(&plan));
+    cr_assert_not(script_waits(&plan, 110), "50 ms later something is due");
     cr_assert_str_eq(due(&plan, &world, 110, 0), "kill1 ");
     cr_assert_float_eq(script_wait_ms(&plan, 110), 50, 1e-9);
     cr_assert_str_eq(due(&plan, &world, 159, 0), "");
@@ -400,12 +402,12 @@ Test(fault_script, steps_and_states_trigger)
     script_saw_state(&plan, STATE_JOINED, 6, 173);
     cr_assert_str_eq(due(&plan, &world, 173, 0), "kill4 ");
     reap(&world, 1);
-    cr_assert(script_waits_for_trigger(&plan));
+    cr_assert(script_waits(&plan, 173));
     script_saw_state(&plan, STATE_EXITED, 1, 180);
     cr_assert_str_eq(due(&plan, &world, 199, 0), "");
     cr_assert_str_eq(due(&plan, &world, 200, 0), "rejoin1 ");
     cr_assert(script_is_done(&plan));
-    cr_assert_not(script_waits_for_trigger(&plan));
+    cr_assert_not(script_waits(&plan, 200), "it is done");
     script_free(&plan);
 }
 
@@ -414,7 +416,7 @@ Test(fault_script, a_timed_rejoin_waits_for_a_triggered_kill)
     fake_world world = everyone();
     script plan = good("--kill proposer@suspected --rejoin proposer@1");
     cr_assert_str_eq(due(&plan, &world, 2000, 5), "");
-    cr_assert(script_waits_for_trigger(&plan), "the rejoin waits for what waits");
+    cr_assert(script_waits(&plan, 2000), "the rejoin waits for what waits");
     script_saw_state(&plan, STATE_SUSPECTED, 1, 2001);
     cr_assert_str_eq(due(&plan, &world, 2001, 5), "kill5 ");
     reap(&world, 5);
