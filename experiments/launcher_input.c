@@ -419,6 +419,7 @@ static void take_view(launcher *self, const void *value, size_t size)
             self->view = (eepi_view *)aligned;
             aligned = NULL;
             move_requests(self);
+            launcher_saw_view(self);
         } else {
             self->failed = true;
             launcher_complain(self, "out of memory");

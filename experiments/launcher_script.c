@@ -21,25 +21,34 @@ static bool script_sees_joining(const void *user, int seat)
            !process->exit_ns;
 }
 
-/* A REPAIRING view is present and a slot of a member is filled from the seat. */
-static bool script_sees_source(const void *user, int seat)
+/* A slot of the member is filled from the seat (-1: from any). */
+static bool fills_from(const eepi_view *view, int member, int source)
 {
-    const launcher *self = user;
-    const eepi_view *view = self->view;
-    if (!view || view->phase != EEPI_VIEW_REPAIRING || !launcher_is_active(self, seat)) {
-        return false;
-    }
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        for (int s = 0; s < view->shape.max_ranks; s++) {
-            for (int i = 0; eepi_view_is_member(view, s) && i < view->shape.num_slots; i++) {
-                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
-                if (slot->state == EEPI_SLOT_FILLING && slot->source == seat && s != seat) {
-                    return true;
-                }
+        for (int i = 0; i < view->shape.num_slots; i++) {
+            const eepi_view_slot *slot = eepi_view_slot_at(view, layer, member, i);
+            if (slot->state == EEPI_SLOT_FILLING && (source < 0 || slot->source == source)) {
+                return true;
             }
         }
     }
     return false;
+}
+
+/* A REPAIRING view is present and a member (itself, out of its host memory, as well) copies from
+ * the seat. */
+static bool script_sees_source(const void *user, int seat)
+{
+    const launcher *self = user;
+    const eepi_view *view = self->view;
+    bool is = false;
+    if (!view || view->phase != EEPI_VIEW_REPAIRING || !launcher_is_active(self, seat)) {
+        return false;
+    }
+    for (int s = 0; s < view->shape.max_ranks && !is; s++) {
+        is = eepi_view_is_member(view, s) && fills_from(view, s, seat);
+    }
+    return is;
 }
 
 /* Without these seats, every expert is in a slot of another member. */
@@ -100,13 +109,27 @@ void launcher_saw_event(launcher *self, eep_event_kind kind, int seat)
     } states[] = {
         {EEP_EVENT_READY, STATE_READY},         {EEP_EVENT_STAGED, STATE_STAGED},
         {EEP_EVENT_SUSPECTED, STATE_SUSPECTED}, {EEP_EVENT_WEDGED, STATE_WEDGED},
-        {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRING, STATE_REPAIRING},
-        {EEP_EVENT_REPAIRED, STATE_REPAIRED},   {EEP_EVENT_INSTALLED, STATE_INSTALLED},
-        {EEP_EVENT_FLIPPED, STATE_FLIPPED},
+        {EEP_EVENT_PROPOSED, STATE_PROPOSED},   {EEP_EVENT_REPAIRED, STATE_REPAIRED},
+        {EEP_EVENT_INSTALLED, STATE_INSTALLED}, {EEP_EVENT_FLIPPED, STATE_FLIPPED},
     };
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         if (states[i].kind == kind) {
             launcher_saw(self, states[i].state, seat);
         }
     }
+}
+
+/* What the script does to a repair it does at once: a small one is over in a millisecond. */
+void launcher_saw_view(launcher *self)
+{
+    const eepi_view *view = self->view;
+    if (!self->run.start_ns || self->stopping || view->phase != EEPI_VIEW_REPAIRING) {
+        return;
+    }
+    for (int s = 0; s < view->shape.max_ranks; s++) {
+        if (eepi_view_is_member(view, s) && fills_from(view, s, -1)) {
+            launcher_saw(self, STATE_REPAIRING, s);
+        }
+    }
+    launcher_run_script(self);
 }

@@ -44,7 +44,7 @@ typedef enum script_state {
     STATE_SUSPECTED, /* it suspects somebody */
     STATE_WEDGED,    /* it stopped serving an epoch */
     STATE_PROPOSED,  /* it won a compare-and-swap */
-    STATE_REPAIRING, /* it was told to fill slots while nobody serves */
+    STATE_REPAIRING, /* a view was committed in which it fills slots while nobody serves */
     STATE_REPAIRED,  /* it has filled them */
     STATE_INSTALLED, /* it installed a fault view */
     STATE_FLIPPED,   /* it flipped to a planned view */
