@@ -46,7 +46,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                          int *num_seats_out, char error[CONTROL_ERROR_BYTES])
 {
     launcher *self = user;
-    script *script = &self->effective.script;
+    script *todo = &self->effective.script;
     script_event added = *event;
     double now_ms = launcher_time_ms(self);
     bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
@@ -55,21 +55,21 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
             return false;
         }
     }
-    if (self->control->finishing) {
-        snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing");
+    if (self->control->finishing || self->stopping) {
+        snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
     }
     added.delay_ms = now ? now_ms : added.delay_ms;
-    eep_status status = script_append(script, &added);
+    eep_status status = script_append(todo, &added);
     if (status != EEP_OK) {
         snprintf(error, CONTROL_ERROR_BYTES, "the script cannot take it: %s", eep_strerror(status));
         return false;
     }
-    int index = script->num_events - 1;
+    int index = todo->num_events - 1;
     if (self->run.start_ns) {
         launcher_run_script(self);
     }
-    const script_event *taken = &script->event[index];
+    const script_event *taken = &todo->event[index];
     *num_seats_out = taken->done ? taken->num_seats : -1;
     memcpy(seats_out, taken->seat, sizeof taken->seat);
     return true;
@@ -79,18 +79,18 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
 static void finish(void *user)
 {
     launcher *self = user;
-    script *script = &self->effective.script;
+    script *todo = &self->effective.script;
     self->control->finishing = true;
-    for (int i = 0; i < script->num_events; i++) {
-        script->event[i].done = true;
+    for (int i = 0; i < todo->num_events; i++) {
+        todo->event[i].done = true;
     }
-    script->cycle.num_kills = script->kills_done;
+    todo->cycle.num_kills = todo->kills_done;
 }
 
 static bool is_settled(void *user)
 {
     const launcher *self = user;
-    return self->run.start_ns && script_is_done(&self->effective.script) &&
+    return self->run.start_ns && !self->stopping && script_is_done(&self->effective.script) &&
            launcher_is_settled(self);
 }
 
@@ -149,22 +149,22 @@ static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer
     }
 }
 
-static double tokens_per_s(const launcher_control *control, uint64_t tokens)
+static double tokens_per_s(const launcher_control *mine, uint64_t tokens)
 {
-    uint64_t since_ns = launcher_now_ns() - control->sample[0].time_ns;
-    bool known = control->sample[0].time_ns && since_ns;
-    return known ? (double)(tokens - control->sample[0].tokens) * 1e9 / (double)since_ns : 0;
+    uint64_t since_ns = launcher_now_ns() - mine->sample[0].time_ns;
+    bool known = mine->sample[0].time_ns && since_ns;
+    return known ? (double)(tokens - mine->sample[0].tokens) * 1e9 / (double)since_ns : 0;
 }
 
 static void tell_status(void *user, cJSON *answer)
 {
     launcher *self = user;
     const record *run = &self->run;
-    const script *script = &self->effective.script;
+    const script *todo = &self->effective.script;
     scheduler_counts counts = scheduler_count(self->front);
     int pending = 0;
-    for (int i = 0; i < script->num_events; i++) {
-        pending += !script->event[i].done;
+    for (int i = 0; i < todo->num_events; i++) {
+        pending += !todo->event[i].done;
     }
     cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
     cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
@@ -203,22 +203,22 @@ static void tell_event(launcher *self, const row_event *row)
 
 void launcher_control_tell(launcher *self)
 {
-    launcher_control *control = self->control;
-    const rows *rows = &self->run.rows;
+    launcher_control *mine = self->control;
+    const rows *seen = &self->run.rows;
     uint64_t now_ns = launcher_now_ns();
-    if (!control) {
+    if (!mine) {
         return;
     }
-    if (control_is_watched(control->socket)) {
-        for (size_t i = control->num_told; i < rows->num_events; i++) {
-            tell_event(self, &rows->events[i]);
+    if (control_is_watched(mine->socket)) {
+        for (size_t i = mine->num_told; i < seen->num_events; i++) {
+            tell_event(self, &seen->events[i]);
         }
     }
-    control->num_told = rows->num_events;
-    if (now_ns - control->sample[1].time_ns >= RATE_PERIOD_NS) {
-        control->sample[0] = control->sample[1];
-        control->sample[1].time_ns = now_ns;
-        control->sample[1].tokens = scheduler_count(self->front).tokens_emitted;
+    mine->num_told = seen->num_events;
+    if (now_ns - mine->sample[1].time_ns >= RATE_PERIOD_NS) {
+        mine->sample[0] = mine->sample[1];
+        mine->sample[1].time_ns = now_ns;
+        mine->sample[1].tokens = scheduler_count(self->front).tokens_emitted;
     }
 }
 
@@ -257,26 +257,26 @@ bool launcher_control_open(launcher *self)
     static const control_ops ops = {take_command, finish, tell_status, is_settled};
     const char *out_dir = self->how->out_dir, *given = self->how->control_path;
     char error[CONTROL_ERROR_BYTES] = "";
-    launcher_control *control = calloc(1, sizeof *control);
-    if (!control) {
+    launcher_control *mine = calloc(1, sizeof *mine);
+    if (!mine) {
         launcher_complain(self, "out of memory");
         return false;
     }
-    eep_status status = control_path_choose(out_dir, given, control->path, error);
+    eep_status status = control_path_choose(out_dir, given, mine->path, error);
     if (status == EEP_OK) {
-        status = control_open(control->path, &ops, self, &control->socket, error);
+        status = control_open(mine->path, &ops, self, &mine->socket, error);
         if (status != EEP_OK) {
-            control_path_forget(out_dir, given, control->path);
+            control_path_forget(out_dir, given, mine->path);
         }
     }
     if (status != EEP_OK) {
         launcher_complain(self, "control socket: %s", error);
-        free(control);
+        free(mine);
         return false;
     }
-    self->control = control;
-    if (!given && strncmp(control->path, out_dir, strlen(out_dir)) != 0) {
-        printf("control socket: %s\n", control->path);
+    self->control = mine;
+    if (!given && strncmp(mine->path, out_dir, strlen(out_dir)) != 0) {
+        printf("control socket: %s\n", mine->path);
         fflush(stdout);
     }
     return true;

@@ -68,11 +68,11 @@ for kind in kill exit rejoin joined view end; do
     grep -q "\"event\":\"$kind\"" "$tmp/events" || fail "no event '$kind' was told: $(cat "$tmp/events")"
 done
 [ ! -e "$tmp/out/control.sock" ] || fail "the socket is still there"
-grep -q '"good": *true' "$tmp/out/summary.json" || fail "not good"
+grep -q '"good":[[:space:]]*true' "$tmp/out/summary.json" || fail "not good"
 
 # ---- the Python module
-EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 python3 - "$bin/eep-ctl" <<'PY' || fail "the Python module"
-import subprocess, sys
+EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
+import pathlib, subprocess, sys
 import eep_lab
 
 shape = dict(layers=2, hidden=64, inner=64, experts=16, slots=16, topk=4, requests=8, rate=40, input="4:8", output="8:24")
@@ -80,7 +80,11 @@ listed = subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True,
 verbs = [line.split()[0] for line in listed.split("Asked of it")[0].splitlines() if line.startswith("  ")]
 assert len(verbs) >= 14 and all(hasattr(eep_lab.Run, verb.replace("-", "_")) for verb in verbs), verbs
 
-with eep_lab.Run(ranks=4, keep_busy=6, **shape) as run:
+# So deep a folder that the socket's path does not fit: it is elsewhere, and control.path says where.
+deep = pathlib.Path(sys.argv[2]) / ("d" * 120)
+with eep_lab.Run(deep, ranks=4, keep_busy=6, **shape) as run:
+    socket = pathlib.Path((deep / "control.path").read_text().strip())
+    assert socket.is_socket() and socket.parent.stat().st_mode & 0o777 == 0o700, socket
     with run.events() as events:
         assert run.kill(2) == [2]
         events.until("exit", seat=2)
@@ -95,8 +99,10 @@ with eep_lab.Run(ranks=4, keep_busy=6, **shape) as run:
         raise SystemExit("kill(9) was not refused")
     except eep_lab.Refused as refused:
         assert "9" in str(refused), refused
+    run.until(lambda status: status["tokens"] > 200 and status["tokens_per_s"] > 0, timeout=20)
     assert run.status()["faults"] == 1
     summary = run.finish()
+assert not socket.parent.exists() and not (deep / "control.path").exists()
 assert summary["good"] and len(summary["faults"]) == 1 and summary["faults"][0]["rank"] == 2, summary
 
 rows = eep_lab.sweep("ranks", [2, 3], drive=lambda run, ranks: run.kill(ranks - 1) and None, **shape)

@@ -325,6 +325,17 @@ class Run:
         request = {"do": "wait", "for": goal, "timeout_s": timeout}
         self._ask(timeout + 10, **request)
 
+    def until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = 60) -> dict[str, Any]:
+        """The first status for which `holds` is true, asked for every 20 ms. EepError if there is none."""
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.status()
+            if holds(status):
+                return status
+            if time.monotonic() > deadline:
+                raise EepError(f"the status did not become as wanted within {timeout:g} s: {status}")
+            time.sleep(0.02)
+
     # ------------------------------------------------------------ the end
 
     def finish(self, timeout: float = 120) -> dict[str, Any]:

@@ -24,6 +24,7 @@ arguments = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 # %% What is done in each run: `number` ranks die at once, the survivors go on, the ranks come back
 def kill_and_rejoin(run: eep_lab.Run, number: int) -> None:
+    run.until(lambda status: status["tokens"] > 1000)  # all ranks have warmed up
     seats = run.kill(f"covered:{number}")
     run.wait("settled", timeout=30)
     run.rejoin(seats)
