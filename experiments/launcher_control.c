@@ -87,13 +87,6 @@ static void finish(void *user)
     todo->cycle.num_kills = todo->kills_done;
 }
 
-static bool is_settled(void *user)
-{
-    const launcher *self = user;
-    return self->run.start_ns && !self->stopping && script_is_done(&self->effective.script) &&
-           launcher_is_settled(self);
-}
-
 /* ---------------------------------------------------------------- status */
 
 /* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
@@ -109,6 +102,19 @@ static char kernel_state(pid_t pid)
     text[bytes] = '\0';
     const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
     return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+/* Besides what the launcher knows: nobody is stopped, for who stays so is going to be expelled. */
+static bool is_settled(void *user)
+{
+    const launcher *self = user;
+    bool settled = self->run.start_ns && !self->stopping &&
+                   script_is_done(&self->effective.script) && launcher_is_settled(self);
+    for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
+        pid_t pid = self->ranks->seat[seat].pid;
+        settled = !pid || kernel_state(pid) != 'T';
+    }
+    return settled;
 }
 
 static const char *state_of(const launcher *self, int seat)

@@ -18,7 +18,7 @@ refused() {
         fail "expected exit $code and '$text', got $status from: $* $(cat "$tmp/answer")"
     fi
 }
-state() { ctl status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["seats"][int(sys.argv[1])]["state"])' "$1"; }
+state() { ctl status --json | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["seats"][int(sys.argv[1])]["state"])' "$1"; }
 is() { [ "$(state "$1")" = "$2" ] || fail "rank $1 is $(state "$1"), not $2"; }
 small=(--layers 2 --hidden 64 --inner 64 --experts 16 --slots 16 --topk 4 --ranks 4 --max-ranks 5 --requests 20 --rate 40
        --input 4:8 --output 8:24)
@@ -71,7 +71,7 @@ done
 grep -q '"good":[[:space:]]*true' "$tmp/out/summary.json" || fail "not good"
 
 # ---- the Python module
-EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
+EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
 import pathlib, subprocess, sys
 import eep_lab
 

@@ -71,7 +71,7 @@ def _what(who: Optional[Who], value: Optional[str] = None, when: Optional[str] =
     if who is None:
         text = value or ""
     else:
-        text = who if isinstance(who, str) else str(who) if isinstance(who, int) else ",".join(map(str, who))
+        text = str(who) if isinstance(who, (int, str)) else ",".join(map(str, who))
         text += f"={value}" if value else ""
     return text + (f"@{when}" if when else "")
 
@@ -188,8 +188,8 @@ class Run:
     program: the eep-run to start (find_eep_run). start_timeout: seconds until it must serve.
     """
 
-    def __init__(self, out: Union[str, os.PathLike[str], None] = None, *, program: Optional[str] = None,
-                 start_timeout: float = 60, **options: Any) -> None:
+    def __init__(self, out: Union[str, os.PathLike[str], None] = None, *,
+                 program: Optional[str] = None, start_timeout: float = 60, **options: Any) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="eep-lab-") if out is None else None
         self.out = pathlib.Path(self._temporary.name if self._temporary else os.fspath(out or ""))
         self._log = tempfile.TemporaryFile(mode="w+", errors="replace")
@@ -223,7 +223,8 @@ class Run:
                 return
             except OSError as error:
                 if self.process.poll() is not None:
-                    raise EepError(f"eep-run ended with code {self.process.returncode}:\n{self.log()}") from None
+                    code = self.process.returncode
+                    raise EepError(f"eep-run ended with code {code}:\n{self.log()}") from None
                 if time.monotonic() > deadline:
                     raise EepError(f"no control socket after {timeout:g} s: {error}") from None
                 time.sleep(0.02)  # it has no way to tell us yet
@@ -257,7 +258,8 @@ class Run:
         """SIGABRT, as after a failed assertion."""
         return self.do("abort", _what(who, None, when))
 
-    def stop(self, who: Who, duration: Optional[str] = None, when: Optional[str] = None) -> list[int]:
+    def stop(self, who: Who, duration: Optional[str] = None,
+             when: Optional[str] = None) -> list[int]:
         """SIGSTOP; SIGCONT after `duration` ("400ms", "1.5"), if one is given."""
         return self.do("stop", _what(who, duration, when))
 
@@ -268,7 +270,8 @@ class Run:
     def slow(self, who: Who, factor: float, duration: Optional[str] = None,
              when: Optional[str] = None) -> list[int]:
         """Steps take `factor` times as long, for `duration` or for good; 1 ends that."""
-        return self.do("slow", _what(who, f"{factor:g}" + (f"/{duration}" if duration else ""), when))
+        value = f"{factor:g}" + (f"/{duration}" if duration else "")
+        return self.do("slow", _what(who, value, when))
 
     def die(self, who: Who, place: str, when: Optional[str] = None) -> list[int]:
         """It kills itself inside its next step: at "dispatch", "experts" or "combine"."""
@@ -326,14 +329,14 @@ class Run:
         self._ask(timeout + 10, **request)
 
     def until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = 60) -> dict[str, Any]:
-        """The first status for which `holds` is true, asked for every 20 ms. EepError if there is none."""
+        """The first status for which `holds` is true, asked for every 20 ms. EepError if none is."""
         deadline = time.monotonic() + timeout
         while True:
             status = self.status()
             if holds(status):
                 return status
             if time.monotonic() > deadline:
-                raise EepError(f"the status did not become as wanted within {timeout:g} s: {status}")
+                raise EepError(f"not as wanted within {timeout:g} s: {status}")
             time.sleep(0.02)
 
     # ------------------------------------------------------------ the end
@@ -403,8 +406,8 @@ def _measure(summary: Mapping[str, Any]) -> dict[str, Any]:
             "commit": summary["commit"]}
 
 
-def sweep(parameter: str, values: Iterable[Any], *, drive: Optional[Callable[[Run, Any], None]] = None,
-          is_option: bool = True, repeats: int = 1,
+def sweep(parameter: str, values: Iterable[Any], *,
+          drive: Optional[Callable[[Run, Any], None]] = None, is_option: bool = True, repeats: int = 1,
           measure: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _measure,
           **options: Any) -> list[dict[str, Any]]:
     """A run for each value, `repeats` times over, one after the other; a row for each run.

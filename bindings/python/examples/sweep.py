@@ -18,7 +18,7 @@ RANKS = 8
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--repeats", type=int, default=3, help="runs per number of killed ranks")
 parser.add_argument("--most", type=int, default=4, help="most ranks killed at once")
-parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("sweep-out"))
+parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/sweep"))
 arguments = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 
@@ -53,13 +53,14 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.6))
     shown = [row for row in rows if row["pause_ms"] is not None]
     axes.plot([row["killed"] for row in shown], [row["pause_ms"] for row in shown], "o",
-              color="tab:blue", alpha=0.6, label="a run")
+              color="tab:blue", alpha=0.6)
     axes.set_xlabel(f"ranks killed at once, of {RANKS}")
     axes.set_ylabel("longest pause (ms)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max((row["pause_ms"] for row in shown), default=1))
     axes.set_xticks(sorted({row["killed"] for row in rows}))
     axes.grid(axis="y", alpha=0.3)
-    axes.set_title(f"Recovery pause ({'all runs good' if all(r['good'] for r in rows) else 'NOT GOOD'})")
+    verdict = "all runs good" if all(row["good"] for row in rows) else "NOT ALL RUNS GOOD"
+    axes.set_title(f"Recovery pause ({verdict})")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
 
