@@ -228,6 +228,34 @@ Test(control, a_line_that_is_too_long_is_said_once)
     close(fd);
 }
 
+/* Requests with bytes changed at random: each line has its answer, and the next request works. */
+Test(control, no_line_is_without_an_answer)
+{
+    static const char *const lines[] = {
+        "{\"id\":1,\"do\":\"kill\",\"what\":\"3,4@ready:5#2+1.5\"}",
+        "{\"id\":\"x\",\"do\":\"stop\",\"what\":\"random:2=400ms\"}",
+        "{\"do\":\"burn\",\"what\":\"0.5@step:100+1\"}", "{\"do\":\"status\",\"id\":1e3}"};
+    uint64_t random = 12345; /* xorshift64: the same lines in each run */
+    int fd = connect_to();
+    for (int i = 0; i < 20000; i++) {
+        char line[128];
+        int bytes = snprintf(line, sizeof line, "%s\n", lines[i % 4]);
+        for (int changes = 1 + i % 3; changes > 0; changes--) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            char byte = (char)(random >> 8);
+            line[random % (uint64_t)(bytes - 1)] = byte == '\n' ? ' ' : byte;
+        }
+        cr_assert_eq(send(fd, line, (size_t)bytes, MSG_NOSIGNAL), bytes);
+        const char *text = got(fd);
+        cr_assert(text && strstr(text, "\"ok\":") && text[strlen(text) - 1] == '\n',
+                  "line %d: %s got %s", i, line, text ? text : "hung up");
+    }
+    asks(fd, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    close(fd);
+}
+
 /* ---------------------------------------------------------------- waits and events */
 
 Test(control, a_wait_is_answered_when_it_is_over)

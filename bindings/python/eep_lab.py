@@ -111,7 +111,7 @@ class _Connection:
                 return None
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
-        return json.loads(line)
+        return json.loads(line.decode(errors="replace"))
 
     def ask(self, request: Mapping[str, Any], timeout: Optional[float]) -> dict[str, Any]:
         self.send(request)
@@ -181,8 +181,8 @@ class Run:
 
     Keyword options are those of eep-run with _ for -: Run(ranks=4, keep_busy=8, kill="3@1"). A list
     repeats an option, True is an option without a value. Unless serve=False is given it runs until
-    `finish`. Commands that cannot be done raise Refused; they return the ranks they were done to (an
-    empty list while they wait for their time).
+    `finish`. Commands that cannot be done raise Refused; they return the ranks they were done to
+    (an empty list while they wait for their time).
 
     out: the folder of its results; by default a temporary one that `close` removes.
     program: the eep-run to start (find_eep_run). start_timeout: seconds until it must serve.
@@ -329,7 +329,7 @@ class Run:
         self._ask(timeout + 10, **request)
 
     def until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = 60) -> dict[str, Any]:
-        """The first status for which `holds` is true, asked for every 20 ms. EepError if none is."""
+        """The first status for which `holds` is true, asked for every 20 ms; or EepError."""
         deadline = time.monotonic() + timeout
         while True:
             status = self.status()
@@ -407,7 +407,8 @@ def _measure(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sweep(parameter: str, values: Iterable[Any], *,
-          drive: Optional[Callable[[Run, Any], None]] = None, is_option: bool = True, repeats: int = 1,
+          drive: Optional[Callable[[Run, Any], None]] = None,
+          is_option: bool = True, repeats: int = 1,
           measure: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _measure,
           **options: Any) -> list[dict[str, Any]]:
     """A run for each value, `repeats` times over, one after the other; a row for each run.
