@@ -51,32 +51,45 @@ static void remove_pointer(const char *out_dir)
     }
 }
 
+static eep_status keep_pointer(const char *out_dir, const char *given, const char *path,
+                               char error[CONTROL_PATH_ERROR_BYTES])
+{
+    if (write_pointer(out_dir, path)) {
+        return EEP_OK;
+    }
+    snprintf(error, CONTROL_PATH_ERROR_BYTES, "cannot write '%.256s%s': %s", out_dir, POINTER_NAME,
+             strerror(errno));
+    control_path_forget(out_dir, given, path);
+    return EEP_ERR_SYSTEM;
+}
+
+eep_status control_path_elsewhere(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
+                                  char error[CONTROL_PATH_ERROR_BYTES])
+{
+    if (!make_private(path_out)) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES,
+                 "cannot make a folder for the control socket in /tmp: %s", strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    return keep_pointer(out_dir, NULL, path_out, error);
+}
+
 eep_status control_path_choose(const char *out_dir, const char *given,
                                char path_out[CONTROL_PATH_BYTES],
                                char error[CONTROL_PATH_ERROR_BYTES])
 {
     remove_pointer(out_dir); /* of a run that did not end well */
-    if (given) {
-        if (!join(path_out, CONTROL_PATH_BYTES, given, "")) {
-            snprintf(error, CONTROL_PATH_ERROR_BYTES,
-                     "--control: '%.128s' has %zu bytes, a socket's path at most %d", given,
-                     strlen(given), CONTROL_PATH_BYTES - 1);
-            return EEP_ERR_INVALID;
-        }
-    } else if (join(path_out, CONTROL_PATH_BYTES, out_dir, SOCKET_NAME)) {
-        return EEP_OK;
-    } else if (!make_private(path_out)) {
+    if (!given) {
+        bool fits = join(path_out, CONTROL_PATH_BYTES, out_dir, SOCKET_NAME);
+        return fits ? EEP_OK : control_path_elsewhere(out_dir, path_out, error);
+    }
+    if (!join(path_out, CONTROL_PATH_BYTES, given, "")) {
         snprintf(error, CONTROL_PATH_ERROR_BYTES,
-                 "cannot make a folder for the control socket in /tmp: %s", strerror(errno));
-        return EEP_ERR_SYSTEM;
+                 "--control: '%.128s' has %zu bytes, a socket's path at most %d", given,
+                 strlen(given), CONTROL_PATH_BYTES - 1);
+        return EEP_ERR_INVALID;
     }
-    if (!write_pointer(out_dir, path_out)) {
-        snprintf(error, CONTROL_PATH_ERROR_BYTES, "cannot write '%.256s%s': %s", out_dir,
-                 POINTER_NAME, strerror(errno));
-        control_path_forget(out_dir, given, path_out);
-        return EEP_ERR_SYSTEM;
-    }
-    return EEP_OK;
+    return keep_pointer(out_dir, given, path_out, error);
 }
 
 eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYTES],

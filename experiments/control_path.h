@@ -16,6 +16,10 @@ enum {
 EEP_MUST_CHECK eep_status control_path_choose(const char *out_dir, const char *given,
                                               char path_out[CONTROL_PATH_BYTES],
                                               char error[CONTROL_PATH_ERROR_BYTES]);
+/* The folder of its own, whatever the length: OUT may be where no socket can be. EEP_ERR_SYSTEM. */
+EEP_MUST_CHECK eep_status control_path_elsewhere(const char *out_dir,
+                                                 char path_out[CONTROL_PATH_BYTES],
+                                                 char error[CONTROL_PATH_ERROR_BYTES]);
 /* Where the run that writes into `out_dir` has its socket; whether somebody listens there is not
  * looked at. EEP_ERR_INVALID, EEP_ERR_SYSTEM. */
 EEP_MUST_CHECK eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYTES],

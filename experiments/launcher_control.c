@@ -271,6 +271,12 @@ bool launcher_control_open(launcher *self)
     eep_status status = control_path_choose(out_dir, given, mine->path, error);
     if (status == EEP_OK) {
         status = control_open(mine->path, &ops, self, &mine->socket, error);
+        if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
+            status = control_path_elsewhere(out_dir, mine->path, error);
+            if (status == EEP_OK) {
+                status = control_open(mine->path, &ops, self, &mine->socket, error);
+            }
+        }
         if (status != EEP_OK) {
             control_path_forget(out_dir, given, mine->path);
         }
