@@ -42,6 +42,12 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     return true;
 }
 
+static bool is_for_store(verb deed)
+{
+    return deed == VERB_STORE_KILL || deed == VERB_STORE_STOP || deed == VERB_STORE_CONT ||
+           deed == VERB_STORE_START;
+}
+
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                          int *num_seats_out, char error[CONTROL_ERROR_BYTES])
 {
@@ -55,6 +61,12 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
             return false;
         }
     }
+    if (is_for_store(event->verb) && !self->how->store_process) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: the store is part of eep-run; start it with --store-process",
+                 verb_table[event->verb].name);
+        return false;
+    }
     if (self->control->finishing || self->stopping) {
         snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
@@ -62,7 +74,11 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     added.delay_ms = now ? now_ms : added.delay_ms;
     eep_status status = script_append(todo, &added);
     if (status != EEP_OK) {
-        snprintf(error, CONTROL_ERROR_BYTES, "the script cannot take it: %s", eep_strerror(status));
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
+                 status == EEP_ERR_NOT_FOUND
+                     ? "no earlier event of that name is left to take its ranks from"
+                 : status == EEP_ERR_INVALID ? "the script has no room for more events"
+                                             : eep_strerror(status));
         return false;
     }
     int index = todo->num_events - 1;
@@ -75,7 +91,8 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     return true;
 }
 
-/* What is scripted for later is dropped: a trigger that never comes would hold the run up. */
+/* What is scripted for later is dropped: a trigger that never comes would hold the run up. What was
+ * begun is still undone. */
 static void finish(void *user)
 {
     launcher *self = user;
