@@ -33,7 +33,8 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     }
     const record_process *process = launcher_process_of(self, seat);
     bool lives = self->ranks->seat[seat].pid != 0;
-    bool leaves = lives && (process->kill_ns || process->drain_ns || process->expelled_ns);
+    bool leaves =
+        lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
     if (!now || (info->wants_free ? !lives || leaves : lives)) {
         return false;
     }
@@ -121,15 +122,16 @@ static char kernel_state(pid_t pid)
     return end && end[1] == ' ' ? end[2] : '\0';
 }
 
-/* Besides what the launcher knows: nobody is stopped, for who stays so is going to be expelled. */
+/* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
 static bool is_settled(void *user)
 {
     const launcher *self = user;
     bool settled = self->run.start_ns && !self->stopping &&
                    script_is_done(&self->effective.script) && launcher_is_settled(self);
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
-        pid_t pid = self->ranks->seat[seat].pid;
-        settled = !pid || kernel_state(pid) != 'T';
+        const record_process *process = launcher_process_of(self, seat);
+        settled = !process || process->exit_ns || process->expelled_ns ||
+                  (!launcher_is_stopped(process) && !process->die_ns);
     }
     return settled;
 }
@@ -145,10 +147,11 @@ static const char *state_of(const launcher *self, int seat)
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }
-    return state == 'T'                     ? "stopped"
-           : process->drain_ns              ? "draining"
-           : launcher_is_active(self, seat) ? "joined"
-                                            : "starting";
+    return state == 'T'                              ? "stopped"
+           : process->drain_ns                       ? "draining"
+           : !launcher_is_active(self, seat)         ? "starting"
+           : process->slow_ns > process->slow_end_ns ? "slow"
+                                                     : "joined";
 }
 
 static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)

@@ -53,6 +53,16 @@ is 3 joined
 is 1 stopped
 ctl wait settled --timeout 20 || fail "rank 1 did not go on"
 is 1 joined
+ctl slow 0=3/300ms >"$tmp/answer" || fail "slow"
+is 0 slow
+ctl wait settled --timeout 20 || fail "rank 0 is still slow"
+is 0 joined
+ctl die 1=combine >"$tmp/answer" || fail "die"
+ctl wait settled --timeout 20 || fail "rank 1 did not die"
+is 1 vacant
+ctl rejoin 1 >"$tmp/answer" || fail "rejoin 1"
+ctl wait settled --timeout 20 || fail "rank 1 did not come back"
+refused 1 "--store-process" ctl store-kill
 ctl add vacant || fail "add"
 ctl wait settled --timeout 20 || fail "rank 4 did not join"
 is 4 joined
