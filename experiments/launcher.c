@@ -53,15 +53,16 @@ static void accept_request(launcher *self, uint32_t input, uint32_t output)
 
 static bool arrivals_are_over(const launcher *self)
 {
-    return self->num_arrived == self->load.num_requests ||
+    return launcher_control_is_finishing(self) || self->num_arrived == self->load.num_requests ||
            (self->how->seconds > 0 && launcher_time_ms(self) >= self->how->seconds * 1e3);
 }
 
 /* The closed loop of --keep-busy still runs. */
 static bool keeps_busy(const launcher *self, uint64_t now_ns)
 {
-    return self->how->keep_busy > 0 &&
-           (!self->script_done_ns || now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
+    return self->how->keep_busy > 0 && !launcher_control_is_finishing(self) &&
+           (launcher_control_serves(self) || !self->script_done_ns ||
+            now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS);
 }
 
 static uint32_t outstanding(const launcher *self)
@@ -78,7 +79,7 @@ static void take_arrivals(launcher *self, uint64_t now_ns)
         const trace_request *request = &self->load.requests[self->num_arrived++];
         accept_request(self, request->input_length, request->output_length);
     }
-    while (keeps_busy(self, now_ns) && !self->failed &&
+    while (keeps_busy(self, now_ns) && !self->failed && self->num_filled < LAUNCHER_MOST_FILLED &&
            outstanding(self) < (uint32_t)self->how->keep_busy) {
         const trace_request *request =
             &self->filler.requests[self->num_filled++ % self->filler.num_requests];
@@ -179,8 +180,9 @@ static uint64_t progress_of(const launcher *self)
 static bool waits_in_vain(launcher *self, uint64_t now_ns)
 {
     const script *todo = &self->effective.script;
-    bool idle = self->run.start_ns && arrivals_are_over(self) && outstanding(self) == 0 &&
-                script_waits(todo, launcher_time_ms(self)) && launcher_is_settled(self);
+    bool idle = self->run.start_ns && !launcher_control_serves(self) && arrivals_are_over(self) &&
+                outstanding(self) == 0 && script_waits(todo, launcher_time_ms(self)) &&
+                launcher_is_settled(self);
     self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
     if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
         return false;
@@ -221,9 +223,9 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return true;
     }
     uint64_t present = progress_of(self);
-    bool waits =
-        outstanding(self) == 0 && self->run.start_ns &&
-        ((!arrivals_are_over(self)) || script_wait_ms(&self->effective.script, now_ms) > 5);
+    bool waits = outstanding(self) == 0 && self->run.start_ns &&
+                 (launcher_control_serves(self) || !arrivals_are_over(self) ||
+                  script_wait_ms(&self->effective.script, now_ms) > 5);
     if (present != *progress || (waits && launcher_is_settled(self))) {
         *progress = present;
         *progress_ns = now_ns;
@@ -238,7 +240,8 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
-    return arrivals_are_over(self) && !keeps_busy(self, now_ns) && outstanding(self) == 0;
+    return !launcher_control_serves(self) && arrivals_are_over(self) && !keeps_busy(self, now_ns) &&
+           outstanding(self) == 0;
 }
 
 static double wait_ms(const launcher *self)
@@ -258,7 +261,7 @@ static double wait_ms(const launcher *self)
 /* Wait for input and take it. Poll entries: signal, store, then socket and process of each seat. */
 static void take_input(launcher *self, double longest_ms)
 {
-    struct pollfd set[2 + 2 * EEP_MAX_RANKS];
+    struct pollfd set[2 + 2 * EEP_MAX_RANKS + CONTROL_MAX_FDS];
     nfds_t num = 0;
     set[num++] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
     short store_events = eepi_store_client_wants_write(self->client) ? POLLIN | POLLOUT : POLLIN;
@@ -269,6 +272,9 @@ static void take_input(launcher *self, double longest_ms)
         set[num++] = (struct pollfd){.fd = seat->fd, .events = (short)(POLLIN | pending)};
         set[num++] = (struct pollfd){.fd = seat->pidfd, .events = POLLIN};
     }
+    struct pollfd *control_set = &set[num];
+    launcher_control_fds(self, control_set);
+    num += CONTROL_MAX_FDS;
     struct timespec timeout = {.tv_sec = (time_t)(longest_ms / 1e3)};
     timeout.tv_nsec = (long)((longest_ms - (double)timeout.tv_sec * 1e3) * 1e6);
     if (ppoll(set, num, &timeout, NULL) < 0 && errno != EINTR) {
@@ -293,6 +299,7 @@ static void take_input(launcher *self, double longest_ms)
             launcher_reap(self, s);
         }
     }
+    launcher_control_take(self, control_set);
 }
 
 static void serve(launcher *self)
@@ -312,6 +319,7 @@ static void serve(launcher *self)
                 self->run.load_end_ns = now_ns;
             }
         }
+        launcher_control_tell(self);
         show_status(self, now_ns);
         if (is_over(self, now_ns, &progress, &progress_ns)) {
             break;
@@ -386,6 +394,10 @@ int launcher_run(const options *how)
     if (!self) {
         return 2;
     }
+    if (!launcher_control_open(self)) {
+        launcher_close(self);
+        return 2;
+    }
     for (int seat = 0; seat < how->num_ranks && !self->failed; seat++) {
         launcher_start_rank(self, seat, false);
     }
@@ -394,6 +406,7 @@ int launcher_run(const options *how)
     }
     stop(self);
     int code = self->run.start_ns ? report(self) : 1;
+    launcher_control_close(self, code == 0);
     launcher_close(self);
     return code;
 }

@@ -11,7 +11,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { FILLER_REQUESTS = 4096, MOST_FILLED = 1 << 18, SOCKET_PATH_BYTES = 108 };
+enum { FILLER_REQUESTS = 4096, SOCKET_PATH_BYTES = 108 };
 static const uint64_t STORE_TIMEOUT_US = 5000000;
 
 /* ---------------------------------------------------------------- what the machine must have */
@@ -172,7 +172,7 @@ static bool set_up(launcher *self)
         fprintf(stderr, "eep-run: %s\n", error);
         return false;
     }
-    uint32_t most = (uint32_t)self->load.num_requests + (how->keep_busy ? MOST_FILLED : 0);
+    uint32_t most = (uint32_t)self->load.num_requests + (how->keep_busy ? LAUNCHER_MOST_FILLED : 0);
     self->process = malloc((size_t)how->max_ranks * sizeof *self->process);
     if (!self->process || scheduler_open((int)how->max_ranks, most, (uint32_t)how->num_max_requests,
                                          &self->front) != EEP_OK) {

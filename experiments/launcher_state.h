@@ -3,6 +3,7 @@
 #define EEPX_LAUNCHER_STATE_H
 
 #include "eep/store.h"
+#include "experiments/launcher_control.h"
 #include "experiments/options.h"
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
@@ -16,7 +17,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LAUNCHER_TEXT_BYTES = 256, LAUNCHER_NO_PROCESS = -1 };
+enum {
+    LAUNCHER_TEXT_BYTES = 256,
+    LAUNCHER_NO_PROCESS = -1,
+    LAUNCHER_MOST_FILLED = 1 << 18, /* requests that --keep-busy adds, at most */
+};
 
 typedef struct launcher {
     const options *how;
@@ -37,7 +42,8 @@ typedef struct launcher {
     uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
-    uint64_t idle_ns;   /* since when only a trigger is waited for, without load; 0: it is not */
+    uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */
+    launcher_control *control; /* NULL: it could not be opened */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
     bool interrupted;   /* by a signal or --max-seconds */

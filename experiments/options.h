@@ -40,7 +40,8 @@ typedef struct options {
     bool store_process; /* the launcher's store is a process of its own */
     /* the run */
     const char *out_dir;
-    bool force, no_oracle, quiet, help;
+    const char *control_path; /* NULL: in or near out_dir */
+    bool force, serve, no_oracle, quiet, help;
     eep_log_level log_level;
 } options;
 

@@ -1,0 +1,419 @@
+#include "experiments/control.h"
+
+#include "experiments/control_path.h"
+#include "experiments/control_peer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { MAX_WAIT_S = 86400 };
+
+typedef enum wait_goal { GOAL_NONE, GOAL_SETTLED, GOAL_DONE } wait_goal;
+
+/* What a peer is owed. */
+typedef struct debt {
+    bool watches;
+    wait_goal goal;
+    cJSON *id; /* of the wait */
+    double timeout_s, deadline_ms;
+} debt;
+
+struct control {
+    const control_ops *ops;
+    void *user;
+    int fd;
+    double now_ms;
+    char path[CONTROL_PATH_BYTES];
+    dev_t device; /* of the socket that we made, so that we remove no other */
+    ino_t inode;
+    debt owed[CONTROL_MAX_PEERS];
+    control_peer peer[CONTROL_MAX_PEERS];
+};
+
+/* ---------------------------------------------------------------- answers */
+
+static cJSON *answer_to(const cJSON *id, bool ok)
+{
+    cJSON *answer = cJSON_CreateObject();
+    if (id) {
+        cJSON_AddItemToObject(answer, "id", cJSON_Duplicate(id, false));
+    }
+    cJSON_AddBoolToObject(answer, "ok", ok);
+    return answer;
+}
+
+/* Frees the answer. */
+static void say(control *self, int index, cJSON *answer)
+{
+    char *text = cJSON_PrintUnformatted(answer);
+    if (text) {
+        control_peer_say(&self->peer[index], text);
+    } else {
+        control_peer_close(&self->peer[index]); /* no memory: better no answer than half of one */
+    }
+    cJSON_free(text);
+    cJSON_Delete(answer);
+}
+
+static void refuse(control *self, int index, const cJSON *id, const char *error)
+{
+    cJSON *answer = answer_to(id, false);
+    cJSON_AddStringToObject(answer, "error", error);
+    say(self, index, answer);
+}
+
+static void hang_up(control *self, int index)
+{
+    control_peer_close(&self->peer[index]);
+    cJSON_Delete(self->owed[index].id);
+    self->owed[index] = (debt){0};
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static void do_command(control *self, int index, const cJSON *id, verb deed, const char *what)
+{
+    char error[CONTROL_ERROR_BYTES] = "";
+    int seats[SCRIPT_MAX_SEATS], num_seats = 0;
+    script_event event;
+    if (script_parse(deed, what, false, &event, error) != EEP_OK ||
+        !self->ops->command(self->user, &event, seats, &num_seats, error)) {
+        refuse(self, index, id, error);
+        return;
+    }
+    cJSON *answer = answer_to(id, true);
+    cJSON_AddItemToObject(answer, "seats",
+                          cJSON_CreateIntArray(seats, num_seats > 0 ? num_seats : 0));
+    if (num_seats < 0) {
+        cJSON_AddTrueToObject(answer, "pending");
+    }
+    say(self, index, answer);
+}
+
+static void do_wait(control *self, int index, const cJSON *id, const cJSON *request)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "for"));
+    const cJSON *timeout = cJSON_GetObjectItemCaseSensitive(request, "timeout_s");
+    debt *owed = &self->owed[index];
+    wait_goal goal = !text                          ? GOAL_NONE
+                     : strcmp(text, "settled") == 0 ? GOAL_SETTLED
+                     : strcmp(text, "done") == 0    ? GOAL_DONE
+                                                    : GOAL_NONE;
+    double seconds = timeout ? cJSON_GetNumberValue(timeout) : MAX_WAIT_S;
+    if (goal == GOAL_NONE) {
+        refuse(self, index, id, "wait: \"for\" must be \"settled\" or \"done\"");
+    } else if (!(seconds >= 0 && seconds <= MAX_WAIT_S)) {
+        refuse(self, index, id, "wait: \"timeout_s\" must be a number from 0 to 86400");
+    } else if (owed->goal != GOAL_NONE) {
+        refuse(self, index, id, "wait: this connection waits already");
+    } else {
+        owed->goal = goal;
+        owed->id = id ? cJSON_Duplicate(id, false) : NULL;
+        owed->timeout_s = seconds;
+        owed->deadline_ms = self->now_ms + seconds * 1e3;
+    }
+}
+
+static void refuse_unknown(control *self, int index, const cJSON *id, const char *name)
+{
+    char error[CONTROL_ERROR_BYTES];
+    int used = snprintf(error, sizeof error, "'%.64s' is not a command; known are ", name);
+    for (int v = 0; v < NUM_VERBS; v++) {
+        used += snprintf(error + used, sizeof error - (size_t)used, "%s, ", verb_table[v].name);
+    }
+    snprintf(error + used, sizeof error - (size_t)used, "status, watch, wait, finish");
+    refuse(self, index, id, error);
+}
+
+static void do_request(control *self, int index, const cJSON *id, const cJSON *request)
+{
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "do"));
+    const cJSON *what = cJSON_GetObjectItemCaseSensitive(request, "what");
+    verb deed = VERB_KILL;
+    if (!name) {
+        refuse(self, index, id, "\"do\" is missing or not a text");
+    } else if (what && !cJSON_IsString(what)) {
+        refuse(self, index, id, "\"what\" is not a text");
+    } else if (verb_find(name, &deed)) {
+        do_command(self, index, id, deed, what ? what->valuestring : "");
+    } else if (strcmp(name, "status") == 0) {
+        cJSON *answer = answer_to(id, true);
+        self->ops->status(self->user, answer);
+        say(self, index, answer);
+    } else if (strcmp(name, "watch") == 0) {
+        self->owed[index].watches = true;
+        say(self, index, answer_to(id, true));
+    } else if (strcmp(name, "wait") == 0) {
+        do_wait(self, index, id, request);
+    } else if (strcmp(name, "finish") == 0) {
+        self->ops->finish(self->user);
+        say(self, index, answer_to(id, true));
+    } else {
+        refuse_unknown(self, index, id, name);
+    }
+}
+
+static void take_line(control *self, int index, const char *line, size_t bytes)
+{
+    const char *end = NULL;
+    cJSON *request = cJSON_ParseWithLengthOpts(line, bytes + 1, &end, true);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(request, "id");
+    if (!cJSON_IsObject(request)) {
+        refuse(self, index, NULL, "the line is not one JSON object");
+    } else if (id && !cJSON_IsNumber(id) && !cJSON_IsString(id)) {
+        refuse(self, index, NULL, "\"id\" is neither a number nor a text");
+    } else {
+        do_request(self, index, id, request);
+    }
+    cJSON_Delete(request);
+}
+
+/* ---------------------------------------------------------------- connections */
+
+static void read_peer(control *self, int index)
+{
+    control_peer *peer = &self->peer[index];
+    char *line = NULL;
+    size_t bytes = 0;
+    control_peer_read(peer);
+    while (peer->fd >= 0) {
+        control_line found = control_peer_next(peer, &line, &bytes);
+        if (found == LINE_NONE) {
+            return;
+        }
+        if (found == LINE_TOO_LONG) {
+            char error[64];
+            snprintf(error, sizeof error, "the line is longer than %d bytes",
+                     CONTROL_LINE_BYTES - 1);
+            refuse(self, index, NULL, error);
+        } else if (bytes > 0) {
+            take_line(self, index, line, bytes);
+        }
+    }
+}
+
+/* A wait that is over is answered; a timeout is not a success. */
+static void settle_debt(control *self, int index)
+{
+    debt *owed = &self->owed[index];
+    if (owed->goal == GOAL_NONE) {
+        return;
+    }
+    bool reached = owed->goal == GOAL_SETTLED && self->ops->settled(self->user);
+    if (!reached && self->now_ms < owed->deadline_ms) {
+        return;
+    }
+    if (reached) {
+        say(self, index, answer_to(owed->id, true));
+    } else {
+        char error[CONTROL_ERROR_BYTES];
+        snprintf(error, sizeof error, "wait: not %s after %g s",
+                 owed->goal == GOAL_SETTLED ? "settled" : "done", owed->timeout_s);
+        refuse(self, index, owed->id, error);
+    }
+    cJSON_Delete(owed->id);
+    owed->id = NULL;
+    owed->goal = GOAL_NONE;
+}
+
+static bool is_ours(int fd)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
+           (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void take_connections(control *self)
+{
+    int fd = -1;
+    while ((fd = accept4(self->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        int index = 0;
+        while (index < CONTROL_MAX_PEERS && self->peer[index].fd >= 0) {
+            index++;
+        }
+        if (index < CONTROL_MAX_PEERS && is_ours(fd)) {
+            control_peer_open(&self->peer[index], fd);
+            continue;
+        }
+        static const char full[] = "{\"ok\":false,\"error\":\"too many connections\"}\n";
+        if (index == CONTROL_MAX_PEERS) {
+            (void)!send(fd, full, sizeof full - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        close(fd);
+    }
+}
+
+void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS])
+{
+    set_out[0] = (struct pollfd){.fd = self->fd, .events = POLLIN};
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        const control_peer *peer = &self->peer[i];
+        short in = peer->at_end ? 0 : POLLIN, out = control_peer_is_pending(peer) ? POLLOUT : 0;
+        set_out[1 + i] = (struct pollfd){.fd = peer->fd, .events = (short)(in | out)};
+    }
+}
+
+void control_take(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms)
+{
+    self->now_ms = now_ms;
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        control_peer *peer = &self->peer[i];
+        short seen = set[1 + i].fd == peer->fd ? set[1 + i].revents : 0;
+        if (peer->fd >= 0 && seen & POLLOUT) {
+            control_peer_flush(peer);
+        }
+        if (peer->fd >= 0 && seen & (POLLIN | POLLHUP | POLLERR)) {
+            read_peer(self, i);
+        }
+        if (peer->fd >= 0) {
+            settle_debt(self, i);
+        }
+        /* Who sends no more and has all its answers is done; waiting or watching needs the
+         * connection to stay open. */
+        if (peer->fd < 0 || (peer->at_end && !control_peer_is_pending(peer))) {
+            hang_up(self, i);
+        }
+    }
+    if (set[0].revents) {
+        take_connections(self);
+    }
+}
+
+/* ---------------------------------------------------------------- events */
+
+bool control_is_watched(const control *self)
+{
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        if (self->peer[i].fd >= 0 && self->owed[i].watches) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void control_event(control *self, const char *line)
+{
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        if (self->peer[i].fd >= 0 && self->owed[i].watches) {
+            control_peer_say(&self->peer[i], line);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+/* Make way: nothing is at the path, or a socket on which nobody accepts. */
+static eep_status clear_path(const struct sockaddr_un *address, char *error)
+{
+    struct stat info;
+    if (lstat(address->sun_path, &info) != 0) {
+        return EEP_OK; /* if it cannot be looked at, bind says why */
+    }
+    if (!S_ISSOCK(info.st_mode)) {
+        snprintf(error, CONTROL_ERROR_BYTES, "'%s' exists and is not a socket", address->sun_path);
+        return EEP_ERR_INVALID;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 &&
+                 errno == ECONNREFUSED;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (!stale) {
+        snprintf(error, CONTROL_ERROR_BYTES, "another run is controlled by '%s'",
+                 address->sun_path);
+        return EEP_ERR_CONFLICT;
+    }
+    (void)unlink(address->sun_path);
+    return EEP_OK;
+}
+
+static eep_status listen_at(control *self, char *error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat info;
+    memcpy(address.sun_path, self->path, sizeof self->path);
+    eep_status status = clear_path(&address, error);
+    if (status != EEP_OK) {
+        return status;
+    }
+    self->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
+    if (self->fd < 0 || fchmod(self->fd, 0600) != 0 ||
+        bind(self->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
+        lstat(self->path, &info) != 0 || listen(self->fd, CONTROL_MAX_PEERS) != 0) {
+        snprintf(error, CONTROL_ERROR_BYTES, "cannot listen on '%s': %s", self->path,
+                 strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    self->device = info.st_dev;
+    self->inode = info.st_ino;
+    return EEP_OK;
+}
+
+eep_status control_open(const char *path, const control_ops *ops, void *user, control **control_out,
+                        char error[CONTROL_ERROR_BYTES])
+{
+    if (*path == '\0' || strlen(path) >= CONTROL_PATH_BYTES) {
+        snprintf(error, CONTROL_ERROR_BYTES, "a socket's path has 1 to %d bytes, '%.128s' has %zu",
+                 CONTROL_PATH_BYTES - 1, path, strlen(path));
+        return EEP_ERR_INVALID;
+    }
+    control *self = calloc(1, sizeof *self);
+    if (!self) {
+        snprintf(error, CONTROL_ERROR_BYTES, "out of memory");
+        return EEP_ERR_NO_MEMORY;
+    }
+    self->ops = ops;
+    self->user = user;
+    self->fd = -1;
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        self->peer[i].fd = -1;
+    }
+    memcpy(self->path, path, strlen(path));
+    eep_status status = listen_at(self, error);
+    if (status != EEP_OK) {
+        if (self->fd >= 0) {
+            close(self->fd);
+        }
+        free(self);
+        return status;
+    }
+    *control_out = self;
+    return EEP_OK;
+}
+
+void control_close(control *self, bool good)
+{
+    struct stat info;
+    if (!self) {
+        return;
+    }
+    control_event(self, good ? "{\"event\":\"end\",\"good\":true}"
+                             : "{\"event\":\"end\",\"good\":false}");
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        debt *owed = &self->owed[i];
+        if (self->peer[i].fd >= 0 && owed->goal == GOAL_DONE) {
+            cJSON *answer = answer_to(owed->id, true);
+            cJSON_AddBoolToObject(answer, "good", good);
+            say(self, i, answer);
+        } else if (self->peer[i].fd >= 0 && owed->goal == GOAL_SETTLED) {
+            refuse(self, i, owed->id, "wait: the run has ended");
+        }
+        hang_up(self, i);
+    }
+    if (lstat(self->path, &info) == 0 && info.st_dev == self->device &&
+        info.st_ino == self->inode) {
+        unlink(self->path);
+    }
+    shutdown(self->fd, SHUT_RDWR);
+    close(self->fd);
+    free(self);
+}

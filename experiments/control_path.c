@@ -1,0 +1,136 @@
+#include "experiments/control_path.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char SOCKET_NAME[] = "/control.sock", POINTER_NAME[] = "/control.path";
+
+/* `dir` and `name` in one text; false: it does not fit. */
+static bool join(char *text_out, size_t bytes, const char *dir, const char *name)
+{
+    return snprintf(text_out, bytes, "%s%s", dir, name) < (int)bytes;
+}
+
+static bool make_private(char path_out[CONTROL_PATH_BYTES])
+{
+    const char *base = getenv("XDG_RUNTIME_DIR");
+    const char *const bases[] = {base && *base == '/' ? base : "/tmp", "/tmp"};
+    for (int i = 0; i < 2; i++) {
+        char dir[CONTROL_PATH_BYTES];
+        if (join(dir, sizeof dir - sizeof SOCKET_NAME, bases[i], "/eep-ctl-XXXXXX") &&
+            mkdtemp(dir)) {
+            return join(path_out, CONTROL_PATH_BYTES, dir, SOCKET_NAME);
+        }
+    }
+    return false;
+}
+
+/* OUT/control.path: a line with the absolute path of the socket. */
+static bool write_pointer(const char *out_dir, const char *path)
+{
+    char name[PATH_MAX], here[PATH_MAX] = "";
+    if (!join(name, sizeof name, out_dir, POINTER_NAME) ||
+        (*path != '/' && !getcwd(here, sizeof here))) {
+        return false;
+    }
+    FILE *file = fopen(name, "we");
+    bool good = file && fprintf(file, "%s%s%s\n", here, *here ? "/" : "", path) > 0;
+    return file && fclose(file) == 0 && good;
+}
+
+static void remove_pointer(const char *out_dir)
+{
+    char name[PATH_MAX];
+    if (join(name, sizeof name, out_dir, POINTER_NAME)) {
+        (void)unlink(name);
+    }
+}
+
+static eep_status keep_pointer(const char *out_dir, const char *given, const char *path,
+                               char error[CONTROL_PATH_ERROR_BYTES])
+{
+    if (write_pointer(out_dir, path)) {
+        return EEP_OK;
+    }
+    snprintf(error, CONTROL_PATH_ERROR_BYTES, "cannot write '%.256s%s': %s", out_dir, POINTER_NAME,
+             strerror(errno));
+    control_path_forget(out_dir, given, path);
+    return EEP_ERR_SYSTEM;
+}
+
+eep_status control_path_elsewhere(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
+                                  char error[CONTROL_PATH_ERROR_BYTES])
+{
+    if (!make_private(path_out)) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES,
+                 "cannot make a folder for the control socket in /tmp: %s", strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    return keep_pointer(out_dir, NULL, path_out, error);
+}
+
+eep_status control_path_choose(const char *out_dir, const char *given,
+                               char path_out[CONTROL_PATH_BYTES],
+                               char error[CONTROL_PATH_ERROR_BYTES])
+{
+    remove_pointer(out_dir); /* of a run that did not end well */
+    if (!given) {
+        bool fits = join(path_out, CONTROL_PATH_BYTES, out_dir, SOCKET_NAME);
+        return fits ? EEP_OK : control_path_elsewhere(out_dir, path_out, error);
+    }
+    if (!join(path_out, CONTROL_PATH_BYTES, given, "")) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES,
+                 "--control: '%.128s' has %zu bytes, a socket's path at most %d", given,
+                 strlen(given), CONTROL_PATH_BYTES - 1);
+        return EEP_ERR_INVALID;
+    }
+    return keep_pointer(out_dir, given, path_out, error);
+}
+
+eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
+                             char error[CONTROL_PATH_ERROR_BYTES])
+{
+    char name[PATH_MAX], line[PATH_MAX] = "";
+    if (!join(name, sizeof name, out_dir, POINTER_NAME)) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES, "--out: '%.128s...' is too long", out_dir);
+        return EEP_ERR_INVALID;
+    }
+    FILE *file = fopen(name, "re");
+    if (file) {
+        if (!fgets(line, sizeof line, file)) {
+            line[0] = '\0';
+        }
+        fclose(file);
+        line[strcspn(line, "\n")] = '\0';
+    } else if (!join(line, sizeof line, out_dir, SOCKET_NAME)) {
+        line[0] = '\0';
+    }
+    if (*line == '\0' || !join(path_out, CONTROL_PATH_BYTES, line, "")) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES,
+                 "'%.256s' names no control socket; give it with --socket", out_dir);
+        return EEP_ERR_INVALID;
+    }
+    return EEP_OK;
+}
+
+void control_path_forget(const char *out_dir, const char *given,
+                         const char path[CONTROL_PATH_BYTES])
+{
+    char own[PATH_MAX];
+    bool usual = join(own, sizeof own, out_dir, SOCKET_NAME) && strcmp(own, path) == 0;
+    if (!given && !usual) {
+        char dir[CONTROL_PATH_BYTES];
+        join(dir, sizeof dir, path, "");
+        char *slash = strrchr(dir, '/');
+        if (slash) {
+            *slash = '\0';
+            (void)rmdir(dir);
+        }
+    }
+    remove_pointer(out_dir);
+}

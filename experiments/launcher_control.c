@@ -1,0 +1,325 @@
+#include "experiments/launcher_control.h"
+
+#include "experiments/control_path.h"
+#include "experiments/launcher_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t RATE_PERIOD_NS = 500000000;
+
+struct launcher_control {
+    control *socket;
+    char path[CONTROL_PATH_BYTES];
+    bool finishing;
+    size_t num_told; /* events that watchers were told */
+    /* Tokens per second: since the older of two samples, taken half a second apart. */
+    struct {
+        uint64_t time_ns, tokens;
+    } sample[2];
+};
+
+/* ---------------------------------------------------------------- commands */
+
+static bool refuse_seat(launcher *self, const script_event *event, int seat, bool now, char *error)
+{
+    const verb_info *info = &verb_table[event->verb];
+    if (seat >= self->run.max_ranks) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d does not exist: the seats are 0 to %d",
+                 info->name, seat, self->run.max_ranks - 1);
+        return true;
+    }
+    const record_process *process = launcher_process_of(self, seat);
+    bool lives = self->ranks->seat[seat].pid != 0;
+    bool leaves =
+        lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
+    if (!now || (info->wants_free ? !lives || leaves : lives)) {
+        return false;
+    }
+    snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d %s", info->name, seat,
+             info->wants_free ? "still has its process: kill or drain it first" : "has no process");
+    return true;
+}
+
+static bool is_for_store(verb deed)
+{
+    return deed == VERB_STORE_KILL || deed == VERB_STORE_STOP || deed == VERB_STORE_CONT ||
+           deed == VERB_STORE_START;
+}
+
+static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
+                         int *num_seats_out, char error[CONTROL_ERROR_BYTES])
+{
+    launcher *self = user;
+    script *todo = &self->effective.script;
+    script_event added = *event;
+    double now_ms = launcher_time_ms(self);
+    bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
+    for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
+        if (refuse_seat(self, event, event->seat[i], now, error)) {
+            return false;
+        }
+    }
+    if (is_for_store(event->verb) && !self->how->store_process) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: the store is part of eep-run; start it with --store-process",
+                 verb_table[event->verb].name);
+        return false;
+    }
+    if (self->control->finishing || self->stopping) {
+        snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
+        return false;
+    }
+    added.delay_ms = now ? now_ms : added.delay_ms;
+    eep_status status = script_append(todo, &added);
+    if (status != EEP_OK) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
+                 status == EEP_ERR_NOT_FOUND
+                     ? "no earlier event of that name is left to take its ranks from"
+                 : status == EEP_ERR_INVALID ? "the script has no room for more events"
+                                             : eep_strerror(status));
+        return false;
+    }
+    int index = todo->num_events - 1;
+    if (self->run.start_ns) {
+        launcher_run_script(self);
+    }
+    const script_event *taken = &todo->event[index];
+    *num_seats_out = taken->done ? taken->num_seats : -1;
+    memcpy(seats_out, taken->seat, sizeof taken->seat);
+    return true;
+}
+
+/* What is scripted for later is dropped: a trigger that never comes would hold the run up. What was
+ * begun is still undone. */
+static void finish(void *user)
+{
+    launcher *self = user;
+    script *todo = &self->effective.script;
+    self->control->finishing = true;
+    for (int i = 0; i < todo->num_events; i++) {
+        todo->event[i].done = true;
+    }
+    todo->cycle.num_kills = todo->kills_done;
+}
+
+/* ---------------------------------------------------------------- status */
+
+/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
+static char kernel_state(pid_t pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file) {
+        fclose(file);
+    }
+    text[bytes] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+/* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
+static bool is_settled(void *user)
+{
+    const launcher *self = user;
+    bool settled = self->run.start_ns && !self->stopping &&
+                   script_is_done(&self->effective.script) && launcher_is_settled(self);
+    for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        settled = !process || process->exit_ns || process->expelled_ns ||
+                  (!launcher_is_stopped(process) && !process->die_ns);
+    }
+    return settled;
+}
+
+static const char *state_of(const launcher *self, int seat)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    pid_t pid = self->ranks->seat[seat].pid;
+    if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
+        return "vacant";
+    }
+    char state = pid ? kernel_state(pid) : 'Z';
+    if (state == 'Z' || process->kill_ns || process->expelled_ns) {
+        return "zombie";
+    }
+    return state == 'T'                              ? "stopped"
+           : process->drain_ns                       ? "draining"
+           : !launcher_is_active(self, seat)         ? "starting"
+           : process->slow_ns > process->slow_end_ns ? "slow"
+                                                     : "joined";
+}
+
+static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)
+{
+    uint32_t served[EEP_MAX_RANKS] = {0};
+    for (uint32_t r = 0; r < num_requests; r++) {
+        const scheduler_request *request = scheduler_request_at(self->front, r);
+        if (request->status == REQUEST_RUNNING && request->seat >= 0) {
+            served[request->seat]++;
+        }
+    }
+    cJSON *seats = cJSON_AddArrayToObject(answer, "seats");
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddNumberToObject(entry, "seat", seat);
+        cJSON_AddNumberToObject(entry, "generation", process ? process->generation : 0);
+        cJSON_AddStringToObject(entry, "state", state_of(self, seat));
+        cJSON_AddNumberToObject(entry, "requests", served[seat]);
+        cJSON_AddItemToArray(seats, entry);
+    }
+}
+
+static double tokens_per_s(const launcher_control *mine, uint64_t tokens)
+{
+    uint64_t since_ns = launcher_now_ns() - mine->sample[0].time_ns;
+    bool known = mine->sample[0].time_ns && since_ns;
+    return known ? (double)(tokens - mine->sample[0].tokens) * 1e9 / (double)since_ns : 0;
+}
+
+static void tell_status(void *user, cJSON *answer)
+{
+    launcher *self = user;
+    const record *run = &self->run;
+    const script *todo = &self->effective.script;
+    scheduler_counts counts = scheduler_count(self->front);
+    int pending = 0;
+    for (int i = 0; i < todo->num_events; i++) {
+        pending += !todo->event[i].done;
+    }
+    cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
+    cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
+    cJSON_AddBoolToObject(answer, "settled", is_settled(self));
+    cJSON_AddBoolToObject(answer, "finishing", self->control->finishing);
+    cJSON_AddNumberToObject(answer, "epoch",
+                            run->num_views ? (double)run->views[run->num_views - 1].epoch : 0);
+    cJSON_AddNumberToObject(answer, "tokens", (double)counts.tokens_emitted);
+    cJSON_AddNumberToObject(answer, "tokens_per_s",
+                            tokens_per_s(self->control, counts.tokens_emitted));
+    cJSON_AddNumberToObject(answer, "faults", (double)run->num_faults);
+    cJSON_AddNumberToObject(answer, "pending", pending);
+    cJSON *requests = cJSON_AddObjectToObject(answer, "requests");
+    cJSON_AddNumberToObject(requests, "accepted", counts.accepted);
+    cJSON_AddNumberToObject(requests, "queued", counts.queued);
+    cJSON_AddNumberToObject(requests, "running", counts.running);
+    cJSON_AddNumberToObject(requests, "completed", counts.completed);
+    cJSON_AddNumberToObject(requests, "failed", counts.failed);
+    cJSON_AddNumberToObject(requests, "lost", counts.lost);
+    add_seats(self, counts.accepted, answer);
+}
+
+/* ---------------------------------------------------------------- each round */
+
+static void tell_event(launcher *self, const row_event *row)
+{
+    char line[512];
+    double time_ms = ((double)row->time_ns - (double)self->run.start_ns) / 1e6;
+    snprintf(line, sizeof line,
+             "{\"event\":\"%s\",\"time_ms\":%.3f,\"seat\":%d,\"generation\":%u,\"about_seat\":%d,"
+             "\"about_generation\":%u,\"epoch\":%" PRIu64 ",\"value\":%" PRIu64 "}",
+             row->kind, self->run.start_ns ? time_ms : 0, row->seat, row->generation,
+             row->about_seat, row->about_generation, row->epoch, row->value);
+    control_event(self->control->socket, line);
+}
+
+void launcher_control_tell(launcher *self)
+{
+    launcher_control *mine = self->control;
+    const rows *seen = &self->run.rows;
+    uint64_t now_ns = launcher_now_ns();
+    if (!mine) {
+        return;
+    }
+    if (control_is_watched(mine->socket)) {
+        for (size_t i = mine->num_told; i < seen->num_events; i++) {
+            tell_event(self, &seen->events[i]);
+        }
+    }
+    mine->num_told = seen->num_events;
+    if (now_ns - mine->sample[1].time_ns >= RATE_PERIOD_NS) {
+        mine->sample[0] = mine->sample[1];
+        mine->sample[1].time_ns = now_ns;
+        mine->sample[1].tokens = scheduler_count(self->front).tokens_emitted;
+    }
+}
+
+void launcher_control_fds(const launcher *self, struct pollfd *set_out)
+{
+    if (self->control) {
+        control_fds(self->control->socket, set_out);
+        return;
+    }
+    for (int i = 0; i < CONTROL_MAX_FDS; i++) {
+        set_out[i] = (struct pollfd){.fd = -1};
+    }
+}
+
+void launcher_control_take(launcher *self, const struct pollfd *set)
+{
+    if (self->control) {
+        control_take(self->control->socket, set, (double)launcher_now_ns() / 1e6);
+    }
+}
+
+bool launcher_control_serves(const launcher *self)
+{
+    return self->how->serve && !launcher_control_is_finishing(self);
+}
+
+bool launcher_control_is_finishing(const launcher *self)
+{
+    return self->control && self->control->finishing;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+bool launcher_control_open(launcher *self)
+{
+    static const control_ops ops = {take_command, finish, tell_status, is_settled};
+    const char *out_dir = self->how->out_dir, *given = self->how->control_path;
+    char error[CONTROL_ERROR_BYTES] = "";
+    launcher_control *mine = calloc(1, sizeof *mine);
+    if (!mine) {
+        launcher_complain(self, "out of memory");
+        return false;
+    }
+    eep_status status = control_path_choose(out_dir, given, mine->path, error);
+    if (status == EEP_OK) {
+        status = control_open(mine->path, &ops, self, &mine->socket, error);
+        if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
+            status = control_path_elsewhere(out_dir, mine->path, error);
+            if (status == EEP_OK) {
+                status = control_open(mine->path, &ops, self, &mine->socket, error);
+            }
+        }
+        if (status != EEP_OK) {
+            control_path_forget(out_dir, given, mine->path);
+        }
+    }
+    if (status != EEP_OK) {
+        launcher_complain(self, "control socket: %s", error);
+        free(mine);
+        return false;
+    }
+    self->control = mine;
+    if (!given && strncmp(mine->path, out_dir, strlen(out_dir)) != 0) {
+        printf("control socket: %s\n", mine->path);
+        fflush(stdout);
+    }
+    return true;
+}
+
+void launcher_control_close(launcher *self, bool good)
+{
+    if (self->control) {
+        control_close(self->control->socket, good);
+        control_path_forget(self->how->out_dir, self->how->control_path, self->control->path);
+        free(self->control);
+        self->control = NULL;
+    }
+}

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# A running eep-run is controlled through eep-ctl and through the Python module: verbs do what they
+# say, bad ones are refused and change nothing, and the run is good in the end.
+# Replay: tests/control.sh BUILD/experiments
+set -u
+bin=$1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tmp=$(mktemp -d)
+run=
+trap 'kill $run 2>/dev/null; wait $run 2>/dev/null; rm -rf "$tmp"' EXIT
+fail() { echo "control.sh: $*"; [ -f "$tmp/log" ] && cat "$tmp/log"; exit 1; }
+ctl() { "$bin/eep-ctl" --out "$tmp/out" "$@"; }
+# refused CODE TEXT COMMAND...: that exit code, and TEXT in the message.
+refused() {
+    local code=$1 text=$2 status; shift 2
+    "$@" >"$tmp/answer" 2>&1; status=$?
+    if [ $status -ne "$code" ] || ! grep -qF -- "$text" "$tmp/answer"; then
+        fail "expected exit $code and '$text', got $status from: $* $(cat "$tmp/answer")"
+    fi
+}
+state() { ctl status --json | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["seats"][int(sys.argv[1])]["state"])' "$1"; }
+is() { [ "$(state "$1")" = "$2" ] || fail "rank $1 is $(state "$1"), not $2"; }
+small=(--layers 2 --hidden 64 --inner 64 --experts 16 --slots 16 --topk 4 --ranks 4 --max-ranks 5 --requests 20 --rate 40
+       --input 4:8 --output 8:24)
+
+# ---- eep-ctl
+refused 2 "no run is controlled by" ctl status
+refused 2 "--control" "$bin/eep-run" --quiet "${small[@]}" --control "$(printf 'x%.0s' {1..120})" --out "$tmp/never"
+"$bin/eep-run" --quiet "${small[@]}" --serve --keep-busy 6 --out "$tmp/out" >"$tmp/log" 2>&1 &
+run=$!
+for _ in $(seq 400); do [ -S "$tmp/out/control.sock" ] && break; sleep 0.05; done
+ctl wait settled --timeout 20 || fail "it never served"
+[ "$(stat -c %a "$tmp/out/control.sock")" = 600 ] || fail "the socket's mode is $(stat -c %a "$tmp/out/control.sock")"
+ctl watch --json >"$tmp/events" 2>"$tmp/watch.log" &
+watch=$!
+for s in 0 1 2 3; do is $s joined; done
+is 4 vacant
+refused 1 "rank 7" ctl kill 7
+refused 1 "rank 4" ctl kill 4
+refused 1 "rank 1" ctl rejoin 1
+refused 1 "--kill" ctl kill nobody
+refused 1 "--stop" ctl stop 2=never
+refused 2 "'explode' is not a command" ctl explode
+refused 2 "neither 'settled' nor 'done'" ctl wait for-it
+refused 1 "not done after 0.1 s" ctl wait done --timeout 0.1
+[ "$(ctl kill 3)" = "kill: rank 3" ] || fail "kill 3"
+ctl wait settled --timeout 20 || fail "the view did not go on without rank 3"
+is 3 vacant
+[ "$(ctl rejoin 3)" = "rejoin: rank 3" ] || fail "rejoin 3"
+ctl wait settled --timeout 20 || fail "rank 3 did not come back"
+is 3 joined
+[ "$(ctl stop 1=300ms)" = "stop: rank 1" ] || fail "stop 1"
+is 1 stopped
+ctl wait settled --timeout 20 || fail "rank 1 did not go on"
+is 1 joined
+ctl slow 0=3/300ms >"$tmp/answer" || fail "slow"
+is 0 slow
+ctl wait settled --timeout 20 || fail "rank 0 is still slow"
+is 0 joined
+ctl die 1=combine >"$tmp/answer" || fail "die"
+ctl wait settled --timeout 20 || fail "rank 1 did not die"
+is 1 vacant
+ctl rejoin 1 >"$tmp/answer" || fail "rejoin 1"
+ctl wait settled --timeout 20 || fail "rank 1 did not come back"
+refused 1 "--store-process" ctl store-kill
+ctl add vacant || fail "add"
+ctl wait settled --timeout 20 || fail "rank 4 did not join"
+is 4 joined
+case $(ctl rejoin 2@exited:2) in *"when its time comes"*) ;; *) fail "a trigger is noted" ;; esac
+ctl kill 2 || fail "kill 2"
+ctl wait settled --timeout 20 || fail "rank 2 did not come back by itself"
+is 2 joined
+ctl finish || fail "finish"
+ctl wait done --timeout 30 || fail "the run was not good"
+wait $run || fail "eep-run's exit code"
+run=
+wait $watch || fail "watch: $(cat "$tmp/watch.log")"
+for kind in kill exit rejoin joined view end; do
+    grep -q "\"event\":\"$kind\"" "$tmp/events" || fail "no event '$kind' was told: $(cat "$tmp/events")"
+done
+[ ! -e "$tmp/out/control.sock" ] || fail "the socket is still there"
+grep -q '"good":[[:space:]]*true' "$tmp/out/summary.json" || fail "not good"
+
+# ---- the Python module
+EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
+import pathlib, subprocess, sys
+import eep_lab
+
+shape = dict(layers=2, hidden=64, inner=64, experts=16, slots=16, topk=4, requests=8, rate=40, input="4:8", output="8:24")
+listed = subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True, check=True).stdout
+verbs = [line.split()[0] for line in listed.split("Asked of it")[0].splitlines() if line.startswith("  ")]
+assert len(verbs) >= 14 and all(hasattr(eep_lab.Run, verb.replace("-", "_")) for verb in verbs), verbs
+
+# So deep a folder that the socket's path does not fit: it is elsewhere, and control.path says where.
+deep = pathlib.Path(sys.argv[2]) / ("d" * 120)
+with eep_lab.Run(deep, ranks=4, keep_busy=6, **shape) as run:
+    socket = pathlib.Path((deep / "control.path").read_text().strip())
+    assert socket.is_socket() and socket.parent.stat().st_mode & 0o777 == 0o700, socket
+    with run.events() as events:
+        assert run.kill(2) == [2]
+        events.until("exit", seat=2)
+        run.wait("settled", timeout=20)
+        assert run.seat(2)["state"] == "vacant", run.seat(2)
+        assert run.rejoin(2) == [2]
+        assert events.until("joined", seat=2)["generation"] > 1
+    run.wait("settled", timeout=20)
+    assert run.seat(2)["state"] == "joined", run.seat(2)
+    try:
+        run.kill(9)
+        raise SystemExit("kill(9) was not refused")
+    except eep_lab.Refused as refused:
+        assert "9" in str(refused), refused
+    run.until(lambda status: status["tokens"] > 200 and status["tokens_per_s"] > 0, timeout=20)
+    assert run.status()["faults"] == 1
+    summary = run.finish()
+assert not socket.parent.exists() and not (deep / "control.path").exists()
+assert summary["good"] and len(summary["faults"]) == 1 and summary["faults"][0]["rank"] == 2, summary
+
+rows = eep_lab.sweep("ranks", [2, 3], drive=lambda run, ranks: run.kill(ranks - 1) and None, **shape)
+assert [row["ranks"] for row in rows] == [2, 3] and all(row["good"] for row in rows), rows
+try:
+    eep_lab.Run(ranks=0)
+    raise SystemExit("ranks=0 was not refused")
+except eep_lab.EepError as error:
+    assert "--ranks" in str(error), error
+PY
+echo "control.sh: good"

@@ -1,0 +1,419 @@
+/* The control socket, with a fake launcher behind it: whatever comes in gets an answer, bounds hold
+ * and nothing disturbs the owner. Both ends are in one thread: `turn` is one round of the owner's
+ * loop. */
+#include "experiments/control.h"
+#include "experiments/control_path.h"
+#include "experiments/control_peer.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+typedef struct fake {
+    script_event last;
+    int num_commands, num_finishes;
+    bool settled;
+} fake;
+
+static char dir[64], path[CONTROL_PATH_BYTES];
+static fake owner;
+static control *self;
+static double now_ms;
+
+static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
+                         int *num_seats_out, char error[CONTROL_ERROR_BYTES])
+{
+    fake *of = user;
+    of->last = *event;
+    of->num_commands++;
+    if (event->target == TARGET_SEATS && event->seat[0] == 9) {
+        snprintf(error, CONTROL_ERROR_BYTES, "rank 9 has no process");
+        return false;
+    }
+    if (event->when != WHEN_TIME) {
+        *num_seats_out = -1;
+        return true;
+    }
+    *num_seats_out = event->target == TARGET_SEATS ? event->num_seats : 0;
+    memcpy(seats_out, event->seat, (size_t)*num_seats_out * sizeof *seats_out);
+    return true;
+}
+
+static void take_finish(void *user)
+{
+    ((fake *)user)->num_finishes++;
+}
+
+static void tell_status(void *user, cJSON *answer)
+{
+    (void)user;
+    cJSON_AddNumberToObject(answer, "epoch", 7);
+}
+
+static bool is_settled(void *user)
+{
+    return ((fake *)user)->settled;
+}
+
+static const control_ops ops = {take_command, take_finish, tell_status, is_settled};
+
+static void set_up(void)
+{
+    char error[CONTROL_ERROR_BYTES] = "";
+    snprintf(dir, sizeof dir, "/tmp/eep-control-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/s", dir);
+    cr_assert_eq(control_open(path, &ops, &owner, &self, error), EEP_OK, "%s", error);
+}
+
+static void tear_down(void)
+{
+    control_close(self, true);
+    cr_assert_neq(access(path, F_OK), 0, "the socket file is removed");
+    cr_assert_eq(rmdir(dir), 0, "and nothing else is there");
+}
+
+TestSuite(control, .init = set_up, .fini = tear_down, .timeout = 20);
+
+static void turn(void)
+{
+    struct pollfd set[CONTROL_MAX_FDS];
+    control_fds(self, set);
+    cr_assert_geq(poll(set, CONTROL_MAX_FDS, 0), 0);
+    control_take(self, set, now_ms);
+}
+
+static int connect_to(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    turn();
+    return fd;
+}
+
+static void put(int fd, const char *text)
+{
+    cr_assert_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* Everything that has come back; "": nothing yet; NULL: hung up. */
+static const char *got(int fd)
+{
+    static char text[65536];
+    turn();
+    ssize_t bytes = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
+    if (bytes == 0) {
+        return NULL;
+    }
+    text[bytes > 0 ? bytes : 0] = '\0';
+    return text;
+}
+
+static void asks(int fd, const char *line, const char *answer)
+{
+    put(fd, line);
+    const char *text = got(fd);
+    cr_assert_str_eq(text ? text : "hung up", answer, "to %s", line);
+}
+
+static void asks_badly(int fd, const char *line, const char *part)
+{
+    put(fd, line);
+    const char *text = got(fd);
+    cr_assert(text && strstr(text, "\"ok\":false") && strstr(text, part), "to %s: %s", line,
+              text ? text : "hung up");
+}
+
+/* ---------------------------------------------------------------- requests */
+
+Test(control, verbs_arrive_parsed)
+{
+    int fd = connect_to();
+    asks(fd, "{\"id\":1,\"do\":\"kill\",\"what\":\"3\"}\n",
+         "{\"id\":1,\"ok\":true,\"seats\":[3]}\n");
+    cr_assert(owner.last.verb == VERB_KILL && owner.last.target == TARGET_SEATS);
+    cr_assert(owner.last.num_seats == 1 && owner.last.seat[0] == 3);
+    asks(fd, "{\"id\":\"x\",\"do\":\"stop\",\"what\":\"2,4=400ms\"}\n",
+         "{\"id\":\"x\",\"ok\":true,\"seats\":[2,4]}\n");
+    cr_assert(owner.last.verb == VERB_STOP && owner.last.duration_ms == 400);
+    asks(fd, "{\"do\":\"kill\",\"what\":\"3@ready:5\"}\n",
+         "{\"ok\":true,\"seats\":[],\"pending\":true}\n");
+    cr_assert(owner.last.when == WHEN_STATE && owner.last.state == STATE_READY);
+    cr_assert_eq(owner.last.state_seat, 5);
+    asks(fd, "{\"do\":\"kill\",\"what\":\"random:2\"}\n", "{\"ok\":true,\"seats\":[]}\n");
+    cr_assert(owner.last.target == TARGET_RANDOM && owner.last.count == 2);
+    close(fd);
+}
+
+Test(control, every_verb_of_the_table_is_known)
+{
+    int fd = connect_to();
+    for (int v = 0; v < NUM_VERBS; v++) {
+        char line[128];
+        snprintf(line, sizeof line, "{\"do\":\"%s\",\"what\":\"nonsense!\"}\n", verb_table[v].name);
+        asks_badly(fd, line, verb_table[v].option);
+    }
+    close(fd);
+}
+
+Test(control, status_finish_and_requests_in_one_packet)
+{
+    int fd = connect_to();
+    asks(fd,
+         "{\"id\":1,\"do\":\"status\"}\n{\"id\":2,\"do\":\"finish\"}\n\n{\"id\":3,\"do\":"
+         "\"status\"}\n",
+         "{\"id\":1,\"ok\":true,\"epoch\":7}\n{\"id\":2,\"ok\":true}\n{\"id\":3,\"ok\":true,"
+         "\"epoch\":7}\n");
+    cr_assert_eq(owner.num_finishes, 1);
+    put(fd, "{\"id\":4,\"do\":");
+    cr_assert_str_eq(got(fd), "", "half a line has no answer");
+    asks(fd, "\"status\"}\n", "{\"id\":4,\"ok\":true,\"epoch\":7}\n");
+    /* The last line needs no newline: the end of the input ends it. */
+    put(fd, "{\"id\":5,\"do\":\"status\"}");
+    shutdown(fd, SHUT_WR);
+    turn(); /* the text, then its end */
+    cr_assert_str_eq(got(fd), "{\"id\":5,\"ok\":true,\"epoch\":7}\n");
+    cr_assert_null(got(fd));
+    close(fd);
+}
+
+Test(control, garbage_gets_an_error_line)
+{
+    int fd = connect_to();
+    asks_badly(fd, "hello\n", "not one JSON object");
+    asks_badly(fd, "[1]\n", "not one JSON object");
+    asks_badly(fd, "{\"do\":\"status\"} x\n", "not one JSON object");
+    asks_badly(fd, "\xff\xfe\x01\n", "not one JSON object");
+    asks_badly(fd, "{}\n", "\\\"do\\\" is missing");
+    asks_badly(fd, "{\"do\":3}\n", "\\\"do\\\" is missing");
+    asks_badly(fd, "{\"do\":\"explode\"}\n", "'explode' is not a command; known are kill, ");
+    asks_badly(fd, "{\"do\":\"kill\",\"what\":3}\n", "\\\"what\\\" is not a text");
+    asks_badly(fd, "{\"do\":\"kill\"}\n", "--kill");
+    asks_badly(fd, "{\"do\":\"kill\",\"what\":\"9\"}\n", "rank 9 has no process");
+    asks_badly(fd, "{\"id\":[1],\"do\":\"status\"}\n", "\\\"id\\\"");
+    asks_badly(fd, "{\"do\":\"wait\",\"for\":\"godot\"}\n", "\\\"for\\\"");
+    asks_badly(fd, "{\"do\":\"wait\",\"for\":\"done\",\"timeout_s\":-1}\n", "timeout_s");
+    cr_assert_eq(send(fd, "\0\n", 2, MSG_NOSIGNAL), 2);
+    cr_assert(strstr(got(fd), "not one JSON object"));
+    cr_assert_eq(owner.num_commands, 1, "only rank 9 reached the owner");
+    asks(fd, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    close(fd);
+}
+
+Test(control, a_line_that_is_too_long_is_said_once)
+{
+    static char line[3 * CONTROL_LINE_BYTES];
+    int fd = connect_to();
+    memset(line, 'x', sizeof line - 1);
+    put(fd, line);
+    const char *text = got(fd);
+    cr_assert_str_eq(text, "{\"ok\":false,\"error\":\"the line is longer than 4095 bytes\"}\n");
+    for (int i = 0; i < 4; i++) {
+        cr_assert_str_eq(got(fd), "");
+    }
+    asks(fd, "\n{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    /* The longest that is taken: 4095 bytes and the newline. */
+    memset(line, ' ', CONTROL_LINE_BYTES);
+    memcpy(line, "{\"do\":\"status\"}", strlen("{\"do\":\"status\"}"));
+    line[CONTROL_LINE_BYTES - 1] = '\n';
+    line[CONTROL_LINE_BYTES] = '\0';
+    asks(fd, line, "{\"ok\":true,\"epoch\":7}\n");
+    close(fd);
+}
+
+/* Requests with bytes changed at random: each line has its answer, and the next request works. */
+Test(control, no_line_is_without_an_answer)
+{
+    static const char *const lines[] = {
+        "{\"id\":1,\"do\":\"kill\",\"what\":\"3,4@ready:5#2+1.5\"}",
+        "{\"id\":\"x\",\"do\":\"stop\",\"what\":\"random:2=400ms\"}",
+        "{\"do\":\"burn\",\"what\":\"0.5@step:100+1\"}", "{\"do\":\"status\",\"id\":1e3}"};
+    uint64_t random = 12345; /* xorshift64: the same lines in each run */
+    int fd = connect_to();
+    for (int i = 0; i < 20000; i++) {
+        char line[128];
+        int bytes = snprintf(line, sizeof line, "%s\n", lines[i % 4]);
+        for (int changes = 1 + i % 3; changes > 0; changes--) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            char byte = (char)(random >> 8);
+            line[random % (uint64_t)(bytes - 1)] = byte == '\n' ? ' ' : byte;
+        }
+        cr_assert_eq(send(fd, line, (size_t)bytes, MSG_NOSIGNAL), bytes);
+        const char *text = got(fd);
+        cr_assert(text && strstr(text, "\"ok\":") && text[strlen(text) - 1] == '\n',
+                  "line %d: %s got %s", i, line, text ? text : "hung up");
+    }
+    asks(fd, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    close(fd);
+}
+
+/* ---------------------------------------------------------------- waits and events */
+
+Test(control, a_wait_is_answered_when_it_is_over)
+{
+    int fd = connect_to();
+    asks(fd, "{\"id\":1,\"do\":\"wait\",\"for\":\"settled\",\"timeout_s\":5}\n", "");
+    asks(fd, "{\"id\":2,\"do\":\"status\"}\n", "{\"id\":2,\"ok\":true,\"epoch\":7}\n");
+    asks_badly(fd, "{\"id\":3,\"do\":\"wait\",\"for\":\"settled\"}\n", "waits already");
+    owner.settled = true;
+    cr_assert_str_eq(got(fd), "{\"id\":1,\"ok\":true}\n");
+    owner.settled = false;
+    asks(fd, "{\"id\":4,\"do\":\"wait\",\"for\":\"settled\",\"timeout_s\":0.5}\n", "");
+    now_ms += 499;
+    cr_assert_str_eq(got(fd), "");
+    now_ms += 2;
+    cr_assert(
+        strstr(got(fd), "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s\"}"));
+    close(fd);
+}
+
+Test(control, the_end_answers_waits_and_watchers)
+{
+    char error[CONTROL_ERROR_BYTES];
+    int done = connect_to(), settled = connect_to(), watcher = connect_to();
+    asks(done, "{\"id\":1,\"do\":\"wait\",\"for\":\"done\"}\n", "");
+    asks(settled, "{\"id\":2,\"do\":\"wait\",\"for\":\"settled\"}\n", "");
+    asks(watcher, "{\"id\":3,\"do\":\"watch\"}\n", "{\"id\":3,\"ok\":true}\n");
+    control_close(self, false);
+    cr_assert_eq(control_open(path, &ops, &owner, &self, error), EEP_OK, "%s", error);
+    cr_assert_str_eq(got(done), "{\"id\":1,\"ok\":true,\"good\":false}\n");
+    cr_assert_null(got(done));
+    cr_assert(strstr(got(settled), "\"ok\":false,\"error\":\"wait: the run has ended\""));
+    cr_assert_str_eq(got(watcher), "{\"event\":\"end\",\"good\":false}\n");
+    cr_assert_null(got(watcher));
+    close(done);
+    close(settled);
+    close(watcher);
+}
+
+Test(control, events_go_to_watchers_alone)
+{
+    int watcher = connect_to(), other = connect_to();
+    cr_assert_not(control_is_watched(self));
+    control_event(self, "{\"event\":\"early\"}");
+    asks(watcher, "{\"do\":\"watch\"}\n", "{\"ok\":true}\n");
+    cr_assert(control_is_watched(self));
+    control_event(self, "{\"event\":\"kill\"}");
+    control_event(self, "{\"event\":\"exit\"}");
+    cr_assert_str_eq(got(watcher), "{\"event\":\"kill\"}\n{\"event\":\"exit\"}\n");
+    cr_assert_str_eq(got(other), "");
+    close(watcher);
+    turn();
+    cr_assert_not(control_is_watched(self));
+    close(other);
+}
+
+Test(control, a_slow_reader_is_dropped_and_nobody_else)
+{
+    int slow = connect_to(), good = connect_to();
+    char line[512];
+    snprintf(line, sizeof line, "{\"event\":\"%0400d\"}", 0);
+    asks(slow, "{\"do\":\"watch\"}\n", "{\"ok\":true}\n");
+    asks(good, "{\"do\":\"watch\"}\n", "{\"ok\":true}\n");
+    int told = 0;
+    size_t seen = 0;
+    for (; told < 100000; told++) {
+        control_event(self, line);
+        const char *text = got(good);
+        cr_assert_not_null(text);
+        seen += strlen(text);
+        struct pollfd set = {.fd = slow, .events = 0};
+        if (poll(&set, 1, 0) == 1 && set.revents & POLLHUP) {
+            break;
+        }
+    }
+    cr_assert_lt(told, 100000, "its bound was never met");
+    cr_assert_gt(told * (int)strlen(line), 200 * 1024, "it had room before");
+    cr_assert_eq(seen, (size_t)(told + 1) * (strlen(line) + 1), "the other one has all");
+    close(slow);
+    close(good);
+}
+
+/* ---------------------------------------------------------------- the socket */
+
+Test(control, sixteen_connections_and_no_more)
+{
+    int fd[CONTROL_MAX_PEERS];
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        fd[i] = connect_to();
+        asks(fd[i], "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    }
+    int late = connect_to();
+    cr_assert(strstr(got(late), "too many connections"));
+    cr_assert_null(got(late));
+    close(late);
+    close(fd[3]);
+    turn();
+    fd[3] = connect_to();
+    asks(fd[3], "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        close(fd[i]);
+    }
+}
+
+Test(control, the_socket_is_private_and_stale_ones_are_replaced)
+{
+    char error[CONTROL_ERROR_BYTES] = "", other[CONTROL_PATH_BYTES];
+    struct stat info;
+    control *second = NULL;
+    cr_assert_eq(stat(path, &info), 0);
+    cr_assert_eq(info.st_mode, S_IFSOCK | 0600);
+    cr_assert_eq(control_open(path, &ops, &owner, &second, error), EEP_ERR_CONFLICT);
+    cr_assert(strstr(error, "another run") && strstr(error, path), "%s", error);
+    snprintf(other, sizeof other, "%s/f", dir);
+    FILE *file = fopen(other, "w");
+    fclose(file);
+    cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_ERR_INVALID);
+    cr_assert(strstr(error, "not a socket"), "%s", error);
+    unlink(other);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", other);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    close(fd); /* as a run that was killed leaves it */
+    cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_OK, "%s", error);
+    control_close(second, true);
+    memset(other, 'p', sizeof other - 1);
+    char longer[CONTROL_PATH_BYTES + 2];
+    snprintf(longer, sizeof longer, "%.107sq", other);
+    cr_assert_eq(control_open(longer, &ops, &owner, &second, error), EEP_ERR_INVALID);
+    cr_assert(strstr(error, "1 to 107 bytes"), "%s", error);
+}
+
+Test(control, a_path_is_chosen_and_found)
+{
+    char error[CONTROL_PATH_ERROR_BYTES] = "", chosen[CONTROL_PATH_BYTES],
+         found[CONTROL_PATH_BYTES], deep[256];
+    cr_assert_eq(control_path_choose(dir, NULL, chosen, error), EEP_OK, "%s", error);
+    cr_assert(strncmp(chosen, dir, strlen(dir)) == 0 && strstr(chosen, "/control.sock"));
+    cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
+    cr_assert_str_eq(found, chosen);
+    control_path_forget(dir, NULL, chosen);
+    /* Given: the folder says where. */
+    cr_assert_eq(control_path_choose(dir, path, chosen, error), EEP_OK, "%s", error);
+    cr_assert_str_eq(chosen, path);
+    cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
+    cr_assert_str_eq(found, path);
+    control_path_forget(dir, path, chosen);
+    /* Too long for a socket: elsewhere, in a folder of ours. */
+    snprintf(deep, sizeof deep, "%s/%0100d", dir, 0);
+    cr_assert_eq(mkdir(deep, 0700), 0);
+    cr_assert_eq(control_path_choose(deep, NULL, chosen, error), EEP_OK, "%s", error);
+    cr_assert_eq(control_path_find(deep, found, error), EEP_OK);
+    cr_assert_str_eq(found, chosen);
+    struct stat info;
+    *strrchr(found, '/') = '\0';
+    cr_assert(stat(found, &info) == 0 && info.st_mode == (S_IFDIR | 0700));
+    control_path_forget(deep, NULL, chosen);
+    cr_assert_neq(access(found, F_OK), 0, "the folder is removed");
+    cr_assert_eq(rmdir(deep), 0, "and so is what points to it");
+}
