@@ -3,11 +3,13 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
+#include "experiments/plan_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +20,8 @@ static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000; /* of load after the last
 static const uint64_t NO_PROGRESS_NS = 60000000000;    /* then the run is given up */
 static const uint64_t STOP_BOUND_NS = 5000000000;      /* for ranks to end by themselves */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
+static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
-
-/* ---------------------------------------------------------------- requests */
 
 bool launcher_is_settled(const launcher *self)
 {
@@ -30,14 +31,15 @@ bool launcher_is_settled(const launcher *self)
             continue;
         }
         bool member = launcher_is_member(self, process);
-        /* one that was stopped for good and is out of the view changes nothing any more */
-        bool zombie = process->stopped && process->seen_in_view && !member;
-        if (process->exit_ns ? member : !zombie && !launcher_is_active(self, seat)) {
+        bool gone = process->exit_ns || launcher_is_stopped(process);
+        if (gone ? member : !launcher_is_active(self, seat)) {
             return false;
         }
     }
     return true;
 }
+
+/* ---------------------------------------------------------------- requests */
 
 static void accept_request(launcher *self, uint32_t input, uint32_t output)
 {
@@ -154,10 +156,13 @@ static void start_serving(launcher *self, uint64_t now_ns)
     launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
 }
 
+/* No process is left but those that were stopped and expelled. */
 static bool nobody_is_left(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        if (self->ranks->seat[seat].pid) {
+        const record_process *process = launcher_process_of(self, seat);
+        if (self->ranks->seat[seat].pid &&
+            !(launcher_is_stopped(process) && process->expelled_ns)) {
             return false;
         }
     }
@@ -170,6 +175,31 @@ static uint64_t progress_of(const launcher *self)
     scheduler_counts counts = scheduler_count(self->front);
     return counts.tokens_emitted + counts.accepted + counts.failed + self->run.num_views +
            self->run.num_processes + self->run.num_faults + self->run.rows.num_events;
+}
+
+/* Nothing is left that could bring about what the script waits for. It may also be due at this very
+ * moment: so it must wait for a while. */
+static bool waits_in_vain(launcher *self, uint64_t now_ns)
+{
+    const script *todo = &self->effective.script;
+    bool idle = self->run.start_ns && !launcher_control_serves(self) && arrivals_are_over(self) &&
+                outstanding(self) == 0 && script_waits(todo, launcher_time_ms(self)) &&
+                launcher_is_settled(self);
+    self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
+    if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
+        return false;
+    }
+    for (int i = 0; i < todo->num_events; i++) {
+        char text[LAUNCHER_TEXT_BYTES];
+        if (!todo->event[i].done) {
+            script_describe(&todo->event[i], text, sizeof text);
+            launcher_complain(self,
+                              "given up: all requests are done, and what '%s' waits for did "
+                              "not happen",
+                              text);
+        }
+    }
+    return true;
 }
 
 /* True: the run is over, by its end or by giving up. */
@@ -190,6 +220,10 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         self->interrupted = true;
         return true;
     }
+    if (waits_in_vain(self, now_ns)) {
+        self->failed = true;
+        return true;
+    }
     uint64_t present = progress_of(self);
     bool waits = outstanding(self) == 0 && self->run.start_ns &&
                  (launcher_control_serves(self) || !arrivals_are_over(self) ||
@@ -204,7 +238,7 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return true;
     }
     if (!self->run.start_ns || !script_is_done(&self->effective.script) ||
-        !launcher_is_settled(self)) {
+        !launcher_plan_is_over(self) || !launcher_is_settled(self)) {
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
@@ -281,6 +315,7 @@ static void serve(launcher *self)
         }
         if (self->run.start_ns) {
             launcher_run_script(self);
+            launcher_run_plan(self);
             take_arrivals(self, now_ns);
             hand_out(self);
             if (outstanding(self) >= (uint32_t)num_active(self)) {
@@ -298,17 +333,6 @@ static void serve(launcher *self)
     }
 }
 
-/* Nobody is left who could end when told to. */
-static bool all_have_ended(const launcher *self)
-{
-    for (int s = 0; s < self->run.max_ranks; s++) {
-        if (self->ranks->seat[s].pid && !launcher_process_of(self, s)->stopped) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Tell all ranks to stop and give them time; their last counters come in here. */
 static void stop(launcher *self)
 {
@@ -320,12 +344,15 @@ static void stop(launcher *self)
         if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
         }
+        if (seat->pid && launcher_is_stopped(launcher_process_of(self, s))) {
+            (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
+        }
     }
-    while (!all_have_ended(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+    while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
     }
     for (int s = 0; s < self->run.max_ranks; s++) {
-        if (self->ranks->seat[s].pid && !launcher_process_of(self, s)->stopped) {
+        if (self->ranks->seat[s].pid) {
             launcher_complain(self, "rank %d did not end when told to; it is killed", s);
         }
     }
@@ -339,6 +366,9 @@ static int report(launcher *self)
     summary_oracle oracle = {0}, *asked = self->how->no_oracle ? NULL : &oracle;
     summary all;
     eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns);
+    if (status == EEP_OK && self->how->plan) {
+        status = plan_write(self->how->plan, dir);
+    }
     if (status == EEP_OK && asked) {
         finish_run_oracle(dir, &oracle);
     }
@@ -351,11 +381,6 @@ static int report(launcher *self)
         return 1;
     }
     all.broken = self->failed || self->interrupted;
-    int pending = script_num_pending(&self->effective.script);
-    if (pending) {
-        launcher_complain(self, "%d scripted events waited for what never happened", pending);
-    }
-    all.num_events_pending = (uint64_t)pending;
     status = summary_write(&all, asked, self->how, dir);
     if (status == EEP_OK) {
         finish_draw_timeline(dir);

@@ -34,7 +34,7 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     const record_process *process = launcher_process_of(self, seat);
     bool lives = self->ranks->seat[seat].pid != 0;
     bool leaves =
-        lives && (process->kill_ns || process->doomed || process->drain_ns || process->expelled_ns);
+        lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
     if (!now || (info->wants_free ? !lives || leaves : lives)) {
         return false;
     }
@@ -100,7 +100,7 @@ static void finish(void *user)
     script *todo = &self->effective.script;
     self->control->finishing = true;
     for (int i = 0; i < todo->num_events; i++) {
-        todo->event[i].done |= !todo->event[i].undoes;
+        todo->event[i].done = true;
     }
     todo->cycle.num_kills = todo->kills_done;
 }
@@ -131,7 +131,7 @@ static bool is_settled(void *user)
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
         settled = !process || process->exit_ns || process->expelled_ns ||
-                  (!process->stopped && !process->doomed);
+                  (!launcher_is_stopped(process) && !process->die_ns);
     }
     return settled;
 }
@@ -147,11 +147,11 @@ static const char *state_of(const launcher *self, int seat)
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }
-    return state == 'T'                      ? "stopped"
-           : process->drain_ns               ? "draining"
-           : !launcher_is_active(self, seat) ? "starting"
-           : process->slow                   ? "slow"
-                                             : "joined";
+    return state == 'T'                              ? "stopped"
+           : process->drain_ns                       ? "draining"
+           : !launcher_is_active(self, seat)         ? "starting"
+           : process->slow_ns > process->slow_end_ns ? "slow"
+                                                     : "joined";
 }
 
 static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)

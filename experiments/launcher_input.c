@@ -3,6 +3,7 @@
 #include "experiments/rank_main.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
+
+/* A rank that was stopped or slow, and is no more, may be expelled for it so much later. */
+static const uint64_t STRUCK_NS = 5000000000;
 
 uint64_t launcher_now_ns(void)
 {
@@ -52,7 +56,25 @@ bool launcher_is_active(const launcher *self, int seat)
 {
     const record_process *process = launcher_process_of(self, seat);
     return process && process->joined_ns && !process->kill_ns && !process->drain_ns &&
-           !process->exit_ns && !process->stopped && launcher_is_member(self, process);
+           !process->exit_ns && !launcher_is_stopped(process) && launcher_is_member(self, process);
+}
+
+bool launcher_is_stopped(const record_process *process)
+{
+    return process->stop_ns && !process->cont_ns && !process->exit_ns;
+}
+
+/* Began at `from`, ended at `to` (0: not yet), and may still have its effect at `now`. */
+static bool has_effect(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
+{
+    return from_ns && (!to_ns || now_ns < to_ns + STRUCK_NS);
+}
+
+bool launcher_is_struck(const record_process *process, uint64_t now_ns)
+{
+    return process->kill_ns || process->die_ns ||
+           has_effect(process->stop_ns, process->cont_ns, now_ns) ||
+           has_effect(process->slow_ns, process->slow_end_ns, now_ns);
 }
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
@@ -79,7 +101,7 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
         return;
     }
     fault->process = (size_t)self->process[seat];
-    fault->time_ns = time_ns;
+    fault->time_ns = fault->since_ns = time_ns;
     fault->kind = kind;
     for (int s = 0; s < self->run.max_ranks; s++) {
         if (s != seat && launcher_is_active(self, s)) {
@@ -89,17 +111,6 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
             survivor->generation = process->generation;
             survivor->activity =
                 scheduler_activity(self->front, s, process->generation, &survivor->request);
-        }
-    }
-}
-
-void launcher_end_stop(launcher *self, int seat, bool survived)
-{
-    for (size_t i = self->run.num_faults; i-- > 0;) {
-        record_fault *fault = &self->run.faults[i];
-        if (fault->process == (size_t)self->process[seat] && strcmp(fault->kind, "stop") == 0) {
-            fault->survived = survived;
-            return;
         }
     }
 }
@@ -121,8 +132,8 @@ static void take_joined(launcher *self, int seat, const wire_joined *joined)
     process->ready_ns =
         process->ready_ns ? process->ready_ns : process->spawn_ns + joined->prepare_ns;
     launcher_note(self, "joined", process, joined->epoch);
-    launcher_saw(self, STATE_JOINED, seat);
     launcher_open_if_active(self, seat);
+    launcher_saw(self, STATE_JOINED, seat);
 }
 
 static void take_step(launcher *self, int seat, const wire_step *step, size_t bytes)
@@ -160,23 +171,16 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
         row.tokens++;
     }
     rows_add_step(&self->run.rows, &row);
-    script_saw_step(&self->effective.script, step->step, launcher_time_ms(self));
+    if (self->run.start_ns) {
+        script_saw_step(&self->effective.script, step->step, launcher_time_ms(self));
+    }
+    if (self->how->plan && step->status == EEP_OK) {
+        plan_saw_step(self->how->plan, seat, step->epoch);
+    }
 }
 
 static void take_event(launcher *self, int seat, const wire_event *event)
 {
-    static const struct {
-        eep_event_kind kind;
-        script_state state;
-    } states[] = {{EEP_EVENT_READY, STATE_READY},
-                  {EEP_EVENT_STAGED, STATE_STAGED},
-                  {EEP_EVENT_SUSPECTED, STATE_SUSPECTED},
-                  {EEP_EVENT_WEDGED, STATE_WEDGED},
-                  {EEP_EVENT_PROPOSED, STATE_PROPOSED},
-                  {EEP_EVENT_REPAIRED, STATE_REPAIRED},
-                  {EEP_EVENT_INSTALLED, STATE_INSTALLED},
-                  {EEP_EVENT_FLIPPED, STATE_FLIPPED},
-                  {EEP_EVENT_REBALANCING, STATE_REBALANCING}};
     record_process *process = launcher_process_of(self, seat);
     const eep_event_info *info = &event->record;
     if (self->stopping) {
@@ -184,11 +188,6 @@ static void take_event(launcher *self, int seat, const wire_event *event)
     }
     if (info->kind == EEP_EVENT_READY) {
         process->ready_ns = info->time_ns;
-    }
-    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
-        if (states[i].kind == info->kind) {
-            launcher_saw(self, states[i].state, seat);
-        }
     }
     row_event row = {.time_ns = info->time_ns,
                      .epoch = info->epoch,
@@ -199,6 +198,7 @@ static void take_event(launcher *self, int seat, const wire_event *event)
                      .about_seat = info->seat,
                      .about_generation = info->generation};
     rows_add_event(&self->run.rows, &row);
+    launcher_saw_event(self, info->kind, seat);
 }
 
 /* One packet; a malformed one is our own bug and ends the run. */
@@ -285,6 +285,16 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     return text;
 }
 
+/* By our own doing: drained, killed, died as told, fenced while stopped, or evicted after that. */
+static bool is_expected(const record_process *process, int wait_status)
+{
+    bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+    bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
+    return process->kill_ns || process->drain_ns ||
+           ((killed || evicted) && launcher_is_struck(process, launcher_now_ns())) ||
+           (evicted && process->expelled_struck);
+}
+
 void launcher_reap(launcher *self, int seat)
 {
     char text[LAUNCHER_TEXT_BYTES];
@@ -296,24 +306,24 @@ void launcher_reap(launcher *self, int seat)
     launcher_read_rank(self, seat); /* what it sent before its end counts */
     supervisor_hang_up(self->ranks, seat);
     process->exit_ns = launcher_now_ns();
+    process->exit_status = wait_status;
     scheduler_seat_close(self->front, seat);
     if (self->stopping) {
         return;
     }
     launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
     launcher_saw(self, STATE_EXITED, seat);
-    process->evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
-    /* one that was stopped is killed by the others before they expel it */
-    bool expected = process->kill_ns || process->drain_ns || process->stop_ns || process->doomed;
-    if (process->doomed && !process->kill_ns) {
-        process->kill_ns = process->exit_ns;
-        launcher_add_fault(self, seat, process->exit_ns, "die");
-    }
-    if (!expected) {
+    if (!is_expected(process, wait_status)) {
         launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
                           ending(wait_status, text));
         if (self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
+            process->fenced = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
             launcher_add_fault(self, seat, process->exit_ns, "exit");
+        }
+    } else if (process->die_ns && !process->kill_ns) {
+        launcher_add_fault(self, seat, process->exit_ns, "die");
+        if (self->run.num_faults) {
+            self->run.faults[self->run.num_faults - 1].since_ns = process->die_ns;
         }
     }
     if (!self->run.start_ns) {
@@ -327,6 +337,22 @@ void launcher_reap(launcher *self, int seat)
 
 /* ---------------------------------------------------------------- from the store */
 
+/* The view no longer has it, and its process lives: for a reason of ours, or for none we know. */
+static void note_expulsion(launcher *self, int seat, record_process *process)
+{
+    if (!process->seen_in_view || process->exit_ns || process->kill_ns || process->drain_ns ||
+        process->expelled_ns) {
+        return;
+    }
+    process->expelled_ns = launcher_now_ns();
+    process->expelled_struck = launcher_is_struck(process, process->expelled_ns);
+    if (!process->expelled_struck) {
+        launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
+                          seat, process->generation);
+        launcher_add_fault(self, seat, process->expelled_ns, "expelled");
+    }
+}
+
 /* The requests of every generation that the view no longer has move on (rule M9): its socket is
  * read to the end first, so that what it emitted in time counts. */
 static void move_requests(launcher *self)
@@ -337,22 +363,7 @@ static void move_requests(launcher *self)
             continue;
         }
         launcher_reap(self, seat);
-        bool asked = process->kill_ns || process->drain_ns;
-        if (process->seen_in_view && !process->left_view) {
-            process->left_view = true;
-            if (!process->drain_ns) {
-                launcher_saw(self, STATE_EXPELLED, seat);
-            }
-        }
-        if (process->seen_in_view && !process->exit_ns && process->stop_ns && !asked) {
-            process->expelled_ns = launcher_now_ns();
-            launcher_end_stop(self, seat, false);
-        } else if (process->seen_in_view && !process->exit_ns && !asked && !process->expelled_ns) {
-            process->expelled_ns = launcher_now_ns();
-            launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
-                              seat, process->generation);
-            launcher_add_fault(self, seat, process->expelled_ns, "expelled");
-        }
+        note_expulsion(self, seat, process);
         launcher_read_rank(self, seat);
         (void)scheduler_seat_gone(self->front, seat, process->generation);
     }
@@ -361,15 +372,20 @@ static void move_requests(launcher *self)
     }
 }
 
+/* Who is in the view for the first time, and who is no longer. */
 static void mark_members(launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
-        if (process && launcher_is_member(self, process)) {
-            if (!process->seen_in_view) {
-                launcher_saw(self, STATE_COMMITTED, seat);
-            }
+        bool is_member = process && launcher_is_member(self, process);
+        if (is_member && !process->seen_in_view) {
             process->seen_in_view = true;
+            launcher_saw(self, STATE_COMMITTED, seat);
+        } else if (process && process->seen_in_view && !is_member && !process->left_view) {
+            process->left_view = true;
+            if (!process->drain_ns) {
+                launcher_saw(self, STATE_EXPELLED, seat);
+            }
         }
     }
 }
@@ -401,14 +417,12 @@ static void take_view(launcher *self, const void *value, size_t size)
             }
             mark_members(self);
             self->proposer = view->proposer;
-            free(self->view);
-            self->view = eepi_view_copy(view);
             launcher_note(self, "view", NULL, view->phase);
-            if (view->phase == EEPI_VIEW_REPAIRING) { /* at once: it may be short */
-                launcher_saw(self, STATE_REPAIRING, view->proposer);
-                launcher_run_script(self);
-            }
+            free(self->view);
+            self->view = (eepi_view *)aligned;
+            aligned = NULL;
             move_requests(self);
+            launcher_saw_view(self);
         } else {
             self->failed = true;
             launcher_complain(self, "out of memory");

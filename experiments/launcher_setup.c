@@ -202,8 +202,14 @@ launcher *launcher_open(const options *how)
     }
     self->how = how;
     self->effective = *how;
+    if (script_copy(&how->script, &self->effective.script) != EEP_OK) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        free(self);
+        return NULL;
+    }
     self->signal_fd = -1;
     self->proposer = -1;
+    self->random = (uint64_t)how->seed;
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
     if (!set_up(self)) {
@@ -233,8 +239,9 @@ void launcher_close(launcher *self)
     trace_free(&self->load);
     trace_free(&self->filler);
     record_free(&self->run);
-    free(self->view);
     free(self->process);
+    free(self->view);
+    script_free(&self->effective.script);
     free(self);
 }
 

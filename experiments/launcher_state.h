@@ -27,8 +27,8 @@ typedef struct launcher {
     const options *how;
     options effective; /* `how` with a script that advances */
     char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
-    eep_store *store;           /* in our own process, */
-    store_process *store_child; /* or in one of its own; NULL both: --store */
+    eep_store *store; /* at most one of the two */
+    store_process *store_child;
     eepi_store_client *client;
     int signal_fd;
     supervisor *ranks;
@@ -36,11 +36,13 @@ typedef struct launcher {
     record run;
     int64_t *process; /* [max_ranks]: index of the seat's latest in run.processes, or NO_PROCESS */
     int32_t proposer; /* of the present view; -1: none yet */
-    eepi_view *view;  /* the newest; NULL: none yet */
+    eepi_view *view;  /* the present one; NULL: none yet */
     trace load, filler; /* arrivals; lengths of what --keep-busy adds */
     size_t num_arrived, num_filled;
+    uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t settle_ns;      /* since when only the world's settling is waited for; 0: it is not */
+    uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */
     launcher_control *control; /* NULL: it could not be opened */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
@@ -67,27 +69,39 @@ void launcher_read_rank(launcher *self, int seat);
 void launcher_read_store(launcher *self);
 /* Observe ended processes. */
 void launcher_reap(launcher *self, int seat);
-/* A fault strikes the seat's process now (or at `time_ns` did): remember what the survivors do. */
+/* A fault struck the seat's process at `time_ns`: remember what the survivors do. */
 void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *kind);
 /* The process is in the present view. */
 bool launcher_is_member(const launcher *self, const record_process *process);
-/* It serves: in the view, joined, neither killed nor retiring nor ended. */
+/* It serves: in the view, joined, neither killed nor stopped nor retiring nor ended. */
 bool launcher_is_active(const launcher *self, int seat);
-/* Nothing is under way: whoever lives has joined, whoever ended is out of the view. */
+/* We have stopped it and not continued it. */
+bool launcher_is_stopped(const record_process *process);
+/* A verb of ours may be why it is expelled or ends now. */
+bool launcher_is_struck(const record_process *process, uint64_t now_ns);
+/* A rank takes requests once it said so and the view has it, while it runs. */
+void launcher_open_if_active(launcher *self, int seat);
+/* Nothing is under way: whoever lives has joined, whoever ended, or was expelled while stopped, is
+ * out of the view. */
 bool launcher_is_settled(const launcher *self);
 
-/* launcher_verbs.c */
+/* launcher_script.c */
 
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
-/* Do one thing now; the seat is right for the verb. */
-void launcher_do(launcher *self, const script_deed *deed);
-/* The seat's process has come to that state. */
+/* What the script may wait for has come about. */
 void launcher_saw(launcher *self, script_state state, int seat);
-/* The fault of the seat's last stop is over: it goes on as a member, or it was expelled for it. */
-void launcher_end_stop(launcher *self, int seat, bool survived);
-/* A rank takes requests once it said so and the view has it, whichever is later. */
-void launcher_open_if_active(launcher *self, int seat);
+void launcher_saw_event(launcher *self, eep_event_kind kind, int seat);
+/* self->view is new. */
+void launcher_saw_view(launcher *self);
+
+/* launcher_plan.c */
+
+/* Do what the plan says is due; a phase that was not as planned ends the run. Without a plan
+ * nothing. */
+void launcher_run_plan(launcher *self);
+bool launcher_plan_is_over(const launcher *self);
+
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -1,118 +1,59 @@
-/* What can be done to a running instance, done; and what the script must know of it. */
-#include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
 
 #include "experiments/launcher_setup.h"
-#include "repair/planner.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- what the script sees */
+/* ---------------------------------------------------------------- signals */
 
-static bool sees_active(const void *user, int seat)
+/* Send it; a process that ended by itself at this moment counts as struck now. */
+static uint64_t strike(launcher *self, int seat, int signal_number)
 {
-    return launcher_is_active(user, seat);
+    uint64_t time_ns = supervisor_signal(self->ranks, seat, signal_number);
+    return time_ns ? time_ns : launcher_now_ns();
 }
 
-static bool sees_running(const void *user, int seat)
+static void do_kill(launcher *self, const script_deed *deed)
 {
-    const launcher *self = user;
-    return self->ranks->seat[seat].pid != 0;
+    record_process *process = launcher_process_of(self, deed->seat);
+    process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
+    process->struck_ns = process->kill_ns;
+    process->struck_by = verb_table[deed->verb].name;
+    launcher_note(self, verb_table[deed->verb].name, process, 0);
 }
 
-static bool sees_source(const void *user, int seat)
+/* It keeps its requests until it is expelled, for it may go on; it gets no new ones. */
+static void do_stop(launcher *self, const script_deed *deed)
 {
-    const launcher *self = user;
-    const eepi_view *view = self->view;
-    for (int layer = 0; view && layer < view->shape.num_layers; layer++) {
-        for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
-            const eepi_view_slot *slot = eepi_view_slot_at(view, layer, i / view->shape.num_slots,
-                                                           i % view->shape.num_slots);
-            if (slot->state == EEPI_SLOT_FILLING && slot->source == seat &&
-                i / view->shape.num_slots != seat) {
-                return launcher_is_active(self, seat);
-            }
-        }
-    }
-    return false;
-}
-
-/* The youngest process that is on its way in. */
-static bool sees_joining(const void *user, int seat)
-{
-    const launcher *self = user;
-    const record_process *mine = launcher_process_of(self, seat);
-    if (!mine || mine->joined_ns || mine->exit_ns || mine->kill_ns) {
-        return false;
-    }
-    for (int other = 0; other < self->run.max_ranks; other++) {
-        const record_process *process = launcher_process_of(self, other);
-        if (process && !process->joined_ns && !process->exit_ns && !process->kill_ns &&
-            process->spawn_ns > mine->spawn_ns) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool sees_covered(const void *user, const bool *without)
-{
-    const launcher *self = user;
-    if (!self->view) {
-        return false;
-    }
-    eepi_view *rest = eepi_view_copy(self->view);
-    if (!rest) {
-        return false;
-    }
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        if (without[seat] || !launcher_is_active(self, seat)) {
-            eepi_view_seat_at(rest, seat)->state = EEP_SEAT_VACANT;
-        }
-    }
-    bool covered = eepi_view_num_uncovered(rest, -1) == 0;
-    free(rest);
-    return covered;
-}
-
-void launcher_run_script(launcher *self)
-{
-    script_world world = {.now_ms = launcher_time_ms(self),
-                          .proposer = self->proposer,
-                          .max_ranks = self->run.max_ranks,
-                          .active = sees_active,
-                          .running = sees_running,
-                          .source = sees_source,
-                          .joining = sees_joining,
-                          .covered = sees_covered,
-                          .user = self,
-                          .seed = (uint64_t)self->how->seed};
-    script_deed deed;
-    while (script_next(&self->effective.script, &world, &deed)) {
-        launcher_do(self, &deed);
+    record_process *process = launcher_process_of(self, deed->seat);
+    bool is_new = !launcher_is_stopped(process);
+    uint64_t time_ns = strike(self, deed->seat, SIGSTOP);
+    scheduler_seat_close(self->front, deed->seat);
+    launcher_note(self, "stop", process, (uint64_t)deed->duration_ms);
+    if (is_new) {
+        process->stop_ns = time_ns;
+        process->cont_ns = 0;
+        process->struck_ns = time_ns;
+        process->struck_by = "stop";
     }
 }
 
-void launcher_saw(launcher *self, script_state state, int seat)
+static void do_cont(launcher *self, int seat)
 {
-    if (self->run.start_ns) {
-        script_saw_state(&self->effective.script, state, seat, launcher_time_ms(self));
+    record_process *process = launcher_process_of(self, seat);
+    if (launcher_is_stopped(process)) {
+        process->cont_ns = launcher_now_ns();
     }
+    (void)strike(self, seat, SIGCONT);
+    launcher_note(self, "cont", process, 0);
+    launcher_open_if_active(self, seat);
 }
 
-/* ---------------------------------------------------------------- ranks */
+/* ---------------------------------------------------------------- messages */
 
-static void send_signal(launcher *self, int seat, int signal, uint64_t *time_ns_out)
-{
-    *time_ns_out = 0;
-    if (supervisor_signal(self->ranks, seat, signal, time_ns_out) != EEP_OK) {
-        *time_ns_out = launcher_now_ns(); /* it ended by itself at this moment: the same fault */
-    }
-}
-
-static void tell_rank(launcher *self, int seat, const void *message, size_t bytes, const char *what)
+static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
 {
     supervisor_seat *to = &self->ranks->seat[seat];
     if (to->fd < 0 || outbox_send(&to->outbox, message, bytes) != EEP_OK) {
@@ -120,62 +61,24 @@ static void tell_rank(launcher *self, int seat, const void *message, size_t byte
     }
 }
 
-/* SIGKILL or SIGABRT. */
-static void do_kill(launcher *self, int seat, int signal, const char *kind)
+static void do_slow(launcher *self, const script_deed *deed)
 {
-    record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    /* The survivors first: what they do is a scan of the requests and must not delay the rest. */
-    launcher_add_fault(self, seat, launcher_now_ns(), kind);
-    send_signal(self, seat, signal, &time_ns);
-    process->kill_ns = time_ns;
-    if (self->run.num_faults) {
-        self->run.faults[self->run.num_faults - 1].time_ns = time_ns;
-    }
-    launcher_note(self, kind, process, 0);
+    record_process *process = launcher_process_of(self, deed->seat);
+    wire_slow message = {{WIRE_SLOW, sizeof message}, deed->value};
+    bool ends = deed->value <= 1;
+    process->slow_ns = ends ? process->slow_ns : launcher_now_ns();
+    process->slow_end_ns = ends ? launcher_now_ns() : 0;
+    launcher_note(self, "slow", process, (uint64_t)(deed->value * 1e3));
+    tell(self, deed->seat, &message, sizeof message, "be slow");
 }
 
-static void do_stop(launcher *self, int seat)
+static void do_die(launcher *self, const script_deed *deed)
 {
-    record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    if (launcher_is_active(self, seat)) { /* else nobody waits for it */
-        launcher_add_fault(self, seat, launcher_now_ns(), "stop");
-    }
-    send_signal(self, seat, SIGSTOP, &time_ns);
-    process->stop_ns = time_ns;
-    process->stopped = true;
-    scheduler_seat_close(self->front, seat);
-    launcher_note(self, "stop", process, 0);
-}
-
-static void do_cont(launcher *self, int seat)
-{
-    record_process *process = launcher_process_of(self, seat);
-    uint64_t time_ns = 0;
-    send_signal(self, seat, SIGCONT, &time_ns);
-    launcher_note(self, "cont", process, 0);
-    process->stopped = false;
-    if (launcher_is_member(self, process)) {
-        launcher_end_stop(self, seat, true);
-    }
-    launcher_open_if_active(self, seat);
-}
-
-static void do_slow(launcher *self, int seat, double factor)
-{
-    wire_slow message = {{WIRE_SLOW, sizeof message}, factor};
-    launcher_process_of(self, seat)->slow = factor > 1;
-    launcher_note(self, "slow", launcher_process_of(self, seat), (uint64_t)(factor * 1000));
-    tell_rank(self, seat, &message, sizeof message, "be slow");
-}
-
-static void do_die(launcher *self, int seat, uint32_t place)
-{
-    wire_die message = {{WIRE_DIE, sizeof message}, place, 0};
-    launcher_process_of(self, seat)->doomed = true;
-    launcher_note(self, "die", launcher_process_of(self, seat), place);
-    tell_rank(self, seat, &message, sizeof message, "die");
+    record_process *process = launcher_process_of(self, deed->seat);
+    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 0};
+    process->die_ns = launcher_now_ns();
+    launcher_note(self, "die", process, (uint64_t)deed->value);
+    tell(self, deed->seat, &message, sizeof message, "die");
 }
 
 static void do_drain(launcher *self, int seat)
@@ -185,51 +88,50 @@ static void do_drain(launcher *self, int seat)
     process->drain_ns = launcher_now_ns();
     scheduler_seat_close(self->front, seat);
     launcher_note(self, "drain", process, 0);
-    tell_rank(self, seat, &message, sizeof message, "drain");
+    tell(self, seat, &message, sizeof message, "drain");
 }
 
 /* ---------------------------------------------------------------- the store */
 
-static void do_store(launcher *self, verb what)
+static void do_store(launcher *self, const script_deed *deed)
 {
-    eep_status status = EEP_ERR_NOT_FOUND;
-    if (self->store_child && what == VERB_STORE_KILL) {
-        status = store_process_kill(self->store_child);
-    } else if (self->store_child && what == VERB_STORE_STOP) {
-        status = store_process_stop(self->store_child);
-    } else if (self->store_child && what == VERB_STORE_CONT) {
-        status = store_process_cont(self->store_child);
-    } else if (self->store_child) {
-        status = store_process_start(self->store_child);
+    const char *name = verb_table[deed->verb].name;
+    if (!self->store_child) {
+        launcher_complain(self, "%s: the store is no process of its own (--store-process)", name);
+        return;
     }
-    launcher_note(self, verb_table[what].name, NULL, 0);
-    if (status != EEP_OK) {
-        launcher_complain(self, "%s: %s", verb_table[what].name,
-                          self->store_child ? eep_strerror(status)
-                                            : "the store is not ours: start without --store");
+    launcher_note(self, name, NULL, (uint64_t)deed->duration_ms);
+    eep_status status = deed->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
+                        : deed->verb == VERB_STORE_STOP ? store_process_stop(self->store_child)
+                        : deed->verb == VERB_STORE_CONT ? store_process_cont(self->store_child)
+                                                        : store_process_start(self->store_child);
+    /* One that is gone was stopped or killed by an earlier event. */
+    if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
+        launcher_complain(self, "%s: %s", name, eep_strerror(status));
+        self->failed |= deed->verb == VERB_STORE_START && status != EEP_ERR_STATE;
     }
 }
+
+/* ---------------------------------------------------------------- all */
 
 void launcher_do(launcher *self, const script_deed *deed)
 {
     switch (deed->verb) {
     case VERB_KILL:
-        do_kill(self, deed->seat, SIGKILL, "kill");
-        break;
     case VERB_ABORT:
-        do_kill(self, deed->seat, SIGABRT, "abort");
+        do_kill(self, deed);
         break;
     case VERB_STOP:
-        do_stop(self, deed->seat);
+        do_stop(self, deed);
         break;
     case VERB_CONT:
         do_cont(self, deed->seat);
         break;
     case VERB_SLOW:
-        do_slow(self, deed->seat, deed->value);
+        do_slow(self, deed);
         break;
     case VERB_DIE:
-        do_die(self, deed->seat, (uint32_t)deed->value);
+        do_die(self, deed);
         break;
     case VERB_REJOIN:
     case VERB_ADD:
@@ -244,8 +146,24 @@ void launcher_do(launcher *self, const script_deed *deed)
             launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
         }
         break;
-    default:
-        do_store(self, deed->verb);
+    case VERB_STORE_KILL:
+    case VERB_STORE_STOP:
+    case VERB_STORE_CONT:
+    case VERB_STORE_START:
+        do_store(self, deed);
         break;
+    case NUM_VERBS:
+        break;
+    }
+}
+
+void launcher_did(launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        if (process && process->struck_by) {
+            launcher_add_fault(self, seat, process->struck_ns, process->struck_by);
+            process->struck_by = NULL;
+        }
     }
 }

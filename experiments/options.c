@@ -1,4 +1,5 @@
 #include "experiments/options.h"
+#include "experiments/plan_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +19,6 @@ typedef enum option_kind {
     OPTION_FRACTION, /* trace_fraction */
     OPTION_FIRST,    /* size_t */
     OPTION_CHOICE,   /* int, index of `choices` */
-    OPTION_EVENT,    /* a verb, in min, appended to the script */
 } option_kind;
 
 typedef struct option_row {
@@ -57,20 +57,10 @@ static const option_row table[] = {
      "of the rows that are dispatched and combined"},
     {"--seed", OPTION_INTEGER, AT(seed), 0, 9007199254740992.0, NULL, "N", "1",
      "of weights, prompts, arrivals and random targets"},
-    {"--no-kill-fence", OPTION_FLAG, AT(no_kill_fence), 0, 0, NULL, NULL, "",
-     "expel a silent rank without killing it first: it may come back as a zombie"},
-    {"--expel-ms", OPTION_INTEGER, AT(expel_ms), 50, 3600000, NULL, "MS", "1000",
-     "least silence for which a living rank is expelled (expel_us)"},
-    {"--step-deadline-ms", OPTION_INTEGER, AT(step_deadline_ms), 10, 3600000, NULL, "MS", "1000",
-     "longest wait for a peer inside a step"},
-    {"--drain-bound-ms", OPTION_INTEGER, AT(drain_bound_ms), 10, 3600000, NULL, "MS", "1000",
-     "a survivor that has not stopped by then is left out of the next view"},
     {"--background-rate", OPTION_INTEGER, AT(background_mb_s), 0, 1000000, NULL, "MB/S", "1000",
      "weights copied behind live traffic, per rank; 0: redundancy is not restored"},
     {"--ballast-mb", OPTION_INTEGER, AT(ballast_mb), 0, 1 << 20, NULL, "MB", "0",
      "memory that each rank touches and keeps, for the time that its end takes"},
-    {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
-     "run the store as a process of its own (implied by verbs on the store, and --serve)"},
     {"--device", OPTION_CHOICE, AT(device), 1, 0, "host|cuda", "NAME", "host", "device backend"},
     {"--store", OPTION_TEXT, AT(store_path), 0, 0, NULL, "PATH", "",
      "socket of a running eep-store (else the launcher runs one)"},
@@ -93,16 +83,31 @@ static const option_row table[] = {
      "no arrivals after S seconds"},
     {"--max-seconds", OPTION_NUMBER, AT(max_seconds), 0.001, 86400, NULL, "S", "",
      "cut the run off after S seconds (unfinished requests then fail the run)"},
-    {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N", "2 per rank with --kills",
+    {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N",
+     "2 per rank with --kills or --plan",
      "add seeded requests so that N are outstanding until the script is done; 0: never"},
     {"--keep-busy-seconds", OPTION_NUMBER, AT(keep_busy_s), 0, 86400, NULL, "S", "",
      "and for at least S seconds"},
+    {"--plan", OPTION_TEXT, AT(plan_path), 0, 0, NULL, "FILE", "",
+     "phases in NIXL EP's form, e.g. [[0,1],[0,1,2],[0,1,-2]] (docs/PLANS.md)"},
+    {"--phase-steps", OPTION_INTEGER, AT(phase_steps), 1, 1e6, NULL, "N", "40",
+     "OK steps that every rank of a phase reports before the next one begins"},
     {"--kills", OPTION_COUNT, AT(script.cycle.num_kills), 0, 10000, NULL, "N", "",
      "N kills over all seats in order, each rejoined before the next"},
     {"--kill-every", OPTION_NUMBER, AT(script.cycle.kill_every_ms), 0, 86400e3, NULL, "MS", "1000",
      "least time between two of these kills"},
     {"--rejoin-after", OPTION_NUMBER, AT(script.cycle.rejoin_after_ms), 0, 86400e3, NULL, "MS",
      "300", "time from each of these kills to its rejoin"},
+    {"--no-kill-fence", OPTION_FLAG, AT(no_kill_fence), 0, 0, NULL, NULL, "",
+     "expel a silent rank without killing it first"},
+    {"--expel-ms", OPTION_NUMBER, AT(expel_ms), 1, 86400e3, NULL, "MS", "1000",
+     "least silence for which a living rank is expelled; 1x in durations"},
+    {"--step-deadline-ms", OPTION_NUMBER, AT(step_deadline_ms), 1, 86400e3, NULL, "MS", "1000",
+     "longest wait for a peer inside a step"},
+    {"--drain-bound-ms", OPTION_NUMBER, AT(drain_bound_ms), 1, 86400e3, NULL, "MS", "1000",
+     "a survivor that has not stopped serving by then is left out"},
+    {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
+     "the store is a process of its own (implied by the --store-... events)"},
     {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",
      "break the computation once on purpose: the oracle must see it"},
     {"--out", OPTION_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-run-out",
@@ -130,26 +135,6 @@ static const option_row table[] = {
     {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
-
-/* The flags of the verbs: one row each, from the verbs' own table. */
-static option_row verb_row(verb of)
-{
-    const verb_info *info = &verb_table[of];
-    static const char *const values[] = {[VERB_NO_VALUE] = "R@WHEN",
-                                         [VERB_SECONDS] = "SECONDS@WHEN",
-                                         [VERB_FACTOR] = "R=FACTOR@WHEN",
-                                         [VERB_PLACE] = "R=PLACE@WHEN",
-                                         [VERB_DURATION] = "R[=DURATION]@WHEN"};
-    return (option_row){.name = info->option,
-                        .kind = OPTION_EVENT,
-                        .min = of,
-                        .value = info->has_seat                 ? values[info->value]
-                                 : info->value == VERB_NO_VALUE ? "@WHEN"
-                                 : info->value == VERB_DURATION ? "[DURATION]@WHEN"
-                                                                : values[info->value],
-                        .preset = "",
-                        .doc = info->doc};
-}
 
 static __attribute__((format(printf, 2, 3))) eep_status fail(char error[OPTIONS_ERROR_BYTES],
                                                              const char *format, ...)
@@ -271,8 +256,6 @@ static eep_status set_value(options *self, const option_row *row, const char *te
                         row->name, text);
         }
         return EEP_OK;
-    case OPTION_EVENT:
-        return script_add(&self->script, (verb)(int)row->min, text, error);
     case OPTION_TEXT:
         if (*text == '\0') {
             return fail(error, "%s: the value is empty", row->name);
@@ -288,7 +271,7 @@ static eep_status set_value(options *self, const option_row *row, const char *te
 
 /* ---------------------------------------------------------------- the command line */
 
-void options_begin(options *self)
+void options_set_defaults(options *self)
 {
     *self = (options){
         .num_ranks = 8,
@@ -303,9 +286,6 @@ void options_begin(options *self)
         .prefill_chunk = 8,
         .num_max_requests = 8,
         .seed = 1,
-        .expel_ms = 1000,
-        .step_deadline_ms = 1000,
-        .drain_bound_ms = 1000,
         .background_mb_s = 1000,
         .device = "host",
         .num_requests = 120,
@@ -315,15 +295,60 @@ void options_begin(options *self)
         .output_min = 16,
         .output_max = 64,
         .keep_busy = -1,
+        .phase_steps = 40,
         .script = {.cycle = {.kill_every_ms = 1000, .rejoin_after_ms = 300}},
+        .expel_ms = 1000,
+        .step_deadline_ms = 1000,
+        .drain_bound_ms = 1000,
         .out_dir = "eep-run-out",
         .log_level = EEP_LOG_ERROR,
     };
 }
 
+/* Read the plan; seats and ranks follow from it. */
+static eep_status check_plan(options *self, char *error)
+{
+    char why[PLAN_ERROR_BYTES];
+    if (plan_load(self->plan_path, &self->plan, why) != EEP_OK) {
+        return fail(error, "--plan: %s", why);
+    }
+    const plan *what = self->plan;
+    self->plan->num_steps = (int)self->phase_steps;
+    if (self->ranks_given && self->num_ranks != what->phase[0].num_ranks) {
+        return fail(error,
+                    "--ranks: %" PRId64 " ranks, but the first phase of --plan has %d; leave "
+                    "--ranks away",
+                    self->num_ranks, what->phase[0].num_ranks);
+    }
+    self->num_ranks = what->phase[0].num_ranks;
+    if (self->max_ranks == 0) {
+        self->max_ranks = what->num_seats;
+    }
+    if (self->max_ranks < what->num_seats) {
+        return fail(error, "--max-ranks: %" PRId64 " seats, but --plan has a rank %d",
+                    self->max_ranks, what->num_seats - 1);
+    }
+    int64_t fewest = plan_fewest_ranks(what);
+    if (fewest * self->num_slots < self->num_experts) {
+        return fail(error,
+                    "--slots: the %" PRId64 " ranks of a phase of --plan with %" PRId64
+                    " slots have room for %" PRId64 " of %" PRId64
+                    " experts; give at least %" PRId64 " slots",
+                    fewest, self->num_slots, fewest * self->num_slots, self->num_experts,
+                    (self->num_experts + fewest - 1) / fewest);
+    }
+    if (self->keep_busy < 0) {
+        self->keep_busy = 2 * what->num_seats;
+    }
+    return EEP_OK;
+}
+
 /* What one option alone cannot know. */
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
+    if (self->plan_path && check_plan(self, error) != EEP_OK) {
+        return EEP_ERR_INVALID;
+    }
     if (self->max_ranks == 0) {
         self->max_ranks = self->num_ranks;
     }
@@ -351,109 +376,119 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
-    self->kill_fence = !self->no_kill_fence;
-    for (int i = 0; i < self->script.num_events; i++) {
-        verb what = self->script.event[i].verb;
-        bool is_store = what == VERB_STORE_KILL || what == VERB_STORE_STOP ||
-                        what == VERB_STORE_CONT || what == VERB_STORE_START;
-        if (is_store && self->store_path) {
-            return fail(error, "%s: the store of --store is not ours to touch",
-                        verb_table[what].option);
-        }
-        self->store_process |= is_store;
+    if (script_has_store(&self->script) && self->store_path) {
+        return fail(error,
+                    "--store: the store at '%s' is not ours to stop or kill; leave --store "
+                    "away",
+                    self->store_path);
     }
-    self->store_process |= self->serve && !self->store_path;
-    script_resolve(&self->script, (double)self->expel_ms);
+    self->store_process |= script_has_store(&self->script);
+    self->script.expel_ms = self->expel_ms;
     return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
 }
 
-static bool is_named(const char *name, const char *argument, size_t length)
-{
-    return strlen(name) == length && strncmp(name, argument, length) == 0;
-}
-
-/* False: there is no such option. */
-static bool find(const char *argument, size_t length, option_row *row_out)
+static const option_row *find(const char *argument, size_t length)
 {
     for (int i = 0; i < NUM_OPTIONS; i++) {
-        if (is_named(table[i].name, argument, length)) {
-            *row_out = table[i];
-            return true;
+        if (strlen(table[i].name) == length && strncmp(table[i].name, argument, length) == 0) {
+            return &table[i];
         }
     }
+    return NULL;
+}
+
+/* The verb whose flag it is; false: none. */
+static bool find_event(const char *argument, size_t length, verb *verb_out)
+{
     for (int v = 0; v < NUM_VERBS; v++) {
-        if (is_named(verb_table[v].option, argument, length)) {
-            *row_out = verb_row((verb)v);
+        const char *option = verb_table[v].option;
+        if (strlen(option) == length && strncmp(option, argument, length) == 0) {
+            *verb_out = (verb)v;
             return true;
         }
     }
     return false;
 }
 
-options_group options_group_of(const char *name, bool *is_flag_out)
+/* The argument at *at, and its value if that is the next one. */
+static eep_status take_argument(options *self, int argc, char **argv, int *at, char *error)
 {
-    char argument[64];
-    snprintf(argument, sizeof argument, "--%s", name);
-    option_row row;
-    bool known = strlen(name) < sizeof argument - 2 && find(argument, strlen(argument), &row);
-    *is_flag_out = known && row.kind == OPTION_FLAG;
-    if (!known) {
-        return OPTIONS_UNKNOWN;
+    char *argument = argv[*at], *equals = strchr(argument, '=');
+    size_t length = equals ? (size_t)(equals - argument) : strlen(argument);
+    const option_row *row = find(argument, length);
+    verb what = VERB_KILL;
+    bool is_event = !row && find_event(argument, length, &what);
+    if (!row && !is_event) {
+        return fail(error, "unknown option '%s'; eep-run --help lists all", argument);
     }
-    bool of_script = row.offset >= AT(script) && row.offset < AT(script) + sizeof(script);
-    if (row.kind == OPTION_EVENT || of_script) {
-        return OPTIONS_EVENTS;
+    const char *name = is_event ? verb_table[what].option : row->name;
+    const char *value = equals ? equals + 1 : NULL;
+    bool is_flag = row && row->kind == OPTION_FLAG;
+    if (is_flag && value) {
+        return fail(error, "%s takes no value ('%s' was given)", name, value);
     }
-    if (row.offset >= AT(out_dir)) { /* the struct is in the order of the groups */
-        return OPTIONS_RUN;
+    if (!is_flag && !value) {
+        if (*at + 1 == argc) {
+            return fail(error, "%s needs a value: %s", name,
+                        is_event ? script_form(what) : row->value);
+        }
+        value = argv[++*at];
     }
-    return row.offset >= AT(trace_path) && row.offset < AT(script) ? OPTIONS_LOAD
-                                                                   : OPTIONS_INSTANCE;
+    self->ranks_given |= row && row->offset == AT(num_ranks);
+    return is_event ? script_add(&self->script, what, value, error)
+                    : set_value(self, row, value, error);
 }
 
 eep_status options_take(options *self, int num, char **argument, char error[OPTIONS_ERROR_BYTES])
 {
-    for (int i = 0; i < num; i++) {
-        const char *equals = strchr(argument[i], '=');
-        size_t length = equals ? (size_t)(equals - argument[i]) : strlen(argument[i]);
-        option_row found, *row = &found;
-        if (!find(argument[i], length, row)) {
-            return fail(error, "unknown option '%s'; eep-run --help lists all", argument[i]);
-        }
-        const char *value = equals ? equals + 1 : NULL;
-        if (row->kind == OPTION_FLAG && value) {
-            return fail(error, "%s takes no value ('%s' was given)", row->name, value);
-        }
-        if (row->kind != OPTION_FLAG && !value) {
-            if (i + 1 == num) {
-                return fail(error, "%s needs a value: %s", row->name, row->value);
-            }
-            value = argument[++i];
-        }
-        eep_status status = set_value(self, row, value, error);
-        if (status != EEP_OK) {
-            return status;
-        }
+    eep_status status = EEP_OK;
+    for (int i = 0; i < num && status == EEP_OK; i++) {
+        status = take_argument(self, num, argument, &i, error);
     }
-    return EEP_OK;
+    return status;
 }
 
 eep_status options_parse(int argc, char **argv, options *options_out,
                          char error[OPTIONS_ERROR_BYTES])
 {
-    options_begin(options_out);
+    options_set_defaults(options_out);
     eep_status status = options_take(options_out, argc - 1, argv + 1, error);
-    return status != EEP_OK || options_out->help ? status : options_check(options_out, error);
+    if (status == EEP_OK && !options_out->help) {
+        status = options_check(options_out, error);
+    }
+    if (status != EEP_OK) {
+        options_free(options_out);
+    }
+    return status;
 }
 
-#define SCRIPT_HELP                                                                                \
-    "\nWhat is done to the instance, and when (any number of these):\n"                            \
-    "  R      a rank, ranks such as 3,5, lowest, proposer, random[:N], covered[:N] (the others "   \
-    "still\n         hold every expert), source[:N] (of a repair), joiner, vacant[:N]; a rejoin "  \
-    "or cont\n         by such a name takes the seats of the oldest earlier event with it\n"       \
-    "  WHEN   1.5, 1.5s, 1500ms, step:N[+TIME], or STATE[:SEAT][#COUNT][+TIME], STATE being "      \
-    "spawned,\n         opened, ready, staged, committed, joined, suspected, wedged, proposed, "   \
-    "repairing,\n         repaired, installed, flipped, rebalancing, exited, expelled\n"
+options_group options_group_of(const char *name, bool *is_flag_out)
+{
+    char argument[64];
+    verb what = VERB_KILL;
+    snprintf(argument, sizeof argument, "--%s", name);
+    size_t length = strlen(name) < sizeof argument - 2 ? strlen(argument) : 0;
+    const option_row *row = find(argument, length);
+    *is_flag_out = row && row->kind == OPTION_FLAG;
+    if (!row) {
+        return find_event(argument, length, &what) ? OPTIONS_EVENTS : OPTIONS_UNKNOWN;
+    }
+    if (row->offset >= AT(script) && row->offset < AT(script) + sizeof(script)) {
+        return OPTIONS_EVENTS;
+    }
+    if (row->offset >= AT(out_dir)) { /* the struct is in the order of the groups */
+        return OPTIONS_RUN;
+    }
+    return row->offset >= AT(trace_path) && row->offset < AT(script) ? OPTIONS_LOAD
+                                                                     : OPTIONS_INSTANCE;
+}
+
+void options_free(options *self)
+{
+    script_free(&self->script);
+    plan_free(self->plan);
+    self->plan = NULL;
+}
 
 void options_print_help(FILE *file)
 {
@@ -461,135 +496,31 @@ void options_print_help(FILE *file)
           "Run N ranks on this machine, serve requests, kill and rejoin ranks by a script, check\n"
           "every token, and leave rows, summary.json, trace.json and timeline.png in --out.\n\n",
           file);
-    for (int i = 0; i < NUM_OPTIONS + NUM_VERBS; i++) {
-        option_row row = i < NUM_OPTIONS ? table[i] : verb_row((verb)(i - NUM_OPTIONS));
+    for (int i = 0; i < NUM_OPTIONS; i++) {
         char left[64];
-        if (i == NUM_OPTIONS) {
-            fputs(SCRIPT_HELP, file);
+        snprintf(left, sizeof left, "%s %s", table[i].name, table[i].value ? table[i].value : "");
+        fprintf(file, "  %-24s %s", left, table[i].doc);
+        if (table[i].choices) {
+            fprintf(file, ": %s", table[i].choices);
         }
-        snprintf(left, sizeof left, "%s %s", row.name, row.value ? row.value : "");
-        fprintf(file, "  %-26s %s", left, row.doc);
-        if (row.choices) {
-            fprintf(file, ": %s", row.choices);
-        }
-        fprintf(file, *row.preset ? " [%s]\n" : "%s\n", row.preset);
+        fprintf(file, *table[i].preset ? " [%s]\n" : "%s\n", table[i].preset);
     }
-    fputs("\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
+    fputs("\nEvents, each as often as wanted:\n", file);
+    for (int v = 0; v < NUM_VERBS; v++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", verb_table[v].option, script_form((verb)v));
+        fprintf(file, "  %-36s %s\n", left, verb_table[v].doc);
+    }
+    fputs("RANK: 3 or 3,5,7, lowest, proposer (of the view), random[:N], covered[:N] (the others\n"
+          "still hold every expert), source[:N] (of a repair under way), joiner, vacant[:N]. A\n"
+          "--rejoin or --cont by such a name takes the ranks of the oldest earlier event by it.\n"
+          "TIME: 1.5, 1.5s or 1500ms after the start of serving; or step:N[+TIME]; or a state:\n"
+          "STATE[:RANK][#COUNT][+TIME] with STATE one of",
           file);
-}
-
-/* ---------------------------------------------------------------- for the ranks */
-
-void options_fill_engine(const options *self, engine_config *config_out)
-{
-    *config_out = (engine_config){
-        .seed = (uint64_t)self->seed,
-        .num_layers = (int32_t)self->num_layers,
-        .hidden = (int32_t)self->hidden,
-        .inner = (int32_t)self->inner,
-        .num_experts = (int32_t)self->num_experts,
-        .top_k = (int32_t)self->top_k,
-        .vocabulary = (int32_t)self->vocabulary,
-        .num_slots = (int32_t)self->num_slots,
-        .num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank,
-        .num_max_requests = (int32_t)self->num_max_requests,
-        .prefill_chunk = (int32_t)self->prefill_chunk,
-        .corrupt = self->corrupt,
-        .corrupt_step = 20,
-        .dtype = self->dtype,
-    };
-}
-
-void options_fill_context(const options *self, eep_config *config_out)
-{
-    config_out->num_ranks = (int32_t)self->num_ranks;
-    config_out->max_ranks = (int32_t)self->max_ranks;
-    config_out->num_layers = (int32_t)self->num_layers;
-    config_out->num_experts = (int32_t)self->num_experts;
-    config_out->num_slots = (int32_t)self->num_slots;
-    config_out->top_k = (int32_t)self->top_k;
-    config_out->hidden = (int32_t)self->hidden;
-    config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
-    config_out->dtype = self->dtype;
-    config_out->log_level = self->log_level;
-    config_out->kill_fence = (int32_t)self->kill_fence;
-    config_out->expel_floor_us = (uint64_t)self->expel_ms * 1000;
-    config_out->step_deadline_us = (uint64_t)self->step_deadline_ms * 1000;
-    config_out->drain_bound_us = (uint64_t)self->drain_bound_ms * 1000;
-    config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
-}
-
-/* The integers of the rank text, in order. */
-/* clang-format off */
-#define RANK_FIELDS(X) \
-    X(num_ranks) \
-    X(max_ranks) \
-    X(num_layers) \
-    X(hidden) \
-    X(inner) \
-    X(num_experts) \
-    X(num_slots) \
-    X(top_k) \
-    X(vocabulary) \
-    X(num_max_tokens_per_rank) \
-    X(prefill_chunk) \
-    X(num_max_requests) \
-    X(seed) \
-    X(kill_fence) \
-    X(expel_ms) \
-    X(step_deadline_ms) \
-    X(drain_bound_ms) \
-    X(background_mb_s) \
-    X(ballast_mb)
-/* clang-format on */
-
-void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES])
-{
-    int used = 0;
-#define PRINT(field)                                                                               \
-    used += snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used), "%" PRId64 " ",    \
-                     self->field);
-    RANK_FIELDS(PRINT)
-#undef PRINT
-    snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used), "%d %d %d %d",
-             (int)self->dtype, self->corrupt, (int)self->log_level,
-             strcmp(self->device, "cuda") == 0);
-}
-
-eep_status options_from_rank_text(const char *text, options *options_out)
-{
-    int dtype = 0, log_level = 0, cuda = 0, used = 0;
-    options_begin(options_out);
-#define SCAN(field)                                                                                \
-    if (sscanf(text, "%" SCNd64 "%n", &options_out->field, &used) != 1) {                          \
-        return EEP_ERR_PROTOCOL;                                                                   \
-    }                                                                                              \
-    text += used;
-    RANK_FIELDS(SCAN)
-#undef SCAN
-    if (sscanf(text, "%d %d %d %d", &dtype, &options_out->corrupt, &log_level, &cuda) != 4) {
-        return EEP_ERR_PROTOCOL;
+    for (int s = 0; s < NUM_STATES; s++) {
+        fprintf(file, "%s %s", s == 9 ? "\n " : "", state_names[s]);
     }
-    options_out->dtype = (eep_dtype)dtype;
-    options_out->log_level = (eep_log_level)log_level;
-    options_out->device = cuda ? "cuda" : "host";
-    return EEP_OK;
-}
-
-uint64_t options_expert_bytes(const options *self)
-{
-    return (uint64_t)(3 * self->hidden * self->inner) * sizeof(float);
-}
-
-uint64_t options_memory_bytes(const options *self, uint64_t window_bytes)
-{
-    const uint64_t fixed_bytes = 24u << 20; /* program, stacks, tables, step buffers */
-    uint64_t expert = options_expert_bytes(self) * (uint64_t)self->num_layers;
-    uint64_t slots = (uint64_t)self->num_slots * expert;
-    uint64_t dense =
-        (uint64_t)(self->hidden * (2 * self->vocabulary + self->num_layers * self->num_experts)) *
-        sizeof(float);
-    uint64_t rank = slots + dense + window_bytes + fixed_bytes;
-    rank += (uint64_t)self->ballast_mb << 20;
-    return (uint64_t)self->num_ranks * rank + 2 * (uint64_t)self->num_experts * expert;
+    fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
+          "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
+          file);
 }

@@ -4,6 +4,7 @@
 
 #include "eep/eep.h"
 #include "experiments/engine.h"
+#include "experiments/plan.h"
 #include "experiments/script.h"
 #include "experiments/trace.h"
 
@@ -19,8 +20,7 @@ typedef struct options {
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
     int64_t seed;
-    int64_t kill_fence, expel_ms, step_deadline_ms, drain_bound_ms, background_mb_s, ballast_mb;
-    bool no_kill_fence; /* what the command line says of kill_fence */
+    int64_t background_mb_s, ballast_mb;
     eep_dtype dtype;
     const char *device;     /* "host" or "cuda" */
     const char *store_path; /* NULL: the launcher runs the store */
@@ -36,7 +36,15 @@ typedef struct options {
     double keep_busy_s; /* and at least so long */
     /* the faults */
     script script;
-    int corrupt; /* engine_corruption */
+    const char *plan_path; /* NULL: no plan */
+    plan *plan;            /* of that file; the launcher advances it */
+    int64_t phase_steps;
+    bool ranks_given; /* --ranks was */
+    int corrupt;      /* engine_corruption */
+    /* how the instance meets them */
+    bool no_kill_fence;
+    double expel_ms, step_deadline_ms, drain_bound_ms;
+    bool store_process; /* the launcher's store is a process of its own */
     /* the run */
     const char *out_dir;
     const char *control_path; /* NULL: in or near out_dir */
@@ -45,7 +53,6 @@ typedef struct options {
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
-    bool store_process;
 } options;
 
 /* What an option is about. */
@@ -58,13 +65,16 @@ typedef enum options_group {
 } options_group;
 
 /* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
- * value and what is allowed. Strings point into argv. With --help nothing else is checked. */
+ * value and what is allowed. Strings point into argv. With --help nothing else is checked.
+ * options_free after EEP_OK. */
 EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_out,
                                         char error[OPTIONS_ERROR_BYTES]);
-/* The same in three steps, so that a scenario's options come before the command line's: defaults;
- * then, as often as wanted, a list of arguments (no program name), of which the later ones win;
- * then what one option alone cannot know. The script's events are the options' to free. */
-void options_begin(options *options_out);
+void options_free(options *self);
+/* What is run without any option. */
+void options_set_defaults(options *self);
+/* options_parse in steps, so that a scenario's options come before the command line's: first the
+ * defaults; then, as often as wanted, a list of arguments (no program name), of which the later
+ * ones win; then what one option alone cannot know. options_free in any case. */
 EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
                                        char error[OPTIONS_ERROR_BYTES]);
 EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);

@@ -194,11 +194,9 @@ static void read_control(rank *self)
         } else if (header->kind == WIRE_DRAIN) {
             self->draining = true;
         } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
-            wire_slow slow;
-            memcpy(&slow, self->packet, sizeof slow);
-            pace_set(&self->pace, slow.factor);
+            pace_set(&self->pace, ((const wire_slow *)header)->factor);
         } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
-            take_death(self, (const wire_die *)self->packet);
+            take_death(self, (const wire_die *)header);
         }
     }
 }

@@ -13,23 +13,26 @@
 /* One process in a seat. */
 typedef struct record_process {
     int32_t seat;
-    uint32_t generation;  /* 0 until its HELLO */
-    uint64_t spawn_ns;    /* just before the fork */
-    uint64_t ready_ns;    /* its READY event */
-    uint64_t joined_ns;   /* it was in the view and said so */
-    uint64_t kill_ns;     /* just before the kill() */
+    uint32_t generation;           /* 0 until its HELLO */
+    uint64_t spawn_ns;             /* just before the fork */
+    uint64_t ready_ns;             /* its READY event */
+    uint64_t joined_ns;            /* it was in the view and said so */
+    uint64_t kill_ns;              /* just before the SIGKILL or SIGABRT that we sent */
+    uint64_t stop_ns, cont_ns;     /* the latest SIGSTOP, and the SIGCONT after it */
+    uint64_t slow_ns, slow_end_ns; /* told to be slow, and to be so no more */
+    uint64_t die_ns;               /* told to kill itself in its next step */
+    uint64_t struck_ns;            /* with struck_by: a fault that has no record_fault yet */
+    const char *struck_by;
     uint64_t drain_ns;    /* it was asked to leave */
-    uint64_t stop_ns;     /* its last SIGSTOP */
     uint64_t exit_ns;     /* its end was observed */
+    int exit_status;      /* its wait status then */
     uint64_t expelled_ns; /* a view without it came while it lived and was not asked to leave */
+    bool expelled_struck; /* and a verb of ours was the reason */
+    bool fenced;          /* ended by a SIGKILL that was not ours, and no verb was the reason */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
-    bool stopped;          /* by SIGSTOP, and not continued */
-    bool slow;             /* on demand */
-    bool doomed;           /* it was told to kill itself */
-    bool left_view;        /* a view without it came after one with it */
-    bool evicted;          /* it ended because it learned that it was expelled */
     bool seen_in_view;     /* some committed view had it */
+    bool left_view;        /* and a later one had not */
     eep_counters counters; /* the last that it sent */
 } record_process;
 
@@ -50,10 +53,10 @@ typedef struct record_survivor {
 } record_survivor;
 
 typedef struct record_fault {
-    size_t process;   /* index of the process that it hit */
-    uint64_t time_ns; /* of the kill, or when an unexpected end was observed */
-    const char *kind; /* "kill", "abort", "die", "stop", "exit" or "expelled" */
-    bool survived;    /* "stop": it went on as a member */
+    size_t process;    /* index of the process that it hit */
+    uint64_t time_ns;  /* of the signal, or when an end was observed */
+    uint64_t since_ns; /* suspicions count from then on: die: when it was told to; else time_ns */
+    const char *kind;  /* "kill", "abort", "stop", "die", "exit" or "expelled" */
     record_survivor *survivors;
     size_t num_survivors;
 } record_fault;

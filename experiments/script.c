@@ -1,243 +1,310 @@
 #include "experiments/script.h"
+#include "experiments/script_names.h"
 
-#include <assert.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static_assert(SCRIPT_MAX_SEATS <= 64, "seats_done has a bit for each");
+/* ---------------------------------------------------------------- pairing */
 
-/* ---------------------------------------------------------------- the list */
+/* A rejoin or a cont by a name that stands for members: it needs an earlier event's seats. */
+static bool wants_pair(const script_event *event)
+{
+    return (event->verb == VERB_REJOIN || event->verb == VERB_CONT) &&
+           event->target != TARGET_SEATS && event->target != TARGET_VACANT &&
+           event->target != TARGET_SAME;
+}
+
+static bool empties_seat(verb what)
+{
+    return what == VERB_KILL || what == VERB_ABORT || what == VERB_DIE || what == VERB_DRAIN;
+}
+
+/* By time where both have one, else as they were written. */
+static bool is_earlier(const script_event *a, const script_event *b)
+{
+    return a->when == WHEN_TIME && b->when == WHEN_TIME ? a < b : a->order < b->order;
+}
+
+/* Take the seats of the oldest earlier event by that name not yet paired with one of this verb. */
+static bool pair(script *self, script_event *event)
+{
+    int oldest = -1;
+    for (int k = 0; k < self->num_events; k++) {
+        const script_event *other = &self->event[k];
+        bool fits =
+            other->target == event->target && other->count == event->count &&
+            is_earlier(other, event) &&
+            (other->verb == VERB_STOP || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
+        for (int r = 0; fits && r < self->num_events; r++) {
+            fits = self->event[r].pairs_with != k || self->event[r].verb != event->verb;
+        }
+        if (fits && (oldest < 0 || is_earlier(other, &self->event[oldest]))) {
+            oldest = k;
+        }
+    }
+    if (oldest < 0) {
+        return false;
+    }
+    event->pairs_with = oldest;
+    event->target = TARGET_SAME;
+    return true;
+}
+
+/* ---------------------------------------------------------------- events */
+
+static bool has_foreign_seat(const script_event *event, int max_ranks, int *seat_out)
+{
+    for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
+        if (event->seat[i] >= max_ranks) {
+            *seat_out = event->seat[i];
+            return true;
+        }
+    }
+    return false;
+}
 
 eep_status script_append(script *self, const script_event *event)
 {
-    if (self->num_events == SCRIPT_MAX_EVENTS) {
+    int foreign = 0;
+    if (self->num_events == SCRIPT_MAX_EVENTS ||
+        (self->max_ranks && has_foreign_seat(event, self->max_ranks, &foreign))) {
         return EEP_ERR_INVALID;
     }
-    if (self->num_events == self->capacity) {
-        int capacity = self->capacity ? 2 * self->capacity : 16;
-        script_event *bigger = realloc(self->event, (size_t)capacity * sizeof *bigger);
+    if ((self->num_events & (self->num_events - 1)) == 0) { /* full: it grows by powers of two */
+        size_t room = self->num_events ? 2 * (size_t)self->num_events : 1;
+        script_event *bigger = realloc(self->event, room * sizeof *bigger);
         if (!bigger) {
             return EEP_ERR_NO_MEMORY;
         }
         self->event = bigger;
-        self->capacity = capacity;
     }
-    self->event[self->num_events++] = *event;
+    script_event *added = &self->event[self->num_events++];
+    *added = *event;
+    added->order = self->num_appended++;
+    added->trigger_ms = -1;
+    added->states_seen = 0;
+    added->resolved = event->target == TARGET_SEATS;
+    added->seats_done = added->seats_undo = 0;
+    added->undo_ms = 0;
+    added->done = false;
+    if (self->max_ranks && wants_pair(added) && !pair(self, added)) {
+        self->num_events--;
+        return EEP_ERR_NOT_FOUND;
+    }
     return EEP_OK;
 }
 
-eep_status script_add(script *self, verb deed, const char *text, char error[SCRIPT_ERROR_BYTES])
+eep_status script_add(script *self, verb what, const char *text, char error[SCRIPT_ERROR_BYTES])
 {
     script_event event;
-    eep_status status = script_parse(deed, text, true, &event, error);
-    if (status == EEP_OK) {
-        status = script_append(self, &event);
-        if (status != EEP_OK) {
-            snprintf(error, SCRIPT_ERROR_BYTES, "%s: more than %d scripted events",
-                     verb_table[deed].option, SCRIPT_MAX_EVENTS);
-        }
+    eep_status status = script_parse(what, text, true, &event, error);
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = script_append(self, &event);
+    if (status == EEP_ERR_INVALID) {
+        snprintf(error, SCRIPT_ERROR_BYTES, "%s: more than %d scripted events",
+                 verb_table[what].option, SCRIPT_MAX_EVENTS);
+    } else if (status != EEP_OK) {
+        snprintf(error, SCRIPT_ERROR_BYTES, "%s: %s", verb_table[what].option,
+                 eep_strerror(status));
     }
     return status;
+}
+
+eep_status script_copy(const script *self, script *copy_out)
+{
+    script copy = *self;
+    copy.event = NULL;
+    copy.num_events = copy.num_appended = 0;
+    if (self->num_events) {
+        size_t room = 1;
+        while (room < (size_t)self->num_events) {
+            room *= 2;
+        }
+        copy.event = malloc(room * sizeof *copy.event);
+        if (!copy.event) {
+            return EEP_ERR_NO_MEMORY;
+        }
+        memcpy(copy.event, self->event, (size_t)self->num_events * sizeof *copy.event);
+    }
+    copy.num_events = self->num_events;
+    copy.num_appended = self->num_appended;
+    *copy_out = copy;
+    return EEP_OK;
 }
 
 void script_free(script *self)
 {
     free(self->event);
     self->event = NULL;
-    self->num_events = self->capacity = 0;
+    self->num_events = 0;
 }
 
-void script_resolve(script *self, double expel_ms)
-{
-    for (int i = 0; i < self->num_events; i++) {
-        if (self->event[i].expels > 0) {
-            self->event[i].duration_ms = self->event[i].expels * expel_ms;
-        }
-    }
-}
+/* ---------------------------------------------------------------- prepare */
 
-/* ---------------------------------------------------------------- checks before the run */
-
-static bool is_by_name(const script_event *event)
+static __attribute__((format(printf, 3, 4))) eep_status
+refuse(const script_event *event, char error[SCRIPT_ERROR_BYTES], const char *format, ...)
 {
-    return event->target == TARGET_LOWEST || event->target == TARGET_PROPOSER ||
-           event->target == TARGET_RANDOM || event->target == TARGET_COVERED ||
-           event->target == TARGET_SOURCE || event->target == TARGET_JOINER;
-}
-
-/* It takes the seats of an earlier event instead of choosing its own. */
-static bool takes_seats(const script_event *event)
-{
-    bool undoes = event->verb == VERB_REJOIN || event->verb == VERB_CONT;
-    return event->target == TARGET_SAME || (undoes && is_by_name(event));
-}
-
-/* Nobody that does the same thing has the seats of event `k` already. */
-static bool is_free_to_pair(const script *self, int k, const script_event *for_whom)
-{
-    for (int i = 0; i < self->num_events; i++) {
-        if (self->event[i].pairs_with == k && self->event[i].verb == for_whom->verb) {
-            return false;
-        }
-    }
-    return verb_table[self->event[k].verb].has_seat;
-}
-
-/* The event comes before the other: in time if both have one, else as they were given. */
-static bool is_before(const script_event *a, const script_event *b)
-{
-    if (a->when == WHEN_TIME && b->when == WHEN_TIME && a->delay_ms != b->delay_ms) {
-        return a->delay_ms < b->delay_ms;
-    }
-    return a < b;
-}
-
-/* By name: the oldest earlier event by that name; `same`: the newest earlier one with seats. */
-static bool pair(script *self, int index)
-{
-    script_event *event = &self->event[index];
-    int best = -1;
-    for (int k = 0; k < self->num_events; k++) {
-        const script_event *other = &self->event[k];
-        bool fits = k != index && is_before(other, event) && is_free_to_pair(self, k, event) &&
-                    !takes_seats(other) && !verb_table[other->verb].wants_free;
-        if (event->target != TARGET_SAME) {
-            fits = fits && other->target == event->target && other->count == event->count;
-        }
-        bool better =
-            best < 0 || (event->target == TARGET_SAME ? is_before(&self->event[best], other)
-                                                      : is_before(other, &self->event[best]));
-        best = fits && better ? k : best;
-    }
-    event->pairs_with = best;
-    return best >= 0;
-}
-
-static const char *place_of(const script_event *event, char text[64])
-{
-    text[0] = '\0';
+    va_list args;
+    int used = 0;
     if (event->line) {
-        snprintf(text, 64, "%d:%d: ", event->line, event->column);
+        used = snprintf(error, SCRIPT_ERROR_BYTES, "%d:%d: ", event->line, event->column);
     }
-    return text;
+    used += snprintf(error + used, (size_t)(SCRIPT_ERROR_BYTES - used),
+                     "%s: ", verb_table[event->verb].option);
+    va_start(args, format);
+    vsnprintf(error + used, (size_t)(SCRIPT_ERROR_BYTES - used), format, args);
+    va_end(args);
+    return EEP_ERR_INVALID;
 }
 
-static eep_status check_event(script *self, int index, int max_ranks, bool *taken,
-                              char error[SCRIPT_ERROR_BYTES])
+/* Timed ones first, by time; at equal times faults before what comes after them, so that "kill 3@2,
+ * rejoin 3@2" means what it says; then as written. */
+static int compare_events(const void *left, const void *right)
 {
-    static const char *const names[NUM_TARGETS] = {
-        [TARGET_LOWEST] = "lowest",   [TARGET_PROPOSER] = "proposer", [TARGET_RANDOM] = "random",
-        [TARGET_COVERED] = "covered", [TARGET_SOURCE] = "source",     [TARGET_JOINER] = "joiner",
-        [TARGET_SAME] = "same"};
-    script_event *event = &self->event[index];
-    const verb_info *info = &verb_table[event->verb];
-    char place[64];
-    if (takes_seats(event) && event->pairs_with < 0 && !pair(self, index)) {
-        snprintf(error, SCRIPT_ERROR_BYTES,
-                 "%s%s: '%s' at %g ms has no earlier --kill, --stop or --drain of '%s' left",
-                 place_of(event, place), info->option, names[event->target], event->delay_ms,
-                 names[event->target]);
-        return EEP_ERR_INVALID;
+    const script_event *a = left, *b = right;
+    bool a_timed = a->when == WHEN_TIME, b_timed = b->when == WHEN_TIME;
+    if (a_timed != b_timed) {
+        return a_timed ? -1 : 1;
     }
-    for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
-        int seat = event->seat[i];
-        if (seat >= max_ranks) {
-            snprintf(error, SCRIPT_ERROR_BYTES,
-                     "%s%s: rank %d does not exist: the seats are 0 to %d", place_of(event, place),
-                     info->option, seat, max_ranks - 1);
-            return EEP_ERR_INVALID;
+    if (a_timed && a->delay_ms != b->delay_ms) {
+        return a->delay_ms < b->delay_ms ? -1 : 1;
+    }
+    int a_after = verb_table[a->verb].wants_free || a->verb == VERB_CONT;
+    int b_after = verb_table[b->verb].wants_free || b->verb == VERB_CONT;
+    if (a_timed && a_after != b_after) {
+        return a_after - b_after;
+    }
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+static void sort(script *self)
+{
+    if (self->num_events < 2) {
+        return;
+    }
+    qsort(self->event, (size_t)self->num_events, sizeof *self->event, compare_events);
+    for (int i = 0; i < self->num_events; i++) { /* pairs were made by the order of appending */
+        script_event *event = &self->event[i];
+        for (int k = 0, with = event->pairs_with; with >= 0 && k < self->num_events; k++) {
+            if (self->event[k].order == with) {
+                event->pairs_with = k;
+                break;
+            }
         }
-        bool ends = event->verb == VERB_KILL || event->verb == VERB_ABORT ||
-                    event->verb == VERB_DIE || event->verb == VERB_DRAIN;
-        if (!taken || event->when != WHEN_TIME || !(ends || info->wants_free)) {
-            continue;
-        }
-        if (taken[seat] == info->wants_free) {
-            snprintf(error, SCRIPT_ERROR_BYTES, "%s%s: rank %d at %g ms %s", place_of(event, place),
-                     info->option, seat, event->delay_ms,
-                     info->wants_free ? "still has its process: --kill or --drain it earlier"
-                                      : "has no process then: it was killed or never started");
-            return EEP_ERR_INVALID;
-        }
-        taken[seat] = info->wants_free;
+    }
+}
+
+/* What is known of a seat at a time. It is never known once a trigger or a stop may empty it. */
+typedef enum occupancy { SEAT_FREE, SEAT_TAKEN, SEAT_EITHER } occupancy;
+
+static eep_status check_seat(const script_event *event, int seat, occupancy *known, char *error)
+{
+    bool wants_free = verb_table[event->verb].wants_free;
+    if (*known == (wants_free ? SEAT_TAKEN : SEAT_FREE)) {
+        return refuse(event, error, "rank %d at %g ms %s", seat, event->delay_ms,
+                      wants_free ? "still has its process: --kill or --drain it earlier"
+                                 : "has no process then: it was killed or never started");
+    }
+    if (wants_free) {
+        *known = SEAT_TAKEN;
+    } else if (empties_seat(event->verb)) {
+        *known = SEAT_FREE;
+    } else if (event->verb == VERB_STOP) {
+        *known = SEAT_EITHER;
     }
     return EEP_OK;
 }
 
-typedef struct timed {
-    double time_ms;
-    bool wants_free;
-    int index;
-} timed;
-
-/* By time; at equal times kills first, so that "kill 3@2, rejoin 3@2" means what it says. */
-static int compare_timed(const void *left, const void *right)
+static eep_status check_seats(const script *self, int num_ranks, int max_ranks, char *error)
 {
-    const timed *a = left, *b = right;
-    if (a->time_ms != b->time_ms) {
-        return a->time_ms < b->time_ms ? -1 : 1;
+    occupancy known[EEP_MAX_RANKS] = {SEAT_FREE};
+    bool by_trigger[EEP_MAX_RANKS] = {false};
+    for (int s = 0; s < num_ranks; s++) {
+        known[s] = SEAT_TAKEN;
     }
-    if (a->wants_free != b->wants_free) {
-        return a->wants_free - b->wants_free;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        int foreign = 0;
+        if (has_foreign_seat(event, max_ranks, &foreign)) {
+            return refuse(event, error, "rank %d does not exist: the seats are 0 to %d", foreign,
+                          max_ranks - 1);
+        }
+        for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
+            by_trigger[event->seat[s]] |= event->when != WHEN_TIME;
+        }
+        if (event->target != TARGET_SEATS && event->count > max_ranks) {
+            return refuse(event, error, "%d ranks are more than the %d seats", event->count,
+                          max_ranks);
+        }
+        if (event->when == WHEN_STATE && event->state_seat >= max_ranks) {
+            return refuse(event, error, "it waits for rank %d: the seats are 0 to %d",
+                          event->state_seat, max_ranks - 1);
+        }
     }
-    return a->index - b->index;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
+            int seat = event->seat[s];
+            eep_status status = event->when != WHEN_TIME || by_trigger[seat]
+                                    ? EEP_OK
+                                    : check_seat(event, seat, &known[seat], error);
+            if (status != EEP_OK) {
+                return status;
+            }
+        }
+    }
+    return EEP_OK;
 }
 
 eep_status script_prepare(script *self, int num_ranks, int max_ranks,
                           char error[SCRIPT_ERROR_BYTES])
 {
-    bool taken[EEP_MAX_RANKS] = {false}, *known = taken;
-    eep_status status = EEP_OK;
-    timed *order = calloc((size_t)self->num_events + 1, sizeof *order);
-    if (!order) {
-        snprintf(error, SCRIPT_ERROR_BYTES, "out of memory");
-        return EEP_ERR_NO_MEMORY;
-    }
-    for (int s = 0; s < num_ranks; s++) {
-        taken[s] = true;
-    }
     self->num_seats = num_ranks;
+    self->max_ranks = max_ranks;
     self->dead_seat = -1;
-    for (int i = 0; i < self->num_events; i++) {
-        const script_event *event = &self->event[i];
-        order[i] = (timed){event->when == WHEN_TIME ? event->delay_ms : HUGE_VAL,
-                           verb_table[event->verb].wants_free, i};
-        if ((event->when != WHEN_TIME || event->target != TARGET_SEATS ||
-             event->verb == VERB_STOP || event->verb == VERB_SLOW) &&
-            verb_table[event->verb].has_seat) {
-            known = NULL; /* who has a process then depends on the run */
-        }
-    }
-    qsort(order, (size_t)self->num_events, sizeof *order, compare_timed);
-    for (int i = 0; i < self->num_events && status == EEP_OK; i++) {
-        status = check_event(self, order[i].index, max_ranks, known, error);
-    }
-    free(order);
-    return status;
-}
-
-/* ---------------------------------------------------------------- what happened */
-
-void script_saw_step(script *self, uint64_t step, double now_ms)
-{
+    sort(self);
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->when == WHEN_STEP && event->trigger_ms < 0 && step >= event->step) {
-            event->trigger_ms = now_ms;
+        if (event->target == TARGET_SAME &&
+            (event->pairs_with < 0 || event->pairs_with >= self->num_events)) {
+            return refuse(event, error, "it names no earlier event");
+        }
+        if (wants_pair(event) && !pair(self, event)) {
+            const char *name = target_names[event->target].name;
+            const char *others = event->verb == VERB_CONT ? "--stop" : "--kill or --drain";
+            char at[64];
+            snprintf(at, sizeof at, event->when == WHEN_TIME ? " at %g ms" : "", event->delay_ms);
+            return refuse(event, error, "'%s'%s has no earlier %s of '%s' left", name, at, others,
+                          name);
         }
     }
+    return check_seats(self, num_ranks, max_ranks, error);
 }
 
-void script_saw_state(script *self, script_state state, int seat, double now_ms)
+/* ---------------------------------------------------------------- what it holds */
+
+bool script_has_faults(const script *self)
 {
     for (int i = 0; i < self->num_events; i++) {
-        script_event *event = &self->event[i];
-        if (event->when == WHEN_STATE && event->trigger_ms < 0 && event->state == state &&
-            (event->state_seat < 0 || event->state_seat == seat) &&
-            ++event->states_seen == event->state_count) {
-            event->trigger_ms = now_ms;
+        if (self->event[i].verb != VERB_BURN) {
+            return true;
         }
     }
+    return self->cycle.num_kills > 0;
+}
+
+bool script_has_store(const script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        verb what = self->event[i].verb;
+        if (what == VERB_STORE_KILL || what == VERB_STORE_STOP || what == VERB_STORE_CONT ||
+            what == VERB_STORE_START) {
+            return true;
+        }
+    }
+    return false;
 }

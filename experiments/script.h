@@ -19,10 +19,11 @@ typedef enum script_target {
     TARGET_PROPOSER, /* who proposed the present view */
     TARGET_RANDOM,   /* `count` active seats, by the seed */
     TARGET_COVERED,  /* the same, such that the others' slots still hold every expert */
-    TARGET_SOURCE, /* seats that others copy weights from by the present view; the lowest `count` */
-    TARGET_JOINER, /* the youngest process that has not joined yet */
-    TARGET_VACANT, /* the `count` lowest seats without a process */
-    TARGET_SAME,   /* all seats of an earlier event: `pairs_with` */
+    TARGET_SOURCE,   /* seats that the present REPAIRING view copies from; the lowest, at most
+                        `count` */
+    TARGET_JOINER,   /* the youngest process that has not joined yet */
+    TARGET_VACANT,   /* the `count` lowest seats without a process */
+    TARGET_SAME,     /* all seats of an earlier event: `pairs_with` */
     NUM_TARGETS
 } script_target;
 
@@ -38,12 +39,12 @@ typedef enum script_state {
     STATE_OPENED,      /* it has taken its seat: eep_open returned */
     STATE_READY,       /* its weights are in and its graph captured: it asked to be let in */
     STATE_STAGED,      /* it has staged a planned view */
-    STATE_COMMITTED,   /* a view that has it was committed */
+    STATE_COMMITTED,   /* the first view that has it was committed */
     STATE_JOINED,      /* it serves */
     STATE_SUSPECTED,   /* it suspects somebody */
     STATE_WEDGED,      /* it stopped serving an epoch */
     STATE_PROPOSED,    /* it won a compare-and-swap */
-    STATE_REPAIRING,   /* it proposed a view in which slots are filled while nobody serves */
+    STATE_REPAIRING,   /* a view was committed in which it fills slots while nobody serves */
     STATE_REPAIRED,    /* it has filled them */
     STATE_INSTALLED,   /* it installed a fault view */
     STATE_FLIPPED,     /* it flipped to a planned view */
@@ -59,11 +60,11 @@ typedef struct script_event {
     script_target target;
     int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
     int seat[SCRIPT_MAX_SEATS];
-    int count;          /* of TARGET_RANDOM and the like; at least 1 */
-    int pairs_with;     /* TARGET_SAME: index of the event whose seats these are; else -1 */
-    double value;       /* seconds of a burn, factor of slow, verb_place of die */
-    double duration_ms; /* stop, slow, store-stop: until it is undone; 0: it is not */
-    double expels;      /* > 0: the duration is so many times expel_us */
+    int count;              /* of TARGET_RANDOM and the like; at least 1 */
+    int pairs_with;         /* TARGET_SAME: index of the event whose seats these are; else -1 */
+    double value;           /* seconds of a burn, factor of slow, verb_place of die */
+    double duration_ms;     /* stop, slow, store-stop: until it is undone; 0: it is not */
+    double duration_expels; /* the same in multiples of the script's expel_ms; they add up */
     /* when */
     script_when when;
     double delay_ms; /* WHEN_TIME: the time itself */
@@ -73,12 +74,13 @@ typedef struct script_event {
     int state_count; /* at least 1 */
     /* where it comes from: for messages about it */
     int line, column; /* of a scenario; 0: not from one */
-    /* progress */
+    /* progress; script_append sets it to the beginning */
+    int order;         /* as appended: sorting moves events */
     double trigger_ms; /* when its step or state was seen; < 0: not yet */
     int states_seen;
-    bool undoes;         /* made by a stop or slow-down with a duration */
-    bool resolved;       /* `seat` says who */
-    uint64_t seats_done; /* bit i: seat[i] */
+    bool resolved;                   /* seat[0 .. num_seats-1] are whom it is done to */
+    uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: what it did is to be undone */
+    double undo_ms;
     bool done;
 } script_event;
 
@@ -90,15 +92,18 @@ typedef struct script_cycle {
 
 typedef struct script {
     script_event *event; /* grows; script_free */
-    int num_events, capacity;
+    int num_events, num_appended;
     script_cycle cycle;
-    int num_seats; /* of the first view: what the cycle goes over */
+    double expel_ms; /* what the duration 1x stands for */
+    int num_seats;   /* of the first view: what the cycle goes over */
+    int max_ranks;   /* 0: not prepared yet */
     /* progress of the cycle */
     int kills_done;
     int dead_seat;  /* -1: none */
     bool respawned; /* dead_seat's new process is on its way */
     double last_kill_ms;
-    double now_ms; /* when it was last asked */
+    /* processes started, for `joiner`: the seat with the highest number has the youngest */
+    uint32_t num_spawned, spawned[EEP_MAX_RANKS];
 } script;
 
 /* What the script must know of the world when it is asked. */
@@ -108,13 +113,12 @@ typedef struct script_world {
     int max_ranks;
     bool (*active)(const void *user, int seat);  /* in the view, process alive */
     bool (*running)(const void *user, int seat); /* a process of the seat exists */
-    bool (*source)(const void *user,
-                   int seat); /* others copy weights from it by the present view */
+    bool (*source)(const void *user, int seat);  /* the present REPAIRING view copies from it */
     bool (*joining)(const void *user, int seat); /* its process has not joined yet */
     /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
     bool (*covered)(const void *user, const bool *without);
     const void *user;
-    uint64_t seed; /* of random targets: each event draws from it and its own index */
+    uint64_t *random; /* splitmix64 state */
 } script_world;
 
 /* One thing to do now: the verb on one seat (-1: it has none). */
@@ -126,30 +130,33 @@ typedef struct script_deed {
 
 /* Parse the text of a flag or a control command and fill an event.
  *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
- *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop
+ *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop; [@WHEN] for the store's others
  *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
  *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
  *          earlier event with that WHO not yet paired
  *   VALUE  seconds (burn), a factor (slow: 3 or 3/2s with a duration), a place (die), a duration
- *          (stop: 400ms)
+ *          (stop: 400ms, or 0.9x: in multiples of --expel-ms)
  *   WHEN   TIME | step:N[+TIME] | STATE[:SEAT][#COUNT][+TIME]
  *   TIME   1.5, 1.5s or 1500ms, at most a day
  * Without @WHEN: now (for control commands); a flag must have it (`must_have_when`).
  * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
-EEP_MUST_CHECK eep_status script_parse(verb deed, const char *text, bool must_have_when,
+EEP_MUST_CHECK eep_status script_parse(verb what, const char *text, bool must_have_when,
                                        script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
-/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. */
+/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. To a
+ * prepared script also: EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin
+ * or cont by name has no earlier event to take its seats from. */
 EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
 /* script_parse and script_append in one: what a flag does. */
-EEP_MUST_CHECK eep_status script_add(script *self, verb deed, const char *text,
+EEP_MUST_CHECK eep_status script_add(script *self, verb what, const char *text,
                                      char error[SCRIPT_ERROR_BYTES]);
+/* A script of its own with the same events. EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status script_copy(const script *self, script *copy_out);
 void script_free(script *self);
-/* Durations that were given as multiples of expel_us become milliseconds. */
-void script_resolve(script *self, double expel_ms);
-/* Pair rejoins and conts by name with the events whose seats they take, check that seats exist and,
- * for events at a time on seats by number, that a rejoin takes a seat that is free by then and a
- * fault one that is not: seats 0 .. num_ranks-1 are taken at the start. EEP_ERR_INVALID with a line
- * in `error` (which begins with "LINE:COLUMN: " for events from a scenario). */
+/* Sort events by time where they have one (those first), pair the TARGET_SAME ones, check that
+ * seats exist and, for events at a time on seats by number, that a rejoin takes a seat that is free
+ * by then and a fault one that is not: seats 0 .. num_ranks-1 are taken at the start.
+ * EEP_ERR_INVALID with a line in `error` (which begins with "LINE:COLUMN: " for events from a
+ * scenario). */
 EEP_MUST_CHECK eep_status script_prepare(script *self, int num_ranks, int max_ranks,
                                          char error[SCRIPT_ERROR_BYTES]);
 
@@ -164,12 +171,17 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 bool script_next(script *self, const script_world *world, script_deed *deed_out);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
-/* Everything was done (and the cycle's last seat is in the view again). What waits for a step or a
- * state that was not seen, or for the seats of such an event, or for more than 10 s for somebody
- * whom its name fits, holds nothing up. */
+/* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
-/* How many events wait for what never happened. */
-int script_num_pending(const script *self);
+/* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:
+ * nothing of it becomes due by time alone. */
+bool script_waits(const script *self, double now_ms);
 /* There is something other than burns in it (done or not). */
 bool script_has_faults(const script *self);
+/* Something in it is done to the store. */
+bool script_has_store(const script *self);
+/* How the verb's flag is written: "RANK=FACTOR[/DURATION]@TIME". */
+const char *script_form(verb what);
+/* The event as a person wrote it, near enough: "--kill random:2@step:100". */
+void script_describe(const script_event *event, char *text_out, size_t size);
 #endif

@@ -1,11 +1,14 @@
-/* The text of one event: "3,5=400ms@repairing+20ms". */
+/* The text of script events. */
 #include "experiments/script.h"
+#include "experiments/script_names.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { WORD_BYTES = 512 };
 
 const char *const state_names[NUM_STATES] = {
     [STATE_SPAWNED] = "spawned",     [STATE_OPENED] = "opened",
@@ -17,54 +20,62 @@ const char *const state_names[NUM_STATES] = {
     [STATE_FLIPPED] = "flipped",     [STATE_REBALANCING] = "rebalancing",
     [STATE_EXITED] = "exited",       [STATE_EXPELLED] = "expelled"};
 
-static const char *const target_names[NUM_TARGETS] = {
-    [TARGET_LOWEST] = "lowest",   [TARGET_PROPOSER] = "proposer", [TARGET_RANDOM] = "random",
-    [TARGET_COVERED] = "covered", [TARGET_SOURCE] = "source",     [TARGET_JOINER] = "joiner",
-    [TARGET_VACANT] = "vacant",   [TARGET_SAME] = "same"};
+const script_target_name target_names[NUM_TARGETS] = {
+    [TARGET_LOWEST] = {"lowest", false}, [TARGET_PROPOSER] = {"proposer", false},
+    [TARGET_RANDOM] = {"random", true},  [TARGET_COVERED] = {"covered", true},
+    [TARGET_SOURCE] = {"source", true},  [TARGET_JOINER] = {"joiner", false},
+    [TARGET_VACANT] = {"vacant", true},
+};
 
-typedef struct parser {
-    const char *option, *text; /* of the whole event, for messages */
-    char *error;
-} parser;
-
-static __attribute__((format(printf, 2, 3))) eep_status fail(const parser *p, const char *format,
-                                                             ...)
+static __attribute__((format(printf, 2, 3))) eep_status fail(char error[SCRIPT_ERROR_BYTES],
+                                                             const char *format, ...)
 {
     va_list args;
-    int used = snprintf(p->error, SCRIPT_ERROR_BYTES, "%s: ", p->option);
     va_start(args, format);
-    vsnprintf(p->error + used, (size_t)(SCRIPT_ERROR_BYTES - used), format, args);
+    vsnprintf(error, SCRIPT_ERROR_BYTES, format, args);
     va_end(args);
     return EEP_ERR_INVALID;
 }
 
 /* ---------------------------------------------------------------- numbers */
 
-/* Digits and at most one point at the start of the text; NULL: none. strtod would take "inf",
- * blanks and signs. */
-static const char *read_number(const char *text, double *value_out)
+/* A number that starts like one: strtod alone would take "inf", "nan", blanks and signs. */
+static bool parse_number(const char *text, double *value_out, const char **end_out)
 {
     char *end = NULL;
     if ((*text < '0' || *text > '9') && *text != '.') {
-        return NULL;
-    }
-    double value = strtod(text, &end);
-    if (end == text || !isfinite(value)) {
-        return NULL;
-    }
-    *value_out = value;
-    return end;
-}
-
-/* "1.5", "1.5s" or "1500ms" to milliseconds; false for anything else or over a day. */
-static bool parse_time(const char *text, double *ms_out)
-{
-    double value = 0;
-    const char *end = read_number(text, &value);
-    if (!end || (*end && strcmp(end, "s") != 0 && strcmp(end, "ms") != 0)) {
         return false;
     }
-    value *= strcmp(end, "ms") == 0 ? 1 : 1000;
+    *value_out = strtod(text, &end);
+    *end_out = end;
+    return end != text && isfinite(*value_out);
+}
+
+static bool parse_count(const char *text, double max, double *value_out, const char **end_out)
+{
+    char *end = NULL;
+    if (*text < '0' || *text > '9') {
+        return false;
+    }
+    *value_out = (double)strtoull(text, &end, 10);
+    *end_out = end;
+    return *value_out <= max;
+}
+
+/* "1.5", "1.5s" or "1500ms" to milliseconds; false for anything else, negative or over a day. */
+static bool parse_time(const char *text, double *ms_out)
+{
+    const char *end = NULL;
+    double value = 0;
+    if (!parse_number(text, &value, &end)) {
+        return false;
+    }
+    if (strcmp(end, "ms") != 0) {
+        if (*end != '\0' && strcmp(end, "s") != 0) {
+            return false;
+        }
+        value *= 1000;
+    }
     if (value > 86400e3) {
         return false;
     }
@@ -72,100 +83,83 @@ static bool parse_time(const char *text, double *ms_out)
     return true;
 }
 
-/* A whole number in [low, high] that ends the text, or is followed by `*end_out`. */
-static bool read_whole(const char *text, long low, long high, long *value_out, const char **end_out)
+/* A time, or "0.9x": a multiple of the time after which a silent process is expelled. */
+static bool parse_duration(const char *text, script_event *event)
 {
-    char *end = NULL;
-    if (*text < '0' || *text > '9') {
-        return false;
+    const char *end = NULL;
+    if (parse_time(text, &event->duration_ms)) {
+        return event->duration_ms > 0;
     }
-    long value = strtol(text, &end, 10);
-    if (value < low || value > high) {
-        return false;
-    }
-    *value_out = value;
-    *end_out = end;
-    return true;
+    return parse_number(text, &event->duration_expels, &end) && strcmp(end, "x") == 0 &&
+           event->duration_expels > 0 && event->duration_expels <= 1000;
 }
 
 /* ---------------------------------------------------------------- who */
 
-static bool parse_list(const char *text, script_event *event)
+static bool parse_seats(const char *text, script_event *event)
 {
     for (;;) {
-        long seat = 0;
+        double seat = 0;
         const char *end = NULL;
         if (event->num_seats == SCRIPT_MAX_SEATS ||
-            !read_whole(text, 0, EEP_MAX_RANKS - 1, &seat, &end) || (*end && *end != ',')) {
+            !parse_count(text, EEP_MAX_RANKS - 1, &seat, &end) || (*end && *end != ',')) {
             return false;
         }
         for (int i = 0; i < event->num_seats; i++) {
-            if (event->seat[i] == seat) {
+            if (event->seat[i] == (int)seat) {
                 return false;
             }
         }
         event->seat[event->num_seats++] = (int)seat;
         if (!*end) {
             event->target = TARGET_SEATS;
-            event->count = event->num_seats;
             return true;
         }
         text = end + 1;
     }
 }
 
-static bool parse_name(const char *text, script_event *event)
+static bool parse_who(const char *text, script_event *event)
 {
-    for (int t = TARGET_LOWEST; t < NUM_TARGETS; t++) {
-        size_t length = strlen(target_names[t]);
-        bool counts =
-            t == TARGET_RANDOM || t == TARGET_COVERED || t == TARGET_SOURCE || t == TARGET_VACANT;
-        long count = 1;
-        const char *end = "";
-        if (strncmp(text, target_names[t], length) != 0 || (text[length] && text[length] != ':')) {
+    for (int t = 0; t < NUM_TARGETS; t++) {
+        const char *name = target_names[t].name;
+        size_t length = name ? strlen(name) : 0;
+        if (!name || strncmp(text, name, length) != 0) {
             continue;
         }
-        if (text[length] == ':' &&
-            (!counts || !read_whole(text + length + 1, 1, SCRIPT_MAX_SEATS, &count, &end) ||
-             *end)) {
+        double count = 1;
+        const char *rest = text + length, *end = "";
+        if (*rest == ':' && target_names[t].counts) {
+            if (!parse_count(rest + 1, SCRIPT_MAX_SEATS, &count, &end) || count < 1 || *end) {
+                return false;
+            }
+        } else if (*rest) {
             return false;
         }
         event->target = (script_target)t;
         event->count = (int)count;
         return true;
     }
-    return false;
+    return parse_seats(text, event);
 }
 
-static eep_status parse_who(const parser *p, const char *text, script_event *event)
+/* Free seats are for those that start a process; the others' names are for members. */
+static bool target_fits(const script_event *event)
 {
-    bool digits = *text >= '0' && *text <= '9';
-    if (digits ? parse_list(text, event) : parse_name(text, event)) {
-        return EEP_OK;
+    if (event->target == TARGET_SEATS) {
+        return true;
     }
-    return fail(p,
-                "'%s' in '%s' is not a rank, different ranks such as 3,5, or one of lowest, "
-                "proposer, random, covered, source, vacant (with :N for N of them), joiner, same",
-                text, p->text);
+    bool pairs = event->verb == VERB_REJOIN || event->verb == VERB_CONT;
+    return event->target == TARGET_VACANT ? verb_table[event->verb].wants_free
+                                          : pairs || !verb_table[event->verb].wants_free;
 }
 
 /* ---------------------------------------------------------------- value */
 
-static bool parse_duration(const char *text, script_event *event)
-{
-    double times = 0;
-    const char *end = read_number(text, &times);
-    if (end && strcmp(end, "x") == 0 && times > 0 && times <= 1000) {
-        event->expels = times;
-        return true;
-    }
-    return parse_time(text, &event->duration_ms) && event->duration_ms > 0;
-}
-
 static bool parse_factor(const char *text, script_event *event)
 {
-    const char *end = read_number(text, &event->value);
-    if (!end || event->value < 1 || event->value > 1000) {
+    const char *end = NULL;
+    if (!parse_number(text, &event->value, &end) || event->value < 1 || event->value > 1000) {
         return false;
     }
     return !*end || (*end == '/' && parse_duration(end + 1, event));
@@ -173,167 +167,211 @@ static bool parse_factor(const char *text, script_event *event)
 
 static bool parse_place(const char *text, script_event *event)
 {
-    for (int place = 0; place < NUM_PLACES; place++) {
-        if (strcmp(text, place_names[place]) == 0) {
-            event->value = place;
+    for (int p = 0; p < NUM_PLACES; p++) {
+        if (strcmp(text, place_names[p]) == 0) {
+            event->value = p;
             return true;
         }
     }
     return false;
 }
 
-static eep_status parse_value(const parser *p, const char *text, script_event *event)
+static eep_status parse_value(const char *value, const char *text, script_event *event, char *error)
 {
-    static const char *const wanted[] = {
-        [VERB_NO_VALUE] = "nothing: it takes no value",
-        [VERB_SECONDS] = "a number of seconds",
-        [VERB_FACTOR] = "a factor from 1 to 1000, such as 4, or 4/2s for 2 seconds",
-        [VERB_PLACE] = "a place: dispatch, experts or combine",
-        [VERB_DURATION] = "a duration: 400ms, 1.5s, or 0.9x for a multiple of expel_us"};
     const verb_info *info = &verb_table[event->verb];
-    bool good = false, needed = info->value == VERB_SECONDS || info->value == VERB_FACTOR ||
-                                info->value == VERB_PLACE;
-    double ms = 0;
-    if (!text) {
-        return needed ? fail(p, "'%s' lacks %s", p->text, wanted[info->value]) : EEP_OK;
-    }
+    double burn_ms = 0;
+    bool good = false;
+    const char *allowed = "";
     switch (info->value) {
     case VERB_NO_VALUE:
-        break;
+        return fail(error, "%s: '%s' has the value '%s', but it takes none", info->option, text,
+                    value);
     case VERB_SECONDS:
-        good = parse_time(text, &ms);
-        event->value = ms / 1e3;
+        good = parse_time(value, &burn_ms);
+        event->value = burn_ms / 1e3;
+        allowed = "a number of seconds";
         break;
     case VERB_FACTOR:
-        good = parse_factor(text, event);
+        good = parse_factor(value, event);
+        allowed = "a factor from 1 to 1000, or FACTOR/DURATION";
         break;
     case VERB_PLACE:
-        good = parse_place(text, event);
+        good = parse_place(value, event);
+        allowed = "dispatch, experts or combine";
         break;
     case VERB_DURATION:
-        good = parse_duration(text, event);
+        good = parse_duration(value, event);
+        allowed = "a duration (1.5, 1.5s, 400ms, or 0.9x: in multiples of --expel-ms)";
         break;
     }
-    return good ? EEP_OK : fail(p, "'%s' in '%s' is not %s", text, p->text, wanted[info->value]);
+    return good ? EEP_OK
+                : fail(error, "%s: '%s' in '%s' is not %s", info->option, value, text, allowed);
 }
 
 /* ---------------------------------------------------------------- when */
 
-static eep_status parse_state(const parser *p, char *text, script_event *event)
+static bool parse_state(char *word, script_event *event)
 {
-    char *count = strchr(text, '#'), *seat = NULL;
-    long number = 0;
-    const char *end = "";
-    if (count) {
-        *count++ = '\0';
-        if (!read_whole(count, 1, 1000000, &number, &end) || *end) {
-            return fail(p, "'#%s' in '%s' is not a count from 1 on", count, p->text);
+    double number = 0;
+    const char *end = NULL;
+    char *hash = strchr(word, '#');
+    if (hash) {
+        *hash = '\0';
+        if (!parse_count(hash + 1, 1e9, &number, &end) || number < 1 || *end) {
+            return false;
         }
         event->state_count = (int)number;
     }
-    seat = strchr(text, ':');
-    if (seat) {
-        *seat++ = '\0';
-        if (!read_whole(seat, 0, EEP_MAX_RANKS - 1, &number, &end) || *end) {
-            return fail(p, "'%s' in '%s' is not a rank", seat, p->text);
+    char *colon = strchr(word, ':');
+    if (colon) {
+        *colon = '\0';
+        if (!parse_count(colon + 1, EEP_MAX_RANKS - 1, &number, &end) || *end) {
+            return false;
         }
         event->state_seat = (int)number;
     }
-    for (int state = 0; state < NUM_STATES; state++) {
-        if (strcmp(text, state_names[state]) == 0) {
-            event->state = (script_state)state;
-            event->when = WHEN_STATE;
-            return EEP_OK;
+    for (int s = 0; s < NUM_STATES; s++) {
+        if (strcmp(word, state_names[s]) == 0) {
+            event->state = (script_state)s;
+            return true;
         }
     }
-    int used = snprintf(p->error, SCRIPT_ERROR_BYTES,
-                        "%s: '%s' in '%s' is not a time (seconds such as 1.5, or 1500ms, at most a "
-                        "day), step:N, or one of",
-                        p->option, text, p->text);
-    for (int state = 0; state < NUM_STATES && used < SCRIPT_ERROR_BYTES; state++) {
-        used += snprintf(p->error + used, (size_t)(SCRIPT_ERROR_BYTES - used), " %s",
-                         state_names[state]);
-    }
-    return EEP_ERR_INVALID;
+    return false;
 }
 
-static eep_status parse_when(const parser *p, char *text, script_event *event)
+static bool parse_when(const char *text, script_event *event)
 {
-    char *plus = strchr(text, '+');
-    long step = 0;
-    const char *end = "";
-    if (*text >= '0' && *text <= '9' && !plus) {
-        return parse_time(text, &event->delay_ms)
-                   ? EEP_OK
-                   : fail(p,
-                          "'%s' in '%s' is not a time (seconds such as 1.5, or 1500ms, at most a "
-                          "day)",
-                          text, p->text);
+    char word[WORD_BYTES];
+    if (parse_time(text, &event->delay_ms)) {
+        return true;
     }
+    snprintf(word, sizeof word, "%s", text);
+    char *plus = strchr(word, '+');
     if (plus) {
-        *plus++ = '\0';
-        if (!parse_time(plus, &event->delay_ms)) {
-            return fail(p, "'+%s' in '%s' is not a time such as 20ms", plus, p->text);
+        *plus = '\0';
+        if (!parse_time(plus + 1, &event->delay_ms)) {
+            return false;
         }
     }
-    if (strncmp(text, "step:", 5) != 0) {
-        return parse_state(p, text, event);
+    if (strncmp(word, "step:", 5) == 0) {
+        double step = 0;
+        const char *end = NULL;
+        event->when = WHEN_STEP;
+        bool good = parse_count(word + 5, 1e15, &step, &end) && !*end;
+        event->step = (uint64_t)step;
+        return good;
     }
-    if (!read_whole(text + 5, 0, INT64_MAX, &step, &end) || *end) {
-        return fail(p, "'%s' in '%s' is not step:N", text, p->text);
+    event->when = WHEN_STATE;
+    return parse_state(word, event);
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+const char *script_form(verb what)
+{
+    const verb_info *info = &verb_table[what];
+    static const char *const with_seat[] = {[VERB_NO_VALUE] = "RANK@TIME",
+                                            [VERB_FACTOR] = "RANK=FACTOR[/DURATION]@TIME",
+                                            [VERB_PLACE] = "RANK=PLACE@TIME",
+                                            [VERB_DURATION] = "RANK[=DURATION]@TIME"};
+    static const char *const without[] = {[VERB_NO_VALUE] = "@TIME",
+                                          [VERB_SECONDS] = "SECONDS@TIME",
+                                          [VERB_DURATION] = "[DURATION]@TIME"};
+    return info->has_seat ? with_seat[info->value] : without[info->value];
+}
+
+static eep_status bad_form(verb what, const char *text, char *error)
+{
+    return fail(error, "%s: '%s' is not of the form %s", verb_table[what].option, text,
+                script_form(what));
+}
+
+/* What stands before the '@'. */
+static eep_status parse_deed(char *word, const char *text, script_event *event, char *error)
+{
+    const verb_info *info = &verb_table[event->verb];
+    bool needs_value = info->value != VERB_NO_VALUE && info->value != VERB_DURATION;
+    char *value = word;
+    if (info->has_seat) {
+        char *equals = strchr(word, '=');
+        value = equals ? equals + 1 : NULL;
+        if (equals) {
+            *equals = '\0';
+        }
+        if (!*word) {
+            return bad_form(event->verb, text, error);
+        }
+        if (!parse_who(word, event)) {
+            return fail(error,
+                        "%s: '%s' in '%s' is not a rank, a list of ranks, or one of lowest, "
+                        "proposer, random[:N], covered[:N], source[:N], joiner, vacant[:N]",
+                        info->option, word, text);
+        }
+        if (!target_fits(event)) {
+            return fail(error, "%s: '%s' in '%s': %s", info->option, word, text,
+                        info->wants_free ? "it takes ranks by number, or vacant[:N]"
+                                         : "vacant is for --add and --rejoin");
+        }
+    } else if (!*word) {
+        value = NULL;
     }
-    event->when = WHEN_STEP;
-    event->step = (uint64_t)step;
+    if (!value) {
+        return needs_value ? bad_form(event->verb, text, error) : EEP_OK;
+    }
+    return parse_value(value, text, event, error);
+}
+
+eep_status script_parse(verb what, const char *text, bool must_have_when, script_event *event_out,
+                        char error[SCRIPT_ERROR_BYTES])
+{
+    script_event event = {
+        .verb = what, .count = 1, .pairs_with = -1, .state_seat = -1, .state_count = 1};
+    const char *at = strchr(text, '@');
+    size_t length = at ? (size_t)(at - text) : strlen(text);
+    char word[WORD_BYTES];
+    if ((!at && must_have_when) || length >= sizeof word) {
+        return bad_form(what, text, error);
+    }
+    memcpy(word, text, length);
+    word[length] = '\0';
+    eep_status status = parse_deed(word, text, &event, error);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (at && !parse_when(at + 1, &event)) {
+        return fail(error,
+                    "%s: '%s' in '%s' is not a time (seconds such as 1.5, or 1500ms, at most a "
+                    "day), step:N[+TIME] or STATE[:RANK][#COUNT][+TIME] with a state such as "
+                    "suspected",
+                    verb_table[what].option, at + 1, text);
+    }
+    *event_out = event;
     return EEP_OK;
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- back to text */
 
-eep_status script_parse(verb deed, const char *text, bool must_have_when, script_event *event_out,
-                        char error[SCRIPT_ERROR_BYTES])
+void script_describe(const script_event *event, char *text_out, size_t size)
 {
-    const verb_info *info = &verb_table[deed];
-    parser p = {info->option, text, error};
-    script_event event = {.verb = deed,
-                          .pairs_with = -1,
-                          .count = 1,
-                          .state_seat = -1,
-                          .state_count = 1,
-                          .trigger_ms = -1};
-    char copy[384];
-    if (strlen(text) >= sizeof copy) {
-        return fail(&p, "the text is longer than %zu letters", sizeof copy - 1);
+    char who[64] = "", when[96];
+    const char *name = target_names[event->target].name;
+    if (name) {
+        snprintf(who, sizeof who, event->count > 1 ? "%s:%d" : "%s", name, event->count);
+    } else if (event->target == TARGET_SAME) {
+        snprintf(who, sizeof who, "(the ranks of an earlier event)");
+    } else if (event->num_seats) {
+        snprintf(who, sizeof who, event->num_seats > 1 ? "%d,..." : "%d", event->seat[0]);
     }
-    memcpy(copy, text, strlen(text) + 1);
-    char *when = strchr(copy, '@'), *value = NULL;
-    if (when) {
-        *when++ = '\0';
-    }
-    bool wants_value = info->value == VERB_SECONDS;
-    if ((must_have_when && !when) || ((info->has_seat || wants_value) && !*copy)) {
-        return fail(&p, "'%s' is not of the form %s@TIME", text,
-                    info->has_seat ? "RANK"
-                    : wants_value  ? "SECONDS"
-                                   : "");
-    }
-    eep_status status = EEP_OK;
-    if (info->has_seat) {
-        value = strchr(copy, '=');
-        if (value) {
-            *value++ = '\0';
-        }
-        status = parse_who(&p, copy, &event);
+    if (event->when == WHEN_TIME) {
+        snprintf(when, sizeof when, "%gms", event->delay_ms);
+    } else if (event->when == WHEN_STEP) {
+        snprintf(when, sizeof when, "step:%llu+%gms", (unsigned long long)event->step,
+                 event->delay_ms);
     } else {
-        value = *copy ? copy : NULL;
+        char seat[16] = "";
+        snprintf(seat, sizeof seat, event->state_seat >= 0 ? ":%d" : "", event->state_seat);
+        snprintf(when, sizeof when, "%s%s#%d+%gms", state_names[event->state], seat,
+                 event->state_count, event->delay_ms);
     }
-    if (status == EEP_OK && when) { /* the time first: messages as they always were */
-        status = parse_when(&p, when, &event);
-    }
-    if (status == EEP_OK) {
-        status = parse_value(&p, value, &event);
-    }
-    if (status == EEP_OK) {
-        *event_out = event;
-    }
-    return status;
+    snprintf(text_out, size, "%s %s@%s", verb_table[event->verb].option, who, when);
 }

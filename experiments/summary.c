@@ -1,9 +1,11 @@
 #include "experiments/summary.h"
 
-#include "membership/view.h"
+#include "experiments/rank_main.h"
+#include "experiments/summary_fault.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static const uint64_t SETTLED_NS = 1000000000; /* after a flip: still counted as its join */
 static const uint64_t WARM_NS = 500000000;     /* after the start: not counted as throughput */
@@ -34,235 +36,6 @@ summary_quantiles summary_quantiles_of(double *values, size_t num)
                                .max = values[num - 1]};
 }
 
-/* ---------------------------------------------------------------- faults */
-
-/* The first view that no longer has the process, and the first SERVING view from it on. */
-static const record_view *view_without(const record *run, const record_fault *fault,
-                                       const record_view **serving_out)
-{
-    const record_process *dead = &run->processes[fault->process];
-    const record_view *without = NULL;
-    bool was_in = false;
-    for (size_t i = 0; i < run->num_views; i++) {
-        const record_view *view = &run->views[i];
-        bool has = view->generation[dead->seat] == dead->generation;
-        was_in |= has;
-        if (was_in && !has && !without) {
-            without = view;
-        }
-        if (without && view->phase == EEPI_VIEW_SERVING) {
-            *serving_out = view;
-            return without;
-        }
-    }
-    return NULL;
-}
-
-/* When the view was committed: at its proposer if that told, else when the launcher saw it. */
-static uint64_t commit_ns(const record *run, const record_view *view)
-{
-    for (size_t i = 0; i < run->rows.num_events; i++) {
-        const row_event *event = &run->rows.events[i];
-        if (event->epoch == view->epoch &&
-            strcmp(event->kind, rows_event_name(EEP_EVENT_PROPOSED)) == 0) {
-            return event->time_ns;
-        }
-    }
-    return view->time_ns;
-}
-
-/* First suspicion of the process since the fault; 0: none. */
-static uint64_t suspected_ns(const record *run, const record_fault *fault)
-{
-    const record_process *dead = &run->processes[fault->process];
-    uint64_t first = 0;
-    for (size_t i = 0; i < run->rows.num_events; i++) {
-        const row_event *event = &run->rows.events[i];
-        if (event->about_seat == dead->seat && event->about_generation == dead->generation &&
-            event->time_ns >= fault->time_ns && (!first || event->time_ns < first) &&
-            strcmp(event->kind, rows_event_name(EEP_EVENT_SUSPECTED)) == 0) {
-            first = event->time_ns;
-        }
-    }
-    return first;
-}
-
-/* The survivor's first accepted token under the epoch or a newer one; 0: none. *request_too_out:
- * the request that it was decoding went on there. */
-static uint64_t next_token_ns(const record *run, const record_survivor *survivor, uint64_t epoch,
-                              bool *request_too_out)
-{
-    uint64_t first = 0;
-    for (size_t i = 0; i < run->rows.num_tokens; i++) {
-        const row_token *token = &run->rows.tokens[i];
-        if (token->seat != survivor->seat || token->generation != survivor->generation ||
-            token->epoch < epoch) {
-            continue;
-        }
-        first = first ? first : token->time_ns;
-        if (token->request == survivor->request) {
-            *request_too_out = true;
-            break;
-        }
-    }
-    return first;
-}
-
-/* The survivor's first OK step under the epoch or a newer one that computed positions; 0: none. */
-static uint64_t next_step_ns(const record *run, const record_survivor *survivor, uint64_t epoch)
-{
-    for (size_t i = 0; i < run->rows.num_steps; i++) {
-        const row_step *step = &run->rows.steps[i];
-        if (step->seat == survivor->seat && step->generation == survivor->generation &&
-            step->epoch >= epoch && step->status == EEP_OK && step->positions) {
-            return step->end_ns;
-        }
-    }
-    return 0;
-}
-
-/* When the survivor was ready to serve under the epoch or a newer one; 0: never. */
-static uint64_t installed_ns(const record *run, const record_survivor *survivor, uint64_t epoch)
-{
-    for (size_t i = 0; i < run->rows.num_events; i++) {
-        const row_event *event = &run->rows.events[i];
-        if (event->seat == survivor->seat && event->generation == survivor->generation &&
-            event->epoch >= epoch &&
-            strcmp(event->kind, rows_event_name(EEP_EVENT_INSTALLED)) == 0) {
-            return event->time_ns;
-        }
-    }
-    return 0;
-}
-
-/* When the last survivor had gone on; 0: none did. */
-static uint64_t resumed_ns(const record *run, const record_fault *fault, uint64_t epoch,
-                           int *num_out)
-{
-    uint64_t last = 0;
-    for (size_t i = 0; i < fault->num_survivors; i++) {
-        const record_survivor *survivor = &fault->survivors[i];
-        bool decodes = false;
-        uint64_t time = 0;
-        if (survivor->activity == 2) {
-            time = next_token_ns(run, survivor, epoch, &decodes);
-        }
-        if (survivor->activity == 0) { /* it waits for work, not for the view */
-            time = installed_ns(run, survivor, epoch);
-        } else if (!decodes) { /* nothing to emit, or what it had ended before the views changed */
-            time = next_step_ns(run, survivor, epoch);
-        }
-        *num_out += time != 0;
-        last = time > last ? time : last;
-    }
-    return last;
-}
-
-static uint64_t repaired_bytes(const record *run, uint64_t from_ns, uint64_t to_ns)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < run->rows.num_events; i++) {
-        const row_event *event = &run->rows.events[i];
-        if (event->time_ns >= from_ns && event->time_ns <= to_ns &&
-            strcmp(event->kind, rows_event_name(EEP_EVENT_REPAIRED)) == 0) {
-            bytes += event->value;
-        }
-    }
-    return bytes;
-}
-
-/* `time` moved into [low, high]: clocks are one, but a proposer may tell of its commit late. */
-static uint64_t within(uint64_t time, uint64_t low, uint64_t high)
-{
-    return time < low ? low : time > high ? high : time;
-}
-
-/* How long until each survivor's own first suspicion; the values go behind `num` in `known`. */
-static size_t survivors_knew(const record *run, const record_fault *fault, double *known)
-{
-    const record_process *dead = &run->processes[fault->process];
-    size_t num = 0;
-    for (size_t s = 0; s < fault->num_survivors; s++) {
-        const record_survivor *survivor = &fault->survivors[s];
-        uint64_t first = 0;
-        for (size_t i = 0; i < run->rows.num_events; i++) {
-            const row_event *event = &run->rows.events[i];
-            if (event->seat == survivor->seat && event->generation == survivor->generation &&
-                event->about_seat == dead->seat && event->about_generation == dead->generation &&
-                event->time_ns >= fault->time_ns && (!first || event->time_ns < first) &&
-                strcmp(event->kind, rows_event_name(EEP_EVENT_SUSPECTED)) == 0) {
-                first = event->time_ns;
-            }
-        }
-        if (first) {
-            known[num++] = ms(fault->time_ns, first);
-        }
-    }
-    return num;
-}
-
-static summary_fault measure_fault(const record *run, const record_fault *fault)
-{
-    const record_process *dead = &run->processes[fault->process];
-    const record_view *serving = NULL;
-    const record_view *without = view_without(run, fault, &serving);
-    summary_fault out = {.seat = dead->seat,
-                         .generation = dead->generation,
-                         .kind = fault->kind,
-                         .expelled = without && !fault->survived,
-                         .time_ms = ms(run->start_ns, fault->time_ns)};
-    if (fault->survived) {
-        return out; /* whatever ended it later was another fault */
-    }
-    uint64_t end = without ? resumed_ns(run, fault, without->epoch, &out.num_survivors) : 0;
-    if (!end) {
-        return out;
-    }
-    end = within(end, fault->time_ns, UINT64_MAX);
-    uint64_t agreed = within(commit_ns(run, without), fault->time_ns, end);
-    uint64_t suspected = suspected_ns(run, fault);
-    out.suspected = suspected && suspected <= agreed;
-    uint64_t detected = out.suspected ? suspected : fault->time_ns;
-    uint64_t repaired = serving == without ? agreed : within(commit_ns(run, serving), agreed, end);
-    out.healed = true;
-    out.detect_ms = ms(fault->time_ns, detected);
-    out.agree_ms = ms(detected, agreed);
-    out.repair_ms = ms(agreed, repaired);
-    out.rerun_ms = ms(repaired, end);
-    out.pause_ms = ms(fault->time_ns, end);
-    out.weights_bytes_in_pause = repaired_bytes(run, fault->time_ns, end);
-    return out;
-}
-
-/* All faults, and over them how long survivors did not know. False: no memory. */
-static bool measure_faults(const record *run, summary *self)
-{
-    size_t most = 0, num[2] = {0};
-    for (size_t i = 0; i < run->num_faults; i++) {
-        most += run->faults[i].num_survivors;
-    }
-    double *known[2] = {calloc(most + 1, sizeof(double)), calloc(most + 1, sizeof(double))};
-    double *scratch = calloc(most + 1, sizeof *scratch);
-    bool good = known[0] && known[1] && scratch;
-    for (size_t i = 0; i < run->num_faults && good; i++) {
-        summary_fault *fault = &self->faults[self->num_faults++];
-        int kind = strcmp(run->faults[i].kind, "stop") == 0;
-        *fault = measure_fault(run, &run->faults[i]);
-        size_t more = fault->expelled ? survivors_knew(run, &run->faults[i], scratch) : 0;
-        memcpy(known[kind] + num[kind], scratch, more * sizeof *scratch);
-        num[kind] += more;
-        fault->known_ms = summary_quantiles_of(scratch, more);
-    }
-    if (good) {
-        self->known_kill_ms = summary_quantiles_of(known[0], num[0]);
-        self->known_stop_ms = summary_quantiles_of(known[1], num[1]);
-    }
-    free(known[0]);
-    free(known[1]);
-    free(scratch);
-    return good;
-}
-
 /* ---------------------------------------------------------------- joins */
 
 static summary_join measure_join(const record *run, const record_process *joiner, double *scratch)
@@ -290,14 +63,25 @@ static summary_join measure_join(const record *run, const record_process *joiner
 
 /* ---------------------------------------------------------------- throughput */
 
+/* When the process no longer served: it was killed, drained, expelled or ended; 0: it did not. */
+static uint64_t left_ns(const record *run, const record_process *process)
+{
+    const uint64_t times[] = {process->kill_ns, process->drain_ns, process->expelled_ns,
+                              process->exit_ns < run->end_ns ? process->exit_ns : 0};
+    uint64_t first = 0;
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        first = times[i] && (!first || times[i] < first) ? times[i] : first;
+    }
+    return first;
+}
+
 /* A seat of a first-view rank is missing at that time: from its fault (or drain) to the next join
  * in it. */
 static bool is_degraded(const record *run, uint64_t time_ns)
 {
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *gone = &run->processes[i];
-        uint64_t left = gone->kill_ns ? gone->kill_ns : gone->drain_ns;
-        left = left ? left : gone->exit_ns;
+        uint64_t left = left_ns(run, gone);
         if (!left || left > time_ns || !gone->joined_ns) {
             continue;
         }
@@ -319,8 +103,7 @@ static void measure_throughput(const record *run, summary *self)
     uint64_t first_fault = UINT64_MAX, last_join = 0;
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *process = &run->processes[i];
-        uint64_t left = process->kill_ns ? process->kill_ns : process->drain_ns;
-        left = left ? left : process->exit_ns < run->end_ns ? process->exit_ns : 0;
+        uint64_t left = left_ns(run, process);
         first_fault = left && left < first_fault ? left : first_fault;
         last_join =
             process->rejoin && process->joined_ns > last_join ? process->joined_ns : last_join;
@@ -353,6 +136,37 @@ static void measure_throughput(const record *run, summary *self)
 
 /* ---------------------------------------------------------------- the whole */
 
+/* All faults, and how long it took until each survivor knew of them. */
+static eep_status measure_faults(const record *run, summary *self)
+{
+    size_t room = 1, num_kill = 0, num_stop = 0;
+    for (size_t i = 0; i < run->num_faults; i++) {
+        room += run->faults[i].num_survivors;
+    }
+    double *kill = malloc(3 * room * sizeof *kill), *stop = kill + room, *own = stop + room;
+    if (!kill) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < run->num_faults; i++) {
+        const record_fault *fault = &run->faults[i];
+        size_t num = summary_fault_detections(run, fault, own);
+        if (strcmp(fault->kind, "kill") == 0 || strcmp(fault->kind, "abort") == 0) {
+            memcpy(kill + num_kill, own, num * sizeof *own);
+            num_kill += num;
+        } else if (strcmp(fault->kind, "stop") == 0) {
+            memcpy(stop + num_stop, own, num * sizeof *own);
+            num_stop += num;
+        }
+        self->faults[i] = summary_fault_measure(run, fault);
+        self->faults[i].detections = summary_quantiles_of(own, num);
+    }
+    self->num_faults = run->num_faults;
+    self->detection_kill_ms = summary_quantiles_of(kill, num_kill);
+    self->detection_stop_ms = summary_quantiles_of(stop, num_stop);
+    free(kill);
+    return EEP_OK;
+}
+
 static void sum_counters(const record *run, summary *self)
 {
     for (size_t i = 0; i < run->num_processes; i++) {
@@ -365,8 +179,11 @@ static void sum_counters(const record *run, summary *self)
         self->steps_waiting_on_join += counters->steps_waiting_on_join;
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;
         self->weights_bytes_background += counters->weights_bytes_background;
-        self->expelled_living += process->expelled_ns && !process->stop_ns;
-        self->zombies_evicted += process->expelled_ns && process->evicted;
+        self->expelled_living +=
+            process->fenced || (process->expelled_ns && !process->expelled_struck);
+        self->zombies_evicted += process->expelled_ns && process->exit_ns &&
+                                 WIFEXITED(process->exit_status) &&
+                                 WEXITSTATUS(process->exit_status) == RANK_EXIT_EVICTED;
         if (counters->window_bytes > self->window_bytes) {
             self->window_bytes = counters->window_bytes;
         }
@@ -410,10 +227,11 @@ eep_status summary_compute(const record *run, const scheduler *front, summary *s
     }
     measure_steps(run, front, &self, scratch);
     sum_counters(run, &self);
-    if (!measure_faults(run, &self)) {
+    eep_status status = measure_faults(run, &self);
+    if (status != EEP_OK) {
         free(scratch);
         summary_free(&self);
-        return EEP_ERR_NO_MEMORY;
+        return status;
     }
     for (size_t i = 0; i < run->num_processes; i++) {
         if (run->processes[i].rejoin) {

@@ -27,12 +27,12 @@ typedef struct summary_fault {
     int32_t seat;
     uint32_t generation;
     const char *kind;
-    bool healed;    /* a view without it was committed and a survivor went on: times are valid */
+    bool expelled;  /* a view without it was committed */
+    bool healed;    /* and a survivor went on: times are valid */
     bool suspected; /* somebody suspected it before that view: detect and agree are apart */
     double time_ms, detect_ms, agree_ms, repair_ms, rerun_ms, pause_ms;
-    int num_survivors;          /* that the pause was measured on */
-    bool expelled;              /* a view without that process was committed */
-    summary_quantiles known_ms; /* until each survivor suspected it by itself or was told */
+    int num_survivors;            /* that the pause was measured on */
+    summary_quantiles detections; /* ms until each survivor suspected it, of those that did */
     uint64_t weights_bytes_in_pause;
 } summary_fault;
 
@@ -52,10 +52,8 @@ typedef struct summary {
     uint64_t captures_healthy, captures_joining;
     uint64_t stale_dropped, steps_aborted_by_join, steps_waiting_on_join;
     uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
-    uint64_t expelled_living;    /* processes that lived, and that no verb had touched */
-    uint64_t zombies_evicted;    /* expelled, resumed, and told so */
-    uint64_t num_events_pending; /* of the script: what they wait for never happened */
-    summary_quantiles known_kill_ms, known_stop_ms; /* known_ms of all faults of the kind */
+    summary_quantiles detection_kill_ms, detection_stop_ms;
+    uint64_t expelled_living, zombies_evicted;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
     double duration_ms;
     summary_fault *faults;

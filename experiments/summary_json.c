@@ -105,7 +105,7 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     }
     cJSON_AddNumberToObject(object, "survivors", fault->num_survivors);
     cJSON_AddBoolToObject(object, "expelled", fault->expelled);
-    add_quantiles(object, "known_ms", &fault->known_ms);
+    add_quantiles(object, "detections", &fault->detections);
     add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
@@ -162,12 +162,11 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
     add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
     add_count(root, "weights_bytes_background", self->weights_bytes_background);
+    cJSON *detection = cJSON_AddObjectToObject(root, "detection_ms");
+    add_quantiles(detection, "kill", &self->detection_kill_ms);
+    add_quantiles(detection, "stop", &self->detection_stop_ms);
     add_count(root, "expelled_living", self->expelled_living);
     add_count(root, "zombies_evicted", self->zombies_evicted);
-    add_count(root, "events_pending", self->num_events_pending);
-    cJSON *known = cJSON_AddObjectToObject(root, "known_ms");
-    add_quantiles(known, "kill", &self->known_kill_ms);
-    add_quantiles(known, "stop", &self->known_stop_ms);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {
         add_fault(faults, &self->faults[i]);
@@ -207,21 +206,29 @@ eep_status summary_write(const summary *self, const summary_oracle *oracle, cons
 
 /* ---------------------------------------------------------------- the table */
 
+static void print_detections(const char *name, const summary_quantiles *ms)
+{
+    if (ms->num) {
+        printf("  a %s was known to each survivor after: ms p50 %.1f, p99 %.1f, max %.1f (n %zu)\n",
+               name, ms->p50, ms->p99, ms->max, ms->num);
+    }
+}
+
 static void print_faults(const summary *self)
 {
     double *pauses = calloc(self->num_faults + 1, sizeof *pauses);
     size_t num = 0;
-    printf("\n  %-5s %-4s %-5s %9s %9s %9s %9s %9s %9s %12s\n", "fault", "rank", "kind", "at s",
+    printf("\n  %-5s %-4s %-8s %9s %9s %9s %9s %9s %9s %12s\n", "fault", "rank", "kind", "at s",
            "pause ms", "detect", "agree", "repair", "rerun", "weight bytes");
     for (size_t i = 0; i < self->num_faults; i++) {
         const summary_fault *fault = &self->faults[i];
-        printf("  %-5zu %-4d %-5s %9.3f", i + 1, fault->seat, fault->kind, fault->time_ms / 1e3);
+        printf("  %-5zu %-4d %-8s %9.3f", i + 1, fault->seat, fault->kind, fault->time_ms / 1e3);
         if (fault->healed) {
             printf(" %9.1f %9.1f %9.1f %9.1f %9.1f %12" PRIu64 "\n", fault->pause_ms,
                    fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
                    fault->weights_bytes_in_pause);
         } else {
-            puts(fault->expelled ? "  (no survivor went on after it)" : "  (it stayed)");
+            puts(fault->expelled ? "  (no survivor went on after it)" : "  (it was not expelled)");
         }
         if (pauses && fault->healed) {
             pauses[num++] = fault->pause_ms;
@@ -233,6 +240,13 @@ static void print_faults(const summary *self)
                pause.p99, pause.max);
     }
     free(pauses);
+    print_detections("kill", &self->detection_kill_ms);
+    print_detections("stop", &self->detection_stop_ms);
+    if (self->expelled_living || self->zombies_evicted) {
+        printf("  expelled while they lived, for no fault of the script: %" PRIu64
+               "; expelled ones that saw it and ended: %" PRIu64 "\n",
+               self->expelled_living, self->zombies_evicted);
+    }
 }
 
 static void print_joins(const summary *self)

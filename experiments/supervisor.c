@@ -173,18 +173,11 @@ eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
 
 /* ---------------------------------------------------------------- end */
 
-eep_status supervisor_signal(supervisor *self, int seat, int signal, uint64_t *time_ns_out)
+uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
 {
     supervisor_seat *of = &self->seat[seat];
-    if (!of->pid) {
-        return EEP_ERR_NOT_FOUND;
-    }
     uint64_t time_ns = now_ns();
-    if (pidfd_send_signal(of->pidfd, signal, NULL, 0) != 0) {
-        return EEP_ERR_NOT_FOUND;
-    }
-    *time_ns_out = time_ns;
-    return EEP_OK;
+    return of->pid && pidfd_send_signal(of->pidfd, signal_number, NULL, 0) == 0 ? time_ns : 0;
 }
 
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)

@@ -1,5 +1,5 @@
-/* The rank processes: started, killed, observed to end. One thread owns a supervisor; no call
- * blocks but supervisor_close. */
+/* The rank processes: started, struck by signals, observed to end. One thread owns a supervisor; no
+ * call blocks but supervisor_close. */
 #ifndef EEPX_SUPERVISOR_H
 #define EEPX_SUPERVISOR_H
 
@@ -38,10 +38,8 @@ void supervisor_close(supervisor *self);
  * `joiner`: the job serves already. EEP_ERR_STATE: a process or an open socket is in the seat;
  * EEP_ERR_SYSTEM with errno. */
 EEP_MUST_CHECK eep_status supervisor_spawn(supervisor *self, int seat, bool joiner);
-/* Send a signal; *time_ns_out is CLOCK_MONOTONIC just before the call. EEP_ERR_NOT_FOUND: no
- * process. */
-EEP_MUST_CHECK eep_status supervisor_signal(supervisor *self, int seat, int signal,
-                                            uint64_t *time_ns_out);
+/* Send a signal through the pidfd: CLOCK_MONOTONIC just before the call; 0: there is no process. */
+uint64_t supervisor_signal(supervisor *self, int seat, int signal_number);
 /* If the seat's process has ended: true, reaped, with its wait status. False: none, or it runs. */
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
 /* Close the seat's socket. */

@@ -3,34 +3,33 @@
 #include <string.h>
 
 const verb_info verb_table[NUM_VERBS] = {
-    [VERB_KILL] = {"kill", "--kill", true, false, true, VERB_NO_VALUE, "SIGKILL the ranks"},
-    [VERB_ABORT] = {"abort", "--abort", true, false, true, VERB_NO_VALUE, "SIGABRT the ranks"},
-    [VERB_STOP] = {"stop", "--stop", true, false, true, VERB_DURATION,
-                   "SIGSTOP them; for DURATION (400ms, or 0.9x: times expel_us), else for good"},
-    [VERB_CONT] = {"cont", "--cont", true, false, false, VERB_NO_VALUE, "SIGCONT them"},
-    [VERB_SLOW] = {"slow", "--slow", true, false, true, VERB_FACTOR,
-                   "their steps take FACTOR times as long, e.g. 4, or 4/2s: for 2 s; 1 ends it"},
-    [VERB_DIE] = {"die", "--die", true, false, true, VERB_PLACE,
-                  "they kill themselves in their next step with work: dispatch|experts|combine"},
-    [VERB_REJOIN] = {"rejoin", "--rejoin", true, true, false, VERB_NO_VALUE,
-                     "start a new process in the seats"},
-    [VERB_ADD] = {"add", "--add", true, true, false, VERB_NO_VALUE,
-                  "start a process in free seats (vacant:N: the N lowest)"},
-    [VERB_DRAIN] = {"drain", "--drain", true, false, false, VERB_NO_VALUE,
-                    "they hand their requests back and leave"},
-    [VERB_BURN] = {"burn", "--dummy-burn", false, false, false, VERB_SECONDS,
-                   "burn one CPU for SECONDS, at a joiner's priority"},
-    [VERB_STORE_KILL] = {"store-kill", "--store-kill", false, false, false, VERB_NO_VALUE,
-                         "SIGKILL the store"},
-    [VERB_STORE_STOP] = {"store-stop", "--store-stop", false, false, false, VERB_DURATION,
-                         "SIGSTOP the store, for DURATION if one is given"},
-    [VERB_STORE_CONT] = {"store-cont", "--store-cont", false, false, false, VERB_NO_VALUE,
-                         "SIGCONT the store"},
-    [VERB_STORE_START] = {"store-start", "--store-start", false, false, false, VERB_NO_VALUE,
-                          "start the store again, empty"},
+    [VERB_KILL] = {"kill", "--kill", .has_seat = true, .is_fault = true, .doc = "SIGKILL it"},
+    [VERB_ABORT] = {"abort", "--abort", .has_seat = true, .is_fault = true,
+                    .doc = "SIGABRT it: it dies as after a failed assertion"},
+    [VERB_STOP] = {"stop", "--stop", .has_seat = true, .is_fault = true, .value = VERB_DURATION,
+                   .doc = "SIGSTOP it; SIGCONT after the duration, if one is given"},
+    [VERB_CONT] = {"cont", "--cont", .has_seat = true, .doc = "SIGCONT it"},
+    [VERB_SLOW] = {"slow", "--slow", .has_seat = true, .is_fault = true, .value = VERB_FACTOR,
+                   .doc = "its steps take that many times as long (/TIME: for so long); 1 ends it"},
+    [VERB_DIE] = {"die", "--die", .has_seat = true, .is_fault = true, .value = VERB_PLACE,
+                  .doc = "it kills itself inside its next step: at dispatch, experts or combine"},
+    [VERB_REJOIN] = {"rejoin", "--rejoin", .has_seat = true, .wants_free = true,
+                     .doc = "start a new process in the seat of one that is gone"},
+    [VERB_ADD] = {"add", "--add", .has_seat = true, .wants_free = true,
+                  .doc = "start a process in a seat that is free then"},
+    [VERB_DRAIN] = {"drain", "--drain", .has_seat = true,
+                    .doc = "it hands its requests back and leaves"},
+    [VERB_BURN] = {"burn", "--dummy-burn", .value = VERB_SECONDS,
+                   .doc = "burn one CPU for so many seconds, at a joiner's priority"},
+    [VERB_STORE_KILL] = {"store-kill", "--store-kill", .doc = "SIGKILL the store's process"},
+    [VERB_STORE_STOP] = {"store-stop", "--store-stop", .value = VERB_DURATION,
+                         .doc = "SIGSTOP it; SIGCONT after the duration, if one is given"},
+    [VERB_STORE_CONT] = {"store-cont", "--store-cont", .doc = "SIGCONT it"},
+    [VERB_STORE_START] = {"store-start", "--store-start", .doc = "start it again, empty"},
 };
 
-const char *const place_names[NUM_PLACES] = {"dispatch", "experts", "combine"};
+const char *const place_names[NUM_PLACES] = {
+    [PLACE_DISPATCH] = "dispatch", [PLACE_EXPERTS] = "experts", [PLACE_COMBINE] = "combine"};
 
 bool verb_find(const char *name, verb *verb_out)
 {

@@ -1,29 +1,33 @@
 #!/usr/bin/env bash
 # A rank process is stopped with SIGSTOP: for less than expel_us nothing happens to it; for longer it
-# is killed, then expelled, and no token is wrong or lost.
+# is killed, then expelled; without the fence it is expelled, finds that out when it goes on, and
+# ends. No token is wrong or lost.
+# usage: stopped_rank.sh BUILD/experiments
 set -u
 bin=$1
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-# rank_pid LAUNCHER SEAT
-rank_pid() {
-    local file pid
-    for file in $(grep -lsE "^[0-9]+ \([^)]*\) . $1 " /proc/[0-9]*/stat); do
-        pid=$(basename "$(dirname "$file")")
-        tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "EEP_RANK=$2" && echo "$pid"
-    done
-}
-# run NAME SECONDS EXPELLED: stop rank 3 for so long once tokens flow.
+# run NAME EXPELLED EVICTED OPTION...: rank 3 is expelled so often, and ends by itself so often.
 run() {
-    "$bin/eep-run" --ranks 8 --requests 200 --rate 40 --out "$tmp/$1" >"$tmp/$1.log" 2>&1 &
-    local launcher=$! victim=
-    for _ in $(seq 200); do grep -q ' 8/8 ranks' "$tmp/$1.log" && break; sleep 0.05; done
-    victim=$(rank_pid $launcher 3)
-    kill -STOP "$victim"; sleep "$2"; kill -CONT "$victim" 2>/dev/null
-    if ! wait $launcher || [ "$(grep -c '"kind":.*"expelled"\|"kind":.*"exit"' "$tmp/$1/summary.json")" -ne "$3" ]; then
-        echo "$1: not good, or not $3 ranks expelled"; cat "$tmp/$1.log"; exit 1
+    local name=$1 expelled=$2 evicted=$3 code good
+    shift 3
+    local command=("$bin/eep-run" --ranks 4 --slots 32 --layers 2 --hidden 128 --inner 96
+        --requests 60 --rate 30 "$@")
+    timeout 60 "${command[@]}" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
+    code=$?
+    good=$(grep -cE '"(expelled_living":[[:space:]]*0|zombies_evicted":[[:space:]]*'"$evicted"'),' \
+        "$tmp/$name/summary.json")
+    expelled_is=$(grep -c '"expelled":[[:space:]]*true' "$tmp/$name/summary.json")
+    if [ $code -ne 0 ] || [ "$good" -ne 2 ] || [ "$expelled_is" -ne "$expelled" ] ||
+        [ "$(grep -c '"kind":' "$tmp/$name/summary.json")" -ne 1 ]; then
+        echo "$name: exit code $code (0), expelled $expelled_is times ($expelled), or not one fault," \
+            "0 expelled_living and $evicted zombies_evicted; run: ${command[*]}"
+        cat "$tmp/$name.log"
+        grep -E '"(expelled|zombies|kind)' "$tmp/$name/summary.json"
+        exit 1
     fi
-    echo "stopped for $2 s: $3 expelled"; grep GOOD "$tmp/$1.log"
+    echo "$name: $expelled expelled, $evicted evicted: $(grep -o 'GOOD.*' "$tmp/$name.log")"
 }
-run short 0.4 0
-run long 2.5 1
+run short 0 0 --stop 3=0.4@1
+run fenced 1 0 --stop 3=2.5@1
+run zombie 1 1 --no-kill-fence --stop 3=2.5@1

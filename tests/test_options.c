@@ -1,5 +1,5 @@
-/* The command line of eep-run and its fault script: every bad input is refused with a line that
- * names option and value; what is due is due in order. */
+/* The command line of eep-run: every bad input is refused with a line that names option and value.
+ */
 #include "experiments/options.h"
 
 #include <criterion/criterion.h>
@@ -39,6 +39,15 @@ Test(options, defaults_are_the_documented_ones)
     cr_assert(script_is_done(&o.script));
     cr_assert_not(script_has_faults(&o.script));
     cr_assert_geq(options_expert_bytes(&o) * 4 * 16, 32u << 20, "32 MB of weights per rank");
+    cr_assert_not(o.store_process);
+    eep_config context, preset;
+    eep_config_init(&preset);
+    context = preset;
+    options_fill_context(&o, &context);
+    cr_assert_eq(context.kill_fence, preset.kill_fence);
+    cr_assert_eq(context.expel_floor_us, preset.expel_floor_us);
+    cr_assert_eq(context.step_deadline_us, preset.step_deadline_us);
+    cr_assert_eq(context.drain_bound_us, preset.drain_bound_us);
 }
 
 Test(options, values_arrive)
@@ -63,6 +72,19 @@ Test(options, values_arrive)
     cr_assert(o.force);
     cr_assert_eq(o.script.cycle.num_kills, 3);
     cr_assert_eq(o.keep_busy, 8, "closed loop with --kills");
+}
+
+Test(options, every_verb_has_its_flag)
+{
+    options o;
+    good("--ranks 8 --max-ranks 10 --expel-ms 2000 --kill 0@1 --abort 1@1 --stop 2=0.5x@1 --cont "
+         "2@9 --slow 3=4/2s@1 --die 4=experts@1 --rejoin 0@2 --add vacant:2@2 --drain 5@1 "
+         "--dummy-burn=1@1 --store-kill @1 --store-stop 100ms@1 --store-cont @2 --store-start @3",
+         &o);
+    cr_assert_eq(o.script.num_events, NUM_VERBS);
+    cr_assert(o.store_process, "implied");
+    cr_assert_eq(o.script.expel_ms, 2000);
+    options_free(&o);
 }
 
 Test(options, bad_input_is_named)
@@ -107,6 +129,9 @@ Test(options, bad_input_is_named)
         {"--kill lowest@2 --rejoin lowest@3 --rejoin lowest@4", "no earlier --kill"},
         {"--dummy-burn x@1", "number of seconds"},
         {"--kills 1.5", "'1.5'"},
+        {"--store-kill @1 --store x", "not ours"},
+        {"--expel-ms 0", "'0'"},
+        {"--no-kill-fence=1", "takes no value"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         options o;
@@ -123,7 +148,8 @@ Test(options, a_rank_gets_what_it_needs)
     options o, back;
     char text[OPTIONS_RANK_TEXT_BYTES];
     good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype bf16 --corrupt stale "
-         "--log-level info --device cuda",
+         "--log-level info --device cuda --no-kill-fence --expel-ms 250.5 --step-deadline-ms 300 "
+         "--drain-bound-ms 400",
          &o);
     options_to_rank_text(&o, text);
     cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
@@ -140,6 +166,10 @@ Test(options, a_rank_gets_what_it_needs)
     cr_assert_eq(context.num_ranks, 3);
     cr_assert_eq(context.max_ranks, 5);
     cr_assert_eq(context.log_level, EEP_LOG_INFO);
+    cr_assert_eq(context.kill_fence, 0);
+    cr_assert_eq(context.expel_floor_us, 250500);
+    cr_assert_eq(context.step_deadline_us, 300000);
+    cr_assert_eq(context.drain_bound_us, 400000);
     cr_assert_eq(options_from_rank_text("1 2 3", &back), EEP_ERR_PROTOCOL);
     cr_assert_eq(options_from_rank_text("", &back), EEP_ERR_PROTOCOL);
 }

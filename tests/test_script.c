@@ -1,77 +1,102 @@
-/* The fault script: its text, what is due when, and on whom. */
-#include "experiments/options.h"
+/* The fault script: its text, its targets and triggers, what is due when. */
+#include "experiments/script.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+enum { SEATS = 8 };
+
 typedef struct fake_world {
-    bool active[8], running[8], source[8], joining[8];
-    int proposer;
+    bool active[SEATS], running[SEATS], source[SEATS], joining[SEATS];
+    int most_gone; /* covered while at most so many are gone, and 2 and 3 are not both */
 } fake_world;
 
+static const fake_world *of(const void *user)
+{
+    return user;
+}
 static bool is_active(const void *user, int seat)
 {
-    return ((const fake_world *)user)->active[seat];
+    return of(user)->active[seat];
 }
 static bool is_running(const void *user, int seat)
 {
-    return ((const fake_world *)user)->running[seat];
+    return of(user)->running[seat];
 }
 static bool is_source(const void *user, int seat)
 {
-    return ((const fake_world *)user)->source[seat];
+    return of(user)->source[seat];
 }
 static bool is_joining(const void *user, int seat)
 {
-    return ((const fake_world *)user)->joining[seat];
+    return of(user)->joining[seat];
 }
-/* Seats 2k and 2k+1 hold the same: one of each pair must stay. */
 static bool is_covered(const void *user, const bool *without)
 {
-    const fake_world *world = user;
-    for (int s = 0; s < 8; s += 2) {
-        if ((without[s] || !world->active[s]) && (without[s + 1] || !world->active[s + 1])) {
-            return false;
-        }
+    int gone = 0;
+    for (int s = 0; s < SEATS; s++) {
+        gone += without[s];
     }
-    return true;
+    return gone <= of(user)->most_gone && !(without[2] && without[3]);
 }
 
 static fake_world everyone(void)
 {
-    fake_world world = {.proposer = 0};
-    for (int s = 0; s < 8; s++) {
+    fake_world world = {.most_gone = SEATS - 1};
+    for (int s = 0; s < SEATS; s++) {
         world.active[s] = world.running[s] = true;
     }
     return world;
 }
 
-/* What is due at a time: "kill3 rejoin3 " ... */
-static const char *due_with(script *plan, fake_world *world, double now_ms, uint64_t seed)
+/* "--kill 3@1 --rejoin 3@2" to a script; not yet prepared. */
+static eep_status add_all(script *plan, const char *line, char error[SCRIPT_ERROR_BYTES])
 {
-    static char text[1024];
+    char text[1024], *rest = NULL;
+    eep_status status = EEP_OK;
+    snprintf(text, sizeof text, "%s", line);
+    for (char *word = strtok_r(text, " ", &rest); word && status == EEP_OK;
+         word = strtok_r(NULL, " ", &rest)) {
+        verb what = VERB_KILL;
+        cr_assert(verb_find(word + 2, &what), "%s", word);
+        status = script_add(plan, what, strtok_r(NULL, " ", &rest), error);
+    }
+    return status;
+}
+
+static script good(const char *line)
+{
+    script plan = {.expel_ms = 1000};
+    char error[SCRIPT_ERROR_BYTES] = "";
+    cr_assert_eq(add_all(&plan, line, error), EEP_OK, "%s: %s", line, error);
+    cr_assert_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_OK, "%s: %s", line, error);
+    return plan;
+}
+
+/* What is due at a time: "kill3 rejoin3 ". A killed process is gone when its seat is `reaped`. */
+static const char *due_with(script *plan, fake_world *world, double now_ms, int proposer,
+                            uint64_t *random)
+{
+    static char text[512];
     script_world asked = {.now_ms = now_ms,
-                          .proposer = world->proposer,
-                          .max_ranks = 8,
+                          .proposer = proposer,
+                          .max_ranks = SEATS,
                           .active = is_active,
                           .running = is_running,
                           .source = is_source,
                           .joining = is_joining,
                           .covered = is_covered,
                           .user = world,
-                          .seed = seed};
+                          .random = random};
     script_deed deed;
     text[0] = '\0';
     while (script_next(plan, &asked, &deed)) {
         size_t used = strlen(text);
-        const char *name = verb_table[deed.verb].name;
+        snprintf(text + used, sizeof text - used, "%s%d ", verb_table[deed.verb].name, deed.seat);
         if (deed.seat < 0) {
-            snprintf(text + used, sizeof text - used, "%s ", name);
             continue;
         }
-        snprintf(text + used, sizeof text - used, "%s%d ", name, deed.seat);
         bool ends = deed.verb == VERB_KILL || deed.verb == VERB_ABORT;
         world->active[deed.seat] = !ends && world->active[deed.seat];
         world->running[deed.seat] = verb_table[deed.verb].wants_free || world->running[deed.seat];
@@ -79,277 +104,411 @@ static const char *due_with(script *plan, fake_world *world, double now_ms, uint
     return text;
 }
 
-static const char *due(script *plan, fake_world *world, double now_ms)
+static const char *due(script *plan, fake_world *world, double now_ms, int proposer)
 {
-    return due_with(plan, world, now_ms, 1);
+    uint64_t random = 1;
+    return due_with(plan, world, now_ms, proposer, &random);
 }
 
-/* A script from flags; the test fails unless they are good. */
-static script scripted(const char *flags)
+static void reap(fake_world *world, int seat)
 {
-    static char copy[2048];
-    char *words[64] = {(char *)"eep-run"}, error[OPTIONS_ERROR_BYTES] = "";
-    static options how;
-    int num = 1;
-    snprintf(copy, sizeof copy, "%s", flags);
-    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
-        words[num++] = word;
-    }
-    cr_assert_eq(options_parse(num, words, &how, error), EEP_OK, "%s: %s", flags, error);
-    return how.script;
+    world->active[seat] = world->running[seat] = false;
 }
 
-static void kill_all(fake_world *world, const char *text)
+/* ---------------------------------------------------------------- text */
+
+Test(script_text, what_is_written_is_understood)
 {
-    for (const char *at = text; (at = strstr(at, "kill")); at++) {
-        world->running[at[4] - '0'] = false;
-    }
+    char error[SCRIPT_ERROR_BYTES] = "";
+    script_event e;
+    cr_assert_eq(script_parse(VERB_KILL, "3,5,7@1500ms", true, &e, error), EEP_OK, "%s", error);
+    cr_assert(e.target == TARGET_SEATS && e.num_seats == 3 && e.seat[2] == 7);
+    cr_assert(e.when == WHEN_TIME && e.delay_ms == 1500);
+    cr_assert_eq(script_parse(VERB_STOP, "covered:4=400ms@step:200+0.5", true, &e, error), EEP_OK);
+    cr_assert(e.target == TARGET_COVERED && e.count == 4 && e.duration_ms == 400);
+    cr_assert(e.when == WHEN_STEP && e.step == 200 && e.delay_ms == 500);
+    cr_assert_eq(script_parse(VERB_STOP, "3=0.9x@2", true, &e, error), EEP_OK);
+    cr_assert(e.duration_ms == 0 && e.duration_expels == 0.9);
+    cr_assert_eq(script_parse(VERB_SLOW, "random=3/2s@1", true, &e, error), EEP_OK);
+    cr_assert(e.value == 3 && e.duration_ms == 2000 && e.target == TARGET_RANDOM && e.count == 1);
+    cr_assert_eq(script_parse(VERB_DIE, "lowest=combine@suspected:3#2+10ms", true, &e, error),
+                 EEP_OK);
+    cr_assert(e.value == PLACE_COMBINE && e.state == STATE_SUSPECTED && e.state_seat == 3);
+    cr_assert(e.state_count == 2 && e.delay_ms == 10 && e.when == WHEN_STATE);
+    cr_assert_eq(script_parse(VERB_KILL, "joiner@staged", true, &e, error), EEP_OK);
+    cr_assert(e.state == STATE_STAGED && e.state_seat == -1 && e.state_count == 1);
+    cr_assert_eq(script_parse(VERB_BURN, "2@4", true, &e, error), EEP_OK);
+    cr_assert(e.value == 2 && e.target == TARGET_NONE);
+    cr_assert_eq(script_parse(VERB_STORE_STOP, "300ms@2", true, &e, error), EEP_OK);
+    cr_assert_eq(e.duration_ms, 300);
+    cr_assert_eq(script_parse(VERB_STORE_STOP, "@2", true, &e, error), EEP_OK);
+    cr_assert_eq(script_parse(VERB_STORE_KILL, "", false, &e, error), EEP_OK);
+    cr_assert_eq(script_parse(VERB_ADD, "vacant:2", false, &e, error), EEP_OK);
+    cr_assert(e.when == WHEN_TIME && e.delay_ms == 0, "now");
 }
 
-Test(script, events_are_due_in_order_and_wait_for_their_seat)
-{
-    fake_world world = everyone();
-    script plan = scripted("--rejoin 3@1500ms --kill 3@1 --kill 5@1s --kill proposer@2 "
-                           "--rejoin proposer@2");
-    cr_assert_str_eq(due(&plan, &world, 999), "");
-    cr_assert_str_eq(due(&plan, &world, 1000), "kill3 kill5 ");
-    cr_assert_str_eq(due(&plan, &world, 1600), "", "its process still runs");
-    world.running[3] = world.running[5] = false;
-    cr_assert_str_eq(due(&plan, &world, 1601), "rejoin3 ");
-    cr_assert_not(script_is_done(&plan));
-    world.proposer = 6;
-    cr_assert_str_eq(due(&plan, &world, 2000), "kill6 ");
-    world.running[6] = false;
-    cr_assert_str_eq(due(&plan, &world, 2001), "rejoin6 ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(script, names_fall_on_active_seats)
-{
-    fake_world world = everyone();
-    world.active[0] = world.active[1] = false;
-    script plan = scripted("--kill lowest@1 --kill proposer@2 --kill random@3 --dummy-burn 2@4");
-    cr_assert_str_eq(due(&plan, &world, 1000), "kill2 ");
-    world.proposer = 2;
-    cr_assert_str_eq(due(&plan, &world, 2000), "kill3 ", "the proposer is gone: the lowest");
-    const char *random = due(&plan, &world, 3000);
-    cr_assert(random[4] >= '4' && random[4] <= '7', "%s", random);
-    cr_assert_str_eq(due(&plan, &world, 4000), "burn ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(script, the_cycle_waits_for_each_rank_to_be_back)
-{
-    fake_world world = everyone();
-    script plan = scripted("--ranks 2 --slots 32 --kills 3 --kill-every 500 --rejoin-after 100");
-    double now = 0;
-    for (int kill = 0; kill < 3; kill++) {
-        int seat = kill % 2;
-        char killed[16], back[16];
-        snprintf(killed, sizeof killed, "kill%d ", seat);
-        snprintf(back, sizeof back, "rejoin%d ", seat);
-        now += 499;
-        cr_assert_str_eq(due(&plan, &world, now), "");
-        now += 1;
-        cr_assert_str_eq(due(&plan, &world, now), killed);
-        cr_assert_str_eq(due(&plan, &world, now + 101), "", "not reaped yet");
-        world.running[seat] = false;
-        cr_assert_str_eq(due(&plan, &world, now + 99), "");
-        cr_assert_str_eq(due(&plan, &world, now + 100), back);
-        cr_assert_str_eq(due(&plan, &world, now + 400), "", "not in the view yet");
-        cr_assert_not(script_is_done(&plan));
-        world.active[seat] = true;
-    }
-    cr_assert_str_eq(due(&plan, &world, now + 401), "");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-/* All of them in one round of the launcher, and back by the same name. */
-Test(script, several_seats_at_once)
-{
-    fake_world world = everyone();
-    script plan = scripted("--kill 1,4,6@1 --rejoin 1,4,6@2 --kill random:3@3 --rejoin random:3@4");
-    cr_assert_str_eq(due(&plan, &world, 1000), "kill1 kill4 kill6 ");
-    world.running[4] = false;
-    cr_assert_str_eq(due(&plan, &world, 2000), "rejoin4 ", "the others still run");
-    world.running[1] = world.running[6] = false;
-    cr_assert_str_eq(due(&plan, &world, 2001), "rejoin1 rejoin6 ");
-    world = everyone();
-    char killed[64];
-    snprintf(killed, sizeof killed, "%s", due(&plan, &world, 3000));
-    cr_assert_eq(strlen(killed), 3 * strlen("kill0 "), "%s", killed);
-    kill_all(&world, killed);
-    cr_assert_eq(strlen(due(&plan, &world, 4000)), 3 * strlen("rejoin0 "));
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-/* The same seed draws the same seats, whenever and however often it is asked. */
-Test(script, random_seats_are_drawn_from_the_seed)
-{
-    int differ = 0;
-    for (uint64_t seed = 1; seed <= 20; seed++) {
-        char first[64];
-        fake_world world = everyone(), again = everyone(), other = everyone();
-        script plan = scripted("--kill random:2@1"), twin = scripted("--kill random:2@1");
-        script third = scripted("--kill random:2@1");
-        snprintf(first, sizeof first, "%s", due_with(&plan, &world, 1000, seed));
-        for (double t = 0; t < 1000; t += 100) {
-            cr_assert_str_eq(due_with(&twin, &again, t, seed), "");
-        }
-        cr_assert_str_eq(due_with(&twin, &again, 1500, seed), first);
-        differ += strcmp(due_with(&third, &other, 1000, seed + 1), first) != 0;
-        script_free(&plan);
-        script_free(&twin);
-        script_free(&third);
-    }
-    cr_assert(differ > 10, "%d of 20", differ);
-}
-
-Test(script, covered_leaves_one_of_each_pair)
-{
-    for (uint64_t seed = 1; seed <= 50; seed++) {
-        fake_world world = everyone();
-        script plan = scripted("--kill covered:4@1");
-        const char *killed = due_with(&plan, &world, 1000, seed);
-        cr_assert_eq(strlen(killed), 4 * strlen("kill0 "), "%s", killed);
-        for (int s = 0; s < 8; s += 2) {
-            cr_assert(world.active[s] != world.active[s + 1], "seed %llu: %s",
-                      (unsigned long long)seed, killed);
-        }
-        script_free(&plan);
-    }
-    fake_world world = everyone();
-    script plan = scripted("--kill covered:5@1");
-    cr_assert_str_eq(due(&plan, &world, 1000), "", "no five are: it waits");
-    cr_assert_not(script_is_done(&plan));
-    cr_assert_str_eq(due(&plan, &world, 11001), "");
-    cr_assert(script_is_done(&plan), "not for ever");
-    cr_assert_eq(script_num_pending(&plan), 1);
-    script_free(&plan);
-}
-
-Test(script, triggers_fire_once_and_in_time)
-{
-    fake_world world = everyone();
-    script plan = scripted("--kill 1@2 --kill proposer@suspected --kill source@repairing#2+20ms "
-                           "--kill 7@step:100 --kill joiner@staged:5");
-    world.proposer = 3;
-    cr_assert_str_eq(due(&plan, &world, 2000), "kill1 ");
-    cr_assert(script_is_done(&plan), "what waits for what may never come holds nothing up");
-    cr_assert_eq(script_num_pending(&plan), 4);
-    script_saw_state(&plan, STATE_SUSPECTED, 6, 2010);
-    cr_assert_not(script_is_done(&plan));
-    cr_assert_str_eq(due(&plan, &world, 2010), "kill3 ");
-    script_saw_state(&plan, STATE_SUSPECTED, 7, 2011);
-    cr_assert_str_eq(due(&plan, &world, 2011), "", "once");
-    world.source[4] = true;
-    script_saw_state(&plan, STATE_REPAIRING, 0, 2020);
-    cr_assert_str_eq(due(&plan, &world, 2050), "", "the second time");
-    script_saw_state(&plan, STATE_REPAIRING, 2, 2060);
-    cr_assert_str_eq(due(&plan, &world, 2079), "");
-    cr_assert_str_eq(due(&plan, &world, 2080), "kill4 ");
-    script_saw_step(&plan, 99, 3000);
-    cr_assert_str_eq(due(&plan, &world, 3000), "");
-    script_saw_step(&plan, 105, 3001);
-    cr_assert_str_eq(due(&plan, &world, 3001), "kill7 ");
-    script_saw_state(&plan, STATE_STAGED, 2, 4000);
-    world.joining[5] = true;
-    cr_assert_str_eq(due(&plan, &world, 4000), "", "not that seat");
-    script_saw_state(&plan, STATE_STAGED, 5, 4001);
-    cr_assert_str_eq(due(&plan, &world, 4001), "kill5 ");
-    cr_assert(script_is_done(&plan));
-    cr_assert_eq(script_num_pending(&plan), 0);
-    script_free(&plan);
-}
-
-Test(script, durations_undo_themselves)
-{
-    fake_world world = everyone();
-    script plan = scripted("--expel-ms 2000 --stop 3=400ms@1 --stop 4=0.5x@1 --slow 5=3/2s@1 "
-                           "--store-stop 300ms@2 --store-kill @5 --store-start @6");
-    cr_assert_str_eq(due(&plan, &world, 1000), "stop3 stop4 slow5 ");
-    cr_assert_str_eq(due(&plan, &world, 1399), "");
-    cr_assert_str_eq(due(&plan, &world, 1400), "cont3 ");
-    cr_assert_str_eq(due(&plan, &world, 2000), "store-stop cont4 ", "half of 2000 ms");
-    cr_assert_str_eq(due(&plan, &world, 2300), "store-cont ");
-    cr_assert_str_eq(due(&plan, &world, 3000), "slow5 ");
-    cr_assert_str_eq(due(&plan, &world, 5000), "store-kill ");
-    cr_assert_str_eq(due(&plan, &world, 6000), "store-start ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(script, a_fault_on_who_is_gone_is_passed_over)
-{
-    fake_world world = everyone();
-    script plan = scripted("--kill lowest@1 --kill 0@2 --stop 0=1s@2 --add vacant@3 --cont 0@3");
-    cr_assert_str_eq(due(&plan, &world, 1000), "kill0 ");
-    world.running[0] = false;
-    cr_assert_str_eq(due(&plan, &world, 2000), "");
-    cr_assert_str_eq(due(&plan, &world, 3000), "add0 ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(script, bad_texts_are_named)
+Test(script_text, bad_text_is_named)
 {
     static const struct {
-        verb of;
-        const char *text, *names;
+        verb verb;
+        const char *text, *says;
     } bad[] = {
+        {VERB_KILL, "3", "--kill: '3' is not of the form RANK@TIME"},
+        {VERB_KILL, "3=2@1", "takes none"},
         {VERB_KILL, "3,3@1", "'3,3'"},
         {VERB_KILL, "3,@1", "'3,'"},
+        {VERB_KILL, "1024@1", "'1024'"},
         {VERB_KILL, "random:0@1", "'random:0'"},
+        {VERB_KILL, "random:65@1", "'random:65'"},
         {VERB_KILL, "lowest:2@1", "'lowest:2'"},
-        {VERB_KILL, "3=4@1", "takes no value"},
-        {VERB_KILL, "3@nowhere", "is not a time"},
-        {VERB_KILL, "3@ready:x", "'x'"},
-        {VERB_KILL, "3@ready#0", "'#0'"},
-        {VERB_KILL, "3@ready+soon", "'+soon'"},
+        {VERB_KILL, "randomly@1", "'randomly'"},
+        {VERB_KILL, "vacant@1", "--add and --rejoin"},
+        {VERB_ADD, "random@1", "by number"},
         {VERB_KILL, "3@step:x", "'step:x'"},
-        {VERB_STOP, "3=-1@1", "a duration"},
-        {VERB_STOP, "3=0x@1", "a duration"},
-        {VERB_SLOW, "3@1", "lacks a factor"},
-        {VERB_SLOW, "3=0.5@1", "a factor from 1 to 1000"},
-        {VERB_DIE, "3=nowhere@1", "dispatch, experts or combine"},
-        {VERB_DIE, "3@1", "lacks a place"},
+        {VERB_KILL, "3@step:5+", "'step:5+'"},
+        {VERB_KILL, "3@sleeping", "'sleeping'"},
+        {VERB_KILL, "3@joined#0", "'joined#0'"},
+        {VERB_KILL, "3@joined:x", "'joined:x'"},
+        {VERB_KILL, "3@", "''"},
+        {VERB_STOP, "3=0@1", "'0'"},
+        {VERB_STOP, "3=1y@1", "'1y'"},
+        {VERB_STOP, "3=@1", "''"},
+        {VERB_SLOW, "3@1", "RANK=FACTOR"},
+        {VERB_SLOW, "3=0.5@1", "'0.5'"},
+        {VERB_SLOW, "3=3/@1", "'3/'"},
+        {VERB_DIE, "3=lunch@1", "dispatch, experts or combine"},
+        {VERB_DIE, "3@1", "RANK=PLACE"},
         {VERB_BURN, "@1", "SECONDS@TIME"},
-        {VERB_STORE_KILL, "3@1", "takes no value"},
+        {VERB_BURN, "inf@1", "number of seconds"},
+        {VERB_STORE_KILL, "3@1", "takes none"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char error[SCRIPT_ERROR_BYTES] = "";
-        script_event event;
-        cr_expect_eq(script_parse(bad[i].of, bad[i].text, true, &event, error), EEP_ERR_INVALID,
+        script_event e;
+        cr_expect_eq(script_parse(bad[i].verb, bad[i].text, true, &e, error), EEP_ERR_INVALID,
                      "taken: %s", bad[i].text);
-        cr_expect(strstr(error, bad[i].names), "%s: said '%s', not '%s'", bad[i].text, error,
-                  bad[i].names);
-        cr_expect(strstr(error, verb_table[bad[i].of].option), "%s", error);
+        cr_expect(strstr(error, bad[i].says), "%s: said '%s'", bad[i].text, error);
+        cr_expect(strstr(error, verb_table[bad[i].verb].option), "%s", error);
     }
 }
 
-/* No text breaks it. */
-Test(script, random_texts_are_refused_or_understood)
+Test(script_text, what_cannot_be_is_refused)
 {
-    static const char letters[] = "0123456789,.:@#+=x/ms randomcoveredstepjoiner-";
-    uint64_t random = 7;
-    int taken = 0;
-    for (int i = 0; i < 200000; i++) {
-        char text[24], error[SCRIPT_ERROR_BYTES] = "";
-        script_event event;
-        size_t length = 0;
-        for (; length < 1 + (size_t)(random >> 40) % 22; length++) {
-            random = random * 6364136223846793005u + 1442695040888963407u;
-            text[length] = letters[(random >> 33) % (sizeof letters - 1)];
-        }
-        text[length] = '\0';
-        verb of = (verb)((random >> 20) % NUM_VERBS);
-        eep_status status = script_parse(of, text, random >> 60 & 1, &event, error);
-        taken += status == EEP_OK;
-        cr_assert((status == EEP_OK) == (error[0] == '\0'), "'%s': %s", text, error);
+    static const struct {
+        const char *line, *says;
+    } bad[] = {
+        {"--kill 8@step:3", "rank 8 does not exist"},
+        {"--kill random:9@1", "9 ranks are more than the 8 seats"},
+        {"--kill 3@joined:9", "rank 9"},
+        {"--kill 3@1 --abort 3@2", "no process"},
+        {"--cont lowest@2", "no earlier --stop"},
+        {"--kill random:2@1 --rejoin random@2", "no earlier --kill"},
+        {"--rejoin random@joined --kill random@joined", "no earlier --kill"},
+        {"--add 3@1", "still has its process"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        script plan = {.expel_ms = 1000};
+        char error[SCRIPT_ERROR_BYTES] = "";
+        cr_assert_eq(add_all(&plan, bad[i].line, error), EEP_OK, "%s", error);
+        cr_expect_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_ERR_INVALID, "taken: %s",
+                     bad[i].line);
+        cr_expect(strstr(error, bad[i].says), "%s: said '%s'", bad[i].line, error);
+        script_free(&plan);
     }
-    cr_assert(taken > 10, "%d", taken);
+    script plan = good("--stop 3=2@1 --rejoin 3@4 --kill 4@step:9 --rejoin 4@5");
+    script_free(&plan); /* a stop and a trigger may empty the seat: it cannot be known before */
+}
+
+Test(script_text, an_event_of_a_scenario_is_named_by_its_place)
+{
+    char error[SCRIPT_ERROR_BYTES] = "";
+    script plan = {0};
+    script_event e;
+    cr_assert_eq(script_parse(VERB_KILL, "9@1", true, &e, error), EEP_OK);
+    e.line = 12;
+    e.column = 3;
+    cr_assert_eq(script_append(&plan, &e), EEP_OK);
+    cr_assert_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_ERR_INVALID);
+    cr_assert_eq(strncmp(error, "12:3: --kill: rank 9", 20), 0, "%s", error);
+    script_free(&plan);
+}
+
+/* ---------------------------------------------------------------- times and seats */
+
+Test(fault_script, events_are_due_in_order_and_wait_for_their_seat)
+{
+    fake_world world = everyone();
+    script plan =
+        good("--rejoin 3@1500ms --kill 3@1 --kill 5@1s --kill proposer@2 --rejoin proposer@2");
+    cr_assert_str_eq(due(&plan, &world, 999, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill3 kill5 ");
+    cr_assert_str_eq(due(&plan, &world, 1600, 0), "", "its process still runs");
+    reap(&world, 3);
+    reap(&world, 5);
+    cr_assert_str_eq(due(&plan, &world, 1601, 0), "rejoin3 ");
+    cr_assert_not(script_is_done(&plan));
+    cr_assert_str_eq(due(&plan, &world, 2000, 6), "kill6 ");
+    reap(&world, 6);
+    cr_assert_str_eq(due(&plan, &world, 2001, 0), "rejoin6 ");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, an_event_by_name_passes_over_a_seat_without_process)
+{
+    fake_world world = everyone();
+    script plan = good("--stop 3@1 --kill 3@2");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop3 ");
+    reap(&world, 3); /* killed by the fence */
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, names_fall_on_active_seats)
+{
+    fake_world world = everyone();
+    world.active[0] = world.active[1] = false;
+    script plan = good("--kill lowest@1 --kill proposer@2 --kill random@3 --burn 2@4");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill2 ");
+    cr_assert_str_eq(due(&plan, &world, 2000, 2), "kill3 ", "the proposer is gone: the lowest");
+    const char *random = due(&plan, &world, 3000, 0);
+    cr_assert(strncmp(random, "kill", 4) == 0 && random[4] >= '4' && random[4] <= '7', "%s",
+              random);
+    cr_assert_str_eq(due(&plan, &world, 4000, 0), "burn-1 ");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, several_seats_are_struck_at_once_and_come_back)
+{
+    fake_world world = everyone();
+    script plan = good("--kill random:3@1 --rejoin random:3@2");
+    char kills[512];
+    snprintf(kills, sizeof kills, "%s", due(&plan, &world, 1000, 0));
+    int seats[3];
+    cr_assert_eq(sscanf(kills, "kill%d kill%d kill%d ", &seats[0], &seats[1], &seats[2]), 3, "%s",
+                 kills);
+    cr_assert(seats[0] != seats[1] && seats[1] != seats[2] && seats[0] != seats[2], "%s", kills);
+    reap(&world, seats[1]);
+    char expected[64];
+    snprintf(expected, sizeof expected, "rejoin%d ", seats[1]);
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), expected, "the others still run");
+    reap(&world, seats[0]);
+    reap(&world, seats[2]);
+    snprintf(expected, sizeof expected, "rejoin%d rejoin%d ", seats[0], seats[2]);
+    cr_assert_str_eq(due(&plan, &world, 2001, 0), expected);
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, the_same_seed_draws_the_same_seats)
+{
+    char first[512];
+    for (int i = 0; i < 2; i++) {
+        fake_world world = everyone();
+        script plan = good("--kill random:4@1");
+        uint64_t random = 99;
+        const char *text = due_with(&plan, &world, 1000, 0, &random);
+        if (i == 0) {
+            snprintf(first, sizeof first, "%s", text);
+        }
+        cr_assert_str_eq(text, first);
+        script_free(&plan);
+    }
+}
+
+Test(fault_script, covered_leaves_every_expert)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        fake_world world = everyone();
+        world.most_gone = 4;
+        script plan = good("--kill covered:4@1");
+        uint64_t random = seed;
+        const char *text = due_with(&plan, &world, 1000, 0, &random);
+        int num = 0;
+        for (const char *at = text; (at = strstr(at, "kill")); at++) {
+            num++;
+        }
+        cr_assert_eq(num, 4, "seed %d: %s", (int)seed, text);
+        cr_assert(world.active[2] || world.active[3], "seed %d: %s", (int)seed, text);
+        script_free(&plan);
+    }
+    fake_world world = everyone();
+    world.most_gone = 2;
+    script plan = good("--kill covered:3@1");
+    cr_assert_not(script_waits(&plan, 999));
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "", "it waits");
+    cr_assert(script_waits(&plan, 1000));
+    world.most_gone = 3;
+    cr_assert_str_neq(due(&plan, &world, 1001, 0), "");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, what_is_gone_already_counts_as_gone)
+{
+    fake_world world = everyone();
+    world.most_gone = 3;
+    script plan = good("--kill 0,1@1 --kill covered:2@1");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill0 kill1 ");
+    script_free(&plan);
+}
+
+Test(fault_script, sources_joiners_and_free_seats)
+{
+    fake_world world = everyone();
+    world.source[4] = world.source[6] = true;
+    script plan = good("--kill source@repairing --kill source:3@repairing+1ms --kill joiner@staged "
+                       "--add vacant:2@5");
+    script_saw_state(&plan, STATE_REPAIRING, 0, 100);
+    cr_assert_str_eq(due(&plan, &world, 100, 0), "kill4 ");
+    cr_assert_str_eq(due(&plan, &world, 101, 0), "kill4 kill6 ", "as many as there are");
+    reap(&world, 4);
+    reap(&world, 6);
+    script_saw_state(&plan, STATE_STAGED, 0, 200);
+    cr_assert_str_eq(due(&plan, &world, 200, 0), "", "nobody joins");
+    world.joining[1] = world.joining[5] = true;
+    script_saw_state(&plan, STATE_SPAWNED, 5, 201);
+    script_saw_state(&plan, STATE_SPAWNED, 1, 202);
+    cr_assert_str_eq(due(&plan, &world, 203, 0), "kill1 ", "the youngest");
+    cr_assert_str_eq(due(&plan, &world, 5000, 0), "add4 add6 ");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+/* ---------------------------------------------------------------- triggers */
+
+Test(fault_script, steps_and_states_trigger)
+{
+    fake_world world = everyone();
+    script plan = good("--kill 1@step:10 --kill 2@step:10+50ms --kill 3@suspected#2 "
+                       "--kill 4@joined:6 --rejoin 1@exited:1+20ms");
+    script_saw_step(&plan, 9, 100);
+    cr_assert_str_eq(due(&plan, &world, 100, 0), "");
+    cr_assert(script_waits(&plan, 100));
+    script_saw_step(&plan, 11, 110);
+    cr_assert_not(script_waits(&plan, 110), "50 ms later something is due");
+    cr_assert_str_eq(due(&plan, &world, 110, 0), "kill1 ");
+    cr_assert_float_eq(script_wait_ms(&plan, 110), 50, 1e-9);
+    cr_assert_str_eq(due(&plan, &world, 159, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 160, 0), "kill2 ");
+    script_saw_state(&plan, STATE_SUSPECTED, 0, 170);
+    cr_assert_str_eq(due(&plan, &world, 170, 0), "");
+    script_saw_state(&plan, STATE_SUSPECTED, 5, 171);
+    cr_assert_str_eq(due(&plan, &world, 171, 0), "kill3 ");
+    script_saw_state(&plan, STATE_JOINED, 5, 172);
+    cr_assert_str_eq(due(&plan, &world, 172, 0), "");
+    script_saw_state(&plan, STATE_JOINED, 6, 173);
+    cr_assert_str_eq(due(&plan, &world, 173, 0), "kill4 ");
+    reap(&world, 1);
+    cr_assert(script_waits(&plan, 173));
+    script_saw_state(&plan, STATE_EXITED, 1, 180);
+    cr_assert_str_eq(due(&plan, &world, 199, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 200, 0), "rejoin1 ");
+    cr_assert(script_is_done(&plan));
+    cr_assert_not(script_waits(&plan, 200), "it is done");
+    script_free(&plan);
+}
+
+Test(fault_script, a_timed_rejoin_waits_for_a_triggered_kill)
+{
+    fake_world world = everyone();
+    script plan = good("--kill proposer@suspected --rejoin proposer@1");
+    cr_assert_str_eq(due(&plan, &world, 2000, 5), "");
+    cr_assert(script_waits(&plan, 2000), "the rejoin waits for what waits");
+    script_saw_state(&plan, STATE_SUSPECTED, 1, 2001);
+    cr_assert_str_eq(due(&plan, &world, 2001, 5), "kill5 ");
+    reap(&world, 5);
+    cr_assert_str_eq(due(&plan, &world, 2002, 0), "rejoin5 ");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+/* ---------------------------------------------------------------- durations */
+
+Test(fault_script, what_has_a_duration_is_undone)
+{
+    fake_world world = everyone();
+    script plan = good("--stop 2,3=400ms@1 --slow 4=3/0.5x@1 --store-stop 100ms@2 --stop 5@2 "
+                       "--cont 5@3");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 stop3 slow4 ");
+    cr_assert_float_eq(script_wait_ms(&plan, 1000), 400, 1e-9);
+    cr_assert_str_eq(due(&plan, &world, 1399, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 1400, 0), "cont2 cont3 ");
+    cr_assert_str_eq(due(&plan, &world, 1499, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 1500, 0), "slow4 ", "half of expel_ms");
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "store-stop-1 stop5 ");
+    cr_assert_not(script_is_done(&plan));
+    cr_assert_str_eq(due(&plan, &world, 2100, 0), "store-cont-1 ");
+    cr_assert_str_eq(due(&plan, &world, 3000, 0), "cont5 ");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, a_process_that_is_gone_has_nothing_to_undo)
+{
+    fake_world world = everyone();
+    script plan = good("--stop 2=10@1");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 ");
+    cr_assert_not(script_is_done(&plan));
+    reap(&world, 2);
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+/* ---------------------------------------------------------------- added while it runs */
+
+Test(fault_script, events_can_be_added_later)
+{
+    fake_world world = everyone();
+    char error[SCRIPT_ERROR_BYTES] = "";
+    script plan = good("--kill 1@1");
+    script_event e;
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill1 ");
+    cr_assert_eq(script_parse(VERB_STOP, "lowest", false, &e, error), EEP_OK);
+    cr_assert_eq(script_append(&plan, &e), EEP_OK);
+    cr_assert_eq(script_parse(VERB_CONT, "lowest", false, &e, error), EEP_OK);
+    cr_assert_eq(script_append(&plan, &e), EEP_OK);
+    cr_assert_eq(script_append(&plan, &e), EEP_ERR_NOT_FOUND, "no stop is left");
+    cr_assert_eq(script_parse(VERB_KILL, "8", false, &e, error), EEP_OK);
+    cr_assert_eq(script_append(&plan, &e), EEP_ERR_INVALID, "no such seat");
+    script copy;
+    cr_assert_eq(script_copy(&plan, &copy), EEP_OK);
+    cr_assert_str_eq(due(&plan, &world, 5000, 0), "stop0 cont0 ");
+    cr_assert(script_is_done(&plan));
+    cr_assert_not(script_is_done(&copy), "it goes its own way");
+    script_free(&plan);
+    script_free(&copy);
+}
+
+/* ---------------------------------------------------------------- the cycle */
+
+Test(fault_script, the_cycle_waits_for_each_rank_to_be_back)
+{
+    fake_world world = everyone();
+    script plan = {.cycle = {.num_kills = 3, .kill_every_ms = 500, .rejoin_after_ms = 100}};
+    char error[SCRIPT_ERROR_BYTES] = "";
+    cr_assert_eq(script_prepare(&plan, 2, SEATS, error), EEP_OK);
+    double now = 0;
+    for (int kill = 0; kill < 3; kill++) {
+        int seat = kill % 2;
+        char expected[32];
+        snprintf(expected, sizeof expected, "kill%d ", seat);
+        now += 499;
+        cr_assert_str_eq(due(&plan, &world, now, 0), "");
+        now += 1;
+        cr_assert_str_eq(due(&plan, &world, now, 0), expected);
+        cr_assert_str_eq(due(&plan, &world, now + 101, 0), "", "not reaped yet");
+        world.running[seat] = false;
+        cr_assert_str_eq(due(&plan, &world, now + 99, 0), "");
+        snprintf(expected, sizeof expected, "rejoin%d ", seat);
+        cr_assert_str_eq(due(&plan, &world, now + 100, 0), expected);
+        cr_assert_str_eq(due(&plan, &world, now + 400, 0), "", "not in the view yet");
+        cr_assert_not(script_is_done(&plan));
+        world.active[seat] = true;
+    }
+    cr_assert_str_eq(due(&plan, &world, now + 401, 0), "");
+    cr_assert(script_is_done(&plan));
 }

@@ -1,4 +1,5 @@
 /* The statistics of a run, from a history made by hand whose answers are known. */
+#include "experiments/rank_main.h"
 #include "experiments/summary.h"
 #include "membership/view.h"
 
@@ -76,7 +77,7 @@ static record history(void)
     record_fault *fault = record_add_fault(&run, 2);
     fault->process = 2;
     fault->kind = "kill";
-    fault->time_ns = at(1000);
+    fault->time_ns = fault->since_ns = at(1000);
     fault->survivors[0] = (record_survivor){0, 1, 2, 7};
     fault->survivors[1] = (record_survivor){1, 1, 0, 0};
     fault->num_survivors = 2;
@@ -176,6 +177,69 @@ Test(summary, a_fault_without_a_view_after_it_has_no_pause)
     summary out = compute(&run);
     cr_assert_eq(out.num_faults, 1);
     cr_assert_not(out.faults[0].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, each_survivor_knows_at_its_own_time)
+{
+    record run = history();
+    event(&run, 1007, "suspected", 1, 2, 1, 0); /* its second: not its first */
+    event(&run, 1001, "suspected", 1, 0, 1, 0); /* about another */
+    view(&run, 1012, 2, EEPI_VIEW_REPAIRING, 2);
+    summary out = compute(&run);
+    const summary_fault *fault = &out.faults[0];
+    cr_assert(fault->expelled);
+    cr_assert_not(fault->healed, "nobody serves under it");
+    cr_assert_eq(fault->detections.num, 2);
+    cr_assert_float_eq(fault->detections.p50, 3, 1e-6);
+    cr_assert_float_eq(fault->detections.max, 4, 1e-6);
+    cr_assert_eq(out.detection_kill_ms.num, 2);
+    cr_assert_eq(out.detection_stop_ms.num, 0);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_a_later_kill)
+{
+    record run = history();
+    record_fault *stop = record_add_fault(&run, 2); /* moves the kill behind it */
+    record_fault kill = run.faults[0];
+    run.faults[0] = *stop;
+    run.faults[1] = kill;
+    stop = &run.faults[0];
+    stop->process = 2;
+    stop->kind = "stop";
+    stop->time_ns = stop->since_ns = at(500);
+    stop->survivors[0] = (record_survivor){0, 1, 2, 7};
+    stop->num_survivors = 1;
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    token(&run, 1040, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_not(out.faults[0].expelled);
+    cr_assert_not(out.faults[0].healed);
+    cr_assert_eq(out.faults[0].detections.num, 0);
+    cr_assert(out.faults[1].expelled && out.faults[1].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, expelled_while_it_lived)
+{
+    record run = history();
+    run.processes[0].expelled_ns = at(1200); /* for no reason */
+    run.processes[1].fenced = true;          /* the same, with the fence */
+    record_process *zombie = record_add_process(&run);
+    zombie->seat = 2;
+    zombie->generation = 2;
+    zombie->stop_ns = at(1000);
+    zombie->expelled_ns = at(2000);
+    zombie->expelled_struck = true;
+    zombie->exit_ns = at(3000);
+    zombie->exit_status = RANK_EXIT_EVICTED << 8;
+    summary out = compute(&run);
+    cr_assert_eq(out.expelled_living, 2);
+    cr_assert_eq(out.zombies_evicted, 1);
     summary_free(&out);
     record_free(&run);
 }

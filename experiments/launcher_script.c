@@ -1,0 +1,139 @@
+/* The launcher and its fault script: what the script is told, and what it says is due. */
+#include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
+
+static bool script_sees_active(const void *user, int seat)
+{
+    return launcher_is_active(user, seat);
+}
+
+static bool script_sees_running(const void *user, int seat)
+{
+    const launcher *self = user;
+    return self->ranks->seat[seat].pid != 0;
+}
+
+static bool script_sees_joining(const void *user, int seat)
+{
+    const launcher *self = user;
+    const record_process *process = launcher_process_of(self, seat);
+    return process && self->ranks->seat[seat].pid && !process->joined_ns && !process->kill_ns &&
+           !process->exit_ns;
+}
+
+/* A slot of the member is filled from the seat (-1: from any). */
+static bool fills_from(const eepi_view *view, int member, int source)
+{
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int i = 0; i < view->shape.num_slots; i++) {
+            const eepi_view_slot *slot = eepi_view_slot_at(view, layer, member, i);
+            if (slot->state == EEPI_SLOT_FILLING && (source < 0 || slot->source == source)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* By the present view a member (itself, out of its host memory, as well) copies from the seat. */
+static bool script_sees_source(const void *user, int seat)
+{
+    const launcher *self = user;
+    const eepi_view *view = self->view;
+    bool is = false;
+    if (!view || !launcher_is_active(self, seat)) {
+        return false;
+    }
+    for (int s = 0; s < view->shape.max_ranks && !is; s++) {
+        is = eepi_view_is_member(view, s) && fills_from(view, s, seat);
+    }
+    return is;
+}
+
+/* Without these seats, every expert is in a slot of another member. */
+static bool script_sees_covered(const void *user, const bool *without)
+{
+    const eepi_view *view = ((const launcher *)user)->view;
+    for (int layer = 0; view && layer < view->shape.num_layers; layer++) {
+        bool held[EEP_MAX_EXPERTS] = {false};
+        int left = view->shape.num_experts;
+        for (int s = 0; s < view->shape.max_ranks; s++) {
+            bool counts = eepi_view_is_member(view, s) && !without[s];
+            for (int i = 0; counts && i < view->shape.num_slots; i++) {
+                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
+                if (slot->state == EEPI_SLOT_HOLDS && !held[slot->expert]) {
+                    held[slot->expert] = true;
+                    left--;
+                }
+            }
+        }
+        if (left) {
+            return false;
+        }
+    }
+    return view != NULL;
+}
+
+void launcher_run_script(launcher *self)
+{
+    script_world world = {.now_ms = launcher_time_ms(self),
+                          .proposer = self->proposer,
+                          .max_ranks = self->run.max_ranks,
+                          .active = script_sees_active,
+                          .running = script_sees_running,
+                          .source = script_sees_source,
+                          .joining = script_sees_joining,
+                          .covered = script_sees_covered,
+                          .user = self,
+                          .random = &self->random};
+    script_deed deed;
+    while (script_next(&self->effective.script, &world, &deed)) {
+        launcher_do(self, &deed);
+    }
+    launcher_did(self);
+}
+
+void launcher_saw(launcher *self, script_state state, int seat)
+{
+    if (self->run.start_ns && !self->stopping) {
+        script_saw_state(&self->effective.script, state, seat, launcher_time_ms(self));
+    }
+}
+
+void launcher_saw_event(launcher *self, eep_event_kind kind, int seat)
+{
+    static const struct {
+        eep_event_kind kind;
+        script_state state;
+    } states[] = {
+        {EEP_EVENT_READY, STATE_READY},
+        {EEP_EVENT_STAGED, STATE_STAGED},
+        {EEP_EVENT_SUSPECTED, STATE_SUSPECTED},
+        {EEP_EVENT_WEDGED, STATE_WEDGED},
+        {EEP_EVENT_PROPOSED, STATE_PROPOSED},
+        {EEP_EVENT_REPAIRED, STATE_REPAIRED},
+        {EEP_EVENT_INSTALLED, STATE_INSTALLED},
+        {EEP_EVENT_FLIPPED, STATE_FLIPPED},
+        {EEP_EVENT_REBALANCING, STATE_REBALANCING},
+    };
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        if (states[i].kind == kind) {
+            launcher_saw(self, states[i].state, seat);
+        }
+    }
+}
+
+/* What the script does to a repair it does at once: a small one is over in a millisecond. */
+void launcher_saw_view(launcher *self)
+{
+    const eepi_view *view = self->view;
+    if (!self->run.start_ns || self->stopping || view->phase != EEPI_VIEW_REPAIRING) {
+        return;
+    }
+    for (int s = 0; s < view->shape.max_ranks; s++) {
+        if (eepi_view_is_member(view, s) && fills_from(view, s, -1)) {
+            launcher_saw(self, STATE_REPAIRING, s);
+        }
+    }
+    launcher_run_script(self);
+}

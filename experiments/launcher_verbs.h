@@ -1,0 +1,13 @@
+/* Everything that can be done to a running instance. Private to the launcher's files. */
+#ifndef EEPX_LAUNCHER_VERBS_H
+#define EEPX_LAUNCHER_VERBS_H
+
+#include "experiments/launcher_state.h"
+#include "experiments/script.h"
+
+/* Do it now. What cannot be done any more (its process has just ended) is passed over; what fails
+ * is complained about. Call launcher_did after the last of the deeds that are due: it looks at what
+ * the survivors do, which takes time that would come between faults that are meant to be one. */
+void launcher_do(launcher *self, const script_deed *deed);
+void launcher_did(launcher *self);
+#endif
