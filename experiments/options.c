@@ -416,10 +416,10 @@ void options_print_help(FILE *file)
           "still hold every expert), source[:N] (of a repair under way), joiner, vacant[:N]. A\n"
           "--rejoin or --cont by such a name takes the ranks of the oldest earlier event by it.\n"
           "TIME: 1.5, 1.5s or 1500ms after the start of serving; or step:N[+TIME]; or a state:\n"
-          "STATE[:RANK][#COUNT][+TIME] with STATE one of",
+          "STATE[:RANK][#COUNT][+TIME] with STATE one of\n ",
           file);
     for (int s = 0; s < NUM_STATES; s++) {
-        fprintf(file, "%s %s", s == 9 ? "\n " : "", state_names[s]);
+        fprintf(file, "%s %s", s == 10 ? "\n " : "", state_names[s]);
     }
     fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
           "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
