@@ -307,13 +307,13 @@ static eep_status check(options *self, char *error)
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
-    if (script_has_store(&self->script) && self->store_path) {
+    self->store_process |= script_has_store(&self->script);
+    if (self->store_process && self->store_path) {
         return fail(error,
-                    "--store: the store at '%s' is not ours to stop or kill; leave --store "
-                    "away",
+                    "--store: the store at '%s' is not ours to stop, kill or start: leave out "
+                    "--store, or --store-process and the --store-... events",
                     self->store_path);
     }
-    self->store_process |= script_has_store(&self->script);
     self->script.expel_ms = self->expel_ms;
     return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
 }
