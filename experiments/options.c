@@ -376,13 +376,13 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
-    if (script_has_store(&self->script) && self->store_path) {
+    self->store_process |= script_has_store(&self->script);
+    if (self->store_process && self->store_path) {
         return fail(error,
-                    "--store: the store at '%s' is not ours to stop or kill; leave --store "
-                    "away",
+                    "--store: the store at '%s' is not ours to stop, kill or start: leave out "
+                    "--store, or --store-process and the --store-... events",
                     self->store_path);
     }
-    self->store_process |= script_has_store(&self->script);
     self->script.expel_ms = self->expel_ms;
     return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
 }
@@ -515,10 +515,10 @@ void options_print_help(FILE *file)
           "still hold every expert), source[:N] (of a repair under way), joiner, vacant[:N]. A\n"
           "--rejoin or --cont by such a name takes the ranks of the oldest earlier event by it.\n"
           "TIME: 1.5, 1.5s or 1500ms after the start of serving; or step:N[+TIME]; or a state:\n"
-          "STATE[:RANK][#COUNT][+TIME] with STATE one of",
+          "STATE[:RANK][#COUNT][+TIME] with STATE one of\n ",
           file);
     for (int s = 0; s < NUM_STATES; s++) {
-        fprintf(file, "%s %s", s == 9 ? "\n " : "", state_names[s]);
+        fprintf(file, "%s %s", s == 10 ? "\n " : "", state_names[s]);
     }
     fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
           "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",

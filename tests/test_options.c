@@ -130,6 +130,7 @@ Test(options, bad_input_is_named)
         {"--dummy-burn x@1", "number of seconds"},
         {"--kills 1.5", "'1.5'"},
         {"--store-kill @1 --store x", "not ours"},
+        {"--store x --store-process", "not ours"},
         {"--expel-ms 0", "'0'"},
         {"--no-kill-fence=1", "takes no value"},
     };
