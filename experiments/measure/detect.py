@@ -33,7 +33,7 @@ RUN_COLUMNS = ("mode", "ballast_mb", "kind", "run", "seed", "faults", "good", "t
 # In the order of eep_fault_kind; "view" is ours: no evidence before the view without the rank.
 EVIDENCE = ("exit", "reset", "device", "silent", "deadline", "left-out")
 STEPS_BEFORE_MS = 200.0  # a fault after this long without a step is an idle one
-FIRST_STOP_MS, STOP_AFTER_JOIN_MS, REJOIN_AFTER_MS = 700, 700, 300
+FIRST_STOP_MS, REJOIN_AFTER_MS = 700, 300
 # One short request: there must be something to check, and it is over before the first fault.
 IDLE_LOAD = ["--keep-busy", "0", "--requests", "1", "--input", "8:8", "--output", "1:4"]
 
@@ -71,6 +71,8 @@ def parse():
                         help="runs of each combination (default %(default)s)")
     parser.add_argument("--kill-every", type=common.positive, default=700, metavar="MS",
                         help="least time between two kills (default %(default)s)")
+    parser.add_argument("--stop-every", type=common.positive, default=2500, metavar="MS",
+                        help="time between two stops (default %(default)s)")
     parser.add_argument("--expel-ms", type=common.positive, default=1000, metavar="MS",
                         help="silence that expels (default %(default)s)")
     parser.add_argument("--kill-bar", type=common.positive, default=100, metavar="MS",
@@ -83,6 +85,9 @@ def parse():
         parser.error("--kills and --stops are both 0: nothing to measure")
     if options.ranks < 2:
         parser.error("--ranks: at least 2, so that somebody survives")
+    if options.stop_every <= options.expel_ms + REJOIN_AFTER_MS:
+        parser.error(f"--stop-every: a stopped rank is rejoined {REJOIN_AFTER_MS} ms after "
+                     f"--expel-ms, so more than {options.expel_ms + REJOIN_AFTER_MS} is needed")
     options.stop_bar = options.stop_bar or 1.25 * options.expel_ms
     return options
 
@@ -90,21 +95,20 @@ def parse():
 # ---------------------------------------------------------------- a run
 
 
-def stops_of(num, ranks):
-    """The flags for `num` stops, over all seats in turn. Each waits until the rank before it
-    serves again: stopping two would measure something else."""
-    flags, when = [], f"{FIRST_STOP_MS}ms"
-    for index in range(num):
-        seat, turn = index % ranks, index // ranks + 1
-        flags += ["--stop", f"{seat}@{when}",
-                  "--rejoin", f"{seat}@exited:{seat}#{turn}+{REJOIN_AFTER_MS}ms"]
-        when = f"joined:{seat}#{turn}+{STOP_AFTER_JOIN_MS}ms"
+def stops_of(options):
+    """The flags for the stops, over all seats in turn. Times and not states trigger them: what
+    waits for a state does not keep an idle run from ending. A rejoin waits for the fence."""
+    flags = []
+    for index in range(options.stops):
+        seat, at_ms = index % options.ranks, FIRST_STOP_MS + index * options.stop_every
+        flags += ["--stop", f"{seat}@{at_ms}ms",
+                  "--rejoin", f"{seat}@{at_ms + options.expel_ms + REJOIN_AFTER_MS}ms"]
     return flags
 
 
 def arguments_of(options, mode, kind, ballast, seed):
     load = IDLE_LOAD if mode == "idle" else ["--keep-busy", str(2 * options.ranks)]
-    faults = stops_of(options.stops, options.ranks)
+    faults = stops_of(options)
     if kind == "kill":
         faults = ["--kills", str(options.kills), "--kill-every", str(options.kill_every)]
     weight = ["--ballast-mb", str(ballast)] if ballast else []
