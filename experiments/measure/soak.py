@@ -62,9 +62,8 @@ def run_chunk(options, index, length, seed):
 def expulsions(run):
     """What the events say: the epochs of views after a fault; who was suspected, as (seat,
     generation) per suspecting process; and who of them was expelled."""
-    joined = {event["seat"]: event for event in run.events if event["kind"] == "joined"}
-    # Views that nobody asked for are installed; planned ones are flipped to.
-    first = max((event["value"] for event in joined.values()), default=0)
+    # Members install the first view and those after faults; they flip to planned ones.
+    first = min((event["value"] for event in run.events if event["kind"] == "joined"), default=0)
     fault_views = {event["epoch"] for event in run.events
                    if event["kind"] == "installed" and event["epoch"] > first}
     raised = {(event["seat"], event["generation"], event["about_seat"], event["about_generation"],
@@ -117,7 +116,8 @@ def judge(options, rows, spoilt):
         common.verdict("whole time served", served >= options.minutes - SHORTEST_MINUTES,
                        f"{served:g} of {options.minutes:g} minutes"),
         common.verdict("views after a fault", total("fault_views") == 0,
-                       str(total("fault_views"))),
+                       f"{total('fault_views')} (one whose suspicion was taken back expels nobody)"
+                       if total("fault_views") else "0"),
         common.verdict("expelled ranks", total("expelled") == 0, str(total("expelled"))),
         common.verdict("processes that ended", total("ended") == 0, str(total("ended"))),
         common.verdict("all ranks at the end", fewest == options.ranks,
