@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """The store's process is killed under load and comes back, empty, a minute later.
 
-    serving ----> store killed ----------------------> a rank killed ----> store started ----> rejoin
-           before             alone: nobody needs it               waiting              view
+    serving ---> store killed --------------------> a rank killed ---> store started ---> rejoin
+           before            alone: nobody needs it              waiting             view
 
 Serving never touches the store, so until the rank dies nothing may be lost or slower. Its death
 cannot be agreed on while there is no store: the survivors stop and wait, nobody else is expelled
@@ -64,7 +64,7 @@ def parse():
         parser.error(f"--kill-before: the rank dies within the outage, so less than "
                      f"{options.outage:g} s")
     if options.before * 1e3 <= SETTLE_MS:
-        parser.error(f"--before: the first {SETTLE_MS / 1e3:g} s are not counted, so more is needed")
+        parser.error(f"--before: the first {SETTLE_MS / 1e3:g} s are not counted: take more")
     if options.ranks < 2:
         parser.error("--ranks: at least 2, so that somebody survives")
     return options
