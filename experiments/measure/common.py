@@ -58,6 +58,19 @@ def positive(text):
     return value
 
 
+def count(text):
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def verdict(name, holds, text):
+    """Show one bar; its own answer, so that all are shown before one is drawn from them."""
+    print(f"{'met   ' if holds else 'MISSED'}  {name}: {text}")
+    return holds
+
+
 def finish(main, name):
     """Run main() of a script: 0 all bars met, 1 one missed, 2 it could not be measured."""
     try:
