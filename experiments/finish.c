@@ -72,25 +72,30 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
     return EEP_OK;
 }
 
-eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
+eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_BYTES])
 {
     struct stat info;
-    if (make_path(how->out_dir) != 0 || stat(how->out_dir, &info) != 0) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", how->out_dir,
+    if (make_path(dir) != 0 || stat(dir, &info) != 0) {
+        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", dir,
                  strerror(errno));
         return EEP_ERR_SYSTEM;
     }
     if (!S_ISDIR(info.st_mode)) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", how->out_dir);
+        snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", dir);
         return EEP_ERR_INVALID;
     }
-    if (!how->force && !is_empty(how->out_dir)) {
+    if (!force && !is_empty(dir)) {
         snprintf(error, FINISH_ERROR_BYTES,
-                 "--out: '%s' is not empty; give another folder, or --force to write into it",
-                 how->out_dir);
+                 "--out: '%s' is not empty; give another folder, or --force to write into it", dir);
         return EEP_ERR_INVALID;
     }
-    return write_model(how, error);
+    return EEP_OK;
+}
+
+eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
+{
+    eep_status status = finish_make_dir(how->out_dir, how->force, error);
+    return status == EEP_OK ? write_model(how, error) : status;
 }
 
 /* ---------------------------------------------------------------- other programs */

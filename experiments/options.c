@@ -106,6 +106,16 @@ static const option_row table[] = {
     {"--log-level", OPTION_CHOICE, AT(log_level), 0, 0, "none|error|warn|info|debug", "LEVEL",
      "error", "of the ranks, on standard error"},
     {"--quiet", OPTION_FLAG, AT(quiet), 0, 0, NULL, NULL, "", "no status lines, only the table"},
+    {"--scenario", OPTION_TEXT, AT(scenario_path), 0, 0, NULL, "FILE", "",
+     "run this scenario (YAML); further options change it"},
+    {"--repeat", OPTION_INTEGER, AT(num_repeats), 1, 9999, NULL, "N", "",
+     "run it N times, into DIR/0001 and so on, with seeds counted up; print statistics"},
+    {"--same-seed", OPTION_FLAG, AT(same_seed), 0, 0, NULL, NULL, "",
+     "with --repeat: the same seed each time"},
+    {"--keep-going", OPTION_FLAG, AT(keep_going), 0, 0, NULL, NULL, "",
+     "with --repeat: go on after a run that misses what is expected"},
+    {"--check-only", OPTION_FLAG, AT(check_only), 0, 0, NULL, NULL, "",
+     "--check-only FILE...: check scenarios without running them"},
     {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
@@ -278,7 +288,7 @@ void options_set_defaults(options *self)
 }
 
 /* What one option alone cannot know. */
-static eep_status check(options *self, char *error)
+eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     if (self->max_ranks == 0) {
         self->max_ranks = self->num_ranks;
@@ -369,21 +379,48 @@ static eep_status take_argument(options *self, int argc, char **argv, int *at, c
                     : set_value(self, row, value, error);
 }
 
+eep_status options_take(options *self, int num, char **argument, char error[OPTIONS_ERROR_BYTES])
+{
+    eep_status status = EEP_OK;
+    for (int i = 0; i < num && status == EEP_OK; i++) {
+        status = take_argument(self, num, argument, &i, error);
+    }
+    return status;
+}
+
 eep_status options_parse(int argc, char **argv, options *options_out,
                          char error[OPTIONS_ERROR_BYTES])
 {
-    eep_status status = EEP_OK;
     options_set_defaults(options_out);
-    for (int i = 1; i < argc && status == EEP_OK; i++) {
-        status = take_argument(options_out, argc, argv, &i, error);
-    }
+    eep_status status = options_take(options_out, argc - 1, argv + 1, error);
     if (status == EEP_OK && !options_out->help) {
-        status = check(options_out, error);
+        status = options_check(options_out, error);
     }
     if (status != EEP_OK) {
         options_free(options_out);
     }
     return status;
+}
+
+options_group options_group_of(const char *name, bool *is_flag_out)
+{
+    char argument[64];
+    verb what = VERB_KILL;
+    snprintf(argument, sizeof argument, "--%s", name);
+    size_t length = strlen(name) < sizeof argument - 2 ? strlen(argument) : 0;
+    const option_row *row = find(argument, length);
+    *is_flag_out = row && row->kind == OPTION_FLAG;
+    if (!row) {
+        return find_event(argument, length, &what) ? OPTIONS_EVENTS : OPTIONS_UNKNOWN;
+    }
+    if (row->offset >= AT(script) && row->offset < AT(script) + sizeof(script)) {
+        return OPTIONS_EVENTS;
+    }
+    if (row->offset >= AT(out_dir)) { /* the struct is in the order of the groups */
+        return OPTIONS_RUN;
+    }
+    return row->offset >= AT(trace_path) && row->offset < AT(script) ? OPTIONS_LOAD
+                                                                     : OPTIONS_INSTANCE;
 }
 
 void options_free(options *self)

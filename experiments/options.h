@@ -42,7 +42,19 @@ typedef struct options {
     const char *out_dir;
     bool force, no_oracle, quiet, help;
     eep_log_level log_level;
+    const char *scenario_path; /* NULL: none */
+    int64_t num_repeats;       /* 0: one run, into out_dir itself */
+    bool same_seed, keep_going, check_only;
 } options;
+
+/* What an option is about. */
+typedef enum options_group {
+    OPTIONS_INSTANCE,
+    OPTIONS_LOAD,
+    OPTIONS_EVENTS,
+    OPTIONS_RUN,
+    OPTIONS_UNKNOWN, /* there is no such option */
+} options_group;
 
 /* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
  * value and what is allowed. Strings point into argv. With --help nothing else is checked.
@@ -52,6 +64,14 @@ EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_
 void options_free(options *self);
 /* What is run without any option. */
 void options_set_defaults(options *self);
+/* options_parse in steps, so that a scenario's options come before the command line's: first the
+ * defaults; then, as often as wanted, a list of arguments (no program name), of which the later ones
+ * win; then what one option alone cannot know. options_free in any case. */
+EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
+                                       char error[OPTIONS_ERROR_BYTES]);
+EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);
+/* The group of the option of that name (without dashes), and whether it takes no value. */
+options_group options_group_of(const char *name, bool *is_flag_out);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
 

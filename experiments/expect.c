@@ -1,0 +1,297 @@
+#include "experiments/expect.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static __attribute__((format(printf, 2, 3))) eep_status fail(char error[EXPECT_ERROR_BYTES],
+                                                             const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error, EXPECT_ERROR_BYTES, format, args);
+    va_end(args);
+    return EEP_ERR_INVALID;
+}
+
+/* ---------------------------------------------------------------- parsing */
+
+static size_t name_length(const char *text)
+{
+    size_t length = 0;
+    while (isalnum((unsigned char)text[length]) || text[length] == '_') {
+        length++;
+    }
+    return length;
+}
+
+/* Bytes of "[3]" or "[*]"; 0: neither. */
+static size_t entry_length(const char *text)
+{
+    size_t length = 1;
+    if (*text != '[') {
+        return 0;
+    }
+    if (text[1] == '*') {
+        length = 2;
+    }
+    while (text[1] != '*' && isdigit((unsigned char)text[length]) && length < 8) {
+        length++;
+    }
+    return length > 1 && text[length] == ']' ? length + 1 : 0;
+}
+
+static bool is_path(const char *text)
+{
+    size_t length = name_length(text);
+    while (length) {
+        text += length;
+        if (*text == '\0') {
+            return true;
+        }
+        length = *text == '[' ? entry_length(text) : 0;
+        if (*text == '.') {
+            length = name_length(text + 1);
+            length += length > 0;
+        }
+    }
+    return false;
+}
+
+/* A plain decimal number: what strtod also takes (inf, nan, 0x1) is none. */
+static bool parse_number(const char *text, size_t bytes, double *value_out)
+{
+    char copy[64], *end = NULL;
+    if (bytes == 0 || bytes >= sizeof copy) {
+        return false;
+    }
+    memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    if (strspn(copy, "0123456789.eE+-") != bytes || !strpbrk(copy, "0123456789")) {
+        return false;
+    }
+    double value = strtod(copy, &end);
+    if (*end != '\0' || !isfinite(value)) {
+        return false;
+    }
+    *value_out = value;
+    return true;
+}
+
+static void parse_operand(const char *text, expect_clause *clause)
+{
+    static const char *const words[] = {
+        [EXPECT_TRUE] = "true", [EXPECT_FALSE] = "false", [EXPECT_NULL] = "null"};
+    clause->kind = EXPECT_TEXT;
+    snprintf(clause->text, sizeof clause->text, "%s", text);
+    for (int k = EXPECT_TRUE; k <= EXPECT_NULL; k++) {
+        if (strcmp(text, words[k]) == 0) {
+            clause->kind = (expect_kind)k;
+        }
+    }
+    if (parse_number(text, strlen(text), &clause->number)) {
+        clause->kind = EXPECT_NUMBER;
+    }
+}
+
+static bool parse_range(const char *text, expect_clause *clause)
+{
+    const char *dots = strstr(text, "..");
+    clause->relation = EXPECT_WITHIN;
+    clause->kind = EXPECT_NUMBER;
+    return dots && parse_number(text, (size_t)(dots - text), &clause->number) &&
+           parse_number(dots + 2, strlen(dots + 2), &clause->high);
+}
+
+eep_status expect_parse(const char *path, const char *condition, expect_clause *clause_out,
+                        char error[EXPECT_ERROR_BYTES])
+{
+    static const struct {
+        const char *sign;
+        expect_relation relation;
+    } signs[] = {{"<=", EXPECT_AT_MOST}, {">=", EXPECT_AT_LEAST}, {"==", EXPECT_EQUAL},
+                 {"!=", EXPECT_DIFFERS}, {"<", EXPECT_LESS},      {">", EXPECT_MORE}};
+    expect_clause clause = {.relation = EXPECT_EQUAL};
+    if (strlen(path) >= EXPECT_MAX_TEXT || !is_path(path)) {
+        return fail(error,
+                    "'%.200s' is not a path into summary.json such as tokens_wrong, "
+                    "faults.length, faults[0].pause_ms or joins[*].joined",
+                    path);
+    }
+    if (strlen(condition) >= EXPECT_MAX_TEXT || *condition == '\0') {
+        return fail(error, "%s: the condition is empty or longer than %d bytes", path,
+                    EXPECT_MAX_TEXT - 1);
+    }
+    snprintf(clause.path, sizeof clause.path, "%s", path);
+    snprintf(clause.condition, sizeof clause.condition, "%s", condition);
+    const char *rest = condition;
+    for (size_t i = 0; i < sizeof signs / sizeof signs[0] && rest == condition; i++) {
+        size_t length = strlen(signs[i].sign);
+        if (strncmp(condition, signs[i].sign, length) == 0) {
+            clause.relation = signs[i].relation;
+            rest += length + strspn(condition + length, " ");
+        }
+    }
+    if (rest == condition && parse_range(condition, &clause)) {
+        if (clause.number > clause.high) {
+            return fail(error, "%s: '%s' is an empty range", path, condition);
+        }
+        *clause_out = clause;
+        return EEP_OK;
+    }
+    clause.relation = rest == condition ? EXPECT_EQUAL : clause.relation;
+    parse_operand(rest, &clause);
+    bool ordered = clause.relation != EXPECT_EQUAL && clause.relation != EXPECT_DIFFERS;
+    if (*rest == '\0' || (ordered && clause.kind != EXPECT_NUMBER) || strpbrk(rest, "<>=")) {
+        return fail(error,
+                    "%s: '%s' is not a condition: VALUE, == VALUE, != VALUE, < N, <= N, > N, >= N "
+                    "or A..B",
+                    path, condition);
+    }
+    *clause_out = clause;
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- walking */
+
+typedef struct walk {
+    void (*visit)(void *user, const char *place, const cJSON *value);
+    void *user;
+    char place[2 * EXPECT_MAX_TEXT]; /* where the walk is, entries with their numbers */
+} walk;
+
+static void descend(walk *self, const char *rest, const cJSON *value);
+
+static void descend_entries(walk *self, const char *rest, const cJSON *list)
+{
+    size_t length = entry_length(rest), used = strlen(self->place);
+    int wanted = rest[1] == '*' ? -1 : atoi(rest + 1), i = 0;
+    const cJSON *entry = NULL;
+    if (!cJSON_IsArray(list)) {
+        return;
+    }
+    cJSON_ArrayForEach(entry, list)
+    {
+        if (wanted < 0 || i == wanted) {
+            snprintf(self->place + used, sizeof self->place - used, "[%d]", i);
+            descend(self, rest + length, entry);
+            self->place[used] = '\0';
+        }
+        i++;
+    }
+}
+
+/* `rest` is "", "[...]..." or "NAME..."; the dot before a name is taken here. */
+static void descend(walk *self, const char *rest, const cJSON *value)
+{
+    if (*rest == '\0') {
+        self->visit(self->user, self->place, value);
+        return;
+    }
+    if (*rest == '[') {
+        descend_entries(self, rest, value);
+        return;
+    }
+    const char *name = *rest == '.' ? rest + 1 : rest;
+    char copy[EXPECT_MAX_TEXT];
+    size_t length = name_length(name), used = strlen(self->place);
+    snprintf(copy, sizeof copy, "%.*s", (int)length, name);
+    snprintf(self->place + used, sizeof self->place - used, "%.*s", (int)(name + length - rest),
+             rest);
+    const cJSON *below =
+        cJSON_IsObject(value) ? cJSON_GetObjectItemCaseSensitive(value, copy) : NULL;
+    if (below) {
+        descend(self, name + length, below);
+    } else if (cJSON_IsArray(value) && strcmp(copy, "length") == 0 && name[length] == '\0') {
+        const cJSON number = {.type = cJSON_Number, .valuedouble = cJSON_GetArraySize(value)};
+        self->visit(self->user, self->place, &number);
+    }
+    self->place[used] = '\0';
+}
+
+void expect_visit(const char *path, const cJSON *root,
+                  void (*visit)(void *user, const char *place, const cJSON *value), void *user)
+{
+    walk self = {.visit = visit, .user = user};
+    if (is_path(path)) {
+        descend(&self, path, root);
+    }
+}
+
+/* ---------------------------------------------------------------- judging */
+
+static bool equals(const expect_clause *self, const cJSON *value)
+{
+    switch (self->kind) {
+    case EXPECT_NUMBER:
+        return cJSON_IsNumber(value) && value->valuedouble == self->number;
+    case EXPECT_TRUE:
+        return cJSON_IsTrue(value);
+    case EXPECT_FALSE:
+        return cJSON_IsFalse(value);
+    case EXPECT_NULL:
+        return cJSON_IsNull(value);
+    case EXPECT_TEXT:
+        return cJSON_IsString(value) && strcmp(value->valuestring, self->text) == 0;
+    }
+    return false;
+}
+
+static bool fits(const expect_clause *self, const cJSON *value)
+{
+    bool number = cJSON_IsNumber(value);
+    double is = number ? value->valuedouble : 0;
+    switch (self->relation) {
+    case EXPECT_EQUAL:
+        return equals(self, value);
+    case EXPECT_DIFFERS:
+        return !equals(self, value);
+    case EXPECT_LESS:
+        return number && is < self->number;
+    case EXPECT_AT_MOST:
+        return number && is <= self->number;
+    case EXPECT_MORE:
+        return number && is > self->number;
+    case EXPECT_AT_LEAST:
+        return number && is >= self->number;
+    case EXPECT_WITHIN:
+        return number && is >= self->number && is <= self->high;
+    }
+    return false;
+}
+
+typedef struct verdict {
+    const expect_clause *clause;
+    char *why;
+    int num_seen;
+    bool met;
+} verdict;
+
+static void judge(void *user, const char *place, const cJSON *value)
+{
+    verdict *self = user;
+    self->num_seen++;
+    if (!self->met || fits(self->clause, value)) {
+        return;
+    }
+    char *found = cJSON_PrintUnformatted(value);
+    self->met = false;
+    snprintf(self->why, EXPECT_ERROR_BYTES, "%s: expected '%.120s', found %.120s", place,
+             self->clause->condition, found ? found : "?");
+    cJSON_free(found);
+}
+
+bool expect_met(const expect_clause *self, const cJSON *root, char why[EXPECT_ERROR_BYTES])
+{
+    verdict result = {.clause = self, .why = why, .met = true};
+    expect_visit(self->path, root, judge, &result);
+    if (result.num_seen == 0) {
+        snprintf(why, EXPECT_ERROR_BYTES, "%s: expected '%s', found no such value", self->path,
+                 self->condition);
+        return false;
+    }
+    return result.met;
+}

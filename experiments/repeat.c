@@ -1,0 +1,294 @@
+#include "experiments/repeat.h"
+
+#include "experiments/finish.h"
+#include "experiments/launcher.h"
+#include "experiments/repeat_rows.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* ---------------------------------------------------------------- judging */
+
+static cJSON *read_summary(const char *dir)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/summary.json", dir);
+    FILE *file = fopen(path, "re");
+    char *text = NULL;
+    size_t bytes = 0;
+    cJSON *root = NULL;
+    if (file && getdelim(&text, &bytes, '\0', file) > 0) {
+        root = cJSON_Parse(text);
+    }
+    if (file) {
+        fclose(file);
+    }
+    free(text);
+    return root;
+}
+
+/* Whether the run in `dir`, which ended with `code`, is as expected; with `say`, print what is
+ * not. `found`: its summary.json; NULL: there is none. */
+static bool judge(const scenario *what, const char *dir, int code, const cJSON *found, bool say)
+{
+    char why[EXPECT_ERROR_BYTES];
+    bool excused = what && what->may_fail;
+    bool met = found && (code == 0 || excused);
+    if (say && code != 0 && !excused) {
+        printf("  MISSED  the run itself: exit status %d, must be 0\n", code);
+    }
+    if (say && !found) {
+        printf("  MISSED  there is no summary.json in %s\n", dir);
+    }
+    for (int i = 0; what && found && i < what->num_clauses; i++) {
+        const expect_clause *clause = &what->clause[i];
+        if (expect_met(clause, found, why)) {
+            continue;
+        }
+        met = false;
+        if (say) {
+            printf("  MISSED  %s  (%s:%d:%d)\n", why, what->file, clause->line, clause->column);
+        }
+    }
+    return met;
+}
+
+int repeat_once(const options *how, const scenario *what)
+{
+    printf("  scenario '%s', seed %" PRId64 "\n", what->name, how->seed);
+    fflush(stdout);
+    int code = launcher_run(how);
+    if (code == 2) {
+        return 2; /* it has said why */
+    }
+    cJSON *found = read_summary(how->out_dir);
+    bool met = judge(what, how->out_dir, code, found, true);
+    if (met) {
+        printf("  MET: all %d expectations of '%s'\n", what->num_clauses, what->name);
+    }
+    cJSON_Delete(found);
+    return met ? 0 : 1;
+}
+
+/* ---------------------------------------------------------------- one of many */
+
+/* In the new process: run with what is said going into a file. */
+static _Noreturn void run_child(const options *how, const char *log, const sigset_t *mask)
+{
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0) {
+        fprintf(stderr, "eep-run: '%s': %s\n", log, strerror(errno));
+        _exit(2);
+    }
+    int code = launcher_run(how);
+    fflush(stdout);
+    _exit(code);
+}
+
+/* Run in a process of its own; a signal to end is passed on. Returns the run's exit code, 1 if it
+ * was ended by a signal. */
+static int run_one(const options *how, const char *log, bool *interrupted_out)
+{
+    sigset_t wanted, before;
+    int state = 0;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGINT);
+    sigaddset(&wanted, SIGTERM);
+    sigaddset(&wanted, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &wanted, &before);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        run_child(how, log, &before);
+    }
+    while (pid > 0) {
+        siginfo_t signal;
+        if (waitpid(pid, &state, WNOHANG) == pid) {
+            break;
+        }
+        int number = sigwaitinfo(&wanted, &signal);
+        if (number == SIGINT || number == SIGTERM) {
+            *interrupted_out = true;
+            kill(pid, SIGTERM);
+        }
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0) {
+        fprintf(stderr, "eep-run: fork: %s\n", strerror(errno));
+        return 2;
+    }
+    return WIFEXITED(state) ? WEXITSTATUS(state) : 1;
+}
+
+/* The command that does this run alone. */
+static void print_command(const options *how, int argc, char **argv)
+{
+    static const char *const left_out[] = {"--repeat", "--seed", "--out"};
+    static const char *const flags_out[] = {"--same-seed", "--keep-going"};
+    fputs("  again: ", stdout);
+    for (int i = 0; i < argc; i++) {
+        bool skip = false;
+        for (int k = 0; k < 2; k++) {
+            skip |= strcmp(argv[i], flags_out[k]) == 0;
+        }
+        for (int k = 0; k < 3; k++) {
+            size_t length = strlen(left_out[k]);
+            bool named = strncmp(argv[i], left_out[k], length) == 0;
+            skip |= named && argv[i][length] == '=';
+            if (named && argv[i][length] == '\0') {
+                skip = true;
+                i++; /* its value */
+                break;
+            }
+        }
+        if (!skip) {
+            const char *quote = strpbrk(argv[i], " *?[]$;&|<>()'\"\\") ? "'" : "";
+            printf("%s%s%s ", quote, argv[i], quote);
+        }
+    }
+    printf("--seed %" PRId64 "\n", how->seed);
+}
+
+/* The largest pause of a summary; < 0: there is none. */
+static double longest_pause(const cJSON *found)
+{
+    const cJSON *fault = NULL;
+    double longest = -1;
+    cJSON_ArrayForEach(fault, cJSON_GetObjectItem(found, "faults"))
+    {
+        const cJSON *pause = cJSON_GetObjectItem(fault, "pause_ms");
+        longest =
+            cJSON_IsNumber(pause) && pause->valuedouble > longest ? pause->valuedouble : longest;
+    }
+    return longest;
+}
+
+/* ---------------------------------------------------------------- many */
+
+static int write_rows(const repeat_rows *kept, const char *dir, const scenario *what)
+{
+    char path[PATH_MAX];
+    cJSON *root = repeat_rows_json(kept);
+    if (root) {
+        cJSON_AddStringToObject(root, "scenario", what ? what->name : "");
+    }
+    char *text = root ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    int failed = !text;
+    snprintf(path, sizeof path, "%s/repeat.json", dir);
+    FILE *file = text ? fopen(path, "we") : NULL;
+    failed |= !file || fprintf(file, "%s\n", text) < 0;
+    failed |= file && fclose(file) != 0;
+    cJSON_free(text);
+    snprintf(path, sizeof path, "%s/repeat.csv", dir);
+    file = fopen(path, "we");
+    if (file) {
+        repeat_rows_csv(kept, file);
+    }
+    failed |= !file || fclose(file) != 0;
+    if (failed) {
+        fprintf(stderr, "eep-run: repeat.json and repeat.csv cannot be written into '%s': %s\n",
+                dir, strerror(errno));
+    }
+    return failed;
+}
+
+/* The line about a run, and below it what it misses and how to repeat it. */
+static void print_run(const options *how, const scenario *what, const repeat_run_row *row, int code,
+                      const cJSON *found, int argc, char **argv)
+{
+    double pause_ms = longest_pause(found);
+    printf("%6.1f s  %s", row->seconds, row->met ? "met   " : "MISSED");
+    if (pause_ms >= 0) {
+        printf("  longest pause %.1f ms", pause_ms);
+    }
+    puts("");
+    if (!row->met) {
+        (void)judge(what, how->out_dir, code, found, true);
+        printf("  rows: %s, output: %s.log\n", how->out_dir, how->out_dir);
+        print_command(how, argc, argv);
+    }
+    fflush(stdout);
+}
+
+/* The i-th run, from 0: run, judge, print, keep its numbers. */
+static int run_numbered(options how, const scenario *what, int64_t i, repeat_rows *kept,
+                        bool *interrupted, int argc, char **argv)
+{
+    char dir[PATH_MAX], log[PATH_MAX + 8];
+    if (snprintf(dir, sizeof dir, "%s/%04" PRId64, how.out_dir, i + 1) >= (int)sizeof dir) {
+        fprintf(stderr, "eep-run: --out: '%s' is too long\n", how.out_dir);
+        return 2;
+    }
+    snprintf(log, sizeof log, "%s.log", dir);
+    how.seed += how.same_seed ? 0 : i;
+    how.out_dir = dir;
+    double begin_s = now_s();
+    printf("run %04" PRId64 "  seed %-6" PRId64 " ", i + 1, how.seed);
+    int code = run_one(&how, log, interrupted);
+    if (*interrupted || code == 2) {
+        printf("%s: see %s\n", *interrupted ? "interrupted" : "could not be run", log);
+        return code == 2 ? 2 : 1;
+    }
+    cJSON *found = read_summary(dir);
+    repeat_run_row row = {.run = i + 1,
+                          .seed = how.seed,
+                          .seconds = now_s() - begin_s,
+                          .met = judge(what, dir, code, found, false)};
+    print_run(&how, what, &row, code, found, argc, argv);
+    eep_status status = repeat_rows_add(kept, row, found);
+    cJSON_Delete(found);
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        return 2;
+    }
+    return row.met ? 0 : 1;
+}
+
+int repeat_many(const options *how, const scenario *what, int argc, char **argv)
+{
+    char error[FINISH_ERROR_BYTES];
+    repeat_rows kept = {0};
+    int64_t num_met = 0, num_run = 0;
+    bool interrupted = false;
+    int code = 0;
+    if (finish_make_dir(how->out_dir, how->force, error) != EEP_OK) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return 2;
+    }
+    for (int64_t i = 0; i < how->num_repeats && code != 2 && !interrupted; i++) {
+        int one = run_numbered(*how, what, i, &kept, &interrupted, argc, argv);
+        num_run++;
+        num_met += one == 0;
+        code = one > code ? one : code;
+        if (one && !how->keep_going) {
+            break;
+        }
+    }
+    repeat_rows_print(&kept, stdout);
+    code = write_rows(&kept, how->out_dir, what) ? 2 : code;
+    printf("\n  %" PRId64 " of %" PRId64 " runs met what is expected (%" PRId64
+           " asked for); repeat.json and repeat.csv: %s\n",
+           num_met, num_run, how->num_repeats, how->out_dir);
+    repeat_rows_free(&kept);
+    return code;
+}

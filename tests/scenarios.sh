@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Run the library of scenarios, one line each.
+#   scenarios.sh BIN [quick | all | long | index]
+# quick: a few that differ most; all: those not marked long; long: only those marked long; index:
+# print the library's README.md. BIN: the folder of eep-run.
+set -u
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bin=$1
+mode=${2:-all}
+cd "$root" || exit 2
+library=experiments/scenarios
+quick=(kill stop-short die-combine joiner-dies-ready covered-4)
+
+# The value of a key that stands on a line of its own.
+value() { sed -n "s/^$2: //p" "$1" | head -n 1; }
+
+index() {
+    printf '# The library of scenarios\n\n'
+    printf 'Written by `tests/scenarios.sh BIN index`; the format is in docs/SCENARIOS.md. `eep-run --scenario\n'
+    printf '%s/kill.yaml --out DIR` runs one, `tests/scenarios.sh BIN all` runs them.\n\n' "$library"
+    printf '| scenario | what it shows |\n|---|---|\n'
+    local file
+    for file in "$library"/*.yaml; do
+        printf '| [%s](%s)%s | %s |\n' "$(value "$file" name)" "$(basename "$file")" \
+            "$(grep -q '^long: true' "$file" && printf ' (long)')" "$(value "$file" about)"
+    done
+}
+
+case $mode in
+index) index; exit ;;
+quick) files=("${quick[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
+all) mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml) ;;
+long) mapfile -t files < <(grep -l '^long: true' "$library"/*.yaml) ;;
+*) sed -n '2,6p' "$0" >&2; exit 2 ;;
+esac
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+if ! "$bin/eep-run" --check-only "$library"/*.yaml >"$tmp/check" 2>&1; then
+    grep -v '^ok' "$tmp/check"; exit 2
+fi
+if ! index | diff - "$library/README.md" >"$tmp/diff"; then
+    echo "FAIL  $library/README.md is not what 'tests/scenarios.sh BIN index' prints"; cat "$tmp/diff"; failed=1
+fi
+for file in "${files[@]}"; do
+    name=$(basename "$file" .yaml)
+    begin=$(date +%s%N)
+    "$bin/eep-run" --quiet --scenario "$file" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
+    status=$?
+    took=$(($(date +%s%N) - begin))
+    if [ $status -eq 0 ]; then
+        printf 'ok    %-24s %4d.%d s\n' "$name" $((took / 1000000000)) $((took / 100000000 % 10))
+    else
+        failed=1
+        printf 'FAIL  %-24s exit %d; again: %s/eep-run --scenario %s\n' "$name" $status "$bin" "$file"
+        grep -E 'MISSED|eep-run:' "$tmp/$name.log" || tail -n 20 "$tmp/$name.log"
+    fi
+    rm -rf "${tmp:?}/$name"
+done
+exit $failed
