@@ -66,6 +66,7 @@ static eep_status add_node(reader *self, yamltree_kind kind, const yaml_event_t 
             above->first = index;
         }
         above->last = index;
+        above->num_below++;
     }
     return EEP_OK;
 }
@@ -79,8 +80,14 @@ static bool wants_key(const reader *self)
 
 static eep_status take_key(reader *self, const yaml_event_t *event, char *text)
 {
-    if (yamltree_child(self->tree, self->open[self->depth - 1], text) >= 0) {
-        eep_status status = fail(self, event->start_mark, "'%.64s' is given twice", text);
+    int mapping = self->open[self->depth - 1];
+    eep_status status = EEP_OK;
+    if (self->tree->node[mapping].num_below == YAMLTREE_MAX_KEYS) {
+        status = fail(self, event->start_mark, "more than %d keys", YAMLTREE_MAX_KEYS);
+    } else if (yamltree_child(self->tree, mapping, text) >= 0) {
+        status = fail(self, event->start_mark, "'%.64s' is given twice", text);
+    }
+    if (status != EEP_OK) {
         free(text);
         return status;
     }
@@ -165,6 +172,26 @@ static eep_status take_event(reader *self, const yaml_event_t *event)
     }
 }
 
+/* libyaml's words. Of a byte that is no UTF-8 it knows the offset only. */
+static eep_status fail_as_said(reader *self, const yaml_parser_t *parser, const char *text,
+                               size_t bytes)
+{
+    yaml_mark_t mark = parser->problem_mark;
+    const char *problem = parser->problem ? parser->problem : "not YAML";
+    if (parser->error == YAML_MEMORY_ERROR) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    if (parser->error == YAML_READER_ERROR) {
+        mark = (yaml_mark_t){0};
+        for (size_t i = 0; i < parser->problem_offset && i < bytes; i++) {
+            mark.line += text[i] == '\n';
+            mark.column = text[i] == '\n' ? 0 : mark.column + 1;
+        }
+    }
+    return fail(self, mark, "%s%s%s", problem, parser->context ? " " : "",
+                parser->context ? parser->context : "");
+}
+
 eep_status yamltree_read(const char *text, size_t bytes, yamltree *tree_out,
                          char error[YAMLTREE_ERROR_BYTES], int *line_out, int *column_out)
 {
@@ -180,11 +207,7 @@ eep_status yamltree_read(const char *text, size_t bytes, yamltree *tree_out,
     while (status == EEP_OK && !over) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            const char *problem = parser.problem ? parser.problem : "not YAML";
-            status = parser.error == YAML_MEMORY_ERROR
-                         ? EEP_ERR_NO_MEMORY
-                         : fail(&self, parser.problem_mark, "%s%s%s", problem,
-                                parser.context ? " " : "", parser.context ? parser.context : "");
+            status = fail_as_said(&self, &parser, text, bytes);
             break;
         }
         over = event.type == YAML_STREAM_END_EVENT;

@@ -7,13 +7,19 @@
 
 #include <stddef.h>
 
-enum { YAMLTREE_ERROR_BYTES = 256, YAMLTREE_MAX_NODES = 65536, YAMLTREE_MAX_DEPTH = 8 };
+enum {
+    YAMLTREE_ERROR_BYTES = 256,
+    YAMLTREE_MAX_NODES = 65536,
+    YAMLTREE_MAX_KEYS = 256, /* of one mapping: looking one up is a walk over them */
+    YAMLTREE_MAX_DEPTH = 8,
+};
 
 typedef enum yamltree_kind { YAMLTREE_SCALAR, YAMLTREE_MAPPING, YAMLTREE_SEQUENCE } yamltree_kind;
 
 typedef struct yamltree_node {
     yamltree_kind kind;
     int parent, first, last, next; /* indices; -1: none */
+    int num_below;                 /* entries or pairs */
     char *key;                     /* in a mapping; else NULL */
     char *text;                    /* of a scalar; else NULL */
     int line, column;              /* of the value, from 1 */

@@ -151,6 +151,7 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {"name: !str a\nabout: b\n", "a.yaml:1:7: ", "tags"},
         {HEAD "? [a]\n: b\n", "a.yaml:3:3: ", "plain text"},
         {HEAD "expect: [[[[[[[[[[1]]]]]]]]]]\n", "a.yaml:3:", "deeper than"},
+        {HEAD "# \xff\n", "a.yaml:3:3: ", "UTF-8"},
         {HEAD "instance: 3\n", "a.yaml:3:11: ", "mapping"},
         {HEAD "instance: {rank: 3}\n", "a.yaml:3:12: ", "'rank'"},
         {HEAD "instance: {ranks: [3]}\n", "a.yaml:3:19: ", "one value"},
@@ -335,5 +336,20 @@ Test(scenario, a_text_too_long_or_too_deep_is_refused)
         text[i] = "[1,"[i ? 1 + i % 2 : 0];
     }
     cr_assert_not(survives(text, SCENARIO_MAX_BYTES));
+    free(text);
+}
+
+Test(scenario, a_mapping_of_very_many_keys_is_refused_at_once)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    fputs(HEAD "expect:\n", file);
+    for (int i = 0; i < 60000; i++) {
+        fprintf(file, "  a%d: 1\n", i);
+    }
+    fclose(file);
+    cr_assert_not(survives(text, bytes));
+    cr_assert(strstr(said(text), "a.yaml:260:3: more than 256 keys"), "%s", said(text));
     free(text);
 }
