@@ -284,7 +284,9 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
             break;
         }
     }
-    repeat_rows_print(&kept, stdout);
+    if (kept.num_values) {
+        repeat_rows_print(&kept, stdout);
+    }
     code = write_rows(&kept, how->out_dir, what) ? 2 : code;
     printf("\n  %" PRId64 " of %" PRId64 " runs met what is expected (%" PRId64
            " asked for); repeat.json and repeat.csv: %s\n",
