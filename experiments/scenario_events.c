@@ -30,6 +30,16 @@ bool scenario_time(const char *text, double *ms_out)
     return true;
 }
 
+/* A time, or 3x: in multiples of the time after which a silent process is expelled. */
+static bool is_duration(const char *text)
+{
+    char whole[64], error[SCRIPT_ERROR_BYTES];
+    script_event event;
+    return is_word(text, "0123456789.msx") &&
+           snprintf(whole, sizeof whole, "0=%s@0", text) < (int)sizeof whole &&
+           script_parse(VERB_STOP, whole, true, &event, error) == EEP_OK;
+}
+
 /* The node of a field of the event, or the event's own. */
 static int field(const scenario_reader *self, int node, const char *name)
 {
@@ -194,7 +204,6 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
         [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
     };
     int kind = (int)verb_table[what].value;
-    double ms = 0;
     const struct {
         const char *name, *text;
         bool allowed;
@@ -218,9 +227,10 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
         return scenario_fail(self, node, "'%s' is not a value; %s takes %s", main_text,
                              verb_table[what].name, takes[kind].allowed);
     }
-    if (deed->duration && !scenario_time(deed->duration, &ms)) {
-        return scenario_fail(self, field(self, node, "for"), "'%s' is not %s", deed->duration,
-                             time_form);
+    if (deed->duration && !is_duration(deed->duration)) {
+        return scenario_fail(self, field(self, node, "for"),
+                             "'%s' is not a duration: 1.5, 1.5s, 400ms, or 0.9x (of expel-ms)",
+                             deed->duration);
     }
     snprintf(text, bytes, "%s%s%s", main_text ? main_text : "",
              main_text && deed->duration ? "/" : "", deed->duration ? deed->duration : "");
