@@ -65,8 +65,8 @@ void options_free(options *self);
 /* What is run without any option. */
 void options_set_defaults(options *self);
 /* options_parse in steps, so that a scenario's options come before the command line's: first the
- * defaults; then, as often as wanted, a list of arguments (no program name), of which the later ones
- * win; then what one option alone cannot know. options_free in any case. */
+ * defaults; then, as often as wanted, a list of arguments (no program name), of which the later
+ * ones win; then what one option alone cannot know. options_free in any case. */
 EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
                                        char error[OPTIONS_ERROR_BYTES]);
 EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);

@@ -12,8 +12,8 @@
 static bool read_scenario(const char *file, int num, char **argument, scenario *what, options *how,
                           char error[SCENARIO_ERROR_BYTES])
 {
-    script_free(&how->script);
-    options_begin(how);
+    options_free(how);
+    options_set_defaults(how);
     if (scenario_load(file, what, error) != EEP_OK || scenario_apply(what, how, error) != EEP_OK) {
         return false;
     }
@@ -38,7 +38,7 @@ static int check_files(int num, char **file)
             fprintf(stderr, "eep-run: %s\n", error);
             code = 2;
         }
-        script_free(&how.script);
+        options_free(&how);
         scenario_free(&what);
     }
     if (num == 0) {
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
         return check_files(argc - 2, argv + 2);
     }
     /* Once to learn of a scenario; if there is one, again on top of its options. */
-    options_begin(&how);
+    options_set_defaults(&how);
     bool good = options_take(&how, argc - 1, argv + 1, error) == EEP_OK;
     if (good && how.help) {
         options_print_help(stdout);

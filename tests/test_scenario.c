@@ -77,7 +77,7 @@ Test(scenario, all_of_it_arrives)
     cr_assert_float_eq(s.event[5].duration_ms, 400, 1e-9);
     cr_assert_eq(s.event[6].verb, VERB_STORE_STOP);
     cr_assert_float_eq(s.event[7].value, 2, 1e-9);
-    options_begin(&o);
+    options_set_defaults(&o);
     cr_assert_eq(scenario_apply(&s, &o, error), EEP_OK, "%s", error);
     cr_assert_eq(o.num_ranks, 4);
     cr_assert_eq(o.max_ranks, 8);
@@ -88,7 +88,7 @@ Test(scenario, all_of_it_arrives)
     cr_assert_float_eq(o.script.cycle.kill_every_ms, 700, 1e-9);
     cr_assert_float_eq(o.script.cycle.rejoin_after_ms, 300, 1e-9);
     cr_assert_eq(o.script.num_events, 8);
-    script_free(&o.script);
+    options_free(&o);
     scenario_free(&s);
 }
 
@@ -100,14 +100,14 @@ Test(scenario, the_command_line_wins)
     char error[SCENARIO_ERROR_BYTES] = "";
     char *arguments[] = {(char *)"--seed", (char *)"12", (char *)"--max-ranks=6"};
     cr_assert_eq(scenario_parse("a.yaml", text, strlen(text), &s, error), EEP_OK, "%s", error);
-    options_begin(&o);
+    options_set_defaults(&o);
     cr_assert_eq(scenario_apply(&s, &o, error), EEP_OK);
     cr_assert_eq(options_take(&o, 3, arguments, error), EEP_OK);
     cr_assert_eq(scenario_check(&s, &o, error), EEP_OK, "%s", error);
     cr_assert_eq(o.seed, 12);
     cr_assert_eq(o.num_ranks, 4);
     cr_assert_eq(o.max_ranks, 6);
-    script_free(&o.script);
+    options_free(&o);
     scenario_free(&s);
 }
 
@@ -117,7 +117,7 @@ static const char *said(const char *text)
     static char error[SCENARIO_ERROR_BYTES];
     scenario s;
     options o;
-    options_begin(&o);
+    options_set_defaults(&o);
     eep_status status = scenario_parse("a.yaml", text, strlen(text), &s, error);
     if (status == EEP_OK) {
         status = scenario_apply(&s, &o, error);
@@ -125,7 +125,7 @@ static const char *said(const char *text)
     if (status == EEP_OK) {
         status = scenario_check(&s, &o, error);
     }
-    script_free(&o.script);
+    options_free(&o);
     scenario_free(&s);
     return status == EEP_OK ? "" : error;
 }
@@ -246,7 +246,7 @@ static bool survives(const char *text, size_t bytes)
     scenario s;
     options o;
     char error[SCENARIO_ERROR_BYTES] = "";
-    options_begin(&o);
+    options_set_defaults(&o);
     eep_status status = scenario_parse("a.yaml", text, bytes, &s, error);
     if (status == EEP_OK) {
         status = scenario_apply(&s, &o, error);
@@ -254,7 +254,7 @@ static bool survives(const char *text, size_t bytes)
     if (status == EEP_OK) {
         status = scenario_check(&s, &o, error);
     }
-    script_free(&o.script);
+    options_free(&o);
     scenario_free(&s);
     bool named = status == EEP_OK || (status == EEP_ERR_INVALID && !strchr(error, '\n') &&
                                       strncmp(error, "a.yaml:", 7) == 0);
