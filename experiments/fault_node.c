@@ -5,8 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { FAULT_STOPS = 0x100 };
+
 typedef struct strike_args {
-    const uint32_t *armed;
+    uint32_t *armed;
     const eepk_world *world;
     uint32_t place, pad;
 } strike_args;
@@ -16,8 +18,14 @@ static void strike(const void *raw, eep_grid grid)
 {
     const strike_args *args = raw;
     (void)grid;
-    if (__atomic_load_n(args->armed, __ATOMIC_ACQUIRE) != args->place + 1 ||
+    uint32_t armed = __atomic_load_n(args->armed, __ATOMIC_ACQUIRE);
+    if ((armed & ~(uint32_t)FAULT_STOPS) != args->place + 1 ||
         args->world->control->latch.aborted) {
+        return;
+    }
+    if (armed & FAULT_STOPS) {
+        __atomic_store_n(args->armed, 0, __ATOMIC_RELEASE);
+        raise(SIGSTOP); /* to this thread: not one instruction of the next node before it stops */
         return;
     }
     kill(getpid(), SIGKILL);
@@ -73,6 +81,16 @@ eep_status fault_node_init(fault_node *self, eep_context *context, const eep_dev
 void fault_node_arm(fault_node *self, verb_place place)
 {
     __atomic_store_n(&self->armed, (uint32_t)place + 1, __ATOMIC_RELEASE);
+}
+
+void fault_node_arm_stop(fault_node *self, verb_place place)
+{
+    __atomic_store_n(&self->armed, ((uint32_t)place + 1) | FAULT_STOPS, __ATOMIC_RELEASE);
+}
+
+int fault_node_is_armed(const fault_node *self)
+{
+    return __atomic_load_n(&self->armed, __ATOMIC_ACQUIRE) != 0;
 }
 
 void fault_node_disarm(fault_node *self)

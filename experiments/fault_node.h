@@ -1,4 +1,4 @@
-/* A rank that kills itself at an exact place inside a step: what VERB_DIE does.
+/* A rank that kills or stops itself at an exact place inside a step: VERB_DIE and VERB_FREEZE.
  *
  *     .. dispatch send | STRIKE | exchange | unpack | STRIKE | experts | combine send | STRIKE | ..
  *
@@ -17,7 +17,7 @@
 
 /* The captured graph refers to it: it stays where it is until no replay can be in flight. */
 typedef struct fault_node {
-    uint32_t armed;          /* place + 1; 0: none; atomic */
+    uint32_t armed;          /* place + 1, and FAULT_STOPS; 0: none; atomic */
     const eepk_world *world; /* tells whether the step is aborted */
     int32_t victim_layer;
     int32_t layer; /* that is being captured; -1: none yet */
@@ -30,5 +30,8 @@ EEP_MUST_CHECK eep_status fault_node_init(fault_node *self, eep_context *context
 /* SIGKILL this process, without any cleanup, when the next step gets to that place without having
  * been aborted before. Between steps, rank thread. */
 void fault_node_arm(fault_node *self, verb_place place);
+/* The same with SIGSTOP: continued, it goes on with the next node, as a zombie would. */
+void fault_node_arm_stop(fault_node *self, verb_place place);
+int fault_node_is_armed(const fault_node *self);
 void fault_node_disarm(fault_node *self);
 #endif

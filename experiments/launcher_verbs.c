@@ -81,6 +81,20 @@ static void do_die(launcher *self, const script_deed *deed)
     tell(self, deed->seat, &message, sizeof message, "die");
 }
 
+/* It stops at its next step with work: within a step or two from now, for the times that are kept.
+ */
+static void do_freeze(launcher *self, const script_deed *deed)
+{
+    record_process *process = launcher_process_of(self, deed->seat);
+    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 1};
+    scheduler_seat_close(self->front, deed->seat);
+    launcher_note(self, "freeze", process, (uint64_t)deed->value);
+    process->stop_ns = process->struck_ns = launcher_now_ns();
+    process->cont_ns = 0;
+    process->struck_by = "stop";
+    tell(self, deed->seat, &message, sizeof message, "freeze");
+}
+
 static void do_drain(launcher *self, int seat)
 {
     record_process *process = launcher_process_of(self, seat);
@@ -132,6 +146,9 @@ void launcher_do(launcher *self, const script_deed *deed)
         break;
     case VERB_DIE:
         do_die(self, deed);
+        break;
+    case VERB_FREEZE:
+        do_freeze(self, deed);
         break;
     case VERB_REJOIN:
     case VERB_ADD:

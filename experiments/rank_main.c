@@ -36,7 +36,8 @@ typedef struct rank {
     bool stop, draining; /* told so */
     bool drain_asked;    /* libeep was told so */
     bool nice;           /* prepares at RANK_JOINER_NICE */
-    bool can_die, dies;  /* the graph has the places; told to die at one */
+    bool can_die, dies;  /* the graph has the places; told to die at one, */
+    bool stops;          /* or only to stop there */
     verb_place place;
     fault_node fault_node;
     pace pace;
@@ -142,6 +143,7 @@ static void take_death(rank *self, const wire_die *die)
     }
     self->place = (verb_place)die->place;
     self->dies = true;
+    self->stops = die->stops != 0;
 }
 
 /* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
@@ -239,7 +241,11 @@ static eep_status run_step(rank *self)
     *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
     if (self->dies && report->num_positions > 0) {
-        fault_node_arm(&self->fault_node, self->place);
+        if (self->stops) {
+            fault_node_arm_stop(&self->fault_node, self->place);
+        } else {
+            fault_node_arm(&self->fault_node, self->place);
+        }
     } else if (self->dies) {
         fault_node_disarm(&self->fault_node); /* a step that had positions may have aborted */
     }
@@ -253,6 +259,7 @@ static eep_status run_step(rank *self)
     status = eep_step_end(self->context);
     report->end_ns = now_ns();
     report->status = status;
+    self->dies = self->dies && (!self->stops || fault_node_is_armed(&self->fault_node));
     if (status == EEP_OK) {
         uint64_t took_ns = report->end_ns - report->begin_ns;
         pace_learn(&self->pace, took_ns > pause_ns ? took_ns - pause_ns : 0);

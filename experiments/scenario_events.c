@@ -201,6 +201,11 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
                         .place = true,
                         .must = true,
                         .allowed = "place: dispatch, experts or combine"},
+        [VERB_PLACE_DURATION] = {.value = true,
+                                 .place = true,
+                                 .duration = true,
+                                 .must = true,
+                                 .allowed = "place: dispatch, experts or combine, and for: TIME"},
         [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
     };
     int kind = (int)verb_table[what].value;

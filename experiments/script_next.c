@@ -50,9 +50,8 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 static script_deed undoing(const script_event *event, int seat)
 {
     script_deed deed = {.seat = seat};
-    deed.verb = event->verb == VERB_STOP         ? VERB_CONT
-                : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT
-                                                 : VERB_SLOW;
+    bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
+    deed.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
     deed.value = event->verb == VERB_SLOW ? 1 : 0;
     return deed;
 }

@@ -165,12 +165,14 @@ static bool parse_factor(const char *text, script_event *event)
     return !*end || (*end == '/' && parse_duration(end + 1, event));
 }
 
-static bool parse_place(const char *text, script_event *event)
+static bool parse_place(const char *text, bool may_last, script_event *event)
 {
     for (int p = 0; p < NUM_PLACES; p++) {
-        if (strcmp(text, place_names[p]) == 0) {
+        size_t length = strlen(place_names[p]);
+        if (strncmp(text, place_names[p], length) == 0) {
             event->value = p;
-            return true;
+            text += length;
+            return !*text || (may_last && *text == '/' && parse_duration(text + 1, event));
         }
     }
     return false;
@@ -196,8 +198,12 @@ static eep_status parse_value(const char *value, const char *text, script_event 
         allowed = "a factor from 1 to 1000, or FACTOR/DURATION";
         break;
     case VERB_PLACE:
-        good = parse_place(value, event);
+        good = parse_place(value, false, event);
         allowed = "dispatch, experts or combine";
+        break;
+    case VERB_PLACE_DURATION:
+        good = parse_place(value, true, event);
+        allowed = "dispatch, experts or combine, or PLACE/DURATION";
         break;
     case VERB_DURATION:
         good = parse_duration(value, event);
@@ -273,6 +279,7 @@ const char *script_form(verb what)
     static const char *const with_seat[] = {[VERB_NO_VALUE] = "RANK@TIME",
                                             [VERB_FACTOR] = "RANK=FACTOR[/DURATION]@TIME",
                                             [VERB_PLACE] = "RANK=PLACE@TIME",
+                                            [VERB_PLACE_DURATION] = "RANK=PLACE[/DURATION]@TIME",
                                             [VERB_DURATION] = "RANK[=DURATION]@TIME"};
     static const char *const without[] = {[VERB_NO_VALUE] = "@TIME",
                                           [VERB_SECONDS] = "SECONDS@TIME",

@@ -6,16 +6,17 @@
 #include <stdbool.h>
 
 typedef enum verb {
-    VERB_KILL,        /* SIGKILL the seat's process */
-    VERB_ABORT,       /* SIGABRT it: it dies with the default action, as after a failed assertion */
-    VERB_STOP,        /* SIGSTOP it; SIGCONT after the duration, if one is given */
-    VERB_CONT,        /* SIGCONT it */
-    VERB_SLOW,        /* its steps take `value` times as long; 1 ends that */
-    VERB_DIE,         /* it kills itself at a `place` inside its next step with work */
-    VERB_REJOIN,      /* start a new process in the seat of one that is gone */
-    VERB_ADD,         /* start a process in a free seat (`vacant`: the lowest) */
-    VERB_DRAIN,       /* it hands its requests back and leaves */
-    VERB_BURN,        /* burn one CPU for `value` seconds at a joiner's priority; no seat */
+    VERB_KILL,   /* SIGKILL the seat's process */
+    VERB_ABORT,  /* SIGABRT it: it dies with the default action, as after a failed assertion */
+    VERB_STOP,   /* SIGSTOP it; SIGCONT after the duration, if one is given */
+    VERB_CONT,   /* SIGCONT it */
+    VERB_SLOW,   /* its steps take `value` times as long; 1 ends that */
+    VERB_DIE,    /* it kills itself at a `place` inside its next step with work */
+    VERB_FREEZE, /* it stops itself (SIGSTOP) there; SIGCONT after the duration, if one is given */
+    VERB_REJOIN, /* start a new process in the seat of one that is gone */
+    VERB_ADD,    /* start a process in a free seat (`vacant`: the lowest) */
+    VERB_DRAIN,  /* it hands its requests back and leaves */
+    VERB_BURN,   /* burn one CPU for `value` seconds at a joiner's priority; no seat */
     VERB_STORE_KILL,  /* SIGKILL the store's process; no seat */
     VERB_STORE_STOP,  /* SIGSTOP it; SIGCONT after the duration, if one is given; no seat */
     VERB_STORE_CONT,  /* SIGCONT it; no seat */
@@ -23,7 +24,8 @@ typedef enum verb {
     NUM_VERBS
 } verb;
 
-/* Where in a step VERB_DIE strikes: in the middle layer, between two nodes of the graph. */
+/* Where in a step VERB_DIE and VERB_FREEZE strike: in the middle layer, between two nodes of the
+ * graph. */
 typedef enum verb_place {
     PLACE_DISPATCH, /* rows are sent, tags are not published */
     PLACE_EXPERTS,  /* dispatched rows are here, the experts have not run */
@@ -37,7 +39,14 @@ typedef struct verb_info {
     bool has_seat;      /* it is done to seats */
     bool wants_free;    /* the seat must be without a process (rejoin, add) */
     bool is_fault;      /* somebody may be expelled for it */
-    enum { VERB_NO_VALUE, VERB_SECONDS, VERB_FACTOR, VERB_PLACE, VERB_DURATION } value;
+    enum {
+        VERB_NO_VALUE,
+        VERB_SECONDS,
+        VERB_FACTOR,
+        VERB_PLACE,
+        VERB_PLACE_DURATION,
+        VERB_DURATION
+    } value;
     const char *doc; /* one line for --help */
 } verb_info;
 

@@ -45,7 +45,7 @@ typedef struct wire_slow {
 typedef struct wire_die {
     wire_header header;
     uint32_t place; /* verb_place */
-    uint32_t pad;
+    uint32_t stops; /* it only stops there, and may be continued */
 } wire_die;
 typedef struct wire_hello {
     wire_header header;

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-    WAIT_MS = 4000,            /* longest wait for anything */
+    WAIT_MS = 30000,           /* longest wait for anything */
     FETCH_US = 3000000,        /* timeout of fetches that are to end earlier */
     ROUNDS = 20,               /* kills per test */
     SMALL_BYTES = 1200007,     /* expert 1: three pieces, none of them a multiple of a chunk */
