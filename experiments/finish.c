@@ -1,5 +1,6 @@
 #include "experiments/finish.h"
 #include "experiments/beside.h"
+#include "experiments/folder.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -30,24 +31,6 @@ static bool is_empty(const char *dir)
     return empty;
 }
 
-/* mkdir with parents; an existing folder is fine. */
-static int make_path(const char *dir)
-{
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST) {
-            return -1;
-        }
-        *slash = '/';
-    }
-    return mkdir(path, 0777) != 0 && errno != EEXIST ? -1 : 0;
-}
-
 static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES])
 {
     char path[PATH_MAX];
@@ -75,7 +58,7 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
     struct stat info;
-    if (make_path(how->out_dir) != 0 || stat(how->out_dir, &info) != 0) {
+    if (folder_make(how->out_dir) != 0 || stat(how->out_dir, &info) != 0) {
         snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", how->out_dir,
                  strerror(errno));
         return EEP_ERR_SYSTEM;

@@ -1,0 +1,344 @@
+#include "experiments/chaos_judge.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double PAUSE_BOUND_MS = 5000; /* of a recovery while the store answers */
+static const double OUTAGE_BOUND_MS =
+    10000;                          /* of one that a store outage or lost experts held up */
+static const double NEAR_MS = 3000; /* an outage that began so long before still counts */
+
+typedef struct row {
+    double time_ms;
+    int seat;
+    uint32_t generation;
+    char kind[20];
+    bool taken; /* by a fault that was drawn */
+} row;
+
+typedef struct judge {
+    const chaos_round *round;
+    chaos_verdict *verdict;
+    row *rows;
+    size_t num_rows;
+    cJSON *summary;
+} judge;
+
+/* Only the first violation is kept: what follows is often its consequence. */
+static __attribute__((format(printf, 2, 3))) void violate(judge *self, const char *format, ...)
+{
+    va_list args;
+    if (self->verdict->good) {
+        self->verdict->good = false;
+        va_start(args, format);
+        vsnprintf(self->verdict->why, CHAOS_WHY_BYTES, format, args);
+        va_end(args);
+    }
+}
+
+/* ---------------------------------------------------------------- files */
+
+static char *read_text(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "re");
+    size_t bytes = 0, room = 0, got = 1;
+    char *text = NULL;
+    while (file && got > 0) {
+        if (bytes + 1 >= room) {
+            room = room ? 2 * room : 1 << 16;
+            char *grown = realloc(text, room);
+            if (!grown) {
+                free(text);
+                text = NULL;
+                break;
+            }
+            text = grown;
+        }
+        got = fread(text + bytes, 1, room - 1 - bytes, file);
+        bytes += got;
+        text[bytes] = '\0';
+    }
+    if (file) {
+        fclose(file);
+    }
+    return text;
+}
+
+static eep_status read_rows(judge *self, const char *dir)
+{
+    char *text = read_text(dir, "events.csv"), *rest = text;
+    size_t room = 0;
+    for (char *line = NULL; text && (line = strsep(&rest, "\n"));) {
+        row found = {0};
+        if (sscanf(line, "%lf,%d,%" SCNu32 ",%19[^,]", &found.time_ms, &found.seat,
+                   &found.generation, found.kind) != 4) {
+            continue; /* the heading, or a comment */
+        }
+        if (self->num_rows == room) {
+            room = room ? 2 * room : 1024;
+            row *grown = realloc(self->rows, room * sizeof *grown);
+            if (!grown) {
+                free(text);
+                return EEP_ERR_NO_MEMORY;
+            }
+            self->rows = grown;
+        }
+        self->rows[self->num_rows++] = found;
+    }
+    free(text);
+    return EEP_OK;
+}
+
+static double number(const cJSON *object, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+/* ---------------------------------------------------------------- the run as a whole */
+
+static void check_zero(judge *self, const cJSON *object, const char *name)
+{
+    double value = number(object, name);
+    if (!(value == 0)) { /* NaN: it is not there */
+        violate(self, "%s is %g, not 0", name, value);
+    }
+}
+
+static void check_summary(judge *self)
+{
+    static const char *const zeros[] = {
+        "tokens_wrong",    "digests_wrong", "tokens_missing",        "tokens_doubled",
+        "requests_failed", "requests_lost", "steps_aborted_by_join", "steps_waiting_on_join"};
+    const cJSON *captures = cJSON_GetObjectItemCaseSensitive(self->summary, "captures_after_start");
+    for (size_t i = 0; i < sizeof zeros / sizeof zeros[0]; i++) {
+        check_zero(self, self->summary, zeros[i]);
+    }
+    check_zero(self, captures, "healthy");
+    self->verdict->tokens = number(self->summary, "tokens_emitted");
+    self->verdict->tokens_wrong = number(self->summary, "tokens_wrong");
+    self->verdict->tokens_lost =
+        number(self->summary, "tokens_missing") + number(self->summary, "tokens_doubled");
+    self->verdict->requests = number(self->summary, "requests_accepted");
+}
+
+/* ---------------------------------------------------------------- fault by fault */
+
+/* The first untaken row of the launcher about the seat, of that kind; NULL: there is none. */
+static row *take_row(judge *self, const char *kind, int seat)
+{
+    for (size_t i = 0; i < self->num_rows; i++) {
+        row *found = &self->rows[i];
+        if (!found->taken && found->seat == seat && strcmp(found->kind, kind) == 0) {
+            found->taken = true;
+            return found;
+        }
+    }
+    return NULL;
+}
+
+static const row *find_row(const judge *self, const char *kind, int seat, uint32_t generation)
+{
+    for (size_t i = 0; i < self->num_rows; i++) {
+        const row *found = &self->rows[i];
+        if (found->seat == seat && found->generation == generation &&
+            strcmp(found->kind, kind) == 0) {
+            return found;
+        }
+    }
+    return NULL;
+}
+
+/* The summary's fault that ended the generation; NULL: nothing did. */
+static const cJSON *fault_of(const judge *self, int seat, uint32_t generation)
+{
+    const cJSON *fault = NULL;
+    cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->summary, "faults"))
+    {
+        if (number(fault, "rank") == seat && number(fault, "generation") == generation) {
+            return fault;
+        }
+    }
+    return NULL;
+}
+
+/* It served before `time_ms`: survivors then have something to recover from. */
+static bool had_joined(const judge *self, int seat, uint32_t generation, double time_ms)
+{
+    const row *joined = find_row(self, "joined", seat, generation);
+    return joined && joined->time_ms <= time_ms;
+}
+
+static void fill_result(chaos_result *result, const cJSON *fault)
+{
+    result->expelled = true;
+    result->pause_ms = number(fault, "pause_ms");
+    result->healed = !isnan(result->pause_ms);
+    result->detect_ms = number(fault, "detect_ms");
+    result->agree_ms = number(fault, "agree_ms");
+    result->repair_ms = number(fault, "repair_ms");
+    result->rerun_ms = number(fault, "rerun_ms");
+    result->num_survivors = (int)number(fault, "survivors");
+    result->weights_bytes = number(fault, "weights_bytes_in_pause");
+}
+
+static bool is_own_kind(const cJSON *fault)
+{
+    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(fault, "kind"));
+    return kind && (strcmp(kind, "expelled") == 0 || strcmp(kind, "exit") == 0);
+}
+
+static void check_fault(judge *self, int index)
+{
+    static const char *const kinds[NUM_CHAOS_KINDS] = {"kill", "abort",      "die",       "stop",
+                                                       "slow", "store-stop", "store-kill"};
+    const chaos_fault *drawn = &self->round->fault[index];
+    chaos_result *result = &self->verdict->result[index];
+    row *struck = take_row(self, kinds[drawn->kind], drawn->seat);
+    if (!struck) {
+        if (drawn->scope != SCOPE_JOINER) {
+            violate(self, "fault %d (%s of rank %d) never struck", index + 1,
+                    chaos_kind_names[drawn->kind], drawn->seat);
+        }
+        return;
+    }
+    *result = (chaos_result){
+        .struck = true, .time_ms = struck->time_ms, .generation = struck->generation};
+    if (drawn->seat < 0) {
+        return;
+    }
+    const cJSON *fault = fault_of(self, drawn->seat, struck->generation);
+    row *killed = NULL;
+    for (size_t i = 0; drawn->kind == CHAOS_PAUSE && i < self->num_rows; i++) {
+        row *found = &self->rows[i];
+        bool same = found->seat == drawn->seat && found->generation == struck->generation;
+        killed = same && strcmp(found->kind, "kill") == 0 ? found : killed;
+    }
+    if (killed && drawn->fate != FATE_STAYS) {
+        killed->taken = true; /* it was still there, and was made to go */
+        if (drawn->fate == FATE_DIES) {
+            violate(self, "rank %d was stopped for %.0f ms at %.3f s and not expelled", drawn->seat,
+                    drawn->duration_ms, struck->time_ms / 1e3);
+        }
+        return;
+    }
+    if (fault && (drawn->fate != FATE_STAYS || is_own_kind(fault))) {
+        fill_result(result, fault);
+    }
+    if (drawn->fate == FATE_STAYS && result->expelled) {
+        /* A rank that stays may be killed later: that is another fault of the round. */
+        violate(self, "rank %d was expelled, or ended, after %s for %.0f ms at %.3f s", drawn->seat,
+                drawn->kind == CHAOS_SLOW ? "being slow" : "a stop", drawn->duration_ms,
+                struck->time_ms / 1e3);
+    }
+    if (drawn->fate == FATE_DIES && !result->expelled) {
+        violate(self, "rank %d (generation %" PRIu32 "), %s at %.3f s, was never expelled",
+                drawn->seat, struck->generation, chaos_kind_names[drawn->kind],
+                struck->time_ms / 1e3);
+    }
+}
+
+/* ---------------------------------------------------------------- what nobody drew, and how long
+ */
+
+/* Something other than the ranks held recovery up: no store, or no copy of some expert. */
+static bool was_held_up(const judge *self, double from_ms, double until_ms)
+{
+    for (size_t i = 0; i < self->num_rows; i++) {
+        const row *found = &self->rows[i];
+        bool holds = strncmp(found->kind, "store", 5) == 0 || strcmp(found->kind, "uncovered") == 0;
+        if (holds && found->time_ms >= from_ms - NEAR_MS && found->time_ms <= until_ms) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool was_drawn(const judge *self, int seat, uint32_t generation)
+{
+    for (int i = 0; i < self->round->num_faults; i++) {
+        const chaos_fault *drawn = &self->round->fault[i];
+        const chaos_result *result = &self->verdict->result[i];
+        if (drawn->seat == seat && result->struck && result->generation == generation &&
+            drawn->fate != FATE_STAYS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_recovery(judge *self, const cJSON *fault)
+{
+    int seat = (int)number(fault, "rank");
+    uint32_t generation = (uint32_t)number(fault, "generation");
+    double time_ms = number(fault, "time_ms"), pause_ms = number(fault, "pause_ms");
+    if (!was_drawn(self, seat, generation)) {
+        violate(self,
+                "rank %d (generation %" PRIu32 ") was expelled, or ended, at %.3f s: nothing "
+                "was done to it that expels",
+                seat, generation, time_ms / 1e3);
+    }
+    if (!had_joined(self, seat, generation, time_ms)) {
+        return;
+    }
+    if (isnan(pause_ms)) {
+        violate(self, "no survivor went on after rank %d (generation %" PRIu32 ") at %.3f s", seat,
+                generation, time_ms / 1e3);
+        return;
+    }
+    double bound_ms =
+        was_held_up(self, time_ms, time_ms + pause_ms) ? OUTAGE_BOUND_MS : PAUSE_BOUND_MS;
+    if (pause_ms > bound_ms) {
+        violate(self,
+                "recovery from rank %d (generation %" PRIu32 ") at %.3f s took %.0f ms, more "
+                "than %.0f",
+                seat, generation, time_ms / 1e3, pause_ms, bound_ms);
+    }
+}
+
+static void check_exit(judge *self, int exit_code)
+{
+    if (exit_code < 0) {
+        violate(self, "eep-run was ended by signal %d", -exit_code);
+    } else if (exit_code > 0 ||
+               !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(self->summary, "good"))) {
+        violate(self, "eep-run ended with code %d: see its output", exit_code);
+    }
+}
+
+eep_status chaos_judge(const chaos_round *round, const char *dir, int exit_code,
+                       chaos_verdict *verdict_out)
+{
+    judge self = {.round = round, .verdict = verdict_out};
+    *verdict_out = (chaos_verdict){.good = true};
+    char *text = read_text(dir, "summary.json");
+    self.summary = text ? cJSON_Parse(text) : NULL;
+    free(text);
+    eep_status status = read_rows(&self, dir);
+    if (status == EEP_OK && !self.summary) {
+        check_exit(&self, exit_code);
+        violate(&self, "there is no summary.json");
+    } else if (status == EEP_OK) {
+        const cJSON *fault = NULL;
+        check_summary(&self);
+        for (int i = 0; i < round->num_faults; i++) {
+            check_fault(&self, i);
+        }
+        cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self.summary, "faults"))
+        {
+            check_recovery(&self, fault);
+        }
+        check_exit(&self, exit_code);
+    }
+    cJSON_Delete(self.summary);
+    free(self.rows);
+    return status;
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# A short round of eep-chaos passes; its command replays the same faults; bad usage is named; and a
+# round whose computation is broken on purpose is a violation that can be replayed.
+set -u
+bin=$1
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+fail() { echo "FAIL $1"; cat "$tmp/log"; exit 1; }
+chaos() { "$bin/eep-chaos" "$@" >"$tmp/log" 2>&1; }
+chaos --seed 1 --round 1 --faults 6 --out "$tmp/one" || fail "a round of 6 faults"
+[ "$(grep -vc '^#\|^seed' "$tmp/one/chaos.csv")" -eq 6 ] || fail "chaos.csv has not 6 rows: $(cat "$tmp/one/chaos.csv")"
+grep -q '^# commit' "$tmp/one/chaos.csv" || fail "chaos.csv does not name the commit"
+grep -q 'no violation' "$tmp/log" || fail "no table"
+tail -n 12 "$tmp/log"
+chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cp "$tmp/log" "$tmp/first"
+chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cmp -s "$tmp/log" "$tmp/first" || fail "the same round is not the same"
+chaos --seed 9 --round 5 --dry-run --out "$tmp/x" && ! cmp -s "$tmp/log" "$tmp/first" || fail "rounds do not differ"
+for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--round 0' '--seed x' '--nonsense 1' '--seed'; do
+    # shellcheck disable=SC2086
+    chaos $bad --out "$tmp/bad"
+    [ $? -eq 2 ] && grep -q -- "${bad%% *}" "$tmp/log" || fail "'$bad' is not named"
+done
+chaos --seed 1 --round 1 --faults 6 --out "$tmp/one" && fail "rows of before were overwritten"
+grep -q 'give another folder' "$tmp/log" || fail "an old chaos.csv is not named"
+chaos --seed 2 --round 1 --faults 2 --out "$tmp/broken" -- --corrupt slot
+[ $? -eq 1 ] || fail "a broken computation passed"
+grep -q 'VIOLATION in round 1 of seed 2: tokens_wrong' "$tmp/log" || fail "the violation is not named"
+grep -q 'replay: eep-chaos --seed 2 --round 1 --ranks 8 --faults 2' "$tmp/log" || fail "no replay command"
+[ -s "$tmp/broken/round-1/events.csv" ] || fail "the rows are not kept"
+echo "eep-chaos: a round passes, a broken one is named and can be replayed"
