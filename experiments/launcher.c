@@ -3,6 +3,7 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
+#include "experiments/plan_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -234,7 +235,7 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return true;
     }
     if (!self->run.start_ns || !script_is_done(&self->effective.script) ||
-        !launcher_is_settled(self)) {
+        !launcher_plan_is_over(self) || !launcher_is_settled(self)) {
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
@@ -306,6 +307,7 @@ static void serve(launcher *self)
         }
         if (self->run.start_ns) {
             launcher_run_script(self);
+            launcher_run_plan(self);
             take_arrivals(self, now_ns);
             hand_out(self);
             if (outstanding(self) >= (uint32_t)num_active(self)) {
@@ -355,6 +357,9 @@ static int report(launcher *self)
     summary_oracle oracle = {0}, *asked = self->how->no_oracle ? NULL : &oracle;
     summary all;
     eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns);
+    if (status == EEP_OK && self->how->plan) {
+        status = plan_write(self->how->plan, dir);
+    }
     if (status == EEP_OK && asked) {
         finish_run_oracle(dir, &oracle);
     }

@@ -174,6 +174,9 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
     if (self->run.start_ns) {
         script_saw_step(&self->effective.script, step->step, launcher_time_ms(self));
     }
+    if (self->how->plan && step->status == EEP_OK) {
+        plan_saw_step(self->how->plan, seat, step->epoch);
+    }
 }
 
 static void take_event(launcher *self, int seat, const wire_event *event)

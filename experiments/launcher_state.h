@@ -88,6 +88,14 @@ void launcher_saw(launcher *self, script_state state, int seat);
 void launcher_saw_event(launcher *self, eep_event_kind kind, int seat);
 /* self->view is new. */
 void launcher_saw_view(launcher *self);
+
+/* launcher_plan.c */
+
+/* Do what the plan says is due; a phase that was not as planned ends the run. Without a plan
+ * nothing. */
+void launcher_run_plan(launcher *self);
+bool launcher_plan_is_over(const launcher *self);
+
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -1,4 +1,5 @@
 #include "experiments/options.h"
+#include "experiments/plan_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -78,8 +79,13 @@ static const option_row table[] = {
      "no arrivals after S seconds"},
     {"--max-seconds", OPTION_NUMBER, AT(max_seconds), 0.001, 86400, NULL, "S", "",
      "cut the run off after S seconds (unfinished requests then fail the run)"},
-    {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N", "2 per rank with --kills",
+    {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N",
+     "2 per rank with --kills or --plan",
      "add seeded requests so that N are outstanding until the script is done; 0: never"},
+    {"--plan", OPTION_TEXT, AT(plan_path), 0, 0, NULL, "FILE", "",
+     "phases in NIXL EP's form, e.g. [[0,1],[0,1,2],[0,1,-2]] (docs/PLANS.md)"},
+    {"--phase-steps", OPTION_INTEGER, AT(phase_steps), 1, 1e6, NULL, "N", "40",
+     "OK steps that every rank of a phase reports before the next one begins"},
     {"--kills", OPTION_COUNT, AT(script.cycle.num_kills), 0, 10000, NULL, "N", "",
      "N kills over all seats in order, each rejoined before the next"},
     {"--kill-every", OPTION_NUMBER, AT(script.cycle.kill_every_ms), 0, 86400e3, NULL, "MS", "1000",
@@ -268,6 +274,7 @@ void options_set_defaults(options *self)
         .output_min = 16,
         .output_max = 64,
         .keep_busy = -1,
+        .phase_steps = 40,
         .script = {.cycle = {.kill_every_ms = 1000, .rejoin_after_ms = 300}},
         .expel_ms = 1000,
         .step_deadline_ms = 1000,
@@ -277,9 +284,50 @@ void options_set_defaults(options *self)
     };
 }
 
+/* Read the plan; seats and ranks follow from it. */
+static eep_status check_plan(options *self, char *error)
+{
+    char why[PLAN_ERROR_BYTES];
+    if (plan_load(self->plan_path, &self->plan, why) != EEP_OK) {
+        return fail(error, "--plan: %s", why);
+    }
+    const plan *what = self->plan;
+    self->plan->num_steps = (int)self->phase_steps;
+    if (self->ranks_given && self->num_ranks != what->phase[0].num_ranks) {
+        return fail(error,
+                    "--ranks: %" PRId64 " ranks, but the first phase of --plan has %d; leave "
+                    "--ranks away",
+                    self->num_ranks, what->phase[0].num_ranks);
+    }
+    self->num_ranks = what->phase[0].num_ranks;
+    if (self->max_ranks == 0) {
+        self->max_ranks = what->num_seats;
+    }
+    if (self->max_ranks < what->num_seats) {
+        return fail(error, "--max-ranks: %" PRId64 " seats, but --plan has a rank %d",
+                    self->max_ranks, what->num_seats - 1);
+    }
+    int64_t fewest = plan_fewest_ranks(what);
+    if (fewest * self->num_slots < self->num_experts) {
+        return fail(error,
+                    "--slots: the %" PRId64 " ranks of a phase of --plan with %" PRId64
+                    " slots have room for %" PRId64 " of %" PRId64
+                    " experts; give at least %" PRId64 " slots",
+                    fewest, self->num_slots, fewest * self->num_slots, self->num_experts,
+                    (self->num_experts + fewest - 1) / fewest);
+    }
+    if (self->keep_busy < 0) {
+        self->keep_busy = 2 * what->num_seats;
+    }
+    return EEP_OK;
+}
+
 /* What one option alone cannot know. */
 static eep_status check(options *self, char *error)
 {
+    if (self->plan_path && check_plan(self, error) != EEP_OK) {
+        return EEP_ERR_INVALID;
+    }
     if (self->max_ranks == 0) {
         self->max_ranks = self->num_ranks;
     }
@@ -365,6 +413,7 @@ static eep_status take_argument(options *self, int argc, char **argv, int *at, c
         }
         value = argv[++*at];
     }
+    self->ranks_given |= row && row->offset == AT(num_ranks);
     return is_event ? script_add(&self->script, what, value, error)
                     : set_value(self, row, value, error);
 }
@@ -389,6 +438,8 @@ eep_status options_parse(int argc, char **argv, options *options_out,
 void options_free(options *self)
 {
     script_free(&self->script);
+    plan_free(self->plan);
+    self->plan = NULL;
 }
 
 void options_print_help(FILE *file)

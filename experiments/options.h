@@ -4,6 +4,7 @@
 
 #include "eep/eep.h"
 #include "experiments/engine.h"
+#include "experiments/plan.h"
 #include "experiments/script.h"
 #include "experiments/trace.h"
 
@@ -33,7 +34,11 @@ typedef struct options {
     int64_t keep_busy;  /* requests kept outstanding while the script runs; -1: by the script */
     /* the faults */
     script script;
-    int corrupt; /* engine_corruption */
+    const char *plan_path; /* NULL: no plan */
+    plan *plan;            /* of that file; the launcher advances it */
+    int64_t phase_steps;
+    bool ranks_given; /* --ranks was */
+    int corrupt;      /* engine_corruption */
     /* how the instance meets them */
     bool no_kill_fence;
     double expel_ms, step_deadline_ms, drain_bound_ms;

@@ -1,0 +1,68 @@
+/* The launcher and its plan: what the plan is told, what it says is due, what came of its phases.
+ */
+#include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
+#include "experiments/plan_file.h"
+
+#include <stdio.h>
+
+static uint32_t plan_sees_generation(const void *user, int seat)
+{
+    const launcher *self = user;
+    const record *run = &self->run;
+    return run->num_views ? run->views[run->num_views - 1].generation[seat] : 0;
+}
+
+static bool plan_sees_active(const void *user, int seat)
+{
+    return launcher_is_active(user, seat);
+}
+
+static bool plan_sees_running(const void *user, int seat)
+{
+    const launcher *self = user;
+    return self->ranks->seat[seat].pid != 0;
+}
+
+/* A line for each phase that has ended; to standard error, whatever --quiet says, if it was not as
+ * planned. */
+static void tell_phases(launcher *self)
+{
+    char text[PLAN_TEXT_BYTES];
+    const plan_phase *phase = NULL;
+    int index = 0;
+    while ((phase = plan_ended(self->how->plan, &index))) {
+        plan_phase_text(self->how->plan, index, text);
+        if (!phase->good) {
+            launcher_complain(self, "%s", text);
+        } else if (!self->how->quiet) {
+            printf("%s%s\n", self->is_tty ? "\r\033[K" : "", text);
+            fflush(stdout);
+        }
+    }
+}
+
+void launcher_run_plan(launcher *self)
+{
+    const record *run = &self->run;
+    plan_world world = {.now_ms = launcher_time_ms(self),
+                        .epoch = run->num_views ? run->views[run->num_views - 1].epoch : 0,
+                        .generation = plan_sees_generation,
+                        .active = plan_sees_active,
+                        .running = plan_sees_running,
+                        .user = self};
+    script_deed deed;
+    if (!self->how->plan) {
+        return;
+    }
+    while (plan_next(self->how->plan, &world, &deed)) {
+        launcher_do(self, &deed);
+    }
+    tell_phases(self);
+    self->failed |= self->how->plan->failed;
+}
+
+bool launcher_plan_is_over(const launcher *self)
+{
+    return !self->how->plan || plan_is_over(self->how->plan);
+}
