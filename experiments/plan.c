@@ -96,6 +96,21 @@ static void complain_of_faults(plan *self)
     append_seats(phase->mismatch, self, planned);
 }
 
+/* A rank that may not leave yet holds experts that no other rank holds: it takes more slots. */
+static void complain_of_leavers(plan *self)
+{
+    bool still[EEP_MAX_RANKS] = {0}, any = false;
+    for (int seat = 0; seat < self->num_seats; seat++) {
+        still[seat] = self->generation[seat] && self->leaving[seat] == self->generation[seat];
+        any |= still[seat];
+    }
+    if (any) {
+        append(present_phase(self)->mismatch, "; asked to leave and still in the view ");
+        append_seats(present_phase(self)->mismatch, self, still);
+        append(present_phase(self)->mismatch, " (do others hold all their experts? --slots)");
+    }
+}
+
 static void complain_of_time(plan *self, const plan_world *world)
 {
     plan_phase *phase = present_phase(self);
@@ -113,6 +128,7 @@ static void complain_of_time(plan *self, const plan_world *world)
     append_seats(phase->mismatch, self, planned);
     append(phase->mismatch, "; ");
     complain_of_faults(self);
+    complain_of_leavers(self);
 }
 
 /* ---------------------------------------------------------------- a phase's changes */

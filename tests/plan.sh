@@ -9,7 +9,7 @@ trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAIL $1; replay: eep-run $2"; cat "$tmp/log"; exit 1; }
 for plan in "$plans"/*.json; do
     name=$(basename "$plan" .json)
-    args="--plan $plan --requests 20 --out $tmp/$name"
+    args="--plan $plan --hidden 64 --inner 64 --slots 48 --requests 20 --out $tmp/$name"
     # shellcheck disable=SC2086
     "$bin/eep-run" $args >"$tmp/log" 2>&1 || fail "$name: exit $?" "$args"
     phases=$(grep -c '^ *\[[-0-9, ]*\],\?$' "$plan")
@@ -27,7 +27,7 @@ PY
 done
 # A rank is killed that the plan does not let die.
 echo '[[0,1,2,3],[0,1,2,3,4]]' >"$tmp/plan.json"
-args="--plan $tmp/plan.json --kill 2@0.3 --quiet --out $tmp/unplanned"
+args="--plan $tmp/plan.json --hidden 64 --inner 64 --kill 2@0.3 --quiet --out $tmp/unplanned"
 # shellcheck disable=SC2086
 "$bin/eep-run" $args >"$tmp/log" 2>&1
 [ $? -eq 1 ] || fail "an unplanned death passed" "$args"

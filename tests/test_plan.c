@@ -294,6 +294,22 @@ Test(plan, a_phase_that_never_settles_fails_it)
     plan_free(self);
 }
 
+Test(plan, a_rank_that_cannot_leave_is_named)
+{
+    world w = {.epoch = 1};
+    plan *self = parse("[[0,1],[0]]");
+    self->num_steps = 1;
+    start(&w, 0), start(&w, 1);
+    ask(&w, self);
+    step_all(&w, self, 1);
+    cr_assert_str_eq(ask(&w, self), "drain 1;");
+    w.active[1] = false;
+    w.now_ms = self->settle_ms + 1;
+    ask(&w, self);
+    failed_with(self, 1, "asked to leave and still in the view [1]");
+    plan_free(self);
+}
+
 Test(plan, a_rank_that_reports_no_steps_fails_it)
 {
     world w = {.epoch = 1};
