@@ -19,6 +19,7 @@ typedef struct row {
     int seat;
     uint32_t generation;
     char kind[20];
+    long long value;
     bool taken; /* by a fault that was drawn */
 } row;
 
@@ -78,8 +79,8 @@ static eep_status read_rows(judge *self, const char *dir)
     size_t room = 0;
     for (char *line = NULL; text && (line = strsep(&rest, "\n"));) {
         row found = {0};
-        if (sscanf(line, "%lf,%d,%" SCNu32 ",%19[^,]", &found.time_ms, &found.seat,
-                   &found.generation, found.kind) != 4) {
+        if (sscanf(line, "%lf,%d,%" SCNu32 ",%19[^,],%*d,%*u,%*u,%lld", &found.time_ms, &found.seat,
+                   &found.generation, found.kind, &found.value) != 5) {
             continue; /* the heading, or a comment */
         }
         if (self->num_rows == room) {
@@ -113,16 +114,30 @@ static void check_zero(judge *self, const cJSON *object, const char *name)
     }
 }
 
+/* A joiner that dies while its view is installed aborts that view's first step: only without such
+ * faults must the counter be 0. */
+static bool has_correlated(const chaos_round *round)
+{
+    bool found = false;
+    for (int i = 0; i < round->num_faults; i++) {
+        found |= round->fault[i].scope != SCOPE_SINGLE;
+    }
+    return found;
+}
+
 static void check_summary(judge *self)
 {
-    static const char *const zeros[] = {
-        "tokens_wrong",    "digests_wrong", "tokens_missing",        "tokens_doubled",
-        "requests_failed", "requests_lost", "steps_aborted_by_join", "steps_waiting_on_join"};
+    static const char *const zeros[] = {"tokens_wrong",   "digests_wrong",   "tokens_missing",
+                                        "tokens_doubled", "requests_failed", "requests_lost"};
     const cJSON *captures = cJSON_GetObjectItemCaseSensitive(self->summary, "captures_after_start");
     for (size_t i = 0; i < sizeof zeros / sizeof zeros[0]; i++) {
         check_zero(self, self->summary, zeros[i]);
     }
     check_zero(self, captures, "healthy");
+    if (!has_correlated(self->round)) {
+        check_zero(self, self->summary, "steps_aborted_by_join");
+    }
+    self->verdict->steps_waiting = number(self->summary, "steps_waiting_on_join");
     self->verdict->tokens = number(self->summary, "tokens_emitted");
     self->verdict->tokens_wrong = number(self->summary, "tokens_wrong");
     self->verdict->tokens_lost =
@@ -132,12 +147,14 @@ static void check_summary(judge *self)
 
 /* ---------------------------------------------------------------- fault by fault */
 
-/* The first untaken row of the launcher about the seat, of that kind; NULL: there is none. */
+/* The first untaken row of the launcher about the seat, of that kind; NULL: there is none. The end
+ * of a slow time is no fault (its value is a factor of 1, in thousandths). */
 static row *take_row(judge *self, const char *kind, int seat)
 {
     for (size_t i = 0; i < self->num_rows; i++) {
         row *found = &self->rows[i];
-        if (!found->taken && found->seat == seat && strcmp(found->kind, kind) == 0) {
+        bool ends = strcmp(kind, "slow") == 0 && found->value <= 1000;
+        if (!found->taken && !ends && found->seat == seat && strcmp(found->kind, kind) == 0) {
             found->taken = true;
             return found;
         }
@@ -157,13 +174,26 @@ static const row *find_row(const judge *self, const char *kind, int seat, uint32
     return NULL;
 }
 
-/* The summary's fault that ended the generation; NULL: nothing did. */
-static const cJSON *fault_of(const judge *self, int seat, uint32_t generation)
+static bool is_kind(const cJSON *fault, const char *kind)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(fault, "kind"));
+    return text && strcmp(text, kind) == 0;
+}
+
+static bool is_expelled(const cJSON *fault)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fault, "expelled"));
+}
+
+/* The summary's fault of that kind, or of any (NULL), for which the generation was expelled; NULL:
+ * it was not. */
+static const cJSON *expulsion(const judge *self, int seat, uint32_t generation, const char *kind)
 {
     const cJSON *fault = NULL;
     cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->summary, "faults"))
     {
-        if (number(fault, "rank") == seat && number(fault, "generation") == generation) {
+        if (number(fault, "rank") == seat && number(fault, "generation") == generation &&
+            is_expelled(fault) && (!kind || is_kind(fault, kind))) {
             return fault;
         }
     }
@@ -190,10 +220,40 @@ static void fill_result(chaos_result *result, const cJSON *fault)
     result->weights_bytes = number(fault, "weights_bytes_in_pause");
 }
 
-static bool is_own_kind(const cJSON *fault)
+/* Of a rank that may be expelled for a pause: if it was not, it was killed, and that kill is spoken
+ * for. */
+static void take_resolving_kill(judge *self, const row *struck)
 {
-    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(fault, "kind"));
-    return kind && (strcmp(kind, "expelled") == 0 || strcmp(kind, "exit") == 0);
+    for (size_t i = 0; i < self->num_rows; i++) {
+        row *found = &self->rows[i];
+        found->taken |= found->seat == struck->seat && found->generation == struck->generation &&
+                        strcmp(found->kind, "kill") == 0;
+    }
+}
+
+/* What became of a rank that was struck, against what must. */
+static void check_fate(judge *self, int index, const row *struck, const char *kind)
+{
+    const chaos_fault *drawn = &self->round->fault[index];
+    chaos_result *result = &self->verdict->result[index];
+    const cJSON *fault = expulsion(self, drawn->seat, struck->generation, kind);
+    if (drawn->kind == CHAOS_PAUSE && drawn->fate != FATE_STAYS) {
+        take_resolving_kill(self, struck);
+    }
+    if (fault) {
+        fill_result(result, fault);
+    }
+    if (drawn->fate == FATE_STAYS && fault) {
+        violate(self, "rank %d was expelled after %s for %.0f ms at %.3f s", drawn->seat,
+                drawn->kind == CHAOS_SLOW ? "being slow" : "a stop", drawn->duration_ms,
+                struck->time_ms / 1e3);
+    }
+    bool served = had_joined(self, drawn->seat, struck->generation, struck->time_ms);
+    if (drawn->fate == FATE_DIES && !fault && served) {
+        violate(self, "rank %d (generation %" PRIu32 "), %s at %.3f s, was not expelled for it",
+                drawn->seat, struck->generation, chaos_kind_names[drawn->kind],
+                struck->time_ms / 1e3);
+    }
 }
 
 static void check_fault(judge *self, int index)
@@ -201,48 +261,20 @@ static void check_fault(judge *self, int index)
     static const char *const kinds[NUM_CHAOS_KINDS] = {"kill", "abort",      "die",       "stop",
                                                        "slow", "store-stop", "store-kill"};
     const chaos_fault *drawn = &self->round->fault[index];
-    chaos_result *result = &self->verdict->result[index];
     row *struck = take_row(self, kinds[drawn->kind], drawn->seat);
     if (!struck) {
-        if (drawn->scope != SCOPE_JOINER) {
+        if (drawn->scope == SCOPE_SINGLE) {
             violate(self, "fault %d (%s of rank %d) never struck", index + 1,
                     chaos_kind_names[drawn->kind], drawn->seat);
         }
         return;
     }
-    *result = (chaos_result){
+    self->verdict->result[index] = (chaos_result){
         .struck = true, .time_ms = struck->time_ms, .generation = struck->generation};
-    if (drawn->seat < 0) {
-        return;
-    }
-    const cJSON *fault = fault_of(self, drawn->seat, struck->generation);
-    row *killed = NULL;
-    for (size_t i = 0; drawn->kind == CHAOS_PAUSE && i < self->num_rows; i++) {
-        row *found = &self->rows[i];
-        bool same = found->seat == drawn->seat && found->generation == struck->generation;
-        killed = same && strcmp(found->kind, "kill") == 0 ? found : killed;
-    }
-    if (killed && drawn->fate != FATE_STAYS) {
-        killed->taken = true; /* it was still there, and was made to go */
-        if (drawn->fate == FATE_DIES) {
-            violate(self, "rank %d was stopped for %.0f ms at %.3f s and not expelled", drawn->seat,
-                    drawn->duration_ms, struck->time_ms / 1e3);
-        }
-        return;
-    }
-    if (fault && (drawn->fate != FATE_STAYS || is_own_kind(fault))) {
-        fill_result(result, fault);
-    }
-    if (drawn->fate == FATE_STAYS && result->expelled) {
-        /* A rank that stays may be killed later: that is another fault of the round. */
-        violate(self, "rank %d was expelled, or ended, after %s for %.0f ms at %.3f s", drawn->seat,
-                drawn->kind == CHAOS_SLOW ? "being slow" : "a stop", drawn->duration_ms,
-                struck->time_ms / 1e3);
-    }
-    if (drawn->fate == FATE_DIES && !result->expelled) {
-        violate(self, "rank %d (generation %" PRIu32 "), %s at %.3f s, was never expelled",
-                drawn->seat, struck->generation, chaos_kind_names[drawn->kind],
-                struck->time_ms / 1e3);
+    if (drawn->seat >= 0) {
+        /* Of a slow rank any expulsion that is not another fault's. */
+        check_fate(self, index, struck,
+                   drawn->kind == CHAOS_SLOW ? "expelled" : kinds[drawn->kind]);
     }
 }
 
@@ -280,6 +312,9 @@ static void check_recovery(judge *self, const cJSON *fault)
     int seat = (int)number(fault, "rank");
     uint32_t generation = (uint32_t)number(fault, "generation");
     double time_ms = number(fault, "time_ms"), pause_ms = number(fault, "pause_ms");
+    if (is_kind(fault, "stop") && !is_expelled(fault)) {
+        return; /* it went on by itself */
+    }
     if (!was_drawn(self, seat, generation)) {
         violate(self,
                 "rank %d (generation %" PRIu32 ") was expelled, or ended, at %.3f s: nothing "
@@ -301,6 +336,26 @@ static void check_recovery(judge *self, const cJSON *fault)
                 "recovery from rank %d (generation %" PRIu32 ") at %.3f s took %.0f ms, more "
                 "than %.0f",
                 seat, generation, time_ms / 1e3, pause_ms, bound_ms);
+    }
+}
+
+/* Every process that ended did so for a fault that was drawn, whatever the summary calls it. */
+static void check_ends(judge *self)
+{
+    static const char *const deadly[] = {"kill", "abort", "die"};
+    for (size_t i = 0; i < self->num_rows; i++) {
+        const row *end = &self->rows[i];
+        bool explained =
+            strcmp(end->kind, "exit") != 0 || was_drawn(self, end->seat, end->generation);
+        for (int k = 0; k < 3 && !explained; k++) {
+            explained = find_row(self, deadly[k], end->seat, end->generation) != NULL;
+        }
+        if (!explained) {
+            violate(self,
+                    "rank %d (generation %" PRIu32 ") ended at %.3f s: nothing was done to it that "
+                    "expels",
+                    end->seat, end->generation, end->time_ms / 1e3);
+        }
     }
 }
 
@@ -336,6 +391,7 @@ eep_status chaos_judge(const chaos_round *round, const char *dir, int exit_code,
         {
             check_recovery(&self, fault);
         }
+        check_ends(&self);
         check_exit(&self, exit_code);
     }
     cJSON_Delete(self.summary);

@@ -28,6 +28,7 @@ typedef struct chaos_verdict {
     char why[CHAOS_WHY_BYTES]; /* the first violation */
     chaos_result result[CHAOS_MAX_FAULTS];
     double tokens, tokens_wrong, tokens_lost, requests; /* lost: missing or doubled */
+    double steps_waiting; /* on a joiner, longer than a step usually takes */
 } chaos_verdict;
 
 /* Judge the round by DIR/summary.json and DIR/events.csv; `exit_code` is eep-run's, negative: it

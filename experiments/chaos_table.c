@@ -39,6 +39,7 @@ eep_status chaos_table_add(chaos_table *self, const chaos_round *round,
     self->tokens_wrong += verdict->tokens_wrong;
     self->tokens_lost += verdict->tokens_lost;
     self->requests += verdict->requests;
+    self->steps_waiting += verdict->steps_waiting;
     return EEP_OK;
 }
 
@@ -117,7 +118,7 @@ void chaos_table_print(chaos_table *self, FILE *file)
     }
     fprintf(file,
             "\n  %zu rounds, %zu faults, %.0f requests, %.0f tokens: %.0f wrong, %.0f lost or "
-            "doubled\n",
+            "doubled\n  %.0f steps waited longer than usual for a joiner\n",
             self->num_rounds, self->num_faults, self->requests, self->tokens, self->tokens_wrong,
-            self->tokens_lost);
+            self->tokens_lost, self->steps_waiting);
 }

@@ -17,7 +17,7 @@ typedef struct chaos_table {
     size_t num_healed, room;
     size_t num[NUM_CHAOS_KINDS], num_expelled[NUM_CHAOS_KINDS], num_scope[NUM_CHAOS_SCOPES];
     size_t num_rounds, num_faults, num_passed_over;
-    double tokens, tokens_wrong, tokens_lost, requests;
+    double tokens, tokens_wrong, tokens_lost, requests, steps_waiting;
 } chaos_table;
 
 /* Take what a round came to. EEP_ERR_NO_MEMORY. */

@@ -289,19 +289,19 @@ Test(chaos, a_store_race_is_drawn_only_when_asked_for)
 static const char *const GOOD_SUMMARY =
     "{\"good\": true, \"tokens_emitted\": 100, \"tokens_wrong\": %d, \"digests_wrong\": 0,\n"
     " \"tokens_missing\": 0, \"tokens_doubled\": 0, \"requests_accepted\": 5,\n"
-    " \"requests_failed\": 0, \"requests_lost\": 0, \"steps_aborted_by_join\": 0,\n"
-    " \"steps_waiting_on_join\": %d, \"captures_after_start\": {\"healthy\": 0, \"joining\": 1},\n"
+    " \"requests_failed\": 0, \"requests_lost\": 0, \"steps_aborted_by_join\": %d,\n"
+    " \"steps_waiting_on_join\": 0, \"captures_after_start\": {\"healthy\": 0, \"joining\": 1},\n"
     " \"faults\": [%s]}\n";
 static const char *const HEAD =
     "time_ms,seat,generation,kind,about_seat,about_generation,epoch,value\n"
     "-300.0,2,1,joined,2,1,1,1\n-300.0,3,1,joined,3,1,1,1\n";
 #define PARTS(pause)                                                                               \
     "\"detect_ms\": 10, \"agree_ms\": 20, \"repair_ms\": 0, \"rerun_ms\": 5, \"pause_ms\": " pause \
-    ", \"survivors\": 7, \"weights_bytes_in_pause\": 0"
+    ", \"survivors\": 7, \"expelled\": true, \"weights_bytes_in_pause\": 0"
 #define KILLED(pause)                                                                              \
     "{\"rank\": 3, \"generation\": 1, \"kind\": \"kill\", \"time_ms\": 2000, " PARTS(pause) "}"
 #define EXPELLED                                                                                   \
-    "{\"rank\": 3, \"generation\": 1, \"kind\": \"expelled\", \"time_ms\": 3000, " PARTS("40") "}"
+    "{\"rank\": 3, \"generation\": 1, \"kind\": \"stop\", \"time_ms\": 2000, " PARTS("1040") "}"
 
 static void write_text(const char *dir, const char *name, const char *text)
 {
@@ -315,7 +315,7 @@ static void write_text(const char *dir, const char *name, const char *text)
 
 /* One fault on rank 3, these rows and summary; `why`: what the verdict must say, NULL: it is good.
  */
-static chaos_verdict judge(chaos_fault fault, const char *rows, int wrong, int waiting,
+static chaos_verdict judge(chaos_fault fault, const char *rows, int wrong, int aborted,
                            const char *faults, int code, const char *why)
 {
     static chaos_round round;
@@ -324,7 +324,7 @@ static chaos_verdict judge(chaos_fault fault, const char *rows, int wrong, int w
     round = (chaos_round){.num_faults = 1};
     round.fault[0] = fault;
     cr_assert_not_null(mkdtemp(dir));
-    snprintf(text, sizeof text, GOOD_SUMMARY, wrong, waiting, faults);
+    snprintf(text, sizeof text, GOOD_SUMMARY, wrong, aborted, faults);
     write_text(dir, "summary.json", text);
     snprintf(text, sizeof text, "%s%s", HEAD, rows);
     write_text(dir, "events.csv", text);
@@ -363,11 +363,11 @@ Test(chaos, a_crash_that_was_recovered_from_is_good)
 Test(chaos, violations_are_named)
 {
     judge(CRASH, KILL_ROW, 3, 0, KILLED("35"), 1, "tokens_wrong is 3, not 0");
-    judge(CRASH, KILL_ROW, 0, 2, KILLED("35"), 0, "steps_waiting_on_join is 2, not 0");
+    judge(CRASH, KILL_ROW, 0, 2, KILLED("35"), 0, "steps_aborted_by_join is 2, not 0");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("35"), 1, "eep-run ended with code 1");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("35"), -9, "eep-run was ended by signal 9");
     judge(CRASH, "", 0, 0, "", 0, "fault 1 (kill of rank 3) never struck");
-    judge(CRASH, KILL_ROW, 0, 0, "", 0, "was never expelled");
+    judge(CRASH, KILL_ROW, 0, 0, "", 0, "was not expelled for it");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("5001"), 0, "took 5001 ms, more than 5000");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("null"), 0, "no survivor went on after rank 3");
     judge(CRASH, KILL_ROW, 0, 0,
@@ -389,19 +389,30 @@ Test(chaos, a_joiner_that_died_has_no_survivors_to_wait_for)
     judge(joiner, "2000.0,3,2,kill,3,2,1,0\n", 0, 0,
           "{\"rank\": 3, \"generation\": 2, \"kind\": \"kill\", \"time_ms\": 2000, \"detect_ms\": "
           "null, \"agree_ms\": null, \"repair_ms\": null, \"rerun_ms\": null, \"pause_ms\": null, "
-          "\"survivors\": 0, \"weights_bytes_in_pause\": 0}",
+          "\"survivors\": 0, \"expelled\": true, \"weights_bytes_in_pause\": 0}",
           0, NULL);
 }
 
 Test(chaos, pauses_are_judged_by_what_they_may_do)
 {
     judge(SHORT, STOP_ROW, 0, 0, "", 0, NULL);
-    judge(SHORT, STOP_ROW, 0, 0, EXPELLED, 0, "rank 3 was expelled, or ended, after a stop");
+    judge(SHORT, STOP_ROW, 0, 0, EXPELLED, 0, "rank 3 was expelled after a stop");
     judge(LONG, STOP_ROW, 0, 0, EXPELLED, 0, NULL);
     judge(LONG, "2000.0,3,1,stop,3,1,1,0\n6500.0,3,1,kill,3,1,1,0\n", 0, 0, KILLED("30"), 0,
-          "rank 3 was stopped for 3000 ms at 2.000 s and not expelled");
+          "rank 3 (generation 1), pause at 2.000 s, was not expelled for it");
     judge(MAYBE, STOP_ROW, 0, 0, EXPELLED, 0, NULL);
     judge(MAYBE, "2000.0,3,1,stop,3,1,1,0\n4600.0,3,1,kill,3,1,1,0\n", 0, 0, KILLED("30"), 0, NULL);
+}
+
+Test(chaos, a_slow_rank_stays)
+{
+    chaos_fault slow = {.kind = CHAOS_SLOW, .seat = 3, .factor = 4, .duration_ms = 900};
+    const char *rows = "2000.0,3,1,slow,3,1,1,4000\n2900.0,3,1,slow,3,1,1,1000\n";
+    char ended[256];
+    chaos_verdict verdict = judge(slow, rows, 0, 0, "", 0, NULL);
+    cr_assert(verdict.result[0].struck && !verdict.result[0].expelled);
+    snprintf(ended, sizeof ended, "%s3100.0,3,1,exit,3,1,2,768\n", rows);
+    judge(slow, ended, 0, 0, "", 0, "rank 3 (generation 1) ended at 3.100 s: nothing was done");
 }
 
 Test(chaos, a_run_without_a_summary_is_a_violation)
