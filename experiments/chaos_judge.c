@@ -11,8 +11,9 @@
 
 static const double PAUSE_BOUND_MS = 5000; /* of a recovery while the store answers */
 static const double OUTAGE_BOUND_MS =
-    10000;                          /* of one that a store outage or lost experts held up */
-static const double NEAR_MS = 3000; /* an outage that began so long before still counts */
+    10000;                              /* of one that a store outage or lost experts held up */
+static const double SAME_STOP_MS = 100; /* a stop's row is written after the signal was sent */
+static const double NEAR_MS = 3000;     /* an outage that began so long before still counts */
 
 typedef struct row {
     double time_ms;
@@ -185,15 +186,17 @@ static bool is_expelled(const cJSON *fault)
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fault, "expelled"));
 }
 
-/* The summary's fault of that kind, or of any (NULL), for which the generation was expelled; NULL:
- * it was not. */
-static const cJSON *expulsion(const judge *self, int seat, uint32_t generation, const char *kind)
+/* The summary's fault of that kind for which the struck generation was expelled; NULL: it was not.
+ * A generation dies once, but may be stopped several times: those are told apart by their time. */
+static const cJSON *expulsion(const judge *self, const row *struck, const char *kind)
 {
     const cJSON *fault = NULL;
     cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->summary, "faults"))
     {
-        if (number(fault, "rank") == seat && number(fault, "generation") == generation &&
-            is_expelled(fault) && (!kind || is_kind(fault, kind))) {
+        bool same = number(fault, "rank") == struck->seat &&
+                    number(fault, "generation") == struck->generation && is_kind(fault, kind);
+        bool stopped_then = fabs(number(fault, "time_ms") - struck->time_ms) < SAME_STOP_MS;
+        if (same && is_expelled(fault) && (stopped_then || strcmp(kind, "stop") != 0)) {
             return fault;
         }
     }
@@ -236,7 +239,7 @@ static void check_fate(judge *self, int index, const row *struck, const char *ki
 {
     const chaos_fault *drawn = &self->round->fault[index];
     chaos_result *result = &self->verdict->result[index];
-    const cJSON *fault = expulsion(self, drawn->seat, struck->generation, kind);
+    const cJSON *fault = expulsion(self, struck, kind);
     if (drawn->kind == CHAOS_PAUSE && drawn->fate != FATE_STAYS) {
         take_resolving_kill(self, struck);
     }
@@ -272,9 +275,7 @@ static void check_fault(judge *self, int index)
     self->verdict->result[index] = (chaos_result){
         .struck = true, .time_ms = struck->time_ms, .generation = struck->generation};
     if (drawn->seat >= 0) {
-        /* Of a slow rank any expulsion that is not another fault's. */
-        check_fate(self, index, struck,
-                   drawn->kind == CHAOS_SLOW ? "expelled" : kinds[drawn->kind]);
+        check_fate(self, index, struck, kinds[drawn->kind]);
     }
 }
 

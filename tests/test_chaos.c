@@ -404,6 +404,18 @@ Test(chaos, pauses_are_judged_by_what_they_may_do)
     judge(MAYBE, "2000.0,3,1,stop,3,1,1,0\n4600.0,3,1,kill,3,1,1,0\n", 0, 0, KILLED("30"), 0, NULL);
 }
 
+Test(chaos, a_later_pause_is_not_the_earlier_ones_fault)
+{
+    judge(SHORT, STOP_ROW, 0, 0,
+          "{\"rank\": 3, \"generation\": 1, \"kind\": \"stop\", \"time_ms\": 1999, "
+          "\"expelled\": false, \"pause_ms\": null}",
+          0, NULL);
+    judge(LONG, "2000.0,3,1,stop,3,1,1,0\n9000.0,3,1,stop,3,1,1,0\n", 0, 0,
+          "{\"rank\": 3, \"generation\": 1, \"kind\": \"stop\", \"time_ms\": 9000, " PARTS(
+              "1040") "}",
+          0, "pause at 2.000 s, was not expelled for it");
+}
+
 Test(chaos, a_slow_rank_stays)
 {
     chaos_fault slow = {.kind = CHAOS_SLOW, .seat = 3, .factor = 4, .duration_ms = 900};
