@@ -267,6 +267,25 @@ static void draw_crash(drawer *self, moment when, bool correlated)
     }
 }
 
+/* A rank is paused or slow; in the same moment (correlated) another one dies. */
+static void draw_slowness(drawer *self, moment when, bool pause, bool correlated)
+{
+    if (pause) {
+        pause_rank(self, SCOPE_SINGLE, when, !correlated);
+    } else {
+        slow_rank(self, SCOPE_SINGLE, when);
+    }
+    int seat = correlated ? draw_seat(self, true) : -1;
+    if (seat < 0) {
+        return;
+    }
+    crash(self, SCOPE_DOUBLE, seat, after(when, between(self, 0, 20)));
+    rejoin(self, seat);
+    if (!pause) {
+        settle_on(self, seat, 2000); /* no rank is slow for longer */
+    }                                /* else the paused rank's return comes later anyway */
+}
+
 static void draw_store(drawer *self, moment when, bool correlated)
 {
     double duration_ms = between(self, 200, 2000);
@@ -314,9 +333,9 @@ void chaos_draw(const chaos_config *config, chaos_round *round_out)
         if (percent < 50) { /* 45 crashes, and 5 corrupted copies that the lab cannot make yet */
             draw_crash(&self, when, correlated);
         } else if (percent < 70) {
-            pause_rank(&self, SCOPE_SINGLE, when, true);
+            draw_slowness(&self, when, true, correlated);
         } else if (percent < 85) {
-            slow_rank(&self, SCOPE_SINGLE, when);
+            draw_slowness(&self, when, false, correlated);
         } else {
             draw_store(&self, when, correlated);
         }

@@ -27,7 +27,7 @@ PY
 done
 # A rank is killed that the plan does not let die.
 echo '[[0,1,2,3],[0,1,2,3,4]]' >"$tmp/plan.json"
-args="--plan $tmp/plan.json --hidden 64 --inner 64 --kill 2@0.3 --quiet --out $tmp/unplanned"
+args="--plan $tmp/plan.json --hidden 64 --inner 64 --kill 2@spawned:4 --quiet --out $tmp/unplanned"
 # shellcheck disable=SC2086
 "$bin/eep-run" $args >"$tmp/log" 2>&1
 [ $? -eq 1 ] || fail "an unplanned death passed" "$args"
