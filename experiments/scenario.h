@@ -42,8 +42,8 @@ EEP_MUST_CHECK eep_status scenario_load(const char *file, scenario *scenario_out
                                         char error[SCENARIO_ERROR_BYTES]);
 void scenario_free(scenario *self);
 
-/* Set options (begun with options_set_defaults) as the scenario says; the options then point into it.
- * EEP_ERR_INVALID as above. */
+/* Set options (begun with options_set_defaults) as the scenario says; the options then point into
+ * it. EEP_ERR_INVALID as above. */
 EEP_MUST_CHECK eep_status scenario_apply(const scenario *self, options *options_inout,
                                          char error[SCENARIO_ERROR_BYTES]);
 /* options_check, with a message that names the scenario. */
