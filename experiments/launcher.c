@@ -16,9 +16,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000; /* of load after the last join */
-static const uint64_t NO_PROGRESS_NS = 60000000000;    /* then the run is given up */
-static const uint64_t STOP_BOUND_NS = 5000000000;      /* for ranks to end by themselves */
+static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000;  /* of load after the last join */
+static const uint64_t LONGEST_TRIGGER_NS = 10000000000; /* of load for a trigger to come */
+static const uint64_t NO_PROGRESS_NS = 60000000000;     /* then the run is given up */
+static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by themselves */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
@@ -58,9 +59,16 @@ static bool arrivals_are_over(const launcher *self)
            (self->how->seconds > 0 && launcher_time_ms(self) >= self->how->seconds * 1e3);
 }
 
-/* The closed loop of --keep-busy still runs. */
-static bool keeps_busy(const launcher *self, uint64_t now_ns)
+/* The closed loop of --keep-busy still runs. It is not kept up for what may never happen. */
+static bool keeps_busy(launcher *self, uint64_t now_ns)
 {
+    bool waits = self->run.start_ns &&
+                 script_waits(&self->effective.script, launcher_time_ms(self)) &&
+                 launcher_is_settled(self);
+    self->waiting_ns = !waits ? 0 : self->waiting_ns ? self->waiting_ns : now_ns;
+    if (waits && now_ns - self->waiting_ns > LONGEST_TRIGGER_NS && !launcher_control_serves(self)) {
+        return launcher_time_ms(self) < self->how->keep_busy_s * 1e3;
+    }
     return self->how->keep_busy > 0 && !launcher_control_is_finishing(self) &&
            (launcher_control_serves(self) || !self->script_done_ns ||
             now_ns < self->script_done_ns + KEEP_BUSY_AFTER_NS ||

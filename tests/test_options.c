@@ -78,7 +78,8 @@ Test(options, every_verb_has_its_flag)
 {
     options o;
     good("--ranks 8 --max-ranks 10 --expel-ms 2000 --kill 0@1 --abort 1@1 --stop 2=0.5x@1 --cont "
-         "2@9 --slow 3=4/2s@1 --die 4=experts@1 --freeze 6=dispatch/1s@1 --rejoin 0@2 --add vacant:2@2 --drain 5@1 "
+         "2@9 --slow 3=4/2s@1 --die 4=experts@1 --freeze 6=dispatch/1s@1 --rejoin 0@2 --add "
+         "vacant:2@2 --drain 5@1 "
          "--dummy-burn=1@1 --store-kill @1 --store-stop 100ms@1 --store-cont @2 --store-start @3",
          &o);
     cr_assert_eq(o.script.num_events, NUM_VERBS);
