@@ -148,7 +148,7 @@ typedef struct sim_world {
     uint64_t longest_pause_us;
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
-    int num_requests;
+    int num_requests, num_old_requests; /* old: asked for before the world healed */
     /* completed steps: [step % kept] */
     struct {
         uint64_t step, epoch;

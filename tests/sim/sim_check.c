@@ -123,7 +123,7 @@ static void check_coverage(const eepi_view *view)
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
 }
 
-void sim_check_commit(const eepi_view *view)
+static void check_document(const eepi_view *view)
 {
     const eepi_view *same = sim_committed(view->epoch), *before;
     const char *why = "";
@@ -166,6 +166,32 @@ void sim_check_commit(const eepi_view *view)
              (unsigned long long)view->epoch);
     for (int i = 0; i < sim->num_processes; i++)
         check_commit_of(before, view, sim->process[i]);
+}
+
+/* The store is empty and nobody lives who knew a document: this is another instance. */
+static int is_reborn(const eepi_view *view)
+{
+    if (view->base_digest != 0 || !sim->newest)
+        return 0;
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        if (p->alive && p->rank.context && p->rank.context->core &&
+            eepi_core_view(p->rank.context->core))
+            return 0;
+    }
+    return 1;
+}
+
+void sim_check_commit(const eepi_view *view)
+{
+    if (is_reborn(view)) {
+        sim_trace("nobody remembers: the instance begins anew");
+        memset(sim->committed, 0, sizeof(sim->committed));
+        memset(sim->completed, 0, sizeof(sim->completed));
+        sim->newest = NULL;
+        sim->first_epoch = view->epoch;
+    }
+    check_document(view);
 }
 
 /* Rule M2: a report is put when no step of its epoch or an older one is in flight. */

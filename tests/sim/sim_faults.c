@@ -150,6 +150,7 @@ void sim_heal(void)
 {
     sim_trace("healed");
     sim->healed = 1;
+    sim->num_old_requests = sim->num_requests;
     sim->corrupt_of_1000 = 0;
     sim->kinds &= ~(1u << SIM_DELAY | 1u << SIM_REQUEUE);
     for (int i = 0; i < sim->num_processes; i++) {
