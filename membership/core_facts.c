@@ -82,8 +82,10 @@ static void take_member(eepi_core *core, const eepi_member *member)
 
     if (member->generation < peer->generation)
         return;
-    if (member->generation > peer->generation)
+    if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
+        core->uncovered = 0; /* it may bring what was missing */
+    }
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;

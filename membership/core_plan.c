@@ -114,6 +114,7 @@ void eepi_core_advance_initial(eepi_core *core)
 {
     eepi_view *draft;
     uint64_t turn_us;
+    int fills = 0;
 
     if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
         !may_begin(core))
@@ -132,13 +133,19 @@ void eepi_core_advance_initial(eepi_core *core)
             return;
         }
     }
-    if (eepi_view_num_uncovered(draft, -1) > 0) {
+    if (!core->has_view && eepi_view_num_uncovered(draft, -1) > 0) {
         snprintf(core->why, sizeof(core->why),
                  "%d experts have no slot in the first view: more slots or ranks are needed",
                  eepi_view_num_uncovered(draft, -1));
         fail_to_begin(core);
         return;
     }
+    /* who took its seat while somebody of the ended instance still lived loaded what that lacked */
+    if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        fail_to_begin(core);
+        return;
+    }
+    draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
     if (!core->has_view)
         core->revision = 0;
     eepi_core_commit(core);

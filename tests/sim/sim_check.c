@@ -102,7 +102,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
              "rank %d.%u lives and %u is let in", p->seat, p->generation,
              eepi_view_seat_at(view, p->seat)->generation);
     SIM_MUST(!is_fault || !p->alive || !runs || p->over || is_in(view, p) ||
-                 runs->combine_copy != view->combine_copy,
+                 p->promised >= p->epoch || runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
              p->generation, (unsigned long long)view->epoch);
     SIM_MUST(!is_fault || !is_in(view, p) || p->step < view->first_step, "M2",
@@ -117,8 +117,9 @@ static void check_coverage(const eepi_view *view)
 
     SIM_MUST(serving == (uncovered == 0), "S7", "epoch %llu: %d experts uncovered",
              (unsigned long long)view->epoch, uncovered);
-    SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills), "M1",
-             "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
+    SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills) ||
+                 (view->cause == EEPI_VIEW_INITIAL && fills && view->base_digest != 0),
+             "M1", "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
     SIM_MUST(!fills || !serving || view->cause == EEPI_VIEW_PLANNED, "R1",
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
 }
