@@ -209,10 +209,19 @@ static void reassert(eepi_core *core)
     action->revision = core->revision;
 }
 
+/* The view has the seat in our generation or a newer one, and we have not even asked to be let in:
+ * the store had lost its memory when we took the seat, and gave a generation twice (M7). */
+static int is_namesake(const eepi_core *core)
+{
+    return core->status == CORE_OUTSIDE && !core->was_member &&
+           !core->peers[core->config.seat].ready &&
+           eepi_view_seat_at(core->view, core->config.seat)->generation >= core->config.generation;
+}
+
 /* The committed view is without us. */
 static void advance_outside(eepi_core *core)
 {
-    if (!core->was_member) {
+    if (!core->was_member && !is_namesake(core)) {
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
@@ -254,7 +263,9 @@ static void advance(eepi_core *core)
         advance_leaving(core);
         return;
     }
-    if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+    if (is_namesake(core)) {
+        advance_outside(core);
+    } else if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         core->was_member = 1;
         eepi_core_advance_fault(core);
         eepi_core_advance_fills(core);

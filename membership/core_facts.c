@@ -43,6 +43,18 @@ static int have_other_members(const eepi_view *before, const eepi_view *after)
     return 0;
 }
 
+/* A fault view settles what it was drawn up for: whom it keeps although steps waited for it or its
+ * promise came late, it keeps. Else one stuck rank would take along all that waited for it. */
+static void settle_evidence(eepi_core *core, const eepi_view *view)
+{
+    for (int seat = 0; view->cause == EEPI_VIEW_FAULT && seat < view->shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(view, seat, peer->evidence_generation) &&
+            (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT))
+            peer->evidence = NO_EVIDENCE;
+    }
+}
+
 /* A committed document. Older or known ones change nothing (S2), but one that is older than ours
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
@@ -62,6 +74,7 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->examined_layers = 0;
     }
     memcpy(core->view, view, view->bytes);
+    settle_evidence(core, view);
     core->revision = revision;
     core->has_view = 1;
     core->register_lags = 0;
@@ -181,6 +194,9 @@ static void take_report(eepi_core *core, const eepi_report *report)
     peer->report_epoch = report->epoch;
     peer->report_step = report->highest_step;
     memset(peer->report_accused, 0, sizeof(peer->report_accused));
+    if (is_current && peer->evidence == EEP_FAULT_LEFT_OUT &&
+        peer->evidence_generation == report->generation)
+        peer->evidence = NO_EVIDENCE; /* late, but nobody has decided without it yet */
     if (report->seat != core->config.seat)
         forget_silence(core, report->seat);
     for (int i = 0; i < report->num_suspects; i++) {

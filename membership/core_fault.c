@@ -236,6 +236,31 @@ static eepi_view *draft_fault(eepi_core *core)
     return draft;
 }
 
+static int is_forgivable(const eepi_core *core, int seat)
+{
+    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE && is_expelled(core, seat) &&
+           reported(core, seat) &&
+           core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
+}
+
+/* Who only missed deadlines, and has reported since, lives: where experts would be lost with it, it
+ * stays (pause, do not shed). 1: somebody was forgiven. Before anybody is killed. */
+static int forgive(eepi_core *core)
+{
+    int fills, forgivable = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
+        forgivable += is_forgivable(core, seat);
+    if (!forgivable ||
+        eepi_plan_coverage(draft_fault(core), &fills, core->why, sizeof(core->why)) == EEP_OK)
+        return 0;
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_forgivable(core, seat))
+            core->peers[seat].evidence = NO_EVIDENCE;
+    }
+    return 1;
+}
+
 /* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
  * missing: then, and only then, a fault view lets them in. */
 static void propose_fault(eepi_core *core)
@@ -360,6 +385,8 @@ void eepi_core_advance_fault(eepi_core *core)
     }
     if (!all_reported(core) || !my_turn(core))
         return;
-    if (all_killed(core) && old_copy_is_free(core))
+    if (forgive(core))
+        eepi_core_wake_at(core, core->now_us);
+    else if (all_killed(core) && old_copy_is_free(core))
         propose_fault(core);
 }

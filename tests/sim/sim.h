@@ -103,7 +103,8 @@ struct sim_process {
         uint64_t epoch, step;
     } begun[16]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
-    int was_member, leaving, over;
+    int leaving, over;
+    int former; /* of an instance that nobody remembers */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped or slow until then: its calls may take longer */

@@ -74,14 +74,15 @@ const eepi_view *sim_committed(uint64_t epoch)
 sim_process *sim_process_of(int seat, uint32_t generation)
 {
     for (int i = sim->num_processes - 1; i >= 0; i--)
-        if (sim->process[i]->seat == seat && sim->process[i]->generation == generation)
+        if (sim->process[i]->seat == seat && sim->process[i]->generation == generation &&
+            !sim->process[i]->former)
             return sim->process[i];
     return NULL;
 }
 
 static int is_in(const eepi_view *view, const sim_process *p)
 {
-    return p->generation != 0 && eepi_view_has(view, p->seat, p->generation);
+    return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
 
 /* What a commit changes for a process. */
@@ -190,6 +191,8 @@ void sim_check_commit(const eepi_view *view)
         memset(sim->committed, 0, sizeof(sim->committed));
         memset(sim->completed, 0, sizeof(sim->completed));
         sim->newest = NULL;
+        for (int i = 0; i < sim->num_processes; i++)
+            sim->process[i]->former = !sim->process[i]->alive;
         sim->first_epoch = view->epoch;
     }
     check_document(view);

@@ -179,7 +179,7 @@ void sim_faults_open(void)
     for (int kind = 0; kind < SIM_NUM_KINDS; kind++)
         if (sim_random(2) && (sim->options.kinds >> kind & 1u))
             sim->kinds |= 1u << kind;
-    sim->step_us = sim_delay(3000, 20000);
+    sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;
     sim->point_of_1000 = (int)sim_random(3) * 4;
     sim->heal_us = sim->now_us + 500000 + FAULTS_US;

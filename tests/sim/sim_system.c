@@ -154,6 +154,14 @@ int __wrap_sched_yield(void)
     return 0; /* who needs it sleeps on a condition next */
 }
 
+int __wrap_nanosleep(const struct timespec *nap, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *nap, struct timespec *left)
+{
+    (void)left;
+    sim_sleep((uint64_t)nap->tv_sec * 1000000u + (uint64_t)nap->tv_nsec / 1000u);
+    return 0;
+}
+
 pid_t __wrap_getpid(void);
 pid_t __wrap_getpid(void)
 {
