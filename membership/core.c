@@ -236,13 +236,14 @@ static void advance_outside(eepi_core *core)
     eepi_core_act(core, core->leaving ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
 }
 
-/* Rule M10: we are out of the view but stay until every member runs under it. */
+/* Rule M10: we are out of the view but stay until every member that lives runs under it. */
 static void advance_leaving(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
             core->peers[seat].flipped_digest != core->view->digest &&
-            core->view->cause == EEPI_VIEW_PLANNED)
+            core->view->cause == EEPI_VIEW_PLANNED &&
+            !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
             return;
     }
     core->status = CORE_OVER;
@@ -253,6 +254,11 @@ static void advance(eepi_core *core)
 {
     if (core->status == CORE_OVER)
         return;
+    if (core->said_dead) { /* a namesake's end was observed: nobody would ever count us (M7) */
+        core->status = CORE_OVER;
+        eepi_core_act(core, EEPI_ACTION_EVICTED);
+        return;
+    }
     if (!core->has_view) {
         eepi_core_advance_initial(core);
         return;

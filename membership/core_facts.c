@@ -102,6 +102,10 @@ static void take_member(eepi_core *core, const eepi_member *member)
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
+    if (member->ready && eepi_core_has_exited(core, member->seat, member->generation) &&
+        eepi_core_has_room(core)) /* if it lives it was given a namesake's generation: it ends */
+        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
+            (eepi_suspect){member->seat, member->generation, EEP_FAULT_EXIT};
     memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
     memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof(*peer->backup));
@@ -145,8 +149,11 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
         if (by == core->config.seat) /* else the others hear it from there */
             eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
     }
-    if (suspect->seat == core->config.seat)
+    if (suspect->seat == core->config.seat) {
+        core->said_dead |=
+            suspect->kind == EEP_FAULT_EXIT && suspect->generation == core->config.generation;
         return;
+    }
     if (by == NOBODY && core->has_view &&
         suspect->generation != eepi_view_seat_at(core->view, suspect->seat)->generation)
         tell_exit_again(core, suspect->seat);

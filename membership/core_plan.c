@@ -216,23 +216,6 @@ static void refuse(eepi_core *core, int seat)
     core->peers[seat].ready = 0;
 }
 
-/* A process asks to be let in under a generation whose end was observed: after the store lost its
- * memory it was given again (M7). Nobody who remembers takes that process for alive, so it is to
- * start again, and gets the next one. If it is the one that has ended, nobody hears this. */
-static void refuse_namesakes(eepi_core *core, const eepi_view *draft)
-{
-    for (int seat = 0; seat < draft->shape.max_ranks && eepi_core_has_room(core); seat++) {
-        const core_peer *peer = &core->peers[seat];
-        if (!peer->ready || eepi_view_is_member(draft, seat) ||
-            !eepi_core_has_exited(core, seat, peer->generation))
-            continue;
-        snprintf(core->why, sizeof(core->why),
-                 "a process of generation %u of this seat has ended before: start it again",
-                 peer->generation);
-        refuse(core, seat);
-    }
-}
-
 /* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */
 static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, int *retirements_out)
 {
@@ -271,7 +254,6 @@ static void make_plan(eepi_core *core)
     int promoted = eepi_core_promote_fills(core, draft);
     int changes = 0, retirements = 0, filling;
 
-    refuse_namesakes(core, draft);
     if (!change_members(core, draft, &changes, &retirements))
         return;
     filling = eepi_plan_fills(draft, -1, NULL, 0);

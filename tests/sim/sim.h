@@ -36,7 +36,7 @@ enum {
     SIM_HIDDEN = 4,
     SIM_TOKENS = 4,
     SIM_MAX_REQUESTS = 1024,
-    SIM_LENGTH = 64, /* most tokens of a request */
+    SIM_BEGUN_KEPT = 256,
 };
 #define SIM_NEVER UINT64_MAX
 
@@ -101,7 +101,7 @@ struct sim_process {
     uint64_t promised, expelled_epoch, epoch, digest, step, highest_step, started_us, last_ok_us;
     struct {
         uint64_t epoch, step;
-    } begun[16]; /* the newest ones, a ring */
+    } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
     int former; /* of an instance that nobody remembers */

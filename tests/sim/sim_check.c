@@ -239,7 +239,7 @@ void sim_check_begin(sim_process *p, const eep_step *step)
 {
     const eepi_stepper *s = &p->rank.context->stepper;
     const eepi_view *view = sim_committed(step->epoch);
-    const int at = (int)(p->num_begun++ % 16);
+    const int at = (int)(p->num_begun++ % SIM_BEGUN_KEPT);
 
     SIM_MUST(view && view->digest == s->live.digest, "S1",
              "rank %d.%u runs epoch %llu, which is not what was committed", p->seat, p->generation,
@@ -264,7 +264,7 @@ void sim_check_begin(sim_process *p, const eep_step *step)
 
 static int has_begun(const sim_process *p, const eep_step *step)
 {
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < SIM_BEGUN_KEPT; i++)
         if (p->begun[i].epoch == step->epoch && p->begun[i].step == step->step)
             return 1;
     return 0;
