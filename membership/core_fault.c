@@ -214,6 +214,8 @@ static eepi_view *draft_fault(eepi_core *core)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         core_peer *peer = &core->peers[seat];
+        if (peer->report_step > highest) /* also of one that goes: it was the last to step, maybe */
+            highest = peer->report_step;
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
             peer->flipped_digest != core->view->digest &&
             !eepi_core_has_exited(core, seat, s->generation))
@@ -224,8 +226,6 @@ static eepi_view *draft_fault(eepi_core *core)
             s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
                                                                        : EEP_SEAT_QUARANTINED;
             eepi_core_drop_backups(draft, seat);
-        } else if (seat != core->config.seat && peer->report_step > highest) {
-            highest = peer->report_step;
         }
     }
     if (draft->first_step <= highest)

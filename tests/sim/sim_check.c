@@ -170,15 +170,18 @@ static void check_document(const eepi_view *view)
         check_commit_of(before, view, sim->process[i]);
 }
 
-/* The store is empty and nobody lives who knew a document: this is another instance. */
-static int is_reborn(const eepi_view *view)
+/* The store has lost its memory, and nobody lives who knew a document that new: what was committed
+ * after this one's base is forgotten, and its processes with it. */
+static int is_forgotten(const eepi_view *view)
 {
-    if (view->base_digest != 0 || !sim->newest)
+    if (!sim->newest || view->epoch > sim->newest->epoch)
         return 0;
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (p->alive && p->rank.context && p->rank.context->core &&
-            eepi_core_view(p->rank.context->core))
+        const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
+                                     ? eepi_core_view(p->rank.context->core)
+                                     : NULL;
+        if (known && known->epoch >= view->epoch)
             return 0;
     }
     return 1;
@@ -186,14 +189,18 @@ static int is_reborn(const eepi_view *view)
 
 void sim_check_commit(const eepi_view *view)
 {
-    if (is_reborn(view)) {
-        sim_trace("nobody remembers: the instance begins anew");
-        memset(sim->committed, 0, sizeof(sim->committed));
+    if (is_forgotten(view)) {
+        sim_trace("nobody remembers epoch %llu", (unsigned long long)view->epoch);
+        if (view->epoch < sim->first_epoch) {
+            memset(sim->committed, 0, sizeof(sim->committed));
+            sim->first_epoch = view->epoch;
+        }
+        for (uint64_t at = view->epoch - sim->first_epoch; at < SIM_MAX_EPOCHS; at++)
+            sim->committed[at] = NULL;
         memset(sim->completed, 0, sizeof(sim->completed));
         sim->newest = NULL;
         for (int i = 0; i < sim->num_processes; i++)
-            sim->process[i]->former = !sim->process[i]->alive;
-        sim->first_epoch = view->epoch;
+            sim->process[i]->former |= !sim->process[i]->alive;
     }
     check_document(view);
 }
@@ -270,6 +277,16 @@ static int has_begun(const sim_process *p, const eep_step *step)
     return 0;
 }
 
+/* Views without a common member know nothing of each other's steps; their tags hold the epoch. */
+static int share_members(const eepi_view *a, const eepi_view *b)
+{
+    for (int seat = 0; a && b && seat < a->shape.max_ranks; seat++)
+        if (eepi_view_is_member(a, seat) && eepi_view_is_member(b, seat) &&
+            eepi_view_seat_at(a, seat)->generation == eepi_view_seat_at(b, seat)->generation)
+            return 1;
+    return 0;
+}
+
 /* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
 void sim_check_ok(sim_process *p, const eep_step *step)
 {
@@ -285,8 +302,9 @@ void sim_check_ok(sim_process *p, const eep_step *step)
                  p->seat, p->generation, (unsigned long long)step->step,
                  (unsigned long long)step->epoch, seat);
     }
-    SIM_MUST(sim->completed[at].step != step->step || sim->completed[at].epoch == step->epoch, "D5",
-             "step %llu ended OK under %llu and under %llu", (unsigned long long)step->step,
+    SIM_MUST(sim->completed[at].step != step->step || sim->completed[at].epoch == step->epoch ||
+                 !share_members(sim_committed(sim->completed[at].epoch), view),
+             "D5", "step %llu ended OK under %llu and under %llu", (unsigned long long)step->step,
              (unsigned long long)sim->completed[at].epoch, (unsigned long long)step->epoch);
     sim->completed[at].step = step->step;
     sim->completed[at].epoch = step->epoch;
