@@ -55,6 +55,22 @@ static void settle_evidence(eepi_core *core, const eepi_view *view)
     }
 }
 
+/* The store has lost its memory. What others said stays true, but it no longer shows that nobody
+ * went on without us: whoever knows a newer document writes it back, all others say again what they
+ * said. Only then is there anything to be decided on top of ours (S2). */
+static void hear_again(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (seat == core->config.seat)
+            continue;
+        peer->report_epoch = 0;
+        peer->staged_digest = peer->filled_digest = 0;
+    }
+    core->has_plan = 0;
+    core->drain_from_us = core->now_us;
+}
+
 /* A committed document. Older or known ones change nothing (S2), but one that is older than ours
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
@@ -63,6 +79,8 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         if (revision > core->revision || view->epoch < core->view->epoch)
             core->revision = revision;
         core->register_lags = view->epoch < core->view->epoch;
+        if (core->register_lags)
+            hear_again(core);
         return;
     }
     if (core->has_view) {
@@ -313,6 +331,8 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         core->cas_in_flight = 0;
         core->revision = 0;
         core->register_lags = core->has_view;
+        if (core->has_view)
+            hear_again(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
             tell_exit_again(core, seat);
         break;
