@@ -8,9 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { STORE_BOUND_US = 5000000 };
+enum {
+    STORE_BOUND_US = 5000000,
+    SETTLE_US = 100000 /* within that, those who live tell an empty store what it forgot */
+};
 
 /* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */
 static eep_status ask(eep_context *context, uint64_t id, void **value_out, size_t *size_out,
@@ -125,7 +129,7 @@ static int anybody_runs(eep_context *context, const eepi_view *view)
 }
 
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
-static eep_status read_view(eep_context *context, uint32_t *generation_out)
+static eep_status read_view(eep_context *context, uint32_t *generation_out, int *found_out)
 {
     uint64_t revision;
     const char *why = "";
@@ -137,6 +141,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
 
     if (status != EEP_OK)
         return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    *found_out = value != NULL;
     if (!value)
         return EEP_OK;
     found = value;
@@ -201,11 +206,31 @@ static eep_status check_predecessor(eep_context *context, const eepi_record *rec
                      record->pid, generation);
 }
 
-/* Take the seat: a new generation by compare-and-swap on its member record. */
+/* The view, the seat's record (NULL: none; the caller frees it) and its revision. */
+static eep_status read_seat(eep_context *context, const char *key, uint32_t *last_out,
+                            int *found_out, void **value_out, size_t *size_out,
+                            uint64_t *revision_out)
+{
+    eep_status status = read_view(context, last_out, found_out);
+
+    *value_out = NULL;
+    if (status != EEP_OK)
+        return status;
+    status = ask(context, eepi_store_get(context->store, key), value_out, size_out, revision_out);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    return EEP_OK;
+}
+
+/* Take the seat: a new generation by compare-and-swap on its member record. A store that knows
+ * neither a view nor the seat may be new, or may have lost its memory just now: then a generation
+ * could be given twice, so those who live are let speak first. */
 eep_status eepi_claim_seat(eep_context *context)
 {
+    const struct timespec settle = {0, SETTLE_US * 1000L};
     char key[EEPI_STORE_KEY_MAX];
     uint32_t last = 0;
+    int found = 0;
     uint64_t revision;
     eepi_record record, own = {0};
     void *value = NULL;
@@ -215,14 +240,16 @@ eep_status eepi_claim_seat(eep_context *context)
 
     if (status == EEP_OK)
         status = check_instance(context);
-    if (status == EEP_OK)
-        status = read_view(context, &last);
     if (status != EEP_OK)
         return status;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
-    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    status = read_seat(context, key, &last, &found, &value, &size, &revision);
+    if (status == EEP_OK && !found && !value) {
+        nanosleep(&settle, NULL);
+        status = read_seat(context, key, &last, &found, &value, &size, &revision);
+    }
     if (status != EEP_OK)
-        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+        return status;
     if (value) {
         status = eepi_record_decode(value, size, &context->view_shape, &record);
         if (status != EEP_OK)

@@ -209,10 +209,19 @@ static void reassert(eepi_core *core)
     action->revision = core->revision;
 }
 
+/* The view has the seat in our generation or a newer one, and we have not even asked to be let in:
+ * the store had lost its memory when we took the seat, and gave a generation twice (M7). */
+static int is_namesake(const eepi_core *core)
+{
+    return core->status == CORE_OUTSIDE && !core->was_member &&
+           !core->peers[core->config.seat].ready &&
+           eepi_view_seat_at(core->view, core->config.seat)->generation >= core->config.generation;
+}
+
 /* The committed view is without us. */
 static void advance_outside(eepi_core *core)
 {
-    if (!core->was_member) {
+    if (!core->was_member && !is_namesake(core)) {
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
@@ -227,13 +236,14 @@ static void advance_outside(eepi_core *core)
     eepi_core_act(core, core->leaving ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
 }
 
-/* Rule M10: we are out of the view but stay until every member runs under it. */
+/* Rule M10: we are out of the view but stay until every member that lives runs under it. */
 static void advance_leaving(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
             core->peers[seat].flipped_digest != core->view->digest &&
-            core->view->cause == EEPI_VIEW_PLANNED)
+            core->view->cause == EEPI_VIEW_PLANNED &&
+            !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
             return;
     }
     core->status = CORE_OVER;
@@ -244,6 +254,11 @@ static void advance(eepi_core *core)
 {
     if (core->status == CORE_OVER)
         return;
+    if (core->said_dead) { /* a namesake's end was observed: nobody would ever count us (M7) */
+        core->status = CORE_OVER;
+        eepi_core_act(core, EEPI_ACTION_EVICTED);
+        return;
+    }
     if (!core->has_view) {
         eepi_core_advance_initial(core);
         return;
@@ -254,7 +269,9 @@ static void advance(eepi_core *core)
         advance_leaving(core);
         return;
     }
-    if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+    if (is_namesake(core)) {
+        advance_outside(core);
+    } else if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         core->was_member = 1;
         eepi_core_advance_fault(core);
         eepi_core_advance_fills(core);

@@ -43,6 +43,34 @@ static int have_other_members(const eepi_view *before, const eepi_view *after)
     return 0;
 }
 
+/* A fault view settles what it was drawn up for: whom it keeps although steps waited for it or its
+ * promise came late, it keeps. Else one stuck rank would take along all that waited for it. */
+static void settle_evidence(eepi_core *core, const eepi_view *view)
+{
+    for (int seat = 0; view->cause == EEPI_VIEW_FAULT && seat < view->shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(view, seat, peer->evidence_generation) &&
+            (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT))
+            peer->evidence = NO_EVIDENCE;
+    }
+}
+
+/* The store has lost its memory. What others said stays true, but it no longer shows that nobody
+ * went on without us: whoever knows a newer document writes it back, all others say again what they
+ * said. Only then is there anything to be decided on top of ours (S2). */
+static void hear_again(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (seat == core->config.seat)
+            continue;
+        peer->report_epoch = 0;
+        peer->staged_digest = peer->filled_digest = 0;
+    }
+    core->has_plan = 0;
+    core->drain_from_us = core->now_us;
+}
+
 /* A committed document. Older or known ones change nothing (S2), but one that is older than ours
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
@@ -51,6 +79,8 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         if (revision > core->revision || view->epoch < core->view->epoch)
             core->revision = revision;
         core->register_lags = view->epoch < core->view->epoch;
+        if (core->register_lags)
+            hear_again(core);
         return;
     }
     if (core->has_view) {
@@ -62,6 +92,7 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->examined_layers = 0;
     }
     memcpy(core->view, view, view->bytes);
+    settle_evidence(core, view);
     core->revision = revision;
     core->has_view = 1;
     core->register_lags = 0;
@@ -82,11 +113,17 @@ static void take_member(eepi_core *core, const eepi_member *member)
 
     if (member->generation < peer->generation)
         return;
-    if (member->generation > peer->generation)
+    if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
+        core->uncovered = 0; /* it may bring what was missing */
+    }
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
+    if (member->ready && eepi_core_has_exited(core, member->seat, member->generation) &&
+        eepi_core_has_room(core)) /* if it lives it was given a namesake's generation: it ends */
+        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
+            (eepi_suspect){member->seat, member->generation, EEP_FAULT_EXIT};
     memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
     memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof(*peer->backup));
@@ -130,8 +167,11 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
         if (by == core->config.seat) /* else the others hear it from there */
             eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
     }
-    if (suspect->seat == core->config.seat)
+    if (suspect->seat == core->config.seat) {
+        core->said_dead |=
+            suspect->kind == EEP_FAULT_EXIT && suspect->generation == core->config.generation;
         return;
+    }
     if (by == NOBODY && core->has_view &&
         suspect->generation != eepi_view_seat_at(core->view, suspect->seat)->generation)
         tell_exit_again(core, suspect->seat);
@@ -179,6 +219,9 @@ static void take_report(eepi_core *core, const eepi_report *report)
     peer->report_epoch = report->epoch;
     peer->report_step = report->highest_step;
     memset(peer->report_accused, 0, sizeof(peer->report_accused));
+    if (is_current && peer->evidence == EEP_FAULT_LEFT_OUT &&
+        peer->evidence_generation == report->generation)
+        peer->evidence = NO_EVIDENCE; /* late, but nobody has decided without it yet */
     if (report->seat != core->config.seat)
         forget_silence(core, report->seat);
     for (int i = 0; i < report->num_suspects; i++) {
@@ -288,6 +331,8 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         core->cas_in_flight = 0;
         core->revision = 0;
         core->register_lags = core->has_view;
+        if (core->has_view)
+            hear_again(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
             tell_exit_again(core, seat);
         break;

@@ -214,6 +214,8 @@ static eepi_view *draft_fault(eepi_core *core)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         core_peer *peer = &core->peers[seat];
+        if (peer->report_step > highest) /* also of one that goes: it was the last to step, maybe */
+            highest = peer->report_step;
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
             peer->flipped_digest != core->view->digest &&
             !eepi_core_has_exited(core, seat, s->generation))
@@ -224,8 +226,6 @@ static eepi_view *draft_fault(eepi_core *core)
             s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
                                                                        : EEP_SEAT_QUARANTINED;
             eepi_core_drop_backups(draft, seat);
-        } else if (seat != core->config.seat && peer->report_step > highest) {
-            highest = peer->report_step;
         }
     }
     if (draft->first_step <= highest)
@@ -234,6 +234,31 @@ static eepi_view *draft_fault(eepi_core *core)
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_drop_gone(draft);
     return draft;
+}
+
+static int is_forgivable(const eepi_core *core, int seat)
+{
+    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE && is_expelled(core, seat) &&
+           reported(core, seat) &&
+           core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
+}
+
+/* Who only missed deadlines, and has reported since, lives: where experts would be lost with it, it
+ * stays (pause, do not shed). 1: somebody was forgiven. Before anybody is killed. */
+static int forgive(eepi_core *core)
+{
+    int fills, forgivable = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
+        forgivable += is_forgivable(core, seat);
+    if (!forgivable ||
+        eepi_plan_coverage(draft_fault(core), &fills, core->why, sizeof(core->why)) == EEP_OK)
+        return 0;
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_forgivable(core, seat))
+            core->peers[seat].evidence = NO_EVIDENCE;
+    }
+    return 1;
 }
 
 /* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
@@ -360,6 +385,8 @@ void eepi_core_advance_fault(eepi_core *core)
     }
     if (!all_reported(core) || !my_turn(core))
         return;
-    if (all_killed(core) && old_copy_is_free(core))
+    if (forgive(core))
+        eepi_core_wake_at(core, core->now_us);
+    else if (all_killed(core) && old_copy_is_free(core))
         propose_fault(core);
 }

@@ -114,6 +114,7 @@ void eepi_core_advance_initial(eepi_core *core)
 {
     eepi_view *draft;
     uint64_t turn_us;
+    int fills = 0;
 
     if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
         !may_begin(core))
@@ -132,13 +133,19 @@ void eepi_core_advance_initial(eepi_core *core)
             return;
         }
     }
-    if (eepi_view_num_uncovered(draft, -1) > 0) {
+    if (!core->has_view && eepi_view_num_uncovered(draft, -1) > 0) {
         snprintf(core->why, sizeof(core->why),
                  "%d experts have no slot in the first view: more slots or ranks are needed",
                  eepi_view_num_uncovered(draft, -1));
         fail_to_begin(core);
         return;
     }
+    /* who took its seat while somebody of the ended instance still lived loaded what that lacked */
+    if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        fail_to_begin(core);
+        return;
+    }
+    draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
     if (!core->has_view)
         core->revision = 0;
     eepi_core_commit(core);
@@ -199,6 +206,16 @@ static void drop_plan(eepi_core *core)
     eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
 
+static void refuse(eepi_core *core, int seat)
+{
+    eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
+
+    action->why = core->why;
+    action->suspect.seat = seat;
+    action->suspect.generation = core->peers[seat].generation;
+    core->peers[seat].ready = 0;
+}
+
 /* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */
 static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, int *retirements_out)
 {
@@ -208,11 +225,7 @@ static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, i
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         if (eepi_core_may_join(core, draft, seat)) {
             if (!eepi_core_admit(core, draft, seat)) { /* refused, not waited for */
-                eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
-                action->why = core->why;
-                action->suspect.seat = seat;
-                action->suspect.generation = core->peers[seat].generation;
-                core->peers[seat].ready = 0;
+                refuse(core, seat);
                 return 0;
             }
             changes++;

@@ -67,6 +67,7 @@ struct eepi_core {
     int cas_in_flight;
 
     int drained, leaving, uncovered;
+    int said_dead; /* somebody saw a process of our generation end: it was given twice */
     uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
     uint64_t drain_from_us;   /* the others' drain bound counts from here */
     uint64_t suspected_epoch; /* newest one under which a member reported that it suspects us */

@@ -143,7 +143,8 @@ int eepi_stepper_flipped(eepi_stepper *s)
     } else {
         s->pending = none;
         s->jump_step = 0;
-        if (!s->must_follow && s->step + 1 < s->live.first_step)
+        /* a joiner too: tags hold the lower bits of a step only, and are read near this one */
+        if (s->step + 1 < s->live.first_step)
             s->step = s->live.first_step - 1;
     }
     return in_band;

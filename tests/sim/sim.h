@@ -1,0 +1,249 @@
+/* The product under virtual time. Each simulated process runs libeep's own threads (rank, service,
+ * heartbeat, streams' workers) as fibers of one thread of this program; what they call of the
+ * system (clock, locks, poll, store, bulk transport, windows, /proc) is simulated here, and every
+ * choice comes from one seed. So whole histories replay to the byte.
+ *
+ *   sim_fiber.c    fibers, virtual time, events, processes that stop or are slow
+ *   sim_system.c   the wrapped system calls: locks, conditions, clocks, poll, memory
+ *   sim_store.c    the store (store_table.c) and each process's connection to it
+ *   sim_parts.c    windows, processes' ends, bulk copies between processes
+ *   sim_kernels.c  the product's kernel bodies, with a point to stop at between loads and stores
+ *   sim_rank.c     an engine: opens, loads, captures, steps; sim_client.c gives it requests
+ *   sim_check.c    the properties S1-S12, M1-M9, L1-L6; sim_faults.c what goes wrong and when */
+#ifndef SIM_H
+#define SIM_H
+
+#include "eep/eep.h"
+#include "eep/sink.h"
+#include "membership/core.h"
+#include "membership/records.h"
+#include "membership/store_client.h"
+#include "transport/bulk.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SIM_MAX_SEATS = 64,
+    SIM_MAX_PROCESSES = 512,
+    SIM_MAX_EPOCHS = 512,
+    SIM_LAYERS = 3,
+    SIM_EXPERTS = 16,
+    SIM_SLOTS = 8,
+    SIM_TOPK = 2,
+    SIM_HIDDEN = 4,
+    SIM_TOKENS = 4,
+    SIM_MAX_REQUESTS = 1024,
+    SIM_BEGUN_KEPT = 256,
+};
+#define SIM_NEVER UINT64_MAX
+
+typedef enum sim_kind {
+    SIM_CRASH,
+    SIM_STOP,
+    SIM_FREEZE, /* a stop between two stores of a kernel */
+    SIM_SLOW,
+    SIM_RESTART, /* a new process in a vacant seat */
+    SIM_LEAVE,
+    SIM_DELAY,     /* what the store tells one process takes long */
+    SIM_BREAK,     /* a process loses its connection to the store */
+    SIM_PARTITION, /* and cannot have it back for a while */
+    SIM_OUTAGE,    /* the store does not answer, or ends and comes back */
+    SIM_AMNESIA,   /* the store comes back empty */
+    SIM_SKEW,      /* clocks differ: rate and offset */
+    SIM_CORRUPT,   /* bulk copies arrive changed */
+    SIM_ZOMBIE,    /* no kill fence */
+    SIM_REQUEUE,   /* requests are taken from living ranks */
+    SIM_NUM_KINDS
+} sim_kind;
+extern const char *const sim_kind_names[SIM_NUM_KINDS];
+
+typedef struct sim_fiber sim_fiber;
+typedef struct sim_process sim_process;
+
+/* A request in the hands of a rank: its next position and the state that its tokens made. */
+typedef struct sim_work {
+    int32_t request;
+    uint32_t position;
+    uint64_t state;
+} sim_work;
+
+typedef struct sim_rank {
+    eep_context *context;
+    eep_device *device;
+    eep_stream *stream;
+    eep_graph *graph;
+    float *x, *middle, *out, *rows, *results, *topk_weights;
+    int32_t *topk_idx, *num_tokens, *slot_begin;
+    const float **weights; /* [layers][slots] */
+    sim_work work[SIM_MAX_REQUESTS];
+    int num_work, num_batch;
+    int joined, leave_asked;
+} sim_rank;
+
+struct sim_process {
+    int index, seat, alive;
+    uint32_t generation; /* 0: it has not taken its seat yet */
+    int32_t pid;
+    uint64_t stopped_until_us, slow_us;
+    int freeze_in;      /* kernel points until it freezes; 0: it does not */
+    uint64_t freeze_us; /* for so long */
+    int64_t drift_ppm;  /* its clock against virtual time */
+    uint64_t offset_us;
+    uint64_t cut_until_us; /* no connection to the store before */
+    char poll_key;         /* what its service thread sleeps on */
+    eepi_store_client *store;
+    eepi_bulk *bulk;
+    sim_rank rank;
+    /* what the checks remember of it */
+    uint64_t promised, expelled_epoch, epoch, digest, step, highest_step, started_us, last_ok_us;
+    struct {
+        uint64_t epoch, step;
+    } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
+    uint64_t num_begun, num_ok, num_aborted;
+    int leaving, over;
+    int former; /* of an instance that nobody remembers */
+    eep_status ended;
+    uint64_t call_us;      /* when its rank thread entered the library */
+    uint64_t disturbed_us; /* it was stopped or slow until then: its calls may take longer */
+};
+
+typedef struct sim_options {
+    uint64_t seed;
+    int num_ranks; /* 0: by seed */
+    uint32_t kinds;
+    int trace;
+} sim_options;
+
+typedef struct sim_shape {
+    int num_ranks, max_ranks, num_layers, num_experts, num_slots;
+} sim_shape;
+
+typedef struct sim_request {
+    uint32_t length;
+    uint64_t prompt;
+    int32_t owner;  /* process index; -1: none */
+    uint64_t state; /* after the accepted tokens */
+    uint32_t accepted;
+    uint64_t progress_us;
+} sim_request;
+
+typedef struct sim_world {
+    sim_options options;
+    sim_shape shape;
+    uint32_t kinds; /* those this seed uses */
+    uint64_t random, now_us;
+    uint64_t heal_us, converged_us;
+    int healed, failed, stopping;
+    sim_process *process[SIM_MAX_PROCESSES];
+    int num_processes;
+    uint64_t step_us; /* what experts take */
+    int corrupt_of_1000, point_of_1000;
+    /* what was committed, by epoch */
+    eepi_view *committed[SIM_MAX_EPOCHS];
+    uint64_t first_epoch; /* of committed[0] */
+    eepi_view *newest;
+    uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
+    uint64_t longest_pause_us;
+    eep_sink *sink;
+    sim_request request[SIM_MAX_REQUESTS];
+    int num_requests, num_old_requests; /* old: asked for before the world healed */
+    /* completed steps: [step % kept] */
+    struct {
+        uint64_t step, epoch;
+    } completed[1024];
+} sim_world;
+
+extern sim_world *sim; /* the one under way */
+
+/* ---- sim_fiber.c */
+void sim_world_open(const sim_options *options);
+void sim_world_close(void);
+uint64_t sim_random(uint64_t limit); /* 0 .. limit-1 */
+/* A time between the two, mostly near the lower one. */
+uint64_t sim_delay(uint64_t least_us, uint64_t most_us);
+void sim_after(uint64_t delay_us, void (*fn)(void *user, uint64_t number), void *user,
+               uint64_t number);
+/* Run events until `until_us`, or until `done` says so; returns what it said. */
+int sim_run(uint64_t until_us, int (*done)(void));
+sim_process *sim_process_new(int seat);
+void sim_process_end(sim_process *p, const char *why);
+void sim_process_stop(sim_process *p, uint64_t for_us);
+sim_process *sim_self(void); /* NULL: outside fibers */
+sim_fiber *sim_spawn(sim_process *p, void *(*fn)(void *), void *argument, size_t stack_bytes);
+sim_fiber *sim_fiber_self(void);
+int sim_fiber_is_over(const sim_fiber *fiber);
+void sim_sleep(uint64_t us);
+/* Sleep on a key until it is woken or until virtual time `until_us`; 0: woken. */
+int sim_wait(const void *key, uint64_t until_us);
+void sim_wake(const void *key, int most);
+/* A place where another fiber may come in between. */
+void sim_point(void);
+void sim_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- sim_system.c */
+uint64_t sim_local_us(const sim_process *p);                     /* its clock now */
+uint64_t sim_global_us(const sim_process *p, uint64_t local_us); /* when its clock shows that */
+typedef enum sim_fd_kind {
+    SIM_FD_NONE,
+    SIM_FD_EVENT,
+    SIM_FD_PROCESS,
+    SIM_FD_STORE,
+    SIM_FD_BULK
+} sim_fd_kind;
+int sim_fd_new(sim_fd_kind kind, void *what);
+void *sim_fd_what(int fd);
+void sim_fds_reset(void);
+void sim_memory_reset(void);
+void sim_no_preemption(int off);
+
+/* ---- sim_store.c */
+void sim_store_open(uint64_t first_epoch, uint64_t first_step);
+void sim_store_break(sim_process *p);
+void sim_store_delay(sim_process *p, uint64_t by_us);
+void sim_store_outage(uint64_t for_us, int ends, int forgets);
+int sim_store_is_readable(eepi_store_client *client);
+
+/* ---- sim_parts.c */
+int sim_bulk_is_readable(eepi_bulk *bulk);
+
+/* ---- sim_rank.c */
+void sim_rank_start(int seat);
+float sim_expert_code(int layer, int expert);
+
+/* ---- sim_client.c */
+void sim_client_open(void);
+void sim_client_offer(sim_process *p, uint64_t epoch, int32_t request, uint32_t position,
+                      uint64_t token, uint64_t delay_us);
+int sim_client_is_done(void);
+int32_t sim_route(uint64_t state, int layer, int k);
+uint64_t sim_token(uint64_t state);
+uint64_t sim_next_state(uint64_t state, uint64_t token);
+void sim_expected(uint64_t state, float *out);
+
+/* ---- sim_check.c */
+void sim_fail(const char *property, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define SIM_MUST(condition, property, ...)                                                         \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            sim_fail(property, __VA_ARGS__);                                                       \
+    } while (0)
+void sim_check_commit(const eepi_view *view);
+void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
+void sim_check_begin(sim_process *p, const eep_step *step);
+void sim_check_ok(sim_process *p, const eep_step *step);
+void sim_check_call(sim_process *p, const char *name, uint64_t bound_us);
+const eepi_view *sim_committed(uint64_t epoch);
+sim_process *sim_process_of(int seat, uint32_t generation);
+int sim_has_converged(void);
+void sim_print_ranks(void);
+
+/* ---- sim_main.c */
+const char *sim_replay_options(void);
+
+/* ---- sim_faults.c */
+void sim_faults_open(void);
+void sim_heal(void);
+#endif

@@ -1,0 +1,352 @@
+/* The properties (docs/PROTOCOL.md, "Invariants"), checked where they could first break: when a
+ * document enters the register, when a promise is put, when a step begins and ends, when a token is
+ * emitted (sim_client.c), in the kernels (sim_kernels.c), and in the end (liveness). */
+#include "tests/sim/sim.h"
+
+#include "membership/context.h"
+#include "repair/planner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FRESH_US = 400000 };
+
+void sim_print_ranks(void)
+{
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        const eep_context *c = p->rank.context;
+        char text[300] = "opens";
+        if (!p->alive)
+            continue;
+        if (c && c->core)
+            eepi_core_print(c->core, text, sizeof(text));
+        printf("  %s%s\n", text, sim->now_us < p->stopped_until_us ? " (stopped)" : "");
+        if (c)
+            printf("    runs %llu step %llu%s%s pending %llu staged %llu announced %llu due %d "
+                   "ok %llu aborted %llu; last OK %lld us ago; work %d; store %s\n",
+                   (unsigned long long)c->stepper.live.epoch, (unsigned long long)c->stepper.step,
+                   c->stepper.in_step ? " in step" : "", c->stepper.wedged ? " wedged" : "",
+                   (unsigned long long)c->stepper.pending.epoch,
+                   (unsigned long long)c->stepper.staged.epoch,
+                   (unsigned long long)c->stepper.announced.epoch, c->stepper.flip_due != 0,
+                   (unsigned long long)c->stepper.steps_ok,
+                   (unsigned long long)c->stepper.steps_aborted,
+                   (long long)(sim->now_us - p->last_ok_us), p->rank.num_work,
+                   c->store_lost ? "lost" : "there");
+    }
+    if (sim->newest) {
+        char text[600];
+        eepi_view_print(sim->newest, text, sizeof(text));
+        printf("  register: %s\n", text);
+    }
+}
+
+void sim_fail(const char *property, const char *format, ...)
+{
+    char why[600];
+    va_list arguments;
+
+    if (sim->failed)
+        return;
+    sim->failed = 1;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof(why), format, arguments);
+    va_end(arguments);
+    printf("VIOLATION %s seed %llu at %llu us: %s\n", property,
+           (unsigned long long)sim->options.seed, (unsigned long long)sim->now_us, why);
+    printf("replay: eep-sim --seed %llu%s --trace\n", (unsigned long long)sim->options.seed,
+           sim_replay_options());
+    sim_print_ranks();
+    fflush(stdout);
+}
+
+/* ------------------------------------------------------------------ documents */
+
+const eepi_view *sim_committed(uint64_t epoch)
+{
+    return epoch >= sim->first_epoch && epoch - sim->first_epoch < SIM_MAX_EPOCHS
+               ? sim->committed[epoch - sim->first_epoch]
+               : NULL;
+}
+
+sim_process *sim_process_of(int seat, uint32_t generation)
+{
+    for (int i = sim->num_processes - 1; i >= 0; i--)
+        if (sim->process[i]->seat == seat && sim->process[i]->generation == generation &&
+            !sim->process[i]->former)
+            return sim->process[i];
+    return NULL;
+}
+
+static int is_in(const eepi_view *view, const sim_process *p)
+{
+    return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
+}
+
+/* What a commit changes for a process. */
+static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
+{
+    int is_fault = view->cause == EEPI_VIEW_FAULT;
+    const eepi_view *runs = sim_committed(p->epoch);
+
+    if (p->generation == 0)
+        return;
+    if (before && is_in(before, p) && !is_in(view, p)) {
+        p->expelled_epoch = view->epoch;
+        sim->expelled_alive += (uint64_t)(p->alive && is_fault);
+        SIM_MUST(is_fault || p->leaving || (view->cause == EEPI_VIEW_INITIAL && !p->alive), "M1",
+                 "rank %d.%u is expelled by a planned change", p->seat, p->generation);
+    }
+    SIM_MUST(!(p->alive && p->generation < eepi_view_seat_at(view, p->seat)->generation), "M7",
+             "rank %d.%u lives and %u is let in", p->seat, p->generation,
+             eepi_view_seat_at(view, p->seat)->generation);
+    SIM_MUST(!is_fault || !p->alive || !runs || p->over || is_in(view, p) ||
+                 p->promised >= p->epoch || runs->combine_copy != view->combine_copy,
+             "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
+             p->generation, (unsigned long long)view->epoch);
+    SIM_MUST(!is_fault || !is_in(view, p) || p->step < view->first_step, "M2",
+             "rank %d.%u started step %llu, first_step is %llu", p->seat, p->generation,
+             (unsigned long long)p->step, (unsigned long long)view->first_step);
+}
+
+static void check_coverage(const eepi_view *view)
+{
+    int fills = eepi_plan_fills(view, -1, NULL, 0), uncovered = eepi_view_num_uncovered(view, -1);
+    int serving = view->phase == EEPI_VIEW_SERVING;
+
+    SIM_MUST(serving == (uncovered == 0), "S7", "epoch %llu: %d experts uncovered",
+             (unsigned long long)view->epoch, uncovered);
+    SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills) ||
+                 (view->cause == EEPI_VIEW_INITIAL && fills && view->base_digest != 0),
+             "M1", "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
+    SIM_MUST(!fills || !serving || view->cause == EEPI_VIEW_PLANNED, "R1",
+             "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
+}
+
+static void check_document(const eepi_view *view)
+{
+    const eepi_view *same = sim_committed(view->epoch), *before;
+    const char *why = "";
+
+    if (sim->first_epoch == 0)
+        sim->first_epoch = view->epoch;
+    before = sim_committed(view->epoch - 1);
+    SIM_MUST(eepi_view_check(view, view->bytes, &why) == EEP_OK, "S1", "epoch %llu: %s",
+             (unsigned long long)view->epoch, why);
+    SIM_MUST(!same || same->digest == view->digest, "S2", "epoch %llu has two payloads",
+             (unsigned long long)view->epoch);
+    if (same || sim->failed) {
+        sim_trace("register: epoch %llu again", (unsigned long long)view->epoch);
+        return;
+    }
+    SIM_MUST(view->epoch >= sim->first_epoch && view->epoch - sim->first_epoch < SIM_MAX_EPOCHS,
+             "S2", "epoch %llu after %llu", (unsigned long long)view->epoch,
+             (unsigned long long)sim->first_epoch);
+    if (sim->failed)
+        return;
+    if (sim->options.trace) {
+        char text[400];
+        eepi_view_print(view, text, sizeof(text));
+        sim_trace("register: %s first_step %llu by %d", text, (unsigned long long)view->first_step,
+                  view->proposer);
+    }
+    sim->committed[view->epoch - sim->first_epoch] = eepi_view_copy(view);
+    sim->newest = sim->committed[view->epoch - sim->first_epoch];
+    sim->views++;
+    SIM_MUST(!before || before->digest == view->base_digest, "M4", "epoch %llu: base",
+             (unsigned long long)view->epoch);
+    check_coverage(view);
+    for (int seat = 0; before && seat < view->shape.max_ranks; seat++)
+        SIM_MUST(eepi_view_seat_at(before, seat)->generation <=
+                     eepi_view_seat_at(view, seat)->generation,
+                 "S12", "epoch %llu: seat %d", (unsigned long long)view->epoch, seat);
+    SIM_MUST(!before ||
+                 (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
+             "M2", "epoch %llu: the combine copy changes with fault views only",
+             (unsigned long long)view->epoch);
+    for (int i = 0; i < sim->num_processes; i++)
+        check_commit_of(before, view, sim->process[i]);
+}
+
+/* The store has lost its memory, and nobody lives who knew a document that new: what was committed
+ * after this one's base is forgotten, and its processes with it. */
+static int is_forgotten(const eepi_view *view)
+{
+    if (!sim->newest || view->epoch > sim->newest->epoch)
+        return 0;
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
+                                     ? eepi_core_view(p->rank.context->core)
+                                     : NULL;
+        if (known && known->epoch >= view->epoch)
+            return 0;
+    }
+    return 1;
+}
+
+void sim_check_commit(const eepi_view *view)
+{
+    if (is_forgotten(view)) {
+        sim_trace("nobody remembers epoch %llu", (unsigned long long)view->epoch);
+        if (view->epoch < sim->first_epoch) {
+            memset(sim->committed, 0, sizeof(sim->committed));
+            sim->first_epoch = view->epoch;
+        }
+        for (uint64_t at = view->epoch - sim->first_epoch; at < SIM_MAX_EPOCHS; at++)
+            sim->committed[at] = NULL;
+        memset(sim->completed, 0, sizeof(sim->completed));
+        sim->newest = NULL;
+        for (int i = 0; i < sim->num_processes; i++)
+            sim->process[i]->former |= !sim->process[i]->alive;
+    }
+    check_document(view);
+}
+
+/* Rule M2: a report is put when no step of its epoch or an older one is in flight. */
+void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size)
+{
+    eepi_report report;
+    void *copy;
+
+    if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0)
+        return;
+    copy = malloc(size);
+    memcpy(copy, bytes, size);
+    if (eepi_report_decode(copy, size, sim->shape.max_ranks, &report) == EEP_OK) {
+        const eepi_stepper *s = &p->rank.context->stepper;
+        SIM_MUST(!p->alive || !s->in_step || s->live.epoch > report.epoch, "M2",
+                 "rank %d.%u is in step %llu of %llu and has promised %llu", p->seat, p->generation,
+                 (unsigned long long)s->step, (unsigned long long)s->live.epoch,
+                 (unsigned long long)report.epoch);
+        if (report.epoch > p->promised)
+            p->promised = report.epoch;
+    }
+    free(copy);
+}
+
+/* ------------------------------------------------------------------ steps */
+
+/* S6, R1: what the live view routes to lies in the slot. */
+static void check_slots(const sim_process *p, const eepi_view *view)
+{
+    for (int i = 0; i < sim->shape.num_layers * sim->shape.num_slots; i++) {
+        int layer = i / sim->shape.num_slots, slot = i % sim->shape.num_slots;
+        const eepi_view_slot *s = eepi_view_slot_at(view, layer, p->seat, slot);
+        SIM_MUST(s->state != EEPI_SLOT_HOLDS ||
+                     p->rank.weights[(size_t)i * 2][0] == sim_expert_code(layer, s->expert),
+                 "S6", "rank %d.%u layer %d slot %d does not hold expert %d", p->seat,
+                 p->generation, layer, slot, s->expert);
+    }
+}
+
+void sim_check_begin(sim_process *p, const eep_step *step)
+{
+    const eepi_stepper *s = &p->rank.context->stepper;
+    const eepi_view *view = sim_committed(step->epoch);
+    const int at = (int)(p->num_begun++ % SIM_BEGUN_KEPT);
+
+    SIM_MUST(view && view->digest == s->live.digest, "S1",
+             "rank %d.%u runs epoch %llu, which is not what was committed", p->seat, p->generation,
+             (unsigned long long)step->epoch);
+    SIM_MUST(step->epoch >= p->epoch, "S2", "rank %d.%u goes back from %llu to %llu", p->seat,
+             p->generation, (unsigned long long)p->epoch, (unsigned long long)step->epoch);
+    SIM_MUST(step->step > p->step, "D5", "rank %d.%u begins step %llu after %llu", p->seat,
+             p->generation, (unsigned long long)step->step, (unsigned long long)p->step);
+    SIM_MUST(step->epoch > p->promised, "M2", "rank %d.%u promised not to serve %llu", p->seat,
+             p->generation, (unsigned long long)p->promised);
+    if (sim->failed)
+        return;
+    SIM_MUST(is_in(view, p) && view->phase == EEPI_VIEW_SERVING, "S4",
+             "rank %d.%u is not in epoch %llu", p->seat, p->generation,
+             (unsigned long long)step->epoch);
+    check_slots(p, view);
+    p->epoch = step->epoch;
+    p->step = step->step;
+    p->begun[at].epoch = step->epoch;
+    p->begun[at].step = step->step;
+}
+
+static int has_begun(const sim_process *p, const eep_step *step)
+{
+    for (int i = 0; i < SIM_BEGUN_KEPT; i++)
+        if (p->begun[i].epoch == step->epoch && p->begun[i].step == step->step)
+            return 1;
+    return 0;
+}
+
+/* Views without a common member know nothing of each other's steps; their tags hold the epoch. */
+static int share_members(const eepi_view *a, const eepi_view *b)
+{
+    for (int seat = 0; a && b && seat < a->shape.max_ranks; seat++)
+        if (eepi_view_is_member(a, seat) && eepi_view_is_member(b, seat) &&
+            eepi_view_seat_at(a, seat)->generation == eepi_view_seat_at(b, seat)->generation)
+            return 1;
+    return 0;
+}
+
+/* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
+void sim_check_ok(sim_process *p, const eep_step *step)
+{
+    const eepi_view *view = sim_committed(step->epoch);
+    const int at = (int)(step->step % 1024);
+
+    for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
+        const sim_process *q;
+        if (!eepi_view_is_member(view, seat))
+            continue;
+        q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
+        SIM_MUST(q && has_begun(q, step), "S3", "rank %d.%u: step %llu of %llu ended OK without %d",
+                 p->seat, p->generation, (unsigned long long)step->step,
+                 (unsigned long long)step->epoch, seat);
+    }
+    SIM_MUST(sim->completed[at].step != step->step || sim->completed[at].epoch == step->epoch ||
+                 !share_members(sim_committed(sim->completed[at].epoch), view),
+             "D5", "step %llu ended OK under %llu and under %llu", (unsigned long long)step->step,
+             (unsigned long long)sim->completed[at].epoch, (unsigned long long)step->epoch);
+    sim->completed[at].step = step->step;
+    sim->completed[at].epoch = step->epoch;
+    SIM_MUST(p->expelled_epoch == 0 || step->epoch < p->expelled_epoch, "S4",
+             "rank %d.%u completes a step of %llu", p->seat, p->generation,
+             (unsigned long long)step->epoch);
+    if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us)
+        sim->longest_pause_us = sim->now_us - p->last_ok_us;
+    p->last_ok_us = sim->now_us;
+    p->num_ok++;
+    sim->steps_ok++;
+}
+
+/* L2: a call ends within its bound, if its process ran all the time. */
+void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
+{
+    uint64_t took = sim->now_us - p->call_us;
+
+    SIM_MUST(took <= bound_us + bound_us / 20 || p->disturbed_us >= p->call_us, "L2",
+             "rank %d.%u: %s took %llu us, its bound is %llu", p->seat, p->generation, name,
+             (unsigned long long)took, (unsigned long long)bound_us);
+}
+
+/* ------------------------------------------------------------------ liveness */
+
+/* L1: all seats of the first view are in the register's, their processes run it and complete steps;
+ * nobody else is alive; and every request is complete. */
+int sim_has_converged(void)
+{
+    int members = 0;
+
+    if (!sim->newest || sim->newest->phase != EEPI_VIEW_SERVING || !sim_client_is_done())
+        return 0;
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        if (!p->alive)
+            continue;
+        if (!p->rank.context || p->over || !is_in(sim->newest, p) ||
+            p->rank.context->stepper.live.digest != sim->newest->digest ||
+            sim->now_us - p->last_ok_us > FRESH_US)
+            return 0;
+        members++;
+    }
+    return members >= sim->shape.num_ranks && members == eepi_view_num_active(sim->newest);
+}

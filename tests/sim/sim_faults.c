@@ -1,0 +1,194 @@
+/* What goes wrong, and when: all from the seed. Each seed uses some kinds of faults only (swarm
+ * testing), for a while; then the world heals and must converge. */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
+
+const char *const sim_kind_names[SIM_NUM_KINDS] = {
+    "crash",     "stop",   "freeze",  "slow", "restart", "leave",  "delay",  "break",
+    "partition", "outage", "amnesia", "skew", "corrupt", "zombie", "requeue"};
+
+static sim_process *alive_one(void)
+{
+    sim_process *chosen = NULL;
+    int n = 0;
+
+    for (int i = 0; i < sim->num_processes; i++)
+        if (sim->process[i]->alive && sim_random((uint64_t)++n) == 0)
+            chosen = sim->process[i];
+    return chosen;
+}
+
+static int seat_is_taken(int seat)
+{
+    for (int i = 0; i < sim->num_processes; i++)
+        if (sim->process[i]->seat == seat && sim->process[i]->alive)
+            return 1;
+    return 0;
+}
+
+static uint64_t some_time(void)
+{
+    static const uint64_t lengths_us[] = {30000, 120000, 300000, 450000, 900000};
+
+    return sim_delay(5000, lengths_us[sim_random(5)]);
+}
+
+static void restart_one(void)
+{
+    int seat = (int)sim_random((uint64_t)sim->shape.max_ranks);
+
+    for (int i = 0; i < sim->shape.max_ranks; i++, seat = (seat + 1) % sim->shape.max_ranks) {
+        if (!seat_is_taken(seat)) {
+            sim_rank_start(seat);
+            return;
+        }
+    }
+}
+
+static void leave_one(sim_process *p)
+{
+    int others = 0;
+
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *q = sim->process[i];
+        others += q != p && q->alive && q->rank.joined && !q->leaving && !q->over;
+    }
+    if (others >= 2 && p->rank.joined && !p->over) {
+        sim_trace("%d.%u is asked to leave", p->seat, p->generation);
+        p->leaving = 1;
+    }
+}
+
+static void disturb(sim_process *p, sim_kind kind)
+{
+    uint64_t for_us = some_time();
+
+    sim_trace("fault: %s of %d.%u (%llu us)", sim_kind_names[kind], p->seat, p->generation,
+              (unsigned long long)for_us);
+    switch (kind) {
+    case SIM_CRASH:
+        sim_process_end(p, "crash");
+        break;
+    case SIM_STOP:
+        sim_process_stop(p, for_us);
+        break;
+    case SIM_FREEZE:
+        p->freeze_in = 1 + (int)sim_random(60);
+        p->freeze_us = for_us;
+        break;
+    case SIM_SLOW:
+        p->slow_us = p->slow_us ? 0 : sim_delay(200, 8000);
+        p->disturbed_us = sim->heal_us;
+        break;
+    case SIM_LEAVE:
+        leave_one(p);
+        break;
+    case SIM_DELAY:
+        sim_store_delay(p, for_us / 3);
+        break;
+    case SIM_BREAK:
+        sim_store_break(p);
+        break;
+    case SIM_PARTITION:
+        p->cut_until_us = sim->now_us + for_us * 2;
+        sim_store_break(p);
+        break;
+    default:
+        break;
+    }
+}
+
+static void fault(void)
+{
+    sim_kind kind = (sim_kind)sim_random(SIM_NUM_KINDS);
+    sim_process *p = alive_one();
+    uint64_t left_us = sim->heal_us - sim->now_us, for_us = some_time();
+
+    for (int i = 0; i < SIM_NUM_KINDS && !(sim->kinds >> kind & 1u); i++)
+        kind = (sim_kind)((kind + 1) % SIM_NUM_KINDS);
+    if (!(sim->kinds >> kind & 1u))
+        return;
+    sim->faults++;
+    for_us = for_us < left_us ? for_us : left_us;
+    if (kind == SIM_RESTART)
+        restart_one();
+    else if (kind == SIM_OUTAGE)
+        sim_store_outage(for_us, (int)sim_random(2), 0);
+    else if (kind == SIM_AMNESIA)
+        sim_store_outage(for_us / 4, 1, 1);
+    else if (p)
+        disturb(p, kind);
+}
+
+static void next_fault(void *user, uint64_t number)
+{
+    int n = sim_random(STORM_OF) == 0 ? 2 + (int)sim_random(3) : 1; /* some come together */
+
+    (void)user;
+    (void)number;
+    if (sim->now_us >= sim->heal_us)
+        return;
+    while (n-- > 0)
+        fault();
+    sim_after(sim_delay(20000, 500000), next_fault, NULL, 0);
+}
+
+static void supervise(void *user, uint64_t number)
+{
+    (void)user;
+    (void)number;
+    for (int seat = 0; seat < sim->shape.num_ranks; seat++)
+        if (!seat_is_taken(seat))
+            sim_rank_start(seat);
+    sim_after(SUPERVISE_US, supervise, NULL, 0);
+}
+
+void sim_heal(void)
+{
+    sim_trace("healed");
+    sim->healed = 1;
+    sim->num_old_requests = sim->num_requests;
+    sim->corrupt_of_1000 = 0;
+    sim->kinds &= ~(1u << SIM_DELAY | 1u << SIM_REQUEUE);
+    for (int i = 0; i < sim->num_processes; i++) {
+        sim_process *p = sim->process[i];
+        p->slow_us = 0;
+        p->freeze_in = 0;
+        p->cut_until_us = 0;
+        if (p->store)
+            sim_store_delay(p, 0);
+    }
+    supervise(NULL, 0);
+}
+
+void sim_faults_open(void)
+{
+    sim_shape *s = &sim->shape;
+    uint64_t first_epoch = 1, first_step = 1;
+
+    s->num_ranks = sim->options.num_ranks ? sim->options.num_ranks : 3 + (int)sim_random(6);
+    s->max_ranks = s->num_ranks + (int)sim_random(3);
+    s->max_ranks = s->max_ranks < SIM_MAX_SEATS ? s->max_ranks : SIM_MAX_SEATS;
+    s->num_layers = 1 + (int)sim_random(SIM_LAYERS);
+    s->num_experts = 4 + (int)sim_random(SIM_EXPERTS - 4);
+    s->num_slots = (s->num_experts + s->num_ranks - 1) / s->num_ranks + (int)sim_random(3);
+    s->num_slots = s->num_slots < SIM_SLOTS ? s->num_slots : SIM_SLOTS;
+    for (int kind = 0; kind < SIM_NUM_KINDS; kind++)
+        if (sim_random(2) && (sim->options.kinds >> kind & 1u))
+            sim->kinds |= 1u << kind;
+    sim->step_us = 8000 + sim_random(32000);
+    sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;
+    sim->point_of_1000 = (int)sim_random(3) * 4;
+    sim->heal_us = sim->now_us + 500000 + FAULTS_US;
+    if (sim_random(8) == 0) { /* S13: truncated steps and epochs wrap in this history */
+        first_epoch = (1u << 20) - 3;
+        first_step = (1ull << 34) - (1ull << 32) - 20;
+    }
+    sim_store_open(first_epoch, first_step);
+    for (int seat = 0; seat < s->num_ranks; seat++)
+        sim_rank_start(seat);
+    sim_after(100000 + sim_random(600000), next_fault, NULL, 0);
+}

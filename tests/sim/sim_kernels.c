@@ -1,0 +1,50 @@
+/* The product's kernel bodies, compiled once more with points at which the process can stop: before
+ * a row is copied, and at every fence and block boundary. So what a rank stores late lands in the
+ * windows of a past that its peers have left. */
+#include "graphs/compiler_macros.h"
+#include "graphs/kernels.h"
+#include "tests/sim/sim.h"
+
+static inline void point_and_copy(void *to, const void *from, uint32_t bytes)
+{
+    sim_point();
+    memcpy(to, from, bytes);
+}
+
+#define eepk_copy_row(to, from, bytes, g) ((void)(g), point_and_copy(to, from, bytes))
+#define eepk_fence_system()               sim_point()
+#define eepk_block_sync()                 sim_point()
+
+#include "graphs/kernels/combine.h"
+#include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/step.h"
+
+/* Rule M2: what was promised holds for the graph, too. */
+static void check_promise(const eepk_world *world)
+{
+    const sim_process *p = sim_self();
+    const eepk_latch *latch = &world->control->latch;
+
+    SIM_MUST(p->promised == 0 || latch->epoch > p->promised || latch->aborted, "M2",
+             "%d.%u runs a node of epoch %llu after its promise for %llu", p->seat, p->generation,
+             (unsigned long long)latch->epoch, (unsigned long long)p->promised);
+}
+
+#define SIM_KERNEL(name, args_type)                                                                \
+    static void name##_host(const void *args, eep_grid grid)                                       \
+    {                                                                                              \
+        const args_type *typed = (const args_type *)args;                                          \
+        const int is_step = EEPI_KERNEL_##name > EEPI_KERNEL_finish;                               \
+        sim_point();                                                                               \
+        if (is_step)                                                                               \
+            check_promise(typed->world);                                                           \
+        eepk_##name##_body(typed, grid);                                                           \
+    }
+EEPK_KERNEL_LIST(SIM_KERNEL)
+#undef SIM_KERNEL
+
+const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
+#define SIM_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+    EEPK_KERNEL_LIST(SIM_KERNEL_ENTRY)
+#undef SIM_KERNEL_ENTRY
+};

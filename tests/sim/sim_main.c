@@ -1,0 +1,212 @@
+/* eep-sim: seeded histories of whole instances under virtual time. */
+#include "tests/sim/sim.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BOUND_US = 10000000 }; /* L1: virtual time from the last fault to service by all */
+
+static char replay_options[200];
+
+const char *sim_replay_options(void)
+{
+    return replay_options;
+}
+
+static void died(int signal_number)
+{
+    char line[200];
+    int n = snprintf(line, sizeof(line),
+                     "VIOLATION crash (signal %d) seed %llu\nreplay: eep-sim "
+                     "--seed %llu%s --trace\n",
+                     signal_number, (unsigned long long)(sim ? sim->options.seed : 0),
+                     (unsigned long long)(sim ? sim->options.seed : 0), replay_options);
+
+    fflush(stdout);
+    (void)!fwrite(line, 1, (size_t)n, stdout);
+    fflush(stdout);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+typedef struct totals {
+    uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
+    uint64_t longest_us, sum_us, longest_pause_us;
+} totals;
+
+static int run_seed(const sim_options *options, totals *t)
+{
+    int failed;
+
+    sim_world_open(options);
+    sim_faults_open();
+    sim_client_open();
+    (void)sim_run(sim->heal_us, NULL);
+    if (!sim->failed) {
+        sim_heal();
+        if (!sim_run(sim->heal_us + BOUND_US, sim_has_converged) && !sim->failed)
+            sim_fail("L1", "not all serve %d us after the last fault (%d requests, done: %d)",
+                     BOUND_US, sim->num_requests, sim_client_is_done());
+    }
+    failed = sim->failed;
+    t->seeds++;
+    t->failed += (uint64_t)failed;
+    t->views += sim->views;
+    t->tokens += sim->tokens;
+    t->steps_ok += sim->steps_ok;
+    t->steps_aborted += sim->steps_aborted;
+    t->faults += sim->faults;
+    t->expelled_alive += sim->expelled_alive;
+    if (sim->longest_pause_us > t->longest_pause_us)
+        t->longest_pause_us = sim->longest_pause_us;
+    if (!failed) {
+        uint64_t us = sim->now_us - sim->heal_us;
+        t->sum_us += us;
+        t->longest_us = us > t->longest_us ? us : t->longest_us;
+    }
+    sim_trace("end: %llu views, %llu tokens, %llu steps OK, %llu aborted",
+              (unsigned long long)sim->views, (unsigned long long)sim->tokens,
+              (unsigned long long)sim->steps_ok, (unsigned long long)sim->steps_aborted);
+    sim_world_close();
+    return failed;
+}
+
+/* ------------------------------------------------------------------ options */
+
+static void usage(void)
+{
+    printf("eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--trace] [--go-on]\n"
+           "Run the seeded histories; a broken property is printed with the command that replays "
+           "it.\n--ranks  2..%d; default: 3..8 by seed\n--kinds  of: ",
+           SIM_MAX_SEATS);
+    for (int i = 0; i < SIM_NUM_KINDS; i++)
+        printf("%s%s", i ? "," : "", sim_kind_names[i]);
+    printf("; each seed uses some of them\n--trace  what happens, line by line\n"
+           "--go-on  count all seeds that fail, instead of ending at the first\n");
+}
+
+static uint32_t parse_kinds(const char *text)
+{
+    char copy[300], *at;
+    uint32_t kinds = 0;
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    for (at = strtok(copy, ","); at; at = strtok(NULL, ",")) {
+        int i = 0;
+        while (i < SIM_NUM_KINDS && strcmp(at, sim_kind_names[i]) != 0)
+            i++;
+        if (i == SIM_NUM_KINDS) {
+            fprintf(stderr, "--kinds: '%s' is none of those that --help names\n", at);
+            exit(2);
+        }
+        kinds |= 1u << i;
+    }
+    return kinds;
+}
+
+static uint64_t parse_number(const char *option, const char *text, char **end)
+{
+    uint64_t n = strtoull(text, end, 10);
+
+    if (*end == text) {
+        fprintf(stderr, "%s: '%s' is no number\n", option, text);
+        exit(2);
+    }
+    return n;
+}
+
+typedef struct command {
+    sim_options options;
+    uint64_t first, last;
+    int go_on;
+} command;
+
+static command parse(int argc, char **argv)
+{
+    command c = {.options.kinds = (1u << SIM_NUM_KINDS) - 1, .first = 1, .last = 0};
+    char *end;
+
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--trace") == 0) {
+            c.options.trace = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--go-on") == 0) {
+            c.go_on = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--seed") == 0) {
+            c.first = c.last = parse_number("--seed", value, &end);
+        } else if (strcmp(argv[i], "--seeds") == 0) {
+            c.first = parse_number("--seeds", value, &end);
+            c.last = strncmp(end, "..", 2) == 0 ? parse_number("--seeds", end + 2, &end) : c.first;
+        } else if (strcmp(argv[i], "--ranks") == 0) {
+            c.options.num_ranks = (int)parse_number("--ranks", value, &end);
+            if (c.options.num_ranks < 2 || c.options.num_ranks > SIM_MAX_SEATS) {
+                fprintf(stderr, "--ranks: %s, but 2 to %d are possible\n", value, SIM_MAX_SEATS);
+                exit(2);
+            }
+        } else if (strcmp(argv[i], "--kinds") == 0) {
+            c.options.kinds = parse_kinds(value);
+        } else {
+            usage();
+            exit(strcmp(argv[i], "--help") == 0 ? 0 : 2);
+        }
+        if (strncmp(argv[i], "--seed", 6) != 0) {
+            size_t used = strlen(replay_options);
+            snprintf(replay_options + used, sizeof(replay_options) - used, " %s %s", argv[i],
+                     value);
+        }
+        i++;
+    }
+    if (c.last < c.first) {
+        usage();
+        exit(2);
+    }
+    return c;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+int main(int argc, char **argv)
+{
+    command c = parse(argc, argv);
+    double begin = seconds();
+    totals t = {0};
+    uint64_t good;
+
+    mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
+    signal(SIGABRT, died);
+    signal(SIGSEGV, died);
+    for (uint64_t seed = c.first; seed <= c.last; seed++) {
+        c.options.seed = seed;
+        if (run_seed(&c.options, &t) && !c.go_on)
+            break;
+    }
+    if (c.options.trace)
+        return t.failed != 0; /* nothing of this run's own time */
+    good = t.seeds - t.failed;
+    printf(
+        "eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults, %llu views, %llu steps OK, "
+        "%llu aborted, %llu tokens; %llu living ranks expelled; converged in %.2f s (mean), %.2f "
+        "s (longest); longest pause %.2f s\n",
+        (unsigned long long)t.seeds, (unsigned long long)t.failed,
+        (double)t.seeds / (seconds() - begin), (unsigned long long)t.faults,
+        (unsigned long long)t.views, (unsigned long long)t.steps_ok,
+        (unsigned long long)t.steps_aborted, (unsigned long long)t.tokens,
+        (unsigned long long)t.expelled_alive, good ? (double)t.sum_us * 1e-6 / (double)good : 0,
+        (double)t.longest_us * 1e-6, (double)t.longest_pause_us * 1e-6);
+    return t.failed != 0;
+}

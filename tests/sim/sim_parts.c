@@ -1,0 +1,360 @@
+/* What lies between processes besides the store: windows, ends of processes, bulk copies. */
+#include "tests/sim/sim.h"
+
+#include "graphs/compiler_macros.h"
+#include "graphs/table_layout.h"
+#include "membership/process.h"
+#include "transport/bulk.h"
+#include "transport/window.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ windows */
+
+struct eepi_window {
+    uint8_t *address;
+    size_t bytes;
+    sim_process *owner;
+};
+
+/* The memory outlives its owner, as a memfd that is mapped does: a zombie stores into it still. */
+eep_status eepi_window_create(uint32_t seat, uint32_t generation, size_t bytes,
+                              eepi_window **window_out)
+{
+    eepi_window *window = calloc(1, sizeof(*window));
+    eepk_window_header *header;
+
+    if (!window)
+        return EEP_ERR_NO_MEMORY;
+    window->address = aligned_alloc(EEPK_LINE_BYTES, bytes);
+    if (!window->address)
+        return EEP_ERR_NO_MEMORY;
+    memset(window->address, 0, bytes);
+    window->bytes = bytes;
+    window->owner = sim_self();
+    header = (eepk_window_header *)window->address;
+    header->magic = EEPK_WINDOW_MAGIC;
+    header->version = 1;
+    header->seat = seat;
+    header->generation = generation;
+    header->bytes = bytes;
+    *window_out = window;
+    return EEP_OK;
+}
+
+eep_status eepi_window_map(const eepi_window_descriptor *descriptor, uint32_t seat,
+                           uint32_t generation, size_t bytes, eepi_window **window_out)
+{
+    eepi_window *window;
+    const eepk_window_header *header;
+
+    memcpy(&window, descriptor->bytes, sizeof(window));
+    if (!window || !window->owner->alive)
+        return EEP_ERR_UNREACHABLE;
+    header = (const eepk_window_header *)window->address;
+    if (window->bytes != bytes || header->seat != seat || header->generation != generation)
+        return EEP_ERR_UNREACHABLE;
+    *window_out = window;
+    return EEP_OK;
+}
+
+void eepi_window_close(eepi_window *window)
+{
+    (void)window; /* freed with its world */
+}
+
+void *eepi_window_address(const eepi_window *window)
+{
+    return window->address;
+}
+
+void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)
+{
+    memset(descriptor_out, 0, sizeof(*descriptor_out));
+    memcpy(descriptor_out->bytes, &window, sizeof(window));
+}
+
+/* A waiting rank sleeps on its doorbell; publishers ring it, one seat after the other. */
+void eepk_doorbell_ring(uint32_t *doorbell)
+{
+    ++*doorbell;
+    sim_wake(doorbell, 8);
+    sim_point();
+}
+
+void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
+{
+    (void)polls;
+    if (*doorbell == seen)
+        (void)sim_wait(doorbell, sim->now_us + 20000); /* the product's nap is shorter */
+}
+
+/* ------------------------------------------------------------------ processes */
+
+static sim_process *by_pid(int32_t pid)
+{
+    int at = pid - 100;
+
+    return at >= 0 && at < sim->num_processes ? sim->process[at] : NULL;
+}
+
+uint64_t eepi_process_start(int32_t pid)
+{
+    return (uint64_t)pid;
+}
+
+eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
+{
+    const sim_process *p = by_pid(pid);
+
+    (void)start;
+    return p && p->alive ? EEPI_PROCESS_RUNS : EEPI_PROCESS_ENDED;
+}
+
+int eepi_process_watch(int32_t pid, uint64_t start)
+{
+    sim_process *p = by_pid(pid);
+
+    (void)start;
+    return p && p->alive ? sim_fd_new(SIM_FD_PROCESS, p) : -1;
+}
+
+static void end_killed(void *user, uint64_t number)
+{
+    (void)number;
+    sim_process_end(user, "killed by a peer");
+}
+
+void eepi_process_kill(int pidfd)
+{
+    sim_process *p = sim_fd_what(pidfd);
+
+    if (p)
+        sim_after(sim_delay(50, 3000), end_killed, p, 0);
+}
+
+/* ------------------------------------------------------------------ bulk copies */
+
+typedef struct transfer {
+    struct transfer *next;
+    struct eepi_bulk *from, *to; /* from: whom it is asked of */
+    eepi_blob blob;
+    uint64_t id;
+    uint8_t *buffer, *copy;
+    size_t bytes;
+    eep_status status;
+    int is_request, over;
+    eepi_bulk_part parts[EEPI_BULK_PARTS];
+    int num_parts;
+} transfer;
+
+typedef struct arrived {
+    struct arrived *next;
+    transfer *transfer;
+    int is_request;
+} arrived;
+
+struct eepi_bulk {
+    sim_process *process;
+    eepi_bulk_serve_fn serve;
+    eepi_bulk_served_fn served;
+    eepi_bulk_done_fn done;
+    void *user;
+    int fd;
+    uint64_t next_id;
+    transfer *transfers;
+    arrived *first, *last;
+    struct eepi_bulk *self; /* the address */
+};
+
+eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
+                          eepi_bulk_done_fn done, void *user, char *error_out, size_t error_bytes,
+                          eepi_bulk **bulk_out)
+{
+    eepi_bulk *bulk = calloc(1, sizeof(*bulk));
+
+    (void)error_out;
+    (void)error_bytes;
+    if (!bulk)
+        return EEP_ERR_NO_MEMORY;
+    *bulk = (eepi_bulk){.process = sim_self(),
+                        .serve = serve,
+                        .served = served,
+                        .done = done,
+                        .user = user,
+                        .next_id = 1,
+                        .self = bulk};
+    bulk->fd = sim_fd_new(SIM_FD_BULK, bulk);
+    bulk->process->bulk = bulk;
+    *bulk_out = bulk;
+    return EEP_OK;
+}
+
+void eepi_bulk_close(eepi_bulk *bulk)
+{
+    (void)bulk;
+}
+
+void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out)
+{
+    *address_out = &bulk->self;
+    *bytes_out = sizeof(bulk->self);
+}
+
+int eepi_bulk_fd(eepi_bulk *bulk)
+{
+    return bulk->fd;
+}
+
+int sim_bulk_is_readable(eepi_bulk *bulk)
+{
+    return bulk->first != NULL;
+}
+
+static void arrive(void *user, uint64_t to_source)
+{
+    transfer *t = user;
+    eepi_bulk *at = to_source ? t->from : t->to;
+    arrived *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        abort();
+    a->transfer = t;
+    a->is_request = (int)to_source;
+    if (at->last)
+        at->last->next = a;
+    else
+        at->first = a;
+    at->last = a;
+    sim_wake(&at->process->poll_key, 1);
+}
+
+/* The answer is on its way: back it comes whole, damaged, or not at all. */
+static void answer(transfer *t, eep_status status)
+{
+    t->is_request = 0;
+    t->status = status;
+    if (status == EEP_OK && sim_random(1000) < (uint64_t)sim->corrupt_of_1000)
+        t->copy[sim_random(t->bytes)] ^= (uint8_t)(1u << sim_random(8));
+    sim_after(sim_delay(100, 3000), arrive, t, 0);
+}
+
+/* The slot may be written while it is sent: the second half is read later. */
+static void send_rest(void *user, uint64_t number)
+{
+    transfer *t = user;
+    size_t at = 0;
+
+    (void)number;
+    if (!t->from->process->alive) {
+        answer(t, EEP_ERR_UNREACHABLE);
+        return;
+    }
+    for (int i = 0; i < t->num_parts; i++) {
+        size_t half = t->parts[i].bytes / 2;
+        memcpy(t->copy + at + half, (const uint8_t *)t->parts[i].data + half,
+               t->parts[i].bytes - half);
+        at += t->parts[i].bytes;
+    }
+    if (t->from->served)
+        t->from->served(t->from->user, t->parts, t->num_parts);
+    answer(t, EEP_OK);
+}
+
+static void give(transfer *t)
+{
+    size_t at = 0;
+
+    t->num_parts = t->from->serve(t->from->user, &t->blob, t->parts);
+    if (t->num_parts == 0) {
+        answer(t, EEP_ERR_NOT_FOUND);
+        return;
+    }
+    t->copy = calloc(1, t->bytes);
+    for (int i = 0; i < t->num_parts; i++) {
+        if (at + t->parts[i].bytes > t->bytes)
+            abort();
+        memcpy(t->copy + at, t->parts[i].data, t->parts[i].bytes / 2);
+        at += t->parts[i].bytes;
+    }
+    sim_after(sim_delay(10, 2000), send_rest, t, 0);
+}
+
+static void end_transfer(eepi_bulk *bulk, transfer *t, eep_status status)
+{
+    if (t->over)
+        return;
+    t->over = 1;
+    if (status == EEP_OK)
+        memcpy(t->buffer, t->copy, t->bytes);
+    bulk->done(bulk->user, t->id, status);
+}
+
+int eepi_bulk_progress(eepi_bulk *bulk)
+{
+    arrived *a = bulk->first;
+
+    if (!a)
+        return 0;
+    bulk->first = a->next;
+    if (!bulk->first)
+        bulk->last = NULL;
+    if (a->is_request)
+        give(a->transfer);
+    else
+        end_transfer(bulk, a->transfer, a->transfer->status);
+    free(a);
+    return 1;
+}
+
+static void time_out(void *user, uint64_t unreachable)
+{
+    transfer *t = user;
+
+    if (t->over || !t->to->process->alive || (unreachable && t->from->process->alive))
+        return;
+    if (unreachable || t->is_request) {
+        t->is_request = 0;
+        t->status = unreachable ? EEP_ERR_UNREACHABLE : EEP_ERR_TIMEOUT;
+        arrive(t, 0);
+    }
+}
+
+eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t address_bytes,
+                           const eepi_blob *blob, void *buffer, size_t bytes, uint64_t timeout_us,
+                           uint64_t *transfer_out)
+{
+    transfer *t = calloc(1, sizeof(*t));
+
+    if (!t || address_bytes != sizeof(t->from))
+        return EEP_ERR_INVALID;
+    memcpy(&t->from, peer_address, sizeof(t->from));
+    t->to = bulk;
+    t->blob = *blob;
+    t->id = bulk->next_id++;
+    t->buffer = buffer;
+    t->bytes = bytes;
+    t->next = bulk->transfers;
+    bulk->transfers = t;
+    t->is_request = 1;
+    sim_after(sim_delay(100, 3000), arrive, t, 1);
+    sim_after(sim_delay(3000, 6000), time_out, t, 1); /* if its process has ended */
+    sim_after(timeout_us, time_out, t, 0);
+    *transfer_out = t->id;
+    return EEP_OK;
+}
+
+void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)
+{
+    for (transfer *t = bulk->transfers; t; t = t->next)
+        if (!t->over && t->blob.epoch < epoch)
+            end_transfer(bulk, t, EEP_ERR_ABORTED);
+}
+
+void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_bytes)
+{
+    (void)bulk;
+    (void)peer_address;
+    (void)address_bytes;
+}

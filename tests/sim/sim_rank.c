@@ -1,0 +1,388 @@
+/* An engine in a simulated process: it opens a context, loads experts, captures a step, joins, and
+ * steps with what the client gives it. Expert outputs are whole numbers that show which expert was
+ * used and how often each contributed (S9). */
+#include "tests/sim/sim.h"
+
+#include "membership/context.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TENSORS = 2,
+    BEGIN_US = 300000,
+    LOOK_US = 30000,
+    SLACK_US = 60000,
+    STACK_BYTES = 640 * 1024
+};
+
+static float *allocate(sim_rank *r, size_t count)
+{
+    void *memory = NULL;
+
+    if (eep_device_alloc(r->device, EEP_MEMORY_PINNED, (count ? count : 1) * sizeof(float),
+                         &memory) != EEP_OK)
+        abort();
+    return memory;
+}
+
+float sim_expert_code(int layer, int expert)
+{
+    return (float)((1 << expert) + layer);
+}
+
+static void write_expert(int layer, int expert, const eep_tensor *tensors)
+{
+    float *code = tensors[0].data, *salt = tensors[1].data;
+
+    code[0] = sim_expert_code(layer, expert);
+    code[1] = (float)(layer * 100 + expert);
+    for (int i = 0; i < 6; i++)
+        salt[i] = (float)(expert * 7 + layer + i);
+}
+
+typedef struct expert_args {
+    sim_process *process;
+    const float *const *weights; /* [slots][TENSORS] */
+    const int32_t *slot_begin;
+    const float *rows;
+    float *results;
+} expert_args;
+
+static float result_of(const float *v, const float *code, const float *salt, int h)
+{
+    switch (h) {
+    case 0:
+        return v[0];
+    case 1:
+        return 1.0f;
+    case 2:
+        return code[0];
+    default:
+        return (float)(((int)v[0] * 31 + (int)v[3] * 7 + (int)code[1] + (int)salt[0]) % 1021);
+    }
+}
+
+static void expert_body(const void *raw, eep_grid grid)
+{
+    const expert_args *a = raw;
+    const float *code = a->weights[grid.block * TENSORS];
+    const float *salt = a->weights[grid.block * TENSORS + 1];
+
+    if (grid.block == 0)
+        sim_sleep(sim_delay(sim->step_us / 4, sim->step_us));
+    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++)
+        for (int h = 0; h < SIM_HIDDEN; h++)
+            a->results[row * SIM_HIDDEN + h] = result_of(a->rows + row * SIM_HIDDEN, code, salt, h);
+}
+
+static const eep_kernel expert_kernel = {"sim_experts", expert_body, NULL};
+
+void sim_expected(uint64_t state, float *out)
+{
+    float v[SIM_HIDDEN] = {(float)(state % 1000 + 1), 0, 0, 0};
+
+    for (int layer = 0; layer < sim->shape.num_layers; layer++) {
+        float sum[SIM_HIDDEN] = {0};
+        for (int k = 0; k < SIM_TOPK; k++) {
+            float code[2], salt[6];
+            const eep_tensor tensors[TENSORS] = {{code, sizeof(code)}, {salt, sizeof(salt)}};
+            write_expert(layer, sim_route(state, layer, k), tensors);
+            for (int h = 0; h < SIM_HIDDEN; h++)
+                sum[h] += result_of(v, code, salt, h);
+        }
+        memcpy(v, sum, sizeof(v));
+    }
+    memcpy(out, v, sizeof(v));
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static void open_buffers(sim_rank *r)
+{
+    size_t rows = eep_rows_capacity(r->context);
+
+    r->x = allocate(r, SIM_TOKENS * SIM_HIDDEN);
+    r->middle = allocate(r, SIM_TOKENS * SIM_HIDDEN);
+    r->out = allocate(r, SIM_TOKENS * SIM_HIDDEN);
+    r->rows = allocate(r, rows * SIM_HIDDEN);
+    r->results = allocate(r, rows * SIM_HIDDEN);
+    r->topk_weights = allocate(r, SIM_TOKENS * SIM_TOPK);
+    r->topk_idx = (int32_t *)allocate(r, SIM_LAYERS * SIM_TOKENS * SIM_TOPK);
+    r->num_tokens = (int32_t *)allocate(r, 1);
+    r->slot_begin = (int32_t *)allocate(r, SIM_SLOTS + 1);
+    r->weights = (const float **)allocate(r, 2 * SIM_LAYERS * SIM_SLOTS * TENSORS);
+    for (int i = 0; i < SIM_TOKENS * SIM_TOPK; i++)
+        r->topk_weights[i] = 1.0f;
+}
+
+static eep_status load(sim_rank *r)
+{
+    eep_status status = EEP_OK;
+
+    for (int layer = 0; layer < sim->shape.num_layers; layer++) {
+        for (int slot = 0; slot < sim->shape.num_slots && status == EEP_OK; slot++) {
+            eep_tensor tensors[TENSORS] = {{NULL, 2 * sizeof(float)}, {NULL, 6 * sizeof(float)}};
+            int expert = eep_slot_expert(r->context, layer, slot);
+            status = eep_slot_alloc(r->context, layer, slot, tensors, TENSORS);
+            for (int i = 0; i < TENSORS; i++)
+                r->weights[(layer * sim->shape.num_slots + slot) * TENSORS + i] = tensors[i].data;
+            if (status == EEP_OK && expert >= 0)
+                write_expert(layer, expert, tensors);
+        }
+        for (int expert = 0; expert < sim->shape.num_experts && status == EEP_OK; expert++) {
+            eep_tensor tensors[TENSORS] = {{allocate(r, 2), 2 * sizeof(float)},
+                                           {allocate(r, 6), 6 * sizeof(float)}};
+            if (!eep_backup_wanted(r->context, layer, expert))
+                continue;
+            write_expert(layer, expert, tensors);
+            status = eep_backup_set(r->context, layer, expert, tensors, TENSORS);
+        }
+    }
+    return status;
+}
+
+static eep_status put_layer(sim_process *p, int layer)
+{
+    sim_rank *r = &p->rank;
+    int last = layer == sim->shape.num_layers - 1;
+    const int32_t *topk = r->topk_idx + layer * SIM_TOKENS * SIM_TOPK;
+    eep_dispatch_args dispatch = {layer == 0 ? r->x : r->middle, topk, r->num_tokens, r->rows,
+                                  r->slot_begin};
+    eep_combine_args combine = {r->results, r->topk_weights, r->num_tokens,
+                                last ? r->out : r->middle, EEP_FP32};
+    expert_args experts = {p, r->weights + layer * sim->shape.num_slots * TENSORS, r->slot_begin,
+                           r->rows, r->results};
+    eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
+
+    if (status == EEP_OK)
+        status = eep_launch(r->stream, &expert_kernel, (uint32_t)sim->shape.num_slots, 1, &experts,
+                            sizeof(experts));
+    if (status == EEP_OK)
+        status = eep_combine(r->context, layer, r->stream, &combine);
+    return status;
+}
+
+static eep_status capture(sim_process *p)
+{
+    sim_rank *r = &p->rank;
+    eep_status status;
+
+    status = eep_stream_open(r->device, &r->stream);
+    sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
+    if (status == EEP_OK)
+        status = eep_capture_begin(r->stream);
+    if (status == EEP_OK)
+        status = eep_step_latch(r->context, r->stream);
+    for (int layer = 0; layer < sim->shape.num_layers && status == EEP_OK; layer++)
+        status = put_layer(p, layer);
+    if (status == EEP_OK)
+        status = eep_step_finish(r->context, r->stream);
+    if (status == EEP_OK)
+        status = eep_capture_end(r->stream, &r->graph);
+    sim_no_preemption(0);
+    return status;
+}
+
+static const char *const event_names[] = {"SUSPECTED",  "WEDGED",      "PROPOSED",  "REPAIRING",
+                                          "REPAIRED",   "INSTALLED",   "STAGED",    "FLIPPED",
+                                          "READY",      "EVICTED",     "UNCOVERED", "STORE_LOST",
+                                          "STORE_BACK", "REBALANCING", "REBALANCED"};
+
+static void note_event(void *user, const eep_event_info *e)
+{
+    const sim_process *p = user;
+
+    sim_trace("%d.%u %s seat %d.%u epoch %llu value %llu", p->seat, p->generation,
+              event_names[e->kind], e->seat, e->generation, (unsigned long long)e->epoch,
+              (unsigned long long)e->value);
+}
+
+static void note_log(void *user, eep_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    sim_trace("%s", line);
+}
+
+static eep_status open_rank(sim_process *p)
+{
+    sim_rank *r = &p->rank;
+    char why[256] = "";
+    eep_config config;
+    eep_status status;
+
+    if (eep_device_open("host", 0, &r->device) != EEP_OK)
+        abort();
+    eep_config_init(&config);
+    config.rank = p->seat;
+    config.num_ranks = sim->shape.num_ranks;
+    config.max_ranks = sim->shape.max_ranks;
+    config.store_path = "sim";
+    config.device = r->device;
+    config.num_layers = sim->shape.num_layers;
+    config.num_experts = sim->shape.num_experts;
+    config.num_slots = sim->shape.num_slots;
+    config.top_k = SIM_TOPK;
+    config.hidden = SIM_HIDDEN;
+    config.num_max_tokens_per_rank = SIM_TOKENS;
+    config.heartbeat_period_us = 60000;
+    config.heartbeat_suspect_us = 150000;
+    config.step_deadline_us = 250000;
+    config.warmup_deadline_us = 600000;
+    config.expel_floor_us = 400000;
+    config.drain_bound_us = 400000;
+    config.propose_delay_us = 20000;
+    config.join_timeout_us = 4000000;
+    config.background_bytes_per_s = 100000;
+    config.kill_fence = !(sim->kinds >> SIM_ZOMBIE & 1u);
+    config.bind_threads = 0;
+    config.log = note_log;
+    config.log_level = EEP_LOG_INFO;
+    config.event = note_event;
+    config.user = p;
+    status = eep_open(&config, why, sizeof(why), &r->context);
+    if (status != EEP_OK) {
+        sim_trace("%d eep_open: %s", p->seat, why);
+        return status;
+    }
+    p->generation = eep_generation(r->context);
+    sim_trace("%d.%u opened", p->seat, p->generation);
+    open_buffers(r);
+    status = load(r);
+    return status == EEP_OK ? capture(p) : status;
+}
+
+/* ------------------------------------------------------------------ stepping */
+
+static void fill(sim_rank *r)
+{
+    int n = r->num_work < SIM_TOKENS ? r->num_work : SIM_TOKENS;
+
+    r->num_batch = n;
+    *r->num_tokens = n;
+    memset(r->x, 0, SIM_TOKENS * SIM_HIDDEN * sizeof(float));
+    for (int i = 0; i < n; i++) {
+        r->x[i * SIM_HIDDEN] = (float)(r->work[i].state % 1000 + 1);
+        for (int layer = 0; layer < sim->shape.num_layers; layer++)
+            for (int k = 0; k < SIM_TOPK; k++)
+                r->topk_idx[(layer * SIM_TOKENS + i) * SIM_TOPK + k] =
+                    sim_route(r->work[i].state, layer, k);
+    }
+}
+
+/* Work that the client took away meanwhile is not in the list any more: the batch is a copy. */
+static void commit(sim_process *p, const eep_step *step, const sim_work *batch, int n)
+{
+    sim_rank *r = &p->rank;
+    uint64_t delay_us = sim_delay(50, 2000);
+
+    for (int i = 0; i < n; i++) {
+        const float *out = r->out + i * SIM_HIDDEN;
+        float expected[SIM_HIDDEN];
+        uint64_t token;
+        sim_expected(batch[i].state, expected);
+        SIM_MUST(memcmp(out, expected, sizeof(expected)) == 0, "S9",
+                 "%d.%u step %llu epoch %llu token %d: %g %g %g %g, not %g %g %g %g", p->seat,
+                 p->generation, (unsigned long long)step->step, (unsigned long long)step->epoch, i,
+                 (double)out[0], (double)out[1], (double)out[2], (double)out[3],
+                 (double)expected[0], (double)expected[1], (double)expected[2],
+                 (double)expected[3]);
+        token = (uint64_t)out[3] * 1000 + (uint64_t)out[0];
+        sim_client_offer(p, step->epoch, batch[i].request, batch[i].position, token, delay_us);
+        for (int at = 0; at < r->num_work; at++) {
+            sim_work next = r->work[at];
+            if (next.request != batch[i].request || next.position != batch[i].position)
+                continue;
+            next.position++;
+            next.state = sim_next_state(next.state, token);
+            memmove(r->work + at, r->work + at + 1,
+                    (size_t)(--r->num_work - at) * sizeof(r->work[0]));
+            if (next.position < sim->request[next.request].length)
+                r->work[r->num_work++] = next; /* the others take their turn */
+            break;
+        }
+    }
+}
+
+/* One step; a status that ends the rank's service is handed back. */
+static eep_status run_step(sim_process *p)
+{
+    sim_rank *r = &p->rank;
+    sim_work batch[SIM_TOKENS];
+    eep_step step;
+    eep_status status;
+    uint64_t bound_us = 4 * (uint64_t)sim->shape.num_layers * 600000 + 1000000;
+
+    p->call_us = sim->now_us;
+    status = eep_step_begin(r->context, BEGIN_US, &step);
+    sim_check_call(p, "eep_step_begin", BEGIN_US + SLACK_US);
+    if (status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED)
+        return EEP_OK;
+    if (status != EEP_OK)
+        return status;
+    sim_check_begin(p, &step);
+    fill(r);
+    memcpy(batch, r->work, sizeof(batch));
+    status = eep_graph_replay(r->graph, r->stream);
+    p->call_us = sim->now_us;
+    if (status == EEP_OK)
+        status = eep_step_end(r->context);
+    sim_check_call(p, "eep_step_end", bound_us);
+    if (status == EEP_OK) {
+        sim_check_ok(p, &step);
+        commit(p, &step, batch, r->num_batch);
+        return EEP_OK;
+    }
+    sim_trace("%d.%u %s", p->seat, p->generation, eep_last_error(r->context));
+    sim->steps_aborted++;
+    return status == EEP_ERR_ABORTED ? EEP_OK : status;
+}
+
+static void *rank_main(void *argument)
+{
+    sim_process *p = argument;
+    sim_rank *r = &p->rank;
+    eep_status status = open_rank(p);
+
+    if (status != EEP_OK)
+        sim_process_end(p, "eep_open failed");
+    sim_sleep(sim_delay(100, sim_random(8) ? 5000 : 700000)); /* warm-up (L6) */
+    status = eep_join(r->context);
+    if (status != EEP_OK && status != EEP_ERR_UNCOVERED) {
+        sim_trace("%d.%u eep_join: %s", p->seat, p->generation, eep_last_error(r->context));
+        sim_process_end(p, "eep_join failed");
+    }
+    r->joined = 1;
+    for (status = EEP_OK; status == EEP_OK;) {
+        if (p->leaving && !r->leave_asked) {
+            r->leave_asked = 1;
+            status = eep_drain(r->context);
+        }
+        if (status == EEP_OK && r->num_work == 0) {
+            status = eep_step_wait(r->context, LOOK_US);
+            if (status == EEP_ERR_TIMEOUT) {
+                status = EEP_OK;
+                continue;
+            }
+        }
+        if (status == EEP_OK)
+            status = run_step(p);
+    }
+    p->ended = status;
+    p->over = 1;
+    sim_trace("%d.%u over: %s", p->seat, p->generation, eep_last_error(r->context));
+    SIM_MUST(status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED, "L2", "%d.%u ended with: %s",
+             p->seat, p->generation, eep_last_error(r->context));
+    if (sim_random(2))
+        eep_close(r->context);
+    sim_process_end(p, "its service is over");
+    return NULL;
+}
+
+void sim_rank_start(int seat)
+{
+    sim_process *p = sim_process_new(seat);
+
+    (void)sim_spawn(p, rank_main, p, STACK_BYTES);
+}

@@ -1,0 +1,491 @@
+/* The store: its table is the product's, the network to it is simulated. A connection keeps the
+ * order both ways; different connections do not wait for each other. A request whose answer was
+ * lost with its connection is answered "unknown", as the product's client does it. */
+#include "membership/store_table.h"
+#include "tests/sim/sim.h"
+
+#include "membership/store_client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RECONNECT_US = 20000 };
+
+typedef enum message_kind {
+    MESSAGE_GET,
+    MESSAGE_PUT,
+    MESSAGE_CAS,
+    MESSAGE_WATCH,
+    MESSAGE_ENTRY,
+    MESSAGE_DOWN /* a reply or event for the client */
+} message_kind;
+
+typedef struct message {
+    struct message *next;
+    message_kind kind;
+    eepi_store_client *client;
+    uint64_t connection;
+    eepi_store_reply reply; /* up: id, revision, key */
+    eepi_store_value *value;
+    char key[EEPI_STORE_KEY_MAX];
+} message;
+
+typedef struct pending {
+    struct pending *next;
+    uint64_t id;
+} pending;
+
+struct eepi_store_client {
+    sim_process *process;
+    int connected, watches, fd;
+    uint64_t connection; /* number of the present one */
+    uint64_t next_id, watch_id, retry_us;
+    uint64_t up_us, down_us; /* newest times of the two directions */
+    message *first, *last;   /* arrived */
+    message *current;
+    pending *pending, *last_pending;
+};
+
+static struct {
+    eepi_store_table *table;
+    uint64_t newest_revision;
+    uint64_t away_until_us; /* it does not answer */
+    int is_down;            /* nor is it there */
+    message *watch_to;      /* who is being told of the present state */
+} store;
+
+/* ------------------------------------------------------------------ down */
+
+static void arrive(void *user, uint64_t number)
+{
+    message *m = user;
+    eepi_store_client *client = m->client;
+
+    (void)number;
+    if (m->connection != client->connection || !client->process->alive) {
+        eepi_store_value_release(m->value);
+        free(m);
+        return;
+    }
+    m->next = NULL;
+    if (client->last)
+        client->last->next = m;
+    else
+        client->first = m;
+    client->last = m;
+    sim_wake(&client->process->poll_key, 1);
+}
+
+static uint64_t on_channel(uint64_t *newest_us)
+{
+    uint64_t at = sim->now_us + sim_delay(50, sim->kinds >> SIM_DELAY & 1u ? 12000 : 2000);
+
+    *newest_us = at > *newest_us ? at : *newest_us;
+    return *newest_us;
+}
+
+static void send_down(eepi_store_client *client, eepi_store_reply_kind kind, uint64_t id,
+                      eep_status status, const char *key, uint64_t revision,
+                      eepi_store_value *value)
+{
+    message *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        abort();
+    m->kind = MESSAGE_DOWN;
+    m->client = client;
+    m->connection = client->connection;
+    m->value = value ? eepi_store_value_retain(value) : NULL;
+    strcpy(m->key, key);
+    m->reply = (eepi_store_reply){
+        kind, id, status, revision, m->key, value ? value->bytes : NULL, value ? value->size : 0};
+    sim_after(on_channel(&client->down_us) - sim->now_us, arrive, m, 0);
+}
+
+/* Every watcher is told of every change, in order. */
+static void changed(void *user, const char *key, uint64_t revision, eepi_store_value *value)
+{
+    (void)user;
+    if (revision > store.newest_revision)
+        store.newest_revision = revision;
+    for (int i = 0; i < sim->num_processes; i++) {
+        eepi_store_client *client = sim->process[i]->store;
+        if (sim->process[i]->alive && client && client->connected && client->watches)
+            send_down(client, EEPI_STORE_CHANGED, 0, EEP_OK, key, revision, value);
+    }
+}
+
+static void entry(void *user, const char *key, uint64_t revision, eepi_store_value *value)
+{
+    eepi_store_client *client = user;
+
+    send_down(client, EEPI_STORE_ENTRY, client->watch_id, EEP_OK, key, revision, value);
+}
+
+/* ------------------------------------------------------------------ up */
+
+static void answer_write(message *m)
+{
+    uint64_t revision = 0;
+    eepi_store_value *present = NULL;
+    eep_status status;
+
+    if (m->kind == MESSAGE_CAS) {
+        if (strcmp(m->key, EEPI_KEY_VIEW) == 0 &&
+            (eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK
+                 ? m->reply.revision == 0
+                 : m->reply.revision == revision))
+            sim_check_commit((const eepi_view *)m->value->bytes);
+        status = eepi_store_table_cas(store.table, m->key, m->reply.revision, m->value, &revision);
+        if (status == EEP_ERR_CONFLICT &&
+            eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK)
+            revision = 0;
+    } else {
+        sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
+        status = eepi_store_table_put(store.table, m->key, m->value, 0, &revision);
+    }
+    send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision,
+              status == EEP_ERR_CONFLICT ? present : NULL);
+}
+
+static void serve(void *user, uint64_t number)
+{
+    message *m = user;
+    eepi_store_value *value = NULL;
+    uint64_t revision = 0;
+    eep_status status;
+
+    (void)number;
+    if (!store.is_down && sim->now_us < store.away_until_us) { /* it stands still */
+        sim_after(store.away_until_us - sim->now_us, serve, m, 0);
+        return;
+    }
+    /* what a process sent before it died, or before it gave the connection up, may still arrive */
+    if (store.is_down || (m->connection != m->client->connection && sim_random(2))) {
+        eepi_store_value_release(m->value);
+        free(m);
+        return;
+    }
+    if (m->kind == MESSAGE_PUT || m->kind == MESSAGE_CAS) {
+        answer_write(m);
+    } else if (m->kind == MESSAGE_GET) {
+        status = eepi_store_table_get(store.table, m->key, &revision, &value);
+        send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision, value);
+    } else if (m->connection == m->client->connection) {
+        eepi_store_table_list(store.table, "", entry, m->client);
+        m->client->watches = 1;
+        if (m->reply.id)
+            send_down(m->client, EEPI_STORE_REPLY, m->reply.id, EEP_OK, "", 0, NULL);
+        else
+            send_down(m->client, EEPI_STORE_RECONNECTED, 0, EEP_OK, "", 0, NULL);
+    }
+    eepi_store_value_release(m->value);
+    free(m);
+}
+
+static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
+                    uint64_t revision, eepi_store_value *value)
+{
+    message *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        abort();
+    m->kind = kind;
+    m->client = client;
+    m->connection = client->connection;
+    m->reply = (eepi_store_reply){.id = id, .revision = revision};
+    m->value = value;
+    strcpy(m->key, key);
+    sim_after(on_channel(&client->up_us) - sim->now_us, serve, m, 0);
+}
+
+static void put_item(eepi_store_client *client, eepi_store_reply_kind kind, uint64_t id,
+                     eep_status status)
+{
+    message *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        abort();
+    m->client = client;
+    m->connection = client->connection;
+    m->reply = (eepi_store_reply){.kind = kind, .id = id, .status = status, .key = m->key};
+    arrive(m, 0);
+}
+
+static uint64_t request(eepi_store_client *client, message_kind kind, const char *key,
+                        uint64_t revision, const void *bytes, size_t size)
+{
+    uint64_t id = client->next_id++;
+    pending *p;
+
+    if (!client->connected) {
+        put_item(client, EEPI_STORE_REPLY, id, EEP_ERR_UNREACHABLE);
+        return id;
+    }
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        abort();
+    p->id = id;
+    if (client->last_pending)
+        client->last_pending->next = p;
+    else
+        client->pending = p;
+    client->last_pending = p;
+    send_up(client, kind, id, key, revision, bytes ? eepi_store_value_new(bytes, size) : NULL);
+    return id;
+}
+
+static void forget_pending(eepi_store_client *client, uint64_t id)
+{
+    pending *before = NULL;
+
+    for (pending *p = client->pending; p; before = p, p = p->next) {
+        if (p->id != id)
+            continue;
+        if (before)
+            before->next = p->next;
+        else
+            client->pending = p->next;
+        if (client->last_pending == p)
+            client->last_pending = before;
+        free(p);
+        return;
+    }
+}
+
+/* ------------------------------------------------------------------ connections */
+
+static void disconnect(eepi_store_client *client)
+{
+    if (!client->connected)
+        return;
+    client->connected = client->watches = 0;
+    client->connection++;
+    client->retry_us = sim->now_us + RECONNECT_US;
+    for (message *m = client->first; m; m = m->next)
+        m->connection = client->connection; /* what has arrived is read all the same */
+    put_item(client, EEPI_STORE_DISCONNECTED, 0, EEP_OK);
+    while (client->pending) {
+        put_item(client, EEPI_STORE_REPLY, client->pending->id, EEP_ERR_UNREACHABLE);
+        forget_pending(client, client->pending->id);
+    }
+}
+
+static int can_connect(const eepi_store_client *client)
+{
+    return !store.is_down && sim->now_us >= store.away_until_us &&
+           sim->now_us >= client->process->cut_until_us;
+}
+
+static void reconnect(eepi_store_client *client)
+{
+    if (client->connected || sim->now_us < client->retry_us)
+        return;
+    client->retry_us = sim->now_us + RECONNECT_US;
+    if (!can_connect(client))
+        return;
+    client->connected = 1;
+    client->up_us = client->down_us = sim->now_us;
+    send_up(client, MESSAGE_WATCH, 0, "", 0, NULL);
+}
+
+/* ------------------------------------------------------------------ the product's interface */
+
+eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
+                                  eepi_store_client **client_out)
+{
+    eepi_store_client *client = calloc(1, sizeof(*client));
+    uint64_t until = sim->now_us + timeout_us;
+
+    (void)path;
+    if (!client)
+        return EEP_ERR_NO_MEMORY;
+    client->process = sim_self();
+    client->fd = sim_fd_new(SIM_FD_STORE, client);
+    client->next_id = client->connection = 1;
+    while (!can_connect(client) && sim->now_us < until)
+        sim_sleep(RECONNECT_US);
+    if (!can_connect(client)) {
+        free(client);
+        return EEP_ERR_UNREACHABLE;
+    }
+    client->connected = 1;
+    client->process->store = client;
+    *client_out = client;
+    return EEP_OK;
+}
+
+void eepi_store_client_close(eepi_store_client *client)
+{
+    if (client) {
+        client->connected = 0;
+        client->connection++;
+    }
+}
+
+int eepi_store_client_fd(const eepi_store_client *client)
+{
+    return client->connected ? client->fd : -1;
+}
+
+int eepi_store_client_wants_write(const eepi_store_client *client)
+{
+    (void)client;
+    return 0;
+}
+
+int sim_store_is_readable(eepi_store_client *client)
+{
+    return client->first != NULL;
+}
+
+uint64_t eepi_store_get(eepi_store_client *client, const char *key)
+{
+    return request(client, MESSAGE_GET, key, 0, NULL, 0);
+}
+
+uint64_t eepi_store_put(eepi_store_client *client, const char *key, const void *value, size_t size,
+                        int leased)
+{
+    (void)leased;
+    return request(client, MESSAGE_PUT, key, 0, value, size);
+}
+
+uint64_t eepi_store_cas(eepi_store_client *client, const char *key, uint64_t expected,
+                        const void *value, size_t size)
+{
+    return request(client, MESSAGE_CAS, key, expected, value, size);
+}
+
+uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)
+{
+    client->watch_id = client->next_id;
+    return request(client, MESSAGE_WATCH, prefix, 0, NULL, 0);
+}
+
+static void hand_out(eepi_store_client *client, message *before, message *m,
+                     eepi_store_reply *reply_out)
+{
+    if (before)
+        before->next = m->next;
+    else
+        client->first = m->next;
+    if (client->last == m)
+        client->last = before;
+    client->current = m;
+    if (m->reply.kind == EEPI_STORE_REPLY)
+        forget_pending(client, m->reply.id);
+    *reply_out = m->reply;
+}
+
+static void drop_current(eepi_store_client *client)
+{
+    if (client->current) {
+        eepi_store_value_release(client->current->value);
+        free(client->current);
+    }
+    client->current = NULL;
+}
+
+eep_status eepi_store_client_next(eepi_store_client *client, eepi_store_reply *reply_out)
+{
+    drop_current(client);
+    reconnect(client);
+    if (!client->first)
+        return EEP_ERR_TIMEOUT;
+    hand_out(client, NULL, client->first, reply_out);
+    return EEP_OK;
+}
+
+eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64_t timeout_us,
+                                  eepi_store_reply *reply_out)
+{
+    uint64_t until = sim->now_us + timeout_us;
+
+    drop_current(client);
+    for (;;) {
+        message *before = NULL;
+        for (message *m = client->first; m; before = m, m = m->next) {
+            if (m->reply.kind == EEPI_STORE_REPLY && m->reply.id == id) {
+                hand_out(client, before, m, reply_out);
+                return EEP_OK;
+            }
+        }
+        if (sim_wait(&client->process->poll_key, until))
+            return EEP_ERR_TIMEOUT;
+    }
+}
+
+/* ------------------------------------------------------------------ faults */
+
+void sim_store_break(sim_process *p)
+{
+    if (p->alive && p->store)
+        disconnect(p->store);
+}
+
+void sim_store_delay(sim_process *p, uint64_t by_us)
+{
+    if (p->alive && p->store)
+        p->store->down_us = sim->now_us + by_us;
+}
+
+static void table_new(void)
+{
+    const eepi_store_limits limits = {4096, 16, (size_t)1 << 28};
+
+    store.newest_revision += 1000;
+    store.table = eepi_store_table_new(&limits, store.newest_revision, changed, NULL);
+    if (!store.table)
+        abort();
+}
+
+static void come_back(void *user, uint64_t forgets)
+{
+    (void)user;
+    store.is_down = 0;
+    if (forgets) {
+        eepi_store_table_free(store.table);
+        table_new();
+    }
+    sim_trace("store is back%s", forgets ? ", empty" : "");
+}
+
+void sim_store_outage(uint64_t for_us, int ends, int forgets)
+{
+    if (store.is_down || sim->now_us < store.away_until_us)
+        return;
+    sim_trace("store %s for %llu us", ends ? "ends" : "stands still", (unsigned long long)for_us);
+    store.away_until_us = sim->now_us + for_us;
+    if (!ends)
+        return;
+    store.is_down = 1;
+    for (int i = 0; i < sim->num_processes; i++)
+        sim_store_break(sim->process[i]);
+    sim_after(for_us, come_back, NULL, (uint64_t)forgets);
+}
+
+/* With a document of an instance whose processes are all gone, so that counters start high. */
+void sim_store_open(uint64_t first_epoch, uint64_t first_step)
+{
+    memset(&store, 0, sizeof(store));
+    table_new();
+    if (first_epoch > 1) {
+        const eepi_view_shape shape = {sim->shape.max_ranks, sim->shape.num_layers,
+                                       sim->shape.num_experts, sim->shape.num_slots};
+        eepi_view *view = eepi_view_new(&shape);
+        eepi_store_value *value;
+        uint64_t revision;
+        view->epoch = first_epoch - 1;
+        view->first_step = first_step;
+        view->phase = EEPI_VIEW_SERVING;
+        view->cause = EEPI_VIEW_INITIAL;
+        eepi_view_seal(view);
+        sim->first_epoch = view->epoch;
+        sim->committed[0] = sim->newest = view;
+        value = eepi_store_value_new(view, view->bytes);
+        if (!value ||
+            eepi_store_table_put(store.table, EEPI_KEY_VIEW, value, 0, &revision) != EEP_OK)
+            abort();
+    }
+}
