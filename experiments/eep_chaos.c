@@ -38,6 +38,7 @@ static const double ROUND_SLACK_MS = 60000, ORACLE_SLACK_MS = 300000;
 typedef struct campaign {
     chaos_config faults;
     double minutes;
+    uint64_t total; /* faults */
     bool one_round, dry_run, help;
     const char *out_dir;
     char **run_flags; /* after "--" */
@@ -66,6 +67,7 @@ static void print_help(FILE *file)
           "some of them together. Stops at the first violation, keeps its rows and says how to\n"
           "replay it. docs/CHAOS.md has the mix and what is checked.\n\n"
           "  --minutes M    begin no round after M minutes [1]\n"
+          "  --total N      begin no round after N faults either\n"
           "  --seed S       of all that is random [1]\n"
           "  --round K      only round K of the seed; its rows are kept\n"
           "  --ranks N      rank processes, 4 to 64 [8]\n"
@@ -109,6 +111,11 @@ static int take_value(campaign *self, const char *option, const char *value)
         self->minutes = *value >= '0' && *value <= '9' ? strtod(value, &end) : -1;
         bool good = end && !*end && self->minutes > 0 && self->minutes <= 1e5;
         return good ? 0 : fail_usage(option, value, "a number of minutes up to 100000");
+    }
+    if (strcmp(option, "--total") == 0) {
+        return whole(value, 1, 1000000, &self->total)
+                   ? 0
+                   : fail_usage(option, value, "a whole number from 1 on");
     }
     if (strcmp(option, "--seed") == 0) {
         return whole(value, 0, UINT64_MAX, &self->faults.seed)
@@ -415,7 +422,8 @@ static int run_campaign(campaign *self, const char *program)
         code = do_round(self, program);
     }
     for (self->faults.round = self->one_round ? self->faults.round : 1;
-         !self->one_round && code == EXIT_GOOD && now_ms() - self->begin_ms < self->minutes * 60e3;
+         !self->one_round && code == EXIT_GOOD && self->table.num_faults < self->total &&
+         now_ms() - self->begin_ms < self->minutes * 60e3;
          self->faults.round++) {
         code = do_round(self, program);
     }
@@ -435,6 +443,7 @@ int main(int argc, char **argv)
     sigset_t signals;
     self.faults = (chaos_config){.seed = 1, .round = 1, .num_ranks = 8, .expel_ms = EXPEL_MS};
     self.minutes = 1;
+    self.total = UINT64_MAX;
     self.out_dir = "eep-chaos-out";
     int code = parse(&self, argc, argv);
     if (code) {

@@ -48,5 +48,11 @@ step "conversation-like trace, four times longer requests, bf16, one kill and re
     long_run conversation-bf16 "${conversation[@]}" --first 150 --scale-lengths 1/16 \
     --scale-time 1/2 --dtype bf16 --kill random@5 --rejoin random@9
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
+step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
+step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
+step "detection of kills and stops by all survivors" measure detect --out "$out"
+step "the store is killed for 60 s" measure store_outage --out "$out"
+step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"
+step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..20000
 show=
 say "rows, summaries and pictures: out/long"
