@@ -91,7 +91,9 @@ static int root_accusers(const eepi_core *core, int seat)
 }
 
 /* Whom the fault view leaves out: hard evidence and silence always; of those that only missed
- * deadlines the one with most root accusers. */
+ * deadlines the one with most root accusers, and none where somebody is gone for whom they may have
+ * waited (so the one that is killed does not take the next along). One that is stuck itself is left
+ * out at the drain bound. */
 static int is_expelled(const eepi_core *core, int seat)
 {
     int kind = eepi_core_evidence(core, seat), mine;
@@ -103,8 +105,10 @@ static int is_expelled(const eepi_core *core, int seat)
     mine = root_accusers(core, seat);
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
         int count;
-        if (other == seat || eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE)
+        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE)
             continue;
+        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE)
+            return 0;
         count = root_accusers(core, other);
         if (count > mine || (count == mine && other < seat))
             return 0;

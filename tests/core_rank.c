@@ -53,7 +53,9 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     c->num_committed++;
     MUST(c, view->epoch == 1 || (before && before->digest == view->base_digest), "M4: base");
     MUST(c, (view->phase == EEPI_VIEW_SERVING) == (uncovered == 0), "S7: %d uncovered", uncovered);
-    MUST(c, view->phase == EEPI_VIEW_SERVING || (view->cause == EEPI_VIEW_FAULT && fills),
+    MUST(c,
+         view->phase == EEPI_VIEW_SERVING || (view->cause == EEPI_VIEW_FAULT && fills) ||
+             (view->cause == EEPI_VIEW_INITIAL && fills && before),
          "M1: %d FILLING", fills);
     MUST(c, !fills || view->phase == EEPI_VIEW_REPAIRING || view->cause == EEPI_VIEW_PLANNED,
          "R1: %d FILLING", fills);
