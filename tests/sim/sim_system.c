@@ -79,10 +79,11 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 
 void __wrap_free(void *memory)
 {
-    block *b = (block *)memory - 1;
+    block *b;
 
     if (!memory)
         return;
+    b = (block *)memory - 1;
     if (b->next)
         b->next->before = b->before;
     if (b->before)

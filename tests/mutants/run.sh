@@ -1,0 +1,85 @@
+#!/bin/sh
+# Tests of the tests: each patch here breaks one rule of docs/PROTOCOL.md. It is applied to a copy of
+# the sources; the simulator, then unit tests run until one of them objects. A mutant that lives is
+# a failure: either the rule is not tested, or the code does not need it.
+#
+#   tests/mutants/run.sh BUILD [PATTERN]    BUILD: a build directory (no sanitizer), built
+#   SEEDS=2000                              seeds of the simulator per mutant
+set -u
+build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
+pattern=${2:-}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+seeds=${SEEDS:-2000}
+unit_tests="stepper sink core planner executor view kernels kernel_faults context"
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
+libraries="-lxxhash -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
+wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/meson.build" | grep -o "'[a-z_]*'" |
+    tr -d "'" | sed 's/^/-Wl,--wrap=/' | tr '\n' ' ')
+test -e "$build/tests/eep-sim" || { echo "build $build first: no tests/eep-sim there"; exit 2; }
+
+# Objects of the sources that the patch touches, for the program $1 (they come before the archive's).
+mutated_objects() {
+    objects=""
+    for source in $(sed -n 's|^+++ b/||p' "$patch"); do
+        case $source in
+        *.h) test "$1" = sim && source=tests/sim/sim_kernels.c || source=graphs/kernels_host.c ;;
+        esac
+        object=$work/$1-$(basename "$source" .c).o
+        # shellcheck disable=SC2086
+        (cd "$work/tree" && $cc -I. -Iinclude -c "$source" -o "$object") || return 1
+        objects="$objects $object"
+    done
+}
+
+# 0: the simulator objects.
+sim_catches() {
+    mutated_objects sim || return 2
+    others=$(ls "$build"/tests/eep-sim.p/*.o)
+    case $objects in *sim_kernels*) others=$(ls "$build"/tests/eep-sim.p/*.o | grep -v sim_kernels) ;; esac
+    # shellcheck disable=SC2086
+    $cc $others $objects "$build/libeep_core.a" $libraries $wraps -o "$work/sim" || return 2
+    timeout 300 "$work/sim" --seeds "1..$seeds" >"$work/out" 2>&1 && return 1
+    caught="sim: $(grep -a -m1 -o 'VIOLATION [^ ]* seed [0-9]*\|VIOLATION crash.*' "$work/out")"
+    test "$caught" = "sim: " && caught="sim: no end within 300 s"
+    return 0
+}
+
+# 0: that unit test objects.
+test_catches() {
+    mutated_objects unit || return 2
+    # shellcheck disable=SC2086
+    $cc "$build/tests/test_$1.p/"*.o $objects "$build/libeep_core.a" $libraries -lcriterion \
+        -o "$work/unit" || return 2
+    timeout 300 "$work/unit" --timeout 60 >"$work/out" 2>&1 && return 1
+    caught="test_$1: $(sed -n 's/.*\[FAIL\] [^:]*::\([A-Za-z0-9_]*\).*/\1/p' "$work/out" | head -1)"
+    return 0
+}
+
+lived=0
+for patch in "$root"/tests/mutants/*"$pattern"*.patch; do
+    name=$(basename "$patch" .patch)
+    rm -rf "$work/tree"
+    mkdir "$work/tree"
+    (cd "$root" && cp -r include membership graphs repair transport "$work/tree")
+    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$work/tree/tests"
+    if ! patch -s -p1 -d "$work/tree" <"$patch" >"$work/out" 2>&1; then
+        echo "$name: the patch does not apply any more: make it again for the changed source"
+        lived=$((lived + 1))
+        continue
+    fi
+    caught=""
+    sim_catches
+    case $? in
+    2) echo "$name: does not compile"; lived=$((lived + 1)); continue ;;
+    1) for unit in $unit_tests; do test_catches "$unit" && break; done ;;
+    esac
+    if [ -z "$caught" ]; then
+        echo "$name: LIVES ($(head -1 "$patch"))"
+        lived=$((lived + 1))
+    else
+        printf '%-46s %s\n' "$name" "$caught"
+    fi
+done
+test "$lived" = 0 || { echo "$lived mutants are not caught"; exit 1; }
