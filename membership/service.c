@@ -323,6 +323,18 @@ static void take_step_mail(eep_context *context, const eepi_step_mail *mail)
     }
 }
 
+/* The core knows that this rank has asked to be let in, whatever becomes of the store; after the
+ * record is on its way, since a view that follows from it is read by peers who need the record. */
+static void give_own_record(eep_context *context)
+{
+    const eepi_member own = {context->config.rank,         context->generation, 1,
+                             (uint8_t)context->leave_told, context->experts,    context->checksums,
+                             context->backup_bits};
+    const eepi_input input = {.kind = EEPI_INPUT_MEMBER, .member = &own};
+
+    eepi_give(context, &input);
+}
+
 static void take_mail(eep_context *context)
 {
     eepi_mailbox mail;
@@ -340,6 +352,7 @@ static void take_mail(eep_context *context)
         take_evidence_mail(context, &mail.evidence[i]);
     if (mail.ready) {
         eepi_peer_publish(context, 1, context->leave_told);
+        give_own_record(context);
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
     take_step_mail(context, &steps);

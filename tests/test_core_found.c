@@ -1,6 +1,7 @@
 /* Histories of the membership core that the simulator (tests/sim) found; each failed before the fix
  * that its comment names. */
 #include "core_histories.h"
+#include "repair/planner.h"
 
 /* 8 experts on 8 slots, no backups: nobody can be spared. */
 static const cluster_options bare = {
@@ -104,4 +105,60 @@ Test(core_found, M7_a_process_whose_generation_is_said_to_have_ended_ends)
         EXPECT(c, cluster_at(c, 2)->over);
         expect_serving(c, 3);
     }
+}
+
+static int gives(eepi_core *core, eepi_input input, eepi_action_kind kind)
+{
+    int n, found = 0;
+    const eepi_action *actions;
+
+    input.now_us = SECOND;
+    actions = eepi_core_handle(core, &input, &n);
+    for (int i = 0; i < n; i++)
+        found += actions[i].kind == kind;
+    return found;
+}
+
+/* It built epoch 2 on top of an old document and on reports from before, while the others ran the
+ * real epoch 2 (seed 2664). */
+Test(core_found, S2_after_the_store_forgot_nothing_is_decided_on_what_was_heard_before)
+{
+    const eepi_core_config config = {
+        .seat = 1,
+        .generation = 1,
+        .num_ranks = 3,
+        .drain_bound_us = SECOND,
+        .shape = {.max_ranks = 3, .num_layers = 1, .num_experts = 3, .num_slots = 2}};
+    const eepi_report report = {.seat = 2, .generation = 1, .epoch = 1, .highest_step = 9};
+    const eepi_input heard = {.kind = EEPI_INPUT_REPORT, .report = &report};
+    const int32_t experts[2] = {-1, -1};
+    const uint64_t numbers[2] = {0, 0};
+    const eepi_member own = {1, 1, 1, 0, experts, numbers, numbers};
+    eepi_view *view = eepi_view_new(&config.shape);
+    eepi_core *core;
+
+    for (int seat = 0; seat < 3; seat++)
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    cr_assert_eq(eepi_plan_initial(view), EEP_OK);
+    view->epoch = view->first_step = 1;
+    view->phase = EEPI_VIEW_SERVING;
+    view->cause = EEPI_VIEW_INITIAL;
+    eepi_view_seal(view);
+    cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
+    (void)gives(core, (eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &own}, EEPI_ACTION_READ);
+    cr_assert(gives(core, (eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 5},
+                    EEPI_ACTION_INSTALL));
+    cr_assert(gives(core,
+                    (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {0, 1, EEP_FAULT_EXIT}},
+                    EEPI_ACTION_WEDGE));
+    cr_assert(!gives(core, heard, EEPI_ACTION_CAS));
+    cr_assert(gives(core, (eepi_input){.kind = EEPI_INPUT_VIEW_MISSING}, EEPI_ACTION_CAS),
+              "it writes its document back");
+    cr_assert(!gives(core, (eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 9},
+                     EEPI_ACTION_CAS));
+    cr_assert(!gives(core, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 9}, EEPI_ACTION_CAS),
+              "rank 2 may have gone on without us");
+    cr_assert(gives(core, heard, EEPI_ACTION_CAS), "rank 2 knows nothing newer");
+    eepi_core_close(core);
+    free(view);
 }

@@ -107,7 +107,7 @@ struct sim_process {
     int former; /* of an instance that nobody remembers */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
-    uint64_t disturbed_us; /* it was stopped or slow until then: its calls may take longer */
+    uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
 };
 
 typedef struct sim_options {
@@ -234,6 +234,7 @@ void sim_check_commit(const eepi_view *view);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
 void sim_check_begin(sim_process *p, const eep_step *step);
 void sim_check_ok(sim_process *p, const eep_step *step);
+void sim_check_kill(const sim_process *p);
 void sim_check_call(sim_process *p, const char *name, uint64_t bound_us);
 const eepi_view *sim_committed(uint64_t epoch);
 sim_process *sim_process_of(int seat, uint32_t generation);

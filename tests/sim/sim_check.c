@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FRESH_US = 400000 };
+enum { FRESH_US = 400000, RECENT_US = 2000000 };
 
 void sim_print_ranks(void)
 {
@@ -318,12 +318,19 @@ void sim_check_ok(sim_process *p, const eep_step *step)
     sim->steps_ok++;
 }
 
+/* L5: who is killed as silent, stuck or left out was stopped, slow or cut off not long ago. */
+void sim_check_kill(const sim_process *p)
+{
+    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us, "L5",
+             "rank %d.%u is killed although nothing was wrong with it", p->seat, p->generation);
+}
+
 /* L2: a call ends within its bound, if its process ran all the time. */
 void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
 {
     uint64_t took = sim->now_us - p->call_us;
 
-    SIM_MUST(took <= bound_us + bound_us / 20 || p->disturbed_us >= p->call_us, "L2",
+    SIM_MUST(took <= bound_us + bound_us / 20 || p->disturbed_us >= p->call_us || p->slow_us, "L2",
              "rank %d.%u: %s took %llu us, its bound is %llu", p->seat, p->generation, name,
              (unsigned long long)took, (unsigned long long)bound_us);
 }

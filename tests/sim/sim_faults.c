@@ -40,6 +40,10 @@ static void restart_one(void)
 {
     int seat = (int)sim_random((uint64_t)sim->shape.max_ranks);
 
+    if (sim_random(6) == 0) { /* perhaps a living process has it: then it is refused (M7) */
+        sim_rank_start(seat);
+        return;
+    }
     for (int i = 0; i < sim->shape.max_ranks; i++, seat = (seat + 1) % sim->shape.max_ranks) {
         if (!seat_is_taken(seat)) {
             sim_rank_start(seat);
@@ -68,6 +72,7 @@ static void disturb(sim_process *p, sim_kind kind)
 
     sim_trace("fault: %s of %d.%u (%llu us)", sim_kind_names[kind], p->seat, p->generation,
               (unsigned long long)for_us);
+    p->disturbed_us = sim->now_us + 2 * for_us;
     switch (kind) {
     case SIM_CRASH:
         sim_process_end(p, "crash");
@@ -81,7 +86,6 @@ static void disturb(sim_process *p, sim_kind kind)
         break;
     case SIM_SLOW:
         p->slow_us = p->slow_us ? 0 : sim_delay(200, 8000);
-        p->disturbed_us = sim->heal_us;
         break;
     case SIM_LEAVE:
         leave_one(p);
@@ -155,6 +159,8 @@ void sim_heal(void)
     sim->kinds &= ~(1u << SIM_DELAY | 1u << SIM_REQUEUE);
     for (int i = 0; i < sim->num_processes; i++) {
         sim_process *p = sim->process[i];
+        if (p->slow_us)
+            p->disturbed_us = sim->now_us;
         p->slow_us = 0;
         p->freeze_in = 0;
         p->cut_until_us = 0;

@@ -455,7 +455,9 @@ void sim_process_stop(sim_process *p, uint64_t for_us)
     if (until > sim->heal_us)
         until = sim->heal_us;
     if (until > p->stopped_until_us)
-        p->stopped_until_us = p->disturbed_us = until;
+        p->stopped_until_us = until;
+    if (until > p->disturbed_us)
+        p->disturbed_us = until;
 }
 
 void sim_world_open(const sim_options *options)

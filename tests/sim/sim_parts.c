@@ -130,8 +130,10 @@ void eepi_process_kill(int pidfd)
 {
     sim_process *p = sim_fd_what(pidfd);
 
-    if (p)
-        sim_after(sim_delay(50, 3000), end_killed, p, 0);
+    if (!p || !p->alive)
+        return;
+    sim_check_kill(p);
+    sim_after(sim_delay(50, 3000), end_killed, p, 0);
 }
 
 /* ------------------------------------------------------------------ bulk copies */
