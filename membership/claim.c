@@ -175,7 +175,7 @@ eep_status eepi_claim_end(eep_context *context, uint32_t generation, uint64_t bo
     return status == EEP_OK ? reply.status : status;
 }
 
-/* Did that generation close its context in a process that lives on? */
+/* Has somebody seen that generation end, or did it close its context in a process that lives on? */
 static int has_closed(eep_context *context, uint32_t generation)
 {
     char key[EEPI_STORE_KEY_MAX];
@@ -222,9 +222,9 @@ static eep_status read_seat(eep_context *context, const char *key, uint32_t *las
     return EEP_OK;
 }
 
-/* Take the seat: a new generation by compare-and-swap on its member record. A store that knows
- * neither a view nor the seat may be new, or may have lost its memory just now: then a generation
- * could be given twice, so those who live are let speak first. */
+/* Take the seat: a new generation by compare-and-swap on its member record. A store that does
+ * not know the seat may be new, or may have lost its memory just now: then a generation could be
+ * given twice, so those who live are let speak first. */
 eep_status eepi_claim_seat(eep_context *context)
 {
     const struct timespec settle = {0, SETTLE_US * 1000L};
@@ -244,12 +244,16 @@ eep_status eepi_claim_seat(eep_context *context)
         return status;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
     status = read_seat(context, key, &last, &found, &value, &size, &revision);
-    if (status == EEP_OK && !found && !value) {
+    if (status == EEP_OK && !value && (!found || last > 0)) {
         nanosleep(&settle, NULL);
         status = read_seat(context, key, &last, &found, &value, &size, &revision);
     }
     if (status != EEP_OK)
         return status;
+    if (!value && last > 0 && !has_closed(context, last)) /* its record is lost, its process not */
+        return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
+                         "the view has generation %u of the seat, and nobody saw it end: try again",
+                         last);
     if (value) {
         status = eepi_record_decode(value, size, &context->view_shape, &record);
         if (status != EEP_OK)
