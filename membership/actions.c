@@ -224,8 +224,8 @@ void eepi_fill_again(eep_context *context)
     if (context->fill_again_us == 0 || eepi_now_us() < context->fill_again_us)
         return;
     context->fill_again_us = 0;
-    if (eepi_plan_fills(view, context->config.rank, NULL, 0) == 0)
-        return;
+    if (view->digest != context->fill_again_digest)
+        return; /* another document: our slots may be routed to until we switch to it */
     eepi_bulk_cancel_before(context->bulk, view->epoch + 1); /* the lanes' buffers are used again */
     eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
 }
@@ -234,7 +234,8 @@ void eepi_fill_go_on(eep_context *context)
 {
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
-    if (executor)
+    /* after the promise of rule M2 nothing is placed, but what a REPAIRING view asks for */
+    if (executor && !eepi_core_is_wedged(context->core))
         eepi_executor_tick(executor, context->bulk, eepi_now_us());
 }
 
@@ -255,6 +256,7 @@ static void cancel(eep_context *context, uint64_t epoch)
 {
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
+    context->fill_again_us = 0;
     if (executor) /* NULL before eep_join, which makes it */
         eepi_executor_cancel(executor);
     eepi_bulk_cancel_before(context->bulk, epoch);

@@ -100,7 +100,8 @@ struct eep_context {
     size_t said_report_bytes;
     uint64_t said_report_epoch;
     eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
-    uint64_t fill_again_us; /* when to try a repair again that failed; 0: none did */
+    uint64_t fill_again_us;     /* when to try a repair again that failed; 0: none did */
+    uint64_t fill_again_digest; /* of that document only */
 
     /* weights, rank thread until eep_join, then read only (the executor writes slots and
      * physical_to_logical while the rank is wedged) */

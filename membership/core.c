@@ -186,6 +186,8 @@ static void advance_flipped(eepi_core *core)
     if (digest == 0 || digest != core->view->digest)
         return;
     core->flipped_digest = 0;
+    if (core->announced_digest != digest) /* the others told in-band before the register did */
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
     core->announced_digest = digest;
     core->installed_epoch = core->view->epoch;
     core->has_plan = 0;

@@ -65,7 +65,7 @@ static void hear_again(eepi_core *core)
         if (seat == core->config.seat)
             continue;
         peer->report_epoch = 0;
-        peer->staged_digest = peer->filled_digest = 0;
+        peer->staged_digest = 0; /* what was filled stays filled */
     }
     core->has_plan = 0;
     core->drain_from_us = core->now_us;
@@ -157,13 +157,25 @@ static void tell_exit_again(eepi_core *core, int seat)
             (eepi_suspect){seat, generation, EEP_FAULT_EXIT};
 }
 
+/* Remember the end of a generation; that of the one in the view is never forgotten for others. */
+static void note_exit(const eepi_core *core, core_peer *peer, const eepi_suspect *suspect)
+{
+    uint32_t in_view =
+        core->has_view ? eepi_view_seat_at(core->view, suspect->seat)->generation : 0;
+    uint32_t *entry = &peer->exited[peer->num_exited++ % CORE_EXITS_KEPT];
+
+    if (*entry != 0 && *entry == in_view)
+        entry = &peer->exited[peer->num_exited++ % CORE_EXITS_KEPT];
+    *entry = suspect->generation;
+}
+
 static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     core_peer *peer = &core->peers[suspect->seat];
 
     if (suspect->kind == EEP_FAULT_EXIT &&
         !eepi_core_has_exited(core, suspect->seat, suspect->generation)) {
-        peer->exited[peer->num_exited++ % CORE_EXITS_KEPT] = suspect->generation;
+        note_exit(core, peer, suspect);
         if (by == core->config.seat) /* else the others hear it from there */
             eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
     }

@@ -2,6 +2,7 @@
  * M4, M5). All of it is re-evaluated at every input. */
 #include "membership/core_state.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int reported(const eepi_core *core, int seat)
@@ -175,37 +176,50 @@ static int all_killed(eepi_core *core)
     return !waiting;
 }
 
-/* The other copy of the combine windows may be used again only if every generation that was
- * expelled earlier is known to be dead (rule M2). One that lives on, although nobody was killed to
- * expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
-static int old_copy_is_free(eepi_core *core)
-{
-    uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
-    int is_free = 1;
-
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-        core_peer *peer = &core->peers[seat];
-        if (s->state != EEP_SEAT_QUARANTINED || eepi_core_has_exited(core, seat, s->generation))
-            continue;
-        is_free = 0;
-        if (core->now_us < bound_us) {
-            eepi_core_wake_at(core, bound_us);
-        } else if (peer->killed_generation != s->generation && eepi_core_has_room(core)) {
-            peer->killed_generation = s->generation;
-            peer->killed_us = core->now_us;
-            eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
-                (eepi_suspect){seat, s->generation, EEP_FAULT_LEFT_OUT};
-        }
-    }
-    return is_free;
-}
-
 static void fail_closed(eepi_core *core)
 {
     if (!core->uncovered)
         eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
     core->uncovered = 1;
+}
+
+/* The other copy of the combine windows may be used again only if every generation that was
+ * expelled earlier is known to be dead (rule M2). One that lives on, although nobody was killed to
+ * expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
+static int old_copy_is_free(eepi_core *core)
+{
+    int is_free = 1;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+        core_peer *peer = &core->peers[seat];
+        uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+        if (s->state != EEP_SEAT_QUARANTINED || eepi_core_has_exited(core, seat, s->generation))
+            continue;
+        is_free = 0;
+        if (peer->killed_generation == s->generation &&
+            bound_us < peer->killed_us + core->config.drain_bound_us)
+            bound_us = peer->killed_us + core->config.drain_bound_us;
+        if (core->now_us < bound_us) {
+            eepi_core_wake_at(core, bound_us);
+            continue;
+        }
+        if (!eepi_core_has_room(core))
+            continue;
+        if (peer->killed_generation == s->generation) { /* and it lives on: say why nobody serves */
+            snprintf(core->why, sizeof(core->why),
+                     "rank %d.%u was expelled, could not be killed and may still write: nobody "
+                     "serves until its process ends",
+                     seat, s->generation);
+            fail_closed(core);
+        }
+        peer->killed_generation = s->generation;
+        peer->killed_us = core->now_us;
+        eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+            (eepi_suspect){seat, s->generation, EEP_FAULT_LEFT_OUT};
+        eepi_core_wake_at(core, core->now_us + core->config.drain_bound_us);
+    }
+    return is_free;
 }
 
 /* The next view: without those who are expelled, from a step that none of its members has started,

@@ -33,6 +33,7 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
         context->fill_again_us = eepi_now_us() + FILL_RETRY_US;
+        context->fill_again_digest = digest;
         return;
     }
     pthread_mutex_lock(&context->lock);

@@ -229,6 +229,8 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
     else
         input.kind = EEPI_INPUT_CAS_UNKNOWN;
     if (input.won)
+        eepi_say_again(context); /* about the document that is in now, if we said anything before */
+    if (input.won)
         eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
     eepi_give(context, &input);
 }

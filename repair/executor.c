@@ -246,7 +246,7 @@ static void fill_lanes(eepi_executor *x, eepi_bulk *bulk)
                 return; /* until a tick */
             if (!x->lanes[i].busy) {
                 start_lane(x, bulk, &x->lanes[i]);
-                started = 1;
+                started = !x->view || !is_behind_traffic(x); /* else the next one at a tick */
             }
         }
     }

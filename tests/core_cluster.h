@@ -39,6 +39,7 @@ typedef struct cluster_process {
     uint64_t stuck_until_us;   /* its rank thread only: runs no step and does not drain */
     uint64_t fill_delay_us, die_at_ack_us;
     uint64_t wake_us, down_us, up_us; /* next tick asked for; newest times of its two channels */
+    int unkillable;                   /* whoever kills it cannot */
     int holds_acks;                   /* a joiner that hangs before it stages */
     int failing_stages;               /* so many times staging fails */
     /* the rank thread */

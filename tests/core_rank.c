@@ -436,7 +436,8 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
     case EEPI_ACTION_KILL:
         p->num_kills++;
         other = cluster_process_of(c, action->suspect.seat, action->suspect.generation);
-        cluster_push_in(c, EVENT_DIE, other, 200 + cluster_random(c, 3000));
+        if (!other->unkillable)
+            cluster_push_in(c, EVENT_DIE, other, 200 + cluster_random(c, 3000));
         break;
     case EEPI_ACTION_EXIT:
         cluster_to_store(c, p, EVENT_PUT,

@@ -123,6 +123,44 @@ Test(core_holes, M2_a_zombie_does_not_hold_up_a_second_fault)
     }
 }
 
+/* Nor for one that cannot be killed: it is said why nobody serves, and its end ends that. */
+Test(core_holes, M2_a_zombie_that_cannot_be_killed_is_named)
+{
+    cluster_options options = wide;
+
+    options.no_kill_fence = 1;
+    FOR_SEEDS(&options, c)
+    {
+        cluster_stop(c, 4, CLUSTER_FOREVER - c->now_us);
+        cluster_at(c, 4)->unkillable = 1;
+        expect_serving(c, 4);
+        cluster_crash(c, 3);
+        EXPECT(c, cluster_until(c, has_failed_closed, 2 * SECOND));
+        cluster_run(c, 5 * SECOND);
+        cluster_crash(c, 4);
+        expect_serving(c, 3);
+    }
+}
+
+/* More processes than ends are remembered die in a seat before they join: the end that counts, of
+ * the one in the view, is not forgotten for theirs. */
+Test(core_holes, M7_a_crash_loop_does_not_close_a_seat)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+        for (int i = 0; i < 20; i++) {
+            cluster_start(c, 3);
+            cluster_crash(c, 3);
+            cluster_run(c, cluster_random(c, 40000));
+        }
+        cluster_start(c, 3);
+        EXPECT(c, cluster_until(c, has_four, 2 * SECOND));
+        expect_serving(c, 4);
+    }
+}
+
 /* All processes end; new ones in the first seats begin the instance again, on the same register. */
 Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
 {

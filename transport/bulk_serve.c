@@ -31,14 +31,17 @@ eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t 
     int num_parts = bulk->serve(bulk->user, blob, parts);
     if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS)
         return EEP_ERR_NOT_FOUND;
-    uint64_t left = bytes;
+    uint64_t total = 0;
+    bool overflows = false;
     for (int i = 0; i < num_parts; i++) {
-        if (parts[i].bytes > left)
-            return EEP_ERR_PROTOCOL;
-        left -= parts[i].bytes;
+        overflows = overflows || parts[i].bytes > bytes - total;
+        total += overflows ? 0 : parts[i].bytes;
     }
-    if (left != 0)
+    if (overflows || total != bytes) {
+        if (bulk->served)
+            bulk->served(bulk->user, parts, num_parts);
         return EEP_ERR_PROTOCOL;
+    }
     memcpy(parts_out, parts, sizeof(parts));
     *num_parts_out = num_parts;
     return EEP_OK;

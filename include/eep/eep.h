@@ -162,8 +162,10 @@ EEP_API int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t
 EEP_API EEP_MUST_CHECK eep_status eep_backup_set(eep_context *context, int32_t layer,
                                                  int32_t expert, const eep_tensor *tensors,
                                                  int32_t num_tensors);
-/* Which expert's weights lie in a slot now: device-readable int32 [num_layers, num_slots], -1 for
- * empty, at an address that is fixed for the context's life. For inspection by engines. */
+/* Which expert's weights lie in a slot by the newest view that this rank knows: device-readable
+ * int32 [num_layers, num_slots], -1 for empty or being filled, at an address that is fixed for the
+ * context's life. It follows a planned view before the step that switches to it: for inspection,
+ * never to decide which rows to compute. */
 EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
 
 /* ---------------------------------------------------------------- the step, at capture time */
