@@ -10,7 +10,7 @@ build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
 pattern=${2:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${SEEDS:-2000}
-unit_tests="stepper sink core planner executor view kernels kernel_faults context"
+unit_tests="stepper sink core planner executor view kernels kernel_faults context context_refused"
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
@@ -56,6 +56,16 @@ test_catches() {
     caught="test_$1: $(sed -n 's/.*\[FAIL\] [^:]*::\([A-Za-z0-9_]*\).*/\1/p' "$work/out" | head -1)"
     return 0
 }
+
+# What objects to unchanged sources says nothing about mutants.
+sane() {
+    "$@" >"$work/out" 2>&1 && return 0
+    echo "$* fails without any mutant:"
+    tail -20 "$work/out"
+    exit 2
+}
+sane "$build/tests/eep-sim" --seeds "1..$seeds"
+for unit in $unit_tests; do sane "$build/tests/test_$unit" --timeout 60; done
 
 lived=0
 for patch in "$root"/tests/mutants/*"$pattern"*.patch; do
