@@ -99,9 +99,10 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
-/* Does any member of the view run? If none does, the instance begins again, as at its first start.
+/* Does any member of the view but that of seat `except` run? If none does, the instance begins
+ * again, as at its first start.
  */
-static int anybody_runs(eep_context *context, const eepi_view *view)
+static int anybody_runs(eep_context *context, const eepi_view *view, int except)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         char key[EEPI_STORE_KEY_MAX];
@@ -112,7 +113,7 @@ static int anybody_runs(eep_context *context, const eepi_view *view)
         eep_status status;
         int runs;
 
-        if (!eepi_view_is_member(view, seat))
+        if (!eepi_view_is_member(view, seat) || seat == except)
             continue;
         snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
         status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
@@ -129,7 +130,8 @@ static int anybody_runs(eep_context *context, const eepi_view *view)
 }
 
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
-static eep_status read_view(eep_context *context, uint32_t *generation_out, int *found_out)
+static eep_status read_view(eep_context *context, uint32_t *generation_out, int *found_out,
+                            int *serves_out)
 {
     uint64_t revision;
     const char *why = "";
@@ -153,7 +155,9 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out, int 
                            why);
     } else {
         *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
-        if (anybody_runs(context, found)) /* else what plan_first_view said */
+        *serves_out =
+            eepi_view_num_active(found) < 2 || anybody_runs(context, found, context->config.rank);
+        if (anybody_runs(context, found, -1)) /* else what plan_first_view said */
             eepi_plan_seat(found, context->config.rank, context->experts);
     }
     free(value);
@@ -208,10 +212,10 @@ static eep_status check_predecessor(eep_context *context, const eepi_record *rec
 
 /* The view, the seat's record (NULL: none; the caller frees it) and its revision. */
 static eep_status read_seat(eep_context *context, const char *key, uint32_t *last_out,
-                            int *found_out, void **value_out, size_t *size_out,
+                            int *found_out, int *serves_out, void **value_out, size_t *size_out,
                             uint64_t *revision_out)
 {
-    eep_status status = read_view(context, last_out, found_out);
+    eep_status status = read_view(context, last_out, found_out, serves_out);
 
     *value_out = NULL;
     if (status != EEP_OK)
@@ -230,7 +234,7 @@ eep_status eepi_claim_seat(eep_context *context)
     const struct timespec settle = {0, SETTLE_US * 1000L};
     char key[EEPI_STORE_KEY_MAX];
     uint32_t last = 0;
-    int found = 0;
+    int found = 0, serves = 0; /* serves: a view of which others live */
     uint64_t revision;
     eepi_record record, own = {0};
     void *value = NULL;
@@ -243,14 +247,15 @@ eep_status eepi_claim_seat(eep_context *context)
     if (status != EEP_OK)
         return status;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
-    status = read_seat(context, key, &last, &found, &value, &size, &revision);
+    status = read_seat(context, key, &last, &found, &serves, &value, &size, &revision);
     if (status == EEP_OK && !value && (!found || last > 0)) {
         nanosleep(&settle, NULL);
-        status = read_seat(context, key, &last, &found, &value, &size, &revision);
+        status = read_seat(context, key, &last, &found, &serves, &value, &size, &revision);
     }
     if (status != EEP_OK)
         return status;
-    if (!value && last > 0 && !has_closed(context, last)) /* its record is lost, its process not */
+    /* its record is lost, its process may not be; where all others have ended it can do no step */
+    if (!value && last > 0 && serves && !has_closed(context, last))
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
                          "the view has generation %u of the seat, and nobody saw it end: try again",
                          last);

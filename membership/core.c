@@ -238,13 +238,27 @@ static void advance_outside(eepi_core *core)
     eepi_core_act(core, core->leaving ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
 }
 
-/* Rule M10: we are out of the view but stay until every member that lives runs under it. */
-static void advance_leaving(eepi_core *core)
+/* A member of the view has promised never to serve it: a fault came before all had switched. */
+static int is_given_up(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(core->view, seat, peer->report_generation) &&
+            peer->report_epoch >= core->view->epoch)
+            return 1;
+    }
+    return 0;
+}
+
+/* Rule M10: we are out of the view but stay until every member that lives runs under it, or none
+ * will any more. */
+static void advance_leaving(eepi_core *core)
+{
+    int waits = core->view->cause == EEPI_VIEW_PLANNED && !is_given_up(core);
+
+    for (int seat = 0; waits && seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
             core->peers[seat].flipped_digest != core->view->digest &&
-            core->view->cause == EEPI_VIEW_PLANNED &&
             !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
             return;
     }

@@ -318,11 +318,14 @@ void sim_check_ok(sim_process *p, const eep_step *step)
     sim->steps_ok++;
 }
 
-/* L5: who is killed as silent, stuck or left out was stopped, slow or cut off not long ago. */
+/* L5: who is killed as silent, stuck or left out was stopped, slow or cut off not long ago; or it
+ * had wedged, and others who could not hear of that missed it. */
 void sim_check_kill(const sim_process *p)
 {
-    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us, "L5",
-             "rank %d.%u is killed although nothing was wrong with it", p->seat, p->generation);
+    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us ||
+                 (sim->newest && p->promised >= sim->newest->epoch),
+             "L5", "rank %d.%u is killed although nothing was wrong with it", p->seat,
+             p->generation);
 }
 
 /* L2: a call ends within its bound, if its process ran all the time. */
