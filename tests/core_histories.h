@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-enum { SEEDS = 200, RANDOM_SEEDS = 20000, SECOND = 1000000 };
+enum { SEEDS = 100, RANDOM_SEEDS = 20000, SECOND = 1000000 };
 
 /* 4 ranks of 6 seats; 8 experts, twice each: one rank may die. */
 static const cluster_options covered = {

@@ -3,7 +3,7 @@
  * system (clock, locks, poll, store, bulk transport, windows, /proc) is simulated here, and every
  * choice comes from one seed. So whole histories replay to the byte.
  *
- *   sim_fiber.c    fibers, virtual time, events, processes that stop or are slow
+ *   sim_fiber.c    fibers, virtual time, events; sim_process.c chance, processes that stop or end
  *   sim_system.c   the wrapped system calls: locks, conditions, clocks, poll, memory
  *   sim_store.c    the store (store_table.c) and each process's connection to it
  *   sim_parts.c    windows, processes' ends, bulk copies between processes

@@ -1,0 +1,94 @@
+/* Chance, and the life of processes. */
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ------------------------------------------------------------------ chance */
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+uint64_t sim_random(uint64_t limit)
+{
+    uint64_t z = sim->random += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (z ^ z >> 31) % (limit ? limit : 1);
+}
+
+uint64_t sim_delay(uint64_t least_us, uint64_t most_us)
+{
+    uint64_t span = most_us - least_us + 1;
+
+    return least_us + sim_random(sim_random(12) ? span / 10 + 1 : span);
+}
+
+void sim_trace(const char *format, ...)
+{
+    va_list arguments;
+    char line[512];
+    int used;
+
+    if (!sim->options.trace)
+        return;
+    used = snprintf(line, sizeof(line), "%9llu ", (unsigned long long)sim->now_us);
+    va_start(arguments, format);
+    vsnprintf(line + used, sizeof(line) - (size_t)used, format, arguments);
+    va_end(arguments);
+    puts(line);
+}
+
+/* ------------------------------------------------------------------ processes */
+
+sim_process *sim_process_new(int seat)
+{
+    sim_process *p = calloc(1, sizeof(*p));
+
+    if (!p || sim->num_processes == SIM_MAX_PROCESSES)
+        abort();
+    p->index = sim->num_processes;
+    p->seat = seat;
+    p->alive = 1;
+    p->pid = 100 + p->index;
+    p->started_us = sim->now_us;
+    p->offset_us = 5000000;
+    if (sim->kinds >> SIM_SKEW & 1u) {
+        p->drift_ppm = (int64_t)sim_random(40001) - 20000;
+        p->offset_us += sim_random(1000000000);
+    }
+    sim->process[sim->num_processes++] = p;
+    return p;
+}
+
+static void wake_all(void *user, uint64_t number)
+{
+    (void)user;
+    (void)number;
+    for (int i = 0; i < sim->num_processes; i++)
+        if (sim->process[i]->alive)
+            sim_wake(&sim->process[i]->poll_key, 1);
+}
+
+void sim_process_end(sim_process *p, const char *why)
+{
+    if (!p->alive)
+        return;
+    sim_trace("%d.%u ends: %s", p->seat, p->generation, why);
+    p->alive = 0;
+    sim_after(sim_delay(100, 15000), wake_all, NULL, 0); /* pidfds fire */
+    if (sim_self() == p)
+        (void)sim_wait(NULL, SIM_NEVER);
+}
+
+/* Nothing of it runs for so long, or until the world heals. */
+void sim_process_stop(sim_process *p, uint64_t for_us)
+{
+    uint64_t until = sim->now_us + for_us;
+
+    if (until > sim->heal_us)
+        until = sim->heal_us;
+    if (until > p->stopped_until_us)
+        p->stopped_until_us = until;
+    if (until > p->disturbed_us)
+        p->disturbed_us = until;
+}
