@@ -35,6 +35,11 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     bool lives = self->ranks->seat[seat].pid != 0;
     bool leaves =
         lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
+    if (now && lives && process->kill_ns && !info->wants_free) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d is being killed already", info->name,
+                 seat);
+        return true;
+    }
     if (!now || (info->wants_free ? !lives || leaves : lives)) {
         return false;
     }
@@ -127,7 +132,8 @@ static bool is_settled(void *user)
 {
     const launcher *self = user;
     bool settled = self->run.start_ns && !self->stopping &&
-                   script_is_done(&self->effective.script) && launcher_is_settled(self);
+                   script_is_done(&self->effective.script) && launcher_plan_is_over(self) &&
+                   launcher_is_settled(self);
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
         settled = !process || process->exit_ns || process->expelled_ns ||

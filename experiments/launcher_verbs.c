@@ -18,6 +18,9 @@ static uint64_t strike(launcher *self, int seat, int signal_number)
 static void do_kill(launcher *self, const script_deed *deed)
 {
     record_process *process = launcher_process_of(self, deed->seat);
+    if (process->kill_ns) {
+        return; /* it dies of the first one, which keeps its fault */
+    }
     process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
     process->struck_ns = process->kill_ns;
     process->struck_by = verb_table[deed->verb].name;
