@@ -3,6 +3,7 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
 #include "experiments/plan_file.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by t
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
+static const double FREEZE_WAIT_MS = 2; /* while a rank is about to stop itself */
 
 bool launcher_is_settled(const launcher *self)
 {
@@ -316,7 +318,8 @@ static void serve(launcher *self)
 {
     uint64_t progress = 0, progress_ns = launcher_now_ns();
     for (;;) {
-        take_input(self, wait_ms(self));
+        bool freezes = launcher_saw_stopped(self);
+        take_input(self, freezes ? FREEZE_WAIT_MS : wait_ms(self));
         uint64_t now_ns = launcher_now_ns();
         if (!self->run.start_ns) {
             start_serving(self, now_ns);

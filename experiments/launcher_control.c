@@ -112,8 +112,7 @@ static void finish(void *user)
 
 /* ---------------------------------------------------------------- status */
 
-/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
-static char kernel_state(pid_t pid)
+char launcher_kernel_state(pid_t pid)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -137,7 +136,7 @@ static bool is_settled(void *user)
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
         settled = !process || process->exit_ns || process->expelled_ns ||
-                  (!launcher_is_stopped(process) && !process->die_ns);
+                  (!launcher_is_stopped(process) && !process->die_ns && !process->freeze_ns);
     }
     return settled;
 }
@@ -149,7 +148,7 @@ static const char *state_of(const launcher *self, int seat)
     if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
         return "vacant";
     }
-    char state = pid ? kernel_state(pid) : 'Z';
+    char state = pid ? launcher_kernel_state(pid) : 'Z';
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }

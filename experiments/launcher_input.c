@@ -72,7 +72,7 @@ static bool has_effect(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
 
 bool launcher_is_struck(const record_process *process, uint64_t now_ns)
 {
-    return process->kill_ns || process->die_ns ||
+    return process->kill_ns || process->die_ns || process->freeze_ns ||
            has_effect(process->stop_ns, process->cont_ns, now_ns);
 }
 
@@ -295,7 +295,7 @@ static bool was_stopped_long(const launcher *self, const record_process *process
 static bool is_expected(const launcher *self, const record_process *process, int wait_status)
 {
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
-                  (process->die_ns || was_stopped_long(self, process));
+                  (process->die_ns || process->freeze_ns || was_stopped_long(self, process));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
     bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
     return process->kill_ns || left ||

@@ -85,6 +85,11 @@ void launcher_open_if_active(launcher *self, int seat);
  * out of the view. */
 bool launcher_is_settled(const launcher *self);
 
+/* launcher_control.c */
+
+/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
+char launcher_kernel_state(pid_t pid);
+
 /* launcher_script.c */
 
 /* Do what the script says is due. */
