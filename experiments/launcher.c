@@ -3,6 +3,7 @@
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
 #include "experiments/plan_file.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by t
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
+static const double FREEZE_WAIT_MS = 2; /* while a rank is about to stop itself */
 
 bool launcher_is_settled(const launcher *self)
 {
@@ -177,12 +179,37 @@ static bool nobody_is_left(const launcher *self)
     return true;
 }
 
-/* How far the run has come, as one number that grows. */
+/* How far script, views and processes have come, as one number that grows. */
+static uint64_t changes_of(const launcher *self)
+{
+    uint64_t plan_phases = self->how->plan ? (uint64_t)self->how->plan->present : 0;
+    return self->run.num_views + self->run.num_processes + self->run.num_faults + plan_phases +
+           self->run.rows.num_events;
+}
+
+/* The same with the tokens: under an endless load they say nothing about the rest. */
 static uint64_t progress_of(const launcher *self)
 {
     scheduler_counts counts = scheduler_count(self->front);
-    return counts.tokens_emitted + counts.accepted + counts.failed + self->run.num_views +
-           self->run.num_processes + self->run.num_faults + self->run.rows.num_events;
+    return counts.tokens_emitted + counts.accepted + counts.failed + changes_of(self);
+}
+
+/* Only the load that is kept up goes on, while the script or the world waits for what does not come
+ * about. */
+static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
+{
+    const script *todo = &self->effective.script;
+    double now_ms = launcher_time_ms(self);
+    uint64_t present = changes_of(self);
+    bool over = script_is_done(todo) && launcher_plan_is_over(self) && launcher_is_settled(self);
+    bool waits = script_wait_ms(todo, now_ms) > 5 && launcher_is_settled(self);
+    bool meant = now_ms < self->how->keep_busy_s * 1e3 || !arrivals_are_over(self) || waits;
+    if (self->how->keep_busy <= 0 || !self->run.start_ns || launcher_control_serves(self) || over ||
+        meant || present != self->num_changes || !self->changed_ns) {
+        self->num_changes = present;
+        self->changed_ns = now_ns;
+    }
+    return now_ns - self->changed_ns > NO_PROGRESS_NS;
 }
 
 /* Nothing is left that could bring about what the script waits for. It may also be due at this very
@@ -229,6 +256,14 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         return true;
     }
     if (waits_in_vain(self, now_ns)) {
+        self->failed = true;
+        return true;
+    }
+    if (is_stuck_under_load(self, now_ns)) {
+        launcher_complain(self,
+                          "given up: requests went on, but no view, process or event of the "
+                          "script changed for %.0f s",
+                          (double)NO_PROGRESS_NS / 1e9);
         self->failed = true;
         return true;
     }
@@ -316,7 +351,8 @@ static void serve(launcher *self)
 {
     uint64_t progress = 0, progress_ns = launcher_now_ns();
     for (;;) {
-        take_input(self, wait_ms(self));
+        bool freezes = launcher_saw_stopped(self);
+        take_input(self, freezes ? FREEZE_WAIT_MS : wait_ms(self));
         uint64_t now_ns = launcher_now_ns();
         if (!self->run.start_ns) {
             start_serving(self, now_ns);

@@ -35,6 +35,11 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     bool lives = self->ranks->seat[seat].pid != 0;
     bool leaves =
         lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
+    if (now && lives && process->kill_ns && !info->wants_free) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d is being killed already", info->name,
+                 seat);
+        return true;
+    }
     if (!now || (info->wants_free ? !lives || leaves : lives)) {
         return false;
     }
@@ -107,8 +112,7 @@ static void finish(void *user)
 
 /* ---------------------------------------------------------------- status */
 
-/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
-static char kernel_state(pid_t pid)
+char launcher_kernel_state(pid_t pid)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -127,11 +131,12 @@ static bool is_settled(void *user)
 {
     const launcher *self = user;
     bool settled = self->run.start_ns && !self->stopping &&
-                   script_is_done(&self->effective.script) && launcher_is_settled(self);
+                   script_is_done(&self->effective.script) && launcher_plan_is_over(self) &&
+                   launcher_is_settled(self);
     for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
         settled = !process || process->exit_ns || process->expelled_ns ||
-                  (!launcher_is_stopped(process) && !process->die_ns);
+                  (!launcher_is_stopped(process) && !process->die_ns && !process->freeze_ns);
     }
     return settled;
 }
@@ -143,7 +148,7 @@ static const char *state_of(const launcher *self, int seat)
     if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
         return "vacant";
     }
-    char state = pid ? kernel_state(pid) : 'Z';
+    char state = pid ? launcher_kernel_state(pid) : 'Z';
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-/* A rank that was stopped or slow, and is no more, may be expelled for it so much later. */
+/* A rank that was stopped, and is no more, may be expelled for it so much later. */
 static const uint64_t STRUCK_NS = 5000000000;
 
 uint64_t launcher_now_ns(void)
@@ -72,9 +72,8 @@ static bool has_effect(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
 
 bool launcher_is_struck(const record_process *process, uint64_t now_ns)
 {
-    return process->kill_ns || process->die_ns ||
-           has_effect(process->stop_ns, process->cont_ns, now_ns) ||
-           has_effect(process->slow_ns, process->slow_end_ns, now_ns);
+    return process->kill_ns || process->die_ns || process->freeze_ns ||
+           has_effect(process->stop_ns, process->cont_ns, now_ns);
 }
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
@@ -285,12 +284,21 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     return text;
 }
 
-/* By our own doing: drained, killed, died as told, fenced while stopped, or evicted after that. */
-static bool is_expected(const record_process *process, int wait_status)
+/* A stop that was too short to be noticed is no reason for peers to fence the process. */
+static bool was_stopped_long(const launcher *self, const record_process *process)
 {
-    bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+    uint64_t to_ns = process->cont_ns ? process->cont_ns : UINT64_MAX;
+    return process->stop_ns && (double)(to_ns - process->stop_ns) / 1e6 > self->how->expel_ms / 2;
+}
+
+/* By our own doing: drained, killed, died as told, fenced while stopped, or evicted after that. */
+static bool is_expected(const launcher *self, const record_process *process, int wait_status)
+{
+    bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
+                  (process->die_ns || process->freeze_ns || was_stopped_long(self, process));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
-    return process->kill_ns || process->drain_ns ||
+    bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+    return process->kill_ns || left ||
            ((killed || evicted) && launcher_is_struck(process, launcher_now_ns())) ||
            (evicted && process->expelled_struck);
 }
@@ -313,7 +321,7 @@ void launcher_reap(launcher *self, int seat)
     }
     launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
     launcher_saw(self, STATE_EXITED, seat);
-    if (!is_expected(process, wait_status)) {
+    if (!is_expected(self, process, wait_status)) {
         launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
                           ending(wait_status, text));
         if (self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
@@ -340,7 +348,9 @@ void launcher_reap(launcher *self, int seat)
 /* The view no longer has it, and its process lives: for a reason of ours, or for none we know. */
 static void note_expulsion(launcher *self, int seat, record_process *process)
 {
-    if (!process->seen_in_view || process->exit_ns || process->kill_ns || process->drain_ns ||
+    bool left =
+        process->drain_ns && self->run.views[self->run.num_views - 1].cause != EEPI_VIEW_FAULT;
+    if (!process->seen_in_view || process->exit_ns || process->kill_ns || left ||
         process->expelled_ns) {
         return;
     }

@@ -24,6 +24,12 @@ static bool plan_sees_running(const void *user, int seat)
     return self->ranks->seat[seat].pid != 0;
 }
 
+static bool plan_sees_crashed(const void *user, int seat)
+{
+    const record_process *process = launcher_process_of(user, seat);
+    return process && process->exit_ns && process->exit_status != 0;
+}
+
 /* A line for each phase that has ended; to standard error, whatever --quiet says, if it was not as
  * planned. */
 static void tell_phases(launcher *self)
@@ -50,10 +56,16 @@ void launcher_run_plan(launcher *self)
                         .generation = plan_sees_generation,
                         .active = plan_sees_active,
                         .running = plan_sees_running,
+                        .crashed = plan_sees_crashed,
                         .user = self};
     script_deed deed;
     if (!self->how->plan) {
         return;
+    }
+    if (launcher_control_is_finishing(self) && !plan_is_over(self->how->plan)) {
+        plan_cut_off(self->how->plan);
+        launcher_complain(self, "the plan ends at phase %d of %d: the rest is not reached",
+                          self->how->plan->present + 1, self->how->plan->num_phases);
     }
     while (plan_next(self->how->plan, &world, &deed)) {
         launcher_do(self, &deed);

@@ -43,7 +43,8 @@ typedef struct launcher {
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t waiting_ns;     /* since when the script waits for triggers only; 0: it does not */
     uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */
-    launcher_control *control; /* NULL: it could not be opened */
+    uint64_t num_changes, changed_ns; /* of script, views and processes; and the last of them */
+    launcher_control *control;        /* NULL: it could not be opened */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
     bool interrupted;   /* by a signal or --max-seconds */
@@ -84,6 +85,11 @@ void launcher_open_if_active(launcher *self, int seat);
 /* Nothing is under way: whoever lives has joined, whoever ended, or was expelled while stopped, is
  * out of the view. */
 bool launcher_is_settled(const launcher *self);
+
+/* launcher_control.c */
+
+/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
+char launcher_kernel_state(pid_t pid);
 
 /* launcher_script.c */
 

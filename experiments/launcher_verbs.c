@@ -18,6 +18,9 @@ static uint64_t strike(launcher *self, int seat, int signal_number)
 static void do_kill(launcher *self, const script_deed *deed)
 {
     record_process *process = launcher_process_of(self, deed->seat);
+    if (process->kill_ns) {
+        return; /* it dies of the first one, which keeps its fault */
+    }
     process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
     process->struck_ns = process->kill_ns;
     process->struck_by = verb_table[deed->verb].name;
@@ -40,19 +43,6 @@ static void do_stop(launcher *self, const script_deed *deed)
     }
 }
 
-static void do_cont(launcher *self, int seat)
-{
-    record_process *process = launcher_process_of(self, seat);
-    if (launcher_is_stopped(process)) {
-        process->cont_ns = launcher_now_ns();
-    }
-    (void)strike(self, seat, SIGCONT);
-    launcher_note(self, "cont", process, 0);
-    launcher_open_if_active(self, seat);
-}
-
-/* ---------------------------------------------------------------- messages */
-
 static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
 {
     supervisor_seat *to = &self->ranks->seat[seat];
@@ -60,6 +50,24 @@ static void tell(launcher *self, int seat, const void *message, size_t bytes, co
         launcher_complain(self, "rank %d cannot be told to %s", seat, what);
     }
 }
+
+static void do_cont(launcher *self, int seat)
+{
+    record_process *process = launcher_process_of(self, seat);
+    if (launcher_is_stopped(process)) {
+        process->cont_ns = launcher_now_ns();
+    }
+    if (process->freeze_ns) {
+        wire_die message = {{WIRE_DIE, sizeof message}, NUM_PLACES, 1};
+        tell(self, seat, &message, sizeof message, "freeze no more");
+        process->freeze_ns = 0;
+    }
+    (void)strike(self, seat, SIGCONT);
+    launcher_note(self, "cont", process, 0);
+    launcher_open_if_active(self, seat);
+}
+
+/* ---------------------------------------------------------------- orders */
 
 static void do_slow(launcher *self, const script_deed *deed)
 {
@@ -81,18 +89,40 @@ static void do_die(launcher *self, const script_deed *deed)
     tell(self, deed->seat, &message, sizeof message, "die");
 }
 
-/* It stops at its next step with work: within a step or two from now, for the times that are kept.
- */
+/* It stops at its next step with work, for which it stays open: launcher_saw_stopped tells when. */
 static void do_freeze(launcher *self, const script_deed *deed)
 {
     record_process *process = launcher_process_of(self, deed->seat);
     wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 1};
-    scheduler_seat_close(self->front, deed->seat);
     launcher_note(self, "freeze", process, (uint64_t)deed->value);
-    process->stop_ns = process->struck_ns = launcher_now_ns();
-    process->cont_ns = 0;
-    process->struck_by = "stop";
+    process->freeze_ns = launcher_now_ns();
     tell(self, deed->seat, &message, sizeof message, "freeze");
+}
+
+bool launcher_saw_stopped(launcher *self)
+{
+    bool waits = false;
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        pid_t pid = self->ranks->seat[seat].pid;
+        if (!process || !process->freeze_ns || process->exit_ns || !pid) {
+            continue;
+        }
+        if (launcher_kernel_state(pid) != 'T') {
+            waits = true;
+            continue;
+        }
+        uint64_t since_ns = process->freeze_ns;
+        size_t before = self->run.num_faults;
+        process->freeze_ns = process->cont_ns = 0;
+        process->stop_ns = launcher_now_ns();
+        scheduler_seat_close(self->front, seat);
+        launcher_add_fault(self, seat, process->stop_ns, "stop");
+        if (self->run.num_faults > before) {
+            self->run.faults[before].since_ns = since_ns; /* peers may know before we do */
+        }
+    }
+    return waits;
 }
 
 static void do_drain(launcher *self, int seat)

@@ -10,4 +10,6 @@
  * the survivors do, which takes time that would come between faults that are meant to be one. */
 void launcher_do(launcher *self, const script_deed *deed);
 void launcher_did(launcher *self);
+/* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
+bool launcher_saw_stopped(launcher *self);
 #endif

@@ -77,7 +77,8 @@ static bool look_at_view(plan *self, const plan_world *world)
     for (int seat = 0; seat < self->num_seats; seat++) {
         uint32_t before = self->generation[seat], now = world->generation(world->user, seat);
         self->generation[seat] = now;
-        if (before && now != before && self->leaving[seat] != before) {
+        bool left = self->leaving[seat] == before && !world->crashed(world->user, seat);
+        if (before && now != before && !left) {
             good = good && phase->role[seat] == ROLE_DIES && !phase->faulted[seat];
             phase->faulted[seat] = true;
         }
@@ -245,7 +246,12 @@ void plan_saw_step(plan *self, int seat, uint64_t epoch)
 
 bool plan_is_over(const plan *self)
 {
-    return self->failed || self->present == self->num_phases;
+    return self->failed || self->cut_off || self->present == self->num_phases;
+}
+
+void plan_cut_off(plan *self)
+{
+    self->cut_off = !plan_is_over(self);
 }
 
 const plan_phase *plan_ended(plan *self, int *index_out)

@@ -40,6 +40,7 @@ typedef struct plan {
     double settle_ms; /* longest time for a phase to settle, and for its steps */
     /* progress */
     int present;                        /* phase that runs; num_phases: all are over */
+    bool cut_off;                       /* by plan_cut_off: the rest is not reached */
     bool failed;                        /* a phase was not as planned: the plan ends there */
     int num_told;                       /* phases that plan_ended has handed out */
     bool issued[EEP_MAX_RANKS];         /* the seat's change of this phase */
@@ -55,6 +56,7 @@ typedef struct plan_world {
     uint32_t (*generation)(const void *user, int seat); /* of the view's member; 0: none */
     bool (*active)(const void *user, int seat);         /* it is in the view and serves */
     bool (*running)(const void *user, int seat);        /* a process of the seat exists */
+    bool (*crashed)(const void *user, int seat);        /* its latest process did not end well */
     const void *user;
 } plan_world;
 
@@ -73,7 +75,9 @@ void plan_saw_step(plan *self, int seat, uint64_t epoch);
 bool plan_next(plan *self, const plan_world *world, script_deed *deed_out);
 /* A phase that has ended since the last call; NULL: none. */
 const plan_phase *plan_ended(plan *self, int *index_out);
-/* All phases are over, or one was not as planned. */
+/* It ends here: the phases that are not over are not reached, which is no failure. */
+void plan_cut_off(plan *self);
+/* All phases are over, one was not as planned, or the plan was cut off. */
 bool plan_is_over(const plan *self);
 /* One line for people about a phase that has ended. */
 void plan_phase_text(const plan *self, int index, char text_out[PLAN_TEXT_BYTES]);

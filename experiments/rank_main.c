@@ -136,6 +136,11 @@ static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status
 
 static void take_death(rank *self, const wire_die *die)
 {
+    if (die->place == NUM_PLACES && self->stops) { /* continued before it had stopped */
+        self->dies = false;
+        fault_node_disarm(&self->fault_node);
+        return;
+    }
     if (!self->can_die || die->place >= NUM_PLACES) {
         fprintf(stderr, "rank %s: cannot die at place %u: %s\n", getenv("EEP_RANK"), die->place,
                 self->can_die ? "there is no such place" : "only ranks on host devices can");
@@ -259,7 +264,9 @@ static eep_status run_step(rank *self)
     status = eep_step_end(self->context);
     report->end_ns = now_ns();
     report->status = status;
-    self->dies = self->dies && (!self->stops || fault_node_is_armed(&self->fault_node));
+    if (report->num_positions > 0) { /* else the order waits for a step with work */
+        self->dies = self->dies && (!self->stops || fault_node_is_armed(&self->fault_node));
+    }
     if (status == EEP_OK) {
         uint64_t took_ns = report->end_ns - report->begin_ns;
         pace_learn(&self->pace, took_ns > pause_ns ? took_ns - pause_ns : 0);

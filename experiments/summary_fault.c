@@ -38,7 +38,8 @@ static const record_view *view_without(const record *run, const record_fault *fa
         without = was_in && !has && !without ? view : without;
         *serving_out = without && view->phase == EEPI_VIEW_SERVING ? view : NULL;
     }
-    bool drained = without && dead->drain_ns && dead->drain_ns < without->time_ns;
+    bool drained = without && dead->drain_ns && dead->drain_ns < without->time_ns &&
+                   without->cause != EEPI_VIEW_FAULT; /* it may crash on its way out */
     if (!without || drained || without->time_ns >= until_ns(run, fault)) {
         return NULL;
     }

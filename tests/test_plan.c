@@ -98,7 +98,7 @@ Test(plan, a_zero_byte_ends_nothing_silently)
 
 typedef struct world {
     uint32_t generation[8], newest[8];
-    bool active[8], running[8];
+    bool active[8], running[8], crashed[8];
     double now_ms;
     uint64_t epoch;
     int num_deeds;
@@ -120,6 +120,11 @@ static bool is_running(const void *user, int seat)
     return ((const world *)user)->running[seat];
 }
 
+static bool is_crashed(const void *user, int seat)
+{
+    return ((const world *)user)->crashed[seat];
+}
+
 static void start(world *self, int seat)
 {
     self->generation[seat] = ++self->newest[seat];
@@ -136,7 +141,8 @@ static void end(world *self, int seat)
 
 static bool next(world *self, plan *asked, script_deed *deed_out)
 {
-    plan_world seen = {self->now_ms, self->epoch, generation_of, is_active, is_running, self};
+    plan_world seen = {self->now_ms, self->epoch, generation_of, is_active,
+                       is_running,   is_crashed,  self};
     return plan_next(asked, &seen, deed_out);
 }
 
@@ -338,5 +344,41 @@ Test(plan, steps_of_an_older_view_do_not_count)
     plan_saw_step(self, 0, w.epoch);
     ask(&w, self);
     cr_assert(plan_is_over(self) && !self->failed);
+    plan_free(self);
+}
+
+Test(plan, a_rank_that_crashes_on_its_way_out_fails_it)
+{
+    world w = {.epoch = 1};
+    plan *self = parse("[[0,1],[0]]");
+    self->num_steps = 1;
+    start(&w, 0), start(&w, 1);
+    ask(&w, self);
+    step_all(&w, self, 1);
+    cr_assert_str_eq(ask(&w, self), "drain 1;");
+    w.crashed[1] = true;
+    end(&w, 1);
+    ask(&w, self);
+    failed_with(self, 1, "faulted [1], planned []");
+    plan_free(self);
+}
+
+Test(plan, what_is_cut_off_has_not_failed)
+{
+    world w = {.epoch = 1};
+    plan *self = parse("[[0,1],[0,1,2]]");
+    self->num_steps = 1;
+    start(&w, 0), start(&w, 1);
+    ask(&w, self);
+    step_all(&w, self, 1);
+    cr_assert_str_eq(ask(&w, self), "add 2;");
+    plan_cut_off(self);
+    w.now_ms = self->settle_ms + 1;
+    cr_assert_str_eq(ask(&w, self), "");
+    cr_assert(plan_is_over(self) && !self->failed);
+    cr_assert(self->phase[0].good && !self->phase[1].good);
+    int index = -1;
+    cr_assert_not_null(plan_ended(self, &index));
+    cr_assert_null(plan_ended(self, &index), "phase 2 did not end");
     plan_free(self);
 }

@@ -1,6 +1,7 @@
 /* The statistics of a run, from a history made by hand whose answers are known. */
 #include "experiments/rank_main.h"
 #include "experiments/summary.h"
+#include "experiments/summary_fault.h"
 #include "membership/view.h"
 
 #include <criterion/criterion.h>
@@ -221,6 +222,24 @@ Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_a_later_kill)
     cr_assert_eq(out.faults[0].detections.num, 0);
     cr_assert(out.faults[1].expelled && out.faults[1].healed);
     summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_crash_while_leaving_is_not_a_clean_leave)
+{
+    record run = history();
+    run.processes[2].kill_ns = 0;
+    run.processes[2].drain_ns = at(900);
+    view(&run, 1100, 2, EEPI_VIEW_SERVING, 2);
+    run.faults[0].kind = "exit";
+    for (size_t i = 1; i < run.num_views; i++) {
+        run.views[i].cause = EEPI_VIEW_PLANNED;
+    }
+    cr_expect_not(summary_fault_measure(&run, &run.faults[0]).expelled);
+    for (size_t i = 1; i < run.num_views; i++) {
+        run.views[i].cause = EEPI_VIEW_FAULT;
+    }
+    cr_expect(summary_fault_measure(&run, &run.faults[0]).expelled);
     record_free(&run);
 }
 
