@@ -240,12 +240,14 @@ Test(kernel_faults, S8_single_epoch_token)
 Test(kernel_faults, a_missing_peer_is_named_alone)
 {
     const moe_shape shape = {5, 2, 6, 4, 3, 8, 6, EEP_FP32, EEP_FP32, 0};
-    const uint64_t wait_ns = 1000000000, begin_ns = kernel_now_ns();
+    const uint64_t wait_ns = 1000000000;
     kernel_world *w = kernel_world_open(&shape, 2);
+    uint64_t begin_ns;
     int accusers = 0;
 
     kernel_world_switch(w, kernel_view(w, 1, 0x1b, 1, first_seed()));
     kernel_world_fill(w, first_seed());
+    begin_ns = kernel_now_ns();
     for (int seat = 0; seat < 5; seat++) {
         if (kernel_is_member(w, seat) && seat != 3)
             kernel_rank_launch(w, seat, 1, wait_ns);
