@@ -77,7 +77,17 @@ eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_
 
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
+    static const char *const old[] = {"summary.json", "plan.json",  "oracle.json", "requests.csv",
+                                      "tokens.csv",   "steps.csv",  "events.csv",  "trace.json",
+                                      "timeline.png"};
     eep_status status = finish_make_dir(how->out_dir, how->force, error);
+    /* with --force: nobody may take an older run's verdict for this one's */
+    for (size_t i = 0; status == EEP_OK && i < sizeof old / sizeof old[0]; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", how->out_dir, old[i]) < (int)sizeof path) {
+            unlink(path);
+        }
+    }
     return status == EEP_OK ? write_model(how, error) : status;
 }
 

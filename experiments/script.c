@@ -36,7 +36,8 @@ static bool pair(script *self, script_event *event)
         bool fits =
             other->target == event->target && other->count == event->count &&
             is_earlier(other, event) &&
-            (other->verb == VERB_STOP || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
+            (other->verb == VERB_STOP || other->verb == VERB_FREEZE ||
+             (event->verb == VERB_REJOIN && empties_seat(other->verb)));
         for (int r = 0; fits && r < self->num_events; r++) {
             fits = self->event[r].pairs_with != k || self->event[r].verb != event->verb;
         }
@@ -213,7 +214,7 @@ static eep_status check_seat(const script_event *event, int seat, occupancy *kno
         *known = SEAT_TAKEN;
     } else if (empties_seat(event->verb)) {
         *known = SEAT_FREE;
-    } else if (event->verb == VERB_STOP) {
+    } else if (event->verb == VERB_STOP || event->verb == VERB_FREEZE) {
         *known = SEAT_EITHER;
     }
     return EEP_OK;

@@ -36,6 +36,13 @@ static void shuffle(int *seats, int num, uint64_t *random)
     }
 }
 
+/* Each event draws from a stream of its own, which begins anew when it finds nobody: so the same
+ * seed draws the same, whenever and however often the event is asked. */
+static uint64_t stream_of(const script_event *event, const script_world *world)
+{
+    return *world->random + (uint64_t)(event->order + 1) * 0x9e3779b97f4a7c15u;
+}
+
 static void take(script_event *event, const int *seats, int num)
 {
     memcpy(event->seat, seats, (size_t)num * sizeof *seats);
@@ -72,12 +79,13 @@ static bool take_greedily(script_event *event, const script_world *world, const 
 static bool resolve_covered(script_event *event, const script_world *world)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
+    uint64_t random = stream_of(event, world);
     if (num <= event->count) {
         return false; /* somebody must be left */
     }
     for (int i = 0; i < RANDOM_TRIES; i++) {
         bool without[EEP_MAX_RANKS];
-        shuffle(seats, num, world->random);
+        shuffle(seats, num, &random);
         mark_inactive(world, without);
         for (int s = 0; s < event->count; s++) {
             without[seats[s]] = true;
@@ -88,7 +96,7 @@ static bool resolve_covered(script_event *event, const script_world *world)
         }
     }
     for (int i = 0; i < GREEDY_TRIES; i++) {
-        shuffle(seats, num, world->random);
+        shuffle(seats, num, &random);
         if (take_greedily(event, world, seats, num)) {
             return true;
         }
@@ -124,11 +132,12 @@ static bool resolve_vacant(script_event *event, const script_world *world)
 static bool resolve_active(script_event *event, const script_world *world)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
+    uint64_t random = stream_of(event, world);
     if (num < event->count) {
         return false;
     }
     if (event->target == TARGET_RANDOM) {
-        shuffle(seats, num, world->random);
+        shuffle(seats, num, &random);
     } else if (event->target == TARGET_PROPOSER && world->proposer >= 0 &&
                world->active(world->user, world->proposer)) {
         seats[0] = world->proposer;

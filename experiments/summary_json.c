@@ -109,6 +109,16 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
+/* Null for what did not happen. */
+static void add_ms_if(cJSON *object, const char *name, double value, bool happened)
+{
+    if (happened) {
+        add_ms(object, name, value);
+    } else {
+        cJSON_AddNullToObject(object, name);
+    }
+}
+
 static void add_join(cJSON *array, const summary_join *join)
 {
     cJSON *object = cJSON_CreateObject();
@@ -117,8 +127,8 @@ static void add_join(cJSON *array, const summary_join *join)
     add_count(object, "generation", join->generation);
     cJSON_AddBoolToObject(object, "joined", join->joined);
     add_ms(object, "time_ms", join->time_ms);
-    add_ms(object, "prepare_ms", join->prepare_ms);
-    add_ms(object, "join_ms", join->join_ms);
+    add_ms_if(object, "prepare_ms", join->prepare_ms, join->prepare_ms > 0);
+    add_ms_if(object, "join_ms", join->join_ms, join->joined);
     add_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms);
     add_ms(object, "median_step_ms", join->median_step_ms);
 }

@@ -82,6 +82,7 @@ class _Connection:
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._rest = b""
+        self._last_id = 0
         try:
             self._socket.connect(path)
         except OSError:
@@ -114,9 +115,12 @@ class _Connection:
         return json.loads(line.decode(errors="replace"))
 
     def ask(self, request: Mapping[str, Any], timeout: Optional[float]) -> dict[str, Any]:
-        self.send(request)
+        self._last_id += 1
+        self.send({**request, "id": self._last_id})
         try:
             answer = self.receive(timeout)
+            while answer is not None and answer.get("id") != self._last_id:
+                answer = self.receive(timeout)  # of a question that was given up
         except TimeoutError:
             raise EepError(f"no answer to {dict(request)} within {timeout:g} s") from None
         if answer is None:
@@ -236,8 +240,22 @@ class Run:
             return self._connection.ask(request, timeout)
         except Refused:
             raise
+        except KeyboardInterrupt:
+            self._connect_anew()
+            raise
         except EepError as error:
+            self._connect_anew()
             raise EepError(f"{error}\n{self.log()}") from None
+
+    def _connect_anew(self) -> None:
+        """After a question that was given up: the run may still be about to answer it."""
+        try:
+            fresh = _Connection(self._path())
+        except OSError:
+            return
+        if self._connection:
+            self._connection.close()
+        self._connection = fresh
 
     def log(self) -> str:
         """What eep-run has printed so far."""
@@ -276,6 +294,11 @@ class Run:
     def die(self, who: Who, place: str, when: Optional[str] = None) -> list[int]:
         """It kills itself inside its next step: at "dispatch", "experts" or "combine"."""
         return self.do("die", _what(who, place, when))
+
+    def freeze(self, who: Who, place: str, duration: Optional[str] = None,
+               when: Optional[str] = None) -> list[int]:
+        """It stops itself (SIGSTOP) at that place; SIGCONT after `duration`, if one is given."""
+        return self.do("freeze", _what(who, place + (f"/{duration}" if duration else ""), when))
 
     def rejoin(self, who: Who, when: Optional[str] = None) -> list[int]:
         """Start a new process in the seat of one that is gone."""
