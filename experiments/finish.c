@@ -75,9 +75,30 @@ eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_
     return EEP_OK;
 }
 
+/* With --force an older run's may be there: if this run writes none, nobody must read those. */
+static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
+{
+    static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
+                                        "requests.csv", "tokens.csv",  "steps.csv",   "events.csv",
+                                        "trace.json",   "timeline.png"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, dir, names[i]);
+        if (unlink(path) != 0 && errno != ENOENT) {
+            snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
+                     names[i], strerror(errno));
+            return EEP_ERR_SYSTEM;
+        }
+    }
+    return EEP_OK;
+}
+
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
     eep_status status = finish_make_dir(how->out_dir, how->force, error);
+    if (status == EEP_OK) {
+        status = remove_old(how->out_dir, error);
+    }
     return status == EEP_OK ? write_model(how, error) : status;
 }
 
