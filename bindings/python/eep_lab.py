@@ -277,6 +277,11 @@ class Run:
         """It kills itself inside its next step: at "dispatch", "experts" or "combine"."""
         return self.do("die", _what(who, place, when))
 
+    def freeze(self, who: Who, place: str, duration: Optional[str] = None,
+               when: Optional[str] = None) -> list[int]:
+        """It stops itself inside its next step, there; SIGCONT after `duration`, if given."""
+        return self.do("freeze", _what(who, place + (f"/{duration}" if duration else ""), when))
+
     def rejoin(self, who: Who, when: Optional[str] = None) -> list[int]:
         """Start a new process in the seat of one that is gone."""
         return self.do("rejoin", _what(who, None, when))
