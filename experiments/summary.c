@@ -88,9 +88,9 @@ static bool is_degraded(const record *run, uint64_t time_ns)
             continue;
         }
         bool back = false;
-        for (size_t j = i + 1; j < run->num_processes; j++) {
+        for (size_t j = i + 1; !back && j < run->num_processes; j++) {
             const record_process *next = &run->processes[j];
-            back |= next->seat == gone->seat && next->joined_ns && next->joined_ns <= time_ns;
+            back = next->seat == gone->seat && next->joined_ns && next->joined_ns <= time_ns;
         }
         if (!back) {
             return true;
