@@ -171,6 +171,18 @@ static int parse(campaign *self, int argc, char **argv)
             }
         }
     }
+    static const char *const ours[] = {"--ranks", "--out", "--expel-ms", "--no-oracle"};
+    for (int i = 0; i < self->num_run_flags; i++) {
+        for (size_t k = 0; k < sizeof ours / sizeof ours[0]; k++) {
+            size_t length = strlen(ours[k]);
+            const char *flag = self->run_flags[i];
+            if (strncmp(flag, ours[k], length) == 0 && (!flag[length] || flag[length] == '=')) {
+                fprintf(stderr, "eep-chaos: %s behind --: the mix and the checks rely on it\n",
+                        ours[k]);
+                return EXIT_USAGE;
+            }
+        }
+    }
     if (self->num_run_flags > 64) {
         fprintf(stderr, "eep-chaos: more than 64 arguments after --\n");
         return EXIT_USAGE;
@@ -351,6 +363,19 @@ static void tell_violation(const campaign *self, const command *run, const chaos
 }
 
 /* One round; EXIT_GOOD to go on. */
+static void print_log(const command *run)
+{
+    char line[512];
+    FILE *file = fopen(run->log, "re");
+    fprintf(stderr, "eep-chaos: eep-run could not begin; it said:\n");
+    while (file && fgets(line, sizeof line, file)) {
+        fputs(line, stderr);
+    }
+    if (file) {
+        fclose(file);
+    }
+}
+
 static int do_round(campaign *self, const char *program)
 {
     static chaos_round round; /* too big for the stack */
@@ -365,6 +390,10 @@ static int do_round(campaign *self, const char *program)
     double begin_ms = now_ms();
     int code = run_round(self, &run, bound_ms(&round) + ORACLE_SLACK_MS);
     if (code == INT_MIN) {
+        return EXIT_USAGE;
+    }
+    if (code == EXIT_USAGE) { /* of eep-run as well: bad usage is no violation */
+        print_log(&run);
         return EXIT_USAGE;
     }
     if (self->interrupted) {

@@ -75,18 +75,32 @@ eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_
     return EEP_OK;
 }
 
+/* With --force an older run's may be there: if this run writes none, nobody must read those. */
+static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
+{
+    static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
+                                        "requests.csv", "tokens.csv",  "steps.csv",   "events.csv",
+                                        "trace.json",   "timeline.png"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, dir, names[i]);
+        if (unlink(path) != 0 && errno != ENOENT) {
+            snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
+                     names[i], strerror(errno));
+            return EEP_ERR_SYSTEM;
+        }
+    }
+    return EEP_OK;
+}
+
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
     static const char *const old[] = {"summary.json", "plan.json",  "oracle.json", "requests.csv",
                                       "tokens.csv",   "steps.csv",  "events.csv",  "trace.json",
                                       "timeline.png"};
     eep_status status = finish_make_dir(how->out_dir, how->force, error);
-    /* with --force: nobody may take an older run's verdict for this one's */
-    for (size_t i = 0; status == EEP_OK && i < sizeof old / sizeof old[0]; i++) {
-        char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", how->out_dir, old[i]) < (int)sizeof path) {
-            unlink(path);
-        }
+    if (status == EEP_OK) {
+        status = remove_old(how->out_dir, error);
     }
     return status == EEP_OK ? write_model(how, error) : status;
 }

@@ -455,7 +455,7 @@ int launcher_run(const options *how)
         serve(self);
     }
     stop(self);
-    int code = self->run.start_ns ? report(self) : 1;
+    int code = self->run.start_ns ? report(self) : self->interrupted ? 1 : 2; /* 2: never began */
     launcher_control_close(self, code == 0);
     launcher_close(self);
     return code;

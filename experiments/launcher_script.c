@@ -85,7 +85,7 @@ void launcher_run_script(launcher *self)
                           .joining = script_sees_joining,
                           .covered = script_sees_covered,
                           .user = self,
-                          .random = &self->random};
+                          .seed = (uint64_t)self->effective.seed};
     script_deed deed;
     while (script_next(&self->effective.script, &world, &deed)) {
         launcher_do(self, &deed);

@@ -209,7 +209,6 @@ launcher *launcher_open(const options *how)
     }
     self->signal_fd = -1;
     self->proposer = -1;
-    self->random = (uint64_t)how->seed;
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
     if (!set_up(self)) {

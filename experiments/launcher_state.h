@@ -39,7 +39,6 @@ typedef struct launcher {
     eepi_view *view;  /* the present one; NULL: none yet */
     trace load, filler; /* arrivals; lengths of what --keep-busy adds */
     size_t num_arrived, num_filled;
-    uint64_t random;         /* of the script's random targets */
     uint64_t script_done_ns; /* when script and joins were done; 0: not yet */
     uint64_t waiting_ns;     /* since when the script waits for triggers only; 0: it does not */
     uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */

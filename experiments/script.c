@@ -21,6 +21,11 @@ static bool empties_seat(verb what)
     return what == VERB_KILL || what == VERB_ABORT || what == VERB_DIE || what == VERB_DRAIN;
 }
 
+static bool stops(verb what)
+{
+    return what == VERB_STOP || what == VERB_FREEZE;
+}
+
 /* By time where both have one, else as they were written. */
 static bool is_earlier(const script_event *a, const script_event *b)
 {
@@ -36,8 +41,7 @@ static bool pair(script *self, script_event *event)
         bool fits =
             other->target == event->target && other->count == event->count &&
             is_earlier(other, event) &&
-            (other->verb == VERB_STOP || other->verb == VERB_FREEZE ||
-             (event->verb == VERB_REJOIN && empties_seat(other->verb)));
+            (stops(other->verb) || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
         for (int r = 0; fits && r < self->num_events; r++) {
             fits = self->event[r].pairs_with != k || self->event[r].verb != event->verb;
         }
@@ -214,7 +218,7 @@ static eep_status check_seat(const script_event *event, int seat, occupancy *kno
         *known = SEAT_TAKEN;
     } else if (empties_seat(event->verb)) {
         *known = SEAT_FREE;
-    } else if (event->verb == VERB_STOP || event->verb == VERB_FREEZE) {
+    } else if (stops(event->verb)) {
         *known = SEAT_EITHER;
     }
     return EEP_OK;

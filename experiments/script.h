@@ -118,7 +118,7 @@ typedef struct script_world {
     /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
     bool (*covered)(const void *user, const bool *without);
     const void *user;
-    const uint64_t *random; /* the seed: each event draws from a stream of its own */
+    uint64_t seed; /* of random targets: each event draws from its own stream */
 } script_world;
 
 /* One thing to do now: the verb on one seat (-1: it has none). */

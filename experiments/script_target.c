@@ -13,6 +13,14 @@ static uint64_t next_random(uint64_t *state)
     return z ^ z >> 31;
 }
 
+/* An event's own stream, the same in each attempt: what it draws depends neither on when other
+ * events came nor on how often nobody fitted. */
+static uint64_t stream_of(uint64_t seed, int order)
+{
+    uint64_t orders = (uint64_t)order;
+    return seed ^ next_random(&orders);
+}
+
 /* The seats for which `is` holds, ascending. */
 static int list(const script_world *world, bool (*is)(const void *user, int seat), int *seats_out)
 {
@@ -76,7 +84,7 @@ static bool take_greedily(script_event *event, const script_world *world, const 
 
 /* Any random set that leaves the rest covered; most sets of a small count do, of a large one few:
  * then one that is grown seat by seat. */
-static bool resolve_covered(script_event *event, const script_world *world)
+static bool resolve_covered(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
     uint64_t random = stream_of(event, world);
@@ -85,7 +93,7 @@ static bool resolve_covered(script_event *event, const script_world *world)
     }
     for (int i = 0; i < RANDOM_TRIES; i++) {
         bool without[EEP_MAX_RANKS];
-        shuffle(seats, num, &random);
+        shuffle(seats, num, random);
         mark_inactive(world, without);
         for (int s = 0; s < event->count; s++) {
             without[seats[s]] = true;
@@ -96,7 +104,7 @@ static bool resolve_covered(script_event *event, const script_world *world)
         }
     }
     for (int i = 0; i < GREEDY_TRIES; i++) {
-        shuffle(seats, num, &random);
+        shuffle(seats, num, random);
         if (take_greedily(event, world, seats, num)) {
             return true;
         }
@@ -129,7 +137,7 @@ static bool resolve_vacant(script_event *event, const script_world *world)
     return num == event->count;
 }
 
-static bool resolve_active(script_event *event, const script_world *world)
+static bool resolve_active(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
     uint64_t random = stream_of(event, world);
@@ -137,7 +145,7 @@ static bool resolve_active(script_event *event, const script_world *world)
         return false;
     }
     if (event->target == TARGET_RANDOM) {
-        shuffle(seats, num, &random);
+        shuffle(seats, num, random);
     } else if (event->target == TARGET_PROPOSER && world->proposer >= 0 &&
                world->active(world->user, world->proposer)) {
         seats[0] = world->proposer;
@@ -149,6 +157,7 @@ static bool resolve_active(script_event *event, const script_world *world)
 static bool resolve(const script *self, script_event *event, const script_world *world)
 {
     int seats[EEP_MAX_RANKS], num = 0;
+    uint64_t random = stream_of(world->seed, event->order);
     switch (event->target) {
     case TARGET_NONE:
     case TARGET_SEATS:
@@ -161,9 +170,9 @@ static bool resolve(const script *self, script_event *event, const script_world 
     case TARGET_LOWEST:
     case TARGET_PROPOSER:
     case TARGET_RANDOM:
-        return resolve_active(event, world);
+        return resolve_active(event, world, &random);
     case TARGET_COVERED:
-        return resolve_covered(event, world);
+        return resolve_covered(event, world, &random);
     case TARGET_SOURCE:
         num = list(world, world->source, seats);
         take(event, seats, num < event->count ? num : event->count);

@@ -42,6 +42,7 @@ static summary_join measure_join(const record *run, const record_process *joiner
 {
     summary_join out = {.seat = joiner->seat,
                         .generation = joiner->generation,
+                        .ready = joiner->ready_ns != 0,
                         .joined = joiner->joined_ns != 0,
                         .time_ms = ms(run->start_ns, joiner->spawn_ns)};
     out.prepare_ms = joiner->ready_ns ? ms(joiner->spawn_ns, joiner->ready_ns) : 0;
@@ -56,6 +57,7 @@ static summary_join measure_join(const record *run, const record_process *joiner
         }
     }
     summary_quantiles steps = summary_quantiles_of(scratch, num);
+    out.num_healthy_steps = num;
     out.longest_healthy_step_ms = steps.max;
     out.median_step_ms = steps.p50;
     return out;
@@ -86,9 +88,9 @@ static bool is_degraded(const record *run, uint64_t time_ns)
             continue;
         }
         bool back = false;
-        for (size_t j = i + 1; j < run->num_processes; j++) {
+        for (size_t j = i + 1; !back && j < run->num_processes; j++) {
             const record_process *next = &run->processes[j];
-            back |= next->seat == gone->seat && next->joined_ns && next->joined_ns <= time_ns;
+            back = next->seat == gone->seat && next->joined_ns && next->joined_ns <= time_ns;
         }
         if (!back) {
             return true;

@@ -39,8 +39,9 @@ typedef struct summary_fault {
 typedef struct summary_join {
     int32_t seat;
     uint32_t generation;
-    bool joined;
-    double time_ms, prepare_ms, join_ms; /* spawned at; to READY; to JOINED */
+    bool ready, joined;
+    double time_ms, prepare_ms, join_ms; /* spawned at; to READY if ready; to JOINED if joined */
+    size_t num_healthy_steps;            /* that the two below are of */
     double longest_healthy_step_ms, median_step_ms;
 } summary_join;
 

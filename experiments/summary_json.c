@@ -37,6 +37,16 @@ static void add_ms(cJSON *object, const char *name, double value)
     cJSON_AddRawToObject(object, name, text);
 }
 
+/* What was not measured is null: a zero would count as a very good time. */
+static void add_known_ms(cJSON *object, const char *name, double value, bool known)
+{
+    if (known) {
+        add_ms(object, name, value);
+    } else {
+        cJSON_AddNullToObject(object, name);
+    }
+}
+
 /* Counts as integers (cJSON's numbers are doubles). */
 static void add_count(cJSON *object, const char *name, uint64_t value)
 {
@@ -47,11 +57,7 @@ static void add_count(cJSON *object, const char *name, uint64_t value)
 
 static void add_rate(cJSON *object, const char *name, double value)
 {
-    if (value < 0) {
-        cJSON_AddNullToObject(object, name);
-    } else {
-        add_ms(object, name, value);
-    }
+    add_known_ms(object, name, value, value >= 0);
 }
 
 static void add_requests(cJSON *root, const summary *self, const summary_oracle *oracle)
@@ -79,9 +85,9 @@ static void add_quantiles(cJSON *root, const char *name, const summary_quantiles
 {
     cJSON *object = cJSON_AddObjectToObject(root, name);
     add_count(object, "n", quantiles->num);
-    add_ms(object, "p50", quantiles->p50);
-    add_ms(object, "p99", quantiles->p99);
-    add_ms(object, "max", quantiles->max);
+    add_known_ms(object, "p50", quantiles->p50, quantiles->num > 0);
+    add_known_ms(object, "p99", quantiles->p99, quantiles->num > 0);
+    add_known_ms(object, "max", quantiles->max, quantiles->num > 0);
 }
 
 static void add_fault(cJSON *array, const summary_fault *fault)
@@ -97,11 +103,7 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     const double values[] = {fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
                              fault->pause_ms};
     for (int i = 0; i < 5; i++) {
-        if (fault->healed) {
-            add_ms(object, names[i], values[i]);
-        } else {
-            cJSON_AddNullToObject(object, names[i]);
-        }
+        add_known_ms(object, names[i], values[i], fault->healed);
     }
     cJSON_AddNumberToObject(object, "survivors", fault->num_survivors);
     cJSON_AddBoolToObject(object, "expelled", fault->expelled);
@@ -127,10 +129,11 @@ static void add_join(cJSON *array, const summary_join *join)
     add_count(object, "generation", join->generation);
     cJSON_AddBoolToObject(object, "joined", join->joined);
     add_ms(object, "time_ms", join->time_ms);
-    add_ms_if(object, "prepare_ms", join->prepare_ms, join->prepare_ms > 0);
-    add_ms_if(object, "join_ms", join->join_ms, join->joined);
-    add_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms);
-    add_ms(object, "median_step_ms", join->median_step_ms);
+    add_known_ms(object, "prepare_ms", join->prepare_ms, join->ready);
+    add_known_ms(object, "join_ms", join->join_ms, join->joined);
+    add_known_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms,
+                 join->num_healthy_steps > 0);
+    add_known_ms(object, "median_step_ms", join->median_step_ms, join->num_healthy_steps > 0);
 }
 
 static void add_run(cJSON *root, const summary *self, const options *how)

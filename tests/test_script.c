@@ -76,7 +76,7 @@ static script good(const char *line)
 
 /* What is due at a time: "kill3 rejoin3 ". A killed process is gone when its seat is `reaped`. */
 static const char *due_with(script *plan, fake_world *world, double now_ms, int proposer,
-                            uint64_t *random)
+                            uint64_t seed)
 {
     static char text[512];
     script_world asked = {.now_ms = now_ms,
@@ -88,7 +88,7 @@ static const char *due_with(script *plan, fake_world *world, double now_ms, int 
                           .joining = is_joining,
                           .covered = is_covered,
                           .user = world,
-                          .random = random};
+                          .seed = seed};
     script_deed deed;
     text[0] = '\0';
     while (script_next(plan, &asked, &deed)) {
@@ -106,8 +106,7 @@ static const char *due_with(script *plan, fake_world *world, double now_ms, int 
 
 static const char *due(script *plan, fake_world *world, double now_ms, int proposer)
 {
-    uint64_t random = 1;
-    return due_with(plan, world, now_ms, proposer, &random);
+    return due_with(plan, world, now_ms, proposer, 1);
 }
 
 static void reap(fake_world *world, int seat)
@@ -217,6 +216,8 @@ Test(script_text, what_cannot_be_is_refused)
     }
     script plan = good("--stop 3=2@1 --rejoin 3@4 --kill 4@step:9 --rejoin 4@5");
     script_free(&plan); /* a stop and a trigger may empty the seat: it cannot be known before */
+    plan = good("--freeze 3=experts@1 --rejoin 3@5 --freeze random=experts@2 --cont random@3");
+    script_free(&plan); /* and so may a freeze */
 }
 
 Test(script_text, an_event_of_a_scenario_is_named_by_its_place)
@@ -308,8 +309,7 @@ Test(fault_script, the_same_seed_draws_the_same_seats)
     for (int i = 0; i < 2; i++) {
         fake_world world = everyone();
         script plan = good("--kill random:4@1");
-        uint64_t random = 99;
-        const char *text = due_with(&plan, &world, 1000, 0, &random);
+        const char *text = due_with(&plan, &world, 1000, 0, 99);
         if (i == 0) {
             snprintf(first, sizeof first, "%s", text);
         }
@@ -324,8 +324,7 @@ Test(fault_script, covered_leaves_every_expert)
         fake_world world = everyone();
         world.most_gone = 4;
         script plan = good("--kill covered:4@1");
-        uint64_t random = seed;
-        const char *text = due_with(&plan, &world, 1000, 0, &random);
+        const char *text = due_with(&plan, &world, 1000, 0, seed);
         int num = 0;
         for (const char *at = text; (at = strstr(at, "kill")); at++) {
             num++;

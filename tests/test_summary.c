@@ -6,7 +6,9 @@
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RANKS = 3 };
 static const uint64_t MS = 1000000, START = 5000000000;
@@ -297,6 +299,27 @@ Test(summary, throughput_before_degraded_and_after)
     cr_assert_eq(out.captures_healthy, 0);
     summary_free(&out);
     record_free(&run);
+}
+
+Test(summary, what_did_not_happen_is_null)
+{
+    char dir[] = "/tmp/eep-test-summary-XXXXXX", path[64], text[8192] = "";
+    cr_assert_not_null(mkdtemp(dir));
+    options how = {.device = "host"};
+    summary self = {.joins = &(summary_join){.seat = 2, .time_ms = 7}, .num_joins = 1};
+    cr_assert_eq(summary_write(&self, NULL, &how, dir), EEP_OK);
+    snprintf(path, sizeof path, "%s/summary.json", dir);
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file);
+    cr_assert_gt(fread(text, 1, sizeof text - 1, file), 0);
+    fclose(file);
+    unlink(path);
+    rmdir(dir);
+    static const char *const says[] = {"\"prepare_ms\":\tnull", "\"join_ms\":\tnull",
+                                       "\"median_step_ms\":\tnull", "\"p99\":\tnull"};
+    for (size_t i = 0; i < sizeof says / sizeof says[0]; i++) {
+        cr_expect(strstr(text, says[i]), "no %s in %s", says[i], text);
+    }
 }
 
 Test(summary, what_is_good)

@@ -22,6 +22,7 @@ import os
 import pathlib
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -85,7 +86,12 @@ class _Connection:
         self._last_id = 0
         try:
             self._socket.connect(path)
-        except OSError:
+            peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
+                                           struct.calcsize("3i"))
+            _, user, _ = struct.unpack("3i", peer)
+            if os.geteuid() not in (0, user) and user != 0:
+                raise EepError(f"'{path}': the process behind it is of user {user}, not ours")
+        except (OSError, EepError):
             self._socket.close()
             raise
 
@@ -117,17 +123,23 @@ class _Connection:
     def ask(self, request: Mapping[str, Any], timeout: Optional[float]) -> dict[str, Any]:
         self._last_id += 1
         self.send({**request, "id": self._last_id})
-        try:
-            answer = self.receive(timeout)
-            while answer is not None and answer.get("id") != self._last_id:
-                answer = self.receive(timeout)  # of a question that was given up
-        except TimeoutError:
-            raise EepError(f"no answer to {dict(request)} within {timeout:g} s") from None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            try:
+                answer = self.receive(left)
+            except TimeoutError:
+                raise EepError(f"no answer to {dict(request)} within {timeout:g} s") from None
+            if answer is None or answer.get("id") == self._last_id:
+                break  # others answer what was asked and given up before
         if answer is None:
             raise EepError("the run has ended")
         if not answer.get("ok"):
             raise Refused(answer.get("error", "refused"))
         return answer
+
+    def is_closed(self) -> bool:
+        return self._socket.fileno() < 0
 
     def close(self) -> None:
         self._socket.close()
@@ -236,16 +248,21 @@ class Run:
     def _ask(self, timeout: Optional[float] = 10, **request: Any) -> dict[str, Any]:
         if not self._connection:
             raise EepError("the run is closed")
+        answered = False
         try:
-            return self._connection.ask(request, timeout)
+            if self._connection.is_closed():
+                self._connection = _Connection(self._path())
+            answer = self._connection.ask(request, timeout)
+            answered = True
+            return answer
         except Refused:
+            answered = True
             raise
-        except KeyboardInterrupt:
-            self._connect_anew()
-            raise
-        except EepError as error:
-            self._connect_anew()
+        except (EepError, OSError) as error:
             raise EepError(f"{error}\n{self.log()}") from None
+        finally:
+            if not answered:  # also when interrupted: a wait given up would block later ones
+                self._connection.close()
 
     def _connect_anew(self) -> None:
         """After a question that was given up: the run may still be about to answer it."""
@@ -297,7 +314,7 @@ class Run:
 
     def freeze(self, who: Who, place: str, duration: Optional[str] = None,
                when: Optional[str] = None) -> list[int]:
-        """It stops itself (SIGSTOP) at that place; SIGCONT after `duration`, if one is given."""
+        """It stops itself inside its next step, there; SIGCONT after `duration`, if given."""
         return self.do("freeze", _what(who, place + (f"/{duration}" if duration else ""), when))
 
     def rejoin(self, who: Who, when: Optional[str] = None) -> list[int]:
