@@ -401,10 +401,6 @@ static int do_round(campaign *self, const char *program)
                run.dir);
         return EXIT_INTERRUPTED;
     }
-    if (code == 2) { /* a flag behind `--` that it does not take, or too little memory */
-        fprintf(stderr, "eep-chaos: eep-run did not start; its output is in %s\n", run.log);
-        return EXIT_USAGE;
-    }
     if (chaos_judge(&round, run.dir, code, &verdict) != EEP_OK ||
         chaos_table_add(&self->table, &round, &verdict) != EEP_OK) {
         fprintf(stderr, "eep-chaos: out of memory\n");

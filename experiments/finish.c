@@ -95,9 +95,6 @@ static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
 
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
-    static const char *const old[] = {"summary.json", "plan.json",  "oracle.json", "requests.csv",
-                                      "tokens.csv",   "steps.csv",  "events.csv",  "trace.json",
-                                      "timeline.png"};
     eep_status status = finish_make_dir(how->out_dir, how->force, error);
     if (status == EEP_OK) {
         status = remove_old(how->out_dir, error);

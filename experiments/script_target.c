@@ -44,13 +44,6 @@ static void shuffle(int *seats, int num, uint64_t *random)
     }
 }
 
-/* Each event draws from a stream of its own, which begins anew when it finds nobody: so the same
- * seed draws the same, whenever and however often the event is asked. */
-static uint64_t stream_of(const script_event *event, const script_world *world)
-{
-    return *world->random + (uint64_t)(event->order + 1) * 0x9e3779b97f4a7c15u;
-}
-
 static void take(script_event *event, const int *seats, int num)
 {
     memcpy(event->seat, seats, (size_t)num * sizeof *seats);
@@ -87,7 +80,6 @@ static bool take_greedily(script_event *event, const script_world *world, const 
 static bool resolve_covered(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
-    uint64_t random = stream_of(event, world);
     if (num <= event->count) {
         return false; /* somebody must be left */
     }
@@ -140,7 +132,6 @@ static bool resolve_vacant(script_event *event, const script_world *world)
 static bool resolve_active(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
-    uint64_t random = stream_of(event, world);
     if (num < event->count) {
         return false;
     }

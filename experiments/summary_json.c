@@ -111,16 +111,6 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
-/* Null for what did not happen. */
-static void add_ms_if(cJSON *object, const char *name, double value, bool happened)
-{
-    if (happened) {
-        add_ms(object, name, value);
-    } else {
-        cJSON_AddNullToObject(object, name);
-    }
-}
-
 static void add_join(cJSON *array, const summary_join *join)
 {
     cJSON *object = cJSON_CreateObject();

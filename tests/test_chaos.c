@@ -238,7 +238,7 @@ static void live(world *self, const chaos_round *round)
                              .joining = never,
                              .covered = is_covered,
                              .user = self,
-                             .random = &random};
+                             .seed = random};
         script_deed deed;
         int absent = 0;
         hear(self);

@@ -264,16 +264,6 @@ class Run:
             if not answered:  # also when interrupted: a wait given up would block later ones
                 self._connection.close()
 
-    def _connect_anew(self) -> None:
-        """After a question that was given up: the run may still be about to answer it."""
-        try:
-            fresh = _Connection(self._path())
-        except OSError:
-            return
-        if self._connection:
-            self._connection.close()
-        self._connection = fresh
-
     def log(self) -> str:
         """What eep-run has printed so far."""
         self._log.seek(0)
