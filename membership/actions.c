@@ -137,8 +137,13 @@ static void install(eep_context *context, const eepi_view *view)
     pthread_mutex_lock(&context->lock);
     eepi_stepper_withdraw(&context->stepper);
     pthread_mutex_unlock(&context->lock);
-    if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view))
-        return; /* the peer that could not be mapped is dying: its evidence follows */
+    context->install_again_digest = 0;
+    if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view)) {
+        /* the peer that could not be mapped is dying, and its evidence follows; or the store has
+         * forgotten its record, and gets it again */
+        context->install_again_digest = view->digest;
+        return;
+    }
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     eepi_stepper_install(&context->stepper, &live, joining);
@@ -146,6 +151,15 @@ static void install(eep_context *context, const eepi_view *view)
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
     eepi_rank_wake(context);
+}
+
+void eepi_install_again(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (context->install_again_digest != 0 && view->digest == context->install_again_digest &&
+        !eepi_core_is_wedged(context->core))
+        install(context, view);
 }
 
 /* Have a planned view in the idle bank, ready for its flip; 0: not now. */

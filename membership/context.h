@@ -100,8 +100,9 @@ struct eep_context {
     size_t said_report_bytes;
     uint64_t said_report_epoch;
     eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
-    uint64_t fill_again_us;     /* when to try a repair again that failed; 0: none did */
-    uint64_t fill_again_digest; /* of that document only */
+    uint64_t install_again_digest; /* of a view that could not be staged; 0: none */
+    uint64_t fill_again_us;        /* when to try a repair again that failed; 0: none did */
+    uint64_t fill_again_digest;    /* of that document only */
 
     /* weights, rank thread until eep_join, then read only (the executor writes slots and
      * physical_to_logical while the rank is wedged) */
@@ -164,6 +165,8 @@ void eepi_service_stop(eep_context *context);
 void eepi_perform(eep_context *context, const eepi_action *action);
 /* The planner refused to let this process in: its service is over. */
 void eepi_refused(eep_context *context, const char *why);
+/* Try to install a view again that could not be staged. */
+void eepi_install_again(eep_context *context);
 /* Stage the plan that had to wait for the rank thread's flip. */
 void eepi_stage_held(eep_context *context);
 /* Say again what the store may have forgotten or never got. */

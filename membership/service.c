@@ -436,6 +436,7 @@ static void serve_round(eep_context *context)
         take_reply(context, &reply);
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
+    eepi_install_again(context);
     eepi_stage_held(context);
     eepi_fill_again(context);
     eepi_fill_go_on(context);
