@@ -1,8 +1,7 @@
 #include "experiments/chaos_judge.h"
+#include "experiments/run_file.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,37 +45,9 @@ static __attribute__((format(printf, 2, 3))) void violate(judge *self, const cha
 
 /* ---------------------------------------------------------------- files */
 
-static char *read_text(const char *dir, const char *name)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *file = fopen(path, "re");
-    size_t bytes = 0, room = 0, got = 1;
-    char *text = NULL;
-    while (file && got > 0) {
-        if (bytes + 1 >= room) {
-            room = room ? 2 * room : 1 << 16;
-            char *grown = realloc(text, room);
-            if (!grown) {
-                free(text);
-                text = NULL;
-                break;
-            }
-            text = grown;
-        }
-        got = fread(text + bytes, 1, room - 1 - bytes, file);
-        bytes += got;
-        text[bytes] = '\0';
-    }
-    if (file) {
-        fclose(file);
-    }
-    return text;
-}
-
 static eep_status read_rows(judge *self, const char *dir)
 {
-    char *text = read_text(dir, "events.csv"), *rest = text;
+    char *text = run_file_text(dir, "events.csv"), *rest = text;
     size_t room = 0;
     for (char *line = NULL; text && (line = strsep(&rest, "\n"));) {
         row found = {0};
@@ -375,9 +346,7 @@ eep_status chaos_judge(const chaos_round *round, const char *dir, int exit_code,
 {
     judge self = {.round = round, .verdict = verdict_out};
     *verdict_out = (chaos_verdict){.good = true};
-    char *text = read_text(dir, "summary.json");
-    self.summary = text ? cJSON_Parse(text) : NULL;
-    free(text);
+    self.summary = run_file_json(dir, "summary.json");
     eep_status status = read_rows(&self, dir);
     if (status == EEP_OK && !self.summary) {
         check_exit(&self, exit_code);

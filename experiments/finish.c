@@ -1,8 +1,8 @@
 #include "experiments/finish.h"
 #include "experiments/beside.h"
 #include "experiments/folder.h"
+#include "experiments/run_file.h"
 
-#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -133,28 +133,6 @@ static int run_program(const char *file, char *const arguments[])
 
 /* ---------------------------------------------------------------- the oracle */
 
-static char *read_all(const char *path)
-{
-    FILE *file = fopen(path, "re");
-    char *text = NULL;
-    size_t size = 0, got = 0;
-    if (!file) {
-        return NULL;
-    }
-    do {
-        char *bigger = realloc(text, size + 4097);
-        if (!bigger) {
-            break;
-        }
-        text = bigger;
-        got = fread(text + size, 1, 4096, file);
-        size += got;
-        text[size] = '\0';
-    } while (got == 4096);
-    fclose(file);
-    return text;
-}
-
 /* False if the member is missing or not a number. */
 static bool read_number(const cJSON *root, const char *name, double *value_out)
 {
@@ -166,10 +144,9 @@ static bool read_number(const cJSON *root, const char *name, double *value_out)
     return true;
 }
 
-static bool read_verdict(const char *path, summary_oracle *out)
+static bool read_verdict(const char *dir, summary_oracle *out)
 {
-    char *text = read_all(path);
-    cJSON *root = text ? cJSON_Parse(text) : NULL;
+    cJSON *root = run_file_json(dir, "oracle.json");
     double checked = 0, wrong = 0, digests = 0, missing = 0, doubled = 0, seconds = 0;
     bool good =
         read_number(root, "tokens_checked", &checked) &&
@@ -186,7 +163,6 @@ static bool read_verdict(const char *path, summary_oracle *out)
                                 .seconds = seconds};
     }
     cJSON_Delete(root);
-    free(text);
     return good;
 }
 
@@ -200,12 +176,11 @@ void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
         fprintf(stderr, "eep-run: eep-oracle: path too long\n");
         return;
     }
-    unlink(verdict); /* with --force an old one may be there */
     char *folder = strdup(dir);
     char *const arguments[] = {name, folder, json, verdict, NULL};
     int code = folder ? run_program(program, arguments) : -1;
     free(folder);
-    if (code < 0 || !read_verdict(verdict, oracle_out)) {
+    if (code < 0 || !read_verdict(dir, oracle_out)) {
         *oracle_out = (summary_oracle){0};
         fprintf(stderr, "eep-run: eep-oracle gave no verdict (exit %d)\n", code);
     } else if (code > 1) {

@@ -13,17 +13,6 @@ static uint32_t plan_sees_generation(const void *user, int seat)
     return run->num_views ? run->views[run->num_views - 1].generation[seat] : 0;
 }
 
-static bool plan_sees_active(const void *user, int seat)
-{
-    return launcher_is_active(user, seat);
-}
-
-static bool plan_sees_running(const void *user, int seat)
-{
-    const launcher *self = user;
-    return self->ranks->seat[seat].pid != 0;
-}
-
 static bool plan_sees_crashed(const void *user, int seat)
 {
     const record_process *process = launcher_process_of(user, seat);
@@ -54,8 +43,8 @@ void launcher_run_plan(launcher *self)
     plan_world world = {.now_ms = launcher_time_ms(self),
                         .epoch = run->num_views ? run->views[run->num_views - 1].epoch : 0,
                         .generation = plan_sees_generation,
-                        .active = plan_sees_active,
-                        .running = plan_sees_running,
+                        .active = launcher_sees_active,
+                        .running = launcher_sees_running,
                         .crashed = plan_sees_crashed,
                         .user = self};
     script_deed deed;

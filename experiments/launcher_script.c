@@ -2,12 +2,12 @@
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
 
-static bool script_sees_active(const void *user, int seat)
+bool launcher_sees_active(const void *user, int seat)
 {
     return launcher_is_active(user, seat);
 }
 
-static bool script_sees_running(const void *user, int seat)
+bool launcher_sees_running(const void *user, int seat)
 {
     const launcher *self = user;
     return self->ranks->seat[seat].pid != 0;
@@ -79,8 +79,8 @@ void launcher_run_script(launcher *self)
     script_world world = {.now_ms = launcher_time_ms(self),
                           .proposer = self->proposer,
                           .max_ranks = self->run.max_ranks,
-                          .active = script_sees_active,
-                          .running = script_sees_running,
+                          .active = launcher_sees_active,
+                          .running = launcher_sees_running,
                           .source = script_sees_source,
                           .joining = script_sees_joining,
                           .covered = script_sees_covered,

@@ -92,6 +92,10 @@ char launcher_kernel_state(pid_t pid);
 
 /* launcher_script.c */
 
+/* What script and plan ask of a seat; `user` is the launcher: it is active; a process of it runs.
+ */
+bool launcher_sees_active(const void *user, int seat);
+bool launcher_sees_running(const void *user, int seat);
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
 /* What the script may wait for has come about. */

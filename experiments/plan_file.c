@@ -1,9 +1,7 @@
 #include "experiments/plan_file.h"
+#include "experiments/run_file.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,15 +36,14 @@ eep_status plan_load(const char *path, plan **plan_out, char error[PLAN_ERROR_BY
 
 /* ---------------------------------------------------------------- plan.json */
 
+/* < 0: it did not come to that. */
 static void add_ms(cJSON *object, const char *name, double value)
 {
-    char text[32];
     if (value < 0) {
         cJSON_AddNullToObject(object, name);
-        return;
+    } else {
+        run_file_add_ms(object, name, value);
     }
-    snprintf(text, sizeof text, "%.3f", value);
-    cJSON_AddRawToObject(object, name, text);
 }
 
 static void add_planned(cJSON *object, const char *name, const plan *self, const plan_phase *phase,
@@ -95,7 +92,6 @@ static void add_phase(cJSON *array, const plan *self, int index)
 
 eep_status plan_write(const plan *self, const char *dir)
 {
-    char path[PATH_MAX];
     cJSON *root = cJSON_CreateObject();
     cJSON_AddBoolToObject(root, "good", plan_is_over(self) && !self->failed);
     cJSON_AddNumberToObject(root, "phase_steps", self->num_steps);
@@ -103,18 +99,5 @@ eep_status plan_write(const plan *self, const char *dir)
     for (int i = 0; i < self->num_phases; i++) {
         add_phase(phases, self, i);
     }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (!text) {
-        return EEP_ERR_NO_MEMORY;
-    }
-    snprintf(path, sizeof path, "%s/plan.json", dir);
-    FILE *file = fopen(path, "we");
-    int failed = !file;
-    if (file) {
-        failed |= fputs(text, file) < 0 || fputc('\n', file) < 0;
-        failed |= fclose(file);
-    }
-    cJSON_free(text);
-    return failed ? EEP_ERR_SYSTEM : EEP_OK;
+    return run_file_write_json(root, dir, "plan.json");
 }

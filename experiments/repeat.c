@@ -3,6 +3,7 @@
 #include "experiments/finish.h"
 #include "experiments/launcher.h"
 #include "experiments/repeat_rows.h"
+#include "experiments/run_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -25,24 +25,6 @@ static double now_s(void)
 }
 
 /* ---------------------------------------------------------------- judging */
-
-static cJSON *read_summary(const char *dir)
-{
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof path, "%s/summary.json", dir);
-    FILE *file = fopen(path, "re");
-    char *text = NULL;
-    size_t bytes = 0;
-    cJSON *root = NULL;
-    if (file && getdelim(&text, &bytes, '\0', file) > 0) {
-        root = cJSON_Parse(text);
-    }
-    if (file) {
-        fclose(file);
-    }
-    free(text);
-    return root;
-}
 
 /* Whether the run in `dir`, which ended with `code`, is as expected; with `say`, print what is
  * not. `found`: its summary.json; NULL: there is none. */
@@ -78,7 +60,7 @@ int repeat_once(const options *how, const scenario *what)
     if (code == 2) {
         return 2; /* it has said why */
     }
-    cJSON *found = read_summary(how->out_dir);
+    cJSON *found = run_file_json(how->out_dir, "summary.json");
     bool met = judge(what, how->out_dir, code, found, true);
     if (met) {
         printf("  MET: all %d expectations of '%s'\n", what->num_clauses, what->name);
@@ -191,16 +173,9 @@ static int write_rows(const repeat_rows *kept, const char *dir, const scenario *
     if (root) {
         cJSON_AddStringToObject(root, "scenario", what ? what->name : "");
     }
-    char *text = root ? cJSON_Print(root) : NULL;
-    cJSON_Delete(root);
-    int failed = !text;
-    snprintf(path, sizeof path, "%s/repeat.json", dir);
-    FILE *file = text ? fopen(path, "we") : NULL;
-    failed |= !file || fprintf(file, "%s\n", text) < 0;
-    failed |= file && fclose(file) != 0;
-    cJSON_free(text);
+    int failed = run_file_write_json(root, dir, "repeat.json") != EEP_OK;
     snprintf(path, sizeof path, "%s/repeat.csv", dir);
-    file = fopen(path, "we");
+    FILE *file = fopen(path, "we");
     if (file) {
         repeat_rows_csv(kept, file);
     }
@@ -249,7 +224,7 @@ static int run_numbered(options how, const scenario *what, int64_t i, repeat_row
         printf("%s: see %s\n", *interrupted ? "interrupted" : "could not be run", log);
         return code == 2 ? 2 : 1;
     }
-    cJSON *found = read_summary(dir);
+    cJSON *found = run_file_json(dir, "summary.json");
     repeat_run_row row = {.run = i + 1,
                           .seed = how.seed,
                           .seconds = now_s() - begin_s,

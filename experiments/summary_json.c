@@ -1,8 +1,7 @@
+#include "experiments/run_file.h"
 #include "experiments/summary.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
@@ -29,19 +28,11 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle)
 
 /* ---------------------------------------------------------------- summary.json */
 
-/* Three decimals: what the clocks are good for, and what people read. */
-static void add_ms(cJSON *object, const char *name, double value)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.3f", value);
-    cJSON_AddRawToObject(object, name, text);
-}
-
 /* What was not measured is null: a zero would count as a very good time. */
 static void add_known_ms(cJSON *object, const char *name, double value, bool known)
 {
     if (known) {
-        add_ms(object, name, value);
+        run_file_add_ms(object, name, value);
     } else {
         cJSON_AddNullToObject(object, name);
     }
@@ -69,7 +60,7 @@ static void add_requests(cJSON *root, const summary *self, const summary_oracle 
         add_count(root, "digests_wrong", (uint64_t)oracle->digests_wrong);
         add_count(root, "tokens_missing", (uint64_t)oracle->tokens_missing);
         add_count(root, "tokens_doubled", (uint64_t)oracle->tokens_doubled);
-        add_ms(root, "oracle_seconds", oracle->seconds);
+        run_file_add_ms(root, "oracle_seconds", oracle->seconds);
     } else {
         cJSON_AddNullToObject(root, "tokens_wrong");
     }
@@ -97,7 +88,7 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     cJSON_AddNumberToObject(object, "rank", fault->seat);
     add_count(object, "generation", fault->generation);
     cJSON_AddStringToObject(object, "kind", fault->kind);
-    add_ms(object, "time_ms", fault->time_ms);
+    run_file_add_ms(object, "time_ms", fault->time_ms);
     static const char *const names[] = {"detect_ms", "agree_ms", "repair_ms", "rerun_ms",
                                         "pause_ms"};
     const double values[] = {fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
@@ -118,7 +109,7 @@ static void add_join(cJSON *array, const summary_join *join)
     cJSON_AddNumberToObject(object, "rank", join->seat);
     add_count(object, "generation", join->generation);
     cJSON_AddBoolToObject(object, "joined", join->joined);
-    add_ms(object, "time_ms", join->time_ms);
+    run_file_add_ms(object, "time_ms", join->time_ms);
     add_known_ms(object, "prepare_ms", join->prepare_ms, join->ready);
     add_known_ms(object, "join_ms", join->join_ms, join->joined);
     add_known_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms,
@@ -130,7 +121,7 @@ static void add_run(cJSON *root, const summary *self, const options *how)
 {
     struct utsname machine = {0};
     uname(&machine);
-    add_ms(root, "duration_ms", self->duration_ms);
+    run_file_add_ms(root, "duration_ms", self->duration_ms);
     add_count(root, "window_bytes", self->window_bytes);
     add_count(root, "seed", (uint64_t)how->seed);
     cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
@@ -189,22 +180,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
 eep_status summary_write(const summary *self, const summary_oracle *oracle, const options *how,
                          const char *dir)
 {
-    char path[PATH_MAX];
-    cJSON *root = to_json(self, oracle, how);
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (!text) {
-        return EEP_ERR_NO_MEMORY;
-    }
-    snprintf(path, sizeof path, "%s/summary.json", dir);
-    FILE *file = fopen(path, "we");
-    int failed = !file;
-    if (file) {
-        failed |= fputs(text, file) < 0 || fputc('\n', file) < 0;
-        failed |= fclose(file);
-    }
-    cJSON_free(text);
-    return failed ? EEP_ERR_SYSTEM : EEP_OK;
+    return run_file_write_json(to_json(self, oracle, how), dir, "summary.json");
 }
 
 /* ---------------------------------------------------------------- the table */

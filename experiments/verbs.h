@@ -38,7 +38,6 @@ typedef struct verb_info {
     const char *option; /* "--store-kill" */
     bool has_seat;      /* it is done to seats */
     bool wants_free;    /* the seat must be without a process (rejoin, add) */
-    bool is_fault;      /* somebody may be expelled for it */
     enum {
         VERB_NO_VALUE,
         VERB_SECONDS,

@@ -99,33 +99,37 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
-/* Does any member of the view but that of seat `except` run? If none does, the instance begins
- * again, as at its first start.
- */
-static int anybody_runs(eep_context *context, const eepi_view *view, int except)
+/* Does the view's member in that seat run? */
+static int member_runs(eep_context *context, const eepi_view *view, int seat)
 {
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        char key[EEPI_STORE_KEY_MAX];
-        void *value = NULL;
-        size_t size;
-        uint64_t revision;
-        eepi_record record;
-        eep_status status;
-        int runs;
+    char key[EEPI_STORE_KEY_MAX];
+    void *value = NULL;
+    size_t size;
+    uint64_t revision;
+    eepi_record record;
+    eep_status status;
+    int runs;
 
-        if (!eepi_view_is_member(view, seat) || seat == except)
-            continue;
-        snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
-        status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
-        /* a record that is missing or strange says nothing of its process */
-        runs = status != EEP_OK || !value ||
-               eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
-               (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
-                eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
-        free(value);
-        if (runs)
+    if (!eepi_view_is_member(view, seat))
+        return 0;
+    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
+    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    /* a record that is missing or strange says nothing of its process */
+    runs = status != EEP_OK || !value ||
+           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
+           (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
+            eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
+    free(value);
+    return runs;
+}
+
+/* Does any member of the view run, but for our own seat's? If not even that one does, the instance
+ * begins again, as at its first start. */
+static int others_run(eep_context *context, const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++)
+        if (seat != context->config.rank && member_runs(context, view, seat))
             return 1;
-    }
     return 0;
 }
 
@@ -154,11 +158,11 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out, int 
                            "num_layers, num_experts, num_slots) %s",
                            why);
     } else {
-        *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
-        *serves_out =
-            eepi_view_num_active(found) < 2 || anybody_runs(context, found, context->config.rank);
-        if (anybody_runs(context, found, -1)) /* else what plan_first_view said */
-            eepi_plan_seat(found, context->config.rank, context->experts);
+        const int rank = context->config.rank, others = others_run(context, found);
+        *generation_out = eepi_view_seat_at(found, rank)->generation;
+        *serves_out = eepi_view_num_active(found) < 2 || others;
+        if (others || member_runs(context, found, rank)) /* else what plan_first_view said */
+            eepi_plan_seat(found, rank, context->experts);
     }
     free(value);
     return status;

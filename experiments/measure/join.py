@@ -162,17 +162,16 @@ def judge(rounds):
     bad = sum(1 for rows in rounds for row in rows.values() if not row["good"])
     print(f"\nA/A     dummy / dummy {same:.3f}, 95 % interval {same_low:.3f} to {same_high:.3f}, "
           f"n {len(used)}")
-    results = [
-        ("p99 join / dummy", ratio <= BAR,
-         f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, n {len(used)}"
-         + ("" if high <= BAR else "; the interval reaches beyond the bar")),
-        *((name, count == 0, str(count)) for name, count in counted.items()),
-        ("runs without a wrong or lost token", bad == 0, f"{3 * len(rounds) - bad} of "
-         f"{3 * len(rounds)}"),
+    answers = [
+        common.verdict("p99 join / dummy", ratio <= BAR,
+                       f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, "
+                       f"n {len(used)}"
+                       + ("" if high <= BAR else "; the interval reaches beyond the bar")),
+        *(common.verdict(name, count == 0, str(count)) for name, count in counted.items()),
+        common.verdict("runs without a wrong or lost token", bad == 0,
+                       f"{3 * len(rounds) - bad} of {3 * len(rounds)}"),
     ]
-    for name, holds, text in results:
-        print(f"{'met   ' if holds else 'MISSED'}  {name}: {text}")
-    return all(holds for _, holds, _ in results)
+    return all(answers)
 
 
 def main():

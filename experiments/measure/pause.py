@@ -60,11 +60,6 @@ def run_row(run, index, seed):
     return row
 
 
-def verdict(name, holds, text):
-    print(f"{'met   ' if holds else 'MISSED'}  {name}: {text}")
-    return holds
-
-
 def judge(rows, runs, wanted, spoilt):
     measured = [row for row in rows if row["pause_ms"] is not None]
     print(f"\n{len(measured)} of {wanted} faults measured")
@@ -85,18 +80,18 @@ def judge(rows, runs, wanted, spoilt):
     print()
     # Every bar is judged and shown before the answer is drawn from all of them.
     return all([
-        verdict("every kill gave a measured pause", len(measured) == wanted,
-                f"{len(measured)} of {wanted}"),
-        verdict("median pause", pause <= bar,
-                f"{pause:.1f} ms <= max({FLOOR_MS:.0f}, {detect:.1f} + {STEPS_ALLOWED} x "
-                f"{step:.1f} = {detect + STEPS_ALLOWED * step:.1f}) ms"),
-        verdict("median step", worst_step <= LONGEST_MEDIAN_STEP_MS,
-                f"{worst_step:.1f} <= {LONGEST_MEDIAN_STEP_MS:.0f} ms in the slowest run"),
-        verdict("parts sum to the pause", error <= ROUNDING_MS,
-                f"largest difference {error:.4f} ms"),
-        verdict("weight bytes inside pauses", weights == 0, f"{weights}"),
-        verdict("runs without a wrong or lost token", not spoilt,
-                "; ".join(spoilt) or f"all {len(runs)}"),
+        common.verdict("every kill gave a measured pause", len(measured) == wanted,
+                       f"{len(measured)} of {wanted}"),
+        common.verdict("median pause", pause <= bar,
+                       f"{pause:.1f} ms <= max({FLOOR_MS:.0f}, {detect:.1f} + {STEPS_ALLOWED} x "
+                       f"{step:.1f} = {detect + STEPS_ALLOWED * step:.1f}) ms"),
+        common.verdict("median step", worst_step <= LONGEST_MEDIAN_STEP_MS,
+                       f"{worst_step:.1f} <= {LONGEST_MEDIAN_STEP_MS:.0f} ms in the slowest run"),
+        common.verdict("parts sum to the pause", error <= ROUNDING_MS,
+                       f"largest difference {error:.4f} ms"),
+        common.verdict("weight bytes inside pauses", weights == 0, f"{weights}"),
+        common.verdict("runs without a wrong or lost token", not spoilt,
+                       "; ".join(spoilt) or f"all {len(runs)}"),
     ])
 
 

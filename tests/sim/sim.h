@@ -104,7 +104,7 @@ struct sim_process {
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
-    int former; /* of an instance that nobody remembers */
+    int former; /* of an instance that nobody remembers, or its generation was given again */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -230,6 +230,8 @@ void sim_fail(const char *property, const char *format, ...) __attribute__((form
         if (!(condition))                                                                          \
             sim_fail(property, __VA_ARGS__);                                                       \
     } while (0)
+/* The process has its generation. */
+void sim_check_opened(const sim_process *p);
 void sim_check_commit(const eepi_view *view);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
 void sim_check_begin(sim_process *p, const eep_step *step);

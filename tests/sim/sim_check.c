@@ -85,29 +85,13 @@ static int is_in(const eepi_view *view, const sim_process *p)
     return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
 
-/* A process that ended before the store forgot it, and whose generation a later one has: what a
- * view says of that generation is about the later one. */
-static int has_namesake(const sim_process *p)
-{
-    int later = 0;
-
-    for (int i = 0; i < sim->num_processes && !p->alive; i++) {
-        const sim_process *q = sim->process[i];
-        if (q == p)
-            later = 1;
-        else if (later && q->seat == p->seat && q->generation == p->generation)
-            return 1;
-    }
-    return 0;
-}
-
 /* What a commit changes for a process. */
 static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
     int is_fault = view->cause == EEPI_VIEW_FAULT;
     const eepi_view *runs = sim_committed(p->epoch);
 
-    if (p->generation == 0 || has_namesake(p))
+    if (p->generation == 0)
         return;
     if (before && is_in(before, p) && !is_in(view, p)) {
         p->expelled_epoch = view->epoch;
@@ -201,6 +185,15 @@ static int is_forgotten(const eepi_view *view)
             return 0;
     }
     return 1;
+}
+
+/* A process whose generation was given again, by a store that forgot it: what a view says of that
+ * generation from now on is about the later one. */
+void sim_check_opened(const sim_process *p)
+{
+    for (int i = 0; sim->process[i] != p; i++)
+        if (sim->process[i]->seat == p->seat && sim->process[i]->generation == p->generation)
+            sim->process[i]->former |= !sim->process[i]->alive;
 }
 
 void sim_check_commit(const eepi_view *view)

@@ -1,0 +1,19 @@
+/* Files in a run's folder, read and written whole. */
+#ifndef EEPX_RUN_FILE_H
+#define EEPX_RUN_FILE_H
+
+#include "eep/eep.h"
+
+#include <cjson/cJSON.h>
+
+/* The text of DIR/NAME, ended by a NUL; the caller frees it. NULL: it cannot be read, or no
+ * memory. */
+char *run_file_text(const char *dir, const char *name);
+/* DIR/NAME parsed; the caller deletes it. NULL: it cannot be read, or is no JSON. */
+cJSON *run_file_json(const char *dir, const char *name);
+/* Write DIR/NAME and delete `root` (NULL: there was no memory for it). EEP_ERR_SYSTEM with errno,
+ * EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status run_file_write_json(cJSON *root, const char *dir, const char *name);
+/* Three decimals: what the clocks are good for, and what people read. */
+void run_file_add_ms(cJSON *object, const char *name, double value);
+#endif
