@@ -13,7 +13,8 @@
 
 enum {
     STORE_BOUND_US = 5000000,
-    SETTLE_US = 100000 /* within that, those who live tell an empty store what it forgot */
+    SETTLE_US = 100000, /* within that, those who live tell an empty store what it forgot */
+    SETTLE_ROUNDS = 10  /* for so long, where it seems that none of them lives */
 };
 
 /* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */
@@ -99,44 +100,48 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
+/* What the store says of a process. In this order, so that the larger of two is what counts. */
+typedef enum life { LIFE_ENDED, LIFE_UNKNOWN, LIFE_RUNS } life;
+
 /* Does the view's member in that seat run? */
-static int member_runs(eep_context *context, const eepi_view *view, int seat)
+static life member_life(eep_context *context, const eepi_view *view, int seat)
 {
     char key[EEPI_STORE_KEY_MAX];
     void *value = NULL;
     size_t size;
     uint64_t revision;
     eepi_record record;
-    eep_status status;
-    int runs;
+    life found = LIFE_UNKNOWN; /* a record that is missing or strange says nothing of its process */
 
     if (!eepi_view_is_member(view, seat))
-        return 0;
+        return LIFE_ENDED;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
-    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
-    /* a record that is missing or strange says nothing of its process */
-    runs = status != EEP_OK || !value ||
-           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
-           (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
-            eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
+    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) == EEP_OK &&
+        value && eepi_record_decode(value, size, &context->view_shape, &record) == EEP_OK)
+        found = record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
+                        eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS
+                    ? LIFE_RUNS
+                    : LIFE_ENDED;
     free(value);
-    return runs;
+    return found;
 }
 
-/* Does any member of the view run, but for our own seat's? If not even that one does, the instance
- * begins again, as at its first start. */
-static int others_run(eep_context *context, const eepi_view *view)
-{
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
-        if (seat != context->config.rank && member_runs(context, view, seat))
-            return 1;
-    return 0;
-}
+/* What the store says of a seat that is to be taken. */
+typedef struct seat_state {
+    int has_view;
+    uint32_t last;  /* the newest generation that the view has, or the record */
+    uint32_t ended; /* the newest one that somebody has seen end; 0: none is known */
+    int is_alone;   /* no other seat is in the view */
+    life others;    /* the liveliest of them */
+    void *record;   /* NULL: none */
+    size_t record_bytes;
+    uint64_t revision; /* of the record */
+} seat_state;
 
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
-static eep_status read_view(eep_context *context, uint32_t *generation_out, int *found_out,
-                            int *serves_out)
+static eep_status read_view(eep_context *context, seat_state *state)
 {
+    const int rank = context->config.rank;
     uint64_t revision;
     const char *why = "";
     void *value = NULL;
@@ -147,7 +152,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out, int 
 
     if (status != EEP_OK)
         return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
-    *found_out = value != NULL;
+    state->has_view = value != NULL;
     if (!value)
         return EEP_OK;
     found = value;
@@ -158,10 +163,14 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out, int 
                            "num_layers, num_experts, num_slots) %s",
                            why);
     } else {
-        const int rank = context->config.rank, others = others_run(context, found);
-        *generation_out = eepi_view_seat_at(found, rank)->generation;
-        *serves_out = eepi_view_num_active(found) < 2 || others;
-        if (others || member_runs(context, found, rank)) /* else what plan_first_view said */
+        state->last = eepi_view_seat_at(found, rank)->generation;
+        state->is_alone = eepi_view_num_active(found) < 2;
+        for (int seat = 0; seat < found->shape.max_ranks && state->others != LIFE_RUNS; seat++) {
+            life one = seat != rank ? member_life(context, found, seat) : LIFE_ENDED;
+            state->others = one > state->others ? one : state->others;
+        }
+        /* if nobody runs the instance begins again: then what plan_first_view said is loaded */
+        if (state->others != LIFE_ENDED || member_life(context, found, rank) != LIFE_ENDED)
             eepi_plan_seat(found, rank, context->experts);
     }
     free(value);
@@ -183,104 +192,111 @@ eep_status eepi_claim_end(eep_context *context, uint32_t generation, uint64_t bo
     return status == EEP_OK ? reply.status : status;
 }
 
-/* Has somebody seen that generation end, or did it close its context in a process that lives on? */
-static int has_closed(eep_context *context, uint32_t generation)
+/* The newest generation of our seat that somebody has seen end, or that closed its context in a
+ * process that lives on. All older ones have ended, too. */
+static uint32_t last_ended(eep_context *context)
 {
     char key[EEPI_STORE_KEY_MAX];
     eepi_suspect gone;
     uint64_t revision;
+    uint32_t generation = 0;
     void *value = NULL;
     size_t size = 0;
-    int closed;
 
     snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
-    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) != EEP_OK)
-        return 0;
-    closed = value && eepi_exit_decode(value, size, context->config.max_ranks, &gone) == EEP_OK &&
-             gone.seat == context->config.rank && gone.generation == generation;
+    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) == EEP_OK &&
+        value && eepi_exit_decode(value, size, context->config.max_ranks, &gone) == EEP_OK &&
+        gone.seat == context->config.rank)
+        generation = gone.generation;
     free(value);
-    return closed;
+    return generation;
 }
 
-static eep_status check_predecessor(eep_context *context, const eepi_record *record)
+static eep_status read_seat(eep_context *context, const char *key, seat_state *state)
 {
-    uint32_t generation = record->member.generation;
+    eep_status status;
 
-    if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
-        return eepi_claim_end(context, generation, STORE_BOUND_US);
-    if (has_closed(context, generation))
-        return EEP_OK;
-    return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
-                     record->pid, generation);
-}
-
-/* The view, the seat's record (NULL: none; the caller frees it) and its revision. */
-static eep_status read_seat(eep_context *context, const char *key, uint32_t *last_out,
-                            int *found_out, int *serves_out, void **value_out, size_t *size_out,
-                            uint64_t *revision_out)
-{
-    eep_status status = read_view(context, last_out, found_out, serves_out);
-
-    *value_out = NULL;
+    free(state->record);
+    *state = (seat_state){0};
+    status = read_view(context, state);
     if (status != EEP_OK)
         return status;
-    status = ask(context, eepi_store_get(context->store, key), value_out, size_out, revision_out);
+    status = ask(context, eepi_store_get(context->store, key), &state->record, &state->record_bytes,
+                 &state->revision);
     if (status != EEP_OK)
         return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    state->ended = last_ended(context);
     return EEP_OK;
 }
 
-/* Take the seat: a new generation by compare-and-swap on its member record. A store that does
- * not know the seat may be new, or may have lost its memory just now: then a generation could be
- * given twice, so those who live are let speak first. */
-eep_status eepi_claim_seat(eep_context *context)
+/* The view has the seat, nobody saw its process end, and its record is lost: it may live. */
+static int is_in_doubt(const seat_state *state)
+{
+    return !state->record && state->last > state->ended &&
+           (state->is_alone || state->others != LIFE_ENDED);
+}
+
+/* A store that does not know the seat may be new, or may have lost its memory just now: then a
+ * generation could be given twice, so those who live are let speak first. If none of the view's
+ * members does, though there was time for many reconnects, none is left, and the instance may begin
+ * again. */
+static eep_status read_settled_seat(eep_context *context, const char *key, seat_state *state)
 {
     const struct timespec settle = {0, SETTLE_US * 1000L};
-    char key[EEPI_STORE_KEY_MAX];
-    uint32_t last = 0;
-    int found = 0, serves = 0; /* serves: a view of which others live */
-    uint64_t revision;
-    eepi_record record, own = {0};
-    void *value = NULL;
-    size_t size = 0, bytes;
-    eep_status status = plan_first_view(context);
-    void *encoded;
+    eep_status status = read_seat(context, key, state);
 
-    if (status == EEP_OK)
-        status = check_instance(context);
-    if (status != EEP_OK)
-        return status;
-    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
-    status = read_seat(context, key, &last, &found, &serves, &value, &size, &revision);
-    if (status == EEP_OK && !value && (!found || last > 0)) {
+    if (status == EEP_OK && !state->record && (!state->has_view || state->last > 0)) {
         nanosleep(&settle, NULL);
-        status = read_seat(context, key, &last, &found, &serves, &value, &size, &revision);
+        status = read_seat(context, key, state);
     }
-    if (status != EEP_OK)
-        return status;
-    /* its record is lost, its process may not be; where all others have ended it can do no step */
-    if (!value && last > 0 && serves && !has_closed(context, last))
+    for (int i = 1; status == EEP_OK && is_in_doubt(state) && state->others == LIFE_UNKNOWN; i++) {
+        if (i == SETTLE_ROUNDS) {
+            state->others = LIFE_ENDED;
+            return EEP_OK;
+        }
+        nanosleep(&settle, NULL);
+        status = read_seat(context, key, state);
+    }
+    if (status == EEP_OK && is_in_doubt(state))
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
                          "the view has generation %u of the seat, and nobody saw it end: try again",
-                         last);
-    if (value) {
-        status = eepi_record_decode(value, size, &context->view_shape, &record);
-        if (status != EEP_OK)
-            status = eepi_fail(context, EEP_ERR_INVALID,
-                               "the seat's record is of an instance with another shape");
-        else
-            status = check_predecessor(context, &record);
-        if (status == EEP_OK && record.member.generation > last)
-            last = record.member.generation;
-        free(value);
-        if (status != EEP_OK)
-            return status;
-    }
-    context->generation = last + 1;
+                         state->last);
+    return status;
+}
+
+/* Whoever has a record in the seat must have ended. */
+static eep_status check_predecessor(eep_context *context, seat_state *state)
+{
+    eepi_record record;
+    uint32_t generation;
+
+    if (!state->record)
+        return EEP_OK;
+    if (eepi_record_decode(state->record, state->record_bytes, &context->view_shape, &record) !=
+        EEP_OK)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "the seat's record is of an instance with another shape");
+    generation = record.member.generation;
+    if (generation > state->last)
+        state->last = generation;
+    if (eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_ENDED)
+        return eepi_claim_end(context, generation, STORE_BOUND_US);
+    if (state->ended >= generation)
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
+                     record.pid, generation);
+}
+
+/* Our record, in a new generation, if the seat is still as we have read it. */
+static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
+{
+    eepi_record own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start};
+    size_t bytes, size = 0;
+    void *encoded, *value = NULL;
+    eep_status status;
+
     own.member = (eepi_member){context->config.rank, context->generation, 0, 0, context->experts,
                                context->checksums,   context->backup_bits};
-    own.pid = (int32_t)getpid();
-    own.pid_start = context->pid_start;
     encoded = eepi_record_encode(&own, &context->view_shape, &bytes);
     if (!encoded)
         return EEP_ERR_NO_MEMORY;
@@ -290,6 +306,28 @@ eep_status eepi_claim_seat(eep_context *context)
     free(value);
     if (status == EEP_ERR_CONFLICT)
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "another process took the seat just now");
+    return status;
+}
+
+/* Take the seat: a new generation by compare-and-swap on its member record. */
+eep_status eepi_claim_seat(eep_context *context)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    seat_state state = {0};
+    eep_status status = plan_first_view(context);
+
+    if (status == EEP_OK)
+        status = check_instance(context);
+    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
+    if (status == EEP_OK)
+        status = read_settled_seat(context, key, &state);
+    if (status == EEP_OK)
+        status = check_predecessor(context, &state);
+    free(state.record);
+    if (status != EEP_OK)
+        return status;
+    context->generation = (state.last > state.ended ? state.last : state.ended) + 1;
+    status = put_record(context, key, state.revision);
     context->claimed = status == EEP_OK;
     return status;
 }

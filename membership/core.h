@@ -68,6 +68,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_TICK,         /* time passed */
     EEPI_INPUT_VIEW,         /* view, revision: the register as somebody read it */
     EEPI_INPUT_VIEW_MISSING, /* the register is empty */
+    EEPI_INPUT_STORE_LOST,   /* what the store holds will all be told anew, if it holds it still */
     EEPI_INPUT_CAS_DONE,     /* won: our document is in, at `revision` */
     EEPI_INPUT_CAS_UNKNOWN,  /* no answer: it may or may not be in */
     EEPI_INPUT_MEMBER,       /* member */

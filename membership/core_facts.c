@@ -55,9 +55,11 @@ static void settle_evidence(eepi_core *core, const eepi_view *view)
     }
 }
 
-/* The store has lost its memory. What others said stays true, but it no longer shows that nobody
- * went on without us: whoever knows a newer document writes it back, all others say again what they
- * said. Only then is there anything to be decided on top of ours (S2). */
+/* The next store that answers may have lost its memory. What others said stays true, but it no
+ * longer shows that nobody went on without us: the register may be made anew from an old document,
+ * even by another rank, before one with a newer document is there. Who knows a newer one does not
+ * repeat what it said under an older one; all others say it again, or the store still has it. Only
+ * then is there anything to be decided on top of ours (S2). */
 static void hear_again(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -65,7 +67,8 @@ static void hear_again(eepi_core *core)
         if (seat == core->config.seat)
             continue;
         peer->report_epoch = 0;
-        peer->staged_digest = 0; /* what was filled stays filled */
+        peer->staged_digest = peer->filled_digest = 0;
+        peer->ready = 0; /* said again behind the newest document */
     }
     core->has_plan = 0;
     core->drain_from_us = core->now_us;
@@ -79,8 +82,6 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         if (revision > core->revision || view->epoch < core->view->epoch)
             core->revision = revision;
         core->register_lags = view->epoch < core->view->epoch;
-        if (core->register_lags)
-            hear_again(core);
         return;
     }
     if (core->has_view) {
@@ -105,14 +106,30 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
 }
 
+/* A store that forgot gave a generation again: of a process that ended, or one older than that. Who
+ * was given it ends, and is given a newer one when it is started again (M7). */
+static void tell_namesake(eepi_core *core, int seat, uint32_t generation)
+{
+    uint32_t newest = generation;
+
+    for (int i = 0; i < CORE_EXITS_KEPT; i++)
+        if (core->peers[seat].exited[i] > newest)
+            newest = core->peers[seat].exited[i];
+    if (eepi_core_has_room(core))
+        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
+            (eepi_suspect){seat, newest, EEP_FAULT_EXIT};
+}
+
 static void take_member(eepi_core *core, const eepi_member *member)
 {
     const eepi_view_shape *shape = &core->config.shape;
     size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
     core_peer *peer = &core->peers[member->seat];
 
-    if (member->generation < peer->generation)
+    if (member->generation < peer->generation) {
+        tell_namesake(core, member->seat, member->generation);
         return;
+    }
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
         core->uncovered = 0; /* it may bring what was missing */
@@ -120,10 +137,8 @@ static void take_member(eepi_core *core, const eepi_member *member)
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
-    if (member->ready && eepi_core_has_exited(core, member->seat, member->generation) &&
-        eepi_core_has_room(core)) /* if it lives it was given a namesake's generation: it ends */
-        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
-            (eepi_suspect){member->seat, member->generation, EEP_FAULT_EXIT};
+    if (member->ready && eepi_core_has_exited(core, member->seat, member->generation))
+        tell_namesake(core, member->seat, member->generation);
     memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
     memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof(*peer->backup));
@@ -181,7 +196,7 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
     }
     if (suspect->seat == core->config.seat) {
         core->said_dead |=
-            suspect->kind == EEP_FAULT_EXIT && suspect->generation == core->config.generation;
+            suspect->kind == EEP_FAULT_EXIT && suspect->generation >= core->config.generation;
         return;
     }
     if (by == NOBODY && core->has_view &&
@@ -343,10 +358,11 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         core->cas_in_flight = 0;
         core->revision = 0;
         core->register_lags = core->has_view;
-        if (core->has_view)
-            hear_again(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
             tell_exit_again(core, seat);
+        break;
+    case EEPI_INPUT_STORE_LOST:
+        hear_again(core);
         break;
     case EEPI_INPUT_CAS_DONE:
         /* a watch may have told first; then the draft may be another one by now */

@@ -117,8 +117,9 @@ static int is_expelled(const eepi_core *core, int seat)
     return 1;
 }
 
-/* 1 once every member that stays has reported; those that do not by the drain bound are suspected
- * as left out. */
+/* 1 once every member that stays has reported under the view that is to be replaced; those that do
+ * not by the drain bound are suspected as left out. Who has reported under a newer one knows a
+ * document that the register has forgotten, and is about to write it back (S2). */
 static int all_reported(eepi_core *core)
 {
     uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
@@ -127,7 +128,8 @@ static int all_reported(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
-            is_expelled(core, seat) || reported(core, seat))
+            is_expelled(core, seat) ||
+            (reported(core, seat) && peer->report_epoch == core->view->epoch))
             continue;
         missing++;
         if (core->now_us < bound_us)

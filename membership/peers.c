@@ -40,7 +40,7 @@ static void watch_process(eep_context *context, eepi_peer *peer)
                  record->pid, record->member.seat, record->member.generation);
 }
 
-/* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
+/* Another process took the seat, so the one before has ended, perhaps before its descriptor fired:
  * that is told while its process can still be named, and nothing more is asked of it. */
 static void forget_predecessor(eep_context *context, eepi_peer *peer)
 {
@@ -50,6 +50,13 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
         eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
     if (peer->pidfd >= 0 && eepi_process_look(old->pid, old->pid_start) == EEPI_PROCESS_ENDED)
         give_exit(context, old);
+}
+
+/* Usually of a newer generation; of the same one after the store forgot. */
+static int is_other_process(const eepi_record *record, const eepi_record *before)
+{
+    return record->member.generation > before->member.generation || record->pid != before->pid ||
+           record->pid_start != before->pid_start;
 }
 
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
@@ -70,10 +77,15 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     }
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
+        input.member = &record.member;
+        if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
+            eepi_peer_publish(context, context->ready_told, context->leave_told);
+        else
+            eepi_give(context, &input); /* the core may have something to say to it */
         free(copy);
         return;
     }
-    if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
+    if (peer->record_bytes && is_other_process(&record, &peer->record) &&
         record.member.seat != context->config.rank)
         forget_predecessor(context, peer);
     free(peer->record_bytes);

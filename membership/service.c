@@ -270,6 +270,8 @@ static void take_read(eep_context *context, const eepi_store_reply *reply)
 
 static void take_reply(eep_context *context, const eepi_store_reply *reply)
 {
+    const eepi_input lost = {.kind = EEPI_INPUT_STORE_LOST};
+
     switch (reply->kind) {
     case EEPI_STORE_ENTRY:
     case EEPI_STORE_CHANGED:
@@ -288,6 +290,7 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
         if (!context->store_lost)
             eepi_event(context, EEP_EVENT_STORE_LOST, -1, 0, 0, 0);
         context->store_lost = 1;
+        eepi_give(context, &lost);
         break;
     case EEPI_STORE_RECONNECTED:
         come_back(context);

@@ -85,6 +85,15 @@ static int is_in(const eepi_view *view, const sim_process *p)
     return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
 
+/* No step under the view it has served last is in flight, and none will begin: it has promised so,
+ * or it flipped away from that view, as a leaver does with all others (M3). */
+static int has_done_with_view(const sim_process *p)
+{
+    const eepi_stepper *s = &p->rank.context->stepper;
+
+    return p->promised >= p->epoch || (!s->in_step && s->live.epoch != p->epoch);
+}
+
 /* What a commit changes for a process. */
 static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
@@ -103,7 +112,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
              "rank %d.%u lives and %u is let in", p->seat, p->generation,
              eepi_view_seat_at(view, p->seat)->generation);
     SIM_MUST(!is_fault || !p->alive || !runs || p->over || is_in(view, p) ||
-                 p->promised >= p->epoch || runs->combine_copy != view->combine_copy,
+                 has_done_with_view(p) || runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
              p->generation, (unsigned long long)view->epoch);
     SIM_MUST(!is_fault || !is_in(view, p) || p->step < view->first_step, "M2",

@@ -25,6 +25,7 @@ typedef struct message {
     message_kind kind;
     eepi_store_client *client;
     uint64_t connection;
+    uint64_t life;          /* up: of which store process */
     eepi_store_reply reply; /* up: id, revision, key */
     eepi_store_value *value;
     char key[EEPI_STORE_KEY_MAX];
@@ -49,6 +50,7 @@ struct eepi_store_client {
 static struct {
     eepi_store_table *table;
     uint64_t newest_revision;
+    uint64_t life;          /* number of its process */
     uint64_t away_until_us; /* it does not answer */
     int is_down;            /* nor is it there */
     message *watch_to;      /* who is being told of the present state */
@@ -160,8 +162,9 @@ static void serve(void *user, uint64_t number)
         sim_after(store.away_until_us - sim->now_us, serve, m, 0);
         return;
     }
-    /* what a process sent before it died, or before it gave the connection up, may still arrive */
-    if (store.is_down || (m->connection != m->client->connection && sim_random(2))) {
+    /* what a process sent before it died, or before it gave the connection up, may still arrive,
+     * but not at the store's next process */
+    if (store.is_down || m->life != store.life || (m->connection != m->client->connection && sim_random(2))) {
         eepi_store_value_release(m->value);
         free(m);
         return;
@@ -193,6 +196,7 @@ static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, c
     m->kind = kind;
     m->client = client;
     m->connection = client->connection;
+    m->life = store.life;
     m->reply = (eepi_store_reply){.id = id, .revision = revision};
     m->value = value;
     strcpy(m->key, key);
@@ -444,6 +448,7 @@ static void come_back(void *user, uint64_t forgets)
 {
     (void)user;
     store.is_down = 0;
+    store.life++;
     if (forgets) {
         eepi_store_table_free(store.table);
         table_new();

@@ -1,0 +1,187 @@
+/* The store lost its memory: one core alone is given the store's words by hand. The simulator found
+ * each of these histories; docs/PROTOCOL.md has the seeds. */
+#include "membership/core.h"
+#include "repair/planner.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+enum { SECOND = 1000000 };
+static const eepi_core_config config = {
+    .seat = 1,
+    .generation = 2,
+    .num_ranks = 3,
+    .drain_bound_us = SECOND,
+    .stage_bound_us = SECOND,
+    .shape = {.max_ranks = 3, .num_layers = 1, .num_experts = 3, .num_slots = 2}};
+static eepi_core *core;
+static eepi_view *view;
+static eepi_suspect told; /* of the newest EXIT action */
+
+/* A view of three, each of generation 2. */
+static void setup(void)
+{
+    cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
+    view = eepi_view_new(&config.shape);
+    for (int seat = 0; seat < 3; seat++)
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){2, EEP_SEAT_ACTIVE, {0}};
+    cr_assert_eq(eepi_plan_initial(view), EEP_OK);
+    view->epoch = view->first_step = 1;
+    view->phase = EEPI_VIEW_SERVING;
+    view->cause = EEPI_VIEW_INITIAL;
+    eepi_view_seal(view);
+    told = (eepi_suspect){0};
+}
+
+static void teardown(void)
+{
+    eepi_core_close(core);
+    free(view);
+}
+
+TestSuite(core_forgets, .init = setup, .fini = teardown);
+
+/* How many actions of that kind the input causes. */
+static int gives(eepi_input input, eepi_action_kind kind)
+{
+    int n, found = 0;
+    const eepi_action *actions;
+
+    input.now_us = SECOND;
+    actions = eepi_core_handle(core, &input, &n);
+    for (int i = 0; i < n; i++) {
+        found += actions[i].kind == kind;
+        if (actions[i].kind == EEPI_ACTION_EXIT)
+            told = actions[i].suspect;
+    }
+    return found;
+}
+
+static int proposes_after(eepi_input_kind kind)
+{
+    return gives((eepi_input){.kind = kind}, EEPI_ACTION_CAS);
+}
+
+static int proposes_after_view(uint64_t revision)
+{
+    return gives((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = revision},
+                 EEPI_ACTION_CAS);
+}
+
+static int member_gives(int seat, uint32_t generation, eepi_action_kind kind)
+{
+    const int32_t experts[2] = {seat, (seat + 1) % 3};
+    const uint64_t checksums[2] = {11, 11}, backup = 0;
+    const eepi_member member = {seat, generation, 1, 0, experts, checksums, &backup};
+
+    return gives((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &member}, kind);
+}
+
+static int proposes_after_report(int seat)
+{
+    const eepi_report report = {
+        .seat = seat, .generation = 2, .epoch = view->epoch, .highest_step = 9};
+
+    return gives((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_CAS);
+}
+
+static int proposes_after_filled(int seat)
+{
+    const eepi_ack ack = {seat, 2, EEPI_ACK_FILLED, view->epoch, view->digest};
+
+    return gives((eepi_input){.kind = EEPI_INPUT_ACK, .ack = &ack}, EEPI_ACTION_CAS);
+}
+
+static void wedge_without_seat_0(void)
+{
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after_view(5));
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {0, 2, EEP_FAULT_EXIT}},
+                    EEPI_ACTION_WEDGE));
+}
+
+static int proposes_after_drain(void)
+{
+    return gives((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 9}, EEPI_ACTION_CAS);
+}
+
+/* It built epoch 2 on top of an old document and on reports from before, while the others ran the
+ * real epoch 2 (seed 2664). */
+Test(core_forgets, S2_nothing_is_decided_on_what_was_heard_before)
+{
+    wedge_without_seat_0();
+    cr_assert(!proposes_after_report(2));
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    cr_assert(proposes_after(EEPI_INPUT_VIEW_MISSING), "it writes its document back");
+    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 9},
+                     EEPI_ACTION_CAS));
+    cr_assert(!proposes_after_drain(), "rank 2 may have gone on without us");
+    cr_assert(proposes_after_report(2), "rank 2 knows nothing newer");
+}
+
+/* The same, where another rank had written the old document back before: the register seemed never
+ * to have forgotten (seed 3000). */
+Test(core_forgets, S2_nor_if_another_rank_made_the_register_anew)
+{
+    wedge_without_seat_0();
+    cr_assert(!proposes_after_report(2));
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    cr_assert(!proposes_after_view(9));
+    cr_assert(!proposes_after_drain(), "rank 2 may have gone on without us");
+    cr_assert(proposes_after_report(2), "rank 2 knows nothing newer");
+}
+
+/* A repair was published twice: by a rank that ran it, and again from acknowledgements heard before
+ * (seed 25309). */
+Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
+{
+    *eepi_view_slot_at(view, 0, 2, 0) = (eepi_view_slot){.state = EEPI_SLOT_FILLING};
+    eepi_view_seat_at(view, 0)->state = EEP_SEAT_VACANT;
+    view->epoch = 2;
+    view->phase = EEPI_VIEW_REPAIRING;
+    view->cause = EEPI_VIEW_FAULT;
+    eepi_view_seal(view);
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after_view(5));
+    cr_assert(!proposes_after_drain());
+    cr_assert(!proposes_after(EEPI_INPUT_TICK), "seat 2 has not filled its slot");
+    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_CAS_UNKNOWN}, EEPI_ACTION_CAS));
+    cr_assert(proposes_after_filled(2));
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    cr_assert(!proposes_after_view(9), "seat 2 may run the repaired view");
+    cr_assert(proposes_after_filled(2), "it does not");
+}
+
+/* Who knew of no view began the instance a second time, on records that it had read in the store
+ * before that forgot (seed 2992). */
+Test(core_forgets, S2_no_instance_begins_on_records_read_before)
+{
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_gives(2, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    cr_assert(!proposes_after(EEPI_INPUT_VIEW_MISSING));
+    cr_assert_eq(member_gives(0, 2, EEPI_ACTION_CAS), 0, "seat 2 says its view before its record");
+    cr_assert_eq(member_gives(2, 2, EEPI_ACTION_CAS), 1);
+}
+
+/* Peers that knew generation 4 took no notice of generation 2, and never found its window (seed
+ * 34312). */
+Test(core_forgets, M7_an_old_generation_given_again_is_told_so)
+{
+    (void)member_gives(2, 4, EEPI_ACTION_READ);
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 4, EEP_FAULT_EXIT}},
+                    EEPI_ACTION_EXIT));
+    told = (eepi_suspect){0};
+    cr_assert(member_gives(2, 2, EEPI_ACTION_EXIT));
+    cr_assert_eq(told.seat, 2);
+    cr_assert_eq(told.generation, 4, "so that it is given 5 the next time");
+}
+
+Test(core_forgets, M7_who_was_given_an_old_generation_ends)
+{
+    const eepi_suspect older = {1, 1, EEP_FAULT_EXIT}, newer = {1, 4, EEP_FAULT_EXIT};
+
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = older}, EEPI_ACTION_EVICTED));
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = newer}, EEPI_ACTION_EVICTED));
+}
