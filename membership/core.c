@@ -211,19 +211,29 @@ static void reassert(eepi_core *core)
     action->revision = core->revision;
 }
 
-/* The view has the seat in our generation or a newer one, and we have not even asked to be let in:
- * the store had lost its memory when we took the seat, and gave a generation twice (M7). */
+/* The store had lost its memory when we took the seat, and gave a generation twice (M7): the view
+ * has the seat in a newer one, or in ours although we have not even asked to be let in. */
 static int is_namesake(const eepi_core *core)
 {
+    uint32_t in_view = eepi_view_seat_at(core->view, core->config.seat)->generation;
+
     return core->status == CORE_OUTSIDE && !core->was_member &&
-           !core->peers[core->config.seat].ready &&
-           eepi_view_seat_at(core->view, core->config.seat)->generation >= core->config.generation;
+           (in_view > core->config.generation ||
+            (in_view == core->config.generation && !core->peers[core->config.seat].ready));
+}
+
+/* Asked to leave before anybody let us in, and no plan under way does. */
+static int has_left_early(const eepi_core *core)
+{
+    return core->leaving && !core->was_member &&
+           !(core->has_plan &&
+             eepi_view_has(core->plan, core->config.seat, core->config.generation));
 }
 
 /* The committed view is without us. */
 static void advance_outside(eepi_core *core)
 {
-    if (!core->was_member && !is_namesake(core)) {
+    if (!core->was_member && !is_namesake(core) && !has_left_early(core)) {
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
@@ -316,6 +326,11 @@ uint64_t eepi_core_wake_us(const eepi_core *core)
 const eepi_view *eepi_core_view(const eepi_core *core)
 {
     return core->has_view ? core->view : NULL;
+}
+
+int eepi_core_has_served(const eepi_core *core)
+{
+    return core->installed_epoch > 0;
 }
 
 int eepi_core_is_wedged(const eepi_core *core)

@@ -70,6 +70,7 @@ static void hear_again(eepi_core *core)
         peer->staged_digest = peer->filled_digest = 0;
         peer->ready = 0; /* said again behind the newest document */
     }
+    core->register_was_read = 0;
     core->has_plan = 0;
     core->drain_from_us = core->now_us;
 }
@@ -352,10 +353,12 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         break;
     case EEPI_INPUT_VIEW:
         core->cas_in_flight = 0;
+        core->register_was_read = 1;
         take_view(core, input->view, input->revision);
         break;
     case EEPI_INPUT_VIEW_MISSING:
         core->cas_in_flight = 0;
+        core->register_was_read = 1;
         core->revision = 0;
         core->register_lags = core->has_view;
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)

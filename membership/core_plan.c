@@ -117,7 +117,7 @@ void eepi_core_advance_initial(eepi_core *core)
     int fills = 0;
 
     if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
-        !may_begin(core))
+        !core->register_was_read || !may_begin(core))
         return;
     if (core->ready_us == 0)
         core->ready_us = core->now_us;

@@ -48,8 +48,9 @@ struct eepi_core {
     core_status status;
     uint64_t now_us, wake_us;
 
-    eepi_view *view;   /* newest committed document known, */
-    uint64_t revision; /* and its revision in the register */
+    eepi_view *view;       /* newest committed document known, */
+    uint64_t revision;     /* and its revision in the register */
+    int register_was_read; /* on this connection to the store */
     int has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
 

@@ -59,6 +59,22 @@ static int is_other_process(const eepi_record *record, const eepi_record *before
            record->pid_start != before->pid_start;
 }
 
+/* Our own seat's record is another process's: the store forgot ours, and gave the seat again; or it
+ * is our predecessor's last word, come late. Who has not served yet goes, since it was not its
+ * record that a view followed; else the record is ours again. */
+static void settle_seat(eep_context *context, const eepi_record *record)
+{
+    const eepi_input end = {.kind = EEPI_INPUT_EXIT,
+                            .suspect = {context->config.rank, context->generation, EEP_FAULT_EXIT}};
+    uint32_t generation = record->member.generation;
+
+    if (generation > context->generation ||
+        (generation == context->generation && !eepi_core_has_served(context->core)))
+        eepi_give(context, &end);
+    else
+        eepi_peer_publish(context, context->ready_told, context->leave_told);
+}
+
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
 {
     eepi_record record;
@@ -76,12 +92,15 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
         return;
     }
     peer = &context->peers[record.member.seat];
+    if (record.member.seat == context->config.rank &&
+        (record.pid != getpid() || record.pid_start != context->pid_start)) {
+        settle_seat(context, &record);
+        free(copy);
+        return;
+    }
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
         input.member = &record.member;
-        if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
-            eepi_peer_publish(context, context->ready_told, context->leave_told);
-        else
-            eepi_give(context, &input); /* the core may have something to say to it */
+        eepi_give(context, &input); /* the core may have something to say to it */
         free(copy);
         return;
     }

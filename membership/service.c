@@ -473,6 +473,7 @@ eep_status eepi_service_start(eep_context *context)
     context->poll_seats = calloc(seats, sizeof(*context->poll_seats));
     if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0)
         return EEP_ERR_NO_MEMORY;
+    context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW); /* there may be none */
     if (pthread_create(&context->service, NULL, run, context) != 0)
         return EEP_ERR_SYSTEM;
     context->service_runs = 1;

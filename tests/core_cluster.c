@@ -268,8 +268,7 @@ static void subscribe(cluster *c, cluster_process *p)
     for (int i = 0; i < NUM_KEYS * c->options.max_ranks; i++)
         if (c->keys[i].kind != EEPI_INPUT_TICK)
             tell(c, p, c->keys[i]);
-    if (c->revision)
-        tell(c, p, view_input(c));
+    tell(c, p, view_input(c));
 }
 
 static void load(cluster *c, cluster_process *p)

@@ -26,7 +26,7 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
     }
     MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,
          p->generation, now);
-    if (is_fault && p->alive && p->live && !is_in(view, p))
+    if (is_fault && p->alive && p->live && !is_in(view, p) && p->promised < p->live->epoch)
         MUST(c, p->live->combine_copy != view->combine_copy,
              "M2: rank %d.%u may still write into the copy of epoch %llu", p->seat, p->generation,
              (unsigned long long)view->epoch);

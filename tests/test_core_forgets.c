@@ -185,3 +185,24 @@ Test(core_forgets, M7_who_was_given_an_old_generation_ends)
     cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = older}, EEPI_ACTION_EVICTED));
     cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = newer}, EEPI_ACTION_EVICTED));
 }
+
+/* A joiner that had read the records, and not yet the view behind them, found that the experts had
+ * no slots in a first view, and gave up (seed 7868). */
+Test(core_forgets, L1_nobody_begins_before_the_register_was_read)
+{
+    for (int seat = 0; seat < 3; seat++)
+        cr_assert_eq(member_gives(seat, 2, EEPI_ACTION_CAS), 0);
+    cr_assert_eq(proposes_after(EEPI_INPUT_TICK), 0);
+    cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1);
+}
+
+/* It waited for ever to be let in and out again (seed 7868). */
+Test(core_forgets, M10_who_leaves_before_it_is_let_in_has_left)
+{
+    eepi_view_seat_at(view, 1)->state = EEP_SEAT_VACANT;
+    eepi_view_seat_at(view, 1)->generation = 1;
+    eepi_view_seal(view);
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after_view(5));
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_LEAVE}, EEPI_ACTION_DRAINED));
+}

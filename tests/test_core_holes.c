@@ -278,8 +278,10 @@ Test(core_holes, many_seats_fail_at_once)
     eepi_core *core = NULL;
     const eepi_view *first = NULL;
     int n, kills = 0, is_committed = 0;
+    const eepi_input empty = {.kind = EEPI_INPUT_VIEW_MISSING, .now_us = now};
 
     cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
+    eepi_core_handle(core, &empty, &n);
     for (int seat = 0; seat < RANKS; seat++) {
         eepi_member record = {seat, 1, 1, 0, experts, sums, &backup};
         eepi_input input = {.kind = EEPI_INPUT_MEMBER, .now_us = now, .member = &record};

@@ -99,6 +99,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
 {
     int is_fault = view->cause == EEPI_VIEW_FAULT;
     const eepi_view *runs = sim_committed(p->epoch);
+    const uint32_t generation = eepi_view_seat_at(view, p->seat)->generation;
 
     if (p->generation == 0)
         return;
@@ -108,9 +109,9 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         SIM_MUST(is_fault || p->leaving || (view->cause == EEPI_VIEW_INITIAL && !p->alive), "M1",
                  "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
-    SIM_MUST(!(p->alive && p->generation < eepi_view_seat_at(view, p->seat)->generation), "M7",
-             "rank %d.%u lives and %u is let in", p->seat, p->generation,
-             eepi_view_seat_at(view, p->seat)->generation);
+    SIM_MUST(!p->alive || p->generation >= generation ||
+                 (before && eepi_view_seat_at(before, p->seat)->generation == generation),
+             "M7", "rank %d.%u lives and %u is let in", p->seat, p->generation, generation);
     SIM_MUST(!is_fault || !p->alive || !runs || p->over || is_in(view, p) ||
                  has_done_with_view(p) || runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,

@@ -164,7 +164,8 @@ static void serve(void *user, uint64_t number)
     }
     /* what a process sent before it died, or before it gave the connection up, may still arrive,
      * but not at the store's next process */
-    if (store.is_down || m->life != store.life || (m->connection != m->client->connection && sim_random(2))) {
+    if (store.is_down || m->life != store.life ||
+        (m->connection != m->client->connection && sim_random(2))) {
         eepi_store_value_release(m->value);
         free(m);
         return;
