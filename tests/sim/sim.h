@@ -9,7 +9,7 @@
  *   sim_parts.c    windows, processes' ends, bulk copies between processes
  *   sim_kernels.c  the product's kernel bodies, with a point to stop at between loads and stores
  *   sim_rank.c     an engine: opens, loads, captures, steps; sim_client.c gives it requests
- *   sim_check.c    the properties S1-S12, M1-M9, L1-L6; sim_faults.c what goes wrong and when */
+ *   sim_check.c    the properties S1-S13, M1-M10, L1-L6; sim_faults.c what goes wrong and when */
 #ifndef SIM_H
 #define SIM_H
 
@@ -104,6 +104,8 @@ struct sim_process {
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
+    uint64_t idle_us;     /* when it last had nothing to do */
+    uint64_t tables_hash; /* of the bank that its step has latched (S11) */
     int former; /* of an instance that nobody remembers, or its generation was given again */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
@@ -135,8 +137,10 @@ typedef struct sim_world {
     sim_shape shape;
     uint32_t kinds; /* those this seed uses */
     uint64_t random, now_us;
-    uint64_t heal_us, converged_us;
+    uint64_t heal_us, converged_us, committed_us;
     int healed, failed, stopping;
+    int joiners_only;           /* L4: in this history only joiners are disturbed */
+    uint64_t survivors_from_us; /* and who has stepped by then must not notice much of it */
     sim_process *process[SIM_MAX_PROCESSES];
     int num_processes;
     uint64_t step_us; /* what experts take */
@@ -146,7 +150,7 @@ typedef struct sim_world {
     uint64_t first_epoch; /* of committed[0] */
     eepi_view *newest;
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
-    uint64_t longest_pause_us;
+    uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */
@@ -230,6 +234,8 @@ void sim_fail(const char *property, const char *format, ...) __attribute__((form
         if (!(condition))                                                                          \
             sim_fail(property, __VA_ARGS__);                                                       \
     } while (0)
+/* A fault is about to happen. */
+void sim_check_fault(void);
 /* The process has its generation. */
 void sim_check_opened(const sim_process *p);
 void sim_check_commit(const eepi_view *view);

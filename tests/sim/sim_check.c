@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FRESH_US = 400000, RECENT_US = 2000000 };
+enum { FRESH_US = 400000, RECENT_US = 2000000, JOIN_PAUSE_US = 1000000, SETTLED_US = 300000 };
 
 void sim_print_ranks(void)
 {
@@ -165,6 +165,7 @@ static void check_document(const eepi_view *view)
     sim->committed[view->epoch - sim->first_epoch] = eepi_view_copy(view);
     sim->newest = sim->committed[view->epoch - sim->first_epoch];
     sim->views++;
+    sim->committed_us = sim->now_us;
     SIM_MUST(!before || before->digest == view->base_digest, "M4", "epoch %llu: base",
              (unsigned long long)view->epoch);
     check_coverage(view);
@@ -218,8 +219,12 @@ void sim_check_commit(const eepi_view *view)
             sim->committed[at] = NULL;
         memset(sim->completed, 0, sizeof(sim->completed));
         sim->newest = NULL;
-        for (int i = 0; i < sim->num_processes; i++)
-            sim->process[i]->former |= !sim->process[i]->alive;
+        for (int i = 0; i < sim->num_processes; i++) {
+            sim_process *p = sim->process[i];
+            p->former |= !p->alive;
+            if (p->expelled_epoch >= view->epoch)
+                p->expelled_epoch = 0;
+        }
     }
     check_document(view);
 }
@@ -306,6 +311,39 @@ static int share_members(const eepi_view *a, const eepi_view *b)
     return 0;
 }
 
+/* L3: that recoveries are struck again while they last is counted. */
+void sim_check_fault(void)
+{
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        if (p->alive && p->rank.context && p->rank.context->core &&
+            eepi_core_is_wedged(p->rank.context->core)) {
+            sim->faults_in_recovery++;
+            return;
+        }
+    }
+}
+
+/* L4: nobody waits longer for joiners that hang or die than it takes to expel one; and as long as
+ * no view has one of them, not at all: a step takes no longer than steps do. */
+static void check_join_pause(const sim_process *p)
+{
+    uint64_t since_us = p->last_ok_us > p->idle_us ? p->last_ok_us : p->idle_us;
+    uint64_t pause_us = sim->now_us - since_us;
+    uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * sim->step_us;
+
+    if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
+        p->last_ok_us < sim->survivors_from_us)
+        return;
+    if (pause_us > sim->longest_join_pause_us)
+        sim->longest_join_pause_us = pause_us;
+    SIM_MUST(pause_us <= JOIN_PAUSE_US, "L4", "rank %d.%u waited %llu us for joiners", p->seat,
+             p->generation, (unsigned long long)pause_us);
+    SIM_MUST(pause_us <= two_steps_us || sim->committed_us + SETTLED_US > since_us, "L4",
+             "rank %d.%u waited %llu us for joiners that no view has", p->seat, p->generation,
+             (unsigned long long)pause_us);
+}
+
 /* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
 void sim_check_ok(sim_process *p, const eep_step *step)
 {
@@ -330,6 +368,7 @@ void sim_check_ok(sim_process *p, const eep_step *step)
     SIM_MUST(p->expelled_epoch == 0 || step->epoch < p->expelled_epoch, "S4",
              "rank %d.%u completes a step of %llu", p->seat, p->generation,
              (unsigned long long)step->epoch);
+    check_join_pause(p);
     if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us)
         sim->longest_pause_us = sim->now_us - p->last_ok_us;
     p->last_ok_us = sim->now_us;
@@ -341,6 +380,8 @@ void sim_check_ok(sim_process *p, const eep_step *step)
  * had wedged, and others who could not hear of that missed it. */
 void sim_check_kill(const sim_process *p)
 {
+    SIM_MUST(p->rank.joined || p->disturbed_us, "L6", "rank %d.%u is killed while it warms up",
+             p->seat, p->generation);
     SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us ||
                  (sim->newest && p->promised >= sim->newest->epoch),
              "L5", "rank %d.%u is killed although nothing was wrong with it", p->seat,

@@ -105,17 +105,70 @@ static void disturb(sim_process *p, sim_kind kind)
     }
 }
 
+/* ------------------------------------------------------------------ joiners only (L4) */
+
+static int is_joiner(const sim_process *p)
+{
+    return p->alive && !p->over && p->num_ok == 0;
+}
+
+static sim_process *one_of(int (*is_meant)(const sim_process *))
+{
+    sim_process *chosen = NULL;
+    int n = 0;
+
+    for (int i = 0; i < sim->num_processes; i++)
+        if (is_meant(sim->process[i]) && sim_random((uint64_t)++n) == 0)
+            chosen = sim->process[i];
+    return chosen;
+}
+
+static int may_go(const sim_process *p)
+{
+    return p->alive && !p->over && !p->leaving && p->num_ok > 0;
+}
+
+/* Processes come into free seats and die, hang or freeze on the way; where no seat is free, some
+ * leave. */
+static void joiner_fault(void)
+{
+    static const sim_kind kinds[] = {SIM_CRASH, SIM_STOP, SIM_FREEZE};
+    sim_process *joiner = one_of(is_joiner), *member = one_of(may_go);
+    int free_seats = 0;
+
+    if (sim->survivors_from_us == 0) {
+        if (joiner) /* of the first ranks */
+            return;
+        sim->survivors_from_us = sim->now_us;
+    }
+    for (int seat = 0; seat < sim->shape.max_ranks; seat++)
+        free_seats += !seat_is_taken(seat);
+    if (joiner && sim_random(4)) {
+        sim->faults++;
+        disturb(joiner, kinds[sim_random(3)]);
+    } else if (free_seats > 0) {
+        restart_one();
+    } else if (member && !joiner) {
+        leave_one(member);
+    }
+}
+
 static void fault(void)
 {
     sim_kind kind = (sim_kind)sim_random(SIM_NUM_KINDS);
     sim_process *p = alive_one();
     uint64_t left_us = sim->heal_us - sim->now_us, for_us = some_time();
 
+    if (sim->joiners_only) {
+        joiner_fault();
+        return;
+    }
     for (int i = 0; i < SIM_NUM_KINDS && !(sim->kinds >> kind & 1u); i++)
         kind = (sim_kind)((kind + 1) % SIM_NUM_KINDS);
     if (!(sim->kinds >> kind & 1u))
         return;
     sim->faults++;
+    sim_check_fault();
     for_us = for_us < left_us ? for_us : left_us;
     if (kind == SIM_RESTART)
         restart_one();
@@ -154,6 +207,7 @@ void sim_heal(void)
 {
     sim_trace("healed");
     sim->healed = 1;
+    sim->joiners_only = 0;
     sim->num_old_requests = sim->num_requests;
     sim->corrupt_of_1000 = 0;
     sim->kinds &= ~(1u << SIM_DELAY | 1u << SIM_REQUEUE);
@@ -182,7 +236,8 @@ void sim_faults_open(void)
     s->num_experts = 4 + (int)sim_random(SIM_EXPERTS - 4);
     s->num_slots = (s->num_experts + s->num_ranks - 1) / s->num_ranks + (int)sim_random(3);
     s->num_slots = s->num_slots < SIM_SLOTS ? s->num_slots : SIM_SLOTS;
-    for (int kind = 0; kind < SIM_NUM_KINDS; kind++)
+    sim->joiners_only = sim_random(8) == 0 && (sim->options.kinds >> SIM_RESTART & 1u);
+    for (int kind = 0; kind < SIM_NUM_KINDS && !sim->joiners_only; kind++)
         if (sim_random(2) && (sim->options.kinds >> kind & 1u))
             sim->kinds |= 1u << kind;
     sim->step_us = 8000 + sim_random(32000);

@@ -5,6 +5,8 @@
 #include "graphs/kernels.h"
 #include "tests/sim/sim.h"
 
+#include <xxhash.h>
+
 static inline void point_and_copy(void *to, const void *from, uint32_t bytes)
 {
     sim_point();
@@ -30,6 +32,24 @@ static void check_promise(const eepk_world *world)
              (unsigned long long)latch->epoch, (unsigned long long)p->promised);
 }
 
+/* S11: all nodes of a replay read one version of the tables, to the byte. */
+static void note_tables(const eepk_world *world)
+{
+    sim_self()->tables_hash =
+        XXH64(world->bank[world->control->latch.bank], world->shape.bank_bytes, 0);
+}
+
+static void check_tables(const eepk_world *world)
+{
+    const sim_process *p = sim_self();
+    const eepk_latch *latch = &world->control->latch;
+
+    SIM_MUST(latch->aborted ||
+                 XXH64(world->bank[latch->bank], world->shape.bank_bytes, 0) == p->tables_hash,
+             "S11", "%d.%u: the tables change under step %llu of epoch %llu", p->seat,
+             p->generation, (unsigned long long)latch->step, (unsigned long long)latch->epoch);
+}
+
 #define SIM_KERNEL(name, args_type)                                                                \
     static void name##_host(const void *args, eep_grid grid)                                       \
     {                                                                                              \
@@ -39,6 +59,10 @@ static void check_promise(const eepk_world *world)
         if (is_step)                                                                               \
             check_promise(typed->world);                                                           \
         eepk_##name##_body(typed, grid);                                                           \
+        if (EEPI_KERNEL_##name == EEPI_KERNEL_latch)                                               \
+            note_tables(typed->world);                                                             \
+        if (EEPI_KERNEL_##name == EEPI_KERNEL_finish)                                              \
+            check_tables(typed->world);                                                            \
     }
 EEPK_KERNEL_LIST(SIM_KERNEL)
 #undef SIM_KERNEL

@@ -348,7 +348,8 @@ static void *rank_main(void *argument)
 
     if (status != EEP_OK)
         sim_process_end(p, "eep_open failed");
-    sim_sleep(sim_delay(100, sim_random(8) ? 5000 : 700000)); /* warm-up (L6) */
+    /* warm-up, sometimes far longer than all limits (L6) */
+    sim_sleep(sim_delay(100, sim_random(8) ? 5000 : sim_random(8) ? 700000 : 5000000));
     status = eep_join(r->context);
     if (status != EEP_OK && status != EEP_ERR_UNCOVERED) {
         sim_trace("%d.%u eep_join: %s", p->seat, p->generation, eep_last_error(r->context));
@@ -361,6 +362,7 @@ static void *rank_main(void *argument)
             status = eep_drain(r->context);
         }
         if (status == EEP_OK && r->num_work == 0) {
+            p->idle_us = sim->now_us;
             status = eep_step_wait(r->context, LOOK_US);
             if (status == EEP_ERR_TIMEOUT) {
                 status = EEP_OK;
