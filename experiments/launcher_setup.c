@@ -1,6 +1,7 @@
 #include "experiments/launcher_setup.h"
 
 #include "experiments/finish.h"
+#include "membership/seat_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -229,6 +230,7 @@ void launcher_close(launcher *self)
     }
     store_process_close(self->store_child);
     if (*self->store_dir) {
+        eepi_seats_remove(self->store_path, (int32_t)self->how->max_ranks);
         rmdir(self->store_dir);
     }
     if (self->signal_fd >= 0) {

@@ -2,13 +2,14 @@
 #include "membership/bank_image.h"
 #include "membership/context.h"
 #include "membership/process.h"
+#include "membership/seat_file.h"
 #include "repair/planner.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGE_BOUND_US = 2000000 };
+enum { STAGE_BOUND_US = 2000000, BEGIN_AGAIN_US = 20000 };
 
 static void put_seat(eep_context *context, const char *prefix, int32_t seat, const void *bytes,
                      size_t size)
@@ -66,7 +67,7 @@ void eepi_say_again(eep_context *context)
     }
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         eepi_suspect gone = {seat, context->peers[seat].exit_said, EEP_FAULT_EXIT};
-        if (gone.generation != 0 && gone.generation == eepi_view_seat_at(view, seat)->generation)
+        if (gone.generation != 0)
             put_exit(context, &gone);
     }
 }
@@ -337,6 +338,62 @@ static void kill_suspect(eep_context *context, const eepi_suspect *suspect)
     eepi_process_kill(peer->pidfd);
 }
 
+/* A process that holds a seat lives, and has not been heard of on this connection to the store: it
+ * may know an instance that the store forgot. -1: there is none. */
+static int unheard_seat(const eep_context *context, eepi_seat_holder *holder_out)
+{
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        const eepi_peer *peer = &context->peers[seat];
+        *holder_out = eepi_seat_look(context->config.store_path, seat);
+        if (seat != context->config.rank && holder_out->generation != 0 &&
+            !(peer->is_heard && peer->record.member.generation == holder_out->generation) &&
+            !eepi_seat_has_ended(holder_out))
+            return seat;
+    }
+    return -1;
+}
+
+/* No instance begins before all who live were heard; then the core looks again. */
+static int may_begin(eep_context *context)
+{
+    eepi_seat_holder holder;
+    int seat = unheard_seat(context, &holder);
+
+    if (seat < 0)
+        return 1;
+    if (context->begin_waits_for != holder.generation)
+        eepi_log(context, EEP_LOG_WARN,
+                 "an instance cannot begin: process %d holds seat %d as generation %u, and has not "
+                 "reached the store",
+                 holder.pid, seat, holder.generation);
+    context->begin_waits_for = holder.generation;
+    context->begin_again_us = eepi_now_us() + BEGIN_AGAIN_US;
+    return 0;
+}
+
+void eepi_begin_again(eep_context *context)
+{
+    const eepi_input again = {.kind = EEPI_INPUT_CAS_UNKNOWN};
+
+    if (context->begin_again_us == 0 || eepi_now_us() < context->begin_again_us)
+        return;
+    context->begin_again_us = 0;
+    eepi_give(context, &again);
+}
+
+static void compare_and_swap(eep_context *context, const eepi_action *action)
+{
+    const eepi_view *view = action->view, *known = eepi_core_view(context->core);
+
+    if (view->cause == EEPI_VIEW_INITIAL && !(known && known->digest == view->digest) &&
+        !may_begin(context))
+        return;
+    context->cas_epoch = view->epoch;
+    context->cas_phase = view->phase;
+    context->cas_id =
+        eepi_store_cas(context->store, EEPI_KEY_VIEW, action->revision, view, view->bytes);
+}
+
 /* What concerns the store. */
 static void perform_store(eep_context *context, const eepi_action *action)
 {
@@ -345,10 +402,7 @@ static void perform_store(eep_context *context, const eepi_action *action)
         put_report(context, &action->report);
         break;
     case EEPI_ACTION_CAS:
-        context->cas_epoch = action->view->epoch;
-        context->cas_phase = action->view->phase;
-        context->cas_id = eepi_store_cas(context->store, EEPI_KEY_VIEW, action->revision,
-                                         action->view, action->view->bytes);
+        compare_and_swap(context, action);
         break;
     case EEPI_ACTION_READ:
         context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);

@@ -3,19 +3,16 @@
  */
 #include "membership/context.h"
 #include "membership/process.h"
+#include "membership/seat_file.h"
 #include "repair/planner.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum {
-    STORE_BOUND_US = 5000000,
-    SETTLE_US = 100000, /* within that, those who live tell an empty store what it forgot */
-    SETTLE_ROUNDS = 10  /* for so long, where it seems that none of them lives */
-};
+enum { STORE_BOUND_US = 5000000 };
 
 /* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */
 static eep_status ask(eep_context *context, uint64_t id, void **value_out, size_t *size_out,
@@ -100,48 +97,47 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
-/* What the store says of a process. In this order, so that the larger of two is what counts. */
-typedef enum life { LIFE_ENDED, LIFE_UNKNOWN, LIFE_RUNS } life;
-
 /* Does the view's member in that seat run? */
-static life member_life(eep_context *context, const eepi_view *view, int seat)
+static int member_runs(eep_context *context, const eepi_view *view, int seat)
 {
     char key[EEPI_STORE_KEY_MAX];
     void *value = NULL;
     size_t size;
     uint64_t revision;
     eepi_record record;
-    life found = LIFE_UNKNOWN; /* a record that is missing or strange says nothing of its process */
+    eep_status status;
+    int runs;
 
     if (!eepi_view_is_member(view, seat))
-        return LIFE_ENDED;
+        return 0;
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", seat);
-    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) == EEP_OK &&
-        value && eepi_record_decode(value, size, &context->view_shape, &record) == EEP_OK)
-        found = record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
-                        eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS
-                    ? LIFE_RUNS
-                    : LIFE_ENDED;
+    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    /* a record that is missing or strange says nothing of its process */
+    runs = status != EEP_OK || !value ||
+           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
+           (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
+            eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
     free(value);
-    return found;
+    return runs;
 }
 
-/* What the store says of a seat that is to be taken. */
-typedef struct seat_state {
-    int has_view;
-    uint32_t last;  /* the newest generation that the view has, or the record */
-    uint32_t ended; /* the newest one that somebody has seen end; 0: none is known */
-    int is_alone;   /* no other seat is in the view */
-    life others;    /* the liveliest of them */
-    void *record;   /* NULL: none */
-    size_t record_bytes;
-    uint64_t revision; /* of the record */
-} seat_state;
+/* Tell all whom of the view's members nobody will be found to have seen end, if all who saw it, or
+ * the store, are gone as well: their seat's file knows. */
+static eep_status tell_ends(eep_context *context, const eepi_view *view)
+{
+    eep_status status = EEP_OK;
+
+    for (int seat = 0; seat < view->shape.max_ranks && status == EEP_OK; seat++) {
+        eepi_seat_holder holder = eepi_seat_look(context->config.store_path, seat);
+        if (eepi_view_is_member(view, seat) && holder.generation && eepi_seat_has_ended(&holder))
+            status = eepi_claim_end(context, seat, holder.generation, STORE_BOUND_US);
+    }
+    return status;
+}
 
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
-static eep_status read_view(eep_context *context, seat_state *state)
+static eep_status read_view(eep_context *context, uint32_t *generation_out)
 {
-    const int rank = context->config.rank;
     uint64_t revision;
     const char *why = "";
     void *value = NULL;
@@ -152,7 +148,6 @@ static eep_status read_view(eep_context *context, seat_state *state)
 
     if (status != EEP_OK)
         return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
-    state->has_view = value != NULL;
     if (!value)
         return EEP_OK;
     found = value;
@@ -163,131 +158,86 @@ static eep_status read_view(eep_context *context, seat_state *state)
                            "num_layers, num_experts, num_slots) %s",
                            why);
     } else {
-        state->last = eepi_view_seat_at(found, rank)->generation;
-        state->is_alone = eepi_view_num_active(found) < 2;
-        for (int seat = 0; seat < found->shape.max_ranks && state->others != LIFE_RUNS; seat++) {
-            life one = seat != rank ? member_life(context, found, seat) : LIFE_ENDED;
-            state->others = one > state->others ? one : state->others;
-        }
+        int runs = 0;
+        *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
+        for (int seat = 0; seat < found->shape.max_ranks && !runs; seat++)
+            runs = member_runs(context, found, seat);
         /* if nobody runs the instance begins again: then what plan_first_view said is loaded */
-        if (state->others != LIFE_ENDED || member_life(context, found, rank) != LIFE_ENDED)
-            eepi_plan_seat(found, rank, context->experts);
+        if (runs)
+            eepi_plan_seat(found, context->config.rank, context->experts);
+        status = tell_ends(context, found);
     }
     free(value);
     return status;
 }
 
-/* Rule M7: whoever held the seat before must be seen to have ended; that is told to all. */
-eep_status eepi_claim_end(eep_context *context, uint32_t generation, uint64_t bound_us)
+/* Whoever held a seat has ended; that is told to all. */
+eep_status eepi_claim_end(eep_context *context, int32_t seat, uint32_t generation,
+                          uint64_t bound_us)
 {
-    eepi_suspect gone = {context->config.rank, generation, EEP_FAULT_EXIT};
+    eepi_suspect gone = {seat, generation, EEP_FAULT_EXIT};
     char key[EEPI_STORE_KEY_MAX];
     eepi_store_reply reply;
     eep_status status;
 
-    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", seat);
     status = eepi_store_client_wait(context->store,
                                     eepi_store_put(context->store, key, &gone, sizeof(gone), 0),
                                     bound_us, &reply);
     return status == EEP_OK ? reply.status : status;
 }
 
-/* The newest generation of our seat that somebody has seen end, or that closed its context in a
- * process that lives on. All older ones have ended, too. */
-static uint32_t last_ended(eep_context *context)
+/* The record of whoever had the seat before (generation 0: there is none), and its revision. */
+static eep_status read_record(eep_context *context, const char *key, eepi_seat_holder *holder_out,
+                              uint64_t *revision_out)
 {
-    char key[EEPI_STORE_KEY_MAX];
-    eepi_suspect gone;
-    uint64_t revision;
-    uint32_t generation = 0;
     void *value = NULL;
     size_t size = 0;
+    eepi_record record;
+    eep_status status =
+        ask(context, eepi_store_get(context->store, key), &value, &size, revision_out);
 
-    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
-    if (ask(context, eepi_store_get(context->store, key), &value, &size, &revision) == EEP_OK &&
-        value && eepi_exit_decode(value, size, context->config.max_ranks, &gone) == EEP_OK &&
-        gone.seat == context->config.rank)
-        generation = gone.generation;
+    *holder_out = (eepi_seat_holder){0};
+    if (status != EEP_OK)
+        status = eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    else if (value && eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK)
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "the seat's record is of an instance with another shape");
+    else if (value)
+        *holder_out = (eepi_seat_holder){record.member.generation, record.pid, record.pid_start};
     free(value);
-    return generation;
-}
-
-static eep_status read_seat(eep_context *context, const char *key, seat_state *state)
-{
-    eep_status status;
-
-    free(state->record);
-    *state = (seat_state){0};
-    status = read_view(context, state);
-    if (status != EEP_OK)
-        return status;
-    status = ask(context, eepi_store_get(context->store, key), &state->record, &state->record_bytes,
-                 &state->revision);
-    if (status != EEP_OK)
-        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
-    state->ended = last_ended(context);
-    return EEP_OK;
-}
-
-/* The view has the seat, nobody saw its process end, and its record is lost: it may live. */
-static int is_in_doubt(const seat_state *state)
-{
-    return !state->record && state->last > state->ended &&
-           (state->is_alone || state->others != LIFE_ENDED);
-}
-
-/* A store that does not know the seat may be new, or may have lost its memory just now: then a
- * generation could be given twice, so those who live are let speak first. If none of the view's
- * members does, though there was time for many reconnects, none is left, and the instance may begin
- * again. */
-static eep_status read_settled_seat(eep_context *context, const char *key, seat_state *state)
-{
-    const struct timespec settle = {0, SETTLE_US * 1000L};
-    eep_status status = read_seat(context, key, state);
-
-    if (status == EEP_OK && !state->record && (!state->has_view || state->last > 0)) {
-        nanosleep(&settle, NULL);
-        status = read_seat(context, key, state);
-    }
-    for (int i = 1; status == EEP_OK && is_in_doubt(state) && state->others == LIFE_UNKNOWN; i++) {
-        if (i == SETTLE_ROUNDS) {
-            state->others = LIFE_ENDED;
-            return EEP_OK;
-        }
-        nanosleep(&settle, NULL);
-        status = read_seat(context, key, state);
-    }
-    if (status == EEP_OK && is_in_doubt(state))
-        return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
-                         "the view has generation %u of the seat, and nobody saw it end: try again",
-                         state->last);
     return status;
 }
 
-/* Whoever has a record in the seat must have ended. */
-static eep_status check_predecessor(eep_context *context, seat_state *state)
+/* A new generation, above `floor`, of the view, and all that the seat's file and its record know
+ * of; the end of whoever had the seat is told to all first. */
+static eep_status take_generation(eep_context *context, uint32_t floor,
+                                  const eepi_seat_holder *in_record)
 {
-    eepi_record record;
-    uint32_t generation;
+    const char *path = context->config.store_path;
+    const int32_t seat = context->config.rank;
+    eepi_seat_holder own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start};
+    eepi_seat_holder before = eepi_seat_look(path, seat);
+    eep_status status = EEP_ERR_SEAT_TAKEN;
 
-    if (!state->record)
-        return EEP_OK;
-    if (eepi_record_decode(state->record, state->record_bytes, &context->view_shape, &record) !=
-        EEP_OK)
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "the seat's record is of an instance with another shape");
-    generation = record.member.generation;
-    if (generation > state->last)
-        state->last = generation;
-    if (eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_ENDED)
-        return eepi_claim_end(context, generation, STORE_BOUND_US);
-    if (state->ended >= generation)
-        return EEP_OK;
-    return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "process %d holds the seat as generation %u",
-                     record.pid, generation);
+    if (floor < in_record->generation)
+        floor = in_record->generation;
+    if (before.generation < in_record->generation && !eepi_seat_has_ended(in_record))
+        before = *in_record; /* somebody has removed the file */
+    else
+        status = eepi_seat_take(path, seat, floor, &own, &before);
+    if (status == EEP_ERR_SEAT_TAKEN)
+        return eepi_fail(context, status, "process %d holds the seat as generation %u", before.pid,
+                         before.generation);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "%s.seat%d cannot be written: %s", path, seat,
+                         strerror(errno));
+    context->generation = own.generation;
+    context->has_seat = 1;
+    return own.generation > 1 ? eepi_claim_end(context, seat, own.generation - 1, STORE_BOUND_US)
+                              : EEP_OK;
 }
 
-/* Our record, in a new generation, if the seat is still as we have read it. */
 static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
 {
     eepi_record own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start};
@@ -306,28 +256,39 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
     free(value);
     if (status == EEP_ERR_CONFLICT)
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "another process took the seat just now");
+    context->claimed = status == EEP_OK;
     return status;
 }
 
-/* Take the seat: a new generation by compare-and-swap on its member record. */
+/* Take the seat: on this machine by its file, for all by compare-and-swap on its member record. */
 eep_status eepi_claim_seat(eep_context *context)
 {
     char key[EEPI_STORE_KEY_MAX];
-    seat_state state = {0};
+    uint32_t in_view = 0;
+    eepi_seat_holder in_record;
+    uint64_t revision = 0;
     eep_status status = plan_first_view(context);
 
-    if (status == EEP_OK)
-        status = check_instance(context);
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
     if (status == EEP_OK)
-        status = read_settled_seat(context, key, &state);
+        status = check_instance(context);
     if (status == EEP_OK)
-        status = check_predecessor(context, &state);
-    free(state.record);
-    if (status != EEP_OK)
-        return status;
-    context->generation = (state.last > state.ended ? state.last : state.ended) + 1;
-    status = put_record(context, key, state.revision);
-    context->claimed = status == EEP_OK;
+        status = read_view(context, &in_view);
+    if (status == EEP_OK)
+        status = read_record(context, key, &in_record, &revision);
+    if (status == EEP_OK)
+        status = take_generation(context, in_view, &in_record);
+    if (status == EEP_OK)
+        status = put_record(context, key, revision);
     return status;
+}
+
+/* The seat is free for another context, of this process as well. */
+void eepi_claim_release(eep_context *context, uint64_t bound_us)
+{
+    if (context->has_seat)
+        eepi_seat_release(context->config.store_path, context->config.rank, context->generation);
+    context->has_seat = 0;
+    if (context->claimed)
+        (void)!eepi_claim_end(context, context->config.rank, context->generation, bound_us);
 }

@@ -302,8 +302,7 @@ void eep_close(eep_context *context)
         if (context->config.device)
             eepi_weights_close(context);
         /* it stores nothing any more (rule M7), though its process may live on */
-        if (context->claimed)
-            (void)!eepi_claim_end(context, context->generation, CLOSE_BOUND_US);
+        eepi_claim_release(context, CLOSE_BOUND_US);
     }
     eepi_store_client_close(context->store);
     eepi_topology_close(context->topology);

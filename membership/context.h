@@ -45,6 +45,7 @@ typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kerne
 typedef struct eepi_peer {
     void *record_bytes; /* NULL: none */
     eepi_record record; /* points into them */
+    int is_heard;       /* it came on this connection to the store */
     int pidfd;          /* -1: not watched */
     uint32_t pidfd_generation;
     eepi_window *window, *retired_window;
@@ -80,7 +81,7 @@ struct eep_context {
     eepi_peer *peers;
     pthread_t service;
     int service_runs, wake_fd;
-    int claimed; /* the seat is ours in the store */
+    int has_seat, claimed; /* the seat is ours by its file; in the store, too */
 
     /* service thread */
     uint64_t cas_id, read_id;         /* requests under way; 0: none */
@@ -101,6 +102,8 @@ struct eep_context {
     uint64_t said_report_epoch;
     eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
     uint64_t install_again_digest; /* of a view that could not be staged; 0: none */
+    uint64_t begin_again_us;       /* when to look whether an instance may begin; 0: not */
+    uint32_t begin_waits_for;      /* the generation of whoever keeps it from that */
     uint64_t fill_again_us;        /* when to try a repair again that failed; 0: none did */
     uint64_t fill_again_digest;    /* of that document only */
 
@@ -171,6 +174,8 @@ void eepi_install_again(eep_context *context);
 void eepi_stage_held(eep_context *context);
 /* Say again what the store may have forgotten or never got. */
 void eepi_say_again(eep_context *context);
+/* Look again whether an instance may begin, once that is due. */
+void eepi_begin_again(eep_context *context);
 /* Try a failed repair again once that is due. */
 void eepi_fill_again(eep_context *context);
 /* Go on with a fill that is held back for the sake of its rate. */
@@ -182,9 +187,11 @@ void eepi_give(eep_context *context, const eepi_input *input);
 /* claim.c: take the seat with a new generation, and learn what to load; before the service thread.
  */
 EEP_MUST_CHECK eep_status eepi_claim_seat(eep_context *context);
-/* Tell the store that a generation of this seat has ended (rule M7). */
-EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, uint32_t generation,
+/* Tell the store that a generation of that seat has ended, and with it all older ones (rule M7). */
+EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, int32_t seat, uint32_t generation,
                                          uint64_t bound_us);
+/* The seat is free for another context, of this process as well; the end of ours is told. */
+void eepi_claim_release(eep_context *context, uint64_t bound_us);
 
 /* peers.c: records, windows, processes of the peers; service thread. */
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);

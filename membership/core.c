@@ -95,13 +95,7 @@ void eepi_core_close(eepi_core *core)
 
 int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
 {
-    const core_peer *peer = &core->peers[seat];
-
-    for (int i = 0; generation && i < CORE_EXITS_KEPT; i++) {
-        if (peer->exited[i] == generation)
-            return 1;
-    }
-    return 0;
+    return generation != 0 && generation <= core->peers[seat].ended;
 }
 
 int eepi_core_needs(const eepi_core *core, int seat)
@@ -211,17 +205,6 @@ static void reassert(eepi_core *core)
     action->revision = core->revision;
 }
 
-/* The store had lost its memory when we took the seat, and gave a generation twice (M7): the view
- * has the seat in a newer one, or in ours although we have not even asked to be let in. */
-static int is_namesake(const eepi_core *core)
-{
-    uint32_t in_view = eepi_view_seat_at(core->view, core->config.seat)->generation;
-
-    return core->status == CORE_OUTSIDE && !core->was_member &&
-           (in_view > core->config.generation ||
-            (in_view == core->config.generation && !core->peers[core->config.seat].ready));
-}
-
 /* Asked to leave before anybody let us in, and no plan under way does. */
 static int has_left_early(const eepi_core *core)
 {
@@ -233,7 +216,7 @@ static int has_left_early(const eepi_core *core)
 /* The committed view is without us. */
 static void advance_outside(eepi_core *core)
 {
-    if (!core->was_member && !is_namesake(core) && !has_left_early(core)) {
+    if (!core->was_member && !has_left_early(core)) {
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
@@ -280,11 +263,6 @@ static void advance(eepi_core *core)
 {
     if (core->status == CORE_OVER)
         return;
-    if (core->said_dead) { /* a namesake's end was observed: nobody would ever count us (M7) */
-        core->status = CORE_OVER;
-        eepi_core_act(core, EEPI_ACTION_EVICTED);
-        return;
-    }
     if (!core->has_view) {
         eepi_core_advance_initial(core);
         return;
@@ -295,9 +273,7 @@ static void advance(eepi_core *core)
         advance_leaving(core);
         return;
     }
-    if (is_namesake(core)) {
-        advance_outside(core);
-    } else if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+    if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         core->was_member = 1;
         eepi_core_advance_fault(core);
         eepi_core_advance_fills(core);
@@ -326,11 +302,6 @@ uint64_t eepi_core_wake_us(const eepi_core *core)
 const eepi_view *eepi_core_view(const eepi_core *core)
 {
     return core->has_view ? core->view : NULL;
-}
-
-int eepi_core_has_served(const eepi_core *core)
-{
-    return core->installed_epoch > 0;
 }
 
 int eepi_core_is_wedged(const eepi_core *core)

@@ -146,8 +146,6 @@ uint64_t eepi_core_wake_us(const eepi_core *core);
 
 /* The newest committed document that this rank knows; NULL before the first. */
 const eepi_view *eepi_core_view(const eepi_core *core);
-/* 1 once this rank has installed a view. */
-int eepi_core_has_served(const eepi_core *core);
 /* 1 while this rank has stopped serving because of a fault. */
 int eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3.1 WEDGED epoch 7 installed 6 suspects 2.1". */

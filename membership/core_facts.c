@@ -75,11 +75,18 @@ static void hear_again(eepi_core *core)
     core->drain_from_us = core->now_us;
 }
 
+/* Who has never been in a view only reads: whatever the register says now is the instance. */
+static int only_reads(const eepi_core *core)
+{
+    return core->status == CORE_OUTSIDE && !core->was_member;
+}
+
 /* A committed document. Older or known ones change nothing (S2), but one that is older than ours
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
-    if (core->has_view && view->epoch <= core->view->epoch) {
+    if (core->has_view && view->epoch <= core->view->epoch &&
+        (!only_reads(core) || view->digest == core->view->digest)) {
         if (revision > core->revision || view->epoch < core->view->epoch)
             core->revision = revision;
         core->register_lags = view->epoch < core->view->epoch;
@@ -107,30 +114,14 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
 }
 
-/* A store that forgot gave a generation again: of a process that ended, or one older than that. Who
- * was given it ends, and is given a newer one when it is started again (M7). */
-static void tell_namesake(eepi_core *core, int seat, uint32_t generation)
-{
-    uint32_t newest = generation;
-
-    for (int i = 0; i < CORE_EXITS_KEPT; i++)
-        if (core->peers[seat].exited[i] > newest)
-            newest = core->peers[seat].exited[i];
-    if (eepi_core_has_room(core))
-        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
-            (eepi_suspect){seat, newest, EEP_FAULT_EXIT};
-}
-
 static void take_member(eepi_core *core, const eepi_member *member)
 {
     const eepi_view_shape *shape = &core->config.shape;
     size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
     core_peer *peer = &core->peers[member->seat];
 
-    if (member->generation < peer->generation) {
-        tell_namesake(core, member->seat, member->generation);
+    if (member->generation < peer->generation)
         return;
-    }
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
         core->uncovered = 0; /* it may bring what was missing */
@@ -138,8 +129,6 @@ static void take_member(eepi_core *core, const eepi_member *member)
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
-    if (member->ready && eepi_core_has_exited(core, member->seat, member->generation))
-        tell_namesake(core, member->seat, member->generation);
     memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
     memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof(*peer->backup));
@@ -162,47 +151,28 @@ static int is_outweighed(const eepi_core *core, const core_peer *peer, const eep
     return known_in || (!new_in && suspect->generation < peer->evidence_generation);
 }
 
-/* The store keeps one end per seat, and loses all when it restarts; who joins later must hear of
- * the one that counts, the end of the generation in the view (M7). */
+/* The store keeps one end per seat, the one that was said last, and may lose it; who joins later
+ * must hear of the newest (M7). */
 static void tell_exit_again(eepi_core *core, int seat)
 {
-    uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
-
-    if (eepi_core_has_exited(core, seat, generation) && eepi_core_has_room(core))
+    if (core->peers[seat].ended != 0 && eepi_core_has_room(core))
         eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
-            (eepi_suspect){seat, generation, EEP_FAULT_EXIT};
-}
-
-/* Remember the end of a generation; that of the one in the view is never forgotten for others. */
-static void note_exit(const eepi_core *core, core_peer *peer, const eepi_suspect *suspect)
-{
-    uint32_t in_view =
-        core->has_view ? eepi_view_seat_at(core->view, suspect->seat)->generation : 0;
-    uint32_t *entry = &peer->exited[peer->num_exited++ % CORE_EXITS_KEPT];
-
-    if (*entry != 0 && *entry == in_view)
-        entry = &peer->exited[peer->num_exited++ % CORE_EXITS_KEPT];
-    *entry = suspect->generation;
+            (eepi_suspect){seat, core->peers[seat].ended, EEP_FAULT_EXIT};
 }
 
 static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     core_peer *peer = &core->peers[suspect->seat];
 
-    if (suspect->kind == EEP_FAULT_EXIT &&
-        !eepi_core_has_exited(core, suspect->seat, suspect->generation)) {
-        note_exit(core, peer, suspect);
+    if (suspect->kind == EEP_FAULT_EXIT && suspect->generation > peer->ended) {
+        peer->ended = suspect->generation;
         if (by == core->config.seat) /* else the others hear it from there */
             eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
-    }
-    if (suspect->seat == core->config.seat) {
-        core->said_dead |=
-            suspect->kind == EEP_FAULT_EXIT && suspect->generation >= core->config.generation;
-        return;
-    }
-    if (by == NOBODY && core->has_view &&
-        suspect->generation != eepi_view_seat_at(core->view, suspect->seat)->generation)
+    } else if (by == NOBODY && suspect->generation < peer->ended) {
         tell_exit_again(core, suspect->seat);
+    }
+    if (suspect->seat == core->config.seat)
+        return;
     if (by == core->config.seat && suspect->kind == peer->evidence &&
         suspect->generation == peer->evidence_generation)
         peer->evidence_by = by;
@@ -360,7 +330,7 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         core->cas_in_flight = 0;
         core->register_was_read = 1;
         core->revision = 0;
-        core->register_lags = core->has_view;
+        core->register_lags = core->has_view && !only_reads(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
             tell_exit_again(core, seat);
         break;

@@ -397,8 +397,8 @@ void eepi_core_advance_fault(eepi_core *core)
         advance_repair(core);
         for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
             anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
-        if (!anybody) {
-            if (my_turn(core))
+        if (!anybody) { /* all members must say that they know nothing newer */
+            if (all_reported(core) && my_turn(core))
                 propose_repaired(core);
             return;
         }

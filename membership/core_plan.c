@@ -133,14 +133,8 @@ void eepi_core_advance_initial(eepi_core *core)
             return;
         }
     }
-    if (!core->has_view && eepi_view_num_uncovered(draft, -1) > 0) {
-        snprintf(core->why, sizeof(core->why),
-                 "%d experts have no slot in the first view: more slots or ranks are needed",
-                 eepi_view_num_uncovered(draft, -1));
-        fail_to_begin(core);
-        return;
-    }
-    /* who took its seat while somebody of the ended instance still lived loaded what that lacked */
+    /* who took its seat while somebody of an instance that ended still lived has loaded what that
+     * one lacked */
     if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
         fail_to_begin(core);
         return;

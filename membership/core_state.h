@@ -14,7 +14,7 @@ typedef enum core_status {
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 
-enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_EXITS_KEPT = 8, CORE_ROOM_KEPT = 16 };
+enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16 };
 
 /* What is known of a seat. */
 typedef struct core_peer {
@@ -27,10 +27,9 @@ typedef struct core_peer {
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;
-    int32_t evidence_by;              /* the seat that said so */
-    uint32_t exited[CORE_EXITS_KEPT]; /* the last generations that were seen dead; a ring */
-    uint32_t num_exited;
-    uint64_t killed_us; /* 0: not killed by us */
+    int32_t evidence_by; /* the seat that said so */
+    uint32_t ended;      /* this generation and all older ones; 0: none is known */
+    uint64_t killed_us;  /* 0: not killed by us */
     uint32_t killed_generation;
     uint64_t strike_step; /* first missed deadline; 0: none */
     uint32_t strike_generation;
@@ -68,7 +67,6 @@ struct eepi_core {
     int cas_in_flight;
 
     int drained, leaving, uncovered;
-    int said_dead; /* somebody saw a process of our generation end: it was given twice */
     uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
     uint64_t drain_from_us;   /* the others' drain bound counts from here */
     uint64_t suspected_epoch; /* newest one under which a member reported that it suspects us */
@@ -92,7 +90,7 @@ eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind);
 /* Ask for a TICK at `time_us` at the latest. */
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 
-/* That generation of the seat was seen dead. Generations need not end in order. */
+/* That generation of the seat was seen dead, or a newer one: nobody takes a seat before (M7). */
 int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
 /* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
  * plan and this rank has not switched to it yet. */

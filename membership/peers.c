@@ -40,7 +40,7 @@ static void watch_process(eep_context *context, eepi_peer *peer)
                  record->pid, record->member.seat, record->member.generation);
 }
 
-/* Another process took the seat, so the one before has ended, perhaps before its descriptor fired:
+/* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
  * that is told while its process can still be named, and nothing more is asked of it. */
 static void forget_predecessor(eep_context *context, eepi_peer *peer)
 {
@@ -50,29 +50,6 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
         eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
     if (peer->pidfd >= 0 && eepi_process_look(old->pid, old->pid_start) == EEPI_PROCESS_ENDED)
         give_exit(context, old);
-}
-
-/* Usually of a newer generation; of the same one after the store forgot. */
-static int is_other_process(const eepi_record *record, const eepi_record *before)
-{
-    return record->member.generation > before->member.generation || record->pid != before->pid ||
-           record->pid_start != before->pid_start;
-}
-
-/* Our own seat's record is another process's: the store forgot ours, and gave the seat again; or it
- * is our predecessor's last word, come late. Who has not served yet goes, since it was not its
- * record that a view followed; else the record is ours again. */
-static void settle_seat(eep_context *context, const eepi_record *record)
-{
-    const eepi_input end = {.kind = EEPI_INPUT_EXIT,
-                            .suspect = {context->config.rank, context->generation, EEP_FAULT_EXIT}};
-    uint32_t generation = record->member.generation;
-
-    if (generation > context->generation ||
-        (generation == context->generation && !eepi_core_has_served(context->core)))
-        eepi_give(context, &end);
-    else
-        eepi_peer_publish(context, context->ready_told, context->leave_told);
 }
 
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
@@ -92,24 +69,19 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
         return;
     }
     peer = &context->peers[record.member.seat];
-    if (record.member.seat == context->config.rank &&
-        (record.pid != getpid() || record.pid_start != context->pid_start)) {
-        settle_seat(context, &record);
-        free(copy);
-        return;
-    }
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
-        input.member = &record.member;
-        eepi_give(context, &input); /* the core may have something to say to it */
+        if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
+            eepi_peer_publish(context, context->ready_told, context->leave_told);
         free(copy);
         return;
     }
-    if (peer->record_bytes && is_other_process(&record, &peer->record) &&
+    if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
         record.member.seat != context->config.rank)
         forget_predecessor(context, peer);
     free(peer->record_bytes);
     peer->record_bytes = copy;
     peer->record = record;
+    peer->is_heard = 1;
     if (record.member.seat != context->config.rank)
         watch_process(context, peer);
     input.member = &peer->record.member;

@@ -290,6 +290,8 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
         if (!context->store_lost)
             eepi_event(context, EEP_EVENT_STORE_LOST, -1, 0, 0, 0);
         context->store_lost = 1;
+        for (int seat = 0; seat < context->config.max_ranks; seat++)
+            context->peers[seat].is_heard = 0;
         eepi_give(context, &lost);
         break;
     case EEPI_STORE_RECONNECTED:
@@ -401,6 +403,8 @@ static int poll_timeout_ms(eep_context *context)
     uint64_t longest_us = IDLE_POLL_MS * 1000u, real_us = eepi_now_us();
     uint64_t resume_us = executor ? eepi_executor_wake_us(executor) : UINT64_MAX;
 
+    if (context->begin_again_us && context->begin_again_us < resume_us)
+        resume_us = context->begin_again_us;
     if (resume_us < real_us + longest_us)
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
 
@@ -439,6 +443,7 @@ static void serve_round(eep_context *context)
         take_reply(context, &reply);
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
+    eepi_begin_again(context);
     eepi_install_again(context);
     eepi_stage_held(context);
     eepi_fill_again(context);

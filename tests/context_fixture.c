@@ -264,6 +264,11 @@ void world_close(world *w)
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++)
         rank_close(&w->ranks[seat]);
     eep_store_close(w->store);
+    for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
+        char path[sizeof(w->path) + 16];
+        snprintf(path, sizeof(path), "%s.seat%d", w->path, seat);
+        unlink(path);
+    }
     cr_assert_eq(rmdir(w->directory), 0, "the store left files behind");
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);

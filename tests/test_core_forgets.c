@@ -16,7 +16,6 @@ static const eepi_core_config config = {
     .shape = {.max_ranks = 3, .num_layers = 1, .num_experts = 3, .num_slots = 2}};
 static eepi_core *core;
 static eepi_view *view;
-static eepi_suspect told; /* of the newest EXIT action */
 
 /* A view of three, each of generation 2. */
 static void setup(void)
@@ -30,7 +29,6 @@ static void setup(void)
     view->phase = EEPI_VIEW_SERVING;
     view->cause = EEPI_VIEW_INITIAL;
     eepi_view_seal(view);
-    told = (eepi_suspect){0};
 }
 
 static void teardown(void)
@@ -49,11 +47,8 @@ static int gives(eepi_input input, eepi_action_kind kind)
 
     input.now_us = SECOND;
     actions = eepi_core_handle(core, &input, &n);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         found += actions[i].kind == kind;
-        if (actions[i].kind == EEPI_ACTION_EXIT)
-            told = actions[i].suspect;
-    }
     return found;
 }
 
@@ -145,11 +140,12 @@ Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
     cr_assert(!proposes_after_view(5));
     cr_assert(!proposes_after_drain());
     cr_assert(!proposes_after(EEPI_INPUT_TICK), "seat 2 has not filled its slot");
-    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_CAS_UNKNOWN}, EEPI_ACTION_CAS));
+    cr_assert(!proposes_after_report(2));
     cr_assert(proposes_after_filled(2));
     cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
     cr_assert(!proposes_after_view(9), "seat 2 may run the repaired view");
-    cr_assert(proposes_after_filled(2), "it does not");
+    cr_assert(!proposes_after_filled(2), "that its slots are filled shows nothing else");
+    cr_assert(proposes_after_report(2), "it does not");
 }
 
 /* Who knew of no view began the instance a second time, on records that it had read in the store
@@ -162,28 +158,6 @@ Test(core_forgets, S2_no_instance_begins_on_records_read_before)
     cr_assert(!proposes_after(EEPI_INPUT_VIEW_MISSING));
     cr_assert_eq(member_gives(0, 2, EEPI_ACTION_CAS), 0, "seat 2 says its view before its record");
     cr_assert_eq(member_gives(2, 2, EEPI_ACTION_CAS), 1);
-}
-
-/* Peers that knew generation 4 took no notice of generation 2, and never found its window (seed
- * 34312). */
-Test(core_forgets, M7_an_old_generation_given_again_is_told_so)
-{
-    (void)member_gives(2, 4, EEPI_ACTION_READ);
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 4, EEP_FAULT_EXIT}},
-                    EEPI_ACTION_EXIT));
-    told = (eepi_suspect){0};
-    cr_assert(member_gives(2, 2, EEPI_ACTION_EXIT));
-    cr_assert_eq(told.seat, 2);
-    cr_assert_eq(told.generation, 4, "so that it is given 5 the next time");
-}
-
-Test(core_forgets, M7_who_was_given_an_old_generation_ends)
-{
-    const eepi_suspect older = {1, 1, EEP_FAULT_EXIT}, newer = {1, 4, EEP_FAULT_EXIT};
-
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
-    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = older}, EEPI_ACTION_EVICTED));
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = newer}, EEPI_ACTION_EVICTED));
 }
 
 /* A joiner that had read the records, and not yet the view behind them, found that the experts had

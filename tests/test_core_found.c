@@ -95,14 +95,3 @@ Test(core_found, L1_an_instance_that_begins_again_repairs_what_nobody_loaded)
         expect_serving(c, 4);
     }
 }
-
-/* A store that lost its memory may give a generation twice: whom others hold for dead, ends. */
-Test(core_found, M7_a_process_whose_generation_is_said_to_have_ended_ends)
-{
-    FOR_SEEDS(&covered, c)
-    {
-        cluster_give(c, 2, (eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = {2, 1, 0}});
-        EXPECT(c, cluster_at(c, 2)->over);
-        expect_serving(c, 3);
-    }
-}

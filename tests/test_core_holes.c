@@ -49,28 +49,6 @@ Test(core_holes, M10_a_leaving_rank_that_dies_before_the_flip_holds_up_nobody)
     }
 }
 
-/* Process 2 of a seat ends before process 1 does: 1 may still write. */
-Test(core_holes, M7_the_end_of_a_newer_process_says_nothing_of_an_older_one)
-{
-    FOR_SEEDS(&hung, c)
-    {
-        cluster_stop(c, 3, CLUSTER_FOREVER - c->now_us);
-        expect_serving(c, 3);
-        EXPECT(c, cluster_at(c, 3)->alive); /* nobody killed it */
-        cluster_start(c, 3);
-        cluster_run(c, 100000);
-        cluster_crash(c, 3);
-        cluster_run(c, 100000);
-        cluster_start(c, 3);
-        cluster_run(c, SECOND);
-        expect_serving(c, 3);
-        c->process[3].stopped_until_us = 0;
-        cluster_crash_process(c, 3);
-        EXPECT(c, cluster_until(c, has_four, 2 * SECOND));
-        expect_serving(c, 4);
-    }
-}
-
 /* A new process that takes the seat of a member that hangs, and ends at once, hides nothing. */
 Test(core_holes, M5_evidence_of_a_newer_generation_hides_no_older_one)
 {

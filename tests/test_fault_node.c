@@ -5,6 +5,7 @@
  * its own unpack there, so that nothing in the combine rows of its window is its own. */
 #include "experiments/fault_node.h"
 #include "membership/context.h"
+#include "membership/seat_file.h"
 #include "tests/context_fixture.h"
 
 #include <poll.h>
@@ -191,6 +192,7 @@ static void expect_killed(victim *v)
     close(v->from);
     close(v->to);
     cr_expect_eq(unlink(v->hello.store), 0);
+    eepi_seats_remove(v->hello.store, 2);
     cr_expect_eq(rmdir(v->hello.directory), 0);
 }
 

@@ -9,6 +9,7 @@
  *   sim_parts.c    windows, processes' ends, bulk copies between processes
  *   sim_kernels.c  the product's kernel bodies, with a point to stop at between loads and stores
  *   sim_rank.c     an engine: opens, loads, captures, steps; sim_client.c gives it requests
+ *   sim_conformance.c   the store against the suite that every store must pass
  *   sim_check.c    the properties S1-S13, M1-M10, L1-L6; sim_faults.c what goes wrong and when */
 #ifndef SIM_H
 #define SIM_H
@@ -17,6 +18,7 @@
 #include "eep/sink.h"
 #include "membership/core.h"
 #include "membership/records.h"
+#include "membership/seat_file.h"
 #include "membership/store_client.h"
 #include "transport/bulk.h"
 
@@ -98,7 +100,8 @@ struct sim_process {
     eepi_bulk *bulk;
     sim_rank rank;
     /* what the checks remember of it */
-    uint64_t promised, expelled_epoch, epoch, digest, step, highest_step, started_us, last_ok_us;
+    uint64_t promised, expelled_epoch, epoch, digest, step, highest_step, started_us, last_ok_us,
+        first_ok_us;
     struct {
         uint64_t epoch, step;
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
@@ -106,7 +109,7 @@ struct sim_process {
     int leaving, over;
     uint64_t idle_us;     /* when it last had nothing to do */
     uint64_t tables_hash; /* of the bank that its step has latched (S11) */
-    int former; /* of an instance that nobody remembers, or its generation was given again */
+    int former;           /* of an instance that nobody remembers */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -141,6 +144,7 @@ typedef struct sim_world {
     int healed, failed, stopping;
     int joiners_only;           /* L4: in this history only joiners are disturbed */
     uint64_t survivors_from_us; /* and who has stepped by then must not notice much of it */
+    eepi_seat_holder seat_file[SIM_MAX_SEATS]; /* they outlive the store's memory */
     sim_process *process[SIM_MAX_PROCESSES];
     int num_processes;
     uint64_t step_us; /* what experts take */
@@ -206,6 +210,7 @@ void sim_no_preemption(int off);
 /* ---- sim_store.c */
 void sim_store_open(uint64_t first_epoch, uint64_t first_step);
 void sim_store_break(sim_process *p);
+void sim_store_cut(eepi_store_client *client);
 void sim_store_delay(sim_process *p, uint64_t by_us);
 void sim_store_outage(uint64_t for_us, int ends, int forgets);
 int sim_store_is_readable(eepi_store_client *client);
@@ -236,8 +241,6 @@ void sim_fail(const char *property, const char *format, ...) __attribute__((form
     } while (0)
 /* A fault is about to happen. */
 void sim_check_fault(void);
-/* The process has its generation. */
-void sim_check_opened(const sim_process *p);
 void sim_check_commit(const eepi_view *view);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
 void sim_check_begin(sim_process *p, const eep_step *step);
@@ -248,6 +251,9 @@ const eepi_view *sim_committed(uint64_t epoch);
 sim_process *sim_process_of(int seat, uint32_t generation);
 int sim_has_converged(void);
 void sim_print_ranks(void);
+
+/* ---- sim_conformance.c: is this store as the product's? 0: it is not, and it is printed why. */
+int sim_store_conforms(const sim_options *options);
 
 /* ---- sim_main.c */
 const char *sim_replay_options(void);

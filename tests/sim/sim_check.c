@@ -129,7 +129,7 @@ static void check_coverage(const eepi_view *view)
     SIM_MUST(serving == (uncovered == 0), "S7", "epoch %llu: %d experts uncovered",
              (unsigned long long)view->epoch, uncovered);
     SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills) ||
-                 (view->cause == EEPI_VIEW_INITIAL && fills && view->base_digest != 0),
+                 (view->cause == EEPI_VIEW_INITIAL && fills),
              "M1", "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
     SIM_MUST(!fills || !serving || view->cause == EEPI_VIEW_PLANNED, "R1",
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
@@ -181,8 +181,8 @@ static void check_document(const eepi_view *view)
         check_commit_of(before, view, sim->process[i]);
 }
 
-/* The store has lost its memory, and nobody lives who knew a document that new: what was committed
- * after this one's base is forgotten, and its processes with it. */
+/* The store has lost its memory, and nobody lives who served and knew a document that new: what was
+ * committed after this one's base is forgotten, and its processes with it. */
 static int is_forgotten(const eepi_view *view)
 {
     if (!sim->newest || view->epoch > sim->newest->epoch)
@@ -192,19 +192,10 @@ static int is_forgotten(const eepi_view *view)
         const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
                                      ? eepi_core_view(p->rank.context->core)
                                      : NULL;
-        if (known && known->epoch >= view->epoch)
+        if (known && known->epoch >= view->epoch && (p->epoch || is_in(known, p)))
             return 0;
     }
     return 1;
-}
-
-/* A process whose generation was given again, by a store that forgot it: what a view says of that
- * generation from now on is about the later one. */
-void sim_check_opened(const sim_process *p)
-{
-    for (int i = 0; sim->process[i] != p; i++)
-        if (sim->process[i]->seat == p->seat && sim->process[i]->generation == p->generation)
-            sim->process[i]->former |= !sim->process[i]->alive;
 }
 
 void sim_check_commit(const eepi_view *view)
@@ -324,6 +315,21 @@ void sim_check_fault(void)
     }
 }
 
+/* All of the view have stepped, and were left alone, since before that time. */
+static int is_settled(const eepi_view *view, uint64_t since_us)
+{
+    for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
+        const sim_process *q;
+        if (!eepi_view_is_member(view, seat))
+            continue;
+        q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
+        if (!q || q->first_ok_us == 0 || q->first_ok_us + SETTLED_US > since_us ||
+            (q->disturbed_us && q->disturbed_us + SETTLED_US > since_us))
+            return 0;
+    }
+    return view && sim->committed_us + SETTLED_US < since_us;
+}
+
 /* L4: nobody waits longer for joiners that hang or die than it takes to expel one; and as long as
  * no view has one of them, not at all: a step takes no longer than steps do. */
 static void check_join_pause(const sim_process *p)
@@ -339,7 +345,7 @@ static void check_join_pause(const sim_process *p)
         sim->longest_join_pause_us = pause_us;
     SIM_MUST(pause_us <= JOIN_PAUSE_US, "L4", "rank %d.%u waited %llu us for joiners", p->seat,
              p->generation, (unsigned long long)pause_us);
-    SIM_MUST(pause_us <= two_steps_us || sim->committed_us + SETTLED_US > since_us, "L4",
+    SIM_MUST(pause_us <= two_steps_us || !is_settled(sim->newest, since_us), "L4",
              "rank %d.%u waited %llu us for joiners that no view has", p->seat, p->generation,
              (unsigned long long)pause_us);
 }
@@ -372,6 +378,7 @@ void sim_check_ok(sim_process *p, const eep_step *step)
     if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us)
         sim->longest_pause_us = sim->now_us - p->last_ok_us;
     p->last_ok_us = sim->now_us;
+    p->first_ok_us = p->first_ok_us ? p->first_ok_us : sim->now_us;
     p->num_ok++;
     sim->steps_ok++;
 }

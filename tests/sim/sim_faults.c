@@ -218,8 +218,6 @@ void sim_heal(void)
         p->slow_us = 0;
         p->freeze_in = 0;
         p->cut_until_us = 0;
-        if (p->store)
-            sim_store_delay(p, 0);
     }
     supervise(NULL, 0);
 }

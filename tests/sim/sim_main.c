@@ -83,10 +83,12 @@ static int run_seed(const sim_options *options, totals *t)
 
 static void usage(void)
 {
-    printf("eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--trace] [--go-on]\n"
-           "Run the seeded histories; a broken property is printed with the command that replays "
-           "it.\n--ranks  2..%d; default: 3..8 by seed\n--kinds  of: ",
-           SIM_MAX_SEATS);
+    printf(
+        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--trace] [--go-on]\n"
+        "Run the seeded histories; a broken property is printed with the command that replays "
+        "it.\n--ranks  2..%d; default: 3..8 by seed\n--store  only the conformance suite against "
+        "the simulated store, with the seeds\n--kinds  of: ",
+        SIM_MAX_SEATS);
     for (int i = 0; i < SIM_NUM_KINDS; i++)
         printf("%s%s", i ? "," : "", sim_kind_names[i]);
     printf("; each seed uses some of them\n--trace  what happens, line by line\n"
@@ -126,7 +128,7 @@ static uint64_t parse_number(const char *option, const char *text, char **end)
 typedef struct command {
     sim_options options;
     uint64_t first, last;
-    int go_on;
+    int go_on, store;
 } command;
 
 static command parse(int argc, char **argv)
@@ -138,6 +140,10 @@ static command parse(int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--trace") == 0) {
             c.options.trace = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--store") == 0) {
+            c.store = 1;
             continue;
         }
         if (strcmp(argv[i], "--go-on") == 0) {
@@ -175,6 +181,20 @@ static command parse(int argc, char **argv)
     return c;
 }
 
+static int check_store(command *c)
+{
+    uint64_t failed = 0;
+
+    for (uint64_t seed = c->first; seed <= c->last; seed++) {
+        c->options.seed = seed;
+        failed += !sim_store_conforms(&c->options);
+    }
+    printf("eep-sim: the store conforms with %llu of %llu seeds\n",
+           (unsigned long long)(c->last - c->first + 1 - failed),
+           (unsigned long long)(c->last - c->first + 1));
+    return failed != 0;
+}
+
 static double seconds(void)
 {
     struct timespec now;
@@ -193,6 +213,8 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
+    if (c.store)
+        return check_store(&c);
     for (uint64_t seed = c.first; seed <= c.last; seed++) {
         c.options.seed = seed;
         if (run_seed(&c.options, &t) && !c.go_on)

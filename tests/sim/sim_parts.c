@@ -136,6 +136,39 @@ void eepi_process_kill(int pidfd)
     sim_after(sim_delay(50, 3000), end_killed, p, 0);
 }
 
+/* ------------------------------------------------------------------ the seats' files */
+
+eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat)
+{
+    (void)store_path;
+    return sim->seat_file[seat];
+}
+
+int eepi_seat_has_ended(const eepi_seat_holder *holder)
+{
+    return holder->pid == 0 ||
+           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_ENDED;
+}
+
+eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
+                          eepi_seat_holder *holder, eepi_seat_holder *before_out)
+{
+    (void)store_path;
+    *before_out = sim->seat_file[seat];
+    if (before_out->generation && !eepi_seat_has_ended(before_out))
+        return EEP_ERR_SEAT_TAKEN;
+    holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
+    sim->seat_file[seat] = *holder;
+    return EEP_OK;
+}
+
+void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation)
+{
+    (void)store_path;
+    if (sim->seat_file[seat].generation == generation)
+        sim->seat_file[seat].pid = 0;
+}
+
 /* ------------------------------------------------------------------ bulk copies */
 
 typedef struct transfer {

@@ -247,7 +247,6 @@ static eep_status open_rank(sim_process *p)
         return status;
     }
     p->generation = eep_generation(r->context);
-    sim_check_opened(p);
     sim_trace("%d.%u opened", p->seat, p->generation);
     open_buffers(r);
     status = load(r);

@@ -6,6 +6,7 @@
 
 #include "membership/store_client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,8 +16,9 @@ typedef enum message_kind {
     MESSAGE_GET,
     MESSAGE_PUT,
     MESSAGE_CAS,
+    MESSAGE_REMOVE,
+    MESSAGE_LIST,
     MESSAGE_WATCH,
-    MESSAGE_ENTRY,
     MESSAGE_DOWN /* a reply or event for the client */
 } message_kind;
 
@@ -37,9 +39,11 @@ typedef struct pending {
 } pending;
 
 struct eepi_store_client {
+    eepi_store_client *next; /* of all clients */
     sim_process *process;
     int connected, watches, fd;
-    uint64_t connection; /* number of the present one */
+    char prefix[EEPI_STORE_KEY_MAX]; /* of its watch */
+    uint64_t connection;             /* number of the present one */
     uint64_t next_id, watch_id, retry_us;
     uint64_t up_us, down_us; /* newest times of the two directions */
     message *first, *last;   /* arrived */
@@ -53,7 +57,7 @@ static struct {
     uint64_t life;          /* number of its process */
     uint64_t away_until_us; /* it does not answer */
     int is_down;            /* nor is it there */
-    message *watch_to;      /* who is being told of the present state */
+    eepi_store_client *clients;
 } store;
 
 /* ------------------------------------------------------------------ down */
@@ -110,21 +114,32 @@ static void changed(void *user, const char *key, uint64_t revision, eepi_store_v
     (void)user;
     if (revision > store.newest_revision)
         store.newest_revision = revision;
-    for (int i = 0; i < sim->num_processes; i++) {
-        eepi_store_client *client = sim->process[i]->store;
-        if (sim->process[i]->alive && client && client->connected && client->watches)
+    for (eepi_store_client *client = store.clients; client; client = client->next)
+        if (client->process->alive && client->connected && client->watches &&
+            strncmp(key, client->prefix, strlen(client->prefix)) == 0)
             send_down(client, EEPI_STORE_CHANGED, 0, EEP_OK, key, revision, value);
-    }
 }
+
+typedef struct listing {
+    eepi_store_client *client;
+    uint64_t id;
+} listing;
 
 static void entry(void *user, const char *key, uint64_t revision, eepi_store_value *value)
 {
-    eepi_store_client *client = user;
+    const listing *to = user;
 
-    send_down(client, EEPI_STORE_ENTRY, client->watch_id, EEP_OK, key, revision, value);
+    send_down(to->client, EEPI_STORE_ENTRY, to->id, EEP_OK, key, revision, value);
 }
 
 /* ------------------------------------------------------------------ up */
+
+/* Nobody hears an answer on a connection that was given up. */
+static void answer(const message *m, eep_status status, uint64_t revision, eepi_store_value *value)
+{
+    if (m->connection == m->client->connection)
+        send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision, value);
+}
 
 static void answer_write(message *m)
 {
@@ -146,8 +161,19 @@ static void answer_write(message *m)
         sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
         status = eepi_store_table_put(store.table, m->key, m->value, 0, &revision);
     }
-    send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision,
-              status == EEP_ERR_CONFLICT ? present : NULL);
+    answer(m, status, revision, status == EEP_ERR_CONFLICT ? present : NULL);
+}
+
+/* A list, a watch (again: one that stands after a break, id 0), and from then on its changes. */
+static void answer_list(const message *m)
+{
+    const int is_watch = m->kind == MESSAGE_WATCH;
+    listing to = {m->client, m->reply.id ? m->reply.id : m->client->watch_id};
+
+    eepi_store_table_list(store.table, m->key, entry, &to);
+    m->client->watches |= is_watch;
+    send_down(m->client, m->reply.id ? EEPI_STORE_REPLY : EEPI_STORE_RECONNECTED, m->reply.id,
+              EEP_OK, m->reply.id ? m->key : "", 0, NULL);
 }
 
 static void serve(void *user, uint64_t number)
@@ -174,14 +200,12 @@ static void serve(void *user, uint64_t number)
         answer_write(m);
     } else if (m->kind == MESSAGE_GET) {
         status = eepi_store_table_get(store.table, m->key, &revision, &value);
-        send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision, value);
+        answer(m, status, revision, value);
+    } else if (m->kind == MESSAGE_REMOVE) {
+        status = eepi_store_table_remove(store.table, m->key);
+        answer(m, status, 0, NULL);
     } else if (m->connection == m->client->connection) {
-        eepi_store_table_list(store.table, "", entry, m->client);
-        m->client->watches = 1;
-        if (m->reply.id)
-            send_down(m->client, EEPI_STORE_REPLY, m->reply.id, EEP_OK, "", 0, NULL);
-        else
-            send_down(m->client, EEPI_STORE_RECONNECTED, 0, EEP_OK, "", 0, NULL);
+        answer_list(m);
     }
     eepi_store_value_release(m->value);
     free(m);
@@ -204,6 +228,7 @@ static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, c
     sim_after(on_channel(&client->up_us) - sim->now_us, serve, m, 0);
 }
 
+/* An answer or event of the client's own. */
 static void put_item(eepi_store_client *client, eepi_store_reply_kind kind, uint64_t id,
                      eep_status status)
 {
@@ -220,11 +245,14 @@ static void put_item(eepi_store_client *client, eepi_store_reply_kind kind, uint
 static uint64_t request(eepi_store_client *client, message_kind kind, const char *key,
                         uint64_t revision, const void *bytes, size_t size)
 {
+    const int has_value = kind == MESSAGE_PUT || kind == MESSAGE_CAS;
+    const int is_good = strnlen(key, EEPI_STORE_KEY_MAX) < EEPI_STORE_KEY_MAX &&
+                        (kind >= MESSAGE_LIST || key[0] != '\0');
     uint64_t id = client->next_id++;
     pending *p;
 
-    if (!client->connected) {
-        put_item(client, EEPI_STORE_REPLY, id, EEP_ERR_UNREACHABLE);
+    if (!is_good || !client->connected) {
+        put_item(client, EEPI_STORE_REPLY, id, is_good ? EEP_ERR_UNREACHABLE : EEP_ERR_INVALID);
         return id;
     }
     p = calloc(1, sizeof(*p));
@@ -236,7 +264,7 @@ static uint64_t request(eepi_store_client *client, message_kind kind, const char
     else
         client->pending = p;
     client->last_pending = p;
-    send_up(client, kind, id, key, revision, bytes ? eepi_store_value_new(bytes, size) : NULL);
+    send_up(client, kind, id, key, revision, has_value ? eepi_store_value_new(bytes, size) : NULL);
     return id;
 }
 
@@ -260,6 +288,15 @@ static void forget_pending(eepi_store_client *client, uint64_t id)
 
 /* ------------------------------------------------------------------ connections */
 
+/* Its answer has arrived, and will be read before the end of the connection. */
+static int is_answered(const eepi_store_client *client, uint64_t id)
+{
+    for (const message *m = client->first; m; m = m->next)
+        if (m->reply.kind == EEPI_STORE_REPLY && m->reply.id == id)
+            return 1;
+    return 0;
+}
+
 static void disconnect(eepi_store_client *client)
 {
     if (!client->connected)
@@ -271,7 +308,8 @@ static void disconnect(eepi_store_client *client)
         m->connection = client->connection; /* what has arrived is read all the same */
     put_item(client, EEPI_STORE_DISCONNECTED, 0, EEP_OK);
     while (client->pending) {
-        put_item(client, EEPI_STORE_REPLY, client->pending->id, EEP_ERR_UNREACHABLE);
+        if (!is_answered(client, client->pending->id))
+            put_item(client, EEPI_STORE_REPLY, client->pending->id, EEP_ERR_UNREACHABLE);
         forget_pending(client, client->pending->id);
     }
 }
@@ -291,7 +329,10 @@ static void reconnect(eepi_store_client *client)
         return;
     client->connected = 1;
     client->up_us = client->down_us = sim->now_us;
-    send_up(client, MESSAGE_WATCH, 0, "", 0, NULL);
+    if (client->watch_id)
+        send_up(client, MESSAGE_WATCH, 0, client->prefix, 0, NULL);
+    else
+        put_item(client, EEPI_STORE_RECONNECTED, 0, EEP_OK);
 }
 
 /* ------------------------------------------------------------------ the product's interface */
@@ -316,6 +357,8 @@ eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
     }
     client->connected = 1;
     client->process->store = client;
+    client->next = store.clients;
+    store.clients = client;
     *client_out = client;
     return EEP_OK;
 }
@@ -362,9 +405,27 @@ uint64_t eepi_store_cas(eepi_store_client *client, const char *key, uint64_t exp
     return request(client, MESSAGE_CAS, key, expected, value, size);
 }
 
+uint64_t eepi_store_remove(eepi_store_client *client, const char *key)
+{
+    return request(client, MESSAGE_REMOVE, key, 0, NULL, 0);
+}
+
+uint64_t eepi_store_list(eepi_store_client *client, const char *prefix)
+{
+    return request(client, MESSAGE_LIST, prefix, 0, NULL, 0);
+}
+
+uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
+{
+    (void)client;
+    (void)ttl_us;
+    abort(); /* libeep has none */
+}
+
 uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)
 {
-    client->watch_id = client->next_id;
+    client->watch_id = client->next_id; /* one watch is all that libeep has */
+    snprintf(client->prefix, sizeof(client->prefix), "%s", prefix);
     return request(client, MESSAGE_WATCH, prefix, 0, NULL, 0);
 }
 
@@ -425,13 +486,19 @@ eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64
 
 void sim_store_break(sim_process *p)
 {
-    if (p->alive && p->store)
-        disconnect(p->store);
+    for (eepi_store_client *client = store.clients; client; client = client->next)
+        if (client->process == p && p->alive)
+            disconnect(client);
+}
+
+void sim_store_cut(eepi_store_client *client)
+{
+    disconnect(client);
 }
 
 void sim_store_delay(sim_process *p, uint64_t by_us)
 {
-    if (p->alive && p->store)
+    if (p->alive && p->store && p->store->down_us < sim->now_us + by_us)
         p->store->down_us = sim->now_us + by_us;
 }
 

@@ -1,0 +1,127 @@
+#include "membership/seat_file.h"
+
+#include "membership/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 160, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1 };
+
+static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
+{
+    if (snprintf(path_out, PATH_BYTES, "%s.seat%d", store_path, seat) < PATH_BYTES)
+        return 1;
+    errno = ENAMETOOLONG;
+    return 0;
+}
+
+/* Its file, locked against others who take it just now; -1: errno says why. */
+static int open_seat(const char *store_path, int32_t seat, int flags)
+{
+    char path[PATH_BYTES];
+    int fd;
+
+    if (!name_file(store_path, seat, path))
+        return -1;
+    fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    while (fd >= 0 && flock(fd, LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            close(fd);
+            return -1;
+        }
+    }
+    return fd;
+}
+
+/* Nobody, if the file is new or holds anything but a line of ours. */
+static eepi_seat_holder read_holder(int fd)
+{
+    char line[LINE_BYTES + 1] = "";
+    eepi_seat_holder holder = {0};
+
+    if (pread(fd, line, LINE_BYTES, 0) != LINE_BYTES ||
+        strspn(line, "0123456789 \n") != LINE_BYTES ||
+        sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64, &holder.generation, &holder.pid,
+               &holder.pid_start) != 3 ||
+        holder.generation == UINT32_MAX)
+        return (eepi_seat_holder){0};
+    return holder;
+}
+
+/* All of the line or none of it: it is shorter than a page, and always as long. */
+static int write_holder(int fd, const eepi_seat_holder *holder)
+{
+    char line[LINE_BYTES + 1];
+
+    snprintf(line, sizeof(line), "%010" PRIu32 " %010" PRId32 " %020" PRIu64 "\n",
+             holder->generation, holder->pid, holder->pid_start);
+    return pwrite(fd, line, LINE_BYTES, 0) == LINE_BYTES;
+}
+
+eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat)
+{
+    eepi_seat_holder holder = {0};
+    int fd = open_seat(store_path, seat, O_RDONLY);
+
+    if (fd >= 0) {
+        holder = read_holder(fd);
+        close(fd);
+    }
+    return holder;
+}
+
+int eepi_seat_has_ended(const eepi_seat_holder *holder)
+{
+    return holder->pid == 0 ||
+           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_ENDED;
+}
+
+eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
+                          eepi_seat_holder *holder, eepi_seat_holder *before_out)
+{
+    int fd = open_seat(store_path, seat, O_RDWR | O_CREAT);
+    eep_status status = EEP_OK;
+
+    if (fd < 0)
+        return EEP_ERR_SYSTEM;
+    *before_out = read_holder(fd);
+    if (before_out->generation && !eepi_seat_has_ended(before_out)) {
+        status = EEP_ERR_SEAT_TAKEN;
+    } else {
+        holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
+        if (!write_holder(fd, holder))
+            status = EEP_ERR_SYSTEM;
+    }
+    close(fd);
+    return status;
+}
+
+void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation)
+{
+    int fd = open_seat(store_path, seat, O_RDWR);
+    eepi_seat_holder holder;
+
+    if (fd < 0)
+        return;
+    holder = read_holder(fd);
+    if (holder.generation == generation) {
+        holder.pid = 0;
+        holder.pid_start = 0;
+        (void)!write_holder(fd, &holder);
+    }
+    close(fd);
+}
+
+void eepi_seats_remove(const char *store_path, int32_t num_seats)
+{
+    char path[PATH_BYTES];
+
+    for (int32_t seat = 0; seat < num_seats; seat++)
+        if (name_file(store_path, seat, path))
+            unlink(path);
+}

@@ -1,0 +1,34 @@
+/* Who holds a seat on this machine: one line in a small file beside the store's socket. The store
+ * may lose its memory; this does not, so no generation is given twice, and no process takes a seat
+ * before its predecessor's end was seen (rule M7). The files stay when a store ends, since those
+ * who hold the seats may live on; who removes the store's folder removes them.
+ *
+ *   STORE_PATH.seatN   "generation pid start-time-of-the-process\n", numbers of fixed width; pid 0:
+ *                      its holder has closed its context */
+#ifndef EEPI_SEAT_FILE_H
+#define EEPI_SEAT_FILE_H
+
+#include "eep/status.h"
+
+#include <stdint.h>
+
+typedef struct eepi_seat_holder {
+    uint32_t generation; /* 0: nobody yet */
+    int32_t pid;
+    uint64_t pid_start;
+} eepi_seat_holder;
+
+/* The seat's last holder; generation 0 as well if the file cannot be read. */
+eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat);
+/* It has ended, or closed. */
+int eepi_seat_has_ended(const eepi_seat_holder *holder);
+/* Take the seat for the process in *holder: *holder gets the next generation above `floor` and
+ * above that of *before_out, who has ended. EEP_ERR_SEAT_TAKEN: *before_out lives. EEP_ERR_SYSTEM:
+ * errno says why. */
+EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
+                                         eepi_seat_holder *holder, eepi_seat_holder *before_out);
+/* The context of that generation is closed, though its process lives on. */
+void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation);
+/* The instance is over: remove the files of seats 0 .. num_seats-1. */
+void eepi_seats_remove(const char *store_path, int32_t num_seats);
+#endif

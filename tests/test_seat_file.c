@@ -1,0 +1,159 @@
+/* The seats' files: generations that outlive the store's memory (rule M7). */
+#include "membership/process.h"
+#include "membership/seat_file.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char directory[64], path[80], file[96];
+
+static void setup(void)
+{
+    snprintf(directory, sizeof(directory), "/tmp/eep-seat-test-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/store", directory);
+    snprintf(file, sizeof(file), "%s.seat3", path);
+}
+
+static void teardown(void)
+{
+    eepi_seats_remove(path, 8);
+    cr_assert_eq(rmdir(directory), 0, "a file is left");
+}
+
+TestSuite(seat_file, .init = setup, .fini = teardown);
+
+static eepi_seat_holder holder_of(pid_t pid)
+{
+    return (eepi_seat_holder){.pid = (int32_t)pid, .pid_start = eepi_process_start((int32_t)pid)};
+}
+
+/* The generation that this process gets; 0: the seat is taken. */
+static uint32_t take(uint32_t floor)
+{
+    eepi_seat_holder own = holder_of(getpid()), before;
+    eep_status status = eepi_seat_take(path, 3, floor, &own, &before);
+
+    cr_assert(status == EEP_OK || status == EEP_ERR_SEAT_TAKEN, "%s", eep_strerror(status));
+    return status == EEP_OK ? own.generation : 0;
+}
+
+Test(seat_file, M7_generations_go_up_and_the_living_keep_their_seat)
+{
+    cr_assert_eq(eepi_seat_look(path, 3).generation, 0);
+    cr_assert_eq(take(0), 1);
+    cr_assert_eq(eepi_seat_look(path, 3).pid, getpid());
+    cr_assert_eq(take(0), 0, "we hold it");
+    cr_assert_eq(take(9), 0, "whatever the view says");
+    eepi_seat_release(path, 3, 7);
+    cr_assert_eq(take(0), 0, "another generation was released");
+    eepi_seat_release(path, 3, 1);
+    cr_assert_eq(take(0), 2);
+    eepi_seat_release(path, 3, 2);
+    cr_assert_eq(take(9), 10, "above what the view knows");
+    eepi_seat_release(path, 3, 10);
+    cr_assert_eq(take(4), 11, "and above what the file knows");
+}
+
+Test(seat_file, M7_the_end_of_a_process_frees_its_seat)
+{
+    pid_t child = fork();
+    eepi_seat_holder before;
+
+    if (child == 0) {
+        eepi_seat_holder own = holder_of(getpid());
+        if (eepi_seat_take(path, 3, 0, &own, &before) != EEP_OK)
+            _exit(1);
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, NULL, WUNTRACED), child);
+    cr_assert_eq(take(0), 0, "it is stopped, and lives");
+    cr_assert_eq(kill(child, SIGKILL), 0);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    before = eepi_seat_look(path, 3);
+    cr_assert(eepi_seat_has_ended(&before));
+    cr_assert_eq(take(0), 2);
+}
+
+/* Say whether we got the seat, and live until the parent has heard all. */
+static void compete(int go, int say, int end)
+{
+    char byte;
+
+    (void)!read(go, &byte, 1);
+    byte = take(0) != 0;
+    (void)!write(say, &byte, 1);
+    (void)!read(end, &byte, 1);
+    _exit(0);
+}
+
+Test(seat_file, M7_of_many_that_come_at_once_one_gets_the_seat)
+{
+    enum { RIVALS = 8 };
+
+    for (uint32_t round = 1; round <= 20; round++) {
+        int go[2], say[2], end[2], winners = 0;
+        cr_assert(pipe(go) == 0 && pipe(say) == 0 && pipe(end) == 0);
+        for (int i = 0; i < RIVALS; i++) {
+            if (fork() == 0) {
+                close(go[1]);
+                close(end[1]);
+                compete(go[0], say[1], end[0]);
+            }
+        }
+        close(go[1]);
+        for (int i = 0; i < RIVALS; i++) {
+            char byte;
+            cr_assert_eq(read(say[0], &byte, 1), 1);
+            winners += byte;
+        }
+        cr_assert_eq(winners, 1, "round %u: %d", round, winners);
+        cr_assert_eq(eepi_seat_look(path, 3).generation, round);
+        close(end[1]);
+        for (int i = 0; i < RIVALS; i++)
+            cr_assert_gt(wait(NULL), 0);
+        close(go[0]);
+        close(say[0]);
+        close(say[1]);
+        close(end[0]);
+    }
+}
+
+/* A file that somebody has spoilt knows nothing: then the store is all there is. */
+Test(seat_file, a_strange_file_is_as_none)
+{
+    static const char *const texts[] = {"",    "x",           "12",
+                                        "1 2", "-1 -1 -1 -1", "99999999999999999999"};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        FILE *stream = fopen(file, "w");
+        cr_assert(stream && fputs(texts[i], stream) >= 0 && fclose(stream) == 0);
+        cr_assert_eq(eepi_seat_look(path, 3).pid, 0, "'%s'", texts[i]);
+        cr_assert_eq(take(4), 5, "'%s'", texts[i]);
+        unlink(file);
+    }
+}
+
+Test(seat_file, it_follows_no_link_and_is_for_its_user_alone)
+{
+    eepi_seat_holder own = holder_of(getpid()), before;
+    struct stat info;
+
+    cr_assert_eq(symlink("/tmp/elsewhere", file), 0);
+    cr_assert_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_ERR_SYSTEM);
+    cr_assert_eq(errno, ELOOP);
+    unlink(file);
+    cr_assert_eq(take(0), 1);
+    cr_assert(stat(file, &info) == 0 && (info.st_mode & 0777) == 0600);
+    cr_assert_eq(eepi_seat_take("/nowhere/store", 3, 0, &own, &before), EEP_ERR_SYSTEM);
+    cr_assert_eq(errno, ENOENT);
+}
