@@ -72,12 +72,16 @@ static int member_gives(int seat, uint32_t generation, eepi_action_kind kind)
     return gives((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &member}, kind);
 }
 
-static int proposes_after_report(int seat)
+static int proposes_after_report_under(int seat, uint64_t epoch)
 {
-    const eepi_report report = {
-        .seat = seat, .generation = 2, .epoch = view->epoch, .highest_step = 9};
+    const eepi_report report = {.seat = seat, .generation = 2, .epoch = epoch, .highest_step = 9};
 
     return gives((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_CAS);
+}
+
+static int proposes_after_report(int seat)
+{
+    return proposes_after_report_under(seat, view->epoch);
 }
 
 static int proposes_after_filled(int seat)
@@ -124,6 +128,17 @@ Test(core_forgets, S2_nor_if_another_rank_made_the_register_anew)
     cr_assert(!proposes_after_view(9));
     cr_assert(!proposes_after_drain(), "rank 2 may have gone on without us");
     cr_assert(proposes_after_report(2), "rank 2 knows nothing newer");
+}
+
+/* Who reports under epoch 2 has it, and is about to write it back: a second one followed (seed
+ * 61044).
+ */
+Test(core_forgets, S2_nothing_is_decided_while_somebody_knows_a_newer_view)
+{
+    wedge_without_seat_0();
+    cr_assert(!proposes_after_drain());
+    cr_assert(!proposes_after_report_under(2, 2));
+    cr_assert(!proposes_after(EEPI_INPUT_TICK));
 }
 
 /* A repair was published twice: by a rank that ran it, and again from acknowledgements heard before
