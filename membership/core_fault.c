@@ -224,12 +224,18 @@ static int old_copy_is_free(eepi_core *core)
     return is_free;
 }
 
+/* Whoever is left out alive may know documents newer than ours, which a store that forgot had:
+ * their epochs are not used for others (S2). It can know few: each needs the word of all members.
+ */
+enum { EPOCH_LEAP = 16 };
+
 /* The next view: without those who are expelled, from a step that none of its members has started,
  * with the other copy of the combine windows. */
 static eepi_view *draft_fault(eepi_core *core)
 {
     eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
     uint64_t highest = core->highest_step;
+    int left_alive = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
@@ -246,8 +252,11 @@ static eepi_view *draft_fault(eepi_core *core)
             s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
                                                                        : EEP_SEAT_QUARANTINED;
             eepi_core_drop_backups(draft, seat);
+            left_alive |= s->state == EEP_SEAT_QUARANTINED;
         }
     }
+    if (left_alive)
+        draft->epoch += EPOCH_LEAP;
     if (draft->first_step <= highest)
         draft->first_step = highest + 1;
     draft->combine_copy ^= 1u;

@@ -48,9 +48,13 @@ Test(core, S2_epochs_only_grow_and_keep_their_bytes)
         uint64_t first = c->committed[1]->digest;
         live_through_much(c);
         EXPECT(c, c->committed[1]->digest == first && c->num_committed >= 4);
-        for (int i = 2; i <= c->num_committed; i++) {
-            EXPECT(c, c->committed[i]->epoch == c->committed[i - 1]->epoch + 1);
-            EXPECT(c, c->committed[i]->base_digest == c->committed[i - 1]->digest);
+        const eepi_view *before = c->committed[1];
+        for (int i = 2; i < CLUSTER_MAX_EPOCHS; i++) {
+            if (!c->committed[i]) /* epochs leap where somebody is left out alive */
+                continue;
+            EXPECT(c, c->committed[i]->epoch == (uint64_t)i);
+            EXPECT(c, c->committed[i]->base_digest == before->digest);
+            before = c->committed[i];
         }
     }
 }

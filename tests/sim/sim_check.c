@@ -85,6 +85,16 @@ static int is_in(const eepi_view *view, const sim_process *p)
     return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
 
+/* It lives, is or was in a view, and has that document or a newer one. */
+static int knows(const sim_process *p, const eepi_view *view)
+{
+    const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
+                                 ? eepi_core_view(p->rank.context->core)
+                                 : NULL;
+
+    return known && known->epoch >= view->epoch && (p->epoch || is_in(known, p));
+}
+
 /* No step under the view it has served last is in flight, and none will begin: it has promised so,
  * or it flipped away from that view, as a leaver does with all others (M3). */
 static int has_done_with_view(const sim_process *p)
@@ -135,6 +145,29 @@ static void check_coverage(const eepi_view *view)
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
 }
 
+/* M4: what it was made from, the newest document; where somebody is left out alive, that nobody
+ * else knows a newer one is enough, and epochs leap over those. */
+static const eepi_view *base_of(const eepi_view *view)
+{
+    const eepi_view *base = NULL;
+
+    for (uint64_t at = sim->first_epoch; at < view->epoch && at - sim->first_epoch < SIM_MAX_EPOCHS;
+         at++) {
+        const eepi_view *one = sim_committed(at);
+        if (one && one->digest == view->base_digest)
+            base = one;
+        else if (one && base)
+            for (int i = 0; i < sim->num_processes; i++)
+                SIM_MUST(!knows(sim->process[i], one) || !is_in(view, sim->process[i]), "M4",
+                         "epoch %llu is made without %llu, which rank %d.%u knows",
+                         (unsigned long long)view->epoch, (unsigned long long)at,
+                         sim->process[i]->seat, sim->process[i]->generation);
+    }
+    SIM_MUST(base || sim->newest == NULL, "M4", "epoch %llu: base",
+             (unsigned long long)view->epoch);
+    return base;
+}
+
 static void check_document(const eepi_view *view)
 {
     const eepi_view *same = sim_committed(view->epoch), *before;
@@ -142,7 +175,6 @@ static void check_document(const eepi_view *view)
 
     if (sim->first_epoch == 0)
         sim->first_epoch = view->epoch;
-    before = sim_committed(view->epoch - 1);
     SIM_MUST(eepi_view_check(view, view->bytes, &why) == EEP_OK, "S1", "epoch %llu: %s",
              (unsigned long long)view->epoch, why);
     SIM_MUST(!same || same->digest == view->digest, "S2", "epoch %llu has two payloads",
@@ -154,6 +186,7 @@ static void check_document(const eepi_view *view)
     SIM_MUST(view->epoch >= sim->first_epoch && view->epoch - sim->first_epoch < SIM_MAX_EPOCHS,
              "S2", "epoch %llu after %llu", (unsigned long long)view->epoch,
              (unsigned long long)sim->first_epoch);
+    before = base_of(view);
     if (sim->failed)
         return;
     if (sim->options.trace) {
@@ -166,8 +199,6 @@ static void check_document(const eepi_view *view)
     sim->newest = sim->committed[view->epoch - sim->first_epoch];
     sim->views++;
     sim->committed_us = sim->now_us;
-    SIM_MUST(!before || before->digest == view->base_digest, "M4", "epoch %llu: base",
-             (unsigned long long)view->epoch);
     check_coverage(view);
     for (int seat = 0; before && seat < view->shape.max_ranks; seat++)
         SIM_MUST(eepi_view_seat_at(before, seat)->generation <=
@@ -187,14 +218,9 @@ static int is_forgotten(const eepi_view *view)
 {
     if (!sim->newest || view->epoch > sim->newest->epoch)
         return 0;
-    for (int i = 0; i < sim->num_processes; i++) {
-        const sim_process *p = sim->process[i];
-        const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
-                                     ? eepi_core_view(p->rank.context->core)
-                                     : NULL;
-        if (known && known->epoch >= view->epoch && (p->epoch || is_in(known, p)))
+    for (int i = 0; i < sim->num_processes; i++)
+        if (knows(sim->process[i], view))
             return 0;
-    }
     return 1;
 }
 
