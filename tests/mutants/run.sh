@@ -5,7 +5,8 @@
 #
 #   tests/mutants/run.sh BUILD [PATTERN]    BUILD: a build directory (no sanitizer), built
 #   SEEDS=2000                              seeds of the simulator per mutant
-# A patch may say "Sim: OPTIONS": with these the simulator finds it sooner.
+# A patch may say "Sim: OPTIONS": with these the simulator finds it sooner; "Sim: none": what it
+# breaks is replaced in the simulator.
 set -u
 build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
 pattern=${2:-}
@@ -36,6 +37,7 @@ mutated_objects() {
 
 # 0: the simulator objects.
 sim_catches() {
+    grep -q '^Sim: none' "$patch" && return 1
     mutated_objects sim || return 2
     others=$(ls "$build"/tests/eep-sim.p/*.o)
     case $objects in *sim_kernels*) others=$(ls "$build"/tests/eep-sim.p/*.o | grep -v sim_kernels) ;; esac
