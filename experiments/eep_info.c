@@ -45,13 +45,15 @@ typedef struct info_options {
     int32_t shape[NUM_SHAPE]; /* 0: not given */
     bool dtype_given;
     eep_dtype dtype;
+    const char *dtype_name;
+    bool fp8;
 } info_options;
 
 static void print_help(void)
 {
     printf("usage: eep-info [--json]\n"
            "       eep-info --sizes --layers L --experts E --slots S --topk K --hidden H\n"
-           "                --tokens T --ranks R [--dtype fp32|bf16] [--json]\n\n"
+           "                --tokens T --ranks R [--dtype fp32|bf16|fp8] [--json]\n\n"
            "Without --sizes: topology, RDMA ports, UCX lanes and memory types, devices.\n"
            "With it: bytes of one rank's receive windows for that shape.\n\n");
     for (int i = 0; i < NUM_SHAPE; i++) {
@@ -59,7 +61,8 @@ static void print_help(void)
         printf("  --%-8s %s  %s, %" PRId32 "..%" PRId32 "\n", option->name, option->value,
                option->doc, option->min, option->max);
     }
-    printf("  --dtype    fp32|bf16, of the rows (default bf16)\n"
+    printf("  --dtype    fp32|bf16|fp8, of the rows (default bf16); fp8: dispatched in FP8,\n"
+           "             combined in BF16\n"
            "  --json     one JSON object\n"
            "  --help     this text\n");
 }
@@ -85,10 +88,12 @@ static int parse_shape(const shape_option *option, const char *text, int32_t *va
 static int parse_dtype(const char *text, info_options *options)
 {
     options->dtype_given = true;
+    options->dtype_name = text;
     options->dtype = strcmp(text, "fp32") == 0 ? EEP_FP32 : EEP_BF16;
-    if (options->dtype == EEP_FP32 || strcmp(text, "bf16") == 0)
+    options->fp8 = strcmp(text, "fp8") == 0;
+    if (options->dtype == EEP_FP32 || options->fp8 || strcmp(text, "bf16") == 0)
         return 0;
-    fprintf(stderr, "eep-info: --dtype: '%s' is neither fp32 nor bf16\n", text);
+    fprintf(stderr, "eep-info: --dtype: '%s' is none of fp32, bf16 and fp8\n", text);
     return -1;
 }
 
@@ -348,6 +353,7 @@ static int collect_sizes(cJSON *root, const info_options *options)
     config.hidden = options->shape[HIDDEN];
     config.num_max_tokens_per_rank = options->shape[TOKENS];
     config.dtype = options->dtype;
+    config.fp8_dispatch = options->fp8;
     eep_status status = eep_window_sizes_get(&config, &sizes);
     if (status != EEP_OK) {
         fprintf(stderr, "eep-info: --sizes: no window for this shape: %s\n", eep_strerror(status));
@@ -356,7 +362,7 @@ static int collect_sizes(cJSON *root, const info_options *options)
     cJSON *windows = cJSON_AddObjectToObject(root, "window");
     for (int i = 0; i < NUM_SHAPE; i++)
         cJSON_AddNumberToObject(windows, shape_options[i].name, options->shape[i]);
-    cJSON_AddStringToObject(windows, "dtype", options->dtype == EEP_FP32 ? "fp32" : "bf16");
+    cJSON_AddStringToObject(windows, "dtype", options->dtype_name);
     cJSON_AddNumberToObject(windows, "dispatch_bytes", (double)sizes.dispatch_bytes);
     cJSON_AddNumberToObject(windows, "combine_bytes", (double)sizes.combine_bytes);
     cJSON_AddNumberToObject(windows, "control_bytes", (double)sizes.control_bytes);
@@ -504,7 +510,7 @@ static int run(const info_options *options, cJSON *root)
 
 int main(int argc, char **argv)
 {
-    info_options options = {.dtype = EEP_BF16};
+    info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
     if (parse_options(argc, argv, &options) != 0)
         return EXIT_USAGE;
     if (options.help) {

@@ -16,6 +16,7 @@
 #define EEPK_FN         __device__ __forceinline__ static
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
+#define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -99,6 +100,7 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 #define EEPK_FN         static inline
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
+#define EEPK_FDIV(a, b) ((a) / (b))
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {

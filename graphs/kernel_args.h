@@ -22,6 +22,7 @@ typedef struct eepk_dispatch_node_args {
     const int32_t *num_tokens;
     void *rows;
     int32_t *slot_begin;
+    float *row_scales; /* with FP8 */
     uint32_t layer, pad;
 } eepk_dispatch_node_args;
 

@@ -105,6 +105,8 @@ typedef struct eepk_shape {
     uint32_t max_ranks, num_layers, num_experts, num_slots;
     uint32_t top_k, hidden, num_max_tokens, dtype; /* dtype: eep_dtype */
     uint32_t row_bytes, header_bytes;
+    uint32_t dispatch_row_bytes; /* in windows: row_bytes; with FP8 the values, then the scales */
+    uint32_t num_scales;         /* per row, one for EEP_FP8_GROUP channels; 0: no FP8 */
     uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
     uint64_t off_dispatch, off_combine, window_bytes;
     uint64_t bank_off_generation, bank_off_window, bank_off_first, bank_off_replica, bank_bytes;
@@ -266,7 +268,13 @@ EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, 
                                           uint32_t source, uint32_t token)
 {
     return window + s->off_dispatch +
-           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) * s->row_bytes;
+           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) *
+               s->dispatch_row_bytes;
+}
+/* The scales of a row that was quantised, behind its values. */
+EEPK_LAYOUT_FN float *eepk_row_scales(const eepk_shape *s, uint8_t *row)
+{
+    return (float *)(row + (s->hidden + 15u) / 16u * 16u);
 }
 EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
                                          uint32_t parity, uint32_t token, uint32_t k)

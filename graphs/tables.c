@@ -49,6 +49,8 @@ static const char *bad_field(const eep_config *c)
         return "num_max_tokens_per_rank";
     if (eep_dtype_bytes(c->dtype) == 0)
         return "dtype";
+    if (c->fp8_dispatch != 0 && c->fp8_dispatch != 1)
+        return "fp8_dispatch";
     return NULL;
 }
 
@@ -70,6 +72,11 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.dtype = (uint32_t)config->dtype;
     s.self = (uint32_t)config->rank;
     s.row_bytes = s.hidden * (uint32_t)eep_dtype_bytes(config->dtype);
+    s.dispatch_row_bytes = s.row_bytes;
+    if (config->fp8_dispatch) {
+        s.num_scales = (s.hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
+        s.dispatch_row_bytes = (s.hidden + 15) / 16 * 16 + (s.num_scales + 3) / 4 * 16;
+    }
     s.header_bytes = (uint32_t)line_up(sizeof(eepk_source_header) + s.num_slots * sizeof(uint32_t));
     s.rows_capacity = s.max_ranks * s.num_max_tokens * eepk_rows_per_token(&s);
 
@@ -85,7 +92,7 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.off_list = at;
     at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
     s.off_dispatch = at;
-    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.row_bytes);
+    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.dispatch_row_bytes);
     s.off_combine = at;
     s.window_bytes = line_up(at + 4ull * s.num_max_tokens * s.top_k * s.row_bytes);
 

@@ -68,6 +68,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
                                     args->num_tokens,
                                     args->rows,
                                     args->slot_begin,
+                                    args->row_scales,
                                     (uint32_t)layer,
                                     0};
     uint32_t blocks = num_blocks(context);
@@ -76,6 +77,10 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
     if (status == EEP_OK &&
         (!args->x || !args->topk_idx || !args->num_tokens || !args->rows || !args->slot_begin))
         status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_dispatch_args is NULL");
+    if (status == EEP_OK && (args->row_scales != NULL) != (context->shape.num_scales > 0))
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "row_scales of eep_dispatch_args is %s fp8_dispatch",
+                           args->row_scales ? "given without" : "NULL with");
     if (status != EEP_OK)
         return status;
     context->slot_begin[layer] = args->slot_begin;

@@ -58,9 +58,14 @@ static void expert_body(const void *args, eep_grid grid)
            (size_t)l->slot_begin[s->num_slots] * sizeof(eepk_origin));
     for (int slot = 0; slot < s->num_slots; slot++) {
         const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
-        for (int i = l->slot_begin[slot]; i < l->slot_begin[slot + 1]; i++)
-            moe_expert(s, (int)a->layer, expert, (uint8_t *)l->rows + (size_t)i * row_bytes,
-                       (uint8_t *)l->expert_rows + (size_t)i * row_bytes);
+        for (int i = l->slot_begin[slot]; i < l->slot_begin[slot + 1]; i++) {
+            uint8_t *out = (uint8_t *)l->expert_rows + (size_t)i * row_bytes;
+            if (s->fp8_dispatch)
+                moe_dequantise(s, (uint8_t *)l->rows + (size_t)i * (size_t)s->hidden,
+                               l->row_scales + (size_t)i * a->world->layout.num_scales, out);
+            moe_expert(s, (int)a->layer, expert,
+                       s->fp8_dispatch ? out : (uint8_t *)l->rows + (size_t)i * row_bytes, out);
+        }
     }
     while (eepk_now_ns() < until)
         sched_yield();
@@ -91,8 +96,9 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
             l->slot_begin, l->out,         layer,           (uint32_t)w->shape.out_dtype};
         return sizeof(args_out->combine);
     }
-    args_out->dispatch = (eepk_dispatch_node_args){
-        r->world, l->x, l->topk_idx, &r->num_tokens, l->rows, l->slot_begin, layer, 0};
+    args_out->dispatch = (eepk_dispatch_node_args){r->world,       l->x,    l->topk_idx,
+                                                   &r->num_tokens, l->rows, l->slot_begin,
+                                                   l->row_scales,  layer,   0};
     return sizeof(args_out->dispatch);
 }
 
@@ -174,6 +180,11 @@ static size_t out_bytes(const kernel_world *w)
            eep_dtype_bytes(w->shape.out_dtype);
 }
 
+static size_t scales_bytes(const kernel_world *w)
+{
+    return (size_t)w->layout.rows_capacity * w->layout.num_scales * sizeof(float);
+}
+
 static void layer_open(const kernel_world *w, kernel_layer *l)
 {
     const eepk_shape *s = &w->layout;
@@ -181,6 +192,7 @@ static void layer_open(const kernel_world *w, kernel_layer *l)
 
     l->x = buffer((size_t)s->num_max_tokens * s->row_bytes);
     l->rows = buffer((size_t)s->rows_capacity * s->row_bytes);
+    l->row_scales = s->num_scales ? buffer(scales_bytes(w)) : NULL;
     l->expert_rows = buffer((size_t)s->rows_capacity * s->row_bytes);
     l->out = buffer(out_bytes(w));
     l->topk_idx = buffer(pairs * sizeof(int32_t));
@@ -193,6 +205,7 @@ static void layer_close(kernel_layer *l)
 {
     free(l->x);
     free(l->rows);
+    free(l->row_scales);
     free(l->expert_rows);
     free(l->out);
     free(l->topk_idx);
@@ -239,7 +252,8 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
                                    .top_k = shape->top_k,
                                    .hidden = shape->hidden,
                                    .num_max_tokens_per_rank = shape->max_tokens,
-                                   .dtype = shape->dtype};
+                                   .dtype = shape->dtype,
+                                   .fp8_dispatch = shape->fp8_dispatch};
         eepk_shape layout;
         const char *why;
         OK(eepi_shape_make(&config, &layout, &why));
@@ -420,6 +434,8 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
     *eepi_tables_launch(r->tables) = (eepk_launch){step, r->epoch, r->announce, wait_ns};
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);
+        if (s->num_scales)
+            memset(r->layer[layer].row_scales, KERNEL_POISON, scales_bytes(w));
         memset(r->layer[layer].slot_begin, KERNEL_POISON, (s->num_slots + 1) * sizeof(int32_t));
         memset(r->layer[layer].out, KERNEL_POISON, out_bytes(w));
     }
@@ -499,6 +515,7 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
     const kernel_layer *l = &w->rank[seat].layer[layer];
     moe_input inputs[KERNEL_MAX_SEATS] = {{0}};
     uint8_t *rows = buffer((size_t)s->rows_capacity * s->row_bytes);
+    float *scales = buffer(scales_bytes(w));
     int32_t *slot_begin = buffer((s->num_slots + 1) * sizeof(int32_t));
     moe_origin *origin = buffer(s->rows_capacity * sizeof(*origin));
     const char *wrong = NULL;
@@ -507,17 +524,20 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
         if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input)
             inputs[source] = kernel_rank_input(w, source, layer);
     }
-    moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, slot_begin, origin);
+    moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, scales, slot_begin, origin);
     if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0)
         wrong = "slot_begin";
     else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0)
         wrong = "rows"; /* both are poison where nothing belongs */
+    else if (s->num_scales && memcmp(scales, l->row_scales, scales_bytes(w)) != 0)
+        wrong = "row_scales";
     for (int i = 0; !wrong && i < slot_begin[s->num_slots]; i++) {
         if (l->origin[i].seat != origin[i].seat || (int)l->origin[i].token != origin[i].token ||
             l->origin[i].k != origin[i].k)
             wrong = "origin";
     }
     free(rows);
+    free(scales);
     free(slot_begin);
     free(origin);
     return wrong;

@@ -14,8 +14,8 @@ static const uint64_t kernel_long_ns = 20000000000u;
 typedef struct kernel_layer { /* buffers of one rank and layer, fixed addresses */
     void *x, *rows, *expert_rows, *out;
     int32_t *topk_idx, *slot_begin;
-    float *topk_weights;
-    eepk_origin *origin; /* [rows_capacity], as the expert node found it */
+    float *topk_weights, *row_scales; /* row_scales: with FP8 */
+    eepk_origin *origin;              /* [rows_capacity], as the expert node found it */
 } kernel_layer;
 
 typedef struct kernel_rank {

@@ -53,6 +53,68 @@ void moe_expert(const moe_shape *shape, int layer, int expert, const void *row, 
     }
 }
 
+/* ------------------------------------------------------------------ FP8 */
+
+float moe_e4m3_value(uint8_t code)
+{
+    const int exponent = code >> 3 & 15, mantissa = code & 7;
+    const float sign = code & 0x80 ? -1.0f : 1.0f;
+
+    if (exponent == 15 && mantissa == 7)
+        return sign * NAN;
+    if (exponent == 0)
+        return sign * ldexpf((float)mantissa, -9);
+    return sign * ldexpf((float)(8 + mantissa), exponent - 10);
+}
+
+uint8_t moe_nearest_e4m3(float value)
+{
+    const uint8_t sign = signbit(value) ? 0x80 : 0;
+    const double size = fabs((double)value);
+    uint8_t best = 0;
+
+    if (isnan(value))
+        return sign | 0x7f;
+    for (int code = 1; code < 0x7f; code++) { /* upwards */
+        const double far = fabs((double)moe_e4m3_value((uint8_t)code) - size);
+        const double near = fabs((double)moe_e4m3_value(best) - size);
+        if (far < near || (far == near && code % 2 == 0))
+            best = (uint8_t)code;
+    }
+    return sign | best;
+}
+
+static int num_groups(const moe_shape *shape)
+{
+    return (shape->hidden + 127) / 128;
+}
+
+void moe_quantise(const moe_shape *shape, const void *row, uint8_t *codes_out, float *scales_out)
+{
+    for (int group = 0; group < num_groups(shape); group++) {
+        const int begin = group * 128;
+        const int end = begin + 128 < shape->hidden ? begin + 128 : shape->hidden;
+        float largest = 1e-4f, inverse;
+        for (int h = begin; h < end; h++)
+            largest = fmaxf(largest, fabsf(moe_load(shape->dtype, row, (size_t)h)));
+        inverse = 448.0f / largest;
+        scales_out[group] = largest * (1.0f / 448.0f);
+        for (int h = begin; h < end; h++) {
+            const float scaled = moe_load(shape->dtype, row, (size_t)h) * inverse;
+            codes_out[h] = moe_nearest_e4m3(scaled);
+        }
+    }
+}
+
+void moe_dequantise(const moe_shape *shape, const uint8_t *codes, const float *scales,
+                    void *row_out)
+{
+    for (int h = 0; h < shape->hidden; h++)
+        moe_store(shape->dtype, row_out, (size_t)h, moe_e4m3_value(codes[h]) * scales[h / 128]);
+}
+
+/* ------------------------------------------------------------------ the exchange */
+
 /* Where a (source, token) sends what it has for `expert`. */
 static void choose_replica(const eepi_view *view, int layer, int expert, int number, int *seat_out,
                            int *slot_out)
@@ -72,7 +134,8 @@ static void choose_replica(const eepi_view *view, int layer, int expert, int num
 }
 
 void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, const moe_input *inputs,
-                  int seat, uint8_t *rows_out, int32_t *slot_begin_out, moe_origin *origin_out)
+                  int seat, uint8_t *rows_out, float *scales_out, int32_t *slot_begin_out,
+                  moe_origin *origin_out)
 {
     const size_t row_bytes = (size_t)shape->hidden * eep_dtype_bytes(shape->dtype);
     int next = 0;
@@ -92,8 +155,13 @@ void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, cons
                 choose_replica(view, layer, in->topk_idx[i], token + source, &to_seat, &to_slot);
                 if (to_seat != seat || to_slot != slot)
                     continue;
-                memcpy(rows_out + (size_t)next * row_bytes,
-                       (const uint8_t *)in->x + (size_t)token * row_bytes, row_bytes);
+                if (shape->fp8_dispatch)
+                    moe_quantise(shape, (const uint8_t *)in->x + (size_t)token * row_bytes,
+                                 rows_out + (size_t)next * (size_t)shape->hidden,
+                                 scales_out + (size_t)next * (size_t)num_groups(shape));
+                else
+                    memcpy(rows_out + (size_t)next * row_bytes,
+                           (const uint8_t *)in->x + (size_t)token * row_bytes, row_bytes);
                 origin_out[next++] = (moe_origin){source, token, i % shape->top_k};
             }
         }
@@ -105,6 +173,8 @@ void moe_combine(const moe_shape *shape, int layer, const moe_input *input, void
 {
     const size_t hidden = (size_t)shape->hidden;
     float row[hidden], sum[hidden]; /* a row of bf16 fits, too */
+    float scales[num_groups(shape)];
+    uint8_t codes[hidden];
 
     for (int token = 0; token < input->num_tokens; token++) {
         memset(sum, 0, sizeof(sum));
@@ -112,9 +182,13 @@ void moe_combine(const moe_shape *shape, int layer, const moe_input *input, void
             const size_t pair = (size_t)token * (size_t)shape->top_k + (size_t)k;
             if (input->topk_idx[pair] < 0)
                 continue;
-            moe_expert(shape, layer, input->topk_idx[pair],
-                       (const uint8_t *)input->x +
-                           (size_t)token * hidden * eep_dtype_bytes(shape->dtype),
+            const uint8_t *x =
+                (const uint8_t *)input->x + (size_t)token * hidden * eep_dtype_bytes(shape->dtype);
+            if (shape->fp8_dispatch) {
+                moe_quantise(shape, x, codes, scales);
+                moe_dequantise(shape, codes, scales, row);
+            }
+            moe_expert(shape, layer, input->topk_idx[pair], shape->fp8_dispatch ? (void *)row : x,
                        row);
             for (size_t h = 0; h < hidden; h++) {
                 const float term = input->topk_weights[pair] * moe_load(shape->dtype, row, h);

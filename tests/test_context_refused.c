@@ -43,6 +43,7 @@ static const mistake mistakes[] = {
     MISTAKE(num_max_tokens_per_rank, 0),
     MISTAKE(num_max_tokens_per_rank, 65536),
     MISTAKE(dtype, 2),
+    MISTAKE(fp8_dispatch, 2),
     MISTAKE(heartbeat_period_us, 0),
     MISTAKE(heartbeat_suspect_us, 0),
     MISTAKE(step_deadline_us, 0),
@@ -122,6 +123,7 @@ static const mistake differences[] = {
     MISTAKE(hidden, WORLD_HIDDEN / 2),
     MISTAKE(num_max_tokens_per_rank, WORLD_TOKENS + 1),
     MISTAKE(dtype, EEP_BF16),
+    MISTAKE(fp8_dispatch, 1),
 };
 
 Test(context_refused, a_taken_seat_and_another_shape_are_refused)
@@ -233,6 +235,11 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     cr_expect_eq(eep_combine(r->context, WORLD_LAYERS, r->stream, &combine), EEP_ERR_INVALID);
     eep_dispatch_args dispatch = {row, NULL, &number, row, &number};
     cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
+    dispatch.topk_idx = &number;
+    dispatch.row_scales = row;
+    cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_last_error(r->context), "without fp8_dispatch"), "%s",
+              eep_last_error(r->context));
     cr_expect_eq(eep_slot_set(r->context, 0, WORLD_EXPERTS, tensors, 2), EEP_ERR_INVALID);
     cr_expect_eq(eep_slot_set(r->context, 0, 0, tensors, EEP_MAX_TENSORS + 1), EEP_ERR_INVALID);
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);

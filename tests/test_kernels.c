@@ -4,8 +4,10 @@
 #include "kernel_world.h"
 
 #include "graphs/compiler_macros.h"
+#include "graphs/kernels/fp8.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +42,12 @@ static moe_shape random_shape(uint64_t *random, uint64_t *members_out)
                    .hidden = 1 + kernel_below(random, 70),
                    .max_tokens = 1 + kernel_below(random, 20),
                    .dtype = (eep_dtype)kernel_below(random, 2),
-                   .out_dtype = (eep_dtype)kernel_below(random, 2)};
+                   .out_dtype = (eep_dtype)kernel_below(random, 2),
+                   .fp8_dispatch = kernel_below(random, 3) == 0};
     int num_members;
+
+    if (s.fp8_dispatch) /* more than one group, and groups that are not full */
+        s.hidden += kernel_below(random, 300);
 
     *members_out = random_members(random, s.max_ranks);
     num_members = __builtin_popcountll(*members_out);
@@ -62,6 +68,28 @@ static void check_step(kernel_world *w, uint64_t step, uint64_t seed)
         cr_assert_eq(status->bad_input, EEPK_INPUT_OK, REPLAY, SEED(seed));
         cr_assert_lt(kernel_rank_compare(w, seat, false), 0, "seat %d, step %llu, " REPLAY, seat,
                      (unsigned long long)step, SEED(seed));
+    }
+}
+
+/* Every 37th binary32, all codes, and what lies around the middle of two. */
+Test(kernels, e4m3_is_rounded_to_the_nearest_code)
+{
+    for (int code = 0; code < 256; code++) {
+        const float value = moe_e4m3_value((uint8_t)code);
+        const float above = moe_e4m3_value((uint8_t)(code + 1)), middle = (value + above) / 2;
+        const float around[] = {value, middle, nextafterf(middle, 0), nextafterf(middle, above)};
+        const float got = eepk_e4m3_to_float((uint8_t)code);
+        cr_assert(memcmp(&got, &value, sizeof(got)) == 0 || (isnan(got) && isnan(value)));
+        for (size_t i = 0; i < sizeof(around) / sizeof(around[0]); i++)
+            cr_assert_eq(eepk_float_to_e4m3(around[i]), moe_nearest_e4m3(around[i]), "%a",
+                         (double)around[i]);
+    }
+    for (uint64_t bits = 0; bits < 1ull << 32; bits += 37 * 997) {
+        union {
+            uint32_t bits;
+            float value;
+        } u = {(uint32_t)bits};
+        cr_assert_eq(eepk_float_to_e4m3(u.value), moe_nearest_e4m3(u.value), "%08x", u.bits);
     }
 }
 

@@ -23,9 +23,10 @@ typedef struct report {
 } report;
 
 static const smoke_case cases[] = {
-    {"fp32-2ranks", 2, 1, 256, EEP_FP32, 12, 1}, {"bf16-2ranks", 2, 1, 256, EEP_BF16, 12, 2},
-    {"fp32-odd-row", 2, 2, 77, EEP_FP32, 9, 3},  {"bf16-odd-row", 3, 2, 77, EEP_BF16, 9, 4},
-    {"bf16-8ranks", 8, 2, 512, EEP_BF16, 12, 5},
+    {"fp32-2ranks", 2, 1, 256, EEP_FP32, 12, 1, 0}, {"bf16-2ranks", 2, 1, 256, EEP_BF16, 12, 2, 0},
+    {"fp32-odd-row", 2, 2, 77, EEP_FP32, 9, 3, 0},  {"bf16-odd-row", 3, 2, 77, EEP_BF16, 9, 4, 0},
+    {"bf16-8ranks", 8, 2, 512, EEP_BF16, 12, 5, 0}, {"fp8-odd-row", 3, 2, 333, EEP_BF16, 9, 6, 1},
+    {"fp8-8ranks", 8, 2, 512, EEP_BF16, 12, 7, 1},
 };
 
 /* ------------------------------------------------------------------ the report */
@@ -74,9 +75,11 @@ static differences compare(const smoke_case *test, const smoke_result *a, const 
             for (int layer = 0; layer < test->num_layers; layer++) {
                 d.out += differing(x + at->out[layer], y + at->out[layer], at->out_bytes);
                 d.rows += differing(x + at->rows[layer], y + at->rows[layer], at->rows_bytes);
+                d.rows += differing(x + at->scales[layer], y + at->scales[layer], at->scales_bytes);
                 d.slot_begin += differing(x + at->slot_begin[layer], y + at->slot_begin[layer],
                                           at->slot_begin_bytes);
-                d.compared += at->out_bytes + at->rows_bytes + at->slot_begin_bytes;
+                d.compared +=
+                    at->out_bytes + at->rows_bytes + at->scales_bytes + at->slot_begin_bytes;
             }
         }
     }

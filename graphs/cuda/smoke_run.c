@@ -85,13 +85,15 @@ static void make_layouts(smoke_group *run)
     smoke_layout *out = &run->result->layout;
 
     run->in = smoke_inputs_of(s);
-    out->rows_bytes = (size_t)s->rows_capacity * s->row_bytes;
+    out->rows_bytes = (size_t)s->rows_capacity * (run->test->fp8 ? s->hidden : s->row_bytes);
+    out->scales_bytes = (size_t)s->rows_capacity * s->num_scales * sizeof(float);
     out->slot_begin_bytes = (s->num_slots + 1) * sizeof(int32_t);
     out->out_bytes = (size_t)SMOKE_TOKENS * s->row_bytes;
     out->bytes = 0;
     for (uint32_t layer = 0; layer < s->num_layers; layer++) {
         out->rows[layer] = out->bytes;
-        out->slot_begin[layer] = out->rows[layer] + line_up(out->rows_bytes);
+        out->scales[layer] = out->rows[layer] + line_up(out->rows_bytes);
+        out->slot_begin[layer] = out->scales[layer] + line_up(out->scales_bytes);
         out->out[layer] = out->slot_begin[layer] + line_up(out->slot_begin_bytes);
         out->bytes = out->out[layer] + line_up(out->out_bytes);
     }
@@ -110,7 +112,8 @@ static int make_shape(smoke_rank *r)
                          .top_k = SMOKE_TOPK,
                          .hidden = test->hidden,
                          .num_max_tokens_per_rank = SMOKE_TOKENS,
-                         .dtype = test->dtype};
+                         .dtype = test->dtype,
+                         .fp8_dispatch = test->fp8};
     const char *why;
 
     if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK)
@@ -130,7 +133,8 @@ static int rank_open(smoke_rank *r)
         {EEP_MEMORY_DEVICE, r->shape.window_bytes, &r->window},
         {EEP_MEMORY_DEVICE, run->in.bytes, (void **)&r->inputs},
         {EEP_MEMORY_DEVICE, out_bytes, (void **)&r->outputs},
-        {EEP_MEMORY_DEVICE, run->result->layout.rows_bytes, (void **)&r->expert_out},
+        {EEP_MEMORY_DEVICE, (size_t)r->shape.rows_capacity * r->shape.row_bytes,
+         (void **)&r->expert_out},
         {EEP_MEMORY_PINNED, run->in.bytes, (void **)&r->inputs_host},
         {EEP_MEMORY_PINNED, out_bytes, (void **)&r->poison},
         {EEP_MEMORY_PINNED, out_bytes, (void **)&r->outputs_host},
@@ -195,6 +199,7 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer)
     const smoke_inputs *in = &r->run->in;
     size_t first = (size_t)layer * SMOKE_TOKENS * SMOKE_TOPK;
     uint8_t *rows = r->outputs + at->rows[layer];
+    float *scales = r->shape.num_scales ? (float *)(r->outputs + at->scales[layer]) : NULL;
     int32_t *slot_begin = (int32_t *)(r->outputs + at->slot_begin[layer]);
     const int32_t *num_tokens = (const int32_t *)(r->inputs + in->num_tokens);
     const eepk_world *world = eepi_tables_world(r->tables);
@@ -205,8 +210,11 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer)
                                  .num_tokens = num_tokens,
                                  .rows = rows,
                                  .slot_begin = slot_begin,
+                                 .row_scales = scales,
                                  .layer = layer};
     smoke_expert_args e = {.rows = rows,
+                           .row_scales = scales,
+                           .num_scales = r->shape.num_scales,
                            .out = r->expert_out,
                            .slot_begin = slot_begin,
                            .num_slots = r->shape.num_slots,

@@ -22,13 +22,15 @@ typedef struct smoke_case {
     eep_dtype dtype;
     int num_steps;
     uint64_t seed;
+    int fp8; /* rows are quantised on the way */
 } smoke_case;
 
 /* Where a layer's outputs lie in a rank's output buffer. */
 typedef struct smoke_layout {
-    size_t rows[SMOKE_MAX_LAYERS], slot_begin[SMOKE_MAX_LAYERS], out[SMOKE_MAX_LAYERS];
-    size_t rows_bytes, slot_begin_bytes, out_bytes; /* of one layer */
-    size_t bytes;                                   /* of the whole buffer */
+    size_t rows[SMOKE_MAX_LAYERS], scales[SMOKE_MAX_LAYERS], slot_begin[SMOKE_MAX_LAYERS];
+    size_t out[SMOKE_MAX_LAYERS];
+    size_t rows_bytes, scales_bytes, slot_begin_bytes, out_bytes; /* of one layer */
+    size_t bytes;                                                 /* of the whole buffer */
 } smoke_layout;
 
 typedef struct smoke_result {

@@ -8,6 +8,7 @@
 #include "graphs/compiler_macros.h"
 #include "graphs/kernel_args.h"
 #include "graphs/kernels/exchange.h"
+#include "graphs/kernels/fp8.h"
 
 /* This rank's tokens of the step: none once its input was found bad, so that peers go on. */
 EEPK_FN uint32_t eepk_step_tokens(const eepk_world *w, const int32_t *num_tokens)
@@ -99,6 +100,76 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
     }
 }
 
+/* Is pair k the token's first that goes to its rank? Only with it the row goes there. */
+EEPK_FN int eepk_sends_row(const eepk_route *route, uint32_t k)
+{
+    uint32_t earlier = 0;
+
+    if (route[k].slot == EEPK_NO_SLOT)
+        return 0;
+    while (earlier < k &&
+           (route[earlier].slot == EEPK_NO_SLOT || route[earlier].seat != route[k].seat))
+        earlier++;
+    return earlier == k;
+}
+
+EEPK_FN float eepk_x_value(const eepk_shape *s, const void *x, uint64_t i)
+{
+    return s->dtype == 0 ? ((const float *)x)[i] : eepk_bf16_to_float(((const uint16_t *)x)[i]);
+}
+
+/* 16 channels, or the last few of a row, to every rank that gets it. */
+EEPK_FN void eepk_send_codes(const eepk_dispatch_node_args *a, const eepk_latch *latch,
+                             uint32_t parity, uint32_t token, uint32_t first, uint32_t n,
+                             float inverse)
+{
+    const eepk_shape *s = &a->world->shape;
+    const uint8_t *bank = a->world->bank[latch->bank];
+    const eepk_route *route = a->world->route + (uint64_t)token * s->top_k;
+    uint8_t codes[16];
+
+    for (uint32_t i = 0; i < n; i++)
+        codes[i] = eepk_float_to_e4m3(
+            EEPK_FMUL(eepk_x_value(s, a->x, (uint64_t)token * s->hidden + first + i), inverse));
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        uint8_t *row;
+        if (!eepk_sends_row(route, k))
+            continue;
+        row =
+            eepk_dispatch_row(s, eepk_peer_window(s, bank, route[k].seat), parity, s->self, token);
+        for (uint32_t i = 0; i < n; i++)
+            row[first + i] = codes[i];
+    }
+}
+
+/* A thread quantises a group of a token's channels with one scale and stores them to every rank
+ * that gets the row: value = e4m3 x scale, and the largest is 448 x scale. */
+EEPK_FN void eepk_send_group(const eepk_dispatch_node_args *a, const eepk_latch *latch,
+                             uint32_t parity, uint32_t token, uint32_t group)
+{
+    const eepk_shape *s = &a->world->shape;
+    const uint8_t *bank = a->world->bank[latch->bank];
+    const eepk_route *route = a->world->route + (uint64_t)token * s->top_k;
+    const uint32_t begin = group * EEPK_FP8_GROUP;
+    const uint32_t end = begin + EEPK_FP8_GROUP < s->hidden ? begin + EEPK_FP8_GROUP : s->hidden;
+    float largest = EEPK_FP8_LEAST, inverse;
+
+    for (uint32_t h = begin; h < end; h++) {
+        float value = eepk_x_value(s, a->x, (uint64_t)token * s->hidden + h);
+        value = value < 0.0f ? -value : value;
+        largest = value > largest ? value : largest;
+    }
+    inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
+    for (uint32_t h = begin; h < end; h += 16)
+        eepk_send_codes(a, latch, parity, token, h, end - h < 16 ? end - h : 16, inverse);
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        if (eepk_sends_row(route, k))
+            eepk_row_scales(s, eepk_dispatch_row(s, eepk_peer_window(s, bank, route[k].seat),
+                                                 parity, s->self, token))[group] =
+                EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+    }
+}
+
 /* A row goes once to each destination rank, by the block that owns the token. */
 EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
                              uint32_t parity, uint32_t token, eep_grid g)
@@ -121,14 +192,10 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
             list[k].ordinal = here ? route[k].ordinal : (uint16_t)0;
         }
     }
-    for (uint32_t k = 0; k < s->top_k; k++) {
-        uint32_t earlier = 0;
-        if (route[k].slot == EEPK_NO_SLOT)
-            continue;
-        while (earlier < k &&
-               (route[earlier].slot == EEPK_NO_SLOT || route[earlier].seat != route[k].seat))
-            earlier++;
-        if (earlier == k)
+    for (uint32_t group = g.thread; group < s->num_scales; group += g.num_threads)
+        eepk_send_group(a, latch, parity, token, group);
+    for (uint32_t k = 0; k < s->top_k && s->num_scales == 0; k++) {
+        if (eepk_sends_row(route, k))
             eepk_copy_row(eepk_dispatch_row(s, eepk_peer_window(s, bank, route[k].seat), parity,
                                             s->self, token),
                           row, s->row_bytes, g);
@@ -163,6 +230,17 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
     }
 }
 
+EEPK_FN void eepk_unpack_quantised(const eepk_dispatch_node_args *a, uint8_t *row,
+                                   uint32_t position, eep_grid g)
+{
+    const eepk_shape *s = &a->world->shape;
+    const float *scales = eepk_row_scales(s, row);
+
+    eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->hidden, row, s->hidden, g);
+    for (uint32_t i = g.thread; i < s->num_scales; i += g.num_threads)
+        a->row_scales[(uint64_t)position * s->num_scales + i] = scales[i];
+}
+
 /* Copy the rows of one (source, token) to their packed places and remember where they came from.
  * The list entry is read once (volatile: not again after the check) and checked against the copied
  * counts. Returns the number of rows. */
@@ -173,7 +251,7 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
     const eepk_shape *s = &w->shape;
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     const volatile eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
-    const uint8_t *row = eepk_dispatch_row(s, w->window, parity, seat, token);
+    uint8_t *row = eepk_dispatch_row(s, w->window, parity, seat, token);
     uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
     uint32_t placed = 0;
 
@@ -188,7 +266,11 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
             return placed;
         }
         position = w->receive_base[cell] + ordinal;
-        eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->row_bytes, row, s->row_bytes, g);
+        if (s->num_scales == 0)
+            eepk_copy_row((uint8_t *)a->rows + (uint64_t)position * s->row_bytes, row, s->row_bytes,
+                          g);
+        else
+            eepk_unpack_quantised(a, row, position, g);
         if (g.thread == 0)
             w->origin[position] =
                 (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};

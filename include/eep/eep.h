@@ -33,6 +33,7 @@ enum {
 };
 
 typedef enum eep_dtype { EEP_FP32 = 0, EEP_BF16 = 1 } eep_dtype;
+#define EEP_FP8_GROUP 128 /* channels with a common scale */
 /* Bytes of one element; 0 for a foreign value. */
 EEP_API size_t eep_dtype_bytes(eep_dtype dtype);
 
@@ -91,6 +92,9 @@ typedef struct eep_config {
     int32_t hidden; /* elements per row */
     int32_t num_max_tokens_per_rank;
     eep_dtype dtype; /* of x and of the expert outputs */
+    /* 1: rows are dispatched as FP8 (e4m3) with a scale per EEP_FP8_GROUP channels, a half or a
+     * quarter of the bytes; expert outputs come back in `dtype`. */
+    int32_t fp8_dispatch;
 
     uint64_t heartbeat_period_us;
     uint64_t heartbeat_suspect_us; /* silence after which a peer's process is looked at */
@@ -175,8 +179,11 @@ typedef struct eep_dispatch_args {
     const void *x;             /* [num_tokens, hidden], dtype */
     const int32_t *topk_idx;   /* [num_tokens, top_k], logical experts; -1: no expert */
     const int32_t *num_tokens; /* one number, <= num_max_tokens_per_rank, read at replay */
-    void *rows;                /* out [eep_rows_capacity, hidden]: rows packed per local slot */
-    int32_t *slot_begin;       /* out [num_slots + 1]: rows of slot s are slot_begin[s] .. [s+1] */
+    void *rows; /* out [eep_rows_capacity, hidden]: rows packed per local slot; in dtype, or e4m3 */
+    int32_t *slot_begin; /* out [num_slots + 1]: rows of slot s are slot_begin[s] .. [s+1] */
+    /* out [eep_rows_capacity, hidden / EEP_FP8_GROUP rounded up], with fp8_dispatch: value = e4m3 x
+     * scale of its group; the largest of a group is 448 x scale, at least 1e-4. Else NULL. */
+    float *row_scales;
 } eep_dispatch_args;
 typedef struct eep_combine_args {
     const void *rows; /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */

@@ -1,0 +1,55 @@
+/* e4m3: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinity, largest 448, NaN 0x7f.
+ * Integer code for both backends, so that they agree on every bit. */
+#ifndef EEPK_FP8_H
+#define EEPK_FP8_H
+
+#include "eep/eep.h"
+#include "graphs/compiler_macros.h"
+
+enum { EEPK_FP8_GROUP = EEP_FP8_GROUP, EEPK_E4M3_NAN = 0x7f, EEPK_E4M3_LARGEST = 0x7e };
+#define EEPK_E4M3_MAX      448.0f
+#define EEPK_FP8_LEAST     1e-4f /* a group of smaller values is scaled as if it had this one */
+#define EEPK_FP8_NO_NORMAL 0x3c800000u /* 2^-6 as a binary32: below it e4m3 is subnormal */
+
+typedef union eepk_float_bits {
+    float value;
+    uint32_t bits;
+} eepk_float_bits;
+
+/* Round to nearest, ties to even; what is larger than 448 becomes 448; NaN stays NaN. */
+EEPK_FN uint8_t eepk_float_to_e4m3(float value)
+{
+    eepk_float_bits u, sum;
+    uint32_t sign, magnitude;
+
+    u.value = value;
+    sign = u.bits >> 24 & 0x80u;
+    magnitude = u.bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return (uint8_t)(sign | EEPK_E4M3_NAN);
+    if (magnitude >= 0x43e00000u) /* 448 */
+        return (uint8_t)(sign | EEPK_E4M3_LARGEST);
+    if (magnitude < EEPK_FP8_NO_NORMAL) { /* 2^14 has an ulp of 2^-9, e4m3's smallest step */
+        u.bits = magnitude;
+        sum.value = EEPK_FADD(u.value, 16384.0f);
+        return (uint8_t)(sign | (sum.bits - 0x46800000u));
+    }
+    magnitude += 0x7ffffu + (magnitude >> 20 & 1u);
+    return (uint8_t)(sign | ((magnitude >> 20) - (120u << 3)));
+}
+
+EEPK_FN float eepk_e4m3_to_float(uint8_t code)
+{
+    uint32_t exponent = code >> 3 & 15u, mantissa = code & 7u;
+    eepk_float_bits u;
+
+    if ((code & 0x7fu) == EEPK_E4M3_NAN)
+        u.bits = 0x7fc00000u;
+    else if (exponent == 0)
+        u.value = EEPK_FMUL((float)mantissa, 0.001953125f); /* 2^-9 */
+    else
+        u.bits = (exponent + 120u) << 23 | mantissa << 20;
+    u.bits |= (uint32_t)(code & 0x80u) << 24;
+    return u.value;
+}
+#endif
