@@ -122,7 +122,8 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .num_max_tokens = c->num_max_tokens_per_rank,
                                 .num_max_requests = c->num_max_requests,
                                 .corrupt = c->corrupt,
-                                .dtype = c->dtype};
+                                .dtype = c->dtype,
+                                .fp8 = c->fp8};
     const char *why = "";
     if (c->prefill_chunk < 1)
         return fail(e, EEP_ERR_INVALID, "prefill_chunk must be at least 1");

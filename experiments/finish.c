@@ -43,7 +43,7 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
                 ", \"inner\": %" PRId64 ", \"num_experts\": %" PRId64 ", \"top_k\": %" PRId64
                 ", \"vocabulary\": %" PRId64 ", \"dtype\": \"%s\"}\n",
                 how->seed, how->num_layers, how->hidden, how->inner, how->num_experts, how->top_k,
-                how->vocabulary, how->dtype == EEP_BF16 ? "bf16" : "fp32");
+                how->vocabulary, options_dtype_name(how));
         failed = ferror(file);
         failed |= fclose(file);
     }

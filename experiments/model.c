@@ -76,6 +76,7 @@ static eep_status allocate(model *m)
     size_t experts = (size_t)c->num_experts, vocabulary = (size_t)c->vocabulary;
     size_t slots = layers * (size_t)c->num_slots, top_k = (size_t)c->top_k;
     size_t rows = eep_rows_capacity(m->context);
+    size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
     const request_for_memory wanted[] = {
         {EEP_MEMORY_PINNED, i, &m->inputs.num_tokens},
         {EEP_MEMORY_PINNED, tokens * i, &m->inputs.tokens},
@@ -103,6 +104,7 @@ static eep_status allocate(model *m)
         {EEP_MEMORY_DEVICE, tokens * hidden * d, &m->saved},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->m},
         {EEP_MEMORY_DEVICE, rows * hidden * d, &m->rows},
+        {EEP_MEMORY_DEVICE, scales * f, &m->row_scales},
         {EEP_MEMORY_DEVICE, rows * hidden * d, &m->expert_out},
         {EEP_MEMORY_DEVICE, ((size_t)c->num_slots + 1) * i, &m->slot_begin},
     };

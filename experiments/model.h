@@ -19,6 +19,7 @@ typedef struct model_config {
     int32_t num_max_requests; /* states that are kept */
     int32_t corrupt;          /* model_corruption: captures the nodes that can make it */
     eep_dtype dtype;
+    int32_t fp8; /* rows are quantised on their way to the experts */
 } model_config;
 
 /* What the host writes between replays (pinned). */
@@ -58,7 +59,8 @@ typedef struct model {
     float *backups;        /* plain memory: the experts that this seat keeps for others */
 
     float *x, *y, *gates, *topk_weights, *m, *logits;
-    void *sent, *saved, *rows, *expert_out; /* dtype */
+    void *sent, *saved, *rows, *expert_out; /* dtype; rows may be FP8, */
+    float *row_scales;                      /* with these scales */
     int32_t *topk_idx, *slot_begin;
 
     model_buffer buffers[MODEL_MAX_BUFFERS];

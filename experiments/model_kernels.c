@@ -1,5 +1,6 @@
 #include "experiments/model_kernels.h"
 #include "experiments/model_math.h"
+#include "graphs/kernels/fp8.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -68,6 +69,18 @@ static void route_host(const void *raw, eep_grid grid)
     }
 }
 
+/* Rows that came as FP8: value = e4m3 x scale of its group. */
+static void load_quantised(const model_experts_args *a, int32_t first, int32_t rows, float *out)
+{
+    size_t hidden = (size_t)a->hidden, groups = (hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
+    for (size_t row = (size_t)first; row < (size_t)(first + rows); row++) {
+        const uint8_t *codes = (const uint8_t *)a->rows + row * hidden;
+        const float *scales = a->row_scales + row * groups;
+        for (size_t h = 0; h < hidden; h++)
+            *out++ = eepk_e4m3_to_float(codes[h]) * scales[h / EEP_FP8_GROUP];
+    }
+}
+
 /* Up to MODEL_GROUP rows, float in and out, through one expert. */
 static void expert_rows(const model_experts_args *a, const float *const *weights, const float *in,
                         float *out, int32_t rows)
@@ -95,7 +108,10 @@ static void experts_host(const void *raw, eep_grid grid)
         size_t at = (size_t)row * hidden, count = (size_t)rows * hidden;
         if (a->dtype == EEP_BF16) {
             float in[MODEL_GROUP * MODEL_MAX_HIDDEN], out[MODEL_GROUP * MODEL_MAX_HIDDEN];
-            model_from_bf16(in, (const uint16_t *)a->rows + at, count);
+            if (a->row_scales)
+                load_quantised(a, row, rows, in);
+            else
+                model_from_bf16(in, (const uint16_t *)a->rows + at, count);
             expert_rows(a, weights, in, out, rows);
             model_to_bf16((uint16_t *)a->out + at, out, count);
         } else {

@@ -77,12 +77,13 @@ typedef struct model_route_args {
 /* num_blocks = num_slots: rows slot_begin[s] .. slot_begin[s + 1] through the expert of slot s. */
 typedef struct model_experts_args {
     const int32_t *slot_begin;
-    const void *rows;            /* [rows, hidden], dtype */
+    const void *rows;            /* [rows, hidden], dtype or e4m3 */
     void *out;                   /* out [rows, hidden], dtype */
     const float *const *weights; /* [num_layers, num_slots, MODEL_TENSORS] */
     const model_control *control;
     int32_t num_slots, layer, hidden, inner;
     int32_t dtype;
+    const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */
 } model_experts_args;
 
 /* num_blocks = positions per step: x[t] += m[t]. */

@@ -59,6 +59,7 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
     const model_config *c = &m->config;
     model_experts_args args = {.slot_begin = m->slot_begin,
                                .rows = m->rows,
+                               .row_scales = c->fp8 ? m->row_scales : NULL,
                                .out = m->expert_out,
                                .weights = m->weights,
                                .control = m->inputs.control,
@@ -118,8 +119,8 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
 
 static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer)
 {
-    eep_dispatch_args dispatch = {m->sent, m->topk_idx, m->inputs.num_tokens, m->rows,
-                                  m->slot_begin};
+    eep_dispatch_args dispatch = {m->sent, m->topk_idx,   m->inputs.num_tokens,
+                                  m->rows, m->slot_begin, m->config.fp8 ? m->row_scales : NULL};
     eep_combine_args combine = {m->expert_out, m->topk_weights, m->inputs.num_tokens, m->m,
                                 EEP_FP32};
     eep_status status = launch_recur(m, stream, layer);

@@ -14,6 +14,9 @@
 
 enum { OPTIONS_ERROR_BYTES = 640, OPTIONS_RANK_TEXT_BYTES = 512 };
 
+/* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
+typedef enum options_dtype { OPTIONS_FP32, OPTIONS_BF16, OPTIONS_FP8 } options_dtype;
+
 typedef struct options {
     /* the instance */
     int64_t num_ranks, max_ranks;
@@ -21,7 +24,7 @@ typedef struct options {
     int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb;
-    eep_dtype dtype;
+    options_dtype dtype;
     const char *device;     /* "host" or "cuda" */
     const char *store_path; /* NULL: the launcher runs the store */
     /* the load */
@@ -93,6 +96,11 @@ void options_fill_context(const options *self, eep_config *config_out);
 void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES]);
 EEP_MUST_CHECK eep_status options_from_rank_text(const char *text, options *options_out);
 
+static inline const char *options_dtype_name(const options *self)
+{
+    static const char *const names[] = {"fp32", "bf16", "fp8"};
+    return names[self->dtype];
+}
 /* Bytes of expert weights of one slot of one layer: gate, up and down in FP32. */
 uint64_t options_expert_bytes(const options *self);
 /* Memory that all rank processes need together, roughly: weights, host backups, windows of

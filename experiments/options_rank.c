@@ -20,7 +20,8 @@ void options_fill_engine(const options *self, engine_config *config_out)
         .prefill_chunk = (int32_t)self->prefill_chunk,
         .corrupt = self->corrupt,
         .corrupt_step = 20,
-        .dtype = self->dtype,
+        .dtype = self->dtype == OPTIONS_FP32 ? EEP_FP32 : EEP_BF16,
+        .fp8 = self->dtype == OPTIONS_FP8,
     };
 }
 
@@ -34,7 +35,8 @@ void options_fill_context(const options *self, eep_config *config_out)
     config_out->top_k = (int32_t)self->top_k;
     config_out->hidden = (int32_t)self->hidden;
     config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
-    config_out->dtype = self->dtype;
+    config_out->dtype = self->dtype == OPTIONS_FP32 ? EEP_FP32 : EEP_BF16;
+    config_out->fp8_dispatch = self->dtype == OPTIONS_FP8;
     config_out->log_level = self->log_level;
     config_out->kill_fence = !self->no_kill_fence;
     config_out->expel_floor_us = (uint64_t)(self->expel_ms * 1e3);
@@ -94,7 +96,7 @@ eep_status options_from_rank_text(const char *text, options *options_out)
         return EEP_ERR_PROTOCOL;
     }
     options_out->no_kill_fence = no_fence != 0;
-    options_out->dtype = (eep_dtype)dtype;
+    options_out->dtype = (options_dtype)dtype;
     options_out->log_level = (eep_log_level)log_level;
     options_out->device = cuda ? "cuda" : "host";
     return EEP_OK;

@@ -263,6 +263,33 @@ static float round_to_bf16(float value)
     return value;
 }
 
+/* The nearest number of the form +-m x 2^(e-3), m < 16, e >= -6, up to 448; of two, even m. */
+static float round_to_e4m3(float value)
+{
+    int exponent;
+    float step;
+    if (value == 0.0f)
+        return value;
+    (void)frexpf(value, &exponent); /* |value| in [2^(exponent-1), 2^exponent) */
+    step = ldexpf(1.0f, (exponent - 1 > -6 ? exponent - 1 : -6) - 3);
+    value = rintf(value / step) * step;
+    return value > 448.0f ? 448.0f : value < -448.0f ? -448.0f : value;
+}
+
+/* docs/MODEL.md, "FP8": a scale per 128 channels, then back. */
+static void quantise(float *row, size_t hidden)
+{
+    for (size_t begin = 0; begin < hidden; begin += 128) {
+        size_t end = begin + 128 < hidden ? begin + 128 : hidden;
+        float largest = 1e-4f;
+        for (size_t h = begin; h < end; h++)
+            largest = fmaxf(largest, fabsf(row[h]));
+        float inverse = 448.0f / largest, scale = largest * (1.0f / 448.0f);
+        for (size_t h = begin; h < end; h++)
+            row[h] = round_to_e4m3(row[h] * inverse) * scale;
+    }
+}
+
 static void normalise(const float *in, size_t hidden, float *out)
 {
     float sum = 0.0f;
@@ -289,6 +316,8 @@ static void recur(block *b, int layer)
             float y = b->y[p * hidden + h];
             b->sent[p * hidden + h] = b->o->shape.bf16 ? round_to_bf16(y) : y;
         }
+        if (b->o->shape.fp8)
+            quantise(b->sent + p * hidden, hidden);
     }
 }
 

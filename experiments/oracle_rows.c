@@ -97,9 +97,10 @@ static bool read_run_members(const cJSON *run, const char *path, oracle_rows *ro
         !read_int(run, path, "top_k", &s->top_k, error) ||
         !read_int(run, path, "vocabulary", &s->vocabulary, error))
         return false;
-    s->bf16 = dtype && strcmp(dtype, "bf16") == 0;
+    s->fp8 = dtype && strcmp(dtype, "fp8") == 0;
+    s->bf16 = s->fp8 || (dtype && strcmp(dtype, "bf16") == 0);
     if (!s->bf16 && (!dtype || strcmp(dtype, "fp32") != 0)) {
-        say(error, "%s: \"dtype\" is neither \"fp32\" nor \"bf16\"", path);
+        say(error, "%s: \"dtype\" is none of \"fp32\", \"bf16\" and \"fp8\"", path);
         return false;
     }
     return true;

@@ -131,7 +131,7 @@ static void add_run(cJSON *root, const summary *self, const options *how)
     add_count(root, "num_experts", (uint64_t)how->num_experts);
     add_count(root, "num_slots", (uint64_t)how->num_slots);
     cJSON_AddStringToObject(root, "device", how->device);
-    cJSON_AddStringToObject(root, "dtype", how->dtype == EEP_BF16 ? "bf16" : "fp32");
+    cJSON_AddStringToObject(root, "dtype", options_dtype_name(how));
     cJSON *versions = cJSON_AddObjectToObject(root, "versions");
     cJSON_AddStringToObject(versions, "eep", TEXT(EEP_VERSION_MAJOR) "." TEXT(EEP_VERSION_MINOR));
     cJSON_AddStringToObject(versions, "compiler", __VERSION__);

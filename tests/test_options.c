@@ -35,7 +35,7 @@ Test(options, defaults_are_the_documented_ones)
     cr_assert_eq(o.num_experts, 64);
     cr_assert_eq(o.num_slots, 16);
     cr_assert_eq(o.keep_busy, 0);
-    cr_assert_eq(o.dtype, EEP_FP32);
+    cr_assert_eq(o.dtype, OPTIONS_FP32);
     cr_assert(script_is_done(&o.script));
     cr_assert_not(script_has_faults(&o.script));
     cr_assert_geq(options_expert_bytes(&o) * 4 * 16, 32u << 20, "32 MB of weights per rank");
@@ -60,7 +60,7 @@ Test(options, values_arrive)
         &o);
     cr_assert_eq(o.num_ranks, 4);
     cr_assert_eq(o.max_ranks, 6);
-    cr_assert_eq(o.dtype, EEP_BF16);
+    cr_assert_eq(o.dtype, OPTIONS_BF16);
     cr_assert_eq(o.input_min, 5);
     cr_assert_eq(o.input_max, 9);
     cr_assert_eq(o.output_min, 7);
@@ -110,7 +110,7 @@ Test(options, bad_input_is_named)
         {"--input 9:5", "'9:5'"},
         {"--input 0:5", "'0:5'"},
         {"--input 5:", "'5:'"},
-        {"--dtype fp8", "'fp8' is not one of fp32|bf16"},
+        {"--dtype fp4", "'fp4' is not one of fp32|bf16|fp8"},
         {"--device tpu", "'tpu'"},
         {"--trace=", "--trace"},
         {"--scale-lengths 0", "'0'"},
@@ -149,7 +149,7 @@ Test(options, a_rank_gets_what_it_needs)
 {
     options o, back;
     char text[OPTIONS_RANK_TEXT_BYTES];
-    good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype bf16 --corrupt stale "
+    good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype fp8 --corrupt stale "
          "--log-level info --device cuda --no-kill-fence --expel-ms 250.5 --step-deadline-ms 300 "
          "--drain-bound-ms 400",
          &o);
