@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 160, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1 };
+enum { PATH_BYTES = 160, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1, LOCK_TRIES = 1000 };
 
 static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
 {
@@ -20,32 +21,46 @@ static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BY
     return 0;
 }
 
-/* Its file, locked against others who take it just now; -1: errno says why. */
 static int open_seat(const char *store_path, int32_t seat, int flags)
 {
     char path[PATH_BYTES];
-    int fd;
 
     if (!name_file(store_path, seat, path))
         return -1;
-    fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    while (fd >= 0 && flock(fd, LOCK_EX) != 0) {
-        if (errno != EINTR) {
+    return open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* Its file, locked against others who write it just now, or -1. A process that was stopped with the
+ * lock in its hand makes nobody wait for ever: errno EBUSY. */
+static int open_locked(const char *store_path, int32_t seat, int flags)
+{
+    const struct timespec nap = {0, 1000000};
+    int fd = open_seat(store_path, seat, flags);
+
+    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || tries == LOCK_TRIES) {
+            int error = errno == EWOULDBLOCK ? EBUSY : errno;
             close(fd);
+            errno = error;
             return -1;
         }
+        nanosleep(&nap, NULL);
     }
     return fd;
 }
 
-/* Nobody, if the file is new or holds anything but a line of ours. */
+/* Nobody, if the file is new or holds anything but a line of ours. Two readings that agree, since
+ * somebody may write it meanwhile. */
 static eepi_seat_holder read_holder(int fd)
 {
-    char line[LINE_BYTES + 1] = "";
+    char line[LINE_BYTES + 1] = "", again[LINE_BYTES + 1] = "";
     eepi_seat_holder holder = {0};
+    ssize_t got;
 
-    if (pread(fd, line, LINE_BYTES, 0) != LINE_BYTES ||
-        strspn(line, "0123456789 \n") != LINE_BYTES ||
+    do {
+        got = pread(fd, line, LINE_BYTES, 0);
+    } while (pread(fd, again, LINE_BYTES, 0) != got || memcmp(line, again, sizeof(line)) != 0);
+    if (got != LINE_BYTES || strspn(line, "0123456789 \n") != LINE_BYTES ||
         sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64, &holder.generation, &holder.pid,
                &holder.pid_start) != 3 ||
         holder.generation == UINT32_MAX)
@@ -84,7 +99,7 @@ int eepi_seat_has_ended(const eepi_seat_holder *holder)
 eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                           eepi_seat_holder *holder, eepi_seat_holder *before_out)
 {
-    int fd = open_seat(store_path, seat, O_RDWR | O_CREAT);
+    int fd = open_locked(store_path, seat, O_RDWR | O_CREAT);
     eep_status status = EEP_OK;
 
     if (fd < 0)
@@ -103,7 +118,7 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
 
 void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation)
 {
-    int fd = open_seat(store_path, seat, O_RDWR);
+    int fd = open_locked(store_path, seat, O_RDWR);
     eepi_seat_holder holder;
 
     if (fd < 0)

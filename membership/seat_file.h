@@ -24,7 +24,7 @@ eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat);
 int eepi_seat_has_ended(const eepi_seat_holder *holder);
 /* Take the seat for the process in *holder: *holder gets the next generation above `floor` and
  * above that of *before_out, who has ended. EEP_ERR_SEAT_TAKEN: *before_out lives. EEP_ERR_SYSTEM:
- * errno says why. */
+ * errno says why; EBUSY: another process has been writing the file for a second. */
 EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                                          eepi_seat_holder *holder, eepi_seat_holder *before_out);
 /* The context of that generation is closed, though its process lives on. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -126,6 +127,23 @@ Test(seat_file, M7_of_many_that_come_at_once_one_gets_the_seat)
         close(say[1]);
         close(end[0]);
     }
+}
+
+/* A process is stopped while it writes the file: who looks does not wait, who takes gives up. */
+Test(seat_file, L2_nobody_waits_for_a_stopped_writer)
+{
+    eepi_seat_holder own = holder_of(getpid()), before;
+    int fd;
+
+    cr_assert_eq(take(0), 1);
+    fd = open(file, O_RDWR);
+    cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    cr_assert_eq(eepi_seat_look(path, 3).generation, 1);
+    cr_assert_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_ERR_SYSTEM);
+    cr_assert_eq(errno, EBUSY);
+    close(fd);
+    eepi_seat_release(path, 3, 1);
+    cr_assert_eq(take(0), 2);
 }
 
 /* A file that somebody has spoilt knows nothing: then the store is all there is. */

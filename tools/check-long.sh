@@ -55,5 +55,7 @@ step "the store is killed for 60 s" measure store_outage --out "$out"
 step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"
 step "protocol models, all of them" bash tests/models/run.sh
 step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..20000
+show_lines=60
+step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"
 show=
 say "rows, summaries and pictures: out/long"
