@@ -9,14 +9,15 @@ static double ms(uint64_t from_ns, uint64_t to_ns)
     return (double)(int64_t)(to_ns - from_ns) / 1e6;
 }
 
-/* A later fault of the same process has what comes after it to itself. */
+/* A later fault of the same process has what comes after it to itself: from the moment on in which
+ * it was told to die, since survivors may act on that before the launcher sees its end. */
 static uint64_t until_ns(const record *run, const record_fault *fault)
 {
     uint64_t until = UINT64_MAX;
     for (size_t i = 0; i < run->num_faults; i++) {
         const record_fault *other = &run->faults[i];
-        if (other->process == fault->process && other > fault && other->time_ns < until) {
-            until = other->time_ns;
+        if (other->process == fault->process && other > fault && other->since_ns < until) {
+            until = other->since_ns;
         }
     }
     return until;

@@ -338,16 +338,18 @@ static void kill_suspect(eep_context *context, const eepi_suspect *suspect)
     eepi_process_kill(peer->pidfd);
 }
 
-/* A process that holds a seat lives, and has not been heard of on this connection to the store: it
- * may know an instance that the store forgot. -1: there is none. */
+/* A process that holds a seat lives, or nobody can tell, and it has not been heard of on this
+ * connection to the store: it may know an instance that the store forgot. -1: there is none. */
 static int unheard_seat(const eep_context *context, eepi_seat_holder *holder_out)
 {
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         const eepi_peer *peer = &context->peers[seat];
-        *holder_out = eepi_seat_look(context->config.store_path, seat);
-        if (seat != context->config.rank && holder_out->generation != 0 &&
-            !(peer->is_heard && peer->record.member.generation == holder_out->generation) &&
-            !eepi_seat_has_ended(holder_out))
+        eep_status status = eepi_seat_look(context->store_path, seat, holder_out);
+        if (seat == context->config.rank || (status == EEP_OK && holder_out->generation == 0))
+            continue;
+        if (peer->is_heard && peer->record.member.generation >= holder_out->generation)
+            continue;
+        if (status != EEP_OK || !eepi_seat_has_ended(holder_out))
             return seat;
     }
     return -1;
@@ -359,14 +361,16 @@ static int may_begin(eep_context *context)
     eepi_seat_holder holder;
     int seat = unheard_seat(context, &holder);
 
-    if (seat < 0)
+    if (seat < 0) {
+        context->begin_waits_for = 0;
         return 1;
-    if (context->begin_waits_for != holder.generation)
+    }
+    if (context->begin_waits_for != seat + 1)
         eepi_log(context, EEP_LOG_WARN,
-                 "an instance cannot begin: process %d holds seat %d as generation %u, and has not "
-                 "reached the store",
-                 holder.pid, seat, holder.generation);
-    context->begin_waits_for = holder.generation;
+                 "an instance cannot begin: process %d holds seat %d as generation %u (%s.seat%d), "
+                 "and has not reached the store",
+                 holder.pid, seat, holder.generation, context->store_path, seat);
+    context->begin_waits_for = seat + 1;
     context->begin_again_us = eepi_now_us() + BEGIN_AGAIN_US;
     return 0;
 }
@@ -378,7 +382,8 @@ void eepi_begin_again(eep_context *context)
     if (context->begin_again_us == 0 || eepi_now_us() < context->begin_again_us)
         return;
     context->begin_again_us = 0;
-    eepi_give(context, &again);
+    if (context->cas_id == 0) /* else another one is on its way, and its answer is as good */
+        eepi_give(context, &again);
 }
 
 static void compare_and_swap(eep_context *context, const eepi_action *action)

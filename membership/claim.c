@@ -128,8 +128,10 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
     eep_status status = EEP_OK;
 
     for (int seat = 0; seat < view->shape.max_ranks && status == EEP_OK; seat++) {
-        eepi_seat_holder holder = eepi_seat_look(context->config.store_path, seat);
-        if (eepi_view_is_member(view, seat) && holder.generation && eepi_seat_has_ended(&holder))
+        eepi_seat_holder holder;
+        if (eepi_view_is_member(view, seat) &&
+            eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
+            eepi_seat_has_ended(&holder))
             status = eepi_claim_end(context, seat, holder.generation, STORE_BOUND_US);
     }
     return status;
@@ -166,6 +168,9 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
         if (runs)
             eepi_plan_seat(found, context->config.rank, context->experts);
         status = tell_ends(context, found);
+        if (status != EEP_OK)
+            status =
+                eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
     }
     free(value);
     return status;
@@ -214,28 +219,33 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
 static eep_status take_generation(eep_context *context, uint32_t floor,
                                   const eepi_seat_holder *in_record)
 {
-    const char *path = context->config.store_path;
+    const char *path = context->store_path;
     const int32_t seat = context->config.rank;
-    eepi_seat_holder own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start};
-    eepi_seat_holder before = eepi_seat_look(path, seat);
-    eep_status status = EEP_ERR_SEAT_TAKEN;
+    eepi_seat_holder own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start}, before;
+    eep_status status = eepi_seat_look(path, seat, &before);
 
     if (floor < in_record->generation)
         floor = in_record->generation;
-    if (before.generation < in_record->generation && !eepi_seat_has_ended(in_record))
-        before = *in_record; /* somebody has removed the file */
-    else
+    if (status == EEP_OK && before.generation < in_record->generation &&
+        !eepi_seat_has_ended(in_record)) { /* somebody has removed the file */
+        before = *in_record;
+        status = EEP_ERR_SEAT_TAKEN;
+    } else if (status == EEP_OK) {
         status = eepi_seat_take(path, seat, floor, &own, &before);
+    }
     if (status == EEP_ERR_SEAT_TAKEN)
         return eepi_fail(context, status, "process %d holds the seat as generation %u", before.pid,
                          before.generation);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "%s.seat%d cannot be written: %s", path, seat,
+        return eepi_fail(context, status, "%s.seat%d cannot be used: %s", path, seat,
                          strerror(errno));
     context->generation = own.generation;
     context->has_seat = 1;
-    return own.generation > 1 ? eepi_claim_end(context, seat, own.generation - 1, STORE_BOUND_US)
-                              : EEP_OK;
+    if (own.generation > 1)
+        status = eepi_claim_end(context, seat, own.generation - 1, STORE_BOUND_US);
+    return status == EEP_OK
+               ? EEP_OK
+               : eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
 }
 
 static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
@@ -286,8 +296,12 @@ eep_status eepi_claim_seat(eep_context *context)
 /* The seat is free for another context, of this process as well. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us)
 {
-    if (context->has_seat)
-        eepi_seat_release(context->config.store_path, context->config.rank, context->generation);
+    const eepi_seat_holder own = {context->generation, (int32_t)getpid(), context->pid_start};
+
+    if (context->has_seat &&
+        eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK)
+        eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
+                 context->store_path, context->config.rank, strerror(errno));
     context->has_seat = 0;
     if (context->claimed)
         (void)!eepi_claim_end(context, context->config.rank, context->generation, bound_us);

@@ -208,6 +208,10 @@ static eep_status open_all(eep_context *context)
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no store answers at %s", context->config.store_path);
+    if (!realpath(context->config.store_path, context->store_path))
+        snprintf(context->store_path, sizeof(context->store_path), "%s",
+                 context->config.store_path);
+    context->config.store_path = context->store_path; /* the caller's is not ours to keep */
     status = eepi_claim_seat(context);
     if (status != EEP_OK)
         return status;

@@ -20,6 +20,7 @@
 #include "transport/topology.h"
 #include "transport/window.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -67,7 +68,8 @@ struct eep_context {
     eepi_view_shape view_shape;
     eepk_shape shape;
     uint64_t pid_start;
-    eepi_topology *topology; /* NULL: not bound */
+    char store_path[PATH_MAX]; /* of the socket, no link: the seats' files lie beside it */
+    eepi_topology *topology;   /* NULL: not bound */
 
     /* made at open, fixed afterwards */
     eepi_window *window;
@@ -103,7 +105,7 @@ struct eep_context {
     eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
     uint64_t install_again_digest; /* of a view that could not be staged; 0: none */
     uint64_t begin_again_us;       /* when to look whether an instance may begin; 0: not */
-    uint32_t begin_waits_for;      /* the generation of whoever keeps it from that */
+    int begin_waits_for;           /* 1 + the seat whose process keeps it from that; 0: none */
     uint64_t fill_again_us;        /* when to try a repair again that failed; 0: none did */
     uint64_t fill_again_digest;    /* of that document only */
 

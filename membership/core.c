@@ -137,6 +137,11 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
 
     memcpy(draft, core->view, core->view->bytes);
     draft->epoch++;
+    if (core->in_doubt) {
+        if (draft->epoch <= core->acknowledged_epoch)
+            draft->epoch = core->acknowledged_epoch + 1;
+        draft->epoch += EPOCH_LEAP;
+    }
     draft->base_digest = core->view->digest;
     draft->cause = (uint8_t)cause;
     draft->phase = EEPI_VIEW_SERVING;
@@ -208,7 +213,7 @@ static void reassert(eepi_core *core)
 /* Asked to leave before anybody let us in, and no plan under way does. */
 static int has_left_early(const eepi_core *core)
 {
-    return core->leaving && !core->was_member &&
+    return core->leaving && !core->was_member && core->register_was_read &&
            !(core->has_plan &&
              eepi_view_has(core->plan, core->config.seat, core->config.generation));
 }

@@ -49,8 +49,11 @@ static void settle_evidence(eepi_core *core, const eepi_view *view)
 {
     for (int seat = 0; view->cause == EEPI_VIEW_FAULT && seat < view->shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
+        int is_hearsay =
+            peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat;
         if (eepi_view_has(view, seat, peer->evidence_generation) &&
-            (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT))
+            (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT ||
+             is_hearsay))
             peer->evidence = NO_EVIDENCE;
     }
 }
@@ -69,10 +72,14 @@ static void hear_again(eepi_core *core)
         peer->report_epoch = 0;
         peer->staged_digest = peer->filled_digest = 0;
         peer->ready = 0; /* said again behind the newest document */
+        if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat)
+            peer->evidence = NO_EVIDENCE; /* who said so may be gone, and never take it back */
     }
     core->register_was_read = 0;
     core->has_plan = 0;
     core->drain_from_us = core->now_us;
+    core->in_doubt |= core->has_view && (core->acknowledged_epoch > core->view->epoch ||
+                                         core->reported_epoch >= core->view->epoch);
 }
 
 /* Who has never been in a view only reads: whatever the register says now is the instance. */
@@ -85,6 +92,12 @@ static int only_reads(const eepi_core *core)
  * means that the register lost its memory: we write ours back. */
 static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
+    if (core->has_view && view->epoch == core->view->epoch && view->digest != core->view->digest &&
+        !only_reads(core)) { /* the store forgot ours, and others went on without it */
+        core->status = CORE_OVER;
+        eepi_core_act(core, EEPI_ACTION_EVICTED);
+        return;
+    }
     if (core->has_view && view->epoch <= core->view->epoch &&
         (!only_reads(core) || view->digest == core->view->digest)) {
         if (revision > core->revision || view->epoch < core->view->epoch)
@@ -105,6 +118,7 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     core->revision = revision;
     core->has_view = 1;
     core->register_lags = 0;
+    core->in_doubt = 0;
     core->uncovered = 0;
     core->fill_us = core->now_us;
     if (core->status == CORE_WEDGED)
@@ -125,6 +139,8 @@ static void take_member(eepi_core *core, const eepi_member *member)
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
         core->uncovered = 0; /* it may bring what was missing */
+        if (peer->ended < member->generation - 1)
+            peer->ended = member->generation - 1; /* else it would not have the seat (M7) */
     }
     peer->generation = member->generation;
     peer->ready = member->ready;
@@ -253,7 +269,7 @@ static void take_ack(eepi_core *core, const eepi_ack *ack)
 
 static void take_plan(eepi_core *core, const eepi_view *plan)
 {
-    if (!core->has_view || plan->epoch != core->view->epoch + 1 ||
+    if (!core->has_view || plan->epoch <= core->view->epoch ||
         plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED)
         return;
     if (plan->proposer == core->config.seat && core->has_plan && core->plan->digest == plan->digest)
@@ -296,6 +312,7 @@ static void take_local(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {
             ack.epoch = core->plan->epoch;
+            core->acknowledged_epoch = ack.epoch;
             eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
         }
         break;
@@ -310,8 +327,11 @@ static void take_local(eepi_core *core, const eepi_input *input)
         core->leaving = 1;
         eepi_core_act(core, EEPI_ACTION_MEMBER);
         break;
-    default: /* EEPI_INPUT_FLIPPED */
+    default: /* EEPI_INPUT_FLIPPED: that all members agreed in-band shows that it was committed */
         core->flipped_digest = input->digest;
+        if (core->has_view && core->plan->digest == input->digest &&
+            core->plan->epoch > core->view->epoch)
+            take_view(core, core->plan, core->revision);
         break;
     }
 }

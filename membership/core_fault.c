@@ -224,11 +224,6 @@ static int old_copy_is_free(eepi_core *core)
     return is_free;
 }
 
-/* Whoever is left out alive may know documents newer than ours, which a store that forgot had:
- * their epochs are not used for others (S2). It can know few: each needs the word of all members.
- */
-enum { EPOCH_LEAP = 16 };
-
 /* The next view: without those who are expelled, from a step that none of its members has started,
  * with the other copy of the combine windows. */
 static eepi_view *draft_fault(eepi_core *core)
@@ -255,7 +250,7 @@ static eepi_view *draft_fault(eepi_core *core)
             left_alive |= s->state == EEP_SEAT_QUARANTINED;
         }
     }
-    if (left_alive)
+    if (left_alive) /* it may know documents that only it was told of, before the store forgot */
         draft->epoch += EPOCH_LEAP;
     if (draft->first_step <= highest)
         draft->first_step = highest + 1;

@@ -281,6 +281,7 @@ static void stage(eepi_core *core)
     if (in_new) {
         eepi_core_act(core, EEPI_ACTION_STAGE)->view = core->plan;
     } else { /* we are the one that leaves */
+        core->acknowledged_epoch = core->plan->epoch;
         eepi_core_act(core, EEPI_ACTION_ACK)->ack =
             (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_STAGED,
                        core->plan->epoch, core->plan->digest};

@@ -14,7 +14,7 @@ typedef enum core_status {
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 
-enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16 };
+enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16, EPOCH_LEAP = 16 };
 
 /* What is known of a seat. */
 typedef struct core_peer {
@@ -50,6 +50,10 @@ struct eepi_core {
     eepi_view *view;       /* newest committed document known, */
     uint64_t revision;     /* and its revision in the register */
     int register_was_read; /* on this connection to the store */
+    /* The store was lost after we had acknowledged or promised something: it may have become a
+     * document that we do not know of, and that the store forgot. Its epoch is not used again. */
+    int in_doubt;
+    uint64_t acknowledged_epoch; /* of the newest plan that we have staged */
     int has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
 

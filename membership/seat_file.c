@@ -5,13 +5,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 160, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1, LOCK_TRIES = 1000 };
+enum { PATH_BYTES = PATH_MAX, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1, LOCK_TRIES = 1000 };
 
 static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
 {
@@ -38,8 +41,8 @@ static int open_locked(const char *store_path, int32_t seat, int flags)
     int fd = open_seat(store_path, seat, flags);
 
     for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
-        if ((errno != EWOULDBLOCK && errno != EINTR) || tries == LOCK_TRIES) {
-            int error = errno == EWOULDBLOCK ? EBUSY : errno;
+        int error = errno == EWOULDBLOCK ? EBUSY : errno;
+        if ((error != EBUSY && error != EINTR) || tries == LOCK_TRIES) {
             close(fd);
             errno = error;
             return -1;
@@ -49,23 +52,38 @@ static int open_locked(const char *store_path, int32_t seat, int flags)
     return fd;
 }
 
-/* Nobody, if the file is new or holds anything but a line of ours. Two readings that agree, since
- * somebody may write it meanwhile. */
-static eepi_seat_holder read_holder(int fd)
+/* Not by close alone: a child that was forked meanwhile would keep it. */
+static void close_locked(int fd)
+{
+    int error = errno;
+
+    (void)flock(fd, LOCK_UN);
+    close(fd);
+    errno = error;
+}
+
+/* Nobody, if the file is new; 0: it holds anything else than a line of ours. Two readings that
+ * agree, since somebody may write it meanwhile. */
+static int read_holder(int fd, eepi_seat_holder *holder_out)
 {
     char line[LINE_BYTES + 1] = "", again[LINE_BYTES + 1] = "";
     eepi_seat_holder holder = {0};
     ssize_t got;
 
+    *holder_out = holder;
     do {
         got = pread(fd, line, LINE_BYTES, 0);
     } while (pread(fd, again, LINE_BYTES, 0) != got || memcmp(line, again, sizeof(line)) != 0);
+    if (got == 0)
+        return 1;
+    errno = EINVAL;
     if (got != LINE_BYTES || strspn(line, "0123456789 \n") != LINE_BYTES ||
         sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64, &holder.generation, &holder.pid,
                &holder.pid_start) != 3 ||
         holder.generation == UINT32_MAX)
-        return (eepi_seat_holder){0};
-    return holder;
+        return 0;
+    *holder_out = holder;
+    return 1;
 }
 
 /* All of the line or none of it: it is shorter than a page, and always as long. */
@@ -75,19 +93,20 @@ static int write_holder(int fd, const eepi_seat_holder *holder)
 
     snprintf(line, sizeof(line), "%010" PRIu32 " %010" PRId32 " %020" PRIu64 "\n",
              holder->generation, holder->pid, holder->pid_start);
+    errno = ENOSPC; /* if it is short */
     return pwrite(fd, line, LINE_BYTES, 0) == LINE_BYTES;
 }
 
-eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat)
+eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder *holder_out)
 {
-    eepi_seat_holder holder = {0};
-    int fd = open_seat(store_path, seat, O_RDONLY);
+    int fd = open_seat(store_path, seat, O_RDONLY), known;
 
-    if (fd >= 0) {
-        holder = read_holder(fd);
-        close(fd);
-    }
-    return holder;
+    *holder_out = (eepi_seat_holder){0};
+    if (fd < 0)
+        return errno == ENOENT ? EEP_OK : EEP_ERR_SYSTEM;
+    known = read_holder(fd, holder_out);
+    close(fd);
+    return known ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
 int eepi_seat_has_ended(const eepi_seat_holder *holder)
@@ -96,40 +115,57 @@ int eepi_seat_has_ended(const eepi_seat_holder *holder)
            eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_ENDED;
 }
 
+/* Root may serve beside the folder's owner, who must be able to go on alone. */
+static void give_to_owner(int fd, const char *store_path)
+{
+    char path[PATH_BYTES];
+    struct stat folder;
+
+    if (geteuid() == 0 && snprintf(path, sizeof(path), "%s", store_path) < PATH_BYTES &&
+        stat(dirname(path), &folder) == 0 && folder.st_uid != 0)
+        (void)!fchown(fd, folder.st_uid, folder.st_gid);
+}
+
 eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                           eepi_seat_holder *holder, eepi_seat_holder *before_out)
 {
     int fd = open_locked(store_path, seat, O_RDWR | O_CREAT);
     eep_status status = EEP_OK;
 
+    *before_out = (eepi_seat_holder){0};
     if (fd < 0)
         return EEP_ERR_SYSTEM;
-    *before_out = read_holder(fd);
-    if (before_out->generation && !eepi_seat_has_ended(before_out)) {
+    give_to_owner(fd, store_path);
+    if (!read_holder(fd, before_out)) {
+        status = EEP_ERR_SYSTEM;
+    } else if (before_out->generation && !eepi_seat_has_ended(before_out)) {
         status = EEP_ERR_SEAT_TAKEN;
     } else {
         holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
         if (!write_holder(fd, holder))
             status = EEP_ERR_SYSTEM;
     }
-    close(fd);
+    close_locked(fd);
     return status;
 }
 
-void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation)
+eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
     int fd = open_locked(store_path, seat, O_RDWR);
     eepi_seat_holder holder;
+    eep_status status = EEP_OK;
 
     if (fd < 0)
-        return;
-    holder = read_holder(fd);
-    if (holder.generation == generation) {
+        return errno == ENOENT ? EEP_OK : EEP_ERR_SYSTEM;
+    if (read_holder(fd, &holder) && holder.generation == own->generation &&
+        holder.pid == own->pid && holder.pid_start == own->pid_start) {
         holder.pid = 0;
         holder.pid_start = 0;
-        (void)!write_holder(fd, &holder);
+        if (!write_holder(fd, &holder))
+            status = EEP_ERR_SYSTEM;
     }
-    close(fd);
+    close_locked(fd);
+    return status;
 }
 
 void eepi_seats_remove(const char *store_path, int32_t num_seats)

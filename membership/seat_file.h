@@ -18,8 +18,10 @@ typedef struct eepi_seat_holder {
     uint64_t pid_start;
 } eepi_seat_holder;
 
-/* The seat's last holder; generation 0 as well if the file cannot be read. */
-eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat);
+/* The seat's last holder, generation 0 if nobody has had it. EEP_ERR_SYSTEM: nobody can tell
+ * (errno; EINVAL: the file is not ours). Waits for nobody. */
+EEP_MUST_CHECK eep_status eepi_seat_look(const char *store_path, int32_t seat,
+                                         eepi_seat_holder *holder_out);
 /* It has ended, or closed. */
 int eepi_seat_has_ended(const eepi_seat_holder *holder);
 /* Take the seat for the process in *holder: *holder gets the next generation above `floor` and
@@ -27,8 +29,10 @@ int eepi_seat_has_ended(const eepi_seat_holder *holder);
  * errno says why; EBUSY: another process has been writing the file for a second. */
 EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                                          eepi_seat_holder *holder, eepi_seat_holder *before_out);
-/* The context of that generation is closed, though its process lives on. */
-void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation);
+/* The context of *own is closed, though its process lives on. EEP_ERR_SYSTEM as above: then the
+ * seat stays taken until the process ends. */
+EEP_MUST_CHECK eep_status eepi_seat_release(const char *store_path, int32_t seat,
+                                            const eepi_seat_holder *own);
 /* The instance is over: remove the files of seats 0 .. num_seats-1. */
 void eepi_seats_remove(const char *store_path, int32_t num_seats);
 #endif

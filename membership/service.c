@@ -215,26 +215,6 @@ static void take_entry(eep_context *context, const eepi_store_reply *reply)
         take_small(context, reply);
 }
 
-static void take_cas(eep_context *context, const eepi_store_reply *reply)
-{
-    eepi_input input = {.kind = EEPI_INPUT_CAS_DONE, .revision = reply->revision};
-
-    context->cas_id = 0;
-    if (reply->status == EEP_ERR_CONFLICT) {
-        take_view(context, reply);
-        return;
-    }
-    if (reply->status == EEP_OK)
-        input.won = 1;
-    else
-        input.kind = EEPI_INPUT_CAS_UNKNOWN;
-    if (input.won)
-        eepi_say_again(context); /* about the document that is in now, if we said anything before */
-    if (input.won)
-        eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
-    eepi_give(context, &input);
-}
-
 /* The store may have lost its memory with its process. The register first: where it is empty or old
  * the core writes our document back, and only behind that, in the same connection's order, do our
  * record and the rest come. So nobody who reads the store sees all ranks ready and no view, and
@@ -248,14 +228,41 @@ static void come_back(eep_context *context)
     context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
 }
 
-static void say_all_again(eep_context *context)
+/* Once the register has our document or a newer one; before, others might take what we say for the
+ * word of somebody who knows no newer one than theirs. */
+static void say_behind_register(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
 
+    if (!context->back || context->cas_id != 0)
+        return;
     context->back = 0;
     (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
     eepi_peer_publish(context, context->ready_told, context->leave_told);
     eepi_say_again(context);
+}
+
+static void take_cas(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_CAS_DONE, .revision = reply->revision};
+
+    context->cas_id = 0;
+    if (reply->status == EEP_ERR_CONFLICT) {
+        take_view(context, reply);
+        say_behind_register(context);
+        return;
+    }
+    if (reply->status == EEP_OK)
+        input.won = 1;
+    else
+        input.kind = EEPI_INPUT_CAS_UNKNOWN;
+    if (input.won && !context->back)
+        eepi_say_again(context); /* about the document that is in now, if we said anything before */
+    if (input.won)
+        eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
+    eepi_give(context, &input);
+    if (input.won)
+        say_behind_register(context);
 }
 
 static void take_read(eep_context *context, const eepi_store_reply *reply)
@@ -264,8 +271,7 @@ static void take_read(eep_context *context, const eepi_store_reply *reply)
     if (reply->status != EEP_OK && reply->status != EEP_ERR_NOT_FOUND)
         return; /* the connection broke again: the next one reads again */
     take_view(context, reply);
-    if (context->back)
-        say_all_again(context);
+    say_behind_register(context);
 }
 
 static void take_reply(eep_context *context, const eepi_store_reply *reply)

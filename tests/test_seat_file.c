@@ -30,6 +30,21 @@ static void teardown(void)
     cr_assert_eq(rmdir(directory), 0, "a file is left");
 }
 
+static eepi_seat_holder look(void)
+{
+    eepi_seat_holder holder;
+
+    cr_assert_eq(eepi_seat_look(path, 3, &holder), EEP_OK);
+    return holder;
+}
+
+static void release(uint32_t generation)
+{
+    const eepi_seat_holder own = {generation, getpid(), eepi_process_start(getpid())};
+
+    cr_assert_eq(eepi_seat_release(path, 3, &own), EEP_OK);
+}
+
 TestSuite(seat_file, .init = setup, .fini = teardown);
 
 static eepi_seat_holder holder_of(pid_t pid)
@@ -49,18 +64,18 @@ static uint32_t take(uint32_t floor)
 
 Test(seat_file, M7_generations_go_up_and_the_living_keep_their_seat)
 {
-    cr_assert_eq(eepi_seat_look(path, 3).generation, 0);
+    cr_assert_eq(look().generation, 0);
     cr_assert_eq(take(0), 1);
-    cr_assert_eq(eepi_seat_look(path, 3).pid, getpid());
+    cr_assert_eq(look().pid, getpid());
     cr_assert_eq(take(0), 0, "we hold it");
     cr_assert_eq(take(9), 0, "whatever the view says");
-    eepi_seat_release(path, 3, 7);
+    release(7);
     cr_assert_eq(take(0), 0, "another generation was released");
-    eepi_seat_release(path, 3, 1);
+    release(1);
     cr_assert_eq(take(0), 2);
-    eepi_seat_release(path, 3, 2);
+    release(2);
     cr_assert_eq(take(9), 10, "above what the view knows");
-    eepi_seat_release(path, 3, 10);
+    release(10);
     cr_assert_eq(take(4), 11, "and above what the file knows");
 }
 
@@ -80,7 +95,7 @@ Test(seat_file, M7_the_end_of_a_process_frees_its_seat)
     cr_assert_eq(take(0), 0, "it is stopped, and lives");
     cr_assert_eq(kill(child, SIGKILL), 0);
     cr_assert_eq(waitpid(child, NULL, 0), child);
-    before = eepi_seat_look(path, 3);
+    before = look();
     cr_assert(eepi_seat_has_ended(&before));
     cr_assert_eq(take(0), 2);
 }
@@ -118,7 +133,7 @@ Test(seat_file, M7_of_many_that_come_at_once_one_gets_the_seat)
             winners += byte;
         }
         cr_assert_eq(winners, 1, "round %u: %d", round, winners);
-        cr_assert_eq(eepi_seat_look(path, 3).generation, round);
+        cr_assert_eq(look().generation, round);
         close(end[1]);
         for (int i = 0; i < RIVALS; i++)
             cr_assert_gt(wait(NULL), 0);
@@ -138,25 +153,26 @@ Test(seat_file, L2_nobody_waits_for_a_stopped_writer)
     cr_assert_eq(take(0), 1);
     fd = open(file, O_RDWR);
     cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
-    cr_assert_eq(eepi_seat_look(path, 3).generation, 1);
+    cr_assert_eq(look().generation, 1);
     cr_assert_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_ERR_SYSTEM);
     cr_assert_eq(errno, EBUSY);
     close(fd);
-    eepi_seat_release(path, 3, 1);
+    release(1);
     cr_assert_eq(take(0), 2);
 }
 
-/* A file that somebody has spoilt knows nothing: then the store is all there is. */
-Test(seat_file, a_strange_file_is_as_none)
+/* A file that somebody has spoilt tells of nobody, which is not to say that there is none. */
+Test(seat_file, a_strange_file_is_no_empty_seat)
 {
-    static const char *const texts[] = {"",    "x",           "12",
-                                        "1 2", "-1 -1 -1 -1", "99999999999999999999"};
+    static const char *const texts[] = {"x", "12", "1 2", "-1 -1 -1 -1", "99999999999999999999"};
+    eepi_seat_holder own = holder_of(getpid()), before;
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         FILE *stream = fopen(file, "w");
         cr_assert(stream && fputs(texts[i], stream) >= 0 && fclose(stream) == 0);
-        cr_assert_eq(eepi_seat_look(path, 3).pid, 0, "'%s'", texts[i]);
-        cr_assert_eq(take(4), 5, "'%s'", texts[i]);
+        cr_assert_eq(eepi_seat_look(path, 3, &before), EEP_ERR_SYSTEM, "'%s'", texts[i]);
+        cr_assert_eq(eepi_seat_take(path, 3, 4, &own, &before), EEP_ERR_SYSTEM, "'%s'", texts[i]);
+        cr_assert_eq(errno, EINVAL);
         unlink(file);
     }
 }

@@ -30,7 +30,7 @@
 enum {
     SIM_MAX_SEATS = 64,
     SIM_MAX_PROCESSES = 512,
-    SIM_MAX_EPOCHS = 512,
+    SIM_MAX_EPOCHS = 2048,
     SIM_LAYERS = 3,
     SIM_EXPERTS = 16,
     SIM_SLOTS = 8,

@@ -88,7 +88,7 @@ static int is_in(const eepi_view *view, const sim_process *p)
 /* It lives, is or was in a view, and has that document or a newer one. */
 static int knows(const sim_process *p, const eepi_view *view)
 {
-    const eepi_view *known = p->alive && p->rank.context && p->rank.context->core
+    const eepi_view *known = p->alive && !p->over && p->rank.context && p->rank.context->core
                                  ? eepi_core_view(p->rank.context->core)
                                  : NULL;
 
@@ -183,9 +183,10 @@ static void check_document(const eepi_view *view)
         sim_trace("register: epoch %llu again", (unsigned long long)view->epoch);
         return;
     }
-    SIM_MUST(view->epoch >= sim->first_epoch && view->epoch - sim->first_epoch < SIM_MAX_EPOCHS,
-             "S2", "epoch %llu after %llu", (unsigned long long)view->epoch,
-             (unsigned long long)sim->first_epoch);
+    SIM_MUST(view->epoch - sim->first_epoch < SIM_MAX_EPOCHS || view->epoch < sim->first_epoch,
+             "L1", "epoch %llu: one view after the other", (unsigned long long)view->epoch);
+    SIM_MUST(view->epoch >= sim->first_epoch, "S2", "epoch %llu after %llu",
+             (unsigned long long)view->epoch, (unsigned long long)sim->first_epoch);
     before = base_of(view);
     if (sim->failed)
         return;
@@ -238,7 +239,7 @@ void sim_check_commit(const eepi_view *view)
         sim->newest = NULL;
         for (int i = 0; i < sim->num_processes; i++) {
             sim_process *p = sim->process[i];
-            p->former |= !p->alive;
+            p->former |= !p->alive && p->epoch >= view->epoch;
             if (p->expelled_epoch >= view->epoch)
                 p->expelled_epoch = 0;
         }

@@ -138,10 +138,11 @@ void eepi_process_kill(int pidfd)
 
 /* ------------------------------------------------------------------ the seats' files */
 
-eepi_seat_holder eepi_seat_look(const char *store_path, int32_t seat)
+eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder *holder_out)
 {
     (void)store_path;
-    return sim->seat_file[seat];
+    *holder_out = sim->seat_file[seat];
+    return EEP_OK;
 }
 
 int eepi_seat_has_ended(const eepi_seat_holder *holder)
@@ -162,11 +163,12 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
     return EEP_OK;
 }
 
-void eepi_seat_release(const char *store_path, int32_t seat, uint32_t generation)
+eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
     (void)store_path;
-    if (sim->seat_file[seat].generation == generation)
+    if (sim->seat_file[seat].generation == own->generation)
         sim->seat_file[seat].pid = 0;
+    return EEP_OK;
 }
 
 /* ------------------------------------------------------------------ bulk copies */

@@ -363,6 +363,7 @@ static void *rank_main(void *argument)
         if (status == EEP_OK && r->num_work == 0) {
             p->idle_us = sim->now_us;
             status = eep_step_wait(r->context, LOOK_US);
+            p->idle_us = sim->now_us;
             if (status == EEP_ERR_TIMEOUT) {
                 status = EEP_OK;
                 continue;
