@@ -138,9 +138,9 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     memcpy(draft, core->view, core->view->bytes);
     draft->epoch++;
     if (core->in_doubt) {
-        if (draft->epoch <= core->acknowledged_epoch)
-            draft->epoch = core->acknowledged_epoch + 1;
-        draft->epoch += EPOCH_LEAP;
+        draft->epoch += (uint64_t)core->in_doubt * EPOCH_LEAP;
+        if (draft->epoch <= core->tried_epoch)
+            draft->epoch = core->tried_epoch + 1;
     }
     draft->base_digest = core->view->digest;
     draft->cause = (uint8_t)cause;
@@ -168,6 +168,8 @@ void eepi_core_commit(eepi_core *core)
     if (core->cas_in_flight)
         return;
     eepi_view_seal(core->draft);
+    if (core->tried_epoch < core->draft->epoch)
+        core->tried_epoch = core->draft->epoch;
     core->cas_in_flight = 1;
     action = eepi_core_act(core, EEPI_ACTION_CAS);
     action->view = core->draft;

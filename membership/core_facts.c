@@ -78,7 +78,7 @@ static void hear_again(eepi_core *core)
     core->register_was_read = 0;
     core->has_plan = 0;
     core->drain_from_us = core->now_us;
-    core->in_doubt |= core->has_view && (core->acknowledged_epoch > core->view->epoch ||
+    core->in_doubt += core->has_view && (core->tried_epoch > core->view->epoch ||
                                          core->reported_epoch >= core->view->epoch);
 }
 
@@ -105,6 +105,8 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->register_lags = view->epoch < core->view->epoch;
         return;
     }
+    if (core->has_view && view->epoch < core->view->epoch)
+        core->tried_epoch = 0; /* of an instance that is forgotten */
     if (core->has_view) {
         note_expelled(core, core->view, view);
         note_left(core, core->view, view);
@@ -312,7 +314,7 @@ static void take_local(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {
             ack.epoch = core->plan->epoch;
-            core->acknowledged_epoch = ack.epoch;
+            core->tried_epoch = ack.epoch > core->tried_epoch ? ack.epoch : core->tried_epoch;
             eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
         }
         break;

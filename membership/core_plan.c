@@ -110,6 +110,40 @@ static void fail_to_begin(eepi_core *core)
     eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
 }
 
+/* Did we load what the first view has in our seat? Overwrites the draft. */
+static int has_loaded_first_view(eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    const int32_t *experts = core->peers[core->config.seat].experts;
+
+    memcpy(core->draft, core->view, core->view->bytes); /* empty: there is none yet */
+    for (int seat = 0; seat < core->config.num_ranks; seat++)
+        *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    if (eepi_plan_initial(core->draft) != EEP_OK)
+        return 1;
+    for (int i = 0; i < shape->num_layers * shape->num_slots; i++) {
+        const eepi_view_slot *s = eepi_view_slot_at(core->draft, i / shape->num_slots,
+                                                    core->config.seat, i % shape->num_slots);
+        if (experts[i] != (s->state == EEPI_SLOT_HOLDS ? s->expert : -1))
+            return 0;
+    }
+    return 1;
+}
+
+/* Somebody has loaded what an instance lacked that the store has forgotten since. Backups cannot
+ * help: nobody knows the checksums of what no slot holds. Whoever it is goes, and comes again. */
+static void begin_with_gaps(eepi_core *core)
+{
+    snprintf(core->why, sizeof(core->why), "%d experts have no slot in the first view",
+             eepi_view_num_uncovered(core->draft, -1));
+    if (has_loaded_first_view(core)) {
+        fail_to_begin(core);
+        return;
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, EEPI_ACTION_EVICTED);
+}
+
 void eepi_core_advance_initial(eepi_core *core)
 {
     eepi_view *draft;
@@ -132,6 +166,10 @@ void eepi_core_advance_initial(eepi_core *core)
             fail_to_begin(core);
             return;
         }
+    }
+    if (!core->has_view && eepi_view_num_uncovered(draft, -1) > 0) {
+        begin_with_gaps(core);
+        return;
     }
     /* who took its seat while somebody of an instance that ended still lived has loaded what that
      * one lacked */
@@ -281,7 +319,8 @@ static void stage(eepi_core *core)
     if (in_new) {
         eepi_core_act(core, EEPI_ACTION_STAGE)->view = core->plan;
     } else { /* we are the one that leaves */
-        core->acknowledged_epoch = core->plan->epoch;
+        core->tried_epoch =
+            core->plan->epoch > core->tried_epoch ? core->plan->epoch : core->tried_epoch;
         eepi_core_act(core, EEPI_ACTION_ACK)->ack =
             (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_STAGED,
                        core->plan->epoch, core->plan->digest};

@@ -52,8 +52,8 @@ struct eepi_core {
     int register_was_read; /* on this connection to the store */
     /* The store was lost after we had acknowledged or promised something: it may have become a
      * document that we do not know of, and that the store forgot. Its epoch is not used again. */
-    int in_doubt;
-    uint64_t acknowledged_epoch; /* of the newest plan that we have staged */
+    int in_doubt;         /* how often since the newest document that we know */
+    uint64_t tried_epoch; /* newest one that we have proposed, or staged */
     int has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
 

@@ -256,8 +256,10 @@ void cluster_restart_store(cluster *c)
     for (int i = 0; i < c->num_processes; i++) {
         if (!c->process[i].alive)
             continue;
-        cluster_publish(c, &c->process[i]);
+        cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us,
+                     (eepi_input){.kind = EEPI_INPUT_STORE_LOST});
         cluster_to_store(c, &c->process[i], EVENT_READ, (eepi_input){0});
+        cluster_publish(c, &c->process[i]);
     }
 }
 

@@ -16,6 +16,7 @@ static const eepi_core_config config = {
     .shape = {.max_ranks = 3, .num_layers = 1, .num_experts = 3, .num_slots = 2}};
 static eepi_core *core;
 static eepi_view *view;
+static uint64_t proposed_epoch; /* of the newest CAS */
 
 /* A view of three, each of generation 2. */
 static void setup(void)
@@ -47,8 +48,11 @@ static int gives(eepi_input input, eepi_action_kind kind)
 
     input.now_us = SECOND;
     actions = eepi_core_handle(core, &input, &n);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         found += actions[i].kind == kind;
+        if (actions[i].kind == EEPI_ACTION_CAS)
+            proposed_epoch = actions[i].view->epoch;
+    }
     return found;
 }
 
@@ -194,4 +198,49 @@ Test(core_forgets, M10_who_leaves_before_it_is_let_in_has_left)
     (void)member_gives(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
     cr_assert(gives((eepi_input){.kind = EEPI_INPUT_LEAVE}, EEPI_ACTION_DRAINED));
+}
+
+/* After our promise for epoch 1 a proposer may have committed 2, told it to a joiner alone, and
+ * died with the store. */
+Test(core_forgets, S2_an_epoch_that_somebody_may_know_is_leapt_over)
+{
+    wedge_without_seat_0();
+    cr_assert(!proposes_after_drain());
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    cr_assert(!proposes_after_view(9));
+    cr_assert(proposes_after_report(2));
+    cr_assert_eq(proposed_epoch, 1 + 1 + 16);
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST)); /* and now that one may be known */
+    cr_assert(!proposes_after_view(12));
+    cr_assert(proposes_after_report(2));
+    cr_assert_gt(proposed_epoch, 18);
+}
+
+/* It would have killed all others for not reporting under its own. */
+Test(core_forgets, S2_who_has_another_document_of_the_epoch_ends)
+{
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after_view(5));
+    view->first_step++;
+    eepi_view_seal(view);
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 9},
+                    EEPI_ACTION_EVICTED));
+}
+
+/* The others had committed it, or nobody would have agreed in-band to switch to it. */
+Test(core_forgets, S2_what_was_switched_to_was_committed)
+{
+    const uint64_t digest = view->digest;
+
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    cr_assert(!proposes_after_view(5));
+    view->epoch = 2;
+    view->base_digest = digest;
+    view->cause = EEPI_VIEW_PLANNED;
+    eepi_view_seal(view);
+    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
+    cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+    (void)gives((eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = view->digest}, EEPI_ACTION_CAS);
+    cr_assert_eq(eepi_core_view(core)->epoch, 2);
+    cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1, "and writes it back");
 }

@@ -139,7 +139,7 @@ static void check_coverage(const eepi_view *view)
     SIM_MUST(serving == (uncovered == 0), "S7", "epoch %llu: %d experts uncovered",
              (unsigned long long)view->epoch, uncovered);
     SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills) ||
-                 (view->cause == EEPI_VIEW_INITIAL && fills),
+                 (view->cause == EEPI_VIEW_INITIAL && fills && view->base_digest != 0),
              "M1", "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
     SIM_MUST(!fills || !serving || view->cause == EEPI_VIEW_PLANNED, "R1",
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
@@ -190,6 +190,9 @@ static void check_document(const eepi_view *view)
     before = base_of(view);
     if (sim->failed)
         return;
+    for (int i = 0; before && i < sim->num_processes; i++) /* by a document that was leapt over */
+        if (is_in(view, sim->process[i]) && sim->process[i]->expelled_epoch > before->epoch)
+            sim->process[i]->expelled_epoch = 0;
     if (sim->options.trace) {
         char text[400];
         eepi_view_print(view, text, sizeof(text));
