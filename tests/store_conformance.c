@@ -7,7 +7,7 @@
 
 enum {
     BOUND_US = 20 * 1000 * 1000, /* a wait that takes this long has failed */
-    TTL_US = 300 * 1000,
+    TTL_US = 1000 * 1000,
     QUIET_US = 50 * 1000,
     NUM_CLIENTS = 4,
     NUM_KEYS = 3,

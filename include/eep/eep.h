@@ -126,8 +126,10 @@ typedef struct eep_context eep_context;
 /* Connect to the store, take the seat with a new generation, map own and peers' windows and
  * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a living process holds the seat,
  * EEP_ERR_INVALID (text names the field) for a bad configuration or one that differs from the
- * instance's, EEP_ERR_UNREACHABLE without a store. On failure nothing is left behind and
- * `error_out` (may be NULL, at least 256 bytes) holds the reason. */
+ * instance's, EEP_ERR_UNREACHABLE without a store, EEP_ERR_SYSTEM if the seat's file beside the
+ * store's socket (eep/store.h) cannot be written. On failure nothing is left behind but a
+ * generation that is not given again, and `error_out` (may be NULL, at least 256 bytes) holds the
+ * reason. */
 EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,
                                            size_t error_bytes, eep_context **context_out);
 /* Leave without ceremony: peers see the end of this generation and expel it. A step in flight is

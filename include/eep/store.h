@@ -18,10 +18,11 @@ typedef struct eep_store eep_store;
  * of its own. A stale socket file is replaced; EEP_ERR_CONFLICT if a living store answers there.
  * Only processes of the same user, and root, may connect. `error_out` may be NULL.
  *
- * Ranks keep small files PATH.seatN beside the socket, with the newest generation of each seat, so
- * that a store that ends and comes back empty gives none of them again. They stay when a store or a
- * rank ends; remove them, or the directory, when the instance is over. Without them generations
- * would begin again at 1, which only matters to those of an older instance that still live. */
+ * Ranks keep small files PATH.seatN beside the socket (links are followed first), with the newest
+ * generation of each seat and the process that holds it, so that a store that ends and comes back
+ * empty gives none of them again. They stay when a store or a rank ends. Remove them, or the
+ * directory, when the instance is over, never while ranks live. After a reboot a file may name a
+ * pid that another process has by now: remove them then, too. */
 EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
                                                  size_t error_bytes, eep_store **store_out);
 /* Stop serving, close all connections, remove the socket file. */
