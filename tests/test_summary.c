@@ -227,6 +227,30 @@ Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_a_later_kill)
     record_free(&run);
 }
 
+/* Survivors may commit the view without it before the launcher has seen its end. */
+Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_an_ordered_death)
+{
+    record run = history();
+    record_fault *stop = record_add_fault(&run, 2);
+    record_fault die = run.faults[0];
+    run.faults[0] = *stop;
+    die.kind = "die";
+    die.since_ns = at(1000); /* it was told to */
+    die.time_ns = at(1013);
+    run.faults[1] = die;
+    stop = &run.faults[0];
+    stop->process = 2;
+    stop->kind = "stop";
+    stop->time_ns = stop->since_ns = at(500);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    token(&run, 1040, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_not(out.faults[0].expelled);
+    cr_assert(out.faults[1].expelled && out.faults[1].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
 Test(summary, a_crash_while_leaving_is_not_a_clean_leave)
 {
     record run = history();
