@@ -54,6 +54,7 @@ typedef enum sim_kind {
     SIM_PARTITION, /* and cannot have it back for a while */
     SIM_OUTAGE,    /* the store does not answer, or ends and comes back */
     SIM_AMNESIA,   /* the store comes back empty */
+    SIM_RACE,      /* likewise, right after a commit, which perhaps nobody was told of */
     SIM_SKEW,      /* clocks differ: rate and offset */
     SIM_CORRUPT,   /* bulk copies arrive changed */
     SIM_ZOMBIE,    /* no kill fence */

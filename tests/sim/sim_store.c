@@ -141,6 +141,30 @@ static void answer(const message *m, eep_status status, uint64_t revision, eepi_
         send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision, value);
 }
 
+enum { RACE_OF = 3, DEATH_OF = 5, RACE_US = 1500, FORGET_US = 1000 };
+
+static void forget(void *user, uint64_t number)
+{
+    (void)user;
+    (void)number;
+    if (!sim->healed)
+        sim_store_outage(FORGET_US, 1, 1);
+}
+
+/* The store forgets what it has just taken, before or after some have heard of it; its proposer may
+ * be on the machine that fails with it. */
+static void perhaps_forget(const eepi_view *view, sim_process *proposer)
+{
+    int is_new = !sim->newest || view->epoch > sim->newest->epoch;
+
+    if (!(sim->kinds >> SIM_RACE & 1u) || sim->healed || !is_new || sim_random(RACE_OF))
+        return;
+    sim->faults++;
+    if (sim_random(DEATH_OF) == 0)
+        sim_process_end(proposer, "race");
+    sim_after(50 + sim_random(RACE_US), forget, NULL, 0);
+}
+
 static void answer_write(message *m)
 {
     uint64_t revision = 0;
@@ -151,8 +175,10 @@ static void answer_write(message *m)
         if (strcmp(m->key, EEPI_KEY_VIEW) == 0 &&
             (eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK
                  ? m->reply.revision == 0
-                 : m->reply.revision == revision))
+                 : m->reply.revision == revision)) {
+            perhaps_forget((const eepi_view *)m->value->bytes, m->client->process);
             sim_check_commit((const eepi_view *)m->value->bytes);
+        }
         status = eepi_store_table_cas(store.table, m->key, m->reply.revision, m->value, &revision);
         if (status == EEP_ERR_CONFLICT &&
             eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK)
