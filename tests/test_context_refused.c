@@ -1,9 +1,12 @@
 /* What the public API refuses: bad configurations, taken seats, differing weights, calls in the
  * wrong order. Each names its cause, and a running instance loses nothing. */
+#include "membership/process.h"
+#include "membership/seat_file.h"
 #include "tests/context_fixture.h"
 
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 TestSuite(context_refused, .timeout = 100);
 
@@ -274,5 +277,24 @@ Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
     cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
     cr_expect_eq(eep_step_wait(r->context, 0), EEP_ERR_TIMEOUT);
     cr_expect_eq(rank_counters(r).steps_ok, 2);
+    world_close(&w);
+}
+
+/* A process that holds a seat may know an instance that the store has forgotten: none begins before
+ * it was heard, or has gone (M8). */
+Test(context_refused, M8_no_instance_begins_beside_a_holder_that_was_not_heard)
+{
+    world w;
+    eepi_seat_holder holder = {.pid = (int32_t)getpid(),
+                               .pid_start = eepi_process_start((int32_t)getpid())};
+    eepi_seat_holder before;
+    world_open(&w, 1, 2);
+    w.config.num_experts = WORLD_SLOTS; /* what one rank can hold */
+    w.config.join_timeout_us = 300000;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(eepi_seat_take(w.path, 1, 0, &holder, &before), EEP_OK);
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_expect_eq(eep_join(r->context), EEP_ERR_TIMEOUT, "%s", eep_last_error(r->context));
+    cr_assert_eq(eepi_seat_release(w.path, 1, &holder), EEP_OK);
     world_close(&w);
 }
