@@ -14,6 +14,11 @@
 
 enum { STORE_BOUND_US = 5000000 };
 
+static eep_status store_is_silent(eep_context *context, eep_status status)
+{
+    return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+}
+
 /* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */
 static eep_status ask(eep_context *context, uint64_t id, void **value_out, size_t *size_out,
                       uint64_t *revision_out)
@@ -87,7 +92,7 @@ static eep_status check_instance(eep_context *context)
         status = ask(context, eepi_store_get(context->store, EEPI_KEY_INSTANCE), &value, &size,
                      &revision);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+        return store_is_silent(context, status);
     if (value)
         field = eepi_instance_differs(&own, value, size, &theirs);
     free(value);
@@ -149,7 +154,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
         ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
 
     if (status != EEP_OK)
-        return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+        return store_is_silent(context, status);
     if (!value)
         return EEP_OK;
     found = value;
@@ -169,8 +174,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
             eepi_plan_seat(found, context->config.rank, context->experts);
         status = tell_ends(context, found);
         if (status != EEP_OK)
-            status =
-                eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+            status = store_is_silent(context, status);
     }
     free(value);
     return status;
@@ -204,7 +208,7 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
 
     *holder_out = (eepi_seat_holder){0};
     if (status != EEP_OK)
-        status = eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+        status = store_is_silent(context, status);
     else if (value && eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID,
                            "the seat's record is of an instance with another shape");
@@ -243,9 +247,7 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     context->has_seat = 1;
     if (own.generation > 1)
         status = eepi_claim_end(context, seat, own.generation - 1, STORE_BOUND_US);
-    return status == EEP_OK
-               ? EEP_OK
-               : eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    return status == EEP_OK ? EEP_OK : store_is_silent(context, status);
 }
 
 static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
