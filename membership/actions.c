@@ -424,7 +424,7 @@ static void perform_store(eep_context *context, const eepi_action *action)
         context->peers[action->suspect.seat].exit_said = action->suspect.generation;
         break;
     default:
-        eepi_peer_publish(context, context->ready_told, 1); /* EEPI_ACTION_MEMBER */
+        eepi_peer_publish(context); /* EEPI_ACTION_MEMBER */
         break;
     }
 }

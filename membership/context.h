@@ -201,7 +201,7 @@ EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *
                                          void **windows_out);
 void eepi_peers_close(eep_context *context);
 /* Put our own record into the store. */
-void eepi_peer_publish(eep_context *context, int ready, int leaving);
+void eepi_peer_publish(eep_context *context);
 
 /* serve.c: what this rank gives to repairs of others; open in eep_join, before the executor. */
 EEP_MUST_CHECK eep_status eepi_serving_open(eep_context *context);

@@ -71,7 +71,7 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
         if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
-            eepi_peer_publish(context, context->ready_told, context->leave_told);
+            eepi_peer_publish(context);
         free(copy);
         return;
     }
@@ -157,11 +157,12 @@ void eepi_peers_close(eep_context *context)
     free(context->peers);
 }
 
-void eepi_peer_publish(eep_context *context, int ready, int leaving)
+void eepi_peer_publish(eep_context *context)
 {
     eepi_record record = {
-        .member = {context->config.rank, context->generation, (uint8_t)ready, (uint8_t)leaving,
-                   context->experts, context->checksums, context->backup_bits},
+        .member = {context->config.rank, context->generation, (uint8_t)context->ready_told,
+                   (uint8_t)context->leave_told, context->experts, context->checksums,
+                   context->backup_bits},
         .pid = (int32_t)getpid(),
         .pid_start = context->pid_start,
     };
@@ -169,6 +170,8 @@ void eepi_peer_publish(eep_context *context, int ready, int leaving)
     char key[EEPI_STORE_KEY_MAX];
     void *encoded;
 
+    if (context->store_lost || context->back)
+        return; /* it is said behind the register, in the order of the next connection (M4) */
     eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
     record.bulk_address_bytes = (uint32_t)address_bytes;
     eepi_window_describe(context->window, &record.window);

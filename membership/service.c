@@ -238,7 +238,7 @@ static void say_behind_register(eep_context *context)
         return;
     context->back = 0;
     (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
-    eepi_peer_publish(context, context->ready_told, context->leave_told);
+    eepi_peer_publish(context);
     eepi_say_again(context);
 }
 
@@ -364,7 +364,7 @@ static void take_mail(eep_context *context)
     for (int i = 0; i < mail.num_evidence; i++)
         take_evidence_mail(context, &mail.evidence[i]);
     if (mail.ready) {
-        eepi_peer_publish(context, 1, context->leave_told);
+        eepi_peer_publish(context);
         give_own_record(context);
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }

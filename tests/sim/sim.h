@@ -37,7 +37,8 @@ enum {
     SIM_TOPK = 2,
     SIM_HIDDEN = 4,
     SIM_TOKENS = 4,
-    SIM_MAX_REQUESTS = 1024,
+    SIM_MAX_REQUESTS = 16384, /* all that come in one history */
+    SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
 };
 #define SIM_NEVER UINT64_MAX
@@ -81,7 +82,7 @@ typedef struct sim_rank {
     float *x, *middle, *out, *rows, *results, *topk_weights;
     int32_t *topk_idx, *num_tokens, *slot_begin;
     const float **weights; /* [layers][slots] */
-    sim_work work[SIM_MAX_REQUESTS];
+    sim_work work[SIM_MAX_WORK];
     int num_work, num_batch;
     int joined, leave_asked;
 } sim_rank;
@@ -243,6 +244,8 @@ void sim_fail(const char *property, const char *format, ...) __attribute__((form
 /* A fault is about to happen. */
 void sim_check_fault(void);
 void sim_check_commit(const eepi_view *view);
+uint64_t sim_known_epoch(const sim_process *p, const char *key);
+void sim_check_behind(const sim_process *p, uint64_t known, uint64_t in_register);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
 void sim_check_begin(sim_process *p, const eep_step *step);
 void sim_check_ok(sim_process *p, const eep_step *step);

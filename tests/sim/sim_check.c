@@ -272,6 +272,29 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     free(copy);
 }
 
+/* The newest epoch whose document a member has. */
+/* The newest epoch whose document the writer of a record has; who is no member writes none back. */
+uint64_t sim_known_epoch(const sim_process *p, const char *key)
+{
+    const eepi_view *view;
+
+    if (!p->rank.context || strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0)
+        return 0;
+    view = eepi_core_view(p->rank.context->core);
+    return view && eepi_view_is_member(view, p->seat) &&
+                   eepi_view_seat_at(view, p->seat)->generation == p->generation
+               ? view->epoch
+               : 0;
+}
+
+/* M4: who reads a member's record finds in the register what that one knew when it wrote it. */
+void sim_check_behind(const sim_process *p, uint64_t known, uint64_t in_register)
+{
+    SIM_MUST(known <= in_register, "M4",
+             "the record of %d.%u, who knows epoch %llu, comes where the register has %llu",
+             p->seat, p->generation, (unsigned long long)known, (unsigned long long)in_register);
+}
+
 /* ------------------------------------------------------------------ steps */
 
 /* S6, R1: what the live view routes to lies in the slot. */

@@ -106,6 +106,7 @@ static void hand(void *user, uint64_t number)
             memmove(r->work + at, r->work + at + 1,
                     (size_t)(--r->num_work - at) * sizeof(r->work[0]));
     } else {
+        SIM_MUST(at < SIM_MAX_WORK, "simulator", "%d requests in one rank's hands", at);
         if (at == r->num_work)
             r->num_work++;
         r->work[at] = h->work;

@@ -28,6 +28,7 @@ typedef struct message {
     eepi_store_client *client;
     uint64_t connection;
     uint64_t life;          /* up: of which store process */
+    uint64_t known_epoch;   /* up: the newest that its sender knew then */
     eepi_store_reply reply; /* up: id, revision, key */
     eepi_store_value *value;
     char key[EEPI_STORE_KEY_MAX];
@@ -165,6 +166,16 @@ static void perhaps_forget(const eepi_view *view, sim_process *proposer)
     sim_after(50 + sim_random(RACE_US), forget, NULL, 0);
 }
 
+static uint64_t register_epoch(void)
+{
+    eepi_store_value *value;
+    uint64_t revision;
+
+    return eepi_store_table_get(store.table, EEPI_KEY_VIEW, &revision, &value) == EEP_OK
+               ? ((const eepi_view *)value->bytes)->epoch
+               : 0;
+}
+
 static void answer_write(message *m)
 {
     uint64_t revision = 0;
@@ -185,6 +196,7 @@ static void answer_write(message *m)
             revision = 0;
     } else {
         sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
+        sim_check_behind(m->client->process, m->known_epoch, register_epoch());
         status = eepi_store_table_put(store.table, m->key, m->value, 0, &revision);
     }
     answer(m, status, revision, status == EEP_ERR_CONFLICT ? present : NULL);
@@ -248,6 +260,7 @@ static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, c
     m->client = client;
     m->connection = client->connection;
     m->life = store.life;
+    m->known_epoch = sim_known_epoch(client->process, key);
     m->reply = (eepi_store_reply){.id = id, .revision = revision};
     m->value = value;
     strcpy(m->key, key);
@@ -482,7 +495,8 @@ static void drop_current(eepi_store_client *client)
 eep_status eepi_store_client_next(eepi_store_client *client, eepi_store_reply *reply_out)
 {
     drop_current(client);
-    reconnect(client);
+    if (!client->first)
+        reconnect(client); /* what came by the old connection is read before */
     if (!client->first)
         return EEP_ERR_TIMEOUT;
     hand_out(client, NULL, client->first, reply_out);
