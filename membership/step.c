@@ -80,10 +80,12 @@ static eep_status try_begin(eep_context *context, int *may_out)
 eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
 {
     eepk_launch *launch = eepi_tables_launch(context->tables);
-    eep_status status = EEP_OK;
+    eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
     struct timespec until;
     int may = 0, late = 0;
 
+    if (status != EEP_OK)
+        return status;
     if (!context->joined_once)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin before eep_join");
     if (context->stepper.in_step)
@@ -185,6 +187,9 @@ eep_status eep_step_end(eep_context *context)
 
     if (!context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "no step was begun");
+    status = eepi_refuse_in_capture(context, "eep_step_end");
+    if (status != EEP_OK)
+        return status;
     status = eep_stream_synchronize(context->stream, bound_us);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) /* it may still store: no promise before its end (rule M2) */
@@ -213,7 +218,10 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 {
     eepk_window_header *header = eepi_window_address(context->window);
     uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
+    eep_status refused = eepi_refuse_in_capture(context, "eep_step_wait");
 
+    if (refused != EEP_OK)
+        return refused;
     if (!context->joined_once || context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
     for (;;) {

@@ -358,6 +358,29 @@ static void *cuda_stream_native(void *stream)
     return ((const cuda_stream *)stream)->stream;
 }
 
+static eep_status cuda_stream_adopt(void *device, void *native, void **stream_out)
+{
+    cuda_stream *s = malloc(sizeof(*s));
+
+    if (!s)
+        return EEP_ERR_NO_MEMORY;
+    s->ordinal = ((const cuda_device *)device)->ordinal;
+    s->stream = native;
+    *stream_out = s;
+    return EEP_OK;
+}
+
+/* One that cannot be asked any more is taken for captured: then nothing waits for it. */
+static int cuda_stream_is_captured(void *stream)
+{
+    const cuda_stream *s = stream;
+    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+
+    return use_device(s->ordinal) != EEP_OK ||
+           CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) != EEP_OK ||
+           capture != cudaStreamCaptureStatusNone;
+}
+
 static eep_status cuda_stream_wait_event(void *stream, void *event)
 {
     const cuda_stream *s = stream;
@@ -529,6 +552,19 @@ static void cuda_graph_close(void *graph)
     free(g);
 }
 
+/* A framework may capture in global mode, which forbids many calls in all threads of the process;
+ * those of a thread in relaxed mode are exempt. */
+static eep_status cuda_thread_begin(void *device)
+{
+    const cuda_device *d = device;
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    eep_status status = use_device(d->ordinal);
+
+    if (status == EEP_OK)
+        status = CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
+    return status;
+}
+
 static const eepi_device_ops cuda_ops = {
     .open = cuda_open,
     .close = cuda_close,
@@ -537,6 +573,9 @@ static const eepi_device_ops cuda_ops = {
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
     .stream_synchronize = cuda_stream_synchronize,
+    .stream_adopt = cuda_stream_adopt,
+    .stream_disown = free,
+    .stream_is_captured = cuda_stream_is_captured,
     .stream_native = cuda_stream_native,
     .stream_wait_event = cuda_stream_wait_event,
     .event_open = cuda_event_open,
@@ -549,6 +588,7 @@ static const eepi_device_ops cuda_ops = {
     .capture_end = cuda_capture_end,
     .graph_replay = cuda_graph_replay,
     .graph_close = cuda_graph_close,
+    .thread_begin = cuda_thread_begin,
 };
 
 static const eepi_device_backend cuda_backend = {
