@@ -176,10 +176,11 @@ eep_status eepi_held_take_launch(eepi_held *held, eepi_fixed *fixed, const eep_k
 {
     mark(held, kernel->name, strlen(kernel->name));
     mark(held, &num_blocks, sizeof(num_blocks));
+    if (!kernel->args) /* its bytes may be padding, which is never the same */
+        return EEP_OK;
     if (args_bytes)
         mark(held, args, args_bytes);
-    return kernel->args ? take_arguments(held, fixed, kernel, args, args_bytes, why_out, why_bytes)
-                        : EEP_OK;
+    return take_arguments(held, fixed, kernel, args, args_bytes, why_out, why_bytes);
 }
 
 eep_status eepi_held_take_copy(eepi_held *held, eepi_fixed *fixed, const void *to, const void *from,

@@ -19,14 +19,14 @@ eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory);
 typedef struct eepi_held {
     const void **address; /* [num] */
     size_t num, capacity;
-    uint64_t fingerprint; /* of all names, grids and argument bytes, in order; never 0 */
+    uint64_t fingerprint; /* of all names, grids and declared arguments, in order; never 0 */
     uint64_t removals;    /* of `fixed`, when the addresses were last found there */
 } eepi_held;
 
 void eepi_held_free(eepi_held *held);
 /* Take one node's arguments. EEP_ERR_INVALID: one of them is neither the address of memory that
- * stays (or NULL) nor declared constant; `why_out` says which. A kernel without declared arguments
- * is its owner's business: only its bytes count for the fingerprint. */
+ * stays (or NULL) nor declared constant; `why_out` says which. Those of a kernel without declared
+ * arguments are its owner's business. */
 EEP_MUST_CHECK eep_status eepi_held_take_launch(eepi_held *held, eepi_fixed *fixed,
                                                 const eep_kernel *kernel, uint32_t num_blocks,
                                                 const void *args, size_t args_bytes, char *why_out,

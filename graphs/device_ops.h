@@ -87,7 +87,7 @@ int eepi_thread_is_capturing(void);
  * those that eep_capture_end ends. */
 void eepi_device_note_capture(eep_device *device, const eep_stream *stream);
 
-/* Of everything that the capture recorded, argument bytes included, in order: two captures of one
+/* Of all that the capture recorded, declared argument bytes included, in order: two captures of one
  * sequence differ only if something in it is not constant. */
 uint64_t eepi_graph_fingerprint(const eep_graph *graph);
 

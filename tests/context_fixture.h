@@ -105,6 +105,8 @@ void world_close(world *w);
 
 /* eep_open, weights, capture. On failure nothing is open and `error` of the rank says why. */
 eep_status rank_open(world *w, int32_t seat);
+/* The step of an open rank without a thread, captured (again). */
+eep_graph *rank_capture(rank *r);
 /* Start the thread of an open rank: eep_join, then its mode. */
 void rank_run(rank *r);
 /* End the thread; the context stays open. */

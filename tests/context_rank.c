@@ -160,9 +160,9 @@ static eep_status put_layer(rank *r, int32_t layer)
     return status;
 }
 
-static void capture(rank *r)
+eep_graph *rank_capture(rank *r)
 {
-    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    eep_graph *graph = NULL;
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
     eep_status status = eep_step_latch(r->context, r->stream);
     for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++)
@@ -170,7 +170,8 @@ static void capture(rank *r)
     if (status == EEP_OK)
         status = eep_step_finish(r->context, r->stream);
     cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
-    cr_assert_eq(eep_capture_end(r->stream, &r->graph), EEP_OK);
+    cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
+    return graph;
 }
 
 static void note_event(void *user, const eep_event_info *record)
@@ -209,7 +210,8 @@ eep_status rank_open(world *w, int32_t seat)
         keep_backups(r);
     if (r->opened)
         r->opened(r);
-    capture(r);
+    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    r->graph = rank_capture(r);
     return EEP_OK;
 }
 

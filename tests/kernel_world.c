@@ -136,6 +136,12 @@ static void capture(kernel_world *w, kernel_rank *r)
     OK(eep_capture_end(r->stream, &r->graph));
 }
 
+void kernel_rank_capture(kernel_world *w, int seat)
+{
+    eep_graph_close(w->rank[seat].graph);
+    capture(w, &w->rank[seat]);
+}
+
 void kernel_rank_run(kernel_world *w, int seat, eepi_kernel_id id, uint32_t layer)
 {
     uint32_t blocks = blocks_of(w, id);
