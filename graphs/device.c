@@ -1,6 +1,6 @@
 /* Devices: the public functions. Arguments and states are checked here, once for all backends; the
  * rest is handed on to the backend's table. */
-#include "graphs/device_ops.h"
+#include "graphs/device_internal.h"
 #include "graphs/kernels.h"
 
 #include <dlfcn.h>
@@ -10,12 +10,6 @@
 
 static const char plugin_file[] = "libeep_cuda.so";
 
-struct eep_device {
-    const eepi_device_backend *backend;
-    const eepi_device_ops *ops;
-    void *impl;
-    uint64_t captures;
-};
 struct eep_stream {
     eep_device *device;
     void *impl;
@@ -34,6 +28,11 @@ struct eep_graph {
 static _Thread_local char error_text[512];
 /* Streams that this thread captures; its address stands for the thread. */
 static _Thread_local uint32_t own_captures;
+
+int eepi_thread_captures(void)
+{
+    return own_captures != 0;
+}
 
 static const void *capturer_of(const eep_stream *stream)
 {
@@ -156,6 +155,7 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
     status = find_backend(backend, &device->backend);
     if (status == EEP_OK) {
         device->ops = device->backend->ops;
+        device->is_apart = device->backend->is_apart;
         status = device->ops->open(ordinal, &device->impl, error_text, sizeof(error_text));
     }
     if (status != EEP_OK) {
