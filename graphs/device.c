@@ -1,8 +1,6 @@
 /* Devices: the public functions. Arguments and states are checked here, once for all backends; the
  * rest is handed on to the backend's table. */
-#include "graphs/capture_guard.h"
-#include "graphs/device_ops.h"
-#include "graphs/kernel_fields.h"
+#include "graphs/device_internal.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -11,14 +9,6 @@
 
 static const char plugin_file[] = "libeep_cuda.so";
 
-struct eep_device {
-    const eepi_device_backend *backend;
-    const eepi_device_ops *ops;
-    void *impl;
-    uint64_t captures;
-    eepi_fixed *fixed;                    /* memory that graphs may refer to */
-    eep_kernel kernels[EEPI_NUM_KERNELS]; /* the backend's, with what their arguments are */
-};
 struct eep_stream {
     eep_device *device;
     void *impl;
@@ -155,6 +145,7 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
 static eep_status open_backend(eep_device *device, int ordinal)
 {
     device->ops = device->backend->ops;
+    device->is_apart = device->backend->is_apart;
     device->fixed = eepi_fixed_open();
     if (!device->fixed) {
         snprintf(error_text, sizeof(error_text), "out of memory");

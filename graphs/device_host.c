@@ -7,7 +7,7 @@
  * what `put` was then. So recording costs no entry, and an event that is recorded again, perhaps in
  * another stream, never releases a waiter of its earlier record too soon. A wait always refers to
  * entries put before it; hence waits of streams for one another form no cycle. */
-#include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "graphs/kernels.h"
 
 #include <errno.h>
@@ -596,6 +596,9 @@ static const eepi_device_ops host_ops = {
     .capture_end = host_capture_end,
     .graph_replay = host_graph_replay,
     .graph_close = host_graph_close,
+    .share_make = eepi_host_share_make,
+    .share_map = eepi_host_share_map,
+    .share_close = eepi_host_share_close,
 };
 
 const eepi_device_backend eepi_host_backend = {

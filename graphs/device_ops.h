@@ -13,7 +13,15 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 3 };
+enum { EEPI_BACKEND_VERSION = 4 };
+
+/* Memory that others map (graphs/device_share.h). */
+typedef struct eepi_share {
+    void *address;       /* as this device's kernels reach it */
+    size_t mapped_bytes; /* at least what was asked for; others map exactly as much */
+    int fd;              /* what others map it from, close-on-exec; -1: mapped from another's */
+    void *impl;          /* the backend's own; NULL: it needs none */
+} eepi_share;
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
  * happen during capture are those of the public functions of the same name. A member that may be
@@ -55,6 +63,13 @@ typedef struct eepi_device_ops {
     /* In each thread that libeep starts, so that its calls do not spoil a capture of another
      * thread; NULL where none could. */
     eep_status (*thread_begin)(void *device);
+
+    /* On failure `why_out` gets one line. */
+    eep_status (*share_make)(void *device, size_t bytes, eepi_share *share_out, char *why_out,
+                             size_t why_bytes);
+    eep_status (*share_map)(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
+                            char *why_out, size_t why_bytes);
+    void (*share_close)(void *device, eepi_share *share);
 } eepi_device_ops;
 
 typedef struct eepi_device_backend {
@@ -65,6 +80,7 @@ typedef struct eepi_device_backend {
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
+    int is_apart; /* host threads cannot touch its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;

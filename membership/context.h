@@ -141,7 +141,8 @@ struct eep_context {
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
-    eep_seat *seats; /* of the newest view */
+    eep_seat *seats;                   /* of the newest view */
+    eepk_window_header **peer_headers; /* host sides that are apart; NULL: none is mapped */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
     /* } */

@@ -89,6 +89,7 @@ typedef struct rank {
 typedef struct world {
     eep_config config; /* what all ranks get, but for rank, device and callbacks */
     int keep_backups;  /* ranks keep the host copies that eep_backup_wanted asks for */
+    int windows_apart; /* as on a device whose memory host threads cannot touch */
     char directory[64], path[96];
     eep_store *store;
     pthread_mutex_t lock;

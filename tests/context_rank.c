@@ -1,6 +1,8 @@
 /* A rank of the fixture: its model, what that gives, opening and closing. */
 #include "tests/context_fixture.h"
 
+#include "graphs/device_share.h"
+
 #include <math.h>
 
 static const float topk_weights[WORLD_TOPK] = {0.5f, 0.25f};
@@ -191,6 +193,8 @@ eep_status rank_open(world *w, int32_t seat)
     r->joined = 0;
     r->join_status = r->ended = EEP_OK;
     cr_assert_eq(eep_device_open("host", 0, &r->device), EEP_OK);
+    if (w->windows_apart)
+        eepi_device_set_apart(r->device);
     config.rank = seat;
     config.device = r->device;
     config.event = note_event;

@@ -8,12 +8,12 @@
  * block behind other ranks' kernels is device_alloc and device_free (cudaMalloc, cudaFree): they
  * belong before the first step and after the last one. Each call leaves its device as the calling
  * thread's current one. */
+#include "graphs/cuda/backend.h"
 #include "graphs/cuda/kernels_cuda.h"
-#include "graphs/device_ops.h"
 
-#include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +26,6 @@ enum {
     ZERO_TIMEOUT_US = 10000000,
     CLOSE_TIMEOUT_US = 60000000
 };
-
-typedef struct cuda_device {
-    int ordinal;
-    cudaStream_t zeroing; /* clears new memory without touching the default stream */
-} cuda_device;
 
 typedef struct cuda_stream {
     int ordinal;
@@ -255,17 +250,22 @@ static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory
     return status;
 }
 
-static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
+eep_status eepi_cuda_zero(const cuda_device *d, void *memory, size_t bytes)
 {
     cuda_stream zeroing = {d->ordinal, d->zeroing};
-    eep_status status = CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
+    eep_status status = CHECKED(d->ordinal, cudaMemsetAsync(memory, 0, bytes, d->zeroing));
 
-    if (status == EEP_OK)
-        status = CHECKED(d->ordinal, cudaMemsetAsync(*memory_out, 0, bytes, d->zeroing));
     if (status == EEP_OK)
         status = poll_until(query_stream, &zeroing, "cudaStreamQuery after cudaMemsetAsync",
                             d->ordinal, ZERO_TIMEOUT_US);
     return status;
+}
+
+static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
+{
+    eep_status status = CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
+
+    return status == EEP_OK ? eepi_cuda_zero(d, *memory_out, bytes) : status;
 }
 
 static eep_status cuda_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
@@ -565,6 +565,34 @@ static eep_status cuda_thread_begin(void *device)
     return status;
 }
 
+/* ------------------------------------------------------------------ for shared_memory.c */
+
+const char *eepi_cuda_failure(void)
+{
+    return failure;
+}
+
+eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
+{
+    int used = snprintf(failure, sizeof(failure), "device %d: ", ordinal);
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(failure + used, sizeof(failure) - (size_t)used, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
+{
+    return checked(error, call, ordinal);
+}
+
+eep_status eepi_cuda_use_device(int ordinal)
+{
+    return use_device(ordinal);
+}
+
 static const eepi_device_ops cuda_ops = {
     .open = cuda_open,
     .close = cuda_close,
@@ -589,6 +617,9 @@ static const eepi_device_ops cuda_ops = {
     .graph_replay = cuda_graph_replay,
     .graph_close = cuda_graph_close,
     .thread_begin = cuda_thread_begin,
+    .share_make = eepi_cuda_share_make,
+    .share_map = eepi_cuda_share_map,
+    .share_close = eepi_cuda_share_close,
 };
 
 static const eepi_device_backend cuda_backend = {
@@ -598,6 +629,7 @@ static const eepi_device_backend cuda_backend = {
     .ops = &cuda_ops,
     .kernels = eepi_cuda_kernels,
     .error_text = cuda_error_text,
+    .is_apart = 1,
 };
 
 /* The plugin's one exported symbol. */
