@@ -283,9 +283,14 @@ EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, u
            ((((uint64_t)copy * 2 + parity) * s->num_max_tokens + token) * s->top_k + k) *
                s->row_bytes;
 }
+/* Addresses here of all seats' windows: [max_ranks]. */
+EEPK_LAYOUT_FN const uint64_t *eepk_windows(const eepk_shape *s, const uint8_t *bank)
+{
+    return (const uint64_t *)(bank + s->bank_off_window);
+}
 EEPK_LAYOUT_FN uint8_t *eepk_peer_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
 {
-    return (uint8_t *)(uintptr_t)((const uint64_t *)(bank + s->bank_off_window))[seat];
+    return (uint8_t *)(uintptr_t)eepk_windows(s, bank)[seat];
 }
 EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
                                                   uint32_t layer)

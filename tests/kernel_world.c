@@ -120,15 +120,26 @@ static void put(kernel_world *w, kernel_rank *r, eepi_kernel_id id, uint32_t lay
                   bytes));
 }
 
+static void put_experts(kernel_world *w, kernel_rank *r, uint32_t layer)
+{
+    const expert_args args = {w, r, layer};
+
+    OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof(args)));
+}
+
+void kernel_rank_put_experts(kernel_world *w, int seat, uint32_t layer)
+{
+    put_experts(w, &w->rank[seat], layer);
+}
+
 static void capture(kernel_world *w, kernel_rank *r)
 {
     OK(eep_capture_begin(r->stream));
     put(w, r, EEPI_KERNEL_latch, 0);
     for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
-        const expert_args args = {w, r, layer};
         for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++)
             put(w, r, (eepi_kernel_id)id, layer);
-        OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof(args)));
+        put_experts(w, r, layer);
         for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
             put(w, r, (eepi_kernel_id)id, layer);
     }

@@ -5,6 +5,7 @@
 
 #include "graphs/compiler_macros.h"
 #include "graphs/kernel_args.h"
+#include "graphs/kernels/rows.h"
 
 /* Set once per step, by the first reason; the flag is raised last. */
 EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase)
@@ -262,16 +263,7 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
     }
     eepk_block_sync();
     if (g.thread == 0) {
-        uint32_t next = 0;
-        int aborted = latch->aborted != 0;
-        for (uint32_t slot = 0; slot < s->num_slots; slot++) {
-            a->slot_begin[slot] = (int32_t)next;
-            for (uint32_t seat = 0; seat < s->max_ranks && !aborted; seat++) {
-                w->receive_base[(uint64_t)seat * s->num_slots + slot] = next;
-                next += w->receive_count[(uint64_t)seat * s->num_slots + slot];
-            }
-        }
-        a->slot_begin[s->num_slots] = (int32_t)next;
+        eepk_prefix_rows(s, w->receive_count, !latch->aborted, w->receive_base, a->slot_begin);
         latch->placed = 0;
     }
 }
