@@ -24,6 +24,7 @@ enum {
     EEPK_LINE_BYTES = 128,
     EEPK_SEAT_WORDS = 16, /* bits for EEP_MAX_RANKS seats */
     EEPK_NO_SLOT = 0xffff,
+    EEPK_ROUTE_WARPS = 32, /* most warps of the route node */
     EEPK_WINDOW_MAGIC = 0x45455057,
 };
 
@@ -215,6 +216,8 @@ typedef struct eepk_world {
     uint8_t *window;          /* own */
     eepk_route *route;        /* scratch [T][K] */
     uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
+    uint32_t *warp_count;     /* scratch [EEPK_ROUTE_WARPS][max_ranks][num_slots] */
+    uint64_t *first_bad;      /* scratch */
     uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
     uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* scratch [max_ranks] */
