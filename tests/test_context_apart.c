@@ -6,6 +6,7 @@
 #include "membership/context.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,17 +87,28 @@ Test(context_apart, a_rank_ends_and_its_seat_is_taken_again)
 
 typedef struct process {
     pid_t pid;
-    int go; /* a pipe: a letter lets it open its rank */
+    int to; /* a pipe: the world comes over it, and with it the word to open a rank */
 } process;
 
-/* It waits for the letter, and is rank `seat` from then on until it is killed. Forked while this
- * process has no rank of its own: UCX has not begun. */
+static void read_world(int from, world *w)
+{
+    size_t got = 0;
+    while (got < sizeof(*w)) {
+        ssize_t n = read(from, (uint8_t *)w + got, sizeof(*w) - got);
+        if (n <= 0)
+            _exit(1);
+        got += (size_t)n;
+    }
+}
+
+/* A process that will be rank `seat` until it is killed. Forked before anything here has begun, the
+ * store's thread above all: what a thread holds at a fork (an allocator's lock) is held for ever.
+ */
 static process fork_rank(world *w, int32_t seat)
 {
     rank *r = &w->ranks[seat];
     process p;
     int ends[2];
-    char letter;
     cr_assert_eq(pipe(ends), 0);
     p = (process){fork(), ends[1]};
     cr_assert_geq(p.pid, 0);
@@ -105,8 +117,11 @@ static process fork_rank(world *w, int32_t seat)
         return p;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (read(ends[0], &letter, 1) != 1 || rank_open(w, seat) != EEP_OK)
+    read_world(ends[0], w);
+    if (rank_open(w, seat) != EEP_OK) {
+        fprintf(stderr, "rank %d: %s\n", seat, r->error);
         _exit(1);
+    }
     rank_set_mode(r, RANK_WORK);
     rank_run(r);
     for (;;) {
@@ -114,9 +129,11 @@ static process fork_rank(world *w, int32_t seat)
     }
 }
 
-static void let_go(const process *p)
+/* `fresh`: as world_open left it, when nobody held its lock; pointers in it are into `w` itself,
+ * which lies at one address in both processes. */
+static void let_go(const process *p, const world *fresh)
 {
-    cr_assert_eq(write(p->go, "g", 1), 1);
+    cr_assert_eq(write(p->to, fresh, sizeof(*fresh)), (ssize_t)sizeof(*fresh));
 }
 
 static void kill_process(const process *p)
@@ -125,17 +142,16 @@ static void kill_process(const process *p)
     cr_assert_eq(kill(p->pid, SIGKILL), 0);
     cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
     cr_assert(WIFSIGNALED(status), "it ended by itself: %d", status);
-    close(p->go);
+    close(p->to);
 }
 
 Test(context_apart, a_process_is_killed_and_another_takes_its_seat)
 {
-    world w;
-    process first, second;
+    static world w, fresh;
+    process first = fork_rank(&w, 3), second = fork_rank(&w, 3);
     open_apart(&w, 4);
-    first = fork_rank(&w, 3);
-    second = fork_rank(&w, 3);
-    let_go(&first);
+    fresh = w;
+    let_go(&first, &fresh);
     for (int32_t seat = 0; seat < 3; seat++) {
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
         rank_set_mode(&w.ranks[seat], RANK_WORK);
@@ -147,7 +163,7 @@ Test(context_apart, a_process_is_killed_and_another_takes_its_seat)
     WORLD_WAIT(&w, w.ranks[0].last_active == 3 && w.ranks[1].last_active == 3 &&
                        w.ranks[2].last_active == 3);
     world_advance(&w, 0, 2, MANY);
-    let_go(&second);
+    let_go(&second, &fresh);
     WORLD_WAIT(&w, w.ranks[0].last_active == 4 && w.ranks[1].last_active == 4 &&
                        w.ranks[2].last_active == 4);
     world_advance(&w, 0, 2, MANY);
