@@ -122,7 +122,7 @@ static int probe_descriptors(report *to)
 {
     static const char *const names[] = {"mapped_bytes",  "make_us",      "map_us",
                                         "close_us",      "busy_make_us", "busy_map_us",
-                                        "busy_close_us", "busy_goes_on"};
+                                        "busy_close_us", "busy_goes_on", "busy_longest_launch_us"};
     probe_message said;
     actor a;
     int got;
@@ -148,7 +148,7 @@ static int probe_descriptors(report *to)
         add_failure(to, "descriptors", "look", &said);
         return EXIT_FAILURE;
     }
-    for (int i = 0; i < PROBE_VALUES; i++)
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         add_row(to, "descriptors", names[i], (double)said.values[i], i > 0 || said.values[0] > 0);
     return EXIT_SUCCESS;
 }

@@ -1,6 +1,7 @@
 /* The roles of the probes' processes that have to do with shared memory and death. */
 #include "graphs/cuda/probe_role.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +10,7 @@
 
 enum {
     LOOK_BYTES = 128 << 20, /* as large as a window of a real model */
-    BUSY_MS = 300,          /* how long the device is kept busy while something is mapped */
+    BUSY_MS = 1000,         /* how long the device is kept busy while something is mapped */
     AWAIT_MS = 20000,
     HEAR_MS = 60000,
     COUNT_LIMIT_S = 60,
@@ -174,8 +175,57 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
     return status == EEP_OK ? EEP_OK : probe_fail(r, status, "sharing memory: %s", why);
 }
 
-/* The same while a kernel runs: does mapping wait for it? */
-static eep_status look_while_busy(probe_role *r, look_times *out, uint64_t *still_runs_out)
+/* A thread that launches short kernels into a stream of its own, as a rank's steps go on while its
+ * service thread maps a window. */
+typedef struct stepper {
+    probe_role role; /* a copy: its own answer */
+    probe_fill_args fill;
+    pthread_t thread;
+    uint64_t longest_us; /* from a launch to its end */
+    int stop;
+    eep_status status;
+} stepper;
+
+static void *step_on(void *argument)
+{
+    stepper *s = argument;
+
+    while (s->status == EEP_OK && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        uint64_t begin_us = probe_now_us(), us;
+        s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof(s->fill));
+        if (s->status == EEP_OK)
+            s->status = probe_check(&s->role, eep_stream_synchronize(s->role.stream, PROBE_SYNC_US),
+                                    "a short kernel");
+        us = probe_now_us() - begin_us;
+        s->longest_us = us > s->longest_us ? us : s->longest_us;
+    }
+    return NULL;
+}
+
+static eep_status look_while_stepping(probe_role *r, void *words, look_times *out,
+                                      uint64_t *longest_us_out)
+{
+    stepper s = {.role = *r, .fill = {.words = words, .num_words = 64}};
+    eep_status status =
+        probe_check(r, eep_stream_open(r->device, &s.role.stream), "a second stream");
+
+    if (status != EEP_OK)
+        return status;
+    if (pthread_create(&s.thread, NULL, step_on, &s) != 0)
+        return probe_fail(r, EEP_ERR_SYSTEM, "no thread");
+    status = look_at_sharing(r, out);
+    __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
+    pthread_join(s.thread, NULL);
+    eep_stream_close(s.role.stream);
+    *longest_us_out = s.longest_us;
+    if (status == EEP_OK && s.status != EEP_OK)
+        status = probe_fail(r, s.status, "%.*s", PROBE_TEXT_BYTES - 1, s.role.say.text);
+    return status;
+}
+
+/* The same while a kernel runs, and short ones are launched: does mapping wait for the one, do the
+ * others wait for mapping? */
+static eep_status look_while_busy(probe_role *r, look_times *out)
 {
     probe_store_args busy = {.num_words = 64, .limit_ns = BUSY_MS * 1000000ull};
     void *words = NULL;
@@ -194,23 +244,22 @@ static eep_status look_while_busy(probe_role *r, look_times *out, uint64_t *stil
     if (status == EEP_OK)
         status = probe_await(r, busy.rounds, "a kernel");
     if (status == EEP_OK)
-        status = look_at_sharing(r, out);
-    *still_runs_out = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
+        status = look_while_stepping(r, (uint64_t *)words + 64, out, &r->say.values[8]);
+    r->say.values[7] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
     if (status == EEP_OK)
         status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), "a busy device");
     return status;
 }
 
-/* Values: bytes mapped; make, map, close in us; the same on a busy device; did it stay busy? The
- * text is the device's name. */
+/* Values: bytes mapped; make, map, close in us; the same on a busy device; did it stay busy; the
+ * longest short kernel meanwhile, in us. The text is the device's name. */
 static eep_status look(probe_role *r)
 {
     look_times idle = {0}, busy = {0};
-    uint64_t still_runs = 0;
     eep_status status = look_at_sharing(r, &idle);
 
     if (status == EEP_OK)
-        status = look_while_busy(r, &busy, &still_runs);
+        status = look_while_busy(r, &busy);
     if (status != EEP_OK)
         return status;
     r->say.values[1] = idle.make_us;
@@ -219,7 +268,6 @@ static eep_status look(probe_role *r)
     r->say.values[4] = busy.make_us;
     r->say.values[5] = busy.map_us;
     r->say.values[6] = busy.close_us;
-    r->say.values[7] = still_runs;
     return probe_say(r);
 }
 
