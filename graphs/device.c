@@ -125,6 +125,10 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = &eepi_host_backend;
         return EEP_OK;
     }
+    if (name && strcmp(name, "guarded") == 0) {
+        *backend_out = &eepi_guarded_backend;
+        return EEP_OK;
+    }
     if (name && strcmp(name, "cuda") == 0) {
         const eepi_device_backend *backend = plugin_backend();
 
@@ -133,8 +137,8 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = backend;
         return EEP_OK;
     }
-    snprintf(error_text, sizeof(error_text), "unknown device backend \"%.64s\": host or cuda",
-             name ? name : "");
+    snprintf(error_text, sizeof(error_text),
+             "unknown device backend \"%.64s\": host, guarded or cuda", name ? name : "");
     return EEP_ERR_INVALID;
 }
 
@@ -188,6 +192,11 @@ uint64_t eep_device_captures(const eep_device *device)
 const char *eepi_device_failure(const eep_device *device)
 {
     return device->backend->error_text ? device->backend->error_text() : "";
+}
+
+int eepi_device_is_host_readable(const eep_device *device)
+{
+    return device->backend->host_readable != 0;
 }
 
 const eep_kernel *eepi_device_kernel(const eep_device *device, uint32_t id)

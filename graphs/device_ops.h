@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 2 };
+enum { EEPI_BACKEND_VERSION = 3 };
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
  * happen during capture are those of the public functions of the same name. A member that may be
@@ -58,9 +58,11 @@ typedef struct eepi_device_backend {
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
+    uint32_t host_readable; /* see eepi_device_is_host_readable */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;
+extern const eepi_device_backend eepi_guarded_backend; /* host kernels, graphs/host_guard.h */
 
 /* The plugin's one symbol; libeep finds it with dlsym. The table lives as long as the plugin. */
 #define EEPI_CUDA_BACKEND_SYMBOL "eep_cuda_backend"
@@ -69,6 +71,11 @@ EEP_API const eepi_device_backend *eep_cuda_backend(void);
 /* Why the last operation of this thread that failed in the device's backend did (cuda: the call and
  * its error), beyond its status; "" where the backend has no texts. Any thread. */
 const char *eepi_device_failure(const eep_device *device);
+
+/* 1: the CPU may read and write EEP_MEMORY_DEVICE as it is ("host"); 0: only kernels and copies may
+ * ("cuda", "guarded"). What differs between GPUs and the host is chosen by this, never by name, so
+ * that the guarded device goes a GPU's ways. Any thread. */
+int eepi_device_is_host_readable(const eep_device *device);
 
 /* One of libeep's kernels (eepi_kernel_id), as the device launches it; NULL for a foreign id. Any
  * thread. */

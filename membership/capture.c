@@ -1,13 +1,14 @@
 /* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
  * address that stays, or a constant. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 enum { BLOCK_THREADS = 256, EXCHANGE_THREADS = 32, HOST_BLOCKS = 4, DEVICE_BLOCKS = 24 };
 
-/* On the host blocks run one after the other, so few are enough. */
+/* On the host blocks run one after the other, so few are enough; a guarded one has a GPU's grid. */
 static uint32_t num_blocks(const eep_context *context)
 {
-    return eep_device_backend(context->config.device)[0] == 'h' ? HOST_BLOCKS : DEVICE_BLOCKS;
+    return eepi_device_is_host_readable(context->config.device) ? HOST_BLOCKS : DEVICE_BLOCKS;
 }
 
 static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
