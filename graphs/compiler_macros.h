@@ -17,6 +17,11 @@
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
+#define EEPK_FSQRT(a)   __fsqrt_rn(a)
+/* Begins a loop over i = 0 .. count - 1, shared out among the threads of a block; on the host its
+ * one thread has them all, which the compiler can see. */
+#define EEPK_FOR_EACH(i, count, g)                                                                 \
+    for (uint32_t i = (g).thread; i < (uint32_t)(count); i += (g).num_threads)
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -94,6 +99,7 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 
 #else /* the C compiler: graphs/host_wait.c has what needs system calls */
 
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -101,6 +107,9 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
+#define EEPK_FSQRT(a)   sqrtf(a)
+#define EEPK_FOR_EACH(i, count, g)                                                                 \
+    for (size_t i = ((void)(g), 0), i##_end = (size_t)(count); i < i##_end; i++)
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
