@@ -130,7 +130,8 @@ EEPK_FN void model_load_rows(const model_experts_args *a, int32_t first, int32_t
 }
 
 /* Up to MODEL_GROUP rows through one expert. The block meets after each part, as the next one
- * divides the same numbers among its threads in another way. */
+ * divides the same numbers among its threads in another way; not behind the last: the next group
+ * meets before it writes what that reads. */
 EEPK_FN void model_expert_group(const model_experts_args *a, const float *const *weights,
                                 int32_t first, int32_t rows, float *scratch, eep_grid g)
 {
@@ -154,7 +155,6 @@ EEPK_FN void model_expert_group(const model_experts_args *a, const float *const 
     if (!is_float) {
         EEPK_FOR_EACH (i, (size_t)rows * hidden, g)
             ((uint16_t *)a->out)[at + i] = eepk_float_to_bf16(out[i]);
-        eepk_block_sync();
     }
 }
 
@@ -250,10 +250,11 @@ EEPK_FN void model_make_stale(const model_corrupt_args *a, size_t row_bytes)
 EEPK_FN void model_corrupt_sent_body(const model_corrupt_args *a, eep_grid g)
 {
     model_control *control = a->control;
-    int due = control->armed && !control->fired && *a->num_outputs > 0;
+    int due;
 
     if (g.thread != 0 || control->layer != a->layer)
         return;
+    due = control->armed && !control->fired && *a->num_outputs > 0;
     if (control->kind == MODEL_CORRUPT_STALE) {
         size_t row_bytes = (size_t)a->hidden * (a->dtype == EEP_BF16 ? 2 : 4);
 

@@ -21,13 +21,13 @@ EEPK_FN void model_multiply(float *out, const float *in, const float *weights, i
 
         for (int32_t k = 0; k < depth; k++) {
             float weight = weights[(size_t)k * (size_t)width + j];
-#pragma unroll
+            EEPK_UNROLL
             for (int32_t r = 0; r < MODEL_GROUP; r++) {
                 if (r < rows)
                     sum[r] = EEPK_FADD(sum[r], EEPK_FMUL(in[r * depth + k], weight));
             }
         }
-#pragma unroll
+        EEPK_UNROLL
         for (int32_t r = 0; r < MODEL_GROUP; r++) {
             if (r < rows)
                 out[(size_t)r * (size_t)width + j] = sum[r];

@@ -18,6 +18,8 @@
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
 #define EEPK_FSQRT(a)   __fsqrt_rn(a)
+#define EEPK_UNROLL     _Pragma("unroll") /* before a loop of constant length: its array in registers \
+                                           */
 /* Begins a loop over i = 0 .. count - 1, shared out among the threads of a block; on the host its
  * one thread has them all, which the compiler can see. */
 #define EEPK_FOR_EACH(i, count, g)                                                                 \
@@ -108,6 +110,7 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
 #define EEPK_FSQRT(a)   sqrtf(a)
+#define EEPK_UNROLL
 #define EEPK_FOR_EACH(i, count, g)                                                                 \
     for (size_t i = ((void)(g), 0), i##_end = (size_t)(count); i < i##_end; i++)
 
