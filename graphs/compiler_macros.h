@@ -13,13 +13,13 @@
 
 #if defined(__CUDACC__)
 
+/* EEPK_UNROLL stands before a loop of constant length, whose array is to lie in registers. */
 #define EEPK_FN         __device__ __forceinline__ static
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
 #define EEPK_FSQRT(a)   __fsqrt_rn(a)
-#define EEPK_UNROLL     _Pragma("unroll") /* before a loop of constant length: its array in registers \
-                                           */
+#define EEPK_UNROLL     _Pragma("unroll")
 /* Begins a loop over i = 0 .. count - 1, shared out among the threads of a block; on the host its
  * one thread has them all, which the compiler can see. */
 #define EEPK_FOR_EACH(i, count, g)                                                                 \
