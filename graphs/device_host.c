@@ -8,9 +8,9 @@
  * another stream, never releases a waiter of its earlier record too soon. A wait always refers to
  * entries put before it; hence waits of streams for one another form no cycle.
  *
- * The device's own state is its guard: none on "host"; on "guarded" it keeps device memory from all
- * but what streams run. */
-#include "graphs/device_ops.h"
+ * The device's own state is its guard: none on "host"; on "guarded" it keeps device memory and
+ * shares from all but what streams run. */
+#include "graphs/device_share.h"
 #include "graphs/host_guard.h"
 #include "graphs/kernels.h"
 
@@ -142,6 +142,39 @@ static eep_status guarded_open(int ordinal, void **device_out, char *why_out, si
 static void host_close(void *device)
 {
     eepi_host_guard_close(device);
+}
+
+static eep_status watch_share(eepi_host_guard *guard, eepi_share *share, char *why_out,
+                              size_t why_bytes)
+{
+    if (eepi_host_guard_watch(guard, share->address, share->mapped_bytes) == EEP_OK)
+        return EEP_OK;
+    eepi_host_share_close(NULL, share);
+    snprintf(why_out, why_bytes, "out of memory");
+    return EEP_ERR_NO_MEMORY;
+}
+
+/* What of a share is reached at the device's side is for its kernels. */
+static eep_status guarded_share_make(void *device, size_t bytes, eepi_share *share_out,
+                                     char *why_out, size_t why_bytes)
+{
+    eep_status status = eepi_host_share_make(NULL, bytes, share_out, why_out, why_bytes);
+
+    return status == EEP_OK ? watch_share(device, share_out, why_out, why_bytes) : status;
+}
+
+static eep_status guarded_share_map(void *device, int fd, size_t mapped_bytes,
+                                    eepi_share *share_out, char *why_out, size_t why_bytes)
+{
+    eep_status status = eepi_host_share_map(NULL, fd, mapped_bytes, share_out, why_out, why_bytes);
+
+    return status == EEP_OK ? watch_share(device, share_out, why_out, why_bytes) : status;
+}
+
+static void guarded_share_close(void *device, eepi_share *share)
+{
+    eepi_host_guard_unwatch(device, share->address);
+    eepi_host_share_close(NULL, share);
 }
 
 static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
@@ -380,8 +413,25 @@ static eep_status host_stream_synchronize(void *stream, uint64_t timeout_us)
 
 static void *host_stream_native(void *stream)
 {
+    return stream;
+}
+
+static eep_status host_stream_adopt(void *device, void *native, void **stream_out)
+{
+    (void)device;
+    *stream_out = native;
+    return EEP_OK;
+}
+
+static void host_stream_disown(void *stream)
+{
     (void)stream;
-    return NULL;
+}
+
+/* Captured, put into and looked at by one thread then. */
+static int host_stream_is_captured(void *stream)
+{
+    return ((const host_stream *)stream)->capture != NULL;
 }
 
 static void host_stream_set_limit(void *stream, uint64_t limit_us)
@@ -577,22 +627,26 @@ static eep_status host_graph_replay(void *graph, void *stream)
     return put(stream, &head, NULL, 0);
 }
 
-/* All but how it is opened is the same with a guard and without. */
-#define HOST_OPS(open_function)                                                                    \
+/* All but how it is opened, and how memory is shared, is the same with a guard and without. */
+#define HOST_OPS(open_function, make_function, map_function, close_function)                       \
     {                                                                                              \
-        .open = (open_function), .close = host_close, .alloc = host_alloc, .free = host_free,      \
-        .stream_open = host_stream_open, .stream_close = host_stream_close,                        \
-        .stream_synchronize = host_stream_synchronize, .stream_native = host_stream_native,        \
-        .stream_wait_event = host_stream_wait_event,                                               \
+        .open = (open_function), .share_make = (make_function), .share_map = (map_function),       \
+        .share_close = (close_function), .close = host_close, .alloc = host_alloc,                 \
+        .free = host_free, .stream_open = host_stream_open, .stream_close = host_stream_close,     \
+        .stream_synchronize = host_stream_synchronize, .stream_adopt = host_stream_adopt,          \
+        .stream_disown = host_stream_disown, .stream_is_captured = host_stream_is_captured,        \
+        .stream_native = host_stream_native, .stream_wait_event = host_stream_wait_event,          \
         .stream_run_on_worker = host_stream_run_on_worker,                                         \
         .stream_set_limit = host_stream_set_limit, .event_open = host_event_open,                  \
         .event_close = host_event_close, .event_record = host_event_record,                        \
         .event_synchronize = host_event_synchronize, .copy = host_copy, .launch = host_launch,     \
         .capture_begin = host_capture_begin, .capture_end = host_capture_end,                      \
-        .graph_replay = host_graph_replay, .graph_close = host_graph_close,                        \
+        .graph_replay = host_graph_replay, .graph_close = host_graph_close                         \
     }
-static const eepi_device_ops host_ops = HOST_OPS(host_open);
-static const eepi_device_ops guarded_ops = HOST_OPS(guarded_open);
+static const eepi_device_ops host_ops =
+    HOST_OPS(host_open, eepi_host_share_make, eepi_host_share_map, eepi_host_share_close);
+static const eepi_device_ops guarded_ops =
+    HOST_OPS(guarded_open, guarded_share_make, guarded_share_map, guarded_share_close);
 
 const eepi_device_backend eepi_host_backend = {
     .version = EEPI_BACKEND_VERSION,
@@ -600,7 +654,6 @@ const eepi_device_backend eepi_host_backend = {
     .name = "host",
     .ops = &host_ops,
     .kernels = eepi_host_kernels,
-    .host_readable = 1,
 };
 
 const eepi_device_backend eepi_guarded_backend = {
@@ -609,4 +662,5 @@ const eepi_device_backend eepi_guarded_backend = {
     .name = "guarded",
     .ops = &guarded_ops,
     .kernels = eepi_host_kernels,
+    .is_apart = 1,
 };

@@ -24,6 +24,7 @@ enum {
     EEPK_LINE_BYTES = 128,
     EEPK_SEAT_WORDS = 16, /* bits for EEP_MAX_RANKS seats */
     EEPK_NO_SLOT = 0xffff,
+    EEPK_ROUTE_WARPS = 32, /* most warps of the route node */
     EEPK_WINDOW_MAGIC = 0x45455057,
 };
 
@@ -215,6 +216,8 @@ typedef struct eepk_world {
     uint8_t *window;          /* own */
     eepk_route *route;        /* scratch [T][K] */
     uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
+    uint32_t *warp_count;     /* scratch [EEPK_ROUTE_WARPS][max_ranks][num_slots] */
+    uint64_t *first_bad;      /* scratch */
     uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
     uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* scratch [max_ranks] */
@@ -283,9 +286,14 @@ EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, u
            ((((uint64_t)copy * 2 + parity) * s->num_max_tokens + token) * s->top_k + k) *
                s->row_bytes;
 }
+/* Addresses here of all seats' windows: [max_ranks]. */
+EEPK_LAYOUT_FN const uint64_t *eepk_windows(const eepk_shape *s, const uint8_t *bank)
+{
+    return (const uint64_t *)(bank + s->bank_off_window);
+}
 EEPK_LAYOUT_FN uint8_t *eepk_peer_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
 {
-    return (uint8_t *)(uintptr_t)((const uint64_t *)(bank + s->bank_off_window))[seat];
+    return (uint8_t *)(uintptr_t)eepk_windows(s, bank)[seat];
 }
 EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
                                                   uint32_t layer)

@@ -132,27 +132,35 @@ size_t eep_dtype_bytes(eep_dtype dtype)
 /* Scratch of all kernels in one allocation; pointers go into the world. */
 static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
 {
-    uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
-    uint64_t route = line_up((uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route));
-    uint64_t counts = line_up(cells * sizeof(uint32_t));
-    uint64_t tokens = line_up(s->max_ranks * sizeof(uint32_t));
-    uint64_t origin = line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
-    uint64_t seen = line_up(s->max_ranks * sizeof(eepk_seen));
+    uint64_t cells = (uint64_t)s->max_ranks * s->num_slots, bytes = 0;
+    eepk_world *w = &t->host_world;
+    struct {
+        void **to;
+        uint64_t bytes;
+    } parts[] = {
+        {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
+        {(void **)&w->send_count, cells * sizeof(uint32_t)},
+        {(void **)&w->warp_count, EEPK_ROUTE_WARPS * cells * sizeof(uint32_t)},
+        {(void **)&w->first_bad, sizeof(uint64_t)},
+        {(void **)&w->receive_count, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_base, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_tokens, s->max_ranks * sizeof(uint32_t)},
+        {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+        {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
+    };
+    const size_t num_parts = sizeof(parts) / sizeof(parts[0]);
     uint8_t *at;
-    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE,
-                                         route + 3 * counts + tokens + origin + seen, &t->scratch);
+    eep_status status;
 
-    if (status != EEP_OK)
-        return status;
+    for (size_t i = 0; i < num_parts; i++)
+        bytes += line_up(parts[i].bytes);
+    status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
     at = t->scratch;
-    t->host_world.route = (eepk_route *)at;
-    t->host_world.send_count = (uint32_t *)(at + route);
-    t->host_world.receive_count = (uint32_t *)(at + route + counts);
-    t->host_world.receive_base = (uint32_t *)(at + route + 2 * counts);
-    t->host_world.receive_tokens = (uint32_t *)(at + route + 3 * counts);
-    t->host_world.origin = (eepk_origin *)(at + route + 3 * counts + tokens);
-    t->host_world.seen = (eepk_seen *)(at + route + 3 * counts + tokens + origin);
-    return EEP_OK;
+    for (size_t i = 0; i < num_parts && status == EEP_OK; i++) {
+        *parts[i].to = at;
+        at += line_up(parts[i].bytes);
+    }
+    return status;
 }
 
 static eep_status memory_open(eepi_tables *t, const eepk_shape *s)

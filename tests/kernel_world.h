@@ -54,6 +54,8 @@ void kernel_world_close(kernel_world *world);
  * holding replicas, empty or filling by chance. All generations are `generation`. */
 eepi_view *kernel_view(const kernel_world *world, uint64_t epoch, uint64_t members,
                        uint32_t generation, uint64_t seed);
+/* Capture a rank's step again, in place of its graph. */
+void kernel_rank_capture(kernel_world *world, int seat);
 /* Stage and flip one rank, which must not be in a step. */
 void kernel_rank_switch(kernel_world *world, int seat, const eepi_view *view);
 /* Flip all members; the world keeps the view. */
@@ -73,6 +75,8 @@ const eepk_status *kernel_rank_end(kernel_world *world, int seat);
 void kernel_world_step(kernel_world *world, uint64_t step);
 /* Set what the next latch reads, without a replay. */
 void kernel_rank_prepare(kernel_world *world, int seat, uint64_t step, uint64_t wait_ns);
+/* Put the experts of a layer into the rank's stream, for graphs of a test's own. */
+void kernel_rank_put_experts(kernel_world *world, int seat, uint32_t layer);
 /* Run one node in the calling thread. */
 void kernel_rank_run(kernel_world *world, int seat, eepi_kernel_id id, uint32_t layer);
 /* Run the nodes of a layer's dispatch that come before `id`, then `id` (route ... unpack). */

@@ -1,6 +1,6 @@
 /* The guarded host device: memory that only its own work reaches, and whole instances on it. That
  * every access from outside would fault is what the other tests on it rely on. */
-#include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "tests/context_fixture.h"
 
 #include <signal.h>
@@ -91,8 +91,8 @@ Test(guarded, it_is_like_a_gpu_where_libeep_asks)
     eep_device *plain;
 
     cr_assert_eq(eep_device_open("host", 0, &plain), EEP_OK);
-    cr_assert(eepi_device_is_host_readable(plain));
-    cr_assert_not(eepi_device_is_host_readable(device));
+    cr_assert_not(eepi_device_is_apart(plain));
+    cr_assert(eepi_device_is_apart(device));
     cr_assert_str_eq(eep_device_backend(device), "guarded");
     eep_device_close(plain);
 }
@@ -108,6 +108,37 @@ Test(guarded, writing_from_outside_faults, .signal = SIGSEGV)
 {
     signal(SIGSEGV, SIG_DFL);
     *(volatile uint32_t *)(memory + COUNT - 1) = 1;
+}
+
+/* Windows of such a device: what its kernels reach of them. */
+Test(guarded, shares_are_reached_by_copies)
+{
+    eepi_share made, mapped;
+    char why[128] = "";
+
+    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_share_map(device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)),
+                 EEP_OK, "%s", why);
+    memset(pinned, 7, COUNT * 4);
+    copy(made.address, pinned);
+    memset(pinned, 0, COUNT * 4);
+    copy(pinned, mapped.address);
+    cr_assert_eq(pinned[COUNT - 1], 0x07070707);
+    eepi_share_close(device, &made);
+    copy(pinned, mapped.address);
+    eepi_share_close(device, &mapped);
+    copy(pinned, memory);
+}
+
+Test(guarded, reading_a_share_from_outside_faults, .signal = SIGSEGV)
+{
+    eepi_share made;
+    char why[128] = "";
+
+    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    copy(made.address, pinned);
+    signal(SIGSEGV, SIG_DFL);
+    pinned[0] = *(volatile uint32_t *)made.address;
 }
 
 static void wait_body(const void *raw, eep_grid grid)
