@@ -63,6 +63,11 @@ EEPK_FN void eepk_flag_raise(uint32_t *flag)
 {
     atomicExch(flag, 1u);
 }
+/* Write `value` where `free` stood; 1 for the one thread that did. */
+EEPK_FN int eepk_claim(uint32_t *word, uint32_t free, uint32_t value)
+{
+    return atomicCAS(word, free, value) == free;
+}
 EEPK_FN uint32_t eepk_flag_read(const uint32_t *flag)
 {
     return *(const volatile uint32_t *)flag;
@@ -194,6 +199,10 @@ EEPK_FN uint64_t eepk_now_ns(void)
 EEPK_FN void eepk_flag_raise(uint32_t *flag)
 {
     __atomic_store_n(flag, 1u, __ATOMIC_RELAXED);
+}
+EEPK_FN int eepk_claim(uint32_t *word, uint32_t free, uint32_t value)
+{
+    return __atomic_compare_exchange_n(word, &free, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 EEPK_FN uint32_t eepk_flag_read(const uint32_t *flag)
 {

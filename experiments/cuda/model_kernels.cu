@@ -36,6 +36,15 @@ static const char *text_of(cudaError_t error)
     return error == cudaSuccess ? NULL : cudaGetErrorString(error);
 }
 
+/* A new thread's current device is 0. Not set where it is right: capturing threads come here. */
+static const char *use_device(int ordinal)
+{
+    int current = -1;
+    const char *why = text_of(cudaGetDevice(&current));
+
+    return why || current == ordinal ? why : text_of(cudaSetDevice(ordinal));
+}
+
 /* Asking for the attributes loads a kernel and finds out whether there is code for this device. */
 static const char *load(int ordinal)
 {
@@ -54,7 +63,7 @@ static const char *launch(int ordinal, void *native_stream, uint32_t kernel, uin
     const char *why = kernel < MODEL_NUM_KERNELS ? NULL : "no such kernel";
 
     if (!why)
-        why = text_of(cudaSetDevice(ordinal));
+        why = use_device(ordinal);
     if (!why)
         why = text_of(cudaLaunchKernel(kernels[kernel], dim3(num_blocks), dim3(num_threads),
                                        parameters, 0, (cudaStream_t)native_stream));

@@ -127,7 +127,8 @@ typedef struct eep_context eep_context;
  * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a living process holds the seat,
  * EEP_ERR_INVALID (text names the field) for a bad configuration or one that differs from the
  * instance's, EEP_ERR_UNREACHABLE without a store, EEP_ERR_SYSTEM if the seat's file beside the
- * store's socket (eep/store.h) cannot be written. On failure nothing is left behind but a
+ * store's socket (eep/store.h) cannot be written, EEP_ERR_UNSUPPORTED if the device cannot share
+ * memory with other processes. On failure nothing is left behind but a
  * generation that is not given again, and `error_out` (may be NULL, at least 256 bytes) holds the
  * reason. */
 EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,
