@@ -129,6 +129,10 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = &eepi_host_backend;
         return EEP_OK;
     }
+    if (name && strcmp(name, "guarded") == 0) {
+        *backend_out = &eepi_guarded_backend;
+        return EEP_OK;
+    }
     if (name && strcmp(name, "cuda") == 0) {
         const eepi_device_backend *backend = plugin_backend();
 
@@ -137,8 +141,8 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = backend;
         return EEP_OK;
     }
-    snprintf(error_text, sizeof(error_text), "unknown device backend \"%.64s\": host or cuda",
-             name ? name : "");
+    snprintf(error_text, sizeof(error_text),
+             "unknown device backend \"%.64s\": host, guarded or cuda", name ? name : "");
     return EEP_ERR_INVALID;
 }
 

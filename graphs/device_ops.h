@@ -87,10 +87,11 @@ typedef struct eepi_device_backend {
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
-    int is_apart; /* host threads cannot touch its shares */
+    int is_apart; /* host threads cannot touch its memory and its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;
+extern const eepi_device_backend eepi_guarded_backend; /* host kernels, graphs/host_guard.h */
 
 /* The plugin's one symbol; libeep finds it with dlsym. The table lives as long as the plugin. */
 #define EEPI_CUDA_BACKEND_SYMBOL "eep_cuda_backend"

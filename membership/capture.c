@@ -1,14 +1,15 @@
 /* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
  * address that stays, or a constant. */
 #include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "membership/context.h"
 
+/* A guarded host device has a GPU's grid. */
 static uint32_t num_blocks(const eep_context *context)
 {
     if (context->config.num_blocks > 0)
         return (uint32_t)context->config.num_blocks;
-    return eepi_device_facts_of(context->config.device).num_multiprocessors ? EEPI_COPY_BLOCKS
-                                                                            : EEPI_COPY_BLOCKS_HOST;
+    return eepi_device_is_apart(context->config.device) ? EEPI_COPY_BLOCKS : EEPI_COPY_BLOCKS_HOST;
 }
 
 static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
