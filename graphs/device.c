@@ -215,6 +215,27 @@ const char *eepi_device_failure(const eep_device *device)
     return device->backend->error_text ? device->backend->error_text() : "";
 }
 
+eepi_device_facts eepi_device_facts_of(const eep_device *device)
+{
+    return device->ops->facts ? device->ops->facts(device->impl) : (eepi_device_facts){0};
+}
+
+eep_status eepi_device_take_waiter(eep_device *device)
+{
+    uint32_t most = eepi_device_facts_of(device).num_multiprocessors / 4;
+    uint32_t waiters = __atomic_add_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
+
+    if (most == 0 || waiters <= most)
+        return EEP_OK;
+    eepi_device_release_waiter(device);
+    return EEP_ERR_UNSUPPORTED;
+}
+
+void eepi_device_release_waiter(eep_device *device)
+{
+    __atomic_sub_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
+}
+
 eep_status eepi_device_thread_begin(eep_device *device)
 {
     return device->ops->thread_begin ? device->ops->thread_begin(device->impl) : EEP_OK;

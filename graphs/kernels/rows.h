@@ -401,22 +401,23 @@ EEPK_FN void eepk_load_columns(const eepk_shape *s, const uint8_t *row, uint32_t
     const int is_aligned = n == EEPK_REDUCE_WIDTH && (s->row_bytes & 15u) == 0;
     uint16_t half[EEPK_REDUCE_WIDTH];
 
-    if (s->dtype == 0) {
-        const float *values = (const float *)row + h;
-        if (is_aligned) {
-            eepk_copy16(out, values);
-            eepk_copy16(out + 4, values + 4);
-        }
-        for (uint32_t j = 0; j < n && !is_aligned; j++)
-            out[j] = values[j];
+    if (s->dtype == 0 && is_aligned) {
+        eepk_copy16(out, (const float *)row + h);
+        eepk_copy16(out + 4, (const float *)row + h + 4);
         return;
     }
     if (is_aligned)
         eepk_copy16(half, (const uint16_t *)row + h);
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
-        if (!is_aligned)
-            half[j] = j < n ? ((const uint16_t *)row)[h + j] : (uint16_t)0;
-        out[j] = eepk_bf16_to_float(half[j]);
+    EEPK_UNROLL
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH;
+         j++) { /* no index but j: arrays stay in registers */
+        if (s->dtype == 0) {
+            out[j] = j < n ? ((const float *)row)[h + j] : 0.0f;
+        } else {
+            if (!is_aligned)
+                half[j] = j < n ? ((const uint16_t *)row)[h + j] : (uint16_t)0;
+            out[j] = eepk_bf16_to_float(half[j]);
+        }
     }
 }
 
@@ -426,18 +427,23 @@ EEPK_FN void eepk_store_columns(const eepk_token_sum *t, uint32_t h, uint32_t n,
     uint8_t *to = (uint8_t *)t->out + ((uint64_t)t->token * t->s->hidden + h) * element;
     uint16_t half[EEPK_REDUCE_WIDTH];
 
+    EEPK_UNROLL
     for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
         half[j] = eepk_float_to_bf16(sum[j]);
     if (n == EEPK_REDUCE_WIDTH && (t->s->hidden * element & 15u) == 0) {
-        eepk_copy16(to, t->out_dtype == 0 ? (const void *)sum : (const void *)half);
-        if (t->out_dtype == 0)
+        if (t->out_dtype == 0) {
+            eepk_copy16(to, sum);
             eepk_copy16(to + 16, sum + 4);
+        } else {
+            eepk_copy16(to, half);
+        }
         return;
     }
-    for (uint32_t j = 0; j < n; j++) {
-        if (t->out_dtype == 0)
+    EEPK_UNROLL
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
+        if (j < n && t->out_dtype == 0)
             ((float *)to)[j] = sum[j];
-        else
+        else if (j < n)
             ((uint16_t *)to)[j] = half[j];
     }
 }

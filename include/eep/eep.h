@@ -107,6 +107,9 @@ typedef struct eep_config {
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
      * redundancy and balance after a change of members; 0: that is left undone. */
     uint64_t background_bytes_per_s;
+    /* Blocks of the nodes that copy rows, each as large as a multiprocessor's share; 0: few, so
+     * that the engine keeps the device (24 of a GPU, 4 on the host). */
+    int32_t num_blocks;
     int32_t kill_fence;   /* 1: a silent rank is killed before it is expelled */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
