@@ -58,15 +58,14 @@ EEPK_FN float model_inverse_rms(const float *in, int32_t hidden)
     return EEPK_FDIV(1.0f, EEPK_FSQRT(EEPK_FADD(mean, 1e-6f)));
 }
 
-/* The best gate behind gate number `last` in the order of descending gate, ascending index; the
- * first one behind -1; -1 if no number is left. */
-EEPK_FN int32_t model_next_best(const float *gates, int32_t num_experts, int32_t last)
+/* The best gate that comes after (bound, last) in the order of descending gate, ascending index;
+ * -1 if no number is left. */
+EEPK_FN int32_t model_next_best(const float *gates, int32_t num_experts, float bound, int32_t last)
 {
     int32_t best = -1;
 
     for (int32_t e = 0; e < num_experts; e++) {
-        int after = last < 0 ? gates[e] == gates[e]
-                             : gates[e] < gates[last] || (gates[e] == gates[last] && e > last);
+        int after = gates[e] < bound || (gates[e] == bound && e > last);
         if (after && (best < 0 || gates[e] > gates[best]))
             best = e;
     }
@@ -79,17 +78,18 @@ EEPK_FN int32_t model_next_best(const float *gates, int32_t num_experts, int32_t
 EEPK_FN void model_top_k(const float *gates, int32_t num_experts, int32_t top_k, int32_t *idx,
                          float *weights)
 {
-    float sum = 0.0f;
-    int32_t found = 0;
+    float bound = model_float_of(0x7f800000u), sum = 0.0f; /* infinity: before all numbers */
+    int32_t last = -1;
 
     for (int32_t k = 0; k < top_k; k++) {
-        int32_t e = k > found ? -1 : model_next_best(gates, num_experts, k ? idx[k - 1] : -1);
+        int32_t e = last < 0 && k > 0 ? -1 : model_next_best(gates, num_experts, bound, last);
         idx[k] = e;
         weights[k] = e < 0 ? 0.0f : model_exp(EEPK_FADD(gates[e], -gates[idx[0]]));
         sum = EEPK_FADD(sum, weights[k]);
-        found += e >= 0;
+        bound = e < 0 ? bound : gates[e];
+        last = e;
     }
-    for (int32_t k = 0; k < found; k++)
+    for (int32_t k = 0; k < top_k && idx[k] >= 0; k++)
         weights[k] = EEPK_FDIV(weights[k], sum);
 }
 
