@@ -129,29 +129,51 @@ size_t eep_dtype_bytes(eep_dtype dtype)
     return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }
 
-/* Scratch of all kernels in one allocation; pointers go into the world. */
+typedef struct scratch_offsets { /* of what all kernels share, in one allocation */
+    uint64_t route, send_count, receive_count, receive_base, receive_tokens, origin, seen, bytes;
+} scratch_offsets;
+
+static scratch_offsets scratch_of(const eepk_shape *s)
+{
+    const uint64_t counts = line_up((uint64_t)s->max_ranks * s->num_slots * sizeof(uint32_t));
+    scratch_offsets at = {.route = 0};
+
+    at.send_count = at.route + line_up((uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route));
+    at.receive_count = at.send_count + counts;
+    at.receive_base = at.receive_count + counts;
+    at.receive_tokens = at.receive_base + counts;
+    at.origin = at.receive_tokens + line_up(s->max_ranks * sizeof(uint32_t));
+    at.seen = at.origin + line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
+    at.bytes = at.seen + line_up(s->max_ranks * sizeof(eepk_seen));
+    return at;
+}
+
+eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
+{
+    return (eepi_table_sizes){
+        .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
+        .pinned_bytes =
+            s->bank_bytes + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
+        .scratch_bytes = scratch_of(s).bytes,
+    };
+}
+
+/* Pointers into scratch go into the world. */
 static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
 {
-    uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
-    uint64_t route = line_up((uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route));
-    uint64_t counts = line_up(cells * sizeof(uint32_t));
-    uint64_t tokens = line_up(s->max_ranks * sizeof(uint32_t));
-    uint64_t origin = line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
-    uint64_t seen = line_up(s->max_ranks * sizeof(eepk_seen));
-    uint8_t *at;
-    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE,
-                                         route + 3 * counts + tokens + origin + seen, &t->scratch);
+    const scratch_offsets at = scratch_of(s);
+    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, at.bytes, &t->scratch);
+    uint8_t *base = t->scratch;
 
     if (status != EEP_OK)
         return status;
-    at = t->scratch;
-    t->host_world.route = (eepk_route *)at;
-    t->host_world.send_count = (uint32_t *)(at + route);
-    t->host_world.receive_count = (uint32_t *)(at + route + counts);
-    t->host_world.receive_base = (uint32_t *)(at + route + 2 * counts);
-    t->host_world.receive_tokens = (uint32_t *)(at + route + 3 * counts);
-    t->host_world.origin = (eepk_origin *)(at + route + 3 * counts + tokens);
-    t->host_world.seen = (eepk_seen *)(at + route + 3 * counts + tokens + origin);
+    t->host_world.route = (eepk_route *)(base + at.route);
+    t->host_world.send_count = (uint32_t *)(base + at.send_count);
+    t->host_world.receive_count = (uint32_t *)(base + at.receive_count);
+    t->host_world.receive_base = (uint32_t *)(base + at.receive_base);
+    t->host_world.receive_tokens = (uint32_t *)(base + at.receive_tokens);
+    t->host_world.origin = (eepk_origin *)(base + at.origin);
+    t->host_world.seen = (eepk_seen *)(base + at.seen);
     return EEP_OK;
 }
 
