@@ -192,6 +192,13 @@ typedef struct eepk_route {
     uint16_t seat, slot, ordinal;
     uint16_t pad;
 } eepk_route;
+/* How a layer's pairs find their slots: tables, and the scratch that the route node fills. */
+typedef struct eepk_routing { /* of one layer */
+    const uint32_t *first;    /* [num_experts + 1] */
+    const eepk_replica *replicas;
+    eepk_route *route;    /* out: [num_tokens][top_k] */
+    uint32_t *send_count; /* out: [max_ranks][num_slots] */
+} eepk_routing;
 typedef struct eepk_origin {
     uint16_t seat, token, k;
     uint16_t stamp; /* eepk_stamp of the dispatch that wrote it */

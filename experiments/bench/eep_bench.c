@@ -19,12 +19,12 @@ static const struct {
     void (*run)(const bench_run *run);
     const char *what;
 } cases[] = {
-    {"exchange", bench_exchange, "dispatch and combine, each timed alone, beside a device copy"},
     {"overhead", bench_overhead, "a decode step against the same with fixed membership"},
     {"flip", bench_flips, "a step that flips to a planned view against its neighbours"},
     {"abort", bench_aborts, "from the abort word to the drained graph"},
     {"memory", bench_memory, "bytes of windows, tables and scratch per rank (computed)"},
     {"deepep", bench_deepep, "128 tokens, 7168, top 8 of 256: dispatch, combine, memory floor"},
+    {"exchange", bench_exchange, "dispatch and combine, each timed alone, beside a device copy"},
 };
 enum { NUM_CASES = sizeof(cases) / sizeof(cases[0]) };
 

@@ -24,8 +24,8 @@ EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, 
 
 /* Limits first: nothing of a bad batch is sent. Ids are checked by one thread in order, so that
  * the first offender is named. `first` as eepk_replica_first. */
-EEPK_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
-                              const uint32_t *first, eepk_status *status)
+EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
+                                     const uint32_t *first, eepk_status *status)
 {
     if (n < 0 || (uint32_t)n > s->num_max_tokens) {
         eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
@@ -58,19 +58,13 @@ EEPK_FN uint32_t eepk_count_tokens(const eepk_shape *s, const eepk_status *statu
 
 /* ------------------------------------------------------------------ route */
 
-typedef struct eepk_routing { /* of one layer */
-    const uint32_t *first;    /* [num_experts + 1] */
-    const eepk_replica *replicas;
-    eepk_route *route;    /* out: [num_tokens][top_k] */
-    uint32_t *send_count; /* out: [max_ranks][num_slots] */
-} eepk_routing;
-
 /* For each (token, k): replica, and its ordinal among this rank's rows for that slot, in token
  * order. A thread owns the experts congruent to it, hence their slots: no races, one result. An
  * expert's tokens take its replicas in turn, offset by the sender's seat. One block; `status` gets
  * what is wrong with the batch. */
-EEPK_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r, const int32_t *topk_idx,
-                              const int32_t *num_tokens, eepk_status *status, eep_grid g)
+EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
+                                     const int32_t *topk_idx, const int32_t *num_tokens,
+                                     eepk_status *status, eep_grid g)
 {
     uint32_t n;
 
@@ -157,7 +151,7 @@ EEPK_FN void eepk_send_codes(const eepk_row_send *r, uint32_t first, uint32_t n,
 
 /* A thread quantises a group of a token's channels with one scale and stores them to every rank
  * that gets the row: value = e4m3 x scale, and the largest is 448 x scale. */
-EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group)
+EEPK_SHARED_FN void eepk_send_group(const eepk_row_send *r, uint32_t group)
 {
     const eepk_shape *s = r->s;
     const uint32_t begin = group * EEPK_FP8_GROUP;
@@ -195,7 +189,7 @@ EEPK_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 }
 
 /* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
-EEPK_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
+EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 {
     const eepk_shape *s = r->s;
     eepk_list_entry *list =
@@ -225,8 +219,8 @@ EEPK_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
 
 /* Packed rows: by slot, in a slot by seat. `count` and `base` are [max_ranks][num_slots]. Without
  * `valid` counts no slot has rows. One thread. */
-EEPK_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid, uint32_t *base,
-                              int32_t *slot_begin)
+EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid,
+                                     uint32_t *base, int32_t *slot_begin)
 {
     uint32_t next = 0;
 
@@ -268,48 +262,65 @@ typedef struct eepk_token_sum { /* one token's output */
     uint32_t out_dtype, token;
 } eepk_token_sum;
 
-/* out[h .. h+width): terms in order of k, each product and sum rounded once, so the bits do not
- * depend on where experts are. */
-EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h, uint32_t width)
+EEPK_FN void eepk_store_out(const eepk_token_sum *t, uint32_t h, float value)
+{
+    const uint64_t i = (uint64_t)t->token * t->s->hidden + h;
+
+    if (t->out_dtype == 0)
+        ((float *)t->out)[i] = value;
+    else
+        ((uint16_t *)t->out)[i] = eepk_float_to_bf16(value);
+}
+
+/* EEPK_REDUCE_WIDTH columns: terms in order of k, each product and sum rounded once, so the bits do
+ * not depend on where experts are. The width is a constant: with one that varies, compilers keep
+ * the sums in memory. */
+EEPK_SHARED_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
 {
     const eepk_shape *s = t->s;
     float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 
     for (uint32_t k = 0; k < s->top_k; k++) {
         const uint8_t *row = t->rows + (uint64_t)k * s->row_bytes;
-        float weight = t->weights[k];
+        const float weight = t->weights[k];
         if (t->route[k].slot == EEPK_NO_SLOT)
             continue;
         if (s->dtype == 0) {
             const float *values = (const float *)row + h;
-            for (uint32_t j = 0; j < width; j++)
+            for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
                 sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, values[j]));
         } else {
             const uint16_t *values = (const uint16_t *)row + h;
-            for (uint32_t j = 0; j < width; j++)
+            for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
                 sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, eepk_bf16_to_float(values[j])));
         }
     }
-    for (uint32_t j = 0; j < width; j++) {
-        uint64_t i = (uint64_t)t->token * s->hidden + h + j;
-        if (t->out_dtype == 0)
-            ((float *)t->out)[i] = sum[j];
-        else
-            ((uint16_t *)t->out)[i] = eepk_float_to_bf16(sum[j]);
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+        eepk_store_out(t, h + j, sum[j]);
+}
+
+/* One column, for what is left of a row; the same sum. */
+EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
+{
+    float sum = 0.0f;
+
+    for (uint32_t k = 0; k < t->s->top_k; k++) {
+        const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
+        if (t->route[k].slot != EEPK_NO_SLOT)
+            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
     }
+    eepk_store_out(t, h, sum);
 }
 
 /* All columns, by the threads of the block. */
 EEPK_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
 {
-    const uint32_t hidden = t->s->hidden;
+    const uint32_t hidden = t->s->hidden, wide = hidden / EEPK_REDUCE_WIDTH * EEPK_REDUCE_WIDTH;
 
-    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
-         h += g.num_threads * EEPK_REDUCE_WIDTH) {
-        if (hidden - h >= EEPK_REDUCE_WIDTH)
-            eepk_sum_columns(t, h, EEPK_REDUCE_WIDTH);
-        else
-            eepk_sum_columns(t, h, hidden - h);
-    }
+    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < wide;
+         h += g.num_threads * EEPK_REDUCE_WIDTH)
+        eepk_sum_columns(t, h);
+    for (uint32_t h = wide + g.thread; h < hidden; h += g.num_threads)
+        eepk_sum_column(t, h);
 }
 #endif
