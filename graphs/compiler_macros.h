@@ -15,6 +15,7 @@
 
 #define EEPK_FN         __device__ __forceinline__ static
 #define EEPK_SHARED_FN  EEPK_FN
+#define EEPK_ROLLED     _Pragma("unroll 1") /* a loop that is not worth registers */
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
@@ -98,10 +99,11 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 #include <string.h>
 #include <time.h>
 
-#define EEPK_FN         static inline
+#define EEPK_FN        static inline
 /* A loop that several kernels share: one function on the host, so that the C compiler makes the
  * same code of it for all of them and a comparison of two kernels does not compare its moods. */
-#define EEPK_SHARED_FN  static __attribute__((noinline, unused))
+#define EEPK_SHARED_FN static __attribute__((noinline, unused))
+#define EEPK_ROLLED
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))

@@ -304,6 +304,7 @@ EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
 {
     float sum = 0.0f;
 
+    EEPK_ROLLED
     for (uint32_t k = 0; k < t->s->top_k; k++) {
         const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
         if (t->route[k].slot != EEPK_NO_SLOT)
