@@ -64,7 +64,7 @@ Test(bench, a_ratio_is_that_of_pairs)
         again[i] = slow * (1.0 + 0.001 * ((i + 1) % 5));
         a[i] = slow * 1.05 * sqrt(1.0 + 0.001 * (i % 5)) * sqrt(1.0 + 0.001 * ((i + 1) % 5));
     }
-    r = bench_ratio_of(a, b, again, 40, scratch);
+    r = bench_ratio_of(a, a, b, again, 40, scratch);
     cr_assert(near(r.estimate, 1.05) && near(r.low, 1.05) && near(r.high, 1.05));
     cr_assert(r.same > 0.99 && r.same < 1.01);
     cr_assert(near(r.same_half_width, (r.same_high - r.same_low) / 2));

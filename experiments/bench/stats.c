@@ -41,14 +41,14 @@ bench_stats bench_stats_of(double *values, size_t n)
     return s;
 }
 
-bench_ratio bench_ratio_of(const double *a, const double *b, const double *b_again, size_t n,
-                           double *scratch)
+bench_ratio bench_ratio_of(const double *a, const double *a_again, const double *b,
+                           const double *b_again, size_t n, double *scratch)
 {
     bench_ratio r = {.n = n};
     bench_stats s;
 
     for (size_t i = 0; i < n; i++)
-        scratch[i] = a[i] / sqrt(b[i] * b_again[i]);
+        scratch[i] = sqrt(a[i] * a_again[i] / (b[i] * b_again[i]));
     s = bench_stats_of(scratch, n);
     r.estimate = s.p50;
     r.low = s.low;

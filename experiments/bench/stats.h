@@ -17,15 +17,15 @@ typedef struct bench_stats {
 /* Sorts `values` [n], n > 0. */
 bench_stats bench_stats_of(double *values, size_t n);
 
-/* What a comparison of A with B and B again found; all as ratios, 1.0: equal. */
+/* What a comparison of A with B found, each taken twice; all as ratios, 1.0: equal. */
 typedef struct bench_ratio {
     size_t n;
-    double estimate, low, high; /* A over the geometric mean of both B: median, 95 % interval */
+    double estimate, low, high;       /* geometric means, A over B: median, 95 % interval */
     double same, same_low, same_high; /* B again over B */
     double same_half_width;           /* of the latter interval */
 } bench_ratio;
 
 /* From paired values, [n] each, all > 0. `scratch` is [n]. */
-bench_ratio bench_ratio_of(const double *a, const double *b, const double *b_again, size_t n,
-                           double *scratch);
+bench_ratio bench_ratio_of(const double *a, const double *a_again, const double *b,
+                           const double *b_again, size_t n, double *scratch);
 #endif

@@ -174,7 +174,7 @@ EEPK_SHARED_FN void eepk_send_group(const eepk_row_send *r, uint32_t group)
 }
 
 /* A row goes once to each destination rank, by the block that owns the token. */
-EEPK_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
+EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 {
     const eepk_shape *s = r->s;
 
@@ -203,9 +203,9 @@ EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 }
 
 /* `counts` are this rank's for the window's owner: [num_slots]. One block. */
-EEPK_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
-                              const uint32_t *counts, uint64_t flip_digest, uint32_t num_tokens,
-                              eep_grid g)
+EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
+                                     const uint32_t *counts, uint64_t flip_digest,
+                                     uint32_t num_tokens, eep_grid g)
 {
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads)
         ((uint32_t *)(header + 1))[slot] = counts[slot];
@@ -235,8 +235,8 @@ EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count,
 }
 
 /* One row of a window to its packed place. `row_scales` is for FP8 only. */
-EEPK_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_scales, uint8_t *row,
-                             uint32_t position, eep_grid g)
+EEPK_SHARED_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_scales,
+                                    uint8_t *row, uint32_t position, eep_grid g)
 {
     const float *scales = eepk_row_scales(s, row);
 
