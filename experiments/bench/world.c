@@ -302,8 +302,10 @@ void bench_finish(bench_rank *r)
         bench_ok(r->world, eep_stream_synchronize(r->stream, FINISH_US), "end of a step");
         return;
     }
-    while (status == EEP_ERR_TIMEOUT && eepk_now_ns() < end)
+    while (status == EEP_ERR_TIMEOUT && eepk_now_ns() < end) {
         status = eep_stream_synchronize(r->stream, 0);
+        sched_yield(); /* other ranks want the driver's lock */
+    }
     bench_ok(r->world, status, "end of a step");
 }
 
