@@ -3,7 +3,11 @@
  *
  * Memory order. A tag is published with eepk_store_release and read with eepk_load_acquire; both
  * are of system scope, since the partner runs on another GPU or in another process. The partner of
- * each use is named where it is used. */
+ * each use is named where it is used.
+ *
+ * Lanes. A warp is EEPK_WARP threads that go in step: 32 on the GPU, one on the host. With
+ * EEPK_EMULATED (tests only) host threads play the threads of a block, so that what blocks and
+ * warps share is tried without a GPU. */
 #ifndef EEPK_COMPILER_MACROS_H
 #define EEPK_COMPILER_MACROS_H
 
@@ -11,14 +15,20 @@
 
 #include "eep/device.h"
 
+/* Among the lanes of a warp that have the same key. */
+typedef struct eepk_equals {
+    uint32_t ordinal; /* lanes before this one */
+    uint32_t num, first_lane;
+} eepk_equals;
+
 #if defined(__CUDACC__)
 
 #define EEPK_FN         __device__ __forceinline__ static
 #define EEPK_SHARED_FN  EEPK_FN
-#define EEPK_ROLLED     _Pragma("unroll 1") /* a loop that is not worth registers */
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
+#define EEPK_UNROLL     _Pragma("unroll")
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -52,6 +62,11 @@ EEPK_FN void eepk_flag_raise(uint32_t *flag)
 {
     atomicExch(flag, 1u);
 }
+/* Write `value` where `free` stood; 1 for the one thread that did. */
+EEPK_FN int eepk_claim(uint32_t *word, uint32_t free, uint32_t value)
+{
+    return atomicCAS(word, free, value) == free;
+}
 EEPK_FN uint32_t eepk_flag_read(const uint32_t *flag)
 {
     return *(const volatile uint32_t *)flag;
@@ -80,17 +95,72 @@ EEPK_FN uint32_t eepk_doorbell_read(const uint32_t *doorbell)
     (void)doorbell;
     return 0;
 }
-/* Copy by all threads of the block; both sides 16-byte aligned when bytes is a multiple of 16. */
-EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid g)
+EEPK_FN void eepk_keep_least(uint64_t *word, uint64_t value)
 {
-    if ((bytes & 15u) == 0) {
-        uint4 *t = (uint4 *)to;
-        const uint4 *f = (const uint4 *)from;
-        for (uint32_t i = g.thread; i < bytes / 16; i += g.num_threads)
-            t[i] = f[i];
-    } else {
-        for (uint32_t i = g.thread; i < bytes; i += g.num_threads)
-            ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+    atomicMin((unsigned long long *)word, (unsigned long long)value);
+}
+EEPK_FN void eepk_copy16(void *to, const void *from)
+{
+    *(uint4 *)to = *(const uint4 *)from;
+}
+EEPK_FN void eepk_copy8(void *to, const void *from)
+{
+    *(uint2 *)to = *(const uint2 *)from;
+}
+
+enum { EEPK_WARP = 32, EEPK_GROUP_LANES = 16 };
+EEPK_FN void eepk_warp_sync(void)
+{
+    __syncwarp();
+}
+EEPK_FN uint32_t eepk_warp_read(uint32_t value, uint32_t lane)
+{
+    return __shfl_sync(0xffffffffu, value, (int)lane);
+}
+EEPK_FN eepk_equals eepk_warp_equals(uint32_t key)
+{
+    uint32_t same = __match_any_sync(0xffffffffu, key), below;
+    eepk_equals equals;
+    asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below));
+    equals.ordinal = (uint32_t)__popc(same & below);
+    equals.num = (uint32_t)__popc(same);
+    equals.first_lane = (uint32_t)__ffs((int)same) - 1u;
+    return equals;
+}
+EEPK_FN float eepk_group_largest(float value)
+{
+    for (int distance = EEPK_GROUP_LANES / 2; distance > 0; distance /= 2) {
+        float other = __shfl_xor_sync(0xffffffffu, value, distance);
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+/* Several loads in flight before the first store: 64 bytes per lane. */
+enum { EEPK_CHUNK_VECTORS = 4 };
+typedef struct eepk_chunk {
+    uint4 vector[EEPK_CHUNK_VECTORS];
+} eepk_chunk;
+EEPK_FN uint32_t eepk_chunk_bytes(eep_grid g)
+{
+    return g.num_threads * (uint32_t)sizeof(eepk_chunk);
+}
+EEPK_FN void eepk_chunk_load(eepk_chunk *chunk, const void *from, uint32_t bytes, eep_grid g)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < EEPK_CHUNK_VECTORS; i++) {
+        uint32_t at = (i * g.num_threads + g.thread) * 16u;
+        if (at < bytes)
+            chunk->vector[i] = *(const uint4 *)((const uint8_t *)from + at);
+    }
+}
+EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes, eep_grid g)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < EEPK_CHUNK_VECTORS; i++) {
+        uint32_t at = (i * g.num_threads + g.thread) * 16u;
+        if (at < bytes)
+            *(uint4 *)((uint8_t *)to + at) = chunk->vector[i];
     }
 }
 
@@ -99,14 +169,14 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
 #include <string.h>
 #include <time.h>
 
-#define EEPK_FN        static inline
+#define EEPK_FN         static inline
 /* A loop that several kernels share: one function on the host, so that the C compiler makes the
  * same code of it for all of them and a comparison of two kernels does not compare its moods. */
-#define EEPK_SHARED_FN static __attribute__((noinline, unused))
-#define EEPK_ROLLED
+#define EEPK_SHARED_FN  static __attribute__((noinline, unused))
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
+#define EEPK_UNROLL
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -126,12 +196,13 @@ EEPK_FN uint64_t eepk_now_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
-EEPK_FN void eepk_block_sync(void)
-{
-}
 EEPK_FN void eepk_flag_raise(uint32_t *flag)
 {
     __atomic_store_n(flag, 1u, __ATOMIC_RELAXED);
+}
+EEPK_FN int eepk_claim(uint32_t *word, uint32_t free, uint32_t value)
+{
+    return __atomic_compare_exchange_n(word, &free, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 EEPK_FN uint32_t eepk_flag_read(const uint32_t *flag)
 {
@@ -154,13 +225,109 @@ EEPK_FN uint32_t eepk_doorbell_read(const uint32_t *doorbell)
 {
     return __atomic_load_n(doorbell, __ATOMIC_ACQUIRE);
 }
-EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid g)
+EEPK_FN void eepk_keep_least(uint64_t *word, uint64_t value)
 {
-    (void)g;
-    memcpy(to, from, bytes);
+    uint64_t least = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (value < least &&
+           !__atomic_compare_exchange_n(word, &least, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+EEPK_FN void eepk_copy16(void *to, const void *from)
+{
+    memcpy(to, from, 16);
+}
+EEPK_FN void eepk_copy8(void *to, const void *from)
+{
+    memcpy(to, from, 8);
 }
 
+#if defined(EEPK_EMULATED)
+#include "tests/emulated_block.h"
+#else
+enum { EEPK_WARP = 1, EEPK_GROUP_LANES = 1 };
+EEPK_FN void eepk_block_sync(void)
+{
+}
+EEPK_FN void eepk_warp_sync(void)
+{
+}
+EEPK_FN uint32_t eepk_warp_read(uint32_t value, uint32_t lane)
+{
+    (void)lane;
+    return value;
+}
+EEPK_FN eepk_equals eepk_warp_equals(uint32_t key)
+{
+    (void)key;
+    return (eepk_equals){0, 1, 0};
+}
+EEPK_FN float eepk_group_largest(float value)
+{
+    return value;
+}
+
+/* One thread: a chunk is all there is, and is copied straight from where it lies. */
+typedef struct eepk_chunk {
+    const void *from;
+} eepk_chunk;
+EEPK_FN uint32_t eepk_chunk_bytes(eep_grid g)
+{
+    (void)g;
+    return 0x40000000u;
+}
+EEPK_FN void eepk_chunk_load(eepk_chunk *chunk, const void *from, uint32_t bytes, eep_grid g)
+{
+    (void)bytes;
+    (void)g;
+    chunk->from = from;
+}
+EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes, eep_grid g)
+{
+    (void)g;
+    memcpy(to, chunk->from, bytes);
+}
 #endif
+#endif
+
+/* A grid of warps: what blocks do for large pieces of work, warps do for small ones. */
+EEPK_FN eep_grid eepk_warp_grid(eep_grid g)
+{
+    uint32_t warps = g.num_threads / EEPK_WARP;
+    eep_grid w = g;
+
+    if (warps <= 1)
+        return g;
+    w.block = g.block * warps + g.thread / EEPK_WARP;
+    w.num_blocks = g.num_blocks * warps;
+    w.thread = g.thread % EEPK_WARP;
+    w.num_threads = EEPK_WARP;
+    return w;
+}
+
+/* Bytes that a chunk beginning `at` of `bytes` still has. */
+EEPK_FN uint32_t eepk_chunk_left(uint32_t bytes, uint32_t at, eep_grid g)
+{
+    uint32_t most = eepk_chunk_bytes(g);
+
+    return bytes - at < most ? bytes - at : most;
+}
+
+/* Copy by all threads of the grid's block. Both sides are 16-byte aligned where bytes is a multiple
+ * of 16. */
+EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid g)
+{
+    if (EEPK_WARP > 1 && (bytes & 15u) != 0) {
+        for (uint32_t i = g.thread; i < bytes; i += g.num_threads)
+            ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+        return;
+    }
+    for (uint32_t at = 0; at < bytes; at += eepk_chunk_bytes(g)) {
+        uint32_t left = eepk_chunk_left(bytes, at, g);
+        eepk_chunk chunk;
+        eepk_chunk_load(&chunk, (const uint8_t *)from + at, left, g);
+        eepk_chunk_store(&chunk, (uint8_t *)to + at, left, g);
+    }
+}
 
 /* bf16 is the upper half of binary32; round to nearest even, NaN stays NaN. */
 EEPK_FN float eepk_bf16_to_float(uint16_t half)

@@ -1,7 +1,6 @@
 /* Devices: the public functions. Arguments and states are checked here, once for all backends; the
  * rest is handed on to the backend's table. */
-#include "graphs/device_ops.h"
-#include "graphs/kernels.h"
+#include "graphs/device_internal.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -10,16 +9,13 @@
 
 static const char plugin_file[] = "libeep_cuda.so";
 
-struct eep_device {
-    const eepi_device_backend *backend;
-    const eepi_device_ops *ops;
-    void *impl;
-    uint64_t captures;
-};
 struct eep_stream {
     eep_device *device;
     void *impl;
-    const void *capturer; /* own_captures of the thread that captures it; NULL: not captured */
+    const void *capturer; /* own_captures of the thread that captures it; NULL: not by us */
+    eepi_held held;       /* what that capture has recorded */
+    eep_status refused;   /* of that capture: the first node that may not be in a graph */
+    int is_adopted;
 };
 struct eep_event {
     eep_device *device;
@@ -29,6 +25,7 @@ struct eep_graph {
     eep_device *device;
     void *impl;
     uint32_t num_nodes;
+    eepi_held held;
 };
 
 static _Thread_local char error_text[512];
@@ -46,6 +43,13 @@ static int may_put(const eep_stream *stream)
     const void *capturer = capturer_of(stream);
 
     return !capturer || capturer == &own_captures;
+}
+
+/* Only a stream of the caller's can be captured by other means than ours. */
+static int is_captured(const eep_stream *stream)
+{
+    return capturer_of(stream) ||
+           (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl));
 }
 
 /* ------------------------------------------------------------------ devices */
@@ -138,6 +142,23 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
     return EEP_ERR_INVALID;
 }
 
+static eep_status open_backend(eep_device *device, int ordinal)
+{
+    device->ops = device->backend->ops;
+    device->is_apart = device->backend->is_apart;
+    device->fixed = eepi_fixed_open();
+    if (!device->fixed) {
+        snprintf(error_text, sizeof(error_text), "out of memory");
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (uint32_t id = 0; id < EEPI_NUM_KERNELS; id++) {
+        device->kernels[id] = device->backend->kernels[id];
+        device->kernels[id].args = eepi_kernel_fields_of[id].args;
+        device->kernels[id].num_args = eepi_kernel_fields_of[id].num_args;
+    }
+    return device->ops->open(ordinal, &device->impl, error_text, sizeof(error_text));
+}
+
 eep_status eep_device_open(const char *backend, int ordinal, eep_device **device_out)
 {
     eep_device *device;
@@ -154,11 +175,10 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
         return EEP_ERR_NO_MEMORY;
     }
     status = find_backend(backend, &device->backend);
-    if (status == EEP_OK) {
-        device->ops = device->backend->ops;
-        status = device->ops->open(ordinal, &device->impl, error_text, sizeof(error_text));
-    }
+    if (status == EEP_OK)
+        status = open_backend(device, ordinal);
     if (status != EEP_OK) {
+        eepi_fixed_close(device->fixed);
         free(device);
         return status;
     }
@@ -172,6 +192,7 @@ void eep_device_close(eep_device *device)
     if (!device)
         return;
     device->ops->close(device->impl);
+    eepi_fixed_close(device->fixed);
     free(device);
 }
 
@@ -190,24 +211,64 @@ const char *eepi_device_failure(const eep_device *device)
     return device->backend->error_text ? device->backend->error_text() : "";
 }
 
+eep_status eepi_device_thread_begin(eep_device *device)
+{
+    return device->ops->thread_begin ? device->ops->thread_begin(device->impl) : EEP_OK;
+}
+
+int eepi_thread_is_capturing(void)
+{
+    return own_captures != 0;
+}
+
+void eepi_device_note_capture(eep_device *device, const eep_stream *stream)
+{
+    if (!capturer_of(stream) && is_captured(stream))
+        __atomic_fetch_add(&device->captures, 1, __ATOMIC_RELAXED);
+}
+
 const eep_kernel *eepi_device_kernel(const eep_device *device, uint32_t id)
 {
-    return id < device->backend->num_kernels ? &device->backend->kernels[id] : NULL;
+    return id < EEPI_NUM_KERNELS ? &device->kernels[id] : NULL;
 }
 
 eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, void **memory_out)
 {
+    void *memory = NULL;
+    eep_status status;
+
     if (own_captures)
         return EEP_ERR_STATE;
     if (bytes == 0 || (kind != EEP_MEMORY_DEVICE && kind != EEP_MEMORY_PINNED))
         return EEP_ERR_INVALID;
-    return device->ops->alloc(device->impl, kind, bytes, memory_out);
+    status = device->ops->alloc(device->impl, kind, bytes, &memory);
+    if (status == EEP_OK)
+        status = eepi_fixed_add(device->fixed, memory, bytes);
+    if (status != EEP_OK) {
+        if (memory)
+            device->ops->free(device->impl, kind, memory);
+        return status;
+    }
+    *memory_out = memory;
+    return EEP_OK;
 }
 
 void eep_device_free(eep_device *device, eep_memory kind, void *memory)
 {
-    if (memory)
-        device->ops->free(device->impl, kind, memory);
+    if (!memory)
+        return;
+    (void)eepi_fixed_remove(device->fixed, memory);
+    device->ops->free(device->impl, kind, memory);
+}
+
+eep_status eep_memory_register(eep_device *device, const void *memory, size_t bytes)
+{
+    return eepi_fixed_add(device->fixed, memory, bytes);
+}
+
+eep_status eep_memory_unregister(eep_device *device, const void *memory)
+{
+    return eepi_fixed_remove(device->fixed, memory);
 }
 
 /* ------------------------------------------------------------------ streams and events */
@@ -229,19 +290,56 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
     return EEP_OK;
 }
 
+eep_status eep_stream_adopt(eep_device *device, void *native, eep_stream **stream_out)
+{
+    eep_stream *stream;
+    eep_status status;
+
+    if (!native)
+        return EEP_ERR_INVALID;
+    stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return EEP_ERR_NO_MEMORY;
+    stream->device = device;
+    stream->is_adopted = 1;
+    status = device->ops->stream_adopt(device->impl, native, &stream->impl);
+    if (status != EEP_OK) {
+        free(stream);
+        return status;
+    }
+    *stream_out = stream;
+    return EEP_OK;
+}
+
+/* The caller's stream goes on; what this handle began to capture in it ends. */
+static void leave_alone(eep_stream *stream)
+{
+    const eepi_device_ops *ops = stream->device->ops;
+    uint32_t num_nodes;
+    void *graph;
+
+    if (capturer_of(stream) && ops->capture_end(stream->impl, &graph, &num_nodes) == EEP_OK)
+        ops->graph_close(graph);
+    ops->stream_disown(stream->impl);
+}
+
 void eep_stream_close(eep_stream *stream)
 {
     if (!stream)
         return;
+    if (stream->is_adopted)
+        leave_alone(stream);
+    else
+        stream->device->ops->stream_close(stream->impl);
     if (capturer_of(stream) == &own_captures)
         own_captures--;
-    stream->device->ops->stream_close(stream->impl);
+    eepi_held_free(&stream->held);
     free(stream);
 }
 
 eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
 {
-    if (capturer_of(stream))
+    if (is_captured(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_synchronize(stream->impl, timeout_us);
 }
@@ -255,7 +353,7 @@ eep_status eep_stream_wait_event(eep_stream *stream, eep_event *event)
 {
     if (event->device != stream->device)
         return EEP_ERR_INVALID;
-    if (capturer_of(stream))
+    if (is_captured(stream))
         return EEP_ERR_UNSUPPORTED;
     return stream->device->ops->stream_wait_event(stream->impl, event->impl);
 }
@@ -289,7 +387,7 @@ eep_status eep_event_record(eep_event *event, eep_stream *stream)
 {
     if (event->device != stream->device)
         return EEP_ERR_INVALID;
-    if (capturer_of(stream))
+    if (is_captured(stream))
         return EEP_ERR_UNSUPPORTED;
     return event->device->ops->event_record(event->impl, stream->impl);
 }
@@ -301,25 +399,77 @@ eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
 
 /* ------------------------------------------------------------------ work */
 
+/* Note why a node may not be in a graph, for the end of the capture and for the caller. */
+static eep_status note_refusal(eep_stream *stream, eep_status status, const char *why)
+{
+    if (status != EEP_OK && why[0])
+        snprintf(error_text, sizeof(error_text), "%s", why);
+    if (capturer_of(stream) && stream->refused == EEP_OK)
+        stream->refused = status;
+    return status;
+}
+
+/* Into a capture of the caller's own the arguments are checked as well; what its graph holds later
+ * is its business. */
+static eep_status guard_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
+                               const void *args, size_t args_bytes)
+{
+    eepi_held passing = {0};
+    eepi_held *held = capturer_of(stream) ? &stream->held : &passing;
+    char why[sizeof(error_text)] = "";
+    eep_status status;
+
+    if (!is_captured(stream))
+        return EEP_OK;
+    error_text[0] = '\0';
+    status = eepi_held_take_launch(held, stream->device->fixed, kernel, num_blocks, args,
+                                   args_bytes, why, sizeof(why));
+    eepi_held_free(&passing);
+    return note_refusal(stream, status, why);
+}
+
+static eep_status guard_copy(eep_stream *stream, void *to, const void *from, size_t bytes)
+{
+    eepi_held passing = {0};
+    eepi_held *held = capturer_of(stream) ? &stream->held : &passing;
+    char why[sizeof(error_text)] = "";
+    eep_status status;
+
+    if (!is_captured(stream))
+        return EEP_OK;
+    error_text[0] = '\0';
+    status = eepi_held_take_copy(held, stream->device->fixed, to, from, bytes, why, sizeof(why));
+    eepi_held_free(&passing);
+    return note_refusal(stream, status, why);
+}
+
 eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t bytes)
 {
+    eep_status status;
+
     if (bytes == 0)
         return EEP_OK;
     if (!to || !from)
         return EEP_ERR_INVALID;
     if (!may_put(stream))
         return EEP_ERR_STATE;
-    return stream->device->ops->copy(stream->impl, to, from, bytes);
+    status = guard_copy(stream, to, from, bytes);
+    return status == EEP_OK ? stream->device->ops->copy(stream->impl, to, from, bytes) : status;
 }
 
 eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
                       uint32_t num_threads, const void *args, size_t args_bytes)
 {
+    eep_status status;
+
     if (!kernel || num_blocks == 0 || num_threads == 0 || args_bytes > EEP_KERNEL_ARGS_MAX_BYTES ||
         (args_bytes && !args))
         return EEP_ERR_INVALID;
     if (!may_put(stream))
         return EEP_ERR_STATE;
+    status = guard_launch(stream, kernel, num_blocks, args, args_bytes);
+    if (status != EEP_OK)
+        return status;
     return stream->device->ops->launch(stream->impl, kernel, num_blocks, num_threads, args,
                                        args_bytes);
 }
@@ -328,7 +478,7 @@ eep_status eepi_stream_run_on_worker(eep_stream *stream, void (*fn)(void *user),
 {
     if (!stream->device->ops->stream_run_on_worker)
         return EEP_ERR_UNSUPPORTED;
-    if (capturer_of(stream))
+    if (is_captured(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_run_on_worker(stream->impl, fn, user);
 }
@@ -348,9 +498,14 @@ eep_status eep_capture_begin(eep_stream *stream)
     const void *nobody = NULL;
     eep_status status;
 
+    if (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl))
+        return EEP_ERR_STATE;
     if (!__atomic_compare_exchange_n(&stream->capturer, &nobody, &own_captures, 0, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE))
         return EEP_ERR_STATE;
+    stream->refused = EEP_OK;
+    stream->held.num = 0;
+    stream->held.fingerprint = 0;
     status = stream->device->ops->capture_begin(stream->impl);
     if (status == EEP_OK)
         own_captures++;
@@ -375,11 +530,14 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
     if (status != EEP_OK)
         return status;
     graph = malloc(sizeof(*graph));
-    if (!graph) {
+    status = !graph ? EEP_ERR_NO_MEMORY : stream->refused;
+    if (status != EEP_OK) {
         ops->graph_close(impl);
-        return EEP_ERR_NO_MEMORY;
+        free(graph);
+        return status;
     }
-    *graph = (eep_graph){stream->device, impl, num_nodes};
+    *graph = (eep_graph){stream->device, impl, num_nodes, stream->held};
+    stream->held = (eepi_held){0};
     __atomic_fetch_add(&stream->device->captures, 1, __ATOMIC_RELAXED);
     *graph_out = graph;
     return EEP_OK;
@@ -387,16 +545,19 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
 
 int eep_stream_is_capturing(const eep_stream *stream)
 {
-    return capturer_of(stream) != NULL;
+    return is_captured(stream);
 }
 
 eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
 {
+    eep_status status;
+
     if (graph->device != stream->device)
         return EEP_ERR_INVALID;
-    if (capturer_of(stream))
+    if (is_captured(stream))
         return EEP_ERR_STATE;
-    return graph->device->ops->graph_replay(graph->impl, stream->impl);
+    status = eepi_held_check(&graph->held, graph->device->fixed, error_text, sizeof(error_text));
+    return status == EEP_OK ? graph->device->ops->graph_replay(graph->impl, stream->impl) : status;
 }
 
 uint32_t eep_graph_num_nodes(const eep_graph *graph)
@@ -404,10 +565,16 @@ uint32_t eep_graph_num_nodes(const eep_graph *graph)
     return graph->num_nodes;
 }
 
+uint64_t eepi_graph_fingerprint(const eep_graph *graph)
+{
+    return graph->held.fingerprint;
+}
+
 void eep_graph_close(eep_graph *graph)
 {
     if (!graph)
         return;
     graph->device->ops->graph_close(graph->impl);
+    eepi_held_free(&graph->held);
     free(graph);
 }

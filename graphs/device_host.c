@@ -7,7 +7,7 @@
  * what `put` was then. So recording costs no entry, and an event that is recorded again, perhaps in
  * another stream, never releases a waiter of its earlier record too soon. A wait always refers to
  * entries put before it; hence waits of streams for one another form no cycle. */
-#include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "graphs/kernels.h"
 
 #include <errno.h>
@@ -357,8 +357,25 @@ static eep_status host_stream_synchronize(void *stream, uint64_t timeout_us)
 
 static void *host_stream_native(void *stream)
 {
+    return stream;
+}
+
+static eep_status host_stream_adopt(void *device, void *native, void **stream_out)
+{
+    (void)device;
+    *stream_out = native;
+    return EEP_OK;
+}
+
+static void host_stream_disown(void *stream)
+{
     (void)stream;
-    return NULL;
+}
+
+/* Captured, put into and looked at by one thread then. */
+static int host_stream_is_captured(void *stream)
+{
+    return ((const host_stream *)stream)->capture != NULL;
 }
 
 static void host_stream_set_limit(void *stream, uint64_t limit_us)
@@ -562,6 +579,9 @@ static const eepi_device_ops host_ops = {
     .stream_open = host_stream_open,
     .stream_close = host_stream_close,
     .stream_synchronize = host_stream_synchronize,
+    .stream_adopt = host_stream_adopt,
+    .stream_disown = host_stream_disown,
+    .stream_is_captured = host_stream_is_captured,
     .stream_native = host_stream_native,
     .stream_wait_event = host_stream_wait_event,
     .stream_run_on_worker = host_stream_run_on_worker,
@@ -576,6 +596,9 @@ static const eepi_device_ops host_ops = {
     .capture_end = host_capture_end,
     .graph_replay = host_graph_replay,
     .graph_close = host_graph_close,
+    .share_make = eepi_host_share_make,
+    .share_map = eepi_host_share_map,
+    .share_close = eepi_host_share_close,
 };
 
 const eepi_device_backend eepi_host_backend = {

@@ -13,7 +13,15 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 2 };
+enum { EEPI_BACKEND_VERSION = 4 };
+
+/* Memory that others map (graphs/device_share.h). */
+typedef struct eepi_share {
+    void *address;       /* as this device's kernels reach it */
+    size_t mapped_bytes; /* at least what was asked for; others map exactly as much */
+    int fd;              /* what others map it from, close-on-exec; -1: mapped from another's */
+    void *impl;          /* the backend's own; NULL: it needs none */
+} eepi_share;
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
  * happen during capture are those of the public functions of the same name. A member that may be
@@ -27,6 +35,10 @@ typedef struct eepi_device_ops {
 
     eep_status (*stream_open)(void *device, void **stream_out);
     void (*stream_close)(void *stream); /* finishes what is in it; drops an open capture */
+    /* A handle of the caller's stream, and its end, which leaves the stream alone. */
+    eep_status (*stream_adopt)(void *device, void *native, void **stream_out);
+    void (*stream_disown)(void *stream);
+    int (*stream_is_captured)(void *stream); /* by whomever */
     eep_status (*stream_synchronize)(void *stream, uint64_t timeout_us);
     void *(*stream_native)(void *stream);
     eep_status (*stream_wait_event)(void *stream, void *event);
@@ -48,6 +60,16 @@ typedef struct eepi_device_ops {
     eep_status (*capture_end)(void *stream, void **graph_out, uint32_t *num_nodes_out);
     eep_status (*graph_replay)(void *graph, void *stream);
     void (*graph_close)(void *graph);
+    /* In each thread that libeep starts, so that its calls do not spoil a capture of another
+     * thread; NULL where none could. */
+    eep_status (*thread_begin)(void *device);
+
+    /* On failure `why_out` gets one line. */
+    eep_status (*share_make)(void *device, size_t bytes, eepi_share *share_out, char *why_out,
+                             size_t why_bytes);
+    eep_status (*share_map)(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
+                            char *why_out, size_t why_bytes);
+    void (*share_close)(void *device, eepi_share *share);
 } eepi_device_ops;
 
 typedef struct eepi_device_backend {
@@ -58,6 +80,7 @@ typedef struct eepi_device_backend {
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
+    int is_apart; /* host threads cannot touch its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;
@@ -69,6 +92,20 @@ EEP_API const eepi_device_backend *eep_cuda_backend(void);
 /* Why the last operation of this thread that failed in the device's backend did (cuda: the call and
  * its error), beyond its status; "" where the backend has no texts. Any thread. */
 const char *eepi_device_failure(const eep_device *device);
+
+/* First call of a thread of libeep's own that uses the device. */
+eep_status eepi_device_thread_begin(eep_device *device);
+
+/* Does this thread capture a stream now? */
+int eepi_thread_is_capturing(void);
+
+/* A stream that somebody else captures gets a step of ours: counted by eep_device_captures like
+ * those that eep_capture_end ends. */
+void eepi_device_note_capture(eep_device *device, const eep_stream *stream);
+
+/* Of all that the capture recorded, declared argument bytes included, in order: two captures of one
+ * sequence differ only if something in it is not constant. */
+uint64_t eepi_graph_fingerprint(const eep_graph *graph);
 
 /* One of libeep's kernels (eepi_kernel_id), as the device launches it; NULL for a foreign id. Any
  * thread. */

@@ -28,9 +28,12 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
         return EEP_ERR_INVALID;
     memset(tables_out, 0, sizeof(*tables_out));
     tables_out->shape = *s;
-    tables_out->routing =
-        (eepk_routing){eepk_replica_first(s, bank, layer), eepk_replicas(s, bank, layer),
-                       world->route, world->send_count};
+    tables_out->routing = (eepk_routing){eepk_replica_first(s, bank, layer),
+                                         eepk_replicas(s, bank, layer),
+                                         world->route,
+                                         world->send_count,
+                                         world->warp_count,
+                                         world->first_bad};
     tables_out->state = state;
     tables_out->receive_count = world->receive_count;
     tables_out->receive_base = world->receive_base;

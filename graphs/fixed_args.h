@@ -6,6 +6,7 @@
 #define EEPK_FIXED_ARGS_H
 
 #include "eep/device.h"
+#include "graphs/kernels/rows.h"
 #include "graphs/table_layout.h"
 
 enum { EEPK_FIXED_MAX_RANKS = 64 }; /* windows that fit into a kernel's arguments */

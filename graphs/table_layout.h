@@ -24,6 +24,7 @@ enum {
     EEPK_LINE_BYTES = 128,
     EEPK_SEAT_WORDS = 16, /* bits for EEP_MAX_RANKS seats */
     EEPK_NO_SLOT = 0xffff,
+    EEPK_ROUTE_WARPS = 32, /* most warps of the route node */
     EEPK_WINDOW_MAGIC = 0x45455057,
 };
 
@@ -192,13 +193,6 @@ typedef struct eepk_route {
     uint16_t seat, slot, ordinal;
     uint16_t pad;
 } eepk_route;
-/* How a layer's pairs find their slots: tables, and the scratch that the route node fills. */
-typedef struct eepk_routing { /* of one layer */
-    const uint32_t *first;    /* [num_experts + 1] */
-    const eepk_replica *replicas;
-    eepk_route *route;    /* out: [num_tokens][top_k] */
-    uint32_t *send_count; /* out: [max_ranks][num_slots] */
-} eepk_routing;
 typedef struct eepk_origin {
     uint16_t seat, token, k;
     uint16_t stamp; /* eepk_stamp of the dispatch that wrote it */
@@ -222,6 +216,8 @@ typedef struct eepk_world {
     uint8_t *window;          /* own */
     eepk_route *route;        /* scratch [T][K] */
     uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
+    uint32_t *warp_count;     /* scratch [EEPK_ROUTE_WARPS][max_ranks][num_slots] */
+    uint64_t *first_bad;      /* scratch */
     uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
     uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* scratch [max_ranks] */

@@ -129,52 +129,63 @@ size_t eep_dtype_bytes(eep_dtype dtype)
     return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }
 
-typedef struct scratch_offsets { /* of what all kernels share, in one allocation */
-    uint64_t route, send_count, receive_count, receive_base, receive_tokens, origin, seen, bytes;
-} scratch_offsets;
+enum { NUM_SCRATCH_PARTS = 9 };
+typedef struct scratch_part {
+    void **to;
+    uint64_t bytes;
+} scratch_part;
 
-static scratch_offsets scratch_of(const eepk_shape *s)
+/* What all kernels share, and where the world keeps its address. Returns the bytes of all. */
+static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
+                              scratch_part parts_out[NUM_SCRATCH_PARTS])
 {
-    const uint64_t counts = line_up((uint64_t)s->max_ranks * s->num_slots * sizeof(uint32_t));
-    scratch_offsets at = {.route = 0};
+    const uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
+    const scratch_part parts[NUM_SCRATCH_PARTS] = {
+        {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
+        {(void **)&w->send_count, cells * sizeof(uint32_t)},
+        {(void **)&w->warp_count, EEPK_ROUTE_WARPS * cells * sizeof(uint32_t)},
+        {(void **)&w->first_bad, sizeof(uint64_t)},
+        {(void **)&w->receive_count, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_base, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_tokens, s->max_ranks * sizeof(uint32_t)},
+        {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+        {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
+    };
+    uint64_t bytes = 0;
 
-    at.send_count = at.route + line_up((uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route));
-    at.receive_count = at.send_count + counts;
-    at.receive_base = at.receive_count + counts;
-    at.receive_tokens = at.receive_base + counts;
-    at.origin = at.receive_tokens + line_up(s->max_ranks * sizeof(uint32_t));
-    at.seen = at.origin + line_up((uint64_t)s->rows_capacity * sizeof(eepk_origin));
-    at.bytes = at.seen + line_up(s->max_ranks * sizeof(eepk_seen));
-    return at;
+    for (int i = 0; i < NUM_SCRATCH_PARTS; i++) {
+        parts_out[i] = parts[i];
+        bytes += line_up(parts[i].bytes);
+    }
+    return bytes;
 }
 
 eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
 {
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    eepk_world world;
+
     return (eepi_table_sizes){
         .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
         .pinned_bytes =
             s->bank_bytes + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
-        .scratch_bytes = scratch_of(s).bytes,
+        .scratch_bytes = scratch_parts(s, &world, parts),
     };
 }
 
-/* Pointers into scratch go into the world. */
+/* One allocation. */
 static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
 {
-    const scratch_offsets at = scratch_of(s);
-    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, at.bytes, &t->scratch);
-    uint8_t *base = t->scratch;
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    const uint64_t bytes = scratch_parts(s, &t->host_world, parts);
+    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
+    uint8_t *at = t->scratch;
 
-    if (status != EEP_OK)
-        return status;
-    t->host_world.route = (eepk_route *)(base + at.route);
-    t->host_world.send_count = (uint32_t *)(base + at.send_count);
-    t->host_world.receive_count = (uint32_t *)(base + at.receive_count);
-    t->host_world.receive_base = (uint32_t *)(base + at.receive_base);
-    t->host_world.receive_tokens = (uint32_t *)(base + at.receive_tokens);
-    t->host_world.origin = (eepk_origin *)(base + at.origin);
-    t->host_world.seen = (eepk_seen *)(base + at.seen);
-    return EEP_OK;
+    for (int i = 0; i < NUM_SCRATCH_PARTS && status == EEP_OK; i++) {
+        *parts[i].to = at;
+        at += line_up(parts[i].bytes);
+    }
+    return status;
 }
 
 static eep_status memory_open(eepi_tables *t, const eepk_shape *s)

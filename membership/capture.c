@@ -1,5 +1,6 @@
 /* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
  * address that stays, or a constant. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 enum { BLOCK_THREADS = 256, EXCHANGE_THREADS = 32, HOST_BLOCKS = 4, DEVICE_BLOCKS = 24 };
@@ -17,8 +18,9 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
         eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args, bytes);
 
     if (status != EEP_OK)
-        return eepi_fail(context, status, "node %s could not be launched: %s",
-                         eepi_tables_kernel(context->tables, id)->name, eep_strerror(status));
+        return eepi_fail(context, status, "node %s could not be launched: %s %s",
+                         eepi_tables_kernel(context->tables, id)->name, eep_strerror(status),
+                         eep_device_error_text());
     return context->after_node ? context->after_node(context->after_node_user, stream, id) : EEP_OK;
 }
 
@@ -38,7 +40,27 @@ static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kerne
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
     context->stream = stream;
+    eepi_device_note_capture(context->config.device, stream);
     return put_world(context, stream, EEPI_KERNEL_latch);
+}
+
+eep_status eep_step_stream(eep_context *context, eep_stream *stream)
+{
+    if (context->stepper.in_step)
+        return eepi_fail(context, EEP_ERR_STATE, "eep_step_stream belongs between two steps");
+    context->stream = stream;
+    return EEP_OK;
+}
+
+eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
+{
+    if (!eepi_thread_is_capturing() &&
+        !(context->stream && eep_stream_is_capturing(context->stream)))
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "%s while a stream is captured: what it does is no part of a graph; end the "
+                     "capture first",
+                     call);
 }
 
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)

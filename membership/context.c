@@ -173,7 +173,7 @@ static eep_status open_core(eep_context *context)
 
     if (status == EEP_OK)
         status =
-            eepi_detector_open(&detector, eepi_window_address(context->window), &context->detector);
+            eepi_detector_open(&detector, eepi_window_header(context->window), &context->detector);
     if (status == EEP_OK)
         eepi_detector_set_expel_us(context->detector, c->expel_floor_us);
     eepi_stepper_init(&context->stepper, &steps);
@@ -188,10 +188,11 @@ static eep_status open_memory(eep_context *context)
 
     context->peers = calloc(seats, sizeof(*context->peers));
     context->seats = calloc(seats, sizeof(*context->seats));
+    context->peer_headers = calloc(seats, sizeof(*context->peer_headers));
     context->slot_begin = calloc((size_t)context->config.num_layers, sizeof(*context->slot_begin));
     for (size_t seat = 0; context->peers && seat < seats; seat++)
         context->peers[seat].pidfd = -1;
-    if (!context->peers || !context->seats || !context->slot_begin)
+    if (!context->peers || !context->seats || !context->peer_headers || !context->slot_begin)
         return EEP_ERR_NO_MEMORY;
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK)
         context->topology = NULL;
@@ -201,6 +202,7 @@ static eep_status open_memory(eep_context *context)
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
+    eepi_window_spec spec;
     eep_status status = open_memory(context);
 
     if (status != EEP_OK)
@@ -215,13 +217,14 @@ static eep_status open_all(eep_context *context)
     status = eepi_claim_seat(context);
     if (status != EEP_OK)
         return status;
-    status = eepi_window_create((uint32_t)context->config.rank, context->generation,
-                                context->shape.window_bytes, &context->window);
+    spec =
+        eepi_window_spec_of(&context->shape, (uint32_t)context->config.rank, context->generation);
+    status = eepi_window_create(context->config.device, &spec, why, sizeof(why), &context->window);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no window of %llu bytes: %s",
-                         (unsigned long long)context->shape.window_bytes, eep_strerror(status));
+                         (unsigned long long)context->shape.window_bytes, why);
     status = eepi_tables_open(context->config.device, &context->shape,
-                              eepi_window_address(context->window), &context->tables);
+                              eepi_window_device_address(context->window), &context->tables);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no device memory for the tables");
     status =
@@ -314,6 +317,7 @@ void eep_close(eep_context *context)
     free(context->poll_seats);
     free(context->said_report);
     free(context->seats);
+    free(context->peer_headers);
     free(context->slot_begin);
     if (context->wake_fd >= 0)
         close(context->wake_fd);

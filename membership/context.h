@@ -141,7 +141,8 @@ struct eep_context {
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
-    eep_seat *seats; /* of the newest view */
+    eep_seat *seats;                   /* of the newest view */
+    eepk_window_header **peer_headers; /* host sides that are apart; NULL: none is mapped */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
     /* } */
@@ -194,6 +195,10 @@ EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, int32_t seat, uin
                                          uint64_t bound_us);
 /* The seat is free for another context, of this process as well; the end of ours is told. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us);
+
+/* capture.c: EEP_ERR_STATE, with a text, while this thread or anybody captures the step's stream.
+ */
+EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const char *call);
 
 /* peers.c: records, windows, processes of the peers; service thread. */
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);

@@ -103,7 +103,9 @@ eep_status eep_join(eep_context *context)
         return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
     if (!context->stream)
         return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
-    status = eepi_weights_seal(context);
+    status = eepi_refuse_in_capture(context, "eep_join");
+    if (status == EEP_OK)
+        status = eepi_weights_seal(context);
     if (status == EEP_OK)
         status = open_executor(context);
     if (status != EEP_OK)
@@ -131,6 +133,10 @@ eep_status eep_join(eep_context *context)
 
 eep_status eep_drain(eep_context *context)
 {
+    eep_status status = eepi_refuse_in_capture(context, "eep_drain");
+
+    if (status != EEP_OK)
+        return status;
     if (!context->joined_once)
         return eepi_fail(context, EEP_ERR_STATE, "eep_drain before eep_join");
     pthread_mutex_lock(&context->lock);

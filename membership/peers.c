@@ -1,5 +1,6 @@
 /* The peers of a rank: their records, processes and windows. Service thread. */
 #include "membership/context.h"
+#include "graphs/device_share.h"
 #include "membership/process.h"
 
 #include <stdio.h>
@@ -88,24 +89,55 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     eepi_give(context, &input);
 }
 
-static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
+/* Mapping device memory may make the device wait, and with it a step: say for how long. */
+static void say_cost(const eep_context *context, int seat, uint32_t generation)
+{
+    eepi_share_cost cost = eepi_share_cost_of(context->config.device);
+
+    eepi_log(context, EEP_LOG_INFO,
+             "mapped the window of rank %d.%u; %llu calls that map or unmap device memory took "
+             "%llu us so far, the longest %llu us",
+             seat, generation, (unsigned long long)cost.calls, (unsigned long long)cost.total_us,
+             (unsigned long long)cost.longest_us);
+}
+
+/* The rank thread tells the host side of the newest window, under the lock (tell_begin). */
+static void take_window(eep_context *context, int seat, eepi_window *window)
 {
     eepi_peer *peer = &context->peers[seat];
-    eepi_window *window;
-    eep_status status;
 
-    if (peer->window && peer->window_generation == generation)
-        return EEP_OK;
-    if (!peer->record_bytes || peer->record.member.generation != generation)
-        return EEP_ERR_NOT_FOUND;
-    status = eepi_window_map(&peer->record.window, (uint32_t)seat, generation,
-                             context->shape.window_bytes, &window);
-    if (status != EEP_OK)
-        return status;
     /* the predecessor's mapping outlives the bank that may still name it by one change */
     eepi_window_close(peer->retired_window);
     peer->retired_window = peer->window;
     peer->window = window;
+    if (!eepi_window_is_apart(window))
+        return;
+    pthread_mutex_lock(&context->lock);
+    context->peer_headers[seat] = eepi_window_header(window);
+    pthread_mutex_unlock(&context->lock);
+}
+
+static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
+{
+    eepi_window_spec spec = eepi_window_spec_of(&context->shape, (uint32_t)seat, generation);
+    eepi_peer *peer = &context->peers[seat];
+    char why[EEPI_ERROR_BYTES / 2] = "its record is not known yet";
+    eepi_window *window = NULL;
+    eep_status status = EEP_ERR_NOT_FOUND;
+
+    if (peer->window && peer->window_generation == generation)
+        return EEP_OK;
+    if (peer->record_bytes && peer->record.member.generation == generation)
+        status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
+                                 sizeof(why), &window);
+    if (status != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d.%u: %s: %s", seat,
+                 generation, eep_strerror(status), why);
+        return status;
+    }
+    take_window(context, seat, window);
+    if (eepi_window_is_apart(window))
+        say_cost(context, seat, generation);
     peer->window_generation = generation;
     peer->window_pid = peer->record.pid;
     peer->window_pid_start = peer->record.pid_start;
@@ -127,19 +159,16 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
             continue;
         }
         if (seat == context->config.rank) {
-            windows_out[seat] = eepi_window_address(context->window);
+            windows_out[seat] = eepi_window_device_address(context->window);
             continue;
         }
         status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
-        if (status != EEP_OK) {
-            eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d.%u: %s", seat,
-                     eepi_view_seat_at(view, seat)->generation, eep_strerror(status));
+        if (status != EEP_OK)
             return status;
-        }
-        windows_out[seat] = eepi_window_address(peer->window);
+        windows_out[seat] = eepi_window_device_address(peer->window);
         /* no change for one that is watched already */
         eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
-                            peer->window_pid_start, eepi_window_address(peer->window));
+                            peer->window_pid_start, eepi_window_header(peer->window));
     }
     return EEP_OK;
 }

@@ -1,6 +1,7 @@
 /* The service thread of a context: it turns what arrives (store, processes, transfers, the other
  * threads' mail, time) into inputs of the core and carries out the actions. It is the only thread
  * that touches the core. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 #include <assert.h>
@@ -463,6 +464,10 @@ static void *run(void *argument)
     eep_context *context = argument;
     int stop = 0;
 
+    if (eepi_device_thread_begin(context->config.device) != EEP_OK)
+        eepi_log(context, EEP_LOG_WARN,
+                 "the service thread cannot leave captures of other threads alone: %s",
+                 eepi_device_failure(context->config.device));
     if (context->topology)
         (void)!eepi_topology_bind(context->topology, EEPI_THREAD_SERVICE, context->config.rank,
                                   context->config.num_ranks);

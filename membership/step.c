@@ -11,7 +11,7 @@ enum { END_MARGIN_US = 1000000 }; /* for the engine's own kernels in the graph *
 
 void eepi_rank_wake(eep_context *context)
 {
-    eepk_window_header *header = eepi_window_address(context->window);
+    eepk_window_header *header = eepi_window_header(context->window);
 
     pthread_cond_broadcast(&context->changed);
     eepk_doorbell_ring(&header->doorbell);
@@ -33,10 +33,30 @@ static eep_status ended(eep_context *context)
 
 /* ------------------------------------------------------------------ switching views */
 
+/* By the tags on the host side of the window: kernels store them, or tell_begin where the device
+ * side is apart. */
 static uint64_t newest_peer_step(const eep_context *context)
 {
     return eepi_stepper_peer_step(&context->stepper, &context->shape,
-                                  eepi_window_address(context->window));
+                                  (uint8_t *)eepi_window_header(context->window));
+}
+
+/* Where host threads do not see what kernels store, hosts tell each other which step they begin
+ * (rule D5), by the tag that layer 0 is going to publish. The lock is held, so that no window which
+ * is told closes meanwhile (partner: map_peer). */
+static void tell_begin(eep_context *context, const eepk_launch *launch)
+{
+    const eepk_shape *shape = &context->shape;
+    uint64_t tag = eepk_tag(launch->epoch, launch->step, 0, EEPK_PHASE_DISPATCH);
+    uint32_t parity = eepk_parity(shape, launch->step, 0);
+
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        eepk_window_header *header = context->peer_headers[seat];
+        if (!header)
+            continue;
+        eepk_store_release(eepk_dispatch_tag(shape, (uint8_t *)header, parity, shape->self), tag);
+        eepk_doorbell_ring(&header->doorbell);
+    }
 }
 
 /* Switch if a view is due. Rules T2, T3: the flip is launched on the rank's own stream, before the
@@ -80,10 +100,12 @@ static eep_status try_begin(eep_context *context, int *may_out)
 eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
 {
     eepk_launch *launch = eepi_tables_launch(context->tables);
-    eep_status status = EEP_OK;
+    eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
     struct timespec until;
     int may = 0, late = 0;
 
+    if (status != EEP_OK)
+        return status;
     if (!context->joined_once)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin before eep_join");
     if (context->stepper.in_step)
@@ -115,6 +137,8 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
     if (status == EEP_OK) {
         *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
         *step_out = (eep_step){launch->step, launch->epoch, context->stepper.live.num_active};
+        if (eepi_window_is_apart(context->window))
+            tell_begin(context, launch);
     }
     pthread_mutex_unlock(&context->lock);
     return status;
@@ -185,6 +209,9 @@ eep_status eep_step_end(eep_context *context)
 
     if (!context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "no step was begun");
+    status = eepi_refuse_in_capture(context, "eep_step_end");
+    if (status != EEP_OK)
+        return status;
     status = eep_stream_synchronize(context->stream, bound_us);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) /* it may still store: no promise before its end (rule M2) */
@@ -211,9 +238,12 @@ static int wanted(eep_context *context, eep_status *status_out)
 
 eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 {
-    eepk_window_header *header = eepi_window_address(context->window);
+    eepk_window_header *header = eepi_window_header(context->window);
     uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
+    eep_status refused = eepi_refuse_in_capture(context, "eep_step_wait");
 
+    if (refused != EEP_OK)
+        return refused;
     if (!context->joined_once || context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
     for (;;) {

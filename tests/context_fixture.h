@@ -89,6 +89,7 @@ typedef struct rank {
 typedef struct world {
     eep_config config; /* what all ranks get, but for rank, device and callbacks */
     int keep_backups;  /* ranks keep the host copies that eep_backup_wanted asks for */
+    int windows_apart; /* as on a device whose memory host threads cannot touch */
     char directory[64], path[96];
     eep_store *store;
     pthread_mutex_t lock;
@@ -105,6 +106,8 @@ void world_close(world *w);
 
 /* eep_open, weights, capture. On failure nothing is open and `error` of the rank says why. */
 eep_status rank_open(world *w, int32_t seat);
+/* The step of an open rank without a thread, captured (again). */
+eep_graph *rank_capture(rank *r);
 /* Start the thread of an open rank: eep_join, then its mode. */
 void rank_run(rank *r);
 /* End the thread; the context stays open. */

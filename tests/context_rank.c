@@ -1,6 +1,8 @@
 /* A rank of the fixture: its model, what that gives, opening and closing. */
 #include "tests/context_fixture.h"
 
+#include "graphs/device_share.h"
+
 #include <math.h>
 
 static const float topk_weights[WORLD_TOPK] = {0.5f, 0.25f};
@@ -160,9 +162,9 @@ static eep_status put_layer(rank *r, int32_t layer)
     return status;
 }
 
-static void capture(rank *r)
+eep_graph *rank_capture(rank *r)
 {
-    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    eep_graph *graph = NULL;
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
     eep_status status = eep_step_latch(r->context, r->stream);
     for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++)
@@ -170,7 +172,8 @@ static void capture(rank *r)
     if (status == EEP_OK)
         status = eep_step_finish(r->context, r->stream);
     cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
-    cr_assert_eq(eep_capture_end(r->stream, &r->graph), EEP_OK);
+    cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
+    return graph;
 }
 
 static void note_event(void *user, const eep_event_info *record)
@@ -190,6 +193,8 @@ eep_status rank_open(world *w, int32_t seat)
     r->joined = 0;
     r->join_status = r->ended = EEP_OK;
     cr_assert_eq(eep_device_open("host", 0, &r->device), EEP_OK);
+    if (w->windows_apart)
+        eepi_device_set_apart(r->device);
     config.rank = seat;
     config.device = r->device;
     config.event = note_event;
@@ -209,7 +214,8 @@ eep_status rank_open(world *w, int32_t seat)
         keep_backups(r);
     if (r->opened)
         r->opened(r);
-    capture(r);
+    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    r->graph = rank_capture(r);
     return EEP_OK;
 }
 

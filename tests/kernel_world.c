@@ -147,6 +147,12 @@ static void capture(kernel_world *w, kernel_rank *r)
     OK(eep_capture_end(r->stream, &r->graph));
 }
 
+void kernel_rank_capture(kernel_world *w, int seat)
+{
+    eep_graph_close(w->rank[seat].graph);
+    capture(w, &w->rank[seat]);
+}
+
 void kernel_rank_run(kernel_world *w, int seat, eepi_kernel_id id, uint32_t layer)
 {
     uint32_t blocks = blocks_of(w, id);
@@ -185,6 +191,15 @@ static void *buffer(size_t bytes)
     return memory;
 }
 
+/* For graphs; not of eep_device_alloc, so that sanitizers see its bounds. */
+static void *fixed_buffer(const kernel_world *w, size_t bytes)
+{
+    void *memory = buffer(bytes);
+
+    OK(eep_memory_register(w->device, memory, bytes ? bytes : 1));
+    return memory;
+}
+
 static size_t out_bytes(const kernel_world *w)
 {
     return (size_t)w->shape.max_tokens * (size_t)w->shape.hidden *
@@ -201,15 +216,15 @@ static void layer_open(const kernel_world *w, kernel_layer *l)
     const eepk_shape *s = &w->layout;
     const size_t pairs = (size_t)s->num_max_tokens * s->top_k;
 
-    l->x = buffer((size_t)s->num_max_tokens * s->row_bytes);
-    l->rows = buffer((size_t)s->rows_capacity * s->row_bytes);
-    l->row_scales = s->num_scales ? buffer(scales_bytes(w)) : NULL;
-    l->expert_rows = buffer((size_t)s->rows_capacity * s->row_bytes);
-    l->out = buffer(out_bytes(w));
-    l->topk_idx = buffer(pairs * sizeof(int32_t));
-    l->slot_begin = buffer((s->num_slots + 1) * sizeof(int32_t));
-    l->topk_weights = buffer(pairs * sizeof(float));
-    l->origin = buffer(s->rows_capacity * sizeof(eepk_origin));
+    l->x = fixed_buffer(w, (size_t)s->num_max_tokens * s->row_bytes);
+    l->rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->row_scales = s->num_scales ? fixed_buffer(w, scales_bytes(w)) : NULL;
+    l->expert_rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->out = fixed_buffer(w, out_bytes(w));
+    l->topk_idx = fixed_buffer(w, pairs * sizeof(int32_t));
+    l->slot_begin = fixed_buffer(w, (s->num_slots + 1) * sizeof(int32_t));
+    l->topk_weights = fixed_buffer(w, pairs * sizeof(float));
+    l->origin = fixed_buffer(w, s->rows_capacity * sizeof(eepk_origin));
 }
 
 static void layer_close(kernel_layer *l)
@@ -242,6 +257,7 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
         buffer((size_t)w->shape.num_layers * (size_t)w->shape.num_slots * sizeof(int32_t));
     for (int layer = 0; layer < w->shape.num_layers; layer++)
         layer_open(w, &r->layer[layer]);
+    OK(eep_memory_register(w->device, &r->num_tokens, sizeof(r->num_tokens)));
     capture(w, r);
 }
 

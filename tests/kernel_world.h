@@ -54,6 +54,8 @@ void kernel_world_close(kernel_world *world);
  * holding replicas, empty or filling by chance. All generations are `generation`. */
 eepi_view *kernel_view(const kernel_world *world, uint64_t epoch, uint64_t members,
                        uint32_t generation, uint64_t seed);
+/* Capture a rank's step again, in place of its graph. */
+void kernel_rank_capture(kernel_world *world, int seat);
 /* Stage and flip one rank, which must not be in a step. */
 void kernel_rank_switch(kernel_world *world, int seat, const eepi_view *view);
 /* Flip all members; the world keeps the view. */

@@ -1,5 +1,6 @@
 /* The public API end to end: contexts as threads of one process, each with a host device, stepping
  * together through joins, leaves, faults and bad input. Every result of every step is checked. */
+#include "graphs/device_ops.h"
 #include "tests/context_fixture.h"
 
 #include <string.h>
@@ -452,6 +453,26 @@ Test(context, the_store_restarts_while_ranks_step)
 }
 
 /* S11: one capture per rank serves a thousand steps over four joins, a leave and a fault. */
+/* What must not be in a graph is not: nothing in it differs under another view. */
+Test(context, s11_a_rank_captures_the_same_under_another_view)
+{
+    world w;
+    rank *r = &w.ranks[1];
+    eep_graph *again;
+    world_open(&w, 3, 4);
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, FIRST);
+    let_in(&w, 3, 0, 3, FIRST);
+    world_rest(&w);
+    cr_assert_eq(epoch_of(r), 2);
+    rank_stop(r);
+    again = rank_capture(r);
+    cr_expect_eq(eepi_graph_fingerprint(again), eepi_graph_fingerprint(r->graph));
+    eep_graph_close(again);
+    world_close(&w);
+}
+
 Test(context, s11_a_thousand_replays_over_view_changes)
 {
     world w;

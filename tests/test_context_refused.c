@@ -243,6 +243,12 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
     cr_expect(strstr(eep_last_error(r->context), "without fp8_dispatch"), "%s",
               eep_last_error(r->context));
+    dispatch.row_scales = NULL;
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_last_error(r->context), "eep_memory_register"), "%s",
+              eep_last_error(r->context));
+    cr_expect_eq(eep_capture_end(r->stream, &r->graph), EEP_ERR_INVALID);
     cr_expect_eq(eep_slot_set(r->context, 0, WORLD_EXPERTS, tensors, 2), EEP_ERR_INVALID);
     cr_expect_eq(eep_slot_set(r->context, 0, 0, tensors, EEP_MAX_TENSORS + 1), EEP_ERR_INVALID);
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
@@ -258,6 +264,7 @@ Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
 {
     world w;
     eep_step step;
+    eep_graph *again;
     eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},
                                          {&w, WORLD_HIDDEN * sizeof(float)}};
     world_open(&w, 1, 2);
@@ -274,9 +281,17 @@ Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
     expect_state(r, eep_step_begin(r->context, 0, &step), "begin twice");
     expect_state(r, eep_step_wait(r->context, 0), "wait in a step");
     expect_state(r, eep_step_end(r->context), "end without replay");
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    expect_state(r, eep_step_begin(r->context, 0, &step), "begin in a capture");
+    cr_expect(strstr(eep_last_error(r->context), "captured"), "%s", eep_last_error(r->context));
+    expect_state(r, eep_step_wait(r->context, 0), "wait in a capture");
+    expect_state(r, eep_drain(r->context), "drain in a capture");
+    cr_assert_eq(eep_capture_end(r->stream, &again), EEP_OK);
+    eep_graph_close(again);
     cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
     cr_expect_eq(eep_step_wait(r->context, 0), EEP_ERR_TIMEOUT);
     cr_expect_eq(rank_counters(r).steps_ok, 2);
+    cr_expect_eq(rank_counters(r).captures_after_join, 1);
     world_close(&w);
 }
 

@@ -28,6 +28,7 @@ typedef struct victim {
     pid_t pid;
     int from, to; /* pipes */
     hello hello;
+    eep_device *device;
     eepi_window *window;
 } victim;
 
@@ -199,10 +200,19 @@ static void expect_killed(victim *v)
 static void run_to_death(victim *v, int place)
 {
     start(v, two_ranks, place);
-    cr_assert_eq(eepi_window_map(&v->hello.window, 1, 1, v->hello.shape.window_bytes, &v->window),
-                 EEP_OK);
+    eepi_window_spec spec = eepi_window_spec_of(&v->hello.shape, 1, 1);
+    char why[256] = "";
+    cr_assert_eq(eep_device_open("host", 0, &v->device), EEP_OK);
+    cr_assert_eq(eepi_window_map(v->device, &v->hello.window, &spec, why, sizeof(why), &v->window),
+                 EEP_OK, "%s", why);
     cr_assert_eq(write(v->to, "g", 1), 1);
     expect_killed(v);
+}
+
+static void close_window(victim *v)
+{
+    eepi_window_close(v->window);
+    eep_device_close(v->device);
 }
 
 static uint32_t parity(void)
@@ -212,7 +222,7 @@ static uint32_t parity(void)
 
 static uint64_t tag(const victim *v, uint32_t of_parity, uint32_t phase)
 {
-    uint8_t *window = eepi_window_address(v->window);
+    uint8_t *window = eepi_window_device_address(v->window);
     return phase == EEPK_PHASE_DISPATCH ? *eepk_dispatch_tag(&v->hello.shape, window, of_parity, 0)
                                         : *eepk_combine_tag(&v->hello.shape, window, of_parity, 0);
 }
@@ -229,7 +239,7 @@ static int is_zero(const uint8_t *bytes, size_t size)
 /* Rows of tokens in rank 1's window that rank 0 dispatched in the middle layer. */
 static int count_dispatched(const victim *v)
 {
-    uint8_t *window = eepi_window_address(v->window);
+    uint8_t *window = eepi_window_device_address(v->window);
     int rows = 0;
     for (uint32_t token = 0; token < WORLD_TOKENS; token++)
         rows += !is_zero(eepk_dispatch_row(&v->hello.shape, window, parity(), 0, token),
@@ -239,7 +249,7 @@ static int count_dispatched(const victim *v)
 
 static int count_combined(const victim *v)
 {
-    uint8_t *window = eepi_window_address(v->window);
+    uint8_t *window = eepi_window_device_address(v->window);
     int rows = 0;
     for (uint32_t i = 0; i < 2 * WORLD_TOKENS * WORLD_TOPK; i++) {
         uint32_t copy = i / (WORLD_TOKENS * WORLD_TOPK), pair = i % (WORLD_TOKENS * WORLD_TOPK);
@@ -268,11 +278,11 @@ Test(fault_node, dispatch_rows_are_sent_and_no_tag)
     victim v;
     run_to_death(&v, PLACE_DISPATCH);
     expect_layer_0_done(&v);
-    uint8_t *window = eepi_window_address(v.window);
+    uint8_t *window = eepi_window_device_address(v.window);
     cr_expect_eq(eepk_header(&v.hello.shape, window, parity(), 0)->num_tokens, WORLD_TOKENS);
     cr_expect_gt(count_dispatched(&v), 0);
     cr_expect_eq(tag(&v, parity(), EEPK_PHASE_DISPATCH), 0, "the tag is there");
-    eepi_window_close(v.window);
+    close_window(&v);
 }
 
 Test(fault_node, experts_have_their_rows_and_send_nothing)
@@ -283,7 +293,7 @@ Test(fault_node, experts_have_their_rows_and_send_nothing)
     cr_expect_eq(tag(&v, parity(), EEPK_PHASE_DISPATCH), middle_tag(&v));
     cr_expect_eq(count_combined(&v), 0);
     cr_expect_eq(tag(&v, parity(), EEPK_PHASE_COMBINE), 0);
-    eepi_window_close(v.window);
+    close_window(&v);
 }
 
 Test(fault_node, combine_rows_are_sent_and_no_tag)
@@ -294,7 +304,7 @@ Test(fault_node, combine_rows_are_sent_and_no_tag)
     cr_expect_eq(tag(&v, parity(), EEPK_PHASE_DISPATCH), middle_tag(&v));
     cr_expect_gt(count_combined(&v), 0);
     cr_expect_eq(tag(&v, parity(), EEPK_PHASE_COMBINE), 0, "the tag is there");
-    eepi_window_close(v.window);
+    close_window(&v);
 }
 
 Test(fault_node, strikes_only_when_armed_and_not_in_an_aborted_step)

@@ -8,12 +8,12 @@
  * block behind other ranks' kernels is device_alloc and device_free (cudaMalloc, cudaFree): they
  * belong before the first step and after the last one. Each call leaves its device as the calling
  * thread's current one. */
+#include "graphs/cuda/backend.h"
 #include "graphs/cuda/kernels_cuda.h"
-#include "graphs/device_ops.h"
 
-#include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +26,6 @@ enum {
     ZERO_TIMEOUT_US = 10000000,
     CLOSE_TIMEOUT_US = 60000000
 };
-
-typedef struct cuda_device {
-    int ordinal;
-    cudaStream_t zeroing; /* clears new memory without touching the default stream */
-} cuda_device;
 
 typedef struct cuda_stream {
     int ordinal;
@@ -255,17 +250,22 @@ static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory
     return status;
 }
 
-static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
+eep_status eepi_cuda_zero(const cuda_device *d, void *memory, size_t bytes)
 {
     cuda_stream zeroing = {d->ordinal, d->zeroing};
-    eep_status status = CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
+    eep_status status = CHECKED(d->ordinal, cudaMemsetAsync(memory, 0, bytes, d->zeroing));
 
-    if (status == EEP_OK)
-        status = CHECKED(d->ordinal, cudaMemsetAsync(*memory_out, 0, bytes, d->zeroing));
     if (status == EEP_OK)
         status = poll_until(query_stream, &zeroing, "cudaStreamQuery after cudaMemsetAsync",
                             d->ordinal, ZERO_TIMEOUT_US);
     return status;
+}
+
+static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
+{
+    eep_status status = CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
+
+    return status == EEP_OK ? eepi_cuda_zero(d, *memory_out, bytes) : status;
 }
 
 static eep_status cuda_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
@@ -356,6 +356,29 @@ static eep_status cuda_stream_synchronize(void *stream, uint64_t timeout_us)
 static void *cuda_stream_native(void *stream)
 {
     return ((const cuda_stream *)stream)->stream;
+}
+
+static eep_status cuda_stream_adopt(void *device, void *native, void **stream_out)
+{
+    cuda_stream *s = malloc(sizeof(*s));
+
+    if (!s)
+        return EEP_ERR_NO_MEMORY;
+    s->ordinal = ((const cuda_device *)device)->ordinal;
+    s->stream = native;
+    *stream_out = s;
+    return EEP_OK;
+}
+
+/* One that cannot be asked any more is taken for captured: then nothing waits for it. */
+static int cuda_stream_is_captured(void *stream)
+{
+    const cuda_stream *s = stream;
+    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+
+    return use_device(s->ordinal) != EEP_OK ||
+           CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) != EEP_OK ||
+           capture != cudaStreamCaptureStatusNone;
 }
 
 static eep_status cuda_stream_wait_event(void *stream, void *event)
@@ -529,6 +552,47 @@ static void cuda_graph_close(void *graph)
     free(g);
 }
 
+/* A framework may capture in global mode, which forbids many calls in all threads of the process;
+ * those of a thread in relaxed mode are exempt. */
+static eep_status cuda_thread_begin(void *device)
+{
+    const cuda_device *d = device;
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    eep_status status = use_device(d->ordinal);
+
+    if (status == EEP_OK)
+        status = CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
+    return status;
+}
+
+/* ------------------------------------------------------------------ for shared_memory.c */
+
+const char *eepi_cuda_failure(void)
+{
+    return failure;
+}
+
+eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
+{
+    int used = snprintf(failure, sizeof(failure), "device %d: ", ordinal);
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(failure + used, sizeof(failure) - (size_t)used, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
+{
+    return checked(error, call, ordinal);
+}
+
+eep_status eepi_cuda_use_device(int ordinal)
+{
+    return use_device(ordinal);
+}
+
 static const eepi_device_ops cuda_ops = {
     .open = cuda_open,
     .close = cuda_close,
@@ -537,6 +601,9 @@ static const eepi_device_ops cuda_ops = {
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
     .stream_synchronize = cuda_stream_synchronize,
+    .stream_adopt = cuda_stream_adopt,
+    .stream_disown = free,
+    .stream_is_captured = cuda_stream_is_captured,
     .stream_native = cuda_stream_native,
     .stream_wait_event = cuda_stream_wait_event,
     .event_open = cuda_event_open,
@@ -549,6 +616,10 @@ static const eepi_device_ops cuda_ops = {
     .capture_end = cuda_capture_end,
     .graph_replay = cuda_graph_replay,
     .graph_close = cuda_graph_close,
+    .thread_begin = cuda_thread_begin,
+    .share_make = eepi_cuda_share_make,
+    .share_map = eepi_cuda_share_map,
+    .share_close = eepi_cuda_share_close,
 };
 
 static const eepi_device_backend cuda_backend = {
@@ -558,6 +629,7 @@ static const eepi_device_backend cuda_backend = {
     .ops = &cuda_ops,
     .kernels = eepi_cuda_kernels,
     .error_text = cuda_error_text,
+    .is_apart = 1,
 };
 
 /* The plugin's one exported symbol. */

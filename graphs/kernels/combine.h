@@ -19,21 +19,22 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
     uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
+    eep_grid u = eepk_warp_grid(g);
     int torn;
 
     if (latch->aborted)
         return;
     torn = latch->placed != n;
-    for (uint32_t position = g.block; position < n && !torn; position += g.num_blocks) {
+    for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
         eepk_origin origin = w->origin[position];
         uint8_t *window = eepk_peer_window(s, bank, origin.seat);
         torn = origin.stamp != stamp || !window;
         if (!torn)
             eepk_copy_row(
                 eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k),
-                (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes, g);
+                (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes, u);
     }
-    if (torn && g.thread == 0) {
+    if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
     }
@@ -46,10 +47,11 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    eep_grid u = eepk_sum_grid(n, g);
 
     if (latch->aborted)
         return;
-    for (uint32_t token = g.block; token < n; token += g.num_blocks) {
+    for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_token_sum sum = {
             s,
             w->route + (uint64_t)token * s->top_k,
@@ -58,7 +60,7 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
             a->out,
             a->out_dtype,
             token};
-        eepk_sum_token(&sum, g);
+        eepk_sum_token(&sum, u);
     }
     eepk_block_sync();
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_COMBINE, g);

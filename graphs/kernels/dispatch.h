@@ -17,14 +17,18 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
     const eepk_routing routing = {eepk_replica_first(s, bank, a->layer),
-                                  eepk_replicas(s, bank, a->layer), w->route, w->send_count};
+                                  eepk_replicas(s, bank, a->layer),
+                                  w->route,
+                                  w->send_count,
+                                  w->warp_count,
+                                  w->first_bad};
 
     if (g.block != 0 || latch->aborted)
         return;
     eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
 }
 
-/* A row goes once to each destination rank, by the block that owns the token. */
+/* A row goes once to each destination rank, by the warp that owns the token. */
 EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
                              uint32_t parity, uint32_t token, eep_grid g)
 {
@@ -49,17 +53,18 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    eep_grid u = eepk_warp_grid(g);
 
     if (latch->aborted)
         return;
-    for (uint32_t token = g.block; token < n; token += g.num_blocks)
-        eepk_send_token(a, latch, parity, token, g);
-    for (uint32_t seat = g.block; seat < s->max_ranks; seat += g.num_blocks) {
+    for (uint32_t token = u.block; token < n; token += u.num_blocks)
+        eepk_send_token(a, latch, parity, token, u);
+    for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
         uint8_t *window = eepk_member_window(s, bank, seat);
         if (window)
             eepk_send_header(s, eepk_header(s, window, parity, s->self),
                              w->send_count + (uint64_t)seat * s->num_slots, latch->announce_digest,
-                             n, g);
+                             n, u);
     }
 }
 
@@ -103,16 +108,17 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     const eepk_shape *s = &w->shape;
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
+    eep_grid u = eepk_warp_grid(g);
     uint32_t placed = 0;
 
     if (latch->aborted)
         return;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
-        for (uint32_t token = g.block; token < n; token += g.num_blocks)
-            placed += eepk_unpack_token(a, latch, seat, token, g);
+        for (uint32_t token = u.block; token < n; token += u.num_blocks)
+            placed += eepk_unpack_token(a, latch, seat, token, u);
     }
-    if (g.thread == 0 && placed)
+    if (u.thread == 0 && placed)
         eepk_count_add(&latch->placed, placed);
     eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);

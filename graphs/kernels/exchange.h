@@ -219,12 +219,14 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
 EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, eep_grid g)
 {
     eepk_latch *latch = &w->control->latch;
+    int goes_on = !latch->aborted;
 
-    if (!latch->aborted)
+    eepk_block_sync(); /* before a lane that waits already may end the step for all */
+    if (goes_on)
         eepk_publish(w, latch, layer, phase, g);
     if (layer == 0 && phase == EEPK_PHASE_DISPATCH) /* once per step, while peers' tags travel */
         eepk_count_stale(w, latch, g);
-    if (!latch->aborted)
+    if (goes_on)
         eepk_wait_lane(w, latch, layer, phase, g);
     eepk_block_sync();
     /* A bank that is not the agreed one may name windows that are gone. */
@@ -232,40 +234,52 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
         eepk_post_abort(w, latch, layer, phase, g);
 }
 
+/* What a source says of itself, beside its counts: `copy` has them, read once (D2). */
+EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
+                               const uint32_t *copy)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    uint32_t parity = eepk_parity(s, latch->step, a->layer);
+    const eepk_source_header *header = eepk_header(s, w->window, parity, seat);
+    int active = eepk_is_active(w->bank[latch->bank], seat);
+    uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
+    uint64_t sum = 0, announced = active ? header->flip_digest : 0;
+
+    w->receive_tokens[seat] = active ? header->num_tokens : 0;
+    for (uint32_t slot = 0; slot < s->num_slots; slot++)
+        sum += copy[slot];
+    if (a->layer == 0 && announced)
+        eepk_bits_set(&latch->status.flip_digest, announced);
+    if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
+        eepk_count_add(&latch->status.stale_dropped, 1);
+        eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+    }
+}
+
 /* After the tags: copy each source's counts once, check them, and lay out the packed rows. On an
- * abort no slot has rows. Ends with slot_begin filled. One thread does the prefix. */
+ * abort no slot has rows. Ends with slot_begin filled. */
 EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latch, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
-    uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
+    int came = !latch->aborted;
 
-    for (uint32_t seat = g.thread; seat < s->max_ranks && !latch->aborted; seat += g.num_threads) {
-        uint32_t *copy = w->receive_count + (uint64_t)seat * s->num_slots;
-        eepk_source_header *header = eepk_header(s, w->window, parity, seat);
-        const uint32_t *counts = (const uint32_t *)(header + 1);
-        int active = eepk_is_active(bank, seat);
-        uint64_t sum = 0, announced = active ? header->flip_digest : 0;
-
-        w->receive_tokens[seat] = active ? header->num_tokens : 0;
-        for (uint32_t slot = 0; slot < s->num_slots; slot++) {
-            copy[slot] = active ? counts[slot] : 0;
-            sum += copy[slot];
-        }
-        if (a->layer == 0 && announced)
-            eepk_bits_set(&latch->status.flip_digest, announced);
-        if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
-            eepk_count_add(&latch->status.stale_dropped, 1);
-            eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
-        }
+    for (uint32_t i = g.thread; came && i < s->max_ranks * s->num_slots; i += g.num_threads) {
+        uint32_t seat = i / s->num_slots, slot = i % s->num_slots;
+        const eepk_source_header *header = eepk_header(s, w->window, parity, seat);
+        w->receive_count[i] =
+            eepk_is_active(bank, seat) ? ((const uint32_t *)(header + 1))[slot] : 0;
     }
     eepk_block_sync();
-    if (g.thread == 0) {
-        eepk_prefix_rows(s, w->receive_count, !latch->aborted, w->receive_base, a->slot_begin);
+    for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads)
+        eepk_check_source(a, latch, seat, w->receive_count + (uint64_t)seat * s->num_slots);
+    eepk_block_sync();
+    eepk_prefix_rows(s, w->receive_count, !latch->aborted, w->receive_base, a->slot_begin, g);
+    if (g.thread == 0)
         latch->placed = 0;
-    }
 }
 
 EEPK_FN void eepk_dispatch_exchange_body(const eepk_dispatch_node_args *a, eep_grid g)

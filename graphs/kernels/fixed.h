@@ -36,17 +36,18 @@ EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, ee
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
+    eep_grid u = eepk_warp_grid(g);
 
-    for (uint32_t token = g.block; token < n; token += g.num_blocks) {
+    for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_row_send row = {s,    t->windows, t->routing.route + (uint64_t)token * s->top_k,
                                    a->x, parity,     token};
-        for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads)
+        for (uint32_t seat = u.thread; seat < s->max_ranks; seat += u.num_threads)
             eepk_send_list(&row, seat);
-        eepk_send_row(&row, g);
+        eepk_send_row(&row, u);
     }
-    for (uint32_t seat = g.block; seat < s->max_ranks; seat += g.num_blocks)
+    for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks)
         eepk_send_header(s, eepk_header(s, eepk_fixed_window(t, seat), parity, s->self),
-                         t->routing.send_count + (uint64_t)seat * s->num_slots, 0, n, g);
+                         t->routing.send_count + (uint64_t)seat * s->num_slots, 0, n, u);
 }
 
 EEPK_FN uint64_t *eepk_fixed_tag(const eepk_fixed_tables *t, uint32_t seat, uint32_t phase,
@@ -94,17 +95,16 @@ EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a
     if (g.block != 0)
         return;
     eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
-    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads)
+        t->receive_tokens[seat] =
+            eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
+    for (uint32_t cell = g.thread; cell < s->max_ranks * s->num_slots; cell += g.num_threads) {
         const eepk_source_header *header =
-            eepk_header(s, eepk_fixed_window(t, s->self), parity, seat);
-        const uint32_t *counts = (const uint32_t *)(header + 1);
-        t->receive_tokens[seat] = header->num_tokens;
-        for (uint32_t slot = 0; slot < s->num_slots; slot++)
-            t->receive_count[(uint64_t)seat * s->num_slots + slot] = counts[slot];
+            eepk_header(s, eepk_fixed_window(t, s->self), parity, cell / s->num_slots);
+        t->receive_count[cell] = ((const uint32_t *)(header + 1))[cell % s->num_slots];
     }
     eepk_block_sync();
-    if (g.thread == 0)
-        eepk_prefix_rows(s, t->receive_count, 1, t->receive_base, a->slot_begin);
+    eepk_prefix_rows(s, t->receive_count, 1, t->receive_base, a->slot_begin, g);
 }
 
 /* Copy the rows of one (source, token) to their packed places, and remember where they are from. */
@@ -132,11 +132,12 @@ EEPK_FN void eepk_fixed_unpack_body(const eepk_fixed_dispatch_args *a, eep_grid 
 {
     const eepk_fixed_tables *t = &a->tables;
     uint32_t parity = eepk_parity(&t->shape, t->state->step, a->layer);
+    eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t seat = 0; seat < t->shape.max_ranks; seat++) {
         uint32_t n = t->receive_tokens[seat];
-        for (uint32_t token = g.block; token < n; token += g.num_blocks)
-            eepk_fixed_unpack_token(a, parity, seat, token, g);
+        for (uint32_t token = u.block; token < n; token += u.num_blocks)
+            eepk_fixed_unpack_token(a, parity, seat, token, u);
     }
 }
 
@@ -146,13 +147,14 @@ EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
+    eep_grid u = eepk_warp_grid(g);
 
-    for (uint32_t position = g.block; position < n; position += g.num_blocks) {
+    for (uint32_t position = u.block; position < n; position += u.num_blocks) {
         eepk_origin origin = t->origin[position];
         eepk_copy_row(eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, parity,
                                        origin.token, origin.k),
                       (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
-                      g);
+                      u);
     }
 }
 
@@ -169,8 +171,9 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
+    eep_grid u = eepk_sum_grid(n, g);
 
-    for (uint32_t token = g.block; token < n; token += g.num_blocks) {
+    for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_token_sum sum = {
             s,
             t->routing.route + (uint64_t)token * s->top_k,
@@ -179,7 +182,7 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
             a->out,
             a->out_dtype,
             token};
-        eepk_sum_token(&sum, g);
+        eepk_sum_token(&sum, u);
     }
 }
 #endif

@@ -22,29 +22,51 @@ EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, 
     status->bad_input = kind;
 }
 
-/* Limits first: nothing of a bad batch is sent. Ids are checked by one thread in order, so that
- * the first offender is named. `first` as eepk_replica_first. */
-EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
-                                     const uint32_t *first, eepk_status *status)
+/* What is wrong with pair i of the batch, EEPK_INPUT_*. `first` as eepk_replica_first. */
+EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
+                                 const uint32_t *first)
 {
-    if (n < 0 || (uint32_t)n > s->num_max_tokens) {
-        eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
+    int32_t expert = topk_idx[i];
+
+    if (expert == -1)
+        return EEPK_INPUT_OK;
+    if (expert < -1 || (uint32_t)expert >= s->num_experts)
+        return EEPK_INPUT_TOPK;
+    if (first[expert] == first[expert + 1])
+        return EEPK_INPUT_UNCOVERED;
+    for (uint32_t j = i - i % s->top_k; j < i; j++) {
+        if (topk_idx[j] == expert) /* twice the same: S9 */
+            return EEPK_INPUT_TOPK;
+    }
+    return EEPK_INPUT_OK;
+}
+
+/* Nothing of a bad batch is sent, and the first offender is named, whichever thread finds it. One
+ * block; its threads meet before they read `status`. */
+EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
+                                     const uint32_t *first, uint64_t *first_bad,
+                                     eepk_status *status, eep_grid g)
+{
+    int fits = n >= 0 && (uint32_t)n <= s->num_max_tokens;
+    uint64_t bad;
+
+    if (g.thread == 0)
+        *first_bad = UINT64_MAX;
+    eepk_block_sync();
+    for (uint32_t i = g.thread; fits && i < (uint32_t)n * s->top_k; i += g.num_threads) {
+        uint32_t fault = eepk_pair_fault(s, topk_idx, i, first);
+        if (fault != EEPK_INPUT_OK)
+            eepk_keep_least(first_bad, (uint64_t)i << 2 | fault);
+    }
+    eepk_block_sync();
+    if (g.thread != 0)
         return;
-    }
-    for (uint32_t i = 0; i < (uint32_t)n * s->top_k; i++) {
-        int32_t expert = topk_idx[i];
-        uint32_t k = i % s->top_k;
-        if (expert == -1)
-            continue;
-        if (expert < -1 || (uint32_t)expert >= s->num_experts)
-            eepk_bad_input(status, EEPK_INPUT_TOPK, i / s->top_k, k, expert);
-        else if (first[expert] == first[expert + 1])
-            eepk_bad_input(status, EEPK_INPUT_UNCOVERED, i / s->top_k, k, expert);
-        for (uint32_t j = i - k; j < i; j++) {
-            if (topk_idx[j] == expert) /* twice the same: S9 */
-                eepk_bad_input(status, EEPK_INPUT_TOPK, i / s->top_k, k, expert);
-        }
-    }
+    bad = *first_bad;
+    if (!fits)
+        eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
+    else if (bad != UINT64_MAX)
+        eepk_bad_input(status, (uint32_t)(bad & 3u), (uint32_t)(bad >> 2) / s->top_k,
+                       (uint32_t)(bad >> 2) % s->top_k, topk_idx[bad >> 2]);
 }
 
 /* This rank's tokens of the step: none once its input was found bad, so that peers go on. */
@@ -58,41 +80,106 @@ EEPK_FN uint32_t eepk_count_tokens(const eepk_shape *s, const eepk_status *statu
 
 /* ------------------------------------------------------------------ route */
 
+enum { EEPK_NO_CELL = 0x7fffffff };
+
+typedef struct eepk_routing { /* of one layer */
+    const uint32_t *first;    /* [num_experts + 1] */
+    const eepk_replica *replicas;
+    eepk_route *route;    /* out: [num_tokens][top_k] */
+    uint32_t *send_count; /* out: [max_ranks][num_slots] */
+    uint32_t *warp_count; /* scratch [EEPK_ROUTE_WARPS][max_ranks][num_slots] */
+    uint64_t *first_bad;  /* scratch */
+} eepk_routing;
+
+/* An expert's tokens take its replicas in turn, offset by the sender's seat. */
+EEPK_FN void eepk_choose_replica(const eepk_shape *s, const eepk_routing *r, uint32_t i,
+                                 int32_t expert)
+{
+    const eepk_replica *replica;
+    uint32_t first;
+
+    if (expert < 0) {
+        r->route[i].slot = EEPK_NO_SLOT;
+        return;
+    }
+    first = r->first[expert];
+    replica = &r->replicas[first + (i / s->top_k + s->self) % (r->first[expert + 1] - first)];
+    r->route[i].seat = replica->seat;
+    r->route[i].slot = replica->slot;
+}
+
+/* One warp goes over pairs begin .. end in order and counts those of each cell (seat, slot), from
+ * count[cell] on; with `numbers` each pair gets its number as ordinal. The lanes go in step, so the
+ * numbers are those that one thread alone would give. */
+EEPK_FN void eepk_count_pairs(const eepk_shape *s, eepk_route *route, uint32_t begin, uint32_t end,
+                              uint32_t *count, int numbers, uint32_t lane)
+{
+    for (uint32_t base = begin; base < end; base += EEPK_WARP) {
+        uint32_t i = base + lane, cell = EEPK_NO_CELL, before = 0;
+        eepk_equals equals;
+        if (i < end && route[i].slot != EEPK_NO_SLOT)
+            cell = (uint32_t)route[i].seat * s->num_slots + route[i].slot;
+        equals = eepk_warp_equals(cell);
+        if (cell != EEPK_NO_CELL && equals.ordinal == 0) {
+            before = count[cell];
+            count[cell] = before + equals.num;
+        }
+        before = eepk_warp_read(before, equals.first_lane);
+        if (cell != EEPK_NO_CELL && numbers)
+            route[i].ordinal = (uint16_t)(before + equals.ordinal);
+        eepk_warp_sync(); /* the next lane that counts in this cell reads what this one wrote */
+    }
+}
+
+/* Where each warp's pairs begin in each cell, and how many there are in all. */
+EEPK_FN void eepk_prefix_warps(const eepk_shape *s, const eepk_routing *r, uint32_t warps,
+                               eep_grid g)
+{
+    uint32_t cells = s->max_ranks * s->num_slots;
+
+    for (uint32_t cell = g.thread; cell < cells; cell += g.num_threads) {
+        uint32_t before = 0;
+        for (uint32_t warp = 0; warp < warps; warp++) {
+            uint32_t *count = &r->warp_count[(uint64_t)warp * cells + cell], own = *count;
+            *count = before;
+            before += own;
+        }
+        r->send_count[cell] = before;
+    }
+}
+
 /* For each (token, k): replica, and its ordinal among this rank's rows for that slot, in token
- * order. A thread owns the experts congruent to it, hence their slots: no races, one result. An
- * expert's tokens take its replicas in turn, offset by the sender's seat. One block; `status` gets
- * what is wrong with the batch. */
+ * order. One block of at most EEPK_ROUTE_WARPS warps; `status` gets what is wrong with the batch.
+ */
 EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
                                      const int32_t *topk_idx, const int32_t *num_tokens,
                                      eepk_status *status, eep_grid g)
 {
-    uint32_t n;
+    const uint32_t cells = s->max_ranks * s->num_slots;
+    const uint32_t warps = g.num_threads < EEPK_WARP ? 1 : g.num_threads / EEPK_WARP;
+    const uint32_t warp = g.thread / EEPK_WARP, lane = g.thread % EEPK_WARP;
+    uint32_t *count = warps > 1 ? r->warp_count + (uint64_t)warp * cells : r->send_count;
+    uint32_t pairs, span, begin, end;
 
-    if (g.thread == 0 && status->bad_input == EEPK_INPUT_OK)
-        eepk_check_input(s, topk_idx, *num_tokens, r->first, status);
-    for (uint32_t i = g.thread; i < s->max_ranks * s->num_slots; i += g.num_threads)
-        r->send_count[i] = 0;
+    if (status->bad_input == EEPK_INPUT_OK)
+        eepk_check_input(s, topk_idx, *num_tokens, r->first, r->first_bad, status, g);
+    for (uint32_t i = lane; i < cells; i += EEPK_WARP)
+        count[i] = 0;
     eepk_block_sync();
-    n = eepk_count_tokens(s, status, num_tokens);
-    for (uint32_t i = 0; i < n * s->top_k; i++) {
-        int32_t expert = topk_idx[i];
-        eepk_route *route = &r->route[i];
-        const eepk_replica *replica;
-        uint32_t first;
-        if (expert < 0) {
-            if (g.thread == 0)
-                route->slot = EEPK_NO_SLOT;
-            continue;
-        }
-        if ((uint32_t)expert % g.num_threads != g.thread)
-            continue;
-        first = r->first[expert];
-        replica = &r->replicas[first + (i / s->top_k + s->self) % (r->first[expert + 1] - first)];
-        route->seat = replica->seat;
-        route->slot = replica->slot;
-        route->ordinal =
-            (uint16_t)r->send_count[(uint32_t)route->seat * s->num_slots + route->slot]++;
+    pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;
+    for (uint32_t i = g.thread; i < pairs; i += g.num_threads)
+        eepk_choose_replica(s, r, i, topk_idx[i]);
+    eepk_block_sync();
+    span = (pairs + warps * EEPK_WARP - 1) / (warps * EEPK_WARP) * EEPK_WARP;
+    begin = warp * span < pairs ? warp * span : pairs;
+    end = begin + span < pairs ? begin + span : pairs;
+    if (warps > 1) {
+        eepk_count_pairs(s, r->route, begin, end, count, 0, lane);
+        eepk_block_sync();
+        eepk_prefix_warps(s, r, warps, g);
+        eepk_block_sync();
     }
+    eepk_count_pairs(s, r->route, begin, end, count, 1, lane);
 }
 
 /* Is pair k the token's first that goes to its rank? Only with it the row goes there. */
@@ -130,62 +217,98 @@ EEPK_FN float eepk_x_value(const eepk_shape *s, const void *x, uint64_t i)
     return s->dtype == 0 ? ((const float *)x)[i] : eepk_bf16_to_float(((const uint16_t *)x)[i]);
 }
 
-/* 16 channels, or the last few of a row, to every rank that gets it. */
-EEPK_FN void eepk_send_codes(const eepk_row_send *r, uint32_t first, uint32_t n, float inverse)
+enum { EEPK_LANE_CHANNELS = EEPK_FP8_GROUP / EEPK_GROUP_LANES };
+
+/* Channels first .. first+n of the token. */
+EEPK_FN void eepk_load_channels(const eepk_row_send *r, uint32_t first, uint32_t n, float *out)
+{
+    uint64_t at = (uint64_t)r->token * r->s->hidden + first;
+
+    if (EEPK_LANE_CHANNELS == 8 && r->s->dtype != 0 && n == 8 && (r->s->row_bytes & 15u) == 0) {
+        uint16_t half[8];
+        eepk_copy16(half, (const uint16_t *)r->x + at);
+        for (uint32_t i = 0; i < 8; i++)
+            out[i] = eepk_bf16_to_float(half[i]);
+        return;
+    }
+    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++)
+        out[i] = i < n ? eepk_x_value(r->s, r->x, at + i) : 0.0f;
+}
+
+EEPK_FN void eepk_store_codes(uint8_t *to, const uint8_t *codes, uint32_t n)
+{
+    if (EEPK_LANE_CHANNELS == 8 && n == 8) {
+        eepk_copy8(to, codes);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        to[i] = codes[i];
+}
+
+/* The lanes of a group quantise its channels with one scale and store them to every rank that gets
+ * the row: value = e4m3 x scale, and the largest is 448 x scale. All lanes of the warp come here,
+ * with a group that there is or not. */
+EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t lane)
 {
     const eepk_shape *s = r->s;
-    uint8_t codes[16];
+    const uint32_t first = group * EEPK_FP8_GROUP + lane * EEPK_LANE_CHANNELS;
+    const uint32_t left = first < s->hidden ? s->hidden - first : 0;
+    const uint32_t n = left < EEPK_LANE_CHANNELS ? left : (uint32_t)EEPK_LANE_CHANNELS;
+    float values[EEPK_LANE_CHANNELS], largest = EEPK_FP8_LEAST, inverse;
+    uint8_t codes[EEPK_LANE_CHANNELS];
 
-    for (uint32_t i = 0; i < n; i++)
-        codes[i] = eepk_float_to_e4m3(
-            EEPK_FMUL(eepk_x_value(s, r->x, (uint64_t)r->token * s->hidden + first + i), inverse));
-    for (uint32_t k = 0; k < s->top_k; k++) {
+    eepk_load_channels(r, first, n, values);
+    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
+        float value = values[i] < 0.0f ? -values[i] : values[i];
+        largest = value > largest ? value : largest;
+    }
+    largest = eepk_group_largest(largest);
+    inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
+    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++)
+        codes[i] = eepk_float_to_e4m3(EEPK_FMUL(values[i], inverse));
+    for (uint32_t k = 0; k < s->top_k && group < s->num_scales; k++) {
         uint8_t *row;
         if (!eepk_sends_row(r->route, k))
             continue;
         row = eepk_row_target(r, k);
-        for (uint32_t i = 0; i < n; i++)
-            row[first + i] = codes[i];
+        eepk_store_codes(row + first, codes, n);
+        if (lane == 0)
+            eepk_row_scales(s, row)[group] = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
     }
 }
 
-/* A thread quantises a group of a token's channels with one scale and stores them to every rank
- * that gets the row: value = e4m3 x scale, and the largest is 448 x scale. */
-EEPK_SHARED_FN void eepk_send_group(const eepk_row_send *r, uint32_t group)
+/* Read once, stored to each rank that gets it. */
+EEPK_FN void eepk_send_as_it_is(const eepk_row_send *r, eep_grid g)
 {
     const eepk_shape *s = r->s;
-    const uint32_t begin = group * EEPK_FP8_GROUP;
-    const uint32_t end = begin + EEPK_FP8_GROUP < s->hidden ? begin + EEPK_FP8_GROUP : s->hidden;
-    float largest = EEPK_FP8_LEAST, inverse;
+    const uint8_t *row = (const uint8_t *)r->x + (uint64_t)r->token * s->row_bytes;
+    const int is_aligned = EEPK_WARP == 1 || (s->row_bytes & 15u) == 0;
 
-    for (uint32_t h = begin; h < end; h++) {
-        float value = eepk_x_value(s, r->x, (uint64_t)r->token * s->hidden + h);
-        value = value < 0.0f ? -value : value;
-        largest = value > largest ? value : largest;
+    for (uint32_t at = 0; is_aligned && at < s->row_bytes; at += eepk_chunk_bytes(g)) {
+        uint32_t left = eepk_chunk_left(s->row_bytes, at, g);
+        eepk_chunk chunk;
+        eepk_chunk_load(&chunk, row + at, left, g);
+        for (uint32_t k = 0; k < s->top_k; k++) {
+            if (eepk_sends_row(r->route, k))
+                eepk_chunk_store(&chunk, eepk_row_target(r, k) + at, left, g);
+        }
     }
-    inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
-    for (uint32_t h = begin; h < end; h += 16)
-        eepk_send_codes(r, h, end - h < 16 ? end - h : 16, inverse);
-    for (uint32_t k = 0; k < s->top_k; k++) {
+    for (uint32_t k = 0; k < s->top_k && !is_aligned; k++) {
         if (eepk_sends_row(r->route, k))
-            eepk_row_scales(s, eepk_row_target(r, k))[group] =
-                EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+            eepk_copy_row(eepk_row_target(r, k), row, s->row_bytes, g);
     }
 }
 
-/* A row goes once to each destination rank, by the block that owns the token. */
+/* A row goes once to each destination rank, by the warp that owns the token. */
 EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 {
-    const eepk_shape *s = r->s;
+    const uint32_t at_once =
+        g.num_threads < EEPK_GROUP_LANES ? 1 : g.num_threads / EEPK_GROUP_LANES;
 
-    for (uint32_t group = g.thread; group < s->num_scales; group += g.num_threads)
-        eepk_send_group(r, group);
-    for (uint32_t k = 0; k < s->top_k && s->num_scales == 0; k++) {
-        if (eepk_sends_row(r->route, k))
-            eepk_copy_row(eepk_row_target(r, k),
-                          (const uint8_t *)r->x + (uint64_t)r->token * s->row_bytes, s->row_bytes,
-                          g);
-    }
+    if (r->s->num_scales == 0)
+        eepk_send_as_it_is(r, g);
+    for (uint32_t group = 0; group < r->s->num_scales; group += at_once)
+        eepk_send_group(r, group + g.thread / EEPK_GROUP_LANES, g.thread % EEPK_GROUP_LANES);
 }
 
 /* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
@@ -218,20 +341,30 @@ EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *he
 /* ------------------------------------------------------------------ dispatch: lay out, unpack */
 
 /* Packed rows: by slot, in a slot by seat. `count` and `base` are [max_ranks][num_slots]. Without
- * `valid` counts no slot has rows. One thread. */
+ * `valid` counts no slot has rows. One block. */
 EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid,
-                                     uint32_t *base, int32_t *slot_begin)
+                                     uint32_t *base, int32_t *slot_begin, eep_grid g)
 {
-    uint32_t next = 0;
-
-    for (uint32_t slot = 0; slot < s->num_slots; slot++) {
-        slot_begin[slot] = (int32_t)next;
+    for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
+        uint32_t rows = 0;
+        for (uint32_t seat = 0; seat < s->max_ranks && valid; seat++)
+            rows += count[(uint64_t)seat * s->num_slots + slot];
+        slot_begin[slot + 1] = (int32_t)rows;
+    }
+    eepk_block_sync();
+    if (g.thread == 0) {
+        slot_begin[0] = 0;
+        for (uint32_t slot = 0; slot < s->num_slots; slot++)
+            slot_begin[slot + 1] += slot_begin[slot];
+    }
+    eepk_block_sync();
+    for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
+        uint32_t next = (uint32_t)slot_begin[slot];
         for (uint32_t seat = 0; seat < s->max_ranks && valid; seat++) {
             base[(uint64_t)seat * s->num_slots + slot] = next;
             next += count[(uint64_t)seat * s->num_slots + slot];
         }
     }
-    slot_begin[s->num_slots] = (int32_t)next;
 }
 
 /* One row of a window to its packed place. `row_scales` is for FP8 only. */
@@ -262,66 +395,102 @@ typedef struct eepk_token_sum { /* one token's output */
     uint32_t out_dtype, token;
 } eepk_token_sum;
 
-EEPK_FN void eepk_store_out(const eepk_token_sum *t, uint32_t h, float value)
+/* Columns h .. h+n of a row, n <= EEPK_REDUCE_WIDTH. */
+EEPK_FN void eepk_load_columns(const eepk_shape *s, const uint8_t *row, uint32_t h, uint32_t n,
+                               float *out)
 {
-    const uint64_t i = (uint64_t)t->token * t->s->hidden + h;
+    const int is_aligned = n == EEPK_REDUCE_WIDTH && (s->row_bytes & 15u) == 0;
+    uint16_t half[EEPK_REDUCE_WIDTH];
 
-    if (t->out_dtype == 0)
-        ((float *)t->out)[i] = value;
-    else
-        ((uint16_t *)t->out)[i] = eepk_float_to_bf16(value);
+    if (s->dtype == 0) {
+        const float *values = (const float *)row + h;
+        if (is_aligned) {
+            eepk_copy16(out, values);
+            eepk_copy16(out + 4, values + 4);
+        }
+        for (uint32_t j = 0; j < n && !is_aligned; j++)
+            out[j] = values[j];
+        return;
+    }
+    if (is_aligned)
+        eepk_copy16(half, (const uint16_t *)row + h);
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
+        if (!is_aligned)
+            half[j] = j < n ? ((const uint16_t *)row)[h + j] : (uint16_t)0;
+        out[j] = eepk_bf16_to_float(half[j]);
+    }
 }
 
-/* EEPK_REDUCE_WIDTH columns: terms in order of k, each product and sum rounded once, so the bits do
- * not depend on where experts are. The width is a constant: with one that varies, compilers keep
- * the sums in memory. */
-EEPK_SHARED_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
+EEPK_FN void eepk_store_columns(const eepk_token_sum *t, uint32_t h, uint32_t n, const float *sum)
+{
+    const uint32_t element = t->out_dtype == 0 ? 4 : 2;
+    uint8_t *to = (uint8_t *)t->out + ((uint64_t)t->token * t->s->hidden + h) * element;
+    uint16_t half[EEPK_REDUCE_WIDTH];
+
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+        half[j] = eepk_float_to_bf16(sum[j]);
+    if (n == EEPK_REDUCE_WIDTH && (t->s->hidden * element & 15u) == 0) {
+        eepk_copy16(to, t->out_dtype == 0 ? (const void *)sum : (const void *)half);
+        if (t->out_dtype == 0)
+            eepk_copy16(to + 16, sum + 4);
+        return;
+    }
+    for (uint32_t j = 0; j < n; j++) {
+        if (t->out_dtype == 0)
+            ((float *)to)[j] = sum[j];
+        else
+            ((uint16_t *)to)[j] = half[j];
+    }
+}
+
+enum { EEPK_REDUCE_AT_ONCE = 4 }; /* rows whose loads are in flight together */
+
+/* out[h .. h+n): terms in order of k, each product and sum rounded once, so the bits do not depend
+ * on where experts are. */
+EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h, uint32_t n)
 {
     const eepk_shape *s = t->s;
     float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 
-    for (uint32_t k = 0; k < s->top_k; k++) {
-        const uint8_t *row = t->rows + (uint64_t)k * s->row_bytes;
-        const float weight = t->weights[k];
-        if (t->route[k].slot == EEPK_NO_SLOT)
-            continue;
-        if (s->dtype == 0) {
-            const float *values = (const float *)row + h;
+    for (uint32_t first = 0; first < s->top_k; first += EEPK_REDUCE_AT_ONCE) {
+        float values[EEPK_REDUCE_AT_ONCE][EEPK_REDUCE_WIDTH];
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
+            if (first + i < s->top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+                eepk_load_columns(s, t->rows + (uint64_t)(first + i) * s->row_bytes, h, n,
+                                  values[i]);
+        }
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
+            if (first + i >= s->top_k || t->route[first + i].slot == EEPK_NO_SLOT)
+                continue;
+            EEPK_UNROLL
             for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
-                sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, values[j]));
-        } else {
-            const uint16_t *values = (const uint16_t *)row + h;
-            for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
-                sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, eepk_bf16_to_float(values[j])));
+                sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(t->weights[first + i], values[i][j]));
         }
     }
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
-        eepk_store_out(t, h + j, sum[j]);
+    eepk_store_columns(t, h, n, sum);
 }
 
-/* One column, for what is left of a row; the same sum. */
-EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
+/* A warp per token where there are tokens for all of them, else a block. */
+EEPK_FN eep_grid eepk_sum_grid(uint32_t num_tokens, eep_grid g)
 {
-    float sum = 0.0f;
+    eep_grid w = eepk_warp_grid(g);
 
-    EEPK_ROLLED
-    for (uint32_t k = 0; k < t->s->top_k; k++) {
-        const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
-        if (t->route[k].slot != EEPK_NO_SLOT)
-            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
+    return num_tokens >= w.num_blocks ? w : g;
+}
+
+/* All columns, by the threads of the grid's block. */
+EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
+{
+    const uint32_t hidden = t->s->hidden;
+
+    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
+         h += g.num_threads * EEPK_REDUCE_WIDTH) {
+        if (hidden - h >= EEPK_REDUCE_WIDTH)
+            eepk_sum_columns(t, h, EEPK_REDUCE_WIDTH);
+        else
+            eepk_sum_columns(t, h, hidden - h);
     }
-    eepk_store_out(t, h, sum);
-}
-
-/* All columns, by the threads of the block. */
-EEPK_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
-{
-    const uint32_t hidden = t->s->hidden, wide = hidden / EEPK_REDUCE_WIDTH * EEPK_REDUCE_WIDTH;
-
-    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < wide;
-         h += g.num_threads * EEPK_REDUCE_WIDTH)
-        eepk_sum_columns(t, h);
-    for (uint32_t h = wide + g.thread; h < hidden; h += g.num_threads)
-        eepk_sum_column(t, h);
 }
 #endif

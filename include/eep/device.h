@@ -27,6 +27,18 @@ typedef struct eep_grid {
     uint32_t thread, num_threads;
 } eep_grid;
 
+/* What a range of a kernel's argument bytes is. A graph replays these bytes for ever, so what
+ * changes between replays must lie in memory, never here. */
+typedef enum eep_arg_kind {
+    EEP_ARG_ADDRESS,  /* a pointer to memory that stays, or NULL */
+    EEP_ARG_CONSTANT, /* the same at every capture: a layer, a type */
+} eep_arg_kind;
+typedef struct eep_kernel_arg {
+    const char *name;
+    uint32_t offset, bytes;
+    eep_arg_kind kind;
+} eep_kernel_arg;
+
 /* A kernel: `host` runs one block of it on the host backend; `cuda` is the address of the
  * __global__ function that takes the same argument struct by value (NULL where there is none).
  * Neither may block on another block of the same launch. */
@@ -34,6 +46,10 @@ typedef struct eep_kernel {
     const char *name;
     void (*host)(const void *args, eep_grid grid);
     const void *cuda;
+    /* All argument bytes, in order: eep_launch checks them while the stream is captured. NULL: they
+     * are not checked (libeep's own always are). */
+    const eep_kernel_arg *args;
+    uint32_t num_args;
 } eep_kernel;
 
 enum { EEP_KERNEL_ARGS_MAX_BYTES = 1024 };
@@ -52,7 +68,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordin
 /* Close; every stream, event and graph of the device must be closed before. NULL is ignored. */
 EEP_API void eep_device_close(eep_device *device);
 EEP_API const char *eep_device_backend(const eep_device *device);
-/* Why the last eep_device_open of this thread failed; "" if it did not. */
+/* Why the last eep_device_open, launch into a capture, capture or replay of this thread failed, if
+ * it was refused by libeep itself; "" otherwise. */
 EEP_API const char *eep_device_error_text(void);
 /* Captures ended so far on this device: what a healthy rank must not add to after its start. */
 EEP_API uint64_t eep_device_captures(const eep_device *device);
@@ -63,6 +80,14 @@ EEP_API EEP_MUST_CHECK eep_status eep_device_alloc(eep_device *device, eep_memor
                                                    size_t bytes, void **memory_out);
 EEP_API void eep_device_free(eep_device *device, eep_memory kind, void *memory);
 
+/* Say that the caller's own memory (of another allocator) stays where it is until it is
+ * unregistered, so that graphs may hold addresses in it; memory of eep_device_alloc needs no word.
+ * A replay of a graph that holds an address in memory freed or unregistered since is refused. Any
+ * thread; EEP_ERR_NOT_FOUND for a begin that is not registered. */
+EEP_API EEP_MUST_CHECK eep_status eep_memory_register(eep_device *device, const void *memory,
+                                                      size_t bytes);
+EEP_API eep_status eep_memory_unregister(eep_device *device, const void *memory);
+
 /* A stream runs what is put into it in order, beside other streams and beside the caller.
  * Any thread may put work into it. Closing finishes what is in it and drops an open capture (then
  * the capturing thread closes); no other call on it may be under way. */
@@ -72,8 +97,13 @@ EEP_API void eep_stream_close(eep_stream *stream);
  * EEP_ERR_STATE while it is captured. EEP_ERR_DEVICE, here and from all that puts work into the
  * stream: it has failed and runs nothing more. */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us);
-/* Where the backend has a native stream (cudaStream_t) that is it; NULL on the host. */
+/* The backend's own stream: a cudaStream_t; on the host something for eep_stream_adopt only. */
 EEP_API void *eep_stream_native(eep_stream *stream);
+/* A stream of the caller's (cudaStream_t), as an eep_stream to put nodes into, also while the
+ * caller captures it by its own means. Borrowed: eep_stream_close leaves it alone, and it must live
+ * until then. EEP_ERR_INVALID for NULL. Any thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_stream_adopt(eep_device *device, void *native,
+                                                   eep_stream **stream_out);
 
 EEP_API EEP_MUST_CHECK eep_status eep_event_open(eep_device *device, eep_event **event_out);
 EEP_API void eep_event_close(eep_event *event);
@@ -90,7 +120,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_copy_async(eep_stream *stream, void *to, c
                                                  size_t bytes);
 /* Launch `num_blocks` blocks of `num_threads` threads (the host ignores the latter). `args` is
  * copied now, at most EEP_KERNEL_ARGS_MAX_BYTES. EEP_ERR_STATE while another thread captures the
- * stream, EEP_ERR_UNSUPPORTED if the kernel has no body for this backend. Capture-safe. */
+ * stream, EEP_ERR_UNSUPPORTED if the kernel has no body for this backend. Capture-safe; while the
+ * stream is captured EEP_ERR_INVALID for an argument that is neither the address of memory that
+ * stays nor a declared constant (eep_device_error_text names it), and the capture yields no graph.
+ */
 EEP_API EEP_MUST_CHECK eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel,
                                              uint32_t num_blocks, uint32_t num_threads,
                                              const void *args, size_t args_bytes);
@@ -101,9 +134,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_capture_begin(eep_stream *stream);
 /* EEP_ERR_STATE unless this thread captures the stream; after any other error the capture has ended
  * without a graph. */
 EEP_API EEP_MUST_CHECK eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out);
+/* By whomever, the caller's own means included. */
 EEP_API int eep_stream_is_capturing(const eep_stream *stream);
-/* Run a captured graph in the stream, with the argument bytes that capture saw. Allocates
- * nothing. EEP_ERR_STATE while the stream is captured. */
+/* Run a captured graph in the stream, with the argument bytes that capture saw. Allocates nothing.
+ * EEP_ERR_STATE while the stream is captured, or if memory that the graph refers to was freed. */
 EEP_API EEP_MUST_CHECK eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream);
 EEP_API uint32_t eep_graph_num_nodes(const eep_graph *graph);
 /* No replay of it may be in flight. NULL is ignored. */

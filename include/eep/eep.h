@@ -200,13 +200,21 @@ EEP_API size_t eep_rows_capacity(const eep_context *context);
 
 /* The first node of a step's graph: it latches bank, epoch, step and deadlines for all others.
  * These four functions put nodes into `stream`; capture-safe; rank thread. Order: latch, then per
- * layer 0..num_layers-1 one dispatch and one combine, then finish. */
+ * layer 0..num_layers-1 one dispatch and one combine, then finish. The capture may be the caller's
+ * own, of a stream of its own (eep_stream_adopt), with its kernels around these nodes. Buffers are
+ * memory of eep_device_alloc or named with eep_memory_register: EEP_ERR_INVALID otherwise, while
+ * `stream` is captured. All other calls of this header but eep_step_abort and those for observation
+ * return EEP_ERR_STATE in a thread that captures. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_latch(eep_context *context, eep_stream *stream);
 EEP_API EEP_MUST_CHECK eep_status eep_dispatch(eep_context *context, int32_t layer,
                                                eep_stream *stream, const eep_dispatch_args *args);
 EEP_API EEP_MUST_CHECK eep_status eep_combine(eep_context *context, int32_t layer,
                                               eep_stream *stream, const eep_combine_args *args);
 EEP_API EEP_MUST_CHECK eep_status eep_step_finish(eep_context *context, eep_stream *stream);
+/* The stream in which the step's graphs are replayed from now on, where it is not the one in which
+ * eep_step_latch put its node last (a caller that captures by its own means, or many graphs).
+ * Borrowed. Between two steps, else EEP_ERR_STATE. Rank thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stream *stream);
 
 /* ---------------------------------------------------------------- joining and stepping */
 

@@ -6,7 +6,7 @@
 #   tests/mutants/run.sh BUILD [PATTERN]    BUILD: a build directory (no sanitizer), built
 #   SEEDS=2000                              seeds of the simulator per mutant
 # A patch may say "Sim: OPTIONS": with these the simulator finds it sooner; "Sim: none": what it
-# breaks is replaced in the simulator.
+# breaks is replaced in the simulator; "Tests: NAMES": these alone (objects of others do not fit).
 set -u
 build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
 pattern=${2:-}
@@ -29,6 +29,7 @@ mutated_objects() {
         *.h) test "$1" = sim && source=tests/sim/sim_kernels.c || source=graphs/kernels_host.c ;;
         esac
         object=$work/$1-$(basename "$source" .c).o
+        case " $objects " in *" $object "*) continue ;; esac # two headers, one object
         # shellcheck disable=SC2086
         (cd "$work/tree" && $cc -I. -Iinclude -c "$source" -o "$object") || return 1
         objects="$objects $object"
@@ -87,7 +88,8 @@ for patch in "$root"/tests/mutants/*"$pattern"*.patch; do
     sim_catches
     case $? in
     2) echo "$name: does not compile"; lived=$((lived + 1)); continue ;;
-    1) for unit in $unit_tests; do test_catches "$unit" && break; done ;;
+    1) meant=$(sed -n 's/^Tests: //p' "$patch")
+       for unit in ${meant:-$unit_tests}; do test_catches "$unit" && break; done ;;
     esac
     if [ -z "$caught" ]; then
         echo "$name: LIVES ($(head -1 "$patch"))"

@@ -84,14 +84,16 @@ static int run_seed(const sim_options *options, totals *t)
 static void usage(void)
 {
     printf(
-        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--trace] [--go-on]\n"
+        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--apart] [--trace] "
+        "[--go-on]\n"
         "Run the seeded histories; a broken property is printed with the command that replays "
         "it.\n--ranks  2..%d; default: 3..8 by seed\n--store  only the conformance suite against "
         "the simulated store, with the seeds\n--kinds  of: ",
         SIM_MAX_SEATS);
     for (int i = 0; i < SIM_NUM_KINDS; i++)
         printf("%s%s", i ? "," : "", sim_kind_names[i]);
-    printf("; each seed uses some of them\n--trace  what happens, line by line\n"
+    printf("; each seed uses some of them\n--apart  windows with two sides, as on a GPU\n--trace  "
+           "what happens, line by line\n"
            "--go-on  count all seeds that fail, instead of ending at the first\n");
 }
 
@@ -125,6 +127,15 @@ static uint64_t parse_number(const char *option, const char *text, char **end)
     return n;
 }
 
+/* The option belongs to the command that replays a seed. */
+static void replay_with(const char *option, const char *value)
+{
+    size_t used = strlen(replay_options);
+
+    snprintf(replay_options + used, sizeof(replay_options) - used, " %s%s%s", option,
+             *value ? " " : "", value);
+}
+
 typedef struct command {
     sim_options options;
     uint64_t first, last;
@@ -140,6 +151,11 @@ static command parse(int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--trace") == 0) {
             c.options.trace = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--apart") == 0) {
+            c.options.windows_apart = 1;
+            replay_with(argv[i], "");
             continue;
         }
         if (strcmp(argv[i], "--store") == 0) {
@@ -167,11 +183,8 @@ static command parse(int argc, char **argv)
             usage();
             exit(strcmp(argv[i], "--help") == 0 ? 0 : 2);
         }
-        if (strncmp(argv[i], "--seed", 6) != 0) {
-            size_t used = strlen(replay_options);
-            snprintf(replay_options + used, sizeof(replay_options) - used, " %s %s", argv[i],
-                     value);
-        }
+        if (strncmp(argv[i], "--seed", 6) != 0)
+            replay_with(argv[i], value);
         i++;
     }
     if (c.last < c.first) {

@@ -7,53 +7,62 @@
 #include "transport/bulk.h"
 #include "transport/window.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------ windows */
 
 struct eepi_window {
-    uint8_t *address;
-    size_t bytes;
+    uint8_t *host, *device; /* one address, but where the sides are apart */
+    eepi_window_spec spec;
     sim_process *owner;
 };
 
+eepi_window_spec eepi_window_spec_of(const eepk_shape *shape, uint32_t seat, uint32_t generation)
+{
+    return (eepi_window_spec){seat, generation, shape->window_bytes, shape->off_combine_tag};
+}
+
+static uint8_t *window_memory(size_t bytes)
+{
+    uint8_t *memory = aligned_alloc(EEPK_LINE_BYTES, bytes);
+
+    if (!memory)
+        abort();
+    memset(memory, 0, bytes);
+    return memory;
+}
+
 /* The memory outlives its owner, as a memfd that is mapped does: a zombie stores into it still. */
-eep_status eepi_window_create(uint32_t seat, uint32_t generation, size_t bytes,
-                              eepi_window **window_out)
+eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, char *why_out,
+                              size_t why_bytes, eepi_window **window_out)
 {
     eepi_window *window = calloc(1, sizeof(*window));
-    eepk_window_header *header;
 
+    (void)device;
+    (void)why_out;
+    (void)why_bytes;
     if (!window)
         return EEP_ERR_NO_MEMORY;
-    window->address = aligned_alloc(EEPK_LINE_BYTES, bytes);
-    if (!window->address)
-        return EEP_ERR_NO_MEMORY;
-    memset(window->address, 0, bytes);
-    window->bytes = bytes;
+    window->device = window_memory(spec->bytes);
+    window->host = sim->options.windows_apart ? window_memory(spec->host_bytes) : window->device;
+    window->spec = *spec;
     window->owner = sim_self();
-    header = (eepk_window_header *)window->address;
-    header->magic = EEPK_WINDOW_MAGIC;
-    header->version = 1;
-    header->seat = seat;
-    header->generation = generation;
-    header->bytes = bytes;
     *window_out = window;
     return EEP_OK;
 }
 
-eep_status eepi_window_map(const eepi_window_descriptor *descriptor, uint32_t seat,
-                           uint32_t generation, size_t bytes, eepi_window **window_out)
+eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *descriptor,
+                           const eepi_window_spec *spec, char *why_out, size_t why_bytes,
+                           eepi_window **window_out)
 {
     eepi_window *window;
-    const eepk_window_header *header;
 
+    (void)device;
+    snprintf(why_out, why_bytes, "its process is gone, or it is another's");
     memcpy(&window, descriptor->bytes, sizeof(window));
-    if (!window || !window->owner->alive)
-        return EEP_ERR_UNREACHABLE;
-    header = (const eepk_window_header *)window->address;
-    if (window->bytes != bytes || header->seat != seat || header->generation != generation)
+    if (!window || !window->owner->alive || memcmp(&window->spec, spec, sizeof(*spec)) != 0)
         return EEP_ERR_UNREACHABLE;
     *window_out = window;
     return EEP_OK;
@@ -64,9 +73,19 @@ void eepi_window_close(eepi_window *window)
     (void)window; /* freed with its world */
 }
 
-void *eepi_window_address(const eepi_window *window)
+eepk_window_header *eepi_window_header(const eepi_window *window)
 {
-    return window->address;
+    return (eepk_window_header *)window->host;
+}
+
+void *eepi_window_device_address(const eepi_window *window)
+{
+    return window->device;
+}
+
+int eepi_window_is_apart(const eepi_window *window)
+{
+    return window->host != window->device;
 }
 
 void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)

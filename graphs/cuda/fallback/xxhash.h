@@ -1,5 +1,5 @@
 /* XXH64, for building the GPU check where the xxHash headers are not installed: the few names that
- * membership/view.c uses, with the same results as libxxhash. Written from the specification
+ * libeep uses there, with the same results as libxxhash. Written from the specification
  * (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md). Little-endian machines only. */
 #ifndef EEPI_FALLBACK_XXHASH_H
 #define EEPI_FALLBACK_XXHASH_H
@@ -105,5 +105,14 @@ static inline XXH64_hash_t XXH64_digest(const XXH64_state_t *s)
     sum = (sum ^ sum >> 33) * EEPI_XXH_PRIME2;
     sum = (sum ^ sum >> 29) * EEPI_XXH_PRIME3;
     return sum ^ sum >> 32;
+}
+
+static inline XXH64_hash_t XXH64(const void *bytes, size_t size, XXH64_hash_t seed)
+{
+    XXH64_state_t state;
+
+    (void)XXH64_reset(&state, seed);
+    (void)XXH64_update(&state, bytes, size);
+    return XXH64_digest(&state);
 }
 #endif

@@ -1,0 +1,41 @@
+/* What a graph may hold (must 1): addresses of memory that stays where it is, and constants. While
+ * a stream is captured, device.c shows every launch and copy to these functions. */
+#ifndef EEPI_CAPTURE_GUARD_H
+#define EEPI_CAPTURE_GUARD_H
+
+#include "eep/device.h"
+
+/* The memory of a device that stays. All functions: any thread. */
+typedef struct eepi_fixed eepi_fixed;
+
+/* NULL: no memory. */
+eepi_fixed *eepi_fixed_open(void);
+void eepi_fixed_close(eepi_fixed *fixed);
+EEP_MUST_CHECK eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes);
+/* Forget the newest range that begins there; EEP_ERR_NOT_FOUND: there is none. */
+eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory);
+
+/* What one capture has recorded so far, later its graph's. One thread at a time. */
+typedef struct eepi_held {
+    const void **address; /* [num] */
+    size_t num, capacity;
+    uint64_t fingerprint; /* of all names, grids and declared arguments, in order; never 0 */
+    uint64_t removals;    /* of `fixed`, when the addresses were last found there */
+} eepi_held;
+
+void eepi_held_free(eepi_held *held);
+/* Take one node's arguments. EEP_ERR_INVALID: one of them is neither the address of memory that
+ * stays (or NULL) nor declared constant; `why_out` says which. Those of a kernel without declared
+ * arguments are its owner's business. */
+EEP_MUST_CHECK eep_status eepi_held_take_launch(eepi_held *held, eepi_fixed *fixed,
+                                                const eep_kernel *kernel, uint32_t num_blocks,
+                                                const void *args, size_t args_bytes, char *why_out,
+                                                size_t why_bytes);
+EEP_MUST_CHECK eep_status eepi_held_take_copy(eepi_held *held, eepi_fixed *fixed, const void *to,
+                                              const void *from, size_t bytes, char *why_out,
+                                              size_t why_bytes);
+/* Are all addresses still memory that stays? EEP_ERR_STATE: one was freed; `why_out` names it.
+ * Looks only if something was freed since the last look. */
+EEP_MUST_CHECK eep_status eepi_held_check(eepi_held *held, eepi_fixed *fixed, char *why_out,
+                                          size_t why_bytes);
+#endif
