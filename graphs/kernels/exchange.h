@@ -7,15 +7,21 @@
 #include "graphs/kernel_args.h"
 #include "graphs/kernels/rows.h"
 
-/* Set once per step, by the first reason; the flag is raised last. */
-EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase)
+/* Set once per step, by the first reason; the flag is raised last. `jump_step`: 0, or where a peer
+ * is. */
+EEPK_FN void eepk_abort_for(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase,
+                            uint64_t jump_step)
 {
-    if (latch->status.result == EEPK_STEP_OK) {
-        latch->status.result = result;
+    if (eepk_claim(&latch->status.result, EEPK_STEP_OK, result)) {
         latch->status.layer = layer;
         latch->status.phase = phase;
+        latch->status.jump_step = jump_step;
     }
     eepk_flag_raise(&latch->aborted);
+}
+EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase)
+{
+    eepk_abort_for(latch, result, layer, phase, 0);
 }
 
 /* A member's window as this rank reaches it; 0: the seat is no member, or it is not mapped here. */
@@ -156,15 +162,16 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
         /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
         if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1))
             continue;
-        latch->status.jump_step = eepk_tag_step_near(seen, latch->step);
-        eepk_abort(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase);
+        eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase,
+                       eepk_tag_step_near(seen, latch->step));
         return EEPK_SEAT_ENDED;
     }
     return EEPK_SEAT_PENDING;
 }
 
 /* Wait for one lane's seats (lane, lane + lanes, ...). Every wait ends: by the tags, by an abort
- * word (ours or a peer's), by another lane's abort, or by the deadline with one last look. */
+ * word (ours or a peer's), by another lane's abort, or by the deadline with one last look, which
+ * leaves suspects: they are accused only if no lane saw another reason (eepk_exchange). */
 EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
                             eep_grid g)
 {
@@ -205,15 +212,22 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
             return;
         }
-        if (late) {
-            eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
+        if (late)
             return;
-        }
         if (eepk_flag_read(&latch->aborted)) /* another lane's decision */
             return;
         eepk_poll_pause(polls, doorbell, seen);
         now = eepk_now_ns();
     }
+}
+
+EEPK_FN int eepk_has_suspects(const eepk_latch *latch)
+{
+    uint64_t any = 0;
+
+    for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
+        any |= latch->status.suspects[i];
+    return any != 0;
 }
 
 EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, eep_grid g)
@@ -228,6 +242,9 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
         eepk_count_stale(w, latch, g);
     if (goes_on)
         eepk_wait_lane(w, latch, layer, phase, g);
+    eepk_block_sync();
+    if (g.thread == 0 && !latch->aborted && eepk_has_suspects(latch))
+        eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
     eepk_block_sync();
     /* A bank that is not the agreed one may name windows that are gone. */
     if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK)
