@@ -395,81 +395,74 @@ typedef struct eepk_token_sum { /* one token's output */
     uint32_t out_dtype, token;
 } eepk_token_sum;
 
-/* Columns h .. h+n of a row, n <= EEPK_REDUCE_WIDTH. */
-EEPK_FN void eepk_load_columns(const eepk_shape *s, const uint8_t *row, uint32_t h, uint32_t n,
-                               float *out)
+/* Each product and each sum is rounded once. */
+EEPK_FN void eepk_add_columns(float *sum, float weight, const eepk_columns *columns, uint32_t dtype)
 {
-    const int is_aligned = n == EEPK_REDUCE_WIDTH && (s->row_bytes & 15u) == 0;
-    uint16_t half[EEPK_REDUCE_WIDTH];
-
-    if (s->dtype == 0) {
-        const float *values = (const float *)row + h;
-        if (is_aligned) {
-            eepk_copy16(out, values);
-            eepk_copy16(out + 4, values + 4);
-        }
-        for (uint32_t j = 0; j < n && !is_aligned; j++)
-            out[j] = values[j];
-        return;
-    }
-    if (is_aligned)
-        eepk_copy16(half, (const uint16_t *)row + h);
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
-        if (!is_aligned)
-            half[j] = j < n ? ((const uint16_t *)row)[h + j] : (uint16_t)0;
-        out[j] = eepk_bf16_to_float(half[j]);
+    if (dtype == 0) {
+        EEPK_UNROLL
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+            sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, eepk_columns_fp32(columns, j)));
+    } else {
+        EEPK_UNROLL
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+            sum[j] = EEPK_FADD(
+                sum[j], EEPK_FMUL(weight, eepk_bf16_to_float(eepk_columns_bf16(columns, j))));
     }
 }
 
-EEPK_FN void eepk_store_columns(const eepk_token_sum *t, uint32_t h, uint32_t n, const float *sum)
+/* out[h .. h + EEPK_REDUCE_WIDTH): terms in order of k, so the bits do not depend on where experts
+ * are. The width is a constant: with one that varies, compilers keep the sums in memory. The loads
+ * of several rows are in flight together. */
+EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
 {
-    const uint32_t element = t->out_dtype == 0 ? 4 : 2;
-    uint8_t *to = (uint8_t *)t->out + ((uint64_t)t->token * t->s->hidden + h) * element;
+    const uint32_t top_k = t->s->top_k, dtype = t->s->dtype, row_bytes = t->s->row_bytes;
+    const uint32_t element = dtype == 0 ? 4 : 2;
+    const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
+    float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
     uint16_t half[EEPK_REDUCE_WIDTH];
 
+    for (uint32_t first = 0; first < top_k; first += EEPK_LOADS_AT_ONCE) {
+        eepk_columns columns[EEPK_LOADS_AT_ONCE] = {{0}};
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+                eepk_columns_load(&columns[i],
+                                  t->rows + (uint64_t)(first + i) * row_bytes + h * element,
+                                  EEPK_REDUCE_WIDTH * element);
+        }
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+                eepk_add_columns(sum, t->weights[first + i], &columns[i], dtype);
+        }
+    }
+    if (t->out_dtype == 0) {
+        eepk_copy16((float *)t->out + at, sum);
+        eepk_copy16((float *)t->out + at + 4, sum + 4);
+        return;
+    }
+    EEPK_UNROLL
     for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
         half[j] = eepk_float_to_bf16(sum[j]);
-    if (n == EEPK_REDUCE_WIDTH && (t->s->hidden * element & 15u) == 0) {
-        eepk_copy16(to, t->out_dtype == 0 ? (const void *)sum : (const void *)half);
-        if (t->out_dtype == 0)
-            eepk_copy16(to + 16, sum + 4);
-        return;
-    }
-    for (uint32_t j = 0; j < n; j++) {
-        if (t->out_dtype == 0)
-            ((float *)to)[j] = sum[j];
-        else
-            ((uint16_t *)to)[j] = half[j];
-    }
+    eepk_copy16((uint16_t *)t->out + at, half);
 }
 
-enum { EEPK_REDUCE_AT_ONCE = 4 }; /* rows whose loads are in flight together */
-
-/* out[h .. h+n): terms in order of k, each product and sum rounded once, so the bits do not depend
- * on where experts are. */
-EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h, uint32_t n)
+/* One column, where rows are no multiple of the width; the same sum. */
+EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
 {
-    const eepk_shape *s = t->s;
-    float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
+    float sum = 0.0f;
 
-    for (uint32_t first = 0; first < s->top_k; first += EEPK_REDUCE_AT_ONCE) {
-        float values[EEPK_REDUCE_AT_ONCE][EEPK_REDUCE_WIDTH];
-        EEPK_UNROLL
-        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
-            if (first + i < s->top_k && t->route[first + i].slot != EEPK_NO_SLOT)
-                eepk_load_columns(s, t->rows + (uint64_t)(first + i) * s->row_bytes, h, n,
-                                  values[i]);
-        }
-        EEPK_UNROLL
-        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
-            if (first + i >= s->top_k || t->route[first + i].slot == EEPK_NO_SLOT)
-                continue;
-            EEPK_UNROLL
-            for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
-                sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(t->weights[first + i], values[i][j]));
-        }
+    EEPK_ROLLED
+    for (uint32_t k = 0; k < t->s->top_k; k++) {
+        const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
+        if (t->route[k].slot != EEPK_NO_SLOT)
+            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
     }
-    eepk_store_columns(t, h, n, sum);
+    if (t->out_dtype == 0)
+        ((float *)t->out)[at] = sum;
+    else
+        ((uint16_t *)t->out)[at] = eepk_float_to_bf16(sum);
 }
 
 /* A warp per token where there are tokens for all of them, else a block. */
@@ -485,12 +478,13 @@ EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
 {
     const uint32_t hidden = t->s->hidden;
 
-    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
-         h += g.num_threads * EEPK_REDUCE_WIDTH) {
-        if (hidden - h >= EEPK_REDUCE_WIDTH)
-            eepk_sum_columns(t, h, EEPK_REDUCE_WIDTH);
-        else
-            eepk_sum_columns(t, h, hidden - h);
+    if (hidden % EEPK_REDUCE_WIDTH != 0) {
+        for (uint32_t h = g.thread; h < hidden; h += g.num_threads)
+            eepk_sum_column(t, h);
+        return;
     }
+    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
+         h += g.num_threads * EEPK_REDUCE_WIDTH)
+        eepk_sum_columns(t, h);
 }
 #endif
