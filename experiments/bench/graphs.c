@@ -153,7 +153,8 @@ static const struct {
 static void put_elastic(bench_rank *r, eepi_kernel_id id, uint32_t blocks, uint32_t threads,
                         const void *args, size_t bytes)
 {
-    const eep_kernel *kernel = eepi_tables_kernel(r->tables, id);
+    const eep_kernel *kernel =
+        r->world->is_cuda ? eepi_tables_kernel(r->tables, id) : &eepi_elastic_host_twins[id];
 
     bench_ok(r->world, eep_launch(r->stream, kernel, blocks, threads, args, bytes), kernel->name);
 }
