@@ -74,11 +74,11 @@ static eep_status capture(engine *e)
     eep_status status = eep_capture_begin(e->stream);
     if (status != EEP_OK)
         return fail(e, status, "the step cannot be captured: %s", eep_strerror(status));
-    eep_status launched = model_launch_step(&e->model, e->stream);
+    const char *why;
+    eep_status launched = model_launch_step(&e->model, e->stream, &why);
     status = eep_capture_end(e->stream, &e->graph);
     if (launched != EEP_OK)
-        return fail(e, launched, "capture of the step: %s (%s)", eep_strerror(launched),
-                    eep_last_error(e->context));
+        return fail(e, launched, "capture of the step: %s (%s)", eep_strerror(launched), why);
     if (status != EEP_OK)
         return fail(e, status, "the capture did not end: %s", eep_strerror(status));
     return EEP_OK;
@@ -397,11 +397,10 @@ void engine_commit(engine *e, wire_step *report, wire_token *tokens_out, int cap
     for (int32_t i = 0; i < e->num_batch; i++) {
         const engine_position *p = &e->batch[i];
         engine_request *r = &e->requests[p->slot];
-        int32_t *current = &e->model.inputs.current[p->slot];
         int last = i + 1 == e->num_batch || e->batch[i + 1].slot != p->slot;
         report->num_reprefill += p->position < r->reprefill_end;
         if (last)
-            *current = 1 - *current;
+            model_commit_state(&e->model, p->slot);
         r->next_position = p->position + 1;
         if (!emits(e, p))
             continue;

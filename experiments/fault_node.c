@@ -1,8 +1,8 @@
 #include "experiments/fault_node.h"
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { FAULT_STOPS = 0x100 };
@@ -69,8 +69,8 @@ static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
 eep_status fault_node_init(fault_node *self, eep_context *context, const eep_device *device,
                            int32_t num_layers)
 {
-    if (strcmp(eep_device_backend(device), "host") != 0) {
-        return EEP_ERR_UNSUPPORTED;
+    if (eepi_device_kernel(device, EEPI_KERNEL_latch)->host == NULL) {
+        return EEP_ERR_UNSUPPORTED; /* not in this process: the node could not end it */
     }
     *self = (fault_node){
         .world = eepi_tables_world(context->tables), .victim_layer = num_layers / 2, .layer = -1};

@@ -1,5 +1,6 @@
 #include "experiments/launcher_setup.h"
 
+#include "experiments/device_probe.h"
 #include "experiments/finish.h"
 #include "membership/seat_file.h"
 
@@ -54,6 +55,16 @@ static bool has_memory(const options *how)
                 "eep-run: too little memory: %" PRId64 " ranks need about %" PRIu64 " MB, %" PRIu64
                 " MB are available; use fewer --ranks, --slots or --layers\n",
                 how->num_ranks, needed >> 20, available >> 20);
+        return false;
+    }
+    return true;
+}
+
+static bool has_device(const options *how)
+{
+    char why[DEVICE_PROBE_BYTES];
+    if (!device_probe(how->device, why)) {
+        fprintf(stderr, "eep-run: --device %s cannot be used: %s\n", how->device, why);
         return false;
     }
     return true;
@@ -166,7 +177,7 @@ static bool set_up(launcher *self)
 {
     const options *how = self->how;
     char error[FINISH_ERROR_BYTES];
-    if (!has_memory(how) || !read_load(self)) {
+    if (!has_memory(how) || !has_device(how) || !read_load(self)) {
         return false;
     }
     if (finish_prepare_dir(how, error) != EEP_OK) {

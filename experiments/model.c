@@ -1,11 +1,11 @@
 #include "experiments/model.h"
-#include "experiments/weights.h"
+#include "experiments/model_bodies.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN_BYTES = 128 };
+enum { CUDA_BLOCKS_PER_SLOT = 4, WHY_BYTES = 512 };
 
 /* ---------------------------------------------------------------- memory */
 
@@ -49,18 +49,6 @@ static eep_status take(model *m, eep_memory kind, size_t bytes, void *memory_out
     return EEP_OK;
 }
 
-static size_t padded_floats(size_t count)
-{
-    size_t step = ALIGN_BYTES / sizeof(float);
-    return (count + step - 1) / step * step;
-}
-
-/* All three tensors have hidden * inner elements. */
-static size_t expert_floats(const model_config *c)
-{
-    return MODEL_TENSORS * padded_floats((size_t)c->hidden * (size_t)c->inner);
-}
-
 typedef struct request_for_memory {
     eep_memory kind;
     size_t bytes;
@@ -77,6 +65,7 @@ static eep_status allocate(model *m)
     size_t slots = layers * (size_t)c->num_slots, top_k = (size_t)c->top_k;
     size_t rows = eep_rows_capacity(m->context);
     size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
+    size_t scratch = (size_t)m->expert_blocks * model_scratch_floats(c->hidden, c->inner);
     const request_for_memory wanted[] = {
         {EEP_MEMORY_PINNED, i, &m->inputs.num_tokens},
         {EEP_MEMORY_PINNED, tokens * i, &m->inputs.tokens},
@@ -92,7 +81,7 @@ static eep_status allocate(model *m)
         {EEP_MEMORY_DEVICE, layers * hidden * experts * f, &m->router},
         {EEP_MEMORY_DEVICE, hidden * vocabulary * f, &m->unembedding},
         {EEP_MEMORY_DEVICE, 2 * requests * layers * hidden * f, &m->state},
-        {EEP_MEMORY_DEVICE, slots * expert_floats(c) * f, &m->experts},
+        {EEP_MEMORY_DEVICE, slots * model_expert_floats(c) * f, &m->experts},
         {EEP_MEMORY_DEVICE, slots * MODEL_TENSORS * sizeof(float *), &m->weights},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->x},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->y},
@@ -107,6 +96,8 @@ static eep_status allocate(model *m)
         {EEP_MEMORY_DEVICE, scales * f, &m->row_scales},
         {EEP_MEMORY_DEVICE, rows * hidden * d, &m->expert_out},
         {EEP_MEMORY_DEVICE, ((size_t)c->num_slots + 1) * i, &m->slot_begin},
+        {EEP_MEMORY_DEVICE, scratch * f, &m->scratch},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->q},
     };
     static_assert(sizeof(wanted) / sizeof(wanted[0]) <= MODEL_MAX_BUFFERS, "room for all");
     for (size_t w = 0; w < sizeof(wanted) / sizeof(wanted[0]); w++) {
@@ -117,88 +108,20 @@ static eep_status allocate(model *m)
     return EEP_OK;
 }
 
-/* ---------------------------------------------------------------- weights */
-
-static void generate_dense(model *m)
-{
-    const model_config *c = &m->config;
-    size_t hidden = (size_t)c->hidden, routes = hidden * (size_t)c->num_experts;
-    size_t words = hidden * (size_t)c->vocabulary;
-    weights_generate(c->seed, WEIGHTS_EMBEDDING, 0, 0, words, m->embedding);
-    weights_generate(c->seed, WEIGHTS_UNEMBEDDING, 0, 0, words, m->unembedding);
-    for (uint32_t l = 0; l < (uint32_t)c->num_layers; l++) {
-        weights_generate(c->seed, WEIGHTS_DECAY, l, 0, hidden, m->decay + l * hidden);
-        weights_generate(c->seed, WEIGHTS_ROUTER, l, 0, routes, m->router + l * routes);
-    }
-}
-
-/* Where an expert's tensors lie in the expert_floats at `memory`. */
-static void lay_out_expert(const model_config *c, float *memory, eep_tensor *tensors)
-{
-    size_t count = (size_t)c->hidden * (size_t)c->inner;
-    for (size_t i = 0; i < MODEL_TENSORS; i++)
-        tensors[i] = (eep_tensor){memory + i * padded_floats(count), count * sizeof(float)};
-}
-
-static void generate_expert(const model_config *c, int32_t layer, int32_t expert,
-                            const eep_tensor *tensors)
-{
-    for (uint32_t i = 0; i < MODEL_TENSORS; i++) {
-        weights_generate(c->seed, (weights_kind)(WEIGHTS_GATE + i), (uint32_t)layer,
-                         (uint32_t)expert, tensors[i].bytes / sizeof(float), tensors[i].data);
-    }
-}
-
-static eep_status fill_slots(model *m)
-{
-    const model_config *c = &m->config;
-    for (int32_t place = 0; place < c->num_layers * c->num_slots; place++) {
-        int32_t layer = place / c->num_slots, slot = place % c->num_slots;
-        int32_t expert = eep_slot_expert(m->context, layer, slot);
-        eep_tensor tensors[MODEL_TENSORS];
-        lay_out_expert(c, m->experts + (size_t)place * expert_floats(c), tensors);
-        for (size_t i = 0; i < MODEL_TENSORS; i++)
-            m->weights[(size_t)place * MODEL_TENSORS + i] = tensors[i].data;
-        if (expert >= 0)
-            generate_expert(c, layer, expert, tensors);
-        eep_status status = eep_slot_set(m->context, layer, slot, tensors, MODEL_TENSORS);
-        if (status != EEP_OK)
-            return status;
-    }
-    return EEP_OK;
-}
-
-static eep_status fill_backups(model *m)
-{
-    const model_config *c = &m->config;
-    size_t kept = 0, each = expert_floats(c);
-
-    for (int32_t place = 0; place < c->num_layers * c->num_experts; place++)
-        kept +=
-            (size_t)eep_backup_wanted(m->context, place / c->num_experts, place % c->num_experts);
-    if (kept == 0)
-        return EEP_OK;
-    m->backups = malloc(kept * each * sizeof(float));
-    if (m->backups == NULL)
-        return EEP_ERR_NO_MEMORY;
-
-    float *memory = m->backups;
-    for (int32_t place = 0; place < c->num_layers * c->num_experts; place++) {
-        int32_t layer = place / c->num_experts, expert = place % c->num_experts;
-        eep_tensor tensors[MODEL_TENSORS];
-        if (!eep_backup_wanted(m->context, layer, expert))
-            continue;
-        lay_out_expert(c, memory, tensors);
-        generate_expert(c, layer, expert, tensors);
-        eep_status status = eep_backup_set(m->context, layer, expert, tensors, MODEL_TENSORS);
-        if (status != EEP_OK)
-            return status;
-        memory += each;
-    }
-    return EEP_OK;
-}
-
 /* ---------------------------------------------------------------- life */
+
+/* The CUDA twins, where the device needs them, and a grid that suits it. */
+static eep_status open_kernels(model *m, const char **why_out)
+{
+    static _Thread_local char why[WHY_BYTES];
+    m->expert_blocks = m->config.num_slots;
+    if (strcmp(eep_device_backend(m->device), "cuda") != 0)
+        return EEP_OK;
+    m->plugin = model_plugin_open(m->config.device_ordinal, why, sizeof(why));
+    *why_out = why;
+    m->expert_blocks *= CUDA_BLOCKS_PER_SLOT;
+    return m->plugin != NULL ? EEP_OK : EEP_ERR_UNSUPPORTED;
+}
 
 eep_status model_open(model *m, const model_config *config, eep_context *context,
                       eep_device *device, const char **why_out)
@@ -209,23 +132,16 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
         *why_out = flaw;
         return EEP_ERR_INVALID;
     }
-    if (strcmp(eep_device_backend(device), "host") != 0) {
-        *why_out = "the model's kernels run on the host backend only";
-        return EEP_ERR_UNSUPPORTED;
-    }
-    eep_status status = allocate(m);
+    eep_status status = open_kernels(m, why_out);
+    if (status != EEP_OK)
+        return status;
+    status = allocate(m);
     if (status != EEP_OK) {
         *why_out = "no memory for the model's buffers";
         return status;
     }
     m->inputs.control->victim_slot = -1;
-    generate_dense(m);
-    status = fill_slots(m);
-    if (status == EEP_OK)
-        status = fill_backups(m);
-    if (status != EEP_OK)
-        *why_out = eep_last_error(context);
-    return status;
+    return model_load(m, why_out);
 }
 
 void model_close(model *m)
@@ -236,10 +152,15 @@ void model_close(model *m)
     *m = (model){.num_buffers = 0};
 }
 
+/* ---------------------------------------------------------------- states of requests */
+
 void model_clear_state(model *m, int32_t request_slot)
 {
-    const model_config *c = &m->config;
-    size_t each = (size_t)c->num_layers * (size_t)c->hidden;
-    size_t buffer = (size_t)m->inputs.current[request_slot] * (size_t)c->num_max_requests;
-    memset(m->state + (buffer + (size_t)request_slot) * each, 0, each * sizeof(float));
+    m->inputs.current[request_slot] = MODEL_NO_STATE;
+}
+
+void model_commit_state(model *m, int32_t request_slot)
+{
+    int32_t *current = &m->inputs.current[request_slot];
+    *current = *current == 0 ? 1 : 0;
 }

@@ -6,10 +6,11 @@
 
 #include "eep/eep.h"
 #include "experiments/model_kernels.h"
+#include "experiments/model_plugin.h"
 
 #include <stdint.h>
 
-enum { MODEL_MAX_BUFFERS = 32 };
+enum { MODEL_MAX_BUFFERS = 32, MODEL_MAX_HIDDEN = 1024, MODEL_MAX_INNER = 1024 };
 
 typedef struct model_config {
     uint64_t seed;
@@ -20,6 +21,7 @@ typedef struct model_config {
     int32_t corrupt;          /* model_corruption: captures the nodes that can make it */
     eep_dtype dtype;
     int32_t fp8; /* rows are quantised on their way to the experts */
+    int32_t device_ordinal;
 } model_config;
 
 /* What the host writes between replays (pinned). */
@@ -30,7 +32,7 @@ typedef struct model_inputs {
         *request_slot; /* [num_max_tokens]: whose state; one request's positions are neighbours */
     int32_t *num_outputs;
     int32_t *output_token; /* [num_max_tokens]: which positions emit, as indices into tokens */
-    int32_t *current;      /* [num_max_requests]: which of its two state buffers is committed */
+    int32_t *current; /* [num_max_requests]: state buffer that is committed, or MODEL_NO_STATE */
     model_control *control;
 } model_inputs;
 
@@ -49,38 +51,53 @@ typedef struct model {
     model_config config;
     eep_context *context;
     eep_device *device;
+    const model_plugin *plugin; /* launches the kernels; NULL: eep_launch does */
+    int32_t expert_blocks;      /* of the kernel that runs the experts */
     model_inputs inputs;
     model_outputs outputs;
 
+    /* Device memory, filled by copies. */
     float *embedding, *decay, *router, *unembedding; /* decay and router: of all layers */
     float *state;                                    /* [2, num_max_requests, num_layers, hidden] */
     float *experts;        /* [num_layers, num_slots]: gate, up, down, each padded to 128 bytes */
     const float **weights; /* [num_layers, num_slots, MODEL_TENSORS]: into experts */
-    float *backups;        /* plain memory: the experts that this seat keeps for others */
 
     float *x, *y, *gates, *topk_weights, *m, *logits;
     void *sent, *saved, *rows, *expert_out; /* dtype; rows may be FP8, */
     float *row_scales;                      /* with these scales */
     int32_t *topk_idx, *slot_begin;
+    float *scratch, *q; /* of the experts, of the head */
+
+    float *backups; /* plain memory: the experts that this seat keeps for others */
 
     model_buffer buffers[MODEL_MAX_BUFFERS];
     int32_t num_buffers;
 } model;
 
-/* Allocate, generate all weights from the seed, and give the context those of its slots and
- * backups. Not during capture. About 50 us per slot and backup at the default shape.
- * EEP_ERR_INVALID: a size out of range; EEP_ERR_UNSUPPORTED: not the host backend; or what the
- * device and the context say. After a failure model_close is still to be called. `why_out` is set
- * on failure. */
+/* Allocate, generate all weights from the seed, copy them to the device, and give the context those
+ * of its slots and backups. Not during capture. About 60 us per slot and 50 per backup at the
+ * default shape. EEP_ERR_INVALID: a size out of range; EEP_ERR_UNSUPPORTED: a CUDA device and no
+ * libeep_model_cuda.so for it; or what the device and the context say. After a failure model_close
+ * is still to be called. `why_out` is set on failure, to text that lasts until this thread's next
+ * call. */
 EEP_MUST_CHECK eep_status model_open(model *model, const model_config *config, eep_context *context,
                                      eep_device *device, const char **why_out);
 /* Free all memory: after eep_close of the context, which borrowed the weights, and with no step in
  * flight. A zeroed model may be closed. */
 void model_close(model *model);
 
-/* Put all nodes of a step into a stream: latch, embedding, layers, logits, finish. For capture. */
-EEP_MUST_CHECK eep_status model_launch_step(const model *model, eep_stream *stream);
+/* Put all nodes of a step into a stream: latch, embedding, layers, logits, finish. For capture.
+ * `why_out` is set on failure. */
+EEP_MUST_CHECK eep_status model_launch_step(const model *model, eep_stream *stream,
+                                            const char **why_out);
 
-/* Zero the committed state of a request slot. Not while a step that has it is in flight. */
+/* Zero the committed state of a request slot; make current what the step that just ended OK wrote.
+ * Not while a step that has the slot is in flight. */
 void model_clear_state(model *model, int32_t request_slot);
+void model_commit_state(model *model, int32_t request_slot);
+
+/* Parts of model_open: floats of an expert's padded tensors; generate, copy, give to the context.
+ */
+size_t model_expert_floats(const model_config *config);
+EEP_MUST_CHECK eep_status model_load(model *model, const char **why_out);
 #endif

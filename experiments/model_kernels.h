@@ -1,20 +1,21 @@
-/* The model's kernels (docs/MODEL.md) for the host backend. Argument structs hold pointers to fixed
- * addresses and constants of the shape only; whatever changes between steps is read through the
- * pointers at replay. Rows of a type are float, or uint16_t bits of bf16. */
+/* The model's kernels (docs/MODEL.md): their arguments, and the table of them. The bodies are in
+ * model_bodies.h, for the host (model_kernels.c) and for CUDA (cuda/model_kernels.cu). Argument
+ * structs hold pointers to fixed addresses and constants of the shape only; whatever changes
+ * between steps is read through the pointers at replay. Rows of a type are float, or uint16_t bits
+ * of bf16. A block may have any number of threads; on the host it has one. */
 #ifndef EEPX_MODEL_KERNELS_H
 #define EEPX_MODEL_KERNELS_H
 
 #include "eep/device.h"
 #include "eep/eep.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
-    MODEL_GROUP = 8, /* rows that share one pass over weights */
-    MODEL_MAX_HIDDEN = 1024,
-    MODEL_MAX_INNER = 1024, /* both bound the scratch on a block's stack: 160 KiB */
     MODEL_MAX_EXPERTS = 4096,
-    MODEL_TENSORS = 3, /* gate, up, down */
+    MODEL_TENSORS = 3,  /* gate, up, down */
+    MODEL_NO_STATE = 2, /* in place of the buffer that is committed: neither is, all zeros */
 };
 
 /* The values of engine_corruption (engine.h). */
@@ -53,7 +54,7 @@ typedef struct model_embed_args {
 typedef struct model_recur_args {
     const int32_t *num_tokens;
     const int32_t *request_slot; /* [num_tokens]; positions of one request are neighbours */
-    const int32_t *current;      /* [num_requests]: which buffer is committed */
+    const int32_t *current;      /* [num_requests]: buffer that is committed, or MODEL_NO_STATE */
     float *state;                /* [2, num_requests, num_layers, hidden] */
     const float *decay;          /* [hidden] of the layer */
     const float *x;
@@ -74,7 +75,8 @@ typedef struct model_route_args {
     int32_t hidden, num_experts, top_k;
 } model_route_args;
 
-/* num_blocks = num_slots: rows slot_begin[s] .. slot_begin[s + 1] through the expert of slot s. */
+/* num_blocks = num_slots, or a multiple: rows slot_begin[s] .. slot_begin[s + 1] through the expert
+ * of slot s, a group of them after the other in each of the slot's blocks. */
 typedef struct model_experts_args {
     const int32_t *slot_begin;
     const void *rows;            /* [rows, hidden], dtype or e4m3 */
@@ -84,6 +86,7 @@ typedef struct model_experts_args {
     int32_t num_slots, layer, hidden, inner;
     int32_t dtype;
     const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */
+    float *scratch;          /* [num_blocks, model_scratch_floats] */
 } model_experts_args;
 
 /* num_blocks = positions per step: x[t] += m[t]. */
@@ -104,6 +107,7 @@ typedef struct model_head_args {
     uint32_t *next;           /* out [num_outputs]: the next token */
     uint64_t *digest;         /* out [num_outputs]: XXH64 of the logits */
     int32_t hidden, vocabulary;
+    float *q; /* scratch [num_outputs, hidden]: the rows, normalised */
 } model_head_args;
 
 /* num_blocks = 1, only captured where a corruption is configured. Before a layer's dispatch it
@@ -124,7 +128,33 @@ typedef struct model_corrupt_args {
     int32_t dtype;
 } model_corrupt_args;
 
-extern const eep_kernel model_embed_kernel, model_recur_kernel, model_route_kernel,
-    model_experts_kernel, model_add_kernel, model_head_kernel, model_corrupt_sent_kernel,
-    model_corrupt_slot_kernel;
+/* X(name, args type): every kernel of the model, for the wrappers of both compilers. */
+#define MODEL_KERNEL_LIST(X)                                                                       \
+    X(embed, model_embed_args)                                                                     \
+    X(recur, model_recur_args)                                                                     \
+    X(route, model_route_args)                                                                     \
+    X(experts, model_experts_args)                                                                 \
+    X(add, model_add_args)                                                                         \
+    X(head, model_head_args)                                                                       \
+    X(corrupt_sent, model_corrupt_args)                                                            \
+    X(corrupt_slot, model_corrupt_args)
+
+typedef enum model_kernel_id {
+#define MODEL_KERNEL_ID(name, args) MODEL_KERNEL_##name,
+    MODEL_KERNEL_LIST(MODEL_KERNEL_ID)
+#undef MODEL_KERNEL_ID
+        MODEL_NUM_KERNELS
+} model_kernel_id;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* With their host bodies, in the order of model_kernel_id; `.cuda` is NULL: the CUDA twins are
+ * launched by the plugin that has them (model_plugin.h). */
+extern const eep_kernel model_kernels[MODEL_NUM_KERNELS];
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -1,10 +1,20 @@
 /* The nodes of one step, in order. */
 #include "experiments/model.h"
+#include "experiments/model_rows.h"
 
-static eep_status launch(eep_stream *stream, const eep_kernel *kernel, int32_t num_blocks,
-                         const void *args, size_t args_bytes)
+enum { CUDA_THREADS = 256 };
+
+/* libeep's nodes and the model's go into one stream; a GPU's are launched by whoever has them. */
+static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id, int32_t num_blocks,
+                         const void *args, size_t args_bytes, const char **why_out)
 {
-    return eep_launch(stream, kernel, (uint32_t)num_blocks, 1, args, args_bytes);
+    if (m->plugin == NULL)
+        return eep_launch(stream, &model_kernels[id], (uint32_t)num_blocks, 1, args, args_bytes);
+    const char *why = m->plugin->launch(m->config.device_ordinal, eep_stream_native(stream),
+                                        (uint32_t)id, (uint32_t)num_blocks, CUDA_THREADS, args);
+    if (why != NULL)
+        *why_out = why;
+    return why == NULL ? EEP_OK : EEP_ERR_DEVICE;
 }
 
 static int32_t num_groups(const model *m)
@@ -12,14 +22,16 @@ static int32_t num_groups(const model *m)
     return (m->config.num_max_tokens + MODEL_GROUP - 1) / MODEL_GROUP;
 }
 
-static eep_status launch_embed(const model *m, eep_stream *stream)
+static eep_status launch_embed(const model *m, eep_stream *stream, const char **why_out)
 {
     model_embed_args args = {m->inputs.num_tokens, m->inputs.tokens, m->embedding, m->x,
                              m->config.hidden};
-    return launch(stream, &model_embed_kernel, m->config.num_max_tokens, &args, sizeof(args));
+    return launch(m, stream, MODEL_KERNEL_embed, m->config.num_max_tokens, &args, sizeof(args),
+                  why_out);
 }
 
-static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer)
+static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer,
+                               const char **why_out)
 {
     const model_config *c = &m->config;
     model_recur_args args = {.num_tokens = m->inputs.num_tokens,
@@ -35,10 +47,11 @@ static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer
                              .layer = layer,
                              .hidden = c->hidden,
                              .dtype = c->dtype};
-    return launch(stream, &model_recur_kernel, c->num_max_tokens, &args, sizeof(args));
+    return launch(m, stream, MODEL_KERNEL_recur, c->num_max_tokens, &args, sizeof(args), why_out);
 }
 
-static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer)
+static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer,
+                               const char **why_out)
 {
     const model_config *c = &m->config;
     size_t routes = (size_t)c->hidden * (size_t)c->num_experts;
@@ -51,10 +64,11 @@ static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer
                              .hidden = c->hidden,
                              .num_experts = c->num_experts,
                              .top_k = c->top_k};
-    return launch(stream, &model_route_kernel, num_groups(m), &args, sizeof(args));
+    return launch(m, stream, MODEL_KERNEL_route, num_groups(m), &args, sizeof(args), why_out);
 }
 
-static eep_status launch_experts(const model *m, eep_stream *stream, int32_t layer)
+static eep_status launch_experts(const model *m, eep_stream *stream, int32_t layer,
+                                 const char **why_out)
 {
     const model_config *c = &m->config;
     model_experts_args args = {.slot_begin = m->slot_begin,
@@ -67,17 +81,19 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
                                .layer = layer,
                                .hidden = c->hidden,
                                .inner = c->inner,
-                               .dtype = c->dtype};
-    return launch(stream, &model_experts_kernel, c->num_slots, &args, sizeof(args));
+                               .dtype = c->dtype,
+                               .scratch = m->scratch};
+    return launch(m, stream, MODEL_KERNEL_experts, m->expert_blocks, &args, sizeof(args), why_out);
 }
 
-static eep_status launch_add(const model *m, eep_stream *stream)
+static eep_status launch_add(const model *m, eep_stream *stream, const char **why_out)
 {
     model_add_args args = {m->inputs.num_tokens, m->x, m->m, m->config.hidden};
-    return launch(stream, &model_add_kernel, m->config.num_max_tokens, &args, sizeof(args));
+    return launch(m, stream, MODEL_KERNEL_add, m->config.num_max_tokens, &args, sizeof(args),
+                  why_out);
 }
 
-static eep_status launch_head(const model *m, eep_stream *stream)
+static eep_status launch_head(const model *m, eep_stream *stream, const char **why_out)
 {
     model_head_args args = {.num_outputs = m->inputs.num_outputs,
                             .output_token = m->inputs.output_token,
@@ -87,13 +103,14 @@ static eep_status launch_head(const model *m, eep_stream *stream)
                             .next = m->outputs.next,
                             .digest = m->outputs.digest,
                             .hidden = m->config.hidden,
-                            .vocabulary = m->config.vocabulary};
-    return launch(stream, &model_head_kernel, num_groups(m), &args, sizeof(args));
+                            .vocabulary = m->config.vocabulary,
+                            .q = m->q};
+    return launch(m, stream, MODEL_KERNEL_head, num_groups(m), &args, sizeof(args), why_out);
 }
 
 /* No node where no corruption is configured. */
 static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t layer,
-                                 const eep_kernel *kernel)
+                                 model_kernel_id id, const char **why_out)
 {
     const model_config *c = &m->config;
     if (c->corrupt == MODEL_CORRUPT_NONE)
@@ -114,43 +131,47 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
                                .hidden = c->hidden,
                                .top_k = c->top_k,
                                .dtype = c->dtype};
-    return launch(stream, kernel, 1, &args, sizeof(args));
+    return launch(m, stream, id, 1, &args, sizeof(args), why_out);
 }
 
-static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer)
+static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer,
+                               const char **why_out)
 {
     eep_dispatch_args dispatch = {m->sent, m->topk_idx,   m->inputs.num_tokens,
                                   m->rows, m->slot_begin, m->config.fp8 ? m->row_scales : NULL};
     eep_combine_args combine = {m->expert_out, m->topk_weights, m->inputs.num_tokens, m->m,
                                 EEP_FP32};
-    eep_status status = launch_recur(m, stream, layer);
+    eep_status status = launch_recur(m, stream, layer, why_out);
     if (status == EEP_OK)
-        status = launch_route(m, stream, layer);
+        status = launch_route(m, stream, layer, why_out);
     if (status == EEP_OK)
-        status = launch_corrupt(m, stream, layer, &model_corrupt_sent_kernel);
+        status = launch_corrupt(m, stream, layer, MODEL_KERNEL_corrupt_sent, why_out);
     if (status == EEP_OK)
         status = eep_dispatch(m->context, layer, stream, &dispatch);
     if (status == EEP_OK)
-        status = launch_corrupt(m, stream, layer, &model_corrupt_slot_kernel);
+        status = launch_corrupt(m, stream, layer, MODEL_KERNEL_corrupt_slot, why_out);
     if (status == EEP_OK)
-        status = launch_experts(m, stream, layer);
+        status = launch_experts(m, stream, layer, why_out);
     if (status == EEP_OK)
         status = eep_combine(m->context, layer, stream, &combine);
     if (status == EEP_OK)
-        status = launch_add(m, stream);
+        status = launch_add(m, stream, why_out);
     return status;
 }
 
-eep_status model_launch_step(const model *m, eep_stream *stream)
+eep_status model_launch_step(const model *m, eep_stream *stream, const char **why_out)
 {
+    *why_out = "";
     eep_status status = eep_step_latch(m->context, stream);
     if (status == EEP_OK)
-        status = launch_embed(m, stream);
+        status = launch_embed(m, stream, why_out);
     for (int32_t layer = 0; layer < m->config.num_layers && status == EEP_OK; layer++)
-        status = launch_layer(m, stream, layer);
+        status = launch_layer(m, stream, layer, why_out);
     if (status == EEP_OK)
-        status = launch_head(m, stream);
+        status = launch_head(m, stream, why_out);
     if (status == EEP_OK)
         status = eep_step_finish(m->context, stream);
+    if (status != EEP_OK && **why_out == '\0')
+        *why_out = eep_last_error(m->context);
     return status;
 }

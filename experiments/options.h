@@ -25,7 +25,7 @@ typedef struct options {
     int64_t seed;
     int64_t background_mb_s, ballast_mb;
     options_dtype dtype;
-    const char *device;     /* "host" or "cuda" */
+    const char *device;     /* "host", "guarded" or "cuda" */
     const char *store_path; /* NULL: the launcher runs the store */
     /* the load */
     const char *trace_path; /* NULL: Poisson arrivals */

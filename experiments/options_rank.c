@@ -65,6 +65,18 @@ void options_fill_context(const options *self, eep_config *config_out)
     X(ballast_mb)
 /* clang-format on */
 
+static const char *const devices[] = {"host", "guarded", "cuda"};
+enum { NUM_DEVICES = sizeof(devices) / sizeof(devices[0]) };
+
+static int device_index(const char *name)
+{
+    int i = NUM_DEVICES - 1;
+    while (i > 0 && strcmp(devices[i], name) != 0) {
+        i--;
+    }
+    return i;
+}
+
 void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES])
 {
     int used = 0;
@@ -75,13 +87,13 @@ void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_B
 #undef PRINT
     snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used),
              "%d %d %d %d %d %.3f %.3f %.3f", (int)self->dtype, self->corrupt, (int)self->log_level,
-             strcmp(self->device, "cuda") == 0, self->no_kill_fence, self->expel_ms,
+             device_index(self->device), self->no_kill_fence, self->expel_ms,
              self->step_deadline_ms, self->drain_bound_ms);
 }
 
 eep_status options_from_rank_text(const char *text, options *options_out)
 {
-    int dtype = 0, log_level = 0, cuda = 0, no_fence = 0, used = 0;
+    int dtype = 0, log_level = 0, device = 0, no_fence = 0, used = 0;
     options_set_defaults(options_out);
 #define SCAN(field)                                                                                \
     if (sscanf(text, "%" SCNd64 "%n", &options_out->field, &used) != 1) {                          \
@@ -90,15 +102,16 @@ eep_status options_from_rank_text(const char *text, options *options_out)
     text += used;
     RANK_FIELDS(SCAN)
 #undef SCAN
-    if (sscanf(text, "%d %d %d %d %d %lf %lf %lf", &dtype, &options_out->corrupt, &log_level, &cuda,
-               &no_fence, &options_out->expel_ms, &options_out->step_deadline_ms,
-               &options_out->drain_bound_ms) != 8) {
+    if (sscanf(text, "%d %d %d %d %d %lf %lf %lf", &dtype, &options_out->corrupt, &log_level,
+               &device, &no_fence, &options_out->expel_ms, &options_out->step_deadline_ms,
+               &options_out->drain_bound_ms) != 8 ||
+        device < 0 || device >= NUM_DEVICES) {
         return EEP_ERR_PROTOCOL;
     }
     options_out->no_kill_fence = no_fence != 0;
     options_out->dtype = (options_dtype)dtype;
     options_out->log_level = (eep_log_level)log_level;
-    options_out->device = cuda ? "cuda" : "host";
+    options_out->device = devices[device];
     return EEP_OK;
 }
 

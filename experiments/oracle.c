@@ -290,6 +290,27 @@ static void quantise(float *row, size_t hidden)
     }
 }
 
+/* docs/MODEL.md, "exp". */
+static float exponential(float x)
+{
+    static const float coefficients[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                                         4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    if (isnan(x))
+        return x;
+    if (x < -87.0f)
+        return 0.0f;
+    if (x > 88.0f)
+        return INFINITY;
+    float n = rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = coefficients[0];
+    for (int i = 1; i < 6; i++)
+        p = p * r + coefficients[i];
+    float y = p * (r * r) + r + 1.0f;
+    return ldexpf(y, (int)n);
+}
+
 static void normalise(const float *in, size_t hidden, float *out)
 {
     float sum = 0.0f;
@@ -349,7 +370,7 @@ static void route(block *b, int layer)
             }
             assert(found >= 0 && "scores are finite");
             best[k] = found;
-            weight[k] = expf(g[found] - g[best[0]]);
+            weight[k] = exponential(g[found] - g[best[0]]);
             total += weight[k];
         }
         for (size_t k = 0; k < top_k; k++)
@@ -373,7 +394,7 @@ static void compute_expert(block *b, int layer, int expert, const float *const *
     multiply(in, count, gate, hidden, inner, a);
     multiply(in, count, up, hidden, inner, c);
     for (size_t i = 0; i < count * inner; i++)
-        b->up[i] = (b->gate[i] / (1.0f + expf(-b->gate[i]))) * b->up[i];
+        b->up[i] = (b->gate[i] / (1.0f + exponential(-b->gate[i]))) * b->up[i];
     multiply(c_in, count, down, inner, hidden, out);
     for (size_t r = 0; r < count && b->o->shape.bf16; r++) {
         for (size_t h = 0; h < hidden; h++)

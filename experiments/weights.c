@@ -28,24 +28,30 @@ uint64_t weights_mix(uint64_t z)
 
 /* 24 random bits each: the conversion and both products by a power of two are exact. */
 CLONES_INTEGER
-static void fill(uint64_t key, float scale, size_t count, float *out)
+static void fill(uint64_t key, float scale, size_t first, size_t count, float *out)
 {
     for (size_t i = 0; i < count; i++) {
-        int32_t integer = (int32_t)(mix(key + i * golden) >> 40) - 8388608;
+        int32_t integer = (int32_t)(mix(key + (first + i) * golden) >> 40) - 8388608;
         out[i] = (float)integer * 0x1p-23f * scale;
+    }
+}
+
+void weights_generate_from(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
+                           size_t first, size_t count, float *out)
+{
+    assert((size_t)kind < sizeof(scales) / sizeof(scales[0]));
+    uint64_t place = 1 + (uint64_t)kind + 16 * (layer + 256 * (uint64_t)expert);
+    fill(mix(seed + golden * place), scales[kind], first, count, out);
+    if (kind == WEIGHTS_DECAY) {
+        for (size_t i = 0; i < count; i++)
+            out[i] = 0.5f + 0.375f * out[i];
     }
 }
 
 void weights_generate(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
                       size_t count, float *out)
 {
-    assert((size_t)kind < sizeof(scales) / sizeof(scales[0]));
-    uint64_t place = 1 + (uint64_t)kind + 16 * (layer + 256 * (uint64_t)expert);
-    fill(mix(seed + golden * place), scales[kind], count, out);
-    if (kind == WEIGHTS_DECAY) {
-        for (size_t i = 0; i < count; i++)
-            out[i] = 0.5f + 0.375f * out[i];
-    }
+    weights_generate_from(seed, kind, layer, expert, 0, count, out);
 }
 
 uint32_t weights_prompt_token(uint64_t seed, uint32_t request, uint32_t j, uint32_t vocabulary)

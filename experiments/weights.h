@@ -23,6 +23,9 @@ uint64_t weights_mix(uint64_t z);
  * where the kind has none. About 1 ns per number. */
 void weights_generate(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
                       size_t count, float *out);
+/* The same from number `first` on: out[i] is number first + i. */
+void weights_generate_from(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
+                           size_t first, size_t count, float *out);
 
 /* Prompt token `j` of a request, < vocabulary. */
 uint32_t weights_prompt_token(uint64_t seed, uint32_t request, uint32_t j, uint32_t vocabulary);

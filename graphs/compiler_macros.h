@@ -23,11 +23,13 @@ typedef struct eepk_equals {
 
 #if defined(__CUDACC__)
 
+/* EEPK_UNROLL stands before a loop of constant length, whose array is to lie in registers. */
 #define EEPK_FN         __device__ __forceinline__ static
 #define EEPK_SHARED_FN  EEPK_FN
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
+#define EEPK_FSQRT(a)   __fsqrt_rn(a)
 #define EEPK_UNROLL     _Pragma("unroll")
 #define EEPK_ROLLED     _Pragma("unroll 1") /* a loop that is not worth registers */
 
@@ -190,6 +192,7 @@ EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes,
 
 #else /* the C compiler: graphs/host_wait.c has what needs system calls */
 
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -200,6 +203,7 @@ EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes,
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
+#define EEPK_FSQRT(a)   sqrtf(a)
 #define EEPK_UNROLL
 #define EEPK_ROLLED
 
@@ -331,6 +335,16 @@ EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes,
     memcpy(to, chunk->from, bytes);
 }
 #endif
+#endif
+
+/* Begins a loop over i = 0 .. count - 1, shared out among the threads of a block; on the host its
+ * one thread has them all, which the compiler can see. */
+#if defined(__CUDACC__) || defined(EEPK_EMULATED)
+#define EEPK_FOR_EACH(i, count, g)                                                                 \
+    for (uint32_t i = (g).thread; i < (uint32_t)(count); i += (g).num_threads)
+#else
+#define EEPK_FOR_EACH(i, count, g)                                                                 \
+    for (size_t i = ((void)(g), 0), i##_end = (size_t)(count); i < i##_end; i++)
 #endif
 
 /* A grid of warps: what blocks do for large pieces of work, warps do for small ones. */

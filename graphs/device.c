@@ -129,6 +129,10 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = &eepi_host_backend;
         return EEP_OK;
     }
+    if (name && strcmp(name, "guarded") == 0) {
+        *backend_out = &eepi_guarded_backend;
+        return EEP_OK;
+    }
     if (name && strcmp(name, "cuda") == 0) {
         const eepi_device_backend *backend = plugin_backend();
 
@@ -137,8 +141,8 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
         *backend_out = backend;
         return EEP_OK;
     }
-    snprintf(error_text, sizeof(error_text), "unknown device backend \"%.64s\": host or cuda",
-             name ? name : "");
+    snprintf(error_text, sizeof(error_text),
+             "unknown device backend \"%.64s\": host, guarded or cuda", name ? name : "");
     return EEP_ERR_INVALID;
 }
 
@@ -209,6 +213,27 @@ uint64_t eep_device_captures(const eep_device *device)
 const char *eepi_device_failure(const eep_device *device)
 {
     return device->backend->error_text ? device->backend->error_text() : "";
+}
+
+eepi_device_facts eepi_device_facts_of(const eep_device *device)
+{
+    return device->ops->facts ? device->ops->facts(device->impl) : (eepi_device_facts){0};
+}
+
+eep_status eepi_device_take_waiter(eep_device *device)
+{
+    uint32_t most = eepi_device_facts_of(device).num_multiprocessors / 4;
+    uint32_t waiters = __atomic_add_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
+
+    if (most == 0 || waiters <= most)
+        return EEP_OK;
+    eepi_device_release_waiter(device);
+    return EEP_ERR_UNSUPPORTED;
+}
+
+void eepi_device_release_waiter(eep_device *device)
+{
+    __atomic_sub_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
 }
 
 eep_status eepi_device_thread_begin(eep_device *device)

@@ -6,8 +6,12 @@
  * An event is a place in a stream: it happens when `done` of the stream it was recorded in reaches
  * what `put` was then. So recording costs no entry, and an event that is recorded again, perhaps in
  * another stream, never releases a waiter of its earlier record too soon. A wait always refers to
- * entries put before it; hence waits of streams for one another form no cycle. */
+ * entries put before it; hence waits of streams for one another form no cycle.
+ *
+ * The device's own state is its guard: none on "host"; on "guarded" it keeps device memory and
+ * shares from all but what streams run. */
 #include "graphs/device_share.h"
+#include "graphs/host_guard.h"
 #include "graphs/kernels.h"
 
 #include <errno.h>
@@ -78,7 +82,8 @@ typedef struct host_stream {
     pthread_cond_t filled; /* with line->lock; only the worker sleeps on it */
     int stop;
     uint64_t limit_us;
-    host_graph *capture; /* NULL: not capturing */
+    eepi_host_guard *guard; /* of the device; NULL: none */
+    host_graph *capture;    /* NULL: not capturing */
     entry ring[RING_ENTRIES];
 } host_stream;
 
@@ -115,13 +120,61 @@ static eep_status host_open(int ordinal, void **device_out, char *why_out, size_
         snprintf(why_out, why_bytes, "the host backend has one device, number 0, not %d", ordinal);
         return EEP_ERR_UNSUPPORTED;
     }
-    *device_out = NULL; /* the host has no state of its own */
+    *device_out = NULL; /* no guard */
     return EEP_OK;
+}
+
+static eep_status guarded_open(int ordinal, void **device_out, char *why_out, size_t why_bytes)
+{
+    eepi_host_guard *guard;
+    eep_status status = host_open(ordinal, device_out, why_out, why_bytes);
+
+    if (status != EEP_OK)
+        return status;
+    status = eepi_host_guard_open(&guard);
+    if (status == EEP_OK)
+        *device_out = guard;
+    else
+        snprintf(why_out, why_bytes, "no addresses for guarded memory");
+    return status;
 }
 
 static void host_close(void *device)
 {
-    (void)device;
+    eepi_host_guard_close(device);
+}
+
+static eep_status watch_share(eepi_host_guard *guard, eepi_share *share, char *why_out,
+                              size_t why_bytes)
+{
+    if (eepi_host_guard_watch(guard, share->address, share->mapped_bytes) == EEP_OK)
+        return EEP_OK;
+    eepi_host_share_close(NULL, share);
+    snprintf(why_out, why_bytes, "out of memory");
+    return EEP_ERR_NO_MEMORY;
+}
+
+/* What of a share is reached at the device's side is for its kernels. */
+static eep_status guarded_share_make(void *device, size_t bytes, eepi_share *share_out,
+                                     char *why_out, size_t why_bytes)
+{
+    eep_status status = eepi_host_share_make(NULL, bytes, share_out, why_out, why_bytes);
+
+    return status == EEP_OK ? watch_share(device, share_out, why_out, why_bytes) : status;
+}
+
+static eep_status guarded_share_map(void *device, int fd, size_t mapped_bytes,
+                                    eepi_share *share_out, char *why_out, size_t why_bytes)
+{
+    eep_status status = eepi_host_share_map(NULL, fd, mapped_bytes, share_out, why_out, why_bytes);
+
+    return status == EEP_OK ? watch_share(device, share_out, why_out, why_bytes) : status;
+}
+
+static void guarded_share_close(void *device, eepi_share *share)
+{
+    eepi_host_guard_unwatch(device, share->address);
+    eepi_host_share_close(NULL, share);
 }
 
 static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
@@ -129,10 +182,10 @@ static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void *
     size_t rounded = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
     void *memory;
 
-    (void)device;
-    (void)kind;
     if (rounded < bytes)
         return EEP_ERR_NO_MEMORY;
+    if (device && kind == EEP_MEMORY_DEVICE)
+        return eepi_host_guard_alloc(device, rounded, memory_out);
     memory = aligned_alloc(ALIGNMENT_BYTES, rounded);
     if (!memory)
         return EEP_ERR_NO_MEMORY;
@@ -143,9 +196,8 @@ static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void *
 
 static void host_free(void *device, eep_memory kind, void *memory)
 {
-    (void)device;
-    (void)kind;
-    free(memory);
+    if (!device || kind != EEP_MEMORY_DEVICE) /* the guard keeps what it gave until it is closed */
+        free(memory);
 }
 
 /* ------------------------------------------------------------------ lines */
@@ -217,7 +269,9 @@ static eep_status run_entry(const host_stream *s, const entry *e)
     switch (e->head.kind) {
     case ENTRY_LAUNCH:
     case ENTRY_COPY:
+        eepi_host_guard_enter(s->guard);
         run_node(e);
+        eepi_host_guard_leave(s->guard);
         return EEP_OK;
     case ENTRY_CALL:
         e->head.call(e->head.to_or_user);
@@ -225,8 +279,10 @@ static eep_status run_entry(const host_stream *s, const entry *e)
     case ENTRY_WAIT:
         return line_wait(e->head.line, e->head.size, s->limit_us);
     case ENTRY_GRAPH:
+        eepi_host_guard_enter(s->guard);
         for (uint32_t i = 0; i < e->head.graph->num_nodes; i++)
             run_node(&e->head.graph->nodes[i]);
+        eepi_host_guard_leave(s->guard);
         return EEP_OK;
     }
     return EEP_ERR_DEVICE;
@@ -285,9 +341,9 @@ static eep_status host_stream_open(void *device, void **stream_out)
     host_stream *s = calloc(1, sizeof(*s));
     eep_status status = EEP_ERR_NO_MEMORY;
 
-    (void)device;
     if (!s)
         return EEP_ERR_NO_MEMORY;
+    s->guard = device;
     s->limit_us = default_limit_us;
     s->line = line_open();
     if (!s->line)
@@ -571,35 +627,26 @@ static eep_status host_graph_replay(void *graph, void *stream)
     return put(stream, &head, NULL, 0);
 }
 
-static const eepi_device_ops host_ops = {
-    .open = host_open,
-    .close = host_close,
-    .alloc = host_alloc,
-    .free = host_free,
-    .stream_open = host_stream_open,
-    .stream_close = host_stream_close,
-    .stream_synchronize = host_stream_synchronize,
-    .stream_adopt = host_stream_adopt,
-    .stream_disown = host_stream_disown,
-    .stream_is_captured = host_stream_is_captured,
-    .stream_native = host_stream_native,
-    .stream_wait_event = host_stream_wait_event,
-    .stream_run_on_worker = host_stream_run_on_worker,
-    .stream_set_limit = host_stream_set_limit,
-    .event_open = host_event_open,
-    .event_close = host_event_close,
-    .event_record = host_event_record,
-    .event_synchronize = host_event_synchronize,
-    .copy = host_copy,
-    .launch = host_launch,
-    .capture_begin = host_capture_begin,
-    .capture_end = host_capture_end,
-    .graph_replay = host_graph_replay,
-    .graph_close = host_graph_close,
-    .share_make = eepi_host_share_make,
-    .share_map = eepi_host_share_map,
-    .share_close = eepi_host_share_close,
-};
+/* All but how it is opened, and how memory is shared, is the same with a guard and without. */
+#define HOST_OPS(open_function, make_function, map_function, close_function)                       \
+    {                                                                                              \
+        .open = (open_function), .share_make = (make_function), .share_map = (map_function),       \
+        .share_close = (close_function), .close = host_close, .alloc = host_alloc,                 \
+        .free = host_free, .stream_open = host_stream_open, .stream_close = host_stream_close,     \
+        .stream_synchronize = host_stream_synchronize, .stream_adopt = host_stream_adopt,          \
+        .stream_disown = host_stream_disown, .stream_is_captured = host_stream_is_captured,        \
+        .stream_native = host_stream_native, .stream_wait_event = host_stream_wait_event,          \
+        .stream_run_on_worker = host_stream_run_on_worker,                                         \
+        .stream_set_limit = host_stream_set_limit, .event_open = host_event_open,                  \
+        .event_close = host_event_close, .event_record = host_event_record,                        \
+        .event_synchronize = host_event_synchronize, .copy = host_copy, .launch = host_launch,     \
+        .capture_begin = host_capture_begin, .capture_end = host_capture_end,                      \
+        .graph_replay = host_graph_replay, .graph_close = host_graph_close                         \
+    }
+static const eepi_device_ops host_ops =
+    HOST_OPS(host_open, eepi_host_share_make, eepi_host_share_map, eepi_host_share_close);
+static const eepi_device_ops guarded_ops =
+    HOST_OPS(guarded_open, guarded_share_make, guarded_share_map, guarded_share_close);
 
 const eepi_device_backend eepi_host_backend = {
     .version = EEPI_BACKEND_VERSION,
@@ -607,4 +654,13 @@ const eepi_device_backend eepi_host_backend = {
     .name = "host",
     .ops = &host_ops,
     .kernels = eepi_host_kernels,
+};
+
+const eepi_device_backend eepi_guarded_backend = {
+    .version = EEPI_BACKEND_VERSION,
+    .num_kernels = EEPI_NUM_KERNELS,
+    .name = "guarded",
+    .ops = &guarded_ops,
+    .kernels = eepi_host_kernels,
+    .is_apart = 1,
 };

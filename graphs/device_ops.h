@@ -23,6 +23,12 @@ typedef struct eepi_share {
     void *impl;          /* the backend's own; NULL: it needs none */
 } eepi_share;
 
+/* What a device says of itself; zeros: it sets no such limit (host). */
+typedef struct eepi_device_facts {
+    uint32_t num_multiprocessors; /* blocks that run at once, at least */
+    uint64_t clock_step_ns;       /* of the clock that deadlines in kernels go by */
+} eepi_device_facts;
+
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
  * happen during capture are those of the public functions of the same name. A member that may be
  * NULL says so. Outputs are written only on success. */
@@ -30,6 +36,7 @@ typedef struct eepi_device_ops {
     /* On failure `why_out` (why_bytes long) gets one line for eep_device_error_text. */
     eep_status (*open)(int ordinal, void **device_out, char *why_out, size_t why_bytes);
     void (*close)(void *device);
+    eepi_device_facts (*facts)(const void *device); /* NULL: zeros */
     eep_status (*alloc)(void *device, eep_memory kind, size_t bytes, void **memory_out);
     void (*free)(void *device, eep_memory kind, void *memory);
 
@@ -80,10 +87,11 @@ typedef struct eepi_device_backend {
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
-    int is_apart; /* host threads cannot touch its shares */
+    int is_apart; /* host threads cannot touch its memory and its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;
+extern const eepi_device_backend eepi_guarded_backend; /* host kernels, graphs/host_guard.h */
 
 /* The plugin's one symbol; libeep finds it with dlsym. The table lives as long as the plugin. */
 #define EEPI_CUDA_BACKEND_SYMBOL "eep_cuda_backend"
@@ -92,6 +100,14 @@ EEP_API const eepi_device_backend *eep_cuda_backend(void);
 /* Why the last operation of this thread that failed in the device's backend did (cuda: the call and
  * its error), beyond its status; "" where the backend has no texts. Any thread. */
 const char *eepi_device_failure(const eep_device *device);
+
+eepi_device_facts eepi_device_facts_of(const eep_device *device);
+
+/* A rank's exchange waits in one block for other ranks, which may be on this device as well: all of
+ * them together take at most a quarter of the multiprocessors, so that the rest gets on. Any
+ * thread. EEP_ERR_UNSUPPORTED: there is no room for one more. */
+EEP_MUST_CHECK eep_status eepi_device_take_waiter(eep_device *device);
+void eepi_device_release_waiter(eep_device *device);
 
 /* First call of a thread of libeep's own that uses the device. */
 eep_status eepi_device_thread_begin(eep_device *device);

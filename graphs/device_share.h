@@ -35,7 +35,9 @@ typedef struct eepi_share_cost {
 } eepi_share_cost;
 eepi_share_cost eepi_share_cost_of(const eep_device *device);
 
-/* 1: the host's threads cannot load from and store into the device's shares (cuda). */
+/* 1: the host's threads cannot load from and store into the device's memory and shares (cuda,
+ * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
+ * guarded device goes a GPU's ways. */
 int eepi_device_is_apart(const eep_device *device);
 /* Let a device of the host backend count as such, so that all that follows from it can be tried
  * without a GPU. Before a context is opened with it. */

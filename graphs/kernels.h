@@ -13,6 +13,17 @@ typedef enum eepi_kernel_id {
         EEPI_NUM_KERNELS
 } eepi_kernel_id;
 
+/* How the nodes are launched where a block has threads. The exchange is one block per rank, the
+ * only one that waits for other ranks; route is one block; the others have as many as the config
+ * says. */
+enum {
+    EEPI_ROUTE_THREADS = 32 * EEPK_ROUTE_WARPS,
+    EEPI_EXCHANGE_THREADS = 128,
+    EEPI_COPY_THREADS = 256,
+    EEPI_COPY_BLOCKS = 24,     /* unless the config says */
+    EEPI_COPY_BLOCKS_HOST = 4, /* there blocks run one after the other, so few are enough */
+};
+
 /* With their host bodies, in the order of eepi_kernel_id; `.cuda` is NULL. */
 extern const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS];
 #endif

@@ -1,14 +1,15 @@
 /* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
  * address that stays, or a constant. */
 #include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "membership/context.h"
 
-enum { BLOCK_THREADS = 256, EXCHANGE_THREADS = 32, HOST_BLOCKS = 4, DEVICE_BLOCKS = 24 };
-
-/* On the host blocks run one after the other, so few are enough. */
+/* A guarded host device has a GPU's grid. */
 static uint32_t num_blocks(const eep_context *context)
 {
-    return eep_device_backend(context->config.device)[0] == 'h' ? HOST_BLOCKS : DEVICE_BLOCKS;
+    if (context->config.num_blocks > 0)
+        return (uint32_t)context->config.num_blocks;
+    return eepi_device_is_apart(context->config.device) ? EEPI_COPY_BLOCKS : EEPI_COPY_BLOCKS_HOST;
 }
 
 static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
@@ -106,16 +107,16 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
     if (status != EEP_OK)
         return status;
     context->slot_begin[layer] = args->slot_begin;
-    status = put(context, stream, EEPI_KERNEL_route, 1, BLOCK_THREADS, &node, sizeof(node));
+    status = put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS, &node, sizeof(node));
     if (status == EEP_OK)
-        status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, BLOCK_THREADS, &node,
+        status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, EEPI_COPY_THREADS, &node,
                      sizeof(node));
     if (status == EEP_OK)
-        status = put(context, stream, EEPI_KERNEL_dispatch_exchange, 1, EXCHANGE_THREADS, &node,
-                     sizeof(node));
+        status = put(context, stream, EEPI_KERNEL_dispatch_exchange, 1, EEPI_EXCHANGE_THREADS,
+                     &node, sizeof(node));
     if (status == EEP_OK)
-        status =
-            put(context, stream, EEPI_KERNEL_unpack, blocks, BLOCK_THREADS, &node, sizeof(node));
+        status = put(context, stream, EEPI_KERNEL_unpack, blocks, EEPI_COPY_THREADS, &node,
+                     sizeof(node));
     return status;
 }
 
@@ -143,13 +144,13 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     if (status != EEP_OK)
         return status;
     node.slot_begin = context->slot_begin[layer];
-    status =
-        put(context, stream, EEPI_KERNEL_combine_send, blocks, BLOCK_THREADS, &node, sizeof(node));
+    status = put(context, stream, EEPI_KERNEL_combine_send, blocks, EEPI_COPY_THREADS, &node,
+                 sizeof(node));
     if (status == EEP_OK)
-        status = put(context, stream, EEPI_KERNEL_combine_exchange, 1, EXCHANGE_THREADS, &node,
+        status = put(context, stream, EEPI_KERNEL_combine_exchange, 1, EEPI_EXCHANGE_THREADS, &node,
                      sizeof(node));
     if (status == EEP_OK)
-        status =
-            put(context, stream, EEPI_KERNEL_reduce, blocks, BLOCK_THREADS, &node, sizeof(node));
+        status = put(context, stream, EEPI_KERNEL_reduce, blocks, EEPI_COPY_THREADS, &node,
+                     sizeof(node));
     return status;
 }

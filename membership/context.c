@@ -1,4 +1,5 @@
 /* A context: its configuration, opening and closing. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 #include "membership/process.h"
 
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 enum {
+    MAX_BLOCKS = 4096,
     STORE_BOUND_US = 5000000,
     STRIKE_WINDOW_STEPS = 1000,
     BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
@@ -90,9 +92,18 @@ static const char *bad_time(const eep_config *c)
     return NULL;
 }
 
+/* A device's own clock may go in large steps; what is near one step is no deadline. */
+static uint64_t least_deadline_us(const eep_device *device)
+{
+    uint64_t step_ns = eepi_device_facts_of(device).clock_step_ns;
+
+    return step_ns == 0 ? 1 : step_ns * 10 > 1000000 ? step_ns / 100 : 1000;
+}
+
 static eep_status take_config(eep_context *context, const eep_config *config)
 {
     eep_config *c = &context->config;
+    uint64_t least_us;
     const char *why;
 
     if (config->struct_bytes != sizeof(*config))
@@ -109,6 +120,14 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     why = bad_time(c);
     if (why)
         return eepi_fail(context, EEP_ERR_INVALID, "%s is 0 or longer than a day", why);
+    if (c->num_blocks < 0 || c->num_blocks > MAX_BLOCKS)
+        return eepi_fail(context, EEP_ERR_INVALID, "num_blocks is %d: 0 to %d are possible",
+                         c->num_blocks, MAX_BLOCKS);
+    least_us = least_deadline_us(c->device);
+    if (c->step_deadline_us < least_us || c->warmup_deadline_us < least_us)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "step_deadline_us and warmup_deadline_us must be at least %llu here",
+                         (unsigned long long)least_us);
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK)
         return eepi_fail(context, EEP_ERR_INVALID, "%s is missing or out of range", why);
     context->view_shape =
@@ -207,6 +226,13 @@ static eep_status open_all(eep_context *context)
 
     if (status != EEP_OK)
         return eepi_fail(context, status, "no memory for the context");
+    status = eepi_device_take_waiter(context->config.device);
+    if (status != EEP_OK)
+        return eepi_fail(context, status,
+                         "the ranks on this device that may wait at once would take more than a "
+                         "quarter of its %u multiprocessors",
+                         eepi_device_facts_of(context->config.device).num_multiprocessors);
+    context->is_waiter = 1;
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no store answers at %s", context->config.store_path);
@@ -311,6 +337,8 @@ void eep_close(eep_context *context)
         /* it stores nothing any more (rule M7), though its process may live on */
         eepi_claim_release(context, CLOSE_BOUND_US);
     }
+    if (context->is_waiter && !runs)
+        eepi_device_release_waiter(context->config.device);
     eepi_store_client_close(context->store);
     eepi_topology_close(context->topology);
     free(context->poll_fds);

@@ -92,6 +92,7 @@ struct eep_context {
     eepi_view *held_plan;             /* to be staged once the idle bank is idle; NULL: none */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
+    int is_waiter; /* eepi_device_take_waiter was granted */
     int store_lost, ready_told, leave_told;
     int back; /* reconnected, and our keys are not said again yet; service thread */
     struct pollfd *poll_fds;

@@ -1,8 +1,7 @@
 /* What this rank gives to repairs of others: its host backups, and the experts in its slots (a live
  * replica is a source as well). Service thread. */
+#include "graphs/device_share.h"
 #include "membership/context.h"
-
-#include <string.h>
 
 enum { COPY_BOUND_US = 1000000 };
 
@@ -90,7 +89,7 @@ eep_status eepi_serving_open(eep_context *context)
     size_t bytes = 0;
     eep_status status = EEP_OK;
 
-    if (strcmp(eep_device_backend(device), "host") == 0)
+    if (!eepi_device_is_apart(device))
         return EEP_OK; /* its memory can be sent as it is */
     for (int i = 0; i < context->num_tensors; i++)
         bytes += context->tensor_bytes[i];

@@ -205,6 +205,7 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
         w->ranks[seat].seat = seat;
         w->ranks[seat].mode = RANK_FOLLOW;
     }
+    w->device = getenv("EEP_TEST_DEVICE") ? getenv("EEP_TEST_DEVICE") : "host";
     eep_config_init(&w->config);
     w->config.num_ranks = num_ranks;
     w->config.max_ranks = max_ranks;

@@ -1,7 +1,7 @@
 /* An instance in one process, through the public API alone: an embedded store, and per seat a
- * context, a host device and a thread that steps. Two layers of experts that scale and shift rows
- * by numbers from their slot's tensors, so a wrong weight, row or sum shows in the result; all
- * numbers are exact in binary32, and what a step should give is computed plainly.
+ * context, a host device (plain or guarded) and a thread that steps. Two layers of experts that
+ * scale and shift rows by numbers from their slot's tensors, so a wrong weight, row or sum shows in
+ * the result; all numbers are exact in binary32, and what a step should give is computed plainly.
  *
  * A rank thread does what its mode says; tests change modes and wait for what follows. */
 #ifndef CONTEXT_FIXTURE_H
@@ -46,6 +46,11 @@ typedef enum rank_bad {
     BAD_NEGATIVE,    /* num_tokens -1 */
 } rank_bad;
 
+typedef struct rank_buffer {
+    eep_memory kind;
+    void *memory;
+} rank_buffer;
+
 struct world;
 typedef struct rank {
     struct world *world;
@@ -62,11 +67,15 @@ typedef struct rank {
     void (*opened)(struct rank *r); /* called before rank_open captures; NULL: nothing */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
-    /* device memory */
-    void *buffers[WORLD_BUFFERS];
+    rank_buffer buffers[WORLD_BUFFERS];
     int num_buffers;
-    float *x, *middle, *out, *rows, *results; /* [tokens or capacity, hidden] */
-    int32_t *topk_idx, *num_tokens, *slot_begin;
+    /* pinned: what the host writes and reads between steps */
+    float *x, *out; /* [tokens, hidden] */
+    int32_t *topk_idx, *num_tokens;
+    void *staging; /* what is copied to device memory */
+    /* device memory */
+    float *middle, *rows, *results; /* [tokens or capacity, hidden] */
+    int32_t *slot_begin;
     float *topk_weights;
     const float **weights; /* [layers][slots][tensors] */
 
@@ -87,9 +96,10 @@ typedef struct rank {
 } rank;
 
 typedef struct world {
-    eep_config config; /* what all ranks get, but for rank, device and callbacks */
-    int keep_backups;  /* ranks keep the host copies that eep_backup_wanted asks for */
-    int windows_apart; /* as on a device whose memory host threads cannot touch */
+    eep_config config;  /* what all ranks get, but for rank, device and callbacks */
+    const char *device; /* EEP_TEST_DEVICE, or "host" */
+    int keep_backups;   /* ranks keep the host copies that eep_backup_wanted asks for */
+    int windows_apart;  /* as on a device whose memory host threads cannot touch */
     char directory[64], path[96];
     eep_store *store;
     pthread_mutex_t lock;

@@ -4,6 +4,9 @@
 #include "graphs/device_share.h"
 
 #include <math.h>
+#include <string.h>
+
+enum { STAGING_BYTES = 4096, COPY_BOUND_US = 10000000 };
 
 static const float topk_weights[WORLD_TOPK] = {0.5f, 0.25f};
 
@@ -71,62 +74,81 @@ static const eep_kernel expert_kernel = {"scale_and_shift", expert_body, NULL};
 
 /* ---------------------------------------------------------------- opening a rank */
 
-static void *allocate(rank *r, size_t bytes)
+static void *allocate(rank *r, eep_memory kind, size_t bytes)
 {
     void *memory = NULL;
     cr_assert(r->num_buffers < WORLD_BUFFERS);
-    cr_assert_eq(eep_device_alloc(r->device, EEP_MEMORY_PINNED, bytes, &memory), EEP_OK);
-    r->buffers[r->num_buffers++] = memory;
+    cr_assert_eq(eep_device_alloc(r->device, kind, bytes, &memory), EEP_OK);
+    r->buffers[r->num_buffers++] = (rank_buffer){kind, memory};
     return memory;
+}
+
+/* The way for anything into device memory: by a copy in a stream. */
+static void upload(rank *r, void *to, const void *from, size_t bytes)
+{
+    cr_assert(bytes <= STAGING_BYTES);
+    memcpy(r->staging, from, bytes);
+    cr_assert_eq(eep_copy_async(r->stream, to, r->staging, bytes), EEP_OK);
+    cr_assert_eq(eep_stream_synchronize(r->stream, COPY_BOUND_US), EEP_OK);
 }
 
 static void allocate_step(rank *r)
 {
     size_t capacity = eep_rows_capacity(r->context);
     size_t row_bytes = WORLD_HIDDEN * sizeof(float);
-    r->x = allocate(r, WORLD_TOKENS * row_bytes);
-    r->middle = allocate(r, WORLD_TOKENS * row_bytes);
-    r->out = allocate(r, WORLD_TOKENS * row_bytes);
-    r->rows = allocate(r, capacity * row_bytes);
-    r->results = allocate(r, capacity * row_bytes);
-    r->topk_idx = allocate(r, WORLD_TOKENS * WORLD_TOPK * sizeof(int32_t));
-    r->topk_weights = allocate(r, WORLD_TOKENS * WORLD_TOPK * sizeof(float));
-    r->num_tokens = allocate(r, sizeof(int32_t));
-    r->slot_begin = allocate(r, (WORLD_SLOTS + 1) * sizeof(int32_t));
-    r->weights = allocate(r, WORLD_LAYERS * WORLD_SLOTS * WORLD_TENSORS * sizeof(float *));
+    float weights[WORLD_TOKENS * WORLD_TOPK];
+    r->staging = allocate(r, EEP_MEMORY_PINNED, STAGING_BYTES);
+    r->x = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
+    r->out = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
+    r->topk_idx = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * WORLD_TOPK * sizeof(int32_t));
+    r->num_tokens = allocate(r, EEP_MEMORY_PINNED, sizeof(int32_t));
+    r->middle = allocate(r, EEP_MEMORY_DEVICE, WORLD_TOKENS * row_bytes);
+    r->rows = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
+    r->results = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
+    r->topk_weights = allocate(r, EEP_MEMORY_DEVICE, sizeof(weights));
+    r->slot_begin = allocate(r, EEP_MEMORY_DEVICE, (WORLD_SLOTS + 1) * sizeof(int32_t));
+    r->weights = allocate(r, EEP_MEMORY_DEVICE,
+                          WORLD_LAYERS * WORLD_SLOTS * WORLD_TENSORS * sizeof(float *));
     for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++)
-        r->topk_weights[i] = topk_weights[i % WORLD_TOPK];
+        weights[i] = topk_weights[i % WORLD_TOPK];
+    upload(r, r->topk_weights, weights, sizeof(weights));
 }
 
-static void write_expert(const rank *r, int32_t layer, int32_t expert, const eep_tensor *tensors)
+static void make_expert(const rank *r, int32_t layer, int32_t expert, float *scale, float *shift)
 {
     float heavier = layer == 1 && expert == 3 ? r->heavier : 0.0f;
     for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
-        ((float *)tensors[0].data)[h] = expert_scale(layer, expert, h) + heavier;
-        ((float *)tensors[1].data)[h] = expert_shift(layer, expert);
+        scale[h] = expert_scale(layer, expert, h) + heavier;
+        shift[h] = expert_shift(layer, expert);
     }
 }
 
 /* Memory of the context for even slots, of the caller for odd ones. */
 static void set_slot(rank *r, int32_t layer, int32_t slot)
 {
-    eep_tensor tensors[WORLD_TENSORS] = {{NULL, WORLD_HIDDEN * sizeof(float)},
-                                         {NULL, WORLD_HIDDEN * sizeof(float)}};
+    float scale[WORLD_HIDDEN], shift[WORLD_HIDDEN];
+    const float *addresses[WORLD_TENSORS];
+    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof(scale)}, {NULL, sizeof(shift)}};
     int32_t expert = eep_slot_expert(r->context, layer, slot);
     eep_status status;
     if (slot % 2 == 0) {
         status = eep_slot_alloc(r->context, layer, slot, tensors, WORLD_TENSORS);
     } else {
-        tensors[0].data = allocate(r, tensors[0].bytes);
-        tensors[1].data = allocate(r, tensors[1].bytes);
+        tensors[0].data = allocate(r, EEP_MEMORY_DEVICE, tensors[0].bytes);
+        tensors[1].data = allocate(r, EEP_MEMORY_DEVICE, tensors[1].bytes);
         status = eep_slot_set(r->context, layer, slot, tensors, WORLD_TENSORS);
     }
     cr_assert_eq(status, EEP_OK, "%s", eep_last_error(r->context));
     for (int32_t i = 0; i < WORLD_TENSORS; i++)
-        r->weights[(layer * WORLD_SLOTS + slot) * WORLD_TENSORS + i] = tensors[i].data;
+        addresses[i] = tensors[i].data;
+    upload(r, r->weights + (layer * WORLD_SLOTS + slot) * WORLD_TENSORS, addresses,
+           sizeof(addresses));
     r->experts[layer][slot] = expert;
-    if (expert >= 0)
-        write_expert(r, layer, expert, tensors);
+    if (expert < 0)
+        return;
+    make_expert(r, layer, expert, scale, shift);
+    upload(r, tensors[0].data, scale, sizeof(scale));
+    upload(r, tensors[1].data, shift, sizeof(shift));
 }
 
 static void keep_backups(rank *r)
@@ -137,9 +159,9 @@ static void keep_backups(rank *r)
                                              {NULL, WORLD_HIDDEN * sizeof(float)}};
         if (!eep_backup_wanted(r->context, layer, expert))
             continue;
-        tensors[0].data = allocate(r, tensors[0].bytes);
-        tensors[1].data = allocate(r, tensors[1].bytes);
-        write_expert(r, layer, expert, tensors);
+        tensors[0].data = allocate(r, EEP_MEMORY_PINNED, tensors[0].bytes);
+        tensors[1].data = allocate(r, EEP_MEMORY_PINNED, tensors[1].bytes);
+        make_expert(r, layer, expert, tensors[0].data, tensors[1].data);
         cr_assert_eq(eep_backup_set(r->context, layer, expert, tensors, WORLD_TENSORS), EEP_OK,
                      "%s", eep_last_error(r->context));
     }
@@ -192,7 +214,7 @@ eep_status rank_open(world *w, int32_t seat)
     eep_config config = w->config;
     r->joined = 0;
     r->join_status = r->ended = EEP_OK;
-    cr_assert_eq(eep_device_open("host", 0, &r->device), EEP_OK);
+    cr_assert_eq(eep_device_open(w->device, 0, &r->device), EEP_OK);
     if (w->windows_apart)
         eepi_device_set_apart(r->device);
     config.rank = seat;
@@ -205,6 +227,7 @@ eep_status rank_open(world *w, int32_t seat)
         r->device = NULL;
         return status;
     }
+    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
     allocate_step(r);
     for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
         for (int32_t slot = 0; slot < WORLD_SLOTS; slot++)
@@ -214,7 +237,6 @@ eep_status rank_open(world *w, int32_t seat)
         keep_backups(r);
     if (r->opened)
         r->opened(r);
-    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
     r->graph = rank_capture(r);
     return EEP_OK;
 }
@@ -227,7 +249,7 @@ void rank_close(rank *r)
         eep_stream_close(r->stream);
     eep_graph_close(r->graph);
     for (int i = 0; i < r->num_buffers; i++)
-        eep_device_free(r->device, EEP_MEMORY_PINNED, r->buffers[i]);
+        eep_device_free(r->device, r->buffers[i].kind, r->buffers[i].memory);
     eep_device_close(r->device);
     r->context = NULL;
     r->stream = NULL;

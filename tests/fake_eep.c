@@ -61,6 +61,46 @@ void eep_device_free(eep_device *device, eep_memory kind, void *memory)
     free(memory);
 }
 
+/* Everything is done when it is put into a stream. */
+eep_status eep_event_open(eep_device *device, eep_event **event_out)
+{
+    (void)device;
+    *event_out = malloc(1);
+    return EEP_OK;
+}
+
+void eep_event_close(eep_event *event)
+{
+    free(event);
+}
+
+eep_status eep_event_record(eep_event *event, eep_stream *stream)
+{
+    (void)event;
+    (void)stream;
+    return EEP_OK;
+}
+
+eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
+{
+    (void)event;
+    (void)timeout_us;
+    return EEP_OK;
+}
+
+eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t bytes)
+{
+    (void)stream;
+    memcpy(to, from, bytes);
+    return EEP_OK;
+}
+
+void *eep_stream_native(eep_stream *stream)
+{
+    (void)stream;
+    return NULL;
+}
+
 eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
 {
     (void)device;

@@ -1,5 +1,5 @@
 /* What a graph may hold (must 1), and captures that are the caller's own. */
-#include "graphs/device_ops.h"
+#include "graphs/device_internal.h"
 #include "tests/kernel_world.h"
 
 #include <criterion/criterion.h>
@@ -231,6 +231,33 @@ Test(capture, S11_a_graph_holds_nothing_of_the_view)
     kernel_rank_capture(w, 1);
     cr_assert_eq(eepi_graph_fingerprint(w->rank[1].graph), before);
     kernel_world_close(w);
+}
+
+/* ------------------------------------------------------------------ room for those that wait */
+
+static eepi_device_facts eleven_multiprocessors(const void *impl)
+{
+    (void)impl;
+    return (eepi_device_facts){11, 32};
+}
+
+Test(capture, ranks_that_wait_take_a_quarter_of_a_device_at_most)
+{
+    const eepi_device_ops *own = device->ops;
+    eepi_device_ops small = *own;
+
+    for (int i = 0; i < 100; i++)
+        OK(eepi_device_take_waiter(device)); /* the host has no such limit */
+    for (int i = 0; i < 100; i++)
+        eepi_device_release_waiter(device);
+    small.facts = eleven_multiprocessors;
+    device->ops = &small;
+    OK(eepi_device_take_waiter(device));
+    OK(eepi_device_take_waiter(device));
+    FAILS(eepi_device_take_waiter(device), EEP_ERR_UNSUPPORTED);
+    eepi_device_release_waiter(device);
+    OK(eepi_device_take_waiter(device));
+    device->ops = own;
 }
 
 /* ------------------------------------------------------------------ the caller's own capture */

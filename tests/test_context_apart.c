@@ -5,6 +5,12 @@
 #include "graphs/device_share.h"
 #include "membership/context.h"
 
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 TestSuite(context_apart, .timeout = 100);
 
 enum { FIRST = 20, MANY = 50 };
@@ -74,5 +80,97 @@ Test(context_apart, a_rank_ends_and_its_seat_is_taken_again)
     cr_expect_eq(eep_generation(w.ranks[1].context), 2);
     cr_expect_neq(eepi_window_device_address(window_of(&w.ranks[0], 1)), before);
     cr_expect_gt(eepi_share_cost_of(w.ranks[0].device).calls, 4);
+    world_close(&w);
+}
+
+/* ---------------------------------------------------------------- ranks of several processes */
+
+typedef struct process {
+    pid_t pid;
+    int to; /* a pipe: the world comes over it, and with it the word to open a rank */
+} process;
+
+static void read_world(int from, world *w)
+{
+    size_t got = 0;
+    while (got < sizeof(*w)) {
+        ssize_t n = read(from, (uint8_t *)w + got, sizeof(*w) - got);
+        if (n <= 0)
+            _exit(1);
+        got += (size_t)n;
+    }
+}
+
+/* A process that will be rank `seat` until it is killed. Forked before anything here has begun, the
+ * store's thread above all: what a thread holds at a fork (an allocator's lock) is held for ever.
+ */
+static process fork_rank(world *w, int32_t seat)
+{
+    rank *r = &w->ranks[seat];
+    process p;
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    p = (process){fork(), ends[1]};
+    cr_assert_geq(p.pid, 0);
+    if (p.pid > 0) {
+        close(ends[0]);
+        return p;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    read_world(ends[0], w);
+    if (rank_open(w, seat) != EEP_OK) {
+        fprintf(stderr, "rank %d: %s\n", seat, r->error);
+        _exit(1);
+    }
+    rank_set_mode(r, RANK_WORK);
+    rank_run(r);
+    for (;;) {
+        pause();
+    }
+}
+
+/* `fresh`: as world_open left it, when nobody held its lock; pointers in it are into `w` itself,
+ * which lies at one address in both processes. */
+static void let_go(const process *p, const world *fresh)
+{
+    cr_assert_eq(write(p->to, fresh, sizeof(*fresh)), (ssize_t)sizeof(*fresh));
+}
+
+static void kill_process(const process *p)
+{
+    int status;
+    cr_assert_eq(kill(p->pid, SIGKILL), 0);
+    cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
+    cr_assert(WIFSIGNALED(status), "it ended by itself: %d", status);
+    close(p->to);
+}
+
+Test(context_apart, a_process_is_killed_and_another_takes_its_seat)
+{
+    static world w, fresh;
+    process first = fork_rank(&w, 3), second = fork_rank(&w, 3);
+    open_apart(&w, 4);
+    fresh = w;
+    let_go(&first, &fresh);
+    for (int32_t seat = 0; seat < 3; seat++) {
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+        rank_set_mode(&w.ranks[seat], RANK_WORK);
+        rank_run(&w.ranks[seat]);
+    }
+    world_advance(&w, 0, 2, FIRST);
+    cr_expect_eq(w.ranks[0].last_active, 4);
+    kill_process(&first);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 3 && w.ranks[1].last_active == 3 &&
+                       w.ranks[2].last_active == 3);
+    world_advance(&w, 0, 2, MANY);
+    let_go(&second, &fresh);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 4 && w.ranks[1].last_active == 4 &&
+                       w.ranks[2].last_active == 4);
+    world_advance(&w, 0, 2, MANY);
+    cr_expect_eq(rank_sees(&w.ranks[0], 3, NULL).generation, 2);
+    kill_process(&second);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 3);
+    world_rest(&w);
+    world_check_right(&w);
     world_close(&w);
 }

@@ -47,6 +47,8 @@ static const mistake mistakes[] = {
     MISTAKE(num_max_tokens_per_rank, 65536),
     MISTAKE(dtype, 2),
     MISTAKE(fp8_dispatch, 2),
+    MISTAKE(num_blocks, -1),
+    MISTAKE(num_blocks, 4097),
     MISTAKE(heartbeat_period_us, 0),
     MISTAKE(heartbeat_suspect_us, 0),
     MISTAKE(step_deadline_us, 0),

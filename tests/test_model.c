@@ -1,7 +1,8 @@
 /* The model's numbers and kernels against plain loops written from docs/MODEL.md. */
 #include "experiments/model.h"
-#include "experiments/model_math.h"
+#include "experiments/model_bodies.h"
 #include "experiments/weights.h"
+#include "tests/plain_exp.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -30,6 +31,18 @@ static void fill(float *out, size_t count, uint64_t salt)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = plain_value(salt, 0, 0, 0, i);
+}
+
+static const eep_grid alone = {0, 1, 0, 1};
+
+static void plain_norm(float *out, const float *in, int32_t hidden)
+{
+    float sum = 0.0f;
+    for (int32_t h = 0; h < hidden; h++)
+        sum = sum + in[h] * in[h];
+    float r = 1.0f / sqrtf(sum * (1.0f / (float)hidden) + 1e-6f);
+    for (int32_t h = 0; h < hidden; h++)
+        out[h] = in[h] * r;
 }
 
 static void assert_same_bits(const void *a, const void *b, size_t bytes)
@@ -72,7 +85,7 @@ Test(model_math, product_has_the_plain_loops_bits_for_any_shape)
     for (int32_t rows = 1; rows <= MODEL_GROUP; rows++) {
         for (size_t c = 0; c < (size_t)SIZES * SIZES; c++) {
             int32_t depth = sizes[c / SIZES], width = sizes[c % SIZES];
-            model_multiply(got, in, weights, rows, depth, width);
+            model_multiply(got, in, weights, rows, depth, width, alone);
             for (int32_t r = 0; r < rows; r++) {
                 for (int32_t j = 0; j < width; j++) {
                     float sum = 0.0f;
@@ -94,7 +107,7 @@ Test(model_math, top_k_prefers_the_smaller_index_and_sums_in_order)
     assert_same_bits(idx, want, sizeof(want));
     float sum = 0.0f, exps[4];
     for (int k = 0; k < 4; k++) {
-        exps[k] = expf(gates[idx[k]] - 3.0f);
+        exps[k] = plain_exp(gates[idx[k]] - 3.0f);
         sum = sum + exps[k];
     }
     for (int k = 0; k < 4; k++)
@@ -110,18 +123,56 @@ Test(model_math, top_k_of_a_broken_row_names_no_expert_twice_and_none_out_of_ran
     assert_same_bits(idx, want, sizeof(want));
 }
 
-Test(model_math, bf16_rounds_to_nearest_even)
+Test(model_math, exp_is_the_documents_and_near_the_true_one)
 {
-    const float in[] = {1.0f, 1.00390625f, 1.01171875f, -1.004f, 3.4e38f, -0.0f};
-    const uint16_t want[] = {0x3f80, 0x3f80, 0x3f82, 0xbf81, 0x7f80, 0x8000};
-    uint16_t got[6];
-    float back[6];
-    model_to_bf16(got, in, 6);
-    assert_same_bits(got, want, sizeof(want));
-    model_from_bf16(back, got, 6);
-    cr_assert_eq(back[2], 1.015625f);
-    model_to_bf16(got, (float[]){NAN}, 1);
-    cr_assert_gt(got[0] & 0x7fff, 0x7f80);
+    for (int64_t i = 0; i < 2000000; i++) {
+        float x = (float)(-88.0 + 177.0 * (double)i / 2000000.0), got = model_exp(x);
+        float want = plain_exp(x);
+        assert_same_bits(&want, &got, sizeof(want));
+        if (x > -86.0f && x < 88.0f)
+            cr_assert_lt(fabs((double)got / exp((double)x) - 1.0), 0x1p-22, "exp(%a) is %a", x,
+                         got);
+    }
+    cr_assert_eq(model_exp(0.0f), 1.0f);
+    cr_assert_eq(model_exp(-0.0f), 1.0f);
+    cr_assert_eq(model_exp(-INFINITY), 0.0f);
+    cr_assert_eq(model_exp(-87.5f), 0.0f);
+    cr_assert_eq(model_exp(88.5f), INFINITY);
+    cr_assert_eq(model_exp(INFINITY), INFINITY);
+    cr_assert(isnan(model_exp(NAN)));
+}
+
+Test(model_math, swiglu_has_the_same_bits_in_any_place)
+{
+    enum { COUNT = 131 };
+    float gate[COUNT], up[COUNT], got[COUNT];
+    fill(gate, COUNT, 21);
+    fill(up, COUNT, 22);
+    for (int i = 0; i < COUNT; i++)
+        gate[i] *= i % 7 == 0 ? 200.0f : 8.0f;
+    for (int32_t first = 0; first < COUNT; first++) {
+        memcpy(got, gate, sizeof(got));
+        model_swiglu(got + first, up + first, COUNT - first, alone);
+        for (int32_t i = first; i < COUNT; i++) {
+            float want = (gate[i] / (1.0f + plain_exp(-gate[i]))) * up[i];
+            assert_same_bits(&want, &got[i], sizeof(want));
+        }
+    }
+}
+
+Test(model_math, digest_is_the_librarys)
+{
+    float row[100];
+    fill(row, 100, 23);
+    for (uint32_t count = 0; count <= 100; count++)
+        cr_assert_eq(model_digest(row, count), XXH64(row, count * sizeof(float), 0), "%u", count);
+}
+
+Test(model_plugin, a_missing_one_is_named)
+{
+    char why[512] = "";
+    cr_assert_null(model_plugin_open(0, why, sizeof(why)));
+    cr_assert(strstr(why, MODEL_PLUGIN_FILE), "%s", why);
 }
 
 Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
@@ -141,13 +192,13 @@ Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
                              1,           H,
                              EEP_FP32};
     for (uint32_t order = 0; order < 6; order++) /* blocks in no particular order, two too many */
-        model_recur_kernel.host(&args, (eep_grid){5 - order, 6, 0, 1});
+        model_kernels[MODEL_KERNEL_recur].host(&args, (eep_grid){5 - order, 6, 0, 1});
     float s[H], zero[H];
     memcpy(s, before[0][2][1], sizeof(s));
     for (int t = 0; t < 3; t++) {
         for (int h = 0; h < H; h++)
             s[h] = s[h] * decay[h] + x[t][h];
-        model_norm(zero, s, H);
+        plain_norm(zero, s, H);
         assert_same_bits(zero, y[t], sizeof(zero));
     }
     assert_same_bits(s, state[1][2][1], sizeof(s));
@@ -158,6 +209,17 @@ Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
     assert_same_bits(before[1][0], state[1][0], sizeof(before[1][0]));
     assert_same_bits(before[0][1], state[0][1], sizeof(before[0][1]));
     assert_same_bits(y, sent, sizeof(y));
+
+    current[2] = MODEL_NO_STATE; /* as from zeros, into the buffer that is not the other one */
+    memset(state, 0x7f, sizeof(state));
+    for (uint32_t block = 0; block < T; block++)
+        model_kernels[MODEL_KERNEL_recur].host(&args, (eep_grid){block, T, 0, 1});
+    memset(s, 0, sizeof(s));
+    for (int t = 0; t < 3; t++) {
+        for (int h = 0; h < H; h++)
+            s[h] = s[h] * decay[h] + x[t][h];
+    }
+    assert_same_bits(s, state[0][2][1], sizeof(s));
 }
 
 /* One expert on one row, from the definition. */
@@ -170,7 +232,7 @@ static void plain_expert(const float *const *w, const float *y, float *o, int hi
             a = a + y[h] * w[0][h * inner + i];
             b = b + y[h] * w[1][h * inner + i];
         }
-        c[i] = (a / (1.0f + expf(-a))) * b;
+        c[i] = (a / (1.0f + plain_exp(-a))) * b;
     }
     for (int h = 0; h < hidden; h++) {
         o[h] = 0.0f;
@@ -191,11 +253,17 @@ Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
         fill(tensors[i / 3][i % 3], H * I, 10 + (uint64_t)i);
         weights[i] = tensors[i / 3][i % 3];
     }
-    model_experts_args args = {slot_begin, rows, out, weights, &control, S, 0, H, I, EEP_FP32};
-    for (int victim = -1; victim <= 2; victim += 3) {
+    float scratch[3 * S * 2 * MODEL_GROUP * (H + I)];
+    cr_assert_eq(sizeof(scratch) / sizeof(float), 3 * S * model_scratch_floats(H, I));
+    model_experts_args args = {slot_begin, rows, out, weights,  &control, S,
+                               0,          H,    I,   EEP_FP32, NULL,     scratch};
+    for (int round = 0; round < 4; round++) {
+        int victim = round % 2 ? 2 : -1;
+        uint32_t blocks = round < 2 ? S : 3 * S; /* one block per slot, or three */
         control = (model_control){.victim_slot = victim, .source = 1};
-        for (uint32_t slot = 0; slot < S; slot++)
-            model_experts_kernel.host(&args, (eep_grid){slot, S, 0, 1});
+        memset(out, 0, sizeof(out));
+        for (uint32_t block = 0; block < blocks; block++)
+            model_kernels[MODEL_KERNEL_experts].host(&args, (eep_grid){block, blocks, 0, 1});
         for (int r = 0; r < ROWS; r++) {
             int place = r < 2 ? 0 : victim < 0 ? 2 : 1;
             plain_expert(weights + place * 3, rows[r], want, H, I);
@@ -211,24 +279,19 @@ Test(model_kernels, head_takes_the_positions_that_emit)
     float x[T][H], unembedding[H][V], logits[N][V], q[H], want[V];
     uint32_t next[N];
     uint64_t digest[N];
+    float normed[T][H];
     fill(&x[0][0], T * H, 7);
     fill(&unembedding[0][0], H * V, 8);
     for (int i = 0; i < N; i++)
         output_token[i] = T - 1 - i;
-    model_head_args args = {&num_outputs,
-                            output_token,
-                            &x[0][0],
-                            &unembedding[0][0],
-                            &logits[0][0],
-                            next,
-                            digest,
-                            H,
-                            V};
+    model_head_args args = {
+        &num_outputs, output_token, &x[0][0], &unembedding[0][0], &logits[0][0], next, digest, H, V,
+        &normed[0][0]};
     for (uint32_t block = 0; block < 3; block++)
-        model_head_kernel.host(&args, (eep_grid){block, 3, 0, 1});
+        model_kernels[MODEL_KERNEL_head].host(&args, (eep_grid){block, 3, 0, 1});
     for (int i = 0; i < N; i++) {
         uint32_t best = 0;
-        model_norm(q, x[output_token[i]], H);
+        plain_norm(q, x[output_token[i]], H);
         for (uint32_t v = 0; v < V; v++) {
             want[v] = 0.0f;
             for (int h = 0; h < H; h++)

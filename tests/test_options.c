@@ -172,6 +172,13 @@ Test(options, a_rank_gets_what_it_needs)
     cr_assert_eq(context.expel_floor_us, 250500);
     cr_assert_eq(context.step_deadline_us, 300000);
     cr_assert_eq(context.drain_bound_us, 400000);
+    static const char *const devices[] = {"host", "guarded", "cuda"};
+    for (int i = 0; i < 3; i++) {
+        o.device = devices[i];
+        options_to_rank_text(&o, text);
+        cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+        cr_assert_str_eq(back.device, devices[i]);
+    }
     cr_assert_eq(options_from_rank_text("1 2 3", &back), EEP_ERR_PROTOCOL);
     cr_assert_eq(options_from_rank_text("", &back), EEP_ERR_PROTOCOL);
 }

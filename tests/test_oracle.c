@@ -1,6 +1,7 @@
 /* The oracle against a brute force written from docs/MODEL.md one position at a time, and its
  * verdict on rows with every kind of fault. */
 #include "experiments/oracle_verdict.h"
+#include "tests/plain_exp.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -91,7 +92,7 @@ static void expert_output(uint64_t seed, const oracle_shape *s, int layer, int e
             a = add_product(a, y[h], element(seed, 3, l, x, at));
             b = add_product(b, y[h], element(seed, 4, l, x, at));
         }
-        c[i] = (a / (1.0f + expf(-a))) * b;
+        c[i] = (a / (1.0f + plain_exp(-a))) * b;
     }
     for (int h = 0; h < s->hidden; h++) {
         out[h] = 0.0f;
@@ -124,7 +125,7 @@ static void layer_step(uint64_t seed, const oracle_shape *s, int l, float *state
     }
     qsort(g, (size_t)s->num_experts, sizeof(*g), by_score);
     for (int k = 0; k < s->top_k; k++) {
-        weight[k] = expf(g[k].score - g[0].score);
+        weight[k] = plain_exp(g[k].score - g[0].score);
         total += weight[k];
     }
     for (int k = 0; k < s->top_k; k++) {

@@ -209,6 +209,11 @@ int eepi_window_is_apart(const eepi_window *window)
     return window->apart.address != NULL;
 }
 
+int eepi_window_device_fd(const eepi_window *window)
+{
+    return eepi_window_is_apart(window) ? window->apart.fd : window->host.fd;
+}
+
 void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)
 {
     int is_apart = eepi_window_is_apart(window);

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HOST_GRID = 4, DEVICE_GRID = 24 }; /* what eep_dispatch and eep_combine launch */
-
 static const bench_defaults quick = {2, 2, 3, {{3}, 1}};
 
 bench_defaults bench_defaults_of(const bench_run *run, const bench_defaults *on_cuda,
@@ -45,8 +43,8 @@ bench_setup bench_setup_of(const bench_run *run, const bench_defaults *with, int
                              : 7168,
         .num_tokens = num_tokens,
         .num_blocks = o->blocks.n    ? (uint32_t)o->blocks.value[0]
-                      : run->is_cuda ? DEVICE_GRID
-                                     : HOST_GRID,
+                      : run->is_cuda ? EEPI_COPY_BLOCKS
+                                     : EEPI_COPY_BLOCKS_HOST,
         .seed = 20260511,
     };
 }
@@ -56,8 +54,8 @@ bench_list bench_blocks_of(const bench_run *run)
     if (run->options->blocks.n)
         return run->options->blocks;
     if (!run->is_cuda)
-        return (bench_list){{HOST_GRID}, 1};
-    return (bench_list){{DEVICE_GRID, (int)run->num_multiprocessors}, 2};
+        return (bench_list){{EEPI_COPY_BLOCKS_HOST}, 1};
+    return (bench_list){{EEPI_COPY_BLOCKS, (int)run->num_multiprocessors}, 2};
 }
 
 bool bench_wants(const bench_run *run, const char *dtype)

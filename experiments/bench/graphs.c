@@ -1,7 +1,5 @@
 #include "experiments/bench/graphs.h"
 
-enum { BLOCK_THREADS = 256, EXCHANGE_THREADS = 32 };
-
 typedef union any_args {
     eepk_world_args world;
     eepk_dispatch_node_args dispatch;
@@ -141,13 +139,15 @@ static const struct {
     bool any_grid;
     uint32_t threads;
 } nodes[BENCH_STAMPS_PER_LAYER - 1] = {
-    {EEPI_KERNEL_route, EEPI_KERNEL_fixed_route, false, BLOCK_THREADS},
-    {EEPI_KERNEL_dispatch_send, EEPI_KERNEL_fixed_dispatch_send, true, BLOCK_THREADS},
-    {EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_fixed_dispatch_exchange, false, EXCHANGE_THREADS},
-    {EEPI_KERNEL_unpack, EEPI_KERNEL_fixed_unpack, true, BLOCK_THREADS},
-    {EEPI_KERNEL_combine_send, EEPI_KERNEL_fixed_combine_send, true, BLOCK_THREADS},
-    {EEPI_KERNEL_combine_exchange, EEPI_KERNEL_fixed_combine_exchange, false, EXCHANGE_THREADS},
-    {EEPI_KERNEL_reduce, EEPI_KERNEL_fixed_reduce, true, BLOCK_THREADS},
+    {EEPI_KERNEL_route, EEPI_KERNEL_fixed_route, false, EEPI_ROUTE_THREADS},
+    {EEPI_KERNEL_dispatch_send, EEPI_KERNEL_fixed_dispatch_send, true, EEPI_COPY_THREADS},
+    {EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_fixed_dispatch_exchange, false,
+     EEPI_EXCHANGE_THREADS},
+    {EEPI_KERNEL_unpack, EEPI_KERNEL_fixed_unpack, true, EEPI_COPY_THREADS},
+    {EEPI_KERNEL_combine_send, EEPI_KERNEL_fixed_combine_send, true, EEPI_COPY_THREADS},
+    {EEPI_KERNEL_combine_exchange, EEPI_KERNEL_fixed_combine_exchange, false,
+     EEPI_EXCHANGE_THREADS},
+    {EEPI_KERNEL_reduce, EEPI_KERNEL_fixed_reduce, true, EEPI_COPY_THREADS},
 };
 
 static void put_elastic(bench_rank *r, eepi_kernel_id id, uint32_t blocks, uint32_t threads,

@@ -27,20 +27,10 @@ enum {
     CLOSE_TIMEOUT_US = 60000000
 };
 
-typedef struct cuda_stream {
-    int ordinal;
-    cudaStream_t stream;
-} cuda_stream;
-
 typedef struct cuda_event {
     int ordinal;
     cudaEvent_t event;
 } cuda_event;
-
-typedef struct cuda_graph {
-    int ordinal;
-    cudaGraphExec_t exec;
-} cuda_graph;
 
 static _Thread_local char failure[512];
 
@@ -181,6 +171,51 @@ static eep_status check_device(int ordinal)
     return status;
 }
 
+static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory_out);
+
+static eep_status run_clock_kernel(cuda_device *d, uint64_t *step_ns)
+{
+    cuda_stream stream = {d->ordinal, d->zeroing};
+    void *parameters[1] = {&step_ns};
+    struct dim3 one = {1, 1, 1};
+    eep_status status = CHECKED(
+        d->ordinal, cudaLaunchKernel(eepi_cuda_clock_kernel, one, one, parameters, 0, d->zeroing));
+
+    if (status == EEP_OK)
+        status = poll_until(query_stream, &stream, "cudaStreamQuery after the clock's kernel",
+                            d->ordinal, ZERO_TIMEOUT_US);
+    return status;
+}
+
+/* How many blocks run at once, and how finely %globaltimer goes: deadlines are in its steps. */
+static eep_status find_facts(cuda_device *d)
+{
+    void *step_ns = NULL;
+    int multiprocessors = 0;
+    eep_status status = alloc_pinned(d, sizeof(uint64_t), &step_ns);
+
+    if (status == EEP_OK)
+        status = run_clock_kernel(d, step_ns);
+    if (status == EEP_OK)
+        status =
+            CHECKED(d->ordinal, cudaDeviceGetAttribute(&multiprocessors,
+                                                       cudaDevAttrMultiProcessorCount, d->ordinal));
+    if (status == EEP_OK)
+        d->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns};
+    if (step_ns)
+        (void)CHECKED(d->ordinal, cudaFreeHost(step_ns));
+    if (status == EEP_OK && d->facts.clock_step_ns == UINT64_MAX) {
+        snprintf(failure, sizeof(failure), "device %d: its clock stands still", d->ordinal);
+        status = EEP_ERR_UNSUPPORTED;
+    }
+    return status;
+}
+
+static eepi_device_facts cuda_facts(const void *device)
+{
+    return ((const cuda_device *)device)->facts;
+}
+
 static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_t why_bytes)
 {
     cuda_device *device = calloc(1, sizeof(*device));
@@ -201,8 +236,12 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
     if (status == EEP_OK)
         status =
             CHECKED(ordinal, cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
+    if (status == EEP_OK)
+        status = find_facts(device);
     if (status != EEP_OK) {
         snprintf(why_out, why_bytes, "%s", failure);
+        if (device->zeroing)
+            (void)cudaStreamDestroy(device->zeroing);
         free(device);
         return status;
     }
@@ -316,26 +355,13 @@ static eep_status cuda_stream_open(void *device, void **stream_out)
     return EEP_OK;
 }
 
-/* End a capture that is still open and throw away what it recorded. */
-static void drop_capture(const cuda_stream *s)
-{
-    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    cudaGraph_t graph = NULL;
-
-    if (CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) != EEP_OK ||
-        capture == cudaStreamCaptureStatusNone)
-        return;
-    if (CHECKED(s->ordinal, cudaStreamEndCapture(s->stream, &graph)) == EEP_OK && graph)
-        (void)CHECKED(s->ordinal, cudaGraphDestroy(graph));
-}
-
 /* Work that outlasts the bound is left to the runtime, which frees the stream behind it. */
 static void cuda_stream_close(void *stream)
 {
     cuda_stream *s = stream;
 
     if (use_device(s->ordinal) == EEP_OK) {
-        drop_capture(s);
+        eepi_cuda_capture_drop(s);
         (void)poll_until(query_stream, s, "cudaStreamQuery before cudaStreamDestroy", s->ordinal,
                          CLOSE_TIMEOUT_US);
         (void)CHECKED(s->ordinal, cudaStreamDestroy(s->stream));
@@ -479,79 +505,6 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
     return status;
 }
 
-/* ------------------------------------------------------------------ graphs */
-
-/* Thread-local mode: other threads of the process may go on allocating meanwhile. */
-static eep_status cuda_capture_begin(void *stream)
-{
-    const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
-
-    if (status == EEP_OK)
-        status = CHECKED(s->ordinal,
-                         cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    return status;
-}
-
-/* All that a first launch would do lazily is done here, before any rank waits. */
-static eep_status make_exec(const cuda_stream *s, cudaGraph_t graph, cudaGraphExec_t *exec_out,
-                            size_t *num_nodes_out)
-{
-    eep_status status = CHECKED(s->ordinal, cudaGraphGetNodes(graph, NULL, num_nodes_out));
-
-    if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaGraphInstantiateWithFlags(exec_out, graph, 0));
-    if (status != EEP_OK)
-        return status;
-    status = CHECKED(s->ordinal, cudaGraphUpload(*exec_out, s->stream));
-    if (status != EEP_OK)
-        (void)CHECKED(s->ordinal, cudaGraphExecDestroy(*exec_out));
-    return status;
-}
-
-static eep_status cuda_capture_end(void *stream, void **graph_out, uint32_t *num_nodes_out)
-{
-    const cuda_stream *s = stream;
-    cuda_graph *g = calloc(1, sizeof(*g));
-    cudaGraph_t graph = NULL;
-    size_t num_nodes = 0;
-    eep_status status = use_device(s->ordinal);
-
-    if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaStreamEndCapture(s->stream, &graph));
-    if (status == EEP_OK)
-        status = g ? make_exec(s, graph, &g->exec, &num_nodes) : EEP_ERR_NO_MEMORY;
-    if (graph)
-        (void)CHECKED(s->ordinal, cudaGraphDestroy(graph));
-    if (status != EEP_OK) {
-        free(g);
-        return status;
-    }
-    g->ordinal = s->ordinal;
-    *graph_out = g;
-    *num_nodes_out = (uint32_t)num_nodes;
-    return EEP_OK;
-}
-
-static eep_status cuda_graph_replay(void *graph, void *stream)
-{
-    const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
-
-    if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaGraphLaunch(((const cuda_graph *)graph)->exec, s->stream));
-    return status;
-}
-
-static void cuda_graph_close(void *graph)
-{
-    cuda_graph *g = graph;
-
-    if (use_device(g->ordinal) == EEP_OK)
-        (void)CHECKED(g->ordinal, cudaGraphExecDestroy(g->exec));
-    free(g);
-}
-
 /* A framework may capture in global mode, which forbids many calls in all threads of the process;
  * those of a thread in relaxed mode are exempt. */
 static eep_status cuda_thread_begin(void *device)
@@ -596,6 +549,7 @@ eep_status eepi_cuda_use_device(int ordinal)
 static const eepi_device_ops cuda_ops = {
     .open = cuda_open,
     .close = cuda_close,
+    .facts = cuda_facts,
     .alloc = cuda_alloc,
     .free = cuda_free_memory,
     .stream_open = cuda_stream_open,
@@ -612,10 +566,10 @@ static const eepi_device_ops cuda_ops = {
     .event_synchronize = cuda_event_synchronize,
     .copy = cuda_copy,
     .launch = cuda_launch,
-    .capture_begin = cuda_capture_begin,
-    .capture_end = cuda_capture_end,
-    .graph_replay = cuda_graph_replay,
-    .graph_close = cuda_graph_close,
+    .capture_begin = eepi_cuda_capture_begin,
+    .capture_end = eepi_cuda_capture_end,
+    .graph_replay = eepi_cuda_graph_replay,
+    .graph_close = eepi_cuda_graph_close,
     .thread_begin = cuda_thread_begin,
     .share_make = eepi_cuda_share_make,
     .share_map = eepi_cuda_share_map,

@@ -12,6 +12,10 @@ extern "C" {
  * function. Constant; any thread. */
 extern const eep_kernel eepi_cuda_kernels[EEPI_NUM_KERNELS];
 
+/* __global__ (uint64_t *step_ns): one thread finds the clock's step; UINT64_MAX: it stands still.
+ */
+extern const void *const eepi_cuda_clock_kernel;
+
 #ifdef __cplusplus
 }
 #endif

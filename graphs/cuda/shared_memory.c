@@ -6,13 +6,13 @@
  *     importer   descriptor (a copy) -> handle             reserve, map, allow its own device
  *
  * Physical memory lives until its last handle and mapping are gone, those of other processes
- * included; legacy CUDA IPC memory does not outlive its maker. So each side keeps its handle while
- * it has the mapping, and a peer's death takes nothing from under a kernel that stores. A region
- * that is mapped while another is still there lies elsewhere: two generations of a seat never share
- * an address.
+ * included (the driver's words on cuMemRelease); legacy CUDA IPC memory does not outlive its maker.
+ * So each side keeps its handle while it has the mapping, and a peer's death takes nothing from
+ * under a kernel that stores. A region that is mapped while another is still there lies elsewhere:
+ * two generations of a seat never share an address.
  *
- * Mapping and unmapping may wait for what runs on the device; graphs/device_share.c counts how
- * long. */
+ * cuMemSetAccess and cuMemUnmap may wait for what runs on the device, by the driver's
+ * documentation; graphs/device_share.c counts how long. */
 #include "graphs/cuda/backend.h"
 
 #include <cuda.h>
@@ -260,7 +260,15 @@ static eep_status share_import(cuda_share *s, int fd, size_t mapped_bytes)
 
     s->has_handle = status == EEP_OK;
     s->bytes = mapped_bytes;
-    return status == EEP_OK ? check_reach(s) : status;
+    if (status != EEP_OK) {
+        char why[256];
+        snprintf(why, sizeof(why), "%s", eepi_cuda_failure());
+        return eepi_cuda_fail(status, s->ordinal,
+                              "%s (the memory's own device must be visible to this process, too: "
+                              "CUDA_VISIBLE_DEVICES)",
+                              why);
+    }
+    return check_reach(s);
 }
 
 static eepi_share share_of(cuda_share *s)

@@ -13,9 +13,8 @@
 #include <string.h>
 
 enum {
-    BLOCKS = 24,
-    THREADS = 256,
-    EXCHANGE_THREADS = 32,
+    BLOCKS = EEPI_COPY_BLOCKS,
+    THREADS = EEPI_COPY_THREADS,
     POISON = 0xff, /* NaN in both types, no row number */
     SYNC_US = 20000000,
     LOOK_US = 2000,
@@ -230,12 +229,12 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer)
                                 .out = r->outputs + at->out[layer],
                                 .layer = layer,
                                 .out_dtype = r->shape.dtype};
-    eep_status status = put(r, EEPI_KERNEL_route, 1, THREADS, &d, sizeof(d));
+    eep_status status = put(r, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS, &d, sizeof(d));
 
     if (status == EEP_OK)
         status = put(r, EEPI_KERNEL_dispatch_send, BLOCKS, THREADS, &d, sizeof(d));
     if (status == EEP_OK)
-        status = put(r, EEPI_KERNEL_dispatch_exchange, 1, EXCHANGE_THREADS, &d, sizeof(d));
+        status = put(r, EEPI_KERNEL_dispatch_exchange, 1, EEPI_EXCHANGE_THREADS, &d, sizeof(d));
     if (status == EEP_OK)
         status = put(r, EEPI_KERNEL_unpack, BLOCKS, THREADS, &d, sizeof(d));
     if (status == EEP_OK)
@@ -243,7 +242,7 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer)
     if (status == EEP_OK)
         status = put(r, EEPI_KERNEL_combine_send, BLOCKS, THREADS, &c, sizeof(c));
     if (status == EEP_OK)
-        status = put(r, EEPI_KERNEL_combine_exchange, 1, EXCHANGE_THREADS, &c, sizeof(c));
+        status = put(r, EEPI_KERNEL_combine_exchange, 1, EEPI_EXCHANGE_THREADS, &c, sizeof(c));
     if (status == EEP_OK)
         status = put(r, EEPI_KERNEL_reduce, BLOCKS, THREADS, &c, sizeof(c));
     return status;

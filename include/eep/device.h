@@ -1,9 +1,12 @@
 /* Devices: memory, streams, events, kernels, and graphs that are captured once and replayed.
  *
  * One table of operations, two backends: "host" (always there; kernels are C functions run by a
- * stream's worker thread) and "cuda" (the plugin libeep_cuda.so, loaded on demand). The host
- * backend records a captured launch with its arguments *by value* and replays exactly those bytes:
- * what would be stale in a CUDA graph is stale there too. */
+ * stream's worker thread) and "cuda" (the plugin libeep_cuda.so, loaded on demand). "guarded" is
+ * the host backend with memory as strict as a GPU's: EEP_MEMORY_DEVICE can be touched by kernels
+ * and copies of that device only, and any other access faults while none of them runs; for tests of
+ * what is to run on "cuda". The host backend records a captured launch with its arguments *by
+ * value* and replays exactly those bytes: what would be stale in a CUDA graph is stale there too.
+ */
 #ifndef EEP_DEVICE_H
 #define EEP_DEVICE_H
 
@@ -55,11 +58,11 @@ typedef struct eep_kernel {
 enum { EEP_KERNEL_ARGS_MAX_BYTES = 1024 };
 
 typedef enum eep_memory {
-    EEP_MEMORY_DEVICE, /* what kernels read fastest */
+    EEP_MEMORY_DEVICE, /* what kernels read fastest; not for the CPU, except on "host" */
     EEP_MEMORY_PINNED, /* host memory that kernels can reach at the same address */
 } eep_memory;
 
-/* Open a device. `backend` is "host" or "cuda"; `ordinal` counts the backend's devices from 0.
+/* Open a device. `backend` is "host", "guarded" or "cuda"; `ordinal` counts its devices from 0.
  * EEP_ERR_UNSUPPORTED where the plugin or the hardware is missing (eep_device_error_text says
  * which), EEP_ERR_INVALID for another name, EEP_ERR_STATE while this thread captures a stream. Any
  * thread. */

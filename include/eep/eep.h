@@ -107,6 +107,9 @@ typedef struct eep_config {
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
      * redundancy and balance after a change of members; 0: that is left undone. */
     uint64_t background_bytes_per_s;
+    /* Blocks of the nodes that copy rows, each as large as a multiprocessor's share; 0: few, so
+     * that the engine keeps the device (24 of a GPU, 4 on the host). */
+    int32_t num_blocks;
     int32_t kill_fence;   /* 1: a silent rank is killed before it is expelled */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
@@ -127,7 +130,8 @@ typedef struct eep_context eep_context;
  * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a living process holds the seat,
  * EEP_ERR_INVALID (text names the field) for a bad configuration or one that differs from the
  * instance's, EEP_ERR_UNREACHABLE without a store, EEP_ERR_SYSTEM if the seat's file beside the
- * store's socket (eep/store.h) cannot be written. On failure nothing is left behind but a
+ * store's socket (eep/store.h) cannot be written, EEP_ERR_UNSUPPORTED if the device cannot share
+ * memory with other processes. On failure nothing is left behind but a
  * generation that is not given again, and `error_out` (may be NULL, at least 256 bytes) holds the
  * reason. */
 EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,

@@ -1,0 +1,141 @@
+/* The GPU check of the model: its kernels on the GPU must leave the bits of its host kernels.
+ * Prints a table; writes rows for experiments/results. */
+#include "experiments/cuda/model_case.h"
+#include "experiments/model_plugin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { EXIT_SKIPPED = 77, BOUND_US = 60000000, WHY_BYTES = 512 };
+
+/* A GPU, what of it failed, and where rows go. */
+typedef struct gpu {
+    const char *csv_path, *commit, *driver;
+    FILE *csv; /* NULL: nowhere */
+    eep_stream *stream;
+    const model_plugin *plugin;
+    uint32_t num_threads; /* of a block */
+    const char *why;      /* NULL: nothing */
+} gpu;
+
+static void launch_gpu(void *user, model_kernel_id id, uint32_t num_blocks, const void *args)
+{
+    gpu *g = user;
+
+    if (!g->why)
+        g->why = g->plugin->launch(0, eep_stream_native(g->stream), (uint32_t)id, num_blocks,
+                                   g->num_threads, args);
+}
+
+static long differing_bytes(const model_case *host, const model_case *other)
+{
+    const uint8_t *a = (const uint8_t *)&host->results, *b = (const uint8_t *)&other->results;
+    long count = 0;
+
+    for (size_t i = 0; i < sizeof(host->results); i++)
+        count += a[i] != b[i];
+    return count;
+}
+
+/* 1 if the GPU's bits are not the host's. */
+static int check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
+{
+    static const char *const types[CASE_TYPES] = {"fp32", "bf16", "fp8"};
+    static model_case on_host;
+    char name[64];
+    long count;
+
+    model_case_fill(&on_host, type, corrupt);
+    model_case_run(&on_host, model_case_on_host, NULL);
+    model_case_fill(on_gpu, type, corrupt);
+    model_case_run(on_gpu, launch_gpu, g);
+    if (!g->why && eep_stream_synchronize(g->stream, BOUND_US) != EEP_OK)
+        g->why = "the kernels did not end";
+    count = g->why ? -1 : differing_bytes(&on_host, on_gpu);
+    snprintf(name, sizeof(name), "model-%s/corruption-%d/threads-%u", types[type], corrupt,
+             g->num_threads);
+    printf("%-40s %8ld  %s%s\n", name, count, count == 0 ? "ok" : "FAILED: ",
+           count == 0 ? ""
+           : g->why   ? g->why
+                      : "differing bytes");
+    if (g->csv)
+        fprintf(g->csv, "%s,cuda,%s,%s,%ld,%d\n", g->commit, g->driver, name, count, count == 0);
+    return count != 0;
+}
+
+static int check_all(gpu *g, model_case *on_gpu)
+{
+    static const uint32_t sizes[] = {1, 32, 96, 256};
+    int failed = 0;
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && !g->why; i++) {
+        g->num_threads = sizes[i];
+        for (int32_t type = 0; type < CASE_TYPES && !g->why; type++) {
+            for (int32_t corrupt = 0; corrupt <= MODEL_CORRUPT_DROP && !g->why; corrupt++)
+                failed += check(g, on_gpu, type, corrupt);
+        }
+    }
+    return failed;
+}
+
+/* What is asked of a GPU that is open: 0 if all is well. */
+static int run(gpu *g, eep_device *device)
+{
+    char why[WHY_BYTES] = "";
+    void *memory = NULL;
+    int failed;
+
+    g->plugin = model_plugin_open(0, why, sizeof(why));
+    if (!g->plugin || eep_stream_open(device, &g->stream) != EEP_OK ||
+        eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(model_case), &memory) != EEP_OK) {
+        fprintf(stderr, "model_check: %s\n", g->plugin ? "no stream or memory" : why);
+        return EXIT_FAILURE;
+    }
+    if (g->csv)
+        fprintf(g->csv, "commit,gpu,driver,check,value,ok\n");
+    failed = check_all(g, memory);
+    eep_stream_close(g->stream);
+    eep_device_free(device, EEP_MEMORY_PINNED, memory);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int usage(void)
+{
+    fputs("usage: model_check [--csv FILE] [--commit ID] [--driver VERSION]\n"
+          "Run the model's kernels on the GPU and on the host, and compare the bits. Exit status "
+          "77:\n"
+          "no GPU here.\n",
+          stderr);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    gpu g = {.commit = "unknown", .driver = "unknown"};
+    const struct {
+        const char *name, **to;
+    } known[] = {{"--csv", &g.csv_path}, {"--commit", &g.commit}, {"--driver", &g.driver}};
+    eep_device *device = NULL;
+    eep_status status;
+    int result;
+
+    for (int i = 1; i < argc; i += 2) {
+        size_t j = 0;
+        while (j < 3 && strcmp(argv[i], known[j].name) != 0)
+            j++;
+        if (j == 3 || i + 1 == argc)
+            return usage();
+        *known[j].to = argv[i + 1];
+    }
+    status = eep_device_open("cuda", 0, &device);
+    if (status != EEP_OK) {
+        fprintf(stderr, "model_check: %s\n", eep_device_error_text());
+        return status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
+    }
+    g.csv = g.csv_path ? fopen(g.csv_path, "w") : NULL;
+    result = g.csv_path && !g.csv ? EXIT_FAILURE : run(&g, device);
+    if (g.csv && fclose(g.csv) != 0)
+        result = EXIT_FAILURE;
+    eep_device_close(device);
+    return result;
+}

@@ -1,0 +1,38 @@
+/* The CUDA twins of the model's kernels: a library of their own, libeep_model_cuda.so, that is
+ * opened only for a CUDA device, so that no program needs CUDA to start. It launches them through
+ * its own CUDA runtime into eep_stream_native, as any program launches its own kernels: the runtime
+ * of libeep_cuda.so knows those kernels only that were linked into it. */
+#ifndef EEPX_MODEL_PLUGIN_H
+#define EEPX_MODEL_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Goes up with every change of the struct below or of the kernels' argument structs. */
+enum { MODEL_PLUGIN_VERSION = 1 };
+#define MODEL_PLUGIN_FILE   "libeep_model_cuda.so"
+#define MODEL_PLUGIN_SYMBOL "eep_model_cuda_plugin" /* const model_plugin *(*)(void) */
+
+typedef struct model_plugin {
+    uint32_t version, num_kernels;
+    /* Load all kernels, which may synchronise the device: before any rank waits on it. NULL, or why
+     * not. Leaves the device as the thread's current one. */
+    const char *(*load)(int ordinal);
+    /* Put a kernel (model_kernel_id) into a cudaStream_t of that device; `args` are read now. NULL,
+     * or why not. Capture-safe; any thread. */
+    const char *(*launch)(int ordinal, void *native_stream, uint32_t kernel, uint32_t num_blocks,
+                          uint32_t num_threads, const void *args);
+} model_plugin;
+
+/* Look where the loader looks, then beside the program, and load the kernels on the device. It
+ * stays open. NULL: the reason is in why_out (why_bytes). Any thread. */
+const model_plugin *model_plugin_open(int ordinal, char *why_out, size_t why_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

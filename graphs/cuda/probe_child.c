@@ -1,0 +1,121 @@
+#include "graphs/cuda/probe_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHILD_SOCKET = 3, KILL_BOUND_MS = 20000 };
+
+uint64_t probe_now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+void probe_pause_ms(uint32_t ms)
+{
+    (void)poll(NULL, 0, (int)ms);
+}
+
+/* Between fork and exec: nothing but system calls. The signal and the alarm outlive the exec. The
+ * program's name is its path, beside which the plugin is looked for. */
+static void become(const probe_how *how, const char *seconds, int socket, pid_t parent)
+{
+    char path[4096] = "";
+    ssize_t path_bytes = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+    char *const arguments[] = {path,
+                               "--role",
+                               (char *)how->role,
+                               "--device",
+                               (char *)how->device,
+                               "--seconds",
+                               (char *)seconds,
+                               NULL};
+
+    if (path_bytes <= 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+        _exit(127);
+    alarm(PROBE_LIFE_S);
+    if (socket == CHILD_SOCKET ? fcntl(socket, F_SETFD, 0) != 0 : dup2(socket, CHILD_SOCKET) < 0)
+        _exit(127);
+    execv(path, arguments);
+    _exit(127);
+}
+
+int probe_child_start(const probe_how *how, probe_child *child_out)
+{
+    pid_t parent = getpid();
+    char seconds[16];
+    int ends[2];
+
+    snprintf(seconds, sizeof(seconds), "%u", how->seconds);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return -1;
+    *child_out = (probe_child){fork(), ends[0], -1};
+    if (child_out->pid == 0)
+        become(how, seconds, ends[1], parent);
+    close(ends[1]);
+    if (child_out->pid > 0)
+        child_out->pidfd = (int)syscall(SYS_pidfd_open, child_out->pid, 0);
+    if (child_out->pidfd >= 0)
+        return 0;
+    close(ends[0]);
+    if (child_out->pid > 0)
+        kill(child_out->pid, SIGKILL);
+    child_out->pid = 0;
+    return -1;
+}
+
+int64_t probe_child_kill(probe_child *child)
+{
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    uint64_t begin_us = probe_now_us();
+    int64_t us = -1;
+
+    if (child->pid == 0)
+        return 0;
+    kill(child->pid, SIGKILL);
+    if (poll(&ended, 1, KILL_BOUND_MS) == 1) {
+        us = (int64_t)(probe_now_us() - begin_us);
+        (void)waitpid(child->pid, NULL, 0); /* it has ended: this returns at once */
+    }
+    close(child->pidfd);
+    close(child->socket);
+    child->pid = 0;
+    return us;
+}
+
+int probe_send(int socket, const probe_message *message)
+{
+    return send(socket, message, sizeof(*message), MSG_NOSIGNAL) == (ssize_t)sizeof(*message) ? 0
+                                                                                              : -1;
+}
+
+int probe_receive(int socket, uint64_t timeout_ms, probe_message *message_out)
+{
+    struct pollfd readable = {.fd = socket, .events = POLLIN};
+
+    memset(message_out, 0, sizeof(*message_out));
+    if (poll(&readable, 1, (int)timeout_ms) != 1) {
+        message_out->status = EEP_ERR_TIMEOUT;
+        snprintf(message_out->text, sizeof(message_out->text), "no answer within %llu ms",
+                 (unsigned long long)timeout_ms);
+        return -1;
+    }
+    if (recv(socket, message_out, sizeof(*message_out), 0) == (ssize_t)sizeof(*message_out))
+        return 0;
+    message_out->status = EEP_ERR_UNREACHABLE;
+    snprintf(message_out->text, sizeof(message_out->text), "the process has ended");
+    return -1;
+}
