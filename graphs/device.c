@@ -32,6 +32,9 @@ static _Thread_local char error_text[512];
 /* Streams that this thread captures; its address stands for the thread. */
 static _Thread_local uint32_t own_captures;
 
+/* Is this a rank's thread, between its first step and the end of its context? */
+static _Thread_local int serves;
+
 static const void *capturer_of(const eep_stream *stream)
 {
     return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE);
@@ -241,6 +244,22 @@ eep_status eepi_device_thread_begin(eep_device *device)
     return device->ops->thread_begin ? device->ops->thread_begin(device->impl) : EEP_OK;
 }
 
+void eepi_thread_serves(int is_serving)
+{
+    serves = is_serving;
+}
+
+/* What may wait for the whole device waits for ranks that wait for this one. */
+static int may_wait_for_device(const eep_device *device)
+{
+    if (!serves || !device->is_apart)
+        return 1;
+    snprintf(error_text, sizeof(error_text),
+             "this call may wait for the whole device, where other ranks wait for this one: not in "
+             "a rank's thread between its first step and eep_close");
+    return 0;
+}
+
 int eepi_thread_is_capturing(void)
 {
     return own_captures != 0;
@@ -262,7 +281,7 @@ eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, v
     void *memory = NULL;
     eep_status status;
 
-    if (own_captures)
+    if (own_captures || !may_wait_for_device(device))
         return EEP_ERR_STATE;
     if (bytes == 0 || (kind != EEP_MEMORY_DEVICE && kind != EEP_MEMORY_PINNED))
         return EEP_ERR_INVALID;
@@ -305,6 +324,10 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
 
     if (!stream)
         return EEP_ERR_NO_MEMORY;
+    if (!may_wait_for_device(device)) {
+        free(stream);
+        return EEP_ERR_STATE;
+    }
     stream->device = device;
     status = device->ops->stream_open(device->impl, &stream->impl);
     if (status != EEP_OK) {

@@ -112,6 +112,11 @@ void eepi_device_release_waiter(eep_device *device);
 /* First call of a thread of libeep's own that uses the device. */
 eep_status eepi_device_thread_begin(eep_device *device);
 
+/* This thread steps a rank from now on, or no longer: on a device of its own memory it may allocate
+ * nothing and open no stream meanwhile (docs/ARCHITECTURE.md, "No call that waits for the device").
+ */
+void eepi_thread_serves(int is_serving);
+
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);
 

@@ -319,6 +319,7 @@ void eep_close(eep_context *context)
     if (!context)
         return;
     runs = graph_runs(context);
+    eepi_thread_serves(0);
     eepi_service_stop(context);
     eepi_detector_close(context->detector);
     if (context->bulk && context->executor)

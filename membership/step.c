@@ -1,4 +1,5 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 #include <errno.h>
@@ -136,6 +137,7 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet");
     if (status == EEP_OK) {
         *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
+        eepi_thread_serves(1);
         *step_out = (eep_step){launch->step, launch->epoch, context->stepper.live.num_active};
         if (eepi_window_is_apart(context->window))
             tell_begin(context, launch);

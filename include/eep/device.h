@@ -78,7 +78,8 @@ EEP_API const char *eep_device_error_text(void);
 EEP_API uint64_t eep_device_captures(const eep_device *device);
 
 /* Zeroed memory, 128-byte aligned, valid until freed. EEP_ERR_STATE while this thread captures a
- * stream, EEP_ERR_INVALID for 0 bytes. Any thread. */
+ * stream, and on a GPU in a rank's thread between its first step and eep_close (it may wait for the
+ * whole device); EEP_ERR_INVALID for 0 bytes. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_alloc(eep_device *device, eep_memory kind,
                                                    size_t bytes, void **memory_out);
 EEP_API void eep_device_free(eep_device *device, eep_memory kind, void *memory);
