@@ -26,6 +26,21 @@ static float next_float(uint64_t *state)
     return (float)(next_random(state) >> 40) * 0x1p-24f;
 }
 
+int smoke_epoch_of(int step)
+{
+    return 1 + step / SMOKE_FLIP_EVERY;
+}
+
+int smoke_is_member(const smoke_case *test, int epoch, int rank)
+{
+    return !test->changes || rank != test->num_ranks - 1 || epoch % SMOKE_OUT_ONE_IN != 3;
+}
+
+int smoke_stopper(const smoke_case *test)
+{
+    return test->num_ranks / 2;
+}
+
 static int input_key(int step)
 {
     return step > 0 && step % SMOKE_FLIP_EVERY == 0 ? step - 1 : step;
@@ -127,6 +142,8 @@ eepi_view *smoke_view_make(const smoke_case *test, const eepk_shape *s, int epoc
         return NULL;
     for (int i = 0; i < test->num_ranks; i++) {
         eepi_view_seat *seat = eepi_view_seat_at(view, smoke_seat_of(i));
+        if (!smoke_is_member(test, epoch, i))
+            continue;
         seat->generation = 1;
         seat->state = EEP_SEAT_ACTIVE;
     }
@@ -136,7 +153,7 @@ eepi_view *smoke_view_make(const smoke_case *test, const eepk_shape *s, int epoc
         free(view);
         return NULL;
     }
-    for (int layer = 0; layer < test->num_layers && epoch % 2 == 0; layer++)
+    for (int layer = 0; layer < test->num_layers && epoch % 2 == 0 && test->num_ranks > 1; layer++)
         exchange_experts(view, layer);
     eepi_view_seal(view);
     return view;
