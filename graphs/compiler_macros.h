@@ -25,11 +25,13 @@ typedef struct eepk_equals {
 
 /* EEPK_UNROLL stands before a loop of constant length, whose array is to lie in registers. */
 #define EEPK_FN         __device__ __forceinline__ static
+#define EEPK_SHARED_FN  EEPK_FN
 #define EEPK_FMUL(a, b) __fmul_rn((a), (b))
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
 #define EEPK_FSQRT(a)   __fsqrt_rn(a)
 #define EEPK_UNROLL     _Pragma("unroll")
+#define EEPK_ROLLED     _Pragma("unroll 1") /* a loop that is not worth registers */
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -109,7 +111,7 @@ EEPK_FN void eepk_copy8(void *to, const void *from)
     *(uint2 *)to = *(const uint2 *)from;
 }
 
-enum { EEPK_WARP = 32, EEPK_GROUP_LANES = 16 };
+enum { EEPK_WARP = 32, EEPK_GROUP_LANES = 16, EEPK_LOADS_AT_ONCE = 4 };
 EEPK_FN void eepk_warp_sync(void)
 {
     __syncwarp();
@@ -135,6 +137,29 @@ EEPK_FN float eepk_group_largest(float value)
         value = other > value ? other : value;
     }
     return value;
+}
+
+/* Eight values of a row: on the GPU in registers once they were loaded. 16-byte aligned. */
+typedef struct eepk_columns {
+    uint4 vector[2]; /* BF16 needs one */
+} eepk_columns;
+EEPK_FN void eepk_columns_load(eepk_columns *columns, const void *from, uint32_t bytes)
+{
+    columns->vector[0] = *(const uint4 *)from;
+    if (bytes > 16)
+        columns->vector[1] = ((const uint4 *)from)[1];
+}
+EEPK_FN uint32_t eepk_vector_word(uint4 v, uint32_t i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+EEPK_FN float eepk_columns_fp32(const eepk_columns *columns, uint32_t i)
+{
+    return __uint_as_float(eepk_vector_word(columns->vector[i / 4], i % 4));
+}
+EEPK_FN uint16_t eepk_columns_bf16(const eepk_columns *columns, uint32_t i)
+{
+    return (uint16_t)(eepk_vector_word(columns->vector[0], i / 2) >> i % 2 * 16);
 }
 
 /* Several loads in flight before the first store: 64 bytes per lane. */
@@ -172,11 +197,15 @@ EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes,
 #include <time.h>
 
 #define EEPK_FN         static inline
+/* A loop that several kernels share: one function on the host, so that the C compiler makes the
+ * same code of it for all of them and a comparison of two kernels does not compare its moods. */
+#define EEPK_SHARED_FN  static __attribute__((noinline, unused))
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
 #define EEPK_FSQRT(a)   sqrtf(a)
 #define EEPK_UNROLL
+#define EEPK_ROLLED
 
 EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
 {
@@ -239,6 +268,25 @@ EEPK_FN void eepk_copy16(void *to, const void *from)
 EEPK_FN void eepk_copy8(void *to, const void *from)
 {
     memcpy(to, from, 8);
+}
+
+/* Read where they lie. */
+enum { EEPK_LOADS_AT_ONCE = 1 };
+typedef struct eepk_columns {
+    const void *from;
+} eepk_columns;
+EEPK_FN void eepk_columns_load(eepk_columns *columns, const void *from, uint32_t bytes)
+{
+    (void)bytes;
+    columns->from = from;
+}
+EEPK_FN float eepk_columns_fp32(const eepk_columns *columns, uint32_t i)
+{
+    return ((const float *)columns->from)[i];
+}
+EEPK_FN uint16_t eepk_columns_bf16(const eepk_columns *columns, uint32_t i)
+{
+    return ((const uint16_t *)columns->from)[i];
 }
 
 #if defined(EEPK_EMULATED)

@@ -1,22 +1,26 @@
 #include "graphs/fixed.h"
 
+#include "graphs/kernels/combine.h"
+#include "graphs/kernels/dispatch.h"
 #include "graphs/kernels/fixed.h"
+#include "graphs/kernels/step.h"
 
 #include <string.h>
 
-#define EEPI_FIXED_HOST_KERNEL(name, args_type)                                                    \
+#define EEPI_HOST_KERNEL(name, args_type)                                                          \
     static void name##_host(const void *args, eep_grid grid)                                       \
     {                                                                                              \
         eepk_##name##_body((const args_type *)args, grid);                                         \
     }
-EEPK_FIXED_KERNEL_LIST(EEPI_FIXED_HOST_KERNEL)
-#undef EEPI_FIXED_HOST_KERNEL
+EEPK_FIXED_KERNEL_LIST(EEPI_HOST_KERNEL)
+EEPK_KERNEL_LIST(EEPI_HOST_KERNEL)
+#undef EEPI_HOST_KERNEL
 
-const eep_kernel eepi_fixed_host_kernels[EEPI_NUM_FIXED_KERNELS] = {
 #define EEPI_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
-    EEPK_FIXED_KERNEL_LIST(EEPI_KERNEL_ENTRY)
+const eep_kernel eepi_fixed_host_kernels[EEPI_NUM_FIXED_KERNELS] = {
+    EEPK_FIXED_KERNEL_LIST(EEPI_KERNEL_ENTRY)};
+const eep_kernel eepi_elastic_host_twins[EEPI_NUM_KERNELS] = {EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)};
 #undef EEPI_KERNEL_ENTRY
-};
 
 eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, uint32_t layer,
                                   void *const *windows, eepk_fixed_state *state,

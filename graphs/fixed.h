@@ -5,6 +5,7 @@
 #define EEPI_FIXED_H
 
 #include "graphs/fixed_args.h"
+#include "graphs/kernels.h"
 
 typedef enum eepi_fixed_kernel_id {
 #define EEPI_FIXED_KERNEL_ID(name, args) EEPI_KERNEL_##name,
@@ -19,6 +20,12 @@ extern "C" {
 
 /* With their host bodies, in the order of eepi_fixed_kernel_id; `.cuda` is NULL. */
 extern const eep_kernel eepi_fixed_host_kernels[EEPI_NUM_FIXED_KERNELS];
+
+/* The elastic kernels' host bodies (eepi_kernel_id) once more, compiled in one file with the
+ * baseline's: the loops of rows.h are then the same machine code at the same address for both. A
+ * comparison of the two launches these, since where a loop happens to lie can cost a few percent.
+ */
+extern const eep_kernel eepi_elastic_host_twins[EEPI_NUM_KERNELS];
 
 /* What a graph of the baseline holds for one layer: the routing tables of `bank` (of a view that
  * has all seats), the scratch of `world` (readable by the caller: a copy where the device's memory

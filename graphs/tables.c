@@ -129,15 +129,18 @@ size_t eep_dtype_bytes(eep_dtype dtype)
     return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }
 
-/* Scratch of all kernels in one allocation; pointers go into the world. */
-static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
+enum { NUM_SCRATCH_PARTS = 9 };
+typedef struct scratch_part {
+    void **to;
+    uint64_t bytes;
+} scratch_part;
+
+/* What all kernels share, and where the world keeps its address. Returns the bytes of all. */
+static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
+                              scratch_part parts_out[NUM_SCRATCH_PARTS])
 {
-    uint64_t cells = (uint64_t)s->max_ranks * s->num_slots, bytes = 0;
-    eepk_world *w = &t->host_world;
-    struct {
-        void **to;
-        uint64_t bytes;
-    } parts[] = {
+    const uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
+    const scratch_part parts[NUM_SCRATCH_PARTS] = {
         {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
         {(void **)&w->send_count, cells * sizeof(uint32_t)},
         {(void **)&w->warp_count, EEPK_ROUTE_WARPS * cells * sizeof(uint32_t)},
@@ -148,15 +151,37 @@ static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
         {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
         {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
     };
-    const size_t num_parts = sizeof(parts) / sizeof(parts[0]);
-    uint8_t *at;
-    eep_status status;
+    uint64_t bytes = 0;
 
-    for (size_t i = 0; i < num_parts; i++)
+    for (int i = 0; i < NUM_SCRATCH_PARTS; i++) {
+        parts_out[i] = parts[i];
         bytes += line_up(parts[i].bytes);
-    status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
-    at = t->scratch;
-    for (size_t i = 0; i < num_parts && status == EEP_OK; i++) {
+    }
+    return bytes;
+}
+
+eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
+{
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    eepk_world world;
+
+    return (eepi_table_sizes){
+        .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
+        .pinned_bytes =
+            s->bank_bytes + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
+        .scratch_bytes = scratch_parts(s, &world, parts),
+    };
+}
+
+/* One allocation. */
+static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
+{
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    const uint64_t bytes = scratch_parts(s, &t->host_world, parts);
+    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
+    uint8_t *at = t->scratch;
+
+    for (int i = 0; i < NUM_SCRATCH_PARTS && status == EEP_OK; i++) {
         *parts[i].to = at;
         at += line_up(parts[i].bytes);
     }

@@ -14,6 +14,14 @@ typedef struct eepi_tables eepi_tables;
 EEP_MUST_CHECK eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out,
                                           const char **why_out);
 
+/* What eepi_tables_open allocates besides alignment. Pure. */
+typedef struct eepi_table_sizes {
+    uint64_t device_bytes;  /* both banks, control block, world */
+    uint64_t pinned_bytes;  /* image, launch, abort word, status */
+    uint64_t scratch_bytes; /* device memory of the kernels' own */
+} eepi_table_sizes;
+eepi_table_sizes eepi_tables_sizes(const eepk_shape *shape);
+
 /* Allocate everything; `window` is the own window's address. */
 EEP_MUST_CHECK eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape,
                                            void *window, eepi_tables **tables_out);

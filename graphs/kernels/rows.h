@@ -43,9 +43,9 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
 
 /* Nothing of a bad batch is sent, and the first offender is named, whichever thread finds it. One
  * block; its threads meet before they read `status`. */
-EEPK_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
-                              const uint32_t *first, uint64_t *first_bad, eepk_status *status,
-                              eep_grid g)
+EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
+                                     const uint32_t *first, uint64_t *first_bad,
+                                     eepk_status *status, eep_grid g)
 {
     int fits = n >= 0 && (uint32_t)n <= s->num_max_tokens;
     uint64_t bad;
@@ -151,8 +151,9 @@ EEPK_FN void eepk_prefix_warps(const eepk_shape *s, const eepk_routing *r, uint3
 /* For each (token, k): replica, and its ordinal among this rank's rows for that slot, in token
  * order. One block of at most EEPK_ROUTE_WARPS warps; `status` gets what is wrong with the batch.
  */
-EEPK_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r, const int32_t *topk_idx,
-                              const int32_t *num_tokens, eepk_status *status, eep_grid g)
+EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
+                                     const int32_t *topk_idx, const int32_t *num_tokens,
+                                     eepk_status *status, eep_grid g)
 {
     const uint32_t cells = s->max_ranks * s->num_slots;
     const uint32_t warps = g.num_threads < EEPK_WARP ? 1 : g.num_threads / EEPK_WARP;
@@ -299,7 +300,7 @@ EEPK_FN void eepk_send_as_it_is(const eepk_row_send *r, eep_grid g)
 }
 
 /* A row goes once to each destination rank, by the warp that owns the token. */
-EEPK_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
+EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 {
     const uint32_t at_once =
         g.num_threads < EEPK_GROUP_LANES ? 1 : g.num_threads / EEPK_GROUP_LANES;
@@ -311,7 +312,7 @@ EEPK_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 }
 
 /* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
-EEPK_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
+EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 {
     const eepk_shape *s = r->s;
     eepk_list_entry *list =
@@ -325,9 +326,9 @@ EEPK_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 }
 
 /* `counts` are this rank's for the window's owner: [num_slots]. One block. */
-EEPK_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
-                              const uint32_t *counts, uint64_t flip_digest, uint32_t num_tokens,
-                              eep_grid g)
+EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
+                                     const uint32_t *counts, uint64_t flip_digest,
+                                     uint32_t num_tokens, eep_grid g)
 {
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads)
         ((uint32_t *)(header + 1))[slot] = counts[slot];
@@ -341,8 +342,8 @@ EEPK_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
 
 /* Packed rows: by slot, in a slot by seat. `count` and `base` are [max_ranks][num_slots]. Without
  * `valid` counts no slot has rows. One block. */
-EEPK_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid, uint32_t *base,
-                              int32_t *slot_begin, eep_grid g)
+EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid,
+                                     uint32_t *base, int32_t *slot_begin, eep_grid g)
 {
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
         uint32_t rows = 0;
@@ -367,8 +368,8 @@ EEPK_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int va
 }
 
 /* One row of a window to its packed place. `row_scales` is for FP8 only. */
-EEPK_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_scales, uint8_t *row,
-                             uint32_t position, eep_grid g)
+EEPK_SHARED_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_scales,
+                                    uint8_t *row, uint32_t position, eep_grid g)
 {
     const float *scales = eepk_row_scales(s, row);
 
@@ -394,87 +395,74 @@ typedef struct eepk_token_sum { /* one token's output */
     uint32_t out_dtype, token;
 } eepk_token_sum;
 
-/* Columns h .. h+n of a row, n <= EEPK_REDUCE_WIDTH. */
-EEPK_FN void eepk_load_columns(const eepk_shape *s, const uint8_t *row, uint32_t h, uint32_t n,
-                               float *out)
+/* Each product and each sum is rounded once. */
+EEPK_FN void eepk_add_columns(float *sum, float weight, const eepk_columns *columns, uint32_t dtype)
 {
-    const int is_aligned = n == EEPK_REDUCE_WIDTH && (s->row_bytes & 15u) == 0;
-    uint16_t half[EEPK_REDUCE_WIDTH];
-
-    if (s->dtype == 0 && is_aligned) {
-        eepk_copy16(out, (const float *)row + h);
-        eepk_copy16(out + 4, (const float *)row + h + 4);
-        return;
-    }
-    if (is_aligned)
-        eepk_copy16(half, (const uint16_t *)row + h);
-    EEPK_UNROLL
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH;
-         j++) { /* no index but j: arrays stay in registers */
-        if (s->dtype == 0) {
-            out[j] = j < n ? ((const float *)row)[h + j] : 0.0f;
-        } else {
-            if (!is_aligned)
-                half[j] = j < n ? ((const uint16_t *)row)[h + j] : (uint16_t)0;
-            out[j] = eepk_bf16_to_float(half[j]);
-        }
+    if (dtype == 0) {
+        EEPK_UNROLL
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+            sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, eepk_columns_fp32(columns, j)));
+    } else {
+        EEPK_UNROLL
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+            sum[j] = EEPK_FADD(
+                sum[j], EEPK_FMUL(weight, eepk_bf16_to_float(eepk_columns_bf16(columns, j))));
     }
 }
 
-EEPK_FN void eepk_store_columns(const eepk_token_sum *t, uint32_t h, uint32_t n, const float *sum)
+/* out[h .. h + EEPK_REDUCE_WIDTH): terms in order of k, so the bits do not depend on where experts
+ * are. The width is a constant: with one that varies, compilers keep the sums in memory. The loads
+ * of several rows are in flight together. */
+EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
 {
-    const uint32_t element = t->out_dtype == 0 ? 4 : 2;
-    uint8_t *to = (uint8_t *)t->out + ((uint64_t)t->token * t->s->hidden + h) * element;
+    const uint32_t top_k = t->s->top_k, dtype = t->s->dtype, row_bytes = t->s->row_bytes;
+    const uint32_t element = dtype == 0 ? 4 : 2;
+    const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
+    float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
     uint16_t half[EEPK_REDUCE_WIDTH];
 
+    for (uint32_t first = 0; first < top_k; first += EEPK_LOADS_AT_ONCE) {
+        eepk_columns columns[EEPK_LOADS_AT_ONCE] = {{0}};
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+                eepk_columns_load(&columns[i],
+                                  t->rows + (uint64_t)(first + i) * row_bytes + h * element,
+                                  EEPK_REDUCE_WIDTH * element);
+        }
+        EEPK_UNROLL
+        for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+                eepk_add_columns(sum, t->weights[first + i], &columns[i], dtype);
+        }
+    }
+    if (t->out_dtype == 0) {
+        eepk_copy16((float *)t->out + at, sum);
+        eepk_copy16((float *)t->out + at + 4, sum + 4);
+        return;
+    }
     EEPK_UNROLL
     for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
         half[j] = eepk_float_to_bf16(sum[j]);
-    if (n == EEPK_REDUCE_WIDTH && (t->s->hidden * element & 15u) == 0) {
-        if (t->out_dtype == 0) {
-            eepk_copy16(to, sum);
-            eepk_copy16(to + 16, sum + 4);
-        } else {
-            eepk_copy16(to, half);
-        }
-        return;
-    }
-    EEPK_UNROLL
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
-        if (j < n && t->out_dtype == 0)
-            ((float *)to)[j] = sum[j];
-        else if (j < n)
-            ((uint16_t *)to)[j] = half[j];
-    }
+    eepk_copy16((uint16_t *)t->out + at, half);
 }
 
-enum { EEPK_REDUCE_AT_ONCE = 4 }; /* rows whose loads are in flight together */
-
-/* out[h .. h+n): terms in order of k, each product and sum rounded once, so the bits do not depend
- * on where experts are. */
-EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h, uint32_t n)
+/* One column, where rows are no multiple of the width; the same sum. */
+EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
 {
-    const eepk_shape *s = t->s;
-    float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
+    float sum = 0.0f;
 
-    for (uint32_t first = 0; first < s->top_k; first += EEPK_REDUCE_AT_ONCE) {
-        float values[EEPK_REDUCE_AT_ONCE][EEPK_REDUCE_WIDTH];
-        EEPK_UNROLL
-        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
-            if (first + i < s->top_k && t->route[first + i].slot != EEPK_NO_SLOT)
-                eepk_load_columns(s, t->rows + (uint64_t)(first + i) * s->row_bytes, h, n,
-                                  values[i]);
-        }
-        EEPK_UNROLL
-        for (uint32_t i = 0; i < EEPK_REDUCE_AT_ONCE; i++) {
-            if (first + i >= s->top_k || t->route[first + i].slot == EEPK_NO_SLOT)
-                continue;
-            EEPK_UNROLL
-            for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
-                sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(t->weights[first + i], values[i][j]));
-        }
+    EEPK_ROLLED
+    for (uint32_t k = 0; k < t->s->top_k; k++) {
+        const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
+        if (t->route[k].slot != EEPK_NO_SLOT)
+            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
     }
-    eepk_store_columns(t, h, n, sum);
+    if (t->out_dtype == 0)
+        ((float *)t->out)[at] = sum;
+    else
+        ((uint16_t *)t->out)[at] = eepk_float_to_bf16(sum);
 }
 
 /* A warp per token where there are tokens for all of them, else a block. */
@@ -486,16 +474,17 @@ EEPK_FN eep_grid eepk_sum_grid(uint32_t num_tokens, eep_grid g)
 }
 
 /* All columns, by the threads of the grid's block. */
-EEPK_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
+EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
 {
     const uint32_t hidden = t->s->hidden;
 
-    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
-         h += g.num_threads * EEPK_REDUCE_WIDTH) {
-        if (hidden - h >= EEPK_REDUCE_WIDTH)
-            eepk_sum_columns(t, h, EEPK_REDUCE_WIDTH);
-        else
-            eepk_sum_columns(t, h, hidden - h);
+    if (hidden % EEPK_REDUCE_WIDTH != 0) {
+        for (uint32_t h = g.thread; h < hidden; h += g.num_threads)
+            eepk_sum_column(t, h);
+        return;
     }
+    for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
+         h += g.num_threads * EEPK_REDUCE_WIDTH)
+        eepk_sum_columns(t, h);
 }
 #endif

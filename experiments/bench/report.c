@@ -1,0 +1,135 @@
+#include "experiments/bench/report.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* The machine's processor, for the header of the rows. */
+static void put_machine(FILE *to)
+{
+    char line[256] = "", model[200] = "unknown processor";
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    double load[1] = {0};
+    struct utsname system;
+
+    while (file && fgets(line, sizeof(line), file)) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !value)
+            continue;
+        snprintf(model, sizeof(model), "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
+        break;
+    }
+    if (file)
+        fclose(file);
+    if (getloadavg(load, 1) != 1)
+        load[0] = -1;
+    if (uname(&system) != 0)
+        memset(&system, 0, sizeof(system));
+    fprintf(to, "# machine %s, %ld cores, %s %s, load %.2f when this file was begun\n", model,
+            sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release, load[0]);
+}
+
+int bench_report_open(bench_report *r, const char *path, int argc, char **argv)
+{
+    r->csv = path ? fopen(path, "w") : NULL;
+    if (!path)
+        return 0;
+    if (!r->csv)
+        return -1;
+    fprintf(r->csv, "# commit %s\n", r->commit);
+    put_machine(r->csv);
+    fprintf(r->csv, "# device %s, driver %s, compiler %s\n# command eep-bench", r->device,
+            r->driver, __VERSION__);
+    for (int i = 1; i < argc; i++)
+        fprintf(r->csv, " %s", argv[i]);
+    fputs("\ncase,setup,metric,unit,n,value,p99,min,max,low,high,verdict\n", r->csv);
+    return fflush(r->csv);
+}
+
+int bench_report_close(bench_report *r)
+{
+    int failed;
+
+    if (!r->csv)
+        return 0;
+    failed = ferror(r->csv);
+    return fclose(r->csv) != 0 || failed ? -1 : 0;
+}
+
+void bench_report_begin(bench_report *r, const char *case_name, const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(r->setup, sizeof(r->setup), format, list);
+    va_end(list);
+    for (char *c = r->setup; *c; c++) {
+        if (*c == ',')
+            *c = ';';
+    }
+    r->case_name = case_name;
+    printf("\n%s: %s\n", case_name, r->setup);
+    fflush(stdout);
+}
+
+static const char *text_of(bench_verdict verdict)
+{
+    return verdict == BENCH_MET ? "met" : verdict == BENCH_MISSED ? "MISSED" : "";
+}
+
+static void put_row(bench_report *r, const char *metric, const char *unit, const char *numbers,
+                    const char *verdict)
+{
+    if (r->csv) {
+        fprintf(r->csv, "%s,%s,%s,%s,%s,%s\n", r->case_name, r->setup, metric, unit, numbers,
+                verdict);
+        fflush(r->csv);
+    }
+    fflush(stdout);
+}
+
+void bench_report_value(bench_report *r, const char *metric, const char *unit, double value)
+{
+    char numbers[64];
+
+    printf("  %-34s %14.6g %s\n", metric, value, unit);
+    snprintf(numbers, sizeof(numbers), "1,%.9g,,,,,", value);
+    put_row(r, metric, unit, numbers, "");
+}
+
+void bench_report_stats(bench_report *r, const char *metric, const char *unit, const bench_stats *s,
+                        bench_verdict verdict)
+{
+    char numbers[160];
+
+    printf("  %-34s n %6zu  p50 %10.3f  p99 %10.3f  min %10.3f  max %10.3f %s %s\n", metric, s->n,
+           s->p50, s->p99, s->min, s->max, unit, text_of(verdict));
+    snprintf(numbers, sizeof(numbers), "%zu,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g", s->n, s->p50, s->p99,
+             s->min, s->max, s->low, s->high);
+    r->bars_missed += verdict == BENCH_MISSED;
+    put_row(r, metric, unit, numbers, text_of(verdict));
+}
+
+void bench_report_ratio(bench_report *r, const char *metric, size_t n, double estimate, double low,
+                        double high, bench_verdict verdict)
+{
+    char numbers[128];
+
+    printf("  %-34s n %6zu  %.5f  95 %% interval %.5f .. %.5f  %s\n", metric, n, estimate, low,
+           high, text_of(verdict));
+    snprintf(numbers, sizeof(numbers), "%zu,%.9g,,,,%.9g,%.9g", n, estimate, low, high);
+    r->bars_missed += verdict == BENCH_MISSED;
+    put_row(r, metric, "ratio", numbers, text_of(verdict));
+}
+
+void bench_report_check(bench_report *r, const char *metric, double value, int ok)
+{
+    char numbers[64];
+
+    printf("  %-34s %14.6g %s\n", metric, value, ok ? "ok" : "FAILED");
+    snprintf(numbers, sizeof(numbers), "1,%.9g,,,,,", value);
+    r->checks_failed += !ok;
+    put_row(r, metric, "count", numbers, ok ? "ok" : "FAILED");
+}
