@@ -45,7 +45,7 @@ typedef struct model_embed_args {
     const uint32_t *tokens; /* [num_tokens], < vocabulary */
     const float *embedding;
     float *x; /* out [num_tokens, hidden] */
-    int32_t hidden;
+    int32_t hidden, pad;
 } model_embed_args;
 
 /* num_blocks = positions per step. The block of a request's first position does the recurrence and
@@ -61,7 +61,7 @@ typedef struct model_recur_args {
     float *y;   /* out [num_tokens, hidden] */
     void *sent; /* out [num_tokens, hidden], dtype: y as it is dispatched */
     int32_t num_requests, num_layers, layer, hidden;
-    int32_t dtype;
+    int32_t dtype, pad;
 } model_recur_args;
 
 /* num_blocks = positions per step / MODEL_GROUP, rounded up. */
@@ -72,7 +72,7 @@ typedef struct model_route_args {
     float *gates;        /* scratch [num_tokens, num_experts] */
     int32_t *topk_idx;   /* out [num_tokens, top_k] */
     float *topk_weights; /* out [num_tokens, top_k] */
-    int32_t hidden, num_experts, top_k;
+    int32_t hidden, num_experts, top_k, pad;
 } model_route_args;
 
 /* num_blocks = num_slots, or a multiple: rows slot_begin[s] .. slot_begin[s + 1] through the expert
@@ -84,7 +84,7 @@ typedef struct model_experts_args {
     const float *const *weights; /* [num_layers, num_slots, MODEL_TENSORS] */
     const model_control *control;
     int32_t num_slots, layer, hidden, inner;
-    int32_t dtype;
+    int32_t dtype, pad;
     const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */
     float *scratch;          /* [num_blocks, model_scratch_floats] */
 } model_experts_args;
@@ -94,7 +94,7 @@ typedef struct model_add_args {
     const int32_t *num_tokens;
     float *x;       /* in and out [num_tokens, hidden] */
     const float *m; /* [num_tokens, hidden] */
-    int32_t hidden;
+    int32_t hidden, pad;
 } model_add_args;
 
 /* num_blocks = positions per step / MODEL_GROUP, rounded up: the positions that emit. */
@@ -150,8 +150,8 @@ typedef enum model_kernel_id {
 extern "C" {
 #endif
 
-/* With their host bodies, in the order of model_kernel_id; `.cuda` is NULL: the CUDA twins are
- * launched by the plugin that has them (model_plugin.h). */
+/* With their host bodies and what each byte of their arguments is, in the order of model_kernel_id;
+ * `.cuda` is NULL: the CUDA twins are launched by the plugin that has them (model_plugin.h). */
 extern const eep_kernel model_kernels[MODEL_NUM_KERNELS];
 
 #ifdef __cplusplus

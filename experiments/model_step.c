@@ -8,8 +8,13 @@ enum { CUDA_THREADS = 256 };
 static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id, int32_t num_blocks,
                          const void *args, size_t args_bytes, const char **why_out)
 {
-    if (m->plugin == NULL)
-        return eep_launch(stream, &model_kernels[id], (uint32_t)num_blocks, 1, args, args_bytes);
+    if (m->plugin == NULL) {
+        eep_status status =
+            eep_launch(stream, &model_kernels[id], (uint32_t)num_blocks, 1, args, args_bytes);
+        if (status != EEP_OK)
+            *why_out = eep_device_error_text();
+        return status;
+    }
     const char *why = m->plugin->launch(m->config.device_ordinal, eep_stream_native(stream),
                                         (uint32_t)id, (uint32_t)num_blocks, CUDA_THREADS, args);
     if (why != NULL)

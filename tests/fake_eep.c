@@ -44,6 +44,11 @@ const char *eep_device_backend(const eep_device *device)
     return "host";
 }
 
+const char *eep_device_error_text(void)
+{
+    return "";
+}
+
 eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, void **memory_out)
 {
     (void)kind;

@@ -255,8 +255,16 @@ Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
     }
     float scratch[3 * S * 2 * MODEL_GROUP * (H + I)];
     cr_assert_eq(sizeof(scratch) / sizeof(float), 3 * S * model_scratch_floats(H, I));
-    model_experts_args args = {slot_begin, rows, out, weights,  &control, S,
-                               0,          H,    I,   EEP_FP32, NULL,     scratch};
+    model_experts_args args = {.slot_begin = slot_begin,
+                               .rows = rows,
+                               .out = out,
+                               .weights = weights,
+                               .control = &control,
+                               .num_slots = S,
+                               .hidden = H,
+                               .inner = I,
+                               .dtype = EEP_FP32,
+                               .scratch = scratch};
     for (int round = 0; round < 4; round++) {
         int victim = round % 2 ? 2 : -1;
         uint32_t blocks = round < 2 ? S : 3 * S; /* one block per slot, or three */
