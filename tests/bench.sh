@@ -26,7 +26,7 @@ expect 2 "a number from 1" --ranks 0 memory
 expect 2 "a number from 1" --ranks 8x memory
 expect 2 "numbers from 1" --tokens 1,,2 memory
 expect 2 "bf16 or fp8" --dtype fp32 memory
-expect 2 "host or cuda" --device tpu memory
+expect 2 "guarded or cuda" --device tpu memory
 expect 1 "at most 32" --quick --ranks 33 exchange
 expect 1 "at least 2 layers" --quick --layers 1 exchange
 expect 1 "bad top_k" --quick --topk 17 overhead
