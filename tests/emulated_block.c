@@ -1,6 +1,7 @@
 #define EEPK_EMULATED
 #include "graphs/compiler_macros.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -14,9 +15,10 @@ typedef struct meeting {
 } meeting;
 
 typedef struct fiber {
-    ucontext_t context;
+    ucontext_t context; /* for its first switch; _setjmp and _longjmp, which leave signals alone, */
+    jmp_buf resume;     /* for all later ones */
     eep_grid grid;
-    int is_over;
+    int is_begun, is_over;
     uint32_t shares; /* calls of emulated_warp_share: which of the two rows is being filled */
 } fiber;
 
@@ -24,7 +26,7 @@ typedef struct block {
     void (*body)(const void *args, eep_grid grid);
     const void *args;
     uint32_t num_threads, running;
-    ucontext_t runner;
+    jmp_buf runner;
     meeting all, warp[MAX_WARPS];
     uint32_t shared[MAX_WARPS][2][EEPK_WARP];
     fiber fibers[MAX_THREADS];
@@ -44,12 +46,27 @@ static void fiber_main(void)
     f->is_over = 1;
     b->all.present--;
     b->warp[f->grid.thread / EEPK_WARP].present--;
-    swapcontext(&f->context, &b->runner);
+    _longjmp(b->runner, 1);
 }
 
+/* To the thread that runs the block. */
 static void leave(block *b)
 {
-    swapcontext(&b->fibers[b->running].context, &b->runner);
+    if (_setjmp(b->fibers[b->running].resume) == 0)
+        _longjmp(b->runner, 1);
+}
+
+static void resume(block *b)
+{
+    fiber *f = &b->fibers[b->running];
+
+    if (_setjmp(b->runner) != 0)
+        return;
+    if (f->is_begun)
+        _longjmp(f->resume, 1);
+    f->is_begun = 1;
+    setcontext(&f->context);
+    abort();
 }
 
 static void meet(block *b, meeting *m)
@@ -85,7 +102,7 @@ static void begin(block *b, uint32_t index, uint32_t number, uint32_t num_blocks
     fiber *f = &b->fibers[index];
 
     f->grid = (eep_grid){number, num_blocks, index, b->num_threads};
-    f->is_over = 0;
+    f->is_begun = f->is_over = 0;
     f->shares = 0;
     if (getcontext(&f->context) != 0)
         abort();
@@ -108,7 +125,7 @@ static void run_round(block *b)
     for (uint32_t i = 0; i < n; i++) {
         b->running = (first + (down ? n - i : i)) % n;
         if (!b->fibers[b->running].is_over)
-            swapcontext(&b->runner, &b->fibers[b->running].context);
+            resume(b);
     }
 }
 

@@ -17,6 +17,13 @@
 
 TestSuite(kernels, .timeout = 100);
 
+/* Blocks of many threads take their time on a CPU. */
+#ifdef EMULATED_BLOCKS
+enum { NUM_SHAPES = 16, NUM_SWITCHES = 201, NUM_HISTORIES = 2 };
+#else
+enum { NUM_SHAPES = 60, NUM_SWITCHES = 1001, NUM_HISTORIES = 6 };
+#endif
+
 static uint64_t first_seed(void)
 {
     const char *text = getenv("EEP_TEST_SEED");
@@ -95,7 +102,7 @@ Test(kernels, e4m3_is_rounded_to_the_nearest_code)
 
 Test(kernels, results_match_the_reference)
 {
-    for (uint64_t seed = first_seed(), end = seed + 60; seed < end; seed++) {
+    for (uint64_t seed = first_seed(), end = seed + NUM_SHAPES; seed < end; seed++) {
         uint64_t random = seed, members;
         moe_shape shape = random_shape(&random, &members);
         kernel_world *w = kernel_world_open(&shape, 1 + (uint32_t)kernel_below(&random, 4));
@@ -111,7 +118,7 @@ Test(kernels, results_match_the_reference)
 /* Capture once; then members, placement and combine copy change between steps. */
 Test(kernels, results_match_through_view_changes)
 {
-    for (uint64_t seed = first_seed(), end = seed + 6; seed < end; seed++) {
+    for (uint64_t seed = first_seed(), end = seed + NUM_HISTORIES; seed < end; seed++) {
         const moe_shape shape = {6, 3, 8, 8, 4, 33, 9, EEP_BF16, EEP_FP32, 0};
         kernel_world *w = kernel_world_open(&shape, 3);
         uint64_t random = seed, step = 0;
@@ -307,7 +314,7 @@ Test(kernels, S11_one_table_version_per_replay)
     uint64_t random = first_seed(), seen[2];
     eep_graph *mutant = NULL;
 
-    for (uint64_t epoch = 1; epoch <= 1001; epoch++) {
+    for (uint64_t epoch = 1; epoch <= NUM_SWITCHES; epoch++) {
         kernel_world_switch(w, kernel_view(w, epoch, 7, 1, kernel_random(&random)));
         if (epoch == 1) {
             const probe_args args = {r->world, r->world->bank[r->world->control->live_bank], seen};
