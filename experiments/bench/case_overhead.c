@@ -111,7 +111,7 @@ static void report(const bench_run *run, const bench_world *w, overhead *o)
 
 static void run_one(const bench_run *run, const bench_setup *setup, int num_blocks)
 {
-    overhead o = {.num_blocks = num_blocks, .steps_per_block = run->is_cuda ? 1 : 12};
+    overhead o = {.num_blocks = num_blocks, .steps_per_block = run->is_cuda ? 1 : 10};
     const size_t steps = (size_t)num_blocks * (size_t)o.steps_per_block;
     bench_checked checked;
     bench_world *w;
@@ -141,7 +141,7 @@ static void run_one(const bench_run *run, const bench_setup *setup, int num_bloc
 void bench_overhead(const bench_run *run)
 {
     const bench_defaults on_cuda = {8, 58, 400, {{128, 16}, 2}};
-    const bench_defaults on_host = {2, 8, 40, {{16, 1}, 2}};
+    const bench_defaults on_host = {2, 8, 30, {{16, 1}, 2}};
     const bench_defaults with = bench_defaults_of(run, &on_cuda, &on_host);
 
     for (int i = 0; i < with.tokens.n; i++) {

@@ -38,7 +38,7 @@ static int usage(FILE *to, int result)
         fprintf(to, "  %-10s %s\n", cases[i].name, cases[i].what);
     fputs(
         "  all        all of them\n\n"
-        "  --device host|cuda   (host)\n"
+        "  --device host|guarded|cuda   (host)\n"
         "  --csv FILE           keep rows, with how they were made\n"
         "  --commit ID          for the rows, where the build does not know it\n"
         "  --driver VERSION     for the rows\n"
