@@ -62,6 +62,8 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
             token};
         eepk_sum_token(&sum, u);
     }
+    if (!eepk_block_reads(n, u, g))
+        return;
     eepk_block_sync();
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_COMBINE, g);
 }

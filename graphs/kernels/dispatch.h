@@ -110,16 +110,20 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     const uint8_t *bank = w->bank[latch->bank];
     eep_grid u = eepk_warp_grid(g);
     uint32_t placed = 0;
+    int reads = 0;
 
     if (latch->aborted)
         return;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
+        reads |= eepk_block_reads(n, u, g);
         for (uint32_t token = u.block; token < n; token += u.num_blocks)
             placed += eepk_unpack_token(a, latch, seat, token, u);
     }
     if (u.thread == 0 && placed)
         eepk_count_add(&latch->placed, placed);
+    if (!reads)
+        return;
     eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);
 }

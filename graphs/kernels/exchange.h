@@ -71,6 +71,13 @@ EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, uint32
     }
 }
 
+/* Has this block anything to read, and so to look at again? Units of work are dealt to the blocks
+ * of `u`, which are blocks of `g` or warps of them. The first block looks in any case. */
+EEPK_FN int eepk_block_reads(uint32_t num_units, eep_grid u, eep_grid g)
+{
+    return g.block == 0 || g.block * (u.num_blocks / g.num_blocks) < num_units;
+}
+
 /* Rule D1: the payload was stored by the node before; the fence and the release store make it
  * visible before the tag (partner: the acquire load in eepk_seat_look). */
 EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t layer,

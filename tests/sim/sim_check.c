@@ -278,7 +278,7 @@ uint64_t sim_known_epoch(const sim_process *p, const char *key)
 {
     const eepi_view *view;
 
-    if (!p->rank.context || strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0)
+    if (p->over || !p->rank.context || strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0)
         return 0;
     view = eepi_core_view(p->rank.context->core);
     return view && eepi_view_is_member(view, p->seat) &&
@@ -360,7 +360,7 @@ void sim_check_fault(void)
 {
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (p->alive && p->rank.context && p->rank.context->core &&
+        if (p->alive && !p->over && p->rank.context && p->rank.context->core &&
             eepi_core_is_wedged(p->rank.context->core)) {
             sim->faults_in_recovery++;
             return;
