@@ -1,6 +1,7 @@
 /* The nodes of one step, in order. */
 #include "experiments/model.h"
 #include "experiments/model_rows.h"
+#include "graphs/device_ops.h"
 
 enum { CUDA_THREADS = 256 };
 
@@ -13,6 +14,12 @@ static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id,
             eep_launch(stream, &model_kernels[id], (uint32_t)num_blocks, 1, args, args_bytes);
         if (status != EEP_OK)
             *why_out = eep_device_error_text();
+        return status;
+    }
+    eep_status status =
+        eepi_capture_show(stream, &model_kernels[id], (uint32_t)num_blocks, args, args_bytes);
+    if (status != EEP_OK) {
+        *why_out = eep_device_error_text();
         return status;
     }
     const char *why = m->plugin->launch(m->config.device_ordinal, eep_stream_native(stream),

@@ -8,13 +8,14 @@
 
 typedef struct range {
     uintptr_t begin, end;
+    uint64_t serial; /* memory freed and given again is not the same memory */
 } range;
 
 struct eepi_fixed {
     pthread_mutex_t lock;
     range *ranges;
     size_t num, capacity;
-    uint64_t removals;
+    uint64_t removals, serials;
 };
 
 /* ------------------------------------------------------------------ memory that stays */
@@ -63,7 +64,7 @@ eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes)
     pthread_mutex_lock(&fixed->lock);
     added = grow((void **)&fixed->ranges, fixed->num, &fixed->capacity, sizeof(range));
     if (added)
-        fixed->ranges[fixed->num++] = (range){begin, begin + bytes};
+        fixed->ranges[fixed->num++] = (range){begin, begin + bytes, ++fixed->serials};
     pthread_mutex_unlock(&fixed->lock);
     return added ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
@@ -86,12 +87,22 @@ eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory)
     return at > 0 ? EEP_OK : EEP_ERR_NOT_FOUND;
 }
 
-/* With the lock. */
-static int stays(const eepi_fixed *fixed, const void *address)
+/* The serial of the newest memory that has the address; 0: none has. With the lock. */
+static uint64_t serial_of(const eepi_fixed *fixed, const void *address)
+{
+    for (size_t i = fixed->num; i > 0; i--) {
+        const range *r = &fixed->ranges[i - 1];
+        if ((uintptr_t)address >= r->begin && (uintptr_t)address < r->end)
+            return r->serial;
+    }
+    return 0;
+}
+
+/* Is that memory still there? With the lock. */
+static int stays(const eepi_fixed *fixed, eepi_held_address held)
 {
     for (size_t i = 0; i < fixed->num; i++) {
-        if ((uintptr_t)address >= fixed->ranges[i].begin &&
-            (uintptr_t)address < fixed->ranges[i].end)
+        if (fixed->ranges[i].serial == held.serial)
             return 1;
     }
     return 0;
@@ -108,16 +119,18 @@ void eepi_held_free(eepi_held *held)
 static eep_status hold(eepi_held *held, eepi_fixed *fixed, const void *address)
 {
     eep_status status = EEP_OK;
+    uint64_t serial;
 
     pthread_mutex_lock(&fixed->lock);
     if (held->num == 0)
         held->removals = fixed->removals;
-    if (!stays(fixed, address))
+    serial = serial_of(fixed, address);
+    if (serial == 0)
         status = EEP_ERR_INVALID;
-    else if (!grow((void **)&held->address, held->num, &held->capacity, sizeof(void *)))
+    else if (!grow((void **)&held->address, held->num, &held->capacity, sizeof(*held->address)))
         status = EEP_ERR_NO_MEMORY;
     else
-        held->address[held->num++] = address;
+        held->address[held->num++] = (eepi_held_address){address, serial};
     pthread_mutex_unlock(&fixed->lock);
     return status;
 }
@@ -204,7 +217,7 @@ eep_status eepi_held_check(eepi_held *held, eepi_fixed *fixed, char *why_out, si
     pthread_mutex_lock(&fixed->lock);
     for (size_t i = 0; i < held->num && held->removals != fixed->removals && !gone; i++) {
         if (!stays(fixed, held->address[i]))
-            gone = held->address[i];
+            gone = held->address[i].address;
     }
     if (!gone)
         held->removals = fixed->removals;

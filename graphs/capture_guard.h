@@ -16,8 +16,12 @@ EEP_MUST_CHECK eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, 
 eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory);
 
 /* What one capture has recorded so far, later its graph's. One thread at a time. */
+typedef struct eepi_held_address {
+    const void *address;
+    uint64_t serial; /* of the memory that had it then */
+} eepi_held_address;
 typedef struct eepi_held {
-    const void **address; /* [num] */
+    eepi_held_address *address; /* [num] */
     size_t num, capacity;
     uint64_t fingerprint; /* of all names, grids and declared arguments, in order; never 0 */
     uint64_t removals;    /* of `fixed`, when the addresses were last found there */

@@ -30,6 +30,7 @@ typedef struct eepk_equals {
 #define EEPK_FADD(a, b) __fadd_rn((a), (b))
 #define EEPK_FDIV(a, b) __fdiv_rn((a), (b))
 #define EEPK_FSQRT(a)   __fsqrt_rn(a)
+#define EEPK_ALIGNED(n) __align__(n)
 #define EEPK_UNROLL     _Pragma("unroll")
 #define EEPK_ROLLED     _Pragma("unroll 1") /* a loop that is not worth registers */
 
@@ -101,6 +102,10 @@ EEPK_FN uint32_t eepk_doorbell_read(const uint32_t *doorbell)
 EEPK_FN void eepk_keep_least(uint64_t *word, uint64_t value)
 {
     atomicMin((unsigned long long *)word, (unsigned long long)value);
+}
+EEPK_FN void eepk_keep_largest(uint64_t *word, uint64_t value)
+{
+    atomicMax((unsigned long long *)word, (unsigned long long)value);
 }
 EEPK_FN void eepk_copy16(void *to, const void *from)
 {
@@ -204,6 +209,7 @@ EEPK_FN void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes,
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))
 #define EEPK_FSQRT(a)   sqrtf(a)
+#define EEPK_ALIGNED(n) _Alignas(n)
 #define EEPK_UNROLL
 #define EEPK_ROLLED
 
@@ -259,6 +265,13 @@ EEPK_FN void eepk_keep_least(uint64_t *word, uint64_t value)
     uint64_t least = __atomic_load_n(word, __ATOMIC_RELAXED);
     while (value < least &&
            !__atomic_compare_exchange_n(word, &least, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+EEPK_FN void eepk_keep_largest(uint64_t *word, uint64_t value)
+{
+    uint64_t largest = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (value > largest && !__atomic_compare_exchange_n(word, &largest, value, 0,
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
 }
 EEPK_FN void eepk_copy16(void *to, const void *from)

@@ -152,6 +152,7 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
 static eep_status open_backend(eep_device *device, int ordinal)
 {
     device->ops = device->backend->ops;
+    device->ordinal = ordinal;
     device->is_apart = device->backend->is_apart;
     device->fixed = eepi_fixed_open();
     if (!device->fixed) {
@@ -223,12 +224,18 @@ eepi_device_facts eepi_device_facts_of(const eep_device *device)
     return device->ops->facts ? device->ops->facts(device->impl) : (eepi_device_facts){0};
 }
 
+enum { MAX_ORDINALS = 64, MOST_WAITERS = 10 /* 32 hardware queues, up to three streams each */ };
+/* Of this process, by the device's number: each rank has an eep_device of its own. */
+static uint32_t num_waiters[MAX_ORDINALS];
+
 eep_status eepi_device_take_waiter(eep_device *device)
 {
     uint32_t most = eepi_device_facts_of(device).num_multiprocessors / 4;
-    uint32_t waiters = __atomic_add_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
+    uint32_t waiters =
+        __atomic_add_fetch(&num_waiters[device->ordinal % MAX_ORDINALS], 1, __ATOMIC_RELAXED);
 
-    if (most == 0 || waiters <= most)
+    most = most < 1 ? 1 : most > MOST_WAITERS ? MOST_WAITERS : most;
+    if (!eepi_device_facts_of(device).num_multiprocessors || waiters <= most)
         return EEP_OK;
     eepi_device_release_waiter(device);
     return EEP_ERR_UNSUPPORTED;
@@ -236,7 +243,7 @@ eep_status eepi_device_take_waiter(eep_device *device)
 
 void eepi_device_release_waiter(eep_device *device)
 {
-    __atomic_sub_fetch(&device->num_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&num_waiters[device->ordinal % MAX_ORDINALS], 1, __ATOMIC_RELAXED);
 }
 
 eep_status eepi_device_thread_begin(eep_device *device)
@@ -467,13 +474,19 @@ static eep_status guard_launch(eep_stream *stream, const eep_kernel *kernel, uin
     char why[sizeof(error_text)] = "";
     eep_status status;
 
+    error_text[0] = '\0';
     if (!is_captured(stream))
         return EEP_OK;
-    error_text[0] = '\0';
     status = eepi_held_take_launch(held, stream->device->fixed, kernel, num_blocks, args,
                                    args_bytes, why, sizeof(why));
     eepi_held_free(&passing);
     return note_refusal(stream, status, why);
+}
+
+eep_status eepi_capture_show(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
+                             const void *args, size_t args_bytes)
+{
+    return guard_launch(stream, kernel, num_blocks, args, args_bytes);
 }
 
 static eep_status guard_copy(eep_stream *stream, void *to, const void *from, size_t bytes)
@@ -483,9 +496,9 @@ static eep_status guard_copy(eep_stream *stream, void *to, const void *from, siz
     char why[sizeof(error_text)] = "";
     eep_status status;
 
+    error_text[0] = '\0';
     if (!is_captured(stream))
         return EEP_OK;
-    error_text[0] = '\0';
     status = eepi_held_take_copy(held, stream->device->fixed, to, from, bytes, why, sizeof(why));
     eepi_held_free(&passing);
     return note_refusal(stream, status, why);
@@ -547,6 +560,8 @@ eep_status eep_capture_begin(eep_stream *stream)
     eep_status status;
 
     if (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl))
+        return EEP_ERR_STATE;
+    if (!may_wait_for_device(stream->device)) /* the end of a capture allocates */
         return EEP_ERR_STATE;
     if (!__atomic_compare_exchange_n(&stream->capturer, &nobody, &own_captures, 0, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE))

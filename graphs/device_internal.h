@@ -11,7 +11,7 @@ struct eep_device {
     const eepi_device_ops *ops;
     void *impl;
     uint64_t captures;
-    uint32_t num_waiters;                 /* ranks whose exchanges wait on it; atomic */
+    int ordinal;
     eepi_fixed *fixed;                    /* memory that graphs may refer to */
     eep_kernel kernels[EEPI_NUM_KERNELS]; /* the backend's, with what their arguments are */
     int is_apart; /* set before the device is used for windows, read only afterwards */

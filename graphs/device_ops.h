@@ -103,9 +103,10 @@ const char *eepi_device_failure(const eep_device *device);
 
 eepi_device_facts eepi_device_facts_of(const eep_device *device);
 
-/* A rank's exchange waits in one block for other ranks, which may be on this device as well: all of
- * them together take at most a quarter of the multiprocessors, so that the rest gets on. Any
- * thread. EEP_ERR_UNSUPPORTED: there is no room for one more. */
+/* A rank's exchange waits in one block for other ranks, which may be on this device as well: those
+ * of this process take at most a quarter of the multiprocessors, so that the rest gets on, and no
+ * more streams than the device has queues. Any thread. EEP_ERR_UNSUPPORTED: no room for one more.
+ */
 EEP_MUST_CHECK eep_status eepi_device_take_waiter(eep_device *device);
 void eepi_device_release_waiter(eep_device *device);
 
@@ -123,6 +124,12 @@ int eepi_thread_is_capturing(void);
 /* A stream that somebody else captures gets a step of ours: counted by eep_device_captures like
  * those that eep_capture_end ends. */
 void eepi_device_note_capture(eep_device *device, const eep_stream *stream);
+
+/* A program that launches a kernel through a runtime of its own, into eep_stream_native of a stream
+ * that is captured, shows it here first: checked and held like that of eep_launch. */
+EEP_MUST_CHECK eep_status eepi_capture_show(eep_stream *stream, const eep_kernel *kernel,
+                                            uint32_t num_blocks, const void *args,
+                                            size_t args_bytes);
 
 /* Of all that the capture recorded, declared argument bytes included, in order: two captures of one
  * sequence differ only if something in it is not constant. */

@@ -179,7 +179,8 @@ typedef struct eepk_latch {
     uint32_t pad;
     uint64_t
         placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
-    eepk_status status; /* collected here, copied out by the finish node */
+    uint64_t longest_wait; /* ns << 10 | for whom: one word, as lanes wait apart */
+    eepk_status status;    /* collected here, copied out by the finish node */
 } eepk_latch;
 
 typedef struct eepk_control {

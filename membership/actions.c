@@ -1,5 +1,6 @@
 /* What the core asks for, carried out. Service thread. */
 #include "membership/bank_image.h"
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 #include "membership/process.h"
 #include "membership/seat_file.h"
@@ -104,8 +105,9 @@ static int stage(eep_context *context, const eepi_view *view)
     }
     free(windows);
     if (status != EEP_OK)
-        eepi_log(context, EEP_LOG_WARN, "view %llu could not be staged: %s",
-                 (unsigned long long)view->epoch, eep_strerror(status));
+        eepi_log(context, EEP_LOG_WARN, "view %llu could not be staged: %s %s",
+                 (unsigned long long)view->epoch, eep_strerror(status),
+                 eepi_device_failure(context->config.device));
     return status == EEP_OK;
 }
 

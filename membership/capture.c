@@ -21,7 +21,8 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
     if (status != EEP_OK)
         return eepi_fail(context, status, "node %s could not be launched: %s %s",
                          eepi_tables_kernel(context->tables, id)->name, eep_strerror(status),
-                         eep_device_error_text());
+                         eep_device_error_text()[0] ? eep_device_error_text()
+                                                    : eepi_device_failure(context->config.device));
     return context->after_node ? context->after_node(context->after_node_user, stream, id) : EEP_OK;
 }
 
@@ -40,9 +41,17 @@ static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kerne
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
+    eep_status status;
+
+    if (context->stepper.in_step && stream != context->stream)
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "another graph can be captured between two steps, not in one");
+    status = put_world(context, stream, EEPI_KERNEL_latch);
+    if (status != EEP_OK)
+        return status;
     context->stream = stream;
     eepi_device_note_capture(context->config.device, stream);
-    return put_world(context, stream, EEPI_KERNEL_latch);
+    return EEP_OK;
 }
 
 eep_status eep_step_stream(eep_context *context, eep_stream *stream)
@@ -82,6 +91,19 @@ static eep_status check_layer(eep_context *context, int32_t layer)
     return EEP_OK;
 }
 
+/* Kernels read and write 16 bytes at once. */
+static eep_status check_aligned(eep_context *context, const char *call, const void *const *rows,
+                                int num_rows)
+{
+    for (int i = 0; i < num_rows; i++) {
+        if ((uintptr_t)rows[i] % 16 != 0)
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: a buffer of rows at %p is not aligned to 16 bytes", call,
+                             rows[i]);
+    }
+    return EEP_OK;
+}
+
 eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
                         const eep_dispatch_args *args)
 {
@@ -104,6 +126,9 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
         status = eepi_fail(context, EEP_ERR_INVALID,
                            "row_scales of eep_dispatch_args is %s fp8_dispatch",
                            args->row_scales ? "given without" : "NULL with");
+    if (status == EEP_OK)
+        status = check_aligned(context, "eep_dispatch",
+                               (const void *const[]){args->x, args->rows, args->row_scales}, 3);
     if (status != EEP_OK)
         return status;
     context->slot_begin[layer] = args->slot_begin;
@@ -141,6 +166,9 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     if (status == EEP_OK && !context->slot_begin[layer])
         status =
             eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch", layer);
+    if (status == EEP_OK)
+        status =
+            check_aligned(context, "eep_combine", (const void *const[]){args->rows, args->out}, 2);
     if (status != EEP_OK)
         return status;
     node.slot_begin = context->slot_begin[layer];

@@ -150,10 +150,10 @@ static void tell_evidence(void *user, const eepi_suspect *suspect)
 {
     eep_context *context = user;
 
-    pthread_mutex_lock(&context->lock);
-    if (context->mailbox.num_evidence < EEPI_MAILBOX_EVIDENCE)
-        context->mailbox.evidence[context->mailbox.num_evidence++] = *suspect;
-    pthread_mutex_unlock(&context->lock);
+    pthread_mutex_lock(&context->evidence.lock);
+    if (context->evidence.num < EEPI_MAILBOX_EVIDENCE)
+        context->evidence.suspects[context->evidence.num++] = *suspect;
+    pthread_mutex_unlock(&context->evidence.lock);
     eepi_service_wake(context);
 }
 
@@ -229,8 +229,8 @@ static eep_status open_all(eep_context *context)
     status = eepi_device_take_waiter(context->config.device);
     if (status != EEP_OK)
         return eepi_fail(context, status,
-                         "the ranks on this device that may wait at once would take more than a "
-                         "quarter of its %u multiprocessors",
+                         "this device has no room for one more rank of this process: those that "
+                         "wait take at most a quarter of its %u multiprocessors, and 10",
                          eepi_device_facts_of(context->config.device).num_multiprocessors);
     context->is_waiter = 1;
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
@@ -252,7 +252,8 @@ static eep_status open_all(eep_context *context)
     status = eepi_tables_open(context->config.device, &context->shape,
                               eepi_window_device_address(context->window), &context->tables);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "no device memory for the tables");
+        return eepi_fail(context, status, "no device memory for the tables: %s",
+                         eepi_device_failure(context->config.device));
     status =
         eepi_bulk_open(eepi_serve, eepi_served, fetched, context, why, sizeof(why), &context->bulk);
     if (status != EEP_OK)
@@ -278,10 +279,12 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&context->lock, NULL);
+    pthread_mutex_init(&context->evidence.lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&context->changed, &attributes);
     pthread_condattr_destroy(&attributes);
+    eepi_thread_serves(0); /* a thread may have left a context to another thread's eep_close */
     context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     context->pid_start = eepi_process_start((int32_t)getpid());
     status = take_config(context, config);
@@ -306,10 +309,13 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
 /* After a step that did not end: 1 if its graph still runs. */
 static int graph_runs(eep_context *context)
 {
+    eep_status status;
+
     if (!context->stepper.in_step)
         return 0;
     __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
-    return eep_stream_synchronize(context->stream, CLOSE_BOUND_US) == EEP_ERR_TIMEOUT;
+    status = eep_stream_synchronize(context->stream, CLOSE_BOUND_US);
+    return status != EEP_OK && status != EEP_ERR_DEVICE;
 }
 
 void eep_close(eep_context *context)
@@ -352,5 +358,6 @@ void eep_close(eep_context *context)
         close(context->wake_fd);
     pthread_cond_destroy(&context->changed);
     pthread_mutex_destroy(&context->lock);
+    pthread_mutex_destroy(&context->evidence.lock);
     free(context);
 }

@@ -56,10 +56,15 @@ typedef struct eepi_peer {
     uint32_t exit_said; /* the generation whose end we told the others; 0: none */
 } eepi_peer;
 
+/* From the heartbeat thread, which must not wait for what others do under the context's lock. */
+typedef struct eepi_evidence_mail {
+    pthread_mutex_t lock;
+    eepi_suspect suspects[EEPI_MAILBOX_EVIDENCE];
+    int num;
+} eepi_evidence_mail;
+
 typedef struct eepi_mailbox { /* under `lock` */
     int leave, ready;
-    eepi_suspect evidence[EEPI_MAILBOX_EVIDENCE];
-    int num_evidence;
 } eepi_mailbox;
 
 struct eep_context {
@@ -131,6 +136,7 @@ struct eep_context {
     void *after_node_user;
     int64_t captures_at_join;
 
+    eepi_evidence_mail evidence;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* { under `lock` */

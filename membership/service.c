@@ -318,6 +318,20 @@ static void take_evidence_mail(eep_context *context, const eepi_suspect *suspect
     eepi_give(context, &input);
 }
 
+static void take_all_evidence(eep_context *context)
+{
+    eepi_suspect suspects[EEPI_MAILBOX_EVIDENCE];
+    int num;
+
+    pthread_mutex_lock(&context->evidence.lock);
+    num = context->evidence.num;
+    memcpy(suspects, context->evidence.suspects, (size_t)num * sizeof(*suspects));
+    context->evidence.num = 0;
+    pthread_mutex_unlock(&context->evidence.lock);
+    for (int i = 0; i < num; i++)
+        take_evidence_mail(context, &suspects[i]);
+}
+
 static void take_step_mail(eep_context *context, const eepi_step_mail *mail)
 {
     eepi_input input;
@@ -362,8 +376,7 @@ static void take_mail(eep_context *context)
     pthread_mutex_unlock(&context->lock);
     context->ready_told |= mail.ready;
     context->leave_told |= mail.leave;
-    for (int i = 0; i < mail.num_evidence; i++)
-        take_evidence_mail(context, &mail.evidence[i]);
+    take_all_evidence(context);
     if (mail.ready) {
         eepi_peer_publish(context);
         give_own_record(context);

@@ -4,11 +4,15 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { END_MARGIN_US = 1000000 }; /* for the engine's own kernels in the graph */
+enum {
+    ELSEWHERE_US = 200000,
+    END_MARGIN_US = 1000000
+}; /* for the engine's own kernels in the graph */
 
 void eepi_rank_wake(eep_context *context)
 {
@@ -66,17 +70,22 @@ static eep_status take_flip(eep_context *context)
 {
     const eepi_live *next = eepi_stepper_flip_to(&context->stepper);
     uint64_t epoch = next ? next->epoch : 0;
+    eep_status status;
 
     if (!next || !context->stream) {
         if (context->stepper.mail.flipped) /* we have left */
             eepi_service_wake(context);
         return EEP_OK;
     }
-    if (eepi_tables_flip(context->tables, context->stream, epoch, next->digest) != EEP_OK) {
-        context->ended = EEP_ERR_PROTOCOL;
-        return eepi_fail(context, EEP_ERR_PROTOCOL,
-                         "view %llu was agreed on but is not what is staged here",
-                         (unsigned long long)epoch);
+    status = eepi_tables_flip(context->tables, context->stream, epoch, next->digest);
+    if (status != EEP_OK) {
+        context->ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
+        snprintf(context->why_ended, sizeof(context->why_ended), "view %llu %s %s",
+                 (unsigned long long)epoch,
+                 status == EEP_ERR_STATE ? "was agreed on but is not what is staged here"
+                                         : "could not be switched to:",
+                 status == EEP_ERR_STATE ? "" : eepi_device_failure(context->config.device));
+        return ended(context);
     }
     if (eepi_stepper_flipped(&context->stepper))
         eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, context->stepper.step + 1);
@@ -192,8 +201,8 @@ static eep_status end_step(eep_context *context, eep_status device)
     if (stepper->expel_us != expel_us)
         eepi_detector_set_expel_us(context->detector, stepper->expel_us);
     if (device != EEP_OK)
-        return eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end: %s",
-                         eep_strerror(device));
+        return eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end: %s %s",
+                         eep_strerror(device), eepi_device_failure(context->config.device));
     if (!replayed)
         return eepi_fail(context, EEP_ERR_STATE, "step %llu was begun but its graph not replayed",
                          (unsigned long long)stepper->step);
@@ -201,6 +210,27 @@ static eep_status end_step(eep_context *context, eep_status device)
     if (!ok)
         return say_aborted(context, s);
     return s->bad_input ? bad_input(context, s) : EEP_OK;
+}
+
+/* Nothing of the step is in its stream, and it has not ended: never replayed, or in another stream
+ * than libeep knows of. It may still store, so no promise comes before its end (rule M2): it is
+ * aborted and waited for. */
+static void end_elsewhere(eep_context *context)
+{
+    const eepk_status *s = eepi_tables_status(context->tables);
+    uint64_t until_us = eepi_now_us() + ELSEWHERE_US;
+
+    if (eepk_load_acquire(&s->done_step) == context->stepper.step)
+        return;
+    __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
+                     __ATOMIC_RELEASE);
+    pthread_mutex_lock(&context->lock);
+    while (eepk_load_acquire(&s->done_step) != context->stepper.step && eepi_now_us() < until_us) {
+        struct timespec soon;
+        deadline_of(1000, &soon);
+        pthread_cond_timedwait(&context->changed, &context->lock, &soon);
+    }
+    pthread_mutex_unlock(&context->lock);
 }
 
 eep_status eep_step_end(eep_context *context)
@@ -215,6 +245,8 @@ eep_status eep_step_end(eep_context *context)
     if (status != EEP_OK)
         return status;
     status = eep_stream_synchronize(context->stream, bound_us);
+    if (status == EEP_OK)
+        end_elsewhere(context);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) /* it may still store: no promise before its end (rule M2) */
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",

@@ -156,6 +156,20 @@ Test(capture, a_graph_with_freed_memory_is_not_replayed)
     eep_graph_close(graph);
 }
 
+/* Other memory at the same address is other memory. */
+Test(capture, an_address_that_was_given_again_is_not_the_graphs)
+{
+    int64_t mine = 0;
+    eep_graph *graph;
+
+    OK(eep_memory_register(device, &mine, sizeof(mine)));
+    graph = captured((add_args){sum, &mine, 3});
+    OK(eep_memory_unregister(device, &mine));
+    OK(eep_memory_register(device, &mine, sizeof(mine)));
+    FAILS(eep_graph_replay(graph, stream), EEP_ERR_STATE);
+    eep_graph_close(graph);
+}
+
 Test(capture, copies_in_graphs_are_looked_at_too)
 {
     int64_t local = 0;

@@ -113,6 +113,11 @@ static eep_status map_apart(const place *from, const eepi_window_spec *spec, eep
     status = eepi_host_share_map(NULL, fds[HOST_FD], spec->host_bytes, &window->host, why_out,
                                  why_bytes);
     /* the descriptor of another process that has the number by now never gets to the driver */
+    if (status == EEP_OK && from->device_bytes < spec->bytes) {
+        snprintf(why_out, why_bytes, "its window has %llu bytes, %llu are needed",
+                 (unsigned long long)from->device_bytes, (unsigned long long)spec->bytes);
+        status = EEP_ERR_UNREACHABLE;
+    }
     if (status == EEP_OK && is_the_one(window->host.address, spec))
         status = eepi_share_map(window->device, fds[DEVICE_FD], from->device_bytes, &window->apart,
                                 why_out, why_bytes);

@@ -147,8 +147,15 @@ static eep_status load_kernels(int ordinal)
     struct cudaFuncAttributes attributes;
     eep_status status = EEP_OK;
 
-    for (int id = 0; id < EEPI_NUM_KERNELS && status == EEP_OK; id++)
+    for (int id = 0; id < EEPI_NUM_KERNELS && status == EEP_OK; id++) {
+        int threads = id == EEPI_KERNEL_route ? EEPI_ROUTE_THREADS : EEPI_COPY_THREADS;
         status = CHECKED(ordinal, cudaFuncGetAttributes(&attributes, eepi_cuda_kernels[id].cuda));
+        if (status == EEP_OK && attributes.maxThreadsPerBlock < threads) {
+            snprintf(failure, sizeof(failure), "device %d: %s was compiled for %d threads, not %d",
+                     ordinal, eepi_cuda_kernels[id].name, attributes.maxThreadsPerBlock, threads);
+            status = EEP_ERR_UNSUPPORTED;
+        }
+    }
     return status;
 }
 
@@ -396,14 +403,14 @@ static eep_status cuda_stream_adopt(void *device, void *native, void **stream_ou
     return EEP_OK;
 }
 
-/* One that cannot be asked any more is taken for captured: then nothing waits for it. */
+/* One that cannot be asked any more is not captured: what is done with it next says why. */
 static int cuda_stream_is_captured(void *stream)
 {
     const cuda_stream *s = stream;
     enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
 
-    return use_device(s->ordinal) != EEP_OK ||
-           CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) != EEP_OK ||
+    return use_device(s->ordinal) == EEP_OK &&
+           CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) == EEP_OK &&
            capture != cudaStreamCaptureStatusNone;
 }
 

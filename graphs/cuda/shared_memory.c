@@ -103,6 +103,9 @@ static eep_status status_of(CUresult result)
     case CUDA_ERROR_NOT_PERMITTED:
     case CUDA_ERROR_PEER_ACCESS_UNSUPPORTED:
         return EEP_ERR_UNSUPPORTED;
+    case CUDA_ERROR_INVALID_VALUE:
+    case CUDA_ERROR_INVALID_HANDLE:
+        return EEP_ERR_INVALID;
     default:
         return EEP_ERR_DEVICE;
     }

@@ -208,10 +208,8 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             }
         }
         if (pending == 0) {
-            if (polls > 0 && now - begin > latch->status.longest_wait_ns) {
-                latch->status.longest_wait_ns = now - begin;
-                latch->status.last_seat = waited_for;
-            }
+            if (polls > 0)
+                eepk_keep_largest(&latch->longest_wait, (now - begin) << 10 | waited_for);
             return;
         }
         waited_for = last;

@@ -27,6 +27,7 @@ EEPK_FN void eepk_fixed_route_body(const eepk_fixed_dispatch_args *a, eep_grid g
         t->state->step++;
         t->state->status.bad_input = EEPK_INPUT_OK;
     }
+    eepk_block_sync();
     eepk_route_batch(&t->shape, &t->routing, a->topk_idx, a->num_tokens, &t->state->status, g);
 }
 

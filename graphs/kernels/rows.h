@@ -225,7 +225,7 @@ EEPK_FN void eepk_load_channels(const eepk_row_send *r, uint32_t first, uint32_t
     uint64_t at = (uint64_t)r->token * r->s->hidden + first;
 
     if (EEPK_LANE_CHANNELS == 8 && r->s->dtype != 0 && n == 8 && (r->s->row_bytes & 15u) == 0) {
-        uint16_t half[8];
+        EEPK_ALIGNED(16) uint16_t half[8];
         eepk_copy16(half, (const uint16_t *)r->x + at);
         for (uint32_t i = 0; i < 8; i++)
             out[i] = eepk_bf16_to_float(half[i]);
@@ -255,7 +255,7 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
     const uint32_t left = first < s->hidden ? s->hidden - first : 0;
     const uint32_t n = left < EEPK_LANE_CHANNELS ? left : (uint32_t)EEPK_LANE_CHANNELS;
     float values[EEPK_LANE_CHANNELS], largest = EEPK_FP8_LEAST, inverse;
-    uint8_t codes[EEPK_LANE_CHANNELS];
+    EEPK_ALIGNED(16) uint8_t codes[EEPK_LANE_CHANNELS];
 
     eepk_load_channels(r, first, n, values);
     for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
@@ -418,8 +418,9 @@ EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
     const uint32_t top_k = t->s->top_k, dtype = t->s->dtype, row_bytes = t->s->row_bytes;
     const uint32_t element = dtype == 0 ? 4 : 2;
     const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
+    EEPK_ALIGNED(16)
     float sum[EEPK_REDUCE_WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    uint16_t half[EEPK_REDUCE_WIDTH];
+    EEPK_ALIGNED(16) uint16_t half[EEPK_REDUCE_WIDTH];
 
     for (uint32_t first = 0; first < top_k; first += EEPK_LOADS_AT_ONCE) {
         eepk_columns columns[EEPK_LOADS_AT_ONCE] = {{0}};

@@ -38,7 +38,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->combine_copy = bank->combine_copy & 1u;
     latch->aborted = 0;
     latch->status = (eepk_status){0};
-    latch->status.last_seat = w->shape.self;
+    latch->longest_wait = w->shape.self;
     if (bank->epoch != w->launch->epoch) {
         latch->aborted = 1;
         latch->status.result = EEPK_STEP_WRONG_BANK;
@@ -64,6 +64,8 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
         for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
             latch->status.suspects[i] = 0;
     }
+    latch->status.longest_wait_ns = latch->longest_wait >> 10;
+    latch->status.last_seat = (uint32_t)(latch->longest_wait & 1023u);
     latch->status.done_step = 0;
     *w->status = latch->status;
     eepk_fence_system();

@@ -180,7 +180,8 @@ EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
 
 /* ---------------------------------------------------------------- the step, at capture time */
 
-/* Buffers of a dispatch; all device memory of the caller at fixed addresses. */
+/* Buffers of a dispatch; all device memory of the caller at fixed addresses. Rows (x, rows, out,
+ * row_scales) begin at multiples of 16 bytes, here and in a combine: EEP_ERR_INVALID otherwise. */
 typedef struct eep_dispatch_args {
     const void *x;             /* [num_tokens, hidden], dtype */
     const int32_t *topk_idx;   /* [num_tokens, top_k], logical experts; -1: no expert */
