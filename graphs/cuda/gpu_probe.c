@@ -120,9 +120,23 @@ static int start_owner(actor *a, report *to, const char *probe, uint32_t generat
 /* EXIT_SUCCESS, EXIT_FAILURE or EXIT_SKIPPED: whether there is any use in going on. */
 static int probe_descriptors(report *to)
 {
-    static const char *const names[] = {"mapped_bytes",  "make_us",      "map_us",
-                                        "close_us",      "busy_make_us", "busy_map_us",
-                                        "busy_close_us", "busy_goes_on", "busy_longest_launch_us"};
+    static const char *const names[] = {"mapped_bytes",
+                                        "make_us",
+                                        "map_us",
+                                        "close_us",
+                                        "busy_make_us",
+                                        "busy_map_us",
+                                        "busy_close_us",
+                                        "busy_goes_on",
+                                        "busy_longest_launch_us",
+                                        "alloc_us",
+                                        "alloc_pinned_us",
+                                        "open_stream_us",
+                                        "busy_alloc_us",
+                                        "busy_alloc_pinned_us",
+                                        "busy_open_stream_us",
+                                        "busy_alloc_goes_on",
+                                        "busy_alloc_longest_launch_us"};
     probe_message said;
     actor a;
     int got;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { PROBE_VALUES = 10, PROBE_TEXT_BYTES = 400, PROBE_LIFE_S = 150, PROBE_NO_DEVICE = 77 };
+enum { PROBE_VALUES = 17, PROBE_TEXT_BYTES = 400, PROBE_LIFE_S = 150, PROBE_NO_DEVICE = 77 };
 
 /* One kind fits all: who asks knows what the values are. */
 typedef struct probe_message {

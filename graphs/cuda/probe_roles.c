@@ -154,8 +154,10 @@ static eep_status map_window(probe_role *r, const probe_message *asked, eepi_win
  */
 
 typedef struct look_times {
-    uint64_t make_us, map_us, close_us;
+    uint64_t first_us, second_us, third_us; /* sharing: make, map, close; allocating: device memory,
+                                             * pinned memory, a stream, each with its end */
 } look_times;
+typedef eep_status (*look_fn)(probe_role *r, look_times *out);
 
 static eep_status look_at_sharing(probe_role *r, look_times *out)
 {
@@ -173,6 +175,28 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
     *out = (look_times){made_us - begin_us, mapped_us - made_us, probe_now_us() - mapped_us};
     eepi_share_close(r->device, &made);
     return status == EEP_OK ? EEP_OK : probe_fail(r, status, "sharing memory: %s", why);
+}
+
+/* What a joining rank of this process does at eep_open and eep_close. */
+static eep_status look_at_allocating(probe_role *r, look_times *out)
+{
+    uint64_t begin_us = probe_now_us(), at_us[2] = {0, 0};
+    eep_stream *stream = NULL;
+    eep_status status = EEP_OK;
+
+    for (int kind = 0; kind < 2 && status == EEP_OK; kind++) {
+        eep_memory memory = kind == 0 ? EEP_MEMORY_DEVICE : EEP_MEMORY_PINNED;
+        void *bytes = NULL;
+        status =
+            probe_check(r, eep_device_alloc(r->device, memory, LOOK_BYTES, &bytes), "allocating");
+        eep_device_free(r->device, memory, bytes);
+        at_us[kind] = probe_now_us();
+    }
+    if (status == EEP_OK)
+        status = probe_check(r, eep_stream_open(r->device, &stream), "a third stream");
+    eep_stream_close(stream);
+    *out = (look_times){at_us[0] - begin_us, at_us[1] - at_us[0], probe_now_us() - at_us[1]};
+    return status;
 }
 
 /* A thread that launches short kernels into a stream of its own, as a rank's steps go on while its
@@ -202,7 +226,7 @@ static void *step_on(void *argument)
     return NULL;
 }
 
-static eep_status look_while_stepping(probe_role *r, void *words, look_times *out,
+static eep_status look_while_stepping(probe_role *r, look_fn look_at, void *words, look_times *out,
                                       uint64_t *longest_us_out)
 {
     stepper s = {.role = *r, .fill = {.words = words, .num_words = 64}};
@@ -213,7 +237,7 @@ static eep_status look_while_stepping(probe_role *r, void *words, look_times *ou
         return status;
     if (pthread_create(&s.thread, NULL, step_on, &s) != 0)
         return probe_fail(r, EEP_ERR_SYSTEM, "no thread");
-    status = look_at_sharing(r, out);
+    status = look_at(r, out);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
     pthread_join(s.thread, NULL);
     eep_stream_close(s.role.stream);
@@ -223,10 +247,12 @@ static eep_status look_while_stepping(probe_role *r, void *words, look_times *ou
     return status;
 }
 
-/* The same while a kernel runs, and short ones are launched: does mapping wait for the one, do the
- * others wait for mapping? */
-static eep_status look_while_busy(probe_role *r, look_times *out)
+/* The same while a kernel runs, and short ones are launched: does it wait for the one, do the
+ * others wait for it? Values from `first` on: the times, did the kernel still run, the longest
+ * launch. */
+static eep_status look_while_busy(probe_role *r, look_fn look_at, int first)
 {
+    look_times times = {0};
     probe_store_args busy = {.num_words = 64, .limit_ns = BUSY_MS * 1000000ull};
     void *words = NULL;
     uint64_t *pinned = NULL;
@@ -244,30 +270,38 @@ static eep_status look_while_busy(probe_role *r, look_times *out)
     if (status == EEP_OK)
         status = probe_await(r, busy.rounds, "a kernel");
     if (status == EEP_OK)
-        status = look_while_stepping(r, (uint64_t *)words + 64, out, &r->say.values[8]);
-    r->say.values[7] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
+        status = look_while_stepping(r, look_at, (uint64_t *)words + 64, &times,
+                                     &r->say.values[first + 4]);
+    r->say.values[first] = times.first_us;
+    r->say.values[first + 1] = times.second_us;
+    r->say.values[first + 2] = times.third_us;
+    r->say.values[first + 3] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
     if (status == EEP_OK)
         status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), "a busy device");
     return status;
 }
 
-/* Values: bytes mapped; make, map, close in us; the same on a busy device; did it stay busy; the
- * longest short kernel meanwhile, in us. The text is the device's name. */
+/* Values: bytes mapped; make, map, close in us; the same on a busy device, did it stay busy, the
+ * longest short kernel meanwhile in us; likewise for allocating. The text is the device's name. */
 static eep_status look(probe_role *r)
 {
-    look_times idle = {0}, busy = {0};
+    look_times idle = {0}, allocating = {0};
     eep_status status = look_at_sharing(r, &idle);
 
     if (status == EEP_OK)
-        status = look_while_busy(r, &busy);
+        status = look_while_busy(r, look_at_sharing, 4);
+    if (status == EEP_OK)
+        status = look_at_allocating(r, &allocating);
+    if (status == EEP_OK)
+        status = look_while_busy(r, look_at_allocating, 12);
     if (status != EEP_OK)
         return status;
-    r->say.values[1] = idle.make_us;
-    r->say.values[2] = idle.map_us;
-    r->say.values[3] = idle.close_us;
-    r->say.values[4] = busy.make_us;
-    r->say.values[5] = busy.map_us;
-    r->say.values[6] = busy.close_us;
+    r->say.values[1] = idle.first_us;
+    r->say.values[2] = idle.second_us;
+    r->say.values[3] = idle.third_us;
+    r->say.values[9] = allocating.first_us;
+    r->say.values[10] = allocating.second_us;
+    r->say.values[11] = allocating.third_us;
     return probe_say(r);
 }
 
