@@ -122,6 +122,7 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .num_max_tokens = c->num_max_tokens_per_rank,
                                 .num_max_requests = c->num_max_requests,
                                 .corrupt = c->corrupt,
+                                .device_ordinal = eep_device_ordinal(device),
                                 .dtype = c->dtype,
                                 .fp8 = c->fp8};
     const char *why = "";

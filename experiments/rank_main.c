@@ -399,13 +399,22 @@ static bool take_ballast(const rank *self)
     return ballast != MAP_FAILED;
 }
 
+/* Ranks take the devices of this machine in turn. */
+static int own_ordinal(const rank *self)
+{
+    int count = eep_device_count(self->options.device);
+    eep_config preset;
+    eep_config_init(&preset);
+    return count > 0 && preset.rank > 0 ? preset.rank % count : 0;
+}
+
 static eep_status start(rank *self)
 {
     if (!take_ballast(self)) {
         complain("--ballast-mb", EEP_ERR_NO_MEMORY, NULL);
         return EEP_ERR_NO_MEMORY;
     }
-    eep_status status = eep_device_open(self->options.device, 0, &self->device);
+    eep_status status = eep_device_open(self->options.device, own_ordinal(self), &self->device);
     if (status != EEP_OK) {
         complain("device", status, eep_device_error_text());
         return status;

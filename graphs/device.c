@@ -149,6 +149,25 @@ static eep_status find_backend(const char *name, const eepi_device_backend **bac
     return EEP_ERR_INVALID;
 }
 
+int eep_device_count(const char *name)
+{
+    const eepi_device_backend *backend = NULL;
+    int count;
+
+    error_text[0] = '\0';
+    if (find_backend(name, &backend) != EEP_OK)
+        return 0;
+    count = backend->count ? backend->count() : 1;
+    if (count == 0 && backend->error_text)
+        snprintf(error_text, sizeof(error_text), "%s", backend->error_text());
+    return count;
+}
+
+int eep_device_ordinal(const eep_device *device)
+{
+    return device->ordinal;
+}
+
 static eep_status open_backend(eep_device *device, int ordinal)
 {
     device->ops = device->backend->ops;

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 4 };
+enum { EEPI_BACKEND_VERSION = 5 };
 
 /* Memory that others map (graphs/device_share.h). */
 typedef struct eepi_share {
@@ -85,6 +85,7 @@ typedef struct eepi_device_backend {
     const char *name;
     const eepi_device_ops *ops;
     const eep_kernel *kernels; /* libeep's own, as this backend launches them, by eepi_kernel_id */
+    int (*count)(void);        /* of devices; NULL: 1 */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
     int is_apart; /* host threads cannot touch its memory and its shares */

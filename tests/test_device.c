@@ -153,6 +153,14 @@ Test(device, error_text_belongs_to_the_thread)
     cr_assert_str_not_empty(eep_device_error_text());
 }
 
+Test(device, devices_are_counted)
+{
+    cr_assert_eq(eep_device_count("host"), 1);
+    cr_assert_eq(eep_device_count("nothing"), 0);
+    cr_assert_str_not_empty(eep_device_error_text());
+    cr_assert_eq(eep_device_ordinal(device), 0);
+}
+
 Test(device, kernels_of_the_library_are_listed)
 {
     for (uint32_t id = 0; id < EEPI_NUM_KERNELS; id++)

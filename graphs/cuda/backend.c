@@ -583,12 +583,20 @@ static const eepi_device_ops cuda_ops = {
     .share_close = eepi_cuda_share_close,
 };
 
+static int cuda_count(void)
+{
+    int count = 0;
+
+    return CHECKED(0, cudaGetDeviceCount(&count)) == EEP_OK ? count : 0;
+}
+
 static const eepi_device_backend cuda_backend = {
     .version = EEPI_BACKEND_VERSION,
     .num_kernels = EEPI_NUM_KERNELS,
     .name = "cuda",
     .ops = &cuda_ops,
     .kernels = eepi_cuda_kernels,
+    .count = cuda_count,
     .error_text = cuda_error_text,
     .is_apart = 1,
 };

@@ -68,6 +68,10 @@ typedef enum eep_memory {
  * thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordinal,
                                                   eep_device **device_out);
+/* Devices of a backend on this machine: 1 of the host's; 0 where the plugin or the hardware is
+ * missing (eep_device_error_text says which), or for another name. Any thread. */
+EEP_API int eep_device_count(const char *backend);
+EEP_API int eep_device_ordinal(const eep_device *device);
 /* Close; every stream, event and graph of the device must be closed before. NULL is ignored. */
 EEP_API void eep_device_close(eep_device *device);
 EEP_API const char *eep_device_backend(const eep_device *device);
