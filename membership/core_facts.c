@@ -332,8 +332,11 @@ static void take_local(eepi_core *core, const eepi_input *input)
     default: /* EEPI_INPUT_FLIPPED: that all members agreed in-band shows that it was committed */
         core->flipped_digest = input->digest;
         if (core->has_view && core->plan->digest == input->digest &&
-            core->plan->epoch > core->view->epoch)
+            core->plan->epoch > core->view->epoch) {
+            int forgotten = !core->has_plan; /* the store was lost since; it may not have it */
             take_view(core, core->plan, core->revision);
+            core->register_lags = forgotten && core->register_was_read;
+        }
         break;
     }
 }

@@ -244,3 +244,32 @@ Test(core_forgets, S2_what_was_switched_to_was_committed)
     cr_assert_eq(eepi_core_view(core)->epoch, 2);
     cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1, "and writes it back");
 }
+
+/* The register was found with the older document before this rank switched: it lags all the same,
+ * and nothing of ours may stand beside it (seed 9417). Where the store was not lost, it has the
+ * document. */
+Test(core_forgets, M4_who_switches_after_a_loss_writes_the_document_back)
+{
+    eepi_input input = {.kind = EEPI_INPUT_FLIPPED};
+
+    for (int lost = 0; lost < 2; lost++) {
+        eepi_view *old = eepi_view_copy(view), *own = view;
+        (void)member_gives(1, 2, EEPI_ACTION_READ);
+        cr_assert(!proposes_after_view(5));
+        view->base_digest = old->digest;
+        view->epoch = old->epoch + 1;
+        view->cause = EEPI_VIEW_PLANNED;
+        eepi_view_seal(view);
+        cr_assert(gives((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
+        if (lost) {
+            cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
+            view = old;
+            cr_assert(!proposes_after_view(9));
+            view = own;
+        }
+        input.digest = view->digest;
+        cr_assert_eq(gives(input, EEPI_ACTION_CAS), lost);
+        cr_assert_eq(eepi_core_view(core)->epoch, view->epoch);
+        free(old);
+    }
+}
