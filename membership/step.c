@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 enum {
-    ELSEWHERE_US = 200000,
-    END_MARGIN_US = 1000000
-}; /* for the engine's own kernels in the graph */
+    END_MARGIN_US = 1000000, /* for the engine's own kernels in the graph */
+    ELSEWHERE_US = 200000    /* for the end of a step that was replayed in another stream */
+};
 
 void eepi_rank_wake(eep_context *context)
 {

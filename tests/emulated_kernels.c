@@ -1,5 +1,5 @@
 /* libeep's kernels with the threads, warps and meetings that they have on a GPU, run on the host:
- * takes the place of graphs/kernels_host.c and graphs/fixed.c's table in test programs. */
+ * takes the place of graphs/kernels_host.c in test programs. */
 #define EEPK_EMULATED
 #include "graphs/kernels.h"
 #include "graphs/kernels/combine.h"
