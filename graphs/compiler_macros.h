@@ -57,6 +57,17 @@ EEPK_FN uint64_t eepk_now_ns(void)
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
     return now;
 }
+/* Where this thread is; the device's counterpart of the host backend's loop over blocks. */
+EEPK_FN eep_grid eepk_here(void)
+{
+    eep_grid g;
+
+    g.block = blockIdx.x;
+    g.num_blocks = gridDim.x;
+    g.thread = threadIdx.x;
+    g.num_threads = blockDim.x;
+    return g;
+}
 /* All threads of a block meet here; on the host a block has one thread. */
 EEPK_FN void eepk_block_sync(void)
 {

@@ -249,12 +249,13 @@ static uint32_t num_waiters[MAX_ORDINALS];
 
 eep_status eepi_device_take_waiter(eep_device *device)
 {
-    uint32_t most = eepi_device_facts_of(device).num_multiprocessors / 4;
+    uint32_t multiprocessors = eepi_device_facts_of(device).num_multiprocessors;
+    uint32_t most = multiprocessors / 4;
     uint32_t waiters =
         __atomic_add_fetch(&num_waiters[device->ordinal % MAX_ORDINALS], 1, __ATOMIC_RELAXED);
 
     most = most < 1 ? 1 : most > MOST_WAITERS ? MOST_WAITERS : most;
-    if (!eepi_device_facts_of(device).num_multiprocessors || waiters <= most)
+    if (multiprocessors == 0 || waiters <= most)
         return EEP_OK;
     eepi_device_release_waiter(device);
     return EEP_ERR_UNSUPPORTED;
@@ -345,15 +346,14 @@ eep_status eep_memory_unregister(eep_device *device, const void *memory)
 
 eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
 {
-    eep_stream *stream = calloc(1, sizeof(*stream));
+    eep_stream *stream;
     eep_status status;
 
+    if (!may_wait_for_device(device))
+        return EEP_ERR_STATE;
+    stream = calloc(1, sizeof(*stream));
     if (!stream)
         return EEP_ERR_NO_MEMORY;
-    if (!may_wait_for_device(device)) {
-        free(stream);
-        return EEP_ERR_STATE;
-    }
     stream->device = device;
     status = device->ops->stream_open(device->impl, &stream->impl);
     if (status != EEP_OK) {

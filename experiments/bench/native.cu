@@ -6,28 +6,17 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 
-static __device__ __forceinline__ eep_grid here(void)
-{
-    eep_grid g;
-
-    g.block = blockIdx.x;
-    g.num_blocks = gridDim.x;
-    g.thread = threadIdx.x;
-    g.num_threads = blockDim.x;
-    return g;
-}
-
 #define BENCH_CUDA_KERNEL(name, args_type)                                                         \
     extern "C" __global__ void bench_##name##_cuda(const __grid_constant__ args_type args)         \
     {                                                                                              \
-        eepk_##name##_body(&args, here());                                                         \
+        eepk_##name##_body(&args, eepk_here());                                                         \
     }
 EEPK_FIXED_KERNEL_LIST(BENCH_CUDA_KERNEL)
 #undef BENCH_CUDA_KERNEL
 
 extern "C" __global__ void bench_stamp_cuda(const __grid_constant__ bench_stamp_args args)
 {
-    bench_stamp_body(&args, here());
+    bench_stamp_body(&args, eepk_here());
 }
 
 static const void *const kernels[BENCH_NUM_KERNELS] = {

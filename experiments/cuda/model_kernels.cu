@@ -5,22 +5,10 @@
 
 #include <cuda_runtime.h>
 
-/* Where this thread is; the device's counterpart of the host backend's loop over blocks. */
-static __device__ __forceinline__ eep_grid here(void)
-{
-    eep_grid g;
-
-    g.block = blockIdx.x;
-    g.num_blocks = gridDim.x;
-    g.thread = threadIdx.x;
-    g.num_threads = blockDim.x;
-    return g;
-}
-
 #define MODEL_CUDA_KERNEL(name, args_type)                                                         \
     extern "C" __global__ void model_##name##_cuda(const __grid_constant__ args_type args)         \
     {                                                                                              \
-        model_##name##_body(&args, here());                                                        \
+        model_##name##_body(&args, eepk_here());                                                        \
     }
 MODEL_KERNEL_LIST(MODEL_CUDA_KERNEL)
 #undef MODEL_CUDA_KERNEL

@@ -34,7 +34,7 @@ typedef struct cuda_event {
 
 static _Thread_local char failure[512];
 
-static const char *cuda_error_text(void)
+const char *eepi_cuda_failure(void)
 {
     return failure;
 }
@@ -59,25 +59,34 @@ static eep_status status_of(cudaError_t error)
     }
 }
 
+eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
+{
+    int used = snprintf(failure, sizeof(failure), "device %d: ", ordinal);
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(failure + used, sizeof(failure) - (size_t)used, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
 /* Every CUDA call passes through here; a failure is kept as text with the call in it. */
-static eep_status checked(cudaError_t error, const char *call, int ordinal)
+eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
 {
     if (error == cudaSuccess)
         return EEP_OK;
-    snprintf(failure, sizeof(failure), "device %d: %s: %s (%s, %d)", ordinal, call,
-             cudaGetErrorString(error), cudaGetErrorName(error), (int)error);
-    return status_of(error);
+    return eepi_cuda_fail(status_of(error), ordinal, "%s: %s (%s, %d)", call,
+                          cudaGetErrorString(error), cudaGetErrorName(error), (int)error);
 }
-#define CHECKED(ordinal, call) checked((call), #call, (ordinal))
 
 /* A new thread's current device is 0, whichever device the stream belongs to. */
-static eep_status use_device(int ordinal)
+eep_status eepi_cuda_use_device(int ordinal)
 {
     int current = -1;
-    eep_status status = CHECKED(ordinal, cudaGetDevice(&current));
+    eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDevice(&current));
 
     if (status == EEP_OK && current != ordinal)
-        status = CHECKED(ordinal, cudaSetDevice(ordinal));
+        status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
     return status;
 }
 
@@ -115,11 +124,10 @@ static eep_status poll_until(query_fn query, const void *object, const char *cal
         cudaError_t error = query(object);
 
         if (error != cudaErrorNotReady)
-            return checked(error, call, ordinal);
+            return eepi_cuda_checked(error, call, ordinal);
         if (late) {
-            snprintf(failure, sizeof(failure), "device %d: %s: not ready after %llu us", ordinal,
-                     call, (unsigned long long)timeout_us);
-            return EEP_ERR_TIMEOUT;
+            return eepi_cuda_fail(EEP_ERR_TIMEOUT, ordinal, "%s: not ready after %llu us", call,
+                                  (unsigned long long)timeout_us);
         }
         if (polls < YIELD_POLLS)
             sched_yield();
@@ -149,11 +157,12 @@ static eep_status load_kernels(int ordinal)
 
     for (int id = 0; id < EEPI_NUM_KERNELS && status == EEP_OK; id++) {
         int threads = id == EEPI_KERNEL_route ? EEPI_ROUTE_THREADS : EEPI_COPY_THREADS;
-        status = CHECKED(ordinal, cudaFuncGetAttributes(&attributes, eepi_cuda_kernels[id].cuda));
+        status = EEPI_CUDA_CHECKED(ordinal,
+                                   cudaFuncGetAttributes(&attributes, eepi_cuda_kernels[id].cuda));
         if (status == EEP_OK && attributes.maxThreadsPerBlock < threads) {
-            snprintf(failure, sizeof(failure), "device %d: %s was compiled for %d threads, not %d",
-                     ordinal, eepi_cuda_kernels[id].name, attributes.maxThreadsPerBlock, threads);
-            status = EEP_ERR_UNSUPPORTED;
+            status = eepi_cuda_fail(
+                EEP_ERR_UNSUPPORTED, ordinal, "%s was compiled for %d threads, not %d",
+                eepi_cuda_kernels[id].name, attributes.maxThreadsPerBlock, threads);
         }
     }
     return status;
@@ -162,18 +171,16 @@ static eep_status load_kernels(int ordinal)
 static eep_status check_device(int ordinal)
 {
     int count = 0, unified = 0;
-    eep_status status = CHECKED(ordinal, cudaGetDeviceCount(&count));
+    eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDeviceCount(&count));
 
     if (status == EEP_OK && (ordinal < 0 || ordinal >= count)) {
-        snprintf(failure, sizeof(failure), "device %d: there are %d", ordinal, count);
-        return EEP_ERR_UNSUPPORTED;
+        return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "there are %d", count);
     }
     if (status == EEP_OK)
-        status = CHECKED(ordinal,
-                         cudaDeviceGetAttribute(&unified, cudaDevAttrUnifiedAddressing, ordinal));
+        status = EEPI_CUDA_CHECKED(
+            ordinal, cudaDeviceGetAttribute(&unified, cudaDevAttrUnifiedAddressing, ordinal));
     if (status == EEP_OK && !unified) {
-        snprintf(failure, sizeof(failure), "device %d: no unified addressing", ordinal);
-        return EEP_ERR_UNSUPPORTED;
+        return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "no unified addressing");
     }
     return status;
 }
@@ -185,7 +192,7 @@ static eep_status run_clock_kernel(cuda_device *d, uint64_t *step_ns)
     cuda_stream stream = {d->ordinal, d->zeroing};
     void *parameters[1] = {&step_ns};
     struct dim3 one = {1, 1, 1};
-    eep_status status = CHECKED(
+    eep_status status = EEPI_CUDA_CHECKED(
         d->ordinal, cudaLaunchKernel(eepi_cuda_clock_kernel, one, one, parameters, 0, d->zeroing));
 
     if (status == EEP_OK)
@@ -204,16 +211,15 @@ static eep_status find_facts(cuda_device *d)
     if (status == EEP_OK)
         status = run_clock_kernel(d, step_ns);
     if (status == EEP_OK)
-        status =
-            CHECKED(d->ordinal, cudaDeviceGetAttribute(&multiprocessors,
-                                                       cudaDevAttrMultiProcessorCount, d->ordinal));
+        status = EEPI_CUDA_CHECKED(
+            d->ordinal,
+            cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, d->ordinal));
     if (status == EEP_OK)
         d->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns};
     if (step_ns)
-        (void)CHECKED(d->ordinal, cudaFreeHost(step_ns));
+        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFreeHost(step_ns));
     if (status == EEP_OK && d->facts.clock_step_ns == UINT64_MAX) {
-        snprintf(failure, sizeof(failure), "device %d: its clock stands still", d->ordinal);
-        status = EEP_ERR_UNSUPPORTED;
+        status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
     }
     return status;
 }
@@ -237,12 +243,12 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
     device->ordinal = ordinal;
     status = check_device(ordinal);
     if (status == EEP_OK)
-        status = CHECKED(ordinal, cudaSetDevice(ordinal));
+        status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
     if (status == EEP_OK)
         status = load_kernels(ordinal);
     if (status == EEP_OK)
-        status =
-            CHECKED(ordinal, cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
+        status = EEPI_CUDA_CHECKED(
+            ordinal, cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
     if (status == EEP_OK)
         status = find_facts(device);
     if (status != EEP_OK) {
@@ -261,8 +267,8 @@ static void cuda_close(void *device)
 {
     cuda_device *d = device;
 
-    if (use_device(d->ordinal) == EEP_OK)
-        (void)CHECKED(d->ordinal, cudaStreamDestroy(d->zeroing));
+    if (eepi_cuda_use_device(d->ordinal) == EEP_OK)
+        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaStreamDestroy(d->zeroing));
     free(d);
 }
 
@@ -270,28 +276,28 @@ static void cuda_free_memory(void *device, eep_memory kind, void *memory)
 {
     const cuda_device *d = device;
 
-    if (use_device(d->ordinal) != EEP_OK)
+    if (eepi_cuda_use_device(d->ordinal) != EEP_OK)
         return;
     if (kind == EEP_MEMORY_PINNED)
-        (void)CHECKED(d->ordinal, cudaFreeHost(memory));
+        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFreeHost(memory));
     else
-        (void)CHECKED(d->ordinal, cudaFree(memory));
+        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFree(memory));
 }
 
 static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory_out)
 {
     void *seen_by_device = NULL;
-    eep_status status = CHECKED(
+    eep_status status = EEPI_CUDA_CHECKED(
         d->ordinal, cudaHostAlloc(memory_out, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
 
     if (status != EEP_OK)
         return status;
     memset(*memory_out, 0, bytes);
-    status = CHECKED(d->ordinal, cudaHostGetDevicePointer(&seen_by_device, *memory_out, 0));
+    status =
+        EEPI_CUDA_CHECKED(d->ordinal, cudaHostGetDevicePointer(&seen_by_device, *memory_out, 0));
     if (status == EEP_OK && seen_by_device != *memory_out) {
-        snprintf(failure, sizeof(failure), "device %d: pinned memory at another address there",
-                 d->ordinal);
-        status = EEP_ERR_UNSUPPORTED;
+        status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal,
+                                "pinned memory at another address there");
     }
     return status;
 }
@@ -299,7 +305,8 @@ static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory
 eep_status eepi_cuda_zero(const cuda_device *d, void *memory, size_t bytes)
 {
     cuda_stream zeroing = {d->ordinal, d->zeroing};
-    eep_status status = CHECKED(d->ordinal, cudaMemsetAsync(memory, 0, bytes, d->zeroing));
+    eep_status status =
+        EEPI_CUDA_CHECKED(d->ordinal, cudaMemsetAsync(memory, 0, bytes, d->zeroing));
 
     if (status == EEP_OK)
         status = poll_until(query_stream, &zeroing, "cudaStreamQuery after cudaMemsetAsync",
@@ -309,7 +316,7 @@ eep_status eepi_cuda_zero(const cuda_device *d, void *memory, size_t bytes)
 
 static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
 {
-    eep_status status = CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
+    eep_status status = EEPI_CUDA_CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
 
     return status == EEP_OK ? eepi_cuda_zero(d, *memory_out, bytes) : status;
 }
@@ -323,14 +330,13 @@ static eep_status cuda_alloc(void *device, eep_memory kind, size_t bytes, void *
 
     if (bytes == 0 || rounded < bytes)
         return EEP_ERR_INVALID;
-    status = use_device(d->ordinal);
+    status = eepi_cuda_use_device(d->ordinal);
     if (status == EEP_OK)
         status = kind == EEP_MEMORY_PINNED ? alloc_pinned(d, rounded, &memory)
                                            : alloc_device(d, rounded, &memory);
     if (status == EEP_OK && (uintptr_t)memory % ALIGNMENT != 0) {
-        snprintf(failure, sizeof(failure), "device %d: memory not aligned to %d bytes", d->ordinal,
-                 ALIGNMENT);
-        status = EEP_ERR_DEVICE;
+        status =
+            eepi_cuda_fail(EEP_ERR_DEVICE, d->ordinal, "memory not aligned to %d bytes", ALIGNMENT);
     }
     if (status != EEP_OK) {
         if (memory)
@@ -351,9 +357,10 @@ static eep_status cuda_stream_open(void *device, void **stream_out)
     if (!s)
         return EEP_ERR_NO_MEMORY;
     s->ordinal = ((const cuda_device *)device)->ordinal;
-    status = use_device(s->ordinal);
+    status = eepi_cuda_use_device(s->ordinal);
     if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+        status = EEPI_CUDA_CHECKED(s->ordinal,
+                                   cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     if (status != EEP_OK) {
         free(s);
         return status;
@@ -367,11 +374,11 @@ static void cuda_stream_close(void *stream)
 {
     cuda_stream *s = stream;
 
-    if (use_device(s->ordinal) == EEP_OK) {
+    if (eepi_cuda_use_device(s->ordinal) == EEP_OK) {
         eepi_cuda_capture_drop(s);
         (void)poll_until(query_stream, s, "cudaStreamQuery before cudaStreamDestroy", s->ordinal,
                          CLOSE_TIMEOUT_US);
-        (void)CHECKED(s->ordinal, cudaStreamDestroy(s->stream));
+        (void)EEPI_CUDA_CHECKED(s->ordinal, cudaStreamDestroy(s->stream));
     }
     free(s);
 }
@@ -379,7 +386,7 @@ static void cuda_stream_close(void *stream)
 static eep_status cuda_stream_synchronize(void *stream, uint64_t timeout_us)
 {
     const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
+    eep_status status = eepi_cuda_use_device(s->ordinal);
 
     if (status != EEP_OK)
         return status;
@@ -409,19 +416,19 @@ static int cuda_stream_is_captured(void *stream)
     const cuda_stream *s = stream;
     enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
 
-    return use_device(s->ordinal) == EEP_OK &&
-           CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) == EEP_OK &&
+    return eepi_cuda_use_device(s->ordinal) == EEP_OK &&
+           EEPI_CUDA_CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) == EEP_OK &&
            capture != cudaStreamCaptureStatusNone;
 }
 
 static eep_status cuda_stream_wait_event(void *stream, void *event)
 {
     const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
+    eep_status status = eepi_cuda_use_device(s->ordinal);
 
     if (status == EEP_OK)
-        status = CHECKED(s->ordinal,
-                         cudaStreamWaitEvent(s->stream, ((const cuda_event *)event)->event, 0));
+        status = EEPI_CUDA_CHECKED(
+            s->ordinal, cudaStreamWaitEvent(s->stream, ((const cuda_event *)event)->event, 0));
     return status;
 }
 
@@ -433,9 +440,10 @@ static eep_status cuda_event_open(void *device, void **event_out)
     if (!e)
         return EEP_ERR_NO_MEMORY;
     e->ordinal = ((const cuda_device *)device)->ordinal;
-    status = use_device(e->ordinal);
+    status = eepi_cuda_use_device(e->ordinal);
     if (status == EEP_OK)
-        status = CHECKED(e->ordinal, cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+        status = EEPI_CUDA_CHECKED(e->ordinal,
+                                   cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
     if (status != EEP_OK) {
         free(e);
         return status;
@@ -448,25 +456,26 @@ static void cuda_event_close(void *event)
 {
     cuda_event *e = event;
 
-    if (use_device(e->ordinal) == EEP_OK)
-        (void)CHECKED(e->ordinal, cudaEventDestroy(e->event));
+    if (eepi_cuda_use_device(e->ordinal) == EEP_OK)
+        (void)EEPI_CUDA_CHECKED(e->ordinal, cudaEventDestroy(e->event));
     free(e);
 }
 
 static eep_status cuda_event_record(void *event, void *stream)
 {
     const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
+    eep_status status = eepi_cuda_use_device(s->ordinal);
 
     if (status == EEP_OK)
-        status = CHECKED(s->ordinal, cudaEventRecord(((cuda_event *)event)->event, s->stream));
+        status =
+            EEPI_CUDA_CHECKED(s->ordinal, cudaEventRecord(((cuda_event *)event)->event, s->stream));
     return status;
 }
 
 static eep_status cuda_event_synchronize(void *event, uint64_t timeout_us)
 {
     const cuda_event *e = event;
-    eep_status status = use_device(e->ordinal);
+    eep_status status = eepi_cuda_use_device(e->ordinal);
 
     if (status != EEP_OK)
         return status;
@@ -478,11 +487,11 @@ static eep_status cuda_event_synchronize(void *event, uint64_t timeout_us)
 static eep_status cuda_copy(void *stream, void *to, const void *from, size_t bytes)
 {
     const cuda_stream *s = stream;
-    eep_status status = use_device(s->ordinal);
+    eep_status status = eepi_cuda_use_device(s->ordinal);
 
     if (status == EEP_OK)
-        status =
-            CHECKED(s->ordinal, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, s->stream));
+        status = EEPI_CUDA_CHECKED(s->ordinal,
+                                   cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, s->stream));
     return status;
 }
 
@@ -499,16 +508,16 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
     eep_status status;
 
     if (!kernel->cuda) {
-        snprintf(failure, sizeof(failure), "device %d: kernel %s has no CUDA twin", s->ordinal,
-                 kernel->name);
-        return EEP_ERR_UNSUPPORTED;
+        return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, s->ordinal, "kernel %s has no CUDA twin",
+                              kernel->name);
     }
     if (args_bytes)
         memcpy(bytes, args, args_bytes);
-    status = use_device(s->ordinal);
+    status = eepi_cuda_use_device(s->ordinal);
     if (status == EEP_OK)
-        status = checked(cudaLaunchKernel(kernel->cuda, grid, block, parameters, 0, s->stream),
-                         kernel->name, s->ordinal);
+        status =
+            eepi_cuda_checked(cudaLaunchKernel(kernel->cuda, grid, block, parameters, 0, s->stream),
+                              kernel->name, s->ordinal);
     return status;
 }
 
@@ -518,39 +527,11 @@ static eep_status cuda_thread_begin(void *device)
 {
     const cuda_device *d = device;
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    eep_status status = use_device(d->ordinal);
+    eep_status status = eepi_cuda_use_device(d->ordinal);
 
     if (status == EEP_OK)
-        status = CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
+        status = EEPI_CUDA_CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
     return status;
-}
-
-/* ------------------------------------------------------------------ for shared_memory.c */
-
-const char *eepi_cuda_failure(void)
-{
-    return failure;
-}
-
-eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
-{
-    int used = snprintf(failure, sizeof(failure), "device %d: ", ordinal);
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(failure + used, sizeof(failure) - (size_t)used, format, arguments);
-    va_end(arguments);
-    return status;
-}
-
-eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
-{
-    return checked(error, call, ordinal);
-}
-
-eep_status eepi_cuda_use_device(int ordinal)
-{
-    return use_device(ordinal);
 }
 
 static const eepi_device_ops cuda_ops = {
@@ -587,7 +568,7 @@ static int cuda_count(void)
 {
     int count = 0;
 
-    return CHECKED(0, cudaGetDeviceCount(&count)) == EEP_OK ? count : 0;
+    return EEPI_CUDA_CHECKED(0, cudaGetDeviceCount(&count)) == EEP_OK ? count : 0;
 }
 
 static const eepi_device_backend cuda_backend = {
@@ -597,7 +578,7 @@ static const eepi_device_backend cuda_backend = {
     .ops = &cuda_ops,
     .kernels = eepi_cuda_kernels,
     .count = cuda_count,
-    .error_text = cuda_error_text,
+    .error_text = eepi_cuda_failure,
     .is_apart = 1,
 };
 

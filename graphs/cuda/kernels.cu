@@ -7,22 +7,10 @@
 #include "graphs/kernels/dispatch.h"
 #include "graphs/kernels/step.h"
 
-/* Where this thread is; the device's counterpart of the host backend's loop over blocks. */
-static __device__ __forceinline__ eep_grid here(void)
-{
-    eep_grid g;
-
-    g.block = blockIdx.x;
-    g.num_blocks = gridDim.x;
-    g.thread = threadIdx.x;
-    g.num_threads = blockDim.x;
-    return g;
-}
-
 #define EEPI_CUDA_KERNEL(name, args_type)                                                          \
     extern "C" __global__ void eepk_##name##_cuda(const __grid_constant__ args_type args)          \
     {                                                                                              \
-        eepk_##name##_body(&args, here());                                                         \
+        eepk_##name##_body(&args, eepk_here());                                                         \
     }
 EEPK_KERNEL_LIST(EEPI_CUDA_KERNEL)
 #undef EEPI_CUDA_KERNEL

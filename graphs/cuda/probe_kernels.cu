@@ -4,22 +4,11 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 
-static __device__ __forceinline__ eep_grid here(void)
-{
-    eep_grid g;
-
-    g.block = blockIdx.x;
-    g.num_blocks = gridDim.x;
-    g.thread = threadIdx.x;
-    g.num_threads = blockDim.x;
-    return g;
-}
-
 #define PROBE_TWIN(name)                                                                           \
     extern "C" __global__ void probe_##name##_cuda(                                                \
         const __grid_constant__ probe_##name##_args args)                                          \
     {                                                                                              \
-        probe_##name##_body(&args, here());                                                        \
+        probe_##name##_body(&args, eepk_here());                                                        \
     }
 PROBE_TWIN(store)
 PROBE_TWIN(fill)

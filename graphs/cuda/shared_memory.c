@@ -281,6 +281,20 @@ static eepi_share share_of(cuda_share *s)
 
 /* ------------------------------------------------------------------ the operations */
 
+/* Hand out what was made or mapped, or undo it and say why. */
+static eep_status share_end(cuda_share *s, eep_status status, eepi_share *share_out, char *why_out,
+                            size_t why_bytes)
+{
+    if (status == EEP_OK) {
+        *share_out = share_of(s);
+        return EEP_OK;
+    }
+    snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
+    if (s)
+        share_free(s);
+    return status;
+}
+
 eep_status eepi_cuda_share_make(void *device, size_t bytes, eepi_share *share_out, char *why_out,
                                 size_t why_bytes)
 {
@@ -294,14 +308,7 @@ eep_status eepi_cuda_share_make(void *device, size_t bytes, eepi_share *share_ou
         status = share_place(s);
     if (status == EEP_OK)
         status = eepi_cuda_zero(d, (void *)(uintptr_t)s->address, s->bytes);
-    if (status == EEP_OK) {
-        *share_out = share_of(s);
-        return EEP_OK;
-    }
-    snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
-    if (s)
-        share_free(s);
-    return status;
+    return share_end(s, status, share_out, why_out, why_bytes);
 }
 
 eep_status eepi_cuda_share_map(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
@@ -315,14 +322,7 @@ eep_status eepi_cuda_share_map(void *device, int fd, size_t mapped_bytes, eepi_s
         status = share_import(s, fd, mapped_bytes);
     if (status == EEP_OK)
         status = share_place(s);
-    if (status == EEP_OK) {
-        *share_out = share_of(s);
-        return EEP_OK;
-    }
-    snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
-    if (s)
-        share_free(s);
-    return status;
+    return share_end(s, status, share_out, why_out, why_bytes);
 }
 
 void eepi_cuda_share_close(void *device, eepi_share *share)

@@ -6,13 +6,7 @@
 
 extern "C" __global__ void smoke_expert_cuda(const __grid_constant__ smoke_expert_args args)
 {
-    eep_grid g;
-
-    g.block = blockIdx.x;
-    g.num_blocks = gridDim.x;
-    g.thread = threadIdx.x;
-    g.num_threads = blockDim.x;
-    smoke_expert_body(&args, g);
+    smoke_expert_body(&args, eepk_here());
 }
 
 static const char *text_of(cudaError_t error)
