@@ -3,43 +3,21 @@
 #include "membership/context.h"
 
 #include <signal.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { FAULT_STOPS = 0x100 };
+enum { LOOK_NS = 20000 };
 
-typedef struct strike_args {
-    uint32_t *armed;
-    const eepk_world *world;
-    uint32_t place, pad;
-} strike_args;
+/* ---------------------------------------------------------------- the nodes */
 
-/* An aborted step sends nothing, so it has none of the places; the next one has them. */
-static void strike(const void *raw, eep_grid grid)
+static eep_status put_halt(fault_node *self, eep_stream *stream, verb_place place)
 {
-    const strike_args *args = raw;
-    (void)grid;
-    uint32_t armed = __atomic_load_n(args->armed, __ATOMIC_ACQUIRE);
-    if ((armed & ~(uint32_t)FAULT_STOPS) != args->place + 1 ||
-        args->world->control->latch.aborted) {
-        return;
-    }
-    if (armed & FAULT_STOPS) {
-        __atomic_store_n(args->armed, 0, __ATOMIC_RELEASE);
-        raise(SIGSTOP); /* to this thread: not one instruction of the next node before it stops */
-        return;
-    }
-    kill(getpid(), SIGKILL);
-    for (;;) {
-        pause(); /* not one instruction of the next node */
-    }
-}
-
-static const eep_kernel strike_kernel = {"strike", strike, NULL};
-
-static eep_status put_strike(fault_node *self, eep_stream *stream, verb_place place)
-{
-    strike_args args = {&self->armed, self->world, (uint32_t)place, 0};
-    return eep_launch(stream, &strike_kernel, 1, 1, &args, sizeof args);
+    lab_halt_args args = {self->words, self->world, (uint32_t)place, 0};
+    model_twins kernel = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_halt, &lab_kernels[LAB_KERNEL_halt]};
+    const char *why = NULL;
+    return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1, 1,
+                            &args, sizeof args, &why);
 }
 
 /* A step begins with its latch, a layer with its route. */
@@ -56,44 +34,112 @@ static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
     }
     switch (id) {
     case EEPI_KERNEL_dispatch_send:
-        return put_strike(self, stream, PLACE_DISPATCH);
+        return put_halt(self, stream, PLACE_DISPATCH);
     case EEPI_KERNEL_unpack:
-        return put_strike(self, stream, PLACE_EXPERTS);
+        return put_halt(self, stream, PLACE_EXPERTS);
     case EEPI_KERNEL_combine_send:
-        return put_strike(self, stream, PLACE_COMBINE);
+        return put_halt(self, stream, PLACE_COMBINE);
     default:
         return EEP_OK;
     }
 }
 
-eep_status fault_node_init(fault_node *self, eep_context *context, const eep_device *device,
-                           int32_t num_layers)
+/* ---------------------------------------------------------------- the strike */
+
+/* A stop of this thread stops them all, this one before it can let the node go on. */
+static void strike_process(void *user, bool stops)
 {
-    if (eepi_device_kernel(device, EEPI_KERNEL_latch)->host == NULL) {
-        return EEP_ERR_UNSUPPORTED; /* not in this process: the node could not end it */
+    (void)user;
+    if (stops) {
+        raise(SIGSTOP);
+        return;
     }
-    *self = (fault_node){
-        .world = eepi_tables_world(context->tables), .victim_layer = num_layers / 2, .layer = -1};
-    eepi_capture_watch(context, after_node, self);
+    kill(getpid(), SIGKILL);
+    for (;;) {
+        pause();
+    }
+}
+
+static void *watch(void *argument)
+{
+    fault_node *self = argument;
+    const struct timespec look = {0, LOOK_NS};
+    while (eepk_load_acquire(&self->words->reached) == 0) {
+        if (__atomic_load_n(&self->ends, __ATOMIC_ACQUIRE)) {
+            return NULL;
+        }
+        nanosleep(&look, NULL);
+    }
+    self->strike(self->user, self->stops);
+    eepk_store_release(&self->words->armed, 0);
+    eepk_store_release(&self->words->go_on, 1);
+    eepk_doorbell_ring(self->words->bell);
+    return NULL;
+}
+
+eep_status fault_node_arm(fault_node *self, verb_place place, bool stops)
+{
+    fault_node_disarm(self);
+    self->words->reached = self->words->go_on = 0;
+    self->stops = stops;
+    self->ends = false;
+    self->is_watched = pthread_create(&self->watcher, NULL, watch, self) == 0;
+    if (!self->is_watched) {
+        return EEP_ERR_SYSTEM;
+    }
+    eepk_store_release(&self->words->armed, (uint64_t)place + 1);
     return EEP_OK;
 }
 
-void fault_node_arm(fault_node *self, verb_place place)
+bool fault_node_is_armed(const fault_node *self)
 {
-    __atomic_store_n(&self->armed, (uint32_t)place + 1, __ATOMIC_RELEASE);
-}
-
-void fault_node_arm_stop(fault_node *self, verb_place place)
-{
-    __atomic_store_n(&self->armed, ((uint32_t)place + 1) | FAULT_STOPS, __ATOMIC_RELEASE);
-}
-
-int fault_node_is_armed(const fault_node *self)
-{
-    return __atomic_load_n(&self->armed, __ATOMIC_ACQUIRE) != 0;
+    return eepk_load_acquire(&self->words->armed) != 0 &&
+           eepk_load_acquire(&self->words->reached) == 0;
 }
 
 void fault_node_disarm(fault_node *self)
 {
-    __atomic_store_n(&self->armed, 0, __ATOMIC_RELEASE);
+    if (!self->is_watched) {
+        return;
+    }
+    eepk_store_release(&self->words->armed, 0);
+    __atomic_store_n(&self->ends, true, __ATOMIC_RELEASE);
+    pthread_join(self->watcher, NULL);
+    self->is_watched = false;
+}
+
+/* ---------------------------------------------------------------- life */
+
+eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *device,
+                           int32_t num_layers, fault_node_strike strike, void *user)
+{
+    char why[256];
+    void *words = NULL;
+    *self = (fault_node){.world = eepi_tables_world(context->tables),
+                         .device = device,
+                         .strike = strike ? strike : strike_process,
+                         .user = user,
+                         .victim_layer = num_layers / 2,
+                         .layer = -1};
+    if (strcmp(eep_device_backend(device), "cuda") == 0) {
+        self->plugin = model_plugin_open(eep_device_ordinal(device), why, sizeof why);
+        if (!self->plugin) {
+            return EEP_ERR_UNSUPPORTED;
+        }
+    }
+    eep_status status = eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(lab_halt_words), &words);
+    if (status == EEP_OK) {
+        self->words = words;
+        eepi_capture_watch(context, after_node, self);
+    }
+    return status;
+}
+
+void fault_node_close(fault_node *self)
+{
+    if (self->words) {
+        fault_node_disarm(self);
+        eep_device_free(self->device, EEP_MEMORY_PINNED, self->words);
+        self->words = NULL;
+    }
 }

@@ -171,7 +171,7 @@ static bool nobody_is_left(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
-        if (self->ranks->seat[seat].pid &&
+        if (self->ranks->seat[seat].lives &&
             !(launcher_is_stopped(process) && process->expelled_ns)) {
             return false;
         }
@@ -315,7 +315,7 @@ static void take_input(launcher *self, double longest_ms)
         supervisor_seat *seat = &self->ranks->seat[s];
         short pending = seat->fd >= 0 && outbox_is_pending(&seat->outbox) ? POLLOUT : 0;
         set[num++] = (struct pollfd){.fd = seat->fd, .events = (short)(POLLIN | pending)};
-        set[num++] = (struct pollfd){.fd = seat->pidfd, .events = POLLIN};
+        set[num++] = (struct pollfd){.fd = seat->end_fd, .events = POLLIN};
     }
     struct pollfd *control_set = &set[num];
     launcher_control_fds(self, control_set);
@@ -388,7 +388,7 @@ static void stop(launcher *self)
         if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
         }
-        if (seat->pid && launcher_is_stopped(launcher_process_of(self, s))) {
+        if (seat->lives && launcher_is_stopped(launcher_process_of(self, s))) {
             (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
         }
     }
@@ -396,7 +396,7 @@ static void stop(launcher *self)
         take_input(self, LONGEST_WAIT_MS);
     }
     for (int s = 0; s < self->run.max_ranks; s++) {
-        if (self->ranks->seat[s].pid) {
+        if (self->ranks->seat[s].lives) {
             launcher_complain(self, "rank %d did not end when told to; it is killed", s);
         }
     }

@@ -32,7 +32,7 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
         return true;
     }
     const record_process *process = launcher_process_of(self, seat);
-    bool lives = self->ranks->seat[seat].pid != 0;
+    bool lives = self->ranks->seat[seat].lives;
     bool leaves =
         lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
     if (now && lives && process->kill_ns && !info->wants_free) {
@@ -112,20 +112,6 @@ static void finish(void *user)
 
 /* ---------------------------------------------------------------- status */
 
-char launcher_kernel_state(pid_t pid)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file) {
-        fclose(file);
-    }
-    text[bytes] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    return end && end[1] == ' ' ? end[2] : '\0';
-}
-
 /* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
 static bool is_settled(void *user)
 {
@@ -144,11 +130,10 @@ static bool is_settled(void *user)
 static const char *state_of(const launcher *self, int seat)
 {
     const record_process *process = launcher_process_of(self, seat);
-    pid_t pid = self->ranks->seat[seat].pid;
     if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
         return "vacant";
     }
-    char state = pid ? launcher_kernel_state(pid) : 'Z';
+    char state = supervisor_state(self->ranks, seat);
     if (state == 'Z' || process->kill_ns || process->expelled_ns) {
         return "zombie";
     }

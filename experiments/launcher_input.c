@@ -1,6 +1,6 @@
 /* What the launcher hears: from ranks, from the store, from ended processes. */
 #include "experiments/launcher_state.h"
-#include "experiments/rank_main.h"
+#include "experiments/rank.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -209,7 +209,7 @@ static void take_packet(launcher *self, int seat, size_t bytes)
     } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},       {WIRE_JOINED, sizeof(wire_joined)},
                  {WIRE_STEP, sizeof(wire_step)},         {WIRE_EVENT, sizeof(wire_event)},
                  {WIRE_COUNTERS, sizeof(wire_counters)}, {WIRE_FAILED, sizeof(wire_failed)},
-                 {WIRE_HANDBACK, sizeof(wire_failed)}};
+                 {WIRE_HANDBACK, sizeof(wire_failed)},   {WIRE_FROZEN, sizeof(wire_header)}};
     const void *packet = self->packet;
     const wire_header *header = packet;
     const wire_failed *ended = packet;
@@ -246,6 +246,9 @@ static void take_packet(launcher *self, int seat, size_t bytes)
         break;
     case WIRE_HANDBACK:
         scheduler_hand_back(self->front, seat, process->generation, ended->request);
+        break;
+    case WIRE_FROZEN:
+        supervisor_saw_frozen(self->ranks, seat);
         break;
     }
 }
@@ -297,9 +300,12 @@ static bool is_expected(const launcher *self, const record_process *process, int
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
                   (process->die_ns || process->freeze_ns || was_stopped_long(self, process));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
+    /* A thread cannot be stopped from outside: its own patience ends in the middle of a step. */
+    bool gave_up = self->how->threads && WIFEXITED(wait_status) &&
+                   WEXITSTATUS(wait_status) == RANK_EXIT_FAILED;
     bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
     return process->kill_ns || left ||
-           ((killed || evicted) && launcher_is_struck(process, launcher_now_ns())) ||
+           ((killed || evicted || gave_up) && launcher_is_struck(process, launcher_now_ns())) ||
            (evicted && process->expelled_struck);
 }
 

@@ -10,14 +10,14 @@ bool launcher_sees_active(const void *user, int seat)
 bool launcher_sees_running(const void *user, int seat)
 {
     const launcher *self = user;
-    return self->ranks->seat[seat].pid != 0;
+    return self->ranks->seat[seat].lives;
 }
 
 static bool script_sees_joining(const void *user, int seat)
 {
     const launcher *self = user;
     const record_process *process = launcher_process_of(self, seat);
-    return process && self->ranks->seat[seat].pid && !process->joined_ns && !process->kill_ns &&
+    return process && self->ranks->seat[seat].lives && !process->joined_ns && !process->kill_ns &&
            !process->exit_ns;
 }
 

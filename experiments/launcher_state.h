@@ -85,11 +85,6 @@ void launcher_open_if_active(launcher *self, int seat);
  * out of the view. */
 bool launcher_is_settled(const launcher *self);
 
-/* launcher_control.c */
-
-/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. */
-char launcher_kernel_state(pid_t pid);
-
 /* launcher_script.c */
 
 /* What script and plan ask of a seat; `user` is the launcher: it is active; a process of it runs.

@@ -104,11 +104,10 @@ bool launcher_saw_stopped(launcher *self)
     bool waits = false;
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
-        pid_t pid = self->ranks->seat[seat].pid;
-        if (!process || !process->freeze_ns || process->exit_ns || !pid) {
+        if (!process || !process->freeze_ns || process->exit_ns || !self->ranks->seat[seat].lives) {
             continue;
         }
-        if (launcher_kernel_state(pid) != 'T') {
+        if (supervisor_state(self->ranks, seat) != 'T') {
             waits = true;
             continue;
         }

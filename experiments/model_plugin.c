@@ -1,5 +1,5 @@
 #include "experiments/model_plugin.h"
-#include "experiments/model_kernels.h"
+#include "graphs/device_ops.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ const model_plugin *model_plugin_open(int ordinal, char *why_out, size_t why_byt
     get = (const model_plugin *(*)(void))(uintptr_t)dlsym(library, MODEL_PLUGIN_SYMBOL);
     plugin = get != NULL ? get() : NULL;
     if (plugin == NULL || plugin->version != MODEL_PLUGIN_VERSION ||
-        plugin->num_kernels != MODEL_NUM_KERNELS) {
+        plugin->num_kernels != MODEL_PLUGIN_NUM_KERNELS) {
         snprintf(why_out, why_bytes, "%s is of another version of eep-run", MODEL_PLUGIN_FILE);
         dlclose(library);
         return NULL;
@@ -65,4 +65,23 @@ const model_plugin *model_plugin_open(int ordinal, char *why_out, size_t why_byt
         return NULL;
     }
     return plugin;
+}
+
+eep_status model_plugin_put(const model_plugin *plugin, int ordinal, eep_stream *stream,
+                            model_twins kernel, uint32_t num_blocks, uint32_t num_threads,
+                            const void *args, size_t args_bytes, const char **why_out)
+{
+    const char *why = NULL;
+    eep_status status = plugin
+                            ? eepi_capture_show(stream, kernel.host, num_blocks, args, args_bytes)
+                            : eep_launch(stream, kernel.host, num_blocks, 1, args, args_bytes);
+
+    if (status != EEP_OK)
+        why = eep_device_error_text();
+    else if (plugin)
+        why = plugin->launch(ordinal, eep_stream_native(stream), kernel.number, num_blocks,
+                             num_threads, args);
+    if (why)
+        *why_out = why;
+    return status != EEP_OK ? status : why ? EEP_ERR_DEVICE : EEP_OK;
 }

@@ -1,7 +1,6 @@
 /* The nodes of one step, in order. */
 #include "experiments/model.h"
 #include "experiments/model_rows.h"
-#include "graphs/device_ops.h"
 
 enum { CUDA_THREADS = 256 };
 
@@ -9,24 +8,9 @@ enum { CUDA_THREADS = 256 };
 static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id, int32_t num_blocks,
                          const void *args, size_t args_bytes, const char **why_out)
 {
-    if (m->plugin == NULL) {
-        eep_status status =
-            eep_launch(stream, &model_kernels[id], (uint32_t)num_blocks, 1, args, args_bytes);
-        if (status != EEP_OK)
-            *why_out = eep_device_error_text();
-        return status;
-    }
-    eep_status status =
-        eepi_capture_show(stream, &model_kernels[id], (uint32_t)num_blocks, args, args_bytes);
-    if (status != EEP_OK) {
-        *why_out = eep_device_error_text();
-        return status;
-    }
-    const char *why = m->plugin->launch(m->config.device_ordinal, eep_stream_native(stream),
-                                        (uint32_t)id, (uint32_t)num_blocks, CUDA_THREADS, args);
-    if (why != NULL)
-        *why_out = why;
-    return why == NULL ? EEP_OK : EEP_ERR_DEVICE;
+    model_twins kernel = {(uint32_t)id, &model_kernels[id]};
+    return model_plugin_put(m->plugin, m->config.device_ordinal, stream, kernel,
+                            (uint32_t)num_blocks, CUDA_THREADS, args, args_bytes, why_out);
 }
 
 static int32_t num_groups(const model *m)

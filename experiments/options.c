@@ -35,7 +35,7 @@ typedef struct option_row {
 #define AT(field) offsetof(options, field)
 static const option_row table[] = {
     {"--ranks", OPTION_INTEGER, AT(num_ranks), 1, EEP_MAX_RANKS, NULL, "N", "8",
-     "rank processes of the first view"},
+     "ranks of the first view"},
     {"--max-ranks", OPTION_INTEGER, AT(max_ranks), 1, EEP_MAX_RANKS, NULL, "M", "N",
      "seats; those above N can be joined with --rejoin"},
     {"--layers", OPTION_INTEGER, AT(num_layers), 1, EEP_MAX_LAYERS, NULL, "N", "4", "MoE layers"},
@@ -63,6 +63,8 @@ static const option_row table[] = {
      "memory that each rank touches and keeps, for the time that its end takes"},
     {"--device", OPTION_CHOICE, AT(device), 1, 0, "host|guarded|cuda", "NAME", "host",
      "device backend; guarded: host, where the CPU cannot reach device memory"},
+    {"--threads", OPTION_FLAG, AT(threads), 0, 0, NULL, NULL, "",
+     "ranks are threads of one process; kill, stop and the like strike threads"},
     {"--store", OPTION_TEXT, AT(store_path), 0, 0, NULL, "PATH", "",
      "socket of a running eep-store (else the launcher runs one)"},
     {"--trace", OPTION_TEXT, AT(trace_path), 0, 0, NULL, "FILE", "",
@@ -376,6 +378,9 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     }
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
+    }
+    if (self->threads && self->ballast_mb) {
+        return fail(error, "--ballast-mb: threads share one process: leave out --threads");
     }
     self->store_process |= script_has_store(&self->script);
     if (self->store_process && self->store_path) {

@@ -26,6 +26,7 @@ typedef struct options {
     int64_t background_mb_s, ballast_mb;
     options_dtype dtype;
     const char *device;     /* "host", "guarded" or "cuda" */
+    bool threads;           /* ranks are threads of one process */
     const char *store_path; /* NULL: the launcher runs the store */
     /* the load */
     const char *trace_path; /* NULL: Poisson arrivals */

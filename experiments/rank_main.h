@@ -1,23 +1,31 @@
-/* The rank process of eep-run: what `eep-run --rank-process` runs. */
+/* The processes of eep-run that have ranks: one each (`eep-run --rank-process`), or one process
+ * with all ranks as threads (`eep-run --rank-host`). */
 #ifndef EEPX_RANK_MAIN_H
 #define EEPX_RANK_MAIN_H
 
-/* How a rank process ends. */
-enum {
-    RANK_EXIT_OK = 0,        /* told to stop, or drained */
-    RANK_EXIT_EVICTED = 3,   /* expelled from the view */
-    RANK_EXIT_UNCOVERED = 4, /* experts lost all copies: the instance fails closed */
-    RANK_EXIT_FAILED = 5,    /* anything else; the reason is on standard error */
-};
+#include <stdint.h>
 
-/* Names of its environment variables besides EEP_RANK, EEP_SIZE and EEP_STORE. */
-#define RANK_ENV_CONTROL_FD "EEP_CONTROL_FD"  /* wire.h's socket */
+/* Names of their environment variables besides EEP_RANK, EEP_SIZE and EEP_STORE. */
+#define RANK_ENV_CONTROL_FD "EEP_CONTROL_FD"  /* the socket to the launcher */
 #define RANK_ENV_OPTIONS    "EEP_RUN_OPTIONS" /* options_to_rank_text */
 #define RANK_ENV_JOINER     "EEP_RUN_JOINER"  /* "1": the job serves already */
 
-/* Nice value of a rank that prepares itself beside a serving job. */
-enum { RANK_JOINER_NICE = 10 };
-
-/* Serve until told to stop; returns the exit code. The process has no other work. */
+/* Serve as one rank, EEP_RANK, until told to stop; returns the exit code (rank.h). EEP_CONTROL_FD
+ * is wire.h's socket. The process has no other work. */
 int rank_main(void);
+
+/* Orders to a host of ranks, a packet each, at EEP_CONTROL_FD. */
+typedef enum host_order_kind {
+    HOST_START,  /* with two descriptors: the rank's control socket, the pipe for its end */
+    HOST_STRIKE, /* `value`: SIGKILL, SIGSTOP or SIGCONT, as for a process */
+} host_order_kind;
+typedef struct host_order {
+    uint32_t kind;
+    int32_t seat;
+    int32_t value; /* START: 1: the job serves already */
+} host_order;
+
+/* Start and strike ranks as told, until the launcher goes. When a rank ends, its control socket is
+ * closed, then an int is written to its pipe: what waitpid would say of a process. */
+int rank_host_main(void);
 #endif

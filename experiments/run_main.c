@@ -57,6 +57,9 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--rank-process") == 0) {
         return rank_main();
     }
+    if (argc == 2 && strcmp(argv[1], "--rank-host") == 0) {
+        return rank_host_main();
+    }
     if (argc >= 2 && strcmp(argv[1], "--check-only") == 0) {
         return check_files(argc - 2, argv + 2);
     }

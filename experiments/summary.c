@@ -1,6 +1,6 @@
 #include "experiments/summary.h"
 
-#include "experiments/rank_main.h"
+#include "experiments/rank.h"
 #include "experiments/summary_fault.h"
 
 #include <stdlib.h>

@@ -1,9 +1,11 @@
 #include "experiments/supervisor.h"
 
+#include "experiments/rank.h"
 #include "experiments/rank_main.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +43,9 @@ eep_status supervisor_open(const options *how, const char *store_path, superviso
     self->seat = seats;
     self->options = how;
     self->store_path = store_path;
+    self->host.fd = -1;
     for (int s = 0; s < self->num_seats; s++) {
-        seats[s].pidfd = seats[s].fd = -1;
+        seats[s].end_fd = seats[s].fd = -1;
     }
     *supervisor_out = self;
     return EEP_OK;
@@ -50,9 +53,10 @@ eep_status supervisor_open(const options *how, const char *store_path, superviso
 
 /* ---------------------------------------------------------------- start */
 
-/* The environment of a rank: ours without what is set here, then that. Strings and array are one
- * allocation each, made before the fork: the child of a threaded process may not allocate. */
-enum { OWN_VARIABLES = 6, OWN_BYTES = 768 };
+/* The environment of a process with ranks: ours without what is set here, then that. Strings and
+ * array are one allocation each, made before the fork: the child of a threaded process may not
+ * allocate. */
+enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = 768 };
 typedef struct rank_environment {
     char **variables;
     char own[OWN_VARIABLES][OWN_BYTES];
@@ -71,6 +75,7 @@ static bool is_own(const char *variable)
     return false;
 }
 
+/* `seat` -1: of a host of ranks. */
 static eep_status make_environment(const supervisor *self, int seat, bool joiner,
                                    rank_environment *out)
 {
@@ -84,11 +89,11 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
         return EEP_ERR_NO_MEMORY;
     }
     options_to_rank_text(self->options, text);
-    snprintf(out->own[0], OWN_BYTES, "EEP_RANK=%d", seat);
-    snprintf(out->own[1], OWN_BYTES, "EEP_SIZE=%d", (int)self->options->num_ranks);
-    snprintf(out->own[2], OWN_BYTES, "EEP_STORE=%s", self->store_path);
-    snprintf(out->own[3], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CONTROL_FD);
-    snprintf(out->own[4], OWN_BYTES, RANK_ENV_OPTIONS "=%s", text);
+    snprintf(out->own[0], OWN_BYTES, "EEP_SIZE=%d", (int)self->options->num_ranks);
+    snprintf(out->own[1], OWN_BYTES, "EEP_STORE=%s", self->store_path);
+    snprintf(out->own[2], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CONTROL_FD);
+    snprintf(out->own[3], OWN_BYTES, RANK_ENV_OPTIONS "=%s", text);
+    snprintf(out->own[4], OWN_BYTES, "EEP_RANK=%d", seat);
     snprintf(out->own[5], OWN_BYTES, RANK_ENV_JOINER "=%d", joiner);
     size_t used = 0;
     for (size_t i = 0; i < num; i++) {
@@ -96,7 +101,7 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
             out->variables[used++] = environ[i];
         }
     }
-    for (int i = 0; i < OWN_VARIABLES; i++) {
+    for (int i = 0; i < (seat < 0 ? OWN_OF_HOST : OWN_VARIABLES); i++) {
         out->variables[used++] = out->own[i];
     }
     return EEP_OK;
@@ -104,9 +109,9 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
 
 /* Between fork and exec: only what is async-signal-safe. The child dies with the launcher, has the
  * default signal handling, and inherits its socket and the standard descriptors only. */
-static void run_child(int fd, pid_t parent, char **variables)
+static void run_child(int fd, pid_t parent, char *argument, char **variables)
 {
-    static char program[] = "eep-run", argument[] = "--rank-process";
+    static char program[] = "eep-run";
     char *const arguments[] = {program, argument, NULL};
     sigset_t none;
     sigemptyset(&none);
@@ -124,15 +129,13 @@ static void run_child(int fd, pid_t parent, char **variables)
     _exit(127);
 }
 
-eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
+/* A process with one end of a socket pair; the other end. `seat` -1: a host of ranks. */
+static eep_status start_process(const supervisor *self, int seat, bool joiner, pid_t *pid_out,
+                                int *fd_out)
 {
-    supervisor_seat *to = &self->seat[seat];
+    static char one[] = "--rank-process", all[] = "--rank-host";
     rank_environment environment;
     int pair[2] = {-1, -1};
-    const int buffer = SOCKET_BUFFER_BYTES;
-    if (to->pid || to->fd >= 0) {
-        return EEP_ERR_STATE;
-    }
     eep_status status = make_environment(self, seat, joiner, &environment);
     if (status != EEP_OK) {
         return status;
@@ -141,54 +144,240 @@ eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
         free(environment.variables);
         return EEP_ERR_SYSTEM;
     }
-    /* As large as the system lets us have; smaller only means that queues are used earlier. */
-    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
     pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
-        run_child(pair[1], parent, environment.variables);
+        run_child(pair[1], parent, seat < 0 ? all : one, environment.variables);
     }
     int failure = errno;
     free(environment.variables);
     close(pair[1]);
-    int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
-    if (pidfd < 0) {
-        failure = pid > 0 ? errno : failure;
-        if (pid > 0) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
+    if (pid < 0) {
         close(pair[0]);
         errno = failure;
         return EEP_ERR_SYSTEM;
     }
-    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-    fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    to->pid = pid;
-    to->pidfd = pidfd;
-    to->fd = pair[0];
-    outbox_init(&to->outbox, to->fd);
+    *pid_out = pid;
+    *fd_out = pair[0];
     return EEP_OK;
 }
 
-/* ---------------------------------------------------------------- end */
+static void end_process(pid_t pid, int fd)
+{
+    int failure = errno;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    close(fd);
+    errno = failure;
+}
+
+/* As large as the system lets us have; smaller only means that queues are used earlier. */
+static void enlarge(int fd)
+{
+    const int buffer = SOCKET_BUFFER_BYTES;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+}
+
+static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
+{
+    to->lives = true;
+    to->is_held = false;
+    to->pid = pid;
+    to->end_fd = end_fd;
+    to->fd = fd;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    outbox_init(&to->outbox, fd);
+}
+
+static eep_status spawn_process(supervisor *self, int seat, bool joiner)
+{
+    pid_t pid = 0;
+    int fd = -1;
+    eep_status status = start_process(self, seat, joiner, &pid, &fd);
+    if (status != EEP_OK) {
+        return status;
+    }
+    int pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0) {
+        end_process(pid, fd);
+        return EEP_ERR_SYSTEM;
+    }
+    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+    enlarge(fd);
+    occupy(&self->seat[seat], pid, pidfd, fd);
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- threads */
+
+/* An order with descriptors, or with none. */
+static eep_status give_order(const supervisor *self, const host_order *order, const int *fds,
+                             int num_fds)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(2 * sizeof(int))];
+    } control = {.room = {0}};
+    struct iovec part = {(void *)order, sizeof *order};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (num_fds > 0) {
+        size_t bytes = (size_t)num_fds * sizeof(int);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(bytes);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(bytes);
+        memcpy(CMSG_DATA(&control.header), fds, bytes);
+    }
+    ssize_t sent = 0;
+    do {
+        sent = sendmsg(self->host.fd, &message, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)sizeof *order ? EEP_OK : EEP_ERR_SYSTEM;
+}
+
+static void end_host(supervisor *self)
+{
+    if (self->host.pid) {
+        kill(self->host.pid, SIGKILL);
+        waitpid(self->host.pid, &self->host.wait_status, 0);
+        close(self->host.fd);
+        self->host.pid = 0;
+        self->host.fd = -1;
+    }
+}
+
+static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
+{
+    host_order order = {HOST_START, seat, joiner};
+    int pair[2] = {-1, -1}, ends[2] = {-1, -1};
+    eep_status status = EEP_OK;
+    if (!self->host.pid) {
+        status = start_process(self, -1, false, &self->host.pid, &self->host.fd);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        return EEP_ERR_SYSTEM;
+    }
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        status = EEP_ERR_SYSTEM;
+    } else {
+        enlarge(pair[0]);
+        enlarge(pair[1]);
+        status = give_order(self, &order, (int[]){pair[1], ends[1]}, 2);
+    }
+    int failure = errno;
+    close(pair[1]);
+    if (ends[1] >= 0) {
+        close(ends[1]);
+    }
+    if (status == EEP_OK) {
+        occupy(&self->seat[seat], self->host.pid, ends[0], pair[0]);
+        return EEP_OK;
+    }
+    close(pair[0]);
+    if (ends[0] >= 0) {
+        close(ends[0]);
+    }
+    errno = failure;
+    return status;
+}
+
+eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
+{
+    if (self->seat[seat].lives || self->seat[seat].fd >= 0) {
+        return EEP_ERR_STATE;
+    }
+    return self->options->threads ? spawn_thread(self, seat, joiner)
+                                  : spawn_process(self, seat, joiner);
+}
+
+/* ---------------------------------------------------------------- signals and states */
 
 uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
 {
     supervisor_seat *of = &self->seat[seat];
     uint64_t time_ns = now_ns();
-    return of->pid && pidfd_send_signal(of->pidfd, signal_number, NULL, 0) == 0 ? time_ns : 0;
+    if (!of->lives) {
+        return 0;
+    }
+    if (!self->options->threads) {
+        return pidfd_send_signal(of->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
+    }
+    host_order order = {HOST_STRIKE, seat, signal_number};
+    of->is_held = signal_number == SIGSTOP;
+    return give_order(self, &order, NULL, 0) == EEP_OK ? time_ns : 0;
+}
+
+void supervisor_saw_frozen(supervisor *self, int seat)
+{
+    self->seat[seat].is_held = true;
+}
+
+static char state_of_process(pid_t pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file) {
+        fclose(file);
+    }
+    text[bytes] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+char supervisor_state(const supervisor *self, int seat)
+{
+    const supervisor_seat *of = &self->seat[seat];
+    if (!of->lives) {
+        return 'Z';
+    }
+    if (!self->options->threads) {
+        return state_of_process(of->pid);
+    }
+    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
+    return poll(&end, 1, 0) == 1 ? 'Z' : of->is_held ? 'T' : 'S';
+}
+
+/* ---------------------------------------------------------------- end */
+
+/* What the thread wrote last; or, if its process ended with it, how that did. */
+static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_status_out)
+{
+    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
+    if (poll(&end, 1, 0) != 1) {
+        return false;
+    }
+    ssize_t bytes = read(of->end_fd, wait_status_out, sizeof *wait_status_out);
+    if (bytes == (ssize_t)sizeof *wait_status_out) {
+        return true;
+    }
+    if (of->pid == self->host.pid) {
+        end_host(self);
+    }
+    *wait_status_out = self->host.wait_status;
+    return true;
+}
+
+static bool reap_process(const supervisor_seat *of, int *wait_status_out)
+{
+    return waitpid(of->pid, wait_status_out, WNOHANG) == of->pid;
 }
 
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
 {
     supervisor_seat *of = &self->seat[seat];
-    if (!of->pid || waitpid(of->pid, wait_status_out, WNOHANG) != of->pid) {
+    if (!of->lives || !(self->options->threads ? reap_thread(self, of, wait_status_out)
+                                               : reap_process(of, wait_status_out))) {
         return false;
     }
-    close(of->pidfd);
-    of->pidfd = -1;
+    close(of->end_fd);
+    of->end_fd = -1;
     of->pid = 0;
+    of->lives = false;
     return true;
 }
 
@@ -243,13 +432,16 @@ void supervisor_close(supervisor *self)
     }
     for (int s = 0; s < self->num_seats; s++) {
         supervisor_seat *of = &self->seat[s];
-        if (of->pid) {
-            pidfd_send_signal(of->pidfd, SIGKILL, NULL, 0);
+        if (of->lives && !self->options->threads) {
+            pidfd_send_signal(of->end_fd, SIGKILL, NULL, 0);
             waitpid(of->pid, NULL, 0);
-            close(of->pidfd);
+        }
+        if (of->lives) {
+            close(of->end_fd);
         }
         supervisor_hang_up(self, s);
     }
+    end_host(self);
     for (int i = 0; i < self->num_burners; i++) {
         kill(self->burners[i], SIGKILL);
         waitpid(self->burners[i], NULL, 0);

@@ -1,5 +1,5 @@
-/* The rank processes: started, struck by signals, observed to end. One thread owns a supervisor; no
- * call blocks but supervisor_close. */
+/* The ranks, as processes or as threads of one process: started, struck by signals, observed to
+ * end. One thread owns a supervisor; no call blocks but supervisor_close. */
 #ifndef EEPX_SUPERVISOR_H
 #define EEPX_SUPERVISOR_H
 
@@ -12,18 +12,28 @@
 #include <sys/types.h>
 
 typedef struct supervisor_seat {
-    pid_t pid;     /* 0: no process; it may have exited already without being reaped */
-    int pidfd;     /* readable once the process has ended; -1 with pid 0 */
-    int fd;        /* control socket, non-blocking; -1: none. It outlives the process until it is
+    bool lives;    /* a rank was started and its end not taken yet (supervisor_reap) */
+    pid_t pid;     /* its process, of all ranks if they are threads; 0: none */
+    int end_fd;    /* readable once it has ended; -1: no rank */
+    int fd;        /* control socket, non-blocking; -1: none. It outlives the rank until it is
                       closed by supervisor_hang_up, so that what was sent can be read */
     outbox outbox; /* to the rank; valid while fd >= 0 */
+    bool is_held;  /* a thread, by us or by itself */
 } supervisor_seat;
+
+/* The process whose threads are ranks. */
+typedef struct supervisor_host {
+    pid_t pid;       /* 0: none */
+    int fd;          /* for host_order (rank_main.h) */
+    int wait_status; /* of the last one, once it has ended */
+} supervisor_host;
 
 typedef struct supervisor {
     int num_seats;
     supervisor_seat *seat;
     const options *options;
     const char *store_path;
+    supervisor_host host; /* with --threads */
     pid_t *burners;
     int num_burners;
 } supervisor;
@@ -34,14 +44,20 @@ EEP_MUST_CHECK eep_status supervisor_open(const options *how, const char *store_
 /* SIGKILL what still runs, reap it, free all. */
 void supervisor_close(supervisor *self);
 
-/* Start the seat's process: fork and exec of this program with --rank-process, which dies with us.
- * `joiner`: the job serves already. EEP_ERR_STATE: a process or an open socket is in the seat;
- * EEP_ERR_SYSTEM with errno. */
+/* Start the seat's rank: fork and exec of this program with --rank-process, or a thread of the one
+ * with --rank-host; the process dies with us. `joiner`: the job serves already. EEP_ERR_STATE: a
+ * rank or an open socket is in the seat; EEP_ERR_SYSTEM with errno. */
 EEP_MUST_CHECK eep_status supervisor_spawn(supervisor *self, int seat, bool joiner);
-/* Send a signal through the pidfd: CLOCK_MONOTONIC just before the call; 0: there is no process. */
+/* Send a signal; to a thread, an order that means the same for it alone. CLOCK_MONOTONIC just
+ * before the call; 0: there is no rank. */
 uint64_t supervisor_signal(supervisor *self, int seat, int signal_number);
-/* If the seat's process has ended: true, reaped, with its wait status. False: none, or it runs. */
+/* If the seat's rank has ended: true, reaped, with its wait status. False: none, or it runs. */
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
+/* As the kernel sees it: 'T' is stopped, 'Z' ended and not reaped; 0 if it cannot be told. Of a
+ * thread the same. */
+char supervisor_state(const supervisor *self, int seat);
+/* The seat's thread says that it has stopped itself. */
+void supervisor_saw_frozen(supervisor *self, int seat);
 /* Close the seat's socket. */
 void supervisor_hang_up(supervisor *self, int seat);
 /* Start a process that burns CPU for `seconds` at a joiner's priority. */

@@ -1,6 +1,6 @@
-/* What the launcher and its rank processes tell each other, one message per packet of a
- * SOCK_SEQPACKET socket pair (inherited by the rank as descriptor EEP_CONTROL_FD). A rank's death
- * loses nothing that it had sent; nobody blocks on a send (rule M9): who cannot send keeps a
+/* What the launcher and its ranks tell each other, one message per packet of a
+ * SOCK_SEQPACKET socket pair (inherited by a rank process as descriptor EEP_CONTROL_FD). A rank's
+ * death loses nothing that it had sent; nobody blocks on a send (rule M9): who cannot send keeps a
  * queue. */
 #ifndef EEPX_WIRE_H
 #define EEPX_WIRE_H
@@ -26,6 +26,7 @@ typedef enum wire_kind {
     WIRE_COUNTERS,   /* wire_counters: at STOP, DRAIN and about every 250 ms */
     WIRE_FAILED,     /* wire_failed: the request ends with an explicit error */
     WIRE_HANDBACK,   /* wire_failed (status OK): the request is given back for another rank */
+    WIRE_FROZEN,     /* wire_header only: a thread has stopped itself inside a step, as told */
 } wire_kind;
 
 typedef struct wire_header {

@@ -33,6 +33,20 @@ static void put_ack(eep_context *context, const eepi_ack *ack)
 static void put_exit(eep_context *context, const eepi_suspect *gone)
 {
     put_seat(context, EEPI_KEY_EXIT, gone->seat, gone, sizeof(*gone));
+    context->peers[gone->seat].exit_said = gone->generation;
+}
+
+void eepi_say_own_end(eep_context *context)
+{
+    const eepi_suspect own = {context->config.rank, context->generation, EEP_FAULT_EXIT};
+    int stores_no_more;
+
+    pthread_mutex_lock(&context->lock);
+    stores_no_more = (context->ended == EEP_ERR_EVICTED || context->ended == EEP_ERR_DRAINED) &&
+                     !context->stepper.in_step;
+    pthread_mutex_unlock(&context->lock);
+    if (stores_no_more && context->peers[own.seat].exit_said != own.generation)
+        put_exit(context, &own);
 }
 
 static void put_report(eep_context *context, const eepi_report *report)
@@ -329,15 +343,18 @@ static void note_fault(eep_context *context, const eepi_action *action)
     pthread_mutex_unlock(&context->lock);
 }
 
+/* A thread of this process cannot be killed, nor can another user's process. */
 static void kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
-    eepi_peer *peer = &context->peers[suspect->seat];
+    const eepi_peer *peer = &context->peers[suspect->seat];
+    const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
 
-    if (peer->pidfd_generation != suspect->generation || peer->pidfd < 0)
-        return;
-    eepi_log(context, EEP_LOG_WARN, "killing rank %d.%u (%s) before it is expelled", suspect->seat,
-             suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
-    eepi_process_kill(peer->pidfd);
+    if (peer->pidfd_generation == suspect->generation && eepi_process_kill(peer->pidfd))
+        eepi_log(context, EEP_LOG_WARN, "killed rank %d.%u (%s) before it is expelled",
+                 suspect->seat, suspect->generation,
+                 eep_fault_kind_name((eep_fault_kind)suspect->kind));
+    else if (context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT)
+        eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
 }
 
 /* A process that holds a seat lives, or nobody can tell, and it has not been heard of on this
@@ -423,7 +440,6 @@ static void perform_store(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_EXIT:
         put_exit(context, &action->suspect);
-        context->peers[action->suspect.seat].exit_said = action->suspect.generation;
         break;
     default:
         eepi_peer_publish(context); /* EEPI_ACTION_MEMBER */

@@ -28,7 +28,8 @@ enum {
     EEPI_ERROR_BYTES = 512,
     EEPI_MAILBOX_EVIDENCE = EEP_MAX_RANKS, /* what is told once must fit */
     EEPI_FAULT_QUEUE = 256,
-    EEPI_INPUTS_LATER = 4,
+    EEPI_INPUTS_LATER = 32, /* given while another one is handled; */
+    EEPI_INPUTS_KEPT = 4,   /* some are room for those that must not be lost */
     EEPI_SERVING_BUFFERS = 2,
 };
 
@@ -143,8 +144,9 @@ struct eep_context {
     eepi_mailbox mailbox; /* with what the stepper has to say in its own */
     eepi_stepper stepper;
     int joined_once, stop;
-    int uncovered;    /* fails closed until somebody brings the experts */
-    eep_status ended; /* why it no longer serves; EEP_OK while it does or may */
+    int waits_to_join; /* eep_join ran out of time; rank thread */
+    int uncovered;     /* fails closed until somebody brings the experts */
+    eep_status ended;  /* why it no longer serves; EEP_OK while it does or may */
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
@@ -184,6 +186,9 @@ void eepi_install_again(eep_context *context);
 void eepi_stage_held(eep_context *context);
 /* Say again what the store may have forgotten or never got. */
 void eepi_say_again(eep_context *context);
+/* Once this rank has left the view and its last step has ended, it stores nothing any more: tell
+ * all so (rule M7), though its process may live on. */
+void eepi_say_own_end(eep_context *context);
 /* Look again whether an instance may begin, once that is due. */
 void eepi_begin_again(eep_context *context);
 /* Try a failed repair again once that is due. */

@@ -131,17 +131,29 @@ int eepi_core_order(const eepi_core *core)
     return order;
 }
 
+/* A document that the store forgot may have had its epoch from another proposer. In doubt, and
+ * where somebody stays behind alive who may alone know it, each proposer has epochs of its own
+ * above all that are given without doubt: two for each time that it doubts. */
+uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive)
+{
+    uint64_t seats = (uint64_t)core->config.shape.max_ranks + 1, leap = 2 * seats;
+    uint64_t epoch = core->view->epoch + 1;
+
+    if (!core->in_doubt && !left_alive)
+        return epoch;
+    epoch += (uint64_t)core->in_doubt * leap + (left_alive ? seats : 0);
+    epoch += (uint64_t)core->config.seat;
+    if (core->in_doubt && epoch <= core->tried_epoch)
+        epoch += ((core->tried_epoch - epoch) / leap + 1) * leap;
+    return epoch;
+}
+
 eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
 {
     eepi_view *draft = core->draft;
 
     memcpy(draft, core->view, core->view->bytes);
-    draft->epoch++;
-    if (core->in_doubt) {
-        draft->epoch += (uint64_t)core->in_doubt * EPOCH_LEAP;
-        if (draft->epoch <= core->tried_epoch)
-            draft->epoch = core->tried_epoch + 1;
-    }
+    draft->epoch = eepi_core_fresh_epoch(core, 0);
     draft->base_digest = core->view->digest;
     draft->cause = (uint8_t)cause;
     draft->phase = EEPI_VIEW_SERVING;

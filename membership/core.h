@@ -78,6 +78,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_EXIT,         /* suspect.seat, .generation: somebody saw that process end */
     EEPI_INPUT_EVIDENCE,     /* suspect: our own observation */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
+    EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
     EEPI_INPUT_ACCUSED,      /* seats: missed a step's deadline here; step */
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight */
     EEPI_INPUT_STAGED,       /* digest: that view is in the idle bank */

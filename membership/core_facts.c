@@ -388,6 +388,9 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         take_evidence(core, &input->suspect,
                       input->kind == EEPI_INPUT_EVIDENCE ? core->config.seat : NOBODY);
         break;
+    case EEPI_INPUT_NOT_KILLED:
+        core->peers[input->suspect.seat].unkillable_generation = input->suspect.generation;
+        break;
     case EEPI_INPUT_ALIVE:
         take_alive(core, &input->suspect);
         break;

@@ -145,8 +145,8 @@ static int all_reported(eepi_core *core)
     return missing == 0;
 }
 
-/* Killing precedes the commit: 1 once all whom we expel are gone, or could not be killed within
- * the drain bound (then they are quarantined). */
+/* Killing precedes the commit: 1 once all whom we expel are gone, cannot be killed, or did not end
+ * within the drain bound (then they are quarantined). */
 static int all_killed(eepi_core *core)
 {
     int waiting = 0;
@@ -170,7 +170,7 @@ static int all_killed(eepi_core *core)
                 (eepi_suspect){seat, generation, peer->evidence};
         }
         bound_us = peer->killed_us + core->config.drain_bound_us;
-        if (core->now_us < bound_us) {
+        if (core->now_us < bound_us && peer->unkillable_generation != generation) {
             waiting = 1;
             eepi_core_wake_at(core, bound_us);
         }
@@ -251,7 +251,7 @@ static eepi_view *draft_fault(eepi_core *core)
         }
     }
     if (left_alive) /* it may know documents that only it was told of, before the store forgot */
-        draft->epoch += EPOCH_LEAP;
+        draft->epoch = eepi_core_fresh_epoch(core, 1);
     if (draft->first_step <= highest)
         draft->first_step = highest + 1;
     draft->combine_copy ^= 1u;

@@ -14,7 +14,7 @@ typedef enum core_status {
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 
-enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16, EPOCH_LEAP = 16 };
+enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16 };
 
 /* What is known of a seat. */
 typedef struct core_peer {
@@ -31,7 +31,8 @@ typedef struct core_peer {
     uint32_t ended;      /* this generation and all older ones; 0: none is known */
     uint64_t killed_us;  /* 0: not killed by us */
     uint32_t killed_generation;
-    uint64_t strike_step; /* first missed deadline; 0: none */
+    uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */
+    uint64_t strike_step;           /* first missed deadline; 0: none */
     uint32_t strike_generation;
     uint64_t left_epoch; /* planned view that let it go; 0: none */
     /* its newest report */
@@ -107,6 +108,7 @@ int eepi_core_order(const eepi_core *core);
 void eepi_core_commit(eepi_core *core);
 /* A draft on top of the newest view: next epoch, its digest as base, quarantines that ended. */
 eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
+uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive);
 
 /* Words of a backup bit set over all layers. */
 static inline size_t eepi_core_backup_words(const eepi_view_shape *shape)

@@ -92,31 +92,44 @@ static void bind_threads(eep_context *context)
         (void)!eep_stream_synchronize(context->stream, BIND_BOUND_US);
 }
 
-eep_status eep_join(eep_context *context)
+/* The first of one or several calls. */
+static eep_status ask_to_join(eep_context *context)
 {
     eep_status status;
-    struct timespec until;
-    uint64_t at_us = eepi_now_us() + context->config.join_timeout_us;
-    int late = 0;
 
-    if (context->joined_once)
-        return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
     if (!context->stream)
         return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
-    status = eepi_refuse_in_capture(context, "eep_join");
-    if (status == EEP_OK)
-        status = eepi_weights_seal(context);
+    status = eepi_weights_seal(context);
     if (status == EEP_OK)
         status = open_executor(context);
     if (status != EEP_OK)
         return status;
-    until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     pthread_mutex_lock(&context->lock);
     context->joined_once = 1;
     bind_threads(context);
     context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     context->mailbox.ready = 1;
     eepi_service_wake(context);
+    pthread_mutex_unlock(&context->lock);
+    return EEP_OK;
+}
+
+eep_status eep_join(eep_context *context)
+{
+    uint64_t at_us = eepi_now_us() + context->config.join_timeout_us;
+    struct timespec until = {(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
+    eep_status status = eepi_refuse_in_capture(context, "eep_join");
+    int late = 0;
+
+    if (status != EEP_OK)
+        return status;
+    if (context->joined_once && !context->waits_to_join)
+        return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
+    if (!context->joined_once)
+        status = ask_to_join(context);
+    if (status != EEP_OK)
+        return status;
+    pthread_mutex_lock(&context->lock);
     while (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0 &&
            context->ended == EEP_OK && !context->uncovered && !late)
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
@@ -127,6 +140,7 @@ eep_status eep_join(eep_context *context)
     else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
                            (unsigned long long)(context->config.join_timeout_us / 1000u));
+    context->waits_to_join = status == EEP_ERR_TIMEOUT;
     pthread_mutex_unlock(&context->lock);
     return status;
 }

@@ -73,8 +73,7 @@ int eepi_process_watch(int32_t pid, uint64_t start)
     return fd;
 }
 
-void eepi_process_kill(int pidfd)
+int eepi_process_kill(int pidfd)
 {
-    if (pidfd >= 0)
-        (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    return pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0;
 }

@@ -17,6 +17,7 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
 /* A descriptor that polls readable when the process has ended; -1: it has already, or it cannot be
  * watched (no descriptors left): eepi_process_look tells which. */
 int eepi_process_watch(int32_t pid, uint64_t start);
-/* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. */
-void eepi_process_kill(int pidfd);
+/* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. 0: it
+ * cannot be killed from here. */
+int eepi_process_kill(int pidfd);
 #endif

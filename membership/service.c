@@ -463,6 +463,7 @@ static void serve_round(eep_context *context)
         take_reply(context, &reply);
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
+    eepi_say_own_end(context);
     eepi_begin_again(context);
     eepi_install_again(context);
     eepi_stage_held(context);

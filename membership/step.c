@@ -253,6 +253,8 @@ eep_status eep_step_end(eep_context *context)
                            (unsigned long long)(bound_us / 1000u));
     else
         status = end_step(context, status);
+    if (context->ended != EEP_OK)
+        eepi_service_wake(context); /* eepi_say_own_end */
     pthread_mutex_unlock(&context->lock);
     return status;
 }

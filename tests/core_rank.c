@@ -444,7 +444,10 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
     case EEPI_ACTION_KILL:
         p->num_kills++;
         other = cluster_process_of(c, action->suspect.seat, action->suspect.generation);
-        if (!other->unkillable)
+        if (other->unkillable)
+            cluster_give_to(
+                c, p, (eepi_input){.kind = EEPI_INPUT_NOT_KILLED, .suspect = action->suspect});
+        else
             cluster_push_in(c, EVENT_DIE, other, 200 + cluster_random(c, 3000));
         break;
     case EEPI_ACTION_EXIT:

@@ -320,6 +320,52 @@ Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
     world_close(&w);
 }
 
+/* Threads of one process: the first has stopped stepping and is expelled, and cannot be killed. It
+ * has no step in flight, so it says itself that it stores nothing any more, and holds up nobody
+ * when the next one goes (rules M2, M7). */
+Test(context, an_expelled_thread_does_not_hold_up_the_next_fault)
+{
+    world w;
+    world_open(&w, 5, 5);
+    w.config.step_deadline_us = DEADLINE_US;
+    w.config.warmup_deadline_us = WORLD_PATIENT_US;
+    world_start(&w);
+    world_set_modes(&w, 0, 4, RANK_WORK);
+    world_advance(&w, 0, 4, 3);
+    rank_set_mode(&w.ranks[4], RANK_PARK);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 4);
+    rank_close(&w.ranks[3]);
+    for (int32_t seat = 0; seat < 3; seat++)
+        WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
+    world_advance(&w, 0, 2, FIRST);
+    for (int32_t seat = 0; seat < 3; seat++)
+        cr_expect_eq(rank_sees(&w.ranks[seat], 4, NULL).state, EEP_SEAT_VACANT);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+/* Who was not let in in time goes on waiting with the next call. */
+Test(context, join_again_after_a_timeout)
+{
+    world w;
+    world_open(&w, 2, 2);
+    w.config.join_timeout_us = 20000;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
+    eep_context *first = w.ranks[0].context;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(eep_join(first), EEP_ERR_TIMEOUT, "%s", eep_last_error(first));
+    w.config.join_timeout_us = WORLD_PATIENT_US;
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", w.ranks[1].error);
+    rank_run(&w.ranks[1]);
+    eep_status status = EEP_ERR_TIMEOUT;
+    for (int i = 0; i < 500 && status == EEP_ERR_TIMEOUT; i++)
+        status = eep_join(first);
+    cr_expect_eq(status, EEP_OK, "%s", eep_last_error(first));
+    cr_expect_eq(eep_join(first), EEP_ERR_STATE);
+    world_close(&w);
+}
+
 /* A closed context is a process that ended: known at once, and its seat is free for a new one. */
 Test(context, a_closed_rank_is_expelled_and_its_seat_taken_again)
 {

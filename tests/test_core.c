@@ -315,6 +315,31 @@ Test(core, M2_killing_precedes_the_commit)
     }
 }
 
+static int is_past_epoch_1(cluster *c)
+{
+    return c->view->epoch > 1;
+}
+
+/* A thread of the killer's own process cannot be killed. It hears what is said of it and would
+ * propose to stay, in its turn, if the others waited for its end. */
+Test(core, M2_nobody_waits_for_the_end_of_one_that_cannot_be_killed)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        uint64_t from_us;
+        cluster_at(c, 2)->unkillable = 1;
+        from_us = c->now_us;
+        for (int seat = 0; seat < 4; seat++)
+            if (seat != 2)
+                cluster_evidence(c, seat, 2, EEP_FAULT_DEADLINE);
+        EXPECT(c, cluster_until(c, is_past_epoch_1, SECOND));
+        EXPECT(c, c->now_us - from_us < 100000);
+        EXPECT(c, !eepi_view_is_member(c->view, 2));
+        EXPECT(c, cluster_at(c, 2)->alive);
+        expect_serving(c, 3);
+    }
+}
+
 /* A rank that was killed once in a seat says nothing of the next process there. */
 Test(core, M2_a_second_generation_of_a_seat_is_killed_too)
 {

@@ -57,7 +57,7 @@ static eep_status halt_after_unpack(void *user, eep_stream *stream, eepi_kernel_
 
 static void add_node(rank *r)
 {
-    cr_assert_eq(fault_node_init(&node, r->context, r->device, WORLD_LAYERS), EEP_OK);
+    cr_assert_eq(fault_node_init(&node, r->context, r->device, WORLD_LAYERS, NULL, NULL), EEP_OK);
 }
 
 static void add_halt(rank *r)
@@ -92,7 +92,7 @@ static void two_ranks(int from, int to, int place)
         w.ranks[seat].mode = RANK_WORK;
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
     }
-    fault_node_arm(&node, (verb_place)place);
+    cr_assert_eq(fault_node_arm(&node, (verb_place)place, false), EEP_OK);
     say_hello(to, &w);
     cr_assert_eq(read(from, &go, 1), 1);
     rank_run(&w.ranks[0]);
@@ -128,7 +128,7 @@ static void by_hand(int from, int to, int place)
     for (int i = 0; i < 3; i++)
         step_until_ok(r);
     say(to, "u", 1);
-    fault_node_arm(&node, (verb_place)place);
+    cr_assert_eq(fault_node_arm(&node, (verb_place)place, false), EEP_OK);
     rank_fill(r, WORLD_TOKENS, BAD_NONE);
     cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     eep_step_abort(r->context);
@@ -140,7 +140,7 @@ static void by_hand(int from, int to, int place)
     cr_assert_eq(r->wrong, 0);
     cr_assert_eq(eep_device_captures(r->device), 1);
     say(to, "d", 1);
-    fault_node_arm(&node, (verb_place)place);
+    cr_assert_eq(fault_node_arm(&node, (verb_place)place, false), EEP_OK);
     step_until_ok(r);
     say(to, "x", 1); /* it should not live to say that */
     _exit(1);

@@ -1,5 +1,5 @@
 /* The statistics of a run, from a history made by hand whose answers are known. */
-#include "experiments/rank_main.h"
+#include "experiments/rank.h"
 #include "experiments/summary.h"
 #include "experiments/summary_fault.h"
 #include "membership/view.h"

@@ -1,22 +1,24 @@
-/* CUDA twins of the model's kernels: the same bodies, compiled for the GPU, and the plugin that
+/* CUDA twins of the driver's kernels: the same bodies, compiled for the GPU, and the plugin that
  * launches them (experiments/model_plugin.h). */
 #include "experiments/model_bodies.h"
 #include "experiments/model_plugin.h"
 
 #include <cuda_runtime.h>
 
-#define MODEL_CUDA_KERNEL(name, args_type)                                                         \
-    extern "C" __global__ void model_##name##_cuda(const __grid_constant__ args_type args)         \
+#define CUDA_TWIN(of, name, args_type)                                                             \
+    extern "C" __global__ void of##_##name##_cuda(const __grid_constant__ args_type args)          \
     {                                                                                              \
-        model_##name##_body(&args, eepk_here());                                                        \
+        of##_##name##_body(&args, eepk_here());                                                    \
     }
-MODEL_KERNEL_LIST(MODEL_CUDA_KERNEL)
-#undef MODEL_CUDA_KERNEL
+#define MODEL_CUDA_TWIN(name, args_type) CUDA_TWIN(model, name, args_type)
+#define LAB_CUDA_TWIN(name, args_type)   CUDA_TWIN(lab, name, args_type)
+MODEL_KERNEL_LIST(MODEL_CUDA_TWIN)
+LAB_KERNEL_LIST(LAB_CUDA_TWIN)
 
-static const void *const kernels[MODEL_NUM_KERNELS] = {
-#define MODEL_KERNEL_ENTRY(name, args) (const void *)model_##name##_cuda,
-    MODEL_KERNEL_LIST(MODEL_KERNEL_ENTRY)
-#undef MODEL_KERNEL_ENTRY
+static const void *const kernels[MODEL_PLUGIN_NUM_KERNELS] = {
+#define MODEL_ENTRY(name, args) (const void *)model_##name##_cuda,
+#define LAB_ENTRY(name, args)   (const void *)lab_##name##_cuda,
+    MODEL_KERNEL_LIST(MODEL_ENTRY) LAB_KERNEL_LIST(LAB_ENTRY)
 };
 
 static const char *text_of(cudaError_t error)
@@ -39,7 +41,7 @@ static const char *load(int ordinal)
     cudaFuncAttributes attributes;
     const char *why = text_of(cudaSetDevice(ordinal));
 
-    for (int id = 0; id < MODEL_NUM_KERNELS && !why; id++)
+    for (int id = 0; id < MODEL_PLUGIN_NUM_KERNELS && !why; id++)
         why = text_of(cudaFuncGetAttributes(&attributes, kernels[id]));
     return why;
 }
@@ -48,7 +50,7 @@ static const char *launch(int ordinal, void *native_stream, uint32_t kernel, uin
                           uint32_t num_threads, const void *args)
 {
     void *parameters[1] = {(void *)args};
-    const char *why = kernel < MODEL_NUM_KERNELS ? NULL : "no such kernel";
+    const char *why = kernel < MODEL_PLUGIN_NUM_KERNELS ? NULL : "no such kernel";
 
     if (!why)
         why = use_device(ordinal);
@@ -58,7 +60,7 @@ static const char *launch(int ordinal, void *native_stream, uint32_t kernel, uin
     return why;
 }
 
-static const model_plugin plugin = {MODEL_PLUGIN_VERSION, MODEL_NUM_KERNELS, load, launch};
+static const model_plugin plugin = {MODEL_PLUGIN_VERSION, MODEL_PLUGIN_NUM_KERNELS, load, launch};
 
 /* The plugin's one exported symbol. */
 extern "C" __attribute__((visibility("default"))) const model_plugin *eep_model_cuda_plugin(void)

@@ -226,7 +226,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stre
 /* Weights are in and the graph is captured: ask to be let in and wait until this rank is in the
  * committed view (the first view: until all num_ranks are there), at most join_timeout_us.
  * Also computes the weights' checksums: EEP_ERR_CHECKSUM if they are not the instance's (the text
- * names the expert). Runs while healthy ranks serve; none waits for it. */
+ * names the expert). Runs while healthy ranks serve; none waits for it. EEP_ERR_TIMEOUT: the next
+ * call goes on waiting; the rank may be let in meanwhile. */
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {

@@ -50,16 +50,18 @@ typedef enum sim_kind {
     SIM_SLOW,
     SIM_RESTART, /* a new process in a vacant seat */
     SIM_LEAVE,
-    SIM_DELAY,     /* what the store tells one process takes long */
-    SIM_BREAK,     /* a process loses its connection to the store */
-    SIM_PARTITION, /* and cannot have it back for a while */
-    SIM_OUTAGE,    /* the store does not answer, or ends and comes back */
-    SIM_AMNESIA,   /* the store comes back empty */
-    SIM_RACE,      /* likewise, right after a commit, which perhaps nobody was told of */
-    SIM_SKEW,      /* clocks differ: rate and offset */
-    SIM_CORRUPT,   /* bulk copies arrive changed */
-    SIM_ZOMBIE,    /* no kill fence */
-    SIM_REQUEUE,   /* requests are taken from living ranks */
+    SIM_DELAY,      /* what the store tells one process takes long */
+    SIM_BREAK,      /* a process loses its connection to the store */
+    SIM_PARTITION,  /* and cannot have it back for a while */
+    SIM_OUTAGE,     /* the store does not answer, or ends and comes back */
+    SIM_AMNESIA,    /* the store comes back empty */
+    SIM_RACE,       /* likewise, right after a commit, which perhaps nobody was told of */
+    SIM_SKEW,       /* clocks differ: rate and offset */
+    SIM_CORRUPT,    /* bulk copies arrive changed */
+    SIM_ZOMBIE,     /* no kill fence */
+    SIM_REQUEUE,    /* requests are taken from living ranks */
+    SIM_STUCK,      /* an engine does not step, while libeep's threads live */
+    SIM_UNKILLABLE, /* peers cannot kill: threads of one process, or other users' */
     SIM_NUM_KINDS
 } sim_kind;
 extern const char *const sim_kind_names[SIM_NUM_KINDS];
@@ -110,6 +112,7 @@ struct sim_process {
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
     uint64_t idle_us;     /* when it last had nothing to do */
+    uint64_t stuck_us;    /* its engine is to stay between two steps for so long */
     uint64_t tables_hash; /* of the bank that its step has latched (S11) */
     int former;           /* of an instance that nobody remembers */
     eep_status ended;

@@ -7,8 +7,8 @@
 enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
-    "crash",     "stop",   "freeze",  "slow", "restart", "leave",   "delay",  "break",
-    "partition", "outage", "amnesia", "race", "skew",    "corrupt", "zombie", "requeue"};
+    "crash",  "stop",    "freeze", "slow", "restart", "leave",  "delay",   "break", "partition",
+    "outage", "amnesia", "race",   "skew", "corrupt", "zombie", "requeue", "stuck", "unkillable"};
 
 static sim_process *alive_one(void)
 {
@@ -89,6 +89,9 @@ static void disturb(sim_process *p, sim_kind kind)
         break;
     case SIM_LEAVE:
         leave_one(p);
+        break;
+    case SIM_STUCK:
+        p->stuck_us = for_us;
         break;
     case SIM_DELAY:
         sim_store_delay(p, for_us / 3);

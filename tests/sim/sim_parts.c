@@ -145,14 +145,15 @@ static void end_killed(void *user, uint64_t number)
     sim_process_end(user, "killed by a peer");
 }
 
-void eepi_process_kill(int pidfd)
+int eepi_process_kill(int pidfd)
 {
     sim_process *p = sim_fd_what(pidfd);
 
-    if (!p || !p->alive)
-        return;
+    if (!p || !p->alive || sim->kinds >> SIM_UNKILLABLE & 1u)
+        return 0;
     sim_check_kill(p);
     sim_after(sim_delay(50, 3000), end_killed, p, 0);
+    return 1;
 }
 
 /* ------------------------------------------------------------------ the seats' files */

@@ -314,6 +314,11 @@ static eep_status run_step(sim_process *p)
     eep_status status;
     uint64_t bound_us = 4 * (uint64_t)sim->shape.num_layers * 600000 + 1000000;
 
+    if (p->stuck_us) {
+        uint64_t for_us = p->stuck_us;
+        p->stuck_us = 0;
+        sim_sleep(for_us);
+    }
     p->call_us = sim->now_us;
     status = eep_step_begin(r->context, BEGIN_US, &step);
     sim_check_call(p, "eep_step_begin", BEGIN_US + SLACK_US);
