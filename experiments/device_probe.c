@@ -1,6 +1,7 @@
 #include "experiments/device_probe.h"
 
 #include "eep/device.h"
+#include "experiments/lab_kernels.h"
 #include "experiments/model_plugin.h"
 
 #include <errno.h>
@@ -8,62 +9,167 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 60000 };
+enum { ANSWER_MS = 60000, MOST_PROBES = 2 };
+static const uint64_t SPIN_NS = 300000000;
 
-/* In the child: an empty line if all is well. */
-static void answer(const char *device, int fd)
+/* What a child says, twice: once the device is open, and, told to spin, what came of that. */
+typedef struct probe_answer {
+    int32_t num_devices;
+    uint64_t longest_ns;
+    char why[DEVICE_PROBE_BYTES]; /* empty: all is well */
+} probe_answer;
+
+typedef struct probe_child {
+    pid_t pid; /* 0: none */
+    int fd;
+} probe_child;
+
+/* ---------------------------------------------------------------- the child */
+
+static void say(int fd, const probe_answer *answer)
 {
-    char line[DEVICE_PROBE_BYTES] = "";
-    eep_device *opened = NULL;
-    eep_status status = eep_device_open(device, 0, &opened);
+    if (write(fd, answer, sizeof *answer) != (ssize_t)sizeof *answer) {
+        _exit(1);
+    }
+}
+
+static void fail(probe_answer *answer, eep_status status)
+{
+    snprintf(answer->why, sizeof answer->why, "%s: %s", eep_strerror(status),
+             eep_device_error_text());
+}
+
+static eep_status spin(eep_device *device, const model_plugin *plugin, probe_answer *answer)
+{
+    const model_twins gaps = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_gaps,
+                              &lab_kernels[LAB_KERNEL_gaps]};
+    const char *why = NULL;
+    eep_stream *stream = NULL;
+    void *longest_ns = NULL;
+    eep_status status = eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(uint64_t), &longest_ns);
+    if (status == EEP_OK) {
+        status = eep_stream_open(device, &stream);
+    }
+    if (status == EEP_OK) {
+        lab_gaps_args args = {longest_ns, SPIN_NS};
+        status = model_plugin_put(plugin, 0, stream, gaps, 1, 1, &args, sizeof args, &why);
+    }
+    if (status == EEP_OK) {
+        status = eep_stream_synchronize(stream, SPIN_NS / 1000 * 20);
+    }
+    if (status == EEP_OK) {
+        answer->longest_ns = *(const uint64_t *)longest_ns;
+    }
+    return status;
+}
+
+/* Opens, says so, spins when told to, says so, and ends; what it holds ends with it. */
+static void run_child(const char *name, int fd)
+{
+    probe_answer answer = {0};
+    eep_device *device = NULL;
+    const model_plugin *plugin = NULL;
+    char go;
+    eep_status status = eep_device_open(name, 0, &device);
     if (status != EEP_OK) {
-        snprintf(line, sizeof line, "%s: %s", eep_strerror(status), eep_device_error_text());
-    } else {
-        (void)model_plugin_open(0, line, sizeof line);
+        fail(&answer, status);
+    } else if (strcmp(name, "cuda") == 0) {
+        plugin = model_plugin_open(0, answer.why, sizeof answer.why);
     }
-    ssize_t written = write(fd, line, strlen(line) + 1);
-    _exit(written > 0 ? 0 : 1);
+    answer.num_devices = eep_device_count(name);
+    say(fd, &answer);
+    if (answer.why[0] == '\0' && read(fd, &go, 1) == 1) {
+        status = spin(device, plugin, &answer);
+        if (status != EEP_OK) {
+            fail(&answer, status);
+        }
+        say(fd, &answer);
+    }
+    _exit(0);
 }
 
-/* What the child says, up to its terminating zero; false: it said nothing whole in time. */
-static bool hear(int fd, char line_out[DEVICE_PROBE_BYTES])
-{
-    struct pollfd set = {.fd = fd, .events = POLLIN};
-    ssize_t bytes = -1;
-    if (poll(&set, 1, ANSWER_MS) == 1) {
-        bytes = read(fd, line_out, DEVICE_PROBE_BYTES); /* written at once: less than PIPE_BUF */
-    }
-    return bytes > 0 && line_out[bytes - 1] == '\0';
-}
+/* ---------------------------------------------------------------- the caller */
 
-bool device_probe(const char *device, char why_out[DEVICE_PROBE_BYTES])
+static void start(probe_child *child, const char *name, const probe_child *others, int num_others)
 {
     int ends[2];
-    if (strcmp(device, "cuda") != 0) {
-        return true;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+        return;
     }
-    if (pipe(ends) != 0) {
-        snprintf(why_out, DEVICE_PROBE_BYTES, "pipe: %s", strerror(errno));
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        for (int i = 0; i < num_others; i++) {
+            close(others[i].fd);
+        }
+        run_child(name, ends[1]);
+    }
+    int failure = errno;
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        errno = failure;
+        return;
+    }
+    *child = (probe_child){pid, ends[0]};
+}
+
+/* It may hang in a driver. */
+static void end(const probe_child *child)
+{
+    if (child->pid) {
+        kill(child->pid, SIGKILL);
+        waitpid(child->pid, NULL, 0);
+        close(child->fd);
+    }
+}
+
+/* False: nothing in time, or it cannot be used; `out` says why. */
+static bool hear(const probe_child *child, device_probe_result *out)
+{
+    probe_answer answer = {0};
+    struct pollfd set = {.fd = child->fd, .events = POLLIN};
+    if (poll(&set, 1, ANSWER_MS) != 1 ||
+        read(child->fd, &answer, sizeof answer) != (ssize_t)sizeof answer) {
+        snprintf(out->why, sizeof out->why, "opening it gave no answer within %d s",
+                 ANSWER_MS / 1000);
         return false;
     }
-    pid_t child = fork();
-    if (child == 0) {
-        close(ends[0]);
-        answer(device, ends[1]);
+    double slice_ms = (double)answer.longest_ns / 1e6;
+    out->num_devices = answer.num_devices;
+    out->slice_ms = slice_ms > out->slice_ms ? slice_ms : out->slice_ms;
+    memcpy(out->why, answer.why, sizeof out->why);
+    return answer.why[0] == '\0';
+}
+
+bool device_probe(const char *device, bool shared, device_probe_result *out)
+{
+    probe_child child[MOST_PROBES] = {{0}};
+    int num = shared ? MOST_PROBES : 1;
+    bool good = true;
+    *out = (device_probe_result){0};
+    for (int i = 0; i < num && good; i++) {
+        start(&child[i], device, child, i);
+        good = child[i].pid != 0;
+        if (!good) {
+            snprintf(out->why, sizeof out->why, "no process can be started: %s", strerror(errno));
+        }
     }
-    close(ends[1]);
-    bool heard = child > 0 && hear(ends[0], why_out);
-    close(ends[0]);
-    if (child > 0) {
-        kill(child, SIGKILL); /* it may hang in a driver */
-        waitpid(child, NULL, 0);
+    for (int i = 0; i < num && good; i++) {
+        good = hear(&child[i], out);
     }
-    if (!heard) {
-        snprintf(why_out, DEVICE_PROBE_BYTES, "opening it gave no answer within %d s",
-                 ANSWER_MS / 1000);
+    for (int i = 0; i < num && good && shared; i++) {
+        good = write(child[i].fd, "", 1) == 1;
     }
-    return heard && why_out[0] == '\0';
+    for (int i = 0; i < num && good && shared; i++) {
+        good = hear(&child[i], out);
+    }
+    for (int i = 0; i < num; i++) {
+        end(&child[i]);
+    }
+    return good;
 }

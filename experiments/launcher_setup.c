@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 enum { FILLER_REQUESTS = 4096, SOCKET_PATH_BYTES = 108 };
 static const uint64_t STORE_TIMEOUT_US = 5000000;
+static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
 
 /* ---------------------------------------------------------------- what the machine must have */
 
@@ -60,12 +62,39 @@ static bool has_memory(const options *how)
     return true;
 }
 
-static bool has_device(const options *how)
+/* Processes take turns on a GPU, time slice by time slice, and one that waits for a peer spins its
+ * slice away: no limit may be shorter than what many rounds of all of them take. */
+static void fit_to_slices(launcher *self, const device_probe_result *found)
 {
-    char why[DEVICE_PROBE_BYTES];
-    if (!device_probe(how->device, why)) {
-        fprintf(stderr, "eep-run: --device %s cannot be used: %s\n", how->device, why);
+    options *how = &self->effective;
+    int64_t devices = found->num_devices > 0 ? found->num_devices : 1;
+    int64_t sharing = (how->max_ranks + devices - 1) / devices;
+    double least_ms = SLICE_ROUNDS * (double)sharing * found->slice_ms;
+    double *const limits_ms[] = {&how->step_deadline_ms, &how->expel_ms, &how->drain_bound_ms};
+    for (size_t i = 0; i < sizeof limits_ms / sizeof limits_ms[0]; i++) {
+        *limits_ms[i] = fmax(*limits_ms[i], least_ms);
+    }
+    how->script.expel_ms = how->expel_ms;
+    if (!how->quiet) {
+        printf("%" PRId64 " processes share a GPU: time slices of up to %.1f ms, limits of at "
+               "least %.0f ms\n",
+               sharing, found->slice_ms, least_ms);
+    }
+}
+
+static bool has_device(launcher *self)
+{
+    const options *how = self->how;
+    device_probe_result found;
+    if (strcmp(how->device, "cuda") != 0) { /* the others are always there */
+        return true;
+    }
+    if (!device_probe(how->device, !how->threads && how->max_ranks > 1, &found)) {
+        fprintf(stderr, "eep-run: --device %s cannot be used: %s\n", how->device, found.why);
         return false;
+    }
+    if (found.slice_ms > 0) {
+        fit_to_slices(self, &found);
     }
     return true;
 }
@@ -177,7 +206,7 @@ static bool set_up(launcher *self)
 {
     const options *how = self->how;
     char error[FINISH_ERROR_BYTES];
-    if (!has_memory(how) || !has_device(how) || !read_load(self)) {
+    if (!has_memory(how) || !has_device(self) || !read_load(self)) {
         return false;
     }
     if (finish_prepare_dir(how, error) != EEP_OK) {
@@ -212,8 +241,8 @@ launcher *launcher_open(const options *how)
         fprintf(stderr, "eep-run: out of memory\n");
         return NULL;
     }
-    self->how = how;
     self->effective = *how;
+    self->how = &self->effective;
     if (script_copy(&how->script, &self->effective.script) != EEP_OK) {
         fprintf(stderr, "eep-run: out of memory\n");
         free(self);

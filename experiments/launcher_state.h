@@ -24,8 +24,9 @@ enum {
 };
 
 typedef struct launcher {
-    const options *how;
-    options effective; /* `how` with a script that advances */
+    options effective;  /* as they were given, with limits that suit the device, and a script that
+                           advances */
+    const options *how; /* the same */
     char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
     eep_store *store; /* at most one of the two */
     store_process *store_child;

@@ -1,6 +1,7 @@
 #include "experiments/options.h"
 #include "experiments/plan_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -34,17 +35,18 @@ typedef struct option_row {
 
 #define AT(field) offsetof(options, field)
 static const option_row table[] = {
-    {"--ranks", OPTION_INTEGER, AT(num_ranks), 1, EEP_MAX_RANKS, NULL, "N", "8",
-     "ranks of the first view"},
+    {"--ranks", OPTION_INTEGER, AT(num_ranks), 1, EEP_MAX_RANKS, NULL, "N", "8, or 4",
+     "ranks of the first view; 4: processes on --device cuda"},
     {"--max-ranks", OPTION_INTEGER, AT(max_ranks), 1, EEP_MAX_RANKS, NULL, "M", "N",
      "seats; those above N can be joined with --rejoin"},
-    {"--layers", OPTION_INTEGER, AT(num_layers), 1, EEP_MAX_LAYERS, NULL, "N", "4", "MoE layers"},
+    {"--layers", OPTION_INTEGER, AT(num_layers), 1, EEP_MAX_LAYERS, NULL, "N", "4, or 2",
+     "MoE layers; 2 as above"},
     {"--hidden", OPTION_INTEGER, AT(hidden), 1, 16384, NULL, "N", "256", "elements per row"},
     {"--inner", OPTION_INTEGER, AT(inner), 1, 16384, NULL, "N", "192", "inner size of an expert"},
     {"--experts", OPTION_INTEGER, AT(num_experts), 1, EEP_MAX_EXPERTS, NULL, "N", "64",
      "logical experts per layer"},
-    {"--slots", OPTION_INTEGER, AT(num_slots), 1, 4096, NULL, "N", "16",
-     "expert slots per rank and layer"},
+    {"--slots", OPTION_INTEGER, AT(num_slots), 1, 4096, NULL, "N", "16, or 32",
+     "expert slots per rank and layer; 32 as above"},
     {"--topk", OPTION_INTEGER, AT(top_k), 1, EEP_MAX_TOPK, NULL, "N", "8", "experts per token"},
     {"--vocab", OPTION_INTEGER, AT(vocabulary), 2, 1 << 20, NULL, "N", "512", "vocabulary"},
     {"--tokens-per-rank", OPTION_INTEGER, AT(num_max_tokens_per_rank), 1, 4096, NULL, "N", "16",
@@ -138,6 +140,16 @@ static const option_row table[] = {
     {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
+static_assert((int)NUM_OPTIONS <= 64, "a bit of options.given each");
+
+static bool is_given(const options *self, size_t offset)
+{
+    int i = 0;
+    while (table[i].offset != offset) {
+        i++;
+    }
+    return self->given >> i & 1u;
+}
 
 static __attribute__((format(printf, 2, 3))) eep_status fail(char error[OPTIONS_ERROR_BYTES],
                                                              const char *format, ...)
@@ -317,7 +329,7 @@ static eep_status check_plan(options *self, char *error)
     }
     const plan *what = self->plan;
     self->plan->num_steps = (int)self->phase_steps;
-    if (self->ranks_given && self->num_ranks != what->phase[0].num_ranks) {
+    if (is_given(self, AT(num_ranks)) && self->num_ranks != what->phase[0].num_ranks) {
         return fail(error,
                     "--ranks: %" PRId64 " ranks, but the first phase of --plan has %d; leave "
                     "--ranks away",
@@ -346,9 +358,27 @@ static eep_status check_plan(options *self, char *error)
     return EEP_OK;
 }
 
+/* Processes that share a GPU take turns on it: fewer of them, and a shorter step. */
+static void set_shared_device_defaults(options *self)
+{
+    if (strcmp(self->device, "cuda") != 0 || self->threads) {
+        return;
+    }
+    if (!is_given(self, AT(num_ranks)) && !self->plan_path) {
+        self->num_ranks = 4;
+    }
+    if (!is_given(self, AT(num_layers))) {
+        self->num_layers = 2;
+    }
+    if (!is_given(self, AT(num_slots))) {
+        self->num_slots = 32;
+    }
+}
+
 /* What one option alone cannot know. */
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
+    set_shared_device_defaults(self);
     if (self->plan_path && check_plan(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
@@ -440,7 +470,7 @@ static eep_status take_argument(options *self, int argc, char **argv, int *at, c
         }
         value = argv[++*at];
     }
-    self->ranks_given |= row && row->offset == AT(num_ranks);
+    self->given |= row ? 1ull << (row - table) : 0;
     return is_event ? script_add(&self->script, what, value, error)
                     : set_value(self, row, value, error);
 }

@@ -43,8 +43,7 @@ typedef struct options {
     const char *plan_path; /* NULL: no plan */
     plan *plan;            /* of that file; the launcher advances it */
     int64_t phase_steps;
-    bool ranks_given; /* --ranks was */
-    int corrupt;      /* engine_corruption */
+    int corrupt; /* engine_corruption */
     /* how the instance meets them */
     bool no_kill_fence;
     double expel_ms, step_deadline_ms, drain_bound_ms;
@@ -57,6 +56,7 @@ typedef struct options {
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
+    uint64_t given; /* which options were: for those whose defaults follow from others */
 } options;
 
 /* What an option is about. */

@@ -328,6 +328,8 @@ void eep_close(eep_context *context)
     eepi_thread_serves(0);
     eepi_service_stop(context);
     eepi_detector_close(context->detector);
+    if (!runs) /* it stores nothing any more (rule M7), though its process may live on */
+        eepi_claim_release(context, CLOSE_BOUND_US);
     if (context->bulk && context->executor)
         eepi_executor_cancel(context->executor);
     eepi_bulk_close(context->bulk);
@@ -341,8 +343,6 @@ void eep_close(eep_context *context)
         eepi_window_close(context->window);
         if (context->config.device)
             eepi_weights_close(context);
-        /* it stores nothing any more (rule M7), though its process may live on */
-        eepi_claim_release(context, CLOSE_BOUND_US);
     }
     if (context->is_waiter && !runs)
         eepi_device_release_waiter(context->config.device);

@@ -47,7 +47,8 @@ typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status stat
 EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
                                          eepi_bulk_done_fn done, void *user, char *error_out,
                                          size_t error_bytes, eepi_bulk **bulk_out);
-/* Fence, flush and close all endpoints (at most about 200 ms), then free. A fetch still running
+/* Fence, flush and close all endpoints (at most about 200 ms), then free all but UCX's own, which
+ * lives for another 10 s (bulk_parked.c). A fetch still running
  * ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
  * `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);

@@ -124,6 +124,9 @@ struct eepi_bulk {
     bulk_fetch *ended, **ended_end; /* `done` not yet called */
     uint64_t last_transfer;
     bool closing;
+
+    eepi_bulk *next_parked; /* bulk_parked.c */
+    uint64_t parked_us;
 };
 
 /* CLOCK_MONOTONIC in microseconds. Any thread. */
@@ -168,4 +171,11 @@ EEP_MUST_CHECK eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *
 
 /* End all fetches from a peer that is gone. */
 void eepi_bulk_fetch_lose(eepi_bulk *bulk, const bulk_peer *peer);
+/* Let the worker live on without its owner: nothing of the owner's is in use any more. Any thread.
+ */
+void eepi_bulk_park(eepi_bulk *bulk);
+/* Progress those that live on, and destroy the old ones. Any thread; another one may be at it. */
+void eepi_bulk_progress_parked(void);
+/* Destroy the worker, free all. */
+void eepi_bulk_destroy(eepi_bulk *bulk);
 #endif

@@ -138,7 +138,8 @@ static ucs_status_t on_message(void *bulk_arg, const void *header, size_t header
     eepi_bulk *bulk = bulk_arg;
     bulk_wire wire;
     /* What is sent by rendezvous is not ours; returning without receiving it drops it. */
-    if (header_bytes != sizeof(wire) || (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
+    if (bulk->closing || header_bytes != sizeof(wire) ||
+        (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
         return UCS_OK;
     memcpy(&wire, header, sizeof(wire));
     if (wire.magic != BULK_MAGIC)
@@ -267,6 +268,7 @@ int eepi_bulk_fd(eepi_bulk *bulk)
 int eepi_bulk_progress(eepi_bulk *bulk)
 {
     int work = ucp_worker_progress(bulk->worker) != 0;
+    eepi_bulk_progress_parked();
     uint64_t now_us = eepi_bulk_now_us();
     work |= eepi_bulk_peers_reap(bulk);
     work |= eepi_bulk_serve_progress(bulk, now_us);
@@ -429,12 +431,18 @@ static bool open_descriptors(eepi_bulk *bulk)
     return true;
 }
 
-static void free_bulk(eepi_bulk *bulk)
+static void close_descriptors(eepi_bulk *bulk)
 {
     if (bulk->poll_fd >= 0)
         close(bulk->poll_fd);
     if (bulk->timer_fd >= 0)
         close(bulk->timer_fd);
+    bulk->poll_fd = bulk->timer_fd = -1;
+}
+
+void eepi_bulk_destroy(eepi_bulk *bulk)
+{
+    close_descriptors(bulk);
     if (bulk->address != NULL)
         ucp_worker_release_address(bulk->worker, bulk->address);
     if (bulk->worker != NULL)
@@ -466,25 +474,33 @@ eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
     const char *call = "";
     ucs_status_t status = open_worker(bulk, &call);
     if (status != UCS_OK) {
-        free_bulk(bulk);
+        eepi_bulk_destroy(bulk);
         return fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED, "UCX: %s: %s", call,
                     ucs_status_string(status));
     }
     if (bulk->address_bytes > BULK_ADDRESS_MAX_BYTES) {
         size_t bytes = bulk->address_bytes;
-        free_bulk(bulk);
+        eepi_bulk_destroy(bulk);
         return fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
                     "UCX: a worker address of %zu bytes; limit the devices with UCX_NET_DEVICES",
                     bytes);
     }
     if (!open_descriptors(bulk)) {
         int error = errno;
-        free_bulk(bulk);
+        eepi_bulk_destroy(bulk);
         return fail(error_out, error_bytes, EEP_ERR_SYSTEM, "bulk descriptors: %s",
                     strerror(error));
     }
     *bulk_out = bulk;
     return EEP_OK;
+}
+
+static bool has_sends(const eepi_bulk *bulk)
+{
+    uint32_t sends = 0;
+    for (const bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next)
+        sends += peer->sends;
+    return sends > 0;
 }
 
 void eepi_bulk_close(eepi_bulk *bulk)
@@ -499,5 +515,11 @@ void eepi_bulk_close(eepi_bulk *bulk)
     deliver(bulk);
     eepi_bulk_serve_drop(bulk, NULL);
     eepi_bulk_peers_close(bulk);
-    free_bulk(bulk);
+    if (has_sends(bulk)) { /* of memory that the owner is about to free */
+        eepi_bulk_destroy(bulk);
+        return;
+    }
+    eepi_bulk_serve_free(bulk);
+    close_descriptors(bulk);
+    eepi_bulk_park(bulk);
 }

@@ -1,0 +1,45 @@
+/* Workers of closed copiers. UCX 1.13 ends the process by an assertion if a worker is destroyed
+ * while its answer to a connection that a peer has begun waits to be sent, and nothing tells
+ * whether one does. So the worker of a closed copier lives on for a while, without an owner: other
+ * copiers of this process progress it, until whatever was begun has come about or failed. In a
+ * process without others it ends with the process. */
+#include "transport/bulk_internal.h"
+
+#include <pthread.h>
+
+enum { PARKED_US = 10000000 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static eepi_bulk *parked; /* under the lock */
+static uint32_t num_parked;
+
+void eepi_bulk_park(eepi_bulk *bulk)
+{
+    pthread_mutex_lock(&lock);
+    bulk->parked_us = eepi_bulk_now_us();
+    bulk->next_parked = parked;
+    parked = bulk;
+    __atomic_add_fetch(&num_parked, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&lock);
+}
+
+void eepi_bulk_progress_parked(void)
+{
+    if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0 || pthread_mutex_trylock(&lock) != 0)
+        return;
+    uint64_t now_us = eepi_bulk_now_us();
+    eepi_bulk **link = &parked;
+    while (*link != NULL) {
+        eepi_bulk *bulk = *link;
+        if (now_us - bulk->parked_us < PARKED_US) {
+            ucp_worker_progress(bulk->worker);
+            eepi_bulk_peers_reap(bulk);
+            link = &bulk->next_parked;
+            continue;
+        }
+        *link = bulk->next_parked;
+        __atomic_sub_fetch(&num_parked, 1, __ATOMIC_RELAXED);
+        eepi_bulk_destroy(bulk);
+    }
+    pthread_mutex_unlock(&lock);
+}
