@@ -20,7 +20,8 @@
 static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000;  /* of load after the last join */
 static const uint64_t LONGEST_TRIGGER_NS = 10000000000; /* of load for a trigger to come */
 static const uint64_t NO_PROGRESS_NS = 60000000000;     /* then the run is given up */
-static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by themselves */
+static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by themselves, */
+static const uint64_t SHUT_BOUND_NS = 1000000000;       /* of that to stop serving */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 static const double LONGEST_WAIT_MS = 50;
@@ -392,8 +393,14 @@ static void stop(launcher *self)
             (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
         }
     }
+    bool shut = false;
     while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
+        if (!shut && (supervisor_all_have_stopped(self->ranks) ||
+                      launcher_now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
+            supervisor_shut_all(self->ranks); /* none sees another go that still serves */
+            shut = true;
+        }
     }
     for (int s = 0; s < self->run.max_ranks; s++) {
         if (self->ranks->seat[s].lives) {

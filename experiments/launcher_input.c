@@ -209,7 +209,8 @@ static void take_packet(launcher *self, int seat, size_t bytes)
     } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},       {WIRE_JOINED, sizeof(wire_joined)},
                  {WIRE_STEP, sizeof(wire_step)},         {WIRE_EVENT, sizeof(wire_event)},
                  {WIRE_COUNTERS, sizeof(wire_counters)}, {WIRE_FAILED, sizeof(wire_failed)},
-                 {WIRE_HANDBACK, sizeof(wire_failed)},   {WIRE_FROZEN, sizeof(wire_header)}};
+                 {WIRE_HANDBACK, sizeof(wire_failed)},   {WIRE_FROZEN, sizeof(wire_header)},
+                 {WIRE_STOPPED, sizeof(wire_header)}};
     const void *packet = self->packet;
     const wire_header *header = packet;
     const wire_failed *ended = packet;
@@ -246,6 +247,9 @@ static void take_packet(launcher *self, int seat, size_t bytes)
         break;
     case WIRE_HANDBACK:
         scheduler_hand_back(self->front, seat, process->generation, ended->request);
+        break;
+    case WIRE_STOPPED:
+        self->ranks->seat[seat].has_stopped = true;
         break;
     case WIRE_FROZEN:
         supervisor_saw_frozen(self->ranks, seat);

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end i
 static const uint64_t SEAT_BOUND_NS = 20000000000;
 static const uint64_t JOIN_SLICE_US = 100000; /* then the control socket is looked at again */
 static const uint64_t JOIN_BOUND_NS = 60000000000;
+static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for them to stop, too */
 
 /* What other threads do to a rank. */
 typedef struct strikes {
@@ -161,6 +163,16 @@ static void tell(rank *self, const void *message, size_t bytes)
     /* Without a launcher there is nobody to serve for. */
     if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
         __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+    }
+}
+
+/* From any of the context's threads. Others go in any order once all are told to stop. */
+static void on_log(void *user, eep_log_level level, const char *line)
+{
+    const rank *self = user;
+    (void)level;
+    if (!__atomic_load_n(&self->stop, __ATOMIC_RELAXED)) {
+        fprintf(stderr, "%s\n", line);
     }
 }
 
@@ -417,6 +429,7 @@ static eep_status open_context(rank *self)
     config.join_timeout_us = JOIN_SLICE_US;
     config.device = self->device;
     config.event = on_event;
+    config.log = on_log;
     config.user = self;
     uint64_t bound_ns = now_ns() + SEAT_BOUND_NS;
     eep_status status = eep_open(&config, error, sizeof error, &self->context);
@@ -554,6 +567,22 @@ static eep_status start(rank *self)
     return status == EEP_OK ? join(self) : status;
 }
 
+/* Told to stop: all others are to stop serving as well before this one goes. */
+static void wait_for_others(rank *self)
+{
+    wire_header message = {WIRE_STOPPED, sizeof message};
+    struct pollfd set = {.fd = self->control_fd, .events = POLLIN};
+    uint64_t bound_ns = now_ns() + OTHERS_BOUND_NS;
+    tell(self, &message, sizeof message);
+    while (now_ns() < bound_ns && !rank_was_killed(self)) {
+        outbox_flush(&self->outbox);
+        if (poll(&set, 1, 10) == 1 &&
+            recv(self->control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT) <= 0) {
+            return;
+        }
+    }
+}
+
 static int exit_code(const rank *self, eep_status status)
 {
     switch (status) {
@@ -601,6 +630,9 @@ int rank_run(rank *self)
     if (status == EEP_OK) {
         status = serve(self);
         tell_counters(self);
+        if (status == EEP_OK && !rank_was_killed(self)) {
+            wait_for_others(self);
+        }
         if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
             complain(self, "service ends", status, eep_last_error(self->context));
         }

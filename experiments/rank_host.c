@@ -155,6 +155,18 @@ int rank_host_main(void)
             strike(&order);
         }
     }
-    /* The launcher is gone, or wants us to be: as with rank processes, nothing is given back. */
-    _exit(0);
+    /* The launcher has gone. As with rank processes, ranks that still live give nothing back. */
+    for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
+        rank_thread *at = &host.seat[seat];
+        pthread_mutex_lock(&host.lock);
+        bool lives = at->rank != NULL;
+        pthread_mutex_unlock(&host.lock);
+        if (lives) {
+            _exit(0);
+        }
+        if (at->is_started) {
+            pthread_join(at->thread, NULL);
+        }
+    }
+    return 0;
 }

@@ -22,6 +22,7 @@ extern char **environ;
 
 /* The descriptor at which a rank finds its socket: above the standard three. */
 enum { CHILD_CONTROL_FD = 3, SOCKET_BUFFER_BYTES = 1 << 20 };
+enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200 };
 
 static uint64_t now_ns(void)
 {
@@ -180,7 +181,7 @@ static void enlarge(int fd)
 static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
 {
     to->lives = true;
-    to->is_held = false;
+    to->is_held = to->has_stopped = false;
     to->pid = pid;
     to->end_fd = end_fd;
     to->fd = fd;
@@ -235,15 +236,27 @@ static eep_status give_order(const supervisor *self, const host_order *order, co
     return sent == (ssize_t)sizeof *order ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
+/* It ends by itself once we hang up, unless a rank of it does not end. */
 static void end_host(supervisor *self)
 {
-    if (self->host.pid) {
+    const struct timespec pause = {0, HOST_PAUSE_NS};
+    if (!self->host.pid) {
+        return;
+    }
+    close(self->host.fd);
+    pid_t ended = 0;
+    for (int i = 0; i < HOST_PAUSES && ended == 0; i++) {
+        ended = waitpid(self->host.pid, &self->host.wait_status, WNOHANG);
+        if (ended == 0) {
+            nanosleep(&pause, NULL);
+        }
+    }
+    if (ended == 0) {
         kill(self->host.pid, SIGKILL);
         waitpid(self->host.pid, &self->host.wait_status, 0);
-        close(self->host.fd);
-        self->host.pid = 0;
-        self->host.fd = -1;
     }
+    self->host.pid = 0;
+    self->host.fd = -1;
 }
 
 static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
@@ -379,6 +392,26 @@ bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
     of->pid = 0;
     of->lives = false;
     return true;
+}
+
+bool supervisor_all_have_stopped(const supervisor *self)
+{
+    for (int s = 0; s < self->num_seats; s++) {
+        const supervisor_seat *of = &self->seat[s];
+        if (of->lives && of->fd >= 0 && !of->has_stopped) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void supervisor_shut_all(supervisor *self)
+{
+    for (int s = 0; s < self->num_seats; s++) {
+        if (self->seat[s].fd >= 0) {
+            shutdown(self->seat[s].fd, SHUT_WR);
+        }
+    }
 }
 
 void supervisor_hang_up(supervisor *self, int seat)

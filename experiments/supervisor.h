@@ -12,13 +12,14 @@
 #include <sys/types.h>
 
 typedef struct supervisor_seat {
-    bool lives;    /* a rank was started and its end not taken yet (supervisor_reap) */
-    pid_t pid;     /* its process, of all ranks if they are threads; 0: none */
-    int end_fd;    /* readable once it has ended; -1: no rank */
-    int fd;        /* control socket, non-blocking; -1: none. It outlives the rank until it is
-                      closed by supervisor_hang_up, so that what was sent can be read */
-    outbox outbox; /* to the rank; valid while fd >= 0 */
-    bool is_held;  /* a thread, by us or by itself */
+    bool lives;       /* a rank was started and its end not taken yet (supervisor_reap) */
+    pid_t pid;        /* its process, of all ranks if they are threads; 0: none */
+    int end_fd;       /* readable once it has ended; -1: no rank */
+    int fd;           /* control socket, non-blocking; -1: none. It outlives the rank until it is
+                         closed by supervisor_hang_up, so that what was sent can be read */
+    outbox outbox;    /* to the rank; valid while fd >= 0 */
+    bool is_held;     /* a thread, by us or by itself */
+    bool has_stopped; /* it said that it serves no more */
 } supervisor_seat;
 
 /* The process whose threads are ranks. */
@@ -58,6 +59,10 @@ bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
 char supervisor_state(const supervisor *self, int seat);
 /* The seat's thread says that it has stopped itself. */
 void supervisor_saw_frozen(supervisor *self, int seat);
+/* All that can hear us said that they serve no more. */
+bool supervisor_all_have_stopped(const supervisor *self);
+/* Nothing more is sent to any of them; what they send still is read. */
+void supervisor_shut_all(supervisor *self);
 /* Close the seat's socket. */
 void supervisor_hang_up(supervisor *self, int seat);
 /* Start a process that burns CPU for `seconds` at a joiner's priority. */

@@ -14,7 +14,7 @@ enum { WIRE_MAX_TOKENS = 16384, WIRE_MAX_BYTES = 128 * 1024 };
 typedef enum wire_kind {
     /* launcher -> rank */
     WIRE_ASSIGN = 1, /* wire_assign, then num_emitted uint32 tokens: serve this request */
-    WIRE_STOP,       /* wire_header only: finish the step, send counters, exit 0 */
+    WIRE_STOP,       /* wire_header only: finish the step, send counters and STOPPED */
     WIRE_DRAIN,      /* hand all requests back, leave the view, exit 0 */
     WIRE_SLOW,       /* wire_slow: take `factor` times as long for each step from now on */
     WIRE_DIE,        /* wire_die: kill yourself there in your next step with positions */
@@ -27,6 +27,8 @@ typedef enum wire_kind {
     WIRE_FAILED,     /* wire_failed: the request ends with an explicit error */
     WIRE_HANDBACK,   /* wire_failed (status OK): the request is given back for another rank */
     WIRE_FROZEN,     /* wire_header only: a thread has stopped itself inside a step, as told */
+    WIRE_STOPPED,    /* wire_header only: serves no more, as told; it ends once its socket is shut
+                        down, so that the last ones do not see the first ones go */
 } wire_kind;
 
 typedef struct wire_header {

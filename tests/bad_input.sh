@@ -26,6 +26,7 @@ expect "--rejoin" "$bin/eep-run" --rejoin 1@1 --out "$tmp/a"
 expect "$tmp/absent" "$bin/eep-run" --trace "$tmp/absent" --out "$tmp/a"
 expect "negative.jsonl:2:" "$bin/eep-run" --trace "$tmp/negative.jsonl" --out "$tmp/a"
 expect "syntax.jsonl:2:" "$bin/eep-run" --trace "$tmp/syntax.jsonl" --out "$tmp/a"
+expect "--ballast-mb" "$bin/eep-run" --threads --ballast-mb 5 --out "$tmp/a"
 expect "--scale-lengths" "$bin/eep-run" --trace "$tmp/negative.jsonl" --scale-lengths 1/0 --out "$tmp/a"
 if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said once, before any rank is started
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"

@@ -50,6 +50,20 @@ Test(options, defaults_are_the_documented_ones)
     cr_assert_eq(context.drain_bound_us, preset.drain_bound_us);
 }
 
+/* Processes that share a GPU take turns: fewer and shorter, but what is given stays. */
+Test(options, defaults_follow_from_the_device)
+{
+    options o;
+    good("--device cuda", &o);
+    cr_expect(o.num_ranks == 4 && o.max_ranks == 4 && o.num_layers == 2 && o.num_slots == 32);
+    good("--device cuda --threads", &o);
+    cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
+    good("--ranks 6 --layers 3 --slots 20 --device cuda", &o);
+    cr_expect(o.num_ranks == 6 && o.num_layers == 3 && o.num_slots == 20);
+    good("--device guarded", &o);
+    cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
+}
+
 Test(options, values_arrive)
 {
     options o;
