@@ -58,7 +58,7 @@ step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..2000
 show_lines=60
 step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"
 show=
-say "rows, summaries and pictures: out/long"
 targets="experiments/eep-run experiments/eep-oracle" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
     -Dwerror=false -Dc_args=-Wno-tsan
 step "ranks as threads under ThreadSanitizer: no data race" bash tests/tsan_threads.sh "$root/build-tsan/experiments"
+say "rows, summaries and pictures: out/long"
