@@ -2,21 +2,20 @@
 
 #include "experiments/engine.h"
 #include "experiments/fault_node.h"
+#include "experiments/joiner_nice.h"
 #include "experiments/outbox.h"
 #include "experiments/pace.h"
+#include "experiments/rank_strikes.h"
 #include "experiments/wire.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,25 +29,17 @@ static const uint64_t JOIN_SLICE_US = 100000; /* then the control socket is look
 static const uint64_t JOIN_BOUND_NS = 60000000000;
 static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for them to stop, too */
 
-/* What other threads do to a rank. */
-typedef struct strikes {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool killed, held;
-    eep_context *context; /* that a kill is to abort; NULL: none */
-} strikes;
-
 struct rank {
     rank_config config;
     eep_device *device;
     eep_context *context;
-    strikes strikes;
+    rank_strikes strikes;
     engine *engine;
     outbox outbox;
     int control_fd;
     bool stop, draining; /* told so, or there is nobody to serve for */
     bool drain_asked;    /* libeep was told so */
-    bool nice;           /* prepares at RANK_JOINER_NICE */
+    bool nice;           /* prepares itself at a lower priority */
     bool dies, stops;    /* told to die at a place, or only to stop there */
     verb_place place;
     fault_node fault_node;
@@ -77,49 +68,17 @@ static void complain(const rank *self, const char *what, eep_status status, cons
 
 void rank_kill(rank *self)
 {
-    pthread_mutex_lock(&self->strikes.lock);
-    self->strikes.killed = true;
-    if (self->strikes.context) {
-        eep_step_abort(self->strikes.context);
-    }
-    pthread_cond_broadcast(&self->strikes.changed);
-    pthread_mutex_unlock(&self->strikes.lock);
+    rank_strikes_kill(&self->strikes);
 }
 
 bool rank_was_killed(rank *self)
 {
-    pthread_mutex_lock(&self->strikes.lock);
-    bool killed = self->strikes.killed;
-    pthread_mutex_unlock(&self->strikes.lock);
-    return killed;
+    return rank_strikes_killed(&self->strikes);
 }
 
 void rank_hold(rank *self, bool holds)
 {
-    pthread_mutex_lock(&self->strikes.lock);
-    self->strikes.held = holds;
-    pthread_cond_broadcast(&self->strikes.changed);
-    pthread_mutex_unlock(&self->strikes.lock);
-}
-
-/* Until nobody holds it, or it is killed; true: that. */
-static bool wait_while_held(rank *self)
-{
-    pthread_mutex_lock(&self->strikes.lock);
-    while (self->strikes.held && !self->strikes.killed) {
-        pthread_cond_wait(&self->strikes.changed, &self->strikes.lock);
-    }
-    bool killed = self->strikes.killed;
-    pthread_mutex_unlock(&self->strikes.lock);
-    return killed;
-}
-
-/* The context that a kill has to abort from now on. */
-static void expose(rank *self, eep_context *context)
-{
-    pthread_mutex_lock(&self->strikes.lock);
-    self->strikes.context = context;
-    pthread_mutex_unlock(&self->strikes.lock);
+    rank_strikes_hold(&self->strikes, holds);
 }
 
 static bool is_over(rank *self)
@@ -127,30 +86,10 @@ static bool is_over(rank *self)
     return __atomic_load_n(&self->stop, __ATOMIC_RELAXED) || rank_was_killed(self);
 }
 
-/* ---------------------------------------------------------------- priority of a joiner */
-
-/* A nice value can be taken back only with CAP_SYS_NICE or a high enough limit; without that a
- * joiner stays at normal priority, because a rank that is nice for life would slow every step. */
-static bool may_undo_nice(void)
+/* To be told to stop, or to have nobody to serve for, is the same. */
+static void stop(rank *self)
 {
-    struct rlimit limit;
-    return geteuid() == 0 || (getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= 20);
-}
-
-/* On Linux a nice value belongs to a thread: give all threads that exist by now the normal one,
- * those of other ranks that prepare themselves in this process as well. */
-static void end_nice(const rank *self)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    for (struct dirent *task = NULL; tasks && (task = readdir(tasks));) {
-        if (task->d_name[0] != '.' && setpriority(PRIO_PROCESS, (id_t)atoi(task->d_name), 0) != 0) {
-            fprintf(stderr, "rank %d: cannot go back to normal priority: %s\n", self->config.seat,
-                    strerror(errno));
-        }
-    }
-    if (tasks) {
-        closedir(tasks);
-    }
+    __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
 }
 
 /* ---------------------------------------------------------------- to the launcher */
@@ -162,7 +101,7 @@ static void tell(rank *self, const void *message, size_t bytes)
     }
     /* Without a launcher there is nobody to serve for. */
     if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
-        __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+        stop(self);
     }
 }
 
@@ -184,7 +123,7 @@ static void on_event(void *user, const eep_event_info *record)
     if (record->kind == EEP_EVENT_READY) {
         __atomic_store_n(&self->ready_ns, record->time_ns, __ATOMIC_RELAXED);
         if (self->nice) {
-            end_nice(self);
+            joiner_nice_end(self->config.seat);
         }
     }
     tell(self, &message, sizeof message);
@@ -242,7 +181,7 @@ static void on_halt(void *user, bool stops)
     }
     rank_hold(self, true);
     tell(self, &message, sizeof message);
-    (void)wait_while_held(self);
+    (void)rank_strikes_wait(&self->strikes);
 }
 
 /* Before a step; one that had positions may have been aborted before it got to the place. */
@@ -298,14 +237,14 @@ static void read_control(rank *self)
             return;
         }
         if (bytes < (ssize_t)sizeof(wire_header)) {
-            self->stop = true; /* the launcher is gone */
+            stop(self); /* the launcher is gone */
             return;
         }
         const wire_header *header = (const wire_header *)self->packet;
         if (header->kind == WIRE_ASSIGN) {
             take_request(self, (const wire_assign *)self->packet, (size_t)bytes);
         } else if (header->kind == WIRE_STOP) {
-            self->stop = true;
+            stop(self);
         } else if (header->kind == WIRE_DRAIN) {
             self->draining = true;
         } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
@@ -354,7 +293,7 @@ static eep_status run_step(rank *self)
     *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
     arm_death(self, report->num_positions > 0);
-    if (wait_while_held(self)) {
+    if (rank_strikes_wait(&self->strikes)) {
         return EEP_OK; /* the next look ends it; the step was begun and never runs */
     }
     uint64_t pause_ns = pace_pause_ns(&self->pace);
@@ -392,7 +331,7 @@ static eep_status serve(rank *self)
     eep_status status = EEP_OK;
     while (status == EEP_OK) {
         read_control(self);
-        if (wait_while_held(self) || is_over(self)) {
+        if (rank_strikes_wait(&self->strikes) || is_over(self)) {
             return EEP_OK;
         }
         if (self->draining && !self->drain_asked) {
@@ -442,7 +381,7 @@ static eep_status open_context(rank *self)
         complain(self, "open", status, error);
         return status;
     }
-    expose(self, self->context);
+    rank_strikes_expose(&self->strikes, self->context);
     return EEP_OK;
 }
 
@@ -603,7 +542,7 @@ static int exit_code(const rank *self, eep_status status)
  * halted in its graph has not ended. */
 static void give_back(rank *self)
 {
-    expose(self, NULL);
+    rank_strikes_expose(&self->strikes, NULL);
     if (self->context) {
         eep_close(self->context);
     }
@@ -623,9 +562,7 @@ int rank_run(rank *self)
     self->start_ns = now_ns();
     snprintf(name, sizeof name, "eep-rank-%d", self->config.seat);
     prctl(PR_SET_NAME, name);
-    if (self->config.joiner && may_undo_nice()) {
-        self->nice = setpriority(PRIO_PROCESS, 0, RANK_JOINER_NICE) == 0;
-    }
+    self->nice = self->config.joiner && joiner_nice_begin();
     eep_status status = start(self);
     if (status == EEP_OK) {
         status = serve(self);
@@ -648,8 +585,7 @@ rank *rank_new(const rank_config *config)
     if (self) {
         self->config = *config;
         self->control_fd = config->control_fd;
-        pthread_mutex_init(&self->strikes.lock, NULL);
-        pthread_cond_init(&self->strikes.changed, NULL);
+        rank_strikes_init(&self->strikes);
         outbox_init(&self->outbox, self->control_fd);
     }
     return self;
@@ -658,8 +594,7 @@ rank *rank_new(const rank_config *config)
 void rank_free(rank *self)
 {
     outbox_destroy(&self->outbox);
-    pthread_cond_destroy(&self->strikes.changed);
-    pthread_mutex_destroy(&self->strikes.lock);
+    rank_strikes_destroy(&self->strikes);
     free(self->report);
     free(self);
 }

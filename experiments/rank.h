@@ -16,9 +16,6 @@ enum {
     RANK_EXIT_FAILED = 5,    /* anything else; the reason is on standard error */
 };
 
-/* Nice value of a rank that prepares itself beside a serving job. */
-enum { RANK_JOINER_NICE = 10 };
-
 typedef struct rank_config {
     options options;
     int seat;

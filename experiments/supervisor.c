@@ -1,6 +1,6 @@
 #include "experiments/supervisor.h"
 
-#include "experiments/rank.h"
+#include "experiments/joiner_nice.h"
 #include "experiments/rank_main.h"
 
 #include <errno.h>
@@ -431,7 +431,7 @@ static void burn(double seconds, pid_t parent)
     volatile uint64_t sum = 0;
     uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    setpriority(PRIO_PROCESS, 0, RANK_JOINER_NICE);
+    setpriority(PRIO_PROCESS, 0, JOINER_NICE);
     while (now_ns() < end_ns && getppid() == parent) {
         for (int i = 0; i < 100000; i++) {
             sum = sum * 3 + 1;

@@ -28,7 +28,7 @@ run=$!
 host_of() { # the process with --rank-host that $1 has started
     local file
     for file in /proc/[0-9]*/cmdline; do
-        tr '\0' ' ' <"$file" 2>/dev/null | grep -q -- --rank-host || continue
+        { tr "\\0" " " <"$file"; } 2>/dev/null | grep -q -- --rank-host || continue
         grep -q "^PPid:[[:space:]]*$1\$" "${file%cmdline}status" 2>/dev/null && basename "${file%/cmdline}"
     done
 }
