@@ -1,4 +1,4 @@
-/* What the files of the device layer share: graphs/device.c, graphs/device_share.c. */
+/* What the files of the device layer share: device.c, device_backend.c, device_share.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 
@@ -18,4 +18,11 @@ struct eep_device {
     /* what sharing cost so far; written with atomics, by any thread */
     uint64_t share_calls, share_us, share_longest_us;
 };
+
+/* device_backend.c: the backend of that name; a plugin's stays loaded, since graphs and contexts
+ * may refer to its kernels. EEP_ERR_INVALID: there is none of that name; EEP_ERR_UNSUPPORTED: its
+ * plugin cannot be used. `why_out` is set on failure. Any thread. */
+EEP_MUST_CHECK eep_status eepi_device_find_backend(const char *name,
+                                                   const eepi_device_backend **backend_out,
+                                                   char *why_out, size_t why_bytes);
 #endif
