@@ -7,7 +7,8 @@
 
 #include <pthread.h>
 
-enum { PARKED_US = 10000000 };
+/* Each has about nine descriptors: where there are many, the older ones go sooner. */
+enum { PARKED_US = 10000000, MANY_PARKED = 32, PARKED_AMONG_MANY_US = 1000000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static eepi_bulk *parked; /* under the lock */
@@ -28,10 +29,11 @@ void eepi_bulk_progress_parked(void)
     if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0 || pthread_mutex_trylock(&lock) != 0)
         return;
     uint64_t now_us = eepi_bulk_now_us();
+    uint64_t bound_us = num_parked > MANY_PARKED ? PARKED_AMONG_MANY_US : PARKED_US;
     eepi_bulk **link = &parked;
     while (*link != NULL) {
         eepi_bulk *bulk = *link;
-        if (now_us - bulk->parked_us < PARKED_US) {
+        if (now_us - bulk->parked_us < bound_us) {
             ucp_worker_progress(bulk->worker);
             eepi_bulk_peers_reap(bulk);
             link = &bulk->next_parked;
