@@ -203,7 +203,6 @@ static void advance_flipped(eepi_core *core)
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
     core->announced_digest = digest;
     core->installed_epoch = core->view->epoch;
-    core->has_plan = 0;
     action = eepi_core_act(core, EEPI_ACTION_ACK);
     action->ack = (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_FLIPPED,
                              core->view->epoch, digest};

@@ -125,8 +125,8 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     core->fill_us = core->now_us;
     if (core->status == CORE_WEDGED)
         core->wedged_us = core->now_us;
-    if (core->has_plan && view->digest != core->plan->digest)
-        core->has_plan = 0; /* rule M4: other staged plans are void */
+    /* it is this document, or void (rule M4); one on top of it may come before our own flip */
+    core->has_plan = 0;
     eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
 }
 

@@ -348,7 +348,6 @@ static void install(eepi_core *core)
 {
     core->status = CORE_SERVING;
     core->installed_epoch = core->view->epoch;
-    core->has_plan = 0;
     eepi_core_act(core, EEPI_ACTION_INSTALL)->view = core->view;
 }
 

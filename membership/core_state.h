@@ -58,7 +58,7 @@ struct eepi_core {
     int has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
 
-    eepi_view *plan; /* staged or to be staged */
+    eepi_view *plan; /* staged or to be staged: on top of `view`, where has_plan */
     int has_plan, stage_asked;
     uint64_t plan_us;
 

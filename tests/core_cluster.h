@@ -46,6 +46,7 @@ typedef struct cluster_process {
     eepi_stepper stepper;
     eep_seat seats[CLUSTER_MAX_SEATS]; /* followed so far */
     const eepi_view *live;             /* the document that the stepper runs */
+    const eepi_view *held_plan;        /* to be staged once the idle bank is idle; NULL: none */
     uint64_t last_ok_us, promised, installed_epoch, expelled_epoch;
     cluster_started started[CLUSTER_STARTED_KEPT];
     uint64_t num_started, num_ok, num_aborted, num_wedges, num_kills, num_cas, num_fills;

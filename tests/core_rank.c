@@ -260,9 +260,45 @@ static void end_step(cluster *c, cluster_process *p, int give_up)
     give_mail(c, p);
 }
 
+static eepi_live live_of(const cluster_process *p, const eepi_view *view)
+{
+    return eepi_live_of(view, p->seat, p->generation, p->seats);
+}
+
+static void stage(cluster *c, cluster_process *p, const eepi_view *view)
+{
+    eepi_live live = live_of(p, view);
+    eepi_stage_verdict verdict = eepi_stepper_stage(&p->stepper, &live);
+
+    p->held_plan = verdict == EEPI_STAGE_BUSY ? view : NULL;
+    if (p->held_plan)
+        return;
+    if (p->holds_acks || p->failing_stages) {
+        p->failing_stages -= p->failing_stages > 0;
+        return; /* no acknowledgement: the plan lapses */
+    }
+    if (verdict == EEPI_STAGE_GO)
+        eepi_stepper_staged(&p->stepper, &live);
+    cluster_push(c, EVENT_INPUT, p, c->now_us + 500 + cluster_random(c, 3000),
+                 (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
+}
+
+/* The idle bank is idle now, maybe: as eepi_stage_held does it. */
+static void stage_held(cluster *c, cluster_process *p)
+{
+    const eepi_view *plan = p->held_plan;
+
+    if (!plan || p->stepper.pending.epoch != 0 || p->stepper.wedged)
+        return;
+    p->held_plan = NULL;
+    if (plan->base_digest == eepi_core_view(p->core)->digest)
+        stage(c, p, plan);
+}
+
 void cluster_run_rank(cluster *c, cluster_process *p)
 {
     cluster_push_in(c, EVENT_RANK, p, 2000 + cluster_random(c, 3000));
+    stage_held(c, p);
     if (c->now_us < p->stuck_until_us || p->over)
         return;
     if (p->stepper.in_step)
@@ -291,11 +327,6 @@ static void wedge(cluster *c, cluster_process *p)
 
     p->num_wedges++;
     cluster_push_in(c, EVENT_DRAINED, p, 100 + (in_step ? cluster_random(c, 10000) : 0));
-}
-
-static eepi_live live_of(const cluster_process *p, const eepi_view *view)
-{
-    return eepi_live_of(view, p->seat, p->generation, p->seats);
 }
 
 static void follow_seats(cluster_process *p, const eepi_view *view)
@@ -380,7 +411,6 @@ static void put_ack(cluster *c, cluster_process *p, const eepi_ack *ack)
 static void perform_view(cluster *c, cluster_process *p, const eepi_action *action)
 {
     const eepi_view *view = cluster_keep(c, action->view, action->view->bytes);
-    eepi_stage_verdict verdict;
     eepi_live live;
 
     switch (action->kind) {
@@ -392,16 +422,7 @@ static void perform_view(cluster *c, cluster_process *p, const eepi_action *acti
         cluster_to_store(c, p, EVENT_PUT, (eepi_input){.kind = EEPI_INPUT_PLAN, .view = view});
         break;
     case EEPI_ACTION_STAGE:
-        live = live_of(p, view);
-        verdict = eepi_stepper_stage(&p->stepper, &live);
-        if (verdict == EEPI_STAGE_BUSY || p->holds_acks || p->failing_stages) {
-            p->failing_stages -= p->failing_stages > 0;
-            break; /* no acknowledgement: the plan lapses */
-        }
-        if (verdict == EEPI_STAGE_GO)
-            eepi_stepper_staged(&p->stepper, &live);
-        cluster_push(c, EVENT_INPUT, p, c->now_us + 500 + cluster_random(c, 3000),
-                     (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
+        stage(c, p, view);
         break;
     case EEPI_ACTION_INSTALL:
         live = live_of(p, view);

@@ -224,6 +224,44 @@ Test(core_holes, L4_a_joiner_that_hangs_is_not_planned_with_the_others_again)
     }
 }
 
+static int runs_epoch_2(cluster *c)
+{
+    return cluster_at(c, 3)->stepper.live.epoch == 2 && cluster_at(c, 3)->stepper.in_step;
+}
+
+/* The next plan reaches a rank that has not switched to the last one yet: it was forgotten at that
+ * flip, and lapsed. */
+Test(core_holes, L4_a_plan_that_comes_before_ones_own_flip_is_staged_after_it)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_start(c, 4);
+        EXPECT(c, cluster_until(c, has_five, SECOND));
+        cluster_start(c, 5);
+        EXPECT(c, cluster_until(c, runs_epoch_2, SECOND));
+        cluster_at(c, 3)->stuck_until_us = c->now_us + 60000; /* the others end this step */
+        EXPECT(c, cluster_until(c, has_six, 200000));         /* a plan lapses after 300 ms */
+        expect_serving(c, 6);
+        EXPECT(c, num_wedges(c) == 0);
+    }
+}
+
+/* Who joins in the lowest seat plans for the others at once: its idle bank waits for its own flip,
+ * and so does the plan. */
+Test(core_holes, L4_who_is_let_in_lets_the_next_one_in)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        cluster_crash(c, 0);
+        expect_serving(c, 4);
+        cluster_start(c, 0);
+        cluster_run(c, cluster_random(c, 40000));
+        cluster_start(c, 5);
+        EXPECT(c, cluster_until(c, has_six, 250000));
+        expect_serving(c, 6);
+    }
+}
+
 /* The flip reaches a rank in-band before the register tells it of the commit. */
 Test(core_holes, M3_a_flip_before_the_commit_is_known_counts)
 {
