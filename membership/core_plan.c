@@ -225,6 +225,18 @@ static int plan_is_acknowledged(const eepi_core *core)
     return 1;
 }
 
+/* Somebody whom the plan lets in has ended: it will never be acknowledged. */
+static int plan_is_void(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        uint32_t generation = eepi_view_seat_at(core->plan, seat)->generation;
+        if (eepi_view_is_member(core->plan, seat) && plan_changes(core, seat) &&
+            eepi_core_has_exited(core, seat, generation))
+            return 1;
+    }
+    return 0;
+}
+
 /* A plan lapsed: a joiner that let it lapse waits a little; nobody else does (L4). */
 static void drop_plan(eepi_core *core)
 {
@@ -351,7 +363,7 @@ void eepi_core_advance_plan(eepi_core *core)
         eepi_core_commit(core);
         return;
     }
-    if (core->now_us >= core->plan_us + core->config.stage_bound_us)
+    if (plan_is_void(core) || core->now_us >= core->plan_us + core->config.stage_bound_us)
         drop_plan(core);
     else
         eepi_core_wake_at(core, core->plan_us + core->config.stage_bound_us);

@@ -200,6 +200,24 @@ Test(core, L4_a_joiner_that_dies_before_its_ack_delays_nobody)
     }
 }
 
+/* Nor another joiner that is in the same plan: its end is known long before the plan lapses. */
+Test(core, L4_a_joiner_that_dies_before_its_ack_delays_no_other)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        uint64_t from_us;
+        c->process[cluster_start(c, 4)].holds_acks = 1;
+        cluster_start(c, 5);
+        cluster_run(c, 60000); /* by then both are in one plan, if their records came in time */
+        cluster_crash(c, 4);
+        from_us = c->now_us;
+        EXPECT(c, cluster_until(c, has_five, SECOND));
+        EXPECT(c, c->now_us - from_us < 120000);
+        expect_serving(c, 5);
+        EXPECT(c, num_wedges(c) == 0);
+    }
+}
+
 Test(core, L4_a_joiner_that_hangs_does_not_keep_others_out)
 {
     FOR_SEEDS(&covered, c)
