@@ -115,6 +115,7 @@ struct sim_process {
     uint64_t stuck_us;    /* its engine is to stay between two steps for so long */
     uint64_t tables_hash; /* of the bank that its step has latched (S11) */
     int former;           /* of an instance that nobody remembers */
+    int said_end;         /* that it stores nothing any more */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -159,6 +160,7 @@ typedef struct sim_world {
     eepi_view *committed[SIM_MAX_EPOCHS];
     uint64_t first_epoch; /* of committed[0] */
     eepi_view *newest;
+    const eepi_view *in_register; /* NULL: the store has forgotten it */
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
     eep_sink *sink;

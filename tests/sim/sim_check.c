@@ -96,12 +96,12 @@ static int knows(const sim_process *p, const eepi_view *view)
 }
 
 /* No step under the view it has served last is in flight, and none will begin: it has promised so,
- * or it flipped away from that view, as a leaver does with all others (M3). */
+ * or it flipped away from that view, as a leaver does with all others (M3), or it said its end. */
 static int has_done_with_view(const sim_process *p)
 {
     const eepi_stepper *s = &p->rank.context->stepper;
 
-    return p->promised >= p->epoch || (!s->in_step && s->live.epoch != p->epoch);
+    return p->said_end || p->promised >= p->epoch || (!s->in_step && s->live.epoch != p->epoch);
 }
 
 /* What a commit changes for a process. */
@@ -181,6 +181,7 @@ static void check_document(const eepi_view *view)
              (unsigned long long)view->epoch);
     if (same || sim->failed) {
         sim_trace("register: epoch %llu again", (unsigned long long)view->epoch);
+        sim->in_register = same;
         return;
     }
     SIM_MUST(view->epoch - sim->first_epoch < SIM_MAX_EPOCHS || view->epoch < sim->first_epoch,
@@ -200,7 +201,7 @@ static void check_document(const eepi_view *view)
                   view->proposer);
     }
     sim->committed[view->epoch - sim->first_epoch] = eepi_view_copy(view);
-    sim->newest = sim->committed[view->epoch - sim->first_epoch];
+    sim->in_register = sim->newest = sim->committed[view->epoch - sim->first_epoch];
     sim->views++;
     sim->committed_us = sim->now_us;
     check_coverage(view);
@@ -239,7 +240,7 @@ void sim_check_commit(const eepi_view *view)
         for (uint64_t at = view->epoch - sim->first_epoch; at < SIM_MAX_EPOCHS; at++)
             sim->committed[at] = NULL;
         memset(sim->completed, 0, sizeof(sim->completed));
-        sim->newest = NULL;
+        sim->in_register = sim->newest = NULL;
         for (int i = 0; i < sim->num_processes; i++) {
             sim_process *p = sim->process[i];
             p->former |= !p->alive && p->epoch >= view->epoch;
@@ -250,12 +251,28 @@ void sim_check_commit(const eepi_view *view)
     check_document(view);
 }
 
+/* Rule M7: who says its own end has no step in flight, and begins none. */
+static void check_own_end(sim_process *p, const char *key, const void *bytes, size_t size)
+{
+    eepi_suspect gone;
+
+    if (strncmp(key, EEPI_KEY_EXIT, strlen(EEPI_KEY_EXIT)) != 0 || size != sizeof(gone))
+        return;
+    memcpy(&gone, bytes, sizeof(gone));
+    if (!p->alive || gone.seat != p->seat || gone.generation != p->generation)
+        return;
+    SIM_MUST(!p->rank.context || !p->rank.context->stepper.in_step, "M7",
+             "rank %d.%u says its end in a step", p->seat, p->generation);
+    p->said_end = 1;
+}
+
 /* Rule M2: a report is put when no step of its epoch or an older one is in flight. */
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size)
 {
     eepi_report report;
     void *copy;
 
+    check_own_end(p, key, bytes, size);
     if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0)
         return;
     copy = malloc(size);
@@ -272,7 +289,6 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     free(copy);
 }
 
-/* The newest epoch whose document a member has. */
 /* The newest epoch whose document the writer of a record has; who is no member writes none back. */
 uint64_t sim_known_epoch(const sim_process *p, const char *key)
 {
@@ -316,6 +332,7 @@ void sim_check_begin(sim_process *p, const eep_step *step)
     const eepi_view *view = sim_committed(step->epoch);
     const int at = (int)(p->num_begun++ % SIM_BEGUN_KEPT);
 
+    SIM_MUST(!p->said_end, "M7", "rank %d.%u begins a step after its end", p->seat, p->generation);
     SIM_MUST(view && view->digest == s->live.digest, "S1",
              "rank %d.%u runs epoch %llu, which is not what was committed", p->seat, p->generation,
              (unsigned long long)step->epoch);
@@ -464,19 +481,20 @@ void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
  * nobody else is alive; and every request is complete. */
 int sim_has_converged(void)
 {
+    const eepi_view *view = sim->in_register;
     int members = 0;
 
-    if (!sim->newest || sim->newest->phase != EEPI_VIEW_SERVING || !sim_client_is_done())
+    if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done())
         return 0;
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
         if (!p->alive)
             continue;
-        if (!p->rank.context || p->over || !is_in(sim->newest, p) ||
-            p->rank.context->stepper.live.digest != sim->newest->digest ||
+        if (!p->rank.context || p->over || !is_in(view, p) ||
+            p->rank.context->stepper.live.digest != view->digest ||
             sim->now_us - p->last_ok_us > FRESH_US)
             return 0;
         members++;
     }
-    return members >= sim->shape.num_ranks && members == eepi_view_num_active(sim->newest);
+    return members >= sim->shape.num_ranks && members == eepi_view_num_active(view);
 }

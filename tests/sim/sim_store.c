@@ -595,7 +595,7 @@ void sim_store_open(uint64_t first_epoch, uint64_t first_step)
         view->cause = EEPI_VIEW_INITIAL;
         eepi_view_seal(view);
         sim->first_epoch = view->epoch;
-        sim->committed[0] = sim->newest = view;
+        sim->in_register = sim->committed[0] = sim->newest = view;
         value = eepi_store_value_new(view, view->bytes);
         if (!value ||
             eepi_store_table_put(store.table, EEPI_KEY_VIEW, value, 0, &revision) != EEP_OK)
