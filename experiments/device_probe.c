@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 60000, MOST_PROBES = 2 };
+enum { OPEN_MS = 60000, SPIN_MS = 10000, MOST_PROBES = 2 };
 static const uint64_t SPIN_NS = 300000000;
 
 /* What a child says, twice: once the device is open, and, told to spin, what came of that. */
@@ -129,14 +129,13 @@ static void end(const probe_child *child)
 }
 
 /* False: nothing in time, or it cannot be used; `out` says why. */
-static bool hear(const probe_child *child, device_probe_result *out)
+static bool hear(const probe_child *child, int bound_ms, const char *what, device_probe_result *out)
 {
     probe_answer answer = {0};
     struct pollfd set = {.fd = child->fd, .events = POLLIN};
-    if (poll(&set, 1, ANSWER_MS) != 1 ||
+    if (poll(&set, 1, bound_ms) != 1 ||
         read(child->fd, &answer, sizeof answer) != (ssize_t)sizeof answer) {
-        snprintf(out->why, sizeof out->why, "opening it gave no answer within %d s",
-                 ANSWER_MS / 1000);
+        snprintf(out->why, sizeof out->why, "%s gave no answer within %d s", what, bound_ms / 1000);
         return false;
     }
     double slice_ms = (double)answer.longest_ns / 1e6;
@@ -160,13 +159,16 @@ bool device_probe(const char *device, bool shared, device_probe_result *out)
         }
     }
     for (int i = 0; i < num && good; i++) {
-        good = hear(&child[i], out);
+        good = hear(&child[i], OPEN_MS, "opening it", out);
     }
     for (int i = 0; i < num && good && shared; i++) {
-        good = write(child[i].fd, "", 1) == 1;
+        good = send(child[i].fd, "", 1, MSG_NOSIGNAL) == 1;
+        if (!good) {
+            snprintf(out->why, sizeof out->why, "a process that had opened it is gone");
+        }
     }
     for (int i = 0; i < num && good && shared; i++) {
-        good = hear(&child[i], out);
+        good = hear(&child[i], SPIN_MS, "a kernel that spins", out);
     }
     for (int i = 0; i < num; i++) {
         end(&child[i]);

@@ -16,6 +16,6 @@ typedef struct device_probe_result {
 /* Open the device and load the driver's kernels on it as a rank would, in child processes that end
  * with it: a GPU's runtime stays out of the caller, which will fork. With `shared`, two of them
  * then spin on it at the same time: slice_ms is the longest time for which one stood still. False:
- * why. At most two minutes; before the first thread. */
+ * why. At most two and a half minutes; before the first thread. */
 bool device_probe(const char *device, bool shared, device_probe_result *out);
 #endif

@@ -162,13 +162,13 @@ eep_status engine_open(const engine_config *config, eep_context *context, eep_de
     return EEP_OK;
 }
 
-void engine_close(engine *e)
+bool engine_close(engine *e)
 {
     if (e == NULL)
-        return;
+        return true;
     /* A step that does not end still uses the memory: better lost than used after it is freed. */
     if (e->stream != NULL && eep_stream_synchronize(e->stream, CLOSE_TIMEOUT_US) == EEP_ERR_TIMEOUT)
-        return;
+        return false;
     eep_graph_close(e->graph);
     if (e->stream != NULL)
         eep_stream_close(e->stream);
@@ -178,6 +178,7 @@ void engine_close(engine *e)
     free(e->order);
     free(e->batch);
     free(e);
+    return true;
 }
 
 /* ---------------------------------------------------------------- requests */

@@ -7,6 +7,7 @@
 #include "eep/eep.h"
 #include "experiments/wire.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct engine_config {
@@ -38,8 +39,9 @@ typedef struct engine engine;
 EEP_MUST_CHECK eep_status engine_open(const engine_config *config, eep_context *context,
                                       eep_device *device, engine **engine_out);
 /* Wait for a step in flight (at most 10 s) and free everything: after eep_close of the context,
- * which borrows the weights, and before eep_device_close. NULL is ignored. */
-void engine_close(engine *engine);
+ * which borrows the weights, and before eep_device_close. False: the step has not ended, and what
+ * it uses was left alone, as the device must be. NULL is ignored. */
+bool engine_close(engine *engine);
 /* Why the last call failed; with NULL, why this thread's last engine_open did. */
 const char *engine_error(const engine *engine);
 

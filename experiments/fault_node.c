@@ -47,12 +47,12 @@ static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
 /* ---------------------------------------------------------------- the strike */
 
 /* A stop of this thread stops them all, this one before it can let the node go on. */
-static void strike_process(void *user, bool stops)
+static bool strike_process(void *user, bool stops)
 {
     (void)user;
     if (stops) {
         raise(SIGSTOP);
-        return;
+        return true;
     }
     kill(getpid(), SIGKILL);
     for (;;) {
@@ -70,9 +70,9 @@ static void *watch(void *argument)
         }
         nanosleep(&look, NULL);
     }
-    self->strike(self->user, self->stops);
+    bool goes_on = self->strike(self->user, self->stops);
     eepk_store_release(&self->words->armed, 0);
-    eepk_store_release(&self->words->go_on, 1);
+    eepk_store_release(&self->words->go_on, goes_on ? LAB_GO_ON : LAB_GO_DEAD);
     eepk_doorbell_ring(self->words->bell);
     return NULL;
 }

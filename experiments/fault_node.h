@@ -18,9 +18,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In a thread of the fault node's: a step has halted. When it returns, if it does, the halted node
- * goes on. `stops`: it only stops there, and goes on when it is continued. */
-typedef void (*fault_node_strike)(void *user, bool stops);
+/* In a thread of the fault node's: a step has halted. `stops`: it only stops there, and goes on
+ * when it is continued. When it returns, if it does: true: the step goes on; false: it is over, and
+ * no later node of it does anything. */
+typedef bool (*fault_node_strike)(void *user, bool stops);
 
 /* The captured graph refers to it: it stays where it is until no replay can be in flight. */
 typedef struct fault_node {

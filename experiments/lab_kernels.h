@@ -8,17 +8,23 @@
 
 static const uint64_t LAB_HALT_NS = 60000000000; /* a node that nobody lets go on ends after that */
 
+enum lab_go {
+    LAB_GO_ON = 1,
+    LAB_GO_DEAD /* no later node of the step does or tells anything */
+};
+
 /* What a halting node and the host tell each other; pinned. */
 typedef struct lab_halt_words {
     uint64_t armed;   /* the host: place + 1; 0: none */
     uint64_t reached; /* the node: the same, once it halts there */
-    uint64_t go_on;   /* the host: not 0 lets it go on */
+    uint64_t go_on;   /* the host: lab_go lets it go on */
     uint32_t bell[2]; /* the host's counterpart of polling (eepk_doorbell_ring) */
 } lab_halt_words;
 
 /* Wait at one place of a step, if armed for it, until the host lets go or closes the context: no
  * abort of the step ends it, as none would end a GPU that is stuck. An aborted step sends nothing,
- * so it has none of the places; the next one has them. */
+ * so it has none of the places; the next one has them. One that is let go as dead, or by the end of
+ * its context, leaves a step whose later nodes do nothing, and tell nobody. */
 typedef struct lab_halt_args {
     lab_halt_words *words;
     const eepk_world *world;
@@ -34,9 +40,9 @@ typedef struct lab_gaps_args {
 EEPK_FN void lab_halt_body(const lab_halt_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
-    const eepk_latch *latch = &w->control->latch;
+    eepk_latch *latch = &w->control->latch;
     lab_halt_words *words = a->words;
-    uint64_t begin_ns;
+    uint64_t begin_ns, go = 0;
 
     if (g.block != 0 || g.thread != 0 || eepk_load_acquire(&words->armed) != a->place + 1u ||
         latch->aborted)
@@ -46,11 +52,16 @@ EEPK_FN void lab_halt_body(const lab_halt_args *a, eep_grid g)
     for (uint32_t polls = 0;; polls++) {
         uint32_t seen = eepk_doorbell_read(words->bell);
 
-        if (eepk_load_acquire(&words->go_on) != 0 ||
-            eepk_load_acquire(w->abort_step) == UINT64_MAX ||
-            eepk_now_ns() - begin_ns >= LAB_HALT_NS)
-            return;
+        go = eepk_load_acquire(&words->go_on);
+        if (eepk_load_acquire(w->abort_step) == UINT64_MAX)
+            go = LAB_GO_DEAD;
+        if (go != 0 || eepk_now_ns() - begin_ns >= LAB_HALT_NS)
+            break;
         eepk_poll_pause(polls, words->bell, seen);
+    }
+    if (go == LAB_GO_DEAD) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_HOST_ABORT;
     }
 }
 

@@ -389,13 +389,15 @@ static void stop(launcher *self)
         if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
         }
-        if (seat->lives && launcher_is_stopped(launcher_process_of(self, s))) {
-            (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
-        }
     }
     bool shut = false;
     while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
+        for (int s = 0; s < self->run.max_ranks; s++) {
+            if (self->ranks->seat[s].lives && supervisor_state(self->ranks, s) == 'T') {
+                (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
+            }
+        }
         if (!shut && (supervisor_all_have_stopped(self->ranks) ||
                       launcher_now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
             supervisor_shut_all(self->ranks); /* none sees another go that still serves */

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,9 +71,20 @@ static void fit_to_slices(launcher *self, const device_probe_result *found)
     int64_t devices = found->num_devices > 0 ? found->num_devices : 1;
     int64_t sharing = (how->max_ranks + devices - 1) / devices;
     double least_ms = SLICE_ROUNDS * (double)sharing * found->slice_ms;
-    double *const limits_ms[] = {&how->step_deadline_ms, &how->expel_ms, &how->drain_bound_ms};
-    for (size_t i = 0; i < sizeof limits_ms / sizeof limits_ms[0]; i++) {
-        *limits_ms[i] = fmax(*limits_ms[i], least_ms);
+    static const struct {
+        const char *name;
+        size_t offset;
+    } limits[] = {{"--step-deadline-ms", offsetof(options, step_deadline_ms)},
+                  {"--expel-ms", offsetof(options, expel_ms)},
+                  {"--drain-bound-ms", offsetof(options, drain_bound_ms)}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        double *limit_ms = (double *)((char *)how + limits[i].offset);
+        if (!options_is_given(how, limits[i].offset)) {
+            *limit_ms = fmax(*limit_ms, least_ms);
+        } else if (*limit_ms < least_ms) {
+            launcher_complain(self, "%s %g is short: here that takes %.0f", limits[i].name,
+                              *limit_ms, least_ms);
+        }
     }
     how->script.expel_ms = how->expel_ms;
     if (!how->quiet) {

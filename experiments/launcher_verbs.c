@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <string.h>
 
+static const uint64_t THAW_NS = 2000000000; /* a rank that was told to stop itself may do so late */
+
 /* ---------------------------------------------------------------- signals */
 
 /* Send it; a process that ended by itself at this moment counts as struck now. */
@@ -61,6 +63,7 @@ static void do_cont(launcher *self, int seat)
         wire_die message = {{WIRE_DIE, sizeof message}, NUM_PLACES, 1};
         tell(self, seat, &message, sizeof message, "freeze no more");
         process->freeze_ns = 0;
+        process->thaw_ns = launcher_now_ns(); /* it may be about to stop at this very moment */
     }
     (void)strike(self, seat, SIGCONT);
     launcher_note(self, "cont", process, 0);
@@ -99,11 +102,25 @@ static void do_freeze(launcher *self, const script_deed *deed)
     tell(self, deed->seat, &message, sizeof message, "freeze");
 }
 
+/* One that was continued before it had stopped has stopped all the same. True: it still may. */
+static bool thaw(launcher *self, int seat, record_process *process)
+{
+    if (!process->thaw_ns || process->exit_ns || launcher_is_stopped(process) ||
+        launcher_now_ns() - process->thaw_ns > THAW_NS) {
+        return false;
+    }
+    if (supervisor_state(self->ranks, seat) == 'T') {
+        (void)strike(self, seat, SIGCONT);
+    }
+    return true;
+}
+
 bool launcher_saw_stopped(launcher *self)
 {
     bool waits = false;
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
+        waits |= process && thaw(self, seat, process);
         if (!process || !process->freeze_ns || process->exit_ns || !self->ranks->seat[seat].lives) {
             continue;
         }

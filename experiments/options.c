@@ -142,7 +142,7 @@ static const option_row table[] = {
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
 static_assert((int)NUM_OPTIONS <= 64, "a bit of options.given each");
 
-static bool is_given(const options *self, size_t offset)
+bool options_is_given(const options *self, size_t offset)
 {
     int i = 0;
     while (table[i].offset != offset) {
@@ -329,7 +329,7 @@ static eep_status check_plan(options *self, char *error)
     }
     const plan *what = self->plan;
     self->plan->num_steps = (int)self->phase_steps;
-    if (is_given(self, AT(num_ranks)) && self->num_ranks != what->phase[0].num_ranks) {
+    if (options_is_given(self, AT(num_ranks)) && self->num_ranks != what->phase[0].num_ranks) {
         return fail(error,
                     "--ranks: %" PRId64 " ranks, but the first phase of --plan has %d; leave "
                     "--ranks away",
@@ -364,13 +364,13 @@ static void set_shared_device_defaults(options *self)
     if (strcmp(self->device, "cuda") != 0 || self->threads) {
         return;
     }
-    if (!is_given(self, AT(num_ranks)) && !self->plan_path) {
+    if (!options_is_given(self, AT(num_ranks)) && !self->plan_path) {
         self->num_ranks = 4;
     }
-    if (!is_given(self, AT(num_layers))) {
+    if (!options_is_given(self, AT(num_layers))) {
         self->num_layers = 2;
     }
-    if (!is_given(self, AT(num_slots))) {
+    if (!options_is_given(self, AT(num_slots))) {
         self->num_slots = 32;
     }
 }

@@ -84,6 +84,8 @@ EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
 EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);
 /* The group of the option of that name (without dashes), and whether it takes no value. */
 options_group options_group_of(const char *name, bool *is_flag_out);
+/* Was the option given whose field is at that offset in options? */
+bool options_is_given(const options *self, size_t offset);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
 

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +26,7 @@ static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end i
 static const uint64_t SEAT_BOUND_NS = 20000000000;
 static const uint64_t JOIN_SLICE_US = 100000; /* then the control socket is looked at again */
 static const uint64_t JOIN_BOUND_NS = 60000000000;
-static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for them to stop, too */
+static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, too */
 
 struct rank {
     rank_config config;
@@ -37,14 +36,15 @@ struct rank {
     engine *engine;
     outbox outbox;
     int control_fd;
-    bool stop, draining; /* told so, or there is nobody to serve for */
+    bool stop, draining; /* told so; atomic */
+    bool gone;           /* the launcher has hung up; atomic */
     bool drain_asked;    /* libeep was told so */
     bool nice;           /* prepares itself at a lower priority */
     bool dies, stops;    /* told to die at a place, or only to stop there */
     verb_place place;
     fault_node fault_node;
     pace pace;
-    uint64_t start_ns, ready_ns, counters_ns;
+    uint64_t start_ns, ready_ns, counters_ns, stopped_ns;
     uint64_t captures_at_join;
     int token_capacity;
     wire_step *report; /* with token_capacity tokens behind it */
@@ -71,7 +71,7 @@ void rank_kill(rank *self)
     rank_strikes_kill(&self->strikes);
 }
 
-bool rank_was_killed(rank *self)
+bool rank_was_killed(const rank *self)
 {
     return rank_strikes_killed(&self->strikes);
 }
@@ -81,15 +81,26 @@ void rank_hold(rank *self, bool holds)
     rank_strikes_hold(&self->strikes, holds);
 }
 
-static bool is_over(rank *self)
+static bool is_told_to_stop(const rank *self)
 {
-    return __atomic_load_n(&self->stop, __ATOMIC_RELAXED) || rank_was_killed(self);
+    return __atomic_load_n(&self->stop, __ATOMIC_RELAXED);
 }
 
-/* To be told to stop, or to have nobody to serve for, is the same. */
+/* There is nobody to serve for. */
+static bool is_over(const rank *self)
+{
+    return __atomic_load_n(&self->gone, __ATOMIC_RELAXED) || rank_was_killed(self);
+}
+
 static void stop(rank *self)
 {
     __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+}
+
+static void hang_up(rank *self)
+{
+    stop(self);
+    __atomic_store_n(&self->gone, true, __ATOMIC_RELAXED);
 }
 
 /* ---------------------------------------------------------------- to the launcher */
@@ -101,7 +112,7 @@ static void tell(rank *self, const void *message, size_t bytes)
     }
     /* Without a launcher there is nobody to serve for. */
     if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
-        stop(self);
+        hang_up(self);
     }
 }
 
@@ -110,7 +121,7 @@ static void on_log(void *user, eep_log_level level, const char *line)
 {
     const rank *self = user;
     (void)level;
-    if (!__atomic_load_n(&self->stop, __ATOMIC_RELAXED)) {
+    if (!is_told_to_stop(self)) {
         fprintf(stderr, "%s\n", line);
     }
 }
@@ -171,17 +182,17 @@ static void take_death(rank *self, const wire_die *die)
 }
 
 /* One of several ranks in a process has halted inside a step; its thread waits for that step. */
-static void on_halt(void *user, bool stops)
+static bool on_halt(void *user, bool stops)
 {
     rank *self = user;
     wire_header message = {WIRE_FROZEN, sizeof message};
     if (!stops) {
         rank_kill(self);
-        return;
+        return false;
     }
     rank_hold(self, true);
     tell(self, &message, sizeof message);
-    (void)rank_strikes_wait(&self->strikes);
+    return !rank_strikes_wait(&self->strikes);
 }
 
 /* Before a step; one that had positions may have been aborted before it got to the place. */
@@ -237,7 +248,7 @@ static void read_control(rank *self)
             return;
         }
         if (bytes < (ssize_t)sizeof(wire_header)) {
-            stop(self); /* the launcher is gone */
+            hang_up(self);
             return;
         }
         const wire_header *header = (const wire_header *)self->packet;
@@ -326,13 +337,30 @@ static eep_status run_step(rank *self)
     return status == EEP_ERR_ABORTED ? EEP_OK : status;
 }
 
+/* Told to stop: it goes on as a rank without work, for peers may wait for it in a step that they
+ * have begun, until all have stopped and the launcher hangs up. */
+static void stop_work(rank *self)
+{
+    wire_header message = {WIRE_STOPPED, sizeof message};
+    for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
+        engine_drop(self->engine, (uint32_t)id);
+    }
+    tell_counters(self);
+    tell(self, &message, sizeof message);
+    self->stopped_ns = now_ns();
+}
+
 static eep_status serve(rank *self)
 {
     eep_status status = EEP_OK;
     while (status == EEP_OK) {
         read_control(self);
-        if (rank_strikes_wait(&self->strikes) || is_over(self)) {
+        if (rank_strikes_wait(&self->strikes) || is_over(self) ||
+            (self->stopped_ns && now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
             return EEP_OK;
+        }
+        if (is_told_to_stop(self) && !self->stopped_ns) {
+            stop_work(self);
         }
         if (self->draining && !self->drain_asked) {
             status = start_drain(self);
@@ -423,7 +451,7 @@ static eep_status wait_to_join(rank *self)
     eep_status status = eep_join(self->context);
     while (status == EEP_ERR_TIMEOUT && now_ns() < bound_ns) {
         read_control(self);
-        if (is_over(self)) {
+        if (is_over(self) || is_told_to_stop(self)) {
             break;
         }
         status = eep_join(self->context);
@@ -435,7 +463,7 @@ static eep_status join(rank *self)
 {
     eep_snapshot snapshot = {0};
     eep_status status = wait_to_join(self);
-    if (status == EEP_ERR_TIMEOUT && is_over(self)) {
+    if (status == EEP_ERR_TIMEOUT && (is_over(self) || is_told_to_stop(self))) {
         return EEP_OK;
     }
     if (status == EEP_OK) {
@@ -506,22 +534,6 @@ static eep_status start(rank *self)
     return status == EEP_OK ? join(self) : status;
 }
 
-/* Told to stop: all others are to stop serving as well before this one goes. */
-static void wait_for_others(rank *self)
-{
-    wire_header message = {WIRE_STOPPED, sizeof message};
-    struct pollfd set = {.fd = self->control_fd, .events = POLLIN};
-    uint64_t bound_ns = now_ns() + OTHERS_BOUND_NS;
-    tell(self, &message, sizeof message);
-    while (now_ns() < bound_ns && !rank_was_killed(self)) {
-        outbox_flush(&self->outbox);
-        if (poll(&set, 1, 10) == 1 &&
-            recv(self->control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT) <= 0) {
-            return;
-        }
-    }
-}
-
 static int exit_code(const rank *self, eep_status status)
 {
     switch (status) {
@@ -539,18 +551,18 @@ static int exit_code(const rank *self, eep_status status)
 }
 
 /* The context first: until then its service thread may read weights and backups, and a step that
- * halted in its graph has not ended. */
+ * halted in its graph does not end. A graph that does not end keeps what it may still use. */
 static void give_back(rank *self)
 {
     rank_strikes_expose(&self->strikes, NULL);
     if (self->context) {
         eep_close(self->context);
     }
-    fault_node_close(&self->fault_node);
-    if (self->engine) {
-        engine_close(self->engine);
+    rank_strikes_hold(&self->strikes, false); /* nobody is held any more, a halted step neither */
+    if (engine_close(self->engine)) {
+        fault_node_close(&self->fault_node);
+        eep_device_close(self->device);
     }
-    eep_device_close(self->device);
     if (!rank_was_killed(self)) {
         outbox_flush(&self->outbox);
     }
@@ -567,9 +579,6 @@ int rank_run(rank *self)
     if (status == EEP_OK) {
         status = serve(self);
         tell_counters(self);
-        if (status == EEP_OK && !rank_was_killed(self)) {
-            wait_for_others(self);
-        }
         if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
             complain(self, "service ends", status, eep_last_error(self->context));
         }

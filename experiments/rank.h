@@ -40,6 +40,6 @@ int rank_run(rank *self);
  * rank_hold: its thread goes no further than the step it is in, until it is let go. Its heartbeat
  * goes on, so that only deadlines tell. */
 void rank_kill(rank *self);
-bool rank_was_killed(rank *self);
+bool rank_was_killed(const rank *self);
 void rank_hold(rank *self, bool holds);
 #endif

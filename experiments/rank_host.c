@@ -39,6 +39,14 @@ static int wait_status_of(int code, bool killed)
     return killed ? SIGKILL : W_EXITCODE(code, 0);
 }
 
+static void tell_end(int end_fd, int wait_status)
+{
+    if (write(end_fd, &wait_status, sizeof wait_status) < 0) {
+        perror("eep-run: end of a rank"); /* the launcher sees the pipe's end instead */
+    }
+    close(end_fd);
+}
+
 static void *run_rank(void *argument)
 {
     rank_thread *self = argument;
@@ -50,10 +58,7 @@ static void *run_rank(void *argument)
     int wait_status = wait_status_of(code, rank_was_killed(mine));
     rank_free(mine);
     close(self->control_fd);
-    if (write(self->end_fd, &wait_status, sizeof wait_status) < 0) {
-        perror("eep-run: end of a rank"); /* the launcher sees the pipe's end instead */
-    }
-    close(self->end_fd);
+    tell_end(self->end_fd, wait_status);
     return NULL;
 }
 
@@ -63,7 +68,7 @@ static void fail_start(int seat, const int fds[NUM_FDS], const char *why)
 {
     fprintf(stderr, "rank %d: its thread cannot be started: %s\n", seat, why);
     close(fds[0]);
-    close(fds[1]); /* the launcher sees its end */
+    tell_end(fds[1], wait_status_of(RANK_EXIT_FAILED, false));
 }
 
 static void start_rank(const host_order *order, const int fds[NUM_FDS])
@@ -151,8 +156,12 @@ int rank_host_main(void)
         }
         if (order.kind == HOST_START && num_fds == NUM_FDS) {
             start_rank(&order, fds);
+            num_fds = 0; /* they are the rank's */
         } else if (order.kind == HOST_STRIKE) {
             strike(&order);
+        }
+        for (int i = 0; i < num_fds; i++) { /* no room for the other: the launcher sees the end */
+            close(fds[i]);
         }
     }
     /* The launcher has gone. As with rank processes, ranks that still live give nothing back. */

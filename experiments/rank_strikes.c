@@ -16,7 +16,7 @@ void rank_strikes_destroy(rank_strikes *self)
 void rank_strikes_kill(rank_strikes *self)
 {
     pthread_mutex_lock(&self->lock);
-    self->killed = true;
+    __atomic_store_n(&self->killed, true, __ATOMIC_RELEASE);
     if (self->context) {
         eep_step_abort(self->context);
     }
@@ -24,12 +24,9 @@ void rank_strikes_kill(rank_strikes *self)
     pthread_mutex_unlock(&self->lock);
 }
 
-bool rank_strikes_killed(rank_strikes *self)
+bool rank_strikes_killed(const rank_strikes *self)
 {
-    pthread_mutex_lock(&self->lock);
-    bool killed = self->killed;
-    pthread_mutex_unlock(&self->lock);
-    return killed;
+    return __atomic_load_n(&self->killed, __ATOMIC_ACQUIRE);
 }
 
 void rank_strikes_hold(rank_strikes *self, bool holds)
@@ -43,12 +40,11 @@ void rank_strikes_hold(rank_strikes *self, bool holds)
 bool rank_strikes_wait(rank_strikes *self)
 {
     pthread_mutex_lock(&self->lock);
-    while (self->held && !self->killed) {
+    while (self->held && !rank_strikes_killed(self)) {
         pthread_cond_wait(&self->changed, &self->lock);
     }
-    bool killed = self->killed;
     pthread_mutex_unlock(&self->lock);
-    return killed;
+    return rank_strikes_killed(self);
 }
 
 void rank_strikes_expose(rank_strikes *self, eep_context *context)

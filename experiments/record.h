@@ -20,6 +20,7 @@ typedef struct record_process {
     uint64_t kill_ns;              /* just before the SIGKILL or SIGABRT that we sent */
     uint64_t stop_ns, cont_ns;     /* the latest SIGSTOP, and the SIGCONT after it */
     uint64_t freeze_ns;            /* told to stop itself; 0 again once it did, or need not */
+    uint64_t thaw_ns;              /* continued when it was told to, and had not yet; 0: never */
     uint64_t slow_ns, slow_end_ns; /* told to be slow, and to be so no more */
     uint64_t die_ns;               /* told to kill itself in its next step */
     uint64_t struck_ns;            /* with struck_by: a fault that has no record_fault yet */

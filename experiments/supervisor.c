@@ -1,6 +1,7 @@
 #include "experiments/supervisor.h"
 
 #include "experiments/joiner_nice.h"
+#include "experiments/rank.h"
 #include "experiments/rank_main.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ extern char **environ;
 
 /* The descriptor at which a rank finds its socket: above the standard three. */
 enum { CHILD_CONTROL_FD = 3, SOCKET_BUFFER_BYTES = 1 << 20 };
-enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200 };
+enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200, HOST_END_PAUSES = 40 };
 
 static uint64_t now_ns(void)
 {
@@ -231,9 +232,31 @@ static eep_status give_order(const supervisor *self, const host_order *order, co
     }
     ssize_t sent = 0;
     do {
-        sent = sendmsg(self->host.fd, &message, MSG_NOSIGNAL);
+        sent = sendmsg(self->host.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     return sent == (ssize_t)sizeof *order ? EEP_OK : EEP_ERR_SYSTEM;
+}
+
+static void forget_host(supervisor *self)
+{
+    close(self->host.fd);
+    self->host.pid = 0;
+    self->host.fd = -1;
+}
+
+/* An end that says nothing was the host's, most likely: the descriptors of a process go just before
+ * its end can be waited for. */
+static bool host_has_ended(supervisor *self)
+{
+    const struct timespec pause = {0, HOST_PAUSE_NS};
+    for (int i = 0; i < HOST_END_PAUSES; i++) {
+        if (waitpid(self->host.pid, &self->host.wait_status, WNOHANG) == self->host.pid) {
+            forget_host(self);
+            return true;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return false;
 }
 
 /* It ends by itself once we hang up, unless a rank of it does not end. */
@@ -243,7 +266,7 @@ static void end_host(supervisor *self)
     if (!self->host.pid) {
         return;
     }
-    close(self->host.fd);
+    shutdown(self->host.fd, SHUT_RDWR);
     pid_t ended = 0;
     for (int i = 0; i < HOST_PAUSES && ended == 0; i++) {
         ended = waitpid(self->host.pid, &self->host.wait_status, WNOHANG);
@@ -255,8 +278,7 @@ static void end_host(supervisor *self)
         kill(self->host.pid, SIGKILL);
         waitpid(self->host.pid, &self->host.wait_status, 0);
     }
-    self->host.pid = 0;
-    self->host.fd = -1;
+    forget_host(self);
 }
 
 static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
@@ -368,8 +390,9 @@ static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_s
     if (bytes == (ssize_t)sizeof *wait_status_out) {
         return true;
     }
-    if (of->pid == self->host.pid) {
-        end_host(self);
+    if (of->pid == self->host.pid && !host_has_ended(self)) {
+        *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0); /* this one was never started */
+        return true;
     }
     *wait_status_out = self->host.wait_status;
     return true;

@@ -1,5 +1,6 @@
 /* The ranks, as processes or as threads of one process: started, struck by signals, observed to
- * end. One thread owns a supervisor; no call blocks but supervisor_close. */
+ * end. One thread owns a supervisor; no call blocks but supervisor_close, and, for up to 200 ms,
+ * supervisor_reap where the process of all threads has ended. */
 #ifndef EEPX_SUPERVISOR_H
 #define EEPX_SUPERVISOR_H
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STAGE_BOUND_US = 2000000, BEGIN_AGAIN_US = 20000 };
 
@@ -43,7 +44,7 @@ void eepi_say_own_end(eep_context *context)
 
     pthread_mutex_lock(&context->lock);
     stores_no_more = (context->ended == EEP_ERR_EVICTED || context->ended == EEP_ERR_DRAINED) &&
-                     !context->stepper.in_step;
+                     !context->stepper.in_step && !context->elsewhere;
     pthread_mutex_unlock(&context->lock);
     if (stores_no_more && context->peers[own.seat].exit_said != own.generation)
         put_exit(context, &own);
@@ -343,13 +344,18 @@ static void note_fault(eep_context *context, const eepi_action *action)
     pthread_mutex_unlock(&context->lock);
 }
 
-/* A thread of this process cannot be killed, nor can another user's process. */
+/* A thread of this process cannot be killed, nor can another user's process. Of one that is not
+ * known nothing is said: its end is waited for as long as that of one that was killed. */
 static void kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_peer *peer = &context->peers[suspect->seat];
     const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
+    int is_own = peer->record_bytes && peer->record.pid == getpid() &&
+                 peer->record.member.generation == suspect->generation;
 
-    if (peer->pidfd_generation == suspect->generation && eepi_process_kill(peer->pidfd))
+    if (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))
+        return;
+    if (!is_own && eepi_process_kill(peer->pidfd))
         eepi_log(context, EEP_LOG_WARN, "killed rank %d.%u (%s) before it is expelled",
                  suspect->seat, suspect->generation,
                  eep_fault_kind_name((eep_fault_kind)suspect->kind));

@@ -144,6 +144,7 @@ struct eep_context {
     eepi_mailbox mailbox; /* with what the stepper has to say in its own */
     eepi_stepper stepper;
     int joined_once, stop;
+    int elsewhere;     /* a step's graph may still run where libeep does not see it; rank thread */
     int waits_to_join; /* eep_join ran out of time; rank thread */
     int uncovered;     /* fails closed until somebody brings the experts */
     eep_status ended;  /* why it no longer serves; EEP_OK while it does or may */

@@ -131,21 +131,20 @@ int eepi_core_order(const eepi_core *core)
     return order;
 }
 
-/* A document that the store forgot may have had its epoch from another proposer. In doubt, and
- * where somebody stays behind alive who may alone know it, each proposer has epochs of its own
- * above all that are given without doubt: two for each time that it doubts. */
+/* A document that the store forgot may have had its epoch from another proposer, and another base.
+ * So in doubt, and where somebody stays behind alive who may alone know what follows, each proposer
+ * has epochs of its own, whatever the base: two residues of twice the number of seats and one. */
 uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive)
 {
     uint64_t seats = (uint64_t)core->config.shape.max_ranks + 1, leap = 2 * seats;
-    uint64_t epoch = core->view->epoch + 1;
+    uint64_t own = (uint64_t)core->config.seat + (left_alive ? seats : 0);
+    uint64_t least = core->view->epoch + 1 + (uint64_t)core->in_doubt * leap;
 
     if (!core->in_doubt && !left_alive)
-        return epoch;
-    epoch += (uint64_t)core->in_doubt * leap + (left_alive ? seats : 0);
-    epoch += (uint64_t)core->config.seat;
-    if (core->in_doubt && epoch <= core->tried_epoch)
-        epoch += ((core->tried_epoch - epoch) / leap + 1) * leap;
-    return epoch;
+        return least;
+    if (core->in_doubt && least <= core->tried_epoch)
+        least = core->tried_epoch + 1;
+    return least + (own + leap - least % leap) % leap;
 }
 
 eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)

@@ -108,6 +108,8 @@ int eepi_core_order(const eepi_core *core);
 void eepi_core_commit(eepi_core *core);
 /* A draft on top of the newest view: next epoch, its digest as base, quarantines that ended. */
 eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
+/* The epoch of a draft on top of the newest view that no other proposer gives; `left_alive`: it
+ * leaves somebody out who may live on. */
 uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive);
 
 /* Words of a backup bit set over all layers. */

@@ -75,5 +75,5 @@ int eepi_process_watch(int32_t pid, uint64_t start)
 
 int eepi_process_kill(int pidfd)
 {
-    return pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0;
+    return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH;
 }

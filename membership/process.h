@@ -18,6 +18,6 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
  * watched (no descriptors left): eepi_process_look tells which. */
 int eepi_process_watch(int32_t pid, uint64_t start);
 /* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. 0: it
- * cannot be killed from here. */
+ * lives and cannot be killed from here. */
 int eepi_process_kill(int pidfd);
 #endif

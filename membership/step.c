@@ -230,6 +230,7 @@ static void end_elsewhere(eep_context *context)
         deadline_of(1000, &soon);
         pthread_cond_timedwait(&context->changed, &context->lock, &soon);
     }
+    context->elsewhere = eepk_load_acquire(&s->done_step) != context->stepper.step;
     pthread_mutex_unlock(&context->lock);
 }
 

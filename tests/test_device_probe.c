@@ -10,7 +10,7 @@ Test(device_probe, two_processes_measure_their_time_slices)
     device_probe_result found;
     cr_assert(device_probe("guarded", true, &found), "%s", found.why);
     cr_expect_eq(found.num_devices, 1);
-    cr_expect(found.slice_ms > 0 && found.slice_ms <= 300, "%g ms", found.slice_ms);
+    cr_expect(found.slice_ms > 0 && found.slice_ms < 6000, "%g ms", found.slice_ms);
 }
 
 Test(device_probe, one_process_measures_nothing)

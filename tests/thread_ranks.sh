@@ -35,7 +35,8 @@ host_of() { # the process with --rank-host that $1 has started
 for _ in $(seq 300); do
     host=$(host_of $run)
     [ -n "$host" ] && [ -S "$tmp/host/control.sock" ] &&
-        "$bin/eep-ctl" --socket "$tmp/host/control.sock" status 2>/dev/null | grep -q joined && break
+        "$bin/eep-ctl" --socket "$tmp/host/control.sock" status 2>/dev/null |
+            grep -c joined | grep -qx 4 && break
     sleep 0.1
 done
 [ -n "${host:-}" ] || fail "no host of ranks was seen" "$tmp/host.log"

@@ -126,7 +126,7 @@ struct eepi_bulk {
     bool closing;
 
     eepi_bulk *next_parked; /* bulk_parked.c */
-    uint64_t parked_us;
+    uint64_t parked_us;     /* first progressed without an owner; 0: not yet */
 };
 
 /* CLOCK_MONOTONIC in microseconds. Any thread. */

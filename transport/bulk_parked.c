@@ -17,7 +17,7 @@ static uint32_t num_parked;
 void eepi_bulk_park(eepi_bulk *bulk)
 {
     pthread_mutex_lock(&lock);
-    bulk->parked_us = eepi_bulk_now_us();
+    bulk->parked_us = 0; /* its time begins when it is progressed */
     bulk->next_parked = parked;
     parked = bulk;
     __atomic_add_fetch(&num_parked, 1, __ATOMIC_RELAXED);
@@ -33,6 +33,8 @@ void eepi_bulk_progress_parked(void)
     eepi_bulk **link = &parked;
     while (*link != NULL) {
         eepi_bulk *bulk = *link;
+        if (bulk->parked_us == 0)
+            bulk->parked_us = now_us;
         if (now_us - bulk->parked_us < bound_us) {
             ucp_worker_progress(bulk->worker);
             eepi_bulk_peers_reap(bulk);
