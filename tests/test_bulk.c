@@ -401,6 +401,36 @@ Test(bulk, close_ends_what_is_running)
     eepi_bulk_close(other.bulk);
 }
 
+/* A copier is closed while others have just begun to connect to it: UCX 1.13 would end the process
+ * when it destroyed the worker with its answers still queued (bulk_parked.c). */
+Test(bulk, closes_while_peers_begin_to_connect, .timeout = 120)
+{
+    enum { PEERS = 6, TRIES = 40 };
+    unsigned char *buffer = malloc(LARGE_BYTES);
+    node peers[PEERS], server;
+    cr_assert(buffer != NULL);
+    for (int i = 0; i < PEERS; i++)
+        cr_assert_eq(open_node(&peers[i]), 0);
+    for (int try = 0; try < TRIES; try++) {
+        cr_assert_eq(open_node(&server), 0);
+        for (int i = 0; i < PEERS; i++)
+            cr_assert_neq(fetch(&peers[i], server.address, server.address_bytes, 1, 2, buffer,
+                                LARGE_BYTES, 50000),
+                          0);
+        for (int turn = 0; turn < 1 + try; turn++) {
+            for (int i = 0; i < PEERS; i++)
+                (void)eepi_bulk_progress(peers[i].bulk);
+            (void)eepi_bulk_progress(server.bulk);
+        }
+        eepi_bulk_close(server.bulk);
+        for (int i = 0; i < PEERS; i++)
+            cr_assert_eq(run_until(&peers[i], NULL, try + 1), 0);
+    }
+    for (int i = 0; i < PEERS; i++)
+        eepi_bulk_close(peers[i].bulk);
+    free(buffer);
+}
+
 Test(bulk, survives_servers_killed_in_mid_transfer)
 {
     node self;
