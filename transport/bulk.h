@@ -52,14 +52,14 @@ EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_ser
  * ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
  * `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);
-/* This worker's address, for peers to fetch from. Owned by the bulk. */
+/* Where this copier listens on this machine, for peers to fetch from. Owned by the bulk. */
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out);
 /* Readable when there is something to progress; poll it, then call progress until it returns 0. */
 int eepi_bulk_fd(eepi_bulk *bulk);
 /* Progress once: sends, receives, ends and deadlines; returns nonzero if there was work. When it
  * returns 0 the fd is armed. */
 int eepi_bulk_progress(eepi_bulk *bulk);
-/* Fetch `bytes` bytes of the blob from the peer with that worker address into `buffer` (valid until
+/* Fetch `bytes` bytes of the blob from the peer with that address into `buffer` (valid until
  * `done`). `done` is called exactly once, at most about timeout_us later; a peer that cannot be
  * reached is told by it too. EEP_ERR_INVALID (NULL or 0, or an address of more than 4096 bytes),
  * EEP_ERR_NO_MEMORY, EEP_ERR_STATE while closing. Owner's thread, also from `done`. */

@@ -1,4 +1,9 @@
-/* Endpoints of the bulk copier: one per peer address, made on demand, replaced one by one.
+/* Endpoints of the bulk copier: one per peer that we ask, made on demand, replaced one by one, and
+ * one per peer that asks us, accepted from our listener; answers go back on that.
+ *
+ * Connections go through listeners, not by worker addresses: those need a message and its answer on
+ * the lanes themselves, and UCX 1.13 ends the process if the other side dies while that answer is
+ * queued.
  *
  * A peer's death reaches us through the endpoint's error handler or through a send that ends with
  * an error; both only set `failed`. Progress then ends what hangs on the peer and force-closes the
@@ -17,6 +22,15 @@ static void on_error(void *peer_arg, ucp_ep_h ep, ucs_status_t status)
     (void)ep;
     (void)status;
     peer->failed = true;
+}
+
+bulk_peer *eepi_bulk_peer_of(const eepi_bulk *bulk, ucp_ep_h ep)
+{
+    for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
+        if (!peer->failed && peer->ep == ep)
+            return peer;
+    }
+    return NULL;
 }
 
 bulk_peer *eepi_bulk_peer_find(eepi_bulk *bulk, const void *address, size_t bytes)
@@ -42,14 +56,17 @@ eep_status eepi_bulk_peer_get(eepi_bulk *bulk, const void *address, size_t bytes
         return EEP_ERR_NO_MEMORY;
     peer->address_bytes = bytes;
     memcpy(peer->address, address, bytes);
+    bulk_address to;
+    memcpy(&to, address, bytes < sizeof(to) ? bytes : sizeof(to));
     ucp_ep_params_t params = {
-        .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                      UCP_EP_PARAM_FIELD_ERR_HANDLER,
-        .address = (const ucp_address_t *)peer->address,
+        .field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER,
+        .flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER,
+        .sockaddr = {.addr = (const struct sockaddr *)&to.socket, .addrlen = sizeof(to.socket)},
         .err_mode = UCP_ERR_HANDLING_MODE_PEER,
         .err_handler = {.cb = on_error, .arg = peer},
     };
-    if (ucp_ep_create(bulk->worker, &params, &peer->ep) != UCS_OK) {
+    if (bytes != sizeof(to) || ucp_ep_create(bulk->worker, &params, &peer->ep) != UCS_OK) {
         free(peer);
         return EEP_ERR_UNREACHABLE;
     }
@@ -57,6 +74,41 @@ eep_status eepi_bulk_peer_get(eepi_bulk *bulk, const void *address, size_t bytes
     bulk->peers = peer;
     *peer_out = peer;
     return EEP_OK;
+}
+
+static void accept_call(eepi_bulk *bulk, ucp_conn_request_h request)
+{
+    bulk_peer *peer = calloc(1, sizeof(*peer));
+    ucp_ep_params_t params = {
+        .field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLER,
+        .conn_request = request,
+        .err_mode = UCP_ERR_HANDLING_MODE_PEER,
+        .err_handler = {.cb = on_error, .arg = peer},
+    };
+    if (peer == NULL) {
+        ucp_listener_reject(bulk->listener, request);
+        return;
+    }
+    if (ucp_ep_create(bulk->worker, &params, &peer->ep) != UCS_OK) {
+        free(peer);
+        return;
+    }
+    peer->next = bulk->peers;
+    bulk->peers = peer;
+}
+
+int eepi_bulk_peers_accept(eepi_bulk *bulk)
+{
+    int work = 0;
+    while (bulk->calls != NULL) {
+        bulk_call *call = bulk->calls;
+        bulk->calls = call->next;
+        accept_call(bulk, call->request);
+        free(call);
+        work = 1;
+    }
+    return work;
 }
 
 /* Begin to close a failed peer's endpoint. */
@@ -127,12 +179,13 @@ static void on_sent(void *request, ucs_status_t status, void *send)
 
 void eepi_bulk_send(bulk_send *send)
 {
+    bool wants_answer = send->wire.kind == BULK_REQUEST || send->wire.kind == BULK_CANCEL;
     /* Eager: rendezvous would read the pieces from the other side (get), which is not safe for a
      * survivor when that side dies. */
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                         UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_DATATYPE,
-        .flags = UCP_AM_SEND_FLAG_EAGER,
+        .flags = UCP_AM_SEND_FLAG_EAGER | (wants_answer ? UCP_AM_SEND_FLAG_REPLY : 0),
         .cb.send = on_sent,
         .user_data = send,
     };
@@ -157,19 +210,13 @@ void eepi_bulk_send(bulk_send *send)
         send_ended(send, UCS_PTR_STATUS(request));
 }
 
-void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire, const void *payload,
-                            size_t payload_bytes)
+void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire)
 {
     bulk_send *send = calloc(1, sizeof(*send));
     if (send == NULL)
         return; /* the other side's deadline ends the transfer */
     send->wire = *wire;
     send->peer = peer;
-    if (payload != NULL) {
-        send->pieces[0].buffer = (void *)payload;
-        send->pieces[0].length = payload_bytes;
-        send->num_pieces = 1;
-    }
     eepi_bulk_send(send);
 }
 

@@ -9,15 +9,16 @@
 #include "transport/bulk.h"
 
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <ucp/api/ucp.h>
 
 enum {
-    BULK_AM_ID = 1,            /* the one active message id in use */
-    BULK_CHUNKS_IN_FLIGHT = 4, /* chunks per transfer handed to UCX and not yet sent */
-    BULK_ADDRESS_MAX_BYTES = 4096,
-    BULK_SERVES_MAX = 4096,      /* transfers served at a time; more requests are dropped */
-    BULK_CLOSE_FLUSH_US = 100000 /* longest wait of eepi_bulk_close for sends, then for closes */
+    BULK_AM_ID = 1,                /* the one active message id in use */
+    BULK_CHUNKS_IN_FLIGHT = 4,     /* chunks per transfer handed to UCX and not yet sent */
+    BULK_ADDRESS_MAX_BYTES = 4096, /* of what is taken for one */
+    BULK_SERVES_MAX = 4096,        /* transfers served at a time; more requests are dropped */
+    BULK_CLOSE_FLUSH_US = 100000   /* longest wait of eepi_bulk_close for sends, then for closes */
 };
 
 #define BULK_MAGIC 0x4b4c4245u /* "EBLK", little-endian */
@@ -46,7 +47,14 @@ typedef struct bulk_wire {
 static_assert(sizeof(bulk_wire) == 72, "the wire header has no padding");
 static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding");
 
-/* An endpoint to the worker with that address. */
+/* Where a copier listens. The mark tells it from another one that has the port later. */
+typedef struct bulk_address {
+    struct sockaddr_in socket;
+    uint64_t mark;
+} bulk_address;
+
+/* A connection to the copier with that address, or, without one, a connection that somebody has
+ * made to us. */
 typedef struct bulk_peer {
     struct bulk_peer *next;
     ucp_ep_h ep;    /* NULL once its closing has begun */
@@ -82,12 +90,17 @@ typedef struct bulk_serve {
     bulk_send sends[BULK_CHUNKS_IN_FLIGHT];
 } bulk_serve;
 
+/* Somebody wants to connect. */
+typedef struct bulk_call {
+    struct bulk_call *next;
+    ucp_conn_request_h request;
+} bulk_call;
+
 /* A request or cancel that has arrived and waits for progress. */
 typedef struct bulk_message {
     struct bulk_message *next;
     bulk_wire wire;
-    size_t address_bytes;
-    unsigned char address[];
+    ucp_ep_h ep; /* on which it came, and is answered */
 } bulk_message;
 
 /* A transfer that this worker has asked for. */
@@ -110,8 +123,9 @@ struct eepi_bulk {
 
     ucp_context_h context;
     ucp_worker_h worker;
-    ucp_address_t *address;
-    size_t address_bytes;
+    ucp_listener_h listener;
+    bulk_address address;
+    bulk_call *calls;     /* connections that others want, and progress accepts */
     int poll_fd;          /* epoll over UCX's descriptor and timer_fd */
     int timer_fd;         /* the next deadline, or now */
     uint64_t timer_at_us; /* what timer_fd is set to; 0: off */
@@ -138,6 +152,10 @@ uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us);
  * EEP_ERR_UNREACHABLE if UCX refuses the address. Not from UCX callbacks. */
 EEP_MUST_CHECK eep_status eepi_bulk_peer_get(eepi_bulk *bulk, const void *address, size_t bytes,
                                              bulk_peer **peer_out);
+/* The connection whose endpoint that is, if it lives; else NULL. */
+bulk_peer *eepi_bulk_peer_of(const eepi_bulk *bulk, ucp_ep_h ep);
+/* Accept who wants to connect; nonzero if there was anybody. Not from UCX callbacks. */
+int eepi_bulk_peers_accept(eepi_bulk *bulk);
 /* The live endpoint to that address, or NULL. */
 bulk_peer *eepi_bulk_peer_find(eepi_bulk *bulk, const void *address, size_t bytes);
 /* End what hangs on failed peers, close their endpoints, free what is closed; nonzero if there was
@@ -150,13 +168,11 @@ void eepi_bulk_peers_free(eepi_bulk *bulk);
 /* Hand a message to UCX; `send` has wire, pieces, peer and serve set. A failure is recorded in the
  * peer. When the message has ended, a send without `serve` is freed, one with it is not busy. */
 void eepi_bulk_send(bulk_send *send);
-/* Send a message without chunk; `payload` may be NULL and stays valid while the bulk is open. */
-void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire, const void *payload,
-                            size_t payload_bytes);
+/* Send a message without chunk. */
+void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire);
 
 /* Queue a request or cancel that has arrived. From the active message callback. */
-void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, const void *address,
-                           size_t address_bytes);
+void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, ucp_ep_h ep);
 /* Accept queued requests and hand on chunks; nonzero if there was work. */
 int eepi_bulk_serve_progress(eepi_bulk *bulk, uint64_t now_us);
 /* Drop what is served to a peer that is gone (NULL: to all). */

@@ -1,8 +1,8 @@
 /* Workers of closed copiers. UCX 1.13 ends the process by an assertion if a worker is destroyed
- * while its answer to a connection that a peer has begun waits to be sent, and nothing tells
- * whether one does. So the worker of a closed copier lives on for a while, without an owner: other
- * copiers of this process progress it, until whatever was begun has come about or failed. In a
- * process without others it ends with the process. */
+ * while a connection that a peer has begun is being made, and nothing tells whether one is. So the
+ * worker of a closed copier lives on for a while, without an owner: other copiers of this process
+ * progress it, until whatever was begun has come about or failed. In a process without others it
+ * ends with the process. */
 #include "transport/bulk_internal.h"
 
 #include <pthread.h>

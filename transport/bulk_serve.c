@@ -6,19 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, const void *address,
-                           size_t address_bytes)
+void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, ucp_ep_h ep)
 {
-    if (address_bytes == 0 || address_bytes > BULK_ADDRESS_MAX_BYTES ||
-        bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX)
+    if (bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX)
         return;
-    bulk_message *message = malloc(sizeof(*message) + address_bytes);
+    bulk_message *message = malloc(sizeof(*message));
     if (message == NULL)
         return; /* the requester's deadline ends its fetch */
     message->next = NULL;
     message->wire = *wire;
-    message->address_bytes = address_bytes;
-    memcpy(message->address, address, address_bytes);
+    message->ep = ep;
     *bulk->messages_end = message;
     bulk->messages_end = &message->next;
     bulk->num_messages++;
@@ -71,16 +68,16 @@ static void send_end(bulk_peer *peer, const bulk_wire *request, eep_status statu
         .transfer = request->transfer,
         .status = status,
     };
-    eepi_bulk_send_control(peer, &wire, NULL, 0);
+    eepi_bulk_send_control(peer, &wire);
 }
 
 /* Take up one transfer, or tell the requester why not. */
 static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_t now_us)
 {
     const bulk_wire *wire = &message->wire;
-    bulk_peer *peer = NULL;
-    if (eepi_bulk_peer_get(bulk, message->address, message->address_bytes, &peer) != EEP_OK)
-        return;
+    bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
+    if (peer == NULL)
+        return; /* gone meanwhile */
     for (const bulk_serve *other = bulk->serves; other != NULL; other = other->next) {
         if (!other->dropped && other->peer == peer && other->transfer == wire->transfer)
             return;
@@ -114,7 +111,7 @@ static void accept_message(eepi_bulk *bulk, const bulk_message *message, uint64_
         accept_request(bulk, message, now_us);
         return;
     }
-    const bulk_peer *peer = eepi_bulk_peer_find(bulk, message->address, message->address_bytes);
+    const bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
     if (peer != NULL)
         drop_transfer(bulk, peer, message->wire.transfer);
 }

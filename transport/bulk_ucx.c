@@ -52,7 +52,7 @@ static void end_fetch(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status)
     bulk->ended_end = &fetch->next;
 }
 
-static void send_request(eepi_bulk *bulk, const bulk_fetch *fetch, uint64_t timeout_us)
+static void send_request(const bulk_fetch *fetch, uint64_t timeout_us)
 {
     bulk_wire wire = {
         .magic = BULK_MAGIC,
@@ -64,11 +64,11 @@ static void send_request(eepi_bulk *bulk, const bulk_fetch *fetch, uint64_t time
         .layer = fetch->blob.layer,
         .expert = fetch->blob.expert,
     };
-    eepi_bulk_send_control(fetch->peer, &wire, bulk->address, bulk->address_bytes);
+    eepi_bulk_send_control(fetch->peer, &wire);
 }
 
 /* Ask the server to send no more, if it is there. */
-static void send_cancel(eepi_bulk *bulk, const bulk_fetch *fetch)
+static void send_cancel(const bulk_fetch *fetch)
 {
     if (fetch->peer == NULL || fetch->peer->failed)
         return;
@@ -78,7 +78,7 @@ static void send_cancel(eepi_bulk *bulk, const bulk_fetch *fetch)
         .epoch = fetch->blob.epoch,
         .transfer = fetch->transfer,
     };
-    eepi_bulk_send_control(fetch->peer, &wire, bulk->address, bulk->address_bytes);
+    eepi_bulk_send_control(fetch->peer, &wire);
 }
 
 static bulk_fetch *find_fetch(const eepi_bulk *bulk, const bulk_wire *wire)
@@ -111,7 +111,7 @@ static void take_chunk(eepi_bulk *bulk, const bulk_wire *wire, const void *paylo
     if (fetch == NULL)
         return; /* of a voided transfer (rule R1) */
     if (!chunk_fits(fetch, wire, payload_bytes)) {
-        send_cancel(bulk, fetch);
+        send_cancel(fetch);
         end_fetch(bulk, fetch, EEP_ERR_PROTOCOL);
         return;
     }
@@ -144,9 +144,10 @@ static ucs_status_t on_message(void *bulk_arg, const void *header, size_t header
     memcpy(&wire, header, sizeof(wire));
     if (wire.magic != BULK_MAGIC)
         return UCS_OK;
-    if (wire.kind == BULK_REQUEST || wire.kind == BULK_CANCEL)
-        eepi_bulk_serve_queue(bulk, &wire, data, bytes);
-    else if (wire.kind == BULK_CHUNK)
+    if (wire.kind == BULK_REQUEST || wire.kind == BULK_CANCEL) {
+        if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0)
+            eepi_bulk_serve_queue(bulk, &wire, param->reply_ep);
+    } else if (wire.kind == BULK_CHUNK)
         take_chunk(bulk, &wire, data, bytes);
     else if (wire.kind == BULK_END)
         take_end(bulk, &wire);
@@ -192,7 +193,7 @@ static int progress_fetches(eepi_bulk *bulk, uint64_t now_us)
             fetch_locally(bulk, fetch);
             work = 1;
         } else if (now_us >= fetch->deadline_us) {
-            send_cancel(bulk, fetch);
+            send_cancel(fetch);
             end_fetch(bulk, fetch, EEP_ERR_TIMEOUT);
             work = 1;
         }
@@ -268,6 +269,7 @@ int eepi_bulk_fd(eepi_bulk *bulk)
 int eepi_bulk_progress(eepi_bulk *bulk)
 {
     int work = ucp_worker_progress(bulk->worker) != 0;
+    work |= eepi_bulk_peers_accept(bulk);
     eepi_bulk_progress_parked();
     uint64_t now_us = eepi_bulk_now_us();
     work |= eepi_bulk_peers_reap(bulk);
@@ -292,8 +294,8 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     bulk_fetch *fetch = calloc(1, sizeof(*fetch) + num_chunks / 8 + 1);
     if (fetch == NULL)
         return EEP_ERR_NO_MEMORY;
-    bool local = address_bytes == bulk->address_bytes &&
-                 memcmp(peer_address, bulk->address, address_bytes) == 0;
+    bool local = address_bytes == sizeof(bulk->address) &&
+                 memcmp(peer_address, &bulk->address, address_bytes) == 0;
     eep_status status = EEP_OK;
     if (!local)
         status = eepi_bulk_peer_get(bulk, peer_address, address_bytes, &fetch->peer);
@@ -312,7 +314,7 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     if (status != EEP_OK)
         end_fetch(bulk, fetch, status); /* UCX may find at once that nobody is there */
     else if (!local)
-        send_request(bulk, fetch, timeout_us);
+        send_request(fetch, timeout_us);
     wake(bulk);
     return EEP_OK;
 }
@@ -327,7 +329,7 @@ void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)
     for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = next) {
         next = fetch->next;
         if (fetch->blob.epoch < epoch) {
-            send_cancel(bulk, fetch);
+            send_cancel(fetch);
             end_fetch(bulk, fetch, EEP_ERR_ABORTED);
         }
     }
@@ -346,8 +348,8 @@ void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_
 
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out)
 {
-    *address_out = bulk->address;
-    *bytes_out = bulk->address_bytes;
+    *address_out = &bulk->address;
+    *bytes_out = sizeof(bulk->address);
 }
 
 /* ---------------------------------------------------------------- open and close */
@@ -362,6 +364,40 @@ static eep_status fail(char *error_out, size_t error_bytes, eep_status status, c
         va_end(arguments);
     }
     return status;
+}
+
+static void on_call(ucp_conn_request_h request, void *bulk_arg)
+{
+    eepi_bulk *bulk = bulk_arg;
+    bulk_call *call = bulk->closing ? NULL : calloc(1, sizeof(*call));
+    if (call == NULL) {
+        ucp_listener_reject(bulk->listener, request);
+        return;
+    }
+    call->request = request;
+    call->next = bulk->calls;
+    bulk->calls = call;
+}
+
+/* On a port that the system chooses, reachable on this machine. */
+static ucs_status_t listen_for_peers(eepi_bulk *bulk)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET,
+                              .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    ucp_listener_params_t params = {
+        .field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
+        .sockaddr = {.addr = (const struct sockaddr *)&any, .addrlen = sizeof(any)},
+        .conn_handler = {.cb = on_call, .arg = bulk},
+    };
+    ucp_listener_attr_t attributes = {.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR};
+    ucs_status_t status = ucp_listener_create(bulk->worker, &params, &bulk->listener);
+    if (status == UCS_OK)
+        status = ucp_listener_query(bulk->listener, &attributes);
+    if (status != UCS_OK)
+        return status;
+    memcpy(&bulk->address.socket, &attributes.sockaddr, sizeof(bulk->address.socket));
+    bulk->address.mark = eepi_bulk_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)bulk >> 4;
+    return UCS_OK;
 }
 
 /* Context, worker, handler and address. What was made so far stays in `bulk` on failure. */
@@ -407,8 +443,8 @@ static ucs_status_t open_worker(eepi_bulk *bulk, const char **call_out)
     status = ucp_worker_set_am_recv_handler(bulk->worker, &handler);
     if (status != UCS_OK)
         return status;
-    *call_out = "ucp_worker_get_address";
-    return ucp_worker_get_address(bulk->worker, &bulk->address, &bulk->address_bytes);
+    *call_out = "ucp_listener_create";
+    return listen_for_peers(bulk);
 }
 
 /* The descriptor to poll: UCX's and a timer. Returns whether it worked; errno says why not. */
@@ -443,8 +479,8 @@ static void close_descriptors(eepi_bulk *bulk)
 void eepi_bulk_destroy(eepi_bulk *bulk)
 {
     close_descriptors(bulk);
-    if (bulk->address != NULL)
-        ucp_worker_release_address(bulk->worker, bulk->address);
+    if (bulk->listener != NULL)
+        ucp_listener_destroy(bulk->listener);
     if (bulk->worker != NULL)
         ucp_worker_destroy(bulk->worker);
     if (bulk->context != NULL)
@@ -478,13 +514,6 @@ eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
         return fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED, "UCX: %s: %s", call,
                     ucs_status_string(status));
     }
-    if (bulk->address_bytes > BULK_ADDRESS_MAX_BYTES) {
-        size_t bytes = bulk->address_bytes;
-        eepi_bulk_destroy(bulk);
-        return fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
-                    "UCX: a worker address of %zu bytes; limit the devices with UCX_NET_DEVICES",
-                    bytes);
-    }
     if (!open_descriptors(bulk)) {
         int error = errno;
         eepi_bulk_destroy(bulk);
@@ -493,6 +522,17 @@ eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
     }
     *bulk_out = bulk;
     return EEP_OK;
+}
+
+/* Who has called is refused, as on_call refuses who does from now on. */
+static void refuse_calls(eepi_bulk *bulk)
+{
+    while (bulk->calls != NULL) {
+        bulk_call *call = bulk->calls;
+        bulk->calls = call->next;
+        ucp_listener_reject(bulk->listener, call->request);
+        free(call);
+    }
 }
 
 static bool has_sends(const eepi_bulk *bulk)
@@ -509,10 +549,11 @@ void eepi_bulk_close(eepi_bulk *bulk)
         return;
     bulk->closing = true;
     while (bulk->fetches != NULL) {
-        send_cancel(bulk, bulk->fetches);
+        send_cancel(bulk->fetches);
         end_fetch(bulk, bulk->fetches, EEP_ERR_ABORTED);
     }
     deliver(bulk);
+    refuse_calls(bulk);
     eepi_bulk_serve_drop(bulk, NULL);
     eepi_bulk_peers_close(bulk);
     if (has_sends(bulk)) { /* of memory that the owner is about to free */
