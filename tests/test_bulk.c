@@ -402,6 +402,23 @@ Test(bulk, close_ends_what_is_running)
     eepi_bulk_close(other.bulk);
 }
 
+/* Whoever has a copier's port after it does not answer for it. */
+Test(bulk, an_address_of_before_is_refused)
+{
+    node self, server;
+    unsigned char buffer[64];
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    bulk_address before = *(const bulk_address *)server.address;
+    before.mark++;
+    cr_assert_gt(fetch(&self, &before, sizeof(before), 1, 1, buffer, sizeof(buffer), FETCH_US), 0);
+    cr_assert_eq(run_until(&self, &server, 1), 0);
+    cr_expect_eq(self.status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(self.status));
+    cr_expect_eq(server.served, 0);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
 /* A copier is closed while others have just begun to connect to it: UCX 1.13 would end the process
  * when it destroyed the worker with its answers still queued (bulk_parked.c). */
 Test(bulk, closes_while_peers_begin_to_connect, .timeout = 120)

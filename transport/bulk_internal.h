@@ -38,7 +38,7 @@ typedef struct bulk_wire {
     uint64_t transfer;   /* chosen by the requester, unique on its worker */
     uint64_t offset;     /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
     uint64_t bytes;      /* of a chunk; of the whole blob in a request */
-    uint64_t total;      /* bytes of the whole blob, as the server has it */
+    uint64_t total;      /* bytes of the whole blob, as the server has it; of a request: the mark */
     uint64_t timeout_us; /* of a request: after this the requester has given up */
     int32_t layer, expert;
     int32_t status; /* of an end */
@@ -47,7 +47,8 @@ typedef struct bulk_wire {
 static_assert(sizeof(bulk_wire) == 72, "the wire header has no padding");
 static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding");
 
-/* Where a copier listens. The mark tells it from another one that has the port later. */
+/* Where a copier listens. A request has the mark, so that another one that has the port later does
+ * not answer it. */
 typedef struct bulk_address {
     struct sockaddr_in socket;
     uint64_t mark;

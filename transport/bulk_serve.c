@@ -77,7 +77,11 @@ static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_
     const bulk_wire *wire = &message->wire;
     bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
     if (peer == NULL)
-        return; /* gone meanwhile */
+        return;                              /* gone meanwhile */
+    if (wire->total != bulk->address.mark) { /* meant for who had our port before */
+        send_end(peer, wire, EEP_ERR_UNREACHABLE);
+        return;
+    }
     for (const bulk_serve *other = bulk->serves; other != NULL; other = other->next) {
         if (!other->dropped && other->peer == peer && other->transfer == wire->transfer)
             return;

@@ -54,12 +54,15 @@ static void end_fetch(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status)
 
 static void send_request(const bulk_fetch *fetch, uint64_t timeout_us)
 {
+    bulk_address to;
+    memcpy(&to, fetch->peer->address, sizeof(to));
     bulk_wire wire = {
         .magic = BULK_MAGIC,
         .kind = BULK_REQUEST,
         .epoch = fetch->blob.epoch,
         .transfer = fetch->transfer,
         .bytes = fetch->bytes,
+        .total = to.mark,
         .timeout_us = timeout_us,
         .layer = fetch->blob.layer,
         .expert = fetch->blob.expert,
