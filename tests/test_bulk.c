@@ -23,6 +23,17 @@ enum {
     LARGE_BYTES = 32 * 1048576 /* expert 2: one piece, cannot be in flight all at once */
 };
 
+#if defined(__SANITIZE_ADDRESS__)
+/* The worker of a closed copier lives on to the end of the process (bulk_parked.c). UCX keeps its
+ * endpoints in memory of its own mapping, where a leak checker does not look for what they refer
+ * to. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:ucs_calloc\n";
+}
+#endif
+
 static unsigned char *small_blob, *large_blob;
 
 static unsigned char pattern(uint64_t i)
@@ -250,7 +261,7 @@ static void fetch_small_from(node *by, const void *address, size_t address_bytes
 
 /* ---------------------------------------------------------------- tests */
 
-TestSuite(bulk, .init = make_blobs, .fini = free_blobs, .timeout = 30);
+TestSuite(bulk, .init = make_blobs, .fini = free_blobs, .timeout = 60);
 
 Test(bulk, fetches_the_right_bytes_in_three_parts)
 {
@@ -421,7 +432,7 @@ Test(bulk, an_address_of_before_is_refused)
 
 /* A copier is closed while others have just begun to connect to it: UCX 1.13 would end the process
  * when it destroyed the worker with its answers still queued (bulk_parked.c). */
-Test(bulk, closes_while_peers_begin_to_connect, .timeout = 120)
+Test(bulk, closes_while_peers_begin_to_connect)
 {
     enum { PEERS = 6, TRIES = 40 };
     unsigned char *buffer = malloc(LARGE_BYTES);
@@ -527,7 +538,7 @@ Test(bulk, survives_requesters_killed_in_mid_transfer)
  * the server's answer to that under way, and after. Not run: UCX 1.13 ends the server by the
  * assertion that bulk_parked.c is about if a requester dies in the very millisecond in which it
  * connects (docs/STATUS.md, known limits). */
-Test(bulk, survives_requesters_killed_while_they_connect, .timeout = 120)
+Test(bulk, survives_requesters_killed_while_they_connect)
 {
     enum { REQUESTERS = 60, STEP_US = 150 };
     peer victims[REQUESTERS];
