@@ -35,7 +35,6 @@ struct rank {
     rank_strikes strikes;
     engine *engine;
     outbox outbox;
-    int control_fd;
     bool stop, draining; /* told so; atomic */
     bool gone;           /* the launcher has hung up; atomic */
     bool drain_asked;    /* libeep was told so */
@@ -240,7 +239,8 @@ static void read_control(rank *self)
 {
     outbox_flush(&self->outbox);
     for (;;) {
-        ssize_t bytes = recv(self->control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
+        ssize_t bytes =
+            recv(self->config.control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
         if (bytes < 0 && errno == EINTR) {
             continue;
         }
@@ -268,13 +268,20 @@ static void read_control(rank *self)
 
 /* ---------------------------------------------------------------- serving */
 
-/* Give everything back, then ask libeep to leave (rule M10). */
-static eep_status start_drain(rank *self)
+static void drop_all(rank *self, bool hands_back)
 {
     for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
         engine_drop(self->engine, (uint32_t)id);
-        tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
+        if (hands_back) {
+            tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
+        }
     }
+}
+
+/* Give everything back, then ask libeep to leave (rule M10). */
+static eep_status start_drain(rank *self)
+{
+    drop_all(self, true);
     self->drain_asked = true;
     return eep_drain(self->context);
 }
@@ -342,9 +349,7 @@ static eep_status run_step(rank *self)
 static void stop_work(rank *self)
 {
     wire_header message = {WIRE_STOPPED, sizeof message};
-    for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
-        engine_drop(self->engine, (uint32_t)id);
-    }
+    drop_all(self, false);
     tell_counters(self);
     tell(self, &message, sizeof message);
     self->stopped_ns = now_ns();
@@ -593,9 +598,8 @@ rank *rank_new(const rank_config *config)
     rank *self = calloc(1, sizeof *self);
     if (self) {
         self->config = *config;
-        self->control_fd = config->control_fd;
         rank_strikes_init(&self->strikes);
-        outbox_init(&self->outbox, self->control_fd);
+        outbox_init(&self->outbox, config->control_fd);
     }
     return self;
 }

@@ -244,12 +244,11 @@ static void forget_host(supervisor *self)
     self->host.fd = -1;
 }
 
-/* An end that says nothing was the host's, most likely: the descriptors of a process go just before
- * its end can be waited for. */
-static bool host_has_ended(supervisor *self)
+/* Within so many pauses. */
+static bool host_ends(supervisor *self, int num_pauses)
 {
     const struct timespec pause = {0, HOST_PAUSE_NS};
-    for (int i = 0; i < HOST_END_PAUSES; i++) {
+    for (int i = 0; i < num_pauses; i++) {
         if (waitpid(self->host.pid, &self->host.wait_status, WNOHANG) == self->host.pid) {
             forget_host(self);
             return true;
@@ -262,23 +261,15 @@ static bool host_has_ended(supervisor *self)
 /* It ends by itself once we hang up, unless a rank of it does not end. */
 static void end_host(supervisor *self)
 {
-    const struct timespec pause = {0, HOST_PAUSE_NS};
     if (!self->host.pid) {
         return;
     }
     shutdown(self->host.fd, SHUT_RDWR);
-    pid_t ended = 0;
-    for (int i = 0; i < HOST_PAUSES && ended == 0; i++) {
-        ended = waitpid(self->host.pid, &self->host.wait_status, WNOHANG);
-        if (ended == 0) {
-            nanosleep(&pause, NULL);
-        }
-    }
-    if (ended == 0) {
+    if (!host_ends(self, HOST_PAUSES)) {
         kill(self->host.pid, SIGKILL);
         waitpid(self->host.pid, &self->host.wait_status, 0);
+        forget_host(self);
     }
-    forget_host(self);
 }
 
 static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
@@ -390,7 +381,9 @@ static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_s
     if (bytes == (ssize_t)sizeof *wait_status_out) {
         return true;
     }
-    if (of->pid == self->host.pid && !host_has_ended(self)) {
+    /* An end that says nothing was the host's, most likely: the descriptors of a process go just
+     * before its end can be waited for. */
+    if (of->pid == self->host.pid && !host_ends(self, HOST_END_PAUSES)) {
         *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0); /* this one was never started */
         return true;
     }
