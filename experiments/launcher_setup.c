@@ -18,6 +18,8 @@
 enum { FILLER_REQUESTS = 4096, SOCKET_PATH_BYTES = 108 };
 static const uint64_t STORE_TIMEOUT_US = 5000000;
 static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
+/* Until a dead process's last kernel has had its turn (eep_config's stores_margin_us). */
+static const double MARGIN_ROUNDS = 2, LEAST_MARGIN_MS = 50;
 
 /* ---------------------------------------------------------------- what the machine must have */
 
@@ -87,6 +89,10 @@ static void fit_to_slices(launcher *self, const device_probe_result *found)
         }
     }
     how->script.expel_ms = how->expel_ms;
+    if (!options_is_given(how, offsetof(options, stores_margin_ms))) {
+        double margin_ms = MARGIN_ROUNDS * (double)sharing * found->slice_ms;
+        how->stores_margin_ms = fmax(LEAST_MARGIN_MS, margin_ms);
+    }
     if (!how->quiet) {
         printf("%" PRId64 " processes share a GPU: time slices of up to %.1f ms, limits of at "
                "least %.0f ms\n",

@@ -111,6 +111,8 @@ static const option_row table[] = {
      "longest wait for a peer inside a step"},
     {"--drain-bound-ms", OPTION_NUMBER, AT(drain_bound_ms), 1, 86400e3, NULL, "MS", "1000",
      "a survivor that has not stopped serving by then is left out"},
+    {"--stores-margin-ms", OPTION_NUMBER, AT(stores_margin_ms), 0, 86400e3, NULL, "MS", "",
+     "after the end of a process its kernels may store for so long (0; 50 on a GPU)"},
     {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
      "the store is a process of its own (implied by the --store-... events)"},
     {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",

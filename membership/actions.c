@@ -31,23 +31,23 @@ static void put_ack(eep_context *context, const eepi_ack *ack)
     (void)eepi_store_put(context->store, key, ack, sizeof(*ack), 0);
 }
 
-static void put_exit(eep_context *context, const eepi_suspect *gone)
+static void put_end(eep_context *context, const eepi_end *end)
 {
-    put_seat(context, EEPI_KEY_EXIT, gone->seat, gone, sizeof(*gone));
-    context->peers[gone->seat].exit_said = gone->generation;
+    put_seat(context, EEPI_KEY_EXIT, end->seat, end, sizeof(*end));
+    context->peers[end->seat].end_said = *end;
 }
 
 void eepi_say_own_end(eep_context *context)
 {
-    const eepi_suspect own = {context->config.rank, context->generation, EEP_FAULT_EXIT};
+    const eepi_end own = {context->config.rank, context->generation, EEPI_END_STORES};
     int stores_no_more;
 
     pthread_mutex_lock(&context->lock);
     stores_no_more = (context->ended == EEP_ERR_EVICTED || context->ended == EEP_ERR_DRAINED) &&
                      !context->stepper.in_step && !context->elsewhere;
     pthread_mutex_unlock(&context->lock);
-    if (stores_no_more && context->peers[own.seat].exit_said != own.generation)
-        put_exit(context, &own);
+    if (stores_no_more && context->peers[own.seat].end_said.generation != own.generation)
+        put_end(context, &own);
 }
 
 static void put_report(eep_context *context, const eepi_report *report)
@@ -82,9 +82,9 @@ void eepi_say_again(eep_context *context)
             put_ack(context, &context->said_acks[kind]);
     }
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        eepi_suspect gone = {seat, context->peers[seat].exit_said, EEP_FAULT_EXIT};
-        if (gone.generation != 0)
-            put_exit(context, &gone);
+        const eepi_end said = context->peers[seat].end_said;
+        if (said.generation != 0)
+            put_end(context, &said);
     }
 }
 
@@ -445,7 +445,7 @@ static void perform_store(eep_context *context, const eepi_action *action)
         context->said_acks[action->ack.kind] = action->ack;
         break;
     case EEPI_ACTION_EXIT:
-        put_exit(context, &action->suspect);
+        put_end(context, &action->end);
         break;
     default:
         eepi_peer_publish(context); /* EEPI_ACTION_MEMBER */

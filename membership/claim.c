@@ -136,8 +136,10 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
         eepi_seat_holder holder;
         if (eepi_view_is_member(view, seat) &&
             eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
-            eepi_seat_has_ended(&holder))
-            status = eepi_claim_end(context, seat, holder.generation, STORE_BOUND_US);
+            eepi_seat_has_ended(&holder)) {
+            const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
+            status = eepi_claim_end(context, &end, STORE_BOUND_US);
+        }
     }
     return status;
 }
@@ -181,17 +183,15 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
 }
 
 /* Whoever held a seat has ended; that is told to all. */
-eep_status eepi_claim_end(eep_context *context, int32_t seat, uint32_t generation,
-                          uint64_t bound_us)
+eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bound_us)
 {
-    eepi_suspect gone = {seat, generation, EEP_FAULT_EXIT};
     char key[EEPI_STORE_KEY_MAX];
     eepi_store_reply reply;
     eep_status status;
 
-    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", seat);
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", end->seat);
     status = eepi_store_client_wait(context->store,
-                                    eepi_store_put(context->store, key, &gone, sizeof(gone), 0),
+                                    eepi_store_put(context->store, key, end, sizeof(*end), 0),
                                     bound_us, &reply);
     return status == EEP_OK ? reply.status : status;
 }
@@ -245,8 +245,10 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
                          strerror(errno));
     context->generation = own.generation;
     context->has_seat = 1;
-    if (own.generation > 1)
-        status = eepi_claim_end(context, seat, own.generation - 1, STORE_BOUND_US);
+    if (own.generation > 1) {
+        const eepi_end end = {seat, own.generation - 1, EEPI_END_PROCESS};
+        status = eepi_claim_end(context, &end, STORE_BOUND_US);
+    }
     return status == EEP_OK ? EEP_OK : store_is_silent(context, status);
 }
 
@@ -299,6 +301,7 @@ eep_status eepi_claim_seat(eep_context *context)
 void eepi_claim_release(eep_context *context, uint64_t bound_us)
 {
     const eepi_seat_holder own = {context->generation, (int32_t)getpid(), context->pid_start};
+    const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
 
     if (context->has_seat &&
         eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK)
@@ -306,5 +309,5 @@ void eepi_claim_release(eep_context *context, uint64_t bound_us)
                  context->store_path, context->config.rank, strerror(errno));
     context->has_seat = 0;
     if (context->claimed)
-        (void)!eepi_claim_end(context, context->config.rank, context->generation, bound_us);
+        (void)!eepi_claim_end(context, &end, bound_us);
 }

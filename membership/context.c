@@ -1,5 +1,6 @@
 /* A context: its configuration, opening and closing. */
 #include "graphs/device_ops.h"
+#include "graphs/device_share.h"
 #include "membership/context.h"
 #include "membership/process.h"
 
@@ -16,7 +17,8 @@ enum {
     STRIKE_WINDOW_STEPS = 1000,
     BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
     STAGE_BOUND_US = 1000000,
-    CLOSE_BOUND_US = 200000
+    CLOSE_BOUND_US = 200000,
+    STORES_MARGIN_US = 50000 /* a GPU's longest node, a time slice, and a close that was put off */
 };
 
 static int32_t from_environment(const char *name, int32_t otherwise)
@@ -82,6 +84,7 @@ static const char *bad_time(const eep_config *c)
         {"expel_floor_us", c->expel_floor_us, 1},
         {"drain_bound_us", c->drain_bound_us, 1},
         {"propose_delay_us", c->propose_delay_us, 0},
+        {"stores_margin_us", c->stores_margin_us, 0},
         {"join_timeout_us", c->join_timeout_us, 0},
     };
 
@@ -166,6 +169,14 @@ static void bind_heartbeat(void *user)
                                   context->config.num_ranks);
 }
 
+/* Rule P8. On the host a process's memory ends before its threads could store into it again. */
+static uint64_t stores_margin_us(const eep_config *c)
+{
+    if (c->stores_margin_us != 0 || !eepi_device_is_apart(c->device))
+        return c->stores_margin_us;
+    return STORES_MARGIN_US;
+}
+
 static eep_status open_core(eep_context *context)
 {
     const eep_config *c = &context->config;
@@ -176,6 +187,7 @@ static eep_status open_core(eep_context *context)
                              .drain_bound_us = c->drain_bound_us,
                              .stage_bound_us = STAGE_BOUND_US,
                              .strike_window_steps = STRIKE_WINDOW_STEPS,
+                             .stores_margin_us = stores_margin_us(c),
                              .background_delay_us = BACKGROUND_DELAY_US,
                              .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,

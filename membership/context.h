@@ -54,7 +54,7 @@ typedef struct eepi_peer {
     uint32_t window_generation;
     int32_t window_pid; /* whose window it is */
     uint64_t window_pid_start;
-    uint32_t exit_said; /* the generation whose end we told the others; 0: none */
+    eepi_end end_said; /* what we told the others of its end; generation 0: nothing */
 } eepi_peer;
 
 /* From the heartbeat thread, which must not wait for what others do under the context's lock. */
@@ -203,8 +203,8 @@ void eepi_give(eep_context *context, const eepi_input *input);
 /* claim.c: take the seat with a new generation, and learn what to load; before the service thread.
  */
 EEP_MUST_CHECK eep_status eepi_claim_seat(eep_context *context);
-/* Tell the store that a generation of that seat has ended, and with it all older ones (rule M7). */
-EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, int32_t seat, uint32_t generation,
+/* Tell the store of the end of that generation, and with it of all older ones (rule M7). */
+EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, const eepi_end *end,
                                          uint64_t bound_us);
 /* The seat is free for another context, of this process as well; the end of ours is told. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us);

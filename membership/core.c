@@ -93,11 +93,6 @@ void eepi_core_close(eepi_core *core)
     free(core);
 }
 
-int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
-{
-    return generation != 0 && generation <= core->peers[seat].ended;
-}
-
 int eepi_core_needs(const eepi_core *core, int seat)
 {
     return eepi_view_is_member(core->view, seat) ||
@@ -159,7 +154,8 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     draft->proposer = core->config.seat;
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        if (s->state == EEP_SEAT_QUARANTINED && eepi_core_has_exited(core, seat, s->generation))
+        if (s->state == EEP_SEAT_QUARANTINED &&
+            eepi_core_stores_have_ended(core, seat, s->generation))
             s->state = EEP_SEAT_VACANT;
     }
     return draft;
@@ -306,6 +302,7 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
     eepi_core_take(core, input);
+    eepi_core_pass_margins(core);
     advance(core);
     *num_actions_out = core->num_actions;
     return core->actions;

@@ -19,6 +19,9 @@ typedef struct eepi_core_config {
     uint64_t drain_bound_us;
     uint64_t stage_bound_us;      /* a plan that is not acknowledged by then is dropped */
     uint64_t strike_window_steps; /* a second missed deadline within so many steps counts */
+    /* Rule P8: kernels of a process may store on for so long after its whole end was seen. 0:
+     * nothing of a process stores any more once the first sign of its end is seen (host memory). */
+    uint64_t stores_margin_us;
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
     int32_t background;           /* 1: restore redundancy and balance behind live traffic */
     int32_t kill_fence;
@@ -64,6 +67,17 @@ typedef struct eepi_ack {
     uint64_t epoch, digest;
 } eepi_ack;
 
+/* The end of a process, told to all. */
+typedef enum eepi_end_kind {
+    EEPI_END_PROCESS = 1, /* somebody saw its whole end */
+    EEPI_END_STORES = 2,  /* its own last word: it stores nothing any more, though it may live on */
+} eepi_end_kind;
+typedef struct eepi_end {
+    int32_t seat;
+    uint32_t generation;
+    int32_t kind;
+} eepi_end;
+
 typedef enum eepi_input_kind {
     EEPI_INPUT_TICK,         /* time passed */
     EEPI_INPUT_VIEW,         /* view, revision: the register as somebody read it */
@@ -75,8 +89,9 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_REPORT,       /* report */
     EEPI_INPUT_ACK,          /* ack */
     EEPI_INPUT_PLAN,         /* view: a plan to stage */
-    EEPI_INPUT_EXIT,         /* suspect.seat, .generation: somebody saw that process end */
-    EEPI_INPUT_EVIDENCE,     /* suspect: our own observation */
+    EEPI_INPUT_EXIT,         /* end: as somebody told it */
+    EEPI_INPUT_EVIDENCE,     /* suspect: our own observation; EEP_FAULT_EXIT: the first sign */
+    EEPI_INPUT_GONE,         /* suspect.seat, .generation: we saw the whole end of its process */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
     EEPI_INPUT_ACCUSED,      /* seats: missed a step's deadline here; step */
@@ -97,6 +112,7 @@ typedef struct eepi_input {
     const eepi_ack *ack;
     const uint64_t *seats; /* bit set of max_ranks seats */
     eepi_suspect suspect;
+    eepi_end end;
     int won;
 } eepi_input;
 
@@ -113,7 +129,7 @@ typedef enum eepi_action_kind {
     EEPI_ACTION_FILL,      /* fill our FILLING slots of `view`; then EEPI_INPUT_FILLED */
     EEPI_ACTION_CANCEL,    /* no transfer of an epoch below `epoch` may land any more */
     EEPI_ACTION_KILL,      /* kill the process of suspect */
-    EEPI_ACTION_EXIT,      /* tell the others that suspect's process ended */
+    EEPI_ACTION_EXIT,      /* tell the others of `end` */
     EEPI_ACTION_MEMBER,    /* put our member record again, with leaving = 1 */
     EEPI_ACTION_EVICTED,   /* serving is over for this process */
     EEPI_ACTION_DRAINED,   /* we have left as we asked */
@@ -130,6 +146,7 @@ typedef struct eepi_action {
     eepi_report report;
     eepi_ack ack;
     eepi_suspect suspect;
+    eepi_end end;
     uint64_t revision, epoch;
     const char *why;
 } eepi_action;

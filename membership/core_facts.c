@@ -141,8 +141,7 @@ static void take_member(eepi_core *core, const eepi_member *member)
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
         core->uncovered = 0; /* it may bring what was missing */
-        if (peer->ended < member->generation - 1)
-            peer->ended = member->generation - 1; /* else it would not have the seat (M7) */
+        (void)eepi_core_note_gone(core, member->seat, member->generation - 1); /* M7 */
     }
     peer->generation = member->generation;
     peer->ready = member->ready;
@@ -169,26 +168,10 @@ static int is_outweighed(const eepi_core *core, const core_peer *peer, const eep
     return known_in || (!new_in && suspect->generation < peer->evidence_generation);
 }
 
-/* The store keeps one end per seat, the one that was said last, and may lose it; who joins later
- * must hear of the newest (M7). */
-static void tell_exit_again(eepi_core *core, int seat)
-{
-    if (core->peers[seat].ended != 0 && eepi_core_has_room(core))
-        eepi_core_act(core, EEPI_ACTION_EXIT)->suspect =
-            (eepi_suspect){seat, core->peers[seat].ended, EEP_FAULT_EXIT};
-}
-
-static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
+static void weigh_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     core_peer *peer = &core->peers[suspect->seat];
 
-    if (suspect->kind == EEP_FAULT_EXIT && suspect->generation > peer->ended) {
-        peer->ended = suspect->generation;
-        if (by == core->config.seat) /* else the others hear it from there */
-            eepi_core_act(core, EEPI_ACTION_EXIT)->suspect = *suspect;
-    } else if (by == NOBODY && suspect->generation < peer->ended) {
-        tell_exit_again(core, suspect->seat);
-    }
     if (suspect->seat == core->config.seat)
         return;
     if (by == core->config.seat && suspect->kind == peer->evidence &&
@@ -201,6 +184,22 @@ static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
     peer->evidence_by = by;
     if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE)
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
+}
+
+static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
+{
+    if (suspect->kind == EEP_FAULT_EXIT)
+        eepi_core_take_exit(core, suspect, by);
+    weigh_evidence(core, suspect, by);
+}
+
+/* Evidence, as the first sign of it is. */
+static void take_end(eepi_core *core, const eepi_end *end, int by)
+{
+    const eepi_suspect suspect = {end->seat, end->generation, EEP_FAULT_EXIT};
+
+    eepi_core_take_end(core, end, by);
+    weigh_evidence(core, &suspect, by);
 }
 
 /* A fresh heartbeat takes back silence, and nothing stronger. */
@@ -357,7 +356,7 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
         core->revision = 0;
         core->register_lags = core->has_view && !only_reads(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++)
-            tell_exit_again(core, seat);
+            eepi_core_tell_gone(core, seat);
         break;
     case EEPI_INPUT_STORE_LOST:
         hear_again(core);
@@ -383,10 +382,16 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_PLAN:
         take_plan(core, input->view);
         break;
-    case EEPI_INPUT_EXIT:
     case EEPI_INPUT_EVIDENCE:
-        take_evidence(core, &input->suspect,
-                      input->kind == EEPI_INPUT_EVIDENCE ? core->config.seat : NOBODY);
+        take_evidence(core, &input->suspect, core->config.seat);
+        break;
+    case EEPI_INPUT_EXIT:
+        take_end(core, &input->end, NOBODY);
+        break;
+    case EEPI_INPUT_GONE:
+        take_end(core,
+                 &(eepi_end){input->suspect.seat, input->suspect.generation, EEPI_END_PROCESS},
+                 core->config.seat);
         break;
     case EEPI_INPUT_NOT_KILLED:
         core->peers[input->suspect.seat].unkillable_generation = input->suspect.generation;

@@ -185,9 +185,19 @@ static void fail_closed(eepi_core *core)
     core->uncovered = 1;
 }
 
-/* The other copy of the combine windows may be used again only if every generation that was
- * expelled earlier is known to be dead (rule M2). One that lives on, although nobody was killed to
- * expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
+/* Rule P8: its process takes no further part, and its device may still store for it. */
+static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
+{
+    snprintf(core->why, sizeof(core->why),
+             "rank %d.%u has ended, but its process is not wholly gone and its device may still "
+             "write: nobody serves until it is",
+             seat, generation);
+    fail_closed(core);
+}
+
+/* The other copy of the combine windows may be used again only if the stores of every generation
+ * that was expelled earlier have ended (rules M2, P8). One that lives on, although nobody was
+ * killed to expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
 static int old_copy_is_free(eepi_core *core)
 {
     int is_free = 1;
@@ -196,7 +206,8 @@ static int old_copy_is_free(eepi_core *core)
         const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
         core_peer *peer = &core->peers[seat];
         uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
-        if (s->state != EEP_SEAT_QUARANTINED || eepi_core_has_exited(core, seat, s->generation))
+        if (s->state != EEP_SEAT_QUARANTINED ||
+            eepi_core_stores_have_ended(core, seat, s->generation))
             continue;
         is_free = 0;
         if (peer->killed_generation == s->generation &&
@@ -204,6 +215,10 @@ static int old_copy_is_free(eepi_core *core)
             bound_us = peer->killed_us + core->config.drain_bound_us;
         if (core->now_us < bound_us) {
             eepi_core_wake_at(core, bound_us);
+            continue;
+        }
+        if (eepi_core_has_exited(core, seat, s->generation)) { /* no kill ends it sooner */
+            say_stores_last(core, seat, s->generation);
             continue;
         }
         if (!eepi_core_has_room(core))
@@ -239,15 +254,16 @@ static eepi_view *draft_fault(eepi_core *core)
             highest = peer->report_step;
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
             peer->flipped_digest != core->view->digest &&
-            !eepi_core_has_exited(core, seat, s->generation))
+            !eepi_core_stores_have_ended(core, seat, s->generation))
             s->state = EEP_SEAT_QUARANTINED; /* it may still be in a step of the view before */
         if (!eepi_view_is_member(core->view, seat))
             continue;
         if (is_expelled(core, seat)) {
-            s->state = eepi_core_has_exited(core, seat, s->generation) ? EEP_SEAT_VACANT
-                                                                       : EEP_SEAT_QUARANTINED;
+            s->state = eepi_core_stores_have_ended(core, seat, s->generation)
+                           ? EEP_SEAT_VACANT
+                           : EEP_SEAT_QUARANTINED;
             eepi_core_drop_backups(draft, seat);
-            left_alive |= s->state == EEP_SEAT_QUARANTINED;
+            left_alive |= !eepi_core_has_exited(core, seat, s->generation);
         }
     }
     if (left_alive) /* it may know documents that only it was told of, before the store forgot */

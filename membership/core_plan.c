@@ -183,14 +183,16 @@ void eepi_core_advance_initial(eepi_core *core)
     eepi_core_commit(core);
 }
 
-/* A process that may be let in now: newer than the seat's last one, whose end was observed (M7). */
+/* A process that may be let in now: newer than the seat's last one, whose stores have ended (M7,
+ * P8). */
 int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     uint32_t last = eepi_view_seat_at(draft, seat)->generation;
 
     return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
-           peer->generation > last && (last == 0 || eepi_core_has_exited(core, seat, last)) &&
+           peer->generation > last &&
+           (last == 0 || eepi_core_stores_have_ended(core, seat, last)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
 }

@@ -28,8 +28,13 @@ typedef struct core_peer {
     int32_t evidence;
     uint32_t evidence_generation;
     int32_t evidence_by; /* the seat that said so */
-    uint32_t ended;      /* this generation and all older ones; 0: none is known */
-    uint64_t killed_us;  /* 0: not killed by us */
+    /* Rule P8: the end of a process and the end of its stores are two facts. Each is of that
+     * generation and all older ones; 0: none is known. */
+    uint32_t exited; /* the first sign of its end was seen: it takes no further part */
+    uint32_t gone;   /* its whole end was seen, at gone_us of our time */
+    uint64_t gone_us;
+    uint32_t stored;    /* its stores have ended: what they could reach is free */
+    uint64_t killed_us; /* 0: not killed by us */
     uint32_t killed_generation;
     uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */
     uint64_t strike_step;           /* first missed deadline; 0: none */
@@ -95,8 +100,12 @@ eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind);
 /* Ask for a TICK at `time_us` at the latest. */
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 
-/* That generation of the seat was seen dead, or a newer one: nobody takes a seat before (M7). */
+/* That generation of the seat, or a newer one, shows the first sign of its end: it proposes, steps
+ * and acknowledges no more. What its kernels may still store into is not free yet. */
 int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
+/* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
+ * combine copy, the seat and the quarantine (M2, M7, P8). */
+int eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);
 /* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
  * plan and this rank has not switched to it yet. */
 int eepi_core_needs(const eepi_core *core, int seat);
@@ -123,6 +132,16 @@ void eepi_core_drop_backups(eepi_view *draft, int seat);
 
 /* core_facts.c: take an input into account. */
 void eepi_core_take(eepi_core *core, const eepi_input *input);
+/* core_ends.c: a process's first sign of its end, and its whole end, as `by` said (a seat, or
+ * NOBODY: the store). */
+void eepi_core_take_exit(eepi_core *core, const eepi_suspect *suspect, int by);
+void eepi_core_take_end(eepi_core *core, const eepi_end *end, int by);
+/* The whole end of that generation and all older ones, known without being told; 1: it is new. */
+int eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation);
+/* Say the newest end of the seat again, to a store that may have lost it. */
+void eepi_core_tell_gone(eepi_core *core, int seat);
+/* The margins that have passed by now. */
+void eepi_core_pass_margins(eepi_core *core);
 /* core_fault.c: wedge, report, propose, repair, install. */
 void eepi_core_advance_fault(eepi_core *core);
 /* core_plan.c: the first view; joins and leaves. */

@@ -54,7 +54,7 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
     silent_us = now - peer->heard_us;
     if (silent_us < d->config.suspect_us || peer->told == 2)
         return 0;
-    if (eepi_process_look(peer->pid, peer->pid_start) == EEPI_PROCESS_ENDED) {
+    if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
         peer->told = 2;
         suspect_out->kind = EEP_FAULT_EXIT;
         return 1;

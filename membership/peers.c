@@ -8,18 +8,21 @@
 #include <string.h>
 #include <unistd.h>
 
-static void give_exit(eep_context *context, const eepi_record *record)
+/* What one look at a process says of its end. */
+static void give_end(eep_context *context, const eepi_record *record, eepi_process_state state)
 {
     eepi_input input = {
-        .kind = EEPI_INPUT_EVIDENCE,
+        .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_GONE : EEPI_INPUT_EVIDENCE,
         .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 
-    eepi_give(context, &input);
+    if (state != EEPI_PROCESS_RUNS)
+        eepi_give(context, &input);
 }
 
 static void watch_process(eep_context *context, eepi_peer *peer)
 {
     const eepi_record *record = &peer->record;
+    eepi_process_state state;
 
     if (peer->pidfd_generation == record->member.generation)
         return;
@@ -30,11 +33,9 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     if (record->pid == getpid())
         return; /* ranks as threads: their end is not a process's end */
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
-    if (peer->pidfd >= 0)
-        return;
-    if (eepi_process_look(record->pid, record->pid_start) == EEPI_PROCESS_ENDED)
-        give_exit(context, record);
-    else
+    state = eepi_process_look(record->pid, record->pid_start);
+    give_end(context, record, state);
+    if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS)
         eepi_log(context, EEP_LOG_WARN,
                  "cannot watch process %d of rank %d.%u: only its silence "
                  "will tell",
@@ -49,8 +50,8 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
 
     if (old->bulk_address_bytes > 0)
         eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
-    if (peer->pidfd >= 0 && eepi_process_look(old->pid, old->pid_start) == EEPI_PROCESS_ENDED)
-        give_exit(context, old);
+    if (peer->pidfd >= 0)
+        give_end(context, old, eepi_process_look(old->pid, old->pid_start));
 }
 
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)

@@ -13,7 +13,13 @@ typedef enum stat_result { STAT_UNKNOWN, STAT_GONE, STAT_READ } stat_result;
 /* Fields of /proc/<pid>/stat behind the command name, which may hold anything: find its last ')'.
  * Only the kernel's word that there is no such process is GONE: that we have no descriptor left,
  * for one, says nothing about the peer. */
-static stat_result read_stat(int32_t pid, char *state_out, uint64_t *start_out, uint64_t *vsize_out)
+typedef struct process_stat {
+    char state;
+    long num_threads; /* of a zombie: 1 once no other thread of it is left */
+    uint64_t start, vsize;
+} process_stat;
+
+static stat_result read_stat(int32_t pid, process_stat *stat_out)
 {
     char path[64], text[1024], *at;
     unsigned long long start, vsize;
@@ -32,33 +38,36 @@ static stat_result read_stat(int32_t pid, char *state_out, uint64_t *start_out, 
     text[n] = '\0';
     at = strrchr(text, ')');
     if (!at || sscanf(at + 1,
-                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld "
                       "%*d %llu %llu",
-                      state_out, &start, &vsize) != 3)
+                      &stat_out->state, &stat_out->num_threads, &start, &vsize) != 4)
         return STAT_UNKNOWN;
-    *start_out = start;
-    *vsize_out = vsize;
+    stat_out->start = start;
+    stat_out->vsize = vsize;
     return STAT_READ;
 }
 
 uint64_t eepi_process_start(int32_t pid)
 {
-    uint64_t start, vsize;
-    char state;
+    process_stat stat;
 
-    return read_stat(pid, &state, &start, &vsize) == STAT_READ ? start : 0;
+    return read_stat(pid, &stat) == STAT_READ ? stat.start : 0;
 }
 
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
 {
-    uint64_t now_start, vsize;
-    char state;
-    stat_result result = read_stat(pid, &state, &now_start, &vsize);
+    process_stat stat;
+    stat_result result = read_stat(pid, &stat);
+    int is_zombie;
 
-    if (result == STAT_GONE ||
-        (result == STAT_READ && (now_start != start || state == 'Z' || state == 'X' || vsize == 0)))
-        return EEPI_PROCESS_ENDED;
-    return EEPI_PROCESS_RUNS;
+    if (result == STAT_UNKNOWN)
+        return EEPI_PROCESS_RUNS;
+    if (result == STAT_GONE || stat.start != start || stat.state == 'X')
+        return EEPI_PROCESS_GONE;
+    is_zombie = stat.state == 'Z';
+    if (is_zombie && stat.num_threads <= 1)
+        return EEPI_PROCESS_GONE;
+    return is_zombie || stat.vsize == 0 ? EEPI_PROCESS_ENDING : EEPI_PROCESS_RUNS;
 }
 
 int eepi_process_watch(int32_t pid, uint64_t start)
@@ -66,7 +75,7 @@ int eepi_process_watch(int32_t pid, uint64_t start)
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
     /* the pid may have been taken by another process before it was opened */
-    if (fd >= 0 && eepi_process_look(pid, start) == EEPI_PROCESS_ENDED) {
+    if (fd >= 0 && eepi_process_look(pid, start) == EEPI_PROCESS_GONE) {
         close(fd);
         return -1;
     }

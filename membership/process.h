@@ -4,9 +4,14 @@
 
 #include <stdint.h>
 
+/* In order: a process goes from one to the next, and never back. */
 typedef enum eepi_process_state {
-    EEPI_PROCESS_RUNS,  /* or is stopped, or could not be looked at: only silence tells */
-    EEPI_PROCESS_ENDED, /* a zombie, without memory, or gone: it will store nothing any more */
+    EEPI_PROCESS_RUNS, /* or is stopped, or could not be looked at: only silence tells */
+    /* The first sign of its end: its leader is a zombie, or has no memory. Its threads store
+     * nothing any more. A device that it opened is given back later, behind its memory, and may
+     * store on. */
+    EEPI_PROCESS_ENDING,
+    EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;
 
 /* Start time of a process in clock ticks since boot; 0 if there is none. With the pid it names a
@@ -14,7 +19,7 @@ typedef enum eepi_process_state {
 uint64_t eepi_process_start(int32_t pid);
 /* One read of /proc: a killed process shows here before its pidfd fires, however large it is. */
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
-/* A descriptor that polls readable when the process has ended; -1: it has already, or it cannot be
+/* A descriptor that polls readable once the process is GONE; -1: it is already, or it cannot be
  * watched (no descriptors left): eepi_process_look tells which. */
 int eepi_process_watch(int32_t pid, uint64_t start);
 /* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. 0: it

@@ -156,15 +156,14 @@ eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks, ee
     return EEP_OK;
 }
 
-eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
-                            eepi_suspect *suspect_out)
+eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks, eepi_end *end_out)
 {
-    const eepi_suspect *suspect = bytes;
+    const eepi_end *end = bytes;
 
-    if (size != sizeof(*suspect) || !suspect_is_sane(suspect, max_ranks))
+    if (size != sizeof(*end) || end->seat < 0 || end->seat >= max_ranks ||
+        (end->kind != EEPI_END_PROCESS && end->kind != EEPI_END_STORES))
         return EEP_ERR_PROTOCOL;
-    *suspect_out = *suspect;
-    suspect_out->kind = EEP_FAULT_EXIT;
+    *end_out = *end;
     return EEP_OK;
 }
 

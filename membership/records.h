@@ -35,11 +35,11 @@ EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
                                              eepi_report *report_out);
-/* Acks and exits are their structs. */
+/* Acks and ends are their structs. */
 EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks,
                                           eepi_ack *ack_out);
-EEP_MUST_CHECK eep_status eepi_exit_decode(const void *bytes, size_t size, int32_t max_ranks,
-                                           eepi_suspect *suspect_out);
+EEP_MUST_CHECK eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                          eepi_end *end_out);
 
 /* Why a process may not join, told to it by the planner. */
 typedef struct eepi_refusal {

@@ -112,7 +112,7 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
 int eepi_seat_has_ended(const eepi_seat_holder *holder)
 {
     return holder->pid == 0 ||
-           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_ENDED;
+           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
 }
 
 /* Root may serve beside the folder's owner, who must be able to go on alone. */

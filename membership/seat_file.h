@@ -22,7 +22,7 @@ typedef struct eepi_seat_holder {
  * (errno; EINVAL: the file is not ours). Waits for nobody. */
 EEP_MUST_CHECK eep_status eepi_seat_look(const char *store_path, int32_t seat,
                                          eepi_seat_holder *holder_out);
-/* It has ended, or closed. */
+/* Its process is wholly gone, or it has closed its context. */
 int eepi_seat_has_ended(const eepi_seat_holder *holder);
 /* Take the seat for the process in *holder: *holder gets the next generation above `floor` and
  * above that of *before_out, who has ended. EEP_ERR_SEAT_TAKEN: *before_out lives. EEP_ERR_SYSTEM:

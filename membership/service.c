@@ -149,7 +149,7 @@ static int has_prefix(const char *key, const char *prefix)
 
 static void take_small(eep_context *context, const eepi_store_reply *reply)
 {
-    _Alignas(8) uint8_t bytes[sizeof(eepi_ack) + sizeof(eepi_suspect)];
+    _Alignas(8) uint8_t bytes[sizeof(eepi_ack) + sizeof(eepi_end)];
     int32_t seats = context->config.max_ranks;
     eepi_input input = {.kind = EEPI_INPUT_ACK};
     eepi_ack ack;
@@ -163,7 +163,7 @@ static void take_small(eep_context *context, const eepi_store_reply *reply)
         input.ack = &ack;
     } else {
         input.kind = EEPI_INPUT_EXIT;
-        if (eepi_exit_decode(bytes, reply->size, seats, &input.suspect) != EEP_OK)
+        if (eepi_end_decode(bytes, reply->size, seats, &input.end) != EEP_OK)
             return;
     }
     eepi_give(context, &input);
@@ -406,7 +406,7 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
 {
     for (int i = 0; i < n; i++) {
         eepi_peer *peer = &context->peers[seats[i]];
-        eepi_input input = {.kind = EEPI_INPUT_EVIDENCE,
+        eepi_input input = {.kind = EEPI_INPUT_GONE,
                             .suspect = {seats[i], peer->pidfd_generation, EEP_FAULT_EXIT}};
         if (!fds[i].revents || peer->pidfd != fds[i].fd)
             continue;

@@ -205,7 +205,7 @@ static void put(cluster *c, const eepi_input *input)
         c->keys[KEY_ACK * max_ranks + input->ack->seat] = *input;
         break;
     case EEPI_INPUT_EXIT:
-        c->keys[KEY_EXIT * max_ranks + input->suspect.seat] = *input;
+        c->keys[KEY_EXIT * max_ranks + input->end.seat] = *input;
         break;
     case EEPI_INPUT_MEMBER:
         c->keys[KEY_MEMBER * max_ranks + input->member->seat] = *input;
@@ -317,7 +317,7 @@ int cluster_start(cluster *c, int seat)
     if (last && !last->alive) /* M7: its end is observed before the seat is taken */
         cluster_to_store(c, p, EVENT_PUT,
                          (eepi_input){.kind = EEPI_INPUT_EXIT,
-                                      .suspect = {seat, last->generation, EEP_FAULT_EXIT}});
+                                      .end = {seat, last->generation, EEPI_END_PROCESS}});
     cluster_publish(c, p);
     cluster_push_in(c, EVENT_RANK, p, cluster_random(c, 3000));
     cluster_push_in(c, EVENT_TICK, p, TICK_US);

@@ -473,7 +473,7 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
         break;
     case EEPI_ACTION_EXIT:
         cluster_to_store(c, p, EVENT_PUT,
-                         (eepi_input){.kind = EEPI_INPUT_EXIT, .suspect = action->suspect});
+                         (eepi_input){.kind = EEPI_INPUT_EXIT, .end = action->end});
         break;
     case EEPI_ACTION_MEMBER:
         p->leaving = 1;

@@ -4,6 +4,8 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -33,14 +35,50 @@ Test(process, a_zombie_has_ended_and_so_has_one_that_was_reaped)
     cr_assert_neq(start, 0);
     cr_assert_geq(fd, 0);
     cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_RUNS);
-    cr_expect_eq(eepi_process_look(child, start + 1), EEPI_PROCESS_ENDED, "another process");
+    cr_expect_eq(eepi_process_look(child, start + 1), EEPI_PROCESS_GONE, "another process");
     eepi_process_kill(fd);
     cr_assert_eq(poll(&set, 1, 10000), 1);
-    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDED);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_GONE);
     cr_expect_eq(eepi_process_watch(child, start), -1);
     waitpid(child, NULL, 0);
-    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDED);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_GONE);
     close(fd);
+}
+
+static void *wait_for_ever(void *nothing)
+{
+    for (;;)
+        pause();
+    return nothing;
+}
+
+/* Its leader is a zombie, and its other thread lives: the first sign, not the whole end (P8). */
+Test(process, P8_a_zombie_leader_is_ending_until_its_threads_are_gone)
+{
+    int ready[2];
+    char byte;
+    cr_assert_eq(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t other;
+        if (pthread_create(&other, NULL, wait_for_ever, NULL) != 0 || write(ready[1], "x", 1) != 1)
+            _exit(1);
+        pthread_exit(NULL);
+    }
+    uint64_t start = eepi_process_start(child);
+    struct pollfd set = {.events = POLLIN};
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    while (eepi_process_look(child, start) == EEPI_PROCESS_RUNS)
+        sched_yield();
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDING);
+    set.fd = eepi_process_watch(child, start);
+    cr_assert_geq(set.fd, 0, "it can be watched until it is gone");
+    cr_expect_eq(poll(&set, 1, 0), 0, "it is not gone");
+    eepi_process_kill(set.fd);
+    cr_assert_eq(poll(&set, 1, 10000), 1);
+    cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_GONE);
+    waitpid(child, NULL, 0);
+    close(set.fd);
 }
 
 Test(process, one_that_cannot_be_looked_at_has_not_ended)

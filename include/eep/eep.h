@@ -103,7 +103,13 @@ typedef struct eep_config {
     uint64_t expel_floor_us;       /* least silence for which a living process is expelled */
     uint64_t drain_bound_us;       /* a survivor that has not wedged by then is left out */
     uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this */
-    uint64_t join_timeout_us;      /* longest wait of eep_join */
+    /* Kernels of a process may go on storing after its end. What they can reach (its seat, a
+     * combine copy) is used again this long after its whole end was seen. 0: nothing on the host;
+     * 50 ms on a device that outlives its process, such as a GPU. More where processes share one by
+     * time slices.
+     */
+    uint64_t stores_margin_us;
+    uint64_t join_timeout_us; /* longest wait of eep_join */
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
      * redundancy and balance after a change of members; 0: that is left undone. */
     uint64_t background_bytes_per_s;

@@ -40,6 +40,7 @@ enum {
     SIM_MAX_REQUESTS = 16384, /* all that come in one history */
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
+    SIM_STORES_MARGIN_US = 50000, /* where kernels outlive their process */
 };
 #define SIM_NEVER UINT64_MAX
 
@@ -62,7 +63,9 @@ typedef enum sim_kind {
     SIM_REQUEUE,    /* requests are taken from living ranks */
     SIM_STUCK,      /* an engine does not step, while libeep's threads live */
     SIM_UNKILLABLE, /* peers cannot kill: threads of one process, or other users' */
-    SIM_NUM_KINDS
+    SIM_LATE,       /* kernels go on storing after the end of their process (P8) */
+    SIM_NUM_KINDS,
+    SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
 extern const char *const sim_kind_names[SIM_NUM_KINDS];
 
@@ -93,6 +96,9 @@ struct sim_process {
     int index, seat, alive;
     uint32_t generation; /* 0: it has not taken its seat yet */
     int32_t pid;
+    uint64_t gone_us;         /* its whole end, once it is not alive */
+    uint64_t stores_until_us; /* what its kernels store comes until then */
+    int starts_kernels;       /* the next thread of it is a stream's */
     uint64_t stopped_until_us, slow_us;
     int freeze_in;      /* kernel points until it freezes; 0: it does not */
     uint64_t freeze_us; /* for so long */
@@ -163,6 +169,7 @@ typedef struct sim_world {
     const eepi_view *in_register; /* NULL: the store has forgotten it */
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
+    uint64_t late_nodes; /* that ran after the end of their process */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */
@@ -187,10 +194,14 @@ int sim_run(uint64_t until_us, int (*done)(void));
 sim_process *sim_process_new(int seat);
 void sim_process_end(sim_process *p, const char *why);
 void sim_process_stop(sim_process *p, uint64_t for_us);
+/* It lives, or its kernels do. */
+int sim_process_may_store(const sim_process *p);
 sim_process *sim_self(void); /* NULL: outside fibers */
 sim_fiber *sim_spawn(sim_process *p, void *(*fn)(void *), void *argument, size_t stack_bytes);
 sim_fiber *sim_fiber_self(void);
 int sim_fiber_is_over(const sim_fiber *fiber);
+/* It runs kernels: it goes on for a while after the end of its process, where kernels do. */
+void sim_fiber_runs_kernels(sim_fiber *fiber);
 void sim_sleep(uint64_t us);
 /* Sleep on a key until it is woken or until virtual time `until_us`; 0: woken. */
 int sim_wait(const void *key, uint64_t until_us);

@@ -119,10 +119,12 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         SIM_MUST(is_fault || p->leaving || (view->cause == EEPI_VIEW_INITIAL && !p->alive), "M1",
                  "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
-    SIM_MUST(!p->alive || p->generation >= generation ||
-                 (before && eepi_view_seat_at(before, p->seat)->generation == generation),
-             "M7", "rank %d.%u lives and %u is let in", p->seat, p->generation, generation);
-    SIM_MUST(!is_fault || !p->alive || !runs || p->over || is_in(view, p) ||
+    SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
+                 (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
+                 (view->cause == EEPI_VIEW_INITIAL && !p->alive), /* among new windows only */
+             "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
+             generation);
+    SIM_MUST(!is_fault || !sim_process_may_store(p) || !runs || p->over || is_in(view, p) ||
                  has_done_with_view(p) || runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
              p->generation, (unsigned long long)view->epoch);
@@ -254,12 +256,12 @@ void sim_check_commit(const eepi_view *view)
 /* Rule M7: who says its own end has no step in flight, and begins none. */
 static void check_own_end(sim_process *p, const char *key, const void *bytes, size_t size)
 {
-    eepi_suspect gone;
+    eepi_end end;
 
-    if (strncmp(key, EEPI_KEY_EXIT, strlen(EEPI_KEY_EXIT)) != 0 || size != sizeof(gone))
+    if (strncmp(key, EEPI_KEY_EXIT, strlen(EEPI_KEY_EXIT)) != 0 || size != sizeof(end))
         return;
-    memcpy(&gone, bytes, sizeof(gone));
-    if (!p->alive || gone.seat != p->seat || gone.generation != p->generation)
+    memcpy(&end, bytes, sizeof(end));
+    if (!p->alive || end.seat != p->seat || end.generation != p->generation)
         return;
     SIM_MUST(!p->rank.context || !p->rank.context->stepper.in_step, "M7",
              "rank %d.%u says its end in a step", p->seat, p->generation);

@@ -36,7 +36,7 @@ struct sim_fiber {
 #endif
     uint64_t wait; /* number of its present wait: events of earlier ones are void */
     const void *key;
-    int timed_out, over, scheduled;
+    int timed_out, over, scheduled, runs_kernels;
     sim_fiber *next_waiting, *before_waiting;
 };
 
@@ -317,6 +317,11 @@ int sim_fiber_is_over(const sim_fiber *f)
     return f->over;
 }
 
+void sim_fiber_runs_kernels(sim_fiber *f)
+{
+    f->runs_kernels = 1;
+}
+
 sim_fiber *sim_spawn(sim_process *p, void *(*fn)(void *), void *argument, size_t stack_bytes)
 {
     sim_fiber *f = calloc(1, sizeof(*f));
@@ -340,7 +345,9 @@ static void run_fiber(const event *e)
     sim_fiber *f = e->fiber;
     sim_process *p = f->process;
 
-    if (!p->alive || f->over || e->number != f->wait)
+    if (f->over || e->number != f->wait)
+        return;
+    if (!p->alive && !(f->runs_kernels && sim_process_may_store(p)))
         return;
     if (sim->now_us < p->stopped_until_us) {
         event later = *e;

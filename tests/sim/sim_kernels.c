@@ -56,6 +56,7 @@ static void check_tables(const eepk_world *world)
         const args_type *typed = (const args_type *)args;                                          \
         const int is_step = EEPI_KERNEL_##name > EEPI_KERNEL_finish;                               \
         sim_point();                                                                               \
+        sim->late_nodes += (uint64_t)!sim_self()->alive;                                           \
         if (is_step)                                                                               \
             check_promise(typed->world);                                                           \
         eepk_##name##_body(typed, grid);                                                           \

@@ -128,15 +128,16 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     const sim_process *p = by_pid(pid);
 
     (void)start;
-    return p && p->alive ? EEPI_PROCESS_RUNS : EEPI_PROCESS_ENDED;
+    if (!p || (!p->alive && sim->now_us >= p->gone_us))
+        return EEPI_PROCESS_GONE;
+    return p->alive ? EEPI_PROCESS_RUNS : EEPI_PROCESS_ENDING;
 }
 
 int eepi_process_watch(int32_t pid, uint64_t start)
 {
     sim_process *p = by_pid(pid);
 
-    (void)start;
-    return p && p->alive ? sim_fd_new(SIM_FD_PROCESS, p) : -1;
+    return eepi_process_look(pid, start) != EEPI_PROCESS_GONE ? sim_fd_new(SIM_FD_PROCESS, p) : -1;
 }
 
 static void end_killed(void *user, uint64_t number)
@@ -168,7 +169,7 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
 int eepi_seat_has_ended(const eepi_seat_holder *holder)
 {
     return holder->pid == 0 ||
-           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_ENDED;
+           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
 }
 
 eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,

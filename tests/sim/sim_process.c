@@ -1,6 +1,8 @@
 /* Chance, and the life of processes. */
 #include "tests/sim/sim.h"
 
+#include "membership/context.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -69,15 +71,36 @@ static void wake_all(void *user, uint64_t number)
             sim_wake(&sim->process[i]->poll_key, 1);
 }
 
+/* Where kernels outlive their process its whole end comes a while after the first sign, and what is
+ * in flight goes on storing, perhaps until shortly before the margin is over. */
+static uint64_t linger(sim_process *p)
+{
+    uint64_t until_gone_us = sim_delay(100, 15000);
+    uint64_t most_us = SIM_STORES_MARGIN_US - SIM_STORES_MARGIN_US / 16; /* clocks differ */
+
+    p->gone_us = sim->now_us + until_gone_us;
+    p->stopped_until_us = 0;
+    if (p->rank.context && p->rank.context->stepper.in_step)
+        p->stores_until_us = p->gone_us + sim_random(most_us);
+    return until_gone_us;
+}
+
 void sim_process_end(sim_process *p, const char *why)
 {
     if (!p->alive)
         return;
     sim_trace("%d.%u ends: %s", p->seat, p->generation, why);
     p->alive = 0;
-    sim_after(sim_delay(100, 15000), wake_all, NULL, 0); /* pidfds fire */
+    p->gone_us = sim->now_us;
+    /* pidfds fire */
+    sim_after(sim->kinds >> SIM_LATE & 1u ? linger(p) : sim_delay(100, 15000), wake_all, NULL, 0);
     if (sim_self() == p)
         (void)sim_wait(NULL, SIM_NEVER);
+}
+
+int sim_process_may_store(const sim_process *p)
+{
+    return p->alive || sim->now_us < p->stores_until_us;
 }
 
 /* Nothing of it runs for so long, or until the world heals. */

@@ -168,7 +168,9 @@ static eep_status capture(sim_process *p)
     sim_rank *r = &p->rank;
     eep_status status;
 
+    p->starts_kernels = 1;
     status = eep_stream_open(r->device, &r->stream);
+    p->starts_kernels = 0;
     sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
     if (status == EEP_OK)
         status = eep_capture_begin(r->stream);
@@ -233,6 +235,7 @@ static eep_status open_rank(sim_process *p)
     config.expel_floor_us = 400000;
     config.drain_bound_us = 400000;
     config.propose_delay_us = 20000;
+    config.stores_margin_us = sim->kinds >> SIM_LATE & 1u ? SIM_STORES_MARGIN_US : 0;
     config.join_timeout_us = 4000000;
     config.background_bytes_per_s = 100000;
     config.kill_fence = !(sim->kinds >> SIM_ZOMBIE & 1u);

@@ -287,6 +287,8 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     sim_fiber *fiber = sim_spawn(sim_self(), fn, argument, 640 * 1024);
 
     (void)attributes;
+    if (sim_self()->starts_kernels)
+        sim_fiber_runs_kernels(fiber);
     memcpy(thread, &fiber, sizeof(*thread) < sizeof(fiber) ? sizeof(*thread) : sizeof(fiber));
     return 0;
 }
@@ -394,7 +396,8 @@ static int is_ready(int fd)
     case SIM_FD_EVENT:
         return fds[at].count > 0;
     case SIM_FD_PROCESS:
-        return !((sim_process *)fds[at].what)->alive;
+        return !((sim_process *)fds[at].what)->alive &&
+               sim->now_us >= ((sim_process *)fds[at].what)->gone_us;
     case SIM_FD_STORE:
         return sim_store_is_readable(fds[at].what);
     case SIM_FD_BULK:
