@@ -18,7 +18,9 @@
  * - Memory is sequentially consistent: the order that fences give is the order of statements here.
  * - Deadlines pass at any moment. The authority (cores and register: agreement.pml) acts in one
  *   step once those whom it keeps have promised; flip.pml has the details of planned views.
- * - A process that was seen dead has no stores under way (M7's duty, by observing its exit). */
+ * - The end of a process and the end of its stores are two moments (P8). A dead process begins no
+ *   step and promises nothing; what it had launched goes on storing until the second moment, which
+ *   alone frees the copy and the seat. That the margin covers it is taken for granted. */
 #ifndef STEPS
 #define STEPS 4
 #endif
@@ -56,7 +58,7 @@ bit copy[EPOCHS + 1];
 bit planned[EPOCHS + 1];
 byte first[EPOCHS + 1];
 byte quarantined;      /* expelled, end not observed: a bit per generation */
-bit dead[3], started[3];
+bit dead[3], stored[3], started[3]; /* its process has ended; its stores have */
 
 /* what the authority and the ranks tell each other */
 bit wedge[2];
@@ -86,12 +88,17 @@ inline commit_fault(members, generation)
 #ifdef REUSE_COPY
 #define OLD_COPY_IS_FREE 1
 #else
-#define OLD_COPY_IS_FREE ((!(quarantined & 2) || dead[1]) && (!(quarantined & 4) || dead[2]))
+#define OLD_COPY_IS_FREE ((!(quarantined & 2) || ENDED(1)) && (!(quarantined & 4) || ENDED(2)))
 #endif
 #ifdef NO_GENERATION_FENCE
 #define PREDECESSOR_IS_GONE 1
 #else
-#define PREDECESSOR_IS_GONE dead[1]
+#define PREDECESSOR_IS_GONE ENDED(1)
+#endif
+#ifdef END_OF_PROCESS_FREES
+#define ENDED(generation) dead[generation]
+#else
+#define ENDED(generation) stored[generation]
 #endif
 
 /* A new process brings a window of its own. */
@@ -113,6 +120,8 @@ end:
     do
     :: atomic { !dead[1] -> dead[1] = 1 }
     :: atomic { started[2] && !dead[2] -> dead[2] = 1 }
+    :: atomic { dead[1] && !stored[1] -> stored[1] = 1 }
+    :: atomic { dead[2] && !stored[2] -> stored[2] = 1 }
     /* both are asked to stop; seat 1 may stay silent */
     :: atomic { epochs < EPOCHS && !wedge[0] -> wedge[0] = 1; wedge[1] = NEWEST_IS_PAIR }
     :: atomic { epochs < EPOCHS && wedge[0] && promised[0] == epochs && NEWEST_IS_PAIR &&
@@ -144,6 +153,7 @@ end:
 }
 
 /* One rank. `me` seat, `generation` of its process (1, 2; that in seat 0 is 3). */
+#define LIVES (me == 0 || !dead[generation])
 #define WRITER generation
 #define SOURCE (me == 0 -> second[e] : 3)
 #define CURRENT (me == 0 || (paired[epochs] && second[epochs] == generation))
@@ -218,18 +228,18 @@ proctype rank(byte me; byte generation)
 end_between:
     do
     /* the promise; a zombie may never give it */
-    :: atomic { CURRENT && wedge[me] && promised[me] != epochs ->
+    :: atomic { LIVES && CURRENT && wedge[me] && promised[me] != epochs ->
         promised[me] = epochs; promised_step[me] = t; due = 0; newer = 0 }
     /* a fault view: e goes up, and the step at least to its first */
-    :: atomic { CURRENT && e < epochs && !planned[epochs] && promised[me] < epochs &&
+    :: atomic { LIVES && CURRENT && e < epochs && !planned[epochs] && promised[me] < epochs &&
                 (me == 0 || (paired[epochs] && second[epochs] == generation)) ->
         e = epochs; live[me] = e; due = 0; newer = 0; follows = 0;
         if :: t + 1 < first[e] -> t = first[e] - 1 :: else fi }
     /* a planned view: behind the step that announced it, or after meeting its tags */
-    :: atomic { CURRENT && e + 1 == epochs && planned[epochs] && (due == epochs || newer) &&
+    :: atomic { LIVES && CURRENT && e + 1 == epochs && planned[epochs] && (due == epochs || newer) &&
                 promised[me] < epochs && !wedge[me] ->
         e = epochs; live[me] = e; due = 0; newer = 0 }
-    :: atomic { CURRENT && t < STEPS && !newer && due == 0 && promised[me] < e &&
+    :: atomic { LIVES && CURRENT && t < STEPS && !newer && due == 0 && promised[me] < e &&
                 (!follows || PEER_STEP > 0) ->
         t = (PEER_STEP > t -> PEER_STEP : t + 1);
         follows = 0;
@@ -293,7 +303,7 @@ end_between:
             or = 0; tag = 0; p = 0; l = 0; aborted = 0
         }
     od
-    } unless { me == 1 && dead[generation] }
+    } unless { me == 1 && stored[generation] }
 }
 
 init {

@@ -63,6 +63,7 @@ caught|no|fencing|M2: the old copy while a zombie lives|-DSTEPS=3 -DEPOCHS=3 -DR
 caught|yes|fencing|D1: tags without the epoch|-DSTEPS=3 -DEPOCHS=3 -DTAG_WITHOUT_EPOCH
 caught|no|fencing|M2: a promise before the step has ended|-DSTEPS=3 -DEPOCHS=3 -DREPORT_BEFORE_DRAINED
 caught|no|fencing|M7: a seat is given away too early|-DSTEPS=3 -DEPOCHS=3 -DNO_GENERATION_FENCE
+caught|no|fencing|P8: the end of a process is that of its stores|-DSTEPS=3 -DEPOCHS=3 -DEND_OF_PROCESS_FREES
 caught|yes|flip|M3: commit before all have staged|-DJOIN -DFLIP_WITHOUT_ACK
 caught|yes|flip|T2: stage before the own flip|-DJOIN -DSTAGE_EARLY
 caught|yes|flip|M3: flip when the commit is known|-DJOIN -DFLIP_ON_COMMIT
