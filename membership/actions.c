@@ -150,11 +150,18 @@ static void follow_seats(eep_context *context, const eepi_view *view)
 static void install(eep_context *context, const eepi_view *view)
 {
     int joining = view->cause == EEPI_VIEW_PLANNED; /* only a rank that is new in it */
+    int flips;
     eepi_live live = live_of(context, view);
 
     pthread_mutex_lock(&context->lock);
-    eepi_stepper_withdraw(&context->stepper);
+    flips = context->stepper.flipping.epoch != 0;
+    if (!flips)
+        eepi_stepper_withdraw(&context->stepper);
     pthread_mutex_unlock(&context->lock);
+    if (flips) { /* to the bank that would be written: its end wakes this thread */
+        context->install_again_digest = view->digest;
+        return;
+    }
     context->install_again_digest = 0;
     if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view)) {
         /* the peer that could not be mapped is dying, and its evidence follows; or the store has
@@ -207,7 +214,7 @@ static void stage_plan(eep_context *context, const eepi_view *view)
     int busy;
 
     pthread_mutex_lock(&context->lock);
-    busy = context->stepper.pending.epoch != 0;
+    busy = eepi_stepper_awaits_flip(&context->stepper);
     pthread_mutex_unlock(&context->lock);
     if (busy) { /* until then: eepi_stage_held */
         free(context->held_plan);
@@ -225,7 +232,7 @@ void eepi_stage_held(eep_context *context)
     if (!plan)
         return;
     pthread_mutex_lock(&context->lock);
-    busy = context->stepper.pending.epoch != 0 || context->stepper.wedged;
+    busy = eepi_stepper_awaits_flip(&context->stepper) || context->stepper.wedged;
     pthread_mutex_unlock(&context->lock);
     if (busy)
         return;

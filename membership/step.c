@@ -64,21 +64,26 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
     }
 }
 
-/* Switch if a view is due. Rules T2, T3: the flip is launched on the rank's own stream, before the
- * step's graph. */
+/* Switch if a view is due; the lock is held, and given back while the device is asked. Rules T2,
+ * T3: the flip is launched on the rank's own stream, before the step's graph. A launch may block,
+ * and the service thread must get on meanwhile, or peers take this rank for silent. */
 static eep_status take_flip(eep_context *context)
 {
-    const eepi_live *next = eepi_stepper_flip_to(&context->stepper);
-    uint64_t epoch = next ? next->epoch : 0;
+    const eepi_live *next = context->stream ? eepi_stepper_flip_to(&context->stepper) : NULL;
+    uint64_t epoch = next ? next->epoch : 0, digest = next ? next->digest : 0;
     eep_status status;
 
-    if (!next || !context->stream) {
+    if (!next) {
         if (context->stepper.mail.flipped) /* we have left */
             eepi_service_wake(context);
         return EEP_OK;
     }
-    status = eepi_tables_flip(context->tables, context->stream, epoch, next->digest);
+    pthread_mutex_unlock(&context->lock);
+    status = eepi_tables_flip(context->tables, context->stream, epoch, digest);
+    pthread_mutex_lock(&context->lock);
     if (status != EEP_OK) {
+        eepi_stepper_flip_failed(&context->stepper);
+        eepi_service_wake(context);
         context->ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
         snprintf(context->why_ended, sizeof(context->why_ended), "view %llu %s %s",
                  (unsigned long long)epoch,
@@ -90,7 +95,7 @@ static eep_status take_flip(eep_context *context)
     if (eepi_stepper_flipped(&context->stepper))
         eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, context->stepper.step + 1);
     eepi_service_wake(context); /* the other bank is idle now: a plan may wait for it */
-    return EEP_OK;
+    return context->ended == EEP_OK ? EEP_OK : ended(context);
 }
 
 /* With the lock held: may a step begin now? Flips if one is due. */

@@ -44,6 +44,12 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 
 /* ------------------------------------------------------------------ the service thread's part */
 
+static void say_drained(eepi_stepper *s)
+{
+    s->mail.drained = 1;
+    s->mail.drained_step = s->step;
+}
+
 int eepi_stepper_wedge(eepi_stepper *s)
 {
     s->wedged = 1;
@@ -51,18 +57,21 @@ int eepi_stepper_wedge(eepi_stepper *s)
     s->announced = none;
     s->pending = none;
     s->flip_due = 0;
-    if (!s->in_step) {
-        s->mail.drained = 1;
-        s->mail.drained_step = s->step;
-    }
+    if (!s->in_step && s->flipping.epoch == 0)
+        say_drained(s);
     return s->in_step;
+}
+
+int eepi_stepper_awaits_flip(const eepi_stepper *s)
+{
+    return s->pending.epoch != 0 || s->flipping.epoch != 0;
 }
 
 eepi_stage_verdict eepi_stepper_stage(eepi_stepper *s, const eepi_live *planned)
 {
     if (s->staged.digest == planned->digest || s->live.digest == planned->digest)
         return EEPI_STAGE_THERE;
-    if (s->pending.epoch != 0)
+    if (eepi_stepper_awaits_flip(s))
         return EEPI_STAGE_BUSY;
     s->staged = none;
     return EEPI_STAGE_GO;
@@ -110,34 +119,41 @@ static void leave(eepi_stepper *s)
 /* Rule M3: all who completed the last step saw the same announcement and switch now; so does a rank
  * whose step met peers that have switched already, once it has seen the commit itself. What was
  * announced in-band was committed, so a rank need not have read the register (rule T3). */
-const eepi_live *eepi_stepper_flip_to(eepi_stepper *s)
+static const eepi_live *next_live(eepi_stepper *s)
 {
     uint64_t digest = s->flip_due;
 
     if (s->wedged)
-        return NULL;
+        return &none;
     if (s->pending.epoch != 0)
         return &s->pending;
     if (digest == 0 && s->peers_are_newer)
         digest = s->announced.digest;
     if (digest == 0)
-        return NULL;
+        return &none;
     if (s->staged.digest == digest)
         return &s->staged;
     if (s->announced.digest == digest && s->announced.leaves)
         leave(s);
-    return NULL; /* it is being staged */
+    return &none; /* it is being staged */
 }
 
+const eepi_live *eepi_stepper_flip_to(eepi_stepper *s)
+{
+    s->flipping = *next_live(s);
+    s->flip_is_in_band = s->pending.epoch == 0;
+    return s->flipping.epoch ? &s->flipping : NULL;
+}
+
+/* Wedged meanwhile, it is as if the wedge had come right after. */
 int eepi_stepper_flipped(eepi_stepper *s)
 {
-    int in_band = s->pending.epoch == 0;
-
-    s->live = in_band ? s->staged : s->pending;
+    s->live = s->flipping;
+    s->flipping = none;
     s->warm = 0;
     s->flip_due = 0;
     s->peers_are_newer = 0;
-    if (in_band) {
+    if (s->flip_is_in_band) {
         s->staged = none;
         s->announced = none;
     } else {
@@ -147,7 +163,16 @@ int eepi_stepper_flipped(eepi_stepper *s)
         if (s->step + 1 < s->live.first_step)
             s->step = s->live.first_step - 1;
     }
-    return in_band;
+    if (s->wedged)
+        say_drained(s);
+    return s->flip_is_in_band;
+}
+
+void eepi_stepper_flip_failed(eepi_stepper *s)
+{
+    s->flipping = none;
+    if (s->wedged)
+        say_drained(s);
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -264,9 +289,7 @@ int eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us
         end_ok(s, status, now_us - s->began_us);
     else if (status)
         end_aborted(s, status);
-    if (s->wedged) {
-        s->mail.drained = 1;
-        s->mail.drained_step = s->step;
-    }
+    if (s->wedged)
+        say_drained(s);
     return ok;
 }

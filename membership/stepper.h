@@ -45,10 +45,11 @@ typedef struct eepi_stepper {
     eepi_stepper_config config;
     eepi_live live;      /* what steps run under */
     eepi_live pending;   /* to be flipped to at once */
+    eepi_live flipping;  /* the rank thread is making it live just now; epoch 0: nothing */
     eepi_live staged;    /* planned view in the idle bank */
     eepi_live announced; /* committed planned view, told to the others in-band */
     uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
-    int wedged, in_step;
+    int wedged, in_step, flip_is_in_band;
     int warm;            /* a step under `live` has ended OK here */
     int must_follow;     /* joiner: the first step is a peer's, never our own */
     uint64_t step;       /* last one begun, or the newest seen */
@@ -68,8 +69,10 @@ int eepi_stepper_take_mail(eepi_stepper *stepper, eepi_step_mail *mail_out);
 /* ---- what the service thread asks for */
 
 /* Rule M2: no step begins until a view is installed. 1: one is in flight and is to be aborted; its
- * end says DRAINED. 0: none is, DRAINED is in the mail. */
+ * end says DRAINED, as does the end of a flip. 0: none is, DRAINED is in the mail. */
 int eepi_stepper_wedge(eepi_stepper *stepper);
+/* The idle bank waits for a flip that is due or under way: nothing else may be written into it. */
+int eepi_stepper_awaits_flip(const eepi_stepper *stepper);
 typedef enum eepi_stage_verdict {
     EEPI_STAGE_GO,    /* the idle bank may be written; then eepi_stepper_staged */
     EEPI_STAGE_THERE, /* it holds that view, or that view is live */
@@ -88,11 +91,14 @@ void eepi_stepper_announce(eepi_stepper *stepper, const eepi_live *view);
 
 /* ---- what the rank thread asks for */
 
-/* The bank that is to be made live before the next step, or NULL. A rank that is not in what all
- * others switch to now has left: there is nothing live any more, and it is in the mail. */
+/* The bank that is to be made live before the next step, or NULL. It is under way until
+ * eepi_stepper_flipped; meanwhile the device may block, and a wedge may come. A rank that is not in
+ * what all others switch to now has left: there is nothing live any more, and it is in the mail. */
 const eepi_live *eepi_stepper_flip_to(eepi_stepper *stepper);
 /* That bank is live. 1: it was agreed on in-band (rule M3). */
 int eepi_stepper_flipped(eepi_stepper *stepper);
+/* It could not be made live. */
+void eepi_stepper_flip_failed(eepi_stepper *stepper);
 /* The newest step that a peer has begun under the live view, by the tags in this rank's window; 0:
  * none newer than ours. */
 uint64_t eepi_stepper_peer_step(const eepi_stepper *stepper, const eepk_shape *shape,

@@ -3,6 +3,7 @@
 #include "graphs/device_ops.h"
 #include "tests/context_fixture.h"
 
+#include <sched.h>
 #include <string.h>
 
 TestSuite(context, .timeout = 100);
@@ -495,6 +496,74 @@ Test(context, the_store_restarts_while_ranks_step)
     world_check_right(&w);
     cr_expect_eq(epoch_of(&w.ranks[0]), 2);
     check_fault(&w.ranks[0], 3, EEP_FAULT_EXIT);
+    world_close(&w);
+}
+
+static int stream_may_go_on;
+
+static void hold_stream(const void *args, eep_grid grid)
+{
+    (void)args;
+    (void)grid;
+    while (!__atomic_load_n(&stream_may_go_on, __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+static void do_nothing(const void *args, eep_grid grid)
+{
+    (void)args;
+    (void)grid;
+}
+
+static void *let_stream_go_on(void *unused)
+{
+    const struct timespec bound = {3, 0}; /* so that a test that fails also ends */
+    nanosleep(&bound, NULL);
+    __atomic_store_n(&stream_may_go_on, 1, __ATOMIC_RELEASE);
+    return unused;
+}
+
+/* The flip's launch blocks, since the stream is full: the service thread gets on meanwhile, and so
+ * do all who ask the context something. */
+Test(context, a_flip_whose_launch_blocks_holds_no_lock)
+{
+    enum { STREAM_ENTRIES = 1024, LOOK_MS = 1000, LONGEST_MS = 500 };
+    static const eep_kernel hold = {.name = "hold", .host = hold_stream};
+    static const eep_kernel nothing = {.name = "nothing", .host = do_nothing};
+    uint64_t begin_ms, longest_ms = 0;
+    pthread_t bound;
+    world w;
+    rank *r = &w.ranks[0];
+    world_open(&w, 4, 4);
+    world_start(&w);
+    world_set_modes(&w, 0, 3, RANK_WORK);
+    world_advance(&w, 0, 3, FIRST);
+    world_rest(&w);
+    rank_set_mode(r, RANK_PARK);
+    WORLD_WAIT(&w, world_is_quiet(&w));
+    for (int i = 0; i < STREAM_ENTRIES; i++)
+        cr_assert_eq(eep_launch(r->stream, i == 0 ? &hold : &nothing, 1, 1, NULL, 0), EEP_OK);
+    rank_close(&w.ranks[3]);
+    WORLD_WAIT(&w, rank_events(r, EEP_EVENT_INSTALLED) == 2);
+    cr_assert_eq(pthread_create(&bound, NULL, let_stream_go_on, NULL), 0);
+    rank_set_mode(r, RANK_FOLLOW);
+    begin_ms = world_now_ms();
+    for (uint64_t now_ms = begin_ms; now_ms - begin_ms < LOOK_MS;) {
+        eep_snapshot snapshot;
+        uint64_t after_ms;
+        cr_assert_eq(eep_snapshot_get(r->context, &snapshot, NULL), EEP_OK);
+        after_ms = world_now_ms();
+        longest_ms = after_ms - now_ms > longest_ms ? after_ms - now_ms : longest_ms;
+        now_ms = after_ms;
+        sched_yield();
+    }
+    cr_expect_leq(longest_ms, LONGEST_MS, "the lock was held for %llu ms",
+                  (unsigned long long)longest_ms);
+    pthread_join(bound, NULL);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, FIRST);
+    world_rest(&w);
+    world_check_right(&w);
     world_close(&w);
 }
 

@@ -73,6 +73,38 @@ Test(stepper, M2_a_wedged_rank_drains_once_its_step_has_ended)
     cr_assert(eepi_stepper_take_mail(&s, &mail) && mail.drained && mail.drained_step == 41);
 }
 
+/* The device may block a flip: a wedge that comes meanwhile promises nothing before its end. */
+Test(stepper, M2_a_wedged_rank_drains_once_its_flip_has_ended)
+{
+    eepi_stepper s = serving();
+    const eepi_live next = live(8, 90, 0), planned = live(9, 90, 1);
+    eepi_step_mail mail;
+
+    eepi_stepper_install(&s, &next, 0);
+    cr_assert_not_null(eepi_stepper_flip_to(&s));
+    cr_assert_eq(eepi_stepper_wedge(&s), 0);
+    cr_assert(!eepi_stepper_take_mail(&s, &mail));
+    cr_assert(eepi_stepper_awaits_flip(&s));
+    cr_assert_eq(eepi_stepper_stage(&s, &planned), EEPI_STAGE_BUSY, "T2");
+    cr_assert_eq(eepi_stepper_flipped(&s), 0);
+    cr_assert(eepi_stepper_take_mail(&s, &mail) && mail.drained && mail.drained_step == 89);
+    cr_assert_eq(s.live.epoch, 8);
+    cr_assert(!eepi_stepper_may_begin(&s, 95) && !eepi_stepper_awaits_flip(&s));
+}
+
+Test(stepper, M2_a_wedged_rank_drains_although_its_flip_failed)
+{
+    eepi_stepper s = serving();
+    const eepi_live next = live(8, 90, 0);
+    eepi_step_mail mail;
+
+    eepi_stepper_install(&s, &next, 0);
+    cr_assert_not_null(eepi_stepper_flip_to(&s));
+    cr_assert_eq(eepi_stepper_wedge(&s), 0);
+    eepi_stepper_flip_failed(&s);
+    cr_assert(eepi_stepper_take_mail(&s, &mail) && mail.drained && mail.drained_step == 40);
+}
+
 Test(stepper, M3_what_all_announced_is_flipped_to_before_the_next_step)
 {
     eepi_stepper s = serving();

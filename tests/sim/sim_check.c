@@ -104,6 +104,22 @@ static int has_done_with_view(const sim_process *p)
     return p->said_end || p->promised >= p->epoch || (!s->in_step && s->live.epoch != p->epoch);
 }
 
+/* What p launched under its view stores into combine copies of those alone whose tags it has met:
+ * of a view that p was told of before the store forgot it, and nobody else runs, it stores rows of
+ * its own dispatch only. */
+static int is_answered(const sim_process *p, const eepi_view *view)
+{
+    for (int i = 0; i < sim->num_processes && !p->alive; i++) {
+        const sim_process *q = sim->process[i];
+        if (q == p || !is_in(view, q))
+            continue;
+        for (int at = 0; at < SIM_BEGUN_KEPT; at++)
+            if (q->begun[at].epoch == p->epoch && p->epoch != 0)
+                return 1;
+    }
+    return p->alive;
+}
+
 /* What a commit changes for a process. */
 static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
@@ -125,7 +141,8 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
     SIM_MUST(!is_fault || !sim_process_may_store(p) || !runs || p->over || is_in(view, p) ||
-                 has_done_with_view(p) || runs->combine_copy != view->combine_copy,
+                 has_done_with_view(p) || !is_answered(p, view) ||
+                 runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
              p->generation, (unsigned long long)view->epoch);
     SIM_MUST(!is_fault || !is_in(view, p) || p->step < view->first_step, "M2",
