@@ -217,6 +217,40 @@ Test(fixed, a_bad_batch_is_named_and_not_sent)
     kernel_world_close(w);
 }
 
+/* Must 12: a rank that never sends keeps nobody for ever. Its graph is not replayed; the others'
+ * run to their end, say in which step they gave up, and wait no more. */
+Test(fixed, a_wait_for_a_rank_that_never_sends_ends)
+{
+    enum { LIMIT_NS = 200000000, RANKS = 3, LAYERS = 4, BOUND_US = 20000000 };
+    const moe_shape shape = {RANKS, LAYERS, 8, 4, 2, 16, 5, EEP_BF16, EEP_BF16, 0};
+    kernel_world *w = kernel_world_open(&shape, 2);
+    uint64_t begin_ns, took_ns;
+    frozen_world *f;
+
+    kernel_world_switch(w, kernel_view(w, 1, 7, 1, 7));
+    f = freeze(w);
+    kernel_world_fill(w, 11);
+    for (int seat = 0; seat < RANKS; seat++) {
+        f->rank[seat].state.limit_ns = LIMIT_NS;
+        memset((uint8_t *)f->windows[seat] + w->layout.off_header, KERNEL_POISON,
+               w->layout.window_bytes - w->layout.off_header);
+        kernel_rank_prepare(w, seat, 0, 0);
+    }
+    begin_ns = eepk_now_ns();
+    for (int seat = 0; seat < RANKS - 1; seat++)
+        OK(eep_graph_replay(f->rank[seat].graph, w->rank[seat].stream));
+    for (int seat = 0; seat < RANKS - 1; seat++) {
+        OK(eep_stream_synchronize(w->rank[seat].stream, BOUND_US));
+        cr_expect_eq(f->rank[seat].state.gave_up, 1);
+    }
+    took_ns = eepk_now_ns() - begin_ns;
+    cr_expect(took_ns >= LIMIT_NS && took_ns < 8ull * LIMIT_NS, "%llu ms for %d exchanges",
+              (unsigned long long)(took_ns / 1000000), 2 * LAYERS);
+    cr_expect_eq(f->rank[RANKS - 1].state.gave_up, 0);
+    frozen_close(f);
+    kernel_world_close(w);
+}
+
 Test(fixed, windows_of_more_seats_do_not_fit)
 {
     eepk_world world = {.shape = {.max_ranks = EEPK_FIXED_MAX_RANKS + 1}};

@@ -243,6 +243,21 @@ static void *rank_main(void *argument)
     return NULL;
 }
 
+/* Times of a baseline that gave up waiting are none. */
+static void expect_no_hang(bench_rank *r)
+{
+    const eepk_fixed_state *state = (const eepk_fixed_state *)r->staging;
+
+    if (!r->graph[BENCH_FIXED])
+        return;
+    bench_ok(r->world, eep_copy_async(r->stream, r->staging, r->state, sizeof(*state)),
+             "copy of the baseline's state");
+    bench_finish(r);
+    if (state->gave_up)
+        bench_fatal("rank %d: the baseline waited %llu s in its step %llu, and gave up", r->index,
+                    EEPK_FIXED_LIMIT_NS / 1000000000ull, (unsigned long long)state->gave_up);
+}
+
 void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user), void *user)
 {
     w->body = body;
@@ -255,6 +270,8 @@ void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user),
     for (int i = 0; i < w->setup.num_ranks; i++)
         pthread_join(w->rank[i].thread, NULL);
     pthread_barrier_destroy(&w->barrier);
+    for (int i = 0; i < w->setup.num_ranks; i++)
+        expect_no_hang(&w->rank[i]);
 }
 
 void bench_meet(bench_rank *r)

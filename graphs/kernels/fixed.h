@@ -1,7 +1,8 @@
 /* The baseline: a step as a runtime with frozen membership would have it. The same nodes, grids and
  * copies as the elastic step (rows.h), and nothing of what elasticity needs: no latch, no view, no
- * epoch, no abort word, no deadline, no second look at tags or lists. A peer that dies leaves its
- * partners waiting for ever, so this is for measurements only and no part of libeep.
+ * epoch, no abort word, no deadline of a step, no second look at tags or lists. A peer that dies
+ * leaves its partners waiting until the limit that ends a hang (must 12), and then with nonsense;
+ * so this is for measurements only and no part of libeep.
  *
  * The step's number is a counter that the route node of layer 0 raises; a tag names it with epoch
  * 0. A graph runs the layers in order, once each. */
@@ -60,8 +61,39 @@ EEPK_FN uint64_t *eepk_fixed_tag(const eepk_fixed_tables *t, uint32_t seat, uint
                                         : eepk_combine_tag(&t->shape, window, parity, source);
 }
 
-/* Publish, then wait for everybody, for ever. Rows were stored by the node before; the fence and
- * the release store make them visible before the tag (partner: the acquire load below). */
+/* A wait that has lasted too long, or any after it: what this lane's seats have not sent counts as
+ * no tokens, so that the graph runs to its end. Looked at seldom, and no faster wait pays for it.
+ */
+enum { EEPK_FIXED_LOOK_EVERY = 64 };
+EEPK_FN int eepk_fixed_gives_up(const eepk_fixed_tables *t, uint64_t *begin)
+{
+    uint64_t now = eepk_now_ns(), limit = t->state->limit_ns;
+
+    if (*begin == 0)
+        *begin = now;
+    if (now - *begin >= (limit ? limit : EEPK_FIXED_LIMIT_NS))
+        t->state->gave_up = t->state->gave_up ? t->state->gave_up : t->state->step;
+    return t->state->gave_up != 0;
+}
+
+EEPK_FN void eepk_fixed_take_nothing(const eepk_fixed_tables *t, uint32_t parity, uint64_t tag,
+                                     eep_grid g)
+{
+    const eepk_shape *s = &t->shape;
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        eepk_source_header *header = eepk_header(s, eepk_fixed_window(t, s->self), parity, seat);
+        uint64_t *arrived = eepk_fixed_tag(t, s->self, EEPK_PHASE_DISPATCH, parity, seat);
+        if (eepk_load_acquire(arrived) == tag)
+            continue;
+        header->num_tokens = 0;
+        for (uint32_t slot = 0; slot < s->num_slots; slot++)
+            ((uint32_t *)(header + 1))[slot] = 0;
+    }
+}
+
+/* Publish, then wait for everybody. Rows were stored by the node before; the fence and the release
+ * store make them visible before the tag (partner: the acquire load below). */
 EEPK_FN void eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
                                  eep_grid g)
 {
@@ -69,6 +101,7 @@ EEPK_FN void eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uin
     uint32_t parity = eepk_parity(s, t->state->step, layer);
     uint64_t tag = eepk_tag(0, t->state->step, layer, phase);
     uint32_t *doorbell = &((eepk_window_header *)eepk_fixed_window(t, s->self))->doorbell;
+    uint64_t begin = 0;
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -82,6 +115,12 @@ EEPK_FN void eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uin
             pending += eepk_load_acquire(eepk_fixed_tag(t, s->self, phase, parity, seat)) != tag;
         if (pending == 0)
             break;
+        if (polls % EEPK_FIXED_LOOK_EVERY == EEPK_FIXED_LOOK_EVERY - 1 &&
+            eepk_fixed_gives_up(t, &begin)) {
+            if (phase == EEPK_PHASE_DISPATCH)
+                eepk_fixed_take_nothing(t, parity, tag, g);
+            break;
+        }
         eepk_poll_pause(polls, doorbell, seen);
     }
     eepk_block_sync();
