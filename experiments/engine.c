@@ -101,7 +101,7 @@ static eep_status allocate(engine *e)
 /* What the corruption will hit follows from the seed. */
 static void choose_corruption(engine *e)
 {
-    model_control *control = e->model.inputs.control;
+    model_control *control = e->model.control;
     uint64_t random = weights_mix(e->config.seed + (uint64_t)e->config.corrupt);
     control->kind = e->config.corrupt;
     control->layer = (int32_t)(random % (uint64_t)e->config.num_layers);
@@ -357,7 +357,7 @@ void engine_drop(engine *e, uint32_t request)
 
 static void arm_corruption(engine *e, uint64_t step)
 {
-    model_control *control = e->model.inputs.control;
+    model_control *control = e->model.control;
     control->armed = !e->corrupted && step >= e->config.corrupt_step;
     control->fired = 0;
     control->victim_slot = -1;
@@ -410,7 +410,7 @@ void engine_commit(engine *e, wire_step *report, wire_token *tokens_out, int cap
             emit(e, r, num_outputs, &tokens_out[report->num_tokens++]);
         num_outputs++;
     }
-    e->corrupted |= e->model.inputs.control->fired;
+    e->corrupted |= e->model.control->fired;
     e->running = 0;
     e->num_batch = 0;
     for (int32_t i = e->num_requests - 1; i >= 0; i--) {

@@ -49,6 +49,27 @@ static eep_status take(model *m, eep_memory kind, size_t bytes, void *memory_out
     return EEP_OK;
 }
 
+/* Where the inputs lie in their block, each on a line of 64 bytes of its own; returns how long the
+ * block is. */
+static size_t place_inputs(const model_config *c, model_inputs *out)
+{
+    const size_t tokens = (size_t)c->num_max_tokens, requests = (size_t)c->num_max_requests;
+    const struct {
+        void *to;
+        size_t count;
+    } parts[] = {{&out->num_tokens, 1},  {&out->tokens, tokens},       {&out->request_slot, tokens},
+                 {&out->num_outputs, 1}, {&out->output_token, tokens}, {&out->current, requests}};
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        void *at = out->block ? (uint8_t *)out->block + bytes : NULL;
+        memcpy(parts[i].to, &at, sizeof(at));
+        bytes += (parts[i].count * sizeof(int32_t) + 63) / 64 * 64;
+    }
+    out->bytes = bytes;
+    return bytes;
+}
+
 typedef struct request_for_memory {
     eep_memory kind;
     size_t bytes;
@@ -66,14 +87,11 @@ static eep_status allocate(model *m)
     size_t rows = eep_rows_capacity(m->context);
     size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
     size_t scratch = (size_t)m->expert_blocks * model_scratch_floats(c->hidden, c->inner);
+    size_t inputs = place_inputs(c, &(model_inputs){.block = NULL});
     const request_for_memory wanted[] = {
-        {EEP_MEMORY_PINNED, i, &m->inputs.num_tokens},
-        {EEP_MEMORY_PINNED, tokens * i, &m->inputs.tokens},
-        {EEP_MEMORY_PINNED, tokens * i, &m->inputs.request_slot},
-        {EEP_MEMORY_PINNED, i, &m->inputs.num_outputs},
-        {EEP_MEMORY_PINNED, tokens * i, &m->inputs.output_token},
-        {EEP_MEMORY_PINNED, requests * i, &m->inputs.current},
-        {EEP_MEMORY_PINNED, sizeof(model_control), &m->inputs.control},
+        {EEP_MEMORY_PINNED, inputs, &m->inputs.block},
+        {EEP_MEMORY_DEVICE, inputs, &m->on_device.block},
+        {EEP_MEMORY_PINNED, sizeof(model_control), &m->control},
         {EEP_MEMORY_PINNED, tokens * i, &m->outputs.next},
         {EEP_MEMORY_PINNED, tokens * sizeof(uint64_t), &m->outputs.digest},
         {EEP_MEMORY_DEVICE, vocabulary * hidden * f, &m->embedding},
@@ -105,6 +123,8 @@ static eep_status allocate(model *m)
         if (status != EEP_OK)
             return status;
     }
+    (void)place_inputs(c, &m->inputs);
+    (void)place_inputs(c, &m->on_device);
     return EEP_OK;
 }
 
@@ -140,7 +160,7 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
         *why_out = "no memory for the model's buffers";
         return status;
     }
-    m->inputs.control->victim_slot = -1;
+    m->control->victim_slot = -1;
     return model_load(m, why_out);
 }
 

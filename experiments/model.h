@@ -24,7 +24,8 @@ typedef struct model_config {
     int32_t device_ordinal;
 } model_config;
 
-/* What the host writes between replays (pinned). */
+/* What the host writes between replays: in pinned memory, which the graph's first node copies into
+ * device memory as one block, so that no kernel of any layer reads over the bus. */
 typedef struct model_inputs {
     int32_t *num_tokens;
     uint32_t *tokens; /* [num_max_tokens], < vocabulary */
@@ -33,7 +34,8 @@ typedef struct model_inputs {
     int32_t *num_outputs;
     int32_t *output_token; /* [num_max_tokens]: which positions emit, as indices into tokens */
     int32_t *current; /* [num_max_requests]: state buffer that is committed, or MODEL_NO_STATE */
-    model_control *control;
+    void *block;      /* where all of these lie */
+    size_t bytes;
 } model_inputs;
 
 /* What a step leaves for the host (pinned), valid once it ended OK. */
@@ -51,10 +53,11 @@ typedef struct model {
     model_config config;
     eep_context *context;
     eep_device *device;
-    const model_plugin *plugin; /* launches the kernels; NULL: eep_launch does */
-    int32_t expert_blocks;      /* of the kernel that runs the experts */
-    model_inputs inputs;
+    const model_plugin *plugin;     /* launches the kernels; NULL: eep_launch does */
+    int32_t expert_blocks;          /* of the kernel that runs the experts */
+    model_inputs inputs, on_device; /* what the host writes, and the copy that kernels read */
     model_outputs outputs;
+    model_control *control; /* pinned; the host and kernels write it */
 
     /* Device memory, filled by copies. */
     float *embedding, *decay, *router, *unembedding; /* decay and router: of all layers */

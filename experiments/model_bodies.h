@@ -167,7 +167,7 @@ EEPK_FN void model_experts_body(const model_experts_args *a, eep_grid g)
     size_t place = (size_t)a->layer * num_slots + slot;
     float *scratch = a->scratch + g.block * model_scratch_floats(a->hidden, a->inner);
 
-    if (a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer)
+    if (a->control && a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer)
         place = (size_t)a->control->source;
     for (; row < end; row += step) {
         int32_t rows = end - row < MODEL_GROUP ? end - row : MODEL_GROUP;

@@ -79,10 +79,10 @@ typedef struct model_route_args {
  * of slot s, a group of them after the other in each of the slot's blocks. */
 typedef struct model_experts_args {
     const int32_t *slot_begin;
-    const void *rows;            /* [rows, hidden], dtype or e4m3 */
-    void *out;                   /* out [rows, hidden], dtype */
-    const float *const *weights; /* [num_layers, num_slots, MODEL_TENSORS] */
-    const model_control *control;
+    const void *rows;             /* [rows, hidden], dtype or e4m3 */
+    void *out;                    /* out [rows, hidden], dtype */
+    const float *const *weights;  /* [num_layers, num_slots, MODEL_TENSORS] */
+    const model_control *control; /* NULL: nothing is to be corrupted */
     int32_t num_slots, layer, hidden, inner;
     int32_t dtype, pad;
     const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */

@@ -20,7 +20,7 @@ static int32_t num_groups(const model *m)
 
 static eep_status launch_embed(const model *m, eep_stream *stream, const char **why_out)
 {
-    model_embed_args args = {m->inputs.num_tokens, m->inputs.tokens, m->embedding, m->x,
+    model_embed_args args = {m->on_device.num_tokens, m->on_device.tokens, m->embedding, m->x,
                              m->config.hidden};
     return launch(m, stream, MODEL_KERNEL_embed, m->config.num_max_tokens, &args, sizeof(args),
                   why_out);
@@ -30,9 +30,9 @@ static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer
                                const char **why_out)
 {
     const model_config *c = &m->config;
-    model_recur_args args = {.num_tokens = m->inputs.num_tokens,
-                             .request_slot = m->inputs.request_slot,
-                             .current = m->inputs.current,
+    model_recur_args args = {.num_tokens = m->on_device.num_tokens,
+                             .request_slot = m->on_device.request_slot,
+                             .current = m->on_device.current,
                              .state = m->state,
                              .decay = m->decay + (size_t)layer * (size_t)c->hidden,
                              .x = m->x,
@@ -51,7 +51,7 @@ static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer
 {
     const model_config *c = &m->config;
     size_t routes = (size_t)c->hidden * (size_t)c->num_experts;
-    model_route_args args = {.num_tokens = m->inputs.num_tokens,
+    model_route_args args = {.num_tokens = m->on_device.num_tokens,
                              .y = m->y,
                              .router = m->router + (size_t)layer * routes,
                              .gates = m->gates,
@@ -72,7 +72,7 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
                                .row_scales = c->fp8 ? m->row_scales : NULL,
                                .out = m->expert_out,
                                .weights = m->weights,
-                               .control = m->inputs.control,
+                               .control = c->corrupt == MODEL_CORRUPT_NONE ? NULL : m->control,
                                .num_slots = c->num_slots,
                                .layer = layer,
                                .hidden = c->hidden,
@@ -84,15 +84,15 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
 
 static eep_status launch_add(const model *m, eep_stream *stream, const char **why_out)
 {
-    model_add_args args = {m->inputs.num_tokens, m->x, m->m, m->config.hidden};
+    model_add_args args = {m->on_device.num_tokens, m->x, m->m, m->config.hidden};
     return launch(m, stream, MODEL_KERNEL_add, m->config.num_max_tokens, &args, sizeof(args),
                   why_out);
 }
 
 static eep_status launch_head(const model *m, eep_stream *stream, const char **why_out)
 {
-    model_head_args args = {.num_outputs = m->inputs.num_outputs,
-                            .output_token = m->inputs.output_token,
+    model_head_args args = {.num_outputs = m->on_device.num_outputs,
+                            .output_token = m->on_device.output_token,
                             .x = m->x,
                             .unembedding = m->unembedding,
                             .logits = m->logits,
@@ -111,10 +111,10 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
     const model_config *c = &m->config;
     if (c->corrupt == MODEL_CORRUPT_NONE)
         return EEP_OK;
-    model_corrupt_args args = {.control = m->inputs.control,
-                               .num_tokens = m->inputs.num_tokens,
-                               .num_outputs = m->inputs.num_outputs,
-                               .output_token = m->inputs.output_token,
+    model_corrupt_args args = {.control = m->control,
+                               .num_tokens = m->on_device.num_tokens,
+                               .num_outputs = m->on_device.num_outputs,
+                               .output_token = m->on_device.output_token,
                                .topk_idx = m->topk_idx,
                                .topk_weights = m->topk_weights,
                                .sent = m->sent,
@@ -133,9 +133,9 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
 static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer,
                                const char **why_out)
 {
-    eep_dispatch_args dispatch = {m->sent, m->topk_idx,   m->inputs.num_tokens,
+    eep_dispatch_args dispatch = {m->sent, m->topk_idx,   m->on_device.num_tokens,
                                   m->rows, m->slot_begin, m->config.fp8 ? m->row_scales : NULL};
-    eep_combine_args combine = {m->expert_out, m->topk_weights, m->inputs.num_tokens, m->m,
+    eep_combine_args combine = {m->expert_out, m->topk_weights, m->on_device.num_tokens, m->m,
                                 EEP_FP32};
     eep_status status = launch_recur(m, stream, layer, why_out);
     if (status == EEP_OK)
@@ -158,7 +158,10 @@ static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer
 eep_status model_launch_step(const model *m, eep_stream *stream, const char **why_out)
 {
     *why_out = "";
-    eep_status status = eep_step_latch(m->context, stream);
+    eep_status status =
+        eep_copy_async(stream, m->on_device.block, m->inputs.block, m->inputs.bytes);
+    if (status == EEP_OK)
+        status = eep_step_latch(m->context, stream);
     if (status == EEP_OK)
         status = launch_embed(m, stream, why_out);
     for (int32_t layer = 0; layer < m->config.num_layers && status == EEP_OK; layer++)

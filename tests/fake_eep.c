@@ -21,8 +21,13 @@ struct eep_graph {
 struct eep_stream {
     eep_graph *recording;
 };
+enum { MOST_PINNED = 32 };
 struct eep_device {
-    int allocations;
+    int allocations, num_pinned;
+    struct {
+        const char *at;
+        size_t bytes;
+    } pinned[MOST_PINNED];
 };
 
 eep_device *fake_device_open(void)
@@ -53,11 +58,15 @@ const char *eep_device_error_text(void)
 
 eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, void **memory_out)
 {
-    (void)kind;
     size_t rounded = (bytes + 127) / 128 * 128;
     *memory_out = aligned_alloc(128, rounded);
     memset(*memory_out, 0, rounded);
     device->allocations++;
+    if (kind == EEP_MEMORY_PINNED) {
+        assert(device->num_pinned < MOST_PINNED);
+        device->pinned[device->num_pinned].at = *memory_out;
+        device->pinned[device->num_pinned++].bytes = rounded;
+    }
     return EEP_OK;
 }
 
@@ -95,11 +104,24 @@ eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
     return EEP_OK;
 }
 
+typedef struct copy_node {
+    void *to;
+    const void *from;
+    size_t bytes;
+} copy_node;
+
+static void run_copy(const void *raw, eep_grid grid)
+{
+    const copy_node *copy = raw;
+    (void)grid;
+    memcpy(copy->to, copy->from, copy->bytes);
+}
+
 eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t bytes)
 {
-    (void)stream;
-    memcpy(to, from, bytes);
-    return EEP_OK;
+    static const eep_kernel kernel = {.name = "copy", .host = run_copy};
+    const copy_node copy = {to, from, bytes};
+    return eep_launch(stream, &kernel, 1, 1, &copy, sizeof(copy));
 }
 
 void *eep_stream_native(eep_stream *stream)
@@ -186,6 +208,37 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
     for (uint32_t i = 0; i < graph->num_nodes; i++)
         run_node(&graph->nodes[i]);
     return EEP_OK;
+}
+
+static int is_pinned(const eep_device *device, const void *at)
+{
+    for (int i = 0; i < device->num_pinned; i++) {
+        const char *from = device->pinned[i].at;
+        if ((const char *)at >= from && (const char *)at < from + device->pinned[i].bytes)
+            return 1;
+    }
+    return 0;
+}
+
+int fake_graph_pinned(const eep_graph *graph, const eep_device *device, const char *except,
+                      const char **name_out)
+{
+    int count = 0;
+    for (uint32_t i = 0; i < graph->num_nodes; i++) {
+        const node *n = &graph->nodes[i];
+        for (uint32_t a = 0; a < n->kernel->num_args; a++) {
+            const eep_kernel_arg *arg = &n->kernel->args[a];
+            const void *address;
+            if (arg->kind != EEP_ARG_ADDRESS || strstr(except, arg->name) != NULL)
+                continue;
+            memcpy(&address, n->args + arg->offset, sizeof(address));
+            if (!is_pinned(device, address))
+                continue;
+            *name_out = arg->name;
+            count++;
+        }
+    }
+    return count;
 }
 
 void eep_graph_close(eep_graph *graph)
@@ -364,8 +417,15 @@ static void combine_host(const void *raw, eep_grid grid)
     }
 }
 
-static const eep_kernel dispatch_kernel = {"fake_dispatch", dispatch_host, NULL};
-static const eep_kernel combine_kernel = {"fake_combine", combine_host, NULL};
+#define TOKENS_OF(type)                                                                            \
+    {                                                                                              \
+        "num_tokens", offsetof(type, args.num_tokens), sizeof(int32_t *), EEP_ARG_ADDRESS          \
+    }
+static const eep_kernel_arg dispatch_fields[] = {TOKENS_OF(dispatch_node)};
+static const eep_kernel_arg combine_fields[] = {TOKENS_OF(combine_node)};
+static const eep_kernel dispatch_kernel = {"fake_dispatch", dispatch_host, NULL, dispatch_fields,
+                                           1};
+static const eep_kernel combine_kernel = {"fake_combine", combine_host, NULL, combine_fields, 1};
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {

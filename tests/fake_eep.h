@@ -35,4 +35,8 @@ eep_device *fake_device_open(void);
 void fake_device_close(eep_device *device);
 /* Allocations since fake_device_open. */
 int fake_device_allocations(const eep_device *device);
+/* Arguments of the graph's kernels that point into pinned memory, but for those whose names stand
+ * in `except`; one of their names. Such an argument is read over the bus where there is one. */
+int fake_graph_pinned(const eep_graph *graph, const eep_device *device, const char *except,
+                      const char **name_out);
 #endif

@@ -2,6 +2,7 @@
 #include "experiments/model.h"
 #include "experiments/model_bodies.h"
 #include "experiments/weights.h"
+#include "tests/fake_eep.h"
 #include "tests/plain_exp.h"
 
 #include <criterion/criterion.h>
@@ -309,4 +310,47 @@ Test(model_kernels, head_takes_the_positions_that_emit)
         cr_assert_eq(next[i], best);
         cr_assert_eq(digest[i], XXH64(want, sizeof(want), 0));
     }
+}
+
+/* What kernels of every layer read lies in device memory: a read of pinned memory crosses a bus.
+ * What a step leaves for the host lies where the host reads it. */
+Test(model_graph, no_kernel_reads_pinned_memory)
+{
+    const fake_shape shape = {.num_layers = 3,
+                              .num_experts = 8,
+                              .num_slots = 8,
+                              .top_k = 2,
+                              .hidden = 16,
+                              .num_max_tokens = 4,
+                              .max_ranks = 1,
+                              .dtype = EEP_BF16};
+    const model_config config = {.seed = 5,
+                                 .num_layers = 3,
+                                 .hidden = 16,
+                                 .inner = 8,
+                                 .num_experts = 8,
+                                 .top_k = 2,
+                                 .vocabulary = 32,
+                                 .num_slots = 8,
+                                 .num_max_tokens = 4,
+                                 .num_max_requests = 4,
+                                 .dtype = EEP_BF16};
+    eep_device *device = fake_device_open();
+    eep_context *context = fake_context_open(&shape);
+    const char *why = "", *name = "";
+    eep_stream *stream;
+    eep_graph *graph;
+    model m;
+    cr_assert_eq(model_open(&m, &config, context, device, &why), EEP_OK, "%s", why);
+    cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
+    cr_assert_eq(eep_capture_begin(stream), EEP_OK);
+    cr_assert_eq(model_launch_step(&m, stream, &why), EEP_OK, "%s", why);
+    cr_assert_eq(eep_capture_end(stream, &graph), EEP_OK);
+    cr_expect_eq(fake_graph_pinned(graph, device, "next digest", &name), 0, "%s", name);
+    cr_expect_gt(fake_graph_pinned(graph, device, "", &name), 0, "this test sees none at all");
+    eep_graph_close(graph);
+    eep_stream_close(stream);
+    model_close(&m);
+    fake_context_close(context);
+    fake_device_close(device);
 }
