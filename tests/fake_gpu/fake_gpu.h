@@ -24,6 +24,7 @@
  *   EEP_FAKE_GPU_BOUND_MS            the bound; 20000
  *   EEP_FAKE_GPU_REFUSE_OWN_IMPORT   1: a process cannot import memory that it exported itself
  *   EEP_FAKE_GPU_ALLOW_NO_CONTEXT    1: cuMem functions without a context are counted and served
+ *   EEP_FAKE_GPU_DEAL_SEED           not 0: streams are dealt to queues by chance, not in turn
  *   EEP_FAKE_GPU_REPORT              "stderr": the counters, at exit; else a path: they are in
  *                                    PATH.PID, rewritten whenever one of them that is rare changes
  *
@@ -86,13 +87,17 @@ void fake_gpu_set_bound_ms(uint32_t bound_ms);
  * return. NULL: abort(). */
 void fake_gpu_set_end(void (*end)(const char *message));
 
-/* A kernel of a test: the returned address is launched with cudaLaunchKernel, and its one parameter
- * is args_bytes long. Counts as not yet loaded unless loading is eager. The body lives on. */
+/* A kernel whose one parameter is args_bytes long. A test's own kernel needs no more than the
+ * address of this as `.cuda` of an eep_kernel, or as cudaLaunchKernel's function: with the mark it
+ * is known by itself, without it once it was added. */
+#define FAKE_GPU_MARK "fake kernel"
 typedef struct fake_gpu_body {
     const char *name; /* of the __global__ function */
     void (*host)(const void *args, eep_grid grid);
     uint32_t args_bytes;
+    char mark[12];
 } fake_gpu_body;
+/* The address to launch. The body lives on. */
 const void *fake_gpu_add_kernel(const fake_gpu_body *body);
 /* Host bodies for __global__ functions that nvcc compiled, found by name. */
 void fake_gpu_add_bodies(const fake_gpu_body *bodies, uint32_t num_bodies);

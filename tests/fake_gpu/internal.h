@@ -15,7 +15,7 @@
 typedef struct fake_process {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* whatever somebody may wait for */
-    uint32_t bound_ms;
+    uint32_t bound_ms, deal_seed;
     fake_gpu_counters count;
 } fake_process;
 extern fake_process fake;

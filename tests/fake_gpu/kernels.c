@@ -15,7 +15,8 @@ static struct {
 } tables[MOST_TABLES];
 static uint32_t num_tables;
 
-static void add(const void *function, const char *name, const fake_gpu_body *body)
+/* With the lock held. */
+static fake_kernel *add(const void *function, const char *name, const fake_gpu_body *body)
 {
     fake_kernel *kernel = calloc(1, sizeof(*kernel));
 
@@ -23,15 +24,16 @@ static void add(const void *function, const char *name, const fake_gpu_body *bod
     kernel->function = function;
     kernel->name = name;
     kernel->body = body;
-    pthread_mutex_lock(&fake.lock);
     kernel->next = kernels;
     kernels = kernel;
-    pthread_mutex_unlock(&fake.lock);
+    return kernel;
 }
 
 const void *fake_gpu_add_kernel(const fake_gpu_body *body)
 {
-    add(body, body->name, body);
+    pthread_mutex_lock(&fake.lock);
+    (void)add(body, body->name, body);
+    pthread_mutex_unlock(&fake.lock);
     return body;
 }
 
@@ -55,6 +57,21 @@ static const fake_gpu_body *body_of(const char *name)
     return NULL;
 }
 
+/* With the lock held. A function of the program has at least as many bytes as a mark's place. */
+static fake_kernel *find(const void *function)
+{
+    const fake_gpu_body *body = function;
+    fake_kernel *kernel = kernels;
+
+    while (kernel && kernel->function != function)
+        kernel = kernel->next;
+    if (!kernel && memcmp(body->mark, FAKE_GPU_MARK, sizeof(body->mark)) == 0)
+        kernel = add(body, body->name, body);
+    if (kernel && !kernel->body)
+        kernel->body = body_of(kernel->name);
+    return kernel;
+}
+
 /* Loading the first time waits for the device, unless all was loaded at the beginning. */
 static cudaError_t load(const void *function, fake_kernel **kernel_out)
 {
@@ -64,10 +81,7 @@ static cudaError_t load(const void *function, fake_kernel **kernel_out)
     if (error != cudaSuccess)
         return error;
     pthread_mutex_lock(&fake.lock);
-    for (kernel = kernels; kernel && kernel->function != function;)
-        kernel = kernel->next;
-    if (kernel && !kernel->body)
-        kernel->body = body_of(kernel->name);
+    kernel = find(function);
     pthread_mutex_unlock(&fake.lock);
     if (!kernel)
         return cudaErrorInvalidDeviceFunction;
@@ -162,7 +176,9 @@ void __cudaRegisterFunction(void **handle, const char *host, char *device, const
     (void)block;
     (void)grid;
     (void)warp_size;
-    add(host, name, NULL);
+    pthread_mutex_lock(&fake.lock);
+    (void)add(host, name, NULL);
+    pthread_mutex_unlock(&fake.lock);
 }
 
 /* Launches by <<< >>> come through these; the plugins make none. */

@@ -42,6 +42,8 @@ int fake_sleep(uint64_t until_us)
 
 /* ------------------------------------------------------------------ the end */
 
+static pthread_mutex_t ending = PTHREAD_MUTEX_INITIALIZER; /* the first one has the last word */
+
 static void end(const char *message)
 {
     fprintf(stderr, "fake GPU: %s\n", message);
@@ -72,7 +74,8 @@ void fake_hang(const char *format, ...)
     vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
     pthread_mutex_unlock(&fake.lock);
-    fprintf(stderr, "fake GPU: %s; what stands in the queues:\n", message);
+    pthread_mutex_lock(&ending);
+    fprintf(stderr, "fake GPU: what stands in the queues:\n");
     fake_gpu_print_queues(stderr);
     fake_gpu_print(stderr);
     fake_report();
@@ -193,6 +196,7 @@ static void read_environment(void)
         fake_driver.refuses_own_import = 1;
     if (number_of("EEP_FAKE_GPU_ALLOW_NO_CONTEXT", 0))
         fake_driver.allows_no_context = 1;
+    fake.deal_seed = number_of("EEP_FAKE_GPU_DEAL_SEED", 0);
     process = getpid();
     open_report();
 }

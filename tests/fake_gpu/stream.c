@@ -37,6 +37,19 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return cudaSuccess;
 }
 
+/* In turn, or by chance: nobody promises which queue a stream gets. */
+static uint32_t deal(uint32_t number)
+{
+    uint32_t drawn =
+        fake.deal_seed ? (number + 1) * 2654435761u ^ fake.deal_seed * 2246822519u : number;
+
+    if (fake.deal_seed) {
+        drawn = (drawn ^ drawn >> 15) * 2246822519u;
+        drawn ^= drawn >> 13;
+    }
+    return drawn % (uint32_t)fake.count.queues;
+}
+
 /* Flags are taken as cudaStreamNonBlocking: there is no legacy default stream. */
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream_out, unsigned flags, int priority)
 {
@@ -52,7 +65,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream_out, unsigned flag
     stream->priority = priority > 0 ? 0 : priority < HIGHEST_PRIORITY ? HIGHEST_PRIORITY : priority;
     pthread_mutex_lock(&fake.lock);
     stream->number = num_created++;
-    stream->queue = stream->number % (uint32_t)fake.count.queues;
+    stream->queue = deal(stream->number);
     stream->next = fake_streams;
     fake_streams = stream;
     if (++fake.count.streams_open > fake.count.most_streams)
