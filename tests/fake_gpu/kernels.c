@@ -72,7 +72,23 @@ static fake_kernel *find(const void *function)
     return kernel;
 }
 
-/* Loading the first time waits for the device, unless all was loaded at the beginning. */
+/* Waits for the device; a capture does not mind. */
+static cudaError_t load_now(fake_kernel *kernel)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaError_t error = cudaThreadExchangeStreamCaptureMode(&mode);
+
+    if (error == cudaSuccess)
+        error = fake_device_wide_begin("the first use of a kernel");
+    if (error == cudaSuccess) {
+        __atomic_store_n(&kernel->is_loaded, 1, __ATOMIC_RELEASE);
+        fake_device_wide_end();
+    }
+    (void)cudaThreadExchangeStreamCaptureMode(&mode);
+    return error;
+}
+
+/* All are loaded from the beginning, or each when it is used first. */
 static cudaError_t load(const void *function, fake_kernel **kernel_out)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
@@ -87,15 +103,11 @@ static cudaError_t load(const void *function, fake_kernel **kernel_out)
         return cudaErrorInvalidDeviceFunction;
     if (!kernel->body)
         fake_die("kernel %s has no host body here", kernel->name);
-    if (!fake.count.loads_eagerly && !__atomic_load_n(&kernel->is_loaded, __ATOMIC_ACQUIRE)) {
-        error = fake_device_wide_begin("the first use of a kernel");
-        if (error != cudaSuccess)
-            return error;
-        __atomic_store_n(&kernel->is_loaded, 1, __ATOMIC_RELEASE);
-        fake_device_wide_end();
-    }
-    *kernel_out = kernel;
-    return cudaSuccess;
+    if (!fake.count.loads_eagerly && !__atomic_load_n(&kernel->is_loaded, __ATOMIC_ACQUIRE))
+        error = load_now(kernel);
+    if (error == cudaSuccess)
+        *kernel_out = kernel;
+    return error;
 }
 
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *function)
