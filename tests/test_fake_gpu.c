@@ -186,6 +186,7 @@ static void *query_event(void *mode_of_thread)
         error = cudaThreadExchangeStreamCaptureMode(&mode);
     if (error == cudaSuccess)
         error = cudaEventQuery(event);
+    OK(cudaEventDestroy(event));
     return (void *)(uintptr_t)error;
 }
 

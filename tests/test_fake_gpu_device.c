@@ -56,6 +56,7 @@ Test(fake_gpu_device, a_free_waits_for_running_kernels_and_launches_wait_for_it)
     static uint32_t word;
     other_thread frees = {.memory = NULL}, launches = {.word = &word};
     cudaStream_t streams[2];
+    cudaEvent_t event;
     uint64_t calls;
 
     OK(cudaMalloc(&frees.memory, 4096));
@@ -71,11 +72,11 @@ Test(fake_gpu_device, a_free_waits_for_running_kernels_and_launches_wait_for_it)
     cr_expect_not(becomes(&frees.is_done, 1, SHORT_MS), "a kernel runs");
     cr_expect_not(becomes(&launches.is_done, 1, SHORT_MS), "the free has the lock");
     /* what is not device-wide goes on meanwhile */
-    cudaEvent_t event;
     OK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     OK(cudaEventRecord(event, streams[1]));
     OK(cudaMallocAsync(&launches.memory, 64, streams[1]));
     OK(cudaFreeAsync(launches.memory, streams[1]));
+    OK(cudaEventDestroy(event));
     FAILS(cudaStreamQuery(streams[0]), cudaErrorNotReady);
     let_go(&g);
     cr_assert_eq(pthread_join(frees.thread, NULL), 0);

@@ -57,7 +57,15 @@ static const fake_gpu_body *body_of(const char *name)
     return NULL;
 }
 
-/* With the lock held. A function of the program has at least as many bytes as a mark's place. */
+/* Whatever is launched has at least as many bytes as a body. */
+static int is_marked(const void *function)
+{
+    return (uintptr_t)function % _Alignof(fake_gpu_body) == 0 &&
+           memcmp((const char *)function + offsetof(fake_gpu_body, mark), FAKE_GPU_MARK,
+                  sizeof(FAKE_GPU_MARK)) == 0;
+}
+
+/* With the lock held. */
 static fake_kernel *find(const void *function)
 {
     const fake_gpu_body *body = function;
@@ -65,7 +73,7 @@ static fake_kernel *find(const void *function)
 
     while (kernel && kernel->function != function)
         kernel = kernel->next;
-    if (!kernel && memcmp(body->mark, FAKE_GPU_MARK, sizeof(body->mark)) == 0)
+    if (!kernel && is_marked(function))
         kernel = add(body, body->name, body);
     if (kernel && !kernel->body)
         kernel->body = body_of(kernel->name);
