@@ -28,7 +28,7 @@
  *   EEP_FAKE_GPU_REPORT              "stderr": the counters, at exit; else a path: they are in
  *                                    PATH.PID, rewritten whenever one of them that is rare changes
  *
- * One device. Everything may be called by any thread. docs: tests/fake_gpu/README.md. */
+ * One device. Everything may be called by any thread. More in tests/fake_gpu/README.md. */
 #ifndef FAKE_GPU_H
 #define FAKE_GPU_H
 
