@@ -18,6 +18,7 @@ while IFS= read -r object; do
     grep -qE "$capture" <<<"$names" || continue
     case $object in
     *graphs_cuda_capture.c.o) own=$((own + 1)) ;;
+    *test_fake_gpu.c.o) ;; # tries what captures forbid, on the fake GPU
     *) echo "$object captures by itself: $(grep -E "$capture" <<<"$names" | tr '\n' ' ')"; wrong=1 ;;
     esac
 done < <(find "$build" -name '*.o')

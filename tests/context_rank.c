@@ -2,6 +2,7 @@
 #include "tests/context_fixture.h"
 
 #include "graphs/device_share.h"
+#include "tests/fake_gpu/fake_gpu.h"
 
 #include <math.h>
 #include <string.h>
@@ -70,7 +71,9 @@ static void expert_body(const void *raw, eep_grid grid)
     }
 }
 
-static const eep_kernel expert_kernel = {"scale_and_shift", expert_body, NULL};
+static const fake_gpu_body expert_twin = {"scale_and_shift", expert_body, sizeof(expert_args),
+                                          FAKE_GPU_MARK};
+static const eep_kernel expert_kernel = {"scale_and_shift", expert_body, &expert_twin};
 
 /* ---------------------------------------------------------------- opening a rank */
 

@@ -1,0 +1,29 @@
+/* The host bodies of the laboratory's kernels, by the names of experiments/cuda/model_kernels.cu.
+ */
+#include "experiments/lab_kernels.h"
+#include "experiments/model_kernels.h"
+#include "tests/fake_gpu/fake_gpu.h"
+
+#define MODEL_BODY(name, args_type)                                                                \
+    static void model_##name##_host(const void *args, eep_grid grid)                               \
+    {                                                                                              \
+        model_kernels[MODEL_KERNEL_##name].host(args, grid);                                       \
+    }
+#define LAB_BODY(name, args_type)                                                                  \
+    static void lab_##name##_host(const void *args, eep_grid grid)                                 \
+    {                                                                                              \
+        lab_kernels[LAB_KERNEL_##name].host(args, grid);                                           \
+    }
+MODEL_KERNEL_LIST(MODEL_BODY)
+LAB_KERNEL_LIST(LAB_BODY)
+
+static const fake_gpu_body bodies[] = {
+#define MODEL_ENTRY(name, args_type)                                                               \
+    {"model_" #name "_cuda", model_##name##_host, sizeof(args_type)},
+#define LAB_ENTRY(name, args_type) {"lab_" #name "_cuda", lab_##name##_host, sizeof(args_type)},
+    MODEL_KERNEL_LIST(MODEL_ENTRY) LAB_KERNEL_LIST(LAB_ENTRY)};
+
+__attribute__((constructor)) static void add_bodies(void)
+{
+    fake_gpu_add_bodies(bodies, sizeof(bodies) / sizeof(bodies[0]));
+}
