@@ -89,7 +89,19 @@ typedef struct pair_times {
     int goes_on[2]; /* the kernel, behind the first of each */
 } pair_times;
 
-static eep_status time_pair(calls *c, probe_stepper *stepper, int call, pair_times *t)
+/* A call that waited for the kernel has seen its end: the next one gets another kernel. */
+static eep_status keep_busy(calls *c, probe_busy *busy)
+{
+    eep_status status;
+
+    if (probe_busy_goes_on(c->role))
+        return EEP_OK;
+    status = probe_busy_end(c->role, busy);
+    return status == EEP_OK ? probe_busy_begin(c->role, KERNEL_MS, busy) : status;
+}
+
+static eep_status time_pair(calls *c, probe_stepper *stepper, probe_busy *busy, int call,
+                            pair_times *t)
 {
     const uint64_t until_ns = probe_now_ns() + CALLS_US * 1000ull;
     eep_status status = EEP_OK;
@@ -103,8 +115,10 @@ static eep_status time_pair(calls *c, probe_stepper *stepper, int call, pair_tim
         status = take(c, call, &thing);
         probe_stepper_phase(stepper, PHASE_NONE);
         t->take_us[t->count] = (double)(probe_now_ns() - begin_ns) / 1000.0;
-        if (t->count == 0)
+        if (t->count == 0) {
             t->goes_on[0] = probe_busy_goes_on(c->role);
+            status = status == EEP_OK ? keep_busy(c, busy) : status;
+        }
         begin_ns = probe_now_ns();
         probe_stepper_phase(stepper, PHASE_GIVE);
         if (status == EEP_OK)
@@ -135,13 +149,17 @@ static eep_status ask_pair(calls *c, size_t which, pair_times *t)
     probe_role *r = c->role;
     probe_stepper stepper;
     probe_busy busy;
-    eep_status status = probe_busy_begin(r, KERNEL_MS, &busy), ended;
+    eep_status status = probe_stepper_open(r, &stepper), ended;
 
+    if (status == EEP_OK)
+        status = probe_busy_open(r, &busy);
+    if (status == EEP_OK)
+        status = probe_busy_begin(r, KERNEL_MS, &busy);
     if (status == EEP_OK)
         status = probe_stepper_begin(r, &stepper);
     if (status != EEP_OK)
         return status;
-    status = time_pair(c, &stepper, pairs[which].call, t);
+    status = time_pair(c, &stepper, &busy, pairs[which].call, t);
     ended = probe_stepper_end(r, &stepper);
     status = status == EEP_OK ? ended : status;
     if (status == EEP_OK)

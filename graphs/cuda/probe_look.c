@@ -62,8 +62,12 @@ static eep_status look_while_busy(probe_role *r, look_fn look_at, int first)
     look_times times = {0};
     probe_busy busy;
     probe_stepper stepper;
-    eep_status status = probe_busy_begin(r, BUSY_MS, &busy), ended;
+    eep_status status = probe_stepper_open(r, &stepper), ended;
 
+    if (status == EEP_OK)
+        status = probe_busy_open(r, &busy);
+    if (status == EEP_OK)
+        status = probe_busy_begin(r, BUSY_MS, &busy);
     if (status == EEP_OK)
         status = probe_stepper_begin(r, &stepper);
     if (status != EEP_OK)

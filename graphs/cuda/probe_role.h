@@ -56,11 +56,13 @@ uint64_t *probe_word(const eepi_window *window, size_t at);
 EEP_MUST_CHECK eep_status probe_map_window(probe_role *r, const probe_message *asked,
                                            eepi_window **window_out);
 
-/* A kernel that stores into the role's stream until it is told to end, at most `limit_ms`. */
+/* A kernel that stores into the role's stream until it is told to end, at most `limit_ms`. What it
+ * and the stepper need is made before it begins, since allocating may wait for its end. */
 typedef struct probe_busy {
-    uint64_t *stop; /* pinned */
+    probe_store_args args;
 } probe_busy;
-EEP_MUST_CHECK eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy_out);
+EEP_MUST_CHECK eep_status probe_busy_open(probe_role *r, probe_busy *busy_out);
+EEP_MUST_CHECK eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy);
 int probe_busy_goes_on(probe_role *r);
 EEP_MUST_CHECK eep_status probe_busy_end(probe_role *r, probe_busy *busy);
 
@@ -71,10 +73,13 @@ typedef struct probe_stepper {
     probe_role role; /* a copy: its own answer */
     probe_fill_args fill;
     pthread_t thread;
-    uint64_t longest_us[PROBE_PHASES], num_launches;
+    uint64_t longest_us[PROBE_PHASES];
+    uint64_t begun_us; /* of the launch that is under way; 0: none */
+    uint64_t since_us; /* of the phase; the caller's */
     uint32_t phase, stop;
     eep_status status;
 } probe_stepper;
+EEP_MUST_CHECK eep_status probe_stepper_open(probe_role *r, probe_stepper *stepper_out);
 EEP_MUST_CHECK eep_status probe_stepper_begin(probe_role *r, probe_stepper *stepper);
 void probe_stepper_phase(probe_stepper *stepper, uint32_t phase);
 EEP_MUST_CHECK eep_status probe_stepper_end(probe_role *r, probe_stepper *stepper);

@@ -3,9 +3,8 @@
 
 enum { BUSY_WORDS = 64 };
 
-eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy_out)
+eep_status probe_busy_open(probe_role *r, probe_busy *busy_out)
 {
-    probe_store_args args = {.num_words = BUSY_WORDS, .limit_ns = limit_ms * 1000000ull};
     void *words = NULL;
     uint64_t *pinned = NULL;
     eep_status status = probe_check(
@@ -14,14 +13,22 @@ eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy_o
 
     if (status == EEP_OK)
         status = probe_words(r, 2, &pinned);
-    if (status != EEP_OK)
-        return status;
-    args.words = words;
-    args.rounds = &pinned[0];
-    args.stop = &pinned[1];
-    *busy_out = (probe_busy){&pinned[1]};
-    status = probe_launch(r, r->stream, PROBE_STORE, &args, sizeof(args));
-    return status == EEP_OK ? probe_await(r, args.rounds, "a kernel") : status;
+    if (status == EEP_OK)
+        *busy_out = (probe_busy){
+            {.words = words, .rounds = &pinned[0], .stop = &pinned[1], .num_words = BUSY_WORDS}};
+    return status;
+}
+
+eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy)
+{
+    uint64_t *words = busy->args.rounds; /* and behind it the word that stops it */
+    eep_status status;
+
+    eepk_store_release(&words[0], 0);
+    eepk_store_release(&words[1], 0);
+    busy->args.limit_ns = limit_ms * 1000000ull;
+    status = probe_launch(r, r->stream, PROBE_STORE, &busy->args, sizeof(busy->args));
+    return status == EEP_OK ? probe_await(r, words, "a kernel") : status;
 }
 
 int probe_busy_goes_on(probe_role *r)
@@ -31,7 +38,7 @@ int probe_busy_goes_on(probe_role *r)
 
 eep_status probe_busy_end(probe_role *r, probe_busy *busy)
 {
-    eepk_store_release(busy->stop, 1);
+    eepk_store_release(busy->args.rounds + 1, 1);
     return probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), "a busy device");
 }
 
@@ -40,22 +47,21 @@ static void *step_on(void *argument)
     probe_stepper *s = argument;
 
     while (s->status == EEP_OK && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-        uint32_t phase = __atomic_load_n(&s->phase, __ATOMIC_RELAXED);
+        uint32_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
         uint64_t begin_us = probe_now_us(), us;
+        __atomic_store_n(&s->begun_us, begin_us, __ATOMIC_RELEASE);
         s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof(s->fill));
         if (s->status == EEP_OK)
             s->status = probe_check(&s->role, eep_stream_synchronize(s->role.stream, PROBE_SYNC_US),
                                     "a short kernel");
         us = probe_now_us() - begin_us;
-        s->longest_us[phase] = us > s->longest_us[phase] ? us : s->longest_us[phase];
-        s->num_launches++;
-        phase = __atomic_load_n(&s->phase, __ATOMIC_RELAXED); /* it may have held this one up */
-        s->longest_us[phase] = us > s->longest_us[phase] ? us : s->longest_us[phase];
+        __atomic_store_n(&s->begun_us, 0, __ATOMIC_RELEASE);
+        eepk_keep_largest(&s->longest_us[phase], us);
     }
     return NULL;
 }
 
-eep_status probe_stepper_begin(probe_role *r, probe_stepper *s)
+eep_status probe_stepper_open(probe_role *r, probe_stepper *s)
 {
     void *words = NULL;
     eep_status status;
@@ -70,14 +76,26 @@ eep_status probe_stepper_begin(probe_role *r, probe_stepper *s)
     if (status != EEP_OK)
         return status;
     s->fill = (probe_fill_args){.words = words, .num_words = BUSY_WORDS};
+    return EEP_OK;
+}
+
+eep_status probe_stepper_begin(probe_role *r, probe_stepper *s)
+{
     return pthread_create(&s->thread, NULL, step_on, s) == 0
                ? EEP_OK
                : probe_fail(r, EEP_ERR_SYSTEM, "no thread");
 }
 
+/* A launch that is under way was held up by the phase that ends, as long as both lasted. */
 void probe_stepper_phase(probe_stepper *s, uint32_t phase)
 {
-    __atomic_store_n(&s->phase, phase, __ATOMIC_RELAXED);
+    uint64_t now_us = probe_now_us(), begun_us = __atomic_load_n(&s->begun_us, __ATOMIC_ACQUIRE);
+
+    if (begun_us)
+        eepk_keep_largest(&s->longest_us[s->phase],
+                          now_us - (begun_us > s->since_us ? begun_us : s->since_us));
+    s->since_us = now_us;
+    __atomic_store_n(&s->phase, phase, __ATOMIC_RELEASE);
 }
 
 eep_status probe_stepper_end(probe_role *r, probe_stepper *s)
