@@ -143,7 +143,7 @@ gpu_build() {
     export -f gpu_compile_one gpu_objects
     # the longest first; LIBRARY_PATH may name the driver's stub library, which nothing here needs
     printf '%s\0' "${kernels[@]}" "${others[@]}" |
-        env -u LIBRARY_PATH xargs -0 -n 1 -P "$(nproc)" bash -c 'gpu_compile_one "$1"' compile || true
+        env -u LIBRARY_PATH timeout -k 5 180 xargs -0 -n 1 -P "$(nproc)" bash -c 'gpu_compile_one "$1"' compile || true
     [ ! -s "$gpu_dir/failed.txt" ] || { row "compile" FAILED "$(tr '\n' ' ' <"$gpu_dir/failed.txt")"; return 1; }
     row "C sources" ok "${#others[@]} files"
     row "CUDA sources" ok "${#kernels[@]} files, sm_$2 and PTX"
