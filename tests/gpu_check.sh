@@ -10,6 +10,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 bad() { echo "$*"; tail -n 60 "$tmp/said.txt"; exit 1; }
 begin=$SECONDS
+cd "$root"
 
 mkdir "$tmp/ready"
 for name in gpu_smoke gpu_probe model_check eep-bench; do ln -s "$programs/$name" "$tmp/ready"; done
@@ -111,6 +112,20 @@ said '^tools/model_check +FAILED +no time was left'
 check 0 only --device host --prebuilt "$tmp/stubs" --only tools --only smoke,micro
 [ "$(cut -d, -f4 "$tmp/only/gpu-abc-phases.csv" | tr '\n' ' ')" = \
     "check tools/model_check tools/loopback smoke/gpu_smoke micro/numbers " ] || bad "--only ran something else"
+# ended from outside: what runs is ended, and the table is there
+HANGS=gpu_smoke OUT=$tmp/ended tools/gpu-check --build "$tmp/build" --commit abc --device host \
+    --prebuilt "$tmp/stubs" --only smoke,tools >"$tmp/said.txt" 2>&1 &
+check_pid=$!
+for _ in $(seq 200); do
+    [ ! -s "$tmp/ended/gpu-abc-smoke.csv" ] || break
+    sleep 0.05
+done
+kill -TERM "$check_pid"
+status=0
+wait "$check_pid" || status=$?
+[ "$status" -eq 1 ] || bad "ended from outside: status $status instead of 1"
+said '^gpu-check +FAILED +ended from outside'
+said '^after [0-9]+ s:$'
 check 2 none --only jobz
 said 'no phase jobz: there are start smoke bench micro death jobs tools long profile'
 check 2 none --limit smoke=soon
