@@ -36,4 +36,7 @@ columns=$(grep -v '^#' "$tmp/rows.csv" | awk -F, '{ print NF }' | sort -u)
 [ "$columns" = 12 ] || { echo "rows have $columns columns instead of 12"; failed=1; }
 grep -q '^# commit abc$' "$tmp/rows.csv" || { echo "no commit in the rows"; failed=1; }
 grep -q '^overhead,.*,elastic_over_fixed,ratio,3,' "$tmp/rows.csv" || { echo "no ratio"; failed=1; }
+expect 0 "0 checks failed" --quick --csv "$tmp/rows.csv" --append --commit abc memory
+[ "$(grep -c '^case,' "$tmp/rows.csv")" = 1 ] && [ "$(grep -c '^# commit abc$' "$tmp/rows.csv")" = 2 ] ||
+    { echo "--append did not go on behind the rows"; failed=1; }
 exit $failed

@@ -18,6 +18,7 @@ typedef struct bench_options { /* 0, or an empty list: the case's default on the
     const char *dtype; /* "bf16", "fp8"; NULL: both where a case does both */
     int nodes;         /* 1: stamp every node */
     int quick;         /* 1: tiny; shows that it works, measures nothing */
+    int append;        /* 1: rows go behind those that the file has */
 } bench_options;
 
 typedef struct bench_run {

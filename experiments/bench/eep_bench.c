@@ -40,6 +40,7 @@ static int usage(FILE *to, int result)
         "  all        all of them\n\n"
         "  --device host|guarded|cuda   (host)\n"
         "  --csv FILE           keep rows, with how they were made\n"
+        "  --append             behind those that the file has\n"
         "  --commit ID          for the rows, where the build does not know it\n"
         "  --driver VERSION     for the rows\n"
         "  --ranks N, --layers N, --tokens N,N.., --hidden N, --experts N, --topk N\n"
@@ -141,6 +142,8 @@ static int parse(int argc, char **argv, bench_options *o, bool *chosen)
             o->nodes = 1;
         } else if (strcmp(argv[i], "--quick") == 0) {
             o->quick = 1;
+        } else if (strcmp(argv[i], "--append") == 0) {
+            o->append = 1;
         } else if (argv[i][0] == '-') {
             if (parse_value(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o))
                 return -1;
@@ -228,7 +231,7 @@ int main(int argc, char **argv)
     report.commit = o.commit;
     report.driver = o.driver;
     result = open_device(&run);
-    if (result == EXIT_SUCCESS && bench_report_open(&report, o.csv, argc, argv) != 0) {
+    if (result == EXIT_SUCCESS && bench_report_open(&report, o.csv, o.append, argc, argv) != 0) {
         perror(o.csv);
         result = EXIT_FAILURE;
     }

@@ -31,20 +31,24 @@ static void put_machine(FILE *to)
             sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release, load[0]);
 }
 
-int bench_report_open(bench_report *r, const char *path, int argc, char **argv)
+int bench_report_open(bench_report *r, const char *path, bool append, int argc, char **argv)
 {
-    r->csv = path ? fopen(path, "w") : NULL;
+    bool is_new;
+
+    r->csv = path ? fopen(path, append ? "a" : "w") : NULL;
     if (!path)
         return 0;
     if (!r->csv)
         return -1;
+    is_new = fseek(r->csv, 0, SEEK_END) != 0 || ftell(r->csv) == 0; /* a pipe has no end */
     fprintf(r->csv, "# commit %s\n", r->commit);
     put_machine(r->csv);
     fprintf(r->csv, "# device %s, driver %s, compiler %s\n# command eep-bench", r->device,
             r->driver, __VERSION__);
     for (int i = 1; i < argc; i++)
         fprintf(r->csv, " %s", argv[i]);
-    fputs("\ncase,setup,metric,unit,n,value,p99,min,max,low,high,verdict\n", r->csv);
+    fputs(is_new ? "\ncase,setup,metric,unit,n,value,p99,min,max,low,high,verdict\n" : "\n",
+          r->csv);
     return fflush(r->csv);
 }
 

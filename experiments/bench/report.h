@@ -5,6 +5,7 @@
 
 #include "experiments/bench/stats.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 typedef struct bench_report {
@@ -23,8 +24,8 @@ typedef enum bench_verdict {
     BENCH_MISSED
 } bench_verdict;
 
-/* Open the file and write how its rows were made. -1: errno says why. */
-int bench_report_open(bench_report *report, const char *path, int argc, char **argv);
+/* Open the file, or go on behind its rows, and write how the rows are made. -1: errno says why. */
+int bench_report_open(bench_report *report, const char *path, bool append, int argc, char **argv);
 /* -1: not everything could be written. */
 int bench_report_close(bench_report *report);
 /* Begin a configuration: what the next rows are about. */

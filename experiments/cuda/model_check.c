@@ -2,27 +2,31 @@
  * Prints a table; writes rows for experiments/results. */
 #include "experiments/cuda/model_case.h"
 #include "experiments/model_plugin.h"
+#include "graphs/cuda/gpu_rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { EXIT_SKIPPED = 77, BOUND_US = 60000000, WHY_BYTES = 512 };
 
 /* A GPU, what of it failed, and where rows go. */
 typedef struct gpu {
-    const char *csv_path, *commit, *driver;
-    FILE *csv; /* NULL: nowhere */
+    const char *csv_path, *commit, *driver, *name, *device;
+    gpu_rows rows;
     eep_stream *stream;
-    const model_plugin *plugin;
-    uint32_t num_threads; /* of a block */
-    const char *why;      /* NULL: nothing */
+    const model_plugin *plugin; /* NULL: the host stands in for the GPU */
+    uint32_t num_threads;       /* of a block */
+    const char *why;            /* NULL: nothing */
 } gpu;
 
 static void launch_gpu(void *user, model_kernel_id id, uint32_t num_blocks, const void *args)
 {
     gpu *g = user;
 
-    if (!g->why)
+    if (!g->plugin)
+        model_case_on_host(NULL, id, num_blocks, args);
+    else if (!g->why)
         g->why = g->plugin->launch(0, eep_stream_native(g->stream), (uint32_t)id, num_blocks,
                                    g->num_threads, args);
 }
@@ -58,8 +62,7 @@ static int check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
            count == 0 ? ""
            : g->why   ? g->why
                       : "differing bytes");
-    if (g->csv)
-        fprintf(g->csv, "%s,cuda,%s,%s,%ld,%d\n", g->commit, g->driver, name, count, count == 0);
+    gpu_rows_add(&g->rows, "", name, (double)count, count == 0);
     return count != 0;
 }
 
@@ -84,57 +87,67 @@ static int run(gpu *g, eep_device *device)
     char why[WHY_BYTES] = "";
     void *memory = NULL;
     int failed;
+    const int is_cuda = strcmp(g->device, "cuda") == 0;
 
-    g->plugin = model_plugin_open(0, why, sizeof(why));
-    if (!g->plugin || eep_stream_open(device, &g->stream) != EEP_OK ||
+    g->plugin = is_cuda ? model_plugin_open(0, why, sizeof(why)) : NULL;
+    if ((is_cuda && !g->plugin) || eep_stream_open(device, &g->stream) != EEP_OK ||
         eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(model_case), &memory) != EEP_OK) {
-        fprintf(stderr, "model_check: %s\n", g->plugin ? "no stream or memory" : why);
+        fprintf(stderr, "model_check: %s\n", *why ? why : "no stream or memory");
         return EXIT_FAILURE;
     }
-    if (g->csv)
-        fprintf(g->csv, "commit,gpu,driver,check,value,ok\n");
     failed = check_all(g, memory);
     eep_stream_close(g->stream);
     eep_device_free(device, EEP_MEMORY_PINNED, memory);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int usage(void)
+static int usage(FILE *to, int result)
 {
-    fputs("usage: model_check [--csv FILE] [--commit ID] [--driver VERSION]\n"
-          "Run the model's kernels on the GPU and on the host, and compare the bits. Exit status "
-          "77:\n"
-          "no GPU here.\n",
-          stderr);
-    return 2;
+    fputs(
+        "usage: model_check [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
+        "                   [--gpu NAME]\n"
+        "Run the model's kernels on the GPU and on the host, and compare the bits (--device host:\n"
+        "the host with itself, which checks this program). --csv: rows go behind those that the\n"
+        "file has; --gpu: the name in them. Exit status 77: no GPU here.\n",
+        to);
+    return result;
 }
 
 int main(int argc, char **argv)
 {
-    gpu g = {.commit = "unknown", .driver = "unknown"};
+    gpu g = {.commit = "unknown", .driver = "unknown", .name = "cuda", .device = "cuda"};
     const struct {
         const char *name, **to;
-    } known[] = {{"--csv", &g.csv_path}, {"--commit", &g.commit}, {"--driver", &g.driver}};
+    } known[] = {{"--csv", &g.csv_path},
+                 {"--commit", &g.commit},
+                 {"--driver", &g.driver},
+                 {"--gpu", &g.name},
+                 {"--device", &g.device}};
+    const size_t num_known = sizeof(known) / sizeof(known[0]);
     eep_device *device = NULL;
     eep_status status;
     int result;
 
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout, EXIT_SUCCESS);
     for (int i = 1; i < argc; i += 2) {
         size_t j = 0;
-        while (j < 3 && strcmp(argv[i], known[j].name) != 0)
+        while (j < num_known && strcmp(argv[i], known[j].name) != 0)
             j++;
-        if (j == 3 || i + 1 == argc)
-            return usage();
+        if (j == num_known || i + 1 == argc)
+            return usage(stderr, 2);
         *known[j].to = argv[i + 1];
     }
-    status = eep_device_open("cuda", 0, &device);
+    status = eep_device_open(g.device, 0, &device);
     if (status != EEP_OK) {
         fprintf(stderr, "model_check: %s\n", eep_device_error_text());
         return status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
     }
-    g.csv = g.csv_path ? fopen(g.csv_path, "w") : NULL;
-    result = g.csv_path && !g.csv ? EXIT_FAILURE : run(&g, device);
-    if (g.csv && fclose(g.csv) != 0)
+    g.rows.commit = g.commit;
+    g.rows.driver = g.driver;
+    gpu_rows_name(&g.rows, g.name);
+    result = gpu_rows_open(&g.rows, g.csv_path) != 0 ? EXIT_FAILURE : run(&g, device);
+    if (gpu_rows_close(&g.rows) != 0)
         result = EXIT_FAILURE;
     eep_device_close(device);
     return result;

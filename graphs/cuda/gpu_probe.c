@@ -1,135 +1,68 @@
-/* The GPU probes: what the design takes for granted about memory that is shared between processes
- * on a GPU, about death, and about time, asked of the machine. Prints a table; writes rows in the
- * form of gpu_smoke's.
+/* The GPU probes: what the design takes for granted about memory that processes share on a GPU,
+ * about death, and about time, asked of the machine. Prints a table; writes rows in the form of
+ * gpu_smoke's.
  *
- * This process opens no device: it starts the roles of probe_roles.c and probe_timing.c, listens
- * to them, and kills. Every wait has a bound, and every child ends with this process. */
-#include "graphs/cuda/probe_child.h"
+ * This process opens no device: it starts the roles of probe_roles.c, listens to them, and kills.
+ * Every wait has a bound, and every child ends with this process. */
+#include "graphs/cuda/probe_report.h"
 
-#include "transport/peer_descriptor.h"
-
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-enum {
-    EXIT_SKIPPED = 77,
-    START_MS = 60000, /* of a process: the driver, the context, all kernels */
-    ASK_MS = 40000,   /* beyond the longest kernel */
-    STORE_BEFORE_KILL_MS = 500,
-    NUM_KILLS = 3,
-    MOST_SPINNERS = 4,
-    CHILD_SOCKET = 3,
-};
+enum { EXIT_SKIPPED = 77, CHILD_SOCKET = 3, MOST_SPINNERS = 4, SLICES_S = 3 };
 
 typedef struct options {
-    const char *device, *csv, *commit, *driver, *role, *seconds;
+    const char *device, *csv, *commit, *driver, *role, *seconds, *probes;
 } options;
 
-typedef struct report {
-    FILE *csv; /* NULL: no file */
-    const options *with;
-    probe_how how;
-    char gpu[128];
-    int num_failed;
-} report;
+/* ------------------------------------------------------------------ descriptors, allocations */
 
-/* ------------------------------------------------------------------ the report */
-
-static void add_row(report *to, const char *probe, const char *check, double value, int ok)
+static void rows_of_values(probe_report *to, const char *probe, const char *const *names,
+                           size_t count, const probe_message *said)
 {
-    printf("%-26s %-26s %14.6g  %s\n", probe, check, value, ok ? "ok" : "FAILED");
-    fflush(stdout);
-    if (to->csv)
-        fprintf(to->csv, "%s,%s,%s,%s/%s,%.9g,%d\n", to->with->commit, to->gpu, to->with->driver,
-                probe, check, value, ok);
-    to->num_failed += !ok;
+    for (size_t i = 0; i < count; i++)
+        probe_row(to, probe, names[i], (double)said->values[i], 1);
 }
 
-/* A process of the probe did not do its part; its text says why. */
-static void add_failure(report *to, const char *probe, const char *role, const probe_message *said)
+/* Is that call there? Sandboxes may lack it, and ranks that are processes map windows through it.
+ */
+static void look_for_getfd(probe_report *to, const probe_actor *a)
 {
-    fprintf(stderr, "gpu_probe: %s: %s: %s: %.*s\n", probe, role, eep_strerror(said->status),
-            (int)sizeof(said->text), said->text);
-    add_row(to, probe, role, said->status, 0);
+    int fd = (int)syscall(SYS_pidfd_getfd, a->child.pidfd, CHILD_SOCKET, 0);
+
+    if (fd < 0)
+        perror("gpu_probe: pidfd_getfd");
+    else
+        close(fd);
+    probe_row(to, "descriptors", "pidfd_getfd", fd >= 0, fd >= 0);
 }
 
-/* ------------------------------------------------------------------ talking to roles */
-
-typedef struct actor {
-    report *to;
-    const char *probe, *role;
-    probe_child child;
-} actor;
-
-/* 1, or 0 with a row. */
-static int start(actor *a, report *to, const char *probe, const char *role)
+static void ask_descriptors(probe_report *to)
 {
-    probe_how how = to->how;
+    static const char *const names[] = {"mapped_bytes",  "make_us",      "map_us",
+                                        "close_us",      "busy_make_us", "busy_map_us",
+                                        "busy_close_us", "busy_goes_on", "busy_longest_launch_us"};
+    probe_message said;
+    probe_actor a;
+    int well = probe_start(&a, to, "descriptors", "look");
 
-    *a = (actor){.to = to, .probe = probe, .role = role};
-    how.role = role;
-    if (probe_child_start(&how, &a->child) == 0)
-        return 1;
-    perror("gpu_probe: starting a process");
-    add_row(to, probe, role, 0, 0);
-    return 0;
+    if (well)
+        look_for_getfd(to, &a);
+    well = well && probe_listen(&a, PROBE_START_MS, &said);
+    if (well)
+        rows_of_values(to, "descriptors", names, sizeof(names) / sizeof(names[0]), &said);
+    /* the descriptor was this process's own, as it is between ranks that are threads */
+    probe_row(to, "descriptors", "own_descriptor_mapped", well && said.values[0] > 0,
+              well && said.values[0] > 0);
+    (void)probe_end(&a);
 }
 
-static int hear(const actor *a, uint64_t timeout_ms, probe_message *said)
+static void ask_allocating(probe_report *to)
 {
-    if (probe_receive(a->child.socket, timeout_ms, said) == 0 && said->status == EEP_OK)
-        return 1;
-    add_failure(a->to, a->probe, a->role, said);
-    return 0;
-}
-
-static int ask(const actor *a, const probe_message *question, uint64_t timeout_ms,
-               probe_message *said)
-{
-    probe_message gone = {.status = EEP_ERR_UNREACHABLE, .text = "the process has ended"};
-
-    if (probe_send(a->child.socket, question) == 0)
-        return hear(a, timeout_ms, said);
-    add_failure(a->to, a->probe, a->role, &gone);
-    return 0;
-}
-
-static int64_t end(actor *a)
-{
-    int64_t us = probe_child_kill(&a->child);
-
-    if (us < 0)
-        add_row(a->to, a->probe, "killed_within_20s", 0, 0);
-    return us;
-}
-
-/* An owner of a window of that generation, and where it is. */
-static int start_owner(actor *a, report *to, const char *probe, uint32_t generation,
-                       probe_message *window_out)
-{
-    probe_message question = {.generation = generation};
-
-    return start(a, to, probe, "owner") && ask(a, &question, START_MS, window_out);
-}
-
-/* ------------------------------------------------------------------ (a) descriptors */
-
-/* EXIT_SUCCESS, EXIT_FAILURE or EXIT_SKIPPED: whether there is any use in going on. */
-static int probe_descriptors(report *to)
-{
-    static const char *const names[] = {"mapped_bytes",
-                                        "make_us",
-                                        "map_us",
-                                        "close_us",
-                                        "busy_make_us",
-                                        "busy_map_us",
-                                        "busy_close_us",
-                                        "busy_goes_on",
-                                        "busy_longest_launch_us",
-                                        "alloc_us",
+    static const char *const names[] = {"alloc_us",
                                         "alloc_pinned_us",
                                         "open_stream_us",
                                         "busy_alloc_us",
@@ -138,213 +71,238 @@ static int probe_descriptors(report *to)
                                         "busy_alloc_goes_on",
                                         "busy_alloc_longest_launch_us"};
     probe_message said;
-    actor a;
-    int got;
+    probe_actor a;
 
-    if (!start(&a, to, "descriptors", "look"))
-        return EXIT_FAILURE;
-    got = probe_receive(a.child.socket, START_MS, &said) == 0;
-    (void)end(&a);
-    if (got && said.status != EEP_OK && said.values[0] == PROBE_NO_DEVICE) {
-        fprintf(stderr, "gpu_probe: device %s: %.*s\n", to->how.device, (int)sizeof(said.text),
-                said.text);
-        return said.status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
-    }
-    snprintf(to->gpu, sizeof(to->gpu), "%.*s", (int)sizeof(to->gpu) - 1,
-             said.status == EEP_OK ? said.text : to->how.device);
-    for (char *c = to->gpu; *c; c++) {
-        if (*c == ',')
-            *c = ' ';
-    }
-    if (to->csv)
-        fprintf(to->csv, "commit,gpu,driver,check,value,ok\n");
-    if (!got || said.status != EEP_OK) {
-        add_failure(to, "descriptors", "look", &said);
-        return EXIT_FAILURE;
-    }
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        add_row(to, "descriptors", names[i], (double)said.values[i], i > 0 || said.values[0] > 0);
-    return EXIT_SUCCESS;
+    if (probe_start(&a, to, "allocating", "allocating") && probe_listen(&a, PROBE_START_MS, &said))
+        rows_of_values(to, "allocating", names, sizeof(names) / sizeof(names[0]), &said);
+    (void)probe_end(&a);
 }
 
-/* ------------------------------------------------------------------ (b) an owner dies */
+/* ------------------------------------------------------------------ waiting ranks */
 
-/* While the survivor stores: the owner is killed, and a successor's window mapped. */
-static int kill_owner(actor *owner, actor *successor, const actor *survivor, const char *probe)
+static void ranks_wait(probe_report *to, const char *probe, const char *role)
 {
-    report *to = owner->to;
-    probe_message window, said;
-    int64_t us;
-
-    probe_pause_ms(STORE_BEFORE_KILL_MS);
-    us = end(owner);
-    add_row(to, probe, "kill_to_end_us", (double)us, us >= 0);
-    if (!start_owner(successor, to, probe, 2, &window) || !ask(survivor, &window, ASK_MS, &said))
-        return 0;
-    add_row(to, probe, "successor_map_us", (double)said.values[0], 1);
-    add_row(to, probe, "successor_elsewhere", (double)said.values[1], said.values[1] == 1);
-    add_row(to, probe, "kernel_goes_on", (double)said.values[2], 1);
-    return 1;
-}
-
-static void owner_dies(report *to, const char *probe, int with_keeper)
-{
-    actor owner = {.child.pid = 0}, survivor = {.child.pid = 0}, successor = {.child.pid = 0};
-    probe_message window = {.fd = -1}, said;
-    int kept = -1, well = start_owner(&owner, to, probe, 1, &window);
-
-    if (well && with_keeper) {
-        char why[400] = "";
-        well = eepi_peer_descriptors_copy(owner.child.pid, &window.fd, 1, &kept, why,
-                                          sizeof(why)) == EEP_OK;
-        if (!well)
-            fprintf(stderr, "gpu_probe: %s: %s\n", probe, why);
-        add_row(to, probe, "descriptor_kept", well, well);
-    }
-    well = well && start(&survivor, to, probe, "survivor") &&
-           ask(&survivor, &window, START_MS, &said) &&
-           kill_owner(&owner, &successor, &survivor, probe) &&
-           hear(&survivor, to->how.seconds * 1000u + ASK_MS, &said);
-    if (well) {
-        add_row(to, probe, "rounds_stored", (double)said.values[0], said.values[0] > 0);
-        add_row(to, probe, "words_wrong", (double)said.values[1], said.values[1] == 0);
-    }
-    add_row(to, probe, "survivor_has_no_error", well, well);
-    (void)end(&owner);
-    (void)end(&survivor);
-    (void)end(&successor);
-    if (kept >= 0)
-        close(kept);
-}
-
-/* ------------------------------------------------------------------ (c) the dead store no more */
-
-/* One writer is killed. What still changed after the first look is told, which comes as soon as the
- * process is seen ended: a store before that look cannot be told from one before the end. */
-static int kill_writer(const actor *owner, const probe_message *window, const char *probe)
-{
-    report *to = owner->to;
-    probe_message said, question = {.status = EEP_OK};
-    actor writer;
-    int64_t us;
-    int well = start(&writer, to, probe, "counter") && ask(&writer, window, START_MS, &said);
-
-    if (well)
-        probe_pause_ms(STORE_BEFORE_KILL_MS);
-    us = end(&writer);
-    well = well && ask(owner, &question, ASK_MS, &said);
-    if (well) {
-        uint64_t after = said.values[3] - said.values[0];
-        add_row(to, probe, "kill_to_end_us", (double)us, us >= 0);
-        add_row(to, probe, "counted", (double)said.values[0], said.values[0] > 0);
-        add_row(to, probe, "stores_after_the_end", (double)after, after == 0);
-    }
-    return well;
-}
-
-static void writer_dies(report *to)
-{
-    char probe[32];
-    actor owner = {.child.pid = 0};
-    probe_message window;
-    int well = start_owner(&owner, to, "writer_killed", 1, &window);
-
-    for (int i = 0; i < NUM_KILLS && well; i++) {
-        snprintf(probe, sizeof(probe), "writer_killed/%d", i);
-        well = kill_writer(&owner, &window, probe);
-    }
-    add_row(to, "writer_killed", "owner_has_no_error", well, well);
-    (void)end(&owner);
-}
-
-/* ------------------------------------------------------------------ (d) waiting ranks */
-
-static void ranks_wait(report *to)
-{
-    const char *probe = "ring_of_8_threads";
     probe_message said;
-    actor ranks;
+    probe_actor ranks;
 
-    if (!start(&ranks, to, probe, "ring"))
-        return;
-    if (hear(&ranks, START_MS + ASK_MS, &said)) {
-        add_row(to, probe, "rounds", (double)said.values[0], said.values[0] == said.values[1]);
-        add_row(to, probe, "with_start_us", (double)said.values[2], 1);
+    if (probe_start(&ranks, to, probe, role) &&
+        probe_listen(&ranks, PROBE_START_MS + PROBE_ASK_MS, &said)) {
+        probe_row(to, probe, "rounds", (double)said.values[0], said.values[0] == said.values[1]);
+        probe_row(to, probe, "with_start_us", (double)said.values[2], 1);
+        if (said.values[4] > 0) { /* graphs */
+            probe_row(to, probe, "graphs_waiting_at_once", (double)said.values[3],
+                      said.values[3] == said.values[4]);
+            probe_row(to, probe, "copies_beside_them", (double)said.values[5],
+                      said.values[5] == said.values[6]);
+            probe_row(to, probe, "longest_launch_us", (double)said.values[7], 1);
+        }
+        probe_row(to, probe, "round_us", (double)said.values[8] / 1000.0, 1);
     }
-    (void)end(&ranks);
+    (void)probe_end(&ranks);
 }
 
-/* ------------------------------------------------------------------ (e) time slices */
+static void ask_graphs(probe_report *to)
+{
+    ranks_wait(to, "ring_of_8_graphs", "graphs");
+}
 
-static void add_slices(report *to, const char *of, int index, const probe_message *said)
+static void ask_ring(probe_report *to)
+{
+    ranks_wait(to, "ring_of_8_threads", "ring");
+}
+
+/* ------------------------------------------------------------------ time slices */
+
+static void add_slices(probe_report *to, const char *of, int index, const probe_message *said)
 {
     char probe[48];
 
     snprintf(probe, sizeof(probe), "%s/%d", of, index);
-    add_row(to, probe, "gaps", (double)said->values[0], 1);
-    add_row(to, probe, "gap_median_us", (double)said->values[1] / 1000.0, 1);
-    add_row(to, probe, "gap_longest_us", (double)said->values[2] / 1000.0, 1);
-    add_row(to, probe, "slice_median_us", (double)said->values[3] / 1000.0, 1);
-    add_row(to, probe, "away_share", (double)said->values[4] / (to->how.seconds * 1e9), 1);
+    probe_row(to, probe, "gaps", (double)said->values[0], 1);
+    probe_row(to, probe, "gap_median_us", (double)said->values[1] / 1000.0, 1);
+    probe_row(to, probe, "gap_longest_us", (double)said->values[2] / 1000.0, 1);
+    probe_row(to, probe, "slice_median_us", (double)said->values[3] / 1000.0, 1);
+    probe_row(to, probe, "away_share", (double)said->values[4] / (to->how.seconds * 1e9), 1);
 }
 
 /* Kernels of that many processes spin on one GPU at the same time: rows of each of them. */
-static void slices(report *to, const char *probe, int count)
+static void slices(probe_report *to, const char *probe, int count)
 {
-    actor spinners[MOST_SPINNERS] = {{.child.pid = 0}};
+    probe_actor spinners[MOST_SPINNERS] = {{.child.pid = 0}};
     probe_message said, go = {.status = EEP_OK};
     int well = 1;
 
     for (int i = 0; i < count && well; i++)
-        well = start(&spinners[i], to, probe, "spin");
+        well = probe_start(&spinners[i], to, probe, "spin");
     for (int i = 0; i < count && well; i++)
-        well = hear(&spinners[i], START_MS, &said);
+        well = probe_listen(&spinners[i], PROBE_START_MS, &said);
     for (int i = 0; i < count && well; i++)
         well = probe_send(spinners[i].child.socket, &go) == 0;
     for (int i = 0; i < count && well; i++) {
-        well = hear(&spinners[i], to->how.seconds * 1000u + ASK_MS, &said);
+        well = probe_listen(&spinners[i], to->how.seconds * 1000u + PROBE_ASK_MS, &said);
         if (well)
             add_slices(to, probe, i, &said);
     }
-    add_row(to, probe, "all_spun", well, well);
+    probe_row(to, probe, "all_spun", well, well);
     for (int i = 0; i < count; i++)
-        (void)end(&spinners[i]);
+        (void)probe_end(&spinners[i]);
+}
+
+static void ask_slices(probe_report *to)
+{
+    const uint32_t seconds = to->how.seconds;
+
+    to->how.seconds = seconds < SLICES_S ? seconds : SLICES_S;
+    slices(to, "slices_of_1_process", 1);
+    slices(to, "slices_of_2_processes", 2);
+    slices(to, "slices_of_4_processes", 4);
+    to->how.seconds = seconds;
+}
+
+/* ------------------------------------------------------------------ small numbers */
+
+/* A role that names its own rows, until it says that there are no more. */
+static void ask_role(probe_report *to, const char *role)
+{
+    probe_message said;
+    probe_actor a;
+    int well = probe_start(&a, to, role, role);
+
+    while (well) {
+        well = probe_listen(&a, PROBE_START_MS, &said);
+        if (well && !said.is_row)
+            break;
+        if (well)
+            probe_row(to, role, said.text, said.number, said.ok);
+    }
+    (void)probe_end(&a);
+}
+
+static void ask_fence(probe_report *to)
+{
+    ask_role(to, "fence");
+}
+static void ask_pinned(probe_report *to)
+{
+    ask_role(to, "pinned");
+}
+static void ask_nodes(probe_report *to)
+{
+    ask_role(to, "nodes");
+}
+static void ask_pass(probe_report *to)
+{
+    ask_role(to, "pass");
+}
+static void ask_calls(probe_report *to)
+{
+    ask_role(to, "calls");
 }
 
 /* ------------------------------------------------------------------ the run */
 
-static int run_all(report *to)
-{
-    int result;
+static const struct {
+    const char *name;
+    void (*ask)(probe_report *to);
+    const char *what;
+} probes[] = {
+    {"graphs", ask_graphs, "eight ranks whose graphs wait for each other, launched in reverse"},
+    {"descriptors", ask_descriptors, "memory made, and mapped by its own process; pidfd_getfd"},
+    {"allocating", ask_allocating, "the library's allocations, also on a busy device"},
+    {"calls", ask_calls, "the runtime's calls while a kernel waits; launches beside them"},
+    {"owner", probe_owner_dies, "the owner of a window is killed while another stores into it"},
+    {"writer", probe_writer_dies, "who stores into a window is killed: the last store"},
+    {"fence", ask_fence, "a fence of system scope, idle and with stores under way"},
+    {"pinned", ask_pinned, "an acquire of pinned memory, and of device memory"},
+    {"nodes", ask_nodes, "from node to node of a graph, also launched early"},
+    {"pass", ask_pass, "from a block's release to another block that sees it"},
+    {"ring", ask_ring, "eight ranks whose kernels wait for each other"},
+    {"slices", ask_slices, "time slices of one, two and four processes"},
+};
+enum { NUM_PROBES = sizeof(probes) / sizeof(probes[0]) };
 
-    printf("driver %s, commit %s\n%-26s %-26s %14s\n", to->with->driver, to->with->commit, "probe",
-           "check", "value");
-    result = probe_descriptors(to);
+/* EXIT_SUCCESS, EXIT_FAILURE or EXIT_SKIPPED: whether there is any use in going on. */
+static int look_for_device(probe_report *to)
+{
+    probe_message said;
+    probe_actor a;
+    int got;
+
+    gpu_rows_name(&to->rows, to->how.device);
+    if (!probe_start(&a, to, "device", "hello"))
+        return EXIT_FAILURE;
+    got = probe_receive(a.child.socket, PROBE_START_MS, &said) == 0;
+    (void)probe_end(&a);
+    if (got && said.status == EEP_OK) {
+        gpu_rows_name(&to->rows, said.text);
+        printf("device %s\n", to->rows.gpu);
+        fflush(stdout);
+        return EXIT_SUCCESS;
+    }
+    fprintf(stderr, "gpu_probe: device %s: %.*s\n", to->how.device, (int)sizeof(said.text),
+            said.text);
+    return got && said.values[0] == PROBE_NO_DEVICE && said.status == EEP_ERR_UNSUPPORTED
+               ? EXIT_SKIPPED
+               : EXIT_FAILURE;
+}
+
+/* Is that probe in the list of those asked for? NULL: all are. */
+static int is_wanted(const char *list, const char *name)
+{
+    const size_t length = strlen(name);
+
+    for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
+        if (strcspn(at, ",") == length && strncmp(at, name, length) == 0)
+            return 1;
+    }
+    return list == NULL;
+}
+
+static int run_all(probe_report *to, const char *list)
+{
+    int result = look_for_device(to);
+
     if (result != EXIT_SUCCESS)
         return result;
-    owner_dies(to, "owner_killed", 0);
-    owner_dies(to, "owner_killed_one_keeps", 1);
-    writer_dies(to);
-    ranks_wait(to);
-    to->how.seconds = to->how.seconds < 3 ? to->how.seconds : 3;
-    slices(to, "slices_of_1_process", 1);
-    slices(to, "slices_of_2_processes", 2);
-    slices(to, "slices_of_4_processes", 4);
-    printf("%s: %d checks failed\n", to->gpu, to->num_failed);
+    printf("driver %s, commit %s\n%-26s %-30s %14s\n", to->rows.driver, to->rows.commit, "probe",
+           "check", "value");
+    for (size_t i = 0; i < NUM_PROBES; i++) {
+        if (is_wanted(list, probes[i].name))
+            probes[i].ask(to);
+    }
+    printf("%s: %d checks failed\n", to->rows.gpu, to->num_failed);
     return to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int usage(FILE *to, int result)
 {
-    fputs(
-        "usage: gpu_probe [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
-        "                 [--seconds N]\n"
-        "Ask the GPU what the design takes for granted: descriptors of device memory, survival of\n"
-        "their owner's death, no stores by the dead, ranks that wait for each other, time slices.\n"
-        "--device host asks the same of shared memory, which checks this program. --seconds: the\n"
-        "longest kernel (10). Exit status 77: no such device here.\n",
-        to);
+    fputs("usage: gpu_probe [--device cuda|host] [--probe NAME[,NAME...]] [--seconds N]\n"
+          "                 [--csv FILE] [--commit ID] [--driver VERSION]\n"
+          "Ask the GPU what the design takes for granted. --device host asks the same of shared\n"
+          "memory, which checks this program. --seconds: the longest kernel (10). --csv: rows go\n"
+          "behind those that the file has. Exit status 77: no such device here.\n\n",
+          to);
+    for (size_t i = 0; i < NUM_PROBES; i++)
+        fprintf(to, "  %-12s %s\n", probes[i].name, probes[i].what);
+    fputs("\nWithout --probe: all of them, in this order.\n", to);
     return result;
+}
+
+/* Are all names of the list names of probes? */
+static int check_list(const char *list)
+{
+    for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
+        const int length = (int)strcspn(at, ",");
+        size_t i = 0;
+        while (i < NUM_PROBES && ((int)strlen(probes[i].name) != length ||
+                                  strncmp(at, probes[i].name, (size_t)length) != 0))
+            i++;
+        if (i == NUM_PROBES) {
+            fprintf(stderr, "gpu_probe: there is no probe %.*s\n", length, at);
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static int parse(int argc, char **argv, options *out)
@@ -352,7 +310,8 @@ static int parse(int argc, char **argv, options *out)
     struct {
         const char *name, **to;
     } known[] = {{"--device", &out->device}, {"--csv", &out->csv},   {"--commit", &out->commit},
-                 {"--driver", &out->driver}, {"--role", &out->role}, {"--seconds", &out->seconds}};
+                 {"--driver", &out->driver}, {"--role", &out->role}, {"--seconds", &out->seconds},
+                 {"--probe", &out->probes}};
     size_t num_known = sizeof(known) / sizeof(known[0]);
 
     for (int i = 1; i < argc; i += 2) {
@@ -363,13 +322,13 @@ static int parse(int argc, char **argv, options *out)
             return -1;
         *known[j].to = argv[i + 1];
     }
-    return atoi(out->seconds) >= 1 && atoi(out->seconds) <= 60 ? 0 : -1;
+    return atoi(out->seconds) >= 1 && atoi(out->seconds) <= 60 ? check_list(out->probes) : -1;
 }
 
 int main(int argc, char **argv)
 {
-    options with = {"cuda", NULL, "unknown", "unknown", NULL, "10"};
-    report to = {.with = &with};
+    options with = {"cuda", NULL, "unknown", "unknown", NULL, "10", NULL};
+    probe_report to = {.num_failed = 0};
     int result;
 
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
@@ -383,13 +342,14 @@ int main(int argc, char **argv)
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
         return probe_role_run(&to.how, CHILD_SOCKET);
     }
-    to.csv = with.csv ? fopen(with.csv, "we") : NULL;
-    if (with.csv && !to.csv) {
+    to.rows.commit = with.commit;
+    to.rows.driver = with.driver;
+    if (gpu_rows_open(&to.rows, with.csv) != 0) {
         perror(with.csv);
         return EXIT_FAILURE;
     }
-    result = run_all(&to);
-    if (to.csv && fclose(to.csv) != 0) {
+    result = run_all(&to, with.probes);
+    if (gpu_rows_close(&to.rows) != 0) {
         perror(with.csv);
         return EXIT_FAILURE;
     }

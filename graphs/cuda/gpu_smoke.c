@@ -3,6 +3,7 @@
 #include "graphs/cuda/smoke_run.h"
 
 #include "graphs/compiler_macros.h"
+#include "graphs/cuda/gpu_rows.h"
 #include "graphs/cuda/smoke_expert.h"
 
 #include <stdio.h>
@@ -17,9 +18,8 @@ typedef struct options {
 } options;
 
 typedef struct report {
-    FILE *csv; /* NULL: no file */
+    gpu_rows rows;
     const options *with;
-    char gpu[128];
     int num_failed;
 } report;
 
@@ -41,9 +41,7 @@ static const smoke_case loopback = {"loopback", 1, 2, 333, EEP_BF16, 6, 9, 1};
 static void add_row(report *to, const smoke_case *test, const char *check, double value, int ok)
 {
     printf("%-14s %-24s %14.6g  %s\n", test->name, check, value, ok ? "ok" : "FAILED");
-    if (to->csv)
-        fprintf(to->csv, "%s,%s,%s,%s/%s,%.9g,%d\n", to->with->commit, to->gpu, to->with->driver,
-                test->name, check, value, ok);
+    gpu_rows_add(&to->rows, test->name, check, value, ok);
     to->num_failed += !ok;
 }
 
@@ -233,6 +231,7 @@ static int open_devices(report *to, eep_device **host_out, eep_device **device_o
 {
     int is_cuda = strcmp(to->with->device, "cuda") == 0;
     eep_status status = eep_device_open("host", 0, host_out);
+    char name[GPU_NAME_BYTES] = "";
     const char *why;
 
     if (status == EEP_OK)
@@ -242,16 +241,13 @@ static int open_devices(report *to, eep_device **host_out, eep_device **device_o
                 eep_device_error_text());
         return status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
     }
-    snprintf(to->gpu, sizeof(to->gpu), "%s", to->with->device);
-    why = is_cuda ? smoke_expert_load(0, to->gpu, sizeof(to->gpu)) : NULL;
+    snprintf(name, sizeof(name), "%s", to->with->device);
+    why = is_cuda ? smoke_expert_load(0, name, sizeof(name)) : NULL;
     if (why) {
         fprintf(stderr, "gpu_smoke: the expert kernel: %s\n", why);
         return EXIT_FAILURE;
     }
-    for (char *c = to->gpu; *c; c++) {
-        if (*c == ',')
-            *c = ' ';
-    }
+    gpu_rows_name(&to->rows, name);
     return EXIT_SUCCESS;
 }
 
@@ -261,9 +257,7 @@ static int run_all(report *to)
     int result = open_devices(to, &host, &device);
 
     if (result == EXIT_SUCCESS) {
-        if (to->csv)
-            fprintf(to->csv, "commit,gpu,driver,check,value,ok\n");
-        printf("%s, driver %s, commit %s\n%-14s %-24s %14s\n", to->gpu, to->with->driver,
+        printf("%s, driver %s, commit %s\n%-14s %-24s %14s\n", to->rows.gpu, to->with->driver,
                to->with->commit, "case", "check", "value");
         if (to->with->is_loopback)
             run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &loopback);
@@ -279,13 +273,14 @@ static int run_all(report *to)
 
 static int usage(FILE *to, int result)
 {
-    fputs("usage: gpu_smoke [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
-          "                 [--loopback]\n"
-          "Run steps with bank flips on the host backend and on the device, and compare the bits\n"
-          "(--device host: the host with itself, which checks this program; --loopback: one rank\n"
-          "alone, for memory checkers). Exit status 77: no\n"
-          "such device here.\n",
-          to);
+    fputs(
+        "usage: gpu_smoke [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
+        "                 [--loopback]\n"
+        "Run steps with bank flips on the host backend and on the device, and compare the bits\n"
+        "(--device host: the host with itself, which checks this program; --loopback: one rank\n"
+        "alone, for memory checkers). --csv: rows go behind those that the file has. Exit status\n"
+        "77: no such device here.\n",
+        to);
     return result;
 }
 
@@ -327,13 +322,14 @@ int main(int argc, char **argv)
     /* before the first context, of this program's own runtime too */
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
     setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-    to.csv = with.csv ? fopen(with.csv, "w") : NULL;
-    if (with.csv && !to.csv) {
+    to.rows.commit = with.commit;
+    to.rows.driver = with.driver;
+    if (gpu_rows_open(&to.rows, with.csv) != 0) {
         perror(with.csv);
         return EXIT_FAILURE;
     }
     result = run_all(&to);
-    if (to.csv && fclose(to.csv) != 0) {
+    if (gpu_rows_close(&to.rows) != 0) {
         perror(with.csv);
         return EXIT_FAILURE;
     }

@@ -15,12 +15,17 @@
 
 enum { CHILD_SOCKET = 3, KILL_BOUND_MS = 20000 };
 
-uint64_t probe_now_us(void)
+uint64_t probe_now_ns(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t probe_now_us(void)
+{
+    return probe_now_ns() / 1000u;
 }
 
 void probe_pause_ms(uint32_t ms)
@@ -77,6 +82,16 @@ int probe_child_start(const probe_how *how, probe_child *child_out)
     return -1;
 }
 
+/* It has ended, or is given up: give back what there is of it. */
+static void put_away(probe_child *child, int has_ended)
+{
+    if (has_ended)
+        (void)waitpid(child->pid, NULL, 0); /* returns at once */
+    close(child->pidfd);
+    close(child->socket);
+    child->pid = 0;
+}
+
 int64_t probe_child_kill(probe_child *child)
 {
     struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
@@ -86,14 +101,63 @@ int64_t probe_child_kill(probe_child *child)
     if (child->pid == 0)
         return 0;
     kill(child->pid, SIGKILL);
-    if (poll(&ended, 1, KILL_BOUND_MS) == 1) {
+    if (poll(&ended, 1, KILL_BOUND_MS) == 1)
         us = (int64_t)(probe_now_us() - begin_us);
-        (void)waitpid(child->pid, NULL, 0); /* it has ended: this returns at once */
-    }
-    close(child->pidfd);
-    close(child->socket);
-    child->pid = 0;
+    put_away(child, us >= 0);
     return us;
+}
+
+/* Note what /proc/<pid>/stat shows for the first time. The name in it may hold anything: what
+ * counts stands behind its last bracket. */
+static void look_at_stat(int stat_fd, probe_marks *marks)
+{
+    char text[1024], *at, state = '?';
+    unsigned long long vsize = 1;
+    ssize_t n = pread(stat_fd, text, sizeof(text) - 1, 0);
+    uint64_t now_ns = probe_now_ns();
+
+    if (n <= 0)
+        return;
+    text[n] = '\0';
+    at = strrchr(text, ')');
+    if (!at || sscanf(at + 1,
+                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                      "%*d %*u %llu",
+                      &state, &vsize) != 2)
+        return;
+    if (vsize == 0 && marks->vsize0_ns == 0)
+        marks->vsize0_ns = now_ns;
+    if ((state == 'Z' || state == 'X') && marks->zombie_ns == 0)
+        marks->zombie_ns = now_ns;
+}
+
+/* Once more after the pidfd's word, since all signs are there by then if they ever are. */
+int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
+{
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    probe_marks marks = {0};
+    char path[64];
+    uint64_t until_ns;
+    int stat_fd;
+
+    if (child->pid == 0)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)child->pid);
+    stat_fd = open(path, O_RDONLY | O_CLOEXEC);
+    marks.kill_ns = probe_now_ns();
+    until_ns = marks.kill_ns + KILL_BOUND_MS * 1000000ull;
+    kill(child->pid, SIGKILL);
+    while (marks.pidfd_ns == 0 && probe_now_ns() < until_ns) {
+        look_at_stat(stat_fd, &marks);
+        if (poll(&ended, 1, 0) == 1)
+            marks.pidfd_ns = probe_now_ns();
+    }
+    look_at_stat(stat_fd, &marks);
+    if (stat_fd >= 0)
+        close(stat_fd);
+    put_away(child, marks.pidfd_ns != 0);
+    *marks_out = marks;
+    return marks.pidfd_ns ? (int64_t)((marks.pidfd_ns - marks.kill_ns) / 1000u) : -1;
 }
 
 int probe_send(int socket, const probe_message *message)

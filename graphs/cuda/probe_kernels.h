@@ -4,6 +4,7 @@
 #define PROBE_KERNELS_H
 
 #include "graphs/compiler_macros.h"
+#include "graphs/cuda/probe_micro.h"
 
 #include <stddef.h>
 
@@ -13,6 +14,10 @@ typedef enum probe_kernel_id {
     PROBE_COUNT,
     PROBE_RING,
     PROBE_GAPS,
+    PROBE_FENCE,
+    PROBE_LOAD,
+    PROBE_PASS,
+    PROBE_STAMP,
     PROBE_NUM_KERNELS
 } probe_kernel_id;
 
@@ -40,11 +45,12 @@ typedef struct probe_count_args {
 } probe_count_args;
 
 /* A word goes round: each rank waits for it in its own window, and stores it into the next one's.
- */
+ * What a graph replays begins where the replay before it ended: at `done`. */
 typedef struct probe_ring_args {
     uint64_t *own, *next;
     uint32_t *own_bell, *next_bell; /* the host backend's waiters sleep on these */
     uint64_t *done;                 /* rounds completed; pinned */
+    uint64_t *began;                /* launches that began; pinned */
     uint64_t num_rounds, limit_ns;
     uint32_t is_first, pad;
 } probe_ring_args;
@@ -91,9 +97,12 @@ EEPK_FN void probe_count_body(const probe_count_args *a, eep_grid g)
 
 EEPK_FN void probe_ring_body(const probe_ring_args *a, eep_grid g)
 {
-    uint64_t begin = eepk_now_ns();
+    uint64_t begin = eepk_now_ns(), first = eepk_load_acquire(a->done) + 1;
 
-    for (uint64_t round = 1; round <= a->num_rounds && g.thread == 0; round++) {
+    if (g.thread != 0)
+        return;
+    eepk_store_release(a->began, eepk_load_acquire(a->began) + 1);
+    for (uint64_t round = first; round < first + a->num_rounds; round++) {
         uint32_t polls = 0;
         if (a->is_first) {
             eepk_store_release(a->next, round);
@@ -142,6 +151,16 @@ const char *probe_kernels_load(int ordinal, char *name_out, size_t name_bytes);
 /* Put a CUDA twin into a cudaStream_t, one block. NULL, or why not. Any thread. */
 const char *probe_kernel_launch(void *native_stream, probe_kernel_id id, uint32_t num_threads,
                                 const void *args);
+/* The stamp, so that it may begin before what is in front of it in the stream has ended, and the
+ * one behind it likewise (programmatic dependent launch). NULL, or why not. Any thread. */
+const char *probe_stamp_launch_early(void *native_stream, uint32_t num_threads,
+                                     const probe_stamp_args *args);
+
+/* The runtime's calls, as they are. `take` makes something and `give` takes it back. NULL, or why
+ * not. Any thread. */
+enum { PROBE_CALL_MALLOC, PROBE_CALL_HOST_ALLOC, PROBE_CALL_MALLOC_ASYNC, PROBE_CALL_STREAM };
+const char *probe_call_take(int call, void *native_stream, size_t bytes, void **thing_out);
+const char *probe_call_give(int call, void *native_stream, void *thing);
 
 #ifdef __cplusplus
 }
