@@ -10,7 +10,7 @@
 enum {
     STORE_BEFORE_KILL_MS = 500,
     NUM_KILLS = 3,
-    MARGIN_US = 100000, /* how long the dead are given beyond their end */
+    MARGIN_US = 50000,  /* how long the dead are given beyond their end */
     NEIGHBOUR_S = 30,   /* beyond all kills */
 };
 
@@ -183,7 +183,7 @@ static void writer_dies(probe_report *to, const char *name)
     probe_row(to, name, "most_after_Z_us", largest.after_zombie, 1);
     probe_row(to, name, "most_after_pidfd_us", largest.after_pidfd, 1);
     enough = largest.surely_after_pidfd <= MARGIN_US;
-    probe_row(to, name, "margin_100ms_after_end_is_enough", enough, enough);
+    probe_row(to, name, "margin_50ms_after_end_is_enough", enough, enough);
 }
 
 /* Alone, and beside a process whose kernel keeps the same GPU busy: there the dead one's kernels
