@@ -4,6 +4,7 @@
 
 #include "graphs/compiler_macros.h"
 #include "graphs/cuda/smoke_expert.h"
+#include "graphs/cuda_environment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -325,8 +326,7 @@ int main(int argc, char **argv)
     if (parse(argc, argv, &with) != 0)
         return usage(stderr, 2);
     /* before the first context, of this program's own runtime too */
-    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    eepi_cuda_environment_set();
     to.csv = with.csv ? fopen(with.csv, "w") : NULL;
     if (with.csv && !to.csv) {
         perror(with.csv);
