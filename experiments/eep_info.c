@@ -2,6 +2,7 @@
  * what a shape costs in window memory. Everything is collected into one JSON tree; --json prints
  * that, otherwise lines for people are printed from it. */
 #include "eep/eep.h"
+#include "graphs/cuda_environment.h"
 #include "transport/topology.h"
 #include "transport/ucx_process.h"
 
@@ -511,6 +512,7 @@ static int run(const info_options *options, cJSON *root)
 int main(int argc, char **argv)
 {
     info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
+    eepi_cuda_environment_set();
     if (parse_options(argc, argv, &options) != 0)
         return EXIT_USAGE;
     if (options.help) {

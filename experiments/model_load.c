@@ -3,6 +3,7 @@
  * while the last ones are copied. */
 #include "experiments/model.h"
 #include "experiments/weights.h"
+#include "graphs/device_ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,6 @@ static eep_status upload_close(upload *u, eep_status status)
 {
     if (u->stream != NULL && status == EEP_OK)
         status = eep_stream_synchronize(u->stream, COPY_BOUND_US);
-    if (u->stream != NULL)
-        eep_stream_close(u->stream);
     for (int i = 0; i < HALVES; i++) {
         eep_device_free(u->device, EEP_MEMORY_PINNED, u->half[i]);
         if (u->copied[i] != NULL)
@@ -34,8 +33,8 @@ static eep_status upload_close(upload *u, eep_status status)
 
 static eep_status upload_open(upload *u, eep_device *device)
 {
-    *u = (upload){.device = device};
-    eep_status status = eep_stream_open(device, &u->stream);
+    *u = (upload){.device = device, .stream = eepi_device_auxiliary(device)};
+    eep_status status = u->stream != NULL ? EEP_OK : EEP_ERR_NO_MEMORY;
     for (int i = 0; i < HALVES && status == EEP_OK; i++) {
         status = eep_device_alloc(device, EEP_MEMORY_PINNED, HALF_BYTES, &u->half[i]);
         if (status == EEP_OK)

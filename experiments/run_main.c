@@ -3,6 +3,7 @@
 #include "experiments/rank_main.h"
 #include "experiments/repeat.h"
 #include "experiments/scenario.h"
+#include "graphs/cuda_environment.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -54,6 +55,9 @@ int main(int argc, char **argv)
     static char error[SCENARIO_ERROR_BYTES];
     static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
                   "one buffer for both messages");
+    /* Here for all that comes of it: ranks and hosts of ranks inherit the launcher's environment.
+     */
+    eepi_cuda_environment_set();
     if (argc == 2 && strcmp(argv[1], "--rank-process") == 0) {
         return rank_main();
     }

@@ -111,11 +111,13 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
         snprintf(error_text, sizeof(error_text), "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
+    pthread_mutex_init(&device->lock, NULL);
     status = eepi_device_find_backend(backend, &device->backend, error_text, sizeof(error_text));
     if (status == EEP_OK)
         status = open_backend(device, ordinal);
     if (status != EEP_OK) {
         eepi_fixed_close(device->fixed);
+        pthread_mutex_destroy(&device->lock);
         free(device);
         return status;
     }
@@ -128,8 +130,12 @@ void eep_device_close(eep_device *device)
 {
     if (!device)
         return;
+    if (device->auxiliary && !device->ops->auxiliary) /* else it goes with the device */
+        device->ops->stream_close(device->auxiliary->impl);
+    free(device->auxiliary);
     device->ops->close(device->impl);
     eepi_fixed_close(device->fixed);
+    pthread_mutex_destroy(&device->lock);
     free(device);
 }
 
@@ -153,29 +159,6 @@ eepi_device_facts eepi_device_facts_of(const eep_device *device)
     return device->ops->facts ? device->ops->facts(device->impl) : (eepi_device_facts){0};
 }
 
-enum { MAX_ORDINALS = 64, MOST_WAITERS = 10 /* 32 hardware queues, up to three streams each */ };
-/* Of this process, by the device's number: each rank has an eep_device of its own. */
-static uint32_t num_waiters[MAX_ORDINALS];
-
-eep_status eepi_device_take_waiter(eep_device *device)
-{
-    uint32_t multiprocessors = eepi_device_facts_of(device).num_multiprocessors;
-    uint32_t most = multiprocessors / 4;
-    uint32_t waiters =
-        __atomic_add_fetch(&num_waiters[device->ordinal % MAX_ORDINALS], 1, __ATOMIC_RELAXED);
-
-    most = most < 1 ? 1 : most > MOST_WAITERS ? MOST_WAITERS : most;
-    if (multiprocessors == 0 || waiters <= most)
-        return EEP_OK;
-    eepi_device_release_waiter(device);
-    return EEP_ERR_UNSUPPORTED;
-}
-
-void eepi_device_release_waiter(eep_device *device)
-{
-    __atomic_sub_fetch(&num_waiters[device->ordinal % MAX_ORDINALS], 1, __ATOMIC_RELAXED);
-}
-
 eep_status eepi_device_thread_begin(eep_device *device)
 {
     return device->ops->thread_begin ? device->ops->thread_begin(device->impl) : EEP_OK;
@@ -186,7 +169,8 @@ void eepi_thread_serves(int is_serving)
     serves = is_serving;
 }
 
-/* What may wait for the whole device waits for ranks that wait for this one. */
+/* What may wait for the whole device waits for ranks that wait for this one. A backend puts off
+ * what it can (set_waiters); memory, streams and graphs that it has to make anew it cannot. */
 static int may_wait_for_device(const eep_device *device)
 {
     if (!serves || !device->is_apart)
@@ -274,6 +258,36 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
     return EEP_OK;
 }
 
+/* The backend has it ready (cuda), or it is the host's and waits for nobody: no call of a rank's
+ * thread is refused here. */
+static eep_stream *open_auxiliary(eep_device *device)
+{
+    eep_stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        return NULL;
+    stream->device = device;
+    if (device->ops->auxiliary) {
+        stream->impl = device->ops->auxiliary(device->impl);
+    } else if (device->ops->stream_open(device->impl, &stream->impl) != EEP_OK) {
+        free(stream);
+        return NULL;
+    }
+    return stream;
+}
+
+eep_stream *eepi_device_auxiliary(eep_device *device)
+{
+    eep_stream *stream;
+
+    pthread_mutex_lock(&device->lock);
+    if (!device->auxiliary)
+        device->auxiliary = open_auxiliary(device);
+    stream = device->auxiliary;
+    pthread_mutex_unlock(&device->lock);
+    return stream;
+}
+
 eep_status eep_stream_adopt(eep_device *device, void *native, eep_stream **stream_out)
 {
     eep_stream *stream;
@@ -326,6 +340,16 @@ eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
     if (is_captured(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_synchronize(stream->impl, timeout_us);
+}
+
+eep_status eepi_stream_await_word(eep_stream *stream, const uint64_t *word, uint64_t value,
+                                  uint64_t timeout_us)
+{
+    if (!stream->device->ops->stream_await_word)
+        return eep_stream_synchronize(stream, timeout_us);
+    if (is_captured(stream))
+        return EEP_ERR_STATE;
+    return stream->device->ops->stream_await_word(stream->impl, word, value, timeout_us);
 }
 
 void *eep_stream_native(eep_stream *stream)

@@ -240,6 +240,13 @@ static eep_status line_wait_locked(host_line *line, uint64_t target, const struc
     return line->failed ? EEP_ERR_DEVICE : EEP_OK;
 }
 
+/* Short work ends before a sleep would. */
+static void line_spin(const host_line *line, uint64_t target)
+{
+    for (int i = 0; i < SPIN_YIELDS && __atomic_load_n(&line->done, __ATOMIC_RELAXED) < target; i++)
+        sched_yield();
+}
+
 static eep_status line_wait(host_line *line, uint64_t target, uint64_t timeout_us)
 {
     struct timespec until = deadline_after(timeout_us);
@@ -398,13 +405,7 @@ static eep_status host_stream_synchronize(void *stream, uint64_t timeout_us)
     struct timespec until = deadline_after(timeout_us);
     eep_status status;
 
-    /* short work ends before a sleep would; under the lock the answer is final */
-    for (int i = 0; i < SPIN_YIELDS; i++) {
-        if (__atomic_load_n(&line->done, __ATOMIC_RELAXED) ==
-            __atomic_load_n(&line->put, __ATOMIC_RELAXED))
-            break;
-        sched_yield();
-    }
+    line_spin(line, __atomic_load_n(&line->put, __ATOMIC_RELAXED));
     pthread_mutex_lock(&line->lock);
     status = line_wait_locked(line, line->put, &until);
     pthread_mutex_unlock(&line->lock);
@@ -589,6 +590,7 @@ static eep_status host_event_synchronize(void *event, uint64_t timeout_us)
 
     if (!line)
         return EEP_OK;
+    line_spin(line, target);
     status = line_wait(line, target, timeout_us);
     line_unref(line);
     return status;

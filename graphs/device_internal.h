@@ -1,10 +1,13 @@
-/* What the files of the device layer share: device.c, device_backend.c, device_share.c. */
+/* What the files of the device layer share: device.c,
+ * device_backend.c, device_share.c, device_waiters.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 
 #include "graphs/capture_guard.h"
 #include "graphs/device_ops.h"
 #include "graphs/kernel_fields.h"
+
+#include <pthread.h>
 
 struct eep_device {
     const eepi_device_backend *backend;
@@ -17,6 +20,8 @@ struct eep_device {
     int is_apart; /* set before the device is used for windows, read only afterwards */
     /* what sharing cost so far; written with atomics, by any thread */
     uint64_t share_calls, share_us, share_longest_us;
+    pthread_mutex_t lock;
+    eep_stream *auxiliary; /* made when it is first asked for, under the lock */
 };
 
 /* device_backend.c: the backend of that name; a plugin's stays loaded, since graphs and contexts

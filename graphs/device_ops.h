@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 5 };
+enum { EEPI_BACKEND_VERSION = 6 };
 
 /* Memory that others map (graphs/device_share.h). */
 typedef struct eepi_share {
@@ -27,6 +27,8 @@ typedef struct eepi_share {
 typedef struct eepi_device_facts {
     uint32_t num_multiprocessors; /* blocks that run at once, at least */
     uint64_t clock_step_ns;       /* of the clock that deadlines in kernels go by */
+    uint32_t num_queues;          /* in hardware; two streams in one queue wait for each other */
+    const char *queues_variable;  /* of the environment, which says how many; static */
 } eepi_device_facts;
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may
@@ -40,6 +42,16 @@ typedef struct eepi_device_ops {
     eep_status (*alloc)(void *device, eep_memory kind, size_t bytes, void **memory_out);
     void (*free)(void *device, eep_memory kind, void *memory);
 
+    /* The device's one stream beside those of its ranks' steps, which lives as long as the device;
+     * NULL: graphs/device.c opens one like any other. */
+    void *(*auxiliary)(void *device);
+    /* So many ranks of this process wait in kernels from now on, on any device of the backend:
+     * before a rank's first and after its last one, one call at a time. What may wait for a device
+     * is put off until it is 0. NULL: nothing does. */
+    void (*set_waiters)(void *device, uint32_t num_waiters);
+    /* Calls so far that could not be put off although others waited; NULL: 0. */
+    uint64_t (*late_calls)(const void *device);
+
     eep_status (*stream_open)(void *device, void **stream_out);
     void (*stream_close)(void *stream); /* finishes what is in it; drops an open capture */
     /* A handle of the caller's stream, and its end, which leaves the stream alone. */
@@ -47,6 +59,10 @@ typedef struct eepi_device_ops {
     void (*stream_disown)(void *stream);
     int (*stream_is_captured)(void *stream); /* by whomever */
     eep_status (*stream_synchronize)(void *stream, uint64_t timeout_us);
+    /* The same, where a pinned word that becomes `value` says that the stream is about to be empty;
+     * it may never become that. NULL: stream_synchronize is as good. */
+    eep_status (*stream_await_word)(void *stream, const uint64_t *word, uint64_t value,
+                                    uint64_t timeout_us);
     void *(*stream_native)(void *stream);
     eep_status (*stream_wait_event)(void *stream, void *event);
     /* These two belong to streams with a thread of their own; NULL where there is none. */
@@ -76,6 +92,10 @@ typedef struct eepi_device_ops {
                              size_t why_bytes);
     eep_status (*share_map)(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
                             char *why_out, size_t why_bytes);
+    /* Map what a share of this very process that is open has as `fd`, by no other way than its
+     * maker. NULL: share_map does, with a copy of the descriptor. */
+    eep_status (*share_map_own)(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
+                                char *why_out, size_t why_bytes);
     void (*share_close)(void *device, eepi_share *share);
 } eepi_device_ops;
 
@@ -105,11 +125,25 @@ const char *eepi_device_failure(const eep_device *device);
 eepi_device_facts eepi_device_facts_of(const eep_device *device);
 
 /* A rank's exchange waits in one block for other ranks, which may be on this device as well: those
- * of this process take at most a quarter of the multiprocessors, so that the rest gets on, and no
- * more streams than the device has queues. Any thread. EEP_ERR_UNSUPPORTED: no room for one more.
- */
+ * of this process take at most a quarter of the multiprocessors, so that the rest gets on, and at
+ * most the device's queues, at two streams a rank. Any thread. EEP_ERR_UNSUPPORTED: no room for one
+ * more. */
 EEP_MUST_CHECK eep_status eepi_device_take_waiter(eep_device *device);
 void eepi_device_release_waiter(eep_device *device);
+/* Ranks that the device has room for; UINT32_MAX: it sets no limit. */
+uint32_t eepi_device_most_waiters(const eep_device *device);
+/* Calls of this process so far that may have waited for ranks that waited (cuda). Any thread. */
+uint64_t eepi_device_late_calls(const eep_device *device);
+
+/* The device's stream for all that is no step: staging, copies of weights. One for all users, so
+ * eep_stream_synchronize waits for what others have put in as well; it is never captured and not
+ * closed. NULL: there is no memory or no thread for it. Any thread. */
+eep_stream *eepi_device_auxiliary(eep_device *device);
+
+/* eep_stream_synchronize for a stream whose last nodes store `value` to the pinned `word`: the
+ * device is asked less often meanwhile. The stream is empty afterwards, whatever the word says. */
+EEP_MUST_CHECK eep_status eepi_stream_await_word(eep_stream *stream, const uint64_t *word,
+                                                 uint64_t value, uint64_t timeout_us);
 
 /* First call of a thread of libeep's own that uses the device. */
 eep_status eepi_device_thread_begin(eep_device *device);

@@ -67,6 +67,25 @@ eep_status eepi_share_map(eep_device *device, int fd, size_t mapped_bytes, eepi_
     return status;
 }
 
+int eepi_share_has_own(const eep_device *device)
+{
+    return device->ops->share_map_own != NULL;
+}
+
+eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
+                              eepi_share *share_out, char *why_out, size_t why_bytes)
+{
+    uint64_t begin_us = now_us();
+    eep_status status = may_call(mapped_bytes, why_out, why_bytes);
+
+    if (status != EEP_OK)
+        return status;
+    status =
+        device->ops->share_map_own(device->impl, fd, mapped_bytes, share_out, why_out, why_bytes);
+    count_call(device, begin_us);
+    return status;
+}
+
 void eepi_share_close(eep_device *device, eepi_share *share)
 {
     uint64_t begin_us = now_us();

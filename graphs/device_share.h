@@ -25,6 +25,14 @@ EEP_MUST_CHECK eep_status eepi_share_make(eep_device *device, size_t bytes, eepi
  * cannot reach the memory's; EEP_ERR_INVALID: the descriptor is of something else. */
 EEP_MUST_CHECK eep_status eepi_share_map(eep_device *device, int fd, size_t mapped_bytes,
                                          eepi_share *share_out, char *why_out, size_t why_bytes);
+/* Where the device maps shares of its own process by themselves (cuda: a driver need not import
+ * what this process exported): map the one that has `fd` and is open now, without a descriptor.
+ * EEP_ERR_INVALID: there is none. The caller finds out whether it is the right one, as with a
+ * descriptor whose number may be another file's by now. */
+int eepi_share_has_own(const eep_device *device);
+EEP_MUST_CHECK eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
+                                             eepi_share *share_out, char *why_out,
+                                             size_t why_bytes);
 /* Unmap; the memory goes with its last mapping and descriptor. No work that uses the address may be
  * in flight. A share that is all zero is ignored. */
 void eepi_share_close(eep_device *device, eepi_share *share);

@@ -5,18 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint64_t COPY_BOUND_US = 10000000;
+
 struct eepi_tables {
     eep_device *device;
     eepk_world host_world; /* what was copied to `world` */
     eepk_world *world;
     eepk_control *control;
     uint8_t *bank[2];
-    uint8_t *image; /* pinned, what staging copies from */
+    uint8_t *image; /* pinned, what staging copies from; a bank, or the world when it is opened */
     eepk_launch *launch;
     uint64_t *abort_step;
     eepk_status *status;
     void *scratch;
-    eep_stream *staging;
+    eep_stream *staging; /* the device's auxiliary one */
     eep_event *staged_event, *flipped_event;
     uint32_t live; /* host's knowledge of live_bank; rank thread writes, under the caller's lock */
     uint64_t staged_epoch, staged_digest;
@@ -160,6 +162,11 @@ static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
     return bytes;
 }
 
+static uint64_t image_bytes(const eepk_shape *s)
+{
+    return s->bank_bytes > sizeof(eepk_world) ? s->bank_bytes : sizeof(eepk_world);
+}
+
 eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
 {
     scratch_part parts[NUM_SCRATCH_PARTS];
@@ -168,7 +175,7 @@ eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
     return (eepi_table_sizes){
         .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
         .pinned_bytes =
-            s->bank_bytes + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
+            image_bytes(s) + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
         .scratch_bytes = scratch_parts(s, &world, parts),
     };
 }
@@ -199,7 +206,7 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
         {EEP_MEMORY_DEVICE, sizeof(eepk_control), (void **)&t->control},
         {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[0]},
         {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[1]},
-        {EEP_MEMORY_PINNED, s->bank_bytes, (void **)&t->image},
+        {EEP_MEMORY_PINNED, image_bytes(s), (void **)&t->image},
         {EEP_MEMORY_PINNED, sizeof(eepk_launch), (void **)&t->launch},
         {EEP_MEMORY_PINNED, sizeof(uint64_t), (void **)&t->abort_step},
         {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
@@ -214,6 +221,16 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
     return scratch_open(t, s);
 }
 
+/* From pinned memory: a copy out of the heap may wait for more than its stream. */
+static eep_status copy_world(eepi_tables *t)
+{
+    eep_status status;
+
+    memcpy(t->image, &t->host_world, sizeof(t->host_world));
+    status = eep_copy_async(t->staging, t->world, t->image, sizeof(t->host_world));
+    return status == EEP_OK ? eep_stream_synchronize(t->staging, COPY_BOUND_US) : status;
+}
+
 eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *window,
                             eepi_tables **tables_out)
 {
@@ -224,8 +241,9 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
         return EEP_ERR_NO_MEMORY;
     t->device = device;
     status = memory_open(t, shape);
-    if (status == EEP_OK)
-        status = eep_stream_open(device, &t->staging);
+    t->staging = eepi_device_auxiliary(device);
+    if (status == EEP_OK && !t->staging)
+        status = EEP_ERR_NO_MEMORY;
     if (status == EEP_OK)
         status = eep_event_open(device, &t->staged_event);
     if (status == EEP_OK)
@@ -240,9 +258,7 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
     t->host_world.abort_step = t->abort_step;
     t->host_world.status = t->status;
     t->host_world.window = window;
-    status = eep_copy_async(t->staging, t->world, &t->host_world, sizeof(t->host_world));
-    if (status == EEP_OK)
-        status = eep_stream_synchronize(t->staging, 10000000);
+    status = copy_world(t);
     if (status != EEP_OK)
         goto fail;
     *tables_out = t;
@@ -256,8 +272,10 @@ void eepi_tables_close(eepi_tables *t)
 {
     if (!t)
         return;
-    if (t->staging)
-        eep_stream_close(t->staging);
+    /* a flip that no step followed may be in its stream still: it writes the control block */
+    if (t->flipped_event &&
+        eep_event_synchronize(t->flipped_event, COPY_BOUND_US) == EEP_ERR_TIMEOUT)
+        return; /* better lost than gone under it */
     if (t->staged_event)
         eep_event_close(t->staged_event);
     if (t->flipped_event)
@@ -317,8 +335,8 @@ eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
             eep_copy_async(t->staging, t->bank[idle], t->image, t->host_world.shape.bank_bytes);
     if (status == EEP_OK)
         status = eep_event_record(t->staged_event, t->staging);
-    if (status == EEP_OK)
-        status = eep_stream_synchronize(t->staging, timeout_us);
+    if (status == EEP_OK) /* not for what others put into the stream behind it */
+        status = eep_event_synchronize(t->staged_event, timeout_us);
     if (status != EEP_OK)
         return status;
     t->staged_epoch = header->epoch;

@@ -230,6 +230,19 @@ static eep_status open_memory(eep_context *context)
     return status;
 }
 
+static const char *no_room(const eep_device *device, char *text, size_t bytes)
+{
+    eepi_device_facts facts = eepi_device_facts_of(device);
+
+    snprintf(text, bytes,
+             "this device has room for %u ranks of this process, and they are here: each needs two "
+             "of its %u queues (%s), and those that wait take at most a quarter of its %u "
+             "multiprocessors",
+             eepi_device_most_waiters(device), facts.num_queues,
+             facts.queues_variable ? facts.queues_variable : "no limit", facts.num_multiprocessors);
+    return text;
+}
+
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
@@ -240,11 +253,9 @@ static eep_status open_all(eep_context *context)
         return eepi_fail(context, status, "no memory for the context");
     status = eepi_device_take_waiter(context->config.device);
     if (status != EEP_OK)
-        return eepi_fail(context, status,
-                         "this device has no room for one more rank of this process: those that "
-                         "wait take at most a quarter of its %u multiprocessors, and 10",
-                         eepi_device_facts_of(context->config.device).num_multiprocessors);
+        return eepi_fail(context, status, "%s", no_room(context->config.device, why, sizeof(why)));
     context->is_waiter = 1;
+    context->late_calls_at_open = eepi_device_late_calls(context->config.device);
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
     if (status != EEP_OK)
         return eepi_fail(context, status, "no store answers at %s", context->config.store_path);

@@ -35,7 +35,7 @@ enum {
 
 /* Pinned copies of slots that are being sent; nothing on the host backend. Service thread. */
 typedef struct eepi_serving {
-    eep_stream *stream; /* NULL: slots are sent as they are */
+    eep_stream *stream; /* the device's auxiliary one; NULL: slots are sent as they are */
     void *buffer[EEPI_SERVING_BUFFERS];
     int busy[EEPI_SERVING_BUFFERS];
 } eepi_serving;
@@ -98,6 +98,7 @@ struct eep_context {
     eepi_view *held_plan;             /* to be staged once the idle bank is idle; NULL: none */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
+    uint64_t late_calls_at_open;      /* eepi_device_late_calls */
     int is_waiter;                    /* eepi_device_take_waiter was granted */
     int store_lost, ready_told, leave_told;
     int back; /* reconnected, and our keys are not said again yet; service thread */

@@ -74,6 +74,18 @@ static eep_status open_executor(eep_context *context)
     return EEP_OK;
 }
 
+/* Memory beyond what was reserved is got while the others serve, and may hold them up. */
+static void say_late_calls(const eep_context *context)
+{
+    uint64_t calls = eepi_device_late_calls(context->config.device) - context->late_calls_at_open;
+
+    if (calls > 0)
+        eepi_log(context, EEP_LOG_WARN,
+                 "%llu calls of this process may have waited for ranks that wait in kernels, and "
+                 "held up others: see EEP_CUDA_PINNED_MB in docs/INTEGRATION.md",
+                 (unsigned long long)calls);
+}
+
 static void bind_rank(void *user)
 {
     eep_context *context = user;
@@ -104,6 +116,7 @@ static eep_status ask_to_join(eep_context *context)
         status = open_executor(context);
     if (status != EEP_OK)
         return status;
+    say_late_calls(context);
     pthread_mutex_lock(&context->lock);
     context->joined_once = 1;
     bind_threads(context);

@@ -95,13 +95,12 @@ eep_status eepi_serving_open(eep_context *context)
         bytes += context->tensor_bytes[i];
     for (int at = 0; at < EEPI_SERVING_BUFFERS && status == EEP_OK; at++)
         status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->buffer[at]);
-    return status == EEP_OK ? eep_stream_open(device, &serving->stream) : status;
+    serving->stream = eepi_device_auxiliary(device);
+    return status == EEP_OK && !serving->stream ? EEP_ERR_NO_MEMORY : status;
 }
 
 void eepi_serving_close(eep_context *context)
 {
-    if (context->serving.stream)
-        eep_stream_close(context->serving.stream);
     for (int at = 0; at < EEPI_SERVING_BUFFERS; at++)
         eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->serving.buffer[at]);
 }

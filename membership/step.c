@@ -250,7 +250,9 @@ eep_status eep_step_end(eep_context *context)
     status = eepi_refuse_in_capture(context, "eep_step_end");
     if (status != EEP_OK)
         return status;
-    status = eep_stream_synchronize(context->stream, bound_us);
+    status =
+        eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
+                               context->stepper.step, bound_us);
     if (status == EEP_OK)
         end_elsewhere(context);
     pthread_mutex_lock(&context->lock);

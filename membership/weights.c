@@ -1,4 +1,5 @@
 /* Expert slots and host backups of a rank. Rank thread until eep_join. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 #include "repair/checksum.h"
 
@@ -189,7 +190,7 @@ eep_status eepi_weights_seal(eep_context *context)
 {
     const eep_config *c = &context->config;
     size_t slots = (size_t)c->num_layers * (size_t)c->num_slots, bytes = 0;
-    eep_stream *stream = NULL;
+    eep_stream *stream = eepi_device_auxiliary(c->device);
     void *bounce = NULL;
     eep_status status;
 
@@ -203,15 +204,13 @@ eep_status eepi_weights_seal(eep_context *context)
     }
     for (int i = 0; i < context->num_tensors; i++)
         bytes += context->tensor_bytes[i];
-    status = eep_stream_open(c->device, &stream);
+    status = stream ? EEP_OK : EEP_ERR_NO_MEMORY;
     if (status == EEP_OK)
         status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, bytes, &bounce);
     for (size_t i = 0; i < slots && status == EEP_OK; i++) {
         if (context->experts[i] >= 0)
             status = checksum_slot(context, stream, bounce, bytes, i);
     }
-    if (stream)
-        eep_stream_close(stream);
     eep_device_free(c->device, EEP_MEMORY_PINNED, bounce);
     if (status != EEP_OK)
         return eepi_fail(context, status, "weights could not be read for their checksums");

@@ -1,5 +1,6 @@
 #include "repair/executor.h"
 
+#include "graphs/device_ops.h"
 #include "repair/checksum.h"
 #include "repair/planner.h"
 
@@ -21,7 +22,7 @@ typedef struct lane {
 struct eepi_executor {
     eepi_executor_config config;
     size_t slot_bytes;
-    eep_stream *stream;
+    eep_stream *stream; /* the device's auxiliary one */
     lane lanes[LANES];
     eepi_view *view; /* copy of the view being repaired; NULL: idle */
     eepi_fill *fills;
@@ -51,7 +52,8 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
     }
     for (int i = 0; i < config->num_layers * config->num_slots; i++)
         x->placed[i] = -1;
-    status = eep_stream_open(config->device, &x->stream);
+    x->stream = eepi_device_auxiliary(config->device);
+    status = x->stream ? EEP_OK : EEP_ERR_NO_MEMORY;
     for (int i = 0; i < LANES && status == EEP_OK; i++)
         status =
             eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes, &x->lanes[i].buffer);
@@ -68,8 +70,6 @@ void eepi_executor_close(eepi_executor *x)
     if (!x)
         return;
     eepi_executor_cancel(x);
-    if (x->stream)
-        eep_stream_close(x->stream);
     for (int i = 0; i < LANES; i++)
         eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->lanes[i].buffer);
     free(x->placed);

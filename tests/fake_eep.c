@@ -137,6 +137,14 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
     return EEP_OK;
 }
 
+eep_stream *eepi_device_auxiliary(eep_device *device)
+{
+    static eep_stream one;
+
+    (void)device;
+    return &one;
+}
+
 void eep_stream_close(eep_stream *stream)
 {
     free(stream);

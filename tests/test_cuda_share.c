@@ -40,8 +40,20 @@ eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
 
 eep_status eepi_cuda_use_device(int ordinal)
 {
-    cr_assert_eq(ordinal, DEVICE);
-    return EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
+    cr_assert(ordinal == DEVICE || ordinal == OTHER_DEVICE);
+    return EEPI_CUDA_CHECKED(DEVICE, cudaSetDevice(DEVICE)); /* the fake has one */
+}
+
+static uint32_t num_waiters, num_late;
+
+uint32_t eepi_cuda_num_waiters(void)
+{
+    return num_waiters;
+}
+
+void eepi_cuda_note_late(void)
+{
+    num_late++;
 }
 
 eep_status eepi_cuda_zero(const cuda_device *device, void *memory, size_t bytes)
@@ -150,5 +162,87 @@ Test(cuda_share, what_a_machine_cannot_do_is_named)
         "%s", why);
     eepi_cuda_share_close(&device, &mapped);
     eepi_cuda_share_close(&device, &made);
+    expect_nothing_open(lowest);
+}
+
+/* ---------------------------------------------------------------- ranks as threads */
+
+static eepi_share share_of_own(cuda_device *of, const eepi_share *made)
+{
+    eepi_share mapped;
+    char why[256] = "";
+    cr_assert_eq(
+        eepi_cuda_share_map_own(of, made->fd, made->mapped_bytes, &mapped, why, sizeof(why)),
+        EEP_OK, "%s", why);
+    cr_expect_eq(mapped.address, made->address);
+    cr_expect_eq(mapped.fd, -1);
+    return mapped;
+}
+
+Test(cuda_share, what_this_process_made_is_used_in_place)
+{
+    int lowest = lowest_free_fd();
+    eepi_share made, first, second;
+    char why[256] = "";
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    int calls = fake_driver.calls;
+    first = share_of_own(&device, &made);
+    second = share_of_own(&device, &made);
+    cr_expect_eq(fake_driver.calls, calls, "the driver is not asked");
+    int number = made.fd;
+    eepi_cuda_share_close(&device, &made);
+    cr_expect_eq(
+        eepi_cuda_share_map_own(&device, number, first.mapped_bytes, &made, why, sizeof(why)),
+        EEP_ERR_INVALID, "its maker has closed it");
+    cr_expect(strstr(why, "no window of this process"), "'%s'", why);
+    eepi_cuda_share_close(&device, &first);
+    ((uint8_t *)second.address)[BYTES] = 7;
+    cr_expect_eq(fake_driver.mappings, 1);
+    eepi_cuda_share_close(&device, &second);
+    expect_nothing_open(lowest);
+}
+
+/* Another device of the process is allowed to use the maker's address, if it can reach it. */
+Test(cuda_share, another_device_of_this_process_uses_the_same_address)
+{
+    int lowest = lowest_free_fd();
+    cuda_device other = {.ordinal = OTHER_DEVICE};
+    eepi_share made, mapped;
+    char why[256] = "";
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_expect_eq(
+        eepi_cuda_share_map_own(&other, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)),
+        EEP_ERR_UNSUPPORTED);
+    cr_expect(strstr(why, "device 1: it has no peer access to device 0"), "'%s'", why);
+    fake_driver.reaches_others = 1;
+    mapped = share_of_own(&other, &made);
+    int calls = fake_driver.calls;
+    eepi_cuda_share_close(&other, &mapped);
+    mapped = share_of_own(&other, &made);
+    cr_expect_eq(fake_driver.calls, calls, "it is allowed already");
+    eepi_cuda_share_close(&other, &mapped);
+    eepi_cuda_share_close(&device, &made);
+    expect_nothing_open(lowest);
+}
+
+/* cuMemUnmap may wait for ranks that wait: later, but not without end. */
+Test(cuda_share, while_ranks_wait_nothing_is_unmapped)
+{
+    enum { MANY = 5, MOST = 3 };
+    int lowest = lowest_free_fd();
+    eepi_share made[MANY];
+    char why[256] = "";
+    num_waiters = 2;
+    device.parked_most_bytes = MOST * 2 * GRANULARITY;
+    for (int i = 0; i < MANY; i++) {
+        cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made[i], why, sizeof(why)), EEP_OK);
+        for (int earlier = 0; earlier < i && i <= MOST; earlier++)
+            cr_expect_neq(made[i].address, made[earlier].address, "no memory is another's");
+        eepi_cuda_share_close(&device, &made[i]);
+        cr_expect_eq(fake_driver.mappings, i < MOST ? i + 1 : MOST);
+        cr_expect_eq(num_late, i < MOST ? 0 : (uint32_t)(i + 1 - MOST));
+    }
+    num_waiters = 0;
+    eepi_cuda_shares_unmap_parked();
     expect_nothing_open(lowest);
 }

@@ -6,11 +6,16 @@
 #include "transport/peer_descriptor.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -318,6 +323,41 @@ Test(window, where_the_kernel_forbids_it_the_remedy_is_named)
     cr_expect_eq(answer.status, EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(answer.why, "ptrace_scope") && strstr(answer.why, "SYS_PTRACE"), "'%s'",
               answer.why);
+    cr_expect(strstr(answer.why, "--threads"), "'%s'", answer.why);
+}
+
+/* As in a sandbox that has no such call: this process is told ENOSYS from now on. */
+static int take_pidfd_getfd_away(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_getfd, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog filter = {sizeof(code) / sizeof(code[0]), code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+Test(window, without_pidfd_getfd_ranks_are_threads)
+{
+    eep_device *device = open_device(1);
+    eepi_window *own = make(device), *mapped = NULL;
+    eepi_window_descriptor descriptor;
+    char why[512] = "";
+    owner o = start_owner(1);
+    if (!take_pidfd_getfd_away())
+        cr_skip_test("no seccomp filters here");
+    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof(why), &mapped),
+                 EEP_ERR_UNSUPPORTED);
+    cr_expect(strstr(why, "no such call") && strstr(why, "--threads"), "'%s'", why);
+    kill_owner(&o);
+    eepi_window_describe(own, &descriptor);
+    mapped = map(device, &descriptor);
+    eepi_window_close(mapped);
+    eepi_window_close(own);
+    eep_device_close(device);
 }
 
 Test(window, descriptors_come_all_or_none)

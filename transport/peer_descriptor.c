@@ -27,10 +27,20 @@ static eep_status refused(int32_t pid, const char *call, char *why_out, size_t w
 {
     int error = errno;
 
-    if (error == EPERM || error == EACCES || error == ENOSYS) {
+    if (error == ENOSYS) {
+        snprintf(
+            why_out, why_bytes,
+            "%s of process %d: %s: this kernel or sandbox has no such call, so ranks cannot be "
+            "processes here; as threads of one process (eep-run --threads) they need none",
+            call, pid, strerror(error));
+        return EEP_ERR_UNSUPPORTED;
+    }
+    if (error == EPERM || error == EACCES) {
         snprintf(why_out, why_bytes,
                  "%s of process %d: %s: ranks must run as one user in one pid namespace, with "
-                 "kernel.yama.ptrace_scope below 2; in a container with --cap-add=SYS_PTRACE",
+                 "kernel.yama.ptrace_scope below 2; in a container with --cap-add=SYS_PTRACE. "
+                 "Threads of "
+                 "one process (eep-run --threads) need none of that",
                  call, pid, strerror(error));
         return EEP_ERR_UNSUPPORTED;
     }

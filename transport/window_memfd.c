@@ -4,7 +4,8 @@
  * A whole window is opened through /proc/<pid>/fd, so no descriptor has to be passed around. The
  * two descriptors of a window whose sides are apart are copied out of its process, the device's
  * first: its host side is closed first and says whose it is, so if that one was still there, the
- * other, which was copied before, belongs to it. */
+ * other, which was copied before, belongs to it. A window of this process itself goes the same way,
+ * but a device that knows its own process's memory is not asked to import it. */
 #include "transport/window.h"
 
 #include "graphs/device_share.h"
@@ -101,23 +102,44 @@ static eep_status map_whole(const place *from, eepi_window *window, char *why_ou
     return status;
 }
 
+/* Of a rank that is a thread of this process: its device side is known here, and what has its
+ * descriptor's number is found before the host side says whose that was, as with copies. */
+static eep_status map_own(const place *from, const eepi_window_spec *spec, eepi_window *window,
+                          char *why_out, size_t why_bytes)
+{
+    eep_status status = eepi_share_map_own(window->device, from->fds[DEVICE_FD], from->device_bytes,
+                                           &window->apart, why_out, why_bytes);
+    int fd;
+
+    if (status == EEP_OK)
+        status =
+            eepi_peer_descriptors_copy(from->pid, &from->fds[HOST_FD], 1, &fd, why_out, why_bytes);
+    if (status != EEP_OK)
+        return status;
+    status = eepi_host_share_map(NULL, fd, spec->host_bytes, &window->host, why_out, why_bytes);
+    close(fd);
+    return status;
+}
+
 static eep_status map_apart(const place *from, const eepi_window_spec *spec, eepi_window *window,
                             char *why_out, size_t why_bytes)
 {
     int fds[NUM_FDS];
-    eep_status status =
-        eepi_peer_descriptors_copy(from->pid, from->fds, NUM_FDS, fds, why_out, why_bytes);
+    eep_status status;
 
+    if (from->device_bytes < spec->bytes) {
+        snprintf(why_out, why_bytes, "its window has %llu bytes, %llu are needed",
+                 (unsigned long long)from->device_bytes, (unsigned long long)spec->bytes);
+        return EEP_ERR_UNREACHABLE;
+    }
+    if (from->pid == (int32_t)getpid() && eepi_share_has_own(window->device))
+        return map_own(from, spec, window, why_out, why_bytes);
+    status = eepi_peer_descriptors_copy(from->pid, from->fds, NUM_FDS, fds, why_out, why_bytes);
     if (status != EEP_OK)
         return status;
     status = eepi_host_share_map(NULL, fds[HOST_FD], spec->host_bytes, &window->host, why_out,
                                  why_bytes);
     /* the descriptor of another process that has the number by now never gets to the driver */
-    if (status == EEP_OK && from->device_bytes < spec->bytes) {
-        snprintf(why_out, why_bytes, "its window has %llu bytes, %llu are needed",
-                 (unsigned long long)from->device_bytes, (unsigned long long)spec->bytes);
-        status = EEP_ERR_UNREACHABLE;
-    }
     if (status == EEP_OK && is_the_one(window->host.address, spec))
         status = eepi_share_map(window->device, fds[DEVICE_FD], from->device_bytes, &window->apart,
                                 why_out, why_bytes);

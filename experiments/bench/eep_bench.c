@@ -1,6 +1,7 @@
 /* eep-bench: what the data plane costs on one device. Ranks are threads of this process. */
 #include "experiments/bench/bench.h"
 
+#include "graphs/cuda_environment.h"
 #include "graphs/device_ops.h"
 
 #include <errno.h>
@@ -226,8 +227,7 @@ int main(int argc, char **argv)
     if (!any)
         return usage(stderr, EXIT_USAGE);
     /* before the first context, of this program's own runtime too */
-    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    eepi_cuda_environment_set();
     report.commit = o.commit;
     report.driver = o.driver;
     result = open_device(&run);

@@ -3,6 +3,7 @@
 #include "experiments/cuda/model_case.h"
 #include "experiments/model_plugin.h"
 #include "graphs/cuda/gpu_rows.h"
+#include "graphs/cuda_environment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +139,7 @@ int main(int argc, char **argv)
             return usage(stderr, 2);
         *known[j].to = argv[i + 1];
     }
+    eepi_cuda_environment_set(); /* before the first context, of the plugin's own runtime too */
     status = eep_device_open(g.device, 0, &device);
     if (status != EEP_OK) {
         fprintf(stderr, "model_check: %s\n", eep_device_error_text());

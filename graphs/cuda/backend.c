@@ -3,34 +3,22 @@
  *
  * The runtime is linked statically and finds the driver by itself, so the plugin loads on a machine
  * without one and says so when a device is opened. Many ranks may share a device and wait inside
- * kernels for each other. So all work is put into non-blocking streams, nothing here uses the
- * legacy default stream or waits for a whole device, and waits are polls with a deadline. What may
- * block behind other ranks' kernels is device_alloc and device_free (cudaMalloc, cudaFree): they
- * belong before the first step and after the last one. Each call leaves its device as the calling
- * thread's current one. */
+ * kernels for each other. So all work is put into non-blocking streams, two of a rank; nothing here
+ * uses the legacy default stream or waits for a whole device while a rank waits (quiet.c, memory.c,
+ * pinned.c), and waits are polls with a deadline (streams.c). Each call leaves its device as the
+ * calling thread's current one. */
 #include "graphs/cuda/backend.h"
 #include "graphs/cuda/kernels_cuda.h"
+#include "graphs/cuda_environment.h"
+#include "graphs/table_layout.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum {
-    ALIGNMENT = 128,
-    YIELD_POLLS = 256,
-    SLEEP_NS = 20000,
-    ZERO_TIMEOUT_US = 10000000,
-    CLOSE_TIMEOUT_US = 60000000
-};
-
-typedef struct cuda_event {
-    int ordinal;
-    cudaEvent_t event;
-} cuda_event;
+enum { PARKED_PART = 8 /* of a device's memory, at most, in windows that nobody uses */ };
 
 static _Thread_local char failure[512];
 
@@ -79,75 +67,35 @@ eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
                           cudaGetErrorString(error), cudaGetErrorName(error), (int)error);
 }
 
-/* A new thread's current device is 0, whichever device the stream belongs to. */
+/* A new thread's current device is 0, whichever device the stream belongs to, and without a
+ * context: cudaGetDevice says 0, but the driver's own calls (shared_memory.c) find none. So each
+ * thread says its device once, whatever it seems to be, and again when somebody has changed it. */
 eep_status eepi_cuda_use_device(int ordinal)
 {
+    static _Thread_local int bound = -1;
     int current = -1;
     eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDevice(&current));
 
-    if (status == EEP_OK && current != ordinal)
-        status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
+    if (status != EEP_OK || (current == ordinal && bound == ordinal))
+        return status;
+    status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
+    if (status == EEP_OK)
+        bound = ordinal;
     return status;
 }
 
-/* ------------------------------------------------------------------ waits with a deadline */
+/* ------------------------------------------------------------------ devices */
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
+/* What a device is found to be once per process: a rank that joins others has nothing to run for
+ * it. */
+typedef struct cuda_known {
+    int is_known;
+    eepi_device_facts facts;
+    size_t total_bytes;
+} cuda_known;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
-typedef cudaError_t (*query_fn)(const void *object);
-
-static cudaError_t query_stream(const void *stream)
-{
-    return cudaStreamQuery(((const cuda_stream *)stream)->stream);
-}
-
-static cudaError_t query_event(const void *event)
-{
-    return cudaEventQuery(((const cuda_event *)event)->event);
-}
-
-/* Poll: yield while it is worth it, then sleep briefly. Looks once more after the deadline. */
-static eep_status poll_until(query_fn query, const void *object, const char *call, int ordinal,
-                             uint64_t timeout_us)
-{
-    const struct timespec nap = {0, SLEEP_NS};
-    uint64_t begin = now_us();
-
-    for (uint32_t polls = 0;; polls++) {
-        int late = now_us() - begin >= timeout_us;
-        cudaError_t error = query(object);
-
-        if (error != cudaErrorNotReady)
-            return eepi_cuda_checked(error, call, ordinal);
-        if (late) {
-            return eepi_cuda_fail(EEP_ERR_TIMEOUT, ordinal, "%s: not ready after %llu us", call,
-                                  (unsigned long long)timeout_us);
-        }
-        if (polls < YIELD_POLLS)
-            sched_yield();
-        else
-            nanosleep(&nap, NULL);
-    }
-}
-
-/* ------------------------------------------------------------------ device and memory */
-
-static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
-
-/* Read by the driver when the first context of the process is made. 32 hardware queues: ranks that
- * wait on one device must not stand behind each other in one queue. Eager loading: a kernel that is
- * loaded at its first launch synchronises the device, behind the kernels that wait. */
-static void set_environment(void)
-{
-    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-}
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
+static cuda_known known[EEPI_CUDA_MAX_ORDINALS];
 
 /* Asking for the attributes loads a kernel and finds out whether there is code for this device. */
 static eep_status load_kernels(int ordinal)
@@ -173,7 +121,8 @@ static eep_status check_device(int ordinal)
     int count = 0, unified = 0;
     eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDeviceCount(&count));
 
-    if (status == EEP_OK && (ordinal < 0 || ordinal >= count)) {
+    if (status == EEP_OK &&
+        (ordinal < 0 || ordinal >= count || ordinal >= EEPI_CUDA_MAX_ORDINALS)) {
         return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "there are %d", count);
     }
     if (status == EEP_OK)
@@ -185,48 +134,98 @@ static eep_status check_device(int ordinal)
     return status;
 }
 
-static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory_out);
-
 static eep_status run_clock_kernel(cuda_device *d, uint64_t *step_ns)
 {
-    cuda_stream stream = {d->ordinal, d->zeroing};
     void *parameters[1] = {&step_ns};
     struct dim3 one = {1, 1, 1};
-    eep_status status = EEPI_CUDA_CHECKED(
-        d->ordinal, cudaLaunchKernel(eepi_cuda_clock_kernel, one, one, parameters, 0, d->zeroing));
+    eep_status status =
+        EEPI_CUDA_CHECKED(d->ordinal, cudaLaunchKernel(eepi_cuda_clock_kernel, one, one, parameters,
+                                                       0, d->auxiliary.stream));
 
-    if (status == EEP_OK)
-        status = poll_until(query_stream, &stream, "cudaStreamQuery after the clock's kernel",
-                            d->ordinal, ZERO_TIMEOUT_US);
-    return status;
+    return status == EEP_OK ? eepi_cuda_stream_synchronize(&d->auxiliary, EEPI_CUDA_COPY_BOUND_US)
+                            : status;
 }
 
 /* How many blocks run at once, and how finely %globaltimer goes: deadlines are in its steps. */
-static eep_status find_facts(cuda_device *d)
+static eep_status find_facts(cuda_device *d, cuda_known *k)
 {
     void *step_ns = NULL;
+    size_t free_bytes = 0;
     int multiprocessors = 0;
-    eep_status status = alloc_pinned(d, sizeof(uint64_t), &step_ns);
+    eep_status status = eepi_cuda_pinned_alloc(d->ordinal, EEPK_LINE_BYTES, &step_ns);
 
-    if (status == EEP_OK)
-        status = run_clock_kernel(d, step_ns);
+    if (status != EEP_OK)
+        return status;
+    status = run_clock_kernel(d, step_ns);
     if (status == EEP_OK)
         status = EEPI_CUDA_CHECKED(
             d->ordinal,
             cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, d->ordinal));
     if (status == EEP_OK)
-        d->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns};
-    if (step_ns)
-        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFreeHost(step_ns));
-    if (status == EEP_OK && d->facts.clock_step_ns == UINT64_MAX) {
-        status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
+        status = EEPI_CUDA_CHECKED(d->ordinal, cudaMemGetInfo(&free_bytes, &k->total_bytes));
+    if (status == EEP_OK) {
+        k->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns,
+                                       eepi_cuda_num_queues(), EEPI_CUDA_QUEUES_VARIABLE};
+        if (k->facts.clock_step_ns == UINT64_MAX)
+            status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
     }
+    if (status != EEP_ERR_TIMEOUT) /* else the kernel may write yet */
+        eepi_cuda_pinned_free(step_ns);
+    k->is_known = status == EEP_OK;
+    return status;
+}
+
+static eep_status know_device(cuda_device *d)
+{
+    cuda_known *k = &known[d->ordinal];
+    eep_status status = EEP_OK;
+
+    pthread_mutex_lock(&known_lock);
+    if (!k->is_known)
+        status = find_facts(d, k);
+    d->facts = k->facts;
+    d->parked_most_bytes = k->total_bytes / PARKED_PART;
+    pthread_mutex_unlock(&known_lock);
     return status;
 }
 
 static eepi_device_facts cuda_facts(const void *device)
 {
     return ((const cuda_device *)device)->facts;
+}
+
+/* Before the first rank waits: all that one which joins later would have to wait for. */
+static eep_status open_parts(cuda_device *d)
+{
+    int ordinal = d->ordinal;
+    eep_status status = check_device(ordinal);
+
+    if (status == EEP_OK)
+        status = eepi_cuda_use_device(ordinal);
+    if (status == EEP_OK)
+        status = load_kernels(ordinal);
+    if (status == EEP_OK)
+        status = eepi_cuda_pool_of(ordinal, &d->pool);
+    if (status == EEP_OK)
+        status = eepi_cuda_pinned_reserve(ordinal);
+    if (status == EEP_OK)
+        status = eepi_cuda_stream_make(ordinal, 1, &d->auxiliary);
+    if (status == EEP_OK)
+        status = know_device(d);
+    return status;
+}
+
+/* The context is the process's and may be in use elsewhere: it is not reset. */
+static void cuda_close(void *device)
+{
+    cuda_device *d = device;
+    int ordinal = d->ordinal;
+
+    if (d->auxiliary.stream)
+        eepi_cuda_stream_end(&d->auxiliary);
+    free(d);
+    eepi_cuda_device_closed();
+    (void)!eepi_cuda_use_device(ordinal);
 }
 
 static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_t why_bytes)
@@ -238,248 +237,23 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
         snprintf(why_out, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
-    pthread_once(&environment_once, set_environment);
+    eepi_cuda_prepare_process();
     failure[0] = '\0';
     device->ordinal = ordinal;
-    status = check_device(ordinal);
-    if (status == EEP_OK)
-        status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
-    if (status == EEP_OK)
-        status = load_kernels(ordinal);
-    if (status == EEP_OK)
-        status = EEPI_CUDA_CHECKED(
-            ordinal, cudaStreamCreateWithFlags(&device->zeroing, cudaStreamNonBlocking));
-    if (status == EEP_OK)
-        status = find_facts(device);
+    eepi_cuda_device_opened();
+    status = open_parts(device);
     if (status != EEP_OK) {
         snprintf(why_out, why_bytes, "%s", failure);
-        if (device->zeroing)
-            (void)cudaStreamDestroy(device->zeroing);
-        free(device);
+        cuda_close(device);
         return status;
     }
     *device_out = device;
     return EEP_OK;
 }
 
-/* The context is the process's and may be in use elsewhere: it is not reset. */
-static void cuda_close(void *device)
+static void *cuda_auxiliary(void *device)
 {
-    cuda_device *d = device;
-
-    if (eepi_cuda_use_device(d->ordinal) == EEP_OK)
-        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaStreamDestroy(d->zeroing));
-    free(d);
-}
-
-static void cuda_free_memory(void *device, eep_memory kind, void *memory)
-{
-    const cuda_device *d = device;
-
-    if (eepi_cuda_use_device(d->ordinal) != EEP_OK)
-        return;
-    if (kind == EEP_MEMORY_PINNED)
-        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFreeHost(memory));
-    else
-        (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFree(memory));
-}
-
-static eep_status alloc_pinned(const cuda_device *d, size_t bytes, void **memory_out)
-{
-    void *seen_by_device = NULL;
-    eep_status status = EEPI_CUDA_CHECKED(
-        d->ordinal, cudaHostAlloc(memory_out, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
-
-    if (status != EEP_OK)
-        return status;
-    memset(*memory_out, 0, bytes);
-    status =
-        EEPI_CUDA_CHECKED(d->ordinal, cudaHostGetDevicePointer(&seen_by_device, *memory_out, 0));
-    if (status == EEP_OK && seen_by_device != *memory_out) {
-        status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal,
-                                "pinned memory at another address there");
-    }
-    return status;
-}
-
-eep_status eepi_cuda_zero(const cuda_device *d, void *memory, size_t bytes)
-{
-    cuda_stream zeroing = {d->ordinal, d->zeroing};
-    eep_status status =
-        EEPI_CUDA_CHECKED(d->ordinal, cudaMemsetAsync(memory, 0, bytes, d->zeroing));
-
-    if (status == EEP_OK)
-        status = poll_until(query_stream, &zeroing, "cudaStreamQuery after cudaMemsetAsync",
-                            d->ordinal, ZERO_TIMEOUT_US);
-    return status;
-}
-
-static eep_status alloc_device(const cuda_device *d, size_t bytes, void **memory_out)
-{
-    eep_status status = EEPI_CUDA_CHECKED(d->ordinal, cudaMalloc(memory_out, bytes));
-
-    return status == EEP_OK ? eepi_cuda_zero(d, *memory_out, bytes) : status;
-}
-
-static eep_status cuda_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
-{
-    const cuda_device *d = device;
-    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    void *memory = NULL;
-    eep_status status;
-
-    if (bytes == 0 || rounded < bytes)
-        return EEP_ERR_INVALID;
-    status = eepi_cuda_use_device(d->ordinal);
-    if (status == EEP_OK)
-        status = kind == EEP_MEMORY_PINNED ? alloc_pinned(d, rounded, &memory)
-                                           : alloc_device(d, rounded, &memory);
-    if (status == EEP_OK && (uintptr_t)memory % ALIGNMENT != 0) {
-        status =
-            eepi_cuda_fail(EEP_ERR_DEVICE, d->ordinal, "memory not aligned to %d bytes", ALIGNMENT);
-    }
-    if (status != EEP_OK) {
-        if (memory)
-            cuda_free_memory(device, kind, memory);
-        return status;
-    }
-    *memory_out = memory;
-    return EEP_OK;
-}
-
-/* ------------------------------------------------------------------ streams and events */
-
-static eep_status cuda_stream_open(void *device, void **stream_out)
-{
-    cuda_stream *s = calloc(1, sizeof(*s));
-    eep_status status;
-
-    if (!s)
-        return EEP_ERR_NO_MEMORY;
-    s->ordinal = ((const cuda_device *)device)->ordinal;
-    status = eepi_cuda_use_device(s->ordinal);
-    if (status == EEP_OK)
-        status = EEPI_CUDA_CHECKED(s->ordinal,
-                                   cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
-    if (status != EEP_OK) {
-        free(s);
-        return status;
-    }
-    *stream_out = s;
-    return EEP_OK;
-}
-
-/* Work that outlasts the bound is left to the runtime, which frees the stream behind it. */
-static void cuda_stream_close(void *stream)
-{
-    cuda_stream *s = stream;
-
-    if (eepi_cuda_use_device(s->ordinal) == EEP_OK) {
-        eepi_cuda_capture_drop(s);
-        (void)poll_until(query_stream, s, "cudaStreamQuery before cudaStreamDestroy", s->ordinal,
-                         CLOSE_TIMEOUT_US);
-        (void)EEPI_CUDA_CHECKED(s->ordinal, cudaStreamDestroy(s->stream));
-    }
-    free(s);
-}
-
-static eep_status cuda_stream_synchronize(void *stream, uint64_t timeout_us)
-{
-    const cuda_stream *s = stream;
-    eep_status status = eepi_cuda_use_device(s->ordinal);
-
-    if (status != EEP_OK)
-        return status;
-    return poll_until(query_stream, s, "cudaStreamQuery", s->ordinal, timeout_us);
-}
-
-static void *cuda_stream_native(void *stream)
-{
-    return ((const cuda_stream *)stream)->stream;
-}
-
-static eep_status cuda_stream_adopt(void *device, void *native, void **stream_out)
-{
-    cuda_stream *s = malloc(sizeof(*s));
-
-    if (!s)
-        return EEP_ERR_NO_MEMORY;
-    s->ordinal = ((const cuda_device *)device)->ordinal;
-    s->stream = native;
-    *stream_out = s;
-    return EEP_OK;
-}
-
-/* One that cannot be asked any more is not captured: what is done with it next says why. */
-static int cuda_stream_is_captured(void *stream)
-{
-    const cuda_stream *s = stream;
-    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-
-    return eepi_cuda_use_device(s->ordinal) == EEP_OK &&
-           EEPI_CUDA_CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) == EEP_OK &&
-           capture != cudaStreamCaptureStatusNone;
-}
-
-static eep_status cuda_stream_wait_event(void *stream, void *event)
-{
-    const cuda_stream *s = stream;
-    eep_status status = eepi_cuda_use_device(s->ordinal);
-
-    if (status == EEP_OK)
-        status = EEPI_CUDA_CHECKED(
-            s->ordinal, cudaStreamWaitEvent(s->stream, ((const cuda_event *)event)->event, 0));
-    return status;
-}
-
-static eep_status cuda_event_open(void *device, void **event_out)
-{
-    cuda_event *e = calloc(1, sizeof(*e));
-    eep_status status;
-
-    if (!e)
-        return EEP_ERR_NO_MEMORY;
-    e->ordinal = ((const cuda_device *)device)->ordinal;
-    status = eepi_cuda_use_device(e->ordinal);
-    if (status == EEP_OK)
-        status = EEPI_CUDA_CHECKED(e->ordinal,
-                                   cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
-    if (status != EEP_OK) {
-        free(e);
-        return status;
-    }
-    *event_out = e;
-    return EEP_OK;
-}
-
-static void cuda_event_close(void *event)
-{
-    cuda_event *e = event;
-
-    if (eepi_cuda_use_device(e->ordinal) == EEP_OK)
-        (void)EEPI_CUDA_CHECKED(e->ordinal, cudaEventDestroy(e->event));
-    free(e);
-}
-
-static eep_status cuda_event_record(void *event, void *stream)
-{
-    const cuda_stream *s = stream;
-    eep_status status = eepi_cuda_use_device(s->ordinal);
-
-    if (status == EEP_OK)
-        status =
-            EEPI_CUDA_CHECKED(s->ordinal, cudaEventRecord(((cuda_event *)event)->event, s->stream));
-    return status;
-}
-
-static eep_status cuda_event_synchronize(void *event, uint64_t timeout_us)
-{
-    const cuda_event *e = event;
-    eep_status status = eepi_cuda_use_device(e->ordinal);
-
-    if (status != EEP_OK)
-        return status;
-    return poll_until(query_event, e, "cudaEventQuery", e->ordinal, timeout_us);
+    return &((cuda_device *)device)->auxiliary;
 }
 
 /* ------------------------------------------------------------------ work */
@@ -538,20 +312,24 @@ static const eepi_device_ops cuda_ops = {
     .open = cuda_open,
     .close = cuda_close,
     .facts = cuda_facts,
-    .alloc = cuda_alloc,
-    .free = cuda_free_memory,
-    .stream_open = cuda_stream_open,
-    .stream_close = cuda_stream_close,
-    .stream_synchronize = cuda_stream_synchronize,
-    .stream_adopt = cuda_stream_adopt,
+    .alloc = eepi_cuda_alloc,
+    .free = eepi_cuda_free,
+    .auxiliary = cuda_auxiliary,
+    .set_waiters = eepi_cuda_set_waiters,
+    .late_calls = eepi_cuda_late_calls,
+    .stream_open = eepi_cuda_stream_open,
+    .stream_close = eepi_cuda_stream_close,
+    .stream_synchronize = eepi_cuda_stream_synchronize,
+    .stream_await_word = eepi_cuda_stream_await_word,
+    .stream_adopt = eepi_cuda_stream_adopt,
     .stream_disown = free,
-    .stream_is_captured = cuda_stream_is_captured,
-    .stream_native = cuda_stream_native,
-    .stream_wait_event = cuda_stream_wait_event,
-    .event_open = cuda_event_open,
-    .event_close = cuda_event_close,
-    .event_record = cuda_event_record,
-    .event_synchronize = cuda_event_synchronize,
+    .stream_is_captured = eepi_cuda_stream_is_captured,
+    .stream_native = eepi_cuda_stream_native,
+    .stream_wait_event = eepi_cuda_stream_wait_event,
+    .event_open = eepi_cuda_event_open,
+    .event_close = eepi_cuda_event_close,
+    .event_record = eepi_cuda_event_record,
+    .event_synchronize = eepi_cuda_event_synchronize,
     .copy = cuda_copy,
     .launch = cuda_launch,
     .capture_begin = eepi_cuda_capture_begin,
@@ -561,6 +339,7 @@ static const eepi_device_ops cuda_ops = {
     .thread_begin = cuda_thread_begin,
     .share_make = eepi_cuda_share_make,
     .share_map = eepi_cuda_share_map,
+    .share_map_own = eepi_cuda_share_map_own,
     .share_close = eepi_cuda_share_close,
 };
 
@@ -568,6 +347,7 @@ static int cuda_count(void)
 {
     int count = 0;
 
+    eepi_cuda_prepare_process();
     return EEPI_CUDA_CHECKED(0, cudaGetDeviceCount(&count)) == EEP_OK ? count : 0;
 }
 
@@ -582,8 +362,10 @@ static const eepi_device_backend cuda_backend = {
     .is_apart = 1,
 };
 
-/* The plugin's one exported symbol. */
+/* The plugin's one exported symbol, and its first call: whatever comes of it, the environment is
+ * set before. */
 const eepi_device_backend *eep_cuda_backend(void)
 {
+    eepi_cuda_prepare_process();
     return &cuda_backend;
 }

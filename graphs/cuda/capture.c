@@ -92,7 +92,6 @@ void eepi_cuda_graph_close(void *graph)
 {
     cuda_graph *g = graph;
 
-    if (eepi_cuda_use_device(g->ordinal) == EEP_OK)
-        (void)EEPI_CUDA_CHECKED(g->ordinal, cudaGraphExecDestroy(g->exec));
+    eepi_cuda_park(CUDA_PARKED_GRAPH, g->ordinal, g->exec);
     free(g);
 }

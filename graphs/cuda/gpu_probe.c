@@ -5,6 +5,7 @@
  * This process opens no device: it starts the roles of probe_roles.c, listens to them, and kills.
  * Every wait has a bound, and every child ends with this process. */
 #include "graphs/cuda/probe_report.h"
+#include "graphs/cuda_environment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -338,8 +339,7 @@ int main(int argc, char **argv)
     to.how = (probe_how){with.device, with.role, (uint32_t)atoi(with.seconds)};
     if (with.role) {
         /* before the first context, of this program's own runtime too */
-        setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+        eepi_cuda_environment_set();
         return probe_role_run(&to.how, CHILD_SOCKET);
     }
     to.rows.commit = with.commit;

@@ -5,6 +5,7 @@
 #include "graphs/compiler_macros.h"
 #include "graphs/cuda/gpu_rows.h"
 #include "graphs/cuda/smoke_expert.h"
+#include "graphs/cuda_environment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -320,8 +321,7 @@ int main(int argc, char **argv)
     if (parse(argc, argv, &with) != 0)
         return usage(stderr, 2);
     /* before the first context, of this program's own runtime too */
-    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    eepi_cuda_environment_set();
     to.rows.commit = with.commit;
     to.rows.driver = with.driver;
     if (gpu_rows_open(&to.rows, with.csv) != 0) {

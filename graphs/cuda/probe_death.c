@@ -10,8 +10,8 @@
 enum {
     STORE_BEFORE_KILL_MS = 500,
     NUM_KILLS = 3,
-    MARGIN_US = 50000,  /* how long the dead are given beyond their end */
-    NEIGHBOUR_S = 30,   /* beyond all kills */
+    MARGIN_US = 50000, /* how long the dead are given beyond their end */
+    NEIGHBOUR_S = 30,  /* beyond all kills */
 };
 
 /* ------------------------------------------------------------------ an owner dies */

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { GRANULARITY = 2 << 20, DEVICE = 0 };
+enum { GRANULARITY = 2 << 20, DEVICE = 0, OTHER_DEVICE = 1 /* only of these calls' arguments */ };
 
 typedef struct mapping {
     struct mapping *next;
@@ -108,8 +108,7 @@ static CUresult get_attribute(int *out, CUdevice_attribute attribute, CUdevice d
 
 static CUresult can_access(int *out, CUdevice device, CUdevice peer)
 {
-    FAKE_REQUIRE(device == DEVICE);
-    FAKE_REQUIRE(peer == fake_driver.owner && peer != DEVICE);
+    FAKE_REQUIRE(peer == fake_driver.owner && peer != device);
     *out = fake_driver.reaches_others;
     return fake_driver_fails() ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
@@ -321,7 +320,7 @@ static CUresult set_access(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *
                            size_t count)
 {
     FAKE_REQUIRE(count == 1);
-    FAKE_REQUIRE(access->location.id == DEVICE);
+    FAKE_REQUIRE(access->location.id == DEVICE || access->location.id == OTHER_DEVICE);
     if (has_no_context())
         return CUDA_ERROR_INVALID_CONTEXT;
     if (fake_driver_fails())

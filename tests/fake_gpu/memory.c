@@ -360,3 +360,13 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 
     return fake_put(stream, &work, "cudaMemsetAsync");
 }
+
+/* An H100's. */
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    cudaError_t error = fake_enter(FAKE_WORKS);
+
+    if (error == cudaSuccess)
+        *free_bytes = *total_bytes = (size_t)80 << 30;
+    return error;
+}
