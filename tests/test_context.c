@@ -539,6 +539,10 @@ Test(context, a_flip_whose_launch_blocks_holds_no_lock)
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, FIRST);
     world_rest(&w);
+    if (strcmp(eep_device_backend(r->device), "cuda") == 0) { /* its streams have no such bound */
+        world_close(&w);
+        return;
+    }
     rank_set_mode(r, RANK_PARK);
     WORLD_WAIT(&w, world_is_quiet(&w));
     for (int i = 0; i < STREAM_ENTRIES; i++)

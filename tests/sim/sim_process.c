@@ -80,7 +80,7 @@ static uint64_t linger(sim_process *p)
 
     p->gone_us = sim->now_us + until_gone_us;
     p->stopped_until_us = 0;
-    if (p->rank.context && p->rank.context->stepper.in_step)
+    if (p->rank.context && !p->over && p->rank.context->stepper.in_step)
         p->stores_until_us = p->gone_us + sim_random(most_us);
     return until_gone_us;
 }
