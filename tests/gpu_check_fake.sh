@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/gpu-check --device cuda over the fake GPU: nvcc's objects as they are, kernels as their host
-# bodies. With 32 hardware queues all is well; with 8 the ring of graphs has to say that streams share
+# bodies. With 32 hardware queues all is well; with 4 the ring of graphs has to say that streams share
 # one, and what allocates has to say that it waits for kernels. Sizes are a GPU's, so the benchmarks
 # are left out. 77: no fake here (tests/fake_gpu).
 #   tests/gpu_check_fake.sh PROGRAMS     of gpu-check --compile-only, whose objects lie beside them
@@ -68,7 +68,7 @@ for call in malloc free host_alloc host_free; do
     [ "$(value_of well calls/${call}_longest_launch_us | cut -d. -f1)" -gt 300000 ] ||
         bad "no launch was seen to wait for $call"
 done
-CUDA_DEVICE_MAX_CONNECTIONS=8 check 1 few --only start --limit start=30
+CUDA_DEVICE_MAX_CONNECTIONS=4 check 1 few --only start --limit start=30
 grep -q '^start/graphs  *FAILED' "$tmp/said.txt" || bad "shared queues went unseen"
 [ "$(value_of few ring_of_8_graphs/graphs_waiting_at_once)" -lt 7 ] || bad "shared queues went unseen"
-echo "over the fake GPU: 32 queues well, 8 queues seen; allocations wait for the device and hold launches up"
+echo "over the fake GPU: 32 queues well, 4 queues seen; allocations wait for the device and hold launches up"
