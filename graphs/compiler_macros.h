@@ -73,6 +73,11 @@ EEPK_FN void eepk_block_sync(void)
 {
     __syncthreads();
 }
+/* The same, and 1 on all of them if one came with a value that is not 0. */
+EEPK_FN int eepk_block_any(int value)
+{
+    return __syncthreads_or(value);
+}
 EEPK_FN void eepk_flag_raise(uint32_t *flag)
 {
     atomicExch(flag, 1u);
@@ -319,6 +324,10 @@ EEPK_FN uint16_t eepk_columns_bf16(const eepk_columns *columns, uint32_t i)
 enum { EEPK_WARP = 1, EEPK_GROUP_LANES = 1 };
 EEPK_FN void eepk_block_sync(void)
 {
+}
+EEPK_FN int eepk_block_any(int value)
+{
+    return value != 0;
 }
 EEPK_FN void eepk_warp_sync(void)
 {

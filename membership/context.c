@@ -334,6 +334,9 @@ static int graph_runs(eep_context *context)
 {
     eep_status status;
 
+    if (context->elsewhere) /* libeep does not see its stream: only its last store tells */
+        return eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
+               context->stepper.step;
     if (!context->stepper.in_step)
         return 0;
     __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);

@@ -164,6 +164,9 @@ uint64_t eepi_core_wake_us(const eepi_core *core);
 
 /* The newest committed document that this rank knows; NULL before the first. */
 const eepi_view *eepi_core_view(const eepi_core *core);
+/* The first sign of that process's end was seen, and its whole end was not yet: whoever can look
+ * should, and give EEPI_INPUT_GONE. */
+int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
 /* 1 while this rank has stopped serving because of a fault. */
 int eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3.1 WEDGED epoch 7 installed 6 suspects 2.1". */

@@ -210,6 +210,8 @@ static int old_copy_is_free(eepi_core *core)
             eepi_core_stores_have_ended(core, seat, s->generation))
             continue;
         is_free = 0;
+        if (eepi_core_is_gone(core, seat, s->generation))
+            continue; /* its margin runs, which has an end */
         if (peer->killed_generation == s->generation &&
             bound_us < peer->killed_us + core->config.drain_bound_us)
             bound_us = peer->killed_us + core->config.drain_bound_us;

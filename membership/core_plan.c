@@ -183,8 +183,8 @@ void eepi_core_advance_initial(eepi_core *core)
     eepi_core_commit(core);
 }
 
-/* A process that may be let in now: newer than the seat's last one, whose stores have ended (M7,
- * P8). */
+/* A process that may be let in now: newer than the seat's last one. The stores of all before it
+ * have ended (M7, P8), of those too whom only a view let in that the store forgot. */
 int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
@@ -192,7 +192,8 @@ int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
 
     return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
            peer->generation > last &&
-           (last == 0 || eepi_core_stores_have_ended(core, seat, last)) &&
+           (peer->generation == 1 ||
+            eepi_core_stores_have_ended(core, seat, peer->generation - 1)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
 }

@@ -33,7 +33,9 @@ typedef struct core_peer {
     uint32_t exited; /* the first sign of its end was seen: it takes no further part */
     uint32_t gone;   /* its whole end was seen, at gone_us of our time */
     uint64_t gone_us;
-    uint32_t stored;    /* its stores have ended: what they could reach is free */
+    uint32_t stored;  /* its stores have ended: what they could reach is free */
+    uint32_t passing; /* the oldest end whose margin runs, since passing_us; 0: none does */
+    uint64_t passing_us;
     uint64_t killed_us; /* 0: not killed by us */
     uint32_t killed_generation;
     uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */
@@ -103,6 +105,8 @@ void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 /* That generation of the seat, or a newer one, shows the first sign of its end: it proposes, steps
  * and acknowledges no more. What its kernels may still store into is not free yet. */
 int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
+/* Its process, or a newer one's in that seat, was seen to end wholly. */
+int eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation);
 /* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
  * combine copy, the seat and the quarantine (M2, M7, P8). */
 int eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);

@@ -37,8 +37,8 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     give_end(context, record, state);
     if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS)
         eepi_log(context, EEP_LOG_WARN,
-                 "cannot watch process %d of rank %d.%u: only its silence "
-                 "will tell",
+                 "cannot watch process %d of rank %d.%u: its end shows only after its heart has "
+                 "stopped",
                  record->pid, record->member.seat, record->member.generation);
 }
 

@@ -3,6 +3,7 @@
  * that touches the core. */
 #include "graphs/device_ops.h"
 #include "membership/context.h"
+#include "membership/process.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -416,6 +417,26 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
     }
 }
 
+/* A process that no descriptor could be had for is looked at, once the first sign of its end is
+ * known: its whole end frees what its device may store into (rule P8). */
+static void look_for_ends(eep_context *context)
+{
+    uint64_t now = eepi_now_us();
+
+    if (now - context->ends_looked_us < PROBE_PERIOD_US)
+        return;
+    context->ends_looked_us = now;
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        const eepi_peer *peer = &context->peers[seat];
+        uint32_t generation = peer->record_bytes ? peer->record.member.generation : 0;
+        const eepi_input gone = {.kind = EEPI_INPUT_GONE,
+                                 .suspect = {seat, generation, EEP_FAULT_EXIT}};
+        if (peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, generation) &&
+            eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE)
+            eepi_give(context, &gone);
+    }
+}
+
 static int poll_timeout_ms(eep_context *context)
 {
     const eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
@@ -463,6 +484,7 @@ static void serve_round(eep_context *context)
         take_reply(context, &reply);
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
+    look_for_ends(context);
     eepi_say_own_end(context);
     eepi_begin_again(context);
     eepi_install_again(context);

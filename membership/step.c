@@ -84,6 +84,8 @@ static eep_status take_flip(eep_context *context)
     if (status != EEP_OK) {
         eepi_stepper_flip_failed(&context->stepper);
         eepi_service_wake(context);
+        if (context->ended != EEP_OK) /* meanwhile, for another reason */
+            return ended(context);
         context->ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
         snprintf(context->why_ended, sizeof(context->why_ended), "view %llu %s %s",
                  (unsigned long long)epoch,

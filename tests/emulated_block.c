@@ -26,6 +26,7 @@ typedef struct block {
     void (*body)(const void *args, eep_grid grid);
     const void *args;
     uint32_t num_threads, running;
+    int any; /* of emulated_block_any */
     jmp_buf runner;
     meeting all, warp[MAX_WARPS];
     uint32_t shared[MAX_WARPS][2][EEPK_WARP];
@@ -148,6 +149,19 @@ void emulated_block_run(void (*body)(const void *args, eep_grid grid), const voi
         begin(b, i, number, num_blocks);
     while (b->all.present > 0)
         run_round(b);
+}
+
+int emulated_block_any(int value)
+{
+    int any;
+
+    own->any |= value != 0;
+    emulated_block_meet();
+    any = own->any;
+    emulated_block_meet(); /* all have read it */
+    own->any = 0;
+    emulated_block_meet(); /* nobody sets it for the next one before */
+    return any;
 }
 
 void emulated_block_meet(void)

@@ -18,6 +18,8 @@ void emulated_block_run(void (*body)(const void *args, eep_grid grid), const voi
 
 /* Inside it: meet all threads of the block, or of the warp. */
 void emulated_block_meet(void);
+/* The same; 1 for all if one came with a value that is not 0. */
+int emulated_block_any(int value);
 void emulated_warp_meet(void);
 /* Give `value` to the warp; the values of all lanes, valid until the lane's next call. */
 const uint32_t *emulated_warp_share(uint32_t value);
@@ -29,6 +31,10 @@ void emulated_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen);
 static inline void eepk_block_sync(void)
 {
     emulated_block_meet();
+}
+static inline int eepk_block_any(int value)
+{
+    return emulated_block_any(value);
 }
 static inline void eepk_warp_sync(void)
 {

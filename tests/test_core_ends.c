@@ -181,3 +181,75 @@ Test(core_ends, P8_a_seat_is_given_behind_the_margin)
     tick_at(told_us + MARGIN_US);
     cr_expect_eq(t.plans, 1);
 }
+
+/* A successor that fails in eep_open says its own end. Its word is about itself: kernels of its
+ * predecessor may still store. */
+Test(core_ends, P8_a_successors_last_word_frees_no_predecessor)
+{
+    uint64_t gone_us;
+    open_core(MARGIN_US);
+    expel(3, 2);
+    win();
+    gone_us = t.now_us;
+    give(about(EEPI_INPUT_GONE, 3));
+    t.now_us += 3000;
+    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 2, EEPI_END_STORES}});
+    expel(2, 1);
+    cr_expect_eq(t.committed, 0, "the copy is used 3 ms after the end");
+    tick_at(gone_us + MARGIN_US);
+    cr_expect_neq(t.committed, 0, "its own margin is enough");
+}
+
+/* Processes that end in the seat again and again, faster than the margin, hold nothing up. */
+Test(core_ends, P8_a_crash_loop_does_not_begin_the_margin_again)
+{
+    uint64_t gone_us;
+    open_core(MARGIN_US);
+    expel(3, 2);
+    win();
+    expel(2, 1);
+    gone_us = t.now_us;
+    give(about(EEPI_INPUT_GONE, 3));
+    for (uint32_t generation = 2; t.now_us < gone_us + MARGIN_US - 10000; generation++) {
+        t.now_us += 10000;
+        give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, generation, EEPI_END_PROCESS}});
+        cr_expect_eq(t.committed, 0);
+    }
+    tick_at(gone_us + MARGIN_US);
+    cr_expect_neq(t.committed, 0);
+}
+
+/* A margin longer than the drain bound is waited for, and nobody is told that a process is there.
+ */
+Test(core_ends, P8_a_long_margin_is_no_failure)
+{
+    open_core(3 * DRAIN_BOUND_US);
+    expel(3, 2);
+    win();
+    give(about(EEPI_INPUT_GONE, 3));
+    expel(2, 1);
+    tick_at(t.now_us + 2 * DRAIN_BOUND_US);
+    cr_expect_eq(t.uncovered + (int)t.committed, 0);
+    tick_at(t.now_us + DRAIN_BOUND_US);
+    cr_expect_neq(t.committed, 0);
+}
+
+/* A view that the store forgot had let generation 2 in; the one that is known names generation 1.
+ */
+Test(core_ends, P8_a_seat_waits_for_all_that_held_it)
+{
+    uint64_t told_us;
+    open_core(MARGIN_US);
+    expel(3, 2);
+    win();
+    give(about(EEPI_INPUT_GONE, 3));
+    tick_at(t.now_us + MARGIN_US);
+    told_us = t.now_us + 1000;
+    t.now_us = told_us;
+    tell_member(3, 3); /* so generation 2 has ended, and nobody knows what it launched */
+    cr_expect_eq(t.plans, 0);
+    tick_at(told_us + MARGIN_US - 1);
+    cr_expect_eq(t.plans, 0);
+    tick_at(told_us + MARGIN_US);
+    cr_expect_eq(t.plans, 1);
+}

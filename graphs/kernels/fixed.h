@@ -76,32 +76,18 @@ EEPK_FN int eepk_fixed_gives_up(const eepk_fixed_tables *t, uint64_t *begin)
     return t->state->gave_up != 0;
 }
 
-EEPK_FN void eepk_fixed_take_nothing(const eepk_fixed_tables *t, uint32_t parity, uint64_t tag,
-                                     eep_grid g)
-{
-    const eepk_shape *s = &t->shape;
-
-    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        eepk_source_header *header = eepk_header(s, eepk_fixed_window(t, s->self), parity, seat);
-        uint64_t *arrived = eepk_fixed_tag(t, s->self, EEPK_PHASE_DISPATCH, parity, seat);
-        if (eepk_load_acquire(arrived) == tag)
-            continue;
-        header->num_tokens = 0;
-        for (uint32_t slot = 0; slot < s->num_slots; slot++)
-            ((uint32_t *)(header + 1))[slot] = 0;
-    }
-}
-
 /* Publish, then wait for everybody. Rows were stored by the node before; the fence and the release
- * store make them visible before the tag (partner: the acquire load below). */
-EEPK_FN void eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
-                                 eep_grid g)
+ * store make them visible before the tag (partner: the acquire load below). 1, on all threads: it
+ * gave up. */
+EEPK_FN int eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
+                                eep_grid g)
 {
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, layer);
     uint64_t tag = eepk_tag(0, t->state->step, layer, phase);
     uint32_t *doorbell = &((eepk_window_header *)eepk_fixed_window(t, s->self))->doorbell;
     uint64_t begin = 0;
+    int gives_up = 0;
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -115,15 +101,13 @@ EEPK_FN void eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uin
             pending += eepk_load_acquire(eepk_fixed_tag(t, s->self, phase, parity, seat)) != tag;
         if (pending == 0)
             break;
-        if (polls % EEPK_FIXED_LOOK_EVERY == EEPK_FIXED_LOOK_EVERY - 1 &&
-            eepk_fixed_gives_up(t, &begin)) {
-            if (phase == EEPK_PHASE_DISPATCH)
-                eepk_fixed_take_nothing(t, parity, tag, g);
+        gives_up = polls % EEPK_FIXED_LOOK_EVERY == EEPK_FIXED_LOOK_EVERY - 1 &&
+                   eepk_fixed_gives_up(t, &begin);
+        if (gives_up)
             break;
-        }
         eepk_poll_pause(polls, doorbell, seen);
     }
-    eepk_block_sync();
+    return eepk_block_any(gives_up);
 }
 
 EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a, eep_grid g)
@@ -131,17 +115,19 @@ EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
+    int gave_up;
 
     if (g.block != 0)
         return;
-    eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
+    gave_up = eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads)
         t->receive_tokens[seat] =
-            eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
+            gave_up ? 0 : eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
     for (uint32_t cell = g.thread; cell < s->max_ranks * s->num_slots; cell += g.num_threads) {
         const eepk_source_header *header =
             eepk_header(s, eepk_fixed_window(t, s->self), parity, cell / s->num_slots);
-        t->receive_count[cell] = ((const uint32_t *)(header + 1))[cell % s->num_slots];
+        t->receive_count[cell] =
+            gave_up ? 0 : ((const uint32_t *)(header + 1))[cell % s->num_slots];
     }
     eepk_block_sync();
     eepk_prefix_rows(s, t->receive_count, 1, t->receive_base, a->slot_begin, g);
@@ -202,7 +188,7 @@ EEPK_FN void eepk_fixed_combine_exchange_body(const eepk_fixed_combine_args *a, 
 {
     if (g.block != 0)
         return;
-    eepk_fixed_exchange(&a->tables, a->layer, EEPK_PHASE_COMBINE, g);
+    (void)eepk_fixed_exchange(&a->tables, a->layer, EEPK_PHASE_COMBINE, g);
 }
 
 EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g)

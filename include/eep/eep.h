@@ -133,7 +133,8 @@ EEP_API void eep_config_init(eep_config *config);
 typedef struct eep_context eep_context;
 
 /* Connect to the store, take the seat with a new generation, map own and peers' windows and
- * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a living process holds the seat,
+ * allocate all tables and scratch. EEP_ERR_SEAT_TAKEN while a process holds the seat that is not
+ * wholly gone (one that was killed gives its memory back first: 70 us per MB),
  * EEP_ERR_INVALID (text names the field) for a bad configuration or one that differs from the
  * instance's, EEP_ERR_UNREACHABLE without a store, EEP_ERR_SYSTEM if the seat's file beside the
  * store's socket (eep/store.h) cannot be written, EEP_ERR_UNSUPPORTED if the device cannot share

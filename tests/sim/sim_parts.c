@@ -137,6 +137,8 @@ int eepi_process_watch(int32_t pid, uint64_t start)
 {
     sim_process *p = by_pid(pid);
 
+    if (sim->kinds >> SIM_LATE & 1u && sim_random(16) == 0)
+        return -1; /* no descriptors left */
     return eepi_process_look(pid, start) != EEPI_PROCESS_GONE ? sim_fd_new(SIM_FD_PROCESS, p) : -1;
 }
 
