@@ -117,9 +117,9 @@ static eep_status ask_to_join(eep_context *context)
     if (status != EEP_OK)
         return status;
     say_late_calls(context);
+    bind_threads(context); /* asks the device, so without the lock */
     pthread_mutex_lock(&context->lock);
     context->joined_once = 1;
-    bind_threads(context);
     context->captures_at_join = (int64_t)eep_device_captures(context->config.device);
     context->mailbox.ready = 1;
     eepi_service_wake(context);
