@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Is the recovery pause of this build the other build's? Runs of both are interleaved.
 
-Every round has four runs with the same seed and the same kills: before, now, before again, now
-again. Compared are the medians of a round's pauses: now over before is the figure, again over the
-first of the same build (A/A) is what the same thing twice gives. The order turns round by round.
+Every round has four runs with the same seed and the same kills: each build twice. Over four rounds
+each run stands at each place, and right behind each other one, once. Compared are the medians of a
+round's pauses: now over before is the figure, again over the first of the same build (A/A) is what
+the same thing twice gives.
 
 Bar: the upper end of the 95 % interval of now / before is at most 1 + the half-width of the A/A
 interval + what --allow says; no token of any run is wrong or lost. The intervals are bootstrapped
@@ -26,6 +27,7 @@ import common
 SIDES = ("before", "now", "before-again", "now-again")
 PARTS = ("detect_ms", "agree_ms", "repair_ms", "rerun_ms")
 COLUMNS = ("round", "side", "commit", "seed", "fault", "rank", *PARTS, "pause_ms", "foreign_share")
+ORDERS = ((0, 1, 3, 2), (1, 2, 0, 3), (2, 3, 1, 0), (3, 0, 2, 1))  # Williams 1949
 RESAMPLES = 10000
 
 
@@ -88,8 +90,8 @@ def main():
     for index in range(1, options.rounds + 1):
         seed = options.seed + index - 1
         found = {}
-        for turn in range(len(SIDES)):
-            side = SIDES[(turn + index) % len(SIDES)]
+        for place in ORDERS[index % len(ORDERS)]:
+            side = SIDES[place]
             run = run_side(options, side, index, seed)
             file = file or common.Rows(os.path.join(options.out, "pause-pair.csv"), COLUMNS,
                                        run.summary, options.note)
