@@ -51,6 +51,10 @@ for name in smoke probe jobs model phases; do
     awk -F, 'NR > 1 && (NF != 6 || $1 != "abc" || $2 != "host" || $6 != 1) { exit 1 }' "$rows" ||
         bad "$name: a row of another form, or a failed one"
 done
+awk -F, '/longest_launch_us/ && $5 > 60e6 { print; exit 1 }' "$tmp/first/gpu-abc-probe.csv" >>"$tmp/said.txt" ||
+    bad "a launch of more than a minute"
+has first jobs '^abc,host,-,threads/faults/0/pause_ms,[0-9.]+,1$'
+has first jobs '^abc,host,-,processes/step_ms/p50,[0-9.]+,1$'
 [ "$(grep -c '^case,' "$tmp/first/gpu-abc-bench.csv")" = 1 ] || bad "bench: several headers"
 [ "$(grep -c '^# command' "$tmp/first/gpu-abc-bench.csv")" = 5 ] || bad "bench: not the five commands"
 for name in ring_of_8_graphs/graphs_waiting_at_once,7 ring_of_8_graphs/copies_beside_them,8 \
@@ -128,8 +132,46 @@ said '^gpu-check +FAILED +ended from outside'
 said '^after [0-9]+ s:$'
 check 2 none --only jobz
 said 'no phase jobz: there are start smoke bench micro death jobs tools long profile'
-check 2 none --limit smoke=soon
+for wrong in smoke=soon smoke=0 smoke=09 08 0; do check 2 none --limit "$wrong"; done
 check 2 none --call 3
+check 2 none --only ""
+said 'a value is missing'
+check 2 none --prebuilt "$tmp/python"
+said 'no gpu_smoke in it'
+status=0
+OUT=/proc/nowhere tools/gpu-check --device host --prebuilt "$tmp/stubs" >"$tmp/said.txt" 2>&1 || status=$?
+[ "$status" -eq 2 ] || bad "OUT that cannot be written: status $status instead of 2"
+# more time for a phase is more for its commands; a copy that lost its rights is mended; OUT is the caller's
+chmod -x "$tmp"/stubs/*
+(cd "$tmp" && OUT=relative "$root/tools/gpu-check" --build "$tmp/build" --commit abc --device host \
+    --prebuilt stubs --only smoke,jobs --limit smoke=75 >"$tmp/said.txt" 2>&1) || bad "stubs without rights: status $?"
+grep -q 'smoke/gpu_smoke, at most 75 s' "$tmp/relative/gpu-abc-log.txt" || bad "a raised limit raised no command's"
+said '^jobs/threads +ok'
+# a program that is not here is neither right nor wrong
+rm "$tmp/stubs/eep-run"
+check 0 skipped --device host --prebuilt "$tmp/stubs" --only jobs
+has skipped phases '^abc,host,-,jobs/threads,,skipped$'
+# a machine whose driver is too old for the programs says so at once, and one whose nvidia-smi hangs goes on
+mkdir "$tmp/machine"
+cat >"$tmp/machine/nvidia-smi" <<'STUB'
+#!/bin/bash
+case "$*" in
+-L) echo "GPU 0: a stub" ;;
+*driver_version*) echo 550.0 ;;
+*name*) echo "a stub" ;;
+*compute_cap*) echo 9.0 ;;
+esac
+STUB
+cat >"$tmp/stubs/gpu_probe" <<'STUB'
+#!/bin/bash
+[ "${1:-}" != --help ] || exit 0
+echo "device 0: CUDA driver version is insufficient for CUDA runtime version"
+exit 77
+STUB
+chmod +x "$tmp/machine/nvidia-smi" "$tmp/stubs/gpu_probe"
+PATH=$tmp/machine:$PATH NVCC=/nowhere/nvcc check 1 old --prebuilt "$tmp/stubs"
+said '^programs +- +driver 550.0 is too old for their CUDA runtime'
+said '^GPU +FAILED +no program here can use it'
 
 # ---- ncu's table becomes rows
 cat >"$tmp/ncu" <<'STUB'

@@ -89,7 +89,8 @@ eep_status probe_stepper_begin(probe_role *r, probe_stepper *s)
 /* A launch that is under way was held up by the phase that ends, as long as both lasted. */
 void probe_stepper_phase(probe_stepper *s, uint32_t phase)
 {
-    uint64_t now_us = probe_now_us(), begun_us = __atomic_load_n(&s->begun_us, __ATOMIC_ACQUIRE);
+    uint64_t begun_us = __atomic_load_n(&s->begun_us, __ATOMIC_ACQUIRE);
+    uint64_t now_us = probe_now_us(); /* after it: a launch may begin in between */
 
     if (begun_us)
         eepk_keep_largest(&s->longest_us[s->phase],
