@@ -49,11 +49,11 @@ static eep_status spin(eep_device *device, const model_plugin *plugin, probe_ans
     const model_twins gaps = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_gaps,
                               &lab_kernels[LAB_KERNEL_gaps]};
     const char *why = NULL;
-    eep_stream *stream = eepi_device_auxiliary(device);
+    eep_stream *stream = NULL;
     void *longest_ns = NULL;
     eep_status status = eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(uint64_t), &longest_ns);
-    if (status == EEP_OK && stream == NULL) {
-        status = EEP_ERR_NO_MEMORY;
+    if (status == EEP_OK) {
+        status = eepi_device_auxiliary(device, &stream);
     }
     if (status == EEP_OK) {
         lab_gaps_args args = {longest_ns, SPIN_NS};

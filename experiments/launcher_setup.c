@@ -2,6 +2,7 @@
 
 #include "experiments/device_probe.h"
 #include "experiments/finish.h"
+#include "graphs/device_share.h"
 #include "membership/seat_file.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ enum { FILLER_REQUESTS = 4096, SOCKET_PATH_BYTES = 108 };
 static const uint64_t STORE_TIMEOUT_US = 5000000;
 static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
 /* Until a dead process's last kernel has had its turn (eep_config's stores_margin_us). */
-static const double MARGIN_ROUNDS = 2, LEAST_MARGIN_MS = 50;
+static const double MARGIN_ROUNDS = 2, LEAST_MARGIN_MS = EEPI_STORES_MARGIN_US / 1e3;
 
 /* ---------------------------------------------------------------- what the machine must have */
 

@@ -33,8 +33,8 @@ static eep_status upload_close(upload *u, eep_status status)
 
 static eep_status upload_open(upload *u, eep_device *device)
 {
-    *u = (upload){.device = device, .stream = eepi_device_auxiliary(device)};
-    eep_status status = u->stream != NULL ? EEP_OK : EEP_ERR_NO_MEMORY;
+    *u = (upload){.device = device};
+    eep_status status = eepi_device_auxiliary(device, &u->stream);
     for (int i = 0; i < HALVES && status == EEP_OK; i++) {
         status = eep_device_alloc(device, EEP_MEMORY_PINNED, HALF_BYTES, &u->half[i]);
         if (status == EEP_OK)

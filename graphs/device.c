@@ -260,32 +260,36 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
 
 /* The backend has it ready (cuda), or it is the host's and waits for nobody: no call of a rank's
  * thread is refused here. */
-static eep_stream *open_auxiliary(eep_device *device)
+static eep_status open_auxiliary(eep_device *device)
 {
     eep_stream *stream = calloc(1, sizeof(*stream));
+    eep_status status = EEP_OK;
 
     if (!stream)
-        return NULL;
+        return EEP_ERR_NO_MEMORY;
     stream->device = device;
-    if (device->ops->auxiliary) {
+    if (device->ops->auxiliary)
         stream->impl = device->ops->auxiliary(device->impl);
-    } else if (device->ops->stream_open(device->impl, &stream->impl) != EEP_OK) {
+    else
+        status = device->ops->stream_open(device->impl, &stream->impl);
+    if (status != EEP_OK) {
         free(stream);
-        return NULL;
+        return status;
     }
-    return stream;
+    device->auxiliary = stream;
+    return EEP_OK;
 }
 
-eep_stream *eepi_device_auxiliary(eep_device *device)
+eep_status eepi_device_auxiliary(eep_device *device, eep_stream **stream_out)
 {
-    eep_stream *stream;
+    eep_status status;
 
     pthread_mutex_lock(&device->lock);
-    if (!device->auxiliary)
-        device->auxiliary = open_auxiliary(device);
-    stream = device->auxiliary;
+    status = device->auxiliary ? EEP_OK : open_auxiliary(device);
+    if (status == EEP_OK)
+        *stream_out = device->auxiliary;
     pthread_mutex_unlock(&device->lock);
-    return stream;
+    return status;
 }
 
 eep_status eep_stream_adopt(eep_device *device, void *native, eep_stream **stream_out)

@@ -1,5 +1,5 @@
-/* What the files of the device layer share: device.c,
- * device_backend.c, device_share.c, device_waiters.c. */
+/* What the files of the device layer share: device.c, device_backend.c, device_share.c and
+ * device_waiters.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 

@@ -137,8 +137,9 @@ uint64_t eepi_device_late_calls(const eep_device *device);
 
 /* The device's stream for all that is no step: staging, copies of weights. One for all users, so
  * eep_stream_synchronize waits for what others have put in as well; it is never captured and not
- * closed. NULL: there is no memory or no thread for it. Any thread. */
-eep_stream *eepi_device_auxiliary(eep_device *device);
+ * closed. What eep_stream_open returns where it could not be made; then *stream_out stays. Any
+ * thread. */
+EEP_MUST_CHECK eep_status eepi_device_auxiliary(eep_device *device, eep_stream **stream_out);
 
 /* eep_stream_synchronize for a stream whose last nodes store `value` to the pinned `word`: the
  * device is asked less often meanwhile. The stream is empty afterwards, whatever the word says. */

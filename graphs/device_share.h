@@ -43,6 +43,11 @@ typedef struct eepi_share_cost {
 } eepi_share_cost;
 eepi_share_cost eepi_share_cost_of(const eep_device *device);
 
+/* Stores of a process's kernels may come for so long after its end, unless a margin is given: a
+ * GPU's longest node, a time slice, and a close that was put off (eep_config's stores_margin_us).
+ */
+enum { EEPI_STORES_MARGIN_US = 50000 };
+
 /* 1: the host's threads cannot load from and store into the device's memory and shares (cuda,
  * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
  * guarded device goes a GPU's ways. */

@@ -241,9 +241,8 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
         return EEP_ERR_NO_MEMORY;
     t->device = device;
     status = memory_open(t, shape);
-    t->staging = eepi_device_auxiliary(device);
-    if (status == EEP_OK && !t->staging)
-        status = EEP_ERR_NO_MEMORY;
+    if (status == EEP_OK)
+        status = eepi_device_auxiliary(device, &t->staging);
     if (status == EEP_OK)
         status = eep_event_open(device, &t->staged_event);
     if (status == EEP_OK)

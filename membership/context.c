@@ -17,8 +17,7 @@ enum {
     STRIKE_WINDOW_STEPS = 1000,
     BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
     STAGE_BOUND_US = 1000000,
-    CLOSE_BOUND_US = 200000,
-    STORES_MARGIN_US = 50000 /* a GPU's longest node, a time slice, and a close that was put off */
+    CLOSE_BOUND_US = 200000
 };
 
 static int32_t from_environment(const char *name, int32_t otherwise)
@@ -174,7 +173,7 @@ static uint64_t stores_margin_us(const eep_config *c)
 {
     if (c->stores_margin_us != 0 || !eepi_device_is_apart(c->device))
         return c->stores_margin_us;
-    return STORES_MARGIN_US;
+    return EEPI_STORES_MARGIN_US;
 }
 
 static eep_status open_core(eep_context *context)

@@ -95,8 +95,7 @@ eep_status eepi_serving_open(eep_context *context)
         bytes += context->tensor_bytes[i];
     for (int at = 0; at < EEPI_SERVING_BUFFERS && status == EEP_OK; at++)
         status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->buffer[at]);
-    serving->stream = eepi_device_auxiliary(device);
-    return status == EEP_OK && !serving->stream ? EEP_ERR_NO_MEMORY : status;
+    return status == EEP_OK ? eepi_device_auxiliary(device, &serving->stream) : status;
 }
 
 void eepi_serving_close(eep_context *context)

@@ -190,7 +190,7 @@ eep_status eepi_weights_seal(eep_context *context)
 {
     const eep_config *c = &context->config;
     size_t slots = (size_t)c->num_layers * (size_t)c->num_slots, bytes = 0;
-    eep_stream *stream = eepi_device_auxiliary(c->device);
+    eep_stream *stream = NULL;
     void *bounce = NULL;
     eep_status status;
 
@@ -204,7 +204,7 @@ eep_status eepi_weights_seal(eep_context *context)
     }
     for (int i = 0; i < context->num_tensors; i++)
         bytes += context->tensor_bytes[i];
-    status = stream ? EEP_OK : EEP_ERR_NO_MEMORY;
+    status = eepi_device_auxiliary(c->device, &stream);
     if (status == EEP_OK)
         status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, bytes, &bounce);
     for (size_t i = 0; i < slots && status == EEP_OK; i++) {

@@ -52,8 +52,7 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
     }
     for (int i = 0; i < config->num_layers * config->num_slots; i++)
         x->placed[i] = -1;
-    x->stream = eepi_device_auxiliary(config->device);
-    status = x->stream ? EEP_OK : EEP_ERR_NO_MEMORY;
+    status = eepi_device_auxiliary(config->device, &x->stream);
     for (int i = 0; i < LANES && status == EEP_OK; i++)
         status =
             eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes, &x->lanes[i].buffer);

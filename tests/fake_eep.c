@@ -137,12 +137,13 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
     return EEP_OK;
 }
 
-eep_stream *eepi_device_auxiliary(eep_device *device)
+eep_status eepi_device_auxiliary(eep_device *device, eep_stream **stream_out)
 {
     static eep_stream one;
 
     (void)device;
-    return &one;
+    *stream_out = &one;
+    return EEP_OK;
 }
 
 void eep_stream_close(eep_stream *stream)

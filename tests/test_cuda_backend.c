@@ -230,11 +230,12 @@ Test(cuda_backend, two_streams_a_rank)
 Test(cuda_backend, a_step_has_the_highest_priority)
 {
     eep_device *device = open_device();
-    eep_stream *step;
+    eep_stream *step, *auxiliary;
     int of_step = 0, of_auxiliary = 0;
     cr_assert_eq(eep_stream_open(device, &step), EEP_OK);
+    cr_assert_eq(eepi_device_auxiliary(device, &auxiliary), EEP_OK);
     cudaStreamGetPriority(eep_stream_native(step), &of_step);
-    cudaStreamGetPriority(eep_stream_native(eepi_device_auxiliary(device)), &of_auxiliary);
+    cudaStreamGetPriority(eep_stream_native(auxiliary), &of_auxiliary);
     cr_expect_lt(of_step, of_auxiliary, "lower numbers go first");
     eep_stream_close(step);
     eep_device_close(device);

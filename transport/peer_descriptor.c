@@ -39,8 +39,7 @@ static eep_status refused(int32_t pid, const char *call, char *why_out, size_t w
         snprintf(why_out, why_bytes,
                  "%s of process %d: %s: ranks must run as one user in one pid namespace, with "
                  "kernel.yama.ptrace_scope below 2; in a container with --cap-add=SYS_PTRACE. "
-                 "Threads of "
-                 "one process (eep-run --threads) need none of that",
+                 "Threads of one process (eep-run --threads) need none of that",
                  call, pid, strerror(error));
         return EEP_ERR_UNSUPPORTED;
     }

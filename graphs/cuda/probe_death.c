@@ -2,6 +2,7 @@
  * one, and what its kernels still store into another's. */
 #include "graphs/cuda/probe_report.h"
 
+#include "graphs/device_share.h"
 #include "transport/peer_descriptor.h"
 
 #include <stdio.h>
@@ -10,8 +11,7 @@
 enum {
     STORE_BEFORE_KILL_MS = 500,
     NUM_KILLS = 3,
-    MARGIN_US = 50000, /* how long the dead are given beyond their end */
-    NEIGHBOUR_S = 30,  /* beyond all kills */
+    NEIGHBOUR_S = 30, /* beyond all kills */
 };
 
 /* ------------------------------------------------------------------ an owner dies */
@@ -182,7 +182,7 @@ static void writer_dies(probe_report *to, const char *name)
     probe_row(to, name, "most_after_vsize0_us", largest.after_vsize0, 1);
     probe_row(to, name, "most_after_Z_us", largest.after_zombie, 1);
     probe_row(to, name, "most_after_pidfd_us", largest.after_pidfd, 1);
-    enough = largest.surely_after_pidfd <= MARGIN_US;
+    enough = largest.surely_after_pidfd <= EEPI_STORES_MARGIN_US;
     probe_row(to, name, "margin_50ms_after_end_is_enough", enough, enough);
 }
 

@@ -143,6 +143,18 @@ static eep_status map_successor(probe_role *r, const eepi_window *old, eepi_wind
     return probe_say(r);
 }
 
+/* Another process's window, and words beside what the kernel does in it. */
+static eep_status map_asked(probe_role *r, size_t num_words, eepi_window **window_out,
+                            uint64_t **words_out)
+{
+    probe_message asked;
+    eep_status status = probe_hear(r, &asked);
+
+    if (status == EEP_OK)
+        status = probe_map_window(r, &asked, window_out);
+    return status == EEP_OK ? probe_words(r, num_words, words_out) : status;
+}
+
 /* Stores into another process's window for `seconds`, whatever becomes of that process. Says when
  * it has begun; then see map_successor; last: rounds stored, words wrong afterwards. */
 eep_status probe_survivor(probe_role *r)
@@ -151,13 +163,8 @@ eep_status probe_survivor(probe_role *r)
     probe_store_args store = {.num_words = num_words, .limit_ns = r->how->seconds * 1000000000ull};
     eepi_window *window = NULL, *successor = NULL;
     uint64_t *pinned = NULL;
-    probe_message asked;
-    eep_status status = probe_hear(r, &asked);
+    eep_status status = map_asked(r, 2, &window, &pinned);
 
-    if (status == EEP_OK)
-        status = probe_map_window(r, &asked, &window);
-    if (status == EEP_OK)
-        status = probe_words(r, 2, &pinned);
     if (status != EEP_OK)
         return status;
     store.words = probe_word(window, PROBE_ROWS_AT);
@@ -193,12 +200,8 @@ eep_status probe_counter(probe_role *r)
     probe_count_args count = {.limit_ns = COUNT_LIMIT_S * 1000000000ull};
     eepi_window *window = NULL;
     probe_message asked;
-    eep_status status = probe_hear(r, &asked);
+    eep_status status = map_asked(r, 1, &window, &count.progress);
 
-    if (status == EEP_OK)
-        status = probe_map_window(r, &asked, &window);
-    if (status == EEP_OK)
-        status = probe_words(r, 1, &count.progress);
     if (status != EEP_OK)
         return status;
     count.counter = probe_word(window, PROBE_WORD_AT);

@@ -44,7 +44,7 @@ int fake_sleep(uint64_t until_us)
 
 static pthread_mutex_t ending = PTHREAD_MUTEX_INITIALIZER; /* the first one has the last word */
 
-static void end(const char *message)
+static _Noreturn void end(const char *message)
 {
     fprintf(stderr, "fake GPU: %s\n", message);
     fflush(stderr);
@@ -62,7 +62,6 @@ void fake_die(const char *format, ...)
     vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
     end(message);
-    abort();
 }
 
 void fake_hang(const char *format, ...)
@@ -80,7 +79,6 @@ void fake_hang(const char *format, ...)
     fake_gpu_print(stderr);
     fake_report();
     end(message);
-    abort();
 }
 
 void fake_gpu_set_bound_ms(uint32_t bound_ms)
