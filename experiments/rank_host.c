@@ -4,6 +4,7 @@
 #include "experiments/rank.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -147,6 +148,7 @@ int rank_host_main(void)
         return 2;
     }
     host.fd = atoi(control);
+    fcntl(host.fd, F_SETFD, FD_CLOEXEC); /* it came through an exec */
     host.config.store_path = getenv("EEP_STORE");
     host.config.is_thread = true;
     pthread_mutex_init(&host.lock, NULL);

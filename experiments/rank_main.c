@@ -2,6 +2,7 @@
 
 #include "experiments/rank.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ int rank_main(void)
     config.seat = atoi(seat);
     config.store_path = getenv("EEP_STORE");
     config.control_fd = atoi(control);
+    fcntl(config.control_fd, F_SETFD, FD_CLOEXEC); /* it came through an exec */
     config.joiner = joiner && strcmp(joiner, "1") == 0;
     rank *self = rank_new(&config);
     if (!self) {

@@ -435,6 +435,7 @@ void supervisor_hang_up(supervisor *self, int seat)
     supervisor_seat *of = &self->seat[seat];
     if (of->fd >= 0) {
         outbox_destroy(&of->outbox);
+        shutdown(of->fd, SHUT_RDWR); /* a child that has not exec'ed yet may hold a copy */
         close(of->fd);
         of->fd = -1;
     }
@@ -447,6 +448,7 @@ static void burn(double seconds, pid_t parent)
     volatile uint64_t sum = 0;
     uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    closefrom(CHILD_CONTROL_FD); /* it never execs: its copies would keep sockets open */
     setpriority(PRIO_PROCESS, 0, JOINER_NICE);
     while (now_ns() < end_ns && getppid() == parent) {
         for (int i = 0; i < 100000; i++) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -337,6 +338,7 @@ void eepi_store_client_close(eepi_store_client *client)
     }
     if (client->fd >= 0) {
         say_bye(client);
+        shutdown(client->fd, SHUT_RDWR); /* a forked child may hold a copy */
         close(client->fd);
     }
     list_free(&client->pending);

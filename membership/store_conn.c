@@ -435,6 +435,19 @@ bool eepi_store_conn_new(struct eep_store *store, int fd)
     return true;
 }
 
+/* A child that was forked and has not exec'ed holds a copy of every descriptor. So a close alone
+ * neither tells the other side nor ends epoll's watch, which names `conn`. In such a child the
+ * socket and the watch are its parent's: only the copy is closed. */
+static void end_socket(eepi_store_conn *conn)
+{
+    struct eep_store *store = conn->store;
+    if (getpid() == store->pid) {
+        (void)epoll_ctl(store->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+        shutdown(conn->fd, SHUT_RDWR);
+    }
+    close(conn->fd);
+}
+
 void eepi_store_conn_free(eepi_store_conn *conn)
 {
     struct eep_store *store = conn->store;
@@ -448,7 +461,7 @@ void eepi_store_conn_free(eepi_store_conn *conn)
     }
     store->num_conns--;
     mute(conn);
-    close(conn->fd);
+    end_socket(conn);
     for (size_t i = 0; i < conn->num_prefixes; i++) {
         free(conn->prefix[i]);
     }

@@ -44,6 +44,7 @@ typedef struct eepi_store_conn {
 struct eep_store {
     eepi_store_listener listener;
     char path[108];
+    pid_t pid; /* the process that serves; a forked child holds copies and serves nobody */
     int epoll_fd;
     int stop_fd;    /* eventfd: eep_store_close */
     int reserve_fd; /* given up for a moment to turn a connection away when descriptors run out */

@@ -179,6 +179,7 @@ bool eepi_store_link_send(eepi_store_client *client, const eepi_store_message *m
 
 static void drop_connection(eepi_store_client *client)
 {
+    shutdown(client->fd, SHUT_RDWR); /* a forked child may hold a copy */
     close(client->fd);
     client->fd = -1;
     client->mute = false;

@@ -176,7 +176,9 @@ static void release(struct eep_store *store)
     while (store->conns) {
         eepi_store_conn_free(store->conns);
     }
-    if (store->listener.fd >= 0) {
+    if (store->listener.fd >= 0 && getpid() != store->pid) {
+        close(store->listener.fd);
+    } else if (store->listener.fd >= 0) {
         eepi_store_socket_unlisten(store->path, &store->listener);
     }
     close_fd(store->epoll_fd);
@@ -204,6 +206,7 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
         goto fail;
     }
     memcpy(store->path, path, strlen(path) + 1);
+    store->pid = getpid();
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
     store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
                                         eepi_store_conns_changed, store);
@@ -230,6 +233,10 @@ fail:
 void eep_store_close(eep_store *store)
 {
     if (!store) {
+        return;
+    }
+    if (getpid() != store->pid) { /* a forked child has no such thread: only its copies go */
+        release(store);
         return;
     }
     uint64_t one = 1;

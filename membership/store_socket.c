@@ -210,5 +210,6 @@ void eepi_store_socket_unlisten(const char *path, const eepi_store_listener *lis
         info.st_ino == listener->inode) {
         unlink(path);
     }
+    shutdown(listener->fd, SHUT_RDWR); /* a forked child may hold a copy */
     close(listener->fd);
 }

@@ -88,6 +88,81 @@ Test(store_faults, half_a_frame_blocks_nobody)
     eep_store_close(store);
 }
 
+/* ---------------------------------------------------------------- forked children */
+
+/* A child with copies of all descriptors. It sleeps; at a byte on `*go_out` it writes to `fd`; when
+ * `*go_out` is closed it closes the store `closes` (NULL: none) and ends. */
+static pid_t fork_holder(int fd, eep_store *closes, int *go_out)
+{
+    int go[2];
+    cr_assert_eq(pipe(go), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(go[1]);
+        while (read(go[0], &byte, 1) == 1) {
+            (void)!send(fd, "more", 4, MSG_NOSIGNAL);
+        }
+        eep_store_close(closes);
+        _exit(0);
+    }
+    cr_assert_gt(child, 0);
+    close(go[0]);
+    *go_out = go[1];
+    return child;
+}
+
+static void release_holder(pid_t child, int go)
+{
+    int end = -1;
+    close(go);
+    cr_assert_eq(waitpid(child, &end, 0), child);
+    cr_assert(WIFEXITED(end) && WEXITSTATUS(end) == 0);
+}
+
+Test(store_faults, a_forked_childs_copies_keep_no_connection_alive)
+{
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client();
+    const eepi_store_message get = {.type = EEPI_STORE_MSG_GET, .id = 1, .key = "k"};
+    unsigned char frame[EEPI_STORE_HEAD_MAX] = {0}, answer[EEPI_STORE_HEAD_MAX];
+    size_t bytes = eepi_store_wire_encode(&get, frame);
+    int go = -1, fd = raw_connect();
+    cr_assert_eq(send(fd, frame, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+    cr_assert_gt(recv(fd, answer, sizeof answer, 0), 0); /* so the store has accepted it */
+    pid_t child = fork_holder(fd, NULL, &go);
+    frame[0] = 0; /* not the magic number */
+    cr_assert_eq(send(fd, frame, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+    put(client, "one", "round");
+    put(client, "another", "round"); /* by now the connection was dropped and freed */
+    cr_assert_eq(write(go, "w", 1), 1);
+    poll(NULL, 0, 50); /* not for the answer, which must not come: for the child to write */
+    put(client, "alive", "yes");
+    release_holder(child, go);
+    struct pollfd set = {.fd = fd, .events = POLLIN};
+    cr_expect_eq(poll(&set, 1, 2000), 1, "the sender does not learn that it was dropped");
+    close(fd);
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+Test(store_faults, a_forked_child_that_closes_the_store_leaves_it_to_its_parent)
+{
+    eep_store *store = open_store();
+    eepi_store_client *client = open_client(), *late;
+    int go = -1;
+    put(client, "before", "fork");
+    pid_t child = fork_holder(-1, store, &go);
+    release_holder(child, go);
+    put(client, "after", "fork");
+    late = open_client();
+    put(late, "joins", "yes");
+    eepi_store_client_close(late);
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
 /* ---------------------------------------------------------------- slow readers */
 
 Test(store_faults, a_watcher_that_never_reads_blocks_nobody_and_is_dropped)

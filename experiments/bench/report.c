@@ -10,7 +10,7 @@
 static void put_machine(FILE *to)
 {
     char line[256] = "", model[200] = "unknown processor";
-    FILE *file = fopen("/proc/cpuinfo", "r");
+    FILE *file = fopen("/proc/cpuinfo", "re");
     double load[1] = {0};
     struct utsname system;
 
@@ -35,7 +35,7 @@ int bench_report_open(bench_report *r, const char *path, bool append, int argc, 
 {
     bool is_new;
 
-    r->csv = path ? fopen(path, append ? "a" : "w") : NULL;
+    r->csv = path ? fopen(path, append ? "ae" : "we") : NULL;
     if (!path)
         return 0;
     if (!r->csv)

@@ -25,7 +25,8 @@ typedef struct eep_store eep_store;
  * pid that another process has by now: remove them then, too. */
 EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
                                                  size_t error_bytes, eep_store **store_out);
-/* Stop serving, close all connections, remove the socket file. */
+/* Stop serving, close all connections, remove the socket file. In a forked child the store is its
+ * parent's, which serves on: there only the child's copies are given back. */
 EEP_API void eep_store_close(eep_store *store);
 
 #ifdef __cplusplus
