@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import sys
+import typing
 
 import matplotlib
 
@@ -26,7 +27,10 @@ GENERATION_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY)
 PARTS = (("detect", ORANGE), ("agree", SKY), ("repair", GREEN), ("rerun", PINK))
 BIN_MS, FINE_BIN_MS = 100.0, 20.0
 ZOOM_BEFORE_MS, ZOOM_AFTER_MS = 50.0, 150.0
-MANY_FAULTS = 8  # from here on labels name only the seat
+MANY_MARKS = 8  # from here on labels name only the seats
+NEAR_SHARE = 0.015  # of the width: marks that are nearer to each other share a label
+# What a fault is called in a figure, where its kind in summary.json does not say it.
+FAULT_WORDS = {"exit": "end of", "killed": "outside kill", "slow": "expelled, slow:"}
 
 
 class BadInput(Exception):
@@ -65,6 +69,14 @@ def read_summary(directory):
     return summary
 
 
+class Mark(typing.NamedTuple):
+    """Something that befell a seat: "kill" of seat 3 at 5000 ms."""
+    time_ms: float
+    word: str
+    seat: int
+    colour: str
+
+
 class Run:
     """What the figure shows; all times in ms since the start of the run."""
 
@@ -76,29 +88,37 @@ class Run:
             row["time_ms"] for row in read_rows(directory, "tokens.csv", {"time_ms": float}))
         self.events = read_rows(directory, "events.csv", {
             "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
-            "about_generation": int})
+            "about_generation": int, "value": int})
         if not self.steps:
             raise BadInput(f"{directory}/steps.csv: no steps")
         self.seats = sorted({step["seat"] for step in self.steps})
-        self.kills = self._find_kills()
+        self.faults = self._find_faults()
+        self.marks = self._find_marks()
         self.joins = self._find_joins()
         last = max(step["end_ms"] for step in self.steps)
         self.begin_ms = min(0.0, self.token_times[0]) if self.token_times else 0.0
         self.end_ms = max([last] + self.token_times[-1:])
         self.order = self._order_generations()
 
-    def _find_kills(self):
-        """(time, seat) of every fault."""
-        kills = [(event["time_ms"],
-                  event["about_seat"] if event["about_seat"] >= 0 else event["seat"])
-                 for event in self.events if event["kind"] == "kill"]
-        if not kills:
-            kills = [(fault["time_ms"], fault["rank"])
-                     for fault in self.summary.get("faults", ()) if "time_ms" in fault]
-        return sorted(kills)
+    def _find_faults(self):
+        """The summary's faults, by time. Each carries its own seat, kind and parts, so nothing is
+        ever paired with it by its place in a list."""
+        faults = [fault for fault in self.summary.get("faults", ())
+                  if fault.get("time_ms") is not None]
+        return sorted(faults, key=lambda fault: fault["time_ms"])
+
+    def _find_marks(self):
+        """What was done to the ranks, by time: every fault, and what the script did that is none.
+        `slow` and `drain` are no faults unless the rank is expelled for them."""
+        marks = [Mark(fault["time_ms"], FAULT_WORDS.get(fault["kind"], fault["kind"]),
+                      fault["rank"], RED) for fault in self.faults]
+        for event in self.events:
+            if event["kind"] == "drain" or (event["kind"] == "slow" and event["value"] > 1000):
+                marks.append(Mark(event["time_ms"], event["kind"], event["seat"], PINK))
+        return sorted(marks)
 
     def _find_joins(self):
-        """(time, seat) when each joiner's view went live: its flip, else its first step."""
+        """A mark when each joiner's view went live: its flip, else its first step."""
         joins = []
         for join in self.summary.get("joins", ()):
             who = (join["rank"], join["generation"])
@@ -108,7 +128,7 @@ class Run:
             steps = [step["begin_ms"] for step in self.steps
                      if (step["seat"], step["generation"]) == who]
             if flips or steps:
-                joins.append((min(flips or steps), join["rank"]))
+                joins.append(Mark(min(flips or steps), "join", join["rank"], GREEN))
         return sorted(joins)
 
     def _order_generations(self):
@@ -147,14 +167,43 @@ def draw_throughput(axis, run):
     axis.legend(loc="lower left", ncol=2, frameon=True, framealpha=0.9, edgecolor="none")
 
 
-def mark(axis, marks, word, colour, height):
-    """A vertical line per fault or join; labels at `height` of the axis while they fit."""
-    for time, seat in marks:
-        axis.axvline(time / 1000.0, color=colour, linewidth=1.4, linestyle=(0, (4, 2)), zorder=3)
-        text = f"{word} seat {seat}" if len(marks) <= MANY_FAULTS else str(seat)
-        axis.annotate(text, (time / 1000.0, height), xycoords=("data", "axes fraction"),
-                      xytext=(4, 0), textcoords="offset points", color=colour, va="top",
-                      weight="bold", fontsize=10 if len(marks) <= MANY_FAULTS else 7)
+def label_groups(marks, nearest_ms):
+    """Lists of neighbours that do the same: each list gets one label, which names all its seats."""
+    groups = []
+    for one in sorted(marks):
+        near = [group for group in groups
+                if group[0].word == one.word and one.time_ms - group[-1].time_ms <= nearest_ms]
+        if near:
+            near[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
+
+
+def label_of(group, is_short):
+    """"kill seats 1, 14" """
+    seats = ", ".join(str(seat) for seat in sorted({one.seat for one in group}))
+    if is_short:
+        return seats
+    return f"{group[0].word} seat{'s' if ',' in seats else ''} {seats}"
+
+
+def draw_marks(axis, marks, nearest_ms, height):
+    """A vertical line per mark; labels at `height` of the axis, one below the other while they
+    are too near to stand side by side."""
+    for one in marks:
+        axis.axvline(one.time_ms / 1000.0, color=one.colour, linewidth=1.4,
+                     linestyle=(0, (4, 2)), zorder=3)
+    groups = label_groups(marks, nearest_ms)
+    is_short = len(groups) > MANY_MARKS
+    row, last_ms = 0, None
+    for group in groups:
+        near = last_ms is not None and group[0].time_ms - last_ms < 8 * nearest_ms
+        row, last_ms = (row + 1) % 4 if near else 0, group[0].time_ms
+        axis.annotate(label_of(group, is_short), (group[0].time_ms / 1000.0, height),
+                      xycoords=("data", "axes fraction"), xytext=(4, -12 * row),
+                      textcoords="offset points", color=group[0].colour, va="top",
+                      weight="bold", fontsize=7 if is_short else 10)
 
 
 def merge(intervals, gap):
@@ -205,17 +254,13 @@ def draw_lanes(axis, run):
 
 
 def first_fault(run):
-    """The first kill's time and the summary's record of it."""
-    faults = run.summary.get("faults", ())
-    if not run.kills or not faults:
-        return None
-    return run.kills[0], faults[0]
+    """The first fault that made the ranks pause; the first of all if none did; None without any."""
+    paused = [fault for fault in run.faults if fault.get("pause_ms") is not None]
+    return (paused or run.faults or [None])[0]
 
 
-def draw_zoom(axis, run, kill, fault):
-    time, seat = kill
-    pause = fault.get("pause_ms") or 0.0
-    low, high = -ZOOM_BEFORE_MS, max(ZOOM_AFTER_MS, 1.3 * pause)
+def draw_close_steps(axis, run, time, low, high):
+    """Every step near the fault, in its seat's lane, and a cross where a seat was struck."""
     for lane, owner in enumerate(run.seats):
         for step in run.steps:
             begin, end = step["begin_ms"] - time, step["end_ms"] - time
@@ -227,6 +272,17 @@ def draw_zoom(axis, run, kill, fault):
             add_bars(axis, [(begin, end)], lane, 1.0, linewidth=0.8,
                      edgecolor="white" if good else RED,
                      facecolor=colour if good else "white", hatch=None if good else "//////")
+    for fault in run.faults:
+        at = fault["time_ms"] - time
+        if low <= at <= high and fault["rank"] in run.seats:
+            axis.plot([at], [run.seats.index(fault["rank"])], marker="X", color=RED,
+                      markeredgecolor="white", markersize=10, zorder=4)
+
+
+def draw_zoom(axis, run, fault):
+    pause = fault.get("pause_ms") or 0.0
+    low, high = -ZOOM_BEFORE_MS, max(ZOOM_AFTER_MS, 1.3 * pause)
+    draw_close_steps(axis, run, fault["time_ms"], low, high)
     dress_lanes(axis, run)
     axis.set_ylim(len(run.seats) - 0.4, -1.9)
     at, handles = 0.0, []
@@ -237,10 +293,11 @@ def draw_zoom(axis, run, kill, fault):
         handles.append(Patch(color=colour, label=f"{name} {width:.1f} ms"))
         at += width
     handles.append(Patch(facecolor="white", edgecolor=RED, hatch="//////", label="aborted step"))
-    axis.text(-2, -1.2, f"pause {pause:.1f} ms", ha="right", va="center", weight="bold")
+    axis.text(-2, -1.2, f"pause {pause:.1f} ms" if fault.get("pause_ms") is not None else
+              "no pause measured", ha="right", va="center", weight="bold")
     axis.axvline(0, color=RED, linewidth=1.4, linestyle=(0, (4, 2)))
     axis.set_xlim(low, high)
-    axis.set_xlabel(f"time since the {fault.get('kind', 'fault')} of seat {seat}, ms")
+    axis.set_xlabel(f"time since the {fault['kind']} of seat {fault['rank']}, ms")
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0),
                 ncol=len(handles), frameon=False, handlelength=1.2, columnspacing=1.4)
 
@@ -261,14 +318,14 @@ def draw(run, path):
     for axis in axes[:2]:
         axis.set_xlim(run.begin_ms / 1000.0, run.end_ms / 1000.0)
     axes[0].tick_params(labelbottom=False)
-    mark(axes[0], run.kills, "kill", RED, 0.99)
-    mark(axes[0], run.joins, "join", GREEN, 0.91)
-    for time, _ in run.kills:
-        axes[1].axvline(time / 1000.0, color=RED, linewidth=1.2, linestyle=(0, (4, 2)))
-    for time, _ in run.joins:
-        axes[1].axvline(time / 1000.0, color=GREEN, linewidth=1.2, linestyle=(0, (4, 2)))
+    nearest_ms = NEAR_SHARE * (run.end_ms - run.begin_ms)
+    draw_marks(axes[0], run.marks, nearest_ms, 0.99)
+    draw_marks(axes[0], run.joins, nearest_ms, 0.72 if len(run.marks) > 1 else 0.91)
+    for one in run.marks + run.joins:
+        axes[1].axvline(one.time_ms / 1000.0, color=one.colour, linewidth=1.2,
+                        linestyle=(0, (4, 2)))
     if fault:
-        draw_zoom(axes[2], run, *fault)
+        draw_zoom(axes[2], run, fault)
     figure.align_ylabels(axes)
     figure.tight_layout(h_pad=1.0)
     figure.savefig(path, dpi=120)
