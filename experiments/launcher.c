@@ -384,6 +384,7 @@ static void stop(launcher *self)
     wire_header message = {WIRE_STOP, sizeof message};
     self->run.end_ns = launcher_now_ns();
     self->stopping = true;
+    launcher_record_script(self);
     for (int s = 0; s < self->run.max_ranks; s++) {
         supervisor_seat *seat = &self->ranks->seat[s];
         if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {

@@ -104,10 +104,7 @@ static void finish(void *user)
     launcher *self = user;
     script *todo = &self->effective.script;
     self->control->finishing = true;
-    for (int i = 0; i < todo->num_events; i++) {
-        todo->event[i].done = true;
-    }
-    todo->cycle.num_kills = todo->kills_done;
+    script_withdraw(todo);
 }
 
 /* ---------------------------------------------------------------- status */

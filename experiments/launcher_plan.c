@@ -57,7 +57,7 @@ void launcher_run_plan(launcher *self)
                           self->how->plan->present + 1, self->how->plan->num_phases);
     }
     while (plan_next(self->how->plan, &world, &deed)) {
-        launcher_do(self, &deed);
+        (void)launcher_do(self, &deed);
     }
     tell_phases(self);
     self->failed |= self->how->plan->failed;

@@ -74,6 +74,25 @@ static bool script_sees_covered(const void *user, const bool *without)
     return view != NULL;
 }
 
+static void add_event(launcher *self, const script_event *event, bool was_due)
+{
+    record_event *added = record_add_event(&self->run);
+    if (added) {
+        *added = (record_event){.event = *event, .was_due = was_due};
+    } else {
+        self->failed = true;
+        launcher_complain(self, "out of memory");
+    }
+}
+
+static void record_ended_events(launcher *self)
+{
+    script_event ended;
+    while (script_ended(&self->effective.script, &ended)) {
+        add_event(self, &ended, !ended.withdrawn);
+    }
+}
+
 void launcher_run_script(launcher *self)
 {
     script_world world = {.now_ms = launcher_time_ms(self),
@@ -88,9 +107,24 @@ void launcher_run_script(launcher *self)
                           .seed = (uint64_t)self->effective.seed};
     script_deed deed;
     while (script_next(&self->effective.script, &world, &deed)) {
-        launcher_do(self, &deed);
+        if (!launcher_do(self, &deed)) {
+            script_missed(&self->effective.script, &deed);
+        }
     }
     launcher_did(self);
+    record_ended_events(self);
+}
+
+void launcher_record_script(launcher *self)
+{
+    const script *todo = &self->effective.script;
+    record_ended_events(self);
+    for (int i = 0; i < todo->num_events; i++) {
+        if (!todo->event[i].done) {
+            add_event(self, &todo->event[i],
+                      script_is_due(&todo->event[i], launcher_time_ms(self)));
+        }
+    }
 }
 
 void launcher_saw(launcher *self, script_state state, int seat)

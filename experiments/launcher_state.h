@@ -94,6 +94,8 @@ bool launcher_sees_active(const void *user, int seat);
 bool launcher_sees_running(const void *user, int seat);
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
+/* What came of all its events, at the end of the run: into self->run. */
+void launcher_record_script(launcher *self);
 /* What the script may wait for has come about. */
 void launcher_saw(launcher *self, script_state state, int seat);
 void launcher_saw_event(launcher *self, eep_event_kind kind, int seat);

@@ -20,9 +20,6 @@ static uint64_t strike(launcher *self, int seat, int signal_number)
 static void do_kill(launcher *self, const script_deed *deed)
 {
     record_process *process = launcher_process_of(self, deed->seat);
-    if (process->kill_ns) {
-        return; /* it dies of the first one, which keeps its fault */
-    }
     process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
     process->struck_ns = process->kill_ns;
     process->struck_by = verb_table[deed->verb].name;
@@ -153,12 +150,12 @@ static void do_drain(launcher *self, int seat)
 
 /* ---------------------------------------------------------------- the store */
 
-static void do_store(launcher *self, const script_deed *deed)
+static bool do_store(launcher *self, const script_deed *deed)
 {
     const char *name = verb_table[deed->verb].name;
     if (!self->store_child) {
         launcher_complain(self, "%s: the store is no process of its own (--store-process)", name);
-        return;
+        return false;
     }
     launcher_note(self, name, NULL, (uint64_t)deed->duration_ms);
     eep_status status = deed->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
@@ -170,12 +167,26 @@ static void do_store(launcher *self, const script_deed *deed)
         launcher_complain(self, "%s: %s", name, eep_strerror(status));
         self->failed |= deed->verb == VERB_STORE_START && status != EEP_ERR_STATE;
     }
+    return status == EEP_OK;
 }
 
 /* ---------------------------------------------------------------- all */
 
-void launcher_do(launcher *self, const script_deed *deed)
+/* A process that was killed dies of that, and keeps that fault; one that was aborted while it was
+ * stopped must still be continued to die. */
+static bool is_beyond(const launcher *self, const script_deed *deed)
 {
+    const verb_info *info = &verb_table[deed->verb];
+    const record_process *process =
+        info->has_seat && !info->wants_free ? launcher_process_of(self, deed->seat) : NULL;
+    return process && (process->kill_ns || process->exit_ns) && deed->verb != VERB_CONT;
+}
+
+bool launcher_do(launcher *self, const script_deed *deed)
+{
+    if (is_beyond(self, deed)) {
+        return false;
+    }
     switch (deed->verb) {
     case VERB_KILL:
     case VERB_ABORT:
@@ -213,11 +224,11 @@ void launcher_do(launcher *self, const script_deed *deed)
     case VERB_STORE_STOP:
     case VERB_STORE_CONT:
     case VERB_STORE_START:
-        do_store(self, deed);
-        break;
+        return do_store(self, deed);
     case NUM_VERBS:
         break;
     }
+    return true;
 }
 
 void launcher_did(launcher *self)

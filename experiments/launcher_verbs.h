@@ -5,10 +5,10 @@
 #include "experiments/launcher_state.h"
 #include "experiments/script.h"
 
-/* Do it now. What cannot be done any more (its process has just ended) is passed over; what fails
- * is complained about. Call launcher_did after the last of the deeds that are due: it looks at what
+/* Do it now. False: it cannot be done any more (its process has just ended, or was killed before).
+ * What fails is complained about. Call launcher_did after the last of the deeds that are due: it looks at what
  * the survivors do, which takes time that would come between faults that are meant to be one. */
-void launcher_do(launcher *self, const script_deed *deed);
+bool launcher_do(launcher *self, const script_deed *deed);
 void launcher_did(launcher *self);
 /* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
 bool launcher_saw_stopped(launcher *self);

@@ -27,6 +27,11 @@ record_process *record_add_process(record *self)
     return append(&self->processes, &self->num_processes, sizeof *self->processes);
 }
 
+record_event *record_add_event(record *self)
+{
+    return append(&self->events, &self->num_events, sizeof *self->events);
+}
+
 record_view *record_add_view(record *self)
 {
     uint32_t *generation = calloc((size_t)self->max_ranks, sizeof *generation);
@@ -64,6 +69,7 @@ void record_free(record *self)
     free(self->processes);
     free(self->views);
     free(self->faults);
+    free(self->events);
     rows_free(&self->rows);
     *self = (record){0};
 }

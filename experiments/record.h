@@ -5,6 +5,7 @@
 
 #include "experiments/rows.h"
 #include "experiments/scheduler.h"
+#include "experiments/script.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +64,12 @@ typedef struct record_fault {
     size_t num_survivors;
 } record_fault;
 
+/* An event of the script, as it was when it was done with, or when the run ended. */
+typedef struct record_event {
+    script_event event;
+    bool was_due; /* its moment had come */
+} record_event;
+
 typedef struct record {
     int max_ranks;
     uint64_t start_ns;    /* serving starts: all ranks of the first view have joined */
@@ -74,12 +81,15 @@ typedef struct record {
     size_t num_views;
     record_fault *faults;
     size_t num_faults;
+    record_event *events;
+    size_t num_events;
     rows rows;
 } record;
 
 /* Append one; NULL when memory is out. Pointers are valid until the next append of the kind. */
 record_process *record_add_process(record *self);
 record_view *record_add_view(record *self);
+record_event *record_add_event(record *self);
 record_fault *record_add_fault(record *self, size_t max_survivors);
 void record_free(record *self);
 #endif

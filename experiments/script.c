@@ -91,9 +91,10 @@ eep_status script_append(script *self, const script_event *event)
     added->trigger_ms = -1;
     added->states_seen = 0;
     added->resolved = event->target == TARGET_SEATS;
-    added->seats_done = added->seats_undo = 0;
+    added->seats_done = added->seats_undo = added->seats_struck = 0;
     added->undo_ms = 0;
-    added->done = false;
+    added->struck_ms = -1;
+    added->done = added->withdrawn = added->told = false;
     if (self->max_ranks && wants_pair(added) && !pair(self, added)) {
         self->num_events--;
         return EEP_ERR_NOT_FOUND;

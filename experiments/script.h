@@ -80,8 +80,12 @@ typedef struct script_event {
     int states_seen;
     bool resolved;                   /* seat[0 .. num_seats-1] are whom it is done to */
     uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: what it did is to be undone */
+    uint64_t seats_struck;           /* of seats_done: those that it was really done to */
     double undo_ms;
+    double struck_ms; /* when the first of them was; < 0: none was */
     bool done;
+    bool withdrawn; /* done only because it was given up: script_withdraw */
+    bool told;      /* script_ended has handed it out */
 } script_event;
 
 /* A cycle of kills, besides the events: seat after seat, each in the view again before the next. */
@@ -126,6 +130,7 @@ typedef struct script_deed {
     verb verb;
     int seat;
     double value, duration_ms;
+    int order, index; /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
 } script_deed;
 
 /* Parse the text of a flag or a control command and fill an event.
@@ -169,8 +174,16 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
  * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a deed of
  * their own. */
 bool script_next(script *self, const script_world *world, script_deed *deed_out);
+/* The deed could not be done: its process had ended, or was about to. */
+void script_missed(script *self, const script_deed *deed);
+/* An event that was done with since the last call: true and a copy. Call until false. */
+bool script_ended(script *self, script_event *event_out);
+/* Give up what is not done yet. What was begun is still undone. */
+void script_withdraw(script *self);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
+/* The event's moment has come. */
+bool script_is_due(const script_event *event, double now_ms);
 /* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
 /* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:

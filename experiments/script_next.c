@@ -12,6 +12,11 @@ static double due_ms(const script_event *event)
     return event->trigger_ms < 0 ? INFINITY : event->trigger_ms + event->delay_ms;
 }
 
+bool script_is_due(const script_event *event, double now_ms)
+{
+    return due_ms(event) <= now_ms;
+}
+
 static double duration_of(const script *self, const script_event *event)
 {
     return event->duration_ms + event->duration_expels * self->expel_ms;
@@ -49,7 +54,7 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 /* The verb that ends what the event's verb did. */
 static script_deed undoing(const script_event *event, int seat)
 {
-    script_deed deed = {.seat = seat};
+    script_deed deed = {.seat = seat, .order = -1};
     bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
     deed.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
     deed.value = event->verb == VERB_SLOW ? 1 : 0;
@@ -86,7 +91,11 @@ static void strike(const script *self, script_event *event, int index, const scr
         event->seats_undo |= (uint64_t)1 << index;
         event->undo_ms = world->now_ms + duration;
     }
+    event->seats_struck |= (uint64_t)1 << index;
+    event->struck_ms = event->struck_ms < 0 ? world->now_ms : event->struck_ms;
     *deed_out = (script_deed){.verb = event->verb,
+                              .order = event->order,
+                              .index = index,
                               .seat = has_seat ? event->seat[index] : -1,
                               .value = event->value,
                               .duration_ms = duration};
@@ -137,7 +146,7 @@ static bool next_of_cycle(script *self, const script_world *world, script_deed *
             return false;
         }
         self->respawned = true;
-        *deed_out = (script_deed){.verb = VERB_REJOIN, .seat = self->dead_seat};
+        *deed_out = (script_deed){.verb = VERB_REJOIN, .seat = self->dead_seat, .order = -1};
         return true;
     }
     if (self->dead_seat >= 0) {
@@ -155,7 +164,7 @@ static bool next_of_cycle(script *self, const script_world *world, script_deed *
     self->dead_seat = seat;
     self->respawned = false;
     self->last_kill_ms = world->now_ms;
-    *deed_out = (script_deed){.verb = VERB_KILL, .seat = seat};
+    *deed_out = (script_deed){.verb = VERB_KILL, .seat = seat, .order = -1};
     return true;
 }
 
@@ -174,6 +183,41 @@ bool script_next(script *self, const script_world *world, script_deed *deed_out)
         }
     }
     return self->cycle.num_kills && next_of_cycle(self, world, deed_out);
+}
+
+void script_missed(script *self, const script_deed *deed)
+{
+    for (int i = 0; deed->order >= 0 && i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->order == deed->order) {
+            event->seats_struck &= ~((uint64_t)1 << deed->index);
+            event->seats_undo &= ~((uint64_t)1 << deed->index);
+            event->struck_ms = event->seats_struck ? event->struck_ms : -1;
+        }
+    }
+}
+
+bool script_ended(script *self, script_event *event_out)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->done && !event->told) {
+            event->told = true;
+            *event_out = *event;
+            return true;
+        }
+    }
+    return false;
+}
+
+void script_withdraw(script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        event->withdrawn = event->withdrawn || !event->done;
+        event->done = true;
+    }
+    self->cycle.num_kills = self->kills_done;
 }
 
 double script_wait_ms(const script *self, double now_ms)

@@ -1,6 +1,7 @@
 #include "experiments/summary.h"
 
 #include "experiments/rank.h"
+#include "experiments/summary_events.h"
 #include "experiments/summary_fault.h"
 
 #include <stdlib.h>
@@ -242,6 +243,9 @@ eep_status summary_compute(const record *run, const scheduler *front, summary *s
     }
     measure_throughput(run, &self);
     self.duration_ms = run->start_ns ? ms(run->start_ns, run->end_ns) : 0;
+    self.events = run->events;
+    self.num_events = run->num_events;
+    self.orders_open = summary_events_orders_open(run);
     self.rows_complete = !run->rows.out_of_memory;
     free(scratch);
     *summary_out = self;

@@ -61,6 +61,9 @@ typedef struct summary {
     size_t num_faults;
     summary_join *joins;
     size_t num_joins;
+    const record_event *events; /* of the record that it was computed from */
+    size_t num_events;
+    uint64_t orders_open;
     bool rows_complete;
     bool broken; /* the run was cut off or ended by an error; set by who knows */
 } summary;

@@ -1,5 +1,6 @@
 #include "experiments/run_file.h"
 #include "experiments/summary.h"
+#include "experiments/summary_events.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -161,6 +162,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_quantiles(detection, "stop", &self->detection_stop_ms);
     add_count(root, "expelled_living", self->expelled_living);
     add_count(root, "zombies_evicted", self->zombies_evicted);
+    summary_events_add(root, self->events, self->num_events, self->orders_open);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {
         add_fault(faults, &self->faults[i]);
@@ -287,6 +289,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     print_rate("degraded", self->throughput_degraded);
     print_rate("after", self->throughput_after);
     puts("");
+    summary_events_print(self->events, self->num_events, self->orders_open);
     if (self->num_faults) {
         print_faults(self);
     }

@@ -53,10 +53,14 @@ rows cont 1
 rows slow 2
 echo "abort, stop, cont, slow: $(grep -o 'GOOD.*' "$tmp/log")"
 
-run --store-stop 200ms@0.3 --store-kill @0.7 --store-start @1 --kill 1@1.5 --rejoin 1@1.7
+run --store-stop 200ms@0.3 --store-kill @0.7 --store-start @1 --kill 1@1.5 --kill 1@suspected:0 \
+    --rejoin 1@1.7
 rows store-cont 1
 rows store-start 1
 rows kill 1
+grep -q "script *'--kill 1@suspected:0.*' struck nobody: rank 1" "$tmp/log" ||
+    fail "the second kill of rank 1 is not named"
+grep -qE '"struck_nobody":\s*1' "$tmp/out/summary.json" || fail "the second kill is not counted"
 echo "the store stopped, killed, started empty: $(grep -o 'GOOD.*' "$tmp/log")"
 
 command=("$bin/eep-run" "${small[@]}" --kill source@repairing)

@@ -482,6 +482,41 @@ Test(fault_script, events_can_be_added_later)
     script_free(&copy);
 }
 
+/* ---------------------------------------------------------------- what came of it */
+
+Test(fault_script, an_event_that_strikes_nobody_is_known)
+{
+    fake_world world = everyone();
+    script plan = good("--kill 2@1 --kill 2,3@suspected --kill 4@joined");
+    script_event ended;
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill2 ");
+    reap(&world, 2);
+    cr_assert(script_ended(&plan, &ended) && ended.seats_struck == 1 && ended.struck_ms == 1000);
+    cr_assert_not(script_ended(&plan, &ended), "it is handed out once");
+    script_saw_state(&plan, STATE_SUSPECTED, 0, 1100);
+    cr_assert_str_eq(due(&plan, &world, 1100, 0), "kill3 ");
+    cr_assert(script_ended(&plan, &ended));
+    cr_assert(ended.seats_done == 3 && ended.seats_struck == 2, "rank 2 was passed over");
+    cr_assert_not(script_is_due(&plan.event[2], 5000));
+    script_withdraw(&plan);
+    cr_assert(script_ended(&plan, &ended) && ended.withdrawn && ended.struck_ms < 0);
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, a_deed_that_could_not_be_done_struck_nobody)
+{
+    fake_world world = everyone();
+    script plan = good("--stop 1=5s@1");
+    script_event ended;
+    script_deed deed = {.order = plan.event[0].order, .index = 0};
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 ");
+    script_missed(&plan, &deed); /* it was being killed */
+    cr_assert(script_ended(&plan, &ended) && ended.seats_struck == 0 && ended.struck_ms < 0);
+    cr_assert_str_eq(due(&plan, &world, 9000, 0), "", "nothing is to be undone");
+    script_free(&plan);
+}
+
 /* ---------------------------------------------------------------- the cycle */
 
 Test(fault_script, the_cycle_waits_for_each_rank_to_be_back)

@@ -1,6 +1,7 @@
 /* The statistics of a run, from a history made by hand whose answers are known. */
 #include "experiments/rank.h"
 #include "experiments/summary.h"
+#include "experiments/summary_events.h"
 #include "experiments/summary_fault.h"
 #include "membership/view.h"
 
@@ -344,6 +345,42 @@ Test(summary, what_did_not_happen_is_null)
     for (size_t i = 0; i < sizeof says / sizeof says[0]; i++) {
         cr_expect(strstr(text, says[i]), "no %s in %s", says[i], text);
     }
+}
+
+Test(summary, what_came_of_the_script_is_counted)
+{
+    record_event events[] = {
+        {.event = {.done = true, .num_seats = 1, .seats_done = 1, .seats_struck = 1}},
+        {.event = {.done = true, .num_seats = 2, .seats_done = 3, .seats_struck = 2}},
+        {.event = {.done = true, .num_seats = 1, .seats_done = 1, .struck_ms = -1}},
+        {.event = {.when = WHEN_STATE, .struck_ms = -1}},
+        {.event = {.struck_ms = -1}, .was_due = true},
+        {.event = {.done = true, .withdrawn = true, .struck_ms = -1}},
+    };
+    static const char *const outcomes[] = {"done",      "done",    "struck nobody",
+                                           "never due", "waiting", "withdrawn"};
+    summary_events counts = summary_events_count(events, 6);
+    cr_expect_eq(counts.struck_nobody, 1);
+    cr_expect_eq(counts.passed_over, 2);
+    cr_expect_eq(counts.never_due, 1);
+    cr_expect_eq(counts.waiting, 1);
+    cr_expect_eq(counts.withdrawn, 1);
+    for (int i = 0; i < 6; i++) {
+        cr_expect_str_eq(summary_events_outcome(&events[i]), outcomes[i]);
+    }
+    cJSON *root = cJSON_CreateObject();
+    events[1].event.seat[0] = 5;
+    events[1].event.seat[1] = 6;
+    summary_events_add(root, events, 6, 0);
+    const cJSON *list = cJSON_GetObjectItem(root, "events");
+    cr_expect_eq(cJSON_GetArraySize(list), 6);
+    const cJSON *second = cJSON_GetArrayItem(list, 1);
+    const cJSON *struck = cJSON_GetArrayItem(cJSON_GetObjectItem(second, "ranks"), 0);
+    const cJSON *over = cJSON_GetArrayItem(cJSON_GetObjectItem(second, "passed_over"), 0);
+    cr_expect(struck && struck->valuedouble == 6);
+    cr_expect(over && over->valuedouble == 5);
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(list, 3), "time_ms")));
+    cJSON_Delete(root);
 }
 
 Test(summary, what_is_good)
