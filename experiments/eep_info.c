@@ -355,9 +355,9 @@ static int collect_sizes(cJSON *root, const info_options *options)
     config.num_max_tokens_per_rank = options->shape[TOKENS];
     config.dtype = options->dtype;
     config.fp8_dispatch = options->fp8;
-    eep_status status = eep_window_sizes_get(&config, &sizes);
+    eep_status status = eep_window_sizes_get(&config, EEP_SIZED(&sizes));
     if (status != EEP_OK) {
-        fprintf(stderr, "eep-info: --sizes: no window for this shape: %s\n", eep_strerror(status));
+        fprintf(stderr, "eep-info: --sizes: no window for this shape: %s\n", eep_error_text());
         return EXIT_USAGE;
     }
     cJSON *windows = cJSON_AddObjectToObject(root, "window");

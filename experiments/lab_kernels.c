@@ -31,7 +31,7 @@ LAB_KERNEL_LIST(LAB_HOST_KERNEL)
 #define NUM_FIELDS(list) (sizeof(list) / sizeof((list)[0]))
 const eep_kernel lab_kernels[LAB_NUM_KERNELS] = {
 #define LAB_KERNEL_ENTRY(name, type)                                                               \
-    {"lab_" #name, name##_host, NULL, type##_fields, NUM_FIELDS(type##_fields)},
+    EEP_KERNEL("lab_" #name, name##_host, NULL, type##_fields, NUM_FIELDS(type##_fields)),
     LAB_KERNEL_LIST(LAB_KERNEL_ENTRY)
 #undef LAB_KERNEL_ENTRY
 };

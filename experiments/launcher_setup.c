@@ -49,9 +49,9 @@ static bool has_memory(const options *how)
     options_fill_context(how, &config);
     config.rank = 0;
     config.store_path = "";
-    eep_status status = eep_window_sizes_get(&config, &sizes);
+    eep_status status = eep_window_sizes_get(&config, EEP_SIZED(&sizes));
     if (status != EEP_OK) {
-        fprintf(stderr, "eep-run: this shape is not possible: %s\n", eep_strerror(status));
+        fprintf(stderr, "eep-run: this shape is not possible: %s\n", eep_error_text());
         return false;
     }
     uint64_t windows = sizes.dispatch_bytes + sizes.combine_bytes + sizes.control_bytes;

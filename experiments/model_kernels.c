@@ -87,7 +87,7 @@ MODEL_KERNEL_LIST(MODEL_HOST_KERNEL)
 #define NUM_FIELDS(list) (sizeof(list) / sizeof((list)[0]))
 const eep_kernel model_kernels[MODEL_NUM_KERNELS] = {
 #define MODEL_KERNEL_ENTRY(name, type)                                                             \
-    {"model_" #name, name##_host, NULL, type##_fields, NUM_FIELDS(type##_fields)},
+    EEP_KERNEL("model_" #name, name##_host, NULL, type##_fields, NUM_FIELDS(type##_fields)),
     MODEL_KERNEL_LIST(MODEL_KERNEL_ENTRY)
 #undef MODEL_KERNEL_ENTRY
 };

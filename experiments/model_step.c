@@ -133,10 +133,19 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
 static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer,
                                const char **why_out)
 {
-    eep_dispatch_args dispatch = {m->sent, m->topk_idx,   m->on_device.num_tokens,
-                                  m->rows, m->slot_begin, m->config.fp8 ? m->row_scales : NULL};
-    eep_combine_args combine = {m->expert_out, m->topk_weights, m->on_device.num_tokens, m->m,
-                                EEP_FP32};
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
+                                  .x = m->sent,
+                                  .topk_idx = m->topk_idx,
+                                  .num_tokens = m->on_device.num_tokens,
+                                  .rows = m->rows,
+                                  .slot_begin = m->slot_begin,
+                                  .row_scales = m->config.fp8 ? m->row_scales : NULL};
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
+                                .out_dtype = EEP_FP32,
+                                .rows = m->expert_out,
+                                .topk_weights = m->topk_weights,
+                                .num_tokens = m->on_device.num_tokens,
+                                .out = m->m};
     eep_status status = launch_recur(m, stream, layer, why_out);
     if (status == EEP_OK)
         status = launch_route(m, stream, layer, why_out);

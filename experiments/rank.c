@@ -142,14 +142,16 @@ static void on_event(void *user, const eep_event_info *record)
 static void tell_counters(rank *self)
 {
     eep_snapshot snapshot;
-    if (eep_snapshot_get(self->context, &snapshot, NULL) != EEP_OK) {
+    eep_counters counters;
+    if (eep_snapshot_get(self->context, EEP_SIZED(&snapshot), EEP_SIZED(&counters), NULL) !=
+        EEP_OK) {
         return;
     }
     uint64_t captures = eep_device_captures(self->device) - self->captures_at_join;
-    if (captures > snapshot.counters.captures_after_join) {
-        snapshot.counters.captures_after_join = captures; /* by whom does not matter */
+    if (captures > counters.captures_after_join) {
+        counters.captures_after_join = captures; /* by whom does not matter */
     }
-    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, snapshot.counters};
+    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
     tell(self, &message, sizeof message);
     self->counters_ns = now_ns();
 }
@@ -302,7 +304,7 @@ static void fail_one(rank *self, eep_status status)
 static eep_status run_step(rank *self)
 {
     eep_step step;
-    eep_status status = eep_step_begin(self->context, STEP_BEGIN_US, &step);
+    eep_status status = eep_step_begin(self->context, STEP_BEGIN_US, EEP_SIZED(&step));
     if (status != EEP_OK) {
         /* without cover all wait for a joiner that brings the experts */
         return status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED ? EEP_OK : status;
@@ -466,13 +468,13 @@ static eep_status wait_to_join(rank *self)
 
 static eep_status join(rank *self)
 {
-    eep_snapshot snapshot = {0};
+    eep_snapshot snapshot = {.struct_bytes = sizeof snapshot};
     eep_status status = wait_to_join(self);
     if (status == EEP_ERR_TIMEOUT && (is_over(self) || is_told_to_stop(self))) {
         return EEP_OK;
     }
     if (status == EEP_OK) {
-        status = eep_snapshot_get(self->context, &snapshot, NULL);
+        status = eep_snapshot_get(self->context, &snapshot, NULL, NULL);
     }
     if (status == EEP_ERR_TIMEOUT) {
         complain(self, "join", status, "not let in within 60 s");

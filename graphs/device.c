@@ -1,6 +1,7 @@
 /* Devices: the public functions. Arguments and states are checked here, once for all backends; the
  * rest is handed on to the backend's table. */
 #include "graphs/device_internal.h"
+#include "graphs/public_call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,6 @@ struct eep_graph {
     eepi_held held;
 };
 
-static _Thread_local char error_text[512];
 /* Streams that this thread captures; its address stands for the thread. */
 static _Thread_local uint32_t own_captures;
 
@@ -56,7 +56,7 @@ static int is_captured(const eep_stream *stream)
 
 const char *eep_device_error_text(void)
 {
-    return error_text;
+    return eepi_error_buffer();
 }
 
 int eep_device_count(const char *name)
@@ -64,12 +64,13 @@ int eep_device_count(const char *name)
     const eepi_device_backend *backend = NULL;
     int count;
 
-    error_text[0] = '\0';
-    if (eepi_device_find_backend(name, &backend, error_text, sizeof(error_text)) != EEP_OK)
+    eepi_error_buffer()[0] = '\0';
+    if (eepi_device_find_backend(name, &backend, eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES) !=
+        EEP_OK)
         return 0;
     count = backend->count ? backend->count() : 1;
     if (count == 0 && backend->error_text)
-        snprintf(error_text, sizeof(error_text), "%s", backend->error_text());
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "%s", backend->error_text());
     return count;
 }
 
@@ -85,15 +86,16 @@ static eep_status open_backend(eep_device *device, int ordinal)
     device->is_apart = device->backend->is_apart;
     device->fixed = eepi_fixed_open();
     if (!device->fixed) {
-        snprintf(error_text, sizeof(error_text), "out of memory");
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
     for (uint32_t id = 0; id < EEPI_NUM_KERNELS; id++) {
         device->kernels[id] = device->backend->kernels[id];
+        device->kernels[id].struct_bytes = sizeof(eep_kernel);
         device->kernels[id].args = eepi_kernel_fields_of[id].args;
         device->kernels[id].num_args = eepi_kernel_fields_of[id].num_args;
     }
-    return device->ops->open(ordinal, &device->impl, error_text, sizeof(error_text));
+    return device->ops->open(ordinal, &device->impl, eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES);
 }
 
 eep_status eep_device_open(const char *backend, int ordinal, eep_device **device_out)
@@ -101,18 +103,19 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
     eep_device *device;
     eep_status status;
 
-    error_text[0] = '\0';
+    eepi_error_buffer()[0] = '\0';
     if (own_captures) {
-        snprintf(error_text, sizeof(error_text), "this thread is capturing a stream");
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "this thread is capturing a stream");
         return EEP_ERR_STATE;
     }
     device = calloc(1, sizeof(*device));
     if (!device) {
-        snprintf(error_text, sizeof(error_text), "out of memory");
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&device->lock, NULL);
-    status = eepi_device_find_backend(backend, &device->backend, error_text, sizeof(error_text));
+    status = eepi_device_find_backend(backend, &device->backend, eepi_error_buffer(),
+                                      EEPI_ERROR_TEXT_BYTES);
     if (status == EEP_OK)
         status = open_backend(device, ordinal);
     if (status != EEP_OK) {
@@ -121,7 +124,7 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
         free(device);
         return status;
     }
-    error_text[0] = '\0';
+    eepi_error_buffer()[0] = '\0';
     *device_out = device;
     return EEP_OK;
 }
@@ -175,7 +178,7 @@ static int may_wait_for_device(const eep_device *device)
 {
     if (!serves || !device->is_apart)
         return 1;
-    snprintf(error_text, sizeof(error_text),
+    snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES,
              "this call may wait for the whole device, where other ranks wait for this one: not in "
              "a rank's thread between its first step and eep_close");
     return 0;
@@ -415,7 +418,7 @@ eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
 static eep_status note_refusal(eep_stream *stream, eep_status status, const char *why)
 {
     if (status != EEP_OK && why[0])
-        snprintf(error_text, sizeof(error_text), "%s", why);
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "%s", why);
     if (capturer_of(stream) && stream->refused == EEP_OK)
         stream->refused = status;
     return status;
@@ -428,10 +431,10 @@ static eep_status guard_launch(eep_stream *stream, const eep_kernel *kernel, uin
 {
     eepi_held passing = {0};
     eepi_held *held = capturer_of(stream) ? &stream->held : &passing;
-    char why[sizeof(error_text)] = "";
+    char why[EEPI_ERROR_TEXT_BYTES] = "";
     eep_status status;
 
-    error_text[0] = '\0';
+    eepi_error_buffer()[0] = '\0';
     if (!is_captured(stream))
         return EEP_OK;
     status = eepi_held_take_launch(held, stream->device->fixed, kernel, num_blocks, args,
@@ -450,10 +453,10 @@ static eep_status guard_copy(eep_stream *stream, void *to, const void *from, siz
 {
     eepi_held passing = {0};
     eepi_held *held = capturer_of(stream) ? &stream->held : &passing;
-    char why[sizeof(error_text)] = "";
+    char why[EEPI_ERROR_TEXT_BYTES] = "";
     eep_status status;
 
-    error_text[0] = '\0';
+    eepi_error_buffer()[0] = '\0';
     if (!is_captured(stream))
         return EEP_OK;
     status = eepi_held_take_copy(held, stream->device->fixed, to, from, bytes, why, sizeof(why));
@@ -478,17 +481,20 @@ eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t
 eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
                       uint32_t num_threads, const void *args, size_t args_bytes)
 {
-    eep_status status;
+    eep_kernel full = {0};
+    eep_status status = EEPI_STRUCT_TAKE(eep_kernel, &full, host, kernel);
 
-    if (!kernel || num_blocks == 0 || num_threads == 0 || args_bytes > EEP_KERNEL_ARGS_MAX_BYTES ||
+    if (status != EEP_OK)
+        return status;
+    if (num_blocks == 0 || num_threads == 0 || args_bytes > EEP_KERNEL_ARGS_MAX_BYTES ||
         (args_bytes && !args))
         return EEP_ERR_INVALID;
     if (!may_put(stream))
         return EEP_ERR_STATE;
-    status = guard_launch(stream, kernel, num_blocks, args, args_bytes);
+    status = guard_launch(stream, &full, num_blocks, args, args_bytes);
     if (status != EEP_OK)
         return status;
-    return stream->device->ops->launch(stream->impl, kernel, num_blocks, num_threads, args,
+    return stream->device->ops->launch(stream->impl, &full, num_blocks, num_threads, args,
                                        args_bytes);
 }
 
@@ -576,7 +582,8 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
         return EEP_ERR_INVALID;
     if (is_captured(stream))
         return EEP_ERR_STATE;
-    status = eepi_held_check(&graph->held, graph->device->fixed, error_text, sizeof(error_text));
+    status = eepi_held_check(&graph->held, graph->device->fixed, eepi_error_buffer(),
+                             EEPI_ERROR_TEXT_BYTES);
     return status == EEP_OK ? graph->device->ops->graph_replay(graph->impl, stream->impl) : status;
 }
 

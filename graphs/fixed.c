@@ -16,7 +16,7 @@ EEPK_FIXED_KERNEL_LIST(EEPI_HOST_KERNEL)
 EEPK_KERNEL_LIST(EEPI_HOST_KERNEL)
 #undef EEPI_HOST_KERNEL
 
-#define EEPI_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+#define EEPI_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_host, NULL, NULL, 0),
 const eep_kernel eepi_fixed_host_kernels[EEPI_NUM_FIXED_KERNELS] = {
     EEPK_FIXED_KERNEL_LIST(EEPI_KERNEL_ENTRY)};
 const eep_kernel eepi_elastic_host_twins[EEPI_NUM_KERNELS] = {EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)};

@@ -14,7 +14,7 @@ EEPK_KERNEL_LIST(EEPI_HOST_KERNEL)
 #undef EEPI_HOST_KERNEL
 
 const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
-#define EEPI_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+#define EEPI_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_host, NULL, NULL, 0),
     EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
 #undef EEPI_KERNEL_ENTRY
 };

@@ -1,6 +1,7 @@
 #include "graphs/tables.h"
 
 #include "graphs/device_ops.h"
+#include "graphs/public_call.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,30 +30,36 @@ static uint64_t line_up(uint64_t offset)
     return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
 }
 
+/* A text of this thread's; NULL: all fields are possible. */
 static const char *bad_field(const eep_config *c)
 {
-    if (c->max_ranks < 1 || c->max_ranks > EEP_MAX_RANKS)
-        return "max_ranks";
-    if (c->num_ranks < 1 || c->num_ranks > c->max_ranks)
-        return "num_ranks";
-    if (c->rank < 0 || c->rank >= c->max_ranks)
-        return "rank";
-    if (c->num_layers < 1 || c->num_layers > EEP_MAX_LAYERS)
-        return "num_layers";
-    if (c->num_experts < 1 || c->num_experts > EEP_MAX_EXPERTS)
-        return "num_experts";
-    if (c->num_slots < 1 || c->num_slots >= EEPK_NO_SLOT)
-        return "num_slots";
-    if (c->top_k < 1 || c->top_k > EEP_MAX_TOPK || c->top_k > c->num_experts)
-        return "top_k";
-    if (c->hidden < 1 || c->hidden > 1 << 20)
-        return "hidden";
-    if (c->num_max_tokens_per_rank < 1 || c->num_max_tokens_per_rank > 65535)
-        return "num_max_tokens_per_rank";
-    if (eep_dtype_bytes(c->dtype) == 0)
-        return "dtype";
-    if (c->fp8_dispatch != 0 && c->fp8_dispatch != 1)
-        return "fp8_dispatch";
+    const struct {
+        const char *name;
+        int64_t value, least, most;
+        const char *why;
+    } fields[] = {
+        {"max_ranks", c->max_ranks, 1, EEP_MAX_RANKS, "seats of the instance"},
+        {"num_ranks", c->num_ranks, 1, c->max_ranks, "max_ranks is the most; see also EEP_SIZE"},
+        {"rank", c->rank, 0, c->max_ranks - 1, "below max_ranks; see also EEP_RANK"},
+        {"num_layers", c->num_layers, 1, EEP_MAX_LAYERS, "a tag has 8 bits for the layer"},
+        {"num_experts", c->num_experts, 1, EEP_MAX_EXPERTS, "logical experts per layer"},
+        {"num_slots", c->num_slots, 1, EEPK_NO_SLOT - 1, "expert slots of a rank per layer"},
+        {"top_k", c->top_k, 1, c->num_experts < EEP_MAX_TOPK ? c->num_experts : EEP_MAX_TOPK,
+         "at most num_experts"},
+        {"hidden", c->hidden, 1, 1 << 20, "elements per row"},
+        {"num_max_tokens_per_rank", c->num_max_tokens_per_rank, 1, 65535, "rows per step"},
+        {"dtype", (int64_t)c->dtype, EEP_FP32, EEP_BF16, "EEP_FP32 or EEP_BF16"},
+        {"fp8_dispatch", c->fp8_dispatch, 0, 1, "a switch"},
+    };
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (fields[i].value >= fields[i].least && fields[i].value <= fields[i].most)
+            continue;
+        (void)!eepi_refuse(EEP_ERR_INVALID, "%s is %lld: %lld to %lld are possible (%s)",
+                           fields[i].name, (long long)fields[i].value, (long long)fields[i].least,
+                           (long long)fields[i].most, fields[i].why);
+        return eep_error_text();
+    }
     return NULL;
 }
 
@@ -114,15 +121,26 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
 
 eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *sizes_out)
 {
+    eep_window_sizes sizes = {0};
+    eep_config c = {0};
     eepk_shape s;
     const char *why;
-    eep_status status = eepi_shape_make(config, &s, &why);
+    eep_status status = EEPI_STRUCT_TAKE(eep_config, &c, fp8_dispatch, config);
 
+    if (status == EEP_OK)
+        status = EEPI_STRUCT_CHECK(eep_window_sizes, sizes_out);
     if (status != EEP_OK)
         return status;
-    sizes_out->control_bytes = s.off_list;
-    sizes_out->dispatch_bytes = s.off_combine - s.off_list;
-    sizes_out->combine_bytes = s.window_bytes - s.off_combine;
+    if (c.max_ranks == 0)
+        c.max_ranks = c.num_ranks;
+    c.rank = 0; /* all windows are alike */
+    status = eepi_shape_make(&c, &s, &why);
+    if (status != EEP_OK)
+        return eepi_refuse(status, "eep_window_sizes_get: %s", why);
+    sizes.control_bytes = s.off_list;
+    sizes.dispatch_bytes = s.off_combine - s.off_list;
+    sizes.combine_bytes = s.window_bytes - s.off_combine;
+    EEPI_STRUCT_GIVE(eep_window_sizes, sizes_out, &sizes);
     return EEP_OK;
 }
 

@@ -10,7 +10,7 @@
 typedef struct eepi_tables eepi_tables;
 
 /* Compute offsets and sizes for a configuration (rank, shape fields set). EEP_ERR_INVALID with the
- * offending field in *why_out. */
+ * offending field, its value and range in *why_out, a text of this thread's. */
 EEP_MUST_CHECK eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out,
                                           const char **why_out);
 

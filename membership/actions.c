@@ -346,8 +346,9 @@ static void note_fault(eep_context *context, const eepi_action *action)
     pthread_mutex_lock(&context->lock);
     if (context->num_faults < EEPI_FAULT_QUEUE)
         context->faults[context->num_faults++] =
-            (eep_fault){action->suspect.seat, action->suspect.generation,
-                        (eep_fault_kind)action->suspect.kind, action->view->epoch, eepi_now_ns()};
+            (eep_fault){sizeof(eep_fault),          action->suspect.seat,
+                        action->suspect.generation, (eep_fault_kind)action->suspect.kind,
+                        action->view->epoch,        eepi_now_ns()};
     pthread_mutex_unlock(&context->lock);
 }
 

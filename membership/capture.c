@@ -2,6 +2,7 @@
  * address that stays, or a constant. */
 #include "graphs/device_ops.h"
 #include "graphs/device_share.h"
+#include "graphs/public_call.h"
 #include "membership/context.h"
 
 /* A guarded host device has a GPU's grid. */
@@ -104,34 +105,84 @@ static eep_status check_aligned(eep_context *context, const char *call, const vo
     return EEP_OK;
 }
 
-eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
-                        const eep_dispatch_args *args)
-{
-    eepk_dispatch_node_args node = {eepi_tables_world(context->tables),
-                                    args->x,
-                                    args->topk_idx,
-                                    args->num_tokens,
-                                    args->rows,
-                                    args->slot_begin,
-                                    args->row_scales,
-                                    (uint32_t)layer,
-                                    0};
-    uint32_t blocks = num_blocks(context);
-    eep_status status = check_layer(context, layer);
+/* Buffers are named as the fields of the struct are. */
+typedef struct named_buffer {
+    const char *name;
+    const void *buffer;
+} named_buffer;
 
-    if (status == EEP_OK &&
-        (!args->x || !args->topk_idx || !args->num_tokens || !args->rows || !args->slot_begin))
-        status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_dispatch_args is NULL");
+static eep_status check_buffers(eep_context *context, const char *call, const named_buffer *buffers,
+                                int num_buffers)
+{
+    for (int i = 0; i < num_buffers; i++) {
+        if (!buffers[i].buffer)
+            return eepi_fail(context, EEP_ERR_INVALID, "%s: the buffer %s is NULL", call,
+                             buffers[i].name);
+    }
+    return EEP_OK;
+}
+
+static eep_status check_dispatch(eep_context *context, const eep_dispatch_args *args)
+{
+    const named_buffer buffers[] = {{"x", args->x},
+                                    {"topk_idx", args->topk_idx},
+                                    {"num_tokens", args->num_tokens},
+                                    {"rows", args->rows},
+                                    {"slot_begin", args->slot_begin}};
+    eep_status status = check_buffers(context, "eep_dispatch", buffers, 5);
+
     if (status == EEP_OK && (args->row_scales != NULL) != (context->shape.num_scales > 0))
         status = eepi_fail(context, EEP_ERR_INVALID,
-                           "row_scales of eep_dispatch_args is %s fp8_dispatch",
+                           "eep_dispatch: row_scales is %s fp8_dispatch: give it exactly with that",
                            args->row_scales ? "given without" : "NULL with");
     if (status == EEP_OK)
         status = check_aligned(context, "eep_dispatch",
                                (const void *const[]){args->x, args->rows, args->row_scales}, 3);
+    return status;
+}
+
+static eep_status check_combine(eep_context *context, const eep_combine_args *args)
+{
+    const named_buffer buffers[] = {{"rows", args->rows},
+                                    {"topk_weights", args->topk_weights},
+                                    {"num_tokens", args->num_tokens},
+                                    {"out", args->out}};
+    eep_status status = check_buffers(context, "eep_combine", buffers, 4);
+
+    if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0)
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "eep_combine: out_dtype is %d: EEP_FP32 and EEP_BF16 are possible",
+                           (int)args->out_dtype);
+    if (status == EEP_OK)
+        status =
+            check_aligned(context, "eep_combine", (const void *const[]){args->rows, args->out}, 2);
+    return status;
+}
+
+eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
+                        const eep_dispatch_args *args)
+{
+    eep_dispatch_args a = {0};
+    eepk_dispatch_node_args node;
+    uint32_t blocks = num_blocks(context);
+    eep_status status = check_layer(context, layer);
+
+    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, struct_bytes, args) != EEP_OK)
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    if (status == EEP_OK)
+        status = check_dispatch(context, &a);
     if (status != EEP_OK)
         return status;
-    context->slot_begin[layer] = args->slot_begin;
+    node = (eepk_dispatch_node_args){eepi_tables_world(context->tables),
+                                     a.x,
+                                     a.topk_idx,
+                                     a.num_tokens,
+                                     a.rows,
+                                     a.slot_begin,
+                                     a.row_scales,
+                                     (uint32_t)layer,
+                                     0};
+    context->slot_begin[layer] = a.slot_begin;
     status = put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS, &node, sizeof(node));
     if (status == EEP_OK)
         status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, EEPI_COPY_THREADS, &node,
@@ -148,30 +199,23 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
 eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
                        const eep_combine_args *args)
 {
-    eepk_combine_node_args node = {eepi_tables_world(context->tables),
-                                   args->rows,
-                                   args->topk_weights,
-                                   args->num_tokens,
-                                   NULL,
-                                   args->out,
-                                   (uint32_t)layer,
-                                   (uint32_t)args->out_dtype};
+    eep_combine_args a = {0};
+    eepk_combine_node_args node;
     uint32_t blocks = num_blocks(context);
     eep_status status = check_layer(context, layer);
 
-    if (status == EEP_OK && (!args->rows || !args->topk_weights || !args->num_tokens || !args->out))
-        status = eepi_fail(context, EEP_ERR_INVALID, "a buffer of eep_combine_args is NULL");
-    if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0)
-        status = eepi_fail(context, EEP_ERR_INVALID, "out_dtype %d", (int)args->out_dtype);
+    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, struct_bytes, args) != EEP_OK)
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    if (status == EEP_OK)
+        status = check_combine(context, &a);
     if (status == EEP_OK && !context->slot_begin[layer])
         status =
             eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch", layer);
-    if (status == EEP_OK)
-        status =
-            check_aligned(context, "eep_combine", (const void *const[]){args->rows, args->out}, 2);
     if (status != EEP_OK)
         return status;
-    node.slot_begin = context->slot_begin[layer];
+    node = (eepk_combine_node_args){
+        eepi_tables_world(context->tables), a.rows, a.topk_weights,  a.num_tokens,
+        context->slot_begin[layer],         a.out,  (uint32_t)layer, (uint32_t)a.out_dtype};
     status = put(context, stream, EEPI_KERNEL_combine_send, blocks, EEPI_COPY_THREADS, &node,
                  sizeof(node));
     if (status == EEP_OK)

@@ -1,15 +1,24 @@
 /* A context: its configuration, opening and closing. */
 #include "graphs/device_ops.h"
 #include "graphs/device_share.h"
+#include "graphs/public_call.h"
 #include "membership/context.h"
 #include "membership/process.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+/* Of a rank or a number of ranks: the environment's text is no such number. */
+#define BAD_IN_ENVIRONMENT INT32_MIN
+/* All callers' structs have the fields up to this one. */
+#define LEAST_CONFIG_BYTES (offsetof(eep_config, fp8_dispatch) + sizeof(int32_t))
 
 enum {
     MAX_BLOCKS = 4096,
@@ -29,10 +38,11 @@ static int32_t from_environment(const char *name, int32_t otherwise)
     if (!text || !*text)
         return otherwise;
     value = strtol(text, &end, 10);
-    return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value : -2;
+    return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value
+                                                                : BAD_IN_ENVIRONMENT;
 }
 
-void eep_config_init(eep_config *config)
+static void fill_defaults(eep_config *config)
 {
     *config = (eep_config){
         .struct_bytes = sizeof(*config),
@@ -53,6 +63,20 @@ void eep_config_init(eep_config *config)
         .bind_threads = 1,
         .log_level = EEP_LOG_WARN,
     };
+}
+
+void eep_config_init_sized(eep_config *config, size_t struct_bytes)
+{
+    const uint32_t bytes = (uint32_t)struct_bytes;
+    eep_config full;
+
+    if (!config || struct_bytes < sizeof(bytes))
+        return;
+    fill_defaults(&full);
+    if (struct_bytes > sizeof(full)) /* a newer caller's: what this version lacks is 0 */
+        memset((unsigned char *)config + sizeof(full), 0, struct_bytes - sizeof(full));
+    memcpy(config, &full, struct_bytes < sizeof(full) ? struct_bytes : sizeof(full));
+    memcpy(config, &bytes, sizeof(bytes));
 }
 
 int32_t eep_rank(const eep_context *context)
@@ -102,23 +126,62 @@ static uint64_t least_deadline_us(const eep_device *device)
     return step_ns == 0 ? 1 : step_ns * 10 > 1000000 ? step_ns / 100 : 1000;
 }
 
+static eep_status check_store_path(eep_context *context, const char *path)
+{
+    const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+    if (!path || !*path)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "store_path is not set: give it, or set the environment variable "
+                         "EEP_STORE before eep_config_init");
+    if (strlen(path) > most)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "store_path has %zu bytes, and the path of a socket at most %zu: use a "
+                         "shorter one, or a symbolic link to its directory (%.80s...)",
+                         strlen(path), most, path);
+    return EEP_OK;
+}
+
+/* A variable that eep_config_init could not read, if its field was not set since. */
+static eep_status check_environment(eep_context *context, eep_config *c)
+{
+    const char *name = c->rank == BAD_IN_ENVIRONMENT        ? "EEP_RANK"
+                       : c->num_ranks == BAD_IN_ENVIRONMENT ? "EEP_SIZE"
+                                                            : NULL;
+    const char *value = name ? getenv(name) : NULL;
+
+    if (!name)
+        return EEP_OK;
+    c->rank = -1; /* the text begins with it */
+    return eepi_fail(context, EEP_ERR_INVALID,
+                     "the environment variable %s is \"%.80s\": it must be a whole number from 0 "
+                     "to %d",
+                     name, value ? value : "", EEP_MAX_RANKS);
+}
+
 static eep_status take_config(eep_context *context, const eep_config *config)
 {
     eep_config *c = &context->config;
     uint64_t least_us;
     const char *why;
+    eep_status status;
 
-    if (config->struct_bytes != sizeof(*config))
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "eep_config has %u bytes, this library's has %zu: see eep_config_init",
-                         config->struct_bytes, sizeof(*config));
-    *c = *config;
+    fill_defaults(c);
+    status = eepi_struct_take("eep_open", "eep_config", c, sizeof(*c), LEAST_CONFIG_BYTES, config);
+    if (status != EEP_OK) {
+        c->device = NULL; /* eep_close looks at it */
+        return eepi_fail(context, status, "%s", eep_error_text());
+    }
     if (c->max_ranks == 0)
         c->max_ranks = c->num_ranks;
     if (!c->device)
         return eepi_fail(context, EEP_ERR_INVALID, "device is NULL");
-    if (!c->store_path || !*c->store_path)
-        return eepi_fail(context, EEP_ERR_INVALID, "store_path is not set (EEP_STORE)");
+    status = check_store_path(context, c->store_path);
+    if (status != EEP_OK)
+        return status;
+    status = check_environment(context, c);
+    if (status != EEP_OK)
+        return status;
     why = bad_time(c);
     if (why)
         return eepi_fail(context, EEP_ERR_INVALID, "%s is 0 or longer than a day", why);
@@ -131,7 +194,7 @@ static eep_status take_config(eep_context *context, const eep_config *config)
                          "step_deadline_us and warmup_deadline_us must be at least %llu here",
                          (unsigned long long)least_us);
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK)
-        return eepi_fail(context, EEP_ERR_INVALID, "%s is missing or out of range", why);
+        return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
     context->view_shape =
         (eepi_view_shape){c->max_ranks, c->num_layers, c->num_experts, c->num_slots};
     if (eepi_view_bytes(&context->view_shape) == 0)

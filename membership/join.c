@@ -1,5 +1,6 @@
 /* A context's way into the view and out of it, and what can be asked of it. */
 #include "graphs/device_ops.h"
+#include "graphs/public_call.h"
 #include "membership/context.h"
 
 #include <errno.h>
@@ -175,38 +176,52 @@ eep_status eep_drain(eep_context *context)
 
 /* ------------------------------------------------------------------ observation */
 
-eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out, eep_seat *seats_out)
+eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
+                            eep_counters *counters_out, eep_seat *seats_out)
 {
     uint64_t captures = eep_device_captures(context->config.device);
     const eepi_stepper *steps = &context->stepper;
+    eep_status status = EEPI_STRUCT_CHECK(eep_snapshot, snapshot_out);
+    eep_snapshot snapshot;
+    eep_counters counters;
 
+    if (status == EEP_OK && counters_out)
+        status = EEPI_STRUCT_CHECK(eep_counters, counters_out);
+    if (status != EEP_OK)
+        return status;
     pthread_mutex_lock(&context->lock);
-    *snapshot_out = (eep_snapshot){.epoch = context->seats_epoch,
-                                   .max_ranks = context->config.max_ranks,
-                                   .counters = context->counters};
-    snapshot_out->counters.steps_ok = steps->steps_ok;
-    snapshot_out->counters.steps_aborted = steps->steps_aborted;
-    snapshot_out->counters.steps_aborted_by_join = steps->steps_aborted_by_join;
-    snapshot_out->counters.steps_waiting_on_join = steps->steps_waiting_on_join;
+    snapshot =
+        (eep_snapshot){.epoch = context->seats_epoch, .max_ranks = context->config.max_ranks};
+    counters = context->counters;
+    counters.steps_ok = steps->steps_ok;
+    counters.steps_aborted = steps->steps_aborted;
+    counters.steps_aborted_by_join = steps->steps_aborted_by_join;
+    counters.steps_waiting_on_join = steps->steps_waiting_on_join;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eep_seat_state state = context->seats[seat].state;
-        snapshot_out->num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
+        snapshot.num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
         if (seats_out)
             seats_out[seat] = context->seats[seat];
     }
     if (context->joined_once)
-        snapshot_out->counters.captures_after_join = captures - (uint64_t)context->captures_at_join;
+        counters.captures_after_join = captures - (uint64_t)context->captures_at_join;
     pthread_mutex_unlock(&context->lock);
+    EEPI_STRUCT_GIVE(eep_snapshot, snapshot_out, &snapshot);
+    if (counters_out)
+        EEPI_STRUCT_GIVE(eep_counters, counters_out, &counters);
     return EEP_OK;
 }
 
 eep_status eep_fault_next(eep_context *context, eep_fault *fault_out)
 {
-    eep_status status = EEP_ERR_NOT_FOUND;
+    eep_status status = EEPI_STRUCT_CHECK(eep_fault, fault_out);
 
+    if (status != EEP_OK)
+        return status;
+    status = EEP_ERR_NOT_FOUND;
     pthread_mutex_lock(&context->lock);
     if (context->num_faults > 0) {
-        *fault_out = context->faults[0];
+        EEPI_STRUCT_GIVE(eep_fault, fault_out, &context->faults[0]);
         context->num_faults--;
         memmove(context->faults, context->faults + 1,
                 (size_t)context->num_faults * sizeof(context->faults[0]));

@@ -1,4 +1,5 @@
 /* Texts: status, last error, log lines, events, time. */
+#include "graphs/public_call.h"
 #include "membership/context.h"
 
 #include <stdarg.h>
@@ -49,7 +50,7 @@ eep_status eepi_fail(eep_context *context, eep_status status, const char *format
     va_start(arguments, format);
     vsnprintf(context->error + used, sizeof(context->error) - (size_t)used, format, arguments);
     va_end(arguments);
-    return status;
+    return eepi_refuse(status, "%s", context->error);
 }
 
 const char *eep_last_error(const eep_context *context)
@@ -80,7 +81,7 @@ void eepi_log(const eep_context *context, eep_log_level level, const char *forma
 void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
                 uint64_t epoch, uint64_t value)
 {
-    eep_event_info record = {kind, seat, generation, epoch, value, eepi_now_ns()};
+    eep_event_info record = {sizeof(record), kind, seat, generation, epoch, value, eepi_now_ns()};
 
     if (context->config.event)
         context->config.event(context->config.user, &record);

@@ -1,5 +1,6 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
 #include "graphs/device_ops.h"
+#include "graphs/public_call.h"
 #include "membership/context.h"
 
 #include <errno.h>
@@ -121,6 +122,8 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
     struct timespec until;
     int may = 0, late = 0;
 
+    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_step, step_out) != EEP_OK)
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status != EEP_OK)
         return status;
     if (!context->joined_once)
@@ -154,7 +157,10 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
     if (status == EEP_OK) {
         *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
         eepi_thread_serves(1);
-        *step_out = (eep_step){launch->step, launch->epoch, context->stepper.live.num_active};
+        EEPI_STRUCT_GIVE(eep_step, step_out,
+                         (&(eep_step){.num_active = context->stepper.live.num_active,
+                                      .step = launch->step,
+                                      .epoch = launch->epoch}));
         if (eepi_window_is_apart(context->window))
             tell_begin(context, launch);
     }

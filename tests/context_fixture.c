@@ -65,7 +65,7 @@ static void note_step(rank *r, eep_status status, int32_t num_tokens)
 static eep_status run_step(rank *r, int32_t num_tokens, rank_bad bad)
 {
     eep_step step;
-    eep_status status = eep_step_begin(r->context, BEGIN_US, &step);
+    eep_status status = eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
     if (status == EEP_OK) {
         rank_fill(r, num_tokens, bad);
         status = eep_graph_replay(r->graph, r->stream);
@@ -278,15 +278,17 @@ void world_close(world *w)
 eep_counters rank_counters(const rank *r)
 {
     eep_snapshot snapshot;
-    cr_assert_eq(eep_snapshot_get(r->context, &snapshot, NULL), EEP_OK);
-    return snapshot.counters;
+    eep_counters counters;
+    cr_assert_eq(eep_snapshot_get(r->context, EEP_SIZED(&snapshot), EEP_SIZED(&counters), NULL),
+                 EEP_OK);
+    return counters;
 }
 
 eep_seat rank_sees(const rank *r, int32_t seat, uint64_t *epoch_out)
 {
     eep_seat seats[WORLD_SEATS];
     eep_snapshot snapshot;
-    cr_assert_eq(eep_snapshot_get(r->context, &snapshot, seats), EEP_OK);
+    cr_assert_eq(eep_snapshot_get(r->context, EEP_SIZED(&snapshot), NULL, seats), EEP_OK);
     if (epoch_out)
         *epoch_out = snapshot.epoch;
     return seats[seat];

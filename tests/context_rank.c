@@ -73,7 +73,8 @@ static void expert_body(const void *raw, eep_grid grid)
 
 static const fake_gpu_body expert_twin = {"scale_and_shift", expert_body, sizeof(expert_args),
                                           FAKE_GPU_MARK};
-static const eep_kernel expert_kernel = {"scale_and_shift", expert_body, &expert_twin};
+static const eep_kernel expert_kernel =
+    EEP_KERNEL("scale_and_shift", expert_body, &expert_twin, NULL, 0);
 
 /* ---------------------------------------------------------------- opening a rank */
 
@@ -173,10 +174,18 @@ static void keep_backups(rank *r)
 static eep_status put_layer(rank *r, int32_t layer)
 {
     int last = layer == WORLD_LAYERS - 1;
-    eep_dispatch_args dispatch = {layer == 0 ? r->x : r->middle, r->topk_idx, r->num_tokens,
-                                  r->rows, r->slot_begin};
-    eep_combine_args combine = {r->results, r->topk_weights, r->num_tokens,
-                                last ? r->out : r->middle, EEP_FP32};
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+                                  .x = layer == 0 ? r->x : r->middle,
+                                  .topk_idx = r->topk_idx,
+                                  .num_tokens = r->num_tokens,
+                                  .rows = r->rows,
+                                  .slot_begin = r->slot_begin};
+    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+                                .out_dtype = EEP_FP32,
+                                .rows = r->results,
+                                .topk_weights = r->topk_weights,
+                                .num_tokens = r->num_tokens,
+                                .out = last ? r->out : r->middle};
     expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, r->slot_begin, r->rows,
                            r->results};
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);

@@ -20,7 +20,7 @@ EEPK_FIXED_KERNEL_LIST(EMULATED_KERNEL)
 #undef EMULATED_KERNEL
 
 const eep_kernel eepi_fixed_host_kernels[EEPI_NUM_FIXED_KERNELS] = {
-#define KERNEL_ENTRY(name, args) {#name, name##_block, NULL},
+#define KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_block, NULL, NULL, 0),
     EEPK_FIXED_KERNEL_LIST(KERNEL_ENTRY)
 #undef KERNEL_ENTRY
 };

@@ -29,7 +29,7 @@ EEPK_KERNEL_LIST(EMULATED_KERNEL)
 #undef EMULATED_KERNEL
 
 const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
-#define KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+#define KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_host, NULL, NULL, 0),
     EEPK_KERNEL_LIST(KERNEL_ENTRY)
 #undef KERNEL_ENTRY
 };

@@ -119,7 +119,7 @@ static void run_copy(const void *raw, eep_grid grid)
 
 eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t bytes)
 {
-    static const eep_kernel kernel = {.name = "copy", .host = run_copy};
+    static const eep_kernel kernel = EEP_KERNEL("copy", run_copy, NULL, NULL, 0);
     const copy_node copy = {to, from, bytes};
     return eep_launch(stream, &kernel, 1, 1, &copy, sizeof(copy));
 }
@@ -302,8 +302,10 @@ int32_t eep_rank(const eep_context *c)
     return c->shape.rank;
 }
 
-eep_status eep_snapshot_get(eep_context *c, eep_snapshot *snapshot_out, eep_seat *seats_out)
+eep_status eep_snapshot_get(eep_context *c, eep_snapshot *snapshot_out, eep_counters *counters_out,
+                            eep_seat *seats_out)
 {
+    (void)counters_out;
     (void)seats_out;
     *snapshot_out = (eep_snapshot){.max_ranks = c->shape.max_ranks};
     return EEP_OK;
@@ -432,9 +434,10 @@ static void combine_host(const void *raw, eep_grid grid)
     }
 static const eep_kernel_arg dispatch_fields[] = {TOKENS_OF(dispatch_node)};
 static const eep_kernel_arg combine_fields[] = {TOKENS_OF(combine_node)};
-static const eep_kernel dispatch_kernel = {"fake_dispatch", dispatch_host, NULL, dispatch_fields,
-                                           1};
-static const eep_kernel combine_kernel = {"fake_combine", combine_host, NULL, combine_fields, 1};
+static const eep_kernel dispatch_kernel =
+    EEP_KERNEL("fake_dispatch", dispatch_host, NULL, dispatch_fields, 1);
+static const eep_kernel combine_kernel =
+    EEP_KERNEL("fake_combine", combine_host, NULL, combine_fields, 1);
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {

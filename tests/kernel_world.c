@@ -70,7 +70,7 @@ static void expert_body(const void *args, eep_grid grid)
     while (eepk_now_ns() < until)
         sched_yield();
 }
-static const eep_kernel expert_kernel = {"expert", expert_body, NULL};
+static const eep_kernel expert_kernel = EEP_KERNEL("expert", expert_body, NULL, NULL, 0);
 
 /* ------------------------------------------------------------------ nodes */
 

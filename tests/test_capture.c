@@ -56,7 +56,7 @@ static const eep_kernel_arg add_fields[] = {
     {"from", offsetof(add_args, from), sizeof(int64_t *), EEP_ARG_ADDRESS},
     {"layer", offsetof(add_args, layer), sizeof(int64_t), EEP_ARG_CONSTANT},
 };
-static const eep_kernel add_kernel = {"add", add_body, NULL, add_fields, 3};
+static const eep_kernel add_kernel = EEP_KERNEL("add", add_body, NULL, add_fields, 3);
 
 static eep_graph *captured(add_args args)
 {
@@ -93,7 +93,7 @@ Test(capture, an_address_that_may_go_away_is_refused_by_name)
 
 Test(capture, S11_a_value_that_is_not_declared_constant_is_refused)
 {
-    static const eep_kernel epoch_kernel = {"epoch", add_body, NULL, add_fields, 3};
+    static const eep_kernel epoch_kernel = EEP_KERNEL("epoch", add_body, NULL, add_fields, 3);
     const epoch_args args = {{sum, table, 0}, 7};
 
     cannot_be_captured(&epoch_kernel, &args, sizeof(args), "byte 24");

@@ -21,7 +21,7 @@ static uint64_t epoch_of(const rank *r)
 static void check_fault(const rank *r, int32_t seat, eep_fault_kind kind)
 {
     eep_fault fault;
-    cr_assert_eq(eep_fault_next(r->context, &fault), EEP_OK, "rank %d", r->seat);
+    cr_assert_eq(eep_fault_next(r->context, EEP_SIZED(&fault)), EEP_OK, "rank %d", r->seat);
     cr_expect_eq(fault.seat, seat, "rank %d: seat %d", r->seat, fault.seat);
     cr_expect_eq(fault.generation, 1);
     cr_expect_eq(fault.kind, kind, "rank %d: %s", r->seat, eep_fault_kind_name(fault.kind));
@@ -233,7 +233,7 @@ Test(context, a_drained_rank_leaves_and_the_others_go_on)
         eep_fault fault;
         cr_expect_eq(rank_sees(&w.ranks[seat], 3, NULL).state, EEP_SEAT_VACANT);
         cr_expect_eq(w.ranks[seat].last_active, 3);
-        cr_expect_eq(eep_fault_next(w.ranks[seat].context, &fault), EEP_ERR_NOT_FOUND);
+        cr_expect_eq(eep_fault_next(w.ranks[seat].context, EEP_SIZED(&fault)), EEP_ERR_NOT_FOUND);
     }
     world_close(&w);
 }
@@ -528,8 +528,8 @@ static void *let_stream_go_on(void *unused)
 Test(context, a_flip_whose_launch_blocks_holds_no_lock)
 {
     enum { STREAM_ENTRIES = 1024, LOOK_MS = 1000, LONGEST_MS = 500 };
-    static const eep_kernel hold = {.name = "hold", .host = hold_stream};
-    static const eep_kernel nothing = {.name = "nothing", .host = do_nothing};
+    static const eep_kernel hold = EEP_KERNEL("hold", hold_stream, NULL, NULL, 0);
+    static const eep_kernel nothing = EEP_KERNEL("nothing", do_nothing, NULL, NULL, 0);
     uint64_t begin_ms, longest_ms = 0;
     pthread_t bound;
     world w;
@@ -555,7 +555,7 @@ Test(context, a_flip_whose_launch_blocks_holds_no_lock)
     for (uint64_t now_ms = begin_ms; now_ms - begin_ms < LOOK_MS;) {
         eep_snapshot snapshot;
         uint64_t after_ms;
-        cr_assert_eq(eep_snapshot_get(r->context, &snapshot, NULL), EEP_OK);
+        cr_assert_eq(eep_snapshot_get(r->context, EEP_SIZED(&snapshot), NULL, NULL), EEP_OK);
         after_ms = world_now_ms();
         longest_ms = after_ms - now_ms > longest_ms ? after_ms - now_ms : longest_ms;
         now_ms = after_ms;

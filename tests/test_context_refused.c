@@ -216,7 +216,7 @@ static void expect_state(const rank *r, eep_status status, const char *what)
 Test(context_refused, calls_in_the_wrong_order_are_refused)
 {
     world w;
-    eep_step step;
+    eep_step step = {.struct_bytes = sizeof(step)};
     eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},
                                          {&w, WORLD_HIDDEN * sizeof(float)}};
     world_open(&w, 1, 1);
@@ -236,10 +236,18 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     expect_state(r, eep_drain(r->context), "drain before join");
     int32_t number = 0;
     _Alignas(16) float row[WORLD_HIDDEN];
-    eep_combine_args combine = {row, row, &number, row, EEP_FP32};
+    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+                                .rows = row,
+                                .topk_weights = row,
+                                .num_tokens = &number,
+                                .out = row};
     expect_state(r, eep_combine(r->context, 0, r->stream, &combine), "combine before dispatch");
     cr_expect_eq(eep_combine(r->context, WORLD_LAYERS, r->stream, &combine), EEP_ERR_INVALID);
-    eep_dispatch_args dispatch = {row, NULL, &number, row, &number};
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+                                  .x = row,
+                                  .num_tokens = &number,
+                                  .rows = row,
+                                  .slot_begin = &number};
     cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
     dispatch.topk_idx = &number;
     dispatch.row_scales = row;
@@ -270,7 +278,7 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
  * Returns the captures. */
 static uint64_t capture_while_serving(rank *r)
 {
-    eep_step step;
+    eep_step step = {.struct_bytes = sizeof(step)};
     eep_graph *graph;
 
     if (eepi_device_is_apart(r->device)) {
@@ -291,7 +299,7 @@ static uint64_t capture_while_serving(rank *r)
 Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
 {
     world w;
-    eep_step step;
+    eep_step step = {.struct_bytes = sizeof(step)};
     eep_stream *other;
     eep_status elsewhere;
     uint64_t captures;

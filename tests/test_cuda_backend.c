@@ -95,7 +95,7 @@ static eep_kernel wait_kernel(void)
 
     if (!function)
         function = fake_gpu_add_kernel(&body);
-    return (eep_kernel){.name = "wait", .host = wait_host, .cuda = function};
+    return (eep_kernel)EEP_KERNEL("wait", wait_host, function, NULL, 0);
 }
 
 static void launch_wait(eep_stream *stream, wait_args args)

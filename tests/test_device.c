@@ -57,7 +57,7 @@ static void log_body(const void *args, eep_grid grid)
     (void)grid;
     a->log[(*a->length)++] = a->value;
 }
-static const eep_kernel log_kernel = {"log", log_body, NULL};
+static const eep_kernel log_kernel = EEP_KERNEL("log", log_body, NULL, NULL, 0);
 
 typedef struct gate_args { /* raises `entered`, returns when `open` is set */
     uint32_t *entered, *open;
@@ -72,7 +72,7 @@ static void gate_body(const void *args, eep_grid grid)
     while (!__atomic_load_n(a->open, __ATOMIC_ACQUIRE) && now_us() < until)
         sched_yield();
 }
-static const eep_kernel gate_kernel = {"gate", gate_body, NULL};
+static const eep_kernel gate_kernel = EEP_KERNEL("gate", gate_body, NULL, NULL, 0);
 
 typedef struct gate {
     uint32_t entered, open;
@@ -103,7 +103,7 @@ static void add_body(const void *args, eep_grid grid)
     (void)grid;
     *a->sum += a->value + *a->pointer;
 }
-static const eep_kernel add_kernel = {"add", add_body, NULL};
+static const eep_kernel add_kernel = EEP_KERNEL("add", add_body, NULL, NULL, 0);
 
 /* ------------------------------------------------------------------ opening */
 
@@ -255,7 +255,7 @@ static void seen_body(const void *args, eep_grid grid)
 
 Test(device, every_block_runs_once)
 {
-    static const eep_kernel kernel = {"seen", seen_body, NULL};
+    static const eep_kernel kernel = EEP_KERNEL("seen", seen_body, NULL, NULL, 0);
     uint32_t *seen = calloc(10000, sizeof(*seen));
     seen_args args = {seen};
 
@@ -268,7 +268,7 @@ Test(device, every_block_runs_once)
 
 Test(device, bad_launches_are_refused)
 {
-    static const eep_kernel no_host = {"no_host", NULL, NULL};
+    static const eep_kernel no_host = EEP_KERNEL("no_host", NULL, NULL, NULL, 0);
     uint8_t args[EEP_KERNEL_ARGS_MAX_BYTES + 1] = {0};
 
     FAILS(eep_launch(stream, &no_host, 1, 1, args, 8), EEP_ERR_UNSUPPORTED);
@@ -296,7 +296,7 @@ static void full_body(const void *args, eep_grid grid)
 
 Test(device, the_largest_arguments_are_copied_at_launch)
 {
-    static const eep_kernel kernel = {"full", full_body, NULL};
+    static const eep_kernel kernel = EEP_KERNEL("full", full_body, NULL, NULL, 0);
     uint32_t sum = 0;
     full_args args = {.sum = &sum};
     gate g = {0, 0};

@@ -45,7 +45,7 @@ static void halt(const void *args, eep_grid grid)
         pause();
 }
 
-static const eep_kernel halt_kernel = {"halt", halt, NULL};
+static const eep_kernel halt_kernel = EEP_KERNEL("halt", halt, NULL, NULL, 0);
 
 static eep_status halt_after_unpack(void *user, eep_stream *stream, eepi_kernel_id id)
 {
@@ -130,7 +130,7 @@ static void by_hand(int from, int to, int place)
     say(to, "u", 1);
     cr_assert_eq(fault_node_arm(&node, (verb_place)place, false), EEP_OK);
     rank_fill(r, WORLD_TOKENS, BAD_NONE);
-    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step)), EEP_OK);
     eep_step_abort(r->context);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(eep_step_end(r->context), EEP_ERR_ABORTED);

@@ -52,7 +52,7 @@ static void increment_body(const void *raw, eep_grid grid)
 
     (*numbers)[grid.block]++;
 }
-static const eep_kernel increment = {"increment", increment_body, NULL};
+static const eep_kernel increment = EEP_KERNEL("increment", increment_body, NULL, NULL, 0);
 
 Test(guarded, kernels_and_copies_reach_device_memory)
 {
@@ -149,7 +149,7 @@ static void wait_body(const void *raw, eep_grid grid)
     while (__atomic_load_n(*word, __ATOMIC_ACQUIRE) == 0)
         ;
 }
-static const eep_kernel wait_kernel = {"wait", wait_body, NULL};
+static const eep_kernel wait_kernel = EEP_KERNEL("wait", wait_body, NULL, NULL, 0);
 
 /* What is taken while work runs is in its reach, too. */
 Test(guarded, memory_taken_beside_running_work_can_be_used)

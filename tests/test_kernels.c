@@ -302,7 +302,7 @@ static void probe_body(const void *args, eep_grid grid)
     a->seen[0] = ((const eepk_bank_header *)a->world->bank[control->latch.bank])->epoch;
     a->seen[1] = ((const eepk_bank_header *)a->bank)->epoch;
 }
-static const eep_kernel probe_kernel = {"probe", probe_body, NULL};
+static const eep_kernel probe_kernel = EEP_KERNEL("probe", probe_body, NULL, NULL, 0);
 
 /* Capture at e, replay at e + 1, 1,000 times: the graph follows every flip; a mutant that captured
  * the address of the live bank, a value read from a table, sees the epoch before. */

@@ -31,7 +31,7 @@ static void count_body(const void *args, eep_grid grid)
     (void)grid;
     ++*((const count_args *)args)->counter;
 }
-static const eep_kernel count_kernel = {"count", count_body, NULL};
+static const eep_kernel count_kernel = EEP_KERNEL("count", count_body, NULL, NULL, 0);
 
 static void count_call(void *user)
 {

@@ -10,7 +10,7 @@ static void report_shape(const bench_run *run, const char *of, const eep_config 
     const char *why;
 
     if (eepi_shape_make(config, &shape, &why) != EEP_OK ||
-        eep_window_sizes_get(config, &windows) != EEP_OK)
+        eep_window_sizes_get(config, EEP_SIZED(&windows)) != EEP_OK)
         bench_fatal("bad %s", why);
     tables = eepi_tables_sizes(&shape);
     bench_report_begin(run->report, "memory",

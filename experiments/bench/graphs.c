@@ -17,7 +17,7 @@ static void stamp_host(const void *args, eep_grid g)
 static void put_own(bench_rank *r, int id, uint32_t blocks, uint32_t threads, const void *args,
                     size_t bytes)
 {
-    const eep_kernel stamp = {"stamp", stamp_host, NULL};
+    const eep_kernel stamp = EEP_KERNEL("stamp", stamp_host, NULL, NULL, 0);
     const eep_kernel *on_host = id == BENCH_KERNEL_STAMP ? &stamp : &eepi_fixed_host_kernels[id];
     const char *why = NULL;
 

@@ -16,7 +16,7 @@ EEPK_KERNEL_LIST(EEPI_CUDA_KERNEL)
 #undef EEPI_CUDA_KERNEL
 
 const eep_kernel eepi_cuda_kernels[EEPI_NUM_KERNELS] = {
-#define EEPI_KERNEL_ENTRY(name, args) {#name, NULL, (const void *)eepk_##name##_cuda, NULL, 0},
+#define EEPI_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, NULL, (const void *)eepk_##name##_cuda, NULL, 0),
     EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
 #undef EEPI_KERNEL_ENTRY
 };

@@ -69,9 +69,11 @@ PROBE_HOST_TWIN(pass)
 PROBE_HOST_TWIN(stamp)
 
 static const eep_kernel host_twins[PROBE_NUM_KERNELS] = {
-    {"store", store_host, NULL}, {"fill", fill_host, NULL}, {"count", count_host, NULL},
-    {"ring", ring_host, NULL},   {"gaps", gaps_host, NULL}, {"fence", fence_host, NULL},
-    {"load", load_host, NULL},   {"pass", pass_host, NULL}, {"stamp", stamp_host, NULL}};
+    EEP_KERNEL("store", store_host, NULL, NULL, 0), EEP_KERNEL("fill", fill_host, NULL, NULL, 0),
+    EEP_KERNEL("count", count_host, NULL, NULL, 0), EEP_KERNEL("ring", ring_host, NULL, NULL, 0),
+    EEP_KERNEL("gaps", gaps_host, NULL, NULL, 0),   EEP_KERNEL("fence", fence_host, NULL, NULL, 0),
+    EEP_KERNEL("load", load_host, NULL, NULL, 0),   EEP_KERNEL("pass", pass_host, NULL, NULL, 0),
+    EEP_KERNEL("stamp", stamp_host, NULL, NULL, 0)};
 
 eep_status probe_launch(probe_role *r, eep_stream *stream, probe_kernel_id id, const void *args,
                         size_t args_bytes)

@@ -9,7 +9,7 @@ static void expert_on_host(const void *args, eep_grid g)
 
 static eep_status put_expert(smoke_rank *r, const smoke_expert_args *args)
 {
-    const eep_kernel on_host = {"smoke_expert", expert_on_host, NULL};
+    const eep_kernel on_host = EEP_KERNEL("smoke_expert", expert_on_host, NULL, NULL, 0);
     const char *why;
 
     if (!r->run->is_cuda)

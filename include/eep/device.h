@@ -46,14 +46,20 @@ typedef struct eep_kernel_arg {
  * __global__ function that takes the same argument struct by value (NULL where there is none).
  * Neither may block on another block of the same launch. */
 typedef struct eep_kernel {
+    uint32_t struct_bytes; /* sizeof(eep_kernel), set by the caller (EEP_KERNEL) */
+    uint32_t num_args;
     const char *name;
     void (*host)(const void *args, eep_grid grid);
     const void *cuda;
     /* All argument bytes, in order: eep_launch checks them while the stream is captured. NULL: they
      * are not checked (libeep's own always are). */
     const eep_kernel_arg *args;
-    uint32_t num_args;
 } eep_kernel;
+/* Its initializer; `args` NULL with `num_args` 0, or an array. */
+#define EEP_KERNEL(name, host, cuda, args, num_args)                                               \
+    {                                                                                              \
+        sizeof(eep_kernel), (num_args), (name), (host), (cuda), (args)                             \
+    }
 
 enum { EEP_KERNEL_ARGS_MAX_BYTES = 1024 };
 

@@ -21,9 +21,6 @@
 extern "C" {
 #endif
 
-#define EEP_VERSION_MAJOR 0
-#define EEP_VERSION_MINOR 1
-
 enum {
     EEP_MAX_RANKS = 1024,    /* most rank slots of an instance */
     EEP_MAX_LAYERS = 255,    /* a tag has 8 bits for the layer */
@@ -68,6 +65,7 @@ typedef enum eep_event_kind {
     EEP_EVENT_REBALANCED   /* it has filled them; value: bytes copied */
 } eep_event_kind;
 typedef struct eep_event_info {
+    uint32_t struct_bytes; /* the library's; look before a field that came later than yours */
     eep_event_kind kind;
     int32_t seat; /* whom it is about; -1: nobody in particular */
     uint32_t generation;
@@ -78,7 +76,7 @@ typedef struct eep_event_info {
 typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
 
 typedef struct eep_config {
-    uint32_t struct_bytes;  /* sizeof(eep_config), set by eep_config_init: the version check */
+    uint32_t struct_bytes;  /* set by eep_config_init: the caller's sizeof(eep_config) */
     int32_t rank;           /* seat of this process; -1: environment variable EEP_RANK */
     int32_t num_ranks;      /* ranks that form the first view; 0: environment variable EEP_SIZE */
     int32_t max_ranks;      /* seats; 0: num_ranks. Fixed for the life of the instance */
@@ -125,8 +123,13 @@ typedef struct eep_config {
     void *user;         /* passed to log and event */
 } eep_config;
 
-/* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set. */
-EEP_API void eep_config_init(eep_config *config);
+/* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set, into a
+ * struct of the caller's `struct_bytes`; no byte behind them is written. */
+EEP_API void eep_config_init_sized(eep_config *config, size_t struct_bytes);
+static inline void eep_config_init(eep_config *config)
+{
+    eep_config_init_sized(config, sizeof(*config));
+}
 
 /* ---------------------------------------------------------------- context */
 
@@ -190,6 +193,8 @@ EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
 /* Buffers of a dispatch; all device memory of the caller at fixed addresses. Rows (x, rows, out,
  * row_scales) begin at multiples of 16 bytes, here and in a combine: EEP_ERR_INVALID otherwise. */
 typedef struct eep_dispatch_args {
+    uint32_t struct_bytes;     /* sizeof(eep_dispatch_args), set by the caller */
+    uint32_t reserved;         /* 0 */
     const void *x;             /* [num_tokens, hidden], dtype */
     const int32_t *topk_idx;   /* [num_tokens, top_k], logical experts; -1: no expert */
     const int32_t *num_tokens; /* one number, <= num_max_tokens_per_rank, read at replay */
@@ -200,11 +205,12 @@ typedef struct eep_dispatch_args {
     float *row_scales;
 } eep_dispatch_args;
 typedef struct eep_combine_args {
-    const void *rows; /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
+    uint32_t struct_bytes; /* sizeof(eep_combine_args), set by the caller */
+    eep_dtype out_dtype;   /* of out: the sum, rounded once at the end */
+    const void *rows;      /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
     const float *topk_weights; /* [num_tokens, top_k] */
     const int32_t *num_tokens; /* as in dispatch */
     void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
-    eep_dtype out_dtype;       /* of out: the sum, rounded once at the end */
 } eep_combine_args;
 
 /* Most rows that a dispatch can deliver to this rank. */
@@ -238,9 +244,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stre
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
+    int32_t num_active;
     uint64_t step;  /* the rendezvous number; never used again */
     uint64_t epoch; /* of the view it runs under */
-    int32_t num_active;
 } eep_step;
 
 /* Begin a step: waits while the view is being changed (at most `timeout_us`), switches to a new
@@ -280,6 +287,8 @@ typedef struct eep_seat {
     uint32_t generation;
 } eep_seat;
 typedef struct eep_counters {
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
+    uint32_t reserved;
     uint64_t steps_ok, steps_aborted;
     uint64_t stale_dropped;         /* tags or rows of another epoch, step or generation */
     uint64_t steps_aborted_by_join; /* aborted for a planned change; 0 in health */
@@ -289,27 +298,29 @@ typedef struct eep_counters {
     uint64_t window_bytes;             /* receive memory of this rank */
     uint64_t weights_bytes_background; /* copied behind live traffic */
 } eep_counters;
-/* One consistent picture: all of it belongs to `epoch`. */
 typedef struct eep_snapshot {
-    uint64_t epoch;
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     int32_t max_ranks, num_active;
-    eep_counters counters;
+    uint32_t reserved;
+    uint64_t epoch;
 } eep_snapshot;
-/* `seats` has room for max_ranks entries (may be NULL). Any thread. */
+/* One consistent picture: all of it belongs to the snapshot's epoch. `counters_out` and `seats_out`
+ * may be NULL; `seats_out` has room for max_ranks entries. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
-                                                   eep_seat *seats_out);
+                                                   eep_counters *counters_out, eep_seat *seats_out);
 
 /* What a rank was suspected of, strongest evidence first (rule M5). */
 typedef enum eep_fault_kind {
     EEP_FAULT_EXIT,     /* its process ended */
     EEP_FAULT_RESET,    /* its endpoint was reset */
     EEP_FAULT_DEVICE,   /* its device reported an error */
-    EEP_FAULT_SILENT,   /* no heartbeat for expel_us */
+    EEP_FAULT_SILENT,   /* no heartbeat for expel_floor_us, or longer */
     EEP_FAULT_DEADLINE, /* steps waited for it past the deadline, twice */
     EEP_FAULT_LEFT_OUT, /* it did not wedge within the drain bound */
 } eep_fault_kind;
 EEP_API const char *eep_fault_kind_name(eep_fault_kind kind);
 typedef struct eep_fault {
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     int32_t seat;
     uint32_t generation;
     eep_fault_kind kind;
@@ -321,8 +332,11 @@ EEP_API EEP_MUST_CHECK eep_status eep_fault_next(eep_context *context, eep_fault
 
 /* Bytes of one rank's window for a shape: {dispatch, combine, tags and headers}. */
 typedef struct eep_window_sizes {
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
+    uint32_t reserved;
     uint64_t dispatch_bytes, combine_bytes, control_bytes;
 } eep_window_sizes;
+/* Needs the shape alone: `rank` may be -1, `device` and `store_path` NULL. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_window_sizes_get(const eep_config *config,
                                                        eep_window_sizes *sizes_out);
 

@@ -1,12 +1,37 @@
-/* Status codes of libeep, grouped by the largest thing the failure damaged. */
+/* What all headers of libeep share: its version, the rule for structs, status codes. */
 #ifndef EEP_STATUS_H
 #define EEP_STATUS_H
+
+#include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* X(name, value, text). Values are stable: they are part of the ABI. */
+/* The version of these headers; eep_version is that of the library that runs. Programs built with
+ * an older header of the same soname work with a newer library (docs/ABI.md). */
+#define EEP_VERSION_MAJOR 0
+#define EEP_VERSION_MINOR 2
+#define EEP_VERSION_PATCH 0
+#define EEP_VERSION       (EEP_VERSION_MAJOR * 10000 + EEP_VERSION_MINOR * 100 + EEP_VERSION_PATCH)
+
+/* Structs that are passed to libeep or filled by it begin with struct_bytes, the size that the
+ * caller's header gives them, and get new fields only at their end. libeep reads and writes no byte
+ * behind that size: what an older caller's struct lacks has its default. Zero such a struct and set
+ * its size with EEP_SIZED, an expression whose value is the pointer:
+ *
+ *     eep_step step;
+ *     status = eep_step_begin(context, timeout_us, EEP_SIZED(&step));
+ *
+ * Arrays have elements of a fixed size for ever: eep_tensor, eep_seat, eep_kernel_arg; so has
+ * eep_grid, which kernels get by value. */
+#define EEP_SIZED(pointer)                                                                         \
+    (memset((pointer), 0, sizeof(*(pointer))),                                                     \
+     (pointer)->struct_bytes = (uint32_t)sizeof(*(pointer)), (pointer))
+
+/* Status codes, grouped by the largest thing the failure damaged. X(name, value, text). Values are
+ * stable: they are part of the ABI. */
 #define EEP_STATUS_LIST(X)                                                                         \
     X(EEP_OK, 0, "success")                                                                        \
     /* the call: nothing changed */                                                                \
@@ -50,6 +75,12 @@ typedef int eep_status;
 
 /* The one-line text of a status; "unknown status" for a foreign number. Any thread, any time. */
 EEP_API const char *eep_strerror(eep_status status);
+/* EEP_VERSION of the library. Any thread, any time. */
+EEP_API uint32_t eep_version(void);
+/* Why the last call of this thread that failed did so, in words that name the call, the value and
+ * what to do; "" before the first. Calls that succeed leave it. For calls on a context
+ * eep_last_error says the same. Valid until this thread's next call. Any thread. */
+EEP_API const char *eep_error_text(void);
 
 #ifdef __cplusplus
 }

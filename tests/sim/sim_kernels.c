@@ -69,7 +69,7 @@ EEPK_KERNEL_LIST(SIM_KERNEL)
 #undef SIM_KERNEL
 
 const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
-#define SIM_KERNEL_ENTRY(name, args) {#name, name##_host, NULL},
+#define SIM_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_host, NULL, NULL, 0),
     EEPK_KERNEL_LIST(SIM_KERNEL_ENTRY)
 #undef SIM_KERNEL_ENTRY
 };

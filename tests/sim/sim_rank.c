@@ -76,7 +76,7 @@ static void expert_body(const void *raw, eep_grid grid)
             a->results[row * SIM_HIDDEN + h] = result_of(a->rows + row * SIM_HIDDEN, code, salt, h);
 }
 
-static const eep_kernel expert_kernel = {"sim_experts", expert_body, NULL};
+static const eep_kernel expert_kernel = EEP_KERNEL("sim_experts", expert_body, NULL, NULL, 0);
 
 void sim_expected(uint64_t state, float *out)
 {
@@ -147,10 +147,18 @@ static eep_status put_layer(sim_process *p, int layer)
     sim_rank *r = &p->rank;
     int last = layer == sim->shape.num_layers - 1;
     const int32_t *topk = r->topk_idx + layer * SIM_TOKENS * SIM_TOPK;
-    eep_dispatch_args dispatch = {layer == 0 ? r->x : r->middle, topk, r->num_tokens, r->rows,
-                                  r->slot_begin};
-    eep_combine_args combine = {r->results, r->topk_weights, r->num_tokens,
-                                last ? r->out : r->middle, EEP_FP32};
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+                                  .x = layer == 0 ? r->x : r->middle,
+                                  .topk_idx = topk,
+                                  .num_tokens = r->num_tokens,
+                                  .rows = r->rows,
+                                  .slot_begin = r->slot_begin};
+    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+                                .out_dtype = EEP_FP32,
+                                .rows = r->results,
+                                .topk_weights = r->topk_weights,
+                                .num_tokens = r->num_tokens,
+                                .out = last ? r->out : r->middle};
     expert_args experts = {p, r->weights + layer * sim->shape.num_slots * TENSORS, r->slot_begin,
                            r->rows, r->results};
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
@@ -323,7 +331,7 @@ static eep_status run_step(sim_process *p)
         sim_sleep(for_us);
     }
     p->call_us = sim->now_us;
-    status = eep_step_begin(r->context, BEGIN_US, &step);
+    status = eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
     sim_check_call(p, "eep_step_begin", BEGIN_US + SLACK_US);
     if (status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED)
         return EEP_OK;
