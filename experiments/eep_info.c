@@ -285,7 +285,7 @@ static void collect_ucx(cJSON *root)
     cJSON *ucx = cJSON_AddObjectToObject(root, "ucx");
     eepi_ucx_quiet();
     cJSON_AddStringToObject(ucx, "version", ucp_get_version_string());
-    const char *chosen = getenv("UCX_TLS");
+    const char *chosen = getenv("EEP_UCX_TLS");
     cJSON_AddStringToObject(ucx, "bulk_lanes", chosen ? chosen : "tcp");
     collect_lanes(ucx);
     cJSON *types = cJSON_AddArrayToObject(ucx, "memory_types");

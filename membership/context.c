@@ -305,6 +305,20 @@ static const char *no_room(const eep_device *device, char *text, size_t bytes)
     return text;
 }
 
+static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
+{
+    eepi_bulk_config bulk = {.carrier = context->config.bulk,
+                             .interface = context->config.bulk_interface,
+                             .seat = context->config.rank,
+                             .generation = context->generation,
+                             .serve = eepi_serve,
+                             .served = eepi_served,
+                             .done = fetched,
+                             .user = context};
+
+    return eepi_bulk_open(&bulk, why, why_bytes, &context->bulk);
+}
+
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
@@ -339,10 +353,9 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK)
         return eepi_fail(context, status, "no device memory for the tables: %s",
                          eepi_device_failure(context->config.device));
-    status =
-        eepi_bulk_open(eepi_serve, eepi_served, fetched, context, why, sizeof(why), &context->bulk);
+    status = open_bulk(context, why, sizeof(why));
     if (status != EEP_OK)
-        return eepi_fail(context, status, "UCX: %s", why);
+        return eepi_fail(context, status, "bulk copies: %s", why);
     status = open_core(context);
     if (status == EEP_OK)
         status = eepi_service_start(context);

@@ -15,7 +15,9 @@ typedef struct lane {
     int busy;
     uint64_t transfer;
     eepi_fill fill;
-    int32_t tried; /* seats below this were tried; the view's own choice comes first */
+    int32_t tried;     /* seats below this were tried; the view's own choice comes first */
+    int32_t asked;     /* the seat that was asked last; our own: the host backup; -1: none yet */
+    eep_status failed; /* what came of that; EEP_OK: nothing has failed yet */
     void *buffer;
 } lane;
 
@@ -174,9 +176,12 @@ static int fetch_from_next(eepi_executor *x, eepi_bulk *bulk, lane *l)
             !has_weights(x->view, seat, &l->fill))
             continue;
         address_bytes = x->config.address(x->config.user, seat, &address);
-        if (address_bytes != 0 &&
-            eepi_bulk_fetch(bulk, address, address_bytes, &blob, l->buffer, x->slot_bytes,
-                            x->config.fetch_timeout_us, &l->transfer) == EEP_OK) {
+        l->asked = seat;
+        l->failed = address_bytes == 0
+                        ? EEP_ERR_UNREACHABLE
+                        : eepi_bulk_fetch(bulk, address, address_bytes, &blob, l->buffer,
+                                          x->slot_bytes, x->config.fetch_timeout_us, &l->transfer);
+        if (l->failed == EEP_OK) {
             l->tried++;
             return 1;
         }
@@ -188,8 +193,13 @@ static void give_up(eepi_executor *x, const lane *l)
 {
     char why[WHY_BYTES];
 
-    snprintf(why, sizeof(why), "layer %d expert %d: no copy could be read with its checksum",
-             l->fill.layer, l->fill.expert);
+    if (l->asked < 0)
+        snprintf(why, sizeof(why), "layer %d expert %d: no rank has a copy", l->fill.layer,
+                 l->fill.expert);
+    else
+        snprintf(why, sizeof(why),
+                 "layer %d expert %d: no copy could be had; the last one asked for, of rank %d: %s",
+                 l->fill.layer, l->fill.expert, l->asked, eep_strerror(l->failed));
     finish(x, EEP_ERR_UNCOVERED, why);
 }
 
@@ -202,6 +212,8 @@ static void start_lane(eepi_executor *x, eepi_bulk *bulk, lane *l)
     l->transfer = 0;
     l->fill = x->fills[x->next_fill++];
     l->tried = -1;
+    l->asked = -1;
+    l->failed = EEP_OK;
     if (is_placed(x, l)) {
         count(x, l, 0);
         return;
@@ -212,6 +224,7 @@ static void start_lane(eepi_executor *x, eepi_bulk *bulk, lane *l)
             memcpy(to, own[i].data, own[i].bytes);
             to += own[i].bytes;
         }
+        l->asked = x->config.seat;
         place_and_count(x, bulk, l);
     } else if (!fetch_from_next(x, bulk, l)) {
         give_up(x, l);
@@ -222,6 +235,7 @@ static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l)
 {
     eep_status status = place(x, l);
 
+    l->failed = status;
     if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, l))
         return;
     if (status != EEP_OK) {
@@ -293,6 +307,7 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
         if (!l->busy || l->transfer != transfer)
             continue;
         l->transfer = 0;
+        l->failed = status;
         if (status == EEP_OK)
             place_and_count(x, bulk, l);
         else if (!fetch_from_next(x, bulk, l))

@@ -27,7 +27,7 @@ typedef struct eepi_executor_config {
     const eep_tensor *(*slot)(void *user, int32_t layer, int32_t slot);
     /* Tensors of one of this rank's host backups; NULL: it has none of that expert. */
     const eep_tensor *(*backup)(void *user, int32_t layer, int32_t expert);
-    /* Worker address of a peer; 0 bytes: not known. */
+    /* Where the bulk copier of a peer is asked; 0 bytes: not known. */
     size_t (*address)(void *user, int32_t seat, const void **address_out);
     /* All slots of the view hold verified weights (EEP_OK, bytes copied), or one cannot be had. */
     void (*done)(void *user, uint64_t digest, eep_status status, uint64_t bytes, const char *why);

@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,8 @@ typedef struct world {
     uint8_t good[SLOT_BYTES + OTHER_BYTES], own[SLOT_BYTES + OTHER_BYTES];
     uint8_t served[SLOT_BYTES + OTHER_BYTES], slot[SLOT_BYTES + OTHER_BYTES];
     eep_tensor own_tensors[2], slot_tensors[2];
-    int has_own, done, any_slot;
+    int has_own, done, any_slot, is_away;
+    char why[256];
     eep_status status;
     uint64_t bytes;
 } world;
@@ -66,6 +68,8 @@ static size_t address_of(void *user, int32_t seat, const void **address_out)
     size_t bytes;
 
     cr_assert_eq(seat, 1);
+    if (w->is_away)
+        return 0;
     eepi_bulk_address(w->bulk, address_out, &bytes);
     return bytes;
 }
@@ -74,7 +78,7 @@ static void done(void *user, uint64_t digest, eep_status status, uint64_t bytes,
 {
     world *w = user;
 
-    (void)why;
+    snprintf(w->why, sizeof(w->why), "%s", why);
     cr_assert_eq(digest, w->view->digest);
     w->done++;
     w->status = status;
@@ -122,7 +126,8 @@ static void open_world(world *w, int has_own)
     eepi_view_seal(w->view);
     cr_assert_eq(eep_device_open("host", 0, &w->device), EEP_OK);
     config.device = w->device;
-    cr_assert_eq(eepi_bulk_open(serve, NULL, fetched, w, NULL, 0, &w->bulk), EEP_OK);
+    eepi_bulk_config bulk = {.carrier = EEP_BULK_UCX, .serve = serve, .done = fetched, .user = w};
+    cr_assert_eq(eepi_bulk_open(&bulk, NULL, 0, &w->bulk), EEP_OK);
     cr_assert_eq(eepi_executor_open(&config, &w->executor), EEP_OK);
 }
 
@@ -207,6 +212,26 @@ Test(executor, S6_no_byte_reaches_a_slot_without_its_checksum)
     run_world(&w);
     cr_assert_eq(w.status, EEP_ERR_UNCOVERED);
     cr_assert(slot_is_untouched(&w));
+    close_world(&w);
+}
+
+/* The text that an operator reads names what happened, not what happens most often. */
+Test(executor, says_of_which_rank_no_copy_could_be_had_and_why)
+{
+    world w;
+
+    open_world(&w, 0);
+    w.is_away = 1;
+    run_world(&w);
+    cr_assert_eq(w.status, EEP_ERR_UNCOVERED);
+    cr_expect(strstr(w.why, "rank 1") && strstr(w.why, eep_strerror(EEP_ERR_UNREACHABLE)), "%s",
+              w.why);
+    cr_expect(!strstr(w.why, "checksum"), "%s", w.why);
+    w.is_away = w.done = 0;
+    w.served[0] ^= 1;
+    run_world(&w);
+    cr_expect(strstr(w.why, "rank 1") && strstr(w.why, eep_strerror(EEP_ERR_CHECKSUM)), "%s",
+              w.why);
     close_world(&w);
 }
 

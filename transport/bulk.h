@@ -1,15 +1,16 @@
-/* Bulk bytes between ranks over UCX active messages (tcp lanes only: see docs/ARCHITECTURE.md).
+/* Bulk bytes between ranks, by one of two carriers: memory shared within a host (bulk_shm.c), or
+ * UCX active messages over tcp (bulk_ucx.c). docs/ARCHITECTURE.md says why.
  *
  * One thread owns an eepi_bulk. A fetch asks a peer for a named blob; the peer's `serve` function
  * says where the bytes are; they arrive in chunks in a staging buffer that only the requester
  * writes from, and each chunk carries (epoch, transfer id), so that chunks of a voided transfer are
- * dropped (rule R1). Peers may die at any moment: a fetch then ends with EEP_ERR_UNREACHABLE and
- * the others go on. Endpoints are created on demand, one per peer address, and replaced one by
- * one. Error handlers only record; endpoints are closed from progress. */
+ * dropped (rule R1), and comes from the peer that was asked. Peers may die at any moment: a fetch
+ * then ends with EEP_ERR_UNREACHABLE and the others go on. Connections are made on demand, one per
+ * peer address, and replaced one by one. */
 #ifndef EEPI_BULK_H
 #define EEPI_BULK_H
 
-#include "eep/status.h"
+#include "eep/eep.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -37,22 +38,36 @@ typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, eepi_bulk_p
  * Called once for each serve that named some, from eepi_bulk_progress or eepi_bulk_close. */
 typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int num_parts);
 /* A fetch ended: EEP_OK (all bytes are in its buffer), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
- * EEP_ERR_PROTOCOL (sizes differ) or EEP_ERR_TIMEOUT. Called from eepi_bulk_progress. */
+ * EEP_ERR_PROTOCOL (sizes differ), EEP_ERR_TIMEOUT or EEP_ERR_SYSTEM (no descriptors or memory map
+ * left here). Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
 
-/* `served` may be NULL. Open a UCX context and worker (about 3 ms, later ones in the process 1.5
- * ms). Lanes are tcp unless UCX_TLS is set. `error_out` may be NULL. EEP_ERR_UNSUPPORTED if UCX
- * cannot, EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. UCX runs a thread of its own: do not fork without exec
- * afterwards. */
-EEP_MUST_CHECK eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
-                                         eepi_bulk_done_fn done, void *user, char *error_out,
+/* A copier to be opened. Strings are read during the call only. */
+typedef struct eepi_bulk_config {
+    eep_bulk carrier;        /* EEP_BULK_AUTO: shared memory */
+    const char *interface;   /* UCX: the one network interface that is used; NULL: "lo" */
+    const char *holder_path; /* shared memory: the holder's socket (holder.h) */
+    int32_t seat;            /* what the holder and peers are told of us */
+    uint32_t generation;
+    eepi_bulk_serve_fn serve;
+    eepi_bulk_served_fn served; /* may be NULL */
+    eepi_bulk_done_fn done;
+    void *user;
+} eepi_bulk_config;
+
+/* Shared memory: meet the holder (at most 5 s); opens no port. UCX: open a context and worker
+ * (about 3 ms, later ones in the process 1.5 ms) and listen on the named interface; UCX runs a
+ * thread of its own: do not fork without exec afterwards. `error_out` may be NULL; it names what
+ * was tried, the variables that say so, and a limit that was met. EEP_ERR_INVALID,
+ * EEP_ERR_UNREACHABLE (no holder answers), EEP_ERR_UNSUPPORTED if UCX or the kernel cannot,
+ * EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out,
                                          size_t error_bytes, eepi_bulk **bulk_out);
-/* Fence, flush and close all endpoints (at most about 200 ms), then free all but UCX's own, which
- * lives for another 10 s (bulk_parked.c). A fetch still running
- * ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
- * `done`. */
+/* Close all connections, then free all; over UCX after a fence and a flush (at most about 200 ms),
+ * and a worker of UCX lives on for at most 10 s (bulk_parked.c). A fetch still running ends with
+ * EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);
-/* Where this copier listens on this machine, for peers to fetch from. Owned by the bulk. */
+/* By what peers find this copier, to fetch from it. Owned by the bulk. */
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out);
 /* Readable when there is something to progress; poll it, then call progress until it returns 0. */
 int eepi_bulk_fd(eepi_bulk *bulk);
@@ -70,6 +85,6 @@ EEP_MUST_CHECK eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_addr
 /* Cancel all fetches of epochs below `epoch`; returns when no byte can land any more in their
  * buffers; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch);
-/* Forget the endpoint to a peer that is known to be gone. */
+/* Forget the connection to a peer that is known to be gone. */
 void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_bytes);
 #endif

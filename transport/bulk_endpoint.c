@@ -10,7 +10,7 @@
  * endpoint; the peer's memory lives until UCX has returned the close and every send. A peer that is
  * merely silent is never closed: force-closing an endpoint to a stopped process is not safe in UCX
  * (kill it first, or let it come back). */
-#include "transport/bulk_internal.h"
+#include "transport/bulk_ucx.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void on_error(void *peer_arg, ucp_ep_h ep, ucs_status_t status)
     peer->failed = true;
 }
 
-bulk_peer *eepi_bulk_peer_of(const eepi_bulk *bulk, ucp_ep_h ep)
+bulk_peer *eepi_bulk_peer_of(const bulk_ucx *bulk, ucp_ep_h ep)
 {
     for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
         if (!peer->failed && peer->ep == ep)
@@ -33,7 +33,7 @@ bulk_peer *eepi_bulk_peer_of(const eepi_bulk *bulk, ucp_ep_h ep)
     return NULL;
 }
 
-bulk_peer *eepi_bulk_peer_find(eepi_bulk *bulk, const void *address, size_t bytes)
+bulk_peer *eepi_bulk_peer_find(bulk_ucx *bulk, const void *address, size_t bytes)
 {
     for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
         if (!peer->failed && peer->ep != NULL && peer->address_bytes == bytes &&
@@ -43,7 +43,7 @@ bulk_peer *eepi_bulk_peer_find(eepi_bulk *bulk, const void *address, size_t byte
     return NULL;
 }
 
-eep_status eepi_bulk_peer_get(eepi_bulk *bulk, const void *address, size_t bytes,
+eep_status eepi_bulk_peer_get(bulk_ucx *bulk, const void *address, size_t bytes,
                               bulk_peer **peer_out)
 {
     bulk_peer *peer = eepi_bulk_peer_find(bulk, address, bytes);
@@ -76,7 +76,7 @@ eep_status eepi_bulk_peer_get(eepi_bulk *bulk, const void *address, size_t bytes
     return EEP_OK;
 }
 
-static void accept_call(eepi_bulk *bulk, ucp_conn_request_h request)
+static void accept_call(bulk_ucx *bulk, ucp_conn_request_h request)
 {
     bulk_peer *peer = calloc(1, sizeof(*peer));
     ucp_ep_params_t params = {
@@ -98,7 +98,7 @@ static void accept_call(eepi_bulk *bulk, ucp_conn_request_h request)
     bulk->peers = peer;
 }
 
-int eepi_bulk_peers_accept(eepi_bulk *bulk)
+int eepi_bulk_peers_accept(bulk_ucx *bulk)
 {
     int work = 0;
     while (bulk->calls != NULL) {
@@ -134,14 +134,14 @@ static bool peer_is_closed(bulk_peer *peer)
     return peer->ep == NULL && peer->closing == NULL && peer->sends == 0;
 }
 
-int eepi_bulk_peers_reap(eepi_bulk *bulk)
+int eepi_bulk_peers_reap(bulk_ucx *bulk)
 {
     int work = 0;
     bulk_peer **link = &bulk->peers;
     while (*link != NULL) {
         bulk_peer *peer = *link;
         if (peer->failed && peer->ep != NULL) {
-            eepi_bulk_fetch_lose(bulk, peer);
+            eepi_bulk_fetch_lose(&bulk->base, peer, EEP_ERR_UNREACHABLE);
             eepi_bulk_serve_drop(bulk, peer);
             close_peer(peer);
             work = 1;
@@ -179,13 +179,12 @@ static void on_sent(void *request, ucs_status_t status, void *send)
 
 void eepi_bulk_send(bulk_send *send)
 {
-    bool wants_answer = send->wire.kind == BULK_REQUEST || send->wire.kind == BULK_CANCEL;
     /* Eager: rendezvous would read the pieces from the other side (get), which is not safe for a
-     * survivor when that side dies. */
+     * survivor when that side dies. Reply: the receiver learns on which endpoint it came. */
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                         UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_DATATYPE,
-        .flags = UCP_AM_SEND_FLAG_EAGER | (wants_answer ? UCP_AM_SEND_FLAG_REPLY : 0),
+        .flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY,
         .cb.send = on_sent,
         .user_data = send,
     };
@@ -221,7 +220,7 @@ void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire)
 }
 
 /* Progress until `request` has ended or `deadline_us` has passed; frees it if it has ended. */
-static void wait_request(eepi_bulk *bulk, ucs_status_ptr_t request, uint64_t deadline_us)
+static void wait_request(bulk_ucx *bulk, ucs_status_ptr_t request, uint64_t deadline_us)
 {
     if (!UCS_PTR_IS_PTR(request))
         return;
@@ -235,7 +234,7 @@ static void wait_request(eepi_bulk *bulk, ucs_status_ptr_t request, uint64_t dea
     ucp_request_free(request);
 }
 
-void eepi_bulk_peers_close(eepi_bulk *bulk)
+void eepi_bulk_peers_close(bulk_ucx *bulk)
 {
     ucp_request_param_t none = {0};
     uint64_t flush_us = eepi_bulk_now_us() + BULK_CLOSE_FLUSH_US;
@@ -256,7 +255,7 @@ void eepi_bulk_peers_close(eepi_bulk *bulk)
     }
 }
 
-void eepi_bulk_peers_free(eepi_bulk *bulk)
+void eepi_bulk_peers_free(bulk_ucx *bulk)
 {
     while (bulk->peers != NULL) {
         bulk_peer *peer = bulk->peers;

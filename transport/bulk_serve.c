@@ -1,12 +1,12 @@
 /* The side of a bulk copy that has the bytes. Requests are queued by the active message callback
  * and accepted from progress; every transfer then has at most BULK_CHUNKS_IN_FLIGHT chunks inside
  * UCX, which sends them straight from the pieces that the `serve` function named. */
-#include "transport/bulk_internal.h"
+#include "transport/bulk_ucx.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, ucp_ep_h ep)
+void eepi_bulk_serve_queue(bulk_ucx *bulk, const bulk_wire *wire, ucp_ep_h ep)
 {
     if (bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX)
         return;
@@ -21,37 +21,14 @@ void eepi_bulk_serve_queue(eepi_bulk *bulk, const bulk_wire *wire, ucp_ep_h ep)
     bulk->num_messages++;
 }
 
-eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t bytes,
-                               eepi_bulk_part *parts_out, int *num_parts_out)
+static void free_serve(bulk_ucx *bulk, bulk_serve *serve)
 {
-    eepi_bulk_part parts[EEPI_BULK_PARTS] = {{0}};
-    int num_parts = bulk->serve(bulk->user, blob, parts);
-    if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS)
-        return EEP_ERR_NOT_FOUND;
-    uint64_t total = 0;
-    bool overflows = false;
-    for (int i = 0; i < num_parts; i++) {
-        overflows = overflows || parts[i].bytes > bytes - total;
-        total += overflows ? 0 : parts[i].bytes;
-    }
-    if (overflows || total != bytes) {
-        if (bulk->served)
-            bulk->served(bulk->user, parts, num_parts);
-        return EEP_ERR_PROTOCOL;
-    }
-    memcpy(parts_out, parts, sizeof(parts));
-    *num_parts_out = num_parts;
-    return EEP_OK;
-}
-
-static void free_serve(eepi_bulk *bulk, bulk_serve *serve)
-{
-    if (serve->num_parts > 0 && bulk->served)
-        bulk->served(bulk->user, serve->parts, serve->num_parts);
+    if (serve->num_parts > 0 && bulk->base.served)
+        bulk->base.served(bulk->base.user, serve->parts, serve->num_parts);
     free(serve);
 }
 
-static void drop_transfer(eepi_bulk *bulk, const bulk_peer *peer, uint64_t transfer)
+static void drop_transfer(bulk_ucx *bulk, const bulk_peer *peer, uint64_t transfer)
 {
     for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
         if (serve->peer == peer && serve->transfer == transfer)
@@ -72,7 +49,7 @@ static void send_end(bulk_peer *peer, const bulk_wire *request, eep_status statu
 }
 
 /* Take up one transfer, or tell the requester why not. */
-static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_t now_us)
+static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t now_us)
 {
     const bulk_wire *wire = &message->wire;
     bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
@@ -93,7 +70,7 @@ static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_
     }
     eepi_blob blob = {.epoch = wire->epoch, .layer = wire->layer, .expert = wire->expert};
     eep_status status =
-        eepi_bulk_serve_ask(bulk, &blob, wire->bytes, serve->parts, &serve->num_parts);
+        eepi_bulk_serve_ask(&bulk->base, &blob, wire->bytes, serve->parts, &serve->num_parts);
     if (status != EEP_OK) {
         free(serve);
         send_end(peer, wire, status);
@@ -109,7 +86,7 @@ static void accept_request(eepi_bulk *bulk, const bulk_message *message, uint64_
     bulk->num_serves++;
 }
 
-static void accept_message(eepi_bulk *bulk, const bulk_message *message, uint64_t now_us)
+static void accept_message(bulk_ucx *bulk, const bulk_message *message, uint64_t now_us)
 {
     if (message->wire.kind == BULK_REQUEST) {
         accept_request(bulk, message, now_us);
@@ -172,7 +149,7 @@ static int send_chunks(bulk_serve *serve)
     return work;
 }
 
-int eepi_bulk_serve_progress(eepi_bulk *bulk, uint64_t now_us)
+int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
 {
     int work = 0;
     while (bulk->messages != NULL) {
@@ -203,7 +180,7 @@ int eepi_bulk_serve_progress(eepi_bulk *bulk, uint64_t now_us)
     return work;
 }
 
-void eepi_bulk_serve_drop(eepi_bulk *bulk, const bulk_peer *peer)
+void eepi_bulk_serve_drop(bulk_ucx *bulk, const bulk_peer *peer)
 {
     for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
         if (peer == NULL || serve->peer == peer)
@@ -211,7 +188,7 @@ void eepi_bulk_serve_drop(eepi_bulk *bulk, const bulk_peer *peer)
     }
 }
 
-void eepi_bulk_serve_free(eepi_bulk *bulk)
+void eepi_bulk_serve_free(bulk_ucx *bulk)
 {
     while (bulk->serves != NULL) {
         bulk_serve *serve = bulk->serves;

@@ -75,6 +75,13 @@ typedef struct eep_event_info {
 } eep_event_info;
 typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
 
+/* What carries bulk copies of weights between ranks. */
+typedef enum eep_bulk {
+    EEP_BULK_AUTO, /* shared memory within a host */
+    EEP_BULK_SHM,  /* shared memory, through the holder that is part of the store's process */
+    EEP_BULK_UCX   /* UCX over tcp, on bulk_interface */
+} eep_bulk;
+
 typedef struct eep_config {
     uint32_t struct_bytes;  /* set by eep_config_init: the caller's sizeof(eep_config) */
     int32_t rank;           /* seat of this process; -1: environment variable EEP_RANK */
@@ -121,6 +128,11 @@ typedef struct eep_config {
     eep_log_level log_level;
     eep_event_fn event; /* NULL: none */
     void *user;         /* passed to log and event */
+
+    /* How weights come from other ranks in repairs; the same on all ranks. Shared memory opens no
+     * network port; UCX trusts its network (SECURITY.md). */
+    eep_bulk bulk;
+    const char *bulk_interface; /* UCX: the network interface that is used; NULL: "lo" */
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set, into a

@@ -228,8 +228,7 @@ struct eepi_bulk {
     struct eepi_bulk *self; /* the address */
 };
 
-eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
-                          eepi_bulk_done_fn done, void *user, char *error_out, size_t error_bytes,
+eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                           eepi_bulk **bulk_out)
 {
     eepi_bulk *bulk = calloc(1, sizeof(*bulk));
@@ -239,10 +238,10 @@ eep_status eepi_bulk_open(eepi_bulk_serve_fn serve, eepi_bulk_served_fn served,
     if (!bulk)
         return EEP_ERR_NO_MEMORY;
     *bulk = (eepi_bulk){.process = sim_self(),
-                        .serve = serve,
-                        .served = served,
-                        .done = done,
-                        .user = user,
+                        .serve = config->serve,
+                        .served = config->served,
+                        .done = config->done,
+                        .user = config->user,
                         .next_id = 1,
                         .self = bulk};
     bulk->fd = sim_fd_new(SIM_FD_BULK, bulk);
