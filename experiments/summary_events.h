@@ -17,7 +17,8 @@ typedef struct summary_events {
 summary_events summary_events_count(const record_event *events, size_t num);
 /* "done", "struck nobody", "never due", "waiting" or "withdrawn". */
 const char *summary_events_outcome(const record_event *self);
-/* Processes that were told to die or to stop themselves in a step, and had not when the run ended. */
+/* Processes that were told to die or to stop themselves in a step, and had not when the run ended.
+ */
 uint64_t summary_events_orders_open(const record *run);
 /* Add `script` and `events` of summary.json. */
 void summary_events_add(cJSON *root, const record_event *events, size_t num, uint64_t orders_open);
