@@ -70,10 +70,22 @@ static bool has_effect(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
     return from_ns && (!to_ns || now_ns < to_ns + STRUCK_NS);
 }
 
+static bool is_slow(const record_process *process, uint64_t now_ns)
+{
+    return has_effect(process->slow_ns, process->slow_end_ns, now_ns);
+}
+
 bool launcher_is_struck(const record_process *process, uint64_t now_ns)
 {
     return process->kill_ns || process->die_ns || process->freeze_ns ||
-           has_effect(process->stop_ns, process->cont_ns, now_ns);
+           has_effect(process->stop_ns, process->cont_ns, now_ns) || is_slow(process, now_ns);
+}
+
+/* It is expelled, or ended by a peer, for being slow and for nothing else that we did. */
+static bool was_only_slow(const record_process *process, uint64_t now_ns)
+{
+    return is_slow(process, now_ns) && !process->kill_ns && !process->die_ns &&
+           !process->freeze_ns && !has_effect(process->stop_ns, process->cont_ns, now_ns);
 }
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
@@ -158,6 +170,7 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
             continue; /* refused and counted by the sink */
         }
         row_token token = {.time_ns = now,
+                           .made_ns = step->end_ns,
                            .digest = tokens[i].digest,
                            .step = step->step,
                            .epoch = step->epoch,
@@ -302,7 +315,8 @@ static bool was_stopped_long(const launcher *self, const record_process *process
 static bool is_expected(const launcher *self, const record_process *process, int wait_status)
 {
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
-                  (process->die_ns || process->freeze_ns || was_stopped_long(self, process));
+                  (process->die_ns || process->freeze_ns || was_stopped_long(self, process) ||
+                   is_slow(process, launcher_now_ns()));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
     /* A thread cannot be stopped from outside: its own patience ends in the middle of a step. */
     bool gave_up = self->how->threads && WIFEXITED(wait_status) &&
@@ -339,10 +353,14 @@ void launcher_reap(launcher *self, int seat)
             launcher_add_fault(self, seat, process->exit_ns, "exit");
         }
     } else if (process->die_ns && !process->kill_ns) {
+        size_t before = self->run.num_faults;
         launcher_add_fault(self, seat, process->exit_ns, "die");
-        if (self->run.num_faults) {
-            self->run.faults[self->run.num_faults - 1].since_ns = process->die_ns;
+        if (self->run.num_faults > before) {
+            self->run.faults[before].since_ns = process->die_ns;
         }
+    } else if (was_only_slow(process, process->exit_ns) && WIFSIGNALED(wait_status) &&
+               self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
+        launcher_add_fault(self, seat, process->exit_ns, "slow");
     }
     if (!self->run.start_ns) {
         self->failed = true;
@@ -370,6 +388,8 @@ static void note_expulsion(launcher *self, int seat, record_process *process)
         launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
                           seat, process->generation);
         launcher_add_fault(self, seat, process->expelled_ns, "expelled");
+    } else if (was_only_slow(process, process->expelled_ns)) {
+        launcher_add_fault(self, seat, process->expelled_ns, "slow");
     }
 }
 

@@ -316,7 +316,11 @@ static eep_status run_step(rank *self)
     if (rank_strikes_wait(&self->strikes)) {
         return EEP_OK; /* the next look ends it; the step was begun and never runs */
     }
+    char text[PACE_TEXT_BYTES];
     uint64_t pause_ns = pace_pause_ns(&self->pace);
+    if (pace_tells_limit(&self->pace, text, sizeof text)) {
+        fprintf(stderr, "rank %d: %s\n", self->config.seat, text);
+    }
     wait_like_a_slow_rank(pause_ns);
     status = engine_run(self->engine, &step);
     if (status != EEP_OK) {
@@ -602,6 +606,7 @@ rank *rank_new(const rank_config *config)
         self->config = *config;
         rank_strikes_init(&self->strikes);
         outbox_init(&self->outbox, config->control_fd);
+        pace_init(&self->pace, (uint64_t)(config->options.step_deadline_ms * 1e6));
     }
     return self;
 }

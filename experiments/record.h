@@ -31,7 +31,8 @@ typedef struct record_process {
     int exit_status;      /* its wait status then */
     uint64_t expelled_ns; /* a view without it came while it lived and was not asked to leave */
     bool expelled_struck; /* and a verb of ours was the reason */
-    bool fenced;          /* ended by a SIGKILL that was not ours, and no verb was the reason */
+    bool fenced;          /* ended by a SIGKILL that was not ours, and no verb was the reason: by a
+                             peer's fence, or from outside (summary_fault_was_fenced) */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
     bool seen_in_view;     /* some committed view had it */
@@ -59,7 +60,7 @@ typedef struct record_fault {
     size_t process;    /* index of the process that it hit */
     uint64_t time_ns;  /* of the signal, or when an end was observed */
     uint64_t since_ns; /* suspicions count from then on: die: when it was told to; else time_ns */
-    const char *kind;  /* "kill", "abort", "stop", "die", "exit" or "expelled" */
+    const char *kind;  /* "kill", "abort", "stop", "die", "slow", "exit" or "expelled" */
     record_survivor *survivors;
     size_t num_survivors;
 } record_fault;

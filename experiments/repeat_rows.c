@@ -8,13 +8,27 @@
 #include <string.h>
 
 static const char *const fields[] = {
-    "faults[*].pause_ms",  "faults[*].detect_ms",  "faults[*].agree_ms",
-    "faults[*].repair_ms", "faults[*].rerun_ms",   "faults[*].weights_bytes_in_pause",
-    "joins[*].prepare_ms", "joins[*].join_ms",     "throughput.before",
-    "throughput.degraded", "throughput.after",     "step_ms.p50",
-    "step_ms.p99",         "request_stall_ms.max", "tokens_wrong",
-    "requests_lost",       "requests_failed",      "steps_aborted",
-    "stale_dropped",       "duration_ms",
+    "faults[*].pause_ms",
+    "faults[*].detect_ms",
+    "faults[*].agree_ms",
+    "faults[*].repair_ms",
+    "faults[*].rerun_ms",
+    "faults[*].weights_bytes_in_pause",
+    "faults[*].launcher_lag_ms",
+    "joins[*].prepare_ms",
+    "joins[*].join_ms",
+    "throughput.before",
+    "throughput.degraded",
+    "throughput.after",
+    "step_ms.p50",
+    "step_ms.p99",
+    "request_stall_ms.max",
+    "tokens_wrong",
+    "requests_lost",
+    "requests_failed",
+    "steps_aborted",
+    "stale_dropped",
+    "duration_ms",
 };
 enum { NUM_FIELDS = sizeof fields / sizeof fields[0] };
 

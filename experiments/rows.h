@@ -19,6 +19,7 @@ typedef struct row_step {
 } row_step;
 typedef struct row_token {
     uint64_t time_ns; /* when the sink accepted it */
+    uint64_t made_ns; /* when its rank's step had ended */
     uint64_t digest, step, epoch;
     uint32_t request, position, token, generation;
     int32_t seat;

@@ -162,7 +162,9 @@ static eep_status measure_faults(const record *run, summary *self)
         }
         self->faults[i] = summary_fault_measure(run, fault);
         self->faults[i].detections = summary_quantiles_of(own, num);
+        self->killed_outside += strcmp(self->faults[i].kind, "killed") == 0;
     }
+    summary_fault_share_bytes(run, self->faults, run->num_faults);
     self->num_faults = run->num_faults;
     self->detection_kill_ms = summary_quantiles_of(kill, num_kill);
     self->detection_stop_ms = summary_quantiles_of(stop, num_stop);
@@ -182,8 +184,8 @@ static void sum_counters(const record *run, summary *self)
         self->steps_waiting_on_join += counters->steps_waiting_on_join;
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;
         self->weights_bytes_background += counters->weights_bytes_background;
-        self->expelled_living +=
-            process->fenced || (process->expelled_ns && !process->expelled_struck);
+        self->expelled_living += summary_fault_was_fenced(run, process) ||
+                                 (process->expelled_ns && !process->expelled_struck);
         self->zombies_evicted += process->expelled_ns && process->exit_ns &&
                                  WIFEXITED(process->exit_status) &&
                                  WEXITSTATUS(process->exit_status) == RANK_EXIT_EVICTED;
@@ -206,6 +208,12 @@ static void measure_steps(const record *run, const scheduler *front, summary *se
         }
     }
     self->step_ms = summary_quantiles_of(scratch, num);
+    num = 0;
+    for (size_t i = 0; i < run->rows.num_steps; i++) {
+        const row_step *step = &run->rows.steps[i];
+        scratch[num++] = ms(step->end_ns, step->time_ns);
+    }
+    self->launcher_lag_ms = summary_quantiles_of(scratch, num);
     num = 0;
     for (uint32_t r = 0; r < self->requests.accepted; r++) {
         const scheduler_request *request = scheduler_request_at(front, r);

@@ -27,13 +27,17 @@ typedef struct summary_fault {
     int32_t seat;
     uint32_t generation;
     const char *kind;
+    int signal;     /* that ended its process; 0: none, or it lives */
+    bool served;    /* others waited for it when it was struck */
     bool expelled;  /* a view without it was committed */
     bool healed;    /* and a survivor went on: times are valid */
     bool suspected; /* somebody suspected it before that view: detect and agree are apart */
+    uint64_t epoch; /* of the SERVING view under which they went on */
     double time_ms, detect_ms, agree_ms, repair_ms, rerun_ms, pause_ms;
+    double launcher_lag_ms;       /* how much later the launcher learned that the pause was over */
     int num_survivors;            /* that the pause was measured on */
     summary_quantiles detections; /* ms until each survivor suspected it, of those that did */
-    uint64_t weights_bytes_in_pause;
+    uint64_t weights_bytes_in_pause; /* each byte at one fault only */
 } summary_fault;
 
 typedef struct summary_join {
@@ -48,13 +52,13 @@ typedef struct summary_join {
 typedef struct summary {
     scheduler_counts requests;
     uint64_t reprefill_tokens;
-    summary_quantiles request_stall_ms, step_ms;
+    summary_quantiles request_stall_ms, step_ms, launcher_lag_ms;
     uint64_t steps_ok, steps_aborted;
     uint64_t captures_healthy, captures_joining;
     uint64_t stale_dropped, steps_aborted_by_join, steps_waiting_on_join;
     uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
     summary_quantiles detection_kill_ms, detection_stop_ms;
-    uint64_t expelled_living, zombies_evicted;
+    uint64_t expelled_living, zombies_evicted, killed_outside;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
     double duration_ms;
     summary_fault *faults;

@@ -100,6 +100,18 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     cJSON_AddNumberToObject(object, "survivors", fault->num_survivors);
     cJSON_AddBoolToObject(object, "expelled", fault->expelled);
     add_quantiles(object, "detections", &fault->detections);
+    add_known_ms(object, "launcher_lag_ms", fault->launcher_lag_ms, fault->healed);
+    cJSON_AddBoolToObject(object, "served", fault->served);
+    if (fault->signal) {
+        cJSON_AddNumberToObject(object, "signal", fault->signal);
+    } else {
+        cJSON_AddNullToObject(object, "signal");
+    }
+    if (fault->healed) {
+        add_count(object, "epoch", fault->epoch);
+    } else {
+        cJSON_AddNullToObject(object, "epoch");
+    }
     add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
@@ -142,11 +154,12 @@ static void add_run(cJSON *root, const summary *self, const options *how)
 static cJSON *to_json(const summary *self, const summary_oracle *oracle, const options *how)
 {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddNumberToObject(root, "schema", 2);
+    cJSON_AddNumberToObject(root, "schema", 3);
     cJSON_AddBoolToObject(root, "good", summary_is_good(self, oracle));
     add_requests(root, self, oracle);
     add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
     add_quantiles(root, "step_ms", &self->step_ms);
+    add_quantiles(root, "launcher_lag_ms", &self->launcher_lag_ms);
     add_count(root, "steps_ok", self->steps_ok);
     add_count(root, "steps_aborted", self->steps_aborted);
     cJSON *captures = cJSON_AddObjectToObject(root, "captures_after_start");
@@ -162,6 +175,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_quantiles(detection, "stop", &self->detection_stop_ms);
     add_count(root, "expelled_living", self->expelled_living);
     add_count(root, "zombies_evicted", self->zombies_evicted);
+    add_count(root, "killed_outside", self->killed_outside);
     summary_events_add(root, self->events, self->num_events, self->orders_open);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {
@@ -199,17 +213,19 @@ static void print_faults(const summary *self)
 {
     double *pauses = calloc(self->num_faults + 1, sizeof *pauses);
     size_t num = 0;
-    printf("\n  %-5s %-4s %-8s %9s %9s %9s %9s %9s %9s %12s\n", "fault", "rank", "kind", "at s",
-           "pause ms", "detect", "agree", "repair", "rerun", "weight bytes");
+    printf("\n  %-5s %-4s %-8s %9s %9s %9s %9s %9s %9s %8s %12s\n", "fault", "rank", "kind", "at s",
+           "pause ms", "detect", "agree", "repair", "rerun", "seen +ms", "weight bytes");
     for (size_t i = 0; i < self->num_faults; i++) {
         const summary_fault *fault = &self->faults[i];
         printf("  %-5zu %-4d %-8s %9.3f", i + 1, fault->seat, fault->kind, fault->time_ms / 1e3);
         if (fault->healed) {
-            printf(" %9.1f %9.1f %9.1f %9.1f %9.1f %12" PRIu64 "\n", fault->pause_ms,
+            printf(" %9.1f %9.1f %9.1f %9.1f %9.1f %8.1f %12" PRIu64 "\n", fault->pause_ms,
                    fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
-                   fault->weights_bytes_in_pause);
+                   fault->launcher_lag_ms, fault->weights_bytes_in_pause);
         } else {
-            puts(fault->expelled ? "  (no survivor went on after it)" : "  (it was not expelled)");
+            puts(!fault->served    ? "  (it did not serve yet: nobody waited for it)"
+                 : fault->expelled ? "  (no survivor went on after it)"
+                                   : "  (it was not expelled)");
         }
         if (pauses && fault->healed) {
             pauses[num++] = fault->pause_ms;
@@ -221,6 +237,10 @@ static void print_faults(const summary *self)
                pause.p99, pause.max);
     }
     free(pauses);
+    if (self->killed_outside) {
+        printf("  killed from outside, by no event of the script: %" PRIu64 "\n",
+               self->killed_outside);
+    }
     print_detections("kill", &self->detection_kill_ms);
     print_detections("stop", &self->detection_stop_ms);
     if (self->expelled_living || self->zombies_evicted) {
@@ -276,6 +296,8 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     printf("  steps      %" PRIu64 " ok, %" PRIu64 " aborted; ms p50 %.2f, p99 %.2f, max %.2f\n",
            self->steps_ok, self->steps_aborted, self->step_ms.p50, self->step_ms.p99,
            self->step_ms.max);
+    printf("  launcher   read the report of a step after: ms p50 %.1f, p99 %.1f, max %.1f\n",
+           self->launcher_lag_ms.p50, self->launcher_lag_ms.p99, self->launcher_lag_ms.max);
     printf("  stalls     longest gap between tokens of a request: ms p50 %.1f, p99 %.1f\n",
            self->request_stall_ms.p50, self->request_stall_ms.p99);
     printf("  captures   %" PRIu64 " on healthy ranks, %" PRIu64 " on joining ranks\n",

@@ -10,7 +10,9 @@ const verb_info verb_table[NUM_VERBS] = {
                    .doc = "SIGSTOP it; SIGCONT after the duration, if one is given"},
     [VERB_CONT] = {"cont", "--cont", .has_seat = true, .doc = "SIGCONT it"},
     [VERB_SLOW] = {"slow", "--slow", .has_seat = true, .value = VERB_FACTOR,
-                   .doc = "its steps take that many times as long (/TIME: for so long); 1 ends it"},
+                   .doc =
+                       "its steps take that many times as long (/TIME: for so long), by half the "
+                       "step deadline at most; 1 ends it"},
     [VERB_DIE] = {"die", "--die", .has_seat = true, .value = VERB_PLACE,
                   .doc = "it kills itself inside its next step: at dispatch, experts or combine"},
     [VERB_FREEZE] = {"freeze", "--freeze", .has_seat = true, .value = VERB_PLACE_DURATION,

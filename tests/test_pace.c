@@ -3,12 +3,14 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 enum { MS = 1000000 };
 
 static pace learnt(uint64_t step_ns)
 {
-    pace p = {0};
+    pace p;
+    pace_init(&p, 2000 * (uint64_t)MS);
     for (int i = 0; i < 100; i++) {
         pace_learn(&p, step_ns);
     }
@@ -30,21 +32,27 @@ Test(pace, does_not_pause_unless_told)
     }
 }
 
-Test(pace, pauses_for_at_most_a_second)
+Test(pace, pauses_for_at_most_half_of_the_deadline)
 {
     pace p = learnt(2 * MS);
     const double factors[] = {501, 502, 1e6, 1e300, INFINITY};
     for (int i = 0; i < 5; i++) {
         pace_set(&p, factors[i]);
-        cr_expect_eq(pace_pause_ns(&p), PACE_MAX_PAUSE_NS, "factor %g", factors[i]);
+        cr_expect_eq(pace_pause_ns(&p), 1000 * (uint64_t)MS, "factor %g", factors[i]);
     }
+    char text[PACE_TEXT_BYTES] = "";
+    cr_expect(pace_tells_limit(&p, text, sizeof text), "what is not done is said");
+    cr_expect(strstr(text, "501.0 times"), "%s", text);
+    cr_expect_not(pace_tells_limit(&p, text, sizeof text), "once");
     pace_set(&p, 500);
-    cr_expect_lt(pace_pause_ns(&p), PACE_MAX_PAUSE_NS);
+    cr_expect_lt(pace_pause_ns(&p), 1000 * (uint64_t)MS);
+    cr_expect_not(pace_tells_limit(&p, text, sizeof text));
 }
 
 Test(pace, knows_nothing_before_the_first_step)
 {
-    pace p = {0};
+    pace p;
+    pace_init(&p, 2000 * (uint64_t)MS);
     pace_set(&p, 1e300);
     cr_expect_eq(pace_pause_ns(&p), 0);
     pace_learn(&p, 3 * MS);

@@ -6,12 +6,13 @@
 #include "membership/view.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { RANKS = 3 };
+enum { RANKS = 3, LAG = 300 }; /* ms that the launcher takes to read what a rank says */
 static const uint64_t MS = 1000000, START = 5000000000;
 
 static uint64_t at(double ms)
@@ -33,7 +34,7 @@ static void view(record *run, double ms, uint64_t epoch, int phase, int dead)
 
 static void step(record *run, double begin, double end, int seat, uint64_t epoch, int positions)
 {
-    row_step row = {.time_ns = at(end),
+    row_step row = {.time_ns = at(end + LAG),
                     .begin_ns = at(begin),
                     .end_ns = at(end),
                     .seat = seat,
@@ -45,8 +46,12 @@ static void step(record *run, double begin, double end, int seat, uint64_t epoch
 
 static void token(record *run, double ms, int seat, uint32_t request, uint64_t epoch)
 {
-    row_token row = {
-        .time_ns = at(ms), .seat = seat, .generation = 1, .request = request, .epoch = epoch};
+    row_token row = {.time_ns = at(ms + LAG),
+                     .made_ns = at(ms),
+                     .seat = seat,
+                     .generation = 1,
+                     .request = request,
+                     .epoch = epoch};
     rows_add_token(&run->rows, &row);
 }
 
@@ -132,7 +137,10 @@ Test(summary, a_pause_and_its_parts)
     cr_assert_float_eq(fault->agree_ms, 7, 1e-6);
     cr_assert_float_eq(fault->repair_ms, 0, 1e-6);
     cr_assert_float_eq(fault->rerun_ms, 30, 1e-6);
-    cr_assert_float_eq(fault->pause_ms, 40, 1e-6);
+    cr_assert_float_eq(fault->pause_ms, 40, 1e-6, "by the clocks of the ranks");
+    cr_assert_float_eq(fault->launcher_lag_ms, LAG, 1e-6);
+    cr_assert_float_eq(out.launcher_lag_ms.max, LAG, 1e-6);
+    cr_assert_eq(fault->epoch, 2);
     cr_assert_eq(fault->num_survivors, 2);
     cr_assert_eq(out.window_bytes, 1002);
     summary_free(&out);
@@ -275,6 +283,7 @@ Test(summary, expelled_while_it_lived)
     record run = history();
     run.processes[0].expelled_ns = at(1200); /* for no reason */
     run.processes[1].fenced = true;          /* the same, with the fence */
+    event(&run, 1100, "suspected", 0, 1, 1, EEP_FAULT_SILENT);
     record_process *zombie = record_add_process(&run);
     zombie->seat = 2;
     zombie->generation = 2;
@@ -286,6 +295,124 @@ Test(summary, expelled_while_it_lived)
     summary out = compute(&run);
     cr_assert_eq(out.expelled_living, 2);
     cr_assert_eq(out.zombies_evicted, 1);
+    summary_free(&out);
+    record_free(&run);
+}
+
+/* The view without rank 2 at 1012 ms, its two survivors going on at 1040 ms at the latest. */
+static void heal(record *run)
+{
+    view(run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    event(run, 1011, "installed", 1, -1, 2, 0);
+    token(run, 1040, 0, 7, 2);
+}
+
+Test(summary, a_rank_that_did_not_serve_yet_makes_nobody_wait)
+{
+    record run = history();
+    run.processes[2].joined_ns = 0;
+    heal(&run);
+    summary out = compute(&run);
+    cr_assert(out.faults[0].expelled);
+    cr_assert_not(out.faults[0].served || out.faults[0].healed);
+    summary_free(&out);
+    step(&run, 990, 995, 0, 1, 1); /* others serve under a view with it: they may wait for it */
+    out = compute(&run);
+    cr_assert(out.faults[0].served && out.faults[0].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
+/* Ended by SIGKILL at 1000 ms, as the launcher saw at 1030 ms. */
+static record ended_by(uint64_t first_evidence)
+{
+    record run = history();
+    run.processes[2].kill_ns = 0;
+    run.processes[2].fenced = true;
+    run.processes[2].exit_ns = at(1030);
+    run.processes[2].exit_status = SIGKILL;
+    run.faults[0].kind = "exit";
+    run.faults[0].time_ns = run.faults[0].since_ns = at(1030);
+    for (size_t i = 0; i < run.rows.num_events; i++) {
+        run.rows.events[i].value = first_evidence;
+    }
+    step(&run, 980, 990, 2, 1, 1);
+    heal(&run);
+    return run;
+}
+
+Test(summary, a_kill_from_outside_is_a_fault_of_its_own_kind)
+{
+    record run = ended_by(EEP_FAULT_EXIT);
+    summary out = compute(&run);
+    cr_assert_str_eq(out.faults[0].kind, "killed");
+    cr_assert_eq(out.faults[0].signal, SIGKILL);
+    cr_assert_eq(out.killed_outside, 1);
+    cr_assert_eq(out.expelled_living, 0);
+    cr_assert_float_eq(out.faults[0].time_ms, 1003, 1e-6, "a survivor knew before the launcher");
+    cr_assert_float_eq(out.faults[0].pause_ms, 37, 1e-6);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, a_rank_that_peers_ended_was_expelled_while_it_lived)
+{
+    record run = ended_by(EEP_FAULT_DEADLINE);
+    summary out = compute(&run);
+    cr_assert_str_eq(out.faults[0].kind, "expelled");
+    cr_assert_eq(out.killed_outside, 0);
+    cr_assert_eq(out.expelled_living, 1);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, the_pause_for_a_slow_rank_is_the_stall_of_those_that_waited)
+{
+    record run = ended_by(EEP_FAULT_DEADLINE);
+    run.processes[2].fenced = false; /* a verb was the reason */
+    run.processes[2].slow_ns = at(500);
+    run.faults[0].kind = "slow";
+    row_step aborted[] = {{.begin_ns = at(100), .end_ns = at(110), .status = EEP_ERR_ABORTED},
+                          {.begin_ns = at(111), .end_ns = at(120), .status = EEP_OK},
+                          {.begin_ns = at(121), .end_ns = at(999), .status = EEP_ERR_ABORTED},
+                          {.begin_ns = at(1000), .end_ns = at(1020), .status = EEP_ERR_ABORTED}};
+    for (size_t i = 0; i < sizeof aborted / sizeof aborted[0]; i++) {
+        aborted[i].generation = 1;
+        aborted[i].epoch = 1;
+        aborted[i].time_ns = aborted[i].end_ns;
+        rows_add_step(&run.rows, &aborted[i]);
+    }
+    summary out = compute(&run);
+    cr_assert_str_eq(out.faults[0].kind, "slow");
+    cr_assert_eq(out.expelled_living, 0);
+    cr_assert_float_eq(out.faults[0].time_ms, 121, 1e-6, "from the step that did not end");
+    cr_assert_float_eq(out.faults[0].pause_ms, 1040 - 121, 1e-6);
+    cr_assert_float_eq(out.faults[0].detect_ms, 1003 - 121, 1e-6);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, faults_of_one_moment_share_the_bytes_that_were_copied)
+{
+    record run = history();
+    record_fault *second = record_add_fault(&run, 2);
+    second->process = 1;
+    second->kind = "kill";
+    second->time_ns = second->since_ns = at(1000.1);
+    second->survivors[0] = (record_survivor){0, 1, 2, 7};
+    second->num_survivors = 1;
+    run.faults[0].num_survivors = 1;
+    view(&run, 1012, 2, EEPI_VIEW_REPAIRING, 2);
+    run.views[run.num_views - 1].generation[1] = 0;
+    event(&run, 1020, "repaired", 0, -1, 2, 4096);
+    view(&run, 1026, 3, EEPI_VIEW_SERVING, 2);
+    run.views[run.num_views - 1].generation[1] = 0;
+    token(&run, 1040, 0, 7, 3);
+    summary out = compute(&run);
+    cr_assert(out.faults[0].healed && out.faults[1].healed);
+    cr_assert(out.faults[0].epoch == 3 && out.faults[1].epoch == 3);
+    cr_assert_eq(out.faults[0].weights_bytes_in_pause, 4096);
+    cr_assert_eq(out.faults[1].weights_bytes_in_pause, 0, "each byte was copied once");
     summary_free(&out);
     record_free(&run);
 }
@@ -305,7 +432,7 @@ Test(summary, throughput_before_degraded_and_after)
     for (int ms = 0; ms < 4000; ms++) {
         int every = ms < 1000 ? 1 : ms < 2000 ? 4 : 2;
         if (ms % every == 0) {
-            token(&run, ms + 0.5, 0, 1, 1);
+            token(&run, ms + 0.5 - LAG, 0, 1, 1); /* accepted at ms + 0.5 */
         }
     }
     step(&run, 1600, 1620, 0, 2, 1);

@@ -16,7 +16,7 @@ import common
 
 PARTS = ("detect_ms", "agree_ms", "repair_ms", "rerun_ms")
 FAULT_COLUMNS = ("run", "fault", "rank", "generation", "kind", "time_ms", *PARTS, "pause_ms",
-                 "median_step_ms", "survivors", "weights_bytes_in_pause")
+                 "median_step_ms", "survivors", "weights_bytes_in_pause", "launcher_lag_ms")
 RUN_COLUMNS = ("run", "seed", "faults", "good", "tokens_emitted", "tokens_wrong",
                "requests_accepted", "requests_completed", "requests_failed", "requests_lost",
                "captures_healthy", "step_p50_ms", "step_p99_ms", "window_bytes",
