@@ -1,5 +1,6 @@
 #include "experiments/control_path.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -14,20 +15,6 @@ static const char SOCKET_NAME[] = "/control.sock", POINTER_NAME[] = "/control.pa
 static bool join(char *text_out, size_t bytes, const char *dir, const char *name)
 {
     return snprintf(text_out, bytes, "%s%s", dir, name) < (int)bytes;
-}
-
-static bool make_private(char path_out[CONTROL_PATH_BYTES])
-{
-    const char *base = getenv("XDG_RUNTIME_DIR");
-    const char *const bases[] = {base && *base == '/' ? base : "/tmp", "/tmp"};
-    for (int i = 0; i < 2; i++) {
-        char dir[CONTROL_PATH_BYTES];
-        if (join(dir, sizeof dir - sizeof SOCKET_NAME, bases[i], "/eep-ctl-XXXXXX") &&
-            mkdtemp(dir)) {
-            return join(path_out, CONTROL_PATH_BYTES, dir, SOCKET_NAME);
-        }
-    }
-    return false;
 }
 
 /* OUT/control.path: a line with the absolute path of the socket. */
@@ -51,7 +38,7 @@ static void remove_pointer(const char *out_dir)
     }
 }
 
-static eep_status keep_pointer(const char *out_dir, const char *given, const char *path,
+static eep_status keep_pointer(const char *out_dir, private_dir *dir, const char *path,
                                char error[CONTROL_PATH_ERROR_BYTES])
 {
     if (write_pointer(out_dir, path)) {
@@ -59,29 +46,34 @@ static eep_status keep_pointer(const char *out_dir, const char *given, const cha
     }
     snprintf(error, CONTROL_PATH_ERROR_BYTES, "cannot write '%.256s%s': %s", out_dir, POINTER_NAME,
              strerror(errno));
-    control_path_forget(out_dir, given, path);
+    control_path_forget(out_dir, dir);
     return EEP_ERR_SYSTEM;
 }
 
-eep_status control_path_elsewhere(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
+eep_status control_path_elsewhere(const char *out_dir, private_dir *dir,
+                                  char path_out[CONTROL_PATH_BYTES],
                                   char error[CONTROL_PATH_ERROR_BYTES])
 {
-    if (!make_private(path_out)) {
-        snprintf(error, CONTROL_PATH_ERROR_BYTES,
-                 "cannot make a folder for the control socket in /tmp: %s", strerror(errno));
+    static_assert((int)CONTROL_PATH_ERROR_BYTES >= (int)PRIVATE_DIR_ERROR_BYTES, "one buffer");
+    size_t longest = CONTROL_PATH_BYTES - sizeof SOCKET_NAME;
+    if (private_dir_make("eep-ctl", longest, dir, error) != 0) {
         return EEP_ERR_SYSTEM;
     }
-    return keep_pointer(out_dir, NULL, path_out, error);
+    if (!join(path_out, CONTROL_PATH_BYTES, dir->path, SOCKET_NAME)) {
+        return EEP_ERR_INVALID; /* not of that length */
+    }
+    return keep_pointer(out_dir, dir, path_out, error);
 }
 
-eep_status control_path_choose(const char *out_dir, const char *given,
+eep_status control_path_choose(const char *out_dir, const char *given, private_dir *dir,
                                char path_out[CONTROL_PATH_BYTES],
                                char error[CONTROL_PATH_ERROR_BYTES])
 {
+    *dir = (private_dir){.held = -1};
     remove_pointer(out_dir); /* of a run that did not end well */
     if (!given) {
         bool fits = join(path_out, CONTROL_PATH_BYTES, out_dir, SOCKET_NAME);
-        return fits ? EEP_OK : control_path_elsewhere(out_dir, path_out, error);
+        return fits ? EEP_OK : control_path_elsewhere(out_dir, dir, path_out, error);
     }
     if (!join(path_out, CONTROL_PATH_BYTES, given, "")) {
         snprintf(error, CONTROL_PATH_ERROR_BYTES,
@@ -89,7 +81,7 @@ eep_status control_path_choose(const char *out_dir, const char *given,
                  strlen(given), CONTROL_PATH_BYTES - 1);
         return EEP_ERR_INVALID;
     }
-    return keep_pointer(out_dir, given, path_out, error);
+    return keep_pointer(out_dir, dir, path_out, error);
 }
 
 eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
@@ -118,19 +110,8 @@ eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYT
     return EEP_OK;
 }
 
-void control_path_forget(const char *out_dir, const char *given,
-                         const char path[CONTROL_PATH_BYTES])
+void control_path_forget(const char *out_dir, private_dir *dir)
 {
-    char own[PATH_MAX];
-    bool usual = join(own, sizeof own, out_dir, SOCKET_NAME) && strcmp(own, path) == 0;
-    if (!given && !usual) {
-        char dir[CONTROL_PATH_BYTES];
-        join(dir, sizeof dir, path, "");
-        char *slash = strrchr(dir, '/');
-        if (slash) {
-            *slash = '\0';
-            (void)rmdir(dir);
-        }
-    }
+    private_dir_remove(dir);
     remove_pointer(out_dir);
 }

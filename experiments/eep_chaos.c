@@ -4,7 +4,9 @@
 #include "experiments/chaos.h"
 #include "experiments/chaos_judge.h"
 #include "experiments/chaos_table.h"
+#include "experiments/end_signals.h"
 #include "experiments/folder.h"
+#include "experiments/output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,6 +50,7 @@ typedef struct campaign {
     int signal_fd;
     bool interrupted;
     FILE *csv;
+    int out_held; /* the output folder is ours while this is open */
     chaos_table table;
 } campaign;
 
@@ -407,7 +410,11 @@ static int do_round(campaign *self, const char *program)
         return EXIT_USAGE;
     }
     chaos_table_rows(self->csv, &self->faults, &round, &verdict);
-    fflush(self->csv);
+    if (fflush(self->csv) != 0) {
+        fprintf(stderr, "eep-chaos: --out: a row cannot be written into '%s/chaos.csv': %s\n",
+                self->out_dir, strerror(errno));
+        return EXIT_USAGE;
+    }
     tell_progress(self, &round, &verdict, now_ms() - begin_ms);
     if (!verdict.good) {
         tell_violation(self, &run, &verdict);
@@ -428,10 +435,16 @@ static bool open_csv(campaign *self, int argc, char **argv)
                 strerror(errno));
         return false;
     }
+    if (folder_hold(self->out_dir, &self->out_held) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot take folder '%s': %s\n", self->out_dir,
+                errno == EWOULDBLOCK ? "another campaign writes into it now" : strerror(errno));
+        return false;
+    }
     self->csv = fopen(path, "wxe");
     if (!self->csv) {
         fprintf(stderr, "eep-chaos: --out: cannot make '%s': %s; give another folder\n", path,
                 strerror(errno));
+        folder_release(self->out_dir, self->out_held);
         return false;
     }
     fprintf(self->csv, "# commit %s\n# command", EEP_COMMIT);
@@ -440,6 +453,10 @@ static bool open_csv(campaign *self, int argc, char **argv)
     }
     fputs("\n", self->csv);
     chaos_table_head(self->csv);
+    if (fflush(self->csv) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot write '%s': %s\n", path, strerror(errno));
+        return false;
+    }
     return true;
 }
 
@@ -470,6 +487,7 @@ int main(int argc, char **argv)
     static campaign self;
     char program[PATH_MAX];
     sigset_t signals;
+    output_begin();
     self.faults = (chaos_config){.seed = 1, .round = 1, .num_ranks = 8, .expel_ms = EXPEL_MS};
     self.minutes = 1;
     self.total = UINT64_MAX;
@@ -489,16 +507,21 @@ int main(int argc, char **argv)
     if (self.dry_run) {
         return do_round(&self, program);
     }
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (end_signals_block(&signals, NULL) != 0) {
+        fprintf(stderr, "eep-chaos: signals cannot be blocked: %s\n", strerror(errno));
+        return EXIT_USAGE;
+    }
     self.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (self.signal_fd < 0 || !open_csv(&self, argc, argv)) {
         return EXIT_USAGE;
     }
     code = run_campaign(&self, program);
+    folder_release(self.out_dir, self.out_held);
     chaos_table_free(&self.table);
-    fclose(self.csv);
+    if (fclose(self.csv) != 0 && code == EXIT_GOOD) {
+        fprintf(stderr, "eep-chaos: --out: cannot write '%s/chaos.csv': %s\n", self.out_dir,
+                strerror(errno));
+        code = EXIT_USAGE;
+    }
     return code;
 }

@@ -2,6 +2,7 @@
 #include "eep/eep.h"
 #include "experiments/control_client.h"
 #include "experiments/control_path.h"
+#include "experiments/output.h"
 #include "experiments/verbs.h"
 
 #include <errno.h>
@@ -289,7 +290,7 @@ static int watch(const ctl_options *options, control_client *client)
         }
         bool last = strcmp(text_of(line, "event"), "end") == 0;
         cJSON_Delete(line);
-        if (last) {
+        if (last || output_is_lost()) {
             return 0;
         }
     }
@@ -335,6 +336,7 @@ int main(int argc, char **argv)
     char path[CONTROL_PATH_BYTES], error[CONTROL_PATH_ERROR_BYTES];
     control_client *client = NULL;
     (void)argc;
+    output_begin();
     setvbuf(stdout, NULL, _IOLBF, 0);
     int failed = parse(argv, &options);
     if (failed) {

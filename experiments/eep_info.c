@@ -2,6 +2,7 @@
  * what a shape costs in window memory. Everything is collected into one JSON tree; --json prints
  * that, otherwise lines for people are printed from it. */
 #include "eep/eep.h"
+#include "experiments/output.h"
 #include "graphs/cuda_environment.h"
 #include "transport/topology.h"
 #include "transport/ucx_process.h"
@@ -512,6 +513,7 @@ static int run(const info_options *options, cJSON *root)
 int main(int argc, char **argv)
 {
     info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
+    output_begin();
     eepi_cuda_environment_set();
     if (parse_options(argc, argv, &options) != 0)
         return EXIT_USAGE;
@@ -522,9 +524,5 @@ int main(int argc, char **argv)
     cJSON *root = cJSON_CreateObject();
     int failed = root == NULL ? 1 : run(&options, root);
     cJSON_Delete(root);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "eep-info: writing to stdout failed\n");
-        return 1;
-    }
     return failed;
 }

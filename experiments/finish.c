@@ -7,9 +7,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <spawn.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,7 +27,8 @@ static bool is_empty(const char *dir)
     DIR *entries = opendir(dir);
     bool empty = entries != NULL;
     for (struct dirent *entry = NULL; empty && (entry = readdir(entries));) {
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, FOLDER_HELD) == 0;
     }
     if (entries) {
         closedir(entries);
@@ -55,8 +60,10 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
     return EEP_OK;
 }
 
-eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_BYTES])
+eep_status finish_take_dir(const char *dir, bool force, int *held_out,
+                           char error[FINISH_ERROR_BYTES])
 {
+    int held = -1;
     struct stat info;
     if (folder_make(dir) != 0 || stat(dir, &info) != 0) {
         snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", dir,
@@ -67,11 +74,22 @@ eep_status finish_make_dir(const char *dir, bool force, char error[FINISH_ERROR_
         snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", dir);
         return EEP_ERR_INVALID;
     }
+    if (folder_hold(dir, &held) != 0) {
+        bool busy = errno == EWOULDBLOCK;
+        snprintf(error, FINISH_ERROR_BYTES,
+                 busy ? "--out: another run writes into '%s' now; give another folder, or wait for "
+                        "its end"
+                      : "--out: cannot take folder '%s': %s",
+                 dir, strerror(errno));
+        return busy ? EEP_ERR_INVALID : EEP_ERR_SYSTEM;
+    }
     if (!force && !is_empty(dir)) {
         snprintf(error, FINISH_ERROR_BYTES,
                  "--out: '%s' is not empty; give another folder, or --force to write into it", dir);
+        folder_release(dir, held);
         return EEP_ERR_INVALID;
     }
+    *held_out = held;
     return EEP_OK;
 }
 
@@ -95,40 +113,66 @@ static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
 
 eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
 {
-    eep_status status = finish_make_dir(how->out_dir, how->force, error);
-    if (status == EEP_OK) {
-        status = remove_old(how->out_dir, error);
-    }
+    eep_status status = remove_old(how->out_dir, error);
     return status == EEP_OK ? write_model(how, error) : status;
 }
 
 /* ---------------------------------------------------------------- other programs */
 
-/* Run a program with our standard output and wait; its exit code, or -1 if it did not run to its
- * end. Signals that the launcher holds back are let through again in it. */
-static int run_program(const char *file, char *const arguments[])
+enum { PROGRAM_FAILED = -1, PROGRAM_INTERRUPTED = -2, PROGRAM_NOT_STARTED = 127 };
+
+/* Between fork and exec: only what is async-signal-safe. Signals that the launcher holds back are
+ * let through again; it ends with the launcher. */
+static _Noreturn void become(const char *file, char *const arguments[], pid_t parent)
 {
-    posix_spawnattr_t attributes;
     sigset_t none;
-    pid_t pid = 0;
-    int wait_status = 0;
     sigemptyset(&none);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent) {
+        execve(file, arguments, environ);
+    }
+    _exit(PROGRAM_NOT_STARTED);
+}
+
+static bool can_read(int fd)
+{
+    struct pollfd set = {.fd = fd, .events = POLLIN};
+    return poll(&set, 1, 0) == 1 && set.revents & POLLIN;
+}
+
+/* Run a program with our standard output and wait; its exit code, or PROGRAM_FAILED if it did not
+ * run to its end. A signal to end, which `signal_fd` tells of, ends it. */
+static int run_program(const char *file, char *const arguments[], int signal_fd)
+{
+    int wait_status = 0;
     fflush(stdout);
-    int failed = posix_spawnp(&pid, file, NULL, &attributes, arguments, environ);
-    posix_spawnattr_destroy(&attributes);
-    if (failed) {
-        fprintf(stderr, "eep-run: cannot start %s: %s\n", file, strerror(failed));
-        return -1;
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        become(file, arguments, parent);
     }
-    while (waitpid(pid, &wait_status, 0) < 0) {
-        if (errno != EINTR) {
-            return -1;
+    int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
+    if (pidfd < 0) {
+        fprintf(stderr, "eep-run: cannot start %s: %s\n", file, strerror(errno));
+        if (pid > 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
         }
+        return PROGRAM_FAILED;
     }
-    return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
+    struct pollfd set[] = {{.fd = pidfd, .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
+    while (poll(set, 2, -1) < 0 && errno == EINTR) {
+    }
+    if (!set[0].revents) {
+        kill(pid, SIGKILL);
+    }
+    close(pidfd);
+    while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(wait_status) && can_read(signal_fd)) {
+        return PROGRAM_INTERRUPTED; /* by us, or, as ^C does, by who sent it to us too */
+    }
+    return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : PROGRAM_FAILED;
 }
 
 /* ---------------------------------------------------------------- the oracle */
@@ -166,7 +210,7 @@ static bool read_verdict(const char *dir, summary_oracle *out)
     return good;
 }
 
-void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
+void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_out)
 {
     char program[PATH_MAX], verdict[PATH_MAX];
     static char name[] = "eep-oracle", json[] = "--json";
@@ -178,9 +222,11 @@ void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
     }
     char *folder = strdup(dir);
     char *const arguments[] = {name, folder, json, verdict, NULL};
-    int code = folder ? run_program(program, arguments) : -1;
+    int code = folder ? run_program(program, arguments, signal_fd) : PROGRAM_FAILED;
     free(folder);
-    if (code < 0 || !read_verdict(dir, oracle_out)) {
+    if (code == PROGRAM_INTERRUPTED) {
+        oracle_out->interrupted = true;
+    } else if (code < 0 || !read_verdict(dir, oracle_out)) {
         *oracle_out = (summary_oracle){0};
         fprintf(stderr, "eep-run: eep-oracle gave no verdict (exit %d)\n", code);
     } else if (code > 1) {
@@ -190,7 +236,7 @@ void finish_run_oracle(const char *dir, summary_oracle *oracle_out)
 
 /* ---------------------------------------------------------------- the picture */
 
-void finish_draw_timeline(const char *dir)
+void finish_draw_timeline(const char *dir, int signal_fd)
 {
     char drawing[PATH_MAX] = "";
     static char python[] = "/usr/bin/python3"; /* Debian's, which has its matplotlib */
@@ -204,7 +250,10 @@ void finish_draw_timeline(const char *dir)
     }
     char *folder = strdup(dir);
     char *const arguments[] = {python, drawing, folder, NULL};
-    if (!folder || run_program(python, arguments) != 0) {
+    int code = folder ? run_program(python, arguments, signal_fd) : PROGRAM_FAILED;
+    if (code == PROGRAM_INTERRUPTED) {
+        fprintf(stderr, "eep-run: no picture: interrupted\n");
+    } else if (code != 0) {
         fprintf(stderr, "eep-run: no picture: python3 with matplotlib is needed for %s\n", drawing);
     }
     free(folder);

@@ -7,17 +7,21 @@
 
 enum { FINISH_ERROR_BYTES = 1024 };
 
-/* Make the folder `dir`, or take it if it is there and empty (or `force`). EEP_ERR_INVALID,
- * EEP_ERR_SYSTEM with a line in `error`. */
-EEP_MUST_CHECK eep_status finish_make_dir(const char *dir, bool force,
+/* Make the folder `dir`, or take it if it is there and empty (or `force`) and no other run has it.
+ * Nothing in it is touched. It is ours until folder_release(). EEP_ERR_INVALID, EEP_ERR_SYSTEM
+ * with a line in `error`. */
+EEP_MUST_CHECK eep_status finish_take_dir(const char *dir, bool force, int *held_out,
                                           char error[FINISH_ERROR_BYTES]);
-/* The same with the run's folder; write run.json, which tells the oracle the model. */
+/* In the run's folder, which is ours: remove what an older run left, and write run.json, which
+ * tells the oracle the model. */
 EEP_MUST_CHECK eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES]);
 
-/* Run eep-oracle (beside this program) on the folder and read its verdict; blocks until it ends.
- * Without an answer `oracle_out->ran` is false and standard error says why. */
-void finish_run_oracle(const char *dir, summary_oracle *oracle_out);
+/* Run eep-oracle (beside this program) on the folder and read its verdict; blocks until it ends, or
+ * until `signal_fd` can be read, which ends it. Without an answer `oracle_out->ran` is false and
+ * standard error says why. */
+void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_out);
 
-/* Draw timeline.png with python3; says on standard error if that is not possible. */
-void finish_draw_timeline(const char *dir);
+/* Draw timeline.png with python3, until `signal_fd` can be read; says on standard error if that is
+ * not possible. */
+void finish_draw_timeline(const char *dir, int signal_fd);
 #endif

@@ -1,10 +1,16 @@
 #include "experiments/folder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+enum { HOLD_TRIES = 8 };
 
 int folder_make(const char *dir)
 {
@@ -21,4 +27,59 @@ int folder_make(const char *dir)
         *slash = '/';
     }
     return mkdir(path, 0777) != 0 && errno != EEXIST ? -1 : 0;
+}
+
+/* One try. ENOENT: somebody has just removed the file, or the folder. */
+static int hold(const char *path, int *held_out)
+{
+    struct stat info = {0};
+    int fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        return -1;
+    }
+    int failure = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK ? EWOULDBLOCK : 0;
+    if (!failure && (fstat(fd, &info) != 0 || info.st_nlink == 0)) {
+        failure = ENOENT; /* released between open and lock */
+    }
+    if (failure) {
+        close(fd);
+        errno = failure;
+        return -1;
+    }
+    *held_out = fd;
+    return 0;
+}
+
+static bool name_held(const char *dir, char path_out[PATH_MAX])
+{
+    bool fits = snprintf(path_out, PATH_MAX, "%s/" FOLDER_HELD, dir) < PATH_MAX;
+    errno = fits ? errno : ENAMETOOLONG;
+    return fits;
+}
+
+int folder_hold(const char *dir, int *held_out)
+{
+    char path[PATH_MAX];
+    if (!name_held(dir, path)) {
+        return -1;
+    }
+    int failed = -1;
+    for (int tries = 0; tries < HOLD_TRIES && failed; tries++) {
+        failed = hold(path, held_out);
+        if (failed && errno != ENOENT) {
+            break;
+        }
+    }
+    return failed;
+}
+
+void folder_release(const char *dir, int held)
+{
+    char path[PATH_MAX];
+    if (held >= 0) {
+        if (name_held(dir, path)) {
+            unlink(path); /* before its lock: whoever opened it meanwhile sees that it is gone */
+        }
+        close(held);
+    }
 }

@@ -4,4 +4,13 @@
 
 /* mkdir with parents; an existing folder is fine. -1 with errno. */
 int folder_make(const char *dir);
+
+/* Take the folder, so that no other process of ours writes into it or removes it: a lock on the
+ * file FOLDER_HELD in it, until folder_release(), at the latest until the process ends. (The
+ * folder's own lock is the store's, whose socket may be there.) -1 with errno; EWOULDBLOCK: another
+ * process has it. On a file system without locks nobody is kept out. */
+#define FOLDER_HELD ".held"
+int folder_hold(const char *dir, int *held_out);
+/* -1: nothing is done. */
+void folder_release(const char *dir, int held);
 #endif

@@ -24,6 +24,8 @@ static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by t
 static const uint64_t SHUT_BOUND_NS = 1000000000;       /* of that to stop serving */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
 static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
+/* timeout(1), and whoever passes a signal on, sends it to the process and to its group: not two. */
+static const uint64_t SAME_SIGNAL_NS = 500000000;
 static const double LONGEST_WAIT_MS = 50;
 static const double FREEZE_WAIT_MS = 2; /* while a rank is about to stop itself */
 
@@ -304,6 +306,24 @@ static double wait_ms(const launcher *self)
     return wait;
 }
 
+/* The first signal ends the run in order, a second one at once. */
+static void take_signals(launcher *self)
+{
+    struct signalfd_siginfo signal;
+    while (read(self->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
+        uint64_t now_ns = launcher_now_ns();
+        if (!self->signal_ns) {
+            self->signal_ns = now_ns;
+            self->interrupted = true;
+            launcher_complain(self, "interrupted by signal %u (%s): the rows are written now",
+                              signal.ssi_signo, strsignal((int)signal.ssi_signo));
+        } else if (now_ns - self->signal_ns > SAME_SIGNAL_NS && !self->at_once) {
+            self->at_once = true;
+            launcher_complain(self, "interrupted again: ended at once");
+        }
+    }
+}
+
 /* Wait for input and take it. Poll entries: signal, store, then socket and process of each seat. */
 static void take_input(launcher *self, double longest_ms)
 {
@@ -328,11 +348,7 @@ static void take_input(launcher *self, double longest_ms)
         launcher_complain(self, "poll: %s", strerror(errno));
         return;
     }
-    struct signalfd_siginfo signal;
-    if (read(self->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
-        launcher_complain(self, "interrupted");
-        self->interrupted = true;
-    }
+    take_signals(self);
     launcher_read_store(self); /* also reconnects by itself */
     for (int s = 0; s < self->run.max_ranks; s++) {
         if (set[2 + 2 * s].revents & POLLOUT && self->ranks->seat[s].fd >= 0) {
@@ -392,7 +408,8 @@ static void stop(launcher *self)
         }
     }
     bool shut = false;
-    while (!nobody_is_left(self) && launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+    while (!nobody_is_left(self) && !self->at_once &&
+           launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
             if (self->ranks->seat[s].lives && supervisor_state(self->ranks, s) == 'T') {
@@ -406,7 +423,7 @@ static void stop(launcher *self)
         }
     }
     for (int s = 0; s < self->run.max_ranks; s++) {
-        if (self->ranks->seat[s].lives) {
+        if (self->ranks->seat[s].lives && !self->at_once) {
             launcher_complain(self, "rank %d did not end when told to; it is killed", s);
         }
     }
@@ -414,38 +431,77 @@ static void stop(launcher *self)
 
 /* ---------------------------------------------------------------- results */
 
+static bool has_written(launcher *self, eep_status status, const char *name)
+{
+    if (status != EEP_OK) {
+        launcher_complain(self, "'%s/%s' cannot be written: %s", self->how->out_dir, name,
+                          status == EEP_ERR_SYSTEM ? strerror(errno) : eep_strerror(status));
+    }
+    return status == EEP_OK;
+}
+
+static bool write_rows(launcher *self)
+{
+    const char *dir = self->how->out_dir, *failed = NULL;
+    eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns, &failed);
+    bool good = has_written(self, status, failed);
+    if (self->how->plan) {
+        good &= has_written(self, plan_write(self->how->plan, dir), "plan.json");
+    }
+    return good;
+}
+
+/* It may take longer than whoever sends a signal waits for us, so not after one. */
+static void run_oracle(launcher *self, summary_oracle *oracle)
+{
+    take_signals(self);
+    oracle->interrupted = self->signal_ns != 0;
+    if (!oracle->interrupted) {
+        finish_run_oracle(self->how->out_dir, self->signal_fd, oracle);
+    }
+}
+
 static int report(launcher *self)
 {
     const char *dir = self->how->out_dir;
     summary_oracle oracle = {0}, *asked = self->how->no_oracle ? NULL : &oracle;
     summary all;
-    eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns);
-    if (status == EEP_OK && self->how->plan) {
-        status = plan_write(self->how->plan, dir);
+    bool kept = write_rows(self);
+    if (kept && asked) {
+        run_oracle(self, &oracle);
     }
-    if (status == EEP_OK && asked) {
-        finish_run_oracle(dir, &oracle);
-    }
-    if (status == EEP_OK) {
-        status = summary_compute(&self->run, self->front, &all);
-    }
+    eep_status status = summary_compute(&self->run, self->front, &all);
     if (status != EEP_OK) {
-        launcher_complain(self, "the results cannot be kept in '%s': %s", dir,
-                          status == EEP_ERR_SYSTEM ? strerror(errno) : eep_strerror(status));
+        launcher_complain(self, "no summary: %s", eep_strerror(status));
         return 1;
     }
-    all.broken = self->failed || self->interrupted;
+    take_signals(self);
+    all.broken = self->failed || self->interrupted || !kept;
     status = summary_write(&all, asked, self->how, dir);
-    if (status == EEP_OK) {
-        finish_draw_timeline(dir);
-    } else {
-        launcher_complain(self, "summary.json cannot be written: %s", eep_strerror(status));
-    }
+    kept &= has_written(self, status, "summary.json");
     summary_print(&all, asked);
-    printf("  rows, summary.json, trace.json (ui.perfetto.dev) and picture: %s\n", dir);
-    bool good = summary_is_good(&all, asked) && status == EEP_OK;
+    if (kept && !self->signal_ns) {
+        finish_draw_timeline(dir, self->signal_fd);
+    }
+    printf("  rows, summary.json, trace.json (ui.perfetto.dev)%s: %s\n",
+           self->signal_ns ? "" : " and picture", dir);
+    bool good = summary_is_good(&all, asked) && kept;
     summary_free(&all);
     return good ? 0 : 1;
+}
+
+/* What an older run left goes last of all: a run that cannot begin leaves it as it was. */
+static bool take_over(launcher *self)
+{
+    char error[FINISH_ERROR_BYTES];
+    if (!launcher_control_open(self)) {
+        return false;
+    }
+    if (finish_prepare_dir(self->how, error) != EEP_OK) {
+        launcher_complain(self, "%s", error);
+        return false;
+    }
+    return true;
 }
 
 int launcher_run(const options *how)
@@ -454,7 +510,8 @@ int launcher_run(const options *how)
     if (!self) {
         return 2;
     }
-    if (!launcher_control_open(self)) {
+    if (!take_over(self)) {
+        launcher_control_close(self, false);
         launcher_close(self);
         return 2;
     }
@@ -465,7 +522,9 @@ int launcher_run(const options *how)
         serve(self);
     }
     stop(self);
-    int code = self->run.start_ns ? report(self) : self->interrupted ? 1 : 2; /* 2: never began */
+    int code = self->at_once        ? 1
+               : self->run.start_ns ? report(self)
+                                    : (self->interrupted ? 1 : 2); /* 2: never began */
     launcher_control_close(self, code == 0);
     launcher_close(self);
     return code;

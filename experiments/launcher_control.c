@@ -13,6 +13,7 @@ static const uint64_t RATE_PERIOD_NS = 500000000;
 struct launcher_control {
     control *socket;
     char path[CONTROL_PATH_BYTES];
+    private_dir dir; /* that the socket has for itself, if any */
     bool finishing;
     size_t num_told; /* events that watchers were told */
     /* Tokens per second: since the older of two samples, taken half a second apart. */
@@ -275,17 +276,17 @@ bool launcher_control_open(launcher *self)
         launcher_complain(self, "out of memory");
         return false;
     }
-    eep_status status = control_path_choose(out_dir, given, mine->path, error);
+    eep_status status = control_path_choose(out_dir, given, &mine->dir, mine->path, error);
     if (status == EEP_OK) {
         status = control_open(mine->path, &ops, self, &mine->socket, error);
         if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
-            status = control_path_elsewhere(out_dir, mine->path, error);
+            status = control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
             if (status == EEP_OK) {
                 status = control_open(mine->path, &ops, self, &mine->socket, error);
             }
         }
         if (status != EEP_OK) {
-            control_path_forget(out_dir, given, mine->path);
+            control_path_forget(out_dir, &mine->dir);
         }
     }
     if (status != EEP_OK) {
@@ -305,7 +306,7 @@ void launcher_control_close(launcher *self, bool good)
 {
     if (self->control) {
         control_close(self->control->socket, good);
-        control_path_forget(self->how->out_dir, self->how->control_path, self->control->path);
+        control_path_forget(self->how->out_dir, &self->control->dir);
         free(self->control);
         self->control = NULL;
     }

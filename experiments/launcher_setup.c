@@ -1,7 +1,9 @@
 #include "experiments/launcher_setup.h"
 
 #include "experiments/device_probe.h"
+#include "experiments/end_signals.h"
 #include "experiments/finish.h"
+#include "experiments/folder.h"
 #include "graphs/device_share.h"
 #include "membership/seat_file.h"
 
@@ -16,7 +18,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { FILLER_REQUESTS = 4096, SOCKET_PATH_BYTES = 108 };
+enum { FILLER_REQUESTS = 4096 };
+static const char STORE_NAME[] = "/store";
 static const uint64_t STORE_TIMEOUT_US = 5000000;
 static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
 /* Until a dead process's last kernel has had its turn (eep_config's stores_margin_us). */
@@ -157,34 +160,20 @@ static bool read_load(launcher *self)
 
 /* ---------------------------------------------------------------- the store */
 
-/* A folder that only we can enter, for the store's socket. */
-static bool make_store_dir(launcher *self)
-{
-    const char *base = getenv("XDG_RUNTIME_DIR");
-    const char *const bases[] = {base && *base == '/' ? base : "/tmp", "/tmp"};
-    for (int i = 0; i < 2; i++) {
-        int length =
-            snprintf(self->store_dir, sizeof self->store_dir, "%s/eep-run-XXXXXX", bases[i]);
-        if (length + (int)sizeof "/store" <= SOCKET_PATH_BYTES && mkdtemp(self->store_dir)) {
-            return true;
-        }
-    }
-    fprintf(stderr, "eep-run: cannot make a folder in /tmp: %s\n", strerror(errno));
-    self->store_dir[0] = '\0';
-    return false;
-}
-
 static bool start_store(launcher *self)
 {
     char error[LAUNCHER_TEXT_BYTES] = "";
     if (self->how->store_path) {
         snprintf(self->store_path, sizeof self->store_path, "%s", self->how->store_path);
     } else {
-        if (!make_store_dir(self)) {
+        char why[PRIVATE_DIR_ERROR_BYTES];
+        size_t longest = PRIVATE_DIR_BYTES - sizeof STORE_NAME;
+        if (private_dir_make("eep-run", longest, &self->store_dir, why) != 0) {
+            fprintf(stderr, "eep-run: %s\n", why);
             return false;
         }
-        snprintf(self->store_path, sizeof self->store_path, "%.*s/store",
-                 (int)(sizeof self->store_path - sizeof "/store"), self->store_dir);
+        snprintf(self->store_path, sizeof self->store_path, "%s%s", self->store_dir.path,
+                 STORE_NAME);
         eep_status status =
             self->how->store_process
                 ? store_process_open(self->store_path, &self->store_child)
@@ -209,10 +198,7 @@ static bool start_store(launcher *self)
 static bool hold_signals(launcher *self)
 {
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0) {
+    if (end_signals_block(&signals, NULL) == 0) {
         self->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     }
     if (self->signal_fd < 0) {
@@ -228,7 +214,7 @@ static bool set_up(launcher *self)
     if (!has_memory(how) || !has_device(self) || !read_load(self)) {
         return false;
     }
-    if (finish_prepare_dir(how, error) != EEP_OK) {
+    if (finish_take_dir(how->out_dir, how->force, &self->out_held, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return false;
     }
@@ -267,7 +253,7 @@ launcher *launcher_open(const options *how)
         free(self);
         return NULL;
     }
-    self->signal_fd = -1;
+    self->signal_fd = self->out_held = -1;
     self->proposer = -1;
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
@@ -288,13 +274,14 @@ void launcher_close(launcher *self)
         eep_store_close(self->store);
     }
     store_process_close(self->store_child);
-    if (*self->store_dir) {
+    if (*self->store_dir.path) {
         eepi_seats_remove(self->store_path, (int32_t)self->how->max_ranks);
-        rmdir(self->store_dir);
+        private_dir_remove(&self->store_dir);
     }
     if (self->signal_fd >= 0) {
         close(self->signal_fd);
     }
+    folder_release(self->how->out_dir, self->out_held);
     scheduler_close(self->front);
     trace_free(&self->load);
     trace_free(&self->filler);

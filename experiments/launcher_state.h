@@ -5,6 +5,7 @@
 #include "eep/store.h"
 #include "experiments/launcher_control.h"
 #include "experiments/options.h"
+#include "experiments/private_dir.h"
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
 #include "experiments/store_process.h"
@@ -27,11 +28,13 @@ typedef struct launcher {
     options effective;  /* as they were given, with limits that suit the device, and a script that
                            advances */
     const options *how; /* the same */
-    char store_dir[LAUNCHER_TEXT_BYTES], store_path[LAUNCHER_TEXT_BYTES];
+    private_dir store_dir; /* of the store that the launcher runs */
+    char store_path[LAUNCHER_TEXT_BYTES];
     eep_store *store; /* at most one of the two */
     store_process *store_child;
     eepi_store_client *client;
     int signal_fd;
+    int out_held; /* the output folder is ours while this is open */
     supervisor *ranks;
     scheduler *front;
     record run;
@@ -48,6 +51,8 @@ typedef struct launcher {
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
     bool interrupted;   /* by a signal or --max-seconds */
+    uint64_t signal_ns; /* the first signal to end; 0: none */
+    bool at_once;       /* and a second one: nothing more is written or waited for */
     uint64_t status_ns; /* last status line */
     uint64_t status_tokens;
     bool is_tty;

@@ -559,6 +559,11 @@ void options_print_help(FILE *file)
         fprintf(file, "%s %s", s == 10 ? "\n " : "", state_names[s]);
     }
     fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
-          "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise; 2 bad usage.\n",
+          "\nA signal (SIGINT, SIGTERM, SIGHUP, SIGQUIT) ends the run in order within 5 s and the "
+          "time\n"
+          "to write its rows, which are then not checked; a second one ends it at once.\n"
+          "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise, or what was printed "
+          "is\n"
+          "lost; 2 bad usage.\n",
           file);
 }

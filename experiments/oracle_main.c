@@ -1,5 +1,6 @@
 /* eep-oracle: recompute every emitted token of a run, or compare a run with its twin. */
 #include "experiments/oracle_verdict.h"
+#include "experiments/output.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -211,6 +212,7 @@ int main(int argc, char **argv)
     bool done;
     char error[ORACLE_ERROR_BYTES];
     oracle_rows rows;
+    output_begin();
     int code = parse_options(argc, argv, &asked, &done);
     if (done)
         return code;

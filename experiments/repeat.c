@@ -1,7 +1,10 @@
 #include "experiments/repeat.h"
 
+#include "experiments/end_signals.h"
 #include "experiments/finish.h"
+#include "experiments/folder.h"
 #include "experiments/launcher.h"
+#include "experiments/output.h"
 #include "experiments/repeat_rows.h"
 #include "experiments/run_file.h"
 
@@ -11,6 +14,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -81,39 +85,40 @@ static _Noreturn void run_child(const options *how, const char *log, const sigse
         fprintf(stderr, "eep-run: '%s': %s\n", log, strerror(errno));
         _exit(2);
     }
-    int code = launcher_run(how);
-    fflush(stdout);
-    _exit(code);
+    __fpurge(stdout); /* what the parent could not print is not for the log */
+    clearerr(stdout);
+    _exit(output_end(launcher_run(how)));
+}
+
+/* Signals are blocked between the runs too, so that none of them costs the rows so far. */
+typedef struct repeat_signals {
+    sigset_t wanted, before; /* to end, and SIGCHLD; the mask that the runs get */
+    bool interrupted;
+} repeat_signals;
+
+static void take_signal(repeat_signals *self, int number, pid_t pid)
+{
+    if (number > 0 && number != SIGCHLD) {
+        self->interrupted = true;
+        if (pid > 0) {
+            kill(pid, SIGTERM);
+        }
+    }
 }
 
 /* Run in a process of its own; a signal to end is passed on. Returns the run's exit code, 1 if it
  * was ended by a signal. */
-static int run_one(const options *how, const char *log, bool *interrupted_out)
+static int run_one(const options *how, const char *log, repeat_signals *signals)
 {
-    sigset_t wanted, before;
     int state = 0;
-    sigemptyset(&wanted);
-    sigaddset(&wanted, SIGINT);
-    sigaddset(&wanted, SIGTERM);
-    sigaddset(&wanted, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &wanted, &before);
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        run_child(how, log, &before);
+        run_child(how, log, &signals->before);
     }
-    while (pid > 0) {
-        siginfo_t signal;
-        if (waitpid(pid, &state, WNOHANG) == pid) {
-            break;
-        }
-        int number = sigwaitinfo(&wanted, &signal);
-        if (number == SIGINT || number == SIGTERM) {
-            *interrupted_out = true;
-            kill(pid, SIGTERM);
-        }
+    while (pid > 0 && waitpid(pid, &state, WNOHANG) != pid) {
+        take_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
     }
-    sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
         fprintf(stderr, "eep-run: fork: %s\n", strerror(errno));
         return 2;
@@ -179,7 +184,8 @@ static int write_rows(const repeat_rows *kept, const char *dir, const scenario *
     if (file) {
         repeat_rows_csv(kept, file);
     }
-    failed |= !file || fclose(file) != 0;
+    failed |= !file || ferror(file);
+    failed |= file && fclose(file) != 0;
     if (failed) {
         fprintf(stderr, "eep-run: repeat.json and repeat.csv cannot be written into '%s': %s\n",
                 dir, strerror(errno));
@@ -207,7 +213,7 @@ static void print_run(const options *how, const scenario *what, const repeat_run
 
 /* The i-th run, from 0: run, judge, print, keep its numbers. */
 static int run_numbered(options how, const scenario *what, int64_t i, repeat_rows *kept,
-                        bool *interrupted, int argc, char **argv)
+                        repeat_signals *signals, int argc, char **argv)
 {
     char dir[PATH_MAX], log[PATH_MAX + 8];
     if (snprintf(dir, sizeof dir, "%s/%04" PRId64, how.out_dir, i + 1) >= (int)sizeof dir) {
@@ -219,9 +225,9 @@ static int run_numbered(options how, const scenario *what, int64_t i, repeat_row
     how.out_dir = dir;
     double begin_s = now_s();
     printf("run %04" PRId64 "  seed %-6" PRId64 " ", i + 1, how.seed);
-    int code = run_one(&how, log, interrupted);
-    if (*interrupted || code == 2) {
-        printf("%s: see %s\n", *interrupted ? "interrupted" : "could not be run", log);
+    int code = run_one(&how, log, signals);
+    if (signals->interrupted || code == 2) {
+        printf("%s: see %s\n", signals->interrupted ? "interrupted" : "could not be run", log);
         return code == 2 ? 2 : 1;
     }
     cJSON *found = run_file_json(dir, "summary.json");
@@ -244,14 +250,22 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     char error[FINISH_ERROR_BYTES];
     repeat_rows kept = {0};
     int64_t num_met = 0, num_run = 0;
-    bool interrupted = false;
-    int code = 0;
-    if (finish_make_dir(how->out_dir, how->force, error) != EEP_OK) {
+    repeat_signals signals = {0};
+    int code = 0, held = -1;
+    if (finish_take_dir(how->out_dir, how->force, &held, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return 2;
     }
-    for (int64_t i = 0; i < how->num_repeats && code != 2 && !interrupted; i++) {
-        int one = run_numbered(*how, what, i, &kept, &interrupted, argc, argv);
+    if (end_signals_block(&signals.wanted, &signals.before) != 0) {
+        fprintf(stderr, "eep-run: signals cannot be blocked: %s\n", strerror(errno));
+        folder_release(how->out_dir, held);
+        return 2;
+    }
+    sigaddset(&signals.wanted, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &signals.wanted, NULL);
+    for (int64_t i = 0; i < how->num_repeats && code != 2 && !signals.interrupted; i++) {
+        int one = run_numbered(*how, what, i, &kept, &signals, argc, argv);
+        take_signal(&signals, sigtimedwait(&signals.wanted, NULL, &(struct timespec){0}), 0);
         num_run++;
         num_met += one == 0;
         code = one > code ? one : code;
@@ -259,6 +273,7 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
             break;
         }
     }
+    code = signals.interrupted && !code ? 1 : code;
     if (kept.num_values) {
         repeat_rows_print(&kept, stdout);
     }
@@ -267,5 +282,6 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
            " asked for); repeat.json and repeat.csv: %s\n",
            num_met, num_run, how->num_repeats, how->out_dir);
     repeat_rows_free(&kept);
+    folder_release(how->out_dir, held);
     return code;
 }

@@ -1,5 +1,6 @@
 #include "experiments/rows.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -101,6 +102,7 @@ static FILE *create(const char *dir, const char *name)
 {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
         return NULL;
     }
     return fopen(path, "we");
@@ -232,20 +234,32 @@ static eep_status write_trace(const rows *self, const char *dir, uint64_t start_
     return finish(file);
 }
 
-eep_status rows_write(const rows *self, const scheduler *front, const char *dir, uint64_t start_ns)
+/* Of several files that fail the first one is told, with its errno. */
+typedef struct first_failure {
+    const char *name;
+    int error;
+} first_failure;
+
+static void keep_first(first_failure *first, eep_status status, const char *name)
 {
-    eep_status status = write_steps(self, dir, start_ns);
-    if (status == EEP_OK) {
-        status = write_tokens(self, dir, start_ns);
+    if (status != EEP_OK && !first->name) {
+        *first = (first_failure){name, errno};
     }
-    if (status == EEP_OK) {
-        status = write_events(self, dir, start_ns);
+}
+
+eep_status rows_write(const rows *self, const scheduler *front, const char *dir, uint64_t start_ns,
+                      const char **failed_out)
+{
+    first_failure first = {0};
+    keep_first(&first, write_steps(self, dir, start_ns), "steps.csv");
+    keep_first(&first, write_tokens(self, dir, start_ns), "tokens.csv");
+    keep_first(&first, write_events(self, dir, start_ns), "events.csv");
+    keep_first(&first, write_requests(front, dir), "requests.csv");
+    keep_first(&first, write_trace(self, dir, start_ns), "trace.json");
+    if (first.name) {
+        errno = first.error;
+        *failed_out = first.name;
+        return EEP_ERR_SYSTEM;
     }
-    if (status == EEP_OK) {
-        status = write_requests(front, dir);
-    }
-    if (status == EEP_OK) {
-        status = write_trace(self, dir, start_ns);
-    }
-    return status;
+    return EEP_OK;
 }

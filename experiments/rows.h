@@ -51,7 +51,8 @@ void rows_free(rows *self);
 const char *rows_event_name(eep_event_kind kind);
 
 /* Write steps.csv, tokens.csv, events.csv, requests.csv and trace.json into `dir`. EEP_ERR_SYSTEM
- * with errno set if a file cannot be written. */
+ * with errno set if a file cannot be written, whose name
+ * is then in `failed_out`; the others are written all the same. */
 EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *front, const char *dir,
-                                     uint64_t start_ns);
+                                     uint64_t start_ns, const char **failed_out);
 #endif

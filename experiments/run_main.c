@@ -1,5 +1,6 @@
 /* eep-run: the launcher, or, started by it with --rank-process, one rank. */
 #include "experiments/launcher.h"
+#include "experiments/output.h"
 #include "experiments/rank_main.h"
 #include "experiments/repeat.h"
 #include "experiments/scenario.h"
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
     static char error[SCENARIO_ERROR_BYTES];
     static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
                   "one buffer for both messages");
+    output_begin();
     /* Here for all that comes of it: ranks and hosts of ranks inherit the launcher's environment.
      */
     eepi_cuda_environment_set();

@@ -14,6 +14,7 @@
 /* What eep-oracle said; `ran` false: it did not run or gave no answer. */
 typedef struct summary_oracle {
     bool ran;
+    bool interrupted; /* it did not run, or not to its end, because of a signal */
     int64_t tokens_checked, tokens_wrong, digests_wrong, tokens_missing, tokens_doubled;
     double seconds;
 } summary_oracle;

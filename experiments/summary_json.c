@@ -27,6 +27,14 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle)
            self->captures_healthy == 0 && self->rows_complete && !self->broken;
 }
 
+static const char *oracle_state(const summary_oracle *oracle)
+{
+    return !oracle               ? "not asked (--no-oracle)"
+           : oracle->ran         ? "answered"
+           : oracle->interrupted ? "not checked: interrupted"
+                                 : "gave no answer";
+}
+
 /* ---------------------------------------------------------------- summary.json */
 
 /* What was not measured is null: a zero would count as a very good time. */
@@ -156,6 +164,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     cJSON *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(root, "schema", 3);
     cJSON_AddBoolToObject(root, "good", summary_is_good(self, oracle));
+    cJSON_AddStringToObject(root, "oracle", oracle_state(oracle));
     add_requests(root, self, oracle);
     add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
     add_quantiles(root, "step_ms", &self->step_ms);
@@ -291,7 +300,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
                oracle->tokens_checked, oracle->tokens_wrong, oracle->digests_wrong,
                oracle->tokens_missing, oracle->tokens_doubled, oracle->seconds);
     } else {
-        printf("  oracle     %s\n", oracle ? "gave no answer" : "not asked (--no-oracle)");
+        printf("  oracle     %s\n", oracle_state(oracle));
     }
     printf("  steps      %" PRIu64 " ok, %" PRIu64 " aborted; ms p50 %.2f, p99 %.2f, max %.2f\n",
            self->steps_ok, self->steps_aborted, self->step_ms.p50, self->step_ms.p99,

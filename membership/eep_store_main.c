@@ -1,5 +1,7 @@
 /* eep-store: the store as a program of its own. */
 #include "eep/store.h"
+#include "experiments/end_signals.h"
+#include "experiments/output.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -7,7 +9,8 @@
 
 static const char usage_text[] =
     "usage: eep-store --path PATH\n"
-    "Serve libeep's key-value store on the unix socket PATH until SIGINT or SIGTERM.\n"
+    "Serve libeep's key-value store on the unix socket PATH until SIGINT, SIGTERM,\n"
+    "SIGQUIT or SIGHUP.\n"
     "\n"
     "  -p, --path PATH  the socket; at most 107 bytes; its directory must belong to\n"
     "                   this user and have mode 0700\n"
@@ -22,10 +25,7 @@ static int serve(const char *path)
     sigset_t stop;
     eep_store *store = NULL;
     int signal_number = 0;
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGINT);
-    sigaddset(&stop, SIGTERM);
-    if (pthread_sigmask(SIG_BLOCK, &stop, NULL) != 0) {
+    if (end_signals_block(&stop, NULL) != 0) {
         fprintf(stderr, "eep-store: cannot block signals\n");
         return 1;
     }
@@ -49,6 +49,7 @@ int main(int argc, char **argv)
     };
     const char *path = NULL;
     int option;
+    output_begin();
     while ((option = getopt_long(argc, argv, "p:h", options, NULL)) != -1) {
         if (option == 'p') {
             path = optarg;

@@ -80,7 +80,7 @@ def draw(rows_path, picture):
 
 
 if __name__ == "__main__":
-    sys.exit(kept_rows.main(
+    kept_rows.finish(lambda: kept_rows.main(
         "detection.py",
         "Draw from kept rows how long it took until all survivors knew of a fault.",
-        "detect.csv", "detect.py", "detection.png", draw))
+        "detect.csv", "detect.py", "detection.png", draw), "detection.py")

@@ -64,6 +64,21 @@ def save_figure(figure, path, count, comments):
     figure.savefig(path, dpi=120)
 
 
+def finish(main, name):
+    """End with main()'s code. A standard output that cannot be written is said in one line."""
+    try:
+        try:
+            code = main()
+        except SystemExit as error:  # of the command line
+            code = error.code
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"{name}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
 def main(name, description, rows_name, writer, picture_name, draw):
     """The command line of a figure: NAME.py ROWS [--out FILE]; draw(ROWS, FILE). Its exit code."""
     parser = argparse.ArgumentParser(description=description)

@@ -92,6 +92,6 @@ def draw(rows_path, picture):
 
 
 if __name__ == "__main__":
-    sys.exit(kept_rows.main(
+    kept_rows.finish(lambda: kept_rows.main(
         "pauses.py", "Draw the recovery pauses of a campaign from its kept rows.", "pause.csv",
-        "pause.py", "pauses.png", draw))
+        "pause.py", "pauses.png", draw), "pauses.py")

@@ -353,4 +353,6 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import kept_rows
+    kept_rows.finish(main, "timeline.py")

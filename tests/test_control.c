@@ -393,27 +393,28 @@ Test(control, a_path_is_chosen_and_found)
 {
     char error[CONTROL_PATH_ERROR_BYTES] = "", chosen[CONTROL_PATH_BYTES],
          found[CONTROL_PATH_BYTES], deep[256];
-    cr_assert_eq(control_path_choose(dir, NULL, chosen, error), EEP_OK, "%s", error);
+    private_dir own;
+    cr_assert_eq(control_path_choose(dir, NULL, &own, chosen, error), EEP_OK, "%s", error);
     cr_assert(strncmp(chosen, dir, strlen(dir)) == 0 && strstr(chosen, "/control.sock"));
     cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
     cr_assert_str_eq(found, chosen);
-    control_path_forget(dir, NULL, chosen);
+    control_path_forget(dir, &own);
     /* Given: the folder says where. */
-    cr_assert_eq(control_path_choose(dir, path, chosen, error), EEP_OK, "%s", error);
+    cr_assert_eq(control_path_choose(dir, path, &own, chosen, error), EEP_OK, "%s", error);
     cr_assert_str_eq(chosen, path);
     cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
     cr_assert_str_eq(found, path);
-    control_path_forget(dir, path, chosen);
+    control_path_forget(dir, &own);
     /* Too long for a socket: elsewhere, in a folder of ours. */
     snprintf(deep, sizeof deep, "%s/%0100d", dir, 0);
     cr_assert_eq(mkdir(deep, 0700), 0);
-    cr_assert_eq(control_path_choose(deep, NULL, chosen, error), EEP_OK, "%s", error);
+    cr_assert_eq(control_path_choose(deep, NULL, &own, chosen, error), EEP_OK, "%s", error);
     cr_assert_eq(control_path_find(deep, found, error), EEP_OK);
     cr_assert_str_eq(found, chosen);
     struct stat info;
     *strrchr(found, '/') = '\0';
     cr_assert(stat(found, &info) == 0 && info.st_mode == (S_IFDIR | 0700));
-    control_path_forget(deep, NULL, chosen);
+    control_path_forget(deep, &own);
     cr_assert_neq(access(found, F_OK), 0, "the folder is removed");
     cr_assert_eq(rmdir(deep), 0, "and so is what points to it");
 }

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """What detect.py, soak.py and store_outage.py conclude from rows, on rows written by hand."""
 
+import errno
 import os
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
@@ -36,6 +38,28 @@ def run_of(events, faults=(), steps=(), **summary):
 FAULT = {"rank": 2, "generation": 1, "kind": "kill", "time_ms": 100.0, "expelled": True}
 JOINED = [event(-1.0, seat, "joined", epoch=1, value=1) for seat in range(4)]
 BASE = {"mode": "idle", "ballast_mb": 0, "kind": "kill", "run": 1}
+
+
+class Files(unittest.TestCase):
+    def test_rows_that_another_campaign_writes_are_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            with common.open_alone(path) as first:
+                first.write("one\n")
+                first.flush()
+                with self.assertRaises(common.Failure):
+                    common.open_alone(path)
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "one\n")
+            common.open_alone(path).close()
+            self.assertEqual(os.path.getsize(path), 0)
+
+    def test_a_lost_output_ends_no_campaign(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            output = common.Output(full)
+            print("a line", file=output, flush=True)
+            print("another", file=output, flush=True)
+            self.assertEqual(output.lost.errno, errno.ENOSPC)
 
 
 class Detection(unittest.TestCase):

@@ -18,7 +18,7 @@ gpu_find_sources() {
         *) gpu_plugin+=("$source") ;;
         esac
     done
-    gpu_bench=(experiments/bench/*.cu)
+    gpu_bench=(experiments/bench/*.cu experiments/output.c)
     for source in experiments/bench/*.c; do
         [ "$source" = experiments/bench/native_none.c ] || gpu_bench+=("$source")
     done

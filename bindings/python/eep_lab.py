@@ -80,7 +80,7 @@ def _what(who: Optional[Who], value: Optional[str] = None, when: Optional[str] =
 class _Connection:
     """Lines of JSON over the control socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, pid: Optional[int] = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._rest = b""
         self._last_id = 0
@@ -88,9 +88,11 @@ class _Connection:
             self._socket.connect(path)
             peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
                                            struct.calcsize("3i"))
-            _, user, _ = struct.unpack("3i", peer)
+            process, user, _ = struct.unpack("3i", peer)
             if os.geteuid() not in (0, user) and user != 0:
                 raise EepError(f"'{path}': the process behind it is of user {user}, not ours")
+            if pid not in (None, process):  # a run that had the folder before
+                raise ConnectionRefusedError(f"'{path}' is of process {process}, not {pid}")
         except (OSError, EepError):
             self._socket.close()
             raise
@@ -235,7 +237,7 @@ class Run:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self._connection = _Connection(self._path())
+                self._connection = _Connection(self._path(), self.process.pid)
                 return
             except OSError as error:
                 if self.process.poll() is not None:
@@ -251,7 +253,7 @@ class Run:
         answered = False
         try:
             if self._connection.is_closed():
-                self._connection = _Connection(self._path())
+                self._connection = _Connection(self._path(), self.process.pid)
             answer = self._connection.ask(request, timeout)
             answered = True
             return answer

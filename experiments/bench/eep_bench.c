@@ -1,5 +1,6 @@
 /* eep-bench: what the data plane costs on one device. Ranks are threads of this process. */
 #include "experiments/bench/bench.h"
+#include "experiments/output.h"
 
 #include "graphs/cuda_environment.h"
 #include "graphs/device_ops.h"
@@ -218,6 +219,7 @@ int main(int argc, char **argv)
     bool chosen[NUM_CASES] = {false};
     int result = 0, any = 0;
 
+    output_begin();
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return usage(stdout, EXIT_SUCCESS);
     if (parse(argc, argv, &o, chosen) != 0)
@@ -232,7 +234,8 @@ int main(int argc, char **argv)
     report.driver = o.driver;
     result = open_device(&run);
     if (result == EXIT_SUCCESS && bench_report_open(&report, o.csv, o.append, argc, argv) != 0) {
-        perror(o.csv);
+        fprintf(stderr, "eep-bench: --csv: %s: %s\n", o.csv,
+                errno == EWOULDBLOCK ? "another eep-bench writes into it now" : strerror(errno));
         result = EXIT_FAILURE;
     }
     if (result == EXIT_SUCCESS)

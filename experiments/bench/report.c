@@ -1,8 +1,11 @@
 #include "experiments/bench/report.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,11 +37,18 @@ static void put_machine(FILE *to)
 int bench_report_open(bench_report *r, const char *path, bool append, int argc, char **argv)
 {
     bool is_new;
+    int fd;
 
-    r->csv = path ? fopen(path, append ? "ae" : "we") : NULL;
     if (!path)
         return 0;
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : 0), 0666);
+    r->csv = fd < 0 ? NULL : fdopen(fd, append ? "a" : "w");
     if (!r->csv)
+        return -1;
+    /* Another benchmark's file is not emptied under it; a pipe or device has no such lock. */
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return -1;
+    if (!append && ftruncate(fd, 0) != 0 && errno != EINVAL)
         return -1;
     is_new = fseek(r->csv, 0, SEEK_END) != 0 || ftell(r->csv) == 0; /* a pipe has no end */
     fprintf(r->csv, "# commit %s\n", r->commit);

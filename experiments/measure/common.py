@@ -2,12 +2,16 @@
 files that say in comment lines how they were made."""
 
 import csv
+import fcntl
+import io
 import json
 import os
 import platform
 import resource
 import shlex
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,6 +19,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DISTURBED_SHARE = 0.08  # of the machine's CPU time, used by others during a run
+LONGEST_END_S = 20  # of an eep-run that is told to end
 COUNTERS = ("steps_aborted_by_join", "steps_waiting_on_join")
 
 
@@ -71,19 +76,59 @@ def verdict(name, holds, text):
     return holds
 
 
+class Output(io.TextIOBase):
+    """Standard output that may be a closed pipe or a full device: what is printed then is lost, and
+    the campaign goes on."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.lost = file, None
+
+    def _try(self, call, *arguments):
+        try:
+            if not self.lost:
+                call(*arguments)
+        except OSError as error:
+            self.lost = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    def write(self, text):
+        self._try(self.file.write, text)
+        return len(text)
+
+    def flush(self):
+        self._try(self.file.flush)
+
+    def isatty(self):
+        return self.file.isatty()
+
+
+def interrupt(number, _):
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def finish(main, name):
-    """Run main() of a script: 0 all bars met, 1 one missed, 2 it could not be measured."""
+    """Run main() of a script: 0 all bars met, 1 one missed, 2 it could not be measured. A signal to
+    end leaves the rows so far, and no eep-run behind."""
+    output = sys.stdout = Output(sys.stdout)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    code = 2
     try:
-        sys.exit(main())
-    except Failure as error:
+        code = main()
+    except SystemExit as error:  # of the command line
+        code = error.code
+    except (Failure, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the rows so far are kept", file=sys.stderr)
-        sys.exit(2)
+    output.flush()
+    if output.lost:
+        print(f"{name}: standard output cannot be written: {output.lost.strerror}: what was "
+              "printed is lost", file=sys.stderr)
+        code = code or 1
+    sys.exit(code)
 
 
 # ---------------------------------------------------------------- one run
@@ -152,6 +197,22 @@ class ForeignLoad:
         return max((busy - own) / (wall * os.cpu_count()), 0.0)
 
 
+def run_to_end(command):
+    """A program with all that it printed. If we are interrupted, so is it: it ends in order."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as process:
+        try:
+            text, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            try:
+                process.communicate(timeout=LONGEST_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, text)
+
+
 def run_eep(options, arguments, name):
     """Run eep-run, read what it left, and throw that away unless it is to be kept. A run that is
     not good is still returned: the caller decides (its exit code 1 has a summary)."""
@@ -167,8 +228,7 @@ def run_eep(options, arguments, name):
         directory = os.path.join(scratch, "run")
     command = [program, "--quiet", "--ranks", str(options.ranks), "--out", directory] + arguments
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              errors="replace", check=False)
+        done = run_to_end(command)
         foreign = meter.share()
         if done.returncode not in (0, 1) or not os.path.exists(f"{directory}/summary.json"):
             tail = "\n".join(done.stdout.splitlines()[-15:])
@@ -232,13 +292,28 @@ def commit():
         return "unknown"
 
 
+def open_alone(path):
+    """The file, empty and for us alone: another campaign's that still writes is not emptied."""
+    file = open(path, "a", newline="", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Failure(f"{path}: another campaign writes into it now; give another --out") from None
+    except OSError:
+        pass  # a file system without locks
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.truncate(0)
+    return file
+
+
 class Rows:
     """A CSV file with comment lines before its header; complete after every row."""
 
     def __init__(self, path, columns, summary, note):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.columns = columns
-        self.file = open(path, "w", newline="", encoding="utf-8")
+        self.file = open_alone(path)
         for line in machine_lines(summary, note):
             self.file.write(f"# {line}\n")
         self.file.write(",".join(columns) + "\n")

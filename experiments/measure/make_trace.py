@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--seed", type=common.positive, default=1, metavar="N",
                         help="seed (default %(default)s)")
     options = parser.parse_args()
-    with open(options.file, "w", encoding="utf-8") as file:
+    with common.open_alone(options.file) as file:
         for request in make(options.requests, options.seed):
             file.write(json.dumps(request) + "\n")
     return 0

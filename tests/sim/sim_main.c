@@ -1,4 +1,5 @@
 /* eep-sim: seeded histories of whole instances under virtual time. */
+#include "experiments/output.h"
 #include "tests/sim/sim.h"
 
 #include <malloc.h>
@@ -220,11 +221,13 @@ static double seconds(void)
 
 int main(int argc, char **argv)
 {
-    command c = parse(argc, argv);
+    command c;
     double begin = seconds();
     totals t = {0};
     uint64_t good;
 
+    output_begin();
+    c = parse(argc, argv);
     mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
@@ -232,7 +235,7 @@ int main(int argc, char **argv)
         return check_store(&c);
     for (uint64_t seed = c.first; seed <= c.last; seed++) {
         c.options.seed = seed;
-        if (run_seed(&c.options, &t) && !c.go_on)
+        if (output_is_lost() || (run_seed(&c.options, &t) && !c.go_on))
             break;
     }
     if (c.options.trace)

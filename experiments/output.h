@@ -1,0 +1,20 @@
+/* What programs print: a closed pipe or a full device must not cost the results, and must not pass
+ * for success either. */
+#ifndef EEPX_OUTPUT_H
+#define EEPX_OUTPUT_H
+
+#include <stdbool.h>
+
+/* First of all in main(). From then on, in this process and in its children, a write to a closed
+ * pipe, or beyond a limit on the size of files, fails and no longer ends the process. Opens what is
+ * missing of the three standard descriptors, for reading only, so that no file or socket gets their
+ * numbers. At the end of the program output_end() is applied to its exit status. */
+void output_begin(void);
+
+/* Something that was printed is lost; printing more is of no use. */
+bool output_is_lost(void);
+
+/* `code`, or 1 in place of 0 if something that was printed is lost; standard error says so. For
+ * those who end by _exit(). */
+int output_end(int code);
+#endif

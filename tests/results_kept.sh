@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# What a run found survives whatever happens to its output: a closed pipe, a full device, a signal, a
+# second run into its folder. None of that passes for success, and nothing is left behind.
+#   tests/results_kept.sh BIN SIM     BIN: the folder of eep-run; SIM: eep-sim
+set -u
+bin=$1 sim=$2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+mkdir "$tmp/t"
+export TMPDIR=$tmp/t
+unset XDG_RUNTIME_DIR
+bad=0
+fail() { echo "$*" >&2; bad=1; }
+small=(--quiet --ranks 2 --experts 8 --slots 8 --topk 2 --layers 2 --hidden 32 --inner 32 --input 4 --output 4:16)
+# Run with a standard output that nobody reads any more, and with the usual signals.
+closed() {
+    /usr/bin/python3 -c 'import os, subprocess, sys
+r, w = os.pipe()
+os.close(r)
+sys.exit(subprocess.call(sys.argv[1:], stdout=w))' "$@"
+}
+# expect STATUS TEXT COMMAND...: exit status, and TEXT on standard error.
+expect() {
+    local wanted=$1 text=$2 status; shift 2
+    "$@" 2>"$tmp/said"; status=$?
+    if [ $status -ne "$wanted" ] || ! grep -qF -- "$text" "$tmp/said"; then
+        fail "expected exit $wanted and '$text', got $status from: $*"; cat "$tmp/said" >&2
+    fi
+}
+rows_of() { # DIR: every file of rows is there and whole
+    local name
+    for name in summary.json steps.csv tokens.csv events.csv requests.csv trace.json; do
+        [ -s "$1/$name" ] || fail "$1 lacks $name"
+    done
+}
+left() { # nothing in the directory for temporary files, and no process of ours
+    [ -z "$(ls "$tmp/t")" ] || fail "$1 left $(ls "$tmp/t")"
+}
+serve() { # DIR OPTIONS...: a run that serves, in the background; its id is in `pid`
+    local dir=$1; shift
+    # Not by the shell alone: it starts background jobs with SIGINT and SIGQUIT ignored.
+    "$bin/eep-run" "${small[@]}" --serve --requests 20 --rate 50 --out "$dir" "$@" >"$dir.log" 2>&1 &
+    pid=$!
+    for _ in $(seq 200); do [ -S "$dir/control.sock" ] && break; sleep 0.02; done
+    "$bin/eep-ctl" --out "$dir" --timeout 20 wait settled >/dev/null || fail "$dir does not serve"
+}
+ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
+gone() { local p; for p in $1; do [ ! -e "/proc/$p" ] || fail "process $p outlived its launcher ($2)"; done; }
+
+# Every program: what it prints is lost, so its exit status is not 0.
+for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-store; do
+    expect 1 "$command: standard output cannot be written" "$bin/$command" --help >/dev/full
+    expect 1 "$command: standard output cannot be written" closed "$bin/$command" --help
+    # A program whose standard output is closed opens no file or socket in its place.
+    expect 1 "$command: standard output cannot be written" "$bin/$command" --help >&-
+done
+expect 1 "eep-sim: standard output cannot be written" closed "$sim" --seeds 1..1
+for script in "$root"/experiments/measure/*.py "$root"/paper-figs/{timeline,pauses,detection}.py; do
+    [ "$(basename "$script")" != common.py ] || continue
+    closed /usr/bin/python3 "$script" --help 2>"$tmp/said" && fail "$script --help into a closed pipe ends well"
+    grep -q "standard output cannot be written" "$tmp/said" && ! grep -q Traceback "$tmp/said" || { fail "$script --help into a closed pipe:"; cat "$tmp/said"; }
+done
+
+# Two runs into one folder: the second one is refused and touches nothing. The first one's output is
+# closed on it, which costs no row.
+closed "$bin/eep-run" "${small[@]}" --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
+first=$!
+for _ in $(seq 200); do [ -S "$tmp/two/control.sock" ] && break; sleep 0.02; done
+expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --seed 7 --out "$tmp/two"
+expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --repeat 2 --out "$tmp/two"
+wait $first && fail "a run whose output is lost ends with 0"
+grep -q "Broken pipe" "$tmp/first" || { fail "the lost output is not named"; cat "$tmp/first"; }
+rows_of "$tmp/two"
+grep -q '"good":.*true' "$tmp/two/summary.json" || fail "the first run was disturbed"
+left "a run"
+expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --repeat 2 --out "$tmp/repeat" >/dev/full
+/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 2' "$tmp/repeat/repeat.json" ||
+    fail "--repeat into a full device lacks runs"
+
+# A signal: the rows are written, what takes long is not begun, nothing is left.
+for signal in TERM HUP QUIT INT; do
+    serve "$tmp/$signal"
+    ranks=$(ranks_of "$pid")
+    kill -PIPE "$pid" # of no consequence
+    kill -$signal "$pid"; wait "$pid"; status=$?
+    [ $status -eq 1 ] || fail "SIG$signal: exit status $status, not 1"
+    rows_of "$tmp/$signal"
+    grep -q '"oracle":.*"not checked: interrupted"' "$tmp/$signal/summary.json" || fail "SIG$signal: no verdict"
+    grep -q "oracle     not checked: interrupted" "$tmp/$signal.log" || { fail "SIG$signal: not said"; cat "$tmp/$signal.log"; }
+    [ ! -e "$tmp/$signal/timeline.png" ] || fail "SIG$signal: the picture was drawn"
+    gone "$ranks" "SIG$signal"
+    left "SIG$signal"
+done
+# Started with nohup it does not end by SIGHUP; a second signal, a while after the first, ends it at
+# once, whatever it does then.
+(trap '' HUP; exec "$bin/eep-run" "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &
+pid=$!
+for _ in $(seq 200); do [ -S "$tmp/nohup/control.sock" ] && break; sleep 0.02; done
+kill -HUP "$pid"
+"$bin/eep-ctl" --out "$tmp/nohup" --timeout 20 wait settled >/dev/null || fail "nohup: SIGHUP ended it"
+ranks=$(ranks_of "$pid")
+kill -TERM "$pid"; sleep 0.6; kill -TERM "$pid" 2>/dev/null; wait "$pid"; status=$?
+[ $status -eq 1 ] || fail "two signals: exit status $status, not 1"
+gone "$ranks" "two signals"
+left "two signals"
+
+# Files that cannot be written are named, the others are kept, and the run is not good.
+serve "$tmp/full"
+ln -s /dev/full "$tmp/full/steps.csv"
+"$bin/eep-ctl" --out "$tmp/full" finish >/dev/null; wait "$pid"; status=$?
+[ $status -eq 1 ] || fail "a full device: exit status $status, not 1"
+grep -qF "'$tmp/full/steps.csv' cannot be written: No space left on device" "$tmp/full.log" || { fail "the file is not named"; cat "$tmp/full.log"; }
+rm "$tmp/full/steps.csv"; echo >"$tmp/full/steps.csv"
+rows_of "$tmp/full"
+grep -q '"good":.*false' "$tmp/full/summary.json" || fail "a run that lacks rows is called good"
+expect 2 "No space left" "$bin/eep-oracle" "$tmp/two" --json /dev/full
+expect 1 "No space left" "$bin/eep-bench" --quick --csv /dev/full memory >/dev/null
+
+# A launcher that is killed cannot clean up: the next one does.
+serve "$tmp/killed"
+folder=$(ls "$tmp/t")
+kill -KILL "$pid"; wait "$pid" 2>/dev/null
+[ -n "$folder" ] && [ -d "$tmp/t/$folder" ] || fail "the killed run's folder is not there: this tests nothing"
+serve "$tmp/next"
+[ ! -e "$tmp/t/$folder" ] || fail "the killed run's folder is left"
+kill -TERM "$pid"; wait "$pid"
+left "the next run"
+[ $bad -eq 0 ] && echo "results survive closed pipes, full devices, signals and a second run"
+exit $bad

@@ -1,0 +1,205 @@
+/* Folders of which only one process at a time is the owner, and those whose owner is gone. */
+#include "experiments/folder.h"
+#include "experiments/private_dir.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char base[64];
+
+static void begin(void)
+{
+    snprintf(base, sizeof base, "/tmp/eep-test-folder-XXXXXX");
+    cr_assert(mkdtemp(base) != NULL);
+    setenv("TMPDIR", base, 1);
+    unsetenv("XDG_RUNTIME_DIR");
+}
+
+static void end(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", base);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(folder, .init = begin, .fini = end, .timeout = 20);
+
+static void touch(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0);
+    close(fd);
+}
+
+static bool is_there(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return lstat(path, &info) == 0;
+}
+
+/* A process that makes a folder with a file in it and is killed, as a launcher is; its path. */
+static void leave_one(char path_out[PRIVATE_DIR_BYTES], bool killed, pid_t *pid_out)
+{
+    int ends[2];
+    char error[PRIVATE_DIR_ERROR_BYTES];
+    cr_assert_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        private_dir dir;
+        bool good = private_dir_make("eep-run", 100, &dir, error) == 0;
+        touch(dir.path, "store");
+        good = good && write(ends[1], dir.path, sizeof dir.path) == sizeof dir.path;
+        pause();
+        _exit(good ? 0 : 1);
+    }
+    cr_assert_eq(read(ends[0], path_out, PRIVATE_DIR_BYTES), PRIVATE_DIR_BYTES);
+    close(ends[0]);
+    close(ends[1]);
+    if (killed) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    *pid_out = pid;
+}
+
+Test(folder, has_one_owner_at_a_time)
+{
+    int held = -1, second = -1;
+    cr_assert_eq(folder_hold(base, &held), 0);
+    cr_assert_eq(folder_hold(base, &second), -1);
+    cr_assert_eq(errno, EWOULDBLOCK);
+    folder_release(base, held);
+    cr_assert(!is_there(base, FOLDER_HELD), "an owner that ends leaves no file");
+    cr_assert_eq(folder_hold(base, &held), 0);
+    folder_release(base, held);
+}
+
+Test(folder, whose_owner_was_killed_is_free)
+{
+    int held = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        cr_assert_eq(folder_hold(base, &held), 0);
+        raise(SIGKILL);
+    }
+    waitpid(pid, NULL, 0);
+    cr_assert(is_there(base, FOLDER_HELD));
+    cr_assert_eq(folder_hold(base, &held), 0);
+    folder_release(base, held);
+}
+
+Test(folder, that_is_not_there_or_no_folder_is_refused)
+{
+    char path[128];
+    int held = -1;
+    snprintf(path, sizeof path, "%s/none", base);
+    cr_assert_eq(folder_hold(path, &held), -1);
+    cr_assert_eq(errno, ENOENT);
+    touch(base, "file");
+    snprintf(path, sizeof path, "%s/file", base);
+    cr_assert_eq(folder_hold(path, &held), -1);
+    cr_assert_eq(errno, ENOTDIR);
+}
+
+/* Whoever makes a folder removes those of the killed, and no others. */
+Test(folder, of_the_killed_are_removed_by_the_next)
+{
+    char gone[PRIVATE_DIR_BYTES], alive[PRIVATE_DIR_BYTES], other[128];
+    char error[PRIVATE_DIR_ERROR_BYTES] = "";
+    pid_t dead = 0, living = 0;
+    private_dir dir;
+    leave_one(gone, true, &dead);
+    leave_one(alive, false, &living);
+    /* What is no folder of ours: another name, a link to a folder, one that others can enter, one
+     * with a folder in it, one of a version that knew no lock. */
+    const char *const kept[] = {"eep-run-abcdefg", "eep-other-abcdef", "eep-run-linked",
+                                "eep-run-opened",  "eep-run-filled",   "eep-run-before"};
+    for (int i = 0; i < 6; i++) {
+        snprintf(other, sizeof other, "%s/%s", base, i == 2 ? "target" : kept[i]);
+        cr_assert_eq(mkdir(other, 0700), 0);
+        touch(other, "store");
+        if (i != 5) {
+            touch(other, FOLDER_HELD);
+        }
+    }
+    snprintf(other, sizeof other, "%s/eep-run-linked", base);
+    cr_assert_eq(symlink("target", other), 0);
+    snprintf(other, sizeof other, "%s/eep-run-opened", base);
+    cr_assert_eq(chmod(other, 0755), 0);
+    snprintf(other, sizeof other, "%s/eep-run-filled/sub", base);
+    cr_assert_eq(mkdir(other, 0700), 0);
+    cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+    cr_assert_eq(strncmp(dir.path, base, strlen(base)), 0, "$TMPDIR is used: %s", dir.path);
+    cr_assert_neq(access(gone, F_OK), 0, "the killed one's is removed");
+    cr_assert(is_there(alive, "store"), "the living one's is not");
+    for (int i = 0; i < 6; i++) {
+        cr_assert(is_there(base, kept[i]), "%s", kept[i]);
+    }
+    cr_assert(is_there(base, "target") && is_there(other, ""), "no link and no folder is followed");
+    snprintf(other, sizeof other, "%s/target", base);
+    cr_assert(is_there(other, "store"));
+    private_dir_remove(&dir);
+    kill(living, SIGKILL);
+    waitpid(living, NULL, 0);
+}
+
+/* Many at once: each gets a folder of its own though the others sweep meanwhile. */
+Test(folder, are_made_and_swept_at_once)
+{
+    enum { PROCESSES = 8, ROUNDS = 50 };
+    int bad = 0;
+    for (int i = 0; i < PROCESSES; i++) {
+        if (fork() == 0) {
+            char error[PRIVATE_DIR_ERROR_BYTES];
+            int failed = 0;
+            for (int r = 0; r < ROUNDS; r++) {
+                private_dir dir;
+                failed |= private_dir_make("eep-run", 100, &dir, error);
+                touch(dir.path, "store");
+                failed |= !is_there(dir.path, "store");
+                if (r % 3) { /* else it is left, as by a killed one */
+                    char path[PATH_MAX];
+                    snprintf(path, sizeof path, "%s/store", dir.path);
+                    failed |= unlink(path);
+                    private_dir_remove(&dir);
+                } else {
+                    close(dir.held);
+                }
+            }
+            _exit(failed ? 1 : 0);
+        }
+    }
+    for (int i = 0, state; i < PROCESSES; i++) {
+        wait(&state);
+        bad += !WIFEXITED(state) || WEXITSTATUS(state) != 0;
+    }
+    cr_assert_eq(bad, 0, "%d of %d processes failed", bad, (int)PROCESSES);
+}
+
+Test(folder, that_cannot_be_made_is_said_with_all_that_was_tried)
+{
+    char error[PRIVATE_DIR_ERROR_BYTES] = "";
+    private_dir dir;
+    setenv("XDG_RUNTIME_DIR", "/nonexistent/x", 1);
+    setenv("TMPDIR", "/no", 1);
+    cr_assert_eq(private_dir_make("eep-run-with-a-long-name", 35, &dir, error), -1);
+    cr_assert(strstr(error, "$XDG_RUNTIME_DIR /nonexistent/x: File name too long"), "%s", error);
+    cr_assert(strstr(error, "$TMPDIR /no: No such file"), "%s", error);
+    cr_assert(strstr(error, "; /tmp: File name too long"), "%s", error);
+    cr_assert(strstr(error, "set TMPDIR to a folder of yours"), "%s", error);
+    cr_assert_eq(dir.path[0], '\0');
+    private_dir_remove(&dir);
+}
