@@ -2,6 +2,7 @@
  * rest is handed on to the backend's table. */
 #include "graphs/device_internal.h"
 #include "graphs/public_call.h"
+#include "graphs/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +103,7 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
 {
     eep_device *device;
     eep_status status;
+    sigset_t signals;
 
     eepi_error_buffer()[0] = '\0';
     if (own_captures) {
@@ -114,10 +116,12 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&device->lock, NULL);
+    eepi_signals_block(&signals); /* threads that a plugin or its libraries start take none */
     status = eepi_device_find_backend(backend, &device->backend, eepi_error_buffer(),
                                       EEPI_ERROR_TEXT_BYTES);
     if (status == EEP_OK)
         status = open_backend(device, ordinal);
+    eepi_signals_restore(&signals);
     if (status != EEP_OK) {
         eepi_fixed_close(device->fixed);
         pthread_mutex_destroy(&device->lock);

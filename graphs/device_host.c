@@ -13,6 +13,7 @@
 #include "graphs/device_share.h"
 #include "graphs/host_guard.h"
 #include "graphs/kernels.h"
+#include "graphs/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -358,10 +359,9 @@ static eep_status host_stream_open(void *device, void **stream_out)
     status = cond_open(&s->filled);
     if (status != EEP_OK)
         goto close_line;
-    if (pthread_create(&s->worker, NULL, work, s) != 0) {
-        status = EEP_ERR_SYSTEM;
+    status = eepi_thread_start(&s->worker, "eep-stream", EEPI_STACK_BYTES_WORKER, work, s);
+    if (status != EEP_OK)
         goto close_cond;
-    }
     *stream_out = s;
     return EEP_OK;
 

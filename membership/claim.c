@@ -75,6 +75,17 @@ static eep_status plan_first_view(eep_context *context)
     return status;
 }
 
+static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&found->shape);
+
+    if (!table)
+        return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory to plan what to load");
+    eepi_plan_seat(found, table, context->config.rank, context->experts);
+    eepi_plan_table_free(table);
+    return EEP_OK;
+}
+
 /* All ranks of an instance have the same shape: that of the first that was opened. */
 static eep_status check_instance(eep_context *context)
 {
@@ -173,8 +184,9 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
             runs = member_runs(context, found, seat);
         /* if nobody runs the instance begins again: then what plan_first_view said is loaded */
         if (runs)
-            eepi_plan_seat(found, context->config.rank, context->experts);
-        status = tell_ends(context, found);
+            status = plan_own_seat(context, found);
+        if (status == EEP_OK)
+            status = tell_ends(context, found);
         if (status != EEP_OK)
             status = store_is_silent(context, status);
     }

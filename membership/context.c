@@ -2,6 +2,7 @@
 #include "graphs/device_ops.h"
 #include "graphs/device_share.h"
 #include "graphs/public_call.h"
+#include "graphs/thread.h"
 #include "membership/context.h"
 #include "membership/process.h"
 
@@ -323,6 +324,7 @@ static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
     eepi_window_spec spec;
+    sigset_t signals; /* threads that other libraries start take none */
     eep_status status = open_memory(context);
 
     if (status != EEP_OK)
@@ -353,7 +355,9 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK)
         return eepi_fail(context, status, "no device memory for the tables: %s",
                          eepi_device_failure(context->config.device));
+    eepi_signals_block(&signals);
     status = open_bulk(context, why, sizeof(why));
+    eepi_signals_restore(&signals);
     if (status != EEP_OK)
         return eepi_fail(context, status, "bulk copies: %s", why);
     status = open_core(context);

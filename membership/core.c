@@ -65,10 +65,11 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
     core->view = eepi_view_new(&config->shape);
     core->plan = eepi_view_new(&config->shape);
     core->draft = eepi_view_new(&config->shape);
+    core->table = eepi_plan_table_new(&config->shape);
     core->peers = calloc(seats, sizeof(*core->peers));
     core->suspects = calloc(seats, sizeof(*core->suspects));
-    if (!core->view || !core->plan || !core->draft || !core->peers || !core->suspects ||
-        !peers_open(core)) {
+    if (!core->view || !core->plan || !core->draft || !core->table || !core->peers ||
+        !core->suspects || !peers_open(core)) {
         eepi_core_close(core);
         return EEP_ERR_NO_MEMORY;
     }
@@ -90,6 +91,7 @@ void eepi_core_close(eepi_core *core)
     free(core->view);
     free(core->plan);
     free(core->draft);
+    eepi_plan_table_free(core->table);
     free(core);
 }
 

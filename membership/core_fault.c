@@ -293,8 +293,8 @@ static int forgive(eepi_core *core)
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
         forgivable += is_forgivable(core, seat);
-    if (!forgivable ||
-        eepi_plan_coverage(draft_fault(core), &fills, core->why, sizeof(core->why)) == EEP_OK)
+    if (!forgivable || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
+                                          sizeof(core->why)) == EEP_OK)
         return 0;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (is_forgivable(core, seat))
@@ -310,11 +310,12 @@ static void propose_fault(eepi_core *core)
     eepi_view *draft = draft_fault(core);
     int fills = 0, joiners = 0;
 
-    if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof(core->why)) != EEP_OK) {
         draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
         for (int seat = 0; seat < draft->shape.max_ranks; seat++)
             joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
-        if (!joiners || eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        if (!joiners || eepi_plan_coverage(draft, core->table, &fills, core->why,
+                                           sizeof(core->why)) != EEP_OK) {
             fail_closed(core);
             return;
         }

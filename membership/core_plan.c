@@ -173,7 +173,7 @@ void eepi_core_advance_initial(eepi_core *core)
     }
     /* who took its seat while somebody of an instance that ended still lived has loaded what that
      * one lacked */
-    if (eepi_plan_coverage(draft, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof(core->why)) != EEP_OK) {
         fail_to_begin(core);
         return;
     }
@@ -209,7 +209,7 @@ static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
                    eepi_view_is_member(draft, other);
     return staying > 0 && core->peers[seat].leaving &&
            eepi_view_has(draft, seat, core->peers[seat].generation) &&
-           eepi_plan_can_leave(draft, seat);
+           eepi_plan_can_leave(draft, core->table, seat);
 }
 
 /* Does the plan take or drop the seat against the present view? */

@@ -75,7 +75,8 @@ struct eepi_core {
     uint64_t background_after_us; /* nothing is moved before */
     int32_t examined_layers;      /* layers below need nothing as long as the members stay */
 
-    eepi_view *draft; /* ours, on its way into the register */
+    eepi_view *draft;       /* ours, on its way into the register */
+    eepi_plan_table *table; /* the planner's */
     int cas_in_flight;
 
     int drained, leaving, uncovered;

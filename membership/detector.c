@@ -1,4 +1,5 @@
 #include "membership/detector.h"
+#include "graphs/thread.h"
 
 #include "membership/process.h"
 
@@ -136,7 +137,7 @@ eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_he
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (pthread_create(&d->thread, NULL, run, d) != 0) {
+    if (eepi_thread_start(&d->thread, "eep-heartbeat", EEPI_STACK_BYTES, run, d) != EEP_OK) {
         pthread_cond_destroy(&d->wake);
         pthread_mutex_destroy(&d->lock);
         free(d->peers);

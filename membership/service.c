@@ -2,6 +2,7 @@
  * threads' mail, time) into inputs of the core and carries out the actions. It is the only thread
  * that touches the core. */
 #include "graphs/device_ops.h"
+#include "graphs/thread.h"
 #include "membership/context.h"
 #include "membership/process.h"
 
@@ -526,7 +527,8 @@ eep_status eepi_service_start(eep_context *context)
     if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0)
         return EEP_ERR_NO_MEMORY;
     context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW); /* there may be none */
-    if (pthread_create(&context->service, NULL, run, context) != 0)
+    if (eepi_thread_start(&context->service, "eep-service", EEPI_STACK_BYTES, run, context) !=
+        EEP_OK)
         return EEP_ERR_SYSTEM;
     context->service_runs = 1;
     return EEP_OK;

@@ -1,5 +1,6 @@
 #include "eep/store.h"
 
+#include "graphs/thread.h"
 #include "membership/store_conn.h"
 
 #include <assert.h>
@@ -150,18 +151,10 @@ static bool epoll_add(const struct eep_store *store, int fd, void *tag)
     return epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/* The thread takes no signals: they are the program's. */
 static bool start_thread(struct eep_store *store)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    if (pthread_sigmask(SIG_SETMASK, &all, &old) != 0) {
-        return false;
-    }
-    int error = pthread_create(&store->thread, NULL, serve_thread, store);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    errno = error;
-    return error == 0;
+    return eepi_thread_start(&store->thread, "eep-store", EEPI_STACK_BYTES, serve_thread, store) ==
+           EEP_OK;
 }
 
 static void close_fd(int fd)

@@ -4,17 +4,42 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* Nothing here takes memory after the first view: tables of one layer live on the stack (about
- * 0.3 MB), so that a fault is planned for even when memory is short. */
-typedef struct replica_table {
-    uint32_t count[EEP_MAX_EXPERTS]; /* HOLDS slots of each expert on members */
-} replica_table;
+/* Of one layer at a time. Up to 0.3 MB, which no thread's stack need have. */
+struct eepi_plan_table {
+    uint32_t *count; /* [num_experts]: HOLDS slots of each expert on members */
+    bool *kept;      /* [num_experts]: a fill of an earlier plan goes on */
+};
+
+eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
+{
+    eepi_plan_table *table = calloc(1, sizeof(*table));
+
+    if (!table)
+        return NULL;
+    table->count = calloc((size_t)shape->num_experts, sizeof(*table->count));
+    table->kept = calloc((size_t)shape->num_experts, sizeof(*table->kept));
+    if (!table->count || !table->kept) {
+        eepi_plan_table_free(table);
+        return NULL;
+    }
+    return table;
+}
+
+void eepi_plan_table_free(eepi_plan_table *table)
+{
+    if (!table)
+        return;
+    free(table->count);
+    free(table->kept);
+    free(table);
+}
 
 /* Count the replicas of a layer; the slots of seat `without` (-1: none), and if `staying` of
  * RETIRING seats, do not count. */
 static void count_replicas(const eepi_view *view, int layer, int without, bool staying,
-                           replica_table *replicas)
+                           eepi_plan_table *replicas)
 {
     for (int expert = 0; expert < view->shape.num_experts; expert++)
         replicas->count[expert] = 0;
@@ -178,7 +203,7 @@ int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat)
 
 /* The `wanted` (< num_experts) least replicated experts, lower numbers first among equals, written
  * in order of number. */
-static void least_replicated(const replica_table *replicas, int num_experts, int wanted,
+static void least_replicated(const eepi_plan_table *replicas, int num_experts, int wanted,
                              int32_t *experts_out)
 {
     uint32_t low = 0, high = UINT32_MAX; /* find the least limit that admits enough experts */
@@ -202,19 +227,18 @@ static void least_replicated(const replica_table *replicas, int num_experts, int
             experts_out[written++] = expert;
 }
 
-void eepi_plan_seat(const eepi_view *view, int seat, int32_t *experts_out)
+void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out)
 {
     const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
     const int rest = num_slots % num_experts;
-    replica_table replicas;
 
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
-        count_replicas(view, layer, seat, false, &replicas);
+        count_replicas(view, layer, seat, false, table);
         for (int slot = 0; slot < num_slots - rest; slot++)
             row[slot] = slot % num_experts;
         if (rest > 0)
-            least_replicated(&replicas, num_experts, rest, row + (num_slots - rest));
+            least_replicated(table, num_experts, rest, row + (num_slots - rest));
     }
 }
 
@@ -301,7 +325,7 @@ typedef struct coverage {
     int to_seat[EEP_MAX_RANKS];   /* fills into a seat */
     int from_seat[EEP_MAX_RANKS]; /* fills from a seat's backup */
     reasons why;
-    replica_table replicas; /* of the layer at hand */
+    eepi_plan_table *replicas; /* of the layer at hand */
 } coverage;
 
 /* A slot that could take an expert; less is better, field by field. */
@@ -332,7 +356,7 @@ static bool weigh_slot(const coverage *c, int layer, int expert, int seat, int s
                        target *target_out)
 {
     const eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
-    const uint32_t others = s->state == EEPI_SLOT_HOLDS ? c->replicas.count[s->expert] : 0;
+    const uint32_t others = s->state == EEPI_SLOT_HOLDS ? c->replicas->count[s->expert] : 0;
 
     if (s->state == EEPI_SLOT_FILLING || (s->state == EEPI_SLOT_HOLDS && others < 2))
         return false; /* never an expert's last replica */
@@ -390,7 +414,7 @@ static void plan_fill(coverage *c, int layer, int expert)
     eepi_view_slot *slot = eepi_view_slot_at(c->view, layer, to.seat, to.slot);
     const int source = to.is_remote ? choose_source(c, layer, expert) : to.seat;
     if (slot->state == EEPI_SLOT_HOLDS)
-        c->replicas.count[slot->expert]--;
+        c->replicas->count[slot->expert]--;
     set_slot(slot, EEPI_SLOT_FILLING, expert, source);
     c->to_seat[to.seat]++;
     c->from_seat[source]++;
@@ -399,10 +423,12 @@ static void plan_fill(coverage *c, int layer, int expert)
 
 /* What an earlier plan was filling goes on where it restores coverage: its owner may have the bytes
  * already. All else holds nothing. */
-static void keep_useful_fills(coverage *c, int layer, bool *kept)
+static void keep_useful_fills(coverage *c, int layer)
 {
     eepi_view *view = c->view;
+    bool *kept = c->replicas->kept;
 
+    memset(kept, 0, (size_t)view->shape.num_experts * sizeof(*kept));
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
@@ -412,7 +438,7 @@ static void keep_useful_fills(coverage *c, int layer, bool *kept)
             source = eepi_view_has_backup(view, seat, layer, s->expert)
                          ? seat
                          : choose_source(c, layer, s->expert);
-            if (!eepi_view_is_member(view, seat) || c->replicas.count[s->expert] > 0 ||
+            if (!eepi_view_is_member(view, seat) || c->replicas->count[s->expert] > 0 ||
                 kept[s->expert] || source < 0) {
                 clear_slot(s);
                 continue;
@@ -429,25 +455,27 @@ static void keep_useful_fills(coverage *c, int layer, bool *kept)
 static void cover_layer(coverage *c, int layer)
 {
     const int num_experts = c->view->shape.num_experts;
-    bool kept[EEP_MAX_EXPERTS] = {false};
 
-    count_replicas(c->view, layer, -1, false, &c->replicas);
+    count_replicas(c->view, layer, -1, false, c->replicas);
     for (int expert = 0; expert < num_experts; expert++)
-        if (c->replicas.count[expert] == 0 && choose_source(c, layer, expert) < 0)
+        if (c->replicas->count[expert] == 0 && choose_source(c, layer, expert) < 0)
             reasons_name(&c->why, layer, expert);
     reasons_end_clause(&c->why, "no live copy or backup");
-    keep_useful_fills(c, layer, kept);
+    keep_useful_fills(c, layer);
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
      * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
     for (int expert = 0; expert < num_experts; expert++)
-        if (c->replicas.count[expert] == 0 && !kept[expert] && choose_source(c, layer, expert) >= 0)
+        if (c->replicas->count[expert] == 0 && !c->replicas->kept[expert] &&
+            choose_source(c, layer, expert) >= 0)
             plan_fill(c, layer, expert);
     reasons_end_clause(&c->why, "no live copy and no free slot");
 }
 
-eep_status eepi_plan_coverage(eepi_view *view, int *num_fills_out, char *why_out, size_t why_bytes)
+eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, int *num_fills_out,
+                              char *why_out, size_t why_bytes)
 {
-    coverage c = {.view = view, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
+    coverage c = {
+        .view = view, .replicas = table, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
 
     for (int layer = 0; layer < view->shape.num_layers; layer++)
         cover_layer(&c, layer);
@@ -509,14 +537,12 @@ int eepi_plan_void(eepi_view *view)
     return end_fills(view, -1, EEPI_SLOT_EMPTY);
 }
 
-int eepi_plan_can_leave(const eepi_view *view, int seat)
+int eepi_plan_can_leave(const eepi_view *view, eepi_plan_table *table, int seat)
 {
-    replica_table replicas;
-
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        count_replicas(view, layer, seat, true, &replicas);
+        count_replicas(view, layer, seat, true, table);
         for (int expert = 0; expert < view->shape.num_experts; expert++)
-            if (replicas.count[expert] == 0)
+            if (table->count[expert] == 0)
                 return 0;
     }
     return 1;

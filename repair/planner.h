@@ -5,6 +5,12 @@
 
 #include "membership/view.h"
 
+/* What planning needs beside the document, made once, so that a fault is planned for even when
+ * memory is short: a few words per expert and seat. NULL: no memory. */
+typedef struct eepi_plan_table eepi_plan_table;
+eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape);
+void eepi_plan_table_free(eepi_plan_table *table);
+
 /* Fill the slots of the members of an otherwise empty view so that every expert has a replica and
  * the spare slots hold second, third ... replicas, each on another seat than the earlier ones where
  * that is possible, and spread so that the partners of one seat's experts are many seats. All
@@ -22,7 +28,7 @@ int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat);
  * slots do not count), then the lowest number; never the same expert twice in a layer while others
  * are less replicated. With the initial placement and only this seat missing it gives back the
  * seat's initial experts (as a set). */
-void eepi_plan_seat(const eepi_view *view, int seat, int32_t *experts_out);
+void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out);
 
 /* Put that assignment into the view as HOLDS slots of the seat. */
 void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts);
@@ -45,9 +51,9 @@ typedef struct eepi_fill {
  * are planned anew. EEP_ERR_UNCOVERED if an expert has no living backup or no slot is free (view
  * unspecified then, num_fills_out untouched); `why_out` (may be NULL) then names the experts, e.g.
  * "layer 3: experts 5 17 have no live copy or backup", cut with "..." where it does not fit. Moves
- * nothing when coverage holds. Takes no memory but about 0.3 MB of stack. */
-EEP_MUST_CHECK eep_status eepi_plan_coverage(eepi_view *view, int *num_fills_out, char *why_out,
-                                             size_t why_bytes);
+ * nothing when coverage holds. Takes no memory. */
+EEP_MUST_CHECK eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table,
+                                             int *num_fills_out, char *why_out, size_t why_bytes);
 
 /* The FILLING slots of a seat (seat -1: of all), in order of layer and slot; returns their number,
  * writes up to `capacity`. */
@@ -59,7 +65,7 @@ int eepi_plan_filled(eepi_view *view, int seat);
 int eepi_plan_void(eepi_view *view);
 
 /* 1 if the members that stay (ACTIVE, and not `seat`) cover all experts. */
-int eepi_plan_can_leave(const eepi_view *view, int seat);
+int eepi_plan_can_leave(const eepi_view *view, eepi_plan_table *table, int seat);
 
 /* background.c: one layer of a covered document, behind live traffic. Marks up to `max_fills` slots
  * FILLING, each with a source (the target's own backup; else the member least asked that has the

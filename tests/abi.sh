@@ -25,6 +25,7 @@ variant() {
         "${sanitize[@]}" -I"$tmp/$name" "$root/tests/abi_program.c" -o "$tmp/$name.program" \
         -L"$build" -leep -Wl,-rpath,"$build"
     mkdir -m 0700 "$tmp/$name.run"
+    [ ${#sanitize[@]} -ne 0 ] || ulimit -s 256 # and with little stack
     env -u EEP_RANK -u EEP_SIZE -u EEP_STORE "$tmp/$name.program" "$tmp/$name.run" ||
         fail "a program with $name structs failed"
 }

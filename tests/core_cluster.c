@@ -284,7 +284,10 @@ static void load(cluster *c, cluster_process *p)
         anybody |= q && q->alive;
     }
     if (anybody) {
-        eepi_plan_seat(c->view, p->seat, p->experts);
+        eepi_plan_table *table = eepi_plan_table_new(&c->view->shape);
+        cr_assert_not_null(table);
+        eepi_plan_seat(c->view, table, p->seat, p->experts);
+        eepi_plan_table_free(table);
     } else {
         for (int seat = 0; seat < c->options.num_ranks; seat++)
             *eepi_view_seat_at(first, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};

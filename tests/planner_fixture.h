@@ -81,6 +81,34 @@ static inline eepi_view *placed(int num_ranks, int stride, int num_layers, int n
     return view;
 }
 
+/* The planner's functions with a table of their own. */
+static inline eep_status plan_coverage(eepi_view *view, int *num_fills_out, char *why_out,
+                                       size_t why_bytes)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+    const eep_status status = eepi_plan_coverage(view, table, num_fills_out, why_out, why_bytes);
+
+    eepi_plan_table_free(table);
+    return status;
+}
+
+static inline void plan_seat(const eepi_view *view, int seat, int32_t *experts_out)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+
+    eepi_plan_seat(view, table, seat, experts_out);
+    eepi_plan_table_free(table);
+}
+
+static inline int plan_can_leave(const eepi_view *view, int seat)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+    const int can = eepi_plan_can_leave(view, table, seat);
+
+    eepi_plan_table_free(table);
+    return can;
+}
+
 static inline int num_on_seat(const eepi_view *view, int layer, int seat, int expert)
 {
     int count = 0;

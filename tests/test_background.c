@@ -122,11 +122,11 @@ Test(background, S7_redundancy_is_even_at_rest_after_any_history)
                     memcpy(view, before, before->bytes);
                 free(before);
             } else {
-                eepi_plan_seat(view, seat, assigned);
+                plan_seat(view, seat, assigned);
                 set_seat(view, seat, EEP_SEAT_ACTIVE);
                 eepi_plan_apply_seat(view, seat, assigned);
             }
-            cr_assert_eq(eepi_plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
+            cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
             free(assigned);
         }
         moved += run_to_rest(view, 1 + below(&random, 8), seed);
@@ -155,7 +155,7 @@ Test(background, M10_a_retiring_seat_loses_what_only_it_holds)
         const int seat = below(&random, ranks);
         eepi_view_seat_at(view, seat)->state = EEP_SEAT_RETIRING;
         run_to_rest(view, 4, seed);
-        cr_assert(eepi_plan_can_leave(view, seat), REPLAY, SEED(seed));
+        cr_assert(plan_can_leave(view, seat), REPLAY, SEED(seed));
         free(view);
     }
 }

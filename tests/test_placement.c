@@ -43,9 +43,9 @@ Test(placement, initial_placement_survives_the_loss_of_any_seat)
             int num_fills = -1;
             kill_seat(after, rank * shapes[i][1]);
             cr_assert_eq(eepi_view_num_uncovered(after, -1), 0, "shape %d seat %d", i, rank);
-            cr_assert_eq(eepi_plan_coverage(after, &num_fills, NULL, 0), EEP_OK);
+            cr_assert_eq(plan_coverage(after, &num_fills, NULL, 0), EEP_OK);
             cr_assert_eq(num_fills, 0, "bytes would move");
-            cr_assert(eepi_plan_can_leave(view, rank * shapes[i][1]));
+            cr_assert(plan_can_leave(view, rank * shapes[i][1]));
             free(after);
         }
         free(view);
@@ -111,7 +111,7 @@ static void expect_same_set(const eepi_view *view, int seat)
 
     cr_assert(plan && had);
     kill_seat(after, seat);
-    eepi_plan_seat(after, seat, plan);
+    plan_seat(after, seat, plan);
     for (int layer = 0; layer < layers; layer++) {
         int32_t *row = plan + layer * slots;
         for (int slot = 0; slot < slots; slot++)
@@ -123,8 +123,8 @@ static void expect_same_set(const eepi_view *view, int seat)
     /* what the seat still holds does not count: the answer is the same with it in */
     int32_t *again = calloc((size_t)(layers * slots), sizeof(*again));
     cr_assert_not_null(again);
-    eepi_plan_seat(view, seat, again);
-    eepi_plan_seat(after, seat, plan);
+    plan_seat(view, seat, again);
+    plan_seat(after, seat, plan);
     cr_assert_arr_eq(plan, again, (size_t)(layers * slots) * sizeof(*plan));
     free(again);
     free(after);
@@ -166,7 +166,7 @@ Test(placement, a_seat_takes_the_least_replicated_experts)
         const int seat = below(&random, s->max_ranks);
         int32_t *plan = calloc((size_t)(s->num_layers * s->num_slots), sizeof(*plan));
         cr_assert_not_null(plan);
-        eepi_plan_seat(view, seat, plan);
+        plan_seat(view, seat, plan);
         for (int layer = 0; layer < s->num_layers; layer++) {
             int picked[20] = {0}, elsewhere[20];
             for (int slot = 0; slot < s->num_slots; slot++) {

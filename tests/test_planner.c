@@ -117,9 +117,9 @@ static bool judge_coverage(const eepi_view *before, uint64_t seed)
     eepi_view *after = copy_of(before), *twin = copy_of(before);
     char why[4096] = "", twin_why[4096] = "";
     int num_fills = -1, twin_fills = -1, must_fail = 0;
-    const eep_status status = eepi_plan_coverage(after, &num_fills, why, sizeof(why));
+    const eep_status status = plan_coverage(after, &num_fills, why, sizeof(why));
 
-    cr_assert_eq(eepi_plan_coverage(twin, &twin_fills, twin_why, sizeof(twin_why)), status);
+    cr_assert_eq(plan_coverage(twin, &twin_fills, twin_why, sizeof(twin_why)), status);
     cr_assert_str_eq(why, twin_why, REPLAY, SEED(seed));
     cr_assert_arr_eq(after, twin, before->bytes, "not deterministic; " REPLAY, SEED(seed));
     for (int layer = 0; layer < s->num_layers; layer++) {
@@ -197,7 +197,7 @@ Test(planner, S7_coverage_after_any_set_of_dead_seats)
                 refused++;
                 break;
             }
-            cr_assert_eq(eepi_plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
+            cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
             cr_assert_eq(num_fills > 0, uncovered, REPLAY, SEED(seed));
             moved += num_fills;
             if (below(&random, 2))
@@ -216,7 +216,7 @@ Test(planner, nothing_moves_when_replicas_cover)
 
     kill_seat(view, 3);
     eepi_view *before = copy_of(view);
-    cr_assert_eq(eepi_plan_coverage(view, &num_fills, why, sizeof(why)), EEP_OK);
+    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof(why)), EEP_OK);
     cr_assert_eq(num_fills, 0);
     cr_assert_arr_eq(view, before, view->bytes);
     cr_assert_str_eq(why, "as was");
@@ -237,12 +237,12 @@ Test(planner, the_error_names_the_experts)
     set_expert(view, 3, 0, 5, 0);
     set_expert(view, 3, 0, 17, 0);
     eepi_view *again = copy_of(view);
-    cr_assert_eq(eepi_plan_coverage(view, &num_fills, why, sizeof(why)), EEP_ERR_UNCOVERED);
+    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof(why)), EEP_ERR_UNCOVERED);
     cr_assert_str_eq(why, "layer 3: experts 5 17 have no live copy or backup");
-    cr_assert_eq(eepi_plan_coverage(again, &num_fills, NULL, 0), EEP_ERR_UNCOVERED);
-    cr_assert_eq(eepi_plan_coverage(again, &num_fills, cut, 24), EEP_ERR_UNCOVERED);
+    cr_assert_eq(plan_coverage(again, &num_fills, NULL, 0), EEP_ERR_UNCOVERED);
+    cr_assert_eq(plan_coverage(again, &num_fills, cut, 24), EEP_ERR_UNCOVERED);
     cr_assert_str_eq(cut, "layer 3: experts 5 ...");
-    cr_assert_eq(eepi_plan_coverage(again, &num_fills, cut, 1), EEP_ERR_UNCOVERED);
+    cr_assert_eq(plan_coverage(again, &num_fills, cut, 1), EEP_ERR_UNCOVERED);
     cr_assert_str_eq(cut, "");
     free(again);
     free(view);
@@ -267,7 +267,7 @@ static eepi_fill only_fill(eepi_view *view)
     eepi_fill fill;
     int num_fills = 0;
 
-    cr_assert_eq(eepi_plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
+    cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
     cr_assert_eq(num_fills, 1);
     cr_assert_eq(eepi_plan_fills(view, -1, &fill, 1), 1);
     return fill;
@@ -318,7 +318,7 @@ Test(planner, fills_are_spread_over_targets_and_sources)
         set_seat(view, seat, seat < 4 ? EEP_SEAT_ACTIVE : EEP_SEAT_RETIRING);
     for (int i = 0; i < 2 * 8 * 2; i++)
         eepi_view_set_backup(view, 4 + i % 2, i / 16, i / 2 % 8, true);
-    cr_assert_eq(eepi_plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
+    cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
     cr_assert_eq(num_fills, 16);
     for (int seat = 0; seat < 4; seat++)
         cr_assert_eq(eepi_plan_fills(view, seat, NULL, 0), 4, "seat %d", seat);
@@ -366,8 +366,8 @@ Test(planner, a_seat_may_leave_when_the_others_cover)
         for (int other = 0; other < after->shape.max_ranks; other++)
             if (eepi_view_seat_at(after, other)->state == EEP_SEAT_RETIRING)
                 set_seat(after, other, EEP_SEAT_VACANT); /* they will go too */
-        cr_assert_eq(eepi_plan_can_leave(view, seat), eepi_view_num_uncovered(after, -1) == 0,
-                     REPLAY, SEED(seed));
+        cr_assert_eq(plan_can_leave(view, seat), eepi_view_num_uncovered(after, -1) == 0, REPLAY,
+                     SEED(seed));
         free(after);
         free(view);
     }
