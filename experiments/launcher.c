@@ -159,6 +159,22 @@ static void show_status(launcher *self, uint64_t now_ns)
 
 /* ---------------------------------------------------------------- the loop */
 
+/* Which deaths stop the instance is known now, and would otherwise be found out by one. */
+static void tell_cover(launcher *self)
+{
+    cover *found = &self->run.cover;
+    char text[COVER_TEXT_BYTES];
+    if (!self->view || !cover_of(self->view, found)) {
+        return;
+    }
+    cover_describe(found, (int)self->how->num_slots, text);
+    if (found->adjacent == 0 && found->num_ranks > 1) {
+        launcher_complain(self, "%s", text);
+    } else if (!self->how->quiet) {
+        printf("%s%s\n", self->is_tty ? "\r\033[K" : "", text);
+    }
+}
+
 static void start_serving(launcher *self, uint64_t now_ns)
 {
     if (num_active(self) < self->how->num_ranks) {
@@ -167,6 +183,7 @@ static void start_serving(launcher *self, uint64_t now_ns)
     self->run.start_ns = now_ns;
     self->run.load_end_ns = now_ns;
     launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
+    tell_cover(self);
 }
 
 /* No process is left but those that were stopped and expelled. */
@@ -244,10 +261,11 @@ static bool waits_in_vain(launcher *self, uint64_t now_ns)
 static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
 {
     double now_ms = launcher_time_ms(self);
+    const script *todo = &self->effective.script;
     if (self->failed || self->interrupted) {
         return true;
     }
-    if (nobody_is_left(self)) {
+    if (nobody_is_left(self) && !(self->run.start_ns && script_will_start(todo))) {
         launcher_complain(self, "no rank is left to serve");
         scheduler_lose_all(self->front);
         self->failed = true;
@@ -273,7 +291,7 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
     uint64_t present = progress_of(self);
     bool waits = outstanding(self) == 0 && self->run.start_ns &&
                  (launcher_control_serves(self) || !arrivals_are_over(self) ||
-                  script_wait_ms(&self->effective.script, now_ms) > 5);
+                  script_wait_ms(todo, now_ms) > 5);
     if (present != *progress || (waits && launcher_is_settled(self))) {
         *progress = present;
         *progress_ns = now_ns;
@@ -283,8 +301,8 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
         self->failed = true;
         return true;
     }
-    if (!self->run.start_ns || !script_is_done(&self->effective.script) ||
-        !launcher_plan_is_over(self) || !launcher_is_settled(self)) {
+    if (!self->run.start_ns || !script_is_done(todo) || !launcher_plan_is_over(self) ||
+        !launcher_is_settled(self)) {
         return false;
     }
     self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
@@ -514,6 +532,10 @@ int launcher_run(const options *how)
         launcher_control_close(self, false);
         launcher_close(self);
         return 2;
+    }
+    if (how->slots_raised) {
+        printf("slots: %" PRId64 " per rank and layer, for that many are needed%s\n",
+               how->num_slots, how->plan ? " to follow the plan" : " to hold all experts");
     }
     for (int seat = 0; seat < how->num_ranks && !self->failed; seat++) {
         launcher_start_rank(self, seat, false);

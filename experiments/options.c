@@ -46,7 +46,7 @@ static const option_row table[] = {
     {"--experts", OPTION_INTEGER, AT(num_experts), 1, EEP_MAX_EXPERTS, NULL, "N", "64",
      "logical experts per layer"},
     {"--slots", OPTION_INTEGER, AT(num_slots), 1, 4096, NULL, "N", "16, or 32",
-     "expert slots per rank and layer; 32 as above"},
+     "expert slots per rank and layer; 32 as above, and as many as few ranks or --plan need"},
     {"--topk", OPTION_INTEGER, AT(top_k), 1, EEP_MAX_TOPK, NULL, "N", "8", "experts per token"},
     {"--vocab", OPTION_INTEGER, AT(vocabulary), 2, 1 << 20, NULL, "N", "512", "vocabulary"},
     {"--tokens-per-rank", OPTION_INTEGER, AT(num_max_tokens_per_rank), 1, 4096, NULL, "N", "16",
@@ -322,6 +322,16 @@ void options_set_defaults(options *self)
     };
 }
 
+/* The default is what is needed; a number that was given stays, and is refused if it is too small.
+ */
+static void raise_slots(options *self, int64_t needed)
+{
+    if (!options_is_given(self, AT(num_slots)) && self->num_slots < needed) {
+        self->num_slots = needed;
+        self->slots_raised = true;
+    }
+}
+
 /* Read the plan; seats and ranks follow from it. */
 static eep_status check_plan(options *self, char *error)
 {
@@ -345,7 +355,8 @@ static eep_status check_plan(options *self, char *error)
         return fail(error, "--max-ranks: %" PRId64 " seats, but --plan has a rank %d",
                     self->max_ranks, what->num_seats - 1);
     }
-    int64_t fewest = plan_fewest_ranks(what);
+    int64_t fewest = plan_fewest_ranks(what), needed = plan_needed_slots(what, self->num_experts);
+    raise_slots(self, needed);
     if (fewest * self->num_slots < self->num_experts) {
         return fail(error,
                     "--slots: the %" PRId64 " ranks of a phase of --plan with %" PRId64
@@ -397,6 +408,7 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
         return fail(error, "--topk: %" PRId64 " is more than the %" PRId64 " experts of --experts",
                     self->top_k, self->num_experts);
     }
+    raise_slots(self, (self->num_experts + self->num_ranks - 1) / self->num_ranks);
     if (self->num_ranks * self->num_slots < self->num_experts) {
         return fail(error,
                     "--slots: %" PRId64 " ranks with %" PRId64 " slots have room for %" PRId64

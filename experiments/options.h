@@ -56,7 +56,8 @@ typedef struct options {
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
-    uint64_t given; /* which options were: for those whose defaults follow from others */
+    bool slots_raised; /* num_slots is more than its default, for few ranks or a plan need more */
+    uint64_t given;    /* which options were: for those whose defaults follow from others */
 } options;
 
 /* What an option is about. */

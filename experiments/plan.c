@@ -292,6 +292,21 @@ int plan_fewest_ranks(const plan *self)
     return fewest;
 }
 
+int64_t plan_needed_slots(const plan *self, int64_t num_experts)
+{
+    int64_t most = 1;
+    for (int p = 0; p < self->num_phases; p++) {
+        const plan_phase *phase = &self->phase[p];
+        int64_t copies = 1 + phase->num_deaths, stay = phase->num_ranks;
+        for (int seat = 0; p > 0 && seat < self->num_seats; seat++) {
+            copies += self->phase[p - 1].role[seat] == ROLE_IN && phase->role[seat] == ROLE_OUT;
+        }
+        int64_t needed = stay ? (copies * num_experts + stay - 1) / stay : num_experts;
+        most = needed > most ? needed : most;
+    }
+    return most < num_experts ? most : num_experts;
+}
+
 void plan_free(plan *self)
 {
     if (self) {

@@ -67,6 +67,9 @@ EEP_MUST_CHECK eep_status plan_parse(const char *name, const char *text, size_t 
 void plan_free(plan *self);
 /* Ranks of the phase with the fewest: the experts must fit into their slots. */
 int plan_fewest_ranks(const plan *self);
+/* Slots per rank and layer with which the plan can be followed: in every phase those that stay hold
+ * each expert once more than ranks leave it or die in it, or have all experts each. */
+int64_t plan_needed_slots(const plan *self, int64_t num_experts);
 
 /* An OK step of the seat was reported, under that epoch. */
 void plan_saw_step(plan *self, int seat, uint64_t epoch);

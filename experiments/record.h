@@ -3,6 +3,7 @@
 #ifndef EEPX_RECORD_H
 #define EEPX_RECORD_H
 
+#include "experiments/cover.h"
 #include "experiments/rows.h"
 #include "experiments/scheduler.h"
 #include "experiments/script.h"
@@ -84,6 +85,7 @@ typedef struct record {
     size_t num_faults;
     record_event *events;
     size_t num_events;
+    cover cover; /* of the first view */
     rows rows;
 } record;
 

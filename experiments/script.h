@@ -184,6 +184,8 @@ void script_withdraw(script *self);
 double script_wait_ms(const script *self, double now_ms);
 /* The event's moment has come. */
 bool script_is_due(const script_event *event, double now_ms);
+/* A process will be started by it, at a time that is known. */
+bool script_will_start(const script *self);
 /* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
 /* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:

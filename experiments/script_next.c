@@ -245,6 +245,16 @@ static bool cycle_is_done(const script *self)
     return self->kills_done == self->cycle.num_kills && self->dead_seat < 0;
 }
 
+bool script_will_start(const script *self)
+{
+    bool will = self->dead_seat >= 0 && !self->respawned && self->cycle.num_kills > 0;
+    for (int i = 0; i < self->num_events && !will; i++) {
+        const script_event *event = &self->event[i];
+        will = !event->done && verb_table[event->verb].wants_free && isfinite(due_ms(event));
+    }
+    return will;
+}
+
 bool script_is_done(const script *self)
 {
     for (int i = 0; i < self->num_events; i++) {

@@ -66,6 +66,7 @@ typedef struct summary {
     size_t num_faults;
     summary_join *joins;
     size_t num_joins;
+    cover cover;
     const record_event *events; /* of the record that it was computed from */
     size_t num_events;
     uint64_t orders_open;

@@ -144,6 +144,9 @@ static void add_run(cJSON *root, const summary *self, const options *how)
     uname(&machine);
     run_file_add_ms(root, "duration_ms", self->duration_ms);
     add_count(root, "window_bytes", self->window_bytes);
+    cJSON *survives = cJSON_AddObjectToObject(root, "survives");
+    cJSON_AddNumberToObject(survives, "single", self->cover.num_single);
+    cJSON_AddNumberToObject(survives, "adjacent", self->cover.adjacent);
     add_count(root, "seed", (uint64_t)how->seed);
     cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
     add_count(root, "ranks", (uint64_t)how->num_ranks);

@@ -25,6 +25,12 @@ for phase in plan["phases"]:
 PY
     grep '^phase' "$tmp/log"
 done
+# Without --slots there are as many as the plan needs, and that is said.
+echo '[[0,1,2,3],[0,1]]' >"$tmp/plan.json"
+args="--plan $tmp/plan.json --hidden 64 --inner 64 --requests 10 --no-oracle --out $tmp/few"
+# shellcheck disable=SC2086
+"$bin/eep-run" $args >"$tmp/log" 2>&1 || fail "a plan that shrinks to two ranks: exit $?" "$args"
+grep -q '^slots: 64 per rank and layer' "$tmp/log" || fail "the number of slots is not said" "$args"
 # A rank is killed that the plan does not let die.
 echo '[[0,1,2,3],[0,1,2,3,4]]' >"$tmp/plan.json"
 args="--plan $tmp/plan.json --hidden 64 --inner 64 --kill 2@spawned:4 --quiet --out $tmp/unplanned"
@@ -42,7 +48,7 @@ refuse() { # refuse PLAN WORDS [OPTION...]
 }
 refuse '[[0,1,2,3],[-0,1,2,3]]' 'bad.json:1:13: phase 2: -0 is the same number as 0'
 refuse '[[0,2,5]]' 'phase 1: rank 1 is missing'
-refuse '[[0,1,2,3],[0,1]]' 'have room for 32 of 64 experts'
+refuse '[[0,1,2,3],[0,1]]' 'have room for 32 of 64 experts' --slots 16
 refuse '[[0,1,2,3]]' '--ranks' --ranks 5
 refuse '[[0,1,2,3],[0,1,2,3,9]]' '--max-ranks' --max-ranks 8
 rm "$tmp/bad.json"

@@ -63,6 +63,11 @@ grep -q "script *'--kill 1@suspected:0.*' struck nobody: rank 1" "$tmp/log" ||
 grep -qE '"struck_nobody":\s*1' "$tmp/out/summary.json" || fail "the second kill is not counted"
 echo "the store stopped, killed, started empty: $(grep -o 'GOOD.*' "$tmp/log")"
 
+run --slots 32 --kill 0,1,2,3,4,5,6,7@0.5 --rejoin 0,1,2,3,4,5,6,7@0.8
+rows kill 8
+rows rejoin 8
+echo "all ranks die, and are started again: $(grep -o 'GOOD.*' "$tmp/log")"
+
 command=("$bin/eep-run" "${small[@]}" --kill source@repairing)
 timeout 60 "${command[@]}" --out "$tmp/never" >"$tmp/log" 2>&1
 code=$?

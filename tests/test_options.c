@@ -118,6 +118,7 @@ Test(options, bad_input_is_named)
         {"--topk 65 --experts 64", "--topk"},
         {"--topk 8 --experts 4", "8 is more than the 4 experts"},
         {"--ranks 2 --slots 16", "give at least 32 slots"},
+        {"--ranks 2 --slots 31 --experts 64", "give at least 32 slots"},
         {"--rate nan", "'nan'"},
         {"--rate 0", "'0'"},
         {"--rate 1e999", "--rate"},

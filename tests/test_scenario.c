@@ -161,7 +161,7 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {HEAD "load: {out: x}\n", "a.yaml:3:8: ", "command line"},
         {HEAD "instance: {scenario: x}\n", "a.yaml:3:12: ", "command line"},
         {HEAD "instance: {kill: 3@1}\n", "a.yaml:3:12: ", "events"},
-        {HEAD "instance: {ranks: 2}\n", "a.yaml: ", "--slots"},
+        {HEAD "instance: {ranks: 2, slots: 16}\n", "a.yaml: ", "--slots"},
         {HEAD "events: kill\n", "a.yaml:3:9: ", "a list is wanted"},
         {EVENT("{do: kill, ranks: 3}"), "a.yaml:4:", "at"},
         {EVENT("{at: {time: 1}, ranks: 3}"), "a.yaml:4:", "do"},

@@ -517,6 +517,22 @@ Test(fault_script, a_deed_that_could_not_be_done_struck_nobody)
     script_free(&plan);
 }
 
+/* Nobody may be left, as long as somebody comes back at a time that is known. */
+Test(fault_script, a_rejoin_that_is_due_later_is_one_that_will_come)
+{
+    fake_world world = everyone();
+    script plan = good("--kill 0,1@1 --rejoin 0@2 --rejoin 1@joined");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill0 kill1 ");
+    cr_assert(script_will_start(&plan));
+    reap(&world, 0);
+    reap(&world, 1);
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "rejoin0 ");
+    cr_assert_not(script_will_start(&plan), "what waits for somebody who serves may never come");
+    script_saw_state(&plan, STATE_JOINED, 0, 2500);
+    cr_assert(script_will_start(&plan));
+    script_free(&plan);
+}
+
 /* ---------------------------------------------------------------- the cycle */
 
 Test(fault_script, the_cycle_waits_for_each_rank_to_be_back)
