@@ -8,14 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct eep_stream {
-    eep_device *device;
-    void *impl;
-    const void *capturer; /* own_captures of the thread that captures it; NULL: not by us */
-    eepi_held held;       /* what that capture has recorded */
-    eep_status refused;   /* of that capture: the first node that may not be in a graph */
-    int is_adopted;
-};
 struct eep_event {
     eep_device *device;
     void *impl;
@@ -44,13 +36,6 @@ static int may_put(const eep_stream *stream)
     const void *capturer = capturer_of(stream);
 
     return !capturer || capturer == &own_captures;
-}
-
-/* Only a stream of the caller's can be captured by other means than ours. */
-static int is_captured(const eep_stream *stream)
-{
-    return capturer_of(stream) ||
-           (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl));
 }
 
 /* ------------------------------------------------------------------ devices */
@@ -195,7 +180,7 @@ int eepi_thread_is_capturing(void)
 
 void eepi_device_note_capture(eep_device *device, const eep_stream *stream)
 {
-    if (!capturer_of(stream) && is_captured(stream))
+    if (!capturer_of(stream) && eep_stream_is_capturing(stream))
         __atomic_fetch_add(&device->captures, 1, __ATOMIC_RELAXED);
 }
 
@@ -348,7 +333,7 @@ void eep_stream_close(eep_stream *stream)
 
 eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
 {
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_synchronize(stream->impl, timeout_us);
 }
@@ -358,7 +343,7 @@ eep_status eepi_stream_await_word(eep_stream *stream, const uint64_t *word, uint
 {
     if (!stream->device->ops->stream_await_word)
         return eep_stream_synchronize(stream, timeout_us);
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_await_word(stream->impl, word, value, timeout_us);
 }
@@ -372,7 +357,7 @@ eep_status eep_stream_wait_event(eep_stream *stream, eep_event *event)
 {
     if (event->device != stream->device)
         return EEP_ERR_INVALID;
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_UNSUPPORTED;
     return stream->device->ops->stream_wait_event(stream->impl, event->impl);
 }
@@ -406,7 +391,7 @@ eep_status eep_event_record(eep_event *event, eep_stream *stream)
 {
     if (event->device != stream->device)
         return EEP_ERR_INVALID;
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_UNSUPPORTED;
     return event->device->ops->event_record(event->impl, stream->impl);
 }
@@ -439,7 +424,7 @@ static eep_status guard_launch(eep_stream *stream, const eep_kernel *kernel, uin
     eep_status status;
 
     eepi_error_buffer()[0] = '\0';
-    if (!is_captured(stream))
+    if (!eep_stream_is_capturing(stream))
         return EEP_OK;
     status = eepi_held_take_launch(held, stream->device->fixed, kernel, num_blocks, args,
                                    args_bytes, why, sizeof(why));
@@ -461,7 +446,7 @@ static eep_status guard_copy(eep_stream *stream, void *to, const void *from, siz
     eep_status status;
 
     eepi_error_buffer()[0] = '\0';
-    if (!is_captured(stream))
+    if (!eep_stream_is_capturing(stream))
         return EEP_OK;
     status = eepi_held_take_copy(held, stream->device->fixed, to, from, bytes, why, sizeof(why));
     eepi_held_free(&passing);
@@ -506,7 +491,7 @@ eep_status eepi_stream_run_on_worker(eep_stream *stream, void (*fn)(void *user),
 {
     if (!stream->device->ops->stream_run_on_worker)
         return EEP_ERR_UNSUPPORTED;
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_STATE;
     return stream->device->ops->stream_run_on_worker(stream->impl, fn, user);
 }
@@ -537,6 +522,8 @@ eep_status eep_capture_begin(eep_stream *stream)
     stream->held.num = 0;
     stream->held.fingerprint = 0;
     status = stream->device->ops->capture_begin(stream->impl);
+    stream->lacks[0] = '\0';
+    stream->captures++;
     if (status == EEP_OK)
         own_captures++;
     else
@@ -561,6 +548,10 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
         return status;
     graph = malloc(sizeof(*graph));
     status = !graph ? EEP_ERR_NO_MEMORY : stream->refused;
+    if (status == EEP_OK && stream->lacks[0]) {
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "eep_capture_end: %s", stream->lacks);
+        status = EEP_ERR_INVALID;
+    }
     if (status != EEP_OK) {
         ops->graph_close(impl);
         free(graph);
@@ -573,18 +564,13 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
     return EEP_OK;
 }
 
-int eep_stream_is_capturing(const eep_stream *stream)
-{
-    return is_captured(stream);
-}
-
 eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
 {
     eep_status status;
 
     if (graph->device != stream->device)
         return EEP_ERR_INVALID;
-    if (is_captured(stream))
+    if (eep_stream_is_capturing(stream))
         return EEP_ERR_STATE;
     status = eepi_held_check(&graph->held, graph->device->fixed, eepi_error_buffer(),
                              EEPI_ERROR_TEXT_BYTES);

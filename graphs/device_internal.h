@@ -1,5 +1,5 @@
-/* What the files of the device layer share: device.c, device_backend.c, device_share.c and
- * device_waiters.c. */
+/* What the files of the device layer share: device.c, device_backend.c, device_captured.c,
+ * device_share.c and device_waiters.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 
@@ -22,6 +22,17 @@ struct eep_device {
     uint64_t share_calls, share_us, share_longest_us;
     pthread_mutex_t lock;
     eep_stream *auxiliary; /* made when it is first asked for, under the lock */
+};
+
+struct eep_stream {
+    eep_device *device;
+    void *impl;
+    const void *capturer; /* own_captures of the thread that captures it; NULL: not by us */
+    eepi_held held;       /* what that capture has recorded */
+    eep_status refused;   /* of that capture: the first node that may not be in a graph */
+    uint64_t captures;    /* begun by us, so far */
+    char lacks[256];      /* what the graph would lack if it ended now; "": nothing */
+    int is_adopted;
 };
 
 /* device_backend.c: the backend of that name; a plugin's stays loaded, since graphs and contexts

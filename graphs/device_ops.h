@@ -157,6 +157,12 @@ void eepi_thread_serves(int is_serving);
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);
 
+/* Which of libeep's captures of the stream is under way, from 1; 0: none is. */
+uint64_t eepi_stream_capture_number(const eep_stream *stream);
+/* What was put into the stream so far lacks something, as `lacks` says: a capture that ends now is
+ * refused with that text. NULL: it lacks nothing. Calling thread of what is put. */
+void eepi_stream_note_lack(eep_stream *stream, const char *lacks);
+
 /* A stream that somebody else captures gets a step of ours: counted by eep_device_captures like
  * those that eep_capture_end ends. */
 void eepi_device_note_capture(eep_device *device, const eep_stream *stream);

@@ -141,6 +141,8 @@ enum {
     EEPK_STEP_NEWER_EPOCH, /* a peer serves a newer view */
     EEPK_STEP_STALE,       /* a tag changed under a read, or a list broke its bounds */
     EEPK_STEP_WRONG_BANK,  /* the live bank is not of the epoch the host expects (rule T3) */
+    EEPK_STEP_PART,        /* what ran is not all layers' dispatch and combine, in order */
+    EEPK_STEP_AGAIN,       /* a step with this number has run already (rule D5) */
 };
 enum { /* bad_input */
        EEPK_INPUT_OK = 0,
@@ -169,14 +171,17 @@ typedef struct eepk_status {
     uint64_t flip_digest; /* OR of what all members announced */
     uint64_t stale_dropped;
     uint64_t suspects[EEPK_SEAT_WORDS];
+    uint64_t began_step;    /* stored by the first node at once */
+    uint32_t num_exchanges; /* that ran in order: two per layer */
+    uint32_t pad;
 } eepk_status;
 
 /* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
 typedef struct eepk_latch {
     uint64_t step, epoch, announce_digest, wait_ns;
     uint32_t bank, combine_copy;
-    uint32_t aborted; /* sticky for the rest of the step (rule D3) */
-    uint32_t pad;
+    uint32_t aborted;       /* sticky for the rest of the step (rule D3) */
+    uint32_t num_exchanges; /* that ran in order: two per layer */
     uint64_t
         placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
     uint64_t longest_wait; /* ns << 10 | for whom: one word, as lanes wait apart */

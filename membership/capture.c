@@ -20,11 +20,69 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
         eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args, bytes);
 
     if (status != EEP_OK)
-        return eepi_fail(context, status, "node %s could not be launched: %s %s",
-                         eepi_tables_kernel(context->tables, id)->name, eep_strerror(status),
-                         eep_device_error_text()[0] ? eep_device_error_text()
-                                                    : eepi_device_failure(context->config.device));
-    return context->after_node ? context->after_node(context->after_node_user, stream, id) : EEP_OK;
+        status =
+            eepi_fail(context, status, "node %s could not be launched: %s %s",
+                      eepi_tables_kernel(context->tables, id)->name, eep_strerror(status),
+                      eep_device_error_text()[0] ? eep_device_error_text()
+                                                 : eepi_device_failure(context->config.device));
+    else if (context->after_node)
+        status = context->after_node(context->after_node_user, stream, id);
+    if (status != EEP_OK)
+        eepi_sequence_break(&context->sequence);
+    return status;
+}
+
+/* ------------------------------------------------------------------ the order of a step's nodes */
+
+static eepi_sequence_place place_of(const eep_context *context, eep_stream *stream)
+{
+    return (eepi_sequence_place){stream, eepi_stream_capture_number(stream),
+                                 eep_stream_is_capturing(stream),
+                                 context->stepper.in_step ? context->stepper.step : 0};
+}
+
+static eep_status check_order(eep_context *context, eepi_sequence_node node, int32_t layer,
+                              eep_stream *stream)
+{
+    const eepi_sequence_place place = place_of(context, stream);
+    char why[EEPI_ERROR_BYTES - 64];
+
+    if (eepi_sequence_may(&context->sequence, node, layer, &place, why, sizeof(why)))
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_STATE, "%s", why);
+}
+
+/* The end of a capture must know what its graph would lack. */
+static void tell_stream(eep_context *context, eep_stream *stream)
+{
+    char lacks[EEPI_ERROR_BYTES / 2];
+    int is_open = eepi_sequence_lacks(&context->sequence, lacks, sizeof(lacks));
+
+    eepi_stream_note_lack(stream, is_open ? lacks : NULL);
+}
+
+static eep_status note_order(eep_context *context, eepi_sequence_node node, int32_t layer,
+                             eep_stream *stream, eep_status status)
+{
+    const eepi_sequence_place place = place_of(context, stream);
+
+    if (status == EEP_OK)
+        eepi_sequence_put(&context->sequence, node, layer, &place);
+    tell_stream(context, stream);
+    return status;
+}
+
+eep_status eepi_check_sequence(eep_context *context, const char *call)
+{
+    char lacks[EEPI_ERROR_BYTES / 2];
+
+    if (!eepi_sequence_lacks(&context->sequence, lacks, sizeof(lacks)))
+        return EEP_OK;
+    eepi_sequence_drop(&context->sequence);
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "%s: %s: it is dropped; put a whole step, from eep_step_latch to "
+                     "eep_step_finish",
+                     call, lacks);
 }
 
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user)
@@ -47,7 +105,11 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     if (context->stepper.in_step && stream != context->stream)
         return eepi_fail(context, EEP_ERR_STATE,
                          "another graph can be captured between two steps, not in one");
+    status = check_order(context, EEPI_NODE_LATCH, 0, stream);
+    if (status != EEP_OK)
+        return status;
     status = put_world(context, stream, EEPI_KERNEL_latch);
+    status = note_order(context, EEPI_NODE_LATCH, 0, stream, status);
     if (status != EEP_OK)
         return status;
     context->stream = stream;
@@ -76,7 +138,12 @@ eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
 
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 {
-    return put_world(context, stream, EEPI_KERNEL_finish);
+    eep_status status = check_order(context, EEPI_NODE_FINISH, 0, stream);
+
+    if (status != EEP_OK)
+        return status;
+    status = put_world(context, stream, EEPI_KERNEL_finish);
+    return note_order(context, EEPI_NODE_FINISH, 0, stream, status);
 }
 
 size_t eep_rows_capacity(const eep_context *context)
@@ -171,6 +238,8 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
         status = check_dispatch(context, &a);
+    if (status == EEP_OK)
+        status = check_order(context, EEPI_NODE_DISPATCH, layer, stream);
     if (status != EEP_OK)
         return status;
     node = (eepk_dispatch_node_args){eepi_tables_world(context->tables),
@@ -193,7 +262,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
     if (status == EEP_OK)
         status = put(context, stream, EEPI_KERNEL_unpack, blocks, EEPI_COPY_THREADS, &node,
                      sizeof(node));
-    return status;
+    return note_order(context, EEPI_NODE_DISPATCH, layer, stream, status);
 }
 
 eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
@@ -208,9 +277,8 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
         status = check_combine(context, &a);
-    if (status == EEP_OK && !context->slot_begin[layer])
-        status =
-            eepi_fail(context, EEP_ERR_STATE, "combine of layer %d before its dispatch", layer);
+    if (status == EEP_OK)
+        status = check_order(context, EEPI_NODE_COMBINE, layer, stream);
     if (status != EEP_OK)
         return status;
     node = (eepk_combine_node_args){
@@ -224,5 +292,5 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     if (status == EEP_OK)
         status = put(context, stream, EEPI_KERNEL_reduce, blocks, EEPI_COPY_THREADS, &node,
                      sizeof(node));
-    return status;
+    return note_order(context, EEPI_NODE_COMBINE, layer, stream, status);
 }

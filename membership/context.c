@@ -271,6 +271,7 @@ static eep_status open_core(eep_context *context)
     if (status == EEP_OK)
         eepi_detector_set_expel_us(context->detector, c->expel_floor_us);
     eepi_stepper_init(&context->stepper, &steps);
+    context->sequence.num_layers = c->num_layers;
     return status;
 }
 

@@ -12,6 +12,7 @@
 #include "membership/core.h"
 #include "membership/detector.h"
 #include "membership/records.h"
+#include "membership/sequence.h"
 #include "graphs/compiler_macros.h"
 #include "membership/stepper.h"
 #include "membership/store_client.h"
@@ -134,6 +135,7 @@ struct eep_context {
 
     /* capture, rank thread */
     eep_stream *stream;
+    eepi_sequence sequence;     /* what was put of a step */
     const int32_t **slot_begin; /* [num_layers], from dispatch to combine */
     eepi_after_node after_node; /* NULL: nobody watches */
     void *after_node_user;
@@ -214,6 +216,8 @@ void eepi_claim_release(eep_context *context, uint64_t bound_us);
 /* capture.c: EEP_ERR_STATE, with a text, while this thread or anybody captures the step's stream.
  */
 EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const char *call);
+/* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
+EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 
 /* peers.c: records, windows, processes of the peers; service thread. */
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);

@@ -112,7 +112,9 @@ static eep_status ask_to_join(eep_context *context)
 
     if (!context->stream)
         return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
-    status = eepi_weights_seal(context);
+    status = eepi_check_sequence(context, "eep_join");
+    if (status == EEP_OK)
+        status = eepi_weights_seal(context);
     if (status == EEP_OK)
         status = open_executor(context);
     if (status != EEP_OK)

@@ -132,6 +132,9 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
         return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
     if (!context->stream)
         return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
+    status = eepi_check_sequence(context, "eep_step_begin");
+    if (status != EEP_OK)
+        return status;
     deadline_of(timeout_us, &until);
     pthread_mutex_lock(&context->lock);
     for (;;) {
@@ -200,6 +203,39 @@ static eep_status bad_input(eep_context *context, const eepk_status *s)
     }
 }
 
+/* The stream is empty, and the step's last node was not among what ran in it. */
+static eep_status say_unfinished(eep_context *context, uint64_t step)
+{
+    uint64_t began = eepk_load_acquire(&eepi_tables_status(context->tables)->began_step);
+    eep_status status = eepi_check_sequence(context, "eep_step_end");
+
+    if (status != EEP_OK)
+        return status;
+    if (began == step)
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "step %llu: what was replayed began with eep_step_latch and did not reach "
+                         "eep_step_finish: replay a whole step",
+                         (unsigned long long)step);
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu was begun but no graph of this context was replayed in it",
+                     (unsigned long long)step);
+}
+
+/* The graph ran to its end, and what it ran was not one step. Another try would end likewise. */
+static eep_status say_no_step(eep_context *context, const eepk_status *s)
+{
+    if (s->result == EEPK_STEP_AGAIN)
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "step %llu was replayed twice: one replay belongs between eep_step_begin "
+                         "and eep_step_end",
+                         (unsigned long long)context->stepper.step);
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu: %u of the %d exchanges of %d layers ran in order in what was "
+                     "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
+                     (unsigned long long)context->stepper.step, s->num_exchanges,
+                     2 * context->config.num_layers, context->config.num_layers);
+}
+
 /* The graph's work has ended with `device`; the lock is held. */
 static eep_status end_step(eep_context *context, eep_status device)
 {
@@ -217,9 +253,10 @@ static eep_status end_step(eep_context *context, eep_status device)
         return eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end: %s %s",
                          eep_strerror(device), eepi_device_failure(context->config.device));
     if (!replayed)
-        return eepi_fail(context, EEP_ERR_STATE, "step %llu was begun but its graph not replayed",
-                         (unsigned long long)stepper->step);
+        return say_unfinished(context, stepper->step);
     context->counters.stale_dropped += s->stale_dropped;
+    if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN)
+        return say_no_step(context, s);
     if (!ok)
         return say_aborted(context, s);
     return s->bad_input ? bad_input(context, s) : EEP_OK;

@@ -256,6 +256,7 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
               eep_last_error(r->context));
     dispatch.row_scales = NULL;
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    cr_assert_eq(eep_step_latch(r->context, r->stream), EEP_OK);
     cr_expect_eq(eep_dispatch(r->context, 0, r->stream, &dispatch), EEP_ERR_INVALID);
     cr_expect(strstr(eep_last_error(r->context), "eep_memory_register"), "%s",
               eep_last_error(r->context));
@@ -265,12 +266,156 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     cr_expect(strstr(eep_last_error(r->context), "16 bytes"), "%s", eep_last_error(r->context));
     cr_expect_eq(eep_slot_set(r->context, 0, WORLD_EXPERTS, tensors, 2), EEP_ERR_INVALID);
     cr_expect_eq(eep_slot_set(r->context, 0, 0, tensors, EEP_MAX_TENSORS + 1), EEP_ERR_INVALID);
-    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
-    cr_assert_eq(eep_step_latch(r->context, r->stream), EEP_OK);
-    cr_assert_eq(eep_capture_end(r->stream, &r->graph), EEP_OK);
+    expect_state(r, eep_join(r->context), "join behind a node that failed");
+    cr_expect(strstr(eep_last_error(r->context), "broken off"), "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_stream(r->context, r->stream), EEP_OK);
     expect_state(r, eep_join(r->context), "join without weights");
     cr_expect(strstr(eep_last_error(r->context), "layer 0 slot 0"), "%s",
               eep_last_error(r->context));
+    world_close(&w);
+}
+
+/* One node of a step. */
+static eep_status put_node(rank *r, char node, int32_t layer, eep_stream *stream)
+{
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+                                  .x = r->x,
+                                  .topk_idx = r->topk_idx,
+                                  .num_tokens = r->num_tokens,
+                                  .rows = r->rows,
+                                  .slot_begin = r->slot_begin};
+    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+                                .rows = r->results,
+                                .topk_weights = r->topk_weights,
+                                .num_tokens = r->num_tokens,
+                                .out = r->out,
+                                .out_dtype = EEP_FP32};
+
+    switch (node) {
+    case 'L':
+        return eep_step_latch(r->context, stream);
+    case 'D':
+        return eep_dispatch(r->context, layer, stream, &dispatch);
+    case 'C':
+        return eep_combine(r->context, layer, stream, &combine);
+    default:
+        return eep_step_finish(r->context, stream);
+    }
+}
+
+/* Nodes as "L D0 C0 D1 C1 F", all but the last of which are accepted. */
+static eep_status put_nodes(rank *r, const char *nodes)
+{
+    eep_status status = EEP_OK;
+
+    for (const char *at = nodes; *at; at++) {
+        if (!strchr("LDCF", *at))
+            continue;
+        cr_assert_eq(status, EEP_OK, "%s before %s: %s", nodes, at, eep_last_error(r->context));
+        status = put_node(r, *at, at[1] - '0', r->stream);
+    }
+    return status;
+}
+
+/* A graph must be one whole step: what else comes is refused, by names. */
+Test(context_refused, a_part_of_a_step_is_no_graph)
+{
+    static const struct {
+        const char *nodes, *says;
+    } refused[] = {
+        {"D0", "eep_dispatch of layer 0 came where eep_step_latch was expected"},
+        {"F", "eep_step_finish came where eep_step_latch was expected"},
+        {"L C0", "eep_combine of layer 0 came where eep_dispatch of layer 0 was expected"},
+        {"L D1", "eep_dispatch of layer 1 came where eep_dispatch of layer 0 was expected"},
+        {"L F", "eep_step_finish came where eep_dispatch of layer 0 was expected"},
+        {"L D0 D0", "eep_dispatch of layer 0 came where eep_combine of layer 0 was expected"},
+        {"L D0 D1", "eep_dispatch of layer 1 came where eep_combine of layer 0 was expected"},
+        {"L D0 C0 D0", "eep_dispatch of layer 0 came where eep_dispatch of layer 1 was expected"},
+        {"L D0 C0 C0", "eep_combine of layer 0 came where eep_dispatch of layer 1 was expected"},
+        {"L D0 C0 F", "eep_step_finish came where eep_dispatch of layer 1 was expected"},
+        {"L D0 L", "second eep_step_latch came in one capture"},
+        {"L D0 C0 D1 C1 F F", "eep_step_finish came where eep_step_latch was expected"},
+        {"L D0 C0 D1 C1 F L", "second eep_step_latch came in one capture"},
+    };
+    static const char *const cut[] = {"L", "L D0", "L D0 C0", "L D0 C0 D1 C1"};
+    world w;
+    eep_stream *other;
+    eep_graph *graph;
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_stream_open(r->device, &other), EEP_OK);
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        int is_whole = strstr(refused[i].nodes, "F") && strlen(refused[i].nodes) > 10;
+        cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+        expect_state(r, put_nodes(r, refused[i].nodes), refused[i].nodes);
+        cr_expect(strstr(eep_last_error(r->context), refused[i].says), "%s: %s", refused[i].nodes,
+                  eep_last_error(r->context));
+        eep_status status = eep_capture_end(r->stream, &graph);
+        int is_empty = refused[i].nodes[0] != 'L'; /* nothing of a step is in it */
+        cr_expect_eq(status, is_whole || is_empty ? EEP_OK : EEP_ERR_INVALID, "%s: %s",
+                     refused[i].nodes, eep_strerror(status));
+        if (status == EEP_OK)
+            eep_graph_close(graph);
+    }
+    for (size_t i = 0; i < sizeof(cut) / sizeof(cut[0]); i++) {
+        cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+        cr_assert_eq(put_nodes(r, cut[i]), EEP_OK, "%s", eep_last_error(r->context));
+        cr_expect_eq(eep_capture_end(r->stream, &graph), EEP_ERR_INVALID, "%s", cut[i]);
+        cr_expect(strstr(eep_device_error_text(), "lacks what follows"), "%s",
+                  eep_device_error_text());
+    }
+    expect_state(r, eep_join(r->context), "join with a part of a step");
+    cr_expect(strstr(eep_last_error(r->context), "eep_step_finish"), "%s",
+              eep_last_error(r->context));
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    cr_assert_eq(put_nodes(r, "L"), EEP_OK);
+    expect_state(r, put_node(r, 'D', 0, other), "a node in another stream");
+    cr_expect(strstr(eep_last_error(r->context), "another stream"), "%s",
+              eep_last_error(r->context));
+    cr_expect_eq(eep_capture_end(r->stream, &graph), EEP_ERR_INVALID);
+    cr_assert_eq(eep_join(r->context), EEP_ERR_STATE);
+    graph = rank_capture(r); /* and a whole one is as good as ever */
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_expect_eq(rank_step(r, 2), EEP_OK, "%s", r->text);
+    eep_graph_close(graph);
+    eep_stream_close(other);
+    world_close(&w);
+}
+
+/* Steps without a graph: the nodes are put while the step runs. */
+Test(context_refused, a_step_that_is_put_without_a_graph_must_be_whole)
+{
+    world w;
+    eep_step step = {.struct_bytes = sizeof(step)};
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    *r->num_tokens = 0;
+    cr_assert_eq(put_nodes(r, "L D0 C0 D1 C1 F"), EEP_OK, "%s", eep_last_error(r->context));
+    expect_state(r, put_node(r, 'L', 0, r->stream), "a second latch in one step");
+    cr_expect_eq(eep_step_end(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(put_nodes(r, "L D0 C0"), EEP_OK, "%s", eep_last_error(r->context));
+    expect_state(r, eep_step_end(r->context), "the end of half a step");
+    cr_expect(strstr(eep_last_error(r->context), "eep_dispatch of layer 1"), "%s",
+              eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK, "%s",
+                 eep_last_error(r->context));
+    expect_state(r, eep_step_end(r->context), "the end of a step that was not replayed");
+    cr_expect(strstr(eep_last_error(r->context), "no graph of this context"), "%s",
+              eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
+    cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
+    eep_status twice = eep_step_end(r->context);
+    cr_expect(twice == EEP_OK || strstr(eep_last_error(r->context), "replayed twice"), "%s",
+              eep_last_error(r->context));
+    cr_expect_eq(rank_step(r, 2), EEP_OK, "%s", r->text);
     world_close(&w);
 }
 

@@ -488,8 +488,64 @@ static uint32_t run_torn(kernel_world *w, uint64_t *random)
     once = each_claimed_once(w, n);
     for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
         kernel_rank_run(w, 0, (eepi_kernel_id)id, 0);
+    latch_of(w)->num_exchanges = 2 * w->layout.num_layers; /* as if the other layers had run */
     cr_assert(kernel_rank_finish(w, 0)->result != EEPK_STEP_OK || once);
     return kernel_rank_finish(w, 0)->result;
+}
+
+/* A caller's own graph may hold a part of a step. It ends with an error and not OK, and the others
+ * are told at once. */
+Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
+{
+    kernel_world *w = pair_open();
+    const eepk_status *status;
+
+    peer_sends(w, STEP, 0);
+    publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
+    publish(w, EPOCH, STEP, 0, EEPK_PHASE_COMBINE);
+    begin(w, STEP, kernel_long_ns);
+    kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, 0);
+    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
+        kernel_rank_run(w, 0, (eepi_kernel_id)id, 0);
+    status = kernel_rank_finish(w, 0);
+    cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
+    cr_assert_eq(status->num_exchanges, 2);
+    cr_assert_eq(eepk_load_acquire(eepk_abort_word(&w->layout, w->rank[1].window, 0)),
+                 eepk_tag(EPOCH, STEP, 1, EEPK_PHASE_DISPATCH), "its peer was not told");
+    kernel_world_close(w);
+}
+
+/* A layer out of its turn publishes nothing, since no peer could meet it. */
+Test(kernel_faults, a_layer_out_of_turn_ends_the_step)
+{
+    kernel_world *w = pair_open();
+    const eepk_status *status;
+
+    begin(w, STEP, kernel_long_ns);
+    kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, 1);
+    status = kernel_rank_finish(w, 0);
+    cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
+    cr_assert_eq(eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window,
+                                                     eepk_parity(&w->layout, STEP, 1), 0)),
+                 0);
+    kernel_world_close(w);
+}
+
+/* A graph that is replayed twice, or outside a step: the number was used (D5), nobody is told. */
+Test(kernel_faults, a_step_number_runs_once)
+{
+    kernel_world *w = pair_open();
+    const eepk_status *status;
+
+    begin(w, STEP, SHORT_NS / 4);
+    expect_nothing(w, 0, EEPK_STEP_DEADLINE);
+    memset(w->rank[1].window + w->layout.off_abort, 0, EEPK_LINE_BYTES);
+    kernel_rank_run(w, 0, EEPI_KERNEL_latch, 0);
+    kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, 0);
+    status = kernel_rank_finish(w, 0);
+    cr_assert_eq(status->result, EEPK_STEP_AGAIN, "result %u", status->result);
+    cr_assert_eq(eepk_load_acquire(eepk_abort_word(&w->layout, w->rank[1].window, 0)), 0);
+    kernel_world_close(w);
 }
 
 /* Whatever a source's counts and lists say, reads and writes stay in bounds (AddressSanitizer), and

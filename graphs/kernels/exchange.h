@@ -147,18 +147,32 @@ EEPK_FN void eepk_count_stale(const eepk_world *w, eepk_latch *latch, eep_grid g
 
 enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
 
+EEPK_FN int eepk_has_arrived(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
+                             uint32_t phase, uint32_t seat)
+{
+    uint32_t parity = eepk_parity(&w->shape, latch->step, layer);
+    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+
+    return eepk_load_acquire(eepk_phase_tag(&w->shape, w->window, phase, parity, seat)) == tag;
+}
+
 /* One look at what a seat has published. ENDED: the step cannot complete, the reason is recorded.
- */
+ *
+ * Several words are read, one after the other, and a peer may go on in between: publish the tag
+ * that we wait for, complete the step, and begin or give up the next one. So a word of a later
+ * step is no reason before the tag was looked at once more. The peer stored the tag before that
+ * word, both with release, so the second look sees it; and nothing overwrites it before this rank
+ * has taken part in the step after. */
 EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
                            uint32_t seat)
 {
     const eepk_shape *s = &w->shape;
-    uint32_t parity = eepk_parity(s, latch->step, layer);
-    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
 
-    if (eepk_load_acquire(eepk_phase_tag(s, w->window, phase, parity, seat)) == tag)
+    if (eepk_has_arrived(w, latch, layer, phase, seat))
         return EEPK_SEAT_ARRIVED;
     if (eepk_peer_aborted(w, latch, seat)) {
+        if (eepk_has_arrived(w, latch, layer, phase, seat))
+            return EEPK_SEAT_ARRIVED;
         eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
         return EEPK_SEAT_ENDED;
     }
@@ -169,6 +183,8 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
         /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
         if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1))
             continue;
+        if (eepk_has_arrived(w, latch, layer, phase, seat))
+            return EEPK_SEAT_ARRIVED;
         eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase,
                        eepk_tag_step_near(seen, latch->step));
         return EEPK_SEAT_ENDED;
@@ -238,9 +254,14 @@ EEPK_FN int eepk_has_suspects(const eepk_latch *latch)
 EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, eep_grid g)
 {
     eepk_latch *latch = &w->control->latch;
-    int goes_on = !latch->aborted;
+    int is_next = latch->num_exchanges == 2 * layer + phase - EEPK_PHASE_DISPATCH;
+    int goes_on = !latch->aborted && is_next;
 
     eepk_block_sync(); /* before a lane that waits already may end the step for all */
+    if (g.thread == 0 && is_next)
+        latch->num_exchanges++;
+    if (g.thread == 0 && !is_next)
+        eepk_abort(latch, EEPK_STEP_PART, layer, phase);
     if (goes_on)
         eepk_publish(w, latch, layer, phase, g);
     if (layer == 0 && phase == EEPK_PHASE_DISPATCH) /* once per step, while peers' tags travel */
@@ -251,8 +272,10 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
     if (g.thread == 0 && !latch->aborted && eepk_has_suspects(latch))
         eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
     eepk_block_sync();
-    /* A bank that is not the agreed one may name windows that are gone. */
-    if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK)
+    /* A bank that is not the agreed one may name windows that are gone; a step that has run ended
+     * as it did. */
+    if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK &&
+        latch->status.result != EEPK_STEP_AGAIN)
         eepk_post_abort(w, latch, layer, phase, g);
 }
 

@@ -4,6 +4,7 @@
 
 #include "graphs/compiler_macros.h"
 #include "graphs/kernel_args.h"
+#include "graphs/kernels/exchange.h"
 
 /* Make a staged bank live, if it is the committed one (rules T2, T3). Values are arguments: this
  * launch is never captured. */
@@ -26,6 +27,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     const eepk_world *w = a->world;
     eepk_latch *latch = &w->control->latch;
     const eepk_bank_header *bank;
+    uint64_t before = latch->step;
 
     if (g.block != 0 || g.thread != 0)
         return;
@@ -38,14 +40,32 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->combine_copy = bank->combine_copy & 1u;
     latch->aborted = 0;
     latch->status = (eepk_status){0};
+    latch->status.began_step = latch->step;
+    latch->num_exchanges = 0;
     latch->longest_wait = w->shape.self;
-    if (bank->epoch != w->launch->epoch) {
+    eepk_store_release(&w->status->began_step, latch->step);
+    if (latch->step != 0 && latch->step == before) { /* a step number is never used again */
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_AGAIN;
+    } else if (bank->epoch != w->launch->epoch) {
         latch->aborted = 1;
         latch->status.result = EEPK_STEP_WRONG_BANK;
     } else if (eepk_load_acquire(w->abort_step) >= latch->step) {
         latch->aborted = 1;
         latch->status.result = EEPK_STEP_HOST_ABORT;
     }
+}
+
+/* What ran was part of a step: it is no result, and the others are told so that none waits. */
+EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g)
+{
+    uint32_t layer = latch->num_exchanges / 2, phase = latch->num_exchanges % 2 + 1;
+
+    latch->status.num_exchanges = latch->num_exchanges;
+    if (latch->num_exchanges == 2 * w->shape.num_layers || latch->aborted)
+        return;
+    eepk_abort(latch, EEPK_STEP_PART, layer, phase);
+    eepk_post_abort(w, latch, layer, phase, g);
 }
 
 /* Last node: tell the host how the step ended; done_step comes last (partner: the host's acquire
@@ -58,6 +78,7 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
 
     if (g.block != 0 || g.thread != 0)
         return;
+    eepk_check_whole(w, latch, g);
     if (latch->aborted && latch->status.result == EEPK_STEP_OK)
         latch->status.result = EEPK_STEP_STALE;
     if (latch->status.result != EEPK_STEP_DEADLINE) { /* who was late then is not accused */

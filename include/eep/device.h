@@ -147,7 +147,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_launch(eep_stream *stream, const eep_kerne
  * thread captures a stream, from begin to end. EEP_ERR_STATE if the stream is already captured. */
 EEP_API EEP_MUST_CHECK eep_status eep_capture_begin(eep_stream *stream);
 /* EEP_ERR_STATE unless this thread captures the stream; after any other error the capture has ended
- * without a graph. */
+ * without a graph. EEP_ERR_INVALID: it holds a part of a step only (eep_device_error_text says what
+ * it lacks), or an argument that may not be in a graph. */
 EEP_API EEP_MUST_CHECK eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out);
 /* By whomever, the caller's own means included. */
 EEP_API int eep_stream_is_capturing(const eep_stream *stream);

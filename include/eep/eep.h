@@ -230,11 +230,14 @@ EEP_API size_t eep_rows_capacity(const eep_context *context);
 
 /* The first node of a step's graph: it latches bank, epoch, step and deadlines for all others.
  * These four functions put nodes into `stream`; capture-safe; rank thread. Order: latch, then per
- * layer 0..num_layers-1 one dispatch and one combine, then finish. The capture may be the caller's
- * own, of a stream of its own (eep_stream_adopt), with its kernels around these nodes. Buffers are
- * memory of eep_device_alloc or named with eep_memory_register: EEP_ERR_INVALID otherwise, while
- * `stream` is captured. All other calls of this header but eep_step_abort and those for observation
- * return EEP_ERR_STATE in a thread that captures. */
+ * layer 0..num_layers-1 one dispatch and one combine, then finish, all in one stream: EEP_ERR_STATE
+ * for any other order (the text names what came and what was expected), and a capture that ends
+ * with a part of a step is refused, as are eep_join, eep_step_begin and eep_step_end behind one.
+ * Without a capture the nodes run at once, between eep_step_begin and eep_step_end. The capture may
+ * be the caller's own, of a stream of its own (eep_stream_adopt), with its kernels around these
+ * nodes. Buffers are memory of eep_device_alloc or named with eep_memory_register: EEP_ERR_INVALID
+ * otherwise, while `stream` is captured. All other calls of this header but eep_step_abort and
+ * those for observation return EEP_ERR_STATE in a thread that captures. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_latch(eep_context *context, eep_stream *stream);
 EEP_API EEP_MUST_CHECK eep_status eep_dispatch(eep_context *context, int32_t layer,
                                                eep_stream *stream, const eep_dispatch_args *args);

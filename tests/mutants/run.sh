@@ -12,7 +12,7 @@ build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
 pattern=${2:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${SEEDS:-2000}
-unit_tests="stepper sink core seat_file planner executor view kernels kernel_faults context context_refused"
+unit_tests="stepper sink core seat_file planner executor view kernels kernel_faults kernel_race context context_refused"
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
@@ -26,7 +26,11 @@ mutated_objects() {
     objects=""
     for source in $(sed -n 's|^+++ b/||p' "$patch"); do
         case $source in
-        *.h) test "$1" = sim && source=tests/sim/sim_kernels.c || source=graphs/kernels_host.c ;;
+        *.h) case $1 in
+             sim) source=tests/sim/sim_kernels.c ;;
+             kernel_race) source=tests/test_kernel_race.c ;; # it compiles the bodies itself
+             *) source=graphs/kernels_host.c ;;
+             esac ;;
         esac
         object=$work/$1-$(basename "$source" .c).o
         case " $objects " in *" $object "*) continue ;; esac # two headers, one object
@@ -53,9 +57,11 @@ sim_catches() {
 
 # 0: that unit test objects.
 test_catches() {
-    mutated_objects unit || return 2
+    mutated_objects "$1" || return 2
+    others=$(ls "$build/tests/test_$1.p/"*.o)
+    case $objects in *test_kernel_race*) others="" ;; esac
     # shellcheck disable=SC2086
-    $cc "$build/tests/test_$1.p/"*.o $objects "$build/libeep_core.a" $libraries -lcriterion \
+    $cc $others $objects "$build/libeep_core.a" $libraries -lcriterion \
         -o "$work/unit" || return 2
     timeout 300 "$work/unit" --timeout 60 >"$work/out" 2>&1 && return 1
     caught="test_$1: $(sed -n 's/.*\[FAIL\] [^:]*::\([A-Za-z0-9_]*\).*/\1/p' "$work/out" | head -1)"
@@ -78,7 +84,7 @@ for patch in "$root"/tests/mutants/*"$pattern"*.patch; do
     rm -rf "$work/tree"
     mkdir "$work/tree"
     (cd "$root" && cp -r include membership graphs repair transport "$work/tree")
-    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$work/tree/tests"
+    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$root/tests/test_kernel_race.c" "$work/tree/tests"
     if ! patch -s -p1 -d "$work/tree" <"$patch" >"$work/out" 2>&1; then
         echo "$name: the patch does not apply any more: make it again for the changed source"
         lived=$((lived + 1))

@@ -1,0 +1,22 @@
+/* Is a stream captured, and by whom? And a capture whose graph would lack something: whoever puts
+ * nodes says what, and the end of the capture is refused. */
+#include "graphs/device_internal.h"
+
+#include <stdio.h>
+
+/* Only a stream of the caller's can be captured by other means than ours. */
+int eep_stream_is_capturing(const eep_stream *stream)
+{
+    return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE) ||
+           (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl));
+}
+
+uint64_t eepi_stream_capture_number(const eep_stream *stream)
+{
+    return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE) ? stream->captures : 0;
+}
+
+void eepi_stream_note_lack(eep_stream *stream, const char *lacks)
+{
+    snprintf(stream->lacks, sizeof(stream->lacks), "%s", lacks ? lacks : "");
+}

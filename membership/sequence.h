@@ -1,0 +1,46 @@
+/* The order of a step's nodes: latch, then per layer 0 .. num_layers-1 one dispatch and one
+ * combine, then finish, all in one stream. What a caller puts into a stream, captured or not, is
+ * held against it node by node, so that no graph lacks a layer or its end. A pure state machine. */
+#ifndef EEPI_SEQUENCE_H
+#define EEPI_SEQUENCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum eepi_sequence_node {
+    EEPI_NODE_LATCH,
+    EEPI_NODE_DISPATCH,
+    EEPI_NODE_COMBINE,
+    EEPI_NODE_FINISH,
+} eepi_sequence_node;
+
+/* Where a node is put. */
+typedef struct eepi_sequence_place {
+    const void *stream;
+    uint64_t capture; /* which of libeep's captures of it; 0: none of them */
+    int is_captured;  /* by whomever */
+    uint64_t step;    /* the running step; 0: none runs */
+} eepi_sequence_place;
+
+typedef struct eepi_sequence {
+    int32_t num_layers;
+    int32_t next; /* 0: a latch; then 1 + 2 x layer a dispatch, one more its combine; the finish */
+    int broken;   /* a node could be put in part only: nothing but a latch may follow */
+    eepi_sequence_place place; /* of the latch that was put last */
+} eepi_sequence;
+
+/* May the node come now? 0, and why not, in words that name what came and what was expected. A
+ * latch that is refused because a sequence is open drops that one, unless libeep still captures it:
+ * then that capture must end first. */
+int eepi_sequence_may(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
+                      const eepi_sequence_place *place, char *why_out, size_t why_bytes);
+/* It was put. */
+void eepi_sequence_put(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
+                       const eepi_sequence_place *place);
+/* It was put in part. */
+void eepi_sequence_break(eepi_sequence *sequence);
+/* What is open is given up. */
+void eepi_sequence_drop(eepi_sequence *sequence);
+/* A sequence was begun and not finished: 1, and what it lacks. */
+int eepi_sequence_lacks(const eepi_sequence *sequence, char *what_out, size_t what_bytes);
+#endif
