@@ -243,6 +243,7 @@ static void make_command(const campaign *self, const chaos_round *round, const c
         add(out, self->run_flags[i]);
     }
     add(out, "--quiet");
+    add(out, "--no-picture");
     add(out, "--out");
     add(out, out->dir);
 }

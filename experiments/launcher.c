@@ -498,11 +498,12 @@ static int report(launcher *self)
     status = summary_write(&all, asked, self->how, dir);
     kept &= has_written(self, status, "summary.json");
     summary_print(&all, asked);
-    if (kept && !self->signal_ns) {
+    bool draws = kept && !self->signal_ns && !self->how->no_picture;
+    if (draws) {
         finish_draw_timeline(dir, self->signal_fd);
     }
     printf("  rows, summary.json, trace.json (ui.perfetto.dev)%s: %s\n",
-           self->signal_ns ? "" : " and picture", dir);
+           draws ? " and picture" : "", dir);
     bool good = summary_is_good(&all, asked) && kept;
     summary_free(&all);
     return good ? 0 : 1;

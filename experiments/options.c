@@ -126,6 +126,8 @@ static const option_row table[] = {
     {"--force", OPTION_FLAG, AT(force), 0, 0, NULL, NULL, "", "write into DIR though it has files"},
     {"--no-oracle", OPTION_FLAG, AT(no_oracle), 0, 0, NULL, NULL, "",
      "do not recompute the tokens afterwards"},
+    {"--no-picture", OPTION_FLAG, AT(no_picture), 0, 0, NULL, NULL, "",
+     "do not draw timeline.png, which takes a second or two"},
     {"--log-level", OPTION_CHOICE, AT(log_level), 0, 0, "none|error|warn|info|debug", "LEVEL",
      "error", "of the ranks, on standard error"},
     {"--quiet", OPTION_FLAG, AT(quiet), 0, 0, NULL, NULL, "", "no status lines, only the table"},

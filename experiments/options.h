@@ -51,7 +51,7 @@ typedef struct options {
     /* the run */
     const char *out_dir;
     const char *control_path; /* NULL: in or near out_dir */
-    bool force, serve, no_oracle, quiet, help;
+    bool force, serve, no_oracle, no_picture, quiet, help;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */

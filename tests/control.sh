@@ -26,7 +26,7 @@ small=(--layers 2 --hidden 64 --inner 64 --experts 16 --slots 16 --topk 4 --rank
 # ---- eep-ctl
 refused 2 "no run is controlled by" ctl status
 refused 2 "--control" "$bin/eep-run" --quiet "${small[@]}" --control "$(printf 'x%.0s' {1..120})" --out "$tmp/never"
-"$bin/eep-run" --quiet "${small[@]}" --serve --keep-busy 6 --out "$tmp/out" >"$tmp/log" 2>&1 &
+"$bin/eep-run" --no-picture --quiet "${small[@]}" --serve --keep-busy 6 --out "$tmp/out" >"$tmp/log" 2>&1 &
 run=$!
 for _ in $(seq 400); do [ -S "$tmp/out/control.sock" ] && break; sleep 0.05; done
 ctl wait settled --timeout 20 || fail "it never served"

@@ -7,7 +7,7 @@ bin=$1
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 for place in dispatch experts combine; do
-    command=("$bin/eep-run" --ranks 8 --requests 120 --rate 40 --die "3=$place@1" --rejoin 3@2.5)
+    command=("$bin/eep-run" --no-picture --ranks 8 --requests 120 --rate 40 --die "3=$place@1" --rejoin 3@2.5)
     timeout 120 "${command[@]}" --out "$tmp/$place" >"$tmp/$place.log" 2>&1
     code=$?
     # time_ms,seat,generation,kind,about_seat,about_generation,epoch,value: a wait status

@@ -30,7 +30,7 @@ count_of() {
 run_job() {
     local name=$1 num_processes=$2 most_streams=$3 command count
     shift 3
-    command=("$build/experiments/eep-run" --device cuda --slots 32 --layers 2 --hidden 128 --inner 96
+    command=("$build/experiments/eep-run" --no-picture --device cuda --slots 32 --layers 2 --hidden 128 --inner 96
         --quiet --requests 40 --rate 40 "$@")
     EEP_FAKE_GPU_REPORT=$tmp/$name.count timeout 60 "${command[@]}" --out "$tmp/$name" >"$tmp/$name.log" 2>&1 || {
         echo "$name: exit code $?; run: LD_LIBRARY_PATH=$LD_LIBRARY_PATH ${command[*]}"

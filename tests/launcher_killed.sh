@@ -11,7 +11,7 @@ children() { grep -lsE "^[0-9]+ \([^)]*\) . $1 " /proc/[0-9]*/stat; }
 store=$!
 for _ in $(seq 100); do [ -S "$tmp/s" ] && break; sleep 0.05; done
 for round in 1 2; do # twice: what begins again can begin again
-    "$bin/eep-run" --quiet --ranks 8 --requests 100000 --rate 60 --store "$tmp/s" --no-oracle --out "$tmp/killed$round" \
+    "$bin/eep-run" --no-picture --quiet --ranks 8 --requests 100000 --rate 60 --store "$tmp/s" --no-oracle --out "$tmp/killed$round" \
         >"$tmp/killed.log" 2>&1 &
     launcher=$!
     for _ in $(seq 400); do [ "$(children $launcher | wc -l)" -ge 8 ] && break; sleep 0.05; done
@@ -27,7 +27,7 @@ for round in 1 2; do # twice: what begins again can begin again
     [ -z "$left" ] || { echo "ranks outlived their launcher:$left"; exit 1; }
     echo "launcher killed: its 8 ranks ended"
 done
-if ! "$bin/eep-run" --quiet --ranks 8 --requests 100 --rate 60 --input 4:16 --output 8:24 --store "$tmp/s" --kill 3@0.5 --rejoin 3@1 \
+if ! "$bin/eep-run" --no-picture --quiet --ranks 8 --requests 100 --rate 60 --input 4:16 --output 8:24 --store "$tmp/s" --kill 3@0.5 --rejoin 3@1 \
     --out "$tmp/again" >"$tmp/again.log" 2>&1; then
     echo "it did not begin again"; cat "$tmp/again.log"; exit 1
 fi

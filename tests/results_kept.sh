@@ -64,7 +64,7 @@ done
 
 # Two runs into one folder: the second one is refused and touches nothing. The first one's output is
 # closed on it, which costs no row.
-closed "$bin/eep-run" "${small[@]}" --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
+closed "$bin/eep-run" --no-picture "${small[@]}" --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
 first=$!
 for _ in $(seq 200); do [ -S "$tmp/two/control.sock" ] && break; sleep 0.02; done
 expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --seed 7 --out "$tmp/two"
@@ -74,7 +74,7 @@ grep -q "Broken pipe" "$tmp/first" || { fail "the lost output is not named"; cat
 rows_of "$tmp/two"
 grep -q '"good":.*true' "$tmp/two/summary.json" || fail "the first run was disturbed"
 left "a run"
-expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --repeat 2 --out "$tmp/repeat" >/dev/full
+expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --no-picture --requests 4 --rate 50 --repeat 2 --out "$tmp/repeat" >/dev/full
 /usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 2' "$tmp/repeat/repeat.json" ||
     fail "--repeat into a full device lacks runs"
 
@@ -94,7 +94,7 @@ for signal in TERM HUP QUIT INT; do
 done
 # Started with nohup it does not end by SIGHUP; a second signal, a while after the first, ends it at
 # once, whatever it does then.
-(trap '' HUP; exec "$bin/eep-run" "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &
+(trap '' HUP; exec "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &
 pid=$!
 for _ in $(seq 200); do [ -S "$tmp/nohup/control.sock" ] && break; sleep 0.02; done
 kill -HUP "$pid"

@@ -45,7 +45,7 @@ fi
 for file in "${files[@]}"; do
     name=$(basename "$file" .yaml)
     begin=$(date +%s%N)
-    "$bin/eep-run" --quiet --scenario "$file" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
+    "$bin/eep-run" --quiet --no-picture --scenario "$file" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
     status=$?
     took=$(($(date +%s%N) - begin))
     if [ $status -eq 0 ]; then

@@ -15,7 +15,7 @@ fail() {
 }
 # run OPTION...: it must be good.
 run() {
-    command=("$bin/eep-run" "${small[@]}" "$@")
+    command=("$bin/eep-run" --no-picture "${small[@]}" "$@")
     rm -rf "$tmp/out"
     timeout 60 "${command[@]}" --out "$tmp/out" >"$tmp/log" 2>&1 || fail "exit code $?"
 }
@@ -68,7 +68,7 @@ rows kill 8
 rows rejoin 8
 echo "all ranks die, and are started again: $(grep -o 'GOOD.*' "$tmp/log")"
 
-command=("$bin/eep-run" "${small[@]}" --kill source@repairing)
+command=("$bin/eep-run" --no-picture "${small[@]}" --kill source@repairing)
 timeout 60 "${command[@]}" --out "$tmp/never" >"$tmp/log" 2>&1
 code=$?
 if [ $code -ne 1 ] || ! grep -q "what '--kill source@repairing.* did not happen" "$tmp/log"; then

@@ -11,7 +11,7 @@ trap 'rm -rf "$tmp"' EXIT
 run() {
     local name=$1 expelled=$2 evicted=$3 code good
     shift 3
-    local command=("$bin/eep-run" --ranks 4 --slots 32 --layers 2 --hidden 128 --inner 96
+    local command=("$bin/eep-run" --no-picture --ranks 4 --slots 32 --layers 2 --hidden 128 --inner 96
         --requests 60 --rate 30 "$@")
     timeout 60 "${command[@]}" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
     code=$?

@@ -15,7 +15,7 @@ start_store() {
 children() { grep -lsE "^[0-9]+ \([^)]*\) . $1 " /proc/[0-9]*/stat | wc -l; }
 # run NAME: kill rank 3 at 1 s; `fault` runs beside it.
 run() {
-    "$bin/eep-run" --quiet --ranks 8 --requests 150 --rate 40 --store "$tmp/s" --kill 3@1 --rejoin 3@4 \
+    "$bin/eep-run" --no-picture --quiet --ranks 8 --requests 150 --rate 40 --store "$tmp/s" --kill 3@1 --rejoin 3@4 \
         --out "$tmp/$1" >"$tmp/$1.log" 2>&1 &
     local pid=$!
     for _ in $(seq 200); do [ "$(children $pid)" -ge 8 ] && break; sleep 0.05; done

@@ -14,7 +14,7 @@ fail() {
 }
 
 # All tokens right through a kill, a death inside a step, and both ways back.
-command=("$bin/eep-run" "${small[@]}" --device guarded --requests 60 --rate 30
+command=("$bin/eep-run" --no-picture "${small[@]}" --device guarded --requests 60 --rate 30
     --kill 3@0.6 --rejoin 3@0.9 --die 1=combine@1.2 --rejoin 1@1.7)
 timeout 60 "${command[@]}" --out "$tmp/guarded" >"$tmp/guarded.log" 2>&1 ||
     fail "guarded: exit code $?; run: ${command[*]}" "$tmp/guarded.log"
@@ -23,7 +23,7 @@ timeout 60 "${command[@]}" --out "$tmp/guarded" >"$tmp/guarded.log" 2>&1 ||
 echo "guarded: $(grep -o 'GOOD.*' "$tmp/guarded.log")"
 
 # The process that has them all is killed: that is said for each, and nothing hangs.
-"$bin/eep-run" "${small[@]}" --requests 2000 --rate 100 --max-seconds 60 --out "$tmp/host" >"$tmp/host.log" 2>&1 &
+"$bin/eep-run" --no-picture "${small[@]}" --requests 2000 --rate 100 --max-seconds 60 --out "$tmp/host" >"$tmp/host.log" 2>&1 &
 run=$!
 host_of() { # the process with --rank-host that $1 has started
     local file

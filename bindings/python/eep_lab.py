@@ -214,7 +214,7 @@ class Run:
         self._summary: Optional[dict[str, Any]] = None
         self._connection: Optional[_Connection] = None
         self.command = [program or find_eep_run(), "--quiet", f"--out={self.out}",
-                        *_words({"serve": True, **options})]
+                        *_words({"serve": True, "no_picture": out is None, **options})]
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log,
                                         stderr=subprocess.STDOUT)
         try:

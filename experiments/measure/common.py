@@ -227,6 +227,7 @@ def run_eep(options, arguments, name):
         scratch = tempfile.mkdtemp(prefix="eep-measure-")
         directory = os.path.join(scratch, "run")
     command = [program, "--quiet", "--ranks", str(options.ranks), "--out", directory] + arguments
+    command += [] if options.keep_runs else ["--no-picture"]
     try:
         done = run_to_end(command)
         foreign = meter.share()
