@@ -254,6 +254,14 @@ int64_t engine_any_request(const engine *e)
     return e->num_requests > 0 ? (int64_t)e->requests[e->order[0]].id : -1;
 }
 
+int64_t engine_request_at(const engine *e, int32_t token)
+{
+    if (token < 0 || token >= e->num_batch || !e->requests[e->batch[token].slot].used ||
+        e->requests[e->batch[token].slot].dropped)
+        return -1;
+    return (int64_t)e->requests[e->batch[token].slot].id;
+}
+
 /* ---------------------------------------------------------------- the batch */
 
 /* Positions that can be computed, one after the other, before a token must be emitted. */

@@ -66,4 +66,6 @@ void engine_rollback(engine *engine);
 void engine_drop(engine *engine, uint32_t request);
 /* The id of one request it has, or -1: for handing all back. */
 int64_t engine_any_request(const engine *engine);
+/* The request whose position is row `token` of the batch that ran last; -1: there is none. */
+int64_t engine_request_at(const engine *engine, int32_t token);
 #endif

@@ -288,10 +288,23 @@ static eep_status start_drain(rank *self)
     return eep_drain(self->context);
 }
 
-/* The input itself is bad and would be again: end one request with an error and go on. */
-static void fail_one(rank *self, eep_status status)
+/* The request of the step's bad token, while the batch is as it ran; -1: none is known. */
+static int64_t bad_request(const rank *self)
 {
-    int64_t id = engine_any_request(self->engine);
+    eep_bad_input bad;
+    if (eep_bad_input_get(self->context, EEP_SIZED(&bad)) != EEP_OK) {
+        return -1;
+    }
+    return engine_request_at(self->engine, bad.token);
+}
+
+/* The input itself is bad and would be again: end that request with an error and go on. Of a batch
+ * that is bad as a whole any request is ended. */
+static void fail_one(rank *self, int64_t id, eep_status status)
+{
+    if (id < 0) {
+        id = engine_any_request(self->engine);
+    }
     complain(self, "step input refused", status, eep_last_error(self->context));
     if (id >= 0) {
         engine_drop(self->engine, (uint32_t)id);
@@ -328,6 +341,7 @@ static eep_status run_step(rank *self)
         return status;
     }
     status = eep_step_end(self->context);
+    int64_t bad = status == EEP_ERR_BAD_STEP_INPUT ? bad_request(self) : -1;
     report->end_ns = now_ns();
     report->status = status;
     if (report->num_positions > 0) { /* else the order waits for a step with work */
@@ -344,7 +358,7 @@ static eep_status run_step(rank *self)
     report->header.bytes = (uint32_t)(sizeof *report + report->num_tokens * sizeof(wire_token));
     tell(self, report, report->header.bytes);
     if (status == EEP_ERR_BAD_STEP_INPUT) {
-        fail_one(self, status);
+        fail_one(self, bad, status);
         return EEP_OK;
     }
     return status == EEP_ERR_ABORTED ? EEP_OK : status;

@@ -149,6 +149,8 @@ enum { /* bad_input */
        EEPK_INPUT_TOPK = 1,      /* expert id out of range: token, k, value */
        EEPK_INPUT_TOKENS = 2,    /* num_tokens out of range: value */
        EEPK_INPUT_UNCOVERED = 3, /* the expert has no replica: token, k, value */
+       EEPK_INPUT_TWICE = 4,     /* the token named the expert before: token, k, value */
+       EEPK_INPUT_BITS = 3
 };
 
 /* Written by the host before a replay, read by the latch node only. Pinned memory. */
@@ -165,6 +167,8 @@ typedef struct eepk_status {
     uint32_t layer, phase; /* where it ended */
     uint32_t bad_input, bad_token, bad_k;
     int32_t bad_value;
+    uint32_t bad_layer;
+    uint64_t num_bad;   /* tokens of that layer that are bad, however often each is */
     uint32_t last_seat; /* whom the longest wait was for */
     uint64_t longest_wait_ns;
     uint64_t jump_step;   /* JUMP, NEWER_EPOCH: the peer's step */

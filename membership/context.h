@@ -140,6 +140,7 @@ struct eep_context {
     eepi_after_node after_node; /* NULL: nobody watches */
     void *after_node_user;
     int64_t captures_at_join;
+    eep_bad_input bad; /* of the last step that had one; step 0: none did; rank thread */
 
     eepi_evidence_mail evidence;
     pthread_mutex_t lock;

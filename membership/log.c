@@ -27,6 +27,14 @@ const char *eep_fault_kind_name(eep_fault_kind kind)
     return kind >= EEP_FAULT_EXIT && kind <= EEP_FAULT_LEFT_OUT ? names[kind] : "unknown";
 }
 
+const char *eep_bad_kind_name(eep_bad_kind kind)
+{
+    static const char *const names[] = {"num_tokens", "out of range", "named twice",
+                                        "without a replica"};
+
+    return kind >= EEP_BAD_NUM_TOKENS && kind <= EEP_BAD_EXPERT_UNCOVERED ? names[kind] : "unknown";
+}
+
 uint64_t eepi_now_ns(void)
 {
     struct timespec now;

@@ -188,19 +188,48 @@ static eep_status say_aborted(eep_context *context, const eepk_status *s)
 
 static eep_status bad_input(eep_context *context, const eepk_status *s)
 {
-    switch (s->bad_input) {
-    case EEPK_INPUT_TOKENS:
-        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT, "num_tokens is %d: 0 to %d are possible",
-                         s->bad_value, context->config.num_max_tokens_per_rank);
-    case EEPK_INPUT_UNCOVERED:
+    const char *const about[] = {[EEP_BAD_NUM_TOKENS] = "",
+                                 [EEP_BAD_EXPERT_RANGE] = "is out of range",
+                                 [EEP_BAD_EXPERT_TWICE] =
+                                     "was named by this token at a lower k already (twice)",
+                                 [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view"};
+    eep_bad_input *bad = &context->bad;
+
+    *bad = (eep_bad_input){.struct_bytes = sizeof(*bad),
+                           .kind = s->bad_input == EEPK_INPUT_TOKENS      ? EEP_BAD_NUM_TOKENS
+                                   : s->bad_input == EEPK_INPUT_TWICE     ? EEP_BAD_EXPERT_TWICE
+                                   : s->bad_input == EEPK_INPUT_UNCOVERED ? EEP_BAD_EXPERT_UNCOVERED
+                                                                          : EEP_BAD_EXPERT_RANGE,
+                           .layer = (int32_t)s->bad_layer,
+                           .token = -1,
+                           .k = -1,
+                           .value = s->bad_value,
+                           .step = context->stepper.step};
+    if (bad->kind == EEP_BAD_NUM_TOKENS)
         return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                         "token %u, k %u: expert %d has no replica in this view", s->bad_token,
-                         s->bad_k, s->bad_value);
-    default:
-        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                         "token %u, k %u: expert id %d is out of range or named twice (%d experts)",
-                         s->bad_token, s->bad_k, s->bad_value, context->config.num_experts);
-    }
+                         "layer %d: num_tokens is %d: 0 to %d are possible", bad->layer, bad->value,
+                         context->config.num_max_tokens_per_rank);
+    bad->token = (int32_t)s->bad_token;
+    bad->k = (int32_t)s->bad_k;
+    bad->num_bad_tokens = (int32_t)s->num_bad;
+    return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
+                     "layer %d, token %d, k %d: expert id %d %s (experts 0 to %d, -1 for none); "
+                     "%d tokens are bad: drop this one's request",
+                     bad->layer, bad->token, bad->k, bad->value, about[bad->kind],
+                     context->config.num_experts - 1, bad->num_bad_tokens);
+}
+
+eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out)
+{
+    eep_status status = EEPI_STRUCT_CHECK(eep_bad_input, bad_out);
+
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "%s", eep_error_text());
+    if (context->bad.step == 0)
+        return eepi_fail(context, EEP_ERR_NOT_FOUND,
+                         "eep_bad_input_get: no step ended with EEP_ERR_BAD_STEP_INPUT so far");
+    EEPI_STRUCT_GIVE(eep_bad_input, bad_out, &context->bad);
+    return EEP_OK;
 }
 
 /* The stream is empty, and the step's last node was not among what ran in it. */

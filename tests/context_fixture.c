@@ -87,7 +87,10 @@ static eep_status run_step(rank *r, int32_t num_tokens, rank_bad bad)
 
 eep_status rank_step(rank *r, int32_t num_tokens)
 {
-    return run_step(r, num_tokens, BAD_NONE);
+    rank_bad bad = r->bad;
+
+    r->bad = BAD_NONE;
+    return run_step(r, num_tokens, bad);
 }
 
 /* ---------------------------------------------------------------- the thread of a rank */

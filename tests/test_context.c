@@ -109,6 +109,46 @@ static void feed_bad(world *w, rank *r, rank_bad bad, const char *place, const c
     world_advance(w, 0, 2, 2); /* the next good ones work, here and at the peers */
 }
 
+/* A rank alone, whose thread is the test's: the numbers of the last bad step stay for a look. */
+Test(context, bad_input_is_told_in_numbers)
+{
+    static const struct {
+        rank_bad bad;
+        eep_bad_kind kind;
+        int32_t token, k, value, num_bad_tokens;
+        const char *text;
+    } cases[] = {
+        {BAD_EXPERT_HIGH, EEP_BAD_EXPERT_RANGE, 1, 1, WORLD_EXPERTS, 1, "out of range"},
+        {BAD_EXPERT_LOW, EEP_BAD_EXPERT_RANGE, 2, 0, -7, 1, "out of range"},
+        {BAD_TWICE, EEP_BAD_EXPERT_TWICE, 3, 1, -2, 1, "twice"},
+        {BAD_TOO_MANY, EEP_BAD_NUM_TOKENS, -1, -1, WORLD_TOKENS + 1, 0, "num_tokens"},
+        {BAD_NEGATIVE, EEP_BAD_NUM_TOKENS, -1, -1, -1, 0, "num_tokens"},
+    };
+    eep_bad_input bad;
+    world w;
+    world_open(&w, 2, 2);
+    world_start(&w);
+    rank *r = &w.ranks[1];
+    rank_set_mode(&w.ranks[0], RANK_FOLLOW);
+    rank_stop(r);
+    cr_expect_eq(eep_bad_input_get(r->context, EEP_SIZED(&bad)), EEP_ERR_NOT_FOUND);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        r->bad = cases[i].bad;
+        cr_assert_eq(rank_step(r, WORLD_TOKENS), EEP_ERR_BAD_STEP_INPUT, "case %zu: %s", i,
+                     eep_last_error(r->context));
+        cr_expect(strstr(eep_last_error(r->context), cases[i].text), "case %zu: %s", i,
+                  eep_last_error(r->context));
+        cr_assert_eq(eep_bad_input_get(r->context, EEP_SIZED(&bad)), EEP_OK);
+        cr_expect_eq(bad.kind, cases[i].kind, "case %zu", i);
+        cr_expect(bad.token == cases[i].token && bad.k == cases[i].k, "case %zu", i);
+        cr_expect(bad.value == cases[i].value || cases[i].value == -2, "case %zu", i);
+        cr_expect_eq(bad.num_bad_tokens, cases[i].num_bad_tokens, "case %zu", i);
+        cr_expect_eq(bad.layer, 0);
+        cr_expect_gt(bad.step, 0);
+    }
+    world_close(&w);
+}
+
 Test(context, bad_input_is_named_and_disturbs_nobody)
 {
     world w;

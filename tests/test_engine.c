@@ -302,6 +302,31 @@ Test(engine, dropping_leaves_the_other_requests_right)
     }
 }
 
+Test(engine, the_request_of_a_token_is_known_until_it_is_dropped)
+{
+    bench b;
+    uint32_t seen[8] = {0};
+    bench_open(&b, &small);
+    cr_expect_eq(engine_request_at(b.engine, 0), -1);
+    admit_three(&b);
+    int num = engine_fill(b.engine);
+    cr_assert_gt(num, 1);
+    abort_step(&b);
+    for (int token = 0; token < num; token++) {
+        int64_t id = engine_request_at(b.engine, token);
+        cr_assert(id == 3 || id == 1 || id == 7);
+        seen[id]++;
+    }
+    cr_expect_eq(engine_request_at(b.engine, num), -1);
+    cr_expect_eq(engine_request_at(b.engine, -1), -1);
+    uint32_t first = (uint32_t)engine_request_at(b.engine, 0);
+    engine_drop(b.engine, first);
+    for (int token = 0; token < num; token++)
+        cr_expect_neq(engine_request_at(b.engine, token), (int64_t)first);
+    cr_expect_eq(engine_fill(b.engine), num - (int)seen[first]);
+    bench_close(&b);
+}
+
 Test(engine, a_request_slot_is_not_reused_while_a_step_has_it)
 {
     engine_config c = small;

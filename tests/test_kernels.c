@@ -439,7 +439,7 @@ Test(kernels, bad_input_is_named_and_harms_nobody)
                               {5, INT32_MAX, EEPK_INPUT_TOPK, 2, 1, INT32_MAX},
                               {5, -3, EEPK_INPUT_TOPK, 2, 1, -3},
                               {5, INT32_MIN, EEPK_INPUT_TOPK, 2, 1, INT32_MIN},
-                              {5, 0, EEPK_INPUT_TOPK, 2, 1, 0},
+                              {5, 0, EEPK_INPUT_TWICE, 2, 1, 0},
                               {6, -2, EEPK_INPUT_TOKENS, 0, 0, 6},
                               {-1, -2, EEPK_INPUT_TOKENS, 0, 0, -1},
                               {INT32_MAX, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MAX},
@@ -464,6 +464,8 @@ Test(kernels, bad_input_is_named_and_harms_nobody)
         cr_assert_eq(status->bad_token, cases[i].token);
         cr_assert_eq(status->bad_k, cases[i].k);
         cr_assert_eq(status->bad_value, cases[i].value);
+        cr_assert_eq(status->bad_layer, 0);
+        cr_assert_eq(status->num_bad, cases[i].kind == EEPK_INPUT_TOKENS ? 0 : 1);
         cr_assert_eq(status->result, EEPK_STEP_OK);
         cr_assert(kernel_out_untouched(w, 1, 0) && kernel_out_untouched(w, 1, 1));
         for (int seat = 0; seat < 3; seat += 2) {

@@ -22,10 +22,14 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
                                   w->send_count,
                                   w->warp_count,
                                   w->first_bad};
+    int was_good;
 
     if (g.block != 0 || latch->aborted)
         return;
+    was_good = latch->status.bad_input == EEPK_INPUT_OK; /* thread 0 alone says otherwise */
     eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
+    if (g.thread == 0 && was_good)
+        latch->status.bad_layer = a->layer;
 }
 
 /* A row goes once to each destination rank, by the warp that owns the token. */

@@ -35,10 +35,21 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
     if (first[expert] == first[expert + 1])
         return EEPK_INPUT_UNCOVERED;
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (topk_idx[j] == expert) /* twice the same: S9 */
-            return EEPK_INPUT_TOPK;
+        if (topk_idx[j] == expert) /* S9 */
+            return EEPK_INPUT_TWICE;
     }
     return EEPK_INPUT_OK;
+}
+
+/* Pair i is bad: is it the first bad one of its token? */
+EEPK_FN int eepk_is_first_bad(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
+                              const uint32_t *first)
+{
+    for (uint32_t j = i - i % s->top_k; j < i; j++) {
+        if (eepk_pair_fault(s, topk_idx, j, first) != EEPK_INPUT_OK)
+            return 0;
+    }
+    return 1;
 }
 
 /* Nothing of a bad batch is sent, and the first offender is named, whichever thread finds it. One
@@ -55,8 +66,11 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
     eepk_block_sync();
     for (uint32_t i = g.thread; fits && i < (uint32_t)n * s->top_k; i += g.num_threads) {
         uint32_t fault = eepk_pair_fault(s, topk_idx, i, first);
-        if (fault != EEPK_INPUT_OK)
-            eepk_keep_least(first_bad, (uint64_t)i << 2 | fault);
+        if (fault == EEPK_INPUT_OK)
+            continue;
+        eepk_keep_least(first_bad, (uint64_t)i << EEPK_INPUT_BITS | fault);
+        if (eepk_is_first_bad(s, topk_idx, i, first))
+            eepk_count_add(&status->num_bad, 1);
     }
     eepk_block_sync();
     if (g.thread != 0)
@@ -65,8 +79,10 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
     if (!fits)
         eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
     else if (bad != UINT64_MAX)
-        eepk_bad_input(status, (uint32_t)(bad & 3u), (uint32_t)(bad >> 2) / s->top_k,
-                       (uint32_t)(bad >> 2) % s->top_k, topk_idx[bad >> 2]);
+        eepk_bad_input(status, (uint32_t)bad & ((1u << EEPK_INPUT_BITS) - 1u),
+                       (uint32_t)(bad >> EEPK_INPUT_BITS) / s->top_k,
+                       (uint32_t)(bad >> EEPK_INPUT_BITS) % s->top_k,
+                       topk_idx[bad >> EEPK_INPUT_BITS]);
 }
 
 /* This rank's tokens of the step: none once its input was found bad, so that peers go on. */

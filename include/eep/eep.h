@@ -274,9 +274,29 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t 
                                                  eep_step *step_out);
 /* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it
  * emitted nothing; keep the state from before it and compute the same positions again in the next
- * step. EEP_ERR_BAD_STEP_INPUT: as ABORTED, and the same input will fail again (the text names
- * token and value); peers are not disturbed. Bounded by the step's deadlines. */
+ * step. EEP_ERR_BAD_STEP_INPUT: as ABORTED, and the same input will fail again (eep_bad_input_get
+ * says which token); peers are not disturbed. Bounded by the step's deadlines. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_end(eep_context *context);
+/* What was wrong with a step's input. */
+typedef enum eep_bad_kind {
+    EEP_BAD_NUM_TOKENS,       /* value: num_tokens, which is below 0 or too large */
+    EEP_BAD_EXPERT_RANGE,     /* value: an expert id that is neither -1 nor a logical expert */
+    EEP_BAD_EXPERT_TWICE,     /* value: an expert that this token named at a lower k already */
+    EEP_BAD_EXPERT_UNCOVERED, /* value: an expert without a replica in this view */
+} eep_bad_kind;
+EEP_API const char *eep_bad_kind_name(eep_bad_kind kind);
+typedef struct eep_bad_input {
+    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
+    eep_bad_kind kind;
+    int32_t layer;
+    int32_t token, k, value; /* topk_idx[token, k] is `value`; token and k -1: of the whole batch */
+    int32_t num_bad_tokens;  /* of that layer, this one included; 0: the whole batch is bad */
+    int32_t reserved;
+    uint64_t step;
+} eep_bad_input;
+/* The first bad token, in order of layer, token and k, of the last step that ended with
+ * EEP_ERR_BAD_STEP_INPUT: the request to drop. EEP_ERR_NOT_FOUND: none did. Rank thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out);
 /* For a rank without work: EEP_OK as soon as a peer has started a step, or a change of view needs
  * one (then run a step, with zero tokens if there are none); EEP_ERR_TIMEOUT otherwise. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_wait(eep_context *context, uint64_t timeout_us);
