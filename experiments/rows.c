@@ -186,51 +186,13 @@ static eep_status write_requests(const scheduler *front, const char *dir)
     return finish(file);
 }
 
-/* The JSON trace format that Perfetto and chrome://tracing open: a process per seat, a track per
- * generation, steps as spans, events as instants. Times in microseconds. */
-static void trace_steps(const rows *self, FILE *file, uint64_t start_ns)
-{
-    for (size_t i = 0; i < self->num_steps; i++) {
-        const row_step *row = &self->steps[i];
-        fprintf(file,
-                "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"step\",\"pid\":%d,\"tid\":%u,"
-                "\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"step\":%" PRIu64 ",\"epoch\":%" PRIu64
-                ",\"positions\":%u,\"tokens\":%u,\"status\":\"%s\"}},\n",
-                row->status == EEP_OK ? (row->positions ? "step" : "empty step") : "aborted",
-                row->seat, row->generation, since_ms(row->begin_ns, start_ns) * 1e3,
-                (double)(row->end_ns - row->begin_ns) / 1e3, row->step, row->epoch, row->positions,
-                row->tokens, eep_strerror(row->status));
-    }
-}
-
 static eep_status write_trace(const rows *self, const char *dir, uint64_t start_ns)
 {
     FILE *file = create(dir, "trace.json");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
-    int32_t max_seat = -1;
-    fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", file);
-    trace_steps(self, file, start_ns);
-    for (size_t i = 0; i < self->num_events; i++) {
-        const row_event *row = &self->events[i];
-        fprintf(file,
-                "{\"ph\":\"i\",\"s\":\"p\",\"name\":\"%s\",\"cat\":\"event\",\"pid\":%d,"
-                "\"tid\":%u,\"ts\":%.3f,\"args\":{\"about_seat\":%d,\"about_generation\":%u,"
-                "\"epoch\":%" PRIu64 ",\"value\":%" PRIu64 "}},\n",
-                row->kind, row->seat, row->generation, since_ms(row->time_ns, start_ns) * 1e3,
-                row->about_seat, row->about_generation, row->epoch, row->value);
-        max_seat = row->seat > max_seat ? row->seat : max_seat;
-    }
-    for (int32_t seat = 0; seat <= max_seat; seat++) {
-        fprintf(file,
-                "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%d,\"args\":{\"name\":"
-                "\"seat %d\"}},\n",
-                seat, seat);
-    }
-    fputs("{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":-1,\"args\":{\"name\":\"launcher\"}}\n"
-          "]}\n",
-          file);
+    rows_trace(self, file, start_ns);
     return finish(file);
 }
 

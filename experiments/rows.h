@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct row_step {
     uint64_t time_ns; /* when the launcher learned of it */
@@ -50,9 +51,11 @@ void rows_free(rows *self);
 /* The lower-case name of an event of libeep ("suspected"); "unknown" for a foreign value. */
 const char *rows_event_name(eep_event_kind kind);
 
+/* The rows as a trace for Perfetto (rows_trace.c). */
+void rows_trace(const rows *self, FILE *file, uint64_t start_ns);
 /* Write steps.csv, tokens.csv, events.csv, requests.csv and trace.json into `dir`. EEP_ERR_SYSTEM
- * with errno set if a file cannot be written, whose name
- * is then in `failed_out`; the others are written all the same. */
+ * with errno set if a file cannot be written, whose name is then in `failed_out`; the others are
+ * written all the same. */
 EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *front, const char *dir,
                                      uint64_t start_ns, const char **failed_out);
 #endif
