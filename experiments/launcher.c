@@ -159,6 +159,25 @@ static void show_status(launcher *self, uint64_t now_ns)
 
 /* ---------------------------------------------------------------- the loop */
 
+/* Ranks count as ours also while they live. */
+static bool time_now(launcher *self, machine_time *time_out)
+{
+    pid_t pids[EEP_MAX_RANKS + 1] = {self->ranks->host.pid};
+    size_t num = 1;
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        pids[num++] = self->ranks->seat[s].pid;
+    }
+    return machine_time_now(pids, num, time_out);
+}
+
+static void note_machine(launcher *self)
+{
+    machine_time end;
+    if (self->begin.all > 0 && time_now(self, &end)) {
+        self->run.machine = machine_use_between(&self->begin, &end);
+    }
+}
+
 /* Which deaths stop the instance is known now, and would otherwise be found out by one. */
 static void tell_cover(launcher *self)
 {
@@ -184,6 +203,9 @@ static void start_serving(launcher *self, uint64_t now_ns)
     self->run.load_end_ns = now_ns;
     launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
     tell_cover(self);
+    if (!time_now(self, &self->begin)) {
+        self->begin = (machine_time){0};
+    }
 }
 
 /* No process is left but those that were stopped and expelled. */
@@ -545,6 +567,7 @@ int launcher_run(const options *how)
         serve(self);
     }
     stop(self);
+    note_machine(self);
     int code = self->at_once        ? 1
                : self->run.start_ns ? report(self)
                                     : (self->interrupted ? 1 : 2); /* 2: never began */

@@ -4,6 +4,7 @@
 
 #include "eep/store.h"
 #include "experiments/launcher_control.h"
+#include "experiments/machine.h"
 #include "experiments/options.h"
 #include "experiments/private_dir.h"
 #include "experiments/record.h"
@@ -55,6 +56,7 @@ typedef struct launcher {
     bool at_once;       /* and a second one: nothing more is written or waited for */
     uint64_t status_ns; /* last status line */
     uint64_t status_tokens;
+    machine_time begin; /* when serving started */
     bool is_tty;
     uint64_t packet[WIRE_MAX_BYTES / 8];
 } launcher;

@@ -4,6 +4,7 @@
 #define EEPX_RECORD_H
 
 #include "experiments/cover.h"
+#include "experiments/machine.h"
 #include "experiments/rows.h"
 #include "experiments/scheduler.h"
 #include "experiments/script.h"
@@ -85,7 +86,8 @@ typedef struct record {
     size_t num_faults;
     record_event *events;
     size_t num_events;
-    cover cover; /* of the first view */
+    cover cover;         /* of the first view */
+    machine_use machine; /* while it served */
     rows rows;
 } record;
 

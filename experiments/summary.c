@@ -252,6 +252,7 @@ eep_status summary_compute(const record *run, const scheduler *front, summary *s
     measure_throughput(run, &self);
     self.duration_ms = run->start_ns ? ms(run->start_ns, run->end_ns) : 0;
     self.cover = run->cover;
+    self.machine = run->machine;
     self.events = run->events;
     self.num_events = run->num_events;
     self.orders_open = summary_events_orders_open(run);

@@ -67,6 +67,7 @@ typedef struct summary {
     summary_join *joins;
     size_t num_joins;
     cover cover;
+    machine_use machine;
     const record_event *events; /* of the record that it was computed from */
     size_t num_events;
     uint64_t orders_open;

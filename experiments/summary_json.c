@@ -13,6 +13,8 @@
 #define EEP_COMMIT "unknown"
 #endif
 
+static const double SATURATED = 0.9; /* of all CPU time */
+
 #define TEXT_(x) #x
 #define TEXT(x)  TEXT_(x)
 
@@ -144,6 +146,14 @@ static void add_run(cJSON *root, const summary *self, const options *how)
     uname(&machine);
     run_file_add_ms(root, "duration_ms", self->duration_ms);
     add_count(root, "window_bytes", self->window_bytes);
+    if (self->machine.num_cpus) {
+        cJSON *cpu = cJSON_AddObjectToObject(root, "cpu");
+        cJSON_AddNumberToObject(cpu, "cpus", self->machine.num_cpus);
+        run_file_add_ms(cpu, "own", self->machine.own);
+        run_file_add_ms(cpu, "others", self->machine.others);
+    } else {
+        cJSON_AddNullToObject(root, "cpu");
+    }
     cJSON *survives = cJSON_AddObjectToObject(root, "survives");
     cJSON_AddNumberToObject(survives, "single", self->cover.num_single);
     cJSON_AddNumberToObject(survives, "adjacent", self->cover.adjacent);
@@ -288,6 +298,17 @@ static void print_rate(const char *name, double rate)
     }
 }
 
+/* Near its limit the machine sets the time of a step, and not what is measured in it. */
+static void print_machine(const machine_use *self)
+{
+    if (self->num_cpus) {
+        bool full = self->own + self->others >= SATURATED;
+        printf("  machine    %d CPUs: %.0f %% used by this run, %.0f %% by others%s\n",
+               self->num_cpus, 100 * self->own, 100 * self->others,
+               full ? ": saturated, so steps take as long as the load makes them" : "");
+    }
+}
+
 void summary_print(const summary *self, const summary_oracle *oracle)
 {
     const scheduler_counts *requests = &self->requests;
@@ -318,6 +339,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
            self->steps_aborted_by_join, self->steps_waiting_on_join);
     printf("  windows    %.1f MB per rank; %" PRIu64 " stale messages dropped\n",
            (double)self->window_bytes / 1e6, self->stale_dropped);
+    print_machine(&self->machine);
     fputs("  tokens/s  ", stdout);
     print_rate("before", self->throughput_before);
     print_rate("degraded", self->throughput_degraded);
