@@ -288,6 +288,7 @@ static void serve(eepi_store_conn *conn)
             return;
         }
         if (status == EEP_OK) {
+            conn->asked = true;
             handle(conn, &request);
         } else {
             kill_conn(conn);
@@ -325,6 +326,7 @@ static void read_some(eepi_store_conn *conn)
             return;
         }
         eepi_store_inbox_filled(&conn->inbox, (size_t)got);
+        conn->heard_us = conn->store->now_us;
         total += (size_t)got;
         renew(conn);
         serve(conn);
@@ -425,6 +427,7 @@ bool eepi_store_conn_new(struct eep_store *store, int fd)
     }
     conn->store = store;
     conn->fd = fd;
+    conn->since_us = conn->heard_us = store->now_us;
     conn->epoll_events = EPOLLIN;
     conn->next = store->conns;
     if (conn->next) {
@@ -467,4 +470,55 @@ void eepi_store_conn_free(eepi_store_conn *conn)
     }
     eepi_store_inbox_free(&conn->inbox);
     free(conn);
+}
+
+/* ---------------------------------------------------------------- guests */
+
+static bool is_guest(const eepi_store_conn *conn)
+{
+    return !conn->dead && !conn->lease && conn->num_prefixes == 0;
+}
+
+bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but)
+{
+    eepi_store_conn *least = NULL;
+    for (eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
+        if (conn == but || !is_guest(conn)) {
+            continue;
+        }
+        if (!least || (least->asked && !conn->asked) ||
+            (least->asked == conn->asked && conn->heard_us <= least->heard_us)) {
+            least = conn; /* the list begins with the newest: of equals, the oldest */
+        }
+    }
+    if (least) {
+        kill_conn(least);
+    }
+    return least != NULL;
+}
+
+size_t eepi_store_conns_guests(const struct eep_store *store)
+{
+    size_t num = 0;
+    for (const eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
+        num += is_guest(conn);
+    }
+    return num;
+}
+
+uint64_t eepi_store_conns_expire(struct eep_store *store)
+{
+    uint64_t next_us = UINT64_MAX;
+    for (eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
+        uint64_t end_us = conn->since_us + store->hello_us;
+        if (conn->asked || conn->dead) {
+            continue;
+        }
+        if (end_us <= store->now_us) {
+            kill_conn(conn);
+        } else if (end_us < next_us) {
+            next_us = end_us;
+        }
+    }
+    return next_us;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,10 @@ enum {
     MAX_LEASES = 2 * MAX_CONNS,
     MAX_EVENTS = 64, /* taken from epoll per round */
     LATE_US = 100 * 1000,
+    MAX_GUESTS = 256,
+    GUESTS_PART = 4,              /* guests take at most one in so many descriptors */
+    ACCEPT_PAUSE_US = 100 * 1000, /* after no descriptor could be had */
+    FAILED_PAUSE_NS = 10 * 1000 * 1000,
 };
 static const size_t MAX_BYTES = (size_t)1 << 30;
 
@@ -35,15 +40,31 @@ static uint64_t clock_us(clockid_t clock)
 
 /* ---------------------------------------------------------------- rounds of the thread */
 
-/* Descriptors ran out: a connection that waits would wake us for ever. Turn it away. */
-static void turn_away(struct eep_store *store)
+/* Watch the listener, or not: a connection that waits and cannot be taken would wake us for ever.
+ */
+static void listen_again(struct eep_store *store, bool watch)
 {
-    close(store->reserve_fd);
-    int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0) {
-        close(fd);
+    struct epoll_event event = {.events = watch ? EPOLLIN : 0, .data.ptr = &store->listener};
+    (void)epoll_ctl(store->epoll_fd, EPOLL_CTL_MOD, store->listener.fd, &event);
+    store->accept_again_us = watch ? 0 : store->now_us + ACCEPT_PAUSE_US;
+}
+
+/* Descriptors ran out. A guest makes room, if there is one, by the end of the round; else whoever
+ * comes is turned away. */
+static void make_room(struct eep_store *store)
+{
+    bool evicted = eepi_store_conns_evict(store, NULL);
+    if (!evicted && store->reserve_fd >= 0) {
+        close(store->reserve_fd);
+        int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            close(fd);
+        }
     }
-    store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (!evicted) {
+        store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        listen_again(store, store->reserve_fd >= 0);
+    }
 }
 
 static void accept_some(struct eep_store *store)
@@ -52,13 +73,20 @@ static void accept_some(struct eep_store *store)
         int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE) {
-                turn_away(store);
+                make_room(store);
+            } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+                listen_again(store, false);
             }
             return;
         }
-        if (store->num_conns >= MAX_CONNS || !eepi_store_socket_is_trusted(fd, true) ||
+        bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
+        if (!has_room || !eepi_store_socket_is_trusted(fd, true) ||
             !eepi_store_conn_new(store, fd)) {
             close(fd);
+            continue;
+        }
+        if (eepi_store_conns_guests(store) > store->most_guests) {
+            (void)eepi_store_conns_evict(store, store->conns); /* not the newcomer */
         }
     }
 }
@@ -78,10 +106,15 @@ static void reap(struct eep_store *store)
     }
 }
 
-/* Milliseconds until the next lease ends, rounded up; -1 without leases. */
+/* Milliseconds until the next lease or silent connection ends or the listener is watched again,
+ * rounded up; -1: nothing is due. */
 static int timeout_ms(const struct eep_store *store)
 {
     uint64_t next_us = eepi_store_table_next_expiry(store->table);
+    next_us = store->silent_end_us < next_us ? store->silent_end_us : next_us;
+    if (store->accept_again_us && store->accept_again_us < next_us) {
+        next_us = store->accept_again_us;
+    }
     uint64_t now_us = clock_us(CLOCK_MONOTONIC);
     if (next_us == UINT64_MAX) {
         return -1;
@@ -116,6 +149,13 @@ static bool round_once(struct eep_store *store)
     uint64_t last_us = store->now_us;
     int num = epoll_wait(store->epoll_fd, events, MAX_EVENTS, timeout_ms(store));
     store->now_us = clock_us(CLOCK_MONOTONIC);
+    if (num < 0 && errno != EINTR) { /* somebody closed our descriptor: do not spin over it */
+        const struct timespec pause = {.tv_nsec = FAILED_PAUSE_NS};
+        nanosleep(&pause, NULL);
+    }
+    if (store->accept_again_us && store->accept_again_us <= store->now_us) {
+        listen_again(store, true);
+    }
     for (int i = 0; i < num; i++) {
         if (events[i].data.ptr == &store->listener) {
             accept_some(store);
@@ -128,6 +168,7 @@ static bool round_once(struct eep_store *store)
     eepi_store_conns_push(store);
     if (num < MAX_EVENTS) {
         expire(store, last_us);
+        store->silent_end_us = eepi_store_conns_expire(store);
         eepi_store_conns_push(store);
     }
     reap(store);
@@ -138,6 +179,7 @@ static void *serve_thread(void *argument)
 {
     struct eep_store *store = argument;
     store->now_us = clock_us(CLOCK_MONOTONIC);
+    store->silent_end_us = UINT64_MAX;
     while (round_once(store)) {
     }
     return NULL;
@@ -149,6 +191,15 @@ static bool epoll_add(const struct eep_store *store, int fd, void *tag)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = tag};
     return epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static size_t most_guests(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / GUESTS_PART > MAX_GUESTS) {
+        return MAX_GUESTS;
+    }
+    return limit.rlim_cur / GUESTS_PART + 1;
 }
 
 static bool start_thread(struct eep_store *store)
@@ -200,6 +251,8 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
     }
     memcpy(store->path, path, strlen(path) + 1);
     store->pid = getpid();
+    store->most_guests = most_guests();
+    store->hello_us = EEPI_STORE_HELLO_US;
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
     store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
                                         eepi_store_conns_changed, store);

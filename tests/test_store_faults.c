@@ -1,9 +1,11 @@
 /* The store under faults: foreign bytes, slow readers, a store that dies, paths that are taken. */
+#include "membership/store_conn.h"
 #include "membership/store_wire.h"
 #include "tests/store_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -160,6 +162,87 @@ Test(store_faults, a_forked_child_that_closes_the_store_leaves_it_to_its_parent)
     put(late, "joins", "yes");
     eepi_store_client_close(late);
     eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+/* ---------------------------------------------------------------- held connections */
+
+static void limit_descriptors(rlim_t most)
+{
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+Test(store_faults, held_connections_keep_nobody_out)
+{
+    enum { HELD = 200, STORE_DESCRIPTORS = 64, OURS = 512 };
+    int held[HELD];
+    limit_descriptors(STORE_DESCRIPTORS);
+    pid_t child = fork_store();
+    limit_descriptors(OURS);
+    eepi_store_client *member = open_client();
+    watch_all(member);
+    for (int i = 0; i < HELD; i++) {
+        held[i] = raw_connect();
+    }
+    eepi_store_client *joiner = open_client();
+    put(joiner, "joins", "yes");
+    expect(member, EEPI_STORE_CHANGED, "joins", "yes"); /* and it was never disconnected */
+    for (int i = 0; i < HELD; i++) {
+        close(held[i]);
+    }
+    eepi_store_client_close(joiner);
+    eepi_store_client_close(member);
+    kill_child(child);
+}
+
+Test(store_faults, who_asks_for_nothing_is_dropped)
+{
+    eep_store *store = open_store();
+    store->hello_us = 100 * 1000; /* its thread reads it when somebody connects */
+    eepi_store_client *client = open_client();
+    put(client, "one", "request");
+    int silent = raw_connect();
+    expect_hang_up(silent);
+    put(client, "still", "here");
+    eepi_store_client_close(client);
+    eep_store_close(store);
+}
+
+static double cpu_ms(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec * 1e3 + (double)used.tv_nsec / 1e6;
+}
+
+Test(store_faults, a_store_without_descriptors_does_not_spin)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    eep_store *store = open_store();
+    eepi_store_client *member = open_client();
+    int lowest = -1, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    watch_all(member);
+    strcpy(address.sun_path, path);
+    lowest = dup(0);
+    close(lowest);
+    limit_descriptors((rlim_t)lowest);
+    close(store->reserve_fd); /* as if another thread had taken what it gave up */
+    cr_assert_eq(dup2(0, store->reserve_fd), store->reserve_fd);
+    store->reserve_fd = -1;
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    double before_ms = cpu_ms();
+    poll(NULL, 0, 300); /* the time over which it is watched */
+    cr_expect_lt(cpu_ms() - before_ms, 20);
+    limit_descriptors((rlim_t)lowest + 16);
+    put(member, "still", "here");
+    eepi_store_client *joiner = open_client();
+    put(joiner, "joins", "yes");
+    eepi_store_client_close(joiner);
+    eepi_store_client_close(member);
+    close(fd);
     eep_store_close(store);
 }
 
