@@ -5,6 +5,7 @@
 #include "graphs/thread.h"
 #include "membership/context.h"
 #include "membership/process.h"
+#include "transport/descriptors.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -369,6 +370,39 @@ static eep_status open_all(eep_context *context)
     return EEP_OK;
 }
 
+/* What a rank that has opened opens yet: a descriptor per other process that it watches, and those
+ * of a mapping or a look into /proc. A rank that could not watch its peers is refused. */
+enum { TRANSIENT_DESCRIPTORS = 4, OWN_DESCRIPTORS = 20 };
+
+static eep_status check_descriptors(eep_context *context)
+{
+    uint64_t present = (uint64_t)context->config.num_ranks - 1 + TRANSIENT_DESCRIPTORS;
+    uint64_t all = (uint64_t)context->config.max_ranks - 1 + TRANSIENT_DESCRIPTORS;
+    char why[EEPI_ERROR_BYTES / 2];
+
+    if (eepi_descriptors_lack(present, "watching the other ranks", why, sizeof(why)))
+        return eepi_fail(context, EEP_ERR_SYSTEM, "%s", why);
+    if (eepi_descriptors_lack(all, "watching max_ranks seats", why, sizeof(why)))
+        eepi_log(context, EEP_LOG_WARN, "%s", why);
+    return EEP_OK;
+}
+
+/* Some libraries below do not say that descriptors ran out. Whatever failed with next to none left
+ * failed for that. */
+static eep_status explain_failure(eep_context *context, eep_status status)
+{
+    char why[EEPI_ERROR_BYTES / 2], told[EEPI_ERROR_BYTES / 2] = "";
+    const char *text = strstr(context->error, ": ");
+
+    if ((status != EEP_ERR_SYSTEM && status != EEP_ERR_UNSUPPORTED &&
+         status != EEP_ERR_UNREACHABLE) ||
+        strstr(context->error, "RLIMIT_NOFILE") ||
+        !eepi_descriptors_lack(OWN_DESCRIPTORS, "a rank", why, sizeof(why)))
+        return status;
+    snprintf(told, sizeof(told), "%s", text ? text + 2 : eep_strerror(status));
+    return eepi_fail(context, EEP_ERR_SYSTEM, "%.200s; %s", told, why);
+}
+
 eep_status eep_open(const eep_config *config, char *error_out, size_t error_bytes,
                     eep_context **context_out)
 {
@@ -397,7 +431,10 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         status = eepi_fail(context, EEP_ERR_SYSTEM, "eventfd: %s", strerror(errno));
     if (status == EEP_OK)
         status = open_all(context);
+    if (status == EEP_OK)
+        status = check_descriptors(context);
     if (status != EEP_OK) {
+        status = explain_failure(context, status);
         if (error_out && error_bytes > 0)
             snprintf(error_out, error_bytes, "%s",
                      context->error[0] ? context->error : eep_strerror(status));

@@ -13,7 +13,7 @@ static const char usage_text[] =
     "SIGQUIT or SIGHUP.\n"
     "\n"
     "  -p, --path PATH  the socket; at most 107 bytes; its directory must belong to\n"
-    "                   this user and have mode 0700\n"
+    "                   this user and be closed to all others (mode 0700)\n"
     "  -h, --help       this text\n"
     "\n"
     "Prints one line when it is ready. State lives in memory and ends with the program.\n"

@@ -2,7 +2,9 @@
 #include "membership/context.h"
 #include "graphs/device_share.h"
 #include "membership/process.h"
+#include "transport/descriptors.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,8 @@ static void watch_process(eep_context *context, eepi_peer *peer)
 {
     const eepi_record *record = &peer->record;
     eepi_process_state state;
+    char why[160];
+    int error;
 
     if (peer->pidfd_generation == record->member.generation)
         return;
@@ -33,13 +37,16 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     if (record->pid == getpid())
         return; /* ranks as threads: their end is not a process's end */
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
+    error = errno;
     state = eepi_process_look(record->pid, record->pid_start);
     give_end(context, record, state);
     if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS)
-        eepi_log(context, EEP_LOG_WARN,
-                 "cannot watch process %d of rank %d.%u: its end shows only after its heart has "
-                 "stopped",
-                 record->pid, record->member.seat, record->member.generation);
+        eepi_log(
+            context, EEP_LOG_WARN,
+            "cannot watch process %d of rank %d.%u: %s: its end shows only after its heart has "
+            "stopped",
+            record->pid, record->member.seat, record->member.generation,
+            eepi_descriptors_error(error, why, sizeof(why)));
 }
 
 /* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:

@@ -5,6 +5,7 @@
 #include "graphs/thread.h"
 #include "membership/context.h"
 #include "membership/process.h"
+#include "transport/descriptors.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -19,6 +21,7 @@ enum {
     EVENTS_PER_ROUND = 64,
     CLOCK_STRIDE_US = 100000, /* most that the core's time goes on at once */
     PROBE_PERIOD_US = 20000,
+    FAILED_PAUSE_NS = 5000000,
     PROBE_GRACE_US = 100000, /* a store that does not answer for so long is away */
 };
 
@@ -458,6 +461,26 @@ static int poll_timeout_ms(eep_context *context)
     return wake <= now ? 0 : (int)((wake - now + 999u) / 1000u);
 }
 
+/* A poll that fails would be asked again at once, for ever. It fails where the program has lowered
+ * its limit of descriptors below what it has open: then each is looked at by itself. */
+static void wait_for_input(eep_context *context, struct pollfd *fds, int n)
+{
+    const struct timespec pause = {.tv_nsec = FAILED_PAUSE_NS};
+    char why[EEPI_ERROR_BYTES / 2];
+
+    if (poll(fds, (nfds_t)n, poll_timeout_ms(context)) >= 0 || errno == EINTR)
+        return;
+    if (!context->poll_has_failed)
+        eepi_log(context, EEP_LOG_ERROR,
+                 "poll of %d descriptors: %s: is RLIMIT_NOFILE below that? From now on each is "
+                 "asked by itself, every %d ms",
+                 n, eepi_descriptors_error(errno, why, sizeof(why)), FAILED_PAUSE_NS / 1000000);
+    context->poll_has_failed = true;
+    nanosleep(&pause, NULL);
+    for (int i = 0; i < n; i++)
+        (void)poll(&fds[i], 1, 0);
+}
+
 static void serve_round(eep_context *context)
 {
     struct pollfd *fds = context->poll_fds;
@@ -473,8 +496,7 @@ static void serve_round(eep_context *context)
         fds[1].events |= POLLOUT;
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
     n = watched_processes(context, fds + 3, context->poll_seats);
-    if (poll(fds, (nfds_t)(n + 3), poll_timeout_ms(context)) < 0 && errno != EINTR)
-        eepi_log(context, EEP_LOG_ERROR, "poll: %s", strerror(errno));
+    wait_for_input(context, fds, n + 3);
     if (fds[0].revents) {
         got = read(context->wake_fd, &count, sizeof(count));
         (void)got;

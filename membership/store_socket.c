@@ -91,11 +91,14 @@ static eep_status open_directory(const char *path, char *error_out, size_t error
                       "cannot open the store's directory %s: %s", directory, strerror(errno));
     }
     struct stat info;
-    if (fstat(fd, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 07777) != 0700) {
+    /* What a setgid folder hands down (02700) lets nobody in. */
+    if (fstat(fd, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 0077) != 0) {
         close(fd);
         return refuse(EEP_ERR_INVALID, error_out, error_bytes,
-                      "the store's directory %s must belong to this user and have mode 0700",
-                      directory);
+                      "the store's directory %s must be closed to others: it belongs to uid %u "
+                      "(this is uid %u) and has mode %04o; chmod 0700 it, or choose another",
+                      directory, (unsigned)info.st_uid, (unsigned)geteuid(),
+                      (unsigned)info.st_mode & 07777);
     }
     *fd_out = fd;
     return EEP_OK;

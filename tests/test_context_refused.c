@@ -4,9 +4,13 @@
 #include "membership/process.h"
 #include "membership/seat_file.h"
 #include "tests/context_fixture.h"
+#include "transport/descriptors.h"
 
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 TestSuite(context_refused, .timeout = 100);
@@ -498,5 +502,67 @@ Test(context_refused, M8_no_instance_begins_beside_a_holder_that_was_not_heard)
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_expect_eq(eep_join(r->context), EEP_ERR_TIMEOUT, "%s", eep_last_error(r->context));
     cr_assert_eq(eepi_seat_release(w.path, 1, &holder), EEP_OK);
+    world_close(&w);
+}
+
+/* ------------------------------------------------------------------ descriptors */
+
+static void leave_descriptors(uint64_t num)
+{
+    struct rlimit limit;
+
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = eepi_descriptors_look().open + num;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Whatever is opened when they run out: the limit is named, never another cause. */
+Test(context_refused, descriptors_that_run_out_are_named)
+{
+    world w;
+
+    world_open(&w, 2, 8);
+    for (uint64_t room = 0; room < 24; room += 3) {
+        leave_descriptors(room);
+        eep_status status = rank_open(&w, 0);
+        if (status == EEP_OK) {
+            rank_close(&w.ranks[0]);
+            continue;
+        }
+        cr_expect_eq(status, EEP_ERR_SYSTEM, "room for %d: %d: %s", (int)room, (int)status,
+                     w.ranks[0].error);
+        cr_expect_not_null(strstr(w.ranks[0].error, "RLIMIT_NOFILE"), "room for %d: %s", (int)room,
+                           w.ranks[0].error);
+    }
+    leave_descriptors(256);
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
+    rank_close(&w.ranks[0]);
+    world_close(&w);
+}
+
+/* A limit below what is open makes poll refuse them all: the service goes on without a spin. */
+Test(context_refused, a_limit_lowered_below_what_is_open_stops_nobody)
+{
+    world w;
+    struct rlimit before, none;
+    struct timespec used;
+    double spent_ms;
+
+    world_open(&w, 2, 2);
+    world_start(&w);
+    world_rest(&w);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 1;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    spent_ms = -(double)used.tv_sec * 1e3 - (double)used.tv_nsec / 1e6;
+    poll(NULL, 0, 400); /* the time over which it is watched */
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    spent_ms += (double)used.tv_sec * 1e3 + (double)used.tv_nsec / 1e6;
+    cr_expect_lt(spent_ms, 200);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 20);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
     world_close(&w);
 }

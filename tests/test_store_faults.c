@@ -419,6 +419,11 @@ Test(store_faults, only_a_safe_path_is_served)
     cr_assert_eq(chmod(directory, 0755), 0);
     cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_INVALID);
     cr_assert_not_null(strstr(error, "0700"));
+    cr_assert_not_null(strstr(error, "0755"));
+    cr_assert_eq(chmod(directory, 0710), 0);
+    cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_INVALID);
+    cr_assert_eq(chmod(directory, 02700), 0); /* as a setgid folder hands it down */
+    cr_assert_eq(try_open(path, error, sizeof error), EEP_OK, "%s", error);
     cr_assert_eq(chmod(directory, 0700), 0);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     cr_assert_geq(fd, 0);

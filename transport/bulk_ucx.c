@@ -11,7 +11,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { DESCRIPTORS = 10 }; /* that a copier over UCX takes, at most, once its own two are made */
+/* What a copier over UCX takes, at most, once its own two are made. */
+enum { DESCRIPTORS = 10, OWN_DESCRIPTORS = 2 };
 
 static bulk_ucx *ucx_of(eepi_bulk *bulk)
 {
@@ -315,6 +316,11 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     if (ucx == NULL)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
     eepi_bulk_park_trim();
+    char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
+    if (eepi_bulk_lacks_descriptors(DESCRIPTORS + OWN_DESCRIPTORS, lack, sizeof(lack))) {
+        free(ucx);
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
+    }
     if (eepi_bulk_base_open(&ucx->base, &carrier, config) != EEP_OK) {
         free(ucx);
         return refuse(UCS_ERR_IO_ERROR, "epoll_create1", interface, error_out, error_bytes);

@@ -8,6 +8,7 @@
  *   container  seccomp filters refuse it without CAP_SYS_PTRACE (Docker, Podman), and processes of
  *              two containers must share a pid namespace to have a number for each other */
 #include "transport/peer_descriptor.h"
+#include "transport/descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,7 @@ void eepi_peer_descriptors_allow(void)
 static eep_status refused(int32_t pid, const char *call, char *why_out, size_t why_bytes)
 {
     int error = errno;
+    char text[160];
 
     if (error == ENOSYS) {
         snprintf(
@@ -43,8 +45,9 @@ static eep_status refused(int32_t pid, const char *call, char *why_out, size_t w
                  call, pid, strerror(error));
         return EEP_ERR_UNSUPPORTED;
     }
-    snprintf(why_out, why_bytes, "%s of process %d: %s", call, pid, strerror(error));
-    return EEP_ERR_UNREACHABLE;
+    snprintf(why_out, why_bytes, "%s of process %d: %s", call, pid,
+             eepi_descriptors_error(error, text, sizeof(text)));
+    return error == EMFILE || error == ENFILE ? EEP_ERR_SYSTEM : EEP_ERR_UNREACHABLE;
 }
 
 static int copy_of(int pidfd, int32_t fd)

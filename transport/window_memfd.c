@@ -9,6 +9,7 @@
 #include "transport/window.h"
 
 #include "graphs/device_share.h"
+#include "transport/descriptors.h"
 #include "transport/peer_descriptor.h"
 
 #include <errno.h>
@@ -87,15 +88,17 @@ eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, 
 
 static eep_status map_whole(const place *from, eepi_window *window, char *why_out, size_t why_bytes)
 {
-    char path[64];
+    char path[64], text[160];
     eep_status status;
-    int fd;
+    int fd, error;
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", from->pid, from->fds[HOST_FD]);
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
-        snprintf(why_out, why_bytes, "%s: %s", path, strerror(errno));
-        return EEP_ERR_UNREACHABLE;
+        error = errno;
+        snprintf(why_out, why_bytes, "%s: %s", path,
+                 eepi_descriptors_error(error, text, sizeof(text)));
+        return error == EMFILE || error == ENFILE ? EEP_ERR_SYSTEM : EEP_ERR_UNREACHABLE;
     }
     status = eepi_host_share_map(NULL, fd, window->bytes, &window->host, why_out, why_bytes);
     close(fd);

@@ -14,9 +14,10 @@ extern "C" {
 
 typedef struct eep_store eep_store;
 
-/* Serve on `path` (at most 107 bytes; its directory must exist and be 0700 and ours) from a thread
- * of its own. A stale socket file is replaced; EEP_ERR_CONFLICT if a living store answers there.
- * Only processes of the same user, and root, may connect. `error_out` may be NULL.
+/* Serve on `path` (at most 107 bytes; its directory must exist, be ours, and be closed to all
+ * others, as mode 0700 is) from a thread of its own. A stale socket file is replaced;
+ * EEP_ERR_CONFLICT if a living store answers there. Only processes of the same user, and root, may
+ * connect. `error_out` may be NULL.
  *
  * Ranks keep small files PATH.seatN beside the socket (links are followed first), with the newest
  * generation of each seat and the process that holds it, so that a store that ends and comes back
