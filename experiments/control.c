@@ -4,15 +4,21 @@
 #include "experiments/control_peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { MAX_WAIT_S = 86400 };
+enum {
+    MAX_WAIT_S = 86400,
+    HELLO_MS = 10000,      /* a connection that has asked for nothing for so long is dropped */
+    ACCEPT_PAUSE_MS = 100, /* after no descriptor could be had */
+};
 
 typedef enum wait_goal { GOAL_NONE, GOAL_SETTLED, GOAL_DONE } wait_goal;
 
@@ -22,13 +28,19 @@ typedef struct debt {
     wait_goal goal;
     cJSON *id; /* of the wait */
     double timeout_s, deadline_ms;
+    bool asked;      /* a whole line has come */
+    uint64_t heard;  /* grows; of its last line, or of its coming */
+    double since_ms; /* when the connection came */
 } debt;
 
 struct control {
     const control_ops *ops;
     void *user;
     int fd;
+    int reserve_fd; /* given up for a moment to turn a connection away when descriptors run out */
     double now_ms;
+    uint64_t num_heard;
+    double accept_again_ms; /* until then no connection is taken */
     char path[CONTROL_PATH_BYTES];
     dev_t device; /* of the socket that we made, so that we remove no other */
     ino_t inode;
@@ -193,6 +205,8 @@ static void read_peer(control *self, int index)
                      CONTROL_LINE_BYTES - 1);
             refuse(self, index, NULL, error);
         } else if (bytes > 0) {
+            self->owed[index].asked = true;
+            self->owed[index].heard = ++self->num_heard;
             take_line(self, index, line, bytes);
         }
     }
@@ -230,29 +244,97 @@ static bool is_ours(int fd)
            (peer.uid == geteuid() || peer.uid == 0);
 }
 
+static int free_place(const control *self)
+{
+    int index = 0;
+    while (index < CONTROL_MAX_PEERS && self->peer[index].fd >= 0) {
+        index++;
+    }
+    return index;
+}
+
+/* Whoever merely holds a connection makes way: one that has asked for nothing first, then the one
+ * that was silent longest. Nobody who waits or watches, or has not read all yet. The place that is
+ * free then; CONTROL_MAX_PEERS: none. */
+static int make_place(control *self)
+{
+    int least = -1;
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        const debt *owed = &self->owed[i];
+        if (owed->watches || owed->goal != GOAL_NONE || control_peer_is_pending(&self->peer[i])) {
+            continue;
+        }
+        if (least < 0 || owed->asked < self->owed[least].asked ||
+            (owed->asked == self->owed[least].asked && owed->heard < self->owed[least].heard)) {
+            least = i;
+        }
+    }
+    if (least < 0) {
+        return CONTROL_MAX_PEERS;
+    }
+    hang_up(self, least);
+    return least;
+}
+
+static void turn_away(int fd, const char *error)
+{
+    char line[CONTROL_ERROR_BYTES];
+    int bytes = snprintf(line, sizeof line, "{\"ok\":false,\"error\":\"%s\"}\n", error);
+    (void)!send(fd, line, (size_t)bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    shutdown(fd, SHUT_RDWR);
+    close(fd);
+}
+
+/* A connection that waits and cannot be taken would wake the run for ever: it is turned away with
+ * the descriptor that was kept for that. */
+static void turn_away_one(control *self)
+{
+    char error[128];
+    struct rlimit limit = {0};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    snprintf(error, sizeof error, "eep-run has no descriptor left: limit %llu (ulimit -n)",
+             (unsigned long long)limit.rlim_cur);
+    if (self->reserve_fd >= 0) {
+        close(self->reserve_fd);
+    }
+    int fd = accept4(self->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+        turn_away(fd, error);
+    }
+    self->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (self->reserve_fd < 0) {
+        self->accept_again_ms = self->now_ms + ACCEPT_PAUSE_MS;
+    }
+}
+
 static void take_connections(control *self)
 {
     int fd = -1;
     while ((fd = accept4(self->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-        int index = 0;
-        while (index < CONTROL_MAX_PEERS && self->peer[index].fd >= 0) {
-            index++;
-        }
-        if (index < CONTROL_MAX_PEERS && is_ours(fd)) {
-            control_peer_open(&self->peer[index], fd);
+        int index = free_place(self);
+        if (!is_ours(fd)) {
+            close(fd);
             continue;
         }
-        static const char full[] = "{\"ok\":false,\"error\":\"too many connections\"}\n";
+        index = index < CONTROL_MAX_PEERS ? index : make_place(self);
         if (index == CONTROL_MAX_PEERS) {
-            (void)!send(fd, full, sizeof full - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+            turn_away(fd, "too many connections: all of them watch or wait");
+            continue;
         }
-        close(fd);
+        control_peer_open(&self->peer[index], fd);
+        self->owed[index] = (debt){.since_ms = self->now_ms, .heard = ++self->num_heard};
+    }
+    if (errno == EMFILE || errno == ENFILE) {
+        turn_away_one(self);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        self->accept_again_ms = self->now_ms + ACCEPT_PAUSE_MS;
     }
 }
 
 void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS])
 {
-    set_out[0] = (struct pollfd){.fd = self->fd, .events = POLLIN};
+    bool takes = self->now_ms >= self->accept_again_ms;
+    set_out[0] = (struct pollfd){.fd = takes ? self->fd : -1, .events = POLLIN};
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         const control_peer *peer = &self->peer[i];
         short in = peer->at_end ? 0 : POLLIN, out = control_peer_is_pending(peer) ? POLLOUT : 0;
@@ -274,6 +356,9 @@ void control_take(control *self, const struct pollfd set[CONTROL_MAX_FDS], doubl
         }
         if (peer->fd >= 0) {
             settle_debt(self, i);
+        }
+        if (peer->fd >= 0 && !self->owed[i].asked && now_ms - self->owed[i].since_ms > HELLO_MS) {
+            hang_up(self, i);
         }
         /* Who sends no more and has all its answers is done; waiting or watching needs the
          * connection to stay open. */
@@ -374,6 +459,7 @@ eep_status control_open(const char *path, const control_ops *ops, void *user, co
     self->ops = ops;
     self->user = user;
     self->fd = -1;
+    self->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         self->peer[i].fd = -1;
     }
@@ -382,6 +468,9 @@ eep_status control_open(const char *path, const control_ops *ops, void *user, co
     if (status != EEP_OK) {
         if (self->fd >= 0) {
             close(self->fd);
+        }
+        if (self->reserve_fd >= 0) {
+            close(self->reserve_fd);
         }
         free(self);
         return status;
@@ -415,5 +504,8 @@ void control_close(control *self, bool good)
     }
     shutdown(self->fd, SHUT_RDWR);
     close(self->fd);
+    if (self->reserve_fd >= 0) {
+        close(self->reserve_fd);
+    }
     free(self);
 }

@@ -1,11 +1,14 @@
 #include "experiments/launcher.h"
 
+#include "experiments/descriptor_limit.h"
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
 #include "experiments/plan_file.h"
+#include "experiments/poll_open.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -368,6 +371,7 @@ static void take_signals(launcher *self)
 static void take_input(launcher *self, double longest_ms)
 {
     struct pollfd set[2 + 2 * EEP_MAX_RANKS + CONTROL_MAX_FDS];
+    static_assert(sizeof set / sizeof set[0] <= POLL_OPEN_MOST, "poll_open takes them all");
     nfds_t num = 0;
     set[num++] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
     short store_events = eepi_store_client_wants_write(self->client) ? POLLIN | POLLOUT : POLLIN;
@@ -381,11 +385,11 @@ static void take_input(launcher *self, double longest_ms)
     struct pollfd *control_set = &set[num];
     launcher_control_fds(self, control_set);
     num += CONTROL_MAX_FDS;
-    struct timespec timeout = {.tv_sec = (time_t)(longest_ms / 1e3)};
-    timeout.tv_nsec = (long)((longest_ms - (double)timeout.tv_sec * 1e3) * 1e6);
-    if (ppoll(set, num, &timeout, NULL) < 0 && errno != EINTR) {
-        self->failed = true;
-        launcher_complain(self, "poll: %s", strerror(errno));
+    if (poll_open(set, num, longest_ms) < 0 && errno != EINTR) {
+        if (!self->poll_has_failed) {
+            launcher_complain(self, "poll: %s", strerror(errno));
+        }
+        self->failed = self->poll_has_failed = true;
         return;
     }
     take_signals(self);
@@ -547,6 +551,12 @@ static bool take_over(launcher *self)
 
 int launcher_run(const options *how)
 {
+    char error[DESCRIPTOR_LIMIT_ERROR_BYTES];
+    descriptor_limit_raise();
+    if (!descriptor_limit_fits(how, error)) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return 2;
+    }
     launcher *self = launcher_open(how);
     if (!self) {
         return 2;

@@ -51,6 +51,7 @@ typedef struct launcher {
     launcher_control *control;        /* NULL: it could not be opened */
     bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
     bool failed;        /* the run broke */
+    bool poll_has_failed; /* and that was said */
     bool interrupted;   /* by a signal or --max-seconds */
     uint64_t signal_ns; /* the first signal to end; 0: none */
     bool at_once;       /* and a second one: nothing more is written or waited for */

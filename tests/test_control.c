@@ -4,11 +4,13 @@
 #include "experiments/control.h"
 #include "experiments/control_path.h"
 #include "experiments/control_peer.h"
+#include "experiments/poll_open.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -84,7 +86,7 @@ static void turn(void)
 {
     struct pollfd set[CONTROL_MAX_FDS];
     control_fds(self, set);
-    cr_assert_geq(poll(set, CONTROL_MAX_FDS, 0), 0);
+    cr_assert_geq(poll_open(set, CONTROL_MAX_FDS, 0), 0);
     control_take(self, set, now_ms);
 }
 
@@ -345,7 +347,7 @@ Test(control, sixteen_connections_and_no_more)
     int fd[CONTROL_MAX_PEERS];
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         fd[i] = connect_to();
-        asks(fd[i], "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+        asks(fd[i], "{\"do\":\"watch\"}\n", "{\"ok\":true}\n");
     }
     int late = connect_to();
     cr_assert(strstr(got(late), "too many connections"));
@@ -358,6 +360,77 @@ Test(control, sixteen_connections_and_no_more)
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         close(fd[i]);
     }
+}
+
+Test(control, connections_that_are_merely_held_keep_nobody_out)
+{
+    int held[3 * CONTROL_MAX_PEERS];
+    int watcher = connect_to();
+    asks(watcher, "{\"do\":\"watch\"}\n", "{\"ok\":true}\n");
+    int asked = connect_to();
+    asks(asked, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    for (int i = 0; i < 3 * CONTROL_MAX_PEERS; i++) {
+        held[i] = connect_to();
+    }
+    asks(asked, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    int late = connect_to();
+    asks(late, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    cr_assert_null(got(held[0]), "the oldest of those that asked nothing went first");
+    cr_assert_str_eq(got(held[3 * CONTROL_MAX_PEERS - 1]), "");
+    now_ms += 10001;
+    turn();
+    cr_assert_null(got(held[3 * CONTROL_MAX_PEERS - 1]), "nor may it ask nothing for 10 s");
+    cr_assert_str_eq(got(late), "");
+    control_event(self, "{\"event\":\"still\"}");
+    cr_assert_str_eq(got(watcher), "{\"event\":\"still\"}\n");
+    for (int i = 0; i < 3 * CONTROL_MAX_PEERS; i++) {
+        close(held[i]);
+    }
+    close(late);
+    close(asked);
+    close(watcher);
+}
+
+Test(control, without_descriptors_the_limit_is_named_and_nothing_spins)
+{
+    struct rlimit before, none;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct pollfd set[CONTROL_MAX_FDS];
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), lowest = dup(0);
+    close(lowest);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)lowest;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    cr_expect(strstr(got(fd), "limit"), "it is told why it is turned away");
+    control_fds(self, set);
+    cr_expect_eq(poll_open(set, CONTROL_MAX_FDS, 0), 0, "nothing is left to take");
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    close(fd);
+}
+
+/* Though most of its entries are free: ppoll counts those, too. */
+Test(control, a_set_larger_than_the_limit_is_polled)
+{
+    enum { LIMIT = 20, ENTRIES = 100 };
+    struct rlimit limit;
+    struct pollfd set[ENTRIES];
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = LIMIT;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < ENTRIES; i++) {
+        set[i] = (struct pollfd){.fd = i == 70 ? ends[0] : -1, .events = POLLIN};
+    }
+    cr_assert_eq(write(ends[1], "x", 1), 1);
+    cr_assert_lt(poll(set, ENTRIES, 0), 0);
+    cr_assert_eq(poll_open(set, ENTRIES, 0), 1);
+    cr_assert(set[70].revents == POLLIN && set[69].revents == 0);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 Test(control, the_socket_is_private_and_stale_ones_are_replaced)

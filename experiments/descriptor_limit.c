@@ -1,0 +1,45 @@
+#include "experiments/descriptor_limit.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+/* As counted on runs of 2 to 16 ranks: the launcher has a socket, a process descriptor and a
+ * connection to its store per rank; a rank watches each other one. */
+enum {
+    LAUNCHER_OWN = 14,
+    LAUNCHER_PER_RANK = 3,
+    RANK_OWN = 16,
+    RANK_PER_RANK = 1,
+    THREADS_PER_RANK = 10,
+};
+
+void descriptor_limit_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR_BYTES])
+{
+    struct rlimit limit;
+    unsigned long long ranks = (unsigned long long)how->num_ranks;
+    unsigned long long launcher = LAUNCHER_OWN + LAUNCHER_PER_RANK * ranks;
+    unsigned long long rank = RANK_OWN + (how->threads ? THREADS_PER_RANK : RANK_PER_RANK) * ranks;
+    bool ours = launcher >= rank;
+    unsigned long long need = ours ? launcher : rank;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
+        return true;
+    }
+    snprintf(error, DESCRIPTOR_LIMIT_ERROR_BYTES,
+             "descriptors: limit %llu (hard limit %llu), and with %llu ranks %s needs at least "
+             "%llu: raise the limit (ulimit -n), or lower --ranks",
+             (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max, ranks,
+             ours           ? "eep-run"
+             : how->threads ? "their process"
+                            : "each",
+             need);
+    return false;
+}
