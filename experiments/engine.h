@@ -34,8 +34,9 @@ typedef enum engine_corruption {
 typedef struct engine engine;
 
 /* Allocate all buffers on the device, generate embedding, router and unembedding from the seed,
- * give the context its slots' and backups' weights (every expert e with backup_of(e) == this seat),
- * and capture the step graph on a stream of the engine's own. After it only eep_join is missing. */
+ * give the context its slots' and backups' weights (every expert for which eep_backup_wanted is
+ * true), and capture the step graph on a stream of the engine's own. After it only eep_join is
+ * missing. */
 EEP_MUST_CHECK eep_status engine_open(const engine_config *config, eep_context *context,
                                       eep_device *device, engine **engine_out);
 /* Wait for a step in flight (at most 10 s) and free everything: after eep_close of the context,
