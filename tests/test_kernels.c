@@ -194,6 +194,65 @@ Test(kernels, extreme_batches)
     kernel_world_close(w);
 }
 
+/* The shapes of models: one number per row, a row that no vector width divides, 2880 and 1. */
+Test(kernels, results_match_for_the_narrowest_and_the_widest_rows)
+{
+    static const int hidden[] = {1, 2, 127, 2880};
+
+    for (int i = 0; i < 4 * 3; i++) {
+        const eep_dtype dtype = i % 3 == 0 ? EEP_FP32 : EEP_BF16;
+        const moe_shape shape = {2, 1, 3, 2, 2, hidden[i / 3], 3, dtype, dtype, 0, i % 3 == 2};
+        kernel_world *w = kernel_world_open(&shape, 2);
+        kernel_world_switch(w, kernel_view(w, 1, 3, 1, first_seed()));
+        kernel_world_fill(w, first_seed() + (uint64_t)i);
+        check_step(w, 1, first_seed());
+        kernel_world_close(w);
+    }
+}
+
+/* A token whose row is broken, and one whose weights are odd, harm no other token. */
+Test(kernels, nan_infinity_and_odd_weights_stay_in_their_tokens)
+{
+    const moe_shape shape = {2, 1, 4, 2, 2, 6, 5, EEP_FP32, EEP_FP32, 0};
+    const float weights[] = {-1.5f, 0.0f, 1e30f, -0.0f, 0.25f};
+    kernel_world *w = kernel_world_open(&shape, 2);
+    float expected[5 * 6];
+
+    kernel_world_switch(w, kernel_view(w, 1, 3, 1, first_seed()));
+    kernel_world_fill(w, first_seed());
+    for (int seat = 0; seat < 2; seat++) {
+        kernel_layer *l = &w->rank[seat].layer[0];
+        float *x = l->x;
+        w->rank[seat].num_tokens = 5;
+        for (int i = 0; i < 5 * 2; i++) {
+            l->topk_idx[i] = i == 5 ? -1 : i % 2 + seat;
+            l->topk_weights[i] = weights[i / 2];
+        }
+        for (int i = 0; i < 6; i++) {
+            x[i] = NAN;
+            x[6 + i] = i % 2 ? INFINITY : -INFINITY;
+            x[12 + i] = x[18 + i] = x[24 + i] = 0.5f * (float)(i + seat);
+        }
+    }
+    kernel_world_step(w, 1);
+    for (int seat = 0; seat < 2; seat++) {
+        const moe_input input = kernel_rank_input(w, seat, 0);
+        const float *out = w->rank[seat].layer[0].out;
+        const eepk_status *status = eepi_tables_status(w->rank[seat].tables);
+        cr_assert(status->result == EEPK_STEP_OK && !status->bad_input);
+        moe_combine(&shape, 0, &input, expected);
+        for (int i = 0; i < 5 * 6; i++) {
+            bool same = memcmp(&out[i], &expected[i], sizeof(float)) == 0;
+            cr_assert(same || (i < 12 && isnan(out[i]) && isnan(expected[i])),
+                      "seat %d, token %d: %a, not %a", seat, i / 6, (double)out[i],
+                      (double)expected[i]);
+            cr_assert(i < 12 || isfinite(out[i]));
+        }
+        cr_assert(isnan(out[0]));
+    }
+    kernel_world_close(w);
+}
+
 /* ------------------------------------------------------------------ bf16 */
 
 Test(kernels, bf16_rounds_to_nearest_even)
