@@ -49,13 +49,13 @@ typedef struct launcher {
     uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */
     uint64_t num_changes, changed_ns; /* of script, views and processes; and the last of them */
     launcher_control *control;        /* NULL: it could not be opened */
-    bool stopping;      /* the ranks were told to stop: what they still say is not of the run */
-    bool failed;        /* the run broke */
+    bool stopping;        /* the ranks were told to stop: what they still say is not of the run */
+    bool failed;          /* the run broke */
     bool poll_has_failed; /* and that was said */
-    bool interrupted;   /* by a signal or --max-seconds */
-    uint64_t signal_ns; /* the first signal to end; 0: none */
-    bool at_once;       /* and a second one: nothing more is written or waited for */
-    uint64_t status_ns; /* last status line */
+    bool interrupted;     /* by a signal or --max-seconds */
+    uint64_t signal_ns;   /* the first signal to end; 0: none */
+    bool at_once;         /* and a second one: nothing more is written or waited for */
+    uint64_t status_ns;   /* last status line */
     uint64_t status_tokens;
     machine_time begin; /* when serving started */
     bool is_tty;

@@ -102,7 +102,7 @@ struct eep_context {
     uint64_t late_calls_at_open;      /* eepi_device_late_calls */
     int is_waiter;                    /* eepi_device_take_waiter was granted */
     int store_lost, ready_told, leave_told;
-    bool poll_has_failed; /* and that was logged */
+    bool poll_has_failed;    /* and that was logged */
     uint64_t ends_looked_us; /* when ends were looked for that no descriptor tells of */
     int back;                /* reconnected, and our keys are not said again yet; service thread */
     struct pollfd *poll_fds;

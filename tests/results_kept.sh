@@ -92,6 +92,30 @@ for signal in TERM HUP QUIT INT; do
     gone "$ranks" "SIG$signal"
     left "SIG$signal"
 done
+# A signal while the oracle is at work, which is slow here, ends both; so does the end of the launcher.
+mkdir "$tmp/slow"
+cp "$bin/eep-run" "$tmp/slow"
+printf '#!/bin/sh\nexec sleep 60\n' >"$tmp/slow/eep-oracle"
+chmod +x "$tmp/slow/eep-oracle"
+for signal in TERM KILL; do
+    "$tmp/slow/eep-run" --no-picture "${small[@]}" --requests 4 --rate 50 --out "$tmp/slow/$signal" >"$tmp/slow.log" 2>&1 &
+    pid=$!
+    oracle=
+    for _ in $(seq 400); do
+        for p in $(ranks_of $pid); do [ "$(cat "/proc/$p/comm" 2>/dev/null)" != sleep ] || oracle=$p; done
+        [ -z "$oracle" ] || break
+        sleep 0.02
+    done
+    begin=$SECONDS
+    kill -$signal $pid; wait $pid 2>/dev/null; status=$?
+    for _ in $(seq 100); do [ -e "/proc/$oracle" ] || break; sleep 0.02; done
+    [ -n "$oracle" ] && [ ! -e "/proc/$oracle" ] || fail "SIG$signal: the oracle ('$oracle') went on"
+    [ $signal = KILL ] && continue
+    [ $status -eq 1 ] && [ $((SECONDS - begin)) -le 5 ] || fail "SIG$signal in the oracle: exit status $status after $((SECONDS - begin)) s"
+    grep -q "oracle     not checked: interrupted" "$tmp/slow.log" || { fail "SIG$signal in the oracle: not said"; cat "$tmp/slow.log"; }
+    rows_of "$tmp/slow/$signal"
+done
+rm -rf "$tmp"/t/*
 # Started with nohup it does not end by SIGHUP; a second signal, a while after the first, ends it at
 # once, whatever it does then.
 (trap '' HUP; exec "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &

@@ -49,6 +49,7 @@ step "conversation-like trace, four times longer requests, bf16, one kill and re
     --scale-time 1/2 --dtype bf16 --kill random@5 --rejoin random@9
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
 step "2,000 kills and rejoins in one run: nothing is left of a process that is gone" measure cycles --out "$out"
+step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
