@@ -166,7 +166,8 @@ static void take_step(launcher *self, int seat, const wire_step *step, size_t by
                     .positions = step->num_positions,
                     .reprefill = step->num_reprefill};
     for (uint32_t i = 0; i < step->num_tokens; i++) {
-        if (scheduler_token(self->front, seat, process->generation, &tokens[i], now) != EEP_OK) {
+        if (scheduler_token(self->front, seat, process->generation, &tokens[i], step->end_ns) !=
+            EEP_OK) {
             continue; /* refused and counted by the sink */
         }
         row_token token = {.time_ns = now,

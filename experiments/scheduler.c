@@ -220,7 +220,7 @@ bool scheduler_next(scheduler *self, wire_assign *assign_out, int *seat_out)
 }
 
 eep_status scheduler_token(scheduler *self, int seat, uint32_t generation, const wire_token *token,
-                           uint64_t now_ns)
+                           uint64_t made_ns)
 {
     if (token->request >= self->num_requests) {
         return EEP_ERR_INVALID;
@@ -233,10 +233,10 @@ eep_status scheduler_token(scheduler *self, int seat, uint32_t generation, const
     }
     request->tokens[request->num_emitted++] = token->token;
     self->counts.tokens_emitted++;
-    if (request->last_token_ns && now_ns - request->last_token_ns > request->longest_gap_ns) {
-        request->longest_gap_ns = now_ns - request->last_token_ns;
+    if (request->last_token_ns && made_ns > request->last_token_ns + request->longest_gap_ns) {
+        request->longest_gap_ns = made_ns - request->last_token_ns;
     }
-    request->last_token_ns = now_ns;
+    request->last_token_ns = made_ns;
     if (request->num_emitted == request->output_length) {
         release(self, request);
         request->status = REQUEST_COMPLETED;

@@ -66,10 +66,11 @@ int scheduler_seat_gone(scheduler *self, int seat, uint32_t generation);
  * to *seat_out, with scheduler_request_at(...)->tokens behind it. False: nothing to assign. */
 bool scheduler_next(scheduler *self, wire_assign *assign_out, int *seat_out);
 
-/* A token arrived from (seat, generation) at `now_ns`. EEP_OK: it is emitted. EEP_ERR_CONFLICT,
- * EEP_ERR_INVALID: refused and counted. A request that reached its output_length is completed. */
+/* A token arrived from (seat, generation), which had made it at `made_ns`. EEP_OK: it is emitted.
+ * EEP_ERR_CONFLICT, EEP_ERR_INVALID: refused and counted. A request that reached its output_length
+ * is completed. */
 EEP_MUST_CHECK eep_status scheduler_token(scheduler *self, int seat, uint32_t generation,
-                                          const wire_token *token, uint64_t now_ns);
+                                          const wire_token *token, uint64_t made_ns);
 /* The rank ends the request with an error, or gives it back for another rank. Ignored unless
  * (seat, generation) serves it. */
 void scheduler_fail(scheduler *self, int seat, uint32_t generation, uint32_t request);
