@@ -162,41 +162,6 @@ static void show_status(launcher *self, uint64_t now_ns)
 
 /* ---------------------------------------------------------------- the loop */
 
-/* Ranks count as ours also while they live. */
-static bool time_now(launcher *self, machine_time *time_out)
-{
-    pid_t pids[EEP_MAX_RANKS + 1] = {self->ranks->host.pid};
-    size_t num = 1;
-    for (int s = 0; s < self->run.max_ranks; s++) {
-        pids[num++] = self->ranks->seat[s].pid;
-    }
-    return machine_time_now(pids, num, time_out);
-}
-
-static void note_machine(launcher *self)
-{
-    machine_time end;
-    if (self->begin.all > 0 && time_now(self, &end)) {
-        self->run.machine = machine_use_between(&self->begin, &end);
-    }
-}
-
-/* Which deaths stop the instance is known now, and would otherwise be found out by one. */
-static void tell_cover(launcher *self)
-{
-    cover *found = &self->run.cover;
-    char text[COVER_TEXT_BYTES];
-    if (!self->view || !cover_of(self->view, found)) {
-        return;
-    }
-    cover_describe(found, (int)self->how->num_slots, text);
-    if (found->adjacent == 0 && found->num_ranks > 1) {
-        launcher_complain(self, "%s", text);
-    } else if (!self->how->quiet) {
-        printf("%s%s\n", self->is_tty ? "\r\033[K" : "", text);
-    }
-}
-
 static void start_serving(launcher *self, uint64_t now_ns)
 {
     if (num_active(self) < self->how->num_ranks) {
@@ -205,10 +170,7 @@ static void start_serving(launcher *self, uint64_t now_ns)
     self->run.start_ns = now_ns;
     self->run.load_end_ns = now_ns;
     launcher_note(self, "start", NULL, (uint64_t)self->how->num_ranks);
-    tell_cover(self);
-    if (!time_now(self, &self->begin)) {
-        self->begin = (machine_time){0};
-    }
+    launcher_note_start(self);
 }
 
 /* No process is left but those that were stopped and expelled. */
@@ -282,6 +244,24 @@ static bool waits_in_vain(launcher *self, uint64_t now_ns)
     return true;
 }
 
+/* Somebody will be started by the script, or may be by a person: until nothing has moved for too
+ * long. */
+static bool may_come_back(launcher *self)
+{
+    bool by_hand = launcher_control_serves(self);
+    if (!self->run.start_ns || (!by_hand && !script_will_start(&self->effective.script))) {
+        return false;
+    }
+    if (by_hand && !self->told_nobody_left) {
+        launcher_complain(self,
+                          "no rank is left to serve: the run ends in %.0f s, unless one is "
+                          "started (eep-ctl rejoin RANK)",
+                          (double)NO_PROGRESS_NS / 1e9);
+    }
+    self->told_nobody_left = true;
+    return true;
+}
+
 /* True: the run is over, by its end or by giving up. */
 static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
 {
@@ -290,7 +270,7 @@ static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_
     if (self->failed || self->interrupted) {
         return true;
     }
-    if (nobody_is_left(self) && !(self->run.start_ns && script_will_start(todo))) {
+    if (nobody_is_left(self) && !may_come_back(self)) {
         launcher_complain(self, "no rank is left to serve");
         scheduler_lose_all(self->front);
         self->failed = true;
@@ -577,7 +557,7 @@ int launcher_run(const options *how)
         serve(self);
     }
     stop(self);
-    note_machine(self);
+    launcher_note_machine(self);
     int code = self->at_once        ? 1
                : self->run.start_ns ? report(self)
                                     : (self->interrupted ? 1 : 2); /* 2: never began */

@@ -49,7 +49,8 @@ typedef struct launcher {
     uint64_t idle_ns; /* since when only a trigger is waited for, without load; 0: it is not */
     uint64_t num_changes, changed_ns; /* of script, views and processes; and the last of them */
     launcher_control *control;        /* NULL: it could not be opened */
-    bool stopping;        /* the ranks were told to stop: what they still say is not of the run */
+    bool stopping; /* the ranks were told to stop: what they still say is not of the run */
+    bool told_nobody_left;
     bool failed;          /* the run broke */
     bool poll_has_failed; /* and that was said */
     bool interrupted;     /* by a signal or --max-seconds */
@@ -109,6 +110,13 @@ void launcher_saw(launcher *self, script_state state, int seat);
 void launcher_saw_event(launcher *self, eep_event_kind kind, int seat);
 /* self->view is new. */
 void launcher_saw_view(launcher *self);
+
+/* launcher_world.c */
+
+/* Serving starts: what the first view survives is told, and the machine's time noted. */
+void launcher_note_start(launcher *self);
+/* Serving is over: into self->run, how busy the machine was. */
+void launcher_note_machine(launcher *self);
 
 /* launcher_plan.c */
 

@@ -21,7 +21,7 @@ RUN_COLUMNS = ("run", "seed", "faults", "good", "tokens_emitted", "tokens_wrong"
                "requests_accepted", "requests_completed", "requests_failed", "requests_lost",
                "captures_healthy", "step_p50_ms", "step_p99_ms", "window_bytes",
                "throughput_before", "throughput_degraded", "throughput_after", *common.COUNTERS,
-               "foreign_share")
+               "foreign_share", "own_share")
 STEPS_BEFORE_MS = 500.0  # steps that began this long before a kill give its median step
 FLOOR_MS, LONGEST_MEDIAN_STEP_MS, STEPS_ALLOWED = 100.0, 20.0, 3
 ROUNDING_MS = 0.0025  # five figures with three digits each
@@ -53,7 +53,7 @@ def run_row(run, index, seed):
     row = {name: summary.get(name) for name in RUN_COLUMNS}
     row.update({f"throughput_{name}": summary["throughput"].get(name)
                 for name in ("before", "degraded", "after")})
-    row.update(foreign_share=run.foreign_share)
+    row.update(foreign_share=run.foreign_share, own_share=(summary.get("cpu") or {}).get("own"))
     row.update(run=index, seed=seed, faults=len(summary["faults"]), good=int(summary["good"]),
                captures_healthy=summary["captures_after_start"]["healthy"],
                step_p50_ms=summary["step_ms"]["p50"], step_p99_ms=summary["step_ms"]["p99"])
