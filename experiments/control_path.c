@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char SOCKET_NAME[] = "/control.sock", POINTER_NAME[] = "/control.path";
@@ -92,7 +93,8 @@ eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYT
         snprintf(error, CONTROL_PATH_ERROR_BYTES, "--out: '%.128s...' is too long", out_dir);
         return EEP_ERR_INVALID;
     }
-    FILE *file = fopen(name, "re");
+    struct stat info; /* a FIFO of that name would be waited for */
+    FILE *file = stat(name, &info) == 0 && S_ISREG(info.st_mode) ? fopen(name, "re") : NULL;
     if (file) {
         if (!fgets(line, sizeof line, file)) {
             line[0] = '\0';

@@ -207,6 +207,15 @@ static int stage_live(eep_context *context, const eepi_view *view, const eepi_li
     return 1;
 }
 
+/* To be staged later: eepi_stage_held. `for_record`: it could not be; what was missing is likely a
+ * peer's record, which a store that forgot gets again a moment later than the plan. */
+static void hold_plan(eep_context *context, const eepi_view *view, int for_record)
+{
+    free(context->held_plan);
+    context->held_plan = eepi_view_copy(view);
+    context->held_for_record = for_record;
+}
+
 static void stage_plan(eep_context *context, const eepi_view *view)
 {
     eepi_input staged = {.kind = EEPI_INPUT_STAGED, .digest = view->digest};
@@ -216,12 +225,12 @@ static void stage_plan(eep_context *context, const eepi_view *view)
     pthread_mutex_lock(&context->lock);
     busy = eepi_stepper_awaits_flip(&context->stepper);
     pthread_mutex_unlock(&context->lock);
-    if (busy) { /* until then: eepi_stage_held */
-        free(context->held_plan);
-        context->held_plan = eepi_view_copy(view);
-    } else if (stage_live(context, view, &live)) {
-        eepi_give(context, &staged); /* else the plan lapses and is made again */
-    }
+    if (busy)
+        hold_plan(context, view, 0);
+    else if (stage_live(context, view, &live))
+        eepi_give(context, &staged);
+    else
+        hold_plan(context, view, 1); /* or it lapses, and is made again */
 }
 
 void eepi_stage_held(eep_context *context)
@@ -229,7 +238,7 @@ void eepi_stage_held(eep_context *context)
     eepi_view *plan = context->held_plan;
     int busy;
 
-    if (!plan)
+    if (!plan || context->held_for_record)
         return;
     pthread_mutex_lock(&context->lock);
     busy = eepi_stepper_awaits_flip(&context->stepper) || context->stepper.wedged;
@@ -237,7 +246,8 @@ void eepi_stage_held(eep_context *context)
     if (busy)
         return;
     context->held_plan = NULL;
-    if (plan->base_digest == eepi_core_view(context->core)->digest)
+    if (plan->base_digest == eepi_core_view(context->core)->digest ||
+        plan->digest == eepi_core_view(context->core)->digest)
         stage_plan(context, plan);
     free(plan);
 }
@@ -246,9 +256,12 @@ static void announce(eep_context *context, const eepi_view *view)
 {
     eepi_live live = live_of(context, view);
 
-    if (!live.leaves && !stage_live(context, view, &live))
-        eepi_log(context, EEP_LOG_ERROR, "view %llu is committed but not staged here",
+    if (!live.leaves && !stage_live(context, view, &live)) {
+        hold_plan(context, view, 1);
+        eepi_log(context, EEP_LOG_ERROR,
+                 "view %llu is committed but not staged here: it is tried again",
                  (unsigned long long)view->epoch);
+    }
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     eepi_stepper_announce(&context->stepper, &live);
@@ -382,7 +395,8 @@ static int unheard_seat(const eep_context *context, eepi_seat_holder *holder_out
             continue;
         if (peer->is_heard && peer->record.member.generation >= holder_out->generation)
             continue;
-        if (status != EEP_OK || !eepi_seat_has_ended(holder_out))
+        if (status != EEP_OK ||
+            !eepi_seat_has_ended(context->store_path, seat, context->home, holder_out))
             return seat;
     }
     return -1;

@@ -113,6 +113,14 @@ static eep_status check_instance(eep_context *context)
     return EEP_OK;
 }
 
+static eepi_seat_holder holder_of(const eepi_record *record)
+{
+    return (eepi_seat_holder){.generation = record->member.generation,
+                              .pid = record->pid,
+                              .pid_start = record->pid_start,
+                              .home = record->home};
+}
+
 /* Does the view's member in that seat run? */
 static int member_runs(eep_context *context, const eepi_view *view, int seat)
 {
@@ -122,6 +130,7 @@ static int member_runs(eep_context *context, const eepi_view *view, int seat)
     uint64_t revision;
     eepi_record record;
     eep_status status;
+    eepi_seat_holder holder;
     int runs;
 
     if (!eepi_view_is_member(view, seat))
@@ -130,9 +139,13 @@ static int member_runs(eep_context *context, const eepi_view *view, int seat)
     status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
     /* a record that is missing or strange says nothing of its process */
     runs = status != EEP_OK || !value ||
-           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK ||
-           (record.member.generation <= eepi_view_seat_at(view, seat)->generation &&
-            eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS);
+           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK;
+    if (!runs && record.member.generation <= eepi_view_seat_at(view, seat)->generation) {
+        holder = holder_of(&record);
+        runs = record.home == context->home
+                   ? eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS
+                   : !eepi_seat_has_ended(context->store_path, seat, context->home, &holder);
+    }
     free(value);
     return runs;
 }
@@ -147,7 +160,7 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
         eepi_seat_holder holder;
         if (eepi_view_is_member(view, seat) &&
             eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
-            eepi_seat_has_ended(&holder)) {
+            eepi_seat_has_ended(context->store_path, seat, context->home, &holder)) {
             const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
             status = eepi_claim_end(context, &end, STORE_BOUND_US);
         }
@@ -225,7 +238,7 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
         status = eepi_fail(context, EEP_ERR_INVALID,
                            "the seat's record is of an instance with another shape");
     else if (value)
-        *holder_out = (eepi_seat_holder){record.member.generation, record.pid, record.pid_start};
+        *holder_out = holder_of(&record);
     free(value);
     return status;
 }
@@ -237,25 +250,31 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
 {
     const char *path = context->store_path;
     const int32_t seat = context->config.rank;
-    eepi_seat_holder own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start}, before;
+    eepi_seat_holder own = {.pid = (int32_t)getpid(),
+                            .pid_start = context->pid_start,
+                            .home = context->home},
+                     before;
     eep_status status = eepi_seat_look(path, seat, &before);
 
     if (floor < in_record->generation)
         floor = in_record->generation;
     if (status == EEP_OK && before.generation < in_record->generation &&
-        !eepi_seat_has_ended(in_record)) { /* somebody has removed the file */
+        !eepi_seat_has_ended(path, seat, context->home,
+                             in_record)) { /* somebody has removed the file */
         before = *in_record;
         status = EEP_ERR_SEAT_TAKEN;
     } else if (status == EEP_OK) {
         status = eepi_seat_take(path, seat, floor, &own, &before);
     }
     if (status == EEP_ERR_SEAT_TAKEN)
-        return eepi_fail(context, status, "process %d holds the seat as generation %u", before.pid,
-                         before.generation);
+        return eepi_fail(
+            context, status, "process %d%s holds the seat as generation %u", before.pid,
+            before.home == context->home ? "" : " of another pid namespace", before.generation);
     if (status != EEP_OK)
         return eepi_fail(context, status, "%s.seat%d cannot be used: %s", path, seat,
                          strerror(errno));
     context->generation = own.generation;
+    context->seat_lock_fd = own.lock_fd;
     context->has_seat = 1;
     if (own.generation > 1) {
         const eepi_end end = {seat, own.generation - 1, EEPI_END_PROCESS};
@@ -266,7 +285,8 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
 
 static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
 {
-    eepi_record own = {.pid = (int32_t)getpid(), .pid_start = context->pid_start};
+    eepi_record own = {
+        .pid = (int32_t)getpid(), .pid_start = context->pid_start, .home = context->home};
     size_t bytes, size = 0;
     void *encoded, *value = NULL;
     eep_status status;
@@ -286,6 +306,25 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
     return status;
 }
 
+/* Ranks reach each other through /proc (windows, pidfds), so all of an instance live in one pid
+ * namespace. Who comes from another one must not begin: nothing that it sees of pids is true. */
+static eep_status check_home(eep_context *context)
+{
+    for (int32_t seat = 0; seat < context->config.max_ranks; seat++) {
+        eepi_seat_holder holder;
+        if (eepi_seat_look(context->store_path, seat, &holder) != EEP_OK || holder.pid == 0 ||
+            holder.home == context->home ||
+            eepi_seat_has_ended(context->store_path, seat, context->home, &holder))
+            continue;
+        return eepi_fail(context, EEP_ERR_UNSUPPORTED,
+                         "rank %d (generation %u) lives in another pid namespace (container) than "
+                         "this process: ranks of an instance watch each other and open each "
+                         "other's windows through /proc, so all of them belong into one",
+                         seat, holder.generation);
+    }
+    return EEP_OK;
+}
+
 /* Take the seat: on this machine by its file, for all by compare-and-swap on its member record. */
 eep_status eepi_claim_seat(eep_context *context)
 {
@@ -296,6 +335,8 @@ eep_status eepi_claim_seat(eep_context *context)
     eep_status status = plan_first_view(context);
 
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
+    if (status == EEP_OK)
+        status = check_home(context);
     if (status == EEP_OK)
         status = check_instance(context);
     if (status == EEP_OK)
@@ -312,7 +353,11 @@ eep_status eepi_claim_seat(eep_context *context)
 /* The seat is free for another context, of this process as well. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us)
 {
-    const eepi_seat_holder own = {context->generation, (int32_t)getpid(), context->pid_start};
+    const eepi_seat_holder own = {.generation = context->generation,
+                                  .pid = (int32_t)getpid(),
+                                  .pid_start = context->pid_start,
+                                  .home = context->home,
+                                  .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
     const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
 
     if (context->has_seat &&

@@ -425,8 +425,11 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
     context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     context->pid_start = eepi_process_start((int32_t)getpid());
     status = take_config(context, config);
-    if (status == EEP_OK && context->pid_start == 0)
-        status = eepi_fail(context, EEP_ERR_SYSTEM, "/proc cannot be read: peers watch it");
+    context->home = eepi_process_home();
+    if (status == EEP_OK && (context->pid_start == 0 || context->home == 0))
+        status = eepi_fail(context, EEP_ERR_SYSTEM,
+                           "/proc cannot be read or shows another pid namespace than this "
+                           "process's, and peers watch it: mount it anew (unshare --mount-proc)");
     if (status == EEP_OK && context->wake_fd < 0)
         status = eepi_fail(context, EEP_ERR_SYSTEM, "eventfd: %s", strerror(errno));
     if (status == EEP_OK)

@@ -74,7 +74,8 @@ struct eep_context {
     uint32_t generation;
     eepi_view_shape view_shape;
     eepk_shape shape;
-    uint64_t pid_start;
+    uint64_t pid_start, home;  /* of this process: eepi_process_home */
+    int seat_lock_fd;          /* keeps the lock of the seat's file while has_seat */
     char store_path[PATH_MAX]; /* of the socket, no link: the seats' files lie beside it */
     eepi_topology *topology;   /* NULL: not bound */
 
@@ -93,10 +94,11 @@ struct eep_context {
     int has_seat, claimed; /* the seat is ours by its file; in the store, too */
 
     /* service thread */
-    uint64_t cas_id, read_id;         /* requests under way; 0: none */
-    uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
-    uint8_t cas_phase;                /* and its phase */
-    eepi_view *held_plan;             /* to be staged once the idle bank is idle; NULL: none */
+    uint64_t cas_id, read_id; /* requests under way; 0: none */
+    uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
+    uint8_t cas_phase;        /* and its phase */
+    eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
+    int held_for_record;      /* it could not be staged: not before a peer's record has come */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
     uint64_t late_calls_at_open;      /* eepi_device_late_calls */

@@ -34,8 +34,8 @@ static void watch_process(eep_context *context, eepi_peer *peer)
         close(peer->pidfd);
     peer->pidfd_generation = record->member.generation;
     peer->pidfd = -1;
-    if (record->pid == getpid())
-        return; /* ranks as threads: their end is not a process's end */
+    if (record->pid == 0 || record->pid == getpid())
+        return; /* of another home; ranks as threads: their end is not a process's end */
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
     error = errno;
     state = eepi_process_look(record->pid, record->pid_start);
@@ -77,6 +77,8 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
         free(copy);
         return;
     }
+    if (record.home != context->home)
+        record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
         if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
@@ -91,6 +93,7 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     peer->record_bytes = copy;
     peer->record = record;
     peer->is_heard = 1;
+    context->held_for_record = 0; /* a plan may have waited for it */
     if (record.member.seat != context->config.rank)
         watch_process(context, peer);
     input.member = &peer->record.member;
@@ -135,7 +138,9 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
 
     if (peer->window && peer->window_generation == generation)
         return EEP_OK;
-    if (peer->record_bytes && peer->record.member.generation == generation)
+    if (peer->record_bytes && peer->record.member.generation == generation && peer->record.pid == 0)
+        snprintf(why, sizeof(why), "its process lives in another pid namespace");
+    else if (peer->record_bytes && peer->record.member.generation == generation)
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof(why), &window);
     if (status != EEP_OK) {
@@ -202,6 +207,7 @@ void eepi_peer_publish(eep_context *context)
                    context->backup_bits},
         .pid = (int32_t)getpid(),
         .pid_start = context->pid_start,
+        .home = context->home,
     };
     size_t address_bytes = 0, bytes;
     char key[EEPI_STORE_KEY_MAX];

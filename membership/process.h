@@ -14,10 +14,15 @@ typedef enum eepi_process_state {
     EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;
 
+/* Where this process lives: one number of the machine's boot and of its pid namespace. A pid means
+ * something there and nowhere else: in another container, or after a reboot, the same number is
+ * nobody or somebody else. 0: /proc cannot be read, or shows another namespace than ours. */
+uint64_t eepi_process_home(void);
 /* Start time of a process in clock ticks since boot; 0 if there is none. With the pid it names a
  * process for good. */
 uint64_t eepi_process_start(int32_t pid);
-/* One read of /proc: a killed process shows here before its pidfd fires, however large it is. */
+/* A pid of 0 is a process of another home: nothing is known of it. One read of /proc: a killed
+ * process shows here before its pidfd fires, however large it is. */
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
 /* A descriptor that polls readable once the process is GONE; -1: it is already, or it cannot be
  * watched (no descriptors left): eepi_process_look tells which. */

@@ -13,7 +13,7 @@ typedef struct record_head {
     uint32_t generation;
     uint8_t ready, leaving, pad[2];
     int32_t pid;
-    uint64_t pid_start;
+    uint64_t pid_start, home;
     eepi_window_descriptor window;
     eepi_view_shape shape;
 } record_head;
@@ -54,6 +54,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->leaving = record->member.leaving;
     head->pid = record->pid;
     head->pid_start = record->pid_start;
+    head->home = record->home;
     head->window = record->window;
     head->shape = *shape;
     memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
@@ -89,6 +90,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
                    (const uint64_t *)(from + s.checksums), (const uint64_t *)(from + s.backup)},
         .pid = head->pid,
         .pid_start = head->pid_start,
+        .home = head->home,
         .window = head->window,
         .bulk_address = from + s.address,
         .bulk_address_bytes = head->bulk_address_bytes,

@@ -22,6 +22,7 @@ typedef struct eepi_record {
     eepi_member member;
     int32_t pid;
     uint64_t pid_start;
+    uint64_t home; /* where that pid means something */
     eepi_window_descriptor window;
     const void *bulk_address;
     uint32_t bulk_address_bytes;

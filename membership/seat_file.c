@@ -14,7 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = PATH_MAX, LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1, LOCK_TRIES = 1000 };
+enum {
+    PATH_BYTES = PATH_MAX,
+    LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1 + 20 + 1,
+    LOCK_TRIES = 1000,
+    HOLDER_LOCK_AT = 4096
+};
 
 static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
 {
@@ -27,27 +32,71 @@ static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BY
 static int open_seat(const char *store_path, int32_t seat, int flags)
 {
     char path[PATH_BYTES];
+    struct stat file;
+    int fd;
 
     if (!name_file(store_path, seat, path))
         return -1;
-    return open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    /* not a FIFO or a device, which may be waited for for ever */
+    fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+    if (fd >= 0 && (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode))) {
+        close(fd);
+        errno = EINVAL;
+        return -1;
+    }
+    return fd;
 }
 
-/* Its file, locked against others who write it just now, or -1. A process that was stopped with the
- * lock in its hand makes nobody wait for ever: errno EBUSY. */
-static int open_locked(const char *store_path, int32_t seat, int flags)
+/* The holder's lock lies behind the line, apart from the lock for writing. Each generation has a
+ * byte of its own: a child that a dead holder left keeps its byte, and hinders nobody. */
+static struct flock holder_range(uint32_t generation)
+{
+    return (struct flock){.l_type = F_WRLCK,
+                          .l_whence = SEEK_SET,
+                          .l_start = HOLDER_LOCK_AT + (off_t)generation,
+                          .l_len = 1};
+}
+
+static int lock_as_holder(int fd, uint32_t generation)
+{
+    struct flock range = holder_range(generation);
+
+    return fcntl(fd, F_OFD_SETLK, &range) == 0;
+}
+
+/* Does somebody hold it, or can nobody tell? */
+static int is_held(int fd, uint32_t generation)
+{
+    struct flock range = holder_range(generation);
+
+    return fcntl(fd, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK;
+}
+
+/* Locked against others who write it just now; 0: errno. A process that was stopped with the lock
+ * in its hand makes nobody wait for ever: EBUSY. */
+static int lock_for_writing(int fd)
 {
     const struct timespec nap = {0, 1000000};
+
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        errno = errno == EWOULDBLOCK ? EBUSY : errno;
+        if ((errno != EBUSY && errno != EINTR) || tries == LOCK_TRIES)
+            return 0;
+        nanosleep(&nap, NULL);
+    }
+    return 1;
+}
+
+/* Its file, locked, or -1. */
+static int open_locked(const char *store_path, int32_t seat, int flags)
+{
     int fd = open_seat(store_path, seat, flags);
 
-    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
-        int error = errno == EWOULDBLOCK ? EBUSY : errno;
-        if ((error != EBUSY && error != EINTR) || tries == LOCK_TRIES) {
-            close(fd);
-            errno = error;
-            return -1;
-        }
-        nanosleep(&nap, NULL);
+    if (fd >= 0 && !lock_for_writing(fd)) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
     }
     return fd;
 }
@@ -78,8 +127,8 @@ static int read_holder(int fd, eepi_seat_holder *holder_out)
         return 1;
     errno = EINVAL;
     if (got != LINE_BYTES || strspn(line, "0123456789 \n") != LINE_BYTES ||
-        sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64, &holder.generation, &holder.pid,
-               &holder.pid_start) != 3 ||
+        sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64 " %20" SCNu64, &holder.generation,
+               &holder.pid, &holder.pid_start, &holder.home) != 4 ||
         holder.generation == UINT32_MAX)
         return 0;
     *holder_out = holder;
@@ -91,8 +140,8 @@ static int write_holder(int fd, const eepi_seat_holder *holder)
 {
     char line[LINE_BYTES + 1];
 
-    snprintf(line, sizeof(line), "%010" PRIu32 " %010" PRId32 " %020" PRIu64 "\n",
-             holder->generation, holder->pid, holder->pid_start);
+    snprintf(line, sizeof(line), "%010" PRIu32 " %010" PRId32 " %020" PRIu64 " %020" PRIu64 "\n",
+             holder->generation, holder->pid, holder->pid_start, holder->home);
     errno = ENOSPC; /* if it is short */
     return pwrite(fd, line, LINE_BYTES, 0) == LINE_BYTES;
 }
@@ -109,10 +158,29 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
     return known ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
-int eepi_seat_has_ended(const eepi_seat_holder *holder)
+/* In the file that is open as `fd`; it may name somebody else by now. */
+static int has_ended_in(int fd, uint64_t home, const eepi_seat_holder *holder)
 {
-    return holder->pid == 0 ||
-           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
+    eepi_seat_holder now;
+
+    if (holder->pid == 0)
+        return 1;
+    if (holder->home == home && home != 0)
+        return eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
+    if (fd < 0 || !read_holder(fd, &now) || now.generation < holder->generation)
+        return 0; /* somebody has removed the file: nobody can tell */
+    return now.generation > holder->generation || now.pid == 0 || !is_held(fd, now.generation);
+}
+
+int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
+                        const eepi_seat_holder *holder)
+{
+    int fd = holder->pid == 0 || holder->home == home ? -1 : open_seat(store_path, seat, O_RDONLY);
+    int has_ended = has_ended_in(fd, home, holder);
+
+    if (fd >= 0)
+        close(fd);
+    return has_ended;
 }
 
 /* Root may serve beside the folder's owner, who must be able to go on alone. */
@@ -138,27 +206,39 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
     give_to_owner(fd, store_path);
     if (!read_holder(fd, before_out)) {
         status = EEP_ERR_SYSTEM;
-    } else if (before_out->generation && !eepi_seat_has_ended(before_out)) {
+    } else if (before_out->generation && !has_ended_in(fd, holder->home, before_out)) {
         status = EEP_ERR_SEAT_TAKEN;
     } else {
         holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
-        if (!write_holder(fd, holder))
+        if (!lock_as_holder(fd, holder->generation) || !write_holder(fd, holder))
             status = EEP_ERR_SYSTEM;
     }
-    close_locked(fd);
-    return status;
+    if (status != EEP_OK) {
+        close_locked(fd);
+        return status;
+    }
+    (void)flock(fd, LOCK_UN);
+    (void)lock_as_holder(fd, holder->generation); /* on NFS the other lock took it along */
+    holder->lock_fd = fd;
+    return EEP_OK;
 }
 
 eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
-    int fd = open_locked(store_path, seat, O_RDWR);
+    /* that of the lock, if there is one: there may be no descriptor left for another */
+    int is_own = own->lock_fd >= 0;
+    int fd = is_own ? own->lock_fd : open_locked(store_path, seat, O_RDWR);
     eepi_seat_holder holder;
     eep_status status = EEP_OK;
 
+    if (is_own && !lock_for_writing(fd)) {
+        close(fd);
+        return EEP_ERR_SYSTEM;
+    }
     if (fd < 0)
         return errno == ENOENT ? EEP_OK : EEP_ERR_SYSTEM;
     if (read_holder(fd, &holder) && holder.generation == own->generation &&
-        holder.pid == own->pid && holder.pid_start == own->pid_start) {
+        holder.pid == own->pid && holder.pid_start == own->pid_start && holder.home == own->home) {
         holder.pid = 0;
         holder.pid_start = 0;
         if (!write_holder(fd, &holder))

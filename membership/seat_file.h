@@ -3,8 +3,13 @@
  * before its predecessor's end was seen (rule M7). The files stay when a store ends, since those
  * who hold the seats may live on; who removes the store's folder removes them.
  *
- *   STORE_PATH.seatN   "generation pid start-time-of-the-process\n", numbers of fixed width; pid 0:
- *                      its holder has closed its context */
+ *   STORE_PATH.seatN   "generation pid start-time-of-the-process home\n", numbers of fixed width;
+ *                      pid 0: its holder has closed its context
+ *
+ * A pid says something only where its process lives (eepi_process_home). So whoever holds a seat
+ * also holds a lock on its file (an open file description's, which goes with the process in any
+ * namespace): of a holder from another pid namespace, or from before a reboot, the lock alone says
+ * whether it lives. A child that such a holder forked, and that has not called exec, keeps it. */
 #ifndef EEPI_SEAT_FILE_H
 #define EEPI_SEAT_FILE_H
 
@@ -16,21 +21,24 @@ typedef struct eepi_seat_holder {
     uint32_t generation; /* 0: nobody yet */
     int32_t pid;
     uint64_t pid_start;
+    uint64_t home; /* where that pid means something */
+    int lock_fd;   /* of who took the seat: keeps the lock; not in the file */
 } eepi_seat_holder;
 
 /* The seat's last holder, generation 0 if nobody has had it. EEP_ERR_SYSTEM: nobody can tell
  * (errno; EINVAL: the file is not ours). Waits for nobody. */
 EEP_MUST_CHECK eep_status eepi_seat_look(const char *store_path, int32_t seat,
                                          eepi_seat_holder *holder_out);
-/* Its process is wholly gone, or it has closed its context. */
-int eepi_seat_has_ended(const eepi_seat_holder *holder);
+/* Its process is wholly gone, or it has closed its context. `home`: the caller's. */
+int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
+                        const eepi_seat_holder *holder);
 /* Take the seat for the process in *holder: *holder gets the next generation above `floor` and
- * above that of *before_out, who has ended. EEP_ERR_SEAT_TAKEN: *before_out lives. EEP_ERR_SYSTEM:
- * errno says why; EBUSY: another process has been writing the file for a second. */
+ * above that of *before_out, who has ended, and the lock. EEP_ERR_SEAT_TAKEN: *before_out lives.
+ * EEP_ERR_SYSTEM: errno says why; EBUSY: another process has been writing the file for a second. */
 EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                                          eepi_seat_holder *holder, eepi_seat_holder *before_out);
-/* The context of *own is closed, though its process lives on. EEP_ERR_SYSTEM as above: then the
- * seat stays taken until the process ends. */
+/* The context of *own is closed, though its process lives on; its lock_fd is closed, too (-1: it
+ * has none). EEP_ERR_SYSTEM as above: then the seat stays taken until the process ends. */
 EEP_MUST_CHECK eep_status eepi_seat_release(const char *store_path, int32_t seat,
                                             const eepi_seat_holder *own);
 /* The instance is over: remove the files of seats 0 .. num_seats-1. */

@@ -189,6 +189,25 @@ void rank_stop(rank *r)
 
 /* ---------------------------------------------------------------- the world */
 
+void world_config(eep_config *config)
+{
+    eep_config_init(config);
+    config->background_bytes_per_s = 0; /* tests that want it set it */
+    config->num_layers = WORLD_LAYERS;
+    config->num_experts = WORLD_EXPERTS;
+    config->num_slots = WORLD_SLOTS;
+    config->top_k = WORLD_TOPK;
+    config->hidden = WORLD_HIDDEN;
+    config->num_max_tokens_per_rank = WORLD_TOKENS;
+    config->step_deadline_us = WORLD_PATIENT_US;
+    config->warmup_deadline_us = WORLD_PATIENT_US;
+    config->expel_floor_us = WORLD_PATIENT_US;
+    config->join_timeout_us = WORLD_WAIT_MS * 1000ull;
+    config->kill_fence = 0;   /* the process to kill would be ours */
+    config->bind_threads = 0; /* many ranks on whatever cores there are */
+    config->log_level = getenv("EEP_TEST_LOG") ? EEP_LOG_DEBUG : EEP_LOG_NONE;
+}
+
 void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
 {
     char error[256] = "";
@@ -209,24 +228,10 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
         w->ranks[seat].mode = RANK_FOLLOW;
     }
     w->device = getenv("EEP_TEST_DEVICE") ? getenv("EEP_TEST_DEVICE") : "host";
-    eep_config_init(&w->config);
+    world_config(&w->config);
     w->config.num_ranks = num_ranks;
     w->config.max_ranks = max_ranks;
     w->config.store_path = w->path;
-    w->config.background_bytes_per_s = 0; /* tests that want it set it */
-    w->config.num_layers = WORLD_LAYERS;
-    w->config.num_experts = WORLD_EXPERTS;
-    w->config.num_slots = WORLD_SLOTS;
-    w->config.top_k = WORLD_TOPK;
-    w->config.hidden = WORLD_HIDDEN;
-    w->config.num_max_tokens_per_rank = WORLD_TOKENS;
-    w->config.step_deadline_us = WORLD_PATIENT_US;
-    w->config.warmup_deadline_us = WORLD_PATIENT_US;
-    w->config.expel_floor_us = WORLD_PATIENT_US;
-    w->config.join_timeout_us = WORLD_WAIT_MS * 1000ull;
-    w->config.kill_fence = 0;   /* the process to kill would be ours */
-    w->config.bind_threads = 0; /* many ranks on whatever cores there are */
-    w->config.log_level = getenv("EEP_TEST_LOG") ? EEP_LOG_DEBUG : EEP_LOG_NONE;
 }
 
 void world_start(world *w)

@@ -7,9 +7,12 @@
 #include "transport/descriptors.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -423,6 +426,78 @@ Test(context_refused, a_step_that_is_put_without_a_graph_must_be_whole)
     world_close(&w);
 }
 
+/* In a pid namespace of its own: does eep_open refuse both a held seat and a free one? The answer
+ * is a byte in `say`: 'r' refused, 's' no such namespace can be made, or what went wrong. */
+static void try_from_elsewhere(const char *path, int say)
+{
+    char answer = 's', error[256] = "";
+    eep_context *context;
+    eep_device *device;
+
+    if (unshare(CLONE_NEWPID | CLONE_NEWNS) == 0) {
+        pid_t child = fork();
+        if (child > 0) {
+            waitpid(child, NULL, 0);
+            return;
+        }
+        answer = 'e';
+        if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("proc", "/proc", "proc", 0, NULL) != 0)
+            answer = 's';
+    }
+    for (int32_t seat = 0; answer == 'e' && seat <= 2; seat += 2) {
+        eep_config config;
+        answer = 'd';
+        if (eep_device_open("host", 0, &device) != EEP_OK)
+            break;
+        world_config(&config);
+        config.num_ranks = 2;
+        config.max_ranks = 3;
+        config.rank = seat;
+        config.device = device;
+        config.store_path = path;
+        answer = eep_open(&config, error, sizeof(error), &context) != EEP_ERR_UNSUPPORTED ? 'o'
+                 : !strstr(error, "pid namespace")                                        ? 't'
+                 : seat == 2                                                              ? 'r'
+                                                                                          : 'e';
+        eep_device_close(device);
+    }
+    (void)!write(say, &answer, 1);
+}
+
+/* A joiner in a container that shares the store's folder. What it sees of pids is about others: it
+ * must not take a held seat, nor tell anybody that a healthy rank has ended. */
+Test(context_refused, M5_a_process_of_another_pid_namespace_disturbs_nobody)
+{
+    world w;
+    int go[2], say[2];
+    char path[sizeof(w.path)] = "", answer = 0;
+    cr_assert(pipe(go) == 0 && pipe(say) == 0);
+    pid_t child = fork(); /* before there are threads */
+    if (child == 0) {
+        close(go[1]);
+        if (read(go[0], path, sizeof(path)) == (ssize_t)sizeof(path))
+            try_from_elsewhere(path, say[1]);
+        _exit(0);
+    }
+    world_open(&w, 2, 3);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    cr_assert_eq(write(go[1], w.path, sizeof(w.path)), (ssize_t)sizeof(w.path));
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_assert_eq(read(say[0], &answer, 1), 1);
+    world_advance(&w, 0, 1, 20);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 1);
+    cr_expect_eq(rank_sees(&w.ranks[0], 0, NULL).generation, 1);
+    world_check_right(&w);
+    world_close(&w);
+    if (answer == 's')
+        cr_skip("no pid namespace can be made here");
+    cr_expect_eq(answer, 'r', "answer '%c'", answer);
+}
+
 /* A rank that serves captures: on a GPU it may not; on the host no step can begin meanwhile.
  * Returns the captures. */
 static uint64_t capture_while_serving(rank *r)
@@ -492,7 +567,8 @@ Test(context_refused, M8_no_instance_begins_beside_a_holder_that_was_not_heard)
 {
     world w;
     eepi_seat_holder holder = {.pid = (int32_t)getpid(),
-                               .pid_start = eepi_process_start((int32_t)getpid())};
+                               .pid_start = eepi_process_start((int32_t)getpid()),
+                               .home = eepi_process_home()};
     eepi_seat_holder before;
     world_open(&w, 1, 2);
     w.config.num_experts = WORLD_SLOTS; /* what one rank can hold */

@@ -40,7 +40,8 @@ static eepi_seat_holder look(void)
 
 static void release(uint32_t generation)
 {
-    const eepi_seat_holder own = {generation, getpid(), eepi_process_start(getpid())};
+    const eepi_seat_holder own = {generation, getpid(), eepi_process_start(getpid()),
+                                  eepi_process_home(), -1};
 
     cr_assert_eq(eepi_seat_release(path, 3, &own), EEP_OK);
 }
@@ -49,7 +50,9 @@ TestSuite(seat_file, .init = setup, .fini = teardown);
 
 static eepi_seat_holder holder_of(pid_t pid)
 {
-    return (eepi_seat_holder){.pid = (int32_t)pid, .pid_start = eepi_process_start((int32_t)pid)};
+    return (eepi_seat_holder){.pid = (int32_t)pid,
+                              .pid_start = eepi_process_start((int32_t)pid),
+                              .home = eepi_process_home()};
 }
 
 /* The generation that this process gets; 0: the seat is taken. */
@@ -96,7 +99,7 @@ Test(seat_file, M7_the_end_of_a_process_frees_its_seat)
     cr_assert_eq(kill(child, SIGKILL), 0);
     cr_assert_eq(waitpid(child, NULL, 0), child);
     before = look();
-    cr_assert(eepi_seat_has_ended(&before));
+    cr_assert(eepi_seat_has_ended(path, 3, eepi_process_home(), &before));
     cr_assert_eq(take(0), 2);
 }
 
@@ -190,4 +193,107 @@ Test(seat_file, it_follows_no_link_and_is_for_its_user_alone)
     cr_assert(stat(file, &info) == 0 && (info.st_mode & 0777) == 0600);
     cr_assert_eq(eepi_seat_take("/nowhere/store", 3, 0, &own, &before), EEP_ERR_SYSTEM);
     cr_assert_eq(errno, ENOENT);
+}
+
+/* A child takes the seat as somebody who lives in another pid namespace, and lives until it is
+ * told. Its pid is that of a process here which has ended, or of one that lives: it says nothing.
+ */
+static pid_t foreigner_takes(int32_t pid, int live)
+{
+    int said[2];
+    char byte = 0;
+    pid_t child;
+
+    cr_assert_eq(pipe(said), 0);
+    child = fork();
+    if (child == 0) {
+        eepi_seat_holder own = holder_of(getpid()), before;
+        own.pid = pid;
+        own.pid_start = eepi_process_start(pid);
+        own.home ^= 2;
+        byte = eepi_seat_take(path, 3, 0, &own, &before) == EEP_OK;
+        (void)!write(said[1], &byte, 1);
+        while (live)
+            pause();
+        _exit(0);
+    }
+    cr_assert_eq(read(said[0], &byte, 1), 1);
+    cr_assert_eq(byte, 1);
+    close(said[0]);
+    close(said[1]);
+    return child;
+}
+
+Test(seat_file, M7_a_pid_of_another_namespace_is_no_evidence)
+{
+    pid_t gone = fork(), holder;
+
+    if (gone == 0)
+        _exit(0);
+    waitpid(gone, NULL, 0);
+    holder = foreigner_takes((int32_t)gone, 1);
+    eepi_seat_holder seen = look();
+    cr_expect_not(eepi_seat_has_ended(path, 3, eepi_process_home(), &seen),
+                  "that number is nobody here, and the holder lives");
+    cr_expect_eq(take(0), 0, "a held seat was given away");
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    cr_expect(eepi_seat_has_ended(path, 3, eepi_process_home(), &seen), "its lock went with it");
+    cr_expect_eq(take(0), 2);
+}
+
+/* After a reboot, say: the number is a process of today's, which has nothing to do with the seat.
+ */
+Test(seat_file, M7_a_seat_of_the_past_is_free_whoever_has_its_pid_now)
+{
+    pid_t holder = foreigner_takes(getpid(), 0);
+
+    waitpid(holder, NULL, 0);
+    cr_expect_eq(take(0), 2);
+}
+
+/* Whoever holds a seat may leave children that hold its files. */
+Test(seat_file, M7_a_child_of_a_dead_holder_keeps_no_seat)
+{
+    int life[2];
+    char byte;
+    cr_assert_eq(pipe(life), 0);
+    pid_t child = fork();
+
+    if (child == 0) {
+        byte = take(0) == 1;
+        if (fork() == 0) {
+            close(life[1]);
+            (void)!write(1, "", 0);
+            (void)!read(life[0], &byte, 1);
+            _exit(0);
+        }
+        _exit(byte ? 0 : 1);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    cr_expect_eq(take(0), 2);
+    close(life[1]);
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    _exit(9);
+}
+
+/* Opening a FIFO waits for its other end, for ever. */
+Test(seat_file, L2_what_is_no_file_is_refused_at_once)
+{
+    eepi_seat_holder own = holder_of(getpid()), before;
+
+    signal(SIGALRM, on_alarm);
+    alarm(5);
+    cr_assert_eq(mkfifo(file, 0600), 0);
+    cr_expect_eq(eepi_seat_look(path, 3, &before), EEP_ERR_SYSTEM);
+    cr_expect_eq(errno, EINVAL);
+    cr_expect_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_ERR_SYSTEM);
+    cr_expect_eq(errno, EINVAL);
+    alarm(0);
 }

@@ -308,6 +308,10 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     const char *interface =
         config->interface != NULL && *config->interface != '\0' ? config->interface : "lo";
     struct sockaddr_in at;
+    char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
+    eepi_bulk_park_trim();
+    if (eepi_bulk_lacks_descriptors(DESCRIPTORS + OWN_DESCRIPTORS, lack, sizeof(lack)))
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
     if (eepi_bulk_ucx_interface(interface, &at) != 0)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "UCX: bulk_interface \"%s\" has no IPv4 address or does not exist",
@@ -315,12 +319,6 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     bulk_ucx *ucx = calloc(1, sizeof(*ucx));
     if (ucx == NULL)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
-    eepi_bulk_park_trim();
-    char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
-    if (eepi_bulk_lacks_descriptors(DESCRIPTORS + OWN_DESCRIPTORS, lack, sizeof(lack))) {
-        free(ucx);
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
-    }
     if (eepi_bulk_base_open(&ucx->base, &carrier, config) != EEP_OK) {
         free(ucx);
         return refuse(UCS_ERR_IO_ERROR, "epoll_create1", interface, error_out, error_bytes);

@@ -93,7 +93,7 @@ static eep_status map_whole(const place *from, eepi_window *window, char *why_ou
     int fd, error;
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", from->pid, from->fds[HOST_FD]);
-    fd = open(path, O_RDWR | O_CLOEXEC);
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* whatever that descriptor is by now */
     if (fd < 0) {
         error = errno;
         snprintf(why_out, why_bytes, "%s: %s", path,

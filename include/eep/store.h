@@ -22,8 +22,9 @@ typedef struct eep_store eep_store;
  * Ranks keep small files PATH.seatN beside the socket (links are followed first), with the newest
  * generation of each seat and the process that holds it, so that a store that ends and comes back
  * empty gives none of them again. They stay when a store or a rank ends. Remove them, or the
- * directory, when the instance is over, never while ranks live. After a reboot a file may name a
- * pid that another process has by now: remove them then, too. */
+ * directory, when the instance is over, never while ranks live. A file says in which boot and pid
+ * namespace its pid means something, and the holder keeps a lock on it: so neither a reboot nor
+ * another container makes a dead holder seem alive, or a living one dead. */
 EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
                                                  size_t error_bytes, eep_store **store_out);
 /* Stop serving, close all connections, remove the socket file. In a forked child the store is its

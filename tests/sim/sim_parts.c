@@ -118,6 +118,11 @@ static sim_process *by_pid(int32_t pid)
     return at >= 0 && at < sim->num_processes ? sim->process[at] : NULL;
 }
 
+uint64_t eepi_process_home(void)
+{
+    return 1;
+}
+
 uint64_t eepi_process_start(int32_t pid)
 {
     return (uint64_t)pid;
@@ -168,8 +173,12 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
     return EEP_OK;
 }
 
-int eepi_seat_has_ended(const eepi_seat_holder *holder)
+int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
+                        const eepi_seat_holder *holder)
 {
+    (void)store_path;
+    (void)seat;
+    (void)home;
     return holder->pid == 0 ||
            eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
 }
@@ -179,9 +188,10 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
 {
     (void)store_path;
     *before_out = sim->seat_file[seat];
-    if (before_out->generation && !eepi_seat_has_ended(before_out))
+    if (before_out->generation && !eepi_seat_has_ended(store_path, seat, holder->home, before_out))
         return EEP_ERR_SEAT_TAKEN;
     holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
+    holder->lock_fd = -1;
     sim->seat_file[seat] = *holder;
     return EEP_OK;
 }

@@ -1,0 +1,75 @@
+/* Ways into a view that are not smooth: what a joiner has to wait for comes late, or is wrong. */
+#include "membership/records.h"
+#include "membership/store_client.h"
+#include "tests/context_fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(context_joins, .timeout = 100);
+
+enum { STORE_US = 5000000 };
+
+typedef struct stored {
+    void *value;
+    size_t size;
+} stored;
+
+/* Take a key out of the store, as if it had been forgotten. */
+static stored take_out(eepi_store_client *client, const char *key)
+{
+    eepi_store_reply reply;
+    stored s = {NULL, 0};
+
+    cr_assert_eq(eepi_store_client_wait(client, eepi_store_get(client, key), STORE_US, &reply),
+                 EEP_OK);
+    cr_assert_eq(reply.status, EEP_OK, "%s", key);
+    s.size = reply.size;
+    s.value = malloc(reply.size);
+    memcpy(s.value, reply.value, reply.size);
+    cr_assert_eq(eepi_store_client_wait(client, eepi_store_remove(client, key), STORE_US, &reply),
+                 EEP_OK);
+    return s;
+}
+
+static void put_back(eepi_store_client *client, const char *key, stored s)
+{
+    eepi_store_reply reply;
+
+    cr_assert_eq(eepi_store_client_wait(client, eepi_store_put(client, key, s.value, s.size, 0),
+                                        STORE_US, &reply),
+                 EEP_OK);
+    free(s.value);
+}
+
+/* A store that comes back empty is told again what it forgot, in any order. A joiner may hear of
+ * the plan that lets it in before it hears of a member whose window it must map: it goes on when
+ * that member's record has come, and not with the next plan, a second later. */
+Test(context_joins, L4_a_plan_that_lacks_a_record_is_staged_when_the_record_comes)
+{
+    world w;
+    eepi_store_client *client;
+    uint64_t came_ms;
+    world_open(&w, 2, 3);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
+    stored record = take_out(client, EEPI_KEY_MEMBER "1");
+    cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
+    rank_run(&w.ranks[2]);
+    WORLD_WAIT(&w, rank_events(&w.ranks[0], EEP_EVENT_STAGED) == 1);
+    usleep(50000); /* the joiner has seen the plan, too; the next one comes after a second */
+    came_ms = world_now_ms();
+    put_back(client, EEPI_KEY_MEMBER "1", record);
+    WORLD_WAIT(&w, w.ranks[2].joined);
+    cr_expect_lt(world_now_ms() - came_ms, 700, "%llu ms",
+                 (unsigned long long)(world_now_ms() - came_ms));
+    cr_expect_eq(rank_events(&w.ranks[0], EEP_EVENT_STAGED), 1, "the plan was made again");
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 1);
+    world_check_right(&w);
+    eepi_store_client_close(client);
+    world_close(&w);
+}
