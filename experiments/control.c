@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,10 +93,10 @@ static void hang_up(control *self, int index)
 static void do_command(control *self, int index, const cJSON *id, verb deed, const char *what)
 {
     char error[CONTROL_ERROR_BYTES] = "";
-    int seats[SCRIPT_MAX_SEATS], num_seats = 0;
+    int seats[SCRIPT_MAX_SEATS], num_seats = 0, number = 0;
     script_event event;
     if (script_parse(deed, what, false, &event, error) != EEP_OK ||
-        !self->ops->command(self->user, &event, seats, &num_seats, error)) {
+        !self->ops->command(self->user, &event, seats, &num_seats, &number, error)) {
         refuse(self, index, id, error);
         return;
     }
@@ -104,8 +105,24 @@ static void do_command(control *self, int index, const cJSON *id, verb deed, con
                           cJSON_CreateIntArray(seats, num_seats > 0 ? num_seats : 0));
     if (num_seats < 0) {
         cJSON_AddTrueToObject(answer, "pending");
+        cJSON_AddNumberToObject(answer, "number", number);
     }
     say(self, index, answer);
+}
+
+static void do_cancel(control *self, int index, const cJSON *id, const char *what)
+{
+    char error[CONTROL_ERROR_BYTES] = "", *end = NULL;
+    long number = strtol(what, &end, 10);
+    if (*what < '0' || *what > '9' || *end != '\0' || number > INT_MAX) {
+        snprintf(error, sizeof error,
+                 "cancel: '%.64s' is not a number; 'pending' lists what can be withdrawn", what);
+        refuse(self, index, id, error);
+    } else if (!self->ops->cancel(self->user, (int)number, error)) {
+        refuse(self, index, id, error);
+    } else {
+        say(self, index, answer_to(id, true));
+    }
 }
 
 static void do_wait(control *self, int index, const cJSON *id, const cJSON *request)
@@ -139,7 +156,8 @@ static void refuse_unknown(control *self, int index, const cJSON *id, const char
     for (int v = 0; v < NUM_VERBS; v++) {
         used += snprintf(error + used, sizeof error - (size_t)used, "%s, ", verb_table[v].name);
     }
-    snprintf(error + used, sizeof error - (size_t)used, "status, watch, wait, finish");
+    snprintf(error + used, sizeof error - (size_t)used,
+             "status, pending, cancel, watch, wait, finish");
     refuse(self, index, id, error);
 }
 
@@ -158,6 +176,12 @@ static void do_request(control *self, int index, const cJSON *id, const cJSON *r
         cJSON *answer = answer_to(id, true);
         self->ops->status(self->user, answer);
         say(self, index, answer);
+    } else if (strcmp(name, "pending") == 0) {
+        cJSON *answer = answer_to(id, true);
+        self->ops->pending(self->user, answer);
+        say(self, index, answer);
+    } else if (strcmp(name, "cancel") == 0) {
+        do_cancel(self, index, id, what ? what->valuestring : "");
     } else if (strcmp(name, "watch") == 0) {
         self->owed[index].watches = true;
         say(self, index, answer_to(id, true));
@@ -219,16 +243,20 @@ static void settle_debt(control *self, int index)
     if (owed->goal == GOAL_NONE) {
         return;
     }
-    bool reached = owed->goal == GOAL_SETTLED && self->ops->settled(self->user);
-    if (!reached && self->now_ms < owed->deadline_ms) {
+    char why[CONTROL_ERROR_BYTES] = "";
+    bool times_out = self->now_ms >= owed->deadline_ms;
+    bool reached = owed->goal == GOAL_SETTLED && self->ops->settled(self->user, NULL);
+    if (!reached && !times_out) {
         return;
     }
     if (reached) {
         say(self, index, answer_to(owed->id, true));
     } else {
         char error[CONTROL_ERROR_BYTES];
-        snprintf(error, sizeof error, "wait: not %s after %g s",
-                 owed->goal == GOAL_SETTLED ? "settled" : "done", owed->timeout_s);
+        (void)self->ops->settled(self->user, why);
+        snprintf(error, sizeof error, "wait: not %s after %g s%s%.400s",
+                 owed->goal == GOAL_SETTLED ? "settled" : "done", owed->timeout_s, *why ? ": " : "",
+                 why);
         refuse(self, index, owed->id, error);
     }
     cJSON_Delete(owed->id);

@@ -21,15 +21,20 @@ enum {
 /* What the control asks of its owner; all are called from within control_take. */
 typedef struct control_ops {
     /* Take a parsed verb. True: taken; the seats that it was done to, or -1 as their number while
-     * it waits for its time. False: `error` says why not, and nothing has changed. */
+     * it waits for its time, and the number by which it can be withdrawn until then. False: `error` says why not, and nothing has changed. */
     bool (*command)(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
-                    int *num_seats_out, char error[CONTROL_ERROR_BYTES]);
+                    int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES]);
     /* End the run once what has arrived is served. */
     void (*finish)(void *user);
     /* Describe the instance: add members to `answer`. */
     void (*status)(void *user, cJSON *answer);
-    /* It serves, nothing scripted is left to do, and nobody is about to join or to leave. */
-    bool (*settled)(void *user);
+    /* It serves, nothing scripted is left to do, and nobody is about to join or to leave. False:
+     * `why`, if it is not NULL, says what is waited for. */
+    bool (*settled)(void *user, char why[CONTROL_ERROR_BYTES]);
+    /* List what is not done yet: add members to `answer`. */
+    void (*pending)(void *user, cJSON *answer);
+    /* Withdraw what has that number there. False: `error` says why not. */
+    bool (*cancel)(void *user, int id, char error[CONTROL_ERROR_BYTES]);
 } control_ops;
 
 typedef struct control control;

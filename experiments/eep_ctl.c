@@ -23,6 +23,8 @@ typedef struct ctl_options {
 
 static const char *const ctl_commands[] = {
     "status        the instance now: seats, requests, tokens per second",
+    "pending       what is noted or scripted and not done yet, and what it waits for",
+    "cancel NUMBER withdraw what has that number in the list of pending",
     "watch         a line per event as it happens, until the run ends",
     "wait settled  until nothing is left to do and nobody joins or leaves",
     "wait done     until the run has ended and its summary is written",
@@ -74,7 +76,8 @@ static bool is_command(const char *name)
 {
     verb deed = VERB_KILL;
     return verb_find(name, &deed) || strcmp(name, "status") == 0 || strcmp(name, "watch") == 0 ||
-           strcmp(name, "wait") == 0 || strcmp(name, "finish") == 0;
+           strcmp(name, "wait") == 0 || strcmp(name, "finish") == 0 ||
+           strcmp(name, "pending") == 0 || strcmp(name, "cancel") == 0;
 }
 
 static int set_timeout(const char *text, ctl_options *options)
@@ -136,9 +139,12 @@ static int check(const ctl_options *options)
     }
     bool waits = strcmp(command, "wait") == 0;
     bool alone = strcmp(command, "status") == 0 || strcmp(command, "watch") == 0 ||
-                 strcmp(command, "finish") == 0;
+                 strcmp(command, "finish") == 0 || strcmp(command, "pending") == 0;
     if (waits && (!what || (strcmp(what, "settled") != 0 && strcmp(what, "done") != 0))) {
         return usage_error("wait: '%s' is neither 'settled' nor 'done'", what ? what : "");
+    }
+    if (strcmp(command, "cancel") == 0 && !what) {
+        return usage_error("cancel: no number is given; 'pending' lists them");
     }
     if (alone && what) {
         return usage_error("%s: unexpected '%s'", command, what);
@@ -196,10 +202,31 @@ static void show_status(const cJSON *answer)
            number_of(requests, "queued"), number_of(requests, "running"),
            number_of(requests, "completed"), number_of(requests, "failed"),
            number_of(requests, "lost"));
+    if (number_of(answer, "uncovered") > 0) {
+        printf("uncovered: %.0f experts are held by no living rank; nothing is served until one "
+               "that has them joins\n",
+               number_of(answer, "uncovered"));
+    }
+    if (number_of(answer, "pending") > 0) {
+        printf("pending: %.0f (eep-ctl pending lists them)\n", number_of(answer, "pending"));
+    }
     cJSON_ArrayForEach(seat, cJSON_GetObjectItemCaseSensitive(answer, "seats"))
     {
         printf("  rank %-4.0f generation %-4.0f %-9s %.0f requests\n", number_of(seat, "seat"),
                number_of(seat, "generation"), text_of(seat, "state"), number_of(seat, "requests"));
+    }
+}
+
+static void show_pending(const cJSON *answer)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "pending"), *entry = NULL;
+    if (cJSON_GetArraySize(list) == 0) {
+        puts("nothing is pending");
+    }
+    cJSON_ArrayForEach(entry, list)
+    {
+        printf("  %-5.0f %-40s %s\n", number_of(entry, "number"), text_of(entry, "what"),
+               text_of(entry, "waits"));
     }
 }
 
@@ -230,9 +257,12 @@ static void show_seats(const char *command, const cJSON *answer)
     {
         printf("%s %d", num++ ? "," : " rank", seat->valueint);
     }
-    puts(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "pending")) ? " when its time comes"
-         : num                                                             ? ""
-                                                                           : " done");
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "pending"))) {
+        printf(" when its time comes; number %.0f in the list of pending\n",
+               number_of(answer, "number"));
+    } else {
+        puts(num ? "" : " done");
+    }
 }
 
 static int show_answer(const ctl_options *options, const cJSON *answer)
@@ -248,6 +278,8 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
         fprintf(stderr, "eep-ctl: %s\n", text_of(answer, "error"));
     } else if (strcmp(options->command, "status") == 0) {
         show_status(answer);
+    } else if (strcmp(options->command, "pending") == 0) {
+        show_pending(answer);
     } else if (good) {
         puts(cJSON_IsTrue(good) ? "the run is good" : "the run is not good");
     } else if (verb_find(options->command, &deed)) {

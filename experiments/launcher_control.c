@@ -2,6 +2,7 @@
 
 #include "experiments/control_path.h"
 #include "experiments/launcher_state.h"
+#include "experiments/launcher_verbs.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,12 +10,14 @@
 #include <string.h>
 
 static const uint64_t RATE_PERIOD_NS = 500000000;
+static const uint64_t FINISH_JOIN_NS = 2000000000; /* what joiners have after a finish */
 
 struct launcher_control {
     control *socket;
     char path[CONTROL_PATH_BYTES];
     private_dir dir; /* that the socket has for itself, if any */
     bool finishing;
+    uint64_t finish_ns;
     size_t num_told; /* events that watchers were told */
     /* Tokens per second: since the older of two samples, taken half a second apart. */
     struct {
@@ -56,13 +59,22 @@ static bool is_for_store(verb deed)
 }
 
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
-                         int *num_seats_out, char error[CONTROL_ERROR_BYTES])
+                         int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
     launcher *self = user;
     script *todo = &self->effective.script;
     script_event added = *event;
     double now_ms = launcher_time_ms(self);
     bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
+    if (script_check(event, self->run.max_ranks, error) != EEP_OK) {
+        return false;
+    }
+    if (now && event->delay_ms > 0) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: %g s is past: the run is at %.3f s; without @WHEN it is done at once",
+                 verb_table[event->verb].name, event->delay_ms / 1e3, now_ms / 1e3);
+        return false;
+    }
     for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
         if (refuse_seat(self, event, event->seat[i], now, error)) {
             return false;
@@ -84,8 +96,9 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
                  status == EEP_ERR_NOT_FOUND
                      ? "no earlier event of that name is left to take its ranks from"
-                 : status == EEP_ERR_INVALID ? "the script has no room for more events"
-                                             : eep_strerror(status));
+                 : status == EEP_ERR_INVALID
+                     ? "too many events are pending: 'pending' lists them, 'cancel' withdraws one"
+                     : eep_strerror(status));
         return false;
     }
     int index = todo->num_events - 1;
@@ -94,6 +107,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     }
     const script_event *taken = &todo->event[index];
     *num_seats_out = taken->done ? taken->num_seats : -1;
+    *id_out = taken->order;
     memcpy(seats_out, taken->seat, sizeof taken->seat);
     return true;
 }
@@ -104,25 +118,93 @@ static void finish(void *user)
 {
     launcher *self = user;
     script *todo = &self->effective.script;
+    self->control->finish_ns =
+        self->control->finishing ? self->control->finish_ns : launcher_now_ns();
     self->control->finishing = true;
     script_withdraw(todo);
 }
 
 /* ---------------------------------------------------------------- status */
 
+/* Why the seat's process holds up a settled instance; NULL: it does not. */
+static const char *unsettled(const launcher *self, int seat)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    if (!process) {
+        return NULL;
+    }
+    bool member = launcher_is_member(self, process);
+    if (process->exit_ns) {
+        return member ? "has ended and is still in the view" : NULL;
+    }
+    if (launcher_is_stopped(process)) {
+        return member                 ? "is stopped and still in the view"
+               : process->expelled_ns ? NULL
+                                      : "is stopped";
+    }
+    if (process->expelled_ns) {
+        return launcher_is_active(self, seat) ? NULL : "was expelled and has not ended";
+    }
+    if (process->die_ns || process->freeze_ns) {
+        return "was told to die or to freeze at its next step";
+    }
+    return launcher_is_active(self, seat) ? NULL
+           : process->drain_ns            ? "is leaving"
+           : process->kill_ns             ? "was killed and has not ended"
+                                          : "is joining";
+}
+
+static const char *text_of_pending(const launcher *self, char *text, size_t size)
+{
+    const script *todo = &self->effective.script;
+    char what[CONTROL_ERROR_BYTES / 4], why[CONTROL_ERROR_BYTES / 4];
+    int num = 0;
+    for (int i = 0; i < todo->num_events; i++) {
+        const script_event *event = &todo->event[i];
+        if (!event->done && num++ == 0) {
+            script_describe(event, what, sizeof what);
+            script_explain(event, launcher_time_ms(self), why, sizeof why);
+            snprintf(text, size, "number %d, '%s', is pending: %s", event->order, what, why);
+        }
+    }
+    size_t used = strlen(text);
+    if (num > 1) {
+        snprintf(text + used, size - used, " (and %d more are)", num - 1);
+    } else if (num == 0) {
+        snprintf(text, size, "what a stop or a slow-down did is not undone yet");
+    }
+    return text;
+}
+
 /* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
-static bool is_settled(void *user)
+static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
 {
     const launcher *self = user;
-    bool settled = self->run.start_ns && !self->stopping &&
-                   script_is_done(&self->effective.script) && launcher_plan_is_over(self) &&
-                   launcher_is_settled(self);
-    for (int seat = 0; settled && seat < self->run.max_ranks; seat++) {
-        const record_process *process = launcher_process_of(self, seat);
-        settled = !process || process->exit_ns || process->expelled_ns ||
-                  (!launcher_is_stopped(process) && !process->die_ns && !process->freeze_ns);
+    char text[CONTROL_ERROR_BYTES] = "";
+    const char *reason = !self->run.start_ns ? "not all ranks of the first view have joined"
+                         : self->stopping    ? "the run is ending"
+                         : !launcher_plan_is_over(self) ? "the plan has more phases"
+                                                        : NULL;
+    if (!reason && !script_is_done(&self->effective.script)) {
+        reason = text_of_pending(self, text, sizeof text);
     }
-    return settled;
+    for (int seat = 0; !reason && seat < self->run.max_ranks; seat++) {
+        const char *of_seat = unsettled(self, seat);
+        if (of_seat) {
+            snprintf(text, sizeof text, "rank %d %s", seat, of_seat);
+            reason = text;
+        }
+    }
+    if (reason && why) {
+        int uncovered = launcher_uncovered(self);
+        snprintf(why, CONTROL_ERROR_BYTES, "%.400s", reason);
+        size_t used = strlen(why);
+        if (uncovered > 0) {
+            snprintf(why + used, CONTROL_ERROR_BYTES - used,
+                     "; %d experts are held by no rank: nothing is served", uncovered);
+        }
+    }
+    return !reason;
 }
 
 static const char *state_of(const launcher *self, int seat)
@@ -182,7 +264,7 @@ static void tell_status(void *user, cJSON *answer)
     }
     cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
     cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
-    cJSON_AddBoolToObject(answer, "settled", is_settled(self));
+    cJSON_AddBoolToObject(answer, "settled", is_settled(self, NULL));
     cJSON_AddBoolToObject(answer, "finishing", self->control->finishing);
     cJSON_AddNumberToObject(answer, "epoch",
                             run->num_views ? (double)run->views[run->num_views - 1].epoch : 0);
@@ -191,6 +273,7 @@ static void tell_status(void *user, cJSON *answer)
                             tokens_per_s(self->control, counts.tokens_emitted));
     cJSON_AddNumberToObject(answer, "faults", (double)run->num_faults);
     cJSON_AddNumberToObject(answer, "pending", pending);
+    cJSON_AddNumberToObject(answer, "uncovered", launcher_uncovered(self));
     cJSON *requests = cJSON_AddObjectToObject(answer, "requests");
     cJSON_AddNumberToObject(requests, "accepted", counts.accepted);
     cJSON_AddNumberToObject(requests, "queued", counts.queued);
@@ -201,7 +284,56 @@ static void tell_status(void *user, cJSON *answer)
     add_seats(self, counts.accepted, answer);
 }
 
+/* ---------------------------------------------------------------- what is pending */
+
+static void tell_pending(void *user, cJSON *answer)
+{
+    const launcher *self = user;
+    const script *todo = &self->effective.script;
+    cJSON *list = cJSON_AddArrayToObject(answer, "pending");
+    for (int i = 0; i < todo->num_events; i++) {
+        const script_event *event = &todo->event[i];
+        char text[CONTROL_ERROR_BYTES / 2];
+        if (event->done) {
+            continue;
+        }
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddNumberToObject(entry, "number", event->order);
+        script_describe(event, text, sizeof text);
+        cJSON_AddStringToObject(entry, "what", text);
+        script_explain(event, launcher_time_ms(self), text, sizeof text);
+        cJSON_AddStringToObject(entry, "waits", text);
+        cJSON_AddItemToArray(list, entry);
+    }
+}
+
+static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
+{
+    launcher *self = user;
+    if (script_cancel(&self->effective.script, number) == 0) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "cancel: nothing of number %d is pending; 'pending' lists what is", number);
+        return false;
+    }
+    return true;
+}
+
 /* ---------------------------------------------------------------- each round */
+
+/* After a finish nobody waits for a joiner that does not come in. */
+static void end_joiners(launcher *self)
+{
+    bool late = launcher_now_ns() - self->control->finish_ns > FINISH_JOIN_NS;
+    for (int seat = 0; self->control->finishing && late && seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        if (process && self->ranks->seat[seat].lives && !process->joined_ns && !process->kill_ns) {
+            launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
+                              (double)FINISH_JOIN_NS / 1e9);
+            (void)launcher_do(self, &(script_deed){.verb = VERB_KILL, .seat = seat, .order = -1});
+            launcher_did(self);
+        }
+    }
+}
 
 static void tell_event(launcher *self, const row_event *row)
 {
@@ -223,6 +355,7 @@ void launcher_control_tell(launcher *self)
     if (!mine) {
         return;
     }
+    end_joiners(self);
     if (control_is_watched(mine->socket)) {
         for (size_t i = mine->num_told; i < seen->num_events; i++) {
             tell_event(self, &seen->events[i]);
@@ -268,7 +401,8 @@ bool launcher_control_is_finishing(const launcher *self)
 
 bool launcher_control_open(launcher *self)
 {
-    static const control_ops ops = {take_command, finish, tell_status, is_settled};
+    static const control_ops ops = {take_command, finish,       tell_status,
+                                    is_settled,   tell_pending, cancel};
     const char *out_dir = self->how->out_dir, *given = self->how->control_path;
     char error[CONTROL_ERROR_BYTES] = "";
     launcher_control *mine = calloc(1, sizeof *mine);

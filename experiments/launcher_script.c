@@ -50,11 +50,11 @@ static bool script_sees_source(const void *user, int seat)
     return is;
 }
 
-/* Without these seats, every expert is in a slot of another member. */
-static bool script_sees_covered(const void *user, const bool *without)
+/* How many experts, in the layer where they are most, no slot of a member but `without` holds. */
+static int num_unheld(const eepi_view *view, const bool *without)
 {
-    const eepi_view *view = ((const launcher *)user)->view;
-    for (int layer = 0; view && layer < view->shape.num_layers; layer++) {
+    int most = 0;
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
         bool held[EEP_MAX_EXPERTS] = {false};
         int left = view->shape.num_experts;
         for (int s = 0; s < view->shape.max_ranks; s++) {
@@ -67,11 +67,25 @@ static bool script_sees_covered(const void *user, const bool *without)
                 }
             }
         }
-        if (left) {
-            return false;
-        }
+        most = left > most ? left : most;
     }
-    return view != NULL;
+    return most;
+}
+
+/* Without these seats, every expert is in a slot of another member. */
+static bool script_sees_covered(const void *user, const bool *without)
+{
+    const eepi_view *view = ((const launcher *)user)->view;
+    return view && num_unheld(view, without) == 0;
+}
+
+int launcher_uncovered(const launcher *self)
+{
+    bool ended[EEP_MAX_RANKS] = {false};
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        ended[seat] = !self->ranks->seat[seat].lives;
+    }
+    return self->view ? num_unheld(self->view, ended) : 0;
 }
 
 static void add_event(launcher *self, const script_event *event, bool was_due)

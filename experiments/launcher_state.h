@@ -101,6 +101,8 @@ bool launcher_is_settled(const launcher *self);
  */
 bool launcher_sees_active(const void *user, int seat);
 bool launcher_sees_running(const void *user, int seat);
+/* How many experts no living rank of the present view holds (in the layer where they are most). */
+int launcher_uncovered(const launcher *self);
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
 /* What came of all its events, at the end of the run: into self->run. */

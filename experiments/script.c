@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COMPACT_FROM = 64 };
+
 /* ---------------------------------------------------------------- pairing */
 
 /* A rejoin or a cont by a name that stands for members: it needs an earlier event's seats. */
@@ -70,14 +72,23 @@ static bool has_foreign_seat(const script_event *event, int max_ranks, int *seat
     return false;
 }
 
+/* It grows by powers of two. */
+static bool is_full(const script *self)
+{
+    return (self->num_events & (self->num_events - 1)) == 0;
+}
+
 eep_status script_append(script *self, const script_event *event)
 {
     int foreign = 0;
+    if (self->max_ranks && self->num_events >= COMPACT_FROM && is_full(self)) {
+        script_compact(self);
+    }
     if (self->num_events == SCRIPT_MAX_EVENTS ||
         (self->max_ranks && has_foreign_seat(event, self->max_ranks, &foreign))) {
         return EEP_ERR_INVALID;
     }
-    if ((self->num_events & (self->num_events - 1)) == 0) { /* full: it grows by powers of two */
+    if (is_full(self)) {
         size_t room = self->num_events ? 2 * (size_t)self->num_events : 1;
         script_event *bigger = realloc(self->event, room * sizeof *bigger);
         if (!bigger) {
@@ -225,6 +236,27 @@ static eep_status check_seat(const script_event *event, int seat, occupancy *kno
     return EEP_OK;
 }
 
+eep_status script_check(const script_event *event, int max_ranks, char error[SCRIPT_ERROR_BYTES])
+{
+    int foreign = 0;
+    if (has_foreign_seat(event, max_ranks, &foreign)) {
+        return refuse(event, error, "rank %d does not exist: the seats are 0 to %d", foreign,
+                      max_ranks - 1);
+    }
+    if (event->target != TARGET_SEATS && event->count > max_ranks) {
+        return refuse(event, error, "%d ranks are more than the %d seats", event->count, max_ranks);
+    }
+    if (event->target == TARGET_COVERED && event->count == max_ranks) {
+        return refuse(event, error, "covered:%d of %d seats leaves nobody who holds the experts",
+                      event->count, max_ranks);
+    }
+    if (event->when == WHEN_STATE && event->state_seat >= max_ranks) {
+        return refuse(event, error, "it waits for rank %d: the seats are 0 to %d",
+                      event->state_seat, max_ranks - 1);
+    }
+    return EEP_OK;
+}
+
 static eep_status check_seats(const script *self, int num_ranks, int max_ranks, char *error)
 {
     occupancy known[EEP_MAX_RANKS] = {SEAT_FREE};
@@ -234,21 +266,12 @@ static eep_status check_seats(const script *self, int num_ranks, int max_ranks, 
     }
     for (int i = 0; i < self->num_events; i++) {
         const script_event *event = &self->event[i];
-        int foreign = 0;
-        if (has_foreign_seat(event, max_ranks, &foreign)) {
-            return refuse(event, error, "rank %d does not exist: the seats are 0 to %d", foreign,
-                          max_ranks - 1);
+        eep_status possible = script_check(event, max_ranks, error);
+        if (possible != EEP_OK) {
+            return possible;
         }
         for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
             by_trigger[event->seat[s]] |= event->when != WHEN_TIME;
-        }
-        if (event->target != TARGET_SEATS && event->count > max_ranks) {
-            return refuse(event, error, "%d ranks are more than the %d seats", event->count,
-                          max_ranks);
-        }
-        if (event->when == WHEN_STATE && event->state_seat >= max_ranks) {
-            return refuse(event, error, "it waits for rank %d: the seats are 0 to %d",
-                          event->state_seat, max_ranks - 1);
         }
     }
     for (int i = 0; i < self->num_events; i++) {

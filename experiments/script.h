@@ -84,8 +84,9 @@ typedef struct script_event {
     double undo_ms;
     double struck_ms; /* when the first of them was; < 0: none was */
     bool done;
-    bool withdrawn; /* done only because it was given up: script_withdraw */
-    bool told;      /* script_ended has handed it out */
+    bool withdrawn;  /* done only because it was given up: script_withdraw */
+    bool told;       /* script_ended has handed it out */
+    bool is_dropped; /* within script_compact */
 } script_event;
 
 /* A cycle of kills, besides the events: seat after seat, each in the view again before the next. */
@@ -147,9 +148,10 @@ typedef struct script_deed {
  * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
 EEP_MUST_CHECK eep_status script_parse(verb what, const char *text, bool must_have_when,
                                        script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
-/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. To a
- * prepared script also: EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin
- * or cont by name has no earlier event to take its seats from. */
+/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. A
+ * prepared script is compacted as it grows, so the bound is on what is pending; to it also:
+ * EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin or cont by name has
+ * no earlier event to take its seats from. */
 EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
 /* script_parse and script_append in one: what a flag does. */
 EEP_MUST_CHECK eep_status script_add(script *self, verb what, const char *text,
@@ -180,6 +182,16 @@ void script_missed(script *self, const script_deed *deed);
 bool script_ended(script *self, script_event *event_out);
 /* Give up what is not done yet. What was begun is still undone. */
 void script_withdraw(script *self);
+/* Withdraw the event with that number (its `order`), and those that take its ranks if it has not
+ * struck yet. What was begun is still undone. How many; 0: none of that number is left to do. */
+int script_cancel(script *self, int order);
+/* What an event that is not done yet waits for, in words. */
+void script_explain(const script_event *event, double now_ms, char *text_out, size_t size);
+/* Whether it can ever be done with so many seats: else EEP_ERR_INVALID, and `error` says why. */
+EEP_MUST_CHECK eep_status script_check(const script_event *event, int max_ranks,
+                                       char error[SCRIPT_ERROR_BYTES]);
+/* Forget what is done and was handed out by script_ended, but for what a later event may name. */
+void script_compact(script *self);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
 /* The event's moment has come. */

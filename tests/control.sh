@@ -43,6 +43,18 @@ refused 1 "--stop" ctl stop 2=never
 refused 2 "'explode' is not a command" ctl explode
 refused 2 "neither 'settled' nor 'done'" ctl wait for-it
 refused 1 "not done after 0.1 s" ctl wait done --timeout 0.1
+# What can never happen is refused; what is pending is listed, explains a wait, and can be withdrawn.
+refused 1 "it waits for rank 99: the seats are 0 to 4" ctl kill 1@ready:99
+refused 1 "9 ranks are more than the 5 seats" ctl kill random:9
+refused 1 "is past" ctl kill 1@1ms
+case $(ctl kill 1@ready:4) in *"number "*) ;; *) fail "a number is given" ;; esac
+number=$(ctl pending --json | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["pending"][0]["number"])')
+ctl pending | grep -q "'ready' of rank 4 was seen 0 of 1 times" || fail "pending: $(ctl pending)"
+refused 1 "number $number, '--kill 1@ready:4" ctl wait settled --timeout 0.2
+refused 1 "nothing of number 77 is pending" ctl cancel 77
+ctl cancel "$number" || fail "cancel"
+[ "$(ctl pending)" = "nothing is pending" ] || fail "it is still there: $(ctl pending)"
+ctl wait settled --timeout 20 || fail "not settled after the withdrawal"
 [ "$(ctl kill 3)" = "kill: rank 3" ] || fail "kill 3"
 ctl wait settled --timeout 20 || fail "the view did not go on without rank 3"
 is 3 vacant
@@ -70,6 +82,10 @@ case $(ctl rejoin 2@exited:2) in *"when its time comes"*) ;; *) fail "a trigger 
 ctl kill 2 || fail "kill 2"
 ctl wait settled --timeout 20 || fail "rank 2 did not come back by itself"
 is 2 joined
+# A joiner that was stopped from outside does not hold a finish up.
+ctl kill 4 >"$tmp/answer" && ctl wait settled --timeout 20 || fail "rank 4 is not gone"
+ctl add 4 >"$tmp/answer" || fail "add 4"
+kill -STOP "$(pgrep -n -P $run)"
 ctl finish || fail "finish"
 ctl wait done --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"

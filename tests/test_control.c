@@ -28,7 +28,7 @@ static control *self;
 static double now_ms;
 
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
-                         int *num_seats_out, char error[CONTROL_ERROR_BYTES])
+                         int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
     fake *of = user;
     of->last = *event;
@@ -39,6 +39,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     }
     if (event->when != WHEN_TIME) {
         *num_seats_out = -1;
+        *id_out = 12;
         return true;
     }
     *num_seats_out = event->target == TARGET_SEATS ? event->num_seats : 0;
@@ -57,12 +58,29 @@ static void tell_status(void *user, cJSON *answer)
     cJSON_AddNumberToObject(answer, "epoch", 7);
 }
 
-static bool is_settled(void *user)
+static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
 {
+    if (why && !((fake *)user)->settled) {
+        snprintf(why, CONTROL_ERROR_BYTES, "rank 3 is joining");
+    }
     return ((fake *)user)->settled;
 }
 
-static const control_ops ops = {take_command, take_finish, tell_status, is_settled};
+static void tell_pending(void *user, cJSON *answer)
+{
+    (void)user;
+    cJSON_AddArrayToObject(answer, "pending");
+}
+
+static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
+{
+    (void)user;
+    snprintf(error, CONTROL_ERROR_BYTES, "nothing of number %d is pending", number);
+    return number == 12;
+}
+
+static const control_ops ops = {take_command, take_finish,  tell_status,
+                                is_settled,   tell_pending, cancel};
 
 static void set_up(void)
 {
@@ -146,7 +164,14 @@ Test(control, verbs_arrive_parsed)
          "{\"id\":\"x\",\"ok\":true,\"seats\":[2,4]}\n");
     cr_assert(owner.last.verb == VERB_STOP && owner.last.duration_ms == 400);
     asks(fd, "{\"do\":\"kill\",\"what\":\"3@ready:5\"}\n",
-         "{\"ok\":true,\"seats\":[],\"pending\":true}\n");
+         "{\"ok\":true,\"seats\":[],\"pending\":true,\"number\":12}\n");
+    asks(fd, "{\"do\":\"pending\"}\n", "{\"ok\":true,\"pending\":[]}\n");
+    asks(fd, "{\"do\":\"cancel\",\"what\":\"12\"}\n", "{\"ok\":true}\n");
+    asks(fd, "{\"do\":\"cancel\",\"what\":\"13\"}\n",
+         "{\"ok\":false,\"error\":\"nothing of number 13 is pending\"}\n");
+    asks(fd, "{\"do\":\"cancel\",\"what\":\"1x\"}\n",
+         "{\"ok\":false,\"error\":\"cancel: '1x' is not a number; 'pending' lists what can be "
+         "withdrawn\"}\n");
     cr_assert(owner.last.when == WHEN_STATE && owner.last.state == STATE_READY);
     cr_assert_eq(owner.last.state_seat, 5);
     asks(fd, "{\"do\":\"kill\",\"what\":\"random:2\"}\n", "{\"ok\":true,\"seats\":[]}\n");
@@ -274,7 +299,7 @@ Test(control, a_wait_is_answered_when_it_is_over)
     cr_assert_str_eq(got(fd), "");
     now_ms += 2;
     cr_assert(
-        strstr(got(fd), "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s\"}"));
+        strstr(got(fd), "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s: rank 3 is joining\"}"));
     close(fd);
 }
 
