@@ -58,6 +58,24 @@ Test(context, ranks_step_together)
     world_close(&w);
 }
 
+/* Timers far below what a scheduler keeps: late beats alone make nobody look dead. */
+Test(context, timers_of_50_us_expel_nobody)
+{
+    world w;
+    world_open(&w, 3, 3);
+    w.config.heartbeat_period_us = w.config.propose_delay_us = 50;
+    w.config.heartbeat_suspect_us = 100;
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, MANY);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 2);
+    world_check_right(&w);
+    for (int32_t seat = 0; seat < 3; seat++)
+        cr_expect_eq(w.ranks[seat].last_active, 3);
+    world_close(&w);
+}
+
 Test(context, idle_ranks_follow_the_one_with_work)
 {
     world w;
