@@ -227,7 +227,7 @@ eep_status scheduler_token(scheduler *self, int seat, uint32_t generation, const
     }
     scheduler_request *request = &self->request[token->request];
     eep_status status =
-        eep_sink_offer(self->sink, token->request, seat, generation, token->position);
+        eep_sink_offer(self->sink, token->request, 0, seat, generation, token->position);
     if (status != EEP_OK) {
         return status;
     }

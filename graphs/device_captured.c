@@ -7,6 +7,8 @@
 /* Only a stream of the caller's can be captured by other means than ours. */
 int eep_stream_is_capturing(const eep_stream *stream)
 {
+    if (!stream || stream->is_closed)
+        return 0;
     return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE) ||
            (stream->is_adopted && stream->device->ops->stream_is_captured(stream->impl));
 }

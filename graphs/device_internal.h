@@ -1,5 +1,4 @@
-/* What the files of the device layer share: device.c, device_backend.c, device_captured.c,
- * device_share.c and device_waiters.c. */
+/* What the files of the device layer share: device.c and device_*.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 
@@ -14,6 +13,8 @@ struct eep_device {
     const eepi_device_ops *ops;
     void *impl;
     uint64_t captures;
+    uint32_t users;    /* the opener, and each stream, event, graph, memory and context; atomic */
+    int32_t opened_by; /* the process */
     int ordinal;
     eepi_fixed *fixed;                    /* memory that graphs may refer to */
     eep_kernel kernels[EEPI_NUM_KERNELS]; /* the backend's, with what their arguments are */
@@ -32,8 +33,35 @@ struct eep_stream {
     eep_status refused;   /* of that capture: the first node that may not be in a graph */
     uint64_t captures;    /* begun by us, so far */
     char lacks[256];      /* what the graph would lack if it ended now; "": nothing */
-    int is_adopted;
+    int is_adopted, is_closed;
+    uint32_t holders; /* the opener, and contexts that replay in it; atomic */
 };
+
+struct eep_event {
+    eep_device *device;
+    void *impl;
+};
+
+struct eep_graph {
+    eep_device *device;
+    void *impl;
+    uint32_t num_nodes;
+    eepi_held held;
+};
+
+static inline const void *eepi_capturer_of(const eep_stream *stream)
+{
+    return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE);
+}
+
+/* device.c: the number of streams that this thread captures; its address stands for the thread. */
+uint32_t *eepi_own_captures(void);
+/* NULL, another process's, a closed one: refused with a text. */
+EEP_MUST_CHECK eep_status eepi_check_device(const char *call, const eep_device *device);
+EEP_MUST_CHECK eep_status eepi_check_stream(const char *call, const eep_stream *stream);
+/* What a backend answered, with a text if it is no EEP_OK. */
+eep_status eepi_device_say(const char *call, const eep_device *device, eep_status status);
+EEP_MUST_CHECK eep_status eepi_may_wait_for_device(const char *call, const eep_device *device);
 
 /* device_backend.c: the backend of that name; a plugin's stays loaded, since graphs and contexts
  * may refer to its kernels. EEP_ERR_INVALID: there is none of that name; EEP_ERR_UNSUPPORTED: its

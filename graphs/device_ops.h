@@ -154,6 +154,14 @@ eep_status eepi_device_thread_begin(eep_device *device);
  */
 void eepi_thread_serves(int is_serving);
 
+/* A context uses the device, or a stream, until it drops it: closed before, the device stays, and
+ * the stream is refused as closed. */
+void eepi_device_hold(eep_device *device);
+void eepi_device_drop(eep_device *device);
+void eepi_stream_hold(eep_stream *stream);
+void eepi_stream_drop(eep_stream *stream);
+int eepi_stream_is_closed(const eep_stream *stream);
+
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);
 

@@ -42,6 +42,19 @@ const char *eep_error_text(void)
     return error_text;
 }
 
+const char *eep_strerror(eep_status status)
+{
+    switch (status) {
+#define EEP_STATUS_TEXT(name, value, text)                                                         \
+    case value:                                                                                    \
+        return text;
+        EEP_STATUS_LIST(EEP_STATUS_TEXT)
+#undef EEP_STATUS_TEXT
+    default:
+        return "unknown status";
+    }
+}
+
 uint32_t eep_version(void)
 {
     return EEP_VERSION;

@@ -20,11 +20,8 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
         eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args, bytes);
 
     if (status != EEP_OK)
-        status =
-            eepi_fail(context, status, "node %s could not be launched: %s %s",
-                      eepi_tables_kernel(context->tables, id)->name, eep_strerror(status),
-                      eep_device_error_text()[0] ? eep_device_error_text()
-                                                 : eepi_device_failure(context->config.device));
+        status = eepi_fail(context, status, "node %s could not be launched: %s",
+                           eepi_tables_kernel(context->tables, id)->name, eep_error_text());
     else if (context->after_node)
         status = context->after_node(context->after_node_user, stream, id);
     if (status != EEP_OK)
@@ -98,10 +95,30 @@ static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kerne
     return put(context, stream, id, 1, 1, &args, sizeof(args));
 }
 
+static eep_status check_stream(eep_context *context, const char *call, const eep_stream *stream)
+{
+    eep_status status = eepi_check_own(call, context);
+
+    if (status == EEP_OK)
+        status = eepi_check_argument(context, call, "stream", stream);
+    if (status == EEP_OK && eepi_stream_is_closed(stream))
+        status = eepi_fail(context, EEP_ERR_STATE, "%s: the stream was closed", call);
+    return status;
+}
+
+void eepi_set_stream(eep_context *context, eep_stream *stream)
+{
+    eepi_stream_hold(stream);
+    eepi_stream_drop(context->stream);
+    context->stream = stream;
+}
+
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
-    eep_status status;
+    eep_status status = check_stream(context, "eep_step_latch", stream);
 
+    if (status != EEP_OK)
+        return status;
     if (context->stepper.in_step && stream != context->stream)
         return eepi_fail(context, EEP_ERR_STATE,
                          "another graph can be captured between two steps, not in one");
@@ -112,21 +129,29 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     status = note_order(context, EEPI_NODE_LATCH, 0, stream, status);
     if (status != EEP_OK)
         return status;
-    context->stream = stream;
+    eepi_set_stream(context, stream);
     eepi_device_note_capture(context->config.device, stream);
     return EEP_OK;
 }
 
 eep_status eep_step_stream(eep_context *context, eep_stream *stream)
 {
+    eep_status status = check_stream(context, "eep_step_stream", stream);
+
+    if (status != EEP_OK)
+        return status;
     if (context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_stream belongs between two steps");
-    context->stream = stream;
+    eepi_set_stream(context, stream);
     return EEP_OK;
 }
 
 eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
 {
+    eep_status status = eepi_check_own(call, context);
+
+    if (status != EEP_OK)
+        return status;
     if (!eepi_thread_is_capturing() &&
         !(context->stream && eep_stream_is_capturing(context->stream)))
         return EEP_OK;
@@ -138,8 +163,10 @@ eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
 
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 {
-    eep_status status = check_order(context, EEPI_NODE_FINISH, 0, stream);
+    eep_status status = check_stream(context, "eep_step_finish", stream);
 
+    if (status == EEP_OK)
+        status = check_order(context, EEPI_NODE_FINISH, 0, stream);
     if (status != EEP_OK)
         return status;
     status = put_world(context, stream, EEPI_KERNEL_finish);
@@ -148,7 +175,7 @@ eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 
 size_t eep_rows_capacity(const eep_context *context)
 {
-    return context->shape.rows_capacity;
+    return context ? context->shape.rows_capacity : 0;
 }
 
 static eep_status check_layer(eep_context *context, int32_t layer)
@@ -231,9 +258,11 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
 {
     eep_dispatch_args a = {0};
     eepk_dispatch_node_args node;
-    uint32_t blocks = num_blocks(context);
-    eep_status status = check_layer(context, layer);
+    uint32_t blocks;
+    eep_status status = check_stream(context, "eep_dispatch", stream);
 
+    if (status == EEP_OK)
+        status = check_layer(context, layer);
     if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, struct_bytes, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
@@ -242,6 +271,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
         status = check_order(context, EEPI_NODE_DISPATCH, layer, stream);
     if (status != EEP_OK)
         return status;
+    blocks = num_blocks(context);
     node = (eepk_dispatch_node_args){eepi_tables_world(context->tables),
                                      a.x,
                                      a.topk_idx,
@@ -270,9 +300,11 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
 {
     eep_combine_args a = {0};
     eepk_combine_node_args node;
-    uint32_t blocks = num_blocks(context);
-    eep_status status = check_layer(context, layer);
+    uint32_t blocks;
+    eep_status status = check_stream(context, "eep_combine", stream);
 
+    if (status == EEP_OK)
+        status = check_layer(context, layer);
     if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, struct_bytes, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
@@ -281,6 +313,7 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
         status = check_order(context, EEPI_NODE_COMBINE, layer, stream);
     if (status != EEP_OK)
         return status;
+    blocks = num_blocks(context);
     node = (eepk_combine_node_args){
         eepi_tables_world(context->tables), a.rows, a.topk_weights,  a.num_tokens,
         context->slot_begin[layer],         a.out,  (uint32_t)layer, (uint32_t)a.out_dtype};

@@ -83,12 +83,12 @@ void eep_config_init_sized(eep_config *config, size_t struct_bytes)
 
 int32_t eep_rank(const eep_context *context)
 {
-    return context->config.rank;
+    return context ? context->config.rank : -1;
 }
 
 uint32_t eep_generation(const eep_context *context)
 {
-    return context->generation;
+    return context ? context->generation : 0;
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -410,6 +410,14 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
     pthread_condattr_t attributes;
     eep_status status;
 
+    if (!config || !context_out) {
+        free(context);
+        status =
+            eepi_refuse(EEP_ERR_INVALID, "eep_open: %s is NULL", config ? "context_out" : "config");
+        if (error_out && error_bytes > 0)
+            snprintf(error_out, error_bytes, "%s", eep_error_text());
+        return status;
+    }
     if (!context) {
         if (error_out && error_bytes > 0)
             snprintf(error_out, error_bytes, "%s", eep_strerror(EEP_ERR_NO_MEMORY));
@@ -423,8 +431,13 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
     pthread_condattr_destroy(&attributes);
     eepi_thread_serves(0); /* a thread may have left a context to another thread's eep_close */
     context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    context->opened_by = (int32_t)getpid();
     context->pid_start = eepi_process_start((int32_t)getpid());
     status = take_config(context, config);
+    if (status == EEP_OK) {
+        eepi_device_hold(context->config.device);
+        context->holds_device = 1;
+    }
     context->home = eepi_process_home();
     if (status == EEP_OK && (context->pid_start == 0 || context->home == 0))
         status = eepi_fail(context, EEP_ERR_SYSTEM,
@@ -459,6 +472,11 @@ static int graph_runs(eep_context *context)
                context->stepper.step;
     if (!context->stepper.in_step)
         return 0;
+    if (eepi_stream_is_closed(context->stream)) /* that waited for what was in it */
+        return eepk_load_acquire(&eepi_tables_status(context->tables)->began_step) ==
+                   context->stepper.step &&
+               eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
+                   context->stepper.step;
     __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
     status = eep_stream_synchronize(context->stream, CLOSE_BOUND_US);
     return status != EEP_OK && status != EEP_ERR_DEVICE;
@@ -468,7 +486,7 @@ void eep_close(eep_context *context)
 {
     int runs;
 
-    if (!context)
+    if (!context || eepi_check_context("eep_close", context) != EEP_OK)
         return;
     runs = graph_runs(context);
     eepi_thread_serves(0);
@@ -500,6 +518,9 @@ void eep_close(eep_context *context)
     free(context->seats);
     free(context->peer_headers);
     free(context->slot_begin);
+    eepi_stream_drop(context->stream);
+    if (context->holds_device && !runs)
+        eepi_device_drop(context->config.device);
     if (context->wake_fd >= 0)
         close(context->wake_fd);
     pthread_cond_destroy(&context->changed);

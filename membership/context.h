@@ -71,6 +71,8 @@ typedef struct eepi_mailbox { /* under `lock` */
 
 struct eep_context {
     eep_config config;
+    int32_t opened_by; /* the process */
+    int holds_device;
     uint32_t generation;
     eepi_view_shape view_shape;
     eepk_shape shape;
@@ -170,6 +172,17 @@ struct eep_context {
 uint64_t eepi_now_us(void);
 uint64_t eepi_now_ns(void);
 
+/* What every public function on a context begins with: NULL, and another process's context, are
+ * refused. Of the first a text is left for eep_error_text only; any thread. */
+EEP_MUST_CHECK eep_status eepi_check_context(const char *call, const eep_context *context);
+/* The same, for eep_last_error, too; rank thread. */
+EEP_MUST_CHECK eep_status eepi_check_own(const char *call, eep_context *context);
+/* EEP_ERR_INVALID, and the text, if an argument of that name is NULL; rank thread. */
+EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *call,
+                                              const char *name, const void *argument);
+/* The stream that steps are replayed in; it is held until another one takes its place. */
+void eepi_set_stream(eep_context *context, eep_stream *stream);
+
 /* Set the last error (rank thread) and return the status. */
 eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -217,8 +230,8 @@ EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, const eepi_end *e
 /* The seat is free for another context, of this process as well; the end of ours is told. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us);
 
-/* capture.c: EEP_ERR_STATE, with a text, while this thread or anybody captures the step's stream.
- */
+/* capture.c: eepi_check_own; and EEP_ERR_STATE, with a text, while this thread or anybody captures
+ * the step's stream. */
 EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const char *call);
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);

@@ -1,6 +1,7 @@
 /* A context's way into the view and out of it, and what can be asked of it. */
 #include "graphs/device_ops.h"
 #include "graphs/public_call.h"
+#include "graphs/thread.h"
 #include "membership/context.h"
 
 #include <errno.h>
@@ -108,6 +109,7 @@ static void bind_threads(eep_context *context)
 /* The first of one or several calls. */
 static eep_status ask_to_join(eep_context *context)
 {
+    sigset_t signals;
     eep_status status;
 
     if (!context->stream)
@@ -115,8 +117,11 @@ static eep_status ask_to_join(eep_context *context)
     status = eepi_check_sequence(context, "eep_join");
     if (status == EEP_OK)
         status = eepi_weights_seal(context);
-    if (status == EEP_OK)
-        status = open_executor(context);
+    if (status != EEP_OK)
+        return status;
+    eepi_signals_block(&signals); /* threads that other libraries start take none */
+    status = open_executor(context);
+    eepi_signals_restore(&signals);
     if (status != EEP_OK)
         return status;
     say_late_calls(context);
@@ -132,13 +137,15 @@ static eep_status ask_to_join(eep_context *context)
 
 eep_status eep_join(eep_context *context)
 {
-    uint64_t at_us = eepi_now_us() + context->config.join_timeout_us;
-    struct timespec until = {(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
+    uint64_t at_us;
+    struct timespec until;
     eep_status status = eepi_refuse_in_capture(context, "eep_join");
     int late = 0;
 
     if (status != EEP_OK)
         return status;
+    at_us = eepi_now_us() + context->config.join_timeout_us;
+    until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     if (context->joined_once && !context->waits_to_join)
         return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
     if (!context->joined_once)
@@ -181,16 +188,20 @@ eep_status eep_drain(eep_context *context)
 eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
                             eep_counters *counters_out, eep_seat *seats_out)
 {
-    uint64_t captures = eep_device_captures(context->config.device);
-    const eepi_stepper *steps = &context->stepper;
-    eep_status status = EEPI_STRUCT_CHECK(eep_snapshot, snapshot_out);
+    eep_status status = eepi_check_context("eep_snapshot_get", context);
+    const eepi_stepper *steps;
     eep_snapshot snapshot;
     eep_counters counters;
+    uint64_t captures;
 
+    if (status == EEP_OK)
+        status = EEPI_STRUCT_CHECK(eep_snapshot, snapshot_out);
     if (status == EEP_OK && counters_out)
         status = EEPI_STRUCT_CHECK(eep_counters, counters_out);
     if (status != EEP_OK)
         return status;
+    captures = eep_device_captures(context->config.device);
+    steps = &context->stepper;
     pthread_mutex_lock(&context->lock);
     snapshot =
         (eep_snapshot){.epoch = context->seats_epoch, .max_ranks = context->config.max_ranks};
@@ -216,8 +227,10 @@ eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
 
 eep_status eep_fault_next(eep_context *context, eep_fault *fault_out)
 {
-    eep_status status = EEPI_STRUCT_CHECK(eep_fault, fault_out);
+    eep_status status = eepi_check_context("eep_fault_next", context);
 
+    if (status == EEP_OK)
+        status = EEPI_STRUCT_CHECK(eep_fault, fault_out);
     if (status != EEP_OK)
         return status;
     status = EEP_ERR_NOT_FOUND;

@@ -1,23 +1,10 @@
-/* Texts: status, last error, log lines, events, time. */
+/* Texts: last error, log lines, events, time. */
 #include "graphs/public_call.h"
 #include "membership/context.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
-
-const char *eep_strerror(eep_status status)
-{
-    switch (status) {
-#define EEP_STATUS_TEXT(name, value, text)                                                         \
-    case value:                                                                                    \
-        return text;
-        EEP_STATUS_LIST(EEP_STATUS_TEXT)
-#undef EEP_STATUS_TEXT
-    default:
-        return "unknown status";
-    }
-}
 
 const char *eep_fault_kind_name(eep_fault_kind kind)
 {
@@ -63,7 +50,29 @@ eep_status eepi_fail(eep_context *context, eep_status status, const char *format
 
 const char *eep_last_error(const eep_context *context)
 {
-    return context->error;
+    return context ? context->error : eep_error_text();
+}
+
+eep_status eepi_check_context(const char *call, const eep_context *context)
+{
+    eep_status status = eepi_check_given(call, "context", context);
+
+    return status == EEP_OK ? eepi_check_process(call, "context", context->opened_by) : status;
+}
+
+eep_status eepi_check_own(const char *call, eep_context *context)
+{
+    eep_status status = eepi_check_context(call, context);
+
+    if (status == EEP_OK || !context)
+        return status;
+    return eepi_fail(context, status, "%s", eep_error_text());
+}
+
+eep_status eepi_check_argument(eep_context *context, const char *call, const char *name,
+                               const void *argument)
+{
+    return argument ? EEP_OK : eepi_fail(context, EEP_ERR_INVALID, "%s: %s is NULL", call, name);
 }
 
 void eepi_log(const eep_context *context, eep_log_level level, const char *format, ...)

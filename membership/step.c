@@ -117,7 +117,7 @@ static eep_status try_begin(eep_context *context, int *may_out)
 
 eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
 {
-    eepk_launch *launch = eepi_tables_launch(context->tables);
+    eepk_launch *launch;
     eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
     struct timespec until;
     int may = 0, late = 0;
@@ -132,6 +132,11 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
         return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
     if (!context->stream)
         return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
+    if (eepi_stream_is_closed(context->stream))
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_step_begin: the stream in which steps are replayed was closed: name "
+                         "another one with eep_step_stream");
+    launch = eepi_tables_launch(context->tables);
     status = eepi_check_sequence(context, "eep_step_begin");
     if (status != EEP_OK)
         return status;
@@ -221,10 +226,12 @@ static eep_status bad_input(eep_context *context, const eepk_status *s)
 
 eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out)
 {
-    eep_status status = EEPI_STRUCT_CHECK(eep_bad_input, bad_out);
+    eep_status status = eepi_check_own("eep_bad_input_get", context);
 
+    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_bad_input, bad_out) != EEP_OK)
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status != EEP_OK)
-        return eepi_fail(context, status, "%s", eep_error_text());
+        return status;
     if (context->bad.step == 0)
         return eepi_fail(context, EEP_ERR_NOT_FOUND,
                          "eep_bad_input_get: no step ended with EEP_ERR_BAD_STEP_INPUT so far");
@@ -315,15 +322,18 @@ static void end_elsewhere(eep_context *context)
 
 eep_status eep_step_end(eep_context *context)
 {
-    uint64_t wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
-    uint64_t bound_us = 2 * (uint64_t)context->config.num_layers * wait_us + END_MARGIN_US;
-    eep_status status;
+    uint64_t wait_us, bound_us;
+    eep_status status = eepi_check_own("eep_step_end", context);
 
+    if (status != EEP_OK)
+        return status;
     if (!context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "no step was begun");
     status = eepi_refuse_in_capture(context, "eep_step_end");
     if (status != EEP_OK)
         return status;
+    wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
+    bound_us = 2 * (uint64_t)context->config.num_layers * wait_us + END_MARGIN_US;
     status =
         eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
                                context->stepper.step, bound_us);
@@ -356,7 +366,7 @@ static int wanted(eep_context *context, eep_status *status_out)
 
 eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 {
-    eepk_window_header *header = eepi_window_header(context->window);
+    eepk_window_header *header;
     uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
     eep_status refused = eepi_refuse_in_capture(context, "eep_step_wait");
 
@@ -364,6 +374,7 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
         return refused;
     if (!context->joined_once || context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
+    header = eepi_window_header(context->window);
     for (;;) {
         uint32_t seen = eepk_doorbell_read(&header->doorbell);
         eep_status status = EEP_OK;
@@ -388,6 +399,8 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 
 void eep_step_abort(eep_context *context)
 {
+    if (eepi_check_context("eep_step_abort", context) != EEP_OK)
+        return;
     pthread_mutex_lock(&context->lock);
     if (context->stepper.in_step)
         __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,

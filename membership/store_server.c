@@ -1,5 +1,6 @@
 #include "eep/store.h"
 
+#include "graphs/public_call.h"
 #include "graphs/thread.h"
 #include "membership/store_conn.h"
 
@@ -237,12 +238,18 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
 {
     const eepi_store_limits limits = {
         .max_keys = MAX_KEYS, .max_leases = MAX_LEASES, .max_bytes = MAX_BYTES};
-    if (!path || !store_out) {
-        return EEP_ERR_INVALID;
+    eep_status given = eepi_check_given("eep_store_open", "path", path);
+    if (given == EEP_OK) {
+        given = eepi_check_given("eep_store_open", "store_out", store_out);
     }
-    struct eep_store *store = calloc(1, sizeof *store);
+    struct eep_store *store = given == EEP_OK ? calloc(1, sizeof *store) : NULL;
     if (!store) {
-        return EEP_ERR_NO_MEMORY;
+        given = given == EEP_OK ? eepi_refuse(EEP_ERR_NO_MEMORY, "eep_store_open: out of memory")
+                                : given;
+        if (error_out && error_bytes > 0) {
+            snprintf(error_out, error_bytes, "%s", eep_error_text());
+        }
+        return given;
     }
     store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
     eep_status status = eepi_store_socket_listen(path, error_out, error_bytes, &store->listener);

@@ -54,7 +54,7 @@ void eepi_weights_close(eep_context *context)
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
 {
-    if (layer < 0 || layer >= context->config.num_layers || slot < 0 ||
+    if (!context || layer < 0 || layer >= context->config.num_layers || slot < 0 ||
         slot >= context->config.num_slots)
         return -1;
     return context->experts[slot_index(context, layer, slot)];
@@ -62,16 +62,22 @@ int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
 
 const int32_t *eep_physical_to_logical(const eep_context *context)
 {
-    return context->physical_to_logical;
+    return context ? context->physical_to_logical : NULL;
 }
 
 /* All slots and backups have the sizes of the first one that was given. */
-static eep_status check_tensors(eep_context *context, const eep_tensor *tensors, int32_t n)
+static eep_status check_tensors(eep_context *context, const char *call, const eep_tensor *tensors,
+                                int32_t n)
 {
+    eep_status status = eepi_check_argument(context, call, "tensors", tensors);
+
+    if (status != EEP_OK)
+        return status;
     if (context->joined_once)
-        return eepi_fail(context, EEP_ERR_STATE, "weights are given before eep_join");
+        return eepi_fail(context, EEP_ERR_STATE, "%s: weights are given before eep_join", call);
     if (n < 1 || n > EEP_MAX_TENSORS)
-        return eepi_fail(context, EEP_ERR_INVALID, "%d tensors per expert: 1 to %d are possible", n,
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s: %d tensors per expert: 1 to %d are possible", call, n,
                          EEP_MAX_TENSORS);
     if (context->num_tensors == 0) {
         context->num_tensors = n;
@@ -88,6 +94,17 @@ static eep_status check_tensors(eep_context *context, const eep_tensor *tensors,
     return EEP_OK;
 }
 
+static eep_status check_data(eep_context *context, const char *call, const eep_tensor *tensors,
+                             int32_t n)
+{
+    for (int i = 0; i < n; i++) {
+        if (!tensors[i].data)
+            return eepi_fail(context, EEP_ERR_INVALID, "%s: the data of tensor %d is NULL", call,
+                             i);
+    }
+    return EEP_OK;
+}
+
 static eep_status check_slot(eep_context *context, int32_t layer, int32_t slot)
 {
     if (layer < 0 || layer >= context->config.num_layers || slot < 0 ||
@@ -100,10 +117,14 @@ static eep_status check_slot(eep_context *context, int32_t layer, int32_t slot)
 eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
                         const eep_tensor *tensors, int32_t num_tensors)
 {
-    eep_status status = check_slot(context, layer, slot);
+    eep_status status = eepi_check_own("eep_slot_set", context);
 
     if (status == EEP_OK)
-        status = check_tensors(context, tensors, num_tensors);
+        status = check_slot(context, layer, slot);
+    if (status == EEP_OK)
+        status = check_tensors(context, "eep_slot_set", tensors, num_tensors);
+    if (status == EEP_OK)
+        status = check_data(context, "eep_slot_set", tensors, num_tensors);
     if (status != EEP_OK)
         return status;
     memcpy(context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,
@@ -114,11 +135,13 @@ eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
 eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep_tensor *tensors,
                           int32_t num_tensors)
 {
-    eep_status status = check_slot(context, layer, slot);
+    eep_status status = eepi_check_own("eep_slot_alloc", context);
     eep_tensor made[EEP_MAX_TENSORS];
 
     if (status == EEP_OK)
-        status = check_tensors(context, tensors, num_tensors);
+        status = check_slot(context, layer, slot);
+    if (status == EEP_OK)
+        status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
     if (status == EEP_OK && context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data)
         status =
             eepi_fail(context, EEP_ERR_STATE, "layer %d slot %d has memory already", layer, slot);
@@ -129,7 +152,8 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
         status = eep_device_alloc(context->config.device, EEP_MEMORY_DEVICE, made[i].bytes,
                                   &made[i].data);
         if (status != EEP_OK) /* what was made stays owned and goes with the context */
-            return eepi_fail(context, status, "no device memory for layer %d slot %d", layer, slot);
+            return eepi_fail(context, status, "no device memory for layer %d slot %d: %s", layer,
+                             slot, eep_error_text());
         context->owned[context->num_owned++] = made[i].data;
     }
     memcpy(tensors, made, (size_t)num_tensors * sizeof(*made));
@@ -138,11 +162,12 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
 
 int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
 {
-    size_t words = ((size_t)context->config.num_experts + 63) / 64;
+    size_t words;
 
-    if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
+    if (!context || layer < 0 || layer >= context->config.num_layers || expert < 0 ||
         expert >= context->config.num_experts)
         return 0;
+    words = ((size_t)context->config.num_experts + 63) / 64;
     return (int)(context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
                      (expert % 64) &
                  1u);
@@ -151,15 +176,20 @@ int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
 eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
                           const eep_tensor *tensors, int32_t num_tensors)
 {
-    size_t words = ((size_t)context->config.num_experts + 63) / 64;
-    eep_status status;
+    eep_status status = eepi_check_own("eep_backup_set", context);
+    size_t words;
 
+    if (status != EEP_OK)
+        return status;
     if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
         expert >= context->config.num_experts)
         return eepi_fail(context, EEP_ERR_INVALID, "no expert %d in layer %d", expert, layer);
-    status = check_tensors(context, tensors, num_tensors);
+    status = check_tensors(context, "eep_backup_set", tensors, num_tensors);
+    if (status == EEP_OK)
+        status = check_data(context, "eep_backup_set", tensors, num_tensors);
     if (status != EEP_OK)
         return status;
+    words = ((size_t)context->config.num_experts + 63) / 64;
     memcpy(context->backups +
                ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
                    EEP_MAX_TENSORS,

@@ -206,6 +206,23 @@ static void refuse_the_unsized(void)
     CHECK(strstr(eep_error_text(), "EEP_SIZED"));
 }
 
+/* Each is closed before what uses it; a context knows that its stream was closed. */
+static void close_the_wrong_way(eep_graph *graph)
+{
+    eep_stream_close(stream);
+    CHECK(eep_step_begin(context, 1000, &step.s) == EEP_ERR_STATE);
+    CHECK(strstr(eep_last_error(context), "was closed"));
+    CHECK(eep_stream_open(device, &stream) == EEP_OK);
+    CHECK(eep_step_stream(context, stream) == EEP_OK);
+    CHECK(eep_step_begin(context, 1000000, &step.s) == EEP_OK);
+    CHECK(eep_graph_replay(graph, stream) == EEP_OK);
+    CHECK(eep_step_end(context) == EEP_OK);
+    eep_device_close(device);
+    eep_stream_close(stream);
+    eep_graph_close(graph);
+    eep_close(context);
+}
+
 int main(int argc, char **argv)
 {
     char error[256] = "";
@@ -231,7 +248,7 @@ int main(int argc, char **argv)
     graph = capture();
     serve(graph);
     refuse_the_unsized();
-    eep_close(context);
+    close_the_wrong_way(graph);
     eep_store_close(store);
     return 0;
 }

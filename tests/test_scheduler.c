@@ -62,13 +62,13 @@ Test(scheduler, a_dead_seat_hands_over_with_what_was_emitted)
     scheduler_seat_open(s, 1, 1);
     cr_assert_eq(scheduler_seat_gone(s, 0, 2), 0, "another generation");
     cr_assert_eq(scheduler_seat_gone(s, 0, 1), 1);
-    cr_assert_eq(emit(s, 0, 1, id, 2), EEP_ERR_CONFLICT, "a zombie's token");
+    cr_assert_eq(emit(s, 0, 1, id, 2), EEP_ERR_NOT_OWNER, "a zombie's token");
     cr_assert(scheduler_next(s, &assign, &seat));
     cr_assert_eq(seat, 1);
     cr_assert_eq(assign.num_emitted, 2);
     cr_assert_eq(assign.header.bytes, sizeof assign + 2 * sizeof(uint32_t));
     cr_assert_eq(scheduler_request_at(s, id)->tokens[1], 1001);
-    cr_assert_eq(emit(s, 1, 1, id, 1), EEP_ERR_CONFLICT, "emitted before");
+    cr_assert_eq(emit(s, 1, 1, id, 1), EEP_ERR_DUPLICATE, "emitted before");
     cr_assert_eq(emit(s, 1, 1, id, 2), EEP_OK);
     scheduler_counts counts = scheduler_count(s);
     cr_assert_eq(counts.completed, 1);

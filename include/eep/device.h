@@ -78,11 +78,11 @@ EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordin
  * missing (eep_device_error_text says which), or for another name. Any thread. */
 EEP_API int eep_device_count(const char *backend);
 EEP_API int eep_device_ordinal(const eep_device *device);
-/* Close; every stream, event and graph of the device must be closed before. NULL is ignored. */
+/* Close. Streams, events, graphs, memory and contexts of the device may be closed or freed later:
+ * it goes with the last of them. NULL is ignored. */
 EEP_API void eep_device_close(eep_device *device);
 EEP_API const char *eep_device_backend(const eep_device *device);
-/* Why the last eep_device_open, launch into a capture, capture or replay of this thread failed, if
- * it was refused by libeep itself; "" otherwise. */
+/* eep_error_text, under its older name: "" after an eep_device_open that succeeded. */
 EEP_API const char *eep_device_error_text(void);
 /* Captures ended so far on this device: what a healthy rank must not add to after its start. */
 EEP_API uint64_t eep_device_captures(const eep_device *device);
@@ -105,7 +105,8 @@ EEP_API eep_status eep_memory_unregister(eep_device *device, const void *memory)
 
 /* A stream runs what is put into it in order, beside other streams and beside the caller.
  * Any thread may put work into it. Closing finishes what is in it and drops an open capture (then
- * the capturing thread closes); no other call on it may be under way. */
+ * the capturing thread closes); no other call on it may be under way. A context that replays in it
+ * is told (EEP_ERR_STATE) until eep_step_stream names another one. */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_open(eep_device *device, eep_stream **stream_out);
 EEP_API void eep_stream_close(eep_stream *stream);
 /* Wait until the stream is empty, at most `timeout_us`: EEP_ERR_TIMEOUT after that;

@@ -6,8 +6,13 @@
  *
  * Threads: a context is used by one thread at a time (the rank thread), except where a function
  * says "any thread". libeep runs a heartbeat and a service thread of its own per context.
- * Shapes are row-major. No function waits without a bound. Source of the mechanisms: the paper
- * (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
+ * NULL: arguments may be NULL where their function says so. Else NULL is EEP_ERR_INVALID, with a
+ * text (eep_error_text) that names call and argument; functions that return no status answer 0, -1
+ * (a number of something), NULL or "". Closing NULL does nothing. A process that forked after it
+ * opened something gets EEP_ERR_STATE from every call on it in the child, and closing does nothing
+ * there. Order of closing: a device, and a stream, may be closed before what uses it; it goes when
+ * that goes. Shapes are row-major. No function waits without a bound. Source of the mechanisms: the
+ * paper (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
 #ifndef EEP_EEP_H
 #define EEP_EEP_H
 

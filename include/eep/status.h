@@ -46,6 +46,9 @@ extern "C" {
     X(EEP_ERR_PROTOCOL, -9, "malformed or unexpected message")                                     \
     X(EEP_ERR_CHECKSUM, -10, "bytes do not match their checksum")                                  \
     X(EEP_ERR_BAD_STEP_INPUT, -11, "a step's input broke its limits; the step emitted nothing")    \
+    X(EEP_ERR_NOT_OWNER, -12, "it belongs to somebody else")                                       \
+    X(EEP_ERR_DUPLICATE, -13, "it was done already")                                               \
+    X(EEP_ERR_AHEAD, -14, "something that comes before it is missing")                             \
     /* the peer: that rank is gone, the world can heal */                                          \
     X(EEP_ERR_ABORTED, -32, "the step met a fault or an abort; run its positions again")           \
     X(EEP_ERR_UNREACHABLE, -33, "the peer or the store does not answer")                           \
@@ -78,8 +81,8 @@ EEP_API const char *eep_strerror(eep_status status);
 /* EEP_VERSION of the library. Any thread, any time. */
 EEP_API uint32_t eep_version(void);
 /* Why the last call of this thread that failed did so, in words that name the call, the value and
- * what to do; "" before the first. Calls that succeed leave it. For calls on a context
- * eep_last_error says the same. Valid until this thread's next call. Any thread. */
+ * what to do; "" before the first. A call that succeeds leaves it, or empties it. For calls on a
+ * context eep_last_error says the same. Valid until this thread's next call. Any thread. */
 EEP_API const char *eep_error_text(void);
 
 #ifdef __cplusplus

@@ -49,7 +49,7 @@ static void take_offer(void *user, uint64_t number)
 {
     offer *o = user;
     sim_request *r = &sim->request[o->request];
-    eep_status status = eep_sink_offer(sim->sink, (uint32_t)o->request, o->process->seat,
+    eep_status status = eep_sink_offer(sim->sink, (uint32_t)o->request, 0, o->process->seat,
                                        o->process->generation, o->position);
 
     (void)number;
