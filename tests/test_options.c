@@ -60,6 +60,10 @@ Test(options, defaults_follow_from_the_device)
     cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
     good("--ranks 6 --layers 3 --slots 20 --device cuda", &o);
     cr_expect(o.num_ranks == 6 && o.num_layers == 3 && o.num_slots == 20);
+    good("--ranks 2", &o);
+    cr_expect(o.num_slots == 32 && o.slots_raised, "two ranks must hold 64 experts");
+    good("--ranks 4", &o);
+    cr_expect(o.num_slots == 16 && !o.slots_raised);
     good("--device guarded", &o);
     cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
 }

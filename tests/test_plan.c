@@ -31,6 +31,24 @@ Test(plan, reads_the_form_of_nixl_ep)
     plan_free(self);
 }
 
+/* Those that stay hold each expert once more than ranks leave or die. */
+Test(plan, says_how_many_slots_it_needs)
+{
+    static const struct {
+        const char *text;
+        int64_t slots;
+    } plans[] = {{"[[0,1,2,3]]", 16},
+                 {"[[0,1,2,3],[0,1]]", 64},
+                 {"[[0,1,2,3,4,5,6,7],[0,1,2,3,4,5,-6,7]]", 19},
+                 {"[[0,1,2,3,4,5],[0,1,2,3,-4],[0,1,2,3]]", 48}};
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+        plan *self = parse(plans[i].text);
+        cr_expect_eq(plan_needed_slots(self, 64), plans[i].slots, "%s: %d", plans[i].text,
+                     (int)plan_needed_slots(self, 64));
+        plan_free(self);
+    }
+}
+
 Test(plan, a_fault_may_strike_while_another_rank_leaves)
 {
     plan *self = parse("[\n  [0, 1],\n  [0, 1, 2, 3],\n  [0, -2, 3]\n]\n");
