@@ -377,10 +377,8 @@ void launcher_reap(launcher *self, int seat)
 /* The view no longer has it, and its process lives: for a reason of ours, or for none we know. */
 static void note_expulsion(launcher *self, int seat, record_process *process)
 {
-    bool left =
-        process->drain_ns && self->run.views[self->run.num_views - 1].cause != EEPI_VIEW_FAULT;
-    if (!process->seen_in_view || process->exit_ns || process->kill_ns || left ||
-        process->expelled_ns) {
+    if (!process->seen_in_view || process->exit_ns || process->kill_ns ||
+        record_left_as_asked(process) || process->expelled_ns) {
         return;
     }
     process->expelled_ns = launcher_now_ns();
@@ -416,17 +414,14 @@ static void move_requests(launcher *self)
 /* Who is in the view for the first time, and who is no longer. */
 static void mark_members(launcher *self)
 {
+    const record_view *view = &self->run.views[self->run.num_views - 1];
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
-        bool is_member = process && launcher_is_member(self, process);
-        if (is_member && !process->seen_in_view) {
-            process->seen_in_view = true;
+        record_change change = process ? record_see_view(process, view) : RECORD_SAME;
+        if (change == RECORD_CAME) {
             launcher_saw(self, STATE_COMMITTED, seat);
-        } else if (process && process->seen_in_view && !is_member && !process->left_view) {
-            process->left_view = true;
-            if (!process->drain_ns) {
-                launcher_saw(self, STATE_EXPELLED, seat);
-            }
+        } else if (change == RECORD_LEFT && !process->drain_ns) {
+            launcher_saw(self, STATE_EXPELLED, seat);
         }
     }
 }

@@ -1,5 +1,7 @@
 #include "experiments/record.h"
 
+#include "membership/view.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +58,26 @@ record_fault *record_add_fault(record *self, size_t max_survivors)
     }
     fault->survivors = survivors;
     return fault;
+}
+
+record_change record_see_view(record_process *process, const record_view *view)
+{
+    bool is_in = process->generation && view->generation[process->seat] == process->generation;
+    if (is_in && !process->seen_in_view) {
+        process->seen_in_view = true;
+        return RECORD_CAME;
+    }
+    if (!is_in && process->seen_in_view && !process->left_view) {
+        process->left_view = true;
+        process->left_by_fault = view->cause == EEPI_VIEW_FAULT;
+        return RECORD_LEFT;
+    }
+    return RECORD_SAME;
+}
+
+bool record_left_as_asked(const record_process *process)
+{
+    return process->drain_ns && process->left_view && !process->left_by_fault;
 }
 
 void record_free(record *self)

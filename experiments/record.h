@@ -39,6 +39,7 @@ typedef struct record_process {
     bool rejoin;           /* started while the job served */
     bool seen_in_view;     /* some committed view had it */
     bool left_view;        /* and a later one had not */
+    bool left_by_fault;    /* and that one was committed because of a fault */
     eep_counters counters; /* the last that it sent */
 } record_process;
 
@@ -90,6 +91,13 @@ typedef struct record {
     machine_use machine; /* while it served */
     rows rows;
 } record;
+
+/* What the newest view says of the process, which is in it or not. */
+typedef enum record_change { RECORD_SAME, RECORD_CAME, RECORD_LEFT } record_change;
+record_change record_see_view(record_process *process, const record_view *view);
+/* The view let it go because it was asked to leave. A later view after a fault, of somebody else's
+ * while its process still ends, changes nothing about that. */
+bool record_left_as_asked(const record_process *process);
 
 /* Append one; NULL when memory is out. Pointers are valid until the next append of the kind. */
 record_process *record_add_process(record *self);

@@ -63,6 +63,11 @@ grep -q "script *'--kill 1@suspected:0.*' struck nobody: rank 1" "$tmp/log" ||
 grep -qE '"struck_nobody":\s*1' "$tmp/out/summary.json" || fail "the second kill is not counted"
 echo "the store stopped, killed, started empty: $(grep -o 'GOOD.*' "$tmp/log")"
 
+run --slots 32 --ballast-mb 150 --drain 1@0.5 --kill 2@flipped:0+1ms
+grep -qE '"expelled_living":\s*0' "$tmp/out/summary.json" ||
+    fail "a rank that left as asked, and whose process was still ending, counts as expelled"
+echo "a fault while a leaver's process ends: $(grep -o 'GOOD.*' "$tmp/log")"
+
 run --slots 32 --kill 0,1,2,3,4,5,6,7@0.5 --rejoin 0,1,2,3,4,5,6,7@0.8
 rows kill 8
 rows rejoin 8

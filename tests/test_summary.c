@@ -278,6 +278,28 @@ Test(summary, a_crash_while_leaving_is_not_a_clean_leave)
     record_free(&run);
 }
 
+/* A fault of another rank, while the process of one that left as asked still ends. */
+Test(summary, who_left_as_asked_is_not_expelled_by_the_next_view)
+{
+    record run = history();
+    record_process *leaver = &run.processes[1];
+    leaver->drain_ns = at(900);
+    cr_assert_eq(record_see_view(leaver, &run.views[0]), RECORD_CAME);
+    cr_assert_not(record_left_as_asked(leaver), "it is in it yet");
+    view(&run, 950, 2, EEPI_VIEW_SERVING, 1);
+    run.views[1].cause = EEPI_VIEW_PLANNED;
+    cr_assert_eq(record_see_view(leaver, &run.views[1]), RECORD_LEFT);
+    view(&run, 1012, 3, EEPI_VIEW_SERVING, 1);
+    run.views[2].cause = EEPI_VIEW_FAULT;
+    cr_assert_eq(record_see_view(leaver, &run.views[2]), RECORD_SAME);
+    cr_assert(record_left_as_asked(leaver));
+    record_process crashed = {.seat = 1, .generation = 1, .drain_ns = at(900)};
+    cr_assert_eq(record_see_view(&crashed, &run.views[0]), RECORD_CAME);
+    cr_assert_eq(record_see_view(&crashed, &run.views[2]), RECORD_LEFT);
+    cr_assert_not(record_left_as_asked(&crashed), "it crashed on its way out");
+    record_free(&run);
+}
+
 Test(summary, expelled_while_it_lived)
 {
     record run = history();
