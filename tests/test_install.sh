@@ -94,3 +94,15 @@ mkdir -m 0700 "$tmp/run"
 said=$(env -u EEP_RANK -u EEP_SIZE -u EEP_STORE LD_LIBRARY_PATH="$libdir" \
     "$tmp/program" "$tmp/run") || fail "the program failed"
 [ "$said" = "rank 0 generation 1" ] || fail "the program said: $said"
+
+# The example of docs/INTEGRATION.md: two ranks, of which one is killed; with little stack.
+"${CC:-cc}" -std=c11 -Wall -Wextra -Werror "${sanitize[@]}" "$root/examples/minimal.c" \
+    -o "$tmp/minimal" "${flags[@]}" || fail "examples/minimal.c does not compile"
+said=$(
+    [ ${#sanitize[@]} -ne 0 ] || ulimit -s 256
+    export ASAN_OPTIONS=detect_leaks=0 # a rank ends with its memory
+    LD_LIBRARY_PATH="$libdir" "$tmp/minimal"
+) || fail "examples/minimal.c failed: $said"
+for line in "ranks in the view: 2, epoch 1" "ranks in the view: 1, epoch 2"; do
+    grep -q "^rank 0: 10 steps, $line$" <<<"$said" || fail "examples/minimal.c said: $said"
+done
