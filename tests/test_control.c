@@ -298,8 +298,9 @@ Test(control, a_wait_is_answered_when_it_is_over)
     now_ms += 499;
     cr_assert_str_eq(got(fd), "");
     now_ms += 2;
-    cr_assert(
-        strstr(got(fd), "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s: rank 3 is joining\"}"));
+    cr_assert(strstr(
+        got(fd),
+        "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s: rank 3 is joining\"}"));
     close(fd);
 }
 

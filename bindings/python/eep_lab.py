@@ -17,6 +17,9 @@ is for one thread; its event streams have connections of their own and may be re
 
 from __future__ import annotations
 
+import concurrent.futures
+import csv
+import itertools
 import json
 import os
 import pathlib
@@ -24,7 +27,9 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
@@ -75,6 +80,24 @@ def _what(who: Optional[Who], value: Optional[str] = None, when: Optional[str] =
         text = str(who) if isinstance(who, (int, str)) else ",".join(map(str, who))
         text += f"={value}" if value else ""
     return text + (f"@{when}" if when else "")
+
+
+MOST_SECONDS = 60  # of a stop or the like: what is longer was meant in milliseconds
+
+
+def _duration(verb: str, duration: Optional[str], seconds: Optional[float]) -> Optional[str]:
+    """What stands for it in the grammar. A number needs its unit: in its name or in the text."""
+    if seconds is not None:
+        if duration is not None:
+            raise ValueError(f"{verb}: both a duration, {duration!r}, and seconds={seconds:g}")
+        if isinstance(seconds, bool) or not 0 < seconds <= MOST_SECONDS:
+            raise ValueError(f"{verb}: seconds={seconds!r} is not between 0 and {MOST_SECONDS}; are "
+                             f"these milliseconds? A longer one is written '{seconds}s'")
+        return f"{seconds:g}s"
+    if duration is not None and (not isinstance(duration, str) or duration[-1:].isdigit()):
+        raise ValueError(f"{verb}: the duration {duration!r} has no unit: seconds=0.4, '400ms' or "
+                         "'0.9x' (of --expel-ms)")
+    return duration
 
 
 class _Connection:
@@ -285,18 +308,20 @@ class Run:
         """SIGABRT, as after a failed assertion."""
         return self.do("abort", _what(who, None, when))
 
-    def stop(self, who: Who, duration: Optional[str] = None,
-             when: Optional[str] = None) -> list[int]:
-        """SIGSTOP; SIGCONT after `duration` ("400ms", "1.5"), if one is given."""
-        return self.do("stop", _what(who, duration, when))
+    def stop(self, who: Who, duration: Optional[str] = None, when: Optional[str] = None, *,
+             seconds: Optional[float] = None) -> list[int]:
+        """SIGSTOP; SIGCONT after `duration` ("400ms", "1.5s") or `seconds`, if one is given."""
+        return self.do("stop", _what(who, _duration("stop", duration, seconds), when))
 
     def cont(self, who: Who, when: Optional[str] = None) -> list[int]:
         """SIGCONT."""
         return self.do("cont", _what(who, None, when))
 
     def slow(self, who: Who, factor: float, duration: Optional[str] = None,
-             when: Optional[str] = None) -> list[int]:
-        """Steps take `factor` times as long, for `duration` or for good; 1 ends that."""
+             when: Optional[str] = None, *, seconds: Optional[float] = None) -> list[int]:
+        """Steps take `factor` times as long, for `duration` or `seconds` or for good; 1 ends that.
+        """
+        duration = _duration("slow", duration, seconds)
         value = f"{factor:g}" + (f"/{duration}" if duration else "")
         return self.do("slow", _what(who, value, when))
 
@@ -305,8 +330,10 @@ class Run:
         return self.do("die", _what(who, place, when))
 
     def freeze(self, who: Who, place: str, duration: Optional[str] = None,
-               when: Optional[str] = None) -> list[int]:
-        """It stops itself inside its next step, there; SIGCONT after `duration`, if given."""
+               when: Optional[str] = None, *, seconds: Optional[float] = None) -> list[int]:
+        """It stops itself inside its next step, there; SIGCONT after `duration` or `seconds`, if
+        one is given."""
+        duration = _duration("freeze", duration, seconds)
         return self.do("freeze", _what(who, place + (f"/{duration}" if duration else ""), when))
 
     def rejoin(self, who: Who, when: Optional[str] = None) -> list[int]:
@@ -329,9 +356,10 @@ class Run:
         """SIGKILL the store."""
         self.do("store-kill", _what(None, None, when))
 
-    def store_stop(self, duration: Optional[str] = None, when: Optional[str] = None) -> None:
-        """SIGSTOP the store; SIGCONT after `duration`, if one is given."""
-        self.do("store-stop", _what(None, duration, when))
+    def store_stop(self, duration: Optional[str] = None, when: Optional[str] = None, *,
+                   seconds: Optional[float] = None) -> None:
+        """SIGSTOP the store; SIGCONT after `duration` or `seconds`, if one is given."""
+        self.do("store-stop", _what(None, _duration("store-stop", duration, seconds), when))
 
     def store_cont(self, when: Optional[str] = None) -> None:
         """SIGCONT the store."""
@@ -350,6 +378,14 @@ class Run:
     def seat(self, seat: int) -> dict[str, Any]:
         """The seat's part of `status`."""
         return self.status()["seats"][seat]
+
+    def pending(self) -> list[dict[str, Any]]:
+        """What is not done yet: dictionaries with number, what, and what it waits for."""
+        return self._ask(do="pending")["pending"]
+
+    def cancel(self, number: int) -> None:
+        """Withdraw what has that number in `pending`."""
+        self._ask(do="cancel", what=str(number))
 
     def events(self) -> EventStream:
         """Events from now on."""
@@ -438,27 +474,138 @@ def _measure(summary: Mapping[str, Any]) -> dict[str, Any]:
             "commit": summary["commit"]}
 
 
-def sweep(parameter: str, values: Iterable[Any], *,
+class _Rows:
+    """The rows of a sweep, in memory and, as they come, in a CSV file."""
+
+    def __init__(self, folder: Optional[pathlib.Path], resume: bool) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.kept: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._file = folder / "rows.csv" if folder else None
+        self._lock = threading.Lock()
+        if not folder:
+            return
+        if folder.exists() and any(folder.iterdir()) and not resume:
+            raise EepError(f"'{folder}' holds results already: give another out=, or resume=True to "
+                           "keep its good rows and make the others")
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, key: Callable[[Mapping[str, Any]], tuple[str, ...]]) -> None:
+        """What an earlier sweep into the folder has finished."""
+        if self._file and self._file.exists():
+            with open(self._file, newline="") as file:
+                for row in csv.DictReader(file):
+                    if row.get("error") == "":
+                        self.kept[key(row)] = {name: _value(text) for name, text in row.items()}
+
+    def add(self, row: dict[str, Any]) -> None:
+        with self._lock:
+            self.rows.append(row)
+            self.rows.sort(key=lambda one: one["run"])
+            if not self._file:
+                return
+            columns = list(dict.fromkeys(name for one in self.rows for name in one))
+            new = self._file.with_suffix(".new")
+            with open(new, "w", newline="") as file:
+                writer = csv.DictWriter(file, columns, restval="")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            os.replace(new, self._file)  # a sweep that is cut off leaves whole rows
+
+
+def _value(text: str) -> Any:
+    """A cell of a CSV file as what it was."""
+    for known, value in (("True", True), ("False", False), ("", None)):
+        if text == known:
+            return value
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _points(parameter: Union[str, Mapping[str, Iterable[Any]]],
+            values: Optional[Iterable[Any]]) -> list[dict[str, Any]]:
+    if isinstance(parameter, str):
+        if values is None:
+            raise EepError(f"sweep: no values for '{parameter}' are given")
+        return [{parameter: value} for value in values]
+    if values is not None:
+        raise EepError("sweep: with a grid of parameters their values stand in it")
+    grid = {name: list(some) for name, some in parameter.items()}
+    return [dict(zip(grid, chosen)) for chosen in itertools.product(*grid.values())]
+
+
+def _tell(progress: Union[bool, Callable[[dict[str, Any]], None], None], row: dict[str, Any],
+          done: int, total: int, names: Sequence[str]) -> None:
+    if callable(progress):
+        progress(row)
+    elif progress or (progress is None and sys.stderr.isatty()):
+        at = " ".join(f"{name}={row[name]}" for name in names)
+        first_line = str(row["error"]).split("\n", maxsplit=1)[0]
+        how = f"failed: {first_line}" if row["error"] else "done"
+        print(f"{done}/{total} {at} repeat={row['repeat']}: {how}", file=sys.stderr, flush=True)
+
+
+def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
+          values: Optional[Iterable[Any]] = None, *,
           drive: Optional[Callable[[Run, Any], None]] = None,
           is_option: bool = True, repeats: int = 1,
           measure: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _measure,
-          **options: Any) -> list[dict[str, Any]]:
-    """A run for each value, `repeats` times over, one after the other; a row for each run.
+          out: Union[str, os.PathLike[str], None] = None, resume: bool = False, jobs: int = 1,
+          progress: Union[bool, Callable[[dict[str, Any]], None], None] = None,
+          seed: int = 1, **options: Any) -> list[dict[str, Any]]:
+    """A run for each value, `repeats` times over; a row for each run.
 
-    parameter: an option of eep-run that takes the values in turn; with is_option=False only their
-    name in the rows. drive(run, value): what is done while it serves. measure(summary): the columns
-    behind `parameter` and `repeat`; by default good, faults, pause_ms (the longest), step_p50_ms,
-    step_p99_ms, tokens and commit. Values are interleaved (all values, then all again), so that a
-    machine that slows down favours none of them.
+    parameter: an option of eep-run that takes the values in turn; or a grid {option: values, ...},
+    of which every combination is run. With is_option=False they are only names in the rows.
+    drive(run, value): what is done while it serves; with a grid `value` is a dictionary.
+    measure(summary): the columns behind the parameters, run, repeat, seed and error; by default
+    good, faults, pause_ms (the longest), step_p50_ms, step_p99_ms, tokens and commit. Values are
+    interleaved (all values, then all again), so that a machine that slows down favours none.
+
+    seed: of the first repeat; the others have the next ones. All values of a repeat have one seed.
+    A run that fails, or whose drive raises, is a row with its `error` and without the measured
+    columns; the others go on. out: a folder for rows.csv, rewritten with each row, and the results
+    of each run in run-NNNN; one that is not empty is refused, unless resume=True: then runs whose
+    row is there without an error are not made again. jobs: so many runs at once (they share the
+    processors: for counts, not for times). progress: True for a line on standard error after each
+    run, False for none, a function that is called with each row; by default, lines on a terminal.
     """
-    rows = []
-    values = list(values)
-    for repeat in range(repeats):
-        for value in values:
-            given = {**options, parameter: value} if is_option else options
-            with Run(**given) as run:
-                if drive:
-                    drive(run, value)
-                summary = run.finish()
-            rows.append({parameter: value, "repeat": repeat, **measure(summary)})
-    return rows
+    points = _points(parameter, values)
+    names = list(points[0]) if points else []
+    folder = pathlib.Path(os.fspath(out)) if out is not None else None
+    found = _Rows(folder, resume)
+    found.read(lambda row: tuple(str(row.get(name)) for name in (*names, "repeat", "seed")))
+    todo = [(number, repeat, point) for number, (repeat, point) in
+            enumerate((repeat, point) for repeat in range(repeats) for point in points)]
+
+    def one(number: int, repeat: int, point: dict[str, Any]) -> None:
+        seeded = {"seed": seed + repeat, **(point if is_option else {})}
+        row = {**point, "run": number, "repeat": repeat, "seed": seeded["seed"], "error": ""}
+        key = tuple(str(row[name]) for name in (*names, "repeat", "seed"))
+        if key in found.kept:
+            row = {**found.kept[key], **row}
+        else:
+            given = {**options, **seeded}
+            if folder:
+                given.update(out=folder / f"run-{number:04d}", force=True)
+            try:
+                with Run(**given) as run:
+                    if drive:
+                        drive(run, point if not isinstance(parameter, str) else point[parameter])
+                    row.update(measure(run.finish()))
+            except Exception as error:  # pylint: disable=broad-except; it is the row's
+                row["error"] = f"{type(error).__name__}: {error}"
+        found.add(row)
+        _tell(progress, row, len(found.rows), len(todo), names)
+
+    if jobs == 1:
+        for task in todo:
+            one(*task)
+    else:
+        with concurrent.futures.ThreadPoolExecutor(jobs) as workers:
+            for made in [workers.submit(one, *task) for task in todo]:
+                made.result()
+    return found.rows

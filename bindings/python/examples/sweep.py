@@ -6,7 +6,6 @@ cells (# %%), and a program:  sweep.py [--repeats N] [--most N] [--out FOLDER].
 from __future__ import annotations
 
 import argparse
-import csv
 import pathlib
 import sys
 from typing import Any
@@ -33,15 +32,10 @@ def kill_and_rejoin(run: eep_lab.Run, number: int) -> None:
 
 # %% Run the series
 rows = eep_lab.sweep("killed", range(1, arguments.most + 1), is_option=False, drive=kill_and_rejoin,
-                     repeats=arguments.repeats, ranks=RANKS, slots=32, keep_busy=2 * RANKS,
-                     requests=1)
-
-# %% Keep the rows: the picture is drawn from them alone
-arguments.out.mkdir(parents=True, exist_ok=True)
-with open(arguments.out / "sweep.csv", "w", newline="") as file:
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
+                     repeats=arguments.repeats, out=arguments.out, resume=True, ranks=RANKS,
+                     slots=32, keep_busy=2 * RANKS, requests=1)
+# The rows are in rows.csv there; the picture is drawn from them alone. What failed is made again
+# when this is run again.
 
 
 # %% Draw
@@ -51,7 +45,7 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.6))
-    shown = [row for row in rows if row["pause_ms"] is not None]
+    shown = [row for row in rows if row.get("pause_ms") is not None]
     axes.plot([row["killed"] for row in shown], [row["pause_ms"] for row in shown], "o",
               color="tab:blue", alpha=0.6)
     axes.set_xlabel(f"ranks killed at once, of {RANKS}")
@@ -59,13 +53,13 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_ylim(0, 1.15 * max((row["pause_ms"] for row in shown), default=1))
     axes.set_xticks(sorted({row["killed"] for row in rows}))
     axes.grid(axis="y", alpha=0.3)
-    verdict = "all runs good" if all(row["good"] for row in rows) else "NOT ALL RUNS GOOD"
+    verdict = "all runs good" if all(row.get("good") for row in rows) else "NOT ALL RUNS GOOD"
     axes.set_title(f"Recovery pause ({verdict})")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
 
 
 draw(rows, arguments.out / "sweep.png")
-print(f"{len(rows)} runs, all good: {all(row['good'] for row in rows)}; {arguments.out}/sweep.png")
+print(f"{len(rows)} runs, all good: {all(row.get('good') for row in rows)}; {arguments.out}/sweep.png")
 if "ipykernel" not in sys.modules:
-    sys.exit(0 if all(row["good"] for row in rows) else 1)
+    sys.exit(0 if all(row.get("good") for row in rows) else 1)

@@ -1,0 +1,147 @@
+#!/usr/bin/python3
+"""What eep_lab does besides talking to a run: sweeps whose runs fail, rows that are kept as they
+come, durations with their units. Runs are stood in for; tests/control.sh has real ones."""
+
+import csv
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "bindings", "python"))
+import eep_lab
+
+
+class FakeRun:
+    """Fails as told; remembers what it was given."""
+    made, failing, lock = [], set(), threading.Lock()
+
+    def __init__(self, **options):
+        with FakeRun.lock:
+            FakeRun.made.append(options)
+        self.options = options
+
+    def __enter__(self):
+        if self.options["ranks"] in FakeRun.failing:
+            raise eep_lab.EepError("eep-run ended with code 2:\nno room")
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def finish(self):
+        return {"good": True, "faults": [{"pause_ms": 7.5}], "step_ms": {"p50": 1, "p99": 2},
+                "tokens_emitted": self.options["ranks"] * 10, "commit": "c"}
+
+
+class Sweep(unittest.TestCase):
+    def setUp(self):
+        FakeRun.made, FakeRun.failing = [], set()
+        self.real, eep_lab.Run = eep_lab.Run, FakeRun
+        self.folder = tempfile.TemporaryDirectory(prefix="eep-lab-test-")
+        self.out = pathlib.Path(self.folder.name) / "sweep"
+
+    def tearDown(self):
+        eep_lab.Run = self.real
+        self.folder.cleanup()
+
+    def kept(self):
+        with open(self.out / "rows.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def test_a_failure_is_a_row_and_the_others_go_on(self):
+        FakeRun.failing = {3}
+        rows = eep_lab.sweep("ranks", [2, 3, 4], progress=False, out=self.out)
+        self.assertEqual([row["ranks"] for row in rows], [2, 3, 4])
+        self.assertEqual([bool(row["error"]) for row in rows], [False, True, False])
+        self.assertIn("no room", rows[1]["error"])
+        self.assertEqual([row["tokens"] for row in self.kept()], ["20", "", "40"])
+
+    def test_what_drive_raises_is_a_row_too(self):
+        def drive(_, ranks):
+            if ranks == 2:
+                raise ValueError("not so")
+        rows = eep_lab.sweep("ranks", [2, 3], drive=drive, progress=False)
+        self.assertEqual([row["error"] for row in rows], ["ValueError: not so", ""])
+
+    def test_rows_are_kept_as_they_come(self):
+        seen = []
+        eep_lab.sweep("ranks", [2, 3, 4], out=self.out,
+                      progress=lambda row: seen.append((row["ranks"], len(self.kept()))))
+        self.assertEqual(seen, [(2, 1), (3, 2), (4, 3)])
+
+    def test_an_interrupt_keeps_what_is_done(self):
+        def drive(_, ranks):
+            if ranks == 4:
+                raise KeyboardInterrupt
+        with self.assertRaises(KeyboardInterrupt):
+            eep_lab.sweep("ranks", [2, 3, 4], drive=drive, progress=False, out=self.out)
+        self.assertEqual(len(self.kept()), 2)
+
+    def test_repeats_have_seeds_of_their_own(self):
+        eep_lab.sweep("ranks", [2, 3], repeats=3, seed=10, progress=False)
+        self.assertEqual([made["seed"] for made in FakeRun.made], [10, 10, 11, 11, 12, 12])
+        eep_lab.sweep("seed", [5, 6], ranks=2, progress=False)
+        self.assertEqual([made["seed"] for made in FakeRun.made[6:]], [5, 6])
+
+    def test_a_grid_is_every_combination(self):
+        given = []
+        rows = eep_lab.sweep({"ranks": [2, 4], "slots": [16, 32]}, progress=False,
+                             drive=lambda _, point: given.append(point))
+        self.assertEqual([(row["ranks"], row["slots"]) for row in rows],
+                         [(2, 16), (2, 32), (4, 16), (4, 32)])
+        self.assertEqual(given[1], {"ranks": 2, "slots": 32})
+        with self.assertRaisesRegex(eep_lab.EepError, "no values for 'ranks'"):
+            eep_lab.sweep("ranks")
+
+    def test_a_folder_that_is_not_empty_is_refused_or_gone_on_with(self):
+        FakeRun.failing = {3}
+        eep_lab.sweep("ranks", [2, 3], progress=False, out=self.out)
+        with self.assertRaisesRegex(eep_lab.EepError, "holds results already.*resume=True"):
+            eep_lab.sweep("ranks", [2, 3], progress=False, out=self.out)
+        FakeRun.made, FakeRun.failing = [], set()
+        rows = eep_lab.sweep("ranks", [2, 3, 4], progress=False, out=self.out, resume=True)
+        self.assertEqual([made["ranks"] for made in FakeRun.made], [3, 4])
+        self.assertEqual([row["tokens"] for row in rows], [20, 30, 40])
+        self.assertIs(rows[0]["good"], True)
+        self.assertEqual(len({made["out"] for made in FakeRun.made}), 2)
+
+    def test_several_at_once_give_the_same_rows(self):
+        rows = eep_lab.sweep("ranks", range(2, 12), repeats=2, jobs=4, progress=False)
+        self.assertEqual([row["ranks"] for row in rows], 2 * list(range(2, 12)))
+        self.assertEqual([row["tokens"] for row in rows], [10 * row["ranks"] for row in rows])
+
+
+class Durations(unittest.TestCase):
+    def setUp(self):
+        self.run = eep_lab.Run.__new__(eep_lab.Run)
+        self.asked = []
+        self.run.do = lambda verb, what="": self.asked.append((verb, what)) or [1]
+
+    def test_a_number_names_its_unit(self):
+        self.run.stop(1, seconds=0.4)
+        self.run.stop(1, "400ms")
+        self.run.slow(1, 2.5, seconds=1)
+        self.run.freeze(1, "combine", "0.9x")
+        self.run.store_stop(seconds=2)
+        self.assertEqual([what for _, what in self.asked],
+                         ["1=0.4s", "1=400ms", "1=2.5/1s", "1=combine/0.9x", "2s"])
+
+    def test_what_may_be_milliseconds_is_refused(self):
+        for call in (lambda: self.run.stop(1, 400), lambda: self.run.stop(1, "400"),
+                     lambda: self.run.slow(1, 2, 300), lambda: self.run.store_stop(0.4)):
+            with self.assertRaisesRegex(ValueError, "has no unit: seconds=0.4"):
+                call()
+        with self.assertRaisesRegex(ValueError, "milliseconds"):
+            self.run.stop(1, seconds=400)
+        with self.assertRaisesRegex(ValueError, "both"):
+            self.run.stop(1, "400ms", seconds=0.4)
+        self.assertEqual(self.asked, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
