@@ -221,6 +221,73 @@ void expect_visit(const char *path, const cJSON *root,
     }
 }
 
+static const cJSON *member_of(const cJSON *at, const char *name, size_t bytes)
+{
+    const cJSON *member = NULL;
+    cJSON_ArrayForEach(member, at)
+    {
+        if (strlen(member->string) == bytes && strncmp(member->string, name, bytes) == 0) {
+            return member;
+        }
+    }
+    return NULL;
+}
+
+static void list_members(const cJSON *at, char *text, size_t bytes)
+{
+    const cJSON *member = NULL;
+    size_t used = 0;
+    cJSON_ArrayForEach(member, at)
+    {
+        if (used < bytes) {
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? ", " : "",
+                                     member->string);
+        }
+    }
+}
+
+bool expect_is_known(const expect_clause *self, const cJSON *sample, char error[EXPECT_ERROR_BYTES])
+{
+    const char *path = self->path;
+    char names[EXPECT_ERROR_BYTES - 200] = "";
+    while (*path) {
+        if (*path == '[') {
+            if (!cJSON_IsArray(sample)) {
+                break;
+            }
+            sample = cJSON_GetArrayItem(sample, 0);
+            path += entry_length(path);
+        } else {
+            path += *path == '.';
+            size_t length = name_length(path);
+            if (cJSON_IsArray(sample) && strcmp(path, "length") == 0) {
+                return true;
+            }
+            if (!cJSON_IsObject(sample)) {
+                break;
+            }
+            const cJSON *member = member_of(sample, path, length);
+            if (!member) {
+                list_members(sample, names, sizeof names);
+                snprintf(error, EXPECT_ERROR_BYTES,
+                         "%.100s: summary.json has no '%.*s' there; it has %s", self->path,
+                         (int)length, path, names);
+                return false;
+            }
+            sample = member;
+            path += length;
+        }
+        if (!sample || cJSON_IsNull(sample)) {
+            return true;
+        }
+    }
+    if (*path) {
+        snprintf(error, EXPECT_ERROR_BYTES, "%.100s: what stands before '%.60s' has no such parts",
+                 self->path, path);
+    }
+    return !*path;
+}
+
 /* ---------------------------------------------------------------- judging */
 
 static bool equals(const expect_clause *self, const cJSON *value)

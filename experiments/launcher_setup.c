@@ -21,6 +21,7 @@
 enum { FILLER_REQUESTS = 4096 };
 static const char STORE_NAME[] = "/store";
 static const uint64_t STORE_TIMEOUT_US = 5000000;
+static const double LATE_FIRST_S = 5;  /* a first request that is this far away is told */
 static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
 /* Until a dead process's last kernel has had its turn (eep_config's stores_margin_us). */
 static const double MARGIN_ROUNDS = 2, LEAST_MARGIN_MS = EEPI_STORES_MARGIN_US / 1e3;
@@ -123,6 +124,22 @@ static bool has_device(launcher *self)
 
 /* ---------------------------------------------------------------- the load */
 
+/* A run that waits for its first request looks like one that hangs. */
+static void say_begin(const launcher *self)
+{
+    double first_s = (double)self->load.requests[0].arrival_us / 1e6;
+    if (self->load.shift_ms > LATE_FIRST_S * 1e3) {
+        fprintf(stderr,
+                "eep-run: the trace begins at timestamp %.0f ms (scaled): counted from there "
+                "(--trace-start 0: from 0)\n",
+                self->load.shift_ms);
+    }
+    if (first_s > LATE_FIRST_S) {
+        fprintf(stderr, "eep-run: the first request comes %.1f s after the start%s\n", first_s,
+                self->how->trace_path ? " (--trace-start first: at once)" : "");
+    }
+}
+
 static bool read_load(launcher *self)
 {
     const options *how = self->how;
@@ -146,6 +163,7 @@ static bool read_load(launcher *self)
         fprintf(stderr, "eep-run: %s\n", error);
         return false;
     }
+    say_begin(self);
     for (size_t i = 0; i < self->load.num_requests; i++) {
         if (self->load.requests[i].output_length > WIRE_MAX_TOKENS) {
             fprintf(stderr,

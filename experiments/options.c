@@ -77,6 +77,8 @@ static const option_row table[] = {
      "lengths of the trace times F, e.g. 1/64"},
     {"--scale-time", OPTION_FRACTION, AT(trace.scale_time), 0, 0, NULL, "F", "1",
      "timestamps of the trace times F"},
+    {"--trace-start", OPTION_CHOICE, AT(trace.start), 0, 0, "first|0", "WHEN", "first",
+     "first: its earliest request comes at once; 0: timestamps count from 0"},
     {"--requests", OPTION_INTEGER, AT(num_requests), 1, 1e7, NULL, "N", "120",
      "Poisson arrivals where no trace is given"},
     {"--rate", OPTION_NUMBER, AT(rate_per_s), 1e-3, 1e6, NULL, "R", "10", "their rate per second"},
@@ -418,9 +420,11 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
                     self->num_ranks, self->num_slots, self->num_ranks * self->num_slots,
                     self->num_experts, (self->num_experts + self->num_ranks - 1) / self->num_ranks);
     }
-    bool scaled = self->trace.first || self->trace.scale_lengths.num || self->trace.scale_time.num;
+    bool scaled = self->trace.first || self->trace.scale_lengths.num ||
+                  self->trace.scale_time.num || self->trace.start;
     if (scaled && !self->trace_path) {
-        return fail(error, "--first, --scale-lengths and --scale-time need --trace FILE");
+        return fail(error,
+                    "--first, --scale-lengths, --scale-time and --trace-start need --trace FILE");
     }
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;

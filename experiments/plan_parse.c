@@ -223,6 +223,10 @@ eep_status plan_parse(const char *name, const char *text, size_t bytes, plan **p
 {
     reader self = {.name = name, .next = text, .end = text + bytes, .line = 1, .column = 1};
     self.error = error;
+    if (bytes >= 3 &&
+        memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* UTF-8's mark, as editors write it */
+        self.next += 3;
+    }
     self.plan = calloc(1, sizeof *self.plan);
     if (!self.plan) {
         snprintf(error, PLAN_ERROR_BYTES, "%s: out of memory", name);

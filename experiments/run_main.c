@@ -4,6 +4,7 @@
 #include "experiments/rank_main.h"
 #include "experiments/repeat.h"
 #include "experiments/scenario.h"
+#include "experiments/summary.h"
 #include "graphs/cuda_environment.h"
 
 #include <assert.h>
@@ -11,6 +12,24 @@
 #include <string.h>
 
 /* Options of the scenario, then of the command line. False: `error` says why not. */
+/* What a run would only find missing at its end. */
+static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTES])
+{
+    cJSON *sample = summary_sample();
+    char why[EXPECT_ERROR_BYTES];
+    bool known = true;
+    for (int i = 0; i < what->num_clauses && known; i++) {
+        const expect_clause *clause = &what->clause[i];
+        known = expect_is_known(clause, sample, why);
+        if (!known) {
+            snprintf(error, SCENARIO_ERROR_BYTES, "%.360s:%d:%d: %s", what->file, clause->line,
+                     clause->column, why);
+        }
+    }
+    cJSON_Delete(sample);
+    return known;
+}
+
 static bool read_scenario(const char *file, int num, char **argument, scenario *what, options *how,
                           char error[SCENARIO_ERROR_BYTES])
 {
@@ -22,7 +41,7 @@ static bool read_scenario(const char *file, int num, char **argument, scenario *
     if (options_take(how, num, argument, error) != EEP_OK) {
         return false;
     }
-    return scenario_check(what, how, error) == EEP_OK;
+    return scenario_check(what, how, error) == EEP_OK && paths_are_known(what, error);
 }
 
 /* --check-only FILE...: each by itself. */

@@ -1,6 +1,7 @@
 #include "experiments/scenario_parts.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_TEXT = 1024 };
@@ -65,8 +66,15 @@ static eep_status check_state(const scenario_reader *self, int node, const scena
 static eep_status check_when(const scenario_reader *self, int node, const scenario_at *at)
 {
     double ms = 0;
-    if ((at->time != NULL) + (at->step != NULL) + (at->state != NULL) != 1) {
+    if (!at->time && !at->step && !at->state) {
         return scenario_fail(self, node, "'at' must have one of time, step and state");
+    }
+    if ((at->time != NULL) + (at->step != NULL) + (at->state != NULL) > 1) {
+        return scenario_fail(
+            self, node, "'at' has %s%s%s: it must have only one of time, step and state%s",
+            at->time ? "time and " : "", at->step ? (at->state ? "step and " : "step") : "",
+            at->state ? "state" : "",
+            at->time ? "; 'after: TIME' is counted from a step or a state" : "");
     }
     if ((at->rank || at->count) && !at->state) {
         return scenario_fail(self, field(self, node, at->rank ? "rank" : "count"),
@@ -153,8 +161,16 @@ static eep_status print_who(const scenario_reader *self, int node, const scenari
             if (item->kind != YAMLTREE_SCALAR || !is_rank(item->text)) {
                 return fail_ranks(self, i, item->text ? item->text : "a list");
             }
+            for (int k = ranks->first; k != i; k = self->tree.node[k].next) {
+                if (atoi(self->tree.node[k].text) == atoi(item->text)) {
+                    return scenario_fail(self, i, "rank %s is twice in the list", item->text);
+                }
+            }
             if (++num > SCRIPT_MAX_SEATS) {
-                return scenario_fail(self, i, "more than %d ranks", SCRIPT_MAX_SEATS);
+                return scenario_fail(self, i,
+                                     "a list has at most %d ranks; give the others an event of "
+                                     "their own at the same moment",
+                                     SCRIPT_MAX_SEATS);
             }
             used +=
                 (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "," : "", item->text);

@@ -96,17 +96,21 @@ static bool parse_duration(const char *text, script_event *event)
 
 /* ---------------------------------------------------------------- who */
 
-static bool parse_seats(const char *text, script_event *event)
+static bool parse_seats(const char *text, script_event *event, const char **why_out)
 {
     for (;;) {
         double seat = 0;
         const char *end = NULL;
-        if (event->num_seats == SCRIPT_MAX_SEATS ||
-            !parse_count(text, EEP_MAX_RANKS - 1, &seat, &end) || (*end && *end != ',')) {
+        if (event->num_seats == SCRIPT_MAX_SEATS) {
+            *why_out = "a list has at most 64 ranks: use two";
+            return false;
+        }
+        if (!parse_count(text, EEP_MAX_RANKS - 1, &seat, &end) || (*end && *end != ',')) {
             return false;
         }
         for (int i = 0; i < event->num_seats; i++) {
             if (event->seat[i] == (int)seat) {
+                *why_out = "a rank is twice in the list";
                 return false;
             }
         }
@@ -119,7 +123,8 @@ static bool parse_seats(const char *text, script_event *event)
     }
 }
 
-static bool parse_who(const char *text, script_event *event)
+/* False: `*why_out`, if it was set, says more than that it is none of the forms. */
+static bool parse_who(const char *text, script_event *event, const char **why_out)
 {
     for (int t = 0; t < NUM_TARGETS; t++) {
         const char *name = target_names[t].name;
@@ -140,7 +145,7 @@ static bool parse_who(const char *text, script_event *event)
         event->count = (int)count;
         return true;
     }
-    return parse_seats(text, event);
+    return parse_seats(text, event, why_out);
 }
 
 /* Free seats are for those that start a process; the others' names are for members. */
@@ -308,7 +313,12 @@ static eep_status parse_deed(char *word, const char *text, script_event *event, 
         if (!*word) {
             return bad_form(event->verb, text, error);
         }
-        if (!parse_who(word, event)) {
+        const char *why = NULL;
+        bool known = parse_who(word, event, &why);
+        if (!known && why) {
+            return fail(error, "%s: '%s' in '%s': %s", info->option, word, text, why);
+        }
+        if (!known) {
             return fail(error,
                         "%s: '%s' in '%s' is not a rank, a list of ranks, or one of lowest, "
                         "proposer, random[:N], covered[:N], source[:N], joiner, vacant[:N]",

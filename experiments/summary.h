@@ -7,6 +7,7 @@
 #include "experiments/record.h"
 #include "experiments/scheduler.h"
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -89,5 +90,8 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle);
 EEP_MUST_CHECK eep_status summary_write(const summary *self, const summary_oracle *oracle,
                                         const options *how, const char *dir);
 /* The table for people, on standard output. */
+/* summary.json of a run with one fault, one join and one event: what names it has. NULL: no memory.
+ */
+cJSON *summary_sample(void);
 void summary_print(const summary *self, const summary_oracle *oracle);
 #endif

@@ -215,6 +215,25 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     return root;
 }
 
+cJSON *summary_sample(void)
+{
+    summary_fault fault = {.kind = "kill", .healed = true, .served = true};
+    summary_join join = {.joined = true, .ready = true, .num_healthy_steps = 1};
+    record_event event = {.was_due = true};
+    const summary_oracle oracle = {.ran = true};
+    options how;
+    options_set_defaults(&how);
+    const summary all = {.faults = &fault,
+                         .num_faults = 1,
+                         .joins = &join,
+                         .num_joins = 1,
+                         .events = &event,
+                         .num_events = 1};
+    cJSON *root = to_json(&all, &oracle, &how);
+    options_free(&how);
+    return root;
+}
+
 eep_status summary_write(const summary *self, const summary_oracle *oracle, const options *how,
                          const char *dir)
 {

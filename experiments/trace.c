@@ -128,7 +128,8 @@ static eep_status read_number(const place *at, const cJSON *object, const char *
     else if (!cJSON_IsNumber(member))
         snprintf(what, sizeof(what), "\"%s\" is not a number", name);
     else if (!(member->valuedouble >= low && member->valuedouble <= high))
-        snprintf(what, sizeof(what), "\"%s\" is outside %.0f..%.0f", name, low, high);
+        snprintf(what, sizeof(what), "\"%s\" is %.15g, outside %.0f..%.0f", name,
+                 member->valuedouble, low, high);
     else if (whole && member->valuedouble != floor(member->valuedouble))
         snprintf(what, sizeof(what), "\"%s\" is not a whole number", name);
     else {
@@ -152,7 +153,17 @@ static eep_status read_members(const place *at, const cJSON *object, const trace
         return status;
     trace_fraction lengths = or_one(options->scale_lengths), time = or_one(options->scale_time);
     double arrival_us = timestamp * 1000.0 * (double)time.num / (double)time.den;
-    if (arrival_us > TRACE_MAX_TIMESTAMP_MS * 1000.0)
+    double most_us = 1000.0 * (options->start == TRACE_START_ZERO ? TRACE_MAX_ARRIVAL_MS
+                                                                  : TRACE_MAX_TIMESTAMP_MS);
+    if (arrival_us > most_us && options->start == TRACE_START_ZERO) {
+        char what[200];
+        snprintf(what, sizeof(what),
+                 "\"timestamp\" is %.0f ms after the start, which is more than 31 years: "
+                 "--trace-start first counts from the earliest one",
+                 arrival_us / 1000.0);
+        return fail_at(at, find_value(at, "timestamp"), what);
+    }
+    if (arrival_us > most_us)
         return fail_at(at, find_value(at, "timestamp"), "\"timestamp\" is too large once scaled");
     *request_out = (trace_request){
         .arrival_us = (uint64_t)arrival_us,
@@ -259,6 +270,23 @@ static eep_status read_lines(FILE *file, const char *path, const trace_options *
     return status;
 }
 
+/* Of a sorted trace: its first request comes at the start, if that is asked. */
+static eep_status begin_at_start(trace *t, const char *path, const trace_options *options,
+                                 char *error)
+{
+    uint64_t first_us = options->start == TRACE_START_FIRST ? t->requests[0].arrival_us : 0;
+    uint64_t last_us = t->requests[t->num_requests - 1].arrival_us - first_us;
+    if ((double)last_us > TRACE_MAX_ARRIVAL_MS * 1000.0) {
+        say(error, "%s: its timestamps are %.0f ms apart: more than 31 years", path,
+            (double)last_us / 1000.0);
+        return EEP_ERR_INVALID;
+    }
+    for (size_t i = 0; i < t->num_requests; i++)
+        t->requests[i].arrival_us -= first_us;
+    t->shift_ms = (double)first_us / 1000.0;
+    return EEP_OK;
+}
+
 eep_status trace_load(const char *path, const trace_options *options, trace *trace_out,
                       char error_out[TRACE_ERROR_BYTES])
 {
@@ -285,6 +313,11 @@ eep_status trace_load(const char *path, const trace_options *options, trace *tra
     }
     sort_by_arrival(&t, spare);
     free(spare);
+    status = begin_at_start(&t, path, options, error_out);
+    if (status != EEP_OK) {
+        trace_free(&t);
+        return status;
+    }
     *trace_out = t;
     return EEP_OK;
 }
@@ -322,7 +355,7 @@ static const char *poisson_fault(const trace_poisson *p)
         return "the range of input lengths is empty or outside 1..16777216";
     if (p->output_min < 1 || p->output_max > TRACE_MAX_LENGTH || p->output_min > p->output_max)
         return "the range of output lengths is empty or outside 1..16777216";
-    if ((double)p->num_requests / p->rate_per_s * 1000.0 > TRACE_MAX_TIMESTAMP_MS / 10)
+    if ((double)p->num_requests / p->rate_per_s * 1000.0 > TRACE_MAX_ARRIVAL_MS / 10)
         return "the arrivals take longer than the largest timestamp";
     return NULL;
 }
@@ -349,6 +382,6 @@ eep_status trace_draw_poisson(const trace_poisson *poisson, trace *trace_out,
         requests[i].input_length = draw_between(&state, poisson->input_min, poisson->input_max);
         requests[i].output_length = draw_between(&state, poisson->output_min, poisson->output_max);
     }
-    *trace_out = (trace){requests, poisson->num_requests};
+    *trace_out = (trace){.requests = requests, .num_requests = poisson->num_requests};
     return EEP_OK;
 }

@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 enum { TRACE_ERROR_BYTES = 512 };
-/* Largest length before and after scaling, and largest timestamp before and after scaling (about
- * 31 years). */
+/* Largest length before and after scaling; largest timestamp, which may be a time of day (until the
+ * year 2255, so that doubles hold its microseconds); latest arrival after scaling (31 years). */
 enum { TRACE_MAX_LENGTH = 1 << 24 };
-static const double TRACE_MAX_TIMESTAMP_MS = 1e12;
+static const double TRACE_MAX_TIMESTAMP_MS = 9e12, TRACE_MAX_ARRIVAL_MS = 1e12;
 
 typedef struct trace_request {
     uint64_t arrival_us;                  /* since the start of the run */
@@ -23,16 +23,23 @@ typedef struct trace_request {
 typedef struct trace {
     trace_request *requests; /* [num_requests] by arrival; equal arrivals in file order */
     size_t num_requests;
+    double shift_ms; /* what was taken off the arrivals, by TRACE_START_FIRST */
 } trace;
 
 typedef struct trace_fraction {
     uint64_t num, den; /* both at least 1, at most 10^9 */
 } trace_fraction;
 
+typedef enum trace_start {
+    TRACE_START_FIRST, /* the earliest timestamp: a slice of a trace begins at once */
+    TRACE_START_ZERO,  /* timestamp 0 */
+} trace_start;
+
 typedef struct trace_options {
     size_t first;                 /* only the first N lines that hold a request; 0: all */
     trace_fraction scale_lengths; /* lengths times this, rounded down, at least 1; {0}: as is */
     trace_fraction scale_time;    /* timestamps times this, rounded down to 1 us; {0}: as is */
+    trace_start start;            /* what the run's start is among the timestamps */
 } trace_options;
 
 typedef struct trace_poisson {

@@ -104,6 +104,11 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
     if (memchr(value, '\0', event->data.scalar.length)) {
         return fail(self, event->start_mark, "a text with a zero byte");
     }
+    if (event->data.scalar.style == YAML_FOLDED_SCALAR_STYLE && *value == '\0') {
+        return fail(self, event->start_mark,
+                    "a condition that begins with '>' must be quoted, as \"> 0\": without quotes "
+                    "it begins a block of text");
+    }
     /* "!= null" without quotes is a tag to YAML and a condition to everybody else. */
     bool differs = tag && strcmp(tag, "!=") == 0;
     if (tag && !differs) {
@@ -177,7 +182,7 @@ static eep_status fail_as_said(reader *self, const yaml_parser_t *parser, const 
                                size_t bytes)
 {
     yaml_mark_t mark = parser->problem_mark;
-    const char *problem = parser->problem ? parser->problem : "not YAML";
+    const char *problem = parser->problem ? parser->problem : "not YAML", *advice = "";
     if (parser->error == YAML_MEMORY_ERROR) {
         return EEP_ERR_NO_MEMORY;
     }
@@ -188,8 +193,13 @@ static eep_status fail_as_said(reader *self, const yaml_parser_t *parser, const 
             mark.column = text[i] == '\n' ? 0 : mark.column + 1;
         }
     }
-    return fail(self, mark, "%s%s%s", problem, parser->context ? " " : "",
-                parser->context ? parser->context : "");
+    if (mark.index < bytes && text[mark.index] == '\t' && parser->error == YAML_SCANNER_ERROR) {
+        advice = ": a tab; YAML is indented with spaces";
+    } else if (parser->context && strstr(parser->context, "block scalar")) {
+        advice = ": a condition that begins with '>' must be quoted, as \"> 0\"";
+    }
+    return fail(self, mark, "%s%s%s%s", problem, parser->context ? " " : "",
+                parser->context ? parser->context : "", advice);
 }
 
 eep_status yamltree_read(const char *text, size_t bytes, yamltree *tree_out,

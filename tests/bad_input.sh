@@ -32,6 +32,30 @@ if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said 
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"
     [ ! -e "$tmp/a" ] || { echo "a run that cannot begin left a folder"; bad=1; }
 fi
+# Each names the line, the value and what to do.
+head='name: x\nabout: y\n'
+scenario() { printf "$head$2" >"$tmp/s.yaml"; expect "$1" "$bin/eep-run" --check-only "$tmp/s.yaml"; }
+scenario "s.yaml:6:16: rank 1 is twice in the list" 'events:\n  - at: {time: 1s}\n    do: kill\n    ranks: [1, 1]\n'
+scenario "s.yaml:4:19: " 'expect:\n  tokens_wrong: > 0\n'
+scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: > 0\n'
+scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: >5\n'
+scenario "s.yaml:4:1: " 'events:\n\t- at: {time: 1s}\n'
+scenario "a tab; YAML is indented with spaces" 'events:\n\t- at: {time: 1s}\n'
+scenario "s.yaml:4:9: 'at' has time and step" 'events:\n  - at: {time: 1s, step: 5}\n    do: kill\n    ranks: 1\n'
+scenario "'at' has step and state" 'events:\n  - at: {state: ready, step: 5}\n    do: kill\n    ranks: 1\n'
+scenario "summary.json has no 'tokens_rong' there; it has schema" 'expect:\n  tokens_rong: 0\n'
+scenario "summary.json has no 'pause' there; it has rank" 'expect:\n  faults[0].pause: 0\n'
+scenario "s.yaml:4:22: " 'expect:\n  tokens_wrong.more: 0\n'
+scenario "at most 64 ranks" "instance: {ranks: 100}\nevents:\n  - at: {time: 1s}\n    do: kill\n    ranks: [$(seq -s, 0 64)]\n"
+expect "'1,1' in '1,1@1': a rank is twice in the list" "$bin/eep-run" --kill 1,1@1 --out "$tmp/a"
+expect "a list has at most 64 ranks" "$bin/eep-run" --ranks 100 --kill "$(seq -s, 0 64)@1" --out "$tmp/a"
+printf '{"timestamp": 1700000000000, "input_length": 5, "output_length": 5}\n' >"$tmp/late.jsonl"
+expect "late.jsonl:1:15: \"timestamp\" is 1700000000000 ms after the start" "$bin/eep-run" --trace "$tmp/late.jsonl" --trace-start 0 --out "$tmp/a"
+expect "--trace-start first" "$bin/eep-run" --trace "$tmp/late.jsonl" --trace-start 0 --out "$tmp/a"
+expect "--trace-start" "$bin/eep-run" --trace-start 0 --out "$tmp/a"
+printf '\xef\xbb\xbf[[0,1],[0,-9]]\n' >"$tmp/mark.json" # read past the mark: it is the plan that is refused
+expect "mark.json:1:" "$bin/eep-run" --plan "$tmp/mark.json" --out "$tmp/a"
+if grep -q "is not a plan" "$tmp/out"; then echo "the mark of UTF-8 is refused in a plan"; bad=1; fi
 expect "--bogus" "$bin/eep-info" --bogus
 expect "--topk" "$bin/eep-info" --sizes --topk x
 expect "--bogus" "$bin/eep-store" --bogus

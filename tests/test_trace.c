@@ -35,7 +35,7 @@ Test(trace, reads_and_sorts_stably)
 {
     trace t;
     char error[TRACE_ERROR_BYTES] = "";
-    trace_options options = {0};
+    trace_options options = {.start = TRACE_START_ZERO};
     cr_assert_eq(load(GOOD, &options, &t, error), EEP_OK, "%s", error);
     cr_assert_eq(t.num_requests, 3);
     cr_assert_eq(t.requests[0].arrival_us, 2500);
@@ -52,7 +52,8 @@ Test(trace, first_and_scales)
 {
     trace t;
     char error[TRACE_ERROR_BYTES] = "";
-    trace_options options = {.first = 2, .scale_lengths = {1, 64}, .scale_time = {1, 2}};
+    trace_options options = {
+        .first = 2, .scale_lengths = {1, 64}, .scale_time = {1, 2}, .start = TRACE_START_ZERO};
     cr_assert_eq(load(GOOD, &options, &t, error), EEP_OK, "%s", error);
     cr_assert_eq(t.num_requests, 2);
     cr_assert_eq(t.requests[0].arrival_us, 1250);
@@ -62,6 +63,47 @@ Test(trace, first_and_scales)
     cr_assert_eq(t.requests[1].input_length, 10);
     cr_assert_eq(t.requests[1].output_length, 1);
     trace_free(&t);
+}
+
+/* A slice out of the middle, or times of day: the first request comes at once. */
+Test(trace, counts_from_its_first_request)
+{
+    static const struct {
+        double first_ms;
+        trace_fraction scale;
+    } cases[] = {
+        {0, {0}}, {987000, {0}}, {987000, {1, 2}}, {1700000000000.0, {0}}, {8999999990000.0, {0}}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        trace t;
+        char text[256], error[TRACE_ERROR_BYTES] = "";
+        double most = cases[i].first_ms;
+        trace_options options = {.scale_time = cases[i].scale};
+        uint64_t den = cases[i].scale.num ? cases[i].scale.den : 1;
+        snprintf(text, sizeof(text),
+                 "{\"timestamp\": %.0f, \"input_length\": 1, \"output_length\": 2}\n"
+                 "{\"timestamp\": %.0f, \"input_length\": 3, \"output_length\": 4}\n",
+                 most + 500, most);
+        cr_assert_eq(load(text, &options, &t, error), EEP_OK, "%s", error);
+        cr_expect_eq(t.requests[0].arrival_us, 0);
+        cr_expect_eq(t.requests[0].input_length, 3);
+        cr_expect_eq(t.requests[1].arrival_us, 500000 / den);
+        cr_expect_float_eq(t.shift_ms, most / (double)den, 1);
+        trace_free(&t);
+    }
+}
+
+Test(trace, a_span_of_decades_is_refused)
+{
+    trace t;
+    char error[TRACE_ERROR_BYTES] = "";
+    trace_options options = {0}, zero = {.start = TRACE_START_ZERO};
+    const char *later =
+        "{\"timestamp\": 1700000000000, \"input_length\": 1, \"output_length\": 2}\n"
+        "{\"timestamp\": 0, \"input_length\": 3, \"output_length\": 4}\n";
+    cr_assert_eq(load(later, &options, &t, error), EEP_ERR_INVALID);
+    cr_expect(strstr(error, "1700000000000 ms apart"), "%s", error);
+    cr_assert_eq(load(later, &zero, &t, error), EEP_ERR_INVALID);
+    cr_expect(strstr(error, ":1:15:") && strstr(error, "--trace-start first"), "%s", error);
 }
 
 Test(trace, sorts_many_as_a_stable_sort_does)
@@ -124,7 +166,10 @@ Test(trace, bad_members_name_line_and_column)
                "\"timestamp\" is not a number");
     expect_bad("{\"timestamp\": 1, \"input_length\":\t[2], \"output_length\": 3}", 34,
                "\"input_length\" is not a number");
-    expect_bad("{\"timestamp\": -1, \"input_length\": 2, \"output_length\": 3}", 15, "outside");
+    expect_bad("{\"timestamp\": -1, \"input_length\": 2, \"output_length\": 3}", 15,
+               "is -1, outside");
+    expect_bad("{\"timestamp\": 1700000000000000, \"input_length\": 2, \"output_length\": 3}", 15,
+               "is 1.7e+15, outside 0..9000000000000");
     expect_bad("{\"timestamp\": 1, \"input_length\": 0, \"output_length\": 3}", 34, "outside");
     expect_bad("{\"timestamp\": 1, \"input_length\": 2, \"output_length\": 16777217}", 54,
                "outside");
