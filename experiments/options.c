@@ -115,6 +115,8 @@ static const option_row table[] = {
      "a survivor that has not stopped serving by then is left out"},
     {"--stores-margin-ms", OPTION_NUMBER, AT(stores_margin_ms), 0, 86400e3, NULL, "MS", "",
      "after the end of a process its kernels may store for so long (0; 50 on a GPU)"},
+    {"--bulk", OPTION_CHOICE, AT(bulk), 0, 0, "auto|shm|ucx", "KIND", "auto",
+     "what carries weights between ranks; auto: shared memory, unless EEP_BULK says otherwise"},
     {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
      "the store is a process of its own (implied by the --store-... events)"},
     {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",

@@ -47,6 +47,7 @@ typedef struct options {
     /* how the instance meets them */
     bool no_kill_fence;
     double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
+    int bulk;           /* eep_bulk */
     bool store_process; /* the launcher's store is a process of its own */
     /* the run */
     const char *out_dir;

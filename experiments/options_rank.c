@@ -44,6 +44,9 @@ void options_fill_context(const options *self, eep_config *config_out)
     config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
     config_out->drain_bound_us = (uint64_t)(self->drain_bound_ms * 1e3);
     config_out->stores_margin_us = (uint64_t)(self->stores_margin_ms * 1e3);
+    if (self->bulk != EEP_BULK_AUTO) {
+        config_out->bulk = (eep_bulk)self->bulk;
+    }
 }
 
 /* The integers of the rank text, in order. */
@@ -87,9 +90,9 @@ void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_B
     RANK_FIELDS(PRINT)
 #undef PRINT
     snprintf(text_out + used, (size_t)(OPTIONS_RANK_TEXT_BYTES - used),
-             "%d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
-             (int)self->log_level, device_index(self->device), self->no_kill_fence, self->expel_ms,
-             self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms);
+             "%d %d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
+             (int)self->log_level, device_index(self->device), self->no_kill_fence, self->bulk,
+             self->expel_ms, self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms);
 }
 
 eep_status options_from_rank_text(const char *text, options *options_out)
@@ -103,9 +106,10 @@ eep_status options_from_rank_text(const char *text, options *options_out)
     text += used;
     RANK_FIELDS(SCAN)
 #undef SCAN
-    if (sscanf(text, "%d %d %d %d %d %lf %lf %lf %lf", &dtype, &options_out->corrupt, &log_level,
-               &device, &no_fence, &options_out->expel_ms, &options_out->step_deadline_ms,
-               &options_out->drain_bound_ms, &options_out->stores_margin_ms) != 9 ||
+    if (sscanf(text, "%d %d %d %d %d %d %lf %lf %lf %lf", &dtype, &options_out->corrupt, &log_level,
+               &device, &no_fence, &options_out->bulk, &options_out->expel_ms,
+               &options_out->step_deadline_ms, &options_out->drain_bound_ms,
+               &options_out->stores_margin_ms) != 10 ||
         device < 0 || device >= NUM_DEVICES) {
         return EEP_ERR_PROTOCOL;
     }

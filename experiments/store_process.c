@@ -1,5 +1,6 @@
 #include "experiments/store_process.h"
 #include "experiments/beside.h"
+#include "transport/holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,8 +83,11 @@ void store_process_close(store_process *self)
     if (!self) {
         return;
     }
+    char holder_path[EEPI_HOLDER_PATH_BYTES];
     kill_and_reap(self);
     unlink(self->path);
+    eepi_holder_path(self->path, holder_path);
+    unlink(holder_path);
     free(self);
 }
 

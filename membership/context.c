@@ -6,6 +6,7 @@
 #include "membership/context.h"
 #include "membership/process.h"
 #include "transport/descriptors.h"
+#include "transport/holder.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -44,6 +45,19 @@ static int32_t from_environment(const char *name, int32_t otherwise)
                                                                 : BAD_IN_ENVIRONMENT;
 }
 
+/* -1: none that is known, which eep_open refuses. */
+static eep_bulk bulk_from_environment(void)
+{
+    static const char *const names[] = {"auto", "shm", "ucx"};
+    const char *text = getenv("EEP_BULK");
+
+    for (int bulk = EEP_BULK_AUTO; text && *text && bulk <= EEP_BULK_UCX; bulk++) {
+        if (strcmp(text, names[bulk]) == 0)
+            return (eep_bulk)bulk;
+    }
+    return text && *text ? (eep_bulk)-1 : EEP_BULK_AUTO;
+}
+
 static void fill_defaults(eep_config *config)
 {
     *config = (eep_config){
@@ -64,6 +78,8 @@ static void fill_defaults(eep_config *config)
         .kill_fence = 1,
         .bind_threads = 1,
         .log_level = EEP_LOG_WARN,
+        .bulk = bulk_from_environment(),
+        .bulk_interface = getenv("EEP_BULK_INTERFACE"),
     };
 }
 
@@ -195,6 +211,11 @@ static eep_status take_config(eep_context *context, const eep_config *config)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "step_deadline_us and warmup_deadline_us must be at least %llu here",
                          (unsigned long long)least_us);
+    if ((int)c->bulk < EEP_BULK_AUTO || (int)c->bulk > EEP_BULK_UCX)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
+                         "EEP_BULK in the environment may be auto, shm or ucx",
+                         (int)c->bulk, EEP_BULK_UCX);
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK)
         return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
     context->view_shape =
@@ -310,7 +331,9 @@ static const char *no_room(const eep_device *device, char *text, size_t bytes)
 
 static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
 {
+    char holder_path[EEPI_HOLDER_PATH_BYTES];
     eepi_bulk_config bulk = {.carrier = context->config.bulk,
+                             .holder_path = holder_path,
                              .interface = context->config.bulk_interface,
                              .seat = context->config.rank,
                              .generation = context->generation,
@@ -319,6 +342,7 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
                              .done = fetched,
                              .user = context};
 
+    eepi_holder_path(context->store_path, holder_path);
     return eepi_bulk_open(&bulk, why, why_bytes, &context->bulk);
 }
 

@@ -191,13 +191,15 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "hidden",
                                                                    "num_max_tokens_per_rank",
                                                                    "dtype",
-                                                                   "fp8_dispatch"};
+                                                                   "fp8_dispatch",
+                                                                   "bulk"};
 
 eepi_instance eepi_instance_of(const eep_config *c)
 {
     return (eepi_instance){{c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k,
                             c->hidden, c->num_max_tokens_per_rank, (int32_t)c->dtype,
-                            c->fp8_dispatch}};
+                            c->fp8_dispatch,
+                            c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM}};
 }
 
 const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,

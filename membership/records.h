@@ -52,7 +52,7 @@ EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, in
                                               eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
-enum { EEPI_INSTANCE_NUMBERS = 9 };
+enum { EEPI_INSTANCE_NUMBERS = 10 };
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];
 } eepi_instance;

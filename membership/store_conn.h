@@ -5,6 +5,7 @@
 #include "membership/store_socket.h"
 #include "membership/store_table.h"
 #include "membership/store_wire.h"
+#include "transport/holder.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -50,6 +51,10 @@ typedef struct eepi_store_conn {
 struct eep_store {
     eepi_store_listener listener;
     char path[108];
+    eepi_holder *holder; /* beside the store, with a thread of its own */
+    eepi_store_listener holder_listener;
+    char holder_path[EEPI_HOLDER_ADDRESS_BYTES];
+    int holder_directory; /* that holder_path goes through; -1: it needs none */
     pid_t pid; /* the process that serves; a forked child holds copies and serves nobody */
     int epoll_fd;
     int stop_fd;    /* eventfd: eep_store_close */

@@ -216,16 +216,47 @@ static void close_fd(int fd)
     }
 }
 
+/* The host's memory is held where its register is, for as long as there is no agent. */
+static eep_status open_holder(struct eep_store *store, const char *path, char *error_out,
+                              size_t error_bytes)
+{
+    char holder_path[EEPI_HOLDER_PATH_BYTES];
+    eepi_holder_path(path, holder_path);
+    eep_status status = EEP_ERR_SYSTEM;
+    if (eepi_holder_reach(holder_path, store->holder_path, &store->holder_directory)) {
+        status = eepi_store_socket_listen_as(SOCK_SEQPACKET, store->holder_path, error_out,
+                                             error_bytes, &store->holder_listener);
+        if (status != EEP_OK) {
+            return status;
+        }
+        status = eepi_holder_open(store->holder_listener.fd, NULL, &store->holder);
+    }
+    if (status != EEP_OK && error_out && error_bytes > 0) {
+        snprintf(error_out, error_bytes, "cannot start the holder on %s: %s", holder_path,
+                 strerror(errno));
+    }
+    return status;
+}
+
+static void unlisten(const char *path, const struct eep_store *store,
+                     const eepi_store_listener *listener)
+{
+    if (listener->fd >= 0 && getpid() != store->pid) {
+        close(listener->fd);
+    } else if (listener->fd >= 0) {
+        eepi_store_socket_unlisten(path, listener);
+    }
+}
+
 static void release(struct eep_store *store)
 {
+    eepi_holder_close(store->holder);
+    unlisten(store->holder_path, store, &store->holder_listener);
+    close_fd(store->holder_directory);
     while (store->conns) {
         eepi_store_conn_free(store->conns);
     }
-    if (store->listener.fd >= 0 && getpid() != store->pid) {
-        close(store->listener.fd);
-    } else if (store->listener.fd >= 0) {
-        eepi_store_socket_unlisten(store->path, &store->listener);
-    }
+    unlisten(store->path, store, &store->listener);
     close_fd(store->epoll_fd);
     close_fd(store->stop_fd);
     close_fd(store->reserve_fd);
@@ -251,15 +282,20 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
         }
         return given;
     }
+    store->holder_listener.fd = store->holder_directory = -1;
+    store->pid = getpid();
     store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
     eep_status status = eepi_store_socket_listen(path, error_out, error_bytes, &store->listener);
     if (status != EEP_OK) {
         goto fail;
     }
     memcpy(store->path, path, strlen(path) + 1);
-    store->pid = getpid();
     store->most_guests = most_guests();
     store->hello_us = EEPI_STORE_HELLO_US;
+    status = open_holder(store, path, error_out, error_bytes);
+    if (status != EEP_OK) {
+        goto fail;
+    }
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
     store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
                                         eepi_store_conns_changed, store);

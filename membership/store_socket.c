@@ -118,7 +118,7 @@ static bool lock_directory(int fd)
 }
 
 /* Make way for a bind: nothing there, or a socket that nobody accepts on. */
-static eep_status clear_path(const char *path, char *error_out, size_t error_bytes)
+static eep_status clear_path(int type, const char *path, char *error_out, size_t error_bytes)
 {
     struct stat info;
     if (lstat(path, &info) != 0) {
@@ -131,7 +131,7 @@ static eep_status clear_path(const char *path, char *error_out, size_t error_byt
                       "%s exists and is not a socket; choose another path", path);
     }
     struct sockaddr_un address;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool stale = fd >= 0 && address_of(path, &address) &&
                  connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 &&
                  errno == ECONNREFUSED;
@@ -149,13 +149,13 @@ static eep_status clear_path(const char *path, char *error_out, size_t error_byt
     return EEP_OK;
 }
 
-static eep_status bind_and_listen(const char *path, const struct sockaddr_un *address,
+static eep_status bind_and_listen(int type, const char *path, const struct sockaddr_un *address,
                                   char *error_out, size_t error_bytes,
                                   eepi_store_listener *listener_out)
 {
     struct stat info;
     bool bound = false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         goto fail;
     }
@@ -183,6 +183,12 @@ fail:;
 eep_status eepi_store_socket_listen(const char *path, char *error_out, size_t error_bytes,
                                     eepi_store_listener *listener_out)
 {
+    return eepi_store_socket_listen_as(SOCK_STREAM, path, error_out, error_bytes, listener_out);
+}
+
+eep_status eepi_store_socket_listen_as(int type, const char *path, char *error_out,
+                                       size_t error_bytes, eepi_store_listener *listener_out)
+{
     struct sockaddr_un address;
     if (!address_of(path, &address)) {
         return refuse(EEP_ERR_INVALID, error_out, error_bytes,
@@ -194,9 +200,9 @@ eep_status eepi_store_socket_listen(const char *path, char *error_out, size_t er
         return status;
     }
     if (lock_directory(directory)) {
-        status = clear_path(path, error_out, error_bytes);
+        status = clear_path(type, path, error_out, error_bytes);
         if (status == EEP_OK) {
-            status = bind_and_listen(path, &address, error_out, error_bytes, listener_out);
+            status = bind_and_listen(type, path, &address, error_out, error_bytes, listener_out);
         }
     } else {
         status = refuse(EEP_ERR_CONFLICT, error_out, error_bytes,

@@ -26,6 +26,10 @@ EEP_MUST_CHECK eep_status eepi_store_socket_connect(const char *path, int *fd_ou
 EEP_MUST_CHECK eep_status eepi_store_socket_listen(const char *path, char *error_out,
                                                    size_t error_bytes,
                                                    eepi_store_listener *listener_out);
+/* The same for a socket of another type, such as the holder's SOCK_SEQPACKET. */
+EEP_MUST_CHECK eep_status eepi_store_socket_listen_as(int type, const char *path, char *error_out,
+                                                      size_t error_bytes,
+                                                      eepi_store_listener *listener_out);
 /* Close, and remove the socket file if it is still the one that was bound. */
 void eepi_store_socket_unlisten(const char *path, const eepi_store_listener *listener);
 /* The process at the other end runs as our user or as root, or we are root and connected. */

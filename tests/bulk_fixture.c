@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,11 +24,69 @@ const char *__lsan_default_suppressions(void)
 #endif
 
 unsigned char *small_blob, *large_blob;
+pid_t holder_pid;
 static eep_bulk carrier_in_use = EEP_BULK_UCX;
+static char holder_path[EEPI_HOLDER_ADDRESS_BYTES], directory[64];
 
 void use_carrier(eep_bulk carrier)
 {
     carrier_in_use = carrier;
+    if (carrier == EEP_BULK_SHM && directory[0] == '\0') {
+        snprintf(directory, sizeof(directory), "/tmp/eep-bulk-XXXXXX");
+        cr_assert_not_null(mkdtemp(directory));
+        snprintf(holder_path, sizeof(holder_path), "%s/holder", directory);
+        holder_pid = start_holder();
+    }
+}
+
+const char *bulk_fixture_holder_path(void)
+{
+    return holder_path;
+}
+
+int listen_as_holder(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, holder_path, strlen(holder_path) + 1);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unlink(holder_path);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    cr_assert_eq(listen(fd, 128), 0);
+    return fd;
+}
+
+/* The socket takes connections before the process runs. */
+pid_t start_holder(void)
+{
+    int fd = listen_as_holder();
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        eepi_holder *holder = NULL;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (eepi_holder_open(fd, NULL, &holder) != EEP_OK)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(fd);
+    return pid;
+}
+
+void kill_holder(void)
+{
+    int state = 0;
+    cr_assert_eq(kill(holder_pid, SIGKILL), 0);
+    cr_assert_eq(waitpid(holder_pid, &state, 0), holder_pid);
+}
+
+static void end_holder(void)
+{
+    if (directory[0] == '\0')
+        return;
+    kill(holder_pid, SIGKILL);
+    unlink(holder_path);
+    rmdir(directory);
 }
 
 static unsigned char pattern(uint64_t i)
@@ -47,6 +107,7 @@ void make_blobs(void)
 
 void free_blobs(void)
 {
+    end_holder();
     free(small_blob);
     free(large_blob);
 }
@@ -80,6 +141,7 @@ int open_node(node *of)
     char error[256] = "";
     memset(of, 0, sizeof(*of));
     eepi_bulk_config config = {.carrier = carrier_in_use,
+                               .holder_path = holder_path,
                                .serve = bulk_fixture_serve,
                                .done = bulk_fixture_done,
                                .user = of};

@@ -4,6 +4,7 @@
 #define EEPT_BULK_FIXTURE_H
 
 #include "transport/bulk_internal.h"
+#include "transport/holder.h"
 
 #include <sys/types.h>
 
@@ -18,8 +19,16 @@ enum {
 extern unsigned char *small_blob, *large_blob;
 void make_blobs(void);
 void free_blobs(void);
-/* Of all copiers that are opened from now on; children take it over. */
+/* Of all copiers that are opened from now on; children take it over. With shared memory a process
+ * is the holder, until free_blobs. */
 void use_carrier(eep_bulk carrier);
+extern pid_t holder_pid;
+const char *bulk_fixture_holder_path(void);
+/* A socket that listens at the holder's path in place of what was there; the caller closes it. */
+int listen_as_holder(void);
+/* A new process at the path of the holder, and the end of the present one. */
+pid_t start_holder(void);
+void kill_holder(void);
 
 /* One bulk and what its `done` and `serve` were called with. */
 typedef struct node {

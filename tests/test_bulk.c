@@ -11,6 +11,7 @@
 /* ---------------------------------------------------------------- tests */
 
 TestSuite(ucx, .init = make_blobs, .fini = free_blobs, .timeout = 60);
+TestSuite(shm, .init = make_blobs, .fini = free_blobs, .timeout = 60);
 
 /* A test that runs over each carrier, as shm::name and ucx::name. */
 #define OVER_BOTH(name)                                                                            \
@@ -18,6 +19,11 @@ TestSuite(ucx, .init = make_blobs, .fini = free_blobs, .timeout = 60);
     Test(ucx, name)                                                                                \
     {                                                                                              \
         use_carrier(EEP_BULK_UCX);                                                                 \
+        name();                                                                                    \
+    }                                                                                              \
+    Test(shm, name)                                                                                \
+    {                                                                                              \
+        use_carrier(EEP_BULK_SHM);                                                                 \
         name();                                                                                    \
     }                                                                                              \
     static void name(void)

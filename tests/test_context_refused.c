@@ -55,6 +55,7 @@ static const mistake mistakes[] = {
     MISTAKE(num_max_tokens_per_rank, 65536),
     MISTAKE(dtype, 2),
     MISTAKE(fp8_dispatch, 2),
+    MISTAKE(bulk, 3),
     MISTAKE(num_blocks, -1),
     MISTAKE(num_blocks, 4097),
     MISTAKE(heartbeat_period_us, 0),
@@ -137,6 +138,7 @@ static const mistake differences[] = {
     MISTAKE(num_max_tokens_per_rank, WORLD_TOKENS + 1),
     MISTAKE(dtype, EEP_BF16),
     MISTAKE(fp8_dispatch, 1),
+    MISTAKE(bulk, EEP_BULK_UCX),
 };
 
 Test(context_refused, a_taken_seat_and_another_shape_are_refused)

@@ -367,9 +367,9 @@ eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "serve, done and bulk_out are needed");
     switch (config->carrier) {
-    case EEP_BULK_SHM:
-        break;
     case EEP_BULK_AUTO:
+    case EEP_BULK_SHM:
+        return eepi_bulk_shm_open(config, error_out, error_bytes, bulk_out);
     case EEP_BULK_UCX:
         return eepi_bulk_ucx_open(config, error_out, error_bytes, bulk_out);
     }

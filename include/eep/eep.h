@@ -140,8 +140,9 @@ typedef struct eep_config {
     const char *bulk_interface; /* UCX: the network interface that is used; NULL: "lo" */
 } eep_config;
 
-/* Defaults, then EEP_RANK, EEP_SIZE and EEP_STORE from the environment where they are set, into a
- * struct of the caller's `struct_bytes`; no byte behind them is written. */
+/* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx) and EEP_BULK_INTERFACE
+ * from the environment where they are set, into a struct of the caller's `struct_bytes`; no byte
+ * behind them is written. */
 EEP_API void eep_config_init_sized(eep_config *config, size_t struct_bytes);
 static inline void eep_config_init(eep_config *config)
 {

@@ -1,0 +1,280 @@
+/* The holder: what is held is sealed, and no client, whatever it sends or fails to read, disturbs
+ * the others. */
+#include "tests/bulk_fixture.h"
+#include "tests/holder_player.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char *path;
+
+static void set_up(void)
+{
+    make_blobs();
+    use_carrier(EEP_BULK_SHM);
+    path = bulk_fixture_holder_path();
+}
+
+TestSuite(holder, .init = set_up, .fini = free_blobs, .timeout = 60);
+
+static eepi_holder_message look_up(player *by, const char *name, int *fd_out)
+{
+    eepi_holder_message request = player_message(by, EEPI_HOLDER_LOOK_UP);
+    snprintf(request.name, sizeof(request.name), "%s", name);
+    return player_ask(by, &request, -1, fd_out);
+}
+
+static void expect_hung_up(const player *of)
+{
+    eepi_holder_message message;
+    int left = 1000;
+    while (left-- > 0 && player_receive(of, &message, NULL)) {
+    }
+    cr_assert_gt(left, 0, "the holder does not hang up");
+}
+
+/* Rule: what peers can map is not theirs to write (must 7). */
+Test(holder, what_is_looked_up_can_be_read_only)
+{
+    unsigned char *region = NULL;
+    char again[64];
+    int fd = make_region(&region), theirs = -1;
+    player owner = player_open(path), other = player_open(path);
+    cr_assert_eq(player_hold(&owner, "a", fd, SHM_REGION_BYTES), EEP_OK);
+    eepi_holder_message answer = look_up(&other, "a", &theirs);
+    cr_assert_eq(answer.status, EEP_OK);
+    cr_assert_eq(answer.bytes, SHM_REGION_BYTES);
+    cr_assert_eq(memcmp(answer.identity, owner.identity, sizeof(answer.identity)), 0);
+    region[SHM_HEADER_BYTES] = 77; /* the owner writes on */
+    const unsigned char *read_only = NULL;
+    cr_assert_eq(eepi_shm_region_open(theirs, &read_only), EEP_OK);
+    cr_assert_eq(read_only[SHM_HEADER_BYTES], 77);
+    cr_expect_eq(mprotect((void *)(uintptr_t)read_only, SHM_REGION_BYTES, PROT_READ | PROT_WRITE),
+                 -1);
+    snprintf(again, sizeof(again), "/proc/self/fd/%d", theirs);
+    int reopened = open(again, O_RDWR | O_CLOEXEC);
+    const int fds[] = {theirs, reopened};
+    for (int i = 0; i < 2; i++) {
+        cr_expect_eq(mmap(NULL, SHM_REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds[i], 0),
+                     MAP_FAILED, "mapping %d", i);
+        cr_expect_eq(pwrite(fds[i], "x", 1, 0), -1, "writing %d", i);
+        cr_expect_eq(ftruncate(fds[i], 4096), -1, "shrinking %d", i);
+        cr_expect_eq(fcntl(fds[i], F_ADD_SEALS, F_SEAL_WRITE), -1, "sealing %d", i);
+    }
+}
+
+Test(holder, takes_sealed_memory_only)
+{
+    static const int lacking[] = {0, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+                                  F_SEAL_FUTURE_WRITE | F_SEAL_GROW | F_SEAL_SEAL};
+    player owner = player_open(path);
+    int ends[2];
+    for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++) {
+        int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        cr_assert_eq(ftruncate(fd, 4096), 0);
+        cr_assert_eq(fcntl(fd, F_ADD_SEALS, lacking[i]), 0);
+        cr_expect_eq(player_hold(&owner, "a", fd, 4096), EEP_ERR_INVALID, "case %zu", i);
+        close(fd);
+    }
+    cr_assert_eq(pipe(ends), 0);
+    cr_expect_eq(player_hold(&owner, "a", ends[0], 4096), EEP_ERR_INVALID);
+    cr_expect_eq(player_hold(&owner, "a", -1, 4096), EEP_ERR_INVALID);
+    unsigned char *region = NULL;
+    int fd = make_region(&region);
+    cr_expect_eq(player_hold(&owner, "a", fd, 4096), EEP_ERR_INVALID, "another size");
+    cr_expect_eq(player_hold(&owner, "", fd, SHM_REGION_BYTES), EEP_ERR_INVALID);
+    cr_expect_eq(player_hold(&owner, "a", fd, SHM_REGION_BYTES), EEP_OK);
+    cr_expect_eq(player_hold(&owner, "a", fd, SHM_REGION_BYTES), EEP_ERR_CONFLICT);
+}
+
+Test(holder, a_name_is_its_clients_and_ends_with_it)
+{
+    unsigned char *region = NULL;
+    int fd = make_region(&region);
+    player owner = player_open(path), other = player_open(path);
+    cr_assert_eq(player_hold(&owner, "a", fd, SHM_REGION_BYTES), EEP_OK);
+    cr_expect_eq(player_hold(&other, "a", fd, SHM_REGION_BYTES), EEP_ERR_CONFLICT);
+    eepi_holder_message release = player_message(&other, EEPI_HOLDER_RELEASE);
+    strcpy(release.name, "a");
+    cr_expect_eq(player_ask(&other, &release, -1, NULL).status, EEP_ERR_NOT_FOUND);
+    close(owner.fd);
+    int tries = 0;
+    while (look_up(&other, "a", NULL).status != EEP_ERR_NOT_FOUND && tries++ < 10000)
+        poll(NULL, 0, 1);
+    cr_assert_lt(tries, 10000, "memory of a client that is gone is still held");
+    cr_expect_eq(player_hold(&other, "a", fd, SHM_REGION_BYTES), EEP_OK);
+    release = player_message(&other, EEPI_HOLDER_RELEASE);
+    strcpy(release.name, "a");
+    cr_expect_eq(player_ask(&other, &release, -1, NULL).status, EEP_OK);
+    cr_expect_eq(look_up(&other, "a", NULL).status, EEP_ERR_NOT_FOUND);
+}
+
+Test(holder, another_version_is_told_so)
+{
+    player of = player_dial(path);
+    eepi_holder_message hello = player_message(&of, EEPI_HOLDER_HELLO);
+    hello.version = 2;
+    eepi_holder_message answer = player_ask(&of, &hello, -1, NULL);
+    cr_expect_eq(answer.status, EEP_ERR_UNSUPPORTED);
+    cr_expect_eq(answer.version, EEPI_HOLDER_VERSION);
+    expect_hung_up(&of);
+    player twice = player_open(path), again = player_dial(path);
+    hello = player_message(&again, EEPI_HOLDER_HELLO);
+    memcpy(hello.identity, twice.identity, sizeof(hello.identity));
+    cr_expect_eq(player_ask(&again, &hello, -1, NULL).status, EEP_ERR_CONFLICT);
+}
+
+Test(holder, garbage_ends_its_own_connection_only)
+{
+    enum { BYTES = 5000 };
+    unsigned char garbage[BYTES];
+    unsigned seed = 7;
+    player good = player_open(path);
+    for (int round = 0; round < 300; round++) {
+        player bad = round % 2 == 0 ? player_dial(path) : player_open(path);
+        size_t bytes =
+            round % 3 == 0 ? sizeof(eepi_holder_message) : 1 + (size_t)rand_r(&seed) % (BYTES - 1);
+        for (size_t i = 0; i < bytes; i++)
+            garbage[i] = (unsigned char)rand_r(&seed);
+        if (round % 5 == 0) { /* a good beginning */
+            eepi_holder_message message = player_message(&bad, (eepi_holder_kind)(round % 11));
+            memset(message.name, 'x', sizeof(message.name));
+            memcpy(garbage, &message, sizeof(message));
+        }
+        cr_assert_eq(eepi_holder_send(bad.fd, garbage, bytes, good.fd), 0);
+        expect_hung_up(&bad);
+        close(bad.fd);
+    }
+    cr_assert_eq(look_up(&good, "a", NULL).status, EEP_ERR_NOT_FOUND);
+}
+
+Test(holder, who_does_not_read_is_let_go)
+{
+    player good = player_open(path), slow = player_open(path);
+    eepi_holder_message request = player_message(&slow, EEPI_HOLDER_LOOK_UP);
+    strcpy(request.name, "a");
+    int sent = 0;
+    for (int i = 0; i < 100000; i++) { /* what it has asked is never read */
+        if (eepi_holder_send(slow.fd, &request, sizeof(request), -1) == 0)
+            sent++;
+        else if (errno != EAGAIN)
+            break;
+        if (i % 50 == 0)
+            cr_assert_eq(look_up(&good, "a", NULL).status, EEP_ERR_NOT_FOUND);
+    }
+    cr_assert(errno == EPIPE || errno == ECONNRESET, "%d requests, then %d", sent, errno);
+    expect_hung_up(&slow);
+}
+
+/* A called client that stands still costs the caller an answer, and the holder nothing. */
+Test(holder, who_calls_a_client_that_does_not_read_is_told)
+{
+    player caller = player_open(path), deaf = player_open(path);
+    eep_status status = EEP_OK;
+    for (int i = 0; i < 5000 && status == EEP_OK; i++) {
+        eepi_holder_message request = player_message(&caller, EEPI_HOLDER_CONNECT);
+        memcpy(request.identity, deaf.identity, sizeof(request.identity));
+        status = player_ask(&caller, &request, -1, NULL).status;
+    }
+    cr_expect_eq(status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(status));
+    eepi_holder_message request = player_message(&caller, EEPI_HOLDER_CONNECT);
+    memcpy(request.identity, caller.identity, sizeof(request.identity));
+    cr_expect_eq(player_ask(&caller, &request, -1, NULL).status, EEP_ERR_INVALID);
+    request.identity[0] ^= 1;
+    request.id++;
+    cr_expect_eq(player_ask(&caller, &request, -1, NULL).status, EEP_ERR_NOT_FOUND);
+}
+
+Test(holder, clients_and_what_they_hold_are_bounded)
+{
+    const eepi_holder_limits limits = {
+        .max_clients = 3, .max_held_per_client = 2, .hello_us = 100000};
+    eepi_holder *holder = NULL;
+    unsigned char *region = NULL;
+    int fd = make_region(&region);
+    int listen_fd = listen_as_holder();
+    cr_assert_eq(eepi_holder_open(listen_fd, &limits, &holder), EEP_OK);
+    player first = player_open(path), silent = player_dial(path), third = player_open(path);
+    player fourth = player_dial(path);
+    expect_hung_up(&fourth);
+    cr_expect_eq(player_hold(&first, "a", fd, SHM_REGION_BYTES), EEP_OK);
+    cr_expect_eq(player_hold(&first, "b", fd, SHM_REGION_BYTES), EEP_OK);
+    cr_expect_eq(player_hold(&first, "c", fd, SHM_REGION_BYTES), EEP_ERR_NO_MEMORY);
+    cr_expect_eq(player_hold(&third, "c", fd, SHM_REGION_BYTES), EEP_OK);
+    expect_hung_up(&silent); /* it has said nothing for hello_us, and makes room */
+    player fifth = player_open(path);
+    cr_expect_eq(look_up(&fifth, "a", NULL).status, EEP_OK);
+    eepi_holder_close(holder);
+    expect_hung_up(&fifth);
+    close(listen_fd);
+}
+
+Test(holder, says_so_when_its_descriptors_run_out)
+{
+    eepi_holder *holder = NULL;
+    eepi_holder_message answer;
+    struct rlimit limit;
+    player clients[8];
+    int listen_fd = listen_as_holder(), num = 0;
+    cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
+    for (; num < 8; num++)
+        clients[num] = player_open(path);
+    player extra = {.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = (rlim_t)extra.fd + 1; /* nothing beyond it: the reserve is all there is */
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    cr_assert_eq(connect(extra.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    cr_assert(player_receive(&extra, &answer, NULL));
+    cr_expect_eq(answer.status, EEP_ERR_SYSTEM);
+    cr_expect_eq(look_up(&clients[0], "a", NULL).status, EEP_ERR_NOT_FOUND, "it goes on");
+    limit.rlim_cur = before;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    player late = player_open(path);
+    close(late.fd);
+    eepi_holder_close(holder);
+    close(listen_fd);
+}
+
+/* A path that is longer than a socket's address is reached all the same. */
+Test(holder, the_path_follows_from_the_stores_and_may_be_long)
+{
+    char path_out[EEPI_HOLDER_PATH_BYTES], address[EEPI_HOLDER_ADDRESS_BYTES];
+    char name[108], directory[300] = "/tmp/eep-holder-XXXXXX";
+    int fd = -1;
+    eepi_holder_path("/run/x/store", path_out);
+    cr_expect_str_eq(path_out, "/run/x/store.holder");
+    memset(name, 'n', 100);
+    name[100] = '\0';
+    eepi_holder_path(name, path_out);
+    cr_expect_lt(strlen(path_out), 30, "%s", path_out);
+    cr_assert_not_null(mkdtemp(directory));
+    size_t used = strlen(directory);
+    snprintf(directory + used, sizeof(directory) - used, "/%0*d", 150, 0);
+    cr_assert_eq(mkdir(directory, 0700), 0);
+    char long_path[400];
+    snprintf(long_path, sizeof(long_path), "%s/store.holder", directory);
+    cr_assert(eepi_holder_reach(long_path, address, &fd));
+    int made = open(address, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_expect_geq(made, 0, "%s", address);
+    close(made);
+    cr_expect_eq(unlink(long_path), 0);
+    rmdir(directory);
+    directory[used] = '\0';
+    rmdir(directory);
+    close(fd);
+}

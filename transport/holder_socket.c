@@ -1,0 +1,133 @@
+#include "transport/holder_socket.h"
+
+#include "transport/holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { REACHED_NAME_BYTES = 80 }; /* of a name behind /proc/self/fd/N/./ in a socket's address */
+
+void eepi_holder_path(const char *store_path, char path_out[EEPI_HOLDER_PATH_BYTES])
+{
+    const char *slash = strrchr(store_path, '/');
+    const char *name = slash != NULL ? slash + 1 : store_path;
+    size_t bytes = strlen(name);
+    if (bytes <= REACHED_NAME_BYTES)
+        snprintf(path_out, EEPI_HOLDER_PATH_BYTES, "%s.holder", store_path);
+    else
+        snprintf(path_out, EEPI_HOLDER_PATH_BYTES, "%.*s%016llx.holder", (int)(name - store_path),
+                 store_path, (unsigned long long)XXH64(name, bytes, 0));
+}
+
+bool eepi_holder_reach(const char *path, char address_out[EEPI_HOLDER_ADDRESS_BYTES],
+                       int *directory_out)
+{
+    char directory[EEPI_HOLDER_PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    *directory_out = -1;
+    if (strlen(path) < EEPI_HOLDER_ADDRESS_BYTES) {
+        snprintf(address_out, EEPI_HOLDER_ADDRESS_BYTES, "%s", path);
+        return *path != '\0';
+    }
+    if (slash == NULL || strlen(path) >= sizeof(directory))
+        return false;
+    snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    if (snprintf(address_out, EEPI_HOLDER_ADDRESS_BYTES, "/proc/self/fd/%d/./%s", fd, slash + 1) >=
+        EEPI_HOLDER_ADDRESS_BYTES) {
+        close(fd);
+        return false;
+    }
+    *directory_out = fd;
+    return true;
+}
+
+int eepi_holder_send(int fd, const void *message, size_t bytes, int passed_fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)message, .iov_len = bytes};
+    struct msghdr head = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (passed_fd >= 0) {
+        memset(&control, 0, sizeof(control));
+        head.msg_control = &control;
+        head.msg_controllen = sizeof(control);
+        struct cmsghdr *part = CMSG_FIRSTHDR(&head);
+        part->cmsg_level = SOL_SOCKET;
+        part->cmsg_type = SCM_RIGHTS;
+        part->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(part), &passed_fd, sizeof(int));
+    }
+    ssize_t sent = 0;
+    do {
+        sent = sendmsg(fd, &head, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)bytes ? 0 : -1;
+}
+
+ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out, bool *lost_out)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))]; /* no room for a second: the kernel closes it */
+    } control;
+    struct iovec piece = {.iov_base = message, .iov_len = bytes};
+    struct msghdr head = {.msg_iov = &piece,
+                          .msg_iovlen = 1,
+                          .msg_control = &control,
+                          .msg_controllen = sizeof(control)};
+    ssize_t got = 0;
+    *passed_out = -1;
+    *lost_out = false;
+    do {
+        got = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    if (got <= 0)
+        return got;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(&head); part != NULL;
+         part = CMSG_NXTHDR(&head, part)) {
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
+            part->cmsg_len >= CMSG_LEN(sizeof(int)))
+            memcpy(passed_out, CMSG_DATA(part), sizeof(int));
+    }
+    *lost_out = (head.msg_flags & MSG_CTRUNC) != 0 && *passed_out < 0;
+    return (head.msg_flags & MSG_TRUNC) != 0 ? (ssize_t)bytes + 1 : got;
+}
+
+bool eepi_holder_is_trusted(int fd, bool we_listen)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof(peer);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
+           (peer.uid == geteuid() || peer.uid == 0 || (!we_listen && geteuid() == 0));
+}
+
+bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes)
+{
+    if (bytes != (ssize_t)sizeof(*message) || message->magic != EEPI_HOLDER_MAGIC)
+        return false;
+    size_t end = 0;
+    while (end < sizeof(message->name) && message->name[end] > ' ' && message->name[end] < 127)
+        end++;
+    return end < sizeof(message->name) && message->name[end] == '\0';
+}
+
+void eepi_holder_hang_up(int epoll_fd, int fd)
+{
+    if (fd < 0)
+        return;
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    shutdown(fd, SHUT_RDWR);
+    close(fd);
+}

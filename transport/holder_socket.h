@@ -1,0 +1,25 @@
+/* One message of the holder's protocol out of or into a socket. Any thread. */
+#ifndef EEPI_HOLDER_SOCKET_H
+#define EEPI_HOLDER_SOCKET_H
+
+#include "transport/holder_wire.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Send `bytes` bytes and, unless it is -1, a descriptor, without waiting. 0, or -1 with errno. */
+int eepi_holder_send(int fd, const void *message, size_t bytes, int passed_fd);
+/* Receive one message without waiting. Returns its bytes (one of more than `bytes` returns
+ * `bytes` + 1), 0 at the end of the connection, -1 with errno. *passed_out gets the one descriptor
+ * that came along (close-on-exec, the caller closes it), -1 if none did. *lost_out: one was sent
+ * that this process had no room for. */
+ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out, bool *lost_out);
+/* The process at the other end of a unix socket runs as our user or as root, or we are root and
+ * connected. */
+bool eepi_holder_is_trusted(int fd, bool we_listen);
+/* Whether a message has the protocol's form: size, magic, name. */
+bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes);
+/* End a connection for whoever has a copy of it, a child that was forked included, and close it. */
+void eepi_holder_hang_up(int epoll_fd, int fd);
+#endif

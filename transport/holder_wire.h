@@ -1,0 +1,69 @@
+/* What is said on the holder's socket: messages of one size, each with at most one descriptor
+ * (SCM_RIGHTS). The sizes and numbers below are the protocol of version 1.
+ *
+ *     client                                         holder
+ *     HELLO(seat, generation, identity)       --->
+ *                                             <---   ANSWER(status, version, age_us)
+ *     HOLD(name, bytes) + memfd               --->   kept until RELEASE or the client's end
+ *                                             <---   ANSWER(status)
+ *     LOOK_UP(name)                           --->
+ *                                             <---   ANSWER(status, bytes, whose) + memfd
+ *     CONNECT(identity)                       --->   makes a pair of sockets
+ *                                             <---   ANSWER(status) + one end
+ *                            to the other client:    CALLED(seat, generation, identity) + other end
+ *     RELEASE(name)                           --->
+ *                                             <---   ANSWER(status)
+ *
+ * Requests may be sent without waiting for answers, which come in order. HELLO is the first. An
+ * identity is 16 random bytes that a client chooses for its life: process numbers mean nothing
+ * across pid namespaces. What a client says of itself is not proven by anything but its user.
+ *
+ * `flags` must be 0 in this version. Later: memory that stays when its client has ended. */
+#ifndef EEPI_HOLDER_WIRE_H
+#define EEPI_HOLDER_WIRE_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EEPI_HOLDER_MAGIC 0x444c4845u /* "EHLD", little-endian */
+
+enum {
+    EEPI_HOLDER_VERSION = 1,
+    EEPI_HOLDER_NAME_BYTES = 64, /* with the 0 behind it; printable ASCII */
+    EEPI_HOLDER_IDENTITY_BYTES = 16
+};
+
+typedef enum eepi_holder_kind {
+    EEPI_HOLDER_HELLO = 1,
+    EEPI_HOLDER_HOLD,
+    EEPI_HOLDER_LOOK_UP,
+    EEPI_HOLDER_RELEASE,
+    EEPI_HOLDER_CONNECT,
+    EEPI_HOLDER_ANSWER,
+    EEPI_HOLDER_CALLED
+} eepi_holder_kind;
+
+/* Unused fields are zero. */
+typedef struct eepi_holder_message {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t kind;
+    uint64_t id;    /* of a request, chosen by the client; an answer repeats it */
+    int32_t status; /* of an answer: an eep_status */
+    int32_t seat;   /* of a hello, a call; of who holds what was looked up */
+    uint32_t generation;
+    uint32_t flags;
+    uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES]; /* the same; of a connect: whom */
+    uint64_t bytes;                               /* of the memory */
+    uint64_t age_us;                              /* of an answer: since the holder was opened */
+    char name[EEPI_HOLDER_NAME_BYTES];
+} eepi_holder_message;
+static_assert(sizeof(eepi_holder_message) == 128, "the message has no padding");
+static_assert(offsetof(eepi_holder_message, identity) == 32, "the message has no padding");
+static_assert(offsetof(eepi_holder_message, name) == 64, "the message has no padding");
+
+/* Seals that memory must have to be held: nobody but who has mapped it can write it, and it does
+ * not shrink under who reads it. */
+#define EEPI_HOLDER_SEALS (F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#endif
