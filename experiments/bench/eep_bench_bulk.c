@@ -1,0 +1,306 @@
+/* eep-bench-bulk: how fast weights come from another process in shared memory and over UCX, in
+ * turns within one run. Each is paired with the others of its round; shared memory runs twice in a
+ * round (A/A). Rows go to a file, what they say to standard output. */
+#include "eep/store.h"
+#include "experiments/bench/stats.h"
+#include "transport/bulk.h"
+#include "transport/holder.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include EEP_COMMIT_HEADER
+
+enum {
+    LANES = 4, /* fetches at a time, as the repair executor has them */
+    ADDRESS_BYTES = 64,
+    TIMEOUT_US = 10000000,
+    WARM_UP = 3
+};
+typedef enum side { SHM, UCX, SHM_AGAIN, NUM_SIDES } side;
+static const char *const names[NUM_SIDES] = {"shm", "ucx", "shm again"};
+/* Each side stands at each place, and behind each other one, equally often. */
+static const side orders[][NUM_SIDES] = {{SHM, UCX, SHM_AGAIN}, {SHM_AGAIN, UCX, SHM},
+                                         {UCX, SHM, SHM_AGAIN}, {SHM_AGAIN, SHM, UCX},
+                                         {SHM, SHM_AGAIN, UCX}, {UCX, SHM_AGAIN, SHM}};
+enum { NUM_ORDERS = sizeof(orders) / sizeof(orders[0]) };
+static const size_t sizes[] = {64 * 1024, 1200000, 4700000, 32 * 1048576};
+enum { NUM_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+
+typedef struct copier {
+    eepi_bulk *bulk;
+    int ended, failed;
+} copier;
+
+static unsigned char *blob;
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int serve(void *user, const eepi_blob *what, eepi_bulk_part *parts_out)
+{
+    (void)user;
+    parts_out[0] = (eepi_bulk_part){blob, sizes[what->expert]};
+    return 1;
+}
+
+static void done(void *user, uint64_t transfer, eep_status status)
+{
+    copier *of = user;
+    (void)transfer;
+    of->ended++;
+    of->failed += status != EEP_OK;
+}
+
+static void open_copier(copier *of, eep_bulk carrier, const char *holder_path, int seat)
+{
+    char why[512] = "";
+    eepi_bulk_config config = {.carrier = carrier,
+                               .holder_path = holder_path,
+                               .seat = seat,
+                               .generation = 1,
+                               .serve = serve,
+                               .done = done,
+                               .user = of};
+    if (eepi_bulk_open(&config, why, sizeof(why), &of->bulk) != EEP_OK) {
+        fprintf(stderr, "eep-bench-bulk: %s\n", why);
+        exit(1);
+    }
+}
+
+/* Progress until there is nothing to do, then sleep: as a rank's service thread does. */
+static void turn(copier *of, int num)
+{
+    struct pollfd fds[2];
+    for (int i = 0; i < num; i++) {
+        while (eepi_bulk_progress(of[i].bulk) != 0) {
+        }
+        fds[i] = (struct pollfd){.fd = eepi_bulk_fd(of[i].bulk), .events = POLLIN};
+    }
+    poll(fds, (nfds_t)num, 1000);
+}
+
+static void serve_until_killed(const char *holder_path, int report_fd)
+{
+    copier both[2] = {{0}};
+    unsigned char addresses[2][ADDRESS_BYTES] = {{0}};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < 2; i++) {
+        const void *address = NULL;
+        size_t bytes = 0;
+        open_copier(&both[i], i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 1);
+        eepi_bulk_address(both[i].bulk, &address, &bytes);
+        addresses[i][0] = (unsigned char)bytes;
+        memcpy(addresses[i] + 1, address, bytes);
+    }
+    if (write(report_fd, addresses, sizeof(addresses)) != sizeof(addresses))
+        _exit(1);
+    for (;;)
+        turn(both, 2);
+}
+
+/* LANES fetches at once; returns microseconds until all have come. */
+static double fetch_once(copier *by, const unsigned char *address, int size,
+                         unsigned char *const *buffers)
+{
+    eepi_blob what = {.epoch = 1, .expert = size};
+    const uint64_t begin = now_ns();
+    by->ended = by->failed = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        uint64_t transfer;
+        if (eepi_bulk_fetch(by->bulk, address + 1, address[0], &what, buffers[lane], sizes[size],
+                            TIMEOUT_US, &transfer) != EEP_OK)
+            exit(1);
+    }
+    while (eepi_bulk_progress(by->bulk) != 0 || by->ended < LANES) {
+        struct pollfd fd = {.fd = eepi_bulk_fd(by->bulk), .events = POLLIN};
+        if (by->ended < LANES && eepi_bulk_progress(by->bulk) == 0)
+            poll(&fd, 1, 1000);
+    }
+    const double us = (double)(now_ns() - begin) / 1000.0;
+    for (int lane = 0; lane < LANES; lane++) {
+        if (by->failed > 0 || memcmp(buffers[lane], blob, sizes[size]) != 0) {
+            fprintf(stderr, "eep-bench-bulk: %d fetches failed, or wrong bytes\n", by->failed);
+            exit(1);
+        }
+        memset(buffers[lane], 0, sizes[size]);
+    }
+    return us;
+}
+
+static void say(int size, double *const us[NUM_SIDES], size_t n)
+{
+    double *ratio = calloc(n, sizeof(*ratio));
+    for (int s = 0; s < NUM_SIDES; s++) {
+        double *copy = calloc(n, sizeof(*copy));
+        memcpy(copy, us[s], n * sizeof(*copy));
+        bench_stats t = bench_stats_of(copy, n);
+        printf("%9zu bytes x %d  %-9s  n %zu  us p50 %9.1f  p99 %9.1f  min %9.1f  max %9.1f  %5.2f "
+               "GB/s\n",
+               sizes[size], LANES, names[s], n, t.p50, t.p99, t.min, t.max,
+               (double)(sizes[size] * LANES) / t.p50 / 1000.0);
+        free(copy);
+    }
+    for (int s = UCX; s < NUM_SIDES; s++) {
+        for (size_t i = 0; i < n; i++)
+            ratio[i] = us[s][i] / us[SHM][i];
+        bench_stats t = bench_stats_of(ratio, n);
+        printf("%9zu bytes x %d  time of %s over shm, paired: median %.3f, 95 %% interval %.3f to "
+               "%.3f\n",
+               sizes[size], LANES, names[s], t.p50, t.low, t.high);
+    }
+    free(ratio);
+}
+
+static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_BYTES], int rounds)
+{
+    unsigned char *buffers[LANES];
+    double *us[NUM_SIDES];
+    for (int lane = 0; lane < LANES; lane++)
+        buffers[lane] = calloc(1, sizes[NUM_SIZES - 1]);
+    for (int s = 0; s < NUM_SIDES; s++)
+        us[s] = calloc((size_t)rounds, sizeof(double));
+    fprintf(rows, "bytes,lanes,round,place,carrier,us\n");
+    for (int size = 0; size < NUM_SIZES; size++) {
+        for (int round = -WARM_UP; round < rounds; round++) {
+            for (int place = 0; place < NUM_SIDES; place++) {
+                const int s = orders[(round + NUM_ORDERS) % NUM_ORDERS][place], over = s == UCX;
+                const double took = fetch_once(&by[over], addresses[over], size, buffers);
+                if (round < 0)
+                    continue;
+                us[s][round] = took;
+                fprintf(rows, "%zu,%d,%d,%d,%s,%.1f\n", sizes[size], LANES, round, place, names[s],
+                        took);
+            }
+        }
+        say(size, us, (size_t)rounds);
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        free(buffers[lane]);
+    for (int s = 0; s < NUM_SIDES; s++)
+        free(us[s]);
+}
+
+static int usage(FILE *to, int result)
+{
+    fputs(
+        "usage: eep-bench-bulk [--rounds N] [--csv FILE]\n"
+        "Fetch weights from another process in shared memory and over UCX, in turns; 60 rounds.\n",
+        to);
+    return result;
+}
+
+/* The other process: made before this one has threads, it begins when the holder is there. */
+static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
+{
+    int go[2], report[2];
+    if (pipe(go) != 0 || pipe(report) != 0)
+        return -1;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        char byte;
+        close(go[1]);
+        if (read(go[0], &byte, 1) == 1)
+            serve_until_killed(holder_path, report[1]);
+        _exit(0);
+    }
+    close(go[0]);
+    close(report[1]);
+    *go_fd = go[1];
+    *report_fd = report[0];
+    return pid;
+}
+
+static void write_head(FILE *rows, int argc, char **argv)
+{
+    struct utsname machine;
+    uname(&machine);
+    fprintf(rows, "# commit %s\n# machine %s %s, %ld cores\n# command", EEP_COMMIT, machine.machine,
+            machine.release, sysconf(_SC_NPROCESSORS_ONLN));
+    for (int i = 0; i < argc; i++)
+        fprintf(rows, " %s", argv[i]);
+    fputc('\n', rows);
+}
+
+static int run(FILE *rows, int rounds)
+{
+    char directory[] = "/tmp/eep-bench-XXXXXX", path[64], holder_path[EEPI_HOLDER_PATH_BYTES];
+    char why[256] = "no temporary folder";
+    unsigned char addresses[2][ADDRESS_BYTES];
+    copier both[2] = {{0}};
+    eep_store *store = NULL;
+    int go_fd = -1, report_fd = -1, result = 1;
+    pid_t server = -1;
+    if (mkdtemp(directory) == NULL)
+        goto end;
+    snprintf(path, sizeof(path), "%s/store", directory);
+    eepi_holder_path(path, holder_path);
+    server = make_server(holder_path, &go_fd, &report_fd);
+    if (server < 0 || eep_store_open(path, why, sizeof(why), &store) != EEP_OK)
+        goto end;
+    snprintf(why, sizeof(why), "the other process does not begin");
+    if (write(go_fd, "g", 1) != 1 ||
+        read(report_fd, addresses, sizeof(addresses)) != (ssize_t)sizeof(addresses))
+        goto end;
+    open_copier(&both[0], EEP_BULK_SHM, holder_path, 0);
+    open_copier(&both[1], EEP_BULK_UCX, holder_path, 0);
+    measure(rows, both, addresses, rounds);
+    result = 0;
+end:
+    if (result != 0)
+        fprintf(stderr, "eep-bench-bulk: %s\n", why);
+    for (int i = 0; i < 2; i++)
+        eepi_bulk_close(both[i].bulk);
+    if (server > 0) {
+        kill(server, SIGKILL);
+        waitpid(server, NULL, 0);
+    }
+    eep_store_close(store);
+    rmdir(directory);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    const char *csv = "/dev/null";
+    int rounds = 60, result = 1;
+    for (int i = 1; i < argc; i += 2) {
+        if (strcmp(argv[i], "--help") == 0)
+            return usage(stdout, 0);
+        if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
+            rounds = atoi(argv[i + 1]);
+        else if (i + 1 < argc && strcmp(argv[i], "--csv") == 0)
+            csv = argv[i + 1];
+        else
+            return usage(stderr, 2);
+    }
+    if (rounds < 1 || rounds > 100000)
+        return usage(stderr, 2);
+    FILE *rows = fopen(csv, "w");
+    blob = malloc(sizes[NUM_SIZES - 1]);
+    if (rows == NULL || blob == NULL) {
+        perror(csv);
+        return 1;
+    }
+    for (size_t i = 0; i < sizes[NUM_SIZES - 1]; i++)
+        blob[i] = (unsigned char)(i * 2654435761u >> 13);
+    write_head(rows, argc, argv);
+    result = run(rows, rounds);
+    if (fclose(rows) != 0) {
+        perror(csv);
+        result = 1;
+    }
+    free(blob);
+    return result;
+}
