@@ -2,13 +2,11 @@
 #include "transport/bulk_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,30 +33,6 @@ eep_status eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status
         va_end(arguments);
     }
     return status;
-}
-
-bool eepi_bulk_lacks_descriptors(int count, char *text, size_t text_bytes)
-{
-    enum { MOST = 32 };
-    int fds[MOST], made = 0;
-    struct rlimit limit = {0};
-    while (made < count && made < MOST) {
-        fds[made] = open("/", O_PATH | O_CLOEXEC);
-        if (fds[made] < 0)
-            break;
-        made++;
-    }
-    int error = made < count && made < MOST ? errno : 0;
-    while (made > 0)
-        close(fds[--made]);
-    if (error == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        snprintf(text, text_bytes,
-                 "this process may have %llu open descriptors (RLIMIT_NOFILE, ulimit -n) and has "
-                 "them: raise the limit",
-                 (unsigned long long)limit.rlim_cur);
-    else if (error == ENFILE)
-        snprintf(text, text_bytes, "the system has no more open files (fs.file-max): raise it");
-    return error == EMFILE || error == ENFILE;
 }
 
 /* ---------------------------------------------------------------- fetches */

@@ -114,9 +114,6 @@ EEP_MUST_CHECK eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, cha
 /* Write a text for error_out (may be NULL) and return the status. Any thread. */
 __attribute__((format(printf, 4, 5))) eep_status
 eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status, const char *format, ...);
-/* Whether this process has fewer than `count` free descriptors; then `text` names the limit. Any
- * thread. */
-bool eepi_bulk_lacks_descriptors(int count, char *text, size_t text_bytes);
 /* CLOCK_MONOTONIC in microseconds. Any thread. */
 uint64_t eepi_bulk_now_us(void);
 /* `timeout_us` after `now_us`, saturated. Any thread. */

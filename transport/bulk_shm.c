@@ -1,6 +1,7 @@
 /* Bulk copies in shared memory: open and close, peers, and the side that asks. */
 #include "transport/bulk_shm.h"
 
+#include "transport/descriptors.h"
 #include "transport/holder_socket.h"
 
 #include <errno.h>
@@ -557,7 +558,7 @@ static eep_status refuse_system(eep_status status, const char *call, char *error
 {
     char text[256];
     int error = errno;
-    if (eepi_bulk_lacks_descriptors(DESCRIPTORS, text, sizeof(text)))
+    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "%s: %s", call, text);
     return eepi_bulk_fail(error_out, error_bytes, status, "%s: %s", call, strerror(error));
 }

@@ -2,6 +2,7 @@
  * close, and what arrives. A message of the job's own UCX variables never gets here:
  * bulk_ucx_config.c. */
 #include "transport/bulk_ucx.h"
+#include "transport/descriptors.h"
 #include "transport/ucx_process.h"
 
 #include <errno.h>
@@ -291,7 +292,7 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
                          char *error_out, size_t error_bytes)
 {
     char text[256];
-    if (eepi_bulk_lacks_descriptors(DESCRIPTORS, text, sizeof(text)))
+    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s: %s", call, text);
     if (status == UCS_ERR_NO_MEMORY)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "UCX: %s: %s", call,
@@ -310,7 +311,8 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     struct sockaddr_in at;
     char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
     eepi_bulk_park_trim();
-    if (eepi_bulk_lacks_descriptors(DESCRIPTORS + OWN_DESCRIPTORS, lack, sizeof(lack)))
+    if (eepi_descriptors_lack(DESCRIPTORS + OWN_DESCRIPTORS, "a copier over UCX", lack,
+                              sizeof(lack)))
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
     if (eepi_bulk_ucx_interface(interface, &at) != 0)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,

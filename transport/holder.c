@@ -1,11 +1,11 @@
 #include "transport/holder.h"
 
+#include "graphs/thread.h"
 #include "transport/holder_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -436,19 +436,6 @@ static void *serve_thread(void *argument)
     return NULL;
 }
 
-/* The thread takes no signals: they are the program's. */
-static int start_thread(eepi_holder *holder)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    int error = pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (error != 0)
-        return error;
-    error = pthread_create(&holder->thread, NULL, serve_thread, holder);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return error;
-}
-
 static void free_holder(eepi_holder *holder)
 {
     while (holder->clients != NULL)
@@ -488,16 +475,20 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
     holder->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     holder->reserve_fd = open("/", O_PATH | O_CLOEXEC);
     int error = 0;
+    eep_status status = EEP_ERR_SYSTEM;
     if (holder->epoll_fd < 0 || holder->stop_fd < 0 || holder->reserve_fd < 0 ||
         !watch(holder, listen_fd, &holder->listen_fd) ||
         !watch(holder, holder->stop_fd, &holder->stop_fd))
         error = errno;
-    if (error == 0)
-        error = start_thread(holder);
-    if (error != 0) {
+    if (error == 0) {
+        status = eepi_thread_start(&holder->thread, "eep-holder", EEPI_STACK_BYTES, serve_thread,
+                                   holder);
+        error = errno;
+    }
+    if (status != EEP_OK) {
         free_holder(holder);
         errno = error;
-        return EEP_ERR_SYSTEM;
+        return status;
     }
     *holder_out = holder;
     return EEP_OK;
