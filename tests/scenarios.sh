@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run the library of scenarios, one line each.
-#   scenarios.sh BIN [quick | all | long | index]
-# quick: a few that differ most; all: those not marked long; long: only those marked long; index:
+#   scenarios.sh BIN [quick | repair | all | long | index]
+# quick: a few that differ most; repair: those that copy weights, with sources and targets that die
+# (EEP_BULK says over what); all: those not marked long; long: only those marked long; index:
 # print the library's README.md. BIN: the folder of eep-run.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,6 +11,7 @@ mode=${2:-all}
 cd "$root" || exit 2
 library=experiments/scenarios
 quick=(kill stop-short die-combine joiner-dies-ready covered-4)
+repair=(source-dies rebalance-source-dies relapse three-kills)
 
 # The value of a key that stands on a line of its own.
 value() { sed -n "s/^$2: //p" "$1" | head -n 1; }
@@ -29,6 +31,7 @@ index() {
 case $mode in
 index) index; exit ;;
 quick) files=("${quick[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
+repair) files=("${repair[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
 all) mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml) ;;
 long) mapfile -t files < <(grep -l '^long: true' "$library"/*.yaml) ;;
 *) sed -n '2,6p' "$0" >&2; exit 2 ;;

@@ -6,6 +6,8 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +255,55 @@ Test(bulk_shm, a_slot_that_was_written_over_is_no_chunk)
     cr_assert(!eepi_shm_slot_read(read_only, 3, first, to, 60));
     cr_assert(eepi_shm_slot_read(read_only, 3, second, to, 60));
     cr_assert_eq(memcmp(to, small_blob, 60), 0);
+}
+
+typedef struct writer {
+    unsigned char *region;
+    unsigned char fill[SHM_SLOT_BYTES];
+    int stop;
+    uint64_t sequence;
+} writer;
+
+static void *write_for_ever(void *user)
+{
+    writer *w = user;
+    for (unsigned char value = 0; !__atomic_load_n(&w->stop, __ATOMIC_RELAXED); value++) {
+        memset(w->fill, value, sizeof(w->fill));
+        const eepi_bulk_part part = {w->fill, sizeof(w->fill)};
+        uint64_t sequence = eepi_shm_slot_write(w->region, 0, &part, 1, 0, sizeof(w->fill));
+        __atomic_store_n(&w->sequence, sequence, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* A slot is taken back from a requester that stands still, which may be in the middle of its
+ * copy. */
+Test(bulk_shm, a_slot_that_is_written_over_while_it_is_read_is_no_chunk)
+{
+    enum { LOST = 200 };
+    writer *w = calloc(1, sizeof(*w));
+    unsigned char *to = calloc(1, SHM_SLOT_BYTES);
+    const unsigned char *read_only = NULL;
+    pthread_t thread;
+    int fd = make_region(&w->region), lost = 0;
+    cr_assert_eq(eepi_shm_region_open(fd, &read_only), EEP_OK);
+    cr_assert_eq(pthread_create(&thread, NULL, write_for_ever, w), 0);
+    uint64_t until_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    while (lost < LOST && eepi_bulk_now_us() < until_us) {
+        uint64_t sequence = __atomic_load_n(&w->sequence, __ATOMIC_ACQUIRE);
+        if (sequence == 0 || !eepi_shm_slot_read(read_only, 0, sequence, to, SHM_SLOT_BYTES)) {
+            lost++;
+            sched_yield();
+            continue;
+        }
+        for (size_t at = 1; at < SHM_SLOT_BYTES; at++)
+            cr_assert(to[at] == to[0], "byte %zu is another chunk's", at);
+    }
+    __atomic_store_n(&w->stop, 1, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    cr_assert_eq(lost, LOST, "the copies never met");
+    free(w);
+    free(to);
 }
 
 /* Requesters that take all slots and stand still do not keep others from theirs. */

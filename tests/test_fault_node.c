@@ -6,6 +6,7 @@
 #include "experiments/fault_node.h"
 #include "membership/context.h"
 #include "membership/seat_file.h"
+#include "transport/holder.h"
 #include "tests/context_fixture.h"
 
 #include <poll.h>
@@ -193,7 +194,10 @@ static void expect_killed(victim *v)
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "wait status %d", status);
     close(v->from);
     close(v->to);
+    char holder_path[EEPI_HOLDER_PATH_BYTES];
+    eepi_holder_path(v->hello.store, holder_path);
     cr_expect_eq(unlink(v->hello.store), 0);
+    cr_expect_eq(unlink(holder_path), 0);
     eepi_seats_remove(v->hello.store, 2);
     cr_expect_eq(rmdir(v->hello.directory), 0);
 }

@@ -51,6 +51,8 @@ step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --ki
 step "2,000 kills and rejoins in one run: nothing is left of a process that is gone" measure cycles --out "$out"
 step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
+step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
+step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
 step "the store is killed for 60 s" measure store_outage --out "$out"

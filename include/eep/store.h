@@ -19,6 +19,9 @@ typedef struct eep_store eep_store;
  * EEP_ERR_CONFLICT if a living store answers there. Only processes of the same user, and root, may
  * connect. `error_out` may be NULL.
  *
+ * A second socket, PATH.holder, comes with it: there the memory is held that ranks copy weights
+ * through (EEP_BULK_SHM), and ranks are introduced to each other. It goes away with the store.
+ *
  * Ranks keep small files PATH.seatN beside the socket (links are followed first), with the newest
  * generation of each seat and the process that holds it, so that a store that ends and comes back
  * empty gives none of them again. They stay when a store or a rank ends. Remove them, or the
@@ -27,7 +30,7 @@ typedef struct eep_store eep_store;
  * another container makes a dead holder seem alive, or a living one dead. */
 EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
                                                  size_t error_bytes, eep_store **store_out);
-/* Stop serving, close all connections, remove the socket file. In a forked child the store is its
+/* Stop serving, close all connections, remove the socket files. In a forked child the store is its
  * parent's, which serves on: there only the child's copies are given back. */
 EEP_API void eep_store_close(eep_store *store);
 
