@@ -14,6 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KEPT = os.path.join(ROOT, "experiments", "results")
 sys.path.insert(0, os.path.join(ROOT, "experiments", "measure"))
 import common
+import cycles
 import join
 import pause_pair
 
@@ -64,6 +65,22 @@ class Results(unittest.TestCase):
         line = line_of(name, begin)
         for part in parts:
             self.assertIn(part, line, f"\n{name}: the rows give '{part}'")
+
+    def test_cycles(self):
+        looks = {}
+        for row in rows_of("cycles-2000/cycles.csv"):
+            looks.setdefault(int(row["cycle"]), {})[row["process"]] = row
+        last = max(looks)
+        parts = [f"{last:,} kills and rejoins"]
+        for name in ("launcher", "rank 0"):
+            for key in ("fds", "maps"):
+                self.assertEqual(looks[100][name][key], looks[last][name][key], f"{key} of {name}")
+            points = [(cycle, look[name]["rss_bytes"]) for cycle, look in sorted(looks.items())
+                      if cycle >= 100]
+            fds, maps = (int(looks[last][name][key]) for key in ("fds", "maps"))
+            parts.append(f"{name} {fds} descriptors, {maps} maps, "
+                         f"{cycles.slope(points):,.0f} bytes per cycle")
+        self.says(RESULTS, "| `cycles-2000/`", *parts)
 
     def test_pause(self):
         rows, runs = rows_of("pause.csv"), rows_of("pause-runs.csv")
