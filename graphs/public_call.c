@@ -1,6 +1,7 @@
 #include "graphs/public_call.h"
 
 #include "eep/eep.h"
+#include "eep/watch.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@ ENDS_WITH(eep_snapshot, epoch);
 ENDS_WITH(eep_fault, time_ns);
 ENDS_WITH(eep_window_sizes, control_bytes);
 ENDS_WITH(eep_bad_input, step);
+ENDS_WITH(eep_view_info, epoch);
 ENDS_WITH(eep_kernel, args);
 /* Elements of arrays, and what kernels get by value, never change. */
 static_assert(sizeof(eep_tensor) == 16 && sizeof(eep_seat) == 8 && sizeof(eep_kernel_arg) == 24 &&

@@ -11,7 +11,7 @@ fail() { echo "$*"; exit 1; }
 export ASAN_OPTIONS=detect_leaks=0 # the program ends with its memory
 
 sanitize=()
-if nm -D --undefined-only "$build/libeep.so" | grep -q __asan_init; then
+if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
     sanitize=(-fsanitize=address,undefined)
 fi
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault

@@ -2,6 +2,7 @@
 #include <eep/eep.h>
 #include <eep/sink.h>
 #include <eep/store.h>
+#include <eep/watch.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@ static eep_graph *graph;
 static eep_context *context;
 static eep_sink *sink;
 static eep_store *store;
+static eep_watch *watch;
+static eep_view_info view;
 static eep_config config;
 static eep_step step;
 static eep_snapshot snapshot;
@@ -91,6 +94,7 @@ static void set_up(void)
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
     CHECK(eep_event_open(device, &event) == EEP_OK);
     CHECK(eep_sink_open(1, &sink) == EEP_OK);
+    CHECK(eep_watch_open(path, 1000000, NULL, 0, &watch) == EEP_OK);
     CHECK(eep_device_alloc(device, EEP_MEMORY_PINNED, 4096, &buffer) == EEP_OK);
     CHECK(eep_capture_begin(stream) == EEP_OK);
     CHECK(eep_launch(stream, &kernel, 1, 1, NULL, 0) == EEP_OK);
@@ -139,6 +143,7 @@ static void close_the_wrong_way(void)
     eep_store_close(store);
     eep_close(context);
     eep_sink_close(sink);
+    eep_watch_close(watch);
 }
 
 static void name_the_call(void)

@@ -19,6 +19,11 @@ VALID = {
     "eep_sink *": "sink",
     "const eep_sink *": "sink",
     "eep_store *": "store",
+    "eep_watch *": "watch",
+    "const eep_watch *": "watch",
+    "eep_view_info *": "EEP_SIZED(&view)",
+    "const char *store_path": "path",
+    "int32_t num_seats": "4",
     "const char *backend": '"host"',
     "const char *path": "other_path",
     "char *": "text",
@@ -47,14 +52,15 @@ VALID = {
     "uint32_t generation": "1",
 }
 # NULL says something here: the argument is not wanted, or there is nothing to close.
-MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"),
+MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep_watch_open", "error_out"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_last_error", "context")}
-HANDLES = {"device", "stream", "event", "graph", "context", "sink", "store"}
+HANDLES = {"watch", "device", "stream", "event", "graph", "context", "sink", "store"}
 # Not on a handle of the parent's, or the test's own clean-up.
 OWN = {"eep_store_close"}
 # What it answers of NULL, where that is no eep_status and not 0.
 ANSWERS = {"eep_rank": "-1", "eep_slot_expert": "-1", "eep_device_ordinal": "-1",
+           "eep_watch_fd": "-1",
            "eep_device_backend": '""'}
 
 

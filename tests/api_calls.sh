@@ -9,7 +9,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export ASAN_OPTIONS=detect_leaks=0 # the child leaves its parent's memory alone
 sanitize=()
-if nm -D --undefined-only "$build/libeep.so" | grep -q __asan_init; then
+if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
     sanitize=(-fsanitize=address,undefined)
 fi
 python3 "$root/tests/api_calls.py" "$root/include" >"$tmp/api_calls.inc"

@@ -7,7 +7,7 @@ build=$(cd "$1" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "$*"; exit 1; }
-if nm -D --undefined-only "$build/libeep.so" | grep -q __asan_init; then
+if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
     exit 77 # the sanitizer wants to be the first library
 fi
 mkdir -m 0700 "$tmp/run"

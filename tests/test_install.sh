@@ -85,7 +85,7 @@ libdir=$(dirname "$lib")
 read -ra flags <<<"$(PKG_CONFIG_SYSROOT_DIR=$tmp pkg-config --cflags --libs eep)"
 [[ " ${flags[*]} " == *" -leep "* ]] || fail "pkg-config eep says: ${flags[*]}"
 sanitize=()
-if nm -D --undefined-only "$lib" | grep -q __asan_init; then
+if nm -D --undefined-only "$lib" | grep __asan_init >/dev/null; then
     sanitize=(-fsanitize=address,undefined)
 fi
 "${CC:-cc}" -std=c11 -Wall -Wextra -Werror "${sanitize[@]}" "$tmp/program.c" -o "$tmp/program" \
