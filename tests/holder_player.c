@@ -91,8 +91,10 @@ shm_address player_be_copier(player *self, unsigned char **region_out)
         used += snprintf(name + used, sizeof(name) - (size_t)used, "%02x", self->identity[i]);
     cr_assert_eq(player_hold(self, name, fd, SHM_REGION_BYTES), EEP_OK);
     close(fd);
-    shm_address address = {
-        .magic = 0x4d485345u, .version = 1, .num_slots = SHM_SLOTS, .slot_bytes = SHM_SLOT_BYTES};
+    shm_address address = {.magic = SHM_ADDRESS_MAGIC,
+                           .version = 1,
+                           .num_slots = SHM_SLOTS,
+                           .slot_bytes = SHM_SLOT_BYTES};
     memcpy(address.identity, self->identity, sizeof(address.identity));
     return address;
 }

@@ -1,27 +1,21 @@
-/* Bulk copies in shared memory: open and close, peers, and the side that asks. */
+/* Bulk copies in shared memory: peers, the holder, and the side that asks. */
 #include "transport/bulk_shm.h"
 
-#include "transport/descriptors.h"
 #include "transport/holder_socket.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define SHM_MAGIC 0x4d485345u /* "ESHM", little-endian */
-
 enum {
-    OPEN_US = 5000000,    /* longest wait for the holder in open */
     YOUNG_US = 2000000,   /* a holder that is younger may not know all ranks again yet */
     ASK_AGAIN_US = 20000, /* then who is not known is asked for again */
     PEERS_MAX = 8192,     /* more that connect to us are let go */
     MESSAGES_A_ROUND = 8, /* of one peer: each may be a chunk to copy */
-    MAX_EVENTS = 32,
-    DESCRIPTORS = 4 /* that a copier takes once its first two are made */
+    MAX_EVENTS = 32
 };
 
 static bulk_shm *shm_of(eepi_bulk *bulk)
@@ -111,8 +105,8 @@ static eep_status get_peer(eepi_bulk *bulk, const void *address, size_t bytes,
     if (bytes != sizeof(at))
         return EEP_ERR_UNSUPPORTED; /* of another carrier: all ranks must use the same one */
     memcpy(&at, address, sizeof(at));
-    if (at.magic != SHM_MAGIC || at.version != shm->address.version || at.num_slots != SHM_SLOTS ||
-        at.slot_bytes != SHM_SLOT_BYTES)
+    if (at.magic != SHM_ADDRESS_MAGIC || at.version != shm->address.version ||
+        at.num_slots != SHM_SLOTS || at.slot_bytes != SHM_SLOT_BYTES)
         return EEP_ERR_UNSUPPORTED;
     shm_peer *peer = find_peer(shm, address, bytes);
     if (peer == NULL)
@@ -486,7 +480,7 @@ static void close_carrier(eepi_bulk *bulk)
     free(shm);
 }
 
-static const bulk_carrier carrier = {
+const bulk_carrier eepi_shm_carrier = {
     .peer_get = get_peer,
     .ask = ask,
     .cancel = send_cancel,
@@ -496,88 +490,8 @@ static const bulk_carrier carrier = {
     .close = close_carrier,
 };
 
-/* Nothing that waiting could mend. */
-static bool is_final(eep_status status)
+void eepi_shm_holder_fill(bulk_shm *shm, const eepi_bulk_config *config)
 {
-    return status == EEP_ERR_STATE || status == EEP_ERR_UNSUPPORTED || status == EEP_ERR_INVALID ||
-           status == EEP_ERR_NO_MEMORY;
-}
-
-static bool meet_holder(bulk_shm *shm)
-{
-    uint64_t until_us = eepi_bulk_now_us() + OPEN_US;
-    while (!shm->is_held) {
-        uint64_t now_us = eepi_bulk_now_us(), wake_us = 0;
-        shm->now_us = now_us;
-        if (now_us >= until_us || (!shm->holder.is_known && is_final(shm->holder.why)))
-            return false;
-        if (eepi_holder_client_progress(&shm->holder, now_us) != 0)
-            continue;
-        wake_us = eepi_holder_client_wake_us(&shm->holder);
-        wake_us = wake_us < until_us ? wake_us : until_us;
-        struct pollfd fd = {.fd = shm->base.poll_fd, .events = POLLIN};
-        (void)poll(&fd, 1, wake_us > now_us ? (int)((wake_us - now_us) / 1000 + 1) : 0);
-    }
-    return true;
-}
-
-static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t error_bytes)
-{
-    static const char otherwise[] =
-        "bulk = EEP_BULK_UCX (eep-run --bulk ucx) needs none, but opens network ports";
-    const char *path = shm->holder.path;
-    switch (shm->holder.why) {
-    case EEP_ERR_STATE:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_STATE,
-                              "what listens at %s is not a holder of this user", path);
-    case EEP_ERR_UNSUPPORTED:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
-                              "the holder at %s speaks another version of its protocol than %d: "
-                              "run store and ranks of one version",
-                              path, EEPI_HOLDER_VERSION);
-    case EEP_ERR_INVALID:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
-                              "the holder at %s cannot be reached by that path, or refused "
-                              "this rank's memory",
-                              path);
-    case EEP_ERR_SYSTEM:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM,
-                              "the process of the holder at %s, or this one, has no descriptors "
-                              "left (RLIMIT_NOFILE, ulimit -n)",
-                              path);
-    default:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
-                              "no holder answers at %s within %d s (it is part of the store's "
-                              "process): %s; %s",
-                              path, OPEN_US / 1000000, eep_strerror(shm->holder.why), otherwise);
-    }
-}
-
-static eep_status refuse_system(eep_status status, const char *call, char *error_out,
-                                size_t error_bytes)
-{
-    char text[256];
-    int error = errno;
-    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "%s: %s", call, text);
-    return eepi_bulk_fail(error_out, error_bytes, status, "%s: %s", call, strerror(error));
-}
-
-eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
-                              eepi_bulk **bulk_out)
-{
-    if (config->holder_path == NULL || strlen(config->holder_path) >= EEPI_HOLDER_PATH_BYTES)
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
-                              "the holder's path must have 1 to %d bytes",
-                              EEPI_HOLDER_PATH_BYTES - 1);
-    bulk_shm *shm = calloc(1, sizeof(*shm));
-    if (shm == NULL)
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
-    shm->region_fd = -1;
-    if (eepi_bulk_base_open(&shm->base, &carrier, config) != EEP_OK) {
-        free(shm);
-        return refuse_system(EEP_ERR_SYSTEM, "epoll_create1", error_out, error_bytes);
-    }
     shm->holder = (eepi_holder_client){.epoll_fd = shm->base.poll_fd,
                                        .seat = config->seat,
                                        .generation = config->generation,
@@ -587,27 +501,4 @@ eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, s
                                        .lost = on_lost,
                                        .user = shm};
     snprintf(shm->holder.path, sizeof(shm->holder.path), "%s", config->holder_path);
-    const char *call = "getrandom";
-    eep_status status = eepi_holder_client_init(&shm->holder);
-    if (status == EEP_OK) {
-        call = "a sealed memfd (Linux 5.1)";
-        status = eepi_shm_region_make(&shm->region_fd, &shm->region);
-    }
-    if (status != EEP_OK) {
-        status = refuse_system(status, call, error_out, error_bytes);
-        close_carrier(&shm->base);
-        return status;
-    }
-    shm->address = (shm_address){
-        .magic = SHM_MAGIC, .version = 1, .num_slots = SHM_SLOTS, .slot_bytes = SHM_SLOT_BYTES};
-    memcpy(shm->address.identity, shm->holder.identity, sizeof(shm->address.identity));
-    shm->base.address = &shm->address;
-    shm->base.address_bytes = sizeof(shm->address);
-    if (!meet_holder(shm)) {
-        status = refuse_holder(shm, error_out, error_bytes);
-        close_carrier(&shm->base);
-        return status;
-    }
-    *bulk_out = &shm->base;
-    return EEP_OK;
 }

@@ -1,5 +1,5 @@
-/* The carrier within a host: bulk_shm.c (open, close, peers and the holder), bulk_shm_serve.c (the
- * side that has the bytes).
+/* The carrier within a host: bulk_shm_open.c, bulk_shm.c (peers, the holder, the side that asks)
+ * and bulk_shm_serve.c (the side that has the bytes).
  *
  * Each copier has a region of slots (shm_region.h), which the holder holds under "bulk/IDENTITY".
  * Who wants something of it looks the region up, has the holder make a pair of sockets to it, and
@@ -11,6 +11,7 @@
 #include "transport/holder_client.h"
 #include "transport/shm_region.h"
 
+#define SHM_ADDRESS_MAGIC 0x4d485345u /* "ESHM", little-endian */
 /* By what peers find a copier. */
 typedef struct shm_address {
     uint32_t magic, version;
@@ -81,6 +82,9 @@ typedef struct bulk_shm {
     uint64_t now_us; /* when this progress began */
 } bulk_shm;
 
+extern const bulk_carrier eepi_shm_carrier;
+/* The client of the holder that this copier is, not connected yet. */
+void eepi_shm_holder_fill(bulk_shm *shm, const eepi_bulk_config *config);
 /* Send a message on the peer's socket, without waiting. EAGAIN is told by `false`; whoever else
  * cannot be sent to has failed. */
 bool eepi_shm_send(shm_peer *peer, const shm_wire *wire);

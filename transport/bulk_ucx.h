@@ -89,7 +89,7 @@ typedef struct bulk_ucx {
     uint64_t parked_us;           /* first progressed without an owner; 0: not yet */
 } bulk_ucx;
 
-/* The live endpoint to that worker address, made if there is none. EEP_ERR_NO_MEMORY, or
+/* The live endpoint to that address, made if there is none. EEP_ERR_NO_MEMORY, or
  * EEP_ERR_UNREACHABLE if UCX refuses the address. Not from UCX callbacks. */
 EEP_MUST_CHECK eep_status eepi_bulk_peer_get(bulk_ucx *bulk, const void *address, size_t bytes,
                                              bulk_peer **peer_out);

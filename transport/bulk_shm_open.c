@@ -1,0 +1,123 @@
+/* Bulk copies in shared memory: opening a copier, and why one cannot be opened. */
+#include "transport/bulk_shm.h"
+#include "transport/descriptors.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OPEN_US = 5000000, /* longest wait for the holder */
+    DESCRIPTORS = 4    /* that a copier takes once its first two are made */
+};
+
+/* Nothing that waiting could mend. */
+static bool is_final(eep_status status)
+{
+    return status == EEP_ERR_STATE || status == EEP_ERR_UNSUPPORTED || status == EEP_ERR_INVALID ||
+           status == EEP_ERR_NO_MEMORY;
+}
+
+static bool meet_holder(bulk_shm *shm)
+{
+    uint64_t until_us = eepi_bulk_now_us() + OPEN_US;
+    while (!shm->is_held) {
+        uint64_t now_us = eepi_bulk_now_us(), wake_us = 0;
+        shm->now_us = now_us;
+        if (now_us >= until_us || (!shm->holder.is_known && is_final(shm->holder.why)))
+            return false;
+        if (eepi_holder_client_progress(&shm->holder, now_us) != 0)
+            continue;
+        wake_us = eepi_holder_client_wake_us(&shm->holder);
+        wake_us = wake_us < until_us ? wake_us : until_us;
+        struct pollfd fd = {.fd = shm->base.poll_fd, .events = POLLIN};
+        (void)poll(&fd, 1, wake_us > now_us ? (int)((wake_us - now_us) / 1000 + 1) : 0);
+    }
+    return true;
+}
+
+static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t error_bytes)
+{
+    static const char otherwise[] =
+        "bulk = EEP_BULK_UCX (eep-run --bulk ucx) needs none, but opens network ports";
+    const char *path = shm->holder.path;
+    switch (shm->holder.why) {
+    case EEP_ERR_STATE:
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_STATE,
+                              "what listens at %s is not a holder of this user", path);
+    case EEP_ERR_UNSUPPORTED:
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
+                              "the holder at %s speaks another version of its protocol than %d: "
+                              "run store and ranks of one version",
+                              path, EEPI_HOLDER_VERSION);
+    case EEP_ERR_INVALID:
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
+                              "the holder at %s cannot be reached by that path, or refused "
+                              "this rank's memory",
+                              path);
+    case EEP_ERR_SYSTEM:
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM,
+                              "the process of the holder at %s, or this one, has no descriptors "
+                              "left (RLIMIT_NOFILE, ulimit -n)",
+                              path);
+    default:
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
+                              "no holder answers at %s within %d s (it is part of the store's "
+                              "process): %s; %s",
+                              path, OPEN_US / 1000000, eep_strerror(shm->holder.why), otherwise);
+    }
+}
+
+static eep_status refuse_system(eep_status status, const char *call, char *error_out,
+                                size_t error_bytes)
+{
+    char text[256];
+    int error = errno;
+    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "%s: %s", call, text);
+    return eepi_bulk_fail(error_out, error_bytes, status, "%s: %s", call, strerror(error));
+}
+
+eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
+                              eepi_bulk **bulk_out)
+{
+    if (config->holder_path == NULL || strlen(config->holder_path) >= EEPI_HOLDER_PATH_BYTES)
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
+                              "the holder's path must have 1 to %d bytes",
+                              EEPI_HOLDER_PATH_BYTES - 1);
+    bulk_shm *shm = calloc(1, sizeof(*shm));
+    if (shm == NULL)
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
+    shm->region_fd = -1;
+    if (eepi_bulk_base_open(&shm->base, &eepi_shm_carrier, config) != EEP_OK) {
+        free(shm);
+        return refuse_system(EEP_ERR_SYSTEM, "epoll_create1", error_out, error_bytes);
+    }
+    eepi_shm_holder_fill(shm, config);
+    const char *call = "getrandom";
+    eep_status status = eepi_holder_client_init(&shm->holder);
+    if (status == EEP_OK) {
+        call = "a sealed memfd (Linux 5.1)";
+        status = eepi_shm_region_make(&shm->region_fd, &shm->region);
+    }
+    if (status != EEP_OK) {
+        status = refuse_system(status, call, error_out, error_bytes);
+        eepi_shm_carrier.close(&shm->base);
+        return status;
+    }
+    shm->address = (shm_address){.magic = SHM_ADDRESS_MAGIC,
+                                 .version = 1,
+                                 .num_slots = SHM_SLOTS,
+                                 .slot_bytes = SHM_SLOT_BYTES};
+    memcpy(shm->address.identity, shm->holder.identity, sizeof(shm->address.identity));
+    shm->base.address = &shm->address;
+    shm->base.address_bytes = sizeof(shm->address);
+    if (!meet_holder(shm)) {
+        status = refuse_holder(shm, error_out, error_bytes);
+        eepi_shm_carrier.close(&shm->base);
+        return status;
+    }
+    *bulk_out = &shm->base;
+    return EEP_OK;
+}
