@@ -3,12 +3,16 @@
 #include "experiments/control_path.h"
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
+#include "transport/descriptors.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* A rank that starts takes a socket pair, a process descriptor and a connection to the store; what
+ * is left must do for those that ask for something meanwhile. */
+enum { DESCRIPTORS_OF_START = 8 };
 static const uint64_t RATE_PERIOD_NS = 500000000;
 static const uint64_t FINISH_JOIN_NS = 2000000000; /* what joiners have after a finish */
 
@@ -84,6 +88,11 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         snprintf(error, CONTROL_ERROR_BYTES,
                  "%s: the store is part of eep-run; start it with --store-process",
                  verb_table[event->verb].name);
+        return false;
+    }
+    if (verb_table[event->verb].wants_free &&
+        eepi_descriptors_lack(DESCRIPTORS_OF_START, "starting a rank", error,
+                              CONTROL_ERROR_BYTES)) {
         return false;
     }
     if (self->control->finishing || self->stopping) {

@@ -6,6 +6,7 @@
 #include "experiments/folder.h"
 #include "graphs/device_share.h"
 #include "membership/seat_file.h"
+#include "transport/descriptors.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -323,8 +324,9 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
     if (!process) {
+        char why[LAUNCHER_TEXT_BYTES];
         launcher_complain(self, "rank %d cannot be started: %s", seat,
-                          status == EEP_ERR_SYSTEM ? strerror(errno)
+                          status == EEP_ERR_SYSTEM ? eepi_descriptors_error(errno, why, sizeof why)
                                                    : eep_strerror(EEP_ERR_NO_MEMORY));
         self->failed = true;
         return;

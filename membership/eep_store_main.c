@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 static const char usage_text[] =
     "usage: eep-store --path PATH\n"
@@ -25,6 +26,11 @@ static int serve(const char *path)
     sigset_t stop;
     eep_store *store = NULL;
     int signal_number = 0;
+    struct rlimit limit; /* a connection per rank */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
     if (end_signals_block(&stop, NULL) != 0) {
         fprintf(stderr, "eep-store: cannot block signals\n");
         return 1;

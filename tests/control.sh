@@ -121,6 +121,9 @@ with eep_lab.Run(deep, ranks=4, keep_busy=6, **shape) as run:
         assert events.until("joined", seat=2)["generation"] > 1
     run.wait("settled", timeout=20)
     assert run.seat(2)["state"] == "joined", run.seat(2)
+    for _ in range(2100):  # more than are pending at once
+        assert run.slow(0, 1) == [0]
+    assert run.pending() == [] and run.status()["pending"] == 0
     try:
         run.kill(9)
         raise SystemExit("kill(9) was not refused")
