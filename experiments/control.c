@@ -17,6 +17,7 @@
 
 enum {
     MAX_WAIT_S = 86400,
+    BACKLOG = 128,
     HELLO_MS = 10000,      /* a connection that has asked for nothing for so long is dropped */
     ACCEPT_PAUSE_MS = 100, /* after no descriptor could be had */
 };
@@ -461,7 +462,7 @@ static eep_status listen_at(control *self, char *error)
     /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
     if (self->fd < 0 || fchmod(self->fd, 0600) != 0 ||
         bind(self->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        lstat(self->path, &info) != 0 || listen(self->fd, CONTROL_MAX_PEERS) != 0) {
+        lstat(self->path, &info) != 0 || listen(self->fd, BACKLOG) != 0) {
         snprintf(error, CONTROL_ERROR_BYTES, "cannot listen on '%s': %s", self->path,
                  strerror(errno));
         return EEP_ERR_SYSTEM;
