@@ -92,6 +92,20 @@ for signal in TERM HUP QUIT INT; do
     gone "$ranks" "SIG$signal"
     left "SIG$signal"
 done
+# --repeat: the runs so far are kept, and the one that was interrupted writes its rows. It gets the signal
+# twice, from its group and from its parent, which is one.
+setsid "$bin/eep-run" --no-picture "${small[@]}" --requests 20 --rate 20 --repeat 50 --out "$tmp/many" >"$tmp/many.log" 2>&1 &
+for _ in $(seq 400); do [ -S "$tmp/many/0002/control.sock" ] && break; sleep 0.02; done
+"$bin/eep-ctl" --out "$tmp/many/0002" --timeout 20 wait settled >/dev/null || fail "the second run does not serve"
+pid=$(cat /proc/*/stat 2>/dev/null | awk -v parent=$$ '$2 == "(eep-run)" && $4 == parent { print $1 }')
+kill -TERM -- "-$pid"; wait; status=$?
+[ -n "$pid" ] && ! [ -e "/proc/$pid" ] || fail "--repeat went on"
+/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 1' "$tmp/many/repeat.json" ||
+    { fail "an interrupted --repeat lacks its first run"; cat "$tmp/many.log"; }
+rows_of "$tmp/many/0002"
+grep -q "interrupted: see $tmp/many/0002.log" "$tmp/many.log" || { fail "--repeat: not said"; cat "$tmp/many.log"; }
+left "--repeat"
+
 # A signal while the oracle is at work, which is slow here, ends both; so does the end of the launcher.
 mkdir "$tmp/slow"
 cp "$bin/eep-run" "$tmp/slow"
@@ -138,6 +152,15 @@ grep -qF "'$tmp/full/steps.csv' cannot be written: No space left on device" "$tm
 rm "$tmp/full/steps.csv"; echo >"$tmp/full/steps.csv"
 rows_of "$tmp/full"
 grep -q '"good":.*false' "$tmp/full/summary.json" || fail "a run that lacks rows is called good"
+if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=48k tmpfs "$tmp/disk" 2>/dev/null; then
+    "$bin/eep-run" "${small[@]}" --requests 20 --rate 50 --out "$tmp/disk/run" >"$tmp/said" 2>&1; status=$?
+    [ $status -eq 1 ] && grep -qE "'$tmp/disk/run/[a-z]*[.](csv|json)' cannot be written: No space left on device" "$tmp/said" ||
+        { fail "a full disk: exit status $status"; cat "$tmp/said"; }
+    grep -q "NOT GOOD" "$tmp/said" || fail "a full disk passes for good"
+    umount "$tmp/disk"
+else
+    echo "skip  a disk that is really full: no tmpfs can be mounted here"
+fi
 expect 2 "No space left" "$bin/eep-oracle" "$tmp/two" --json /dev/full
 expect 1 "No space left" "$bin/eep-bench" --quick --csv /dev/full memory >/dev/null
 
