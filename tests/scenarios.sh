@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run the library of scenarios, one line each.
 #   scenarios.sh BIN [quick | repair | all | long | index]
-# quick: a few that differ most; repair: those that copy weights, with sources and targets that die
-# (EEP_BULK says over what); all: those not marked long; long: only those marked long; index:
+# quick: a few that differ most; repair: two that copy weights, inside a pause and behind traffic
+# (EEP_BULK says over what), from a source that dies; all: those not marked long; long: only those marked long; index:
 # print the library's README.md. BIN: the folder of eep-run.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,7 +11,7 @@ mode=${2:-all}
 cd "$root" || exit 2
 library=experiments/scenarios
 quick=(kill stop-short die-combine joiner-dies-ready covered-4)
-repair=(source-dies rebalance-source-dies relapse three-kills)
+repair=(source-dies rebalance-source-dies)
 
 # The value of a key that stands on a line of its own.
 value() { sed -n "s/^$2: //p" "$1" | head -n 1; }
