@@ -32,6 +32,8 @@ if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said 
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"
     [ ! -e "$tmp/a" ] || { echo "a run that cannot begin left a folder"; bad=1; }
 fi
+expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at least 38" \
+    bash -c "ulimit -n 24; exec '$bin/eep-run' --ranks 8 --out '$tmp/a'"
 # Each names the line, the value and what to do.
 head='name: x\nabout: y\n'
 scenario() { printf "$head$2" >"$tmp/s.yaml"; expect "$1" "$bin/eep-run" --check-only "$tmp/s.yaml"; }
