@@ -27,6 +27,8 @@ void options_fill_engine(const options *self, engine_config *config_out)
 
 void options_fill_context(const options *self, eep_config *config_out)
 {
+    (void)!eep_config_profile(config_out, EEP_PROFILE_QUICK);
+    config_out->bind_threads = 1; /* a laboratory's figures want threads that stay where they are */
     config_out->num_ranks = (int32_t)self->num_ranks;
     config_out->max_ranks = (int32_t)self->max_ranks;
     config_out->num_layers = (int32_t)self->num_layers;

@@ -80,7 +80,10 @@ typedef struct eepk_window_header {
     uint64_t pad0[13];
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the owner's last beat */
     uint64_t beats;
-    uint64_t pad1[14];
+    uint64_t busy_until_ns; /* CLOCK_MONOTONIC: the owner said that it does not answer until then */
+    uint64_t warning;       /* by a peer that is about to kill the owner: eepi_warning_of */
+    uint64_t warning_heard; /* the owner's thread has logged that one */
+    uint64_t pad1[11];
     uint32_t doorbell; /* host backend: rung after tags were published */
     uint32_t waiters;
     uint64_t pad2[15];

@@ -329,7 +329,7 @@ static void end_service(eep_context *context, eep_status status, const char *why
 }
 
 /* Rule R2: nobody serves until a process brings the missing experts; then a view is installed. */
-static void fail_closed(eep_context *context, const char *why)
+void eepi_fail_closed(eep_context *context, const char *why)
 {
     pthread_mutex_lock(&context->lock);
     context->uncovered = 1;
@@ -363,25 +363,6 @@ static void note_fault(eep_context *context, const eepi_action *action)
                         action->suspect.generation, (eep_fault_kind)action->suspect.kind,
                         action->view->epoch,        eepi_now_ns()};
     pthread_mutex_unlock(&context->lock);
-}
-
-/* A thread of this process cannot be killed, nor can another user's process. Of one that is not
- * known nothing is said: its end is waited for as long as that of one that was killed. */
-static void kill_suspect(eep_context *context, const eepi_suspect *suspect)
-{
-    const eepi_peer *peer = &context->peers[suspect->seat];
-    const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
-    int is_own = peer->record_bytes && peer->record.pid == getpid() &&
-                 peer->record.member.generation == suspect->generation;
-
-    if (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))
-        return;
-    if (!is_own && eepi_process_kill(peer->pidfd))
-        eepi_log(context, EEP_LOG_WARN, "killed rank %d.%u (%s) before it is expelled",
-                 suspect->seat, suspect->generation,
-                 eep_fault_kind_name((eep_fault_kind)suspect->kind));
-    else if (context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT)
-        eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
 }
 
 /* A process that holds a seat lives, or nobody can tell, and it has not been heard of on this
@@ -517,7 +498,7 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         cancel(context, action->epoch);
         break;
     case EEPI_ACTION_KILL:
-        kill_suspect(context, &action->suspect);
+        eepi_kill_suspect(context, &action->suspect);
         break;
     case EEPI_ACTION_EVICTED:
         eepi_event(context, EEP_EVENT_EVICTED, context->config.rank, context->generation, 0, 0);
@@ -528,7 +509,7 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_UNCOVERED:
         eepi_event(context, EEP_EVENT_UNCOVERED, -1, 0, 0, 0);
-        fail_closed(context, action->why);
+        eepi_fail_closed(context, action->why);
         break;
     case EEPI_ACTION_SUSPECTED:
     case EEPI_ACTION_EXPELLED:

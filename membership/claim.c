@@ -87,6 +87,19 @@ static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
 }
 
 /* All ranks of an instance have the same shape: that of the first that was opened. */
+static void log_advice(const eep_context *context, const eepi_instance *own,
+                       const eepi_instance *theirs)
+{
+    const char *field;
+
+    for (int at = 0; (field = eepi_instance_advises(own, theirs, &at)) != NULL; at++)
+        eepi_log(context, EEP_LOG_WARN,
+                 "%s is %llu here and %llu on the rank that opened first: ranks will not judge "
+                 "each other alike",
+                 field, (unsigned long long)own->advice[at],
+                 (unsigned long long)theirs->advice[at]);
+}
+
 static eep_status check_instance(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
@@ -106,6 +119,12 @@ static eep_status check_instance(eep_context *context)
         return store_is_silent(context, status);
     if (value)
         field = eepi_instance_differs(&own, value, size, &theirs);
+    if (value && !field && size == sizeof(own)) {
+        memcpy(&context->instance, value, size);
+        log_advice(context, &own, &context->instance);
+    } else {
+        context->instance = own;
+    }
     free(value);
     if (field)
         return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
@@ -181,6 +200,11 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
 
     if (status != EEP_OK)
         return store_is_silent(context, status);
+    if (!value && context->instance.num_ranks != context->config.num_ranks)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "num_ranks is %d here and %d on the rank that opened first: all ranks of "
+                         "a first view must agree on it",
+                         context->config.num_ranks, context->instance.num_ranks);
     if (!value)
         return EEP_OK;
     found = value;

@@ -66,21 +66,11 @@ static void fill_defaults(eep_config *config)
         .num_ranks = from_environment("EEP_SIZE", 0),
         .store_path = getenv("EEP_STORE"),
         .dtype = EEP_FP32,
-        .heartbeat_period_us = 10000,
-        .heartbeat_suspect_us = 30000,
-        .step_deadline_us = 1000000,
-        .warmup_deadline_us = 10000000,
-        .expel_floor_us = 1000000,
-        .drain_bound_us = 1000000,
-        .propose_delay_us = 20000,
-        .join_timeout_us = 60000000,
-        .background_bytes_per_s = 1000000000,
-        .kill_fence = 1,
-        .bind_threads = 1,
         .log_level = EEP_LOG_WARN,
         .bulk = bulk_from_environment(),
         .bulk_interface = getenv("EEP_BULK_INTERFACE"),
     };
+    (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
 }
 
 void eep_config_init_sized(eep_config *config, size_t struct_bytes)
@@ -254,6 +244,23 @@ static void bind_heartbeat(void *user)
                                   context->config.num_ranks);
 }
 
+/* In the victim's own log, which else shows nothing but its end. */
+static void say_warning(void *user, uint64_t warning)
+{
+    static const char *const hints[] = {
+        [EEP_FAULT_SILENT] = "it was silent for expel_floor_us",
+        [EEP_FAULT_DEADLINE] = "steps waited for it past step_deadline_us, twice",
+        [EEP_FAULT_LEFT_OUT] = "it did not stop stepping within drain_bound_us of a fault"};
+    const eep_context *context = user;
+    int32_t kind = eepi_warning_kind(warning);
+    const char *hint = kind >= 0 && kind <= EEP_FAULT_LEFT_OUT ? hints[kind] : NULL;
+
+    eepi_log(context, EEP_LOG_WARN,
+             "rank %d is about to expel this rank, and to kill its process where it can: %s; "
+             "eep_busy announces a pause, docs/DEFAULTS.md has the limits",
+             eepi_warning_by(warning), hint ? hint : "it is taken for dead");
+}
+
 /* Rule P8. On the host a process's memory ends before its threads could store into it again. */
 static uint64_t stores_margin_us(const eep_config *c)
 {
@@ -281,6 +288,7 @@ static eep_status open_core(eep_context *context)
                                      .suspect_us = c->heartbeat_suspect_us,
                                      .max_ranks = c->max_ranks,
                                      .tell = tell_evidence,
+                                     .warned = say_warning,
                                      .started = bind_heartbeat,
                                      .user = context};
     const eepi_stepper_config steps = {c->step_deadline_us, c->warmup_deadline_us,
@@ -305,11 +313,13 @@ static eep_status open_memory(eep_context *context)
 
     context->peers = calloc(seats, sizeof(*context->peers));
     context->seats = calloc(seats, sizeof(*context->seats));
+    context->arrivals = calloc(seats, sizeof(*context->arrivals));
     context->peer_headers = calloc(seats, sizeof(*context->peer_headers));
     context->slot_begin = calloc((size_t)context->config.num_layers, sizeof(*context->slot_begin));
     for (size_t seat = 0; context->peers && seat < seats; seat++)
         context->peers[seat].pidfd = -1;
-    if (!context->peers || !context->seats || !context->peer_headers || !context->slot_begin)
+    if (!context->peers || !context->seats || !context->arrivals || !context->peer_headers ||
+        !context->slot_begin)
         return EEP_ERR_NO_MEMORY;
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK)
         context->topology = NULL;
@@ -540,6 +550,7 @@ void eep_close(eep_context *context)
     free(context->poll_seats);
     free(context->said_report);
     free(context->seats);
+    free(context->arrivals);
     free(context->peer_headers);
     free(context->slot_begin);
     eepi_stream_drop(context->stream);

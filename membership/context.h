@@ -55,8 +55,18 @@ typedef struct eepi_peer {
     uint32_t window_generation;
     int32_t window_pid; /* whose window it is */
     uint64_t window_pid_start;
-    eepi_end end_said; /* what we told the others of its end; generation 0: nothing */
+    eepi_end end_said;    /* what we told the others of its end; generation 0: nothing */
+    eepi_suspect to_kill; /* it was warned, and is killed */
+    uint64_t kill_at_us;  /* then at the latest; 0: it is not */
 } eepi_peer;
+
+/* What is known of a seat's process before it is in a view; under the context's lock. */
+typedef struct eepi_arrival {
+    uint32_t generation;           /* 0: nobody has opened it, or whoever did has ended */
+    int ready;                     /* it has asked to be let in */
+    uint32_t refused;              /* generation that was told that its weights differ; */
+    char why[EEPI_CORE_WHY_BYTES]; /* and how */
+} eepi_arrival;
 
 /* From the heartbeat thread, which must not wait for what others do under the context's lock. */
 typedef struct eepi_evidence_mail {
@@ -74,6 +84,8 @@ struct eep_context {
     int32_t opened_by; /* the process */
     int holds_device;
     uint32_t generation;
+    eepi_instance
+        instance; /* what the store says that all ranks have; set when the seat is taken */
     eepi_view_shape view_shape;
     eepk_shape shape;
     uint64_t pid_start, home;  /* of this process: eepi_process_home */
@@ -99,6 +111,7 @@ struct eep_context {
     uint64_t cas_id, read_id; /* requests under way; 0: none */
     uint64_t cas_epoch;       /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;        /* and its phase */
+    int num_warned;           /* peers with a kill_at_us */
     eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
     int held_for_record;      /* it could not be staged: not before a peer's record has come */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
@@ -162,6 +175,7 @@ struct eep_context {
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
     eep_seat *seats;                   /* of the newest view */
+    eepi_arrival *arrivals;            /* [max_ranks] */
     eepk_window_header **peer_headers; /* host sides that are apart; NULL: none is mapped */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
@@ -200,6 +214,8 @@ void eepi_service_stop(eep_context *context);
 
 /* actions.c: carry out what the core asks for; service thread. */
 void eepi_perform(eep_context *context, const eepi_action *action);
+/* Nobody serves, and why; until a view is installed. */
+void eepi_fail_closed(eep_context *context, const char *why);
 /* The planner refused to let this process in: its service is over. */
 void eepi_refused(eep_context *context, const char *why);
 /* Try to install a view again that could not be staged. */
@@ -213,6 +229,24 @@ void eepi_say_again(eep_context *context);
 void eepi_say_own_end(eep_context *context);
 /* Look again whether an instance may begin, once that is due. */
 void eepi_begin_again(eep_context *context);
+
+/* arrivals.c: note a record, an end, a refusal; service thread. */
+void eepi_arrival_note(eep_context *context, const eepi_member *member);
+void eepi_arrival_end(eep_context *context, int seat, uint32_t generation);
+void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal);
+/* No view can be formed, since somebody has other weights: nobody waits for a timeout. */
+void eepi_arrivals_look(eep_context *context);
+/* Who is waited for, and why; the lock is held. Any thread. */
+void eepi_arrivals_say(const eep_context *context, char *text_out, size_t text_bytes);
+/* fence.c: whoever of these seats is busy by its own word is taken out. */
+void eepi_spare_busy(const eep_context *context, uint64_t *seats);
+/* Tell the core which members are busy. */
+void eepi_give_busy(eep_context *context);
+/* Kill the process of a suspect; one whose heart beats is warned first, and killed as soon as it
+ * has heard that, or its time is up: eepi_kill_warned, within eepi_warned_poll_us. */
+void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect);
+void eepi_kill_warned(eep_context *context);
+uint64_t eepi_warned_poll_us(const eep_context *context);
 /* Try a failed repair again once that is due. */
 void eepi_fill_again(eep_context *context);
 /* Go on with a fill that is held back for the sake of its rate. */

@@ -93,6 +93,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_EVIDENCE,     /* suspect: our own observation; EEP_FAULT_EXIT: the first sign */
     EEPI_INPUT_GONE,         /* suspect.seat, .generation: we saw the whole end of its process */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
+    EEPI_INPUT_BUSY,         /* suspect.seat, .generation: by its own word, for `step` us more */
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
     EEPI_INPUT_ACCUSED,      /* seats: missed a step's deadline here; step */
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight */

@@ -393,6 +393,10 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
                  &(eepi_end){input->suspect.seat, input->suspect.generation, EEPI_END_PROCESS},
                  core->config.seat);
         break;
+    case EEPI_INPUT_BUSY:
+        core->peers[input->suspect.seat].busy_generation = input->suspect.generation;
+        core->peers[input->suspect.seat].busy_until_us = core->now_us + input->step;
+        break;
     case EEPI_INPUT_NOT_KILLED:
         core->peers[input->suspect.seat].unkillable_generation = input->suspect.generation;
         break;

@@ -134,13 +134,18 @@ static int all_reported(eepi_core *core)
         missing++;
         if (core->now_us < bound_us)
             continue;
+        if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
+            core->now_us < peer->busy_until_us) { /* it said so, and that has an end */
+            eepi_core_wake_at(core, peer->busy_until_us);
+            continue;
+        }
         peer->evidence = EEP_FAULT_LEFT_OUT;
         peer->evidence_by = core->config.seat;
         peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
             (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
     }
-    if (missing)
+    if (missing && core->now_us < bound_us)
         eepi_core_wake_at(core, bound_us);
     return missing == 0;
 }

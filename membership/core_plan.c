@@ -104,6 +104,16 @@ static eepi_view *draft_beginning(eepi_core *core)
     return draft;
 }
 
+static void refuse(eepi_core *core, int seat)
+{
+    eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
+
+    action->why = core->why;
+    action->suspect.seat = seat;
+    action->suspect.generation = core->peers[seat].generation;
+    core->peers[seat].ready = 0;
+}
+
 static void fail_to_begin(eepi_core *core)
 {
     core->uncovered = 1;
@@ -163,6 +173,7 @@ void eepi_core_advance_initial(eepi_core *core)
     draft = draft_beginning(core);
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
+            refuse(core, seat); /* all hear which, and why; another process may come in its place */
             fail_to_begin(core);
             return;
         }
@@ -251,16 +262,6 @@ static void drop_plan(eepi_core *core)
     }
     core->has_plan = 0;
     eepi_core_wake_at(core, core->now_us + RETRY_US);
-}
-
-static void refuse(eepi_core *core, int seat)
-{
-    eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
-
-    action->why = core->why;
-    action->suspect.seat = seat;
-    action->suspect.generation = core->peers[seat].generation;
-    core->peers[seat].ready = 0;
 }
 
 /* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */

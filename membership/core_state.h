@@ -36,6 +36,8 @@ typedef struct core_peer {
     uint32_t stored;  /* its stores have ended: what they could reach is free */
     uint32_t passing; /* the oldest end whose margin runs, since passing_us; 0: none does */
     uint64_t passing_us;
+    uint64_t busy_until_us; /* by its own word; of that generation: */
+    uint32_t busy_generation;
     uint64_t killed_us; /* 0: not killed by us */
     uint32_t killed_generation;
     uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */

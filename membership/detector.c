@@ -60,7 +60,7 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
         suspect_out->kind = EEP_FAULT_EXIT;
         return 1;
     }
-    if (silent_us < d->expel_us || peer->told == 1)
+    if (silent_us < d->expel_us || peer->told == 1 || eepi_is_busy(peer->header, now))
         return 0;
     peer->told = 1;
     suspect_out->kind = EEP_FAULT_SILENT;
@@ -88,6 +88,18 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
     }
 }
 
+/* Somebody is about to kill this process: there is little time to say why. */
+static void hear_warning(eepi_detector *d)
+{
+    uint64_t warning = __atomic_load_n(&d->own->warning, __ATOMIC_ACQUIRE);
+
+    if (warning == 0 || warning == d->own->warning_heard)
+        return;
+    if (d->config.warned)
+        d->config.warned(d->config.user, warning);
+    __atomic_store_n(&d->own->warning_heard, warning, __ATOMIC_RELEASE);
+}
+
 static void *run(void *argument)
 {
     eepi_detector *d = argument;
@@ -102,6 +114,7 @@ static void *run(void *argument)
 
         __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
         d->own->beats++;
+        hear_warning(d);
         listen_round(d, now, now - last);
         last = now;
         next = now + d->config.period_us;
@@ -177,6 +190,11 @@ void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
     pthread_mutex_lock(&d->lock);
     d->peers[seat] = (watched){0};
     pthread_mutex_unlock(&d->lock);
+}
+
+void eepi_detector_set_busy(eepi_detector *d, uint64_t until_ns)
+{
+    __atomic_store_n(&d->own->busy_until_ns, until_ns, __ATOMIC_RELEASE);
 }
 
 void eepi_detector_set_expel_us(eepi_detector *d, uint64_t expel_us)

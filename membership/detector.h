@@ -19,6 +19,8 @@ typedef struct eepi_detector_config {
     int32_t max_ranks;
     /* Evidence or, with kind < 0, a sign of life that ends an earlier silence. Heartbeat thread. */
     void (*tell)(void *user, const eepi_suspect *suspect);
+    /* A peer is about to kill this process: its word, once. Heartbeat thread. May be NULL. */
+    void (*warned)(void *user, uint64_t warning);
     /* Run once in the thread when it starts. */
     void (*started)(void *user);
     void *user;
@@ -31,6 +33,26 @@ void eepi_detector_close(eepi_detector *detector);
 void eepi_detector_watch(eepi_detector *detector, int32_t seat, uint32_t generation, int32_t pid,
                          uint64_t pid_start, const eepk_window_header *header);
 void eepi_detector_unwatch(eepi_detector *detector, int32_t seat);
+/* The rank says that it will be silent until then (CLOCK_MONOTONIC); any thread. */
+void eepi_detector_set_busy(eepi_detector *detector, uint64_t until_ns);
+/* Is that rank busy by its own word, at `now_us`? */
+static inline int eepi_is_busy(const eepk_window_header *header, uint64_t now_us)
+{
+    return __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) > now_us * 1000u;
+}
+/* What a killer leaves in its victim's window. */
+static inline uint64_t eepi_warning_of(int32_t by, int32_t kind, uint32_t generation)
+{
+    return (uint64_t)generation << 32 | (uint64_t)(kind + 1) << 16 | (uint64_t)(by + 1);
+}
+static inline int32_t eepi_warning_by(uint64_t warning)
+{
+    return (int32_t)(warning & 0xffffu) - 1;
+}
+static inline int32_t eepi_warning_kind(uint64_t warning)
+{
+    return (int32_t)(warning >> 16 & 0xffffu) - 1;
+}
 /* expel_us follows the observed steps (rule M5). */
 void eepi_detector_set_expel_us(eepi_detector *detector, uint64_t expel_us);
 #endif

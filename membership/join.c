@@ -5,6 +5,7 @@
 #include "membership/context.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000, BIND_BOUND_US = 1000000 };
@@ -135,6 +136,15 @@ static eep_status ask_to_join(eep_context *context)
     return EEP_OK;
 }
 
+static eep_status say_who_is_missing(eep_context *context)
+{
+    char missing[EEPI_ERROR_BYTES / 2];
+
+    eepi_arrivals_say(context, missing, sizeof(missing));
+    return eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms: %s",
+                     (unsigned long long)(context->config.join_timeout_us / 1000u), missing);
+}
+
 eep_status eep_join(eep_context *context)
 {
     uint64_t at_us;
@@ -161,11 +171,25 @@ eep_status eep_join(eep_context *context)
     else if (context->uncovered)
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
     else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
-        status = eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms",
-                           (unsigned long long)(context->config.join_timeout_us / 1000u));
+        status = say_who_is_missing(context);
     context->waits_to_join = status == EEP_ERR_TIMEOUT;
     pthread_mutex_unlock(&context->lock);
     return status;
+}
+
+eep_status eep_busy(eep_context *context, uint64_t busy_us)
+{
+    eep_status status = eepi_check_context("eep_busy", context);
+
+    if (status != EEP_OK)
+        return status;
+    if (busy_us > EEP_BUSY_MAX_US) {
+        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "eep_busy: %llu us are more than %d",
+                 (unsigned long long)busy_us, EEP_BUSY_MAX_US);
+        return EEP_ERR_INVALID;
+    }
+    eepi_detector_set_busy(context->detector, busy_us ? eepi_now_ns() + busy_us * 1000u : 0);
+    return EEP_OK;
 }
 
 eep_status eep_drain(eep_context *context)
@@ -184,6 +208,17 @@ eep_status eep_drain(eep_context *context)
 }
 
 /* ------------------------------------------------------------------ observation */
+
+/* Of the newest view, or a process that is on its way into it. With the lock. */
+static eep_seat seat_now(const eep_context *context, int seat)
+{
+    const eep_seat in_view = context->seats[seat];
+    const eepi_arrival *a = &context->arrivals[seat];
+
+    if (in_view.state == EEP_SEAT_VACANT && a->generation > in_view.generation)
+        return (eep_seat){EEP_SEAT_JOINING, a->generation};
+    return in_view;
+}
 
 eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
                             eep_counters *counters_out, eep_seat *seats_out)
@@ -214,7 +249,7 @@ eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
         eep_seat_state state = context->seats[seat].state;
         snapshot.num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
         if (seats_out)
-            seats_out[seat] = context->seats[seat];
+            seats_out[seat] = seat_now(context, seat);
     }
     if (context->joined_once)
         counters.captures_after_join = captures - (uint64_t)context->captures_at_join;

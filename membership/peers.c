@@ -94,6 +94,7 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     peer->record = record;
     peer->is_heard = 1;
     context->held_for_record = 0; /* a plan may have waited for it */
+    eepi_arrival_note(context, &record.member);
     if (record.member.seat != context->config.rank)
         watch_process(context, peer);
     input.member = &peer->record.member;

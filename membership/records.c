@@ -194,12 +194,30 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "fp8_dispatch",
                                                                    "bulk"};
 
+static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
+    "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
+    "propose_delay_us", "stores_margin_us",   "kill_fence",     "background_bytes_per_s"};
+
 eepi_instance eepi_instance_of(const eep_config *c)
 {
-    return (eepi_instance){{c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k,
-                            c->hidden, c->num_max_tokens_per_rank, (int32_t)c->dtype,
-                            c->fp8_dispatch,
-                            c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM}};
+    return (eepi_instance){.numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots,
+                                       c->top_k, c->hidden, c->num_max_tokens_per_rank,
+                                       (int32_t)c->dtype, c->fp8_dispatch,
+                                       c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM},
+                           .num_ranks = c->num_ranks,
+                           .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us,
+                                      c->drain_bound_us, c->propose_delay_us, c->stores_margin_us,
+                                      (uint64_t)c->kill_fence, c->background_bytes_per_s}};
+}
+
+const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
+                                  int *at_out)
+{
+    for (; *at_out < EEPI_INSTANCE_ADVICE; ++*at_out) {
+        if (own->advice[*at_out] != theirs->advice[*at_out])
+            return advice_fields[*at_out];
+    }
+    return NULL;
 }
 
 const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,

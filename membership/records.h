@@ -52,13 +52,18 @@ EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, in
                                               eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
-enum { EEPI_INSTANCE_NUMBERS = 10 };
+enum { EEPI_INSTANCE_NUMBERS = 10, EEPI_INSTANCE_ADVICE = 8 };
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];
+    int32_t num_ranks;                     /* must be the same until the first view is there */
+    uint64_t advice[EEPI_INSTANCE_ADVICE]; /* better the same: what differs is logged */
 } eepi_instance;
 eepi_instance eepi_instance_of(const eep_config *config);
 /* The field of eep_config that differs between `own` and the bytes in the store; NULL: none does.
  * Writes what they say of it. */
+/* The first piece of advice from `*at_out` on that differs, with both values; NULL: none does. */
+const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
+                                  int *at_out);
 const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
                                   int32_t *theirs_out);
 #endif

@@ -170,6 +170,7 @@ static void take_small(eep_context *context, const eepi_store_reply *reply)
         input.kind = EEPI_INPUT_EXIT;
         if (eepi_end_decode(bytes, reply->size, seats, &input.end) != EEP_OK)
             return;
+        eepi_arrival_end(context, input.end.seat, input.end.generation);
     }
     eepi_give(context, &input);
 }
@@ -197,8 +198,10 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
     if (reply->size > sizeof(bytes))
         return;
     memcpy(bytes, reply->value, reply->size);
-    if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) == EEP_OK &&
-        refusal.seat == context->config.rank && refusal.generation == context->generation)
+    if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) != EEP_OK)
+        return;
+    eepi_arrival_refused(context, &refusal);
+    if (refusal.seat == context->config.rank && refusal.generation == context->generation)
         eepi_refused(context, refusal.why);
 }
 
@@ -337,7 +340,7 @@ static void take_all_evidence(eep_context *context)
         take_evidence_mail(context, &suspects[i]);
 }
 
-static void take_step_mail(eep_context *context, const eepi_step_mail *mail)
+static void take_step_mail(eep_context *context, eepi_step_mail *mail)
 {
     eepi_input input;
 
@@ -346,6 +349,7 @@ static void take_step_mail(eep_context *context, const eepi_step_mail *mail)
         eepi_give(context, &input);
     }
     if (mail->accused) {
+        eepi_spare_busy(context, mail->accused_seats);
         input = (eepi_input){
             .kind = EEPI_INPUT_ACCUSED, .seats = mail->accused_seats, .step = mail->accused_step};
         eepi_give(context, &input);
@@ -417,6 +421,7 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
             continue;
         close(peer->pidfd);
         peer->pidfd = -1;
+        eepi_arrival_end(context, seats[i], peer->pidfd_generation);
         eepi_give(context, &input);
     }
 }
@@ -453,6 +458,8 @@ static int poll_timeout_ms(eep_context *context)
     if (resume_us < real_us + longest_us)
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
 
+    if (eepi_warned_poll_us(context) < longest_us)
+        longest_us = eepi_warned_poll_us(context);
     if ((eepi_core_is_wedged(context->core) || !store_answers(context, real_us)) &&
         longest_us > PROBE_PERIOD_US)
         longest_us = PROBE_PERIOD_US;
@@ -508,6 +515,9 @@ static void serve_round(eep_context *context)
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
     look_for_ends(context);
+    eepi_kill_warned(context);
+    eepi_arrivals_look(context);
+    eepi_give_busy(context);
     eepi_say_own_end(context);
     eepi_begin_again(context);
     eepi_install_again(context);

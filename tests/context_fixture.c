@@ -192,6 +192,7 @@ void rank_stop(rank *r)
 void world_config(eep_config *config)
 {
     eep_config_init(config);
+    cr_assert_eq(eep_config_profile(config, EEP_PROFILE_QUICK), EEP_OK);
     config->background_bytes_per_s = 0; /* tests that want it set it */
     config->num_layers = WORLD_LAYERS;
     config->num_experts = WORLD_EXPERTS;

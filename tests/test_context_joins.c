@@ -73,3 +73,49 @@ Test(context_joins, L4_a_plan_that_lacks_a_record_is_staged_when_the_record_come
     eepi_store_client_close(client);
     world_close(&w);
 }
+
+/* Whoever waits in vain is told for whom. */
+Test(context_joins, a_join_that_runs_out_of_time_says_who_is_missing)
+{
+    world w;
+    world_open(&w, 4, 4);
+    w.config.join_timeout_us = 200000;
+    for (int32_t seat = 0; seat < 2; seat++)
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    rank *r = &w.ranks[0];
+    cr_expect_eq(eep_join(r->context), EEP_ERR_TIMEOUT);
+    const char *text = eep_last_error(r->context);
+    cr_expect(strstr(text, "not opened: 2, 3"), "%s", text);
+    cr_expect(strstr(text, "not called eep_join: 1"), "%s", text);
+    cr_expect_eq(rank_sees(r, 1, NULL).state, EEP_SEAT_JOINING);
+    cr_expect_eq(rank_sees(r, 2, NULL).state, EEP_SEAT_VACANT);
+    world_close(&w);
+}
+
+/* What the ranks of a first view must agree on is refused by name; what they had better agree on
+ * is logged. */
+static int advised;
+static void note_advice(void *user, eep_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    if (strstr(line, "step_deadline_us is 7000000 here and"))
+        __atomic_fetch_add(&advised, 1, __ATOMIC_SEQ_CST);
+}
+
+Test(context_joins, configurations_that_differ_are_named)
+{
+    world w;
+    world_open(&w, 2, 3);
+    w.config.log = note_advice;
+    w.config.log_level = EEP_LOG_WARN;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
+    w.config.num_ranks = 3;
+    cr_expect_eq(rank_open(&w, 1), EEP_ERR_INVALID);
+    cr_expect(strstr(w.ranks[1].error, "num_ranks is 3 here and 2"), "%s", w.ranks[1].error);
+    w.config.num_ranks = 2;
+    w.config.step_deadline_us = 7000000;
+    cr_expect_eq(rank_open(&w, 1), EEP_OK, "%s", w.ranks[1].error);
+    cr_expect_eq(advised, 1);
+    world_close(&w);
+}

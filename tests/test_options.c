@@ -42,6 +42,7 @@ Test(options, defaults_are_the_documented_ones)
     cr_assert_not(o.store_process);
     eep_config context, preset;
     eep_config_init(&preset);
+    cr_assert_eq(eep_config_profile(&preset, EEP_PROFILE_QUICK), EEP_OK);
     context = preset;
     options_fill_context(&o, &context);
     cr_assert_eq(context.kill_fence, preset.kill_fence);

@@ -149,6 +149,20 @@ static inline void eep_config_init(eep_config *config)
     eep_config_init_sized(config, sizeof(*config));
 }
 
+/* Sets of times and policies (docs/DEFAULTS.md has all values). */
+typedef enum eep_profile {
+    /* What eep_config_init gives: a rank may pause for half a minute, its end is seen at once. */
+    EEP_PROFILE_DEFAULT,
+    /* First runs and debuggers: nobody is killed or expelled for a pause of less than an hour. */
+    EEP_PROFILE_BRING_UP,
+    /* Laboratories: a rank that does not answer for a second is at fault. */
+    EEP_PROFILE_QUICK,
+} eep_profile;
+/* Set heartbeat_period_us to join_timeout_us, background_bytes_per_s, kill_fence and bind_threads
+ * to what the profile says; stores_margin_us and num_blocks stay. After eep_config_init.
+ * EEP_ERR_INVALID for NULL or a foreign profile. */
+EEP_API EEP_MUST_CHECK eep_status eep_config_profile(eep_config *config, eep_profile profile);
+
 /* ---------------------------------------------------------------- context */
 
 typedef struct eep_context eep_context;
@@ -261,7 +275,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stre
  * committed view (the first view: until all num_ranks are there), at most join_timeout_us.
  * Also computes the weights' checksums: EEP_ERR_CHECKSUM if they are not the instance's (the text
  * names the expert). Runs while healthy ranks serve; none waits for it. EEP_ERR_TIMEOUT: the next
- * call goes on waiting; the rank may be let in meanwhile. */
+ * call goes on waiting; the rank may be let in meanwhile; the text names who has not opened, who
+ * has not called eep_join, and whose weights differ. */
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {
@@ -309,6 +324,13 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_wait(eep_context *context, uint64_t t
 /* End the running step soon, on this rank and, through it, on its peers; membership does not
  * change. Any thread. */
 EEP_API void eep_step_abort(eep_context *context);
+
+enum { EEP_BUSY_MAX_US = 600000000 }; /* ten minutes */
+/* "I am busy for `busy_us` from now": this rank compiles, collects garbage, stands in a debugger.
+ * Until then peers do not suspect it for silence, accuse it of missed deadlines or kill it; at
+ * most EEP_BUSY_MAX_US, and a new call replaces the old one (0: not busy any more). Steps that wait
+ * for it end by their deadlines as ever, and the end of its process counts at once. Any thread. */
+EEP_API EEP_MUST_CHECK eep_status eep_busy(eep_context *context, uint64_t busy_us);
 
 /* Ask to leave the view. The engine hands its requests back first, then calls this once and goes
  * on stepping until eep_step_begin returns EEP_ERR_DRAINED. */
