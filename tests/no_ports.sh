@@ -67,7 +67,7 @@ def run_of(out, *more):
     # one copy of each expert in a slot: a kill makes the others copy it from a backup
     return [eep_run, "--out", f"{tmp}/{out}", "--ranks", "3", "--layers", "2", "--experts", "24",
             "--slots", "12", "--requests", "4", "--keep-busy", "4", "--kill", "1@0.3",
-            "--rejoin", "1@0.8", "--keep-busy-seconds", "1.6", "--no-oracle", "--quiet", *more]
+            "--rejoin", "1@0.8", "--keep-busy-seconds", "1.6", "--no-oracle", "--no-picture", "--quiet", *more]
 
 
 def copied(out):
