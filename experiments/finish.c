@@ -141,12 +141,12 @@ static bool can_read(int fd)
     return poll(&set, 1, 0) == 1 && set.revents & POLLIN;
 }
 
-/* Run a program with our standard output and wait; its exit code, or PROGRAM_FAILED if it did not
- * run to its end. A signal to end, which `signal_fd` tells of, ends it. */
+/* Run a program and wait. Our standard output is not flushed before: it may be stuck. Its exit
+ * code, or PROGRAM_FAILED if it did not run to its end. A signal to end, which `signal_fd` tells
+ * of, ends it. */
 static int run_program(const char *file, char *const arguments[], int signal_fd)
 {
     int wait_status = 0;
-    fflush(stdout);
     pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         become(file, arguments, parent);

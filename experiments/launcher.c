@@ -137,10 +137,17 @@ static int num_active(const launcher *self)
     return num;
 }
 
+/* Whoever reads it has stopped, and a line more would stop us too. */
+static bool stdout_is_stuck(void)
+{
+    struct pollfd set = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&set, 1, 0) == 0;
+}
+
 static void show_status(launcher *self, uint64_t now_ns)
 {
     uint64_t period_ns = self->is_tty ? STATUS_TTY_NS : STATUS_PLAIN_NS;
-    if (self->how->quiet || now_ns - self->status_ns < period_ns) {
+    if (self->how->quiet || now_ns - self->status_ns < period_ns || stdout_is_stuck()) {
         return;
     }
     scheduler_counts counts = scheduler_count(self->front);

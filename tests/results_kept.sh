@@ -78,6 +78,28 @@ expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --no-p
 /usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 2' "$tmp/repeat/repeat.json" ||
     fail "--repeat into a full device lacks runs"
 
+# A reader that has stopped holds up the table at the end, not the run. Then its rows are there.
+/usr/bin/python3 - "$tmp/stuck" "$bin/eep-run" --no-picture "${small[@]:1}" --requests 20 --rate 40 --out "$tmp/stuck" 2>"$tmp/said" <<'PY' ||
+import os, subprocess, sys, time
+r, w = os.pipe()
+os.set_blocking(w, False)
+try:
+    while os.write(w, b"x" * 4096):
+        pass
+except BlockingIOError:
+    os.set_blocking(w, True)
+run = subprocess.Popen(sys.argv[2:], stdout=w)
+os.close(w)
+until = time.monotonic() + 30
+while not os.path.exists(sys.argv[1] + "/summary.json") and time.monotonic() < until:
+    time.sleep(0.05)
+assert os.path.exists(sys.argv[1] + "/summary.json"), "no summary while the reader is stopped"
+while os.read(r, 65536):
+    pass
+sys.exit(run.wait())
+PY
+    { fail "a reader that has stopped"; cat "$tmp/said"; }
+
 # A signal: the rows are written, what takes long is not begun, nothing is left.
 for signal in TERM HUP QUIT INT; do
     serve "$tmp/$signal"
