@@ -59,7 +59,7 @@ typedef struct entry_head {
         void (*run)(const void *args, eep_grid grid); /* LAUNCH */
         void (*call)(void *user);                     /* CALL */
         host_line *line;                              /* WAIT: a reference */
-        const host_graph *graph;                      /* GRAPH */
+        host_graph *graph;                      /* GRAPH */
         const void *from;                             /* COPY */
     };
     void *to_or_user; /* COPY, CALL */
@@ -75,6 +75,7 @@ struct host_graph {
     entry *nodes;
     uint32_t num_nodes, capacity;
     eep_status status; /* the first node that could not be recorded */
+    uint32_t refs;     /* the handle, and replays that are under way; atomic */
 };
 
 typedef struct host_stream {
@@ -316,6 +317,16 @@ static int next_entry(host_stream *s)
     return found;
 }
 
+static void host_graph_close(void *graph)
+{
+    host_graph *g = graph;
+
+    if (!g || __atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    free(g->nodes);
+    free(g);
+}
+
 static void *work(void *argument)
 {
     host_stream *s = argument;
@@ -329,6 +340,8 @@ static void *work(void *argument)
             status = run_entry(s, e);
         if (e->head.kind == ENTRY_WAIT)
             line_unref(e->head.line);
+        if (e->head.kind == ENTRY_GRAPH)
+            host_graph_close(e->head.graph);
         pthread_mutex_lock(&line->lock);
         /* all effects of the entry are ordered before what a waiter does next */
         __atomic_store_n(&line->done, line->done + 1, __ATOMIC_RELEASE);
@@ -372,16 +385,6 @@ close_line:
 free_stream:
     free(s);
     return status;
-}
-
-static void host_graph_close(void *graph)
-{
-    host_graph *g = graph;
-
-    if (!g)
-        return;
-    free(g->nodes);
-    free(g);
 }
 
 static void host_stream_close(void *stream)
@@ -603,7 +606,10 @@ static eep_status host_capture_begin(void *stream)
     host_stream *s = stream;
 
     s->capture = calloc(1, sizeof(*s->capture));
-    return s->capture ? EEP_OK : EEP_ERR_NO_MEMORY;
+    if (!s->capture)
+        return EEP_ERR_NO_MEMORY;
+    s->capture->refs = 1;
+    return EEP_OK;
 }
 
 static eep_status host_capture_end(void *stream, void **graph_out, uint32_t *num_nodes_out)
@@ -625,8 +631,13 @@ static eep_status host_capture_end(void *stream, void **graph_out, uint32_t *num
 static eep_status host_graph_replay(void *graph, void *stream)
 {
     entry_head head = {.kind = ENTRY_GRAPH, .graph = graph};
+    eep_status status;
 
-    return put(stream, &head, NULL, 0);
+    __atomic_fetch_add(&head.graph->refs, 1, __ATOMIC_RELAXED);
+    status = put(stream, &head, NULL, 0);
+    if (status != EEP_OK)
+        host_graph_close(graph);
+    return status;
 }
 
 /* All but how it is opened, and how memory is shared, is the same with a guard and without. */

@@ -692,3 +692,24 @@ Test(device, closing_a_stream_drops_its_capture)
     OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, 64, &memory)); /* captures no longer */
     eep_device_free(device, EEP_MEMORY_DEVICE, memory);
 }
+
+Test(device, a_graph_may_be_closed_under_its_replay)
+{
+    gate g = {0, 0};
+    int64_t *sum;
+    eep_graph *graph;
+
+    OK(eep_device_alloc(device, EEP_MEMORY_PINNED, 2 * sizeof(*sum), (void **)&sum));
+    add_args args = {&sum[0], &sum[1], 3};
+    OK(eep_capture_begin(stream));
+    LAUNCH(stream, &add_kernel, 1, args);
+    OK(eep_capture_end(stream, &graph));
+    gate_shut(&g, stream);
+    OK(eep_graph_replay(graph, stream));
+    OK(eep_graph_replay(graph, stream));
+    eep_graph_close(graph);
+    gate_open(&g);
+    OK(eep_stream_synchronize(stream, LONG_US));
+    cr_expect_eq(sum[0], 6);
+    eep_device_free(device, EEP_MEMORY_PINNED, sum);
+}

@@ -157,7 +157,8 @@ EEP_API int eep_stream_is_capturing(const eep_stream *stream);
  * EEP_ERR_STATE while the stream is captured, or if memory that the graph refers to was freed. */
 EEP_API EEP_MUST_CHECK eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream);
 EEP_API uint32_t eep_graph_num_nodes(const eep_graph *graph);
-/* No replay of it may be in flight. NULL is ignored. */
+/* On a GPU no replay of it may be in flight; on the host one that is ends as it would. NULL is
+ * ignored. */
 EEP_API void eep_graph_close(eep_graph *graph);
 
 #ifdef __cplusplus
