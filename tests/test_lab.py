@@ -110,6 +110,23 @@ class Sweep(unittest.TestCase):
         self.assertIs(rows[0]["good"], True)
         self.assertEqual(len({made["out"] for made in FakeRun.made}), 2)
 
+    def test_going_on_loses_no_row_and_no_folder(self):
+        eep_lab.sweep("ranks", [2, 3, 4], progress=False, out=self.out)
+
+        def drive(_, ranks):
+            if ranks == 6:
+                raise KeyboardInterrupt
+        with self.assertRaises(KeyboardInterrupt):
+            eep_lab.sweep("ranks", [5, 6, 4], drive=drive, progress=False, out=self.out, resume=True)
+        self.assertEqual([(row["ranks"], row["run"]) for row in self.kept()],
+                         [("2", "0"), ("3", "1"), ("4", "2"), ("5", "3")])
+        rows = eep_lab.sweep("ranks", [6, 4], progress=False, out=self.out, resume=True)
+        self.assertEqual([(row["ranks"], row["run"], row["tokens"]) for row in rows],
+                         [(6, 4, 60), (4, 2, 40)])
+        self.assertEqual(len(self.kept()), 5)
+        with self.assertRaisesRegex(eep_lab.EepError, "of another sweep: it has no column 'slots'"):
+            eep_lab.sweep("slots", [16], ranks=2, progress=False, out=self.out, resume=True)
+
     def test_several_at_once_give_the_same_rows(self):
         rows = eep_lab.sweep("ranks", range(2, 12), repeats=2, jobs=4, progress=False)
         self.assertEqual([row["ranks"] for row in rows], 2 * list(range(2, 12)))

@@ -489,13 +489,21 @@ class _Rows:
                            "keep its good rows and make the others")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, key: Callable[[Mapping[str, Any]], tuple[str, ...]]) -> None:
-        """What an earlier sweep into the folder has finished."""
+    def read(self, names: Sequence[str]) -> None:
+        """What an earlier sweep into the folder, of the same parameters, has finished."""
         if self._file and self._file.exists():
             with open(self._file, newline="") as file:
-                for row in csv.DictReader(file):
+                reader = csv.DictReader(file)
+                missing = {*names, "run"}.difference(reader.fieldnames or [])
+                if missing:
+                    raise EepError(f"'{self._file}' is of another sweep: it has no column "
+                                   f"'{sorted(missing)[0]}'; give another out=")
+                for row in reader:
                     if row.get("error") == "":
-                        self.kept[key(row)] = {name: _value(text) for name, text in row.items()}
+                        kept = {name: _value(text) for name, text in row.items()}
+                        kept["error"] = ""
+                        self.kept[tuple(row[name] for name in names)] = kept
+            self.rows = list(self.kept.values())  # whatever is cut off next, these stay
 
     def add(self, row: dict[str, Any]) -> None:
         with self._lock:
@@ -577,20 +585,24 @@ def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
     names = list(points[0]) if points else []
     folder = pathlib.Path(os.fspath(out)) if out is not None else None
     found = _Rows(folder, resume)
-    found.read(lambda row: tuple(str(row.get(name)) for name in (*names, "repeat", "seed")))
-    todo = [(number, repeat, point) for number, (repeat, point) in
-            enumerate((repeat, point) for repeat in range(repeats) for point in points)]
-
-    def one(number: int, repeat: int, point: dict[str, Any]) -> None:
+    found.read((*names, "repeat", "seed"))
+    used = {row["run"] for row in found.rows}
+    free = (number for number in itertools.count() if number not in used)
+    todo = [(repeat, point) for repeat in range(repeats) for point in points]
+    made: list[dict[str, Any]] = []
+    for repeat, point in todo:
         seeded = {"seed": seed + repeat, **(point if is_option else {})}
-        row = {**point, "run": number, "repeat": repeat, "seed": seeded["seed"], "error": ""}
-        key = tuple(str(row[name]) for name in (*names, "repeat", "seed"))
-        if key in found.kept:
-            row = {**found.kept[key], **row}
-        else:
+        row = {**point, "repeat": repeat, "seed": seeded["seed"]}
+        kept = found.kept.get(tuple(str(row[name]) for name in (*names, "repeat", "seed")))
+        made.append(kept if kept else {**point, "run": next(free), **row, "error": ""})
+        made[-1].update(row)  # what a file holds as text is what was asked for
+
+    def one(row: dict[str, Any], point: dict[str, Any]) -> None:
+        if not any(row is kept for kept in found.kept.values()):
+            seeded = {"seed": row["seed"], **(point if is_option else {})}
             given = {**options, **seeded}
             if folder:
-                given.update(out=folder / f"run-{number:04d}", force=True)
+                given.update(out=folder / f"run-{row['run']:04d}", force=True)
             try:
                 with Run(**given) as run:
                     if drive:
@@ -598,14 +610,17 @@ def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
                     row.update(measure(run.finish()))
             except Exception as error:  # pylint: disable=broad-except; it is the row's
                 row["error"] = f"{type(error).__name__}: {error}"
-        found.add(row)
-        _tell(progress, row, len(found.rows), len(todo), names)
+            found.add(row)
+        done = next(counted)
+        _tell(progress, row, done, len(todo), names)
 
+    counted = itertools.count(1)
+    tasks = [(row, point) for row, (_, point) in zip(made, todo)]
     if jobs == 1:
-        for task in todo:
+        for task in tasks:
             one(*task)
     else:
         with concurrent.futures.ThreadPoolExecutor(jobs) as workers:
-            for made in [workers.submit(one, *task) for task in todo]:
-                made.result()
-    return found.rows
+            for running in [workers.submit(one, *task) for task in tasks]:
+                running.result()
+    return made
