@@ -44,8 +44,9 @@ mutated_objects() {
 sim_catches() {
     grep -q '^Sim: none' "$patch" && return 1
     mutated_objects sim || return 2
-    others=$(ls "$build"/tests/eep-sim.p/*.o)
-    case $objects in *sim_kernels*) others=$(ls "$build"/tests/eep-sim.p/*.o | grep -v sim_kernels) ;; esac
+    # an object of another folder has a name that begins with dots
+    others=$(find "$build/tests/eep-sim.p" -name '*.o')
+    case $objects in *sim_kernels*) others=$(echo "$others" | grep -v sim_kernels) ;; esac
     # shellcheck disable=SC2086
     $cc $others $objects "$build/libeep_core.a" $libraries $wraps -o "$work/sim" || return 2
     # shellcheck disable=SC2046
