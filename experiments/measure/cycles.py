@@ -196,6 +196,9 @@ def main():
             rows.close()
     except eep_lab.EepError as error:
         raise common.Failure(str(error)) from error
+    except KeyboardInterrupt:
+        raise common.Failure(f"interrupted after cycle {max(kept, default=0)}: a campaign that "
+                             "did not come to its end keeps no rows") from None
     run = common.Run.__new__(common.Run)
     run.summary = summary
     good = judge(options, kept, summary, common.faults_of_run(run))
