@@ -59,7 +59,7 @@ typedef struct entry_head {
         void (*run)(const void *args, eep_grid grid); /* LAUNCH */
         void (*call)(void *user);                     /* CALL */
         host_line *line;                              /* WAIT: a reference */
-        host_graph *graph;                      /* GRAPH */
+        host_graph *graph;                            /* GRAPH */
         const void *from;                             /* COPY */
     };
     void *to_or_user; /* COPY, CALL */
