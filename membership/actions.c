@@ -324,7 +324,7 @@ static void end_service(eep_context *context, eep_status status, const char *why
     if (context->stepper.in_step)
         abort_step(context);
     pthread_mutex_unlock(&context->lock);
-    eepi_log(context, EEP_LOG_WARN, "%s", why);
+    eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s", why);
     eepi_rank_wake(context);
 }
 
@@ -505,7 +505,11 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         end_service(context, EEP_ERR_EVICTED, "this process was expelled from the view");
         break;
     case EEPI_ACTION_DRAINED:
-        end_service(context, EEP_ERR_DRAINED, "this rank has left the view as it asked");
+        if (eepi_core_has_ended(context->core))
+            end_service(context, EEP_ERR_DRAINED,
+                        "the instance has ended in order: all of its ranks have left");
+        else
+            end_service(context, EEP_ERR_DRAINED, "this rank has left the view as it asked");
         break;
     case EEPI_ACTION_UNCOVERED:
         eepi_event(context, EEP_EVENT_UNCOVERED, -1, 0, 0, 0);

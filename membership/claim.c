@@ -100,12 +100,94 @@ static void log_advice(const eep_context *context, const eepi_instance *own,
                  (unsigned long long)theirs->advice[at]);
 }
 
+/* Is a process left that holds a seat? */
+static int anybody_holds(const eep_context *context, int32_t num_seats)
+{
+    for (int32_t seat = 0; seat < num_seats && seat < EEP_MAX_RANKS; seat++) {
+        eepi_seat_holder holder;
+        if (eepi_seat_look(context->store_path, seat, &holder) != EEP_OK ||
+            !eepi_seat_has_ended(context->store_path, seat, context->home, &holder))
+            return 1;
+    }
+    return 0;
+}
+
+/* An instance that has ended makes room: what begins now may have another shape. Its last document
+ * goes on in ours, without members, so that epochs and steps go on. 0: it has not ended. */
+static int take_over_view(eep_context *context, eep_status *status_out)
+{
+    uint64_t revision = 0;
+    const char *why = "";
+    void *value = NULL;
+    size_t size = 0;
+    eepi_view *own = NULL;
+    const eepi_view *old;
+    int ended = 0;
+
+    *status_out =
+        ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
+    old = value;
+    if (*status_out == EEP_OK && value && eepi_view_check(value, size, &why) == EEP_OK &&
+        eepi_view_num_active(old) == 0)
+        own = eepi_view_new(&context->view_shape);
+    if (own) {
+        ended = 1;
+        own->epoch = old->epoch + 1;
+        own->base_digest = old->digest;
+        own->first_step = old->first_step;
+        own->cause = EEPI_VIEW_PLANNED;
+        own->combine_copy = old->combine_copy;
+        for (int seat = 0; seat < old->shape.max_ranks && seat < own->shape.max_ranks; seat++)
+            eepi_view_seat_at(own, seat)->generation = eepi_view_seat_at(old, seat)->generation;
+        eepi_view_seal(own);
+        free(value);
+        *status_out =
+            ask(context, eepi_store_cas(context->store, EEPI_KEY_VIEW, revision, own, own->bytes),
+                &value, &size, &revision);
+        if (*status_out == EEP_ERR_CONFLICT) /* another one does the same */
+            *status_out = EEP_OK;
+    }
+    free(own);
+    free(value);
+    return ended;
+}
+
+/* The instance that was here has another configuration. */
+static eep_status replace_instance(eep_context *context, const eepi_instance *own,
+                                   const char *field, int32_t theirs, int32_t num_seats,
+                                   uint64_t revision)
+{
+    eep_status status = EEP_OK;
+    void *value = NULL;
+    size_t size = 0;
+
+    if (anybody_holds(context, num_seats))
+        return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
+                         field, theirs);
+    if (!take_over_view(context, &status))
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s differs from that of the instance that used this store, %d: none of "
+                         "its processes is left, and it has not ended in order "
+                         "(eep_instance_end); eep_store_forget, or eep-store --forget, removes "
+                         "what it left",
+                         field, theirs);
+    if (status == EEP_OK)
+        status = ask(context,
+                     eepi_store_cas(context->store, EEPI_KEY_INSTANCE, revision, own, sizeof(*own)),
+                     &value, &size, &revision);
+    free(value);
+    if (status == EEP_ERR_CONFLICT)
+        return eepi_fail(context, EEP_ERR_INVALID, "another instance begins just now: try again");
+    context->instance = *own;
+    return status == EEP_OK ? EEP_OK : store_is_silent(context, status);
+}
+
 static eep_status check_instance(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
     const char *field = NULL;
     uint64_t revision;
-    int32_t theirs = 0;
+    int32_t theirs = 0, num_seats = 0;
     void *value = NULL;
     size_t size = 0;
     eep_status status =
@@ -125,11 +207,10 @@ static eep_status check_instance(eep_context *context)
     } else {
         context->instance = own;
     }
+    if (value && size >= sizeof(int32_t))
+        memcpy(&num_seats, value, sizeof(num_seats)); /* max_ranks */
     free(value);
-    if (field)
-        return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
-                         field, theirs);
-    return EEP_OK;
+    return field ? replace_instance(context, &own, field, theirs, num_seats, revision) : EEP_OK;
 }
 
 static eepi_seat_holder holder_of(const eepi_record *record)
@@ -177,7 +258,8 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
 
     for (int seat = 0; seat < view->shape.max_ranks && status == EEP_OK; seat++) {
         eepi_seat_holder holder;
-        if (eepi_view_is_member(view, seat) &&
+        if ((eepi_view_is_member(view, seat) ||
+             eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED) &&
             eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
             eepi_seat_has_ended(context->store_path, seat, context->home, &holder)) {
             const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
@@ -245,6 +327,19 @@ eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bo
     return status == EEP_OK ? reply.status : status;
 }
 
+/* It may be of an instance that has ended, whose shape was another: then it says nothing. */
+static eep_status judge_strange_record(eep_context *context)
+{
+    eepi_seat_holder holder;
+
+    if (eepi_seat_look(context->store_path, context->config.rank, &holder) == EEP_OK &&
+        holder.generation != 0 &&
+        eepi_seat_has_ended(context->store_path, context->config.rank, context->home, &holder))
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_INVALID,
+                     "the seat's record is of an instance with another shape");
+}
+
 /* The record of whoever had the seat before (generation 0: there is none), and its revision. */
 static eep_status read_record(eep_context *context, const char *key, eepi_seat_holder *holder_out,
                               uint64_t *revision_out)
@@ -259,8 +354,7 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
     if (status != EEP_OK)
         status = store_is_silent(context, status);
     else if (value && eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK)
-        status = eepi_fail(context, EEP_ERR_INVALID,
-                           "the seat's record is of an instance with another shape");
+        status = judge_strange_record(context);
     else if (value)
         *holder_out = holder_of(&record);
     free(value);

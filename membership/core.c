@@ -99,7 +99,7 @@ int eepi_core_needs(const eepi_core *core, int seat)
 {
     return eepi_view_is_member(core->view, seat) ||
            (core->peers[seat].left_epoch == core->view->epoch &&
-            core->installed_epoch != core->view->epoch);
+            core->installed_epoch != core->view->epoch && !eepi_core_has_ended(core));
 }
 
 int eepi_core_evidence(const eepi_core *core, int seat)
@@ -237,13 +237,15 @@ static void advance_outside(eepi_core *core)
     }
     if (core->status == CORE_LEAVING)
         return;
-    if (core->leaving && core->view->cause == EEPI_VIEW_PLANNED && core->status == CORE_SERVING) {
+    if ((core->leaving || eepi_core_has_ended(core)) && core->view->cause == EEPI_VIEW_PLANNED &&
+        core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
         core->status = CORE_LEAVING;
         return;
     }
     core->status = CORE_OVER;
-    eepi_core_act(core, core->leaving ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
+    eepi_core_act(core, core->leaving || eepi_core_has_ended(core) ? EEPI_ACTION_DRAINED
+                                                                   : EEPI_ACTION_EVICTED);
 }
 
 /* A member of the view has promised never to serve it: a fault came before all had switched. */
@@ -318,6 +320,11 @@ uint64_t eepi_core_wake_us(const eepi_core *core)
 const eepi_view *eepi_core_view(const eepi_core *core)
 {
     return core->has_view ? core->view : NULL;
+}
+
+int eepi_core_has_ended(const eepi_core *core)
+{
+    return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;
 }
 
 int eepi_core_is_wedged(const eepi_core *core)

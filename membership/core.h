@@ -28,12 +28,17 @@ typedef struct eepi_core_config {
     eepi_view_shape shape;
 } eepi_core_config;
 
+enum eepi_leaving {
+    EEPI_LEAVES = 1,        /* this rank wants out */
+    EEPI_LEAVES_AS_LAST = 2 /* all are to leave: the instance ends */
+};
+
 /* What a rank tells of itself through the store; see records.h for its wire form. */
 typedef struct eepi_member {
     int32_t seat;
     uint32_t generation;
     uint8_t ready;             /* weights in, graph captured: may be let in */
-    uint8_t leaving;           /* asked to be let out */
+    uint8_t leaving;           /* asked to be let out: bits of eepi_leaving */
     const int32_t *experts;    /* [num_layers][num_slots], what its slots hold; -1: empty */
     const uint64_t *checksums; /* [num_layers][num_slots] of these weights */
     const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it has */
@@ -100,7 +105,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_STAGED,       /* digest: that view is in the idle bank */
     EEPI_INPUT_FLIPPED,      /* digest: that view is live here */
     EEPI_INPUT_FILLED,       /* digest: our FILLING slots of that view are filled */
-    EEPI_INPUT_LEAVE,        /* the engine wants out */
+    EEPI_INPUT_LEAVE,        /* the engine wants out; step: EEPI_LEAVES_AS_LAST, or 0 */
 } eepi_input_kind;
 
 typedef struct eepi_input {
@@ -168,6 +173,8 @@ const eepi_view *eepi_core_view(const eepi_core *core);
 /* The first sign of that process's end was seen, and its whole end was not yet: whoever can look
  * should, and give EEPI_INPUT_GONE. */
 int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
+/* The instance has ended in order: the newest document has no members. */
+int eepi_core_has_ended(const eepi_core *core);
 /* 1 while this rank has stopped serving because of a fault. */
 int eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3.1 WEDGED epoch 7 installed 6 suspects 2.1". */

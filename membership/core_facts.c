@@ -325,7 +325,7 @@ static void take_local(eepi_core *core, const eepi_input *input)
         }
         break;
     case EEPI_INPUT_LEAVE:
-        core->leaving = 1;
+        core->leaving |= EEPI_LEAVES | (int)input->step;
         eepi_core_act(core, EEPI_ACTION_MEMBER);
         break;
     default: /* EEPI_INPUT_FLIPPED: that all members agreed in-band shows that it was committed */

@@ -74,6 +74,11 @@ static int may_begin(const eepi_core *core)
         int is_first = seat < core->config.num_ranks;
         if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat))
             return 0;
+        /* whoever left with all others may not have heard of it yet (M8) */
+        if (eepi_core_has_ended(core) &&
+            eepi_view_seat_at(core->view, seat)->state == EEP_SEAT_QUARANTINED &&
+            !has_ended(core, seat))
+            return 0;
         if (is_first && (!peer->ready || peer->generation <= last || !has_ended(core, seat) ||
                          eepi_core_has_exited(core, seat, peer->generation)))
             return 0;
@@ -101,6 +106,8 @@ static eepi_view *draft_beginning(eepi_core *core)
             s->state = EEP_SEAT_VACANT;
     }
     eepi_plan_drop_gone(draft);
+    if (eepi_core_has_ended(core)) /* what begins now may have other weights */
+        eepi_view_forget_checksums(draft);
     return draft;
 }
 
@@ -264,11 +271,60 @@ static void drop_plan(eepi_core *core)
     eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
 
+/* A process that lives has taken the seat since the document was made: it is on its way in. */
+static int is_coming(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return !peer->leaving && peer->generation > eepi_view_seat_at(draft, seat)->generation &&
+           !eepi_core_has_exited(core, seat, peer->generation);
+}
+
+/* Every member wants out and nobody wants in, or one has asked for the end of all. */
+static int all_leave(const eepi_core *core, const eepi_view *draft)
+{
+    int stay = 0, wanted = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(draft, seat, peer->generation)) {
+            stay += !peer->leaving;
+            wanted |= peer->leaving & EEPI_LEAVES_AS_LAST;
+        } else {
+            stay += eepi_view_is_member(draft, seat) || is_coming(core, draft, seat);
+        }
+    }
+    return stay == 0 || wanted;
+}
+
+/* The last view: it has no members. No view follows it that one of them is in, so rule M8 needs no
+ * lease; each stays in quarantine until its end was seen, and only then another instance begins. */
+static int end_instance(eepi_core *core, eepi_view *draft)
+{
+    int changes = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        if (!eepi_view_is_member(draft, seat))
+            continue;
+        eepi_view_seat_at(draft, seat)->state = EEP_SEAT_QUARANTINED;
+        eepi_core_drop_backups(draft, seat);
+        changes++;
+    }
+    eepi_plan_drop_gone(draft);
+    core->examined_layers = 0;
+    return changes;
+}
+
 /* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */
 static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, int *retirements_out)
 {
     int changes = 0, retirements = 0;
 
+    *retirements_out = 0;
+    if (all_leave(core, draft)) {
+        *changes_out = end_instance(core, draft);
+        return 1;
+    }
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         if (eepi_core_may_join(core, draft, seat)) {

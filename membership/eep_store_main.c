@@ -9,12 +9,14 @@
 #include <sys/resource.h>
 
 static const char usage_text[] =
-    "usage: eep-store --path PATH\n"
+    "usage: eep-store --path PATH | --forget PATH\n"
     "Serve libeep's key-value store on the unix socket PATH until SIGINT, SIGTERM,\n"
     "SIGQUIT or SIGHUP.\n"
     "\n"
     "  -p, --path PATH  the socket; at most 107 bytes; its directory must belong to\n"
     "                   this user and be closed to all others (mode 0700)\n"
+    "  -f, --forget PATH  remove what an instance left in the store that answers there,\n"
+    "                   once none of its processes is left\n"
     "  -h, --help       this text\n"
     "\n"
     "Prints one line when it is ready. State lives in memory and ends with the program.\n"
@@ -46,19 +48,32 @@ static int serve(const char *path)
     return failed ? 1 : 0;
 }
 
+static int forget(const char *path)
+{
+    char error[256] = "";
+    if (eep_store_forget(path, error, sizeof error) == EEP_OK) {
+        return 0;
+    }
+    fprintf(stderr, "eep-store: %s\n", error);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"path", required_argument, NULL, 'p'},
+        {"forget", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     const char *path = NULL;
     int option;
     output_begin();
-    while ((option = getopt_long(argc, argv, "p:h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "p:f:h", options, NULL)) != -1) {
         if (option == 'p') {
             path = optarg;
+        } else if (option == 'f') {
+            return forget(optarg);
         } else if (option == 'h') {
             fputs(usage_text, stdout);
             return 0;

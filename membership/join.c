@@ -192,19 +192,29 @@ eep_status eep_busy(eep_context *context, uint64_t busy_us)
     return EEP_OK;
 }
 
-eep_status eep_drain(eep_context *context)
+static eep_status ask_to_leave(eep_context *context, const char *call, int leaving)
 {
-    eep_status status = eepi_refuse_in_capture(context, "eep_drain");
+    eep_status status = eepi_refuse_in_capture(context, call);
 
     if (status != EEP_OK)
         return status;
     if (!context->joined_once)
-        return eepi_fail(context, EEP_ERR_STATE, "eep_drain before eep_join");
+        return eepi_fail(context, EEP_ERR_STATE, "%s before eep_join", call);
     pthread_mutex_lock(&context->lock);
-    context->mailbox.leave = 1;
+    context->mailbox.leave |= leaving;
     pthread_mutex_unlock(&context->lock);
     eepi_service_wake(context);
     return EEP_OK;
+}
+
+eep_status eep_drain(eep_context *context)
+{
+    return ask_to_leave(context, "eep_drain", EEPI_LEAVES);
+}
+
+eep_status eep_instance_end(eep_context *context)
+{
+    return ask_to_leave(context, "eep_instance_end", EEPI_LEAVES | EEPI_LEAVES_AS_LAST);
 }
 
 /* ------------------------------------------------------------------ observation */

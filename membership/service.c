@@ -376,7 +376,7 @@ static void take_mail(eep_context *context)
 {
     eepi_mailbox mail;
     eepi_step_mail steps;
-    const eepi_input leave = {.kind = EEPI_INPUT_LEAVE};
+    eepi_input leave = {.kind = EEPI_INPUT_LEAVE};
 
     pthread_mutex_lock(&context->lock);
     mail = context->mailbox;
@@ -392,6 +392,7 @@ static void take_mail(eep_context *context)
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
     take_step_mail(context, &steps);
+    leave.step = (uint64_t)mail.leave;
     if (mail.leave)
         eepi_give(context, &leave);
 }

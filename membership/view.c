@@ -101,6 +101,12 @@ uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert)
            expert;
 }
 
+void eepi_view_forget_checksums(eepi_view *view)
+{
+    memset(blob_at(view, checksums_offset(&view->shape)), 0,
+           num_checksums(&view->shape) * sizeof(uint64_t));
+}
+
 /* The words of a seat's backups in a layer. */
 static uint64_t *backup_at(const eepi_view *view, int seat, int layer)
 {

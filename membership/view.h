@@ -98,6 +98,8 @@ bool eepi_view_has(const eepi_view *view, int seat, uint32_t generation);
 int eepi_view_num_active(const eepi_view *view);
 /* Experts of a layer (or of any layer for layer -1) without a HOLDS slot on a member. */
 int eepi_view_num_uncovered(const eepi_view *view, int layer);
+/* Nothing is known of the experts' weights any more. */
+void eepi_view_forget_checksums(eepi_view *view);
 /* HOLDS slots of the expert on members. */
 int eepi_view_num_replicas(const eepi_view *view, int layer, int expert);
 /* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." for people. */

@@ -52,7 +52,7 @@ VALID = {
     "uint32_t generation": "1",
 }
 # NULL says something here: the argument is not wanted, or there is nothing to close.
-MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep_watch_open", "error_out"),
+MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep_store_forget", "error_out"), ("eep_watch_open", "error_out"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "device", "stream", "event", "graph", "context", "sink", "store"}

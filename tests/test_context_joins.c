@@ -119,3 +119,76 @@ Test(context_joins, configurations_that_differ_are_named)
     cr_expect_eq(advised, 1);
     world_close(&w);
 }
+
+/* An end that is one: every rank is told DRAINED, nobody is suspected, nothing is logged as an
+ * error; and then an instance of another shape begins with the same store. */
+Test(context_joins, M8_an_instance_ends_in_order_and_another_one_begins)
+{
+    world w;
+    world_open(&w, 3, 3);
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, 3);
+    world_rest(&w);
+    cr_assert_eq(eep_instance_end(w.ranks[1].context), EEP_OK);
+    for (int32_t seat = 0; seat < 3; seat++) {
+        WORLD_WAIT(&w, w.ranks[seat].ended != EEP_OK);
+        cr_expect_eq(w.ranks[seat].ended, EEP_ERR_DRAINED, "%d: %s", seat,
+                     eep_strerror(w.ranks[seat].ended));
+        cr_expect(strstr(w.ranks[seat].text, "ended in order"), "%s", w.ranks[seat].text);
+        cr_expect_eq(rank_events(&w.ranks[seat], EEP_EVENT_SUSPECTED), 0);
+    }
+    for (int32_t seat = 0; seat < 3; seat++)
+        rank_close(&w.ranks[seat]);
+    w.config.num_ranks = w.config.max_ranks = 2;
+    w.config.num_max_tokens_per_rank = WORLD_TOKENS * 2;
+    world_set_modes(&w, 0, 1, RANK_FOLLOW);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+/* The last ranks may leave one by one as well. */
+Test(context_joins, M8_the_drain_of_the_last_rank_ends_the_instance)
+{
+    world w;
+    world_open(&w, 2, 2);
+    world_start(&w);
+    world_lock(&w);
+    w.ranks[0].drain = w.ranks[1].drain = 1;
+    world_unlock(&w);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        WORLD_WAIT(&w, w.ranks[seat].ended != EEP_OK);
+        cr_expect_eq(w.ranks[seat].ended, EEP_ERR_DRAINED);
+    }
+    world_close(&w);
+}
+
+/* One that did not end in order is cleared by hand; until then the text says so. */
+Test(context_joins, a_store_of_a_dead_instance_is_cleared_by_hand)
+{
+    world w;
+    char error[256] = "";
+    world_open(&w, 2, 2);
+    world_start(&w);
+    cr_expect_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_ERR_STATE);
+    cr_expect(strstr(error, "holds seat"), "%s", error);
+    world_rest(&w);
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_close(&w.ranks[seat]);
+    w.config.top_k = 1;
+    cr_expect_eq(rank_open(&w, 0), EEP_ERR_INVALID);
+    cr_expect(strstr(w.ranks[0].error, "eep-store --forget"), "%s", w.ranks[0].error);
+    cr_expect_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_OK, "%s", error);
+    w.config.top_k = WORLD_TOPK;
+    w.config.num_max_tokens_per_rank = WORLD_TOKENS * 2;
+    world_set_modes(&w, 0, 1, RANK_FOLLOW);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    world_rest(&w);
+    world_close(&w);
+}

@@ -261,6 +261,37 @@ Test(core, a_rank_leaves_when_asked)
     }
 }
 
+static int all_over(cluster *c)
+{
+    for (int seat = 0; seat < 4; seat++) {
+        if (!cluster_at(c, seat)->over)
+            return 0;
+    }
+    return 1;
+}
+
+/* The last one's leave ends the instance: no view without coverage, nobody is expelled, and all who
+ * left are told so. Then new processes begin another one, with weights of their own. */
+Test(core, M8_all_leave_and_the_instance_ends_in_order)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        for (int seat = 0; seat < 4; seat++) {
+            cluster_leave(c, seat);
+            cluster_run(c, cluster_random(c, 300000));
+        }
+        EXPECT(c, cluster_until(c, all_over, 3 * SECOND));
+        EXPECT(c, num_wedges(c) == 0);
+        EXPECT(c, eepi_view_num_active(c->view) == 0 && c->view->cause == EEPI_VIEW_PLANNED);
+        for (int seat = 0; seat < 4; seat++)
+            cluster_crash(c, seat);
+        for (int seat = 0; seat < 4; seat++)
+            cluster_start(c, seat);
+        EXPECT(c, cluster_until(c, has_four, 3 * SECOND));
+        expect_serving(c, 4);
+    }
+}
+
 Test(core, a_rank_that_nobody_can_spare_stays)
 {
     FOR_SEEDS(&tight, c)

@@ -33,6 +33,12 @@ EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_o
 /* Stop serving, close all connections, remove the socket files. In a forked child the store is its
  * parent's, which serves on: there only the child's copies are given back. */
 EEP_API void eep_store_close(eep_store *store);
+/* Remove what an instance left in the store that answers at `path`, once none of its processes
+ * holds a seat (else EEP_ERR_STATE, and the text names one): for an instance that did not end in
+ * order (eep_instance_end), where another configuration or other weights are to begin. The seats'
+ * files stay, so generations go on. `error_out` may be NULL. */
+EEP_API EEP_MUST_CHECK eep_status eep_store_forget(const char *path, char *error_out,
+                                                   size_t error_bytes);
 
 #ifdef __cplusplus
 }
