@@ -62,6 +62,7 @@ static void put_report(eep_context *context, const eepi_report *report)
     context->said_report = encoded;
     context->said_report_bytes = bytes;
     context->said_report_epoch = report->epoch;
+    eepi_tell_promise(context, report);
     eepi_event(context, EEP_EVENT_WEDGED, context->config.rank, context->generation, report->epoch,
                report->highest_step);
 }
@@ -98,6 +99,7 @@ static void abort_step(eep_context *context)
 /* Rule M2. DRAINED comes with the end of the step in flight. */
 static void wedge(eep_context *context)
 {
+    eepi_tell_without_view(context);
     pthread_mutex_lock(&context->lock);
     if (eepi_stepper_wedge(&context->stepper))
         abort_step(context);
@@ -120,7 +122,7 @@ static int stage(eep_context *context, const eepi_view *view)
     }
     free(windows);
     if (status != EEP_OK)
-        eepi_log(context, EEP_LOG_WARN, "view %llu could not be staged: %s %s",
+        eepi_log(context, EEP_LOG_WARN, "epoch %llu could not be staged: %s %s",
                  (unsigned long long)view->epoch, eep_strerror(status),
                  eepi_device_failure(context->config.device));
     return status == EEP_OK;
@@ -174,6 +176,7 @@ static void install(eep_context *context, const eepi_view *view)
     eepi_stepper_install(&context->stepper, &live, joining);
     context->uncovered = 0;
     pthread_mutex_unlock(&context->lock);
+    eepi_tell_installed(context, view);
     eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
     eepi_rank_wake(context);
 }
@@ -202,6 +205,8 @@ static int stage_live(eep_context *context, const eepi_view *view, const eepi_li
     pthread_mutex_lock(&context->lock);
     eepi_stepper_staged(&context->stepper, live);
     pthread_mutex_unlock(&context->lock);
+    eepi_log(context, EEP_LOG_DEBUG, "staged epoch %llu in the idle bank",
+             (unsigned long long)view->epoch);
     eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
     eepi_rank_wake(context); /* what was agreed on in-band may have waited for it */
     return 1;
@@ -259,7 +264,7 @@ static void announce(eep_context *context, const eepi_view *view)
     if (!live.leaves && !stage_live(context, view, &live)) {
         hold_plan(context, view, 1);
         eepi_log(context, EEP_LOG_ERROR,
-                 "view %llu is committed but not staged here: it is tried again",
+                 "epoch %llu is committed but not staged here: it is tried again",
                  (unsigned long long)view->epoch);
     }
     follow_seats(context, view);
@@ -316,15 +321,19 @@ static void cancel(eep_context *context, uint64_t epoch)
 
 static void end_service(eep_context *context, eep_status status, const char *why)
 {
+    char epoch[32] = "";
+
+    if (context->known_epoch != 0)
+        snprintf(epoch, sizeof(epoch), " (epoch %llu)", (unsigned long long)context->known_epoch);
     pthread_mutex_lock(&context->lock);
     if (context->ended == EEP_OK) {
         context->ended = status;
-        snprintf(context->why_ended, sizeof(context->why_ended), "%s", why);
+        snprintf(context->why_ended, sizeof(context->why_ended), "%s%s", why, epoch);
     }
     if (context->stepper.in_step)
         abort_step(context);
     pthread_mutex_unlock(&context->lock);
-    eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s", why);
+    eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s%s", why, epoch);
     eepi_rank_wake(context);
 }
 
@@ -335,7 +344,8 @@ void eepi_fail_closed(eep_context *context, const char *why)
     context->uncovered = 1;
     snprintf(context->why_ended, sizeof(context->why_ended), "%s", why);
     pthread_mutex_unlock(&context->lock);
-    eepi_log(context, EEP_LOG_ERROR, "no rank can serve: %s", why);
+    eepi_log(context, EEP_LOG_ERROR, "no rank can serve after epoch %llu: %s",
+             (unsigned long long)context->known_epoch, why);
     eepi_rank_wake(context);
 }
 
@@ -348,7 +358,7 @@ static void refuse(eep_context *context, const eepi_action *action)
 {
     eepi_refusal refusal = {action->suspect.seat, action->suspect.generation, {0}};
 
-    eepi_log(context, EEP_LOG_ERROR, "refuses rank %d.%u: %s", action->suspect.seat,
+    eepi_log(context, EEP_LOG_ERROR, "refuses rank %d (generation %u): %s", action->suspect.seat,
              action->suspect.generation, action->why);
     snprintf(refusal.why, sizeof(refusal.why), "%s", action->why);
     put_seat(context, EEPI_KEY_REFUSED, refusal.seat, &refusal, sizeof(refusal));
@@ -421,6 +431,7 @@ static void compare_and_swap(eep_context *context, const eepi_action *action)
     if (view->cause == EEPI_VIEW_INITIAL && !(known && known->digest == view->digest) &&
         !may_begin(context))
         return;
+    eepi_tell_proposal(context, view);
     context->cas_epoch = view->epoch;
     context->cas_phase = view->phase;
     context->cas_id =
@@ -445,6 +456,7 @@ static void perform_store(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_ACK:
         put_ack(context, &action->ack);
+        eepi_tell_ack(context, &action->ack);
         context->said_acks[action->ack.kind] = action->ack;
         break;
     case EEPI_ACTION_EXIT:
@@ -461,13 +473,12 @@ static void perform_note(eep_context *context, const eepi_action *action)
 {
     switch (action->kind) {
     case EEPI_ACTION_SUSPECTED:
-        eepi_log(context, EEP_LOG_INFO, "suspects rank %d.%u: %s", action->suspect.seat,
-                 action->suspect.generation,
-                 eep_fault_kind_name((eep_fault_kind)action->suspect.kind));
+        eepi_tell_suspected(context, &action->suspect);
         eepi_event(context, EEP_EVENT_SUSPECTED, action->suspect.seat, action->suspect.generation,
                    0, (uint64_t)action->suspect.kind);
         break;
     case EEPI_ACTION_EXPELLED:
+        eepi_tell_cause(context, &action->suspect);
         note_fault(context, action);
         break;
     default: /* EEPI_ACTION_REFUSED */

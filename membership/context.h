@@ -27,6 +27,7 @@
 
 enum {
     EEPI_ERROR_BYTES = 512,
+    EEPI_LINE_BYTES = 900,                 /* of the log */
     EEPI_MAILBOX_EVIDENCE = EEP_MAX_RANKS, /* what is told once must fit */
     EEPI_FAULT_QUEUE = 256,
     EEPI_INPUTS_LATER = 32, /* given while another one is handled; */
@@ -44,6 +45,26 @@ typedef struct eepi_serving {
 /* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
 typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
 
+/* What the log was told of a seat; service thread. */
+typedef struct eepi_peer_told {
+    eepi_view_seat seat; /* of the last document that was told */
+    int32_t cause;       /* 1 + the eep_fault_kind it is expelled for; 0: none is known */
+    uint64_t silent_ms;  /* its heart has not beaten for so long by then */
+    uint32_t report_generation;
+    uint64_t report_epoch;               /* newest report */
+    uint64_t acks[EEPI_ACK_FLIPPED + 1]; /* digests, by kind */
+} eepi_peer_told;
+
+/* What the log was told of the views; service thread. */
+typedef struct eepi_told {
+    uint64_t digest;     /* of the last document; 0: none */
+    uint64_t without_us; /* since when this rank has no view to serve under; 0: it has one, or did
+                          * not ask for one */
+    uint64_t pause_us;   /* how long it had none, until the last install; 0: that was told */
+    uint64_t bytes;      /* of weights that it has copied since */
+    int had_view, first; /* first: pause_us is the time from eep_join on */
+} eepi_told;
+
 /* What is known of the process in a seat; service thread. */
 typedef struct eepi_peer {
     void *record_bytes; /* NULL: none */
@@ -58,6 +79,7 @@ typedef struct eepi_peer {
     eepi_end end_said;    /* what we told the others of its end; generation 0: nothing */
     eepi_suspect to_kill; /* it was warned, and is killed */
     uint64_t kill_at_us;  /* then at the latest; 0: it is not */
+    eepi_peer_told told;
 } eepi_peer;
 
 /* What is known of a seat's process before it is in a view; under the context's lock. */
@@ -136,6 +158,8 @@ struct eep_context {
     int begin_waits_for;           /* 1 + the seat whose process keeps it from that; 0: none */
     uint64_t fill_again_us;        /* when to try a repair again that failed; 0: none did */
     uint64_t fill_again_digest;    /* of that document only */
+    eepi_told told;
+    uint64_t known_epoch; /* of the newest document, for texts; 0: none; atomic */
 
     /* weights, rank thread until eep_join, then read only (the executor writes slots and
      * physical_to_logical while the rank is wedged) */
@@ -204,6 +228,23 @@ void eepi_log(const eep_context *context, eep_log_level level, const char *forma
     __attribute__((format(printf, 3, 4)));
 void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
                 uint64_t epoch, uint64_t value);
+
+/* tell.c, service thread: log lines about views. A new document is known: before its actions; after
+ * them it is told, once. */
+void eepi_tell_known(eep_context *context);
+void eepi_tell_view(eep_context *context);
+/* Why somebody is expelled, before eepi_tell_view. */
+void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect);
+/* From now on this rank waits for a view; one is installed. */
+void eepi_tell_without_view(eep_context *context);
+void eepi_tell_installed(eep_context *context, const eepi_view *view);
+/* The steps of agreement. */
+void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect);
+void eepi_tell_promise(eep_context *context, const eepi_report *report);
+void eepi_tell_report(eep_context *context, const eepi_report *report);
+void eepi_tell_ack(eep_context *context, const eepi_ack *ack);
+void eepi_tell_proposal(eep_context *context, const eepi_view *view);
+void eepi_tell_proposed(eep_context *context, int won);
 
 /* Wake the service thread; any thread. */
 void eepi_service_wake(eep_context *context);

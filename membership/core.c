@@ -335,15 +335,16 @@ int eepi_core_is_wedged(const eepi_core *core)
 void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
 {
     static const char *const names[] = {"OUTSIDE", "SERVING", "WEDGED", "LEAVING", "OVER"};
-    int used = snprintf(text_out, bytes, "rank %d.%u %s epoch %llu installed %llu suspects",
-                        core->config.seat, core->config.generation, names[core->status],
-                        (unsigned long long)(core->has_view ? core->view->epoch : 0),
-                        (unsigned long long)core->installed_epoch);
+    int used =
+        snprintf(text_out, bytes, "rank %d (generation %u) %s epoch %llu installed %llu suspects",
+                 core->config.seat, core->config.generation, names[core->status],
+                 (unsigned long long)(core->has_view ? core->view->epoch : 0),
+                 (unsigned long long)core->installed_epoch);
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE)
             continue;
-        used += snprintf(text_out + used, bytes - (size_t)used, " %d.%u", seat,
+        used += snprintf(text_out + used, bytes - (size_t)used, " %d (generation %u)", seat,
                          eepi_view_seat_at(core->view, seat)->generation);
     }
 }

@@ -177,6 +177,7 @@ int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
 int eepi_core_has_ended(const eepi_core *core);
 /* 1 while this rank has stopped serving because of a fault. */
 int eepi_core_is_wedged(const eepi_core *core);
-/* One line for people: "rank 3.1 WEDGED epoch 7 installed 6 suspects 2.1". */
+/* One line for people: "rank 3 (generation 1) WEDGED epoch 7 installed 6 suspects 2 (generation
+ * 1)". */
 void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes);
 #endif

@@ -194,7 +194,8 @@ static void fail_closed(eepi_core *core)
 static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
 {
     snprintf(core->why, sizeof(core->why),
-             "rank %d.%u has ended, but its process is not wholly gone and its device may still "
+             "rank %d (generation %u) has ended, but its process is not wholly gone and its device "
+             "may still "
              "write: nobody serves until it is",
              seat, generation);
     fail_closed(core);
@@ -232,7 +233,8 @@ static int old_copy_is_free(eepi_core *core)
             continue;
         if (peer->killed_generation == s->generation) { /* and it lives on: say why nobody serves */
             snprintf(core->why, sizeof(core->why),
-                     "rank %d.%u was expelled, could not be killed and may still write: nobody "
+                     "rank %d (generation %u) was expelled, could not be killed and may still "
+                     "write: nobody "
                      "serves until its process ends",
                      seat, s->generation);
             fail_closed(core);

@@ -48,7 +48,7 @@ static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_o
     const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
 
     if (!is_own && eepi_process_kill(context->peers[suspect->seat].pidfd))
-        eepi_log(context, EEP_LOG_WARN, "killed rank %d.%u (%s) before it is expelled",
+        eepi_log(context, EEP_LOG_WARN, "killed rank %d (generation %u: %s) before it is expelled",
                  suspect->seat, suspect->generation,
                  eep_fault_kind_name((eep_fault_kind)suspect->kind));
     else if (context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT)

@@ -39,6 +39,7 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
         context->fill_again_digest = digest;
         return;
     }
+    context->told.bytes += bytes;
     pthread_mutex_lock(&context->lock);
     *(paused ? &context->counters.weights_bytes_in_pause
              : &context->counters.weights_bytes_background) += bytes;

@@ -35,15 +35,31 @@ uint64_t eepi_now_us(void)
     return eepi_now_ns() / 1000u;
 }
 
+/* Of which rank a text is; its generation is known once it has taken its seat. */
+static size_t say_rank(const eep_context *context, char *text, size_t bytes)
+{
+    int used = snprintf(text, bytes, "rank %d", context->config.rank);
+
+    if (context->generation != 0)
+        used +=
+            snprintf(text + used, bytes - (size_t)used, " (generation %u)", context->generation);
+    return (size_t)used;
+}
+
 eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)
 {
     va_list arguments;
-    int used = snprintf(context->error, sizeof(context->error),
-                        "rank %d.%u epoch %llu: ", context->config.rank, context->generation,
-                        (unsigned long long)context->stepper.live.epoch);
+    uint64_t epoch = context->stepper.live.epoch;
+    size_t used = say_rank(context, context->error, sizeof(context->error));
 
+    if (epoch == 0) /* it serves none; others may, or it has served one before */
+        epoch = __atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE);
+    if (epoch != 0)
+        used += (size_t)snprintf(context->error + used, sizeof(context->error) - used,
+                                 ", epoch %llu", (unsigned long long)epoch);
+    used += (size_t)snprintf(context->error + used, sizeof(context->error) - used, ": ");
     va_start(arguments, format);
-    vsnprintf(context->error + used, sizeof(context->error) - (size_t)used, format, arguments);
+    vsnprintf(context->error + used, sizeof(context->error) - used, format, arguments);
     va_end(arguments);
     return eepi_refuse(status, "%s", context->error);
 }
@@ -78,16 +94,16 @@ eep_status eepi_check_argument(eep_context *context, const char *call, const cha
 void eepi_log(const eep_context *context, eep_log_level level, const char *format, ...)
 {
     static const char *const names[] = {"", "error", "warning", "info", "debug"};
-    char line[EEPI_ERROR_BYTES];
+    char line[EEPI_LINE_BYTES] = "eep: ";
     va_list arguments;
-    int used;
+    size_t used = 5;
 
     if (level > context->config.log_level)
         return;
-    used = snprintf(line, sizeof(line), "eep: rank %d.%u: %s: ", context->config.rank,
-                    context->generation, names[level]);
+    used += say_rank(context, line + used, sizeof(line) - used);
+    used += (size_t)snprintf(line + used, sizeof(line) - used, ": %s: ", names[level]);
     va_start(arguments, format);
-    vsnprintf(line + used, sizeof(line) - (size_t)used, format, arguments);
+    vsnprintf(line + used, sizeof(line) - used, format, arguments);
     va_end(arguments);
     if (context->config.log)
         context->config.log(context->config.user, level, line);

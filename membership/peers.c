@@ -41,12 +41,12 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     state = eepi_process_look(record->pid, record->pid_start);
     give_end(context, record, state);
     if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS)
-        eepi_log(
-            context, EEP_LOG_WARN,
-            "cannot watch process %d of rank %d.%u: %s: its end shows only after its heart has "
-            "stopped",
-            record->pid, record->member.seat, record->member.generation,
-            eepi_descriptors_error(error, why, sizeof(why)));
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot watch process %d of rank %d (generation %u): %s: its end shows only after "
+                 "its heart has "
+                 "stopped",
+                 record->pid, record->member.seat, record->member.generation,
+                 eepi_descriptors_error(error, why, sizeof(why)));
 }
 
 /* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
@@ -107,7 +107,8 @@ static void say_cost(const eep_context *context, int seat, uint32_t generation)
     eepi_share_cost cost = eepi_share_cost_of(context->config.device);
 
     eepi_log(context, EEP_LOG_INFO,
-             "mapped the window of rank %d.%u; %llu calls that map or unmap device memory took "
+             "mapped the window of rank %d (generation %u); %llu calls that map or unmap device "
+             "memory took "
              "%llu us so far, the longest %llu us",
              seat, generation, (unsigned long long)cost.calls, (unsigned long long)cost.total_us,
              (unsigned long long)cost.longest_us);
@@ -145,8 +146,8 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof(why), &window);
     if (status != EEP_OK) {
-        eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d.%u: %s: %s", seat,
-                 generation, eep_strerror(status), why);
+        eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d (generation %u): %s: %s",
+                 seat, generation, eep_strerror(status), why);
         return status;
     }
     take_window(context, seat, window);

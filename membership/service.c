@@ -71,8 +71,10 @@ static void give_one(eep_context *context, eepi_input input)
 
     input.now_us = core_now_us(context);
     actions = eepi_core_handle(context->core, &input, &n);
+    eepi_tell_known(context);
     for (int i = 0; i < n; i++)
         eepi_perform(context, &actions[i]);
+    eepi_tell_view(context);
 }
 
 void eepi_give(eep_context *context, const eepi_input *input)
@@ -165,6 +167,7 @@ static void take_small(eep_context *context, const eepi_store_reply *reply)
     if (has_prefix(reply->key, EEPI_KEY_ACK)) {
         if (eepi_ack_decode(bytes, reply->size, seats, &ack) != EEP_OK)
             return;
+        eepi_tell_ack(context, &ack);
         input.ack = &ack;
     } else {
         input.kind = EEPI_INPUT_EXIT;
@@ -185,8 +188,10 @@ static void take_report(eep_context *context, const eepi_store_reply *reply)
         return;
     memcpy(copy, reply->value, reply->size);
     input.report = &report;
-    if (eepi_report_decode(copy, reply->size, context->config.max_ranks, &report) == EEP_OK)
+    if (eepi_report_decode(copy, reply->size, context->config.max_ranks, &report) == EEP_OK) {
+        eepi_tell_report(context, &report);
         eepi_give(context, &input);
+    }
     free(copy);
 }
 
@@ -230,8 +235,10 @@ static void take_entry(eep_context *context, const eepi_store_reply *reply)
  * forms a second first view (S2). */
 static void come_back(eep_context *context)
 {
-    if (context->store_lost)
+    if (context->store_lost) {
+        eepi_log(context, EEP_LOG_INFO, "the store is back");
         eepi_event(context, EEP_EVENT_STORE_BACK, -1, 0, 0, 0);
+    }
     context->store_lost = 0;
     context->back = 1;
     context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
@@ -256,6 +263,8 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
     eepi_input input = {.kind = EEPI_INPUT_CAS_DONE, .revision = reply->revision};
 
     context->cas_id = 0;
+    if (reply->status == EEP_OK || reply->status == EEP_ERR_CONFLICT)
+        eepi_tell_proposed(context, reply->status == EEP_OK);
     if (reply->status == EEP_ERR_CONFLICT) {
         take_view(context, reply);
         say_behind_register(context);
@@ -302,8 +311,12 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
         }
         break;
     case EEPI_STORE_DISCONNECTED:
-        if (!context->store_lost)
+        if (!context->store_lost) {
+            eepi_log(context, EEP_LOG_INFO,
+                     "the store does not answer: serving goes on, and no view changes until it is "
+                     "back");
             eepi_event(context, EEP_EVENT_STORE_LOST, -1, 0, 0, 0);
+        }
         context->store_lost = 1;
         for (int seat = 0; seat < context->config.max_ranks; seat++)
             context->peers[seat].is_heard = 0;
@@ -345,6 +358,8 @@ static void take_step_mail(eep_context *context, eepi_step_mail *mail)
     eepi_input input;
 
     if (mail->flipped) {
+        eepi_log(context, EEP_LOG_DEBUG, "flipped: a step under epoch %llu has ended here",
+                 (unsigned long long)mail->flipped_epoch);
         input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail->flipped_digest};
         eepi_give(context, &input);
     }
@@ -389,6 +404,7 @@ static void take_mail(eep_context *context)
     if (mail.ready) {
         eepi_peer_publish(context);
         give_own_record(context);
+        eepi_tell_without_view(context);
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
     take_step_mail(context, &steps);

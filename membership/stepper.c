@@ -111,6 +111,7 @@ static void leave(eepi_stepper *s)
 {
     s->mail.flipped = 1;
     s->mail.flipped_digest = s->announced.digest;
+    s->mail.flipped_epoch = s->announced.epoch;
     s->live = none;
     s->announced = none;
     s->flip_due = 0;
@@ -255,6 +256,7 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
     if (!s->warm && s->live.planned) {
         s->mail.flipped = 1;
         s->mail.flipped_digest = s->live.digest;
+        s->mail.flipped_epoch = s->live.epoch;
         if (s->live.joined[status->last_seat / 64] >> (status->last_seat % 64) & 1u &&
             s->typical_us != 0 && status->longest_wait_ns / 1000u > s->typical_us)
             s->steps_waiting_on_join++;

@@ -31,7 +31,7 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 /* What the membership core is to be told, in the order of the fields. */
 typedef struct eepi_step_mail {
     int flipped, accused, drained;
-    uint64_t flipped_digest;
+    uint64_t flipped_digest, flipped_epoch;
     uint64_t accused_step, accused_seats[EEPK_SEAT_WORDS];
     uint64_t drained_step;
 } eepi_step_mail;

@@ -102,6 +102,6 @@ int eepi_view_num_uncovered(const eepi_view *view, int layer);
 void eepi_view_forget_checksums(eepi_view *view);
 /* HOLDS slots of the expert on members. */
 int eepi_view_num_replicas(const eepi_view *view, int layer, int expert);
-/* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." for people. */
+/* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." (seat.generation) for whoever debugs a test. */
 void eepi_view_print(const eepi_view *view, char *text_out, size_t size);
 #endif

@@ -148,7 +148,8 @@ Test(core_ends, P8_who_waits_for_an_end_that_does_not_come_says_so)
     tick_at(t.now_us + DRAIN_BOUND_US);
     cr_expect_eq(t.committed, 0);
     cr_expect_eq(t.uncovered, 1);
-    cr_expect(strstr(t.why, "rank 3.1 has ended, but its process is not wholly gone"), "%s", t.why);
+    cr_expect(strstr(t.why, "rank 3 (generation 1) has ended, but its process is not wholly gone"),
+              "%s", t.why);
     cr_expect_eq(t.kills, 0, "no kill ends it sooner");
     give(about(EEPI_INPUT_GONE, 3));
     tick_at(t.now_us + MARGIN_US);

@@ -41,14 +41,20 @@ EEP_API size_t eep_dtype_bytes(eep_dtype dtype);
 
 /* ---------------------------------------------------------------- configuration */
 
+/* What the log says, each level with those above it. docs/INTEGRATION.md, "The log", has samples.
+ * No step writes a line: a change of view writes a bounded number. */
 typedef enum eep_log_level {
     EEP_LOG_NONE,
-    EEP_LOG_ERROR,
-    EEP_LOG_WARN,
-    EEP_LOG_INFO,
-    EEP_LOG_DEBUG
+    EEP_LOG_ERROR, /* service is in danger: experts without a copy, a repair that fails */
+    EEP_LOG_WARN,  /* somebody should look: this rank is about to be expelled, a limit is too low */
+    EEP_LOG_INFO,  /* one line per change of view: who left and why, who joined, how long this rank
+                    * was without a view; the store is lost, and is back */
+    EEP_LOG_DEBUG /* the steps to it: suspected, wedged, reports heard, proposed, committed, staged,
+                   * acknowledged, installed, flipped */
 } eep_log_level;
-/* Called from any of the context's threads; must not call back into the context. */
+/* Called from any of the context's threads; must not call back into the context. `line` is one line
+ * without its end, of less than 900 bytes. "rank 2 (generation 1)" is the first process in seat 2:
+ * each process that takes a seat has the next generation. */
 typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
 
 /* What happened, as it happens; times are CLOCK_MONOTONIC nanoseconds of this machine. */
