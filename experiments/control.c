@@ -82,6 +82,15 @@ static void refuse(control *self, int index, const cJSON *id, const char *error)
     say(self, index, answer);
 }
 
+/* A wait that is not over by its bound. */
+static void refuse_late(control *self, int index, const cJSON *id, const char *error)
+{
+    cJSON *answer = answer_to(id, false);
+    cJSON_AddTrueToObject(answer, "timeout");
+    cJSON_AddStringToObject(answer, "error", error);
+    say(self, index, answer);
+}
+
 static void hang_up(control *self, int index)
 {
     control_peer_close(&self->peer[index]);
@@ -91,6 +100,18 @@ static void hang_up(control *self, int index)
 
 /* ---------------------------------------------------------------- requests */
 
+/* Errors of the script name the flag of eep-run: here the verb as it was given. */
+static void name_as_given(verb deed, char error[CONTROL_ERROR_BYTES])
+{
+    const verb_info *info = &verb_table[deed];
+    size_t length = strlen(info->option);
+    if (strncmp(error, info->option, length) == 0 && error[length] == ':') {
+        char rest[CONTROL_ERROR_BYTES];
+        snprintf(rest, sizeof rest, "%s", error + length);
+        snprintf(error, CONTROL_ERROR_BYTES, "%s%.*s", info->name, CONTROL_ERROR_BYTES - 32, rest);
+    }
+}
+
 static void do_command(control *self, int index, const cJSON *id, verb deed, const char *what)
 {
     char error[CONTROL_ERROR_BYTES] = "";
@@ -98,6 +119,7 @@ static void do_command(control *self, int index, const cJSON *id, verb deed, con
     script_event event;
     if (script_parse(deed, what, false, &event, error) != EEP_OK ||
         !self->ops->command(self->user, &event, seats, &num_seats, &number, error)) {
+        name_as_given(deed, error);
         refuse(self, index, id, error);
         return;
     }
@@ -258,7 +280,7 @@ static void settle_debt(control *self, int index)
         snprintf(error, sizeof error, "wait: not %s after %g s%s%.400s",
                  owed->goal == GOAL_SETTLED ? "settled" : "done", owed->timeout_s, *why ? ": " : "",
                  why);
-        refuse(self, index, owed->id, error);
+        refuse_late(self, index, owed->id, error);
     }
     cJSON_Delete(owed->id);
     owed->id = NULL;

@@ -143,6 +143,10 @@ static int check(const ctl_options *options)
     if (waits && (!what || (strcmp(what, "settled") != 0 && strcmp(what, "done") != 0))) {
         return usage_error("wait: '%s' is neither 'settled' nor 'done'", what ? what : "");
     }
+    verb deed = VERB_KILL;
+    if (verb_find(command, &deed) && verb_table[deed].has_seat && !what) {
+        return usage_error("%s: no rank is given", command);
+    }
     if (strcmp(command, "cancel") == 0 && !what) {
         return usage_error("cancel: no number is given; 'pending' lists them");
     }
@@ -202,6 +206,9 @@ static void show_status(const cJSON *answer)
            number_of(requests, "queued"), number_of(requests, "running"),
            number_of(requests, "completed"), number_of(requests, "failed"),
            number_of(requests, "lost"));
+    if (*text_of(answer, "waits")) {
+        printf("not settled: %s\n", text_of(answer, "waits"));
+    }
     if (number_of(answer, "uncovered") > 0) {
         printf("uncovered: %.0f experts are held by no living rank; nothing is served until one "
                "that has them joins\n",
@@ -220,13 +227,18 @@ static void show_status(const cJSON *answer)
 static void show_pending(const cJSON *answer)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "pending"), *entry = NULL;
-    if (cJSON_GetArraySize(list) == 0) {
+    const cJSON *leaving = cJSON_GetObjectItemCaseSensitive(answer, "leaving");
+    if (cJSON_GetArraySize(list) == 0 && cJSON_GetArraySize(leaving) == 0) {
         puts("nothing is pending");
     }
     cJSON_ArrayForEach(entry, list)
     {
         printf("  %-5.0f %-40s %s\n", number_of(entry, "number"), text_of(entry, "what"),
                text_of(entry, "waits"));
+    }
+    cJSON_ArrayForEach(entry, leaving)
+    {
+        printf("  rank %.0f %s\n", number_of(entry, "seat"), text_of(entry, "waits"));
     }
 }
 

@@ -22,11 +22,9 @@
 
 static const uint64_t KEEP_BUSY_AFTER_NS = 2000000000;  /* of load after the last join */
 static const uint64_t LONGEST_TRIGGER_NS = 10000000000; /* of load for a trigger to come */
-static const uint64_t NO_PROGRESS_NS = 60000000000;     /* then the run is given up */
 static const uint64_t STOP_BOUND_NS = 5000000000;       /* for ranks to end by themselves, */
 static const uint64_t SHUT_BOUND_NS = 1000000000;       /* of that to stop serving */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
-static const uint64_t NO_TRIGGER_NS = 2000000000; /* without load and anything under way */
 /* timeout(1), and whoever passes a signal on, sends it to the process and to its group: not two. */
 static const uint64_t SAME_SIGNAL_NS = 500000000;
 static const double LONGEST_WAIT_MS = 50;
@@ -41,6 +39,9 @@ bool launcher_is_settled(const launcher *self)
         }
         bool member = launcher_is_member(self, process);
         bool gone = process->exit_ns || launcher_is_stopped(process);
+        if (!gone && launcher_lacks_room(self, seat, NULL, 0)) {
+            continue; /* it serves until there is room, which nobody here makes */
+        }
         if (gone ? member : !launcher_is_active(self, seat)) {
             return false;
         }
@@ -55,20 +56,19 @@ static void accept_request(launcher *self, uint32_t input, uint32_t output)
     uint32_t id = 0;
     eep_status status = scheduler_add(self->front, input, output, launcher_time_ms(self), &id);
     if (status != EEP_OK) {
-        self->failed = true;
-        launcher_complain(self, "a request of %u + %u tokens cannot be taken: %s", input, output,
-                          eep_strerror(status));
+        launcher_fail(self, "a request of %u + %u tokens cannot be taken: %s", input, output,
+                      eep_strerror(status));
     }
 }
 
-static bool arrivals_are_over(const launcher *self)
+bool launcher_arrivals_are_over(const launcher *self)
 {
     return launcher_control_is_finishing(self) || self->num_arrived == self->load.num_requests ||
            (self->how->seconds > 0 && launcher_time_ms(self) >= self->how->seconds * 1e3);
 }
 
 /* The closed loop of --keep-busy still runs. It is not kept up for what may never happen. */
-static bool keeps_busy(launcher *self, uint64_t now_ns)
+bool launcher_keeps_busy(launcher *self, uint64_t now_ns)
 {
     bool waits = self->run.start_ns &&
                  script_waits(&self->effective.script, launcher_time_ms(self)) &&
@@ -83,7 +83,7 @@ static bool keeps_busy(launcher *self, uint64_t now_ns)
             launcher_time_ms(self) < self->how->keep_busy_s * 1e3);
 }
 
-static uint32_t outstanding(const launcher *self)
+uint32_t launcher_outstanding(const launcher *self)
 {
     scheduler_counts counts = scheduler_count(self->front);
     return counts.queued + counts.running;
@@ -92,13 +92,14 @@ static uint32_t outstanding(const launcher *self)
 static void take_arrivals(launcher *self, uint64_t now_ns)
 {
     uint64_t since_us = (now_ns - self->run.start_ns) / 1000;
-    while (!arrivals_are_over(self) && !self->failed &&
+    while (!launcher_arrivals_are_over(self) && !self->failed &&
            self->load.requests[self->num_arrived].arrival_us <= since_us) {
         const trace_request *request = &self->load.requests[self->num_arrived++];
         accept_request(self, request->input_length, request->output_length);
     }
-    while (keeps_busy(self, now_ns) && !self->failed && self->num_filled < LAUNCHER_MOST_FILLED &&
-           outstanding(self) < (uint32_t)self->how->keep_busy) {
+    while (launcher_keeps_busy(self, now_ns) && !self->failed &&
+           self->num_filled < LAUNCHER_MOST_FILLED &&
+           launcher_outstanding(self) < (uint32_t)self->how->keep_busy) {
         const trace_request *request =
             &self->filler.requests[self->num_filled++ % self->filler.num_requests];
         accept_request(self, request->input_length, request->output_length);
@@ -120,8 +121,7 @@ static void hand_out(launcher *self)
             status = outbox_send(&self->ranks->seat[seat].outbox, message, assign.header.bytes);
         }
         if (status == EEP_ERR_NO_MEMORY) {
-            self->failed = true;
-            launcher_complain(self, "out of memory");
+            launcher_fail(self, "out of memory");
         }
     }
 }
@@ -180,148 +180,6 @@ static void start_serving(launcher *self, uint64_t now_ns)
     launcher_note_start(self);
 }
 
-/* No process is left but those that were stopped and expelled. */
-static bool nobody_is_left(const launcher *self)
-{
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        const record_process *process = launcher_process_of(self, seat);
-        if (self->ranks->seat[seat].lives &&
-            !(launcher_is_stopped(process) && process->expelled_ns)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* How far script, views and processes have come, as one number that grows. */
-static uint64_t changes_of(const launcher *self)
-{
-    uint64_t plan_phases = self->how->plan ? (uint64_t)self->how->plan->present : 0;
-    return self->run.num_views + self->run.num_processes + self->run.num_faults + plan_phases +
-           self->run.rows.num_events;
-}
-
-/* The same with the tokens: under an endless load they say nothing about the rest. */
-static uint64_t progress_of(const launcher *self)
-{
-    scheduler_counts counts = scheduler_count(self->front);
-    return counts.tokens_emitted + counts.accepted + counts.failed + changes_of(self);
-}
-
-/* Only the load that is kept up goes on, while the script or the world waits for what does not come
- * about. */
-static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
-{
-    const script *todo = &self->effective.script;
-    double now_ms = launcher_time_ms(self);
-    uint64_t present = changes_of(self);
-    bool over = script_is_done(todo) && launcher_plan_is_over(self) && launcher_is_settled(self);
-    bool waits = script_wait_ms(todo, now_ms) > 5 && launcher_is_settled(self);
-    bool meant = now_ms < self->how->keep_busy_s * 1e3 || !arrivals_are_over(self) || waits;
-    if (self->how->keep_busy <= 0 || !self->run.start_ns || launcher_control_serves(self) || over ||
-        meant || present != self->num_changes || !self->changed_ns) {
-        self->num_changes = present;
-        self->changed_ns = now_ns;
-    }
-    return now_ns - self->changed_ns > NO_PROGRESS_NS;
-}
-
-/* Nothing is left that could bring about what the script waits for. It may also be due at this very
- * moment: so it must wait for a while. */
-static bool waits_in_vain(launcher *self, uint64_t now_ns)
-{
-    const script *todo = &self->effective.script;
-    bool idle = self->run.start_ns && !launcher_control_serves(self) && arrivals_are_over(self) &&
-                outstanding(self) == 0 && script_waits(todo, launcher_time_ms(self)) &&
-                launcher_is_settled(self);
-    self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
-    if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
-        return false;
-    }
-    for (int i = 0; i < todo->num_events; i++) {
-        char text[LAUNCHER_TEXT_BYTES];
-        if (!todo->event[i].done) {
-            script_describe(&todo->event[i], text, sizeof text);
-            launcher_complain(self,
-                              "given up: all requests are done, and what '%s' waits for did "
-                              "not happen",
-                              text);
-        }
-    }
-    return true;
-}
-
-/* Somebody will be started by the script, or may be by a person: until nothing has moved for too
- * long. */
-static bool may_come_back(launcher *self)
-{
-    bool by_hand = launcher_control_serves(self);
-    if (!self->run.start_ns || (!by_hand && !script_will_start(&self->effective.script))) {
-        return false;
-    }
-    if (by_hand && !self->told_nobody_left) {
-        launcher_complain(self,
-                          "no rank is left to serve: the run ends in %.0f s, unless one is "
-                          "started (eep-ctl rejoin RANK)",
-                          (double)NO_PROGRESS_NS / 1e9);
-    }
-    self->told_nobody_left = true;
-    return true;
-}
-
-/* True: the run is over, by its end or by giving up. */
-static bool is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
-{
-    double now_ms = launcher_time_ms(self);
-    const script *todo = &self->effective.script;
-    if (self->failed || self->interrupted) {
-        return true;
-    }
-    if (nobody_is_left(self) && !may_come_back(self)) {
-        launcher_complain(self, "no rank is left to serve");
-        scheduler_lose_all(self->front);
-        self->failed = true;
-        return true;
-    }
-    if (self->how->max_seconds > 0 && now_ms >= self->how->max_seconds * 1e3) {
-        launcher_complain(self, "cut off after --max-seconds %g", self->how->max_seconds);
-        self->interrupted = true;
-        return true;
-    }
-    if (waits_in_vain(self, now_ns)) {
-        self->failed = true;
-        return true;
-    }
-    if (is_stuck_under_load(self, now_ns)) {
-        launcher_complain(self,
-                          "given up: requests went on, but no view, process or event of the "
-                          "script changed for %.0f s",
-                          (double)NO_PROGRESS_NS / 1e9);
-        self->failed = true;
-        return true;
-    }
-    uint64_t present = progress_of(self);
-    bool waits = outstanding(self) == 0 && self->run.start_ns &&
-                 (launcher_control_serves(self) || !arrivals_are_over(self) ||
-                  script_wait_ms(todo, now_ms) > 5);
-    if (present != *progress || (waits && launcher_is_settled(self))) {
-        *progress = present;
-        *progress_ns = now_ns;
-    } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
-        launcher_complain(self, "given up: nothing has moved for %.0f s",
-                          (double)NO_PROGRESS_NS / 1e9);
-        self->failed = true;
-        return true;
-    }
-    if (!self->run.start_ns || !script_is_done(todo) || !launcher_plan_is_over(self) ||
-        !launcher_is_settled(self)) {
-        return false;
-    }
-    self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
-    return !launcher_control_serves(self) && arrivals_are_over(self) && !keeps_busy(self, now_ns) &&
-           outstanding(self) == 0;
-}
-
 static double wait_ms(const launcher *self)
 {
     double wait = LONGEST_WAIT_MS, now_ms = launcher_time_ms(self);
@@ -329,7 +187,7 @@ static double wait_ms(const launcher *self)
         return wait;
     }
     wait = fmin(wait, script_wait_ms(&self->effective.script, now_ms));
-    if (!arrivals_are_over(self)) {
+    if (!launcher_arrivals_are_over(self)) {
         double due = (double)self->load.requests[self->num_arrived].arrival_us / 1e3 - now_ms;
         wait = fmin(wait, fmax(due, 0));
     }
@@ -344,9 +202,8 @@ static void take_signals(launcher *self)
         uint64_t now_ns = launcher_now_ns();
         if (!self->signal_ns) {
             self->signal_ns = now_ns;
-            self->interrupted = true;
-            launcher_complain(self, "interrupted by signal %u (%s): the rows are written now",
-                              signal.ssi_signo, strsignal((int)signal.ssi_signo));
+            launcher_interrupt(self, "interrupted by signal %u (%s): the rows are written now",
+                               signal.ssi_signo, strsignal((int)signal.ssi_signo));
         } else if (now_ns - self->signal_ns > SAME_SIGNAL_NS && !self->at_once) {
             self->at_once = true;
             launcher_complain(self, "interrupted again: ended at once");
@@ -374,9 +231,9 @@ static void take_input(launcher *self, double longest_ms)
     num += CONTROL_MAX_FDS;
     if (poll_open(set, num, longest_ms) < 0 && errno != EINTR) {
         if (!self->poll_has_failed) {
-            launcher_complain(self, "poll: %s", strerror(errno));
+            launcher_fail(self, "poll: %s", strerror(errno));
         }
-        self->failed = self->poll_has_failed = true;
+        self->poll_has_failed = true;
         return;
     }
     take_signals(self);
@@ -410,13 +267,13 @@ static void serve(launcher *self)
             launcher_run_plan(self);
             take_arrivals(self, now_ns);
             hand_out(self);
-            if (outstanding(self) >= (uint32_t)num_active(self)) {
+            if (launcher_outstanding(self) >= (uint32_t)num_active(self)) {
                 self->run.load_end_ns = now_ns;
             }
         }
         launcher_control_tell(self);
         show_status(self, now_ns);
-        if (is_over(self, now_ns, &progress, &progress_ns)) {
+        if (launcher_is_over(self, now_ns, &progress, &progress_ns)) {
             break;
         }
     }
@@ -439,7 +296,7 @@ static void stop(launcher *self)
         }
     }
     bool shut = false;
-    while (!nobody_is_left(self) && !self->at_once &&
+    while (!launcher_nobody_is_left(self) && !self->at_once &&
            launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         take_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
@@ -508,6 +365,7 @@ static int report(launcher *self)
     }
     take_signals(self);
     all.broken = self->failed || self->interrupted || !kept;
+    all.broken_why = *self->why ? self->why : kept ? NULL : "rows could not be written";
     status = summary_write(&all, asked, self->how, dir);
     kept &= has_written(self, status, "summary.json");
     summary_print(&all, asked);

@@ -95,7 +95,8 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                               CONTROL_ERROR_BYTES)) {
         return false;
     }
-    if (self->control->finishing || self->stopping) {
+    bool mends = verb_table[event->verb].wants_free && now && launcher_uncovered(self) > 0;
+    if (self->stopping || (self->control->finishing && !mends)) {
         snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
     }
@@ -163,6 +164,20 @@ static const char *unsettled(const launcher *self, int seat)
                                           : "is joining";
 }
 
+bool launcher_unsettled_text(const launcher *self, char *text, size_t size)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        char room[CONTROL_ERROR_BYTES / 2];
+        const char *why = unsettled(self, seat);
+        if (why) {
+            bool lacks = launcher_lacks_room(self, seat, room, sizeof room);
+            snprintf(text, size, "rank %d %s", seat, lacks ? room : why);
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *text_of_pending(const launcher *self, char *text, size_t size)
 {
     const script *todo = &self->effective.script;
@@ -197,12 +212,8 @@ static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
     if (!reason && !script_is_done(&self->effective.script)) {
         reason = text_of_pending(self, text, sizeof text);
     }
-    for (int seat = 0; !reason && seat < self->run.max_ranks; seat++) {
-        const char *of_seat = unsettled(self, seat);
-        if (of_seat) {
-            snprintf(text, sizeof text, "rank %d %s", seat, of_seat);
-            reason = text;
-        }
+    if (!reason && launcher_unsettled_text(self, text, sizeof text)) {
+        reason = text;
     }
     if (reason && why) {
         int uncovered = launcher_uncovered(self);
@@ -273,7 +284,14 @@ static void tell_status(void *user, cJSON *answer)
     }
     cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
     cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
-    cJSON_AddBoolToObject(answer, "settled", is_settled(self, NULL));
+    char waits[CONTROL_ERROR_BYTES] = "";
+    bool settled = is_settled(self, waits);
+    cJSON_AddBoolToObject(answer, "settled", settled);
+    if (settled) {
+        cJSON_AddNullToObject(answer, "waits");
+    } else {
+        cJSON_AddStringToObject(answer, "waits", waits);
+    }
     cJSON_AddBoolToObject(answer, "finishing", self->control->finishing);
     cJSON_AddNumberToObject(answer, "epoch",
                             run->num_views ? (double)run->views[run->num_views - 1].epoch : 0);
@@ -314,6 +332,16 @@ static void tell_pending(void *user, cJSON *answer)
         cJSON_AddStringToObject(entry, "waits", text);
         cJSON_AddItemToArray(list, entry);
     }
+    list = cJSON_AddArrayToObject(answer, "leaving");
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        char text[CONTROL_ERROR_BYTES / 2];
+        if (launcher_lacks_room(self, seat, text, sizeof text)) {
+            cJSON *entry = cJSON_CreateObject();
+            cJSON_AddNumberToObject(entry, "seat", seat);
+            cJSON_AddStringToObject(entry, "waits", text);
+            cJSON_AddItemToArray(list, entry);
+        }
+    }
 }
 
 static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
@@ -329,13 +357,18 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
 
 /* ---------------------------------------------------------------- each round */
 
-/* After a finish nobody waits for a joiner that does not come in. */
+/* After a finish nobody waits for a joiner that does not come in, unless nothing is served without
+ * it: it may hold the only copies of some experts. */
 static void end_joiners(launcher *self)
 {
-    bool late = launcher_now_ns() - self->control->finish_ns > FINISH_JOIN_NS;
-    for (int seat = 0; self->control->finishing && late && seat < self->run.max_ranks; seat++) {
+    bool ends = self->control->finishing && launcher_uncovered(self) == 0;
+    for (int seat = 0; ends && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
-        if (process && self->ranks->seat[seat].lives && !process->joined_ns && !process->kill_ns) {
+        uint64_t from_ns = self->control->finish_ns;
+        from_ns = process && process->spawn_ns > from_ns ? process->spawn_ns : from_ns;
+        bool late = launcher_now_ns() - from_ns > FINISH_JOIN_NS;
+        if (late && process && self->ranks->seat[seat].lives && !process->joined_ns &&
+            !process->kill_ns) {
             launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
                               (double)FINISH_JOIN_NS / 1e9);
             (void)launcher_do(self, &(script_deed){.verb = VERB_KILL, .seat = seat, .order = -1});

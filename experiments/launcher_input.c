@@ -27,14 +27,49 @@ double launcher_time_ms(const launcher *self)
     return self->run.start_ns ? (double)(launcher_now_ns() - self->run.start_ns) / 1e6 : 0;
 }
 
+static void say(const launcher *self, const char *text)
+{
+    fprintf(stderr, "%s%s\n",
+            self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", text);
+}
+
 void launcher_complain(launcher *self, const char *format, ...)
+{
+    char text[4 * LAUNCHER_TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    say(self, text);
+}
+
+static __attribute__((format(printf, 2, 0))) void say_why(launcher *self, const char *format,
+                                                          va_list args)
+{
+    char text[4 * LAUNCHER_TEXT_BYTES];
+    vsnprintf(text, sizeof text, format, args);
+    say(self, text);
+    if (!*self->why) {
+        snprintf(self->why, sizeof self->why, "%.*s", (int)sizeof self->why - 1, text);
+    }
+}
+
+void launcher_fail(launcher *self, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fputs(self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    say_why(self, format, args);
     va_end(args);
+    self->failed = true;
+}
+
+void launcher_interrupt(launcher *self, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_why(self, format, args);
+    va_end(args);
+    self->interrupted = true;
 }
 
 /* ---------------------------------------------------------------- processes and membership */
@@ -107,8 +142,7 @@ void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *
 {
     record_fault *fault = record_add_fault(&self->run, (size_t)self->run.max_ranks);
     if (!fault) {
-        self->failed = true;
-        launcher_complain(self, "out of memory");
+        launcher_fail(self, "out of memory");
         return;
     }
     fault->process = (size_t)self->process[seat];
@@ -234,9 +268,8 @@ static void take_packet(launcher *self, int seat, size_t bytes)
         least = sizes[i].kind == header->kind ? sizes[i].bytes : least;
     }
     if (bytes < least) {
-        self->failed = true;
-        launcher_complain(self, "rank %d sent a malformed message (kind %u, %zu bytes)", seat,
-                          header->kind, bytes);
+        launcher_fail(self, "rank %d sent a malformed message (kind %u, %zu bytes)", seat,
+                      header->kind, bytes);
         return;
     }
     switch (header->kind) {
@@ -364,8 +397,7 @@ void launcher_reap(launcher *self, int seat)
         launcher_add_fault(self, seat, process->exit_ns, "slow");
     }
     if (!self->run.start_ns) {
-        self->failed = true;
-        launcher_complain(self, "rank %d ended before all ranks had joined: the run ends", seat);
+        launcher_fail(self, "rank %d ended before all ranks had joined: the run ends", seat);
     }
     if (!launcher_is_member(self, process)) {
         (void)scheduler_seat_gone(self->front, seat, process->generation);
@@ -438,8 +470,7 @@ static void take_view(launcher *self, const void *value, size_t size)
     record_view *last = self->run.num_views ? &self->run.views[self->run.num_views - 1] : NULL;
     if (eepi_view_check(aligned, size, &why) != EEP_OK ||
         view->shape.max_ranks != self->run.max_ranks) {
-        self->failed = true;
-        launcher_complain(self, "the store holds a bad view: %s", *why ? why : "other max_ranks");
+        launcher_fail(self, "the store holds a bad view: %s", *why ? why : "other max_ranks");
     } else if (!last || view->epoch > last->epoch) {
         record_view *added = record_add_view(&self->run);
         if (added) {
@@ -460,8 +491,7 @@ static void take_view(launcher *self, const void *value, size_t size)
             move_requests(self);
             launcher_saw_view(self);
         } else {
-            self->failed = true;
-            launcher_complain(self, "out of memory");
+            launcher_fail(self, "out of memory");
         }
     }
     free(aligned);

@@ -60,7 +60,9 @@ void launcher_run_plan(launcher *self)
         (void)launcher_do(self, &deed);
     }
     tell_phases(self);
-    self->failed |= self->how->plan->failed;
+    if (self->how->plan->failed && !self->failed) {
+        launcher_fail(self, "the plan was not followed");
+    }
 }
 
 bool launcher_plan_is_over(const launcher *self)

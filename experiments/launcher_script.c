@@ -2,6 +2,8 @@
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
 
+#include <stdio.h>
+
 bool launcher_sees_active(const void *user, int seat)
 {
     return launcher_is_active(user, seat);
@@ -88,14 +90,64 @@ int launcher_uncovered(const launcher *self)
     return self->view ? num_unheld(self->view, ended) : 0;
 }
 
+/* A first expert that the seat alone holds: true. */
+static bool holds_alone(const eepi_view *view, int seat, int *layer_out, int *expert_out)
+{
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        bool held[EEP_MAX_EXPERTS] = {false};
+        for (int s = 0; s < view->shape.max_ranks; s++) {
+            for (int i = 0; eepi_view_is_member(view, s) && i < view->shape.num_slots; i++) {
+                const eepi_view_slot *slot = eepi_view_slot_at(view, layer, s, i);
+                if (s != seat && slot->state == EEPI_SLOT_HOLDS) {
+                    held[slot->expert] = true;
+                }
+            }
+        }
+        for (int i = 0; i < view->shape.num_slots; i++) {
+            const eepi_view_slot *slot = eepi_view_slot_at(view, layer, seat, i);
+            if (slot->state == EEPI_SLOT_HOLDS && !held[slot->expert]) {
+                *layer_out = layer;
+                *expert_out = slot->expert;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool launcher_lacks_room(const launcher *self, int seat, char *text, size_t size)
+{
+    const record_process *leaver = launcher_process_of(self, seat);
+    const eepi_view *view = self->view;
+    int staying = 0, layer = 0, expert = 0;
+    if (!view || !leaver || !leaver->drain_ns || leaver->exit_ns ||
+        !launcher_is_member(self, leaver)) {
+        return false;
+    }
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        const record_process *other = launcher_process_of(self, s);
+        staying += eepi_view_is_member(view, s) && !(other && other->drain_ns);
+    }
+    if (!staying || staying * view->shape.num_slots >= view->shape.num_experts ||
+        !holds_alone(view, seat, &layer, &expert)) {
+        return false;
+    }
+    if (text) {
+        snprintf(text, size,
+                 "is leaving, and the others have no room for its experts (layer %d, expert %d, "
+                 "...): %d slots for %d experts",
+                 layer, expert, staying * view->shape.num_slots, view->shape.num_experts);
+    }
+    return true;
+}
+
 static void add_event(launcher *self, const script_event *event, bool was_due)
 {
     record_event *added = record_add_event(&self->run);
     if (added) {
         *added = (record_event){.event = *event, .was_due = was_due};
     } else {
-        self->failed = true;
-        launcher_complain(self, "out of memory");
+        launcher_fail(self, "out of memory");
     }
 }
 

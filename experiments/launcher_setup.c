@@ -325,10 +325,9 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
     if (!process) {
         char why[LAUNCHER_TEXT_BYTES];
-        launcher_complain(self, "rank %d cannot be started: %s", seat,
-                          status == EEP_ERR_SYSTEM ? eepi_descriptors_error(errno, why, sizeof why)
-                                                   : eep_strerror(EEP_ERR_NO_MEMORY));
-        self->failed = true;
+        launcher_fail(self, "rank %d cannot be started: %s", seat,
+                      status == EEP_ERR_SYSTEM ? eepi_descriptors_error(errno, why, sizeof why)
+                                               : eep_strerror(EEP_ERR_NO_MEMORY));
         return;
     }
     process->seat = seat;

@@ -51,12 +51,13 @@ typedef struct launcher {
     launcher_control *control;        /* NULL: it could not be opened */
     bool stopping; /* the ranks were told to stop: what they still say is not of the run */
     bool told_nobody_left;
-    bool failed;          /* the run broke */
-    bool poll_has_failed; /* and that was said */
-    bool interrupted;     /* by a signal or --max-seconds */
-    uint64_t signal_ns;   /* the first signal to end; 0: none */
-    bool at_once;         /* and a second one: nothing more is written or waited for */
-    uint64_t status_ns;   /* last status line */
+    bool failed;                       /* the run broke */
+    char why[2 * LAUNCHER_TEXT_BYTES]; /* it broke or was cut off; "": neither, or unknown */
+    bool poll_has_failed;              /* and that was said */
+    bool interrupted;                  /* by a signal or --max-seconds */
+    uint64_t signal_ns;                /* the first signal to end; 0: none */
+    bool at_once;                      /* and a second one: nothing more is written or waited for */
+    uint64_t status_ns;                /* last status line */
     uint64_t status_tokens;
     machine_time begin; /* when serving started */
     bool is_tty;
@@ -103,6 +104,9 @@ bool launcher_sees_active(const void *user, int seat);
 bool launcher_sees_running(const void *user, int seat);
 /* How many experts no living rank of the present view holds (in the layer where they are most). */
 int launcher_uncovered(const launcher *self);
+/* The seat's process was asked to leave, and cannot: it alone holds some expert, and the slots of
+ * those that stay are fewer than the experts. Why, into `text` (NULL: not said). */
+bool launcher_lacks_room(const launcher *self, int seat, char *text, size_t size);
 /* Do what the script says is due. */
 void launcher_run_script(launcher *self);
 /* What came of all its events, at the end of the run: into self->run. */
@@ -127,6 +131,26 @@ void launcher_note_machine(launcher *self);
 void launcher_run_plan(launcher *self);
 bool launcher_plan_is_over(const launcher *self);
 
+/* launcher_control.c: which rank is not settled and why, for a person; false: none. */
+bool launcher_unsettled_text(const launcher *self, char *text, size_t size);
+
+/* launcher_over.c: whether and why the run is over */
+
+/* No process is left but those that were stopped and expelled. */
+bool launcher_nobody_is_left(const launcher *self);
+/* True: the run is over, by its end or by giving up. *progress and *progress_ns are its own. */
+bool launcher_is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns);
+/* launcher.c: what it asks */
+bool launcher_arrivals_are_over(const launcher *self);
+bool launcher_keeps_busy(launcher *self, uint64_t now_ns);
+uint32_t launcher_outstanding(const launcher *self);
+
+/* The run is broken, and that is why: said on standard error, and in summary.json if it is the
+ * first reason. */
+void launcher_fail(launcher *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a run that is cut off by who started it. */
+void launcher_interrupt(launcher *self, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Say something to a person on standard error, whatever --quiet says. */
 void launcher_complain(launcher *self, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -146,6 +146,10 @@ static void do_drain(launcher *self, int seat)
     scheduler_seat_close(self->front, seat);
     launcher_note(self, "drain", process, 0);
     tell(self, seat, &message, sizeof message, "drain");
+    char text[LAUNCHER_TEXT_BYTES];
+    if (launcher_lacks_room(self, seat, text, sizeof text)) {
+        launcher_complain(self, "rank %d %s: it stays until there is", seat, text);
+    }
 }
 
 /* ---------------------------------------------------------------- the store */
@@ -164,8 +168,11 @@ static bool do_store(launcher *self, const script_deed *deed)
                                                         : store_process_start(self->store_child);
     /* One that is gone was stopped or killed by an earlier event. */
     if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
-        launcher_complain(self, "%s: %s", name, eep_strerror(status));
-        self->failed |= deed->verb == VERB_STORE_START && status != EEP_ERR_STATE;
+        if (deed->verb == VERB_STORE_START && status != EEP_ERR_STATE) {
+            launcher_fail(self, "%s: %s", name, eep_strerror(status));
+        } else {
+            launcher_complain(self, "%s: %s", name, eep_strerror(status));
+        }
     }
     return status == EEP_OK;
 }

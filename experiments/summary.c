@@ -100,14 +100,34 @@ static bool is_degraded(const record *run, uint64_t time_ns)
     return false;
 }
 
+/* When anything was first done to a rank, or befell one: also what expelled nobody in the end, for
+ * the others waited for it meanwhile. */
+static uint64_t first_fault_ns(const record *run, const summary *self)
+{
+    uint64_t first = UINT64_MAX;
+    for (size_t i = 0; i < run->num_processes; i++) {
+        uint64_t left = left_ns(run, &run->processes[i]);
+        first = left && left < first ? left : first;
+    }
+    for (size_t i = 0; i < self->num_faults; i++) {
+        double since_ns = self->faults[i].time_ms * 1e6;
+        uint64_t time_ns = run->start_ns + (since_ns > 0 ? (uint64_t)since_ns : 0);
+        first = time_ns < first ? time_ns : first;
+    }
+    for (size_t i = 0; i < run->rows.num_events; i++) {
+        const row_event *event = &run->rows.events[i];
+        bool slows = strcmp(event->kind, "slow") == 0 && event->value > 1000;
+        first = slows && event->time_ns < first ? event->time_ns : first;
+    }
+    return first;
+}
+
 /* Tokens and time by what the instance was, cut at every moment at which that changes. */
 static void measure_throughput(const record *run, summary *self)
 {
-    uint64_t first_fault = UINT64_MAX, last_join = 0;
+    uint64_t first_fault = first_fault_ns(run, self), last_join = 0;
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *process = &run->processes[i];
-        uint64_t left = left_ns(run, process);
-        first_fault = left && left < first_fault ? left : first_fault;
         last_join =
             process->rejoin && process->joined_ns > last_join ? process->joined_ns : last_join;
     }

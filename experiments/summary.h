@@ -73,7 +73,8 @@ typedef struct summary {
     size_t num_events;
     uint64_t orders_open;
     bool rows_complete;
-    bool broken; /* the run was cut off or ended by an error; set by who knows */
+    bool broken;            /* the run was cut off or ended by an error; set by who knows */
+    const char *broken_why; /* in words; NULL or "": unknown */
 } summary;
 
 /* The nearest-rank quantiles of `values` (which it sorts); zeros for none. */

@@ -66,6 +66,9 @@ static bool served_by(const record *run, const record_process *process, uint64_t
     if (process->joined_ns) {
         return process->joined_ns <= time_ns;
     }
+    if (!process->generation) { /* it had no seat yet: a view's 0 stands for nobody */
+        return false;
+    }
     for (size_t i = 0; i < run->num_views && epoch == UINT64_MAX; i++) {
         bool has = run->views[i].generation[process->seat] == process->generation;
         epoch = has ? run->views[i].epoch : epoch;
@@ -106,7 +109,7 @@ static const record_view *view_without(const record *run, const record_fault *fa
     *serving_out = NULL;
     for (size_t i = 0; i < run->num_views && !*serving_out; i++) {
         const record_view *view = &run->views[i];
-        bool has = view->generation[dead->seat] == dead->generation;
+        bool has = dead->generation && view->generation[dead->seat] == dead->generation;
         was_in |= has;
         without = was_in && !has && !without ? view : without;
         *serving_out = without && view->phase == EEPI_VIEW_SERVING ? view : NULL;

@@ -13,6 +13,7 @@
 #define EEP_COMMIT "unknown"
 #endif
 
+enum { REASON_BYTES = 512 };
 static const double SATURATED = 0.9; /* of all CPU time */
 
 #define TEXT_(x) #x
@@ -27,6 +28,38 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle)
     }
     return requests->lost == 0 && requests->accepted == requests->completed + requests->failed &&
            self->captures_healthy == 0 && self->rows_complete && !self->broken;
+}
+
+/* Why it is not good, the gravest first; "": it is. */
+static void say_reason(const summary *self, const summary_oracle *oracle, char *text, size_t size)
+{
+    const scheduler_counts *requests = &self->requests;
+    uint32_t unfinished = requests->queued + requests->running;
+    bool differs = oracle && oracle->ran &&
+                   (oracle->tokens_wrong || oracle->digests_wrong || oracle->tokens_missing ||
+                    oracle->tokens_doubled);
+    *text = '\0';
+    if (differs) {
+        snprintf(text, size, "the oracle found tokens wrong, missing or doubled");
+    } else if (self->broken) {
+        snprintf(text, size, "%s",
+                 self->broken_why && *self->broken_why ? self->broken_why
+                                                       : "the run did not come to its end");
+    } else if (requests->lost) {
+        snprintf(text, size, "%u requests were lost: nobody was left to serve them",
+                 requests->lost);
+    } else if (requests->accepted != requests->completed + requests->failed) {
+        snprintf(text, size, "%u requests did not come to their end", unfinished);
+    } else if (self->captures_healthy) {
+        snprintf(text, size, "%" PRIu64 " graphs were captured on ranks that had joined",
+                 self->captures_healthy);
+    } else if (!self->rows_complete) {
+        snprintf(text, size, "rows were dropped: out of memory");
+    } else if (oracle && !oracle->ran) {
+        snprintf(text, size, "%s",
+                 oracle->interrupted ? "the oracle was not asked: interrupted"
+                                     : "the oracle gave no answer");
+    }
 }
 
 static const char *oracle_state(const summary_oracle *oracle)
@@ -177,6 +210,13 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     cJSON *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(root, "schema", 3);
     cJSON_AddBoolToObject(root, "good", summary_is_good(self, oracle));
+    char reason[REASON_BYTES];
+    say_reason(self, oracle, reason, sizeof reason);
+    if (*reason) {
+        cJSON_AddStringToObject(root, "reason", reason);
+    } else {
+        cJSON_AddNullToObject(root, "reason");
+    }
     cJSON_AddStringToObject(root, "oracle", oracle_state(oracle));
     add_requests(root, self, oracle);
     add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
@@ -297,8 +337,13 @@ static void print_joins(const summary *self)
            "prepare ms", "in view ms", "longest healthy step ms", "median step ms");
     for (size_t i = 0; i < self->num_joins; i++) {
         const summary_join *join = &self->joins[i];
-        printf("  %-5zu %-4d %-4u %9.3f %11.1f ", i + 1, join->seat, join->generation,
-               join->time_ms / 1e3, join->prepare_ms);
+        printf("  %-5zu %-4d %-4u %9.3f ", i + 1, join->seat, join->generation,
+               join->time_ms / 1e3);
+        if (join->ready) {
+            printf("%11.1f ", join->prepare_ms);
+        } else {
+            printf("%11s ", "-");
+        }
         if (join->joined) {
             printf("%11.1f %24.1f %15.1f\n", join->join_ms, join->longest_healthy_step_ms,
                    join->median_step_ms);
@@ -371,7 +416,12 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     if (self->num_joins) {
         print_joins(self);
     }
-    printf("\n  %s\n", summary_is_good(self, oracle) ? "GOOD: nothing wrong, nothing lost"
-                       : self->broken                ? "NOT GOOD: the run did not come to its end"
-                                                     : "NOT GOOD");
+    char reason[REASON_BYTES];
+    say_reason(self, oracle, reason, sizeof reason);
+    if (summary_is_good(self, oracle)) {
+        puts("\n  GOOD: nothing wrong, nothing lost");
+    } else {
+        printf("\n  NOT GOOD: %s%s\n", self->broken ? "the run did not come to its end: " : "",
+               reason);
+    }
 }

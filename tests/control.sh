@@ -38,8 +38,10 @@ is 4 vacant
 refused 1 "rank 7" ctl kill 7
 refused 1 "rank 4" ctl kill 4
 refused 1 "rank 1" ctl rejoin 1
-refused 1 "--kill" ctl kill nobody
-refused 1 "--stop" ctl stop 2=never
+refused 1 "eep-ctl: kill: 'nobody'" ctl kill nobody
+refused 1 "eep-ctl: burn: 'x'" ctl burn x
+refused 1 "eep-ctl: stop: 'never'" ctl stop 2=never
+refused 2 "kill: no rank is given" ctl kill
 refused 2 "'explode' is not a command" ctl explode
 refused 2 "neither 'settled' nor 'done'" ctl wait for-it
 refused 1 "not done after 0.1 s" ctl wait done --timeout 0.1
@@ -97,6 +99,38 @@ done
 [ ! -e "$tmp/out/control.sock" ] || fail "the socket is still there"
 grep -q '"good":[[:space:]]*true' "$tmp/out/summary.json" || fail "not good"
 
+# ---- what can never come about ends no run badly
+run_it() { "$bin/eep-run" --no-picture --quiet "${small[@]}" "$@" >"$tmp/log" 2>&1; }
+run_it --out "$tmp/never-due" --kill 0@rebalancing:2 --kill joiner@0.1 || fail "events that never come make a run bad"
+/usr/bin/python3 - "$tmp/never-due/summary.json" <<'PY' || fail "never-due/summary.json"
+import json, sys
+summary = json.load(open(sys.argv[1]))
+assert summary["good"] and summary["reason"] is None, summary["reason"]
+assert summary["script"]["never_due"] == 1 and summary["script"]["waiting"] == 1, summary["script"]
+PY
+run_it --ranks 2 --max-ranks 2 --slots 8 --out "$tmp/no-room" --drain 1@0.1 || fail "a drain without room makes a run bad"
+grep -q "rank 1 is leaving, and the others have no room for its experts (layer 0, expert" "$tmp/log" || fail "nothing says why"
+# The same by hand; then the leaver is killed: what is left to serve after a finish needs a rejoin.
+"$bin/eep-run" --no-picture --quiet "${small[@]}" --ranks 2 --max-ranks 2 --slots 8 --serve --keep-busy 4 --no-oracle \
+    --out "$tmp/room" >"$tmp/log" 2>&1 &
+run=$!
+room() { "$bin/eep-ctl" --out "$tmp/room" "$@"; }
+for _ in $(seq 400); do [ -S "$tmp/room/control.sock" ] && break; sleep 0.05; done
+room wait settled --timeout 20 || fail "it never served"
+room drain 1 >"$tmp/answer" || fail "drain 1"
+why="rank 1 is leaving, and the others have no room for its experts (layer 0, expert"
+refused 1 "$why" room wait settled --timeout 0.2
+refused 0 "$why" room status
+refused 0 "$why" room pending
+room kill 1 >"$tmp/answer" || fail "kill 1"
+for _ in $(seq 200); do room status | grep -q uncovered && break; sleep 0.05; done
+room finish || fail "finish"
+refused 1 "finishing" room kill 0
+room rejoin 1 || fail "nothing is served, and a rejoin is refused"
+room wait done --timeout 30 || fail "the run was not good"
+wait $run || fail "eep-run's exit code"
+run=
+
 # ---- the Python module
 EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
 import pathlib, subprocess, sys
@@ -129,6 +163,11 @@ with eep_lab.Run(deep, ranks=4, keep_busy=6, **shape) as run:
         raise SystemExit("kill(9) was not refused")
     except eep_lab.Refused as refused:
         assert "9" in str(refused), refused
+    try:
+        run.wait("done", timeout=0.1)
+        raise SystemExit("a wait for the end of a run that serves is over")
+    except TimeoutError as late:
+        assert isinstance(late, eep_lab.WaitTimeout) and "0.1 s" in str(late), late
     run.until(lambda status: status["tokens"] > 200 and status["tokens_per_s"] > 0, timeout=20)
     assert run.status()["faults"] == 1
     summary = run.finish()

@@ -183,9 +183,10 @@ Test(control, every_verb_of_the_table_is_known)
 {
     int fd = connect_to();
     for (int v = 0; v < NUM_VERBS; v++) {
-        char line[128];
+        char line[128], begin[64]; /* the verb as it was given, and not its flag */
         snprintf(line, sizeof line, "{\"do\":\"%s\",\"what\":\"nonsense!\"}\n", verb_table[v].name);
-        asks_badly(fd, line, verb_table[v].option);
+        snprintf(begin, sizeof begin, "\"error\":\"%s: ", verb_table[v].name);
+        asks_badly(fd, line, begin);
     }
     close(fd);
 }
@@ -222,7 +223,7 @@ Test(control, garbage_gets_an_error_line)
     asks_badly(fd, "{\"do\":3}\n", "\\\"do\\\" is missing");
     asks_badly(fd, "{\"do\":\"explode\"}\n", "'explode' is not a command; known are kill, ");
     asks_badly(fd, "{\"do\":\"kill\",\"what\":3}\n", "\\\"what\\\" is not a text");
-    asks_badly(fd, "{\"do\":\"kill\"}\n", "--kill");
+    asks_badly(fd, "{\"do\":\"kill\"}\n", "\"kill: ''");
     asks_badly(fd, "{\"do\":\"kill\",\"what\":\"9\"}\n", "rank 9 has no process");
     asks_badly(fd, "{\"id\":[1],\"do\":\"status\"}\n", "\\\"id\\\"");
     asks_badly(fd, "{\"do\":\"wait\",\"for\":\"godot\"}\n", "\\\"for\\\"");
@@ -298,9 +299,8 @@ Test(control, a_wait_is_answered_when_it_is_over)
     now_ms += 499;
     cr_assert_str_eq(got(fd), "");
     now_ms += 2;
-    cr_assert(strstr(
-        got(fd),
-        "{\"id\":4,\"ok\":false,\"error\":\"wait: not settled after 0.5 s: rank 3 is joining\"}"));
+    cr_assert(strstr(got(fd), "{\"id\":4,\"ok\":false,\"timeout\":true,\"error\":\"wait: not "
+                              "settled after 0.5 s: rank 3 is joining\"}"));
     close(fd);
 }
 

@@ -475,12 +475,71 @@ Test(summary, throughput_before_degraded_and_after)
     record_free(&run);
 }
 
+/* A token each millisecond, and none from 800 to 900 ms. */
+static void tokens_around_a_stall(record *run)
+{
+    for (int ms = 0; ms < 4000; ms++) {
+        if (ms < 800 || ms >= 900) {
+            token(run, ms + 0.5 - LAG, 0, 1, 1);
+        }
+    }
+}
+
+Test(summary, what_stalls_without_expelling_ends_the_time_before)
+{
+    record run = history();
+    record_fault *stop = record_add_fault(&run, 1);
+    stop->process = 1;
+    stop->kind = "stop";
+    stop->time_ns = stop->since_ns = at(800);
+    run.processes[1].stop_ns = at(800);
+    run.processes[1].cont_ns = at(900);
+    tokens_around_a_stall(&run);
+    summary out = compute(&run);
+    cr_assert_float_eq(out.throughput_before, 1000, 1e-6, "%g", out.throughput_before);
+    summary_free(&out);
+    record_free(&run);
+
+    run = history();
+    event(&run, 800, "slow", 1, 1, 0, 4000);
+    tokens_around_a_stall(&run);
+    out = compute(&run);
+    cr_assert_float_eq(out.throughput_before, 1000, 1e-6, "%g", out.throughput_before);
+    summary_free(&out);
+    record_free(&run);
+}
+
+Test(summary, who_never_had_a_seat_served_nobody)
+{
+    record run = history();
+    record_process *young = record_add_process(&run);
+    young->seat = 2;
+    young->rejoin = true;
+    young->spawn_ns = at(1500);
+    young->kill_ns = at(1501);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2); /* generation 0 in seat 2: nobody */
+    step(&run, 1100, 1110, 0, 2, 1);
+    record_fault *fault = record_add_fault(&run, 1);
+    fault->process = 3;
+    fault->kind = "kill";
+    fault->time_ns = fault->since_ns = at(1501);
+    view(&run, 1600, 3, EEPI_VIEW_SERVING, -1);
+    summary out = compute(&run);
+    cr_assert_not(out.faults[1].served);
+    cr_assert_not(out.faults[1].expelled);
+    summary_free(&out);
+    record_free(&run);
+}
+
 Test(summary, what_did_not_happen_is_null)
 {
     char dir[] = "/tmp/eep-test-summary-XXXXXX", path[64], text[8192] = "";
     cr_assert_not_null(mkdtemp(dir));
     options how = {.device = "host"};
-    summary self = {.joins = &(summary_join){.seat = 2, .time_ms = 7}, .num_joins = 1};
+    summary self = {.joins = &(summary_join){.seat = 2, .time_ms = 7},
+                    .num_joins = 1,
+                    .broken = true,
+                    .broken_why = "it was cut off"};
     cr_assert_eq(summary_write(&self, NULL, &how, dir), EEP_OK);
     snprintf(path, sizeof path, "%s/summary.json", dir);
     FILE *file = fopen(path, "re");
@@ -490,7 +549,8 @@ Test(summary, what_did_not_happen_is_null)
     unlink(path);
     rmdir(dir);
     static const char *const says[] = {"\"prepare_ms\":\tnull", "\"join_ms\":\tnull",
-                                       "\"median_step_ms\":\tnull", "\"p99\":\tnull"};
+                                       "\"median_step_ms\":\tnull", "\"p99\":\tnull",
+                                       "\"reason\":\t\"it was cut off\""};
     for (size_t i = 0; i < sizeof says / sizeof says[0]; i++) {
         cr_expect(strstr(text, says[i]), "no %s in %s", says[i], text);
     }

@@ -33,7 +33,8 @@ import threading
 import time
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
-__all__ = ["EepError", "Refused", "EventStream", "Run", "find_eep_run", "pauses_ms", "sweep"]
+__all__ = ["EepError", "Refused", "WaitTimeout", "EventStream", "Run", "find_eep_run", "pauses_ms",
+           "sweep"]
 
 Who = Union[int, str, Sequence[int]]
 """A rank, several, or a text such as "random:2", "lowest", "3@ready:5" (eep-ctl --help)."""
@@ -45,6 +46,10 @@ class EepError(RuntimeError):
 
 class Refused(EepError):
     """The run refused a command; the text says why."""
+
+
+class WaitTimeout(Refused, TimeoutError):
+    """What `Run.wait` waits for is not so within its time; the text says what holds it up."""
 
 
 def find_eep_run() -> str:
@@ -160,7 +165,8 @@ class _Connection:
         if answer is None:
             raise EepError("the run has ended")
         if not answer.get("ok"):
-            raise Refused(answer.get("error", "refused"))
+            kind = WaitTimeout if answer.get("timeout") else Refused
+            raise kind(answer.get("error", "refused"))
         return answer
 
     def is_closed(self) -> bool:
@@ -392,7 +398,8 @@ class Run:
         return EventStream(self._path())
 
     def wait(self, goal: str = "settled", timeout: float = 60) -> None:
-        """Until the run is "settled" or "done"; Refused if it is not within `timeout` seconds."""
+        """Until the run is "settled" or "done"; WaitTimeout (a TimeoutError and a Refused) if it is
+        not within `timeout` seconds."""
         request = {"do": "wait", "for": goal, "timeout_s": timeout}
         self._ask(timeout + 10, **request)
 
