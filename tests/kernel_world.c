@@ -270,7 +270,8 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
     w->num_blocks = num_blocks;
     OK(eep_device_open("host", 0, &w->device));
     for (int seat = 0; seat < shape->max_ranks; seat++) {
-        const eep_config config = {.rank = seat,
+        const eep_config config = {.struct_bytes = sizeof(config),
+                                   .rank = seat,
                                    .num_ranks = shape->max_ranks,
                                    .max_ranks = shape->max_ranks,
                                    .num_layers = shape->num_layers,

@@ -72,7 +72,8 @@ Test(bench, a_ratio_is_that_of_pairs)
 
 static eepk_shape shape_of(int fp8)
 {
-    const eep_config config = {.rank = 0,
+    const eep_config config = {.struct_bytes = sizeof(config),
+                               .rank = 0,
                                .num_ranks = 4,
                                .max_ranks = 4,
                                .num_layers = 5,

@@ -73,6 +73,20 @@ class Checked(unittest.TestCase):
 
 
 class Documents(Checked):
+    def test_literals_of_sized_structs_have_their_size(self):
+        """A literal that leaves struct_bytes 0 is refused, or read as an older version's. What libeep
+        itself fills is copied into the caller's struct, which has its size."""
+        headers = "".join(read(name) for name in FILES if re.match(r"include/eep/\w+\.h$", name))
+        sized = [name for body, name in
+                 re.findall(r"typedef struct \w+ \{([^}]*)\} (\w+);", headers) if "struct_bytes" in body]
+        self.assertIn("eep_config", sized)
+        literal = re.compile(r"\b((?:%s)(?: \w+ =|\)) ?\{(?!0\})[^,}]*)" % "|".join(sized))
+        self.check([f"{name}: '{first}': its struct_bytes is missing"
+                    for name in FILES if name.endswith((".c", ".cu", ".h", ".md"))
+                    and not name.startswith(("membership/", "tests/fake_eep.c"))
+                    for first in literal.findall(read(name))
+                    if not re.search(r"struct_bytes = |sizeof", first)])
+
     def test_files_exist(self):
         wrong = []
         for name in DOCS:

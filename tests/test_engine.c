@@ -80,7 +80,7 @@ static void admit(bench *b, uint32_t id, uint32_t input_length, uint32_t output_
 
 static void run(bench *b)
 {
-    const eep_step step = {.step = ++b->step, .num_active = 1};
+    const eep_step step = {.struct_bytes = sizeof(step), .step = ++b->step, .num_active = 1};
     cr_assert_eq(engine_run(b->engine, &step), EEP_OK, "%s", engine_error(b->engine));
 }
 

@@ -49,7 +49,8 @@ static void *memory(bench_world *w, eep_memory kind, size_t bytes)
 static void make_shapes(bench_rank *r)
 {
     const bench_setup *c = &r->world->setup;
-    const eep_config config = {.rank = r->index,
+    const eep_config config = {.struct_bytes = sizeof(config),
+                               .rank = r->index,
                                .num_ranks = c->num_ranks,
                                .max_ranks = c->num_ranks,
                                .num_layers = c->num_layers,

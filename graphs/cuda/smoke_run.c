@@ -65,7 +65,8 @@ static int make_shape(smoke_rank *r)
 {
     const smoke_case *test = r->run->test;
     int num_experts = test->num_ranks * (r->run->num_slots - SMOKE_SPARE_SLOTS);
-    eep_config config = {.rank = r->seat,
+    eep_config config = {.struct_bytes = sizeof(config),
+                         .rank = r->seat,
                          .num_ranks = test->num_ranks,
                          .max_ranks = r->run->max_ranks,
                          .num_layers = test->num_layers,
