@@ -111,6 +111,7 @@ int main(void)
     eep_store *store;
     pid_t rank[2];
     int status = 1, tell[2];
+    signal(SIGCHLD, SIG_DFL); /* whatever our parent ignores: we wait for children */
     if (!mkdtemp(folder) || pipe(tell) != 0)
         return 1;
     snprintf(path, sizeof(path), "%s/store", folder);

@@ -305,6 +305,10 @@ static int run_round(campaign *self, const command *run, double longest_ms)
     int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     if (pidfd < 0) {
         fprintf(stderr, "eep-chaos: cannot start %s: %s\n", run->argument[0], strerror(errno));
+        if (pid > 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
         return INT_MIN;
     }
     struct pollfd set[2] = {{.fd = pidfd, .events = POLLIN},

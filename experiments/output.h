@@ -6,7 +6,8 @@
 #include <stdbool.h>
 
 /* First of all in main(). From then on, in this process and in its children, a write to a closed
- * pipe, or beyond a limit on the size of files, fails and no longer ends the process. Opens what is
+ * pipe, or beyond a limit on the size of files, fails and no longer ends the process. SIGCHLD has
+ * its default, so that children can be waited for whatever the parent ignored. Opens what is
  * missing of the three standard descriptors, for reading only, so that no file or socket gets their
  * numbers. At the end of the program output_end() is applied to its exit status. */
 void output_begin(void);

@@ -110,13 +110,13 @@ static void take_signal(repeat_signals *self, int number, pid_t pid)
  * was ended by a signal. */
 static int run_one(const options *how, const char *log, repeat_signals *signals)
 {
-    int state = 0;
+    int state = W_EXITCODE(1, 0);
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
         run_child(how, log, &signals->before);
     }
-    while (pid > 0 && waitpid(pid, &state, WNOHANG) != pid) {
+    while (pid > 0 && waitpid(pid, &state, WNOHANG) == 0) {
         take_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
     }
     if (pid < 0) {

@@ -36,7 +36,8 @@ static uint64_t now_ms(void)
 
 bool store_process_runs(store_process *self)
 {
-    if (self->pid && waitpid(self->pid, NULL, WNOHANG) == self->pid) {
+    /* A child that somebody else has waited for has ended too. */
+    if (self->pid && waitpid(self->pid, NULL, WNOHANG) != 0) {
         self->pid = 0;
     }
     return self->pid != 0;

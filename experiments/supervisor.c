@@ -244,12 +244,22 @@ static void forget_host(supervisor *self)
     self->host.fd = -1;
 }
 
+/* A child that somebody else has waited for has ended too; how, nobody knows any more. */
+static bool has_ended(pid_t pid, int *wait_status_out)
+{
+    pid_t waited = waitpid(pid, wait_status_out, WNOHANG);
+    if (waited < 0) {
+        *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0);
+    }
+    return waited != 0;
+}
+
 /* Within so many pauses. */
 static bool host_ends(supervisor *self, int num_pauses)
 {
     const struct timespec pause = {0, HOST_PAUSE_NS};
     for (int i = 0; i < num_pauses; i++) {
-        if (waitpid(self->host.pid, &self->host.wait_status, WNOHANG) == self->host.pid) {
+        if (has_ended(self->host.pid, &self->host.wait_status)) {
             forget_host(self);
             return true;
         }
@@ -391,16 +401,11 @@ static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_s
     return true;
 }
 
-static bool reap_process(const supervisor_seat *of, int *wait_status_out)
-{
-    return waitpid(of->pid, wait_status_out, WNOHANG) == of->pid;
-}
-
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
 {
     supervisor_seat *of = &self->seat[seat];
     if (!of->lives || !(self->options->threads ? reap_thread(self, of, wait_status_out)
-                                               : reap_process(of, wait_status_out))) {
+                                               : has_ended(of->pid, wait_status_out))) {
         return false;
     }
     close(of->end_fd);

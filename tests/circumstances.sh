@@ -43,6 +43,9 @@ for limit in 48 64 256; do
     good descriptors-$limit bash -c 'ulimit -n "$0"; exec "$@"' $limit "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/limit$limit"
 done
 good clocks-a-day-off env LD_PRELOAD="$clock" "$bin/eep-run" "${small[@]}" "${fault[@]}" --store-process --out "$tmp/clock"
+# What a parent may leave ignored.
+good child-signal-ignored bash -c 'trap "" CHLD; exec "$@"' 0 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/ignored"
+! grep "eep-run:" "$tmp/said" || fail "messages in a run whose parent ignores SIGCHLD"
 run one-rank --ranks 1 --slots 16
 run 64-ranks --ranks 64 --kill 5@0.1 --rejoin 5@0.2
 for shape in "1 fp32 1" "7 bf16 3" "129 fp8 1" "1000 fp8 5" "1024 bf16 1024"; do

@@ -37,5 +37,6 @@ expect 2 "directory" "$bin/eep-run" --scenario "$tmp" --out "$tmp/x"
 expect 2 "empty" "$bin/eep-run" --scenario /dev/null --out "$tmp/x"
 expect 2 "--slots" "$bin/eep-run" --scenario "$tmp/good.yaml" --experts 64 --out "$tmp/x"
 expect 2 "not empty" "$bin/eep-run" --scenario "$tmp/good.yaml" --repeat 2 --out "$tmp/many"
+expect 0 "1 of 1 runs met" timeout 30 bash -c 'trap "" CHLD; exec "$@"' 0 "$bin/eep-run" --quiet --scenario "$tmp/good.yaml" --repeat 1 --out "$tmp/ignored"
 [ $bad -eq 0 ] && echo "repeat, judge, check-only: as documented"
 exit $bad

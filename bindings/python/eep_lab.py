@@ -24,6 +24,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -223,6 +224,13 @@ class EventStream:
         self.close()
 
 
+def _keep_exit_codes() -> None:
+    """A process that ignores SIGCHLD does not learn how its children end."""
+    if (signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+            and threading.current_thread() is threading.main_thread()):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class Run:
     """One run of eep-run, started at once; a context manager, which finishes it at the end.
 
@@ -244,6 +252,7 @@ class Run:
         self._connection: Optional[_Connection] = None
         self.command = [program or find_eep_run(), "--quiet", f"--out={self.out}",
                         *_words({"serve": True, "no_picture": out is None, **options})]
+        _keep_exit_codes()
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log,
                                         stderr=subprocess.STDOUT)
         try:

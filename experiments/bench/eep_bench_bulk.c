@@ -207,6 +207,7 @@ static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
     int go[2], report[2];
     if (pipe(go) != 0 || pipe(report) != 0)
         return -1;
+    signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, pids are not kept */
     const pid_t pid = fork();
     if (pid == 0) {
         char byte;

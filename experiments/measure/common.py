@@ -199,6 +199,7 @@ class ForeignLoad:
 
 def run_to_end(command):
     """A program with all that it printed. If we are interrupted, so is it: it ends in order."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, its exit code would be lost
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace") as process:
         try:

@@ -64,6 +64,7 @@ int probe_child_start(const probe_how *how, probe_child *child_out)
     char seconds[16];
     int ends[2];
 
+    signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, pids are not kept */
     snprintf(seconds, sizeof(seconds), "%u", how->seconds);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return -1;
