@@ -209,9 +209,8 @@ void world_config(eep_config *config)
     config->log_level = getenv("EEP_TEST_LOG") ? EEP_LOG_DEBUG : EEP_LOG_NONE;
 }
 
-void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
+void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks)
 {
-    char error[256] = "";
     pthread_condattr_t attributes;
     memset(w, 0, sizeof(*w));
     pthread_mutex_init(&w->lock, NULL);
@@ -219,10 +218,6 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&w->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    snprintf(w->directory, sizeof(w->directory), "/tmp/eep-context-XXXXXX");
-    cr_assert_not_null(mkdtemp(w->directory));
-    snprintf(w->path, sizeof(w->path), "%s/store", w->directory);
-    cr_assert_eq(eep_store_open(w->path, error, sizeof(error), &w->store), EEP_OK, "%s", error);
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         w->ranks[seat].world = w;
         w->ranks[seat].seat = seat;
@@ -233,6 +228,16 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
     w->config.num_ranks = num_ranks;
     w->config.max_ranks = max_ranks;
     w->config.store_path = w->path;
+}
+
+void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
+{
+    char error[256] = "";
+    world_prepare(w, num_ranks, max_ranks);
+    snprintf(w->directory, sizeof(w->directory), "/tmp/eep-context-XXXXXX");
+    cr_assert_not_null(mkdtemp(w->directory));
+    snprintf(w->path, sizeof(w->path), "%s/store", w->directory);
+    cr_assert_eq(eep_store_open(w->path, error, sizeof(error), &w->store), EEP_OK, "%s", error);
 }
 
 void world_start(world *w)

@@ -109,6 +109,8 @@ typedef struct world {
 
 /* The shape and the times of a world, without seats and store. */
 void world_config(eep_config *config);
+/* All but the store, which another process has; its path goes into `path`. */
+void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks);
 /* A store, and a configuration of ranks that wait patiently; nothing runs yet. */
 void world_open(world *w, int32_t num_ranks, int32_t max_ranks);
 /* Open, capture and start ranks 0 .. num_ranks-1, and wait until all have joined. */

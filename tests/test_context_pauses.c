@@ -1,7 +1,11 @@
 /* A healthy rank that does not step for a while: it says so, or it is told what comes. */
 #include "tests/context_fixture.h"
 
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TestSuite(context_pauses, .timeout = 100);
@@ -66,5 +70,102 @@ Test(context_pauses, M5_a_victim_is_told_before_it_is_expelled)
     WORLD_WAIT(&w, __atomic_load_n(&warned[1], __ATOMIC_SEQ_CST) > 0);
     cr_expect_eq(warned[0] + warned[2], 0);
     world_check_right(&w);
+    world_close(&w);
+}
+
+/* ---------------------------------------------------------------- pauses within the defaults */
+
+enum { HEALTHY_PAUSE_US = 4000000 };
+
+/* The defaults of the library and a pause of 4 s, both divided: 20 by default, so that every check
+ * has the time for it. tools/check-long.sh divides by 1. */
+static uint64_t divide_defaults(eep_config *config)
+{
+    const char *asked = getenv("EEP_TEST_PAUSE_DIVISOR");
+    uint64_t by = asked ? strtoull(asked, NULL, 10) : 20;
+
+    cr_assert_eq(eep_config_profile(config, EEP_PROFILE_DEFAULT), EEP_OK);
+    config->step_deadline_us /= by;
+    config->warmup_deadline_us /= by;
+    config->expel_floor_us /= by;
+    config->drain_bound_us /= by;
+    return HEALTHY_PAUSE_US / by;
+}
+
+static int rank_is_well(rank *r)
+{
+    return r->ended == EEP_OK && r->wrong == 0 && r->steps_aborted == 0 && r->steps_ok > 0 &&
+           eep_generation(r->context) == 1;
+}
+
+/* Rank 2, a process of its own: it serves until it reads a byte, looks for work of others until it
+ * reads another one, and exits with 0 if nothing was wrong. */
+static void be_rank_2(int from, int to)
+{
+    world w;
+    char byte;
+    rank *r = &w.ranks[2];
+    world_prepare(&w, 3, 3);
+    (void)divide_defaults(&w.config);
+    if (read(from, w.path, sizeof(w.path)) != sizeof(w.path) || rank_open(&w, 2) != EEP_OK)
+        _exit(2);
+    rank_run(r);
+    WORLD_WAIT(&w, r->joined);
+    rank_set_mode(r, RANK_WORK);
+    if (write(to, "", 1) != 1 || read(from, &byte, 1) != 1)
+        _exit(3);
+    rank_set_mode(r, RANK_FOLLOW);
+    if (read(from, &byte, 1) != 1)
+        _exit(4);
+    world_lock(&w);
+    if (!rank_is_well(r))
+        fprintf(stderr, "rank 2: ok %llu aborted %llu wrong %llu: %s\n",
+                (unsigned long long)r->steps_ok, (unsigned long long)r->steps_aborted,
+                (unsigned long long)r->wrong, r->text);
+    _exit(rank_is_well(r) ? 0 : 1);
+}
+
+/* Two of three ranks pause at once for 4 s between two steps: rank 1 sleeps, and the process of
+ * rank 2 is stopped. Both survive: nobody is suspected, killed or expelled, no step is aborted. */
+Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
+{
+    int there[2], back[2], status = 0;
+    char byte;
+    world w;
+    cr_assert(pipe(there) == 0 && pipe(back) == 0);
+    pid_t pid = fork(); /* before there are threads */
+    cr_assert_geq(pid, 0);
+    if (pid == 0)
+        be_rank_2(there[0], back[1]);
+    world_open(&w, 3, 3);
+    const useconds_t pause_us = (useconds_t)divide_defaults(&w.config);
+    for (int32_t seat = 0; seat < 2; seat++)
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_run(&w.ranks[seat]);
+    cr_assert_eq(write(there[1], w.path, sizeof(w.path)), (ssize_t)sizeof(w.path));
+    cr_assert_eq(read(back[0], &byte, 1), 1);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    rank_set_mode(&w.ranks[1], RANK_PARK);
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    usleep(pause_us);
+    cr_assert_eq(kill(pid, SIGCONT), 0);
+    rank_set_mode(&w.ranks[1], RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    cr_assert_eq(write(there[1], "", 1), 1);
+    world_rest(&w);
+    for (int32_t seat = 0; seat < 3; seat++) {
+        cr_expect_eq(rank_sees(&w.ranks[0], seat, NULL).state, EEP_SEAT_ACTIVE);
+        cr_expect_eq(rank_sees(&w.ranks[0], seat, NULL).generation, 1);
+    }
+    for (int32_t seat = 0; seat < 2; seat++) {
+        cr_expect(rank_is_well(&w.ranks[seat]), "%s", w.ranks[seat].text);
+        cr_expect_eq(rank_events(&w.ranks[seat], EEP_EVENT_SUSPECTED), 0);
+    }
+    world_check_right(&w);
+    cr_assert_eq(write(there[1], "", 1), 1);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "rank 2 ended with %x", status);
     world_close(&w);
 }

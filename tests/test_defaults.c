@@ -74,7 +74,8 @@ Test(defaults, the_table_has_the_values_of_the_code)
     }
 }
 
-/* What an engine must survive, whatever the table says: four seconds between two steps. */
+/* What an engine must survive, whatever the table says: four seconds between two steps. That it
+ * does is run by test_context_pauses, with these values and the pause divided alike. */
 Test(defaults, a_pause_of_four_seconds_is_no_fault)
 {
     eep_config config;

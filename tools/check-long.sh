@@ -50,6 +50,8 @@ step "conversation-like trace, four times longer requests, bf16, one kill and re
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
 step "2,000 kills and rejoins in one run: nothing is left of a process that is gone" measure cycles --out "$out"
 step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
+step "with the defaults, ranks that pause for 4 s survive" \
+    env EEP_TEST_PAUSE_DIVISOR=1 "$root/build/tests/test_context_pauses" --filter '*/*four_seconds*'
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
