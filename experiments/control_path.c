@@ -94,7 +94,14 @@ eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYT
         return EEP_ERR_INVALID;
     }
     struct stat info; /* a FIFO of that name would be waited for */
-    FILE *file = stat(name, &info) == 0 && S_ISREG(info.st_mode) ? fopen(name, "re") : NULL;
+    bool is_there = stat(name, &info) == 0;
+    if (is_there && !S_ISREG(info.st_mode)) {
+        snprintf(error, CONTROL_PATH_ERROR_BYTES,
+                 "'%.256s%s' is no regular file; give the control socket with --socket", out_dir,
+                 POINTER_NAME);
+        return EEP_ERR_INVALID;
+    }
+    FILE *file = is_there ? fopen(name, "re") : NULL;
     if (file) {
         if (!fgets(line, sizeof line, file)) {
             line[0] = '\0';

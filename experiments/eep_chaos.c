@@ -442,7 +442,8 @@ static bool open_csv(campaign *self, int argc, char **argv)
     }
     if (folder_hold(self->out_dir, &self->out_held) != 0) {
         fprintf(stderr, "eep-chaos: --out: cannot take folder '%s': %s\n", self->out_dir,
-                errno == EWOULDBLOCK ? "another campaign writes into it now" : strerror(errno));
+                errno == EWOULDBLOCK ? "another campaign writes into it now"
+                                     : folder_hold_error(errno));
         return false;
     }
     self->csv = fopen(path, "wxe");

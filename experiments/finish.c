@@ -80,7 +80,7 @@ eep_status finish_take_dir(const char *dir, bool force, int *held_out,
                  busy ? "--out: another run writes into '%s' now; give another folder, or wait for "
                         "its end"
                       : "--out: cannot take folder '%s': %s",
-                 dir, strerror(errno));
+                 dir, folder_hold_error(errno));
         return busy ? EEP_ERR_INVALID : EEP_ERR_SYSTEM;
     }
     if (!force && !is_empty(dir)) {

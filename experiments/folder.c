@@ -63,6 +63,11 @@ static bool name_held(const char *dir, char path_out[PATH_MAX])
     return fits;
 }
 
+const char *folder_hold_error(int failure)
+{
+    return failure == EINVAL ? "'" FOLDER_HELD "' in it is no regular file" : strerror(failure);
+}
+
 int folder_hold(const char *dir, int *held_out)
 {
     char path[PATH_MAX];

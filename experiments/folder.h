@@ -11,6 +11,8 @@ int folder_make(const char *dir);
  * process has it. On a file system without locks nobody is kept out. */
 #define FOLDER_HELD ".held"
 int folder_hold(const char *dir, int *held_out);
+/* What that errno means: EINVAL, that something else than a regular file stands there. */
+const char *folder_hold_error(int failure);
 /* -1: nothing is done. */
 void folder_release(const char *dir, int held);
 #endif

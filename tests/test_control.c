@@ -517,3 +517,20 @@ Test(control, a_path_is_chosen_and_found)
     cr_assert_neq(access(found, F_OK), 0, "the folder is removed");
     cr_assert_eq(rmdir(deep), 0, "and so is what points to it");
 }
+
+/* Nobody writes into the FIFO, so an open that waits would wait for ever. */
+Test(control, a_fifo_in_place_of_the_pointer_is_named_at_once, .timeout = 5)
+{
+    char error[CONTROL_PATH_ERROR_BYTES] = "", name[256], chosen[CONTROL_PATH_BYTES];
+    private_dir own;
+    struct stat info;
+    snprintf(name, sizeof name, "%s/control.path", dir);
+    cr_assert_eq(mkfifo(name, 0600), 0);
+    cr_expect_eq(control_path_find(dir, chosen, error), EEP_ERR_INVALID);
+    cr_expect(strstr(error, "control.path' is no regular file"), "%s", error);
+    /* a run that begins takes the name */
+    cr_assert_eq(control_path_choose(dir, path, &own, chosen, error), EEP_OK, "%s", error);
+    cr_expect(stat(name, &info) == 0 && S_ISREG(info.st_mode));
+    cr_expect_eq(control_path_find(dir, chosen, error), EEP_OK, "%s", error);
+    control_path_forget(dir, &own);
+}

@@ -203,3 +203,17 @@ Test(folder, that_cannot_be_made_is_said_with_all_that_was_tried)
     cr_assert_eq(dir.path[0], '\0');
     private_dir_remove(&dir);
 }
+
+/* Nobody writes into the FIFO, so an open that waits would wait for ever. */
+Test(folder, a_fifo_in_place_of_the_lock_is_refused_at_once, .timeout = 5)
+{
+    char path[PATH_MAX];
+    int held = -1;
+    snprintf(path, sizeof path, "%s/" FOLDER_HELD, base);
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    cr_expect_eq(folder_hold(base, &held), -1);
+    cr_expect_eq(errno, EINVAL, "%s", strerror(errno));
+    cr_expect_str_eq(folder_hold_error(errno), "'.held' in it is no regular file");
+    cr_expect_eq(held, -1);
+    cr_expect(is_there(base, FOLDER_HELD), "somebody else's FIFO was removed");
+}
