@@ -121,6 +121,20 @@ static void refuse(eepi_core *core, int seat)
     core->peers[seat].ready = 0;
 }
 
+/* All members of the newest document have ended, and not in order. */
+static void say_how_to_forget(eepi_core *core)
+{
+    char why[EEPI_CORE_WHY_BYTES - 120];
+
+    if (!core->has_view || eepi_core_has_ended(core))
+        return;
+    snprintf(why, sizeof(why), "%.130s", core->why);
+    snprintf(core->why, sizeof(core->why),
+             "%s; that instance has not ended in order: eep_store_forget, or eep-store --forget, "
+             "removes what it left",
+             why);
+}
+
 static void fail_to_begin(eepi_core *core)
 {
     core->uncovered = 1;
@@ -180,6 +194,7 @@ void eepi_core_advance_initial(eepi_core *core)
     draft = draft_beginning(core);
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
+            say_how_to_forget(core);
             refuse(core, seat); /* all hear which, and why; another process may come in its place */
             fail_to_begin(core);
             return;
@@ -192,6 +207,7 @@ void eepi_core_advance_initial(eepi_core *core)
     /* who took its seat while somebody of an instance that ended still lived has loaded what that
      * one lacked */
     if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+        say_how_to_forget(core);
         fail_to_begin(core);
         return;
     }

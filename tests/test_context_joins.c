@@ -192,3 +192,34 @@ Test(context_joins, a_store_of_a_dead_instance_is_cleared_by_hand)
     world_rest(&w);
     world_close(&w);
 }
+
+/* The same configuration with another checkpoint, where an instance died: who is refused is told
+ * how to clear the store, and then the new weights serve. */
+Test(context_joins, other_weights_after_a_dead_instance_are_told_how_to_begin)
+{
+    world w;
+    char error[256] = "";
+    world_open(&w, 2, 2);
+    world_start(&w);
+    world_rest(&w);
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_close(&w.ranks[seat]);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        w.ranks[seat].heavier = 2;
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    }
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_run(&w.ranks[seat]);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        const rank *r = &w.ranks[seat];
+        WORLD_WAIT(&w, r->join_status != EEP_OK);
+        cr_expect(strstr(r->text, "layer 1 expert 3") && strstr(r->text, "eep-store --forget"),
+                  "rank %d: %s: %s", seat, eep_strerror(r->join_status), r->text);
+    }
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_close(&w.ranks[seat]);
+    cr_assert_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_OK, "%s", error);
+    world_set_modes(&w, 0, 1, RANK_FOLLOW);
+    world_start(&w);
+    world_close(&w);
+}
