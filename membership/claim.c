@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STORE_BOUND_US = 5000000 };
+enum { STORE_BOUND_US = 5000000, MAX_TRIES = 8 };
 
 static eep_status store_is_silent(eep_context *context, eep_status status)
 {
@@ -112,59 +112,38 @@ static int anybody_holds(const eep_context *context, int32_t num_seats)
     return 0;
 }
 
-/* An instance that has ended makes room: what begins now may have another shape. Its last document
- * goes on in ours, without members, so that epochs and steps go on. 0: it has not ended. */
-static int take_over_view(eep_context *context, eep_status *status_out)
+static int is_empty(const eepi_view *view)
 {
-    uint64_t revision = 0;
-    const char *why = "";
-    void *value = NULL;
-    size_t size = 0;
-    eepi_view *own = NULL;
-    const eepi_view *old;
-    int ended = 0;
-
-    *status_out =
-        ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
-    old = value;
-    if (*status_out == EEP_OK && value && eepi_view_check(value, size, &why) == EEP_OK &&
-        eepi_view_num_active(old) == 0)
-        own = eepi_view_new(&context->view_shape);
-    if (own) {
-        ended = 1;
-        own->epoch = old->epoch + 1;
-        own->base_digest = old->digest;
-        own->first_step = old->first_step;
-        own->cause = EEPI_VIEW_PLANNED;
-        own->combine_copy = old->combine_copy;
-        for (int seat = 0; seat < old->shape.max_ranks && seat < own->shape.max_ranks; seat++)
-            eepi_view_seat_at(own, seat)->generation = eepi_view_seat_at(old, seat)->generation;
-        eepi_view_seal(own);
-        free(value);
-        *status_out =
-            ask(context, eepi_store_cas(context->store, EEPI_KEY_VIEW, revision, own, own->bytes),
-                &value, &size, &revision);
-        if (*status_out == EEP_ERR_CONFLICT) /* another one does the same */
-            *status_out = EEP_OK;
-    }
-    free(own);
-    free(value);
-    return ended;
+    return eepi_view_num_active(view) == 0;
 }
 
-/* The instance that was here has another configuration. */
+static eep_status begins_just_now(eep_context *context)
+{
+    return eepi_fail(context, EEP_ERR_INVALID, "another instance begins just now: try again");
+}
+
+/* The instance that was here has another configuration: if it has ended, ours takes its place. The
+ * numbers decide which one does where several come at once; the view follows (take_over_view). */
 static eep_status replace_instance(eep_context *context, const eepi_instance *own,
                                    const char *field, int32_t theirs, int32_t num_seats,
                                    uint64_t revision)
 {
-    eep_status status = EEP_OK;
+    uint64_t view_revision = 0;
+    const char *why = "";
     void *value = NULL;
     size_t size = 0;
+    int has_ended;
+    eep_status status;
 
     if (anybody_holds(context, num_seats))
         return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
                          field, theirs);
-    if (!take_over_view(context, &status))
+    status =
+        ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &view_revision);
+    has_ended = value && eepi_view_check(value, size, &why) == EEP_OK && is_empty(value);
+    free(value);
+    value = NULL;
+    if (status == EEP_OK && !has_ended)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "%s differs from that of the instance that used this store, %d: none of "
                          "its processes is left, and it has not ended in order "
@@ -177,7 +156,7 @@ static eep_status replace_instance(eep_context *context, const eepi_instance *ow
                      &value, &size, &revision);
     free(value);
     if (status == EEP_ERR_CONFLICT)
-        return eepi_fail(context, EEP_ERR_INVALID, "another instance begins just now: try again");
+        return begins_just_now(context);
     context->instance = *own;
     return status == EEP_OK ? EEP_OK : store_is_silent(context, status);
 }
@@ -269,19 +248,105 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
     return status;
 }
 
+static int has_own_shape(const eep_context *context, const eepi_view *view)
+{
+    return memcmp(&view->shape, &context->view_shape, sizeof(view->shape)) == 0;
+}
+
+/* The document of an instance that has ended, in our shape, and without what it held: epochs, steps
+ * and generations go on. NULL: no memory. */
+static eepi_view *in_own_shape(const eep_context *context, const eepi_view *old)
+{
+    eepi_view *own = eepi_view_new(&context->view_shape);
+
+    if (!own)
+        return NULL;
+    own->epoch = old->epoch + 1;
+    own->base_digest = old->digest;
+    own->first_step = old->first_step;
+    own->cause = EEPI_VIEW_PLANNED;
+    own->combine_copy = old->combine_copy;
+    for (int seat = 0; seat < old->shape.max_ranks && seat < own->shape.max_ranks; seat++)
+        eepi_view_seat_at(own, seat)->generation = eepi_view_seat_at(old, seat)->generation;
+    eepi_view_seal(own);
+    return own;
+}
+
+/* Are the numbers in the store still ours? */
+static eep_status check_numbers(eep_context *context)
+{
+    eepi_instance own = eepi_instance_of(&context->config);
+    uint64_t revision;
+    int32_t theirs = 0;
+    void *value = NULL;
+    size_t size = 0;
+    eep_status status =
+        ask(context, eepi_store_get(context->store, EEPI_KEY_INSTANCE), &value, &size, &revision);
+
+    if (status != EEP_OK)
+        status = store_is_silent(context, status);
+    else if (value && eepi_instance_differs(&own, value, size, &theirs))
+        status = begins_just_now(context);
+    free(value);
+    return status;
+}
+
+/* CONFLICT: another one did the same. */
+static eep_status put_in_own_shape(eep_context *context, const eepi_view *old, uint64_t revision)
+{
+    eepi_view *own = in_own_shape(context, old);
+    void *answer = NULL;
+    size_t size = 0;
+    eep_status status;
+
+    if (!own)
+        return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory for a view");
+    status = ask(context, eepi_store_cas(context->store, EEPI_KEY_VIEW, revision, own, own->bytes),
+                 &answer, &size, &revision);
+    free(answer);
+    free(own);
+    return status == EEP_OK || status == EEP_ERR_CONFLICT ? status
+                                                          : store_is_silent(context, status);
+}
+
+/* The register's view. One of an ended instance with another shape is replaced first, by whoever of
+ * ours comes to it. The numbers are looked at between reading and writing: so an instance that took
+ * the place of ours meanwhile writes last. */
+static eep_status take_over_view(eep_context *context, void **value_out, size_t *size_out)
+{
+    for (int tries = 0; tries < MAX_TRIES; tries++) {
+        uint64_t revision = 0;
+        const char *why = "";
+        eep_status status = ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), value_out,
+                                size_out, &revision);
+
+        if (status != EEP_OK)
+            return store_is_silent(context, status);
+        if (!*value_out || eepi_view_check(*value_out, *size_out, &why) != EEP_OK ||
+            has_own_shape(context, *value_out) || !is_empty(*value_out))
+            return EEP_OK;
+        status = check_numbers(context);
+        if (status == EEP_OK)
+            status = put_in_own_shape(context, *value_out, revision);
+        free(*value_out);
+        *value_out = NULL;
+        if (status != EEP_OK && status != EEP_ERR_CONFLICT)
+            return status;
+    }
+    return begins_just_now(context);
+}
+
 /* The instance's present view, if there is one: the generation's floor, and what to load. */
 static eep_status read_view(eep_context *context, uint32_t *generation_out)
 {
-    uint64_t revision;
     const char *why = "";
     void *value = NULL;
     size_t size = 0;
     const eepi_view *found;
-    eep_status status =
-        ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &revision);
+    eep_status status = take_over_view(context, &value, &size);
 
     if (status != EEP_OK)
-        return store_is_silent(context, status);
+        return status;
     if (!value && context->instance.num_ranks != context->config.num_ranks)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "num_ranks is %d here and %d on the rank that opened first: all ranks of "
@@ -290,8 +355,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
     if (!value)
         return EEP_OK;
     found = value;
-    if (eepi_view_check(value, size, &why) != EEP_OK ||
-        memcmp(&found->shape, &context->view_shape, sizeof(found->shape)) != 0) {
+    if (eepi_view_check(value, size, &why) != EEP_OK || !has_own_shape(context, found)) {
         status = eepi_fail(context, EEP_ERR_INVALID,
                            "this configuration does not fit the running instance (max_ranks, "
                            "num_layers, num_experts, num_slots) %s",

@@ -151,6 +151,39 @@ Test(context_joins, M8_an_instance_ends_in_order_and_another_one_begins)
     world_close(&w);
 }
 
+/* Several instances may come at once where one has ended. The numbers in the store decide between
+ * them; the last view may still have the shape of the one before, or of one that lost. */
+Test(context_joins, M8_the_view_of_an_ended_instance_follows_the_numbers)
+{
+    eepi_store_client *client;
+    eepi_store_reply reply;
+    eepi_instance winner;
+    world w;
+    world_open(&w, 2, 3);
+    world_start(&w);
+    world_rest(&w);
+    cr_assert_eq(eep_instance_end(w.ranks[0].context), EEP_OK);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        WORLD_WAIT(&w, w.ranks[seat].ended == EEP_ERR_DRAINED);
+        rank_close(&w.ranks[seat]);
+    }
+    w.config.max_ranks = 2;
+    winner = eepi_instance_of(&w.config);
+    cr_assert_eq(eepi_store_client_open(w.path, 1000000, &client), EEP_OK);
+    cr_assert_eq(eepi_store_client_wait(
+                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof(winner), 0),
+                     1000000, &reply),
+                 EEP_OK);
+    eepi_store_client_close(client);
+    world_set_modes(&w, 0, 1, RANK_FOLLOW);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
 /* The last ranks may leave one by one as well. */
 Test(context_joins, M8_the_drain_of_the_last_rank_ends_the_instance)
 {
