@@ -161,7 +161,8 @@ static int has_loaded_first_view(eepi_core *core)
     return 1;
 }
 
-/* Somebody has loaded what an instance lacked that the store has forgotten since. Backups cannot
+/* Somebody has loaded what an instance lacked that has ended, or that the store has forgotten
+ * since. Backups cannot
  * help: nobody knows the checksums of what no slot holds. Whoever it is goes, and comes again. */
 static void begin_with_gaps(eepi_core *core)
 {
@@ -200,7 +201,7 @@ void eepi_core_advance_initial(eepi_core *core)
             return;
         }
     }
-    if (!core->has_view && eepi_view_num_uncovered(draft, -1) > 0) {
+    if ((!core->has_view || eepi_core_has_ended(core)) && eepi_view_num_uncovered(draft, -1) > 0) {
         begin_with_gaps(core);
         return;
     }

@@ -3,13 +3,14 @@
 # the sources; the simulator, then unit tests run until one of them objects. A mutant that lives is
 # a failure: either the rule is not tested, or the code does not need it.
 #
-#   tests/mutants/run.sh BUILD [PATTERN]    BUILD: a build directory (no sanitizer), built
+#   tests/mutants/run.sh BUILD [PATTERN...] BUILD: a build directory (no sanitizer), built;
+#                                           PATTERN: of these alone, parts of their names
 #   SEEDS=2000                              seeds of the simulator per mutant
 # A patch may say "Sim: OPTIONS": with these the simulator finds it sooner; "Sim: none": what it
 # breaks is replaced in the simulator; "Tests: NAMES": these alone (objects of others do not fit).
 set -u
-build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN]}" && pwd) || exit 2
-pattern=${2:-}
+build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN...]}" && pwd) || exit 2
+shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${SEEDS:-2000}
 unit_tests="stepper sink core seat_file planner executor view kernels kernel_faults kernel_race context context_refused context_joins context_pauses"
@@ -69,6 +70,17 @@ test_catches() {
     return 0
 }
 
+# 0: the name $1 has one of the parts that follow, or none follow.
+is_meant() {
+    name_of_it=$1
+    shift
+    test $# = 0 && return 0
+    for part in "$@"; do
+        case $name_of_it in *"$part"*) return 0 ;; esac
+    done
+    return 1
+}
+
 # What objects to unchanged sources says nothing about mutants.
 sane() {
     "$@" >"$work/out" 2>&1 && return 0
@@ -80,8 +92,9 @@ sane "$build/tests/eep-sim" --seeds "1..$seeds"
 for unit in $unit_tests; do sane "$build/tests/test_$unit" --timeout 60; done
 
 lived=0
-for patch in "$root"/tests/mutants/*"$pattern"*.patch; do
+for patch in "$root"/tests/mutants/*.patch; do
     name=$(basename "$patch" .patch)
+    is_meant "$name" "$@" || continue
     rm -rf "$work/tree"
     mkdir "$work/tree"
     (cd "$root" && cp -r include membership graphs repair transport "$work/tree")

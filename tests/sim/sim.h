@@ -64,6 +64,7 @@ typedef enum sim_kind {
     SIM_STUCK,      /* an engine does not step, while libeep's threads live */
     SIM_UNKILLABLE, /* peers cannot kill: threads of one process, or other users' */
     SIM_LATE,       /* kernels go on storing after the end of their process (P8) */
+    SIM_END,        /* the instance ends in order (M8), and new processes begin another one */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -89,7 +90,7 @@ typedef struct sim_rank {
     const float **weights; /* [layers][slots] */
     sim_work work[SIM_MAX_WORK];
     int num_work, num_batch;
-    int joined, leave_asked;
+    int joined, leave_asked, end_asked;
 } sim_rank;
 
 struct sim_process {
@@ -117,11 +118,13 @@ struct sim_process {
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
-    uint64_t idle_us;     /* when it last had nothing to do */
-    uint64_t stuck_us;    /* its engine is to stay between two steps for so long */
-    uint64_t tables_hash; /* of the bank that its step has latched (S11) */
-    int former;           /* of an instance that nobody remembers */
-    int said_end;         /* that it stores nothing any more */
+    int ends_instance;       /* its engine is to ask for the end of the instance */
+    uint64_t released_epoch; /* of the last view of an instance that ended in order with it (M8) */
+    uint64_t idle_us;        /* when it last had nothing to do */
+    uint64_t stuck_us;       /* its engine is to stay between two steps for so long */
+    uint64_t tables_hash;    /* of the bank that its step has latched (S11) */
+    int former;              /* of an instance that nobody remembers */
+    int said_end;            /* that it stores nothing any more */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -170,6 +173,7 @@ typedef struct sim_world {
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
     uint64_t late_nodes; /* that ran after the end of their process */
+    uint64_t ends;       /* instances that ended in order */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */
@@ -282,4 +286,6 @@ const char *sim_replay_options(void);
 /* ---- sim_faults.c */
 void sim_faults_open(void);
 void sim_heal(void);
+/* An instance has ended in order: new processes come. */
+void sim_begin_again(uint64_t epoch);
 #endif

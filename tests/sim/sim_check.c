@@ -85,14 +85,16 @@ static int is_in(const eepi_view *view, const sim_process *p)
     return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
 
-/* It lives, is or was in a view, and has that document or a newer one. */
+/* It lives, is or was in a view, and has that document or a newer one; of its instance's end it
+ * tells nobody. */
 static int knows(const sim_process *p, const eepi_view *view)
 {
     const eepi_view *known = p->alive && !p->over && p->rank.context && p->rank.context->core
                                  ? eepi_core_view(p->rank.context->core)
                                  : NULL;
 
-    return known && known->epoch >= view->epoch && (p->epoch || is_in(known, p));
+    return known && known->epoch >= view->epoch && (p->epoch || is_in(known, p)) &&
+           eepi_view_num_active(known) > 0;
 }
 
 /* No step under the view it has served last is in flight, and none will begin: it has promised so,
@@ -120,6 +122,39 @@ static int is_answered(const sim_process *p, const eepi_view *view)
     return p->alive;
 }
 
+/* All leave at once (M8). */
+static int is_end(const eepi_view *view)
+{
+    return eepi_view_num_active(view) == 0 && view->cause == EEPI_VIEW_PLANNED;
+}
+
+static int end_was_asked_for(const eepi_view *before)
+{
+    int stay = 0;
+
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *p = sim->process[i];
+        if (is_in(before, p) && p->ends_instance)
+            return 1;
+        stay += is_in(before, p) && !p->leaving;
+    }
+    return stay == 0;
+}
+
+/* Rule M8: nobody of an instance that has ended is left when the next one begins, and its steps
+ * are below those of the next one (D5). */
+static void check_beginning(const eepi_view *before, const eepi_view *view, const sim_process *p)
+{
+    if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || is_in(view, p))
+        return;
+    SIM_MUST(!p->released_epoch || !p->alive || p->said_end, "M8",
+             "rank %d.%u, whose instance ended with epoch %llu, lives when %llu begins", p->seat,
+             p->generation, (unsigned long long)p->released_epoch, (unsigned long long)view->epoch);
+    SIM_MUST(p->epoch == 0 || p->epoch > before->epoch || p->step < view->first_step, "D5",
+             "rank %d.%u started step %llu, an instance begins with %llu", p->seat, p->generation,
+             (unsigned long long)p->step, (unsigned long long)view->first_step);
+}
+
 /* What a commit changes for a process. */
 static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
@@ -132,9 +167,13 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     if (before && is_in(before, p) && !is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         sim->expelled_alive += (uint64_t)(p->alive && is_fault);
-        SIM_MUST(is_fault || p->leaving || (view->cause == EEPI_VIEW_INITIAL && !p->alive), "M1",
-                 "rank %d.%u is expelled by a planned change", p->seat, p->generation);
+        if (is_end(view))
+            p->released_epoch = view->epoch;
+        SIM_MUST(is_fault || p->leaving || (is_end(view) && end_was_asked_for(before)) ||
+                     (view->cause == EEPI_VIEW_INITIAL && !p->alive),
+                 "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
+    check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
                  (view->cause == EEPI_VIEW_INITIAL && !p->alive), /* among new windows only */
@@ -150,6 +189,21 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
              (unsigned long long)p->step, (unsigned long long)view->first_step);
 }
 
+/* R1: what is to be filled can be checked. */
+static void check_fills(const eepi_view *view)
+{
+    for (int i = 0; i < sim->shape.num_layers * sim->shape.num_slots; i++) {
+        int layer = i / sim->shape.num_slots, slot = i % sim->shape.num_slots;
+        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            SIM_MUST(s->state != EEPI_SLOT_FILLING ||
+                         *eepi_view_checksum_at(view, layer, s->expert) != 0,
+                     "R1", "epoch %llu: layer %d expert %d is FILLING, and nobody knows it",
+                     (unsigned long long)view->epoch, layer, s->expert);
+        }
+    }
+}
+
 static void check_coverage(const eepi_view *view)
 {
     int fills = eepi_plan_fills(view, -1, NULL, 0), uncovered = eepi_view_num_uncovered(view, -1);
@@ -160,6 +214,7 @@ static void check_coverage(const eepi_view *view)
     SIM_MUST(serving || (view->cause == EEPI_VIEW_FAULT && fills) ||
                  (view->cause == EEPI_VIEW_INITIAL && fills && view->base_digest != 0),
              "M1", "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
+    check_fills(view);
     SIM_MUST(!fills || !serving || view->cause == EEPI_VIEW_PLANNED, "R1",
              "epoch %llu: %d slots FILLING", (unsigned long long)view->epoch, fills);
 }
@@ -210,9 +265,13 @@ static void check_document(const eepi_view *view)
     before = base_of(view);
     if (sim->failed)
         return;
-    for (int i = 0; before && i < sim->num_processes; i++) /* by a document that was leapt over */
-        if (is_in(view, sim->process[i]) && sim->process[i]->expelled_epoch > before->epoch)
-            sim->process[i]->expelled_epoch = 0;
+    for (int i = 0; before && i < sim->num_processes; i++) { /* by a document leapt over */
+        sim_process *p = sim->process[i];
+        if (is_in(view, p) && p->expelled_epoch > before->epoch)
+            p->expelled_epoch = 0;
+        if (p->released_epoch > before->epoch)
+            p->released_epoch = 0;
+    }
     if (sim->options.trace) {
         char text[400];
         eepi_view_print(view, text, sizeof(text));
@@ -234,6 +293,10 @@ static void check_document(const eepi_view *view)
              (unsigned long long)view->epoch);
     for (int i = 0; i < sim->num_processes; i++)
         check_commit_of(before, view, sim->process[i]);
+    if (before && is_end(view)) {
+        sim->ends++;
+        sim_begin_again(view->epoch);
+    }
 }
 
 /* The store has lost its memory, and nobody lives who served and knew a document that new: what was
@@ -265,6 +328,8 @@ void sim_check_commit(const eepi_view *view)
             p->former |= !p->alive && p->epoch >= view->epoch;
             if (p->expelled_epoch >= view->epoch)
                 p->expelled_epoch = 0;
+            if (p->released_epoch >= view->epoch)
+                p->released_epoch = 0;
         }
     }
     check_document(view);
@@ -497,11 +562,12 @@ void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
 /* ------------------------------------------------------------------ liveness */
 
 /* L1: all seats of the first view are in the register's, their processes run it and complete steps;
- * nobody else is alive; and every request is complete. */
+ * nobody else is alive; nobody waits for an end that it asked for, nor do all; and every request is
+ * complete. */
 int sim_has_converged(void)
 {
     const eepi_view *view = sim->in_register;
-    int members = 0;
+    int members = 0, stay = 0;
 
     if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done())
         return 0;
@@ -511,9 +577,10 @@ int sim_has_converged(void)
             continue;
         if (!p->rank.context || p->over || !is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
-            sim->now_us - p->last_ok_us > FRESH_US)
+            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance)
             return 0;
         members++;
+        stay += !p->leaving;
     }
-    return members >= sim->shape.num_ranks && members == eepi_view_num_active(view);
+    return stay > 0 && members >= sim->shape.num_ranks && members == eepi_view_num_active(view);
 }

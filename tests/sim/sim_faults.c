@@ -9,7 +9,7 @@ enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",  "stop",      "freeze", "slow",       "restart", "leave", "delay",
     "break",  "partition", "outage", "amnesia",    "race",    "skew",  "corrupt",
-    "zombie", "requeue",   "stuck",  "unkillable", "late"};
+    "zombie", "requeue",   "stuck",  "unkillable", "late",    "end"};
 
 static sim_process *alive_one(void)
 {
@@ -226,15 +226,75 @@ void sim_heal(void)
     supervise(NULL, 0);
 }
 
-/* In every fourth history, by the seed alone: the others stay what they are. Asked for by name: in
- * all of them. */
-static int kernels_outlive_processes(void)
+/* ------------------------------------------------------------------ ends in order (M8) */
+
+static void begin_again(void *user, uint64_t number)
+{
+    (void)user;
+    (void)number;
+    for (int seat = 0; seat < sim->shape.num_ranks && !sim->healed; seat++)
+        if (!seat_is_taken(seat) && sim_random(8))
+            sim_rank_start(seat);
+}
+
+/* Some have not heard of it yet; of the first seats few, since no other instance begins before
+ * those seats are free. Some come while others still close. */
+void sim_begin_again(uint64_t epoch)
+{
+    for (int i = 0; i < sim->num_processes && !sim->healed; i++) {
+        sim_process *p = sim->process[i];
+        if (p->alive && p->released_epoch == epoch &&
+            sim_random(p->seat < sim->shape.num_ranks ? 32 : 2) == 0)
+            disturb(p, SIM_STOP);
+    }
+    for (int wave = 0; wave < 4; wave++)
+        sim_after(sim_delay(100, 600000), begin_again, NULL, 0);
+}
+
+static void end_instance(void *user, uint64_t number);
+
+static int may_ask(const sim_process *p)
+{
+    return p->alive && p->rank.joined && !p->over;
+}
+
+/* Somebody has loaded for the instance that runs, and comes too late for it. */
+static void end_beside_a_joiner(void *user, uint64_t number)
+{
+    restart_one();
+    sim_after(sim_random(10000), end_instance, user, number);
+}
+
+/* One asks for the end of all, or all who serve ask to leave, perhaps a while apart. */
+static void end_instance(void *user, uint64_t number)
+{
+    void (*const next)(void *, uint64_t) = sim_random(2) ? end_instance : end_beside_a_joiner;
+    sim_process *one = one_of(may_ask);
+    const int by_one = (int)sim_random(2);
+
+    (void)user;
+    if (sim->now_us >= sim->heal_us || !one)
+        return;
+    sim_trace("%s", by_one ? "one asks for the end of the instance" : "all are asked to leave");
+    one->ends_instance |= by_one;
+    for (int i = 0; i < sim->num_processes && !by_one; i++)
+        if (may_ask(sim->process[i]) && sim_random(50))
+            sim->process[i]->leaving = 1;
+    if (number > 0)
+        sim_after(sim_delay(1000, 1000000), next, NULL, number - 1);
+}
+
+/* ------------------------------------------------------------------ kinds that are not drawn */
+
+/* By the seed alone, in one of so many histories: the others stay what they are. Asked for by name:
+ * in all of them. */
+static int has_kind(sim_kind kind, uint64_t factor, int bits)
 {
     const uint32_t all = (1u << SIM_NUM_KINDS) - 1;
 
-    if (!(sim->options.kinds >> SIM_LATE & 1u))
+    if (!(sim->options.kinds >> kind & 1u))
         return 0;
-    return sim->options.kinds != all || sim->options.seed * 0x9e3779b97f4a7c15u >> 62 == 0;
+    return sim->options.kinds != all || sim->options.seed * factor >> (64 - bits) == 0;
 }
 
 void sim_faults_open(void)
@@ -253,8 +313,10 @@ void sim_faults_open(void)
     for (int kind = 0; kind < SIM_DRAWN_KINDS && !sim->joiners_only; kind++)
         if (sim_random(2) && (sim->options.kinds >> kind & 1u))
             sim->kinds |= 1u << kind;
-    if (kernels_outlive_processes())
+    if (has_kind(SIM_LATE, 0x9e3779b97f4a7c15u, 2))
         sim->kinds |= 1u << SIM_LATE;
+    if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 3))
+        sim->kinds |= 1u << SIM_END;
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;
     sim->point_of_1000 = (int)sim_random(3) * 4;
@@ -267,4 +329,6 @@ void sim_faults_open(void)
     for (int seat = 0; seat < s->num_ranks; seat++)
         sim_rank_start(seat);
     sim_after(100000 + sim_random(600000), next_fault, NULL, 0);
+    if (sim->kinds >> SIM_END & 1u)
+        sim_after(50000 + sim_random(FAULTS_US), end_instance, NULL, sim_random(4));
 }

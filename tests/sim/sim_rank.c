@@ -359,6 +359,7 @@ static void *rank_main(void *argument)
 {
     sim_process *p = argument;
     sim_rank *r = &p->rank;
+    const uint64_t warms_up_of = sim->kinds >> SIM_END & 1u ? 2 : 8; /* that long */
     eep_status status = open_rank(p);
 
     if (status != EEP_OK)
@@ -370,7 +371,7 @@ static void *rank_main(void *argument)
         sim_process_end(p, "closed before it joined");
     }
     /* warm-up, sometimes far longer than all limits (L6) */
-    sim_sleep(sim_delay(100, sim_random(8) ? 5000 : sim_random(8) ? 700000 : 5000000));
+    sim_sleep(sim_delay(100, sim_random(warms_up_of) ? 5000 : sim_random(8) ? 700000 : 5000000));
     status = eep_join(r->context);
     if (status != EEP_OK && status != EEP_ERR_UNCOVERED) {
         sim_trace("%d.%u eep_join: %s", p->seat, p->generation, eep_last_error(r->context));
@@ -381,6 +382,10 @@ static void *rank_main(void *argument)
         if (p->leaving && !r->leave_asked) {
             r->leave_asked = 1;
             status = eep_drain(r->context);
+        }
+        if (status == EEP_OK && p->ends_instance && !r->end_asked) {
+            r->end_asked = 1;
+            status = eep_instance_end(r->context);
         }
         if (status == EEP_OK && r->num_work == 0) {
             p->idle_us = sim->now_us;
@@ -399,6 +404,11 @@ static void *rank_main(void *argument)
     sim_trace("%d.%u over: %s", p->seat, p->generation, eep_last_error(r->context));
     SIM_MUST(status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED, "L2", "%d.%u ended with: %s",
              p->seat, p->generation, eep_last_error(r->context));
+    SIM_MUST(status == EEP_ERR_DRAINED || !p->released_epoch, "M8",
+             "%d.%u is not told that its instance has ended in order, but: %s", p->seat,
+             p->generation, eep_last_error(r->context));
+    if (sim->kinds >> SIM_END & 1u)
+        sim_sleep(sim_delay(10, 300000)); /* others come meanwhile */
     if (sim_random(2))
         eep_close(r->context);
     sim_process_end(p, "its service is over");
