@@ -90,6 +90,13 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                  verb_table[event->verb].name);
         return false;
     }
+    const char *odd = now && is_for_store(event->verb)
+                          ? store_process_refuses(self->store_child, event->verb)
+                          : NULL;
+    if (odd) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name, odd);
+        return false;
+    }
     if (verb_table[event->verb].wants_free &&
         eepi_descriptors_lack(DESCRIPTORS_OF_START, "starting a rank", error,
                               CONTROL_ERROR_BYTES)) {
@@ -105,7 +112,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     if (status != EEP_OK) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
                  status == EEP_ERR_NOT_FOUND
-                     ? "no earlier event of that name is left to take its ranks from"
+                     ? "no earlier event of that name and count is left to take its ranks from"
                  : status == EEP_ERR_INVALID
                      ? "too many events are pending: 'pending' lists them, 'cancel' withdraws one"
                      : eep_strerror(status));
@@ -181,14 +188,14 @@ bool launcher_unsettled_text(const launcher *self, char *text, size_t size)
 static const char *text_of_pending(const launcher *self, char *text, size_t size)
 {
     const script *todo = &self->effective.script;
-    char what[CONTROL_ERROR_BYTES / 4], why[CONTROL_ERROR_BYTES / 4];
+    char what[SCRIPT_TEXT_BYTES], why[CONTROL_ERROR_BYTES / 4];
     int num = 0;
     for (int i = 0; i < todo->num_events; i++) {
         const script_event *event = &todo->event[i];
         if (!event->done && num++ == 0) {
             script_describe(event, what, sizeof what);
             script_explain(event, launcher_time_ms(self), why, sizeof why);
-            snprintf(text, size, "number %d, '%s', is pending: %s", event->order, what, why);
+            snprintf(text, size, "number %d, '%.300s', is pending: %s", event->order, what, why);
         }
     }
     size_t used = strlen(text);
@@ -320,7 +327,7 @@ static void tell_pending(void *user, cJSON *answer)
     cJSON *list = cJSON_AddArrayToObject(answer, "pending");
     for (int i = 0; i < todo->num_events; i++) {
         const script_event *event = &todo->event[i];
-        char text[CONTROL_ERROR_BYTES / 2];
+        char text[SCRIPT_TEXT_BYTES];
         if (event->done) {
             continue;
         }

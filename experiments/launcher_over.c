@@ -84,7 +84,7 @@ static void drop_waiting(launcher *self)
 {
     const script *todo = &self->effective.script;
     for (int i = 0; i < todo->num_events; i++) {
-        char text[LAUNCHER_TEXT_BYTES], why[LAUNCHER_TEXT_BYTES];
+        char text[SCRIPT_TEXT_BYTES], why[LAUNCHER_TEXT_BYTES];
         if (!todo->event[i].done) {
             script_describe(&todo->event[i], text, sizeof text);
             script_explain(&todo->event[i], launcher_time_ms(self), why, sizeof why);

@@ -3,6 +3,7 @@
 #include "experiments/launcher_verbs.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 bool launcher_sees_active(const void *user, int seat)
 {
@@ -181,6 +182,12 @@ void launcher_run_script(launcher *self)
     record_ended_events(self);
 }
 
+static int compare_orders(const void *left, const void *right)
+{
+    const record_event *a = left, *b = right;
+    return (a->event.order > b->event.order) - (a->event.order < b->event.order);
+}
+
 void launcher_record_script(launcher *self)
 {
     const script *todo = &self->effective.script;
@@ -190,6 +197,9 @@ void launcher_record_script(launcher *self)
             add_event(self, &todo->event[i],
                       script_is_due(&todo->event[i], launcher_time_ms(self)));
         }
+    }
+    if (self->run.num_events > 1) { /* as they were given, whenever they were done with */
+        qsort(self->run.events, self->run.num_events, sizeof *self->run.events, compare_orders);
     }
 }
 

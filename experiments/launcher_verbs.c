@@ -161,12 +161,15 @@ static bool do_store(launcher *self, const script_deed *deed)
         launcher_complain(self, "%s: the store is no process of its own (--store-process)", name);
         return false;
     }
+    /* One that is gone was killed by an earlier event; the end of a stop may come after a cont. */
+    if (store_process_refuses(self->store_child, deed->verb)) {
+        return false;
+    }
     launcher_note(self, name, NULL, (uint64_t)deed->duration_ms);
     eep_status status = deed->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
                         : deed->verb == VERB_STORE_STOP ? store_process_stop(self->store_child)
                         : deed->verb == VERB_STORE_CONT ? store_process_cont(self->store_child)
                                                         : store_process_start(self->store_child);
-    /* One that is gone was stopped or killed by an earlier event. */
     if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
         if (deed->verb == VERB_STORE_START && status != EEP_ERR_STATE) {
             launcher_fail(self, "%s: %s", name, eep_strerror(status));

@@ -34,14 +34,15 @@ static bool is_earlier(const script_event *a, const script_event *b)
     return a->when == WHEN_TIME && b->when == WHEN_TIME ? a < b : a->order < b->order;
 }
 
-/* Take the seats of the oldest earlier event by that name not yet paired with one of this verb. */
-static bool pair(script *self, script_event *event)
+/* The oldest earlier event by that name and count (0: any) not yet paired with one of this verb;
+ * -1: there is none. */
+static int oldest_partner(const script *self, const script_event *event, int count)
 {
     int oldest = -1;
     for (int k = 0; k < self->num_events; k++) {
         const script_event *other = &self->event[k];
         bool fits =
-            other->target == event->target && other->count == event->count &&
+            other->target == event->target && (!count || other->count == count) &&
             is_earlier(other, event) &&
             (stops(other->verb) || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
         for (int r = 0; fits && r < self->num_events; r++) {
@@ -51,12 +52,41 @@ static bool pair(script *self, script_event *event)
             oldest = k;
         }
     }
+    return oldest;
+}
+
+/* Take the seats of the oldest earlier event by that name not yet paired with one of this verb. Who
+ * gives no count takes as many as there are, if nobody has just one. */
+static bool pair(script *self, script_event *event)
+{
+    int oldest = oldest_partner(self, event, event->count);
+    oldest = oldest < 0 && !event->counted ? oldest_partner(self, event, 0) : oldest;
     if (oldest < 0) {
         return false;
     }
     event->pairs_with = oldest;
+    event->written = event->target;
+    event->count = self->event[oldest].count;
     event->target = TARGET_SAME;
     return true;
+}
+
+/* `same` of a scenario is told by whom it stands for. */
+static void name_same(const script *self, script_event *event)
+{
+    const script_event *root = event;
+    for (int i = 0; root->target == TARGET_SAME && i < self->num_events; i++) {
+        if (root->pairs_with < 0 || root->pairs_with >= self->num_events) {
+            return;
+        }
+        root = &self->event[root->pairs_with];
+    }
+    if (root != event) {
+        event->written = root->target;
+        event->count = root->count;
+        event->num_seats = root->target == TARGET_SEATS ? root->num_seats : 0;
+        memcpy(event->seat, root->seat, sizeof event->seat);
+    }
 }
 
 /* ---------------------------------------------------------------- events */
@@ -289,6 +319,24 @@ static eep_status check_seats(const script *self, int num_ranks, int max_ranks, 
     return EEP_OK;
 }
 
+/* A rejoin or cont by name without an earlier event to take its ranks from. */
+static eep_status refuse_alone(const script *self, const script_event *event, char *error)
+{
+    const char *name = target_names[event->target].name;
+    const char *others = event->verb == VERB_CONT ? "--stop" : "--kill or --drain";
+    char at[64];
+    snprintf(at, sizeof at, event->when == WHEN_TIME ? " at %g ms" : "", event->delay_ms);
+    int other = oldest_partner(self, event, 0);
+    if (other >= 0) {
+        return refuse(
+            event, error,
+            "'%s' of %d%s has no earlier %s of as many left: there is one of %d; give its "
+            "count, or none",
+            name, event->count, at, others, self->event[other].count);
+    }
+    return refuse(event, error, "'%s'%s has no earlier %s of '%s' left", name, at, others, name);
+}
+
 eep_status script_prepare(script *self, int num_ranks, int max_ranks,
                           char error[SCRIPT_ERROR_BYTES])
 {
@@ -303,12 +351,12 @@ eep_status script_prepare(script *self, int num_ranks, int max_ranks,
             return refuse(event, error, "it names no earlier event");
         }
         if (wants_pair(event) && !pair(self, event)) {
-            const char *name = target_names[event->target].name;
-            const char *others = event->verb == VERB_CONT ? "--stop" : "--kill or --drain";
-            char at[64];
-            snprintf(at, sizeof at, event->when == WHEN_TIME ? " at %g ms" : "", event->delay_ms);
-            return refuse(event, error, "'%s'%s has no earlier %s of '%s' left", name, at, others,
-                          name);
+            return refuse_alone(self, event, error);
+        }
+    }
+    for (int i = 0; i < self->num_events; i++) {
+        if (self->event[i].target == TARGET_SAME) {
+            name_same(self, &self->event[i]);
         }
     }
     return check_seats(self, num_ranks, max_ranks, error);

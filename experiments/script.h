@@ -10,7 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SCRIPT_MAX_EVENTS = 2048, SCRIPT_MAX_SEATS = 64, SCRIPT_ERROR_BYTES = 512 };
+enum {
+    SCRIPT_MAX_EVENTS = 2048,
+    SCRIPT_MAX_SEATS = 64,
+    SCRIPT_ERROR_BYTES = 512,
+    SCRIPT_TEXT_BYTES = 448, /* of any event: script_describe */
+};
 
 typedef enum script_target {
     TARGET_NONE,     /* the verb has no seat */
@@ -61,6 +66,8 @@ typedef struct script_event {
     int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
     int seat[SCRIPT_MAX_SEATS];
     int count;              /* of TARGET_RANDOM and the like; at least 1 */
+    bool counted;           /* it was given */
+    script_target written;  /* TARGET_SAME: what it was, or of whom it takes the seats */
     int pairs_with;         /* TARGET_SAME: index of the event whose seats these are; else -1 */
     double value;           /* seconds of a burn, factor of slow, verb_place of die */
     double duration_ms;     /* stop, slow, store-stop: until it is undone; 0: it is not */
@@ -139,7 +146,8 @@ typedef struct script_deed {
  *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop; [@WHEN] for the store's others
  *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
  *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
- *          earlier event with that WHO not yet paired
+ *          earlier event with that WHO not yet paired; without :N, if there is none with one
+ *          rank, those of one with any count
  *   VALUE  seconds (burn), a factor (slow: 3 or 3/2s with a duration), a place (die), a duration
  *          (stop: 400ms, or 0.9x: in multiples of --expel-ms)
  *   WHEN   TIME | step:N[+TIME] | STATE[:SEAT][#COUNT][+TIME]
@@ -209,6 +217,7 @@ bool script_has_faults(const script *self);
 bool script_has_store(const script *self);
 /* How the verb's flag is written: "RANK=FACTOR[/DURATION]@TIME". */
 const char *script_form(verb what);
-/* The event as a person wrote it, near enough: "--kill random:2@step:100". */
+/* The event in full, as it can be given again: "--kill random:2@step:100". `same` of a scenario is
+ * told by the seats or, for rejoin and cont, by the name that it stands for. */
 void script_describe(const script_event *event, char *text_out, size_t size);
 #endif

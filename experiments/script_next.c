@@ -61,8 +61,33 @@ static script_deed undoing(const script_event *event, int seat)
     return deed;
 }
 
+/* Another event of the same kind holds the seat for longer: until a later end, or, struck later,
+ * without one. */
+static bool is_held_longer(const script *self, const script_event *event, int seat)
+{
+    bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *other = &self->event[i];
+        bool same = other->verb == event->verb ||
+                    (stops && (other->verb == VERB_STOP || other->verb == VERB_FREEZE));
+        for (int k = 0; other != event && same && k < SCRIPT_MAX_SEATS; k++) {
+            uint64_t bit = (uint64_t)1 << k;
+            bool there = seat < 0 ? k == 0 : k < other->num_seats && other->seat[k] == seat;
+            bool endless = other->duration_ms <= 0 && other->duration_expels <= 0 &&
+                           other->struck_ms >= event->struck_ms &&
+                           (other->verb != VERB_SLOW || other->value > 1);
+            if (there && other->seats_struck & bit &&
+                (endless || (other->seats_undo & bit && other->undo_ms > event->undo_ms))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* The event's next seat to be undone. Whose process is gone has nothing to undo. */
-static bool next_undo(script_event *event, const script_world *world, script_deed *deed_out)
+static bool next_undo(const script *self, script_event *event, const script_world *world,
+                      script_deed *deed_out)
 {
     bool has_seat = verb_table[event->verb].has_seat;
     for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
@@ -75,8 +100,10 @@ static bool next_undo(script_event *event, const script_world *world, script_dee
             event->seats_undo &= ~bit;
         } else if (world->now_ms >= event->undo_ms) {
             event->seats_undo &= ~bit;
-            *deed_out = undoing(event, seat);
-            return true;
+            if (!is_held_longer(self, event, seat)) {
+                *deed_out = undoing(event, seat);
+                return true;
+            }
         }
     }
     return false;
@@ -174,7 +201,7 @@ bool script_next(script *self, const script_world *world, script_deed *deed_out)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (next_undo(event, world, deed_out)) {
+        if (next_undo(self, event, world, deed_out)) {
             return true;
         }
         if (!event->done && due_ms(event) <= world->now_ms &&

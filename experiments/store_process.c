@@ -22,6 +22,7 @@ enum { START_BOUND_MS = 5000, REAP_NAP_NS = 1000000 };
 struct store_process {
     pid_t pid;   /* 0: none, or reaped */
     bool killed; /* by us; perhaps not reaped yet */
+    bool stopped;
     char program[PATH_MAX], path[PATH_MAX];
 };
 
@@ -52,6 +53,18 @@ static eep_status send_signal(store_process *self, int signal_number)
     return kill(self->pid, signal_number) == 0 ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
+const char *store_process_refuses(store_process *self, verb what)
+{
+    bool lives = store_process_runs(self) && !self->killed;
+    if (what == VERB_STORE_START) {
+        return lives ? "the store runs: kill it first" : NULL;
+    }
+    if (!lives) {
+        return "the store has no process: store-start starts it";
+    }
+    return what == VERB_STORE_CONT && !self->stopped ? "the store is not stopped" : NULL;
+}
+
 eep_status store_process_kill(store_process *self)
 {
     eep_status status = send_signal(self, SIGKILL);
@@ -61,11 +74,14 @@ eep_status store_process_kill(store_process *self)
 
 eep_status store_process_stop(store_process *self)
 {
-    return send_signal(self, SIGSTOP);
+    eep_status status = send_signal(self, SIGSTOP);
+    self->stopped |= status == EEP_OK;
+    return status;
 }
 
 eep_status store_process_cont(store_process *self)
 {
+    self->stopped = false;
     return send_signal(self, SIGCONT);
 }
 
@@ -162,7 +178,7 @@ static eep_status start(store_process *self, uint64_t until_ms)
         fprintf(stderr, "eep-run: cannot start %s: %s\n", self->program, strerror(errno));
     } else {
         self->pid = pid;
-        self->killed = false;
+        self->killed = self->stopped = false;
         status = wait_ready(self, out[0], until_ms);
     }
     close(out[0]);

@@ -4,6 +4,7 @@
 #define EEPX_STORE_PROCESS_H
 
 #include "eep/status.h"
+#include "experiments/verbs.h"
 
 #include <stdbool.h>
 
@@ -22,6 +23,8 @@ void store_process_close(store_process *self);
 
 /* Is it there, stopped or not? Reaps it if it has ended. Does not block. */
 bool store_process_runs(store_process *self);
+/* Why nothing comes of the verb, one of the store's, on it now; NULL: something does. */
+const char *store_process_refuses(store_process *self, verb what);
 /* SIGKILL: what it held is lost, its socket file stays and answers nobody. EEP_ERR_NOT_FOUND here
  * and from the next two: there is no process. They do not block. */
 EEP_MUST_CHECK eep_status store_process_kill(store_process *self);

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { TEXT_BYTES = 256, MOST_LINES = 12 };
+enum { TEXT_BYTES = SCRIPT_TEXT_BYTES, MOST_LINES = 12 };
 
 const char *summary_events_outcome(const record_event *self)
 {
@@ -57,6 +57,7 @@ static void add_event(cJSON *array, const record_event *self)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddItemToArray(array, object);
     script_describe(event, text, sizeof text);
+    cJSON_AddNumberToObject(object, "number", event->order);
     cJSON_AddStringToObject(object, "event", text);
     cJSON_AddStringToObject(object, "outcome", summary_events_outcome(self));
     if (event->struck_ms >= 0) {

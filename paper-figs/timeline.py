@@ -29,6 +29,7 @@ BIN_MS, FINE_BIN_MS = 100.0, 20.0
 ZOOM_BEFORE_MS, ZOOM_AFTER_MS = 50.0, 150.0
 MANY_MARKS = 8  # from here on labels name only the seats
 NEAR_SHARE = 0.015  # of the width: marks that are nearer to each other share a label
+LEFT_SHARE = 0.88  # of the axis: labels of what is later stand on the left of their line
 # What a fault is called in a figure, where its kind in summary.json does not say it.
 FAULT_WORDS = {"exit": "end of", "killed": "outside kill", "slow": "expelled, slow:"}
 
@@ -97,7 +98,8 @@ class Run:
         self.joins = self._find_joins()
         last = max(step["end_ms"] for step in self.steps)
         self.begin_ms = min(0.0, self.token_times[0]) if self.token_times else 0.0
-        self.end_ms = max([last] + self.token_times[-1:])
+        marked = [mark.time_ms for mark in self.marks + self.joins]
+        self.end_ms = max([last] + self.token_times[-1:] + marked)
         self.order = self._order_generations()
 
     def _find_faults(self):
@@ -194,15 +196,18 @@ def draw_marks(axis, marks, nearest_ms, height):
     for one in marks:
         axis.axvline(one.time_ms / 1000.0, color=one.colour, linewidth=1.4,
                      linestyle=(0, (4, 2)), zorder=3)
+    begin, end = (1000.0 * limit for limit in axis.get_xlim())
     groups = label_groups(marks, nearest_ms)
     is_short = len(groups) > MANY_MARKS
     row, last_ms = 0, None
     for group in groups:
         near = last_ms is not None and group[0].time_ms - last_ms < 8 * nearest_ms
         row, last_ms = (row + 1) % 4 if near else 0, group[0].time_ms
+        at_end = group[0].time_ms > begin + LEFT_SHARE * (end - begin)
         axis.annotate(label_of(group, is_short), (group[0].time_ms / 1000.0, height),
-                      xycoords=("data", "axes fraction"), xytext=(4, -12 * row),
+                      xycoords=("data", "axes fraction"), xytext=(-4 if at_end else 4, -12 * row),
                       textcoords="offset points", color=group[0].colour, va="top",
+                      ha="right" if at_end else "left",
                       weight="bold", fontsize=7 if is_short else 10)
 
 

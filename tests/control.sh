@@ -112,11 +112,16 @@ run_it --ranks 2 --max-ranks 2 --slots 8 --out "$tmp/no-room" --drain 1@0.1 || f
 grep -q "rank 1 is leaving, and the others have no room for its experts (layer 0, expert" "$tmp/log" || fail "nothing says why"
 # The same by hand; then the leaver is killed: what is left to serve after a finish needs a rejoin.
 "$bin/eep-run" --no-picture --quiet "${small[@]}" --ranks 2 --max-ranks 2 --slots 8 --serve --keep-busy 4 --no-oracle \
-    --out "$tmp/room" >"$tmp/log" 2>&1 &
+    --store-process --out "$tmp/room" >"$tmp/log" 2>&1 &
 run=$!
 room() { "$bin/eep-ctl" --out "$tmp/room" "$@"; }
 for _ in $(seq 400); do [ -S "$tmp/room/control.sock" ] && break; sleep 0.05; done
 room wait settled --timeout 20 || fail "it never served"
+refused 1 "store-start: the store runs" room store-start
+refused 1 "store-cont: the store is not stopped" room store-cont
+room store-kill >"$tmp/answer" || fail "store-kill"
+refused 1 "store-kill: the store has no process" room store-kill
+room store-start >"$tmp/answer" || fail "store-start"
 room drain 1 >"$tmp/answer" || fail "drain 1"
 why="rank 1 is leaving, and the others have no room for its experts (layer 0, expert"
 refused 1 "$why" room wait settled --timeout 0.2
@@ -130,6 +135,7 @@ room rejoin 1 || fail "nothing is served, and a rejoin is refused"
 room wait done --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"
 run=
+[ "$(grep -c store- "$tmp/room/events.csv")" = 2 ] || fail "refused commands have rows: $(grep store- "$tmp/room/events.csv")"
 
 # ---- the Python module
 EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import unittest
+import warnings
 
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -70,6 +71,15 @@ class Timeline(unittest.TestCase):
         texts = texts_of(run)
         self.assertIn("time since the kill of seat 3, ms", texts)
         self.assertIn("kill seats 1, 3", texts)
+
+    def test_a_fault_after_the_last_step_is_in_the_picture(self):
+        """Its label stands on the left of its line, and the layout has room for everything."""
+        run = run_of([fault(1000.0, 1, detect_ms=1.0), fault(2900.0, 3)],
+                     event(1000.0, 1, "kill") + event(2900.0, 3, "kill"))
+        self.assertEqual(run.end_ms, 2900.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertIn("kill seat 3", texts_of(run))
 
     def test_every_kind_is_shown_by_its_name(self):
         kinds = ("kill", "abort", "stop", "die", "exit", "killed", "expelled", "slow")

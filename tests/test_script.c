@@ -146,6 +146,41 @@ Test(script_text, what_is_written_is_understood)
     cr_assert(e.when == WHEN_TIME && e.delay_ms == 0, "now");
 }
 
+Test(script_text, an_event_is_told_as_it_can_be_given_again)
+{
+    static const char *const lines[] = {
+        "--kill 3,5,7@1500ms",
+        "--kill joiner@staged",
+        "--kill lowest@3000000ms",
+        "--slow 5=2.5@1500ms",
+        "--slow random:2=3/2000ms@step:7+10ms",
+        "--stop 2,4=0.9x@800ms",
+        "--stop covered:4=400ms@suspected:3#2+0.5ms",
+        "--die 1=combine@exited:2",
+        "--freeze 0=experts/0.5x@100ms",
+        "--dummy-burn 2@4000ms",
+        "--store-stop 300ms@2000ms",
+        "--store-stop @2000ms",
+        "--add vacant:2@0ms",
+    };
+    char error[SCRIPT_ERROR_BYTES] = "", told[SCRIPT_TEXT_BYTES];
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        const char *text = strchr(lines[i], ' ') + 1;
+        script_event e;
+        verb what = VERB_BURN;
+        char name[32] = "";
+        snprintf(name, sizeof name, "%.*s", (int)(text - lines[i] - 3), lines[i] + 2);
+        cr_assert(verb_find(name, &what) || strcmp(name, "dummy-burn") == 0, "%s", name);
+        cr_assert_eq(script_parse(what, text, true, &e, error), EEP_OK, "%s", error);
+        script_describe(&e, told, sizeof told);
+        cr_expect_str_eq(told, lines[i]);
+    }
+    script plan = good("--kill random:2@1 --rejoin random@2");
+    script_describe(&plan.event[1], told, sizeof told);
+    cr_expect_str_eq(told, "--rejoin random:2@2000ms", "without a count it takes its partner's");
+    script_free(&plan);
+}
+
 Test(script_text, bad_text_is_named)
 {
     static const struct {
@@ -201,7 +236,10 @@ Test(script_text, what_cannot_be_is_refused)
         {"--kill 3@joined:9", "rank 9"},
         {"--kill 3@1 --abort 3@2", "no process"},
         {"--cont lowest@2", "no earlier --stop"},
-        {"--kill random:2@1 --rejoin random@2", "no earlier --kill"},
+        {"--kill random:2@1 --rejoin random:1@2",
+         "of 1 at 2000 ms has no earlier --kill or --drain "
+         "of as many left: there is one of 2"},
+        {"--kill random:2@1 --rejoin covered@2", "no earlier --kill"},
         {"--rejoin random@joined --kill random@joined", "no earlier --kill"},
         {"--add 3@1", "still has its process"},
     };
@@ -453,6 +491,26 @@ Test(fault_script, a_process_that_is_gone_has_nothing_to_undo)
     cr_assert_not(script_is_done(&plan));
     reap(&world, 2);
     cr_assert_str_eq(due(&plan, &world, 2000, 0), "");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
+Test(fault_script, of_two_ends_the_later_counts)
+{
+    fake_world world = everyone();
+    script plan =
+        good("--stop 2=400ms@1 --stop 2=800ms@1.2 --stop 3=800ms@1 --stop 3=100ms@1.1 "
+             "--slow 4=3/1s@1 --slow 4=5/2s@1.5 --stop 5=400ms@1 --stop 5@1.3 --cont 5@4");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 stop3 slow4 stop5 ");
+    cr_assert_str_eq(due(&plan, &world, 1100, 0), "stop3 ");
+    cr_assert_str_eq(due(&plan, &world, 1200, 0), "stop2 ", "3 is stopped until 1800");
+    cr_assert_str_eq(due(&plan, &world, 1300, 0), "stop5 ");
+    cr_assert_str_eq(due(&plan, &world, 1400, 0), "", "2 is stopped until 2000, 5 until a cont");
+    cr_assert_str_eq(due(&plan, &world, 1500, 0), "slow4 ");
+    cr_assert_str_eq(due(&plan, &world, 1800, 0), "cont3 ");
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "cont2 ", "and 4 is slow until 3500");
+    cr_assert_str_eq(due(&plan, &world, 3500, 0), "slow4 ");
+    cr_assert_str_eq(due(&plan, &world, 4000, 0), "cont5 ");
     cr_assert(script_is_done(&plan));
     script_free(&plan);
 }

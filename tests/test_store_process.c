@@ -50,7 +50,14 @@ Test(store_process, comes_back_empty_where_it_was)
     eepi_store_client *client = open_client();
     for (int i = 0; i < 3; i++) {
         put(client, "key", "value");
+        cr_expect_null(store_process_refuses(process, VERB_STORE_KILL));
+        cr_expect_not_null(store_process_refuses(process, VERB_STORE_START));
+        cr_expect_not_null(store_process_refuses(process, VERB_STORE_CONT));
         cr_assert_eq(store_process_kill(process), EEP_OK);
+        cr_expect_not_null(store_process_refuses(process, VERB_STORE_KILL));
+        cr_expect_not_null(store_process_refuses(process, VERB_STORE_STOP));
+        cr_expect_not_null(store_process_refuses(process, VERB_STORE_CONT));
+        cr_expect_null(store_process_refuses(process, VERB_STORE_START));
         cr_expect_eq(store_process_kill(process), EEP_ERR_NOT_FOUND);
         cr_expect_eq(store_process_stop(process), EEP_ERR_NOT_FOUND);
         wait_event(client, EEPI_STORE_DISCONNECTED);
@@ -84,7 +91,9 @@ Test(store_process, keeps_what_it_holds_while_stopped)
             id = eepi_store_get(client, "key");
     }
     cr_expect(!answers, "a stopped store answers");
+    cr_expect_null(store_process_refuses(process, VERB_STORE_CONT));
     cr_assert_eq(store_process_cont(process), EEP_OK);
+    cr_expect_not_null(store_process_refuses(process, VERB_STORE_CONT));
     cr_expect_eq(wait_for(client, id).status, EEP_OK);
     cr_expect_eq(store_process_cont(process), EEP_OK); /* it is not stopped any more */
     cr_expect_eq(store_process_start(process), EEP_ERR_STATE);
