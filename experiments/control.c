@@ -19,6 +19,7 @@ enum {
     MAX_WAIT_S = 86400,
     BACKLOG = 128,
     HELLO_MS = 10000,      /* a connection that has asked for nothing for so long is dropped */
+    PASS_RIGHTS = 83,      /* SO_PASSRIGHTS of Linux 6.16, which headers may lack */
     ACCEPT_PAUSE_MS = 100, /* after no descriptor could be had */
 };
 
@@ -481,6 +482,8 @@ static eep_status listen_at(control *self, char *error)
         return status;
     }
     self->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* Its connections take after it. An older kernel closes what is passed, and may wait for it. */
+    (void)setsockopt(self->fd, SOL_SOCKET, PASS_RIGHTS, &(int){0}, sizeof(int));
     /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
     if (self->fd < 0 || fchmod(self->fd, 0600) != 0 ||
         bind(self->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||

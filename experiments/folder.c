@@ -34,7 +34,7 @@ static int hold(const char *path, int *held_out)
 {
     struct stat info = {0};
     /* not waiting, since a FIFO may stand there */
-    int fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    int fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (fd < 0) {
         return -1;
     }

@@ -12,7 +12,8 @@ typedef struct private_dir {
 } private_dir;
 
 /* Make BASE/PREFIX-XXXXXX of mode 0700. BASE: $XDG_RUNTIME_DIR, $TMPDIR or /tmp, the first in which
- * that is possible with a path of at most `longest` bytes. First removes the folders of that prefix
+ * that is possible with a path of at most `longest` bytes, of those that are ours or root's and
+ * that not all may write, or that have the sticky bit. First removes the folders of that prefix
  * whose owner, a process of this user, has ended without removing them. -1: `error` says why. */
 int private_dir_make(const char *prefix, size_t longest, private_dir *out,
                      char error[PRIVATE_DIR_ERROR_BYTES]);

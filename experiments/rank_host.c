@@ -131,7 +131,8 @@ static bool hear(host_order *order, int fds_out[NUM_FDS], int *num_fds_out)
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); bytes > 0 && c;
          c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-            *num_fds_out = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            int num = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            *num_fds_out = num < NUM_FDS ? num : NUM_FDS; /* there is no room for more */
             memcpy(fds_out, CMSG_DATA(c), (size_t)*num_fds_out * sizeof(int));
         }
     }

@@ -81,8 +81,7 @@ static void accept_some(struct eep_store *store)
             return;
         }
         bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
-        if (!has_room || !eepi_store_socket_is_trusted(fd, true) ||
-            !eepi_store_conn_new(store, fd)) {
+        if (!has_room || !eepi_store_socket_is_trusted(fd) || !eepi_store_conn_new(store, fd)) {
             close(fd);
             continue;
         }

@@ -1,5 +1,7 @@
 #include "membership/store_socket.h"
 
+#include "transport/holder_socket.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -42,14 +44,14 @@ static bool address_of(const char *path, struct sockaddr_un *address_out)
     return true;
 }
 
-bool eepi_store_socket_is_trusted(int fd, bool we_listen)
+bool eepi_store_socket_is_trusted(int fd)
 {
     struct ucred peer;
     socklen_t bytes = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
         return false;
     }
-    return peer.uid == geteuid() || peer.uid == 0 || (!we_listen && geteuid() == 0);
+    return peer.uid == geteuid() || peer.uid == 0;
 }
 
 eep_status eepi_store_socket_connect(const char *path, int *fd_out)
@@ -67,10 +69,11 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
         close(fd);
         return absent ? EEP_ERR_UNREACHABLE : EEP_ERR_SYSTEM;
     }
-    if (!eepi_store_socket_is_trusted(fd, false)) {
+    if (!eepi_store_socket_is_trusted(fd)) {
         close(fd);
         return EEP_ERR_STATE;
     }
+    eepi_holder_refuse_fds(fd);
     *fd_out = fd;
     return EEP_OK;
 }
@@ -158,6 +161,9 @@ static eep_status bind_and_listen(int type, const char *path, const struct socka
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         goto fail;
+    }
+    if (type == SOCK_STREAM) { /* its connections take after it; the holder gets memory passed */
+        eepi_holder_refuse_fds(fd);
     }
     if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
         goto fail;

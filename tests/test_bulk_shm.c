@@ -1,10 +1,12 @@
 /* Bulk copies in shared memory: the holder's death and return, hostile peers, peers that stand
  * still, and what a copier leaves behind. */
 #include "tests/bulk_fixture.h"
+#include "tests/foreign.h"
 #include "tests/holder_player.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -216,6 +218,8 @@ Test(bulk_shm, garbage_on_a_connection_ends_that_connection_only)
                sizeof(request.identity));
         int fd = -1;
         cr_assert_eq(player_ask(&raw, &request, -1, &fd).status, EEP_OK);
+        progress_some(&server);
+        foreign_allow_fds(); /* as with an older kernel */
         for (size_t i = 0; i < sizeof(garbage); i++)
             garbage[i] = (unsigned char)rand_r(&seed);
         shm_wire wild = {.wire = {.magic = BULK_MAGIC, .kind = (uint32_t)round % 7}};
@@ -236,6 +240,40 @@ Test(bulk_shm, garbage_on_a_connection_ends_that_connection_only)
     eepi_bulk_close(self.bulk);
     eepi_bulk_close(server.bulk);
     free(small);
+}
+
+/* The message itself is one that is served: what ends the connection is what comes with it. */
+Test(bulk_shm, descriptors_end_the_connection_and_are_closed)
+{
+    const int fds[] = {0, 1};
+    node server;
+    cr_assert_eq(open_node(&server), 0);
+    player raw = player_open(bulk_fixture_holder_path());
+    int before = 0;
+    for (int round = 0; round < 60; round++) {
+        eepi_holder_message request = player_message(&raw, EEPI_HOLDER_CONNECT);
+        shm_wire cancel = {.wire = {.magic = BULK_MAGIC, .kind = BULK_CANCEL, .transfer = 77}};
+        struct pollfd end = {.events = POLLIN};
+        memcpy(request.identity, ((const shm_address *)server.address)->identity,
+               sizeof(request.identity));
+        cr_assert_eq(player_ask(&raw, &request, -1, &end.fd).status, EEP_OK);
+        progress_some(&server);
+        int refused = foreign_send(end.fd, &cancel, sizeof(cancel), fds, 1);
+        cr_assert(refused == EPERM || refused == 0, "%d", refused); /* by a newer kernel */
+        foreign_allow_fds();
+        if (refused != 0)
+            cr_assert_eq(foreign_send(end.fd, &cancel, round % 3 == 0 ? 0 : sizeof(cancel), fds,
+                                      1 + round % 2),
+                         0);
+        for (int i = 0; i < 1000 && poll(&end, 1, 1) == 0; i++)
+            eepi_bulk_progress(server.bulk);
+        cr_expect(end.revents & POLLHUP, "round %d: the connection goes on", round);
+        close(end.fd);
+        if (round == 0)
+            before = foreign_count_fds(getpid());
+    }
+    cr_expect_leq(foreign_count_fds(getpid()), before, "they are kept");
+    eepi_bulk_close(server.bulk);
 }
 
 /* ---------------------------------------------------------------- slots */

@@ -189,6 +189,44 @@ Test(folder, are_made_and_swept_at_once)
     cr_assert_eq(bad, 0, "%d of %d processes failed", bad, (int)PROCESSES);
 }
 
+/* As after a plain `su`, which leaves the other user's variables. */
+Test(folder, of_another_user_or_open_to_all_is_no_base)
+{
+    char error[PRIVATE_DIR_ERROR_BYTES] = "";
+    private_dir dir;
+    setenv("XDG_RUNTIME_DIR", base, 1);
+    setenv("TMPDIR", "/nonexistent", 1);
+    cr_assert_eq(chmod(base, 0777), 0);
+    cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+    cr_expect_neq(strncmp(dir.path, base, strlen(base)), 0, "open to all: %s", dir.path);
+    private_dir_remove(&dir);
+    cr_assert_eq(chmod(base, 01777), 0);
+    cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+    cr_expect_eq(strncmp(dir.path, base, strlen(base)), 0, "sticky: %s", dir.path);
+    private_dir_remove(&dir);
+    cr_assert_eq(chmod(base, 0755), 0);
+    if (geteuid() == 0) {
+        cr_assert_eq(chown(base, 65534, 65534), 0);
+        cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+        cr_expect_neq(strncmp(dir.path, base, strlen(base)), 0, "of another: %s", dir.path);
+        private_dir_remove(&dir);
+    }
+}
+
+/* Who can read the folder must not be able to hold its lock. */
+Test(folder, has_a_lock_that_only_its_owner_can_open)
+{
+    char path[PATH_MAX];
+    struct stat info;
+    int held = -1;
+    umask(0);
+    cr_assert_eq(folder_hold(base, &held), 0);
+    snprintf(path, sizeof path, "%s/" FOLDER_HELD, base);
+    cr_assert_eq(stat(path, &info), 0);
+    cr_expect_eq(info.st_mode & 0777, 0600);
+    folder_release(base, held);
+}
+
 Test(folder, that_cannot_be_made_is_said_with_all_that_was_tried)
 {
     char error[PRIVATE_DIR_ERROR_BYTES] = "";

@@ -1,6 +1,7 @@
 /* The holder: what is held is sealed, and no client, whatever it sends or fails to read, disturbs
  * the others. */
 #include "tests/bulk_fixture.h"
+#include "tests/foreign.h"
 #include "tests/holder_player.h"
 
 #include <criterion/criterion.h>
@@ -158,6 +159,69 @@ Test(holder, garbage_ends_its_own_connection_only)
         close(bad.fd);
     }
     cr_assert_eq(look_up(&good, "a", NULL).status, EEP_ERR_NOT_FOUND);
+}
+
+/* The holder's process keeps none of them, whatever they come with. */
+Test(holder, descriptors_that_nobody_asked_for_are_closed)
+{
+    const int fds[] = {0, 1, 2};
+    player good = player_open(path);
+    int before = foreign_count_fds(holder_pid);
+    for (int round = 0; round < 60; round++) {
+        player bad = round % 2 == 0 ? player_open(path) : player_dial(path);
+        eepi_holder_message message = player_message(&bad, round % 2 == 1   ? EEPI_HOLDER_HELLO
+                                                           : round % 4 == 0 ? EEPI_HOLDER_LOOK_UP
+                                                                            : EEPI_HOLDER_HOLD);
+        message.identity[0] = (uint8_t)round;
+        strcpy(message.name, "a");
+        bool is_empty = round % 5 == 4;
+        int num = is_empty ? 1 : message.kind == EEPI_HOLDER_HOLD ? 2 + round % 2 : 1 + round % 3;
+        cr_assert_eq(foreign_send(bad.fd, &message, is_empty ? 0 : sizeof(message), fds, num), 0);
+        expect_hung_up(&bad);
+        close(bad.fd);
+    }
+    cr_expect_eq(look_up(&good, "a", NULL).status, EEP_ERR_NOT_FOUND);
+    cr_expect_leq(foreign_count_fds(holder_pid), before, "they are kept");
+}
+
+/* A close that waits for what a socket has not sent would stop the holder, or a rank. */
+Test(holder, a_passed_socket_that_lingers_makes_nobody_wait)
+{
+    enum { LINGER_S = 4 };
+    int ends[2], fds[3], passed = -1;
+    bool lost = false;
+    eepi_holder_message message = {.magic = EEPI_HOLDER_MAGIC};
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    for (int num = 1; num <= 3; num++) {
+        for (int i = 0; i < num; i++)
+            fds[i] = foreign_lingering(LINGER_S);
+        cr_assert_eq(foreign_send(ends[0], &message, sizeof(message), fds, num), 0);
+        for (int i = 0; i < num; i++)
+            close(fds[i]); /* it is in the message still */
+        uint64_t begin_us = eepi_bulk_now_us();
+        ssize_t bytes = eepi_holder_receive(ends[1], &message, sizeof(message), &passed, &lost);
+        cr_expect_eq(bytes, (ssize_t)sizeof(message) + (num > 1));
+        cr_expect_eq(passed >= 0, num == 1);
+        eepi_holder_drop_fd(passed);
+        cr_expect_lt(eepi_bulk_now_us() - begin_us, LINGER_S * 500000u, "%d descriptors", num);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+Test(holder, a_client_does_not_trust_a_holder_of_another_user)
+{
+    char theirs[108];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (geteuid() != 0)
+        cr_skip_test("only root can become another user");
+    pid_t pid = foreign_listener(SOCK_SEQPACKET, theirs);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    memcpy(address.sun_path, theirs, strlen(theirs) + 1);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    cr_expect(!eepi_holder_is_trusted(fd));
+    close(fd);
+    kill(pid, SIGKILL);
 }
 
 Test(holder, who_does_not_read_is_let_go)

@@ -1,6 +1,8 @@
 /* The store under faults: foreign bytes, slow readers, a store that dies, paths that are taken. */
 #include "membership/store_conn.h"
+#include "membership/store_socket.h"
 #include "membership/store_wire.h"
+#include "tests/foreign.h"
 #include "tests/store_fixture.h"
 
 #include <errno.h>
@@ -430,4 +432,17 @@ Test(store_faults, only_a_safe_path_is_served)
     close(fd);
     cr_assert_eq(try_open(path, error, sizeof error), EEP_ERR_INVALID, "%s", error);
     cr_assert_eq(access(path, F_OK), 0, "a file that is no socket is left alone");
+}
+
+/* Root too: else whoever may write where its store is to be could serve it. */
+Test(store_faults, a_client_does_not_trust_a_store_of_another_user)
+{
+    char theirs[108];
+    int fd = -1;
+    if (geteuid() != 0) {
+        cr_skip_test("only root can become another user");
+    }
+    pid_t pid = foreign_listener(SOCK_STREAM, theirs);
+    cr_expect_eq(eepi_store_socket_connect(theirs, &fd), EEP_ERR_STATE);
+    kill(pid, SIGKILL);
 }

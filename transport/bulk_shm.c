@@ -252,14 +252,14 @@ static int read_peer(bulk_shm *shm, shm_peer *from)
         int fd = -1;
         bool lost = false;
         ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof(message), &fd, &lost);
-        if (fd >= 0)
-            close(fd); /* nobody sends any here */
+        bool brings_fd = fd >= 0 || lost; /* nobody sends any here */
+        eepi_holder_drop_fd(fd);
         if (bytes < 0 && errno == EAGAIN)
             break;
         work = 1;
         if (bytes <= 0)
             fail_peer(from, EEP_ERR_UNREACHABLE);
-        else if (bytes != (ssize_t)sizeof(message) || message.wire.magic != BULK_MAGIC)
+        else if (brings_fd || bytes != (ssize_t)sizeof(message) || message.wire.magic != BULK_MAGIC)
             fail_peer(from, EEP_ERR_PROTOCOL);
         else if (from->is_caller)
             eepi_shm_serve_take(shm, from, &message);
@@ -312,8 +312,7 @@ static void on_called(void *user, const eepi_holder_message *call, int fd)
                          ? add_peer(shm, call->identity, true)
                          : NULL;
     if (peer == NULL) {
-        if (fd >= 0)
-            close(fd); /* it sees the end of the connection */
+        eepi_holder_drop_fd(fd); /* it sees the end of the connection */
         return;
     }
     peer->fd = fd;
@@ -395,8 +394,8 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
             send_waiting(shm, peer);
         break;
     }
-    if (fd >= 0 && !taken)
-        close(fd);
+    if (!taken)
+        eepi_holder_drop_fd(fd);
 }
 
 /* ---------------------------------------------------------------- progress */

@@ -154,10 +154,10 @@ static void take_hello(eepi_holder *holder, client *from, const eepi_holder_mess
 static bool is_sealed(int fd, uint64_t bytes)
 {
     struct stat info;
-    int seals = fcntl(fd, F_GET_SEALS);
-    return fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && bytes > 0 &&
-           (uint64_t)info.st_size == bytes && seals >= 0 &&
-           (seals & EEPI_HOLDER_SEALS) == EEPI_HOLDER_SEALS;
+    int seals = fcntl(fd, F_GET_SEALS); /* first: what has seals answers fstat at once */
+    return seals >= 0 && (seals & EEPI_HOLDER_SEALS) == EEPI_HOLDER_SEALS &&
+           fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && bytes > 0 &&
+           (uint64_t)info.st_size == bytes;
 }
 
 /* Takes the descriptor over only on EEP_OK. */
@@ -228,8 +228,10 @@ static void connect_two(eepi_holder *holder, client *from, const eepi_holder_mes
         reply(holder, from, message, EEP_ERR_SYSTEM);
         return;
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes));
+        eepi_holder_refuse_fds(ends[i]);
+    }
     eepi_holder_message call = {.magic = EEPI_HOLDER_MAGIC,
                                 .version = EEPI_HOLDER_VERSION,
                                 .kind = EEPI_HOLDER_CALLED,
@@ -289,11 +291,13 @@ static void read_client(eepi_holder *holder, client *from)
         ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof(message), &fd, &lost);
         if (bytes < 0 && errno == EAGAIN)
             return;
-        if (!eepi_holder_is_formed(&message, bytes)) /* gone, or not one of ours */
+        bool brings_fd = bytes > 0 && (fd >= 0 || lost);
+        if (!eepi_holder_is_formed(&message, bytes) || /* gone, or not one of ours */
+            (brings_fd && (!from->is_known || message.kind != EEPI_HOLDER_HOLD)))
             kill_client(holder, from);
         else if (handle(holder, from, &message, fd, lost))
             continue;
-        close_fd(fd);
+        eepi_holder_drop_fd(fd);
     }
 }
 
@@ -325,7 +329,7 @@ static void free_client(eepi_holder *holder, client *of)
 /* Takes the descriptor over only if it succeeds. */
 static bool add_client(eepi_holder *holder, int fd)
 {
-    if (holder->num_clients >= holder->limits.max_clients || !eepi_holder_is_trusted(fd, true))
+    if (holder->num_clients >= holder->limits.max_clients || !eepi_holder_is_trusted(fd))
         return false;
     client *made = calloc(1, sizeof(*made));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = made};

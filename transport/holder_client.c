@@ -57,7 +57,7 @@ static eep_status dial(const char *path, int *fd_out)
     else if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
         status = errno == EACCES || errno == EPERM || errno == EPROTOTYPE ? EEP_ERR_STATE
                                                                           : EEP_ERR_UNREACHABLE;
-    else if (!eepi_holder_is_trusted(fd, false))
+    else if (!eepi_holder_is_trusted(fd))
         status = EEP_ERR_STATE;
     if (directory >= 0)
         close(directory);
@@ -125,8 +125,7 @@ static void take(eepi_holder_client *client, const eepi_holder_message *message,
         client->called(client->user, message, fd);
         return;
     }
-    if (fd >= 0)
-        close(fd);
+    eepi_holder_drop_fd(fd);
     if (client->is_known)
         eepi_holder_client_drop(client, now_us, EEP_ERR_PROTOCOL);
     else
@@ -158,8 +157,7 @@ int eepi_holder_client_progress(eepi_holder_client *client, uint64_t now_us)
             take(client, &message, fd, lost, now_us);
             continue;
         }
-        if (fd >= 0)
-            close(fd);
+        eepi_holder_drop_fd(fd);
         eepi_holder_client_drop(client, now_us, bytes > 0 ? EEP_ERR_PROTOCOL : EEP_ERR_UNREACHABLE);
     }
     return work;

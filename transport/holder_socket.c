@@ -12,7 +12,11 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { REACHED_NAME_BYTES = 80 }; /* of a name behind /proc/self/fd/N/./ in a socket's address */
+enum {
+    REACHED_NAME_BYTES = 80, /* of a name behind /proc/self/fd/N/./ in a socket's address */
+    MOST_FDS = 253,          /* SCM_MAX_FD of Linux */
+    PASS_RIGHTS = 83         /* SO_PASSRIGHTS of Linux 6.16, which headers may lack */
+};
 
 void eepi_holder_path(const char *store_path, char path_out[EEPI_HOLDER_PATH_BYTES])
 {
@@ -76,11 +80,48 @@ int eepi_holder_send(int fd, const void *message, size_t bytes, int passed_fd)
     return sent == (ssize_t)bytes ? 0 : -1;
 }
 
+void eepi_holder_drop_fd(int fd)
+{
+    const struct linger none = {.l_onoff = 0};
+    int error = errno;
+    if (fd < 0)
+        return;
+    /* Not a look at it by fstat first: that waits for the server of a file. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    close(fd);
+    errno = error;
+}
+
+void eepi_holder_refuse_fds(int fd)
+{
+    const int off = 0;
+    int error = errno;
+    (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &off, sizeof(off));
+    errno = error;
+}
+
+/* The descriptors of a part of a message; the first of all stays, the others are dropped. */
+static int take_fds(const struct cmsghdr *part, int num, int *first)
+{
+    size_t bytes = part->cmsg_len - CMSG_LEN(0);
+    for (size_t at = 0; at + sizeof(int) <= bytes; at += sizeof(int), num++) {
+        int fd = -1;
+        memcpy(&fd, CMSG_DATA(part) + at, sizeof(fd));
+        if (num == 0)
+            *first = fd;
+        else
+            eepi_holder_drop_fd(fd);
+    }
+    return num;
+}
+
 ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out, bool *lost_out)
 {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))]; /* no room for a second: the kernel closes it */
+        /* For all that a message may carry: those without room the kernel would close, and wait
+         * for one that lingers. */
+        char bytes[CMSG_SPACE(MOST_FDS * sizeof(int))];
     } control;
     struct iovec piece = {.iov_base = message, .iov_len = bytes};
     struct msghdr head = {.msg_iov = &piece,
@@ -88,29 +129,35 @@ ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out
                           .msg_control = &control,
                           .msg_controllen = sizeof(control)};
     ssize_t got = 0;
+    int num = 0;
     *passed_out = -1;
     *lost_out = false;
     do {
         got = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (got < 0 && errno == EINTR);
-    if (got <= 0)
+    if (got < 0)
         return got;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&head); part != NULL;
          part = CMSG_NXTHDR(&head, part)) {
-        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
-            part->cmsg_len >= CMSG_LEN(sizeof(int)))
-            memcpy(passed_out, CMSG_DATA(part), sizeof(int));
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
+            num = take_fds(part, num, passed_out);
     }
-    *lost_out = (head.msg_flags & MSG_CTRUNC) != 0 && *passed_out < 0;
+    bool is_cut = (head.msg_flags & MSG_CTRUNC) != 0;
+    *lost_out = is_cut && num == 0;
+    if (num > 1 || (num == 1 && (is_cut || got == 0))) { /* no message of ours */
+        eepi_holder_drop_fd(*passed_out);
+        *passed_out = -1;
+        return (ssize_t)bytes + 1;
+    }
     return (head.msg_flags & MSG_TRUNC) != 0 ? (ssize_t)bytes + 1 : got;
 }
 
-bool eepi_holder_is_trusted(int fd, bool we_listen)
+bool eepi_holder_is_trusted(int fd)
 {
     struct ucred peer;
     socklen_t bytes = sizeof(peer);
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-           (peer.uid == geteuid() || peer.uid == 0 || (!we_listen && geteuid() == 0));
+           (peer.uid == geteuid() || peer.uid == 0);
 }
 
 bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes)
@@ -129,5 +176,5 @@ void eepi_holder_hang_up(int epoll_fd, int fd)
         return;
     epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
     shutdown(fd, SHUT_RDWR);
-    close(fd);
+    eepi_holder_drop_fd(fd); /* a holder may have passed anything as a connection */
 }

@@ -118,7 +118,7 @@ class _Connection:
             peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
                                            struct.calcsize("3i"))
             process, user, _ = struct.unpack("3i", peer)
-            if os.geteuid() not in (0, user) and user != 0:
+            if user not in (0, os.geteuid()):
                 raise EepError(f"'{path}': the process behind it is of user {user}, not ours")
             if pid not in (None, process):  # a run that had the folder before
                 raise ConnectionRefusedError(f"'{path}' is of process {process}, not {pid}")
