@@ -249,7 +249,11 @@ static void show_event(const cJSON *event)
     if (cJSON_HasObjectItem(event, "good")) {
         printf("  %s", cJSON_IsTrue(cJSON_GetObjectItem(event, "good")) ? "good" : "not good");
     } else {
-        printf("  epoch %-4.0f", number_of(event, "epoch"));
+        if (number_of(event, "epoch") > 0) {
+            printf("  epoch %-4.0f", number_of(event, "epoch"));
+        } else {
+            printf("  %-10s", "no view");
+        }
         if (seat >= 0) {
             printf("  rank %.0f", seat);
         }

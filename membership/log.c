@@ -116,6 +116,8 @@ void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, u
 {
     eep_event_info record = {sizeof(record), kind, seat, generation, epoch, value, eepi_now_ns()};
 
+    if (epoch == 0) /* of no view in particular */
+        record.epoch = __atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE);
     if (context->config.event)
         context->config.event(context->config.user, &record);
 }

@@ -212,6 +212,7 @@ eep_graph *rank_capture(rank *r)
 
 static void note_event(void *user, const eep_event_info *record)
 {
+    __atomic_store_n(&((rank *)user)->event_epochs[record->kind], record->epoch, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&((rank *)user)->events[record->kind], 1, __ATOMIC_SEQ_CST);
 }
 

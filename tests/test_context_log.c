@@ -139,6 +139,8 @@ Test(context_log, every_change_of_view_is_told_once)
     expect_steps(0, proposer);
     expect_steps(1, other);
     expect_no_text_misleads();
+    cr_expect_eq(w.ranks[0].event_epochs[EEP_EVENT_SUSPECTED], 1);
+    cr_expect_eq(w.ranks[0].event_epochs[EEP_EVENT_REPAIRED], 2);
     world_close(&w);
 }
 

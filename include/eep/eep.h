@@ -80,7 +80,7 @@ typedef struct eep_event_info {
     eep_event_kind kind;
     int32_t seat; /* whom it is about; -1: nobody in particular */
     uint32_t generation;
-    uint64_t epoch;
+    uint64_t epoch; /* of the view it is about, else the newest one known; 0: none is yet */
     uint64_t value;
     uint64_t time_ns;
 } eep_event_info;
