@@ -1,5 +1,6 @@
 #include "experiments/beside.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,5 +14,9 @@ int beside_us(const char *name, char path_out[PATH_MAX])
     }
     self[length] = '\0';
     *strrchr(self, '/') = '\0';
-    return snprintf(path_out, PATH_MAX, "%s/%s", self, name) < PATH_MAX ? 0 : -1;
+    if (snprintf(path_out, PATH_MAX, "%s/%s", self, name) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return 0;
 }

@@ -1,5 +1,6 @@
 #include "experiments/finish.h"
 #include "experiments/beside.h"
+#include "experiments/exec_or_tell.h"
 #include "experiments/folder.h"
 #include "experiments/run_file.h"
 
@@ -119,7 +120,7 @@ eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES]
 
 /* ---------------------------------------------------------------- other programs */
 
-enum { PROGRAM_FAILED = -1, PROGRAM_INTERRUPTED = -2, PROGRAM_NOT_STARTED = 127 };
+enum { PROGRAM_FAILED = -1, PROGRAM_INTERRUPTED = -2 };
 
 /* Between fork and exec: only what is async-signal-safe. Signals that the launcher holds back are
  * let through again; it ends with the launcher. */
@@ -130,9 +131,9 @@ static _Noreturn void become(const char *file, char *const arguments[], pid_t pa
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() == parent) {
-        execve(file, arguments, environ);
+        exec_or_tell(file, arguments, environ);
     }
-    _exit(PROGRAM_NOT_STARTED);
+    _exit(EXEC_FAILED);
 }
 
 static bool can_read(int fd)
@@ -215,8 +216,11 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
     char program[PATH_MAX], verdict[PATH_MAX];
     static char name[] = "eep-oracle", json[] = "--json";
     *oracle_out = (summary_oracle){0};
-    if (beside_us(name, program) != 0 ||
-        snprintf(verdict, sizeof verdict, "%s/oracle.json", dir) >= (int)sizeof verdict) {
+    if (beside_us(name, program) != 0) {
+        fprintf(stderr, "eep-run: eep-oracle: the folder of eep-run: %s\n", strerror(errno));
+        return;
+    }
+    if (snprintf(verdict, sizeof verdict, "%s/oracle.json", dir) >= (int)sizeof verdict) {
         fprintf(stderr, "eep-run: eep-oracle: path too long\n");
         return;
     }
@@ -226,6 +230,8 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
     free(folder);
     if (code == PROGRAM_INTERRUPTED) {
         oracle_out->interrupted = true;
+    } else if (code == EXEC_FAILED) { /* it has said why */
+        *oracle_out = (summary_oracle){0};
     } else if (code < 0 || !read_verdict(dir, oracle_out)) {
         *oracle_out = (summary_oracle){0};
         fprintf(stderr, "eep-run: eep-oracle gave no verdict (exit %d)\n", code);

@@ -282,6 +282,18 @@ static void serve(launcher *self)
     }
 }
 
+/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody. */
+static void end_loaders(launcher *self)
+{
+    for (int s = 0; (self->interrupted || self->failed) && s < self->run.max_ranks; s++) {
+        record_process *process = launcher_process_of(self, s);
+        if (process && self->ranks->seat[s].lives && !process->joined_ns) {
+            uint64_t kill_ns = supervisor_signal(self->ranks, s, SIGKILL);
+            process->kill_ns = process->kill_ns ? process->kill_ns : kill_ns;
+        }
+    }
+}
+
 /* Tell all ranks to stop and give them time; their last counters come in here. */
 static void stop(launcher *self)
 {
@@ -295,6 +307,7 @@ static void stop(launcher *self)
             launcher_read_rank(self, s); /* it has just ended */
         }
     }
+    end_loaders(self);
     bool shut = false;
     while (!launcher_nobody_is_left(self) && !self->at_once &&
            launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
@@ -330,9 +343,14 @@ static bool has_written(launcher *self, eep_status status, const char *name)
 
 static bool write_rows(launcher *self)
 {
-    const char *dir = self->how->out_dir, *failed = NULL;
+    const char *dir = self->how->out_dir;
+    rows_failures failed;
     eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns, &failed);
-    bool good = has_written(self, status, failed);
+    bool good = status == EEP_OK;
+    for (int i = 0; i < failed.num; i++) {
+        errno = failed.file[i].error;
+        (void)has_written(self, status, failed.file[i].name);
+    }
     if (self->how->plan) {
         good &= has_written(self, plan_write(self->how->plan, dir), "plan.json");
     }
@@ -364,7 +382,8 @@ static int report(launcher *self)
         return 1;
     }
     take_signals(self);
-    all.broken = self->failed || self->interrupted || !kept;
+    all.came_to_end = !self->failed && !self->interrupted;
+    all.broken = !all.came_to_end || !kept;
     all.broken_why = *self->why ? self->why : kept ? NULL : "rows could not be written";
     status = summary_write(&all, asked, self->how, dir);
     kept &= has_written(self, status, "summary.json");
@@ -373,7 +392,8 @@ static int report(launcher *self)
     if (draws) {
         finish_draw_timeline(dir, self->signal_fd);
     }
-    printf("  rows, summary.json, trace.json (ui.perfetto.dev)%s: %s\n",
+    printf("  %s%s: %s\n",
+           kept ? "rows, summary.json, trace.json (ui.perfetto.dev)" : "what could be written",
            draws ? " and picture" : "", dir);
     bool good = summary_is_good(&all, asked) && kept;
     summary_free(&all);

@@ -1,4 +1,5 @@
 /* What the launcher hears: from ranks, from the store, from ended processes. */
+#include "experiments/exec_or_tell.h"
 #include "experiments/launcher_state.h"
 #include "experiments/rank.h"
 
@@ -334,6 +335,7 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     snprintf(text, LAUNCHER_TEXT_BYTES, "exited with code %d%s", code,
              code == RANK_EXIT_EVICTED     ? " (expelled from the view)"
              : code == RANK_EXIT_UNCOVERED ? " (experts lost all copies)"
+             : code == EXEC_FAILED         ? " (its program could not be started)"
                                            : "");
     return text;
 }

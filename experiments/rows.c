@@ -196,32 +196,22 @@ static eep_status write_trace(const rows *self, const char *dir, uint64_t start_
     return finish(file);
 }
 
-/* Of several files that fail the first one is told, with its errno. */
-typedef struct first_failure {
-    const char *name;
-    int error;
-} first_failure;
-
-static void keep_first(first_failure *first, eep_status status, const char *name)
+static void take(rows_failures *all, eep_status status, const char *name)
 {
-    if (status != EEP_OK && !first->name) {
-        *first = (first_failure){name, errno};
+    if (status != EEP_OK) {
+        all->file[all->num].name = name;
+        all->file[all->num++].error = errno;
     }
 }
 
 eep_status rows_write(const rows *self, const scheduler *front, const char *dir, uint64_t start_ns,
-                      const char **failed_out)
+                      rows_failures *failed_out)
 {
-    first_failure first = {0};
-    keep_first(&first, write_steps(self, dir, start_ns), "steps.csv");
-    keep_first(&first, write_tokens(self, dir, start_ns), "tokens.csv");
-    keep_first(&first, write_events(self, dir, start_ns), "events.csv");
-    keep_first(&first, write_requests(front, dir), "requests.csv");
-    keep_first(&first, write_trace(self, dir, start_ns), "trace.json");
-    if (first.name) {
-        errno = first.error;
-        *failed_out = first.name;
-        return EEP_ERR_SYSTEM;
-    }
-    return EEP_OK;
+    failed_out->num = 0;
+    take(failed_out, write_steps(self, dir, start_ns), "steps.csv");
+    take(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
+    take(failed_out, write_events(self, dir, start_ns), "events.csv");
+    take(failed_out, write_requests(front, dir), "requests.csv");
+    take(failed_out, write_trace(self, dir, start_ns), "trace.json");
+    return failed_out->num ? EEP_ERR_SYSTEM : EEP_OK;
 }

@@ -53,9 +53,18 @@ const char *rows_event_name(eep_event_kind kind);
 
 /* The rows as a trace for Perfetto (rows_trace.c). */
 void rows_trace(const rows *self, FILE *file, uint64_t start_ns);
+/* Files that could not be written, or not wholly, and the errno of each. */
+enum { ROWS_FILES = 5 };
+typedef struct rows_failures {
+    int num;
+    struct {
+        const char *name;
+        int error;
+    } file[ROWS_FILES];
+} rows_failures;
 /* Write steps.csv, tokens.csv, events.csv, requests.csv and trace.json into `dir`. EEP_ERR_SYSTEM
- * with errno set if a file cannot be written, whose name is then in `failed_out`; the others are
- * written all the same. */
+ * if files cannot be written, which are then in `failed_out`; the others are written all the same.
+ */
 EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *front, const char *dir,
-                                     uint64_t start_ns, const char **failed_out);
+                                     uint64_t start_ns, rows_failures *failed_out);
 #endif

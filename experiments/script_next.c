@@ -109,11 +109,26 @@ static bool next_undo(const script *self, script_event *event, const script_worl
     return false;
 }
 
-static void strike(const script *self, script_event *event, int index, const script_world *world,
+/* What the deed undoes already is not undone again. */
+static void settle(script *self, verb deed, int seat)
+{
+    for (int e = 0; e < self->num_events; e++) {
+        script_event *event = &self->event[e];
+        for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
+            bool same = !verb_table[event->verb].has_seat || event->seat[i] == seat;
+            if (same && undoing(event, seat).verb == deed) {
+                event->seats_undo &= ~((uint64_t)1 << i);
+            }
+        }
+    }
+}
+
+static void strike(script *self, script_event *event, int index, const script_world *world,
                    script_deed *deed_out)
 {
     double duration = duration_of(self, event);
     bool has_seat = verb_table[event->verb].has_seat;
+    settle(self, event->verb, has_seat ? event->seat[index] : -1);
     if (duration > 0) {
         event->seats_undo |= (uint64_t)1 << index;
         event->undo_ms = world->now_ms + duration;
@@ -129,7 +144,7 @@ static void strike(const script *self, script_event *event, int index, const scr
 }
 
 /* The event's next seat that it can be done to now. */
-static bool next_seat(const script *self, script_event *event, const script_world *world,
+static bool next_seat(script *self, script_event *event, const script_world *world,
                       script_deed *deed_out)
 {
     if (!verb_table[event->verb].has_seat) {

@@ -1,5 +1,6 @@
 #include "experiments/store_process.h"
 #include "experiments/beside.h"
+#include "experiments/exec_or_tell.h"
 #include "transport/holder.h"
 
 #include <errno.h>
@@ -128,9 +129,9 @@ static void run_child(const store_process *self, int fd, pid_t parent)
         good = good && dup2(fd, STDOUT_FILENO) >= 0;
     }
     if (good) {
-        execve(self->program, arguments, environ);
+        exec_or_tell(self->program, arguments, environ);
     }
-    _exit(127);
+    _exit(EXEC_FAILED);
 }
 
 /* Until its first line has come. What it says later goes nowhere, but it says nothing later. */
@@ -232,7 +233,7 @@ eep_status store_process_open(const char *socket_path, store_process **out)
 {
     char program[PATH_MAX];
     if (beside_us("eep-store", program) != 0) {
-        fprintf(stderr, "eep-run: eep-store: path too long\n");
+        fprintf(stderr, "eep-run: eep-store: the folder of eep-run: %s\n", strerror(errno));
         return EEP_ERR_SYSTEM;
     }
     return store_process_open_program(program, socket_path, out);

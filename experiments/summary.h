@@ -74,6 +74,7 @@ typedef struct summary {
     uint64_t orders_open;
     bool rows_complete;
     bool broken;            /* the run was cut off or ended by an error; set by who knows */
+    bool came_to_end;       /* if broken: only files of it could not be written */
     const char *broken_why; /* in words; NULL or "": unknown */
 } summary;
 

@@ -421,7 +421,8 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     if (summary_is_good(self, oracle)) {
         puts("\n  GOOD: nothing wrong, nothing lost");
     } else {
-        printf("\n  NOT GOOD: %s%s\n", self->broken ? "the run did not come to its end: " : "",
+        printf("\n  NOT GOOD: %s%s\n",
+               self->broken && !self->came_to_end ? "the run did not come to its end: " : "",
                reason);
     }
 }

@@ -1,5 +1,6 @@
 #include "experiments/supervisor.h"
 
+#include "experiments/exec_or_tell.h"
 #include "experiments/joiner_nice.h"
 #include "experiments/rank.h"
 #include "experiments/rank_main.h"
@@ -126,9 +127,9 @@ static void run_child(int fd, pid_t parent, char *argument, char **variables)
         good = good && dup2(fd, CHILD_CONTROL_FD) >= 0;
     }
     if (good) {
-        execve("/proc/self/exe", arguments, variables);
+        exec_or_tell("/proc/self/exe", arguments, variables);
     }
-    _exit(127);
+    _exit(EXEC_FAILED);
 }
 
 /* A process with one end of a socket pair; the other end. `seat` -1: a host of ranks. */

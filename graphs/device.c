@@ -4,6 +4,7 @@
 #include "graphs/public_call.h"
 #include "graphs/thread.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,14 @@ eep_status eepi_check_device(const char *call, const eep_device *device)
 
 eep_status eepi_device_say(const char *call, const eep_device *device, eep_status status)
 {
+    const int error = errno;
     const char *why = status == EEP_ERR_TIMEOUT ? "" : eepi_device_failure(device);
+    char text[EEPI_THREAD_ERROR_BYTES];
 
     if (status == EEP_OK)
         return status;
+    if (!why[0] && status == EEP_ERR_SYSTEM) /* of the host, a thread that could not be started */
+        why = eepi_thread_error(error, text, sizeof(text));
     return eepi_refuse(status, "%s: %s%s%s", call, eep_strerror(status), why[0] ? ": " : "", why);
 }
 

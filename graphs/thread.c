@@ -1,8 +1,11 @@
 #include "graphs/thread.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 typedef struct start {
     const char *name;
@@ -46,7 +49,7 @@ eep_status eepi_thread_start(pthread_t *thread_out, const char *name, size_t sta
     int error;
 
     if (!s)
-        return EEP_ERR_NO_MEMORY;
+        return EEP_ERR_NO_MEMORY; /* and malloc has set errno */
     *s = (start){name, run, user};
     error = pthread_attr_init(&attributes);
     if (error == 0) {
@@ -62,4 +65,30 @@ eep_status eepi_thread_start(pthread_t *thread_out, const char *name, size_t sta
     free(s);
     errno = error;
     return EEP_ERR_SYSTEM;
+}
+
+static void say_limit(char *text, size_t text_bytes, const char *what, int resource)
+{
+    struct rlimit limit;
+    size_t used = strlen(text);
+
+    if (getrlimit(resource, &limit) != 0)
+        return;
+    if (limit.rlim_cur == RLIM_INFINITY)
+        snprintf(text + used, text_bytes - used, "%s: no limit", what);
+    else
+        snprintf(text + used, text_bytes - used, "%s: limit %llu", what,
+                 (unsigned long long)limit.rlim_cur);
+}
+
+const char *eepi_thread_error(int error, char *text, size_t text_bytes)
+{
+    snprintf(text, text_bytes, "pthread_create: %s", strerror(error));
+    if (error == EAGAIN || error == ENOMEM) {
+        say_limit(text, text_bytes, " (threads of this user, ulimit -u", RLIMIT_NPROC);
+        say_limit(text, text_bytes, "; address space, ulimit -v", RLIMIT_AS);
+        snprintf(text + strlen(text), text_bytes - strlen(text),
+                 "; the system and the control group have limits too)");
+    }
+    return text;
 }

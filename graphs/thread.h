@@ -20,6 +20,11 @@ EEP_MUST_CHECK eep_status eepi_thread_start(pthread_t *thread_out, const char *n
                                             size_t stack_bytes, void *(*run)(void *user),
                                             void *user);
 
+enum { EEPI_THREAD_ERROR_BYTES = 256 };
+/* `error` that eepi_thread_start left in errno, with the call and the limits that may be the cause;
+ * `text` is returned. */
+const char *eepi_thread_error(int error, char *text, size_t text_bytes);
+
 /* The same signals blocked in this thread, around calls in which another library may start threads:
  * those inherit the mask. `before_out` is for the restoring call. */
 void eepi_signals_block(sigset_t *before_out);

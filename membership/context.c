@@ -356,6 +356,17 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
     return eepi_bulk_open(&bulk, why, why_bytes, &context->bulk);
 }
 
+/* Why a part with device memory or threads was not opened, right after that. */
+static const char *why_of(const eep_context *context, eep_status status, char *text, size_t bytes)
+{
+    int error = errno;
+    const char *device = eepi_device_failure(context->config.device);
+
+    if (device[0])
+        return device;
+    return status == EEP_ERR_SYSTEM ? eepi_thread_error(error, text, bytes) : eep_strerror(status);
+}
+
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
@@ -389,8 +400,8 @@ static eep_status open_all(eep_context *context)
     status = eepi_tables_open(context->config.device, &context->shape,
                               eepi_window_device_address(context->window), &context->tables);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "no device memory for the tables: %s",
-                         eepi_device_failure(context->config.device));
+        return eepi_fail(context, status, "no device memory for the tables, or no stream: %s",
+                         why_of(context, status, why, sizeof(why)));
     eepi_signals_block(&signals);
     status = open_bulk(context, why, sizeof(why));
     eepi_signals_restore(&signals);
@@ -400,7 +411,8 @@ static eep_status open_all(eep_context *context)
     if (status == EEP_OK)
         status = eepi_service_start(context);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "the service threads could not be started");
+        return eepi_fail(context, status, "the service threads could not be started: %s",
+                         why_of(context, status, why, sizeof(why)));
     return EEP_OK;
 }
 

@@ -202,6 +202,12 @@ static size_t most_guests(void)
     return limit.rlim_cur / GUESTS_PART + 1;
 }
 
+/* Of what is called before the thread starts, nothing fails with EAGAIN. */
+static const char *why_not_started(int error, char *text, size_t bytes)
+{
+    return error == EAGAIN ? eepi_thread_error(error, text, bytes) : strerror(error);
+}
+
 static bool start_thread(struct eep_store *store)
 {
     return eepi_thread_start(&store->thread, "eep-store", EEPI_STACK_BYTES, serve_thread, store) ==
@@ -231,8 +237,9 @@ static eep_status open_holder(struct eep_store *store, const char *path, char *e
         status = eepi_holder_open(store->holder_listener.fd, NULL, &store->holder);
     }
     if (status != EEP_OK && error_out && error_bytes > 0) {
+        char why[EEPI_THREAD_ERROR_BYTES];
         snprintf(error_out, error_bytes, "cannot start the holder on %s: %s", holder_path,
-                 strerror(errno));
+                 why_not_started(errno, why, sizeof(why)));
     }
     return status;
 }
@@ -306,8 +313,9 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
         !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {
         status = EEP_ERR_SYSTEM;
         if (error_out && error_bytes > 0) {
+            char why[EEPI_THREAD_ERROR_BYTES];
             snprintf(error_out, error_bytes, "cannot start the store on %s: %s", path,
-                     strerror(errno));
+                     why_not_started(errno, why, sizeof(why)));
         }
         goto fail;
     }

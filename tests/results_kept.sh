@@ -167,11 +167,13 @@ left "two signals"
 
 # Files that cannot be written are named, the others are kept, and the run is not good.
 serve "$tmp/full"
-ln -s /dev/full "$tmp/full/steps.csv"
+for file in steps.csv events.csv trace.json; do ln -s /dev/full "$tmp/full/$file"; done
 "$bin/eep-ctl" --out "$tmp/full" finish >/dev/null; wait "$pid"; status=$?
 [ $status -eq 1 ] || fail "a full device: exit status $status, not 1"
 grep -qF "'$tmp/full/steps.csv' cannot be written: No space left on device" "$tmp/full.log" || { fail "the file is not named"; cat "$tmp/full.log"; }
-rm "$tmp/full/steps.csv"; echo >"$tmp/full/steps.csv"
+for file in events.csv trace.json; do grep -qF "'$tmp/full/$file' cannot be written: No space" "$tmp/full.log" || fail "a second file, $file, is not named"; done
+! grep -q "did not come to its end\|rows, summary.json" "$tmp/full.log" && grep -qF "what could be written: $tmp/full" "$tmp/full.log" || { fail "the verdict of a run that lacks files"; cat "$tmp/full.log"; }
+for file in steps.csv events.csv trace.json; do rm "$tmp/full/$file"; echo >"$tmp/full/$file"; done
 rows_of "$tmp/full"
 grep -q '"good":.*false' "$tmp/full/summary.json" || fail "a run that lacks rows is called good"
 if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=48k tmpfs "$tmp/disk" 2>/dev/null; then
@@ -185,6 +187,19 @@ else
 fi
 expect 2 "No space left" "$bin/eep-oracle" "$tmp/two" --json /dev/full
 expect 1 "No space left" "$bin/eep-bench" --quick --csv /dev/full memory >/dev/null
+
+# Programs that cannot be started are named.
+mkdir "$tmp/alone"
+cp "$bin/eep-run" "$bin/eep-store" "$tmp/alone/"
+expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory" \
+    env LD_LIBRARY_PATH="$bin/..:$bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$tmp/alone/eep-run" "${small[@]}" --requests 4 --rate 50 --no-picture --out "$tmp/noracle"
+! grep -q "gave no verdict" "$tmp/said" || fail "a program that was not started has a verdict"
+
+# Ranks that still load their weights do not hear that the run ends.
+"$bin/eep-run" --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads" >"$tmp/said" 2>&1 & pid=$!
+sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
+[ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" ||
+    { fail "a signal while ranks load: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
 
 # A launcher that is killed cannot clean up: the next one does.
 serve "$tmp/killed"

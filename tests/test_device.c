@@ -6,8 +6,10 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { LONG_US = 20000000, SHORT_US = 20000 };
@@ -35,6 +37,25 @@ static void tear_down(void)
 }
 
 TestSuite(device, .init = set_up, .fini = tear_down, .timeout = 60);
+
+/* A thread's stack that finds no room, as where a limit on threads is reached. */
+Test(device, a_stream_without_a_thread_says_which_call_and_which_limits)
+{
+#if !defined(__SANITIZE_ADDRESS__)
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    cr_assert(file && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    rlim_t most = pages * 4096 + (2 << 20);
+    eep_stream *third = NULL;
+    cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}), 0);
+    FAILS(eep_stream_open(device, &third), EEP_ERR_SYSTEM);
+    cr_expect(strstr(eep_error_text(), "pthread_create: Resource temporarily unavailable ("), "%s",
+              eep_error_text());
+    cr_expect(strstr(eep_error_text(), "ulimit -u: "), "%s", eep_error_text());
+    cr_expect(strstr(eep_error_text(), "ulimit -v: limit "), "%s", eep_error_text());
+#endif
+}
 
 static uint64_t now_us(void)
 {

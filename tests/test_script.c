@@ -483,6 +483,22 @@ Test(fault_script, what_has_a_duration_is_undone)
     script_free(&plan);
 }
 
+Test(fault_script, what_is_undone_by_hand_is_not_undone_again)
+{
+    fake_world world = everyone();
+    script plan = good("--stop 1,2=8@1 --cont 1@2 --slow 3=4/8@1 --slow 3=2/1@2 --store-stop 8@1 "
+                       "--store-cont @2 --stop 1=1@4");
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 stop2 slow3 store-stop-1 ");
+    cr_assert_str_eq(due(&plan, &world, 2000, 0), "slow3 store-cont-1 cont1 ");
+    cr_assert_str_eq(due(&plan, &world, 3000, 0), "slow3 ");
+    cr_assert_str_eq(due(&plan, &world, 4000, 0), "stop1 ");
+    cr_assert_str_eq(due(&plan, &world, 5000, 0), "cont1 ", "its own undoing is still to come");
+    cr_assert_str_eq(due(&plan, &world, 8999, 0), "");
+    cr_assert_str_eq(due(&plan, &world, 9000, 0), "cont2 ", "only of those that were not");
+    cr_assert(script_is_done(&plan));
+    script_free(&plan);
+}
+
 Test(fault_script, a_process_that_is_gone_has_nothing_to_undo)
 {
     fake_world world = everyone();
