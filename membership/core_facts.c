@@ -12,6 +12,15 @@ static void note_left(eepi_core *core, const eepi_view *before, const eepi_view 
     }
 }
 
+/* The store forgot it, and nobody else knows it: its epochs come again, and mean other views. */
+static void forget_instance(eepi_core *core, const eepi_view *after)
+{
+    if (after->epoch < core->view->epoch)
+        core->tried_epoch = 0;
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
+        core->peers[seat].left_epoch = 0;
+}
+
 /* Tell observers whom a new document expelled, with what is known against them. */
 static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_view *after)
 {
@@ -105,12 +114,12 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->register_lags = view->epoch < core->view->epoch;
         return;
     }
-    if (core->has_view && view->epoch < core->view->epoch)
-        core->tried_epoch = 0; /* of an instance that is forgotten */
-    if (core->has_view) {
+    if (core->has_view)
         note_expelled(core, core->view, view);
+    if (core->has_view && view->epoch <= core->view->epoch)
+        forget_instance(core, view);
+    else if (core->has_view)
         note_left(core, core->view, view);
-    }
     if (!core->has_view || have_other_members(core->view, view)) {
         core->background_after_us = core->now_us + core->config.background_delay_us;
         core->examined_layers = 0;

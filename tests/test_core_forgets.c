@@ -297,3 +297,31 @@ Test(core_forgets, M4_who_switches_after_a_loss_writes_the_document_back)
         free(old);
     }
 }
+
+static void see_view(uint64_t epoch, eepi_view_cause cause, uint64_t revision)
+{
+    view->epoch = epoch;
+    view->cause = (uint8_t)cause;
+    eepi_view_seal(view);
+    cr_assert(!proposes_after_view(revision));
+}
+
+/* A joiner had read that seat 2 left with epoch 6. The store forgot that, and the next epoch 6 had
+ * the joiner in it: it took the end of a process that was in neither for a fault of its view, and
+ * proposed one with a seat that nobody had had (kinds all but unkillable, seed 2677). */
+Test(core_forgets, S1_who_left_a_forgotten_view_has_not_left_its_namesake)
+{
+    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    for (int seat = 0; seat < 3; seat++)
+        eepi_view_seat_at(view, seat)->generation = 1;
+    see_view(5, EEPI_VIEW_INITIAL, 5);
+    eepi_view_seat_at(view, 2)->state = EEP_SEAT_VACANT;
+    eepi_plan_drop_gone(view);
+    see_view(6, EEPI_VIEW_PLANNED, 6);
+    (void)proposes_after(EEPI_INPUT_STORE_LOST);
+    eepi_view_seat_at(view, 1)->generation = 2;
+    see_view(5, EEPI_VIEW_INITIAL, 9);
+    see_view(6, EEPI_VIEW_PLANNED, 10);
+    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 1, EEP_FAULT_EXIT}},
+                     EEPI_ACTION_WEDGE));
+}
