@@ -246,6 +246,53 @@ static void list_members(const cJSON *at, char *text, size_t bytes)
     }
 }
 
+/* What the texts of some members may be; another can never come. */
+static const char *const *texts_of(const char *name)
+{
+    static const char *const kinds[] = {"kill", "abort",  "stop",     "die", "exit",
+                                        "slow", "killed", "expelled", NULL};
+    static const char *const outcomes[] = {"done",    "struck nobody", "never due",
+                                           "waiting", "withdrawn",     NULL};
+    return strcmp(name, "kind") == 0 ? kinds : strcmp(name, "outcome") == 0 ? outcomes : NULL;
+}
+
+/* The value that is asked for can be there, by what the sample has at the path. Null may be
+ * anywhere: what did not happen is null. */
+static bool is_possible(const expect_clause *self, const cJSON *at, char *error)
+{
+    const char *dot = strrchr(self->path, '.');
+    const char *const *texts = texts_of(dot ? dot + 1 : self->path);
+    bool number = self->kind == EXPECT_NUMBER, text = self->kind == EXPECT_TEXT;
+    const char *takes = NULL;
+    if (self->kind == EXPECT_NULL) {
+        return true;
+    }
+    if (cJSON_IsBool(at) && (number || text)) {
+        takes = "true or false";
+    } else if ((cJSON_IsNumber(at) || cJSON_IsRaw(at)) && !number) {
+        takes = "a number";
+    } else if (cJSON_IsString(at) && !text && !number) {
+        takes = "a text";
+    }
+    if (takes) {
+        snprintf(error, EXPECT_ERROR_BYTES, "%.100s: it is %s, and never '%.60s'", self->path,
+                 takes, self->condition);
+        return false;
+    }
+    bool found = !cJSON_IsString(at) || !texts;
+    char list[EXPECT_ERROR_BYTES / 2] = "";
+    for (int i = 0; !found && texts[i]; i++) {
+        size_t used = strlen(list);
+        found = strcmp(texts[i], self->text) == 0;
+        snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", texts[i]);
+    }
+    if (!found) {
+        snprintf(error, EXPECT_ERROR_BYTES, "%.100s: it is one of %s, and never '%.60s'",
+                 self->path, list, self->condition);
+    }
+    return found;
+}
+
 bool expect_is_known(const expect_clause *self, const cJSON *sample, char error[EXPECT_ERROR_BYTES])
 {
     const char *path = self->path;
@@ -261,7 +308,8 @@ bool expect_is_known(const expect_clause *self, const cJSON *sample, char error[
             path += *path == '.';
             size_t length = name_length(path);
             if (cJSON_IsArray(sample) && strcmp(path, "length") == 0) {
-                return true;
+                const cJSON length_of = {.type = cJSON_Number};
+                return is_possible(self, &length_of, error);
             }
             if (!cJSON_IsObject(sample)) {
                 break;
@@ -285,7 +333,7 @@ bool expect_is_known(const expect_clause *self, const cJSON *sample, char error[
         snprintf(error, EXPECT_ERROR_BYTES, "%.100s: what stands before '%.60s' has no such parts",
                  self->path, path);
     }
-    return !*path;
+    return !*path && is_possible(self, sample, error);
 }
 
 /* ---------------------------------------------------------------- judging */

@@ -47,7 +47,9 @@ EEP_MUST_CHECK eep_status expect_parse(const char *path, const char *condition,
                                        expect_clause *clause_out, char error[EXPECT_ERROR_BYTES]);
 
 /* Whether a summary may have such a path: by the names in `sample`. Where that has null or an empty
- * list, anything may follow. If not, `error` names what is missing and what is there. */
+ * list, anything may follow. A condition that no such value meets ("yes" of true or false, a kind
+ * of fault that there is not) is unknown too. If not, `error` names what is missing and what is
+ * there. */
 bool expect_is_known(const expect_clause *self, const cJSON *sample,
                      char error[EXPECT_ERROR_BYTES]);
 /* The condition holds for every value at the path, and there is at least one. If not, `why` names

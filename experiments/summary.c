@@ -39,6 +39,29 @@ summary_quantiles summary_quantiles_of(double *values, size_t num)
 
 /* ---------------------------------------------------------------- joins */
 
+/* Its own first step and first token: by its generation, so that an older process of the seat is
+ * not meant. */
+static void measure_firsts(const record *run, const record_process *joiner, summary_join *out)
+{
+    out->first_step_ms = out->first_token_ms = -1;
+    for (size_t i = 0; joiner->generation && i < run->rows.num_steps; i++) {
+        const row_step *step = &run->rows.steps[i];
+        double since = ms(joiner->spawn_ns, step->begin_ns);
+        if (step->seat == joiner->seat && step->generation == joiner->generation &&
+            (out->first_step_ms < 0 || since < out->first_step_ms)) {
+            out->first_step_ms = since;
+        }
+    }
+    for (size_t i = 0; joiner->generation && i < run->rows.num_tokens; i++) {
+        const row_token *token = &run->rows.tokens[i];
+        double since = ms(joiner->spawn_ns, token->made_ns);
+        if (token->seat == joiner->seat && token->generation == joiner->generation &&
+            (out->first_token_ms < 0 || since < out->first_token_ms)) {
+            out->first_token_ms = since;
+        }
+    }
+}
+
 static summary_join measure_join(const record *run, const record_process *joiner, double *scratch)
 {
     summary_join out = {.seat = joiner->seat,
@@ -61,6 +84,7 @@ static summary_join measure_join(const record *run, const record_process *joiner
     out.num_healthy_steps = num;
     out.longest_healthy_step_ms = steps.max;
     out.median_step_ms = steps.p50;
+    measure_firsts(run, joiner, &out);
     return out;
 }
 
@@ -222,6 +246,7 @@ static void measure_steps(const record *run, const scheduler *front, summary *se
         const row_step *step = &run->rows.steps[i];
         self->reprefill_tokens += step->reprefill;
         self->steps_aborted += step->status == EEP_ERR_ABORTED;
+        self->positions_aborted += step->status == EEP_ERR_ABORTED ? step->positions : 0;
         if (step->status == EEP_OK) {
             self->steps_ok++;
             scratch[num++] = ms(step->begin_ns, step->end_ns);

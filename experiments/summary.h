@@ -46,14 +46,15 @@ typedef struct summary_join {
     int32_t seat;
     uint32_t generation;
     bool ready, joined;
-    double time_ms, prepare_ms, join_ms; /* spawned at; to READY if ready; to JOINED if joined */
-    size_t num_healthy_steps;            /* that the two below are of */
+    double time_ms, prepare_ms, join_ms;  /* spawned at; to READY if ready; to JOINED if joined */
+    double first_step_ms, first_token_ms; /* until it began one, and made one; < 0: none */
+    size_t num_healthy_steps;             /* that the two below are of */
     double longest_healthy_step_ms, median_step_ms;
 } summary_join;
 
 typedef struct summary {
     scheduler_counts requests;
-    uint64_t reprefill_tokens;
+    uint64_t reprefill_tokens, positions_aborted;
     summary_quantiles request_stall_ms, step_ms, launcher_lag_ms;
     uint64_t steps_ok, steps_aborted;
     uint64_t captures_healthy, captures_joining;

@@ -122,14 +122,15 @@ static const record_view *view_without(const record *run, const record_fault *fa
     return without;
 }
 
-/* When the view was committed: at its proposer if that told, else when the launcher saw it. */
+/* When the view was committed: at the latest when its proposer had the answer, if it told, and when
+ * the launcher saw it. */
 static uint64_t commit_ns(const record *run, const record_view *view)
 {
     for (size_t i = 0; i < run->rows.num_events; i++) {
         const row_event *event = &run->rows.events[i];
         if (event->epoch == view->epoch &&
             strcmp(event->kind, rows_event_name(EEP_EVENT_PROPOSED)) == 0) {
-            return event->time_ns;
+            return event->time_ns < view->time_ns ? event->time_ns : view->time_ns;
         }
     }
     return view->time_ns;

@@ -114,6 +114,7 @@ static void add_requests(cJSON *root, const summary *self, const summary_oracle 
     add_count(root, "requests_failed", requests->failed);
     add_count(root, "requests_lost", requests->lost);
     add_count(root, "reprefill_tokens", self->reprefill_tokens);
+    add_count(root, "positions_aborted", self->positions_aborted);
 }
 
 static void add_quantiles(cJSON *root, const char *name, const summary_quantiles *quantiles)
@@ -168,6 +169,8 @@ static void add_join(cJSON *array, const summary_join *join)
     run_file_add_ms(object, "time_ms", join->time_ms);
     add_known_ms(object, "prepare_ms", join->prepare_ms, join->ready);
     add_known_ms(object, "join_ms", join->join_ms, join->joined);
+    add_known_ms(object, "first_step_ms", join->first_step_ms, join->first_step_ms >= 0);
+    add_known_ms(object, "first_token_ms", join->first_token_ms, join->first_token_ms >= 0);
     add_known_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms,
                  join->num_healthy_steps > 0);
     add_known_ms(object, "median_step_ms", join->median_step_ms, join->num_healthy_steps > 0);
@@ -379,9 +382,10 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     printf("\n  requests   %u accepted = %u completed + %u failed; %u lost, %u unfinished\n",
            requests->accepted, requests->completed, requests->failed, requests->lost,
            requests->queued + requests->running);
-    printf("  tokens     %" PRIu64 " emitted, %" PRIu64 " refused by the sink, %" PRIu64
-           " positions computed again\n",
-           requests->tokens_emitted, requests->tokens_refused, self->reprefill_tokens);
+    printf("  tokens     %" PRIu64 " emitted, %" PRIu64 " refused by the sink; %" PRIu64
+           " positions of emitted tokens prefilled again, %" PRIu64 " in aborted steps\n",
+           requests->tokens_emitted, requests->tokens_refused, self->reprefill_tokens,
+           self->positions_aborted);
     if (oracle && oracle->ran) {
         printf("  oracle     %" PRId64 " checked: %" PRId64 " wrong, %" PRId64
                " digests wrong, %" PRId64 " missing, %" PRId64 " doubled (%.1f s)\n",

@@ -48,6 +48,11 @@ scenario "'at' has step and state" 'events:\n  - at: {state: ready, step: 5}\n  
 scenario "summary.json has no 'tokens_rong' there; it has schema" 'expect:\n  tokens_rong: 0\n'
 scenario "summary.json has no 'pause' there; it has rank" 'expect:\n  faults[0].pause: 0\n'
 scenario "s.yaml:4:22: " 'expect:\n  tokens_wrong.more: 0\n'
+scenario "it is one of kill, abort, stop, die, exit, slow, killed, expelled, and never 'kil'" 'expect:\n  faults[*].kind: kil\n'
+scenario "it is one of done, struck nobody, never due, waiting, withdrawn, and never 'good'" 'expect:\n  events[0].outcome: good\n'
+scenario "it is true or false, and never 'yes'" 'expect:\n  faults[0].expelled: yes\n'
+scenario "it is a number, and never 'none'" 'expect:\n  faults.length: none\n'
+scenario "it is a number, and never 'true'" 'expect:\n  tokens_wrong: true\n'
 scenario "at most 64 ranks" "instance: {ranks: 100}\nevents:\n  - at: {time: 1s}\n    do: kill\n    ranks: [$(seq -s, 0 64)]\n"
 expect "'1,1' in '1,1@1': a rank is twice in the list" "$bin/eep-run" --kill 1,1@1 --out "$tmp/a"
 expect "a list has at most 64 ranks" "$bin/eep-run" --ranks 100 --kill "$(seq -s, 0 64)@1" --out "$tmp/a"

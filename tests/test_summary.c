@@ -183,6 +183,19 @@ Test(summary, a_request_that_ended_under_the_old_view_is_not_waited_for)
     record_free(&run);
 }
 
+Test(summary, a_proposer_that_tells_late_does_not_move_the_commit)
+{
+    record run = history();
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    event(&run, 1015, "proposed", 0, -1, 2, EEPI_VIEW_SERVING);
+    token(&run, 1040, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_float_eq(out.faults[0].agree_ms, 9, 1e-6, "%g: the launcher had seen the view",
+                       out.faults[0].agree_ms);
+    summary_free(&out);
+    record_free(&run);
+}
+
 Test(summary, a_fault_without_a_view_after_it_has_no_pause)
 {
     record run = history();
@@ -458,7 +471,21 @@ Test(summary, throughput_before_degraded_and_after)
         }
     }
     step(&run, 1600, 1620, 0, 2, 1);
-    step(&run, 2500, 2590, 2, 2, 1); /* the joiner's own */
+    row_step own = {.time_ns = at(2600),
+                    .begin_ns = at(2500),
+                    .end_ns = at(2590),
+                    .seat = 2,
+                    .generation = 2,
+                    .epoch = 2,
+                    .positions = 1};
+    rows_add_step(&run.rows, &own);
+    row_token made = {.time_ns = at(2600), .made_ns = at(2588), .seat = 2, .generation = 2};
+    rows_add_token(&run.rows, &made);
+    own.begin_ns = at(3600);
+    own.end_ns = at(3620);
+    own.status = EEP_ERR_ABORTED;
+    own.positions = 5;
+    rows_add_step(&run.rows, &own);
     step(&run, 2600, 2610, 0, 2, 1);
     step(&run, 3001, 3500, 0, 2, 1); /* later than a second after the join */
     summary out = compute(&run);
@@ -468,6 +495,9 @@ Test(summary, throughput_before_degraded_and_after)
     cr_assert_eq(out.num_joins, 1);
     cr_assert_float_eq(out.joins[0].prepare_ms, 200, 1e-6);
     cr_assert_float_eq(out.joins[0].join_ms, 500, 1e-6);
+    cr_assert_float_eq(out.joins[0].first_step_ms, 1000, 1e-6);
+    cr_assert_float_eq(out.joins[0].first_token_ms, 1088, 1e-6);
+    cr_assert_eq(out.positions_aborted, 5);
     cr_assert_float_eq(out.joins[0].longest_healthy_step_ms, 20, 1e-6);
     cr_assert_eq(out.captures_joining, 1);
     cr_assert_eq(out.captures_healthy, 0);
