@@ -48,7 +48,8 @@ typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kerne
 /* What the log was told of a seat; service thread. */
 typedef struct eepi_peer_told {
     eepi_view_seat seat; /* of the last document that was told */
-    int32_t cause;       /* 1 + the eep_fault_kind it is expelled for; 0: none is known */
+    int32_t cause;       /* 1 + the eep_fault_kind it is expelled for; 0: none is known; */
+    int32_t ended;       /* and then its process ended, or was killed */
     uint64_t silent_ms;  /* its heart has not beaten for so long by then */
     uint32_t report_generation;
     uint64_t report_epoch;               /* newest report */

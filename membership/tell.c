@@ -37,14 +37,8 @@ static const char *phase_name(unsigned phase)
     return phase == EEPI_VIEW_REPAIRING ? "repairing" : "serving";
 }
 
-void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
-{
-    eepi_log(context, EEP_LOG_DEBUG, "suspects rank %d (generation %u): %s", suspect->seat,
-             suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
-}
-
 /* The silence is measured now, since the window of one that has left may be unmapped later. */
-void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
+static void note_cause(eep_context *context, const eepi_suspect *suspect)
 {
     eepi_peer *peer = &context->peers[suspect->seat];
     uint64_t beat_ns = 0;
@@ -54,6 +48,25 @@ void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
             __atomic_load_n(&eepi_window_header(peer->window)->heartbeat_ns, __ATOMIC_ACQUIRE);
     peer->told.cause = suspect->kind + 1;
     peer->told.silent_ms = beat_ns ? (eepi_now_ns() - beat_ns) / 1000000u : 0;
+}
+
+void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
+{
+    if (suspect->kind != EEP_FAULT_EXIT)
+        note_cause(context, suspect);
+    eepi_log(context, EEP_LOG_DEBUG, "suspects rank %d (generation %u): %s", suspect->seat,
+             suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
+}
+
+/* A process that is killed for what it is suspected of ends: the suspicion is the cause. */
+void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
+{
+    eepi_peer_told *told = &context->peers[suspect->seat].told;
+
+    if (suspect->kind == EEP_FAULT_EXIT && told->cause != 0)
+        told->ended = 1;
+    else
+        note_cause(context, suspect);
 }
 
 static void add_cause(text *t, const eepi_peer_told *told, unsigned view_cause)
@@ -121,6 +134,8 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
         if (wanted == LEFT) {
             add(t, ": ");
             add_cause(t, told, view->cause);
+            if (told->ended)
+                add(t, ", process ended");
         }
         add(t, ")");
     }
@@ -182,7 +197,7 @@ void eepi_tell_view(eep_context *context)
     told->digest = view->digest;
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         context->peers[seat].told.seat = *eepi_view_seat_at(view, seat);
-        context->peers[seat].told.cause = 0;
+        context->peers[seat].told.cause = context->peers[seat].told.ended = 0;
     }
 }
 

@@ -182,3 +182,31 @@ Test(context_log, a_store_that_is_lost_is_told)
     world_check_right(&w);
     world_close(&w);
 }
+
+/* A rank that holds up steps: the others say so, and its own log says that it was expelled. */
+Test(context_log, a_missed_deadline_is_told_as_the_cause)
+{
+    world w;
+    world_open(&w, 3, 3);
+    w.keep_backups = 1;
+    w.config.step_deadline_us = 60000;
+    w.config.warmup_deadline_us = 60000;
+    w.config.log = keep;
+    w.config.log_level = EEP_LOG_INFO;
+    world_start(&w);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, 3);
+    rank_set_mode(&w.ranks[1], RANK_PARK);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[2].last_active == 2);
+    world_advance(&w, 0, 0, 3);
+    for (int32_t seat = 0; seat <= 2; seat += 2)
+        cr_expect_eq(count(seat, EEP_LOG_INFO, "left: rank 1 (generation 1: missed deadlines)",
+                           "after a fault", NULL),
+                     1, "rank %d", seat);
+    WORLD_WAIT(&w, rank_events(&w.ranks[1], EEP_EVENT_EVICTED) == 1);
+    world_check_right(&w);
+    expect_no_text_misleads();
+    world_close(&w);
+    cr_expect_eq(
+        count(1, EEP_LOG_WARN, "this process was expelled from the view (epoch ", NULL, NULL), 1);
+}

@@ -125,6 +125,19 @@ static void be_rank_2(int from, int to)
     _exit(rank_is_well(r) ? 0 : 1);
 }
 
+/* Ranks 0 and 1, threads of this process, begin to serve beside rank 2. */
+static void start_beside(world *w, int to, int from, char *byte)
+{
+    for (int32_t seat = 0; seat < 2; seat++)
+        cr_assert_eq(rank_open(w, seat), EEP_OK, "%s", w->ranks[seat].error);
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_run(&w->ranks[seat]);
+    cr_assert_eq(write(to, w->path, sizeof(w->path)), (ssize_t)sizeof(w->path));
+    cr_assert_eq(read(from, byte, 1), 1);
+    world_set_modes(w, 0, 1, RANK_WORK);
+    world_advance(w, 0, 1, 3);
+}
+
 /* Two of three ranks pause at once for 4 s between two steps: rank 1 sleeps, and the process of
  * rank 2 is stopped. Both survive: nobody is suspected, killed or expelled, no step is aborted. */
 Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
@@ -139,14 +152,7 @@ Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
         be_rank_2(there[0], back[1]);
     world_open(&w, 3, 3);
     const useconds_t pause_us = (useconds_t)divide_defaults(&w.config);
-    for (int32_t seat = 0; seat < 2; seat++)
-        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
-    for (int32_t seat = 0; seat < 2; seat++)
-        rank_run(&w.ranks[seat]);
-    cr_assert_eq(write(there[1], w.path, sizeof(w.path)), (ssize_t)sizeof(w.path));
-    cr_assert_eq(read(back[0], &byte, 1), 1);
-    world_set_modes(&w, 0, 1, RANK_WORK);
-    world_advance(&w, 0, 1, 3);
+    start_beside(&w, there[1], back[0], &byte);
     rank_set_mode(&w.ranks[1], RANK_PARK);
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     usleep(pause_us);
@@ -167,5 +173,50 @@ Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
     cr_assert_eq(write(there[1], "", 1), 1);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "rank 2 ended with %x", status);
+    world_close(&w);
+}
+
+static unsigned silent_ms[3]; /* by seat of the log, of a change that says so; atomic */
+
+static void note_silence(void *user, eep_log_level level, const char *line)
+{
+    static const char said[] = "left: rank 2 (generation 1: silent for ";
+    const char *at = strstr(line, said);
+
+    if (at && level == EEP_LOG_INFO)
+        __atomic_store_n(&silent_ms[((const rank *)user)->seat],
+                         (unsigned)strtoul(at + strlen(said), NULL, 10), __ATOMIC_SEQ_CST);
+}
+
+/* One that is stopped for longer than that is killed and expelled, and the logs of the others say
+ * for how long its heart had not beaten. */
+Test(context_pauses, M5_a_process_that_stays_stopped_is_told_as_silent)
+{
+    int there[2], back[2], status = 0;
+    char byte;
+    world w;
+    setenv("EEP_TEST_PAUSE_DIVISOR", "100", 1); /* expel_floor_us 0.3 s */
+    cr_assert(pipe(there) == 0 && pipe(back) == 0);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0)
+        be_rank_2(there[0], back[1]);
+    world_open(&w, 3, 3);
+    w.keep_backups = 1;
+    w.config.log = note_silence;
+    w.config.log_level = EEP_LOG_INFO;
+    (void)divide_defaults(&w.config);
+    start_beside(&w, there[1], back[0], &byte);
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, 3);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        unsigned ms = __atomic_load_n(&silent_ms[seat], __ATOMIC_SEQ_CST);
+        cr_expect(ms >= 250 && ms < WORLD_WAIT_MS, "rank %d: silent for %u ms", seat, ms);
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "rank 2 ended with %x", status);
+    world_rest(&w);
+    world_check_right(&w);
     world_close(&w);
 }
