@@ -32,6 +32,7 @@ static const char USAGE[] =
 typedef struct options {
     const char *dir, *twin, *json;
     int num_threads;
+    FILE *out; /* of json, open before the work begins; NULL: standard output */
 } options;
 
 /* EXIT_RIGHT: go on; else the exit status, *done_out: end with it. */
@@ -145,23 +146,28 @@ static void print_comparison(FILE *out, const oracle_comparison *c)
     fprintf(out, "}\n");
 }
 
-/* One of the two is NULL. */
-static bool write_json(const char *path, const oracle_verdict *verdict,
+static bool print_json(FILE *out, const oracle_verdict *verdict,
                        const oracle_comparison *comparison)
 {
-    FILE *out = path ? fopen(path, "we") : stdout;
-    if (out) {
-        if (verdict)
-            print_verdict(out, verdict);
-        else
-            print_comparison(out, comparison);
-        bool failed = ferror(out);
-        failed |= (path ? fclose(out) : fflush(out)) != 0;
-        if (!failed)
-            return true;
-    }
-    fprintf(stderr, "eep-oracle: cannot write %s: %s\n", path ? path : "standard output",
-            strerror(errno));
+    if (verdict)
+        print_verdict(out, verdict);
+    else
+        print_comparison(out, comparison);
+    return fflush(out) == 0 && !ferror(out);
+}
+
+/* One of verdict and comparison is NULL. What cannot be written to the file that was asked for is
+ * printed: it may have taken minutes. */
+static bool write_json(const options *asked, const oracle_verdict *verdict,
+                       const oracle_comparison *comparison)
+{
+    FILE *out = asked->out ? asked->out : stdout;
+    if (print_json(out, verdict, comparison))
+        return true;
+    fprintf(stderr, "eep-oracle: cannot write %s: %s\n",
+            asked->json ? asked->json : "standard output", strerror(errno));
+    if (asked->out)
+        (void)print_json(stdout, verdict, comparison);
     return false;
 }
 
@@ -176,10 +182,10 @@ static int recompute(const options *asked, const oracle_rows *rows)
         fprintf(stderr, "eep-oracle: %s: %s\n", asked->dir,
                 status == EEP_ERR_INVALID     ? "run.json: no such shape (top_k > num_experts?)"
                 : status == EEP_ERR_NO_MEMORY ? "out of memory"
-                                              : "cannot start a thread");
+                                              : strerror(errno));
         return EXIT_BAD_INPUT;
     }
-    if (!write_json(asked->json, &verdict, NULL))
+    if (!write_json(asked, &verdict, NULL))
         return EXIT_BAD_INPUT;
     return oracle_verdict_is_clean(&verdict) ? EXIT_RIGHT : EXIT_WRONG;
 }
@@ -199,7 +205,7 @@ static int compare(const options *asked, const oracle_rows *rows)
         fprintf(stderr, "eep-oracle: %s and %s are no twins: %s\n", asked->dir, asked->twin, error);
         return EXIT_BAD_INPUT;
     }
-    if (!write_json(asked->json, NULL, &c))
+    if (!write_json(asked, NULL, &c))
         return EXIT_BAD_INPUT;
     if (c.tokens_compared == 0)
         fputs("eep-oracle: the runs have no emitted position in common\n", stderr);
@@ -220,7 +226,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "eep-oracle: %s\n", error);
         return EXIT_BAD_INPUT;
     }
+    asked.out = asked.json ? fopen(asked.json, "we") : NULL;
+    if (asked.json && !asked.out) {
+        fprintf(stderr, "eep-oracle: cannot write %s: %s\n", asked.json, strerror(errno));
+        oracle_rows_free(&rows);
+        return EXIT_BAD_INPUT;
+    }
     code = asked.twin ? compare(&asked, &rows) : recompute(&asked, &rows);
+    if (asked.out)
+        fclose(asked.out);
     oracle_rows_free(&rows);
     return code;
 }

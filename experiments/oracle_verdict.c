@@ -1,5 +1,6 @@
 #include "experiments/oracle_verdict.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,8 +99,11 @@ static eep_status run_threads(work *w, int num_threads, oracle_progress_fn progr
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->ended, NULL);
     w->running = num_threads;
-    while (started < num_threads && pthread_create(&threads[started], NULL, run_thread, w) == 0)
-        started++;
+    int error = 0;
+    while (started < num_threads && error == 0) {
+        error = pthread_create(&threads[started], NULL, run_thread, w);
+        started += error == 0;
+    }
     pthread_mutex_lock(&w->mutex);
     w->running -= num_threads - started; /* fewer threads do the same work */
     pthread_mutex_unlock(&w->mutex);
@@ -108,6 +112,7 @@ static eep_status run_threads(work *w, int num_threads, oracle_progress_fn progr
         pthread_join(threads[i], NULL);
     pthread_mutex_destroy(&w->mutex);
     pthread_cond_destroy(&w->ended);
+    errno = error;
     return started == 0 ? EEP_ERR_SYSTEM : w->status;
 }
 

@@ -185,7 +185,8 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=48k tmpfs
 else
     echo "skip  a disk that is really full: no tmpfs can be mounted here"
 fi
-expect 2 "No space left" "$bin/eep-oracle" "$tmp/two" --json /dev/full
+expect 2 "No space left" "$bin/eep-oracle" "$tmp/two" --json /dev/full >"$tmp/verdict"
+grep -q '"tokens_wrong": 0,' "$tmp/verdict" || fail "a verdict that could not be written is lost"
 expect 1 "No space left" "$bin/eep-bench" --quick --csv /dev/full memory >/dev/null
 
 # Programs that cannot be started are named.

@@ -54,6 +54,36 @@ class Files(unittest.TestCase):
             common.open_alone(path).close()
             self.assertEqual(os.path.getsize(path), 0)
 
+    def test_a_place_that_cannot_be_written_costs_no_figures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            plain = os.path.join(folder, "plain")
+            open(plain, "w", encoding="utf-8").close()
+            for script in (detect, soak, store_outage):
+                argv, sys.argv = sys.argv, [script.__name__, "--out", os.path.join(plain, "out")]
+                real, common.run_eep = common.run_eep, lambda *_: self.fail("it measures")
+                try:
+                    with self.assertRaises(OSError):
+                        script.main()
+                finally:
+                    sys.argv, common.run_eep = argv, real
+
+    def test_older_rows_stay_until_there_are_new_ones(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            common.Rows(path, ["a"]).close()
+            self.assertFalse(os.path.exists(path), "an empty file is left")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("older\n")
+            rows = common.Rows(path, ["a"])
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "older\n")
+            rows.begin({"versions": {}, "commit": "c"}, None)
+            rows.begin({"versions": {}, "commit": "c"}, None)
+            rows.add({"a": 1})
+            rows.close()
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual([line for line in file if line[0] != "#"], ["a\n", "1\n"])
+
     def test_a_lost_output_ends_no_campaign(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
             output = common.Output(full)

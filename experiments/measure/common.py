@@ -122,7 +122,9 @@ def finish(main, name):
     except (Failure, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the rows so far are kept", file=sys.stderr)
+        print(f"{name}: interrupted; "
+              f"{'the rows so far are kept' if Rows.num_begun else 'there are no rows yet'}",
+              file=sys.stderr)
     output.flush()
     if output.lost:
         print(f"{name}: standard output cannot be written: {output.lost.strerror}: what was "
@@ -294,8 +296,9 @@ def commit():
         return "unknown"
 
 
-def open_alone(path):
-    """The file, empty and for us alone: another campaign's that still writes is not emptied."""
+def hold(path):
+    """The file, for us alone, with what is in it. A folder that is missing is made."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     file = open(path, "a", newline="", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -304,18 +307,39 @@ def open_alone(path):
         raise Failure(f"{path}: another campaign writes into it now; give another --out") from None
     except OSError:
         pass  # a file system without locks
+    return file
+
+
+def empty(file):
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.truncate(0)
+
+
+def open_alone(path):
+    """The file, empty and for us alone: another campaign's that still writes is not emptied."""
+    file = hold(path)
+    empty(file)
     return file
 
 
 class Rows:
-    """A CSV file with comment lines before its header; complete after every row."""
+    """A CSV file with comment lines before its header; complete after every row. To be made before
+    anything is measured, so that a place that cannot be written costs no figures; what an older
+    campaign left there stays until `begin`."""
+    num_begun = 0  # of all of them
 
-    def __init__(self, path, columns, summary, note):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        self.columns = columns
-        self.file = open_alone(path)
+    def __init__(self, path, columns):
+        self.columns, self.begun = columns, False
+        self.path, self.is_new = path, not os.path.lexists(path)
+        self.file = hold(path)
+
+    def begin(self, summary, note):
+        """The lines before the rows, of the first run; later calls do nothing."""
+        if self.begun:
+            return
+        self.begun = True
+        Rows.num_begun += 1
+        empty(self.file)
         for line in machine_lines(summary, note):
             self.file.write(f"# {line}\n")
         self.file.write(",".join(columns) + "\n")
@@ -327,7 +351,14 @@ class Rows:
         self.file.flush()
 
     def close(self):
+        """One that has no rows, and was not there before, goes."""
+        if not self.begun and self.is_new and not self.file.closed:
+            os.unlink(self.path)
         self.file.close()
+
+    def __del__(self):
+        if hasattr(self, "file"):
+            self.close()
 
 
 def text_of(value):

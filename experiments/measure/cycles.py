@@ -164,7 +164,8 @@ def main():
     options = parse()
     program = os.path.join(options.bin, "eep-run")
     out = os.path.join(options.keep_runs, "cycles") if options.keep_runs else None
-    begin, kept, rows = time.monotonic(), {}, None
+    rows = common.Rows(os.path.join(options.out, "cycles.csv"), COLUMNS)
+    begin, kept = time.monotonic(), {}
     # The rows that the launcher keeps grow in its heap, and not, one by one, into maps of their own.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 30)
     how = {**SMALL, "ranks": options.ranks, "keep_busy": options.keep_busy, "seed": options.seed}
@@ -189,8 +190,7 @@ def main():
             said = run.log()
             if run.process.returncode or "Sanitizer" in said:
                 raise common.Failure(f"exit {run.process.returncode}:\n{said}")
-            rows = common.Rows(os.path.join(options.out, "cycles.csv"), COLUMNS, summary,
-                               options.note)
+            rows.begin(summary, options.note)
             for row in pending:
                 rows.add(row)
             rows.close()

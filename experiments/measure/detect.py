@@ -236,19 +236,19 @@ def judge(options, faults, survivors, wanted, spoilt):
 
 def main():
     options = parse()
-    faults, survivors, spoilt, files, wanted = [], [], [], None, 0
+    faults, survivors, spoilt, wanted = [], [], [], 0
+    files = [common.Rows(os.path.join(options.out, path), columns)
+             for path, columns in (("detect.csv", FAULT_COLUMNS),
+                                   ("detect-survivors.csv", SURVIVOR_COLUMNS),
+                                   ("detect-runs.csv", RUN_COLUMNS))]
     plan = [(mode, ballast, kind, index) for mode in options.modes for ballast in options.ballast
             for kind in KINDS for index in range(1, options.runs + 1)
             if (options.kills if kind == "kill" else options.stops)]
     for number, (mode, ballast, kind, index) in enumerate(plan):
         seed, name = options.seed + number, f"detect-{mode}-{ballast}-{kind}-{index}"
         run = common.run_eep(options, arguments_of(options, mode, kind, ballast, seed), name)
-        if not files:
-            files = [common.Rows(os.path.join(options.out, path), columns, run.summary,
-                                 options.note)
-                     for path, columns in (("detect.csv", FAULT_COLUMNS),
-                                           ("detect-survivors.csv", SURVIVOR_COLUMNS),
-                                           ("detect-runs.csv", RUN_COLUMNS))]
+        for file in files:
+            file.begin(run.summary, options.note)
         base = {"mode": mode, "ballast_mb": ballast, "kind": kind, "run": index}
         of_faults, of_survivors = rows_of(run, base)
         for file, rows in zip(files, (of_faults, of_survivors, [run_row(run, base, seed)])):

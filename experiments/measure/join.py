@@ -176,13 +176,11 @@ def judge(rounds):
 
 def main():
     options = parse()
-    rounds, file = [], None
+    rounds, file = [], common.Rows(os.path.join(options.out, "join.csv"), COLUMNS)
     for index in range(1, options.rounds + 1):
         seed = options.seed + index - 1
         join, joined = join_row(options, index, seed)
-        if not file:
-            file = common.Rows(os.path.join(options.out, "join.csv"), COLUMNS, joined.summary,
-                               options.note)
+        file.begin(joined.summary, options.note)
         file.add(join)
         rows = {"join": join}
         for kind in KINDS[1:]:

@@ -98,17 +98,15 @@ def judge(rows, runs, wanted, spoilt):
 def main():
     options = parse()
     rows, runs, spoilt = [], [], []
-    fault_file = run_file = None
+    fault_file = common.Rows(os.path.join(options.out, "pause.csv"), FAULT_COLUMNS)
+    run_file = common.Rows(os.path.join(options.out, "pause-runs.csv"), RUN_COLUMNS)
     for index in range(1, options.runs + 1):
         seed = options.seed + index - 1
         run = common.run_eep(options, ["--kills", str(options.kills), "--kill-every",
                                        str(options.kill_every), "--seed", str(seed)],
                              f"pause-{index}")
-        if not fault_file:
-            fault_file = common.Rows(os.path.join(options.out, "pause.csv"), FAULT_COLUMNS,
-                                     run.summary, options.note)
-            run_file = common.Rows(os.path.join(options.out, "pause-runs.csv"), RUN_COLUMNS,
-                                   run.summary, options.note)
+        fault_file.begin(run.summary, options.note)
+        run_file.begin(run.summary, options.note)
         for number, fault in enumerate(run.summary["faults"], 1):
             rows.append(fault_row(run, index, number, fault))
             fault_file.add(rows[-1])

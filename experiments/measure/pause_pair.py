@@ -85,7 +85,8 @@ def judge(medians, pauses, options, spoilt):
 
 def main():
     options = parse()
-    medians, spoilt, file = [], [], None
+    medians, spoilt = [], []
+    file = common.Rows(os.path.join(options.out, "pause-pair.csv"), COLUMNS)
     pauses = {"before": [], "now": []}
     for index in range(1, options.rounds + 1):
         seed = options.seed + index - 1
@@ -93,8 +94,7 @@ def main():
         for place in ORDERS[index % len(ORDERS)]:
             side = SIDES[place]
             run = run_side(options, side, index, seed)
-            file = file or common.Rows(os.path.join(options.out, "pause-pair.csv"), COLUMNS,
-                                       run.summary, options.note)
+            file.begin(run.summary, options.note)
             wrong = common.faults_of_run(run)
             if wrong:
                 spoilt.append(f"{side} {index} (seed {seed}): {wrong}")

@@ -134,14 +134,13 @@ def judge(options, rows, spoilt):
 
 def main():
     options = parse()
-    rows, spoilt, file, left = [], [], None, options.minutes
+    rows, spoilt, left = [], [], options.minutes
+    file = common.Rows(os.path.join(options.out, "soak.csv"), COLUMNS)
     while left >= SHORTEST_MINUTES:
         index, length = len(rows) + 1, min(options.chunk_minutes, left)
         seed = options.seed + index - 1
         run = run_chunk(options, index, length, seed)
-        if not file:
-            file = common.Rows(os.path.join(options.out, "soak.csv"), COLUMNS, run.summary,
-                               options.note)
+        file.begin(run.summary, options.note)
         # A run that was cut off served less than it was to.
         rows.append(chunk_row(run, index, min(length, run.summary["duration_ms"] / 60e3), seed))
         file.add(rows[-1])

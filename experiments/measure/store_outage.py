@@ -193,13 +193,12 @@ def judge(options, rows, spoilt):
 
 def main():
     options = parse()
-    rows, spoilt, file = [], [], None
+    rows, spoilt = [], []
+    file = common.Rows(os.path.join(options.out, "store-outage.csv"), COLUMNS)
     for index in range(1, options.runs + 1):
         seed, rank = options.seed + index - 1, (index + 2) % options.ranks
         run = run_outage(options, index, rank, seed)
-        if not file:
-            file = common.Rows(os.path.join(options.out, "store-outage.csv"), COLUMNS,
-                               run.summary, options.note)
+        file.begin(run.summary, options.note)
         rows.append(outage_row(options, run, index, rank, seed))
         file.add(rows[-1])
         row, wrong = rows[-1], common.faults_of_run(run)
