@@ -342,7 +342,7 @@ class Rows:
         empty(self.file)
         for line in machine_lines(summary, note):
             self.file.write(f"# {line}\n")
-        self.file.write(",".join(columns) + "\n")
+        self.file.write(",".join(self.columns) + "\n")
         self.file.flush()
 
     def add(self, values):
