@@ -3,14 +3,18 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-/* As counted on runs of 2 to 16 ranks: the launcher has a socket, a process descriptor and a
- * connection to its store per rank; a rank watches each other one. */
+/* The smallest limits with which runs of 1 to 24 ranks start. The launcher has a socket and a
+ * process descriptor per rank, and with the store in it that store's and its holder's connections;
+ * a rank watches each other one. */
 enum {
     LAUNCHER_OWN = 14,
     LAUNCHER_PER_RANK = 3,
+    STORE_OWN = 5,
+    STORE_PER_RANK = 2,
     RANK_OWN = 16,
     RANK_PER_RANK = 1,
-    THREADS_PER_RANK = 10,
+    THREADS_OWN = 9,
+    THREADS_PER_RANK = 11,
 };
 
 void descriptor_limit_raise(void)
@@ -27,7 +31,9 @@ bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR
     struct rlimit limit;
     unsigned long long ranks = (unsigned long long)how->num_ranks;
     unsigned long long launcher = LAUNCHER_OWN + LAUNCHER_PER_RANK * ranks;
-    unsigned long long rank = RANK_OWN + (how->threads ? THREADS_PER_RANK : RANK_PER_RANK) * ranks;
+    launcher += how->store_process ? 0 : STORE_OWN + STORE_PER_RANK * ranks;
+    unsigned long long rank =
+        how->threads ? THREADS_OWN + THREADS_PER_RANK * ranks : RANK_OWN + RANK_PER_RANK * ranks;
     bool ours = launcher >= rank;
     unsigned long long need = ours ? launcher : rank;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
