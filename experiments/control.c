@@ -1,5 +1,6 @@
 #include "experiments/control.h"
 
+#include "experiments/control_listen.h"
 #include "experiments/control_path.h"
 #include "experiments/control_peer.h"
 
@@ -12,14 +13,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum {
     MAX_WAIT_S = 86400,
-    BACKLOG = 128,
+    MOST_AT_ONCE = 128,    /* connections that are taken in a round */
     HELLO_MS = 10000,      /* a connection that has asked for nothing for so long is dropped */
-    PASS_RIGHTS = 83,      /* SO_PASSRIGHTS of Linux 6.16, which headers may lack */
     ACCEPT_PAUSE_MS = 100, /* after no descriptor could be had */
 };
 
@@ -39,14 +38,12 @@ typedef struct debt {
 struct control {
     const control_ops *ops;
     void *user;
-    int fd;
+    control_socket socket;
     int reserve_fd; /* given up for a moment to turn a connection away when descriptors run out */
     double now_ms;
     uint64_t num_heard;
     double accept_again_ms; /* until then no connection is taken */
     char path[CONTROL_PATH_BYTES];
-    dev_t device; /* of the socket that we made, so that we remove no other */
-    ino_t inode;
     debt owed[CONTROL_MAX_PEERS];
     control_peer peer[CONTROL_MAX_PEERS];
 };
@@ -305,12 +302,21 @@ static int free_place(const control *self)
     return index;
 }
 
+static const char NO_ROOM[] = "the run has too many connections now: try again";
+
 /* Whoever merely holds a connection makes way: one that has asked for nothing first, then the one
- * that was silent longest. Nobody who waits or watches, or has not read all yet. The place that is
- * free then; CONTROL_MAX_PEERS: none. */
+ * that was silent longest. Nobody who waits or watches, or has not read all yet. What has come by
+ * now is done first. The place that is free then; CONTROL_MAX_PEERS: none. */
 static int make_place(control *self)
 {
     int least = -1;
+    for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
+        read_peer(self, i);
+        if (self->peer[i].fd < 0) {
+            hang_up(self, i);
+            return i;
+        }
+    }
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         const debt *owed = &self->owed[i];
         if (owed->watches || owed->goal != GOAL_NONE || control_peer_is_pending(&self->peer[i])) {
@@ -323,6 +329,9 @@ static int make_place(control *self)
     }
     if (least < 0) {
         return CONTROL_MAX_PEERS;
+    }
+    if (!self->owed[least].asked) {
+        refuse(self, least, NULL, NO_ROOM);
     }
     hang_up(self, least);
     return least;
@@ -349,7 +358,7 @@ static void turn_away_one(control *self)
     if (self->reserve_fd >= 0) {
         close(self->reserve_fd);
     }
-    int fd = accept4(self->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(self->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
         turn_away(fd, error);
     }
@@ -361,8 +370,9 @@ static void turn_away_one(control *self)
 
 static void take_connections(control *self)
 {
-    int fd = -1;
-    while ((fd = accept4(self->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+    int fd = -1, num = 0; /* not for ever, if they come as fast as they are taken */
+    while (num++ < MOST_AT_ONCE &&
+           (fd = accept4(self->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         int index = free_place(self);
         if (!is_ours(fd)) {
             close(fd);
@@ -370,11 +380,14 @@ static void take_connections(control *self)
         }
         index = index < CONTROL_MAX_PEERS ? index : make_place(self);
         if (index == CONTROL_MAX_PEERS) {
-            turn_away(fd, "too many connections: all of them watch or wait");
+            turn_away(fd, NO_ROOM); /* all of them watch or wait */
             continue;
         }
         control_peer_open(&self->peer[index], fd);
         self->owed[index] = (debt){.since_ms = self->now_ms, .heard = ++self->num_heard};
+    }
+    if (fd >= 0) {
+        return;
     }
     if (errno == EMFILE || errno == ENFILE) {
         turn_away_one(self);
@@ -386,7 +399,7 @@ static void take_connections(control *self)
 void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS])
 {
     bool takes = self->now_ms >= self->accept_again_ms;
-    set_out[0] = (struct pollfd){.fd = takes ? self->fd : -1, .events = POLLIN};
+    set_out[0] = (struct pollfd){.fd = takes ? self->socket.fd : -1, .events = POLLIN};
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         const control_peer *peer = &self->peer[i];
         short in = peer->at_end ? 0 : POLLIN, out = control_peer_is_pending(peer) ? POLLOUT : 0;
@@ -446,57 +459,6 @@ void control_event(control *self, const char *line)
 
 /* ---------------------------------------------------------------- open and close */
 
-/* Make way: nothing is at the path, or a socket on which nobody accepts. */
-static eep_status clear_path(const struct sockaddr_un *address, char *error)
-{
-    struct stat info;
-    if (lstat(address->sun_path, &info) != 0) {
-        return EEP_OK; /* if it cannot be looked at, bind says why */
-    }
-    if (!S_ISSOCK(info.st_mode)) {
-        snprintf(error, CONTROL_ERROR_BYTES, "'%s' exists and is not a socket", address->sun_path);
-        return EEP_ERR_INVALID;
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 &&
-                 errno == ECONNREFUSED;
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (!stale) {
-        snprintf(error, CONTROL_ERROR_BYTES, "another run is controlled by '%s'",
-                 address->sun_path);
-        return EEP_ERR_CONFLICT;
-    }
-    (void)unlink(address->sun_path);
-    return EEP_OK;
-}
-
-static eep_status listen_at(control *self, char *error)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat info;
-    memcpy(address.sun_path, self->path, sizeof self->path);
-    eep_status status = clear_path(&address, error);
-    if (status != EEP_OK) {
-        return status;
-    }
-    self->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* Its connections take after it. An older kernel closes what is passed, and may wait for it. */
-    (void)setsockopt(self->fd, SOL_SOCKET, PASS_RIGHTS, &(int){0}, sizeof(int));
-    /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
-    if (self->fd < 0 || fchmod(self->fd, 0600) != 0 ||
-        bind(self->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        lstat(self->path, &info) != 0 || listen(self->fd, BACKLOG) != 0) {
-        snprintf(error, CONTROL_ERROR_BYTES, "cannot listen on '%s': %s", self->path,
-                 strerror(errno));
-        return EEP_ERR_SYSTEM;
-    }
-    self->device = info.st_dev;
-    self->inode = info.st_ino;
-    return EEP_OK;
-}
-
 eep_status control_open(const char *path, const control_ops *ops, void *user, control **control_out,
                         char error[CONTROL_ERROR_BYTES])
 {
@@ -512,16 +474,16 @@ eep_status control_open(const char *path, const control_ops *ops, void *user, co
     }
     self->ops = ops;
     self->user = user;
-    self->fd = -1;
+    self->socket.fd = -1;
     self->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         self->peer[i].fd = -1;
     }
     memcpy(self->path, path, strlen(path));
-    eep_status status = listen_at(self, error);
+    eep_status status = control_listen(self->path, &self->socket, error);
     if (status != EEP_OK) {
-        if (self->fd >= 0) {
-            close(self->fd);
+        if (self->socket.fd >= 0) {
+            close(self->socket.fd);
         }
         if (self->reserve_fd >= 0) {
             close(self->reserve_fd);
@@ -552,12 +514,12 @@ void control_close(control *self, bool good)
         }
         hang_up(self, i);
     }
-    if (lstat(self->path, &info) == 0 && info.st_dev == self->device &&
-        info.st_ino == self->inode) {
+    if (lstat(self->path, &info) == 0 && info.st_dev == self->socket.device &&
+        info.st_ino == self->socket.inode) {
         unlink(self->path);
     }
-    shutdown(self->fd, SHUT_RDWR);
-    close(self->fd);
+    shutdown(self->socket.fd, SHUT_RDWR);
+    close(self->socket.fd);
     if (self->reserve_fd >= 0) {
         close(self->reserve_fd);
     }

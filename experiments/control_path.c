@@ -1,5 +1,7 @@
 #include "experiments/control_path.h"
 
+#include "experiments/run_file.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
@@ -21,12 +23,11 @@ static bool join(char *text_out, size_t bytes, const char *dir, const char *name
 /* OUT/control.path: a line with the absolute path of the socket. */
 static bool write_pointer(const char *out_dir, const char *path)
 {
-    char name[PATH_MAX], here[PATH_MAX] = "";
-    if (!join(name, sizeof name, out_dir, POINTER_NAME) ||
-        (*path != '/' && !getcwd(here, sizeof here))) {
+    char here[PATH_MAX] = "";
+    if (*path != '/' && !getcwd(here, sizeof here)) {
         return false;
     }
-    FILE *file = fopen(name, "we");
+    FILE *file = run_file_create(out_dir, POINTER_NAME + 1);
     bool good = file && fprintf(file, "%s%s%s\n", here, *here ? "/" : "", path) > 0;
     return file && fclose(file) == 0 && good;
 }

@@ -7,6 +7,7 @@
 #include "experiments/end_signals.h"
 #include "experiments/folder.h"
 #include "experiments/output.h"
+#include "experiments/run_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -284,7 +285,7 @@ static _Noreturn void become(const command *run)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    int log = open(run->log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    int log = run_file_new(run->log);
     if (log >= 0 && dup2(log, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0) {
         execv(run->argument[0], run->argument);
     }
@@ -433,11 +434,16 @@ static int do_round(campaign *self, const char *program)
 
 static bool open_csv(campaign *self, int argc, char **argv)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], why[FOLDER_WHY_BYTES] = "cannot be looked at";
+    struct stat info;
     snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 32, self->out_dir);
     if (folder_make(self->out_dir) != 0) {
         fprintf(stderr, "eep-chaos: --out: cannot make folder '%s': %s\n", self->out_dir,
                 strerror(errno));
+        return false;
+    }
+    if (stat(self->out_dir, &info) != 0 || !folder_is_safe(&info, why)) {
+        fprintf(stderr, "eep-chaos: --out: '%s': %s; give another folder\n", self->out_dir, why);
         return false;
     }
     if (folder_hold(self->out_dir, &self->out_held) != 0) {

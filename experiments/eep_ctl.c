@@ -194,6 +194,28 @@ static const char *text_of(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
+/* To the terminal: what a run says is shown, and does nothing. */
+static void print_text(FILE *to, const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        if (*c < ' ' || *c == 0x7f) {
+            fprintf(to, "\\x%02x", *c);
+        } else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) { /* the others, in UTF-8 */
+            fprintf(to, "\\x%02x", *++c);
+        } else {
+            putc(*c, to);
+        }
+    }
+}
+
+static void show_padded(const char *text, int width)
+{
+    print_text(stdout, text);
+    for (int i = (int)strlen(text); i < width; i++) {
+        putchar(' ');
+    }
+}
+
 static void show_status(const cJSON *answer)
 {
     const cJSON *requests = cJSON_GetObjectItemCaseSensitive(answer, "requests"), *seat = NULL;
@@ -219,8 +241,10 @@ static void show_status(const cJSON *answer)
     }
     cJSON_ArrayForEach(seat, cJSON_GetObjectItemCaseSensitive(answer, "seats"))
     {
-        printf("  rank %-4.0f generation %-4.0f %-9s %.0f requests\n", number_of(seat, "seat"),
-               number_of(seat, "generation"), text_of(seat, "state"), number_of(seat, "requests"));
+        printf("  rank %-4.0f generation %-4.0f ", number_of(seat, "seat"),
+               number_of(seat, "generation"));
+        show_padded(text_of(seat, "state"), 9);
+        printf(" %.0f requests\n", number_of(seat, "requests"));
     }
 }
 
@@ -233,8 +257,11 @@ static void show_pending(const cJSON *answer)
     }
     cJSON_ArrayForEach(entry, list)
     {
-        printf("  %-5.0f %-40s %s\n", number_of(entry, "number"), text_of(entry, "what"),
-               text_of(entry, "waits"));
+        printf("  %-5.0f ", number_of(entry, "number"));
+        show_padded(text_of(entry, "what"), 40);
+        putchar(' ');
+        print_text(stdout, text_of(entry, "waits"));
+        putchar('\n');
     }
     cJSON_ArrayForEach(entry, leaving)
     {
@@ -245,7 +272,8 @@ static void show_pending(const cJSON *answer)
 static void show_event(const cJSON *event)
 {
     double seat = number_of(event, "seat"), about = number_of(event, "about_seat");
-    printf("%9.1f ms  %-10s", number_of(event, "time_ms"), text_of(event, "event"));
+    printf("%9.1f ms  ", number_of(event, "time_ms"));
+    show_padded(text_of(event, "event"), 10);
     if (cJSON_HasObjectItem(event, "good")) {
         printf("  %s", cJSON_IsTrue(cJSON_GetObjectItem(event, "good")) ? "good" : "not good");
     } else {
@@ -271,7 +299,7 @@ static void show_seats(const char *command, const cJSON *answer)
     printf("%s:", command);
     cJSON_ArrayForEach(seat, seats)
     {
-        printf("%s %d", num++ ? "," : " rank", seat->valueint);
+        printf("%s %.0f", num++ ? "," : " rank", cJSON_IsNumber(seat) ? seat->valuedouble : -1);
     }
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "pending"))) {
         printf(" when its time comes; number %.0f in the list of pending\n",
@@ -291,7 +319,10 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
         puts(text ? text : "{}");
         cJSON_free(text);
     } else if (!ok) {
-        fprintf(stderr, "eep-ctl: %s\n", text_of(answer, "error"));
+        const char *error = text_of(answer, "error");
+        fputs("eep-ctl: ", stderr);
+        print_text(stderr, *error ? error : "the run refuses, and does not say why");
+        fputc('\n', stderr);
     } else if (strcmp(options->command, "status") == 0) {
         show_status(answer);
     } else if (strcmp(options->command, "pending") == 0) {
@@ -315,7 +346,8 @@ static int lost(eep_status status)
                 ANSWER_S);
     } else {
         fprintf(stderr, "eep-ctl: the run hung up: %s\n",
-                status == EEP_ERR_UNREACHABLE ? "it has ended" : eep_strerror(status));
+                status == EEP_ERR_UNREACHABLE ? "it has ended, or has too many connections now"
+                                              : eep_strerror(status));
     }
     return EXIT_REFUSED;
 }
@@ -359,17 +391,31 @@ static cJSON *request_of(const ctl_options *options)
     return request;
 }
 
+static bool is_answer(const cJSON *answer)
+{
+    const cJSON *error = cJSON_GetObjectItemCaseSensitive(answer, "error");
+    return cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(answer, "ok")) &&
+           (!error || cJSON_IsString(error));
+}
+
 static int talk(const ctl_options *options, control_client *client)
 {
     bool waits = strcmp(options->command, "wait") == 0;
     cJSON *request = request_of(options), *answer = NULL;
     eep_status status = control_client_send(client, request);
     cJSON_Delete(request);
-    if (status == EEP_OK) {
+    if (status == EEP_OK || status == EEP_ERR_UNREACHABLE) { /* it may have said why it hung up */
         status = control_client_next(client, waits ? -1 : ANSWER_S, &answer);
     }
     if (status != EEP_OK) {
         return lost(status);
+    }
+    if (!is_answer(answer)) {
+        fputs("eep-ctl: what answers is no run: its answer has no \"ok\" of true or false, or an "
+              "\"error\" that is no text\n",
+              stderr);
+        cJSON_Delete(answer);
+        return EXIT_REFUSED;
     }
     bool watches = strcmp(options->command, "watch") == 0 &&
                    cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "ok"));

@@ -39,9 +39,7 @@ static bool is_empty(const char *dir)
 
 static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES])
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/run.json", how->out_dir);
-    FILE *file = fopen(path, "we");
+    FILE *file = run_file_create(how->out_dir, "run.json");
     int failed = !file;
     if (file) {
         fprintf(file,
@@ -61,11 +59,34 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
     return EEP_OK;
 }
 
+/* Why it cannot be held: errno, and whose lock it is. */
+static eep_status say_taken(const char *dir, char error[FINISH_ERROR_BYTES])
+{
+    char path[PATH_MAX], whose[64] = "";
+    const char *reason = folder_hold_error(errno);
+    bool busy = errno == EWOULDBLOCK;
+    struct stat info;
+    snprintf(path, sizeof path, "%.*s/" FOLDER_HELD, PATH_MAX - 32, dir);
+    if (lstat(path, &info) == 0 && info.st_uid != geteuid()) {
+        snprintf(whose, sizeof whose, " (" FOLDER_HELD " is user %u's)", (unsigned)info.st_uid);
+    }
+    if (busy) {
+        snprintf(error, FINISH_ERROR_BYTES,
+                 "--out: another run writes into '%s' now%s; give another folder, or wait for its "
+                 "end",
+                 dir, whose);
+        return EEP_ERR_INVALID;
+    }
+    snprintf(error, FINISH_ERROR_BYTES, "--out: cannot take folder '%s': %s%s", dir, reason, whose);
+    return EEP_ERR_SYSTEM;
+}
+
 eep_status finish_take_dir(const char *dir, bool force, int *held_out,
                            char error[FINISH_ERROR_BYTES])
 {
     int held = -1;
     struct stat info;
+    char why[FOLDER_WHY_BYTES];
     if (folder_make(dir) != 0 || stat(dir, &info) != 0) {
         snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", dir,
                  strerror(errno));
@@ -75,14 +96,12 @@ eep_status finish_take_dir(const char *dir, bool force, int *held_out,
         snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", dir);
         return EEP_ERR_INVALID;
     }
+    if (!folder_is_safe(&info, why)) {
+        snprintf(error, FINISH_ERROR_BYTES, "--out: '%s': %s; give another folder", dir, why);
+        return EEP_ERR_INVALID;
+    }
     if (folder_hold(dir, &held) != 0) {
-        bool busy = errno == EWOULDBLOCK;
-        snprintf(error, FINISH_ERROR_BYTES,
-                 busy ? "--out: another run writes into '%s' now; give another folder, or wait for "
-                        "its end"
-                      : "--out: cannot take folder '%s': %s",
-                 dir, folder_hold_error(errno));
-        return busy ? EEP_ERR_INVALID : EEP_ERR_SYSTEM;
+        return say_taken(dir, error);
     }
     if (!force && !is_empty(dir)) {
         snprintf(error, FINISH_ERROR_BYTES,

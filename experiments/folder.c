@@ -29,6 +29,21 @@ int folder_make(const char *dir)
     return mkdir(path, 0777) != 0 && errno != EEXIST ? -1 : 0;
 }
 
+bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])
+{
+    if (info->st_uid != geteuid() && info->st_uid != 0) {
+        snprintf(why, FOLDER_WHY_BYTES, "it belongs to user %u, and this is user %u",
+                 (unsigned)info->st_uid, (unsigned)geteuid());
+        return false;
+    }
+    if (info->st_mode & S_IWOTH && !(info->st_mode & S_ISVTX)) {
+        snprintf(why, FOLDER_WHY_BYTES, "all users may write into it (mode %04o)",
+                 (unsigned)info->st_mode & 07777);
+        return false;
+    }
+    return true;
+}
+
 /* One try. ENOENT: somebody has just removed the file, or the folder. */
 static int hold(const char *path, int *held_out)
 {

@@ -2,8 +2,16 @@
 #ifndef EEPX_FOLDER_H
 #define EEPX_FOLDER_H
 
+#include <stdbool.h>
+#include <sys/stat.h>
+
 /* mkdir with parents; an existing folder is fine. -1 with errno. */
 int folder_make(const char *dir);
+
+/* Whether nobody but us and root can put anything else in place of what is in a folder: it is ours
+ * or root's, and not all may write into it, or it has the sticky bit. If not, `why` says so. */
+enum { FOLDER_WHY_BYTES = 96 };
+bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 
 /* Take the folder, so that no other process of ours writes into it or removes it: a lock on the
  * file FOLDER_HELD in it, until folder_release(), at the latest until the process ends. (The

@@ -86,23 +86,10 @@ static void sweep(const char *base, const char *prefix)
 
 /* ---------------------------------------------------------------- make and remove */
 
-/* Whether nobody but us and root can put another folder in place of ours there. */
-static bool is_safe(const char *base, char why[64])
+static bool is_safe(const char *base, char why[FOLDER_WHY_BYTES])
 {
-    struct stat info;
-    if (stat(base, &info) != 0 || info.st_mode & S_ISVTX) {
-        return true; /* if it cannot be looked at, mkdtemp says why */
-    }
-    if (info.st_uid != geteuid() && info.st_uid != 0) {
-        snprintf(why, 64, "it belongs to user %u, this is %u", (unsigned)info.st_uid,
-                 (unsigned)geteuid());
-        return false;
-    }
-    if (info.st_mode & S_IWOTH) {
-        snprintf(why, 64, "all may write into it (mode %04o)", (unsigned)info.st_mode & 07777);
-        return false;
-    }
-    return true;
+    struct stat info; /* if it cannot be looked at, mkdtemp says why */
+    return stat(base, &info) != 0 || info.st_mode & S_ISVTX || folder_is_safe(&info, why);
 }
 
 /* Until the folder is there and held: one that sweeps may take it in between. */
@@ -141,7 +128,7 @@ int private_dir_make(const char *prefix, size_t longest, private_dir *out,
         if (!bases[i] || bases[i][0] != '/') {
             continue;
         }
-        char why[64];
+        char why[FOLDER_WHY_BYTES];
         if (is_safe(bases[i], why)) {
             sweep(bases[i], prefix);
             if (make_in(bases[i], prefix, longest, out) == 0) {

@@ -80,7 +80,7 @@ static _Noreturn void run_child(const options *how, const char *log, const sigse
 {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     sigprocmask(SIG_SETMASK, mask, NULL);
-    int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = run_file_new(log);
     if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0) {
         fprintf(stderr, "eep-run: '%s': %s\n", log, strerror(errno));
         _exit(2);
@@ -173,14 +173,12 @@ static double longest_pause(const cJSON *found)
 
 static int write_rows(const repeat_rows *kept, const char *dir, const scenario *what)
 {
-    char path[PATH_MAX];
     cJSON *root = repeat_rows_json(kept);
     if (root) {
         cJSON_AddStringToObject(root, "scenario", what ? what->name : "");
     }
     int failed = run_file_write_json(root, dir, "repeat.json") != EEP_OK;
-    snprintf(path, sizeof path, "%s/repeat.csv", dir);
-    FILE *file = fopen(path, "we");
+    FILE *file = run_file_create(dir, "repeat.csv");
     if (file) {
         repeat_rows_csv(kept, file);
     }

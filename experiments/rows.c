@@ -1,5 +1,7 @@
 #include "experiments/rows.h"
 
+#include "experiments/run_file.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -98,16 +100,6 @@ const char *rows_event_name(eep_event_kind kind)
 
 /* ---------------------------------------------------------------- files */
 
-static FILE *create(const char *dir, const char *name)
-{
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
-        errno = ENAMETOOLONG;
-        return NULL;
-    }
-    return fopen(path, "we");
-}
-
 /* Close and say whether every byte got out. */
 static eep_status finish(FILE *file)
 {
@@ -123,7 +115,7 @@ static double since_ms(uint64_t time_ns, uint64_t start_ns)
 
 static eep_status write_steps(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = create(dir, "steps.csv");
+    FILE *file = run_file_create(dir, "steps.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -140,7 +132,7 @@ static eep_status write_steps(const rows *self, const char *dir, uint64_t start_
 
 static eep_status write_tokens(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = create(dir, "tokens.csv");
+    FILE *file = run_file_create(dir, "tokens.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -156,7 +148,7 @@ static eep_status write_tokens(const rows *self, const char *dir, uint64_t start
 
 static eep_status write_events(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = create(dir, "events.csv");
+    FILE *file = run_file_create(dir, "events.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -172,7 +164,7 @@ static eep_status write_events(const rows *self, const char *dir, uint64_t start
 
 static eep_status write_requests(const scheduler *front, const char *dir)
 {
-    FILE *file = create(dir, "requests.csv");
+    FILE *file = run_file_create(dir, "requests.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -188,7 +180,7 @@ static eep_status write_requests(const scheduler *front, const char *dir)
 
 static eep_status write_trace(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = create(dir, "trace.json");
+    FILE *file = run_file_create(dir, "trace.json");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }

@@ -1,23 +1,67 @@
 #include "experiments/run_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-static FILE *open_in(const char *dir, const char *name, const char *mode)
+enum { CREATE_TRIES = 8 };
+
+int run_file_new(const char *path)
+{
+    int fd = -1;
+    /* again, if somebody puts something there in between */
+    for (int tries = 0; fd < 0 && tries < CREATE_TRIES; tries++) {
+        if (unlink(path) != 0 && errno != ENOENT) {
+            return -1;
+        }
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST) {
+            return -1;
+        }
+    }
+    return fd;
+}
+
+FILE *run_file_create(const char *dir, const char *name)
 {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
         errno = ENAMETOOLONG;
         return NULL;
     }
-    return fopen(path, mode);
+    int fd = run_file_new(path);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (fd >= 0 && !file) {
+        close(fd);
+    }
+    return file;
+}
+
+/* To read. Not a FIFO or a device, which may be waited for for ever. */
+static FILE *open_in(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat info;
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    FILE *file = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? fdopen(fd, "r") : NULL;
+    if (fd >= 0 && !file) {
+        close(fd);
+        errno = EINVAL;
+    }
+    return file;
 }
 
 char *run_file_text(const char *dir, const char *name)
 {
-    FILE *file = open_in(dir, name, "re");
+    FILE *file = open_in(dir, name);
     size_t bytes = 0, room = 0, got = 1;
     char *text = NULL;
     while (file && got > 0) {
@@ -56,7 +100,7 @@ eep_status run_file_write_json(cJSON *root, const char *dir, const char *name)
     if (!text) {
         return EEP_ERR_NO_MEMORY;
     }
-    FILE *file = open_in(dir, name, "we");
+    FILE *file = run_file_create(dir, name);
     int failed = !file;
     if (file) {
         failed |= fputs(text, file) < 0 || fputc('\n', file) < 0;

@@ -5,7 +5,13 @@
 #include "eep/eep.h"
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 
+/* A new, empty file, in place of what is there: a link is not followed, and a FIFO is not waited
+ * for. A descriptor to write it, or -1 with errno; EISDIR: a folder is there. */
+int run_file_new(const char *path);
+/* The same, for DIR/NAME and as a stream. NULL with errno. */
+FILE *run_file_create(const char *dir, const char *name);
 /* The text of DIR/NAME, ended by a NUL; the caller frees it. NULL: it cannot be read, or no
  * memory. */
 char *run_file_text(const char *dir, const char *name);

@@ -117,6 +117,8 @@ static int read_holder(int fd, eepi_seat_holder *holder_out)
 {
     char line[LINE_BYTES + 1] = "", again[LINE_BYTES + 1] = "";
     eepi_seat_holder holder = {0};
+    uint64_t generation = 0;
+    int64_t pid = 0;
     ssize_t got;
 
     *holder_out = holder;
@@ -127,10 +129,12 @@ static int read_holder(int fd, eepi_seat_holder *holder_out)
         return 1;
     errno = EINVAL;
     if (got != LINE_BYTES || strspn(line, "0123456789 \n") != LINE_BYTES ||
-        sscanf(line, "%10" SCNu32 " %10" SCNd32 " %20" SCNu64 " %20" SCNu64, &holder.generation,
-               &holder.pid, &holder.pid_start, &holder.home) != 4 ||
-        holder.generation == UINT32_MAX)
+        sscanf(line, "%10" SCNu64 " %10" SCNd64 " %20" SCNu64 " %20" SCNu64, &generation, &pid,
+               &holder.pid_start, &holder.home) != 4 ||
+        generation >= UINT32_MAX || pid > INT32_MAX)
         return 0;
+    holder.generation = (uint32_t)generation;
+    holder.pid = (int32_t)pid;
     *holder_out = holder;
     return 1;
 }
@@ -208,6 +212,9 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
         status = EEP_ERR_SYSTEM;
     } else if (before_out->generation && !has_ended_in(fd, holder->home, before_out)) {
         status = EEP_ERR_SEAT_TAKEN;
+    } else if (before_out->generation >= UINT32_MAX - 1 || floor >= UINT32_MAX - 1) {
+        errno = EOVERFLOW; /* the next one could not be read again */
+        status = EEP_ERR_SYSTEM;
     } else {
         holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
         if (!lock_as_holder(fd, holder->generation) || !write_holder(fd, holder))

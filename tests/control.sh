@@ -26,6 +26,23 @@ small=(--layers 2 --hidden 64 --inner 64 --experts 16 --slots 16 --topk 4 --rank
 # ---- eep-ctl
 refused 2 "no run is controlled by" ctl status
 refused 2 "--control" "$bin/eep-run" --quiet "${small[@]}" --control "$(printf 'x%.0s' {1..120})" --out "$tmp/never"
+# What answers like no run, or with what a terminal would obey, is not believed and not obeyed.
+says() { # LINE: something listens at $tmp/odd and answers the first request with it
+    rm -f "$tmp/odd"
+    /usr/bin/python3 -c 'import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.bind(sys.argv[1] + ".new"); s.listen(3); os.rename(sys.argv[1] + ".new", sys.argv[1])
+c = s.accept()[0]
+c.recv(4096)
+c.sendall(sys.argv[2].encode() + b"\n")' "$tmp/odd" "$1" &
+    for _ in $(seq 400); do [ -S "$tmp/odd" ] && break; sleep 0.02; done
+}
+odd() { "$bin/eep-ctl" --socket "$tmp/odd" "$@"; }
+says '{"id":1,"ok":"yes"}'; refused 1 "what answers is no run" odd status
+says '{"id":1,"ok":false,"error":{}}'; refused 1 "what answers is no run" odd status
+says '{"id":1,"ok":false,"error":"\u001b[31mred\u0007\u009b"}'; refused 1 'eep-ctl: \x1b[31mred\x07\x9b' odd kill 3
+says '{"id":1,"ok":true,"pending":[{"number":1,"what":"a\u001b]0;x","waits":"b\u0008"}]}'; refused 0 'a\x1b]0;x' odd pending
 "$bin/eep-run" --no-picture --quiet "${small[@]}" --serve --keep-busy 6 --out "$tmp/out" >"$tmp/log" 2>&1 &
 run=$!
 for _ in $(seq 400); do [ -S "$tmp/out/control.sock" ] && break; sleep 0.05; done

@@ -167,13 +167,17 @@ left "two signals"
 
 # Files that cannot be written are named, the others are kept, and the run is not good.
 serve "$tmp/full"
-for file in steps.csv events.csv trace.json; do ln -s /dev/full "$tmp/full/$file"; done
+for file in steps.csv events.csv trace.json; do mkdir "$tmp/full/$file"; done
+echo keep >"$tmp/victim"
+ln -s "$tmp/victim" "$tmp/full/tokens.csv" # no link is followed, and no FIFO waited for
+mkfifo "$tmp/full/requests.csv"
+ln -s "$tmp/victim" "$tmp/full/summary.json"
 "$bin/eep-ctl" --out "$tmp/full" finish >/dev/null; wait "$pid"; status=$?
-[ $status -eq 1 ] || fail "a full device: exit status $status, not 1"
-grep -qF "'$tmp/full/steps.csv' cannot be written: No space left on device" "$tmp/full.log" || { fail "the file is not named"; cat "$tmp/full.log"; }
-for file in events.csv trace.json; do grep -qF "'$tmp/full/$file' cannot be written: No space" "$tmp/full.log" || fail "a second file, $file, is not named"; done
+[ $status -eq 1 ] || fail "files that cannot be made: exit status $status, not 1"
+for file in steps.csv events.csv trace.json; do grep -qF "'$tmp/full/$file' cannot be written: Is a directory" "$tmp/full.log" || { fail "a file, $file, is not named"; cat "$tmp/full.log"; }; done
 ! grep -q "did not come to its end\|rows, summary.json" "$tmp/full.log" && grep -qF "what could be written: $tmp/full" "$tmp/full.log" || { fail "the verdict of a run that lacks files"; cat "$tmp/full.log"; }
-for file in steps.csv events.csv trace.json; do rm "$tmp/full/$file"; echo >"$tmp/full/$file"; done
+[ "$(cat "$tmp/victim")" = keep ] || fail "a row went through a link"
+for file in steps.csv events.csv trace.json; do rmdir "$tmp/full/$file"; echo >"$tmp/full/$file"; done
 rows_of "$tmp/full"
 grep -q '"good":.*false' "$tmp/full/summary.json" || fail "a run that lacks rows is called good"
 if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=48k tmpfs "$tmp/disk" 2>/dev/null; then
@@ -201,6 +205,14 @@ expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory
 sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
 [ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" ||
     { fail "a signal while ranks load: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
+
+# A folder that others can change is not written into.
+mkdir "$tmp/open"; chmod 0777 "$tmp/open"
+expect 2 "all users may write into it (mode 0777); give another folder" "$bin/eep-run" "${small[@]}" --requests 4 --out "$tmp/open"
+if [ "$(id -u)" -eq 0 ]; then
+    chmod 0755 "$tmp/open"; chown 65534 "$tmp/open"
+    expect 2 "it belongs to user 65534, and this is user 0; give another folder" "$bin/eep-run" "${small[@]}" --requests 4 --force --out "$tmp/open"
+fi
 
 # A launcher that is killed cannot clean up: the next one does.
 serve "$tmp/killed"

@@ -401,6 +401,7 @@ Test(control, connections_that_are_merely_held_keep_nobody_out)
     asks(asked, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
     int late = connect_to();
     asks(late, "{\"do\":\"status\"}\n", "{\"ok\":true,\"epoch\":7}\n");
+    cr_assert(strstr(got(held[0]), "try again"), "it is told why");
     cr_assert_null(got(held[0]), "the oldest of those that asked nothing went first");
     cr_assert_str_eq(got(held[3 * CONTROL_MAX_PEERS - 1]), "");
     now_ms += 10001;
@@ -415,6 +416,27 @@ Test(control, connections_that_are_merely_held_keep_nobody_out)
     close(late);
     close(asked);
     close(watcher);
+}
+
+/* More of them at a time than there are places, and nothing is read before they are there. */
+Test(control, a_request_that_has_come_is_done_before_its_connection_makes_way)
+{
+    enum { NUM = 2 * CONTROL_MAX_PEERS < 120 ? 2 * CONTROL_MAX_PEERS : 120 };
+    static const char request[] = "{\"do\":\"status\"}\n";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd[NUM];
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    for (int i = 0; i < NUM; i++) {
+        fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        cr_assert_eq(connect(fd[i], (struct sockaddr *)&address, sizeof address), 0);
+        put(fd[i], request);
+    }
+    for (int i = 0; i < NUM; i++) {
+        const char *answer = got(fd[i]);
+        cr_expect(answer && strcmp(answer, "{\"ok\":true,\"epoch\":7}\n") == 0, "%d: %s", i,
+                  answer ? answer : "hung up");
+        close(fd[i]);
+    }
 }
 
 Test(control, without_descriptors_the_limit_is_named_and_nothing_spins)
@@ -457,65 +479,6 @@ Test(control, a_set_larger_than_the_limit_is_polled)
     cr_assert(set[70].revents == POLLIN && set[69].revents == 0);
     close(ends[0]);
     close(ends[1]);
-}
-
-Test(control, the_socket_is_private_and_stale_ones_are_replaced)
-{
-    char error[CONTROL_ERROR_BYTES] = "", other[CONTROL_PATH_BYTES];
-    struct stat info;
-    control *second = NULL;
-    cr_assert_eq(stat(path, &info), 0);
-    cr_assert_eq(info.st_mode, S_IFSOCK | 0600);
-    cr_assert_eq(control_open(path, &ops, &owner, &second, error), EEP_ERR_CONFLICT);
-    cr_assert(strstr(error, "another run") && strstr(error, path), "%s", error);
-    snprintf(other, sizeof other, "%s/f", dir);
-    FILE *file = fopen(other, "w");
-    fclose(file);
-    cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_ERR_INVALID);
-    cr_assert(strstr(error, "not a socket"), "%s", error);
-    unlink(other);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", other);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    close(fd); /* as a run that was killed leaves it */
-    cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_OK, "%s", error);
-    control_close(second, true);
-    memset(other, 'p', sizeof other - 1);
-    char longer[CONTROL_PATH_BYTES + 2];
-    snprintf(longer, sizeof longer, "%.107sq", other);
-    cr_assert_eq(control_open(longer, &ops, &owner, &second, error), EEP_ERR_INVALID);
-    cr_assert(strstr(error, "1 to 107 bytes"), "%s", error);
-}
-
-Test(control, a_path_is_chosen_and_found)
-{
-    char error[CONTROL_PATH_ERROR_BYTES] = "", chosen[CONTROL_PATH_BYTES],
-         found[CONTROL_PATH_BYTES], deep[256];
-    private_dir own;
-    cr_assert_eq(control_path_choose(dir, NULL, &own, chosen, error), EEP_OK, "%s", error);
-    cr_assert(strncmp(chosen, dir, strlen(dir)) == 0 && strstr(chosen, "/control.sock"));
-    cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
-    cr_assert_str_eq(found, chosen);
-    control_path_forget(dir, &own);
-    /* Given: the folder says where. */
-    cr_assert_eq(control_path_choose(dir, path, &own, chosen, error), EEP_OK, "%s", error);
-    cr_assert_str_eq(chosen, path);
-    cr_assert_eq(control_path_find(dir, found, error), EEP_OK);
-    cr_assert_str_eq(found, path);
-    control_path_forget(dir, &own);
-    /* Too long for a socket: elsewhere, in a folder of ours. */
-    snprintf(deep, sizeof deep, "%s/%0100d", dir, 0);
-    cr_assert_eq(mkdir(deep, 0700), 0);
-    cr_assert_eq(control_path_choose(deep, NULL, &own, chosen, error), EEP_OK, "%s", error);
-    cr_assert_eq(control_path_find(deep, found, error), EEP_OK);
-    cr_assert_str_eq(found, chosen);
-    struct stat info;
-    *strrchr(found, '/') = '\0';
-    cr_assert(stat(found, &info) == 0 && info.st_mode == (S_IFDIR | 0700));
-    control_path_forget(deep, &own);
-    cr_assert_neq(access(found, F_OK), 0, "the folder is removed");
-    cr_assert_eq(rmdir(deep), 0, "and so is what points to it");
 }
 
 /* Nobody writes into the FIFO, so an open that waits would wait for ever. */

@@ -167,7 +167,15 @@ Test(seat_file, L2_nobody_waits_for_a_stopped_writer)
 /* A file that somebody has spoilt tells of nobody, which is not to say that there is none. */
 Test(seat_file, a_strange_file_is_no_empty_seat)
 {
-    static const char *const texts[] = {"x", "12", "1 2", "-1 -1 -1 -1", "99999999999999999999"};
+    static const char *const texts[] = {"x",
+                                        "12",
+                                        "1 2",
+                                        "-1 -1 -1 -1",
+                                        "99999999999999999999",
+                                        "4294967296 0000000001 00000000000000000001 "
+                                        "00000000000000000001\n",
+                                        "0000000001 4294967297 00000000000000000001 "
+                                        "00000000000000000001\n"};
     eepi_seat_holder own = holder_of(getpid()), before;
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -178,6 +186,24 @@ Test(seat_file, a_strange_file_is_no_empty_seat)
         cr_assert_eq(errno, EINVAL);
         unlink(file);
     }
+}
+
+/* Rule M7: no generation comes twice, so there is none behind the last. */
+Test(seat_file, M7_behind_the_last_generation_there_is_none)
+{
+    eepi_seat_holder own = holder_of(getpid()), before;
+    FILE *stream = fopen(file, "w");
+
+    cr_assert(stream && fprintf(stream, "%010u %010d %020d %020d\n", 4294967294u, 0, 0, 0) > 0);
+    fclose(stream);
+    cr_assert_eq(eepi_seat_look(path, 3, &before), EEP_OK);
+    cr_assert_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_ERR_SYSTEM);
+    cr_assert_eq(errno, EOVERFLOW);
+    cr_assert_eq(eepi_seat_look(path, 3, &before), EEP_OK, "the file is as it was");
+    unlink(file);
+    cr_assert_eq(eepi_seat_take(path, 3, 4294967295u, &own, &before), EEP_ERR_SYSTEM);
+    cr_assert_eq(errno, EOVERFLOW);
+    cr_assert_eq(take(4294967293u), 4294967294u);
 }
 
 Test(seat_file, it_follows_no_link_and_is_for_its_user_alone)

@@ -162,7 +162,10 @@ class _Connection:
             except TimeoutError:
                 raise EepError(f"no answer to {dict(request)} within {timeout:g} s") from None
             if answer is None or answer.get("id") == self._last_id:
-                break  # others answer what was asked and given up before
+                break
+            if "id" not in answer and answer.get("ok") is False:
+                break  # turned away: too many connections
+            # others answer what was asked and given up before
         if answer is None:
             raise EepError("the run has ended")
         if not answer.get("ok"):
