@@ -500,6 +500,9 @@ int main(int argc, char **argv)
     char program[PATH_MAX];
     sigset_t signals;
     output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
     self.faults = (chaos_config){.seed = 1, .round = 1, .num_ranks = 8, .expel_ms = EXPEL_MS};
     self.minutes = 1;
     self.total = UINT64_MAX;
@@ -528,6 +531,11 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     code = run_campaign(&self, program);
+    if (code == EXIT_USAGE && self.table.num_rounds == 0) {
+        char path[PATH_MAX]; /* it could not begin, and may into the same folder */
+        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self.out_dir);
+        unlink(path);
+    }
     folder_release(self.out_dir, self.out_held);
     chaos_table_free(&self.table);
     if (fclose(self.csv) != 0 && code == EXIT_GOOD) {

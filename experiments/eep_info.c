@@ -514,6 +514,8 @@ int main(int argc, char **argv)
 {
     info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
     output_begin();
+    if (output_version(argc, argv))
+        return 0;
     eepi_cuda_environment_set();
     if (parse_options(argc, argv, &options) != 0)
         return EXIT_USAGE;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static __attribute__((format(printf, 2, 3))) eep_status fail(char error[EXPECT_ERROR_BYTES],
                                                              const char *format, ...)
@@ -143,6 +144,11 @@ eep_status expect_parse(const char *path, const char *condition, expect_clause *
         return EEP_OK;
     }
     clause.relation = rest == condition ? EXPECT_EQUAL : clause.relation;
+    const char *digits = rest + (*rest == '-' || *rest == '+');
+    if (strcasecmp(digits, ".nan") == 0 || strcasecmp(digits, ".inf") == 0) {
+        return fail(error, "%s: '%s' is no value that a summary can have: give a number or null",
+                    path, condition);
+    }
     parse_operand(rest, &clause);
     bool ordered = clause.relation != EXPECT_EQUAL && clause.relation != EXPECT_DIFFERS;
     if (*rest == '\0' || (ordered && clause.kind != EXPECT_NUMBER) || strpbrk(rest, "<>=")) {

@@ -275,8 +275,10 @@ static eep_status set_value(options *self, const option_row *row, const char *te
         return set_choice(row, field, text, error);
     case OPTION_FRACTION:
         if (trace_parse_fraction(text, (trace_fraction *)field) != EEP_OK) {
-            return fail(error, "%s: '%s' is not a positive fraction such as 1/64, 2 or 0.5",
-                        row->name, text);
+            return fail(
+                error,
+                "%s: '%s' is not a positive fraction such as 1/64, 2 or 0.5, with digits alone",
+                row->name, text);
         }
         return EEP_OK;
     case OPTION_TEXT:
@@ -428,6 +430,12 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
         return fail(error,
                     "--first, --scale-lengths, --scale-time and --trace-start need --trace FILE");
     }
+    if (self->trace_path && !self->scenario_path && options_is_given(self, AT(rate_per_s))) {
+        return fail(error, "--rate: --trace says when requests come; change it by --scale-time");
+    }
+    if ((self->same_seed || self->keep_going) && !self->num_repeats) {
+        return fail(error, "%s needs --repeat N", self->same_seed ? "--same-seed" : "--keep-going");
+    }
     if (self->keep_busy < 0) {
         self->keep_busy = self->script.cycle.num_kills ? 2 * self->num_ranks : 0;
     }
@@ -477,7 +485,11 @@ static eep_status take_argument(options *self, int argc, char **argv, int *at, c
     verb what = VERB_KILL;
     bool is_event = !row && find_event(argument, length, &what);
     if (!row && !is_event) {
-        return fail(error, "unknown option '%s'; eep-run --help lists all", argument);
+        return fail(error, "%s '%s'; eep-run --help lists all",
+                    argument[0] == '-' && argument[1] && strcmp(argument, "--") != 0
+                        ? "unknown option"
+                        : "this is no option:",
+                    argument);
     }
     const char *name = is_event ? verb_table[what].option : row->name;
     const char *value = equals ? equals + 1 : NULL;

@@ -219,6 +219,8 @@ int main(int argc, char **argv)
     char error[ORACLE_ERROR_BYTES];
     oracle_rows rows;
     output_begin();
+    if (output_version(argc, argv))
+        return 0;
     int code = parse_options(argc, argv, &asked, &done);
     if (done)
         return code;

@@ -2,6 +2,9 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <unistd.h>
+#include <sys/stat.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +21,25 @@ static __attribute__((format(printf, 2, 3))) void say(char *error, const char *f
 
 /* ---------------------------------------------------------------- run.json */
 
+/* Beyond them a model is no run's of ours, and would take all memory. */
+enum { MOST_LAYERS = 255, MOST_WIDTH = 16384, MOST_EXPERTS = 65534, MOST_WORDS = 1 << 20 };
+
+/* A regular file: to open a FIFO would wait for a writer that may never come. */
+static FILE *open_regular(const char *path, char *error)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool regular = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+    FILE *file = regular ? fdopen(fd, "r") : NULL;
+    if (file)
+        return file;
+    say(error, "%s: cannot open: %s", path,
+        fd >= 0 && !regular ? "it is no regular file" : strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
 /* Line and column (from 1) of a byte of a text. */
 static void locate(const char *text, size_t offset, size_t *line_out, size_t *column_out)
 {
@@ -31,11 +53,9 @@ static void locate(const char *text, size_t offset, size_t *line_out, size_t *co
 static eep_status read_text(const char *path, char **text_out, char *error)
 {
     enum { LIMIT = 1 << 20 };
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        say(error, "%s: cannot open: %s", path, strerror(errno));
+    FILE *file = open_regular(path, error);
+    if (!file)
         return EEP_ERR_SYSTEM;
-    }
     char *text = malloc(LIMIT + 1);
     size_t length = text ? fread(text, 1, LIMIT, file) : 0;
     bool failed = ferror(file), whole = feof(file);
@@ -53,13 +73,13 @@ static eep_status read_text(const char *path, char **text_out, char *error)
     return EEP_OK;
 }
 
-static bool read_int(const cJSON *run, const char *path, const char *name, int32_t *value_out,
-                     char *error)
+static bool read_int(const cJSON *run, const char *path, const char *name, int32_t most,
+                     int32_t *value_out, char *error)
 {
     const cJSON *member = cJSON_GetObjectItemCaseSensitive(run, name);
     double value = cJSON_IsNumber(member) ? member->valuedouble : 0;
-    if (!(value >= 1 && value <= INT32_MAX) || value != floor(value)) {
-        say(error, "%s: \"%s\" is missing or not a whole number from 1 on", path, name);
+    if (!(value >= 1 && value <= most) || value != floor(value)) {
+        say(error, "%s: \"%s\" is missing or not a whole number from 1 to %d", path, name, most);
         return false;
     }
     *value_out = (int32_t)value;
@@ -90,12 +110,12 @@ static bool read_run_members(const cJSON *run, const char *path, oracle_rows *ro
     oracle_shape *s = &rows->shape;
     const char *dtype = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "dtype"));
     if (!read_seed(run, path, &rows->seed, error) ||
-        !read_int(run, path, "num_layers", &s->num_layers, error) ||
-        !read_int(run, path, "hidden", &s->hidden, error) ||
-        !read_int(run, path, "inner", &s->inner, error) ||
-        !read_int(run, path, "num_experts", &s->num_experts, error) ||
-        !read_int(run, path, "top_k", &s->top_k, error) ||
-        !read_int(run, path, "vocabulary", &s->vocabulary, error))
+        !read_int(run, path, "num_layers", MOST_LAYERS, &s->num_layers, error) ||
+        !read_int(run, path, "hidden", MOST_WIDTH, &s->hidden, error) ||
+        !read_int(run, path, "inner", MOST_WIDTH, &s->inner, error) ||
+        !read_int(run, path, "num_experts", MOST_EXPERTS, &s->num_experts, error) ||
+        !read_int(run, path, "top_k", MOST_EXPERTS, &s->top_k, error) ||
+        !read_int(run, path, "vocabulary", MOST_WORDS, &s->vocabulary, error))
         return false;
     s->fp8 = dtype && strcmp(dtype, "fp8") == 0;
     s->bf16 = s->fp8 || (dtype && strcmp(dtype, "bf16") == 0);
@@ -178,10 +198,9 @@ static void csv_open(csv *c, const char *dir, const char *name, const char *head
 {
     *c = (csv){.error = error};
     snprintf(c->path, sizeof(c->path), "%s/%s", dir, name);
-    c->file = fopen(c->path, "re");
+    c->file = open_regular(c->path, error);
     if (!c->file) {
         c->status = EEP_ERR_SYSTEM;
-        say(error, "%s: cannot open: %s", c->path, strerror(errno));
         return;
     }
     if (!csv_next(c)) {

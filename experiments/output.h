@@ -12,6 +12,9 @@
  * numbers. At the end of the program output_end() is applied to its exit status. */
 void output_begin(void);
 
+/* --version is the only argument: the program's name and version are printed, and it can end. */
+bool output_version(int argc, char **argv);
+
 /* Something that was printed is lost; printing more is of no use. */
 bool output_is_lost(void);
 

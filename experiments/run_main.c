@@ -76,6 +76,9 @@ int main(int argc, char **argv)
     static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
                   "one buffer for both messages");
     output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
     /* Here for all that comes of it: ranks and hosts of ranks inherit the launcher's environment.
      */
     eepi_cuda_environment_set();

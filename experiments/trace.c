@@ -182,6 +182,12 @@ static eep_status read_line(const place *at, const trace_options *options,
                             trace_request *request_out)
 {
     const char *nul = memchr(at->text, 0, at->length), *end = at->text;
+    const unsigned char *bytes = (const unsigned char *)at->text;
+    if (at->line == 1 && at->length >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b)
+        return fail_at(at, 0, "a gzip file: unpack it first (gunzip)");
+    if (at->line == 1 && at->length >= 2 &&
+        ((bytes[0] == 0xff && bytes[1] == 0xfe) || (bytes[0] == 0xfe && bytes[1] == 0xff)))
+        return fail_at(at, 0, "UTF-16 text: a trace is UTF-8 (iconv -f utf-16 -t utf-8)");
     if (nul)
         return fail_at(at, (size_t)(nul - at->text), "a zero byte");
     cJSON *object = cJSON_ParseWithLengthOpts(at->text, at->length, &end, 0);

@@ -69,6 +69,9 @@ int main(int argc, char **argv)
     const char *path = NULL;
     int option;
     output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
     while ((option = getopt_long(argc, argv, "p:f:h", options, NULL)) != -1) {
         if (option == 'p') {
             path = optarg;

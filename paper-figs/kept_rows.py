@@ -5,7 +5,11 @@ import csv
 import os
 import sys
 
-import matplotlib
+try:
+    import matplotlib
+except ImportError as error:
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {error}: the figures need matplotlib "
+             "(Debian: python3-matplotlib)")
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

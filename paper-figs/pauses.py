@@ -8,10 +8,9 @@ usage: pauses.py pause.csv [--out FILE]     (default: pauses.png beside the rows
 import os
 import sys
 
-from matplotlib.ticker import FormatStrFormatter
-
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kept_rows
+from matplotlib.ticker import FormatStrFormatter  # kept_rows says it if there is none
 from kept_rows import GREY, INK, BadInput, quantile
 
 # Okabe and Ito's palette, told apart with every common colour blindness; as in timeline.py.

@@ -12,7 +12,11 @@ import os
 import sys
 import typing
 
-import matplotlib
+try:
+    import matplotlib
+except ImportError as error:
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {error}: the figures need matplotlib "
+             "(Debian: python3-matplotlib)")
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

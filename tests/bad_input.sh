@@ -28,6 +28,21 @@ expect "negative.jsonl:2:" "$bin/eep-run" --trace "$tmp/negative.jsonl" --out "$
 expect "syntax.jsonl:2:" "$bin/eep-run" --trace "$tmp/syntax.jsonl" --out "$tmp/a"
 expect "--ballast-mb" "$bin/eep-run" --threads --ballast-mb 5 --out "$tmp/a"
 expect "--scale-lengths" "$bin/eep-run" --trace "$tmp/negative.jsonl" --scale-lengths 1/0 --out "$tmp/a"
+gzip -c "$tmp/negative.jsonl" >"$tmp/packed.jsonl"
+expect "packed.jsonl:1:1: a gzip file" "$bin/eep-run" --trace "$tmp/packed.jsonl" --out "$tmp/a"
+printf '\377\376{\0' >"$tmp/wide.jsonl"
+expect "wide.jsonl:1:1: UTF-16" "$bin/eep-run" --trace "$tmp/wide.jsonl" --out "$tmp/a"
+expect "--rate: --trace says when" "$bin/eep-run" --trace "$tmp/negative.jsonl" --rate 5 --out "$tmp/a"
+expect "--same-seed needs --repeat" "$bin/eep-run" --same-seed --out "$tmp/a"
+expect "this is no option: 'foo'" "$bin/eep-run" foo
+expect "this is no option: '--'" "$bin/eep-run" -- --ranks 2
+for program in run chaos ctl info oracle bench store; do
+    "$bin/eep-$program" --version | grep -qE "^eep-$program [0-9]+[.][0-9]+$" || { echo "eep-$program --version"; bad=1; }
+done
+mkdir "$tmp/rows"; mkfifo "$tmp/rows/requests.csv"
+run_json() { printf '{"seed": 1, "num_layers": %s, "hidden": 8, "inner": 8, "num_experts": 4, "top_k": 2, "vocabulary": 16, "dtype": "fp32"}' "$1" >"$tmp/rows/run.json"; }
+run_json 1; expect "requests.csv: cannot open: it is no regular file" timeout 5 "$bin/eep-oracle" "$tmp/rows"
+run_json 1e9; expect "\"num_layers\" is missing or not a whole number from 1 to 255" "$bin/eep-oracle" "$tmp/rows"
 if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said once, before any rank is started
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"
     [ ! -e "$tmp/a" ] || { echo "a run that cannot begin left a folder"; bad=1; }
@@ -45,6 +60,7 @@ scenario "s.yaml:6:16: rank 1 is twice in the list" 'events:\n  - at: {time: 1s}
 scenario "s.yaml:4:19: " 'expect:\n  tokens_wrong: > 0\n'
 scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: > 0\n'
 scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: >5\n'
+scenario "'.nan' is no value" 'expect:\n  tokens_wrong: .nan\n'
 scenario "s.yaml:4:1: " 'events:\n\t- at: {time: 1s}\n'
 scenario "a tab; YAML is indented with spaces" 'events:\n\t- at: {time: 1s}\n'
 scenario "s.yaml:4:9: 'at' has time and step" 'events:\n  - at: {time: 1s, step: 5}\n    do: kill\n    ranks: 1\n'

@@ -27,7 +27,7 @@ expect 2 "a number from 1" --ranks 8x memory
 expect 2 "numbers from 1" --tokens 1,,2 memory
 expect 2 "bf16 or fp8" --dtype fp32 memory
 expect 2 "guarded or cuda" --device tpu memory
-expect 1 "at most 32" --quick --ranks 33 exchange
+expect 2 "at most 32" --quick --ranks 33 exchange
 expect 1 "at least 2 layers" --quick --layers 1 exchange
 expect 1 "bad top_k" --quick --topk 17 overhead
 expect 1 "No such file" --csv "$tmp/none/rows.csv" memory
@@ -36,6 +36,8 @@ columns=$(grep -v '^#' "$tmp/rows.csv" | awk -F, '{ print NF }' | sort -u)
 [ "$columns" = 12 ] || { echo "rows have $columns columns instead of 12"; failed=1; }
 grep -q '^# commit abc$' "$tmp/rows.csv" || { echo "no commit in the rows"; failed=1; }
 grep -q '^overhead,.*,elastic_over_fixed,ratio,3,' "$tmp/rows.csv" || { echo "no ratio"; failed=1; }
+expect 0 "0 checks failed" --quick --repeats=1 memory
+expect 2 "a number from 1" --repeats= memory
 expect 0 "0 checks failed" --quick --csv "$tmp/rows.csv" --append --commit abc memory
 [ "$(grep -c '^case,' "$tmp/rows.csv")" = 1 ] && [ "$(grep -c '^# commit abc$' "$tmp/rows.csv")" = 2 ] ||
     { echo "--append did not go on behind the rows"; failed=1; }

@@ -4,6 +4,7 @@ tested, and it says so."""
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -112,6 +113,20 @@ class Timeline(unittest.TestCase):
         run = run_of([fault(150.0 * i + 100, i % 4) for i in range(12)])
         self.assertEqual([text for text in texts_of(run) if text.isdigit()],
                          [str(i % 4) for i in range(12)])
+
+
+class Missing(unittest.TestCase):
+    def test_no_matplotlib_is_one_line(self):
+        figures = os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"))
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
+                file.write("raise ImportError('none here')\n")
+            for name in ("detection.py", "pauses.py", "timeline.py"):
+                ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,
+                                     stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder},
+                                     check=False)
+                self.assertEqual(ran.stderr, f"{name}: none here: the figures need matplotlib "
+                                 "(Debian: python3-matplotlib)\n")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,28 @@ class FakeRun:
                 "tokens_emitted": self.options["ranks"] * 10, "commit": "c"}
 
 
+class Words(unittest.TestCase):
+    def test_ranks_that_are_none_are_refused_here(self):
+        self.assertEqual(eep_lab._what(3, "1s"), "3=1s")
+        self.assertEqual(eep_lab._what([1, 2]), "1,2")
+        self.assertEqual(eep_lab._what("random:2", None, "1"), "random:2@1")
+        for wrong in (1.0, -1, True, [1, 2.0], [[1]]):
+            with self.assertRaisesRegex(ValueError, "is no rank"):
+                eep_lab._what(wrong)
+
+    def test_seats_and_seconds_that_are_none_are_refused_here(self):
+        run = eep_lab.Run.__new__(eep_lab.Run)
+        run.status = lambda: {"seats": [{"seat": 0}, {"seat": 1}]}
+        run.close = lambda: None
+        self.assertEqual(eep_lab.Run.seat(run, 1), {"seat": 1})
+        for wrong in (2, 99, -1, True, "0"):
+            with self.assertRaisesRegex(ValueError, "none of the seats 0 to 1"):
+                eep_lab.Run.seat(run, wrong)
+        for wrong in ("x", 0, -1, float("nan"), True, None):
+            with self.assertRaisesRegex(ValueError, "burn: .* is no number of seconds"):
+                eep_lab.Run.burn(run, wrong)
+
+
 class Sweep(unittest.TestCase):
     def setUp(self):
         FakeRun.made, FakeRun.failing = [], set()

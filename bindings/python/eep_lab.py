@@ -78,12 +78,27 @@ def _words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def _rank(rank: Any) -> str:
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+        raise ValueError(f"{rank!r} is no rank: an int from 0, several of them, or a text such as "
+                         "'random:2'")
+    return str(rank)
+
+
+def _several(who: Any) -> Sequence[Any]:
+    try:
+        return list(who)
+    except TypeError:
+        return [who]  # _rank says what is wrong with it
+
+
 def _what(who: Optional[Who], value: Optional[str] = None, when: Optional[str] = None) -> str:
     """WHO[=VALUE][@WHEN] of the grammar."""
     if who is None:
         text = value or ""
     else:
-        text = str(who) if isinstance(who, (int, str)) else ",".join(map(str, who))
+        text = who if isinstance(who, str) else ",".join(map(_rank, [who] if isinstance(who, int)
+                                                             else _several(who)))
         text += f"={value}" if value else ""
     return text + (f"@{when}" if when else "")
 
@@ -368,6 +383,8 @@ class Run:
 
     def burn(self, seconds: float, when: Optional[str] = None) -> None:
         """Burn one CPU at a joiner's priority."""
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise ValueError(f"burn: {seconds!r} is no number of seconds above 0")
         self.do("burn", _what(None, f"{seconds:g}", when))
 
     def store_kill(self, when: Optional[str] = None) -> None:
@@ -395,7 +412,10 @@ class Run:
 
     def seat(self, seat: int) -> dict[str, Any]:
         """The seat's part of `status`."""
-        return self.status()["seats"][seat]
+        seats = self.status()["seats"]
+        if isinstance(seat, bool) or not isinstance(seat, int) or not 0 <= seat < len(seats):
+            raise ValueError(f"seat: {seat!r} is none of the seats 0 to {len(seats) - 1}")
+        return seats[seat]
 
     def pending(self) -> list[dict[str, Any]]:
         """What is not done yet: dictionaries with number, what, and what it waits for."""

@@ -146,6 +146,12 @@ static int parse(int argc, char **argv, bench_options *o, bool *chosen)
             o->quick = 1;
         } else if (strcmp(argv[i], "--append") == 0) {
             o->append = 1;
+        } else if (strncmp(argv[i], "--", 2) == 0 && strchr(argv[i], '=')) {
+            char *equals = strchr(argv[i], '=');
+            *equals = '\0';
+            if (parse_value(argv[i], equals + 1, o))
+                return -1;
+            *equals = '='; /* the rows tell the command */
         } else if (argv[i][0] == '-') {
             if (parse_value(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o))
                 return -1;
@@ -159,6 +165,10 @@ static int parse(int argc, char **argv, bench_options *o, bool *chosen)
             if (!found)
                 return bad_option("case", argv[i], "there is none of this name");
         }
+    }
+    if (o->ranks > BENCH_MAX_RANKS) {
+        fprintf(stderr, "eep-bench: %d ranks: at most %d\n", o->ranks, BENCH_MAX_RANKS);
+        return -1;
     }
     if (o->dtype && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "fp8") != 0)
         return bad_option("--dtype", o->dtype, "bf16 or fp8");
@@ -220,6 +230,8 @@ int main(int argc, char **argv)
     int result = 0, any = 0;
 
     output_begin();
+    if (output_version(argc, argv))
+        return 0;
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return usage(stdout, EXIT_SUCCESS);
     if (parse(argc, argv, &o, chosen) != 0)
