@@ -16,6 +16,10 @@ enum { STORE_BOUND_US = 5000000, MAX_TRIES = 8 };
 
 static eep_status store_is_silent(eep_context *context, eep_status status)
 {
+    if (context->store && eepi_store_client_is_turned_away(context->store))
+        return eepi_fail(context, status,
+                         "the store takes no connection: its process has no descriptor left: raise "
+                         "its limit (ulimit -n)");
     return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
 }
 

@@ -146,8 +146,10 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof(why), &window);
     if (status != EEP_OK) {
-        eepi_log(context, EEP_LOG_WARN, "cannot map the window of rank %d (generation %u): %s: %s",
-                 seat, generation, eep_strerror(status), why);
+        /* of this process, such as its limit of descriptors: somebody must do something */
+        eepi_log(context, status == EEP_ERR_SYSTEM ? EEP_LOG_ERROR : EEP_LOG_WARN,
+                 "cannot map the window of rank %d (generation %u): %s: %s", seat, generation,
+                 eep_strerror(status), why);
         return status;
     }
     take_window(context, seat, window);

@@ -359,3 +359,8 @@ int eepi_store_client_wants_write(const eepi_store_client *client)
 {
     return client->fd >= 0 && client->out_begin < client->out_end;
 }
+
+int eepi_store_client_is_turned_away(const eepi_store_client *client)
+{
+    return client->turned_away;
+}

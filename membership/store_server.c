@@ -50,8 +50,19 @@ static void listen_again(struct eep_store *store, bool watch)
     store->accept_again_us = watch ? 0 : store->now_us + ACCEPT_PAUSE_US;
 }
 
+/* Without waiting: whoever has just connected has read nothing yet. */
+static void turn_away(int fd)
+{
+    const eepi_store_message why = {
+        .type = EEPI_STORE_MSG_REPLY, .status = EEP_ERR_SYSTEM, .key = ""};
+    unsigned char frame[EEPI_STORE_HEAD_MAX];
+    size_t bytes = eepi_store_wire_encode(&why, frame);
+    (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
+}
+
 /* Descriptors ran out. A guest makes room, if there is one, by the end of the round; else whoever
- * comes is turned away. */
+ * comes is turned away, and told so. */
 static void make_room(struct eep_store *store)
 {
     bool evicted = eepi_store_conns_evict(store, NULL);
@@ -59,7 +70,7 @@ static void make_room(struct eep_store *store)
         close(store->reserve_fd);
         int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0) {
-            close(fd);
+            turn_away(fd);
         }
     }
     if (!evicted) {

@@ -106,7 +106,7 @@ static bool obeys_type(const eepi_store_message *message)
     case EEPI_STORE_MSG_BYE:
         return !message->id && !has_key && !has_value;
     case EEPI_STORE_MSG_REPLY:
-        return message->id;
+        return message->id || (message->status != EEP_OK && !has_value);
     case EEPI_STORE_MSG_ENTRY:
         return message->id && has_key && message->revision;
     case EEPI_STORE_MSG_CHANGED:

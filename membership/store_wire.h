@@ -36,7 +36,7 @@ typedef enum eepi_store_type {
     EEPI_STORE_MSG_KEEPALIVE = 8, /* any bytes renew the lease; this is for who has none to say */
     EEPI_STORE_MSG_BYE = 9,       /* orderly end: the lease and its keys vanish at once */
     /* from the store */
-    EEPI_STORE_MSG_REPLY = 16,
+    EEPI_STORE_MSG_REPLY = 16, /* id 0: the connection is turned away, `status` says why */
     EEPI_STORE_MSG_ENTRY = 17,
     EEPI_STORE_MSG_CHANGED = 18, /* revision 0: the key is gone */
 } eepi_store_type;

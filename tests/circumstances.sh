@@ -94,6 +94,25 @@ for i in $(seq $number); do
 done
 echo "ok    signals at $number moments"
 
+# Descriptors of the survivors run out before a joiner comes: it is said why they cannot take it.
+"$bin/eep-run" "${small[@]}" --serve --out "$tmp/full" >"$tmp/said" 2>&1 &
+pid=$!
+for _ in $(seq 200); do [ -S "$tmp/full/control.sock" ] && break; sleep 0.02; done
+"$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not serve"
+"$bin/eep-ctl" --out "$tmp/full" kill 1 >/dev/null
+"$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not settle"
+/usr/bin/python3 -c 'import os, resource, sys
+for pid in map(int, sys.argv[1:]):
+    if open(f"/proc/{pid}/comm").read().strip() != "eep-store":
+        free = next(n for n in range(1000) if not os.path.lexists(f"/proc/{pid}/fd/{n}"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, free))' $(ranks_of $pid)
+"$bin/eep-ctl" --out "$tmp/full" rejoin 1 >/dev/null
+for _ in $(seq 200); do grep -q "cannot map the window" "$tmp/said" && break; sleep 0.02; done
+grep -q "cannot map the window of rank 1 (generation 2).*descriptors: limit [0-9]* (RLIMIT_NOFILE): raise it" "$tmp/said" ||
+    { fail "it is not said that descriptors lack for a joiner"; cat "$tmp/said"; }
+ranks=$(ranks_of $pid); kill -TERM $pid; wait $pid; gone "$ranks" "without descriptors"
+echo "ok    a joiner for whom descriptors lack"
+
 # Another user may connect, where the file system lets it, but is not heard.
 if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
     chmod 755 "$tmp"

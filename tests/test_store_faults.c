@@ -248,6 +248,40 @@ Test(store_faults, a_store_without_descriptors_does_not_spin)
     eep_store_close(store);
 }
 
+/* All are held by ranks, so nobody makes room. */
+Test(store_faults, who_is_turned_away_without_descriptors_is_told)
+{
+    enum { MEMBERS = 4 };
+    eepi_store_client *members[MEMBERS], *late = NULL;
+    eepi_store_reply reply;
+    eep_store *store = open_store();
+    for (int i = 0; i < MEMBERS; i++) {
+        members[i] = open_client();
+        watch_all(members[i]);
+    }
+    int ours = dup(0), lowest = dup(0); /* the client gets one, the store gets none */
+    close(lowest);
+    close(ours);
+    limit_descriptors((rlim_t)ours + 1);
+    late = open_client();
+    cr_expect_eq(eepi_store_client_is_turned_away(late), 0);
+    eep_status status = eepi_store_client_wait(late, eepi_store_get(late, "any"), BOUND_US, &reply);
+    cr_expect(status == EEP_OK && reply.status == EEP_ERR_UNREACHABLE, "%d", status);
+    cr_expect_eq(eepi_store_client_is_turned_away(late), 1);
+    limit_descriptors((rlim_t)lowest + 64);
+    while (eepi_store_client_fd(late) < 0) { /* the suite's timeout bounds it */
+        (void)!eepi_store_client_next(late, &reply);
+    }
+    status = eepi_store_client_wait(late, eepi_store_get(late, "any"), BOUND_US, &reply);
+    cr_expect(status == EEP_OK && reply.status == EEP_ERR_NOT_FOUND, "%d", reply.status);
+    cr_expect_eq(eepi_store_client_is_turned_away(late), 0);
+    eepi_store_client_close(late);
+    for (int i = 0; i < MEMBERS; i++) {
+        eepi_store_client_close(members[i]);
+    }
+    eep_store_close(store);
+}
+
 /* ---------------------------------------------------------------- slow readers */
 
 Test(store_faults, a_watcher_that_never_reads_blocks_nobody_and_is_dropped)

@@ -415,6 +415,12 @@ int eepi_store_client_fd(const eepi_store_client *client)
     return client->connected ? client->fd : -1;
 }
 
+int eepi_store_client_is_turned_away(const eepi_store_client *client)
+{
+    (void)client;
+    return 0;
+}
+
 int eepi_store_client_wants_write(const eepi_store_client *client)
 {
     (void)client;
