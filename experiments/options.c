@@ -485,11 +485,9 @@ static eep_status take_argument(options *self, int argc, char **argv, int *at, c
     verb what = VERB_KILL;
     bool is_event = !row && find_event(argument, length, &what);
     if (!row && !is_event) {
+        bool stray = *argument != '-' || strspn(argument, "-") == strlen(argument);
         return fail(error, "%s '%s'; eep-run --help lists all",
-                    argument[0] == '-' && argument[1] && strcmp(argument, "--") != 0
-                        ? "unknown option"
-                        : "this is no option:",
-                    argument);
+                    stray ? "this is no option:" : "unknown option", argument);
     }
     const char *name = is_event ? verb_table[what].option : row->name;
     const char *value = equals ? equals + 1 : NULL;
