@@ -486,6 +486,13 @@ static int run_campaign(campaign *self, const char *program)
         code = do_round(self, program);
     }
     chaos_table_print(&self->table, stdout);
+    if (code == EXIT_USAGE && self->table.num_rounds == 0) {
+        char path[PATH_MAX]; /* without rows, it would only be in the next campaign's way */
+        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self->out_dir);
+        unlink(path);
+        printf("  not begun: %s has no rows\n", self->out_dir);
+        return code;
+    }
     printf("  %s: %s/chaos.csv\n",
            code == EXIT_GOOD        ? "no violation"
            : code == EXIT_VIOLATION ? "VIOLATION"
@@ -531,11 +538,6 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     code = run_campaign(&self, program);
-    if (code == EXIT_USAGE && self.table.num_rounds == 0) {
-        char path[PATH_MAX]; /* it could not begin, and may into the same folder */
-        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self.out_dir);
-        unlink(path);
-    }
     folder_release(self.out_dir, self.out_held);
     chaos_table_free(&self.table);
     if (fclose(self.csv) != 0 && code == EXIT_GOOD) {

@@ -22,6 +22,8 @@ for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--round 0' '--s
 done
 chaos --seed 1 --round 1 --faults 6 --out "$tmp/one" && fail "rows of before were overwritten"
 grep -q 'give another folder' "$tmp/log" || fail "an old chaos.csv is not named"
+chaos --seed 1 --round 1 --faults 1 --out "$tmp/begins" -- --nonsense
+[ $? -eq 2 ] && [ ! -e "$tmp/begins/chaos.csv" ] || fail "a campaign that could not begin left rows"
 chaos --seed 2 --round 1 --faults 2 --out "$tmp/broken" -- --corrupt slot
 [ $? -eq 1 ] || fail "a broken computation passed"
 grep -q 'VIOLATION in round 1 of seed 2: [a-z]*_wrong' "$tmp/log" || fail "the violation is not named"
