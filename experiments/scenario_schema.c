@@ -145,6 +145,10 @@ static eep_status fail_as_said(const scenario_reader *self, const complaint *sai
         return scenario_fail_at(self, line, column, "'%s' is missing",
                                 said->what + strlen(missing));
     }
+    unsigned most = 0;
+    if (sscanf(said->what, "STRING length > %u", &most) == 1) { /* and then the whole text */
+        return scenario_fail_at(self, line, column, "a text of more than %u characters", most);
+    }
     if (strncmp(said->what, "Invalid ", 8) == 0 && value) {
         return scenario_fail_at(self, line, column, "%s is not a whole number, or too large",
                                 value + strlen(" value: "));

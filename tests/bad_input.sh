@@ -60,6 +60,8 @@ scenario "s.yaml:6:16: rank 1 is twice in the list" 'events:\n  - at: {time: 1s}
 scenario "s.yaml:4:19: " 'expect:\n  tokens_wrong: > 0\n'
 scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: > 0\n'
 scenario 'must be quoted, as "> 0"' 'expect:\n  tokens_wrong: >5\n'
+printf 'name: %03000d\nabout: y\n' 0 >"$tmp/long.yaml"
+expect "long.yaml:1:7: a text of more than 64 characters" "$bin/eep-run" --check-only "$tmp/long.yaml"
 scenario "'.nan' is no value" 'expect:\n  tokens_wrong: .nan\n'
 scenario "s.yaml:4:1: " 'events:\n\t- at: {time: 1s}\n'
 scenario "a tab; YAML is indented with spaces" 'events:\n\t- at: {time: 1s}\n'
