@@ -282,15 +282,21 @@ static void serve(launcher *self)
     }
 }
 
-/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody. */
+/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody. Threads
+ * end with their process, once none of them serves. */
 static void end_loaders(launcher *self)
 {
-    for (int s = 0; (self->interrupted || self->failed) && s < self->run.max_ranks; s++) {
+    bool serves = false;
+    for (int s = 0; s < self->run.max_ranks; s++) {
         record_process *process = launcher_process_of(self, s);
-        if (process && self->ranks->seat[s].lives && !process->joined_ns) {
-            uint64_t kill_ns = supervisor_signal(self->ranks, s, SIGKILL);
-            process->kill_ns = process->kill_ns ? process->kill_ns : kill_ns;
+        bool lives = process && self->ranks->seat[s].lives;
+        serves |= lives && process->joined_ns;
+        if (lives && !process->joined_ns && !process->kill_ns && !self->how->threads) {
+            process->kill_ns = supervisor_signal(self->ranks, s, SIGKILL);
         }
+    }
+    if (self->how->threads && !serves) {
+        supervisor_kill_host(self->ranks);
     }
 }
 
@@ -307,10 +313,12 @@ static void stop(launcher *self)
             launcher_read_rank(self, s); /* it has just ended */
         }
     }
-    end_loaders(self);
     bool shut = false;
     while (!launcher_nobody_is_left(self) && !self->at_once &&
            launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+        if (self->interrupted || self->failed) {
+            end_loaders(self);
+        }
         take_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
             if (self->ranks->seat[s].lives && supervisor_state(self->ranks, s) == 'T') {

@@ -269,6 +269,13 @@ static bool host_ends(supervisor *self, int num_pauses)
     return false;
 }
 
+void supervisor_kill_host(supervisor *self)
+{
+    if (self->host.pid) { /* not waited for yet, hence its pid cannot be another's */
+        kill(self->host.pid, SIGKILL);
+    }
+}
+
 /* It ends by itself once we hang up, unless a rank of it does not end. */
 static void end_host(supervisor *self)
 {

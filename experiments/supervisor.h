@@ -62,6 +62,8 @@ char supervisor_state(const supervisor *self, int seat);
 void supervisor_saw_frozen(supervisor *self, int seat);
 /* All that can hear us said that they serve no more. */
 bool supervisor_all_have_stopped(const supervisor *self);
+/* Ranks as threads: end their process with all of them; none: nothing is done. */
+void supervisor_kill_host(supervisor *self);
 /* Nothing more is sent to any of them; what they send still is read. */
 void supervisor_shut_all(supervisor *self);
 /* Close the seat's socket. */

@@ -201,10 +201,12 @@ expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory
 ! grep -q "gave no verdict" "$tmp/said" || fail "a program that was not started has a verdict"
 
 # Ranks that still load their weights do not hear that the run ends.
-"$bin/eep-run" --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads" >"$tmp/said" 2>&1 & pid=$!
-sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
-[ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" ||
-    { fail "a signal while ranks load: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
+for mode in --store-process --threads; do
+    "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/said" 2>&1 & pid=$!
+    sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
+    [ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" ||
+        { fail "a signal while ranks load, $mode: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
+done
 
 # A folder that others can change is not written into.
 mkdir "$tmp/open"; chmod 0777 "$tmp/open"
