@@ -34,7 +34,9 @@ struct eep_stream {
     uint64_t captures;    /* begun by us, so far */
     char lacks[256];      /* what the graph would lack if it ended now; "": nothing */
     int is_adopted, is_closed;
-    uint32_t holders; /* the opener, and contexts that replay in it; atomic */
+    uint32_t holders;       /* the opener, and contexts that replay in it; atomic */
+    const void *owner;      /* whose steps run in it; NULL: nobody's; atomic */
+    const void *step_owner; /* whose step that capture has recorded; NULL: none */
 };
 
 struct eep_event {
@@ -47,6 +49,7 @@ struct eep_graph {
     void *impl;
     uint32_t num_nodes;
     eepi_held held;
+    const void *step_owner; /* of the step that it holds; NULL: it holds none */
 };
 
 static inline const void *eepi_capturer_of(const eep_stream *stream)

@@ -161,6 +161,13 @@ void eepi_device_drop(eep_device *device);
 void eepi_stream_hold(eep_stream *stream);
 void eepi_stream_drop(eep_stream *stream);
 int eepi_stream_is_closed(const eep_stream *stream);
+/* The owner's steps run in the stream from now on, until it gives the stream back. An owner is an
+ * address that is never followed. EEP_ERR_STATE: another one's do. */
+EEP_MUST_CHECK eep_status eepi_stream_own(eep_stream *stream, const void *owner);
+void eepi_stream_disown(eep_stream *stream, const void *owner);
+/* What is captured in the stream holds a step of that owner: its graph is refused in a stream that
+ * is not the owner's then. */
+void eepi_stream_note_step(eep_stream *stream, const void *owner);
 
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);

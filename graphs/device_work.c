@@ -168,6 +168,7 @@ eep_status eep_capture_begin(eep_stream *stream)
     stream->held.fingerprint = 0;
     status = stream->device->ops->capture_begin(stream->impl);
     stream->lacks[0] = '\0';
+    stream->step_owner = NULL;
     stream->captures++;
     if (status == EEP_OK)
         ++*eepi_own_captures();
@@ -207,7 +208,7 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
         free(graph);
         return status;
     }
-    *graph = (eep_graph){stream->device, impl, num_nodes, stream->held};
+    *graph = (eep_graph){stream->device, impl, num_nodes, stream->held, stream->step_owner};
     stream->held = (eepi_held){0};
     eepi_device_hold(stream->device);
     __atomic_fetch_add(&stream->device->captures, 1, __ATOMIC_RELAXED);
@@ -229,6 +230,11 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
     if (eep_stream_is_capturing(stream))
         return eepi_refuse(EEP_ERR_STATE,
                            "eep_graph_replay: the stream is captured: end the capture first");
+    if (graph->step_owner && graph->step_owner != __atomic_load_n(&stream->owner, __ATOMIC_ACQUIRE))
+        return eepi_refuse(EEP_ERR_STATE,
+                           "eep_graph_replay: the graph holds a step of a context whose steps do "
+                           "not run in this stream: name it with eep_step_stream before "
+                           "eep_step_begin (a closed context has no stream)");
     status = eepi_held_check(&graph->held, graph->device->fixed, eepi_error_buffer(),
                              EEPI_ERROR_TEXT_BYTES);
     if (status != EEP_OK)

@@ -13,6 +13,23 @@ typedef struct start {
     void *user;
 } start;
 
+static _Thread_local int num_callbacks;
+
+int eepi_thread_is_in_callback(void)
+{
+    return num_callbacks > 0;
+}
+
+int eepi_callback_begin(void)
+{
+    return ++num_callbacks;
+}
+
+void eepi_callback_end(void)
+{
+    num_callbacks--;
+}
+
 static void *begin(void *argument)
 {
     start s = *(start *)argument;

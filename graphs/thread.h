@@ -29,4 +29,12 @@ const char *eepi_thread_error(int error, char *text, size_t text_bytes);
  * those inherit the mask. `before_out` is for the restoring call. */
 void eepi_signals_block(sigset_t *before_out);
 void eepi_signals_restore(const sigset_t *before);
+
+/* Is this thread inside a callback that the library called? What waits for the library's threads
+ * would wait for itself there. */
+int eepi_thread_is_in_callback(void);
+/* Around each call of a callback of the program's; the first returns how many of them are nested.
+ */
+int eepi_callback_begin(void);
+void eepi_callback_end(void);
 #endif

@@ -46,17 +46,25 @@ static int is_refused(const eepi_arrival *a)
 void eepi_arrivals_look(eep_context *context)
 {
     char why[EEPI_CORE_WHY_BYTES] = "";
+    int is_new;
 
     if (eepi_core_view(context->core) || context->read_id != 0)
         return;
     pthread_mutex_lock(&context->lock);
-    for (int seat = 0; seat < context->config.max_ranks && !context->uncovered; seat++) {
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
         if (seat != context->config.rank && is_refused(&context->arrivals[seat]))
             snprintf(why, sizeof(why), "%s", context->arrivals[seat].why);
     }
+    is_new = why[0] && !context->uncovered;
+    if (!why[0] && context->closed_by_weights) { /* it has gone: others may come in its place */
+        context->closed_by_weights = 0;
+        context->uncovered = 0;
+    }
     pthread_mutex_unlock(&context->lock);
-    if (why[0])
+    if (is_new) {
+        context->closed_by_weights = 1;
         eepi_fail_closed(context, why);
+    }
 }
 
 __attribute__((format(printf, 3, 4))) static void add(char *text, size_t bytes, const char *format,

@@ -106,11 +106,20 @@ static eep_status check_stream(eep_context *context, const char *call, const eep
     return status;
 }
 
-void eepi_set_stream(eep_context *context, eep_stream *stream)
+eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *stream)
 {
-    eepi_stream_hold(stream);
+    if (stream && eepi_stream_own(stream, context) != EEP_OK)
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "%s: another context's steps run in this stream, and each would wait "
+                         "behind the other's: open a stream per context",
+                         call);
+    if (stream)
+        eepi_stream_hold(stream);
+    if (context->stream && context->stream != stream)
+        eepi_stream_disown(context->stream, context);
     eepi_stream_drop(context->stream);
     context->stream = stream;
+    return EEP_OK;
 }
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
@@ -123,13 +132,15 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
         return eepi_fail(context, EEP_ERR_STATE,
                          "another graph can be captured between two steps, not in one");
     status = check_order(context, EEPI_NODE_LATCH, 0, stream);
+    if (status == EEP_OK)
+        status = eepi_set_stream(context, "eep_step_latch", stream);
     if (status != EEP_OK)
         return status;
     status = put_world(context, stream, EEPI_KERNEL_latch);
     status = note_order(context, EEPI_NODE_LATCH, 0, stream, status);
     if (status != EEP_OK)
         return status;
-    eepi_set_stream(context, stream);
+    eepi_stream_note_step(stream, context);
     eepi_device_note_capture(context->config.device, stream);
     return EEP_OK;
 }
@@ -142,8 +153,7 @@ eep_status eep_step_stream(eep_context *context, eep_stream *stream)
         return status;
     if (context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_stream belongs between two steps");
-    eepi_set_stream(context, stream);
-    return EEP_OK;
+    return eepi_set_stream(context, "eep_step_stream", stream);
 }
 
 eep_status eepi_refuse_in_capture(eep_context *context, const char *call)

@@ -449,6 +449,83 @@ static eep_status explain_failure(eep_context *context, eep_status status)
     return eepi_fail(context, EEP_ERR_SYSTEM, "%.200s; %s", told, why);
 }
 
+/* After a step that did not end: 1 if its graph still runs. */
+static int graph_runs(eep_context *context)
+{
+    eep_status status;
+
+    if (context->elsewhere) /* libeep does not see its stream: only its last store tells */
+        return eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
+               context->stepper.step;
+    if (!context->stepper.in_step)
+        return 0;
+    if (eepi_stream_is_closed(context->stream)) /* that waited for what was in it */
+        return eepk_load_acquire(&eepi_tables_status(context->tables)->began_step) ==
+                   context->stepper.step &&
+               eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
+                   context->stepper.step;
+    __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
+    status = eep_stream_synchronize(context->stream, CLOSE_BOUND_US);
+    return status != EEP_OK && status != EEP_ERR_DEVICE;
+}
+
+static void close_context(eep_context *context)
+{
+    int runs = graph_runs(context);
+
+    eepi_thread_serves(0);
+    eepi_service_stop(context);
+    eepi_detector_close(context->detector);
+    if (!runs) /* it stores nothing any more (rule M7), though its process may live on */
+        eepi_claim_release(context, CLOSE_BOUND_US);
+    if (context->bulk && context->executor)
+        eepi_executor_cancel(context->executor);
+    eepi_bulk_close(context->bulk);
+    eepi_executor_close(context->executor);
+    eepi_serving_close(context);
+    eepi_core_close(context->core);
+    free(context->held_plan);
+    if (!runs) { /* what a graph uses is better lost than gone under it */
+        eepi_peers_close(context);
+        eepi_tables_close(context->tables);
+        eepi_window_close(context->window);
+        if (context->config.device)
+            eepi_weights_close(context);
+    }
+    if (context->is_waiter && !runs)
+        eepi_device_release_waiter(context->config.device);
+    eepi_store_client_close(context->store);
+    eepi_topology_close(context->topology);
+    free(context->poll_fds);
+    free(context->poll_seats);
+    free(context->said_report);
+    free(context->seats);
+    free(context->arrivals);
+    free(context->peer_headers);
+    free(context->slot_begin);
+    (void)!eepi_set_stream(context, "eep_close", NULL);
+    if (context->holds_device && !runs)
+        eepi_device_drop(context->config.device);
+    if (context->wake_fd >= 0)
+        close(context->wake_fd);
+    pthread_cond_destroy(&context->changed);
+    pthread_mutex_destroy(&context->lock);
+    pthread_mutex_destroy(&context->evidence.lock);
+    free(context);
+}
+
+void eep_close(eep_context *context)
+{
+    if (!context || eepi_check_context("eep_close", context) != EEP_OK)
+        return;
+    if (!eepi_thread_is_in_callback())
+        close_context(context);
+    else /* it would wait for this thread's end */
+        eepi_log(
+            context, EEP_LOG_ERROR,
+            "eep_close from the log or event callback does nothing: let the rank thread call it");
+}
+
 eep_status eep_open(const eep_config *config, char *error_out, size_t error_bytes,
                     eep_context **context_out)
 {
@@ -500,78 +577,10 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         if (error_out && error_bytes > 0)
             snprintf(error_out, error_bytes, "%s",
                      context->error[0] ? context->error : eep_strerror(status));
-        eep_close(context);
+        close_context(context);
         return status;
     }
     context->counters.window_bytes = context->shape.window_bytes;
     *context_out = context;
     return EEP_OK;
-}
-
-/* After a step that did not end: 1 if its graph still runs. */
-static int graph_runs(eep_context *context)
-{
-    eep_status status;
-
-    if (context->elsewhere) /* libeep does not see its stream: only its last store tells */
-        return eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
-               context->stepper.step;
-    if (!context->stepper.in_step)
-        return 0;
-    if (eepi_stream_is_closed(context->stream)) /* that waited for what was in it */
-        return eepk_load_acquire(&eepi_tables_status(context->tables)->began_step) ==
-                   context->stepper.step &&
-               eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
-                   context->stepper.step;
-    __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
-    status = eep_stream_synchronize(context->stream, CLOSE_BOUND_US);
-    return status != EEP_OK && status != EEP_ERR_DEVICE;
-}
-
-void eep_close(eep_context *context)
-{
-    int runs;
-
-    if (!context || eepi_check_context("eep_close", context) != EEP_OK)
-        return;
-    runs = graph_runs(context);
-    eepi_thread_serves(0);
-    eepi_service_stop(context);
-    eepi_detector_close(context->detector);
-    if (!runs) /* it stores nothing any more (rule M7), though its process may live on */
-        eepi_claim_release(context, CLOSE_BOUND_US);
-    if (context->bulk && context->executor)
-        eepi_executor_cancel(context->executor);
-    eepi_bulk_close(context->bulk);
-    eepi_executor_close(context->executor);
-    eepi_serving_close(context);
-    eepi_core_close(context->core);
-    free(context->held_plan);
-    if (!runs) { /* what a graph uses is better lost than gone under it */
-        eepi_peers_close(context);
-        eepi_tables_close(context->tables);
-        eepi_window_close(context->window);
-        if (context->config.device)
-            eepi_weights_close(context);
-    }
-    if (context->is_waiter && !runs)
-        eepi_device_release_waiter(context->config.device);
-    eepi_store_client_close(context->store);
-    eepi_topology_close(context->topology);
-    free(context->poll_fds);
-    free(context->poll_seats);
-    free(context->said_report);
-    free(context->seats);
-    free(context->arrivals);
-    free(context->peer_headers);
-    free(context->slot_begin);
-    eepi_stream_drop(context->stream);
-    if (context->holds_device && !runs)
-        eepi_device_drop(context->config.device);
-    if (context->wake_fd >= 0)
-        close(context->wake_fd);
-    pthread_cond_destroy(&context->changed);
-    pthread_mutex_destroy(&context->lock);
-    pthread_mutex_destroy(&context->evidence.lock);
-    free(context);
 }

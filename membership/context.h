@@ -176,6 +176,8 @@ struct eep_context {
     void **owned;                 /* slots that eep_slot_alloc allocated */
     int32_t num_owned;
 
+    const char *call; /* that a thread is in, of those for one thread at a time; NULL; atomic */
+
     /* capture, rank thread */
     eep_stream *stream;
     eepi_sequence sequence;     /* what was put of a step */
@@ -195,7 +197,8 @@ struct eep_context {
     int elsewhere;     /* a step's graph may still run where libeep does not see it; rank thread */
     int waits_to_join; /* eep_join ran out of time; rank thread */
     int uncovered;     /* fails closed until somebody brings the experts */
-    eep_status ended;  /* why it no longer serves; EEP_OK while it does or may */
+    int closed_by_weights; /* that is since a first rank has other weights; service thread */
+    eep_status ended;      /* why it no longer serves; EEP_OK while it does or may */
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
@@ -214,13 +217,23 @@ uint64_t eepi_now_ns(void);
 /* What every public function on a context begins with: NULL, and another process's context, are
  * refused. Of the first a text is left for eep_error_text only; any thread. */
 EEP_MUST_CHECK eep_status eepi_check_context(const char *call, const eep_context *context);
-/* The same, for eep_last_error, too; rank thread. */
+/* The same, for eep_last_error, too; rank thread. EEP_ERR_STATE in a callback. */
 EEP_MUST_CHECK eep_status eepi_check_own(const char *call, eep_context *context);
+/* eepi_check_own; and EEP_ERR_STATE while another thread is in such a call, which names both. After
+ * EEP_OK eepi_call_end follows. */
+EEP_MUST_CHECK eep_status eepi_call_begin(eep_context *context, const char *call);
+void eepi_call_end(eep_context *context);
 /* EEP_ERR_INVALID, and the text, if an argument of that name is NULL; rank thread. */
 EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *call,
                                               const char *name, const void *argument);
-/* The stream that steps are replayed in; it is held until another one takes its place. */
-void eepi_set_stream(eep_context *context, eep_stream *stream);
+/* The stream that steps are replayed in, NULL: none; it is held until another one takes its place.
+ * EEP_ERR_STATE, with a text: it is another context's. */
+EEP_MUST_CHECK eep_status eepi_set_stream(eep_context *context, const char *call,
+                                          eep_stream *stream);
+
+#define EEPI_NO_STREAM_TEXT                                                                        \
+    "it is not known in which stream steps run: capture the step's graph (eep_step_latch), or "    \
+    "name the stream with eep_step_stream if nothing is captured"
 
 /* Set the last error (rank thread) and return the status. */
 eep_status eepi_fail(eep_context *context, eep_status status, const char *format, ...)

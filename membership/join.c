@@ -115,7 +115,7 @@ static eep_status ask_to_join(eep_context *context)
     eep_status status;
 
     if (!context->stream)
-        return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
+        return eepi_fail(context, EEP_ERR_STATE, "eep_join: %s", EEPI_NO_STREAM_TEXT);
     status = eepi_check_sequence(context, "eep_join");
     if (status == EEP_OK)
         status = eepi_weights_seal(context);
@@ -146,26 +146,28 @@ static eep_status say_who_is_missing(eep_context *context)
                      (unsigned long long)(context->config.join_timeout_us / 1000u), missing);
 }
 
-eep_status eep_join(eep_context *context)
+static eep_status join(eep_context *context)
 {
     uint64_t at_us;
     struct timespec until;
     eep_status status = eepi_refuse_in_capture(context, "eep_join");
-    int late = 0;
+    int late = 0, is_patient;
 
     if (status != EEP_OK)
         return status;
     at_us = eepi_now_us() + context->config.join_timeout_us;
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     if (context->joined_once && !context->waits_to_join)
-        return eepi_fail(context, EEP_ERR_STATE, "this context has joined already");
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_join: this context has joined already: eep_step_begin comes next");
     if (!context->joined_once)
         status = ask_to_join(context);
     if (status != EEP_OK)
         return status;
     pthread_mutex_lock(&context->lock);
+    is_patient = context->uncovered; /* the caller knows that since the last call */
     while (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0 &&
-           context->ended == EEP_OK && !context->uncovered && !late)
+           context->ended == EEP_OK && (!context->uncovered || is_patient) && !late)
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "%s", context->why_ended);
@@ -173,8 +175,19 @@ eep_status eep_join(eep_context *context)
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
     else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
         status = say_who_is_missing(context);
-    context->waits_to_join = status == EEP_ERR_TIMEOUT;
+    context->waits_to_join = status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED;
     pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_join(eep_context *context)
+{
+    eep_status status = eepi_call_begin(context, "eep_join");
+
+    if (status != EEP_OK)
+        return status;
+    status = join(context);
+    eepi_call_end(context);
     return status;
 }
 
@@ -202,10 +215,12 @@ static eep_status ask_to_leave(eep_context *context, const char *call, int leavi
     if (!context->joined_once)
         return eepi_fail(context, EEP_ERR_STATE, "%s before eep_join", call);
     pthread_mutex_lock(&context->lock);
+    if (context->ended != EEP_OK)
+        status = eepi_fail(context, context->ended, "%s: %s", call, context->why_ended);
     context->mailbox.leave |= leaving;
     pthread_mutex_unlock(&context->lock);
     eepi_service_wake(context);
-    return EEP_OK;
+    return status;
 }
 
 eep_status eep_drain(eep_context *context)

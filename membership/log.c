@@ -1,10 +1,13 @@
 /* Texts: last error, log lines, events, time. */
 #include "graphs/public_call.h"
+#include "graphs/thread.h"
 #include "membership/context.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
+
+enum { MOST_CALLBACKS = 2 }; /* nested: a line about what a callback did, and no more */
 
 const char *eep_fault_kind_name(eep_fault_kind kind)
 {
@@ -80,9 +83,34 @@ eep_status eepi_check_own(const char *call, eep_context *context)
 {
     eep_status status = eepi_check_context(call, context);
 
+    /* the last error is the rank thread's, and this may be another one */
+    if (status == EEP_OK && eepi_thread_is_in_callback())
+        return eepi_refuse(EEP_ERR_STATE,
+                           "%s from the log or event callback would wait for the thread that "
+                           "calls it: let the rank thread do so",
+                           call);
     if (status == EEP_OK || !context)
         return status;
     return eepi_fail(context, status, "%s", eep_error_text());
+}
+
+eep_status eepi_call_begin(eep_context *context, const char *call)
+{
+    const char *other = NULL;
+    eep_status status = eepi_check_own(call, context);
+
+    if (status != EEP_OK || __atomic_compare_exchange_n(&context->call, &other, call, 0,
+                                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return status;
+    return eepi_refuse(EEP_ERR_STATE,
+                       "%s while another thread is in %s of this context: a context is used by one "
+                       "thread at a time",
+                       call, other);
+}
+
+void eepi_call_end(eep_context *context)
+{
+    __atomic_store_n(&context->call, NULL, __ATOMIC_RELEASE);
 }
 
 eep_status eepi_check_argument(eep_context *context, const char *call, const char *name,
@@ -105,10 +133,13 @@ void eepi_log(const eep_context *context, eep_log_level level, const char *forma
     va_start(arguments, format);
     vsnprintf(line + used, sizeof(line) - used, format, arguments);
     va_end(arguments);
-    if (context->config.log)
-        context->config.log(context->config.user, level, line);
-    else
+    if (!context->config.log) {
         fprintf(stderr, "%s\n", line);
+        return;
+    }
+    if (eepi_callback_begin() <= MOST_CALLBACKS)
+        context->config.log(context->config.user, level, line);
+    eepi_callback_end();
 }
 
 void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
@@ -116,8 +147,11 @@ void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, u
 {
     eep_event_info record = {sizeof(record), kind, seat, generation, epoch, value, eepi_now_ns()};
 
+    if (!context->config.event)
+        return;
     if (epoch == 0) /* of no view in particular */
         record.epoch = __atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE);
-    if (context->config.event)
-        context->config.event(context->config.user, &record);
+    (void)!eepi_callback_begin();
+    context->config.event(context->config.user, &record);
+    eepi_callback_end();
 }

@@ -95,8 +95,12 @@ static eep_status take_flip(eep_context *context)
                  status == EEP_ERR_STATE ? "" : eepi_device_failure(context->config.device));
         return ended(context);
     }
-    if (eepi_stepper_flipped(&context->stepper))
-        eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, context->stepper.step + 1);
+    if (eepi_stepper_flipped(&context->stepper)) {
+        uint64_t first = context->stepper.step + 1;
+        pthread_mutex_unlock(&context->lock); /* the callback may look at the context */
+        eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, first);
+        pthread_mutex_lock(&context->lock);
+    }
     eepi_service_wake(context); /* the other bank is idle now: a plan may wait for it */
     return context->ended == EEP_OK ? EEP_OK : ended(context);
 }
@@ -115,14 +119,14 @@ static eep_status try_begin(eep_context *context, int *may_out)
     return status;
 }
 
-eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
+static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step *step_out)
 {
     eepk_launch *launch;
     eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
     struct timespec until;
     int may = 0, late = 0;
 
-    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_step, step_out) != EEP_OK)
+    if (status == EEP_OK && eepi_struct_check("eep_step_begin", "eep_step", step_out) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status != EEP_OK)
         return status;
@@ -131,7 +135,7 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
     if (context->stepper.in_step)
         return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
     if (!context->stream)
-        return eepi_fail(context, EEP_ERR_STATE, "no graph was captured: eep_step_latch");
+        return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin: %s", EEPI_NO_STREAM_TEXT);
     if (eepi_stream_is_closed(context->stream))
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_step_begin: the stream in which steps are replayed was closed: name "
@@ -173,6 +177,17 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
             tell_begin(context, launch);
     }
     pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_begin");
+
+    if (status != EEP_OK)
+        return status;
+    status = begin_step(context, timeout_us, step_out);
+    eepi_call_end(context);
     return status;
 }
 
@@ -300,14 +315,14 @@ static eep_status end_step(eep_context *context, eep_status device)
 
 /* Nothing of the step is in its stream, and it has not ended: never replayed, or in another stream
  * than libeep knows of. It may still store, so no promise comes before its end (rule M2): it is
- * aborted and waited for. */
-static void end_elsewhere(eep_context *context)
+ * aborted and waited for. 1: it ran elsewhere, and has ended now. */
+static int end_elsewhere(eep_context *context)
 {
     const eepk_status *s = eepi_tables_status(context->tables);
     uint64_t until_us = eepi_now_us() + ELSEWHERE_US;
 
     if (eepk_load_acquire(&s->done_step) == context->stepper.step)
-        return;
+        return 0;
     __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
                      __ATOMIC_RELEASE);
     pthread_mutex_lock(&context->lock);
@@ -318,17 +333,18 @@ static void end_elsewhere(eep_context *context)
     }
     context->elsewhere = eepk_load_acquire(&s->done_step) != context->stepper.step;
     pthread_mutex_unlock(&context->lock);
+    return !context->elsewhere;
 }
 
-eep_status eep_step_end(eep_context *context)
+static eep_status end_of_step(eep_context *context)
 {
     uint64_t wait_us, bound_us;
-    eep_status status = eepi_check_own("eep_step_end", context);
+    int was_elsewhere = 0;
+    eep_status status;
 
-    if (status != EEP_OK)
-        return status;
     if (!context->stepper.in_step)
-        return eepi_fail(context, EEP_ERR_STATE, "no step was begun");
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_step_end: no step was begun: eep_step_begin comes first");
     status = eepi_refuse_in_capture(context, "eep_step_end");
     if (status != EEP_OK)
         return status;
@@ -338,16 +354,32 @@ eep_status eep_step_end(eep_context *context)
         eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
                                context->stepper.step, bound_us);
     if (status == EEP_OK)
-        end_elsewhere(context);
+        was_elsewhere = end_elsewhere(context);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) /* it may still store: no promise before its end (rule M2) */
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",
                            (unsigned long long)(bound_us / 1000u));
     else
         status = end_step(context, status);
+    if (was_elsewhere && status == EEP_ERR_ABORTED) /* by us, not by a fault */
+        status = eepi_fail(context, EEP_ERR_STATE,
+                           "step %llu ran in another stream than this context's steps do, and was "
+                           "aborted: name its stream with eep_step_stream before eep_step_begin",
+                           (unsigned long long)context->stepper.step);
     if (context->ended != EEP_OK)
         eepi_service_wake(context); /* eepi_say_own_end */
     pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_step_end(eep_context *context)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_end");
+
+    if (status != EEP_OK)
+        return status;
+    status = end_of_step(context);
+    eepi_call_end(context);
     return status;
 }
 
@@ -364,7 +396,7 @@ static int wanted(eep_context *context, eep_status *status_out)
            eepi_stepper_wants(&context->stepper, newest_peer_step(context));
 }
 
-eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
+static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
 {
     eepk_window_header *header;
     uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
@@ -395,6 +427,17 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
         syscall(SYS_futex, &header->doorbell, FUTEX_WAIT, seen, &nap, NULL, 0);
         __atomic_fetch_sub(&header->waiters, 1, __ATOMIC_SEQ_CST);
     }
+}
+
+eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_wait");
+
+    if (status != EEP_OK)
+        return status;
+    status = wait_for_step(context, timeout_us);
+    eepi_call_end(context);
+    return status;
 }
 
 void eep_step_abort(eep_context *context)

@@ -232,8 +232,8 @@ eep_status rank_open(world *w, int32_t seat)
         eepi_device_set_apart(r->device);
     config.rank = seat;
     config.device = r->device;
-    config.event = note_event;
-    config.user = r;
+    config.event = w->event ? w->event : note_event;
+    config.user = w->event ? w->user : r;
     eep_status status = eep_open(&config, r->error, sizeof(r->error), &r->context);
     if (status != EEP_OK) {
         eep_device_close(r->device);

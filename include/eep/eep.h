@@ -5,14 +5,15 @@
  *   -> eep_join -> { eep_step_begin, replay the graph, eep_step_end } ... -> eep_close.
  *
  * Threads: a context is used by one thread at a time (the rank thread), except where a function
- * says "any thread". libeep runs a heartbeat and a service thread of its own per context.
- * NULL: arguments may be NULL where their function says so. Else NULL is EEP_ERR_INVALID, with a
- * text (eep_error_text) that names call and argument; functions that return no status answer 0, -1
- * (a number of something), NULL or "". Closing NULL does nothing. A process that forked after it
- * opened something gets EEP_ERR_STATE from every call on it in the child, and closing does nothing
- * there. Order of closing: a device, and a stream, may be closed before what uses it; it goes when
- * that goes. Shapes are row-major. No function waits without a bound. Source of the mechanisms: the
- * paper (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
+ * says "any thread"; calls that begin, end or wait for a step, or join, are EEP_ERR_STATE
+ * while another thread is in one of them. libeep runs a heartbeat and a service thread of its own
+ * per context. NULL: arguments may be NULL where their function says so. Else NULL is
+ * EEP_ERR_INVALID, with a text (eep_error_text) that names call and argument; functions that return
+ * no status answer 0, -1 (a number of something), NULL or "". Closing NULL does nothing. A process
+ * that forked after it opened something gets EEP_ERR_STATE from every call on it in the child, and
+ * closing does nothing there. Order of closing: a device, and a stream, may be closed before what
+ * uses it; it goes when that goes. Shapes are row-major. No function waits without a bound. Source
+ * of the mechanisms: the paper (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
 #ifndef EEP_EEP_H
 #define EEP_EEP_H
 
@@ -52,9 +53,12 @@ typedef enum eep_log_level {
     EEP_LOG_DEBUG /* the steps to it: suspected, wedged, reports heard, proposed, committed, staged,
                    * acknowledged, installed, flipped */
 } eep_log_level;
-/* Called from any of the context's threads; must not call back into the context. `line` is one line
- * without its end, of less than 900 bytes. "rank 2 (generation 1)" is the first process in seat 2:
- * each process that takes a seat has the next generation. */
+/* Called from any of the context's threads. Of this header's calls on a context it may make those
+ * that say "any thread" (eep_step_abort, eep_busy, eep_snapshot_get, eep_fault_next), eep_rank and
+ * eep_generation; the others return EEP_ERR_STATE there, and eep_close does nothing but write a
+ * line. libeep waits for its return, so it does not block. `line` is one line without its end, of
+ * less than 900 bytes. "rank 2 (generation 1)" is the first process in seat 2: each process that
+ * takes a seat has the next generation. */
 typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
 
 /* What happened, as it happens; times are CLOCK_MONOTONIC nanoseconds of this machine. */
@@ -84,6 +88,7 @@ typedef struct eep_event_info {
     uint64_t value;
     uint64_t time_ns;
 } eep_event_info;
+/* May call what an eep_log_fn may, and must return as soon. */
 typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
 
 /* What carries bulk copies of weights between ranks. */
@@ -271,8 +276,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_combine(eep_context *context, int32_t laye
                                               eep_stream *stream, const eep_combine_args *args);
 EEP_API EEP_MUST_CHECK eep_status eep_step_finish(eep_context *context, eep_stream *stream);
 /* The stream in which the step's graphs are replayed from now on, where it is not the one in which
- * eep_step_latch put its node last (a caller that captures by its own means, or many graphs).
- * Borrowed. Between two steps, else EEP_ERR_STATE. Rank thread. */
+ * eep_step_latch put its node last (a caller that captures by its own means, or many graphs), and
+ * for a caller that captures nothing, before eep_join. Borrowed. Between two steps, else
+ * EEP_ERR_STATE; so is a stream in which another context's steps run, here and in eep_step_latch.
+ * eep_graph_replay in any other stream is EEP_ERR_STATE, too. Rank thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stream *stream);
 
 /* ---------------------------------------------------------------- joining and stepping */
@@ -282,7 +289,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stre
  * Also computes the weights' checksums: EEP_ERR_CHECKSUM if they are not the instance's (the text
  * names the expert). Runs while healthy ranks serve; none waits for it. EEP_ERR_TIMEOUT: the next
  * call goes on waiting; the rank may be let in meanwhile; the text names who has not opened, who
- * has not called eep_join, and whose weights differ. */
+ * has not called eep_join, and whose weights differ. EEP_ERR_UNCOVERED: no view can be formed with
+ * the weights that are there (the text names the rank to start again with the right ones); the next
+ * call waits for that. After every other status eep_join is not called again, but for what it
+ * refuses before it asks (EEP_ERR_STATE, EEP_ERR_INVALID). */
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {

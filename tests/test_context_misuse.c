@@ -1,0 +1,182 @@
+/* Uses that cannot work, told in words: calls from callbacks, two threads in one context, steps in
+ * a stream that is not the context's. */
+#include "context_fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- callbacks */
+
+typedef struct caller {
+    eep_context *context; /* NULL: not yet; atomic */
+    int events, lines;    /* in which it called; atomic */
+    int wrong;            /* answers that are not what they should be */
+    char line[900];       /* the last one about eep_close */
+} caller;
+
+static void count(caller *c, int is_right)
+{
+    c->wrong += !is_right;
+}
+
+static void call_all(caller *c)
+{
+    eep_context *context = __atomic_load_n(&c->context, __ATOMIC_ACQUIRE);
+    eep_snapshot snapshot;
+    eep_step step;
+
+    if (!context)
+        return;
+    count(c, eep_snapshot_get(context, EEP_SIZED(&snapshot), NULL, NULL) == EEP_OK);
+    count(c, eep_rank(context) == 0 && eep_generation(context) == 1);
+    count(c, eep_step_begin(context, 1000000, EEP_SIZED(&step)) == EEP_ERR_STATE);
+    count(c, strstr(eep_error_text(), "callback") != NULL);
+    count(c, eep_step_end(context) == EEP_ERR_STATE);
+    count(c, eep_step_wait(context, 1000000) == EEP_ERR_STATE);
+    count(c, eep_join(context) == EEP_ERR_STATE);
+    count(c, eep_drain(context) == EEP_ERR_STATE);
+    eep_close(context);
+}
+
+static void on_event(void *user, const eep_event_info *record)
+{
+    caller *c = user;
+
+    (void)record;
+    call_all(c);
+    __atomic_fetch_add(&c->events, 1, __ATOMIC_SEQ_CST);
+}
+
+static void on_log(void *user, eep_log_level level, const char *line)
+{
+    caller *c = user;
+
+    (void)level;
+    if (strstr(line, "eep_close"))
+        snprintf(c->line, sizeof(c->line), "%s", line);
+    call_all(c);
+    __atomic_fetch_add(&c->lines, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The callback's thread is the one that the call would wait for, or holds what it would need. */
+Test(context_misuse, calls_from_callbacks_are_refused, .timeout = 60)
+{
+    caller c = {0};
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    w.config.log_level = EEP_LOG_DEBUG;
+    w.config.log = on_log;
+    w.user = &c;
+    w.event = on_event;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    __atomic_store_n(&c.context, r->context, __ATOMIC_RELEASE);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
+    WORLD_WAIT(&w, __atomic_load_n(&c.events, __ATOMIC_SEQ_CST) > 0 &&
+                       __atomic_load_n(&c.lines, __ATOMIC_SEQ_CST) > 0);
+    __atomic_store_n(&c.context, NULL, __ATOMIC_RELEASE);
+    world_close(&w);
+    cr_expect_eq(c.wrong, 0, "%d answers are wrong", c.wrong);
+    cr_expect(strstr(c.line, "does nothing"), "%s", c.line);
+}
+
+/* ---------------------------------------------------------------- two threads */
+
+static void *end_step(void *user)
+{
+    rank *r = user;
+
+    return eep_step_end(r->context) == EEP_OK ? r : NULL;
+}
+
+/* A step is ended once, whoever asks first. */
+Test(context_misuse, two_threads_do_not_end_one_step)
+{
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    for (int i = 0; i < 50; i++) {
+        eep_step step;
+        pthread_t thread;
+        void *other;
+        eep_status status;
+
+        cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+        rank_fill(r, 1, BAD_NONE);
+        cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
+        cr_assert_eq(pthread_create(&thread, NULL, end_step, r), 0);
+        status = eep_step_end(r->context);
+        pthread_join(thread, &other);
+        cr_assert_eq((status == EEP_OK) + (other != NULL), 1, "step %d ended twice", i);
+    }
+    world_close(&w);
+}
+
+/* ---------------------------------------------------------------- streams */
+
+/* Both would wait for each other: the second one is told so when it is captured. */
+Test(context_misuse, a_stream_is_one_contexts)
+{
+    eep_stream *own;
+    world w;
+
+    world_open(&w, 2, 2);
+    rank *a = &w.ranks[0], *b = &w.ranks[1];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", a->error);
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", b->error);
+    cr_expect_eq(eep_step_latch(b->context, a->stream), EEP_ERR_STATE);
+    cr_expect(strstr(eep_last_error(b->context), "another context's steps"), "%s",
+              eep_last_error(b->context));
+    cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_ERR_STATE);
+    cr_expect_eq(eep_graph_replay(b->graph, a->stream), EEP_ERR_INVALID, "of another device");
+    cr_assert_eq(eep_stream_open(a->device, &own), EEP_OK);
+    cr_assert_eq(eep_step_stream(a->context, own), EEP_OK);
+    cr_expect_eq(eep_graph_replay(a->graph, a->stream), EEP_ERR_STATE);
+    cr_expect(strstr(eep_error_text(), "eep_step_stream"), "%s", eep_error_text());
+    cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_OK, "it was given back");
+    cr_expect_eq(eep_step_stream(b->context, b->stream), EEP_OK);
+    cr_expect_eq(eep_step_stream(a->context, a->stream), EEP_OK);
+    eep_stream_close(own);
+    world_close(&w);
+}
+
+/* ---------------------------------------------------------------- joining again */
+
+/* A first rank with other weights closes the instance; once another process has its seat, those who
+ * waited are let in. */
+Test(context_misuse, M8_a_join_that_was_uncovered_goes_on)
+{
+    eep_status status = EEP_ERR_UNCOVERED;
+    world w;
+
+    world_open(&w, 2, 2);
+    w.config.num_experts = WORLD_SLOTS; /* each rank holds all of them */
+    w.config.join_timeout_us = 5000000;
+    rank *a = &w.ranks[0], *b = &w.ranks[1];
+    b->heavier = 1;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", a->error);
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", b->error);
+    rank_run(b);
+    cr_expect_eq(eep_join(a->context), EEP_ERR_UNCOVERED, "%s", eep_last_error(a->context));
+    WORLD_WAIT(&w, b->join_status == EEP_ERR_CHECKSUM);
+    rank_close(b);
+    b->heavier = 0;
+    b->mode = RANK_FOLLOW;
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", b->error);
+    rank_run(b);
+    for (int i = 0; i < 3 && (status == EEP_ERR_UNCOVERED || status == EEP_ERR_TIMEOUT); i++)
+        status = eep_join(a->context);
+    cr_expect_eq(status, EEP_OK, "%s", eep_last_error(a->context));
+    WORLD_WAIT(&w, b->joined);
+    cr_expect_eq(rank_step(a, 0), EEP_OK, "%s", a->text);
+    cr_expect_eq(eep_join(a->context), EEP_ERR_STATE);
+    world_close(&w);
+}
