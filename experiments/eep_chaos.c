@@ -79,6 +79,7 @@ static void print_help(FILE *file)
           "  --out DIR      chaos.csv, and the rows of a round that failed [eep-chaos-out]\n"
           "  --store-race   also let ranks die in the instant in which the store comes back empty\n"
           "  --dry-run      print the eep-run command of the round (--round, else 1) and end\n"
+          "  --version      the program and its version\n"
           "  --help         this text\n\n"
           "Exit: 0 no violation; 1 one; 2 bad usage.\n",
           file);

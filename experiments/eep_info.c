@@ -66,6 +66,7 @@ static void print_help(void)
     printf("  --dtype    fp32|bf16|fp8, of the rows (default bf16); fp8: dispatched in FP8,\n"
            "             combined in BF16\n"
            "  --json     one JSON object\n"
+           "  --version  the program and its version\n"
            "  --help     this text\n");
 }
 

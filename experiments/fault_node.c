@@ -3,6 +3,7 @@
 #include "membership/context.h"
 
 #include <signal.h>
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,8 +84,10 @@ eep_status fault_node_arm(fault_node *self, verb_place place, bool stops)
     self->words->reached = self->words->go_on = 0;
     self->stops = stops;
     self->ends = false;
-    self->is_watched = pthread_create(&self->watcher, NULL, watch, self) == 0;
+    int error = pthread_create(&self->watcher, NULL, watch, self);
+    self->is_watched = error == 0;
     if (!self->is_watched) {
+        errno = error;
         return EEP_ERR_SYSTEM;
     }
     eepk_store_release(&self->words->armed, (uint64_t)place + 1);

@@ -145,7 +145,8 @@ static const option_row table[] = {
      "with --repeat: go on after a run that misses what is expected"},
     {"--check-only", OPTION_FLAG, AT(check_only), 0, 0, NULL, NULL, "",
      "--check-only FILE...: check scenarios without running them"},
-    {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "", "this text"},
+    {"--help", OPTION_FLAG, AT(help), 0, 0, NULL, NULL, "",
+     "this text; --version alone: the version"},
 };
 enum { NUM_OPTIONS = sizeof table / sizeof table[0] };
 static_assert((int)NUM_OPTIONS <= 64, "a bit of options.given each");

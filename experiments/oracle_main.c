@@ -24,6 +24,7 @@ static const char USAGE[] =
     "  --json FILE     write the verdict to FILE (default: standard output)\n"
     "  --compare DIR2  check that every (request, position) that both runs emitted has the same\n"
     "                  token and digest; nothing is recomputed\n"
+    "  --version       the program and its version\n"
     "  --help          this text\n"
     "\n"
     "Progress goes to standard error when it takes longer than 2 s.\n"

@@ -2,6 +2,7 @@
 #include "experiments/rank_main.h"
 
 #include "experiments/rank.h"
+#include "graphs/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,7 +96,8 @@ static void start_rank(const host_order *order, const int fds[NUM_FDS])
     if (failed) {
         rank_free(to->rank);
         to->rank = NULL;
-        fail_start(order->seat, fds, strerror(failed));
+        char why[EEPI_THREAD_ERROR_BYTES];
+        fail_start(order->seat, fds, eepi_thread_error(failed, why, sizeof why));
     }
 }
 

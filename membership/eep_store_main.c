@@ -17,6 +17,7 @@ static const char usage_text[] =
     "                   this user and be closed to all others (mode 0700)\n"
     "  -f, --forget PATH  remove what an instance left in the store that answers there,\n"
     "                   once none of its processes is left\n"
+    "  --version        the program and its version\n"
     "  -h, --help       this text\n"
     "\n"
     "Prints one line when it is ready. State lives in memory and ends with the program.\n"

@@ -265,8 +265,9 @@ void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user),
     w->user = user;
     pthread_barrier_init(&w->barrier, NULL, (unsigned)w->setup.num_ranks);
     for (int i = 0; i < w->setup.num_ranks; i++) {
-        if (pthread_create(&w->rank[i].thread, NULL, rank_main, &w->rank[i]) != 0)
-            bench_fatal("no thread for rank %d", i);
+        int error = pthread_create(&w->rank[i].thread, NULL, rank_main, &w->rank[i]);
+        if (error != 0)
+            bench_fatal("no thread for rank %d: pthread_create: %s", i, strerror(error));
     }
     for (int i = 0; i < w->setup.num_ranks; i++)
         pthread_join(w->rank[i].thread, NULL);
