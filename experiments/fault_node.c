@@ -2,8 +2,8 @@
 #include "graphs/device_ops.h"
 #include "membership/context.h"
 
-#include <signal.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
