@@ -36,9 +36,10 @@ expect "--rate: --trace says when" "$bin/eep-run" --trace "$tmp/negative.jsonl" 
 expect "--same-seed needs --repeat" "$bin/eep-run" --same-seed --out "$tmp/a"
 expect "this is no option: 'foo'" "$bin/eep-run" foo
 expect "this is no option: '--'" "$bin/eep-run" -- --ranks 2
-for program in run chaos ctl info oracle bench store; do
+for program in run chaos ctl info oracle bench bench-bulk store; do
     "$bin/eep-$program" --version | grep -qE "^eep-$program [0-9]+[.][0-9]+$" || { echo "eep-$program --version"; bad=1; }
 done
+expect "--rounds: a whole number" "$bin/eep-bench-bulk" --rounds 2x
 mkdir "$tmp/rows"; mkfifo "$tmp/rows/requests.csv"
 run_json() { printf '{"seed": 1, "num_layers": %s, "hidden": 8, "inner": 8, "num_experts": 4, "top_k": 2, "vocabulary": 16, "dtype": "fp32"}' "$1" >"$tmp/rows/run.json"; }
 run_json 1; expect "requests.csv: cannot open: it is no regular file" timeout 5 "$bin/eep-oracle" "$tmp/rows"

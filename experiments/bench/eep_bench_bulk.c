@@ -3,9 +3,12 @@
  * round (A/A). Rows go to a file, what they say to standard output. */
 #include "eep/store.h"
 #include "experiments/bench/stats.h"
+#include "experiments/output.h"
 #include "transport/bulk.h"
 #include "transport/holder.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -207,7 +210,6 @@ static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
     int go[2], report[2];
     if (pipe(go) != 0 || pipe(report) != 0)
         return -1;
-    signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, pids are not kept */
     const pid_t pid = fork();
     if (pid == 0) {
         char byte;
@@ -272,22 +274,36 @@ end:
     return result;
 }
 
+/* 0: it is none, or beyond an int. */
+static int whole(const char *text)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    return errno || end == text || *end || value < 0 || value > INT_MAX ? 0 : (int)value;
+}
+
 int main(int argc, char **argv)
 {
     const char *csv = "/dev/null";
     int rounds = 60, result = 1;
+    output_begin();
+    if (output_version(argc, argv))
+        return 0;
     for (int i = 1; i < argc; i += 2) {
         if (strcmp(argv[i], "--help") == 0)
             return usage(stdout, 0);
         if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
-            rounds = atoi(argv[i + 1]);
+            rounds = whole(argv[i + 1]);
         else if (i + 1 < argc && strcmp(argv[i], "--csv") == 0)
             csv = argv[i + 1];
         else
             return usage(stderr, 2);
     }
-    if (rounds < 1 || rounds > 100000)
-        return usage(stderr, 2);
+    if (rounds < 1 || rounds > 100000) {
+        fputs("eep-bench-bulk: --rounds: a whole number from 1 to 100000\n", stderr);
+        return 2;
+    }
     FILE *rows = fopen(csv, "w");
     blob = malloc(sizes[NUM_SIZES - 1]);
     if (rows == NULL || blob == NULL) {
