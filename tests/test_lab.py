@@ -5,6 +5,7 @@ come, durations with their units. Runs are stood in for; tests/control.sh has re
 import csv
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import threading
@@ -46,6 +47,22 @@ class Words(unittest.TestCase):
         for wrong in (1.0, -1, True, [1, 2.0], [[1]]):
             with self.assertRaisesRegex(ValueError, "is no rank"):
                 eep_lab._what(wrong)
+
+    def test_a_child_s_exit_code_is_kept_where_sigchld_was_ignored(self):
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            with self.assertRaisesRegex(eep_lab.EepError, "code 7"):
+                eep_lab.Run(program=self.program_that("exit 7"), start_timeout=10)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def program_that(self, does):
+        folder = tempfile.TemporaryDirectory(prefix="eep-lab-test-")
+        self.addCleanup(folder.cleanup)
+        path = pathlib.Path(folder.name) / "eep-run"
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+        return str(path)
 
     def test_seats_and_seconds_that_are_none_are_refused_here(self):
         run = eep_lab.Run.__new__(eep_lab.Run)
