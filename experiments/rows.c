@@ -94,6 +94,8 @@ const char *rows_event_name(eep_event_kind kind)
         return "rebalancing";
     case EEP_EVENT_REBALANCED:
         return "rebalanced";
+    case EEP_EVENT_DRAIN_WAITS:
+        return "drain_waits";
     }
     return "unknown";
 }

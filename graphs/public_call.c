@@ -93,6 +93,15 @@ eep_status eepi_check_process(const char *call, const char *what, int32_t opened
 
 /* ------------------------------------------------------------------ structs */
 
+/* What sets it, of those structs that have a function or macro of their own for that. */
+static const char *setter_of(const char *type)
+{
+    return strcmp(type, "eep_config") == 0   ? "with eep_config_init"
+           : strcmp(type, "eep_kernel") == 0 ? "with EEP_KERNEL"
+           : strstr(type, "_args") != NULL   ? "to its sizeof where you fill it in"
+                                             : "to its sizeof, as EEP_SIZED does";
+}
+
 static eep_status size_of(const char *call, const char *type, const void *theirs, size_t least,
                           size_t *bytes_out)
 {
@@ -104,8 +113,8 @@ static eep_status size_of(const char *call, const char *type, const void *theirs
     if (bytes < least || bytes > MOST_BYTES)
         return eepi_refuse(EEP_ERR_INVALID,
                            "%s: struct_bytes of the %s is %u, and at least %zu are needed: set it "
-                           "to sizeof(%s), as EEP_SIZED does",
-                           call, type, bytes, least, type);
+                           "%s",
+                           call, type, bytes, least, setter_of(type));
     *bytes_out = bytes;
     return EEP_OK;
 }

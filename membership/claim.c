@@ -20,7 +20,8 @@ static eep_status store_is_silent(eep_context *context, eep_status status)
         return eepi_fail(context, status,
                          "the store takes no connection: its process has no descriptor left: raise "
                          "its limit (ulimit -n)");
-    return eepi_fail(context, status, "the store does not answer: %s", eep_strerror(status));
+    return eepi_fail(context, status, "the store at %s does not answer: %s", context->store_path,
+                     eep_strerror(status));
 }
 
 /* One request and its answer, at start. The reply's bytes are copied, 8-byte aligned. */

@@ -5,6 +5,7 @@
 #include "graphs/thread.h"
 #include "membership/context.h"
 #include "membership/process.h"
+#include "membership/store_socket.h"
 #include "transport/descriptors.h"
 #include "transport/holder.h"
 
@@ -206,6 +207,10 @@ static eep_status take_config(eep_context *context, const eep_config *config)
                          "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
                          "EEP_BULK in the environment may be auto, shm or ucx",
                          (int)c->bulk, EEP_BULK_UCX);
+    if (c->num_ranks == 0)
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
+                         "eep_config_init");
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK)
         return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
     context->view_shape =
@@ -383,7 +388,9 @@ static eep_status open_all(eep_context *context)
     context->late_calls_at_open = eepi_device_late_calls(context->config.device);
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "no store answers at %s", context->config.store_path);
+        return eepi_fail(
+            context, status, "no store answers at %s: %s", context->config.store_path,
+            eepi_store_socket_why(context->config.store_path, status, why, sizeof(why)));
     if (!realpath(context->config.store_path, context->store_path))
         snprintf(context->store_path, sizeof(context->store_path), "%s",
                  context->config.store_path);

@@ -64,6 +64,7 @@ typedef struct eepi_told {
     uint64_t pause_us;   /* how long it had none, until the last install; 0: that was told */
     uint64_t bytes;      /* of weights that it has copied since */
     int had_view, first; /* first: pause_us is the time from eep_join on */
+    int drain_waits;     /* that this rank cannot leave, since it asked to */
 } eepi_told;
 
 /* What is known of the process in a seat; service thread. */
@@ -247,6 +248,8 @@ void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, u
  * them it is told, once. */
 void eepi_tell_known(eep_context *context);
 void eepi_tell_view(eep_context *context);
+/* This rank retires, and the others have no room for what only it holds: once. */
+void eepi_tell_drain(eep_context *context);
 /* Why somebody is expelled, before eepi_tell_view. */
 void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect);
 /* From now on this rank waits for a view; one is installed. */

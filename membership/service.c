@@ -75,6 +75,7 @@ static void give_one(eep_context *context, eepi_input input)
     for (int i = 0; i < n; i++)
         eepi_perform(context, &actions[i]);
     eepi_tell_view(context);
+    eepi_tell_drain(context);
 }
 
 void eepi_give(eep_context *context, const eepi_input *input)

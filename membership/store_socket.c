@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,7 +67,9 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
     }
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
         bool absent = errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN || errno == EINTR;
+        int error = errno;
         close(fd);
+        errno = error; /* for eepi_store_socket_why */
         return absent ? EEP_ERR_UNREACHABLE : EEP_ERR_SYSTEM;
     }
     if (!eepi_store_socket_is_trusted(fd)) {
@@ -76,6 +79,22 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
     eepi_holder_refuse_fds(fd);
     *fd_out = fd;
     return EEP_OK;
+}
+
+const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes)
+{
+    int error = errno;
+    struct stat info;
+    if (status == EEP_ERR_STATE && lstat(path, &info) == 0) {
+        snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u",
+                 (unsigned)info.st_uid, (unsigned)geteuid());
+    } else if (status == EEP_ERR_UNREACHABLE || status == EEP_ERR_SYSTEM) {
+        snprintf(text, bytes, "%s (this process is of uid %u)", strerror(error),
+                 (unsigned)geteuid());
+    } else {
+        snprintf(text, bytes, "%s", eep_strerror(status));
+    }
+    return text;
 }
 
 /* Open the path's directory and check that nobody else can put anything into it. */

@@ -19,6 +19,8 @@ typedef struct eepi_store_listener {
  * store accepts there now. EEP_ERR_INVALID: path too long. EEP_ERR_STATE: what listens there
  * belongs to another user. EEP_ERR_SYSTEM. */
 EEP_MUST_CHECK eep_status eepi_store_socket_connect(const char *path, int *fd_out);
+/* Why that failed, right afterwards; `text` is returned. */
+const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes);
 /* Bind and listen, as eep_store_open documents it: the directory must be ours and 0700, a stale
  * socket file is replaced, EEP_ERR_CONFLICT when something accepts there. Waits at most 1 s for
  * another process that is starting a store in the same directory. On failure the reason is

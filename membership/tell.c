@@ -201,6 +201,62 @@ void eepi_tell_view(eep_context *context)
     }
 }
 
+/* The first layer and expert that no rank which stays holds or fills. 0: there is none. */
+static int find_unique(const eepi_view *view, int *layer_out, int *expert_out)
+{
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int expert = 0; expert < view->shape.num_experts; expert++) {
+            int num = 0;
+            for (int seat = 0; seat < view->shape.max_ranks && num == 0; seat++) {
+                for (int slot = 0; slot < view->shape.num_slots; slot++) {
+                    const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+                    num += eepi_view_seat_at(view, seat)->state == EEP_SEAT_ACTIVE &&
+                           s->expert == expert;
+                }
+            }
+            *layer_out = layer;
+            *expert_out = expert;
+            if (num == 0)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+void eepi_tell_drain(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+    const int32_t seat = context->config.rank;
+    int staying = 0, layer, expert, lacks;
+
+    if (!view || !eepi_view_has(view, seat, context->generation) ||
+        eepi_view_seat_at(view, seat)->state != EEP_SEAT_RETIRING) {
+        context->told.drain_waits = 0;
+        return;
+    }
+    for (int other = 0; other < view->shape.max_ranks; other++)
+        staying += eepi_view_seat_at(view, other)->state == EEP_SEAT_ACTIVE;
+    lacks = view->shape.num_experts - staying * view->shape.num_slots;
+    if (context->told.drain_waits || staying == 0 ||
+        (lacks <= 0 && context->config.background_bytes_per_s > 0) ||
+        !find_unique(view, &layer, &expert))
+        return;
+    context->told.drain_waits = 1;
+    if (lacks > 0)
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot leave (eep_drain) yet: layer %d: expert %d has no other place: the %d "
+                 "ranks that stay lack %d slots per layer: let another rank join, or end the "
+                 "instance (eep_instance_end)",
+                 layer, expert, staying, lacks);
+    else
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot leave (eep_drain) yet: layer %d: expert %d is nowhere else, and nothing "
+                 "is moved while background_bytes_per_s is 0",
+                 layer, expert);
+    eepi_event(context, EEP_EVENT_DRAIN_WAITS, seat, context->generation, view->epoch,
+               lacks > 0 ? (uint64_t)lacks : 0);
+}
+
 void eepi_tell_without_view(eep_context *context)
 {
     if (context->told.without_us == 0)

@@ -2,6 +2,7 @@
 
 #include "graphs/public_call.h"
 #include "membership/context.h"
+#include "membership/store_socket.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *err
         status = eepi_store_client_open(store_path, timeout_us, &watch->client);
         if (status != EEP_OK)
             (void)!eepi_refuse(status, "eep_watch_open: no store answers at %.200s: %s", store_path,
-                               eep_strerror(status));
+                               eepi_store_socket_why(store_path, status, (char[200]){0}, 200));
     }
     if (status == EEP_OK && eepi_store_watch(watch->client, EEPI_KEY_VIEW) == 0)
         status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_watch_open: out of memory");

@@ -87,9 +87,12 @@ static eep_status check_tensors(eep_context *context, const char *call, const ee
     for (int i = 0; i < n; i++) {
         if (n != context->num_tensors || tensors[i].bytes != context->tensor_bytes[i] ||
             tensors[i].bytes == 0)
-            return eepi_fail(context, EEP_ERR_INVALID,
-                             "tensor %d has %zu bytes: all experts need the same %d tensors", i,
-                             tensors[i].bytes, context->num_tensors);
+            return eepi_fail(
+                context, EEP_ERR_INVALID,
+                "%s: tensor %d has %zu bytes, and %zu are needed: all experts have the "
+                "%d tensors of the first one that was given",
+                call, i, tensors[i].bytes, i < context->num_tensors ? context->tensor_bytes[i] : 0,
+                context->num_tensors);
     }
     return EEP_OK;
 }
@@ -105,12 +108,42 @@ static eep_status check_data(eep_context *context, const char *call, const eep_t
     return EEP_OK;
 }
 
+static int overlap(const eep_tensor *a, const eep_tensor *b)
+{
+    const uint8_t *begin_a = a->data, *begin_b = b->data;
+
+    return begin_a && begin_b && begin_a < begin_b + b->bytes && begin_b < begin_a + a->bytes;
+}
+
+/* A repair that writes one slot must not change another one. */
+static eep_status check_apart(eep_context *context, int32_t layer, int32_t slot,
+                              const eep_tensor *tensors, int32_t n)
+{
+    const int32_t num_slots = context->config.num_slots;
+    const size_t own = slot_index(context, layer, slot);
+
+    for (size_t i = 0; i < (size_t)context->config.num_layers * (size_t)num_slots; i++) {
+        const eep_tensor *other = context->slots + i * EEP_MAX_TENSORS;
+        for (int k = 0; i != own && other->data && k < n * n; k++) {
+            if (overlap(&tensors[k / n], &other[k % n]))
+                return eepi_fail(
+                    context, EEP_ERR_INVALID,
+                    "eep_slot_set: the memory of layer %d slot %d, tensor %d, overlaps "
+                    "that of layer %d slot %d, tensor %d: give each slot its own",
+                    layer, slot, k / n, (int)(i / (size_t)num_slots), (int)(i % (size_t)num_slots),
+                    k % n);
+        }
+    }
+    return EEP_OK;
+}
+
 static eep_status check_slot(eep_context *context, int32_t layer, int32_t slot)
 {
     if (layer < 0 || layer >= context->config.num_layers || slot < 0 ||
         slot >= context->config.num_slots)
-        return eepi_fail(context, EEP_ERR_INVALID, "no slot %d in layer %d (%d layers, %d slots)",
-                         slot, layer, context->config.num_layers, context->config.num_slots);
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "there is no slot %d in layer %d (%d layers of %d slots)", slot, layer,
+                         context->config.num_layers, context->config.num_slots);
     return EEP_OK;
 }
 
@@ -125,6 +158,8 @@ eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
         status = check_tensors(context, "eep_slot_set", tensors, num_tensors);
     if (status == EEP_OK)
         status = check_data(context, "eep_slot_set", tensors, num_tensors);
+    if (status == EEP_OK)
+        status = check_apart(context, layer, slot, tensors, num_tensors);
     if (status != EEP_OK)
         return status;
     memcpy(context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,

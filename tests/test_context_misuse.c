@@ -180,3 +180,73 @@ Test(context_misuse, M8_a_join_that_was_uncovered_goes_on)
     cr_expect_eq(eep_join(a->context), EEP_ERR_STATE);
     world_close(&w);
 }
+
+/* ---------------------------------------------------------------- leaving, weights */
+
+/* Whoever waits for EEP_ERR_DRAINED is told that it cannot come, and how it can. */
+Test(context_misuse, a_drain_without_room_elsewhere_is_told)
+{
+    world w;
+
+    world_open(&w, 2, 3); /* five slots for eight experts */
+    world_start(&w);
+    world_lock(&w);
+    w.ranks[1].drain = 1;
+    world_unlock(&w);
+    WORLD_WAIT(&w, rank_events(&w.ranks[1], EEP_EVENT_DRAIN_WAITS) == 1);
+    cr_expect_eq(rank_events(&w.ranks[0], EEP_EVENT_DRAIN_WAITS), 0);
+    cr_expect_eq(rank_sees(&w.ranks[0], 1, NULL).state, EEP_SEAT_RETIRING);
+    world_close(&w);
+}
+
+/* Two slots in the same bytes would overwrite each other's weights. */
+Test(context_misuse, slots_that_overlap_are_refused)
+{
+    enum { BYTES = WORLD_HIDDEN * sizeof(float) };
+    world w;
+    void *memory;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_device_alloc(r->device, EEP_MEMORY_PINNED, 4 * BYTES, &memory), EEP_OK);
+    uint8_t *bytes = memory;
+    eep_tensor first[WORLD_TENSORS] = {{bytes, BYTES}, {bytes + BYTES, BYTES}};
+    eep_tensor second[WORLD_TENSORS] = {{bytes + 2 * BYTES, BYTES}, {bytes + 2 * BYTES - 4, BYTES}};
+    cr_assert_eq(eep_slot_set(r->context, 0, 1, first, WORLD_TENSORS), EEP_OK);
+    cr_expect_eq(eep_slot_set(r->context, 0, 1, first, WORLD_TENSORS), EEP_OK, "the same again");
+    cr_expect_eq(eep_slot_set(r->context, 1, 2, second, WORLD_TENSORS), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_last_error(r->context), "layer 1 slot 2") &&
+                  strstr(eep_last_error(r->context), "layer 0 slot 1"),
+              "%s", eep_last_error(r->context));
+    first[0].bytes = BYTES / 2;
+    cr_expect_eq(eep_slot_set(r->context, 0, 1, first, WORLD_TENSORS), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_last_error(r->context), "eep_slot_set: tensor 0 has 32 bytes, and 64"),
+              "%s", eep_last_error(r->context));
+    eep_device_free(r->device, EEP_MEMORY_PINNED, memory);
+    world_close(&w);
+}
+
+/* A refusal says what to do about it. */
+Test(context_misuse, refusals_of_an_open_say_the_remedy)
+{
+    char error[256] = "";
+    eep_context *context;
+    eep_config none = {0};
+    world w;
+
+    cr_expect_eq(eep_open(&none, error, sizeof(error), &context), EEP_ERR_INVALID);
+    cr_expect(strstr(error, "eep_config_init") && strstr(error, "struct_bytes"), "%s", error);
+    world_open(&w, 1, 1);
+    rank *r = &w.ranks[0];
+    w.config.num_ranks = w.config.max_ranks = 0;
+    cr_expect_eq(rank_open(&w, 0), EEP_ERR_INVALID);
+    cr_expect(strstr(r->error, "num_ranks is 0") && strstr(r->error, "EEP_SIZE"), "%s", r->error);
+    w.config.num_ranks = 1;
+    w.config.store_path = "/dev/null/store";
+    cr_expect_eq(rank_open(&w, 0), EEP_ERR_SYSTEM);
+    cr_expect(strstr(r->error, "Not a directory") && strstr(r->error, "/dev/null/store"), "%s",
+              r->error);
+    world_close(&w);
+}

@@ -77,7 +77,11 @@ typedef enum eep_event_kind {
     EEP_EVENT_STORE_LOST, /* the store does not answer; serving goes on */
     EEP_EVENT_STORE_BACK,
     EEP_EVENT_REBALANCING, /* this rank fills slots behind live traffic; value: how many */
-    EEP_EVENT_REBALANCED   /* it has filled them; value: bytes copied */
+    EEP_EVENT_REBALANCED,  /* it has filled them; value: bytes copied */
+    /* This rank asked to leave (eep_drain) and cannot: what only it holds has no other place;
+     * value: slots per layer that the others lack, 0: background_bytes_per_s is 0. The log has a
+     * line. */
+    EEP_EVENT_DRAIN_WAITS
 } eep_event_kind;
 typedef struct eep_event_info {
     uint32_t struct_bytes; /* the library's; look before a field that came later than yours */
@@ -349,7 +353,10 @@ enum { EEP_BUSY_MAX_US = 600000000 }; /* ten minutes */
 EEP_API EEP_MUST_CHECK eep_status eep_busy(eep_context *context, uint64_t busy_us);
 
 /* Ask to leave the view. The engine hands its requests back first, then calls this once and goes
- * on stepping until eep_step_begin returns EEP_ERR_DRAINED. */
+ * on stepping until eep_step_begin returns EEP_ERR_DRAINED. That waits until the ranks that stay
+ * hold what only this one holds. If they have no room for it, or background_bytes_per_s is 0, a
+ * warning in the log says so, with EEP_EVENT_DRAIN_WAITS: let another rank join, end the instance
+ * (eep_instance_end), or leave by eep_close, which costs those experts. */
 EEP_API EEP_MUST_CHECK eep_status eep_drain(eep_context *context);
 /* End the instance in order, for all of its ranks: they leave in one view, and eep_step_begin of
  * each returns EEP_ERR_DRAINED. The front has stopped giving requests before: a step that is in
