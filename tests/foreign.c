@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MOST_FDS = 253, NOBODY = 65534, PASS_RIGHTS = 83, MOST_OPEN = 1024 };
@@ -83,6 +84,16 @@ pid_t foreign_listener(int type, char path_out[108])
     cr_assert_eq(read(ready[0], &byte, 1), 1);
     close(ready[0]);
     return pid;
+}
+
+void foreign_end(pid_t pid, const char *path)
+{
+    char folder[108];
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(path);
+    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+    rmdir(folder);
 }
 
 int foreign_count_fds(pid_t pid)

@@ -12,6 +12,8 @@ int foreign_lingering(int seconds);
 /* A process of another user that listens at a path, which is written, until it is killed. Root
  * only. */
 pid_t foreign_listener(int type, char path_out[108]);
+/* End it, and remove what it has left. */
+void foreign_end(pid_t pid, const char *path);
 /* The descriptors of this process, or of another. */
 int foreign_count_fds(pid_t pid);
 /* Descriptors can be passed to every socket of this process again. */

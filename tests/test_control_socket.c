@@ -123,7 +123,7 @@ Test(control_socket, a_client_does_not_trust_a_run_of_another_user)
     }
     pid_t pid = foreign_listener(SOCK_STREAM, theirs);
     cr_expect_eq(control_client_open(theirs, &client), EEP_ERR_STATE);
-    kill(pid, SIGKILL);
+    foreign_end(pid, theirs);
 }
 
 Test(control_socket, a_path_is_chosen_and_found)

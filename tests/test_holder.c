@@ -221,7 +221,7 @@ Test(holder, a_client_does_not_trust_a_holder_of_another_user)
     cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     cr_expect(!eepi_holder_is_trusted(fd));
     close(fd);
-    kill(pid, SIGKILL);
+    foreign_end(pid, theirs);
 }
 
 Test(holder, who_does_not_read_is_let_go)

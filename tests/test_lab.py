@@ -6,9 +6,11 @@ import csv
 import os
 import pathlib
 import signal
+import socket
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.dont_write_bytecode = True
@@ -170,6 +172,37 @@ class Sweep(unittest.TestCase):
         rows = eep_lab.sweep("ranks", range(2, 12), repeats=2, jobs=4, progress=False)
         self.assertEqual([row["ranks"] for row in rows], 2 * list(range(2, 12)))
         self.assertEqual([row["tokens"] for row in rows], [10 * row["ranks"] for row in rows])
+
+
+class Trust(unittest.TestCase):
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_a_run_of_another_user_is_not_believed(self):
+        nobody = 65534
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            path = os.path.join(folder, "control.sock")
+            ready, told = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.setresgid(nobody, nobody, nobody)
+                    os.setresuid(nobody, nobody, nobody)
+                    listener = socket.socket(socket.AF_UNIX)
+                    listener.bind(path)
+                    listener.listen()
+                    os.write(told, b"y")
+                    time.sleep(20)
+                finally:
+                    os._exit(1)
+            os.close(told)
+            self.assertEqual(os.read(ready, 1), b"y")
+            os.close(ready)
+            try:
+                with self.assertRaisesRegex(eep_lab.EepError, "of user 65534, not ours"):
+                    eep_lab._Connection(path)
+            finally:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
 
 class Durations(unittest.TestCase):

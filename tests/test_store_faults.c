@@ -478,5 +478,5 @@ Test(store_faults, a_client_does_not_trust_a_store_of_another_user)
     }
     pid_t pid = foreign_listener(SOCK_STREAM, theirs);
     cr_expect_eq(eepi_store_socket_connect(theirs, &fd), EEP_ERR_STATE);
-    kill(pid, SIGKILL);
+    foreign_end(pid, theirs);
 }
