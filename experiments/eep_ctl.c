@@ -337,13 +337,13 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
 
 /* ---------------------------------------------------------------- the talk */
 
-static int lost(eep_status status)
+static int lost(eep_status status, double bound_s)
 {
     if (status == EEP_ERR_TIMEOUT) {
         fprintf(stderr,
                 "eep-ctl: no answer within %g s: the run may be writing its results, or be "
                 "stopped\n",
-                ANSWER_S);
+                bound_s);
     } else {
         fprintf(stderr, "eep-ctl: the run hung up: %s\n",
                 status == EEP_ERR_UNREACHABLE ? "it has ended, or has too many connections now"
@@ -359,7 +359,7 @@ static int watch(const ctl_options *options, control_client *client)
         cJSON *line = NULL;
         eep_status status = control_client_next(client, -1, &line);
         if (status != EEP_OK) {
-            return lost(status);
+            return lost(status, ANSWER_S);
         }
         if (options->json) {
             char *text = cJSON_PrintUnformatted(line);
@@ -401,14 +401,18 @@ static bool is_answer(const cJSON *answer)
 static int talk(const ctl_options *options, control_client *client)
 {
     bool waits = strcmp(options->command, "wait") == 0;
+    /* A run that writes its results looks at no wait: its own bound alone would not do. */
+    double bound_s = !waits                    ? ANSWER_S
+                     : options->timeout_s >= 0 ? options->timeout_s + ANSWER_S
+                                               : -1;
     cJSON *request = request_of(options), *answer = NULL;
     eep_status status = control_client_send(client, request);
     cJSON_Delete(request);
     if (status == EEP_OK || status == EEP_ERR_UNREACHABLE) { /* it may have said why it hung up */
-        status = control_client_next(client, waits ? -1 : ANSWER_S, &answer);
+        status = control_client_next(client, bound_s, &answer);
     }
     if (status != EEP_OK) {
-        return lost(status);
+        return lost(status, bound_s);
     }
     if (!is_answer(answer)) {
         fputs("eep-ctl: what answers is no run: its answer has no \"ok\" of true or false, or an "

@@ -12,6 +12,7 @@
 
 enum { HOLD_TRIES = 8 };
 
+/* 0755 and not 0777: where the umask is 0, folder_is_safe would refuse what we have just made. */
 int folder_make(const char *dir)
 {
     char path[PATH_MAX];
@@ -21,12 +22,12 @@ int folder_make(const char *dir)
     }
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+        if (mkdir(path, 0755) != 0 && errno != EEXIST) {
             return -1;
         }
         *slash = '/';
     }
-    return mkdir(path, 0777) != 0 && errno != EEXIST ? -1 : 0;
+    return mkdir(path, 0755) != 0 && errno != EEXIST ? -1 : 0;
 }
 
 bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])

@@ -45,3 +45,8 @@ void eepi_stream_note_lack(eep_stream *stream, const char *lacks)
 {
     snprintf(stream->lacks, sizeof(stream->lacks), "%s", lacks ? lacks : "");
 }
+
+int eepi_stream_is_adopted(const eep_stream *stream)
+{
+    return stream->is_adopted;
+}

@@ -172,6 +172,8 @@ void eepi_stream_note_step(eep_stream *stream, const void *owner);
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);
 
+/* Is it the caller's own stream (eep_stream_adopt)? */
+int eepi_stream_is_adopted(const eep_stream *stream);
 /* Which of libeep's captures of the stream is under way, from 1; 0: none is. */
 uint64_t eepi_stream_capture_number(const eep_stream *stream);
 /* What was put into the stream so far lacks something, as `lacks` says: a capture that ends now is

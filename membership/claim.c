@@ -130,8 +130,7 @@ static eep_status begins_just_now(eep_context *context)
 /* The instance that was here has another configuration: if it has ended, ours takes its place. The
  * numbers decide which one does where several come at once; the view follows (take_over_view). */
 static eep_status replace_instance(eep_context *context, const eepi_instance *own,
-                                   const char *field, int32_t theirs, int32_t num_seats,
-                                   uint64_t revision)
+                                   const char *difference, int32_t num_seats, uint64_t revision)
 {
     uint64_t view_revision = 0;
     const char *why = "";
@@ -141,8 +140,9 @@ static eep_status replace_instance(eep_context *context, const eepi_instance *ow
     eep_status status;
 
     if (anybody_holds(context, num_seats))
-        return eepi_fail(context, EEP_ERR_INVALID, "%s differs from the running instance's, %d",
-                         field, theirs);
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s, which runs: give all ranks the same configuration, or another store",
+                         difference);
     status =
         ask(context, eepi_store_get(context->store, EEPI_KEY_VIEW), &value, &size, &view_revision);
     has_ended = value && eepi_view_check(value, size, &why) == EEP_OK && is_empty(value);
@@ -150,11 +150,10 @@ static eep_status replace_instance(eep_context *context, const eepi_instance *ow
     value = NULL;
     if (status == EEP_OK && !has_ended)
         return eepi_fail(context, EEP_ERR_INVALID,
-                         "%s differs from that of the instance that used this store, %d: none of "
-                         "its processes is left, and it has not ended in order "
-                         "(eep_instance_end); eep_store_forget, or eep-store --forget, removes "
-                         "what it left",
-                         field, theirs);
+                         "%s that used this store: none of its processes is left, and it has not "
+                         "ended in order (eep_instance_end); eep_store_forget, or eep-store "
+                         "--forget, removes what it left",
+                         difference);
     if (status == EEP_OK)
         status = ask(context,
                      eepi_store_cas(context->store, EEPI_KEY_INSTANCE, revision, own, sizeof(*own)),
@@ -169,9 +168,10 @@ static eep_status replace_instance(eep_context *context, const eepi_instance *ow
 static eep_status check_instance(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
-    const char *field = NULL;
+    char difference[EEPI_INSTANCE_TEXT_BYTES];
+    bool differs;
     uint64_t revision;
-    int32_t theirs = 0, num_seats = 0;
+    int32_t num_seats = 0;
     void *value = NULL;
     size_t size = 0;
     eep_status status =
@@ -183,9 +183,8 @@ static eep_status check_instance(eep_context *context)
                      &revision);
     if (status != EEP_OK)
         return store_is_silent(context, status);
-    if (value)
-        field = eepi_instance_differs(&own, value, size, &theirs);
-    if (value && !field && size == sizeof(own)) {
+    differs = value && eepi_instance_differs(&own, value, size, difference);
+    if (value && !differs && size == sizeof(own)) {
         memcpy(&context->instance, value, size);
         log_advice(context, &own, &context->instance);
     } else {
@@ -194,7 +193,7 @@ static eep_status check_instance(eep_context *context)
     if (value && size >= sizeof(int32_t))
         memcpy(&num_seats, value, sizeof(num_seats)); /* max_ranks */
     free(value);
-    return field ? replace_instance(context, &own, field, theirs, num_seats, revision) : EEP_OK;
+    return differs ? replace_instance(context, &own, difference, num_seats, revision) : EEP_OK;
 }
 
 static eepi_seat_holder holder_of(const eepi_record *record)
@@ -281,8 +280,8 @@ static eepi_view *in_own_shape(const eep_context *context, const eepi_view *old)
 static eep_status check_numbers(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
+    char difference[EEPI_INSTANCE_TEXT_BYTES];
     uint64_t revision;
-    int32_t theirs = 0;
     void *value = NULL;
     size_t size = 0;
     eep_status status =
@@ -290,7 +289,7 @@ static eep_status check_numbers(eep_context *context)
 
     if (status != EEP_OK)
         status = store_is_silent(context, status);
-    else if (value && eepi_instance_differs(&own, value, size, &theirs))
+    else if (value && eepi_instance_differs(&own, value, size, difference))
         status = begins_just_now(context);
     free(value);
     return status;

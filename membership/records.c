@@ -1,6 +1,7 @@
 #include "membership/records.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,16 +221,39 @@ const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance 
     return NULL;
 }
 
-const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
-                                  int32_t *theirs_out)
+enum { DTYPE = 7, BULK = 9 }; /* of instance_fields: numbers that have names */
+
+static const char *value_text(int field, int32_t value, char text[16])
+{
+    if (field == DTYPE && value == EEP_FP32)
+        return "EEP_FP32";
+    if (field == DTYPE && value == EEP_BF16)
+        return "EEP_BF16";
+    if (field == BULK && value == EEP_BULK_SHM)
+        return "EEP_BULK_SHM";
+    if (field == BULK && value == EEP_BULK_UCX)
+        return "EEP_BULK_UCX";
+    snprintf(text, 16, "%d", value);
+    return text;
+}
+
+bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                           char text_out[EEPI_INSTANCE_TEXT_BYTES])
 {
     eepi_instance theirs = {{0}};
+    char here[16], there[16];
 
     memcpy(&theirs, bytes, size < sizeof(theirs) ? size : sizeof(theirs));
     for (int i = 0; i < EEPI_INSTANCE_NUMBERS; i++) {
-        *theirs_out = theirs.numbers[i];
-        if (theirs.numbers[i] != own->numbers[i])
-            return instance_fields[i];
+        if (theirs.numbers[i] == own->numbers[i])
+            continue;
+        snprintf(text_out, EEPI_INSTANCE_TEXT_BYTES, "%s is %s here and %s in the instance%s",
+                 instance_fields[i], value_text(i, own->numbers[i], here),
+                 value_text(i, theirs.numbers[i], there),
+                 i == 0 && own->numbers[0] == own->num_ranks
+                     ? " (max_ranks 0 means num_ranks, or EEP_SIZE)"
+                     : "");
+        return true;
     }
-    return NULL;
+    return false;
 }

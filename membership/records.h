@@ -6,6 +6,8 @@
 #include "membership/core.h"
 #include "transport/window.h"
 
+#include <stdbool.h>
+
 /* Keys. Those of a seat are followed by its number. */
 #define EEPI_KEY_INSTANCE "instance"
 #define EEPI_KEY_VIEW     "view"
@@ -59,11 +61,12 @@ typedef struct eepi_instance {
     uint64_t advice[EEPI_INSTANCE_ADVICE]; /* better the same: what differs is logged */
 } eepi_instance;
 eepi_instance eepi_instance_of(const eep_config *config);
-/* The field of eep_config that differs between `own` and the bytes in the store; NULL: none does.
- * Writes what they say of it. */
 /* The first piece of advice from `*at_out` on that differs, with both values; NULL: none does. */
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
                                   int *at_out);
-const char *eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
-                                  int32_t *theirs_out);
+enum { EEPI_INSTANCE_TEXT_BYTES = 160 };
+/* Does a field of eep_config differ between `own` and the bytes in the store? Then `text_out` names
+ * it with both values: "hidden is 16 here and 8 in the instance". */
+bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                           char text_out[EEPI_INSTANCE_TEXT_BYTES]);
 #endif

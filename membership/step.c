@@ -314,26 +314,29 @@ static eep_status end_step(eep_context *context, eep_status device)
 }
 
 /* Nothing of the step is in its stream, and it has not ended: never replayed, or in another stream
- * than libeep knows of. It may still store, so no promise comes before its end (rule M2): it is
- * aborted and waited for. 1: it ran elsewhere, and has ended now. */
+ * than libeep knows of. It may still store, so it is aborted and waited for. What has not begun in
+ * a stream of ours was never replayed, since a replay in another one is refused. 1: it ran
+ * elsewhere, and has ended now. */
 static int end_elsewhere(eep_context *context)
 {
     const eepk_status *s = eepi_tables_status(context->tables);
-    uint64_t until_us = eepi_now_us() + ELSEWHERE_US;
+    const uint64_t step = context->stepper.step, until_us = eepi_now_us() + ELSEWHERE_US;
+    int has_ended = eepk_load_acquire(&s->done_step) == step;
 
-    if (eepk_load_acquire(&s->done_step) == context->stepper.step)
+    if (has_ended && !context->elsewhere)
         return 0;
-    __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(eepi_tables_abort_step(context->tables), step, __ATOMIC_RELEASE);
     pthread_mutex_lock(&context->lock);
-    while (eepk_load_acquire(&s->done_step) != context->stepper.step && eepi_now_us() < until_us) {
+    while (eepk_load_acquire(&s->done_step) != step && eepi_now_us() < until_us) {
         struct timespec soon;
         deadline_of(1000, &soon);
         pthread_cond_timedwait(&context->changed, &context->lock, &soon);
     }
-    context->elsewhere = eepk_load_acquire(&s->done_step) != context->stepper.step;
+    context->elsewhere =
+        eepk_load_acquire(&s->done_step) != step &&
+        (eepk_load_acquire(&s->began_step) == step || eepi_stream_is_adopted(context->stream));
     pthread_mutex_unlock(&context->lock);
-    return !context->elsewhere;
+    return !has_ended && eepk_load_acquire(&s->done_step) == step;
 }
 
 static eep_status end_of_step(eep_context *context)
@@ -353,6 +356,8 @@ static eep_status end_of_step(eep_context *context)
     status =
         eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
                                context->stepper.step, bound_us);
+    if (status == EEP_ERR_STATE && eepi_stream_is_closed(context->stream))
+        status = EEP_OK; /* what was in it may run on, if it was the caller's */
     if (status == EEP_OK)
         was_elsewhere = end_elsewhere(context);
     pthread_mutex_lock(&context->lock);

@@ -104,7 +104,8 @@ is 2 joined
 # A joiner that was stopped from outside does not hold a finish up.
 ctl kill 4 >"$tmp/answer" && ctl wait settled --timeout 20 || fail "rank 4 is not gone"
 ctl add 4 >"$tmp/answer" || fail "add 4"
-kill -STOP "$(pgrep -n -P $run)"
+joiner=$(cat /proc/"$run"/task/*/children | tr ' ' '\n' | sort -n | tail -n 1)
+kill -STOP "${joiner:?}" || fail "the joiner is not there to be stopped"
 ctl finish || fail "finish"
 ctl wait done --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"

@@ -195,7 +195,25 @@ Test(context_misuse, a_drain_without_room_elsewhere_is_told)
     world_unlock(&w);
     WORLD_WAIT(&w, rank_events(&w.ranks[1], EEP_EVENT_DRAIN_WAITS) == 1);
     cr_expect_eq(rank_events(&w.ranks[0], EEP_EVENT_DRAIN_WAITS), 0);
-    cr_expect_eq(rank_sees(&w.ranks[0], 1, NULL).state, EEP_SEAT_RETIRING);
+    WORLD_WAIT(&w, rank_sees(&w.ranks[0], 1, NULL).state == EEP_SEAT_RETIRING);
+    world_close(&w);
+}
+
+/* What was begun and never replayed runs nowhere: the seat is free after the close. */
+Test(context_misuse, a_step_that_was_never_replayed_keeps_no_seat)
+{
+    eep_step step = {.struct_bytes = sizeof(step)};
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_expect_eq(eep_step_end(r->context), EEP_ERR_STATE);
+    rank_close(r);
+    cr_expect_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     world_close(&w);
 }
 

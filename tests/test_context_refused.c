@@ -161,6 +161,7 @@ Test(context_refused, a_taken_seat_and_another_shape_are_refused)
         cr_expect_eq(open_with(&other, second->error, sizeof(second->error)), EEP_ERR_INVALID, "%s",
                      differences[i].field);
         cr_expect(strstr(second->error, differences[i].field), "%s", second->error);
+        cr_expect(strstr(second->error, " here and "), "both values: %s", second->error);
     }
     world_set_modes(&w, 0, 1, RANK_WORK);
     world_advance(&w, 0, 1, 5);

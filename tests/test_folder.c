@@ -227,6 +227,18 @@ Test(folder, has_a_lock_that_only_its_owner_can_open)
     folder_release(base, held);
 }
 
+/* A umask of 0 is usual where a build runs in a container. */
+Test(folder, that_was_made_without_a_umask_is_safe)
+{
+    char path[PATH_MAX], why[FOLDER_WHY_BYTES] = "";
+    struct stat info;
+    umask(0);
+    snprintf(path, sizeof path, "%s/new/below", base);
+    cr_assert_eq(folder_make(path), 0);
+    cr_assert_eq(stat(path, &info), 0);
+    cr_expect(folder_is_safe(&info, why), "%s", why);
+}
+
 Test(folder, that_cannot_be_made_is_said_with_all_that_was_tried)
 {
     char error[PRIVATE_DIR_ERROR_BYTES] = "";

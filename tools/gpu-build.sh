@@ -20,7 +20,10 @@ gpu_find_sources() {
     done
     gpu_bench=(experiments/bench/*.cu experiments/output.c)
     for source in experiments/bench/*.c; do
-        [ "$source" = experiments/bench/native_none.c ] || gpu_bench+=("$source")
+        case $source in
+        experiments/bench/native_none.c | */eep_bench_bulk.c) ;; # not on a GPU; a program of its own
+        *) gpu_bench+=("$source") ;;
+        esac
     done
     gpu_model=(experiments/cuda/*.c experiments/model_kernels.c experiments/model_rows.c
                experiments/model_plugin.c)

@@ -86,12 +86,13 @@ static int reap_peers(bulk_shm *shm)
 
 static shm_peer *find_peer(const bulk_shm *shm, const void *address, size_t bytes)
 {
-    const shm_address *at = address;
-    if (bytes != sizeof(*at))
+    shm_address at; /* of a record, where it lies at any byte */
+    if (bytes != sizeof(at))
         return NULL;
+    memcpy(&at, address, sizeof(at));
     for (shm_peer *peer = shm->peers; peer != NULL; peer = peer->next) {
         if (!peer->failed && !peer->is_caller &&
-            memcmp(peer->identity, at->identity, sizeof(peer->identity)) == 0)
+            memcmp(peer->identity, at.identity, sizeof(peer->identity)) == 0)
             return peer;
     }
     return NULL;

@@ -2,6 +2,7 @@
 #ifndef EEP_STATUS_H
 #define EEP_STATUS_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,9 +27,20 @@ extern "C" {
  *
  * Arrays have elements of a fixed size for ever: eep_tensor, eep_seat, eep_kernel_arg; so has
  * eep_grid, which kernels get by value. */
+static inline void *eep_sized(void *it, size_t bytes)
+{
+    uint32_t struct_bytes = (uint32_t)bytes;
+
+    memset(it, 0, bytes);
+    memcpy(it, &struct_bytes, sizeof(struct_bytes)); /* the first field of each */
+    return it;
+}
+#ifdef __cplusplus
 #define EEP_SIZED(pointer)                                                                         \
-    (memset((pointer), 0, sizeof(*(pointer))),                                                     \
-     (pointer)->struct_bytes = (uint32_t)sizeof(*(pointer)), (pointer))
+    static_cast<decltype(&*(pointer))>(eep_sized((pointer), sizeof(*(pointer))))
+#else
+#define EEP_SIZED(pointer) eep_sized((pointer), sizeof(*(pointer)))
+#endif
 
 /* Status codes, grouped by the largest thing the failure damaged. X(name, value, text). Values are
  * stable: they are part of the ABI. */
