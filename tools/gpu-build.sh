@@ -30,8 +30,8 @@ gpu_find_sources() {
     gpu_model_plugin=(experiments/cuda/*.cu)
     # What several of them share is an archive, from which each takes what it refers to.
     gpu_shared=(graphs/*.c graphs/cuda/gpu_rows.c transport/peer_descriptor.c
-                transport/window_memfd.c membership/view.c membership/bank_image.c membership/log.c
-                repair/planner.c)
+                transport/window_memfd.c transport/descriptors.c membership/view.c membership/bank_image.c
+                membership/log.c repair/planner.c)
 }
 
 gpu_objects() { # SOURCES...: the objects, one a line
