@@ -3,6 +3,7 @@
 #include "experiments/control_listen.h"
 #include "experiments/control_path.h"
 #include "experiments/control_peer.h"
+#include "transport/holder_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -285,14 +286,6 @@ static void settle_debt(control *self, int index)
     owed->goal = GOAL_NONE;
 }
 
-static bool is_ours(int fd)
-{
-    struct ucred peer;
-    socklen_t bytes = sizeof peer;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-           (peer.uid == geteuid() || peer.uid == 0);
-}
-
 static int free_place(const control *self)
 {
     int index = 0;
@@ -374,7 +367,7 @@ static void take_connections(control *self)
     while (num++ < MOST_AT_ONCE &&
            (fd = accept4(self->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         int index = free_place(self);
-        if (!is_ours(fd)) {
+        if (!eepi_holder_is_trusted(fd)) {
             close(fd);
             continue;
         }

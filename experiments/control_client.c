@@ -1,5 +1,7 @@
 #include "experiments/control_client.h"
 
+#include "transport/holder_socket.h"
+
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -20,8 +22,6 @@ static double now_s(void)
 eep_status control_client_open(const char *path, control_client **client_out)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct ucred peer;
-    socklen_t bytes = sizeof peer;
     if (*path == '\0' || strlen(path) >= sizeof address.sun_path) {
         return EEP_ERR_INVALID;
     }
@@ -37,8 +37,7 @@ eep_status control_client_open(const char *path, control_client **client_out)
         status = errno == ENOENT || errno == ECONNREFUSED ? EEP_ERR_UNREACHABLE : EEP_ERR_SYSTEM;
     }
     /* Root too believes only its own runs: another user may have put a socket there. */
-    if (status == EEP_OK && (getsockopt(self->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0 ||
-                             (peer.uid != geteuid() && peer.uid != 0))) {
+    if (status == EEP_OK && !eepi_holder_is_trusted(self->fd)) {
         status = EEP_ERR_STATE;
     }
     if (status != EEP_OK) {

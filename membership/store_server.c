@@ -3,6 +3,7 @@
 #include "graphs/public_call.h"
 #include "graphs/thread.h"
 #include "membership/store_conn.h"
+#include "transport/holder_socket.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -92,7 +93,7 @@ static void accept_some(struct eep_store *store)
             return;
         }
         bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
-        if (!has_room || !eepi_store_socket_is_trusted(fd) || !eepi_store_conn_new(store, fd)) {
+        if (!has_room || !eepi_holder_is_trusted(fd) || !eepi_store_conn_new(store, fd)) {
             close(fd);
             continue;
         }

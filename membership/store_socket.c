@@ -45,16 +45,6 @@ static bool address_of(const char *path, struct sockaddr_un *address_out)
     return true;
 }
 
-bool eepi_store_socket_is_trusted(int fd)
-{
-    struct ucred peer;
-    socklen_t bytes = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
-        return false;
-    }
-    return peer.uid == geteuid() || peer.uid == 0;
-}
-
 eep_status eepi_store_socket_connect(const char *path, int *fd_out)
 {
     struct sockaddr_un address;
@@ -72,7 +62,7 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
         errno = error; /* for eepi_store_socket_why */
         return absent ? EEP_ERR_UNREACHABLE : EEP_ERR_SYSTEM;
     }
-    if (!eepi_store_socket_is_trusted(fd)) {
+    if (!eepi_holder_is_trusted(fd)) {
         close(fd);
         return EEP_ERR_STATE;
     }

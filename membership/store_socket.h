@@ -34,6 +34,4 @@ EEP_MUST_CHECK eep_status eepi_store_socket_listen_as(int type, const char *path
                                                       eepi_store_listener *listener_out);
 /* Close, and remove the socket file if it is still the one that was bound. */
 void eepi_store_socket_unlisten(const char *path, const eepi_store_listener *listener);
-/* The process at the other end runs as our user or as root. */
-bool eepi_store_socket_is_trusted(int fd);
 #endif

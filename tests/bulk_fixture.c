@@ -1,6 +1,7 @@
 #include "tests/bulk_fixture.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -318,4 +319,15 @@ void run_until_served(node *server, int served)
         eepi_bulk_progress(server->bulk);
         cr_assert_lt(eepi_bulk_now_us(), deadline_us);
     }
+}
+
+int open_descriptors(void)
+{
+    int count = 0;
+    DIR *open_now = opendir("/proc/self/fd");
+    cr_assert_not_null(open_now);
+    while (readdir(open_now) != NULL)
+        count++;
+    closedir(open_now);
+    return count;
 }

@@ -54,6 +54,8 @@ int run_until(node *a, node *b, int ended);
 void fetch_small_from(node *by, const void *address, size_t address_bytes);
 /* Progress both until the first byte of the large blob has landed in `buffer` (zeroed before). */
 void run_until_first_chunk(node *by, node *server, const unsigned char *buffer);
+/* Of this process; the one that counts is among them. */
+int open_descriptors(void);
 /* Progress a server until it was asked once more. */
 void run_until_served(node *server, int served);
 

@@ -5,7 +5,6 @@
 #include "tests/holder_player.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -362,17 +361,6 @@ Test(bulk_shm, stopped_requesters_do_not_hold_the_slots)
 }
 
 /* ---------------------------------------------------------------- descriptors */
-
-static int open_descriptors(void)
-{
-    int count = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    cr_assert_not_null(directory);
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
-}
 
 Test(bulk_shm, two_thousand_copiers_leave_no_descriptor)
 {

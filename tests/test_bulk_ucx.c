@@ -4,7 +4,6 @@
 #include "transport/bulk_ucx.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -348,17 +347,6 @@ Test(bulk_ucx, names_the_variable_or_interface_that_leaves_no_lane)
     cr_assert_eq(open_fails((eepi_bulk_config){.interface = "nosuch0"}, error, sizeof(error)),
                  EEP_ERR_INVALID);
     cr_assert(strstr(error, "\"nosuch0\"") != NULL, "%s", error);
-}
-
-static int open_descriptors(void)
-{
-    int count = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    cr_assert_not_null(directory);
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
 }
 
 /* Workers of closed copiers are kept for a while, but not without a bound. */
