@@ -113,7 +113,7 @@ eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num
     eep_status status = check_put("eep_launch", stream);
 
     if (status == EEP_OK)
-        status = EEPI_STRUCT_TAKE(eep_kernel, &full, host, kernel);
+        status = EEPI_STRUCT_TAKE(eep_kernel, &full, kernel);
     if (status == EEP_OK)
         status = check_launch(&full, num_blocks, num_threads, args, args_bytes);
     if (status != EEP_OK)

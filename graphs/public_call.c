@@ -30,7 +30,17 @@ static_assert(sizeof(eep_tensor) == 16 && sizeof(eep_seat) == 8 && sizeof(eep_ke
                   sizeof(eep_grid) == 16,
               "the size of an array's element is part of the ABI");
 
-enum { SIZE_FIELD = sizeof(uint32_t), MOST_BYTES = 65536 };
+/* Least sizes are part of the ABI: these numbers change with the soname, and not before. */
+static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispatch_args) == 56 &&
+                  EEPI_LEAST_BYTES(eep_combine_args) == 40 && EEPI_LEAST_BYTES(eep_kernel) == 40 &&
+                  EEPI_LEAST_BYTES(eep_step) == 24 && EEPI_LEAST_BYTES(eep_counters) == 80 &&
+                  EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
+                  EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
+                  EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24,
+              "a struct of soname 1 has at least the fields of its first release");
+
+/* STRUCT_STEP: each struct holds a pointer or a uint64_t, so all sizes are multiples of theirs. */
+enum { SIZE_FIELD = sizeof(uint32_t), STRUCT_STEP = 8, MOST_BYTES = 65536 };
 
 static _Thread_local char error_text[EEPI_ERROR_TEXT_BYTES];
 
@@ -110,11 +120,11 @@ static eep_status size_of(const char *call, const char *type, const void *theirs
     if (!theirs)
         return eepi_refuse(EEP_ERR_INVALID, "%s: the %s is NULL", call, type);
     memcpy(&bytes, theirs, sizeof(bytes));
-    if (bytes < least || bytes > MOST_BYTES)
+    if (bytes < least || bytes > MOST_BYTES || bytes % STRUCT_STEP != 0)
         return eepi_refuse(EEP_ERR_INVALID,
-                           "%s: struct_bytes of the %s is %u, and at least %zu are needed: set it "
-                           "%s",
-                           call, type, bytes, least, setter_of(type));
+                           "%s: struct_bytes of the %s is %u, and at least %zu, a multiple of %d, "
+                           "are needed: set it %s",
+                           call, type, bytes, least, STRUCT_STEP, setter_of(type));
     *bytes_out = bytes;
     return EEP_OK;
 }
@@ -143,11 +153,12 @@ eep_status eepi_struct_take(const char *call, const char *type, void *ours, size
     return EEP_OK;
 }
 
-eep_status eepi_struct_check(const char *call, const char *type, const void *theirs)
+eep_status eepi_struct_check(const char *call, const char *type, size_t least_bytes,
+                             const void *theirs)
 {
     size_t bytes;
 
-    return size_of(call, type, theirs, SIZE_FIELD, &bytes);
+    return size_of(call, type, theirs, least_bytes, &bytes);
 }
 
 void eepi_struct_give(void *theirs, const void *ours, size_t ours_bytes)

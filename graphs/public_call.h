@@ -23,22 +23,42 @@ EEP_MUST_CHECK eep_status eepi_check_given(const char *call, const char *name,
  * fork has its memory, but neither its threads nor its place among the ranks. */
 EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what, int32_t opened_by);
 
+/* The last field of each struct in the first release of soname 1. Every caller's struct has it, so
+ * it never changes while the soname stays: fields that come later have defaults, these have none.
+ */
+#define EEPI_FIRST_eep_config        bulk_interface
+#define EEPI_FIRST_eep_dispatch_args row_scales
+#define EEPI_FIRST_eep_combine_args  out
+#define EEPI_FIRST_eep_kernel        args
+#define EEPI_FIRST_eep_step          epoch
+#define EEPI_FIRST_eep_counters      weights_bytes_background
+#define EEPI_FIRST_eep_snapshot      epoch
+#define EEPI_FIRST_eep_fault         time_ns
+#define EEPI_FIRST_eep_window_sizes  control_bytes
+#define EEPI_FIRST_eep_bad_input     step
+#define EEPI_FIRST_eep_view_info     epoch
+/* Its least size. */
+#define EEPI_LEAST_BYTES(type)                                                                     \
+    (offsetof(type, EEPI_FIRST_##type) + sizeof(((type *)0)->EEPI_FIRST_##type))
+
 /* The caller's struct `theirs` into `ours`, which holds the defaults of what an older caller's
- * lacks. EEP_ERR_INVALID, and the text, if it is NULL, shorter than `least_bytes`, or has a value
- * in fields that came after this version. Both begin with struct_bytes; that of `ours` is set to
- * its size. */
+ * lacks. EEP_ERR_INVALID, and the text, if it is NULL, has a size of no version (below
+ * `least_bytes`, or no multiple of 8), or has a value in fields that came after this version. Both
+ * begin with struct_bytes; that of `ours` is set to its size. */
 EEP_MUST_CHECK eep_status eepi_struct_take(const char *call, const char *type, void *ours,
                                            size_t ours_bytes, size_t least_bytes,
                                            const void *theirs);
 /* May `theirs` be written? As above. Before a function does anything. */
-EEP_MUST_CHECK eep_status eepi_struct_check(const char *call, const char *type, const void *theirs);
+EEP_MUST_CHECK eep_status eepi_struct_check(const char *call, const char *type, size_t least_bytes,
+                                            const void *theirs);
 /* `ours` into the caller's struct, as far as both reach; its struct_bytes stays. */
 void eepi_struct_give(void *theirs, const void *ours, size_t ours_bytes);
 
-/* `least`: the last field that every caller has. */
-#define EEPI_STRUCT_TAKE(type, ours, least, theirs)                                                \
-    eepi_struct_take(__func__, #type, (ours), sizeof(type),                                        \
-                     offsetof(type, least) + sizeof(((type *)0)->least), (theirs))
-#define EEPI_STRUCT_CHECK(type, theirs)      eepi_struct_check(__func__, #type, (theirs))
+/* The function that the program called is this one, or `call`. */
+#define EEPI_STRUCT_TAKE(type, ours, theirs)                                                       \
+    eepi_struct_take(__func__, #type, (ours), sizeof(type), EEPI_LEAST_BYTES(type), (theirs))
+#define EEPI_STRUCT_CHECK(type, theirs) EEPI_STRUCT_CHECK_IN(__func__, type, (theirs))
+#define EEPI_STRUCT_CHECK_IN(call, type, theirs)                                                   \
+    eepi_struct_check((call), #type, EEPI_LEAST_BYTES(type), (theirs))
 #define EEPI_STRUCT_GIVE(type, theirs, ours) eepi_struct_give((theirs), (ours), sizeof(type))
 #endif

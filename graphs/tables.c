@@ -125,7 +125,7 @@ eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *size
     eep_config c = {0};
     eepk_shape s;
     const char *why;
-    eep_status status = EEPI_STRUCT_TAKE(eep_config, &c, fp8_dispatch, config);
+    eep_status status = EEPI_STRUCT_TAKE(eep_config, &c, config);
 
     if (status == EEP_OK)
         status = EEPI_STRUCT_CHECK(eep_window_sizes, sizes_out);

@@ -273,7 +273,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
 
     if (status == EEP_OK)
         status = check_layer(context, layer);
-    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, struct_bytes, args) != EEP_OK)
+    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
         status = check_dispatch(context, &a);
@@ -315,7 +315,7 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
 
     if (status == EEP_OK)
         status = check_layer(context, layer);
-    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, struct_bytes, args) != EEP_OK)
+    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
         status = check_combine(context, &a);

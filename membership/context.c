@@ -21,8 +21,6 @@
 
 /* Of a rank or a number of ranks: the environment's text is no such number. */
 #define BAD_IN_ENVIRONMENT INT32_MIN
-/* All callers' structs have the fields up to this one. */
-#define LEAST_CONFIG_BYTES (offsetof(eep_config, fp8_dispatch) + sizeof(int32_t))
 
 enum {
     MAX_BLOCKS = 4096,
@@ -176,7 +174,8 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     eep_status status;
 
     fill_defaults(c);
-    status = eepi_struct_take("eep_open", "eep_config", c, sizeof(*c), LEAST_CONFIG_BYTES, config);
+    status = eepi_struct_take("eep_open", "eep_config", c, sizeof(*c), EEPI_LEAST_BYTES(eep_config),
+                              config);
     if (status != EEP_OK) {
         c->device = NULL; /* eep_close looks at it */
         return eepi_fail(context, status, "%s", eep_error_text());

@@ -36,7 +36,7 @@ static const profile_field fields[] = {
 
 eep_status eep_config_profile(eep_config *config, eep_profile profile)
 {
-    eep_status status = eepi_check_given("eep_config_profile", "config", config);
+    eep_status status = EEPI_STRUCT_CHECK(eep_config, config);
 
     if (status != EEP_OK)
         return status;

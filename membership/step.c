@@ -126,7 +126,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
     struct timespec until;
     int may = 0, late = 0;
 
-    if (status == EEP_OK && eepi_struct_check("eep_step_begin", "eep_step", step_out) != EEP_OK)
+    if (status == EEP_OK && EEPI_STRUCT_CHECK_IN("eep_step_begin", eep_step, step_out) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status != EEP_OK)
         return status;

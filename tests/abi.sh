@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# abi.sh BUILD: programs that were compiled with structs one field shorter or longer than the
-# library's run with it, and a program of the first ABI is refused by name (docs/ABI.md).
+# abi.sh BUILD: a program that was compiled with structs one field longer than the library's runs with
+# it; one whose structs lack a field that all versions have is refused by name, as is a program of the
+# first ABI (docs/ABI.md). tests/abi_next.sh has the program of today with the library of tomorrow.
 set -euo pipefail
 unset LIBRARY_PATH
 build=$(cd "$1" && pwd)
@@ -15,7 +16,7 @@ if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
     sanitize=(-fsanitize=address,undefined)
 fi
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault
-    eep_window_sizes eep_kernel)
+    eep_window_sizes eep_bad_input eep_view_info eep_combine_args eep_kernel)
 # One variant: its name, the change, how the program is compiled, the structs.
 variant() {
     local name=$1 change=$2 define=$3
@@ -30,12 +31,14 @@ variant() {
         fail "a program with $name structs failed"
 }
 variant same longer -DSAME &
-variant shorter shorter -DSHORTER "${all[@]}" &
-variant shorter_combine shorter -DSHORT_COMBINE eep_combine_args &
-variant longer longer -DLONGER "${all[@]}" eep_combine_args &
+variant shorter shorter -DSHORTER "${all[@]:1}" &
+variant shorter_config shorter -DSHORT_CONFIG eep_config &
+variant longer longer -DLONGER "${all[@]}" &
+failed=0
 for job in $(jobs -p); do
-    wait "$job"
+    wait "$job" || failed=1
 done
+[ $failed -eq 0 ] || fail "see above"
 
 # The first ABI: eep_config_init(config) wrote the library's size, whatever the caller's was.
 cat >"$tmp/old.c" <<'C'

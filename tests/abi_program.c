@@ -2,6 +2,7 @@
  * than the library's (abi_headers.py). Behind each struct lie bytes that no call may write. */
 #include <eep/eep.h>
 #include <eep/store.h>
+#include <eep/watch.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@ GUARDED(eep_snapshot, snapshot);
 GUARDED(eep_counters, counters);
 GUARDED(eep_fault, fault);
 GUARDED(eep_window_sizes, sizes);
+GUARDED(eep_bad_input, bad);
+GUARDED(eep_view_info, view);
 
 #define ARM(name) memset((name).guard, 0xa5, GUARD)
 static int is_whole(const unsigned char *guard)
@@ -41,6 +44,18 @@ static int is_whole(const unsigned char *guard)
     return 1;
 }
 #define WHOLE(name) CHECK(is_whole((name).guard))
+
+/* A struct without a field that every version has: the text names the call, the struct and both
+ * sizes. */
+#define TOO_SHORT(type, object, function, ...)                                                     \
+    do {                                                                                           \
+        char text[128];                                                                            \
+        CHECK(function(__VA_ARGS__) == EEP_ERR_INVALID);                                           \
+        snprintf(text, sizeof(text),                                                               \
+                 #function ": struct_bytes of the " #type " is %zu, and at least ",                \
+                 sizeof(object));                                                                  \
+        CHECK(strstr(eep_error_text(), text));                                                     \
+    } while (0)
 
 static eep_device *device;
 static eep_stream *stream;
@@ -63,9 +78,8 @@ static void *memory(size_t bytes)
     return at;
 }
 
-static void set_up(void)
+static void configure(void)
 {
-    char error[256] = "";
 
     eep_config_init(&config.s);
     WHOLE(config);
@@ -81,9 +95,28 @@ static void set_up(void)
     config.s.num_max_tokens_per_rank = 4;
     config.s.bind_threads = 0;
     config.s.event = note_event;
+}
+
+static void set_up(void)
+{
+    char error[256] = "";
+
+    configure();
+#ifdef SHORT_CONFIG
+    TOO_SHORT(eep_config, config.s, eep_config_profile, &config.s, EEP_PROFILE_QUICK);
+    TOO_SHORT(eep_config, config.s, eep_window_sizes_get, &config.s, EEP_SIZED(&sizes.s));
+    TOO_SHORT(eep_config, config.s, eep_open, &config.s, error, sizeof(error), &context);
+    CHECK(strcmp(strstr(error, "struct_bytes"), strstr(eep_error_text(), "struct_bytes")) == 0);
+    WHOLE(config);
+    exit(0);
+#endif
+#ifdef SHORTER
+    TOO_SHORT(eep_window_sizes, sizes.s, eep_window_sizes_get, &config.s, EEP_SIZED(&sizes.s));
+#else
     CHECK(eep_window_sizes_get(&config.s, EEP_SIZED(&sizes.s)) == EEP_OK);
-    WHOLE(sizes);
     CHECK(sizes.s.dispatch_bytes > 0 && sizes.s.struct_bytes == sizeof(sizes.s));
+#endif
+    WHOLE(sizes);
     if (eep_open(&config.s, error, sizeof(error), &context) != EEP_OK) {
         fprintf(stderr, "eep_open: %s\n", error);
         exit(1);
@@ -118,7 +151,7 @@ static void fill_args(void)
     combine.rows = dispatch.rows;
     combine.topk_weights = memory(4 * sizeof(float));
     combine.num_tokens = dispatch.num_tokens;
-#ifndef SHORT_COMBINE
+#ifndef SHORTER
     combine.out = memory(4 * HIDDEN * sizeof(float));
 #endif
 }
@@ -131,17 +164,43 @@ static eep_graph *capture(void)
 
     CHECK(eep_capture_begin(stream) == EEP_OK);
     CHECK(eep_step_latch(context, stream) == EEP_OK);
+#ifdef SHORTER
+    TOO_SHORT(eep_dispatch_args, dispatch, eep_dispatch, context, 0, stream, &dispatch);
+    TOO_SHORT(eep_combine_args, combine, eep_combine, context, 0, stream, &combine);
+    TOO_SHORT(eep_kernel, nothing, eep_launch, stream, &nothing, 1, 1, NULL, 0);
+    CHECK(eep_capture_end(stream, &graph) == EEP_ERR_INVALID);
+    return NULL;
+#endif
     CHECK(eep_dispatch(context, 0, stream, &dispatch) == EEP_OK);
     CHECK(eep_launch(stream, &nothing, 1, 1, NULL, 0) == EEP_OK);
-#ifdef SHORT_COMBINE
-    CHECK(eep_combine(context, 0, stream, &combine) == EEP_ERR_INVALID);
-    CHECK(strstr(eep_last_error(context), "eep_combine: the buffer out is NULL"));
-    exit(0);
-#endif
     CHECK(eep_combine(context, 0, stream, &combine) == EEP_OK);
     CHECK(eep_step_finish(context, stream) == EEP_OK);
     CHECK(eep_capture_end(stream, &graph) == EEP_OK);
     return graph;
+}
+
+/* A step with an expert that there is not, and what a front sees. */
+static void observe(eep_graph *graph)
+{
+    char error[256] = "";
+    eep_watch *watch = NULL;
+
+    *(int32_t *)dispatch.num_tokens = 1;
+    *(int32_t *)dispatch.topk_idx = 7;
+    CHECK(eep_step_begin(context, 1000000, EEP_SIZED(&step.s)) == EEP_OK);
+    CHECK(eep_graph_replay(graph, stream) == EEP_OK);
+    CHECK(eep_step_end(context) == EEP_ERR_BAD_STEP_INPUT);
+    *(int32_t *)dispatch.num_tokens = 0;
+    CHECK(eep_bad_input_get(context, EEP_SIZED(&bad.s)) == EEP_OK);
+    WHOLE(bad);
+    CHECK(bad.s.kind == EEP_BAD_EXPERT_RANGE && bad.s.value == 7 && bad.s.num_bad_tokens == 1 &&
+          bad.s.struct_bytes == sizeof(bad.s));
+    CHECK(eep_watch_open(store_path, 1000000, error, sizeof(error), &watch) == EEP_OK);
+    CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
+    WHOLE(view);
+    CHECK(view.s.num_active == 1 && view.s.is_serving == 1 &&
+          view.s.struct_bytes == sizeof(view.s));
+    eep_watch_close(watch);
 }
 
 static void serve(eep_graph *graph)
@@ -164,7 +223,36 @@ static void serve(eep_graph *graph)
     CHECK(eep_fault_next(context, EEP_SIZED(&fault.s)) == EEP_ERR_NOT_FOUND);
     WHOLE(fault);
     CHECK(num_events > 0);
+    observe(graph);
 }
+
+#ifdef SHORTER
+/* Each that libeep fills, without its last field: refused before anything is done. */
+static void refuse_the_shorter(void)
+{
+    char error[256] = "";
+    eep_watch *watch = NULL;
+
+    TOO_SHORT(eep_step, step.s, eep_step_begin, context, 0, EEP_SIZED(&step.s));
+    TOO_SHORT(eep_snapshot, snapshot.s, eep_snapshot_get, context, EEP_SIZED(&snapshot.s), NULL,
+              NULL);
+    TOO_SHORT(eep_fault, fault.s, eep_fault_next, context, EEP_SIZED(&fault.s));
+    TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
+    CHECK(eep_watch_open(store_path, 1000000, error, sizeof(error), &watch) == EEP_OK);
+    TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
+    snapshot.s.struct_bytes = 24; /* its own is right, and that of the counters is not */
+    TOO_SHORT(eep_counters, counters.s, eep_snapshot_get, context, &snapshot.s,
+              EEP_SIZED(&counters.s), NULL);
+    WHOLE(step);
+    WHOLE(snapshot);
+    WHOLE(counters);
+    WHOLE(fault);
+    WHOLE(bad);
+    WHOLE(view);
+    eep_watch_close(watch);
+    eep_close(context);
+}
+#endif
 
 #ifdef LONGER
 /* A field that this library does not know is refused where it says something. */
@@ -200,6 +288,9 @@ static void refuse_the_unsized(void)
     config.s.struct_bytes = 8;
     CHECK(eep_open(&config.s, error, sizeof(error), &other) == EEP_ERR_INVALID);
     CHECK(strstr(error, "struct_bytes of the eep_config is 8, and at least "));
+    config.s.struct_bytes = bytes + 4; /* in the middle of a field */
+    CHECK(eep_open(&config.s, error, sizeof(error), &other) == EEP_ERR_INVALID);
+    CHECK(strstr(error, "a multiple of 8"));
     config.s.struct_bytes = bytes;
     snapshot.s.struct_bytes = 0;
     CHECK(eep_snapshot_get(context, &snapshot.s, NULL, NULL) == EEP_ERR_INVALID);
@@ -236,6 +327,8 @@ int main(int argc, char **argv)
     ARM(counters);
     ARM(fault);
     ARM(sizes);
+    ARM(bad);
+    ARM(view);
     CHECK(eep_version() == EEP_VERSION);
     CHECK(eep_store_open(store_path, error, sizeof(error), &store) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
@@ -246,6 +339,10 @@ int main(int argc, char **argv)
     refuse_the_unknown();
 #endif
     graph = capture();
+#ifdef SHORTER
+    refuse_the_shorter();
+    return 0;
+#endif
     serve(graph);
     refuse_the_unsized();
     close_the_wrong_way(graph);

@@ -19,8 +19,9 @@ extern "C" {
 
 /* Structs that are passed to libeep or filled by it begin with struct_bytes, the size that the
  * caller's header gives them, and get new fields only at their end. libeep reads and writes no byte
- * behind that size: what an older caller's struct lacks has its default. Zero such a struct and set
- * its size with EEP_SIZED, an expression whose value is the pointer:
+ * behind that size: what an older caller's struct lacks has its default. A size below that of the
+ * first release with this soname is EEP_ERR_INVALID. Zero such a struct and set its size with
+ * EEP_SIZED, an expression whose value is the pointer:
  *
  *     eep_step step;
  *     status = eep_step_begin(context, timeout_us, EEP_SIZED(&step));
