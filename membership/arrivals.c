@@ -79,7 +79,8 @@ __attribute__((format(printf, 3, 4))) static void add(char *text, size_t bytes, 
     va_end(arguments);
 }
 
-/* All first ranks but ours whom `applies` to, as "seats 3, 5". 0: there are none. */
+/* Appends `separator` and the seats of those first ranks, ours left out, for which `applies` is
+ * true: "SEPARATOR3, 5". Nothing if there are none. Returns how many there are. */
 static int list(const eep_context *context, char *text, size_t bytes, const char *separator,
                 int (*applies)(const eepi_arrival *a))
 {

@@ -16,10 +16,9 @@ enum { STORE_BOUND_US = 5000000, MAX_TRIES = 8 };
 
 static eep_status store_is_silent(eep_context *context, eep_status status)
 {
-    if (context->store && eepi_store_client_is_turned_away(context->store))
-        return eepi_fail(context, status,
-                         "the store takes no connection: its process has no descriptor left: raise "
-                         "its limit (ulimit -n)");
+    if (context->store && *eepi_store_client_why(context->store))
+        return eepi_fail(context, status, "the store at %s takes no connection: %s",
+                         context->store_path, eepi_store_client_why(context->store));
     return eepi_fail(context, status, "the store at %s does not answer: %s", context->store_path,
                      eep_strerror(status));
 }
@@ -514,18 +513,16 @@ static eep_status check_home(eep_context *context)
     return EEP_OK;
 }
 
-/* Take the seat: on this machine by its file, for all by compare-and-swap on its member record. */
-eep_status eepi_claim_seat(eep_context *context)
+/* Inside the gate of all seats. */
+static eep_status claim_inside(eep_context *context)
 {
     char key[EEPI_STORE_KEY_MAX];
     uint32_t in_view = 0;
     eepi_seat_holder in_record;
     uint64_t revision = 0;
-    eep_status status = plan_first_view(context);
+    eep_status status = check_home(context);
 
     snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
-    if (status == EEP_OK)
-        status = check_home(context);
     if (status == EEP_OK)
         status = check_instance(context);
     if (status == EEP_OK)
@@ -536,6 +533,25 @@ eep_status eepi_claim_seat(eep_context *context)
         status = take_generation(context, in_view, &in_record);
     if (status == EEP_OK)
         status = put_record(context, key, revision);
+    return status;
+}
+
+/* Take the seat: on this machine by its file, for all by compare-and-swap on its member record.
+ * Nobody clears the store meanwhile (eep_store_forget): what was found in it stays true. */
+eep_status eepi_claim_seat(eep_context *context)
+{
+    int gate = -1;
+    eep_status status = plan_first_view(context);
+
+    if (status != EEP_OK)
+        return status;
+    status = eepi_seats_enter(context->store_path, 0, &gate);
+    if (status != EEP_OK)
+        return eepi_fail(context, status, "%s.seats cannot be locked: %s", context->store_path,
+                         errno == EBUSY ? "another process has been clearing the store for 6 s"
+                                        : strerror(errno));
+    status = claim_inside(context);
+    eepi_seats_leave(gate);
     return status;
 }
 

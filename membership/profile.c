@@ -41,7 +41,10 @@ eep_status eep_config_profile(eep_config *config, eep_profile profile)
     if (status != EEP_OK)
         return status;
     if (profile < EEP_PROFILE_DEFAULT || profile > EEP_PROFILE_QUICK)
-        return EEP_ERR_INVALID;
+        return eepi_refuse(EEP_ERR_INVALID,
+                           "eep_config_profile: profile is %d: it must be EEP_PROFILE_DEFAULT (%d) "
+                           "to EEP_PROFILE_QUICK (%d)",
+                           (int)profile, EEP_PROFILE_DEFAULT, EEP_PROFILE_QUICK);
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         const profile_field *field = &fields[i];
         uint64_t value = field->values[profile];

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +16,8 @@
 enum {
     PATH_BYTES = PATH_MAX,
     LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1 + 20 + 1,
-    LOCK_TRIES = 1000,
+    LOCK_TRIES = 1000, /* of a millisecond each */
+    GATE_TRIES = 6000, /* whoever clears a store may wait for it for 5 s */
     HOLDER_LOCK_AT = 4096
 };
 
@@ -29,16 +29,12 @@ static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BY
     return 0;
 }
 
-static int open_seat(const char *store_path, int32_t seat, int flags)
+/* Not a FIFO or a device, which may be waited for for ever. */
+static int open_plain(const char *path, int flags)
 {
-    char path[PATH_BYTES];
     struct stat file;
-    int fd;
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
 
-    if (!name_file(store_path, seat, path))
-        return -1;
-    /* not a FIFO or a device, which may be waited for for ever */
-    fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
     if (fd >= 0 && (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode))) {
         close(fd);
         errno = EINVAL;
@@ -47,8 +43,16 @@ static int open_seat(const char *store_path, int32_t seat, int flags)
     return fd;
 }
 
-/* The holder's lock lies behind the line, apart from the lock for writing. Each generation has a
- * byte of its own: a child that a dead holder left keeps its byte, and hinders nobody. */
+static int open_seat(const char *store_path, int32_t seat, int flags)
+{
+    char path[PATH_BYTES];
+
+    return name_file(store_path, seat, path) ? open_plain(path, flags) : -1;
+}
+
+/* What whoever holds the seat locks: one byte behind the line, apart from the lock for writing.
+ * Each generation has a byte of its own. So a child that a dead process left keeps its byte, and
+ * does not hinder the next generation. */
 static struct flock holder_range(uint32_t generation)
 {
     return (struct flock){.l_type = F_WRLCK,
@@ -187,17 +191,6 @@ int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
     return has_ended;
 }
 
-/* Root may serve beside the folder's owner, who must be able to go on alone. */
-static void give_to_owner(int fd, const char *store_path)
-{
-    char path[PATH_BYTES];
-    struct stat folder;
-
-    if (geteuid() == 0 && snprintf(path, sizeof(path), "%s", store_path) < PATH_BYTES &&
-        stat(dirname(path), &folder) == 0 && folder.st_uid != 0)
-        (void)!fchown(fd, folder.st_uid, folder.st_gid);
-}
-
 eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                           eepi_seat_holder *holder, eepi_seat_holder *before_out)
 {
@@ -207,7 +200,6 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
     *before_out = (eepi_seat_holder){0};
     if (fd < 0)
         return EEP_ERR_SYSTEM;
-    give_to_owner(fd, store_path);
     if (!read_holder(fd, before_out)) {
         status = EEP_ERR_SYSTEM;
     } else if (before_out->generation && !has_ended_in(fd, holder->home, before_out)) {
@@ -255,10 +247,67 @@ eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_se
     return status;
 }
 
+/* ---------------------------------------------------------------- all seats */
+
+static int name_gate(const char *store_path, char path_out[PATH_BYTES])
+{
+    if (snprintf(path_out, PATH_BYTES, "%s.seats", store_path) < PATH_BYTES)
+        return 1;
+    errno = ENAMETOOLONG;
+    return 0;
+}
+
+/* Is the file that is open as `fd` the one at the path? A store that ends removes it. */
+static int is_at(const char *path, int fd)
+{
+    struct stat there, here;
+
+    return lstat(path, &there) == 0 && fstat(fd, &here) == 0 && there.st_dev == here.st_dev &&
+           there.st_ino == here.st_ino;
+}
+
+eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out)
+{
+    const struct timespec nap = {0, 1000000};
+    struct flock range = {
+        .l_type = alone ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    char path[PATH_BYTES];
+
+    if (!name_gate(store_path, path))
+        return EEP_ERR_SYSTEM;
+    for (int tries = 0;; tries++) {
+        int fd = open_plain(path, O_RDWR | O_CREAT), error;
+        if (fd < 0)
+            return EEP_ERR_SYSTEM;
+        error = fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
+        if (error == 0 && is_at(path, fd)) {
+            *gate_out = fd;
+            return EEP_OK;
+        }
+        close(fd);
+        errno = error == 0 || error == EAGAIN || error == EACCES ? EBUSY : error;
+        if ((errno != EBUSY && errno != EINTR) || tries == GATE_TRIES)
+            return EEP_ERR_SYSTEM;
+        nanosleep(&nap, NULL);
+    }
+}
+
+void eepi_seats_leave(int gate)
+{
+    struct flock range = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    int error = errno;
+
+    (void)fcntl(gate, F_OFD_SETLK, &range); /* not by close alone: a forked child may have a copy */
+    close(gate);
+    errno = error;
+}
+
 void eepi_seats_remove(const char *store_path, int32_t num_seats)
 {
     char path[PATH_BYTES];
 
+    if (name_gate(store_path, path))
+        unlink(path);
     for (int32_t seat = 0; seat < num_seats; seat++)
         if (name_file(store_path, seat, path))
             unlink(path);

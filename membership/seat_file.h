@@ -6,6 +6,9 @@
  *   STORE_PATH.seatN   "generation pid start-time-of-the-process home\n", numbers of fixed width;
  *                      pid 0: its holder has closed its context
  *
+ *   STORE_PATH.seats   empty: the gate that whoever takes a seat passes (eepi_seats_enter); a store
+ *                      that ends in order removes it
+ *
  * A pid says something only where its process lives (eepi_process_home). So whoever holds a seat
  * also holds a lock on its file (an open file description's, which goes with the process in any
  * namespace): of a holder from another pid namespace, or from before a reboot, the lock alone says
@@ -41,6 +44,12 @@ EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, u
  * has none). EEP_ERR_SYSTEM as above: then the seat stays taken until the process ends. */
 EEP_MUST_CHECK eep_status eepi_seat_release(const char *store_path, int32_t seat,
                                             const eepi_seat_holder *own);
-/* The instance is over: remove the files of seats 0 .. num_seats-1. */
+/* Pass the gate of all seats, from the first look at what the store says until the seat is taken
+ * and said there: many may at once. `alone`: to look at all seats and clear the store, while nobody
+ * takes one. *gate_out is given to eepi_seats_leave. EEP_ERR_SYSTEM: errno says why; EBUSY: another
+ * process has been inside for 6 s. */
+EEP_MUST_CHECK eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out);
+void eepi_seats_leave(int gate);
+/* The instance is over: remove the gate and the files of seats 0 .. num_seats-1. */
 void eepi_seats_remove(const char *store_path, int32_t num_seats);
 #endif

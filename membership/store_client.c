@@ -360,7 +360,18 @@ int eepi_store_client_wants_write(const eepi_store_client *client)
     return client->fd >= 0 && client->out_begin < client->out_end;
 }
 
-int eepi_store_client_is_turned_away(const eepi_store_client *client)
+const char *eepi_store_client_why(const eepi_store_client *client)
 {
-    return client->turned_away;
+    switch (client->refusal) {
+    case EEP_OK:
+        return "";
+    case EEP_ERR_SYSTEM:
+        return "its process has no descriptor left: raise its limit (ulimit -n)";
+    case EEP_ERR_STATE:
+        return "it serves processes of its own user only, and this one is of another";
+    case EEP_ERR_NO_MEMORY:
+        return "it has as many connections as it takes";
+    default:
+        return eep_strerror(client->refusal);
+    }
 }

@@ -62,8 +62,8 @@ int eepi_store_client_fd(const eepi_store_client *client);
 /* 1 while there is unsent output: poll for writing too. */
 int eepi_store_client_wants_write(const eepi_store_client *client);
 
-/* 1 if the last that came from the store is that it has no descriptor left for a connection. */
-int eepi_store_client_is_turned_away(const eepi_store_client *client);
+/* Why the store took no connection of ours when it was asked last; "": it has not said so. */
+const char *eepi_store_client_why(const eepi_store_client *client);
 
 /* Requests; each returns its id (> 0; 0: not even the memory to refuse it). With `leased`, the key
  * vanishes within ttl_us after the connection broke or the client stopped sending keep-alives

@@ -5,26 +5,15 @@
 #include "membership/records.h"
 #include "membership/seat_file.h"
 #include "membership/store_client.h"
+#include "membership/store_socket.h"
 
+#include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { FORGET_BOUND_US = 5000000 };
-
-__attribute__((format(printf, 4, 5))) static eep_status
-refuse(char *error_out, size_t bytes, eep_status status, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    if (error_out && bytes > 0)
-        vsnprintf(error_out, bytes, format, arguments);
-    va_end(arguments);
-    return status;
-}
 
 /* Remove all keys; how many there were, or -1. */
 static int remove_all(eepi_store_client *client)
@@ -52,53 +41,70 @@ static int remove_all(eepi_store_client *client)
     return failed ? -1 : num;
 }
 
-/* The seats that the instance in the store has; all that there can be if it does not say. */
-static int32_t num_seats(eepi_store_client *client)
+/* All seats that there can be: what the store says of an instance is what is to be removed. */
+static eep_status check_seats(const char *path)
 {
-    eepi_store_reply reply;
-    eepi_instance instance;
+    uint64_t home = eepi_process_home();
 
-    if (eepi_store_client_wait(client, eepi_store_get(client, EEPI_KEY_INSTANCE), FORGET_BOUND_US,
-                               &reply) != EEP_OK ||
-        reply.status != EEP_OK || reply.size != sizeof(instance))
-        return EEP_MAX_RANKS;
-    memcpy(&instance, reply.value, sizeof(instance));
-    return instance.numbers[0];
+    for (int32_t seat = 0; seat < EEP_MAX_RANKS; seat++) {
+        eepi_seat_holder holder;
+        eep_status status = eepi_seat_look(path, seat, &holder);
+        if (status != EEP_OK)
+            return eepi_refuse(status, "eep_store_forget: %.300s.seat%d cannot be read: %s", path,
+                               seat, strerror(errno));
+        if (!eepi_seat_has_ended(path, seat, home, &holder))
+            return eepi_refuse(EEP_ERR_STATE,
+                               "eep_store_forget: process %d holds seat %d: end the instance first",
+                               holder.pid, seat);
+    }
+    return EEP_OK;
+}
+
+/* Nobody takes a seat between the look at all and the removal of the last key. */
+static eep_status clear(eepi_store_client *client, const char *path)
+{
+    int gate = -1;
+    eep_status status = eepi_seats_enter(path, 1, &gate);
+
+    if (status != EEP_OK)
+        return eepi_refuse(errno == EBUSY ? EEP_ERR_STATE : status,
+                           "eep_store_forget: %.300s.seats cannot be locked: %s", path,
+                           errno == EBUSY ? "another process has been taking a seat for 6 s: end "
+                                            "the instance first"
+                                          : strerror(errno));
+    status = check_seats(path);
+    if (status == EEP_OK && remove_all(client) < 0)
+        status = eepi_refuse(
+            EEP_ERR_UNREACHABLE, "eep_store_forget: the store at %.300s does not answer%s%s", path,
+            *eepi_store_client_why(client) ? ": " : "", eepi_store_client_why(client));
+    eepi_seats_leave(gate);
+    return status;
+}
+
+static eep_status forget(const char *path)
+{
+    eepi_store_client *client;
+    char real[PATH_MAX], why[200];
+    eep_status status = eepi_check_given("eep_store_forget", "path", path);
+
+    if (status != EEP_OK)
+        return status;
+    status = eepi_store_client_open(path, FORGET_BOUND_US, &client);
+    if (status != EEP_OK)
+        return eepi_refuse(status, "eep_store_forget: no store answers at %.200s: %s", path,
+                           eepi_store_socket_why(path, status, why, sizeof(why)));
+    if (!realpath(path, real))
+        snprintf(real, sizeof(real), "%s", path);
+    status = clear(client, real);
+    eepi_store_client_close(client);
+    return status;
 }
 
 eep_status eep_store_forget(const char *path, char *error_out, size_t error_bytes)
 {
-    eepi_store_client *client;
-    char real[PATH_MAX];
-    uint64_t home = eepi_process_home();
-    eep_status status;
-    int32_t seats;
-    int num;
+    eep_status status = forget(path);
 
-    status = eepi_check_given("eep_store_forget", "path", path);
-    if (status != EEP_OK)
-        return refuse(error_out, error_bytes, status, "%s", eep_error_text());
-    status = eepi_store_client_open(path, FORGET_BOUND_US, &client);
-    if (status != EEP_OK)
-        return refuse(error_out, error_bytes, status, "no store answers at %s", path);
-    if (!realpath(path, real))
-        snprintf(real, sizeof(real), "%s", path);
-    seats = num_seats(client);
-    for (int32_t seat = 0; seat < seats && seat < EEP_MAX_RANKS && status == EEP_OK; seat++) {
-        eepi_seat_holder holder;
-        status = eepi_seat_look(real, seat, &holder);
-        if (status != EEP_OK)
-            (void)refuse(error_out, error_bytes, status, "%s.seat%d cannot be read", real, seat);
-        else if (!eepi_seat_has_ended(real, seat, home, &holder))
-            status = refuse(error_out, error_bytes, EEP_ERR_STATE,
-                            "process %d holds seat %d: end the instance first", holder.pid, seat);
-    }
-    if (status == EEP_OK) {
-        num = remove_all(client);
-        status = num >= 0 ? EEP_OK
-                          : refuse(error_out, error_bytes, EEP_ERR_UNREACHABLE,
-                                   "the store at %s does not answer", path);
-    }
-    eepi_store_client_close(client);
+    if (status != EEP_OK && error_out && error_bytes > 0)
+        snprintf(error_out, error_bytes, "%s", eep_error_text());
     return status;
 }

@@ -315,7 +315,7 @@ static eep_status accept_message(eepi_store_client *client, const eepi_store_mes
                               .key = message->key,
                               .value = message->value_size ? message->value : NULL,
                               .size = message->value_size};
-    client->turned_away = is_reply && message->id == 0 && message->status == EEP_ERR_SYSTEM;
+    client->refusal = is_reply && message->id == 0 ? message->status : EEP_OK;
     if (is_reply || message->type == EEPI_STORE_MSG_ENTRY) {
         if (!head || head->reply.id != message->id) {
             return EEP_ERR_PROTOCOL; /* answers come in the order of the requests */

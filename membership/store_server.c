@@ -2,6 +2,7 @@
 
 #include "graphs/public_call.h"
 #include "graphs/thread.h"
+#include "membership/seat_file.h"
 #include "membership/store_conn.h"
 #include "transport/holder_socket.h"
 
@@ -52,10 +53,9 @@ static void listen_again(struct eep_store *store, bool watch)
 }
 
 /* Without waiting: whoever has just connected has read nothing yet. */
-static void turn_away(int fd)
+static void turn_away(int fd, eep_status status)
 {
-    const eepi_store_message why = {
-        .type = EEPI_STORE_MSG_REPLY, .status = EEP_ERR_SYSTEM, .key = ""};
+    const eepi_store_message why = {.type = EEPI_STORE_MSG_REPLY, .status = status, .key = ""};
     unsigned char frame[EEPI_STORE_HEAD_MAX];
     size_t bytes = eepi_store_wire_encode(&why, frame);
     (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -71,7 +71,7 @@ static void make_room(struct eep_store *store)
         close(store->reserve_fd);
         int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0) {
-            turn_away(fd);
+            turn_away(fd, EEP_ERR_SYSTEM);
         }
     }
     if (!evicted) {
@@ -93,8 +93,12 @@ static void accept_some(struct eep_store *store)
             return;
         }
         bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
-        if (!has_room || !eepi_holder_is_trusted(fd) || !eepi_store_conn_new(store, fd)) {
-            close(fd);
+        if (!eepi_holder_is_trusted(fd)) {
+            turn_away(fd, EEP_ERR_STATE);
+            continue;
+        }
+        if (!has_room || !eepi_store_conn_new(store, fd)) {
+            turn_away(fd, EEP_ERR_NO_MEMORY);
             continue;
         }
         if (eepi_store_conns_guests(store) > store->most_guests) {
@@ -250,7 +254,7 @@ static eep_status open_holder(struct eep_store *store, const char *path, char *e
     }
     if (status != EEP_OK && error_out && error_bytes > 0) {
         char why[EEPI_THREAD_ERROR_BYTES];
-        snprintf(error_out, error_bytes, "cannot start the holder on %s: %s", holder_path,
+        snprintf(error_out, error_bytes, "cannot start the holder on %.300s: %s", holder_path,
                  why_not_started(errno, why, sizeof(why)));
     }
     return status;
@@ -282,37 +286,23 @@ static void release(struct eep_store *store)
     free(store);
 }
 
-eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
-                          eep_store **store_out)
+/* All parts of a store whose memory is there; `text` (of EEPI_ERROR_TEXT_BYTES) says why not. What
+ * was made stays in it. */
+static eep_status open_parts(struct eep_store *store, const char *path, char *text)
 {
     const eepi_store_limits limits = {
         .max_keys = MAX_KEYS, .max_leases = MAX_LEASES, .max_bytes = MAX_BYTES};
-    eep_status given = eepi_check_given("eep_store_open", "path", path);
-    if (given == EEP_OK) {
-        given = eepi_check_given("eep_store_open", "store_out", store_out);
-    }
-    struct eep_store *store = given == EEP_OK ? calloc(1, sizeof *store) : NULL;
-    if (!store) {
-        given = given == EEP_OK ? eepi_refuse(EEP_ERR_NO_MEMORY, "eep_store_open: out of memory")
-                                : given;
-        if (error_out && error_bytes > 0) {
-            snprintf(error_out, error_bytes, "%s", eep_error_text());
-        }
-        return given;
-    }
-    store->holder_listener.fd = store->holder_directory = -1;
-    store->pid = getpid();
-    store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
-    eep_status status = eepi_store_socket_listen(path, error_out, error_bytes, &store->listener);
+    eep_status status =
+        eepi_store_socket_listen(path, text, EEPI_ERROR_TEXT_BYTES, &store->listener);
     if (status != EEP_OK) {
-        goto fail;
+        return status;
     }
     memcpy(store->path, path, strlen(path) + 1);
     store->most_guests = most_guests();
     store->hello_us = EEPI_STORE_HELLO_US;
-    status = open_holder(store, path, error_out, error_bytes);
+    status = open_holder(store, path, text, EEPI_ERROR_TEXT_BYTES);
     if (status != EEP_OK) {
-        goto fail;
+        return status;
     }
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
     store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
@@ -323,19 +313,44 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
     if (!store->table || store->epoll_fd < 0 || store->stop_fd < 0 || store->reserve_fd < 0 ||
         !epoll_add(store, store->listener.fd, &store->listener) ||
         !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {
-        status = EEP_ERR_SYSTEM;
-        if (error_out && error_bytes > 0) {
-            char why[EEPI_THREAD_ERROR_BYTES];
-            snprintf(error_out, error_bytes, "cannot start the store on %s: %s", path,
-                     why_not_started(errno, why, sizeof(why)));
+        char why[EEPI_THREAD_ERROR_BYTES];
+        snprintf(text, EEPI_ERROR_TEXT_BYTES, "cannot start the store on %s: %s", path,
+                 why_not_started(errno, why, sizeof(why)));
+        return EEP_ERR_SYSTEM;
+    }
+    return EEP_OK;
+}
+
+eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
+                          eep_store **store_out)
+{
+    struct eep_store *store = NULL;
+    eep_status status = eepi_check_given("eep_store_open", "path", path);
+    if (status == EEP_OK) {
+        status = eepi_check_given("eep_store_open", "store_out", store_out);
+    }
+    if (status == EEP_OK && !(store = calloc(1, sizeof *store))) {
+        status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_store_open: out of memory");
+    }
+    if (status == EEP_OK) {
+        char text[EEPI_ERROR_TEXT_BYTES] = "";
+        store->pid = getpid();
+        store->holder_listener.fd = store->holder_directory = -1;
+        store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
+        status = open_parts(store, path, text);
+        if (status != EEP_OK) {
+            release(store);
+            (void)!eepi_refuse(status, "%s", text);
         }
-        goto fail;
+    }
+    if (status != EEP_OK) {
+        if (error_out && error_bytes > 0) {
+            snprintf(error_out, error_bytes, "%s", eep_error_text());
+        }
+        return status;
     }
     *store_out = store;
     return EEP_OK;
-fail:
-    release(store);
-    return status;
 }
 
 void eep_store_close(eep_store *store)
@@ -352,5 +367,6 @@ void eep_store_close(eep_store *store)
     assert(written == sizeof one); /* the counter of an eventfd that is written once */
     (void)written;
     pthread_join(store->thread, NULL);
+    eepi_seats_remove(store->path, 0); /* the gate to what it held; the seats' files stay */
     release(store);
 }

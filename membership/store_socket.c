@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -78,6 +79,10 @@ const char *eepi_store_socket_why(const char *path, eep_status status, char *tex
     if (status == EEP_ERR_STATE && lstat(path, &info) == 0) {
         snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u",
                  (unsigned)info.st_uid, (unsigned)geteuid());
+    } else if (status == EEP_ERR_INVALID) {
+        snprintf(text, bytes, "the path of a store has 1 to %zu bytes, this one has %zu",
+                 sizeof(struct sockaddr_un) - offsetof(struct sockaddr_un, sun_path) - 1,
+                 strlen(path));
     } else if (status == EEP_ERR_UNREACHABLE || status == EEP_ERR_SYSTEM) {
         snprintf(text, bytes, "%s (this process is of uid %u)", strerror(error),
                  (unsigned)geteuid());
@@ -85,6 +90,26 @@ const char *eepi_store_socket_why(const char *path, eep_status status, char *tex
         snprintf(text, bytes, "%s", eep_strerror(status));
     }
     return text;
+}
+
+/* What of the store's directory lets others in, and what to do about that. */
+static eep_status refuse_directory(const char *directory, const struct stat *info, char *error_out,
+                                   size_t error_bytes)
+{
+    char owner[64] = "", mode[64] = "";
+    bool is_ours = info->st_uid == geteuid();
+    if (!is_ours) {
+        snprintf(owner, sizeof owner, " belongs to uid %u (this is uid %u)", (unsigned)info->st_uid,
+                 (unsigned)geteuid());
+    }
+    if ((info->st_mode & 0077) != 0) {
+        snprintf(mode, sizeof mode, "%s has mode %04o, which lets others in", is_ours ? "" : " and",
+                 (unsigned)info->st_mode & 07777);
+    }
+    return refuse(EEP_ERR_INVALID, error_out, error_bytes, "the store's directory %s%s%s: %s",
+                  directory, owner, mode,
+                  is_ours ? "chmod 0700 it, or choose another"
+                          : "choose a directory of this user that is closed to others (mode 0700)");
 }
 
 /* Open the path's directory and check that nobody else can put anything into it. */
@@ -104,13 +129,16 @@ static eep_status open_directory(const char *path, char *error_out, size_t error
     }
     struct stat info;
     /* What a setgid folder hands down (02700) lets nobody in. */
-    if (fstat(fd, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 0077) != 0) {
+    if (fstat(fd, &info) != 0) {
+        eep_status status =
+            refuse(EEP_ERR_SYSTEM, error_out, error_bytes,
+                   "cannot look at the store's directory %s: %s", directory, strerror(errno));
         close(fd);
-        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
-                      "the store's directory %s must be closed to others: it belongs to uid %u "
-                      "(this is uid %u) and has mode %04o; chmod 0700 it, or choose another",
-                      directory, (unsigned)info.st_uid, (unsigned)geteuid(),
-                      (unsigned)info.st_mode & 07777);
+        return status;
+    }
+    if (info.st_uid != geteuid() || (info.st_mode & 0077) != 0) {
+        close(fd);
+        return refuse_directory(directory, &info, error_out, error_bytes);
     }
     *fd_out = fd;
     return EEP_OK;
@@ -207,7 +235,8 @@ eep_status eepi_store_socket_listen_as(int type, const char *path, char *error_o
     struct sockaddr_un address;
     if (!address_of(path, &address)) {
         return refuse(EEP_ERR_INVALID, error_out, error_bytes,
-                      "the store's path must have 1 to %zu bytes", sizeof address.sun_path - 1);
+                      "the path of a store has 1 to %zu bytes, this one has %zu",
+                      sizeof address.sun_path - 1, strlen(path));
     }
     int directory = -1;
     eep_status status = open_directory(path, error_out, error_bytes, &directory);

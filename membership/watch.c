@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { AWAY_NAP_US = 20000 }; /* between two tries to connect again */
+enum {
+    AWAY_NAP_US = 20000, /* between two tries to connect again */
+    ANSWER_US = 1000000  /* for the store's first answer, once it is there */
+};
 static const uint64_t DAY_US = 86400000000;
 
 struct eep_watch {
@@ -25,6 +28,33 @@ static eep_status check_watch(const char *call, const eep_watch *watch)
     return status == EEP_OK ? eepi_check_process(call, "watch", watch->opened_by) : status;
 }
 
+/* Connect and begin to watch. The answer tells a store that takes us from one that does not. */
+static eep_status connect_watch(eep_watch *watch, const char *store_path, uint64_t timeout_us)
+{
+    char why[200];
+    eepi_store_reply reply;
+    eep_status status = eepi_store_client_open(
+        store_path, timeout_us < DAY_US ? timeout_us : DAY_US, &watch->client);
+    uint64_t id;
+
+    if (status != EEP_OK)
+        return eepi_refuse(status, "eep_watch_open: no store answers at %.200s: %s", store_path,
+                           eepi_store_socket_why(store_path, status, why, sizeof(why)));
+    id = eepi_store_watch(watch->client, EEPI_KEY_VIEW);
+    status = eepi_store_client_wait(watch->client, id, ANSWER_US, &reply);
+    if (status == EEP_OK)
+        status = reply.status;
+    if (status == EEP_ERR_NO_MEMORY)
+        return eepi_refuse(status, "eep_watch_open: out of memory, here or in the store");
+    if (status != EEP_OK)
+        return eepi_refuse(
+            EEP_ERR_UNREACHABLE, "eep_watch_open: the store at %.200s %s: %s", store_path,
+            status == EEP_ERR_TIMEOUT ? "does not answer" : "takes no connection",
+            *eepi_store_client_why(watch->client) ? eepi_store_client_why(watch->client)
+                                                  : eep_strerror(status));
+    return EEP_OK;
+}
+
 eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *error_out,
                           size_t error_bytes, eep_watch **watch_out)
 {
@@ -35,14 +65,8 @@ eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *err
         status = eepi_check_given("eep_watch_open", "watch_out", watch_out);
     if (status == EEP_OK && !(watch = calloc(1, sizeof(*watch))))
         status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_watch_open: out of memory");
-    if (status == EEP_OK) {
-        status = eepi_store_client_open(store_path, timeout_us, &watch->client);
-        if (status != EEP_OK)
-            (void)!eepi_refuse(status, "eep_watch_open: no store answers at %.200s: %s", store_path,
-                               eepi_store_socket_why(store_path, status, (char[200]){0}, 200));
-    }
-    if (status == EEP_OK && eepi_store_watch(watch->client, EEPI_KEY_VIEW) == 0)
-        status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_watch_open: out of memory");
+    if (status == EEP_OK)
+        status = connect_watch(watch, store_path, timeout_us);
     if (status != EEP_OK) {
         if (error_out && error_bytes > 0)
             snprintf(error_out, error_bytes, "%s", eep_error_text());

@@ -401,7 +401,8 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
 
 /* ---------------------------------------------------------------- progress */
 
-/* Whom a running fetch still waits to be connected to. */
+/* Ask the holder for each peer whose time to be asked for has come. The fetch that named the peer
+ * may have ended meanwhile: the next one finds it connected. */
 static int ask_for_peers(bulk_shm *shm, uint64_t now_us)
 {
     int work = 0;

@@ -415,10 +415,10 @@ int eepi_store_client_fd(const eepi_store_client *client)
     return client->connected ? client->fd : -1;
 }
 
-int eepi_store_client_is_turned_away(const eepi_store_client *client)
+const char *eepi_store_client_why(const eepi_store_client *client)
 {
     (void)client;
-    return 0;
+    return "";
 }
 
 int eepi_store_client_wants_write(const eepi_store_client *client)
