@@ -176,6 +176,7 @@ struct eep_context {
     uint64_t *backup_wanted;      /* the same: those it is meant to have */
     void **owned;                 /* slots that eep_slot_alloc allocated */
     int32_t num_owned;
+    void *given; /* the tensors in slots and backups, by address; given_memory.c */
 
     const char *call; /* that a thread is in, of those for one thread at a time; NULL; atomic */
 
@@ -345,6 +346,14 @@ void eepi_served(void *context, const eepi_bulk_part *parts, int num_parts);
 /* capture.c: from now on `after` sees every node that is captured, so that a laboratory can put its
  * own between those of one eep_dispatch. Before the capture, rank thread; NULL ends it. */
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
+
+/* given_memory.c: put the caller's tensors into their place in slots or backups, EEP_MAX_TENSORS
+ * there; EEP_ERR_INVALID, with a text, if a byte of them was given already. A place that is given
+ * again forgets what it had; a refusal changes nothing. */
+EEP_MUST_CHECK eep_status eepi_memory_give(eep_context *context, const char *call,
+                                           eep_tensor *place, const eep_tensor *tensors,
+                                           int32_t num_tensors);
+void eepi_memory_give_back(eep_context *context);
 
 /* weights.c */
 EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);

@@ -39,6 +39,7 @@ eep_status eepi_weights_open(eep_context *context)
 
 void eepi_weights_close(eep_context *context)
 {
+    eepi_memory_give_back(context);
     for (int i = 0; i < context->num_owned; i++)
         eep_device_free(context->config.device, EEP_MEMORY_DEVICE, context->owned[i]);
     if (context->physical_to_logical)
@@ -76,24 +77,38 @@ static eep_status check_tensors(eep_context *context, const char *call, const ee
     if (context->joined_once)
         return eepi_fail(context, EEP_ERR_STATE, "%s: weights are given before eep_join", call);
     if (n < 1 || n > EEP_MAX_TENSORS)
+        return eepi_fail(context, EEP_ERR_INVALID, "%s: num_tensors is %d: 1 to %d are possible",
+                         call, n, EEP_MAX_TENSORS);
+    if (context->num_tensors != 0 && n != context->num_tensors)
         return eepi_fail(context, EEP_ERR_INVALID,
-                         "%s: %d tensors per expert: 1 to %d are possible", call, n,
-                         EEP_MAX_TENSORS);
-    if (context->num_tensors == 0) {
-        context->num_tensors = n;
-        for (int i = 0; i < n; i++)
-            context->tensor_bytes[i] = tensors[i].bytes;
-    }
+                         "%s: %d tensors, and %d are needed: all experts have the tensors of the "
+                         "first one that was given",
+                         call, n, context->num_tensors);
     for (int i = 0; i < n; i++) {
-        if (n != context->num_tensors || tensors[i].bytes != context->tensor_bytes[i] ||
-            tensors[i].bytes == 0)
-            return eepi_fail(
-                context, EEP_ERR_INVALID,
-                "%s: tensor %d has %zu bytes, and %zu are needed: all experts have the "
-                "%d tensors of the first one that was given",
-                call, i, tensors[i].bytes, i < context->num_tensors ? context->tensor_bytes[i] : 0,
-                context->num_tensors);
+        if (tensors[i].bytes == 0)
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: tensor %d has 0 bytes: leave it out, for all experts", call, i);
+        if (context->num_tensors != 0 && tensors[i].bytes != context->tensor_bytes[i])
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: tensor %d has %zu bytes, and %zu are needed: all experts have "
+                             "the %d tensors of the first one that was given",
+                             call, i, tensors[i].bytes, context->tensor_bytes[i],
+                             context->num_tensors);
     }
+    return EEP_OK;
+}
+
+/* The first that was given fixes the sizes of all. */
+static eep_status give(eep_context *context, const char *call, eep_tensor *place,
+                       const eep_tensor *tensors, int32_t n)
+{
+    eep_status status = eepi_memory_give(context, call, place, tensors, n);
+
+    if (status != EEP_OK)
+        return status;
+    context->num_tensors = n;
+    for (int32_t i = 0; i < n; i++)
+        context->tensor_bytes[i] = tensors[i].bytes;
     return EEP_OK;
 }
 
@@ -108,42 +123,14 @@ static eep_status check_data(eep_context *context, const char *call, const eep_t
     return EEP_OK;
 }
 
-static int overlap(const eep_tensor *a, const eep_tensor *b)
-{
-    const uint8_t *begin_a = a->data, *begin_b = b->data;
-
-    return begin_a && begin_b && begin_a < begin_b + b->bytes && begin_b < begin_a + a->bytes;
-}
-
-/* A repair that writes one slot must not change another one. */
-static eep_status check_apart(eep_context *context, int32_t layer, int32_t slot,
-                              const eep_tensor *tensors, int32_t n)
-{
-    const int32_t num_slots = context->config.num_slots;
-    const size_t own = slot_index(context, layer, slot);
-
-    for (size_t i = 0; i < (size_t)context->config.num_layers * (size_t)num_slots; i++) {
-        const eep_tensor *other = context->slots + i * EEP_MAX_TENSORS;
-        for (int k = 0; i != own && other->data && k < n * n; k++) {
-            if (overlap(&tensors[k / n], &other[k % n]))
-                return eepi_fail(
-                    context, EEP_ERR_INVALID,
-                    "eep_slot_set: the memory of layer %d slot %d, tensor %d, overlaps "
-                    "that of layer %d slot %d, tensor %d: give each slot its own",
-                    layer, slot, k / n, (int)(i / (size_t)num_slots), (int)(i % (size_t)num_slots),
-                    k % n);
-        }
-    }
-    return EEP_OK;
-}
-
-static eep_status check_slot(eep_context *context, int32_t layer, int32_t slot)
+static eep_status check_slot(eep_context *context, const char *call, int32_t layer, int32_t slot)
 {
     if (layer < 0 || layer >= context->config.num_layers || slot < 0 ||
         slot >= context->config.num_slots)
         return eepi_fail(context, EEP_ERR_INVALID,
-                         "there is no slot %d in layer %d (%d layers of %d slots)", slot, layer,
-                         context->config.num_layers, context->config.num_slots);
+                         "%s: layer %d slot %d: there are layers 0 to %d, of slots 0 to %d", call,
+                         layer, slot, context->config.num_layers - 1,
+                         context->config.num_slots - 1);
     return EEP_OK;
 }
 
@@ -153,46 +140,64 @@ eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
     eep_status status = eepi_check_own("eep_slot_set", context);
 
     if (status == EEP_OK)
-        status = check_slot(context, layer, slot);
+        status = check_slot(context, "eep_slot_set", layer, slot);
     if (status == EEP_OK)
         status = check_tensors(context, "eep_slot_set", tensors, num_tensors);
     if (status == EEP_OK)
         status = check_data(context, "eep_slot_set", tensors, num_tensors);
-    if (status == EEP_OK)
-        status = check_apart(context, layer, slot, tensors, num_tensors);
     if (status != EEP_OK)
         return status;
-    memcpy(context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,
-           (size_t)num_tensors * sizeof(*tensors));
-    return EEP_OK;
+    return give(context, "eep_slot_set",
+                context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,
+                num_tensors);
+}
+
+static eep_status check_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
+                                   const eep_tensor *tensors, int32_t num_tensors)
+{
+    eep_status status = eepi_check_own("eep_slot_alloc", context);
+
+    if (status == EEP_OK)
+        status = check_slot(context, "eep_slot_alloc", layer, slot);
+    if (status == EEP_OK)
+        status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
+    if (status == EEP_OK && context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data)
+        status = eepi_fail(context, EEP_ERR_STATE,
+                           "eep_slot_alloc: layer %d slot %d has memory already: fill that", layer,
+                           slot);
+    return status;
 }
 
 eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep_tensor *tensors,
                           int32_t num_tensors)
 {
-    eep_status status = eepi_check_own("eep_slot_alloc", context);
     eep_tensor made[EEP_MAX_TENSORS];
+    eep_status status = check_slot_alloc(context, layer, slot, tensors, num_tensors);
+    int32_t num_made = 0;
 
-    if (status == EEP_OK)
-        status = check_slot(context, layer, slot);
-    if (status == EEP_OK)
-        status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
-    if (status == EEP_OK && context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data)
-        status =
-            eepi_fail(context, EEP_ERR_STATE, "layer %d slot %d has memory already", layer, slot);
     if (status != EEP_OK)
         return status;
-    for (int i = 0; i < num_tensors; i++) {
-        made[i] = tensors[i];
-        status = eep_device_alloc(context->config.device, EEP_MEMORY_DEVICE, made[i].bytes,
-                                  &made[i].data);
-        if (status != EEP_OK) /* what was made stays owned and goes with the context */
-            return eepi_fail(context, status, "no device memory for layer %d slot %d: %s", layer,
-                             slot, eep_error_text());
-        context->owned[context->num_owned++] = made[i].data;
+    for (; num_made < num_tensors && status == EEP_OK; num_made += status == EEP_OK) {
+        eep_tensor *tensor = &made[num_made];
+        *tensor = tensors[num_made];
+        status = eep_device_alloc(context->config.device, EEP_MEMORY_DEVICE, tensor->bytes,
+                                  &tensor->data);
     }
-    memcpy(tensors, made, (size_t)num_tensors * sizeof(*made));
-    return eep_slot_set(context, layer, slot, made, num_tensors);
+    if (status != EEP_OK)
+        status = eepi_fail(context, status,
+                           "eep_slot_alloc: no device memory of %zu bytes for layer %d slot %d: %s",
+                           tensors[num_made].bytes, layer, slot, eep_error_text());
+    if (status == EEP_OK)
+        status = eep_slot_set(context, layer, slot, made, num_tensors);
+    for (int32_t i = 0; i < num_made; i++) {
+        if (status == EEP_OK)
+            context->owned[context->num_owned++] = made[i].data;
+        else
+            eep_device_free(context->config.device, EEP_MEMORY_DEVICE, made[i].data);
+    }
+    if (status == EEP_OK)
+        memcpy(tensors, made, (size_t)num_tensors * sizeof(*made));
+    return status;
 }
 
 int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
@@ -218,17 +223,24 @@ eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
         return status;
     if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
         expert >= context->config.num_experts)
-        return eepi_fail(context, EEP_ERR_INVALID, "no expert %d in layer %d", expert, layer);
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "eep_backup_set: layer %d expert %d: there are layers 0 to %d, of experts "
+                         "0 to %d",
+                         layer, expert, context->config.num_layers - 1,
+                         context->config.num_experts - 1);
     status = check_tensors(context, "eep_backup_set", tensors, num_tensors);
     if (status == EEP_OK)
         status = check_data(context, "eep_backup_set", tensors, num_tensors);
     if (status != EEP_OK)
         return status;
+    status = give(context, "eep_backup_set",
+                  context->backups +
+                      ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
+                          EEP_MAX_TENSORS,
+                  tensors, num_tensors);
+    if (status != EEP_OK)
+        return status;
     words = ((size_t)context->config.num_experts + 63) / 64;
-    memcpy(context->backups +
-               ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
-                   EEP_MAX_TENSORS,
-           tensors, (size_t)num_tensors * sizeof(*tensors));
     context->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull << (expert % 64);
     return EEP_OK;
 }
@@ -263,8 +275,8 @@ eep_status eepi_weights_seal(eep_context *context)
         /* an empty slot needs memory too: a repair may fill it */
         if (!context->slots[i * EEP_MAX_TENSORS].data)
             return eepi_fail(context, EEP_ERR_STATE,
-                             "layer %zu slot %zu has no memory: see "
-                             "eep_slot_set",
+                             "eep_join: layer %zu slot %zu has no memory: give it with "
+                             "eep_slot_set or eep_slot_alloc, also where eep_slot_expert is -1",
                              i / (size_t)c->num_slots, i % (size_t)c->num_slots);
     }
     for (int i = 0; i < context->num_tensors; i++)
@@ -278,7 +290,10 @@ eep_status eepi_weights_seal(eep_context *context)
     }
     eep_device_free(c->device, EEP_MEMORY_PINNED, bounce);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "weights could not be read for their checksums");
+        return eepi_fail(context, status,
+                         "eep_join: the weights could not be read for their checksums, %zu bytes "
+                         "per expert: %s",
+                         bytes, eep_strerror(status));
     return EEP_OK;
 }
 

@@ -213,7 +213,9 @@ typedef struct eep_tensor {
  * Valid between eep_open and eep_join. */
 EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot);
 /* The memory of a slot (device memory of the caller, borrowed until eep_close), filled with the
- * weights of eep_slot_expert. All slots have the same tensor sizes. Before eep_join. */
+ * weights of eep_slot_expert. All slots have the same tensor sizes. No byte is given twice to a
+ * context, neither for two tensors of a slot, nor for two slots or backups: EEP_ERR_INVALID, and
+ * the text names both. A slot that is set again has its newest memory. Before eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
                                                const eep_tensor *tensors, int32_t num_tensors);
 /* The same, in memory that the context allocates: `tensors` come with bytes set and data out.
@@ -224,8 +226,9 @@ EEP_API EEP_MUST_CHECK eep_status eep_slot_alloc(eep_context *context, int32_t l
  * first view are, and neither holds it in a slot there while others are left, so that four ranks
  * have each expert. Keeping it (eep_backup_set) is advised, not required. After eep_open. */
 EEP_API int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert);
-/* Offer a host-memory copy of an expert for repairs of any rank (borrowed until eep_close).
- * Before eep_join. */
+/* Offer a host-memory copy of an expert for repairs of any rank (borrowed until eep_close). Its
+ * tensors have the sizes of a slot's, and share no byte with another slot or backup. Before
+ * eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_backup_set(eep_context *context, int32_t layer,
                                                  int32_t expert, const eep_tensor *tensors,
                                                  int32_t num_tensors);
