@@ -4,9 +4,9 @@
 #include "experiments/control_path.h"
 #include "experiments/control_peer.h"
 #include "transport/holder_socket.h"
+#include "transport/reserve.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -339,26 +339,15 @@ static void turn_away(int fd, const char *error)
     close(fd);
 }
 
-/* A connection that waits and cannot be taken would wake the run for ever: it is turned away with
- * the descriptor that was kept for that. */
-static void turn_away_one(control *self)
+static void tell_limit(int fd, const void *user)
 {
     char error[128];
     struct rlimit limit = {0};
+    (void)user;
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     snprintf(error, sizeof error, "eep-run has no descriptor left: limit %llu (ulimit -n)",
              (unsigned long long)limit.rlim_cur);
-    if (self->reserve_fd >= 0) {
-        close(self->reserve_fd);
-    }
-    int fd = accept4(self->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-        turn_away(fd, error);
-    }
-    self->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (self->reserve_fd < 0) {
-        self->accept_again_ms = self->now_ms + ACCEPT_PAUSE_MS;
-    }
+    turn_away(fd, error);
 }
 
 static void take_connections(control *self)
@@ -383,7 +372,9 @@ static void take_connections(control *self)
         return;
     }
     if (errno == EMFILE || errno == ENFILE) {
-        turn_away_one(self);
+        if (!eepi_reserve_turn_away(&self->reserve_fd, self->socket.fd, tell_limit, NULL)) {
+            self->accept_again_ms = self->now_ms + ACCEPT_PAUSE_MS;
+        }
     } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
         self->accept_again_ms = self->now_ms + ACCEPT_PAUSE_MS;
     }
@@ -468,7 +459,7 @@ eep_status control_open(const char *path, const control_ops *ops, void *user, co
     self->ops = ops;
     self->user = user;
     self->socket.fd = -1;
-    self->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    self->reserve_fd = eepi_reserve_open();
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
         self->peer[i].fd = -1;
     }

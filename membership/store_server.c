@@ -4,11 +4,12 @@
 #include "graphs/thread.h"
 #include "membership/seat_file.h"
 #include "membership/store_conn.h"
+#include "transport/descriptors.h"
 #include "transport/holder_socket.h"
+#include "transport/reserve.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,9 +53,10 @@ static void listen_again(struct eep_store *store, bool watch)
 }
 
 /* Without waiting: whoever has just connected has read nothing yet. */
-static void turn_away(int fd, eep_status status)
+static void turn_away(int fd, const void *status)
 {
-    const eepi_store_message why = {.type = EEPI_STORE_MSG_REPLY, .status = status, .key = ""};
+    const eepi_store_message why = {
+        .type = EEPI_STORE_MSG_REPLY, .status = *(const eep_status *)status, .key = ""};
     unsigned char frame[EEPI_STORE_HEAD_MAX];
     size_t bytes = eepi_store_wire_encode(&why, frame);
     (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -66,17 +67,10 @@ static void turn_away(int fd, eep_status status)
  * comes is turned away, and told so. */
 static void make_room(struct eep_store *store)
 {
-    bool evicted = eepi_store_conns_evict(store, NULL);
-    if (!evicted && store->reserve_fd >= 0) {
-        close(store->reserve_fd);
-        int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0) {
-            turn_away(fd, EEP_ERR_SYSTEM);
-        }
-    }
-    if (!evicted) {
-        store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        listen_again(store, store->reserve_fd >= 0);
+    const eep_status why = EEP_ERR_SYSTEM;
+    if (!eepi_store_conns_evict(store, NULL)) {
+        listen_again(
+            store, eepi_reserve_turn_away(&store->reserve_fd, store->listener.fd, turn_away, &why));
     }
 }
 
@@ -94,11 +88,11 @@ static void accept_some(struct eep_store *store)
         }
         bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
         if (!eepi_holder_is_trusted(fd)) {
-            turn_away(fd, EEP_ERR_STATE);
+            turn_away(fd, &(eep_status){EEP_ERR_STATE});
             continue;
         }
         if (!has_room || !eepi_store_conn_new(store, fd)) {
-            turn_away(fd, EEP_ERR_NO_MEMORY);
+            turn_away(fd, &(eep_status){EEP_ERR_NO_MEMORY});
             continue;
         }
         if (eepi_store_conns_guests(store) > store->most_guests) {
@@ -209,15 +203,6 @@ static bool epoll_add(const struct eep_store *store, int fd, void *tag)
     return epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-static size_t most_guests(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / GUESTS_PART > MAX_GUESTS) {
-        return MAX_GUESTS;
-    }
-    return limit.rlim_cur / GUESTS_PART + 1;
-}
-
 /* Of what is called before the thread starts, nothing fails with EAGAIN. */
 static const char *why_not_started(int error, char *text, size_t bytes)
 {
@@ -298,7 +283,7 @@ static eep_status open_parts(struct eep_store *store, const char *path, char *te
         return status;
     }
     memcpy(store->path, path, strlen(path) + 1);
-    store->most_guests = most_guests();
+    store->most_guests = eepi_descriptors_share(GUESTS_PART, MAX_GUESTS);
     store->hello_us = EEPI_STORE_HELLO_US;
     status = open_holder(store, path, text, EEPI_ERROR_TEXT_BYTES);
     if (status != EEP_OK) {
@@ -309,7 +294,7 @@ static eep_status open_parts(struct eep_store *store, const char *path, char *te
                                         eepi_store_conns_changed, store);
     store->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     store->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    store->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    store->reserve_fd = eepi_reserve_open();
     if (!store->table || store->epoll_fd < 0 || store->stop_fd < 0 || store->reserve_fd < 0 ||
         !epoll_add(store, store->listener.fd, &store->listener) ||
         !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {

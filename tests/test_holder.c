@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *path;
@@ -285,16 +286,81 @@ Test(holder, clients_and_what_they_hold_are_bounded)
     close(listen_fd);
 }
 
+/* Connections that are merely held, before a hello or behind one, leave room for ranks. */
+Test(holder, guests_do_not_keep_ranks_out)
+{
+    enum { LIMIT = 64, GUESTS = 2 * LIMIT };
+    struct rlimit limit, low;
+    unsigned char *region = NULL;
+    int fd = make_region(&region);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = (struct rlimit){LIMIT, limit.rlim_max};
+    kill_holder();
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    holder_pid = start_holder();
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    player before = player_open(path);
+    cr_assert_eq(player_hold(&before, "before", fd, SHM_REGION_BYTES), EEP_OK);
+    for (int i = 0; i < GUESTS; i++) {
+        player guest = player_dial(path);
+        eepi_holder_message hello = player_message(&guest, EEPI_HOLDER_HELLO);
+        memcpy(hello.identity, guest.identity, sizeof(hello.identity));
+        if (i % 2 == 0)
+            (void)eepi_holder_send(guest.fd, &hello, sizeof(hello), -1);
+    }
+    uint64_t begin_us = eepi_bulk_now_us();
+    player later = player_open(path);
+    cr_expect_eq(player_hold(&later, "later", fd, SHM_REGION_BYTES), EEP_OK);
+    cr_expect_eq(look_up(&before, "later", NULL).status, EEP_OK, "who was there stays");
+    cr_expect_eq(look_up(&later, "before", NULL).status, EEP_OK);
+    cr_expect_lt(eepi_bulk_now_us() - begin_us, 2000000u);
+}
+
+Test(holder, who_is_turned_away_is_told)
+{
+    const eepi_holder_limits limits = {.max_clients = 1};
+    eepi_holder *holder = NULL;
+    eepi_holder_message answer;
+    int listen_fd = listen_as_holder(), status = 0;
+    cr_assert_eq(eepi_holder_open(listen_fd, &limits, &holder), EEP_OK);
+    player first = player_open(path), second = player_dial(path);
+    cr_assert(player_receive(&second, &answer, NULL));
+    cr_expect(answer.id == 0 && answer.status == EEP_ERR_NO_MEMORY, "%d", answer.status);
+    close(first.fd);
+    if (geteuid() != 0)
+        cr_skip_test("only root can become another user");
+    char folder[108];
+    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+    cr_assert_eq(chmod(folder, 0755), 0);
+    cr_assert_eq(chmod(path, 0777), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+            _exit(2);
+        player other = player_dial(path);
+        _exit(player_receive(&other, &answer, NULL) && answer.status == EEP_ERR_STATE ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect_eq(status, 0);
+    eepi_holder_close(holder);
+    close(listen_fd);
+}
+
 Test(holder, says_so_when_its_descriptors_run_out)
 {
     eepi_holder *holder = NULL;
     eepi_holder_message answer;
     struct rlimit limit;
     player clients[8];
-    int listen_fd = listen_as_holder(), num = 0;
+    unsigned char *region = NULL;
+    int listen_fd = listen_as_holder(), num = 0, fd = make_region(&region);
     cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
-    for (; num < 8; num++)
+    for (; num < 8; num++) { /* none of them is a guest, who would make room */
+        char name[8];
         clients[num] = player_open(path);
+        snprintf(name, sizeof(name), "m%d", num);
+        cr_assert_eq(player_hold(&clients[num], name, fd, SHM_REGION_BYTES), EEP_OK);
+    }
     player extra = {.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     rlim_t before = limit.rlim_cur;

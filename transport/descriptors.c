@@ -40,6 +40,15 @@ bool eepi_descriptors_lack(uint64_t need, const char *what, char *text_out, size
     return true;
 }
 
+uint64_t eepi_descriptors_share(uint64_t part, uint64_t most)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / part >= most)
+        return most;
+    return limit.rlim_cur / part + 1;
+}
+
 const char *eepi_descriptors_error(int error, char *text, size_t text_bytes)
 {
     if (error == EMFILE) {

@@ -1,7 +1,9 @@
 #include "transport/holder.h"
 
 #include "graphs/thread.h"
+#include "transport/descriptors.h"
 #include "transport/holder_socket.h"
+#include "transport/reserve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +24,8 @@ enum {
     MAX_EVENTS = 64,       /* taken from epoll per round */
     MESSAGES_A_ROUND = 16, /* of one client */
     PAUSE_US = 20000,      /* without looking for clients, when descriptors have run out */
+    MAX_GUESTS = 256,
+    GUESTS_PART = 4, /* guests take at most one in so many descriptors */
     PAIR_BUFFER_BYTES = 262144
 };
 
@@ -52,6 +56,7 @@ struct eepi_holder {
     bool has_dead;
     client *clients;
     uint32_t num_clients, num_strangers; /* all; without a hello */
+    uint64_t most_guests;
     uint64_t opened_us, now_us;
     uint64_t paused_us; /* no clients are accepted until then; 0: they are */
     pthread_t thread;
@@ -75,6 +80,36 @@ static void kill_client(eepi_holder *holder, client *of)
 {
     of->dead = true;
     holder->has_dead = true;
+}
+
+/* ---------------------------------------------------------------- guests */
+
+/* Whoever holds no memory is no rank, or not yet: a connection that is merely held is one. */
+static bool is_guest(const client *of)
+{
+    return !of->dead && of->held == NULL;
+}
+
+/* Let go of the guest that is needed least, other than `but` (NULL: any): the oldest that has not
+ * said hello, or else the oldest. Its descriptor is free at the end of the round. */
+static bool evict(eepi_holder *holder, const client *but)
+{
+    client *least = NULL;
+    for (client *at = holder->clients; at != NULL; at = at->next) { /* begins with the newest */
+        if (at != but && is_guest(at) && (least == NULL || least->is_known || !at->is_known))
+            least = at;
+    }
+    if (least != NULL)
+        kill_client(holder, least);
+    return least != NULL;
+}
+
+static uint64_t count_guests(const eepi_holder *holder)
+{
+    uint64_t num = 0;
+    for (const client *at = holder->clients; at != NULL; at = at->next)
+        num += is_guest(at);
+    return num;
 }
 
 /* ---------------------------------------------------------------- answers */
@@ -165,8 +200,10 @@ static eep_status hold(eepi_holder *holder, client *from, const eepi_holder_mess
                        int fd, bool lost)
 {
     const client *owner = NULL;
-    if (lost)
-        return EEP_ERR_SYSTEM; /* no descriptors left here */
+    if (lost) { /* no descriptors left here: there may be when it tries again */
+        (void)evict(holder, from);
+        return EEP_ERR_SYSTEM;
+    }
     if (fd < 0 || message->name[0] == '\0' || !is_sealed(fd, message->bytes))
         return EEP_ERR_INVALID;
     if (find_held(holder, message->name, &owner) != NULL)
@@ -225,6 +262,7 @@ static void connect_two(eepi_holder *holder, client *from, const eepi_holder_mes
         return;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        (void)evict(holder, from);
         reply(holder, from, message, EEP_ERR_SYSTEM);
         return;
     }
@@ -326,16 +364,18 @@ static void free_client(eepi_holder *holder, client *of)
     free(of);
 }
 
-/* Takes the descriptor over only if it succeeds. */
-static bool add_client(eepi_holder *holder, int fd)
+/* Takes the descriptor over only on EEP_OK. */
+static eep_status add_client(eepi_holder *holder, int fd)
 {
-    if (holder->num_clients >= holder->limits.max_clients || !eepi_holder_is_trusted(fd))
-        return false;
+    if (!eepi_holder_is_trusted(fd))
+        return EEP_ERR_STATE;
+    if (holder->num_clients >= holder->limits.max_clients)
+        return EEP_ERR_NO_MEMORY;
     client *made = calloc(1, sizeof(*made));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = made};
     if (made == NULL || epoll_ctl(holder->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(made);
-        return false;
+        return EEP_ERR_NO_MEMORY;
     }
     made->fd = fd;
     made->since_us = holder->now_us;
@@ -345,7 +385,9 @@ static bool add_client(eepi_holder *holder, int fd)
     holder->clients = made;
     holder->num_clients++;
     holder->num_strangers++;
-    return true;
+    if (count_guests(holder) > holder->most_guests)
+        (void)evict(holder, made);
+    return EEP_OK;
 }
 
 static void set_paused(eepi_holder *holder, bool paused)
@@ -355,21 +397,22 @@ static void set_paused(eepi_holder *holder, bool paused)
     holder->paused_us = paused ? holder->now_us + PAUSE_US : 0;
 }
 
-/* Descriptors ran out: a client that waits would wake us for ever. Tell it why, and turn it away.
- */
-static void turn_away(eepi_holder *holder)
+/* `answer` says why. */
+static void turn_away(int fd, const void *answer)
 {
-    close_fd(holder->reserve_fd);
-    int fd = accept4(holder->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-        const eepi_holder_message request = {.id = 0};
-        const eepi_holder_message answer = answer_to(holder, &request, EEP_ERR_SYSTEM);
-        (void)eepi_holder_send(fd, &answer, sizeof(answer), -1);
-        close(fd);
-    } else {
+    (void)eepi_holder_send(fd, answer, sizeof(eepi_holder_message), -1);
+    close(fd);
+}
+
+/* Descriptors ran out. A guest makes room, if there is one, by the end of the round; else whoever
+ * comes is turned away. */
+static void make_room(eepi_holder *holder)
+{
+    const eepi_holder_message answer =
+        answer_to(holder, &(eepi_holder_message){.id = 0}, EEP_ERR_SYSTEM);
+    if (!evict(holder, NULL) &&
+        !eepi_reserve_turn_away(&holder->reserve_fd, holder->listen_fd, turn_away, &answer))
         set_paused(holder, true);
-    }
-    holder->reserve_fd = open("/", O_PATH | O_CLOEXEC);
 }
 
 static void accept_some(eepi_holder *holder)
@@ -378,11 +421,15 @@ static void accept_some(eepi_holder *holder)
         int fd = accept4(holder->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
-                turn_away(holder);
+                make_room(holder);
             return;
         }
-        if (!add_client(holder, fd))
-            close(fd);
+        eep_status status = add_client(holder, fd);
+        if (status != EEP_OK) {
+            const eepi_holder_message answer =
+                answer_to(holder, &(eepi_holder_message){.id = 0}, status);
+            turn_away(fd, &answer);
+        }
     }
 }
 
@@ -477,7 +524,8 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
     holder->opened_us = holder->now_us = clock_us();
     holder->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     holder->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    holder->reserve_fd = open("/", O_PATH | O_CLOEXEC);
+    holder->reserve_fd = eepi_reserve_open();
+    holder->most_guests = eepi_descriptors_share(GUESTS_PART, MAX_GUESTS);
     int error = 0;
     eep_status status = EEP_ERR_SYSTEM;
     if (holder->epoll_fd < 0 || holder->stop_fd < 0 || holder->reserve_fd < 0 ||

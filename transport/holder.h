@@ -7,6 +7,9 @@
  * what it has introduced goes on; ranks come back to the next one at the same path by themselves
  * and hold their memory again.
  *
+ * Whoever is connected and holds no memory is a guest: at most a quarter of the descriptors, and at
+ * most 256, go to guests, and a guest makes room when descriptors run out.
+ *
  * It trusts its user and nobody else (SECURITY.md). It is embedded where the store is:
  * eep_store_open opens one. */
 #ifndef EEPI_HOLDER_H

@@ -14,6 +14,9 @@
  *     RELEASE(name)                           --->
  *                                             <---   ANSWER(status)
  *
+ * An ANSWER with id 0 says why a connection is turned away, and its end follows: SYSTEM (no
+ * descriptor left), STATE (another user's), NO_MEMORY (no room).
+ *
  * Requests may be sent without waiting for answers, which come in order. HELLO is the first. An
  * identity is 16 random bytes that a client chooses for its life: process numbers mean nothing
  * across pid namespaces. What a client says of itself is not proven by anything but its user.
