@@ -343,6 +343,11 @@ static const char *no_room(const eep_device *device, char *text, size_t bytes)
     return text;
 }
 
+static void note_bulk(void *user, const char *text)
+{
+    eepi_log(user, EEP_LOG_WARN, "bulk copies: %s", text);
+}
+
 static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
 {
     char holder_path[EEPI_HOLDER_PATH_BYTES];
@@ -354,6 +359,7 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
                              .serve = eepi_serve,
                              .served = eepi_served,
                              .done = fetched,
+                             .note = note_bulk,
                              .user = context};
 
     eepi_holder_path(context->store_path, holder_path);

@@ -137,6 +137,13 @@ void bulk_fixture_done(void *user, uint64_t transfer, eep_status status)
     of->status = status;
 }
 
+void bulk_fixture_note(void *user, const char *text)
+{
+    node *of = user;
+    of->notes++;
+    snprintf(of->note, sizeof(of->note), "%s", text);
+}
+
 int open_node(node *of)
 {
     char error[256] = "";
@@ -145,6 +152,7 @@ int open_node(node *of)
                                .holder_path = holder_path,
                                .serve = bulk_fixture_serve,
                                .done = bulk_fixture_done,
+                               .note = bulk_fixture_note,
                                .user = of};
     if (eepi_bulk_open(&config, error, sizeof(error), &of->bulk) != EEP_OK) {
         fprintf(stderr, "eepi_bulk_open: %s\n", error);

@@ -39,11 +39,14 @@ typedef struct node {
     int ended;
     uint64_t transfer;
     eep_status status;
+    int notes;
+    char note[BULK_NOTE_BYTES]; /* the last */
 } node;
 
 /* Expert 1 is small_blob in three parts, 2 large_blob, 3 has too many parts; `user` is a node. */
 int bulk_fixture_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out);
 void bulk_fixture_done(void *user, uint64_t transfer, eep_status status);
+void bulk_fixture_note(void *user, const char *text);
 /* Returns 0, or -1 with a line on stderr. */
 int open_node(node *of);
 /* Returns the transfer; 0: refused. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,6 +95,60 @@ Test(bulk_shm, open_without_a_holder_ends_and_says_what_to_do)
     cr_expect(strstr(error, config.holder_path) && strstr(error, "--bulk ucx"), "%s", error);
     config.holder_path = NULL;
     cr_assert_eq(eepi_bulk_open(&config, error, sizeof(error), &of.bulk), EEP_ERR_INVALID);
+}
+
+/* Be the holder for a while: take every hello, and answer each request to hold memory with
+ * `status`. Returns how many connections came. */
+static int be_holder(int listen_fd, node *of, uint64_t us, eep_status status)
+{
+    uint64_t until_us = eepi_bulk_now_us() + us;
+    int fd = -1, num = 0;
+    while (eepi_bulk_now_us() < until_us) {
+        int next = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), passed = -1;
+        bool lost = false;
+        eepi_holder_message message;
+        eepi_bulk_progress(of->bulk);
+        if (next >= 0) {
+            num++;
+            close(fd);
+            fd = next;
+        }
+        if (fd < 0 ||
+            eepi_holder_receive(fd, &message, sizeof(message), &passed, &lost) != sizeof(message))
+            continue;
+        eepi_holder_drop_fd(passed);
+        message.status = message.kind == EEPI_HOLDER_HOLD ? status : EEP_OK;
+        message.kind = EEPI_HOLDER_ANSWER;
+        (void)eepi_holder_send(fd, &message, sizeof(message), -1);
+    }
+    close(fd);
+    return num;
+}
+
+/* Such as one without descriptors left. It is not asked a thousand times a second, and somebody
+ * hears of it, once. */
+Test(bulk_shm, a_holder_that_refuses_memory_is_asked_ever_more_slowly)
+{
+    node self;
+    cr_assert_eq(open_node(&self), 0);
+    kill_holder();
+    int listen_fd = listen_as_holder();
+    int num = be_holder(listen_fd, &self, 300000, EEP_ERR_SYSTEM);
+    cr_expect(num >= 2 && num <= 9, "%d connections in 0.3 s", num); /* after 1, 2, 4 .. 200 ms */
+    cr_expect_eq(self.notes, 1);
+    cr_expect(strstr(self.note, bulk_fixture_holder_path()) && strstr(self.note, "RLIMIT_NOFILE"),
+              "%s", self.note);
+    cr_expect_eq(be_holder(listen_fd, &self, 250000, EEP_OK), 1);
+    cr_expect_eq(self.notes, 1);
+    close(listen_fd);
+    unlink(bulk_fixture_holder_path());
+    listen_fd = listen_as_holder(); /* it is asked as soon as ever, and heard of again */
+    num = be_holder(listen_fd, &self, 30000, EEP_ERR_SYSTEM);
+    cr_expect_geq(num, 2, "%d connections in 30 ms", num);
+    cr_expect_eq(self.notes, 2);
+    eepi_bulk_close(self.bulk);
+    close(listen_fd);
+    holder_pid = start_holder();
 }
 
 /* ---------------------------------------------------------------- hostile peers */

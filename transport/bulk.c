@@ -308,6 +308,7 @@ eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
     *bulk = (eepi_bulk){.carrier = carrier,
                         .serve = config->serve,
                         .served = config->served,
+                        .note = config->note,
                         .done = config->done,
                         .user = config->user,
                         .ended_end = &bulk->ended};

@@ -42,6 +42,10 @@ typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int
  * left here). Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
 
+/* Something that whoever runs this rank should know: a sentence, valid during the call. Called from
+ * eepi_bulk_progress. */
+typedef void (*eepi_bulk_note_fn)(void *user, const char *text);
+
 /* A copier to be opened. Strings are read during the call only. */
 typedef struct eepi_bulk_config {
     eep_bulk carrier;        /* EEP_BULK_AUTO: shared memory */
@@ -52,6 +56,7 @@ typedef struct eepi_bulk_config {
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served; /* may be NULL */
     eepi_bulk_done_fn done;
+    eepi_bulk_note_fn note; /* may be NULL */
     void *user;
 } eepi_bulk_config;
 

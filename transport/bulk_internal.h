@@ -24,7 +24,8 @@
 enum {
     BULK_CHUNKS_IN_FLIGHT = 4,     /* chunks per transfer sent and not yet received */
     BULK_ADDRESS_MAX_BYTES = 4096, /* of what is taken for one */
-    BULK_SERVES_MAX = 4096         /* transfers served at a time; more requests are dropped */
+    BULK_NOTE_BYTES = 700,
+    BULK_SERVES_MAX = 4096 /* transfers served at a time; more requests are dropped */
 };
 
 #define BULK_MAGIC 0x4b4c4245u /* "EBLK", little-endian */
@@ -93,6 +94,7 @@ struct eepi_bulk {
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served;
     eepi_bulk_done_fn done;
+    eepi_bulk_note_fn note;
     void *user;
     const void *address; /* of this copier */
     size_t address_bytes;

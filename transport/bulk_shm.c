@@ -383,8 +383,9 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
     if (answer->id == shm->hold_id) {
         shm->hold_id = 0;
         shm->is_held = answer->status == EEP_OK;
-        shm->hold_status = answer->status;
-        if (!shm->is_held) /* such as: it has not noticed yet that our last connection ended */
+        if (shm->is_held)
+            eepi_holder_client_settled(&shm->holder);
+        else
             eepi_holder_client_drop(&shm->holder, eepi_bulk_now_us(), answer->status);
     }
     for (shm_peer *peer = shm->peers; peer != NULL && answer->id != 0; peer = peer->next) {
@@ -415,6 +416,25 @@ static int ask_for_peers(bulk_shm *shm, uint64_t now_us)
     return work;
 }
 
+/* Say once why nobody can fetch from us, where the holder is there and says no. That there is none
+ * is the store's absence, which its client tells. */
+static void complain(bulk_shm *shm)
+{
+    char text[BULK_NOTE_BYTES];
+    eep_status why = shm->holder.why;
+    if (shm->is_held)
+        shm->complained = false;
+    if (shm->is_held || shm->complained || shm->holder.fd >= 0 || why == EEP_OK ||
+        why == EEP_ERR_UNREACHABLE || why == EEP_ERR_CONFLICT || shm->base.note == NULL)
+        return; /* CONFLICT: it has not noticed yet that our last connection ended */
+    snprintf(text, sizeof(text),
+             "the holder at %.300s does not take this rank's memory: %s; no other rank can copy "
+             "weights from it until it does, and this rank goes on asking",
+             shm->holder.path, eepi_shm_refusal(why));
+    shm->complained = true;
+    shm->base.note(shm->base.user, text);
+}
+
 static int read_events(bulk_shm *shm)
 {
     struct epoll_event events[MAX_EVENTS];
@@ -439,6 +459,7 @@ static int progress(eepi_bulk *bulk, uint64_t now_us)
     shm->now_us = now_us;
     int work = read_events(shm); /* peers are freed by reap_peers only */
     work |= eepi_holder_client_progress(&shm->holder, now_us);
+    complain(shm);
     work |= ask_for_peers(shm, now_us);
     work |= eepi_shm_serve_progress(shm);
     return work | reap_peers(shm);

@@ -71,7 +71,7 @@ typedef struct bulk_shm {
     eepi_holder_client holder;
     uint64_t hold_id; /* of the running HOLD; 0: none */
     bool is_held;
-    eep_status hold_status;
+    bool complained; /* that it is not held; once, until it is again */
     int region_fd;
     unsigned char *region;
     shm_peer *peers;
@@ -83,6 +83,8 @@ typedef struct bulk_shm {
 } bulk_shm;
 
 extern const bulk_carrier eepi_shm_carrier;
+/* Why the holder does not take our memory, as far as it has said so; what to do. */
+const char *eepi_shm_refusal(eep_status why);
 /* The client of the holder that this copier is, not connected yet. */
 void eepi_shm_holder_fill(bulk_shm *shm, const eepi_bulk_config *config);
 /* Send a message on the peer's socket, without waiting. EAGAIN is told by `false`; whoever else

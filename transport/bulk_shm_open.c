@@ -37,36 +37,38 @@ static bool meet_holder(bulk_shm *shm)
     return true;
 }
 
+const char *eepi_shm_refusal(eep_status why)
+{
+    switch (why) {
+    case EEP_ERR_STATE:
+        return "it, or what listens there, is of another user";
+    case EEP_ERR_UNSUPPORTED:
+        return "it speaks another version of its protocol: run store and ranks of one version";
+    case EEP_ERR_INVALID:
+        return "it cannot be reached by that path, or the memory is not sealed";
+    case EEP_ERR_SYSTEM:
+        return "its process, or this one, has no descriptors left (RLIMIT_NOFILE, ulimit -n)";
+    case EEP_ERR_NO_MEMORY:
+        return "it has as many clients as it takes, or no memory";
+    default:
+        return eep_strerror(why);
+    }
+}
+
 static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t error_bytes)
 {
     static const char otherwise[] =
         "bulk = EEP_BULK_UCX (eep-run --bulk ucx) needs none, but opens network ports";
     const char *path = shm->holder.path;
-    switch (shm->holder.why) {
-    case EEP_ERR_STATE:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_STATE,
-                              "what listens at %s is not a holder of this user", path);
-    case EEP_ERR_UNSUPPORTED:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
-                              "the holder at %s speaks another version of its protocol than %d: "
-                              "run store and ranks of one version",
-                              path, EEPI_HOLDER_VERSION);
-    case EEP_ERR_INVALID:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
-                              "the holder at %s cannot be reached by that path, or refused "
-                              "this rank's memory",
-                              path);
-    case EEP_ERR_SYSTEM:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM,
-                              "the process of the holder at %s, or this one, has no descriptors "
-                              "left (RLIMIT_NOFILE, ulimit -n)",
-                              path);
-    default:
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
-                              "no holder answers at %s within %d s (it is part of the store's "
-                              "process): %s; %s",
-                              path, OPEN_US / 1000000, eep_strerror(shm->holder.why), otherwise);
-    }
+    eep_status why = shm->holder.why;
+    if (is_final(why) || why == EEP_ERR_SYSTEM)
+        return eepi_bulk_fail(error_out, error_bytes, why,
+                              "the holder at %s does not take this rank's memory: %s", path,
+                              eepi_shm_refusal(why));
+    return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
+                          "no holder answers at %s within %d s (it is part of the store's "
+                          "process): %s; %s",
+                          path, OPEN_US / 1000000, eep_strerror(why), otherwise);
 }
 
 static eep_status refuse_system(eep_status status, const char *call, char *error_out,

@@ -110,7 +110,6 @@ static void take_welcome(eepi_holder_client *client, const eepi_holder_message *
     }
     client->is_known = true;
     client->why = EEP_OK;
-    client->back_off_us = BACK_OFF_LEAST_US;
     client->met(client->user);
 }
 
@@ -161,6 +160,11 @@ int eepi_holder_client_progress(eepi_holder_client *client, uint64_t now_us)
         eepi_holder_client_drop(client, now_us, bytes > 0 ? EEP_ERR_PROTOCOL : EEP_ERR_UNREACHABLE);
     }
     return work;
+}
+
+void eepi_holder_client_settled(eepi_holder_client *client)
+{
+    client->back_off_us = BACK_OFF_LEAST_US;
 }
 
 uint64_t eepi_holder_client_wake_us(const eepi_holder_client *client)

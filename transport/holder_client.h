@@ -34,6 +34,9 @@ typedef struct eepi_holder_client {
 EEP_MUST_CHECK eep_status eepi_holder_client_init(eepi_holder_client *client);
 /* Connect if it is time, read what has come; nonzero if there was work. */
 int eepi_holder_client_progress(eepi_holder_client *client, uint64_t now_us);
+/* The holder does for its owner what it is for. Until then each connection that ends, whatever was
+ * answered on it, makes the next try wait longer, up to 200 ms. */
+void eepi_holder_client_settled(eepi_holder_client *client);
 /* When progress must be called at the latest; UINT64_MAX: when there is something to read. */
 uint64_t eepi_holder_client_wake_us(const eepi_holder_client *client);
 /* Send a request with this kind, identity (may be NULL), name (may be NULL), bytes and descriptor
