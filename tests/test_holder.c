@@ -316,6 +316,23 @@ Test(holder, guests_do_not_keep_ranks_out)
     cr_expect_lt(eepi_bulk_now_us() - begin_us, 2000000u);
 }
 
+/* A server that turns somebody away has not read what was sent to it meanwhile. */
+Test(holder, the_last_word_of_who_has_closed_is_heard)
+{
+    eepi_holder_message hello = {.magic = EEPI_HOLDER_MAGIC}, answer = {.id = 7}, heard = {.id = 0};
+    int ends[2], passed = -1;
+    bool lost = false;
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    cr_assert_eq(eepi_holder_send(ends[0], &hello, sizeof(hello), -1), 0);
+    cr_assert_eq(eepi_holder_send(ends[1], &answer, sizeof(answer), -1), 0);
+    close(ends[1]);
+    cr_expect_eq(eepi_holder_receive(ends[0], &heard, sizeof(heard), &passed, &lost), sizeof(heard),
+                 "%s", strerror(errno));
+    cr_expect_eq(heard.id, 7);
+    cr_expect_eq(eepi_holder_receive(ends[0], &heard, sizeof(heard), &passed, &lost), 0);
+    close(ends[0]);
+}
+
 Test(holder, who_is_turned_away_is_told)
 {
     const eepi_holder_limits limits = {.max_clients = 1};

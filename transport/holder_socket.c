@@ -129,12 +129,14 @@ ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out
                           .msg_control = &control,
                           .msg_controllen = sizeof(control)};
     ssize_t got = 0;
-    int num = 0;
+    int num = 0, resets = 0;
     *passed_out = -1;
     *lost_out = false;
+    /* Linux tells the reset first, and once, where the other side closed with something of ours
+     * unread: what it has said before that is behind it. */
     do {
         got = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
+    } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
     if (got < 0)
         return got;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&head); part != NULL;
