@@ -71,7 +71,7 @@ eep_status control_path_choose(const char *out_dir, const char *given, private_d
                                char path_out[CONTROL_PATH_BYTES],
                                char error[CONTROL_PATH_ERROR_BYTES])
 {
-    *dir = (private_dir){.held = -1};
+    *dir = (private_dir){.held = -1, .dir = -1};
     remove_pointer(out_dir); /* of a run that did not end well */
     if (!given) {
         bool fits = join(path_out, CONTROL_PATH_BYTES, out_dir, SOCKET_NAME);

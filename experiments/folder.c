@@ -30,11 +30,19 @@ int folder_make(const char *dir)
     return mkdir(path, 0755) != 0 && errno != EEXIST ? -1 : 0;
 }
 
-bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])
+bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES])
 {
     if (info->st_uid != geteuid() && info->st_uid != 0) {
         snprintf(why, FOLDER_WHY_BYTES, "it belongs to user %u, and this is user %u",
                  (unsigned)info->st_uid, (unsigned)geteuid());
+        return false;
+    }
+    return true;
+}
+
+bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])
+{
+    if (!folder_is_trusted(info, why)) {
         return false;
     }
     if (info->st_mode & S_IWOTH && !(info->st_mode & S_ISVTX)) {

@@ -8,9 +8,11 @@
 /* mkdir with parents; an existing folder is fine. -1 with errno. */
 int folder_make(const char *dir);
 
+enum { FOLDER_WHY_BYTES = 96 };
+/* It is ours or root's. If not, `why` says so. */
+bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 /* Whether nobody but us and root can put anything else in place of what is in a folder: it is ours
  * or root's, and not all may write into it, or it has the sticky bit. If not, `why` says so. */
-enum { FOLDER_WHY_BYTES = 96 };
 bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 
 /* Take the folder, so that no other process of ours writes into it or removes it: a lock on the

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +26,15 @@ static bool is_named(const char *name, const char *prefix)
            strlen(name) == length + 1 + SUFFIX_LENGTH;
 }
 
-/* Sockets and small files, the lock at last; a folder in it is not ours and stays. */
+/* What stands in such folders: sockets, the store's files for its seats, and the lock. Whoever may
+ * rename what is in the base could give the name of one to another folder of ours. */
+static bool is_of_ours(const char *name, const struct stat *info)
+{
+    return S_ISSOCK(info->st_mode) ||
+           (S_ISREG(info->st_mode) && strncmp(name, "store", strlen("store")) == 0);
+}
+
+/* The lock goes at last. */
 static void empty(int dir)
 {
     int copy = dup(dir);
@@ -40,7 +49,7 @@ static void empty(int dir)
         struct stat info;
         if (strcmp(entry->d_name, FOLDER_HELD) != 0 &&
             fstatat(dir, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-            !S_ISDIR(info.st_mode)) {
+            is_of_ours(entry->d_name, &info)) {
             unlinkat(dir, entry->d_name, 0);
         }
     }
@@ -86,31 +95,81 @@ static void sweep(const char *base, const char *prefix)
 
 /* ---------------------------------------------------------------- make and remove */
 
-static bool is_safe(const char *base, char why[FOLDER_WHY_BYTES])
+/* What a folder below the base is worth. */
+typedef enum base_kind { BASE_REFUSED, BASE_OPEN, BASE_SHARED, BASE_SAFE } base_kind;
+
+/* OPEN: all may rename what is in it; SHARED: some may, who have its group. */
+static base_kind kind_of(const char *base, char why[FOLDER_WHY_BYTES])
 {
-    struct stat info; /* if it cannot be looked at, mkdtemp says why */
-    return stat(base, &info) != 0 || folder_is_safe(&info, why);
+    struct stat info;
+    if (stat(base, &info) != 0) {
+        return BASE_SAFE; /* mkdtemp says why it is none */
+    }
+    if (!folder_is_trusted(&info, why)) {
+        return BASE_REFUSED;
+    }
+    bool keeps = info.st_mode & S_ISVTX;
+    return keeps                    ? BASE_SAFE
+           : info.st_mode & S_IWOTH ? BASE_OPEN
+           : info.st_mode & S_IWGRP ? BASE_SHARED
+                                    : BASE_SAFE;
+}
+
+/* By its descriptor, whose folder cannot be exchanged. The last "." is for those who follow no link
+ * at the end of a path. False with errno. */
+static bool name_by_descriptor(private_dir *self)
+{
+    struct stat opened, named;
+    self->dir = open(self->made, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (self->dir < 0 || fstat(self->dir, &opened) != 0) {
+        return false;
+    }
+    errno = EPERM; /* it is not what mkdtemp has made, or /proc does not lead to it */
+    if (opened.st_uid != geteuid() || (opened.st_mode & 0777) != 0700 ||
+        prctl(PR_GET_DUMPABLE) != 1) {
+        return false;
+    }
+    snprintf(self->path, sizeof self->path, "/proc/%d/fd/%d/.", (int)getpid(), self->dir);
+    return stat(self->path, &named) == 0 && named.st_dev == opened.st_dev &&
+           named.st_ino == opened.st_ino;
+}
+
+static int give_up(private_dir *self, int failure)
+{
+    if (self->dir >= 0) {
+        close(self->dir);
+    }
+    rmdir(self->made);
+    errno = failure;
+    return -1;
 }
 
 /* Until the folder is there and held: one that sweeps may take it in between. */
-static int make_in(const char *base, const char *prefix, size_t longest, private_dir *out)
+static int make_in(const char *base, base_kind kind, const char *prefix, size_t longest,
+                   private_dir *out)
 {
     for (int tries = 0; tries < MAKE_TRIES; tries++) {
-        int length = snprintf(out->path, sizeof out->path, "%.*s/%s-XXXXXX", PRIVATE_DIR_BYTES,
+        *out = (private_dir){.held = -1, .dir = -1};
+        int length = snprintf(out->made, sizeof out->made, "%.*s/%s-XXXXXX", PRIVATE_DIR_BYTES,
                               base, prefix);
-        if (length < 0 || (size_t)length > longest || (size_t)length >= sizeof out->path) {
+        bool fits = length >= 0 && (size_t)length < sizeof out->made;
+        if (!fits || (kind == BASE_SAFE && (size_t)length > longest)) {
             errno = ENAMETOOLONG;
             return -1;
         }
-        if (!mkdtemp(out->path)) {
+        if (!mkdtemp(out->made)) {
             return -1;
+        }
+        if (kind == BASE_SAFE) {
+            memcpy(out->path, out->made, sizeof out->path);
+        } else if (!name_by_descriptor(out)) {
+            return give_up(out, errno);
         }
         if (folder_hold(out->path, &out->held) == 0) {
             return 0;
         }
         int failure = errno;
-        rmdir(out->path);
-        errno = failure;
+        (void)give_up(out, failure);
         if (failure != ENOENT && failure != EWOULDBLOCK) {
             return -1;
         }
@@ -123,26 +182,31 @@ int private_dir_make(const char *prefix, size_t longest, private_dir *out,
 {
     const char *const bases[NUM_BASES] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
     const char *const names[NUM_BASES] = {"$XDG_RUNTIME_DIR ", "$TMPDIR ", ""};
+    size_t appended = strlen(prefix) + 2 + SUFFIX_LENGTH;
     size_t used = (size_t)snprintf(error, PRIVATE_DIR_ERROR_BYTES, "no folder for a socket:");
-    for (int i = 0; i < NUM_BASES; i++) {
-        if (!bases[i] || bases[i][0] != '/') {
+    for (int i = 0; i < 2 * NUM_BASES; i++) {
+        bool last = i >= NUM_BASES; /* those that are open to all */
+        const char *base = bases[i % NUM_BASES];
+        char why[FOLDER_WHY_BYTES];
+        base_kind kind = base && base[0] == '/' ? kind_of(base, why) : BASE_OPEN;
+        if (!base || base[0] != '/' || (kind == BASE_OPEN) != last) {
             continue;
         }
-        char why[FOLDER_WHY_BYTES];
-        if (is_safe(bases[i], why)) {
-            sweep(bases[i], prefix);
-            if (make_in(bases[i], prefix, longest, out) == 0) {
+        if (kind != BASE_REFUSED) {
+            sweep(base, prefix);
+            if (make_in(base, kind, prefix, longest, out) == 0) {
                 return 0;
             }
-            snprintf(why, sizeof why, "%s", strerror(errno));
+            snprintf(why, sizeof why, "%s%s", strerror(errno),
+                     kind == BASE_SAFE ? "" : " (others may write there: /proc is needed)");
         }
         used += (size_t)snprintf(error + used, PRIVATE_DIR_ERROR_BYTES - used, " %s%.80s: %s;",
-                                 names[i], bases[i], why);
+                                 names[i % NUM_BASES], base, why);
     }
     snprintf(error + used, PRIVATE_DIR_ERROR_BYTES - used,
              " set TMPDIR to a folder of yours with a path of at most %zu bytes",
-             longest - strlen(prefix) - 2 - SUFFIX_LENGTH);
-    *out = (private_dir){.held = -1};
+             longest > appended ? longest - appended : 0);
+    *out = (private_dir){.held = -1, .dir = -1};
     return -1;
 }
 
@@ -150,7 +214,10 @@ void private_dir_remove(private_dir *self)
 {
     if (*self->path) {
         folder_release(self->path, self->held);
-        rmdir(self->path);
-        *self = (private_dir){.held = -1};
+        rmdir(self->made);
+        if (self->dir >= 0) {
+            close(self->dir);
+        }
+        *self = (private_dir){.held = -1, .dir = -1};
     }
 }

@@ -216,6 +216,17 @@ if [ "$(id -u)" -eq 0 ]; then
     expect 2 "it belongs to user 65534, and this is user 0; give another folder" "$bin/eep-run" "${small[@]}" --requests 4 --force --out "$tmp/open"
 fi
 
+# A volume of a container, which all may write into and which has no sticky bit, is the only folder that can
+# be written to: a run works there, its store's too, and leaves nothing but its output.
+if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/volume" && unshare -m true 2>/dev/null; then
+    unshare -m sh -euc 'bin=$1 volume=$2; shift 2
+        mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount -t tmpfs -o mode=0777 tmpfs "$volume"
+        TMPDIR=$volume "$bin/eep-run" "$@" --store-process --requests 4 --rate 50 --no-picture --out "$volume/out" && [ "$(ls "$volume")" = out ]' \
+        sh "$bin" "$tmp/volume" "${small[@]}" >"$tmp/said" 2>&1 || { fail "a volume as the only base"; cat "$tmp/said"; }
+else
+    echo "skip  a volume as the only base: no mounts here"
+fi
+
 # A launcher that is killed cannot clean up: the next one does.
 serve "$tmp/killed"
 folder=$(ls "$tmp/t")

@@ -1,6 +1,8 @@
 /* Folders of which only one process at a time is the owner, and those whose owner is gone. */
+#include "eep/store.h"
 #include "experiments/folder.h"
 #include "experiments/private_dir.h"
+#include "membership/store_client.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -10,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,6 +61,7 @@ static void leave_one(char path_out[PRIVATE_DIR_BYTES], bool killed, pid_t *pid_
     cr_assert_eq(pipe(ends), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         private_dir dir;
         bool good = private_dir_make("eep-run", 100, &dir, error) == 0;
         touch(dir.path, "store");
@@ -163,6 +167,7 @@ Test(folder, are_made_and_swept_at_once)
     int bad = 0;
     for (int i = 0; i < PROCESSES; i++) {
         if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             char error[PRIVATE_DIR_ERROR_BYTES];
             int failed = 0;
             for (int r = 0; r < ROUNDS; r++) {
@@ -211,6 +216,110 @@ Test(folder, of_another_user_or_open_to_all_is_no_base)
         cr_expect_neq(strncmp(dir.path, base, strlen(base)), 0, "of another: %s", dir.path);
         private_dir_remove(&dir);
     }
+}
+
+enum { NOBODY = 65534, SHORT = 40 };
+
+/* A folder below `base`, which is the only one: all others are too long, since it is named by a
+ * descriptor. Then somebody renames it and puts his own in its place, as he may in such a base. In
+ * a process of its own; NULL: all is well. */
+static const char *be_robbed_in_an_open_base(void)
+{
+    static const char prefix[] = "eep-test-of-a-prefix-that-is-long";
+    static char error[PRIVATE_DIR_ERROR_BYTES], why[256];
+    char away[2 * PRIVATE_DIR_BYTES], path[2 * PRIVATE_DIR_BYTES];
+    struct stat info;
+    private_dir dir;
+    eep_store *store;
+    if (private_dir_make(prefix, SHORT, &dir, error) != 0) {
+        return error;
+    }
+    if (strncmp(dir.made, base, strlen(base)) != 0 || lstat(dir.made, &info) != 0 ||
+        !S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 0777) != 0700) {
+        return "it is no private folder in its base";
+    }
+    snprintf(away, sizeof away, "%s-away", dir.made);
+    if (rename(dir.made, away) != 0 || mkdir(dir.made, 0700) != 0) {
+        return "it cannot be renamed";
+    }
+    snprintf(path, sizeof path, "%s/store", dir.path);
+    if (eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
+        return why;
+    }
+    if (!is_there(away, "store") || is_there(dir.made, "store")) {
+        return "the store is in the other folder";
+    }
+    pid_t rank = fork();
+    if (rank == 0) {
+        eepi_store_client *client;
+        bool good = eepi_store_client_open(path, 5000000, &client) == EEP_OK;
+        _exit(good ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(rank, &status, 0);
+    eep_store_close(store);
+    if (status != 0) {
+        return "another process cannot reach the store";
+    }
+    if (!is_there(away, FOLDER_HELD) || rmdir(dir.made) != 0 || rename(away, dir.made) != 0) {
+        return "its lock is elsewhere";
+    }
+    snprintf(away, sizeof away, "%s", dir.made);
+    private_dir_remove(&dir);
+    return is_there(away, "") ? "it is left" : NULL;
+}
+
+/* A volume of a container: root's, and all may write into it. */
+static void open_to_all(int mode, uid_t user)
+{
+    int ends[2];
+    char why[PRIVATE_DIR_ERROR_BYTES] = "";
+    umask(022);
+    cr_assert_eq(chmod(base, (mode_t)mode), 0);
+    cr_assert_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        const char *wrong = "no other user can be had";
+        if (!user || (setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0)) {
+            prctl(PR_SET_DUMPABLE, 1); /* a program that is started by that user is so */
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            wrong = be_robbed_in_an_open_base();
+        }
+        _exit(!wrong || write(ends[1], wrong, strlen(wrong)) > 0 ? 0 : 1);
+    }
+    close(ends[1]);
+    (void)!read(ends[0], why, sizeof why - 1);
+    close(ends[0]);
+    waitpid(pid, NULL, 0);
+    cr_expect_str_eq(why, "", "mode %04o, user %u: %s", mode, (unsigned)user, why);
+}
+
+Test(folder, in_a_volume_that_is_the_only_base_is_safe_from_who_may_rename_it)
+{
+    unsetenv("XDG_RUNTIME_DIR");
+    open_to_all(0777, 0);
+    open_to_all(02777, 0);
+    open_to_all(02775, 0);
+    if (geteuid() == 0) {
+        open_to_all(0777, NOBODY);
+        open_to_all(02777, NOBODY);
+    }
+}
+
+/* In such a base another may give the name of a killed run's folder to one of ours with results. */
+Test(folder, with_other_files_in_it_is_not_emptied)
+{
+    char path[128], error[PRIVATE_DIR_ERROR_BYTES] = "";
+    private_dir dir;
+    snprintf(path, sizeof path, "%s/eep-run-abcdef", base);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    touch(path, FOLDER_HELD);
+    touch(path, "summary.json");
+    touch(path, "store.seat0");
+    cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+    cr_expect(is_there(path, "summary.json"));
+    cr_expect(!is_there(path, "store.seat0"));
+    private_dir_remove(&dir);
 }
 
 /* Who can read the folder must not be able to hold its lock. */
