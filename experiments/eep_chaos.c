@@ -355,11 +355,13 @@ static void tell_progress(const campaign *self, const chaos_round *round,
 {
     double spent = (now_ms() - self->begin_ms) / 60e3;
     double left = self->one_round || spent > self->minutes ? 0 : self->minutes - spent;
+    end_signals_cut_output(true);
     printf("round %" PRIu64 ": %d faults, %.0f tokens, %.0f s, %s | %zu faults so far, %.1f of "
            "%.1f min, about %.1f min left\n",
            self->faults.round, round->num_faults, verdict->tokens, took_ms / 1e3,
            verdict->good ? "ok" : "VIOLATION", self->table.num_faults, spent, self->minutes, left);
     fflush(stdout);
+    end_signals_cut_output(false);
 }
 
 static void tell_violation(const campaign *self, const command *run, const chaos_verdict *verdict)
@@ -443,7 +445,7 @@ static bool open_csv(campaign *self, int argc, char **argv)
                 strerror(errno));
         return false;
     }
-    if (stat(self->out_dir, &info) != 0 || !folder_is_safe(&info, why)) {
+    if (stat(self->out_dir, &info) != 0 || !folder_takes_results(&info, false, why)) {
         fprintf(stderr, "eep-chaos: --out: '%s': %s; give another folder\n", self->out_dir, why);
         return false;
     }
@@ -486,6 +488,7 @@ static int run_campaign(campaign *self, const char *program)
          self->faults.round++) {
         code = do_round(self, program);
     }
+    end_signals_cut_output(true); /* from here on it is only printed */
     chaos_table_print(&self->table, stdout);
     if (code == EXIT_USAGE && self->table.num_rounds == 0) {
         char path[PATH_MAX]; /* without rows, it would only be in the next campaign's way */

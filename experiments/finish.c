@@ -96,8 +96,11 @@ eep_status finish_take_dir(const char *dir, bool force, int *held_out,
         snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", dir);
         return EEP_ERR_INVALID;
     }
-    if (!folder_is_safe(&info, why)) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: '%s': %s; give another folder", dir, why);
+    if (!folder_takes_results(&info, force, why)) {
+        snprintf(error, FINISH_ERROR_BYTES,
+                 "--out: '%s': %s; give another folder, or --force if you trust all who can change "
+                 "what is in it",
+                 dir, why);
         return EEP_ERR_INVALID;
     }
     if (folder_hold(dir, &held) != 0) {
@@ -143,13 +146,13 @@ enum { PROGRAM_FAILED = -1, PROGRAM_INTERRUPTED = -2 };
 
 /* Between fork and exec: only what is async-signal-safe. Signals that the launcher holds back are
  * let through again; it ends with the launcher. */
-static _Noreturn void become(const char *file, char *const arguments[], pid_t parent)
+static _Noreturn void become(const char *file, char *const arguments[], int out_fd, pid_t parent)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == parent) {
+    if (getppid() == parent && (out_fd < 0 || dup2(out_fd, STDOUT_FILENO) >= 0)) {
         exec_or_tell(file, arguments, environ);
     }
     _exit(EXEC_FAILED);
@@ -161,15 +164,15 @@ static bool can_read(int fd)
     return poll(&set, 1, 0) == 1 && set.revents & POLLIN;
 }
 
-/* Run a program and wait. Our standard output is not flushed before: it may be stuck. Its exit
- * code, or PROGRAM_FAILED if it did not run to its end. A signal to end, which `signal_fd` tells
- * of, ends it. */
-static int run_program(const char *file, char *const arguments[], int signal_fd)
+/* Run a program and wait. It prints to `out_fd` (-1: as we do). Our standard output is not flushed
+ * before: it may be stuck. Its exit code, or PROGRAM_FAILED if it did not run to its end. A signal
+ * to end, which `signal_fd` tells of, ends it. */
+static int run_program(const char *file, char *const arguments[], int out_fd, int signal_fd)
 {
     int wait_status = 0;
     pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
-        become(file, arguments, parent);
+        become(file, arguments, out_fd, parent);
     }
     int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
     if (pidfd < 0) {
@@ -233,7 +236,7 @@ static bool read_verdict(const char *dir, summary_oracle *out)
 void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_out)
 {
     char program[PATH_MAX], verdict[PATH_MAX];
-    static char name[] = "eep-oracle", json[] = "--json";
+    static char name[] = "eep-oracle";
     *oracle_out = (summary_oracle){0};
     if (beside_us(name, program) != 0) {
         fprintf(stderr, "eep-run: eep-oracle: the folder of eep-run: %s\n", strerror(errno));
@@ -243,10 +246,17 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
         fprintf(stderr, "eep-run: eep-oracle: path too long\n");
         return;
     }
+    int out_fd =
+        run_file_new(verdict); /* by us, for it is in a folder that links may be put into */
+    if (out_fd < 0) {
+        fprintf(stderr, "eep-run: cannot write '%s': %s\n", verdict, strerror(errno));
+        return;
+    }
     char *folder = strdup(dir);
-    char *const arguments[] = {name, folder, json, verdict, NULL};
-    int code = folder ? run_program(program, arguments, signal_fd) : PROGRAM_FAILED;
+    char *const arguments[] = {name, folder, NULL};
+    int code = folder ? run_program(program, arguments, out_fd, signal_fd) : PROGRAM_FAILED;
     free(folder);
+    close(out_fd);
     if (code == PROGRAM_INTERRUPTED) {
         oracle_out->interrupted = true;
     } else if (code == EXEC_FAILED) { /* it has said why */
@@ -256,6 +266,9 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
         fprintf(stderr, "eep-run: eep-oracle gave no verdict (exit %d)\n", code);
     } else if (code > 1) {
         oracle_out->ran = false; /* it did not get to the end of its check */
+    }
+    if (!oracle_out->ran) {
+        unlink(verdict); /* it is empty, or not the whole */
     }
 }
 
@@ -275,7 +288,7 @@ void finish_draw_timeline(const char *dir, int signal_fd)
     }
     char *folder = strdup(dir);
     char *const arguments[] = {python, drawing, folder, NULL};
-    int code = folder ? run_program(python, arguments, signal_fd) : PROGRAM_FAILED;
+    int code = folder ? run_program(python, arguments, -1, signal_fd) : PROGRAM_FAILED;
     if (code == PROGRAM_INTERRUPTED) {
         fprintf(stderr, "eep-run: no picture: interrupted\n");
     } else if (code != 0) {

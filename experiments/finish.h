@@ -7,9 +7,9 @@
 
 enum { FINISH_ERROR_BYTES = 1024 };
 
-/* Make the folder `dir`, or take it if it is there and empty (or `force`) and no other run has it.
- * Nothing in it is touched. It is ours until folder_release(). EEP_ERR_INVALID, EEP_ERR_SYSTEM
- * with a line in `error`. */
+/* Make the folder `dir`, or take it if it is there, empty and safe from other users (or `force`),
+ * and no other run has it. Nothing in it is touched. It is ours until folder_release().
+ * EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`. */
 EEP_MUST_CHECK eep_status finish_take_dir(const char *dir, bool force, int *held_out,
                                           char error[FINISH_ERROR_BYTES]);
 /* In the run's folder, which is ours: remove what an older run left, and write run.json, which

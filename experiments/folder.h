@@ -15,6 +15,11 @@ bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES]);
  * or root's, and not all may write into it, or it has the sticky bit. If not, `why` says so. */
 bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 
+/* Whether a program may write its results into the folder: nobody but us, root and, for root, the
+ * user who called sudo, can put anything else in their place. `forced`: the user trusts whoever
+ * can. If not, `why` says so. */
+bool folder_takes_results(const struct stat *info, bool forced, char why[FOLDER_WHY_BYTES]);
+
 /* Take the folder, so that no other process of ours writes into it or removes it: a lock on the
  * file FOLDER_HELD in it, until folder_release(), at the latest until the process ends. (The
  * folder's own lock is the store's, whose socket may be there.) -1 with errno; EWOULDBLOCK: another

@@ -1,10 +1,12 @@
 #include "experiments/launcher.h"
 
 #include "experiments/descriptor_limit.h"
+#include "experiments/end_signals.h"
 #include "experiments/finish.h"
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
+#include "experiments/output.h"
 #include "experiments/plan_file.h"
 #include "experiments/poll_open.h"
 
@@ -137,17 +139,11 @@ static int num_active(const launcher *self)
     return num;
 }
 
-/* Whoever reads it has stopped, and a line more would stop us too. */
-static bool stdout_is_stuck(void)
-{
-    struct pollfd set = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    return poll(&set, 1, 0) == 0;
-}
-
 static void show_status(launcher *self, uint64_t now_ns)
 {
     uint64_t period_ns = self->is_tty ? STATUS_TTY_NS : STATUS_PLAIN_NS;
-    if (self->how->quiet || now_ns - self->status_ns < period_ns || stdout_is_stuck()) {
+    if (self->how->quiet || now_ns - self->status_ns < period_ns ||
+        output_is_stuck(STDOUT_FILENO)) {
         return;
     }
     scheduler_counts counts = scheduler_count(self->front);
@@ -395,7 +391,12 @@ static int report(launcher *self)
     all.broken_why = *self->why ? self->why : kept ? NULL : "rows could not be written";
     status = summary_write(&all, asked, self->how, dir);
     kept &= has_written(self, status, "summary.json");
+    end_signals_cut_output(true);
     summary_print(&all, asked);
+    fflush(stdout);
+    end_signals_cut_output(false);
+    take_signals(self);
+    bool cut = self->signal_ns && all.came_to_end;
     bool draws = kept && !self->signal_ns && !self->how->no_picture;
     if (draws) {
         finish_draw_timeline(dir, self->signal_fd);
@@ -403,7 +404,7 @@ static int report(launcher *self)
     printf("  %s%s: %s\n",
            kept ? "rows, summary.json, trace.json (ui.perfetto.dev)" : "what could be written",
            draws ? " and picture" : "", dir);
-    bool good = summary_is_good(&all, asked) && kept;
+    bool good = summary_is_good(&all, asked) && kept && !cut;
     summary_free(&all);
     return good ? 0 : 1;
 }
@@ -456,5 +457,6 @@ int launcher_run(const options *how)
                                     : (self->interrupted ? 1 : 2); /* 2: never began */
     launcher_control_close(self, code == 0);
     launcher_close(self);
+    end_signals_cut_output(true); /* for what is printed last */
     return code;
 }

@@ -1,6 +1,7 @@
 #include "experiments/launcher_control.h"
 
 #include "experiments/control_path.h"
+#include "experiments/end_signals.h"
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
 #include "transport/descriptors.h"
@@ -479,8 +480,10 @@ bool launcher_control_open(launcher *self)
     }
     self->control = mine;
     if (!given && strncmp(mine->path, out_dir, strlen(out_dir)) != 0) {
+        end_signals_cut_output(true);
         printf("control socket: %s\n", mine->path);
         fflush(stdout);
+        end_signals_cut_output(false);
     }
     return true;
 }

@@ -1,6 +1,7 @@
 /* What the launcher hears: from ranks, from the store, from ended processes. */
 #include "experiments/exec_or_tell.h"
 #include "experiments/launcher_state.h"
+#include "experiments/output.h"
 #include "experiments/rank.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A rank that was stopped, and is no more, may be expelled for it so much later. */
 static const uint64_t STRUCK_NS = 5000000000;
@@ -28,8 +30,12 @@ double launcher_time_ms(const launcher *self)
     return self->run.start_ns ? (double)(launcher_now_ns() - self->run.start_ns) / 1e6 : 0;
 }
 
+/* The first reason why a run fails is in its summary too. */
 static void say(const launcher *self, const char *text)
 {
+    if (output_is_stuck(STDERR_FILENO)) {
+        return;
+    }
     fprintf(stderr, "%s%s\n",
             self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", text);
 }

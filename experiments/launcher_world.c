@@ -1,8 +1,10 @@
 /* What the launcher notes of the world around the ranks: what the placement survives, and how busy
  * the machine is. */
 #include "experiments/launcher_state.h"
+#include "experiments/output.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 /* Ranks count as ours also while they live. */
 static bool time_now(launcher *self, machine_time *time_out)
@@ -34,7 +36,7 @@ static void tell_cover(launcher *self)
     cover_describe(found, (int)self->how->num_slots, text);
     if (found->adjacent == 0 && found->num_ranks > 1) {
         launcher_complain(self, "%s", text);
-    } else if (!self->how->quiet) {
+    } else if (!self->how->quiet && !output_is_stuck(STDOUT_FILENO)) {
         printf("%s%s\n", self->is_tty ? "\r\033[K" : "", text);
     }
 }

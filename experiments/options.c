@@ -127,7 +127,7 @@ static const option_row table[] = {
      "socket for eep-ctl"},
     {"--serve", OPTION_FLAG, AT(serve), 0, 0, NULL, NULL, "",
      "stay up until 'eep-ctl finish' or a signal"},
-    {"--force", OPTION_FLAG, AT(force), 0, 0, NULL, NULL, "", "write into DIR though it has files"},
+    {"--force", OPTION_FLAG, AT(force), 0, 0, NULL, NULL, "", "take DIR, be it full or of others"},
     {"--no-oracle", OPTION_FLAG, AT(no_oracle), 0, 0, NULL, NULL, "",
      "do not recompute the tokens afterwards"},
     {"--no-picture", OPTION_FLAG, AT(no_picture), 0, 0, NULL, NULL, "",

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,12 @@ bool output_version(int argc, char **argv)
         printf("%s %d.%d\n", program_invocation_short_name, EEP_VERSION_MAJOR, EEP_VERSION_MINOR);
     }
     return asked;
+}
+
+bool output_is_stuck(int fd)
+{
+    struct pollfd set = {.fd = fd, .events = POLLOUT};
+    return poll(&set, 1, 0) == 0;
 }
 
 bool output_is_lost(void)

@@ -106,12 +106,22 @@ static void take_signal(repeat_signals *self, int number, pid_t pid)
     }
 }
 
+/* What was printed goes out, for as long as no signal comes. */
+static void print_end(void)
+{
+    end_signals_cut_output(true);
+    fflush(stdout);
+    end_signals_cut_output(false);
+}
+
 /* Run in a process of its own; a signal to end is passed on. Returns the run's exit code, 1 if it
  * was ended by a signal. */
 static int run_one(const options *how, const char *log, repeat_signals *signals)
 {
     int state = W_EXITCODE(1, 0);
-    fflush(stdout);
+    if (!output_is_stuck(STDOUT_FILENO)) {
+        print_end();
+    }
     pid_t pid = fork();
     if (pid == 0) {
         run_child(how, log, &signals->before);
@@ -196,6 +206,7 @@ static void print_run(const options *how, const scenario *what, const repeat_run
                       const cJSON *found, int argc, char **argv)
 {
     double pause_ms = longest_pause(found);
+    end_signals_cut_output(true);
     printf("%6.1f s  %s", row->seconds, row->met ? "met   " : "MISSED");
     if (pause_ms >= 0) {
         printf("  longest pause %.1f ms", pause_ms);
@@ -206,7 +217,7 @@ static void print_run(const options *how, const scenario *what, const repeat_run
         printf("  rows: %s, output: %s.log\n", how->out_dir, how->out_dir);
         print_command(how, argc, argv);
     }
-    fflush(stdout);
+    print_end();
 }
 
 /* The i-th run, from 0: run, judge, print, keep its numbers. */
@@ -272,14 +283,15 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
         }
     }
     code = signals.interrupted && !code ? 1 : code;
+    code = write_rows(&kept, how->out_dir, what) ? 2 : code;
+    folder_release(how->out_dir, held);
+    end_signals_cut_output(true); /* from here on it is only printed */
     if (kept.num_values) {
         repeat_rows_print(&kept, stdout);
     }
-    code = write_rows(&kept, how->out_dir, what) ? 2 : code;
     printf("\n  %" PRId64 " of %" PRId64 " runs met what is expected (%" PRId64
            " asked for); repeat.json and repeat.csv: %s\n",
            num_met, num_run, how->num_repeats, how->out_dir);
     repeat_rows_free(&kept);
-    folder_release(how->out_dir, held);
     return code;
 }

@@ -42,8 +42,10 @@ static int serve(const char *path)
         fprintf(stderr, "eep-store: %s\n", error);
         return 1;
     }
+    end_signals_cut_output(true);
     printf("eep-store: ready on %s\n", path);
     fflush(stdout);
+    end_signals_cut_output(false);
     int failed = sigwait(&stop, &signal_number);
     eep_store_close(store);
     return failed ? 1 : 0;

@@ -311,7 +311,20 @@ def draw_zoom(axis, run, fault):
                 ncol=len(handles), frameon=False, handlelength=1.2, columnspacing=1.4)
 
 
-def draw(run, path):
+def save(figure, path, anew):
+    """`anew`: in place of what is there. In a run's folder that may be a link or a FIFO."""
+    if not anew:
+        figure.savefig(path, dpi=120)
+        return
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    with open(path, "xb") as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def draw(run, path, anew=False):
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 11, "text.color": INK,
                          "axes.edgecolor": GREY, "axes.labelcolor": INK, "xtick.color": INK,
                          "ytick.color": INK, "axes.spines.top": False,
@@ -337,7 +350,7 @@ def draw(run, path):
         draw_zoom(axes[2], run, fault)
     figure.align_ylabels(axes)
     figure.tight_layout(h_pad=1.0)
-    figure.savefig(path, dpi=120)
+    save(figure, path, anew)
 
 
 def main():
@@ -347,7 +360,8 @@ def main():
     parser.add_argument("--out", metavar="FILE", help="picture (default: DIR/timeline.png)")
     arguments = parser.parse_args()
     try:
-        draw(Run(arguments.dir), arguments.out or os.path.join(arguments.dir, "timeline.png"))
+        draw(Run(arguments.dir), arguments.out or os.path.join(arguments.dir, "timeline.png"),
+             anew=not arguments.out)
     except BadInput as error:
         print(f"timeline.py: {error}", file=sys.stderr)
         return 2

@@ -78,9 +78,11 @@ expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --no-p
 /usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 2' "$tmp/repeat/repeat.json" ||
     fail "--repeat into a full device lacks runs"
 
-# A reader that has stopped holds up the table at the end, not the run. Then its rows are there.
-/usr/bin/python3 - "$tmp/stuck" "$bin/eep-run" --no-picture "${small[@]:1}" --requests 20 --rate 40 --out "$tmp/stuck" 2>"$tmp/said" <<'PY' ||
-import os, subprocess, sys, time
+# A reader that has stopped holds up the table at the end, not the run. Then its rows are there. A signal
+# ends the wait for him, also where standard error is the same pipe, and the wait of --repeat and eep-chaos.
+cat >"$tmp/stuck.py" <<'PY'
+import os, signal, subprocess, sys, time
+kept, ends = sys.argv[1], sys.argv[2] == "ends"
 r, w = os.pipe()
 os.set_blocking(w, False)
 try:
@@ -88,17 +90,38 @@ try:
         pass
 except BlockingIOError:
     os.set_blocking(w, True)
-run = subprocess.Popen(sys.argv[2:], stdout=w)
+run = subprocess.Popen(sys.argv[3:], stdout=w, stderr=w if ends else None)
 os.close(w)
 until = time.monotonic() + 30
-while not os.path.exists(sys.argv[1] + "/summary.json") and time.monotonic() < until:
-    time.sleep(0.05)
-assert os.path.exists(sys.argv[1] + "/summary.json"), "no summary while the reader is stopped"
-while os.read(r, 65536):
-    pass
-sys.exit(run.wait())
+while not os.path.exists(kept) and time.monotonic() < until:
+    time.sleep(0.02)
+if not os.path.exists(kept):
+    run.kill()
+    sys.exit("nothing is written while the reader is stopped")
+if not ends:
+    while os.read(r, 65536):
+        pass
+    sys.exit(run.wait())
+def waits():  # in a write to the pipe
+    return run.poll() is not None or open(f"/proc/{run.pid}/wchan").read() in ("pipe_write", "anon_pipe_write", "0", "")
+while not waits() and time.monotonic() < until:
+    time.sleep(0.02)
+assert run.poll() is None, "it does not wait for its reader: this tests nothing"
+run.send_signal(signal.SIGTERM)
+try:
+    run.wait(20)
+except subprocess.TimeoutExpired:
+    run.kill()
+    sys.exit("a signal does not end the wait for a reader that has stopped")
+assert run.returncode == 1, run.returncode
 PY
-    { fail "a reader that has stopped"; cat "$tmp/said"; }
+stuck() { /usr/bin/python3 "$tmp/stuck.py" "$@" 2>"$tmp/said" || { fail "a reader that has stopped: $*"; cat "$tmp/said"; }; }
+stuck "$tmp/stuck/summary.json" goes-on "$bin/eep-run" --no-picture "${small[@]:1}" --requests 20 --rate 40 --out "$tmp/stuck"
+stuck "$tmp/cut/summary.json" ends "$bin/eep-run" --no-picture "${small[@]:1}" --requests 5 --rate 40 --out "$tmp/cut"
+stuck "$tmp/cuts/0001/summary.json" ends "$bin/eep-run" --no-picture "${small[@]}" --requests 5 --rate 40 --repeat 9 --out "$tmp/cuts"
+rows_of "$tmp/cut"
+[ -s "$tmp/cuts/repeat.json" ] || fail "a --repeat whose reader has stopped lost its rows"
+left "a reader that has stopped"
 
 # A signal: the rows are written, what takes long is not begun, nothing is left.
 for signal in TERM HUP QUIT INT; do
@@ -213,7 +236,14 @@ mkdir "$tmp/open"; chmod 0777 "$tmp/open"
 expect 2 "all users may write into it (mode 0777); give another folder" "$bin/eep-run" "${small[@]}" --requests 4 --out "$tmp/open"
 if [ "$(id -u)" -eq 0 ]; then
     chmod 0755 "$tmp/open"; chown 65534 "$tmp/open"
-    expect 2 "it belongs to user 65534, and this is user 0; give another folder" "$bin/eep-run" "${small[@]}" --requests 4 --force --out "$tmp/open"
+    expect 2 "it belongs to user 65534, and this is user 0; give another folder, or --force" "$bin/eep-run" "${small[@]}" --requests 4 --out "$tmp/open"
+    expect 2 "it belongs to user 65534, and this is user 0; give another folder, or --force" env SUDO_UID=65533 "$bin/eep-run" "${small[@]}" --requests 4 --out "$tmp/open"
+    # By sudo for its owner, or as root is told. A link in it is replaced all the same, the verdict's and the picture's too.
+    SUDO_UID=65534 "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --no-picture --out "$tmp/open" >"$tmp/said" 2>&1 || { fail "by sudo into its user's folder"; cat "$tmp/said"; }
+    (while :; do ln -s "$tmp/victim" "$tmp/open/oracle.json"; ln -s "$tmp/victim" "$tmp/open/timeline.png"; sleep 0.02; done 2>/dev/null) & links=$!
+    "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --force --out "$tmp/open" >"$tmp/said" 2>&1 || { fail "with --force into another user's folder"; cat "$tmp/said"; }
+    kill $links; wait $links 2>/dev/null
+    [ "$(cat "$tmp/victim")" = keep ] || fail "a verdict or a picture went through a link"
 fi
 
 # A volume of a container, which all may write into and which has no sticky bit, is the only folder that can
