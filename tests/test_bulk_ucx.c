@@ -361,6 +361,55 @@ Test(bulk_ucx, opening_and_closing_for_ever_takes_a_bounded_number_of_descriptor
     cr_assert_lt(open_descriptors() - before, 200);
 }
 
+/* UCX may end the process where a worker is destroyed while somebody connects to it. So none is
+ * destroyed to make room: those of closed copiers are there for the next ones, whose addresses are
+ * others all the same. */
+Test(bulk_ucx, a_closed_copiers_worker_is_the_next_ones)
+{
+    enum { COPIERS = 20, OWN = 2 };
+    unsigned char buffer[64];
+    node of[COPIERS];
+    bulk_address before[COPIERS];
+    for (int i = 0; i < COPIERS; i++) {
+        cr_assert_eq(open_node(&of[i]), 0);
+        before[i] = *(const bulk_address *)of[i].address;
+    }
+    int at_most = open_descriptors();
+    for (int i = 0; i < COPIERS; i++)
+        eepi_bulk_close(of[i].bulk);
+    cr_expect_geq(open_descriptors(), at_most - COPIERS * OWN, "some were destroyed at once");
+    for (int i = 0; i < COPIERS; i++)
+        cr_assert_eq(open_node(&of[i]), 0);
+    cr_expect_leq(open_descriptors(), at_most, "others were made");
+    unsigned char *small = calloc(1, SMALL_BYTES);
+    cr_assert_gt(
+        fetch(&of[0], of[1].address, of[1].address_bytes, 1, 1, small, SMALL_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&of[0], &of[1], 1), 0);
+    cr_expect_eq(of[0].status, EEP_OK, "%s", eep_strerror(of[0].status));
+    cr_expect_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
+    free(small);
+    for (int i = 0; i < COPIERS; i++) { /* who listens there now is one of the others */
+        const bulk_address *now = of[0].address;
+        if (before[i].socket.sin_port == now->socket.sin_port)
+            continue;
+        node *there = &of[1];
+        while (((const bulk_address *)there->address)->socket.sin_port !=
+               before[i].socket.sin_port) {
+            cr_assert_lt(there - of, COPIERS - 1, "nobody has the port");
+            there++;
+        }
+        int ended = of[0].ended, served = there->served;
+        cr_assert_gt(
+            fetch(&of[0], &before[i], sizeof(before[i]), 1, 1, buffer, sizeof(buffer), FETCH_US),
+            0);
+        cr_assert_eq(run_until(&of[0], there, ended + 1), 0);
+        cr_expect_eq(of[0].status, EEP_ERR_UNREACHABLE, "%d: %s", i, eep_strerror(of[0].status));
+        cr_expect_eq(there->served, served);
+    }
+    for (int i = 0; i < COPIERS; i++)
+        eepi_bulk_close(of[i].bulk);
+}
+
 Test(bulk_ucx, names_the_limit_when_descriptors_run_out)
 {
     char error[512] = "";

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* What a copier over UCX takes, at most, once its own two are made. */
 enum { DESCRIPTORS = 10, OWN_DESCRIPTORS = 2 };
@@ -170,13 +171,10 @@ static ucs_status_t listen_for_peers(bulk_ucx *ucx, const struct sockaddr_in *at
     if (status != UCS_OK)
         return status;
     memcpy(&ucx->address.socket, &attributes.sockaddr, sizeof(ucx->address.socket));
-    ucx->address.mark = eepi_bulk_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
-    ucx->base.address = &ucx->address;
-    ucx->base.address_bytes = sizeof(ucx->address);
     return UCS_OK;
 }
 
-/* Context, worker, handler and address. What was made so far stays in `ucx` on failure. */
+/* Context, worker, handler and listener. What was made so far stays in `ucx` on failure. */
 static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const struct sockaddr_in *at,
                                 const char **call_out)
 {
@@ -217,13 +215,20 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const stru
     if (status != UCS_OK)
         return status;
     *call_out = "ucp_listener_create";
-    status = listen_for_peers(ucx, at);
-    if (status != UCS_OK)
-        return status;
+    return listen_for_peers(ucx, at);
+}
+
+/* For a worker that is new, or that was another copier's before. */
+static ucs_status_t begin(bulk_ucx *ucx)
+{
     int fd = -1;
     struct epoll_event event = {.events = EPOLLIN};
-    *call_out = "ucp_worker_get_efd";
-    status = ucp_worker_get_efd(ucx->worker, &fd);
+    ucx->messages_end = &ucx->messages;
+    ucx->num_serves = ucx->num_messages = 0;
+    ucx->address.mark = eepi_bulk_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
+    ucx->base.address = &ucx->address;
+    ucx->base.address_bytes = sizeof(ucx->address);
+    ucs_status_t status = ucp_worker_get_efd(ucx->worker, &fd);
     if (status == UCS_OK && epoll_ctl(ucx->base.poll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         status = UCS_ERR_IO_ERROR;
     return status;
@@ -303,34 +308,58 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
                           ucs_status_string(status), text);
 }
 
+static uint64_t settings_of(const struct sockaddr_in *at)
+{
+    char text[1024];
+    eepi_bulk_ucx_variables(text, sizeof(text));
+    return XXH64(text, strlen(text), at->sin_addr.s_addr);
+}
+
+/* A copier that could not be opened: what UCX has of it goes, or waits for the next one. */
+static void give_up(bulk_ucx *ucx, bool is_new)
+{
+    eepi_bulk_base_close(&ucx->base);
+    ucx->base.closing = true;
+    if (is_new)
+        eepi_bulk_destroy(ucx);
+    else
+        eepi_bulk_park(ucx);
+}
+
 eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                               eepi_bulk **bulk_out)
 {
     const char *interface =
         config->interface != NULL && *config->interface != '\0' ? config->interface : "lo";
+    const char *call = "epoll_create1";
     struct sockaddr_in at;
     char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
-    eepi_bulk_park_trim();
-    if (eepi_descriptors_lack(DESCRIPTORS + OWN_DESCRIPTORS, "a copier over UCX", lack,
-                              sizeof(lack)))
-        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
     if (eepi_bulk_ucx_interface(interface, &at) != 0)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "UCX: bulk_interface \"%s\" has no IPv4 address or does not exist",
                               interface);
-    bulk_ucx *ucx = calloc(1, sizeof(*ucx));
-    if (ucx == NULL)
+    uint64_t settings = settings_of(&at);
+    bulk_ucx *ucx = eepi_bulk_unpark(settings);
+    bool is_new = ucx == NULL;
+    if (is_new && eepi_descriptors_lack(DESCRIPTORS + OWN_DESCRIPTORS, "a copier over UCX", lack,
+                                        sizeof(lack)))
+        return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
+    if (is_new && (ucx = calloc(1, sizeof(*ucx))) == NULL)
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
-    if (eepi_bulk_base_open(&ucx->base, &carrier, config) != EEP_OK) {
-        free(ucx);
-        return refuse(UCS_ERR_IO_ERROR, "epoll_create1", interface, error_out, error_bytes);
+    ucx->settings = settings;
+    uint64_t last_transfer = ucx->base.last_transfer;
+    ucs_status_t status =
+        eepi_bulk_base_open(&ucx->base, &carrier, config) == EEP_OK ? UCS_OK : UCS_ERR_IO_ERROR;
+    ucx->base.last_transfer = last_transfer; /* numbers that peers have heard are not given again */
+    if (status == UCS_OK && is_new)
+        status = open_worker(ucx, interface, &at, &call);
+    if (status == UCS_OK) {
+        call = "ucp_worker_get_efd";
+        status = begin(ucx);
     }
-    ucx->messages_end = &ucx->messages;
-    const char *call = "";
-    ucs_status_t status = open_worker(ucx, interface, &at, &call);
     if (status != UCS_OK) {
         eep_status refused = refuse(status, call, interface, error_out, error_bytes);
-        eepi_bulk_destroy(ucx);
+        give_up(ucx, is_new);
         return refused;
     }
     *bulk_out = &ucx->base;

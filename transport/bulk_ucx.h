@@ -87,6 +87,8 @@ typedef struct bulk_ucx {
     bulk_message *messages, **messages_end;
     struct bulk_ucx *next_parked; /* bulk_parked.c */
     uint64_t parked_us;           /* first progressed without an owner; 0: not yet */
+    pid_t parked_by;
+    uint64_t settings; /* what the worker was made with: interface and variables */
 } bulk_ucx;
 
 /* The live endpoint to that address, made if there is none. EEP_ERR_NO_MEMORY, or
@@ -126,8 +128,9 @@ void eepi_bulk_serve_free(bulk_ucx *bulk);
 void eepi_bulk_park(bulk_ucx *bulk);
 /* Progress those that live on, and destroy the old ones. Any thread; another one may be at it. */
 void eepi_bulk_progress_parked(void);
-/* The same, and no more of them than are allowed: before another worker is made. Any thread. */
-void eepi_bulk_park_trim(void);
+/* One of those that live on and were made with these settings, whose owner is the caller from now
+ * on; NULL: there is none. Any thread. */
+bulk_ucx *eepi_bulk_unpark(uint64_t settings);
 /* What UCX is told: nothing of the job's UCX_ variables, the one interface, tcp, and what
  * EEP_UCX_ variables say. The caller releases it. */
 EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_out);
