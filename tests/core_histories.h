@@ -35,6 +35,14 @@ static inline uint64_t last_seed(uint64_t count)
     return getenv("EEP_TEST_SEED") ? first_seed() : count;
 }
 
+/* How many histories by chance: EEP_TEST_HISTORIES, or all. */
+static inline uint64_t num_histories(void)
+{
+    const char *text = getenv("EEP_TEST_HISTORIES");
+
+    return text ? strtoull(text, NULL, 0) : RANDOM_SEEDS;
+}
+
 #define EXPECT(c, condition)                                                                       \
     cr_assert(condition, "%s: seed %llu (replay: EEP_TEST_SEED=%llu and this test)%s", #condition, \
               (unsigned long long)(c)->options.seed, (unsigned long long)(c)->options.seed,        \

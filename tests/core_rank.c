@@ -135,11 +135,18 @@ static void check_step(cluster *c, const cluster_process *p)
 
 /* ------------------------------------------------------------------ the rank thread */
 
+/* Steps only grow, so the search goes back from the newest as far as that step. */
 static const cluster_started *started(const cluster_process *p, uint64_t epoch, uint64_t step)
 {
-    for (int i = 0; i < CLUSTER_STARTED_KEPT; i++)
-        if (p->started[i].epoch == epoch && p->started[i].step == step)
-            return &p->started[i];
+    uint64_t num = p->num_started < CLUSTER_STARTED_KEPT ? p->num_started : CLUSTER_STARTED_KEPT;
+
+    for (uint64_t back = 1; back <= num; back++) {
+        const cluster_started *s = &p->started[(p->num_started - back) % CLUSTER_STARTED_KEPT];
+        if (s->step < step)
+            return NULL;
+        if (s->epoch == epoch && s->step == step)
+            return s;
+    }
     return NULL;
 }
 
@@ -200,6 +207,8 @@ static void begin_step(cluster *c, cluster_process *p)
     if (eepi_stepper_may_begin(s, ahead)) {
         eepk_launch launch = eepi_stepper_begin(&p->stepper, ahead, c->now_us);
         check_step(c, p);
+        MUST(c, launch.step >= newest_started(p)->step, "a step number of rank %d comes again",
+             p->seat);
         p->started[p->num_started++ % CLUSTER_STARTED_KEPT] =
             (cluster_started){launch.epoch, launch.step, launch.announce_digest};
     }

@@ -62,9 +62,12 @@ step "the store is killed for 60 s" measure store_outage --out "$out"
 step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"
 step "protocol models, all of them" bash tests/models/run.sh
 step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..20000
-targets=tests/eep-sim build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
-step "the simulator under ASan and UBSan, windows in two parts" env ASAN_OPTIONS=abort_on_error=1 \
-    "$root/build-asan/tests/eep-sim" --apart --seeds 1..400
+targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
+sanitized() { env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"; }
+step "the simulator under ASan and UBSan" sanitized eep-sim --seeds 1..1000
+step "the same, windows in two parts" sanitized eep-sim --apart --seeds 1..400
+step "the same, 64 ranks" sanitized eep-sim --seeds 1..3 --ranks 64
+step "20,000 histories of the membership core under ASan and UBSan" sanitized test_core --filter 'core_holes/histories*'
 show_lines=60
 step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"
 show=
