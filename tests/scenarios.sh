@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Run the library of scenarios, one line each.
-#   scenarios.sh BIN [quick | repair | all | long | index]
-# quick: a few that differ most; repair: two that copy weights, inside a pause and behind traffic
-# (EEP_BULK says over what), from a source that dies; all: those not marked long; long: only those marked long; index:
-# print the library's README.md. BIN: the folder of eep-run.
+#   scenarios.sh BIN [quick | repair | rest | all | long | index]
+# quick: a few that differ most; repair: every one that copies weights (EEP_BULK says over what);
+# rest: those not marked long that copy none, and two that do; all: those not marked long; long: only
+# those marked long; index: print the library's README.md. BIN: the folder of eep-run.
+# A scenario that copies weights and is not among `repair` fails: the list stays whole.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=$1
@@ -11,7 +12,9 @@ mode=${2:-all}
 cd "$root" || exit 2
 library=experiments/scenarios
 quick=(kill stop-short die-combine joiner-dies-ready covered-4)
-repair=(source-dies rebalance-source-dies)
+repair=(covered-4 proposer-dies random-3 rebalance rebalance-source-dies scale-out source-dies
+    sparse-seats threads threads-stuck three-kills two-joiners)
+also_rest=(scale-out source-dies) # inside a pause, and behind traffic
 
 # The value of a key that stands on a line of its own.
 value() { sed -n "s/^$2: //p" "$1" | head -n 1; }
@@ -32,13 +35,19 @@ case $mode in
 index) index; exit ;;
 quick) files=("${quick[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
 repair) files=("${repair[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
+rest)
+    mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml | grep -vxF "$(printf "$library/%s.yaml\n" "${repair[@]}")"
+        printf "$library/%s.yaml\n" "${also_rest[@]}") ;;
 all) mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml) ;;
 long) mapfile -t files < <(grep -l '^long: true' "$library"/*.yaml) ;;
-*) sed -n '2,6p' "$0" >&2; exit 2 ;;
+*) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
+# Whether a run copied weights of a peer or a backup.
+copied() { grep -qE '"weights_bytes_(in_pause|background)": *[1-9]' "$1/summary.json"; }
+is_repair() { [[ " ${repair[*]} " == *" $1 "* ]]; }
 if ! "$bin/eep-run" --check-only "$library"/*.yaml >"$tmp/check" 2>&1; then
     grep -v '^ok' "$tmp/check"; exit 2
 fi
@@ -51,7 +60,10 @@ for file in "${files[@]}"; do
     "$bin/eep-run" --quiet --no-picture --scenario "$file" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
     status=$?
     took=$(($(date +%s%N) - begin))
-    if [ $status -eq 0 ]; then
+    if [ $status -eq 0 ] && ! is_repair "$name" && copied "$tmp/$name"; then
+        failed=1
+        printf 'FAIL  %-24s copies weights and is not in the list `repair` of tests/scenarios.sh\n' "$name"
+    elif [ $status -eq 0 ]; then
         printf 'ok    %-24s %4d.%d s\n' "$name" $((took / 1000000000)) $((took / 100000000 % 10))
     else
         failed=1

@@ -54,6 +54,7 @@ step "with the defaults, ranks that pause for 4 s survive" \
     env EEP_TEST_PAUSE_DIVISOR=1 "$root/build/tests/test_context_pauses" --filter '*/*four_seconds*'
 step "programs of today with the library of a next version" bash tests/abi_next.sh
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
+step "all scenarios, weights in shared memory" bash tests/scenarios.sh "$root/build/experiments" all
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
