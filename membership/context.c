@@ -446,7 +446,7 @@ static eep_status check_descriptors(eep_context *context)
 }
 
 /* Some libraries below do not say that descriptors ran out. Whatever failed with next to none left
- * failed for that. */
+ * failed for that, which comes first: a caller's buffer may cut what follows. */
 static eep_status explain_failure(eep_context *context, eep_status status)
 {
     char why[EEPI_ERROR_BYTES / 2], told[EEPI_ERROR_BYTES / 2] = "";
@@ -458,7 +458,7 @@ static eep_status explain_failure(eep_context *context, eep_status status)
         !eepi_descriptors_lack(OWN_DESCRIPTORS, "a rank", why, sizeof(why)))
         return status;
     snprintf(told, sizeof(told), "%s", text ? text + 2 : eep_strerror(status));
-    return eepi_fail(context, EEP_ERR_SYSTEM, "%.200s; %s", told, why);
+    return eepi_fail(context, EEP_ERR_SYSTEM, "%s; for want of them: %s", why, told);
 }
 
 /* After a step that did not end: 1 if its graph still runs. */
