@@ -1,24 +1,16 @@
 /* Shared device memory: checks, and the clock around what may wait for a device. */
 #include "graphs/device_share.h"
 
+#include "graphs/clock.h"
 #include "graphs/device_internal.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
 
 /* Counters of their own: a reader may see a call before its time, which is good enough for them. */
 static void count_call(eep_device *device, uint64_t begin_us)
 {
-    uint64_t us = now_us() - begin_us;
+    uint64_t us = eepi_now_us() - begin_us;
     uint64_t longest = __atomic_load_n(&device->share_longest_us, __ATOMIC_RELAXED);
 
     __atomic_fetch_add(&device->share_calls, 1, __ATOMIC_RELAXED);
@@ -44,7 +36,7 @@ static eep_status may_call(size_t bytes, char *why_out, size_t why_bytes)
 eep_status eepi_share_make(eep_device *device, size_t bytes, eepi_share *share_out, char *why_out,
                            size_t why_bytes)
 {
-    uint64_t begin_us = now_us();
+    uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(bytes, why_out, why_bytes);
 
     if (status != EEP_OK)
@@ -57,7 +49,7 @@ eep_status eepi_share_make(eep_device *device, size_t bytes, eepi_share *share_o
 eep_status eepi_share_map(eep_device *device, int fd, size_t mapped_bytes, eepi_share *share_out,
                           char *why_out, size_t why_bytes)
 {
-    uint64_t begin_us = now_us();
+    uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(mapped_bytes, why_out, why_bytes);
 
     if (status != EEP_OK)
@@ -75,7 +67,7 @@ int eepi_share_has_own(const eep_device *device)
 eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
                               eepi_share *share_out, char *why_out, size_t why_bytes)
 {
-    uint64_t begin_us = now_us();
+    uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(mapped_bytes, why_out, why_bytes);
 
     if (status != EEP_OK)
@@ -88,7 +80,7 @@ eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
 
 void eepi_share_close(eep_device *device, eepi_share *share)
 {
-    uint64_t begin_us = now_us();
+    uint64_t begin_us = eepi_now_us();
 
     if (!share->address)
         return;

@@ -8,6 +8,7 @@
 #define EEPI_CONTEXT_H
 
 #include "eep/eep.h"
+#include "graphs/clock.h"
 #include "graphs/tables.h"
 #include "membership/core.h"
 #include "membership/detector.h"
@@ -212,9 +213,6 @@ struct eep_context {
     /* } */
     char error[EEPI_ERROR_BYTES];
 };
-
-uint64_t eepi_now_us(void);
-uint64_t eepi_now_ns(void);
 
 /* What every public function on a context begins with: NULL, and another process's context, are
  * refused. Of the first a text is left for eep_error_text only; any thread. */

@@ -1,3 +1,4 @@
+#include "graphs/clock.h"
 #include "membership/detector.h"
 #include "graphs/thread.h"
 
@@ -27,14 +28,6 @@ struct eepi_detector {
     uint64_t expel_us;
     int stop;
 };
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
 
 /* Look at one member; 1 if there is something to tell. Called with the lock held. */
 static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect *suspect_out)
@@ -103,13 +96,13 @@ static void hear_warning(eepi_detector *d)
 static void *run(void *argument)
 {
     eepi_detector *d = argument;
-    uint64_t last = now_us();
+    uint64_t last = eepi_now_us();
 
     if (d->config.started)
         d->config.started(d->config.user);
     for (;;) {
         struct timespec until;
-        uint64_t now = now_us(), next;
+        uint64_t now = eepi_now_us(), next;
         int stop;
 
         __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
@@ -181,7 +174,7 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
 {
     pthread_mutex_lock(&d->lock);
     if (d->peers[seat].header != header || d->peers[seat].generation != generation)
-        d->peers[seat] = (watched){header, generation, pid, pid_start, now_us(), 0, 0};
+        d->peers[seat] = (watched){header, generation, pid, pid_start, eepi_now_us(), 0, 0};
     pthread_mutex_unlock(&d->lock);
 }
 

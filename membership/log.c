@@ -5,7 +5,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
 enum { MOST_CALLBACKS = 2 }; /* nested: a line about what a callback did, and no more */
 
@@ -23,19 +22,6 @@ const char *eep_bad_kind_name(eep_bad_kind kind)
                                         "without a replica"};
 
     return kind >= EEP_BAD_NUM_TOKENS && kind <= EEP_BAD_EXPERT_UNCOVERED ? names[kind] : "unknown";
-}
-
-uint64_t eepi_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t eepi_now_us(void)
-{
-    return eepi_now_ns() / 1000u;
 }
 
 /* Of which rank a text is; its generation is known once it has taken its seat. */

@@ -70,7 +70,7 @@ static bool is_pending(const eepi_store_client *client, uint64_t id)
 static void wait_for_socket(const eepi_store_client *client, uint64_t end_us)
 {
     struct pollfd set = {.fd = client->fd, .events = POLLIN};
-    uint64_t wake_us = end_us, now = eepi_store_now_us();
+    uint64_t wake_us = end_us, now = eepi_now_us();
     if (eepi_store_client_wants_write(client)) {
         set.events |= POLLOUT;
     }
@@ -90,7 +90,7 @@ static void wait_for_socket(const eepi_store_client *client, uint64_t end_us)
 eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64_t timeout_us,
                                   eepi_store_reply *reply_out)
 {
-    uint64_t start_us = eepi_store_now_us();
+    uint64_t start_us = eepi_now_us();
     uint64_t end_us = timeout_us < UINT64_MAX - start_us ? start_us + timeout_us : UINT64_MAX;
     free(client->current);
     client->current = NULL;
@@ -120,7 +120,7 @@ eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64
         if (take_kept(client, id, reply_out)) {
             return EEP_OK;
         }
-        if (eepi_store_now_us() >= end_us) {
+        if (eepi_now_us() >= end_us) {
             return EEP_ERR_TIMEOUT;
         }
         wait_for_socket(client, end_us);
@@ -239,7 +239,7 @@ uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
         .type = EEPI_STORE_MSG_LEASE, .lease = client->lease, .ttl_us = ttl_us, .key = ""};
     if (ttl_us > 0) {
         client->ttl_us = ttl_us;
-        client->next_keepalive_us = eepi_store_now_us() + ttl_us / 3;
+        client->next_keepalive_us = eepi_now_us() + ttl_us / 3;
     }
     return request(client, &message, ttl_us > 0);
 }
@@ -261,10 +261,10 @@ static bool draw_lease(uint64_t *lease_out)
 
 static eep_status connect_within(const char *path, uint64_t timeout_us, int *fd_out)
 {
-    uint64_t start_us = eepi_store_now_us(), retry_us = FIRST_RETRY_US;
+    uint64_t start_us = eepi_now_us(), retry_us = FIRST_RETRY_US;
     for (;;) {
         eep_status status = eepi_store_socket_connect(path, fd_out);
-        uint64_t spent_us = eepi_store_now_us() - start_us;
+        uint64_t spent_us = eepi_now_us() - start_us;
         if (status != EEP_ERR_UNREACHABLE || spent_us >= timeout_us) {
             return status;
         }
@@ -322,9 +322,9 @@ static void list_free(eepi_store_items *list)
 static void say_bye(eepi_store_client *client)
 {
     const eepi_store_message bye = {.type = EEPI_STORE_MSG_BYE, .key = ""};
-    uint64_t end_us = eepi_store_now_us() + BYE_BOUND_US;
+    uint64_t end_us = eepi_now_us() + BYE_BOUND_US;
     (void)eepi_store_link_send(client, &bye); /* unsent: the lease ends by its ttl */
-    while (eepi_store_client_wants_write(client) && eepi_store_now_us() < end_us) {
+    while (eepi_store_client_wants_write(client) && eepi_now_us() < end_us) {
         struct pollfd set = {.fd = client->fd, .events = POLLOUT};
         (void)poll(&set, 1, 10);
         eepi_store_link_flush(client);

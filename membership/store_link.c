@@ -7,20 +7,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
     OUT_MAX_BYTES = 64 * 1024 * 1024, /* unsent requests beyond this are refused */
     OUT_KEEP_BYTES = 256 * 1024,
 };
-
-uint64_t eepi_store_now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* ---------------------------------------------------------------- items */
 
@@ -185,7 +177,7 @@ static void drop_connection(eepi_store_client *client)
     client->mute = false;
     client->out_begin = client->out_end = 0;
     client->num_restoring = 0;
-    client->next_connect_us = eepi_store_now_us() + EEPI_STORE_RECONNECT_US;
+    client->next_connect_us = eepi_now_us() + EEPI_STORE_RECONNECT_US;
     eepi_store_inbox_free(&client->inbox);
 }
 
@@ -252,14 +244,14 @@ static const eepi_store_reply reconnected = {.kind = EEPI_STORE_RECONNECTED, .ke
 static void reconnect(eepi_store_client *client)
 {
     eepi_store_item *word = NULL;
-    client->next_connect_us = eepi_store_now_us() + EEPI_STORE_RECONNECT_US;
+    client->next_connect_us = eepi_now_us() + EEPI_STORE_RECONNECT_US;
     if (!client->notice) {
         client->notice = eepi_store_notice_new();
     }
     if (!client->notice || eepi_store_socket_connect(client->path, &client->fd) != EEP_OK) {
         return;
     }
-    client->next_keepalive_us = eepi_store_now_us() + client->ttl_us / 3;
+    client->next_keepalive_us = eepi_now_us() + client->ttl_us / 3;
     if (!send_restoring(client)) {
         eepi_store_link_break(client);
         return;
@@ -278,7 +270,7 @@ static void reconnect(eepi_store_client *client)
 /* What is due: reconnect, keep-alive, unsent output. */
 static void maintain(eepi_store_client *client)
 {
-    uint64_t now = eepi_store_now_us();
+    uint64_t now = eepi_now_us();
     if (client->fd < 0) {
         if (now < client->next_connect_us) {
             return;

@@ -3,6 +3,7 @@
 #ifndef EEPI_STORE_LINK_H
 #define EEPI_STORE_LINK_H
 
+#include "graphs/clock.h"
 #include "membership/store_client.h"
 #include "membership/store_wire.h"
 
@@ -51,8 +52,6 @@ struct eepi_store_client {
     size_t num_watches;
 };
 
-/* CLOCK_MONOTONIC. */
-uint64_t eepi_store_now_us(void);
 /* A copy of the reply with room for `value_bytes` of its value. NULL: no memory. free(). */
 eepi_store_item *eepi_store_item_new(const eepi_store_reply *reply, size_t value_bytes);
 /* The notice that the connection broke. NULL: no memory. */

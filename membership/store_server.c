@@ -1,5 +1,6 @@
 #include "eep/store.h"
 
+#include "graphs/clock.h"
 #include "graphs/public_call.h"
 #include "graphs/thread.h"
 #include "membership/seat_file.h"
@@ -34,10 +35,11 @@ enum {
 };
 static const size_t MAX_BYTES = (size_t)1 << 30;
 
-static uint64_t clock_us(clockid_t clock)
+/* Of the calendar. */
+static uint64_t date_us(void)
 {
     struct timespec now;
-    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
@@ -125,7 +127,7 @@ static int timeout_ms(const struct eep_store *store)
     if (store->accept_again_us && store->accept_again_us < next_us) {
         next_us = store->accept_again_us;
     }
-    uint64_t now_us = clock_us(CLOCK_MONOTONIC);
+    uint64_t now_us = eepi_now_us();
     if (next_us == UINT64_MAX) {
         return -1;
     }
@@ -158,7 +160,7 @@ static bool round_once(struct eep_store *store)
     bool stop = false;
     uint64_t last_us = store->now_us;
     int num = epoll_wait(store->epoll_fd, events, MAX_EVENTS, timeout_ms(store));
-    store->now_us = clock_us(CLOCK_MONOTONIC);
+    store->now_us = eepi_now_us();
     if (num < 0 && errno != EINTR) { /* somebody closed our descriptor: do not spin over it */
         const struct timespec pause = {.tv_nsec = FAILED_PAUSE_NS};
         nanosleep(&pause, NULL);
@@ -188,7 +190,7 @@ static bool round_once(struct eep_store *store)
 static void *serve_thread(void *argument)
 {
     struct eep_store *store = argument;
-    store->now_us = clock_us(CLOCK_MONOTONIC);
+    store->now_us = eepi_now_us();
     store->silent_end_us = UINT64_MAX;
     while (round_once(store)) {
     }
@@ -290,8 +292,7 @@ static eep_status open_parts(struct eep_store *store, const char *path, char *te
         return status;
     }
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
-    store->table = eepi_store_table_new(&limits, clock_us(CLOCK_REALTIME) * 1000,
-                                        eepi_store_conns_changed, store);
+    store->table = eepi_store_table_new(&limits, date_us() * 1000, eepi_store_conns_changed, store);
     store->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     store->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     store->reserve_fd = eepi_reserve_open();

@@ -175,12 +175,12 @@ uint64_t fetch(node *by, const void *address, size_t address_bytes, uint64_t epo
 /* Progress one or two nodes (`b` may be NULL) until a has had `ended` ends; 0 if that came. */
 int run_until(node *a, node *b, int ended)
 {
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (a->ended < ended) {
         int work = eepi_bulk_progress(a->bulk);
         if (b != NULL)
             work |= eepi_bulk_progress(b->bulk);
-        if (eepi_bulk_now_us() > deadline_us)
+        if (eepi_now_us() > deadline_us)
             return -1;
         struct pollfd fds[2] = {{.fd = eepi_bulk_fd(a->bulk), .events = POLLIN}, {.fd = -1}};
         if (b != NULL)
@@ -310,22 +310,22 @@ void fetch_small_from(node *by, const void *address, size_t address_bytes)
 /* Progress both until the first byte of the large blob has landed in `buffer` (zeroed before). */
 void run_until_first_chunk(node *by, node *server, const unsigned char *buffer)
 {
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (buffer[0] != large_blob[0] || buffer[1] != large_blob[1]) {
         eepi_bulk_progress(by->bulk);
         if (server != NULL)
             eepi_bulk_progress(server->bulk);
-        cr_assert_lt(eepi_bulk_now_us(), deadline_us);
+        cr_assert_lt(eepi_now_us(), deadline_us);
     }
 }
 
 /* Progress a server until it was asked once more. */
 void run_until_served(node *server, int served)
 {
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (server->served < served) {
         eepi_bulk_progress(server->bulk);
-        cr_assert_lt(eepi_bulk_now_us(), deadline_us);
+        cr_assert_lt(eepi_now_us(), deadline_us);
     }
 }
 

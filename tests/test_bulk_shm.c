@@ -101,9 +101,9 @@ Test(bulk_shm, open_without_a_holder_ends_and_says_what_to_do)
  * `status`. Returns how many connections came. */
 static int be_holder(int listen_fd, node *of, uint64_t us, eep_status status)
 {
-    uint64_t until_us = eepi_bulk_now_us() + us;
+    uint64_t until_us = eepi_now_us() + us;
     int fd = -1, num = 0;
-    while (eepi_bulk_now_us() < until_us) {
+    while (eepi_now_us() < until_us) {
         int next = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), passed = -1;
         bool lost = false;
         eepi_holder_message message;
@@ -471,10 +471,10 @@ Test(bulk_shm, a_forked_child_keeps_no_connection_alive)
         for (;;)
             pause();
     eepi_bulk_close(server.bulk);
-    uint64_t begin_us = eepi_bulk_now_us();
+    uint64_t begin_us = eepi_now_us();
     cr_assert_eq(run_until(&self, NULL, 1), 0);
     cr_assert_eq(self.status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(self.status));
-    cr_assert_lt(eepi_bulk_now_us() - begin_us, FETCH_US / 2);
+    cr_assert_lt(eepi_now_us() - begin_us, FETCH_US / 2);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     eepi_bulk_close(self.bulk);

@@ -120,11 +120,11 @@ static void raw_open(raw_worker *raw)
 /* Take the connection of who has asked for something. */
 static void raw_accept(raw_worker *raw, node *from)
 {
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (raw->call == NULL) {
         ucp_worker_progress(raw->worker);
         eepi_bulk_progress(from->bulk);
-        cr_assert_lt(eepi_bulk_now_us(), deadline_us);
+        cr_assert_lt(eepi_now_us(), deadline_us);
     }
     ucp_ep_params_t ep = {.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST |
                                         UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
@@ -155,11 +155,11 @@ static void raw_send(raw_worker *raw, node *to, const void *header, size_t heade
     ucs_status_ptr_t request =
         ucp_am_send_nbx(raw->ep, BULK_AM_ID, header, header_bytes, data, bytes, &param);
     cr_assert_not(UCS_PTR_IS_ERR(request));
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (UCS_PTR_IS_PTR(request) && ucp_request_check_status(request) == UCS_INPROGRESS) {
         ucp_worker_progress(raw->worker);
         eepi_bulk_progress(to->bulk);
-        cr_assert_lt(eepi_bulk_now_us(), deadline_us);
+        cr_assert_lt(eepi_now_us(), deadline_us);
     }
     if (UCS_PTR_IS_PTR(request))
         ucp_request_free(request);
@@ -287,11 +287,11 @@ Test(bulk_ucx, chunks_and_ends_of_others_are_dropped)
         cr_assert(buffer[at] == 0, "byte %zu was written", at);
     wire.kind = BULK_CHUNK;
     raw_send(&asked, &self, &wire, sizeof(wire), payload, BYTES);
-    uint64_t deadline_us = eepi_bulk_now_us() + WAIT_MS * 1000;
+    uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (self.ended == 0) {
         ucp_worker_progress(asked.worker);
         eepi_bulk_progress(self.bulk);
-        cr_assert_lt(eepi_bulk_now_us(), deadline_us);
+        cr_assert_lt(eepi_now_us(), deadline_us);
     }
     cr_assert_eq(self.status, EEP_OK, "%s", eep_strerror(self.status));
     cr_assert_eq(memcmp(buffer, payload, BYTES), 0);

@@ -11,13 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-uint64_t eepi_bulk_now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us)
 {
     return timeout_us > UINT64_MAX - now_us ? UINT64_MAX : now_us + timeout_us;
@@ -222,7 +215,7 @@ int eepi_bulk_fd(eepi_bulk *bulk)
 
 int eepi_bulk_progress(eepi_bulk *bulk)
 {
-    uint64_t now_us = eepi_bulk_now_us();
+    uint64_t now_us = eepi_now_us();
     int work = bulk->carrier->progress(bulk, now_us);
     work |= progress_fetches(bulk, now_us);
     work |= deliver(bulk);
@@ -255,7 +248,7 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     }
     fetch->blob = *blob;
     fetch->transfer = ++bulk->last_transfer;
-    fetch->deadline_us = eepi_bulk_deadline_us(eepi_bulk_now_us(), timeout_us);
+    fetch->deadline_us = eepi_bulk_deadline_us(eepi_now_us(), timeout_us);
     fetch->buffer = buffer;
     fetch->bytes = bytes;
     fetch->next = bulk->fetches;

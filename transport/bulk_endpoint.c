@@ -225,7 +225,7 @@ static void wait_request(bulk_ucx *bulk, ucs_status_ptr_t request, uint64_t dead
     if (!UCS_PTR_IS_PTR(request))
         return;
     while (ucp_request_check_status(request) == UCS_INPROGRESS) {
-        if (eepi_bulk_now_us() >= deadline_us)
+        if (eepi_now_us() >= deadline_us)
             break;
         if (ucp_worker_progress(bulk->worker) == 0)
             sched_yield();
@@ -237,7 +237,7 @@ static void wait_request(bulk_ucx *bulk, ucs_status_ptr_t request, uint64_t dead
 void eepi_bulk_peers_close(bulk_ucx *bulk)
 {
     ucp_request_param_t none = {0};
-    uint64_t flush_us = eepi_bulk_now_us() + BULK_CLOSE_FLUSH_US;
+    uint64_t flush_us = eepi_now_us() + BULK_CLOSE_FLUSH_US;
     if (bulk->peers != NULL && ucp_worker_fence(bulk->worker) == UCS_OK) {
         for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
             if (peer->ep != NULL && !peer->failed)
@@ -246,9 +246,9 @@ void eepi_bulk_peers_close(bulk_ucx *bulk)
     }
     for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next)
         peer->failed = true;
-    uint64_t close_us = eepi_bulk_now_us() + BULK_CLOSE_FLUSH_US;
+    uint64_t close_us = eepi_now_us() + BULK_CLOSE_FLUSH_US;
     eepi_bulk_peers_reap(bulk);
-    while (bulk->peers != NULL && eepi_bulk_now_us() < close_us) {
+    while (bulk->peers != NULL && eepi_now_us() < close_us) {
         if (ucp_worker_progress(bulk->worker) == 0)
             sched_yield();
         eepi_bulk_peers_reap(bulk);

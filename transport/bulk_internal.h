@@ -18,6 +18,8 @@
 
 #include "transport/bulk.h"
 
+#include "graphs/clock.h"
+
 #include <assert.h>
 #include <stdbool.h>
 
@@ -116,8 +118,6 @@ EEP_MUST_CHECK eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, cha
 /* Write a text for error_out (may be NULL) and return the status. Any thread. */
 __attribute__((format(printf, 4, 5))) eep_status
 eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status, const char *format, ...);
-/* CLOCK_MONOTONIC in microseconds. Any thread. */
-uint64_t eepi_bulk_now_us(void);
 /* `timeout_us` after `now_us`, saturated. Any thread. */
 uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us);
 

@@ -30,7 +30,7 @@ static bulk_ucx *take_out(bulk_ucx **link)
 /* Under the lock. A forked child's copies are its parent's, and are left alone. */
 static void progress_all(void)
 {
-    uint64_t now_us = eepi_bulk_now_us();
+    uint64_t now_us = eepi_now_us();
     bulk_ucx **link = &parked;
     while (*link != NULL) {
         bulk_ucx *bulk = *link;

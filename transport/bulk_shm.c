@@ -157,7 +157,7 @@ static void wait_for_room(const bulk_shm *shm, shm_peer *peer)
 static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
 {
     shm_peer *peer = (shm_peer *)fetch->peer;
-    uint64_t now_us = eepi_bulk_now_us();
+    uint64_t now_us = eepi_now_us();
     shm_wire message = {
         .wire = {.magic = BULK_MAGIC,
                  .kind = BULK_REQUEST,
@@ -283,7 +283,7 @@ static void hold_region(bulk_shm *shm)
     shm->hold_id = eepi_holder_client_ask(&shm->holder, EEPI_HOLDER_HOLD, NULL, name,
                                           SHM_REGION_BYTES, shm->region_fd);
     if (shm->hold_id == 0)
-        eepi_holder_client_drop(&shm->holder, eepi_bulk_now_us(), EEP_ERR_UNREACHABLE);
+        eepi_holder_client_drop(&shm->holder, eepi_now_us(), EEP_ERR_UNREACHABLE);
 }
 
 static void on_met(void *user)
@@ -386,7 +386,7 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
         if (shm->is_held)
             eepi_holder_client_settled(&shm->holder);
         else
-            eepi_holder_client_drop(&shm->holder, eepi_bulk_now_us(), answer->status);
+            eepi_holder_client_drop(&shm->holder, eepi_now_us(), answer->status);
     }
     for (shm_peer *peer = shm->peers; peer != NULL && answer->id != 0; peer = peer->next) {
         if (peer->connect_id != answer->id && peer->look_up_id != answer->id)

@@ -21,9 +21,9 @@ static bool is_final(eep_status status)
 
 static bool meet_holder(bulk_shm *shm)
 {
-    uint64_t until_us = eepi_bulk_now_us() + OPEN_US;
+    uint64_t until_us = eepi_now_us() + OPEN_US;
     while (!shm->is_held) {
-        uint64_t now_us = eepi_bulk_now_us(), wake_us = 0;
+        uint64_t now_us = eepi_now_us(), wake_us = 0;
         shm->now_us = now_us;
         if (now_us >= until_us || (!shm->holder.is_known && is_final(shm->holder.why)))
             return false;

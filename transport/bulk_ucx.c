@@ -38,7 +38,7 @@ static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
     bulk_peer *peer = (bulk_peer *)fetch->peer;
     bulk_address to;
     memcpy(&to, peer->address, sizeof(to));
-    uint64_t now_us = eepi_bulk_now_us();
+    uint64_t now_us = eepi_now_us();
     bulk_wire wire = {
         .magic = BULK_MAGIC,
         .kind = BULK_REQUEST,
@@ -225,7 +225,7 @@ static ucs_status_t begin(bulk_ucx *ucx)
     struct epoll_event event = {.events = EPOLLIN};
     ucx->messages_end = &ucx->messages;
     ucx->num_serves = ucx->num_messages = 0;
-    ucx->address.mark = eepi_bulk_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
+    ucx->address.mark = eepi_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
     ucx->base.address = &ucx->address;
     ucx->base.address_bytes = sizeof(ucx->address);
     ucs_status_t status = ucp_worker_get_efd(ucx->worker, &fd);

@@ -1,5 +1,6 @@
 #include "transport/holder.h"
 
+#include "graphs/clock.h"
 #include "graphs/thread.h"
 #include "transport/descriptors.h"
 #include "transport/holder_socket.h"
@@ -14,7 +15,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -62,13 +62,6 @@ struct eepi_holder {
     pthread_t thread;
     pid_t pid; /* who opened it: a forked child has no thread, and ends nobody's connection */
 };
-
-static uint64_t clock_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
 
 static void close_fd(int fd)
 {
@@ -465,7 +458,7 @@ static bool round_once(eepi_holder *holder)
     struct epoll_event events[MAX_EVENTS];
     bool stop = false;
     int num = epoll_wait(holder->epoll_fd, events, MAX_EVENTS, timeout_ms(holder));
-    holder->now_us = clock_us();
+    holder->now_us = eepi_now_us();
     for (int i = 0; i < num; i++) {
         if (events[i].data.ptr == &holder->listen_fd)
             accept_some(holder);
@@ -521,7 +514,7 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
         holder->limits.hello_us = HELLO_US;
     holder->pid = getpid();
     holder->listen_fd = listen_fd;
-    holder->opened_us = holder->now_us = clock_us();
+    holder->opened_us = holder->now_us = eepi_now_us();
     holder->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     holder->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     holder->reserve_fd = eepi_reserve_open();

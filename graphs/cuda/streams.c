@@ -4,6 +4,8 @@
  * once, which is what the hardware's queues are counted against. */
 #include "graphs/cuda/backend.h"
 
+#include "graphs/clock.h"
+
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -23,14 +25,6 @@ typedef struct cuda_event {
 } cuda_event;
 
 /* ------------------------------------------------------------------ waits with a deadline */
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
 
 /* Yield while it is worth it, then sleep briefly: by default the kernel adds 50 us to each sleep.
  */
@@ -70,10 +64,10 @@ static eep_status timed_out(const char *call, int ordinal, uint64_t timeout_us)
 static eep_status poll_until(query_fn query, const void *object, const char *call, int ordinal,
                              uint64_t timeout_us)
 {
-    uint64_t begin = now_us();
+    uint64_t begin = eepi_now_us();
 
     for (uint32_t polls = 0;; polls++) {
-        int late = now_us() - begin >= timeout_us;
+        int late = eepi_now_us() - begin >= timeout_us;
         cudaError_t error = query(object);
 
         if (error != cudaErrorNotReady)
@@ -100,7 +94,7 @@ eep_status eepi_cuda_stream_await_word(void *stream, const uint64_t *word, uint6
                                        uint64_t timeout_us)
 {
     const cuda_stream *s = stream;
-    uint64_t begin = now_us(), now = begin, query_at = begin + QUERY_PERIOD_US;
+    uint64_t begin = eepi_now_us(), now = begin, query_at = begin + QUERY_PERIOD_US;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
     if (status != EEP_OK)
@@ -109,7 +103,7 @@ eep_status eepi_cuda_stream_await_word(void *stream, const uint64_t *word, uint6
     for (uint32_t polls = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) != value; polls++) {
         int late;
 
-        now = now_us();
+        now = eepi_now_us();
         late = now - begin >= timeout_us;
         if (late || now >= query_at) {
             cudaError_t error = query_stream(s);
