@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "bindings", "python"))
 import eep_lab
+from eep_lab import connection, series, words
 
 
 class FakeRun:
@@ -43,12 +44,12 @@ class FakeRun:
 
 class Words(unittest.TestCase):
     def test_ranks_that_are_none_are_refused_here(self):
-        self.assertEqual(eep_lab._what(3, "1s"), "3=1s")
-        self.assertEqual(eep_lab._what([1, 2]), "1,2")
-        self.assertEqual(eep_lab._what("random:2", None, "1"), "random:2@1")
+        self.assertEqual(words.event_text(3, "1s"), "3=1s")
+        self.assertEqual(words.event_text([1, 2]), "1,2")
+        self.assertEqual(words.event_text("random:2", None, "1"), "random:2@1")
         for wrong in (1.0, -1, True, [1, 2.0], [[1]]):
             with self.assertRaisesRegex(ValueError, "is no rank"):
-                eep_lab._what(wrong)
+                words.event_text(wrong)
 
     def test_a_child_s_exit_code_is_kept_where_sigchld_was_ignored(self):
         before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -82,12 +83,12 @@ class Words(unittest.TestCase):
 class Sweep(unittest.TestCase):
     def setUp(self):
         FakeRun.made, FakeRun.failing = [], set()
-        self.real, eep_lab.Run = eep_lab.Run, FakeRun
+        self.real, series.Run = series.Run, FakeRun
         self.folder = tempfile.TemporaryDirectory(prefix="eep-lab-test-")
         self.out = pathlib.Path(self.folder.name) / "sweep"
 
     def tearDown(self):
-        eep_lab.Run = self.real
+        series.Run = self.real
         self.folder.cleanup()
 
     def kept(self):
@@ -199,7 +200,7 @@ class Trust(unittest.TestCase):
             os.close(ready)
             try:
                 with self.assertRaisesRegex(eep_lab.EepError, "of user 65534, not ours"):
-                    eep_lab._Connection(path)
+                    connection.Connection(path)
             finally:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
