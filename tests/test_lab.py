@@ -22,7 +22,7 @@ from eep_lab import connection, series, words
 
 class FakeRun:
     """Fails as told; remembers what it was given."""
-    made, failing, lock = [], set(), threading.Lock()
+    made, failing, interrupted, lock = [], set(), set(), threading.Lock()
 
     def __init__(self, **options):
         with FakeRun.lock:
@@ -32,6 +32,8 @@ class FakeRun:
     def __enter__(self):
         if self.options["ranks"] in FakeRun.failing:
             raise eep_lab.EepError("eep-run ended with code 2:\nno room")
+        if self.options["ranks"] in FakeRun.interrupted:
+            raise KeyboardInterrupt
         return self
 
     def __exit__(self, *_):
@@ -82,12 +84,19 @@ class Words(unittest.TestCase):
 
 class Sweep(unittest.TestCase):
     def setUp(self):
-        FakeRun.made, FakeRun.failing = [], set()
+        FakeRun.made, FakeRun.failing, FakeRun.interrupted = [], set(), set()
         self.real, series.Run = series.Run, FakeRun
         self.folder = tempfile.TemporaryDirectory(prefix="eep-lab-test-")
         self.out = pathlib.Path(self.folder.name) / "sweep"
+        self.program = pathlib.Path(self.folder.name) / "eep-run"
+        self.program.write_text("one")
+        self.before = {name: os.environ.pop(name) for name in list(os.environ)
+                       if name.startswith("EEP_")}
+        os.environ["EEP_RUN"] = str(self.program)
 
     def tearDown(self):
+        del os.environ["EEP_RUN"]
+        os.environ.update(self.before)
         series.Run = self.real
         self.folder.cleanup()
 
@@ -154,12 +163,10 @@ class Sweep(unittest.TestCase):
 
     def test_going_on_loses_no_row_and_no_folder(self):
         eep_lab.sweep("ranks", [2, 3, 4], progress=False, out=self.out)
-
-        def drive(_, ranks):
-            if ranks == 6:
-                raise KeyboardInterrupt
+        FakeRun.interrupted = {6}
         with self.assertRaises(KeyboardInterrupt):
-            eep_lab.sweep("ranks", [5, 6, 4], drive=drive, progress=False, out=self.out, resume=True)
+            eep_lab.sweep("ranks", [5, 6, 4], progress=False, out=self.out, resume=True)
+        FakeRun.interrupted = set()
         self.assertEqual([(row["ranks"], row["run"]) for row in self.kept()],
                          [("2", "0"), ("3", "1"), ("4", "2"), ("5", "3")])
         rows = eep_lab.sweep("ranks", [6, 4], progress=False, out=self.out, resume=True)
@@ -168,6 +175,52 @@ class Sweep(unittest.TestCase):
         self.assertEqual(len(self.kept()), 5)
         with self.assertRaisesRegex(eep_lab.EepError, "of another sweep: it has no column 'slots'"):
             eep_lab.sweep("slots", [16], ranks=2, progress=False, out=self.out, resume=True)
+
+    def test_rows_that_were_made_otherwise_are_not_gone_on_with(self):
+        def drive(_, ranks, factor=1):
+            return ranks * factor
+
+        def other(_, ranks, factor=2):
+            return ranks * factor
+        same = dict(progress=False, out=self.out, resume=True, slots=32, drive=drive)
+        eep_lab.sweep("ranks", [2, 3], **same)
+        eep_lab.sweep("ranks", [2, 3, 4], repeats=2, start_timeout=5, **same)
+        for what, changes in {"option slots 32, and not with 48": {"slots": 48},
+                              'option layers none, and not with 2': {"layers": 2},
+                              "drive": {"drive": other}, "drive .* none": {"drive": None},
+                              "measure": {"measure": lambda summary: {"good": summary["good"]}},
+                              "jobs 1, and not with 2": {"jobs": 2},
+                              "is_option true": {"is_option": False}}.items():
+            with self.assertRaisesRegex(eep_lab.EepError, f"made otherwise: with {what}.*another out="):
+                eep_lab.sweep("ranks", [2, 3], **{**same, **changes})
+        os.environ["EEP_BULK"] = "ucx"
+        with self.assertRaisesRegex(eep_lab.EepError, 'variable EEP_BULK none, and not with "ucx"'):
+            eep_lab.sweep("ranks", [2, 3], **same)
+        del os.environ["EEP_BULK"]
+        self.program.write_text("another commit")
+        with self.assertRaisesRegex(eep_lab.EepError, "with eep-run "):
+            eep_lab.sweep("ranks", [2, 3], **same)
+        self.assertEqual(len(FakeRun.made), 6)
+        self.program.write_text("one")
+        self.assertEqual(len(eep_lab.sweep("ranks", [2, 3], **same)), 2)
+        self.assertEqual(len(FakeRun.made), 6)
+        (self.out / "sweep.json").unlink()
+        with self.assertRaisesRegex(eep_lab.EepError, "no 'sweep.json' beside it"):
+            eep_lab.sweep("ranks", [2, 3], **same)
+
+    def test_programs_may_be_the_parameter(self):
+        def programs(*names):
+            paths = [pathlib.Path(self.folder.name) / name for name in names]
+            for path in paths:
+                path.write_text(path.name)
+            return [str(path) for path in paths]
+        same = dict(progress=False, out=self.out, resume=True, ranks=2)
+        eep_lab.sweep("program", programs("a", "b"), **same)
+        eep_lab.sweep("program", programs("b", "c"), **same)
+        self.assertEqual(len(FakeRun.made), 3)
+        (pathlib.Path(self.folder.name) / "a").write_text("other")
+        with self.assertRaisesRegex(eep_lab.EepError, "with eep-run .*/a"):
+            eep_lab.sweep("program", [str(pathlib.Path(self.folder.name) / "a")], **same)
 
     def test_several_at_once_give_the_same_rows(self):
         rows = eep_lab.sweep("ranks", range(2, 12), repeats=2, jobs=4, progress=False)

@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, Union
 
+from .conditions import Conditions, conditions_of
 from .connection import EepError
 from .run import Run
 
@@ -35,6 +36,7 @@ class _Rows:
         self.rows: list[dict[str, Any]] = []
         self.kept: dict[tuple[str, ...], dict[str, Any]] = {}
         self._file = folder / "rows.csv" if folder else None
+        self._conditions = folder / "sweep.json" if folder else None
         self._lock = threading.Lock()
         if not folder:
             return
@@ -42,6 +44,22 @@ class _Rows:
             raise EepError(f"'{folder}' holds results already: give another out=, or resume=True "
                            "to keep its good rows and make the others")
         folder.mkdir(parents=True, exist_ok=True)
+
+    def agree(self, conditions: Conditions) -> None:
+        """Refuse rows that were made otherwise than the coming ones; note how those are made."""
+        if not self._conditions:
+            return
+        before = Conditions.read(self._conditions)
+        if before is None and self._file and self._file.exists():
+            raise EepError(f"'{self._file}' has no '{self._conditions.name}' beside it that says "
+                           "how its rows were made: give another out=")
+        if before is not None:
+            other = conditions.difference(before)
+            if other:
+                raise EepError(f"the rows in '{self._file}' were made otherwise: {other}; give "
+                               "another out=")
+            conditions = conditions.with_those(before)
+        conditions.write(self._conditions)
 
     def read(self, names: Sequence[str]) -> None:
         """What an earlier sweep into the folder, of the same parameters, has finished."""
@@ -100,13 +118,13 @@ def _points(parameter: Union[str, Mapping[str, Iterable[Any]]],
 
 
 def _tell(progress: Union[bool, Callable[[dict[str, Any]], None], None], row: dict[str, Any],
-          done: int, total: int, names: Sequence[str]) -> None:
+          how: str, done: int, total: int, names: Sequence[str]) -> None:
     if callable(progress):
         progress(row)
     elif progress or (progress is None and sys.stderr.isatty()):
         at = " ".join(f"{name}={row[name]}" for name in names)
         first_line = str(row["error"]).split("\n", maxsplit=1)[0]
-        how = f"failed: {first_line}" if row["error"] else "done"
+        how = f"failed: {first_line}" if row["error"] else how
         print(f"{done}/{total} {at} repeat={row['repeat']}: {how}", file=sys.stderr, flush=True)
 
 
@@ -131,15 +149,20 @@ def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
     A run that fails, or whose drive raises, is a row with its `error` and without the measured
     columns; the others go on. out: a folder for rows.csv, rewritten with each row, and the results
     of each run in run-NNNN; one that is not empty is refused, unless resume=True: then runs whose
-    row is there without an error are not made again. jobs: so many runs at once (they share the
-    processors: for counts, not for times). progress: True for a line on standard error after each
-    run, False for none, a function that is called with each row; by default, lines on a terminal.
+    row is there without an error are not made again. Only rows that were made in the same way are
+    gone on with: with the same eep-run, options, drive, measure and jobs, and the same variables
+    EEP_* (sweep.json, conditions.py). Other values and more repeats may be asked for.
+    jobs: so many runs at once (they share the processors: for counts, not for times). progress:
+    True for a line on standard error after each run, False for none, a function that is called with
+    each row; by default, lines on a terminal.
     """
     points = _points(parameter, values)
     names = list(points[0]) if points else []
     folder = pathlib.Path(os.fspath(out)) if out is not None else None
     found = _Rows(folder, resume)
     found.read((*names, "repeat", "seed"))
+    if folder:
+        found.agree(conditions_of(names, points, is_option, options, drive, measure, jobs))
     used = {row["run"] for row in found.rows}
     free = (number for number in itertools.count() if number not in used)
     todo = [(repeat, point) for repeat in range(repeats) for point in points]
@@ -152,7 +175,8 @@ def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
         made[-1].update(row)  # what a file holds as text is what was asked for
 
     def one(row: dict[str, Any], point: dict[str, Any]) -> None:
-        if not any(row is kept for kept in found.kept.values()):
+        is_kept = any(row is kept for kept in found.kept.values())
+        if not is_kept:
             seeded = {"seed": row["seed"], **(point if is_option else {})}
             given = {**options, **seeded}
             if folder:
@@ -166,7 +190,7 @@ def sweep(parameter: Union[str, Mapping[str, Iterable[Any]]],
                 row["error"] = f"{type(error).__name__}: {error}"
             found.add(row)
         done = next(counted)
-        _tell(progress, row, done, len(todo), names)
+        _tell(progress, row, "kept" if is_kept else "done", done, len(todo), names)
 
     counted = itertools.count(1)
     tasks = [(row, point) for row, (_, point) in zip(made, todo)]

@@ -1,5 +1,5 @@
 """How the recovery pause depends on the number of ranks that are killed at once: a notebook in
-cells (# %%), and a program:  sweep.py [--repeats N] [--most N] [--out FOLDER].
+cells (# %%), and a program:  sweep.py [--repeats N] [--most N] [--out FOLDER] [--resume].
 """
 
 # %% Set up
@@ -18,6 +18,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--repeats", type=int, default=3, help="runs per number of killed ranks")
 parser.add_argument("--most", type=int, default=4, help="most ranks killed at once")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/sweep"))
+parser.add_argument("--resume", action="store_true", help="go on with the rows in FOLDER: runs "
+                    "without a row, or with an error, are made")
 arguments = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 
@@ -32,10 +34,10 @@ def kill_and_rejoin(run: eep_lab.Run, number: int) -> None:
 
 # %% Run the series
 rows = eep_lab.sweep("killed", range(1, arguments.most + 1), is_option=False, drive=kill_and_rejoin,
-                     repeats=arguments.repeats, out=arguments.out, resume=True, ranks=RANKS,
-                     slots=32, keep_busy=2 * RANKS, requests=1)
-# The rows are in rows.csv there; the picture is drawn from them alone. What failed is made again
-# when this is run again.
+                     repeats=arguments.repeats, out=arguments.out, resume=arguments.resume,
+                     ranks=RANKS, slots=32, keep_busy=2 * RANKS, requests=1)
+# The rows are in rows.csv there; the picture is drawn from them alone. A run that failed is made
+# again with --resume (in a notebook: resume=True).
 
 
 # %% Draw
@@ -60,6 +62,7 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
 
 
 draw(rows, arguments.out / "sweep.png")
-print(f"{len(rows)} runs, all good: {all(row.get('good') for row in rows)}; {arguments.out}/sweep.png")
+all_good = all(row.get("good") for row in rows)
+print(f"{len(rows)} runs, all good: {all_good}; {arguments.out}/sweep.png")
 if "ipykernel" not in sys.modules:
-    sys.exit(0 if all(row.get("good") for row in rows) else 1)
+    sys.exit(0 if all_good else 1)
