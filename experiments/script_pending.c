@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { KEPT_FOR_PAIRS = 1024 };
+enum { KEPT_FOR_PAIRS = 1024, NAMED_SEATS = 8 };
 
 /* ---------------------------------------------------------------- room */
 
@@ -107,6 +107,26 @@ static void explain_nobody(const script_event *event, char *text_out, size_t siz
     }
 }
 
+/* Those of its seats that are taken; the others have their new process. */
+static void explain_taken(const script_event *event, char *text_out, size_t size)
+{
+    int num = 0;
+    size_t used = 0;
+    char ranks[NAMED_SEATS * 8] = "", more[32] = "";
+    for (int i = 0; i < event->num_seats; i++) {
+        if (!(event->seats_done >> i & 1) && num++ < NAMED_SEATS) {
+            used += (size_t)snprintf(ranks + used, sizeof ranks - used, "%s%d", num > 1 ? ", " : "",
+                                     event->seat[i]);
+        }
+    }
+    if (num > NAMED_SEATS) {
+        snprintf(more, sizeof more, " and %d more", num - NAMED_SEATS);
+    }
+    snprintf(text_out, size,
+             num == 1 ? "rank %s%s still has its process" : "ranks %s%s still have their processes",
+             ranks, more);
+}
+
 void script_explain(const script_event *event, double now_ms, char *text_out, size_t size)
 {
     char of[32] = "";
@@ -125,7 +145,7 @@ void script_explain(const script_event *event, double now_ms, char *text_out, si
     } else if (!event->resolved) {
         explain_nobody(event, text_out, size);
     } else if (verb_table[event->verb].wants_free) {
-        snprintf(text_out, size, "rank %d still has its process", event->seat[0]);
+        explain_taken(event, text_out, size);
     } else {
         snprintf(text_out, size, "it is being done");
     }

@@ -724,6 +724,30 @@ Test(script, what_is_pending_is_explained_and_withdrawn)
     }
 }
 
+/* A rejoin whose first seats have their new process waits for the others. */
+Test(script, what_a_rejoin_waits_for_are_the_seats_that_are_taken)
+{
+    char why[128];
+    script plan = good("");
+    fake_world world = everyone();
+    script_event event = parsed(VERB_REJOIN, "2,3,5");
+    cr_assert_eq(script_append(&plan, &event), EEP_OK);
+    cr_assert_str_eq(due(&plan, &world, 1000, 0), "");
+    script_explain(&plan.event[0], 1000, why, sizeof why);
+    cr_expect_str_eq(why, "ranks 2, 3, 5 still have their processes");
+    reap(&world, 2);
+    cr_assert_str_eq(due(&plan, &world, 1001, 0), "rejoin2 ");
+    reap(&world, 5);
+    cr_assert_str_eq(due(&plan, &world, 1002, 0), "rejoin5 ");
+    script_explain(&plan.event[0], 1002, why, sizeof why);
+    cr_expect_str_eq(why, "rank 3 still has its process");
+    script_free(&plan);
+    event = parsed(VERB_REJOIN, "900,901,902,903,904,905,906,907,908,909");
+    event.resolved = true;
+    script_explain(&event, 0, why, sizeof why);
+    cr_expect(strstr(why, "906, 907 and 2 more still have"), "%s", why);
+}
+
 Test(script, who_takes_the_ranks_of_a_withdrawn_event_goes_with_it)
 {
     script plan = good("--kill random:2@9 --rejoin random:2@10 --kill 1@11");
