@@ -4,6 +4,7 @@
 #include "experiments/chaos.h"
 #include "experiments/chaos_judge.h"
 #include "experiments/chaos_table.h"
+#include "experiments/decimal.h"
 #include "experiments/end_signals.h"
 #include "experiments/folder.h"
 #include "experiments/output.h"
@@ -107,14 +108,12 @@ static bool whole(const char *text, uint64_t least, uint64_t most, uint64_t *val
 static int take_value(campaign *self, const char *option, const char *value)
 {
     uint64_t number = 0;
-    char *end = NULL;
     if (strcmp(option, "--out") == 0) {
         self->out_dir = value;
         return *value ? 0 : fail_usage(option, value, "the name of a folder");
     }
     if (strcmp(option, "--minutes") == 0) {
-        self->minutes = *value >= '0' && *value <= '9' ? strtod(value, &end) : -1;
-        bool good = end && !*end && self->minutes > 0 && self->minutes <= 1e5;
+        bool good = decimal_is(value, &self->minutes) && self->minutes > 0 && self->minutes <= 1e5;
         return good ? 0 : fail_usage(option, value, "a number of minutes up to 100000");
     }
     if (strcmp(option, "--total") == 0) {

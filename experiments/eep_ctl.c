@@ -2,6 +2,7 @@
 #include "eep/eep.h"
 #include "experiments/control_client.h"
 #include "experiments/control_path.h"
+#include "experiments/decimal.h"
 #include "experiments/output.h"
 #include "experiments/verbs.h"
 
@@ -82,9 +83,7 @@ static bool is_command(const char *name)
 
 static int set_timeout(const char *text, ctl_options *options)
 {
-    char *end = NULL;
-    options->timeout_s = strtod(text, &end);
-    if (end == text || *end != '\0' || !(options->timeout_s >= 0 && options->timeout_s <= 86400)) {
+    if (!decimal_is(text, &options->timeout_s) || options->timeout_s > 86400) {
         return usage_error("--timeout: '%s' is not a number of seconds from 0 to 86400", text);
     }
     return 0;

@@ -1,4 +1,5 @@
 #include "experiments/options.h"
+#include "experiments/decimal.h"
 #include "experiments/plan_file.h"
 
 #include <assert.h>
@@ -206,10 +207,8 @@ static eep_status set_integer(const option_row *row, char *field, const char *te
 
 static eep_status set_number(const option_row *row, char *field, const char *text, char *error)
 {
-    char *end = NULL;
-    bool starts = (*text >= '0' && *text <= '9') || *text == '.';
-    double value = starts ? strtod(text, &end) : 0;
-    if (!starts || end == text || *end != '\0' || !(value >= row->min && value <= row->max)) {
+    double value = 0;
+    if (!decimal_is(text, &value) || !(value >= row->min && value <= row->max)) {
         return fail(error, "%s: '%s' is not a number from %g to %g", row->name, text, row->min,
                     row->max);
     }

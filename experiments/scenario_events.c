@@ -18,11 +18,13 @@ static bool is_word(const char *text, const char *letters)
     return *text && strspn(text, letters) == strlen(text);
 }
 
+#define NUMBER_LETTERS "0123456789.eE+-"
+
 bool scenario_time(const char *text, double *ms_out)
 {
     char whole[64], error[SCRIPT_ERROR_BYTES];
     script_event event;
-    if (!is_word(text, "0123456789.ms") ||
+    if (!is_word(text, NUMBER_LETTERS "ms") ||
         snprintf(whole, sizeof whole, "0@%s", text) >= (int)sizeof whole ||
         script_parse(VERB_KILL, whole, true, &event, error) != EEP_OK) {
         return false;
@@ -36,7 +38,7 @@ static bool is_duration(const char *text)
 {
     char whole[64], error[SCRIPT_ERROR_BYTES];
     script_event event;
-    return is_word(text, "0123456789.msx") &&
+    return is_word(text, NUMBER_LETTERS "msx") &&
            snprintf(whole, sizeof whole, "0=%s@0", text) < (int)sizeof whole &&
            script_parse(VERB_STOP, whole, true, &event, error) == EEP_OK;
 }
@@ -244,7 +246,7 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
     if (takes[kind].must && !main_text) {
         return scenario_fail(self, node, "%s needs %s", verb_table[what].name, takes[kind].allowed);
     }
-    if (main_text && !is_word(main_text, "0123456789.abcdefghijklmnopqrstuvwxyz")) {
+    if (main_text && !is_word(main_text, NUMBER_LETTERS "abcdefghijklmnopqrstuvwxyz")) {
         return scenario_fail(self, node, "'%s' is not a value; %s takes %s", main_text,
                              verb_table[what].name, takes[kind].allowed);
     }

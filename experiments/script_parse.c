@@ -1,4 +1,5 @@
 /* The text of script events. */
+#include "experiments/decimal.h"
 #include "experiments/script.h"
 #include "experiments/script_names.h"
 
@@ -39,18 +40,6 @@ static __attribute__((format(printf, 2, 3))) eep_status fail(char error[SCRIPT_E
 
 /* ---------------------------------------------------------------- numbers */
 
-/* A number that starts like one: strtod alone would take "inf", "nan", blanks and signs. */
-static bool parse_number(const char *text, double *value_out, const char **end_out)
-{
-    char *end = NULL;
-    if ((*text < '0' || *text > '9') && *text != '.') {
-        return false;
-    }
-    *value_out = strtod(text, &end);
-    *end_out = end;
-    return end != text && isfinite(*value_out);
-}
-
 static bool parse_count(const char *text, double max, double *value_out, const char **end_out)
 {
     char *end = NULL;
@@ -67,7 +56,7 @@ static bool parse_time(const char *text, double *ms_out)
 {
     const char *end = NULL;
     double value = 0;
-    if (!parse_number(text, &value, &end)) {
+    if (!decimal_parse(text, &value, &end)) {
         return false;
     }
     if (strcmp(end, "ms") != 0) {
@@ -90,7 +79,7 @@ static bool parse_duration(const char *text, script_event *event)
     if (parse_time(text, &event->duration_ms)) {
         return event->duration_ms > 0;
     }
-    return parse_number(text, &event->duration_expels, &end) && strcmp(end, "x") == 0 &&
+    return decimal_parse(text, &event->duration_expels, &end) && strcmp(end, "x") == 0 &&
            event->duration_expels > 0 && event->duration_expels <= 1000;
 }
 
@@ -165,7 +154,7 @@ static bool target_fits(const script_event *event)
 static bool parse_factor(const char *text, script_event *event)
 {
     const char *end = NULL;
-    if (!parse_number(text, &event->value, &end) || event->value < 1 || event->value > 1000) {
+    if (!decimal_parse(text, &event->value, &end) || event->value < 1 || event->value > 1000) {
         return false;
     }
     return !*end || (*end == '/' && parse_duration(end + 1, event));

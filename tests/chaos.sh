@@ -15,7 +15,7 @@ tail -n 12 "$tmp/log"
 chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cp "$tmp/log" "$tmp/first"
 chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cmp -s "$tmp/log" "$tmp/first" || fail "the same round is not the same"
 chaos --seed 9 --round 5 --dry-run --out "$tmp/x" && ! cmp -s "$tmp/log" "$tmp/first" || fail "rounds do not differ"
-for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--round 0' '--seed x' '--nonsense 1' '--seed'; do
+for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--minutes 0x1' '--round 0' '--seed x' '--nonsense 1' '--seed'; do
     # shellcheck disable=SC2086
     chaos $bad --out "$tmp/bad"
     [ $? -eq 2 ] && grep -q -- "${bad%% *}" "$tmp/log" || fail "'$bad' is not named"

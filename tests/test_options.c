@@ -127,6 +127,7 @@ Test(options, bad_input_is_named)
         {"--rate nan", "'nan'"},
         {"--rate 0", "'0'"},
         {"--rate 1e999", "--rate"},
+        {"--rate 0x10", "'0x10' is not a number"},
         {"--input 9:5", "'9:5'"},
         {"--input 0:5", "'0:5'"},
         {"--input 5:", "'5:'"},

@@ -29,7 +29,7 @@ static const char *const sample =
     "  - {at: {time: 1500ms}, do: slow, ranks: lowest, factor: 4, "
     "for: 2s}\n"
     "  - {at: {time: 2}, do: die, ranks: random, place: experts}\n"
-    "  - {at: {time: 3}, do: stop, ranks: 1, for: 400ms}\n"
+    "  - {at: {time: 3e+0}, do: stop, ranks: 1, for: 4e2ms}\n"
     "  - {at: {time: 3}, do: store-stop, for: 400ms}\n"
     "  - {at: {time: 4}, do: burn, value: 2}\n"
     "repeat-kills: {kills: 5, every: 700ms, rejoin-after: 0.3}\n"
@@ -179,6 +179,8 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {EVENT("{at: {time: -1}, do: kill, ranks: 3}"), "a.yaml:4:17: ", "'-1' is not a time"},
         {EVENT("{at: {time: 1h}, do: kill, ranks: 3}"), "a.yaml:4:17: ", "'1h' is not a time"},
         {EVENT("{at: {time: inf}, do: kill, ranks: 3}"), "a.yaml:4:17: ", "'inf'"},
+        {EVENT("{at: {time: 0x2}, do: kill, ranks: 3}"), "a.yaml:4:17: ", "'0x2'"},
+        {EVENT("{at: {time: 1}, do: slow, ranks: 3, factor: 0x2}"), "a.yaml:4:", "'0x2'"},
         {EVENT("{at: {time: 1@2}, do: kill, ranks: 3}"), "a.yaml:4:17: ", "'1@2'"},
         {EVENT("{at: {step: x}, do: kill, ranks: 3}"),
          "a.yaml:4:17: ", "'x' is not a whole number"},

@@ -126,6 +126,8 @@ Test(script_text, what_is_written_is_understood)
     cr_assert_eq(script_parse(VERB_STOP, "covered:4=400ms@step:200+0.5", true, &e, error), EEP_OK);
     cr_assert(e.target == TARGET_COVERED && e.count == 4 && e.duration_ms == 400);
     cr_assert(e.when == WHEN_STEP && e.step == 200 && e.delay_ms == 500);
+    cr_assert_eq(script_parse(VERB_STOP, "3=5e-1x@step:7+1e+3ms", true, &e, error), EEP_OK);
+    cr_assert(e.duration_expels == 0.5 && e.step == 7 && e.delay_ms == 1000);
     cr_assert_eq(script_parse(VERB_STOP, "3=0.9x@2", true, &e, error), EEP_OK);
     cr_assert(e.duration_ms == 0 && e.duration_expels == 0.9);
     cr_assert_eq(script_parse(VERB_SLOW, "random=3/2s@1", true, &e, error), EEP_OK);
@@ -204,6 +206,10 @@ Test(script_text, bad_text_is_named)
         {VERB_KILL, "3@joined#0", "'joined#0'"},
         {VERB_KILL, "3@joined:x", "'joined:x'"},
         {VERB_KILL, "3@", "''"},
+        {VERB_KILL, "3@0x1", "'0x1'"},
+        {VERB_SLOW, "3=0x2@1", "'0x2'"},
+        {VERB_STOP, "3=0x2x@1", "'0x2x'"},
+        {VERB_KILL, "3@1e400", "'1e400'"},
         {VERB_STOP, "3=0@1", "'0'"},
         {VERB_STOP, "3=1y@1", "'1y'"},
         {VERB_STOP, "3=@1", "''"},
