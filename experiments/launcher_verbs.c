@@ -50,13 +50,14 @@ static void tell(launcher *self, int seat, const void *message, size_t bytes, co
     }
 }
 
-static void do_cont(launcher *self, int seat)
+static void do_cont(launcher *self, const script_deed *deed)
 {
+    int seat = deed->seat;
     record_process *process = launcher_process_of(self, seat);
     if (launcher_is_stopped(process)) {
         process->cont_ns = launcher_now_ns();
     }
-    if (process->freeze_ns) {
+    if (process->freeze_ns && !deed->keeps_freeze) {
         wire_die message = {{WIRE_DIE, sizeof message}, NUM_PLACES, 1};
         tell(self, seat, &message, sizeof message, "freeze no more");
         process->freeze_ns = 0;
@@ -118,8 +119,9 @@ bool launcher_saw_stopped(launcher *self)
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
         waits |= process && thaw(self, seat, process);
-        if (!process || !process->freeze_ns || process->exit_ns || !self->ranks->seat[seat].lives) {
-            continue;
+        if (!process || !process->freeze_ns || process->exit_ns || !self->ranks->seat[seat].lives ||
+            launcher_is_stopped(process)) {
+            continue; /* stopped by a signal, it is not at the place yet */
         }
         if (supervisor_state(self->ranks, seat) != 'T') {
             waits = true;
@@ -206,7 +208,7 @@ bool launcher_do(launcher *self, const script_deed *deed)
         do_stop(self, deed);
         break;
     case VERB_CONT:
-        do_cont(self, deed->seat);
+        do_cont(self, deed);
         break;
     case VERB_SLOW:
         do_slow(self, deed);

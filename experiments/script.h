@@ -138,7 +138,8 @@ typedef struct script_deed {
     verb verb;
     int seat;
     double value, duration_ms;
-    int order, index; /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
+    int order, index;  /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
+    bool keeps_freeze; /* the end of a stop: the rank still stops at the place it was told */
 } script_deed;
 
 /* Parse the text of a flag or a control command and fill an event.

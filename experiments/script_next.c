@@ -61,22 +61,30 @@ static script_deed undoing(const script_event *event, int seat)
     return deed;
 }
 
-/* Another event of the same kind holds the seat for longer: until a later end, or, struck later,
- * without one. */
-static bool is_held_longer(const script *self, const script_event *event, int seat)
+static bool is_of_seat(const script_event *event, int index, int seat)
 {
-    bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
+    return verb_table[event->verb].has_seat ? index < event->num_seats && event->seat[index] == seat
+                                            : index == 0;
+}
+
+/* A freeze that was ordered during the stop is no reason to go on with the stop: the rank must run
+ * to get to the place. */
+static bool needs_its_end(const script_event *other, const script_event *event)
+{
+    return other->verb == VERB_FREEZE && event->verb == VERB_STOP &&
+           other->struck_ms >= event->struck_ms;
+}
+
+/* At the stop's end such a freeze is still to come. */
+static bool has_freeze_to_come(const script *self, const script_event *event, int seat)
+{
     for (int i = 0; i < self->num_events; i++) {
         const script_event *other = &self->event[i];
-        bool same = other->verb == event->verb ||
-                    (stops && (other->verb == VERB_STOP || other->verb == VERB_FREEZE));
-        for (int k = 0; other != event && same && k < SCRIPT_MAX_SEATS; k++) {
+        bool needs = needs_its_end(other, event);
+        for (int k = 0; needs && k < other->num_seats; k++) {
             uint64_t bit = (uint64_t)1 << k;
-            bool there = seat < 0 ? k == 0 : k < other->num_seats && other->seat[k] == seat;
-            bool endless = other->duration_ms <= 0 && other->duration_expels <= 0 &&
-                           other->struck_ms >= event->struck_ms &&
-                           (other->verb != VERB_SLOW || other->value > 1);
-            if (there && other->seats_struck & bit &&
+            bool endless = other->duration_ms <= 0 && other->duration_expels <= 0;
+            if (other->seat[k] == seat && other->seats_struck & bit &&
                 (endless || (other->seats_undo & bit && other->undo_ms > event->undo_ms))) {
                 return true;
             }
@@ -85,8 +93,41 @@ static bool is_held_longer(const script *self, const script_event *event, int se
     return false;
 }
 
+/* Another event of the same kind holds the seat until a later end. */
+static bool is_held_longer(const script *self, const script_event *event, int seat)
+{
+    verb end = undoing(event, seat).verb;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *other = &self->event[i];
+        bool later = other != event && other->seats_undo && undoing(other, seat).verb == end &&
+                     other->undo_ms > event->undo_ms && !needs_its_end(other, event);
+        for (int k = 0; later && k < SCRIPT_MAX_SEATS; k++) {
+            if (is_of_seat(other, k, seat) && other->seats_undo >> k & 1) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Ends of that kind on the seat that would come until then do not come any more, but for those of
+ * events of the verb `kept` (NUM_VERBS: of none). */
+static void settle(script *self, verb end, int seat, double until_ms, verb kept)
+{
+    for (int e = 0; e < self->num_events; e++) {
+        script_event *event = &self->event[e];
+        bool is = event->seats_undo && event->verb != kept && event->undo_ms <= until_ms &&
+                  undoing(event, seat).verb == end;
+        for (int i = 0; is && i < SCRIPT_MAX_SEATS; i++) {
+            if (is_of_seat(event, i, seat)) {
+                event->seats_undo &= ~((uint64_t)1 << i);
+            }
+        }
+    }
+}
+
 /* The event's next seat to be undone. Whose process is gone has nothing to undo. */
-static bool next_undo(const script *self, script_event *event, const script_world *world,
+static bool next_undo(script *self, script_event *event, const script_world *world,
                       script_deed *deed_out)
 {
     bool has_seat = verb_table[event->verb].has_seat;
@@ -102,6 +143,8 @@ static bool next_undo(const script *self, script_event *event, const script_worl
             event->seats_undo &= ~bit;
             if (!is_held_longer(self, event, seat)) {
                 *deed_out = undoing(event, seat);
+                deed_out->keeps_freeze = has_freeze_to_come(self, event, seat);
+                settle(self, deed_out->verb, seat, event->undo_ms, NUM_VERBS);
                 return true;
             }
         }
@@ -109,17 +152,38 @@ static bool next_undo(const script *self, script_event *event, const script_worl
     return false;
 }
 
-/* What the deed undoes already is not undone again. */
-static void settle(script *self, verb deed, int seat)
+/* What the event does makes earlier ends on the seat void: it ends the same itself, it lasts until
+ * a cont, or it starts another process. A slow-down takes the place of the one before it. */
+static void forget_ends(script *self, const script_event *event, int seat, bool has_end)
 {
-    for (int e = 0; e < self->num_events; e++) {
-        script_event *event = &self->event[e];
-        for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
-            bool same = !verb_table[event->verb].has_seat || event->seat[i] == seat;
-            if (same && undoing(event, seat).verb == deed) {
-                event->seats_undo &= ~((uint64_t)1 << i);
-            }
+    switch (event->verb) {
+    case VERB_CONT:
+    case VERB_SLOW:
+    case VERB_STORE_CONT:
+        settle(self, event->verb, seat, INFINITY, NUM_VERBS);
+        break;
+    case VERB_STOP:
+    case VERB_FREEZE: /* which may have to wait for the end of a stop */
+        if (!has_end) {
+            settle(self, VERB_CONT, seat, INFINITY,
+                   event->verb == VERB_FREEZE ? VERB_STOP : NUM_VERBS);
         }
+        break;
+    case VERB_STORE_STOP:
+        if (!has_end) {
+            settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+        }
+        break;
+    case VERB_REJOIN:
+    case VERB_ADD:
+        settle(self, VERB_CONT, seat, INFINITY, NUM_VERBS);
+        settle(self, VERB_SLOW, seat, INFINITY, NUM_VERBS);
+        break;
+    case VERB_STORE_START:
+        settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+        break;
+    default:
+        break;
     }
 }
 
@@ -128,7 +192,7 @@ static void strike(script *self, script_event *event, int index, const script_wo
 {
     double duration = duration_of(self, event);
     bool has_seat = verb_table[event->verb].has_seat;
-    settle(self, event->verb, has_seat ? event->seat[index] : -1);
+    forget_ends(self, event, has_seat ? event->seat[index] : -1, duration > 0);
     if (duration > 0) {
         event->seats_undo |= (uint64_t)1 << index;
         event->undo_ms = world->now_ms + duration;

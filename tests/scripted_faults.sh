@@ -47,11 +47,14 @@ rows kill 2
 rows rejoin 2
 echo "a joiner once its view is staged: $(grep -o 'GOOD.*' "$tmp/log")"
 
-run --abort 2@step:20 --stop 4@0.6 --cont 4@0.8 --slow 5=2/200ms@0.6 --rejoin 2@exited:2+100ms
+# Rank 6 is stopped when it is told to freeze: it does so behind the stop, and goes on at the freeze's end.
+run --abort 2@step:20 --stop 4@0.6 --cont 4@0.8 --slow 5=2/200ms@0.6 --rejoin 2@exited:2+100ms \
+    --stop 6=150ms@0.5 --freeze 6=experts/250ms@0.55
 rows abort 1
-rows cont 1
+rows cont 3
 rows slow 2
-echo "abort, stop, cont, slow: $(grep -o 'GOOD.*' "$tmp/log")"
+grep -qE '"expelled_living":\s*0' "$tmp/out/summary.json" || fail "a rank is frozen for good behind a stop"
+echo "abort, stop, cont, slow, freeze: $(grep -o 'GOOD.*' "$tmp/log")"
 
 run --store-stop 200ms@0.3 --store-kill @0.7 --store-start @1 --kill 1@1.5 --kill 1@suspected:0 \
     --rejoin 1@1.7
