@@ -2,7 +2,6 @@
 #include "script_fixture.h"
 
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <string.h>
 
 /* A run takes more commands than there is room for pending ones: what is done is forgotten. */
