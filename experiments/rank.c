@@ -1,19 +1,10 @@
-#include "experiments/rank.h"
-
-#include "experiments/engine.h"
-#include "experiments/fault_node.h"
 #include "experiments/joiner_nice.h"
-#include "experiments/outbox.h"
-#include "experiments/pace.h"
-#include "experiments/rank_strikes.h"
-#include "experiments/wire.h"
+#include "experiments/rank_state.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -22,42 +13,16 @@
 static const uint64_t STEP_BEGIN_US = 50000; /* then the control socket is looked at again */
 static const uint64_t IDLE_WAIT_US = 2000;   /* the same while there is no request */
 static const uint64_t COUNTERS_PERIOD_NS = 250000000;
-static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end is observed */
-static const uint64_t SEAT_BOUND_NS = 20000000000;
-static const uint64_t JOIN_SLICE_US = 100000; /* then the control socket is looked at again */
-static const uint64_t JOIN_BOUND_NS = 60000000000;
 static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, too */
 
-struct rank {
-    rank_config config;
-    eep_device *device;
-    eep_context *context;
-    rank_strikes strikes;
-    engine *engine;
-    outbox outbox;
-    bool stop, draining; /* told so; atomic */
-    bool gone;           /* the launcher has hung up; atomic */
-    bool drain_asked;    /* libeep was told so */
-    bool nice;           /* prepares itself at a lower priority */
-    bool dies, stops;    /* told to die at a place, or only to stop there */
-    verb_place place;
-    fault_node fault_node;
-    pace pace;
-    uint64_t start_ns, ready_ns, counters_ns, stopped_ns;
-    uint64_t captures_at_join;
-    int token_capacity;
-    wire_step *report; /* with token_capacity tokens behind it */
-    uint64_t packet[WIRE_MAX_BYTES / 8];
-};
-
-static uint64_t now_ns(void)
+uint64_t rank_now_ns(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static void complain(const rank *self, const char *what, eep_status status, const char *why)
+void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
 {
     fprintf(stderr, "rank %d: %s: %s%s%s\n", self->config.seat, what, eep_strerror(status),
             why && *why ? ": " : "", why ? why : "");
@@ -80,13 +45,13 @@ void rank_hold(rank *self, bool holds)
     rank_strikes_hold(&self->strikes, holds);
 }
 
-static bool is_told_to_stop(const rank *self)
+bool rank_is_told_to_stop(const rank *self)
 {
     return __atomic_load_n(&self->stop, __ATOMIC_RELAXED);
 }
 
 /* There is nobody to serve for. */
-static bool is_over(const rank *self)
+bool rank_is_over(const rank *self)
 {
     return __atomic_load_n(&self->gone, __ATOMIC_RELAXED) || rank_was_killed(self);
 }
@@ -104,7 +69,7 @@ static void hang_up(rank *self)
 
 /* ---------------------------------------------------------------- to the launcher */
 
-static void tell(rank *self, const void *message, size_t bytes)
+void rank_tell(rank *self, const void *message, size_t bytes)
 {
     if (rank_was_killed(self)) {
         return; /* the dead say nothing */
@@ -113,30 +78,6 @@ static void tell(rank *self, const void *message, size_t bytes)
     if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
         hang_up(self);
     }
-}
-
-/* From any of the context's threads. Others go in any order once all are told to stop. */
-static void on_log(void *user, eep_log_level level, const char *line)
-{
-    const rank *self = user;
-    (void)level;
-    if (!is_told_to_stop(self)) {
-        fprintf(stderr, "%s\n", line);
-    }
-}
-
-/* From any of the context's threads. */
-static void on_event(void *user, const eep_event_info *record)
-{
-    rank *self = user;
-    wire_event message = {{WIRE_EVENT, sizeof message}, *record};
-    if (record->kind == EEP_EVENT_READY) {
-        __atomic_store_n(&self->ready_ns, record->time_ns, __ATOMIC_RELAXED);
-        if (self->nice) {
-            joiner_nice_end(self->config.seat);
-        }
-    }
-    tell(self, &message, sizeof message);
 }
 
 static void tell_counters(rank *self)
@@ -152,14 +93,14 @@ static void tell_counters(rank *self)
         counters.captures_after_join = captures; /* by whom does not matter */
     }
     wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
-    tell(self, &message, sizeof message);
-    self->counters_ns = now_ns();
+    rank_tell(self, &message, sizeof message);
+    self->counters_ns = rank_now_ns();
 }
 
 static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status status)
 {
     wire_failed message = {{kind, sizeof message}, request, status};
-    tell(self, &message, sizeof message);
+    rank_tell(self, &message, sizeof message);
 }
 
 /* ---------------------------------------------------------------- faults that we are told to have
@@ -183,7 +124,7 @@ static void take_death(rank *self, const wire_die *die)
 }
 
 /* One of several ranks in a process has halted inside a step; its thread waits for that step. */
-static bool on_halt(void *user, bool stops)
+bool rank_on_halt(void *user, bool stops)
 {
     rank *self = user;
     wire_header message = {WIRE_FROZEN, sizeof message};
@@ -192,7 +133,7 @@ static bool on_halt(void *user, bool stops)
         return false;
     }
     rank_hold(self, true);
-    tell(self, &message, sizeof message);
+    rank_tell(self, &message, sizeof message);
     return !rank_strikes_wait(&self->strikes);
 }
 
@@ -205,7 +146,7 @@ static void arm_death(rank *self, bool has_positions)
     }
     eep_status status = fault_node_arm(&self->fault_node, self->place, self->stops);
     if (status != EEP_OK) {
-        complain(self, "cannot die as told", status, strerror(errno));
+        rank_complain(self, "cannot die as told", status, strerror(errno));
         self->dies = false;
     }
 }
@@ -213,7 +154,7 @@ static void arm_death(rank *self, bool has_positions)
 /* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
 static void wait_like_a_slow_rank(uint64_t pause_ns)
 {
-    uint64_t until_ns = now_ns() + pause_ns;
+    uint64_t until_ns = rank_now_ns() + pause_ns;
     struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
     while (pause_ns > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
     }
@@ -232,12 +173,12 @@ static void take_request(rank *self, const wire_assign *assign, size_t bytes)
     if (status == EEP_ERR_NO_MEMORY) {
         tell_failed(self, WIRE_HANDBACK, assign->request, EEP_OK);
     } else if (status != EEP_OK) {
-        complain(self, "request refused", status, engine_error(self->engine));
+        rank_complain(self, "request refused", status, engine_error(self->engine));
         tell_failed(self, WIRE_FAILED, assign->request, status);
     }
 }
 
-static void read_control(rank *self)
+void rank_read_control(rank *self)
 {
     outbox_flush(&self->outbox);
     for (;;) {
@@ -305,7 +246,7 @@ static void fail_one(rank *self, int64_t id, eep_status status)
     if (id < 0) {
         id = engine_any_request(self->engine);
     }
-    complain(self, "step input refused", status, eep_last_error(self->context));
+    rank_complain(self, "step input refused", status, eep_last_error(self->context));
     if (id >= 0) {
         engine_drop(self->engine, (uint32_t)id);
         tell_failed(self, WIRE_FAILED, (uint32_t)id, status);
@@ -323,7 +264,7 @@ static eep_status run_step(rank *self)
         return status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED ? EEP_OK : status;
     }
     wire_step *report = self->report;
-    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
+    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = rank_now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
     arm_death(self, report->num_positions > 0);
     if (rank_strikes_wait(&self->strikes)) {
@@ -337,12 +278,12 @@ static eep_status run_step(rank *self)
     wait_like_a_slow_rank(pause_ns);
     status = engine_run(self->engine, &step);
     if (status != EEP_OK) {
-        complain(self, "replay", status, engine_error(self->engine));
+        rank_complain(self, "replay", status, engine_error(self->engine));
         return status;
     }
     status = eep_step_end(self->context);
     int64_t bad = status == EEP_ERR_BAD_STEP_INPUT ? bad_request(self) : -1;
-    report->end_ns = now_ns();
+    report->end_ns = rank_now_ns();
     report->status = status;
     if (report->num_positions > 0) { /* else the order waits for a step with work */
         self->dies = self->dies && fault_node_is_armed(&self->fault_node);
@@ -356,7 +297,7 @@ static eep_status run_step(rank *self)
     }
     report->header.kind = WIRE_STEP;
     report->header.bytes = (uint32_t)(sizeof *report + report->num_tokens * sizeof(wire_token));
-    tell(self, report, report->header.bytes);
+    rank_tell(self, report, report->header.bytes);
     if (status == EEP_ERR_BAD_STEP_INPUT) {
         fail_one(self, bad, status);
         return EEP_OK;
@@ -371,20 +312,20 @@ static void stop_work(rank *self)
     wire_header message = {WIRE_STOPPED, sizeof message};
     drop_all(self, false);
     tell_counters(self);
-    tell(self, &message, sizeof message);
-    self->stopped_ns = now_ns();
+    rank_tell(self, &message, sizeof message);
+    self->stopped_ns = rank_now_ns();
 }
 
 static eep_status serve(rank *self)
 {
     eep_status status = EEP_OK;
     while (status == EEP_OK) {
-        read_control(self);
-        if (rank_strikes_wait(&self->strikes) || is_over(self) ||
-            (self->stopped_ns && now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
+        rank_read_control(self);
+        if (rank_strikes_wait(&self->strikes) || rank_is_over(self) ||
+            (self->stopped_ns && rank_now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
             return EEP_OK;
         }
-        if (is_told_to_stop(self) && !self->stopped_ns) {
+        if (rank_is_told_to_stop(self) && !self->stopped_ns) {
             stop_work(self);
         }
         if (self->draining && !self->drain_asked) {
@@ -401,163 +342,14 @@ static eep_status serve(rank *self)
                 status = run_step(self);
             }
         }
-        if (now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
+        if (rank_now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
             tell_counters(self);
         }
     }
     return status;
 }
 
-/* ---------------------------------------------------------------- start and end */
-
-static eep_status open_context(rank *self)
-{
-    char error[256] = "";
-    eep_config config;
-    eep_config_init(&config);
-    options_fill_context(&self->config.options, &config);
-    config.rank = self->config.seat;
-    config.store_path = self->config.store_path;
-    config.join_timeout_us = JOIN_SLICE_US;
-    config.device = self->device;
-    config.event = on_event;
-    config.log = on_log;
-    config.user = self;
-    uint64_t bound_ns = now_ns() + SEAT_BOUND_NS;
-    eep_status status = eep_open(&config, error, sizeof error, &self->context);
-    while (status == EEP_ERR_SEAT_TAKEN && now_ns() < bound_ns && !rank_was_killed(self)) {
-        struct timespec pause = {0, (long)SEAT_RETRY_NS};
-        nanosleep(&pause, NULL);
-        status = eep_open(&config, error, sizeof error, &self->context);
-    }
-    if (status != EEP_OK) {
-        complain(self, "open", status, error);
-        return status;
-    }
-    rank_strikes_expose(&self->strikes, self->context);
-    return EEP_OK;
-}
-
-static eep_status open_engine(rank *self)
-{
-    engine_config config;
-    options_fill_engine(&self->config.options, &config);
-    /* One seeded rank of the first view is the one that --corrupt breaks. */
-    if (eep_rank(self->context) !=
-            (int32_t)(self->config.options.seed % self->config.options.num_ranks) ||
-        eep_generation(self->context) != 1) {
-        config.corrupt = ENGINE_CORRUPT_NONE;
-    }
-    self->token_capacity = config.num_max_tokens_per_rank;
-    self->report =
-        calloc(1, sizeof *self->report + (size_t)self->token_capacity * sizeof(wire_token));
-    if (!self->report) {
-        complain(self, "open", EEP_ERR_NO_MEMORY, NULL);
-        return EEP_ERR_NO_MEMORY;
-    }
-    eep_status status =
-        fault_node_init(&self->fault_node, self->context, self->device, config.num_layers,
-                        self->config.is_thread ? on_halt : NULL, self);
-    if (status != EEP_OK) {
-        complain(self, "open", status, eep_device_error_text());
-        return status;
-    }
-    status = engine_open(&config, self->context, self->device, &self->engine);
-    if (status != EEP_OK) {
-        complain(self, "engine", status, engine_error(self->engine));
-    }
-    return status;
-}
-
-/* In slices, so that a launcher that gives up is heard. */
-static eep_status wait_to_join(rank *self)
-{
-    uint64_t bound_ns = now_ns() + JOIN_BOUND_NS;
-    eep_status status = eep_join(self->context);
-    while (status == EEP_ERR_TIMEOUT && now_ns() < bound_ns) {
-        read_control(self);
-        if (is_over(self) || is_told_to_stop(self)) {
-            break;
-        }
-        status = eep_join(self->context);
-    }
-    return status;
-}
-
-static eep_status join(rank *self)
-{
-    eep_snapshot snapshot = {.struct_bytes = sizeof snapshot};
-    eep_status status = wait_to_join(self);
-    if (status == EEP_ERR_TIMEOUT && (is_over(self) || is_told_to_stop(self))) {
-        return EEP_OK;
-    }
-    if (status == EEP_OK) {
-        status = eep_snapshot_get(self->context, &snapshot, NULL, NULL);
-    }
-    if (status == EEP_ERR_TIMEOUT) {
-        complain(self, "join", status, "not let in within 60 s");
-        return status;
-    }
-    if (status != EEP_OK) {
-        complain(self, "join", status, eep_last_error(self->context));
-        return status;
-    }
-    self->captures_at_join = eep_device_captures(self->device);
-    uint64_t ready_ns = __atomic_load_n(&self->ready_ns, __ATOMIC_RELAXED);
-    wire_joined joined = {.header = {WIRE_JOINED, sizeof joined},
-                          .epoch = snapshot.epoch,
-                          .time_ns = now_ns(),
-                          .prepare_ns = (ready_ns ? ready_ns : now_ns()) - self->start_ns,
-                          .captures = self->captures_at_join};
-    tell(self, &joined, sizeof joined);
-    return EEP_OK;
-}
-
-/* Memory that only makes the process larger, and its end take longer; false: there is none. */
-static bool take_ballast(const rank *self)
-{
-    size_t bytes = (size_t)self->config.options.ballast_mb << 20;
-    if (bytes == 0) {
-        return true;
-    }
-    char *ballast = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (size_t at = 0; ballast != MAP_FAILED && at < bytes; at += 4096) {
-        ballast[at] = 1; /* kept until the process ends */
-    }
-    return ballast != MAP_FAILED;
-}
-
-/* Ranks take the devices of this machine in turn. */
-static int own_ordinal(const rank *self)
-{
-    int count = eep_device_count(self->config.options.device);
-    return count > 0 ? self->config.seat % count : 0;
-}
-
-static eep_status start(rank *self)
-{
-    if (!take_ballast(self)) {
-        complain(self, "--ballast-mb", EEP_ERR_NO_MEMORY, NULL);
-        return EEP_ERR_NO_MEMORY;
-    }
-    eep_status status =
-        eep_device_open(self->config.options.device, own_ordinal(self), &self->device);
-    if (status != EEP_OK) {
-        complain(self, "device", status, eep_device_error_text());
-        return status;
-    }
-    status = open_context(self);
-    if (status != EEP_OK) {
-        return status;
-    }
-    wire_hello hello = {{WIRE_HELLO, sizeof hello},
-                        eep_rank(self->context),
-                        eep_generation(self->context),
-                        now_ns()};
-    tell(self, &hello, sizeof hello);
-    status = open_engine(self);
-    return status == EEP_OK ? join(self) : status;
-}
+/* ---------------------------------------------------------------- the end */
 
 static int exit_code(const rank *self, eep_status status)
 {
@@ -568,7 +360,7 @@ static int exit_code(const rank *self, eep_status status)
     case EEP_ERR_EVICTED:
         return RANK_EXIT_EVICTED;
     case EEP_ERR_UNCOVERED:
-        complain(self, "service ends", status, eep_last_error(self->context));
+        rank_complain(self, "service ends", status, eep_last_error(self->context));
         return RANK_EXIT_UNCOVERED;
     default:
         return RANK_EXIT_FAILED;
@@ -596,16 +388,16 @@ static void give_back(rank *self)
 int rank_run(rank *self)
 {
     char name[16];
-    self->start_ns = now_ns();
+    self->start_ns = rank_now_ns();
     snprintf(name, sizeof name, "eep-rank-%d", self->config.seat);
     prctl(PR_SET_NAME, name);
     self->nice = self->config.joiner && joiner_nice_begin();
-    eep_status status = start(self);
+    eep_status status = rank_start(self);
     if (status == EEP_OK) {
         status = serve(self);
         tell_counters(self);
         if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
-            complain(self, "service ends", status, eep_last_error(self->context));
+            rank_complain(self, "service ends", status, eep_last_error(self->context));
         }
     }
     int code = exit_code(self, status);
