@@ -198,8 +198,10 @@ static void take_signals(launcher *self)
         uint64_t now_ns = launcher_now_ns();
         if (!self->signal_ns) {
             self->signal_ns = now_ns;
-            launcher_interrupt(self, "interrupted by signal %u (%s): the rows are written now",
-                               signal.ssi_signo, strsignal((int)signal.ssi_signo));
+            launcher_interrupt(self, "interrupted by signal %u (%s)%s", signal.ssi_signo,
+                               strsignal((int)signal.ssi_signo),
+                               self->run.start_ns ? ": the rows are written now"
+                                                  : " before it served: there are no rows");
         } else if (now_ns - self->signal_ns > SAME_SIGNAL_NS && !self->at_once) {
             self->at_once = true;
             launcher_complain(self, "interrupted again: ended at once");

@@ -227,7 +227,8 @@ expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory
 for mode in --store-process --threads; do
     "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/said" 2>&1 & pid=$!
     sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
-    [ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" ||
+    [ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" &&
+        grep -q "before it served: there are no rows" "$tmp/said" && [ "$(ls "$tmp/loads$mode")" = run.json ] ||
         { fail "a signal while ranks load, $mode: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
 done
 
