@@ -291,6 +291,23 @@ class Results(unittest.TestCase):
                     **summary["throughput"])):
             self.assertIn(part, text, f"\n{MAIN}: the rows give '{part}'")
 
+    def test_rows_with_the_others_share_are_named(self):
+        """Whoever compares times wants to know what else the machine did."""
+        told = re.search(r"column `foreign_share` of\s+(.*?);", text_of(RESULTS), re.S).group(1)
+        having = set()
+        for folder, _, names in os.walk(KEPT):
+            for name in (os.path.relpath(os.path.join(folder, one), KEPT) for one in names):
+                if not name.endswith(".csv"):
+                    continue
+                with open(os.path.join(KEPT, name), encoding="utf-8") as file:
+                    first = file.readline()
+                if "foreign_share" in rows_of(name)[0]:
+                    having.add(name)
+                own = {"summary.json", "run.json"} & set(os.listdir(os.path.dirname(
+                    os.path.join(KEPT, name))))
+                self.assertTrue(first.startswith("#") or own, f"{name} does not say its commit")
+        self.assertEqual(having, set(re.findall(r"`([^`]+)`", told)))
+
 
 if __name__ == "__main__":
     unittest.main()
