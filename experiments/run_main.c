@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Options of the scenario, then of the command line. False: `error` says why not. */
-/* What a run would only find missing at its end. */
+/* A path of `expect` that no summary has: a run would only find it missing at its end. */
 static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTES])
 {
     cJSON *sample = summary_sample();
@@ -30,6 +29,7 @@ static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTE
     return known;
 }
 
+/* Options of the scenario, then of the command line. False: `error` says why not. */
 static bool read_scenario(const char *file, int num, char **argument, scenario *what, options *how,
                           char error[SCENARIO_ERROR_BYTES])
 {

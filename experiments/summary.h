@@ -92,9 +92,9 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle);
  * EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status summary_write(const summary *self, const summary_oracle *oracle,
                                         const options *how, const char *dir);
-/* The table for people, on standard output. */
 /* summary.json of a run with one fault, one join and one event: what names it has. NULL: no memory.
  */
 cJSON *summary_sample(void);
+/* The table for people, on standard output. */
 void summary_print(const summary *self, const summary_oracle *oracle);
 #endif

@@ -152,6 +152,7 @@ void eepi_core_pass_margins(eepi_core *core);
 /* core_fault.c: wedge, report, propose, repair, install. */
 void eepi_core_advance_fault(eepi_core *core);
 /* core_plan.c: the first view; joins and leaves. */
+
 /* A process that may be let into the draft now: ready, newer than the seat's last one, whose end
  * was observed (M7). */
 int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);

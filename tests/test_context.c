@@ -629,7 +629,6 @@ Test(context, a_flip_whose_launch_blocks_holds_no_lock)
     world_close(&w);
 }
 
-/* S11: one capture per rank serves a thousand steps over four joins, a leave and a fault. */
 /* What must not be in a graph is not: nothing in it differs under another view. */
 Test(context, s11_a_rank_captures_the_same_under_another_view)
 {
@@ -650,6 +649,7 @@ Test(context, s11_a_rank_captures_the_same_under_another_view)
     world_close(&w);
 }
 
+/* S11: one capture per rank serves a thousand steps over four joins, a leave and a fault. */
 Test(context, s11_a_thousand_replays_over_view_changes)
 {
     world w;

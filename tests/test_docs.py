@@ -146,6 +146,15 @@ class Documents(Checked):
 
 
 class Comments(Checked):
+    def test_a_comment_stands_before_what_it_is_about(self):
+        """Two in a row: what the first was about has gone elsewhere."""
+        twice = re.compile(r"^(?:/\*| \*)[^\n]*\*/\n/\*", re.M)
+        self.check([f"{name}: a comment stands before another: '{found.group(0)[:60]}'"
+                    for name, content in SOURCES.items() if name.endswith((".c", ".h", ".cu"))
+                    for found in twice.finditer(content)
+                    if "----" not in found.group(0)
+                    and not content.startswith("/* clang-format", found.end() - 2)])
+
     def test_functions_in_comments_exist(self):
         """`name(...)` in a comment, with an underscore: our own, or one of the system's."""
         wrong = []
