@@ -82,7 +82,7 @@ static void print_help(FILE *file)
           "  --dry-run      print the eep-run command of the round (--round, else 1) and end\n"
           "  --version      the program and its version\n"
           "  --help         this text\n\n"
-          "Exit: 0 no violation; 1 one; 2 bad usage.\n",
+          "Exit: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a signal.\n",
           file);
 }
 

@@ -594,6 +594,6 @@ void options_print_help(FILE *file)
           "to write its rows, which are then not checked; a second one ends it at once.\n"
           "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise, or what was printed "
           "is\n"
-          "lost; 2 bad usage.\n",
+          "lost; 2 bad usage, or it never served.\n",
           file);
 }
