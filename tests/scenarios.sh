@@ -31,6 +31,17 @@ index() {
     done
 }
 
+# Of an event that never came, or of one that fitted nobody, the run itself is not the worse: each file asks.
+unasked() {
+    local file asked bad=0
+    for file in $(grep -l "^events:" "$library"/*.yaml); do
+        for asked in never_due waiting; do
+            grep -qx "  script[.]$asked: 0" "$file" || { echo "FAIL  $file: expect: has no 'script.$asked: 0'"; bad=1; }
+        done
+    done
+    return $bad
+}
+
 case $mode in
 index) index; exit ;;
 quick) files=("${quick[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
@@ -54,6 +65,7 @@ fi
 if ! index | diff - "$library/README.md" >"$tmp/diff"; then
     echo "FAIL  $library/README.md is not what 'tests/scenarios.sh BIN index' prints"; cat "$tmp/diff"; failed=1
 fi
+unasked || failed=1
 for file in "${files[@]}"; do
     name=$(basename "$file" .yaml)
     begin=$(date +%s%N)
