@@ -373,7 +373,7 @@ Test(holder, says_so_when_its_descriptors_run_out)
     int listen_fd = listen_as_holder(), num = 0, fd = make_region(&region);
     cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
     for (; num < 8; num++) { /* none of them is a guest, who would make room */
-        char name[8];
+        char name[16];
         clients[num] = player_open(path);
         snprintf(name, sizeof(name), "m%d", num);
         cr_assert_eq(player_hold(&clients[num], name, fd, SHM_REGION_BYTES), EEP_OK);
