@@ -114,7 +114,7 @@ static void name_as_given(verb deed, char error[CONTROL_ERROR_BYTES])
 static void do_command(control *self, int index, const cJSON *id, verb deed, const char *what)
 {
     char error[CONTROL_ERROR_BYTES] = "";
-    int seats[SCRIPT_MAX_SEATS], num_seats = 0, number = 0;
+    int seats[SCRIPT_MAX_SEATS], num_seats = 0, number = -1;
     script_event event;
     if (script_parse(deed, what, false, &event, error) != EEP_OK ||
         !self->ops->command(self->user, &event, seats, &num_seats, &number, error)) {
@@ -123,9 +123,8 @@ static void do_command(control *self, int index, const cJSON *id, verb deed, con
         return;
     }
     cJSON *answer = answer_to(id, true);
-    cJSON_AddItemToObject(answer, "seats",
-                          cJSON_CreateIntArray(seats, num_seats > 0 ? num_seats : 0));
-    if (num_seats < 0) {
+    cJSON_AddItemToObject(answer, "seats", cJSON_CreateIntArray(seats, num_seats));
+    if (number >= 0) {
         cJSON_AddTrueToObject(answer, "pending");
         cJSON_AddNumberToObject(answer, "number", number);
     }

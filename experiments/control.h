@@ -20,9 +20,9 @@ enum {
 
 /* What the control asks of its owner; all are called from within control_take. */
 typedef struct control_ops {
-    /* Take a parsed verb. True: taken; the seats that it was done to, or -1 as their number while
-     * it waits for its time, and the number by which it can be withdrawn until then. False: `error`
-     * says why not, and nothing has changed. */
+    /* Take a parsed verb. True: taken; the seats that it was done to, and, while it waits for more,
+     * the number by which it can be withdrawn (else untouched). False: `error` says why not, and
+     * nothing has changed. */
     bool (*command)(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                     int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES]);
     /* End the run once what has arrived is served. */

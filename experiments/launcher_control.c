@@ -63,6 +63,34 @@ static bool is_for_store(verb deed)
            deed == VERB_STORE_START;
 }
 
+static int seats_struck(const script_event *event, int seats_out[SCRIPT_MAX_SEATS])
+{
+    int num = 0;
+    for (int i = 0; i < event->num_seats; i++) {
+        if (event->seats_struck >> i & 1) {
+            seats_out[num++] = event->seat[i];
+        }
+    }
+    return num;
+}
+
+/* It was done to nobody: those that it takes the seats of have ended since, or its deed failed. */
+static void refuse_passed_over(const script_event *event, char *error)
+{
+    const char *name = verb_table[event->verb].name;
+    size_t used = (size_t)snprintf(error, CONTROL_ERROR_BYTES,
+                                   "%s: there is nobody to do it to: without a process, or being "
+                                   "killed, is rank",
+                                   name);
+    for (int i = 0; i < event->num_seats && used < CONTROL_ERROR_BYTES - 16; i++) {
+        used += (size_t)snprintf(error + used, CONTROL_ERROR_BYTES - used, "%s %d", i ? "," : "",
+                                 event->seat[i]);
+    }
+    if (!event->num_seats) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: it failed; eep-run says why", name);
+    }
+}
+
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                          int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
@@ -124,9 +152,14 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         launcher_run_script(self);
     }
     const script_event *taken = &todo->event[index];
-    *num_seats_out = taken->done ? taken->num_seats : -1;
-    *id_out = taken->order;
-    memcpy(seats_out, taken->seat, sizeof taken->seat);
+    if (!taken->done) {
+        *id_out = taken->order;
+    }
+    *num_seats_out = seats_struck(taken, seats_out);
+    if (taken->done && !taken->seats_struck) {
+        refuse_passed_over(taken, error);
+        return false;
+    }
     return true;
 }
 

@@ -101,6 +101,18 @@ case $(ctl rejoin 2@exited:2) in *"when its time comes"*) ;; *) fail "a trigger 
 ctl kill 2 || fail "kill 2"
 ctl wait settled --timeout 20 || fail "rank 2 did not come back by itself"
 is 2 joined
+# The answer names who was struck: not those that have ended since, nor, of two, the one that is waited for.
+two=$(ctl kill random:2) || fail "kill random:2"
+one=${two#kill: rank } other=${one#*, } one=${one%%,*}
+ctl wait settled --timeout 20 && ctl rejoin "$one" >"$tmp/answer" && ctl wait settled --timeout 20 || fail "rank $one of '$two' did not come back"
+case $(ctl rejoin random:2) in "rejoin: rank $other when its time comes; number "*) ;; *) fail "of '$two', with $one back, not $other alone: $(ctl pending)" ;; esac
+ctl cancel "$(ctl pending --json | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["pending"][0]["number"])')" || fail "cancel a rejoin"
+ctl wait settled --timeout 20 || fail "rank $other did not come back"
+one=$(ctl stop random=20s) one=${one#stop: rank }
+ctl kill "$one" >"$tmp/answer" || fail "kill $one"
+for _ in $(seq 400); do [ "$(state "$one")" = vacant ] && break; sleep 0.02; done
+refused 1 "cont: there is nobody to do it to: without a process, or being killed, is rank $one" ctl cont random
+ctl rejoin "$one" >"$tmp/answer" && ctl wait settled --timeout 20 || fail "rank $one did not come back"
 # A joiner that was stopped from outside does not hold a finish up.
 ctl kill 4 >"$tmp/answer" && ctl wait settled --timeout 20 || fail "rank 4 is not gone"
 ctl add 4 >"$tmp/answer" || fail "add 4"

@@ -38,7 +38,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         return false;
     }
     if (event->when != WHEN_TIME) {
-        *num_seats_out = -1;
+        *num_seats_out = 0;
         *id_out = 12;
         return true;
     }
