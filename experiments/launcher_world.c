@@ -4,17 +4,31 @@
 #include "experiments/output.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
-/* Ranks count as ours also while they live. */
+static const uint64_t LONGEST_COVER_NS = 200000000;
+
+/* Whoever we have started counts as ours also while it lives: ranks, the store, and what burns. */
 static bool time_now(launcher *self, machine_time *time_out)
 {
-    pid_t pids[EEP_MAX_RANKS + 1] = {self->ranks->host.pid};
-    size_t num = 1;
-    for (int s = 0; s < self->run.max_ranks; s++) {
-        pids[num++] = self->ranks->seat[s].pid;
+    const supervisor *ranks = self->ranks;
+    size_t num = 0;
+    pid_t *pids = malloc((size_t)(self->run.max_ranks + ranks->num_burners + 2) * sizeof *pids);
+    if (!pids) {
+        return false;
     }
-    return machine_time_now(pids, num, time_out);
+    pids[num++] = ranks->host.pid;
+    pids[num++] = store_process_pid(self->store_child);
+    for (int s = 0; s < self->run.max_ranks; s++) {
+        pids[num++] = ranks->seat[s].pid;
+    }
+    for (int i = 0; i < ranks->num_burners; i++) {
+        pids[num++] = ranks->burners[i];
+    }
+    bool known = machine_time_now(pids, num, time_out);
+    free(pids);
+    return known;
 }
 
 void launcher_note_machine(launcher *self)
@@ -25,12 +39,25 @@ void launcher_note_machine(launcher *self)
     }
 }
 
+/* Requests wait for it. */
+static bool is_early(void *until_ns)
+{
+    return launcher_now_ns() < *(uint64_t *)until_ns;
+}
+
 /* Which deaths stop the instance is known now, and would otherwise be found out by one. */
 static void tell_cover(launcher *self)
 {
     cover *found = &self->run.cover;
     char text[COVER_TEXT_BYTES];
-    if (!self->view || !cover_of(self->view, found)) {
+    uint64_t until_ns = launcher_now_ns() + LONGEST_COVER_NS;
+    cover_status status =
+        self->view ? cover_of(self->view, is_early, &until_ns, found) : COVER_NO_MEMORY;
+    if (status == COVER_GIVEN_UP) {
+        launcher_complain(self, "which deaths the placement survives is not known within %g s",
+                          (double)LONGEST_COVER_NS / 1e9);
+    }
+    if (status != COVER_KNOWN) {
         return;
     }
     cover_describe(found, (int)self->how->num_slots, text);

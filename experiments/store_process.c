@@ -45,6 +45,11 @@ bool store_process_runs(store_process *self)
     return self->pid != 0;
 }
 
+pid_t store_process_pid(const store_process *self)
+{
+    return self ? self->pid : 0;
+}
+
 /* Not reaped yet, hence its pid cannot be another's. */
 static eep_status send_signal(store_process *self, int signal_number)
 {

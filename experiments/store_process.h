@@ -7,6 +7,7 @@
 #include "experiments/verbs.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 typedef struct store_process store_process;
 
@@ -23,6 +24,8 @@ void store_process_close(store_process *self);
 
 /* Is it there, stopped or not? Reaps it if it has ended. Does not block. */
 bool store_process_runs(store_process *self);
+/* Its process; 0: there is none (NULL too), or it was reaped. */
+pid_t store_process_pid(const store_process *self);
 /* Why nothing comes of the verb, one of the store's, on it now; NULL: something does. */
 const char *store_process_refuses(store_process *self, verb what);
 /* SIGKILL: what it held is lost, its socket file stays and answers nobody. EEP_ERR_NOT_FOUND here

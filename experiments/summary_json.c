@@ -191,8 +191,13 @@ static void add_run(cJSON *root, const summary *self, const options *how)
         cJSON_AddNullToObject(root, "cpu");
     }
     cJSON *survives = cJSON_AddObjectToObject(root, "survives");
-    cJSON_AddNumberToObject(survives, "single", self->cover.num_single);
-    cJSON_AddNumberToObject(survives, "adjacent", self->cover.adjacent);
+    if (self->cover.num_ranks) {
+        cJSON_AddNumberToObject(survives, "single", self->cover.num_single);
+        cJSON_AddNumberToObject(survives, "adjacent", self->cover.adjacent);
+    } else {
+        cJSON_AddNullToObject(survives, "single");
+        cJSON_AddNullToObject(survives, "adjacent");
+    }
     add_count(root, "seed", (uint64_t)how->seed);
     cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
     add_count(root, "ranks", (uint64_t)how->num_ranks);
@@ -266,7 +271,8 @@ cJSON *summary_sample(void)
     const summary_oracle oracle = {.ran = true};
     options how;
     options_set_defaults(&how);
-    const summary all = {.faults = &fault,
+    const summary all = {.cover = {.num_ranks = 1},
+                         .faults = &fault,
                          .num_faults = 1,
                          .joins = &join,
                          .num_joins = 1,
