@@ -107,13 +107,16 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
 
 int main(void)
 {
-    char folder[] = "/tmp/eep-minimal-XXXXXX", path[64], seat[80], text[256], told[2];
+    const char *base = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    char folder[80], path[100], seat[120], text[256], told[2]; /* a socket's path has 107 bytes */
     eep_store *store;
     pid_t rank[2];
     int status = 1, tell[2];
     signal(SIGCHLD, SIG_DFL); /* whatever our parent ignores: we wait for children */
+    if (snprintf(folder, sizeof(folder), "%s/eep-minimal-XXXXXX", base) >= (int)sizeof(folder))
+        fail("TMPDIR is too long");
     if (!mkdtemp(folder) || pipe(tell) != 0)
-        return 1;
+        fail(folder);
     snprintf(path, sizeof(path), "%s/store", folder);
     for (int32_t r = 0; r < 2; r++) { /* before this process opens anything of libeep's */
         if ((rank[r] = fork()) == 0)

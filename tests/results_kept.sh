@@ -252,7 +252,9 @@ fi
 if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/volume" && unshare -m true 2>/dev/null; then
     unshare -m sh -euc 'bin=$1 volume=$2; shift 2
         mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount -t tmpfs -o mode=0777 tmpfs "$volume"
-        TMPDIR=$volume "$bin/eep-run" "$@" --store-process --requests 4 --rate 50 --no-picture --out "$volume/out" && [ "$(ls "$volume")" = out ]' \
+        TMPDIR=$volume "$bin/eep-run" "$@" --store-process --requests 4 --rate 50 --no-picture --out "$volume/out"
+        TMPDIR=$volume "$bin/eep-bench-bulk" --rounds 1
+        [ "$(ls "$volume")" = out ]' \
         sh "$bin" "$tmp/volume" "${small[@]}" >"$tmp/said" 2>&1 || { fail "a volume as the only base"; cat "$tmp/said"; }
 else
     echo "skip  a volume as the only base: no mounts here"

@@ -103,6 +103,8 @@ said=$(
     export ASAN_OPTIONS=detect_leaks=0 # a rank ends with its memory
     LD_LIBRARY_PATH="$libdir" "$tmp/minimal"
 ) || fail "examples/minimal.c failed: $said"
+! ASAN_OPTIONS=detect_leaks=0 TMPDIR=/nonexistent LD_LIBRARY_PATH="$libdir" "$tmp/minimal" 2>/dev/null ||
+    fail "examples/minimal.c does not heed TMPDIR"
 for line in "ranks in the view: 2, epoch 1" "ranks in the view: 1, epoch 2"; do
     grep -q "^rank 0: 10 steps, $line$" <<<"$said" || fail "examples/minimal.c said: $said"
 done

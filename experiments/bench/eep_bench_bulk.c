@@ -4,6 +4,7 @@
 #include "eep/store.h"
 #include "experiments/bench/stats.h"
 #include "experiments/output.h"
+#include "experiments/private_dir.h"
 #include "transport/bulk.h"
 #include "transport/holder.h"
 
@@ -238,18 +239,20 @@ static void write_head(FILE *rows, int argc, char **argv)
 
 static int run(FILE *rows, int rounds)
 {
-    char directory[] = "/tmp/eep-bench-XXXXXX", path[64], holder_path[EEPI_HOLDER_PATH_BYTES];
-    char why[256] = "no temporary folder";
+    char path[PRIVATE_DIR_BYTES + 8], holder_path[EEPI_HOLDER_PATH_BYTES];
+    char why[PRIVATE_DIR_ERROR_BYTES];
+    private_dir directory;
     unsigned char addresses[2][ADDRESS_BYTES];
     copier both[2] = {{0}};
     eep_store *store = NULL;
     int go_fd = -1, report_fd = -1, result = 1;
     pid_t server = -1;
-    if (mkdtemp(directory) == NULL)
+    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof("/store"), &directory, why) != 0)
         goto end;
-    snprintf(path, sizeof(path), "%s/store", directory);
+    snprintf(path, sizeof(path), "%s/store", directory.path);
     eepi_holder_path(path, holder_path);
     server = make_server(holder_path, &go_fd, &report_fd);
+    snprintf(why, sizeof(why), "the other process cannot be made: %s", strerror(errno));
     if (server < 0 || eep_store_open(path, why, sizeof(why), &store) != EEP_OK)
         goto end;
     snprintf(why, sizeof(why), "the other process does not begin");
@@ -270,7 +273,7 @@ end:
         waitpid(server, NULL, 0);
     }
     eep_store_close(store);
-    rmdir(directory);
+    private_dir_remove(&directory);
     return result;
 }
 
