@@ -93,7 +93,7 @@ static const option_row table[] = {
      "cut the run off after S seconds (unfinished requests then fail the run)"},
     {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N",
      "2 per rank with --kills or --plan",
-     "add seeded requests so that N are outstanding until the script is done; 0: never"},
+     "keep N requests outstanding until the script is done, or waits 10 s for a trigger; 0: never"},
     {"--keep-busy-seconds", OPTION_NUMBER, AT(keep_busy_s), 0, 86400, NULL, "S", "",
      "and for at least S seconds"},
     {"--plan", OPTION_TEXT, AT(plan_path), 0, 0, NULL, "FILE", "",
