@@ -37,13 +37,18 @@ rows_of() { # DIR: every file of rows is there and whole
 left() { # nothing in the directory for temporary files, and no process of ours
     [ -z "$(ls "$tmp/t")" ] || fail "$1 left $(ls "$tmp/t")"
 }
+# Under load a start takes seconds: it is waited for as long as it takes, a minute at most.
+await() {
+    local end=$((SECONDS + 60))
+    until "$@"; do [ $SECONDS -lt $end ] || { fail "this did not come about: $*"; return 1; }; sleep 0.02; done
+}
 serve() { # DIR OPTIONS...: a run that serves, in the background; its id is in `pid`
     local dir=$1; shift
     # Not by the shell alone: it starts background jobs with SIGINT and SIGQUIT ignored.
     "$bin/eep-run" "${small[@]}" --serve --requests 20 --rate 50 --out "$dir" "$@" >"$dir.log" 2>&1 &
     pid=$!
-    for _ in $(seq 200); do [ -S "$dir/control.sock" ] && break; sleep 0.02; done
-    "$bin/eep-ctl" --out "$dir" --timeout 20 wait settled >/dev/null || fail "$dir does not serve"
+    await test -S "$dir/control.sock"
+    "$bin/eep-ctl" --out "$dir" --timeout 60 wait settled >/dev/null || fail "$dir does not serve"
 }
 ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
 gone() { local p; for p in $1; do [ ! -e "/proc/$p" ] || fail "process $p outlived its launcher ($2)"; done; }
@@ -66,7 +71,7 @@ done
 # closed on it, which costs no row.
 closed "$bin/eep-run" --no-picture "${small[@]}" --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
 first=$!
-for _ in $(seq 200); do [ -S "$tmp/two/control.sock" ] && break; sleep 0.02; done
+await test -S "$tmp/two/control.sock"
 expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --seed 7 --out "$tmp/two"
 expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --repeat 2 --out "$tmp/two"
 wait $first && fail "a run whose output is lost ends with 0"
@@ -140,8 +145,8 @@ done
 # --repeat: the runs so far are kept, and the one that was interrupted writes its rows. It gets the signal
 # twice, from its group and from its parent, which is one.
 setsid "$bin/eep-run" --no-picture "${small[@]}" --requests 20 --rate 20 --repeat 50 --out "$tmp/many" >"$tmp/many.log" 2>&1 &
-for _ in $(seq 400); do [ -S "$tmp/many/0002/control.sock" ] && break; sleep 0.02; done
-"$bin/eep-ctl" --out "$tmp/many/0002" --timeout 20 wait settled >/dev/null || fail "the second run does not serve"
+await test -S "$tmp/many/0002/control.sock"
+"$bin/eep-ctl" --out "$tmp/many/0002" --timeout 60 wait settled >/dev/null || fail "the second run does not serve"
 pid=$(cat /proc/*/stat 2>/dev/null | awk -v parent=$$ '$2 == "(eep-run)" && $4 == parent { print $1 }')
 kill -TERM -- "-$pid"; wait; status=$?
 [ -n "$pid" ] && ! [ -e "/proc/$pid" ] || fail "--repeat went on"
@@ -154,23 +159,19 @@ left "--repeat"
 # A signal while the oracle is at work, which is slow here, ends both; so does the end of the launcher.
 mkdir "$tmp/slow"
 cp "$bin/eep-run" "$tmp/slow"
-printf '#!/bin/sh\nexec sleep 60\n' >"$tmp/slow/eep-oracle"
+printf '#!/bin/sh\nexec sleep 600\n' >"$tmp/slow/eep-oracle"
 chmod +x "$tmp/slow/eep-oracle"
 for signal in TERM KILL; do
     "$tmp/slow/eep-run" --no-picture "${small[@]}" --requests 4 --rate 50 --out "$tmp/slow/$signal" >"$tmp/slow.log" 2>&1 &
     pid=$!
     oracle=
-    for _ in $(seq 400); do
-        for p in $(ranks_of $pid); do [ "$(cat "/proc/$p/comm" 2>/dev/null)" != sleep ] || oracle=$p; done
-        [ -z "$oracle" ] || break
-        sleep 0.02
-    done
-    begin=$SECONDS
+    sleeps() { for p in $(ranks_of $pid); do [ "$(cat "/proc/$p/comm" 2>/dev/null)" != sleep ] || oracle=$p; done; [ -n "$oracle" ]; }
+    await sleeps
     kill -$signal $pid; wait $pid 2>/dev/null; status=$?
-    for _ in $(seq 100); do [ -e "/proc/$oracle" ] || break; sleep 0.02; done
-    [ -n "$oracle" ] && [ ! -e "/proc/$oracle" ] || fail "SIG$signal: the oracle ('$oracle') went on"
+    # It would go on for ten minutes.
+    [ -n "$oracle" ] && await test ! -e "/proc/$oracle" || fail "SIG$signal: the oracle ('$oracle') went on"
     [ $signal = KILL ] && continue
-    [ $status -eq 1 ] && [ $((SECONDS - begin)) -le 5 ] || fail "SIG$signal in the oracle: exit status $status after $((SECONDS - begin)) s"
+    [ $status -eq 1 ] || fail "SIG$signal in the oracle: exit status $status"
     grep -q "oracle     not checked: interrupted" "$tmp/slow.log" || { fail "SIG$signal in the oracle: not said"; cat "$tmp/slow.log"; }
     rows_of "$tmp/slow/$signal"
 done
@@ -179,9 +180,9 @@ rm -rf "$tmp"/t/*
 # once, whatever it does then.
 (trap '' HUP; exec "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &
 pid=$!
-for _ in $(seq 200); do [ -S "$tmp/nohup/control.sock" ] && break; sleep 0.02; done
+await test -S "$tmp/nohup/control.sock"
 kill -HUP "$pid"
-"$bin/eep-ctl" --out "$tmp/nohup" --timeout 20 wait settled >/dev/null || fail "nohup: SIGHUP ended it"
+"$bin/eep-ctl" --out "$tmp/nohup" --timeout 60 wait settled >/dev/null || fail "nohup: SIGHUP ended it"
 ranks=$(ranks_of "$pid")
 kill -TERM "$pid"; sleep 0.6; kill -TERM "$pid" 2>/dev/null; wait "$pid"; status=$?
 [ $status -eq 1 ] || fail "two signals: exit status $status, not 1"
@@ -203,7 +204,8 @@ for file in steps.csv events.csv trace.json; do grep -qF "'$tmp/full/$file' cann
 for file in steps.csv events.csv trace.json; do rmdir "$tmp/full/$file"; echo >"$tmp/full/$file"; done
 rows_of "$tmp/full"
 grep -q '"good":.*false' "$tmp/full/summary.json" || fail "a run that lacks rows is called good"
-if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=48k tmpfs "$tmp/disk" 2>/dev/null; then
+# Six pages: the files of a run have more, however few its steps are on a busy machine.
+if [ "$(id -u)" -eq 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=24k tmpfs "$tmp/disk" 2>/dev/null; then
     "$bin/eep-run" "${small[@]}" --requests 20 --rate 50 --out "$tmp/disk/run" >"$tmp/said" 2>&1; status=$?
     [ $status -eq 1 ] && grep -qE "'$tmp/disk/run/[a-z]*[.](csv|json)' cannot be written: No space left on device" "$tmp/said" ||
         { fail "a full disk: exit status $status"; cat "$tmp/said"; }
@@ -226,10 +228,12 @@ expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory
 # Ranks that still load their weights do not hear that the run ends.
 for mode in --store-process --threads; do
     "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/said" 2>&1 & pid=$!
-    sleep 0.4; kill -TERM $pid; begin=$(date +%s%N); wait $pid; status=$?
-    [ $status -eq 1 ] && [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ] && ! grep -q "did not end when told to" "$tmp/said" &&
+    starts() { [ -n "$(ranks_of $pid)" ]; }
+    await starts; sleep 0.3; kill -TERM $pid; wait $pid; status=$?
+    # Whoever is waited for until the bound of 5 s is told so.
+    [ $status -eq 1 ] && ! grep -q "did not end when told to" "$tmp/said" &&
         grep -q "before it served: there are no rows" "$tmp/said" && [ "$(ls "$tmp/loads$mode")" = run.json ] ||
-        { fail "a signal while ranks load, $mode: exit status $status after $((($(date +%s%N) - begin) / 1000000)) ms"; cat "$tmp/said"; }
+        { fail "a signal while ranks load, $mode: exit status $status"; cat "$tmp/said"; }
 done
 
 # A folder that others can change is not written into.
@@ -267,7 +271,8 @@ seconds_of() { # all children of a process, in CPU seconds
 }
 serve "$tmp/own" --no-picture --no-oracle --store-process --dummy-burn 60@0
 begin=$(seconds_of "$pid")
-for _ in $(seq 400); do now=$(seconds_of "$pid"); awk "BEGIN { exit !($now > $begin + 0.4) }" && break; sleep 0.02; done
+burnt() { now=$(seconds_of "$pid"); awk "BEGIN { exit !($now > $begin + 0.4) }"; }
+await burnt
 "$bin/eep-ctl" --out "$tmp/own" finish >/dev/null; wait "$pid"
 /usr/bin/python3 - "$tmp/own/summary.json" "$begin" "$now" <<'PY' || fail "CPU time of the run's own processes counts as others'"
 import json, sys

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -467,9 +468,11 @@ Test(bulk_shm, a_forked_child_keeps_no_connection_alive)
     run_until_first_chunk(&self, &server, large);
     pid_t child = fork();
     cr_assert_geq(child, 0);
-    if (child == 0)
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         for (;;)
             pause();
+    }
     eepi_bulk_close(server.bulk);
     uint64_t begin_us = eepi_now_us();
     cr_assert_eq(run_until(&self, NULL, 1), 0);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,7 @@ static void be_rank_2(int from, int to)
     world w;
     char byte;
     rank *r = &w.ranks[2];
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
     world_prepare(&w, 3, 3);
     (void)divide_defaults(&w.config);
     if (read(from, w.path, sizeof(w.path)) != sizeof(w.path) || rank_open(&w, 2) != EEP_OK)

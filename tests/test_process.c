@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@ static pid_t child_that_waits(void)
     pid_t child = fork();
 
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         for (;;)
             pause();
     }
@@ -61,6 +63,7 @@ Test(process, P8_a_zombie_leader_is_ending_until_its_threads_are_gone)
     pid_t child = fork();
     if (child == 0) {
         pthread_t other;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (pthread_create(&other, NULL, wait_for_ever, NULL) != 0 || write(ready[1], "x", 1) != 1)
             _exit(1);
         pthread_exit(NULL);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -89,6 +90,7 @@ Test(seat_file, M7_the_end_of_a_process_frees_its_seat)
 
     if (child == 0) {
         eepi_seat_holder own = holder_of(getpid());
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         if (eepi_seat_take(path, 3, 0, &own, &before) != EEP_OK)
             _exit(1);
         raise(SIGSTOP);
@@ -234,6 +236,7 @@ static pid_t foreigner_takes(int32_t pid, int live)
     child = fork();
     if (child == 0) {
         eepi_seat_holder own = holder_of(getpid()), before;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         own.pid = pid;
         own.pid_start = eepi_process_start(pid);
         own.home ^= 2;

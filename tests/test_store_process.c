@@ -3,6 +3,9 @@
 #include "experiments/store_process.h"
 #include "tests/store_fixture.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
+
 TestSuite(store_process, .init = make_directory, .fini = remove_directory);
 
 /* The tests lie in a folder of their own. */
@@ -128,6 +131,7 @@ Test(store_process, dies_with_its_owner)
     cr_assert_eq(pipe(ready), 0);
     pid_t owner = fork();
     if (owner == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         (void)open_process();
         (void)!write(ready[1], "r", 1);
         for (;;) {
