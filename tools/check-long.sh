@@ -30,6 +30,17 @@ print(f"{total} bytes = {total / 1e9:.3f} GB, bar 0.2 GB")
 sys.exit(total > 0.2e9)' "$out/window.json"
 }
 
+# The run by script that README.md shows: each of its events comes about.
+readme_run() {
+    local -a shown
+    read -ra shown <<<"$(sed -n 's/^    eep-run \(--ranks .*\) --out DIR$/\1/p' "$root/README.md" | head -n 1)"
+    [ ${#shown[@]} -gt 0 ] && long_run readme "${shown[@]}" && /usr/bin/python3 -c '
+import json, sys
+script = json.load(open(sys.argv[1]))["script"]
+print(script)
+sys.exit(any(script[name] for name in ("never_due", "waiting", "struck_nobody")))' "$out/readme/summary.json"
+}
+
 show=yes
 show_lines=24
 conversation=(--ranks 8 --trace "$out/conversation.jsonl")
@@ -47,6 +58,7 @@ step "conversation-like trace, three kills and two rejoins" \
 step "conversation-like trace, four times longer requests, bf16, one kill and rejoin" \
     long_run conversation-bf16 "${conversation[@]}" --first 150 --scale-lengths 1/16 \
     --scale-time 1/2 --dtype bf16 --kill random@5 --rejoin random@9
+step "the run by script that README.md shows" readme_run
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
 step "2,000 kills and rejoins in one run: nothing is left of a process that is gone" measure cycles --out "$out"
 step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
