@@ -167,7 +167,7 @@ struct eep_context {
     /* weights, rank thread until eep_join, then read only (the executor writes slots and
      * physical_to_logical while the rank is wedged) */
     int32_t num_tensors;
-    size_t tensor_bytes[EEP_MAX_TENSORS];
+    uint64_t tensor_bytes[EEP_MAX_TENSORS];
     eep_tensor *slots;            /* [num_layers][num_slots][EEP_MAX_TENSORS] */
     eep_tensor *backups;          /* [num_layers][num_experts][EEP_MAX_TENSORS] */
     int32_t *experts;             /* [num_layers][num_slots] */

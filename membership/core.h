@@ -42,6 +42,8 @@ typedef struct eepi_member {
     const int32_t *experts;    /* [num_layers][num_slots], what its slots hold; -1: empty */
     const uint64_t *checksums; /* [num_layers][num_slots] of these weights */
     const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it has */
+    const uint64_t
+        *tensor_bytes; /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
 } eepi_member;
 
 typedef struct eepi_suspect {

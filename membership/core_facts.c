@@ -158,6 +158,9 @@ static void take_member(eepi_core *core, const eepi_member *member)
     memcpy(peer->experts, member->experts, slots * sizeof(*peer->experts));
     memcpy(peer->checksums, member->checksums, slots * sizeof(*peer->checksums));
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof(*peer->backup));
+    memset(peer->tensor_bytes, 0, sizeof(peer->tensor_bytes));
+    if (member->tensor_bytes)
+        memcpy(peer->tensor_bytes, member->tensor_bytes, sizeof(peer->tensor_bytes));
 }
 
 /* 1 if evidence against that generation is not to replace what is known: it is no stronger, or

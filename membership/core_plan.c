@@ -12,13 +12,46 @@ static const uint64_t *backup_of(const core_peer *peer, const eepi_view_shape *s
     return peer->backup + (size_t)layer * (((size_t)shape->num_experts + 63) / 64);
 }
 
+/* As "64 + 128". */
+static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (int i = 0; i < EEP_MAX_TENSORS && tensor_bytes[i] && used < bytes; i++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%llu", i ? " + " : "",
+                                 (unsigned long long)tensor_bytes[i]);
+}
+
+/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all: ours.
+ * 0, and `why`: they have not. */
+static int has_our_tensors(eepi_core *core, int seat)
+{
+    const uint64_t *theirs = core->peers[seat].tensor_bytes;
+    const uint64_t *ours = core->peers[core->config.seat].tensor_bytes;
+    char here[72], there[72];
+
+    if (memcmp(theirs, ours, sizeof(core->peers[seat].tensor_bytes)) == 0)
+        return 1;
+    say_sizes(theirs, there, sizeof(there));
+    say_sizes(ours, here, sizeof(here));
+    snprintf(
+        core->why, sizeof(core->why),
+        "rank %d has tensors of %s bytes per expert, and rank %d of %s: give all ranks the same",
+        seat, there, core->config.seat, here);
+    return 0;
+}
+
 /* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
- * of an expert with different checksums are refused (S6); `why` names them. */
+ * of an expert with different checksums are refused (S6), and other sizes than ours; `why` names
+ * them. */
 int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
 {
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
 
+    if (!has_our_tensors(core, seat))
+        return 0;
     for (int layer = 0; layer < shape->num_layers; layer++) {
         for (int slot = 0; slot < shape->num_slots; slot++) {
             size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
@@ -195,7 +228,8 @@ void eepi_core_advance_initial(eepi_core *core)
     draft = draft_beginning(core);
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
-            say_how_to_forget(core);
+            if (has_our_tensors(core, seat)) /* else what an instance left is not the cause */
+                say_how_to_forget(core);
             refuse(core, seat); /* all hear which, and why; another process may come in its place */
             fail_to_begin(core);
             return;

@@ -24,6 +24,7 @@ typedef struct core_peer {
     uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */
     int32_t *experts;
     uint64_t *checksums, *backup;
+    uint64_t tensor_bytes[EEP_MAX_TENSORS]; /* 0 behind the last */
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;

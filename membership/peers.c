@@ -208,7 +208,7 @@ void eepi_peer_publish(eep_context *context)
     eepi_record record = {
         .member = {context->config.rank, context->generation, (uint8_t)context->ready_told,
                    (uint8_t)context->leave_told, context->experts, context->checksums,
-                   context->backup_bits},
+                   context->backup_bits, context->tensor_bytes},
         .pid = (int32_t)getpid(),
         .pid_start = context->pid_start,
         .home = context->home,

@@ -17,6 +17,7 @@ typedef struct record_head {
     uint64_t pid_start, home;
     eepi_window_descriptor window;
     eepi_view_shape shape;
+    uint64_t tensor_bytes[EEP_MAX_TENSORS];
 } record_head;
 static_assert(sizeof(record_head) % 8 == 0, "arrays of words follow");
 
@@ -58,6 +59,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->home = record->home;
     head->window = record->window;
     head->shape = *shape;
+    memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof(head->tensor_bytes));
     memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
     memcpy(to + s.backup, record->member.backup, s.words * sizeof(uint64_t));
     memcpy(to + s.experts, record->member.experts, s.slots * sizeof(int32_t));
@@ -88,7 +90,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     }
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts,
-                   (const uint64_t *)(from + s.checksums), (const uint64_t *)(from + s.backup)},
+                   (const uint64_t *)(from + s.checksums), (const uint64_t *)(from + s.backup),
+                   head->tensor_bytes},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,

@@ -380,9 +380,9 @@ static void take_step_mail(eep_context *context, eepi_step_mail *mail)
  * record is on its way, since a view that follows from it is read by peers who need the record. */
 static void give_own_record(eep_context *context)
 {
-    const eepi_member own = {context->config.rank,         context->generation, 1,
-                             (uint8_t)context->leave_told, context->experts,    context->checksums,
-                             context->backup_bits};
+    const eepi_member own = {context->config.rank,         context->generation,  1,
+                             (uint8_t)context->leave_told, context->experts,     context->checksums,
+                             context->backup_bits,         context->tensor_bytes};
     const eepi_input input = {.kind = EEPI_INPUT_MEMBER, .member = &own};
 
     eepi_give(context, &input);

@@ -132,7 +132,7 @@ static void set_slot(rank *r, int32_t layer, int32_t slot)
 {
     float scale[WORLD_HIDDEN], shift[WORLD_HIDDEN];
     const float *addresses[WORLD_TENSORS];
-    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof(scale)}, {NULL, sizeof(shift)}};
+    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof(scale) + r->longer}, {NULL, sizeof(shift)}};
     int32_t expert = eep_slot_expert(r->context, layer, slot);
     eep_status status;
     if (slot % 2 == 0) {

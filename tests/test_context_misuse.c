@@ -299,6 +299,49 @@ Test(context_misuse, tensors_that_overlap_are_refused_in_slots_and_backups)
     world_close(&w);
 }
 
+/* Tensor sizes are compared before a rank is in the view, not when a repair meets them: also where
+ * no expert is held twice, so that no checksum differs. */
+Test(context_misuse, other_tensor_sizes_are_refused_at_the_join)
+{
+    static const char theirs[] = "rank 1 has tensors of 72 + 64 bytes per expert, and rank 0 of "
+                                 "64 + 64: give all ranks the same";
+    world w;
+    rank *first, *second;
+    world_open(&w, 2, 2);
+    first = &w.ranks[0];
+    second = &w.ranks[1];
+    w.config.num_experts = 2 * WORLD_SLOTS;
+    second->longer = 8;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", first->error);
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", second->error);
+    rank_run(first);
+    rank_run(second);
+    WORLD_WAIT(&w, first->join_status != EEP_OK && second->join_status != EEP_OK);
+    cr_expect_eq(first->join_status, EEP_ERR_UNCOVERED, "%s", eep_strerror(first->join_status));
+    cr_expect_eq(second->join_status, EEP_ERR_CHECKSUM, "%s", eep_strerror(second->join_status));
+    cr_expect(strstr(first->text, theirs), "%s", first->text);
+    cr_expect(strstr(second->text, theirs), "%s", second->text);
+    world_close(&w);
+}
+
+Test(context_misuse, a_late_joiner_with_other_tensor_sizes_is_told_why)
+{
+    world w;
+    rank *late;
+    world_open(&w, 1, 2);
+    w.config.num_experts = WORLD_SLOTS;
+    world_start(&w);
+    late = &w.ranks[1];
+    late->longer = 8;
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", late->error);
+    rank_run(late);
+    WORLD_WAIT(&w, late->join_status != EEP_OK);
+    cr_expect_eq(late->join_status, EEP_ERR_CHECKSUM, "%s", eep_strerror(late->join_status));
+    cr_expect(strstr(late->text, "rank 1 has tensors of 72 + 64 bytes"), "%s", late->text);
+    world_check_right(&w);
+    world_close(&w);
+}
+
 /* A refusal says what to do about it. */
 Test(context_misuse, refusals_of_an_open_say_the_remedy)
 {

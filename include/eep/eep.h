@@ -134,7 +134,7 @@ typedef struct eep_config {
      * time slices.
      */
     uint64_t stores_margin_us;
-    uint64_t join_timeout_us; /* longest wait of eep_join */
+    uint64_t join_timeout_us; /* longest wait of a call of eep_join; 0: it does not wait */
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
      * redundancy and balance after a change of members; 0: that is left undone. */
     uint64_t background_bytes_per_s;
@@ -292,14 +292,15 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_stream(eep_context *context, eep_stre
 /* ---------------------------------------------------------------- joining and stepping */
 
 /* Weights are in and the graph is captured: ask to be let in and wait until this rank is in the
- * committed view (the first view: until all num_ranks are there), at most join_timeout_us.
- * Also computes the weights' checksums: EEP_ERR_CHECKSUM if they are not the instance's (the text
- * names the expert). Runs while healthy ranks serve; none waits for it. EEP_ERR_TIMEOUT: the next
- * call goes on waiting; the rank may be let in meanwhile; the text names who has not opened, who
- * has not called eep_join, and whose weights differ. EEP_ERR_UNCOVERED: no view can be formed with
- * the weights that are there (the text names the rank to start again with the right ones); the next
- * call waits for that. After every other status eep_join is not called again, but for what it
- * refuses before it asks (EEP_ERR_STATE, EEP_ERR_INVALID). */
+ * committed view (the first view: until all num_ranks are there), at most join_timeout_us. With 0
+ * it asks and does not wait: each further call looks once. Also computes the weights' checksums:
+ * EEP_ERR_CHECKSUM if they are not the instance's, or have tensors of other sizes (the text names
+ * the expert, or the sizes). Runs while healthy ranks serve; none waits for it. EEP_ERR_TIMEOUT:
+ * the next call goes on waiting; the rank may be let in meanwhile; the text names who has not
+ * opened, who has not called eep_join, and whose weights differ. EEP_ERR_UNCOVERED: no view can be
+ * formed with the weights that are there (the text names the rank to start again with the right
+ * ones); the next call waits for that. After every other status eep_join is not called again, but
+ * for what it refuses before it asks (EEP_ERR_STATE, EEP_ERR_INVALID). */
 EEP_API EEP_MUST_CHECK eep_status eep_join(eep_context *context);
 
 typedef struct eep_step {
