@@ -102,7 +102,8 @@ static eep_status check_stream(eep_context *context, const char *call, const eep
     if (status == EEP_OK)
         status = eepi_check_argument(context, call, "stream", stream);
     if (status == EEP_OK && eepi_stream_is_closed(stream))
-        status = eepi_fail(context, EEP_ERR_STATE, "%s: the stream was closed", call);
+        status = eepi_fail(context, EEP_ERR_STATE,
+                           "%s: the stream was closed: give one that is open", call);
     return status;
 }
 
@@ -130,7 +131,9 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
         return status;
     if (context->stepper.in_step && stream != context->stream)
         return eepi_fail(context, EEP_ERR_STATE,
-                         "another graph can be captured between two steps, not in one");
+                         "eep_step_latch: step %llu runs in another stream: end it with "
+                         "eep_step_end before another graph is captured",
+                         (unsigned long long)context->stepper.step);
     status = check_order(context, EEPI_NODE_LATCH, 0, stream);
     if (status == EEP_OK)
         status = eepi_set_stream(context, "eep_step_latch", stream);
@@ -152,7 +155,9 @@ eep_status eep_step_stream(eep_context *context, eep_stream *stream)
     if (status != EEP_OK)
         return status;
     if (context->stepper.in_step)
-        return eepi_fail(context, EEP_ERR_STATE, "eep_step_stream belongs between two steps");
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_step_stream: step %llu has begun: end it with eep_step_end first",
+                         (unsigned long long)context->stepper.step);
     return eepi_set_stream(context, "eep_step_stream", stream);
 }
 
@@ -188,24 +193,11 @@ size_t eep_rows_capacity(const eep_context *context)
     return context ? context->shape.rows_capacity : 0;
 }
 
-static eep_status check_layer(eep_context *context, int32_t layer)
+static eep_status check_layer(eep_context *context, const char *call, int32_t layer)
 {
     if (layer < 0 || layer >= context->config.num_layers)
-        return eepi_fail(context, EEP_ERR_INVALID, "layer %d: there are %d", layer,
-                         context->config.num_layers);
-    return EEP_OK;
-}
-
-/* Kernels read and write 16 bytes at once. */
-static eep_status check_aligned(eep_context *context, const char *call, const void *const *rows,
-                                int num_rows)
-{
-    for (int i = 0; i < num_rows; i++) {
-        if ((uintptr_t)rows[i] % 16 != 0)
-            return eepi_fail(context, EEP_ERR_INVALID,
-                             "%s: a buffer of rows at %p is not aligned to 16 bytes", call,
-                             rows[i]);
-    }
+        return eepi_fail(context, EEP_ERR_INVALID, "%s: layer is %d: 0 to %d are possible", call,
+                         layer, context->config.num_layers - 1);
     return EEP_OK;
 }
 
@@ -215,13 +207,27 @@ typedef struct named_buffer {
     const void *buffer;
 } named_buffer;
 
+/* Kernels read and write 16 bytes at once. */
+static eep_status check_aligned(eep_context *context, const char *call, const named_buffer *rows,
+                                int num_rows)
+{
+    for (int i = 0; i < num_rows; i++) {
+        if ((uintptr_t)rows[i].buffer % 16 != 0)
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: %s is at %p: rows begin at multiples of 16 bytes", call,
+                             rows[i].name, rows[i].buffer);
+    }
+    return EEP_OK;
+}
+
 static eep_status check_buffers(eep_context *context, const char *call, const named_buffer *buffers,
                                 int num_buffers)
 {
     for (int i = 0; i < num_buffers; i++) {
         if (!buffers[i].buffer)
-            return eepi_fail(context, EEP_ERR_INVALID, "%s: the buffer %s is NULL", call,
-                             buffers[i].name);
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: the buffer %s is NULL: give memory that stays until eep_close",
+                             call, buffers[i].name);
     }
     return EEP_OK;
 }
@@ -241,7 +247,10 @@ static eep_status check_dispatch(eep_context *context, const eep_dispatch_args *
                            args->row_scales ? "given without" : "NULL with");
     if (status == EEP_OK)
         status = check_aligned(context, "eep_dispatch",
-                               (const void *const[]){args->x, args->rows, args->row_scales}, 3);
+                               (const named_buffer[]){{"x", args->x},
+                                                      {"rows", args->rows},
+                                                      {"row_scales", args->row_scales}},
+                               3);
     return status;
 }
 
@@ -258,8 +267,8 @@ static eep_status check_combine(eep_context *context, const eep_combine_args *ar
                            "eep_combine: out_dtype is %d: EEP_FP32 and EEP_BF16 are possible",
                            (int)args->out_dtype);
     if (status == EEP_OK)
-        status =
-            check_aligned(context, "eep_combine", (const void *const[]){args->rows, args->out}, 2);
+        status = check_aligned(context, "eep_combine",
+                               (const named_buffer[]){{"rows", args->rows}, {"out", args->out}}, 2);
     return status;
 }
 
@@ -272,7 +281,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
     eep_status status = check_stream(context, "eep_dispatch", stream);
 
     if (status == EEP_OK)
-        status = check_layer(context, layer);
+        status = check_layer(context, "eep_dispatch", layer);
     if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)
@@ -314,7 +323,7 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     eep_status status = check_stream(context, "eep_combine", stream);
 
     if (status == EEP_OK)
-        status = check_layer(context, layer);
+        status = check_layer(context, "eep_combine", layer);
     if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, args) != EEP_OK)
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     if (status == EEP_OK)

@@ -98,10 +98,10 @@ uint32_t eep_generation(const eep_context *context)
 
 /* ------------------------------------------------------------------ opening */
 
-/* The first time that is not possible; NULL: all are. A day is more than any of them needs, and
- * keeps sums and nanoseconds far from overflow. */
-static const char *bad_time(const eep_config *c)
+/* A day is more than any of them needs, and keeps sums and nanoseconds far from overflow. */
+static eep_status check_times(eep_context *context)
 {
+    const eep_config *c = &context->config;
     const uint64_t day_us = 86400ull * 1000000;
     const struct {
         const char *name;
@@ -120,9 +120,11 @@ static const char *bad_time(const eep_config *c)
 
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
         if (times[i].us < times[i].least_us || times[i].us > day_us)
-            return times[i].name;
+            return eepi_fail(context, EEP_ERR_INVALID, "%s is %llu: %llu to %llu are possible",
+                             times[i].name, (unsigned long long)times[i].us,
+                             (unsigned long long)times[i].least_us, (unsigned long long)day_us);
     }
-    return NULL;
+    return EEP_OK;
 }
 
 /* A device's own clock may go in large steps; what is near one step is no deadline. */
@@ -183,23 +185,29 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     if (c->max_ranks == 0)
         c->max_ranks = c->num_ranks;
     if (!c->device)
-        return eepi_fail(context, EEP_ERR_INVALID, "device is NULL");
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "device is NULL: open one with eep_device_open, and set it");
     status = check_store_path(context, c->store_path);
     if (status != EEP_OK)
         return status;
     status = check_environment(context, c);
     if (status != EEP_OK)
         return status;
-    why = bad_time(c);
-    if (why)
-        return eepi_fail(context, EEP_ERR_INVALID, "%s is 0 or longer than a day", why);
+    status = check_times(context);
+    if (status != EEP_OK)
+        return status;
     if (c->num_blocks < 0 || c->num_blocks > MAX_BLOCKS)
         return eepi_fail(context, EEP_ERR_INVALID, "num_blocks is %d: 0 to %d are possible",
                          c->num_blocks, MAX_BLOCKS);
     least_us = least_deadline_us(c->device);
     if (c->step_deadline_us < least_us || c->warmup_deadline_us < least_us)
         return eepi_fail(context, EEP_ERR_INVALID,
-                         "step_deadline_us and warmup_deadline_us must be at least %llu here",
+                         "%s is %llu: at least %llu are needed on this device, whose clock is "
+                         "coarse",
+                         c->step_deadline_us < least_us ? "step_deadline_us" : "warmup_deadline_us",
+                         (unsigned long long)(c->step_deadline_us < least_us
+                                                  ? c->step_deadline_us
+                                                  : c->warmup_deadline_us),
                          (unsigned long long)least_us);
     if ((int)c->bulk < EEP_BULK_AUTO || (int)c->bulk > EEP_BULK_UCX)
         return eepi_fail(context, EEP_ERR_INVALID,

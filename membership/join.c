@@ -73,7 +73,8 @@ static eep_status open_executor(eep_context *context)
     if (status == EEP_OK)
         status = eepi_executor_open(&config, &executor);
     if (status != EEP_OK)
-        return eepi_fail(context, status, "no memory for repairs");
+        return eepi_fail(context, status, "eep_join: no memory or thread for repairs: %s",
+                         eep_strerror(status));
     __atomic_store_n(&context->executor, executor, __ATOMIC_RELEASE);
     return EEP_OK;
 }
@@ -139,11 +140,13 @@ static eep_status ask_to_join(eep_context *context)
 
 static eep_status say_who_is_missing(eep_context *context)
 {
+    const uint64_t us = context->config.join_timeout_us;
     char missing[EEPI_ERROR_BYTES / 2];
 
     eepi_arrivals_say(context, missing, sizeof(missing));
-    return eepi_fail(context, EEP_ERR_TIMEOUT, "not let in within %llu ms: %s",
-                     (unsigned long long)(context->config.join_timeout_us / 1000u), missing);
+    return eepi_fail(context, EEP_ERR_TIMEOUT, "eep_join: not let in within %llu %s: %s",
+                     (unsigned long long)(us % 1000 ? us : us / 1000), us % 1000 ? "us" : "ms",
+                     missing);
 }
 
 static eep_status join(eep_context *context)
@@ -170,9 +173,9 @@ static eep_status join(eep_context *context)
            context->ended == EEP_OK && (!context->uncovered || is_patient) && !late)
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
-        status = eepi_fail(context, context->ended, "%s", context->why_ended);
+        status = eepi_fail(context, context->ended, "eep_join: %s", context->why_ended);
     else if (context->uncovered)
-        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "eep_join: %s", context->why_ended);
     else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
         status = say_who_is_missing(context);
     context->waits_to_join = status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED;
@@ -197,11 +200,11 @@ eep_status eep_busy(eep_context *context, uint64_t busy_us)
 
     if (status != EEP_OK)
         return status;
-    if (busy_us > EEP_BUSY_MAX_US) {
-        snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "eep_busy: %llu us are more than %d",
-                 (unsigned long long)busy_us, EEP_BUSY_MAX_US);
-        return EEP_ERR_INVALID;
-    }
+    if (busy_us > EEP_BUSY_MAX_US)
+        return eepi_refuse(EEP_ERR_INVALID,
+                           "eep_busy: busy_us is %llu: 0 to %d are possible; call again before "
+                           "that time is over",
+                           (unsigned long long)busy_us, EEP_BUSY_MAX_US);
     eepi_detector_set_busy(context->detector, busy_us ? eepi_now_ns() + busy_us * 1000u : 0);
     return EEP_OK;
 }
@@ -213,7 +216,10 @@ static eep_status ask_to_leave(eep_context *context, const char *call, int leavi
     if (status != EEP_OK)
         return status;
     if (!context->joined_once)
-        return eepi_fail(context, EEP_ERR_STATE, "%s before eep_join", call);
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "%s: this rank has not called eep_join yet, so it has nothing to leave: "
+                         "eep_close ends it",
+                         call);
     pthread_mutex_lock(&context->lock);
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "%s: %s", call, context->why_ended);

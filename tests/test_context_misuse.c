@@ -342,6 +342,88 @@ Test(context_misuse, a_late_joiner_with_other_tensor_sizes_is_told_why)
     world_close(&w);
 }
 
+/* With join_timeout_us 0 a call asks, or looks, and does not wait. */
+Test(context_misuse, a_join_that_does_not_wait_is_called_again)
+{
+    const struct timespec nap = {0, 1000000};
+    eep_status status = EEP_ERR_TIMEOUT;
+    eep_step step = {.struct_bytes = sizeof(step)};
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    w.config.join_timeout_us = 0;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    for (int i = 0; i < WORLD_WAIT_MS && status == EEP_ERR_TIMEOUT; i++) {
+        status = eep_join(r->context);
+        if (status == EEP_ERR_TIMEOUT)
+            cr_expect(strstr(eep_last_error(r->context), "eep_join: not let in within 0 ms"), "%s",
+                      eep_last_error(r->context));
+        nanosleep(&nap, NULL);
+    }
+    cr_expect_eq(status, EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    rank_close(r);
+    world_close(&w);
+}
+
+static void expect_text(const rank *r, eep_status status, eep_status expected, const char *text)
+{
+    cr_expect_eq(status, expected, "%s: %s", text, eep_strerror(status));
+    cr_expect(strstr(eep_last_error(r->context), text), "not \"%s\": %s", text,
+              eep_last_error(r->context));
+}
+
+/* It names the call, the value, and what is possible. */
+Test(context_misuse, a_refusal_names_call_and_value)
+{
+    eep_tensor tensors[WORLD_TENSORS] = {{NULL, 64}, {NULL, 64}};
+    eep_dispatch_args d = {.struct_bytes = sizeof(d)};
+    eep_combine_args c = {.struct_bytes = sizeof(c)};
+    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_stream *other = NULL;
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    eep_context *at = r->context;
+    expect_text(r, eep_slot_set(at, 2, 0, tensors, 2), EEP_ERR_INVALID,
+                "eep_slot_set: layer 2 slot 0: there are layers 0 to 1, of slots 0 to 4");
+    expect_text(r, eep_slot_alloc(at, 0, -1, tensors, 2), EEP_ERR_INVALID,
+                "eep_slot_alloc: layer 0 slot -1: there are");
+    expect_text(r, eep_slot_alloc(at, 0, 0, tensors, 2), EEP_ERR_STATE,
+                "eep_slot_alloc: layer 0 slot 0 has memory already");
+    expect_text(r, eep_slot_set(at, 0, 0, tensors, 9), EEP_ERR_INVALID,
+                "eep_slot_set: num_tensors is 9: 1 to 8 are possible");
+    expect_text(r, eep_slot_set(at, 0, 0, tensors, 1), EEP_ERR_INVALID,
+                "eep_slot_set: 1 tensors, and 2 are needed");
+    expect_text(r, eep_backup_set(at, 0, 5, tensors, 2), EEP_ERR_INVALID,
+                "eep_backup_set: layer 0 expert 5: there are layers 0 to 1, of experts 0 to 4");
+    expect_text(r, eep_drain(at), EEP_ERR_STATE, "eep_drain: this rank has not called eep_join");
+    expect_text(r, eep_dispatch(at, 2, r->stream, &d), EEP_ERR_INVALID,
+                "eep_dispatch: layer is 2: 0 to 1 are possible");
+    expect_text(r, eep_combine(at, -1, r->stream, &c), EEP_ERR_INVALID,
+                "eep_combine: layer is -1: 0 to 1 are possible");
+    c = (eep_combine_args){sizeof(c),       EEP_FP32,      r->rows,
+                           r->topk_weights, r->num_tokens, (char *)r->out + 4};
+    expect_text(r, eep_combine(at, 0, r->stream, &c), EEP_ERR_INVALID, "eep_combine: out is at 0x");
+    cr_expect_eq(eep_busy(at, 600000001), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_error_text(), "eep_busy: busy_us is 600000001: 0 to 600000000"), "%s",
+              eep_error_text());
+    cr_assert_eq(eep_join(at), EEP_OK, "%s", eep_last_error(at));
+    cr_assert_eq(eep_stream_open(r->device, &other), EEP_OK);
+    cr_assert_eq(eep_step_begin(at, 1000000, &step), EEP_OK);
+    expect_text(r, eep_step_stream(at, other), EEP_ERR_STATE, "eep_step_stream: step 1 has begun");
+    expect_text(r, eep_step_latch(at, other), EEP_ERR_STATE,
+                "eep_step_latch: step 1 runs in another stream");
+    eep_stream_close(other);
+    rank_close(r);
+    world_close(&w);
+}
+
 /* A refusal says what to do about it. */
 Test(context_misuse, refusals_of_an_open_say_the_remedy)
 {
