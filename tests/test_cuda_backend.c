@@ -360,6 +360,26 @@ Test(cuda_backend, pinned_memory_beyond_the_reserve_is_counted)
     cr_expect_eq(fake_gpu_count().allocations_open, 0);
 }
 
+/* A variable that is no number of megabytes is refused by name, and never taken for the default. */
+Test(cuda_backend, a_reserve_that_is_no_number_is_refused)
+{
+    static const char *const wrong[] = {"abc", "-1", "64MB", "1048577", "99999999999999999999",
+                                        " "};
+    char text[64];
+    eep_device *device = NULL;
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        setenv("EEP_CUDA_PINNED_MB", wrong[i], 1);
+        cr_expect_eq(eep_device_open("cuda", 0, &device), EEP_ERR_INVALID, "%s", wrong[i]);
+        snprintf(text, sizeof(text), "EEP_CUDA_PINNED_MB is \"%s\": it must be a whole number",
+                 wrong[i]);
+        cr_expect(strstr(eep_error_text(), text), "%s", eep_error_text());
+    }
+    cr_expect_eq(fake_gpu_count().allocations_open, 0);
+    setenv("EEP_CUDA_PINNED_MB", "", 1); /* as if it were not set */
+    eep_device_close(open_device());
+}
+
 /* ------------------------------------------------------------------ memory against an oracle */
 
 enum { PIECES = 64, ROUNDS = 400 };

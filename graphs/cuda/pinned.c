@@ -32,15 +32,19 @@ static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER; /* one makes a slab;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static slab *slabs;
 
-static size_t reserve_bytes(void)
+static eep_status read_reserve(int ordinal, size_t *bytes_out)
 {
     const char *text = getenv(RESERVE_VARIABLE);
     char *end;
     long mb = text && *text ? strtol(text, &end, 10) : RESERVE_MB;
 
     if (mb < 0 || mb > MOST_MB || (text && *text && *end != '\0'))
-        mb = RESERVE_MB;
-    return (size_t)mb << 20;
+        return eepi_cuda_fail(EEP_ERR_INVALID, ordinal,
+                              "the environment variable " RESERVE_VARIABLE " is \"%.80s\": it must "
+                              "be a whole number of megabytes from 0 to %d",
+                              text ? text : "", MOST_MB);
+    *bytes_out = (size_t)mb << 20;
+    return EEP_OK;
 }
 
 /* ------------------------------------------------------------------ slabs */
@@ -99,11 +103,13 @@ static size_t slab_round(size_t bytes)
 /* A slab of the usual size, or what the request needs. */
 static eep_status grow(int ordinal, size_t bytes)
 {
-    size_t usual = reserve_bytes(), needed = slab_round(bytes);
+    size_t usual, needed = slab_round(bytes);
     eep_status status;
 
     if (needed < bytes)
         return EEP_ERR_NO_MEMORY;
+    if (read_reserve(ordinal, &usual) != EEP_OK) /* the program changed it since the open */
+        usual = (size_t)RESERVE_MB << 20;
     status = slab_add(ordinal, usual > needed ? usual : needed);
     return status == EEP_ERR_NO_MEMORY && usual > needed ? slab_add(ordinal, needed) : status;
 }
@@ -121,9 +127,12 @@ static int has_slabs(void)
 /* Without memory for it the first request says so. */
 eep_status eepi_cuda_pinned_reserve(int ordinal)
 {
-    size_t bytes = slab_round(reserve_bytes());
-    eep_status status = EEP_OK;
+    size_t bytes;
+    eep_status status = read_reserve(ordinal, &bytes);
 
+    if (status != EEP_OK)
+        return status;
+    bytes = slab_round(bytes);
     pthread_mutex_lock(&growing);
     if (bytes > 0 && !has_slabs())
         status = slab_add(ordinal, bytes);

@@ -70,8 +70,8 @@ typedef enum eep_memory {
 
 /* Open a device. `backend` is "host", "guarded" or "cuda"; `ordinal` counts its devices from 0.
  * EEP_ERR_UNSUPPORTED where the plugin or the hardware is missing (eep_device_error_text says
- * which), EEP_ERR_INVALID for another name, EEP_ERR_STATE while this thread captures a stream. Any
- * thread. */
+ * which), EEP_ERR_INVALID for another name, or an EEP_CUDA_PINNED_MB that is no number,
+ * EEP_ERR_STATE while this thread captures a stream. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_open(const char *backend, int ordinal,
                                                   eep_device **device_out);
 /* Devices of a backend on this machine: 1 of the host's; 0 where the plugin or the hardware is
