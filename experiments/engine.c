@@ -12,7 +12,8 @@ enum { ERROR_BYTES = 256, CLOSE_TIMEOUT_US = 10 * 1000 * 1000 };
 
 static_assert((int)ENGINE_CORRUPT_SLOT == (int)MODEL_CORRUPT_SLOT &&
                   (int)ENGINE_CORRUPT_STALE == (int)MODEL_CORRUPT_STALE &&
-                  (int)ENGINE_CORRUPT_DROP == (int)MODEL_CORRUPT_DROP,
+                  (int)ENGINE_CORRUPT_DROP == (int)MODEL_CORRUPT_DROP &&
+                  (int)ENGINE_CORRUPT_EXPERT == (int)MODEL_CORRUPT_EXPERT,
               "the model's names for the same numbers");
 
 /* One request slot. Its index is also that of its state in the model. */
@@ -45,8 +46,9 @@ struct engine {
 
     engine_position *batch; /* [num_batch]: what is filled and not committed */
     int32_t num_batch;
-    int running;   /* replayed, neither committed nor rolled back */
-    int corrupted; /* the corruption is part of a committed step */
+    int running;         /* replayed, neither committed nor rolled back */
+    int corrupted;       /* the corruption is part of a committed step */
+    int64_t bad_request; /* the one with a bad input; -1: none is chosen yet */
     char error[ERROR_BYTES];
 };
 
@@ -106,6 +108,7 @@ static void choose_corruption(engine *e)
     control->kind = e->config.corrupt;
     control->layer = (int32_t)(random % (uint64_t)e->config.num_layers);
     control->pick = (int32_t)(random >> 40);
+    e->bad_request = -1;
 }
 
 static eep_status open_parts(engine *e, eep_device *device)
@@ -363,12 +366,29 @@ void engine_drop(engine *e, uint32_t request)
 
 /* ---------------------------------------------------------------- the step */
 
+/* The position that is to name no expert: of one request for ever, the youngest of the first batch
+ * that has two. -1: this batch has none. */
+static int32_t bad_position(engine *e)
+{
+    if (e->bad_request < 0 && e->num_requests > 1 && e->num_batch > 0)
+        e->bad_request = engine_request_at(e, e->num_batch - 1);
+    for (int32_t i = e->num_batch - 1; i >= 0 && e->bad_request >= 0; i--) {
+        if (engine_request_at(e, i) == e->bad_request)
+            return i;
+    }
+    return -1;
+}
+
 static void arm_corruption(engine *e, uint64_t step)
 {
     model_control *control = e->model.control;
     control->armed = !e->corrupted && step >= e->config.corrupt_step;
     control->fired = 0;
     control->victim_slot = -1;
+    if (control->kind == MODEL_CORRUPT_EXPERT && control->armed) {
+        control->bad_token = bad_position(e);
+        control->armed = control->bad_token >= 0;
+    }
 }
 
 eep_status engine_run(engine *e, const eep_step *step)

@@ -23,12 +23,15 @@ typedef struct engine_config {
     int32_t fp8; /* rows are quantised on their way to the experts */
 } engine_config;
 
-/* Three faults of the product that the oracle must catch. */
+/* Faults of the product that the oracle must catch, and a bad input. */
 typedef enum engine_corruption {
     ENGINE_CORRUPT_NONE,
     ENGINE_CORRUPT_SLOT,  /* once: an expert slot computes with another slot's weights */
     ENGINE_CORRUPT_STALE, /* once: a row of the step before is used again */
     ENGINE_CORRUPT_DROP,  /* once: one of the k contributions to a token is left out */
+    /* Not a fault of the product: one request names an expert that there is not, in each of its
+     * steps until it is dropped. */
+    ENGINE_CORRUPT_EXPERT,
 } engine_corruption;
 
 typedef struct engine engine;

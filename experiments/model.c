@@ -32,7 +32,7 @@ static const char *config_flaw(const model_config *c)
         return "num_max_tokens_per_rank and num_max_requests must be 1 to 65536";
     if (eep_dtype_bytes(c->dtype) == 0)
         return "dtype is neither fp32 nor bf16";
-    if (c->corrupt < MODEL_CORRUPT_NONE || c->corrupt > MODEL_CORRUPT_DROP)
+    if (c->corrupt < MODEL_CORRUPT_NONE || c->corrupt > MODEL_CORRUPT_EXPERT)
         return "unknown corruption";
     return NULL;
 }

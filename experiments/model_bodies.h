@@ -271,6 +271,9 @@ EEPK_FN void model_corrupt_sent_body(const model_corrupt_args *a, eep_grid g)
 
         control->fired = weights[k] != 0.0f;
         weights[k] = 0.0f;
+    } else if (control->kind == MODEL_CORRUPT_EXPERT && control->armed) {
+        a->topk_idx[(size_t)control->bad_token * (size_t)a->top_k +
+                    (size_t)(control->pick % a->top_k)] = MODEL_NO_EXPERT;
     }
 }
 

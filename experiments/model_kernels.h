@@ -24,19 +24,24 @@ typedef enum model_corruption {
     MODEL_CORRUPT_SLOT,
     MODEL_CORRUPT_STALE,
     MODEL_CORRUPT_DROP,
+    MODEL_CORRUPT_EXPERT,
 } model_corruption;
+
+enum { MODEL_NO_EXPERT = 1000000 };
 
 /* A seeded fault of the product, made once. The host arms it between replays. */
 typedef struct model_control {
     int32_t kind;  /* model_corruption */
     int32_t armed; /* 1: this step is to be corrupted where that changes a row */
     int32_t layer; /* the layer in which it happens */
-    int32_t pick;  /* which k is left out, taken modulo top_k */
+    int32_t pick;  /* which k is left out, or bad, taken modulo top_k */
     /* Written by the kernels, reset by the host when it arms. */
     int32_t fired;       /* 1: it has happened in this step */
     int32_t victim_slot; /* SLOT: slot of `layer` that computes with another's weights; -1: none */
     int32_t source;      /* SLOT: layer * num_slots + slot whose weights it takes */
     int32_t num_saved;   /* STALE: rows of the step before that are kept */
+    /* Written by the host when it arms. */
+    int32_t bad_token; /* EXPERT: the position whose k names MODEL_NO_EXPERT */
 } model_control;
 
 /* num_blocks = positions per step: x[t] = embedding[tokens[t]]. */
@@ -111,17 +116,17 @@ typedef struct model_head_args {
 } model_head_args;
 
 /* num_blocks = 1, only captured where a corruption is configured. Before a layer's dispatch it
- * makes STALE and DROP, after it SLOT; each only where it changes what a position that emits
- * computes. */
+ * makes STALE, DROP and EXPERT, after it SLOT; the faults only where they change what a position
+ * that emits computes. */
 typedef struct model_corrupt_args {
     model_control *control;
     const int32_t *num_tokens;
     const int32_t *num_outputs;
     const int32_t *output_token;
-    const int32_t *topk_idx; /* [num_tokens, top_k] */
-    float *topk_weights;     /* in and out [num_tokens, top_k] */
-    void *sent;              /* in and out [num_tokens, hidden], dtype */
-    void *saved;             /* [num_tokens, hidden], dtype: what was sent in the step before */
+    int32_t *topk_idx;   /* in and out [num_tokens, top_k] */
+    float *topk_weights; /* in and out [num_tokens, top_k] */
+    void *sent;          /* in and out [num_tokens, hidden], dtype */
+    void *saved;         /* [num_tokens, hidden], dtype: what was sent in the step before */
     const int32_t *slot_begin;
     const int32_t *experts; /* [num_layers, num_slots]: logical expert of each slot, -1: empty */
     int32_t num_layers, num_slots, layer, hidden, top_k;

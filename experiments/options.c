@@ -120,8 +120,9 @@ static const option_row table[] = {
      "what carries weights between ranks; auto: shared memory, unless EEP_BULK says otherwise"},
     {"--store-process", OPTION_FLAG, AT(store_process), 0, 0, NULL, NULL, "",
      "the store is a process of its own (implied by the --store-... events)"},
-    {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop", "KIND", "none",
-     "break the computation once on purpose: the oracle must see it"},
+    {"--corrupt", OPTION_CHOICE, AT(corrupt), 0, 0, "none|slot|stale|drop|expert", "KIND", "none",
+     "break the computation once on purpose: the oracle must see it; expert: a request whose input "
+     "is bad, which ends with an error"},
     {"--out", OPTION_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-run-out",
      "where rows, summary and picture go; must be absent or empty"},
     {"--control", OPTION_TEXT, AT(control_path), 0, 0, NULL, "PATH", "DIR/control.sock",

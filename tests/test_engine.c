@@ -406,7 +406,7 @@ Test(engine, refuses_configurations_and_says_why)
     bad[1].hidden = MODEL_MAX_HIDDEN + 1;
     bad[2].prefill_chunk = 0;
     bad[3].dtype = (eep_dtype)7;
-    bad[4].corrupt = 4;
+    bad[4].corrupt = 5;
     bad[5].num_max_requests = 0;
     for (size_t i = 0; i < 6; i++) {
         engine *none = NULL;
