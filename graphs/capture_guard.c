@@ -9,6 +9,9 @@
 typedef struct range {
     uintptr_t begin, end;
     uint64_t serial; /* memory freed and given again is not the same memory */
+    uint32_t holders;
+    uint8_t is_ours, is_given_up; /* given up: gone for graphs, and freed with the last holder */
+    uint8_t kind;                 /* eep_memory, once it is given up */
 } range;
 
 struct eepi_fixed {
@@ -54,7 +57,7 @@ static int grow(void **elements, size_t num, size_t *capacity, size_t bytes)
     return 1;
 }
 
-eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes)
+eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes, int is_ours)
 {
     uintptr_t begin = (uintptr_t)memory;
     int added;
@@ -64,27 +67,103 @@ eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes)
     pthread_mutex_lock(&fixed->lock);
     added = grow((void **)&fixed->ranges, fixed->num, &fixed->capacity, sizeof(range));
     if (added)
-        fixed->ranges[fixed->num++] = (range){begin, begin + bytes, ++fixed->serials};
+        fixed->ranges[fixed->num++] = (range){.begin = begin,
+                                              .end = begin + bytes,
+                                              .serial = ++fixed->serials,
+                                              .is_ours = is_ours != 0};
     pthread_mutex_unlock(&fixed->lock);
     return added ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
 
+/* The newest one that begins there; NULL: none does. With the lock. */
+static range *beginning_at(eepi_fixed *fixed, const void *memory, int is_ours)
+{
+    for (size_t at = fixed->num; at > 0; at--) {
+        range *r = &fixed->ranges[at - 1];
+        if (r->begin == (uintptr_t)memory && r->is_ours == is_ours)
+            return r;
+    }
+    return NULL;
+}
+
+/* Ours that has the address; NULL: none has. With the lock. */
+static range *ours_with(eepi_fixed *fixed, const void *address)
+{
+    for (size_t at = fixed->num; at > 0; at--) {
+        range *r = &fixed->ranges[at - 1];
+        if (r->is_ours && (uintptr_t)address >= r->begin && (uintptr_t)address < r->end)
+            return r;
+    }
+    return NULL;
+}
+
+/* With the lock. */
+static void drop_range(eepi_fixed *fixed, range *r)
+{
+    size_t at = (size_t)(r - fixed->ranges);
+
+    memmove(r, r + 1, (fixed->num - at - 1) * sizeof(range));
+    fixed->num--;
+}
+
 eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory)
 {
-    size_t at;
+    range *r;
 
     pthread_mutex_lock(&fixed->lock);
-    for (at = fixed->num; at > 0; at--) {
-        if (fixed->ranges[at - 1].begin == (uintptr_t)memory)
-            break;
-    }
-    if (at > 0) {
-        memmove(fixed->ranges + at - 1, fixed->ranges + at, (fixed->num - at) * sizeof(range));
-        fixed->num--;
+    r = beginning_at(fixed, memory, 0);
+    if (r) {
+        drop_range(fixed, r);
         fixed->removals++;
     }
     pthread_mutex_unlock(&fixed->lock);
-    return at > 0 ? EEP_OK : EEP_ERR_NOT_FOUND;
+    return r ? EEP_OK : EEP_ERR_NOT_FOUND;
+}
+
+eep_status eepi_fixed_give_up(eepi_fixed *fixed, const void *memory, eep_memory kind)
+{
+    eep_status status = EEP_ERR_NOT_FOUND;
+    range *r;
+
+    pthread_mutex_lock(&fixed->lock);
+    r = beginning_at(fixed, memory, 1);
+    if (r) {
+        status = r->holders ? EEP_ERR_STATE : EEP_OK;
+        r->is_given_up = 1;
+        r->kind = (uint8_t)kind;
+        fixed->removals++;
+    }
+    if (status == EEP_OK)
+        drop_range(fixed, r);
+    pthread_mutex_unlock(&fixed->lock);
+    return status;
+}
+
+void eepi_fixed_hold(eepi_fixed *fixed, const void *address)
+{
+    range *r;
+
+    pthread_mutex_lock(&fixed->lock);
+    r = ours_with(fixed, address);
+    if (r)
+        r->holders++;
+    pthread_mutex_unlock(&fixed->lock);
+}
+
+void *eepi_fixed_release(eepi_fixed *fixed, const void *address, eep_memory *kind_out)
+{
+    void *memory = NULL;
+    range *r;
+
+    pthread_mutex_lock(&fixed->lock);
+    r = ours_with(fixed, address);
+    if (r && r->holders > 0 && --r->holders == 0 && r->is_given_up) {
+        memory = (void *)r->begin;
+        *kind_out = (eep_memory)r->kind;
+        drop_range(fixed, r);
+    }
+    pthread_mutex_unlock(&fixed->lock);
+    return memory;
 }
 
 /* The serial of the newest memory that has the address; 0: none has. With the lock. */
@@ -92,7 +171,7 @@ static uint64_t serial_of(const eepi_fixed *fixed, const void *address)
 {
     for (size_t i = fixed->num; i > 0; i--) {
         const range *r = &fixed->ranges[i - 1];
-        if ((uintptr_t)address >= r->begin && (uintptr_t)address < r->end)
+        if ((uintptr_t)address >= r->begin && (uintptr_t)address < r->end && !r->is_given_up)
             return r->serial;
     }
     return 0;
@@ -103,7 +182,7 @@ static int stays(const eepi_fixed *fixed, eepi_held_address held)
 {
     for (size_t i = 0; i < fixed->num; i++) {
         if (fixed->ranges[i].serial == held.serial)
-            return 1;
+            return !fixed->ranges[i].is_given_up;
     }
     return 0;
 }

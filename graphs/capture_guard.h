@@ -11,9 +11,20 @@ typedef struct eepi_fixed eepi_fixed;
 /* NULL: no memory. */
 eepi_fixed *eepi_fixed_open(void);
 void eepi_fixed_close(eepi_fixed *fixed);
-EEP_MUST_CHECK eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes);
-/* Forget the newest range that begins there; EEP_ERR_NOT_FOUND: there is none. */
+/* `is_ours`: of eep_device_alloc; else the caller's, which is only named. */
+EEP_MUST_CHECK eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes,
+                                         int is_ours);
+/* Forget the newest range of the caller's that begins there; EEP_ERR_NOT_FOUND: there is none. */
 eep_status eepi_fixed_remove(eepi_fixed *fixed, const void *memory);
+/* Ours that begins there is not used by the caller any more. EEP_OK: free it, its range is
+ * forgotten. EEP_ERR_STATE: somebody holds it, and the last release frees it. EEP_ERR_NOT_FOUND:
+ * there is none. */
+EEP_MUST_CHECK eep_status eepi_fixed_give_up(eepi_fixed *fixed, const void *memory,
+                                             eep_memory kind);
+/* Ours that has the address stays until it is released as often. No effect on other memory. */
+void eepi_fixed_hold(eepi_fixed *fixed, const void *address);
+/* The memory to free now, and its kind; NULL: none. */
+void *eepi_fixed_release(eepi_fixed *fixed, const void *address, eep_memory *kind_out);
 
 /* What one capture has recorded so far, later its graph's. One thread at a time. */
 typedef struct eepi_held_address {

@@ -239,7 +239,7 @@ eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, v
         return status;
     status = device->ops->alloc(device->impl, kind, bytes, &memory);
     if (status == EEP_OK)
-        status = eepi_fixed_add(device->fixed, memory, bytes);
+        status = eepi_fixed_add(device->fixed, memory, bytes, 1);
     if (status != EEP_OK) {
         if (memory)
             device->ops->free(device->impl, kind, memory);
@@ -250,13 +250,40 @@ eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, v
     return EEP_OK;
 }
 
-void eep_device_free(eep_device *device, eep_memory kind, void *memory)
+static void free_now(eep_device *device, eep_memory kind, void *memory)
 {
-    if (!memory || eepi_check_device("eep_device_free", device) != EEP_OK)
-        return;
-    (void)eepi_fixed_remove(device->fixed, memory);
     device->ops->free(device->impl, kind, memory);
     eepi_device_drop(device);
+}
+
+void eep_device_free(eep_device *device, eep_memory kind, void *memory)
+{
+    eep_status status;
+
+    if (!memory || eepi_check_device("eep_device_free", device) != EEP_OK)
+        return;
+    status = eepi_fixed_give_up(device->fixed, memory, kind);
+    if (status == EEP_OK)
+        free_now(device, kind, memory);
+    else if (status == EEP_ERR_NOT_FOUND)
+        (void)eepi_refuse(EEP_ERR_INVALID,
+                          "eep_device_free: nothing of this device begins at %p: it was freed "
+                          "already, or is another device's",
+                          memory);
+}
+
+void eepi_memory_hold(eep_device *device, const void *address)
+{
+    eepi_fixed_hold(device->fixed, address);
+}
+
+void eepi_memory_release(eep_device *device, const void *address)
+{
+    eep_memory kind = EEP_MEMORY_DEVICE;
+    void *memory = eepi_fixed_release(device->fixed, address, &kind);
+
+    if (memory)
+        free_now(device, kind, memory);
 }
 
 eep_status eep_memory_register(eep_device *device, const void *memory, size_t bytes)
@@ -270,7 +297,7 @@ eep_status eep_memory_register(eep_device *device, const void *memory, size_t by
     if (status != EEP_OK)
         return status;
     return eepi_device_say("eep_memory_register", device,
-                           eepi_fixed_add(device->fixed, memory, bytes));
+                           eepi_fixed_add(device->fixed, memory, bytes, 0));
 }
 
 eep_status eep_memory_unregister(eep_device *device, const void *memory)

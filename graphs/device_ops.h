@@ -158,6 +158,10 @@ void eepi_thread_serves(int is_serving);
  * the stream is refused as closed. */
 void eepi_device_hold(eep_device *device);
 void eepi_device_drop(eep_device *device);
+/* Memory of eep_device_alloc that has the address: freed before, it goes with the last release.
+ * Other memory is passed over. Any thread. */
+void eepi_memory_hold(eep_device *device, const void *address);
+void eepi_memory_release(eep_device *device, const void *address);
 void eepi_stream_hold(eep_stream *stream);
 void eepi_stream_drop(eep_stream *stream);
 int eepi_stream_is_closed(const eep_stream *stream);

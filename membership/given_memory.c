@@ -1,7 +1,7 @@
 /* The memory that the caller gave for slots and backups: no byte of it is given twice. A repair
- * that writes one slot must change neither another one nor what a backup says. Rank thread, until
- * eep_join. */
-#include "graphs/public_call.h"
+ * that writes one slot must change neither another one nor what a backup says. And it stays as long
+ * as a repair may use it, whenever the caller frees it. Rank thread, until eep_join. */
+#include "graphs/device_ops.h"
 #include "membership/context.h"
 
 #include <search.h>
@@ -69,6 +69,19 @@ static void forget(eep_context *context, const eep_tensor *place)
         (void)tdelete(&place[i], &context->given, compare);
 }
 
+/* Memory that the caller frees too early stays until its place has other memory, or is closed. */
+static void hold(const eep_context *context, const eep_tensor *place)
+{
+    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+        eepi_memory_hold(context->config.device, place[i].data);
+}
+
+static void release(const eep_context *context, const eep_tensor *place)
+{
+    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+        eepi_memory_release(context->config.device, place[i].data);
+}
+
 eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *place,
                             const eep_tensor *tensors, int32_t num_tensors)
 {
@@ -84,8 +97,11 @@ eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *
         if (status != EEP_OK)
             place[i] = (eep_tensor){NULL, 0};
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
+        hold(context, place); /* first: it may be the same memory */
+        release(context, before);
         return EEP_OK;
+    }
     forget(context, place); /* as it was */
     memcpy(place, before, sizeof(before));
     for (int32_t i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
@@ -100,6 +116,14 @@ static void leave(void *tensor)
 
 void eepi_memory_give_back(eep_context *context)
 {
+    const eep_config *c = &context->config;
+    const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
+    const size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
+
+    for (size_t i = 0; context->slots && i < slots; i++)
+        release(context, context->slots + i * EEP_MAX_TENSORS);
+    for (size_t i = 0; context->backups && i < experts; i++)
+        release(context, context->backups + i * EEP_MAX_TENSORS);
     tdestroy(context->given, leave);
     context->given = NULL;
 }

@@ -39,9 +39,9 @@ eep_status eepi_weights_open(eep_context *context)
 
 void eepi_weights_close(eep_context *context)
 {
-    eepi_memory_give_back(context);
-    for (int i = 0; i < context->num_owned; i++)
+    for (int i = 0; i < context->num_owned; i++) /* the caller may have freed it, too */
         eep_device_free(context->config.device, EEP_MEMORY_DEVICE, context->owned[i]);
+    eepi_memory_give_back(context);
     if (context->physical_to_logical)
         eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->physical_to_logical);
     free(context->slots);

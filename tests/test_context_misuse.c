@@ -424,6 +424,53 @@ Test(context_misuse, a_refusal_names_call_and_value)
     world_close(&w);
 }
 
+/* Slots' memory that is freed too early stays until eep_close: nobody else gets it meanwhile. */
+Test(context_misuse, memory_of_a_slot_that_is_freed_stays_until_the_close)
+{
+    enum { BYTES = 4096 };
+    eep_context *context;
+    eep_tensor tensors[2][2] = {{{NULL, BYTES}, {NULL, BYTES}}, {{NULL, BYTES}, {NULL, BYTES}}};
+    eep_stream *stream;
+    void *other[16];
+    world w;
+
+    world_open(&w, 1, 1);
+    cr_assert_eq(eep_device_open("host", 0, &w.config.device), EEP_OK);
+    eep_device *device = w.config.device;
+    w.config.rank = 0;
+    w.config.num_layers = 1;
+    w.config.num_experts = w.config.num_slots = w.config.top_k = 2;
+    cr_assert_eq(eep_open(&w.config, NULL, 0, &context), EEP_OK, "%s", eep_error_text());
+    for (int i = 0; i < 2; i++) /* ours, and the context's */
+        cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &tensors[0][i].data),
+                     EEP_OK);
+    cr_assert_eq(eep_slot_set(context, 0, 0, tensors[0], 2), EEP_OK);
+    cr_assert_eq(eep_slot_alloc(context, 0, 1, tensors[1], 2), EEP_OK);
+    for (int i = 0; i < 4; i++) {
+        memset(tensors[i / 2][i % 2].data, 7, BYTES);
+        eep_device_free(device, EEP_MEMORY_DEVICE, tensors[i / 2][i % 2].data);
+    }
+    for (int i = 0; i < 16; i++) {
+        cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &other[i]), EEP_OK);
+        for (int k = 0; k < 4; k++)
+            cr_expect_neq(other[i], tensors[k / 2][k % 2].data, "given again");
+    }
+    for (int i = 0; i < 4; i++)
+        cr_expect_eq(*(uint8_t *)tensors[i / 2][i % 2].data, 7);
+    cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
+    cr_assert_eq(eep_step_stream(context, stream), EEP_OK);
+    cr_expect_eq(eep_join(context), EEP_OK, "%s", eep_last_error(context));
+    eep_close(context);
+    for (int i = 0; i < 16; i++)
+        eep_device_free(device, EEP_MEMORY_DEVICE, other[i]);
+    eep_device_free(device, EEP_MEMORY_DEVICE, other[3]); /* twice */
+    cr_expect(strstr(eep_error_text(), "eep_device_free: nothing of this device begins at"), "%s",
+              eep_error_text());
+    eep_stream_close(stream);
+    eep_device_close(device);
+    world_close(&w);
+}
+
 /* A refusal says what to do about it. */
 Test(context_misuse, refusals_of_an_open_say_the_remedy)
 {

@@ -92,7 +92,9 @@ EEP_API uint64_t eep_device_captures(const eep_device *device);
  * whole device); EEP_ERR_INVALID for 0 bytes. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_device_alloc(eep_device *device, eep_memory kind,
                                                    size_t bytes, void **memory_out);
-/* At once, whatever runs: nothing that uses the memory may be in flight. NULL is ignored. */
+/* At once, whatever runs: nothing that uses the memory may be in flight. But what a context has for
+ * slots or backups goes with that context, or once the slot has other memory. NULL is ignored, and
+ * so is what is no memory of this device: eep_error_text says so. */
 EEP_API void eep_device_free(eep_device *device, eep_memory kind, void *memory);
 
 /* Say that the caller's own memory (of another allocator) stays where it is until it is

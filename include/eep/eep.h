@@ -215,7 +215,10 @@ EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32
 /* The memory of a slot (device memory of the caller, borrowed until eep_close), filled with the
  * weights of eep_slot_expert. All slots have the same tensor sizes. No byte is given twice to a
  * context, neither for two tensors of a slot, nor for two slots or backups: EEP_ERR_INVALID, and
- * the text names both. A slot that is set again has its newest memory. Before eep_join. */
+ * the text names both. A slot that is set again has its newest memory. What eep_device_alloc gave
+ * may be freed earlier, and stays until then; memory of another allocator that is freed, or
+ * unmapped, before eep_close is written by the next repair all the same: libeep cannot see it.
+ * Before eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
                                                const eep_tensor *tensors, int32_t num_tensors);
 /* The same, in memory that the context allocates: `tensors` come with bytes set and data out.
