@@ -479,9 +479,8 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
     void *encoded, *value = NULL;
     eep_status status;
 
-    own.member = (eepi_member){
-        context->config.rank, context->generation,  0, 0, context->experts, context->checksums,
-        context->backup_bits, context->tensor_bytes};
+    own.member = (eepi_member){context->config.rank, context->generation, 0, 0, context->experts,
+                               context->checksums,   context->backup_bits};
     encoded = eepi_record_encode(&own, &context->view_shape, &bytes);
     if (!encoded)
         return EEP_ERR_NO_MEMORY;

@@ -208,7 +208,9 @@ void eepi_peer_publish(eep_context *context)
     eepi_record record = {
         .member = {context->config.rank, context->generation, (uint8_t)context->ready_told,
                    (uint8_t)context->leave_told, context->experts, context->checksums,
-                   context->backup_bits, context->tensor_bytes},
+                   context->backup_bits,
+                   /* the rank thread writes them until then */
+                   context->ready_told ? context->tensor_bytes : NULL},
         .pid = (int32_t)getpid(),
         .pid_start = context->pid_start,
         .home = context->home,

@@ -59,7 +59,8 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->home = record->home;
     head->window = record->window;
     head->shape = *shape;
-    memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof(head->tensor_bytes));
+    if (record->member.tensor_bytes)
+        memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof(head->tensor_bytes));
     memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
     memcpy(to + s.backup, record->member.backup, s.words * sizeof(uint64_t));
     memcpy(to + s.experts, record->member.experts, s.slots * sizeof(int32_t));
