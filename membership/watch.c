@@ -165,8 +165,10 @@ eep_status eep_watch_next(eep_watch *watch, uint64_t timeout_us, eep_view_info *
         }
         now_us = eepi_now_us();
         if (now_us >= until_us)
-            return eepi_refuse(EEP_ERR_TIMEOUT, "eep_watch_next: no other view within %llu us",
-                               (unsigned long long)timeout_us);
+            return eepi_refuse(EEP_ERR_TIMEOUT, "eep_watch_next: no other view within %llu us%s%s",
+                               (unsigned long long)timeout_us,
+                               *eepi_store_client_why(watch->client) ? "; the store refuses: " : "",
+                               eepi_store_client_why(watch->client));
         nap(watch, until_us - now_us);
     }
 }
