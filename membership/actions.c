@@ -354,6 +354,18 @@ void eepi_refused(eep_context *context, const char *why)
     end_service(context, EEP_ERR_CHECKSUM, why);
 }
 
+void eepi_replaced(eep_context *context, const char *difference)
+{
+    char why[EEPI_ERROR_BYTES / 2];
+
+    snprintf(why, sizeof(why),
+             "an instance with another configuration has taken this store before this rank was in "
+             "a view: %s",
+             difference);
+    end_service(context, EEP_ERR_EVICTED, why);
+    eepi_claim_give_back(context);
+}
+
 static void refuse(eep_context *context, const eepi_action *action)
 {
     eepi_refusal refusal = {action->suspect.seat, action->suspect.generation, {0}};

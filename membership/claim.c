@@ -339,8 +339,8 @@ static eep_status take_over_view(eep_context *context, void **value_out, size_t 
     return begins_just_now(context);
 }
 
-/* The instance's present view, if there is one: the generation's floor, and what to load. */
-static eep_status read_view(eep_context *context, uint32_t *generation_out)
+/* The instance's present view, if there is one: who has this seat in it, and what to load. */
+static eep_status read_view(eep_context *context, eepi_view_seat *seat_out)
 {
     const char *why = "";
     void *value = NULL;
@@ -365,7 +365,7 @@ static eep_status read_view(eep_context *context, uint32_t *generation_out)
                            why);
     } else {
         int runs = 0;
-        *generation_out = eepi_view_seat_at(found, context->config.rank)->generation;
+        *seat_out = *eepi_view_seat_at(found, context->config.rank);
         for (int seat = 0; seat < found->shape.max_ranks && !runs; seat++)
             runs = member_runs(context, found, seat);
         /* if nobody runs the instance begins again: then what plan_first_view said is loaded */
@@ -426,6 +426,42 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
         *holder_out = holder_of(&record);
     free(value);
     return status;
+}
+
+/* Who takes a seat tells the end of whoever had it. The view may name a process of which neither
+ * the seat's file nor a record is left: then only an end that somebody saw frees the seat. */
+static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
+                            const eepi_seat_holder *in_record)
+{
+    _Alignas(8) uint8_t bytes[sizeof(eepi_end)] = {0};
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_seat_holder in_file;
+    eepi_end end = {0};
+    uint64_t revision;
+    void *value = NULL;
+    size_t size = 0;
+    eep_status status = eepi_seat_look(context->store_path, context->config.rank, &in_file);
+
+    if (status != EEP_OK || in_view->generation <= in_file.generation ||
+        in_view->generation <= in_record->generation)
+        return EEP_OK; /* take_generation looks at them */
+    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", context->config.rank);
+    status = ask(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    if (value && size == sizeof(bytes))
+        memcpy(bytes, value, size);
+    free(value);
+    if (status != EEP_OK)
+        return store_is_silent(context, status);
+    if (size == sizeof(bytes) &&
+        eepi_end_decode(bytes, size, context->config.max_ranks, &end) == EEP_OK &&
+        end.generation >= in_view->generation)
+        return EEP_OK;
+    return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
+                     "the view names generation %u of this seat, and nothing tells whether that "
+                     "process lives, since %s.seat%d is gone: try again once the other ranks have "
+                     "seen its end, or, where no process of the instance is left, remove the rest "
+                     "with eep-store --forget",
+                     in_view->generation, context->store_path, context->config.rank);
 }
 
 /* A new generation, above `floor`, of the view, and all that the seat's file and its record know
@@ -517,7 +553,7 @@ static eep_status check_home(eep_context *context)
 static eep_status claim_inside(eep_context *context)
 {
     char key[EEPI_STORE_KEY_MAX];
-    uint32_t in_view = 0;
+    eepi_view_seat in_view = {0};
     eepi_seat_holder in_record;
     uint64_t revision = 0;
     eep_status status = check_home(context);
@@ -530,9 +566,13 @@ static eep_status claim_inside(eep_context *context)
     if (status == EEP_OK)
         status = read_record(context, key, &in_record, &revision);
     if (status == EEP_OK)
-        status = take_generation(context, in_view, &in_record);
+        status = check_end(context, &in_view, &in_record);
+    if (status == EEP_OK)
+        status = take_generation(context, in_view.generation, &in_record);
     if (status == EEP_OK)
         status = put_record(context, key, revision);
+    if (status == EEP_OK) /* whoever began meanwhile has not seen that this seat is held */
+        status = check_numbers(context);
     return status;
 }
 
@@ -555,21 +595,26 @@ eep_status eepi_claim_seat(eep_context *context)
     return status;
 }
 
-/* The seat is free for another context, of this process as well. */
-void eepi_claim_release(eep_context *context, uint64_t bound_us)
+void eepi_claim_give_back(eep_context *context)
 {
     const eepi_seat_holder own = {.generation = context->generation,
                                   .pid = (int32_t)getpid(),
                                   .pid_start = context->pid_start,
                                   .home = context->home,
                                   .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
-    const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
 
     if (context->has_seat &&
         eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK)
         eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
                  context->store_path, context->config.rank, strerror(errno));
     context->has_seat = 0;
+}
+
+void eepi_claim_release(eep_context *context, uint64_t bound_us)
+{
+    const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
+
+    eepi_claim_give_back(context);
     if (context->claimed)
         (void)!eepi_claim_end(context, &end, bound_us);
 }

@@ -275,6 +275,9 @@ void eepi_perform(eep_context *context, const eepi_action *action);
 void eepi_fail_closed(eep_context *context, const char *why);
 /* The planner refused to let this process in: its service is over. */
 void eepi_refused(eep_context *context, const char *why);
+/* An instance with another configuration has begun, and this rank is in no view: its service is
+ * over, and its seat is free. */
+void eepi_replaced(eep_context *context, const char *difference);
 /* Try to install a view again that could not be staged. */
 void eepi_install_again(eep_context *context);
 /* Stage the plan that had to wait for the rank thread's flip. */
@@ -318,7 +321,9 @@ EEP_MUST_CHECK eep_status eepi_claim_seat(eep_context *context);
 /* Tell the store of the end of that generation, and with it of all older ones (rule M7). */
 EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, const eepi_end *end,
                                          uint64_t bound_us);
-/* The seat is free for another context, of this process as well; the end of ours is told. */
+/* The seat is free for another context, of this process as well; */
+void eepi_claim_give_back(eep_context *context);
+/* and the end of ours is told. */
 void eepi_claim_release(eep_context *context, uint64_t bound_us);
 
 /* capture.c: eepi_check_own; and EEP_ERR_STATE, with a text, while this thread or anybody captures

@@ -211,6 +211,20 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
         eepi_refused(context, refusal.why);
 }
 
+/* Another instance's numbers, while no view of ours is there: it looked for holders of seats before
+ * this rank took its own, and began. */
+static void take_instance(eep_context *context, const eepi_store_reply *reply)
+{
+    const eepi_instance own = eepi_instance_of(&context->config);
+    const eepi_view *view = eepi_core_view(context->core);
+    char difference[EEPI_INSTANCE_TEXT_BYTES];
+
+    if (view && eepi_view_num_active(view) > 0)
+        return; /* its members put their own numbers back */
+    if (eepi_instance_differs(&own, reply->value, reply->size, difference))
+        eepi_replaced(context, difference);
+}
+
 /* A key's present value, from the watch. */
 static void take_entry(eep_context *context, const eepi_store_reply *reply)
 {
@@ -218,6 +232,8 @@ static void take_entry(eep_context *context, const eepi_store_reply *reply)
         take_view(context, reply);
     else if (reply->size == 0)
         return;
+    else if (strcmp(reply->key, EEPI_KEY_INSTANCE) == 0)
+        take_instance(context, reply);
     else if (strcmp(reply->key, EEPI_KEY_PLAN) == 0)
         take_plan(context, reply);
     else if (has_prefix(reply->key, EEPI_KEY_MEMBER))
