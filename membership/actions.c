@@ -11,7 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STAGE_BOUND_US = 2000000, BEGIN_AGAIN_US = 20000 };
+enum {
+    STAGE_BOUND_US = 2000000,
+    STAGE_PAUSE_US = 20000,
+    STAGE_MOST_PAUSE_US = 2000000,
+    BEGIN_AGAIN_US = 20000
+};
 
 static void put_seat(eep_context *context, const char *prefix, int32_t seat, const void *bytes,
                      size_t size)
@@ -148,6 +153,16 @@ static void follow_seats(eep_context *context, const eepi_view *view)
         eepi_weights_follow(context, view);
 }
 
+/* What could not be staged is tried again: soon, and ever later if that goes on. */
+static void stage_later(eep_context *context)
+{
+    context->stage_pause_us =
+        context->stage_pause_us == 0 ? STAGE_PAUSE_US : 2 * context->stage_pause_us;
+    if (context->stage_pause_us > STAGE_MOST_PAUSE_US)
+        context->stage_pause_us = STAGE_MOST_PAUSE_US;
+    context->stage_again_us = eepi_now_us() + context->stage_pause_us;
+}
+
 /* A view that takes effect from the next step on. */
 static void install(eep_context *context, const eepi_view *view)
 {
@@ -162,6 +177,7 @@ static void install(eep_context *context, const eepi_view *view)
     pthread_mutex_unlock(&context->lock);
     if (flips) { /* to the bank that would be written: its end wakes this thread */
         context->install_again_digest = view->digest;
+        context->stage_again_us = 0;
         return;
     }
     context->install_again_digest = 0;
@@ -169,8 +185,10 @@ static void install(eep_context *context, const eepi_view *view)
         /* the peer that could not be mapped is dying, and its evidence follows; or the store has
          * forgotten its record, and gets it again */
         context->install_again_digest = view->digest;
+        stage_later(context);
         return;
     }
+    context->stage_pause_us = 0;
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     eepi_stepper_install(&context->stepper, &live, joining);
@@ -186,7 +204,7 @@ void eepi_install_again(eep_context *context)
     const eepi_view *view = eepi_core_view(context->core);
 
     if (context->install_again_digest != 0 && view->digest == context->install_again_digest &&
-        !eepi_core_is_wedged(context->core))
+        eepi_now_us() >= context->stage_again_us && !eepi_core_is_wedged(context->core))
         install(context, view);
 }
 
@@ -202,6 +220,7 @@ static int stage_live(eep_context *context, const eepi_view *view, const eepi_li
         return verdict == EEPI_STAGE_THERE;
     if (!stage(context, view))
         return 0;
+    context->stage_pause_us = 0;
     pthread_mutex_lock(&context->lock);
     eepi_stepper_staged(&context->stepper, live);
     pthread_mutex_unlock(&context->lock);
@@ -213,12 +232,15 @@ static int stage_live(eep_context *context, const eepi_view *view, const eepi_li
 }
 
 /* To be staged later: eepi_stage_held. `for_record`: it could not be; what was missing is likely a
- * peer's record, which a store that forgot gets again a moment later than the plan. */
+ * peer's record, which a store that forgot gets again a moment later than the plan. It may be
+ * something else, such as a descriptor, whose return nobody tells. */
 static void hold_plan(eep_context *context, const eepi_view *view, int for_record)
 {
     free(context->held_plan);
     context->held_plan = eepi_view_copy(view);
     context->held_for_record = for_record;
+    if (for_record)
+        stage_later(context);
 }
 
 static void stage_plan(eep_context *context, const eepi_view *view)
@@ -243,7 +265,7 @@ void eepi_stage_held(eep_context *context)
     eepi_view *plan = context->held_plan;
     int busy;
 
-    if (!plan || context->held_for_record)
+    if (!plan || (context->held_for_record && eepi_now_us() < context->stage_again_us))
         return;
     pthread_mutex_lock(&context->lock);
     busy = eepi_stepper_awaits_flip(&context->stepper) || context->stepper.wedged;

@@ -138,7 +138,9 @@ struct eep_context {
     uint8_t cas_phase;        /* and its phase */
     int num_warned;           /* peers with a kill_at_us */
     eepi_view *held_plan;     /* to be staged once the idle bank is idle; NULL: none */
-    int held_for_record;      /* it could not be staged: not before a peer's record has come */
+    int held_for_record;      /* it could not be staged: not before a peer's record has come, */
+    uint64_t stage_again_us;  /* or this time; so for install_again_digest */
+    uint64_t stage_pause_us;  /* how long after the last failure that is */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
     uint64_t late_calls_at_open;      /* eepi_device_late_calls */

@@ -93,7 +93,8 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     peer->record_bytes = copy;
     peer->record = record;
     peer->is_heard = 1;
-    context->held_for_record = 0; /* a plan may have waited for it */
+    context->held_for_record = 0; /* a plan may have waited for it, */
+    context->stage_again_us = 0;  /* or a view */
     eepi_arrival_note(context, &record.member);
     if (record.member.seat != context->config.rank)
         watch_process(context, peer);
