@@ -281,6 +281,11 @@ static void advance(eepi_core *core)
     if (core->status == CORE_OVER)
         return;
     if (!core->has_view) {
+        if (core->leaving && core->register_was_read && !core->cas_in_flight) {
+            core->status = CORE_OVER; /* there is no view yet that it could leave */
+            eepi_core_act(core, EEPI_ACTION_DRAINED);
+            return;
+        }
         eepi_core_advance_initial(core);
         return;
     }

@@ -177,6 +177,15 @@ const eepi_view *eepi_core_view(const eepi_core *core);
 int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
 /* The instance has ended in order: the newest document has no members. */
 int eepi_core_has_ended(const eepi_core *core);
+/* EEPI_ACTION_KILL was asked for that process, and nothing known since speaks against it: the view
+ * is still to be drawn up without it, or was, and its end is waited for. */
+int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation);
+/* A seat whose process lives and has taken it since the newest document was made, and has not asked
+ * to be let in yet; -1: there is none. */
+int eepi_core_awaited_joiner(const eepi_core *core);
+/* What this rank waits for before it may serve, in words: why it is not let in, or why the members
+ * have not agreed on a view. Empty: nothing is known. */
+void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes);
 /* 1 while this rank has stopped serving because of a fault. */
 int eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3 (generation 1) WEDGED epoch 7 installed 6 suspects 2 (generation

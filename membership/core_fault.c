@@ -347,6 +347,22 @@ static void propose_repaired(eepi_core *core)
     eepi_core_commit(core);
 }
 
+/* The end of the instance was asked for, or all want out, after a fault: nobody will use a combine
+ * copy or an expert again, so neither is waited for. */
+static int propose_end(eepi_core *core)
+{
+    eepi_view *draft;
+
+    if (!eepi_core_all_leave(core, core->view))
+        return 0;
+    draft = draft_fault(core);
+    draft->cause = EEPI_VIEW_PLANNED;
+    draft->combine_copy = core->view->combine_copy;
+    (void)eepi_core_end_instance(core, draft);
+    eepi_core_commit(core);
+    return 1;
+}
+
 /* Rule M4: in order of seat, with delays; 1 when it is this rank's turn. */
 static int my_turn(eepi_core *core)
 {
@@ -427,7 +443,7 @@ void eepi_core_advance_fault(eepi_core *core)
         for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
             anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
         if (!anybody) { /* all members must say that they know nothing newer */
-            if (all_reported(core) && my_turn(core))
+            if (all_reported(core) && my_turn(core) && !propose_end(core))
                 propose_repaired(core);
             return;
         }
@@ -436,6 +452,6 @@ void eepi_core_advance_fault(eepi_core *core)
         return;
     if (forgive(core))
         eepi_core_wake_at(core, core->now_us);
-    else if (all_killed(core) && old_copy_is_free(core))
+    else if (all_killed(core) && !propose_end(core) && old_copy_is_free(core))
         propose_fault(core);
 }

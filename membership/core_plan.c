@@ -331,26 +331,36 @@ static int is_coming(const eepi_core *core, const eepi_view *draft, int seat)
            !eepi_core_has_exited(core, seat, peer->generation);
 }
 
-/* Every member wants out and nobody wants in, or one has asked for the end of all. */
-static int all_leave(const eepi_core *core, const eepi_view *draft)
+int eepi_core_awaited_joiner(const eepi_core *core)
+{
+    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+        if (!core->peers[seat].ready && is_coming(core, core->view, seat))
+            return seat;
+    }
+    return -1;
+}
+
+/* Every member that lives wants out and nobody wants in, or one has asked for the end of all. */
+int eepi_core_all_leave(const eepi_core *core, const eepi_view *draft)
 {
     int stay = 0, wanted = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         const core_peer *peer = &core->peers[seat];
-        if (eepi_view_has(draft, seat, peer->generation)) {
-            stay += !peer->leaving;
-            wanted |= peer->leaving & EEPI_LEAVES_AS_LAST;
-        } else {
-            stay += eepi_view_is_member(draft, seat) || is_coming(core, draft, seat);
-        }
+        uint32_t generation = eepi_view_seat_at(draft, seat)->generation;
+        int said = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
+        wanted |= said & EEPI_LEAVES_AS_LAST;
+        if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation))
+            stay += !said;
+        else
+            stay += is_coming(core, draft, seat);
     }
     return stay == 0 || wanted;
 }
 
 /* The last view: it has no members. No view follows it that one of them is in, so rule M8 needs no
  * lease; each stays in quarantine until its end was seen, and only then another instance begins. */
-static int end_instance(eepi_core *core, eepi_view *draft)
+int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
 {
     int changes = 0;
 
@@ -372,8 +382,8 @@ static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, i
     int changes = 0, retirements = 0;
 
     *retirements_out = 0;
-    if (all_leave(core, draft)) {
-        *changes_out = end_instance(core, draft);
+    if (eepi_core_all_leave(core, draft)) {
+        *changes_out = eepi_core_end_instance(core, draft);
         return 1;
     }
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {

@@ -160,6 +160,11 @@ int eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);
 /* Put it in: generation, slots, backups. 0, and `why`, if its weights are not the instance's (S6).
  */
 int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat);
+/* Every member of the draft that lives wants out and nobody wants in, or one has asked for the end
+ * of all; */
+int eepi_core_all_leave(const eepi_core *core, const eepi_view *draft);
+/* then this makes it the last view. How many members it had. */
+int eepi_core_end_instance(eepi_core *core, eepi_view *draft);
 void eepi_core_advance_initial(eepi_core *core);
 void eepi_core_advance_plan(eepi_core *core);
 /* core_background.c: our part of background repair, */

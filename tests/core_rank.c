@@ -21,7 +21,10 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
 
     if (before && is_in(before, p) && !is_in(view, p)) {
         p->expelled_epoch = view->epoch;
-        MUST(c, is_fault || p->leaving || (view->cause == EEPI_VIEW_INITIAL && !p->alive),
+        MUST(c,
+             is_fault || p->leaving ||
+                 ((view->cause == EEPI_VIEW_INITIAL || eepi_view_num_active(view) == 0) &&
+                  !p->alive), /* a beginning, or the end, goes on without the dead */
              "M1: rank %d expelled by a planned change", p->seat);
     }
     MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,

@@ -368,8 +368,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_drain(eep_context *context);
 /* End the instance in order, for all of its ranks: they leave in one view, and eep_step_begin of
  * each returns EEP_ERR_DRAINED. The front has stopped giving requests before: a step that is in
  * flight then is aborted. When every rank has asked for eep_drain, the last ones included, that is
- * the same. New processes may begin another instance with the same store, with other weights or
- * another configuration, once those of this one have closed their contexts. */
+ * the same. An instance that lost experts (EEP_ERR_UNCOVERED) ends so as well. Before the first
+ * view there is none to end: the rank that asks leaves, and no other. New processes may begin
+ * another instance with the same store, with other weights or another configuration, once those of
+ * this one have closed their contexts. */
 EEP_API EEP_MUST_CHECK eep_status eep_instance_end(eep_context *context);
 
 /* ---------------------------------------------------------------- observation */

@@ -136,7 +136,7 @@ static int end_was_asked_for(const eepi_view *before)
         const sim_process *p = sim->process[i];
         if (is_in(before, p) && p->ends_instance)
             return 1;
-        stay += is_in(before, p) && !p->leaving;
+        stay += is_in(before, p) && !p->leaving && p->alive;
     }
     return stay == 0;
 }
