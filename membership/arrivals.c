@@ -43,11 +43,25 @@ static int is_refused(const eepi_arrival *a)
     return a->refused != 0 && a->refused == a->generation;
 }
 
+/* For eep_join, whose thread does not look into the core. */
+static void note_wait(eep_context *context)
+{
+    char text[EEPI_CORE_WHY_BYTES];
+
+    if (!context->ready_told || context->told.had_view)
+        return;
+    eepi_core_say_wait(context->core, text, sizeof(text));
+    pthread_mutex_lock(&context->lock);
+    snprintf(context->waits_for, sizeof(context->waits_for), "%s", text);
+    pthread_mutex_unlock(&context->lock);
+}
+
 void eepi_arrivals_look(eep_context *context)
 {
     char why[EEPI_CORE_WHY_BYTES] = "";
     int is_new;
 
+    note_wait(context);
     if (eepi_core_view(context->core) || context->read_id != 0)
         return;
     pthread_mutex_lock(&context->lock);
@@ -106,10 +120,10 @@ static int has_not_asked(const eepi_arrival *a)
 void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
 {
     text[0] = '\0';
-    if (context->seats_epoch != 0) {
-        add(text, bytes,
-            "the instance serves (epoch %llu) and its members have not let this rank in yet",
-            (unsigned long long)context->seats_epoch);
+    if (context->seats_epoch != 0 || context->waits_for[0]) {
+        add(text, bytes, "an instance is there (epoch %llu) and has not let this rank in yet%s%s",
+            (unsigned long long)__atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE),
+            context->waits_for[0] ? ": " : "", context->waits_for);
         return;
     }
     if (list(context, text, bytes, "ranks that have not opened: ", has_not_opened))

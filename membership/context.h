@@ -66,6 +66,7 @@ typedef struct eepi_told {
     uint64_t bytes;      /* of weights that it has copied since */
     int had_view, first; /* first: pause_us is the time from eep_join on */
     int drain_waits;     /* that this rank cannot leave, since it asked to */
+    int wait_said;       /* whom this rank waits for since it stopped for a fault */
 } eepi_told;
 
 /* What is known of the process in a seat; service thread. */
@@ -207,9 +208,10 @@ struct eep_context {
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
-    eep_seat *seats;                   /* of the newest view */
-    eepi_arrival *arrivals;            /* [max_ranks] */
-    eepk_window_header **peer_headers; /* host sides that are apart; NULL: none is mapped */
+    eep_seat *seats;                     /* of the newest view */
+    eepi_arrival *arrivals;              /* [max_ranks] */
+    char waits_for[EEPI_CORE_WHY_BYTES]; /* why it is not let in by those who serve */
+    eepk_window_header **peer_headers;   /* host sides that are apart; NULL: none is mapped */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
     /* } */
@@ -255,6 +257,8 @@ void eepi_tell_drain(eep_context *context);
 void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect);
 /* From now on this rank waits for a view; one is installed. */
 void eepi_tell_without_view(eep_context *context);
+/* For whom this rank waits since it stopped for a fault, if that takes long: once. */
+void eepi_tell_wait(eep_context *context);
 void eepi_tell_installed(eep_context *context, const eepi_view *view);
 /* The steps of agreement. */
 void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect);

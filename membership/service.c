@@ -549,9 +549,10 @@ static void serve_round(eep_context *context)
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
         ;
     look_for_ends(context);
+    eepi_give_busy(context);
+    eepi_tell_wait(context);
     eepi_kill_warned(context);
     eepi_arrivals_look(context);
-    eepi_give_busy(context);
     eepi_say_own_end(context);
     eepi_begin_again(context);
     eepi_install_again(context);

@@ -9,6 +9,7 @@
 enum {
     LINE_BYTES = 800,  /* of a change; eepi_log puts its prefix before it */
     SEATS_BYTES = 250, /* of each list of seats; the rest is counted */
+    WAIT_SAID_US = 2000000,
 };
 
 static const char WAITED[] = "was let in after";
@@ -223,6 +224,23 @@ static int find_unique(const eepi_view *view, int *layer_out, int *expert_out)
     return 0;
 }
 
+/* All members want out, and the instance does not end, since somebody is on the way in. */
+static void tell_awaited(eep_context *context, const eepi_view *view)
+{
+    int coming = eepi_core_awaited_joiner(context->core);
+
+    if (coming < 0)
+        return;
+    context->told.drain_waits = 1;
+    eepi_log(context, EEP_LOG_WARN,
+             "cannot leave (eep_drain) yet: no other rank stays, and rank %d (generation %u) has "
+             "opened and not called eep_join: let it join or end its process, or end the instance "
+             "without it (eep_instance_end)",
+             coming, context->peers[coming].record.member.generation);
+    eepi_event(context, EEP_EVENT_DRAIN_WAITS, context->config.rank, context->generation,
+               view->epoch, 0);
+}
+
 void eepi_tell_drain(eep_context *context)
 {
     const eepi_view *view = eepi_core_view(context->core);
@@ -236,6 +254,8 @@ void eepi_tell_drain(eep_context *context)
     }
     for (int other = 0; other < view->shape.max_ranks; other++)
         staying += eepi_view_seat_at(view, other)->state == EEP_SEAT_ACTIVE;
+    if (staying == 0 && !context->told.drain_waits)
+        tell_awaited(context, view);
     lacks = view->shape.num_experts - staying * view->shape.num_slots;
     if (context->told.drain_waits || staying == 0 ||
         (lacks <= 0 && context->config.background_bytes_per_s > 0) ||
@@ -261,6 +281,27 @@ void eepi_tell_without_view(eep_context *context)
 {
     if (context->told.without_us == 0)
         context->told.without_us = eepi_now_us();
+}
+
+void eepi_tell_wait(eep_context *context)
+{
+    char why[EEPI_CORE_WHY_BYTES];
+
+    if (!eepi_core_is_wedged(context->core)) {
+        context->told.wait_said = 0;
+        return;
+    }
+    if (context->told.wait_said || context->told.without_us == 0 ||
+        eepi_now_us() - context->told.without_us < WAIT_SAID_US)
+        return;
+    context->told.wait_said = 1;
+    eepi_core_say_wait(context->core, why, sizeof(why));
+    if (why[0])
+        eepi_log(context, EEP_LOG_WARN,
+                 "no view for %d ms: %s; who is not heard of within drain_bound_us (%llu ms) of "
+                 "the fault is left out",
+                 (int)(WAIT_SAID_US / 1000), why,
+                 (unsigned long long)(context->config.drain_bound_us / 1000u));
 }
 
 void eepi_tell_installed(eep_context *context, const eepi_view *view)

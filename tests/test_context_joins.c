@@ -1,10 +1,13 @@
 /* Ways into a view that are not smooth: what a joiner has to wait for comes late, or is wrong. */
+#include "membership/context.h"
 #include "membership/records.h"
 #include "membership/store_client.h"
 #include "tests/context_fixture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(context_joins, .timeout = 100);
@@ -71,6 +74,143 @@ Test(context_joins, L4_a_plan_that_lacks_a_record_is_staged_when_the_record_come
     world_check_never_aborted(&w, 0, 1);
     world_check_right(&w);
     eepi_store_client_close(client);
+    world_close(&w);
+}
+
+/* The same without the record: who waits in vain for an instance that serves is told for what. */
+Test(context_joins, a_join_into_a_running_instance_that_takes_long_says_why)
+{
+    world w;
+    eepi_store_client *client;
+    world_open(&w, 2, 3);
+    world_start(&w);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
+    stored record = take_out(client, EEPI_KEY_MEMBER "1");
+    w.config.join_timeout_us = 300000;
+    cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
+    cr_assert_eq(eep_join(w.ranks[2].context), EEP_ERR_TIMEOUT);
+    const char *text = eep_last_error(w.ranks[2].context);
+    cr_expect(strstr(text, "an instance is there (epoch 1)") &&
+                  (strstr(text, "not been acknowledged by rank 2 (generation 1)") ||
+                   strstr(text, "not planned a view with it yet")),
+              "%s", text);
+    put_back(client, EEPI_KEY_MEMBER "1", record);
+    rank_run(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[2].joined || w.ranks[2].ended != EEP_OK);
+    eepi_store_client_close(client);
+    world_rest(&w);
+    world_close(&w);
+}
+
+static int unmapped; /* lines of rank 0 that say so; atomic */
+
+static void note_unmapped(void *user, eep_log_level level, const char *line)
+{
+    (void)level;
+    if (((const rank *)user)->seat == 0 && strstr(line, "cannot map the window of rank 1"))
+        __atomic_fetch_add(&unmapped, 1, __ATOMIC_SEQ_CST);
+}
+
+/* No descriptor is left below the returned limit. */
+static struct rlimit take_descriptors(void)
+{
+    struct rlimit before, none;
+    int next = dup(0);
+    cr_assert(next > 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    close(next);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    return before;
+}
+
+/* A view that cannot be staged is tried again by time: not in each round of the service thread, and
+ * not only when a record comes, since what was missing may be a descriptor. */
+Test(context_joins, a_view_that_cannot_be_staged_is_tried_again_ever_later)
+{
+    world w;
+    struct rlimit before;
+    world_open(&w, 2, 2);
+    w.config.log = note_unmapped;
+    w.config.log_level = EEP_LOG_WARN;
+    for (int32_t seat = 0; seat < 2; seat++)
+        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    before = take_descriptors();
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_run(&w.ranks[seat]);
+    WORLD_WAIT(&w, __atomic_load_n(&unmapped, __ATOMIC_SEQ_CST) > 0);
+    for (int i = 0; i < 600; i++) {
+        eepi_service_wake(w.ranks[0].context);
+        usleep(1000);
+    }
+    cr_expect_leq(__atomic_load_n(&unmapped, __ATOMIC_SEQ_CST), 8);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int32_t seat = 0; seat < 2; seat++)
+        WORLD_WAIT(&w, w.ranks[seat].joined);
+    world_rest(&w);
+    world_close(&w);
+}
+
+/* Another process's world on the same store. */
+static void open_twin(world *twin, const world *w, int32_t num_ranks)
+{
+    world_prepare(twin, num_ranks, num_ranks);
+    snprintf(twin->path, sizeof(twin->path), "%s", w->path);
+}
+
+/* A member of which the store and the folder have lost all traces but the view itself lives on: who
+ * comes into its seat does not tell its end. */
+Test(context_joins, M7_a_member_that_left_no_trace_is_not_told_as_ended)
+{
+    world w, twin;
+    eepi_store_client *client;
+    char seat[sizeof(w.path) + 16];
+    world_open(&w, 2, 2);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
+    stored record = take_out(client, EEPI_KEY_MEMBER "1");
+    snprintf(seat, sizeof(seat), "%s.seat1", w.path);
+    cr_assert_eq(unlink(seat), 0);
+    open_twin(&twin, &w, 2);
+    cr_expect_eq(rank_open(&twin, 1), EEP_ERR_SEAT_TAKEN, "%s", twin.ranks[1].error);
+    cr_expect(strstr(twin.ranks[1].error, "names generation 1 of this seat"), "%s",
+              twin.ranks[1].error);
+    world_advance(&w, 0, 1, 3);
+    cr_expect_eq(rank_events(&w.ranks[0], EEP_EVENT_SUSPECTED), 0);
+    put_back(client, EEPI_KEY_MEMBER "1", record);
+    eepi_store_client_close(client);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+/* A rank looks at the numbers in the store before it takes its seat, and another instance may begin
+ * in between. Its service is over, it is told why, and its seat is free for the other instance. */
+Test(context_joins, M8_a_rank_that_was_overtaken_by_another_configuration_gives_its_seat_back)
+{
+    world w, twin;
+    eepi_store_client *client;
+    eepi_store_reply reply;
+    world_open(&w, 2, 2);
+    open_twin(&twin, &w, 2);
+    twin.config.num_max_tokens_per_rank = 2 * WORLD_TOKENS;
+    const eepi_instance winner = eepi_instance_of(&twin.config);
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
+    cr_assert_eq(eepi_store_client_wait(
+                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof(winner), 0),
+                     STORE_US, &reply),
+                 EEP_OK);
+    eepi_store_client_close(client);
+    cr_expect_eq(eep_join(w.ranks[0].context), EEP_ERR_EVICTED);
+    cr_expect(strstr(eep_last_error(w.ranks[0].context),
+                     "num_max_tokens_per_rank is 4 here and 8 in the instance"),
+              "%s", eep_last_error(w.ranks[0].context));
+    world_start(&twin);
+    for (int32_t seat = 0; seat < 2; seat++)
+        rank_close(&twin.ranks[seat]);
     world_close(&w);
 }
 
@@ -197,6 +337,57 @@ Test(context_joins, M8_the_drain_of_the_last_rank_ends_the_instance)
         WORLD_WAIT(&w, w.ranks[seat].ended != EEP_OK);
         cr_expect_eq(w.ranks[seat].ended, EEP_ERR_DRAINED);
     }
+    world_close(&w);
+}
+
+static int awaited; /* lines that name a process that never joins; atomic */
+
+static void note_awaited(void *user, eep_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    if (strstr(line, "rank 2 (generation 1) has opened and not called eep_join"))
+        __atomic_fetch_add(&awaited, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The last ranks wait for somebody who is on the way in: they say so, and need not. */
+Test(context_joins, the_last_ranks_say_whom_they_wait_for)
+{
+    world w;
+    world_open(&w, 2, 3);
+    w.config.log = note_awaited;
+    w.config.log_level = EEP_LOG_WARN;
+    world_start(&w);
+    cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
+    world_lock(&w);
+    w.ranks[0].drain = w.ranks[1].drain = 1;
+    world_unlock(&w);
+    WORLD_WAIT(&w, rank_events(&w.ranks[0], EEP_EVENT_DRAIN_WAITS) > 0 &&
+                       __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) > 0);
+    cr_assert_eq(eep_instance_end(w.ranks[0].context), EEP_OK);
+    for (int32_t seat = 0; seat < 2; seat++)
+        WORLD_WAIT(&w, w.ranks[seat].ended == EEP_ERR_DRAINED);
+    world_close(&w);
+}
+
+/* So does an instance of which nobody can serve any more. */
+Test(context_joins, M8_an_instance_that_lost_experts_ends_in_order)
+{
+    world w;
+    world_open(&w, 2, 2);
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    world_rest(&w);
+    rank_close(&w.ranks[1]);
+    rank_set_mode(&w.ranks[0], RANK_WORK);
+    WORLD_WAIT(&w, w.ranks[0].closed > 0);
+    cr_assert_eq(eep_instance_end(w.ranks[0].context), EEP_OK);
+    WORLD_WAIT(&w, w.ranks[0].ended != EEP_OK);
+    cr_expect_eq(w.ranks[0].ended, EEP_ERR_DRAINED, "%s", w.ranks[0].text);
+    rank_close(&w.ranks[0]);
+    world_set_modes(&w, 0, 1, RANK_FOLLOW);
+    world_start(&w); /* another one begins */
     world_close(&w);
 }
 

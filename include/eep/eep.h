@@ -79,8 +79,8 @@ typedef enum eep_event_kind {
     EEP_EVENT_REBALANCING, /* this rank fills slots behind live traffic; value: how many */
     EEP_EVENT_REBALANCED,  /* it has filled them; value: bytes copied */
     /* This rank asked to leave (eep_drain) and cannot: what only it holds has no other place;
-     * value: slots per layer that the others lack, 0: background_bytes_per_s is 0. The log has a
-     * line. */
+     * value: slots per layer that the others lack; 0: background_bytes_per_s is 0, or all want out
+     * and a process that has opened has not called eep_join. The log has a line. */
     EEP_EVENT_DRAIN_WAITS
 } eep_event_kind;
 typedef struct eep_event_info {
@@ -363,7 +363,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_busy(eep_context *context, uint64_t busy_u
  * on stepping until eep_step_begin returns EEP_ERR_DRAINED. That waits until the ranks that stay
  * hold what only this one holds. If they have no room for it, or background_bytes_per_s is 0, a
  * warning in the log says so, with EEP_EVENT_DRAIN_WAITS: let another rank join, end the instance
- * (eep_instance_end), or leave by eep_close, which costs those experts. */
+ * (eep_instance_end), or leave by eep_close, which costs those experts. The last ranks wait for a
+ * process that has opened and not joined, and say so in the same way. */
 EEP_API EEP_MUST_CHECK eep_status eep_drain(eep_context *context);
 /* End the instance in order, for all of its ranks: they leave in one view, and eep_step_begin of
  * each returns EEP_ERR_DRAINED. The front has stopped giving requests before: a step that is in
