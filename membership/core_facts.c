@@ -223,6 +223,20 @@ static void take_alive(eepi_core *core, const eepi_suspect *alive)
         peer->evidence = NO_EVIDENCE;
 }
 
+/* Who says that it is busy is at no fault for what it does not do meanwhile: neither for what was
+ * known against it before. */
+static void take_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us)
+{
+    core_peer *peer = &core->peers[busy->seat];
+
+    peer->busy_generation = busy->generation;
+    peer->busy_until_us = core->now_us + for_us;
+    if (peer->evidence_generation == busy->generation &&
+        (peer->evidence == EEP_FAULT_SILENT || peer->evidence == EEP_FAULT_DEADLINE ||
+         peer->evidence == EEP_FAULT_LEFT_OUT))
+        peer->evidence = NO_EVIDENCE;
+}
+
 /* A report replaces what its sender said before: silence that it took back is no evidence. */
 static void forget_silence(eepi_core *core, int by)
 {
@@ -406,8 +420,7 @@ void eepi_core_take(eepi_core *core, const eepi_input *input)
                  core->config.seat);
         break;
     case EEPI_INPUT_BUSY:
-        core->peers[input->suspect.seat].busy_generation = input->suspect.generation;
-        core->peers[input->suspect.seat].busy_until_us = core->now_us + input->step;
+        take_busy(core, &input->suspect, input->step);
         break;
     case EEPI_INPUT_NOT_KILLED:
         core->peers[input->suspect.seat].unkillable_generation = input->suspect.generation;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SAY_AFTER_US = 1000000 }; /* that nobody serves, and why */
+
 static int reported(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
@@ -183,6 +185,30 @@ static int all_killed(eepi_core *core)
     return !waiting;
 }
 
+/* A kill that was asked for may not have come yet: a victim that is no longer to go is killed only
+ * if it is asked for again. */
+static void take_kills_back(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (peer->killed_generation != 0 &&
+            eepi_view_has(core->view, seat, peer->killed_generation) && !is_expelled(core, seat))
+            peer->killed_generation = 0;
+    }
+}
+
+int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+
+    if (core->peers[seat].killed_generation != generation || s->generation != generation)
+        return 0;
+    return eepi_view_is_member(core->view, seat)
+               ? is_expelled(core, seat)
+               : s->state == EEP_SEAT_QUARANTINED &&
+                     !eepi_core_stores_have_ended(core, seat, generation);
+}
+
 static void fail_closed(eepi_core *core)
 {
     if (!core->uncovered)
@@ -201,9 +227,29 @@ static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
     fail_closed(core);
 }
 
+/* Without a kill fence nobody is killed, then as well. */
+static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
+{
+    uint64_t bound_us =
+        core->wedged_us +
+        (core->config.drain_bound_us < SAY_AFTER_US ? core->config.drain_bound_us : SAY_AFTER_US);
+
+    if (core->now_us < bound_us) { /* mostly it hears that it was expelled, and ends */
+        eepi_core_wake_at(core, bound_us);
+        return;
+    }
+    snprintf(
+        core->why, sizeof(core->why),
+        "rank %d (generation %u) was expelled, lives and may still write, and kill_fence is 0: "
+        "nobody serves until its process goes on or ends",
+        seat, generation);
+    fail_closed(core);
+}
+
 /* The other copy of the combine windows may be used again only if the stores of every generation
- * that was expelled earlier have ended (rules M2, P8). One that lives on, although nobody was
- * killed to expel it, may not hold up everybody (must 12): after the drain bound it is killed. */
+ * that was expelled earlier have ended (rules M2, P8). One that lives on, although its kill did not
+ * reach it, is killed again after the drain bound; without a kill fence it is waited for, and who
+ * asks for a step hears why (must 12). */
 static int old_copy_is_free(eepi_core *core)
 {
     int is_free = 1;
@@ -218,6 +264,10 @@ static int old_copy_is_free(eepi_core *core)
         is_free = 0;
         if (eepi_core_is_gone(core, seat, s->generation))
             continue; /* its margin runs, which has an end */
+        if (!core->config.kill_fence && !eepi_core_has_exited(core, seat, s->generation)) {
+            say_lives_on(core, seat, s->generation);
+            continue;
+        }
         if (peer->killed_generation == s->generation &&
             bound_us < peer->killed_us + core->config.drain_bound_us)
             bound_us = peer->killed_us + core->config.drain_bound_us;
@@ -418,6 +468,7 @@ void eepi_core_advance_fault(eepi_core *core)
     int newer = core->view->epoch > core->installed_epoch;
     int suspected = must_wedge(core);
 
+    take_kills_back(core);
     if (core->status != CORE_WEDGED && suspected)
         wedge(core);
     if (core->status != CORE_WEDGED) {

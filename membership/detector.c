@@ -53,7 +53,13 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
         suspect_out->kind = EEP_FAULT_EXIT;
         return 1;
     }
-    if (silent_us < d->expel_us || peer->told == 1 || eepi_is_busy(peer->header, now))
+    if (eepi_is_busy(peer->header, now)) { /* it says so now: silence counts behind that */
+        int was_silent = peer->told == 1;
+        if (was_silent)
+            peer->told = 0;
+        return was_silent;
+    }
+    if (silent_us < d->expel_us || peer->told == 1)
         return 0;
     peer->told = 1;
     suspect_out->kind = EEP_FAULT_SILENT;
@@ -86,8 +92,12 @@ static void hear_warning(eepi_detector *d)
 {
     uint64_t warning = __atomic_load_n(&d->own->warning, __ATOMIC_ACQUIRE);
 
-    if (warning == 0 || warning == d->own->warning_heard)
+    if (warning == d->own->warning_heard)
         return;
+    if (warning == 0) { /* it was taken back: the next one is heard, be it the same */
+        __atomic_store_n(&d->own->warning_heard, 0, __ATOMIC_RELEASE);
+        return;
+    }
     if (d->config.warned)
         d->config.warned(d->config.user, warning);
     __atomic_store_n(&d->own->warning_heard, warning, __ATOMIC_RELEASE);

@@ -23,10 +23,10 @@ typedef struct profile_field {
 static const profile_field fields[] = {
     FIELD(heartbeat_period_us, 10000, 10000, 10000),
     FIELD(heartbeat_suspect_us, 30000, 30000, 30000),
-    FIELD(step_deadline_us, 30 * SECOND_US, 600 * SECOND_US, 1 * SECOND_US),
+    FIELD(step_deadline_us, 40 * SECOND_US, 3600 * SECOND_US, 1 * SECOND_US),
     FIELD(warmup_deadline_us, 120 * SECOND_US, 3600 * SECOND_US, 10 * SECOND_US),
-    FIELD(expel_floor_us, 30 * SECOND_US, 3600 * SECOND_US, 1 * SECOND_US),
-    FIELD(drain_bound_us, 10 * SECOND_US, 60 * SECOND_US, 1 * SECOND_US),
+    FIELD(expel_floor_us, 40 * SECOND_US, 3600 * SECOND_US, 1 * SECOND_US),
+    FIELD(drain_bound_us, 40 * SECOND_US, 3600 * SECOND_US, 1 * SECOND_US),
     FIELD(propose_delay_us, 20000, 20000, 20000),
     FIELD(join_timeout_us, 300 * SECOND_US, 3600 * SECOND_US, 60 * SECOND_US),
     FIELD(background_bytes_per_s, 1000000000, 1000000000, 1000000000),

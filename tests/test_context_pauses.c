@@ -104,6 +104,7 @@ static int rank_is_well(rank *r)
 static void be_rank_2(int from, int to)
 {
     world w;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
     char byte;
     rank *r = &w.ranks[2];
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
@@ -175,6 +176,44 @@ Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
     cr_assert_eq(write(there[1], "", 1), 1);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "rank 2 ended with %x", status);
+    world_close(&w);
+}
+
+enum { PROMISED_PAUSE_US = 30000000 };
+
+/* Another rank ends just when a process begins to pause for half a minute, all divided by 40: the
+ * survivor waits for it, and it is neither left out nor killed. */
+Test(context_pauses, M2_a_pause_beside_a_fault_is_survived_by_default)
+{
+    int there[2], back[2], status = 0;
+    char byte;
+    world w;
+    setenv("EEP_TEST_PAUSE_DIVISOR", "40", 1);
+    cr_assert(pipe(there) == 0 && pipe(back) == 0);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0)
+        be_rank_2(there[0], back[1]);
+    world_open(&w, 3, 3);
+    w.keep_backups = 1;
+    (void)divide_defaults(&w.config);
+    start_beside(&w, there[1], back[0], &byte);
+    cr_assert_eq(write(there[1], "", 1), 1);
+    world_rest(&w);
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    rank_close(&w.ranks[1]);
+    usleep(PROMISED_PAUSE_US / 40);
+    cr_assert_eq(kill(pid, SIGCONT), 0);
+    WORLD_WAIT(&w, rank_sees(&w.ranks[0], 1, NULL).state != EEP_SEAT_ACTIVE);
+    cr_expect_eq(rank_sees(&w.ranks[0], 2, NULL).state, EEP_SEAT_ACTIVE);
+    rank_set_mode(&w.ranks[0], RANK_WORK);
+    world_advance(&w, 0, 0, 3);
+    cr_expect_eq(w.ranks[0].last_active, 2);
+    cr_expect_eq(waitpid(pid, &status, WNOHANG), 0, "rank 2 ended with %x", status);
+    world_rest(&w);
+    world_check_right(&w);
+    rank_stop(&w.ranks[0]); /* alone it would lack experts */
+    kill(pid, SIGKILL);
     world_close(&w);
 }
 

@@ -87,6 +87,24 @@ Test(defaults, a_pause_of_four_seconds_is_no_fault)
     cr_expect_eq(config.bind_threads, 0);
 }
 
+/* What include/eep/eep.h promises of each: a pause of the whole process, in any place, for so long,
+ * beside a fault of somebody else, is no fault. */
+Test(defaults, each_profile_gives_the_time_that_it_promises)
+{
+    static const uint64_t promised_us[] = {30000000, 3599999999, 0};
+    eep_config config;
+
+    for (int profile = EEP_PROFILE_DEFAULT; profile <= EEP_PROFILE_QUICK; profile++) {
+        eep_config_init(&config);
+        cr_assert_eq(eep_config_profile(&config, (eep_profile)profile), EEP_OK);
+        const uint64_t least_us[] = {config.step_deadline_us, config.warmup_deadline_us,
+                                     config.expel_floor_us, config.drain_bound_us};
+        for (int i = 0; i < 4; i++)
+            cr_expect_gt(least_us[i], promised_us[profile], "profile %d, limit %d", profile, i);
+        cr_expect_eq(config.kill_fence, profile != EEP_PROFILE_BRING_UP);
+    }
+}
+
 Test(defaults, a_profile_is_refused_or_whole)
 {
     eep_config config;

@@ -141,7 +141,7 @@ typedef struct eep_config {
     /* Blocks of the nodes that copy rows, each as large as a multiprocessor's share; 0: few, so
      * that the engine keeps the device (24 of a GPU, 4 on the host). */
     int32_t num_blocks;
-    int32_t kill_fence;   /* 1: a silent rank is killed before it is expelled */
+    int32_t kill_fence;   /* 1: a living rank is killed before it is expelled; 0: nobody is, ever */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
     eep_log_fn log; /* NULL: lines go to stderr */
@@ -166,9 +166,11 @@ static inline void eep_config_init(eep_config *config)
 
 /* Sets of times and policies (docs/DEFAULTS.md has all values). */
 typedef enum eep_profile {
-    /* What eep_config_init gives: a rank may pause for half a minute, its end is seen at once. */
+    /* What eep_config_init gives: a rank may pause for half a minute, in a step or between two, its
+     * process stopped or not, also beside a fault of another one. Its end is seen at once. */
     EEP_PROFILE_DEFAULT,
-    /* First runs and debuggers: nobody is killed or expelled for a pause of less than an hour. */
+    /* First runs and debuggers: nobody is killed, and nobody expelled for a pause of less than an
+     * hour. A fault beside such a pause is settled when it ends. */
     EEP_PROFILE_BRING_UP,
     /* Laboratories: a rank that does not answer for a second is at fault. */
     EEP_PROFILE_QUICK,
@@ -355,8 +357,11 @@ EEP_API void eep_step_abort(eep_context *context);
 enum { EEP_BUSY_MAX_US = 600000000 }; /* ten minutes */
 /* "I am busy for `busy_us` from now": this rank compiles, collects garbage, stands in a debugger.
  * Until then peers do not suspect it for silence, accuse it of missed deadlines or kill it; at
- * most EEP_BUSY_MAX_US, and a new call replaces the old one (0: not busy any more). Steps that wait
- * for it end by their deadlines as ever, and the end of its process counts at once. Any thread. */
+ * most EEP_BUSY_MAX_US, and a new call replaces the old one (0: not busy any more). What they held
+ * against it before is taken back. The end of its process counts at once. The price: steps that
+ * wait for it end by their deadlines as ever, without a result, so nobody emits a token meanwhile;
+ * a fault of another rank, a join or a leave is settled when it answers, or at the end of that
+ * time. Costs a store. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_busy(eep_context *context, uint64_t busy_us);
 
 /* Ask to leave the view. The engine hands its requests back first, then calls this once and goes
