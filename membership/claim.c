@@ -380,20 +380,6 @@ static eep_status read_view(eep_context *context, eepi_view_seat *seat_out)
     return status;
 }
 
-/* Whoever held a seat has ended; that is told to all. */
-eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bound_us)
-{
-    char key[EEPI_STORE_KEY_MAX];
-    eepi_store_reply reply;
-    eep_status status;
-
-    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", end->seat);
-    status = eepi_store_client_wait(context->store,
-                                    eepi_store_put(context->store, key, end, sizeof(*end), 0),
-                                    bound_us, &reply);
-    return status == EEP_OK ? reply.status : status;
-}
-
 /* It may be of an instance that has ended, whose shape was another: then it says nothing. */
 static eep_status judge_strange_record(eep_context *context)
 {
@@ -593,28 +579,4 @@ eep_status eepi_claim_seat(eep_context *context)
     status = claim_inside(context);
     eepi_seats_leave(gate);
     return status;
-}
-
-void eepi_claim_give_back(eep_context *context)
-{
-    const eepi_seat_holder own = {.generation = context->generation,
-                                  .pid = (int32_t)getpid(),
-                                  .pid_start = context->pid_start,
-                                  .home = context->home,
-                                  .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
-
-    if (context->has_seat &&
-        eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK)
-        eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
-                 context->store_path, context->config.rank, strerror(errno));
-    context->has_seat = 0;
-}
-
-void eepi_claim_release(eep_context *context, uint64_t bound_us)
-{
-    const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
-
-    eepi_claim_give_back(context);
-    if (context->claimed)
-        (void)!eepi_claim_end(context, &end, bound_us);
 }
