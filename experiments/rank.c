@@ -1,4 +1,5 @@
 #include "experiments/joiner_nice.h"
+#include "experiments/output.h"
 #include "experiments/rank_state.h"
 
 #include <errno.h>
@@ -272,7 +273,7 @@ static eep_status run_step(rank *self)
     }
     char text[PACE_TEXT_BYTES];
     uint64_t pause_ns = pace_pause_ns(&self->pace);
-    if (pace_tells_limit(&self->pace, text, sizeof text)) {
+    if (pace_tells_limit(&self->pace, text, sizeof text) && !output_is_stuck(STDERR_FILENO)) {
         fprintf(stderr, "rank %d: %s\n", self->config.seat, text);
     }
     wait_like_a_slow_rank(pause_ns);

@@ -1,11 +1,13 @@
 /* A rank from its start until it is in the view. */
 #include "experiments/joiner_nice.h"
+#include "experiments/output.h"
 #include "experiments/rank_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end is observed */
 static const uint64_t SEAT_BOUND_NS = 20000000000;
@@ -14,12 +16,13 @@ static const uint64_t JOIN_BOUND_NS = 60000000000;
 
 /* ---------------------------------------------------------------- what the context says */
 
-/* From any of the context's threads. Others go in any order once all are told to stop. */
+/* From any of the context's threads, none of which may wait for who reads this. Others go in any
+ * order once all are told to stop. */
 static void on_log(void *user, eep_log_level level, const char *line)
 {
     const rank *self = user;
     (void)level;
-    if (!rank_is_told_to_stop(self)) {
+    if (!rank_is_told_to_stop(self) && !output_is_stuck(STDERR_FILENO)) {
         fprintf(stderr, "%s\n", line);
     }
 }

@@ -122,7 +122,7 @@ assert run.returncode == 1, run.returncode
 PY
 stuck() { /usr/bin/python3 "$tmp/stuck.py" "$@" 2>"$tmp/said" || { fail "a reader that has stopped: $*"; cat "$tmp/said"; }; }
 stuck "$tmp/stuck/summary.json" goes-on "$bin/eep-run" --no-picture "${small[@]:1}" --requests 20 --rate 40 --out "$tmp/stuck"
-stuck "$tmp/cut/summary.json" ends "$bin/eep-run" --no-picture "${small[@]:1}" --requests 5 --rate 40 --out "$tmp/cut"
+stuck "$tmp/cut/summary.json" ends "$bin/eep-run" --no-picture "${small[@]:1}" --log-level debug --requests 20 --rate 40 --kill 1@0.1 --rejoin 1@0.2 --out "$tmp/cut"
 stuck "$tmp/cuts/0001/summary.json" ends "$bin/eep-run" --no-picture "${small[@]}" --requests 5 --rate 40 --repeat 9 --out "$tmp/cuts"
 rows_of "$tmp/cut"
 [ -s "$tmp/cuts/repeat.json" ] || fail "a --repeat whose reader has stopped lost its rows"
