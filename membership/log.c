@@ -3,8 +3,10 @@
 #include "graphs/thread.h"
 #include "membership/context.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { MOST_CALLBACKS = 2 }; /* nested: a line about what a callback did, and no more */
 
@@ -120,7 +122,10 @@ void eepi_log(const eep_context *context, eep_log_level level, const char *forma
     vsnprintf(line + used, sizeof(line) - used, format, arguments);
     va_end(arguments);
     if (!context->config.log) {
-        fprintf(stderr, "%s\n", line);
+        struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+        if (poll(&out, 1, 0) != 0) /* a reader that has stopped holds up no thread of a rank */
+            fprintf(stderr, "%s\n", line);
         return;
     }
     if (eepi_callback_begin() <= MOST_CALLBACKS)

@@ -1,8 +1,10 @@
 /* What a rank's log says of a life with a kill, a rejoin and a drain. */
 #include "tests/context_fixture.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 TestSuite(context_log, .timeout = 100);
 
@@ -86,6 +88,29 @@ static void kill_rejoin_and_drain(world *w)
     world_unlock(w);
     WORLD_WAIT(w, w->ranks[2].ended == EEP_ERR_DRAINED && w->ranks[0].last_active == 2);
     world_advance(w, 0, 1, 3);
+}
+
+/* A pipe that is full, as behind a pager that nobody looks at. */
+Test(context_log, that_nobody_reads_holds_up_no_rank, .timeout = 20)
+{
+    world w;
+    char some[4096] = "";
+    int ends[2], own = dup(STDERR_FILENO);
+    cr_assert_eq(pipe2(ends, O_NONBLOCK), 0);
+    while (write(ends[1], some, sizeof(some)) > 0) {
+    }
+    cr_assert_eq(fcntl(ends[1], F_SETFL, 0), 0);
+    cr_assert_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    world_open(&w, 2, 2);
+    w.config.log = NULL;
+    w.config.log_level = EEP_LOG_DEBUG;
+    world_start(&w);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    world_advance(&w, 0, 1, 3);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+    dup2(own, STDERR_FILENO);
 }
 
 /* Experts of one replica go with rank 2, so that the fault has a repair. */

@@ -144,7 +144,7 @@ typedef struct eep_config {
     int32_t kill_fence;   /* 1: a living rank is killed before it is expelled; 0: nobody is, ever */
     int32_t bind_threads; /* 1: hwloc binds this context's threads, the caller of eep_join too */
 
-    eep_log_fn log; /* NULL: lines go to stderr */
+    eep_log_fn log; /* NULL: lines go to stderr, but for those that it takes only by waiting */
     eep_log_level log_level;
     eep_event_fn event; /* NULL: none */
     void *user;         /* passed to log and event */
