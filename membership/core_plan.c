@@ -23,34 +23,48 @@ static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
                                  (unsigned long long)tensor_bytes[i]);
 }
 
-/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all: ours.
- * 0, and `why`: they have not. */
-static int has_our_tensors(eepi_core *core, int seat)
+/* The seat whose tensors all others of the draft are to have: ours, once we are in it, else its
+ * lowest, so that all who propose a first view refuse the same ranks. -1: nobody is in it. */
+static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
 {
-    const uint64_t *theirs = core->peers[seat].tensor_bytes;
-    const uint64_t *ours = core->peers[core->config.seat].tensor_bytes;
-    char here[72], there[72];
+    if (eepi_view_is_member(draft, core->config.seat))
+        return core->config.seat;
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(draft, seat))
+            return seat;
+    }
+    return -1;
+}
 
-    if (memcmp(theirs, ours, sizeof(core->peers[seat].tensor_bytes)) == 0)
+/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all. 0,
+ * and `why`: they have not. */
+static int has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
+{
+    const int other = whose_tensors_count(core, draft);
+    const uint64_t *here = core->peers[seat].tensor_bytes;
+    const uint64_t *there = other < 0 ? here : core->peers[other].tensor_bytes;
+    char here_text[72], there_text[72];
+
+    if (memcmp(here, there, sizeof(core->peers[seat].tensor_bytes)) == 0)
         return 1;
-    say_sizes(theirs, there, sizeof(there));
-    say_sizes(ours, here, sizeof(here));
+    say_sizes(here, here_text, sizeof(here_text));
+    say_sizes(there, there_text, sizeof(there_text));
     snprintf(
         core->why, sizeof(core->why),
         "rank %d has tensors of %s bytes per expert, and rank %d of %s: give all ranks the same",
-        seat, there, core->config.seat, here);
+        seat, here_text, other, there_text);
     return 0;
 }
 
 /* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
- * of an expert with different checksums are refused (S6), and other sizes than ours; `why` names
+ * of an expert with different checksums are refused (S6), and other tensor sizes; `why` names
  * them. */
 int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
 {
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
 
-    if (!has_our_tensors(core, seat))
+    if (!has_their_tensors(core, draft, seat))
         return 0;
     for (int layer = 0; layer < shape->num_layers; layer++) {
         for (int slot = 0; slot < shape->num_slots; slot++) {
@@ -228,7 +242,8 @@ void eepi_core_advance_initial(eepi_core *core)
     draft = draft_beginning(core);
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
-            if (has_our_tensors(core, seat)) /* else what an instance left is not the cause */
+            if (has_their_tensors(core, draft,
+                                  seat)) /* else what an instance left is not the cause */
                 say_how_to_forget(core);
             refuse(core, seat); /* all hear which, and why; another process may come in its place */
             fail_to_begin(core);

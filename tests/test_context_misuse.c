@@ -303,27 +303,26 @@ Test(context_misuse, tensors_that_overlap_are_refused_in_slots_and_backups)
  * no expert is held twice, so that no checksum differs. */
 Test(context_misuse, other_tensor_sizes_are_refused_at_the_join)
 {
+    static const char theirs[] = "rank 1 has tensors of 72 + 64 bytes per expert, and rank 0 of "
+                                 "64 + 64: give all ranks the same";
     world w;
-    int refused = 0;
-
+    rank *first, *second;
     world_open(&w, 2, 2);
+    first = &w.ranks[0];
+    second = &w.ranks[1];
     w.config.num_experts = 2 * WORLD_SLOTS;
-    w.ranks[1].longer = 8;
-    for (int32_t seat = 0; seat < 2; seat++)
-        cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
-    for (int32_t seat = 0; seat < 2; seat++)
-        rank_run(&w.ranks[seat]);
-    for (int32_t seat = 0; seat < 2; seat++) { /* whoever proposes is right */
-        const rank *r = &w.ranks[seat];
-        WORLD_WAIT(&w, r->join_status != EEP_OK);
-        cr_expect(r->join_status == EEP_ERR_UNCOVERED || r->join_status == EEP_ERR_CHECKSUM, "%s",
-                  eep_strerror(r->join_status));
-        refused += r->join_status == EEP_ERR_CHECKSUM;
-        cr_expect(strstr(r->text, "has tensors of ") && strstr(r->text, "72 + 64") &&
-                      strstr(r->text, "64 + 64") && strstr(r->text, "give all ranks the same"),
-                  "rank %d: %s", seat, r->text);
-    }
-    cr_expect_eq(refused, 1, "%d ranks were refused", refused);
+    second->longer = 8;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", first->error);
+    cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", second->error);
+    rank_run(first);
+    rank_run(second);
+    WORLD_WAIT(&w, first->join_status != EEP_OK && second->join_status != EEP_OK);
+    cr_expect_eq(first->join_status, EEP_ERR_UNCOVERED, "%s", eep_strerror(first->join_status));
+    /* it may find that out by itself and propose nothing, before it hears that it is refused */
+    cr_expect(second->join_status == EEP_ERR_CHECKSUM || second->join_status == EEP_ERR_UNCOVERED,
+              "%s", eep_strerror(second->join_status));
+    cr_expect(strstr(first->text, theirs), "%s", first->text);
+    cr_expect(strstr(second->text, theirs), "%s", second->text);
     world_close(&w);
 }
 
