@@ -102,10 +102,10 @@ uint32_t eep_generation(const eep_context *context)
 static eep_status check_times(eep_context *context)
 {
     const eep_config *c = &context->config;
-    const uint64_t day_us = 86400ull * 1000000;
+    const unsigned long long day_us = 86400ull * 1000000;
     const struct {
         const char *name;
-        uint64_t us, least_us;
+        unsigned long long us, least_us;
     } times[] = {
         {"heartbeat_period_us", c->heartbeat_period_us, 1},
         {"heartbeat_suspect_us", c->heartbeat_suspect_us, 1},
@@ -121,8 +121,7 @@ static eep_status check_times(eep_context *context)
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
         if (times[i].us < times[i].least_us || times[i].us > day_us)
             return eepi_fail(context, EEP_ERR_INVALID, "%s is %llu: %llu to %llu are possible",
-                             times[i].name, (unsigned long long)times[i].us,
-                             (unsigned long long)times[i].least_us, (unsigned long long)day_us);
+                             times[i].name, times[i].us, times[i].least_us, day_us);
     }
     return EEP_OK;
 }
@@ -188,12 +187,10 @@ static eep_status take_config(eep_context *context, const eep_config *config)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "device is NULL: open one with eep_device_open, and set it");
     status = check_store_path(context, c->store_path);
-    if (status != EEP_OK)
-        return status;
-    status = check_environment(context, c);
-    if (status != EEP_OK)
-        return status;
-    status = check_times(context);
+    if (status == EEP_OK)
+        status = check_environment(context, c);
+    if (status == EEP_OK)
+        status = check_times(context);
     if (status != EEP_OK)
         return status;
     if (c->num_blocks < 0 || c->num_blocks > MAX_BLOCKS)
@@ -202,13 +199,10 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     least_us = least_deadline_us(c->device);
     if (c->step_deadline_us < least_us || c->warmup_deadline_us < least_us)
         return eepi_fail(context, EEP_ERR_INVALID,
-                         "%s is %llu: at least %llu are needed on this device, whose clock is "
-                         "coarse",
-                         c->step_deadline_us < least_us ? "step_deadline_us" : "warmup_deadline_us",
-                         (unsigned long long)(c->step_deadline_us < least_us
-                                                  ? c->step_deadline_us
-                                                  : c->warmup_deadline_us),
-                         (unsigned long long)least_us);
+                         "step_deadline_us is %llu and warmup_deadline_us %llu: at least %llu are "
+                         "needed on this device, whose clock is coarse",
+                         (unsigned long long)c->step_deadline_us,
+                         (unsigned long long)c->warmup_deadline_us, (unsigned long long)least_us);
     if ((int)c->bulk < EEP_BULK_AUTO || (int)c->bulk > EEP_BULK_UCX)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
