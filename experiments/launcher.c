@@ -40,7 +40,10 @@ bool launcher_is_settled(const launcher *self)
             continue;
         }
         bool member = launcher_is_member(self, process);
-        bool gone = process->exit_ns || launcher_is_stopped(process);
+        /* A thread that loads ends with its process: a run that is told to finish waits for none.
+         */
+        bool ends = launcher_control_is_finishing(self) && process->kill_ns && !process->joined_ns;
+        bool gone = process->exit_ns || launcher_is_stopped(process) || ends;
         if (!gone && launcher_lacks_room(self, seat, NULL, 0)) {
             continue; /* it serves until there is room, which nobody here makes */
         }
@@ -280,20 +283,24 @@ static void serve(launcher *self)
     }
 }
 
-/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody. Threads
- * end with their process, once none of them serves. */
+/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody: it is
+ * killed where the run was cut off, or was before. Threads end with their process, once none of
+ * them serves. */
 static void end_loaders(launcher *self)
 {
-    bool serves = false;
+    bool serves = false, loads = false, cut = self->interrupted || self->failed;
     for (int s = 0; s < self->run.max_ranks; s++) {
         record_process *process = launcher_process_of(self, s);
-        bool lives = process && self->ranks->seat[s].lives;
-        serves |= lives && process->joined_ns;
-        if (lives && !process->joined_ns && !process->kill_ns && !self->how->threads) {
+        if (!process || !self->ranks->seat[s].lives) {
+            continue;
+        }
+        serves |= process->joined_ns != 0;
+        if (cut && !process->joined_ns && !process->kill_ns) {
             process->kill_ns = supervisor_signal(self->ranks, s, SIGKILL);
         }
+        loads |= !process->joined_ns && process->kill_ns;
     }
-    if (self->how->threads && !serves) {
+    if (self->how->threads && loads && !serves) {
         supervisor_kill_host(self->ranks);
     }
 }
@@ -314,9 +321,7 @@ static void stop(launcher *self)
     bool shut = false;
     while (!launcher_nobody_is_left(self) && !self->at_once &&
            launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
-        if (self->interrupted || self->failed) {
-            end_loaders(self);
-        }
+        end_loaders(self);
         take_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
             if (self->ranks->seat[s].lives && supervisor_state(self->ranks, s) == 'T') {

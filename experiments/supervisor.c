@@ -351,6 +351,7 @@ uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
     }
     host_order order = {HOST_STRIKE, seat, signal_number};
     of->is_held = signal_number == SIGSTOP;
+    of->has_stopped |= signal_number == SIGKILL; /* it says nothing any more */
     return give_order(self, &order, NULL, 0) == EEP_OK ? time_ns : 0;
 }
 

@@ -20,7 +20,7 @@ typedef struct supervisor_seat {
                          closed by supervisor_hang_up, so that what was sent can be read */
     outbox outbox;    /* to the rank; valid while fd >= 0 */
     bool is_held;     /* a thread, by us or by itself */
-    bool has_stopped; /* it said that it serves no more */
+    bool has_stopped; /* it said that it serves no more, or was killed as a thread */
 } supervisor_seat;
 
 /* The process whose threads are ranks. */

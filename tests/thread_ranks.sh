@@ -48,3 +48,27 @@ if [ $code -ne 1 ] || [ "$(grep -c 'was ended by signal 9' "$tmp/host.log")" -ne
     fail "host: exit code $code (1), or not all four ranks were said to have ended" "$tmp/host.log"
 fi
 echo "host: killed, and said so"
+
+# A thread that loads (for a minute here) hears nothing, and no signal ends it: when the others have gone its process
+# ends, and nobody waits for the minute.
+LD_PRELOAD=$bin/../tests/libdeaf_joiner.so "$bin/eep-run" --no-picture "${small[@]}" --serve --keep-busy 4 \
+    --out "$tmp/deaf" >"$tmp/deaf.log" 2>&1 &
+run=$!
+ctl() { "$bin/eep-ctl" --out "$tmp/deaf" "$@" >"$tmp/ctl.log" 2>&1 || fail "eep-ctl $*" "$tmp/ctl.log"; }
+for _ in $(seq 300); do
+    [ -S "$tmp/deaf/control.sock" ] && break
+    sleep 0.1
+done
+ctl wait settled --timeout 30
+ctl kill 1
+ctl wait settled --timeout 30
+ctl rejoin 1
+ctl finish
+begin=$SECONDS
+wait "$run"
+code=$?
+if [ $code -ne 0 ] || [ $((SECONDS - begin)) -gt 30 ] || ! grep -q 'rank 1 has not joined 2 s after finish' "$tmp/deaf.log" ||
+    grep -q 'did not end when told to' "$tmp/deaf.log"; then
+    fail "a joiner that loads when the run ends: exit code $code after $((SECONDS - begin)) s" "$tmp/deaf.log"
+fi
+echo "deaf: a thread that loads ends with its process"
