@@ -91,7 +91,7 @@ static void kill_rejoin_and_drain(world *w)
 }
 
 /* A pipe that is full, as behind a pager that nobody looks at. */
-Test(context_log, that_nobody_reads_holds_up_no_rank, .timeout = 20)
+Test(context_log, that_nobody_reads_holds_up_no_rank)
 {
     world w;
     char some[4096] = "";
