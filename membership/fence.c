@@ -24,6 +24,11 @@ void eepi_spare_busy(const eep_context *context, uint64_t *seats)
     }
 }
 
+static int has_room(const eep_context *context)
+{
+    return context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT;
+}
+
 /* What that seat's process says of itself: 1, and the core hears it, if it is busy by its own word.
  */
 static int give_busy(eep_context *context, int seat)
@@ -37,7 +42,8 @@ static int give_busy(eep_context *context, int seat)
     if (until_ns <= now_ns)
         return 0;
     busy.step = (until_ns - now_ns < most_ns ? until_ns - now_ns : most_ns) / 1000u;
-    eepi_give(context, &busy);
+    if (has_room(context))
+        eepi_give(context, &busy);
     return 1;
 }
 
@@ -57,7 +63,7 @@ static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_o
         eepi_log(context, EEP_LOG_WARN, "killed rank %d (generation %u: %s) before it is expelled",
                  suspect->seat, suspect->generation,
                  eep_fault_kind_name((eep_fault_kind)suspect->kind));
-    else if (context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT)
+    else if (has_room(context))
         eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
 }
 
@@ -76,14 +82,13 @@ static int speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
-    if (context->num_later >= EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT)
-        return 0;
     if (context->peers[suspect->seat].window_generation == suspect->generation &&
         give_busy(context, suspect->seat))
         return 1;
     if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect))
         return 0;
-    eepi_give(context, &alive);
+    if (has_room(context)) /* else the heartbeat thread tells it */
+        eepi_give(context, &alive);
     return 1;
 }
 

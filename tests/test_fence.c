@@ -16,6 +16,7 @@ enum { RANKS = 3, VICTIM = 1, GENERATION = 1, BYTES = 3 * 4096 + 128, HOST_BYTES
 static eep_context *context;
 static eepk_window_header *header; /* of the victim */
 static pid_t victim;
+static eep_device *device;
 
 static int give_core(eepi_input input, eepi_action_kind wanted)
 {
@@ -89,7 +90,6 @@ static void open_context(void)
     static eep_context one;
     static eepi_peer peers[RANKS];
     static const eepi_window_spec spec = {VICTIM, GENERATION, BYTES, HOST_BYTES};
-    eep_device *device;
     char why[256] = "";
     victim = fork();
     cr_assert_geq(victim, 0);
@@ -145,6 +145,7 @@ static void close_context(void)
     eepi_core_close(context->core);
     eepi_window_close(context->peers[VICTIM].window);
     close(context->peers[VICTIM].pidfd);
+    eep_device_close(device);
 }
 
 /* As eepi_perform does for the core. */
