@@ -98,7 +98,8 @@ static void open_context(void)
     while (victim == 0)
         pause();
     context = &one;
-    one.config = (eep_config){.max_ranks = RANKS, .heartbeat_period_us = 1000000};
+    one.config = (eep_config){
+        .struct_bytes = sizeof(one.config), .max_ranks = RANKS, .heartbeat_period_us = 1000000};
     one.generation = GENERATION;
     one.peers = peers;
     one.giving = 1; /* what the core is to hear waits, and the tests look at it */
