@@ -97,7 +97,7 @@ echo "ok    signals at $number moments"
 # Descriptors of the survivors run out before a joiner comes: it is said why they cannot take it.
 "$bin/eep-run" "${small[@]}" --serve --out "$tmp/full" >"$tmp/said" 2>&1 &
 pid=$!
-for _ in $(seq 200); do [ -S "$tmp/full/control.sock" ] && break; sleep 0.02; done
+for _ in $(seq 1500); do [ -S "$tmp/full/control.sock" ] && break; sleep 0.02; done
 "$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not serve"
 "$bin/eep-ctl" --out "$tmp/full" kill 1 >/dev/null
 "$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not settle"
@@ -107,7 +107,7 @@ for pid in map(int, sys.argv[1:]):
         free = next(n for n in range(1000) if not os.path.lexists(f"/proc/{pid}/fd/{n}"))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, free))' $(ranks_of $pid)
 "$bin/eep-ctl" --out "$tmp/full" rejoin 1 >/dev/null
-for _ in $(seq 200); do grep -q "cannot map the window" "$tmp/said" && break; sleep 0.02; done
+for _ in $(seq 1500); do grep -q "cannot map the window" "$tmp/said" && break; sleep 0.02; done
 grep -q "cannot map the window of rank 1 (generation 2).*descriptors: limit [0-9]* (RLIMIT_NOFILE): raise it" "$tmp/said" ||
     { fail "it is not said that descriptors lack for a joiner"; cat "$tmp/said"; }
 ranks=$(ranks_of $pid); kill -TERM $pid; wait $pid; gone "$ranks" "without descriptors"
@@ -118,7 +118,7 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
     chmod 755 "$tmp"
     "$bin/eep-run" "${small[@]}" --serve --out "$tmp/users" >"$tmp/said" 2>&1 &
     pid=$!
-    for _ in $(seq 200); do [ -S "$tmp/users/control.sock" ] && break; sleep 0.02; done
+    for _ in $(seq 1500); do [ -S "$tmp/users/control.sock" ] && break; sleep 0.02; done
     "$bin/eep-ctl" --out "$tmp/users" --timeout 20 wait settled >/dev/null || fail "it does not serve"
     chmod 755 "$tmp/t" "$tmp"/t/*; chmod 666 "$tmp/users/control.sock" "$tmp"/t/*/store
     for socket in "$tmp/users/control.sock" "$tmp"/t/*/store; do

@@ -9,12 +9,12 @@ trap 'kill $store 2>/dev/null; rm -rf "$tmp"' EXIT
 children() { grep -lsE "^[0-9]+ \([^)]*\) . $1 " /proc/[0-9]*/stat; }
 "$bin/eep-store" --path "$tmp/s" >"$tmp/store.log" 2>&1 &
 store=$!
-for _ in $(seq 100); do [ -S "$tmp/s" ] && break; sleep 0.05; done
+for _ in $(seq 600); do [ -S "$tmp/s" ] && break; sleep 0.05; done
 for round in 1 2; do # twice: what begins again can begin again
     "$bin/eep-run" --no-picture --quiet --ranks 8 --requests 100000 --rate 60 --store "$tmp/s" --no-oracle --out "$tmp/killed$round" \
         >"$tmp/killed.log" 2>&1 &
     launcher=$!
-    for _ in $(seq 400); do [ "$(children $launcher | wc -l)" -ge 8 ] && break; sleep 0.05; done
+    for _ in $(seq 600); do [ "$(children $launcher | wc -l)" -ge 8 ] && break; sleep 0.05; done
     ranks=$(children $launcher | xargs -n1 dirname | xargs -n1 basename)
     [ "$(wc -w <<<"$ranks")" -eq 8 ] || { echo "8 ranks were not started"; cat "$tmp/killed.log"; exit 1; }
     sleep 1.5 # whatever they do then: starting or serving

@@ -9,7 +9,7 @@ trap 'kill -CONT $store 2>/dev/null; kill $store 2>/dev/null; rm -rf "$tmp"' EXI
 start_store() {
     "$bin/eep-store" --path "$tmp/s" >"$tmp/store.log" 2>&1 &
     store=$!
-    for _ in $(seq 100); do [ -S "$tmp/s" ] && return 0; sleep 0.05; done
+    for _ in $(seq 600); do [ -S "$tmp/s" ] && return 0; sleep 0.05; done
     echo "the store did not start"; cat "$tmp/store.log"; exit 1
 }
 children() { grep -lsE "^[0-9]+ \([^)]*\) . $1 " /proc/[0-9]*/stat | wc -l; }
@@ -18,7 +18,7 @@ run() {
     "$bin/eep-run" --no-picture --quiet --ranks 8 --requests 150 --rate 40 --store "$tmp/s" --kill 3@1 --rejoin 3@4 \
         --out "$tmp/$1" >"$tmp/$1.log" 2>&1 &
     local pid=$!
-    for _ in $(seq 200); do [ "$(children $pid)" -ge 8 ] && break; sleep 0.05; done
+    for _ in $(seq 600); do [ "$(children $pid)" -ge 8 ] && break; sleep 0.05; done
     fault
     if ! wait $pid || [ "$(grep -c ',evicted,' "$tmp/$1/events.csv")" -ne 0 ]; then
         echo "$1: not good, or living ranks were expelled"; cat "$tmp/$1.log"; exit 1
