@@ -49,7 +49,7 @@ void eepi_say_own_end(eep_context *context)
 
     pthread_mutex_lock(&context->lock);
     stores_no_more = (context->ended == EEP_ERR_EVICTED || context->ended == EEP_ERR_DRAINED) &&
-                     !context->stepper.in_step && !context->elsewhere;
+                     !context->stepper.in_step;
     pthread_mutex_unlock(&context->lock);
     if (stores_no_more && context->peers[own.seat].end_said.generation != own.generation)
         put_end(context, &own);

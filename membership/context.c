@@ -463,34 +463,27 @@ static eep_status explain_failure(eep_context *context, eep_status status)
     return eepi_fail(context, EEP_ERR_SYSTEM, "%s; for want of them: %s", why, told);
 }
 
-/* After a step that did not end: 1 if its graph still runs. */
-static int graph_runs(eep_context *context)
+/* What a graph uses is better lost than gone under it. */
+static void say_left(const eep_context *context, eepi_left left)
 {
-    eep_status status;
-
-    if (context->elsewhere) /* libeep does not see its stream: only its last store tells */
-        return eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
-               context->stepper.step;
-    if (!context->stepper.in_step)
-        return 0;
-    if (eepi_stream_is_closed(context->stream)) /* that waited for what was in it */
-        return eepk_load_acquire(&eepi_tables_status(context->tables)->began_step) ==
-                   context->stepper.step &&
-               eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) !=
-                   context->stepper.step;
-    __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
-    status = eep_stream_synchronize(context->stream, CLOSE_BOUND_US);
-    return status != EEP_OK && status != EEP_ERR_DEVICE;
+    if (left != EEPI_LEFT_NOTHING)
+        eepi_log(context, EEP_LOG_WARN,
+                 "eep_close: the graph of step %llu %s: the memory of this rank is kept%s",
+                 (unsigned long long)context->stepper.step,
+                 left == EEPI_LEFT_ALL ? "has begun and not ended"
+                                       : "may begin yet in a stream that libeep does not see",
+                 left == EEPI_LEFT_ALL ? ", and its seat until the process ends" : "");
 }
 
 static void close_context(eep_context *context)
 {
-    int runs = graph_runs(context);
+    const eepi_left left = eepi_elsewhere_left(context, CLOSE_BOUND_US);
 
+    say_left(context, left);
     eepi_thread_serves(0);
     eepi_service_stop(context);
     eepi_detector_close(context->detector);
-    if (!runs) /* it stores nothing any more (rule M7), though its process may live on */
+    if (left != EEPI_LEFT_ALL) /* it stores nothing any more (rule M7), though its process lives */
         eepi_claim_release(context, CLOSE_BOUND_US);
     if (context->bulk && context->executor)
         eepi_executor_cancel(context->executor);
@@ -499,14 +492,14 @@ static void close_context(eep_context *context)
     eepi_serving_close(context);
     eepi_core_close(context->core);
     free(context->held_plan);
-    if (!runs) { /* what a graph uses is better lost than gone under it */
+    if (left == EEPI_LEFT_NOTHING) {
         eepi_peers_close(context);
         eepi_tables_close(context->tables);
         eepi_window_close(context->window);
         if (context->config.device)
             eepi_weights_close(context);
     }
-    if (context->is_waiter && !runs)
+    if (context->is_waiter && left != EEPI_LEFT_ALL)
         eepi_device_release_waiter(context->config.device);
     eepi_store_client_close(context->store);
     eepi_topology_close(context->topology);
@@ -518,7 +511,7 @@ static void close_context(eep_context *context)
     free(context->peer_headers);
     free(context->slot_begin);
     (void)!eepi_set_stream(context, "eep_close", NULL);
-    if (context->holds_device && !runs)
+    if (context->holds_device && left == EEPI_LEFT_NOTHING)
         eepi_device_drop(context->config.device);
     if (context->wake_fd >= 0)
         close(context->wake_fd);

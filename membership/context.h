@@ -200,7 +200,8 @@ struct eep_context {
     eepi_mailbox mailbox; /* with what the stepper has to say in its own */
     eepi_stepper stepper;
     int joined_once, stop;
-    int elsewhere;     /* a step's graph may still run where libeep does not see it; rank thread */
+    int elsewhere;     /* the step's graph runs where libeep does not look; rank thread */
+    int queued;        /* it may begin there yet, and then stores nothing; rank thread */
     int waits_to_join; /* eep_join ran out of time; rank thread */
     int uncovered;     /* fails closed until somebody brings the experts */
     int closed_by_weights; /* that is since a first rank has other weights; service thread */
@@ -295,6 +296,18 @@ void eepi_say_again(eep_context *context);
 void eepi_say_own_end(eep_context *context);
 /* Look again whether an instance may begin, once that is due. */
 void eepi_begin_again(eep_context *context);
+
+/* elsewhere.c: the stream of the step is empty. If the step has not ended it is aborted, and its
+ * end waited for. 1: its end came from another stream. Sets `elsewhere` and `queued`; rank thread.
+ */
+int eepi_elsewhere_end(eep_context *context);
+typedef enum eepi_left {
+    EEPI_LEFT_NOTHING,
+    EEPI_LEFT_MEMORY, /* a graph may begin yet: it stores nothing and uses the context's memory */
+    EEPI_LEFT_ALL,    /* a graph still runs, and may store */
+} eepi_left;
+/* What a context that closes leaves running; a step in flight is aborted and waited for. */
+eepi_left eepi_elsewhere_left(eep_context *context, uint64_t bound_us);
 
 /* arrivals.c: note a record, an end, a refusal; service thread. */
 void eepi_arrival_note(eep_context *context, const eepi_member *member);

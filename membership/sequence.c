@@ -120,8 +120,19 @@ void eepi_sequence_put(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
 {
     s->broken = 0;
     s->next = node == EEPI_NODE_FINISH ? 0 : number_of(s, node, layer) + 1;
-    if (node == EEPI_NODE_LATCH)
-        s->place = *place;
+    if (node != EEPI_NODE_LATCH)
+        return;
+    s->place = *place;
+    s->by_others |= place->is_captured && place->capture == 0;
+    if (!place->is_captured) {
+        s->loose_stream = place->stream;
+        s->loose_step = place->step;
+    }
+}
+
+int eepi_sequence_is_loose(const eepi_sequence *s, const void *stream, uint64_t step)
+{
+    return step != 0 && s->loose_step == step && s->loose_stream == stream;
 }
 
 void eepi_sequence_break(eepi_sequence *s)

@@ -11,8 +11,7 @@
 #include <unistd.h>
 
 enum {
-    END_MARGIN_US = 1000000, /* for the engine's own kernels in the graph */
-    ELSEWHERE_US = 200000    /* for the end of a step that was replayed in another stream */
+    END_MARGIN_US = 1000000 /* for the engine's own kernels in the graph */
 };
 
 void eepi_rank_wake(eep_context *context)
@@ -313,30 +312,33 @@ static eep_status end_step(eep_context *context, eep_status device)
     return s->bad_input ? bad_input(context, s) : EEP_OK;
 }
 
-/* Nothing of the step is in its stream, and it has not ended: never replayed, or in another stream
- * than libeep knows of. It may still store, so it is aborted and waited for. What has not begun in
- * a stream of ours was never replayed, since a replay in another one is refused. 1: it ran
- * elsewhere, and has ended now. */
-static int end_elsewhere(eep_context *context)
+/* Its own stream is empty, and the step's graph runs on in another one: it may still store, so the
+ * step stays open and the promise is not given (rule M2). */
+static eep_status say_elsewhere(eep_context *context)
 {
-    const eepk_status *s = eepi_tables_status(context->tables);
-    const uint64_t step = context->stepper.step, until_us = eepi_now_us() + ELSEWHERE_US;
-    int has_ended = eepk_load_acquire(&s->done_step) == step;
+    return eepi_fail(context, EEP_ERR_DEVICE,
+                     "step %llu has begun and not ended, and the stream of this context's steps is "
+                     "empty: its graph runs in another stream, or lacks eep_step_finish; it was "
+                     "aborted: call eep_step_end until it has ended, or eep_close, and name its "
+                     "stream with eep_step_stream before eep_step_begin",
+                     (unsigned long long)context->stepper.step);
+}
 
-    if (has_ended && !context->elsewhere)
-        return 0;
-    __atomic_store_n(eepi_tables_abort_step(context->tables), step, __ATOMIC_RELEASE);
-    pthread_mutex_lock(&context->lock);
-    while (eepk_load_acquire(&s->done_step) != step && eepi_now_us() < until_us) {
-        struct timespec soon;
-        deadline_of(1000, &soon);
-        pthread_cond_timedwait(&context->changed, &context->lock, &soon);
-    }
-    context->elsewhere =
-        eepk_load_acquire(&s->done_step) != step &&
-        (eepk_load_acquire(&s->began_step) == step || eepi_stream_is_adopted(context->stream));
-    pthread_mutex_unlock(&context->lock);
-    return !has_ended && eepk_load_acquire(&s->done_step) == step;
+/* By our abort word, or since the flip to its view did not come before it: no fault. */
+static int is_own_abort(const eep_context *context)
+{
+    uint32_t result = eepi_tables_status(context->tables)->result;
+
+    return result == EEPK_STEP_HOST_ABORT || result == EEPK_STEP_WRONG_BANK;
+}
+
+static eep_status say_was_elsewhere(eep_context *context)
+{
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu ran in another stream than this context's steps do, or in one that "
+                     "was closed meanwhile, and was aborted: name its stream with eep_step_stream "
+                     "before eep_step_begin",
+                     (unsigned long long)context->stepper.step);
 }
 
 static eep_status end_of_step(eep_context *context)
@@ -359,18 +361,17 @@ static eep_status end_of_step(eep_context *context)
     if (status == EEP_ERR_STATE && eepi_stream_is_closed(context->stream))
         status = EEP_OK; /* what was in it may run on, if it was the caller's */
     if (status == EEP_OK)
-        was_elsewhere = end_elsewhere(context);
+        was_elsewhere = eepi_elsewhere_end(context);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) /* it may still store: no promise before its end (rule M2) */
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",
                            (unsigned long long)(bound_us / 1000u));
+    else if (status == EEP_OK && context->elsewhere)
+        status = say_elsewhere(context);
     else
         status = end_step(context, status);
-    if (was_elsewhere && status == EEP_ERR_ABORTED) /* by us, not by a fault */
-        status = eepi_fail(context, EEP_ERR_STATE,
-                           "step %llu ran in another stream than this context's steps do, and was "
-                           "aborted: name its stream with eep_step_stream before eep_step_begin",
-                           (unsigned long long)context->stepper.step);
+    if (was_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context))
+        status = say_was_elsewhere(context);
     if (context->ended != EEP_OK)
         eepi_service_wake(context); /* eepi_say_own_end */
     pthread_mutex_unlock(&context->lock);

@@ -325,7 +325,10 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t 
 /* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it
  * emitted nothing; keep the state from before it and compute the same positions again in the next
  * step. EEP_ERR_BAD_STEP_INPUT: as ABORTED, and the same input will fail again (eep_bad_input_get
- * says which token); peers are not disturbed. Bounded by the step's deadlines. */
+ * says which token); peers are not disturbed. EEP_ERR_STATE: what ran was no whole step of this
+ * context; the next one may begin. EEP_ERR_DEVICE: the step may still run, as in a stream that was
+ * not named (eep_step_stream), and stays open; call eep_step_end again until it has ended, or
+ * eep_close. Bounded by the step's deadlines. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_end(eep_context *context);
 /* What was wrong with a step's input. */
 typedef enum eep_bad_kind {
