@@ -99,6 +99,9 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
         status = eepi_check_given("eep_device_open", "device_out", device_out);
     if (status != EEP_OK)
         return status;
+    status = eepi_check_may_wait("eep_device_open");
+    if (status != EEP_OK)
+        return status;
     if (own_captures)
         return eepi_refuse(EEP_ERR_STATE, "eep_device_open: this thread is capturing a stream: end "
                                           "the capture first");
@@ -184,8 +187,10 @@ void eepi_thread_serves(int is_serving)
  * what it can (set_waiters); memory, streams and graphs that it has to make anew it cannot. */
 eep_status eepi_may_wait_for_device(const char *call, const eep_device *device)
 {
-    if (!serves || !device->is_apart)
-        return EEP_OK;
+    eep_status status = eepi_check_may_wait(call);
+
+    if (status != EEP_OK || !serves || !device->is_apart)
+        return status;
     return eepi_refuse(EEP_ERR_STATE,
                        "%s may wait for the whole device, where other ranks wait for this one: not "
                        "in a rank's thread between its first step and eep_close",

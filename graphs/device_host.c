@@ -268,8 +268,10 @@ static void run_node(const entry *e)
         memcpy(e->head.to_or_user, e->head.from, e->head.size);
         return;
     }
+    eepi_kernel_begin();
     for (uint32_t block = 0; block < e->head.num_blocks; block++)
         e->head.run(e->args, (eep_grid){block, e->head.num_blocks, 0, 1});
+    eepi_kernel_end();
 }
 
 /* EEP_OK, or why the stream cannot keep its order any more. */

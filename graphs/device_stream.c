@@ -159,7 +159,8 @@ static void leave_alone(eep_stream *stream)
 
 void eep_stream_close(eep_stream *stream)
 {
-    if (!stream || eepi_check_stream("eep_stream_close", stream) != EEP_OK)
+    if (!stream || eepi_check_stream("eep_stream_close", stream) != EEP_OK ||
+        eepi_check_may_wait("eep_stream_close") != EEP_OK)
         return;
     if (stream->is_adopted)
         leave_alone(stream);
@@ -176,6 +177,8 @@ eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
 {
     eep_status status = eepi_check_stream("eep_stream_synchronize", stream);
 
+    if (status == EEP_OK)
+        status = eepi_check_may_wait("eep_stream_synchronize");
     if (status != EEP_OK)
         return status;
     if (eep_stream_is_capturing(stream))
@@ -212,6 +215,8 @@ static eep_status check_pair(const char *call, const eep_event *event, const eep
 
     if (status == EEP_OK)
         status = eepi_check_stream(call, stream);
+    if (status == EEP_OK)
+        status = eepi_check_may_put(call);
     if (status != EEP_OK)
         return status;
     if (event->device != stream->device)
@@ -283,6 +288,8 @@ eep_status eep_event_synchronize(eep_event *event, uint64_t timeout_us)
 {
     eep_status status = check_event("eep_event_synchronize", event);
 
+    if (status == EEP_OK)
+        status = eepi_check_may_wait("eep_event_synchronize");
     if (status != EEP_OK)
         return status;
     return eepi_device_say("eep_event_synchronize", event->device,

@@ -11,6 +11,8 @@ static eep_status check_put(const char *call, const eep_stream *stream)
     const void *capturer;
     eep_status status = eepi_check_stream(call, stream);
 
+    if (status == EEP_OK)
+        status = eepi_check_may_put(call);
     if (status != EEP_OK)
         return status;
     capturer = eepi_capturer_of(stream);
@@ -222,6 +224,8 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
 
     if (status == EEP_OK)
         status = eepi_check_stream("eep_graph_replay", stream);
+    if (status == EEP_OK)
+        status = eepi_check_may_put("eep_graph_replay");
     if (status != EEP_OK)
         return status;
     if (graph->device != stream->device)

@@ -2,6 +2,7 @@
 
 #include "eep/eep.h"
 #include "eep/watch.h"
+#include "graphs/thread.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -99,6 +100,28 @@ eep_status eepi_check_process(const char *call, const char *what, int32_t opened
                        "%s: process %d opened this %s, and this is process %d: a child of fork "
                        "cannot use it; let the child call exec, or open its own",
                        call, opened_by, what, here);
+}
+
+eep_status eepi_check_may_put(const char *call)
+{
+    if (!eepi_thread_is_in_kernel())
+        return EEP_OK;
+    return eepi_refuse(EEP_ERR_STATE,
+                       "%s from a kernel's host body would wait for the stream that runs it: let "
+                       "the rank thread do so",
+                       call);
+}
+
+eep_status eepi_check_may_wait(const char *call)
+{
+    eep_status status = eepi_check_may_put(call);
+
+    if (status != EEP_OK || !eepi_thread_is_in_callback())
+        return status;
+    return eepi_refuse(EEP_ERR_STATE,
+                       "%s from the log or event callback would wait for the thread that calls it: "
+                       "let the rank thread do so",
+                       call);
 }
 
 /* ------------------------------------------------------------------ structs */

@@ -40,6 +40,11 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 /* Its least size. */
 #define EEPI_LEAST_BYTES(type)                                                                     \
     (offsetof(type, EEPI_FIRST_##type) + sizeof(((type *)0)->EEPI_FIRST_##type))
+/* EEP_ERR_STATE, and the text, in a log or event callback and in a kernel's host body: a function
+ * that waits for the library's threads would wait for the one that it is called in. */
+EEP_MUST_CHECK eep_status eepi_check_may_wait(const char *call);
+/* The same for functions that wait for nothing but a place in a stream: in a kernel only. */
+EEP_MUST_CHECK eep_status eepi_check_may_put(const char *call);
 
 /* The caller's struct `theirs` into `ours`, which holds the defaults of what an older caller's
  * lacks. EEP_ERR_INVALID, and the text, if it is NULL, has a size of no version (below

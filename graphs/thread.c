@@ -13,11 +13,26 @@ typedef struct start {
     void *user;
 } start;
 
-static _Thread_local int num_callbacks;
+static _Thread_local int num_callbacks, is_in_kernel;
 
 int eepi_thread_is_in_callback(void)
 {
-    return num_callbacks > 0;
+    return num_callbacks > 0 || is_in_kernel;
+}
+
+int eepi_thread_is_in_kernel(void)
+{
+    return is_in_kernel;
+}
+
+void eepi_kernel_begin(void)
+{
+    is_in_kernel = 1;
+}
+
+void eepi_kernel_end(void)
+{
+    is_in_kernel = 0;
 }
 
 int eepi_callback_begin(void)

@@ -30,9 +30,12 @@ const char *eepi_thread_error(int error, char *text, size_t text_bytes);
 void eepi_signals_block(sigset_t *before_out);
 void eepi_signals_restore(const sigset_t *before);
 
-/* Is this thread inside a callback that the library called? What waits for the library's threads
- * would wait for itself there. */
+/* Is this thread inside a callback that the library called, or inside a kernel's host body, which a
+ * stream's own thread runs? What waits for the library's threads would wait for itself there. */
 int eepi_thread_is_in_callback(void);
+int eepi_thread_is_in_kernel(void);
+void eepi_kernel_begin(void);
+void eepi_kernel_end(void);
 /* Around each call of a callback of the program's; the first returns how many of them are nested.
  */
 int eepi_callback_begin(void);

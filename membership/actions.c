@@ -431,18 +431,19 @@ static int unheard_seat(const eep_context *context, eepi_seat_holder *holder_out
 static int may_begin(eep_context *context)
 {
     eepi_seat_holder holder;
-    int seat = unheard_seat(context, &holder);
+    int seat = unheard_seat(context, &holder), before;
 
-    if (seat < 0) {
-        context->begin_waits_for = 0;
+    pthread_mutex_lock(&context->lock); /* eep_join says whom it waits for */
+    before = context->begin_waits_for;
+    context->begin_waits_for = seat < 0 ? 0 : seat + 1;
+    pthread_mutex_unlock(&context->lock);
+    if (seat < 0)
         return 1;
-    }
-    if (context->begin_waits_for != seat + 1)
+    if (before != seat + 1)
         eepi_log(context, EEP_LOG_WARN,
                  "an instance cannot begin: process %d holds seat %d as generation %u (%s.seat%d), "
                  "and has not reached the store",
                  holder.pid, seat, holder.generation, context->store_path, seat);
-    context->begin_waits_for = seat + 1;
     context->begin_again_us = eepi_now_us() + BEGIN_AGAIN_US;
     return 0;
 }

@@ -525,12 +525,10 @@ void eep_close(eep_context *context)
 {
     if (!context || eepi_check_context("eep_close", context) != EEP_OK)
         return;
-    if (!eepi_thread_is_in_callback())
+    if (eepi_check_may_wait("eep_close") == EEP_OK)
         close_context(context);
-    else /* it would wait for this thread's end */
-        eepi_log(
-            context, EEP_LOG_ERROR,
-            "eep_close from the log or event callback does nothing: let the rank thread call it");
+    else
+        eepi_log(context, EEP_LOG_ERROR, "eep_close does nothing here: %s", eep_error_text());
 }
 
 eep_status eep_open(const eep_config *config, char *error_out, size_t error_bytes,

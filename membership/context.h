@@ -161,7 +161,6 @@ struct eep_context {
     eepi_ack said_acks[EEPI_ACK_FLIPPED + 1];
     uint64_t install_again_digest; /* of a view that could not be staged; 0: none */
     uint64_t begin_again_us;       /* when to look whether an instance may begin; 0: not */
-    int begin_waits_for;           /* 1 + the seat whose process keeps it from that; 0: none */
     uint64_t fill_again_us;        /* when to try a repair again that failed; 0: none did */
     uint64_t fill_again_digest;    /* of that document only */
     eepi_told told;
@@ -200,10 +199,10 @@ struct eep_context {
     eepi_mailbox mailbox; /* with what the stepper has to say in its own */
     eepi_stepper stepper;
     int joined_once, stop;
-    int elsewhere;     /* the step's graph runs where libeep does not look; rank thread */
-    int queued;        /* it may begin there yet, and then stores nothing; rank thread */
-    int waits_to_join; /* eep_join ran out of time; rank thread */
-    int uncovered;     /* fails closed until somebody brings the experts */
+    int elsewhere;         /* the step's graph runs where libeep does not look; rank thread */
+    int queued;            /* it may begin there yet, and then stores nothing; rank thread */
+    int waits_to_join;     /* eep_join ran out of time; rank thread */
+    int uncovered;         /* fails closed until somebody brings the experts */
     int closed_by_weights; /* that is since a first rank has other weights; service thread */
     eep_status ended;      /* why it no longer serves; EEP_OK while it does or may */
     eep_counters counters;
@@ -213,6 +212,7 @@ struct eep_context {
     eepi_arrival *arrivals;              /* [max_ranks] */
     char waits_for[EEPI_CORE_WHY_BYTES]; /* why it is not let in by those who serve */
     eepk_window_header **peer_headers;   /* host sides that are apart; NULL: none is mapped */
+    int begin_waits_for; /* 1 + the seat whose process keeps an instance from beginning; 0: none */
     uint64_t seats_epoch;
     char why_ended[EEPI_ERROR_BYTES];
     /* } */

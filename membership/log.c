@@ -72,11 +72,8 @@ eep_status eepi_check_own(const char *call, eep_context *context)
     eep_status status = eepi_check_context(call, context);
 
     /* the last error is the rank thread's, and this may be another one */
-    if (status == EEP_OK && eepi_thread_is_in_callback())
-        return eepi_refuse(EEP_ERR_STATE,
-                           "%s from the log or event callback would wait for the thread that "
-                           "calls it: let the rank thread do so",
-                           call);
+    if (status == EEP_OK && eepi_check_may_wait(call) != EEP_OK)
+        return EEP_ERR_STATE;
     if (status == EEP_OK || !context)
         return status;
     return eepi_fail(context, status, "%s", eep_error_text());

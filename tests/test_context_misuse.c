@@ -9,14 +9,37 @@
 
 typedef struct caller {
     eep_context *context; /* NULL: not yet; atomic */
-    int events, lines;    /* in which it called; atomic */
-    int wrong;            /* answers that are not what they should be */
-    char line[900];       /* the last one about eep_close */
+    eep_device *device;
+    eep_stream *stream;
+    eep_event *event;
+    int events, lines; /* in which it called; atomic */
+    int wrong;         /* answers that are not what they should be */
+    char line[900];    /* the last one about eep_close */
 } caller;
 
 static void count(caller *c, int is_right)
 {
     c->wrong += !is_right;
+}
+
+/* What waits for a stream would wait for a step that waits for the service thread. */
+static void call_device(caller *c)
+{
+    eep_stream *stream;
+    eep_device *device;
+    eep_graph *graph;
+    void *memory;
+
+    count(c, eep_stream_synchronize(c->stream, 1000000) == EEP_ERR_STATE);
+    count(c, strstr(eep_error_text(), "eep_stream_synchronize from the log or event") != NULL);
+    count(c, eep_event_synchronize(c->event, 1000000) == EEP_ERR_STATE);
+    count(c, eep_stream_open(c->device, &stream) == EEP_ERR_STATE);
+    count(c, eep_device_open("host", 0, &device) == EEP_ERR_STATE);
+    count(c, eep_device_alloc(c->device, EEP_MEMORY_PINNED, 64, &memory) == EEP_ERR_STATE);
+    count(c, eep_capture_begin(c->stream) == EEP_ERR_STATE);
+    count(c, eep_capture_end(c->stream, &graph) == EEP_ERR_STATE);
+    eep_stream_close(c->stream);
+    count(c, eep_event_record(c->event, c->stream) == EEP_OK); /* waits for nothing */
 }
 
 static void call_all(caller *c)
@@ -36,6 +59,7 @@ static void call_all(caller *c)
     count(c, eep_join(context) == EEP_ERR_STATE);
     count(c, eep_drain(context) == EEP_ERR_STATE);
     eep_close(context);
+    call_device(c);
 }
 
 static void on_event(void *user, const eep_event_info *record)
@@ -72,6 +96,9 @@ Test(context_misuse, calls_from_callbacks_are_refused, .timeout = 60)
     w.event = on_event;
     rank *r = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    c.device = r->device;
+    cr_assert_eq(eep_stream_open(r->device, &c.stream), EEP_OK);
+    cr_assert_eq(eep_event_open(r->device, &c.event), EEP_OK);
     __atomic_store_n(&c.context, r->context, __ATOMIC_RELEASE);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
     for (int i = 0; i < 3; i++)
@@ -79,9 +106,59 @@ Test(context_misuse, calls_from_callbacks_are_refused, .timeout = 60)
     WORLD_WAIT(&w, __atomic_load_n(&c.events, __ATOMIC_SEQ_CST) > 0 &&
                        __atomic_load_n(&c.lines, __ATOMIC_SEQ_CST) > 0);
     __atomic_store_n(&c.context, NULL, __ATOMIC_RELEASE);
+    eep_event_close(c.event);
+    eep_stream_close(c.stream);
     world_close(&w);
     cr_expect_eq(c.wrong, 0, "%d answers are wrong", c.wrong);
     cr_expect(strstr(c.line, "does nothing"), "%s", c.line);
+}
+
+static rank *from_kernel; /* whose stream runs the kernel */
+static int kernel_answers, kernel_wrong;
+static char kernel_text[512];
+
+static void calling_body(const void *args, eep_grid grid);
+static const eep_kernel calling = EEP_KERNEL("calling", calling_body, NULL, NULL, 0);
+
+static void calling_body(const void *args, eep_grid grid)
+{
+    rank *r = from_kernel;
+    eep_snapshot snapshot;
+    eep_status expected = EEP_ERR_STATE;
+
+    (void)args;
+    (void)grid;
+    kernel_wrong += eep_step_end(r->context) != expected;
+    snprintf(kernel_text, sizeof(kernel_text), "%s", eep_error_text());
+    kernel_wrong += eep_stream_synchronize(r->stream, 1000000) != expected;
+    kernel_wrong += eep_graph_replay(r->graph, r->stream) != expected;
+    kernel_wrong += eep_launch(r->stream, &calling, 1, 1, NULL, 0) != expected;
+    eep_stream_close(r->stream);
+    eep_close(r->context);
+    kernel_wrong += eep_snapshot_get(r->context, EEP_SIZED(&snapshot), NULL, NULL) != EEP_OK;
+    __atomic_store_n(&kernel_answers, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A kernel's host body runs in its stream's thread, which every wait for the stream waits for. */
+Test(context_misuse, calls_from_a_kernel_are_refused, .timeout = 60)
+{
+    eep_step step;
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = from_kernel = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+    rank_fill(r, 1, BAD_NONE);
+    cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
+    cr_assert_eq(eep_launch(r->stream, &calling, 1, 1, NULL, 0), EEP_OK);
+    WORLD_WAIT(&w, __atomic_load_n(&kernel_answers, __ATOMIC_SEQ_CST));
+    cr_expect_eq(eep_step_end(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_expect_eq(kernel_wrong, 0, "%d answers are wrong", kernel_wrong);
+    cr_expect(strstr(kernel_text, "eep_step_end from a kernel's host body"), "%s", kernel_text);
+    world_close(&w);
 }
 
 /* ---------------------------------------------------------------- two threads */

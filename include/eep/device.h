@@ -44,7 +44,9 @@ typedef struct eep_kernel_arg {
 
 /* A kernel: `host` runs one block of it on the host backend; `cuda` is the address of the
  * __global__ function that takes the same argument struct by value (NULL where there is none).
- * Neither may block on another block of the same launch. */
+ * Neither may block on another block of the same launch. `host` runs in the stream's own thread:
+ * what waits for a stream, puts work into one or belongs to the rank thread is EEP_ERR_STATE there.
+ */
 typedef struct eep_kernel {
     uint32_t struct_bytes; /* sizeof(eep_kernel), set by the caller (EEP_KERNEL) */
     uint32_t num_args;
@@ -108,7 +110,8 @@ EEP_API eep_status eep_memory_unregister(eep_device *device, const void *memory)
 /* A stream runs what is put into it in order, beside other streams and beside the caller.
  * Any thread may put work into it. Closing finishes what is in it and drops an open capture (then
  * the capturing thread closes); no other call on it may be under way. A context that replays in it
- * is told (EEP_ERR_STATE) until eep_step_stream names another one. */
+ * is told (EEP_ERR_STATE) until eep_step_stream names another one. What waits for a device (open,
+ * close, synchronize, allocate, capture) is EEP_ERR_STATE in a log or event callback. */
 EEP_API EEP_MUST_CHECK eep_status eep_stream_open(eep_device *device, eep_stream **stream_out);
 EEP_API void eep_stream_close(eep_stream *stream);
 /* Wait until the stream is empty, at most `timeout_us`: EEP_ERR_TIMEOUT after that;

@@ -169,6 +169,17 @@ pid_t __wrap_getpid(void)
     return sim_self() ? sim_self()->pid : 1;
 }
 
+/* Fibers share what is one thread's: the mark of one that runs a kernel would be everybody's. */
+void __wrap_eepi_kernel_begin(void);
+void __wrap_eepi_kernel_begin(void)
+{
+}
+
+void __wrap_eepi_kernel_end(void);
+void __wrap_eepi_kernel_end(void)
+{
+}
+
 /* ------------------------------------------------------------------ locks and conditions */
 
 typedef struct lock_word {
