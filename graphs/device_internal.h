@@ -23,11 +23,17 @@ struct eep_device {
     uint64_t share_calls, share_us, share_longest_us;
     pthread_mutex_t lock;
     eep_stream *auxiliary; /* made when it is first asked for, under the lock */
+    eep_stream *streams;   /* open handles, under the lock */
+};
+
+struct eepi_owner {
+    uint32_t holders; /* atomic */
 };
 
 struct eep_stream {
     eep_device *device;
-    void *impl;
+    eep_stream *next; /* of the device's */
+    void *impl, *native;
     const void *capturer; /* own_captures of the thread that captures it; NULL: not by us */
     eepi_held held;       /* what that capture has recorded */
     eep_status refused;   /* of that capture: the first node that may not be in a graph */
@@ -35,8 +41,8 @@ struct eep_stream {
     char lacks[256];      /* what the graph would lack if it ended now; "": nothing */
     int is_adopted, is_closed;
     uint32_t holders;       /* the opener, and contexts that replay in it; atomic */
-    const void *owner;      /* whose steps run in it; NULL: nobody's; atomic */
-    const void *step_owner; /* whose step that capture has recorded; NULL: none */
+    eepi_owner *owner;      /* whose steps run in it; NULL: nobody's; atomic, under the lock */
+    eepi_owner *step_owner; /* whose step that capture has recorded; NULL: none */
 };
 
 struct eep_event {
@@ -49,7 +55,7 @@ struct eep_graph {
     void *impl;
     uint32_t num_nodes;
     eepi_held held;
-    const void *step_owner; /* of the step that it holds; NULL: it holds none */
+    eepi_owner *step_owner; /* of the step that it holds; NULL: it holds none */
 };
 
 static inline const void *eepi_capturer_of(const eep_stream *stream)
@@ -59,6 +65,9 @@ static inline const void *eepi_capturer_of(const eep_stream *stream)
 
 /* device.c: the number of streams that this thread captures; its address stands for the thread. */
 uint32_t *eepi_own_captures(void);
+/* device_captured.c: an opened stream is among the device's until it is closed. */
+void eepi_stream_list(eep_stream *stream);
+void eepi_stream_unlist(eep_stream *stream);
 /* NULL, another process's, a closed one: refused with a text. */
 EEP_MUST_CHECK eep_status eepi_check_device(const char *call, const eep_device *device);
 EEP_MUST_CHECK eep_status eepi_check_stream(const char *call, const eep_stream *stream);

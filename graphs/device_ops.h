@@ -165,13 +165,20 @@ void eepi_memory_release(eep_device *device, const void *address);
 void eepi_stream_hold(eep_stream *stream);
 void eepi_stream_drop(eep_stream *stream);
 int eepi_stream_is_closed(const eep_stream *stream);
-/* The owner's steps run in the stream from now on, until it gives the stream back. An owner is an
- * address that is never followed. EEP_ERR_STATE: another one's do. */
-EEP_MUST_CHECK eep_status eepi_stream_own(eep_stream *stream, const void *owner);
-void eepi_stream_disown(eep_stream *stream, const void *owner);
+/* Whose steps run in a stream. Streams and graphs that remember an owner hold it, so that a later
+ * one is never taken for one that has gone. NULL: out of memory. Any thread. */
+typedef struct eepi_owner eepi_owner;
+eepi_owner *eepi_owner_open(void);
+void eepi_owner_drop(eepi_owner *owner);
+/* The owner's steps run in the stream from now on, until it gives the stream back. All open handles
+ * of one stream of the caller's, on one eep_device, count as one. EEP_ERR_STATE: another one's do.
+ */
+EEP_MUST_CHECK eep_status eepi_stream_own(eep_stream *stream, eepi_owner *owner);
+void eepi_stream_disown(eep_stream *stream, const eepi_owner *owner);
+int eepi_stream_is_owned_by(eep_stream *stream, const eepi_owner *owner);
 /* What is captured in the stream holds a step of that owner: its graph is refused in a stream that
  * is not the owner's then. */
-void eepi_stream_note_step(eep_stream *stream, const void *owner);
+void eepi_stream_note_step(eep_stream *stream, eepi_owner *owner);
 
 /* Does this thread capture a stream now? */
 int eepi_thread_is_capturing(void);

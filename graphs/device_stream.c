@@ -41,6 +41,8 @@ void eepi_stream_drop(eep_stream *stream)
         return;
     device = stream->device;
     eepi_held_free(&stream->held);
+    eepi_owner_drop(stream->owner);
+    eepi_owner_drop(stream->step_owner);
     free(stream);
     eepi_device_drop(device);
 }
@@ -81,6 +83,7 @@ eep_status eep_stream_open(eep_device *device, eep_stream **stream_out)
         free(stream);
         return eepi_device_say("eep_stream_open", device, status);
     }
+    eepi_stream_list(stream);
     eepi_device_hold(device);
     *stream_out = stream;
     return EEP_OK;
@@ -140,6 +143,7 @@ eep_status eep_stream_adopt(eep_device *device, void *native, eep_stream **strea
         free(stream);
         return eepi_device_say("eep_stream_adopt", device, status);
     }
+    eepi_stream_list(stream);
     eepi_device_hold(device);
     *stream_out = stream;
     return EEP_OK;
@@ -162,6 +166,7 @@ void eep_stream_close(eep_stream *stream)
     if (!stream || eepi_check_stream("eep_stream_close", stream) != EEP_OK ||
         eepi_check_may_wait("eep_stream_close") != EEP_OK)
         return;
+    eepi_stream_unlist(stream);
     if (stream->is_adopted)
         leave_alone(stream);
     else

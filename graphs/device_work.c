@@ -170,6 +170,7 @@ eep_status eep_capture_begin(eep_stream *stream)
     stream->held.fingerprint = 0;
     status = stream->device->ops->capture_begin(stream->impl);
     stream->lacks[0] = '\0';
+    eepi_owner_drop(stream->step_owner);
     stream->step_owner = NULL;
     stream->captures++;
     if (status == EEP_OK)
@@ -212,6 +213,7 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
     }
     *graph = (eep_graph){stream->device, impl, num_nodes, stream->held, stream->step_owner};
     stream->held = (eepi_held){0};
+    stream->step_owner = NULL;
     eepi_device_hold(stream->device);
     __atomic_fetch_add(&stream->device->captures, 1, __ATOMIC_RELAXED);
     *graph_out = graph;
@@ -234,7 +236,7 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
     if (eep_stream_is_capturing(stream))
         return eepi_refuse(EEP_ERR_STATE,
                            "eep_graph_replay: the stream is captured: end the capture first");
-    if (graph->step_owner && graph->step_owner != __atomic_load_n(&stream->owner, __ATOMIC_ACQUIRE))
+    if (graph->step_owner && !eepi_stream_is_owned_by(stream, graph->step_owner))
         return eepi_refuse(EEP_ERR_STATE,
                            "eep_graph_replay: the graph holds a step of a context whose steps do "
                            "not run in this stream: name it with eep_step_stream before "
@@ -267,6 +269,7 @@ void eep_graph_close(eep_graph *graph)
     device = graph->device;
     device->ops->graph_close(graph->impl);
     eepi_held_free(&graph->held);
+    eepi_owner_drop(graph->step_owner);
     free(graph);
     eepi_device_drop(device);
 }

@@ -109,7 +109,7 @@ static eep_status check_stream(eep_context *context, const char *call, const eep
 
 eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *stream)
 {
-    if (stream && eepi_stream_own(stream, context) != EEP_OK)
+    if (stream && eepi_stream_own(stream, context->owner) != EEP_OK)
         return eepi_fail(context, EEP_ERR_STATE,
                          "%s: another context's steps run in this stream, and each would wait "
                          "behind the other's: open a stream per context",
@@ -117,7 +117,7 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
     if (stream)
         eepi_stream_hold(stream);
     if (context->stream && context->stream != stream)
-        eepi_stream_disown(context->stream, context);
+        eepi_stream_disown(context->stream, context->owner);
     eepi_stream_drop(context->stream);
     context->stream = stream;
     return EEP_OK;
@@ -143,7 +143,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     status = note_order(context, EEPI_NODE_LATCH, 0, stream, status);
     if (status != EEP_OK)
         return status;
-    eepi_stream_note_step(stream, context);
+    eepi_stream_note_step(stream, context->owner);
     eepi_device_note_capture(context->config.device, stream);
     return EEP_OK;
 }

@@ -324,8 +324,9 @@ static eep_status open_memory(eep_context *context)
     context->slot_begin = calloc((size_t)context->config.num_layers, sizeof(*context->slot_begin));
     for (size_t seat = 0; context->peers && seat < seats; seat++)
         context->peers[seat].pidfd = -1;
+    context->owner = eepi_owner_open();
     if (!context->peers || !context->seats || !context->arrivals || !context->peer_headers ||
-        !context->slot_begin)
+        !context->slot_begin || !context->owner)
         return EEP_ERR_NO_MEMORY;
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK)
         context->topology = NULL;
@@ -511,6 +512,7 @@ static void close_context(eep_context *context)
     free(context->peer_headers);
     free(context->slot_begin);
     (void)!eepi_set_stream(context, "eep_close", NULL);
+    eepi_owner_drop(context->owner);
     if (context->holds_device && left == EEPI_LEFT_NOTHING)
         eepi_device_drop(context->config.device);
     if (context->wake_fd >= 0)

@@ -185,6 +185,7 @@ struct eep_context {
 
     /* capture, rank thread */
     eep_stream *stream;
+    struct eepi_owner *owner;   /* of that stream, and of graphs that hold our steps */
     eepi_sequence sequence;     /* what was put of a step */
     const int32_t **slot_begin; /* [num_layers], from dispatch to combine */
     eepi_after_node after_node; /* NULL: nobody watches */

@@ -309,6 +309,29 @@ Test(capture, nodes_go_into_a_capture_of_the_callers_own)
     eep_graph_close(graph);
 }
 
+/* Whoever comes after an owner that has gone is never taken for it: not even its address is. */
+Test(capture, a_graph_remembers_its_owner)
+{
+    eepi_owner *first = eepi_owner_open(), *second;
+    eep_graph *graph;
+    add_args args = {sum, table, 5};
+
+    OK(eepi_stream_own(stream, first));
+    OK(eep_capture_begin(stream));
+    eepi_stream_note_step(stream, first);
+    OK(LAUNCH(stream, args));
+    OK(eep_capture_end(stream, &graph));
+    OK(eep_graph_replay(graph, stream));
+    eepi_stream_disown(stream, first);
+    eepi_owner_drop(first);
+    second = eepi_owner_open();
+    OK(eepi_stream_own(stream, second));
+    FAILS(eep_graph_replay(graph, stream), EEP_ERR_STATE);
+    eepi_stream_disown(stream, second);
+    eepi_owner_drop(second);
+    eep_graph_close(graph);
+}
+
 Test(capture, an_adopted_stream_that_is_closed_ends_only_its_own_capture)
 {
     eep_stream *ours;

@@ -202,7 +202,7 @@ Test(context_misuse, two_threads_do_not_end_one_step)
 /* Both would wait for each other: the second one is told so when it is captured. */
 Test(context_misuse, a_stream_is_one_contexts)
 {
-    eep_stream *own;
+    eep_stream *own, *again;
     world w;
 
     world_open(&w, 2, 2);
@@ -215,7 +215,15 @@ Test(context_misuse, a_stream_is_one_contexts)
     cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_ERR_STATE);
     cr_expect_eq(eep_graph_replay(b->graph, a->stream), EEP_ERR_INVALID, "of another device");
     cr_assert_eq(eep_stream_open(a->device, &own), EEP_OK);
+    /* two handles of one stream are one stream */
+    cr_assert_eq(eep_stream_adopt(a->device, eep_stream_native(a->stream), &again), EEP_OK);
+    cr_expect_eq(eep_step_stream(b->context, again), EEP_ERR_STATE);
+    cr_expect_eq(eep_step_stream(a->context, again), EEP_OK);
+    cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_ERR_STATE);
+    cr_expect_eq(eep_graph_replay(a->graph, a->stream), EEP_OK, "%s", eep_error_text());
+    cr_assert_eq(eep_stream_synchronize(a->stream, 1000000), EEP_OK);
     cr_assert_eq(eep_step_stream(a->context, own), EEP_OK);
+    eep_stream_close(again);
     cr_expect_eq(eep_graph_replay(a->graph, a->stream), EEP_ERR_STATE);
     cr_expect(strstr(eep_error_text(), "eep_step_stream"), "%s", eep_error_text());
     cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_OK, "it was given back");
