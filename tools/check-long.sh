@@ -84,7 +84,8 @@ step "20,000 histories of the membership core under ASan and UBSan" sanitized te
 show_lines=60
 step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"
 show=
-targets="experiments/eep-run experiments/eep-oracle" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
+targets="experiments/eep-run experiments/eep-oracle tests/tsan_join" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
     -Dwerror=false -Dc_args=-Wno-tsan
 step "ranks as threads under ThreadSanitizer: no data race" bash tests/tsan_threads.sh "$root/build-tsan/experiments"
+step "a join that waits under ThreadSanitizer: no data race" env UCX_MEM_EVENTS=no TSAN_OPTIONS=exitcode=66 "$root/build-tsan/tests/tsan_join"
 say "rows, summaries and pictures: out/long"
