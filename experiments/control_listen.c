@@ -1,14 +1,14 @@
 #include "experiments/control_listen.h"
 
 #include "experiments/control_path.h"
+#include "experiments/folder.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,25 +46,21 @@ static eep_status clear_path(const struct sockaddr_un *address, char *error)
     return EEP_OK;
 }
 
-/* Two runs that start at once must not both find the file stale: one at a time per folder. False:
- * others hold the lock. *fd_out: -1, where the folder cannot be read. */
-static bool lock_folder(const char *path, int *fd_out)
+/* Two runs that start at once must not both find the file stale: one at a time. False: another run
+ * of this user has the lock. *held_out: -1, where there can be none; others cannot keep us out. */
+static bool take_turn(const char *path, int *held_out)
 {
     const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-    const char *slash = strrchr(path, '/');
-    char folder[CONTROL_PATH_BYTES] = ".";
-    if (slash) {
-        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    }
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
+    *held_out = -1;
+    for (int i = 0; folder_hold_file(path, held_out) != 0; i++) {
+        if (errno != EWOULDBLOCK && errno != ESTALE) {
+            return true;
+        }
         if (i == LOCK_TRIES) {
-            close(fd);
             return false;
         }
         nanosleep(&pause, NULL);
     }
-    *fd_out = fd;
     return true;
 }
 
@@ -96,14 +92,12 @@ eep_status control_listen(const char *path, control_socket *out, char error[CONT
 {
     int lock = -1;
     out->fd = -1;
-    if (!lock_folder(path, &lock)) {
-        snprintf(error, CONTROL_ERROR_BYTES, "another process holds the lock of the folder of '%s'",
-                 path);
+    if (!take_turn(path, &lock)) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "another run holds '%s" FOLDER_LOCK "': it is starting, or is stopped", path);
         return EEP_ERR_CONFLICT;
     }
     eep_status status = bind_at(path, out, error);
-    if (lock >= 0) {
-        close(lock); /* and the lock with it */
-    }
+    folder_release_file(path, lock);
     return status;
 }

@@ -72,7 +72,7 @@ bool folder_takes_results(const struct stat *info, bool forced, char why[FOLDER_
     return trusted && (forced || is_closed(info, why));
 }
 
-/* One try. ENOENT: somebody has just removed the file, or the folder. */
+/* One try. ESTALE: its owner has just removed the file. */
 static int hold(const char *path, int *held_out)
 {
     struct stat info = {0};
@@ -81,14 +81,13 @@ static int hold(const char *path, int *held_out)
     if (fd < 0) {
         return -1;
     }
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        close(fd);
-        errno = EINVAL;
-        return -1;
-    }
-    int failure = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK ? EWOULDBLOCK : 0;
+    char why[FOLDER_WHY_BYTES];
+    int failure = fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)             ? EINVAL
+                  : !is_of_sudo(&info) && !folder_is_trusted(&info, why)      ? EPERM
+                  : flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK ? EWOULDBLOCK
+                                                                              : 0;
     if (!failure && (fstat(fd, &info) != 0 || info.st_nlink == 0)) {
-        failure = ENOENT; /* released between open and lock */
+        failure = ESTALE; /* released between open and lock */
     }
     if (failure) {
         close(fd);
@@ -99,41 +98,63 @@ static int hold(const char *path, int *held_out)
     return 0;
 }
 
-static bool name_held(const char *dir, char path_out[PATH_MAX])
+static bool name_lock(const char *of, const char *name, char path_out[PATH_MAX])
 {
-    bool fits = snprintf(path_out, PATH_MAX, "%s/" FOLDER_HELD, dir) < PATH_MAX;
+    bool fits = snprintf(path_out, PATH_MAX, "%s%s", of, name) < PATH_MAX;
     errno = fits ? errno : ENAMETOOLONG;
     return fits;
 }
 
 const char *folder_hold_error(int failure)
 {
-    return failure == EINVAL ? "'" FOLDER_HELD "' in it is no regular file" : strerror(failure);
+    return failure == EINVAL  ? "'" FOLDER_HELD "' in it is no regular file"
+           : failure == EPERM ? "'" FOLDER_HELD "' in it belongs to another user"
+                              : strerror(failure);
 }
 
-int folder_hold(const char *dir, int *held_out)
+static int hold_lock(const char *of, const char *name, int *held_out)
 {
     char path[PATH_MAX];
-    if (!name_held(dir, path)) {
+    if (!name_lock(of, name, path)) {
         return -1;
     }
     int failed = -1;
     for (int tries = 0; tries < HOLD_TRIES && failed; tries++) {
         failed = hold(path, held_out);
-        if (failed && errno != ENOENT) {
+        if (failed && errno != ESTALE) {
             break;
         }
     }
     return failed;
 }
 
-void folder_release(const char *dir, int held)
+static void release(const char *of, const char *name, int held)
 {
     char path[PATH_MAX];
     if (held >= 0) {
-        if (name_held(dir, path)) {
+        if (name_lock(of, name, path)) {
             unlink(path); /* before its lock: whoever opened it meanwhile sees that it is gone */
         }
         close(held);
     }
+}
+
+int folder_hold(const char *dir, int *held_out)
+{
+    return hold_lock(dir, "/" FOLDER_HELD, held_out);
+}
+
+void folder_release(const char *dir, int held)
+{
+    release(dir, "/" FOLDER_HELD, held);
+}
+
+int folder_hold_file(const char *file, int *held_out)
+{
+    return hold_lock(file, FOLDER_LOCK, held_out);
+}
+
+void folder_release_file(const char *file, int held)
+{
+    release(file, FOLDER_LOCK, held);
 }

@@ -26,8 +26,15 @@ bool folder_takes_results(const struct stat *info, bool forced, char why[FOLDER_
  * process has it. On a file system without locks nobody is kept out. */
 #define FOLDER_HELD ".held"
 int folder_hold(const char *dir, int *held_out);
-/* What that errno means: EINVAL, that something else than a regular file stands there. */
+/* What that errno means: EINVAL, that something else than a regular file stands there; EPERM, that
+ * the file is another user's. */
 const char *folder_hold_error(int failure);
 /* -1: nothing is done. */
 void folder_release(const char *dir, int held);
+
+/* The same for one file, by a lock on FILE.lock beside it. The kernel lets whoever may read a file
+ * or folder lock it; FILE.lock, of mode 0600, can be opened by its user and root only. */
+#define FOLDER_LOCK ".lock"
+int folder_hold_file(const char *file, int *held_out);
+void folder_release_file(const char *file, int held);
 #endif

@@ -26,12 +26,14 @@ static bool is_named(const char *name, const char *prefix)
            strlen(name) == length + 1 + SUFFIX_LENGTH;
 }
 
-/* What stands in such folders: sockets, the store's files for its seats, and the lock. Whoever may
+/* What stands in such folders: sockets, their locks, the store's files for its seats, and the
+ * folder's lock. Whoever may
  * rename what is in the base could give the name of one to another folder of ours. */
 static bool is_of_ours(const char *name, const struct stat *info)
 {
     return S_ISSOCK(info->st_mode) ||
-           (S_ISREG(info->st_mode) && strncmp(name, "store", strlen("store")) == 0);
+           (S_ISREG(info->st_mode) && (strncmp(name, "store", strlen("store")) == 0 ||
+                                       strcmp(name, "control.sock" FOLDER_LOCK) == 0));
 }
 
 /* The lock goes at last. */
@@ -170,7 +172,7 @@ static int make_in(const char *base, base_kind kind, const char *prefix, size_t 
         }
         int failure = errno;
         (void)give_up(out, failure);
-        if (failure != ENOENT && failure != EWOULDBLOCK) {
+        if (failure != ENOENT && failure != ESTALE && failure != EWOULDBLOCK) {
             return -1;
         }
     }

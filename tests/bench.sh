@@ -38,7 +38,15 @@ grep -q '^# commit abc$' "$tmp/rows.csv" || { echo "no commit in the rows"; fail
 grep -q '^overhead,.*,elastic_over_fixed,ratio,3,' "$tmp/rows.csv" || { echo "no ratio"; failed=1; }
 expect 0 "0 checks failed" --quick --repeats=1 memory
 expect 2 "a number from 1" --repeats= memory
+# A lock on the rows themselves may be another user's, who can read them; one beside them is ours.
+exec 8<"$tmp/rows.csv"
+flock -s 8
 expect 0 "0 checks failed" --quick --csv "$tmp/rows.csv" --append --commit abc memory
+[ ! -e "$tmp/rows.csv.lock" ] || { echo "a lock stays behind"; failed=1; }
+exec 9>"$tmp/rows.csv.lock"
+flock 9
+expect 1 "another eep-bench writes into it now" --quick --csv "$tmp/rows.csv" --append --commit abc memory
+exec 8<&- 9>&-
 [ "$(grep -c '^case,' "$tmp/rows.csv")" = 1 ] && [ "$(grep -c '^# commit abc$' "$tmp/rows.csv")" = 2 ] ||
     { echo "--append did not go on behind the rows"; failed=1; }
 exit $failed

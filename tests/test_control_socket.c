@@ -5,10 +5,12 @@
 #include "tests/foreign.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -65,6 +67,38 @@ Test(control_socket, the_socket_is_private_and_stale_ones_are_replaced)
     snprintf(longer, sizeof longer, "%.107sq", other);
     cr_assert_eq(control_open(longer, &ops, &owner, &second, error), EEP_ERR_INVALID);
     cr_assert(strstr(error, "1 to 107 bytes"), "%s", error);
+}
+
+/* Whoever may read a folder may lock it: with flock each open of it is an owner of its own. */
+Test(control_socket, a_lock_on_the_folder_keeps_nobody_out)
+{
+    char error[CONTROL_ERROR_BYTES] = "", other[CONTROL_PATH_BYTES], lock[CONTROL_PATH_BYTES + 8];
+    control *second = NULL;
+    struct stat info;
+    snprintf(other, sizeof other, "%s/o", dir);
+    snprintf(lock, sizeof lock, "%s.lock", other);
+    int folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_eq(flock(folder, LOCK_EX | LOCK_NB), 0);
+    cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_OK, "%s", error);
+    cr_expect_neq(access(lock, F_OK), 0, "the lock is removed");
+    control_close(second, true);
+    if (geteuid() == 0) { /* another user's file of the lock's name */
+        int theirs = open(lock, O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
+        cr_assert_eq(fchown(theirs, 65534, 65534), 0);
+        cr_assert_eq(flock(theirs, LOCK_EX | LOCK_NB), 0);
+        cr_assert_eq(control_open(other, &ops, &owner, &second, error), EEP_OK, "%s", error);
+        control_close(second, true);
+        cr_expect_eq(stat(lock, &info), 0, "it stays");
+        unlink(lock);
+        close(theirs);
+    }
+    int ours = open(lock, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert_eq(flock(ours, LOCK_EX | LOCK_NB), 0);
+    cr_expect_eq(control_open(other, &ops, &owner, &second, error), EEP_ERR_CONFLICT);
+    cr_expect(strstr(error, "o.lock': it is starting"), "%s", error);
+    unlink(lock);
+    close(ours);
+    close(folder);
 }
 
 /* As two runs with one --control PATH that begin together where a killed run left its socket. */

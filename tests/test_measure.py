@@ -2,6 +2,7 @@
 """What detect.py, soak.py and store_outage.py conclude from rows, on rows written by hand."""
 
 import errno
+import fcntl
 import os
 import sys
 import tempfile
@@ -83,6 +84,18 @@ class Files(unittest.TestCase):
             rows.close()
             with open(path, encoding="utf-8") as file:
                 self.assertEqual([line for line in file if line[0] != "#"], ["a\n", "1\n"])
+
+    def test_others_locks_keep_no_campaign_out(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            with open(path, "w", encoding="utf-8"), open(path, encoding="utf-8") as readers:
+                fcntl.flock(readers, fcntl.LOCK_SH)  # whoever may read it can
+                rows = common.Rows(path, ["a"])
+                self.assertEqual(os.stat(path + ".lock").st_mode & 0o777, 0o600)
+                with self.assertRaisesRegex(common.Failure, "another campaign writes"):
+                    common.Rows(path, ["a"])
+                rows.close()
+                self.assertEqual(os.listdir(folder), ["rows.csv"])
 
     def test_a_lost_output_ends_no_campaign(self):
         with open("/dev/full", "w", encoding="utf-8") as full:

@@ -1,11 +1,13 @@
 #include "experiments/bench/report.h"
 
+#include "experiments/folder.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,6 +36,19 @@ static void put_machine(FILE *to)
             sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release, load[0]);
 }
 
+/* Another benchmark's file is not emptied under it; a pipe or device is nobody's. -1 with
+ * EWOULDBLOCK: another process of ours has it; without a place for the lock nobody is kept out. */
+static int hold(bench_report *r, const char *path, int fd)
+{
+    struct stat info;
+
+    r->held = -1;
+    r->held_path = NULL;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || !(r->held_path = realpath(path, NULL)))
+        return 0;
+    return folder_hold_file(r->held_path, &r->held) != 0 && errno == EWOULDBLOCK ? -1 : 0;
+}
+
 int bench_report_open(bench_report *r, const char *path, bool append, int argc, char **argv)
 {
     bool is_new;
@@ -45,8 +60,7 @@ int bench_report_open(bench_report *r, const char *path, bool append, int argc, 
     r->csv = fd < 0 ? NULL : fdopen(fd, append ? "a" : "w");
     if (!r->csv)
         return -1;
-    /* Another benchmark's file is not emptied under it; a pipe or device has no such lock. */
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    if (hold(r, path, fd) != 0)
         return -1;
     if (!append && ftruncate(fd, 0) != 0 && errno != EINVAL)
         return -1;
@@ -69,7 +83,11 @@ int bench_report_close(bench_report *r)
     if (!r->csv)
         return 0;
     failed = ferror(r->csv);
-    return fclose(r->csv) != 0 || failed ? -1 : 0;
+    failed |= fclose(r->csv) != 0;
+    if (r->held_path)
+        folder_release_file(r->held_path, r->held);
+    free(r->held_path);
+    return failed ? -1 : 0;
 }
 
 void bench_report_begin(bench_report *r, const char *case_name, const char *format, ...)

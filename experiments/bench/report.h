@@ -9,7 +9,9 @@
 #include <stdio.h>
 
 typedef struct bench_report {
-    FILE *csv; /* NULL: no file */
+    FILE *csv;       /* NULL: no file */
+    char *held_path; /* NULL: it is no regular file */
+    int held;        /* while open, no other of this user writes into it */
     const char *commit, *driver;
     char device[128]; /* its name */
     const char *case_name;

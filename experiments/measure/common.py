@@ -299,15 +299,49 @@ def commit():
 def hold(path):
     """The file, for us alone, with what is in it. A folder that is missing is made."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    file = open(path, "a", newline="", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Failure(f"{path}: another campaign writes into it now; give another --out") from None
-    except OSError:
-        pass  # a file system without locks
+    file = HeldFile(open(path, "ab", buffering=0))
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        try:
+            file.take_lock(os.path.realpath(path) + ".lock")
+        except BlockingIOError:
+            file.close()
+            raise Failure(f"{path}: another campaign writes into it now; "
+                          "give another --out") from None
+        except OSError:
+            pass  # no place for a lock, or a file system without
     return file
+
+
+class HeldFile(io.TextIOWrapper):
+    """A file to write that is ours while it is open. The lock is a file of its own of mode 0600:
+    whoever may read a file may lock it, and other users shall not keep us out."""
+    lock_path = lock = None
+
+    def __init__(self, raw):
+        super().__init__(io.BufferedWriter(raw), encoding="utf-8", newline="")
+
+    def take_lock(self, path):
+        for _ in range(8):
+            lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            info = os.fstat(lock)
+            try:
+                if not stat.S_ISREG(info.st_mode) or info.st_uid not in (os.geteuid(), 0):
+                    raise PermissionError(f"{path} is another's")
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                raise
+            if os.fstat(lock).st_nlink:
+                self.lock, self.lock_path = lock, path
+                return
+            os.close(lock)  # its owner has removed it between our open and our lock
+
+    def close(self):
+        super().close()
+        if self.lock is not None:
+            os.unlink(self.lock_path)
+            os.close(self.lock)
+            self.lock = None
 
 
 def empty(file):
