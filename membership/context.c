@@ -399,9 +399,7 @@ static eep_status open_all(eep_context *context)
         return eepi_fail(
             context, status, "no store answers at %s: %s", context->config.store_path,
             eepi_store_socket_why(context->config.store_path, status, why, sizeof(why)));
-    if (!realpath(context->config.store_path, context->store_path))
-        snprintf(context->store_path, sizeof(context->store_path), "%s",
-                 context->config.store_path);
+    eepi_store_socket_resolve(context->config.store_path, context->store_path);
     context->config.store_path = context->store_path; /* the caller's is not ours to keep */
     status = eepi_claim_seat(context);
     if (status != EEP_OK)

@@ -116,7 +116,7 @@ struct eep_context {
     eepk_shape shape;
     uint64_t pid_start, home;  /* of this process: eepi_process_home */
     int seat_lock_fd;          /* keeps the lock of the seat's file while has_seat */
-    char store_path[PATH_MAX]; /* of the socket, no link: the seats' files lie beside it */
+    char store_path[PATH_MAX]; /* eepi_store_socket_resolve: the seats' files lie beside it */
     eepi_topology *topology;   /* NULL: not bound */
 
     /* made at open, fixed afterwards */

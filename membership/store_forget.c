@@ -93,8 +93,7 @@ static eep_status forget(const char *path)
     if (status != EEP_OK)
         return eepi_refuse(status, "eep_store_forget: no store answers at %.200s: %s", path,
                            eepi_store_socket_why(path, status, why, sizeof(why)));
-    if (!realpath(path, real))
-        snprintf(real, sizeof(real), "%s", path);
+    eepi_store_socket_resolve(path, real);
     status = clear(client, real);
     eepi_store_client_close(client);
     return status;

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -90,6 +91,22 @@ const char *eepi_store_socket_why(const char *path, eep_status status, char *tex
         snprintf(text, bytes, "%s", eep_strerror(status));
     }
     return text;
+}
+
+static bool is_by_descriptor(const char *path)
+{
+    int end = 0;
+    (void)sscanf(path, "/proc/%*[^/]/fd/%*[0-9]/%n", &end);
+    return end > 0;
+}
+
+void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX])
+{
+    struct stat info;
+    bool stays = is_by_descriptor(path) && lstat(path, &info) == 0 && !S_ISLNK(info.st_mode);
+    if (stays || !realpath(path, path_out)) {
+        snprintf(path_out, PATH_MAX, "%s", path);
+    }
 }
 
 /* What of the store's directory lets others in, and what to do about that. */

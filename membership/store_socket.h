@@ -4,6 +4,7 @@
 
 #include "eep/status.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
@@ -21,6 +22,10 @@ typedef struct eepi_store_listener {
 EEP_MUST_CHECK eep_status eepi_store_socket_connect(const char *path, int *fd_out);
 /* Why that failed, right afterwards; `text` is returned. */
 const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes);
+/* The path without links, for what lies beside the socket. One that leads through a descriptor
+ * (/proc/PID/fd/N/...) stays as it is, unless the socket itself is a link: no rename changes where
+ * it leads, but others may give the folder's name to another one. */
+void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX]);
 /* Bind and listen, as eep_store_open documents it: the directory must be ours and 0700, a stale
  * socket file is replaced, EEP_ERR_CONFLICT when something accepts there. Waits at most 1 s for
  * another process that is starting a store in the same directory. On failure the reason is
