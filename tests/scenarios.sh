@@ -57,7 +57,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
 # Whether a run copied weights of a peer or a backup.
-copied() { grep -qE '"weights_bytes_(in_pause|background)": *[1-9]' "$1/summary.json"; }
+copied() { grep -qE '"weights_bytes_(in_pause|background)":[[:space:]]*[1-9]' "$1/summary.json"; }
 is_repair() { [[ " ${repair[*]} " == *" $1 "* ]]; }
 if ! "$bin/eep-run" --check-only "$library"/*.yaml >"$tmp/check" 2>&1; then
     grep -v '^ok' "$tmp/check"; exit 2
