@@ -3,11 +3,13 @@
 #include "experiments/control_listen.h"
 #include "experiments/control_path.h"
 #include "experiments/control_peer.h"
+#include "experiments/utf8.h"
 #include "transport/holder_socket.h"
 #include "transport/reserve.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,8 @@ enum {
     HELLO_MS = 10000,      /* a connection that has asked for nothing for so long is dropped */
     ACCEPT_PAUSE_MS = 100, /* after no descriptor could be had */
 };
+
+static const double TOO_LARGE_ID = 1e15; /* cJSON writes 15 digits */
 
 typedef enum wait_goal { GOAL_NONE, GOAL_SETTLED, GOAL_DONE } wait_goal;
 
@@ -66,6 +70,8 @@ static void say(control *self, int index, cJSON *answer)
 {
     char *text = cJSON_PrintUnformatted(answer);
     if (text) {
+        utf8_mend(
+            text); /* where a longer text was cut, or the script of the command line is none */
         control_peer_say(&self->peer[index], text);
     } else {
         control_peer_close(&self->peer[index]); /* no memory: better no answer than half of one */
@@ -216,13 +222,33 @@ static void do_request(control *self, int index, const cJSON *id, const cJSON *r
     }
 }
 
+/* In JSON: as an escape, which cJSON would end the text at. */
+static bool has_nul(const char *line)
+{
+    for (const char *at = strchr(line, '\\'); at; at = strchr(at + 2, '\\')) {
+        if (strncmp(at + 1, "u0000", 5) == 0) {
+            return true;
+        }
+        if (at[1] == '\0') {
+            break;
+        }
+    }
+    return false;
+}
+
 static void take_line(control *self, int index, const char *line, size_t bytes)
 {
     const char *end = NULL;
     cJSON *request = cJSON_ParseWithLengthOpts(line, bytes + 1, &end, true);
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(request, "id");
-    if (!cJSON_IsObject(request)) {
+    if (!utf8_is(line, bytes)) {
+        refuse(self, index, NULL, "the line is not one JSON object: it is not UTF-8");
+    } else if (!cJSON_IsObject(request)) {
         refuse(self, index, NULL, "the line is not one JSON object");
+    } else if (has_nul(line)) {
+        refuse(self, index, NULL, "a text has \\u0000 in it");
+    } else if (cJSON_IsNumber(id) && !(fabs(id->valuedouble) < TOO_LARGE_ID)) {
+        refuse(self, index, NULL, "\"id\" is a number of 1e15 or more, which cannot be given back");
     } else if (id && !cJSON_IsNumber(id) && !cJSON_IsString(id)) {
         refuse(self, index, NULL, "\"id\" is neither a number nor a text");
     } else {

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char SOCKET_NAME[] = "/control.sock", POINTER_NAME[] = "/control.path";
@@ -89,20 +88,18 @@ eep_status control_path_choose(const char *out_dir, const char *given, private_d
 eep_status control_path_find(const char *out_dir, char path_out[CONTROL_PATH_BYTES],
                              char error[CONTROL_PATH_ERROR_BYTES])
 {
-    char name[PATH_MAX], line[PATH_MAX] = "";
-    if (!join(name, sizeof name, out_dir, POINTER_NAME)) {
+    char line[PATH_MAX] = "";
+    FILE *file = run_file_open(out_dir, POINTER_NAME + 1);
+    if (!file && errno == ENAMETOOLONG) {
         snprintf(error, CONTROL_PATH_ERROR_BYTES, "--out: '%.128s...' is too long", out_dir);
         return EEP_ERR_INVALID;
     }
-    struct stat info; /* a FIFO of that name would be waited for */
-    bool is_there = stat(name, &info) == 0;
-    if (is_there && !S_ISREG(info.st_mode)) {
+    if (!file && errno == EINVAL) {
         snprintf(error, CONTROL_PATH_ERROR_BYTES,
                  "'%.256s%s' is no regular file; give the control socket with --socket", out_dir,
                  POINTER_NAME);
         return EEP_ERR_INVALID;
     }
-    FILE *file = is_there ? fopen(name, "re") : NULL;
     if (file) {
         if (!fgets(line, sizeof line, file)) {
             line[0] = '\0';

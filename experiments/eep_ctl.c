@@ -4,6 +4,7 @@
 #include "experiments/control_path.h"
 #include "experiments/decimal.h"
 #include "experiments/output.h"
+#include "experiments/utf8.h"
 #include "experiments/verbs.h"
 
 #include <errno.h>
@@ -193,18 +194,39 @@ static const char *text_of(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
-/* To the terminal: what a run says is shown, and does nothing. */
+/* What a run says is shown, and does nothing to the terminal: control characters, those above
+ * U+007F too, and what is no UTF-8 are written as `escape` says. */
+static void print_escaped(FILE *to, const char *text, const char *escape)
+{
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t length = utf8_length(text, left);
+        unsigned char first = (unsigned char)*text,
+                      last = (unsigned char)text[length ? length - 1 : 0];
+        if (length == 0 || first < ' ' || first == 0x7f || (first == 0xc2 && last < 0xa0)) {
+            fputs(escape, to);
+            fprintf(to, "%02x", last);
+            length += length == 0;
+        } else {
+            fwrite(text, 1, length, to);
+        }
+        text += length;
+        left -= length;
+    }
+}
+
 static void print_text(FILE *to, const char *text)
 {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c < ' ' || *c == 0x7f) {
-            fprintf(to, "\\x%02x", *c);
-        } else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) { /* the others, in UTF-8 */
-            fprintf(to, "\\x%02x", *++c);
-        } else {
-            putc(*c, to);
-        }
-    }
+    print_escaped(to, text, "\\x");
+}
+
+/* JSON, in which all below a space is escaped already. */
+static void print_json(const cJSON *line)
+{
+    char *text = cJSON_PrintUnformatted(line);
+    print_escaped(stdout, text ? text : "{}", "\\u00");
+    putchar('\n');
+    cJSON_free(text);
 }
 
 static void show_padded(const char *text, int width)
@@ -228,7 +250,9 @@ static void show_status(const cJSON *answer)
            number_of(requests, "completed"), number_of(requests, "failed"),
            number_of(requests, "lost"));
     if (*text_of(answer, "waits")) {
-        printf("not settled: %s\n", text_of(answer, "waits"));
+        printf("not settled: ");
+        print_text(stdout, text_of(answer, "waits"));
+        putchar('\n');
     }
     if (number_of(answer, "uncovered") > 0) {
         printf("uncovered: %.0f experts are held by no living rank; nothing is served until one "
@@ -264,7 +288,9 @@ static void show_pending(const cJSON *answer)
     }
     cJSON_ArrayForEach(entry, leaving)
     {
-        printf("  rank %.0f %s\n", number_of(entry, "seat"), text_of(entry, "waits"));
+        printf("  rank %.0f ", number_of(entry, "seat"));
+        print_text(stdout, text_of(entry, "waits"));
+        putchar('\n');
     }
 }
 
@@ -314,9 +340,7 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
     bool ok = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "ok"));
     verb deed = VERB_KILL;
     if (options->json) {
-        char *text = cJSON_PrintUnformatted(answer);
-        puts(text ? text : "{}");
-        cJSON_free(text);
+        print_json(answer);
     } else if (!ok) {
         const char *error = text_of(answer, "error");
         fputs("eep-ctl: ", stderr);
@@ -361,9 +385,7 @@ static int watch(const ctl_options *options, control_client *client)
             return lost(status, ANSWER_S);
         }
         if (options->json) {
-            char *text = cJSON_PrintUnformatted(line);
-            puts(text ? text : "{}");
-            cJSON_free(text);
+            print_json(line);
         } else {
             show_event(line);
         }
@@ -454,8 +476,11 @@ int main(int argc, char **argv)
     const char *address = options.socket ? options.socket : path;
     eep_status status = control_client_open(address, &client);
     if (status != EEP_OK) {
-        fprintf(stderr, "eep-ctl: no run is controlled by '%s': %s\n", address,
-                status == EEP_ERR_SYSTEM || status == EEP_ERR_UNREACHABLE ? strerror(errno)
+        int failure = errno;
+        fputs("eep-ctl: no run is controlled by '", stderr);
+        print_text(stderr, address); /* others may have written it, where they may write to OUT */
+        fprintf(stderr, "': %s\n",
+                status == EEP_ERR_SYSTEM || status == EEP_ERR_UNREACHABLE ? strerror(failure)
                 : status == EEP_ERR_STATE ? "it belongs to another user"
                                           : eep_strerror(status));
         return EXIT_USAGE;

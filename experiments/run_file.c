@@ -41,8 +41,7 @@ FILE *run_file_create(const char *dir, const char *name)
     return file;
 }
 
-/* To read. Not a FIFO or a device, which may be waited for for ever. */
-static FILE *open_in(const char *dir, const char *name)
+FILE *run_file_open(const char *dir, const char *name)
 {
     char path[PATH_MAX];
     struct stat info;
@@ -54,6 +53,8 @@ static FILE *open_in(const char *dir, const char *name)
     FILE *file = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? fdopen(fd, "r") : NULL;
     if (fd >= 0 && !file) {
         close(fd);
+    }
+    if (!file && (fd >= 0 || errno == ENXIO)) { /* ENXIO: a socket */
         errno = EINVAL;
     }
     return file;
@@ -61,7 +62,7 @@ static FILE *open_in(const char *dir, const char *name)
 
 char *run_file_text(const char *dir, const char *name)
 {
-    FILE *file = open_in(dir, name);
+    FILE *file = run_file_open(dir, name);
     size_t bytes = 0, room = 0, got = 1;
     char *text = NULL;
     while (file && got > 0) {

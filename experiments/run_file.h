@@ -12,6 +12,9 @@
 int run_file_new(const char *path);
 /* The same, for DIR/NAME and as a stream. NULL with errno. */
 FILE *run_file_create(const char *dir, const char *name);
+/* To read DIR/NAME. NULL with errno; EINVAL: it is no regular file. A FIFO or a device, which may
+ * be waited for for ever, is not read, even if it takes the name at this moment. */
+FILE *run_file_open(const char *dir, const char *name);
 /* The text of DIR/NAME, ended by a NUL; the caller frees it. NULL: it cannot be read, or no
  * memory. */
 char *run_file_text(const char *dir, const char *name);

@@ -43,6 +43,11 @@ says '{"id":1,"ok":"yes"}'; refused 1 "what answers is no run" odd status
 says '{"id":1,"ok":false,"error":{}}'; refused 1 "what answers is no run" odd status
 says '{"id":1,"ok":false,"error":"\u001b[31mred\u0007\u009b"}'; refused 1 'eep-ctl: \x1b[31mred\x07\x9b' odd kill 3
 says '{"id":1,"ok":true,"pending":[{"number":1,"what":"a\u001b]0;x","waits":"b\u0008"}]}'; refused 0 'a\x1b]0;x' odd pending
+says '{"id":1,"ok":true,"waits":"\u001b[2J"}'; refused 0 'not settled: \x1b[2J' odd status
+says '{"id":1,"ok":true,"leaving":[{"seat":1,"waits":"\u009b2J"}]}'; refused 0 'rank 1 \x9b2J' odd pending
+says '{"id":1,"ok":true,"waits":"\u001b\u009b\u007f"}'; refused 0 '"\u001b\u009b\u007f"' odd status --json
+mkdir "$tmp/pointer"; printf '/none\033[2J\233\302\233' >"$tmp/pointer/control.path"
+refused 2 "by '/none\\x1b[2J\\x9b\\x9b'" "$bin/eep-ctl" --out "$tmp/pointer" status
 "$bin/eep-run" --no-picture --quiet "${small[@]}" --serve --keep-busy 6 --out "$tmp/out" >"$tmp/log" 2>&1 &
 run=$!
 for _ in $(seq 400); do [ -S "$tmp/out/control.sock" ] && break; sleep 0.05; done

@@ -7,6 +7,9 @@
 #include "experiments/poll_open.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +179,32 @@ Test(control, verbs_arrive_parsed)
     cr_assert_eq(owner.last.state_seat, 5);
     asks(fd, "{\"do\":\"kill\",\"what\":\"random:2\"}\n", "{\"ok\":true,\"seats\":[]}\n");
     cr_assert(owner.last.target == TARGET_RANDOM && owner.last.count == 2);
+    close(fd);
+}
+
+Test(control, answers_are_utf8_and_an_id_comes_back_or_the_line_is_refused)
+{
+    static const char *const bad[] = {"\xff\xfe",         "\xc3(",   "\xc0\x80", "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80", "\xe2\x82"};
+    int fd = connect_to();
+    char line[256], name[80] = "";
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(line, sizeof line, "{\"do\":\"%s\"}\n", bad[i]);
+        asks(fd, line,
+             "{\"ok\":false,\"error\":\"the line is not one JSON object: it is not UTF-8\"}\n");
+    }
+    asks(fd, "{\"id\":\"\\u0000x\",\"do\":\"status\"}\n",
+         "{\"ok\":false,\"error\":\"a text has \\\\u0000 in it\"}\n");
+    asks(fd, "{\"id\":\"\\\\u0000\",\"do\":\"status\"}\n",
+         "{\"id\":\"\\\\u0000\",\"ok\":true,\"epoch\":7}\n");
+    asks_badly(fd, "{\"id\":1000000000000000,\"do\":\"status\"}\n{\"id\":1e400}\n", "1e15 or more");
+    asks(fd, "{\"id\":999999999999999,\"do\":\"status\"}\n",
+         "{\"id\":999999999999999,\"ok\":true,\"epoch\":7}\n");
+    for (int i = 0; i < 33; i++) {
+        strcat(name, i ? "\xc3\xbc" : "x"); /* cut within a letter */
+    }
+    snprintf(line, sizeof line, "{\"do\":\"%s\"}\n", name);
+    asks_badly(fd, line, "\xc3\xbc?' is not a command");
     close(fd);
 }
 
@@ -496,4 +525,36 @@ Test(control, a_fifo_in_place_of_the_pointer_is_named_at_once, .timeout = 5)
     cr_expect(stat(name, &info) == 0 && S_ISREG(info.st_mode));
     cr_expect_eq(control_path_find(dir, chosen, error), EEP_OK, "%s", error);
     control_path_forget(dir, &own);
+}
+
+static atomic_bool swaps;
+
+static void *swap(void *names)
+{
+    const char *const *of = names;
+    while (swaps) {
+        (void)renameat2(AT_FDCWD, of[0], AT_FDCWD, of[1], RENAME_EXCHANGE);
+    }
+    return NULL;
+}
+
+/* As another user does who may write into the folder. */
+Test(control, a_fifo_that_takes_the_name_at_any_moment_is_not_waited_for, .timeout = 10)
+{
+    char error[CONTROL_PATH_ERROR_BYTES] = "", name[80], fifo[80], chosen[CONTROL_PATH_BYTES];
+    const char *names[] = {name, fifo};
+    pthread_t thread;
+    snprintf(name, sizeof name, "%s/control.path", dir);
+    snprintf(fifo, sizeof fifo, "%s/fifo", dir);
+    FILE *file = fopen(name, "w");
+    cr_assert(fputs("/x\n", file) >= 0 && fclose(file) == 0 && mkfifo(fifo, 0600) == 0);
+    swaps = true;
+    cr_assert_eq(pthread_create(&thread, NULL, swap, names), 0);
+    for (int i = 0; i < 5000; i++) {
+        eep_status status = control_path_find(dir, chosen, error);
+        cr_assert(status == EEP_OK || strstr(error, "is no regular file"), "%s", error);
+    }
+    swaps = false;
+    pthread_join(thread, NULL);
+    cr_assert(unlink(name) == 0 && unlink(fifo) == 0);
 }
