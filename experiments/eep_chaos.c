@@ -52,7 +52,7 @@ typedef struct campaign {
     int signal_fd;
     bool interrupted;
     FILE *csv;
-    int out_held; /* the output folder is ours while this is open */
+    folder_opened out; /* the output folder is ours while this is open */
     chaos_table table;
 } campaign;
 
@@ -201,7 +201,10 @@ typedef struct command {
     int num;
     char number[8][NUMBER_BYTES];
     int num_numbers;
-    char dir[PATH_MAX], log[PATH_MAX];
+    char dir[PATH_MAX], log[PATH_MAX]; /* to tell */
+    /* The same by the descriptor of the campaign's folder, whose name may come to lead elsewhere.
+     */
+    char dir_at[PATH_MAX], log_at[PATH_MAX];
 } command;
 
 static void add(command *self, const char *argument)
@@ -230,6 +233,9 @@ static void make_command(const campaign *self, const chaos_round *round, const c
     snprintf(out->dir, sizeof out->dir, "%.*s/round-%" PRIu64, PATH_MAX - 64, self->out_dir,
              self->faults.round);
     snprintf(out->log, sizeof out->log, "%.*s.log", PATH_MAX - 8, out->dir);
+    snprintf(out->dir_at, sizeof out->dir_at, "%.*s/round-%" PRIu64, PATH_MAX - 64, self->out.path,
+             self->faults.round);
+    snprintf(out->log_at, sizeof out->log_at, "%.*s.log", PATH_MAX - 8, out->dir_at);
     add(out, program);
     add_number(out, "--ranks", num_ranks);
     add_number(out, "--seed", round->run_seed);
@@ -279,15 +285,18 @@ static void print_replay(FILE *file, const campaign *self)
 /* ---------------------------------------------------------------- one round's process */
 
 /* In the child: become eep-run. Its output goes to the round's log. */
-static _Noreturn void become(const command *run)
+static _Noreturn void become(const command *run, const char *dir)
 {
+    char *argument[MAX_ARGUMENTS];
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    int log = run_file_new(run->log);
+    memcpy(argument, run->argument, sizeof argument);
+    memcpy(&argument[run->num - 1], &dir, sizeof dir); /* the value of --out */
+    int log = run_file_new(run->log_at);
     if (log >= 0 && dup2(log, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0) {
-        execv(run->argument[0], run->argument);
+        execv(argument[0], argument);
     }
     fprintf(stderr, "%s: %s\n", run->argument[0], strerror(errno));
     _exit(127);
@@ -295,13 +304,13 @@ static _Noreturn void become(const command *run)
 
 /* Run it to its end or to the bound; its exit code, or minus the signal that ended it. INT_MIN: it
  * could not be started. */
-static int run_round(campaign *self, const command *run, double longest_ms)
+static int run_round(campaign *self, const command *run, const char *dir, double longest_ms)
 {
     int wait_status = 0;
     double until_ms = now_ms() + longest_ms;
     pid_t pid = fork();
     if (pid == 0) {
-        become(run);
+        become(run, dir);
     }
     int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     if (pidfd < 0) {
@@ -340,11 +349,11 @@ static void remove_rows(const command *run)
         "steps.csv",    "events.csv", "trace.json",  "timeline.png", "timeline.log"};
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, run->dir, names[i]);
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, run->dir_at, names[i]);
         unlink(path);
     }
-    rmdir(run->dir);
-    unlink(run->log);
+    rmdir(run->dir_at);
+    unlink(run->log_at);
 }
 
 /* ---------------------------------------------------------------- the campaign */
@@ -377,7 +386,7 @@ static void tell_violation(const campaign *self, const command *run, const chaos
 static void print_log(const command *run)
 {
     char line[512];
-    FILE *file = fopen(run->log, "re");
+    FILE *file = fopen(run->log_at, "re");
     fprintf(stderr, "eep-chaos: eep-run could not begin; it said:\n");
     while (file && fgets(line, sizeof line, file)) {
         fputs(line, stderr);
@@ -399,7 +408,14 @@ static int do_round(campaign *self, const char *program)
         return EXIT_GOOD;
     }
     double begin_ms = now_ms();
-    int code = run_round(self, &run, bound_ms(&round) + ORACLE_SLACK_MS);
+    static folder_opened dir;
+    if (folder_make(run.dir_at) != 0 || folder_open(run.dir_at, false, &dir) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot make folder '%s': %s\n", run.dir,
+                strerror(errno));
+        return EXIT_USAGE;
+    }
+    int code = run_round(self, &run, dir.path, bound_ms(&round) + ORACLE_SLACK_MS);
+    folder_close(&dir);
     if (code == INT_MIN) {
         return EXIT_USAGE;
     }
@@ -412,7 +428,7 @@ static int do_round(campaign *self, const char *program)
                run.dir);
         return EXIT_INTERRUPTED;
     }
-    if (chaos_judge(&round, run.dir, code, &verdict) != EEP_OK ||
+    if (chaos_judge(&round, run.dir_at, code, &verdict) != EEP_OK ||
         chaos_table_add(&self->table, &round, &verdict) != EEP_OK) {
         fprintf(stderr, "eep-chaos: out of memory\n");
         return EXIT_USAGE;
@@ -436,29 +452,28 @@ static int do_round(campaign *self, const char *program)
 
 static bool open_csv(campaign *self, int argc, char **argv)
 {
-    char path[PATH_MAX], why[FOLDER_WHY_BYTES] = "cannot be looked at";
-    struct stat info;
-    snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 32, self->out_dir);
-    if (folder_make(self->out_dir) != 0) {
+    char path[PATH_MAX], why[FOLDER_WHY_BYTES];
+    if (folder_make(self->out_dir) != 0 || folder_open(self->out_dir, true, &self->out) != 0) {
         fprintf(stderr, "eep-chaos: --out: cannot make folder '%s': %s\n", self->out_dir,
                 strerror(errno));
         return false;
     }
-    if (stat(self->out_dir, &info) != 0 || !folder_takes_results(&info, false, why)) {
+    if (!folder_takes_results(&self->out.info, false, why)) {
         fprintf(stderr, "eep-chaos: --out: '%s': %s; give another folder\n", self->out_dir, why);
         return false;
     }
-    if (folder_hold(self->out_dir, &self->out_held) != 0) {
+    if (folder_hold(self->out.path, &self->out.held) != 0) {
         fprintf(stderr, "eep-chaos: --out: cannot take folder '%s': %s\n", self->out_dir,
                 errno == EWOULDBLOCK ? "another campaign writes into it now"
                                      : folder_hold_error(errno));
         return false;
     }
+    snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 32, self->out.path);
     self->csv = fopen(path, "wxe");
     if (!self->csv) {
-        fprintf(stderr, "eep-chaos: --out: cannot make '%s': %s; give another folder\n", path,
-                strerror(errno));
-        folder_release(self->out_dir, self->out_held);
+        fprintf(stderr, "eep-chaos: --out: cannot make '%s/chaos.csv': %s; give another folder\n",
+                self->out_dir, strerror(errno));
+        folder_close(&self->out);
         return false;
     }
     fprintf(self->csv, "# commit %s\n# command", EEP_COMMIT);
@@ -468,7 +483,8 @@ static bool open_csv(campaign *self, int argc, char **argv)
     fputs("\n", self->csv);
     chaos_table_head(self->csv);
     if (fflush(self->csv) != 0) {
-        fprintf(stderr, "eep-chaos: --out: cannot write '%s': %s\n", path, strerror(errno));
+        fprintf(stderr, "eep-chaos: --out: cannot write '%s/chaos.csv': %s\n", self->out_dir,
+                strerror(errno));
         return false;
     }
     return true;
@@ -491,7 +507,7 @@ static int run_campaign(campaign *self, const char *program)
     chaos_table_print(&self->table, stdout);
     if (code == EXIT_USAGE && self->table.num_rounds == 0) {
         char path[PATH_MAX]; /* without rows, it would only be in the next campaign's way */
-        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self->out_dir);
+        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self->out.path);
         unlink(path);
         printf("  not begun: %s has no rows\n", self->out_dir);
         return code;
@@ -541,7 +557,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     code = run_campaign(&self, program);
-    folder_release(self.out_dir, self.out_held);
+    folder_close(&self.out);
     chaos_table_free(&self.table);
     if (fclose(self.csv) != 0 && code == EXIT_GOOD) {
         fprintf(stderr, "eep-chaos: --out: cannot write '%s/chaos.csv': %s\n", self.out_dir,

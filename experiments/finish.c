@@ -1,7 +1,6 @@
 #include "experiments/finish.h"
 #include "experiments/beside.h"
 #include "experiments/exec_or_tell.h"
-#include "experiments/folder.h"
 #include "experiments/run_file.h"
 
 #include <dirent.h>
@@ -37,9 +36,9 @@ static bool is_empty(const char *dir)
     return empty;
 }
 
-static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES])
+static eep_status write_model(const options *how, const char *dir, char error[FINISH_ERROR_BYTES])
 {
-    FILE *file = run_file_create(how->out_dir, "run.json");
+    FILE *file = run_file_create(dir, "run.json");
     int failed = !file;
     if (file) {
         fprintf(file,
@@ -60,13 +59,13 @@ static eep_status write_model(const options *how, char error[FINISH_ERROR_BYTES]
 }
 
 /* Why it cannot be held: errno, and whose lock it is. */
-static eep_status say_taken(const char *dir, char error[FINISH_ERROR_BYTES])
+static eep_status say_taken(const char *dir, const char *at, char error[FINISH_ERROR_BYTES])
 {
     char path[PATH_MAX], whose[64] = "";
     const char *reason = folder_hold_error(errno);
     bool busy = errno == EWOULDBLOCK;
     struct stat info;
-    snprintf(path, sizeof path, "%.*s/" FOLDER_HELD, PATH_MAX - 32, dir);
+    snprintf(path, sizeof path, "%.*s/" FOLDER_HELD, PATH_MAX - 32, at);
     if (lstat(path, &info) == 0 && info.st_uid != geteuid()) {
         snprintf(whose, sizeof whose, " (" FOLDER_HELD " is user %u's)", (unsigned)info.st_uid);
     }
@@ -81,50 +80,47 @@ static eep_status say_taken(const char *dir, char error[FINISH_ERROR_BYTES])
     return EEP_ERR_SYSTEM;
 }
 
-eep_status finish_take_dir(const char *dir, bool force, int *held_out,
-                           char error[FINISH_ERROR_BYTES])
+eep_status finish_take_dir(const options *how, folder_opened *out, char error[FINISH_ERROR_BYTES])
 {
-    int held = -1;
-    struct stat info;
+    const char *dir = how->out_dir, *at = how->out_at ? how->out_at : dir;
     char why[FOLDER_WHY_BYTES];
-    if (folder_make(dir) != 0 || stat(dir, &info) != 0) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot make folder '%s': %s", dir,
-                 strerror(errno));
-        return EEP_ERR_SYSTEM;
+    if (folder_make(at) != 0 || folder_open(at, !how->out_at, out) != 0) {
+        eep_status status = errno == ENOTDIR ? EEP_ERR_INVALID : EEP_ERR_SYSTEM;
+        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot %s folder '%s': %s",
+                 access(at, F_OK) == 0 ? "open" : "make", dir, strerror(errno));
+        return status;
     }
-    if (!S_ISDIR(info.st_mode)) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: '%s' is not a folder", dir);
-        return EEP_ERR_INVALID;
-    }
-    if (!folder_takes_results(&info, force, why)) {
+    if (!folder_takes_results(&out->info, how->force, why)) {
         snprintf(error, FINISH_ERROR_BYTES,
                  "--out: '%s': %s; give another folder, or --force if you trust all who can change "
                  "what is in it",
                  dir, why);
+        folder_close(out);
         return EEP_ERR_INVALID;
     }
-    if (folder_hold(dir, &held) != 0) {
-        return say_taken(dir, error);
+    if (folder_hold(out->path, &out->held) != 0) {
+        eep_status status = say_taken(dir, out->path, error);
+        folder_close(out);
+        return status;
     }
-    if (!force && !is_empty(dir)) {
+    if (!how->force && !is_empty(out->path)) {
         snprintf(error, FINISH_ERROR_BYTES,
                  "--out: '%s' is not empty; give another folder, or --force to write into it", dir);
-        folder_release(dir, held);
+        folder_close(out);
         return EEP_ERR_INVALID;
     }
-    *held_out = held;
     return EEP_OK;
 }
 
 /* With --force an older run's may be there: if this run writes none, nobody must read those. */
-static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
+static eep_status remove_old(const char *dir, const char *at, char error[FINISH_ERROR_BYTES])
 {
     static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
                                         "requests.csv", "tokens.csv",  "steps.csv",   "events.csv",
                                         "trace.json",   "timeline.png"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[PATH_MAX];
-        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, dir, names[i]);
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, at, names[i]);
         if (unlink(path) != 0 && errno != ENOENT) {
             snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
                      names[i], strerror(errno));
@@ -134,10 +130,10 @@ static eep_status remove_old(const char *dir, char error[FINISH_ERROR_BYTES])
     return EEP_OK;
 }
 
-eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES])
+eep_status finish_prepare_dir(const options *how, const char *dir, char error[FINISH_ERROR_BYTES])
 {
-    eep_status status = remove_old(how->out_dir, error);
-    return status == EEP_OK ? write_model(how, error) : status;
+    eep_status status = remove_old(how->out_dir, dir, error);
+    return status == EEP_OK ? write_model(how, dir, error) : status;
 }
 
 /* ---------------------------------------------------------------- other programs */

@@ -2,19 +2,24 @@
 #ifndef EEPX_FINISH_H
 #define EEPX_FINISH_H
 
+#include "experiments/folder.h"
 #include "experiments/options.h"
 #include "experiments/summary.h"
 
 enum { FINISH_ERROR_BYTES = 1024 };
 
-/* Make the folder `dir`, or take it if it is there, empty and safe from other users (or `force`),
- * and no other run has it. Nothing in it is touched. It is ours until folder_release().
- * EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`. */
-EEP_MUST_CHECK eep_status finish_take_dir(const char *dir, bool force, int *held_out,
+/* Make the folder `how` names, or take it if it is there, empty and safe from other users (or
+ * --force), and no other run has it. Nothing in it is touched. It is ours until folder_close().
+ * EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`.
+ *
+ * Whoever may write into the folder's parent can put another one in its place. So from here on it
+ * is used by `out->path`, and its name is only told. */
+EEP_MUST_CHECK eep_status finish_take_dir(const options *how, folder_opened *out,
                                           char error[FINISH_ERROR_BYTES]);
-/* In the run's folder, which is ours: remove what an older run left, and write run.json, which
- * tells the oracle the model. */
-EEP_MUST_CHECK eep_status finish_prepare_dir(const options *how, char error[FINISH_ERROR_BYTES]);
+/* In the run's folder `dir`, which is ours: remove what an older run left, and write run.json,
+ * which tells the oracle the model. */
+EEP_MUST_CHECK eep_status finish_prepare_dir(const options *how, const char *dir,
+                                             char error[FINISH_ERROR_BYTES]);
 
 /* Run eep-oracle (beside this program) on the folder and read its verdict; blocks until it ends, or
  * until `signal_fd` can be read, which ends it. Without an answer `oracle_out->ran` is false and

@@ -72,6 +72,46 @@ bool folder_takes_results(const struct stat *info, bool forced, char why[FOLDER_
     return trusted && (forced || is_closed(info, why));
 }
 
+static bool leads_to(const char *path, const struct stat *info)
+{
+    struct stat found;
+    return stat(path, &found) == 0 && found.st_dev == info->st_dev && found.st_ino == info->st_ino;
+}
+
+int folder_open(const char *name, bool follow, folder_opened *out)
+{
+    *out = FOLDER_CLOSED;
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW);
+    int fd = open(name, flags);
+    if (fd < 0) {
+        return -1;
+    }
+    bool good = fstat(fd, &out->info) == 0;
+    snprintf(out->path, sizeof out->path, "/proc/%d/fd/%d", (int)getpid(), fd);
+    if (good && !leads_to(out->path, &out->info)) {
+        bool fits = snprintf(out->path, sizeof out->path, "%s", name) < (int)sizeof out->path;
+        good = fits && out->info.st_uid == geteuid();
+        errno = ENOTSUP;
+    }
+    if (!good) {
+        int failure = errno;
+        close(fd);
+        errno = failure;
+        return -1;
+    }
+    out->fd = fd;
+    return 0;
+}
+
+void folder_close(folder_opened *self)
+{
+    if (self->fd >= 0) {
+        folder_release(self->path, self->held);
+        close(self->fd);
+        *self = FOLDER_CLOSED;
+    }
+}
+
 /* One try. ESTALE: its owner has just removed the file. */
 static int hold(const char *path, int *held_out)
 {

@@ -2,6 +2,7 @@
 #ifndef EEPX_FOLDER_H
 #define EEPX_FOLDER_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 
@@ -14,6 +15,21 @@ bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 /* Whether nobody but us and root can put anything else in place of what is in a folder: it is ours
  * or root's, and not all may write into it, or it has the sticky bit. If not, `why` says so. */
 bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES]);
+
+/* A folder that is open. `path` leads through the descriptor, so to the folder itself, even if
+ * somebody puts another one in place of its name. It does for processes of this user and root while
+ * this process lives and `fd` is open. */
+typedef struct folder_opened {
+    int fd;   /* -1: it is not open */
+    int held; /* -1, or what folder_hold() gave: released with it */
+    struct stat info;
+    char path[PATH_MAX];
+} folder_opened;
+#define FOLDER_CLOSED ((folder_opened){.fd = -1, .held = -1})
+/* `follow`: the name may be a link. -1 with errno; ENOTSUP: it is another user's, and there is no
+ * /proc. In one of ours `path` is then the name. */
+int folder_open(const char *name, bool follow, folder_opened *out);
+void folder_close(folder_opened *self);
 
 /* Whether a program may write its results into the folder: nobody but us, root and, for root, the
  * user who called sudo, can put anything else in their place. `forced`: the user trusts whoever

@@ -354,7 +354,7 @@ static bool has_written(launcher *self, eep_status status, const char *name)
 
 static bool write_rows(launcher *self)
 {
-    const char *dir = self->how->out_dir;
+    const char *dir = self->out.path;
     rows_failures failed;
     eep_status status = rows_write(&self->run.rows, self->front, dir, self->run.start_ns, &failed);
     bool good = status == EEP_OK;
@@ -374,13 +374,13 @@ static void run_oracle(launcher *self, summary_oracle *oracle)
     take_signals(self);
     oracle->interrupted = self->signal_ns != 0;
     if (!oracle->interrupted) {
-        finish_run_oracle(self->how->out_dir, self->signal_fd, oracle);
+        finish_run_oracle(self->out.path, self->signal_fd, oracle);
     }
 }
 
 static int report(launcher *self)
 {
-    const char *dir = self->how->out_dir;
+    const char *dir = self->out.path;
     summary_oracle oracle = {0}, *asked = self->how->no_oracle ? NULL : &oracle;
     summary all;
     bool kept = write_rows(self);
@@ -410,7 +410,7 @@ static int report(launcher *self)
     }
     printf("  %s%s: %s\n",
            kept ? "rows, summary.json, trace.json (ui.perfetto.dev)" : "what could be written",
-           draws ? " and picture" : "", dir);
+           draws ? " and picture" : "", self->how->out_dir);
     bool good = summary_is_good(&all, asked) && kept && !cut;
     summary_free(&all);
     return good ? 0 : 1;
@@ -423,7 +423,7 @@ static bool take_over(launcher *self)
     if (!launcher_control_open(self)) {
         return false;
     }
-    if (finish_prepare_dir(self->how, error) != EEP_OK) {
+    if (finish_prepare_dir(self->how, self->out.path, error) != EEP_OK) {
         launcher_complain(self, "%s", error);
         return false;
     }

@@ -486,14 +486,18 @@ bool launcher_control_open(launcher *self)
 {
     static const control_ops ops = {take_command, finish,       tell_status,
                                     is_settled,   tell_pending, cancel};
-    const char *out_dir = self->how->out_dir, *given = self->how->control_path;
+    const char *out_dir = self->out.path, *given = self->how->control_path;
     char error[CONTROL_ERROR_BYTES] = "";
     launcher_control *mine = calloc(1, sizeof *mine);
     if (!mine) {
         launcher_complain(self, "out of memory");
         return false;
     }
-    eep_status status = control_path_choose(out_dir, given, &mine->dir, mine->path, error);
+    /* eep-ctl finds it by the folder's name, which may be longer than the path by descriptor. */
+    bool fits = strlen(self->how->out_dir) + sizeof "/control.sock" <= CONTROL_PATH_BYTES;
+    eep_status status = given || fits
+                            ? control_path_choose(out_dir, given, &mine->dir, mine->path, error)
+                            : control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
     if (status == EEP_OK) {
         status = control_open(mine->path, &ops, self, &mine->socket, error);
         if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
@@ -525,7 +529,7 @@ void launcher_control_close(launcher *self, bool good)
 {
     if (self->control) {
         control_close(self->control->socket, good);
-        control_path_forget(self->how->out_dir, &self->control->dir);
+        control_path_forget(self->out.path, &self->control->dir);
         free(self->control);
         self->control = NULL;
     }

@@ -233,7 +233,7 @@ static bool set_up(launcher *self)
     if (!has_memory(how) || !has_device(self) || !read_load(self)) {
         return false;
     }
-    if (finish_take_dir(how->out_dir, how->force, &self->out_held, error) != EEP_OK) {
+    if (finish_take_dir(how, &self->out, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return false;
     }
@@ -272,7 +272,8 @@ launcher *launcher_open(const options *how)
         free(self);
         return NULL;
     }
-    self->signal_fd = self->out_held = -1;
+    self->signal_fd = -1;
+    self->out = FOLDER_CLOSED;
     self->proposer = -1;
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
@@ -300,7 +301,7 @@ void launcher_close(launcher *self)
     if (self->signal_fd >= 0) {
         close(self->signal_fd);
     }
-    folder_release(self->how->out_dir, self->out_held);
+    folder_close(&self->out);
     scheduler_close(self->front);
     trace_free(&self->load);
     trace_free(&self->filler);

@@ -3,6 +3,7 @@
 #define EEPX_LAUNCHER_STATE_H
 
 #include "eep/store.h"
+#include "experiments/folder.h"
 #include "experiments/launcher_control.h"
 #include "experiments/machine.h"
 #include "experiments/options.h"
@@ -35,7 +36,7 @@ typedef struct launcher {
     store_process *store_child;
     eepi_store_client *client;
     int signal_fd;
-    int out_held; /* the output folder is ours while this is open */
+    folder_opened out; /* the output folder is ours while this is open */
     supervisor *ranks;
     scheduler *front;
     record run;

@@ -51,6 +51,7 @@ typedef struct options {
     bool store_process; /* the launcher's store is a process of its own */
     /* the run */
     const char *out_dir;
+    const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
     const char *control_path; /* NULL: in or near out_dir */
     bool force, serve, no_oracle, no_picture, quiet, help;
     eep_log_level log_level;

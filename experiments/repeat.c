@@ -220,26 +220,28 @@ static void print_run(const options *how, const scenario *what, const repeat_run
     print_end();
 }
 
-/* The i-th run, from 0: run, judge, print, keep its numbers. */
-static int run_numbered(options how, const scenario *what, int64_t i, repeat_rows *kept,
-                        repeat_signals *signals, int argc, char **argv)
+/* The i-th run, from 0: run, judge, print, keep its numbers. `at` leads to the folder of all. */
+static int run_numbered(options how, const scenario *what, int64_t i, const char *at,
+                        repeat_rows *kept, repeat_signals *signals, int argc, char **argv)
 {
-    char dir[PATH_MAX], log[PATH_MAX + 8];
-    if (snprintf(dir, sizeof dir, "%s/%04" PRId64, how.out_dir, i + 1) >= (int)sizeof dir) {
+    char dir[PATH_MAX], dir_at[PATH_MAX], log[PATH_MAX + 8];
+    if (snprintf(dir_at, sizeof dir_at, "%s/%04" PRId64, at, i + 1) >= (int)sizeof dir_at ||
+        snprintf(dir, sizeof dir, "%s/%04" PRId64, how.out_dir, i + 1) >= (int)sizeof dir) {
         fprintf(stderr, "eep-run: --out: '%s' is too long\n", how.out_dir);
         return 2;
     }
-    snprintf(log, sizeof log, "%s.log", dir);
+    snprintf(log, sizeof log, "%s.log", dir_at);
     how.seed += how.same_seed ? 0 : i;
     how.out_dir = dir;
+    how.out_at = dir_at;
     double begin_s = now_s();
     printf("run %04" PRId64 "  seed %-6" PRId64 " ", i + 1, how.seed);
     int code = run_one(&how, log, signals);
     if (signals->interrupted || code == 2) {
-        printf("%s: see %s\n", signals->interrupted ? "interrupted" : "could not be run", log);
+        printf("%s: see %s.log\n", signals->interrupted ? "interrupted" : "could not be run", dir);
         return code == 2 ? 2 : 1;
     }
-    cJSON *found = run_file_json(dir, "summary.json");
+    cJSON *found = run_file_json(dir_at, "summary.json");
     repeat_run_row row = {.run = i + 1,
                           .seed = how.seed,
                           .seconds = now_s() - begin_s,
@@ -260,20 +262,21 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     repeat_rows kept = {0};
     int64_t num_met = 0, num_run = 0;
     repeat_signals signals = {0};
-    int code = 0, held = -1;
-    if (finish_take_dir(how->out_dir, how->force, &held, error) != EEP_OK) {
+    int code = 0;
+    folder_opened out;
+    if (finish_take_dir(how, &out, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return 2;
     }
     if (end_signals_block(&signals.wanted, &signals.before) != 0) {
         fprintf(stderr, "eep-run: signals cannot be blocked: %s\n", strerror(errno));
-        folder_release(how->out_dir, held);
+        folder_close(&out);
         return 2;
     }
     sigaddset(&signals.wanted, SIGCHLD);
     sigprocmask(SIG_BLOCK, &signals.wanted, NULL);
     for (int64_t i = 0; i < how->num_repeats && code != 2 && !signals.interrupted; i++) {
-        int one = run_numbered(*how, what, i, &kept, &signals, argc, argv);
+        int one = run_numbered(*how, what, i, out.path, &kept, &signals, argc, argv);
         take_signal(&signals, sigtimedwait(&signals.wanted, NULL, &(struct timespec){0}), 0);
         num_run++;
         num_met += one == 0;
@@ -283,8 +286,8 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
         }
     }
     code = signals.interrupted && !code ? 1 : code;
-    code = write_rows(&kept, how->out_dir, what) ? 2 : code;
-    folder_release(how->out_dir, held);
+    code = write_rows(&kept, out.path, what) ? 2 : code;
+    folder_close(&out);
     end_signals_cut_output(true); /* from here on it is only printed */
     if (kept.num_values) {
         repeat_rows_print(&kept, stdout);

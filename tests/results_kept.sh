@@ -249,6 +249,25 @@ if [ "$(id -u)" -eq 0 ]; then
     "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --force --out "$tmp/open" >"$tmp/said" 2>&1 || { fail "with --force into another user's folder"; cat "$tmp/said"; }
     kill $links; wait $links 2>/dev/null
     [ "$(cat "$tmp/victim")" = keep ] || fail "a verdict or a picture went through a link"
+    # That user puts another folder in its place, while the run serves: nothing comes into that one, and all into the first.
+    mkdir "$tmp/theirs" "$tmp/theirs/out" "$tmp/roots"; chown -R 65534 "$tmp/theirs"; echo keep >"$tmp/roots/summary.json"
+    exchange() { mv "$tmp/theirs/out" "$tmp/theirs/away"; ln -s "$tmp/roots" "$tmp/theirs/out"; }
+    SUDO_UID=65534 "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --serve --quiet --out "$tmp/theirs/out" >"$tmp/said" 2>&1 & pid=$!
+    can_be_asked() { [ -S "$tmp/theirs/out/control.sock" ]; }
+    await can_be_asked; exchange
+    "$bin/eep-ctl" --out "$tmp/theirs/away" finish >>"$tmp/said" 2>&1; wait $pid || { fail "a run whose folder was exchanged"; cat "$tmp/said"; }
+    [ "$(ls -A "$tmp/roots"; cat "$tmp/roots/summary.json")" = "summary.json
+keep" ] || fail "a run wrote through an exchanged folder: $(ls -A "$tmp/roots")"
+    [ -s "$tmp/theirs/away/summary.json" ] && [ -s "$tmp/theirs/away/oracle.json" ] && [ ! -e "$tmp/theirs/away/.held" ] ||
+        fail "not all is in the folder that was exchanged: $(ls -A "$tmp/theirs/away")"
+    # The same between the runs of many, and between the rounds of a campaign.
+    for how in "eep-run ${small[*]} --requests 4 --rate 50 --no-picture --repeat 2" "eep-chaos --seed 1 --minutes 1 --total 1 --faults 1 --ranks 4"; do
+        rm -rf "$tmp/theirs/out" "$tmp/theirs/away"; mkdir "$tmp/theirs/out"; chown 65534 "$tmp/theirs/out"
+        SUDO_UID=65534 "$bin/"$how --out "$tmp/theirs/out" >"$tmp/said" 2>&1 & pid=$!
+        has_begun() { [ -n "$(ls "$tmp/theirs/out/" | grep log)" ]; }
+        await has_begun; exchange; wait $pid || { fail "$how, whose folder was exchanged"; cat "$tmp/said"; }
+        [ "$(ls -A "$tmp/roots")" = summary.json ] || fail "$how wrote through an exchanged folder: $(ls -A "$tmp/roots")"
+    done
 fi
 
 # A volume of a container, which all may write into and which has no sticky bit, is the only folder that can
