@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -359,6 +360,37 @@ Test(holder, who_is_turned_away_is_told)
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect_eq(status, 0);
+    eepi_holder_close(holder);
+    close(listen_fd);
+}
+
+static int no_memory, num_failed; /* atomic: in the kernel, for who connects; and how often */
+
+int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes, int flags)
+{
+    if (__atomic_load_n(&no_memory, __ATOMIC_ACQUIRE)) {
+        __atomic_add_fetch(&num_failed, 1, __ATOMIC_RELEASE);
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_accept4, fd, address.__sockaddr__, bytes, flags);
+}
+
+/* A connection that waits and cannot be taken does not wake it for ever. */
+Test(holder, that_can_take_nobody_looks_again_after_a_pause)
+{
+    eepi_holder *holder = NULL;
+    int listen_fd = listen_as_holder();
+    cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
+    __atomic_store_n(&no_memory, 1, __ATOMIC_RELEASE);
+    player waits = player_dial(path);
+    poll(NULL, 0, 100); /* the time over which it is watched */
+    int tries = __atomic_load_n(&num_failed, __ATOMIC_ACQUIRE);
+    cr_expect(tries > 0 && tries < 20, "%d tries in 100 ms", tries);
+    __atomic_store_n(&no_memory, 0, __ATOMIC_RELEASE);
+    player later = player_open(path);
+    close(later.fd);
+    close(waits.fd);
     eepi_holder_close(holder);
     close(listen_fd);
 }

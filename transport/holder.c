@@ -415,6 +415,8 @@ static void accept_some(eepi_holder *holder)
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
                 make_room(holder);
+            else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                set_paused(holder, true);
             return;
         }
         eep_status status = add_client(holder, fd);
