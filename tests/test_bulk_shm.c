@@ -331,6 +331,15 @@ Test(bulk_shm, descriptors_end_the_connection_and_are_closed)
     eepi_bulk_close(server.bulk);
 }
 
+/* A holder that lets a rank in and then answers nothing is no success. */
+Test(bulk_shm, each_reason_why_a_holder_took_nothing_has_words)
+{
+    cr_expect(strstr(eepi_shm_refusal(EEP_OK), "has not answered since"), "%s",
+              eepi_shm_refusal(EEP_OK));
+    for (int why = 1; why < 64; why++)
+        cr_expect_str_neq(eepi_shm_refusal((eep_status)why), eep_strerror(EEP_OK), "%d", why);
+}
+
 /* ---------------------------------------------------------------- slots */
 
 Test(bulk_shm, a_slot_that_was_written_over_is_no_chunk)

@@ -40,6 +40,8 @@ static bool meet_holder(bulk_shm *shm)
 const char *eepi_shm_refusal(eep_status why)
 {
     switch (why) {
+    case EEP_OK:
+        return "it has let this rank in, and has not answered since";
     case EEP_ERR_STATE:
         return "it, or what listens there, is of another user";
     case EEP_ERR_UNSUPPORTED:
@@ -68,7 +70,7 @@ static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t err
     return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
                           "no holder answers at %s within %d s (it is part of the store's "
                           "process): %s; %s",
-                          path, OPEN_US / 1000000, eep_strerror(why), otherwise);
+                          path, OPEN_US / 1000000, eepi_shm_refusal(why), otherwise);
 }
 
 static eep_status refuse_system(eep_status status, const char *call, char *error_out,
