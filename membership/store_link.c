@@ -248,7 +248,14 @@ static void reconnect(eepi_store_client *client)
     if (!client->notice) {
         client->notice = eepi_store_notice_new();
     }
-    if (!client->notice || eepi_store_socket_connect(client->path, &client->fd) != EEP_OK) {
+    if (!client->notice) {
+        return;
+    }
+    eep_status status = eepi_store_socket_connect(client->path, &client->fd);
+    if (status != EEP_OK) {
+        if (status != EEP_ERR_SYSTEM) { /* what refused us is not there any more */
+            client->refusal = EEP_OK;
+        }
         return;
     }
     client->next_keepalive_us = eepi_now_us() + client->ttl_us / 3;

@@ -35,7 +35,8 @@ struct eepi_store_client {
     char path[108];
     int fd;             /* -1: disconnected */
     bool mute;          /* this connection takes no more output; its end is about to be read */
-    eep_status refusal; /* with which the store turned us away; until it answers something else */
+    eep_status refusal; /* with which the store turned us away; until it answers something else, or
+                           nothing listens there */
     bool announced;     /* the caller knows this connection; tell it when it breaks */
     uint64_t next_id;
     uint64_t next_connect_us, next_keepalive_us;

@@ -88,11 +88,11 @@ static void accept_some(struct eep_store *store)
             }
             return;
         }
-        bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
-        if (!eepi_holder_is_trusted(fd)) {
+        if (!eepi_holder_is_trusted(fd)) { /* nobody makes room for another user */
             turn_away(fd, &(eep_status){EEP_ERR_STATE});
             continue;
         }
+        bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
         if (!has_room || !eepi_store_conn_new(store, fd)) {
             turn_away(fd, &(eep_status){EEP_ERR_NO_MEMORY});
             continue;
@@ -353,6 +353,6 @@ void eep_store_close(eep_store *store)
     assert(written == sizeof one); /* the counter of an eventfd that is written once */
     (void)written;
     pthread_join(store->thread, NULL);
-    eepi_seats_remove(store->path, 0); /* the gate to what it held; the seats' files stay */
+    eepi_seats_remove(store->path, 0); /* the gate alone; the seats' files stay */
     release(store);
 }

@@ -282,6 +282,62 @@ Test(store_faults, who_is_turned_away_without_descriptors_is_told)
     eep_store_close(store);
 }
 
+/* What a store said is no reason any more when nothing listens there. */
+Test(store_faults, why_a_store_took_nobody_is_forgotten_when_it_is_gone)
+{
+    const eepi_store_message why = {
+        .type = EEPI_STORE_MSG_REPLY, .status = EEP_ERR_SYSTEM, .key = ""};
+    unsigned char frame[EEPI_STORE_HEAD_MAX];
+    size_t bytes = eepi_store_wire_encode(&why, frame);
+    eepi_store_listener listener;
+    eepi_store_reply reply;
+    cr_assert_eq(eepi_store_socket_listen(path, NULL, 0, &listener), EEP_OK);
+    eepi_store_client *client = open_client();
+    uint64_t id = eepi_store_get(client, "any");
+    int fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    cr_assert_eq(send(fd, frame, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+    eepi_store_socket_unlisten(path, &listener);
+    close(fd);
+    cr_assert_eq(wait_for(client, id).status, EEP_ERR_UNREACHABLE);
+    cr_expect(strstr(eepi_store_client_why(client), "ulimit -n"));
+    for (int i = 0; i < 500 && *eepi_store_client_why(client); i++) {
+        (void)!eepi_store_client_next(client, &reply);
+        poll(NULL, 0, 1);
+    }
+    cr_expect_str_eq(eepi_store_client_why(client), "");
+    eepi_store_client_close(client);
+}
+
+/* Where the store holds as many connections as it takes, a guest makes room for its own user. */
+Test(store_faults, another_user_makes_nobody_leave)
+{
+    enum { FULL = 4096, NOBODY = 65534 };
+    int status = 0;
+    if (geteuid() != 0) {
+        cr_skip_test("only root can become another user");
+    }
+    eep_store *store = open_store();
+    eepi_store_client *guest = open_client();
+    put(guest, "one", "request");
+    store->num_conns += FULL; /* its thread reads it when somebody connects */
+    cr_assert_eq(chmod(directory, 0755), 0);
+    cr_assert_eq(chmod(path, 0777), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0) {
+            _exit(2);
+        }
+        struct pollfd turned_away = {.fd = raw_connect(), .events = POLLIN};
+        _exit(poll(&turned_away, 1, BOUND_US / 1000) == 1 ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect_eq(status, 0);
+    store->num_conns -= FULL;
+    put(guest, "still", "here");
+    eepi_store_client_close(guest);
+    eep_store_close(store);
+}
+
 /* ---------------------------------------------------------------- slow readers */
 
 Test(store_faults, a_watcher_that_never_reads_blocks_nobody_and_is_dropped)
