@@ -360,6 +360,11 @@ int eepi_store_client_wants_write(const eepi_store_client *client)
     return client->fd >= 0 && client->out_begin < client->out_end;
 }
 
+eep_status eepi_store_client_refusal(const eepi_store_client *client)
+{
+    return client->refusal;
+}
+
 const char *eepi_store_client_why(const eepi_store_client *client)
 {
     switch (client->refusal) {

@@ -62,6 +62,9 @@ int eepi_store_client_fd(const eepi_store_client *client);
 /* 1 while there is unsent output: poll for writing too. */
 int eepi_store_client_wants_write(const eepi_store_client *client);
 
+/* With which status the store took no connection of ours when it was asked last; EEP_OK: it has not
+ * said so. */
+eep_status eepi_store_client_refusal(const eepi_store_client *client);
 /* Why the store took no connection of ours when it was asked last; "": it has not said so. */
 const char *eepi_store_client_why(const eepi_store_client *client);
 

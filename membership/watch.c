@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -29,19 +30,19 @@ static eep_status check_watch(const char *call, const eep_watch *watch)
 }
 
 /* Connect and begin to watch. The answer tells a store that takes us from one that does not. */
-static eep_status connect_watch(eep_watch *watch, const char *store_path, uint64_t timeout_us)
+static eep_status try_watch(eep_watch *watch, const char *store_path, uint64_t timeout_us)
 {
     char why[200];
     eepi_store_reply reply;
-    eep_status status = eepi_store_client_open(
-        store_path, timeout_us < DAY_US ? timeout_us : DAY_US, &watch->client);
+    eep_status status = eepi_store_client_open(store_path, timeout_us, &watch->client);
     uint64_t id;
 
     if (status != EEP_OK)
         return eepi_refuse(status, "eep_watch_open: no store answers at %.200s: %s", store_path,
                            eepi_store_socket_why(store_path, status, why, sizeof(why)));
     id = eepi_store_watch(watch->client, EEPI_KEY_VIEW);
-    status = eepi_store_client_wait(watch->client, id, ANSWER_US, &reply);
+    status = eepi_store_client_wait(watch->client, id,
+                                    timeout_us > ANSWER_US ? timeout_us : ANSWER_US, &reply);
     if (status == EEP_OK)
         status = reply.status;
     if (status == EEP_ERR_NO_MEMORY)
@@ -53,6 +54,25 @@ static eep_status connect_watch(eep_watch *watch, const char *store_path, uint64
             *eepi_store_client_why(watch->client) ? eepi_store_client_why(watch->client)
                                                   : eep_strerror(status));
     return EEP_OK;
+}
+
+/* A store that ends, or has no descriptor left, may be followed by one that answers. */
+static eep_status connect_watch(eep_watch *watch, const char *store_path, uint64_t timeout_us)
+{
+    const struct timespec pause = {.tv_nsec = AWAY_NAP_US * 1000};
+    uint64_t now_us = eepi_now_us();
+    uint64_t until_us = now_us + (timeout_us < DAY_US ? timeout_us : DAY_US);
+
+    for (;;) {
+        eep_status status = try_watch(watch, store_path, until_us > now_us ? until_us - now_us : 0);
+        now_us = eepi_now_us();
+        if (status != EEP_ERR_UNREACHABLE || now_us >= until_us ||
+            (watch->client && eepi_store_client_refusal(watch->client) == EEP_ERR_STATE))
+            return status;
+        eepi_store_client_close(watch->client);
+        watch->client = NULL;
+        nanosleep(&pause, NULL);
+    }
 }
 
 eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *error_out,

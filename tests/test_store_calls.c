@@ -7,6 +7,8 @@
 #include "membership/process.h"
 #include "membership/records.h"
 #include "membership/seat_file.h"
+#include "membership/store_socket.h"
+#include "membership/store_wire.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -95,13 +97,14 @@ Test(store_calls, a_path_that_is_too_long_is_named_as_that)
 
 /* ---------------------------------------------------------------- time */
 
-static bool hurry; /* an hour goes by at each look at the clock */
+static bool hurry;  /* an hour goes by at each look at the clock */
+static long skew_s; /* the clock has gone on by so much; atomic */
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     static long hours;
     long failed = syscall(SYS_clock_gettime, clock, now);
-    now->tv_sec += hurry ? HOUR_S * ++hours : 0;
+    now->tv_sec += hurry ? HOUR_S * ++hours : __atomic_load_n(&skew_s, __ATOMIC_ACQUIRE);
     return (int)failed;
 }
 
@@ -115,6 +118,69 @@ Test(store_calls, a_watch_waits_for_its_store_a_day_at_most)
                  EEP_ERR_UNREACHABLE);
     hurry = false;
     cr_expect(strstr(error, "No such file"), "%s", error);
+}
+
+/* Opens a watch in a thread of its own, in which it has 10 s. */
+static eep_watch *opened_watch;
+static char watch_error[512];
+
+static void *open_watch(void *status_out)
+{
+    *(eep_status *)status_out =
+        eep_watch_open(path, 10000000, watch_error, sizeof watch_error, &opened_watch);
+    return NULL;
+}
+
+/* Its connection to what listens there. */
+static int accept_watch(const eepi_store_listener *listener)
+{
+    struct pollfd comes = {.fd = listener->fd, .events = POLLIN};
+    cr_assert_eq(poll(&comes, 1, BOUND_US / 1000), 1);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    return fd;
+}
+
+/* A store that ends still takes connections for a moment. */
+Test(store_calls, a_watch_waits_for_the_store_that_follows_one_that_ends)
+{
+    eepi_store_listener ending;
+    eep_status status = EEP_OK;
+    pthread_t thread;
+    cr_assert_eq(eepi_store_socket_listen(path, NULL, 0, &ending), EEP_OK);
+    cr_assert_eq(pthread_create(&thread, NULL, open_watch, &status), 0);
+    int fd = accept_watch(&ending);
+    eepi_store_socket_unlisten(path, &ending);
+    close(fd);
+    eep_store *store = open_store();
+    pthread_join(thread, NULL);
+    cr_expect_eq(status, EEP_OK, "%s", watch_error);
+    eep_watch_close(opened_watch);
+    eep_store_close(store);
+}
+
+/* As one that is stopped for two seconds. */
+Test(store_calls, a_watch_waits_for_a_slow_answer_as_long_as_it_is_told)
+{
+    const eepi_store_message answer = {.type = EEPI_STORE_MSG_REPLY, .id = 1, .key = ""};
+    unsigned char frame[EEPI_STORE_HEAD_MAX];
+    size_t bytes = eepi_store_wire_encode(&answer, frame);
+    eepi_store_listener slow;
+    eep_status status = EEP_OK;
+    pthread_t thread;
+    cr_assert_eq(eepi_store_socket_listen(path, NULL, 0, &slow), EEP_OK);
+    cr_assert_eq(pthread_create(&thread, NULL, open_watch, &status), 0);
+    int fd = accept_watch(&slow);
+    cr_assert_gt(recv(fd, frame + bytes, sizeof frame - bytes, 0), 0, "its request");
+    __atomic_store_n(&skew_s, 2, __ATOMIC_RELEASE);
+    cr_assert_eq(send(fd, frame, 4, MSG_NOSIGNAL), 4); /* it looks at the clock now */
+    poll(NULL, 0, 50);
+    (void)!send(fd, frame + 4, bytes - 4, MSG_NOSIGNAL);
+    pthread_join(thread, NULL);
+    cr_expect_eq(status, EEP_OK, "%s", watch_error);
+    eep_watch_close(opened_watch);
+    close(fd);
+    eepi_store_socket_unlisten(path, &slow);
 }
 
 /* A store of root, which serves root alone, in a folder that is open to others since. */

@@ -25,10 +25,11 @@ typedef struct eep_view_info {
 } eep_view_info;
 
 /* Connect to the store's socket, waiting at most `timeout_us` (and never more than a day) for a
- * store to be there, and one second more for its first answer: EEP_ERR_UNREACHABLE then, or if it
- * serves another user. EEP_ERR_INVALID: a path of more than 107 bytes, or a NULL. EEP_ERR_STATE:
- * what listens there is another user's. EEP_ERR_SYSTEM: the path cannot be reached.
- * `error_out` may be NULL. */
+ * store that is there and answers: EEP_ERR_UNREACHABLE then. A first answer has one second at
+ * least, whatever `timeout_us` is. A store that hangs up is asked again until then. One that serves
+ * another user is EEP_ERR_UNREACHABLE at once. EEP_ERR_INVALID: a path of more than 107 bytes, or a
+ * NULL. EEP_ERR_STATE: what listens there is another user's. EEP_ERR_SYSTEM: the path cannot be
+ * reached. `error_out` may be NULL. */
 EEP_API EEP_MUST_CHECK eep_status eep_watch_open(const char *store_path, uint64_t timeout_us,
                                                  char *error_out, size_t error_bytes,
                                                  eep_watch **watch_out);
