@@ -479,10 +479,7 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
             before.home == context->home ? "" : " of another pid namespace", before.generation);
     if (status != EEP_OK)
         return eepi_fail(context, status, "%s.seat%d cannot be used: %s", path, seat,
-                         errno == EOVERFLOW
-                             ? "generations have reached the last number; remove the file once no "
-                               "process of the instance lives"
-                             : strerror(errno));
+                         eepi_seat_why(errno));
     context->generation = own.generation;
     context->seat_lock_fd = own.lock_fd;
     context->has_seat = 1;

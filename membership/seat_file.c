@@ -302,12 +302,25 @@ void eepi_seats_leave(int gate)
     errno = error;
 }
 
+/* Unless somebody is inside, who must meet those who come. Those who wait find the next one. */
+static void remove_gate(const char *path)
+{
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    int fd = open_plain(path, O_RDWR);
+
+    if (fd < 0)
+        return;
+    if (fcntl(fd, F_OFD_SETLK, &range) == 0 && is_at(path, fd))
+        unlink(path);
+    eepi_seats_leave(fd);
+}
+
 void eepi_seats_remove(const char *store_path, int32_t num_seats)
 {
     char path[PATH_BYTES];
 
     if (name_gate(store_path, path))
-        unlink(path);
+        remove_gate(path);
     for (int32_t seat = 0; seat < num_seats; seat++)
         if (name_file(store_path, seat, path))
             unlink(path);

@@ -7,7 +7,7 @@
  *                      pid 0: its holder has closed its context
  *
  *   STORE_PATH.seats   empty: the gate that whoever takes a seat passes (eepi_seats_enter); a store
- *                      that ends in order removes it
+ *                      that ends in order removes it, unless somebody is inside
  *
  * A pid says something only where its process lives (eepi_process_home). So whoever holds a seat
  * also holds a lock on its file (an open file description's, which goes with the process in any
@@ -18,7 +18,9 @@
 
 #include "eep/status.h"
 
+#include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct eepi_seat_holder {
     uint32_t generation; /* 0: nobody yet */
@@ -44,12 +46,25 @@ EEP_MUST_CHECK eep_status eepi_seat_take(const char *store_path, int32_t seat, u
  * has none). EEP_ERR_SYSTEM as above: then the seat stays taken until the process ends. */
 EEP_MUST_CHECK eep_status eepi_seat_release(const char *store_path, int32_t seat,
                                             const eepi_seat_holder *own);
+/* Why a call on a seat's file failed with EEP_ERR_SYSTEM, and what to do, of its errno. */
+static inline const char *eepi_seat_why(int error)
+{
+    if (error == EOVERFLOW)
+        return "generations have reached the last number; remove the file once no process of the "
+               "instance lives";
+    if (error == EINVAL || error == ELOOP || error == ENXIO)
+        return "no rank has written what is there; remove the file once no process of the instance "
+               "lives";
+    return strerror(error);
+}
+
 /* Pass the gate of all seats, from the first look at what the store says until the seat is taken
  * and said there: many may at once. `alone`: to look at all seats and clear the store, while nobody
  * takes one. *gate_out is given to eepi_seats_leave. EEP_ERR_SYSTEM: errno says why; EBUSY: another
  * process has been inside for 6 s. */
 EEP_MUST_CHECK eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out);
 void eepi_seats_leave(int gate);
-/* The instance is over: remove the gate and the files of seats 0 .. num_seats-1. */
+/* The instance is over: remove the files of seats 0 .. num_seats-1, and the gate unless somebody is
+ * inside. */
 void eepi_seats_remove(const char *store_path, int32_t num_seats);
 #endif

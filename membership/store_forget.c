@@ -51,7 +51,7 @@ static eep_status check_seats(const char *path)
         eep_status status = eepi_seat_look(path, seat, &holder);
         if (status != EEP_OK)
             return eepi_refuse(status, "eep_store_forget: %.300s.seat%d cannot be read: %s", path,
-                               seat, strerror(errno));
+                               seat, eepi_seat_why(errno));
         if (!eepi_seat_has_ended(path, seat, home, &holder))
             return eepi_refuse(EEP_ERR_STATE,
                                "eep_store_forget: process %d holds seat %d: end the instance first",

@@ -105,6 +105,22 @@ Test(gate, no_rank_opens_while_a_store_is_cleared)
     eep_store_close(store);
 }
 
+/* It would stay in the way of each rank that opens. */
+Test(gate, a_rank_names_what_is_no_seats_file_with_what_to_do)
+{
+    caller c;
+    char stray[100];
+    eep_store *store = open_store();
+    snprintf(stray, sizeof stray, "%s.seat0", path);
+    cr_assert_eq(symlink("notes", stray), 0);
+    begin(&c, open_rank, path);
+    let_in(&c);
+    cr_expect_eq(c.status, EEP_ERR_SYSTEM);
+    cr_expect(strstr(c.error, stray) && strstr(c.error, "remove the file once"), "%s", c.error);
+    end(&c);
+    eep_store_close(store);
+}
+
 /* The folder is named by a descriptor, and somebody exchanges it for a link to another one of ours
  * after the call has found the store: nothing is made there. */
 static void exchange(void *(*call)(void *))

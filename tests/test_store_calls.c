@@ -262,24 +262,40 @@ Test(store_calls, no_seat_is_taken_between_the_look_and_the_clearing)
     eep_store_close(store);
 }
 
-/* Many may open at once; nobody does while a store is cleared; a store that ends takes its gate
- * along, and whoever waited finds the new one. */
+/* Many may open at once; nobody does while a store is cleared. A store that ends takes its gate
+ * along, but not from under who is inside: he and those who come must meet. */
 Test(store_calls, the_gate_lets_many_in_or_one)
 {
     int first = -1, second = -1, alone = -1;
     char gate[100];
+    struct stat before, after;
     eep_store *store = open_store();
     cr_assert_eq(eepi_seats_enter(path, 0, &first), EEP_OK);
     cr_assert_eq(eepi_seats_enter(path, 0, &second), EEP_OK);
     eepi_seats_leave(second);
     eepi_seats_leave(first);
     cr_assert_eq(eepi_seats_enter(path, 1, &alone), EEP_OK);
-    eep_store_close(store);
     snprintf(gate, sizeof gate, "%s.seats", path);
-    cr_expect_eq(access(gate, F_OK), -1, "it is left behind");
-    cr_assert_eq(eepi_seats_enter(path, 1, &first), EEP_OK, "that of another store");
-    eepi_seats_leave(first);
+    cr_assert_eq(stat(gate, &before), 0);
+    eep_store_close(store);
+    cr_expect(stat(gate, &after) == 0 && after.st_ino == before.st_ino, "who is inside is alone");
     eepi_seats_leave(alone);
+    eep_store_close(open_store());
+    cr_expect_eq(access(gate, F_OK), -1, "it is left behind");
+}
+
+/* A file that nobody of an instance has written, at a seat that no instance may ever have had. */
+Test(store_calls, what_is_no_seats_file_is_named_with_what_to_do)
+{
+    char stray[100];
+    eep_store *store = open_store();
+    snprintf(stray, sizeof stray, "%s.seat%d", path, SEAT);
+    FILE *file = fopen(stray, "we");
+    cr_assert(file && fputs("notes", file) >= 0 && fclose(file) == 0);
+    cr_expect_eq(eep_store_forget(path, forget_error, sizeof forget_error), EEP_ERR_SYSTEM);
+    cr_expect(strstr(forget_error, stray) && strstr(forget_error, "remove the file once"), "%s",
+              forget_error);
+    eep_store_close(store);
 }
 
 /* What is to be removed says nothing of who lives. */
