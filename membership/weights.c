@@ -39,8 +39,10 @@ eep_status eepi_weights_open(eep_context *context)
 
 void eepi_weights_close(eep_context *context)
 {
-    for (int i = 0; i < context->num_owned; i++) /* the caller may have freed it, too */
+    for (int i = 0; i < context->num_owned; i++) { /* the caller may have freed it, too */
         eep_device_free(context->config.device, EEP_MEMORY_DEVICE, context->owned[i]);
+        eepi_memory_release(context->config.device, context->owned[i]);
+    }
     eepi_memory_give_back(context);
     if (context->physical_to_logical)
         eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->physical_to_logical);
@@ -190,10 +192,13 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
     if (status == EEP_OK)
         status = eep_slot_set(context, layer, slot, made, num_tensors);
     for (int32_t i = 0; i < num_made; i++) {
-        if (status == EEP_OK)
-            context->owned[context->num_owned++] = made[i].data;
-        else
+        if (status != EEP_OK) {
             eep_device_free(context->config.device, EEP_MEMORY_DEVICE, made[i].data);
+            continue;
+        }
+        /* held, whatever its slot has later: freed by the caller, the address is nobody else's */
+        eepi_memory_hold(context->config.device, made[i].data);
+        context->owned[context->num_owned++] = made[i].data;
     }
     if (status == EEP_OK)
         memcpy(tensors, made, (size_t)num_tensors * sizeof(*made));

@@ -518,7 +518,7 @@ Test(context_misuse, memory_of_a_slot_that_is_freed_stays_until_the_close)
     eep_context *context;
     eep_tensor tensors[2][2] = {{{NULL, BYTES}, {NULL, BYTES}}, {{NULL, BYTES}, {NULL, BYTES}}};
     eep_stream *stream;
-    void *other[16];
+    void *other[24];
     world w;
 
     world_open(&w, 1, 1);
@@ -544,12 +544,18 @@ Test(context_misuse, memory_of_a_slot_that_is_freed_stays_until_the_close)
     }
     for (int i = 0; i < 4; i++)
         cr_expect_eq(*(uint8_t *)tensors[i / 2][i % 2].data, 7);
+    for (int i = 0; i < 2; i++) /* and nobody's that gets its address later goes with the context */
+        tensors[1][i].data = other[i];
+    cr_assert_eq(eep_slot_set(context, 0, 1, tensors[1], 2), EEP_OK);
+    for (int i = 16; i < 24; i++)
+        cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &other[i]), EEP_OK);
     cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
     cr_assert_eq(eep_step_stream(context, stream), EEP_OK);
     cr_expect_eq(eep_join(context), EEP_OK, "%s", eep_last_error(context));
     eep_close(context);
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 24; i++)
         eep_device_free(device, EEP_MEMORY_DEVICE, other[i]);
+    cr_expect_null(strstr(eep_error_text(), "eep_device_free"), "%s", eep_error_text());
     eep_device_free(device, EEP_MEMORY_DEVICE, other[3]); /* twice */
     cr_expect(strstr(eep_error_text(), "eep_device_free: nothing of this device begins at"), "%s",
               eep_error_text());

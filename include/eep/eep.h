@@ -224,7 +224,8 @@ EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32
 EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
                                                const eep_tensor *tensors, int32_t num_tensors);
 /* The same, in memory that the context allocates: `tensors` come with bytes set and data out.
- * The caller fills them before eep_join. */
+ * The caller fills them before eep_join. The memory stays until eep_close, also where the slot is
+ * set again or the caller frees it. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
                                                  eep_tensor *tensors, int32_t num_tensors);
 /* 1 if this rank is meant to keep a host-memory copy of the expert for repairs: two ranks of the
