@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HOLD_TRIES = 8 };
+enum { HOLD_TRIES = 8, MOST_LINKS = 40 };
 
 /* 0755 and not 0777: where the umask is 0, folder_is_safe would refuse what we have just made. */
 int folder_make(const char *dir)
@@ -54,6 +54,73 @@ static bool is_closed(const struct stat *info, char why[FOLDER_WHY_BYTES])
 bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])
 {
     return folder_is_trusted(info, why) && is_closed(info, why);
+}
+
+/* What whoever may write into a folder can do to the names in it. */
+static folder_way way_through(const struct stat *dir)
+{
+    char why[FOLDER_WHY_BYTES];
+    return !folder_is_trusted(dir, why) ? FOLDER_WAY_OPEN
+           : dir->st_mode & S_ISVTX     ? FOLDER_WAY_KEPT
+           : dir->st_mode & S_IWOTH     ? FOLDER_WAY_OPEN
+           : dir->st_mode & S_IWGRP     ? FOLDER_WAY_SHARED
+                                        : FOLDER_WAY_KEPT;
+}
+
+/* The link `at`, put before the rest of the way. False: it cannot be followed. */
+static bool follow(const char *at, char rest[PATH_MAX])
+{
+    char target[PATH_MAX], joined[PATH_MAX];
+    ssize_t bytes = readlink(at, target, sizeof target);
+    if (bytes <= 0 || bytes >= PATH_MAX ||
+        snprintf(joined, sizeof joined, "%.*s/%s", (int)bytes, target, rest) >= PATH_MAX) {
+        return false;
+    }
+    memcpy(rest, joined, strlen(joined) + 1);
+    return true;
+}
+
+folder_way folder_way_to(const char *path)
+{
+    char at[PATH_MAX] = "", rest[PATH_MAX], name[PATH_MAX], why[FOLDER_WHY_BYTES];
+    folder_way worst = FOLDER_WAY_KEPT;
+    struct stat info;
+    if (snprintf(rest, sizeof rest, "%s", path) >= PATH_MAX) {
+        return FOLDER_WAY_OPEN;
+    }
+    for (int links = 0; links <= MOST_LINKS;) {
+        size_t skipped = strspn(rest, "/"), bytes = strcspn(rest + skipped, "/");
+        size_t length = strlen(at);
+        if (bytes == 0) {
+            return worst;
+        }
+        snprintf(name, sizeof name, "%.*s", (int)bytes, rest + skipped);
+        memmove(rest, rest + skipped + bytes, strlen(rest + skipped + bytes) + 1);
+        if (stat(*at ? at : "/", &info) != 0) {
+            return worst; /* whoever uses the path says why it leads nowhere */
+        }
+        worst = way_through(&info) > worst ? way_through(&info) : worst;
+        if (strcmp(name, "..") == 0) {
+            *(length ? strrchr(at, '/') : at) = '\0';
+        } else if (strcmp(name, ".") != 0) {
+            if (length + bytes + 2 > PATH_MAX) {
+                return FOLDER_WAY_OPEN;
+            }
+            at[length] = '/';
+            memcpy(at + length + 1, name, bytes + 1);
+            if (lstat(at, &info) != 0) {
+                return worst;
+            }
+            if (S_ISLNK(info.st_mode)) {
+                links++;
+                if (!folder_is_trusted(&info, why) || !follow(at, rest)) {
+                    return FOLDER_WAY_OPEN;
+                }
+                at[*rest == '/' ? 0 : length] = '\0';
+            }
+        }
+    }
+    return FOLDER_WAY_OPEN;
 }
 
 /* The user who called sudo could have written there without us. */

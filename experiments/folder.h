@@ -31,6 +31,15 @@ typedef struct folder_opened {
 int folder_open(const char *name, bool follow, folder_opened *out);
 void folder_close(folder_opened *self);
 
+/* Who may put another folder in place of `path`, which begins with '/', by what leads to it: its
+ * parents, and the links on the way, up to '/'. The folder itself is not looked at. */
+typedef enum folder_way {
+    FOLDER_WAY_KEPT,   /* nobody but us and root */
+    FOLDER_WAY_SHARED, /* some, who have a group */
+    FOLDER_WAY_OPEN,   /* all, or another user */
+} folder_way;
+folder_way folder_way_to(const char *path);
+
 /* Whether a program may write its results into the folder: nobody but us, root and, for root, the
  * user who called sudo, can put anything else in their place. `forced`: the user trusts whoever
  * can. If not, `why` says so. */

@@ -134,7 +134,8 @@ bool launcher_is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint6
         launcher_fail(self, "no rank is left to serve");
         return true;
     }
-    if (self->how->max_seconds > 0 && now_ms >= self->how->max_seconds * 1e3) {
+    if (self->how->max_seconds > 0 &&
+        (double)(now_ns - self->begun_ns) >= self->how->max_seconds * 1e9) {
         launcher_interrupt(self, "cut off after --max-seconds %g", self->how->max_seconds);
         return true;
     }

@@ -275,6 +275,7 @@ launcher *launcher_open(const options *how)
     self->signal_fd = -1;
     self->out = FOLDER_CLOSED;
     self->proposer = -1;
+    self->begun_ns = launcher_now_ns();
     self->run.max_ranks = (int)how->max_ranks;
     self->is_tty = isatty(STDOUT_FILENO) == 1;
     if (!set_up(self)) {

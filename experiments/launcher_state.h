@@ -55,6 +55,7 @@ typedef struct launcher {
     bool failed;                       /* the run broke */
     char why[2 * LAUNCHER_TEXT_BYTES]; /* it broke or was cut off; "": neither, or unknown */
     bool poll_has_failed;              /* and that was said */
+    uint64_t begun_ns;                 /* the run, before it serves */
     bool interrupted;                  /* by a signal or --max-seconds */
     uint64_t signal_ns;                /* the first signal to end; 0: none */
     bool at_once;                      /* and a second one: nothing more is written or waited for */

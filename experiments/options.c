@@ -90,7 +90,7 @@ static const option_row table[] = {
     {"--seconds", OPTION_NUMBER, AT(seconds), 0.001, 86400, NULL, "S", "",
      "no arrivals after S seconds"},
     {"--max-seconds", OPTION_NUMBER, AT(max_seconds), 0.001, 86400, NULL, "S", "",
-     "cut the run off after S seconds (unfinished requests then fail the run)"},
+     "cut off the run S seconds after its start (unfinished requests then fail it)"},
     {"--keep-busy", OPTION_INTEGER, AT(keep_busy), 0, 65536, NULL, "N",
      "2 per rank with --kills or --plan",
      "keep N requests outstanding until the script is done, or waits 10 s for a trigger; 0: never"},

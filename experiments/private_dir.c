@@ -100,7 +100,8 @@ static void sweep(const char *base, const char *prefix)
 /* What a folder below the base is worth. */
 typedef enum base_kind { BASE_REFUSED, BASE_OPEN, BASE_SHARED, BASE_SAFE } base_kind;
 
-/* OPEN: all may rename what is in it; SHARED: some may, who have its group. */
+/* OPEN: all may rename what is in it, or a folder on the way to it; SHARED: some may, who have its
+ * group. */
 static base_kind kind_of(const char *base, char why[FOLDER_WHY_BYTES])
 {
     struct stat info;
@@ -110,11 +111,11 @@ static base_kind kind_of(const char *base, char why[FOLDER_WHY_BYTES])
     if (!folder_is_trusted(&info, why)) {
         return BASE_REFUSED;
     }
+    folder_way way = folder_way_to(base);
     bool keeps = info.st_mode & S_ISVTX;
-    return keeps                    ? BASE_SAFE
-           : info.st_mode & S_IWOTH ? BASE_OPEN
-           : info.st_mode & S_IWGRP ? BASE_SHARED
-                                    : BASE_SAFE;
+    bool is_open = way == FOLDER_WAY_OPEN || (!keeps && info.st_mode & S_IWOTH);
+    bool is_shared = way == FOLDER_WAY_SHARED || (!keeps && info.st_mode & S_IWGRP);
+    return is_open ? BASE_OPEN : is_shared ? BASE_SHARED : BASE_SAFE;
 }
 
 /* By its descriptor, whose folder cannot be exchanged. The last "." is for those who follow no link

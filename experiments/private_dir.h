@@ -17,10 +17,10 @@ typedef struct private_dir {
  * that is possible with a path of at most `longest` bytes, of those that are ours or root's. Those
  * that all may write, without the sticky bit, come last: volumes of containers are so.
  *
- * Where others may write into the base, and the sticky bit does not forbid it, they may rename the
- * folder and put another one there. So it is opened, and `path` is /proc/PID/fd/N/., which leads to
- * the folder itself, whatever happens to its name. It does for processes of this user and root,
- * while this process lives and keeps `dir` open.
+ * Where others may write into the base, or into a folder on the way to it, and the sticky bit does
+ * not forbid it, they may rename the folder and put another one there. So it is opened, and `path`
+ * is /proc/PID/fd/N/., which leads to the folder itself, whatever happens to its name. It does for
+ * processes of this user and root, while this process lives and keeps `dir` open.
  *
  * First removes the folders of that prefix whose owner, a process of this user, has ended without
  * removing them. -1: `error` says why. */

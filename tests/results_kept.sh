@@ -302,6 +302,11 @@ print(f"own {own:.2f} s, processes {took:.2f} s", file=sys.stderr if own < took 
 sys.exit(own < took - 0.1)
 PY
 
+# --max-seconds counts from the start: a run that has not served by then is cut off, without rows.
+"$bin/eep-run" "${small[@]}" --requests 4 --max-seconds 0.001 --out "$tmp/early" >"$tmp/early.log" 2>&1
+[ $? -eq 1 ] && grep -q "cut off after --max-seconds 0.001" "$tmp/early.log" && [ "$(ls "$tmp/early")" = run.json ] ||
+    fail "a run that does not serve in time: $(cat "$tmp/early.log"; ls "$tmp/early")"
+
 # A launcher that is killed cannot clean up: the next one does.
 serve "$tmp/killed"
 folder=$(ls "$tmp/t")

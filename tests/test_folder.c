@@ -376,3 +376,42 @@ Test(folder, a_fifo_in_place_of_the_lock_is_refused_at_once, .timeout = 5)
     cr_expect_eq(held, -1);
     cr_expect(is_there(base, FOLDER_HELD), "somebody else's FIFO was removed");
 }
+
+/* Whoever may rename a parent of the base may put another base there. */
+Test(folder, below_one_that_others_may_rename_is_not_used_by_name)
+{
+    static const struct {
+        int mode;
+        uid_t user;
+        bool by_name, is_open;
+    } cases[] = {{0755, 0, true, false},      {01777, 0, true, false},
+                 {0777, 0, false, true},      {02775, 0, false, false},
+                 {0755, NOBODY, false, true}, {01777, NOBODY, false, true}};
+    char error[PRIVATE_DIR_ERROR_BYTES] = "", vol[80], mine[96], link[80];
+    private_dir dir;
+    snprintf(vol, sizeof vol, "%s/vol", base);
+    snprintf(mine, sizeof mine, "%s/mine", vol);
+    snprintf(link, sizeof link, "%s/link", base);
+    cr_assert(mkdir(vol, 0755) == 0 && mkdir(mine, 0755) == 0 && symlink("vol/./mine", link) == 0);
+    unsetenv("XDG_RUNTIME_DIR");
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        const char *named = i % 2 ? link : mine;
+        if (cases[i / 2].user && geteuid() != 0) {
+            continue;
+        }
+        cr_assert(!cases[i / 2].user || chown(vol, cases[i / 2].user, (gid_t)-1) == 0);
+        cr_assert_eq(chmod(vol, (mode_t)cases[i / 2].mode), 0);
+        setenv("TMPDIR", named, 1);
+        cr_assert_eq(private_dir_make("eep-run", 100, &dir, error), 0, "%s", error);
+        cr_expect_eq(strncmp(dir.path, named, strlen(named)) == 0, cases[i / 2].by_name, "%zu: %s",
+                     i, dir.path);
+        cr_expect_eq(strncmp(dir.made, named, strlen(named)) == 0, !cases[i / 2].is_open, "%zu: %s",
+                     i, dir.made); /* /tmp goes before those that are open to all */
+        private_dir_remove(&dir);
+    }
+    if (geteuid() == 0) {
+        cr_assert(chown(vol, 0, 0) == 0 && chmod(vol, 0755) == 0);
+        cr_assert_eq(lchown(link, NOBODY, NOBODY), 0);
+        cr_expect_eq(folder_way_to(link), FOLDER_WAY_OPEN, "a link of another user");
+    }
+}
