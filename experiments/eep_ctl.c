@@ -297,7 +297,11 @@ static void show_pending(const cJSON *answer)
 static void show_event(const cJSON *event)
 {
     double seat = number_of(event, "seat"), about = number_of(event, "about_seat");
-    printf("%9.1f ms  ", number_of(event, "time_ms"));
+    if (cJSON_HasObjectItem(event, "time_ms")) {
+        printf("%9.1f ms  ", number_of(event, "time_ms"));
+    } else {
+        printf("%9s     ", "");
+    }
     show_padded(text_of(event, "event"), 10);
     if (cJSON_HasObjectItem(event, "good")) {
         printf("  %s", cJSON_IsTrue(cJSON_GetObjectItem(event, "good")) ? "good" : "not good");

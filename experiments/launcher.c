@@ -203,8 +203,7 @@ static void take_signals(launcher *self)
             self->signal_ns = now_ns;
             launcher_interrupt(self, "interrupted by signal %u (%s)%s", signal.ssi_signo,
                                strsignal((int)signal.ssi_signo),
-                               self->run.start_ns ? ": the rows are written now"
-                                                  : " before it served: there are no rows");
+                               self->run.start_ns ? "" : " before it served: there are no rows");
         } else if (now_ns - self->signal_ns > SAME_SIGNAL_NS && !self->at_once) {
             self->at_once = true;
             launcher_complain(self, "interrupted again: ended at once");

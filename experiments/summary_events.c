@@ -39,12 +39,13 @@ summary_events summary_events_count(const record_event *events, size_t num)
     return out;
 }
 
+/* A kill that struck after the order kept it from coming about. */
 uint64_t summary_events_orders_open(const record *run)
 {
     uint64_t open = 0;
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *process = &run->processes[i];
-        bool ended = process->kill_ns || (process->exit_ns && process->exit_ns <= run->end_ns);
+        bool ended = !process->kill_ns && process->exit_ns && process->exit_ns <= run->end_ns;
         open += !ended && (process->die_ns || process->freeze_ns);
     }
     return open;

@@ -194,6 +194,21 @@ Test(summary, what_came_of_the_script_is_counted)
     cJSON_Delete(root);
 }
 
+/* Whoever was killed before it died as ordered has not done so. */
+Test(summary, an_order_that_a_kill_forestalled_is_open)
+{
+    record run = history();
+    record_process *process = &run.processes[2];
+    process->kill_ns = 0;
+    process->die_ns = at(900);
+    process->exit_ns = at(1000);
+    run.end_ns = at(2000);
+    cr_expect_eq(summary_events_orders_open(&run), 0, "it died by itself");
+    process->kill_ns = at(1000);
+    cr_expect_eq(summary_events_orders_open(&run), 1);
+    record_free(&run);
+}
+
 Test(summary, what_is_good)
 {
     summary self = {.requests = {.accepted = 3, .completed = 2, .failed = 1},
