@@ -3,6 +3,7 @@
 come, durations with their units. Runs are stood in for; tests/control.sh has real ones."""
 
 import csv
+import functools
 import os
 import pathlib
 import signal
@@ -17,7 +18,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "bindings", "python"))
 import eep_lab
-from eep_lab import connection, series, words
+from eep_lab import conditions, connection, series, words
 
 
 class FakeRun:
@@ -207,6 +208,46 @@ class Sweep(unittest.TestCase):
         (self.out / "sweep.json").unlink()
         with self.assertRaisesRegex(eep_lab.EepError, "no 'sweep.json' beside it"):
             eep_lab.sweep("ranks", [2, 3], **same)
+
+    def test_a_drive_is_all_that_it_is_made_of(self):
+        class Driver:
+            def __init__(self, seats):
+                self.seats = seats
+
+            def drive(self, _, ranks):
+                return self.seats * ranks
+
+            __call__ = drive
+
+        class Slotted:
+            __slots__ = ()
+
+        def closure(seats):
+            return lambda _, ranks: seats * ranks
+
+        def keyword(seats):
+            def drive(_, ranks, *, seats=seats):
+                return seats * ranks
+            return drive
+
+        def bare(_, ranks, seats):
+            return seats * ranks
+        kinds = {"list": lambda n: closure([n]), "tuple": lambda n: closure((1, [n])),
+                 "dict": lambda n: closure({"seat": n}), "keyword": keyword,
+                 "method": lambda n: Driver(n).drive, "object": Driver,
+                 "partial": lambda n: functools.partial(bare, seats=n),
+                 "inner": lambda n: functools.partial(closure([n])),
+                 "function in it": lambda n: functools.partial(bare, seats=closure([n]))}
+        for kind, make in kinds.items():
+            one, same, other = (conditions._function(make(n)) for n in (1, 1, 2))
+            self.assertEqual(one, same, kind)
+            self.assertNotEqual(one, other, kind)
+        unknown = closure(Slotted())
+        self.assertRegex(conditions._function(unknown), "holds a .*Slotted, which cannot be compared")
+        self.assertNotEqual(conditions._function(unknown), conditions._function(unknown))
+        endless = []
+        endless.append(endless)
+        self.assertIn("cannot be compared", conditions._function(closure(endless)))
 
     def test_programs_may_be_the_parameter(self):
         def programs(*names):

@@ -3,19 +3,21 @@ way, or rows that differ in more than the parameters stand in one file."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import types
+import uuid
 from typing import Any, Callable, Mapping, Optional, Sequence, Union
 
 from .connection import EepError
 from .run import find_eep_run
 
 PROGRAM = "eep-run "
-PLAIN = (bool, int, float, str, bytes, type(None))
+PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
 
 def _digest(*parts: Any) -> str:
@@ -31,26 +33,85 @@ def _code(code: types.CodeType) -> list[Any]:
             consts]
 
 
-def _cell(cell: Any) -> Any:
-    try:
-        value = cell.cell_contents
-    except ValueError:  # not bound yet
-        return None
-    return value if isinstance(value, PLAIN) else type(value).__qualname__
+class _Unknown(Exception):
+    """A value of which two cannot be told apart."""
+
+
+class _Look:
+    """At what a function is made of. One that holds half of the program is given up."""
+
+    def __init__(self) -> None:
+        self._left = 10000
+
+    def value(self, value: Any) -> Any:
+        """What tells it from another value, the same in each process."""
+        self._left -= 1
+        if self._left < 0:
+            raise _Unknown("too much")
+        if type(value) in PLAIN:
+            return value
+        name = type(value).__qualname__
+        if isinstance(value, (list, tuple)):
+            return [name, [self.value(one) for one in value]]
+        if isinstance(value, (set, frozenset)):
+            return [name, sorted(repr(self.value(one)) for one in value)]
+        if isinstance(value, dict):
+            return [name, [[self.value(one) for one in item] for item in value.items()]]
+        if isinstance(value, (types.ModuleType, type)):
+            return value.__name__
+        if callable(value):
+            return self.function(value)
+        if hasattr(value, "tobytes"):  # an array: its repr may leave out most of it
+            return [name, repr(value), _digest(value.tobytes())]
+        return [name, self._object(value) if type(value).__repr__ is object.__repr__ else
+                _no_address(repr(value), name)]
+
+    def _object(self, value: Any) -> Any:
+        if not hasattr(value, "__dict__"):
+            raise _Unknown(f"a {type(value).__qualname__}")
+        return self.value(vars(value))
+
+    def _cell(self, cell: Any) -> Any:
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not bound yet
+            return None
+        return self.value(value)
+
+    def function(self, function: Any) -> Any:
+        if isinstance(function, functools.partial):
+            return ["partial", self.value(function.func), self.value(function.args),
+                    self.value(function.keywords)]
+        if isinstance(function, types.MethodType):
+            return [self.value(function.__func__), self.value(function.__self__)]
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            return [function.__qualname__, _code(code), self.value(function.__defaults__),
+                    self.value(function.__kwdefaults__),
+                    [self._cell(cell) for cell in function.__closure__ or ()]]
+        call = getattr(type(function), "__call__")
+        if not hasattr(call, "__code__"):
+            return getattr(function, "__qualname__", type(function).__qualname__)
+        return [self.value(call), self._object(function)]
+
+
+def _no_address(text: str, name: str) -> str:
+    if " at 0x" in text:
+        raise _Unknown(f"a {name}")
+    return text
 
 
 def _function(function: Optional[Callable[..., Any]]) -> Optional[str]:
-    """Its name, its code, and the plain values that it has from where it was made. What it reads
-    from globals, and the functions that it calls, are not looked at."""
+    """Its name, its code, and the values that it has from where it was made: defaults, a closure's,
+    those of a partial, the object of a method. What it reads from globals, and the functions that
+    it calls by name, are not looked at. One that holds what cannot be compared is like no other."""
     if function is None:
         return None
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return name
-    given = [one if isinstance(one, PLAIN) else type(one).__qualname__
-             for one in function.__defaults__ or ()]
-    return f"{name} {_digest(_code(code), given, list(map(_cell, function.__closure__ or ())))}"
+    try:
+        return f"{name} {_digest(_Look().function(function))}"
+    except (_Unknown, RecursionError) as unknown:
+        return f"{name} {uuid.uuid4().hex[:16]}: it holds {unknown}, which cannot be compared"
 
 
 def _program(path: str) -> str:
