@@ -6,9 +6,9 @@
 #include "experiments/launcher_setup.h"
 #include "experiments/launcher_state.h"
 #include "experiments/launcher_verbs.h"
-#include "experiments/output.h"
 #include "experiments/plan_file.h"
 #include "experiments/poll_open.h"
+#include "membership/say.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -145,8 +145,7 @@ static int num_active(const launcher *self)
 static void show_status(launcher *self, uint64_t now_ns)
 {
     uint64_t period_ns = self->is_tty ? STATUS_TTY_NS : STATUS_PLAIN_NS;
-    if (self->how->quiet || now_ns - self->status_ns < period_ns ||
-        output_is_stuck(STDOUT_FILENO)) {
+    if (self->how->quiet || now_ns - self->status_ns < period_ns) {
         return;
     }
     scheduler_counts counts = scheduler_count(self->front);
@@ -154,14 +153,17 @@ static void show_status(launcher *self, uint64_t now_ns)
     double rate =
         self->status_ns ? (double)(counts.tokens_emitted - self->status_tokens) / seconds : 0;
     const record *run = &self->run;
-    printf("%s%6.1f s  %5.0f tok/s  %d/%d ranks  epoch %" PRIu64
-           "  %u outstanding  %u done  %zu faults%s",
-           self->is_tty ? "\r\033[K" : "", launcher_time_ms(self) / 1e3, rate, num_active(self),
-           run->max_ranks, run->num_views ? run->views[run->num_views - 1].epoch : 0,
-           counts.queued + counts.running, counts.completed, run->num_faults,
-           run->start_ns ? (self->is_tty ? "" : "\n")
-                         : (self->is_tty ? "  starting" : "  starting\n"));
-    fflush(stdout);
+    char line[LAUNCHER_TEXT_BYTES];
+    int bytes = snprintf(line, sizeof line,
+                         "%s%6.1f s  %5.0f tok/s  %d/%d ranks  epoch %" PRIu64
+                         "  %u outstanding  %u done  %zu faults%s",
+                         self->is_tty ? "\r\033[K" : "", launcher_time_ms(self) / 1e3, rate,
+                         num_active(self), run->max_ranks,
+                         run->num_views ? run->views[run->num_views - 1].epoch : 0,
+                         counts.queued + counts.running, counts.completed, run->num_faults,
+                         run->start_ns ? (self->is_tty ? "" : "\n")
+                                       : (self->is_tty ? "  starting" : "  starting\n"));
+    eepi_say(STDOUT_FILENO, line, (size_t)bytes);
     self->status_ns = now_ns;
     self->status_tokens = counts.tokens_emitted;
 }

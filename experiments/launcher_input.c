@@ -1,8 +1,8 @@
 /* What the launcher hears: from ranks, from the store, from ended processes. */
 #include "experiments/exec_or_tell.h"
 #include "experiments/launcher_state.h"
-#include "experiments/output.h"
 #include "experiments/rank.h"
+#include "membership/say.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -33,11 +33,11 @@ double launcher_time_ms(const launcher *self)
 /* The first reason why a run fails is in its summary too. */
 static void say(const launcher *self, const char *text)
 {
-    if (output_is_stuck(STDERR_FILENO)) {
-        return;
-    }
-    fprintf(stderr, "%s%s\n",
-            self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", text);
+    char line[4 * LAUNCHER_TEXT_BYTES + 32];
+    int bytes =
+        snprintf(line, sizeof line, "%s%s\n",
+                 self->is_tty && !self->how->quiet ? "\r\033[Keep-run: " : "eep-run: ", text);
+    eepi_say(STDERR_FILENO, line, (size_t)bytes);
 }
 
 void launcher_complain(launcher *self, const char *format, ...)

@@ -1,7 +1,7 @@
 /* What the launcher notes of the world around the ranks: what the placement survives, and how busy
  * the machine is. */
 #include "experiments/launcher_state.h"
-#include "experiments/output.h"
+#include "membership/say.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +63,10 @@ static void tell_cover(launcher *self)
     cover_describe(found, (int)self->how->num_slots, text);
     if (found->adjacent == 0 && found->num_ranks > 1) {
         launcher_complain(self, "%s", text);
-    } else if (!self->how->quiet && !output_is_stuck(STDOUT_FILENO)) {
-        printf("%s%s\n", self->is_tty ? "\r\033[K" : "", text);
+    } else if (!self->how->quiet) {
+        char line[sizeof text + 32];
+        int bytes = snprintf(line, sizeof line, "%s%s\n", self->is_tty ? "\r\033[K" : "", text);
+        eepi_say(STDOUT_FILENO, line, (size_t)bytes);
     }
 }
 

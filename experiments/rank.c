@@ -1,6 +1,6 @@
 #include "experiments/joiner_nice.h"
-#include "experiments/output.h"
 #include "experiments/rank_state.h"
+#include "membership/say.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -273,8 +273,10 @@ static eep_status run_step(rank *self)
     }
     char text[PACE_TEXT_BYTES];
     uint64_t pause_ns = pace_pause_ns(&self->pace);
-    if (pace_tells_limit(&self->pace, text, sizeof text) && !output_is_stuck(STDERR_FILENO)) {
-        fprintf(stderr, "rank %d: %s\n", self->config.seat, text);
+    if (pace_tells_limit(&self->pace, text, sizeof text)) {
+        char line[PACE_TEXT_BYTES + 32];
+        int bytes = snprintf(line, sizeof line, "rank %d: %s\n", self->config.seat, text);
+        eepi_say(STDERR_FILENO, line, (size_t)bytes);
     }
     wait_like_a_slow_rank(pause_ns);
     status = engine_run(self->engine, &step);

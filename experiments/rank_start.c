@@ -1,13 +1,15 @@
 /* A rank from its start until it is in the view. */
 #include "experiments/joiner_nice.h"
-#include "experiments/output.h"
 #include "experiments/rank_state.h"
+#include "membership/say.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { LOG_LINE_BYTES = 1024 };
 
 static const uint64_t SEAT_RETRY_NS = 10000000; /* while the predecessor's end is observed */
 static const uint64_t SEAT_BOUND_NS = 20000000000;
@@ -22,8 +24,11 @@ static void on_log(void *user, eep_log_level level, const char *line)
 {
     const rank *self = user;
     (void)level;
-    if (!rank_is_told_to_stop(self) && !output_is_stuck(STDERR_FILENO)) {
-        fprintf(stderr, "%s\n", line);
+    if (!rank_is_told_to_stop(self)) {
+        char text[LOG_LINE_BYTES];
+        int bytes = snprintf(text, sizeof text, "%s\n", line);
+        eepi_say(STDERR_FILENO, text,
+                 (size_t)(bytes < LOG_LINE_BYTES ? bytes : LOG_LINE_BYTES - 1));
     }
 }
 

@@ -1,8 +1,10 @@
 /* What a rank's log says of a life with a kill, a rejoin and a drain. */
+#include "membership/context.h"
 #include "tests/context_fixture.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -90,17 +92,22 @@ static void kill_rejoin_and_drain(world *w)
     world_advance(w, 0, 1, 3);
 }
 
-/* A pipe that is full, as behind a pager that nobody looks at. */
-Test(context_log, that_nobody_reads_holds_up_no_rank)
+/* Nothing more goes into it, until its reader reads. */
+static void fill(int fd)
+{
+    char some[4096] = "";
+    cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    for (size_t bytes = sizeof(some); bytes > 0; bytes /= 2)
+        while (write(fd, some, bytes) > 0) {
+        }
+    cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+}
+
+static void expect_no_rank_waits_for(int fd)
 {
     world w;
-    char some[4096] = "";
-    int ends[2], own = dup(STDERR_FILENO);
-    cr_assert_eq(pipe2(ends, O_NONBLOCK), 0);
-    while (write(ends[1], some, sizeof(some)) > 0) {
-    }
-    cr_assert_eq(fcntl(ends[1], F_SETFL, 0), 0);
-    cr_assert_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    int own = dup(STDERR_FILENO);
+    cr_assert_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
     world_open(&w, 2, 2);
     w.config.log = NULL;
     w.config.log_level = EEP_LOG_DEBUG;
@@ -109,8 +116,37 @@ Test(context_log, that_nobody_reads_holds_up_no_rank)
     world_advance(&w, 0, 1, 3);
     world_rest(&w);
     world_check_right(&w);
+    for (int i = 0; i < 200; i++)
+        eepi_log(w.ranks[0].context, EEP_LOG_DEBUG, "line %d of many", i);
     world_close(&w);
     dup2(own, STDERR_FILENO);
+    close(own);
+}
+
+/* A pipe that is full, as behind a pager that nobody looks at. */
+Test(context_log, that_nobody_reads_holds_up_no_rank)
+{
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    fill(ends[1]);
+    expect_no_rank_waits_for(ends[1]);
+}
+
+/* A terminal whose reader stops in the midst: it can be written to, it says, and has no room for a
+ * line. */
+Test(context_log, that_a_terminal_has_no_room_for_holds_up_no_rank)
+{
+    char some[4096];
+    int reader = posix_openpt(O_RDWR | O_NOCTTY);
+    cr_assert_geq(reader, 0);
+    cr_assert_eq(grantpt(reader) | unlockpt(reader), 0);
+    int terminal = open(ptsname(reader), O_RDWR | O_NOCTTY);
+    cr_assert_geq(terminal, 0);
+    fill(terminal);
+    cr_assert_gt(read(reader, some, sizeof(some)), 0);
+    usleep(50000); /* the kernel passes on that there is room */
+    expect_no_rank_waits_for(terminal);
+    close(reader);
 }
 
 /* Experts of one replica go with rank 2, so that the fault has a repair. */
