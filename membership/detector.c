@@ -55,6 +55,7 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
     }
     if (eepi_is_busy(peer->header, now)) { /* it says so now: silence counts behind that */
         int was_silent = peer->told == 1;
+        peer->heard_us = now;
         if (was_silent)
             peer->told = 0;
         return was_silent;

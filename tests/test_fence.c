@@ -252,3 +252,39 @@ Test(fence, M2_one_whose_late_report_comes_after_the_warning_is_spared)
     cr_expect_not(is_killed());
     close_context();
 }
+
+/* ---------------------------------------------------------------- silence behind its own word */
+
+static uint64_t silent_since_us; /* when the detector told of it; atomic */
+
+static void tell(void *user, const eepi_suspect *told)
+{
+    (void)user;
+    if (told->kind == EEP_FAULT_SILENT)
+        __atomic_store_n(&silent_since_us, eepi_now_us(), __ATOMIC_SEQ_CST);
+}
+
+/* A process that was stopped for all of its busy time has as long for its next beat as any other.
+ */
+Test(fence, M5_silence_counts_from_the_end_of_the_busy_time)
+{
+    enum { BUSY_US = 150000, EXPEL_US = 100000, PERIOD_US = 5000, SUSPECT_US = 20000 };
+    static eepk_window_header own, peer;
+    const eepi_detector_config config = {
+        .period_us = PERIOD_US, .suspect_us = SUSPECT_US, .max_ranks = 1, .tell = tell};
+    const struct timespec nap = {0, 1000000};
+    eepi_detector *detector;
+    uint64_t busy_until_us, until_us;
+
+    cr_assert_eq(eepi_detector_open(&config, &own, &detector), EEP_OK);
+    eepi_detector_set_expel_us(detector, EXPEL_US);
+    busy_until_us = eepi_now_us() + BUSY_US;
+    until_us = busy_until_us + 10000000;
+    peer.busy_until_ns = busy_until_us * 1000u;
+    eepi_detector_watch(detector, 0, 1, getpid(), eepi_process_start(getpid()), &peer);
+    while (!__atomic_load_n(&silent_since_us, __ATOMIC_SEQ_CST) && eepi_now_us() < until_us)
+        nanosleep(&nap, NULL);
+    eepi_detector_close(detector);
+    cr_assert_neq(silent_since_us, 0, "never told");
+    cr_expect_geq(silent_since_us, busy_until_us + EXPEL_US / 2);
+}
