@@ -489,6 +489,8 @@ static int poll_timeout_ms(eep_context *context)
 
     if (context->begin_again_us && context->begin_again_us < resume_us)
         resume_us = context->begin_again_us;
+    if (context->stage_again_us > real_us && context->stage_again_us < resume_us)
+        resume_us = context->stage_again_us; /* one that is past waits for something else */
     if (resume_us < real_us + longest_us)
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
 
