@@ -68,7 +68,8 @@ int eepi_elsewhere_end(eep_context *context)
                          __ATOMIC_RELEASE);
         await_end(context);
         was_elsewhere |= has_ended(context);
-    }
+    } else if (!context->elsewhere && !context->queued)
+        return 0; /* as nearly every step: no lock for it */
     note(context);
     return was_elsewhere;
 }
