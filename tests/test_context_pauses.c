@@ -181,14 +181,14 @@ Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
 
 enum { PROMISED_PAUSE_US = 30000000 };
 
-/* Another rank ends just when a process begins to pause for half a minute, all divided by 40: the
+/* Another rank ends just when a process begins to pause for half a minute, all divided by 20: the
  * survivor waits for it, and it is neither left out nor killed. */
 Test(context_pauses, M2_a_pause_beside_a_fault_is_survived_by_default)
 {
     int there[2], back[2], status = 0;
     char byte;
     world w;
-    setenv("EEP_TEST_PAUSE_DIVISOR", "40", 1);
+    setenv("EEP_TEST_PAUSE_DIVISOR", "20", 1);
     cr_assert(pipe(there) == 0 && pipe(back) == 0);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
@@ -202,7 +202,7 @@ Test(context_pauses, M2_a_pause_beside_a_fault_is_survived_by_default)
     world_rest(&w);
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     rank_close(&w.ranks[1]);
-    usleep(PROMISED_PAUSE_US / 40);
+    usleep(PROMISED_PAUSE_US / 20);
     cr_assert_eq(kill(pid, SIGCONT), 0);
     WORLD_WAIT(&w, rank_sees(&w.ranks[0], 1, NULL).state != EEP_SEAT_ACTIVE);
     cr_expect_eq(rank_sees(&w.ranks[0], 2, NULL).state, EEP_SEAT_ACTIVE);
