@@ -550,7 +550,7 @@ Test(control, a_fifo_that_takes_the_name_at_any_moment_is_not_waited_for, .timeo
     cr_assert(fputs("/x\n", file) >= 0 && fclose(file) == 0 && mkfifo(fifo, 0600) == 0);
     swaps = true;
     cr_assert_eq(pthread_create(&thread, NULL, swap, names), 0);
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < 20000; i++) {
         eep_status status = control_path_find(dir, chosen, error);
         cr_assert(status == EEP_OK || strstr(error, "is no regular file"), "%s", error);
     }
