@@ -22,7 +22,7 @@ enum {
 typedef struct control_ops {
     /* Take a parsed verb. True: taken; the seats that it was done to, and, while it waits for more,
      * the number by which it can be withdrawn (else untouched). False: `error` says why not, and
-     * nothing has changed. */
+     * nothing was done. It may be kept all the same, as an event that is over and struck nobody. */
     bool (*command)(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                     int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES]);
     /* End the run once what has arrived is served. */
