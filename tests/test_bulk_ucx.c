@@ -30,6 +30,35 @@ Test(bulk_ucx, an_address_of_before_is_refused)
     eepi_bulk_close(server.bulk);
 }
 
+static in_port_t port_of(const node *n)
+{
+    return ((const bulk_address *)n->address)->socket.sin_port;
+}
+
+/* The worker of a closed copier that nobody has progressed for long is taken over, or has its time
+ * still before it: it is not destroyed for its age. */
+Test(bulk_ucx, a_worker_that_was_not_progressed_lives_on)
+{
+    enum { LONG_US = 60 * 1000 * 1000 };
+    node first, second;
+    cr_assert_eq(open_node(&first), 0);
+    cr_assert_eq(open_node(&second), 0);
+    in_port_t port = port_of(&first), other = port_of(&second);
+    bulk_ucx *workers[] = {(bulk_ucx *)first.bulk, (bulk_ucx *)second.bulk};
+    eepi_bulk_close(first.bulk);
+    eepi_bulk_close(second.bulk);
+    for (int i = 0; i < 2; i++) {
+        workers[i]->parked_us -= LONG_US;
+        workers[i]->progressed_us -= LONG_US;
+    }
+    cr_assert_eq(open_node(&second), 0);
+    cr_expect_eq(port_of(&second), other); /* the newest first */
+    cr_assert_eq(open_node(&first), 0);
+    cr_expect_eq(port_of(&first), port, "the other one was destroyed");
+    eepi_bulk_close(first.bulk);
+    eepi_bulk_close(second.bulk);
+}
+
 /* A copier is closed while others of the same process have just begun to connect to it. Without
  * bulk_parked.c UCX 1.13 ends the process in nearly every run of this; with it in about one of
  * twenty on a busy machine, by other assertions about several workers in one process. So it is not

@@ -1,18 +1,19 @@
 /* Workers of closed copiers. UCX 1.13 ends the process by an assertion if a worker is destroyed
  * while a connection that a peer has begun is being made, and nothing tells whether one is. So the
  * worker of a closed copier lives on for 10 s, without an owner: other copiers of this process
- * progress it, until whatever was begun has come about or failed. In a process without others it
- * ends with the process.
+ * progress it, until whatever was begun has come about or failed. While there is no other, nobody
+ * progresses it, and its time stands still: it ends with the process, or after the next copier's.
  *
  * Each holds about seven descriptors. The next copier with the same settings takes one over, with
  * its listener, and has an address of its own by its mark. So a process has no more workers than
- * copiers were open at once, however often it opens and closes, and none goes before its time. */
+ * copiers were open at once, however often it opens and closes. None goes before its time but one
+ * that still sends from memory of its owner, who is about to free it (bulk_ucx.c). */
 #include "transport/bulk_ucx.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
-enum { PARKED_US = 10000000 };
+enum { PARKED_US = 10000000, PAUSE_US = 1000000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bulk_ucx *parked; /* newest first; under the lock */
@@ -38,8 +39,9 @@ static void progress_all(void)
             link = &bulk->next_parked;
             continue;
         }
-        if (bulk->parked_us == 0)
-            bulk->parked_us = now_us;
+        if (bulk->parked_us == 0 || now_us - bulk->progressed_us > PAUSE_US)
+            bulk->parked_us = now_us; /* what was begun could not come about meanwhile */
+        bulk->progressed_us = now_us;
         if (now_us - bulk->parked_us >= PARKED_US) {
             eepi_bulk_destroy(take_out(link));
             continue;
@@ -68,12 +70,12 @@ bulk_ucx *eepi_bulk_unpark(uint64_t settings)
     if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0)
         return NULL;
     pthread_mutex_lock(&lock);
-    progress_all();
     bulk_ucx **link = &parked;
     while (*link != NULL && ((*link)->settings != settings || (*link)->parked_by != getpid()))
         link = &(*link)->next_parked;
     if (*link != NULL)
         found = take_out(link);
+    progress_all(); /* the others: this may end some */
     pthread_mutex_unlock(&lock);
     return found;
 }

@@ -86,7 +86,8 @@ typedef struct bulk_ucx {
     uint32_t num_serves, num_messages;
     bulk_message *messages, **messages_end;
     struct bulk_ucx *next_parked; /* bulk_parked.c */
-    uint64_t parked_us;           /* first progressed without an owner; 0: not yet */
+    uint64_t parked_us;     /* progressed without an owner, and without a pause, since; or 0 */
+    uint64_t progressed_us; /* so, last */
     pid_t parked_by;
     uint64_t settings; /* what the worker was made with: interface and variables */
 } bulk_ucx;
