@@ -64,7 +64,6 @@ step "2,000 kills and rejoins in one run: nothing is left of a process that is g
 step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
 step "with the defaults, ranks that pause for 4 s survive" \
     env EEP_TEST_PAUSE_DIVISOR=1 "$root/build/tests/test_context_pauses" --filter '*/*four_seconds*'
-step "programs of today with the library of a next version" bash tests/abi_next.sh
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
 step "all scenarios, weights in shared memory" bash tests/scenarios.sh "$root/build/experiments" all
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
