@@ -77,7 +77,7 @@ static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
 }
 
 /* The last look before a kill, which nothing takes back: 1 if the victim has spoken since. Then the
- * core hears it, and asks again if it still wants it killed. */
+ * core hears it, and asks again if it still wants it killed. There is room for that. */
 static int speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
@@ -87,8 +87,7 @@ static int speaks(eep_context *context, const eepi_suspect *suspect)
         return 1;
     if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect))
         return 0;
-    if (has_room(context)) /* else the heartbeat thread tells it */
-        eepi_give(context, &alive);
+    eepi_give(context, &alive);
     return 1;
 }
 
@@ -112,20 +111,22 @@ static void forget_warned(eep_context *context, eepi_peer *peer)
 }
 
 /* A thread of this process cannot be killed, nor can another user's process. Of one that is not
- * known nothing is said: its end is waited for as long as that of one that was killed. */
+ * known nothing is said: its end is waited for as long as that of one that was killed. While the
+ * core can be told nothing the victim is warned only. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
     eepi_peer *peer = &context->peers[suspect->seat];
     int is_own = peer->record_bytes && peer->record.pid == getpid() &&
                  peer->record.member.generation == suspect->generation;
+    const int is_full = !has_room(context);
     int hears;
 
     forget_warned(context, peer);
-    if (speaks(context, suspect) ||
+    if ((!is_full && speaks(context, suspect)) ||
         (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation)))
         return;
     hears = warn(context, suspect);
-    if (is_own || !hears) {
+    if (is_own || (!hears && !is_full)) {
         kill_now(context, suspect, is_own);
         return;
     }
@@ -157,6 +158,8 @@ void eepi_kill_warned(eep_context *context)
         if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
             __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
                 eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation))
+            continue;
+        if (!has_room(context)) /* the core could not be told why it is spared: look again */
             continue;
         forget_warned(context, peer);
         if (speaks(context, &peer->to_kill) ||

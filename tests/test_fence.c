@@ -237,6 +237,26 @@ Test(fence, M5_a_heart_that_beats_again_is_spared_and_its_next_silence_is_not)
     close_context();
 }
 
+/* While the core can be told nothing nobody is spared, who would be asked for no more: the look
+ * comes once there is room. */
+Test(fence, M5_one_that_is_spared_is_told_of_however_much_is_queued)
+{
+    open_context();
+    stop_core(EEP_FAULT_SILENT);
+    beat();
+    context->num_later = EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT;
+    kill_for(EEP_FAULT_SILENT);
+    hear();
+    eepi_kill_warned(context);
+    cr_expect_eq(context->num_warned, 1);
+    context->num_later = 0;
+    eepi_kill_warned(context);
+    cr_expect_eq(context->num_warned, 0);
+    cr_expect_eq(num_told(EEPI_INPUT_ALIVE), 1);
+    cr_expect_not(is_killed());
+    close_context();
+}
+
 /* The promise that was missing comes after the warning. */
 Test(fence, M2_one_whose_late_report_comes_after_the_warning_is_spared)
 {
