@@ -211,15 +211,21 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
         eepi_refused(context, refusal.why);
 }
 
+static bool has_no_view(const eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    return !view || eepi_view_num_active(view) == 0;
+}
+
 /* Another instance's numbers, while no view of ours is there: it looked for holders of seats before
  * this rank took its own, and began. */
 static void take_instance(eep_context *context, const eepi_store_reply *reply)
 {
     const eepi_instance own = eepi_instance_of(&context->config);
-    const eepi_view *view = eepi_core_view(context->core);
     char difference[EEPI_INSTANCE_TEXT_BYTES];
 
-    if (view && eepi_view_num_active(view) > 0)
+    if (!has_no_view(context))
         return; /* its members put their own numbers back */
     if (eepi_instance_differs(&own, reply->value, reply->size, difference))
         eepi_replaced(context, difference);
@@ -270,7 +276,10 @@ static void say_behind_register(eep_context *context)
     if (!context->back || context->cas_id != 0)
         return;
     context->back = 0;
-    (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
+    if (has_no_view(context)) /* whoever is first; two that put theirs back would both give up */
+        (void)eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof(own));
+    else
+        (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
     eepi_peer_publish(context);
     eepi_say_again(context);
 }

@@ -214,6 +214,40 @@ Test(context_joins, M8_a_rank_that_was_overtaken_by_another_configuration_gives_
     world_close(&w);
 }
 
+/* Two configurations, neither in a view yet, meet in a store that has lost its memory: one gives
+ * up, not both. */
+Test(context_joins, M8_of_two_configurations_in_an_empty_store_one_stays)
+{
+    world w[2];
+    char path[sizeof(w[0].path) + 8], error[256] = "";
+    eep_store *empty;
+    int num_evicted = 0;
+    for (int i = 0; i < 2; i++) {
+        world_open(&w[i], 2, 2);
+        w[i].config.num_max_tokens_per_rank = (i + 1) * WORLD_TOKENS;
+        w[i].config.join_timeout_us = 400000;
+        cr_assert_eq(rank_open(&w[i], i), EEP_OK, "%s", w[i].ranks[i].error);
+    }
+    for (int i = 0; i < 2; i++) {
+        eep_store_close(w[i].store);
+        w[i].store = NULL;
+    }
+    snprintf(path, sizeof(path), "%s.new", w[0].path);
+    cr_assert_eq(eep_store_open(path, error, sizeof(error), &empty), EEP_OK, "%s", error);
+    for (int i = 0; i < 2; i++) /* both reach it by the name that they know */
+        cr_assert_eq(link(path, w[i].path), 0);
+    for (int i = 0; i < 2; i++)
+        num_evicted += eep_join(w[i].ranks[i].context) == EEP_ERR_EVICTED;
+    cr_expect_eq(num_evicted, 1, "%d gave up", num_evicted);
+    for (int i = 0; i < 2; i++)
+        rank_close(&w[i].ranks[i]);
+    eep_store_close(empty);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(unlink(w[i].path), 0);
+        world_close(&w[i]);
+    }
+}
+
 /* Whoever waits in vain is told for whom. */
 Test(context_joins, a_join_that_runs_out_of_time_says_who_is_missing)
 {
