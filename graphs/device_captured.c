@@ -42,11 +42,19 @@ void eepi_owner_drop(eepi_owner *owner)
         free(owner);
 }
 
+/* cudaStreamPerThread, one value for another stream in each thread. No other stream has it. */
+static int is_of_thread(const void *native)
+{
+    return (uintptr_t)native == 2;
+}
+
 void eepi_stream_list(eep_stream *stream)
 {
     eep_device *device = stream->device;
 
     stream->native = device->ops->stream_native(stream->impl);
+    if (is_of_thread(stream->native))
+        stream->native = eepi_own_captures();
     pthread_mutex_lock(&device->lock);
     stream->next = device->streams;
     device->streams = stream;

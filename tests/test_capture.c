@@ -346,3 +346,35 @@ Test(capture, an_adopted_stream_that_is_closed_ends_only_its_own_capture)
     OK(eep_stream_synchronize(stream, 1000000));
     cr_assert_eq(*sum, 5);
 }
+
+/* ---------------------------------------------------------------- the stream of each thread */
+
+static void *native_of_thread(void *impl)
+{
+    (void)impl;
+    return (void *)(uintptr_t)2; /* cudaStreamPerThread */
+}
+
+static void *list_stream(void *of)
+{
+    eepi_stream_list(of);
+    return NULL;
+}
+
+/* Two rank threads that adopt it have a stream each; two handles of one thread are one stream. */
+Test(capture, the_stream_of_each_thread_is_another_one)
+{
+    const eepi_device_ops ops = {.stream_native = native_of_thread};
+    eep_device of = {.ops = &ops, .lock = PTHREAD_MUTEX_INITIALIZER};
+    eep_stream here = {.device = &of}, again = {.device = &of}, there = {.device = &of};
+    eepi_owner one = {1}, other = {1};
+    pthread_t thread;
+
+    eepi_stream_list(&here);
+    eepi_stream_list(&again);
+    cr_assert_eq(pthread_create(&thread, NULL, list_stream, &there), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    OK(eepi_stream_own(&here, &one));
+    OK(eepi_stream_own(&there, &other));
+    FAILS(eepi_stream_own(&again, &other), EEP_ERR_STATE);
+}
