@@ -523,12 +523,22 @@ static void close_context(eep_context *context)
 
 void eep_close(eep_context *context)
 {
+    const char *call;
+
     if (!context || eepi_check_context("eep_close", context) != EEP_OK)
         return;
-    if (eepi_check_may_wait("eep_close") == EEP_OK)
-        close_context(context);
-    else
+    if (eepi_check_may_wait("eep_close") != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "eep_close does nothing here: %s", eep_error_text());
+        return;
+    }
+    call = eepi_calls_close(context);
+    if (call)
+        eepi_log(context, EEP_LOG_ERROR,
+                 "eep_close closes nothing: another thread is in %s yet: call eep_close again when "
+                 "that call has ended",
+                 call);
+    else
+        close_context(context);
 }
 
 eep_status eep_open(const eep_config *config, char *error_out, size_t error_bytes,

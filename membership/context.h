@@ -182,6 +182,9 @@ struct eep_context {
     void *given; /* the tensors in slots and backups, by address; given_memory.c */
 
     const char *call; /* that a thread is in, of those for one thread at a time; NULL; atomic */
+    pthread_t caller; /* the thread of the last such call */
+    int cancel_state; /* that it had before */
+    int closing;      /* eep_close was called: all such calls end; atomic */
 
     /* capture, rank thread */
     eep_stream *stream;
@@ -225,10 +228,18 @@ struct eep_context {
 EEP_MUST_CHECK eep_status eepi_check_context(const char *call, const eep_context *context);
 /* The same, for eep_last_error, too; rank thread. EEP_ERR_STATE in a callback. */
 EEP_MUST_CHECK eep_status eepi_check_own(const char *call, eep_context *context);
-/* eepi_check_own; and EEP_ERR_STATE while another thread is in such a call, which names both. After
- * EEP_OK eepi_call_end follows. */
+/* calls.c: eepi_check_own; and EEP_ERR_STATE while another thread is in such a call, which names
+ * both. After EEP_OK eepi_call_end follows; until then the thread is not cancelled. */
 EEP_MUST_CHECK eep_status eepi_call_begin(eep_context *context, const char *call);
-void eepi_call_end(eep_context *context);
+/* The call's status: EEP_ERR_STATE if eep_close was called meanwhile. The context may be gone then.
+ */
+EEP_MUST_CHECK eep_status eepi_call_end(eep_context *context, eep_status status);
+/* eep_close was called by another thread: a call that waits ends with eepi_fail_closing. */
+int eepi_call_is_closed(const eep_context *context);
+eep_status eepi_fail_closing(eep_context *context, const char *call);
+/* End the call that another thread is in, and let no other begin. NULL, or the call that did not
+ * end in time: the context is in use yet. */
+const char *eepi_calls_close(eep_context *context);
 /* EEP_ERR_INVALID, and the text, if an argument of that name is NULL; rank thread. */
 EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *call,
                                               const char *name, const void *argument);

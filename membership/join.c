@@ -170,7 +170,8 @@ static eep_status join(eep_context *context)
     pthread_mutex_lock(&context->lock);
     is_patient = context->uncovered; /* the caller knows that since the last call */
     while (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0 &&
-           context->ended == EEP_OK && (!context->uncovered || is_patient) && !late)
+           context->ended == EEP_OK && (!context->uncovered || is_patient) && !late &&
+           !eepi_call_is_closed(context))
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "eep_join: %s", context->why_ended);
@@ -189,9 +190,7 @@ eep_status eep_join(eep_context *context)
 
     if (status != EEP_OK)
         return status;
-    status = join(context);
-    eepi_call_end(context);
-    return status;
+    return eepi_call_end(context, join(context));
 }
 
 eep_status eep_busy(eep_context *context, uint64_t busy_us)

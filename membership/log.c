@@ -80,25 +80,6 @@ eep_status eepi_check_own(const char *call, eep_context *context)
     return eepi_fail(context, status, "%s", eep_error_text());
 }
 
-eep_status eepi_call_begin(eep_context *context, const char *call)
-{
-    const char *other = NULL;
-    eep_status status = eepi_check_own(call, context);
-
-    if (status != EEP_OK || __atomic_compare_exchange_n(&context->call, &other, call, 0,
-                                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return status;
-    return eepi_refuse(EEP_ERR_STATE,
-                       "%s while another thread is in %s of this context: a context is used by one "
-                       "thread at a time",
-                       call, other);
-}
-
-void eepi_call_end(eep_context *context)
-{
-    __atomic_store_n(&context->call, NULL, __ATOMIC_RELEASE);
-}
-
 eep_status eepi_check_argument(eep_context *context, const char *call, const char *name,
                                const void *argument)
 {

@@ -110,6 +110,8 @@ static eep_status try_begin(eep_context *context, int *may_out)
     eep_status status;
 
     *may_out = 0;
+    if (eepi_call_is_closed(context))
+        return eepi_fail_closing(context, context->call);
     if (context->ended != EEP_OK)
         return ended(context);
     status = take_flip(context);
@@ -185,9 +187,7 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
 
     if (status != EEP_OK)
         return status;
-    status = begin_step(context, timeout_us, step_out);
-    eepi_call_end(context);
-    return status;
+    return eepi_call_end(context, begin_step(context, timeout_us, step_out));
 }
 
 /* ------------------------------------------------------------------ the end of a step */
@@ -384,9 +384,7 @@ eep_status eep_step_end(eep_context *context)
 
     if (status != EEP_OK)
         return status;
-    status = end_of_step(context);
-    eepi_call_end(context);
-    return status;
+    return eepi_call_end(context, end_of_step(context));
 }
 
 /* ------------------------------------------------------------------ without work */
@@ -441,9 +439,7 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
 
     if (status != EEP_OK)
         return status;
-    status = wait_for_step(context, timeout_us);
-    eepi_call_end(context);
-    return status;
+    return eepi_call_end(context, wait_for_step(context, timeout_us));
 }
 
 void eep_step_abort(eep_context *context)

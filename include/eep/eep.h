@@ -6,14 +6,16 @@
  *
  * Threads: a context is used by one thread at a time (the rank thread), except where a function
  * says "any thread"; calls that begin, end or wait for a step, or join, are EEP_ERR_STATE
- * while another thread is in one of them. libeep runs a heartbeat and a service thread of its own
- * per context. NULL: arguments may be NULL where their function says so. Else NULL is
- * EEP_ERR_INVALID, with a text (eep_error_text) that names call and argument; functions that return
- * no status answer 0, -1 (a number of something), NULL or "". Closing NULL does nothing. A process
- * that forked after it opened something gets EEP_ERR_STATE from every call on it in the child, and
- * closing does nothing there. Order of closing: a device, and a stream, may be closed before what
- * uses it; it goes when that goes. Shapes are row-major. No function waits without a bound. Source
- * of the mechanisms: the paper (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
+ * while another thread is in one of them, and no thread is cancelled inside. libeep runs a
+ * heartbeat and a service thread of its own per context. A signal handler may call eep_busy,
+ * eep_rank and eep_generation, and nothing else ("any thread" is no handler: eep_step_abort takes a
+ * lock). NULL: arguments may be NULL where their function says so. Else NULL is EEP_ERR_INVALID,
+ * with a text (eep_error_text) that names call and argument; functions that return no status answer
+ * 0, -1 (a number of something), NULL or "". Closing NULL does nothing. A process that forked after
+ * it opened something gets EEP_ERR_STATE from every call on it in the child, and closing does
+ * nothing there. Order of closing: a device, and a stream, may be closed before what uses it; it
+ * goes when that goes. Shapes are row-major. No function waits without a bound. Source of the
+ * mechanisms: the paper (arXiv 2605.10670) where named, docs/PROTOCOL.md otherwise. */
 #ifndef EEP_EEP_H
 #define EEP_EEP_H
 
@@ -196,7 +198,11 @@ typedef struct eep_context eep_context;
 EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error_out,
                                            size_t error_bytes, eep_context **context_out);
 /* Leave without ceremony: peers see the end of this generation and expel it. A step in flight is
- * aborted first; if its graph does not end in time, memory it may still write is leaked. */
+ * aborted first; if its graph does not end in time, memory it may still write is leaked. Another
+ * thread may call it to end an eep_join, eep_step_begin, eep_step_wait or eep_step_end: that call
+ * is EEP_ERR_STATE (its text is eep_error_text), and must be that thread's last one on the context.
+ * If it does not end within 5 s, eep_close writes a line and closes nothing: call it again later.
+ */
 EEP_API void eep_close(eep_context *context);
 /* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread.
  */
