@@ -179,6 +179,7 @@ static void forget_ends(script *self, const script_event *event, int seat, bool 
         settle(self, VERB_CONT, seat, INFINITY, NUM_VERBS);
         settle(self, VERB_SLOW, seat, INFINITY, NUM_VERBS);
         break;
+    case VERB_STORE_KILL: /* the next one is not stopped */
     case VERB_STORE_START:
         settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
         break;

@@ -176,3 +176,39 @@ Test(script, stops_and_slow_downs_end_as_a_plain_model_says)
         script_free(&plan);
     }
 }
+
+/* The same for the store, which has no seat. */
+Test(script, stops_of_the_store_end_as_the_model_says)
+{
+    static const verb verbs[][2] = {{VERB_STORE_STOP, VERB_STOP},
+                                    {VERB_STORE_STOP, VERB_STOP},
+                                    {VERB_STORE_CONT, VERB_CONT},
+                                    {VERB_STORE_KILL, VERB_KILL}};
+    static const verb start[2] = {VERB_STORE_START, VERB_REJOIN};
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        uint32_t random = seed;
+        model_seat model = {.lives = true};
+        fake_world world = everyone();
+        script plan = good("");
+        for (int now = 10; now < 10 * MODEL_MOMENTS; now += 10) {
+            const verb *what = model.lives ? verbs[next_number(&random) % 4] : start;
+            bool ends, lasts = what[0] == VERB_STORE_STOP && next_number(&random) % 4;
+            int duration = lasts ? 5 + 10 * (int)(next_number(&random) % 12) : 0;
+            char text[64] = "", expected[64];
+            if (lasts) {
+                snprintf(text, sizeof text, "%dms", duration);
+            }
+            script_event event = parsed(what[0], text);
+            snprintf(expected, sizeof expected, "%s-1 ", verb_table[what[0]].name);
+            cr_assert_eq(script_append(&plan, &event), EEP_OK);
+            cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
+            model_strike(&model, what[1], now, duration);
+            take_ended(&plan);
+            ends = model.stop_end == now + 5;
+            model.stop_end = ends ? 0 : model.stop_end;
+            cr_assert_str_eq(due(&plan, &world, now + 5, 0), ends ? "store-cont-1 " : "",
+                             "seed %u, %d ms", seed, now + 5);
+        }
+        script_free(&plan);
+    }
+}
