@@ -246,23 +246,51 @@ static void sort_by_arrival(trace *t, trace_request *spare)
         memcpy(t->requests, from, t->num_requests * sizeof(*from));
 }
 
+/* The next line with its '\n', if it has one, and a NUL, into `line` (TRACE_MAX_LINE_BYTES + 2).
+ * Its length, 0 at the end of the file or if that cannot be read; > TRACE_MAX_LINE_BYTES + 1: it is
+ * too long. getline() would fill all memory with a file that never ends. */
+static size_t next_line(FILE *file, char *line)
+{
+    size_t length = 0;
+    int c = 0;
+    while (c != '\n' && (c = getc_unlocked(file)) != EOF) {
+        if (length == TRACE_MAX_LINE_BYTES && c != '\n') {
+            return TRACE_MAX_LINE_BYTES + 2;
+        }
+        line[length++] = (char)c;
+    }
+    line[length] = '\0';
+    return ferror(file) ? 0 : length;
+}
+
 static eep_status read_lines(FILE *file, const char *path, const trace_options *options, trace *t,
                              char *error)
 {
-    char *line = NULL;
-    size_t line_capacity = 0, capacity = 0, number = 0;
-    eep_status status = EEP_OK;
+    char *line = malloc(TRACE_MAX_LINE_BYTES + 2);
+    size_t capacity = 0, number = 0;
+    eep_status status = line ? EEP_OK : EEP_ERR_NO_MEMORY;
+    if (!line) {
+        say(error, "%s: out of memory", path);
+    }
     while (status == EEP_OK && (options->first == 0 || t->num_requests < options->first)) {
-        errno = 0;
-        ssize_t length = getline(&line, &line_capacity, file);
-        if (length < 0) {
-            if (ferror(file) || errno == ENOMEM) {
+        size_t length = next_line(file, line);
+        if (length == 0) {
+            if (ferror(file)) {
                 say(error, "%s:%zu: cannot read: %s", path, number + 1, strerror(errno));
-                status = errno == ENOMEM ? EEP_ERR_NO_MEMORY : EEP_ERR_SYSTEM;
+                status = EEP_ERR_SYSTEM;
             }
             break;
         }
-        place at = {path, ++number, line, (size_t)length, error};
+        if (length > TRACE_MAX_LINE_BYTES + 1 || number == TRACE_MAX_LINES) {
+            say(error, "%s:%zu: %s%d %s", path, number + 1,
+                number == TRACE_MAX_LINES ? "more than " : "longer than ",
+                number == TRACE_MAX_LINES ? TRACE_MAX_LINES : TRACE_MAX_LINE_BYTES,
+                number == TRACE_MAX_LINES ? "lines: give a part of it"
+                                          : "bytes: a trace has a line for each request");
+            status = EEP_ERR_INVALID;
+            break;
+        }
+        place at = {path, ++number, line, length, error};
         if (strspn(line, " \t\r\n") == at.length)
             continue;
         trace_request request = {0};

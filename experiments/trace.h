@@ -13,6 +13,8 @@ enum { TRACE_ERROR_BYTES = 512 };
 /* Largest length before and after scaling; largest timestamp, which may be a time of day (until the
  * year 2255, so that doubles hold its microseconds); latest arrival after scaling (31 years). */
 enum { TRACE_MAX_LENGTH = 1 << 24 };
+/* Of a file: bytes of a line without its end, and lines. */
+enum { TRACE_MAX_LINE_BYTES = 1 << 20, TRACE_MAX_LINES = 10000000 };
 static const double TRACE_MAX_TIMESTAMP_MS = 9e12, TRACE_MAX_ARRIVAL_MS = 1e12;
 
 typedef struct trace_request {

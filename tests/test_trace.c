@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A temporary file with these bytes; the test removes it. */
@@ -189,6 +190,38 @@ Test(trace, a_zero_byte_is_named)
     cr_assert_eq(trace_load(path, &options, &t, error), EEP_ERR_INVALID);
     cr_assert(strstr(error, ":1:7: a zero byte"), "%s", error);
     unlink(path);
+}
+
+Test(trace, a_line_without_end_is_refused)
+{
+    trace t;
+    char error[TRACE_ERROR_BYTES] = "";
+    trace_options options = {0};
+    alarm(10);
+#ifndef __SANITIZE_ADDRESS__ /* reserves more */
+    setrlimit(RLIMIT_AS, &(struct rlimit){1u << 30, 1u << 30});
+#endif
+    cr_assert_eq(trace_load("/dev/zero", &options, &t, error), EEP_ERR_INVALID, "%s", error);
+    cr_assert(strstr(error, "/dev/zero:1: longer than 1048576 bytes"), "%s", error);
+}
+
+/* As many bytes as a line may have, and one more. */
+Test(trace, the_longest_line)
+{
+    static const char begin[] = "{\"timestamp\": 1, \"input_length\": 2, \"output_length\": 3}";
+    char *text = malloc(TRACE_MAX_LINE_BYTES + 3), error[TRACE_ERROR_BYTES] = "";
+    trace t;
+    trace_options options = {0};
+    memset(text, ' ', TRACE_MAX_LINE_BYTES);
+    memcpy(text, begin, sizeof begin - 1);
+    memcpy(text + TRACE_MAX_LINE_BYTES, "\n\n", 3);
+    cr_assert_eq(load(text, &options, &t, error), EEP_OK, "%s", error);
+    cr_assert_eq(t.num_requests, 1);
+    trace_free(&t);
+    text[TRACE_MAX_LINE_BYTES] = ' ';
+    cr_assert_eq(load(text, &options, &t, error), EEP_ERR_INVALID);
+    cr_assert(strstr(error, ":1: longer than"), "%s", error);
+    free(text);
 }
 
 Test(trace, missing_and_empty_files)
