@@ -220,6 +220,15 @@ static eep_status read_expectations(const scenario_reader *reader, scenario *sel
 
 /* ---------------------------------------------------------------- the whole */
 
+/* It is printed within a line. */
+static eep_status check_name(const scenario_reader *reader, const char *name)
+{
+    int node = yamltree_child(&reader->tree, 0, "name");
+    return strpbrk(name, "\n\t")
+               ? scenario_fail(reader, node, "'name' is one line, without line ends and tabs")
+               : EEP_OK;
+}
+
 /* libcyaml takes any word for a boolean. */
 static eep_status check_long(const scenario_reader *reader)
 {
@@ -240,7 +249,10 @@ static eep_status read_all(const scenario_reader *reader, scenario *self, const 
     if (!self->name || !self->about || !self->pair) {
         return EEP_ERR_NO_MEMORY;
     }
-    eep_status status = check_long(reader);
+    eep_status status = check_name(reader, text->name);
+    if (status == EEP_OK) {
+        status = check_long(reader);
+    }
     if (status == EEP_OK) {
         status = read_options(reader, self, "instance", OPTIONS_INSTANCE);
     }

@@ -145,7 +145,15 @@ static eep_status fail_as_said(const scenario_reader *self, const complaint *sai
         return scenario_fail_at(self, line, column, "'%s' is missing",
                                 said->what + strlen(missing));
     }
-    unsigned most = 0;
+    unsigned most = 0, least = 0;
+    if (sscanf(said->what, "STRING length < %u", &least) == 1) {
+        return scenario_fail_at(self, line, column,
+                                "an empty text; at least %u character%s is wanted", least,
+                                least == 1 ? "" : "s");
+    }
+    if (sscanf(said->what, "Excessive entries (%u max)", &most) == 1) {
+        return scenario_fail_at(self, line, column, "a list of more than %u entries", most);
+    }
     if (sscanf(said->what, "STRING length > %u", &most) == 1) { /* and then the whole text */
         return scenario_fail_at(self, line, column, "a text of more than %u characters", most);
     }

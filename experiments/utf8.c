@@ -45,3 +45,18 @@ void utf8_mend(char *text)
         at += length ? length : 1;
     }
 }
+
+unsigned utf8_control(const char *of, size_t bytes)
+{
+    const unsigned char *text = (const unsigned char *)of;
+    for (size_t i = 0; i < bytes; i++) {
+        bool c0 = text[i] < ' ' && text[i] != '\n' && text[i] != '\t';
+        if (c0 || text[i] == 0x7f) {
+            return text[i];
+        }
+        if (text[i] == 0xc2 && i + 1 < bytes && text[i + 1] < 0xa0) {
+            return text[i + 1];
+        }
+    }
+    return 0;
+}

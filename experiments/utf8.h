@@ -9,6 +9,9 @@
 bool utf8_is(const char *text, size_t bytes);
 /* Bytes of the character at the begin of `text`, which has at least one; 0: none is there. */
 size_t utf8_length(const char *text, size_t bytes);
+/* The first control character of a UTF-8 text that a terminal may obey: below U+0020 without tab
+ * and newline, U+007F, U+0080 to U+009F. 0: there is none. */
+unsigned utf8_control(const char *text, size_t bytes);
 /* Each byte that belongs to no character becomes a '?'. */
 void utf8_mend(char *text);
 #endif

@@ -1,4 +1,5 @@
 #include "experiments/yamltree.h"
+#include "experiments/utf8.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -103,6 +104,10 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
     const char *tag = (const char *)event->data.scalar.tag;
     if (memchr(value, '\0', event->data.scalar.length)) {
         return fail(self, event->start_mark, "a text with a zero byte");
+    }
+    unsigned control = utf8_control(value, event->data.scalar.length);
+    if (control) { /* it would go to the terminal of whoever is shown the text */
+        return fail(self, event->start_mark, "a text with the control character 0x%02x", control);
     }
     if (event->data.scalar.style == YAML_FOLDED_SCALAR_STYLE && *value == '\0') {
         return fail(self, event->start_mark,

@@ -148,6 +148,15 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {HEAD "speed: 3\n", "a.yaml:3:1: ", "unknown key 'speed'; allowed are name, about"},
         {HEAD "--- \nname: c\n", "a.yaml:3:1: ", "second document"},
         {"name: &x a\nabout: *x\n", "a.yaml:2:8: ", "aliases"},
+        {"name: ''\nabout: b\n", "a.yaml:1:7: ", "an empty text; at least 1 character is wanted"},
+        {HEAD "repeat-kills: {kills: 5, every: ''}\n", "a.yaml:3:33: ", "an empty text"},
+        {"name: \"a\\e[31mb\"\nabout: b\n", "a.yaml:1:7: ", "control character 0x1b"},
+        {"name: \"a\\x7fb\"\nabout: b\n", "a.yaml:1:7: ", "control character 0x7f"},
+        {"name: \"a\\x9bb\"\nabout: b\n", "a.yaml:1:7: ", "control character 0x9b"},
+        {"name: \"a\\nb\"\nabout: b\n", "a.yaml:1:7: ", "'name' is one line"},
+        {"name: a\nabout: \"\\r\"\n", "a.yaml:2:8: ", "control character 0x0d"},
+        {HEAD "expect: {reason: \"\\e[2J\"}\n", "a.yaml:3:18: ", "control character 0x1b"},
+        {HEAD "\"\\b\": 3\n", "a.yaml:3:1: ", "control character 0x08"},
         {"name: !str a\nabout: b\n", "a.yaml:1:7: ", "tags"},
         {HEAD "? [a]\n: b\n", "a.yaml:3:3: ", "plain text"},
         {HEAD "expect: [[[[[[[[[[1]]]]]]]]]]\n", "a.yaml:3:", "deeper than"},
@@ -318,6 +327,20 @@ Test(scenario, random_bytes_are_refused)
         }
         cr_assert_not(survives(text, bytes));
     }
+}
+
+Test(scenario, a_list_too_long_is_refused)
+{
+    static const char entry[] = "  - {at: {time: 1}, do: burn, value: 1}\n";
+    char *text = calloc(SCRIPT_MAX_EVENTS + 2, sizeof entry);
+    size_t used = (size_t)sprintf(text, HEAD "events:\n");
+    for (int i = 0; i <= SCRIPT_MAX_EVENTS; i++) {
+        memcpy(text + used, entry, sizeof entry);
+        used += sizeof entry - 1;
+    }
+    const char *error = said(text);
+    cr_assert(strstr(error, ": a list of more than 2048 entries"), "%s", error);
+    free(text);
 }
 
 Test(scenario, a_text_too_long_or_too_deep_is_refused)
