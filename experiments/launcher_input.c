@@ -130,11 +130,12 @@ static bool was_only_slow(const record_process *process, uint64_t now_ns)
            !process->freeze_ns && !has_effect(process->stop_ns, process->cont_ns, now_ns);
 }
 
-void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
+static void note_at(launcher *self, uint64_t time_ns, const char *kind,
+                    const record_process *process, uint64_t value)
 {
     const record_view *view =
         self->run.num_views ? &self->run.views[self->run.num_views - 1] : NULL;
-    row_event row = {.time_ns = launcher_now_ns(),
+    row_event row = {.time_ns = time_ns,
                      .epoch = view ? view->epoch : 0,
                      .value = value,
                      .kind = kind,
@@ -143,6 +144,11 @@ void launcher_note(launcher *self, const char *kind, const record_process *proce
                      .about_seat = process ? process->seat : -1,
                      .about_generation = process ? process->generation : 0};
     rows_add_event(&self->run.rows, &row);
+}
+
+void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
+{
+    note_at(self, launcher_now_ns(), kind, process, value);
 }
 
 void launcher_add_fault(launcher *self, int seat, uint64_t time_ns, const char *kind)
@@ -183,7 +189,7 @@ static void take_joined(launcher *self, int seat, const wire_joined *joined)
     process->captures_at_join = joined->captures;
     process->ready_ns =
         process->ready_ns ? process->ready_ns : process->spawn_ns + joined->prepare_ns;
-    launcher_note(self, "joined", process, joined->epoch);
+    note_at(self, joined->time_ns, "joined", process, joined->epoch);
     launcher_open_if_active(self, seat);
     launcher_saw(self, STATE_JOINED, seat);
 }

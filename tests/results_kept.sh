@@ -125,6 +125,15 @@ stuck "$tmp/stuck/summary.json" goes-on "$bin/eep-run" --no-picture "${small[@]:
 stuck "$tmp/cut/summary.json" ends "$bin/eep-run" --no-picture "${small[@]:1}" --log-level debug --requests 20 --rate 40 --kill 1@0.1 --rejoin 1@0.2 --out "$tmp/cut"
 stuck "$tmp/cuts/0001/summary.json" ends "$bin/eep-run" --no-picture "${small[@]}" --requests 5 --rate 40 --repeat 9 --out "$tmp/cuts"
 rows_of "$tmp/cut"
+/usr/bin/python3 - "$tmp/cut" <<'PY' || fail "the row 'joined' and joins[].join_ms differ"
+import csv, json, sys
+found = json.load(open(sys.argv[1] + "/summary.json"))
+rows = [row for row in csv.DictReader(open(sys.argv[1] + "/events.csv")) if row["kind"] == "joined"]
+for join in found["joins"]:
+    if join["joined"]:
+        at = [float(r["time_ms"]) for r in rows if int(r["seat"]) == join["rank"] and int(r["generation"]) == join["generation"]]
+        assert len(at) == 1 and abs(at[0] - join["time_ms"] - join["join_ms"]) < 0.01, (join, at)
+PY
 [ -s "$tmp/cuts/repeat.json" ] || fail "a --repeat whose reader has stopped lost its rows"
 left "a reader that has stopped"
 
