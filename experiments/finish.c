@@ -39,14 +39,15 @@ static bool is_empty(const char *dir)
 static eep_status write_model(const options *how, const char *dir, char error[FINISH_ERROR_BYTES])
 {
     FILE *file = run_file_create(dir, "run.json");
+    const char *quote = how->seed < OPTIONS_MAX_SEED ? "" : "\""; /* as the oracle wants it */
     int failed = !file;
     if (file) {
         fprintf(file,
-                "{\"seed\": %" PRId64 ", \"num_layers\": %" PRId64 ", \"hidden\": %" PRId64
+                "{\"seed\": %s%" PRId64 "%s, \"num_layers\": %" PRId64 ", \"hidden\": %" PRId64
                 ", \"inner\": %" PRId64 ", \"num_experts\": %" PRId64 ", \"top_k\": %" PRId64
                 ", \"vocabulary\": %" PRId64 ", \"dtype\": \"%s\"}\n",
-                how->seed, how->num_layers, how->hidden, how->inner, how->num_experts, how->top_k,
-                how->vocabulary, options_dtype_name(how));
+                quote, how->seed, quote, how->num_layers, how->hidden, how->inner, how->num_experts,
+                how->top_k, how->vocabulary, options_dtype_name(how));
         failed = ferror(file);
         failed |= fclose(file);
     }

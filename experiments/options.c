@@ -58,7 +58,7 @@ static const option_row table[] = {
      "requests that one rank serves at once"},
     {"--dtype", OPTION_CHOICE, AT(dtype), 0, 0, "fp32|bf16|fp8", "TYPE", "fp32",
      "of the rows that are dispatched and combined (fp8: combined in bf16)"},
-    {"--seed", OPTION_INTEGER, AT(seed), 0, 9007199254740992.0, NULL, "N", "1",
+    {"--seed", OPTION_INTEGER, AT(seed), 0, (double)OPTIONS_MAX_SEED, NULL, "N", "1",
      "of weights, prompts, arrivals and random targets"},
     {"--background-rate", OPTION_INTEGER, AT(background_mb_s), 0, 1000000, NULL, "MB/S", "1000",
      "weights copied behind live traffic, per rank; 0: redundancy is not restored"},
@@ -182,7 +182,8 @@ static bool parse_whole(const char *text, double min, double max, int64_t *value
         return false;
     }
     long long value = strtoll(text, &end, 10);
-    if (errno || *end != '\0' || (double)value < min || (double)value > max) {
+    /* As integers: a double above 2^53 holds only every second one. */
+    if (errno || *end != '\0' || value < (int64_t)min || value > (int64_t)max) {
         return false;
     }
     *value_out = value;
@@ -591,8 +592,7 @@ void options_print_help(FILE *file)
     }
     fputs(".\nDURATION: a time, or 0.9x (multiples of --expel-ms).\n"
           "\nA signal (SIGINT, SIGTERM, SIGHUP, SIGQUIT) ends the run in order within 5 s and the "
-          "time\n"
-          "to write its rows, which are then not checked; a second one ends it at once.\n"
+          "time\nto write its rows, which are then not checked; a second one ends it at once.\n"
           "\nExit: 0 all requests ended, no token wrong or lost; 1 otherwise, or what was printed "
           "is\n"
           "lost; 2 bad usage, or it never served.\n",

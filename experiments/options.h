@@ -13,6 +13,8 @@
 #include <stdio.h>
 
 enum { OPTIONS_ERROR_BYTES = 640, OPTIONS_RANK_TEXT_BYTES = 512 };
+/* 2^53: whoever reads the seed as a double reads it right up to here. */
+#define OPTIONS_MAX_SEED ((int64_t)1 << 53)
 
 /* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
 typedef enum options_dtype { OPTIONS_FP32, OPTIONS_BF16, OPTIONS_FP8 } options_dtype;

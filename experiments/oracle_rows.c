@@ -89,7 +89,8 @@ static bool read_int(const cJSON *run, const char *path, const char *name, int32
 static bool read_seed(const cJSON *run, const char *path, uint64_t *seed_out, char *error)
 {
     const cJSON *member = cJSON_GetObjectItemCaseSensitive(run, "seed");
-    if (cJSON_IsNumber(member) && member->valuedouble >= 0 && member->valuedouble <= 0x1p53 &&
+    /* Not 2^53 itself: 2^53 + 1 is read as the same double. */
+    if (cJSON_IsNumber(member) && member->valuedouble >= 0 && member->valuedouble < 0x1p53 &&
         member->valuedouble == floor(member->valuedouble)) {
         *seed_out = (uint64_t)member->valuedouble;
         return true;
@@ -101,7 +102,7 @@ static bool read_seed(const cJSON *run, const char *path, uint64_t *seed_out, ch
         if (!errno && !*end)
             return true;
     }
-    say(error, "%s: \"seed\" is neither a whole number in 0..2^53 nor a decimal string", path);
+    say(error, "%s: \"seed\" is neither a whole number below 2^53 nor a decimal string", path);
     return false;
 }
 

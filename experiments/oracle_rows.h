@@ -38,10 +38,11 @@ typedef struct oracle_rows {
     uint64_t num_rows; /* of tokens.csv */
 } oracle_rows;
 
-/* Read DIR/run.json, DIR/requests.csv and DIR/tokens.csv. A seed above 2^53 is a decimal string in
- * run.json. Rows that a broken product may write (doubled, beyond output_length, token outside the
- * vocabulary) are taken and counted; rows that no product may write are EEP_ERR_INVALID with
- * "FILE:LINE:COLUMN: what" in error_out. EEP_ERR_SYSTEM: a file cannot be read; EEP_ERR_NO_MEMORY.
+/* Read DIR/run.json, DIR/requests.csv and DIR/tokens.csv. A seed of 2^53 or more is a decimal
+ * string in run.json. Rows that a broken product may write (doubled, beyond output_length, token
+ * outside the vocabulary) are taken and counted; rows that no product may write are EEP_ERR_INVALID
+ * with "FILE:LINE:COLUMN: what" in error_out. EEP_ERR_SYSTEM: a file cannot be read;
+ * EEP_ERR_NO_MEMORY.
  */
 EEP_MUST_CHECK eep_status oracle_rows_read(const char *dir, oracle_rows *rows_out,
                                            char error_out[ORACLE_ERROR_BYTES]);

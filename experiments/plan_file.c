@@ -84,7 +84,7 @@ static void add_phase(cJSON *array, const plan *self, int index)
     add_planned(object, "planned_deaths", self, phase, ROLE_DIES);
     add_seen(object, "active", self, phase->active);
     add_seen(object, "faulted", self, phase->faulted);
-    cJSON_AddNumberToObject(object, "epoch", (double)phase->epoch);
+    run_file_add_count(object, "epoch", phase->epoch);
     add_ms(object, "begin_ms", phase->begin_ms);
     add_ms(object, "settled_ms", phase->settled_ms);
     add_ms(object, "end_ms", phase->end_ms);

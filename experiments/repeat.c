@@ -256,6 +256,20 @@ static int run_numbered(options how, const scenario *what, int64_t i, const char
     return row.met ? 0 : 1;
 }
 
+/* All seeds up to the last run's can be given. */
+static bool has_seeds(const options *how)
+{
+    int64_t more = how->same_seed ? 0 : how->num_repeats - 1;
+    if (more <= OPTIONS_MAX_SEED - how->seed) {
+        return true;
+    }
+    fprintf(stderr,
+            "eep-run: --repeat: seed %" PRId64 " and %" PRId64 " more are above %" PRId64
+            ", the largest; give a smaller --seed, or --same-seed\n",
+            how->seed, more, OPTIONS_MAX_SEED);
+    return false;
+}
+
 int repeat_many(const options *how, const scenario *what, int argc, char **argv)
 {
     char error[FINISH_ERROR_BYTES];
@@ -264,6 +278,9 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     repeat_signals signals = {0};
     int code = 0;
     folder_opened out;
+    if (!has_seeds(how)) {
+        return 2;
+    }
     if (finish_take_dir(how, &out, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return 2;

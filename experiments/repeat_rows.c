@@ -1,6 +1,7 @@
 #include "experiments/repeat_rows.h"
 
 #include "experiments/expect.h"
+#include "experiments/run_file.h"
 #include "experiments/summary.h"
 
 #include <inttypes.h>
@@ -136,8 +137,8 @@ cJSON *repeat_rows_json(const repeat_rows *self)
     for (size_t i = 0; i < self->num_runs; i++) {
         cJSON *run = cJSON_CreateObject();
         cJSON_AddItemToArray(runs, run);
-        cJSON_AddNumberToObject(run, "run", (double)self->run[i].run);
-        cJSON_AddNumberToObject(run, "seed", (double)self->run[i].seed);
+        run_file_add_count(run, "run", (uint64_t)self->run[i].run);
+        run_file_add_count(run, "seed", (uint64_t)self->run[i].seed);
         cJSON_AddNumberToObject(run, "seconds", self->run[i].seconds);
         cJSON_AddBoolToObject(run, "met", self->run[i].met);
     }

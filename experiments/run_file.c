@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +110,13 @@ eep_status run_file_write_json(cJSON *root, const char *dir, const char *name)
     }
     cJSON_free(text);
     return failed ? EEP_ERR_SYSTEM : EEP_OK;
+}
+
+void run_file_add_count(cJSON *object, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    cJSON_AddRawToObject(object, name, text);
 }
 
 void run_file_add_ms(cJSON *object, const char *name, double value)

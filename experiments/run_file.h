@@ -23,6 +23,8 @@ cJSON *run_file_json(const char *dir, const char *name);
 /* Write DIR/NAME and delete `root` (NULL: there was no memory for it). EEP_ERR_SYSTEM with errno,
  * EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status run_file_write_json(cJSON *root, const char *dir, const char *name);
+/* In all its digits: cJSON's own numbers are doubles, printed with 15. */
+void run_file_add_count(cJSON *object, const char *name, uint64_t value);
 /* Three decimals: what the clocks are good for, and what people read. */
 void run_file_add_ms(cJSON *object, const char *name, double value);
 #endif

@@ -82,14 +82,6 @@ static void add_known_ms(cJSON *object, const char *name, double value, bool kno
     }
 }
 
-/* Counts as integers (cJSON's numbers are doubles). */
-static void add_count(cJSON *object, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, value);
-    cJSON_AddRawToObject(object, name, text);
-}
-
 static void add_rate(cJSON *object, const char *name, double value)
 {
     add_known_ms(object, name, value, value >= 0);
@@ -98,29 +90,29 @@ static void add_rate(cJSON *object, const char *name, double value)
 static void add_requests(cJSON *root, const summary *self, const summary_oracle *oracle)
 {
     const scheduler_counts *requests = &self->requests;
-    add_count(root, "tokens_emitted", requests->tokens_emitted);
+    run_file_add_count(root, "tokens_emitted", requests->tokens_emitted);
     if (oracle && oracle->ran) {
-        add_count(root, "tokens_wrong", (uint64_t)oracle->tokens_wrong);
-        add_count(root, "digests_wrong", (uint64_t)oracle->digests_wrong);
-        add_count(root, "tokens_missing", (uint64_t)oracle->tokens_missing);
-        add_count(root, "tokens_doubled", (uint64_t)oracle->tokens_doubled);
+        run_file_add_count(root, "tokens_wrong", (uint64_t)oracle->tokens_wrong);
+        run_file_add_count(root, "digests_wrong", (uint64_t)oracle->digests_wrong);
+        run_file_add_count(root, "tokens_missing", (uint64_t)oracle->tokens_missing);
+        run_file_add_count(root, "tokens_doubled", (uint64_t)oracle->tokens_doubled);
         run_file_add_ms(root, "oracle_seconds", oracle->seconds);
     } else {
         cJSON_AddNullToObject(root, "tokens_wrong");
     }
-    add_count(root, "tokens_refused", requests->tokens_refused);
-    add_count(root, "requests_accepted", requests->accepted);
-    add_count(root, "requests_completed", requests->completed);
-    add_count(root, "requests_failed", requests->failed);
-    add_count(root, "requests_lost", requests->lost);
-    add_count(root, "reprefill_tokens", self->reprefill_tokens);
-    add_count(root, "positions_aborted", self->positions_aborted);
+    run_file_add_count(root, "tokens_refused", requests->tokens_refused);
+    run_file_add_count(root, "requests_accepted", requests->accepted);
+    run_file_add_count(root, "requests_completed", requests->completed);
+    run_file_add_count(root, "requests_failed", requests->failed);
+    run_file_add_count(root, "requests_lost", requests->lost);
+    run_file_add_count(root, "reprefill_tokens", self->reprefill_tokens);
+    run_file_add_count(root, "positions_aborted", self->positions_aborted);
 }
 
 static void add_quantiles(cJSON *root, const char *name, const summary_quantiles *quantiles)
 {
     cJSON *object = cJSON_AddObjectToObject(root, name);
-    add_count(object, "n", quantiles->num);
+    run_file_add_count(object, "n", quantiles->num);
     add_known_ms(object, "p50", quantiles->p50, quantiles->num > 0);
     add_known_ms(object, "p99", quantiles->p99, quantiles->num > 0);
     add_known_ms(object, "max", quantiles->max, quantiles->num > 0);
@@ -131,7 +123,7 @@ static void add_fault(cJSON *array, const summary_fault *fault)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddItemToArray(array, object);
     cJSON_AddNumberToObject(object, "rank", fault->seat);
-    add_count(object, "generation", fault->generation);
+    run_file_add_count(object, "generation", fault->generation);
     cJSON_AddStringToObject(object, "kind", fault->kind);
     run_file_add_ms(object, "time_ms", fault->time_ms);
     static const char *const names[] = {"detect_ms", "agree_ms", "repair_ms", "rerun_ms",
@@ -152,11 +144,11 @@ static void add_fault(cJSON *array, const summary_fault *fault)
         cJSON_AddNullToObject(object, "signal");
     }
     if (fault->healed) {
-        add_count(object, "epoch", fault->epoch);
+        run_file_add_count(object, "epoch", fault->epoch);
     } else {
         cJSON_AddNullToObject(object, "epoch");
     }
-    add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
+    run_file_add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
 }
 
 static void add_join(cJSON *array, const summary_join *join)
@@ -164,7 +156,7 @@ static void add_join(cJSON *array, const summary_join *join)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddItemToArray(array, object);
     cJSON_AddNumberToObject(object, "rank", join->seat);
-    add_count(object, "generation", join->generation);
+    run_file_add_count(object, "generation", join->generation);
     cJSON_AddBoolToObject(object, "joined", join->joined);
     run_file_add_ms(object, "time_ms", join->time_ms);
     add_known_ms(object, "prepare_ms", join->prepare_ms, join->ready);
@@ -181,7 +173,7 @@ static void add_run(cJSON *root, const summary *self, const options *how)
     struct utsname machine = {0};
     uname(&machine);
     run_file_add_ms(root, "duration_ms", self->duration_ms);
-    add_count(root, "window_bytes", self->window_bytes);
+    run_file_add_count(root, "window_bytes", self->window_bytes);
     if (self->machine.num_cpus) {
         cJSON *cpu = cJSON_AddObjectToObject(root, "cpu");
         cJSON_AddNumberToObject(cpu, "cpus", self->machine.num_cpus);
@@ -198,13 +190,13 @@ static void add_run(cJSON *root, const summary *self, const options *how)
         cJSON_AddNullToObject(survives, "single");
         cJSON_AddNullToObject(survives, "adjacent");
     }
-    add_count(root, "seed", (uint64_t)how->seed);
+    run_file_add_count(root, "seed", (uint64_t)how->seed);
     cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
-    add_count(root, "ranks", (uint64_t)how->num_ranks);
-    add_count(root, "max_ranks", (uint64_t)how->max_ranks);
-    add_count(root, "num_layers", (uint64_t)how->num_layers);
-    add_count(root, "num_experts", (uint64_t)how->num_experts);
-    add_count(root, "num_slots", (uint64_t)how->num_slots);
+    run_file_add_count(root, "ranks", (uint64_t)how->num_ranks);
+    run_file_add_count(root, "max_ranks", (uint64_t)how->max_ranks);
+    run_file_add_count(root, "num_layers", (uint64_t)how->num_layers);
+    run_file_add_count(root, "num_experts", (uint64_t)how->num_experts);
+    run_file_add_count(root, "num_slots", (uint64_t)how->num_slots);
     cJSON_AddStringToObject(root, "device", how->device);
     cJSON_AddStringToObject(root, "dtype", options_dtype_name(how));
     cJSON *versions = cJSON_AddObjectToObject(root, "versions");
@@ -230,22 +222,22 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_quantiles(root, "request_stall_ms", &self->request_stall_ms);
     add_quantiles(root, "step_ms", &self->step_ms);
     add_quantiles(root, "launcher_lag_ms", &self->launcher_lag_ms);
-    add_count(root, "steps_ok", self->steps_ok);
-    add_count(root, "steps_aborted", self->steps_aborted);
+    run_file_add_count(root, "steps_ok", self->steps_ok);
+    run_file_add_count(root, "steps_aborted", self->steps_aborted);
     cJSON *captures = cJSON_AddObjectToObject(root, "captures_after_start");
-    add_count(captures, "healthy", self->captures_healthy);
-    add_count(captures, "joining", self->captures_joining);
-    add_count(root, "stale_dropped", self->stale_dropped);
-    add_count(root, "steps_aborted_by_join", self->steps_aborted_by_join);
-    add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
-    add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
-    add_count(root, "weights_bytes_background", self->weights_bytes_background);
+    run_file_add_count(captures, "healthy", self->captures_healthy);
+    run_file_add_count(captures, "joining", self->captures_joining);
+    run_file_add_count(root, "stale_dropped", self->stale_dropped);
+    run_file_add_count(root, "steps_aborted_by_join", self->steps_aborted_by_join);
+    run_file_add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
+    run_file_add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
+    run_file_add_count(root, "weights_bytes_background", self->weights_bytes_background);
     cJSON *detection = cJSON_AddObjectToObject(root, "detection_ms");
     add_quantiles(detection, "kill", &self->detection_kill_ms);
     add_quantiles(detection, "stop", &self->detection_stop_ms);
-    add_count(root, "expelled_living", self->expelled_living);
-    add_count(root, "zombies_evicted", self->zombies_evicted);
-    add_count(root, "killed_outside", self->killed_outside);
+    run_file_add_count(root, "expelled_living", self->expelled_living);
+    run_file_add_count(root, "zombies_evicted", self->zombies_evicted);
+    run_file_add_count(root, "killed_outside", self->killed_outside);
     summary_events_add(root, self->events, self->num_events, self->orders_open);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {

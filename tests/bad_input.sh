@@ -34,6 +34,9 @@ printf '\377\376{\0' >"$tmp/wide.jsonl"
 expect "wide.jsonl:1:1: UTF-16" "$bin/eep-run" --trace "$tmp/wide.jsonl" --out "$tmp/a"
 expect "--rate: --trace says when" "$bin/eep-run" --trace "$tmp/negative.jsonl" --rate 5 --out "$tmp/a"
 expect "--same-seed needs --repeat" "$bin/eep-run" --same-seed --out "$tmp/a"
+largest=9007199254740992 # of --seed, and of those that --repeat counts up to
+expect "--repeat: seed $largest and 1 more are above $largest, the largest" "$bin/eep-run" --seed $largest --repeat 2 --out "$tmp/a"
+expect "--repeat: seed 9007199254740990 and 3 more" "$bin/eep-run" --seed 9007199254740990 --repeat 4 --out "$tmp/a"
 expect "this is no option: 'foo'" "$bin/eep-run" foo
 expect "this is no option: '--'" "$bin/eep-run" -- --ranks 2
 for program in run chaos ctl info oracle bench bench-bulk store; do
@@ -46,6 +49,8 @@ expect "--rounds: a whole number" "$bin/eep-bench-bulk" --rounds 2x
 mkdir "$tmp/rows"; mkfifo "$tmp/rows/requests.csv"
 run_json() { printf '{"seed": 1, "num_layers": %s, "hidden": 8, "inner": 8, "num_experts": 4, "top_k": 2, "vocabulary": 16, "dtype": "fp32"}' "$1" >"$tmp/rows/run.json"; }
 run_json 1; expect "requests.csv: cannot open: it is no regular file" timeout 5 "$bin/eep-oracle" "$tmp/rows"
+sed -i 's/"seed": 1,/"seed": 9007199254740993,/' "$tmp/rows/run.json" # a double holds another one
+expect "\"seed\" is neither a whole number below 2^53 nor a decimal string" timeout 5 "$bin/eep-oracle" "$tmp/rows"
 run_json 1e9; expect "\"num_layers\" is missing or not a whole number from 1 to 255" "$bin/eep-oracle" "$tmp/rows"
 if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said once, before any rank is started
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"

@@ -124,6 +124,8 @@ Test(options, bad_input_is_named)
         {"--topk 8 --experts 4", "8 is more than the 4 experts"},
         {"--ranks 2 --slots 16", "give at least 32 slots"},
         {"--ranks 2 --slots 31 --experts 64", "give at least 32 slots"},
+        {"--seed 9007199254740993", "'9007199254740993' is not a whole number"},
+        {"--seed 9007199254740994", "to 9007199254740992"},
         {"--rate nan", "'nan'"},
         {"--rate 0", "'0'"},
         {"--rate 1e999", "--rate"},

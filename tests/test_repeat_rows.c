@@ -58,6 +58,20 @@ Test(repeat_rows, statistics_are_over_all_entries_of_all_runs)
     repeat_rows_free(&all);
 }
 
+/* A double prints them with 15 digits: another seed. */
+Test(repeat_rows, large_numbers_are_printed_in_full)
+{
+    repeat_rows all = {0};
+    repeat_run_row row = {.run = 1000000000000001, .seed = 9007199254740991};
+    cr_assert_eq(repeat_rows_add(&all, row, NULL), EEP_OK);
+    cJSON *root = repeat_rows_json(&all);
+    char *text = cJSON_PrintUnformatted(root);
+    cr_assert(strstr(text, "\"run\":1000000000000001,\"seed\":9007199254740991,"), "%s", text);
+    cJSON_free(text);
+    cJSON_Delete(root);
+    repeat_rows_free(&all);
+}
+
 Test(repeat_rows, it_grows)
 {
     repeat_rows all = {0};
