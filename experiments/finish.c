@@ -119,12 +119,16 @@ static eep_status remove_old(const char *dir, const char *at, char error[FINISH_
     static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
                                         "requests.csv", "tokens.csv",  "steps.csv",   "events.csv",
                                         "trace.json",   "timeline.png"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    enum { NUM = sizeof names / sizeof names[0] };
+    /* All are looked at first: a run that is refused has removed none. */
+    for (int i = 0; i < 2 * NUM; i++) {
+        const char *name = names[i % NUM];
         char path[PATH_MAX];
-        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, at, names[i]);
-        if (unlink(path) != 0 && errno != ENOENT) {
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, at, name);
+        int failed = i < NUM ? run_file_can_replace(at, name) : unlink(path);
+        if (failed && (i < NUM || errno != ENOENT)) {
             snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
-                     names[i], strerror(errno));
+                     name, strerror(errno));
             return EEP_ERR_SYSTEM;
         }
     }

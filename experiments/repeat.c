@@ -270,6 +270,20 @@ static bool has_seeds(const options *how)
     return false;
 }
 
+/* Results of older runs that are in the way are found now, and not after the last run. */
+static bool has_room(const options *how, const char *dir)
+{
+    static const char *const names[] = {"repeat.json", "repeat.csv"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (run_file_can_replace(dir, names[i]) != 0) {
+            fprintf(stderr, "eep-run: --out: cannot remove the older '%s/%s': %s\n", how->out_dir,
+                    names[i], strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
 int repeat_many(const options *how, const scenario *what, int argc, char **argv)
 {
     char error[FINISH_ERROR_BYTES];
@@ -283,6 +297,10 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     }
     if (finish_take_dir(how, &out, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
+        return 2;
+    }
+    if (!has_room(how, out.path)) {
+        folder_close(&out);
         return 2;
     }
     if (end_signals_block(&signals.wanted, &signals.before) != 0) {

@@ -42,6 +42,29 @@ FILE *run_file_create(const char *dir, const char *name)
     return file;
 }
 
+int run_file_can_replace(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat folder, file;
+    int failure = 0;
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) {
+        failure = ENAMETOOLONG;
+    } else if (stat(dir, &folder) != 0) {
+        return -1;
+    } else if (lstat(path, &file) != 0) {
+        failure = errno == ENOENT ? 0 : errno;
+    } else if (S_ISDIR(file.st_mode)) {
+        failure = EISDIR;
+    } else if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0) {
+        return -1;
+    } else if (folder.st_mode & S_ISVTX && geteuid() != 0 && geteuid() != folder.st_uid &&
+               geteuid() != file.st_uid) {
+        failure = EPERM;
+    }
+    errno = failure ? failure : errno;
+    return failure ? -1 : 0;
+}
+
 FILE *run_file_open(const char *dir, const char *name)
 {
     char path[PATH_MAX];

@@ -12,6 +12,9 @@
 int run_file_new(const char *path);
 /* The same, for DIR/NAME and as a stream. NULL with errno. */
 FILE *run_file_create(const char *dir, const char *name);
+/* Whether it can be made: DIR/NAME is absent, or may be removed. -1 with errno; EISDIR: a folder is
+ * there; EPERM: DIR has the sticky bit, and the file is another user's. Nothing is changed. */
+int run_file_can_replace(const char *dir, const char *name);
 /* To read DIR/NAME. NULL with errno; EINVAL: it is no regular file. A FIFO or a device, which may
  * be waited for for ever, is not read, even if it takes the name at this moment. */
 FILE *run_file_open(const char *dir, const char *name);

@@ -83,6 +83,14 @@ expect 1 "standard output cannot be written" "$bin/eep-run" "${small[@]}" --no-p
 /usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 2' "$tmp/repeat/repeat.json" ||
     fail "--repeat into a full device lacks runs"
 
+# What cannot be replaced is found before anything older is removed, and before any run is done.
+mkdir -p "$tmp/old/trace.json" "$tmp/older/repeat.csv"
+for name in summary.json run.json steps.csv; do echo "of an older run" >"$tmp/old/$name"; done
+expect 2 "cannot remove the older '$tmp/old/trace.json': Is a directory" "$bin/eep-run" "${small[@]}" --force --requests 4 --out "$tmp/old"
+for name in summary.json run.json steps.csv; do grep -q "of an older run" "$tmp/old/$name" || fail "a run that was refused removed $name"; done
+expect 2 "cannot remove the older '$tmp/older/repeat.csv': Is a directory" "$bin/eep-run" "${small[@]}" --force --requests 4 --rate 50 --no-picture --repeat 2 --out "$tmp/older"
+[ ! -e "$tmp/older/0001" ] || fail "a --repeat whose results cannot be written did a run"
+
 # A reader that has stopped holds up the table at the end, not the run. Then its rows are there. A signal
 # ends the wait for him, also where standard error is the same pipe, and the wait of --repeat and eep-chaos.
 cat >"$tmp/stuck.py" <<'PY'
