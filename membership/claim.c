@@ -474,9 +474,10 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
         status = eepi_seat_take(path, seat, floor, &own, &before);
     }
     if (status == EEP_ERR_SEAT_TAKEN)
-        return eepi_fail(
-            context, status, "process %d%s holds the seat as generation %u", before.pid,
-            before.home == context->home ? "" : " of another pid namespace", before.generation);
+        return eepi_fail(context, status, "process %d%s holds the seat as generation %u",
+                         before.pid,
+                         before.home == context->home ? "" : " of another pid or time namespace",
+                         before.generation);
     if (status != EEP_OK)
         return eepi_fail(context, status, "%s.seat%d cannot be used: %s", path, seat,
                          eepi_seat_why(errno));
@@ -513,8 +514,9 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
     return status;
 }
 
-/* Ranks reach each other through /proc (windows, pidfds), so all of an instance live in one pid
- * namespace. Who comes from another one must not begin: nothing that it sees of pids is true. */
+/* Ranks reach each other through /proc (windows, pidfds) and compare start times and clocks, so all
+ * of an instance live in one pid namespace and one time namespace. Who comes from others must not
+ * begin: nothing that it sees of processes is true. */
 static eep_status check_home(eep_context *context)
 {
     for (int32_t seat = 0; seat < context->config.max_ranks; seat++) {
@@ -524,9 +526,9 @@ static eep_status check_home(eep_context *context)
             eepi_seat_has_ended(context->store_path, seat, context->home, &holder))
             continue;
         return eepi_fail(context, EEP_ERR_UNSUPPORTED,
-                         "rank %d (generation %u) lives in another pid namespace (container) than "
-                         "this process: ranks of an instance watch each other and open each "
-                         "other's windows through /proc, so all of them belong into one",
+                         "rank %d (generation %u) lives in another pid namespace or time namespace "
+                         "(container) than this process: ranks of an instance watch each other and "
+                         "open each other's windows through /proc, so all of them belong into one",
                          seat, holder.generation);
     }
     return EEP_OK;
@@ -556,6 +558,8 @@ static eep_status claim_inside(eep_context *context)
         status = put_record(context, key, revision);
     if (status == EEP_OK) /* whoever began meanwhile has not seen that this seat is held */
         status = check_numbers(context);
+    if (status == EEP_OK)
+        status = check_home(context);
     return status;
 }
 

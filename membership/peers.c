@@ -142,7 +142,7 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     if (peer->window && peer->window_generation == generation)
         return EEP_OK;
     if (peer->record_bytes && peer->record.member.generation == generation && peer->record.pid == 0)
-        snprintf(why, sizeof(why), "its process lives in another pid namespace");
+        snprintf(why, sizeof(why), "its process lives in another pid or time namespace");
     else if (peer->record_bytes && peer->record.member.generation == generation)
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof(why), &window);

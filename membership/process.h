@@ -14,9 +14,11 @@ typedef enum eepi_process_state {
     EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;
 
-/* Where this process lives: one number of the machine's boot and of its pid namespace. A pid means
- * something there and nowhere else: in another container, or after a reboot, the same number is
- * nobody or somebody else. 0: /proc cannot be read, or shows another namespace than ours. */
+/* Where this process lives: one number of the machine's boot, of its pid namespace and of its time
+ * namespace. A pid and a start time mean something there and nowhere else. In another container, or
+ * after a reboot, the same pid is nobody or somebody else. In another time namespace /proc shows
+ * another start time of the same process. 0: /proc cannot be read, or shows another pid namespace
+ * than ours. */
 uint64_t eepi_process_home(void);
 /* Start time of a process in clock ticks since boot; 0 if there is none. With the pid it names a
  * process for good. */

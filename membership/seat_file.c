@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -166,28 +167,57 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
     return known ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
-/* In the file that is open as `fd`; it may name somebody else by now. */
-static int has_ended_in(int fd, uint64_t home, const eepi_seat_holder *holder)
+typedef enum pid_says { PID_LIVES, PID_HAS_ENDED, PID_UNKNOWN } pid_says;
+
+/* Sure is an end where nobody has the pid, or the same process is a zombie. A process of another
+ * start time may be a later one, or the holder itself as another clock shows it. */
+static pid_says ask_pid(uint64_t home, const eepi_seat_holder *holder)
+{
+    if (holder->pid == 0)
+        return PID_HAS_ENDED;
+    if (holder->home == home && home != 0) {
+        if (eepi_process_look(holder->pid, holder->pid_start) != EEPI_PROCESS_GONE)
+            return PID_LIVES;
+        if ((kill(holder->pid, 0) != 0 && errno == ESRCH) ||
+            eepi_process_start(holder->pid) == holder->pid_start)
+            return PID_HAS_ENDED;
+    }
+    return PID_UNKNOWN;
+}
+
+/* By the lock on the file that is open as `fd`; it may name somebody else by now. Where somebody
+ * has removed the file nobody can tell, so the pid counts, which here is another process's. */
+static int has_let_go(int fd, uint64_t home, const eepi_seat_holder *holder)
 {
     eepi_seat_holder now;
 
-    if (holder->pid == 0)
-        return 1;
-    if (holder->home == home && home != 0)
-        return eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
-    if (fd < 0 || !read_holder(fd, &now) || now.generation < holder->generation)
-        return 0; /* somebody has removed the file: nobody can tell */
+    if (!read_holder(fd, &now))
+        return 0;
+    if (now.generation < holder->generation)
+        return holder->home == home && home != 0;
     return now.generation > holder->generation || now.pid == 0 || !is_held(fd, now.generation);
+}
+
+static int has_ended_in(int fd, uint64_t home, const eepi_seat_holder *holder)
+{
+    pid_says said = ask_pid(home, holder);
+
+    return said == PID_UNKNOWN ? has_let_go(fd, home, holder) : said == PID_HAS_ENDED;
 }
 
 int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
                         const eepi_seat_holder *holder)
 {
-    int fd = holder->pid == 0 || holder->home == home ? -1 : open_seat(store_path, seat, O_RDONLY);
-    int has_ended = has_ended_in(fd, home, holder);
+    pid_says said = ask_pid(home, holder);
+    int fd, has_ended;
 
-    if (fd >= 0)
-        close(fd);
+    if (said != PID_UNKNOWN)
+        return said == PID_HAS_ENDED;
+    fd = open_seat(store_path, seat, O_RDONLY);
+    if (fd < 0)
+        return errno == ENOENT && holder->home == home && home != 0;
+    has_ended = has_let_go(fd, home, holder);
+    close(fd);
     return has_ended;
 }
 

@@ -11,8 +11,9 @@
  *
  * A pid says something only where its process lives (eepi_process_home). So whoever holds a seat
  * also holds a lock on its file (an open file description's, which goes with the process in any
- * namespace): of a holder from another pid namespace, or from before a reboot, the lock alone says
- * whether it lives. A child that such a holder forked, and that has not called exec, keeps it. */
+ * namespace): of a holder from another pid or time namespace, or from before a reboot, the lock
+ * alone says whether it lives. So it does where a process has the holder's pid and another start
+ * time. A child that such a holder forked, and that has not called exec, keeps the lock. */
 #ifndef EEPI_SEAT_FILE_H
 #define EEPI_SEAT_FILE_H
 

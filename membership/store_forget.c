@@ -53,9 +53,10 @@ static eep_status check_seats(const char *path)
             return eepi_refuse(status, "eep_store_forget: %.300s.seat%d cannot be read: %s", path,
                                seat, eepi_seat_why(errno));
         if (!eepi_seat_has_ended(path, seat, home, &holder))
-            return eepi_refuse(EEP_ERR_STATE,
-                               "eep_store_forget: process %d holds seat %d: end the instance first",
-                               holder.pid, seat);
+            return eepi_refuse(
+                EEP_ERR_STATE,
+                "eep_store_forget: process %d%s holds seat %d: end the instance first", holder.pid,
+                holder.home == home ? "" : " of another pid or time namespace", seat);
     }
     return EEP_OK;
 }

@@ -6,6 +6,7 @@
 #include "tests/context_fixture.h"
 #include "transport/descriptors.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stddef.h>
@@ -433,25 +434,46 @@ Test(context_refused, a_step_that_is_put_without_a_graph_must_be_whole)
     world_close(&w);
 }
 
-/* In a pid namespace of its own: does eep_open refuse both a held seat and a free one? The answer
- * is a byte in `say`: 'r' refused, 's' no such namespace can be made, or what went wrong. */
-static void try_from_elsewhere(const char *path, int say)
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080 /* of Linux 5.6 */
+#endif
+
+/* For children: a clock of boot that is 100,000 s ahead, as /proc shows start times by. */
+static int shift_clock(void)
+{
+    static const char ahead[] = "boottime 100000 0";
+    int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+    int shifted = fd >= 0 && write(fd, ahead, sizeof(ahead) - 1) == (ssize_t)sizeof(ahead) - 1;
+
+    if (fd >= 0)
+        close(fd);
+    return shifted;
+}
+
+/* In a namespace of its own: does eep_store_forget refuse, and eep_open both a held seat and a free
+ * one? The answer is a byte in `say`: 'r' refused, 's' no such namespace can be made, or what went
+ * wrong. */
+static void try_from_elsewhere(const char *path, int kind, int say)
 {
     char answer = 's', error[256] = "";
     eep_context *context;
     eep_device *device;
 
-    if (unshare(CLONE_NEWPID | CLONE_NEWNS) == 0) {
-        pid_t child = fork();
+    if (unshare(kind == CLONE_NEWPID ? CLONE_NEWPID | CLONE_NEWNS : kind) == 0) {
+        pid_t child = kind == CLONE_NEWTIME && !shift_clock() ? -1 : fork();
         if (child > 0) {
             waitpid(child, NULL, 0);
             return;
         }
-        answer = 'e';
-        if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-            mount("proc", "/proc", "proc", 0, NULL) != 0)
+        answer = child == 0 ? 'e' : 's';
+        if (child == 0 && kind == CLONE_NEWPID &&
+            (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+             mount("proc", "/proc", "proc", 0, NULL) != 0))
             answer = 's';
     }
+    if (answer == 'e' && (eep_store_forget(path, error, sizeof(error)) != EEP_ERR_STATE ||
+                          !strstr(error, "of another pid or time namespace")))
+        answer = 'f';
     for (int32_t seat = 0; answer == 'e' && seat <= 2; seat += 2) {
         eep_config config;
         answer = 'd';
@@ -464,7 +486,7 @@ static void try_from_elsewhere(const char *path, int say)
         config.device = device;
         config.store_path = path;
         answer = eep_open(&config, error, sizeof(error), &context) != EEP_ERR_UNSUPPORTED ? 'o'
-                 : !strstr(error, "pid namespace")                                        ? 't'
+                 : !strstr(error, "pid namespace or time namespace")                      ? 't'
                  : seat == 2                                                              ? 'r'
                                                                                           : 'e';
         eep_device_close(device);
@@ -472,9 +494,10 @@ static void try_from_elsewhere(const char *path, int say)
     (void)!write(say, &answer, 1);
 }
 
-/* A joiner in a container that shares the store's folder. What it sees of pids is about others: it
- * must not take a held seat, nor tell anybody that a healthy rank has ended. */
-Test(context_refused, M5_a_process_of_another_pid_namespace_disturbs_nobody)
+/* A joiner in a container that shares the store's folder. What it sees of pids is about others, or
+ * has another start time: it must not take a held seat, nor tell anybody that a healthy rank has
+ * ended, nor clear the store. */
+static void check_elsewhere(int kind)
 {
     world w;
     int go[2], say[2];
@@ -484,7 +507,7 @@ Test(context_refused, M5_a_process_of_another_pid_namespace_disturbs_nobody)
     if (child == 0) {
         close(go[1]);
         if (read(go[0], path, sizeof(path)) == (ssize_t)sizeof(path))
-            try_from_elsewhere(path, say[1]);
+            try_from_elsewhere(path, kind, say[1]);
         _exit(0);
     }
     world_open(&w, 2, 3);
@@ -501,8 +524,18 @@ Test(context_refused, M5_a_process_of_another_pid_namespace_disturbs_nobody)
     world_check_right(&w);
     world_close(&w);
     if (answer == 's')
-        cr_skip("no pid namespace can be made here");
+        cr_skip("no such namespace can be made here");
     cr_expect_eq(answer, 'r', "answer '%c'", answer);
+}
+
+Test(context_refused, M5_a_process_of_another_pid_namespace_disturbs_nobody)
+{
+    check_elsewhere(CLONE_NEWPID);
+}
+
+Test(context_refused, M5_a_process_of_another_time_namespace_disturbs_nobody)
+{
+    check_elsewhere(CLONE_NEWTIME);
 }
 
 /* A rank that serves captures: on a GPU it may not; on the host no step can begin meanwhile.

@@ -12,6 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080 /* of Linux 5.6 */
+#endif
+
 TestSuite(process, .timeout = 20);
 
 static pid_t child_that_waits(void)
@@ -82,6 +86,28 @@ Test(process, P8_a_zombie_leader_is_ending_until_its_threads_are_gone)
     cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_GONE);
     waitpid(child, NULL, 0);
     close(set.fd);
+}
+
+/* There /proc shows another start time of the same process. */
+Test(process, another_time_namespace_is_another_home)
+{
+    uint64_t home = eepi_process_home();
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        pid_t inside = unshare(CLONE_NEWTIME) == 0 ? fork() : -1;
+        if (inside == 0) /* it lives there, and its parent does not */
+            _exit(eepi_process_home() == home);
+        if (inside > 0 && waitpid(inside, &status, 0) == inside)
+            _exit(eepi_process_home() == home ? WEXITSTATUS(status) : 3);
+        _exit(2);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2)
+        cr_skip("no time namespace can be made here");
+    cr_expect_eq(WEXITSTATUS(status), 0);
 }
 
 Test(process, one_that_cannot_be_looked_at_has_not_ended)

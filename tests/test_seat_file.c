@@ -281,6 +281,35 @@ Test(seat_file, M7_a_seat_of_the_past_is_free_whoever_has_its_pid_now)
     cr_expect_eq(take(0), 2);
 }
 
+/* Its line, with another start time: as /proc shows it by another clock. */
+static void shift_start(void)
+{
+    eepi_seat_holder seen = look();
+    FILE *out = fopen(file, "r+");
+
+    cr_assert_not_null(out);
+    fprintf(out, "%010u %010d %020llu %020llu\n", seen.generation, seen.pid,
+            (unsigned long long)seen.pid_start + 100, (unsigned long long)seen.home);
+    cr_assert_eq(fclose(out), 0);
+}
+
+Test(seat_file, M7_another_start_time_is_no_end_where_the_seat_is_locked)
+{
+    eepi_seat_holder own = holder_of(getpid()), before, seen;
+
+    cr_assert_eq(eepi_seat_take(path, 3, 0, &own, &before), EEP_OK);
+    shift_start();
+    seen = look();
+    cr_expect_eq(eepi_process_look(seen.pid, seen.pid_start), EEPI_PROCESS_GONE);
+    cr_expect_not(eepi_seat_has_ended(path, 3, own.home, &seen), "its lock is held");
+    cr_expect_eq(take(0), 0, "a held seat was given away");
+    close(own.lock_fd); /* the process ends, and its pid is given again */
+    cr_expect(eepi_seat_has_ended(path, 3, own.home, &seen));
+    cr_expect_eq(take(0), 2);
+    unlink(file); /* the lock is lost, so the pid counts */
+    cr_expect(eepi_seat_has_ended(path, 3, own.home, &seen));
+}
+
 /* Whoever holds a seat may leave children that hold its files. */
 Test(seat_file, M7_a_child_of_a_dead_holder_keeps_no_seat)
 {

@@ -26,10 +26,10 @@ typedef struct eep_store eep_store;
  * generation of each seat and the process that holds it, so that a store that ends and comes back
  * empty gives none of them again. They stay when a store or a rank ends. Remove them, or the
  * directory, when the instance is over, never while ranks live. A seat's
- * file says in which boot and pid namespace its pid means something, and the process keeps a lock
- * on it: so neither a reboot nor another container makes a dead process seem alive, or a living one
- * dead. PATH.seats is empty, and is locked while a rank opens and while eep_store_forget works; it
- * goes away with the store. */
+ * file says in which boot, pid namespace and time namespace its pid means something, and the
+ * process keeps a lock on it: so neither a reboot nor another container makes a dead process seem
+ * alive, or a living one dead. PATH.seats is empty, and is locked while a rank opens and while
+ * eep_store_forget works; it goes away with the store. */
 EEP_API EEP_MUST_CHECK eep_status eep_store_open(const char *path, char *error_out,
                                                  size_t error_bytes, eep_store **store_out);
 /* Stop serving, close all connections, remove the socket files. In a forked child the store is its
