@@ -137,6 +137,21 @@ Test(window, devices_of_two_kinds_do_not_share)
     }
 }
 
+/* A rank that has just taken its seat has none yet; its record says zeros. */
+Test(window, a_record_without_a_window_is_told_as_such)
+{
+    for (int apart = 0; apart < 2; apart++) {
+        eep_device *device = open_device(apart);
+        const eepi_window_descriptor none = {0};
+        eepi_window *window;
+        char why[256] = "";
+        cr_expect_eq(eepi_window_map(device, &none, &spec, why, sizeof(why), &window),
+                     EEP_ERR_NOT_FOUND);
+        cr_expect(strstr(why, "names no window yet"), "%s", why);
+        eep_device_close(device);
+    }
+}
+
 Test(window, what_mapping_costs_is_counted)
 {
     eep_device *whole = open_device(0), *apart = open_device(1);

@@ -170,8 +170,13 @@ static eep_status check_kind(const place *from, const eepi_window *window, char 
 static eep_status map_from(const place *from, const eepi_window_spec *spec, eepi_window *window,
                            char *why_out, size_t why_bytes)
 {
-    eep_status status = check_kind(from, window, why_out, why_bytes);
+    eep_status status;
 
+    if (from->pid == 0) { /* as in the record of a rank that has just taken its seat */
+        snprintf(why_out, why_bytes, "its record names no window yet");
+        return EEP_ERR_NOT_FOUND;
+    }
+    status = check_kind(from, window, why_out, why_bytes);
     if (status != EEP_OK)
         return status;
     if (from->bytes != spec->bytes) {
