@@ -5,13 +5,45 @@
 
 #include <criterion/criterion.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <ucs/debug/log_def.h>
 #include <unistd.h>
 
 TestSuite(bulk_ucx, .init = make_blobs, .fini = free_blobs, .timeout = 60);
+
+/* A line of UCX's to a standard error whose reader has stopped is dropped. */
+Test(bulk_ucx, a_stopped_standard_error_holds_up_nobody)
+{
+    int ends[2], status = 0;
+    char told[64] = "";
+    node self;
+    cr_assert_eq(open_node(&self), 0); /* so that UCX is there */
+    eepi_bulk_close(self.bulk);
+    cr_assert_eq(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        alarm(5);
+        ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "said");
+        fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
+        while (write(STDERR_FILENO, told, sizeof(told)) > 0)
+            ;
+        fcntl(STDERR_FILENO, F_SETFL, 0);
+        ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "not said");
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect_eq(status, 0, "status %#x: it waits for a reader", (unsigned)status);
+    cr_assert_gt(read(ends[0], told, sizeof(told) - 1), 0);
+    cr_expect(strstr(told, "file.c:7 said\n") != NULL, "'%s'", told);
+    close(ends[0]);
+    close(ends[1]);
+}
 
 /* Whoever has a copier's port after it does not answer for it. */
 Test(bulk_ucx, an_address_of_before_is_refused)
