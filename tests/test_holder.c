@@ -395,6 +395,49 @@ Test(holder, that_can_take_nobody_looks_again_after_a_pause)
     close(listen_fd);
 }
 
+/* Linux counts a user's descriptors that nobody has received yet against RLIMIT_NOFILE. */
+static const char *ask_beyond_what_may_be_on_its_way(void)
+{
+    enum { MOST = 24 };
+    eepi_holder_client client = {.is_known = true, .why = EEP_OK};
+    struct rlimit limit = {MOST, MOST};
+    int ends[2], many[2], sent = 0;
+    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) != 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET, 0, many) != 0 || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return "no child of another user";
+    while (sent < 10 * MOST && eepi_holder_send(many[0], "", 1, ends[0]) == 0)
+        sent++;
+    if (errno != ETOOMANYREFS)
+        return "the kernel takes more";
+    client.fd = ends[0];
+    if (eepi_holder_client_ask(&client, EEPI_HOLDER_HOLD, NULL, "a", 1, ends[0]) != 0)
+        return "it is said to be asked";
+    if (client.why != EEP_ERR_SYSTEM)
+        return "the cause is lost";
+    return strstr(eepi_shm_refusal(client.why), "on their way") ? "" : "it is not named";
+}
+
+Test(holder, too_many_descriptors_on_their_way_are_named)
+{
+    char said[64] = "";
+    int pipe_fds[2];
+    if (geteuid() != 0)
+        cr_skip_test("only root can become another user");
+    cr_assert_eq(pipe(pipe_fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        const char *text = ask_beyond_what_may_be_on_its_way();
+        (void)!write(pipe_fds[1], text, strlen(text) + 1);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_assert_gt(read(pipe_fds[0], said, sizeof(said) - 1), 0);
+    cr_expect_str_empty(said, "%s", said);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
 Test(holder, says_so_when_its_descriptors_run_out)
 {
     eepi_holder *holder = NULL;

@@ -283,7 +283,7 @@ static void hold_region(bulk_shm *shm)
     shm->hold_id = eepi_holder_client_ask(&shm->holder, EEPI_HOLDER_HOLD, NULL, name,
                                           SHM_REGION_BYTES, shm->region_fd);
     if (shm->hold_id == 0)
-        eepi_holder_client_drop(&shm->holder, eepi_now_us(), EEP_ERR_UNREACHABLE);
+        eepi_holder_client_drop(&shm->holder, eepi_now_us(), shm->holder.why);
 }
 
 static void on_met(void *user)

@@ -49,7 +49,8 @@ const char *eepi_shm_refusal(eep_status why)
     case EEP_ERR_INVALID:
         return "it cannot be reached by that path, or the memory is not sealed";
     case EEP_ERR_SYSTEM:
-        return "its process, or this one, has no descriptors left (RLIMIT_NOFILE, ulimit -n)";
+        return "its process, or this one, has no descriptors left, or this user has too many on "
+               "their way in sockets (RLIMIT_NOFILE, ulimit -n)";
     case EEP_ERR_NO_MEMORY:
         return "it has as many clients as it takes, or no memory";
     default:

@@ -118,10 +118,16 @@ static eepi_holder_message answer_to(const eepi_holder *holder, const eepi_holde
                                  .age_us = holder->now_us - holder->opened_us};
 }
 
-/* A client that does not read its answers is let go. */
+/* A client that does not read its answers is let go. One whose descriptor the kernel does not take
+ * (too many of this user are on their way) is told so. */
 static void send_answer(eepi_holder *holder, client *to, const eepi_holder_message *answer, int fd)
 {
-    if (eepi_holder_send(to->fd, answer, sizeof(*answer), fd) != 0)
+    if (eepi_holder_send(to->fd, answer, sizeof(*answer), fd) == 0)
+        return;
+    eepi_holder_message bare = *answer;
+    bare.status = EEP_ERR_SYSTEM;
+    if (fd < 0 || eepi_holder_send_status(errno) != EEP_ERR_SYSTEM ||
+        eepi_holder_send(to->fd, &bare, sizeof(bare), -1) != 0)
         kill_client(holder, to);
 }
 
@@ -269,8 +275,8 @@ static void connect_two(eepi_holder *holder, client *from, const eepi_holder_mes
                                 .seat = from->seat,
                                 .generation = from->generation};
     memcpy(call.identity, from->identity, sizeof(call.identity));
-    if (eepi_holder_send(to->fd, &call, sizeof(call), ends[1]) != 0) { /* it does not read */
-        reply(holder, from, message, EEP_ERR_UNREACHABLE);
+    if (eepi_holder_send(to->fd, &call, sizeof(call), ends[1]) != 0) { /* it does not read, say */
+        reply(holder, from, message, eepi_holder_send_status(errno));
     } else {
         const eepi_holder_message answer = answer_to(holder, message, EEP_OK);
         send_answer(holder, from, &answer, ends[0]);

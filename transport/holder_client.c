@@ -91,9 +91,10 @@ static void connect_again(eepi_holder_client *client, uint64_t now_us)
     memcpy(hello.identity, client->identity, sizeof(hello.identity));
     client->hello_id = hello.id;
     client->given_up_us = now_us + HELLO_BOUND_US;
-    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) != 0 ||
-        eepi_holder_send(client->fd, &hello, sizeof(hello), -1) != 0)
+    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) != 0)
         eepi_holder_client_drop(client, now_us, EEP_ERR_SYSTEM);
+    else if (eepi_holder_send(client->fd, &hello, sizeof(hello), -1) != 0)
+        eepi_holder_client_drop(client, now_us, eepi_holder_send_status(errno));
 }
 
 /* Until the hello is answered nothing else is taken. */
@@ -185,7 +186,10 @@ uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kin
         memcpy(request.identity, identity, sizeof(request.identity));
     if (name != NULL)
         snprintf(request.name, sizeof(request.name), "%s", name);
-    return eepi_holder_send(client->fd, &request, sizeof(request), fd) == 0 ? request.id : 0;
+    if (eepi_holder_send(client->fd, &request, sizeof(request), fd) == 0)
+        return request.id;
+    client->why = eepi_holder_send_status(errno);
+    return 0;
 }
 
 void eepi_holder_client_close(eepi_holder_client *client)

@@ -40,7 +40,7 @@ void eepi_holder_client_settled(eepi_holder_client *client);
 /* When progress must be called at the latest; UINT64_MAX: when there is something to read. */
 uint64_t eepi_holder_client_wake_us(const eepi_holder_client *client);
 /* Send a request with this kind, identity (may be NULL), name (may be NULL), bytes and descriptor
- * (-1: none). Returns its id; 0: there is no holder now. */
+ * (-1: none). Returns its id; 0: there is no holder now, or it could not be sent (`why`). */
 uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kind,
                                 const uint8_t *identity, const char *name, uint64_t bytes, int fd);
 /* End the connection and try again later; `lost` is called if the holder was known. */

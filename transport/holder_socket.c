@@ -80,6 +80,13 @@ int eepi_holder_send(int fd, const void *message, size_t bytes, int passed_fd)
     return sent == (ssize_t)bytes ? 0 : -1;
 }
 
+eep_status eepi_holder_send_status(int error)
+{
+    bool is_ours = error == ETOOMANYREFS || error == EMFILE || error == ENFILE || error == ENOMEM ||
+                   error == ENOBUFS;
+    return is_ours ? EEP_ERR_SYSTEM : EEP_ERR_UNREACHABLE;
+}
+
 void eepi_holder_drop_fd(int fd)
 {
     const struct linger none = {.l_onoff = 0};

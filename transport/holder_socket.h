@@ -2,6 +2,7 @@
 #ifndef EEPI_HOLDER_SOCKET_H
 #define EEPI_HOLDER_SOCKET_H
 
+#include "eep/status.h"
 #include "transport/holder_wire.h"
 
 #include <stdbool.h>
@@ -10,6 +11,10 @@
 
 /* Send `bytes` bytes and, unless it is -1, a descriptor, without waiting. 0, or -1 with errno. */
 int eepi_holder_send(int fd, const void *message, size_t bytes, int passed_fd);
+/* What the errno of such a failure means: EEP_ERR_SYSTEM, that a limit was reached on this side (no
+ * descriptors or memory left, or too many descriptors of this user on their way in sockets), else
+ * EEP_ERR_UNREACHABLE. */
+eep_status eepi_holder_send_status(int error);
 /* Receive one message without waiting. Returns its bytes, 0 at the end of the connection, -1 with
  * errno. One of more than `bytes`, with more than one descriptor, or with one and no bytes returns
  * `bytes` + 1. *passed_out gets the one descriptor that came along (close-on-exec; the caller drops
