@@ -1,5 +1,7 @@
 #include "experiments/folder.h"
 
+#include "transport/own_user.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,7 +35,13 @@ int folder_make(const char *dir)
 
 bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES])
 {
-    if (info->st_uid != geteuid() && info->st_uid != 0) {
+    if (eepi_user_is_anybody(info->st_uid)) {
+        snprintf(why, FOLDER_WHY_BYTES,
+                 "its user %u is all those whom this user namespace does not map",
+                 (unsigned)info->st_uid);
+        return false;
+    }
+    if (!eepi_user_is_trusted(info->st_uid)) {
         snprintf(why, FOLDER_WHY_BYTES, "it belongs to user %u, and this is user %u",
                  (unsigned)info->st_uid, (unsigned)geteuid());
         return false;
@@ -130,7 +138,8 @@ static bool is_of_sudo(const struct stat *info)
     char *end = NULL;
     errno = 0;
     unsigned long user = text ? strtoul(text, &end, 10) : 0;
-    return text && *text >= '0' && *text <= '9' && !*end && !errno && user == info->st_uid;
+    return text && *text >= '0' && *text <= '9' && !*end && !errno && user == info->st_uid &&
+           !eepi_user_is_anybody(info->st_uid);
 }
 
 bool folder_takes_results(const struct stat *info, bool forced, char why[FOLDER_WHY_BYTES])
@@ -157,7 +166,7 @@ int folder_open(const char *name, bool follow, folder_opened *out)
     snprintf(out->path, sizeof out->path, "/proc/%d/fd/%d", (int)getpid(), fd);
     if (good && !leads_to(out->path, &out->info)) {
         bool fits = snprintf(out->path, sizeof out->path, "%s", name) < (int)sizeof out->path;
-        good = fits && out->info.st_uid == geteuid();
+        good = fits && eepi_user_is_own(out->info.st_uid);
         errno = ENOTSUP;
     }
     if (!good) {

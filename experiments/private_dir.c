@@ -1,6 +1,7 @@
 #include "experiments/private_dir.h"
 
 #include "experiments/folder.h"
+#include "transport/own_user.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -68,7 +69,7 @@ static void remove_if_left(int base, const char *name)
     if (dir < 0) {
         return;
     }
-    if (fstat(dir, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 0777) == 0700) {
+    if (fstat(dir, &info) == 0 && eepi_user_is_own(info.st_uid) && (info.st_mode & 0777) == 0700) {
         int held = openat(dir, FOLDER_HELD, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
         if (held >= 0 && flock(held, LOCK_EX | LOCK_NB) == 0) {
             empty(dir);
@@ -128,7 +129,7 @@ static bool name_by_descriptor(private_dir *self)
         return false;
     }
     errno = EPERM; /* it is not what mkdtemp has made, or /proc does not lead to it */
-    if (opened.st_uid != geteuid() || (opened.st_mode & 0777) != 0700 ||
+    if (!eepi_user_is_own(opened.st_uid) || (opened.st_mode & 0777) != 0700 ||
         prctl(PR_GET_DUMPABLE) != 1) {
         return false;
     }

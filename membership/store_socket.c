@@ -1,6 +1,7 @@
 #include "membership/store_socket.h"
 
 #include "transport/holder_socket.h"
+#include "transport/own_user.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,13 +74,20 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
     return EEP_OK;
 }
 
+static const char *say_anybody(uid_t uid)
+{
+    return eepi_user_is_anybody(uid) ? "; in this user namespace that number stands for all users "
+                                       "who are not mapped: run as another one"
+                                     : "";
+}
+
 const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes)
 {
     int error = errno;
     struct stat info;
     if (status == EEP_ERR_STATE && lstat(path, &info) == 0) {
-        snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u",
-                 (unsigned)info.st_uid, (unsigned)geteuid());
+        snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u%s",
+                 (unsigned)info.st_uid, (unsigned)geteuid(), say_anybody(info.st_uid));
     } else if (status == EEP_ERR_INVALID) {
         snprintf(text, bytes, "the path of a store has 1 to %zu bytes, this one has %zu",
                  sizeof(struct sockaddr_un) - offsetof(struct sockaddr_un, sun_path) - 1,
@@ -113,11 +121,11 @@ void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX])
 static eep_status refuse_directory(const char *directory, const struct stat *info, char *error_out,
                                    size_t error_bytes)
 {
-    char owner[64] = "", mode[64] = "";
-    bool is_ours = info->st_uid == geteuid();
+    char owner[192] = "", mode[64] = "";
+    bool is_ours = eepi_user_is_own(info->st_uid);
     if (!is_ours) {
-        snprintf(owner, sizeof owner, " belongs to uid %u (this is uid %u)", (unsigned)info->st_uid,
-                 (unsigned)geteuid());
+        snprintf(owner, sizeof owner, " belongs to uid %u (this is uid %u%s)",
+                 (unsigned)info->st_uid, (unsigned)geteuid(), say_anybody(info->st_uid));
     }
     if ((info->st_mode & 0077) != 0) {
         snprintf(mode, sizeof mode, "%s has mode %04o, which lets others in", is_ours ? "" : " and",
@@ -153,7 +161,7 @@ static eep_status open_directory(const char *path, char *error_out, size_t error
         close(fd);
         return status;
     }
-    if (info.st_uid != geteuid() || (info.st_mode & 0077) != 0) {
+    if (!eepi_user_is_own(info.st_uid) || (info.st_mode & 0077) != 0) {
         close(fd);
         return refuse_directory(directory, &info, error_out, error_bytes);
     }

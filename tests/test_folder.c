@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,43 @@ Test(folder, of_another_user_or_open_to_all_is_no_base)
 }
 
 enum { NOBODY = 65534, SHORT = 40 };
+
+/* `base` is another user's, and shows the number of this one. 0: it is refused, 2: no such user
+ * namespace can be made. */
+static int look_as_anybody(void)
+{
+    static const char map[] = "65534 0 1";
+    char why[FOLDER_WHY_BYTES] = "";
+    struct stat info;
+    int fd = chown(base, 1, 1) == 0 && unshare(CLONE_NEWUSER) == 0
+                 ? open("/proc/self/uid_map", O_WRONLY)
+                 : -1;
+    if (fd < 0 || write(fd, map, sizeof map - 1) < 0) {
+        return 2;
+    }
+    return stat(base, &info) != 0 || info.st_uid != geteuid() || folder_is_trusted(&info, why) ||
+           folder_is_safe(&info, why) || folder_takes_results(&info, false, why) ||
+           !strstr(why, "does not map");
+}
+
+Test(folder, the_number_of_all_who_are_not_mapped_is_nobody_s)
+{
+    int status = 0;
+    if (geteuid() != 0) {
+        cr_skip_test("only root can give a folder to another user");
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(look_as_anybody());
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(chown(base, 0, 0), 0);
+    cr_assert(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2) {
+        cr_skip_test("no user namespace can be made here");
+    }
+    cr_expect_eq(WEXITSTATUS(status), 0);
+}
 
 /* A folder below `base`, which is the only one: all others are too long, since it is named by a
  * descriptor. Then somebody renames it and puts his own in its place, as he may in such a base. In

@@ -3,11 +3,13 @@
 #include "tests/bulk_fixture.h"
 #include "tests/foreign.h"
 #include "tests/holder_player.h"
+#include "transport/own_user.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,6 +226,31 @@ Test(holder, a_client_does_not_trust_a_holder_of_another_user)
     cr_expect(!eepi_holder_is_trusted(fd));
     close(fd);
     foreign_end(pid, theirs);
+}
+
+/* There another user has the number of this one, which stands for all who are not mapped. */
+Test(holder, nobody_is_trusted_by_the_number_of_all_who_are_not_mapped)
+{
+    static const char map[] = "65534 0 1";
+    int ends[2], status = 0;
+    if (geteuid() != 0)
+        cr_skip_test("only root can become another user");
+    pid_t child = fork();
+    if (child == 0) {
+        int made = seteuid(1) == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0 &&
+                   seteuid(0) == 0 && unshare(CLONE_NEWUSER) == 0;
+        int fd = made ? open("/proc/self/uid_map", O_WRONLY) : -1;
+        if (fd < 0 || write(fd, map, sizeof(map) - 1) < 0 || geteuid() != 65534)
+            _exit(2);
+        _exit(eepi_holder_is_trusted(ends[0]) || eepi_user_is_own(65534) || eepi_user_is_own(1));
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2)
+        cr_skip_test("no user namespace can be made here");
+    cr_expect_eq(WEXITSTATUS(status), 0);
+    cr_expect(eepi_user_is_trusted(0) && eepi_user_is_own(0));
+    cr_expect(!eepi_user_is_anybody(0) && !eepi_user_is_trusted(1));
 }
 
 Test(holder, who_does_not_read_is_let_go)

@@ -1,6 +1,7 @@
 #include "transport/holder_socket.h"
 
 #include "transport/holder.h"
+#include "transport/own_user.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,7 +167,7 @@ bool eepi_holder_is_trusted(int fd)
     struct ucred peer;
     socklen_t bytes = sizeof(peer);
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-           (peer.uid == geteuid() || peer.uid == 0);
+           eepi_user_is_trusted(peer.uid);
 }
 
 bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes)

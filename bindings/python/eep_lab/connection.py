@@ -22,6 +22,22 @@ class WaitTimeout(Refused, TimeoutError):
     """What `Run.wait` waits for is not so within its time; the text says what holds it up."""
 
 
+def _is_anybody(user: int) -> bool:
+    """Whether the kernel shows this number for all users whom our user namespace does not map."""
+    try:
+        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+            overflow = int(file.read())
+    except (OSError, ValueError):
+        overflow = 65534
+    if user != overflow:
+        return False
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return sum(int(line.split()[2]) for line in file) < 0xFFFFFFFF
+    except (OSError, ValueError, IndexError):
+        return True
+
+
 class Connection:
     """Lines of JSON over the control socket."""
 
@@ -34,7 +50,7 @@ class Connection:
             peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
                                            struct.calcsize("3i"))
             process, user, _ = struct.unpack("3i", peer)
-            if user not in (0, os.geteuid()):
+            if user not in (0, os.geteuid()) or _is_anybody(user):
                 raise EepError(f"'{path}': the process behind it is of user {user}, not ours")
             if pid not in (None, process):  # a run that had the folder before
                 raise ConnectionRefusedError(f"'{path}' is of process {process}, not {pid}")
