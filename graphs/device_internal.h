@@ -69,7 +69,6 @@ uint32_t *eepi_own_captures(void);
 void eepi_stream_list(eep_stream *stream);
 void eepi_stream_unlist(eep_stream *stream);
 /* NULL, another process's, a closed one: refused with a text. */
-EEP_MUST_CHECK eep_status eepi_check_device(const char *call, const eep_device *device);
 EEP_MUST_CHECK eep_status eepi_check_stream(const char *call, const eep_stream *stream);
 /* What a backend answered, with a text if it is no EEP_OK. */
 eep_status eepi_device_say(const char *call, const eep_device *device, eep_status status);

@@ -118,6 +118,8 @@ extern const eepi_device_backend eepi_guarded_backend; /* host kernels, graphs/h
 #define EEPI_CUDA_BACKEND_SYMBOL "eep_cuda_backend"
 EEP_API const eepi_device_backend *eep_cuda_backend(void);
 
+/* NULL, or another process's: refused with a text. */
+EEP_MUST_CHECK eep_status eepi_check_device(const char *call, const eep_device *device);
 /* Why the last operation of this thread that failed in the device's backend did (cuda: the call and
  * its error), beyond its status; "" where the backend has no texts. Any thread. */
 const char *eepi_device_failure(const eep_device *device);

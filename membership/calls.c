@@ -72,7 +72,7 @@ static int hurry(eep_context *context)
     return is_in_step;
 }
 
-const char *eepi_calls_close(eep_context *context)
+int eepi_calls_close(eep_context *context)
 {
     const struct timespec nap = {0, NAP_NS};
     const uint64_t begun_us = eepi_now_us();
@@ -85,9 +85,14 @@ const char *eepi_calls_close(eep_context *context)
         if ((!hurry(context) || us >= STEP_BOUND_US) &&
             __atomic_compare_exchange_n(&context->call, &other, closes, 0, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
-            return NULL;
-        if (us >= CALL_BOUND_US || other == closes)
-            return other;
+            return 1;
+        if (us >= CALL_BOUND_US || other == closes) {
+            eepi_log(context, EEP_LOG_ERROR,
+                     "eep_close closes nothing: another thread is in %s yet: call eep_close again "
+                     "when that call has ended",
+                     other);
+            return 0;
+        }
         nanosleep(&nap, NULL);
     }
 }

@@ -126,6 +126,7 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
     eep_status status = check_stream(context, "eep_step_latch", stream);
+    const int is_first = status == EEP_OK && !context->stream;
 
     if (status != EEP_OK)
         return status;
@@ -137,6 +138,13 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     status = check_order(context, EEPI_NODE_LATCH, 0, stream);
     if (status == EEP_OK)
         status = eepi_set_stream(context, "eep_step_latch", stream);
+    if (status == EEP_OK && is_first && !context->joined_once && !eep_stream_is_capturing(stream)) {
+        (void)!eepi_set_stream(context, "eep_step_latch", NULL);
+        status = eepi_fail(context, EEP_ERR_STATE,
+                           "eep_step_latch before eep_join, and the stream is not captured, so no "
+                           "graph follows: call eep_capture_begin first; to run steps without a "
+                           "graph, name the stream with eep_step_stream");
+    }
     if (status != EEP_OK)
         return status;
     status = put_world(context, stream, EEPI_KERNEL_latch);

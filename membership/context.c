@@ -186,6 +186,11 @@ static eep_status take_config(eep_context *context, const eep_config *config)
     if (!c->device)
         return eepi_fail(context, EEP_ERR_INVALID,
                          "device is NULL: open one with eep_device_open, and set it");
+    status = eepi_check_device("eep_open", c->device);
+    if (status != EEP_OK) {
+        c->device = NULL; /* another process's */
+        return eepi_fail(context, status, "%s", eep_error_text());
+    }
     status = check_store_path(context, c->store_path);
     if (status == EEP_OK)
         status = check_environment(context, c);
@@ -523,21 +528,13 @@ static void close_context(eep_context *context)
 
 void eep_close(eep_context *context)
 {
-    const char *call;
-
     if (!context || eepi_check_context("eep_close", context) != EEP_OK)
         return;
     if (eepi_check_may_wait("eep_close") != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "eep_close does nothing here: %s", eep_error_text());
         return;
     }
-    call = eepi_calls_close(context);
-    if (call)
-        eepi_log(context, EEP_LOG_ERROR,
-                 "eep_close closes nothing: another thread is in %s yet: call eep_close again when "
-                 "that call has ended",
-                 call);
-    else
+    if (eepi_calls_close(context))
         close_context(context);
 }
 

@@ -237,9 +237,9 @@ EEP_MUST_CHECK eep_status eepi_call_end(eep_context *context, eep_status status)
 /* eep_close was called by another thread: a call that waits ends with eepi_fail_closing. */
 int eepi_call_is_closed(const eep_context *context);
 eep_status eepi_fail_closing(eep_context *context, const char *call);
-/* End the call that another thread is in, and let no other begin. NULL, or the call that did not
- * end in time: the context is in use yet. */
-const char *eepi_calls_close(eep_context *context);
+/* End the call that another thread is in, and let no other begin. 0: it did not end in time, and a
+ * line in the log names it: the context is in use yet. */
+int eepi_calls_close(eep_context *context);
 /* EEP_ERR_INVALID, and the text, if an argument of that name is NULL; rank thread. */
 EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *call,
                                               const char *name, const void *argument);

@@ -77,6 +77,9 @@ static void wait_for_socket(const eepi_store_client *client, uint64_t end_us)
     if (client->fd < 0 && client->next_connect_us < wake_us) {
         wake_us = client->next_connect_us;
     }
+    if (client->fd >= 0 && client->next_look_us < wake_us) {
+        wake_us = client->next_look_us;
+    }
     if (client->fd >= 0 && client->ttl_us > 0 && client->next_keepalive_us < wake_us) {
         wake_us = client->next_keepalive_us;
     }

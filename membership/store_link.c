@@ -1,6 +1,7 @@
 #include "membership/store_link.h"
 
 #include "membership/store_socket.h"
+#include "transport/holder_socket.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -284,6 +285,14 @@ static void maintain(eepi_store_client *client)
         }
         reconnect(client);
         if (client->fd < 0) {
+            return;
+        }
+    }
+    /* A child that it forked keeps the connection open: then no end of it is seen here. */
+    if (now >= client->next_look_us) {
+        client->next_look_us = now + EEPI_STORE_LOOK_US;
+        if (!eepi_holder_is_served(client->fd)) {
+            eepi_store_link_break(client);
             return;
         }
     }

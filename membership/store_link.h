@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { EEPI_STORE_RECONNECT_US = 20 * 1000 };
+enum { EEPI_STORE_RECONNECT_US = 20 * 1000, EEPI_STORE_LOOK_US = 200 * 1000 };
 
 /* A request that waits for its answer, or something to hand out that is kept here. */
 typedef struct eepi_store_item {
@@ -40,6 +40,7 @@ struct eepi_store_client {
     bool announced;     /* the caller knows this connection; tell it when it breaks */
     uint64_t next_id;
     uint64_t next_connect_us, next_keepalive_us;
+    uint64_t next_look_us; /* whether the process that serves has ended */
     eepi_store_inbox inbox;
     unsigned char *out; /* unsent bytes [out_begin, out_end) */
     size_t out_begin, out_end, out_capacity;

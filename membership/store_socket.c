@@ -69,6 +69,11 @@ eep_status eepi_store_socket_connect(const char *path, int *fd_out)
         close(fd);
         return EEP_ERR_STATE;
     }
+    if (!eepi_holder_is_served(fd)) {
+        close(fd);
+        errno = ECONNREFUSED; /* as without the child that keeps it open */
+        return EEP_ERR_UNREACHABLE;
+    }
     eepi_holder_refuse_fds(fd);
     *fd_out = fd;
     return EEP_OK;
@@ -182,7 +187,8 @@ static bool lock_directory(int fd)
     return false;
 }
 
-/* Make way for a bind: nothing there, or a socket that nobody accepts on. */
+/* Make way for a bind: nothing there, or a socket that nobody accepts on: its process has ended,
+ * though a child that it forked may hold it. */
 static eep_status clear_path(int type, const char *path, char *error_out, size_t error_bytes)
 {
     struct stat info;
@@ -197,9 +203,12 @@ static eep_status clear_path(int type, const char *path, char *error_out, size_t
     }
     struct sockaddr_un address;
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale = fd >= 0 && address_of(path, &address) &&
-                 connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 &&
-                 errno == ECONNREFUSED;
+    bool stale = false;
+    if (fd >= 0 && address_of(path, &address)) {
+        stale = connect(fd, (const struct sockaddr *)&address, sizeof address) != 0
+                    ? errno == ECONNREFUSED
+                    : !eepi_holder_is_served(fd);
+    }
     if (fd >= 0) {
         close(fd);
     }

@@ -11,8 +11,9 @@
 #include <unistd.h>
 
 enum {
-    AWAY_NAP_US = 20000, /* between two tries to connect again */
-    ANSWER_US = 1000000  /* for the store's first answer, once it is there */
+    AWAY_NAP_US = 20000,  /* between two tries to connect again */
+    LOOK_NAP_US = 200000, /* whether the store has ended without a sign of it */
+    ANSWER_US = 1000000   /* for the store's first answer, once it is there */
 };
 static const uint64_t DAY_US = 86400000000;
 
@@ -116,9 +117,10 @@ int eep_watch_fd(const eep_watch *watch)
 static void give(const eepi_view *view, eep_view_info *view_out, eep_seat *seats_out,
                  int32_t num_seats)
 {
+    const int32_t num_active = eepi_view_num_active(view); /* 0: the instance has ended */
     const eep_view_info info = {.max_ranks = view->shape.max_ranks,
-                                .num_active = eepi_view_num_active(view),
-                                .is_serving = view->phase == EEPI_VIEW_SERVING,
+                                .num_active = num_active,
+                                .is_serving = view->phase == EEPI_VIEW_SERVING && num_active > 0,
                                 .epoch = view->epoch};
 
     for (int seat = 0; seat < num_seats && seat < view->shape.max_ranks; seat++) {
@@ -158,8 +160,8 @@ static void nap(const eep_watch *watch, uint64_t us)
     struct pollfd set = {
         fd, eepi_store_client_wants_write(watch->client) ? POLLIN | POLLOUT : POLLIN, 0};
 
-    if (fd < 0 && us > AWAY_NAP_US)
-        us = AWAY_NAP_US;
+    if (us > (fd < 0 ? AWAY_NAP_US : LOOK_NAP_US))
+        us = fd < 0 ? AWAY_NAP_US : LOOK_NAP_US;
     (void)poll(&set, 1, (int)((us + 999) / 1000));
 }
 
@@ -171,6 +173,11 @@ eep_status eep_watch_next(eep_watch *watch, uint64_t timeout_us, eep_view_info *
 
     if (status == EEP_OK)
         status = EEPI_STRUCT_CHECK(eep_view_info, view_out);
+    if (status == EEP_OK && num_seats < 0)
+        status = eepi_refuse(EEP_ERR_INVALID,
+                             "eep_watch_next: num_seats is %d: give 0, or how many seats seats_out "
+                             "has room for",
+                             num_seats);
     if (status == EEP_OK && num_seats > 0)
         status = eepi_check_given("eep_watch_next", "seats_out", seats_out);
     if (status != EEP_OK)

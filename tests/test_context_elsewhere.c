@@ -323,3 +323,25 @@ Test(context_elsewhere, a_step_without_a_replay_leaves_nothing_in_a_callers_stre
     cr_expect_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     world_close(&w);
 }
+
+static void latch_uncaptured(rank *r)
+{
+    cr_expect_eq(eep_step_latch(r->context, r->stream), EEP_ERR_STATE);
+    cr_expect(strstr(eep_last_error(r->context), "call eep_capture_begin first"), "%s",
+              eep_last_error(r->context));
+}
+
+/* The nodes would run at once, and every step would lack a graph. */
+Test(context_elsewhere, a_capture_that_was_forgotten_is_told_at_its_latch)
+{
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    r->opened = latch_uncaptured;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_expect_eq(rank_step(r, 1), EEP_OK, "%s", eep_last_error(r->context));
+    world_close(&w);
+}

@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <unistd.h>
 
 /* The signals that a thread of this process blocks, and its name. */
@@ -118,8 +120,65 @@ Test(guest, a_front_watches_the_views)
     cr_expect_eq(eep_watch_next(watch, 200000, EEP_SIZED(&view), NULL, 0), EEP_ERR_TIMEOUT,
                  "the same view again");
     cr_expect_geq(eep_watch_fd(watch), 0);
+    cr_expect_eq(eep_watch_next(watch, 0, EEP_SIZED(&view), seats, -1), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_error_text(), "num_seats is -1"), "%s", eep_error_text());
     eep_watch_close(watch);
     world_close(&w);
+}
+
+/* Nobody is left to serve, whatever the phase of the last view. */
+Test(guest, a_front_sees_the_end_of_an_instance)
+{
+    eep_watch *watch = NULL;
+    eep_view_info view;
+    eep_status status = EEP_OK;
+    world w;
+
+    world_open(&w, 1, 1);
+    w.config.num_experts = WORLD_SLOTS;
+    rank *r = &w.ranks[0];
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
+    cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
+    cr_assert_eq(eep_watch_open(w.path, 1000000, NULL, 0, &watch), EEP_OK);
+    cr_assert_eq(eep_watch_next(watch, 10000000, EEP_SIZED(&view), NULL, 0), EEP_OK);
+    cr_expect(view.is_serving && view.num_active == 1);
+    cr_assert_eq(eep_instance_end(r->context), EEP_OK);
+    while (status == EEP_OK || status == EEP_ERR_ABORTED)
+        status = rank_step(r, 0);
+    cr_expect_eq(status, EEP_ERR_DRAINED, "%s", eep_last_error(r->context));
+    do
+        cr_assert_eq(eep_watch_next(watch, 10000000, EEP_SIZED(&view), NULL, 0), EEP_OK);
+    while (view.num_active > 0);
+    cr_expect_not(view.is_serving);
+    eep_watch_close(watch);
+    world_close(&w);
+}
+
+/* A server that opens a device before it forks its workers. */
+Test(guest, a_child_is_told_that_the_device_is_its_parents)
+{
+    eep_config config;
+    eep_device *device;
+    pid_t child;
+    int end;
+
+    cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
+    child = fork();
+    if (child == 0) {
+        char error[256] = "";
+        eep_context *context;
+        eep_config_init(&config);
+        config.device = device;
+        config.store_path = "/nonexistent/store";
+        end = eep_open(&config, error, sizeof(error), &context) == EEP_ERR_STATE &&
+              strstr(error, "opened this device") != NULL;
+        fprintf(stderr, "%s\n", error);
+        _exit(end ? 0 : 1);
+    }
+    cr_assert_gt(child, 0);
+    cr_assert_eq(waitpid(child, &end, 0), child);
+    cr_expect(WIFEXITED(end) && WEXITSTATUS(end) == 0);
+    eep_device_close(device);
 }
 
 /* A refusal says which variable or field, its value, and what is possible. */

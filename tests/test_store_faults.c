@@ -167,6 +167,59 @@ Test(store_faults, a_forked_child_that_closes_the_store_leaves_it_to_its_parent)
     eep_store_close(store);
 }
 
+/* A process that serves forks a worker, as Python's multiprocessing does, and is killed: the worker
+ * holds the socket, on which nobody accepts. */
+static pid_t open_in_a_parent(int *worker_holds_out)
+{
+    int ready[2], held[2];
+    char byte;
+    cr_assert_eq(pipe(ready), 0);
+    cr_assert_eq(pipe(held), 0);
+    pid_t server = fork();
+    if (server == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)open_store();
+        if (fork() == 0) {
+            close(held[1]);
+            (void)!read(held[0], &byte, 1); /* until the test ends */
+            _exit(0);
+        }
+        (void)!write(ready[1], "r", 1);
+        pause();
+        _exit(0);
+    }
+    cr_assert_gt(server, 0);
+    close(held[0]);
+    close(ready[1]);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    *worker_holds_out = held[1];
+    return server;
+}
+
+Test(store_faults, a_worker_of_an_ended_store_does_not_keep_its_path)
+{
+    int worker = -1, fd = -1;
+    pid_t server = open_in_a_parent(&worker);
+    eepi_store_client *client = open_client();
+    put(client, "key", "value");
+    cr_assert_eq(kill(server, SIGKILL), 0);
+    siginfo_t end;
+    cr_assert_eq(waitid(P_PID, (id_t)server, &end, WEXITED | WNOWAIT), 0); /* a zombie yet */
+    cr_expect_eq(eepi_store_socket_connect(path, &fd), EEP_ERR_UNREACHABLE);
+    eep_store *store = open_store();
+    cr_assert_eq(waitpid(server, NULL, 0), server);
+    eepi_store_client *late = open_client();
+    put(late, "key", "value");
+    while (next(client).kind != EEPI_STORE_RECONNECTED) {
+    }
+    put(client, "key", "again"); /* it has learnt of the end, too */
+    eepi_store_client_close(late);
+    eepi_store_client_close(client);
+    eep_store_close(store);
+    close(worker);
+}
+
 /* ---------------------------------------------------------------- held connections */
 
 static void limit_descriptors(rlim_t most)

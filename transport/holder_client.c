@@ -59,6 +59,8 @@ static eep_status dial(const char *path, int *fd_out)
                                                                           : EEP_ERR_UNREACHABLE;
     else if (!eepi_holder_is_trusted(fd))
         status = EEP_ERR_STATE;
+    else if (!eepi_holder_is_served(fd))
+        status = EEP_ERR_UNREACHABLE;
     if (directory >= 0)
         close(directory);
     if (status == EEP_OK)

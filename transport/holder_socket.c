@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -168,6 +170,23 @@ bool eepi_holder_is_trusted(int fd)
     socklen_t bytes = sizeof(peer);
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
            eepi_user_is_trusted(peer.uid);
+}
+
+bool eepi_holder_is_served(int fd)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof(peer);
+    int error = errno;
+    bool is_served = true;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid > 0) {
+        int process = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+        struct pollfd end = {.fd = process, .events = POLLIN};
+        is_served = process >= 0 ? poll(&end, 1, 0) <= 0 : errno != ESRCH;
+        if (process >= 0)
+            close(process);
+    }
+    errno = error;
+    return is_served;
 }
 
 bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes)

@@ -28,6 +28,10 @@ void eepi_holder_drop_fd(int fd);
 void eepi_holder_refuse_fds(int fd);
 /* The process at the other end of a unix socket runs as our user or as root. */
 bool eepi_holder_is_trusted(int fd);
+/* Of a unix socket that has connected: the process that listens there lives, or it is not known
+ * (one of another pid namespace). A child that it forked keeps the socket open, and answers nobody.
+ * Leaves errno. */
+bool eepi_holder_is_served(int fd);
 /* Whether a message has the protocol's form: size, magic, name. */
 bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes);
 /* End a connection for whoever has a copy of it, a child that was forked included, and close it. */

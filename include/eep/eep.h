@@ -217,8 +217,9 @@ typedef struct eep_tensor {
     size_t bytes;
 } eep_tensor;
 
-/* The logical expert that this rank's slot of the layer is to hold, -1 for an empty slot.
- * Valid between eep_open and eep_join. */
+/* The logical expert that this rank's slot of the layer is to hold; -1 for an empty slot, or a
+ * layer or slot that is out of range. For use between eep_open and eep_join; what it answers later
+ * is of no use (eep_physical_to_logical follows the views). */
 EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot);
 /* The memory of a slot (device memory of the caller, borrowed until eep_close), filled with the
  * weights of eep_slot_expert. All slots have the same tensor sizes. No byte is given twice to a
@@ -283,11 +284,12 @@ EEP_API size_t eep_rows_capacity(const eep_context *context);
  * layer 0..num_layers-1 one dispatch and one combine, then finish, all in one stream: EEP_ERR_STATE
  * for any other order (the text names what came and what was expected), and a capture that ends
  * with a part of a step is refused, as are eep_join, eep_step_begin and eep_step_end behind one.
- * Without a capture the nodes run at once, between eep_step_begin and eep_step_end. The capture may
- * be the caller's own, of a stream of its own (eep_stream_adopt), with its kernels around these
- * nodes. Buffers are memory of eep_device_alloc or named with eep_memory_register: EEP_ERR_INVALID
- * otherwise, while `stream` is captured. All other calls of this header but eep_step_abort and
- * those for observation return EEP_ERR_STATE in a thread that captures. */
+ * Without a capture the nodes run at once, between eep_step_begin and eep_step_end; eep_step_latch
+ * outside of both, where no stream is known yet, is EEP_ERR_STATE (a capture that was forgotten).
+ * The capture may be the caller's own, of a stream of its own (eep_stream_adopt), with its kernels
+ * around these nodes. Buffers are memory of eep_device_alloc or named with eep_memory_register:
+ * EEP_ERR_INVALID otherwise, while `stream` is captured. All other calls of this header but
+ * eep_step_abort and those for observation return EEP_ERR_STATE in a thread that captures. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_latch(eep_context *context, eep_stream *stream);
 EEP_API EEP_MUST_CHECK eep_status eep_dispatch(eep_context *context, int32_t layer,
                                                eep_stream *stream, const eep_dispatch_args *args);
@@ -387,7 +389,8 @@ EEP_API EEP_MUST_CHECK eep_status eep_drain(eep_context *context);
  * the same. An instance that lost experts (EEP_ERR_UNCOVERED) ends so as well. Before the first
  * view there is none to end: the rank that asks leaves, and no other. New processes may begin
  * another instance with the same store, with other weights or another configuration, once those of
- * this one have closed their contexts. */
+ * this one have closed their contexts. A rank that does not answer meanwhile delays the end for all
+ * until it is expelled: expel_floor_us of silence. */
 EEP_API EEP_MUST_CHECK eep_status eep_instance_end(eep_context *context);
 
 /* ---------------------------------------------------------------- observation */
@@ -397,7 +400,8 @@ typedef enum eep_seat_state {
     EEP_SEAT_JOINING,     /* a process prepares itself */
     EEP_SEAT_ACTIVE,      /* in the view */
     EEP_SEAT_RETIRING,    /* in the view, asked to leave */
-    EEP_SEAT_QUARANTINED, /* expelled, its end not yet observed: nobody may take it */
+    EEP_SEAT_QUARANTINED, /* no longer in the view (expelled, or it left with the end of the
+                           * instance), its end not yet observed: nobody may take it */
 } eep_seat_state;
 typedef struct eep_seat {
     eep_seat_state state;

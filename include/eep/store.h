@@ -15,8 +15,9 @@ extern "C" {
 typedef struct eep_store eep_store;
 
 /* Serve on `path` (at most 107 bytes; its directory must exist, be ours, and be closed to all
- * others, as mode 0700 is) from a thread of its own. A stale socket file is replaced;
- * EEP_ERR_CONFLICT if a living store answers there. Only processes of the same user, and root, may
+ * others, as mode 0700 is) from a thread of its own. A stale socket file is replaced,
+ * also one that a forked child of an ended process still holds; EEP_ERR_CONFLICT if a living store
+ * answers there. Only processes of the same user, and root, may
  * connect. `error_out` may be NULL.
  *
  * A second socket, PATH.holder, comes with it: there the memory is held that ranks copy weights

@@ -16,7 +16,11 @@ extern "C" {
 
 typedef struct eep_watch eep_watch;
 
-/* A committed view. While it does not serve yet, experts are copied and no rank steps. */
+/* A committed view. While it does not serve yet, experts are copied and no rank steps. The end of
+ * an instance (eep_instance_end, or the last rank has left) is a view with num_active 0, which does
+ * not serve; a process that has left and not ended yet shows as QUARANTINED. Views come from ranks:
+ * when all of them die, no view tells so, and seats stay ACTIVE until a new process opens. A front
+ * hence watches the processes of its ranks, or what they send, as well. */
 typedef struct eep_view_info {
     uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     int32_t max_ranks, num_active;
