@@ -29,7 +29,7 @@ eep_status eepi_call_begin(eep_context *context, const char *call)
                            call, other);
     /* a thread that ends inside would keep the lock, and eep_close would wait for the call */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &context->cancel_state);
-    context->caller = pthread_self();
+    __atomic_store_n(&context->caller, pthread_self(), __ATOMIC_RELAXED);
     return EEP_OK;
 }
 
@@ -62,7 +62,9 @@ static int hurry(eep_context *context)
     int is_in_step = 0;
 
     if (pthread_mutex_trylock(&context->lock) == 0) {
-        is_in_step = context->stepper.in_step && !pthread_equal(context->caller, pthread_self());
+        is_in_step =
+            context->stepper.in_step &&
+            !pthread_equal(__atomic_load_n(&context->caller, __ATOMIC_RELAXED), pthread_self());
         if (context->stepper.in_step)
             __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
                              __ATOMIC_RELEASE);

@@ -182,7 +182,7 @@ struct eep_context {
     void *given; /* the tensors in slots and backups, by address; given_memory.c */
 
     const char *call; /* that a thread is in, of those for one thread at a time; NULL; atomic */
-    pthread_t caller; /* the thread of the last such call */
+    pthread_t caller; /* the thread of the last such call; atomic */
     int cancel_state; /* that it had before */
     int closing;      /* eep_close was called: all such calls end; atomic */
 
