@@ -197,6 +197,8 @@ void sim_after(uint64_t delay_us, void (*fn)(void *user, uint64_t number), void 
 int sim_run(uint64_t until_us, int (*done)(void));
 sim_process *sim_process_new(int seat);
 void sim_process_end(sim_process *p, const char *why);
+/* The nodes of their trees come from libc itself, which no wrapped call sees. */
+void sim_process_forget(void);
 void sim_process_stop(sim_process *p, uint64_t for_us);
 /* It lives, or its kernels do. */
 int sim_process_may_store(const sim_process *p);

@@ -402,6 +402,7 @@ void sim_world_close(void)
         stacks[big][num_stacks[big]++] = fibers[i]->stack;
     }
     sim_fds_reset();
+    sim_process_forget();
     sim_memory_reset();
     sim = NULL;
 }

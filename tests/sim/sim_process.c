@@ -3,6 +3,7 @@
 
 #include "membership/context.h"
 
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -96,6 +97,18 @@ void sim_process_end(sim_process *p, const char *why)
     sim_after(sim->kinds >> SIM_LATE & 1u ? linger(p) : sim_delay(100, 15000), wake_all, NULL, 0);
     if (sim_self() == p)
         (void)sim_wait(NULL, SIM_NEVER);
+}
+
+static void leave(void *tensor)
+{
+    (void)tensor;
+}
+
+void sim_process_forget(void)
+{
+    for (int i = 0; i < sim->num_processes; i++)
+        if (sim->process[i]->rank.context)
+            tdestroy(sim->process[i]->rank.context->given, leave);
 }
 
 int sim_process_may_store(const sim_process *p)

@@ -370,6 +370,7 @@ static void *rank_main(void *argument)
         p->over =
             1; /* an engine that gives up: its last word comes beside its predecessor's stores */
         eep_close(r->context);
+        r->context = NULL;
         sim_process_end(p, "closed before it joined");
     }
     /* warm-up, sometimes far longer than all limits (L6) */
@@ -411,8 +412,10 @@ static void *rank_main(void *argument)
              p->generation, eep_last_error(r->context));
     if (sim->kinds >> SIM_END & 1u)
         sim_sleep(sim_delay(10, 300000)); /* others come meanwhile */
-    if (sim_random(2))
+    if (sim_random(2)) {
         eep_close(r->context);
+        r->context = NULL;
+    }
     sim_process_end(p, "its service is over");
     return NULL;
 }
