@@ -364,6 +364,7 @@ void eepi_fail_closed(eep_context *context, const char *why)
 {
     pthread_mutex_lock(&context->lock);
     context->uncovered = 1;
+    context->num_closed++;
     snprintf(context->why_ended, sizeof(context->why_ended), "%s", why);
     pthread_mutex_unlock(&context->lock);
     eepi_log(context, EEP_LOG_ERROR, "no rank can serve after epoch %llu: %s",

@@ -207,6 +207,7 @@ struct eep_context {
     int queued;            /* it may begin there yet, and then stores nothing; rank thread */
     int waits_to_join;     /* eep_join ran out of time; rank thread */
     int uncovered;         /* fails closed until somebody brings the experts */
+    uint32_t num_closed;   /* how often it began to */
     int closed_by_weights; /* that is since a first rank has other weights; service thread */
     eep_status ended;      /* why it no longer serves; EEP_OK while it does or may */
     eep_counters counters;

@@ -149,15 +149,32 @@ static eep_status say_who_is_missing(eep_context *context)
                      missing);
 }
 
+/* With the lock. */
+static int is_in_view(const eep_context *context)
+{
+    return context->stepper.pending.epoch != 0 || context->stepper.live.epoch != 0;
+}
+
+/* With the lock. Also what was over before this thread ran: a refused rank that has gone again. */
+static int is_closed(const eep_context *context, uint32_t num_before)
+{
+    return context->uncovered || (!is_in_view(context) && context->num_closed != num_before);
+}
+
 static eep_status join(eep_context *context)
 {
     uint64_t at_us;
     struct timespec until;
     eep_status status = eepi_refuse_in_capture(context, "eep_join");
     int late = 0, is_patient;
+    uint32_t before;
 
     if (status != EEP_OK)
         return status;
+    pthread_mutex_lock(&context->lock);
+    before = context->num_closed;
+    is_patient = context->uncovered; /* the caller knows that since the last call */
+    pthread_mutex_unlock(&context->lock);
     at_us = eepi_now_us() + context->config.join_timeout_us;
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
     if (context->joined_once && !context->waits_to_join)
@@ -168,16 +185,14 @@ static eep_status join(eep_context *context)
     if (status != EEP_OK)
         return status;
     pthread_mutex_lock(&context->lock);
-    is_patient = context->uncovered; /* the caller knows that since the last call */
-    while (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0 &&
-           context->ended == EEP_OK && (!context->uncovered || is_patient) && !late &&
-           !eepi_call_is_closed(context))
+    while (!is_in_view(context) && context->ended == EEP_OK &&
+           (is_patient || !is_closed(context, before)) && !late && !eepi_call_is_closed(context))
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     if (context->ended != EEP_OK)
         status = eepi_fail(context, context->ended, "eep_join: %s", context->why_ended);
-    else if (context->uncovered)
+    else if (is_closed(context, before))
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "eep_join: %s", context->why_ended);
-    else if (context->stepper.pending.epoch == 0 && context->stepper.live.epoch == 0)
+    else if (!is_in_view(context))
         status = say_who_is_missing(context);
     context->waits_to_join = status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED;
     pthread_mutex_unlock(&context->lock);

@@ -207,6 +207,7 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
     if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) != EEP_OK)
         return;
     eepi_arrival_refused(context, &refusal);
+    eepi_arrivals_look(context); /* now: the end of the refused one may come with the next reply */
     if (refusal.seat == context->config.rank && refusal.generation == context->generation)
         eepi_refused(context, refusal.why);
 }
