@@ -2,7 +2,7 @@
 # Run the library of scenarios, one line each.
 #   scenarios.sh BIN [quick | repair | rest | all | long | index]
 # quick: a few that differ most; repair: every one that copies weights (EEP_BULK says over what);
-# rest: those not marked long that copy none, and two that do; all: those not marked long; long: only
+# rest: those not marked long that copy none, and one that does; all: those not marked long; long: only
 # those marked long; index: print the library's README.md. BIN: the folder of eep-run.
 # A scenario that copies weights and is not among `repair` fails, as does one of these that copies none.
 set -u
@@ -15,7 +15,7 @@ quick=(kill stop-short die-combine joiner-dies-ready covered-4)
 repair=(covered-4 proposer-dies random-3 rebalance rebalance-source-dies scale-out source-dies
     sparse-seats threads threads-stuck three-kills two-joiners)
 sometimes=(threads) # copies weights if a rank dies before redundancy is back
-also_rest=(scale-out source-dies) # inside a pause, and behind traffic
+also_rest=(source-dies) # inside a pause, and behind traffic
 
 # The value of a key that stands on a line of its own.
 value() { sed -n "s/^$2: //p" "$1" | head -n 1; }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+TestSuite(context_close, .timeout = 60);
+
 enum { CALL_MS = 20000 };
 
 typedef struct serving {
@@ -95,7 +97,7 @@ static rank *open_one(world *w, int32_t num_ranks)
     return r;
 }
 
-Test(context_close, a_join_that_waits_ends, .timeout = 30)
+Test(context_close, a_join_that_waits_ends)
 {
     world w;
     rank *r = open_one(&w, 2);
@@ -104,7 +106,7 @@ Test(context_close, a_join_that_waits_ends, .timeout = 30)
     world_close(&w);
 }
 
-Test(context_close, a_wait_for_a_step_ends, .timeout = 30)
+Test(context_close, a_wait_for_a_step_ends)
 {
     world w;
     rank *r = open_one(&w, 1);
@@ -119,7 +121,7 @@ Test(context_close, a_wait_for_a_step_ends, .timeout = 30)
     world_close(&w);
 }
 
-Test(context_close, a_loop_that_serves_ends, .timeout = 60)
+Test(context_close, a_loop_that_serves_ends)
 {
     for (int i = 0; i < 4; i++) {
         world w;
@@ -132,7 +134,7 @@ Test(context_close, a_loop_that_serves_ends, .timeout = 60)
 }
 
 /* A thread that is cancelled leaves the call first: it would keep a lock for ever otherwise. */
-Test(context_close, a_cancelled_thread_ends_its_call, .timeout = 30)
+Test(context_close, a_cancelled_thread_ends_its_call)
 {
     world w;
     rank *r = open_one(&w, 2);

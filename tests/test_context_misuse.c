@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+TestSuite(context_misuse, .timeout = 60);
+
 /* ---------------------------------------------------------------- callbacks */
 
 typedef struct caller {
@@ -83,7 +85,7 @@ static void on_log(void *user, eep_log_level level, const char *line)
 }
 
 /* The callback's thread is the one that the call would wait for, or holds what it would need. */
-Test(context_misuse, calls_from_callbacks_are_refused, .timeout = 60)
+Test(context_misuse, calls_from_callbacks_are_refused)
 {
     caller c = {0};
     world w;
@@ -140,7 +142,7 @@ static void calling_body(const void *args, eep_grid grid)
 }
 
 /* A kernel's host body runs in its stream's thread, which every wait for the stream waits for. */
-Test(context_misuse, calls_from_a_kernel_are_refused, .timeout = 60)
+Test(context_misuse, calls_from_a_kernel_are_refused)
 {
     eep_step step;
     world w;

@@ -511,7 +511,7 @@ Test(control, a_set_larger_than_the_limit_is_polled)
 }
 
 /* Nobody writes into the FIFO, so an open that waits would wait for ever. */
-Test(control, a_fifo_in_place_of_the_pointer_is_named_at_once, .timeout = 5)
+Test(control, a_fifo_in_place_of_the_pointer_is_named_at_once)
 {
     char error[CONTROL_PATH_ERROR_BYTES] = "", name[256], chosen[CONTROL_PATH_BYTES];
     private_dir own;
@@ -539,7 +539,7 @@ static void *swap(void *names)
 }
 
 /* As another user does who may write into the folder. */
-Test(control, a_fifo_that_takes_the_name_at_any_moment_is_not_waited_for, .timeout = 10)
+Test(control, a_fifo_that_takes_the_name_at_any_moment_is_not_waited_for)
 {
     char error[CONTROL_PATH_ERROR_BYTES] = "", name[80], fifo[80], chosen[CONTROL_PATH_BYTES];
     const char *names[] = {name, fifo};

@@ -402,7 +402,7 @@ Test(folder, that_cannot_be_made_is_said_with_all_that_was_tried)
 }
 
 /* Nobody writes into the FIFO, so an open that waits would wait for ever. */
-Test(folder, a_fifo_in_place_of_the_lock_is_refused_at_once, .timeout = 5)
+Test(folder, a_fifo_in_place_of_the_lock_is_refused_at_once)
 {
     char path[PATH_MAX];
     int held = -1;

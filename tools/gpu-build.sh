@@ -18,7 +18,7 @@ gpu_find_sources() {
         *) gpu_plugin+=("$source") ;;
         esac
     done
-    gpu_bench=(experiments/bench/*.cu experiments/output.c)
+    gpu_bench=(experiments/bench/*.cu experiments/output.c experiments/folder.c)
     for source in experiments/bench/*.c; do
         case $source in
         experiments/bench/native_none.c | */eep_bench_bulk.c) ;; # not on a GPU; a program of its own
@@ -30,7 +30,7 @@ gpu_find_sources() {
     gpu_model_plugin=(experiments/cuda/*.cu)
     # What several of them share is an archive, from which each takes what it refers to.
     gpu_shared=(graphs/*.c graphs/cuda/gpu_rows.c transport/peer_descriptor.c
-                transport/window_memfd.c transport/descriptors.c membership/view.c membership/bank_image.c
+                transport/window_memfd.c transport/descriptors.c transport/own_user.c membership/view.c membership/bank_image.c
                 membership/log.c repair/planner.c)
 }
 
