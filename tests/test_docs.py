@@ -116,6 +116,11 @@ class Documents(Checked):
                     wrong.append(f"{name}: no '{word}' in the code")
         self.check(wrong)
 
+    def test_what_begins_with_an_interpreter_can_be_run(self):
+        wrong = [f"{name}: not executable" for name, content in SOURCES.items()
+                 if content.startswith("#!") and not os.access(os.path.join(ROOT, name), os.X_OK)]
+        self.check(wrong)
+
     def test_options_exist(self):
         options = set(FOREIGN_OPTIONS)
         for content in SOURCES.values():
