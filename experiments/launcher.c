@@ -8,7 +8,7 @@
 #include "experiments/launcher_verbs.h"
 #include "experiments/plan_file.h"
 #include "experiments/poll_open.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 #include "experiments/exec_or_tell.h"
 #include "experiments/launcher_state.h"
 #include "experiments/rank.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* What the launcher notes of the world around the ranks: what the placement survives, and how busy
  * the machine is. */
 #include "experiments/launcher_state.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <stdio.h>
 #include <stdlib.h>

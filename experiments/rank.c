@@ -1,6 +1,6 @@
 #include "experiments/joiner_nice.h"
 #include "experiments/rank_state.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* A rank from its start until it is in the view. */
 #include "experiments/joiner_nice.h"
 #include "experiments/rank_state.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -389,6 +389,8 @@ EEP_MUST_CHECK eep_status eepi_memory_give(eep_context *context, const char *cal
                                            eep_tensor *place, const eep_tensor *tensors,
                                            int32_t num_tensors);
 void eepi_memory_give_back(eep_context *context);
+/* The part of it that needs no device: what was given is not noted any more. */
+void eepi_memory_forget(eep_context *context);
 
 /* weights.c */
 EEP_MUST_CHECK eep_status eepi_weights_open(eep_context *context);

@@ -114,6 +114,12 @@ static void leave(void *tensor)
     (void)tensor;
 }
 
+void eepi_memory_forget(eep_context *context)
+{
+    tdestroy(context->given, leave);
+    context->given = NULL;
+}
+
 void eepi_memory_give_back(eep_context *context)
 {
     const eep_config *c = &context->config;
@@ -124,6 +130,5 @@ void eepi_memory_give_back(eep_context *context)
         release(context, context->slots + i * EEP_MAX_TENSORS);
     for (size_t i = 0; context->backups && i < experts; i++)
         release(context, context->backups + i * EEP_MAX_TENSORS);
-    tdestroy(context->given, leave);
-    context->given = NULL;
+    eepi_memory_forget(context);
 }

@@ -2,7 +2,7 @@
 #include "graphs/public_call.h"
 #include "graphs/thread.h"
 #include "membership/context.h"
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -30,7 +30,7 @@ gpu_find_sources() {
     gpu_model_plugin=(experiments/cuda/*.cu)
     # What several of them share is an archive, from which each takes what it refers to.
     gpu_shared=(graphs/*.c graphs/cuda/gpu_rows.c transport/peer_descriptor.c
-                transport/window_memfd.c transport/descriptors.c transport/own_user.c membership/view.c membership/bank_image.c
+                transport/window_memfd.c transport/descriptors.c transport/own_user.c transport/say.c membership/view.c membership/bank_image.c
                 membership/log.c repair/planner.c)
 }
 

@@ -7,8 +7,9 @@
  * UCX_WARN_UNUSED_ENV_VARS) keeps what they say. */
 #include "transport/ucx_process.h"
 
+#include "transport/say.h"
+
 #include <dlfcn.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -44,7 +45,6 @@ static ucs_log_func_rc_t log_to_stderr(const char *file, unsigned line, const ch
         return UCS_LOG_FUNC_RC_STOP;
     char text[1024], out[1280];
     const char *name = strrchr(file, '/');
-    struct pollfd error_out = {.fd = STDERR_FILENO, .events = POLLOUT};
     (void)function;
     (void)component;
     vsnprintf(text, sizeof(text), format, arguments);
@@ -55,8 +55,8 @@ static ucs_log_func_rc_t log_to_stderr(const char *file, unsigned line, const ch
         out[bytes - 1] = '\n';
     }
     /* A reader that has stopped holds up no rank, nor does another thread that waits for it. */
-    if (bytes > 0 && poll(&error_out, 1, 0) != 0)
-        (void)!write(STDERR_FILENO, out, (size_t)bytes);
+    if (bytes > 0)
+        eepi_say(STDERR_FILENO, out, (size_t)bytes);
     return UCS_LOG_FUNC_RC_STOP;
 }
 

@@ -3,7 +3,6 @@
 
 #include "membership/context.h"
 
-#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -99,16 +98,11 @@ void sim_process_end(sim_process *p, const char *why)
         (void)sim_wait(NULL, SIM_NEVER);
 }
 
-static void leave(void *tensor)
-{
-    (void)tensor;
-}
-
 void sim_process_forget(void)
 {
     for (int i = 0; i < sim->num_processes; i++)
         if (sim->process[i]->rank.context)
-            tdestroy(sim->process[i]->rank.context->given, leave);
+            eepi_memory_forget(sim->process[i]->rank.context);
 }
 
 int sim_process_may_store(const sim_process *p)

@@ -1,4 +1,4 @@
-#include "membership/say.h"
+#include "transport/say.h"
 
 #include <fcntl.h>
 #include <poll.h>
