@@ -70,12 +70,12 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     int32_t *slot_begin = pinned(device, (EXPERTS + 1) * sizeof(int32_t));
     int32_t *topk = pinned(device, TOP_K * sizeof(int32_t)), *num = pinned(device, sizeof(int32_t));
     e.rows = rows, e.slot_begin = slot_begin, e.results = pinned(device, rows_bytes);
-    eep_dispatch_args d = {sizeof(d), 0, x, topk, num, rows, slot_begin, NULL};
-    eep_combine_args c = {sizeof(c), EEP_FP32, e.results, weights, num, out};
+    eep_dispatch_args d = {sizeof d, 0, x, topk, num, rows, slot_begin, NULL};
+    eep_combine_args c = {sizeof c, EEP_FP32, e.results, weights, num, out};
     OK(eep_capture_begin(stream)); /* the step, captured once */
     OK(eep_step_latch(context, stream));
     OK(eep_dispatch(context, 0, stream, &d));
-    OK(eep_launch(stream, &experts, EXPERTS, 1, &e, sizeof(e)));
+    OK(eep_launch(stream, &experts, EXPERTS, 1, &e, sizeof e));
     OK(eep_combine(context, 0, stream, &c));
     OK(eep_step_finish(context, stream));
     OK(eep_capture_end(stream, &graph));
@@ -113,11 +113,11 @@ int main(void)
     pid_t rank[2];
     int status = 1, tell[2];
     signal(SIGCHLD, SIG_DFL); /* whatever our parent ignores: we wait for children */
-    if (snprintf(folder, sizeof(folder), "%s/eep-minimal-XXXXXX", base) >= (int)sizeof(folder))
+    if (snprintf(folder, sizeof folder, "%s/eep-minimal-XXXXXX", base) >= (int)sizeof folder)
         fail("TMPDIR is too long");
     if (!mkdtemp(folder) || pipe(tell) != 0)
         fail(folder);
-    snprintf(path, sizeof(path), "%s/store", folder);
+    snprintf(path, sizeof path, "%s/store", folder);
     for (int32_t r = 0; r < 2; r++) { /* before this process opens anything of libeep's */
         if ((rank[r] = fork()) == 0)
             run_rank(r, path, tell[1]);
@@ -132,7 +132,7 @@ int main(void)
     waitpid(rank[1], NULL, 0);
     eep_store_close(store);
     for (int r = 0; r < 2; r++) {
-        snprintf(seat, sizeof(seat), "%s.seat%d", path, r);
+        snprintf(seat, sizeof seat, "%s.seat%d", path, r);
         unlink(seat);
     }
     rmdir(folder);

@@ -94,8 +94,9 @@ static int parse_dtype(const char *text, info_options *options)
     options->dtype_name = text;
     options->dtype = strcmp(text, "fp32") == 0 ? EEP_FP32 : EEP_BF16;
     options->fp8 = strcmp(text, "fp8") == 0;
-    if (options->dtype == EEP_FP32 || options->fp8 || strcmp(text, "bf16") == 0)
+    if (options->dtype == EEP_FP32 || options->fp8 || strcmp(text, "bf16") == 0) {
         return 0;
+    }
     fprintf(stderr, "eep-info: --dtype: '%s' is none of fp32, bf16 and fp8\n", text);
     return -1;
 }
@@ -103,8 +104,9 @@ static int parse_dtype(const char *text, info_options *options)
 /* What does not depend on one option alone. */
 static int check_together(const info_options *options)
 {
-    if (options->help)
+    if (options->help) {
         return 0;
+    }
     for (int i = 0; i < NUM_SHAPE; i++) {
         if (options->sizes && options->shape[i] == 0) {
             fprintf(stderr, "eep-info: --sizes needs --%s\n", shape_options[i].name);
@@ -131,9 +133,10 @@ static int parse_options(int argc, char **argv, info_options *options)
         {"help", no_argument, NULL, 'h'},
         {"dtype", required_argument, NULL, 'd'},
     };
-    for (int i = 0; i < NUM_SHAPE; i++)
+    for (int i = 0; i < NUM_SHAPE; i++) {
         table[4 + i] =
             (struct option){shape_options[i].name, required_argument, NULL, FIRST_SHAPE + i};
+    }
     int found = 0, failed = 0;
     opterr = 0;
     while (!failed && (found = getopt_long(argc, argv, ":", table, NULL)) != -1) {
@@ -170,8 +173,9 @@ static void add_cache(cJSON *caches, hwloc_topology_t machine, hwloc_obj_type_t 
                       const char *name)
 {
     int found = hwloc_get_nbobjs_by_type(machine, type);
-    if (found <= 0)
+    if (found <= 0) {
         return;
+    }
     cJSON *cache = cJSON_CreateObject();
     cJSON_AddStringToObject(cache, "name", name);
     cJSON_AddNumberToObject(cache, "count", found);
@@ -185,8 +189,9 @@ static void collect_machine(cJSON *root)
 {
     cJSON *machine = cJSON_AddObjectToObject(root, "machine");
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology) != 0)
+    if (hwloc_topology_init(&topology) != 0) {
         return;
+    }
     if (hwloc_topology_load(topology) == 0) {
         hwloc_obj_t package = hwloc_get_obj_by_type(topology, HWLOC_OBJ_PACKAGE, 0);
         const char *model = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
@@ -198,7 +203,7 @@ static void collect_machine(cJSON *root)
                      {"numa_nodes", HWLOC_OBJ_NUMANODE},
                      {"cores", HWLOC_OBJ_CORE},
                      {"pus", HWLOC_OBJ_PU}};
-        for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
             int found = hwloc_get_nbobjs_by_type(topology, kinds[i].type);
             cJSON_AddNumberToObject(machine, kinds[i].name, found > 0 ? found : 0);
         }
@@ -239,8 +244,9 @@ static void collect_domain(cJSON *lanes, uct_component_h component, const char *
     uct_md_h domain = NULL;
     uct_tl_resource_desc_t *resources = NULL;
     unsigned num_resources = 0;
-    if (uct_md_config_read(component, NULL, NULL, &config) != UCS_OK)
+    if (uct_md_config_read(component, NULL, NULL, &config) != UCS_OK) {
         return;
+    }
     if (uct_md_open(component, name, config, &domain) == UCS_OK) {
         if (uct_md_query_tl_resources(domain, &resources, &num_resources) == UCS_OK) {
             for (unsigned i = 0; i < num_resources; i++) {
@@ -261,21 +267,24 @@ static void collect_lanes(cJSON *ucx)
     cJSON *lanes = cJSON_AddArrayToObject(ucx, "lanes");
     uct_component_h *components = NULL;
     unsigned num_components = 0;
-    if (uct_query_components(&components, &num_components) != UCS_OK)
+    if (uct_query_components(&components, &num_components) != UCS_OK) {
         return;
+    }
     for (unsigned i = 0; i < num_components; i++) {
         uct_component_attr_t attributes = {.field_mask =
                                                UCT_COMPONENT_ATTR_FIELD_MD_RESOURCE_COUNT};
         if (uct_component_query(components[i], &attributes) != UCS_OK ||
-            attributes.md_resource_count == 0)
+            attributes.md_resource_count == 0) {
             continue;
+        }
         attributes.md_resources =
-            calloc(attributes.md_resource_count, sizeof(*attributes.md_resources));
+            calloc(attributes.md_resource_count, sizeof *attributes.md_resources);
         attributes.field_mask = UCT_COMPONENT_ATTR_FIELD_MD_RESOURCES;
         if (attributes.md_resources != NULL &&
             uct_component_query(components[i], &attributes) == UCS_OK) {
-            for (unsigned d = 0; d < attributes.md_resource_count; d++)
+            for (unsigned d = 0; d < attributes.md_resource_count; d++) {
                 collect_domain(lanes, components[i], attributes.md_resources[d].md_name);
+            }
         }
         free(attributes.md_resources);
     }
@@ -301,8 +310,9 @@ static void collect_ucx(cJSON *root)
     }
     if (ucp_context_query(context, &attributes) == UCS_OK) {
         for (int type = UCS_MEMORY_TYPE_HOST; type < UCS_MEMORY_TYPE_LAST; type++) {
-            if ((attributes.memory_types & UCS_BIT(type)) != 0)
+            if ((attributes.memory_types & UCS_BIT(type)) != 0) {
                 cJSON_AddItemToArray(types, cJSON_CreateString(ucs_memory_type_names[type]));
+            }
         }
     }
     ucp_cleanup(context);
@@ -311,8 +321,9 @@ static void collect_ucx(cJSON *root)
 static bool can_load(const char *library)
 {
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    if (handle != NULL)
+    if (handle != NULL) {
         dlclose(handle);
+    }
     return handle != NULL;
 }
 
@@ -320,23 +331,26 @@ static void collect_devices(cJSON *root)
 {
     cJSON *devices = cJSON_AddArrayToObject(root, "devices");
     static const char *const backends[] = {"host", "cuda"};
-    for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
         cJSON *entry = cJSON_CreateObject();
         cJSON_AddItemToArray(devices, entry);
         cJSON_AddStringToObject(entry, "backend", backends[i]);
         cJSON *missing = cJSON_AddArrayToObject(entry, "missing");
         if (strcmp(backends[i], "cuda") == 0) {
-            if (!can_load("libcuda.so.1"))
+            if (!can_load("libcuda.so.1")) {
                 cJSON_AddItemToArray(missing, cJSON_CreateString("driver library libcuda.so.1"));
-            if (!can_load("libeep_cuda.so"))
+            }
+            if (!can_load("libeep_cuda.so")) {
                 cJSON_AddItemToArray(missing, cJSON_CreateString("plugin libeep_cuda.so"));
+            }
         }
         eep_device *device = NULL;
         bool usable = eep_device_open(backends[i], 0, &device) == EEP_OK;
-        if (usable)
+        if (usable) {
             eep_device_close(device);
-        else if (cJSON_GetArraySize(missing) == 0)
+        } else if (cJSON_GetArraySize(missing) == 0) {
             cJSON_AddStringToObject(entry, "error", eep_device_error_text());
+        }
         cJSON_AddBoolToObject(entry, "usable", usable);
     }
 }
@@ -363,8 +377,9 @@ static int collect_sizes(cJSON *root, const info_options *options)
         return EXIT_USAGE;
     }
     cJSON *windows = cJSON_AddObjectToObject(root, "window");
-    for (int i = 0; i < NUM_SHAPE; i++)
+    for (int i = 0; i < NUM_SHAPE; i++) {
         cJSON_AddNumberToObject(windows, shape_options[i].name, options->shape[i]);
+    }
     cJSON_AddStringToObject(windows, "dtype", options->dtype_name);
     cJSON_AddNumberToObject(windows, "dispatch_bytes", (double)sizes.dispatch_bytes);
     cJSON_AddNumberToObject(windows, "combine_bytes", (double)sizes.combine_bytes);
@@ -405,8 +420,9 @@ static void print_machine(const cJSON *machine)
 
 static void print_ports(const cJSON *ports)
 {
-    if (cJSON_GetArraySize(ports) == 0)
+    if (cJSON_GetArraySize(ports) == 0) {
         printf("rdma      no ports (normal on a machine without RDMA hardware)\n");
+    }
     const cJSON *port = NULL;
     cJSON_ArrayForEach(port, ports)
     {
@@ -432,8 +448,9 @@ static void print_ucx(const cJSON *ucx)
         printf(" %s", entry->valuestring);
     }
     printf("\n");
-    if (cJSON_HasObjectItem(ucx, "error"))
+    if (cJSON_HasObjectItem(ucx, "error")) {
         printf("          ucp_init: %s\n", string(ucx, "error"));
+    }
 }
 
 static void print_devices(const cJSON *devices)
@@ -453,8 +470,9 @@ static void print_devices(const cJSON *devices)
             printf("%s%s", separator, missing->valuestring);
             separator = ", ";
         }
-        if (cJSON_HasObjectItem(entry, "error"))
+        if (cJSON_HasObjectItem(entry, "error")) {
             printf("; %s", string(entry, "error"));
+        }
         printf("\n");
     }
 }
@@ -467,9 +485,9 @@ static void print_sizes(const cJSON *window)
            number(window, "topk"), number(window, "hidden"), number(window, "tokens"),
            number(window, "ranks"), string(window, "dtype"));
     static const char *const parts[] = {"dispatch", "combine", "control", "total"};
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         char name[32];
-        snprintf(name, sizeof(name), "%s_bytes", parts[i]);
+        snprintf(name, sizeof name, "%s_bytes", parts[i]);
         printf("  %-8s %14.0f bytes %10.1f MB\n", parts[i], number(window, name),
                number(window, name) / 1e6);
     }
@@ -491,8 +509,9 @@ static int run(const info_options *options, cJSON *root)
 {
     if (options->sizes) {
         int failed = collect_sizes(root, options);
-        if (failed)
+        if (failed) {
             return failed;
+        }
     } else {
         collect_machine(root);
         collect_ports(root);
@@ -504,8 +523,9 @@ static int run(const info_options *options, cJSON *root)
         return 0;
     }
     char *text = cJSON_Print(root);
-    if (text == NULL)
+    if (text == NULL) {
         return 1;
+    }
     puts(text);
     cJSON_free(text);
     return 0;
@@ -515,11 +535,13 @@ int main(int argc, char **argv)
 {
     info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
     output_begin();
-    if (output_version(argc, argv))
+    if (output_version(argc, argv)) {
         return 0;
+    }
     eepi_cuda_environment_set();
-    if (parse_options(argc, argv, &options) != 0)
+    if (parse_options(argc, argv, &options) != 0) {
         return EXIT_USAGE;
+    }
     if (options.help) {
         print_help();
         return 0;

@@ -64,7 +64,7 @@ __attribute__((format(printf, 3, 4))) static eep_status fail(engine *e, eep_stat
 {
     va_list list;
     va_start(list, format);
-    vsnprintf(e->error, sizeof(e->error), format, list);
+    vsnprintf(e->error, sizeof e->error, format, list);
     va_end(list);
     return status;
 }
@@ -74,29 +74,34 @@ __attribute__((format(printf, 3, 4))) static eep_status fail(engine *e, eep_stat
 static eep_status capture(engine *e)
 {
     eep_status status = eep_capture_begin(e->stream);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return fail(e, status, "the step cannot be captured: %s", eep_strerror(status));
+    }
     const char *why;
     eep_status launched = model_launch_step(&e->model, e->stream, &why);
     status = eep_capture_end(e->stream, &e->graph);
-    if (launched != EEP_OK)
+    if (launched != EEP_OK) {
         return fail(e, launched, "capture of the step: %s (%s)", eep_strerror(launched), why);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return fail(e, status, "the capture did not end: %s", eep_strerror(status));
+    }
     return EEP_OK;
 }
 
 static eep_status allocate(engine *e)
 {
     size_t requests = (size_t)e->config.num_max_requests;
-    e->requests = calloc(requests, sizeof(*e->requests));
-    e->emitted = malloc(requests * WIRE_MAX_TOKENS * sizeof(*e->emitted));
-    e->order = calloc(requests, sizeof(*e->order));
-    e->batch = calloc((size_t)e->config.num_max_tokens_per_rank, sizeof(*e->batch));
-    if (e->requests == NULL || e->emitted == NULL || e->order == NULL || e->batch == NULL)
+    e->requests = calloc(requests, sizeof *e->requests);
+    e->emitted = malloc(requests * WIRE_MAX_TOKENS * sizeof *e->emitted);
+    e->order = calloc(requests, sizeof *e->order);
+    e->batch = calloc((size_t)e->config.num_max_tokens_per_rank, sizeof *e->batch);
+    if (e->requests == NULL || e->emitted == NULL || e->order == NULL || e->batch == NULL) {
         return fail(e, EEP_ERR_NO_MEMORY, "no memory for %zu requests", requests);
-    for (size_t i = 0; i < requests; i++)
+    }
+    for (size_t i = 0; i < requests; i++) {
         e->requests[i].emitted = e->emitted + i * WIRE_MAX_TOKENS;
+    }
     return EEP_OK;
 }
 
@@ -129,34 +134,38 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .dtype = c->dtype,
                                 .fp8 = c->fp8};
     const char *why = "";
-    if (c->prefill_chunk < 1)
+    if (c->prefill_chunk < 1) {
         return fail(e, EEP_ERR_INVALID, "prefill_chunk must be at least 1");
+    }
     eep_status status = model_open(&e->model, &shape, e->context, device, &why);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return fail(e, status, "model: %s", why);
+    }
     choose_corruption(e);
     status = allocate(e);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = eep_stream_open(device, &e->stream);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return fail(e, status, "no stream: %s", eep_strerror(status));
+    }
     return capture(e);
 }
 
 eep_status engine_open(const engine_config *config, eep_context *context, eep_device *device,
                        engine **engine_out)
 {
-    engine *e = calloc(1, sizeof(*e));
+    engine *e = calloc(1, sizeof *e);
     if (e == NULL) {
-        snprintf(open_error, sizeof(open_error), "no memory for an engine");
+        snprintf(open_error, sizeof open_error, "no memory for an engine");
         return EEP_ERR_NO_MEMORY;
     }
     e->config = *config;
     e->context = context;
     eep_status status = open_parts(e, device);
     if (status != EEP_OK) {
-        snprintf(open_error, sizeof(open_error), "%s", e->error);
+        snprintf(open_error, sizeof open_error, "%s", e->error);
         engine_close(e);
         return status;
     }
@@ -167,14 +176,18 @@ eep_status engine_open(const engine_config *config, eep_context *context, eep_de
 
 bool engine_close(engine *e)
 {
-    if (e == NULL)
+    if (e == NULL) {
         return true;
+    }
     /* A step that does not end still uses the memory: better lost than used after it is freed. */
-    if (e->stream != NULL && eep_stream_synchronize(e->stream, CLOSE_TIMEOUT_US) == EEP_ERR_TIMEOUT)
+    if (e->stream != NULL &&
+        eep_stream_synchronize(e->stream, CLOSE_TIMEOUT_US) == EEP_ERR_TIMEOUT) {
         return false;
+    }
     eep_graph_close(e->graph);
-    if (e->stream != NULL)
+    if (e->stream != NULL) {
         eep_stream_close(e->stream);
+    }
     model_close(&e->model);
     free(e->requests);
     free(e->emitted);
@@ -190,8 +203,9 @@ bool engine_close(engine *e)
 static int32_t find(const engine *e, uint32_t id)
 {
     for (int32_t i = 0; i < e->num_requests; i++) {
-        if (e->requests[e->order[i]].id == id)
+        if (e->requests[e->order[i]].id == id) {
             return i;
+        }
     }
     return -1;
 }
@@ -199,21 +213,26 @@ static int32_t find(const engine *e, uint32_t id)
 static eep_status check_request(engine *e, const wire_assign *request, const uint32_t *emitted)
 {
     uint32_t id = request->request;
-    if (request->input_length < 1 || request->input_length > INT32_MAX - WIRE_MAX_TOKENS)
+    if (request->input_length < 1 || request->input_length > INT32_MAX - WIRE_MAX_TOKENS) {
         return fail(e, EEP_ERR_INVALID, "request %u: input_length %u is not 1 to %d", id,
                     request->input_length, INT32_MAX - WIRE_MAX_TOKENS);
-    if (request->output_length < 1 || request->output_length > WIRE_MAX_TOKENS)
+    }
+    if (request->output_length < 1 || request->output_length > WIRE_MAX_TOKENS) {
         return fail(e, EEP_ERR_INVALID, "request %u: output_length %u is not 1 to %d", id,
                     request->output_length, WIRE_MAX_TOKENS);
-    if (request->num_emitted >= request->output_length)
+    }
+    if (request->num_emitted >= request->output_length) {
         return fail(e, EEP_ERR_INVALID, "request %u: %u of %u tokens are emitted already", id,
                     request->num_emitted, request->output_length);
-    if (find(e, id) >= 0)
+    }
+    if (find(e, id) >= 0) {
         return fail(e, EEP_ERR_INVALID, "request %u is here already", id);
+    }
     for (uint32_t i = 0; i < request->num_emitted; i++) {
-        if (emitted[i] >= (uint32_t)e->config.vocabulary)
+        if (emitted[i] >= (uint32_t)e->config.vocabulary) {
             return fail(e, EEP_ERR_INVALID, "request %u: emitted token %u is %u, vocabulary %d", id,
                         i, emitted[i], e->config.vocabulary);
+        }
     }
     return EEP_OK;
 }
@@ -221,14 +240,17 @@ static eep_status check_request(engine *e, const wire_assign *request, const uin
 eep_status engine_admit(engine *e, const wire_assign *request, const uint32_t *emitted)
 {
     eep_status status = check_request(e, request, emitted);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     int32_t slot = 0;
-    while (slot < e->config.num_max_requests && e->requests[slot].used)
+    while (slot < e->config.num_max_requests && e->requests[slot].used) {
         slot++;
-    if (slot == e->config.num_max_requests)
+    }
+    if (slot == e->config.num_max_requests) {
         return fail(e, EEP_ERR_NO_MEMORY, "request %u: all %d request slots are taken",
                     request->request, e->config.num_max_requests);
+    }
 
     engine_request *r = &e->requests[slot];
     r->used = 1;
@@ -240,8 +262,9 @@ eep_status engine_admit(engine *e, const wire_assign *request, const uint32_t *e
     r->next_position = 0;
     r->reprefill_end =
         request->num_emitted > 0 ? request->input_length - 1 + request->num_emitted : 0;
-    if (request->num_emitted > 0)
-        memcpy(r->emitted, emitted, request->num_emitted * sizeof(*emitted));
+    if (request->num_emitted > 0) {
+        memcpy(r->emitted, emitted, request->num_emitted * sizeof *emitted);
+    }
     model_clear_state(&e->model, slot);
     e->order[e->num_requests++] = slot;
     return EEP_OK;
@@ -260,8 +283,9 @@ int64_t engine_any_request(const engine *e)
 int64_t engine_request_at(const engine *e, int32_t token)
 {
     if (token < 0 || token >= e->num_batch || !e->requests[e->batch[token].slot].used ||
-        e->requests[e->batch[token].slot].dropped)
+        e->requests[e->batch[token].slot].dropped) {
         return -1;
+    }
     return (int64_t)e->requests[e->batch[token].slot].id;
 }
 
@@ -288,8 +312,9 @@ static int emits(const engine *e, const engine_position *p)
 static uint32_t input_token(const engine *e, const engine_position *p)
 {
     const engine_request *r = &e->requests[p->slot];
-    if (p->position >= r->input_length)
+    if (p->position >= r->input_length) {
         return r->emitted[p->position - r->input_length];
+    }
     return weights_prompt_token(e->config.seed, r->id, p->position, (uint32_t)e->config.vocabulary);
 }
 
@@ -300,8 +325,9 @@ static void write_inputs(engine *e)
     for (int32_t i = 0; i < e->num_batch; i++) {
         in->tokens[i] = input_token(e, &e->batch[i]);
         in->request_slot[i] = e->batch[i].slot;
-        if (emits(e, &e->batch[i]))
+        if (emits(e, &e->batch[i])) {
             in->output_token[num_outputs++] = i;
+        }
     }
     *in->num_outputs = num_outputs;
     *in->num_tokens = e->num_batch;
@@ -313,14 +339,16 @@ static void plan(engine *e, int decode)
     int32_t most = e->config.num_max_tokens_per_rank;
     for (int32_t i = 0; i < e->num_requests && e->num_batch < most; i++) {
         const engine_request *r = &e->requests[e->order[i]];
-        if (is_decode(r) != decode)
+        if (is_decode(r) != decode) {
             continue;
+        }
         uint32_t count = num_ready(r), left = (uint32_t)(most - e->num_batch);
         uint32_t chunk = (uint32_t)e->config.prefill_chunk;
         count = count < chunk ? count : chunk;
         count = count < left ? count : left;
-        for (uint32_t p = 0; p < count; p++)
+        for (uint32_t p = 0; p < count; p++) {
             e->batch[e->num_batch++] = (engine_position){e->order[i], r->next_position + p};
+        }
     }
 }
 
@@ -340,13 +368,15 @@ static void forget_dropped(engine *e)
 {
     int32_t kept = 0;
     for (int32_t i = 0; i < e->num_batch; i++) {
-        if (!e->requests[e->batch[i].slot].dropped)
+        if (!e->requests[e->batch[i].slot].dropped) {
             e->batch[kept++] = e->batch[i];
+        }
     }
     e->num_batch = kept;
     for (int32_t slot = 0; slot < e->config.num_max_requests; slot++) {
-        if (e->requests[slot].dropped)
+        if (e->requests[slot].dropped) {
             e->requests[slot].used = e->requests[slot].dropped = 0;
+        }
     }
     write_inputs(e);
 }
@@ -354,14 +384,16 @@ static void forget_dropped(engine *e)
 void engine_drop(engine *e, uint32_t request)
 {
     int32_t place = find(e, request);
-    if (place < 0)
+    if (place < 0) {
         return;
+    }
     e->requests[e->order[place]].dropped = 1;
     e->num_requests--;
     memmove(&e->order[place], &e->order[place + 1],
-            (size_t)(e->num_requests - place) * sizeof(*e->order));
-    if (!e->running)
+            (size_t)(e->num_requests - place) * sizeof *e->order);
+    if (!e->running) {
         forget_dropped(e);
+    }
 }
 
 /* ---------------------------------------------------------------- the step */
@@ -370,11 +402,13 @@ void engine_drop(engine *e, uint32_t request)
  * that has two. -1: this batch has none. */
 static int32_t bad_position(engine *e)
 {
-    if (e->bad_request < 0 && e->num_requests > 1 && e->num_batch > 0)
+    if (e->bad_request < 0 && e->num_requests > 1 && e->num_batch > 0) {
         e->bad_request = engine_request_at(e, e->num_batch - 1);
+    }
     for (int32_t i = e->num_batch - 1; i >= 0 && e->bad_request >= 0; i--) {
-        if (engine_request_at(e, i) == e->bad_request)
+        if (engine_request_at(e, i) == e->bad_request) {
             return i;
+        }
     }
     return -1;
 }
@@ -393,14 +427,17 @@ static void arm_corruption(engine *e, uint64_t step)
 
 eep_status engine_run(engine *e, const eep_step *step)
 {
-    if (e->running)
+    if (e->running) {
         return fail(e, EEP_ERR_STATE, "a step is neither committed nor rolled back");
-    if (e->config.corrupt != ENGINE_CORRUPT_NONE)
+    }
+    if (e->config.corrupt != ENGINE_CORRUPT_NONE) {
         arm_corruption(e, step->step);
+    }
     eep_status status = eep_graph_replay(e->graph, e->stream);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return fail(e, status, "step %llu cannot be replayed: %s", (unsigned long long)step->step,
                     eep_strerror(status));
+    }
     e->running = 1;
     return EEP_OK;
 }
@@ -429,13 +466,16 @@ void engine_commit(engine *e, wire_step *report, wire_token *tokens_out, int cap
         engine_request *r = &e->requests[p->slot];
         int last = i + 1 == e->num_batch || e->batch[i + 1].slot != p->slot;
         report->num_reprefill += p->position < r->reprefill_end;
-        if (last)
+        if (last) {
             model_commit_state(&e->model, p->slot);
+        }
         r->next_position = p->position + 1;
-        if (!emits(e, p))
+        if (!emits(e, p)) {
             continue;
-        if (!r->dropped)
+        }
+        if (!r->dropped) {
             emit(e, r, num_outputs, &tokens_out[report->num_tokens++]);
+        }
         num_outputs++;
     }
     e->corrupted |= e->model.control->fired;
@@ -443,8 +483,9 @@ void engine_commit(engine *e, wire_step *report, wire_token *tokens_out, int cap
     e->num_batch = 0;
     for (int32_t i = e->num_requests - 1; i >= 0; i--) {
         const engine_request *r = &e->requests[e->order[i]];
-        if (r->num_emitted == r->output_length)
+        if (r->num_emitted == r->output_length) {
             engine_drop(e, r->id);
+        }
     }
     forget_dropped(e);
 }

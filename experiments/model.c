@@ -16,24 +16,33 @@ static int in_range(int32_t value, int32_t most)
 
 static const char *config_flaw(const model_config *c)
 {
-    if (!in_range(c->num_layers, EEP_MAX_LAYERS))
+    if (!in_range(c->num_layers, EEP_MAX_LAYERS)) {
         return "num_layers is out of range";
-    if (!in_range(c->hidden, MODEL_MAX_HIDDEN) || !in_range(c->inner, MODEL_MAX_INNER))
+    }
+    if (!in_range(c->hidden, MODEL_MAX_HIDDEN) || !in_range(c->inner, MODEL_MAX_INNER)) {
         return "hidden and inner must be 1 to 1024";
-    if (!in_range(c->num_experts, MODEL_MAX_EXPERTS))
+    }
+    if (!in_range(c->num_experts, MODEL_MAX_EXPERTS)) {
         return "num_experts must be 1 to 4096";
-    if (!in_range(c->top_k, EEP_MAX_TOPK) || c->top_k > c->num_experts)
+    }
+    if (!in_range(c->top_k, EEP_MAX_TOPK) || c->top_k > c->num_experts) {
         return "top_k must be 1 to 32 and at most num_experts";
-    if (!in_range(c->vocabulary, 1 << 20))
+    }
+    if (!in_range(c->vocabulary, 1 << 20)) {
         return "vocabulary must be 1 to 1048576";
-    if (!in_range(c->num_slots, MODEL_MAX_EXPERTS))
+    }
+    if (!in_range(c->num_slots, MODEL_MAX_EXPERTS)) {
         return "num_slots must be 1 to 4096";
-    if (!in_range(c->num_max_tokens, 1 << 16) || !in_range(c->num_max_requests, 1 << 16))
+    }
+    if (!in_range(c->num_max_tokens, 1 << 16) || !in_range(c->num_max_requests, 1 << 16)) {
         return "num_max_tokens_per_rank and num_max_requests must be 1 to 65536";
-    if (eep_dtype_bytes(c->dtype) == 0)
+    }
+    if (eep_dtype_bytes(c->dtype) == 0) {
         return "dtype is neither fp32 nor bf16";
-    if (c->corrupt < MODEL_CORRUPT_NONE || c->corrupt > MODEL_CORRUPT_EXPERT)
+    }
+    if (c->corrupt < MODEL_CORRUPT_NONE || c->corrupt > MODEL_CORRUPT_EXPERT) {
         return "unknown corruption";
+    }
     return NULL;
 }
 
@@ -42,10 +51,11 @@ static eep_status take(model *m, eep_memory kind, size_t bytes, void *memory_out
 {
     void *memory;
     eep_status status = eep_device_alloc(m->device, kind, bytes, &memory);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     m->buffers[m->num_buffers++] = (model_buffer){kind, memory};
-    memcpy(memory_out, &memory, sizeof(memory));
+    memcpy(memory_out, &memory, sizeof memory);
     return EEP_OK;
 }
 
@@ -61,9 +71,9 @@ static size_t place_inputs(const model_config *c, model_inputs *out)
                  {&out->num_outputs, 1}, {&out->output_token, tokens}, {&out->current, requests}};
     size_t bytes = 0;
 
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         void *at = out->block ? (uint8_t *)out->block + bytes : NULL;
-        memcpy(parts[i].to, &at, sizeof(at));
+        memcpy(parts[i].to, &at, sizeof at);
         bytes += (parts[i].count * sizeof(int32_t) + 63) / 64 * 64;
     }
     out->bytes = bytes;
@@ -117,11 +127,12 @@ static eep_status allocate(model *m)
         {EEP_MEMORY_DEVICE, scratch * f, &m->scratch},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->q},
     };
-    static_assert(sizeof(wanted) / sizeof(wanted[0]) <= MODEL_MAX_BUFFERS, "room for all");
-    for (size_t w = 0; w < sizeof(wanted) / sizeof(wanted[0]); w++) {
+    static_assert(sizeof wanted / sizeof wanted[0] <= MODEL_MAX_BUFFERS, "room for all");
+    for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
         eep_status status = take(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             return status;
+        }
     }
     (void)place_inputs(c, &m->inputs);
     (void)place_inputs(c, &m->on_device);
@@ -135,9 +146,10 @@ static eep_status open_kernels(model *m, const char **why_out)
 {
     static _Thread_local char why[WHY_BYTES];
     m->expert_blocks = m->config.num_slots;
-    if (strcmp(eep_device_backend(m->device), "cuda") != 0)
+    if (strcmp(eep_device_backend(m->device), "cuda") != 0) {
         return EEP_OK;
-    m->plugin = model_plugin_open(m->config.device_ordinal, why, sizeof(why));
+    }
+    m->plugin = model_plugin_open(m->config.device_ordinal, why, sizeof why);
     *why_out = why;
     m->expert_blocks *= CUDA_BLOCKS_PER_SLOT;
     return m->plugin != NULL ? EEP_OK : EEP_ERR_UNSUPPORTED;
@@ -153,8 +165,9 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
         return EEP_ERR_INVALID;
     }
     eep_status status = open_kernels(m, why_out);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = allocate(m);
     if (status != EEP_OK) {
         *why_out = "no memory for the model's buffers";
@@ -166,8 +179,9 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
 
 void model_close(model *m)
 {
-    for (int32_t i = 0; i < m->num_buffers; i++)
+    for (int32_t i = 0; i < m->num_buffers; i++) {
         eep_device_free(m->device, m->buffers[i].kind, m->buffers[i].memory);
+    }
     free(m->backups);
     *m = (model){.num_buffers = 0};
 }

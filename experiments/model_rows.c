@@ -49,13 +49,15 @@ void model_multiply(float *out, const float *in, const float *weights, int32_t r
     (void)g;
     size_t d = (size_t)depth, w = (size_t)width, k = 0;
     memset(out, 0, (size_t)rows * w * sizeof(float));
-    for (; k + DEPTH_STEP <= d; k += DEPTH_STEP)
+    for (; k + DEPTH_STEP <= d; k += DEPTH_STEP) {
         add_terms(out, in + k, weights + k * w, rows, d, w);
+    }
     for (; k < d; k++) {
         for (int32_t r = 0; r < rows; r++) {
             float x = in[(size_t)r * d + k];
-            for (size_t j = 0; j < w; j++)
+            for (size_t j = 0; j < w; j++) {
                 out[(size_t)r * w + j] = out[(size_t)r * w + j] + x * weights[k * w + j];
+            }
         }
     }
 }
@@ -64,6 +66,7 @@ CLONES_EXACT
 void model_swiglu(float *gate, const float *up, int32_t count, eep_grid g)
 {
     (void)g;
-    for (int32_t i = 0; i < count; i++)
+    for (int32_t i = 0; i < count; i++) {
         gate[i] = model_swish(gate[i], up[i]);
+    }
 }

@@ -22,7 +22,7 @@ static eep_status launch_embed(const model *m, eep_stream *stream, const char **
 {
     model_embed_args args = {m->on_device.num_tokens, m->on_device.tokens, m->embedding, m->x,
                              m->config.hidden};
-    return launch(m, stream, MODEL_KERNEL_embed, m->config.num_max_tokens, &args, sizeof(args),
+    return launch(m, stream, MODEL_KERNEL_embed, m->config.num_max_tokens, &args, sizeof args,
                   why_out);
 }
 
@@ -43,7 +43,7 @@ static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer
                              .layer = layer,
                              .hidden = c->hidden,
                              .dtype = c->dtype};
-    return launch(m, stream, MODEL_KERNEL_recur, c->num_max_tokens, &args, sizeof(args), why_out);
+    return launch(m, stream, MODEL_KERNEL_recur, c->num_max_tokens, &args, sizeof args, why_out);
 }
 
 static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer,
@@ -60,7 +60,7 @@ static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer
                              .hidden = c->hidden,
                              .num_experts = c->num_experts,
                              .top_k = c->top_k};
-    return launch(m, stream, MODEL_KERNEL_route, num_groups(m), &args, sizeof(args), why_out);
+    return launch(m, stream, MODEL_KERNEL_route, num_groups(m), &args, sizeof args, why_out);
 }
 
 static eep_status launch_experts(const model *m, eep_stream *stream, int32_t layer,
@@ -79,13 +79,13 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
                                .inner = c->inner,
                                .dtype = c->dtype,
                                .scratch = m->scratch};
-    return launch(m, stream, MODEL_KERNEL_experts, m->expert_blocks, &args, sizeof(args), why_out);
+    return launch(m, stream, MODEL_KERNEL_experts, m->expert_blocks, &args, sizeof args, why_out);
 }
 
 static eep_status launch_add(const model *m, eep_stream *stream, const char **why_out)
 {
     model_add_args args = {m->on_device.num_tokens, m->x, m->m, m->config.hidden};
-    return launch(m, stream, MODEL_KERNEL_add, m->config.num_max_tokens, &args, sizeof(args),
+    return launch(m, stream, MODEL_KERNEL_add, m->config.num_max_tokens, &args, sizeof args,
                   why_out);
 }
 
@@ -101,7 +101,7 @@ static eep_status launch_head(const model *m, eep_stream *stream, const char **w
                             .hidden = m->config.hidden,
                             .vocabulary = m->config.vocabulary,
                             .q = m->q};
-    return launch(m, stream, MODEL_KERNEL_head, num_groups(m), &args, sizeof(args), why_out);
+    return launch(m, stream, MODEL_KERNEL_head, num_groups(m), &args, sizeof args, why_out);
 }
 
 /* No node where no corruption is configured. */
@@ -109,8 +109,9 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
                                  model_kernel_id id, const char **why_out)
 {
     const model_config *c = &m->config;
-    if (c->corrupt == MODEL_CORRUPT_NONE)
+    if (c->corrupt == MODEL_CORRUPT_NONE) {
         return EEP_OK;
+    }
     model_corrupt_args args = {.control = m->control,
                                .num_tokens = m->on_device.num_tokens,
                                .num_outputs = m->on_device.num_outputs,
@@ -127,7 +128,7 @@ static eep_status launch_corrupt(const model *m, eep_stream *stream, int32_t lay
                                .hidden = c->hidden,
                                .top_k = c->top_k,
                                .dtype = c->dtype};
-    return launch(m, stream, id, 1, &args, sizeof(args), why_out);
+    return launch(m, stream, id, 1, &args, sizeof args, why_out);
 }
 
 static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer,
@@ -147,20 +148,27 @@ static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer
                                 .num_tokens = m->on_device.num_tokens,
                                 .out = m->m};
     eep_status status = launch_recur(m, stream, layer, why_out);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = launch_route(m, stream, layer, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_corrupt(m, stream, layer, MODEL_KERNEL_corrupt_sent, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_dispatch(m->context, layer, stream, &dispatch);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_corrupt(m, stream, layer, MODEL_KERNEL_corrupt_slot, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_experts(m, stream, layer, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_combine(m->context, layer, stream, &combine);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_add(m, stream, why_out);
+    }
     return status;
 }
 
@@ -169,17 +177,23 @@ eep_status model_launch_step(const model *m, eep_stream *stream, const char **wh
     *why_out = "";
     eep_status status =
         eep_copy_async(stream, m->on_device.block, m->inputs.block, m->inputs.bytes);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_step_latch(m->context, stream);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_embed(m, stream, why_out);
-    for (int32_t layer = 0; layer < m->config.num_layers && status == EEP_OK; layer++)
+    }
+    for (int32_t layer = 0; layer < m->config.num_layers && status == EEP_OK; layer++) {
         status = launch_layer(m, stream, layer, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = launch_head(m, stream, why_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_step_finish(m->context, stream);
-    if (status != EEP_OK && **why_out == '\0')
+    }
+    if (status != EEP_OK && **why_out == '\0') {
         *why_out = eep_last_error(m->context);
+    }
     return status;
 }

@@ -72,7 +72,7 @@ void options_fill_context(const options *self, eep_config *config_out)
 /* clang-format on */
 
 static const char *const devices[] = {"host", "guarded", "cuda"};
-enum { NUM_DEVICES = sizeof(devices) / sizeof(devices[0]) };
+enum { NUM_DEVICES = sizeof devices / sizeof devices[0] };
 
 static int device_index(const char *name)
 {

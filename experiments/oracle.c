@@ -47,8 +47,9 @@ static inline uint64_t mix(uint64_t z)
 
 static CLONES void generate(float *out, size_t count, uint64_t key, float scale)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         out[i] = (float)((int32_t)(mix(key + i * GOLDEN) >> 40) - 8388608) * 0x1p-23f * scale;
+    }
 }
 
 static void fill(const oracle *o, float *out, size_t count, enum tensor kind, int layer, int expert,
@@ -80,8 +81,9 @@ static void generate_all(oracle *o)
     for (int l = 0; l < s->num_layers; l++) {
         float *decay = o->decay + (size_t)l * hidden;
         fill(o, decay, hidden, DECAY, l, 0, 1.0f);
-        for (size_t h = 0; h < hidden; h++)
+        for (size_t h = 0; h < hidden; h++) {
             decay[h] = 0.5f + 0.375f * decay[h];
+        }
         fill(o, o->router + (size_t)l * hidden * experts, hidden * experts, ROUTER, l, 0, 0.25f);
         for (int e = 0; e < s->num_experts; e++, next += 3 * matrix) {
             fill(o, next, matrix, GATE, l, e, 0.0625f);
@@ -101,16 +103,18 @@ static bool shape_is_valid(const oracle_shape *s)
 
 eep_status oracle_open(uint64_t seed, const oracle_shape *shape, oracle **oracle_out)
 {
-    if (!shape_is_valid(shape))
+    if (!shape_is_valid(shape)) {
         return EEP_ERR_INVALID;
+    }
     size_t layers = (size_t)shape->num_layers, hidden = (size_t)shape->hidden;
     size_t vocabulary = (size_t)shape->vocabulary, experts = (size_t)shape->num_experts;
     size_t fixed = 2 * vocabulary * hidden + layers * hidden * (1 + experts);
     size_t count;
     if (__builtin_mul_overflow(layers * experts, expert_floats(shape), &count) ||
-        __builtin_add_overflow(count, fixed, &count) || count > SIZE_MAX / sizeof(float))
+        __builtin_add_overflow(count, fixed, &count) || count > SIZE_MAX / sizeof(float)) {
         return EEP_ERR_INVALID;
-    oracle *o = malloc(sizeof(*o));
+    }
+    oracle *o = malloc(sizeof *o);
     float *memory = malloc(count * sizeof(float));
     if (!o || !memory) {
         free(o);
@@ -129,8 +133,9 @@ eep_status oracle_open(uint64_t seed, const oracle_shape *shape, oracle **oracle
 
 void oracle_close(oracle *o)
 {
-    if (!o)
+    if (!o) {
         return;
+    }
     free(o->memory);
     free(o);
 }
@@ -189,8 +194,9 @@ static CLONES void multiply(const float *const *in, size_t count, const float *w
     for (size_t row = 0; row < count && whole < width; row++) {
         for (size_t j = whole; j < width; j++) {
             float sum = 0.0f;
-            for (size_t k = 0; k < depth; k++)
+            for (size_t k = 0; k < depth; k++) {
                 sum += in[row][k] * w[k * width + j];
+            }
             out[row][j] = sum;
         }
     }
@@ -233,8 +239,9 @@ static bool block_open(const oracle *o, block *b)
     *b = (block){.o = o};
     b->memory = malloc((BLOCK * row + (size_t)s->num_layers * hidden) * sizeof(float));
     b->experts = malloc(BLOCK * k * sizeof(int));
-    if (!b->memory || !b->experts)
+    if (!b->memory || !b->experts) {
         return false;
+    }
     b->x = b->memory;
     b->y = b->x + BLOCK * hidden;
     b->sent = b->y + BLOCK * hidden;
@@ -257,9 +264,9 @@ static void block_close(block *b)
 static float round_to_bf16(float value)
 {
     uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
+    memcpy(&bits, &value, sizeof bits);
     bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-    memcpy(&value, &bits, sizeof(bits));
+    memcpy(&value, &bits, sizeof bits);
     return value;
 }
 
@@ -268,8 +275,9 @@ static float round_to_e4m3(float value)
 {
     int exponent;
     float step;
-    if (value == 0.0f)
+    if (value == 0.0f) {
         return value;
+    }
     (void)frexpf(value, &exponent); /* |value| in [2^(exponent-1), 2^exponent) */
     step = ldexpf(1.0f, (exponent - 1 > -6 ? exponent - 1 : -6) - 3);
     value = rintf(value / step) * step;
@@ -282,11 +290,13 @@ static void quantise(float *row, size_t hidden)
     for (size_t begin = 0; begin < hidden; begin += 128) {
         size_t end = begin + 128 < hidden ? begin + 128 : hidden;
         float largest = 1e-4f;
-        for (size_t h = begin; h < end; h++)
+        for (size_t h = begin; h < end; h++) {
             largest = fmaxf(largest, fabsf(row[h]));
+        }
         float inverse = 448.0f / largest, scale = largest * (1.0f / 448.0f);
-        for (size_t h = begin; h < end; h++)
+        for (size_t h = begin; h < end; h++) {
             row[h] = round_to_e4m3(row[h] * inverse) * scale;
+        }
     }
 }
 
@@ -295,18 +305,22 @@ static float exponential(float x)
 {
     static const float coefficients[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                                          4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-    if (isnan(x))
+    if (isnan(x)) {
         return x;
-    if (x < -87.0f)
+    }
+    if (x < -87.0f) {
         return 0.0f;
-    if (x > 88.0f)
+    }
+    if (x > 88.0f) {
         return INFINITY;
+    }
     float n = rintf(x * 1.44269504f);
     float r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     float p = coefficients[0];
-    for (int i = 1; i < 6; i++)
+    for (int i = 1; i < 6; i++) {
         p = p * r + coefficients[i];
+    }
     float y = p * (r * r) + r + 1.0f;
     return ldexpf(y, (int)n);
 }
@@ -314,11 +328,13 @@ static float exponential(float x)
 static void normalise(const float *in, size_t hidden, float *out)
 {
     float sum = 0.0f;
-    for (size_t h = 0; h < hidden; h++)
+    for (size_t h = 0; h < hidden; h++) {
         sum += in[h] * in[h];
+    }
     float r = 1.0f / sqrtf(sum * (1.0f / (float)hidden) + 1e-6f);
-    for (size_t h = 0; h < hidden; h++)
+    for (size_t h = 0; h < hidden; h++) {
         out[h] = in[h] * r;
+    }
 }
 
 /* Steps a and b of a layer: recurrence and norm. */
@@ -328,17 +344,20 @@ static void recur(block *b, int layer)
     const float *decay = b->o->decay + (size_t)layer * hidden;
     float *state = b->state + (size_t)layer * hidden;
     for (size_t p = 0; p < (size_t)b->count; p++) {
-        if (b->at[p].first)
+        if (b->at[p].first) {
             memset(state, 0, hidden * sizeof(float));
-        for (size_t h = 0; h < hidden; h++)
+        }
+        for (size_t h = 0; h < hidden; h++) {
             state[h] = state[h] * decay[h] + b->x[p * hidden + h];
+        }
         normalise(state, hidden, b->y + p * hidden);
         for (size_t h = 0; h < hidden; h++) {
             float y = b->y[p * hidden + h];
             b->sent[p * hidden + h] = b->o->shape.bf16 ? round_to_bf16(y) : y;
         }
-        if (b->o->shape.fp8)
+        if (b->o->shape.fp8) {
             quantise(b->sent + p * hidden, hidden);
+        }
     }
 }
 
@@ -365,16 +384,18 @@ static void route(block *b, int layer)
             for (int e = 0; e < s->num_experts; e++) {
                 bool after =
                     k == 0 || g[e] < g[best[k - 1]] || (g[e] == g[best[k - 1]] && e > best[k - 1]);
-                if (after && (found < 0 || g[e] > g[found]))
+                if (after && (found < 0 || g[e] > g[found])) {
                     found = e;
+                }
             }
             assert(found >= 0 && "scores are finite");
             best[k] = found;
             weight[k] = exponential(g[found] - g[best[0]]);
             total += weight[k];
         }
-        for (size_t k = 0; k < top_k; k++)
+        for (size_t k = 0; k < top_k; k++) {
             weight[k] = weight[k] / total;
+        }
     }
 }
 
@@ -393,12 +414,14 @@ static void compute_expert(block *b, int layer, int expert, const float *const *
     }
     multiply(in, count, gate, hidden, inner, a);
     multiply(in, count, up, hidden, inner, c);
-    for (size_t i = 0; i < count * inner; i++)
+    for (size_t i = 0; i < count * inner; i++) {
         b->up[i] = (b->gate[i] / (1.0f + exponential(-b->gate[i]))) * b->up[i];
+    }
     multiply(c_in, count, down, inner, hidden, out);
     for (size_t r = 0; r < count && b->o->shape.bf16; r++) {
-        for (size_t h = 0; h < hidden; h++)
+        for (size_t h = 0; h < hidden; h++) {
             out[r][h] = round_to_bf16(out[r][h]);
+        }
     }
 }
 
@@ -416,14 +439,16 @@ static void mix_experts(block *b, int layer)
                 out[rows++] = b->outputs + slot * hidden;
             }
         }
-        if (rows > 0)
+        if (rows > 0) {
             compute_expert(b, layer, e, in, out, rows);
+        }
     }
     for (size_t p = 0; p < (size_t)b->count; p++) {
         for (size_t h = 0; h < hidden; h++) {
             float m = 0.0f;
-            for (size_t k = 0; k < top_k; k++)
+            for (size_t k = 0; k < top_k; k++) {
                 m += b->weights[p * top_k + k] * b->outputs[(p * top_k + k) * hidden + h];
+            }
             b->x[p * hidden + h] = b->x[p * hidden + h] + m;
         }
     }
@@ -435,8 +460,9 @@ static void judge(const block *b, const position *at, const float *logits,
     size_t vocabulary = (size_t)b->o->shape.vocabulary;
     uint32_t token = 0;
     for (uint32_t v = 1; v < vocabulary; v++) {
-        if (logits[v] > logits[token])
+        if (logits[v] > logits[token]) {
             token = v;
+        }
     }
     uint64_t digest = XXH64(logits, vocabulary * sizeof(float), 0);
     const oracle_request *request = &requests[at->request];
@@ -462,18 +488,21 @@ static void emit(block *b, const oracle_request *requests, oracle_result *result
     const position *at[BLOCK];
     size_t rows = 0;
     for (size_t p = 0; p < (size_t)b->count; p++) {
-        if (b->at[p].emits < 0)
+        if (b->at[p].emits < 0) {
             continue;
+        }
         normalise(b->x + p * hidden, hidden, b->y + p * hidden);
         in[rows] = b->y + p * hidden;
         out[rows] = b->logits + rows * vocabulary;
         at[rows++] = &b->at[p];
     }
-    if (rows == 0)
+    if (rows == 0) {
         return;
+    }
     multiply(in, rows, b->o->unembedding, hidden, vocabulary, out);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         judge(b, at[r], out[r], requests, results);
+    }
 }
 
 static void compute(block *b, const oracle_request *requests, oracle_result *results)
@@ -497,11 +526,13 @@ static void compute(block *b, const oracle_request *requests, oracle_result *res
  * exist. */
 static uint64_t request_positions(const oracle *o, const oracle_request *request)
 {
-    if (request->num_tokens == 0)
+    if (request->num_tokens == 0) {
         return 0;
+    }
     uint32_t i = 0;
-    while (i + 1 < request->num_tokens && request->tokens[i] < (uint32_t)o->shape.vocabulary)
+    while (i + 1 < request->num_tokens && request->tokens[i] < (uint32_t)o->shape.vocabulary) {
         i++;
+    }
     return (uint64_t)request->input_length + i;
 }
 
@@ -510,8 +541,9 @@ eep_status oracle_check_requests(const oracle *o, const oracle_request *requests
                                  oracle_result *results_out)
 {
     for (size_t r = 0; r < num_requests; r++) {
-        if (requests[r].input_length == 0)
+        if (requests[r].input_length == 0) {
             return EEP_ERR_INVALID;
+        }
     }
     block b;
     if (!block_open(o, &b)) {
@@ -530,18 +562,21 @@ eep_status oracle_check_requests(const oracle *o, const oracle_request *requests
                 .emits = p + 1 < prompt ? -1 : (int64_t)(p + 1 - prompt),
                 .first = p == 0,
             };
-            if (b.count < BLOCK)
+            if (b.count < BLOCK) {
                 continue;
+            }
             compute(&b, requests, results_out);
-            if (positions_done)
+            if (positions_done) {
                 __atomic_fetch_add(positions_done, (uint64_t)b.count, __ATOMIC_RELAXED);
+            }
             b.count = 0;
         }
     }
     if (b.count > 0) {
         compute(&b, requests, results_out);
-        if (positions_done)
+        if (positions_done) {
             __atomic_fetch_add(positions_done, (uint64_t)b.count, __ATOMIC_RELAXED);
+        }
     }
     block_close(&b);
     return EEP_OK;

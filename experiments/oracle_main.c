@@ -93,8 +93,9 @@ typedef struct progress {
 static void show_progress(void *user, uint64_t done, uint64_t positions, double seconds)
 {
     progress *p = user;
-    if (seconds < p->next_seconds)
+    if (seconds < p->next_seconds) {
         return;
+    }
     p->next_seconds = seconds + (p->is_tty ? 0.25 : 2.0);
     p->shown = true;
     double left = done ? seconds * (double)(positions - done) / (double)done : 0;
@@ -150,10 +151,11 @@ static void print_comparison(FILE *out, const oracle_comparison *c)
 static bool print_json(FILE *out, const oracle_verdict *verdict,
                        const oracle_comparison *comparison)
 {
-    if (verdict)
+    if (verdict) {
         print_verdict(out, verdict);
-    else
+    } else {
         print_comparison(out, comparison);
+    }
     return fflush(out) == 0 && !ferror(out);
 }
 
@@ -163,12 +165,14 @@ static bool write_json(const options *asked, const oracle_verdict *verdict,
                        const oracle_comparison *comparison)
 {
     FILE *out = asked->out ? asked->out : stdout;
-    if (print_json(out, verdict, comparison))
+    if (print_json(out, verdict, comparison)) {
         return true;
+    }
     fprintf(stderr, "eep-oracle: cannot write %s: %s\n",
             asked->json ? asked->json : "standard output", strerror(errno));
-    if (asked->out)
+    if (asked->out) {
         (void)print_json(stdout, verdict, comparison);
+    }
     return false;
 }
 
@@ -177,8 +181,9 @@ static int recompute(const options *asked, const oracle_rows *rows)
     oracle_verdict verdict;
     progress p = {.is_tty = isatty(STDERR_FILENO), .next_seconds = 2.0};
     eep_status status = oracle_verdict_find(rows, asked->num_threads, show_progress, &p, &verdict);
-    if (p.shown && p.is_tty)
+    if (p.shown && p.is_tty) {
         fputs("\r\033[K", stderr);
+    }
     if (status != EEP_OK) {
         fprintf(stderr, "eep-oracle: %s: %s\n", asked->dir,
                 status == EEP_ERR_INVALID     ? "run.json: no such shape (top_k > num_experts?)"
@@ -186,8 +191,9 @@ static int recompute(const options *asked, const oracle_rows *rows)
                                               : strerror(errno));
         return EXIT_BAD_INPUT;
     }
-    if (!write_json(asked, &verdict, NULL))
+    if (!write_json(asked, &verdict, NULL)) {
         return EXIT_BAD_INPUT;
+    }
     return oracle_verdict_is_clean(&verdict) ? EXIT_RIGHT : EXIT_WRONG;
 }
 
@@ -206,10 +212,12 @@ static int compare(const options *asked, const oracle_rows *rows)
         fprintf(stderr, "eep-oracle: %s and %s are no twins: %s\n", asked->dir, asked->twin, error);
         return EXIT_BAD_INPUT;
     }
-    if (!write_json(asked, NULL, &c))
+    if (!write_json(asked, NULL, &c)) {
         return EXIT_BAD_INPUT;
-    if (c.tokens_compared == 0)
+    }
+    if (c.tokens_compared == 0) {
         fputs("eep-oracle: the runs have no emitted position in common\n", stderr);
+    }
     return c.tokens_compared > 0 && !c.first_difference.found ? EXIT_RIGHT : EXIT_WRONG;
 }
 
@@ -220,11 +228,13 @@ int main(int argc, char **argv)
     char error[ORACLE_ERROR_BYTES];
     oracle_rows rows;
     output_begin();
-    if (output_version(argc, argv))
+    if (output_version(argc, argv)) {
         return 0;
+    }
     int code = parse_options(argc, argv, &asked, &done);
-    if (done)
+    if (done) {
         return code;
+    }
     if (oracle_rows_read(asked.dir, &rows, error) != EEP_OK) {
         fprintf(stderr, "eep-oracle: %s\n", error);
         return EXIT_BAD_INPUT;
@@ -236,8 +246,9 @@ int main(int argc, char **argv)
         return EXIT_BAD_INPUT;
     }
     code = asked.twin ? compare(&asked, &rows) : recompute(&asked, &rows);
-    if (asked.out)
+    if (asked.out) {
         fclose(asked.out);
+    }
     oracle_rows_free(&rows);
     return code;
 }

@@ -31,12 +31,14 @@ static FILE *open_regular(const char *path, char *error)
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     bool regular = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
     FILE *file = regular ? fdopen(fd, "r") : NULL;
-    if (file)
+    if (file) {
         return file;
+    }
     say(error, "%s: cannot open: %s", path,
         fd >= 0 && !regular ? "it is no regular file" : strerror(errno));
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     return NULL;
 }
 
@@ -54,8 +56,9 @@ static eep_status read_text(const char *path, char **text_out, char *error)
 {
     enum { LIMIT = 1 << 20 };
     FILE *file = open_regular(path, error);
-    if (!file)
+    if (!file) {
         return EEP_ERR_SYSTEM;
+    }
     char *text = malloc(LIMIT + 1);
     size_t length = text ? fread(text, 1, LIMIT, file) : 0;
     bool failed = ferror(file), whole = feof(file);
@@ -99,8 +102,9 @@ static bool read_seed(const cJSON *run, const char *path, uint64_t *seed_out, ch
         char *end;
         errno = 0;
         *seed_out = strtoull(member->valuestring, &end, 10);
-        if (!errno && !*end)
+        if (!errno && !*end) {
             return true;
+        }
     }
     say(error, "%s: \"seed\" is neither a whole number below 2^53 nor a decimal string", path);
     return false;
@@ -116,8 +120,9 @@ static bool read_run_members(const cJSON *run, const char *path, oracle_rows *ro
         !read_int(run, path, "inner", MOST_WIDTH, &s->inner, error) ||
         !read_int(run, path, "num_experts", MOST_EXPERTS, &s->num_experts, error) ||
         !read_int(run, path, "top_k", MOST_EXPERTS, &s->top_k, error) ||
-        !read_int(run, path, "vocabulary", MOST_WORDS, &s->vocabulary, error))
+        !read_int(run, path, "vocabulary", MOST_WORDS, &s->vocabulary, error)) {
         return false;
+    }
     s->fp8 = dtype && strcmp(dtype, "fp8") == 0;
     s->bf16 = s->fp8 || (dtype && strcmp(dtype, "bf16") == 0);
     if (!s->bf16 && (!dtype || strcmp(dtype, "fp32") != 0)) {
@@ -130,10 +135,11 @@ static bool read_run_members(const cJSON *run, const char *path, oracle_rows *ro
 static eep_status read_run(const char *dir, oracle_rows *rows, char *error)
 {
     char path[4096], *text;
-    snprintf(path, sizeof(path), "%s/run.json", dir);
+    snprintf(path, sizeof path, "%s/run.json", dir);
     eep_status status = read_text(path, &text, error);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     const char *end = text;
     cJSON *run = cJSON_ParseWithOpts(text, &end, 1);
     if (!run) {
@@ -162,8 +168,9 @@ typedef struct csv {
 
 static void csv_fail(csv *c, const char *what)
 {
-    if (c->status != EEP_OK)
+    if (c->status != EEP_OK) {
         return;
+    }
     c->status = EEP_ERR_INVALID;
     say(c->error, "%s:%zu:%zu: %s", c->path, c->number, (size_t)(c->next - c->line) + 1, what);
 }
@@ -171,8 +178,9 @@ static void csv_fail(csv *c, const char *what)
 /* The next row; false at the end and after a failure. */
 static bool csv_next(csv *c)
 {
-    if (c->status != EEP_OK)
+    if (c->status != EEP_OK) {
         return false;
+    }
     errno = 0;
     ssize_t length = getline(&c->line, &c->capacity, c->file);
     if (length < 0) {
@@ -184,10 +192,12 @@ static bool csv_next(csv *c)
     }
     c->number++;
     c->next = c->line;
-    if (length > 0 && c->line[length - 1] == '\n')
+    if (length > 0 && c->line[length - 1] == '\n') {
         c->line[--length] = 0;
-    if (length > 0 && c->line[length - 1] == '\r')
+    }
+    if (length > 0 && c->line[length - 1] == '\r') {
         c->line[--length] = 0;
+    }
     if (strlen(c->line) != (size_t)length) {
         c->next += strlen(c->line);
         csv_fail(c, "a zero byte");
@@ -198,7 +208,7 @@ static bool csv_next(csv *c)
 static void csv_open(csv *c, const char *dir, const char *name, const char *header, char *error)
 {
     *c = (csv){.error = error};
-    snprintf(c->path, sizeof(c->path), "%s/%s", dir, name);
+    snprintf(c->path, sizeof c->path, "%s/%s", dir, name);
     c->file = open_regular(c->path, error);
     if (!c->file) {
         c->status = EEP_ERR_SYSTEM;
@@ -212,25 +222,29 @@ static void csv_open(csv *c, const char *dir, const char *name, const char *head
         return;
     }
     size_t same = 0;
-    while (header[same] && header[same] == c->line[same])
+    while (header[same] && header[same] == c->line[same]) {
         same++;
+    }
     c->next += same;
-    if (header[same] || c->line[same])
+    if (header[same] || c->line[same]) {
         csv_fail(c, "the header is another one");
+    }
 }
 
 static void csv_close(csv *c)
 {
     free(c->line);
-    if (c->file)
+    if (c->file) {
         fclose(c->file);
+    }
 }
 
 /* The length of the field at c->next; moves past it and its comma. NULL: there is none. */
 static const char *csv_field(csv *c, size_t *length_out)
 {
-    if (c->status != EEP_OK)
+    if (c->status != EEP_OK) {
         return NULL;
+    }
     if (!c->next) {
         c->next = c->line + strlen(c->line);
         csv_fail(c, "a field is missing");
@@ -253,8 +267,9 @@ static uint64_t csv_number(csv *c, int base, uint64_t max)
 {
     size_t length, digits = 0;
     const char *field = csv_field(c, &length);
-    if (!field)
+    if (!field) {
         return 0;
+    }
     digits = strspn(field, base == 10 ? "0123456789" : "0123456789abcdef");
     errno = 0;
     uint64_t value = strtoull(field, NULL, base);
@@ -274,12 +289,14 @@ static void csv_time(csv *c)
 {
     size_t length;
     const char *field = csv_field(c, &length);
-    if (!field)
+    if (!field) {
         return;
+    }
     char *end;
     double value = strtod(field, &end);
-    if (length == 0 || end != field + length || !isfinite(value))
+    if (length == 0 || end != field + length || !isfinite(value)) {
         csv_fail_field(c, field, "not a time");
+    }
 }
 
 /* The index of the field in the names; 0 after a failure. */
@@ -288,18 +305,21 @@ static int csv_name(csv *c, const char *const *names, int count)
     size_t length;
     const char *field = csv_field(c, &length);
     for (int i = 0; field && i < count; i++) {
-        if (strlen(names[i]) == length && memcmp(names[i], field, length) == 0)
+        if (strlen(names[i]) == length && memcmp(names[i], field, length) == 0) {
             return i;
+        }
     }
-    if (field)
+    if (field) {
         csv_fail_field(c, field, "unknown status");
+    }
     return 0;
 }
 
 static void csv_end(csv *c)
 {
-    if (c->status == EEP_OK && c->next)
+    if (c->status == EEP_OK && c->next) {
         csv_fail(c, "a field too many");
+    }
 }
 
 /* ---------------------------------------------------------------- requests and tokens */
@@ -307,8 +327,9 @@ static void csv_end(csv *c)
 static int by_id(const void *a, const void *b)
 {
     const oracle_rows_request *x = a, *y = b;
-    if (x->request != y->request)
+    if (x->request != y->request) {
         return x->request < y->request ? -1 : 1;
+    }
     return x->line < y->line ? -1 : x->line > y->line;
 }
 
@@ -316,9 +337,10 @@ static bool append_request(oracle_rows *rows, size_t *capacity, oracle_rows_requ
 {
     if (rows->num_requests == *capacity) {
         size_t larger = *capacity ? 2 * *capacity : 256;
-        oracle_rows_request *grown = realloc(rows->requests, larger * sizeof(*grown));
-        if (!grown)
+        oracle_rows_request *grown = realloc(rows->requests, larger * sizeof *grown);
+        if (!grown) {
             return false;
+        }
         rows->requests = grown;
         *capacity = larger;
     }
@@ -343,18 +365,20 @@ static eep_status read_requests(const char *dir, oracle_rows *rows, char *error)
         csv_time(&c);
         r.status = (oracle_request_status)csv_name(&c, names, 4);
         csv_end(&c);
-        if (c.status == EEP_OK && (r.input_length == 0 || r.output_length == 0))
+        if (c.status == EEP_OK && (r.input_length == 0 || r.output_length == 0)) {
             csv_fail_field(&c, lengths, "a length is 0");
+        }
         if (c.status == EEP_OK && !append_request(rows, &capacity, r)) {
             c.status = EEP_ERR_NO_MEMORY;
             say(error, "%s: out of memory", c.path);
         }
     }
     if (c.status == EEP_OK && rows->num_requests > 1) {
-        qsort(rows->requests, rows->num_requests, sizeof(*rows->requests), by_id);
+        qsort(rows->requests, rows->num_requests, sizeof *rows->requests, by_id);
         for (size_t i = 1; i < rows->num_requests && c.status == EEP_OK; i++) {
-            if (rows->requests[i].request != rows->requests[i - 1].request)
+            if (rows->requests[i].request != rows->requests[i - 1].request) {
                 continue;
+            }
             c.status = EEP_ERR_INVALID;
             say(error, "%s:%zu:1: request %u is in line %zu too", c.path, rows->requests[i].line,
                 rows->requests[i].request, rows->requests[i - 1].line);
@@ -366,20 +390,23 @@ static eep_status read_requests(const char *dir, oracle_rows *rows, char *error)
 
 static bool grow(oracle_rows_request *r, uint32_t positions)
 {
-    if (positions <= r->capacity)
+    if (positions <= r->capacity) {
         return true;
+    }
     uint32_t larger = r->capacity ? r->capacity : 16;
-    while (larger < positions)
+    while (larger < positions) {
         larger *= 2;
-    uint32_t *tokens = realloc(r->tokens, larger * sizeof(*tokens));
+    }
+    uint32_t *tokens = realloc(r->tokens, larger * sizeof *tokens);
     r->tokens = tokens ? tokens : r->tokens;
-    uint64_t *digests = realloc(r->digests, larger * sizeof(*digests));
+    uint64_t *digests = realloc(r->digests, larger * sizeof *digests);
     r->digests = digests ? digests : r->digests;
-    size_t *lines = realloc(r->lines, larger * sizeof(*lines));
+    size_t *lines = realloc(r->lines, larger * sizeof *lines);
     r->lines = lines ? lines : r->lines;
-    if (!tokens || !digests || !lines)
+    if (!tokens || !digests || !lines) {
         return false;
-    memset(lines + r->capacity, 0, (larger - r->capacity) * sizeof(*lines));
+    }
+    memset(lines + r->capacity, 0, (larger - r->capacity) * sizeof *lines);
     r->capacity = larger;
     return true;
 }
@@ -391,8 +418,9 @@ static bool take_token(oracle_rows_request *r, uint32_t position, uint32_t token
         r->num_surplus++;
         return true;
     }
-    if (!grow(r, position + 1))
+    if (!grow(r, position + 1)) {
         return false;
+    }
     if (r->lines[position]) {
         r->num_doubled++;
         return true;
@@ -401,10 +429,12 @@ static bool take_token(oracle_rows_request *r, uint32_t position, uint32_t token
     r->digests[position] = digest;
     r->lines[position] = line;
     r->num_present++;
-    if (position >= r->num_positions)
+    if (position >= r->num_positions) {
         r->num_positions = position + 1;
-    while (r->num_leading < r->num_positions && r->lines[r->num_leading])
+    }
+    while (r->num_leading < r->num_positions && r->lines[r->num_leading]) {
         r->num_leading++;
+    }
     return true;
 }
 
@@ -420,20 +450,23 @@ static eep_status read_tokens(const char *dir, oracle_rows *rows, char *error)
         uint32_t position = (uint32_t)csv_number(&c, 10, UINT32_MAX);
         uint32_t token = (uint32_t)csv_number(&c, 10, UINT32_MAX);
         uint64_t digest = csv_number(&c, 16, UINT64_MAX);
-        for (int i = 0; i < 4; i++) /* seat, generation, step, epoch */
+        for (int i = 0; i < 4; i++) { /* seat, generation, step, epoch */
             (void)csv_number(&c, 10, UINT64_MAX);
+        }
         csv_end(&c);
         for (size_t low = 0, high = rows->num_requests; low < high && !r;) {
             size_t middle = low + (high - low) / 2;
-            if (rows->requests[middle].request == key.request)
+            if (rows->requests[middle].request == key.request) {
                 r = &rows->requests[middle];
-            else if (rows->requests[middle].request < key.request)
+            } else if (rows->requests[middle].request < key.request) {
                 low = middle + 1;
-            else
+            } else {
                 high = middle;
+            }
         }
-        if (c.status == EEP_OK && !r)
+        if (c.status == EEP_OK && !r) {
             csv_fail_field(&c, id, "the request is not in requests.csv");
+        }
         rows->num_rows++;
         if (c.status == EEP_OK && !take_token(r, position, token, digest, c.number)) {
             c.status = EEP_ERR_NO_MEMORY;
@@ -449,10 +482,12 @@ eep_status oracle_rows_read(const char *dir, oracle_rows *rows_out,
 {
     oracle_rows rows = {0};
     eep_status status = read_run(dir, &rows, error_out);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = read_requests(dir, &rows, error_out);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = read_tokens(dir, &rows, error_out);
+    }
     if (status != EEP_OK) {
         oracle_rows_free(&rows);
         return status;

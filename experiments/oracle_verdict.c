@@ -81,8 +81,9 @@ static void watch(work *w, oracle_progress_fn progress, void *user, uint64_t pos
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&w->ended, &w->mutex, &until);
-        if (!progress || w->running == 0)
+        if (!progress || w->running == 0) {
             continue;
+        }
         pthread_mutex_unlock(&w->mutex);
         progress(user, __atomic_load_n(&w->positions_done, __ATOMIC_RELAXED), positions,
                  now_seconds() - begin);
@@ -108,8 +109,9 @@ static eep_status run_threads(work *w, int num_threads, oracle_progress_fn progr
     w->running -= num_threads - started; /* fewer threads do the same work */
     pthread_mutex_unlock(&w->mutex);
     watch(w, progress, user, positions, begin);
-    for (int i = 0; i < started; i++)
+    for (int i = 0; i < started; i++) {
         pthread_join(threads[i], NULL);
+    }
     pthread_mutex_destroy(&w->mutex);
     pthread_cond_destroy(&w->ended);
     errno = error;
@@ -142,24 +144,27 @@ static void add_result(const oracle_rows_request *r, const oracle_result *result
     v->tokens_surplus += r->num_surplus;
     v->tokens_unchecked += r->num_present - result->tokens_checked;
     v->positions += result->positions;
-    if (result->first_wrong != UINT32_MAX && !v->first_wrong.found)
+    if (result->first_wrong != UINT32_MAX && !v->first_wrong.found) {
         v->first_wrong =
             fault_at(r, result->first_wrong, result->right_token, result->right_digest);
+    }
 }
 
 eep_status oracle_verdict_find(const oracle_rows *rows, int num_threads,
                                oracle_progress_fn progress, void *user, oracle_verdict *verdict_out)
 {
-    if (num_threads < 1 || num_threads > MAX_THREADS)
+    if (num_threads < 1 || num_threads > MAX_THREADS) {
         return EEP_ERR_INVALID;
+    }
     double begin = now_seconds();
     uint64_t positions = 0;
     oracle *o = NULL;
     eep_status status = oracle_open(rows->seed, &rows->shape, &o);
-    oracle_request *requests = calloc(rows->num_requests + 1, sizeof(*requests));
-    oracle_result *results = calloc(rows->num_requests + 1, sizeof(*results));
-    if (status == EEP_OK && (!requests || !results))
+    oracle_request *requests = calloc(rows->num_requests + 1, sizeof *requests);
+    oracle_result *results = calloc(rows->num_requests + 1, sizeof *results);
+    if (status == EEP_OK && (!requests || !results)) {
         status = EEP_ERR_NO_MEMORY;
+    }
     for (size_t i = 0; i < rows->num_requests && status == EEP_OK; i++) {
         const oracle_rows_request *r = &rows->requests[i];
         requests[i] =
@@ -173,8 +178,9 @@ eep_status oracle_verdict_find(const oracle_rows *rows, int num_threads,
     }
     if (status == EEP_OK) {
         oracle_verdict v = {0};
-        for (size_t i = 0; i < rows->num_requests; i++)
+        for (size_t i = 0; i < rows->num_requests; i++) {
             add_result(&rows->requests[i], &results[i], &v);
+        }
         v.seconds = now_seconds() - begin;
         *verdict_out = v;
     }
@@ -198,14 +204,16 @@ static void compare_request(const oracle_rows_request *a, const oracle_rows_requ
     uint64_t both = 0;
     uint32_t shorter = a->num_positions < b->num_positions ? a->num_positions : b->num_positions;
     for (uint32_t p = 0; p < shorter; p++) {
-        if (!a->lines[p] || !b->lines[p])
+        if (!a->lines[p] || !b->lines[p]) {
             continue;
+        }
         bool token = a->tokens[p] != b->tokens[p], digest = a->digests[p] != b->digests[p];
         both++;
         c->tokens_differ += token;
         c->digests_differ += digest;
-        if ((token || digest) && !c->first_difference.found)
+        if ((token || digest) && !c->first_difference.found) {
             c->first_difference = fault_at(a, p, b->tokens[p], b->digests[p]);
+        }
     }
     c->tokens_compared += both;
     c->only_first += a->num_present - both;

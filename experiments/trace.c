@@ -27,10 +27,12 @@ static bool parse_digits(const char **text, uint64_t *value_out)
 {
     const char *p = *text;
     uint64_t value = 0;
-    for (; *p >= '0' && *p <= '9' && value <= FRACTION_MAX; p++)
+    for (; *p >= '0' && *p <= '9' && value <= FRACTION_MAX; p++) {
         value = 10 * value + (uint64_t)(*p - '0');
-    if (p == *text || value > FRACTION_MAX)
+    }
+    if (p == *text || value > FRACTION_MAX) {
         return false;
+    }
     *text = p;
     *value_out = value;
     return true;
@@ -39,26 +41,32 @@ static bool parse_digits(const char **text, uint64_t *value_out)
 eep_status trace_parse_fraction(const char *text, trace_fraction *fraction_out)
 {
     trace_fraction f = {.den = 1};
-    if (!parse_digits(&text, &f.num))
+    if (!parse_digits(&text, &f.num)) {
         return EEP_ERR_INVALID;
+    }
     if (*text == '/') {
         text++;
-        if (!parse_digits(&text, &f.den))
+        if (!parse_digits(&text, &f.den)) {
             return EEP_ERR_INVALID;
+        }
     } else if (*text == '.') {
         text++;
         const char *digits = text;
         uint64_t part;
-        if (!parse_digits(&text, &part) || text - digits > 9)
+        if (!parse_digits(&text, &part) || text - digits > 9) {
             return EEP_ERR_INVALID;
-        for (; digits < text; digits++)
+        }
+        for (; digits < text; digits++) {
             f.den *= 10;
+        }
         f.num = f.num * f.den + part;
     }
-    while (f.num % 10 == 0 && f.den % 10 == 0 && f.num > 0)
+    while (f.num % 10 == 0 && f.den % 10 == 0 && f.num > 0) {
         f = (trace_fraction){f.num / 10, f.den / 10};
-    if (*text || f.num == 0 || f.den == 0 || f.num > FRACTION_MAX || f.den > FRACTION_MAX)
+    }
+    if (*text || f.num == 0 || f.den == 0 || f.num > FRACTION_MAX || f.den > FRACTION_MAX) {
         return EEP_ERR_INVALID;
+    }
     *fraction_out = f;
     return EEP_OK;
 }
@@ -106,12 +114,14 @@ static size_t find_value(const place *at, const char *name)
             brace = i;
         } else if (text[i] == '"') {
             size_t begin = ++i;
-            while (text[i] != '"')
+            while (text[i] != '"') {
                 i += text[i] == '\\' ? 2 : 1;
+            }
             size_t next = i + 1 + strspn(text + i + 1, " \t\r\n");
             if (depth == 1 && i - begin == name_length && text[next] == ':' &&
-                memcmp(text + begin, name, name_length) == 0)
+                memcmp(text + begin, name, name_length) == 0) {
                 return next + 1 + strspn(text + next + 1, " \t\r\n");
+            }
         }
     }
     return brace;
@@ -123,16 +133,16 @@ static eep_status read_number(const place *at, const cJSON *object, const char *
 {
     char what[160];
     const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
-    if (!member)
-        snprintf(what, sizeof(what), "member \"%s\" is missing", name);
-    else if (!cJSON_IsNumber(member))
-        snprintf(what, sizeof(what), "\"%s\" is not a number", name);
-    else if (!(member->valuedouble >= low && member->valuedouble <= high))
-        snprintf(what, sizeof(what), "\"%s\" is %.15g, outside %.0f..%.0f", name,
+    if (!member) {
+        snprintf(what, sizeof what, "member \"%s\" is missing", name);
+    } else if (!cJSON_IsNumber(member)) {
+        snprintf(what, sizeof what, "\"%s\" is not a number", name);
+    } else if (!(member->valuedouble >= low && member->valuedouble <= high)) {
+        snprintf(what, sizeof what, "\"%s\" is %.15g, outside %.0f..%.0f", name,
                  member->valuedouble, low, high);
-    else if (whole && member->valuedouble != floor(member->valuedouble))
-        snprintf(what, sizeof(what), "\"%s\" is not a whole number", name);
-    else {
+    } else if (whole && member->valuedouble != floor(member->valuedouble)) {
+        snprintf(what, sizeof what, "\"%s\" is not a whole number", name);
+    } else {
         *value_out = member->valuedouble;
         return EEP_OK;
     }
@@ -145,26 +155,30 @@ static eep_status read_members(const place *at, const cJSON *object, const trace
     double timestamp, input, output;
     eep_status status =
         read_number(at, object, "timestamp", 0, TRACE_MAX_TIMESTAMP_MS, false, &timestamp);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = read_number(at, object, "input_length", 1, TRACE_MAX_LENGTH, true, &input);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = read_number(at, object, "output_length", 1, TRACE_MAX_LENGTH, true, &output);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     trace_fraction lengths = or_one(options->scale_lengths), time = or_one(options->scale_time);
     double arrival_us = timestamp * 1000.0 * (double)time.num / (double)time.den;
     double most_us = 1000.0 * (options->start == TRACE_START_ZERO ? TRACE_MAX_ARRIVAL_MS
                                                                   : TRACE_MAX_TIMESTAMP_MS);
     if (arrival_us > most_us && options->start == TRACE_START_ZERO) {
         char what[200];
-        snprintf(what, sizeof(what),
+        snprintf(what, sizeof what,
                  "\"timestamp\" is %.0f ms after the start, which is more than 31 years: "
                  "--trace-start first counts from the earliest one",
                  arrival_us / 1000.0);
         return fail_at(at, find_value(at, "timestamp"), what);
     }
-    if (arrival_us > most_us)
+    if (arrival_us > most_us) {
         return fail_at(at, find_value(at, "timestamp"), "\"timestamp\" is too large once scaled");
+    }
     *request_out = (trace_request){
         .arrival_us = (uint64_t)arrival_us,
         .input_length = scale_length((uint32_t)input, lengths),
@@ -183,26 +197,32 @@ static eep_status read_line(const place *at, const trace_options *options,
 {
     const char *nul = memchr(at->text, 0, at->length), *end = at->text;
     const unsigned char *bytes = (const unsigned char *)at->text;
-    if (at->line == 1 && at->length >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b)
+    if (at->line == 1 && at->length >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b) {
         return fail_at(at, 0, "a gzip file: unpack it first (gunzip)");
+    }
     if (at->line == 1 && at->length >= 2 &&
-        ((bytes[0] == 0xff && bytes[1] == 0xfe) || (bytes[0] == 0xfe && bytes[1] == 0xff)))
+        ((bytes[0] == 0xff && bytes[1] == 0xfe) || (bytes[0] == 0xfe && bytes[1] == 0xff))) {
         return fail_at(at, 0, "UTF-16 text: a trace is UTF-8 (iconv -f utf-16 -t utf-8)");
-    if (nul)
+    }
+    if (nul) {
         return fail_at(at, (size_t)(nul - at->text), "a zero byte");
+    }
     cJSON *object = cJSON_ParseWithLengthOpts(at->text, at->length, &end, 0);
     size_t offset = (size_t)(end - at->text);
-    if (!object)
+    if (!object) {
         return fail_at(at, offset, "malformed JSON");
+    }
     eep_status status;
-    while (offset < at->length && is_space(at->text[offset]))
+    while (offset < at->length && is_space(at->text[offset])) {
         offset++;
-    if (offset < at->length)
+    }
+    if (offset < at->length) {
         status = fail_at(at, offset, "something follows the JSON object");
-    else if (!cJSON_IsObject(object))
+    } else if (!cJSON_IsObject(object)) {
         status = fail_at(at, strspn(at->text, " \t\r\n"), "not a JSON object");
-    else
+    } else {
         status = read_members(at, object, options, request_out);
+    }
     cJSON_Delete(object);
     return status;
 }
@@ -213,9 +233,10 @@ static bool append(trace *t, size_t *capacity, trace_request request)
 {
     if (t->num_requests == *capacity) {
         size_t larger = *capacity ? 2 * *capacity : 1024;
-        trace_request *grown = realloc(t->requests, larger * sizeof(*grown));
-        if (!grown)
+        trace_request *grown = realloc(t->requests, larger * sizeof *grown);
+        if (!grown) {
             return false;
+        }
         t->requests = grown;
         *capacity = larger;
     }
@@ -242,8 +263,9 @@ static void sort_by_arrival(trace *t, trace_request *spare)
         from = to;
         to = swap;
     }
-    if (from != t->requests)
-        memcpy(t->requests, from, t->num_requests * sizeof(*from));
+    if (from != t->requests) {
+        memcpy(t->requests, from, t->num_requests * sizeof *from);
+    }
 }
 
 /* The next line with its '\n', if it has one, and a NUL, into `line` (TRACE_MAX_LINE_BYTES + 2).
@@ -291,8 +313,9 @@ static eep_status read_lines(FILE *file, const char *path, const trace_options *
             break;
         }
         place at = {path, ++number, line, length, error};
-        if (strspn(line, " \t\r\n") == at.length)
+        if (strspn(line, " \t\r\n") == at.length) {
             continue;
+        }
         trace_request request = {0};
         status = read_line(&at, options, &request);
         if (status == EEP_OK && !append(t, &capacity, request)) {
@@ -315,8 +338,9 @@ static eep_status begin_at_start(trace *t, const char *path, const trace_options
             (double)last_us / 1000.0);
         return EEP_ERR_INVALID;
     }
-    for (size_t i = 0; i < t->num_requests; i++)
+    for (size_t i = 0; i < t->num_requests; i++) {
         t->requests[i].arrival_us -= first_us;
+    }
     t->shift_ms = (double)first_us / 1000.0;
     return EEP_OK;
 }
@@ -337,7 +361,7 @@ eep_status trace_load(const char *path, const trace_options *options, trace *tra
         say(error_out, "%s: no request in it", path);
         status = EEP_ERR_INVALID;
     }
-    if (status == EEP_OK && !(spare = malloc(t.num_requests * sizeof(*spare)))) {
+    if (status == EEP_OK && !(spare = malloc(t.num_requests * sizeof *spare))) {
         say(error_out, "%s: out of memory", path);
         status = EEP_ERR_NO_MEMORY;
     }
@@ -381,16 +405,21 @@ static uint32_t draw_between(uint64_t *state, uint32_t low, uint32_t high)
 
 static const char *poisson_fault(const trace_poisson *p)
 {
-    if (!(p->rate_per_s > 0 && p->rate_per_s <= 1e6))
+    if (!(p->rate_per_s > 0 && p->rate_per_s <= 1e6)) {
         return "the arrival rate is outside 0..1e6 per second";
-    if (p->num_requests < 1 || p->num_requests > 100000000)
+    }
+    if (p->num_requests < 1 || p->num_requests > 100000000) {
         return "the number of requests is outside 1..100000000";
-    if (p->input_min < 1 || p->input_max > TRACE_MAX_LENGTH || p->input_min > p->input_max)
+    }
+    if (p->input_min < 1 || p->input_max > TRACE_MAX_LENGTH || p->input_min > p->input_max) {
         return "the range of input lengths is empty or outside 1..16777216";
-    if (p->output_min < 1 || p->output_max > TRACE_MAX_LENGTH || p->output_min > p->output_max)
+    }
+    if (p->output_min < 1 || p->output_max > TRACE_MAX_LENGTH || p->output_min > p->output_max) {
         return "the range of output lengths is empty or outside 1..16777216";
-    if ((double)p->num_requests / p->rate_per_s * 1000.0 > TRACE_MAX_ARRIVAL_MS / 10)
+    }
+    if ((double)p->num_requests / p->rate_per_s * 1000.0 > TRACE_MAX_ARRIVAL_MS / 10) {
         return "the arrivals take longer than the largest timestamp";
+    }
     return NULL;
 }
 
@@ -402,7 +431,7 @@ eep_status trace_draw_poisson(const trace_poisson *poisson, trace *trace_out,
         say(error_out, "%s", fault);
         return EEP_ERR_INVALID;
     }
-    trace_request *requests = malloc(poisson->num_requests * sizeof(*requests));
+    trace_request *requests = malloc(poisson->num_requests * sizeof *requests);
     if (!requests) {
         say(error_out, "out of memory for %zu requests", poisson->num_requests);
         return EEP_ERR_NO_MEMORY;

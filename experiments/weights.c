@@ -39,12 +39,13 @@ static void fill(uint64_t key, float scale, size_t first, size_t count, float *o
 void weights_generate_from(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
                            size_t first, size_t count, float *out)
 {
-    assert((size_t)kind < sizeof(scales) / sizeof(scales[0]));
+    assert((size_t)kind < sizeof scales / sizeof scales[0]);
     uint64_t place = 1 + (uint64_t)kind + 16 * (layer + 256 * (uint64_t)expert);
     fill(mix(seed + golden * place), scales[kind], first, count, out);
     if (kind == WEIGHTS_DECAY) {
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
             out[i] = 0.5f + 0.375f * out[i];
+        }
     }
 }
 

@@ -25,17 +25,19 @@ struct eepi_fixed {
 
 eepi_fixed *eepi_fixed_open(void)
 {
-    eepi_fixed *fixed = calloc(1, sizeof(*fixed));
+    eepi_fixed *fixed = calloc(1, sizeof *fixed);
 
-    if (fixed)
+    if (fixed) {
         pthread_mutex_init(&fixed->lock, NULL);
+    }
     return fixed;
 }
 
 void eepi_fixed_close(eepi_fixed *fixed)
 {
-    if (!fixed)
+    if (!fixed) {
         return;
+    }
     pthread_mutex_destroy(&fixed->lock);
     free(fixed->ranges);
     free(fixed);
@@ -47,11 +49,13 @@ static int grow(void **elements, size_t num, size_t *capacity, size_t bytes)
     size_t wanted = *capacity ? 2 * *capacity : 64;
     void *larger;
 
-    if (num < *capacity)
+    if (num < *capacity) {
         return 1;
+    }
     larger = realloc(*elements, wanted * bytes);
-    if (!larger)
+    if (!larger) {
         return 0;
+    }
     *elements = larger;
     *capacity = wanted;
     return 1;
@@ -62,15 +66,17 @@ eep_status eepi_fixed_add(eepi_fixed *fixed, const void *memory, size_t bytes, i
     uintptr_t begin = (uintptr_t)memory;
     int added;
 
-    if (!memory || bytes == 0 || begin + bytes < begin)
+    if (!memory || bytes == 0 || begin + bytes < begin) {
         return EEP_ERR_INVALID;
+    }
     pthread_mutex_lock(&fixed->lock);
     added = grow((void **)&fixed->ranges, fixed->num, &fixed->capacity, sizeof(range));
-    if (added)
+    if (added) {
         fixed->ranges[fixed->num++] = (range){.begin = begin,
                                               .end = begin + bytes,
                                               .serial = ++fixed->serials,
                                               .is_ours = is_ours != 0};
+    }
     pthread_mutex_unlock(&fixed->lock);
     return added ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
@@ -80,8 +86,9 @@ static range *beginning_at(eepi_fixed *fixed, const void *memory, int is_ours)
 {
     for (size_t at = fixed->num; at > 0; at--) {
         range *r = &fixed->ranges[at - 1];
-        if (r->begin == (uintptr_t)memory && r->is_ours == is_ours)
+        if (r->begin == (uintptr_t)memory && r->is_ours == is_ours) {
             return r;
+        }
     }
     return NULL;
 }
@@ -91,8 +98,9 @@ static range *ours_with(eepi_fixed *fixed, const void *address)
 {
     for (size_t at = fixed->num; at > 0; at--) {
         range *r = &fixed->ranges[at - 1];
-        if (r->is_ours && (uintptr_t)address >= r->begin && (uintptr_t)address < r->end)
+        if (r->is_ours && (uintptr_t)address >= r->begin && (uintptr_t)address < r->end) {
             return r;
+        }
     }
     return NULL;
 }
@@ -133,8 +141,9 @@ eep_status eepi_fixed_give_up(eepi_fixed *fixed, const void *memory, eep_memory 
         r->kind = (uint8_t)kind;
         fixed->removals++;
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         drop_range(fixed, r);
+    }
     pthread_mutex_unlock(&fixed->lock);
     return status;
 }
@@ -145,8 +154,9 @@ void eepi_fixed_hold(eepi_fixed *fixed, const void *address)
 
     pthread_mutex_lock(&fixed->lock);
     r = ours_with(fixed, address);
-    if (r)
+    if (r) {
         r->holders++;
+    }
     pthread_mutex_unlock(&fixed->lock);
 }
 
@@ -171,8 +181,9 @@ static uint64_t serial_of(const eepi_fixed *fixed, const void *address)
 {
     for (size_t i = fixed->num; i > 0; i--) {
         const range *r = &fixed->ranges[i - 1];
-        if ((uintptr_t)address >= r->begin && (uintptr_t)address < r->end && !r->is_given_up)
+        if ((uintptr_t)address >= r->begin && (uintptr_t)address < r->end && !r->is_given_up) {
             return r->serial;
+        }
     }
     return 0;
 }
@@ -181,8 +192,9 @@ static uint64_t serial_of(const eepi_fixed *fixed, const void *address)
 static int stays(const eepi_fixed *fixed, eepi_held_address held)
 {
     for (size_t i = 0; i < fixed->num; i++) {
-        if (fixed->ranges[i].serial == held.serial)
+        if (fixed->ranges[i].serial == held.serial) {
             return !fixed->ranges[i].is_given_up;
+        }
     }
     return 0;
 }
@@ -201,15 +213,17 @@ static eep_status hold(eepi_held *held, eepi_fixed *fixed, const void *address)
     uint64_t serial;
 
     pthread_mutex_lock(&fixed->lock);
-    if (held->num == 0)
+    if (held->num == 0) {
         held->removals = fixed->removals;
+    }
     serial = serial_of(fixed, address);
-    if (serial == 0)
+    if (serial == 0) {
         status = EEP_ERR_INVALID;
-    else if (!grow((void **)&held->address, held->num, &held->capacity, sizeof(*held->address)))
+    } else if (!grow((void **)&held->address, held->num, &held->capacity, sizeof *held->address)) {
         status = EEP_ERR_NO_MEMORY;
-    else
+    } else {
         held->address[held->num++] = (eepi_held_address){address, serial};
+    }
     pthread_mutex_unlock(&fixed->lock);
     return status;
 }
@@ -219,11 +233,12 @@ static eep_status hold_named(eepi_held *held, eepi_fixed *fixed, const void *add
 {
     eep_status status = hold(held, fixed, address);
 
-    if (status == EEP_ERR_INVALID)
+    if (status == EEP_ERR_INVALID) {
         snprintf(why_out, why_bytes,
                  "%s: %s is %p, no memory of this device that is known to stay: allocate it with "
                  "eep_device_alloc, or name it with eep_memory_register before the capture",
                  node, name, address);
+    }
     return status;
 }
 
@@ -244,14 +259,17 @@ static eep_status take_arguments(eepi_held *held, eepi_fixed *fixed, const eep_k
     for (uint32_t i = 0; i < kernel->num_args && status == EEP_OK; i++) {
         const eep_kernel_arg *arg = &kernel->args[i];
         const void *address;
-        if (arg->offset != covered || arg->offset + (size_t)arg->bytes > args_bytes)
+        if (arg->offset != covered || arg->offset + (size_t)arg->bytes > args_bytes) {
             break;
+        }
         covered += arg->bytes;
-        if (arg->kind == EEP_ARG_CONSTANT)
+        if (arg->kind == EEP_ARG_CONSTANT) {
             continue;
-        memcpy(&address, args + arg->offset, sizeof(address));
-        if (address)
+        }
+        memcpy(&address, args + arg->offset, sizeof address);
+        if (address) {
             status = hold_named(held, fixed, address, kernel->name, arg->name, why_out, why_bytes);
+        }
     }
     if (status == EEP_OK && covered != args_bytes) {
         snprintf(why_out, why_bytes,
@@ -267,11 +285,13 @@ eep_status eepi_held_take_launch(eepi_held *held, eepi_fixed *fixed, const eep_k
                                  char *why_out, size_t why_bytes)
 {
     mark(held, kernel->name, strlen(kernel->name));
-    mark(held, &num_blocks, sizeof(num_blocks));
-    if (!kernel->args) /* its bytes may be padding, which is never the same */
+    mark(held, &num_blocks, sizeof num_blocks);
+    if (!kernel->args) { /* its bytes may be padding, which is never the same */
         return EEP_OK;
-    if (args_bytes)
+    }
+    if (args_bytes) {
         mark(held, args, args_bytes);
+    }
     return take_arguments(held, fixed, kernel, args, args_bytes, why_out, why_bytes);
 }
 
@@ -281,11 +301,12 @@ eep_status eepi_held_take_copy(eepi_held *held, eepi_fixed *fixed, const void *t
     const void *const ends[2] = {to, from};
     eep_status status;
 
-    mark(held, ends, sizeof(ends));
-    mark(held, &bytes, sizeof(bytes));
+    mark(held, ends, sizeof ends);
+    mark(held, &bytes, sizeof bytes);
     status = hold_named(held, fixed, to, "copy", "the target", why_out, why_bytes);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = hold_named(held, fixed, from, "copy", "the source", why_out, why_bytes);
+    }
     return status;
 }
 
@@ -295,14 +316,17 @@ eep_status eepi_held_check(eepi_held *held, eepi_fixed *fixed, char *why_out, si
 
     pthread_mutex_lock(&fixed->lock);
     for (size_t i = 0; i < held->num && held->removals != fixed->removals && !gone; i++) {
-        if (!stays(fixed, held->address[i]))
+        if (!stays(fixed, held->address[i])) {
             gone = held->address[i].address;
+        }
     }
-    if (!gone)
+    if (!gone) {
         held->removals = fixed->removals;
+    }
     pthread_mutex_unlock(&fixed->lock);
-    if (!gone)
+    if (!gone) {
         return EEP_OK;
+    }
     snprintf(why_out, why_bytes, "the graph holds %p, memory that was freed since", gone);
     return EEP_ERR_STATE;
 }

@@ -14,11 +14,13 @@ static int path_beside_libeep(char *path_out, size_t path_bytes)
     const char *slash;
     int length;
 
-    if (!dladdr(plugin_file, &info) || !info.dli_fname)
+    if (!dladdr(plugin_file, &info) || !info.dli_fname) {
         return 0;
+    }
     slash = strrchr(info.dli_fname, '/');
-    if (!slash)
+    if (!slash) {
         return 0;
+    }
     length = snprintf(path_out, path_bytes, "%.*s/%s", (int)(slash - info.dli_fname),
                       info.dli_fname, plugin_file);
     return length > 0 && (size_t)length < path_bytes;
@@ -30,17 +32,19 @@ static void *plugin_open(char *why_out, size_t why_bytes)
     char path[4096], first[200];
     void *library = dlopen(plugin_file, RTLD_NOW | RTLD_LOCAL);
 
-    if (library)
+    if (library) {
         return library;
+    }
     snprintf(first, sizeof(first), "%s", dlerror());
-    if (!path_beside_libeep(path, sizeof(path))) {
+    if (!path_beside_libeep(path, sizeof path)) {
         snprintf(why_out, why_bytes, "the CUDA plugin cannot be loaded: %s", first);
         return NULL;
     }
     library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
+    if (!library) {
         snprintf(why_out, why_bytes, "the CUDA plugin cannot be loaded: %s; beside libeep: %.250s",
                  first, dlerror());
+    }
     return library;
 }
 
@@ -51,8 +55,9 @@ static const eepi_device_backend *plugin_backend(char *why_out, size_t why_bytes
     const eepi_device_backend *(*get)(void);
     const eepi_device_backend *backend;
 
-    if (!library)
+    if (!library) {
         return NULL;
+    }
     get = (const eepi_device_backend *(*)(void))(uintptr_t)dlsym(library, EEPI_CUDA_BACKEND_SYMBOL);
     backend = get ? get() : NULL;
     if (!backend) {
@@ -85,8 +90,9 @@ eep_status eepi_device_find_backend(const char *name, const eepi_device_backend 
     if (name && strcmp(name, "cuda") == 0) {
         const eepi_device_backend *backend = plugin_backend(why_out, why_bytes);
 
-        if (!backend)
+        if (!backend) {
             return EEP_ERR_UNSUPPORTED;
+        }
         *backend_out = backend;
         return EEP_OK;
     }

@@ -106,8 +106,9 @@ static eep_status cond_open(pthread_cond_t *cond)
     pthread_condattr_t attributes;
     int failed;
 
-    if (pthread_condattr_init(&attributes) != 0)
+    if (pthread_condattr_init(&attributes) != 0) {
         return EEP_ERR_SYSTEM;
+    }
     failed = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) ||
              pthread_cond_init(cond, &attributes);
     pthread_condattr_destroy(&attributes);
@@ -131,13 +132,15 @@ static eep_status guarded_open(int ordinal, void **device_out, char *why_out, si
     eepi_host_guard *guard;
     eep_status status = host_open(ordinal, device_out, why_out, why_bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = eepi_host_guard_open(&guard);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         *device_out = guard;
-    else
+    } else {
         snprintf(why_out, why_bytes, "no addresses for guarded memory");
+    }
     return status;
 }
 
@@ -149,8 +152,9 @@ static void host_close(void *device)
 static eep_status watch_share(eepi_host_guard *guard, eepi_share *share, char *why_out,
                               size_t why_bytes)
 {
-    if (eepi_host_guard_watch(guard, share->address, share->mapped_bytes) == EEP_OK)
+    if (eepi_host_guard_watch(guard, share->address, share->mapped_bytes) == EEP_OK) {
         return EEP_OK;
+    }
     eepi_host_share_close(NULL, share);
     snprintf(why_out, why_bytes, "out of memory");
     return EEP_ERR_NO_MEMORY;
@@ -184,13 +188,16 @@ static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void *
     size_t rounded = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
     void *memory;
 
-    if (rounded < bytes)
+    if (rounded < bytes) {
         return EEP_ERR_NO_MEMORY;
-    if (device && kind == EEP_MEMORY_DEVICE)
+    }
+    if (device && kind == EEP_MEMORY_DEVICE) {
         return eepi_host_guard_alloc(device, rounded, memory_out);
+    }
     memory = aligned_alloc(ALIGNMENT_BYTES, rounded);
-    if (!memory)
+    if (!memory) {
         return EEP_ERR_NO_MEMORY;
+    }
     memset(memory, 0, rounded);
     *memory_out = memory;
     return EEP_OK;
@@ -198,18 +205,21 @@ static eep_status host_alloc(void *device, eep_memory kind, size_t bytes, void *
 
 static void host_free(void *device, eep_memory kind, void *memory)
 {
-    if (!device || kind != EEP_MEMORY_DEVICE) /* the guard keeps what it gave until it is closed */
+    if (!device ||
+        kind != EEP_MEMORY_DEVICE) { /* the guard keeps what it gave until it is closed */
         free(memory);
+    }
 }
 
 /* ------------------------------------------------------------------ lines */
 
 static host_line *line_open(void)
 {
-    host_line *line = calloc(1, sizeof(*line));
+    host_line *line = calloc(1, sizeof *line);
 
-    if (!line)
+    if (!line) {
         return NULL;
+    }
     if (cond_open(&line->advanced) != EEP_OK) {
         free(line);
         return NULL;
@@ -222,8 +232,9 @@ static host_line *line_open(void)
 
 static void line_unref(host_line *line)
 {
-    if (!line || __atomic_sub_fetch(&line->refs, 1, __ATOMIC_ACQ_REL) != 0)
+    if (!line || __atomic_sub_fetch(&line->refs, 1, __ATOMIC_ACQ_REL) != 0) {
         return;
+    }
     pthread_cond_destroy(&line->advanced);
     pthread_mutex_destroy(&line->lock);
     free(line);
@@ -233,11 +244,13 @@ static void line_unref(host_line *line)
 static eep_status line_wait_locked(host_line *line, uint64_t target, const struct timespec *until)
 {
     while (line->done < target) {
-        if (target < line->wake_at)
+        if (target < line->wake_at) {
             line->wake_at = target;
+        }
         if (pthread_cond_timedwait(&line->advanced, &line->lock, until) == ETIMEDOUT &&
-            line->done < target)
+            line->done < target) {
             return EEP_ERR_TIMEOUT;
+        }
     }
     return line->failed ? EEP_ERR_DEVICE : EEP_OK;
 }
@@ -245,8 +258,10 @@ static eep_status line_wait_locked(host_line *line, uint64_t target, const struc
 /* Short work ends before a sleep would. */
 static void line_spin(const host_line *line, uint64_t target)
 {
-    for (int i = 0; i < SPIN_YIELDS && __atomic_load_n(&line->done, __ATOMIC_RELAXED) < target; i++)
+    for (int i = 0; i < SPIN_YIELDS && __atomic_load_n(&line->done, __ATOMIC_RELAXED) < target;
+         i++) {
         sched_yield();
+    }
 }
 
 static eep_status line_wait(host_line *line, uint64_t target, uint64_t timeout_us)
@@ -269,8 +284,9 @@ static void run_node(const entry *e)
         return;
     }
     eepi_kernel_begin();
-    for (uint32_t block = 0; block < e->head.num_blocks; block++)
+    for (uint32_t block = 0; block < e->head.num_blocks; block++) {
         e->head.run(e->args, (eep_grid){block, e->head.num_blocks, 0, 1});
+    }
     eepi_kernel_end();
 }
 
@@ -291,8 +307,9 @@ static eep_status run_entry(const host_stream *s, const entry *e)
         return line_wait(e->head.line, e->head.size, s->limit_us);
     case ENTRY_GRAPH:
         eepi_host_guard_enter(s->guard);
-        for (uint32_t i = 0; i < e->head.graph->num_nodes; i++)
+        for (uint32_t i = 0; i < e->head.graph->num_nodes; i++) {
             run_node(&e->head.graph->nodes[i]);
+        }
         eepi_host_guard_leave(s->guard);
         return EEP_OK;
     }
@@ -307,13 +324,15 @@ static int next_entry(host_stream *s)
     int found;
 
     for (int i = 0; i < SPIN_YIELDS; i++) {
-        if (__atomic_load_n(&line->put, __ATOMIC_ACQUIRE) != line->done)
+        if (__atomic_load_n(&line->put, __ATOMIC_ACQUIRE) != line->done) {
             return 1; /* partner: put() */
+        }
         sched_yield();
     }
     pthread_mutex_lock(&line->lock);
-    while (line->put == line->done && !s->stop)
+    while (line->put == line->done && !s->stop) {
         pthread_cond_wait(&s->filled, &line->lock);
+    }
     found = line->put != line->done;
     pthread_mutex_unlock(&line->lock);
     return found;
@@ -323,8 +342,9 @@ static void host_graph_close(void *graph)
 {
     host_graph *g = graph;
 
-    if (!g || __atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL) != 0)
+    if (!g || __atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL) != 0) {
         return;
+    }
     free(g->nodes);
     free(g);
 }
@@ -338,12 +358,15 @@ static void *work(void *argument)
     while (next_entry(s)) {
         const entry *e = &s->ring[line->done % RING_ENTRIES];
 
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = run_entry(s, e);
-        if (e->head.kind == ENTRY_WAIT)
+        }
+        if (e->head.kind == ENTRY_WAIT) {
             line_unref(e->head.line);
-        if (e->head.kind == ENTRY_GRAPH)
+        }
+        if (e->head.kind == ENTRY_GRAPH) {
             host_graph_close(e->head.graph);
+        }
         pthread_mutex_lock(&line->lock);
         /* all effects of the entry are ordered before what a waiter does next */
         __atomic_store_n(&line->done, line->done + 1, __ATOMIC_RELEASE);
@@ -361,22 +384,26 @@ static void *work(void *argument)
 
 static eep_status host_stream_open(void *device, void **stream_out)
 {
-    host_stream *s = calloc(1, sizeof(*s));
+    host_stream *s = calloc(1, sizeof *s);
     eep_status status = EEP_ERR_NO_MEMORY;
 
-    if (!s)
+    if (!s) {
         return EEP_ERR_NO_MEMORY;
+    }
     s->guard = device;
     s->limit_us = default_limit_us;
     s->line = line_open();
-    if (!s->line)
+    if (!s->line) {
         goto free_stream;
+    }
     status = cond_open(&s->filled);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         goto close_line;
+    }
     status = eepi_thread_start(&s->worker, "eep-stream", EEPI_STACK_BYTES_WORKER, work, s);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         goto close_cond;
+    }
     *stream_out = s;
     return EEP_OK;
 
@@ -448,8 +475,9 @@ static void host_stream_set_limit(void *stream, uint64_t limit_us)
 static void entry_fill(entry *e, const entry_head *head, const void *args, size_t args_bytes)
 {
     e->head = *head;
-    if (args_bytes)
+    if (args_bytes) {
         memcpy(e->args, args, args_bytes);
+    }
 }
 
 static eep_status append_node(host_graph *g, const entry_head *head, const void *args,
@@ -457,10 +485,11 @@ static eep_status append_node(host_graph *g, const entry_head *head, const void 
 {
     if (g->num_nodes == g->capacity) {
         uint32_t capacity = g->capacity ? 2 * g->capacity : 64;
-        entry *nodes = realloc(g->nodes, capacity * sizeof(*nodes));
+        entry *nodes = realloc(g->nodes, capacity * sizeof *nodes);
 
-        if (!nodes)
+        if (!nodes) {
             return g->status = EEP_ERR_NO_MEMORY;
+        }
         g->nodes = nodes;
         g->capacity = capacity;
     }
@@ -475,24 +504,28 @@ static eep_status put(host_stream *s, const entry_head *head, const void *args, 
     host_line *line = s->line;
     eep_status status = EEP_OK;
 
-    if (s->capture)
+    if (s->capture) {
         return append_node(s->capture, head, args, args_bytes);
+    }
     pthread_mutex_lock(&line->lock);
     if (line->put - line->done == RING_ENTRIES) {
         struct timespec until = deadline_after(s->limit_us);
 
-        while (status == EEP_OK && line->put - line->done == RING_ENTRIES)
+        while (status == EEP_OK && line->put - line->done == RING_ENTRIES) {
             status = line_wait_locked(line, line->put - RING_ENTRIES + 1, &until);
+        }
     }
-    if (status == EEP_OK && line->failed)
+    if (status == EEP_OK && line->failed) {
         status = EEP_ERR_DEVICE;
+    }
     if (status == EEP_OK) {
         entry_fill(&s->ring[line->put % RING_ENTRIES], head, args, args_bytes);
         __atomic_store_n(&line->put, line->put + 1, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&line->lock);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         pthread_cond_signal(&s->filled); /* not under the lock, which the worker wants at once */
+    }
     return status;
 }
 
@@ -509,8 +542,9 @@ static eep_status host_launch(void *stream, const eep_kernel *kernel, uint32_t n
     entry_head head = {.kind = ENTRY_LAUNCH, .run = kernel->host, .num_blocks = num_blocks};
 
     (void)num_threads;
-    if (!kernel->host)
+    if (!kernel->host) {
         return EEP_ERR_UNSUPPORTED;
+    }
     return put(stream, &head, args, args_bytes);
 }
 
@@ -525,11 +559,12 @@ static eep_status host_stream_run_on_worker(void *stream, void (*fn)(void *user)
 
 static eep_status host_event_open(void *device, void **event_out)
 {
-    host_event *event = calloc(1, sizeof(*event));
+    host_event *event = calloc(1, sizeof *event);
 
     (void)device;
-    if (!event)
+    if (!event) {
         return EEP_ERR_NO_MEMORY;
+    }
     pthread_mutex_init(&event->lock, NULL);
     *event_out = event;
     return EEP_OK;
@@ -567,8 +602,9 @@ static host_line *event_place(host_event *e, uint64_t *target_out)
     pthread_mutex_lock(&e->lock);
     line = e->line;
     *target_out = e->target;
-    if (line)
+    if (line) {
         __atomic_add_fetch(&line->refs, 1, __ATOMIC_RELAXED);
+    }
     pthread_mutex_unlock(&e->lock);
     return line;
 }
@@ -579,11 +615,13 @@ static eep_status host_stream_wait_event(void *stream, void *event)
     eep_status status;
 
     head.line = event_place(event, &head.size);
-    if (!head.line)
+    if (!head.line) {
         return EEP_OK;
+    }
     status = put(stream, &head, NULL, 0);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         line_unref(head.line);
+    }
     return status;
 }
 
@@ -593,8 +631,9 @@ static eep_status host_event_synchronize(void *event, uint64_t timeout_us)
     host_line *line = event_place(event, &target);
     eep_status status;
 
-    if (!line)
+    if (!line) {
         return EEP_OK;
+    }
     line_spin(line, target);
     status = line_wait(line, target, timeout_us);
     line_unref(line);
@@ -607,9 +646,10 @@ static eep_status host_capture_begin(void *stream)
 {
     host_stream *s = stream;
 
-    s->capture = calloc(1, sizeof(*s->capture));
-    if (!s->capture)
+    s->capture = calloc(1, sizeof *s->capture);
+    if (!s->capture) {
         return EEP_ERR_NO_MEMORY;
+    }
     s->capture->refs = 1;
     return EEP_OK;
 }
@@ -637,8 +677,9 @@ static eep_status host_graph_replay(void *graph, void *stream)
 
     __atomic_fetch_add(&head.graph->refs, 1, __ATOMIC_RELAXED);
     status = put(stream, &head, NULL, 0);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         host_graph_close(graph);
+    }
     return status;
 }
 

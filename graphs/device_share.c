@@ -16,8 +16,9 @@ static void count_call(eep_device *device, uint64_t begin_us)
     __atomic_fetch_add(&device->share_calls, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&device->share_us, us, __ATOMIC_RELAXED);
     while (us > longest && !__atomic_compare_exchange_n(&device->share_longest_us, &longest, us, 0,
-                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
         continue;
+    }
 }
 
 static eep_status may_call(size_t bytes, char *why_out, size_t why_bytes)
@@ -39,8 +40,9 @@ eep_status eepi_share_make(eep_device *device, size_t bytes, eepi_share *share_o
     uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(bytes, why_out, why_bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = device->ops->share_make(device->impl, bytes, share_out, why_out, why_bytes);
     count_call(device, begin_us);
     return status;
@@ -52,8 +54,9 @@ eep_status eepi_share_map(eep_device *device, int fd, size_t mapped_bytes, eepi_
     uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(mapped_bytes, why_out, why_bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = device->ops->share_map(device->impl, fd, mapped_bytes, share_out, why_out, why_bytes);
     count_call(device, begin_us);
     return status;
@@ -70,8 +73,9 @@ eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
     uint64_t begin_us = eepi_now_us();
     eep_status status = may_call(mapped_bytes, why_out, why_bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status =
         device->ops->share_map_own(device->impl, fd, mapped_bytes, share_out, why_out, why_bytes);
     count_call(device, begin_us);
@@ -82,10 +86,11 @@ void eepi_share_close(eep_device *device, eepi_share *share)
 {
     uint64_t begin_us = eepi_now_us();
 
-    if (!share->address)
+    if (!share->address) {
         return;
+    }
     device->ops->share_close(device->impl, share);
-    memset(share, 0, sizeof(*share));
+    memset(share, 0, sizeof *share);
     count_call(device, begin_us);
 }
 

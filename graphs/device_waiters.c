@@ -20,17 +20,20 @@ uint32_t eepi_device_most_waiters(const eep_device *device)
     eepi_device_facts facts = eepi_device_facts_of(device);
     uint32_t most = UINT32_MAX;
 
-    if (facts.num_multiprocessors != 0)
+    if (facts.num_multiprocessors != 0) {
         most = least(most, facts.num_multiprocessors / 4);
-    if (facts.num_queues != 0)
+    }
+    if (facts.num_queues != 0) {
         most = least(most, facts.num_queues / STREAMS_PER_RANK);
+    }
     return most < 1 ? 1 : most;
 }
 
 static void tell_backend(eep_device *device)
 {
-    if (device->ops->set_waiters)
+    if (device->ops->set_waiters) {
         device->ops->set_waiters(device->impl, num_in_process);
+    }
 }
 
 eep_status eepi_device_take_waiter(eep_device *device)
@@ -39,8 +42,9 @@ eep_status eepi_device_take_waiter(eep_device *device)
     uint32_t *num = &num_on[device->ordinal % MAX_ORDINALS];
     eep_status status = EEP_ERR_UNSUPPORTED;
 
-    if (most == UINT32_MAX) /* the host's threads wait for ranks, never for a device */
+    if (most == UINT32_MAX) { /* the host's threads wait for ranks, never for a device */
         return EEP_OK;
+    }
     pthread_mutex_lock(&lock);
     if (*num < most) {
         (*num)++;
@@ -54,8 +58,9 @@ eep_status eepi_device_take_waiter(eep_device *device)
 
 void eepi_device_release_waiter(eep_device *device)
 {
-    if (eepi_device_most_waiters(device) == UINT32_MAX)
+    if (eepi_device_most_waiters(device) == UINT32_MAX) {
         return;
+    }
     pthread_mutex_lock(&lock);
     num_on[device->ordinal % MAX_ORDINALS]--;
     num_in_process--;

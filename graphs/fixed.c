@@ -28,9 +28,10 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
 {
     const eepk_shape *s = &world->shape;
 
-    if (s->max_ranks > EEPK_FIXED_MAX_RANKS)
+    if (s->max_ranks > EEPK_FIXED_MAX_RANKS) {
         return EEP_ERR_INVALID;
-    memset(tables_out, 0, sizeof(*tables_out));
+    }
+    memset(tables_out, 0, sizeof *tables_out);
     tables_out->shape = *s;
     tables_out->routing = (eepk_routing){eepk_replica_first(s, bank, layer),
                                          eepk_replicas(s, bank, layer),
@@ -43,7 +44,8 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
     tables_out->receive_base = world->receive_base;
     tables_out->receive_tokens = world->receive_tokens;
     tables_out->origin = world->origin;
-    for (uint32_t seat = 0; seat < s->max_ranks; seat++)
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         tables_out->windows[seat] = (uint64_t)(uintptr_t)windows[seat];
+    }
     return EEP_OK;
 }

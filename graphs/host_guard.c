@@ -33,10 +33,11 @@ static size_t round_up(size_t bytes, size_t step)
 
 eep_status eepi_host_guard_open(eepi_host_guard **guard_out)
 {
-    eepi_host_guard *guard = calloc(1, sizeof(*guard));
+    eepi_host_guard *guard = calloc(1, sizeof *guard);
 
-    if (!guard)
+    if (!guard) {
         return EEP_ERR_NO_MEMORY;
+    }
     guard->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     guard->mapping = mmap(NULL, RESERVED_BYTES + HUGE_BYTES, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -54,8 +55,9 @@ eep_status eepi_host_guard_open(eepi_host_guard **guard_out)
 
 void eepi_host_guard_close(eepi_host_guard *guard)
 {
-    if (!guard)
+    if (!guard) {
         return;
+    }
     munmap(guard->mapping, RESERVED_BYTES + HUGE_BYTES);
     pthread_mutex_destroy(&guard->lock);
     free(guard);
@@ -86,8 +88,9 @@ static void set_used(const eepi_host_guard *guard)
 static void set_all(const eepi_host_guard *guard)
 {
     set_used(guard);
-    for (const watched *w = guard->first; w; w = w->next)
+    for (const watched *w = guard->first; w; w = w->next) {
         set_range(w->memory, w->bytes, access_now(guard));
+    }
 }
 
 eep_status eepi_host_guard_alloc(eepi_host_guard *guard, size_t bytes, void **memory_out)
@@ -108,10 +111,11 @@ eep_status eepi_host_guard_alloc(eepi_host_guard *guard, size_t bytes, void **me
 
 eep_status eepi_host_guard_watch(eepi_host_guard *guard, void *memory, size_t bytes)
 {
-    watched *w = malloc(sizeof(*w));
+    watched *w = malloc(sizeof *w);
 
-    if (!w)
+    if (!w) {
         return EEP_ERR_NO_MEMORY;
+    }
     pthread_mutex_lock(&guard->lock);
     *w = (watched){guard->first, memory, bytes};
     guard->first = w;
@@ -125,31 +129,37 @@ void eepi_host_guard_unwatch(eepi_host_guard *guard, void *memory)
     watched **at, *found;
 
     pthread_mutex_lock(&guard->lock);
-    for (at = &guard->first; *at && (*at)->memory != memory;)
+    for (at = &guard->first; *at && (*at)->memory != memory;) {
         at = &(*at)->next;
+    }
     found = *at;
-    if (found)
+    if (found) {
         *at = found->next;
+    }
     pthread_mutex_unlock(&guard->lock);
     free(found);
 }
 
 void eepi_host_guard_enter(eepi_host_guard *guard)
 {
-    if (!guard)
+    if (!guard) {
         return;
+    }
     pthread_mutex_lock(&guard->lock);
-    if (guard->running++ == 0)
+    if (guard->running++ == 0) {
         set_all(guard);
+    }
     pthread_mutex_unlock(&guard->lock);
 }
 
 void eepi_host_guard_leave(eepi_host_guard *guard)
 {
-    if (!guard)
+    if (!guard) {
         return;
+    }
     pthread_mutex_lock(&guard->lock);
-    if (--guard->running == 0)
+    if (--guard->running == 0) {
         set_all(guard);
+    }
     pthread_mutex_unlock(&guard->lock);
 }

@@ -18,16 +18,18 @@ static uint32_t *waiters_of(uint32_t *doorbell)
 void eepk_doorbell_ring(uint32_t *doorbell)
 {
     __atomic_fetch_add(doorbell, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(waiters_of(doorbell), __ATOMIC_SEQ_CST) != 0)
+    if (__atomic_load_n(waiters_of(doorbell), __ATOMIC_SEQ_CST) != 0) {
         syscall(SYS_futex, doorbell, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    }
 }
 
 void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
 {
     struct timespec longest = {0, SLEEP_NS};
 
-    if (polls < SPIN_POLLS)
+    if (polls < SPIN_POLLS) {
         return;
+    }
     if (polls < YIELD_POLLS) {
         sched_yield();
         return;

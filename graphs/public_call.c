@@ -79,9 +79,9 @@ eep_status eepi_refuse(eep_status status, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    memcpy(error_text, text, sizeof(text));
+    memcpy(error_text, text, sizeof text);
     return status;
 }
 
@@ -94,8 +94,9 @@ eep_status eepi_check_process(const char *call, const char *what, int32_t opened
 {
     int32_t here = (int32_t)getpid();
 
-    if (here == opened_by)
+    if (here == opened_by) {
         return EEP_OK;
+    }
     return eepi_refuse(EEP_ERR_STATE,
                        "%s: process %d opened this %s, and this is process %d: a child of fork "
                        "cannot use it; let the child call exec, or open its own",
@@ -104,8 +105,9 @@ eep_status eepi_check_process(const char *call, const char *what, int32_t opened
 
 eep_status eepi_check_may_put(const char *call)
 {
-    if (!eepi_thread_is_in_kernel())
+    if (!eepi_thread_is_in_kernel()) {
         return EEP_OK;
+    }
     return eepi_refuse(EEP_ERR_STATE,
                        "%s from a kernel's host body would wait for the stream that runs it: let "
                        "the rank thread do so",
@@ -116,8 +118,9 @@ eep_status eepi_check_may_wait(const char *call)
 {
     eep_status status = eepi_check_may_put(call);
 
-    if (status != EEP_OK || !eepi_thread_is_in_callback())
+    if (status != EEP_OK || !eepi_thread_is_in_callback()) {
         return status;
+    }
     return eepi_refuse(EEP_ERR_STATE,
                        "%s from the log or event callback would wait for the thread that calls it: "
                        "let the rank thread do so",
@@ -140,14 +143,16 @@ static eep_status size_of(const char *call, const char *type, const void *theirs
 {
     uint32_t bytes;
 
-    if (!theirs)
+    if (!theirs) {
         return eepi_refuse(EEP_ERR_INVALID, "%s: the %s is NULL", call, type);
-    memcpy(&bytes, theirs, sizeof(bytes));
-    if (bytes < least || bytes > MOST_BYTES || bytes % STRUCT_STEP != 0)
+    }
+    memcpy(&bytes, theirs, sizeof bytes);
+    if (bytes < least || bytes > MOST_BYTES || bytes % STRUCT_STEP != 0) {
         return eepi_refuse(EEP_ERR_INVALID,
                            "%s: struct_bytes of the %s is %u, and at least %zu, a multiple of %d, "
                            "are needed: set it %s",
                            call, type, bytes, least, STRUCT_STEP, setter_of(type));
+    }
     *bytes_out = bytes;
     return EEP_OK;
 }
@@ -160,19 +165,21 @@ eep_status eepi_struct_take(const char *call, const char *type, void *ours, size
     size_t theirs_bytes = 0;
     eep_status status = size_of(call, type, theirs, least_bytes, &theirs_bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     for (size_t at = ours_bytes; at < theirs_bytes; at++) {
-        if (bytes[at] != 0)
+        if (bytes[at] != 0) {
             return eepi_refuse(EEP_ERR_INVALID,
                                "%s: the %s has %zu bytes, and libeep %d.%d.%d knows %zu: the field "
                                "at byte %zu is set and would be ignored; leave it 0, or use a "
                                "newer libeep",
                                call, type, theirs_bytes, EEP_VERSION_MAJOR, EEP_VERSION_MINOR,
                                EEP_VERSION_PATCH, ours_bytes, at);
+        }
     }
     memcpy(ours, theirs, theirs_bytes < ours_bytes ? theirs_bytes : ours_bytes);
-    memcpy(ours, &size, sizeof(size));
+    memcpy(ours, &size, sizeof size);
     return EEP_OK;
 }
 
@@ -188,9 +195,10 @@ void eepi_struct_give(void *theirs, const void *ours, size_t ours_bytes)
 {
     uint32_t bytes;
 
-    memcpy(&bytes, theirs, sizeof(bytes));
-    if (bytes > ours_bytes)
+    memcpy(&bytes, theirs, sizeof bytes);
+    if (bytes > ours_bytes) {
         bytes = (uint32_t)ours_bytes;
+    }
     memcpy((unsigned char *)theirs + SIZE_FIELD, (const unsigned char *)ours + SIZE_FIELD,
            bytes - SIZE_FIELD);
 }

@@ -52,9 +52,10 @@ static const char *bad_field(const eep_config *c)
         {"fp8_dispatch", c->fp8_dispatch, 0, 1, "a switch"},
     };
 
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if (fields[i].value >= fields[i].least && fields[i].value <= fields[i].most)
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (fields[i].value >= fields[i].least && fields[i].value <= fields[i].most) {
             continue;
+        }
         (void)!eepi_refuse(EEP_ERR_INVALID, "%s is %lld: %lld to %lld are possible (%s)",
                            fields[i].name, (long long)fields[i].value, (long long)fields[i].least,
                            (long long)fields[i].most, fields[i].why);
@@ -69,8 +70,9 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     uint64_t at;
 
     *why_out = bad_field(config);
-    if (*why_out)
+    if (*why_out) {
         return EEP_ERR_INVALID;
+    }
     s.max_ranks = (uint32_t)config->max_ranks;
     s.num_layers = (uint32_t)config->num_layers;
     s.num_experts = (uint32_t)config->num_experts;
@@ -127,16 +129,20 @@ eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *size
     const char *why;
     eep_status status = EEPI_STRUCT_TAKE(eep_config, &c, config);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_STRUCT_CHECK(eep_window_sizes, sizes_out);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
-    if (c.max_ranks == 0)
+    }
+    if (c.max_ranks == 0) {
         c.max_ranks = c.num_ranks;
+    }
     c.rank = 0; /* all windows are alike */
     status = eepi_shape_make(&c, &s, &why);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return eepi_refuse(status, "eep_window_sizes_get: %s", why);
+    }
     sizes.control_bytes = s.off_list;
     sizes.dispatch_bytes = s.off_combine - s.off_list;
     sizes.combine_bytes = s.window_bytes - s.off_combine;
@@ -230,11 +236,12 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
         {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
     };
 
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         eep_status status =
             eep_device_alloc(t->device, wanted[i].kind, wanted[i].bytes, wanted[i].to);
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             return status;
+        }
     }
     return scratch_open(t, s);
 }
@@ -244,29 +251,34 @@ static eep_status copy_world(eepi_tables *t)
 {
     eep_status status;
 
-    memcpy(t->image, &t->host_world, sizeof(t->host_world));
-    status = eep_copy_async(t->staging, t->world, t->image, sizeof(t->host_world));
+    memcpy(t->image, &t->host_world, sizeof t->host_world);
+    status = eep_copy_async(t->staging, t->world, t->image, sizeof t->host_world);
     return status == EEP_OK ? eep_stream_synchronize(t->staging, COPY_BOUND_US) : status;
 }
 
 eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *window,
                             eepi_tables **tables_out)
 {
-    eepi_tables *t = calloc(1, sizeof(*t));
+    eepi_tables *t = calloc(1, sizeof *t);
     eep_status status;
 
-    if (!t)
+    if (!t) {
         return EEP_ERR_NO_MEMORY;
+    }
     t->device = device;
     status = memory_open(t, shape);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_device_auxiliary(device, &t->staging);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_event_open(device, &t->staged_event);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_event_open(device, &t->flipped_event);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         goto fail;
+    }
     t->host_world.shape = *shape;
     t->host_world.control = t->control;
     t->host_world.bank[0] = t->bank[0];
@@ -276,8 +288,9 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
     t->host_world.status = t->status;
     t->host_world.window = window;
     status = copy_world(t);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         goto fail;
+    }
     *tables_out = t;
     return EEP_OK;
 fail:
@@ -287,16 +300,20 @@ fail:
 
 void eepi_tables_close(eepi_tables *t)
 {
-    if (!t)
+    if (!t) {
         return;
+    }
     /* a flip that no step followed may be in its stream still: it writes the control block */
     if (t->flipped_event &&
-        eep_event_synchronize(t->flipped_event, COPY_BOUND_US) == EEP_ERR_TIMEOUT)
+        eep_event_synchronize(t->flipped_event, COPY_BOUND_US) == EEP_ERR_TIMEOUT) {
         return; /* better lost than gone under it */
-    if (t->staged_event)
+    }
+    if (t->staged_event) {
         eep_event_close(t->staged_event);
-    if (t->flipped_event)
+    }
+    if (t->flipped_event) {
         eep_event_close(t->flipped_event);
+    }
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->world);
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->control);
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[0]);
@@ -347,15 +364,19 @@ eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
     eep_status status;
 
     status = eep_stream_wait_event(t->staging, t->flipped_event); /* rule T2 */
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
             eep_copy_async(t->staging, t->bank[idle], t->image, t->host_world.shape.bank_bytes);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_event_record(t->staged_event, t->staging);
-    if (status == EEP_OK) /* not for what others put into the stream behind it */
+    }
+    if (status == EEP_OK) { /* not for what others put into the stream behind it */
         status = eep_event_synchronize(t->staged_event, timeout_us);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     t->staged_epoch = header->epoch;
     __atomic_store_n(&t->staged_digest, header->digest, __ATOMIC_RELEASE);
     return EEP_OK;
@@ -372,16 +393,20 @@ eep_status eepi_tables_flip(eepi_tables *t, eep_stream *stream, uint64_t epoch, 
     eepk_flip_args args = {t->world, epoch, digest, idle, 0};
     eep_status status;
 
-    if (eepi_tables_staged(t) != digest || t->staged_epoch != epoch)
+    if (eepi_tables_staged(t) != digest || t->staged_epoch != epoch) {
         return EEP_ERR_STATE;
+    }
     status = eep_stream_wait_event(stream, t->staged_event);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
-            eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof(args));
-    if (status == EEP_OK)
+            eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof args);
+    }
+    if (status == EEP_OK) {
         status = eep_event_record(t->flipped_event, stream);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&t->live, idle, __ATOMIC_RELEASE);
     return EEP_OK;

@@ -75,25 +75,28 @@ void eepi_signals_restore(const sigset_t *before)
 eep_status eepi_thread_start(pthread_t *thread_out, const char *name, size_t stack_bytes,
                              void *(*run)(void *user), void *user)
 {
-    start *s = malloc(sizeof(*s));
+    start *s = malloc(sizeof *s);
     pthread_attr_t attributes;
     sigset_t before;
     int error;
 
-    if (!s)
+    if (!s) {
         return EEP_ERR_NO_MEMORY; /* and malloc has set errno */
+    }
     *s = (start){name, run, user};
     error = pthread_attr_init(&attributes);
     if (error == 0) {
         error = pthread_attr_setstacksize(&attributes, stack_bytes);
         eepi_signals_block(&before);
-        if (error == 0)
+        if (error == 0) {
             error = pthread_create(thread_out, &attributes, begin, s);
+        }
         eepi_signals_restore(&before);
         pthread_attr_destroy(&attributes);
     }
-    if (error == 0)
+    if (error == 0) {
         return EEP_OK;
+    }
     free(s);
     errno = error;
     return EEP_ERR_SYSTEM;
@@ -104,13 +107,15 @@ static void say_limit(char *text, size_t text_bytes, const char *what, int resou
     struct rlimit limit;
     size_t used = strlen(text);
 
-    if (getrlimit(resource, &limit) != 0)
+    if (getrlimit(resource, &limit) != 0) {
         return;
-    if (limit.rlim_cur == RLIM_INFINITY)
+    }
+    if (limit.rlim_cur == RLIM_INFINITY) {
         snprintf(text + used, text_bytes - used, "%s: no limit", what);
-    else
+    } else {
         snprintf(text + used, text_bytes - used, "%s: limit %llu", what,
                  (unsigned long long)limit.rlim_cur);
+    }
 }
 
 const char *eepi_thread_error(int error, char *text, size_t text_bytes)

@@ -23,8 +23,9 @@ void eepi_arrival_end(eep_context *context, int seat, uint32_t generation)
     eepi_arrival *a = &context->arrivals[seat];
 
     pthread_mutex_lock(&context->lock);
-    if (a->generation <= generation)
+    if (a->generation <= generation) {
         a->generation = 0;
+    }
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -34,7 +35,7 @@ void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal)
 
     pthread_mutex_lock(&context->lock);
     a->refused = refusal->generation;
-    snprintf(a->why, sizeof(a->why), "%s", refusal->why);
+    snprintf(a->why, sizeof a->why, "%s", refusal->why);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -48,11 +49,12 @@ static void note_wait(eep_context *context)
 {
     char text[EEPI_CORE_WHY_BYTES];
 
-    if (!context->ready_told || context->told.had_view)
+    if (!context->ready_told || context->told.had_view) {
         return;
-    eepi_core_say_wait(context->core, text, sizeof(text));
+    }
+    eepi_core_say_wait(context->core, text, sizeof text);
     pthread_mutex_lock(&context->lock);
-    snprintf(context->waits_for, sizeof(context->waits_for), "%s", text);
+    snprintf(context->waits_for, sizeof context->waits_for, "%s", text);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -62,12 +64,14 @@ void eepi_arrivals_look(eep_context *context)
     int is_new;
 
     note_wait(context);
-    if (eepi_core_view(context->core) || context->read_id != 0)
+    if (eepi_core_view(context->core) || context->read_id != 0) {
         return;
+    }
     pthread_mutex_lock(&context->lock);
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        if (seat != context->config.rank && is_refused(&context->arrivals[seat]))
-            snprintf(why, sizeof(why), "%s", context->arrivals[seat].why);
+        if (seat != context->config.rank && is_refused(&context->arrivals[seat])) {
+            snprintf(why, sizeof why, "%s", context->arrivals[seat].why);
+        }
     }
     is_new = why[0] && !context->uncovered;
     if (!why[0] && context->closed_by_weights) { /* it has gone: others may come in its place */
@@ -88,8 +92,9 @@ __attribute__((format(printf, 3, 4))) static void add(char *text, size_t bytes, 
     va_list arguments;
 
     va_start(arguments, format);
-    if (used < bytes)
+    if (used < bytes) {
         vsnprintf(text + used, bytes - used, format, arguments);
+    }
     va_end(arguments);
 }
 
@@ -101,8 +106,9 @@ static int list(const eep_context *context, char *text, size_t bytes, const char
     int num = 0;
 
     for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (seat != context->config.rank && applies(&context->arrivals[seat]))
+        if (seat != context->config.rank && applies(&context->arrivals[seat])) {
             add(text, bytes, "%s%d", num++ ? ", " : separator, seat);
+        }
     }
     return num;
 }
@@ -126,22 +132,27 @@ void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
             context->waits_for[0] ? ": " : "", context->waits_for);
         return;
     }
-    if (list(context, text, bytes, "ranks that have not opened: ", has_not_opened))
+    if (list(context, text, bytes, "ranks that have not opened: ", has_not_opened)) {
         add(text, bytes, "; ");
-    if (list(context, text, bytes,
-             "ranks that have opened and not called eep_join: ", has_not_asked))
-        add(text, bytes, "; ");
-    for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (is_refused(&context->arrivals[seat]))
-            add(text, bytes, "%s; ", context->arrivals[seat].why);
     }
-    if (context->begin_waits_for != 0)
+    if (list(context, text, bytes,
+             "ranks that have opened and not called eep_join: ", has_not_asked)) {
+        add(text, bytes, "; ");
+    }
+    for (int seat = 0; seat < context->config.num_ranks; seat++) {
+        if (is_refused(&context->arrivals[seat])) {
+            add(text, bytes, "%s; ", context->arrivals[seat].why);
+        }
+    }
+    if (context->begin_waits_for != 0) {
         add(text, bytes, "the process that holds seat %d has not reached the store; ",
             context->begin_waits_for - 1);
-    if (text[0] == '\0')
+    }
+    if (text[0] == '\0') {
         add(text, bytes,
             "all %d ranks have asked to join, and no view was committed: is the store "
             "there?; ",
             context->config.num_ranks);
+    }
     text[strlen(text) < 2 ? 0 : strlen(text) - 2] = '\0';
 }

@@ -16,17 +16,20 @@ static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *imag
             for (uint32_t slot = 0; slot < s->num_slots; slot++) {
                 const eepi_view_slot *at =
                     eepi_view_slot_at(view, (int)layer, (int)seat, (int)slot);
-                if (!eepi_view_is_member(view, (int)seat) || at->state != EEPI_SLOT_HOLDS)
+                if (!eepi_view_is_member(view, (int)seat) || at->state != EEPI_SLOT_HOLDS) {
                     continue;
-                if (pass == 0)
+                }
+                if (pass == 0) {
                     first[at->expert + 1]++;
-                else
+                } else {
                     replica[first[at->expert]++] = (eepk_replica){(uint16_t)seat, (uint16_t)slot};
+                }
             }
         }
         if (pass == 0) {
-            for (uint32_t e = 0; e < s->num_experts; e++)
+            for (uint32_t e = 0; e < s->num_experts; e++) {
                 first[e + 1] += first[e];
+            }
         } else { /* filling moved each begin to its end: shift back */
             memmove(first + 1, first, s->num_experts * sizeof(*first));
             first[0] = 0;
@@ -47,12 +50,14 @@ void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *wi
     header->combine_copy = view->combine_copy;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         generation[seat] = eepi_view_seat_at(view, (int)seat)->generation;
-        if (!eepi_view_is_member(view, (int)seat))
+        if (!eepi_view_is_member(view, (int)seat)) {
             continue;
+        }
         header->num_active++;
         header->active[seat / 64] |= 1ull << (seat % 64);
         window[seat] = (uint64_t)(uintptr_t)windows[seat];
     }
-    for (uint32_t layer = 0; layer < s->num_layers; layer++)
+    for (uint32_t layer = 0; layer < s->num_layers; layer++) {
         fill_layer(s, view, image, layer);
+    }
 }

@@ -19,14 +19,16 @@ eep_status eepi_call_begin(eep_context *context, const char *call)
     const char *other = NULL;
     eep_status status = eepi_check_own(call, context);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     if (!__atomic_compare_exchange_n(&context->call, &other, call, 0, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED))
+                                     __ATOMIC_RELAXED)) {
         return eepi_refuse(EEP_ERR_STATE,
                            "%s while another thread is in %s of this context: a context is used by "
                            "one thread at a time",
                            call, other);
+    }
     /* a thread that ends inside would keep the lock, and eep_close would wait for the call */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &context->cancel_state);
     __atomic_store_n(&context->caller, pthread_self(), __ATOMIC_RELAXED);
@@ -37,8 +39,9 @@ eep_status eepi_call_end(eep_context *context, eep_status status)
 {
     int cancel_state = context->cancel_state;
 
-    if (eepi_call_is_closed(context))
+    if (eepi_call_is_closed(context)) {
         status = eepi_fail_closing(context, context->call);
+    }
     __atomic_store_n(&context->call, NULL, __ATOMIC_RELEASE); /* eep_close may free it now */
     pthread_setcancelstate(cancel_state, &cancel_state);
     return status;
@@ -65,9 +68,10 @@ static int hurry(eep_context *context)
         is_in_step =
             context->stepper.in_step &&
             !pthread_equal(__atomic_load_n(&context->caller, __ATOMIC_RELAXED), pthread_self());
-        if (context->stepper.in_step)
+        if (context->stepper.in_step) {
             __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
                              __ATOMIC_RELEASE);
+        }
         pthread_mutex_unlock(&context->lock);
     }
     eepi_rank_wake(context);
@@ -86,8 +90,9 @@ int eepi_calls_close(eep_context *context)
 
         if ((!hurry(context) || us >= STEP_BOUND_US) &&
             __atomic_compare_exchange_n(&context->call, &other, closes, 0, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
+                                        __ATOMIC_RELAXED)) {
             return 1;
+        }
         if (us >= CALL_BOUND_US || other == closes) {
             eepi_log(context, EEP_LOG_ERROR,
                      "eep_close closes nothing: another thread is in %s yet: call eep_close again "

@@ -15,10 +15,9 @@ eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bo
     eepi_store_reply reply;
     eep_status status;
 
-    snprintf(key, sizeof(key), EEPI_KEY_EXIT "%d", end->seat);
-    status = eepi_store_client_wait(context->store,
-                                    eepi_store_put(context->store, key, end, sizeof(*end), 0),
-                                    bound_us, &reply);
+    snprintf(key, sizeof key, EEPI_KEY_EXIT "%d", end->seat);
+    status = eepi_store_client_wait(
+        context->store, eepi_store_put(context->store, key, end, sizeof *end, 0), bound_us, &reply);
     return status == EEP_OK ? reply.status : status;
 }
 
@@ -31,9 +30,10 @@ void eepi_claim_give_back(eep_context *context)
                                   .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
 
     if (context->has_seat &&
-        eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK)
+        eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
                  context->store_path, context->config.rank, strerror(errno));
+    }
     context->has_seat = 0;
 }
 
@@ -42,6 +42,7 @@ void eepi_claim_release(eep_context *context, uint64_t bound_us)
     const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
 
     eepi_claim_give_back(context);
-    if (context->claimed)
+    if (context->claimed) {
         (void)!eepi_claim_end(context, &end, bound_us);
+    }
 }

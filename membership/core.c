@@ -25,16 +25,18 @@ int eepi_core_has_room(const eepi_core *core)
 
 eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
 {
-    if (eepi_core_has_room(core))
+    if (eepi_core_has_room(core)) {
         return eepi_core_act(core, kind);
+    }
     core->dropped = (eepi_action){.kind = kind};
     return &core->dropped;
 }
 
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
 {
-    if (time_us < core->wake_us)
+    if (time_us < core->wake_us) {
         core->wake_us = time_us;
+    }
 }
 
 static int peers_open(eepi_core *core)
@@ -45,11 +47,12 @@ static int peers_open(eepi_core *core)
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         peer->evidence = NO_EVIDENCE;
-        peer->experts = calloc(slots, sizeof(*peer->experts));
-        peer->checksums = calloc(slots, sizeof(*peer->checksums));
-        peer->backup = calloc(eepi_core_backup_words(shape), sizeof(*peer->backup));
-        if (!peer->experts || !peer->checksums || !peer->backup)
+        peer->experts = calloc(slots, sizeof *peer->experts);
+        peer->checksums = calloc(slots, sizeof *peer->checksums);
+        peer->backup = calloc(eepi_core_backup_words(shape), sizeof *peer->backup);
+        if (!peer->experts || !peer->checksums || !peer->backup) {
             return 0;
+        }
     }
     return 1;
 }
@@ -57,17 +60,18 @@ static int peers_open(eepi_core *core)
 eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
 {
     size_t seats = (size_t)config->shape.max_ranks;
-    eepi_core *core = calloc(1, sizeof(*core));
+    eepi_core *core = calloc(1, sizeof *core);
 
-    if (!core)
+    if (!core) {
         return EEP_ERR_NO_MEMORY;
+    }
     core->config = *config;
     core->view = eepi_view_new(&config->shape);
     core->plan = eepi_view_new(&config->shape);
     core->draft = eepi_view_new(&config->shape);
     core->table = eepi_plan_table_new(&config->shape);
-    core->peers = calloc(seats, sizeof(*core->peers));
-    core->suspects = calloc(seats, sizeof(*core->suspects));
+    core->peers = calloc(seats, sizeof *core->peers);
+    core->suspects = calloc(seats, sizeof *core->suspects);
     if (!core->view || !core->plan || !core->draft || !core->table || !core->peers ||
         !core->suspects || !peers_open(core)) {
         eepi_core_close(core);
@@ -79,8 +83,9 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
 
 void eepi_core_close(eepi_core *core)
 {
-    if (!core)
+    if (!core) {
         return;
+    }
     for (int seat = 0; core->peers && seat < core->config.shape.max_ranks; seat++) {
         free(core->peers[seat].experts);
         free(core->peers[seat].checksums);
@@ -107,10 +112,12 @@ int eepi_core_evidence(const eepi_core *core, int seat)
     const core_peer *peer = &core->peers[seat];
     uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
 
-    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat))
+    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat)) {
         return NO_EVIDENCE;
-    if (eepi_core_has_exited(core, seat, generation))
+    }
+    if (eepi_core_has_exited(core, seat, generation)) {
         return EEP_FAULT_EXIT;
+    }
     return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
 }
 
@@ -118,13 +125,16 @@ int eepi_core_order(const eepi_core *core)
 {
     int order = 0;
 
-    if (!eepi_view_has(core->view, core->config.seat, core->config.generation))
+    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         return -1;
-    if (core->suspected_epoch >= core->view->epoch) /* the unsuspected ones come first */
+    }
+    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
         return eepi_view_num_active(core->view);
-    for (int seat = 0; seat < core->config.seat; seat++)
+    }
+    for (int seat = 0; seat < core->config.seat; seat++) {
         order +=
             eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
+    }
     return order;
 }
 
@@ -137,10 +147,12 @@ uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive)
     uint64_t own = (uint64_t)core->config.seat + (left_alive ? seats : 0);
     uint64_t least = core->view->epoch + 1 + (uint64_t)core->in_doubt * leap;
 
-    if (!core->in_doubt && !left_alive)
+    if (!core->in_doubt && !left_alive) {
         return least;
-    if (core->in_doubt && least <= core->tried_epoch)
+    }
+    if (core->in_doubt && least <= core->tried_epoch) {
         least = core->tried_epoch + 1;
+    }
     return least + (own + leap - least % leap) % leap;
 }
 
@@ -157,28 +169,33 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         if (s->state == EEP_SEAT_QUARANTINED &&
-            eepi_core_stores_have_ended(core, seat, s->generation))
+            eepi_core_stores_have_ended(core, seat, s->generation)) {
             s->state = EEP_SEAT_VACANT;
+        }
     }
     return draft;
 }
 
 void eepi_core_drop_backups(eepi_view *draft, int seat)
 {
-    for (int layer = 0; layer < draft->shape.num_layers; layer++)
-        for (int expert = 0; expert < draft->shape.num_experts; expert++)
+    for (int layer = 0; layer < draft->shape.num_layers; layer++) {
+        for (int expert = 0; expert < draft->shape.num_experts; expert++) {
             eepi_view_set_backup(draft, seat, layer, expert, false);
+        }
+    }
 }
 
 void eepi_core_commit(eepi_core *core)
 {
     eepi_action *action;
 
-    if (core->cas_in_flight)
+    if (core->cas_in_flight) {
         return;
+    }
     eepi_view_seal(core->draft);
-    if (core->tried_epoch < core->draft->epoch)
+    if (core->tried_epoch < core->draft->epoch) {
         core->tried_epoch = core->draft->epoch;
+    }
     core->cas_in_flight = 1;
     action = eepi_core_act(core, EEPI_ACTION_CAS);
     action->view = core->draft;
@@ -193,11 +210,13 @@ static void advance_flipped(eepi_core *core)
     uint64_t digest = core->flipped_digest;
     eepi_action *action;
 
-    if (digest == 0 || digest != core->view->digest)
+    if (digest == 0 || digest != core->view->digest) {
         return;
+    }
     core->flipped_digest = 0;
-    if (core->announced_digest != digest) /* the others told in-band before the register did */
+    if (core->announced_digest != digest) { /* the others told in-band before the register did */
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+    }
     core->announced_digest = digest;
     core->installed_epoch = core->view->epoch;
     action = eepi_core_act(core, EEPI_ACTION_ACK);
@@ -210,8 +229,9 @@ static void reassert(eepi_core *core)
 {
     eepi_action *action;
 
-    if (!core->register_lags || core->cas_in_flight)
+    if (!core->register_lags || core->cas_in_flight) {
         return;
+    }
     memcpy(core->draft, core->view, core->view->bytes);
     core->cas_in_flight = 1;
     core->register_lags = 0;
@@ -235,8 +255,9 @@ static void advance_outside(eepi_core *core)
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
-    if (core->status == CORE_LEAVING)
+    if (core->status == CORE_LEAVING) {
         return;
+    }
     if ((core->leaving || eepi_core_has_ended(core)) && core->view->cause == EEPI_VIEW_PLANNED &&
         core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
@@ -254,8 +275,9 @@ static int is_given_up(const eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         const core_peer *peer = &core->peers[seat];
         if (eepi_view_has(core->view, seat, peer->report_generation) &&
-            peer->report_epoch >= core->view->epoch)
+            peer->report_epoch >= core->view->epoch) {
             return 1;
+        }
     }
     return 0;
 }
@@ -269,8 +291,9 @@ static void advance_leaving(eepi_core *core)
     for (int seat = 0; waits && seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
             core->peers[seat].flipped_digest != core->view->digest &&
-            !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation))
+            !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation)) {
             return;
+        }
     }
     core->status = CORE_OVER;
     eepi_core_act(core, EEPI_ACTION_DRAINED);
@@ -278,8 +301,9 @@ static void advance_leaving(eepi_core *core)
 
 static void advance(eepi_core *core)
 {
-    if (core->status == CORE_OVER)
+    if (core->status == CORE_OVER) {
         return;
+    }
     if (!core->has_view) {
         if (core->leaving && core->register_was_read && !core->cas_in_flight) {
             core->status = CORE_OVER; /* there is no view yet that it could leave */
@@ -347,8 +371,9 @@ void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
                  (unsigned long long)core->installed_epoch);
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE)
+        if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE) {
             continue;
+        }
         used += snprintf(text_out + used, bytes - (size_t)used, " %d (generation %u)", seat,
                          eepi_view_seat_at(core->view, seat)->generation);
     }

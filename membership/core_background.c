@@ -18,8 +18,9 @@ void eepi_core_advance_fills(eepi_core *core)
 
     if (core->status != CORE_SERVING || view->phase != EEPI_VIEW_SERVING ||
         core->installed_epoch != view->epoch || core->fill_digest == view->digest ||
-        eepi_plan_fills(view, core->config.seat, NULL, 0) == 0)
+        eepi_plan_fills(view, core->config.seat, NULL, 0) == 0) {
         return;
+    }
     core->fill_digest = view->digest;
     eepi_core_act(core, EEPI_ACTION_FILL)->view = view;
 }
@@ -30,8 +31,9 @@ int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft)
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         if (eepi_view_is_member(draft, seat) &&
-            core->peers[seat].filled_digest == core->view->digest)
+            core->peers[seat].filled_digest == core->view->digest) {
             promoted += eepi_plan_filled(draft, seat);
+        }
     }
     return promoted;
 }
@@ -53,8 +55,9 @@ int eepi_core_fills_are_late(eepi_core *core)
 static int somebody_retires(const eepi_view *view)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING)
+        if (eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING) {
             return 1;
+        }
     }
     return 0;
 }
@@ -64,8 +67,9 @@ int eepi_core_plan_round(eepi_core *core, eepi_view *draft)
 {
     int fills;
 
-    if (!core->config.background || core->examined_layers == draft->shape.num_layers)
+    if (!core->config.background || core->examined_layers == draft->shape.num_layers) {
         return 0;
+    }
     if (core->now_us < core->background_after_us && !somebody_retires(draft)) {
         eepi_core_wake_at(core, core->background_after_us);
         return 0;

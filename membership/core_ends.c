@@ -31,15 +31,17 @@ int eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t genera
  * later must hear of the newest (M7). */
 void eepi_core_tell_gone(eepi_core *core, int seat)
 {
-    if (core->peers[seat].gone != 0 && eepi_core_has_room(core))
+    if (core->peers[seat].gone != 0 && eepi_core_has_room(core)) {
         eepi_core_act(core, EEPI_ACTION_EXIT)->end =
             (eepi_end){seat, core->peers[seat].gone, EEPI_END_PROCESS};
+    }
 }
 
 static void note_exited(core_peer *peer, uint32_t generation)
 {
-    if (peer->exited < generation)
+    if (peer->exited < generation) {
         peer->exited = generation;
+    }
 }
 
 /* Two margins run at once: the oldest one's, so that it passes however often newer processes end in
@@ -59,8 +61,9 @@ int eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation)
     core_peer *peer = &core->peers[seat];
 
     note_exited(peer, generation);
-    if (generation <= peer->gone)
+    if (generation <= peer->gone) {
         return 0;
+    }
     peer->gone = generation;
     peer->gone_us = core->now_us;
     if (peer->passing == 0) {
@@ -74,8 +77,9 @@ int eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation)
 /* A generation speaks for itself: older ones that may still store are not freed by its word. */
 static void take_last_word(core_peer *peer, uint32_t generation)
 {
-    if (peer->stored >= generation || peer->stored + 1 < generation)
+    if (peer->stored >= generation || peer->stored + 1 < generation) {
         return;
+    }
     peer->stored = generation;
     peer->passing = peer->gone > generation ? peer->gone : 0;
     peer->passing_us = peer->gone_us;
@@ -86,13 +90,15 @@ void eepi_core_take_end(eepi_core *core, const eepi_end *end, int by)
     core_peer *peer = &core->peers[end->seat];
 
     if (eepi_core_note_gone(core, end->seat, end->generation)) {
-        if (by == core->config.seat) /* else the others hear it from there */
+        if (by == core->config.seat) { /* else the others hear it from there */
             eepi_core_act(core, EEPI_ACTION_EXIT)->end = *end;
+        }
     } else if (by == NOBODY && end->generation < peer->gone) {
         eepi_core_tell_gone(core, end->seat);
     }
-    if (end->kind == EEPI_END_STORES)
+    if (end->kind == EEPI_END_STORES) {
         take_last_word(peer, end->generation);
+    }
 }
 
 void eepi_core_take_exit(eepi_core *core, const eepi_suspect *suspect, int by)
@@ -100,8 +106,9 @@ void eepi_core_take_exit(eepi_core *core, const eepi_suspect *suspect, int by)
     const eepi_end end = {suspect->seat, suspect->generation, EEPI_END_PROCESS};
 
     note_exited(&core->peers[suspect->seat], suspect->generation);
-    if (core->config.stores_margin_us == 0)
+    if (core->config.stores_margin_us == 0) {
         eepi_core_take_end(core, &end, by);
+    }
 }
 
 void eepi_core_pass_margins(eepi_core *core)
@@ -109,8 +116,9 @@ void eepi_core_pass_margins(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         pass(peer, core->now_us, core->config.stores_margin_us);
-        if (peer->passing != 0)
+        if (peer->passing != 0) {
             eepi_core_wake_at(core, peer->passing_us + core->config.stores_margin_us);
+        }
     }
 }
 

@@ -19,8 +19,9 @@ static int reported(const eepi_core *core, int seat)
 static int must_wedge(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || reported(core, seat))
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || reported(core, seat)) {
             return 1;
+        }
     }
     return core->reported_epoch >= core->view->epoch;
 }
@@ -44,8 +45,9 @@ static uint64_t suspects_key(const eepi_core *core)
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         int kind = own_evidence(core, seat);
-        if (kind != NO_EVIDENCE)
+        if (kind != NO_EVIDENCE) {
             key = key * 1000003u + (uint64_t)seat * 16 + (uint64_t)kind + 1;
+        }
     }
     return key;
 }
@@ -57,16 +59,19 @@ static void report(eepi_core *core)
     eepi_action *action;
     int n = 0;
 
-    if (core->reported_epoch == core->view->epoch && core->reported_suspects == key)
+    if (core->reported_epoch == core->view->epoch && core->reported_suspects == key) {
         return;
+    }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         int kind = own_evidence(core, seat);
-        if (kind != NO_EVIDENCE)
+        if (kind != NO_EVIDENCE) {
             core->suspects[n++] =
                 (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
+        }
     }
-    if (core->reported_epoch != core->view->epoch)
+    if (core->reported_epoch != core->view->epoch) {
         core->drain_from_us = core->now_us; /* the others hear of it only now */
+    }
     core->reported_epoch = core->view->epoch;
     core->reported_suspects = key;
     action = eepi_core_act(core, EEPI_ACTION_REPORT);
@@ -83,12 +88,14 @@ static int root_accusers(const eepi_core *core, int seat)
     int accusers = core->peers[seat].evidence == EEP_FAULT_DEADLINE;
 
     for (int word = 0; word < EEPK_SEAT_WORDS && reported(core, seat); word++) {
-        if (accused->report_accused[word])
+        if (accused->report_accused[word]) {
             return 0;
+        }
     }
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
-        if (other != seat && other != core->config.seat && reported(core, other))
+        if (other != seat && other != core->config.seat && reported(core, other)) {
             accusers += core->peers[other].report_accused[seat / 64] >> (seat % 64) & 1u;
+        }
     }
     return accusers;
 }
@@ -101,20 +108,25 @@ static int is_expelled(const eepi_core *core, int seat)
 {
     int kind = eepi_core_evidence(core, seat), mine;
 
-    if (kind == NO_EVIDENCE)
+    if (kind == NO_EVIDENCE) {
         return 0;
-    if (kind != EEP_FAULT_DEADLINE)
+    }
+    if (kind != EEP_FAULT_DEADLINE) {
         return 1;
+    }
     mine = root_accusers(core, seat);
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
         int count;
-        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE)
+        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE) {
             continue;
-        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE)
+        }
+        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE) {
             return 0;
+        }
         count = root_accusers(core, other);
-        if (count > mine || (count == mine && other < seat))
+        if (count > mine || (count == mine && other < seat)) {
             return 0;
+        }
     }
     return 1;
 }
@@ -131,11 +143,13 @@ static int all_reported(eepi_core *core)
         core_peer *peer = &core->peers[seat];
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
             is_expelled(core, seat) ||
-            (reported(core, seat) && peer->report_epoch == core->view->epoch))
+            (reported(core, seat) && peer->report_epoch == core->view->epoch)) {
             continue;
+        }
         missing++;
-        if (core->now_us < bound_us)
+        if (core->now_us < bound_us) {
             continue;
+        }
         if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
             core->now_us < peer->busy_until_us) { /* it said so, and that has an end */
             eepi_core_wake_at(core, peer->busy_until_us);
@@ -147,8 +161,9 @@ static int all_reported(eepi_core *core)
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
             (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
     }
-    if (missing && core->now_us < bound_us)
+    if (missing && core->now_us < bound_us) {
         eepi_core_wake_at(core, bound_us);
+    }
     return missing == 0;
 }
 
@@ -163,8 +178,9 @@ static int all_killed(eepi_core *core)
         uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
         uint64_t bound_us;
         if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
-            !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation))
+            !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation)) {
             continue;
+        }
         if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
             waiting = 1; /* the rest in the next round */
             eepi_core_wake_at(core, core->now_us);
@@ -192,8 +208,9 @@ static void take_kills_back(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (peer->killed_generation != 0 &&
-            eepi_view_has(core->view, seat, peer->killed_generation) && !is_expelled(core, seat))
+            eepi_view_has(core->view, seat, peer->killed_generation) && !is_expelled(core, seat)) {
             peer->killed_generation = 0;
+        }
     }
 }
 
@@ -201,8 +218,9 @@ int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
 {
     const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
 
-    if (core->peers[seat].killed_generation != generation || s->generation != generation)
+    if (core->peers[seat].killed_generation != generation || s->generation != generation) {
         return 0;
+    }
     return eepi_view_is_member(core->view, seat)
                ? is_expelled(core, seat)
                : s->state == EEP_SEAT_QUARANTINED &&
@@ -211,15 +229,16 @@ int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
 
 static void fail_closed(eepi_core *core)
 {
-    if (!core->uncovered)
+    if (!core->uncovered) {
         eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+    }
     core->uncovered = 1;
 }
 
 /* Rule P8: its process takes no further part, and its device may still store for it. */
 static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
 {
-    snprintf(core->why, sizeof(core->why),
+    snprintf(core->why, sizeof core->why,
              "rank %d (generation %u) has ended, but its process is not wholly gone and its device "
              "may still "
              "write: nobody serves until it is",
@@ -239,7 +258,7 @@ static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
         return;
     }
     snprintf(
-        core->why, sizeof(core->why),
+        core->why, sizeof core->why,
         "rank %d (generation %u) was expelled, lives and may still write, and kill_fence is 0: "
         "nobody serves until its process goes on or ends",
         seat, generation);
@@ -259,18 +278,21 @@ static int old_copy_is_free(eepi_core *core)
         core_peer *peer = &core->peers[seat];
         uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
         if (s->state != EEP_SEAT_QUARANTINED ||
-            eepi_core_stores_have_ended(core, seat, s->generation))
+            eepi_core_stores_have_ended(core, seat, s->generation)) {
             continue;
+        }
         is_free = 0;
-        if (eepi_core_is_gone(core, seat, s->generation))
+        if (eepi_core_is_gone(core, seat, s->generation)) {
             continue; /* its margin runs, which has an end */
+        }
         if (!core->config.kill_fence && !eepi_core_has_exited(core, seat, s->generation)) {
             say_lives_on(core, seat, s->generation);
             continue;
         }
         if (peer->killed_generation == s->generation &&
-            bound_us < peer->killed_us + core->config.drain_bound_us)
+            bound_us < peer->killed_us + core->config.drain_bound_us) {
             bound_us = peer->killed_us + core->config.drain_bound_us;
+        }
         if (core->now_us < bound_us) {
             eepi_core_wake_at(core, bound_us);
             continue;
@@ -279,10 +301,11 @@ static int old_copy_is_free(eepi_core *core)
             say_stores_last(core, seat, s->generation);
             continue;
         }
-        if (!eepi_core_has_room(core))
+        if (!eepi_core_has_room(core)) {
             continue;
+        }
         if (peer->killed_generation == s->generation) { /* and it lives on: say why nobody serves */
-            snprintf(core->why, sizeof(core->why),
+            snprintf(core->why, sizeof core->why,
                      "rank %d (generation %u) was expelled, could not be killed and may still "
                      "write: nobody "
                      "serves until its process ends",
@@ -309,14 +332,18 @@ static eepi_view *draft_fault(eepi_core *core)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         core_peer *peer = &core->peers[seat];
-        if (peer->report_step > highest) /* also of one that goes: it was the last to step, maybe */
+        if (peer->report_step >
+            highest) { /* also of one that goes: it was the last to step, maybe */
             highest = peer->report_step;
+        }
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
             peer->flipped_digest != core->view->digest &&
-            !eepi_core_stores_have_ended(core, seat, s->generation))
+            !eepi_core_stores_have_ended(core, seat, s->generation)) {
             s->state = EEP_SEAT_QUARANTINED; /* it may still be in a step of the view before */
-        if (!eepi_view_is_member(core->view, seat))
+        }
+        if (!eepi_view_is_member(core->view, seat)) {
             continue;
+        }
         if (is_expelled(core, seat)) {
             s->state = eepi_core_stores_have_ended(core, seat, s->generation)
                            ? EEP_SEAT_VACANT
@@ -325,10 +352,12 @@ static eepi_view *draft_fault(eepi_core *core)
             left_alive |= !eepi_core_has_exited(core, seat, s->generation);
         }
     }
-    if (left_alive) /* it may know documents that only it was told of, before the store forgot */
+    if (left_alive) { /* it may know documents that only it was told of, before the store forgot */
         draft->epoch = eepi_core_fresh_epoch(core, 1);
-    if (draft->first_step <= highest)
+    }
+    if (draft->first_step <= highest) {
         draft->first_step = highest + 1;
+    }
     draft->combine_copy ^= 1u;
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_drop_gone(draft);
@@ -348,14 +377,17 @@ static int forgive(eepi_core *core)
 {
     int fills, forgivable = 0;
 
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
-        forgivable += is_forgivable(core, seat);
-    if (!forgivable || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
-                                          sizeof(core->why)) == EEP_OK)
-        return 0;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (is_forgivable(core, seat))
+        forgivable += is_forgivable(core, seat);
+    }
+    if (!forgivable || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
+                                          sizeof core->why) == EEP_OK) {
+        return 0;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_forgivable(core, seat)) {
             core->peers[seat].evidence = NO_EVIDENCE;
+        }
     }
     return 1;
 }
@@ -367,12 +399,13 @@ static void propose_fault(eepi_core *core)
     eepi_view *draft = draft_fault(core);
     int fills = 0, joiners = 0;
 
-    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
         draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
-        for (int seat = 0; seat < draft->shape.max_ranks; seat++)
+        for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
             joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
-        if (!joiners || eepi_plan_coverage(draft, core->table, &fills, core->why,
-                                           sizeof(core->why)) != EEP_OK) {
+        }
+        if (!joiners ||
+            eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
             fail_closed(core);
             return;
         }
@@ -389,8 +422,9 @@ static void propose_repaired(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
             eepi_plan_fills(core->view, seat, NULL, 0) > 0 &&
-            core->peers[seat].filled_digest != core->view->digest)
+            core->peers[seat].filled_digest != core->view->digest) {
             return;
+        }
     }
     draft = eepi_core_draft(core, EEPI_VIEW_REPAIRED);
     (void)eepi_plan_filled(draft, -1);
@@ -403,8 +437,9 @@ static int propose_end(eepi_core *core)
 {
     eepi_view *draft;
 
-    if (!eepi_core_all_leave(core, core->view))
+    if (!eepi_core_all_leave(core, core->view)) {
         return 0;
+    }
     draft = draft_fault(core);
     draft->cause = EEPI_VIEW_PLANNED;
     draft->combine_copy = core->view->combine_copy;
@@ -419,11 +454,13 @@ static int my_turn(eepi_core *core)
     int order = eepi_core_order(core);
     uint64_t turn_us;
 
-    if (order < 0 || core->cas_in_flight)
+    if (order < 0 || core->cas_in_flight) {
         return 0;
+    }
     turn_us = core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
-    if (core->now_us >= turn_us)
+    if (core->now_us >= turn_us) {
         return 1;
+    }
     eepi_core_wake_at(core, turn_us);
     return 0;
 }
@@ -469,19 +506,22 @@ void eepi_core_advance_fault(eepi_core *core)
     int suspected = must_wedge(core);
 
     take_kills_back(core);
-    if (core->status != CORE_WEDGED && suspected)
+    if (core->status != CORE_WEDGED && suspected) {
         wedge(core);
+    }
     if (core->status != CORE_WEDGED) {
-        if (newer && core->view->cause == EEPI_VIEW_PLANNED)
+        if (newer && core->view->cause == EEPI_VIEW_PLANNED) {
             take_up_planned(core);
-        else if (newer && core->view->phase == EEPI_VIEW_SERVING)
+        } else if (newer && core->view->phase == EEPI_VIEW_SERVING) {
             install(core);
-        else if (newer)
+        } else if (newer) {
             wedge(core); /* REPAIRING: nobody steps */
+        }
         return;
     }
-    if (!core->drained)
+    if (!core->drained) {
         return;
+    }
     if (newer && core->view->cause != EEPI_VIEW_PLANNED && !suspected &&
         core->view->phase == EEPI_VIEW_SERVING) {
         install(core);
@@ -491,18 +531,22 @@ void eepi_core_advance_fault(eepi_core *core)
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
         int anybody = 0;
         advance_repair(core);
-        for (int seat = 0; seat < core->config.shape.max_ranks; seat++)
+        for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
             anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
+        }
         if (!anybody) { /* all members must say that they know nothing newer */
-            if (all_reported(core) && my_turn(core) && !propose_end(core))
+            if (all_reported(core) && my_turn(core) && !propose_end(core)) {
                 propose_repaired(core);
+            }
             return;
         }
     }
-    if (!all_reported(core) || !my_turn(core))
+    if (!all_reported(core) || !my_turn(core)) {
         return;
-    if (forgive(core))
+    }
+    if (forgive(core)) {
         eepi_core_wake_at(core, core->now_us);
-    else if (all_killed(core) && !propose_end(core) && old_copy_is_free(core))
+    } else if (all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
         propose_fault(core);
+    }
 }

@@ -18,20 +18,23 @@ static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
     size_t used = 0;
 
     text[0] = '\0';
-    for (int i = 0; i < EEP_MAX_TENSORS && tensor_bytes[i] && used < bytes; i++)
+    for (int i = 0; i < EEP_MAX_TENSORS && tensor_bytes[i] && used < bytes; i++) {
         used += (size_t)snprintf(text + used, bytes - used, "%s%llu", i ? " + " : "",
                                  (unsigned long long)tensor_bytes[i]);
+    }
 }
 
 /* The seat whose tensors all others of the draft are to have: ours, once we are in it, else its
  * lowest, so that all who propose a first view refuse the same ranks. -1: nobody is in it. */
 static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
 {
-    if (eepi_view_is_member(draft, core->config.seat))
+    if (eepi_view_is_member(draft, core->config.seat)) {
         return core->config.seat;
+    }
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(draft, seat))
+        if (eepi_view_is_member(draft, seat)) {
             return seat;
+        }
     }
     return -1;
 }
@@ -45,12 +48,13 @@ static int has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
     const uint64_t *there = other < 0 ? here : core->peers[other].tensor_bytes;
     char here_text[72], there_text[72];
 
-    if (memcmp(here, there, sizeof(core->peers[seat].tensor_bytes)) == 0)
+    if (memcmp(here, there, sizeof core->peers[seat].tensor_bytes) == 0) {
         return 1;
-    say_sizes(here, here_text, sizeof(here_text));
-    say_sizes(there, there_text, sizeof(there_text));
+    }
+    say_sizes(here, here_text, sizeof here_text);
+    say_sizes(there, there_text, sizeof there_text);
     snprintf(
-        core->why, sizeof(core->why),
+        core->why, sizeof core->why,
         "rank %d has tensors of %s bytes per expert, and rank %d of %s: give all ranks the same",
         seat, here_text, other, there_text);
     return 0;
@@ -64,18 +68,20 @@ int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
 
-    if (!has_their_tensors(core, draft, seat))
+    if (!has_their_tensors(core, draft, seat)) {
         return 0;
+    }
     for (int layer = 0; layer < shape->num_layers; layer++) {
         for (int slot = 0; slot < shape->num_slots; slot++) {
             size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
             int32_t expert = peer->experts[i];
             uint64_t *sum;
-            if (expert < 0)
+            if (expert < 0) {
                 continue;
+            }
             sum = eepi_view_checksum_at(draft, layer, expert);
             if (*sum != 0 && peer->checksums[i] != *sum) {
-                snprintf(core->why, sizeof(core->why),
+                snprintf(core->why, sizeof core->why,
                          "rank %d holds other weights of layer %d expert %d than the instance "
                          "(checksum %016llx, not %016llx)",
                          seat, layer, expert, (unsigned long long)peer->checksums[i],
@@ -88,12 +94,14 @@ int eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
         const uint64_t *backup = backup_of(peer, shape, layer);
         for (int slot = 0; slot < shape->num_slots; slot++) {
             size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
-            if (peer->experts[i] >= 0)
+            if (peer->experts[i] >= 0) {
                 *eepi_view_checksum_at(draft, layer, peer->experts[i]) = peer->checksums[i];
+            }
         }
-        for (int expert = 0; expert < shape->num_experts; expert++)
+        for (int expert = 0; expert < shape->num_experts; expert++) {
             eepi_view_set_backup(draft, seat, layer, expert,
                                  backup[expert / 64] >> (expert % 64) & 1u);
+        }
     }
     eepi_view_seat_at(draft, seat)->generation = peer->generation;
     eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
@@ -119,16 +127,19 @@ static int may_begin(const eepi_core *core)
         const core_peer *peer = &core->peers[seat];
         uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
         int is_first = seat < core->config.num_ranks;
-        if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat))
+        if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat)) {
             return 0;
+        }
         /* whoever left with all others may not have heard of it yet (M8) */
         if (eepi_core_has_ended(core) &&
             eepi_view_seat_at(core->view, seat)->state == EEP_SEAT_QUARANTINED &&
-            !has_ended(core, seat))
+            !has_ended(core, seat)) {
             return 0;
+        }
         if (is_first && (!peer->ready || peer->generation <= last || !has_ended(core, seat) ||
-                         eepi_core_has_exited(core, seat, peer->generation)))
+                         eepi_core_has_exited(core, seat, peer->generation))) {
             return 0;
+        }
     }
     return 1;
 }
@@ -149,12 +160,14 @@ static eepi_view *draft_beginning(eepi_core *core)
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         eepi_core_drop_backups(draft, seat);
-        if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat))
+        if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat)) {
             s->state = EEP_SEAT_VACANT;
+        }
     }
     eepi_plan_drop_gone(draft);
-    if (eepi_core_has_ended(core)) /* what begins now may have other weights */
+    if (eepi_core_has_ended(core)) { /* what begins now may have other weights */
         eepi_view_forget_checksums(draft);
+    }
     return draft;
 }
 
@@ -173,10 +186,11 @@ static void say_how_to_forget(eepi_core *core)
 {
     char why[EEPI_CORE_WHY_BYTES - 120];
 
-    if (!core->has_view || eepi_core_has_ended(core))
+    if (!core->has_view || eepi_core_has_ended(core)) {
         return;
-    snprintf(why, sizeof(why), "%.130s", core->why);
-    snprintf(core->why, sizeof(core->why),
+    }
+    snprintf(why, sizeof why, "%.130s", core->why);
+    snprintf(core->why, sizeof core->why,
              "%s; that instance has not ended in order: eep_store_forget, or eep-store --forget, "
              "removes what it left",
              why);
@@ -195,15 +209,18 @@ static int has_loaded_first_view(eepi_core *core)
     const int32_t *experts = core->peers[core->config.seat].experts;
 
     memcpy(core->draft, core->view, core->view->bytes); /* empty: there is none yet */
-    for (int seat = 0; seat < core->config.num_ranks; seat++)
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
         *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
-    if (eepi_plan_initial(core->draft) != EEP_OK)
+    }
+    if (eepi_plan_initial(core->draft) != EEP_OK) {
         return 1;
+    }
     for (int i = 0; i < shape->num_layers * shape->num_slots; i++) {
         const eepi_view_slot *s = eepi_view_slot_at(core->draft, i / shape->num_slots,
                                                     core->config.seat, i % shape->num_slots);
-        if (experts[i] != (s->state == EEPI_SLOT_HOLDS ? s->expert : -1))
+        if (experts[i] != (s->state == EEPI_SLOT_HOLDS ? s->expert : -1)) {
             return 0;
+        }
     }
     return 1;
 }
@@ -213,7 +230,7 @@ static int has_loaded_first_view(eepi_core *core)
  * help: nobody knows the checksums of what no slot holds. Whoever it is goes, and comes again. */
 static void begin_with_gaps(eepi_core *core)
 {
-    snprintf(core->why, sizeof(core->why), "%d experts have no slot in the first view",
+    snprintf(core->why, sizeof core->why, "%d experts have no slot in the first view",
              eepi_view_num_uncovered(core->draft, -1));
     if (has_loaded_first_view(core)) {
         fail_to_begin(core);
@@ -230,10 +247,12 @@ void eepi_core_advance_initial(eepi_core *core)
     int fills = 0;
 
     if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
-        !core->register_was_read || !may_begin(core))
+        !core->register_was_read || !may_begin(core)) {
         return;
-    if (core->ready_us == 0)
+    }
+    if (core->ready_us == 0) {
         core->ready_us = core->now_us;
+    }
     turn_us = core->ready_us + (uint64_t)core->config.seat * core->config.propose_delay_us;
     if (core->now_us < turn_us) {
         eepi_core_wake_at(core, turn_us);
@@ -243,8 +262,9 @@ void eepi_core_advance_initial(eepi_core *core)
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
             if (has_their_tensors(core, draft,
-                                  seat)) /* else what an instance left is not the cause */
+                                  seat)) { /* else what an instance left is not the cause */
                 say_how_to_forget(core);
+            }
             refuse(core, seat); /* all hear which, and why; another process may come in its place */
             fail_to_begin(core);
             return;
@@ -256,14 +276,15 @@ void eepi_core_advance_initial(eepi_core *core)
     }
     /* who took its seat while somebody of an instance that ended still lived has loaded what that
      * one lacked */
-    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof(core->why)) != EEP_OK) {
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
         say_how_to_forget(core);
         fail_to_begin(core);
         return;
     }
     draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
-    if (!core->has_view)
+    if (!core->has_view) {
         core->revision = 0;
+    }
     eepi_core_commit(core);
 }
 
@@ -288,9 +309,10 @@ static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
 {
     int staying = 0;
 
-    for (int other = 0; other < draft->shape.max_ranks; other++)
+    for (int other = 0; other < draft->shape.max_ranks; other++) {
         staying += other != seat && eepi_view_is_member(core->view, other) &&
                    eepi_view_is_member(draft, other);
+    }
     return staying > 0 && core->peers[seat].leaving &&
            eepi_view_has(draft, seat, core->peers[seat].generation) &&
            eepi_plan_can_leave(draft, core->table, seat);
@@ -306,8 +328,9 @@ static int plan_is_acknowledged(const eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         if ((eepi_view_is_member(core->plan, seat) || eepi_view_is_member(core->view, seat)) &&
-            core->peers[seat].staged_digest != core->plan->digest)
+            core->peers[seat].staged_digest != core->plan->digest) {
             return 0;
+        }
     }
     return 1;
 }
@@ -318,8 +341,9 @@ static int plan_is_void(const eepi_core *core)
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         uint32_t generation = eepi_view_seat_at(core->plan, seat)->generation;
         if (eepi_view_is_member(core->plan, seat) && plan_changes(core, seat) &&
-            eepi_core_has_exited(core, seat, generation))
+            eepi_core_has_exited(core, seat, generation)) {
             return 1;
+        }
     }
     return 0;
 }
@@ -329,8 +353,9 @@ static void drop_plan(eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
-        if (plan_changes(core, seat) && peer->staged_digest != core->plan->digest)
+        if (plan_changes(core, seat) && peer->staged_digest != core->plan->digest) {
             peer->plan_after_us = core->now_us + RETRY_US; /* it did not acknowledge */
+        }
         peer->staged_digest = 0; /* the same plan made again is staged again */
     }
     core->has_plan = 0;
@@ -349,8 +374,9 @@ static int is_coming(const eepi_core *core, const eepi_view *draft, int seat)
 int eepi_core_awaited_joiner(const eepi_core *core)
 {
     for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
-        if (!core->peers[seat].ready && is_coming(core, core->view, seat))
+        if (!core->peers[seat].ready && is_coming(core, core->view, seat)) {
             return seat;
+        }
     }
     return -1;
 }
@@ -365,10 +391,11 @@ int eepi_core_all_leave(const eepi_core *core, const eepi_view *draft)
         uint32_t generation = eepi_view_seat_at(draft, seat)->generation;
         int said = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
         wanted |= said & EEPI_LEAVES_AS_LAST;
-        if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation))
+        if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation)) {
             stay += !said;
-        else
+        } else {
             stay += is_coming(core, draft, seat);
+        }
     }
     return stay == 0 || wanted;
 }
@@ -380,8 +407,9 @@ int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
     int changes = 0;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        if (!eepi_view_is_member(draft, seat))
+        if (!eepi_view_is_member(draft, seat)) {
             continue;
+        }
         eepi_view_seat_at(draft, seat)->state = EEP_SEAT_QUARANTINED;
         eepi_core_drop_backups(draft, seat);
         changes++;
@@ -434,17 +462,22 @@ static void make_plan(eepi_core *core)
     int promoted = eepi_core_promote_fills(core, draft);
     int changes = 0, retirements = 0, filling;
 
-    if (!change_members(core, draft, &changes, &retirements))
+    if (!change_members(core, draft, &changes, &retirements)) {
         return;
+    }
     filling = eepi_plan_fills(draft, -1, NULL, 0);
-    if (filling && !changes && !eepi_core_fills_are_late(core))
+    if (filling && !changes && !eepi_core_fills_are_late(core)) {
         return;
-    if (filling)
+    }
+    if (filling) {
         changes += eepi_plan_void(draft);
-    if (!changes) /* who came or went may not be the last: what follows from it waits a little */
+    }
+    if (!changes) { /* who came or went may not be the last: what follows from it waits a little */
         changes += eepi_core_plan_round(core, draft);
-    if (changes + promoted + retirements == 0)
+    }
+    if (changes + promoted + retirements == 0) {
         return;
+    }
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);
     core->has_plan = 1;
@@ -459,10 +492,12 @@ static void stage(eepi_core *core)
     int in_new = eepi_view_has(core->plan, core->config.seat, core->config.generation);
     int in_old = eepi_view_has(core->view, core->config.seat, core->config.generation);
 
-    if (!core->has_plan || core->stage_asked || (!in_new && !in_old))
+    if (!core->has_plan || core->stage_asked || (!in_new && !in_old)) {
         return;
-    if (in_old && core->installed_epoch != core->view->epoch)
+    }
+    if (in_old && core->installed_epoch != core->view->epoch) {
         return; /* the idle bank still waits for its own flip */
+    }
     core->stage_asked = 1;
     if (in_new) {
         eepi_core_act(core, EEPI_ACTION_STAGE)->view = core->plan;
@@ -479,28 +514,32 @@ void eepi_core_advance_plan(eepi_core *core)
 {
     int planner;
 
-    if (core->status != CORE_SERVING && core->status != CORE_OUTSIDE)
+    if (core->status != CORE_SERVING && core->status != CORE_OUTSIDE) {
         return;
+    }
     stage(core);
     planner = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
               core->installed_epoch == core->view->epoch && !core->cas_in_flight;
-    if (!planner)
+    if (!planner) {
         return;
+    }
     if (!core->has_plan) {
         make_plan(core);
         stage(core);
         eepi_core_wake_at(core, core->now_us + RETRY_US);
         return;
     }
-    if (core->plan->proposer != core->config.seat)
+    if (core->plan->proposer != core->config.seat) {
         return;
+    }
     if (plan_is_acknowledged(core)) {
         memcpy(core->draft, core->plan, core->plan->bytes);
         eepi_core_commit(core);
         return;
     }
-    if (plan_is_void(core) || core->now_us >= core->plan_us + core->config.stage_bound_us)
+    if (plan_is_void(core) || core->now_us >= core->plan_us + core->config.stage_bound_us) {
         drop_plan(core);
-    else
+    } else {
         eepi_core_wake_at(core, core->plan_us + core->config.stage_bound_us);
+    }
 }

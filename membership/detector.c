@@ -41,13 +41,15 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
         int was_silent = peer->told == 1;
         peer->last_beat = beat;
         peer->heard_us = now;
-        if (was_silent)
+        if (was_silent) {
             peer->told = 0;
+        }
         return was_silent;
     }
     silent_us = now - peer->heard_us;
-    if (silent_us < d->config.suspect_us || peer->told == 2)
+    if (silent_us < d->config.suspect_us || peer->told == 2) {
         return 0;
+    }
     if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
         peer->told = 2;
         suspect_out->kind = EEP_FAULT_EXIT;
@@ -56,12 +58,14 @@ static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect 
     if (eepi_is_busy(peer->header, now)) { /* it says so now: silence counts behind that */
         int was_silent = peer->told == 1;
         peer->heard_us = now;
-        if (was_silent)
+        if (was_silent) {
             peer->told = 0;
+        }
         return was_silent;
     }
-    if (silent_us < d->expel_us || peer->told == 1)
+    if (silent_us < d->expel_us || peer->told == 1) {
         return 0;
+    }
     peer->told = 1;
     suspect_out->kind = EEP_FAULT_SILENT;
     return 1;
@@ -77,14 +81,17 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
         if (d->peers[seat].header) {
             if (gap_us > 2 * d->config.period_us) { /* rule M6: we were away, not they */
                 d->peers[seat].heard_us += gap_us;
-                if (d->peers[seat].heard_us > now) /* its watch began within the gap */
+                if (d->peers[seat].heard_us > now) { /* its watch began within the gap */
                     d->peers[seat].heard_us = now;
-            } else
+                }
+            } else {
                 tell = listen_to(d, seat, now, &suspect);
+            }
         }
         pthread_mutex_unlock(&d->lock);
-        if (tell)
+        if (tell) {
             d->config.tell(d->config.user, &suspect);
+        }
     }
 }
 
@@ -93,14 +100,16 @@ static void hear_warning(eepi_detector *d)
 {
     uint64_t warning = __atomic_load_n(&d->own->warning, __ATOMIC_ACQUIRE);
 
-    if (warning == d->own->warning_heard)
+    if (warning == d->own->warning_heard) {
         return;
+    }
     if (warning == 0) { /* it was taken back: the next one is heard, be it the same */
         __atomic_store_n(&d->own->warning_heard, 0, __ATOMIC_RELEASE);
         return;
     }
-    if (d->config.warned)
+    if (d->config.warned) {
         d->config.warned(d->config.user, warning);
+    }
     __atomic_store_n(&d->own->warning_heard, warning, __ATOMIC_RELEASE);
 }
 
@@ -109,8 +118,9 @@ static void *run(void *argument)
     eepi_detector *d = argument;
     uint64_t last = eepi_now_us();
 
-    if (d->config.started)
+    if (d->config.started) {
         d->config.started(d->config.user);
+    }
     for (;;) {
         struct timespec until;
         uint64_t now = eepi_now_us(), next;
@@ -124,27 +134,30 @@ static void *run(void *argument)
         next = now + d->config.period_us;
         until = (struct timespec){(time_t)(next / 1000000u), (long)(next % 1000000u) * 1000};
         pthread_mutex_lock(&d->lock);
-        if (!d->stop)
+        if (!d->stop) {
             pthread_cond_timedwait(&d->wake, &d->lock, &until);
+        }
         stop = d->stop;
         pthread_mutex_unlock(&d->lock);
-        if (stop)
+        if (stop) {
             return NULL;
+        }
     }
 }
 
 eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_header *own,
                               eepi_detector **detector_out)
 {
-    eepi_detector *d = calloc(1, sizeof(*d));
+    eepi_detector *d = calloc(1, sizeof *d);
     pthread_condattr_t attributes;
 
-    if (!d)
+    if (!d) {
         return EEP_ERR_NO_MEMORY;
+    }
     d->config = *config;
     d->own = own;
     d->expel_us = UINT64_MAX;
-    d->peers = calloc((size_t)config->max_ranks, sizeof(*d->peers));
+    d->peers = calloc((size_t)config->max_ranks, sizeof *d->peers);
     if (!d->peers) {
         free(d);
         return EEP_ERR_NO_MEMORY;
@@ -167,8 +180,9 @@ eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_he
 
 void eepi_detector_close(eepi_detector *d)
 {
-    if (!d)
+    if (!d) {
         return;
+    }
     pthread_mutex_lock(&d->lock);
     d->stop = 1;
     pthread_cond_signal(&d->wake);
@@ -184,8 +198,9 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
                          uint64_t pid_start, const eepk_window_header *header)
 {
     pthread_mutex_lock(&d->lock);
-    if (d->peers[seat].header != header || d->peers[seat].generation != generation)
+    if (d->peers[seat].header != header || d->peers[seat].generation != generation) {
         d->peers[seat] = (watched){header, generation, pid, pid_start, eepi_now_us(), 0, 0};
+    }
     pthread_mutex_unlock(&d->lock);
 }
 

@@ -47,8 +47,9 @@ static void await_end(const eep_context *context)
     const struct timespec nap = {0, 1000000};
     const uint64_t until_us = eepi_now_us() + ELSEWHERE_US;
 
-    while (!has_ended(context) && eepi_now_us() < until_us)
+    while (!has_ended(context) && eepi_now_us() < until_us) {
         nanosleep(&nap, NULL);
+    }
 }
 
 static void note(eep_context *context)
@@ -68,8 +69,9 @@ int eepi_elsewhere_end(eep_context *context)
                          __ATOMIC_RELEASE);
         await_end(context);
         was_elsewhere |= has_ended(context);
-    } else if (!context->elsewhere && !context->queued)
+    } else if (!context->elsewhere && !context->queued) {
         return 0; /* as nearly every step: no lock for it */
+    }
     note(context);
     return was_elsewhere;
 }
@@ -78,15 +80,19 @@ eepi_left eepi_elsewhere_left(eep_context *context, uint64_t bound_us)
 {
     eep_status status = EEP_OK;
 
-    if (!context->stepper.in_step)
+    if (!context->stepper.in_step) {
         return context->queued ? EEPI_LEFT_MEMORY : EEPI_LEFT_NOTHING;
+    }
     __atomic_store_n(eepi_tables_abort_step(context->tables), UINT64_MAX, __ATOMIC_RELEASE);
-    if (!eepi_stream_is_closed(context->stream))
+    if (!eepi_stream_is_closed(context->stream)) {
         status = eep_stream_synchronize(context->stream, bound_us);
-    if (status != EEP_OK) /* a device that failed runs nothing */
+    }
+    if (status != EEP_OK) { /* a device that failed runs nothing */
         return status == EEP_ERR_DEVICE ? EEPI_LEFT_NOTHING : EEPI_LEFT_ALL;
-    if (runs_elsewhere(context) || may_be_queued(context))
+    }
+    if (runs_elsewhere(context) || may_be_queued(context)) {
         await_end(context);
+    }
     note(context);
     return context->elsewhere ? EEPI_LEFT_ALL
            : context->queued  ? EEPI_LEFT_MEMORY

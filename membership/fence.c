@@ -19,8 +19,9 @@ void eepi_spare_busy(const eep_context *context, uint64_t *seats)
 {
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         const eepk_window_header *header = header_of(context, seat);
-        if (seats[seat / 64] >> (seat % 64) & 1u && header && eepi_is_busy(header, eepi_now_us()))
+        if (seats[seat / 64] >> (seat % 64) & 1u && header && eepi_is_busy(header, eepi_now_us())) {
             seats[seat / 64] &= ~(1ull << (seat % 64));
+        }
     }
 }
 
@@ -39,11 +40,13 @@ static int give_busy(eep_context *context, int seat)
     eepi_input busy = {.kind = EEPI_INPUT_BUSY,
                        .suspect = {seat, context->peers[seat].window_generation, EEP_FAULT_SILENT}};
 
-    if (until_ns <= now_ns)
+    if (until_ns <= now_ns) {
         return 0;
+    }
     busy.step = (until_ns - now_ns < most_ns ? until_ns - now_ns : most_ns) / 1000u;
-    if (has_room(context))
+    if (has_room(context)) {
         eepi_give(context, &busy);
+    }
     return 1;
 }
 
@@ -51,20 +54,22 @@ static int give_busy(eep_context *context, int seat)
 void eepi_give_busy(eep_context *context)
 {
     for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;
-         seat++)
+         seat++) {
         (void)give_busy(context, seat);
+    }
 }
 
 static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_own)
 {
     const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
 
-    if (!is_own && eepi_process_kill(context->peers[suspect->seat].pidfd))
+    if (!is_own && eepi_process_kill(context->peers[suspect->seat].pidfd)) {
         eepi_log(context, EEP_LOG_WARN, "killed rank %d (generation %u: %s) before it is expelled",
                  suspect->seat, suspect->generation,
                  eep_fault_kind_name((eep_fault_kind)suspect->kind));
-    else if (has_room(context))
+    } else if (has_room(context)) {
         eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
+    }
 }
 
 static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
@@ -83,10 +88,12 @@ static int speaks(eep_context *context, const eepi_suspect *suspect)
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
     if (context->peers[suspect->seat].window_generation == suspect->generation &&
-        give_busy(context, suspect->seat))
+        give_busy(context, suspect->seat)) {
         return 1;
-    if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect))
+    }
+    if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect)) {
         return 0;
+    }
     eepi_give(context, &alive);
     return 1;
 }
@@ -96,8 +103,9 @@ static int warn(eep_context *context, const eepi_suspect *suspect)
 {
     eepk_window_header *header = header_of(context, suspect->seat);
 
-    if (!header || context->peers[suspect->seat].window_generation != suspect->generation)
+    if (!header || context->peers[suspect->seat].window_generation != suspect->generation) {
         return 0;
+    }
     __atomic_store_n(&header->warning,
                      eepi_warning_of(context->config.rank, suspect->kind, context->generation),
                      __ATOMIC_RELEASE);
@@ -123,8 +131,9 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 
     forget_warned(context, peer);
     if ((!is_full && speaks(context, suspect)) ||
-        (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation)))
+        (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
         return;
+    }
     hears = warn(context, suspect);
     if (is_own || (!hears && !is_full)) {
         kill_now(context, suspect, is_own);
@@ -141,8 +150,9 @@ static void spare(eep_context *context, int seat)
     const eepi_suspect *suspect = &context->peers[seat].to_kill;
     eepk_window_header *header = header_of(context, seat);
 
-    if (header && context->peers[seat].window_generation == suspect->generation)
+    if (header && context->peers[seat].window_generation == suspect->generation) {
         __atomic_store_n(&header->warning, 0, __ATOMIC_RELEASE);
+    }
     eepi_log(context, EEP_LOG_INFO,
              "does not kill rank %d (generation %u: %s): it has spoken since it was warned", seat,
              suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
@@ -153,20 +163,24 @@ void eepi_kill_warned(eep_context *context)
     for (int seat = 0; context->num_warned > 0 && seat < context->config.max_ranks; seat++) {
         eepi_peer *peer = &context->peers[seat];
         const eepk_window_header *header = header_of(context, seat);
-        if (peer->kill_at_us == 0)
+        if (peer->kill_at_us == 0) {
             continue;
+        }
         if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
             __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
-                eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation))
+                eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation)) {
             continue;
-        if (!has_room(context)) /* the core could not be told why it is spared: look again */
+        }
+        if (!has_room(context)) { /* the core could not be told why it is spared: look again */
             continue;
+        }
         forget_warned(context, peer);
         if (speaks(context, &peer->to_kill) ||
-            !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation))
+            !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation)) {
             spare(context, seat);
-        else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation)
+        } else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation) {
             kill_now(context, &peer->to_kill, 0);
+        }
     }
 }
 

@@ -53,33 +53,38 @@ static eep_status take(eep_context *context, const char *call, const eep_tensor 
 {
     const void *const *found;
 
-    if ((uintptr_t)tensor->data + tensor->bytes < (uintptr_t)tensor->data)
+    if ((uintptr_t)tensor->data + tensor->bytes < (uintptr_t)tensor->data) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "%s: %zu bytes at %p do not fit into the address space", call,
                          tensor->bytes, tensor->data);
+    }
     found = tsearch(tensor, &context->given, compare);
-    if (!found)
+    if (!found) {
         return eepi_fail(context, EEP_ERR_NO_MEMORY, "%s: no memory to note what was given", call);
+    }
     return *found == tensor ? EEP_OK : refuse(context, call, tensor, *found);
 }
 
 static void forget(eep_context *context, const eep_tensor *place)
 {
-    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
         (void)tdelete(&place[i], &context->given, compare);
+    }
 }
 
 /* Memory that the caller frees too early stays until its place has other memory, or is closed. */
 static void hold(const eep_context *context, const eep_tensor *place)
 {
-    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
         eepi_memory_hold(context->config.device, place[i].data);
+    }
 }
 
 static void release(const eep_context *context, const eep_tensor *place)
 {
-    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+    for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
         eepi_memory_release(context->config.device, place[i].data);
+    }
 }
 
 eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *place,
@@ -88,14 +93,15 @@ eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *
     eep_tensor before[EEP_MAX_TENSORS];
     eep_status status = EEP_OK;
 
-    memcpy(before, place, sizeof(before));
+    memcpy(before, place, sizeof before);
     forget(context, place); /* it may be given again, with the same memory */
-    memset(place, 0, sizeof(before));
+    memset(place, 0, sizeof before);
     for (int32_t i = 0; i < num_tensors && status == EEP_OK; i++) {
         place[i] = tensors[i];
         status = take(context, call, &place[i]);
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             place[i] = (eep_tensor){NULL, 0};
+        }
     }
     if (status == EEP_OK) {
         hold(context, place); /* first: it may be the same memory */
@@ -103,9 +109,10 @@ eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *
         return EEP_OK;
     }
     forget(context, place); /* as it was */
-    memcpy(place, before, sizeof(before));
-    for (int32_t i = 0; i < EEP_MAX_TENSORS && place[i].data; i++)
+    memcpy(place, before, sizeof before);
+    for (int32_t i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
         (void)tsearch(&place[i], &context->given, compare);
+    }
     return status;
 }
 
@@ -126,9 +133,11 @@ void eepi_memory_give_back(eep_context *context)
     const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
     const size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
 
-    for (size_t i = 0; context->slots && i < slots; i++)
+    for (size_t i = 0; context->slots && i < slots; i++) {
         release(context, context->slots + i * EEP_MAX_TENSORS);
-    for (size_t i = 0; context->backups && i < experts; i++)
+    }
+    for (size_t i = 0; context->backups && i < experts; i++) {
         release(context, context->backups + i * EEP_MAX_TENSORS);
+    }
     eepi_memory_forget(context);
 }

@@ -17,8 +17,9 @@ static size_t bulk_address_of(void *user, int32_t seat, const void **address_out
     eep_context *context = user;
     const eepi_peer *peer = &context->peers[seat];
 
-    if (!peer->record_bytes)
+    if (!peer->record_bytes) {
         return 0;
+    }
     *address_out = peer->record.bulk_address;
     return peer->record.bulk_address_bytes;
 }
@@ -66,15 +67,18 @@ static eep_status open_executor(eep_context *context)
     eepi_executor *executor;
     eep_status status;
 
-    memcpy(config.tensor_bytes, context->tensor_bytes, sizeof(config.tensor_bytes));
-    if (config.background_bytes_per_s == 0)
+    memcpy(config.tensor_bytes, context->tensor_bytes, sizeof config.tensor_bytes);
+    if (config.background_bytes_per_s == 0) {
         config.background_bytes_per_s = 1; /* never used: no view asks for it */
+    }
     status = eepi_serving_open(context);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_executor_open(&config, &executor);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return eepi_fail(context, status, "eep_join: no memory or thread for repairs: %s",
                          eep_strerror(status));
+    }
     __atomic_store_n(&context->executor, executor, __ATOMIC_RELEASE);
     return EEP_OK;
 }
@@ -84,11 +88,12 @@ static void say_late_calls(const eep_context *context)
 {
     uint64_t calls = eepi_device_late_calls(context->config.device) - context->late_calls_at_open;
 
-    if (calls > 0)
+    if (calls > 0) {
         eepi_log(context, EEP_LOG_WARN,
                  "%llu calls of this process may have waited for ranks that wait in kernels, and "
                  "held up others: see EEP_CUDA_PINNED_MB in docs/INTEGRATION.md",
                  (unsigned long long)calls);
+    }
 }
 
 static void bind_rank(void *user)
@@ -102,11 +107,13 @@ static void bind_rank(void *user)
 /* The rank thread, and the worker of its stream where streams have one. */
 static void bind_threads(eep_context *context)
 {
-    if (!context->topology)
+    if (!context->topology) {
         return;
+    }
     bind_rank(context);
-    if (eepi_stream_run_on_worker(context->stream, bind_rank, context) == EEP_OK)
+    if (eepi_stream_run_on_worker(context->stream, bind_rank, context) == EEP_OK) {
         (void)!eep_stream_synchronize(context->stream, BIND_BOUND_US);
+    }
 }
 
 /* The first of one or several calls. */
@@ -115,18 +122,22 @@ static eep_status ask_to_join(eep_context *context)
     sigset_t signals;
     eep_status status;
 
-    if (!context->stream)
+    if (!context->stream) {
         return eepi_fail(context, EEP_ERR_STATE, "eep_join: %s", EEPI_NO_STREAM_TEXT);
+    }
     status = eepi_check_sequence(context, "eep_join");
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_weights_seal(context);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     eepi_signals_block(&signals); /* threads that other libraries start take none */
     status = open_executor(context);
     eepi_signals_restore(&signals);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     say_late_calls(context);
     bind_threads(context); /* asks the device, so without the lock */
     pthread_mutex_lock(&context->lock);
@@ -143,7 +154,7 @@ static eep_status say_who_is_missing(eep_context *context)
     const uint64_t us = context->config.join_timeout_us;
     char missing[EEPI_ERROR_BYTES / 2];
 
-    eepi_arrivals_say(context, missing, sizeof(missing));
+    eepi_arrivals_say(context, missing, sizeof missing);
     return eepi_fail(context, EEP_ERR_TIMEOUT, "eep_join: not let in within %llu %s: %s",
                      (unsigned long long)(us % 1000 ? us : us / 1000), us % 1000 ? "us" : "ms",
                      missing);
@@ -169,31 +180,37 @@ static eep_status join(eep_context *context)
     int late = 0, is_patient;
     uint32_t before;
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     pthread_mutex_lock(&context->lock);
     before = context->num_closed;
     is_patient = context->uncovered; /* the caller knows that since the last call */
     pthread_mutex_unlock(&context->lock);
     at_us = eepi_now_us() + context->config.join_timeout_us;
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
-    if (context->joined_once && !context->waits_to_join)
+    if (context->joined_once && !context->waits_to_join) {
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_join: this context has joined already: eep_step_begin comes next");
-    if (!context->joined_once)
+    }
+    if (!context->joined_once) {
         status = ask_to_join(context);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     pthread_mutex_lock(&context->lock);
     while (!is_in_view(context) && context->ended == EEP_OK &&
-           (is_patient || !is_closed(context, before)) && !late && !eepi_call_is_closed(context))
+           (is_patient || !is_closed(context, before)) && !late && !eepi_call_is_closed(context)) {
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
-    if (context->ended != EEP_OK)
+    }
+    if (context->ended != EEP_OK) {
         status = eepi_fail(context, context->ended, "eep_join: %s", context->why_ended);
-    else if (is_closed(context, before))
+    } else if (is_closed(context, before)) {
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "eep_join: %s", context->why_ended);
-    else if (!is_in_view(context))
+    } else if (!is_in_view(context)) {
         status = say_who_is_missing(context);
+    }
     context->waits_to_join = status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED;
     pthread_mutex_unlock(&context->lock);
     return status;
@@ -203,8 +220,9 @@ eep_status eep_join(eep_context *context)
 {
     eep_status status = eepi_call_begin(context, "eep_join");
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     return eepi_call_end(context, join(context));
 }
 
@@ -212,13 +230,15 @@ eep_status eep_busy(eep_context *context, uint64_t busy_us)
 {
     eep_status status = eepi_check_context("eep_busy", context);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
-    if (busy_us > EEP_BUSY_MAX_US)
+    }
+    if (busy_us > EEP_BUSY_MAX_US) {
         return eepi_refuse(EEP_ERR_INVALID,
                            "eep_busy: busy_us is %llu: 0 to %d are possible; call again before "
                            "that time is over",
                            (unsigned long long)busy_us, EEP_BUSY_MAX_US);
+    }
     eepi_detector_set_busy(context->detector, busy_us ? eepi_now_ns() + busy_us * 1000u : 0);
     return EEP_OK;
 }
@@ -227,16 +247,19 @@ static eep_status ask_to_leave(eep_context *context, const char *call, int leavi
 {
     eep_status status = eepi_refuse_in_capture(context, call);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
-    if (!context->joined_once)
+    }
+    if (!context->joined_once) {
         return eepi_fail(context, EEP_ERR_STATE,
                          "%s: this rank has not called eep_join yet, so it has nothing to leave: "
                          "eep_close ends it",
                          call);
+    }
     pthread_mutex_lock(&context->lock);
-    if (context->ended != EEP_OK)
+    if (context->ended != EEP_OK) {
         status = eepi_fail(context, context->ended, "%s: %s", call, context->why_ended);
+    }
     context->mailbox.leave |= leaving;
     pthread_mutex_unlock(&context->lock);
     eepi_service_wake(context);
@@ -261,8 +284,9 @@ static eep_seat seat_now(const eep_context *context, int seat)
     const eep_seat in_view = context->seats[seat];
     const eepi_arrival *a = &context->arrivals[seat];
 
-    if (in_view.state == EEP_SEAT_VACANT && a->generation > in_view.generation)
+    if (in_view.state == EEP_SEAT_VACANT && a->generation > in_view.generation) {
         return (eep_seat){EEP_SEAT_JOINING, a->generation};
+    }
     return in_view;
 }
 
@@ -275,12 +299,15 @@ eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
     eep_counters counters;
     uint64_t captures;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_STRUCT_CHECK(eep_snapshot, snapshot_out);
-    if (status == EEP_OK && counters_out)
+    }
+    if (status == EEP_OK && counters_out) {
         status = EEPI_STRUCT_CHECK(eep_counters, counters_out);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     captures = eep_device_captures(context->config.device);
     steps = &context->stepper;
     pthread_mutex_lock(&context->lock);
@@ -294,15 +321,18 @@ eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eep_seat_state state = context->seats[seat].state;
         snapshot.num_active += state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
-        if (seats_out)
+        if (seats_out) {
             seats_out[seat] = seat_now(context, seat);
+        }
     }
-    if (context->joined_once)
+    if (context->joined_once) {
         counters.captures_after_join = captures - (uint64_t)context->captures_at_join;
+    }
     pthread_mutex_unlock(&context->lock);
     EEPI_STRUCT_GIVE(eep_snapshot, snapshot_out, &snapshot);
-    if (counters_out)
+    if (counters_out) {
         EEPI_STRUCT_GIVE(eep_counters, counters_out, &counters);
+    }
     return EEP_OK;
 }
 
@@ -310,17 +340,19 @@ eep_status eep_fault_next(eep_context *context, eep_fault *fault_out)
 {
     eep_status status = eepi_check_context("eep_fault_next", context);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_STRUCT_CHECK(eep_fault, fault_out);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     status = EEP_ERR_NOT_FOUND;
     pthread_mutex_lock(&context->lock);
     if (context->num_faults > 0) {
         EEPI_STRUCT_GIVE(eep_fault, fault_out, &context->faults[0]);
         context->num_faults--;
         memmove(context->faults, context->faults + 1,
-                (size_t)context->num_faults * sizeof(context->faults[0]));
+                (size_t)context->num_faults * sizeof context->faults[0]);
         status = EEP_OK;
     }
     pthread_mutex_unlock(&context->lock);

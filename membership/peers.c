@@ -17,8 +17,9 @@ static void give_end(eep_context *context, const eepi_record *record, eepi_proce
         .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_GONE : EEPI_INPUT_EVIDENCE,
         .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 
-    if (state != EEPI_PROCESS_RUNS)
+    if (state != EEPI_PROCESS_RUNS) {
         eepi_give(context, &input);
+    }
 }
 
 static void watch_process(eep_context *context, eepi_peer *peer)
@@ -28,25 +29,29 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     char why[160];
     int error;
 
-    if (peer->pidfd_generation == record->member.generation)
+    if (peer->pidfd_generation == record->member.generation) {
         return;
-    if (peer->pidfd >= 0)
+    }
+    if (peer->pidfd >= 0) {
         close(peer->pidfd);
+    }
     peer->pidfd_generation = record->member.generation;
     peer->pidfd = -1;
-    if (record->pid == 0 || record->pid == getpid())
+    if (record->pid == 0 || record->pid == getpid()) {
         return; /* of another home; ranks as threads: their end is not a process's end */
+    }
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
     error = errno;
     state = eepi_process_look(record->pid, record->pid_start);
     give_end(context, record, state);
-    if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS)
+    if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS) {
         eepi_log(context, EEP_LOG_WARN,
                  "cannot watch process %d of rank %d (generation %u): %s: its end shows only after "
                  "its heart has "
                  "stopped",
                  record->pid, record->member.seat, record->member.generation,
-                 eepi_descriptors_error(error, why, sizeof(why)));
+                 eepi_descriptors_error(error, why, sizeof why));
+    }
 }
 
 /* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
@@ -55,10 +60,12 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
 {
     const eepi_record *old = &peer->record;
 
-    if (old->bulk_address_bytes > 0)
+    if (old->bulk_address_bytes > 0) {
         eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
-    if (peer->pidfd >= 0)
+    }
+    if (peer->pidfd >= 0) {
         give_end(context, old, eepi_process_look(old->pid, old->pid_start));
+    }
 }
 
 void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
@@ -69,26 +76,30 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     void *copy;
 
     copy = malloc(size ? size : 1);
-    if (!copy)
+    if (!copy) {
         return;
+    }
     memcpy(copy, bytes, size);
     if (eepi_record_decode(copy, size, &context->view_shape, &record) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "a member record does not fit this instance: ignored");
         free(copy);
         return;
     }
-    if (record.home != context->home)
+    if (record.home != context->home) {
         record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
+    }
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
-        if (record.member.seat == context->config.rank) /* a predecessor's last word, come late */
+        if (record.member.seat == context->config.rank) { /* a predecessor's last word, come late */
             eepi_peer_publish(context);
+        }
         free(copy);
         return;
     }
     if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
-        record.member.seat != context->config.rank)
+        record.member.seat != context->config.rank) {
         forget_predecessor(context, peer);
+    }
     free(peer->record_bytes);
     peer->record_bytes = copy;
     peer->record = record;
@@ -96,8 +107,9 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     context->held_for_record = 0; /* a plan may have waited for it, */
     context->stage_again_us = 0;  /* or a view */
     eepi_arrival_note(context, &record.member);
-    if (record.member.seat != context->config.rank)
+    if (record.member.seat != context->config.rank) {
         watch_process(context, peer);
+    }
     input.member = &peer->record.member;
     eepi_give(context, &input);
 }
@@ -124,8 +136,9 @@ static void take_window(eep_context *context, int seat, eepi_window *window)
     eepi_window_close(peer->retired_window);
     peer->retired_window = peer->window;
     peer->window = window;
-    if (!eepi_window_is_apart(window))
+    if (!eepi_window_is_apart(window)) {
         return;
+    }
     pthread_mutex_lock(&context->lock);
     context->peer_headers[seat] = eepi_window_header(window);
     pthread_mutex_unlock(&context->lock);
@@ -139,13 +152,16 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     eepi_window *window = NULL;
     eep_status status = EEP_ERR_NOT_FOUND;
 
-    if (peer->window && peer->window_generation == generation)
+    if (peer->window && peer->window_generation == generation) {
         return EEP_OK;
-    if (peer->record_bytes && peer->record.member.generation == generation && peer->record.pid == 0)
-        snprintf(why, sizeof(why), "its process lives in another pid or time namespace");
-    else if (peer->record_bytes && peer->record.member.generation == generation)
+    }
+    if (peer->record_bytes && peer->record.member.generation == generation &&
+        peer->record.pid == 0) {
+        snprintf(why, sizeof why, "its process lives in another pid or time namespace");
+    } else if (peer->record_bytes && peer->record.member.generation == generation) {
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
-                                 sizeof(why), &window);
+                                 sizeof why, &window);
+    }
     if (status != EEP_OK) {
         /* of this process, such as its limit of descriptors: somebody must do something */
         eepi_log(context, status == EEP_ERR_SYSTEM ? EEP_LOG_ERROR : EEP_LOG_WARN,
@@ -154,8 +170,9 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         return status;
     }
     take_window(context, seat, window);
-    if (eepi_window_is_apart(window))
+    if (eepi_window_is_apart(window)) {
         say_cost(context, seat, generation);
+    }
     peer->window_generation = generation;
     peer->window_pid = peer->record.pid;
     peer->window_pid_start = peer->record.pid_start;
@@ -172,8 +189,9 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
         windows_out[seat] = NULL;
         if (!eepi_view_is_member(view, seat)) {
             /* who leaves by a plan that is only staged is still needed */
-            if (!committed || !eepi_view_is_member(committed, seat))
+            if (!committed || !eepi_view_is_member(committed, seat)) {
                 eepi_detector_unwatch(context->detector, seat);
+            }
             continue;
         }
         if (seat == context->config.rank) {
@@ -181,8 +199,9 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
             continue;
         }
         status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             return status;
+        }
         windows_out[seat] = eepi_window_device_address(peer->window);
         /* no change for one that is watched already */
         eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
@@ -195,8 +214,9 @@ void eepi_peers_close(eep_context *context)
 {
     for (int seat = 0; context->peers && seat < context->config.max_ranks; seat++) {
         eepi_peer *peer = &context->peers[seat];
-        if (peer->pidfd >= 0)
+        if (peer->pidfd >= 0) {
             close(peer->pidfd);
+        }
         eepi_window_close(peer->window);
         eepi_window_close(peer->retired_window);
         free(peer->record_bytes);
@@ -220,15 +240,17 @@ void eepi_peer_publish(eep_context *context)
     char key[EEPI_STORE_KEY_MAX];
     void *encoded;
 
-    if (context->store_lost || context->back)
+    if (context->store_lost || context->back) {
         return; /* it is said behind the register, in the order of the next connection (M4) */
+    }
     eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
     record.bulk_address_bytes = (uint32_t)address_bytes;
     eepi_window_describe(context->window, &record.window);
     encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
-    if (!encoded)
+    if (!encoded) {
         return;
-    snprintf(key, sizeof(key), EEPI_KEY_MEMBER "%d", context->config.rank);
+    }
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
     (void)eepi_store_put(context->store, key, encoded, bytes, 0);
     free(encoded);
 }

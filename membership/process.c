@@ -28,22 +28,25 @@ static stat_result read_stat(int32_t pid, process_stat *stat_out)
     ssize_t n;
     int fd, error;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return errno == ENOENT || errno == ESRCH ? STAT_GONE : STAT_UNKNOWN;
+    }
     n = read(fd, text, sizeof(text) - 1);
     error = errno;
     close(fd);
-    if (n < 0)
+    if (n < 0) {
         return error == ESRCH ? STAT_GONE : STAT_UNKNOWN;
+    }
     text[n] = '\0';
     at = strrchr(text, ')');
     if (!at || sscanf(at + 1,
                       " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld "
                       "%*d %llu %llu",
-                      &stat_out->state, &stat_out->num_threads, &start, &vsize) != 4)
+                      &stat_out->state, &stat_out->num_threads, &start, &vsize) != 4) {
         return STAT_UNKNOWN;
+    }
     stat_out->start = start;
     stat_out->vsize = vsize;
     return STAT_READ;
@@ -59,24 +62,27 @@ uint64_t eepi_process_home(void)
     struct stat space, clock;
     int has_clock;
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, home.boot, sizeof(home.boot) - 1) : -1;
+    ssize_t got = fd >= 0 ? read(fd, home.boot, sizeof home.boot - 1) : -1;
 
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
-    snprintf(own, sizeof(own), "%d", (int)getpid());
+    }
+    snprintf(own, sizeof own, "%d", (int)getpid());
     if (got <= 0 || stat("/proc/self/ns/pid", &space) != 0 ||
-        readlink("/proc/self", home.self, sizeof(home.self) - 1) <= 0 ||
-        strcmp(home.self, own) != 0)
+        readlink("/proc/self", home.self, sizeof home.self - 1) <= 0 ||
+        strcmp(home.self, own) != 0) {
         return 0;
-    memset(home.self, 0, sizeof(home.self)); /* the same for all who live here */
+    }
+    memset(home.self, 0, sizeof home.self); /* the same for all who live here */
     has_clock = stat("/proc/self/ns/time", &clock) == 0;
-    if (!has_clock && errno != ENOENT) /* ENOENT: Linux before 5.6, which has none */
+    if (!has_clock && errno != ENOENT) { /* ENOENT: Linux before 5.6, which has none */
         return 0;
+    }
     home.clock_device = has_clock ? clock.st_dev : 0;
     home.clock_inode = has_clock ? clock.st_ino : 0;
     home.device = space.st_dev;
     home.inode = space.st_ino;
-    return XXH64(&home, sizeof(home), 0) | 1;
+    return XXH64(&home, sizeof home, 0) | 1;
 }
 
 uint64_t eepi_process_start(int32_t pid)
@@ -92,13 +98,16 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     stat_result result = pid > 0 ? read_stat(pid, &stat) : STAT_UNKNOWN;
     int is_zombie;
 
-    if (result == STAT_UNKNOWN)
+    if (result == STAT_UNKNOWN) {
         return EEPI_PROCESS_RUNS;
-    if (result == STAT_GONE || stat.start != start || stat.state == 'X')
+    }
+    if (result == STAT_GONE || stat.start != start || stat.state == 'X') {
         return EEPI_PROCESS_GONE;
+    }
     is_zombie = stat.state == 'Z';
-    if (is_zombie && stat.num_threads <= 1)
+    if (is_zombie && stat.num_threads <= 1) {
         return EEPI_PROCESS_GONE;
+    }
     return is_zombie || stat.vsize == 0 ? EEPI_PROCESS_ENDING : EEPI_PROCESS_RUNS;
 }
 

@@ -38,20 +38,23 @@ eep_status eep_config_profile(eep_config *config, eep_profile profile)
 {
     eep_status status = EEPI_STRUCT_CHECK(eep_config, config);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
-    if (profile < EEP_PROFILE_DEFAULT || profile > EEP_PROFILE_QUICK)
+    }
+    if (profile < EEP_PROFILE_DEFAULT || profile > EEP_PROFILE_QUICK) {
         return eepi_refuse(EEP_ERR_INVALID,
                            "eep_config_profile: profile is %d: it must be EEP_PROFILE_DEFAULT (%d) "
                            "to EEP_PROFILE_QUICK (%d)",
                            (int)profile, EEP_PROFILE_DEFAULT, EEP_PROFILE_QUICK);
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+    }
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const profile_field *field = &fields[i];
         uint64_t value = field->values[profile];
         int32_t flag = (int32_t)value;
-        const void *from = field->bytes == sizeof(flag) ? (const void *)&flag : &value;
-        if (field->offset + field->bytes <= config->struct_bytes) /* a caller's may be shorter */
+        const void *from = field->bytes == sizeof flag ? (const void *)&flag : &value;
+        if (field->offset + field->bytes <= config->struct_bytes) { /* a caller's may be shorter */
             memcpy((unsigned char *)config + field->offset, from, field->bytes);
+        }
     }
     return EEP_OK;
 }

@@ -46,8 +46,9 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     uint8_t *to = calloc(1, bytes);
     record_head *head = (record_head *)to;
 
-    if (!to)
+    if (!to) {
         return NULL;
+    }
     head->magic = RECORD_MAGIC;
     head->bulk_address_bytes = record->bulk_address_bytes;
     head->seat = record->member.seat;
@@ -59,13 +60,15 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->home = record->home;
     head->window = record->window;
     head->shape = *shape;
-    if (record->member.tensor_bytes)
-        memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof(head->tensor_bytes));
+    if (record->member.tensor_bytes) {
+        memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof head->tensor_bytes);
+    }
     memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
     memcpy(to + s.backup, record->member.backup, s.words * sizeof(uint64_t));
     memcpy(to + s.experts, record->member.experts, s.slots * sizeof(int32_t));
-    if (record->bulk_address_bytes)
+    if (record->bulk_address_bytes) {
         memcpy(to + s.address, record->bulk_address, record->bulk_address_bytes);
+    }
     *bytes_out = bytes;
     return to;
 }
@@ -78,16 +81,18 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     const record_head *head = bytes;
     const int32_t *experts;
 
-    if (size < sizeof(*head) || head->magic != RECORD_MAGIC ||
-        memcmp(&head->shape, shape, sizeof(*shape)) != 0 ||
+    if (size < sizeof *head || head->magic != RECORD_MAGIC ||
+        memcmp(&head->shape, shape, sizeof *shape) != 0 ||
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
-        head->seat >= shape->max_ranks || head->generation == 0)
+        head->seat >= shape->max_ranks || head->generation == 0) {
         return EEP_ERR_PROTOCOL;
+    }
     experts = (const int32_t *)(from + s.experts);
     for (size_t i = 0; i < s.slots; i++) {
-        if (experts[i] < -1 || experts[i] >= shape->num_experts)
+        if (experts[i] < -1 || experts[i] >= shape->num_experts) {
             return EEP_ERR_PROTOCOL;
+        }
     }
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts,
@@ -117,13 +122,15 @@ void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
     uint8_t *to = calloc(1, sizeof(report_head) + tail);
     report_head *head = (report_head *)to;
 
-    if (!to)
+    if (!to) {
         return NULL;
+    }
     *head = (report_head){REPORT_MAGIC,         report->seat,  report->generation,
                           report->num_suspects, report->epoch, report->highest_step};
-    if (tail)
-        memcpy(to + sizeof(*head), report->suspects, tail);
-    *bytes_out = sizeof(*head) + tail;
+    if (tail) {
+        memcpy(to + sizeof *head, report->suspects, tail);
+    }
+    *bytes_out = sizeof *head + tail;
     return to;
 }
 
@@ -139,13 +146,15 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
     const report_head *head = bytes;
     const eepi_suspect *suspects = (const eepi_suspect *)(head + 1);
 
-    if (size < sizeof(*head) || head->magic != REPORT_MAGIC || head->seat < 0 ||
+    if (size < sizeof *head || head->magic != REPORT_MAGIC || head->seat < 0 ||
         head->seat >= max_ranks || head->num_suspects < 0 || head->num_suspects > max_ranks ||
-        size != sizeof(*head) + (size_t)head->num_suspects * sizeof(eepi_suspect))
+        size != sizeof *head + (size_t)head->num_suspects * sizeof(eepi_suspect)) {
         return EEP_ERR_PROTOCOL;
+    }
     for (int i = 0; i < head->num_suspects; i++) {
-        if (!suspect_is_sane(&suspects[i], max_ranks))
+        if (!suspect_is_sane(&suspects[i], max_ranks)) {
             return EEP_ERR_PROTOCOL;
+        }
     }
     *report_out = (eepi_report){head->seat,         head->generation,   head->epoch,
                                 head->highest_step, head->num_suspects, suspects};
@@ -156,9 +165,10 @@ eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks, ee
 {
     const eepi_ack *ack = bytes;
 
-    if (size != sizeof(*ack) || ack->seat < 0 || ack->seat >= max_ranks ||
-        ack->kind < EEPI_ACK_STAGED || ack->kind > EEPI_ACK_FLIPPED)
+    if (size != sizeof *ack || ack->seat < 0 || ack->seat >= max_ranks ||
+        ack->kind < EEPI_ACK_STAGED || ack->kind > EEPI_ACK_FLIPPED) {
         return EEP_ERR_PROTOCOL;
+    }
     *ack_out = *ack;
     return EEP_OK;
 }
@@ -167,9 +177,10 @@ eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks, ee
 {
     const eepi_end *end = bytes;
 
-    if (size != sizeof(*end) || end->seat < 0 || end->seat >= max_ranks ||
-        (end->kind != EEPI_END_PROCESS && end->kind != EEPI_END_STORES))
+    if (size != sizeof *end || end->seat < 0 || end->seat >= max_ranks ||
+        (end->kind != EEPI_END_PROCESS && end->kind != EEPI_END_STORES)) {
         return EEP_ERR_PROTOCOL;
+    }
     *end_out = *end;
     return EEP_OK;
 }
@@ -179,9 +190,10 @@ eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks
 {
     const eepi_refusal *refusal = bytes;
 
-    if (size != sizeof(*refusal) || refusal->seat < 0 || refusal->seat >= max_ranks ||
-        !memchr(refusal->why, '\0', sizeof(refusal->why)))
+    if (size != sizeof *refusal || refusal->seat < 0 || refusal->seat >= max_ranks ||
+        !memchr(refusal->why, '\0', sizeof refusal->why)) {
         return EEP_ERR_PROTOCOL;
+    }
     *refusal_out = *refusal;
     return EEP_OK;
 }
@@ -219,8 +231,9 @@ const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance 
                                   int *at_out)
 {
     for (; *at_out < EEPI_INSTANCE_ADVICE; ++*at_out) {
-        if (own->advice[*at_out] != theirs->advice[*at_out])
+        if (own->advice[*at_out] != theirs->advice[*at_out]) {
             return advice_fields[*at_out];
+        }
     }
     return NULL;
 }
@@ -229,14 +242,18 @@ enum { DTYPE = 7, BULK = 9 }; /* of instance_fields: numbers that have names */
 
 static const char *value_text(int field, int32_t value, char text[16])
 {
-    if (field == DTYPE && value == EEP_FP32)
+    if (field == DTYPE && value == EEP_FP32) {
         return "EEP_FP32";
-    if (field == DTYPE && value == EEP_BF16)
+    }
+    if (field == DTYPE && value == EEP_BF16) {
         return "EEP_BF16";
-    if (field == BULK && value == EEP_BULK_SHM)
+    }
+    if (field == BULK && value == EEP_BULK_SHM) {
         return "EEP_BULK_SHM";
-    if (field == BULK && value == EEP_BULK_UCX)
+    }
+    if (field == BULK && value == EEP_BULK_UCX) {
         return "EEP_BULK_UCX";
+    }
     snprintf(text, 16, "%d", value);
     return text;
 }
@@ -247,10 +264,11 @@ bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t s
     eepi_instance theirs = {{0}};
     char here[16], there[16];
 
-    memcpy(&theirs, bytes, size < sizeof(theirs) ? size : sizeof(theirs));
+    memcpy(&theirs, bytes, size < sizeof theirs ? size : sizeof theirs);
     for (int i = 0; i < EEPI_INSTANCE_NUMBERS; i++) {
-        if (theirs.numbers[i] == own->numbers[i])
+        if (theirs.numbers[i] == own->numbers[i]) {
             continue;
+        }
         snprintf(text_out, EEPI_INSTANCE_TEXT_BYTES, "%s is %s here and %s in the instance%s",
                  instance_fields[i], value_text(i, own->numbers[i], here),
                  value_text(i, theirs.numbers[i], there),

@@ -24,8 +24,9 @@ enum {
 
 static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
 {
-    if (snprintf(path_out, PATH_BYTES, "%s.seat%d", store_path, seat) < PATH_BYTES)
+    if (snprintf(path_out, PATH_BYTES, "%s.seat%d", store_path, seat) < PATH_BYTES) {
         return 1;
+    }
     errno = ENAMETOOLONG;
     return 0;
 }
@@ -85,8 +86,9 @@ static int lock_for_writing(int fd)
 
     for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
         errno = errno == EWOULDBLOCK ? EBUSY : errno;
-        if ((errno != EBUSY && errno != EINTR) || tries == LOCK_TRIES)
+        if ((errno != EBUSY && errno != EINTR) || tries == LOCK_TRIES) {
             return 0;
+        }
         nanosleep(&nap, NULL);
     }
     return 1;
@@ -129,15 +131,17 @@ static int read_holder(int fd, eepi_seat_holder *holder_out)
     *holder_out = holder;
     do {
         got = pread(fd, line, LINE_BYTES, 0);
-    } while (pread(fd, again, LINE_BYTES, 0) != got || memcmp(line, again, sizeof(line)) != 0);
-    if (got == 0)
+    } while (pread(fd, again, LINE_BYTES, 0) != got || memcmp(line, again, sizeof line) != 0);
+    if (got == 0) {
         return 1;
+    }
     errno = EINVAL;
     if (got != LINE_BYTES || strspn(line, "0123456789 \n") != LINE_BYTES ||
         sscanf(line, "%10" SCNu64 " %10" SCNd64 " %20" SCNu64 " %20" SCNu64, &generation, &pid,
                &holder.pid_start, &holder.home) != 4 ||
-        generation >= UINT32_MAX || pid > INT32_MAX)
+        generation >= UINT32_MAX || pid > INT32_MAX) {
         return 0;
+    }
     holder.generation = (uint32_t)generation;
     holder.pid = (int32_t)pid;
     *holder_out = holder;
@@ -149,7 +153,7 @@ static int write_holder(int fd, const eepi_seat_holder *holder)
 {
     char line[LINE_BYTES + 1];
 
-    snprintf(line, sizeof(line), "%010" PRIu32 " %010" PRId32 " %020" PRIu64 " %020" PRIu64 "\n",
+    snprintf(line, sizeof line, "%010" PRIu32 " %010" PRId32 " %020" PRIu64 " %020" PRIu64 "\n",
              holder->generation, holder->pid, holder->pid_start, holder->home);
     errno = ENOSPC; /* if it is short */
     return pwrite(fd, line, LINE_BYTES, 0) == LINE_BYTES;
@@ -160,8 +164,9 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
     int fd = open_seat(store_path, seat, O_RDONLY), known;
 
     *holder_out = (eepi_seat_holder){0};
-    if (fd < 0)
+    if (fd < 0) {
         return errno == ENOENT ? EEP_OK : EEP_ERR_SYSTEM;
+    }
     known = read_holder(fd, holder_out);
     close(fd);
     return known ? EEP_OK : EEP_ERR_SYSTEM;
@@ -173,14 +178,17 @@ typedef enum pid_says { PID_LIVES, PID_HAS_ENDED, PID_UNKNOWN } pid_says;
  * start time may be a later one, or the holder itself as another clock shows it. */
 static pid_says ask_pid(uint64_t home, const eepi_seat_holder *holder)
 {
-    if (holder->pid == 0)
+    if (holder->pid == 0) {
         return PID_HAS_ENDED;
+    }
     if (holder->home == home && home != 0) {
-        if (eepi_process_look(holder->pid, holder->pid_start) != EEPI_PROCESS_GONE)
+        if (eepi_process_look(holder->pid, holder->pid_start) != EEPI_PROCESS_GONE) {
             return PID_LIVES;
+        }
         if ((kill(holder->pid, 0) != 0 && errno == ESRCH) ||
-            eepi_process_start(holder->pid) == holder->pid_start)
+            eepi_process_start(holder->pid) == holder->pid_start) {
             return PID_HAS_ENDED;
+        }
     }
     return PID_UNKNOWN;
 }
@@ -191,10 +199,12 @@ static int has_let_go(int fd, uint64_t home, const eepi_seat_holder *holder)
 {
     eepi_seat_holder now;
 
-    if (!read_holder(fd, &now))
+    if (!read_holder(fd, &now)) {
         return 0;
-    if (now.generation < holder->generation)
+    }
+    if (now.generation < holder->generation) {
         return holder->home == home && home != 0;
+    }
     return now.generation > holder->generation || now.pid == 0 || !is_held(fd, now.generation);
 }
 
@@ -211,11 +221,13 @@ int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
     pid_says said = ask_pid(home, holder);
     int fd, has_ended;
 
-    if (said != PID_UNKNOWN)
+    if (said != PID_UNKNOWN) {
         return said == PID_HAS_ENDED;
+    }
     fd = open_seat(store_path, seat, O_RDONLY);
-    if (fd < 0)
+    if (fd < 0) {
         return errno == ENOENT && holder->home == home && home != 0;
+    }
     has_ended = has_let_go(fd, home, holder);
     close(fd);
     return has_ended;
@@ -228,8 +240,9 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
     eep_status status = EEP_OK;
 
     *before_out = (eepi_seat_holder){0};
-    if (fd < 0)
+    if (fd < 0) {
         return EEP_ERR_SYSTEM;
+    }
     if (!read_holder(fd, before_out)) {
         status = EEP_ERR_SYSTEM;
     } else if (before_out->generation && !has_ended_in(fd, holder->home, before_out)) {
@@ -239,8 +252,9 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
         status = EEP_ERR_SYSTEM;
     } else {
         holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
-        if (!lock_as_holder(fd, holder->generation) || !write_holder(fd, holder))
+        if (!lock_as_holder(fd, holder->generation) || !write_holder(fd, holder)) {
             status = EEP_ERR_SYSTEM;
+        }
     }
     if (status != EEP_OK) {
         close_locked(fd);
@@ -264,14 +278,16 @@ eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_se
         close(fd);
         return EEP_ERR_SYSTEM;
     }
-    if (fd < 0)
+    if (fd < 0) {
         return errno == ENOENT ? EEP_OK : EEP_ERR_SYSTEM;
+    }
     if (read_holder(fd, &holder) && holder.generation == own->generation &&
         holder.pid == own->pid && holder.pid_start == own->pid_start && holder.home == own->home) {
         holder.pid = 0;
         holder.pid_start = 0;
-        if (!write_holder(fd, &holder))
+        if (!write_holder(fd, &holder)) {
             status = EEP_ERR_SYSTEM;
+        }
     }
     close_locked(fd);
     return status;
@@ -281,8 +297,9 @@ eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_se
 
 static int name_gate(const char *store_path, char path_out[PATH_BYTES])
 {
-    if (snprintf(path_out, PATH_BYTES, "%s.seats", store_path) < PATH_BYTES)
+    if (snprintf(path_out, PATH_BYTES, "%s.seats", store_path) < PATH_BYTES) {
         return 1;
+    }
     errno = ENAMETOOLONG;
     return 0;
 }
@@ -303,12 +320,14 @@ eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out)
         .l_type = alone ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     char path[PATH_BYTES];
 
-    if (!name_gate(store_path, path))
+    if (!name_gate(store_path, path)) {
         return EEP_ERR_SYSTEM;
+    }
     for (int tries = 0;; tries++) {
         int fd = open_plain(path, O_RDWR | O_CREAT), error;
-        if (fd < 0)
+        if (fd < 0) {
             return EEP_ERR_SYSTEM;
+        }
         error = fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
         if (error == 0 && is_at(path, fd)) {
             *gate_out = fd;
@@ -316,8 +335,9 @@ eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out)
         }
         close(fd);
         errno = error == 0 || error == EAGAIN || error == EACCES ? EBUSY : error;
-        if ((errno != EBUSY && errno != EINTR) || tries == GATE_TRIES)
+        if ((errno != EBUSY && errno != EINTR) || tries == GATE_TRIES) {
             return EEP_ERR_SYSTEM;
+        }
         nanosleep(&nap, NULL);
     }
 }
@@ -338,10 +358,12 @@ static void remove_gate(const char *path)
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     int fd = open_plain(path, O_RDWR);
 
-    if (fd < 0)
+    if (fd < 0) {
         return;
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0 && is_at(path, fd))
+    }
+    if (fcntl(fd, F_OFD_SETLK, &range) == 0 && is_at(path, fd)) {
         unlink(path);
+    }
     eepi_seats_leave(fd);
 }
 
@@ -349,9 +371,12 @@ void eepi_seats_remove(const char *store_path, int32_t num_seats)
 {
     char path[PATH_BYTES];
 
-    if (name_gate(store_path, path))
+    if (name_gate(store_path, path)) {
         remove_gate(path);
-    for (int32_t seat = 0; seat < num_seats; seat++)
-        if (name_file(store_path, seat, path))
+    }
+    for (int32_t seat = 0; seat < num_seats; seat++) {
+        if (name_file(store_path, seat, path)) {
             unlink(path);
+        }
+    }
 }

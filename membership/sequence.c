@@ -16,10 +16,12 @@ static int32_t number_of(const eepi_sequence *s, eepi_sequence_node node, int32_
 
 static const char *name_of(const eepi_sequence *s, int32_t number, char text[64])
 {
-    if (number == 0)
+    if (number == 0) {
         return "eep_step_latch";
-    if (number == 2 * s->num_layers + 1)
+    }
+    if (number == 2 * s->num_layers + 1) {
         return "eep_step_finish";
+    }
     snprintf(text, 64, "%s of layer %d", number % 2 ? "eep_dispatch" : "eep_combine",
              (number - 1) / 2);
     return text;
@@ -29,13 +31,14 @@ int eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_byte
 {
     char next[64];
 
-    if (s->broken)
+    if (s->broken) {
         snprintf(what_out, what_bytes, "the step was broken off by a node that failed");
-    else if (s->next != 0)
+    } else if (s->next != 0) {
         snprintf(what_out, what_bytes,
                  "the step was begun with eep_step_latch and lacks what follows from %s on, of %d "
                  "layers",
                  name_of(s, s->next, next), s->num_layers);
+    }
     return s->broken || s->next != 0;
 }
 
@@ -48,10 +51,12 @@ void eepi_sequence_drop(eepi_sequence *s)
 /* Is what was begun still to be finished, or did its capture end without that? */
 static int is_abandoned(const eepi_sequence *s, const eepi_sequence_place *place)
 {
-    if (s->place.stream != place->stream)
+    if (s->place.stream != place->stream) {
         return 0;
-    if (s->place.capture != 0)
+    }
+    if (s->place.capture != 0) {
         return s->place.capture != place->capture;
+    }
     return s->place.is_captured && !place->is_captured;
 }
 
@@ -74,8 +79,9 @@ static int may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *w
                  (unsigned long long)place->step);
         return 0;
     }
-    if (!is_open || s->broken || is_abandoned(s, place))
+    if (!is_open || s->broken || is_abandoned(s, place)) {
         return 1;
+    }
     snprintf(
         why, bytes,
         "a second eep_step_latch came where %s was expected, of a step of %d layers: that step "
@@ -91,27 +97,29 @@ int eepi_sequence_may(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
     int32_t number = number_of(s, node, layer);
     char came[64], expected[64];
 
-    if (node == EEPI_NODE_LATCH)
+    if (node == EEPI_NODE_LATCH) {
         return may_latch(s, place, why, bytes);
-    if (s->broken)
+    }
+    if (s->broken) {
         snprintf(why, bytes, "%s came after a node that failed: begin again with eep_step_latch",
                  name_of(s, number, came));
-    else if (number != s->next)
+    } else if (number != s->next) {
         snprintf(why, bytes,
                  "%s came where %s was expected: a step is eep_step_latch, per layer 0 to %d "
                  "eep_dispatch and eep_combine, then eep_step_finish",
                  name_of(s, number, came), name_of(s, s->next, expected), s->num_layers - 1);
-    else if (place->stream != s->place.stream)
+    } else if (place->stream != s->place.stream) {
         snprintf(why, bytes,
                  "%s came in another stream than its eep_step_latch: all nodes of a step are put "
                  "into one stream",
                  name_of(s, number, came));
-    else if (place->capture != s->place.capture || place->is_captured != s->place.is_captured)
+    } else if (place->capture != s->place.capture || place->is_captured != s->place.is_captured) {
         snprintf(why, bytes,
                  "%s came in another capture than its eep_step_latch: a graph holds a whole step",
                  name_of(s, number, came));
-    else
+    } else {
         return 1;
+    }
     return 0;
 }
 
@@ -120,8 +128,9 @@ void eepi_sequence_put(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
 {
     s->broken = 0;
     s->next = node == EEPI_NODE_FINISH ? 0 : number_of(s, node, layer) + 1;
-    if (node != EEPI_NODE_LATCH)
+    if (node != EEPI_NODE_LATCH) {
         return;
+    }
     s->place = *place;
     s->by_others |= place->is_captured && place->capture == 0;
     if (!place->is_captured) {

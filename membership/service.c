@@ -28,7 +28,7 @@ enum {
 void eepi_service_wake(eep_context *context)
 {
     uint64_t one = 1;
-    ssize_t written = write(context->wake_fd, &one, sizeof(one));
+    ssize_t written = write(context->wake_fd, &one, sizeof one);
 
     (void)written; /* a full counter wakes as well */
 }
@@ -47,8 +47,9 @@ static uint64_t core_now_us(eep_context *context)
     uint64_t now = eepi_now_us(), gap = now - context->clock_seen_us;
 
     context->clock_seen_us = now;
-    if (store_answers(context, now))
+    if (store_answers(context, now)) {
         context->clock_us += gap < CLOCK_STRIDE_US ? gap : CLOCK_STRIDE_US;
+    }
     return context->clock_us;
 }
 
@@ -58,8 +59,9 @@ static void probe_store(eep_context *context)
     uint64_t now = eepi_now_us();
 
     if (!eepi_core_is_wedged(context->core) || context->probe_id != 0 ||
-        now - context->probe_us < PROBE_PERIOD_US)
+        now - context->probe_us < PROBE_PERIOD_US) {
         return;
+    }
     context->probe_id = eepi_store_get(context->store, EEPI_KEY_PROBE);
     context->probe_us = now;
 }
@@ -72,8 +74,9 @@ static void give_one(eep_context *context, eepi_input input)
     input.now_us = core_now_us(context);
     actions = eepi_core_handle(context->core, &input, &n);
     eepi_tell_known(context);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         eepi_perform(context, &actions[i]);
+    }
     eepi_tell_view(context);
     eepi_tell_drain(context);
 }
@@ -92,7 +95,7 @@ void eepi_give(eep_context *context, const eepi_input *input)
         eepi_input next = context->later[0];
         context->num_later--;
         memmove(context->later, context->later + 1,
-                (size_t)context->num_later * sizeof(context->later[0]));
+                (size_t)context->num_later * sizeof context->later[0]);
         give_one(context, next);
     }
     context->giving = 0;
@@ -108,13 +111,15 @@ static eepi_view *copy_document(const eep_context *context, const eepi_store_rep
     eepi_view *copy = reply->size ? malloc(reply->size) : NULL;
 
     *why_out = "out of memory";
-    if (!copy)
+    if (!copy) {
         return NULL;
+    }
     memcpy(copy, reply->value, reply->size);
     *why_out = "it has another shape";
     if (eepi_view_check(copy, reply->size, why_out) == EEP_OK &&
-        memcmp(&copy->shape, &context->view_shape, sizeof(context->view_shape)) == 0)
+        memcmp(&copy->shape, &context->view_shape, sizeof context->view_shape) == 0) {
         return copy;
+    }
     free(copy);
     return NULL;
 }
@@ -132,10 +137,11 @@ static void take_view(eep_context *context, const eepi_store_reply *reply)
     }
     view = copy_document(context, reply, &why);
     input.view = view;
-    if (view)
+    if (view) {
         eepi_give(context, &input);
-    else
+    } else {
         eepi_log(context, EEP_LOG_ERROR, "the register holds no view of this instance: %s", why);
+    }
     free(view);
 }
 
@@ -145,8 +151,9 @@ static void take_plan(eep_context *context, const eepi_store_reply *reply)
     eepi_view *plan = copy_document(context, reply, &why);
     eepi_input input = {.kind = EEPI_INPUT_PLAN, .view = plan};
 
-    if (plan)
+    if (plan) {
         eepi_give(context, &input);
+    }
     free(plan);
 }
 
@@ -162,18 +169,21 @@ static void take_small(eep_context *context, const eepi_store_reply *reply)
     eepi_input input = {.kind = EEPI_INPUT_ACK};
     eepi_ack ack;
 
-    if (reply->size > sizeof(bytes))
+    if (reply->size > sizeof bytes) {
         return;
+    }
     memcpy(bytes, reply->value, reply->size);
     if (has_prefix(reply->key, EEPI_KEY_ACK)) {
-        if (eepi_ack_decode(bytes, reply->size, seats, &ack) != EEP_OK)
+        if (eepi_ack_decode(bytes, reply->size, seats, &ack) != EEP_OK) {
             return;
+        }
         eepi_tell_ack(context, &ack);
         input.ack = &ack;
     } else {
         input.kind = EEPI_INPUT_EXIT;
-        if (eepi_end_decode(bytes, reply->size, seats, &input.end) != EEP_OK)
+        if (eepi_end_decode(bytes, reply->size, seats, &input.end) != EEP_OK) {
             return;
+        }
         eepi_arrival_end(context, input.end.seat, input.end.generation);
     }
     eepi_give(context, &input);
@@ -185,8 +195,9 @@ static void take_report(eep_context *context, const eepi_store_reply *reply)
     eepi_report report;
     void *copy = malloc(reply->size ? reply->size : 1);
 
-    if (!copy)
+    if (!copy) {
         return;
+    }
     memcpy(copy, reply->value, reply->size);
     input.report = &report;
     if (eepi_report_decode(copy, reply->size, context->config.max_ranks, &report) == EEP_OK) {
@@ -201,15 +212,18 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
     _Alignas(8) uint8_t bytes[sizeof(eepi_refusal)];
     eepi_refusal refusal;
 
-    if (reply->size > sizeof(bytes))
+    if (reply->size > sizeof bytes) {
         return;
+    }
     memcpy(bytes, reply->value, reply->size);
-    if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) != EEP_OK)
+    if (eepi_refusal_decode(bytes, reply->size, context->config.max_ranks, &refusal) != EEP_OK) {
         return;
+    }
     eepi_arrival_refused(context, &refusal);
     eepi_arrivals_look(context); /* now: the end of the refused one may come with the next reply */
-    if (refusal.seat == context->config.rank && refusal.generation == context->generation)
+    if (refusal.seat == context->config.rank && refusal.generation == context->generation) {
         eepi_refused(context, refusal.why);
+    }
 }
 
 static bool has_no_view(const eep_context *context)
@@ -226,31 +240,34 @@ static void take_instance(eep_context *context, const eepi_store_reply *reply)
     const eepi_instance own = eepi_instance_of(&context->config);
     char difference[EEPI_INSTANCE_TEXT_BYTES];
 
-    if (!has_no_view(context))
+    if (!has_no_view(context)) {
         return; /* its members put their own numbers back */
-    if (eepi_instance_differs(&own, reply->value, reply->size, difference))
+    }
+    if (eepi_instance_differs(&own, reply->value, reply->size, difference)) {
         eepi_replaced(context, difference);
+    }
 }
 
 /* A key's present value, from the watch. */
 static void take_entry(eep_context *context, const eepi_store_reply *reply)
 {
-    if (strcmp(reply->key, EEPI_KEY_VIEW) == 0)
+    if (strcmp(reply->key, EEPI_KEY_VIEW) == 0) {
         take_view(context, reply);
-    else if (reply->size == 0)
+    } else if (reply->size == 0) {
         return;
-    else if (strcmp(reply->key, EEPI_KEY_INSTANCE) == 0)
+    } else if (strcmp(reply->key, EEPI_KEY_INSTANCE) == 0) {
         take_instance(context, reply);
-    else if (strcmp(reply->key, EEPI_KEY_PLAN) == 0)
+    } else if (strcmp(reply->key, EEPI_KEY_PLAN) == 0) {
         take_plan(context, reply);
-    else if (has_prefix(reply->key, EEPI_KEY_MEMBER))
+    } else if (has_prefix(reply->key, EEPI_KEY_MEMBER)) {
         eepi_peer_take_record(context, reply->value, reply->size);
-    else if (has_prefix(reply->key, EEPI_KEY_REPORT))
+    } else if (has_prefix(reply->key, EEPI_KEY_REPORT)) {
         take_report(context, reply);
-    else if (has_prefix(reply->key, EEPI_KEY_REFUSED))
+    } else if (has_prefix(reply->key, EEPI_KEY_REFUSED)) {
         take_refusal(context, reply);
-    else if (has_prefix(reply->key, EEPI_KEY_ACK) || has_prefix(reply->key, EEPI_KEY_EXIT))
+    } else if (has_prefix(reply->key, EEPI_KEY_ACK) || has_prefix(reply->key, EEPI_KEY_EXIT)) {
         take_small(context, reply);
+    }
 }
 
 /* The store may have lost its memory with its process. The register first: where it is empty or old
@@ -274,13 +291,15 @@ static void say_behind_register(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
 
-    if (!context->back || context->cas_id != 0)
+    if (!context->back || context->cas_id != 0) {
         return;
+    }
     context->back = 0;
-    if (has_no_view(context)) /* whoever is first; two that put theirs back would both give up */
-        (void)eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof(own));
-    else
-        (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof(own), 0);
+    if (has_no_view(context)) { /* whoever is first; two that put theirs back would both give up */
+        (void)eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof own);
+    } else {
+        (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof own, 0);
+    }
     eepi_peer_publish(context);
     eepi_say_again(context);
 }
@@ -290,31 +309,37 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
     eepi_input input = {.kind = EEPI_INPUT_CAS_DONE, .revision = reply->revision};
 
     context->cas_id = 0;
-    if (reply->status == EEP_OK || reply->status == EEP_ERR_CONFLICT)
+    if (reply->status == EEP_OK || reply->status == EEP_ERR_CONFLICT) {
         eepi_tell_proposed(context, reply->status == EEP_OK);
+    }
     if (reply->status == EEP_ERR_CONFLICT) {
         take_view(context, reply);
         say_behind_register(context);
         return;
     }
-    if (reply->status == EEP_OK)
+    if (reply->status == EEP_OK) {
         input.won = 1;
-    else
+    } else {
         input.kind = EEPI_INPUT_CAS_UNKNOWN;
-    if (input.won && !context->back)
+    }
+    if (input.won && !context->back) {
         eepi_say_again(context); /* about the document that is in now, if we said anything before */
-    if (input.won)
+    }
+    if (input.won) {
         eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
+    }
     eepi_give(context, &input);
-    if (input.won)
+    if (input.won) {
         say_behind_register(context);
+    }
 }
 
 static void take_read(eep_context *context, const eepi_store_reply *reply)
 {
     context->read_id = 0;
-    if (reply->status != EEP_OK && reply->status != EEP_ERR_NOT_FOUND)
+    if (reply->status != EEP_OK && reply->status != EEP_ERR_NOT_FOUND) {
         return; /* the connection broke again: the next one reads again */
+    }
     take_view(context, reply);
     say_behind_register(context);
 }
@@ -345,8 +370,9 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
             eepi_event(context, EEP_EVENT_STORE_LOST, -1, 0, 0, 0);
         }
         context->store_lost = 1;
-        for (int seat = 0; seat < context->config.max_ranks; seat++)
+        for (int seat = 0; seat < context->config.max_ranks; seat++) {
             context->peers[seat].is_heard = 0;
+        }
         eepi_give(context, &lost);
         break;
     case EEPI_STORE_RECONNECTED:
@@ -361,8 +387,9 @@ static void take_evidence_mail(eep_context *context, const eepi_suspect *suspect
 {
     eepi_input input = {.kind = EEPI_INPUT_EVIDENCE, .suspect = *suspect};
 
-    if (suspect->kind < 0)
+    if (suspect->kind < 0) {
         input.kind = EEPI_INPUT_ALIVE;
+    }
     eepi_give(context, &input);
 }
 
@@ -373,11 +400,12 @@ static void take_all_evidence(eep_context *context)
 
     pthread_mutex_lock(&context->evidence.lock);
     num = context->evidence.num;
-    memcpy(suspects, context->evidence.suspects, (size_t)num * sizeof(*suspects));
+    memcpy(suspects, context->evidence.suspects, (size_t)num * sizeof *suspects);
     context->evidence.num = 0;
     pthread_mutex_unlock(&context->evidence.lock);
-    for (int i = 0; i < num; i++)
+    for (int i = 0; i < num; i++) {
         take_evidence_mail(context, &suspects[i]);
+    }
 }
 
 static void take_step_mail(eep_context *context, eepi_step_mail *mail)
@@ -422,7 +450,7 @@ static void take_mail(eep_context *context)
 
     pthread_mutex_lock(&context->lock);
     mail = context->mailbox;
-    memset(&context->mailbox, 0, sizeof(context->mailbox));
+    memset(&context->mailbox, 0, sizeof context->mailbox);
     (void)eepi_stepper_take_mail(&context->stepper, &steps);
     pthread_mutex_unlock(&context->lock);
     context->ready_told |= mail.ready;
@@ -436,8 +464,9 @@ static void take_mail(eep_context *context)
     }
     take_step_mail(context, &steps);
     leave.step = (uint64_t)mail.leave;
-    if (mail.leave)
+    if (mail.leave) {
         eepi_give(context, &leave);
+    }
 }
 
 /* ------------------------------------------------------------------ the loop */
@@ -447,8 +476,9 @@ static int watched_processes(eep_context *context, struct pollfd *fds, int *seat
     int n = 0;
 
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        if (context->peers[seat].pidfd < 0)
+        if (context->peers[seat].pidfd < 0) {
             continue;
+        }
         fds[n] = (struct pollfd){.fd = context->peers[seat].pidfd, .events = POLLIN};
         seats[n++] = seat;
     }
@@ -461,8 +491,9 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
         eepi_peer *peer = &context->peers[seats[i]];
         eepi_input input = {.kind = EEPI_INPUT_GONE,
                             .suspect = {seats[i], peer->pidfd_generation, EEP_FAULT_EXIT}};
-        if (!fds[i].revents || peer->pidfd != fds[i].fd)
+        if (!fds[i].revents || peer->pidfd != fds[i].fd) {
             continue;
+        }
         close(peer->pidfd);
         peer->pidfd = -1;
         eepi_arrival_end(context, seats[i], peer->pidfd_generation);
@@ -476,8 +507,9 @@ static void look_for_ends(eep_context *context)
 {
     uint64_t now = eepi_now_us();
 
-    if (now - context->ends_looked_us < PROBE_PERIOD_US)
+    if (now - context->ends_looked_us < PROBE_PERIOD_US) {
         return;
+    }
     context->ends_looked_us = now;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         const eepi_peer *peer = &context->peers[seat];
@@ -485,8 +517,9 @@ static void look_for_ends(eep_context *context)
         const eepi_input gone = {.kind = EEPI_INPUT_GONE,
                                  .suspect = {seat, generation, EEP_FAULT_EXIT}};
         if (peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, generation) &&
-            eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE)
+            eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE) {
             eepi_give(context, &gone);
+        }
     }
 }
 
@@ -497,20 +530,26 @@ static int poll_timeout_ms(eep_context *context)
     uint64_t longest_us = IDLE_POLL_MS * 1000u, real_us = eepi_now_us();
     uint64_t resume_us = executor ? eepi_executor_wake_us(executor) : UINT64_MAX;
 
-    if (context->begin_again_us && context->begin_again_us < resume_us)
+    if (context->begin_again_us && context->begin_again_us < resume_us) {
         resume_us = context->begin_again_us;
-    if (context->stage_again_us > real_us && context->stage_again_us < resume_us)
+    }
+    if (context->stage_again_us > real_us && context->stage_again_us < resume_us) {
         resume_us = context->stage_again_us; /* one that is past waits for something else */
-    if (resume_us < real_us + longest_us)
+    }
+    if (resume_us < real_us + longest_us) {
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
+    }
 
-    if (eepi_warned_poll_us(context) < longest_us)
+    if (eepi_warned_poll_us(context) < longest_us) {
         longest_us = eepi_warned_poll_us(context);
+    }
     if ((eepi_core_is_wedged(context->core) || !store_answers(context, real_us)) &&
-        longest_us > PROBE_PERIOD_US)
+        longest_us > PROBE_PERIOD_US) {
         longest_us = PROBE_PERIOD_US;
-    if (!store_answers(context, real_us) || wake > now + longest_us)
+    }
+    if (!store_answers(context, real_us) || wake > now + longest_us) {
         return (int)((longest_us + 999u) / 1000u);
+    }
     return wake <= now ? 0 : (int)((wake - now + 999u) / 1000u);
 }
 
@@ -521,17 +560,20 @@ static void wait_for_input(eep_context *context, struct pollfd *fds, int n)
     const struct timespec pause = {.tv_nsec = FAILED_PAUSE_NS};
     char why[EEPI_ERROR_BYTES / 2];
 
-    if (poll(fds, (nfds_t)n, poll_timeout_ms(context)) >= 0 || errno == EINTR)
+    if (poll(fds, (nfds_t)n, poll_timeout_ms(context)) >= 0 || errno == EINTR) {
         return;
-    if (!context->poll_has_failed)
+    }
+    if (!context->poll_has_failed) {
         eepi_log(context, EEP_LOG_ERROR,
                  "poll of %d descriptors: %s: is RLIMIT_NOFILE below that? From now on each is "
                  "asked by itself, every %d ms",
-                 n, eepi_descriptors_error(errno, why, sizeof(why)), FAILED_PAUSE_NS / 1000000);
+                 n, eepi_descriptors_error(errno, why, sizeof why), FAILED_PAUSE_NS / 1000000);
+    }
     context->poll_has_failed = true;
     nanosleep(&pause, NULL);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         (void)poll(&fds[i], 1, 0);
+    }
 }
 
 static void serve_round(eep_context *context)
@@ -545,21 +587,24 @@ static void serve_round(eep_context *context)
 
     fds[0] = (struct pollfd){.fd = context->wake_fd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = eepi_store_client_fd(context->store), .events = POLLIN};
-    if (eepi_store_client_wants_write(context->store))
+    if (eepi_store_client_wants_write(context->store)) {
         fds[1].events |= POLLOUT;
+    }
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
     n = watched_processes(context, fds + 3, context->poll_seats);
     wait_for_input(context, fds, n + 3);
     if (fds[0].revents) {
-        got = read(context->wake_fd, &count, sizeof(count));
+        got = read(context->wake_fd, &count, sizeof count);
         (void)got;
     }
     take_exits(context, fds + 3, context->poll_seats, n);
     take_mail(context);
-    while (eepi_store_client_next(context->store, &reply) == EEP_OK)
+    while (eepi_store_client_next(context->store, &reply) == EEP_OK) {
         take_reply(context, &reply);
-    for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++)
+    }
+    for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++) {
         ;
+    }
     look_for_ends(context);
     eepi_give_busy(context);
     eepi_tell_wait(context);
@@ -580,13 +625,15 @@ static void *run(void *argument)
     eep_context *context = argument;
     int stop = 0;
 
-    if (eepi_device_thread_begin(context->config.device) != EEP_OK)
+    if (eepi_device_thread_begin(context->config.device) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN,
                  "the service thread cannot leave captures of other threads alone: %s",
                  eepi_device_failure(context->config.device));
-    if (context->topology)
+    }
+    if (context->topology) {
         (void)!eepi_topology_bind(context->topology, EEPI_THREAD_SERVICE, context->config.rank,
                                   context->config.num_ranks);
+    }
     while (!stop) {
         serve_round(context);
         pthread_mutex_lock(&context->lock);
@@ -601,22 +648,25 @@ eep_status eepi_service_start(eep_context *context)
     size_t seats = (size_t)context->config.max_ranks;
 
     context->clock_us = context->clock_seen_us = eepi_now_us();
-    context->poll_fds = calloc(seats + 3, sizeof(*context->poll_fds));
-    context->poll_seats = calloc(seats, sizeof(*context->poll_seats));
-    if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0)
+    context->poll_fds = calloc(seats + 3, sizeof *context->poll_fds);
+    context->poll_seats = calloc(seats, sizeof *context->poll_seats);
+    if (!context->poll_fds || !context->poll_seats || eepi_store_watch(context->store, "") == 0) {
         return EEP_ERR_NO_MEMORY;
+    }
     context->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW); /* there may be none */
     if (eepi_thread_start(&context->service, "eep-service", EEPI_STACK_BYTES, run, context) !=
-        EEP_OK)
+        EEP_OK) {
         return EEP_ERR_SYSTEM;
+    }
     context->service_runs = 1;
     return EEP_OK;
 }
 
 void eepi_service_stop(eep_context *context)
 {
-    if (!context->service_runs)
+    if (!context->service_runs) {
         return;
+    }
     pthread_mutex_lock(&context->lock);
     context->stop = 1;
     pthread_mutex_unlock(&context->lock);

@@ -36,8 +36,9 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
         int was_there =
             before[other].generation == eepi_view_seat_at(view, other)->generation &&
             (before[other].state == EEP_SEAT_ACTIVE || before[other].state == EEP_SEAT_RETIRING);
-        if (eepi_view_is_member(view, other) && !was_there)
+        if (eepi_view_is_member(view, other) && !was_there) {
             live.joined[other / 64] |= 1ull << (other % 64);
+        }
     }
     return live;
 }
@@ -57,8 +58,9 @@ int eepi_stepper_wedge(eepi_stepper *s)
     s->announced = none;
     s->pending = none;
     s->flip_due = 0;
-    if (!s->in_step && s->flipping.epoch == 0)
+    if (!s->in_step && s->flipping.epoch == 0) {
         say_drained(s);
+    }
     return s->in_step;
 }
 
@@ -69,10 +71,12 @@ int eepi_stepper_awaits_flip(const eepi_stepper *s)
 
 eepi_stage_verdict eepi_stepper_stage(eepi_stepper *s, const eepi_live *planned)
 {
-    if (s->staged.digest == planned->digest || s->live.digest == planned->digest)
+    if (s->staged.digest == planned->digest || s->live.digest == planned->digest) {
         return EEPI_STAGE_THERE;
-    if (eepi_stepper_awaits_flip(s))
+    }
+    if (eepi_stepper_awaits_flip(s)) {
         return EEPI_STAGE_BUSY;
+    }
     s->staged = none;
     return EEPI_STAGE_GO;
 }
@@ -100,8 +104,9 @@ void eepi_stepper_install(eepi_stepper *s, const eepi_live *view, int joining)
 
 void eepi_stepper_announce(eepi_stepper *s, const eepi_live *view)
 {
-    if (s->live.digest != view->digest) /* else peers told us in-band before the store did */
+    if (s->live.digest != view->digest) { /* else peers told us in-band before the store did */
         s->announced = *view;
+    }
 }
 
 /* ------------------------------------------------------------------ switching views */
@@ -124,18 +129,24 @@ static const eepi_live *next_live(eepi_stepper *s)
 {
     uint64_t digest = s->flip_due;
 
-    if (s->wedged)
+    if (s->wedged) {
         return &none;
-    if (s->pending.epoch != 0)
+    }
+    if (s->pending.epoch != 0) {
         return &s->pending;
-    if (digest == 0 && s->peers_are_newer)
+    }
+    if (digest == 0 && s->peers_are_newer) {
         digest = s->announced.digest;
-    if (digest == 0)
+    }
+    if (digest == 0) {
         return &none;
-    if (s->staged.digest == digest)
+    }
+    if (s->staged.digest == digest) {
         return &s->staged;
-    if (s->announced.digest == digest && s->announced.leaves)
+    }
+    if (s->announced.digest == digest && s->announced.leaves) {
         leave(s);
+    }
     return &none; /* it is being staged */
 }
 
@@ -161,19 +172,22 @@ int eepi_stepper_flipped(eepi_stepper *s)
         s->pending = none;
         s->jump_step = 0;
         /* a joiner too: tags hold the lower bits of a step only, and are read near this one */
-        if (s->step + 1 < s->live.first_step)
+        if (s->step + 1 < s->live.first_step) {
             s->step = s->live.first_step - 1;
+        }
     }
-    if (s->wedged)
+    if (s->wedged) {
         say_drained(s);
+    }
     return s->flip_is_in_band;
 }
 
 void eepi_stepper_flip_failed(eepi_stepper *s)
 {
     s->flipping = none;
-    if (s->wedged)
+    if (s->wedged) {
         say_drained(s);
+    }
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -182,15 +196,17 @@ uint64_t eepi_stepper_peer_step(const eepi_stepper *s, const eepk_shape *shape, 
 {
     uint64_t newest = 0;
 
-    if (s->live.epoch == 0)
+    if (s->live.epoch == 0) {
         return 0;
+    }
     for (uint32_t seat = 0; seat < shape->max_ranks; seat++) {
         for (uint32_t parity = 0; parity < 2 && seat != shape->self; parity++) {
             uint64_t tag = eepk_load_acquire(eepk_dispatch_tag(shape, window, parity, seat));
             uint64_t step = eepk_tag_step_near(tag, s->step);
             if (tag != 0 && eepk_tag_epoch_after(tag, s->live.epoch) == 0 &&
-                eepk_tag_step_after(tag, s->step) > 0 && step > newest)
+                eepk_tag_step_after(tag, s->step) > 0 && step > newest) {
                 newest = step;
+            }
         }
     }
     return newest;
@@ -212,10 +228,12 @@ int eepi_stepper_wants(const eepi_stepper *s, uint64_t peer_step)
 eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now_us)
 {
     s->step++;
-    if (s->jump_step > s->step)
+    if (s->jump_step > s->step) {
         s->step = s->jump_step;
-    if (peer_step > s->step)
+    }
+    if (peer_step > s->step) {
         s->step = peer_step;
+    }
     s->jump_step = 0;
     s->must_follow = 0;
     s->in_step = 1;
@@ -234,17 +252,20 @@ static void observe(eepi_stepper *s, uint64_t us)
     int bucket = 0;
 
     while (bucket < EEPI_HISTOGRAM_STEPS - 1 &&
-           us >= (1ull << (bucket / 2)) + (bucket % 2) * (1ull << (bucket / 2)) / 2)
+           us >= (1ull << (bucket / 2)) + (bucket % 2) * (1ull << (bucket / 2)) / 2) {
         bucket++;
+    }
     s->histogram[bucket]++;
     s->typical_us = s->typical_us ? (s->typical_us * 15 + us) / 16 : us;
-    if (s->steps_ok % EXPEL_EVERY_STEPS != 0)
+    if (s->steps_ok % EXPEL_EVERY_STEPS != 0) {
         return;
+    }
     rest = s->steps_ok / 10000;
     for (bucket = EEPI_HISTOGRAM_STEPS - 1; bucket > 0; bucket--) {
         seen += s->histogram[bucket];
-        if (seen > rest)
+        if (seen > rest) {
             break;
+        }
     }
     bound = EXPEL_TIMES_P9999 * (1ull << (bucket / 2 + 1));
     s->expel_us = bound > floor_us ? bound : floor_us;
@@ -258,8 +279,9 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
         s->mail.flipped_digest = s->live.digest;
         s->mail.flipped_epoch = s->live.epoch;
         if (s->live.joined[status->last_seat / 64] >> (status->last_seat % 64) & 1u &&
-            s->typical_us != 0 && status->longest_wait_ns / 1000u > s->typical_us)
+            s->typical_us != 0 && status->longest_wait_ns / 1000u > s->typical_us) {
             s->steps_waiting_on_join++;
+        }
     }
     s->warm = 1;
     s->flip_due = status->flip_digest;
@@ -269,16 +291,19 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
 static void end_aborted(eepi_stepper *s, const eepk_status *status)
 {
     s->steps_aborted++;
-    if (status->result == EEPK_STEP_JUMP || status->result == EEPK_STEP_NEWER_EPOCH)
+    if (status->result == EEPK_STEP_JUMP || status->result == EEPK_STEP_NEWER_EPOCH) {
         s->jump_step = status->jump_step;
-    if (status->result == EEPK_STEP_NEWER_EPOCH)
+    }
+    if (status->result == EEPK_STEP_NEWER_EPOCH) {
         s->peers_are_newer = 1;
-    if (!s->wedged && (status->result == EEPK_STEP_NEWER_EPOCH || (s->live.planned && !s->warm)))
+    }
+    if (!s->wedged && (status->result == EEPK_STEP_NEWER_EPOCH || (s->live.planned && !s->warm))) {
         s->steps_aborted_by_join++;
+    }
     if (status->result == EEPK_STEP_DEADLINE) {
         s->mail.accused = 1;
         s->mail.accused_step = s->step;
-        memcpy(s->mail.accused_seats, status->suspects, sizeof(s->mail.accused_seats));
+        memcpy(s->mail.accused_seats, status->suspects, sizeof s->mail.accused_seats);
     }
 }
 
@@ -287,11 +312,13 @@ int eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us
     int ok = status && status->result == EEPK_STEP_OK;
 
     s->in_step = 0;
-    if (ok)
+    if (ok) {
         end_ok(s, status, now_us - s->began_us);
-    else if (status)
+    } else if (status) {
         end_aborted(s, status);
-    if (s->wedged)
+    }
+    if (s->wedged) {
         say_drained(s);
+    }
     return ok;
 }

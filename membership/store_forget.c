@@ -26,17 +26,20 @@ static int remove_all(eepi_store_client *client)
              EEP_OK;
     while (!failed && eepi_store_client_next(client, &reply) == EEP_OK) {
         char(*more)[EEPI_STORE_KEY_MAX];
-        if (reply.kind != EEPI_STORE_ENTRY)
+        if (reply.kind != EEPI_STORE_ENTRY) {
             continue;
-        more = realloc(keys, (size_t)(num + 1) * sizeof(*keys));
+        }
+        more = realloc(keys, (size_t)(num + 1) * sizeof *keys);
         failed = more == NULL;
         keys = more ? more : keys;
-        if (more)
-            snprintf(keys[num++], sizeof(keys[0]), "%s", reply.key);
+        if (more) {
+            snprintf(keys[num++], sizeof keys[0], "%s", reply.key);
+        }
     }
-    for (int i = 0; i < num && !failed; i++)
+    for (int i = 0; i < num && !failed; i++) {
         failed = eepi_store_client_wait(client, eepi_store_remove(client, keys[i]), FORGET_BOUND_US,
                                         &reply) != EEP_OK;
+    }
     free(keys);
     return failed ? -1 : num;
 }
@@ -49,14 +52,16 @@ static eep_status check_seats(const char *path)
     for (int32_t seat = 0; seat < EEP_MAX_RANKS; seat++) {
         eepi_seat_holder holder;
         eep_status status = eepi_seat_look(path, seat, &holder);
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             return eepi_refuse(status, "eep_store_forget: %.300s.seat%d cannot be read: %s", path,
                                seat, eepi_seat_why(errno));
-        if (!eepi_seat_has_ended(path, seat, home, &holder))
+        }
+        if (!eepi_seat_has_ended(path, seat, home, &holder)) {
             return eepi_refuse(
                 EEP_ERR_STATE,
                 "eep_store_forget: process %d%s holds seat %d: end the instance first", holder.pid,
                 holder.home == home ? "" : " of another pid or time namespace", seat);
+        }
     }
     return EEP_OK;
 }
@@ -67,17 +72,19 @@ static eep_status clear(eepi_store_client *client, const char *path)
     int gate = -1;
     eep_status status = eepi_seats_enter(path, 1, &gate);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return eepi_refuse(errno == EBUSY ? EEP_ERR_STATE : status,
                            "eep_store_forget: %.300s.seats cannot be locked: %s", path,
                            errno == EBUSY ? "another process has been taking a seat for 6 s: end "
                                             "the instance first"
                                           : strerror(errno));
+    }
     status = check_seats(path);
-    if (status == EEP_OK && remove_all(client) < 0)
+    if (status == EEP_OK && remove_all(client) < 0) {
         status = eepi_refuse(
             EEP_ERR_UNREACHABLE, "eep_store_forget: the store at %.300s does not answer%s%s", path,
             *eepi_store_client_why(client) ? ": " : "", eepi_store_client_why(client));
+    }
     eepi_seats_leave(gate);
     return status;
 }
@@ -88,12 +95,14 @@ static eep_status forget(const char *path)
     char real[PATH_MAX], why[200];
     eep_status status = eepi_check_given("eep_store_forget", "path", path);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = eepi_store_client_open(path, FORGET_BOUND_US, &client);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return eepi_refuse(status, "eep_store_forget: no store answers at %.200s: %s", path,
-                           eepi_store_socket_why(path, status, why, sizeof(why)));
+                           eepi_store_socket_why(path, status, why, sizeof why));
+    }
     eepi_store_socket_resolve(path, real);
     status = clear(client, real);
     eepi_store_client_close(client);
@@ -104,7 +113,8 @@ eep_status eep_store_forget(const char *path, char *error_out, size_t error_byte
 {
     eep_status status = forget(path);
 
-    if (status != EEP_OK && error_out && error_bytes > 0)
+    if (status != EEP_OK && error_out && error_bytes > 0) {
         snprintf(error_out, error_bytes, "%s", eep_error_text());
+    }
     return status;
 }

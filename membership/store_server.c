@@ -242,7 +242,7 @@ static eep_status open_holder(struct eep_store *store, const char *path, char *e
     if (status != EEP_OK && error_out && error_bytes > 0) {
         char why[EEPI_THREAD_ERROR_BYTES];
         snprintf(error_out, error_bytes, "cannot start the holder on %.300s: %s", holder_path,
-                 why_not_started(errno, why, sizeof(why)));
+                 why_not_started(errno, why, sizeof why));
     }
     return status;
 }
@@ -301,7 +301,7 @@ static eep_status open_parts(struct eep_store *store, const char *path, char *te
         !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {
         char why[EEPI_THREAD_ERROR_BYTES];
         snprintf(text, EEPI_ERROR_TEXT_BYTES, "cannot start the store on %s: %s", path,
-                 why_not_started(errno, why, sizeof(why)));
+                 why_not_started(errno, why, sizeof why));
         return EEP_ERR_SYSTEM;
     }
     return EEP_OK;

@@ -25,12 +25,14 @@ __attribute__((format(printf, 2, 3))) static void add(text *t, const char *forma
     int n;
 
     va_start(arguments, format);
-    n = vsnprintf(t->bytes + t->used, sizeof(t->bytes) - t->used, format, arguments);
+    n = vsnprintf(t->bytes + t->used, sizeof t->bytes - t->used, format, arguments);
     va_end(arguments);
-    if (n > 0)
+    if (n > 0) {
         t->used += (size_t)n;
-    if (t->used >= sizeof(t->bytes))
-        t->used = sizeof(t->bytes) - 1;
+    }
+    if (t->used >= sizeof t->bytes) {
+        t->used = sizeof t->bytes - 1;
+    }
 }
 
 static const char *phase_name(unsigned phase)
@@ -44,17 +46,19 @@ static void note_cause(eep_context *context, const eepi_suspect *suspect)
     eepi_peer *peer = &context->peers[suspect->seat];
     uint64_t beat_ns = 0;
 
-    if (peer->window && peer->window_generation == suspect->generation)
+    if (peer->window && peer->window_generation == suspect->generation) {
         beat_ns =
             __atomic_load_n(&eepi_window_header(peer->window)->heartbeat_ns, __ATOMIC_ACQUIRE);
+    }
     peer->told.cause = suspect->kind + 1;
     peer->told.silent_ms = beat_ns ? (eepi_now_ns() - beat_ns) / 1000000u : 0;
 }
 
 void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
 {
-    if (suspect->kind != EEP_FAULT_EXIT)
+    if (suspect->kind != EEP_FAULT_EXIT) {
         note_cause(context, suspect);
+    }
     eepi_log(context, EEP_LOG_DEBUG, "suspects rank %d (generation %u): %s", suspect->seat,
              suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
 }
@@ -64,10 +68,11 @@ void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
 {
     eepi_peer_told *told = &context->peers[suspect->seat].told;
 
-    if (suspect->kind == EEP_FAULT_EXIT && told->cause != 0)
+    if (suspect->kind == EEP_FAULT_EXIT && told->cause != 0) {
         told->ended = 1;
-    else
+    } else {
         note_cause(context, suspect);
+    }
 }
 
 static void add_cause(text *t, const eepi_peer_told *told, unsigned view_cause)
@@ -103,12 +108,15 @@ static change change_of(const eepi_view *view, int seat, const eepi_view_seat *b
     int was = before->state == EEP_SEAT_ACTIVE || before->state == EEP_SEAT_RETIRING;
     int is = eepi_view_is_member(view, seat);
 
-    if (is && (!was || now->generation != before->generation))
+    if (is && (!was || now->generation != before->generation)) {
         return JOINED;
-    if (was && !is)
+    }
+    if (was && !is) {
         return LEFT;
-    if (is && now->state == EEP_SEAT_RETIRING && before->state != EEP_SEAT_RETIRING)
+    }
+    if (is && now->state == EEP_SEAT_RETIRING && before->state != EEP_SEAT_RETIRING) {
         return RETIRES;
+    }
     return before->state == EEP_SEAT_QUARANTINED && now->state == EEP_SEAT_VACANT ? FREED : STAYS;
 }
 
@@ -121,27 +129,31 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_peer_told *told = &context->peers[seat].told;
-        if (change_of(view, seat, &told->seat) != wanted)
+        if (change_of(view, seat, &told->seat) != wanted) {
             continue;
+        }
         if (t->used - from > SEATS_BYTES) {
             unnamed++;
             continue;
         }
-        if (num++ == 0)
+        if (num++ == 0) {
             add(t,
                 "; %s:", context->told.digest == 0 && wanted == JOINED ? "members" : heads[wanted]);
+        }
         add(t, "%s rank %d (generation %u", num > 1 ? "," : "", seat,
             wanted == JOINED ? eepi_view_seat_at(view, seat)->generation : told->seat.generation);
         if (wanted == LEFT) {
             add(t, ": ");
             add_cause(t, told, view->cause);
-            if (told->ended)
+            if (told->ended) {
                 add(t, ", process ended");
+            }
         }
         add(t, ")");
     }
-    if (unnamed)
+    if (unnamed) {
         add(t, " and %d more", unnamed);
+    }
 }
 
 /* What the change cost here. */
@@ -149,20 +161,24 @@ static void add_cost(text *t, eepi_told *told, const eepi_view *view, int32_t ow
 {
     int fills = eepi_plan_fills(view, -1, NULL, 0);
 
-    if (fills)
+    if (fills) {
         add(t, "; slots to fill: %d, %d of them here", fills,
             eepi_plan_fills(view, own_seat, NULL, 0));
-    if (told->bytes && view->phase == EEPI_VIEW_SERVING)
+    }
+    if (told->bytes && view->phase == EEPI_VIEW_SERVING) {
         add(t, "; weights copied here: %llu bytes", (unsigned long long)told->bytes);
-    if (told->pause_us)
+    }
+    if (told->pause_us) {
         add(t, "; this rank %s %.1f ms", told->first ? WAITED : "was without a view for",
             (double)told->pause_us / 1e3);
-    else if (told->without_us)
+    } else if (told->without_us) {
         add(t, "; this rank %s for %.1f ms so far",
             told->had_view ? "is without a view" : "waits to be let in",
             (double)(eepi_now_us() - told->without_us) / 1e3);
-    if (view->phase == EEPI_VIEW_SERVING) /* while a repair goes on its bytes add up */
+    }
+    if (view->phase == EEPI_VIEW_SERVING) { /* while a repair goes on its bytes add up */
         told->bytes = 0;
+    }
     told->pause_us = 0;
 }
 
@@ -170,8 +186,9 @@ void eepi_tell_known(eep_context *context)
 {
     const eepi_view *view = eepi_core_view(context->core);
 
-    if (view)
+    if (view) {
         __atomic_store_n(&context->known_epoch, view->epoch, __ATOMIC_RELEASE);
+    }
 }
 
 void eepi_tell_view(eep_context *context)
@@ -182,16 +199,19 @@ void eepi_tell_view(eep_context *context)
     eepi_told *told = &context->told;
     text t = {.used = 0};
 
-    if (!view || view->digest == told->digest)
+    if (!view || view->digest == told->digest) {
         return;
+    }
     add(&t, "epoch %llu: ", (unsigned long long)view->epoch);
-    if (eepi_view_num_active(view) == 0)
+    if (eepi_view_num_active(view) == 0) {
         add(&t, "the instance has ended");
-    else
+    } else {
         add(&t, "%s with %d ranks, %s", phase_name(view->phase), eepi_view_num_active(view),
             causes[view->cause <= EEPI_VIEW_PLANNED ? view->cause : 0]);
-    for (change wanted = LEFT; wanted <= FREED; wanted++)
+    }
+    for (change wanted = LEFT; wanted <= FREED; wanted++) {
         add_seats(&t, context, view, wanted);
+    }
     add(&t, "; proposed by rank %d", view->proposer);
     add_cost(&t, told, view, context->config.rank);
     eepi_log(context, EEP_LOG_INFO, "%s", t.bytes);
@@ -217,8 +237,9 @@ static int find_unique(const eepi_view *view, int *layer_out, int *expert_out)
             }
             *layer_out = layer;
             *expert_out = expert;
-            if (num == 0)
+            if (num == 0) {
                 return 1;
+            }
         }
     }
     return 0;
@@ -229,8 +250,9 @@ static void tell_awaited(eep_context *context, const eepi_view *view)
 {
     int coming = eepi_core_awaited_joiner(context->core);
 
-    if (coming < 0)
+    if (coming < 0) {
         return;
+    }
     context->told.drain_waits = 1;
     eepi_log(context, EEP_LOG_WARN,
              "cannot leave (eep_drain) yet: no other rank stays, and rank %d (generation %u) has "
@@ -252,35 +274,40 @@ void eepi_tell_drain(eep_context *context)
         context->told.drain_waits = 0;
         return;
     }
-    for (int other = 0; other < view->shape.max_ranks; other++)
+    for (int other = 0; other < view->shape.max_ranks; other++) {
         staying += eepi_view_seat_at(view, other)->state == EEP_SEAT_ACTIVE;
-    if (staying == 0 && !context->told.drain_waits)
+    }
+    if (staying == 0 && !context->told.drain_waits) {
         tell_awaited(context, view);
+    }
     lacks = view->shape.num_experts - staying * view->shape.num_slots;
     if (context->told.drain_waits || staying == 0 ||
         (lacks <= 0 && context->config.background_bytes_per_s > 0) ||
-        !find_unique(view, &layer, &expert))
+        !find_unique(view, &layer, &expert)) {
         return;
+    }
     context->told.drain_waits = 1;
-    if (lacks > 0)
+    if (lacks > 0) {
         eepi_log(context, EEP_LOG_WARN,
                  "cannot leave (eep_drain) yet: layer %d: expert %d has no other place: the %d "
                  "ranks that stay lack %d slots per layer: let another rank join, or end the "
                  "instance (eep_instance_end)",
                  layer, expert, staying, lacks);
-    else
+    } else {
         eepi_log(context, EEP_LOG_WARN,
                  "cannot leave (eep_drain) yet: layer %d: expert %d is nowhere else, and nothing "
                  "is moved while background_bytes_per_s is 0",
                  layer, expert);
+    }
     eepi_event(context, EEP_EVENT_DRAIN_WAITS, seat, context->generation, view->epoch,
                lacks > 0 ? (uint64_t)lacks : 0);
 }
 
 void eepi_tell_without_view(eep_context *context)
 {
-    if (context->told.without_us == 0)
+    if (context->told.without_us == 0) {
         context->told.without_us = eepi_now_us();
+    }
 }
 
 void eepi_tell_wait(eep_context *context)
@@ -292,24 +319,27 @@ void eepi_tell_wait(eep_context *context)
         return;
     }
     if (context->told.wait_said || context->told.without_us == 0 ||
-        eepi_now_us() - context->told.without_us < WAIT_SAID_US)
+        eepi_now_us() - context->told.without_us < WAIT_SAID_US) {
         return;
+    }
     context->told.wait_said = 1;
-    eepi_core_say_wait(context->core, why, sizeof(why));
-    if (why[0])
+    eepi_core_say_wait(context->core, why, sizeof why);
+    if (why[0]) {
         eepi_log(context, EEP_LOG_WARN,
                  "no view for %d ms: %s; who is not heard of within drain_bound_us (%llu ms) of "
                  "the fault is left out",
                  (int)(WAIT_SAID_US / 1000), why,
                  (unsigned long long)(context->config.drain_bound_us / 1000u));
+    }
 }
 
 void eepi_tell_installed(eep_context *context, const eepi_view *view)
 {
     eepi_told *told = &context->told;
 
-    if (told->without_us)
+    if (told->without_us) {
         told->pause_us = eepi_now_us() - told->without_us;
+    }
     told->without_us = 0;
     told->first = !told->had_view;
     told->had_view = 1;
@@ -338,8 +368,9 @@ void eepi_tell_report(eep_context *context, const eepi_report *report)
     eepi_peer_told *told = &context->peers[report->seat].told;
 
     if (report->seat == context->config.rank ||
-        (told->report_generation == report->generation && told->report_epoch >= report->epoch))
+        (told->report_generation == report->generation && told->report_epoch >= report->epoch)) {
         return;
+    }
     told->report_generation = report->generation;
     told->report_epoch = report->epoch;
     eepi_log(context, EEP_LOG_DEBUG,
@@ -355,16 +386,18 @@ void eepi_tell_ack(eep_context *context, const eepi_ack *ack)
         [EEPI_ACK_STAGED] = "staged", [EEPI_ACK_FILLED] = "filled", [EEPI_ACK_FLIPPED] = "flipped"};
     uint64_t *told = &context->peers[ack->seat].told.acks[ack->kind];
 
-    if (*told == ack->digest)
+    if (*told == ack->digest) {
         return;
+    }
     *told = ack->digest;
-    if (ack->seat == context->config.rank)
+    if (ack->seat == context->config.rank) {
         eepi_log(context, EEP_LOG_DEBUG, "acknowledges epoch %llu: %s",
                  (unsigned long long)ack->epoch, kinds[ack->kind]);
-    else
+    } else {
         eepi_log(context, EEP_LOG_DEBUG,
                  "hears that rank %d (generation %u) acknowledges epoch %llu: %s", ack->seat,
                  ack->generation, (unsigned long long)ack->epoch, kinds[ack->kind]);
+    }
 }
 
 void eepi_tell_proposal(eep_context *context, const eepi_view *view)

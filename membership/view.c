@@ -63,8 +63,9 @@ size_t eepi_view_bytes(const eepi_view_shape *shape)
     if (shape->max_ranks < 1 || shape->max_ranks > EEP_MAX_RANKS || shape->num_layers < 1 ||
         shape->num_layers > EEP_MAX_LAYERS || shape->num_experts < 1 ||
         shape->num_experts > EEP_MAX_EXPERTS || shape->num_slots < 1 ||
-        shape->num_slots > EEP_MAX_EXPERTS)
+        shape->num_slots > EEP_MAX_EXPERTS) {
         return 0;
+    }
     return backup_offset(shape) + (size_t)shape->max_ranks * (size_t)shape->num_layers *
                                       backup_words(shape) * sizeof(uint64_t);
 }
@@ -129,10 +130,11 @@ void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool
     uint64_t *words = backup_at(view, seat, layer);
 
     assert(expert >= 0 && expert < view->shape.num_experts);
-    if (has)
+    if (has) {
         words[expert / 64] |= bit;
-    else
+    } else {
         words[expert / 64] &= ~bit;
+    }
 }
 
 /* ---------------------------------------------------------------- life */
@@ -142,8 +144,9 @@ eepi_view *eepi_view_new(const eepi_view_shape *shape)
     const size_t bytes = eepi_view_bytes(shape);
     eepi_view *view = bytes ? calloc(1, bytes) : NULL;
 
-    if (!view)
+    if (!view) {
         return NULL;
+    }
     view->magic = EEPI_VIEW_MAGIC;
     view->version = VIEW_VERSION;
     view->bytes = bytes;
@@ -152,8 +155,9 @@ eepi_view *eepi_view_new(const eepi_view_shape *shape)
     view->cause = EEPI_VIEW_INITIAL;
     view->proposer = -1;
     eepi_view_slot *slots = blob_at(view, slots_offset(shape));
-    for (size_t i = 0; i < num_slots_total(shape); i++)
+    for (size_t i = 0; i < num_slots_total(shape); i++) {
         slots[i] = (eepi_view_slot){.expert = EEPI_NO_EXPERT, .source = EEPI_NO_SEAT};
+    }
     return view;
 }
 
@@ -161,8 +165,9 @@ eepi_view *eepi_view_copy(const eepi_view *view)
 {
     eepi_view *copy = malloc(view->bytes);
 
-    if (copy)
+    if (copy) {
         memcpy(copy, view, view->bytes);
+    }
     return copy;
 }
 
@@ -173,8 +178,8 @@ static uint64_t digest_of(const eepi_view *view, size_t bytes)
 
     header.digest = 0;
     XXH64_reset(&state, 0);
-    XXH64_update(&state, &header, sizeof(header));
-    XXH64_update(&state, blob_at(view, sizeof(header)), bytes - sizeof(header));
+    XXH64_update(&state, &header, sizeof header);
+    XXH64_update(&state, blob_at(view, sizeof header), bytes - sizeof header);
     return XXH64_digest(&state);
 }
 
@@ -187,28 +192,39 @@ void eepi_view_seal(eepi_view *view)
 
 static const char *check_header(const eepi_view *view, size_t size)
 {
-    if (size < sizeof(*view))
+    if (size < sizeof *view) {
         return "shorter than a view's header";
-    if ((uintptr_t)view % _Alignof(eepi_view) != 0)
+    }
+    if ((uintptr_t)view % _Alignof(eepi_view) != 0) {
         return "not aligned to 8 bytes";
-    if (view->magic != EEPI_VIEW_MAGIC)
+    }
+    if (view->magic != EEPI_VIEW_MAGIC) {
         return "not a view document";
-    if (view->version != VIEW_VERSION)
+    }
+    if (view->version != VIEW_VERSION) {
         return "a view document of another version";
-    if (view->bytes != size)
+    }
+    if (view->bytes != size) {
         return "the view's length field is wrong";
-    if (eepi_view_bytes(&view->shape) != size)
+    }
+    if (eepi_view_bytes(&view->shape) != size) {
         return "the view's shape is out of bounds or does not fit its length";
-    if (view->digest != digest_of(view, size))
+    }
+    if (view->digest != digest_of(view, size)) {
         return "the view's digest is wrong";
-    if (view->phase != EEPI_VIEW_SERVING && view->phase != EEPI_VIEW_REPAIRING)
+    }
+    if (view->phase != EEPI_VIEW_SERVING && view->phase != EEPI_VIEW_REPAIRING) {
         return "the view's phase is unknown";
-    if (view->cause < EEPI_VIEW_INITIAL || view->cause > EEPI_VIEW_PLANNED)
+    }
+    if (view->cause < EEPI_VIEW_INITIAL || view->cause > EEPI_VIEW_PLANNED) {
         return "the view's cause is unknown";
-    if (view->combine_copy > 1 || view->pad0 != 0)
+    }
+    if (view->combine_copy > 1 || view->pad0 != 0) {
         return "the view's combine copy is out of range";
-    if (view->proposer < -1 || view->proposer >= view->shape.max_ranks)
+    }
+    if (view->proposer < -1 || view->proposer >= view->shape.max_ranks) {
         return "the view's proposer is no seat";
+    }
     return NULL;
 }
 
@@ -218,12 +234,15 @@ static const char *check_seats(const eepi_view *view)
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(view, seat);
-        if (s->state > EEP_SEAT_QUARANTINED || s->state == EEP_SEAT_JOINING)
+        if (s->state > EEP_SEAT_QUARANTINED || s->state == EEP_SEAT_JOINING) {
             return "a seat's state is unknown";
-        if (s->state != EEP_SEAT_VACANT && s->generation == 0)
+        }
+        if (s->state != EEP_SEAT_VACANT && s->generation == 0) {
             return "a seat is taken by no generation";
-        if (memcmp(s->pad, zero, sizeof(zero)) != 0)
+        }
+        if (memcmp(s->pad, zero, sizeof zero) != 0) {
             return "a seat's padding is not zero";
+        }
     }
     return NULL;
 }
@@ -237,14 +256,18 @@ static const char *check_slots(const eepi_view *view)
         const eepi_view_slot *s = &slots[i];
         const bool is_expert = s->expert < view->shape.num_experts;
         const bool is_seat = s->source < view->shape.max_ranks;
-        if (s->state > EEPI_SLOT_FILLING)
+        if (s->state > EEPI_SLOT_FILLING) {
             return "a slot's state is unknown";
-        if (s->state == EEPI_SLOT_EMPTY ? s->expert != EEPI_NO_EXPERT : !is_expert)
+        }
+        if (s->state == EEPI_SLOT_EMPTY ? s->expert != EEPI_NO_EXPERT : !is_expert) {
             return "a slot's expert is out of range";
-        if (!is_seat && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT))
+        }
+        if (!is_seat && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT)) {
             return "a slot's source is no seat";
-        if (memcmp(s->pad, zero, sizeof(zero)) != 0)
+        }
+        if (memcmp(s->pad, zero, sizeof zero) != 0) {
             return "a slot's padding is not zero";
+        }
     }
     return NULL;
 }
@@ -254,10 +277,13 @@ static const char *check_backups(const eepi_view *view)
     const int used_bits = view->shape.num_experts % 64;
     const size_t last = backup_words(&view->shape) - 1;
 
-    for (int seat = 0; used_bits && seat < view->shape.max_ranks; seat++)
-        for (int layer = 0; layer < view->shape.num_layers; layer++)
-            if (backup_at(view, seat, layer)[last] >> used_bits)
+    for (int seat = 0; used_bits && seat < view->shape.max_ranks; seat++) {
+        for (int layer = 0; layer < view->shape.num_layers; layer++) {
+            if (backup_at(view, seat, layer)[last] >> used_bits) {
                 return "a backup of an expert out of range";
+            }
+        }
+    }
     return NULL;
 }
 
@@ -265,14 +291,18 @@ eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out)
 {
     const char *why = check_header(bytes, size);
 
-    if (!why)
+    if (!why) {
         why = check_seats(bytes);
-    if (!why)
+    }
+    if (!why) {
         why = check_slots(bytes);
-    if (!why)
+    }
+    if (!why) {
         why = check_backups(bytes);
-    if (why && why_out)
+    }
+    if (why && why_out) {
         *why_out = why;
+    }
     return why ? EEP_ERR_PROTOCOL : EEP_OK;
 }
 
@@ -295,8 +325,9 @@ int eepi_view_num_active(const eepi_view *view)
 {
     int count = 0;
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         count += eepi_view_is_member(view, seat);
+    }
     return count;
 }
 
@@ -306,13 +337,15 @@ static int num_uncovered_in(const eepi_view *view, int layer)
     int uncovered = view->shape.num_experts;
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (!eepi_view_is_member(view, seat))
+        if (!eepi_view_is_member(view, seat)) {
             continue;
+        }
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
             const uint64_t bit = UINT64_C(1) << (s->expert % 64);
-            if (s->state != EEPI_SLOT_HOLDS || (seen[s->expert / 64] & bit))
+            if (s->state != EEPI_SLOT_HOLDS || (seen[s->expert / 64] & bit)) {
                 continue;
+            }
             seen[s->expert / 64] |= bit;
             uncovered--;
         }
@@ -324,10 +357,12 @@ int eepi_view_num_uncovered(const eepi_view *view, int layer)
 {
     int uncovered = 0;
 
-    if (layer >= 0)
+    if (layer >= 0) {
         return num_uncovered_in(view, layer);
-    for (layer = 0; layer < view->shape.num_layers; layer++)
+    }
+    for (layer = 0; layer < view->shape.num_layers; layer++) {
         uncovered += num_uncovered_in(view, layer);
+    }
     return uncovered;
 }
 
@@ -336,8 +371,9 @@ int eepi_view_num_replicas(const eepi_view *view, int layer, int expert)
     int count = 0;
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (!eepi_view_is_member(view, seat))
+        if (!eepi_view_is_member(view, seat)) {
             continue;
+        }
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
             count += s->state == EEPI_SLOT_HOLDS && s->expert == expert;
@@ -354,13 +390,15 @@ __attribute__((format(printf, 4, 5))) static void append(char *text, size_t size
 {
     va_list args;
 
-    if (*length >= size)
+    if (*length >= size) {
         return;
+    }
     va_start(args, format);
     const int n = vsnprintf(text + *length, size - *length, format, args);
     va_end(args);
-    if (n > 0)
+    if (n > 0) {
         *length += (size_t)n;
+    }
 }
 
 void eepi_view_print(const eepi_view *view, char *text_out, size_t size)
@@ -376,8 +414,9 @@ void eepi_view_print(const eepi_view *view, char *text_out, size_t size)
            cause);
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(view, seat);
-        if (s->generation == 0)
+        if (s->generation == 0) {
             continue;
+        }
         append(text_out, size, &length, " %s%d.%u%s", eepi_view_is_member(view, seat) ? "" : "-",
                seat, s->generation,
                s->state == EEP_SEAT_RETIRING      ? "(retiring)"

@@ -38,22 +38,26 @@ static eep_status try_watch(eep_watch *watch, const char *store_path, uint64_t t
     eep_status status = eepi_store_client_open(store_path, timeout_us, &watch->client);
     uint64_t id;
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return eepi_refuse(status, "eep_watch_open: no store answers at %.200s: %s", store_path,
-                           eepi_store_socket_why(store_path, status, why, sizeof(why)));
+                           eepi_store_socket_why(store_path, status, why, sizeof why));
+    }
     id = eepi_store_watch(watch->client, EEPI_KEY_VIEW);
     status = eepi_store_client_wait(watch->client, id,
                                     timeout_us > ANSWER_US ? timeout_us : ANSWER_US, &reply);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = reply.status;
-    if (status == EEP_ERR_NO_MEMORY)
+    }
+    if (status == EEP_ERR_NO_MEMORY) {
         return eepi_refuse(status, "eep_watch_open: out of memory, here or in the store");
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return eepi_refuse(
             EEP_ERR_UNREACHABLE, "eep_watch_open: the store at %.200s %s: %s", store_path,
             status == EEP_ERR_TIMEOUT ? "does not answer" : "takes no connection",
             *eepi_store_client_why(watch->client) ? eepi_store_client_why(watch->client)
                                                   : eep_strerror(status));
+    }
     return EEP_OK;
 }
 
@@ -68,8 +72,9 @@ static eep_status connect_watch(eep_watch *watch, const char *store_path, uint64
         eep_status status = try_watch(watch, store_path, until_us > now_us ? until_us - now_us : 0);
         now_us = eepi_now_us();
         if (status != EEP_ERR_UNREACHABLE || now_us >= until_us ||
-            (watch->client && eepi_store_client_refusal(watch->client) == EEP_ERR_STATE))
+            (watch->client && eepi_store_client_refusal(watch->client) == EEP_ERR_STATE)) {
             return status;
+        }
         eepi_store_client_close(watch->client);
         watch->client = NULL;
         nanosleep(&pause, NULL);
@@ -82,17 +87,22 @@ eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *err
     eep_watch *watch = NULL;
     eep_status status = eepi_check_given("eep_watch_open", "store_path", store_path);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_check_given("eep_watch_open", "watch_out", watch_out);
-    if (status == EEP_OK && !(watch = calloc(1, sizeof(*watch))))
+    }
+    if (status == EEP_OK && !(watch = calloc(1, sizeof *watch))) {
         status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_watch_open: out of memory");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = connect_watch(watch, store_path, timeout_us);
+    }
     if (status != EEP_OK) {
-        if (error_out && error_bytes > 0)
+        if (error_out && error_bytes > 0) {
             snprintf(error_out, error_bytes, "%s", eep_error_text());
-        if (watch)
+        }
+        if (watch) {
             eepi_store_client_close(watch->client);
+        }
         free(watch);
         return status;
     }
@@ -103,8 +113,9 @@ eep_status eep_watch_open(const char *store_path, uint64_t timeout_us, char *err
 
 void eep_watch_close(eep_watch *watch)
 {
-    if (!watch || check_watch("eep_watch_close", watch) != EEP_OK)
+    if (!watch || check_watch("eep_watch_close", watch) != EEP_OK) {
         return;
+    }
     eepi_store_client_close(watch->client);
     free(watch);
 }
@@ -138,11 +149,13 @@ static int take(eep_watch *watch, const eepi_store_reply *reply, eep_view_info *
     int is_new;
 
     if ((reply->kind != EEPI_STORE_ENTRY && reply->kind != EEPI_STORE_CHANGED) ||
-        strcmp(reply->key, EEPI_KEY_VIEW) != 0 || reply->size == 0)
+        strcmp(reply->key, EEPI_KEY_VIEW) != 0 || reply->size == 0) {
         return 0;
+    }
     view = malloc(reply->size); /* aligned */
-    if (!view)
+    if (!view) {
         return 0;
+    }
     memcpy(view, reply->value, reply->size);
     is_new =
         eepi_view_check(view, reply->size, NULL) == EEP_OK && view->digest != watch->told_digest;
@@ -160,8 +173,9 @@ static void nap(const eep_watch *watch, uint64_t us)
     struct pollfd set = {
         fd, eepi_store_client_wants_write(watch->client) ? POLLIN | POLLOUT : POLLIN, 0};
 
-    if (us > (fd < 0 ? AWAY_NAP_US : LOOK_NAP_US))
+    if (us > (fd < 0 ? AWAY_NAP_US : LOOK_NAP_US)) {
         us = fd < 0 ? AWAY_NAP_US : LOOK_NAP_US;
+    }
     (void)poll(&set, 1, (int)((us + 999) / 1000));
 }
 
@@ -171,31 +185,37 @@ eep_status eep_watch_next(eep_watch *watch, uint64_t timeout_us, eep_view_info *
     uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
     eep_status status = check_watch("eep_watch_next", watch);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_STRUCT_CHECK(eep_view_info, view_out);
-    if (status == EEP_OK && num_seats < 0)
+    }
+    if (status == EEP_OK && num_seats < 0) {
         status = eepi_refuse(EEP_ERR_INVALID,
                              "eep_watch_next: num_seats is %d: give 0, or how many seats seats_out "
                              "has room for",
                              num_seats);
-    if (status == EEP_OK && num_seats > 0)
+    }
+    if (status == EEP_OK && num_seats > 0) {
         status = eepi_check_given("eep_watch_next", "seats_out", seats_out);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     for (;;) {
         eepi_store_reply reply;
         uint64_t now_us;
 
         while (eepi_store_client_next(watch->client, &reply) == EEP_OK) {
-            if (take(watch, &reply, view_out, seats_out, num_seats))
+            if (take(watch, &reply, view_out, seats_out, num_seats)) {
                 return EEP_OK;
+            }
         }
         now_us = eepi_now_us();
-        if (now_us >= until_us)
+        if (now_us >= until_us) {
             return eepi_refuse(EEP_ERR_TIMEOUT, "eep_watch_next: no other view within %llu us%s%s",
                                (unsigned long long)timeout_us,
                                *eepi_store_client_why(watch->client) ? "; the store refuses: " : "",
                                eepi_store_client_why(watch->client));
+        }
         nap(watch, until_us - now_us);
     }
 }

@@ -33,8 +33,9 @@ static int copies_on(const outlook *o, int seat, int expert)
 {
     int copies = 0;
 
-    for (int slot = 0; slot < o->view->shape.num_slots; slot++)
+    for (int slot = 0; slot < o->view->shape.num_slots; slot++) {
         copies += slot_at(o, seat, slot)->expert == expert;
+    }
     return copies;
 }
 
@@ -47,17 +48,20 @@ static void look(outlook *o)
 {
     const eepi_view_shape *shape = &o->view->shape;
 
-    for (int expert = 0; expert < shape->num_experts; expert++)
+    for (int expert = 0; expert < shape->num_experts; expert++) {
         o->spread[expert] = o->replicas[expert] = o->holds[expert] = 0;
+    }
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         o->load[seat] = 0;
         for (int slot = 0; slot < shape->num_slots && stays(o->view, seat); slot++) {
             const eepi_view_slot *s = slot_at(o, seat, slot);
             bool again = false;
-            if (s->state == EEPI_SLOT_EMPTY)
+            if (s->state == EEPI_SLOT_EMPTY) {
                 continue;
-            for (int before = 0; before < slot && !again; before++)
+            }
+            for (int before = 0; before < slot && !again; before++) {
                 again = slot_at(o, seat, before)->expert == s->expert;
+            }
             o->spread[s->expert] += !again;
             o->replicas[s->expert]++;
             o->holds[s->expert] += s->state == EEPI_SLOT_HOLDS;
@@ -66,8 +70,9 @@ static void look(outlook *o)
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         for (int slot = 0; slot < shape->num_slots && stays(o->view, seat); slot++) {
             const eepi_view_slot *s = slot_at(o, seat, slot);
-            if (s->state != EEPI_SLOT_EMPTY)
+            if (s->state != EEPI_SLOT_EMPTY) {
                 o->load[seat] += share(o->replicas[s->expert]);
+            }
         }
     }
 }
@@ -80,15 +85,17 @@ static int choose_source(const outlook *o, int expert)
 
     for (int seat = 0; seat < o->view->shape.max_ranks; seat++) {
         bool has = false;
-        if (!eepi_view_is_member(o->view, seat))
+        if (!eepi_view_is_member(o->view, seat)) {
             continue;
+        }
         has = eepi_view_has_backup(o->view, seat, o->layer, expert);
         for (int slot = 0; slot < o->view->shape.num_slots && !has; slot++) {
             const eepi_view_slot *s = slot_at(o, seat, slot);
             has = s->state == EEPI_SLOT_HOLDS && s->expert == expert;
         }
-        if (has && (best < 0 || o->from_seat[seat] < o->from_seat[best]))
+        if (has && (best < 0 || o->from_seat[seat] < o->from_seat[best])) {
             best = seat;
+        }
     }
     return best;
 }
@@ -99,8 +106,9 @@ static bool fill(outlook *o, int expert, int seat, int slot)
     const bool own = eepi_view_has_backup(o->view, seat, o->layer, expert);
     const int source = own ? seat : choose_source(o, expert); /* local reuse first */
 
-    if (source < 0)
+    if (source < 0) {
         return false;
+    }
     *slot_at(o, seat, slot) = (eepi_view_slot){
         .expert = (uint16_t)expert, .source = (uint16_t)source, .state = EEPI_SLOT_FILLING};
     o->from_seat[source]++;
@@ -119,12 +127,15 @@ static int cost_of(const outlook *o, int spread, int seat, int slot)
 {
     const eepi_view_slot *s = slot_at(o, seat, slot);
 
-    if (s->state == EEPI_SLOT_EMPTY)
+    if (s->state == EEPI_SLOT_EMPTY) {
         return 0;
-    if (s->state == EEPI_SLOT_FILLING || o->holds[s->expert] < 2)
+    }
+    if (s->state == EEPI_SLOT_FILLING || o->holds[s->expert] < 2) {
         return -1; /* never an expert's last live replica */
-    if (copies_on(o, seat, s->expert) > 1)
+    }
+    if (copies_on(o, seat, s->expert) > 1) {
         return 1;
+    }
     return o->spread[s->expert] >= spread + 2 ? EEP_MAX_RANKS + 2 - o->spread[s->expert] : -1;
 }
 
@@ -135,8 +146,9 @@ static bool spread_expert(outlook *o, int expert)
     int best_seat = -1, best_slot = -1, best_cost = 0;
 
     for (int seat = 0; seat < shape->max_ranks; seat++) {
-        if (!stays(o->view, seat) || copies_on(o, seat, expert) > 0)
+        if (!stays(o->view, seat) || copies_on(o, seat, expert) > 0) {
             continue;
+        }
         for (int slot = 0; slot < shape->num_slots; slot++) {
             const int cost = cost_of(o, o->spread[expert], seat, slot);
             const bool better =
@@ -157,9 +169,11 @@ static bool spread_expert(outlook *o, int expert)
 /* The next expert from `from` on that has so many seats; -1: none. */
 static int next_needy(const outlook *o, int spread, int from)
 {
-    for (int expert = from; expert < o->view->shape.num_experts; expert++)
-        if (o->spread[expert] == spread)
+    for (int expert = from; expert < o->view->shape.num_experts; expert++) {
+        if (o->spread[expert] == spread) {
             return expert;
+        }
+    }
     return -1;
 }
 
@@ -191,12 +205,14 @@ static int64_t gain_of(const outlook *o, int expert, int taken, int at)
 
     for (int seat = 0; seat < o->view->shape.max_ranks; seat++) {
         int64_t change;
-        if (!stays(o->view, seat))
+        if (!stays(o->view, seat)) {
             continue;
+        }
         change =
             copies_on(o, seat, expert) * more + (copies_on(o, seat, taken) - (seat == at)) * less;
-        if (seat == at)
+        if (seat == at) {
             change += share(o->replicas[expert] + 1) - share(o->replicas[taken]);
+        }
         gain -= change * (2 * o->load[seat] + change);
     }
     return gain;
@@ -211,23 +227,28 @@ static bool relieve(outlook *o)
     int64_t best = (int64_t)LOAD * LOAD - 1;
     int most = -1, best_expert = -1, best_seat = -1, best_slot = -1;
 
-    for (int seat = 0; seat < shape->max_ranks; seat++)
-        if (stays(o->view, seat) && (most < 0 || o->load[seat] > o->load[most]))
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        if (stays(o->view, seat) && (most < 0 || o->load[seat] > o->load[most])) {
             most = seat;
+        }
+    }
     for (int from = 0; most >= 0 && from < shape->num_slots; from++) {
         const int expert = slot_at(o, most, from)->expert;
-        if (slot_at(o, most, from)->state != EEPI_SLOT_HOLDS)
+        if (slot_at(o, most, from)->state != EEPI_SLOT_HOLDS) {
             continue;
+        }
         for (int seat = 0; seat < shape->max_ranks; seat++) {
-            if (!stays(o->view, seat) || copies_on(o, seat, expert) > 0)
+            if (!stays(o->view, seat) || copies_on(o, seat, expert) > 0) {
                 continue;
+            }
             for (int slot = 0; slot < shape->num_slots; slot++) {
                 const eepi_view_slot *s = slot_at(o, seat, slot);
                 int64_t gain;
                 if (s->state != EEPI_SLOT_HOLDS || o->holds[s->expert] < 2 ||
                     o->spread[s->expert] != o->spread[expert] + 1 ||
-                    copies_on(o, seat, s->expert) > 1)
+                    copies_on(o, seat, s->expert) > 1) {
                     continue;
+                }
                 gain = gain_of(o, expert, s->expert, seat);
                 if (gain > best) {
                     best = gain;
@@ -243,17 +264,19 @@ static bool relieve(outlook *o)
 
 int eepi_plan_background(eepi_view *view, int layer, int max_fills)
 {
-    outlook *o = calloc(1, sizeof(*o));
+    outlook *o = calloc(1, sizeof *o);
     int fills;
 
-    if (!o)
+    if (!o) {
         return 0; /* it can wait until there is memory */
+    }
     o->view = view;
     o->layer = layer;
     look(o);
     fills = restore_redundancy(o, max_fills);
-    while (fills < max_fills && relieve(o))
+    while (fills < max_fills && relieve(o)) {
         fills++;
+    }
     free(o);
     return fills;
 }

@@ -39,25 +39,29 @@ struct eepi_executor {
 
 eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor **executor_out)
 {
-    eepi_executor *x = calloc(1, sizeof(*x));
+    eepi_executor *x = calloc(1, sizeof *x);
     eep_status status;
 
-    if (!x)
+    if (!x) {
         return EEP_ERR_NO_MEMORY;
+    }
     x->config = *config;
-    for (int i = 0; i < config->num_tensors; i++)
+    for (int i = 0; i < config->num_tensors; i++) {
         x->slot_bytes += config->tensor_bytes[i];
-    x->placed = calloc((size_t)config->num_layers * (size_t)config->num_slots, sizeof(*x->placed));
+    }
+    x->placed = calloc((size_t)config->num_layers * (size_t)config->num_slots, sizeof *x->placed);
     if (!x->placed) {
         eepi_executor_close(x);
         return EEP_ERR_NO_MEMORY;
     }
-    for (int i = 0; i < config->num_layers * config->num_slots; i++)
+    for (int i = 0; i < config->num_layers * config->num_slots; i++) {
         x->placed[i] = -1;
+    }
     status = eepi_device_auxiliary(config->device, &x->stream);
-    for (int i = 0; i < LANES && status == EEP_OK; i++)
+    for (int i = 0; i < LANES && status == EEP_OK; i++) {
         status =
             eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes, &x->lanes[i].buffer);
+    }
     if (status != EEP_OK) {
         eepi_executor_close(x);
         return status;
@@ -68,11 +72,13 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
 
 void eepi_executor_close(eepi_executor *x)
 {
-    if (!x)
+    if (!x) {
         return;
+    }
     eepi_executor_cancel(x);
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < LANES; i++) {
         eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->lanes[i].buffer);
+    }
     free(x->placed);
     free(x);
 }
@@ -103,17 +109,20 @@ static eep_status place(eepi_executor *x, const lane *l)
     const uint8_t *from = l->buffer;
     eep_status status = EEP_OK;
 
-    if (expected != eepi_checksum_bytes(l->buffer, x->slot_bytes))
+    if (expected != eepi_checksum_bytes(l->buffer, x->slot_bytes)) {
         return EEP_ERR_CHECKSUM;
+    }
     *placed_at(x, &l->fill) = -1;
     for (int i = 0; i < x->config.num_tensors && status == EEP_OK; i++) {
         status = eep_copy_async(x->stream, slot[i].data, from, slot[i].bytes);
         from += slot[i].bytes;
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_stream_synchronize(x->stream, COPY_BOUND_US);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         *placed_at(x, &l->fill) = l->fill.expert;
+    }
     return status;
 }
 
@@ -124,14 +133,16 @@ static int is_placed(eepi_executor *x, lane *l)
     uint8_t *to = l->buffer;
     eep_status status = EEP_OK;
 
-    if (*placed_at(x, &l->fill) != l->fill.expert)
+    if (*placed_at(x, &l->fill) != l->fill.expert) {
         return 0;
+    }
     for (int i = 0; i < x->config.num_tensors && status == EEP_OK; i++) {
         status = eep_copy_async(x->stream, to, slot[i].data, slot[i].bytes);
         to += slot[i].bytes;
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_stream_synchronize(x->stream, COPY_BOUND_US);
+    }
     return status == EEP_OK && eepi_checksum_bytes(l->buffer, x->slot_bytes) ==
                                    *eepi_view_checksum_at(x->view, l->fill.layer, l->fill.expert);
 }
@@ -144,21 +155,25 @@ static void count(eepi_executor *x, lane *l, uint64_t bytes)
     l->busy = 0;
     x->bytes += bytes;
     x->num_filled++;
-    if (is_behind_traffic(x))
+    if (is_behind_traffic(x)) {
         x->resume_us = x->started_us + x->bytes * 1000000u / x->config.background_bytes_per_s;
-    if (x->num_filled == x->num_fills)
+    }
+    if (x->num_filled == x->num_fills) {
         finish(x, EEP_OK, "");
+    }
 }
 
 /* The seat has the expert's weights, as a backup or in a slot that is routed to. */
 static int has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
 {
-    if (!eepi_view_is_member(view, seat))
+    if (!eepi_view_is_member(view, seat)) {
         return 0;
+    }
     for (int slot = 0; slot < view->shape.num_slots; slot++) {
         const eepi_view_slot *s = eepi_view_slot_at(view, fill->layer, seat, slot);
-        if (s->state == EEPI_SLOT_HOLDS && s->expert == fill->expert)
+        if (s->state == EEPI_SLOT_HOLDS && s->expert == fill->expert) {
             return 1;
+        }
     }
     return eepi_view_has_backup(view, seat, fill->layer, fill->expert);
 }
@@ -173,8 +188,9 @@ static int fetch_from_next(eepi_executor *x, eepi_bulk *bulk, lane *l)
         const void *address;
         size_t address_bytes;
         if (seat == x->config.seat || (l->tried >= 0 && seat == l->fill.source) ||
-            !has_weights(x->view, seat, &l->fill))
+            !has_weights(x->view, seat, &l->fill)) {
             continue;
+        }
         address_bytes = x->config.address(x->config.user, seat, &address);
         l->asked = seat;
         l->failed = address_bytes == 0
@@ -193,13 +209,14 @@ static void give_up(eepi_executor *x, const lane *l)
 {
     char why[WHY_BYTES];
 
-    if (l->asked < 0)
-        snprintf(why, sizeof(why), "layer %d expert %d: no rank has a copy", l->fill.layer,
+    if (l->asked < 0) {
+        snprintf(why, sizeof why, "layer %d expert %d: no rank has a copy", l->fill.layer,
                  l->fill.expert);
-    else
-        snprintf(why, sizeof(why),
+    } else {
+        snprintf(why, sizeof why,
                  "layer %d expert %d: no copy could be had; the last one asked for, of rank %d: %s",
                  l->fill.layer, l->fill.expert, l->asked, eep_strerror(l->failed));
+    }
     finish(x, EEP_ERR_UNCOVERED, why);
 }
 
@@ -236,8 +253,9 @@ static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l)
     eep_status status = place(x, l);
 
     l->failed = status;
-    if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, l))
+    if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, l)) {
         return;
+    }
     if (status != EEP_OK) {
         give_up(x, l);
         return;
@@ -253,10 +271,12 @@ static void fill_lanes(eepi_executor *x, eepi_bulk *bulk)
         int lanes = x->view && is_behind_traffic(x) ? 1 : LANES;
         started = 0;
         for (int i = 0; i < lanes; i++) {
-            if (!x->view || x->next_fill >= x->num_fills)
+            if (!x->view || x->next_fill >= x->num_fills) {
                 return;
-            if (is_behind_traffic(x) && x->now_us < x->resume_us)
+            }
+            if (is_behind_traffic(x) && x->now_us < x->resume_us) {
                 return; /* until a tick */
+            }
             if (!x->lanes[i].busy) {
                 start_lane(x, bulk, &x->lanes[i]);
                 started = !x->view || !is_behind_traffic(x); /* else the next one at a tick */
@@ -270,7 +290,7 @@ void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *vie
     eepi_executor_cancel(x);
     x->num_fills = eepi_plan_fills(view, x->config.seat, NULL, 0);
     x->view = eepi_view_copy(view);
-    x->fills = calloc((size_t)x->num_fills + 1, sizeof(*x->fills));
+    x->fills = calloc((size_t)x->num_fills + 1, sizeof *x->fills);
     if (!x->view || !x->fills) {
         x->config.done(x->config.user, view->digest, EEP_ERR_NO_MEMORY, 0, "out of memory");
         eepi_executor_cancel(x);
@@ -279,17 +299,19 @@ void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *vie
     eepi_plan_fills(view, x->config.seat, x->fills, x->num_fills);
     x->now_us = x->started_us = now_us;
     x->resume_us = 0;
-    if (x->num_fills == 0)
+    if (x->num_fills == 0) {
         finish(x, EEP_OK, "");
-    else
+    } else {
         fill_lanes(x, bulk);
+    }
 }
 
 void eepi_executor_tick(eepi_executor *x, eepi_bulk *bulk, uint64_t now_us)
 {
     x->now_us = now_us;
-    if (x->view && is_behind_traffic(x))
+    if (x->view && is_behind_traffic(x)) {
         fill_lanes(x, bulk);
+    }
 }
 
 uint64_t eepi_executor_wake_us(const eepi_executor *x)
@@ -304,16 +326,19 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
 {
     for (int i = 0; i < LANES && x->view; i++) {
         lane *l = &x->lanes[i];
-        if (!l->busy || l->transfer != transfer)
+        if (!l->busy || l->transfer != transfer) {
             continue;
+        }
         l->transfer = 0;
         l->failed = status;
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             place_and_count(x, bulk, l);
-        else if (!fetch_from_next(x, bulk, l))
+        } else if (!fetch_from_next(x, bulk, l)) {
             give_up(x, l);
-        if (x->view)
+        }
+        if (x->view) {
             fill_lanes(x, bulk);
+        }
         return;
     }
 }

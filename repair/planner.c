@@ -14,12 +14,13 @@ struct eepi_plan_table {
 
 eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
 {
-    eepi_plan_table *table = calloc(1, sizeof(*table));
+    eepi_plan_table *table = calloc(1, sizeof *table);
 
-    if (!table)
+    if (!table) {
         return NULL;
-    table->count = calloc((size_t)shape->num_experts, sizeof(*table->count));
-    table->kept = calloc((size_t)shape->num_experts, sizeof(*table->kept));
+    }
+    table->count = calloc((size_t)shape->num_experts, sizeof *table->count);
+    table->kept = calloc((size_t)shape->num_experts, sizeof *table->kept);
     if (!table->count || !table->kept) {
         eepi_plan_table_free(table);
         return NULL;
@@ -29,8 +30,9 @@ eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
 
 void eepi_plan_table_free(eepi_plan_table *table)
 {
-    if (!table)
+    if (!table) {
         return;
+    }
     free(table->count);
     free(table->kept);
     free(table);
@@ -41,16 +43,19 @@ void eepi_plan_table_free(eepi_plan_table *table)
 static void count_replicas(const eepi_view *view, int layer, int without, bool staying,
                            eepi_plan_table *replicas)
 {
-    for (int expert = 0; expert < view->shape.num_experts; expert++)
+    for (int expert = 0; expert < view->shape.num_experts; expert++) {
         replicas->count[expert] = 0;
+    }
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         if (seat == without || !eepi_view_is_member(view, seat) ||
-            (staying && eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING))
+            (staying && eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING)) {
             continue;
+        }
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-            if (s->state == EEPI_SLOT_HOLDS)
+            if (s->state == EEPI_SLOT_HOLDS) {
                 replicas->count[s->expert]++;
+            }
         }
     }
 }
@@ -83,11 +88,13 @@ static int least_overlapping(const spread *sp)
     int best = -1;
 
     for (int m = 0; m < sp->num_members; m++) {
-        if (sp->chosen[m])
+        if (sp->chosen[m]) {
             continue;
+        }
         if (best < 0 || sp->room[m] > sp->room[best] ||
-            (sp->room[m] == sp->room[best] && sp->overlap[m] < sp->overlap[best]))
+            (sp->room[m] == sp->room[best] && sp->overlap[m] < sp->overlap[best])) {
             best = m;
+        }
     }
     return best;
 }
@@ -131,36 +138,45 @@ static void place_first_layer(eepi_view *view, spread *sp)
 
     for (int m = 0; m < sp->num_members; m++) {
         sp->room[m] = rest;
-        for (int slot = 0; slot < view->shape.num_slots - rest; slot++)
+        for (int slot = 0; slot < view->shape.num_slots - rest; slot++) {
             set_slot(eepi_view_slot_at(view, 0, sp->seat[m], slot), EEPI_SLOT_HOLDS,
                      slot % num_experts, EEPI_NO_SEAT);
+        }
     }
-    for (int expert = 0; expert < num_experts; expert++)
+    for (int expert = 0; expert < num_experts; expert++) {
         place_expert(view, sp, expert,
                      (int)(to_deal / num_experts) + (expert < to_deal % num_experts));
+    }
 }
 
 eep_status eepi_plan_initial(eepi_view *view)
 {
     spread sp = {0};
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
-        if (eepi_view_is_member(view, seat))
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(view, seat)) {
             sp.seat[sp.num_members++] = seat;
-    if ((long)sp.num_members * view->shape.num_slots < view->shape.num_experts)
+        }
+    }
+    if ((long)sp.num_members * view->shape.num_slots < view->shape.num_experts) {
         return EEP_ERR_UNCOVERED;
-    sp.shared = calloc((size_t)sp.num_members * (size_t)sp.num_members, sizeof(*sp.shared));
-    if (!sp.shared)
+    }
+    sp.shared = calloc((size_t)sp.num_members * (size_t)sp.num_members, sizeof *sp.shared);
+    if (!sp.shared) {
         return EEP_ERR_NO_MEMORY;
+    }
     place_first_layer(view, &sp);
     free(sp.shared);
     /* All layers alike: the fewer different sets of seats an expert of any layer depends on, the
      * fewer sets of simultaneous faults leave something uncovered. */
-    for (int layer = 1; layer < view->shape.num_layers; layer++)
-        for (int m = 0; m < sp.num_members; m++)
-            for (int slot = 0; slot < view->shape.num_slots; slot++)
+    for (int layer = 1; layer < view->shape.num_layers; layer++) {
+        for (int m = 0; m < sp.num_members; m++) {
+            for (int slot = 0; slot < view->shape.num_slots; slot++) {
                 *eepi_view_slot_at(view, layer, sp.seat[m], slot) =
                     *eepi_view_slot_at(view, 0, sp.seat[m], slot);
+            }
+        }
+    }
     return EEP_OK;
 }
 
@@ -171,8 +187,9 @@ enum { BACKUP_COPIES = 2 };
 static bool holds(const eepi_view *view, int layer, int seat, int expert)
 {
     for (int slot = 0; slot < view->shape.num_slots; slot++) {
-        if (eepi_view_slot_at(view, layer, seat, slot)->expert == expert)
+        if (eepi_view_slot_at(view, layer, seat, slot)->expert == expert) {
             return true;
+        }
     }
     return false;
 }
@@ -183,17 +200,20 @@ int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat)
 {
     int seats = initial->shape.max_ranks, left = BACKUP_COPIES;
 
-    if (!eepi_view_is_member(initial, seat))
+    if (!eepi_view_is_member(initial, seat)) {
         return 0;
+    }
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < seats && left > 0; i++) {
             int at = (expert + i) % seats;
             if (!eepi_view_is_member(initial, at) ||
-                holds(initial, layer, at, expert) != (pass == 1))
+                holds(initial, layer, at, expert) != (pass == 1)) {
                 continue;
+            }
             left--;
-            if (at == seat)
+            if (at == seat) {
                 return 1;
+            }
         }
     }
     return 0;
@@ -212,19 +232,24 @@ static void least_replicated(const eepi_plan_table *replicas, int num_experts, i
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
         int admitted = 0;
-        for (int expert = 0; expert < num_experts; expert++)
+        for (int expert = 0; expert < num_experts; expert++) {
             admitted += replicas->count[expert] <= middle;
-        if (admitted >= wanted)
+        }
+        if (admitted >= wanted) {
             high = middle;
-        else
+        } else {
             low = middle + 1;
+        }
     }
-    for (int expert = 0; expert < num_experts; expert++)
+    for (int expert = 0; expert < num_experts; expert++) {
         below += replicas->count[expert] < low;
+    }
     int at_limit = wanted - below;
-    for (int expert = 0; expert < num_experts && written < wanted; expert++)
-        if (replicas->count[expert] < low || (replicas->count[expert] == low && at_limit-- > 0))
+    for (int expert = 0; expert < num_experts && written < wanted; expert++) {
+        if (replicas->count[expert] < low || (replicas->count[expert] == low && at_limit-- > 0)) {
             experts_out[written++] = expert;
+        }
+    }
 }
 
 void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out)
@@ -235,10 +260,12 @@ void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
         count_replicas(view, layer, seat, false, table);
-        for (int slot = 0; slot < num_slots - rest; slot++)
+        for (int slot = 0; slot < num_slots - rest; slot++) {
             row[slot] = slot % num_experts;
-        if (rest > 0)
+        }
+        if (rest > 0) {
             least_replicated(table, num_experts, rest, row + (num_slots - rest));
+        }
     }
 }
 
@@ -249,10 +276,11 @@ void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts)
             const int32_t expert = *experts++;
             eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
             assert(expert < view->shape.num_experts);
-            if (expert >= 0)
+            if (expert >= 0) {
                 set_slot(s, EEPI_SLOT_HOLDS, expert, EEPI_NO_SEAT);
-            else
+            } else {
                 clear_slot(s);
+            }
         }
     }
 }
@@ -260,11 +288,14 @@ void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts)
 void eepi_plan_drop_gone(eepi_view *view)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(view, seat))
+        if (eepi_view_is_member(view, seat)) {
             continue;
-        for (int layer = 0; layer < view->shape.num_layers; layer++)
-            for (int slot = 0; slot < view->shape.num_slots; slot++)
+        }
+        for (int layer = 0; layer < view->shape.num_layers; layer++) {
+            for (int slot = 0; slot < view->shape.num_slots; slot++) {
                 clear_slot(eepi_view_slot_at(view, layer, seat, slot));
+            }
+        }
     }
 }
 
@@ -281,27 +312,31 @@ __attribute__((format(printf, 2, 3))) static void reasons_add(reasons *r, const 
 {
     va_list args;
 
-    if (r->length >= r->size)
+    if (r->length >= r->size) {
         return;
+    }
     va_start(args, format);
     const int n = vsnprintf(r->text + r->length, r->size - r->length, format, args);
     va_end(args);
-    if (n > 0)
+    if (n > 0) {
         r->length += (size_t)n;
+    }
 }
 
 static void reasons_name(reasons *r, int layer, int expert)
 {
-    if (r->num_in_clause++ == 0)
+    if (r->num_in_clause++ == 0) {
         reasons_add(r, "%slayer %d: experts", r->num_named ? "; " : "", layer);
+    }
     r->num_named++;
     reasons_add(r, " %d", expert);
 }
 
 static void reasons_end_clause(reasons *r, const char *predicate)
 {
-    if (r->num_in_clause)
+    if (r->num_in_clause) {
         reasons_add(r, " have %s", predicate);
+    }
     r->num_in_clause = 0;
 }
 
@@ -310,11 +345,13 @@ static void reasons_finish(reasons *r)
 {
     static const char more[] = "...";
 
-    if (r->length < r->size || r->size < sizeof(more))
+    if (r->length < r->size || r->size < sizeof more) {
         return;
-    size_t end = r->size - sizeof(more);
-    while (end > 0 && r->text[end - 1] != ' ')
+    }
+    size_t end = r->size - sizeof more;
+    while (end > 0 && r->text[end - 1] != ' ') {
         end--;
+    }
     snprintf(r->text + end, r->size - end, "%s", more);
 }
 
@@ -340,14 +377,18 @@ typedef struct target {
 
 static bool is_better(const target *a, const target *b)
 {
-    if (a->is_retiring != b->is_retiring)
+    if (a->is_retiring != b->is_retiring) {
         return a->is_retiring < b->is_retiring;
-    if (a->is_remote != b->is_remote)
+    }
+    if (a->is_remote != b->is_remote) {
         return a->is_remote < b->is_remote;
-    if (a->is_taken != b->is_taken)
+    }
+    if (a->is_taken != b->is_taken) {
         return a->is_taken < b->is_taken;
-    if (a->scarcity != b->scarcity)
+    }
+    if (a->scarcity != b->scarcity) {
         return a->scarcity < b->scarcity;
+    }
     return a->num_fills < b->num_fills; /* then the one that was met first: lower seat and slot */
 }
 
@@ -358,8 +399,9 @@ static bool weigh_slot(const coverage *c, int layer, int expert, int seat, int s
     const eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
     const uint32_t others = s->state == EEPI_SLOT_HOLDS ? c->replicas->count[s->expert] : 0;
 
-    if (s->state == EEPI_SLOT_FILLING || (s->state == EEPI_SLOT_HOLDS && others < 2))
+    if (s->state == EEPI_SLOT_FILLING || (s->state == EEPI_SLOT_HOLDS && others < 2)) {
         return false; /* never an expert's last replica */
+    }
     *target_out = (target){
         .is_retiring = eepi_view_seat_at(c->view, seat)->state == EEP_SEAT_RETIRING,
         .is_remote = !eepi_view_has_backup(c->view, seat, layer, expert),
@@ -378,12 +420,14 @@ static target choose_target(const coverage *c, int layer, int expert)
     target best = {.seat = -1}, candidate;
 
     for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
-        if (!eepi_view_is_member(c->view, seat))
+        if (!eepi_view_is_member(c->view, seat)) {
             continue;
+        }
         for (int slot = 0; slot < c->view->shape.num_slots; slot++) {
             if (weigh_slot(c, layer, expert, seat, slot, &candidate) &&
-                (best.seat < 0 || is_better(&candidate, &best)))
+                (best.seat < 0 || is_better(&candidate, &best))) {
                 best = candidate;
+            }
         }
     }
     return best;
@@ -397,8 +441,9 @@ static int choose_source(const coverage *c, int layer, int expert)
     for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
         if (eepi_view_is_member(c->view, seat) &&
             eepi_view_has_backup(c->view, seat, layer, expert) &&
-            (best < 0 || c->from_seat[seat] < c->from_seat[best]))
+            (best < 0 || c->from_seat[seat] < c->from_seat[best])) {
             best = seat;
+        }
     }
     return best;
 }
@@ -413,8 +458,9 @@ static void plan_fill(coverage *c, int layer, int expert)
     }
     eepi_view_slot *slot = eepi_view_slot_at(c->view, layer, to.seat, to.slot);
     const int source = to.is_remote ? choose_source(c, layer, expert) : to.seat;
-    if (slot->state == EEPI_SLOT_HOLDS)
+    if (slot->state == EEPI_SLOT_HOLDS) {
         c->replicas->count[slot->expert]--;
+    }
     set_slot(slot, EEPI_SLOT_FILLING, expert, source);
     c->to_seat[to.seat]++;
     c->from_seat[source]++;
@@ -428,13 +474,14 @@ static void keep_useful_fills(coverage *c, int layer)
     eepi_view *view = c->view;
     bool *kept = c->replicas->kept;
 
-    memset(kept, 0, (size_t)view->shape.num_experts * sizeof(*kept));
+    memset(kept, 0, (size_t)view->shape.num_experts * sizeof *kept);
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         for (int slot = 0; slot < view->shape.num_slots; slot++) {
             eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
             int source;
-            if (s->state != EEPI_SLOT_FILLING)
+            if (s->state != EEPI_SLOT_FILLING) {
                 continue;
+            }
             source = eepi_view_has_backup(view, seat, layer, s->expert)
                          ? seat
                          : choose_source(c, layer, s->expert);
@@ -457,17 +504,21 @@ static void cover_layer(coverage *c, int layer)
     const int num_experts = c->view->shape.num_experts;
 
     count_replicas(c->view, layer, -1, false, c->replicas);
-    for (int expert = 0; expert < num_experts; expert++)
-        if (c->replicas->count[expert] == 0 && choose_source(c, layer, expert) < 0)
+    for (int expert = 0; expert < num_experts; expert++) {
+        if (c->replicas->count[expert] == 0 && choose_source(c, layer, expert) < 0) {
             reasons_name(&c->why, layer, expert);
+        }
+    }
     reasons_end_clause(&c->why, "no live copy or backup");
     keep_useful_fills(c, layer);
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
      * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
-    for (int expert = 0; expert < num_experts; expert++)
+    for (int expert = 0; expert < num_experts; expert++) {
         if (c->replicas->count[expert] == 0 && !c->replicas->kept[expert] &&
-            choose_source(c, layer, expert) >= 0)
+            choose_source(c, layer, expert) >= 0) {
             plan_fill(c, layer, expert);
+        }
+    }
     reasons_end_clause(&c->why, "no live copy and no free slot");
 }
 
@@ -477,8 +528,9 @@ eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, int *num_
     coverage c = {
         .view = view, .replicas = table, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
 
-    for (int layer = 0; layer < view->shape.num_layers; layer++)
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
         cover_layer(&c, layer);
+    }
     if (c.why.num_named > 0) {
         reasons_finish(&c.why);
         return EEP_ERR_UNCOVERED;
@@ -496,10 +548,12 @@ int eepi_plan_fills(const eepi_view *view, int seat, eepi_fill *fills_out, int c
              at++) {
             for (int slot = 0; slot < view->shape.num_slots; slot++) {
                 const eepi_view_slot *s = eepi_view_slot_at(view, layer, at, slot);
-                if (s->state != EEPI_SLOT_FILLING)
+                if (s->state != EEPI_SLOT_FILLING) {
                     continue;
-                if (num_fills < capacity)
+                }
+                if (num_fills < capacity) {
                     fills_out[num_fills] = (eepi_fill){layer, at, slot, s->expert, s->source};
+                }
                 num_fills++;
             }
         }
@@ -516,8 +570,9 @@ static int end_fills(eepi_view *view, int seat, eepi_slot_state state)
         for (int at = 0; at < view->shape.max_ranks; at++) {
             for (int slot = 0; slot < view->shape.num_slots; slot++) {
                 eepi_view_slot *s = eepi_view_slot_at(view, layer, at, slot);
-                if (s->state != EEPI_SLOT_FILLING || (seat >= 0 && at != seat))
+                if (s->state != EEPI_SLOT_FILLING || (seat >= 0 && at != seat)) {
                     continue;
+                }
                 set_slot(s, state, state == EEPI_SLOT_HOLDS ? s->expert : EEPI_NO_EXPERT,
                          EEPI_NO_SEAT);
                 num++;
@@ -541,9 +596,11 @@ int eepi_plan_can_leave(const eepi_view *view, eepi_plan_table *table, int seat)
 {
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         count_replicas(view, layer, seat, true, table);
-        for (int expert = 0; expert < view->shape.num_experts; expert++)
-            if (table->count[expert] == 0)
+        for (int expert = 0; expert < view->shape.num_experts; expert++) {
+            if (table->count[expert] == 0) {
                 return 0;
+            }
+        }
     }
     return 1;
 }

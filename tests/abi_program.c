@@ -53,7 +53,7 @@ static int is_whole(const unsigned char *guard)
         CHECK(function(__VA_ARGS__) == EEP_ERR_INVALID);                                           \
         snprintf(text, sizeof(text),                                                               \
                  #function ": struct_bytes of the " #type " is %zu, and at least ",                \
-                 sizeof(object));                                                                  \
+                 sizeof object);                                                                   \
         CHECK(strstr(eep_error_text(), text));                                                     \
     } while (0)
 
@@ -83,7 +83,7 @@ static void configure(void)
 
     eep_config_init(&config.s);
     WHOLE(config);
-    CHECK(config.s.struct_bytes == sizeof(config.s) && config.s.heartbeat_period_us > 0);
+    CHECK(config.s.struct_bytes == sizeof config.s && config.s.heartbeat_period_us > 0);
     config.s.rank = 0;
     config.s.num_ranks = 1;
     config.s.store_path = store_path;
@@ -105,7 +105,7 @@ static void set_up(void)
 #ifdef SHORT_CONFIG
     TOO_SHORT(eep_config, config.s, eep_config_profile, &config.s, EEP_PROFILE_QUICK);
     TOO_SHORT(eep_config, config.s, eep_window_sizes_get, &config.s, EEP_SIZED(&sizes.s));
-    TOO_SHORT(eep_config, config.s, eep_open, &config.s, error, sizeof(error), &context);
+    TOO_SHORT(eep_config, config.s, eep_open, &config.s, error, sizeof error, &context);
     CHECK(strcmp(strstr(error, "struct_bytes"), strstr(eep_error_text(), "struct_bytes")) == 0);
     WHOLE(config);
     exit(0);
@@ -114,10 +114,10 @@ static void set_up(void)
     TOO_SHORT(eep_window_sizes, sizes.s, eep_window_sizes_get, &config.s, EEP_SIZED(&sizes.s));
 #else
     CHECK(eep_window_sizes_get(&config.s, EEP_SIZED(&sizes.s)) == EEP_OK);
-    CHECK(sizes.s.dispatch_bytes > 0 && sizes.s.struct_bytes == sizeof(sizes.s));
+    CHECK(sizes.s.dispatch_bytes > 0 && sizes.s.struct_bytes == sizeof sizes.s);
 #endif
     WHOLE(sizes);
-    if (eep_open(&config.s, error, sizeof(error), &context) != EEP_OK) {
+    if (eep_open(&config.s, error, sizeof error, &context) != EEP_OK) {
         fprintf(stderr, "eep_open: %s\n", error);
         exit(1);
     }
@@ -159,7 +159,7 @@ static void fill_args(void)
 static eep_graph *capture(void)
 {
     const eep_kernel nothing = {
-        .struct_bytes = sizeof(nothing), .name = "nothing", .host = copy_rows};
+        .struct_bytes = sizeof nothing, .name = "nothing", .host = copy_rows};
     eep_graph *graph = NULL;
 
     CHECK(eep_capture_begin(stream) == EEP_OK);
@@ -194,12 +194,11 @@ static void observe(eep_graph *graph)
     CHECK(eep_bad_input_get(context, EEP_SIZED(&bad.s)) == EEP_OK);
     WHOLE(bad);
     CHECK(bad.s.kind == EEP_BAD_EXPERT_RANGE && bad.s.value == 7 && bad.s.num_bad_tokens == 1 &&
-          bad.s.struct_bytes == sizeof(bad.s));
-    CHECK(eep_watch_open(store_path, 1000000, error, sizeof(error), &watch) == EEP_OK);
+          bad.s.struct_bytes == sizeof bad.s);
+    CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
     WHOLE(view);
-    CHECK(view.s.num_active == 1 && view.s.is_serving == 1 &&
-          view.s.struct_bytes == sizeof(view.s));
+    CHECK(view.s.num_active == 1 && view.s.is_serving == 1 && view.s.struct_bytes == sizeof view.s);
     eep_watch_close(watch);
 }
 
@@ -212,7 +211,7 @@ static void serve(eep_graph *graph)
         status = eep_step_begin(context, 50000, EEP_SIZED(&step.s));
     CHECK(status == EEP_OK);
     WHOLE(step);
-    CHECK(step.s.num_active == 1 && step.s.step > 0 && step.s.struct_bytes == sizeof(step.s));
+    CHECK(step.s.num_active == 1 && step.s.step > 0 && step.s.struct_bytes == sizeof step.s);
     CHECK(eep_graph_replay(graph, stream) == EEP_OK);
     CHECK(eep_step_end(context) == EEP_OK);
     CHECK(eep_snapshot_get(context, EEP_SIZED(&snapshot.s), EEP_SIZED(&counters.s), NULL) ==
@@ -238,7 +237,7 @@ static void refuse_the_shorter(void)
               NULL);
     TOO_SHORT(eep_fault, fault.s, eep_fault_next, context, EEP_SIZED(&fault.s));
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
-    CHECK(eep_watch_open(store_path, 1000000, error, sizeof(error), &watch) == EEP_OK);
+    CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
     snapshot.s.struct_bytes = 24; /* its own is right, and that of the counters is not */
     TOO_SHORT(eep_counters, counters.s, eep_snapshot_get, context, &snapshot.s,
@@ -260,14 +259,14 @@ static void refuse_the_shorter(void)
     do {                                                                                           \
         char byte[32];                                                                             \
         (object).field_of_the_next_version = 1;                                                    \
-        snprintf(byte, sizeof(byte), "at byte %zu ", sizeof(object) - 8);                          \
+        snprintf(byte, sizeof byte, "at byte %zu ", sizeof object - 8);                            \
         CHECK((call) == EEP_ERR_INVALID);                                                          \
         CHECK(strstr(eep_error_text(), byte));                                                     \
         (object).field_of_the_next_version = 0;                                                    \
     } while (0)
 static void refuse_the_unknown(void)
 {
-    eep_kernel kernel = {.struct_bytes = sizeof(kernel), .name = "nothing", .host = copy_rows};
+    eep_kernel kernel = {.struct_bytes = sizeof kernel, .name = "nothing", .host = copy_rows};
     eep_context *other = NULL;
 
     REFUSED(eep_open(&config.s, NULL, 0, &other), config.s);
@@ -286,10 +285,10 @@ static void refuse_the_unsized(void)
     eep_context *other = NULL;
 
     config.s.struct_bytes = 8;
-    CHECK(eep_open(&config.s, error, sizeof(error), &other) == EEP_ERR_INVALID);
+    CHECK(eep_open(&config.s, error, sizeof error, &other) == EEP_ERR_INVALID);
     CHECK(strstr(error, "struct_bytes of the eep_config is 8, and at least "));
     config.s.struct_bytes = bytes + 4; /* in the middle of a field */
-    CHECK(eep_open(&config.s, error, sizeof(error), &other) == EEP_ERR_INVALID);
+    CHECK(eep_open(&config.s, error, sizeof error, &other) == EEP_ERR_INVALID);
     CHECK(strstr(error, "a multiple of 8"));
     config.s.struct_bytes = bytes;
     snapshot.s.struct_bytes = 0;
@@ -320,7 +319,7 @@ int main(int argc, char **argv)
     eep_store *store = NULL;
     eep_graph *graph;
 
-    snprintf(store_path, sizeof(store_path), "%s/store", argc > 1 ? argv[1] : ".");
+    snprintf(store_path, sizeof store_path, "%s/store", argc > 1 ? argv[1] : ".");
     ARM(config);
     ARM(step);
     ARM(snapshot);
@@ -330,7 +329,7 @@ int main(int argc, char **argv)
     ARM(bad);
     ARM(view);
     CHECK(eep_version() == EEP_VERSION);
-    CHECK(eep_store_open(store_path, error, sizeof(error), &store) == EEP_OK);
+    CHECK(eep_store_open(store_path, error, sizeof error, &store) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
     set_up();

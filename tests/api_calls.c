@@ -89,7 +89,7 @@ static void in_child(const char *label, const char *name, eep_status status)
 
 static void set_up(void)
 {
-    CHECK(eep_store_open(path, text, sizeof(text), &store) == EEP_OK);
+    CHECK(eep_store_open(path, text, sizeof text, &store) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
     CHECK(eep_event_open(device, &event) == EEP_OK);
@@ -110,7 +110,7 @@ static void set_up(void)
     config.top_k = 1;
     config.hidden = 16;
     config.num_max_tokens_per_rank = 4;
-    CHECK(eep_open(&config, text, sizeof(text), &context) == EEP_OK);
+    CHECK(eep_open(&config, text, sizeof text, &context) == EEP_OK);
 }
 
 /* The child has the parent's memory and none of its threads: no call may touch or wait for them. */
@@ -155,8 +155,8 @@ static void name_the_call(void)
 
 int main(int argc, char **argv)
 {
-    snprintf(path, sizeof(path), "%s/store", argc > 1 ? argv[1] : ".");
-    snprintf(other_path, sizeof(other_path), "%s/other", argc > 1 ? argv[1] : ".");
+    snprintf(path, sizeof path, "%s/store", argc > 1 ? argv[1] : ".");
+    snprintf(other_path, sizeof other_path, "%s/other", argc > 1 ? argv[1] : ".");
     atexit(name_the_call);
     set_up();
     call_with_null();

@@ -33,9 +33,9 @@ void use_carrier(eep_bulk carrier)
 {
     carrier_in_use = carrier;
     if (carrier == EEP_BULK_SHM && directory[0] == '\0') {
-        snprintf(directory, sizeof(directory), "/tmp/eep-bulk-XXXXXX");
+        snprintf(directory, sizeof directory, "/tmp/eep-bulk-XXXXXX");
         cr_assert_not_null(mkdtemp(directory));
-        snprintf(holder_path, sizeof(holder_path), "%s/holder", directory);
+        snprintf(holder_path, sizeof holder_path, "%s/holder", directory);
         holder_pid = start_holder();
     }
 }
@@ -51,7 +51,7 @@ int listen_as_holder(void)
     memcpy(address.sun_path, holder_path, strlen(holder_path) + 1);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     unlink(holder_path);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     cr_assert_eq(listen(fd, 128), 0);
     return fd;
 }
@@ -65,10 +65,12 @@ pid_t start_holder(void)
     if (pid == 0) {
         eepi_holder *holder = NULL;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (eepi_holder_open(fd, NULL, &holder) != EEP_OK)
+        if (eepi_holder_open(fd, NULL, &holder) != EEP_OK) {
             _exit(1);
-        for (;;)
+        }
+        for (;;) {
             pause();
+        }
     }
     close(fd);
     return pid;
@@ -83,8 +85,9 @@ void kill_holder(void)
 
 static void end_holder(void)
 {
-    if (directory[0] == '\0')
+    if (directory[0] == '\0') {
         return;
+    }
     kill(holder_pid, SIGKILL);
     unlink(holder_path);
     rmdir(directory);
@@ -100,10 +103,12 @@ void make_blobs(void)
     small_blob = malloc(SMALL_BYTES);
     large_blob = malloc(LARGE_BYTES);
     cr_assert(small_blob != NULL && large_blob != NULL);
-    for (uint64_t i = 0; i < SMALL_BYTES; i++)
+    for (uint64_t i = 0; i < SMALL_BYTES; i++) {
         small_blob[i] = pattern(i);
-    for (uint64_t i = 0; i < LARGE_BYTES; i++)
+    }
+    for (uint64_t i = 0; i < LARGE_BYTES; i++) {
         large_blob[i] = pattern(i + 12345);
+    }
 }
 
 void free_blobs(void)
@@ -141,20 +146,20 @@ void bulk_fixture_note(void *user, const char *text)
 {
     node *of = user;
     of->notes++;
-    snprintf(of->note, sizeof(of->note), "%s", text);
+    snprintf(of->note, sizeof of->note, "%s", text);
 }
 
 int open_node(node *of)
 {
     char error[256] = "";
-    memset(of, 0, sizeof(*of));
+    memset(of, 0, sizeof *of);
     eepi_bulk_config config = {.carrier = carrier_in_use,
                                .holder_path = holder_path,
                                .serve = bulk_fixture_serve,
                                .done = bulk_fixture_done,
                                .note = bulk_fixture_note,
                                .user = of};
-    if (eepi_bulk_open(&config, error, sizeof(error), &of->bulk) != EEP_OK) {
+    if (eepi_bulk_open(&config, error, sizeof error, &of->bulk) != EEP_OK) {
         fprintf(stderr, "eepi_bulk_open: %s\n", error);
         return -1;
     }
@@ -178,15 +183,19 @@ int run_until(node *a, node *b, int ended)
     uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (a->ended < ended) {
         int work = eepi_bulk_progress(a->bulk);
-        if (b != NULL)
+        if (b != NULL) {
             work |= eepi_bulk_progress(b->bulk);
-        if (eepi_now_us() > deadline_us)
+        }
+        if (eepi_now_us() > deadline_us) {
             return -1;
+        }
         struct pollfd fds[2] = {{.fd = eepi_bulk_fd(a->bulk), .events = POLLIN}, {.fd = -1}};
-        if (b != NULL)
+        if (b != NULL) {
             fds[1] = (struct pollfd){.fd = eepi_bulk_fd(b->bulk), .events = POLLIN};
-        if (!work && a->ended < ended && poll(fds, 2, WAIT_MS) == 0)
+        }
+        if (!work && a->ended < ended && poll(fds, 2, WAIT_MS) == 0) {
             return -1;
+        }
     }
     return 0;
 }
@@ -196,8 +205,9 @@ int run_until(node *a, node *b, int ended)
 static size_t read_in_time(int fd, void *to, size_t capacity)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-    if (poll(&poll_fd, 1, WAIT_MS) != 1)
+    if (poll(&poll_fd, 1, WAIT_MS) != 1) {
         return 0;
+    }
     ssize_t bytes = read(fd, to, capacity);
     return bytes > 0 ? (size_t)bytes : 0;
 }
@@ -206,8 +216,9 @@ static void serve_until_killed(int report_fd)
 {
     node self;
     if (open_node(&self) != 0 ||
-        write(report_fd, self.address, self.address_bytes) != (ssize_t)self.address_bytes)
+        write(report_fd, self.address, self.address_bytes) != (ssize_t)self.address_bytes) {
         _exit(1);
+    }
     for (;;) {
         struct pollfd fd = {.fd = eepi_bulk_fd(self.bulk), .events = POLLIN};
         while (eepi_bulk_progress(self.bulk) != 0) {
@@ -226,10 +237,12 @@ static void request_once(const unsigned char *address, size_t address_bytes, int
     if (buffer == NULL || open_node(&self) != 0 ||
         fetch(&self, address, address_bytes, 1, expert, buffer, bytes, FETCH_US) == 0 ||
         run_until(&self, NULL, 1) != 0 || self.status != EEP_OK ||
-        memcmp(buffer, expert == 1 ? small_blob : large_blob, bytes) != 0)
+        memcmp(buffer, expert == 1 ? small_blob : large_blob, bytes) != 0) {
         _exit(1);
-    if (write(report_fd, "y", 1) != 1)
+    }
+    if (write(report_fd, "y", 1) != 1) {
         _exit(1);
+    }
     pause();
     _exit(0);
 }
@@ -248,11 +261,13 @@ peer make_peer(int expert)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(go[1]);
         close(report[0]);
-        ssize_t bytes = read(go[0], address, sizeof(address));
-        if (bytes <= 0)
+        ssize_t bytes = read(go[0], address, sizeof address);
+        if (bytes <= 0) {
             _exit(0);
-        if (expert == 0)
+        }
+        if (expert == 0) {
             serve_until_killed(report[1]);
+        }
         request_once(address, (size_t)bytes, expert, report[1]);
     }
     close(go[0]);
@@ -266,7 +281,7 @@ void begin_server(peer *server)
 {
     cr_assert_eq(write(server->go_fd, "g", 1), 1);
     server->address_bytes =
-        read_in_time(server->report_fd, server->address, sizeof(server->address));
+        read_in_time(server->report_fd, server->address, sizeof server->address);
     cr_assert_gt(server->address_bytes, 0, "the server did not start");
 }
 
@@ -313,8 +328,9 @@ void run_until_first_chunk(node *by, node *server, const unsigned char *buffer)
     uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (buffer[0] != large_blob[0] || buffer[1] != large_blob[1]) {
         eepi_bulk_progress(by->bulk);
-        if (server != NULL)
+        if (server != NULL) {
             eepi_bulk_progress(server->bulk);
+        }
         cr_assert_lt(eepi_now_us(), deadline_us);
     }
 }
@@ -334,8 +350,9 @@ int open_descriptors(void)
     int count = 0;
     DIR *open_now = opendir("/proc/self/fd");
     cr_assert_not_null(open_now);
-    while (readdir(open_now) != NULL)
+    while (readdir(open_now) != NULL) {
         count++;
+    }
     closedir(open_now);
     return count;
 }

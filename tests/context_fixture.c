@@ -42,8 +42,9 @@ void world_nap(world *w)
 /* Count a step's end; with the lock held. */
 static void note_step(rank *r, eep_status status, int32_t num_tokens)
 {
-    if (status != EEP_OK)
-        snprintf(r->text, sizeof(r->text), "%s", eep_last_error(r->context));
+    if (status != EEP_OK) {
+        snprintf(r->text, sizeof r->text, "%s", eep_last_error(r->context));
+    }
     if (status == EEP_OK) {
         r->wrong += rank_count_wrong(r, num_tokens);
         r->steps_ok++;
@@ -77,8 +78,9 @@ static eep_status run_step(rank *r, int32_t num_tokens, rank_bad bad)
         pthread_cond_broadcast(&r->world->changed);
         world_unlock(r->world);
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_step_end(r->context);
+    }
     world_lock(r->world);
     note_step(r, status, num_tokens);
     world_unlock(r->world);
@@ -103,8 +105,9 @@ static rank_mode next_mode(rank *r, rank_bad *bad_out)
     world_lock(w);
     r->busy = 0;
     pthread_cond_broadcast(&w->changed);
-    while (r->mode == RANK_PARK || (r->ended != EEP_OK && r->mode != RANK_QUIT))
+    while (r->mode == RANK_PARK || (r->ended != EEP_OK && r->mode != RANK_QUIT)) {
         world_nap(w);
+    }
     rank_mode mode = r->mode;
     r->busy = mode == RANK_WORK;
     *bad_out = BAD_NONE;
@@ -115,8 +118,9 @@ static rank_mode next_mode(rank *r, rank_bad *bad_out)
     drain = r->drain;
     r->drain = 0;
     world_unlock(w);
-    if (drain && eep_drain(r->context) != EEP_OK)
+    if (drain && eep_drain(r->context) != EEP_OK) {
         fprintf(stderr, "rank %d: eep_drain: %s\n", r->seat, eep_last_error(r->context));
+    }
     return mode;
 }
 
@@ -126,10 +130,11 @@ static int follow(rank *r)
     eep_status status = eep_step_wait(r->context, LOOK_US);
     world_lock(r->world);
     r->busy = status == EEP_OK;
-    if (status == EEP_ERR_TIMEOUT)
+    if (status == EEP_ERR_TIMEOUT) {
         r->idles++;
-    else if (status != EEP_OK)
+    } else if (status != EEP_OK) {
         note_step(r, status, 0);
+    }
     pthread_cond_broadcast(&r->world->changed);
     world_unlock(r->world);
     return status == EEP_OK;
@@ -144,16 +149,18 @@ static void *rank_thread(void *argument)
     r->join_status = status;
     if (status != EEP_OK) {
         r->ended = status;
-        snprintf(r->text, sizeof(r->text), "%s", eep_last_error(r->context));
+        snprintf(r->text, sizeof r->text, "%s", eep_last_error(r->context));
     }
     world_unlock(r->world);
     for (;;) {
         rank_bad bad;
         rank_mode mode = next_mode(r, &bad);
-        if (mode == RANK_QUIT)
+        if (mode == RANK_QUIT) {
             return NULL;
-        if (mode == RANK_WORK || follow(r))
+        }
+        if (mode == RANK_WORK || follow(r)) {
             (void)!run_step(r, mode == RANK_WORK ? WORLD_TOKENS : 0, bad);
+        }
     }
 }
 
@@ -174,14 +181,16 @@ void rank_set_mode(rank *r, rank_mode mode)
 
 void world_set_modes(world *w, int32_t first, int32_t last, rank_mode mode)
 {
-    for (int32_t seat = first; seat <= last; seat++)
+    for (int32_t seat = first; seat <= last; seat++) {
         rank_set_mode(&w->ranks[seat], mode);
+    }
 }
 
 void rank_stop(rank *r)
 {
-    if (!r->has_thread)
+    if (!r->has_thread) {
         return;
+    }
     rank_set_mode(r, RANK_QUIT);
     pthread_join(r->thread, NULL);
     r->has_thread = 0;
@@ -212,7 +221,7 @@ void world_config(eep_config *config)
 void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks)
 {
     pthread_condattr_t attributes;
-    memset(w, 0, sizeof(*w));
+    memset(w, 0, sizeof *w);
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -234,21 +243,24 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
 {
     char error[256] = "";
     world_prepare(w, num_ranks, max_ranks);
-    snprintf(w->directory, sizeof(w->directory), "/tmp/eep-context-XXXXXX");
+    snprintf(w->directory, sizeof w->directory, "/tmp/eep-context-XXXXXX");
     cr_assert_not_null(mkdtemp(w->directory));
-    snprintf(w->path, sizeof(w->path), "%s/store", w->directory);
-    cr_assert_eq(eep_store_open(w->path, error, sizeof(error), &w->store), EEP_OK, "%s", error);
+    snprintf(w->path, sizeof w->path, "%s/store", w->directory);
+    cr_assert_eq(eep_store_open(w->path, error, sizeof error, &w->store), EEP_OK, "%s", error);
 }
 
 void world_start(world *w)
 {
     int32_t n = w->config.num_ranks;
-    for (int32_t seat = 0; seat < n; seat++)
+    for (int32_t seat = 0; seat < n; seat++) {
         cr_assert_eq(rank_open(w, seat), EEP_OK, "%s", w->ranks[seat].error);
-    for (int32_t seat = 0; seat < n; seat++)
+    }
+    for (int32_t seat = 0; seat < n; seat++) {
         rank_run(&w->ranks[seat]);
-    for (int32_t seat = 0; seat < n; seat++)
+    }
+    for (int32_t seat = 0; seat < n; seat++) {
         WORLD_WAIT(w, w->ranks[seat].joined);
+    }
 }
 
 int world_is_quiet(const world *w)
@@ -256,8 +268,9 @@ int world_is_quiet(const world *w)
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         const rank *r = &w->ranks[seat];
         int serves = r->has_thread && r->joined && r->ended == EEP_OK && r->mode != RANK_PARK;
-        if (serves && (r->busy || r->mode != RANK_FOLLOW || r->idles == 0))
+        if (serves && (r->busy || r->mode != RANK_FOLLOW || r->idles == 0)) {
             return 0;
+        }
     }
     return 1;
 }
@@ -267,21 +280,24 @@ void world_close(world *w)
     world_lock(w);
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         rank *r = &w->ranks[seat];
-        if (r->mode == RANK_WORK)
+        if (r->mode == RANK_WORK) {
             r->mode = RANK_FOLLOW;
+        }
         r->idles = 0;
     }
     pthread_cond_broadcast(&w->changed);
     world_unlock(w);
     WORLD_WAIT(w, world_is_quiet(w));
-    for (int32_t seat = 0; seat < WORLD_SEATS; seat++)
+    for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         rank_stop(&w->ranks[seat]);
-    for (int32_t seat = 0; seat < WORLD_SEATS; seat++)
+    }
+    for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         rank_close(&w->ranks[seat]);
+    }
     eep_store_close(w->store);
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
-        char path[sizeof(w->path) + 16];
-        snprintf(path, sizeof(path), "%s.seat%d", w->path, seat);
+        char path[sizeof w->path + 16];
+        snprintf(path, sizeof path, "%s.seat%d", w->path, seat);
         unlink(path);
     }
     cr_assert_eq(rmdir(w->directory), 0, "the store left files behind");
@@ -303,8 +319,9 @@ eep_seat rank_sees(const rank *r, int32_t seat, uint64_t *epoch_out)
     eep_seat seats[WORLD_SEATS];
     eep_snapshot snapshot;
     cr_assert_eq(eep_snapshot_get(r->context, EEP_SIZED(&snapshot), NULL, seats), EEP_OK);
-    if (epoch_out)
+    if (epoch_out) {
         *epoch_out = snapshot.epoch;
+    }
     return seats[seat];
 }
 
@@ -313,8 +330,9 @@ void world_print(world *w)
     world_lock(w);
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         const rank *r = &w->ranks[seat];
-        if (!r->context)
+        if (!r->context) {
             continue;
+        }
         fprintf(stderr,
                 "rank %d: mode %d joined %d busy %d in_step %d; step %llu epoch %llu; ok %llu "
                 "aborted %llu bad %llu wrong %llu idle %llu; ended %s; %s\n",
@@ -334,18 +352,21 @@ void world_advance(world *w, int32_t first, int32_t last, uint64_t more)
 {
     uint64_t from[WORLD_SEATS];
     world_lock(w);
-    for (int32_t seat = first; seat <= last; seat++)
+    for (int32_t seat = first; seat <= last; seat++) {
         from[seat] = w->ranks[seat].steps_ok;
+    }
     world_unlock(w);
-    for (int32_t seat = first; seat <= last; seat++)
+    for (int32_t seat = first; seat <= last; seat++) {
         WORLD_WAIT(w, w->ranks[seat].steps_ok >= from[seat] + more);
+    }
 }
 
 void world_rest(world *w)
 {
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
-        if (w->ranks[seat].mode == RANK_WORK)
+        if (w->ranks[seat].mode == RANK_WORK) {
             rank_set_mode(&w->ranks[seat], RANK_FOLLOW);
+        }
     }
     WORLD_WAIT(w, world_is_quiet(w));
 }
@@ -355,8 +376,9 @@ void world_check_right(world *w)
 {
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         const rank *r = &w->ranks[seat];
-        if (!r->context || !r->joined)
+        if (!r->context || !r->joined) {
             continue;
+        }
         cr_expect_eq(r->wrong, 0, "rank %d: %llu numbers are wrong", seat,
                      (unsigned long long)r->wrong);
         cr_expect_eq(rank_counters(r).captures_after_join, 0, "rank %d", seat);

@@ -109,13 +109,14 @@ static void allocate_step(rank *r)
     r->middle = allocate(r, EEP_MEMORY_DEVICE, WORLD_TOKENS * row_bytes);
     r->rows = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
     r->results = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
-    r->topk_weights = allocate(r, EEP_MEMORY_DEVICE, sizeof(weights));
+    r->topk_weights = allocate(r, EEP_MEMORY_DEVICE, sizeof weights);
     r->slot_begin = allocate(r, EEP_MEMORY_DEVICE, (WORLD_SLOTS + 1) * sizeof(int32_t));
     r->weights = allocate(r, EEP_MEMORY_DEVICE,
                           WORLD_LAYERS * WORLD_SLOTS * WORLD_TENSORS * sizeof(float *));
-    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++)
+    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++) {
         weights[i] = topk_weights[i % WORLD_TOPK];
-    upload(r, r->topk_weights, weights, sizeof(weights));
+    }
+    upload(r, r->topk_weights, weights, sizeof weights);
 }
 
 static void make_expert(const rank *r, int32_t layer, int32_t expert, float *scale, float *shift)
@@ -132,7 +133,7 @@ static void set_slot(rank *r, int32_t layer, int32_t slot)
 {
     float scale[WORLD_HIDDEN], shift[WORLD_HIDDEN];
     const float *addresses[WORLD_TENSORS];
-    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof(scale) + r->longer}, {NULL, sizeof(shift)}};
+    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof scale + r->longer}, {NULL, sizeof shift}};
     int32_t expert = eep_slot_expert(r->context, layer, slot);
     eep_status status;
     if (slot % 2 == 0) {
@@ -143,16 +144,18 @@ static void set_slot(rank *r, int32_t layer, int32_t slot)
         status = eep_slot_set(r->context, layer, slot, tensors, WORLD_TENSORS);
     }
     cr_assert_eq(status, EEP_OK, "%s", eep_last_error(r->context));
-    for (int32_t i = 0; i < WORLD_TENSORS; i++)
+    for (int32_t i = 0; i < WORLD_TENSORS; i++) {
         addresses[i] = tensors[i].data;
+    }
     upload(r, r->weights + (layer * WORLD_SLOTS + slot) * WORLD_TENSORS, addresses,
-           sizeof(addresses));
+           sizeof addresses);
     r->experts[layer][slot] = expert;
-    if (expert < 0)
+    if (expert < 0) {
         return;
+    }
     make_expert(r, layer, expert, scale, shift);
-    upload(r, tensors[0].data, scale, sizeof(scale));
-    upload(r, tensors[1].data, shift, sizeof(shift));
+    upload(r, tensors[0].data, scale, sizeof scale);
+    upload(r, tensors[1].data, shift, sizeof shift);
 }
 
 static void keep_backups(rank *r)
@@ -161,8 +164,9 @@ static void keep_backups(rank *r)
         int32_t layer = i / WORLD_EXPERTS, expert = i % WORLD_EXPERTS;
         eep_tensor tensors[WORLD_TENSORS] = {{NULL, WORLD_HIDDEN * sizeof(float)},
                                              {NULL, WORLD_HIDDEN * sizeof(float)}};
-        if (!eep_backup_wanted(r->context, layer, expert))
+        if (!eep_backup_wanted(r->context, layer, expert)) {
             continue;
+        }
         tensors[0].data = allocate(r, EEP_MEMORY_PINNED, tensors[0].bytes);
         tensors[1].data = allocate(r, EEP_MEMORY_PINNED, tensors[1].bytes);
         make_expert(r, layer, expert, tensors[0].data, tensors[1].data);
@@ -174,13 +178,13 @@ static void keep_backups(rank *r)
 static eep_status put_layer(rank *r, int32_t layer)
 {
     int last = layer == WORLD_LAYERS - 1;
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                   .x = layer == 0 ? r->x : r->middle,
                                   .topk_idx = r->topk_idx,
                                   .num_tokens = r->num_tokens,
                                   .rows = r->rows,
                                   .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
                                 .out_dtype = EEP_FP32,
                                 .rows = r->results,
                                 .topk_weights = r->topk_weights,
@@ -189,10 +193,12 @@ static eep_status put_layer(rank *r, int32_t layer)
     expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, r->slot_begin, r->rows,
                            r->results};
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
-    if (status == EEP_OK)
-        status = eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof(experts));
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
+        status = eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
+    }
+    if (status == EEP_OK) {
         status = eep_combine(r->context, layer, r->stream, &combine);
+    }
     return status;
 }
 
@@ -201,10 +207,12 @@ eep_graph *rank_capture(rank *r)
     eep_graph *graph = NULL;
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
     eep_status status = eep_step_latch(r->context, r->stream);
-    for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++)
+    for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++) {
         status = put_layer(r, layer);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_step_finish(r->context, r->stream);
+    }
     cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
     cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
     return graph;
@@ -228,13 +236,14 @@ eep_status rank_open(world *w, int32_t seat)
     r->joined = 0;
     r->join_status = r->ended = EEP_OK;
     cr_assert_eq(eep_device_open(w->device, 0, &r->device), EEP_OK);
-    if (w->windows_apart)
+    if (w->windows_apart) {
         eepi_device_set_apart(r->device);
+    }
     config.rank = seat;
     config.device = r->device;
     config.event = w->event ? w->event : note_event;
     config.user = w->event ? w->user : r;
-    eep_status status = eep_open(&config, r->error, sizeof(r->error), &r->context);
+    eep_status status = eep_open(&config, r->error, sizeof r->error, &r->context);
     if (status != EEP_OK) {
         eep_device_close(r->device);
         r->device = NULL;
@@ -243,13 +252,16 @@ eep_status rank_open(world *w, int32_t seat)
     cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
     allocate_step(r);
     for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
-        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++)
+        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++) {
             set_slot(r, layer, slot);
+        }
     }
-    if (w->keep_backups)
+    if (w->keep_backups) {
         keep_backups(r);
-    if (r->opened)
+    }
+    if (r->opened) {
         r->opened(r);
+    }
     r->graph = rank_capture(r);
     return EEP_OK;
 }
@@ -258,11 +270,13 @@ void rank_close(rank *r)
 {
     rank_stop(r);
     eep_close(r->context);
-    if (r->stream)
+    if (r->stream) {
         eep_stream_close(r->stream);
+    }
     eep_graph_close(r->graph);
-    for (int i = 0; i < r->num_buffers; i++)
+    for (int i = 0; i < r->num_buffers; i++) {
         eep_device_free(r->device, r->buffers[i].kind, r->buffers[i].memory);
+    }
     eep_device_close(r->device);
     r->context = NULL;
     r->stream = NULL;
@@ -280,25 +294,28 @@ void rank_fill(rank *r, int32_t num_tokens, rank_bad bad)
         r->x[i] = input_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN);
         r->out[i] = NAN;
     }
-    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++)
+    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++) {
         r->topk_idx[i] = input_expert(r->seat, r->position, i / WORLD_TOPK, i % WORLD_TOPK);
-    if (bad == BAD_EXPERT_HIGH)
+    }
+    if (bad == BAD_EXPERT_HIGH) {
         r->topk_idx[1 * WORLD_TOPK + 1] = WORLD_EXPERTS;
-    else if (bad == BAD_EXPERT_LOW)
+    } else if (bad == BAD_EXPERT_LOW) {
         r->topk_idx[2 * WORLD_TOPK] = -7;
-    else if (bad == BAD_TWICE)
+    } else if (bad == BAD_TWICE) {
         r->topk_idx[3 * WORLD_TOPK + 1] = r->topk_idx[3 * WORLD_TOPK];
-    else if (bad == BAD_TOO_MANY)
+    } else if (bad == BAD_TOO_MANY) {
         *r->num_tokens = WORLD_TOKENS + 1;
-    else if (bad == BAD_NEGATIVE)
+    } else if (bad == BAD_NEGATIVE) {
         *r->num_tokens = -1;
+    }
 }
 
 uint64_t rank_count_wrong(const rank *r, int32_t num_tokens)
 {
     uint64_t wrong = 0;
-    for (int32_t i = 0; i < num_tokens * WORLD_HIDDEN; i++)
+    for (int32_t i = 0; i < num_tokens * WORLD_HIDDEN; i++) {
         wrong += !(r->out[i] ==
                    expected_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN));
+    }
     return wrong;
 }

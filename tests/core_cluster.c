@@ -15,9 +15,10 @@ const char *cluster_text(cluster *c)
     size_t used = 0;
 
     c->text[0] = 0;
-    for (int i = 0; i < c->num_processes && used + 256 < sizeof(c->text); i++) {
-        if (!c->process[i].alive)
+    for (int i = 0; i < c->num_processes && used + 256 < sizeof c->text; i++) {
+        if (!c->process[i].alive) {
             continue;
+        }
         c->text[used++] = '\n';
         eepi_core_print(c->process[i].core, c->text + used, 200);
         used += strlen(c->text + used);
@@ -27,7 +28,7 @@ const char *cluster_text(cluster *c)
             (unsigned long long)c->process[i].stepper.step,
             c->process[i].stepper.in_step ? "..." : "");
     }
-    if (c->view && used + 256 < sizeof(c->text)) {
+    if (c->view && used + 256 < sizeof c->text) {
         c->text[used++] = '\n';
         eepi_view_print(c->view, c->text + used, 200);
     }
@@ -40,7 +41,7 @@ void cluster_fail(cluster *c, const char *what, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(why, sizeof(why), format, args);
+    vsnprintf(why, sizeof why, format, args);
     va_end(args);
     cr_assert_fail("seed %llu (replay: EEP_TEST_SEED=%llu and this test) at %llu us: %s: %s%s",
                    (unsigned long long)c->options.seed, (unsigned long long)c->options.seed,
@@ -63,7 +64,7 @@ void *cluster_keep(cluster *c, const void *bytes, size_t size)
 
     if (c->num_kept == c->kept_capacity) {
         c->kept_capacity = c->kept_capacity ? 2 * c->kept_capacity : 256;
-        c->kept = realloc(c->kept, c->kept_capacity * sizeof(*c->kept));
+        c->kept = realloc(c->kept, c->kept_capacity * sizeof *c->kept);
     }
     cr_assert(copy && c->kept);
     c->kept[c->num_kept++] = copy;
@@ -83,11 +84,12 @@ static void push_event(cluster *c, cluster_event event)
 
     if (c->num_events > c->capacity) {
         c->capacity = c->capacity ? 2 * c->capacity : 256;
-        c->events = realloc(c->events, (size_t)c->capacity * sizeof(*c->events));
+        c->events = realloc(c->events, (size_t)c->capacity * sizeof *c->events);
         cr_assert(c->events);
     }
-    for (; at > 0 && is_before(&event, &c->events[(at - 1) / 2]); at = (at - 1) / 2)
+    for (; at > 0 && is_before(&event, &c->events[(at - 1) / 2]); at = (at - 1) / 2) {
         c->events[at] = c->events[(at - 1) / 2];
+    }
     c->events[at] = event;
 }
 
@@ -98,10 +100,12 @@ static cluster_event pop_event(cluster *c)
 
     for (;;) {
         int child = 2 * at + 1;
-        if (child + 1 < c->num_events && is_before(&c->events[child + 1], &c->events[child]))
+        if (child + 1 < c->num_events && is_before(&c->events[child + 1], &c->events[child])) {
             child++;
-        if (child >= c->num_events || !is_before(&c->events[child], &last))
+        }
+        if (child >= c->num_events || !is_before(&c->events[child], &last)) {
             break;
+        }
         c->events[at] = c->events[child];
         at = child;
     }
@@ -132,8 +136,9 @@ static uint64_t on_channel(cluster *c, uint64_t *newest_us)
 
 static void tell(cluster *c, cluster_process *p, eepi_input input)
 {
-    if (p->alive)
+    if (p->alive) {
         cluster_push(c, EVENT_INPUT, p, on_channel(c, &p->down_us), input);
+    }
 }
 
 void cluster_to_store(cluster *c, cluster_process *p, event_kind kind, eepi_input input)
@@ -145,9 +150,11 @@ void cluster_to_store(cluster *c, cluster_process *p, event_kind kind, eepi_inpu
 
 cluster_process *cluster_process_of(cluster *c, int seat, uint32_t generation)
 {
-    for (int i = 0; i < c->num_processes; i++)
-        if (c->process[i].seat == seat && c->process[i].generation == generation)
+    for (int i = 0; i < c->num_processes; i++) {
+        if (c->process[i].seat == seat && c->process[i].generation == generation) {
             return &c->process[i];
+        }
+    }
     return NULL;
 }
 
@@ -155,9 +162,11 @@ cluster_process *cluster_at(cluster *c, int seat)
 {
     cluster_process *newest = NULL;
 
-    for (int i = 0; i < c->num_processes; i++)
-        if (c->process[i].seat == seat)
+    for (int i = 0; i < c->num_processes; i++) {
+        if (c->process[i].seat == seat) {
             newest = &c->process[i];
+        }
+    }
     return newest;
 }
 
@@ -172,13 +181,16 @@ void cluster_die(cluster *c, cluster_process *p)
 {
     eepi_suspect dead = {p->seat, p->generation, EEP_FAULT_EXIT};
 
-    if (!p->alive)
+    if (!p->alive) {
         return;
+    }
     p->alive = 0;
-    for (int i = 0; i < c->num_processes; i++)
-        if (c->process[i].alive)
+    for (int i = 0; i < c->num_processes; i++) {
+        if (c->process[i].alive) {
             cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us + 100 + cluster_random(c, 15000),
                          (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = dead});
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ the store */
@@ -192,8 +204,9 @@ static eepi_input view_input(const cluster *c)
 
 static void tell_all(cluster *c, eepi_input input)
 {
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         tell(c, &c->process[i], input);
+    }
 }
 
 static void put(cluster *c, const eepi_input *input)
@@ -238,24 +251,27 @@ static void cas(cluster *c, const cluster_event *event)
         c->revision = ++c->next_revision;
         tell_all(c, view_input(c)); /* watchers hear of it before the writer gets its answer */
     }
-    if (disturbance == 3)
+    if (disturbance == 3) {
         cluster_die(c, p);
-    if (!disturbance && fits)
+    }
+    if (!disturbance && fits) {
         reply = (eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = c->revision};
-    else if (!disturbance)
+    } else if (!disturbance) {
         reply = view_input(c);
+    }
     reply.step = event->cas; /* only the newest one's answer is given to the core */
     tell(c, p, reply);
 }
 
 void cluster_restart_store(cluster *c)
 {
-    memset(c->keys, 0, (size_t)(NUM_KEYS * c->options.max_ranks) * sizeof(*c->keys));
+    memset(c->keys, 0, (size_t)(NUM_KEYS * c->options.max_ranks) * sizeof *c->keys);
     c->revision = 0;
     c->view = NULL;
     for (int i = 0; i < c->num_processes; i++) {
-        if (!c->process[i].alive)
+        if (!c->process[i].alive) {
             continue;
+        }
         cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us,
                      (eepi_input){.kind = EEPI_INPUT_STORE_LOST});
         cluster_to_store(c, &c->process[i], EVENT_READ, (eepi_input){0});
@@ -267,9 +283,11 @@ void cluster_restart_store(cluster *c)
 
 static void subscribe(cluster *c, cluster_process *p)
 {
-    for (int i = 0; i < NUM_KEYS * c->options.max_ranks; i++)
-        if (c->keys[i].kind != EEPI_INPUT_TICK)
+    for (int i = 0; i < NUM_KEYS * c->options.max_ranks; i++) {
+        if (c->keys[i].kind != EEPI_INPUT_TICK) {
             tell(c, p, c->keys[i]);
+        }
+    }
     tell(c, p, view_input(c));
 }
 
@@ -289,16 +307,18 @@ static void load(cluster *c, cluster_process *p)
         eepi_plan_seat(c->view, table, p->seat, p->experts);
         eepi_plan_table_free(table);
     } else {
-        for (int seat = 0; seat < c->options.num_ranks; seat++)
+        for (int seat = 0; seat < c->options.num_ranks; seat++) {
             *eepi_view_seat_at(first, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        }
         cr_assert_eq(eepi_plan_initial(first), EEP_OK);
         for (int slot = 0; slot < first->shape.num_slots; slot++) {
             const eepi_view_slot *s = eepi_view_slot_at(first, 0, p->seat, slot);
             p->experts[slot] = s->state == EEPI_SLOT_HOLDS ? s->expert : -1;
         }
     }
-    for (int slot = 0; slot < c->options.num_slots; slot++)
+    for (int slot = 0; slot < c->options.num_slots; slot++) {
         p->checksums[slot] = 0x1000u + (uint64_t)p->experts[slot];
+    }
     free(first);
 }
 
@@ -317,10 +337,11 @@ int cluster_start(cluster *c, int seat)
     c->config.generation = p->generation;
     cr_assert_eq(eepi_core_open(&c->config, &p->core), EEP_OK);
     subscribe(c, p);
-    if (last && !last->alive) /* M7: its end is observed before the seat is taken */
+    if (last && !last->alive) { /* M7: its end is observed before the seat is taken */
         cluster_to_store(c, p, EVENT_PUT,
                          (eepi_input){.kind = EEPI_INPUT_EXIT,
                                       .end = {seat, last->generation, EEPI_END_PROCESS}});
+    }
     cluster_publish(c, p);
     cluster_push_in(c, EVENT_RANK, p, cluster_random(c, 3000));
     cluster_push_in(c, EVENT_TICK, p, TICK_US);
@@ -329,14 +350,14 @@ int cluster_start(cluster *c, int seat)
 
 cluster *cluster_open(const cluster_options *options)
 {
-    cluster *c = calloc(1, sizeof(*c));
+    cluster *c = calloc(1, sizeof *c);
 
     cr_assert(c && options->num_slots <= CLUSTER_MAX_SLOTS && options->num_experts < 64 &&
               options->max_ranks <= CLUSTER_MAX_SEATS);
     c->options = *options;
     c->random = options->seed;
     c->now_us = 1000000;
-    c->keys = calloc((size_t)(NUM_KEYS * options->max_ranks), sizeof(*c->keys));
+    c->keys = calloc((size_t)(NUM_KEYS * options->max_ranks), sizeof *c->keys);
     c->config = (eepi_core_config){
         .num_ranks = options->num_ranks,
         .propose_delay_us = 20000,
@@ -348,17 +369,20 @@ cluster *cluster_open(const cluster_options *options)
         .kill_fence = !options->no_kill_fence,
         .shape = {options->max_ranks, 1, options->num_experts, options->num_slots},
     };
-    for (int seat = 0; seat < options->num_ranks; seat++)
+    for (int seat = 0; seat < options->num_ranks; seat++) {
         cluster_start(c, seat);
+    }
     return c;
 }
 
 void cluster_close(cluster *c)
 {
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         eepi_core_close(c->process[i].core);
-    for (size_t i = 0; i < c->num_kept; i++)
+    }
+    for (size_t i = 0; i < c->num_kept; i++) {
         free(c->kept[i]);
+    }
     free(c->kept);
     free(c->events);
     free(c->keys);
@@ -399,8 +423,9 @@ void cluster_stop(cluster *c, int seat, uint64_t for_us)
     for (int i = 0; i < c->num_processes; i++) {
         cluster_process *q = &c->process[i];
         uint64_t at = noticed + cluster_random(c, 20000);
-        if (q == p || at >= until)
+        if (q == p || at >= until) {
             continue;
+        }
         cluster_push(c, EVENT_INPUT, q, at,
                      (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = silent});
         cluster_push(c, EVENT_INPUT, q, until + cluster_random(c, 20000),
@@ -437,22 +462,24 @@ static void handle(cluster *c, cluster_event *event)
         cluster_die(c, p);
     } else if (p->alive && c->now_us < p->stopped_until_us) {
         event->at_us = p->stopped_until_us; /* keeps its sequence number, and so the order */
-        if (p->stopped_until_us != CLUSTER_FOREVER)
+        if (p->stopped_until_us != CLUSTER_FOREVER) {
             push_event(c, *event);
+        }
     } else if (p->alive) {
-        if (event->kind == EVENT_INPUT && !is_late_answer(p, &event->input))
+        if (event->kind == EVENT_INPUT && !is_late_answer(p, &event->input)) {
             cluster_give_to(c, p, event->input);
-        else if (event->kind == EVENT_INPUT)
+        } else if (event->kind == EVENT_INPUT) {
             return;
-        else if (event->kind == EVENT_RANK)
+        } else if (event->kind == EVENT_RANK) {
             cluster_run_rank(c, p);
-        else if (event->kind == EVENT_DRAINED)
+        } else if (event->kind == EVENT_DRAINED) {
             cluster_drain(c, p);
-        else if (event->kind == EVENT_FILLED)
+        } else if (event->kind == EVENT_FILLED) {
             cluster_filled(c, p, event->input.view);
-        else {
-            if (!event->input.revision) /* the regular one; others were asked for */
+        } else {
+            if (!event->input.revision) { /* the regular one; others were asked for */
                 cluster_push_in(c, EVENT_TICK, p, TICK_US);
+            }
             cluster_give_to(c, p, (eepi_input){.kind = EEPI_INPUT_TICK});
         }
     }
@@ -484,15 +511,18 @@ int cluster_is_serving(cluster *c)
 {
     int serving = 0;
 
-    if (!c->view || c->view->phase != EEPI_VIEW_SERVING)
+    if (!c->view || c->view->phase != EEPI_VIEW_SERVING) {
         return 0;
+    }
     for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
         cluster_process *p = cluster_member(c, c->view, seat);
-        if (!p)
+        if (!p) {
             continue;
+        }
         if (!p->alive || p->stepper.wedged || !p->live || p->live->digest != c->view->digest ||
-            !p->stepper.warm || c->now_us - p->last_ok_us > 200000)
+            !p->stepper.warm || c->now_us - p->last_ok_us > 200000) {
             return 0;
+        }
         serving++;
     }
     return serving > 0;

@@ -29,21 +29,25 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
     }
     MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,
          p->generation, now);
-    if (is_fault && p->alive && p->live && !is_in(view, p) && p->promised < p->live->epoch)
+    if (is_fault && p->alive && p->live && !is_in(view, p) && p->promised < p->live->epoch) {
         MUST(c, p->live->combine_copy != view->combine_copy,
              "M2: rank %d.%u may still write into the copy of epoch %llu", p->seat, p->generation,
              (unsigned long long)view->epoch);
-    if (is_fault && is_in(view, p))
-        for (int i = 0; i < CLUSTER_STARTED_KEPT; i++)
+    }
+    if (is_fault && is_in(view, p)) {
+        for (int i = 0; i < CLUSTER_STARTED_KEPT; i++) {
             MUST(c, p->started[i].step < view->first_step, "M2: rank %d started step %llu", p->seat,
                  (unsigned long long)p->started[i].step);
+        }
+    }
 }
 
 /* Epochs leap where somebody is left out alive. */
 static const eepi_view *newest_before(const cluster *c, uint64_t epoch)
 {
-    while (epoch > 0 && !c->committed[epoch - 1])
+    while (epoch > 0 && !c->committed[epoch - 1]) {
         epoch--;
+    }
     return epoch > 0 ? c->committed[epoch - 1] : NULL;
 }
 
@@ -58,8 +62,9 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     MUST(c, eepi_view_check(view, view->bytes, &why) == EEP_OK, "%s", why);
     MUST(c, !same || same->digest == view->digest, "S2: epoch %llu has two payloads",
          (unsigned long long)view->epoch);
-    if (same)
+    if (same) {
         return;
+    }
     c->committed[view->epoch] = view;
     c->num_committed++;
     MUST(c, view->epoch == 1 || (before && before->digest == view->base_digest), "M4: base");
@@ -89,14 +94,16 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     if (before) {
         MUST(c, (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
              "M2: the combine copy toggles with each fault view and no other");
-        for (int seat = 0; seat < view->shape.max_ranks; seat++)
+        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
             MUST(c,
                  eepi_view_seat_at(before, seat)->generation <=
                      eepi_view_seat_at(view, seat)->generation,
                  "S12: seat %d", seat);
+        }
     }
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         check_commit_of(c, before, view, &c->process[i]);
+    }
 }
 
 /* S1, S2, S6: what a rank puts live. */
@@ -121,10 +128,12 @@ static void check_step(cluster *c, const cluster_process *p)
 {
     const eepi_view *newest = NULL;
 
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         if (c->process[i].installed_epoch &&
-            (!newest || c->process[i].installed_epoch > newest->epoch))
+            (!newest || c->process[i].installed_epoch > newest->epoch)) {
             newest = c->committed[c->process[i].installed_epoch];
+        }
+    }
     MUST(c, p->live->epoch > p->promised, "M2: rank %d promised not to serve %llu", p->seat,
          (unsigned long long)p->promised);
     MUST(c, is_in(newest, p) || p->live->epoch < p->expelled_epoch, "S4: rank %d.%u", p->seat,
@@ -145,10 +154,12 @@ static const cluster_started *started(const cluster_process *p, uint64_t epoch, 
 
     for (uint64_t back = 1; back <= num; back++) {
         const cluster_started *s = &p->started[(p->num_started - back) % CLUSTER_STARTED_KEPT];
-        if (s->step < step)
+        if (s->step < step) {
             return NULL;
-        if (s->epoch == epoch && s->step == step)
+        }
+        if (s->epoch == epoch && s->step == step) {
             return s;
+        }
     }
     return NULL;
 }
@@ -165,18 +176,22 @@ static void give_mail(cluster *c, cluster_process *p)
 {
     eepi_step_mail mail;
 
-    if (!eepi_stepper_take_mail(&p->stepper, &mail))
+    if (!eepi_stepper_take_mail(&p->stepper, &mail)) {
         return;
-    if (mail.flipped)
+    }
+    if (mail.flipped) {
         cluster_give_to(c, p,
                         (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail.flipped_digest});
-    if (mail.accused)
+    }
+    if (mail.accused) {
         cluster_give_to(c, p,
                         (eepi_input){.kind = EEPI_INPUT_ACCUSED,
                                      .seats = mail.accused_seats,
                                      .step = mail.accused_step});
-    if (mail.drained)
+    }
+    if (mail.drained) {
         cluster_give_to(c, p, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step});
+    }
 }
 
 static void flip(cluster *c, cluster_process *p)
@@ -191,8 +206,9 @@ static void flip(cluster *c, cluster_process *p)
         (void)eepi_stepper_flipped(&p->stepper);
         p->live = view;
     }
-    if (p->stepper.live.epoch == 0)
+    if (p->stepper.live.epoch == 0) {
         p->live = NULL; /* it has left */
+    }
 }
 
 static void begin_step(cluster *c, cluster_process *p)
@@ -204,8 +220,9 @@ static void begin_step(cluster *c, cluster_process *p)
     for (int seat = 0; p->live && seat < p->live->shape.max_ranks; seat++) {
         cluster_process *q = cluster_member(c, p->live, seat);
         if (q && q != p && newest_started(q)->epoch == p->live->epoch &&
-            newest_started(q)->step > s->step && newest_started(q)->step > ahead)
+            newest_started(q)->step > s->step && newest_started(q)->step > ahead) {
             ahead = newest_started(q)->step;
+        }
     }
     if (eepi_stepper_may_begin(s, ahead)) {
         eepk_launch launch = eepi_stepper_begin(&p->stepper, ahead, c->now_us);
@@ -237,19 +254,22 @@ static int ended(cluster *c, const cluster_process *p, eepk_status *status)
             aborted |= q->stepper.wedged && q->alive;
             if (newest->step >= step && newest->epoch >= p->live->epoch) {
                 newer |= newest->epoch > p->live->epoch;
-                if (newest->step > status->jump_step)
+                if (newest->step > status->jump_step) {
                     status->jump_step = newest->step;
+                }
             }
         }
     }
-    if (!missing)
+    if (!missing) {
         return 1;
-    if (status->jump_step)
+    }
+    if (status->jump_step) {
         status->result = newer ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP;
-    else if (aborted)
+    } else if (aborted) {
         status->result = EEPK_STEP_PEER_ABORT;
-    else
+    } else {
         status->result = EEPK_STEP_DEADLINE;
+    }
     status->suspects[0] = missing;
     return status->result != EEPK_STEP_DEADLINE ||
            c->now_us - p->stepper.began_us > STEP_DEADLINE_US;
@@ -260,12 +280,15 @@ static void end_step(cluster *c, cluster_process *p, int give_up)
     eepk_status status;
     int is_over = ended(c, p, &status);
 
-    if (!is_over && !give_up)
+    if (!is_over && !give_up) {
         return;
-    if (!is_over)
+    }
+    if (!is_over) {
         status.result = EEPK_STEP_HOST_ABORT;
-    if (status.result == EEPK_STEP_OK)
+    }
+    if (status.result == EEPK_STEP_OK) {
         check_step(c, p);
+    }
     if (eepi_stepper_end(&p->stepper, &status, c->now_us)) {
         p->num_ok++;
         p->last_ok_us = c->now_us;
@@ -286,14 +309,16 @@ static void stage(cluster *c, cluster_process *p, const eepi_view *view)
     eepi_stage_verdict verdict = eepi_stepper_stage(&p->stepper, &live);
 
     p->held_plan = verdict == EEPI_STAGE_BUSY ? view : NULL;
-    if (p->held_plan)
+    if (p->held_plan) {
         return;
+    }
     if (p->holds_acks || p->failing_stages) {
         p->failing_stages -= p->failing_stages > 0;
         return; /* no acknowledgement: the plan lapses */
     }
-    if (verdict == EEPI_STAGE_GO)
+    if (verdict == EEPI_STAGE_GO) {
         eepi_stepper_staged(&p->stepper, &live);
+    }
     cluster_push(c, EVENT_INPUT, p, c->now_us + 500 + cluster_random(c, 3000),
                  (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
 }
@@ -303,34 +328,40 @@ static void stage_held(cluster *c, cluster_process *p)
 {
     const eepi_view *plan = p->held_plan;
 
-    if (!plan || p->stepper.pending.epoch != 0 || p->stepper.wedged)
+    if (!plan || p->stepper.pending.epoch != 0 || p->stepper.wedged) {
         return;
+    }
     p->held_plan = NULL;
-    if (plan->base_digest == eepi_core_view(p->core)->digest)
+    if (plan->base_digest == eepi_core_view(p->core)->digest) {
         stage(c, p, plan);
+    }
 }
 
 void cluster_run_rank(cluster *c, cluster_process *p)
 {
     cluster_push_in(c, EVENT_RANK, p, 2000 + cluster_random(c, 3000));
     stage_held(c, p);
-    if (c->now_us < p->stuck_until_us || p->over)
+    if (c->now_us < p->stuck_until_us || p->over) {
         return;
-    if (p->stepper.in_step)
+    }
+    if (p->stepper.in_step) {
         end_step(c, p, 0);
-    else if (!p->stepper.wedged)
+    } else if (!p->stepper.wedged) {
         begin_step(c, p);
+    }
 }
 
 void cluster_drain(cluster *c, cluster_process *p)
 {
     if (c->now_us < p->stuck_until_us) {
-        if (p->stuck_until_us != CLUSTER_FOREVER)
+        if (p->stuck_until_us != CLUSTER_FOREVER) {
             cluster_push(c, EVENT_DRAINED, p, p->stuck_until_us, (eepi_input){0});
+        }
         return;
     }
-    if (p->stepper.in_step)
+    if (p->stepper.in_step) {
         end_step(c, p, 1); /* the abort word may come too late to stop it */
+    }
     give_mail(c, p);
 }
 
@@ -362,8 +393,9 @@ static void fill(cluster *c, cluster_process *p, const eepi_view *view)
          view->phase == EEPI_VIEW_REPAIRING ? p->stepper.wedged
                                             : p->live && p->live->epoch == view->epoch,
          "R1: rank %d fills slots of a view that it does not run", p->seat);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         p->experts[fills[i].slot] = -1;
+    }
     p->num_fills += (uint64_t)n;
     cluster_push(c, EVENT_FILLED, p,
                  c->now_us + 1000 + cluster_random(c, 20000) + (n ? p->fill_delay_us : 0),
@@ -375,10 +407,12 @@ void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
     eepi_fill fills[CLUSTER_MAX_SLOTS];
     int n = eepi_plan_fills(view, p->seat, fills, CLUSTER_MAX_SLOTS);
 
-    if (!eepi_core_view(p->core) || eepi_core_view(p->core)->digest != view->digest)
+    if (!eepi_core_view(p->core) || eepi_core_view(p->core)->digest != view->digest) {
         return; /* cancelled */
-    for (int i = 0; i < n; i++)
+    }
+    for (int i = 0; i < n; i++) {
         p->experts[fills[i].slot] = fills[i].expert;
+    }
     cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
 }
 
@@ -393,9 +427,9 @@ void cluster_publish(cluster *c, cluster_process *p)
     eepi_member record = record_of(p);
     eepi_input input = {.kind = EEPI_INPUT_MEMBER};
 
-    record.experts = cluster_keep(c, p->experts, sizeof(p->experts));
-    record.checksums = cluster_keep(c, p->checksums, sizeof(p->checksums));
-    input.member = cluster_keep(c, &record, sizeof(record));
+    record.experts = cluster_keep(c, p->experts, sizeof p->experts);
+    record.checksums = cluster_keep(c, p->checksums, sizeof p->checksums);
+    input.member = cluster_keep(c, &record, sizeof record);
     cluster_to_store(c, p, EVENT_PUT, input);
 }
 
@@ -406,8 +440,8 @@ static void put_report(cluster *c, cluster_process *p, const eepi_report *report
 
     MUST(c, !p->stepper.in_step, "M2: rank %d reports in a step", p->seat);
     copy.suspects =
-        cluster_keep(c, copy.suspects, (size_t)copy.num_suspects * sizeof(*copy.suspects));
-    input.report = cluster_keep(c, &copy, sizeof(copy));
+        cluster_keep(c, copy.suspects, (size_t)copy.num_suspects * sizeof *copy.suspects);
+    input.report = cluster_keep(c, &copy, sizeof copy);
     p->promised = copy.epoch;
     cluster_to_store(c, p, EVENT_PUT, input);
 }
@@ -420,7 +454,7 @@ static void put_ack(cluster *c, cluster_process *p, const eepi_ack *ack)
     }
     cluster_to_store(
         c, p, EVENT_PUT,
-        (eepi_input){.kind = EEPI_INPUT_ACK, .ack = cluster_keep(c, ack, sizeof(*ack))});
+        (eepi_input){.kind = EEPI_INPUT_ACK, .ack = cluster_keep(c, ack, sizeof *ack)});
 }
 
 static void perform_view(cluster *c, cluster_process *p, const eepi_action *action)
@@ -448,8 +482,9 @@ static void perform_view(cluster *c, cluster_process *p, const eepi_action *acti
     case EEPI_ACTION_ANNOUNCE:
         live = live_of(p, view);
         follow_seats(p, view);
-        if (!live.leaves && eepi_stepper_stage(&p->stepper, &live) == EEPI_STAGE_GO)
+        if (!live.leaves && eepi_stepper_stage(&p->stepper, &live) == EEPI_STAGE_GO) {
             eepi_stepper_staged(&p->stepper, &live);
+        }
         eepi_stepper_announce(&p->stepper, &live);
         break;
     case EEPI_ACTION_FILL:
@@ -480,11 +515,12 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
     case EEPI_ACTION_KILL:
         p->num_kills++;
         other = cluster_process_of(c, action->suspect.seat, action->suspect.generation);
-        if (other->unkillable)
+        if (other->unkillable) {
             cluster_give_to(
                 c, p, (eepi_input){.kind = EEPI_INPUT_NOT_KILLED, .suspect = action->suspect});
-        else
+        } else {
             cluster_push_in(c, EVENT_DIE, other, 200 + cluster_random(c, 3000));
+        }
         break;
     case EEPI_ACTION_EXIT:
         cluster_to_store(c, p, EVENT_PUT,
@@ -519,13 +555,15 @@ void cluster_give_to(cluster *c, cluster_process *p, eepi_input input)
     uint64_t wake;
     int n;
 
-    if (!p->alive)
+    if (!p->alive) {
         return;
+    }
     input.now_us = c->now_us;
     from = eepi_core_handle(p->core, &input, &n);
-    memcpy(actions, from, (size_t)n * sizeof(*actions));
-    for (int i = 0; i < n; i++)
+    memcpy(actions, from, (size_t)n * sizeof *actions);
+    for (int i = 0; i < n; i++) {
         perform(c, p, &actions[i]);
+    }
     wake = eepi_core_wake_us(p->core);
     if (wake != UINT64_MAX && (p->wake_us <= c->now_us || wake < p->wake_us)) {
         p->wake_us = wake > c->now_us ? wake : c->now_us + 1;

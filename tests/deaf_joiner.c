@@ -17,8 +17,9 @@ int prctl(int option, ...)
     va_list list;
 
     va_start(list, option);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         argument[i] = va_arg(list, unsigned long);
+    }
     va_end(list);
     if (option == PR_SET_NAME && strcmp((const char *)argument[0], "eep-rank-1") == 0 &&
         __atomic_fetch_add(&num_named, 1, __ATOMIC_SEQ_CST) == 1) {

@@ -53,18 +53,21 @@ static void fiber_main(void)
 /* To the thread that runs the block. */
 static void leave(block *b)
 {
-    if (_setjmp(b->fibers[b->running].resume) == 0)
+    if (_setjmp(b->fibers[b->running].resume) == 0) {
         _longjmp(b->runner, 1);
+    }
 }
 
 static void resume(block *b)
 {
     fiber *f = &b->fibers[b->running];
 
-    if (_setjmp(b->runner) != 0)
+    if (_setjmp(b->runner) != 0) {
         return;
-    if (f->is_begun)
+    }
+    if (f->is_begun) {
         _longjmp(f->resume, 1);
+    }
     f->is_begun = 1;
     setcontext(&f->context);
     abort();
@@ -87,13 +90,16 @@ static void meet(block *b, meeting *m)
 
 static block *block_of_this_thread(void)
 {
-    if (own)
+    if (own) {
         return own;
-    own = calloc(1, sizeof(*own));
-    if (own)
+    }
+    own = calloc(1, sizeof *own);
+    if (own) {
         own->stacks = malloc((size_t)MAX_THREADS * STACK_BYTES);
-    if (!own || !own->stacks)
+    }
+    if (!own || !own->stacks) {
         abort();
+    }
     own->random = 88172645463325252u;
     return own;
 }
@@ -105,8 +111,9 @@ static void begin(block *b, uint32_t index, uint32_t number, uint32_t num_blocks
     f->grid = (eep_grid){number, num_blocks, index, b->num_threads};
     f->is_begun = f->is_over = 0;
     f->shares = 0;
-    if (getcontext(&f->context) != 0)
+    if (getcontext(&f->context) != 0) {
         abort();
+    }
     f->context.uc_stack.ss_sp = b->stacks + (size_t)index * STACK_BYTES;
     f->context.uc_stack.ss_size = STACK_BYTES;
     makecontext(&f->context, fiber_main, 0);
@@ -125,8 +132,9 @@ static void run_round(block *b)
     down = b->random >> 32 & 1u;
     for (uint32_t i = 0; i < n; i++) {
         b->running = (first + (down ? n - i : i)) % n;
-        if (!b->fibers[b->running].is_over)
+        if (!b->fibers[b->running].is_over) {
             resume(b);
+        }
     }
 }
 
@@ -143,12 +151,15 @@ void emulated_block_run(void (*body)(const void *args, eep_grid grid), const voi
     b->args = args;
     b->num_threads = num_threads;
     b->all = (meeting){.present = num_threads};
-    for (uint32_t warp = 0; warp * EEPK_WARP < num_threads; warp++)
+    for (uint32_t warp = 0; warp * EEPK_WARP < num_threads; warp++) {
         b->warp[warp] = (meeting){.present = num_threads < EEPK_WARP ? num_threads : EEPK_WARP};
-    for (uint32_t i = 0; i < num_threads; i++)
+    }
+    for (uint32_t i = 0; i < num_threads; i++) {
         begin(b, i, number, num_blocks);
-    while (b->all.present > 0)
+    }
+    while (b->all.present > 0) {
         run_round(b);
+    }
 }
 
 int emulated_block_any(int value)
@@ -197,6 +208,7 @@ void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen);
 void emulated_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
 {
     leave(own);
-    if (own->running == 0)
+    if (own->running == 0) {
         eepk_poll_pause(polls, doorbell, seen);
+    }
 }

@@ -63,11 +63,11 @@ static inline float eepk_group_largest(float value)
     uint32_t bits, first = emulated_lane() / EEPK_GROUP_LANES * EEPK_GROUP_LANES;
     const uint32_t *all;
 
-    memcpy(&bits, &value, sizeof(bits));
+    memcpy(&bits, &value, sizeof bits);
     all = emulated_warp_share(bits);
     for (uint32_t lane = first; lane < first + EEPK_GROUP_LANES; lane++) {
         float other;
-        memcpy(&other, &all[lane], sizeof(other));
+        memcpy(&other, &all[lane], sizeof other);
         value = other > value ? other : value;
     }
     return value;

@@ -121,7 +121,7 @@ eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t
 {
     static const eep_kernel kernel = EEP_KERNEL("copy", run_copy, NULL, NULL, 0);
     const copy_node copy = {to, from, bytes};
-    return eep_launch(stream, &kernel, 1, 1, &copy, sizeof(copy));
+    return eep_launch(stream, &kernel, 1, 1, &copy, sizeof copy);
 }
 
 void *eep_stream_native(eep_stream *stream)
@@ -160,8 +160,9 @@ eep_status eep_stream_synchronize(eep_stream *stream, uint64_t timeout_us)
 
 static void run_node(const node *n)
 {
-    for (uint32_t block = 0; block < n->num_blocks; block++)
+    for (uint32_t block = 0; block < n->num_blocks; block++) {
         n->kernel->host(n->args, (eep_grid){block, n->num_blocks, 0, 1});
+    }
 }
 
 int eep_device_ordinal(const eep_device *device)
@@ -214,8 +215,9 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
 eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
 {
     (void)stream;
-    for (uint32_t i = 0; i < graph->num_nodes; i++)
+    for (uint32_t i = 0; i < graph->num_nodes; i++) {
         run_node(&graph->nodes[i]);
+    }
     return EEP_OK;
 }
 
@@ -223,8 +225,9 @@ static int is_pinned(const eep_device *device, const void *at)
 {
     for (int i = 0; i < device->num_pinned; i++) {
         const char *from = device->pinned[i].at;
-        if ((const char *)at >= from && (const char *)at < from + device->pinned[i].bytes)
+        if ((const char *)at >= from && (const char *)at < from + device->pinned[i].bytes) {
             return 1;
+        }
     }
     return 0;
 }
@@ -238,11 +241,13 @@ int fake_graph_pinned(const eep_graph *graph, const eep_device *device, const ch
         for (uint32_t a = 0; a < n->kernel->num_args; a++) {
             const eep_kernel_arg *arg = &n->kernel->args[a];
             const void *address;
-            if (arg->kind != EEP_ARG_ADDRESS || strstr(except, arg->name) != NULL)
+            if (arg->kind != EEP_ARG_ADDRESS || strstr(except, arg->name) != NULL) {
                 continue;
-            memcpy(&address, n->args + arg->offset, sizeof(address));
-            if (!is_pinned(device, address))
+            }
+            memcpy(&address, n->args + arg->offset, sizeof address);
+            if (!is_pinned(device, address)) {
                 continue;
+            }
             *name_out = arg->name;
             count++;
         }
@@ -252,8 +257,9 @@ int fake_graph_pinned(const eep_graph *graph, const eep_device *device, const ch
 
 void eep_graph_close(eep_graph *graph)
 {
-    if (graph != NULL)
+    if (graph != NULL) {
         free(graph->nodes);
+    }
     free(graph);
 }
 
@@ -271,15 +277,16 @@ const char *eep_strerror(eep_status status)
 
 eep_context *fake_context_open(const fake_shape *shape)
 {
-    eep_context *c = calloc(1, sizeof(*c));
+    eep_context *c = calloc(1, sizeof *c);
     size_t places = (size_t)shape->num_layers * (size_t)shape->num_slots;
     c->shape = *shape;
     c->experts = calloc(places, sizeof(int32_t));
     c->row_of = calloc((size_t)shape->num_max_tokens * (size_t)shape->top_k, sizeof(int32_t));
     c->backups =
         calloc((size_t)shape->num_layers * (size_t)shape->num_experts, sizeof(fake_backup));
-    for (size_t i = 0; i < places; i++)
+    for (size_t i = 0; i < places; i++) {
         c->experts[i] = (int32_t)(i % (size_t)shape->num_slots) % shape->num_experts;
+    }
     return c;
 }
 
@@ -345,7 +352,7 @@ eep_status eep_backup_set(eep_context *c, int32_t layer, int32_t expert, const e
     fake_backup *b = &c->backups[c->num_backups++];
     b->layer = layer;
     b->expert = expert;
-    memcpy(b->tensors, tensors, (size_t)num_tensors * sizeof(*tensors));
+    memcpy(b->tensors, tensors, (size_t)num_tensors * sizeof *tensors);
     return EEP_OK;
 }
 
@@ -371,8 +378,9 @@ static int32_t slot_of(const eep_context *c, int32_t layer, int32_t expert, int3
 {
     int32_t num_slots = c->shape.num_slots, found = -1;
     for (int32_t s = 0; s < num_slots; s++) {
-        if (c->experts[layer * num_slots + s] == expert && (found < 0 || token % 2 == 1))
+        if (c->experts[layer * num_slots + s] == expert && (found < 0 || token % 2 == 1)) {
             found = s;
+        }
     }
     return found;
 }
@@ -389,8 +397,9 @@ static void dispatch_host(const void *raw, eep_grid grid)
         n->args.slot_begin[slot] = row;
         for (int32_t i = 0; i < count && !c->abort; i++) {
             int32_t token = i / c->shape.top_k;
-            if (slot_of(c, n->layer, n->args.topk_idx[i], token) != slot)
+            if (slot_of(c, n->layer, n->args.topk_idx[i], token) != slot) {
                 continue;
+            }
             memcpy((char *)n->args.rows + (size_t)row * bytes,
                    (const char *)n->args.x + (size_t)token * bytes, bytes);
             c->row_of[i] = row++;
@@ -402,10 +411,11 @@ static void dispatch_host(const void *raw, eep_grid grid)
 static float element(const void *rows, size_t at, eep_dtype dtype)
 {
     float value;
-    if (dtype == EEP_FP32)
+    if (dtype == EEP_FP32) {
         return ((const float *)rows)[at];
+    }
     uint32_t bits = (uint32_t)((const uint16_t *)rows)[at] << 16;
-    memcpy(&value, &bits, sizeof(value));
+    memcpy(&value, &bits, sizeof value);
     return value;
 }
 
@@ -457,7 +467,7 @@ eep_status eep_dispatch(eep_context *c, int32_t layer, eep_stream *stream,
                         const eep_dispatch_args *args)
 {
     dispatch_node n = {c, *args, layer};
-    return eep_launch(stream, &dispatch_kernel, 1, 1, &n, sizeof(n));
+    return eep_launch(stream, &dispatch_kernel, 1, 1, &n, sizeof n);
 }
 
 eep_status eep_combine(eep_context *c, int32_t layer, eep_stream *stream,
@@ -466,5 +476,5 @@ eep_status eep_combine(eep_context *c, int32_t layer, eep_stream *stream,
     combine_node n = {c, *args};
     (void)layer;
     assert(args->out_dtype == EEP_FP32);
-    return eep_launch(stream, &combine_kernel, 1, 1, &n, sizeof(n));
+    return eep_launch(stream, &combine_kernel, 1, 1, &n, sizeof n);
 }

@@ -10,8 +10,9 @@ static void gate_host(const void *args, eep_grid grid)
 
     (void)grid;
     __atomic_store_n(&g->entered, 1, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(&g->open, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&g->open, __ATOMIC_ACQUIRE)) {
         sched_yield();
+    }
 }
 
 typedef struct add_args {
@@ -61,15 +62,17 @@ int becomes(const uint32_t *word, uint32_t value, int ms)
 {
     const struct timespec nap = {0, 1000000};
 
-    for (; ms > 0 && __atomic_load_n(word, __ATOMIC_ACQUIRE) != value; ms--)
+    for (; ms > 0 && __atomic_load_n(word, __ATOMIC_ACQUIRE) != value; ms--) {
         nanosleep(&nap, NULL);
+    }
     return __atomic_load_n(word, __ATOMIC_ACQUIRE) == value;
 }
 
 void make_streams(cudaStream_t *streams, int num)
 {
-    for (int i = 0; i < num; i++)
+    for (int i = 0; i < num; i++) {
         OK(cudaStreamCreateWithFlags(&streams[i], cudaStreamNonBlocking));
+    }
 }
 
 void choose_queues(const char *num_queues)

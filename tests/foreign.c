@@ -40,17 +40,17 @@ int foreign_lingering(int seconds)
 {
     static char block[65536];
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof(at);
+    socklen_t bytes = sizeof at;
     const struct linger linger = {.l_onoff = 1, .l_linger = seconds};
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
     cr_assert_eq(listen(listener, 1), 0);
     cr_assert_eq(getsockname(listener, (struct sockaddr *)&at, &bytes), 0);
-    cr_assert_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-    while (send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    cr_assert_eq(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    while (send(fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
     }
-    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
     return fd; /* the listener stays open, and reads nothing */
 }
 
@@ -70,7 +70,7 @@ pid_t foreign_listener(int type, char path_out[108])
         int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
         if (setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0 &&
             prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
-            bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0 &&
+            bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0 &&
             write(ready[1], "y", 1) == 1) {
             alarm(30);
             for (;;) {
@@ -92,7 +92,7 @@ void foreign_end(pid_t pid, const char *path)
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     unlink(path);
-    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     rmdir(folder);
 }
 
@@ -100,7 +100,7 @@ int foreign_count_fds(pid_t pid)
 {
     char path[64];
     int num = 0;
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
     DIR *entries = opendir(path);
     cr_assert_not_null(entries);
     while (readdir(entries) != NULL) {
@@ -114,6 +114,6 @@ void foreign_allow_fds(void)
 {
     const int on = 1;
     for (int fd = 0; fd < MOST_OPEN; fd++) {
-        (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &on, sizeof(on));
+        (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &on, sizeof on);
     }
 }

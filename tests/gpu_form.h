@@ -33,13 +33,13 @@ EEPK_FN float eepk_bf16_to_float(uint16_t half)
 {
     uint32_t bits = (uint32_t)half << 16;
     float value;
-    memcpy(&value, &bits, sizeof(value));
+    memcpy(&value, &bits, sizeof value);
     return value;
 }
 EEPK_FN uint16_t eepk_float_to_bf16(float value)
 {
     uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
+    memcpy(&bits, &value, sizeof bits);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)((bits >> 16) | 0x40u);
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);

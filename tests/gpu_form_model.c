@@ -48,26 +48,31 @@ static void *run_thread(void *raw)
 void gpu_form_launch(model_kernel_id id, uint32_t num_blocks, uint32_t num_threads,
                      const void *args)
 {
-    gpu_thread *threads = calloc((size_t)num_blocks * num_threads, sizeof(*threads));
-    pthread_barrier_t *meetings = calloc(num_blocks, sizeof(*meetings));
+    gpu_thread *threads = calloc((size_t)num_blocks * num_threads, sizeof *threads);
+    pthread_barrier_t *meetings = calloc(num_blocks, sizeof *meetings);
 
-    if (!threads || !meetings)
+    if (!threads || !meetings) {
         abort();
-    for (uint32_t block = 0; block < num_blocks; block++)
+    }
+    for (uint32_t block = 0; block < num_blocks; block++) {
         pthread_barrier_init(&meetings[block], NULL, num_threads);
+    }
     for (uint32_t i = 0; i < num_blocks * num_threads; i++) {
         uint32_t block = i / num_threads;
         threads[i] = (gpu_thread){.meeting = &meetings[block],
                                   .id = id,
                                   .args = args,
                                   .grid = {block, num_blocks, i % num_threads, num_threads}};
-        if (pthread_create(&threads[i].thread, NULL, run_thread, &threads[i]) != 0)
+        if (pthread_create(&threads[i].thread, NULL, run_thread, &threads[i]) != 0) {
             abort();
+        }
     }
-    for (uint32_t i = 0; i < num_blocks * num_threads; i++)
+    for (uint32_t i = 0; i < num_blocks * num_threads; i++) {
         pthread_join(threads[i].thread, NULL);
-    for (uint32_t block = 0; block < num_blocks; block++)
+    }
+    for (uint32_t block = 0; block < num_blocks; block++) {
         pthread_barrier_destroy(&meetings[block]);
+    }
     free(threads);
     free(meetings);
 }

@@ -27,7 +27,7 @@ static const fake_gpu_body bodies[] = {
 
 __attribute__((constructor)) static void add_bodies(void)
 {
-    fake_gpu_add_bodies(bodies, sizeof(bodies) / sizeof(bodies[0]));
+    fake_gpu_add_bodies(bodies, sizeof bodies / sizeof bodies[0]);
 }
 
 /* The fake does nothing early: attributes are left out. */

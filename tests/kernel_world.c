@@ -60,15 +60,17 @@ static void expert_body(const void *args, eep_grid grid)
         const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
         for (int i = l->slot_begin[slot]; i < l->slot_begin[slot + 1]; i++) {
             uint8_t *out = (uint8_t *)l->expert_rows + (size_t)i * row_bytes;
-            if (s->fp8_dispatch)
+            if (s->fp8_dispatch) {
                 moe_dequantise(s, (uint8_t *)l->rows + (size_t)i * (size_t)s->hidden,
                                l->row_scales + (size_t)i * a->world->layout.num_scales, out);
+            }
             moe_expert(s, (int)a->layer, expert,
                        s->fp8_dispatch ? out : (uint8_t *)l->rows + (size_t)i * row_bytes, out);
         }
     }
-    while (eepk_now_ns() < until)
+    while (eepk_now_ns() < until) {
         sched_yield();
+    }
 }
 static const eep_kernel expert_kernel = EEP_KERNEL("expert", expert_body, NULL, NULL, 0);
 
@@ -87,19 +89,19 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
 
     if (id == EEPI_KERNEL_latch || id == EEPI_KERNEL_finish) {
         args_out->world = (eepk_world_args){r->world};
-        return sizeof(args_out->world);
+        return sizeof args_out->world;
     }
     if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
         id == EEPI_KERNEL_reduce) {
         args_out->combine = (eepk_combine_node_args){
             r->world,      l->expert_rows, l->topk_weights, &r->num_tokens,
             l->slot_begin, l->out,         layer,           (uint32_t)w->shape.out_dtype};
-        return sizeof(args_out->combine);
+        return sizeof args_out->combine;
     }
     args_out->dispatch = (eepk_dispatch_node_args){r->world,       l->x,    l->topk_idx,
                                                    &r->num_tokens, l->rows, l->slot_begin,
                                                    l->row_scales,  layer,   0};
-    return sizeof(args_out->dispatch);
+    return sizeof args_out->dispatch;
 }
 
 /* One block where the kernel demands it. */
@@ -124,7 +126,7 @@ static void put_experts(kernel_world *w, kernel_rank *r, uint32_t layer)
 {
     const expert_args args = {w, r, layer};
 
-    OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof(args)));
+    OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof args));
 }
 
 void kernel_rank_put_experts(kernel_world *w, int seat, uint32_t layer)
@@ -137,11 +139,13 @@ static void capture(kernel_world *w, kernel_rank *r)
     OK(eep_capture_begin(r->stream));
     put(w, r, EEPI_KERNEL_latch, 0);
     for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
-        for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++)
+        for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++) {
             put(w, r, (eepi_kernel_id)id, layer);
+        }
         put_experts(w, r, layer);
-        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
+        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
             put(w, r, (eepi_kernel_id)id, layer);
+        }
     }
     put(w, r, EEPI_KERNEL_finish, 0);
     OK(eep_capture_end(r->stream, &r->graph));
@@ -159,8 +163,9 @@ void kernel_rank_run(kernel_world *w, int seat, eepi_kernel_id id, uint32_t laye
     node_args args;
 
     (void)fill_args(w, &w->rank[seat], id, layer, &args);
-    for (uint32_t block = 0; block < blocks; block++)
+    for (uint32_t block = 0; block < blocks; block++) {
         eepi_host_kernels[id].host(&args, (eep_grid){block, blocks, 0, 1});
+    }
 }
 
 void kernel_rank_run_to(kernel_world *w, int seat, eepi_kernel_id last, uint32_t layer)
@@ -168,8 +173,9 @@ void kernel_rank_run_to(kernel_world *w, int seat, eepi_kernel_id last, uint32_t
     const expert_args args = {w, &w->rank[seat], layer};
 
     for (int id = EEPI_KERNEL_route; id <= (int)last; id++) {
-        if (id == EEPI_KERNEL_combine_send)
+        if (id == EEPI_KERNEL_combine_send) {
             expert_body(&args, (eep_grid){0, 1, 0, 1});
+        }
         kernel_rank_run(w, seat, (eepi_kernel_id)id, layer);
     }
 }
@@ -255,22 +261,23 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
     OK(eep_stream_open(w->device, &r->stream));
     r->slot_expert =
         buffer((size_t)w->shape.num_layers * (size_t)w->shape.num_slots * sizeof(int32_t));
-    for (int layer = 0; layer < w->shape.num_layers; layer++)
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
         layer_open(w, &r->layer[layer]);
-    OK(eep_memory_register(w->device, &r->num_tokens, sizeof(r->num_tokens)));
+    }
+    OK(eep_memory_register(w->device, &r->num_tokens, sizeof r->num_tokens));
     capture(w, r);
 }
 
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
 {
-    kernel_world *w = calloc(1, sizeof(*w));
+    kernel_world *w = calloc(1, sizeof *w);
 
     CHECK(w && shape->max_ranks <= KERNEL_MAX_SEATS && shape->num_layers <= KERNEL_MAX_LAYERS);
     w->shape = *shape;
     w->num_blocks = num_blocks;
     OK(eep_device_open("host", 0, &w->device));
     for (int seat = 0; seat < shape->max_ranks; seat++) {
-        const eep_config config = {.struct_bytes = sizeof(config),
+        const eep_config config = {.struct_bytes = sizeof config,
                                    .rank = seat,
                                    .num_ranks = shape->max_ranks,
                                    .max_ranks = shape->max_ranks,
@@ -285,8 +292,9 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
         eepk_shape layout;
         const char *why;
         OK(eepi_shape_make(&config, &layout, &why));
-        if (seat == 0)
+        if (seat == 0) {
             w->layout = layout;
+        }
         rank_open(w, seat, &layout);
     }
     return w;
@@ -299,8 +307,9 @@ void kernel_world_close(kernel_world *w)
         eep_stream_close(r->stream);
         eep_graph_close(r->graph);
         eepi_tables_close(r->tables);
-        for (int layer = 0; layer < w->shape.num_layers; layer++)
+        for (int layer = 0; layer < w->shape.num_layers; layer++) {
             layer_close(&r->layer[layer]);
+        }
         free(r->slot_expert);
         free(r->window);
     }
@@ -319,8 +328,9 @@ static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint6
 
     CHECK(s->num_slots <= 64);
     for (int seat = 0; seat < s->max_ranks; seat++) {
-        for (int slot = 0; slot < s->num_slots && eepi_view_is_member(view, seat); slot++)
+        for (int slot = 0; slot < s->num_slots && eepi_view_is_member(view, seat); slot++) {
             slots[n++] = eepi_view_slot_at(view, layer, seat, slot);
+        }
     }
     CHECK(n >= s->num_experts);
     for (int i = 0; i < n; i++) {
@@ -330,10 +340,12 @@ static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint6
         if (i >= s->num_experts) {
             expert = kernel_below(random, s->num_experts);
             slot->state = (uint8_t)kernel_below(random, 4); /* half of them HOLD */
-            if (slot->state == EEPI_SLOT_EMPTY)
+            if (slot->state == EEPI_SLOT_EMPTY) {
                 continue;
-            if (slot->state != EEPI_SLOT_FILLING)
+            }
+            if (slot->state != EEPI_SLOT_FILLING) {
                 slot->state = EEPI_SLOT_HOLDS;
+            }
         } else {
             slot->state = EEPI_SLOT_HOLDS;
         }
@@ -356,8 +368,9 @@ eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, 
         *eepi_view_seat_at(view, seat) = (eepi_view_seat){
             .generation = in ? generation : 0, .state = in ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT};
     }
-    for (int layer = 0; layer < s->num_layers; layer++)
+    for (int layer = 0; layer < s->num_layers; layer++) {
         place_layer(w, view, layer, &seed);
+    }
     eepi_view_seal(view);
     return view;
 }
@@ -383,8 +396,9 @@ void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
 void kernel_world_switch(kernel_world *w, eepi_view *view)
 {
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(view, seat))
+        if (eepi_view_is_member(view, seat)) {
             kernel_rank_switch(w, seat, view);
+        }
     }
     free(w->view);
     w->view = view;
@@ -401,9 +415,10 @@ static void fill_layer(const kernel_world *w, kernel_layer *l, int n, uint64_t *
 {
     const moe_shape *s = &w->shape;
 
-    for (int i = 0; i < n * s->hidden; i++)
+    for (int i = 0; i < n * s->hidden; i++) {
         moe_store(s->dtype, l->x, (size_t)i,
                   (float)(int32_t)kernel_random(random) / (float)(1u << (20 + i % 12)));
+    }
     for (int i = 0; i < n * s->top_k; i++) {
         const int first = i - i % s->top_k;
         bool again = true;
@@ -412,10 +427,12 @@ static void fill_layer(const kernel_world *w, kernel_layer *l, int n, uint64_t *
         while (again && kernel_below(random, 8) != 0) {
             l->topk_idx[i] = kernel_below(random, s->num_experts);
             again = false;
-            for (int j = first; j < i; j++)
+            for (int j = first; j < i; j++) {
                 again |= l->topk_idx[j] == l->topk_idx[i];
-            if (again)
+            }
+            if (again) {
                 l->topk_idx[i] = -1;
+            }
         }
     }
 }
@@ -434,14 +451,16 @@ void kernel_rank_fill(kernel_world *w, int seat, int max_tokens, uint64_t seed)
     default:
         r->num_tokens = kernel_below(&seed, max_tokens + 1);
     }
-    for (int layer = 0; layer < w->shape.num_layers; layer++)
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
         fill_layer(w, &r->layer[layer], r->num_tokens, &seed);
+    }
 }
 
 void kernel_world_fill(kernel_world *w, uint64_t seed)
 {
-    for (int seat = 0; seat < w->shape.max_ranks; seat++)
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         kernel_rank_fill(w, seat, w->shape.max_tokens, kernel_random(&seed));
+    }
 }
 
 moe_input kernel_rank_input(const kernel_world *w, int seat, int layer)
@@ -463,8 +482,9 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
     r->world->control->latch.step = 0; /* tests use a number again, which a step never does */
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);
-        if (s->num_scales)
+        if (s->num_scales) {
             memset(r->layer[layer].row_scales, KERNEL_POISON, scales_bytes(w));
+        }
         memset(r->layer[layer].slot_begin, KERNEL_POISON, (s->num_slots + 1) * sizeof(int32_t));
         memset(r->layer[layer].out, KERNEL_POISON, out_bytes(w));
     }
@@ -490,16 +510,19 @@ void kernel_world_step(kernel_world *w, uint64_t step)
 {
     const eepk_shape *s = &w->layout;
 
-    for (int seat = 0; seat < w->shape.max_ranks; seat++)
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         memset(w->rank[seat].window + s->off_header, KERNEL_POISON,
                s->window_bytes - s->off_header);
-    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        if (kernel_is_member(w, seat))
-            kernel_rank_launch(w, seat, step, kernel_long_ns);
     }
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        if (kernel_is_member(w, seat))
+        if (kernel_is_member(w, seat)) {
+            kernel_rank_launch(w, seat, step, kernel_long_ns);
+        }
+    }
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        if (kernel_is_member(w, seat)) {
             (void)kernel_rank_end(w, seat);
+        }
     }
 }
 
@@ -510,8 +533,9 @@ static bool all_poison(const void *from, size_t bytes)
     const uint8_t *at = from;
 
     for (size_t i = 0; i < bytes; i++) {
-        if (at[i] != KERNEL_POISON)
+        if (at[i] != KERNEL_POISON) {
             return false;
+        }
     }
     return true;
 }
@@ -533,8 +557,9 @@ static const char *compare_out(const kernel_world *w, int seat, int layer)
     moe_combine(&w->shape, layer, &input, expected);
     same = memcmp(expected, out, used) == 0;
     free(expected);
-    if (!same)
+    if (!same) {
         return "out";
+    }
     return all_poison(out + used, bytes - used) ? NULL : "out past the tokens";
 }
 
@@ -546,24 +571,27 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
     uint8_t *rows = buffer((size_t)s->rows_capacity * s->row_bytes);
     float *scales = buffer(scales_bytes(w));
     int32_t *slot_begin = buffer((s->num_slots + 1) * sizeof(int32_t));
-    moe_origin *origin = buffer(s->rows_capacity * sizeof(*origin));
+    moe_origin *origin = buffer(s->rows_capacity * sizeof *origin);
     const char *wrong = NULL;
 
     for (int source = 0; source < w->shape.max_ranks; source++) {
-        if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input)
+        if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input) {
             inputs[source] = kernel_rank_input(w, source, layer);
+        }
     }
     moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, scales, slot_begin, origin);
-    if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0)
+    if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0) {
         wrong = "slot_begin";
-    else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0)
+    } else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0) {
         wrong = "rows"; /* both are poison where nothing belongs */
-    else if (s->num_scales && memcmp(scales, l->row_scales, scales_bytes(w)) != 0)
+    } else if (s->num_scales && memcmp(scales, l->row_scales, scales_bytes(w)) != 0) {
         wrong = "row_scales";
+    }
     for (int i = 0; !wrong && i < slot_begin[s->num_slots]; i++) {
         if (l->origin[i].seat != origin[i].seat || (int)l->origin[i].token != origin[i].token ||
-            l->origin[i].k != origin[i].k)
+            l->origin[i].k != origin[i].k) {
             wrong = "origin";
+        }
     }
     free(rows);
     free(scales);
@@ -576,10 +604,12 @@ int kernel_rank_compare(const kernel_world *w, int seat, bool own_out_only)
 {
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         const char *wrong = own_out_only ? NULL : compare_dispatch(w, seat, layer);
-        if (!wrong)
+        if (!wrong) {
             wrong = compare_out(w, seat, layer);
-        if (!wrong)
+        }
+        if (!wrong) {
             continue;
+        }
         fprintf(stderr, "seat %d, layer %d: %s differs from the reference\n", seat, layer, wrong);
         return layer;
     }

@@ -20,11 +20,12 @@ static int is_rank(const char *process)
     int fd;
     ssize_t n;
 
-    snprintf(path, sizeof(path), "/proc/%s/cmdline", process);
+    snprintf(path, sizeof path, "/proc/%s/cmdline", process);
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : 0;
-    if (fd >= 0)
+    n = fd >= 0 ? read(fd, line, sizeof line - 1) : 0;
+    if (fd >= 0) {
         close(fd);
+    }
     return n > 0 && memmem(line, (size_t)n, "--rank-process", strlen("--rank-process")) != NULL;
 }
 
@@ -32,15 +33,16 @@ static __attribute__((constructor)) void begin(void)
 {
     const char *most = getenv("EEP_TEST_NO_PIDFD");
 
-    if (is_rank("self"))
+    if (is_rank("self")) {
         left = most ? atoi(most) : 0;
+    }
 }
 
 static int is_refused(long pid)
 {
     char process[24];
 
-    snprintf(process, sizeof(process), "%ld", pid);
+    snprintf(process, sizeof process, "%ld", pid);
     return is_rank(process) && __atomic_fetch_sub(&left, 1, __ATOMIC_SEQ_CST) > 0;
 }
 
@@ -51,12 +53,13 @@ long syscall(long number, ...)
     va_list list;
 
     va_start(list, number);
-    for (int i = 0; i < ARGUMENTS; i++)
+    for (int i = 0; i < ARGUMENTS; i++) {
         arguments[i] = va_arg(list, long);
+    }
     va_end(list);
     if (!real) {
         void *found = dlsym(RTLD_NEXT, "syscall");
-        memcpy(&real, &found, sizeof(real));
+        memcpy(&real, &found, sizeof real);
     }
     if (number == SYS_pidfd_open && is_refused(arguments[0])) {
         errno = EMFILE;

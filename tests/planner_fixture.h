@@ -137,7 +137,7 @@ static const int shapes[][4] = {
     {7, 1, 30, 11}, {16, 1, 256, 32}, {3, 1, 2, 2},    {64, 1, 288, 5},  {6, 1, 64, 11},
     {9, 1, 1, 1},   {2, 5, 64, 64},   {10, 1, 64, 16}, {32, 2, 100, 10}, {12, 1, 65, 13},
 };
-enum { NUM_SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
+enum { NUM_SHAPES = sizeof shapes / sizeof shapes[0] };
 
 /* A random document of an instance in trouble: any seat state, slots by chance. */
 static inline eepi_view *random_view(uint64_t *random)

@@ -9,8 +9,9 @@ static eepi_view *placed_on(int num_ranks, int max_ranks, int num_layers, int nu
 {
     eepi_view *view = new_view(max_ranks, num_layers, num_experts, num_slots);
 
-    for (int seat = 0; seat < num_ranks; seat++)
+    for (int seat = 0; seat < num_ranks; seat++) {
         set_seat(view, seat, EEP_SEAT_ACTIVE);
+    }
     cr_assert_eq(eepi_plan_initial(view), EEP_OK);
     return view;
 }
@@ -82,7 +83,7 @@ Test(background, the_first_placement_is_at_rest)
     static const int cases[][3] = {{8, 64, 16}, {4, 8, 4},  {5, 8, 4}, {7, 20, 6},   {3, 5, 5},
                                    {1, 4, 9},   {6, 31, 9}, {2, 3, 7}, {16, 128, 16}};
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         eepi_view *view = placed_on(cases[i][0], cases[i][0], 2, cases[i][1], cases[i][2]);
         cr_assert_eq(run_to_rest(view, 4, i), 0, "shape %zu", i);
         free(view);
@@ -113,13 +114,14 @@ Test(background, S7_redundancy_is_even_at_rest_after_any_history)
         eepi_view *view = placed_on(ranks, 9, 1 + below(&random, 2), experts, slots);
         for (int change = below(&random, 6); change >= 0; change--) {
             const int seat = below(&random, ranks);
-            int32_t *assigned = calloc((size_t)(view->shape.num_layers * slots), sizeof(*assigned));
+            int32_t *assigned = calloc((size_t)(view->shape.num_layers * slots), sizeof *assigned);
             int num_fills = 0;
             if (eepi_view_is_member(view, seat)) {
                 eepi_view *before = copy_of(view);
                 kill_seat(view, seat);
-                if (eepi_view_num_uncovered(view, -1) > 0)
+                if (eepi_view_num_uncovered(view, -1) > 0) {
                     memcpy(view, before, before->bytes);
+                }
                 free(before);
             } else {
                 plan_seat(view, seat, assigned);
@@ -167,12 +169,14 @@ Test(background, load_is_levelled)
     /* seats 0 and 1 alone hold experts 0..3 and 4..7; seats 2 and 3 repeat 4..7 twice */
     for (int seat = 0; seat < 4; seat++) {
         set_seat(view, seat, EEP_SEAT_ACTIVE);
-        for (int slot = 0; slot < 4; slot++)
+        for (int slot = 0; slot < 4; slot++) {
             *eepi_view_slot_at(view, 0, seat, slot) = (eepi_view_slot){
                 (uint16_t)(slot + (seat == 0 ? 0 : 4)), EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
+        }
     }
     cr_assert_gt(run_to_rest(view, 2, 0), 0);
-    for (int expert = 0; expert < 8; expert++)
+    for (int expert = 0; expert < 8; expert++) {
         cr_assert_eq(spread_of(view, 0, expert), 2, "expert %d", expert);
+    }
     free(view);
 }

@@ -22,8 +22,9 @@ Test(bench, quantiles_are_nearest_ranks)
     double values[200];
     bench_stats s;
 
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 200; i++) {
         values[i] = (i * 77 % 200) + 1; /* 1..200 in another order */
+    }
     s = bench_stats_of(values, 200);
     cr_assert(s.n == 200 && s.p50 == 100 && s.p99 == 198 && s.min == 1 && s.max == 200);
     s = bench_stats_of(values, 1);
@@ -36,7 +37,7 @@ Test(bench, the_interval_covers_the_median)
     const size_t sizes[] = {30, 40, 301};
     uint64_t random = 20260511;
 
-    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
         int covered = 0;
         for (int i = 0; i < 4000; i++) {
             double values[301];
@@ -72,7 +73,7 @@ Test(bench, a_ratio_is_that_of_pairs)
 
 static eepk_shape shape_of(int fp8)
 {
-    const eep_config config = {.struct_bytes = sizeof(config),
+    const eep_config config = {.struct_bytes = sizeof config,
                                .rank = 0,
                                .num_ranks = 4,
                                .max_ranks = 4,
@@ -104,8 +105,9 @@ Test(bench, inputs_are_random_and_the_same_again)
     for (int i = 0; i < 7; i++) {
         const int32_t *ids = (const int32_t *)(a + at.topk_idx) + i * 3;
         cr_assert(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
-        for (int k = 0; k < 3; k++)
+        for (int k = 0; k < 3; k++) {
             cr_assert(ids[k] >= 0 && ids[k] < 14);
+        }
     }
     for (int i = 0; i < 7 * 256; i++) {
         const uint16_t exponent = ((const uint16_t *)(a + at.x))[i] >> 7 & 0xffu;
@@ -124,8 +126,9 @@ static int seat_of_pair(eepi_view *view, int layer, int rank, int token, int exp
 
     for (int i = 0; i < 16; i++) {
         const eepi_view_slot *slot = eepi_view_slot_at(view, layer, i / 4, i % 4);
-        if (slot->state == EEPI_SLOT_HOLDS && slot->expert == expert)
+        if (slot->state == EEPI_SLOT_HOLDS && slot->expert == expert) {
             seats[n++] = i / 4;
+        }
     }
     return seats[(token + rank) % n];
 }
@@ -150,19 +153,21 @@ Test(bench, traffic_is_counted_from_the_routing)
         ids[i] = (const int32_t *)(sets[i] + at.topk_idx);
     }
     for (int layer = 0; layer < 5; layer++) {
-        memset(packed, 0, sizeof(packed));
+        memset(packed, 0, sizeof packed);
         for (int pair = 0; pair < 4 * 7 * 3; pair++) {
             const int rank = pair / 21, token = pair / 3 % 7, k = pair % 3;
             const int32_t *topk = ids[rank * BENCH_SETS + layer % BENCH_SETS] + token * 3;
             const int seat = seat_of_pair(view, layer, rank, token, topk[k]);
             bool is_first = true;
-            for (int j = 0; j < k; j++)
+            for (int j = 0; j < k; j++) {
                 is_first &= seat_of_pair(view, layer, rank, token, topk[j]) != seat;
+            }
             packed[seat]++;
             sent += is_first;
         }
-        for (int rank = 0; rank < 4; rank++)
+        for (int rank = 0; rank < 4; rank++) {
             most = packed[rank] > most ? packed[rank] : most;
+        }
     }
     t = bench_traffic_of(&s, image, ids);
     cr_assert(t.tokens == 28 && t.pairs == 84 && near(t.sent_rows, sent / 5));
@@ -172,8 +177,9 @@ Test(bench, traffic_is_counted_from_the_routing)
     cr_assert(near(bytes.dispatch_least, 28 * 512 + 84 * 264));
     cr_assert(near(bytes.combine_path, (3 * 84 + 28) * 512));
     cr_assert(near(bytes.combine_least, (84 + 28) * 512));
-    for (int i = 0; i < 4 * BENCH_SETS; i++)
+    for (int i = 0; i < 4 * BENCH_SETS; i++) {
         free(sets[i]);
+    }
     free(image);
     free(view);
 }

@@ -34,8 +34,9 @@ OVER_BOTH(fetches_the_right_bytes_in_three_parts)
     peer server = make_peer(0);
     begin_server(&server);
     cr_assert_eq(open_node(&self), 0);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         fetch_small_from(&self, server.address, server.address_bytes);
+    }
     kill_peer(&server);
     eepi_bulk_close(self.bulk);
 }
@@ -55,8 +56,9 @@ OVER_BOTH(fetches_many_at_once_both_ways)
     }
     cr_assert_eq(run_until(&a, &b, FETCHES), 0);
     cr_assert_eq(run_until(&b, &a, FETCHES), 0);
-    for (int i = 0; i < 2 * FETCHES; i++)
+    for (int i = 0; i < 2 * FETCHES; i++) {
         cr_assert_eq(memcmp(buffers + (size_t)i * SMALL_BYTES, small_blob, SMALL_BYTES), 0);
+    }
     free(buffers);
     eepi_bulk_close(a.bulk);
     eepi_bulk_close(b.bulk);
@@ -91,7 +93,7 @@ OVER_BOTH(names_what_is_wrong_with_a_request)
         {1, SMALL_BYTES + 1, EEP_ERR_PROTOCOL}, /* shorter */
     };
     unsigned char *buffer = malloc(SMALL_BYTES + 1);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cr_assert_gt(fetch(&self, server.address, server.address_bytes, 1, cases[i].expert, buffer,
                            cases[i].bytes, FETCH_US),
                      0);
@@ -135,8 +137,9 @@ OVER_BOTH(cancel_before_lets_no_byte_land_afterwards)
     cr_assert_eq(run_until(&self, &server, 2), 0);
     cr_assert_eq(self.status, EEP_OK);
     cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
-    for (size_t i = 0; i < LARGE_BYTES; i++)
+    for (size_t i = 0; i < LARGE_BYTES; i++) {
         cr_assert(large[i] == 0xa5, "byte %zu landed after the cancel", i);
+    }
     free(large);
     free(small);
     eepi_bulk_close(self.bulk);
@@ -170,8 +173,9 @@ OVER_BOTH(survives_servers_killed_in_mid_transfer)
 {
     node self;
     peer victims[ROUNDS], other = make_peer(0);
-    for (int round = 0; round < ROUNDS; round++)
+    for (int round = 0; round < ROUNDS; round++) {
         victims[round] = make_peer(0);
+    }
     begin_server(&other);
     cr_assert_eq(open_node(&self), 0);
     unsigned char *large = malloc(LARGE_BYTES);
@@ -184,10 +188,12 @@ OVER_BOTH(survives_servers_killed_in_mid_transfer)
                            FETCH_US),
                      0);
         /* Killed before the connection, between its messages, or while chunks come in. */
-        if (round % 2 == 1)
+        if (round % 2 == 1) {
             run_until_first_chunk(&self, NULL, large);
-        for (int i = 0; i < round; i++)
+        }
+        for (int i = 0; i < round; i++) {
             eepi_bulk_progress(self.bulk);
+        }
         cr_assert_eq(self.ended, ended, "round %d: ended before the kill", round);
         kill_peer(victim);
         cr_assert_eq(run_until(&self, NULL, ended + 1), 0, "round %d", round);
@@ -212,8 +218,9 @@ OVER_BOTH(survives_requesters_killed_in_mid_transfer)
     for (int round = 0; round < ROUNDS; round++) {
         begin_requester(&victims[round], &self);
         run_until_served(&self, self.served + 1);
-        for (int i = 0; i < round; i++)
+        for (int i = 0; i < round; i++) {
             eepi_bulk_progress(self.bulk);
+        }
         kill_peer(&victims[round]);
         uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
         begin_requester(&others[round], &self);
@@ -238,17 +245,20 @@ OVER_BOTH(survives_requesters_killed_while_they_connect)
     enum { REQUESTERS = 60, STEP_US = 150 };
     peer victims[REQUESTERS];
     node server, self;
-    for (int i = 0; i < REQUESTERS; i++)
+    for (int i = 0; i < REQUESTERS; i++) {
         victims[i] = make_peer(2);
+    }
     cr_assert_eq(open_node(&server), 0);
     for (int i = 0; i < REQUESTERS; i++) {
         begin_requester(&victims[i], &server);
         uint64_t until_us = eepi_now_us() + (uint64_t)i * STEP_US;
-        while (eepi_now_us() < until_us)
+        while (eepi_now_us() < until_us) {
             (void)eepi_bulk_progress(server.bulk);
+        }
         kill_peer(&victims[i]);
-        for (int turn = 0; turn < 200; turn++)
+        for (int turn = 0; turn < 200; turn++) {
             (void)eepi_bulk_progress(server.bulk);
+        }
     }
     cr_assert_eq(open_node(&self), 0);
     unsigned char *buffer = calloc(1, SMALL_BYTES);
@@ -297,8 +307,9 @@ OVER_BOTH(closes_in_bounded_time_beside_a_stopped_requester)
     begin_requester(&stopped, &self);
     run_until_served(&self, 1);
     stop_peer(&stopped);
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 1000; i++) {
         eepi_bulk_progress(self.bulk);
+    }
     uint64_t begin_us = eepi_now_us();
     eepi_bulk_close(self.bulk);
     cr_assert_lt(eepi_now_us() - begin_us, WAIT_MS * 1000u);

@@ -66,8 +66,9 @@ Test(bulk_shm, ranks_come_back_to_each_new_holder)
     enum { DEATHS = 10 };
     node self, servers[DEATHS];
     cr_assert_eq(open_node(&self), 0);
-    for (int i = 0; i < DEATHS; i++)
+    for (int i = 0; i < DEATHS; i++) {
         cr_assert_eq(open_node(&servers[i]), 0);
+    }
     unsigned char *small = calloc(1, SMALL_BYTES);
     for (int i = 0; i < DEATHS; i++) { /* each fetch needs the new holder */
         kill_holder();
@@ -92,10 +93,10 @@ Test(bulk_shm, open_without_a_holder_ends_and_says_what_to_do)
                                .serve = bulk_fixture_serve,
                                .done = bulk_fixture_done,
                                .user = &of};
-    cr_assert_eq(eepi_bulk_open(&config, error, sizeof(error), &of.bulk), EEP_ERR_UNREACHABLE);
+    cr_assert_eq(eepi_bulk_open(&config, error, sizeof error, &of.bulk), EEP_ERR_UNREACHABLE);
     cr_expect(strstr(error, config.holder_path) && strstr(error, "--bulk ucx"), "%s", error);
     config.holder_path = NULL;
-    cr_assert_eq(eepi_bulk_open(&config, error, sizeof(error), &of.bulk), EEP_ERR_INVALID);
+    cr_assert_eq(eepi_bulk_open(&config, error, sizeof error, &of.bulk), EEP_ERR_INVALID);
 }
 
 /* Be the holder for `us`, and on until `least` connections came and the last one was answered: take
@@ -118,13 +119,14 @@ static int be_holder(int listen_fd, node *of, int least, uint64_t us, eep_status
             is_answered = false;
         }
         if (fd < 0 ||
-            eepi_holder_receive(fd, &message, sizeof(message), &passed, &lost) != sizeof(message))
+            eepi_holder_receive(fd, &message, sizeof message, &passed, &lost) != sizeof message) {
             continue;
+        }
         eepi_holder_drop_fd(passed);
         is_answered |= message.kind == EEPI_HOLDER_HOLD;
         message.status = message.kind == EEPI_HOLDER_HOLD ? status : EEP_OK;
         message.kind = EEPI_HOLDER_ANSWER;
-        (void)eepi_holder_send(fd, &message, sizeof(message), -1);
+        (void)eepi_holder_send(fd, &message, sizeof message, -1);
     }
     close(fd);
     return num;
@@ -162,13 +164,14 @@ Test(bulk_shm, a_holder_that_refuses_memory_is_asked_ever_more_slowly)
 
 static void send_to(int fd, const shm_wire *message)
 {
-    cr_assert_eq(eepi_holder_send(fd, message, sizeof(*message), -1), 0);
+    cr_assert_eq(eepi_holder_send(fd, message, sizeof *message, -1), 0);
 }
 
 static void progress_some(node *of)
 {
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 50; i++) {
         eepi_bulk_progress(of->bulk);
+    }
 }
 
 Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
@@ -188,7 +191,7 @@ Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
         {0, CHUNK, BYTES, 2, 0},                  /* not what is in the slot */
         {0, CHUNK, BYTES, 0, UINT32_MAX},
     };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         node self;
         unsigned char *region = NULL, *buffer = calloc(1, BYTES);
         player raw = player_open(bulk_fixture_holder_path());
@@ -199,7 +202,7 @@ Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
         uint64_t sequence = eepi_shm_slot_write(region, 0, &part, 1, 0, CHUNK);
         shm_wire message = {.wire = {.magic = BULK_MAGIC, .kind = BULK_CHUNK, .epoch = 5}};
         message.wire.transfer =
-            fetch(&self, &address, sizeof(address), 5, 1, buffer, BYTES, FETCH_US);
+            fetch(&self, &address, sizeof address, 5, 1, buffer, BYTES, FETCH_US);
         int fd = player_called(&raw, self.bulk);
         shm_wire stale = message;
         stale.wire.epoch = 4;
@@ -216,8 +219,9 @@ Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
         cr_assert_eq(run_until(&self, NULL, 1), 0, "case %zu", i);
         cr_assert_eq(self.status, bad[i].later ? EEP_ERR_UNREACHABLE : EEP_ERR_PROTOCOL,
                      "case %zu: %s", i, eep_strerror(self.status));
-        for (size_t at = 0; at < BYTES && bad[i].later == 0; at++)
+        for (size_t at = 0; at < BYTES && bad[i].later == 0; at++) {
             cr_assert(buffer[at] == 0, "case %zu wrote byte %zu", i, at);
+        }
         eepi_bulk_close(self.bulk);
         free(buffer);
     }
@@ -237,9 +241,9 @@ Test(bulk_shm, chunks_and_ends_of_others_are_dropped)
     shm_wire message = {
         .wire = {
             .magic = BULK_MAGIC, .kind = BULK_CHUNK, .epoch = 5, .bytes = BYTES, .total = BYTES}};
-    uint64_t second = fetch(&self, &others, sizeof(others), 5, 1, buffer[1], BYTES, FETCH_US);
+    uint64_t second = fetch(&self, &others, sizeof others, 5, 1, buffer[1], BYTES, FETCH_US);
     message.wire.transfer =
-        fetch(&self, &address, sizeof(address), 5, 1, buffer[0], BYTES, FETCH_US);
+        fetch(&self, &address, sizeof address, 5, 1, buffer[0], BYTES, FETCH_US);
     cr_assert(second != 0 && message.wire.transfer != 0);
     int others_fd = player_called(&other, self.bulk);
     int fd = player_called(&asked, self.bulk);
@@ -254,8 +258,9 @@ Test(bulk_shm, chunks_and_ends_of_others_are_dropped)
     send_to(others_fd, &end);
     progress_some(&self);
     cr_assert_eq(self.ended, 0, "%s", eep_strerror(self.status));
-    for (size_t at = 0; at < BYTES; at++)
+    for (size_t at = 0; at < BYTES; at++) {
         cr_assert(buffer[0][at] == 0 && buffer[1][at] == 0, "byte %zu was written", at);
+    }
     message.sequence = eepi_shm_slot_write(regions[0], 0, &part, 1, 0, BYTES);
     send_to(fd, &message);
     cr_assert_eq(run_until(&self, NULL, 1), 0);
@@ -276,13 +281,14 @@ Test(bulk_shm, garbage_on_a_connection_ends_that_connection_only)
     for (int round = 0; round < 100; round++) {
         eepi_holder_message request = player_message(&raw, EEPI_HOLDER_CONNECT);
         memcpy(request.identity, ((const shm_address *)server.address)->identity,
-               sizeof(request.identity));
+               sizeof request.identity);
         int fd = -1;
         cr_assert_eq(player_ask(&raw, &request, -1, &fd).status, EEP_OK);
         progress_some(&server);
         foreign_allow_fds(); /* as with an older kernel */
-        for (size_t i = 0; i < sizeof(garbage); i++)
+        for (size_t i = 0; i < sizeof garbage; i++) {
             garbage[i] = (unsigned char)rand_r(&seed);
+        }
         shm_wire wild = {.wire = {.magic = BULK_MAGIC, .kind = (uint32_t)round % 7}};
         if (round % 2 == 0) { /* a message in form, with anything in it */
             memcpy(garbage, &wild.wire, 2 * sizeof(uint32_t));
@@ -316,22 +322,25 @@ Test(bulk_shm, descriptors_end_the_connection_and_are_closed)
         shm_wire cancel = {.wire = {.magic = BULK_MAGIC, .kind = BULK_CANCEL, .transfer = 77}};
         struct pollfd end = {.events = POLLIN};
         memcpy(request.identity, ((const shm_address *)server.address)->identity,
-               sizeof(request.identity));
+               sizeof request.identity);
         cr_assert_eq(player_ask(&raw, &request, -1, &end.fd).status, EEP_OK);
         progress_some(&server);
-        int refused = foreign_send(end.fd, &cancel, sizeof(cancel), fds, 1);
+        int refused = foreign_send(end.fd, &cancel, sizeof cancel, fds, 1);
         cr_assert(refused == EPERM || refused == 0, "%d", refused); /* by a newer kernel */
         foreign_allow_fds();
-        if (refused != 0)
-            cr_assert_eq(foreign_send(end.fd, &cancel, round % 3 == 0 ? 0 : sizeof(cancel), fds,
+        if (refused != 0) {
+            cr_assert_eq(foreign_send(end.fd, &cancel, round % 3 == 0 ? 0 : sizeof cancel, fds,
                                       1 + round % 2),
                          0);
-        for (int i = 0; i < 1000 && poll(&end, 1, 1) == 0; i++)
+        }
+        for (int i = 0; i < 1000 && poll(&end, 1, 1) == 0; i++) {
             eepi_bulk_progress(server.bulk);
+        }
         cr_expect(end.revents & POLLHUP, "round %d: the connection goes on", round);
         close(end.fd);
-        if (round == 0)
+        if (round == 0) {
             before = foreign_count_fds(getpid());
+        }
     }
     cr_expect_leq(foreign_count_fds(getpid()), before, "they are kept");
     eepi_bulk_close(server.bulk);
@@ -342,8 +351,9 @@ Test(bulk_shm, each_reason_why_a_holder_took_nothing_has_words)
 {
     cr_expect(strstr(eepi_shm_refusal(EEP_OK), "has not answered since"), "%s",
               eepi_shm_refusal(EEP_OK));
-    for (int why = 1; why < 64; why++)
+    for (int why = 1; why < 64; why++) {
         cr_expect_str_neq(eepi_shm_refusal((eep_status)why), eep_strerror(EEP_OK), "%d", why);
+    }
 }
 
 /* ---------------------------------------------------------------- slots */
@@ -374,8 +384,9 @@ static void write_over(int number)
 {
     (void)number;
     (void)eepi_shm_slot_write(meeting.region, 0, &meeting.next, 1, 0, meeting.next.bytes);
-    if (mprotect(meeting.half, SHM_SLOT_BYTES / 2, PROT_READ | PROT_WRITE) != 0)
+    if (mprotect(meeting.half, SHM_SLOT_BYTES / 2, PROT_READ | PROT_WRITE) != 0) {
         _exit(3);
+    }
 }
 
 /* A slot is taken back from a requester that stands still, which may be in the middle of its
@@ -408,8 +419,9 @@ Test(bulk_shm, stopped_requesters_do_not_hold_the_slots)
     enum { STOPPED = 5 };
     node self, server;
     peer stopped[STOPPED];
-    for (int i = 0; i < STOPPED; i++)
+    for (int i = 0; i < STOPPED; i++) {
         stopped[i] = make_peer(2);
+    }
     cr_assert_eq(open_node(&server), 0);
     for (int i = 0; i < STOPPED; i++) {
         begin_requester(&stopped[i], &server);
@@ -424,8 +436,9 @@ Test(bulk_shm, stopped_requesters_do_not_hold_the_slots)
     cr_assert_eq(run_until(&self, &server, 1), 0);
     cr_assert_eq(self.status, EEP_OK, "%s", eep_strerror(self.status));
     cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
-    for (int i = 0; i < STOPPED; i++)
+    for (int i = 0; i < STOPPED; i++) {
         kill_peer(&stopped[i]);
+    }
     eepi_bulk_close(self.bulk);
     eepi_bulk_close(server.bulk);
     free(small);
@@ -459,7 +472,7 @@ Test(bulk_shm, names_the_limit_when_descriptors_run_out)
                                    .serve = bulk_fixture_serve,
                                    .done = bulk_fixture_done,
                                    .user = &of};
-        eep_status status = eepi_bulk_open(&config, error, sizeof(error), &of.bulk);
+        eep_status status = eepi_bulk_open(&config, error, sizeof error, &of.bulk);
         if (status == EEP_OK) {
             eepi_bulk_close(of.bulk);
             continue;
@@ -485,8 +498,9 @@ Test(bulk_shm, a_forked_child_keeps_no_connection_alive)
     cr_assert_geq(child, 0);
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
-        for (;;)
+        for (;;) {
             pause();
+        }
     }
     eepi_bulk_close(server.bulk);
     uint64_t begin_us = eepi_now_us();

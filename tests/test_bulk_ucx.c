@@ -31,15 +31,16 @@ Test(bulk_ucx, a_stopped_standard_error_holds_up_nobody)
         alarm(5);
         ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "said");
         fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
-        while (write(STDERR_FILENO, told, sizeof(told)) > 0)
+        while (write(STDERR_FILENO, told, sizeof told) > 0) {
             ;
+        }
         fcntl(STDERR_FILENO, F_SETFL, 0);
         ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "not said");
         _exit(0);
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect_eq(status, 0, "status %#x: it waits for a reader", (unsigned)status);
-    cr_assert_gt(read(ends[0], told, sizeof(told) - 1), 0);
+    cr_assert_gt(read(ends[0], told, sizeof told - 1), 0);
     cr_expect(strstr(told, "file.c:7 said\n") != NULL, "'%s'", told);
     close(ends[0]);
     close(ends[1]);
@@ -54,7 +55,7 @@ Test(bulk_ucx, an_address_of_before_is_refused)
     cr_assert_eq(open_node(&server), 0);
     bulk_address before = *(const bulk_address *)server.address;
     before.mark++;
-    cr_assert_gt(fetch(&self, &before, sizeof(before), 1, 1, buffer, sizeof(buffer), FETCH_US), 0);
+    cr_assert_gt(fetch(&self, &before, sizeof before, 1, 1, buffer, sizeof buffer, FETCH_US), 0);
     cr_assert_eq(run_until(&self, &server, 1), 0);
     cr_expect_eq(self.status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(self.status));
     cr_expect_eq(server.served, 0);
@@ -98,30 +99,36 @@ Test(bulk_ucx, a_worker_that_was_not_progressed_lives_on)
 Test(bulk_ucx, closes_while_peers_begin_to_connect)
 {
     enum { PEERS = 6, TRIES = 40 };
-    if (!getenv("EEP_TEST_UCX"))
+    if (!getenv("EEP_TEST_UCX")) {
         cr_skip_test("UCX 1.13: see above; EEP_TEST_UCX=1 runs it");
+    }
     unsigned char *buffer = malloc(LARGE_BYTES);
     node peers[PEERS], server;
     cr_assert(buffer != NULL);
-    for (int i = 0; i < PEERS; i++)
+    for (int i = 0; i < PEERS; i++) {
         cr_assert_eq(open_node(&peers[i]), 0);
+    }
     for (int try = 0; try < TRIES; try++) {
         cr_assert_eq(open_node(&server), 0);
-        for (int i = 0; i < PEERS; i++)
+        for (int i = 0; i < PEERS; i++) {
             cr_assert_neq(fetch(&peers[i], server.address, server.address_bytes, 1, 2, buffer,
                                 LARGE_BYTES, 50000),
                           0);
+        }
         for (int turn = 0; turn < 1 + try; turn++) {
-            for (int i = 0; i < PEERS; i++)
+            for (int i = 0; i < PEERS; i++) {
                 (void)eepi_bulk_progress(peers[i].bulk);
+            }
             (void)eepi_bulk_progress(server.bulk);
         }
         eepi_bulk_close(server.bulk);
-        for (int i = 0; i < PEERS; i++)
+        for (int i = 0; i < PEERS; i++) {
             cr_assert_eq(run_until(&peers[i], NULL, try + 1), 0);
+        }
     }
-    for (int i = 0; i < PEERS; i++)
+    for (int i = 0; i < PEERS; i++) {
         eepi_bulk_close(peers[i].bulk);
+    }
     free(buffer);
 }
 
@@ -169,13 +176,13 @@ static void raw_open(raw_worker *raw)
     cr_assert_eq(ucp_worker_set_am_recv_handler(raw->worker, &handler), UCS_OK);
     ucp_listener_params_t listener = {
         .field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
-        .sockaddr = {.addr = (const struct sockaddr *)&at, .addrlen = sizeof(at)},
+        .sockaddr = {.addr = (const struct sockaddr *)&at, .addrlen = sizeof at},
         .conn_handler = {.cb = on_call, .arg = raw},
     };
     ucp_listener_attr_t attributes = {.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR};
     cr_assert_eq(ucp_listener_create(raw->worker, &listener, &raw->listener), UCS_OK);
     cr_assert_eq(ucp_listener_query(raw->listener, &attributes), UCS_OK);
-    memcpy(&raw->address.socket, &attributes.sockaddr, sizeof(raw->address.socket));
+    memcpy(&raw->address.socket, &attributes.sockaddr, sizeof raw->address.socket);
 }
 
 /* Take the connection of who has asked for something. */
@@ -202,7 +209,7 @@ static void raw_connect(raw_worker *raw, const node *to)
         .field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR |
                       UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
         .flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER,
-        .sockaddr = {.addr = (const struct sockaddr *)&at->socket, .addrlen = sizeof(at->socket)},
+        .sockaddr = {.addr = (const struct sockaddr *)&at->socket, .addrlen = sizeof at->socket},
         .err_mode = UCP_ERR_HANDLING_MODE_PEER};
     cr_assert_eq(ucp_ep_create(raw->worker, &ep, &raw->ep), UCS_OK);
 }
@@ -222,8 +229,9 @@ static void raw_send(raw_worker *raw, node *to, const void *header, size_t heade
         eepi_bulk_progress(to->bulk);
         cr_assert_lt(eepi_now_us(), deadline_us);
     }
-    if (UCS_PTR_IS_PTR(request))
+    if (UCS_PTR_IS_PTR(request)) {
         ucp_request_free(request);
+    }
 }
 
 static void raw_close(raw_worker *raw)
@@ -231,10 +239,12 @@ static void raw_close(raw_worker *raw)
     ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
                                  .flags = UCP_EP_CLOSE_FLAG_FORCE};
     ucs_status_ptr_t request = ucp_ep_close_nbx(raw->ep, &param);
-    while (UCS_PTR_IS_PTR(request) && ucp_request_check_status(request) == UCS_INPROGRESS)
+    while (UCS_PTR_IS_PTR(request) && ucp_request_check_status(request) == UCS_INPROGRESS) {
         ucp_worker_progress(raw->worker);
-    if (UCS_PTR_IS_PTR(request))
+    }
+    if (UCS_PTR_IS_PTR(request)) {
         ucp_request_free(request);
+    }
     ucp_listener_destroy(raw->listener);
     ucp_worker_destroy(raw->worker);
     ucp_cleanup(raw->context);
@@ -262,35 +272,37 @@ Test(bulk_ucx, chunks_that_do_not_fit_never_touch_memory)
     raw_open(&raw);
     unsigned char *payload = malloc(CHUNK);
     memset(payload, 0xee, CHUNK);
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         unsigned char *buffer = calloc(1, BYTES);
         bulk_wire wire = good;
         wire.transfer =
-            fetch(&self, &raw.address, sizeof(raw.address), 5, 1, buffer, BYTES, FETCH_US);
+            fetch(&self, &raw.address, sizeof raw.address, 5, 1, buffer, BYTES, FETCH_US);
         cr_assert_gt(wire.transfer, 0);
-        if (raw.ep == NULL)
+        if (raw.ep == NULL) {
             raw_accept(&raw, &self);
+        }
         bulk_wire stale = wire, foreign = wire;
         stale.epoch = 4;
         foreign.magic++;
-        raw_send(&raw, &self, &stale, sizeof(stale), payload, CHUNK);
-        raw_send(&raw, &self, &foreign, sizeof(foreign), payload, CHUNK);
-        raw_send(&raw, &self, &wire, sizeof(wire) - 1, payload, CHUNK);
+        raw_send(&raw, &self, &stale, sizeof stale, payload, CHUNK);
+        raw_send(&raw, &self, &foreign, sizeof foreign, payload, CHUNK);
+        raw_send(&raw, &self, &wire, sizeof wire - 1, payload, CHUNK);
         wire.offset = bad[i].offset;
         wire.bytes = bad[i].bytes;
         wire.total = bad[i].total;
-        raw_send(&raw, &self, &wire, sizeof(wire), payload, bad[i].payload);
+        raw_send(&raw, &self, &wire, sizeof wire, payload, bad[i].payload);
         cr_assert_eq(run_until(&self, NULL, (int)i + 1), 0, "case %zu", i);
         cr_assert_eq(self.status, EEP_ERR_PROTOCOL, "case %zu", i);
-        for (size_t at = 0; at < BYTES; at++)
+        for (size_t at = 0; at < BYTES; at++) {
             cr_assert(buffer[at] == 0, "case %zu wrote byte %zu", i, at);
+        }
         free(buffer);
     }
     unsigned char *buffer = calloc(1, BYTES);
     bulk_wire wire = good;
-    wire.transfer = fetch(&self, &raw.address, sizeof(raw.address), 5, 1, buffer, BYTES, FETCH_US);
-    raw_send(&raw, &self, &wire, sizeof(wire), payload, CHUNK);
-    raw_send(&raw, &self, &wire, sizeof(wire), payload, CHUNK);
+    wire.transfer = fetch(&self, &raw.address, sizeof raw.address, 5, 1, buffer, BYTES, FETCH_US);
+    raw_send(&raw, &self, &wire, sizeof wire, payload, CHUNK);
+    raw_send(&raw, &self, &wire, sizeof wire, payload, CHUNK);
     cr_assert_eq(run_until(&self, NULL, self.ended + 1), 0);
     cr_assert_eq(self.status, EEP_ERR_PROTOCOL, "the same chunk twice");
     free(buffer);
@@ -307,8 +319,9 @@ Test(bulk_ucx, leaves_no_signal_handler_of_ucx)
         struct sigaction action;
         Dl_info info;
         if (sigaction(number, NULL, &action) != 0 ||
-            dladdr((void *)(uintptr_t)action.sa_handler, &info) == 0)
+            dladdr((void *)(uintptr_t)action.sa_handler, &info) == 0) {
             continue;
+        }
         cr_assert_null(strstr(info.dli_fname, "libuc"), "signal %d: %s", number, info.dli_fname);
     }
     eepi_bulk_close(self.bulk);
@@ -321,7 +334,7 @@ Test(bulk_ucx, chunks_and_ends_of_others_are_dropped)
     node self;
     raw_worker asked, other;
     unsigned char buffer[BYTES] = {0}, payload[BYTES];
-    memset(payload, 0xee, sizeof(payload));
+    memset(payload, 0xee, sizeof payload);
     cr_assert_eq(open_node(&self), 0);
     raw_open(&asked);
     raw_open(&other);
@@ -333,21 +346,22 @@ Test(bulk_ucx, chunks_and_ends_of_others_are_dropped)
                       .total = BYTES,
                       .status = EEP_ERR_NOT_FOUND};
     wire.transfer =
-        fetch(&self, &asked.address, sizeof(asked.address), 5, 1, buffer, BYTES, FETCH_US);
+        fetch(&self, &asked.address, sizeof asked.address, 5, 1, buffer, BYTES, FETCH_US);
     cr_assert_gt(wire.transfer, 0);
     raw_accept(&asked, &self);
-    raw_send(&other, &self, &wire, sizeof(wire), payload, BYTES);
+    raw_send(&other, &self, &wire, sizeof wire, payload, BYTES);
     wire.kind = BULK_END;
-    raw_send(&other, &self, &wire, sizeof(wire), NULL, 0);
+    raw_send(&other, &self, &wire, sizeof wire, NULL, 0);
     for (int i = 0; i < 1000; i++) {
         ucp_worker_progress(other.worker);
         eepi_bulk_progress(self.bulk);
     }
     cr_assert_eq(self.ended, 0, "%s", eep_strerror(self.status));
-    for (size_t at = 0; at < BYTES; at++)
+    for (size_t at = 0; at < BYTES; at++) {
         cr_assert(buffer[at] == 0, "byte %zu was written", at);
+    }
     wire.kind = BULK_CHUNK;
-    raw_send(&asked, &self, &wire, sizeof(wire), payload, BYTES);
+    raw_send(&asked, &self, &wire, sizeof wire, payload, BYTES);
     uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
     while (self.ended == 0) {
         ucp_worker_progress(asked.worker);
@@ -371,8 +385,9 @@ Test(bulk_ucx, takes_no_variable_that_is_the_jobs)
         {"UCX_KEEPALIVE_INTERVAL", "1ms"}};
     node a, b;
     unsigned char *buffer = malloc(SMALL_BYTES);
-    for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++)
+    for (size_t i = 0; i < sizeof theirs / sizeof theirs[0]; i++) {
         setenv(theirs[i][0], theirs[i][1], 1);
+    }
     cr_assert_eq(open_node(&a), 0);
     cr_assert_eq(open_node(&b), 0);
     cr_assert_gt(fetch(&a, b.address, b.address_bytes, 1, 1, buffer, SMALL_BYTES, FETCH_US), 0);
@@ -402,10 +417,10 @@ Test(bulk_ucx, names_the_variable_or_interface_that_leaves_no_lane)
 {
     char error[512] = "";
     setenv("EEP_UCX_NET_DEVICES", "mlx5_0:1", 1);
-    cr_assert_eq(open_fails((eepi_bulk_config){0}, error, sizeof(error)), EEP_ERR_UNSUPPORTED);
+    cr_assert_eq(open_fails((eepi_bulk_config){0}, error, sizeof error), EEP_ERR_UNSUPPORTED);
     cr_assert(strstr(error, "EEP_UCX_NET_DEVICES=mlx5_0:1") != NULL, "%s", error);
     unsetenv("EEP_UCX_NET_DEVICES");
-    cr_assert_eq(open_fails((eepi_bulk_config){.interface = "nosuch0"}, error, sizeof(error)),
+    cr_assert_eq(open_fails((eepi_bulk_config){.interface = "nosuch0"}, error, sizeof error),
                  EEP_ERR_INVALID);
     cr_assert(strstr(error, "\"nosuch0\"") != NULL, "%s", error);
 }
@@ -436,11 +451,13 @@ Test(bulk_ucx, a_closed_copiers_worker_is_the_next_ones)
         before[i] = *(const bulk_address *)of[i].address;
     }
     int at_most = open_descriptors();
-    for (int i = 0; i < COPIERS; i++)
+    for (int i = 0; i < COPIERS; i++) {
         eepi_bulk_close(of[i].bulk);
+    }
     cr_expect_geq(open_descriptors(), at_most - COPIERS * OWN, "some were destroyed at once");
-    for (int i = 0; i < COPIERS; i++)
+    for (int i = 0; i < COPIERS; i++) {
         cr_assert_eq(open_node(&of[i]), 0);
+    }
     cr_expect_leq(open_descriptors(), at_most, "others were made");
     unsigned char *small = calloc(1, SMALL_BYTES);
     cr_assert_gt(
@@ -451,8 +468,9 @@ Test(bulk_ucx, a_closed_copiers_worker_is_the_next_ones)
     free(small);
     for (int i = 0; i < COPIERS; i++) { /* who listens there now is one of the others */
         const bulk_address *now = of[0].address;
-        if (before[i].socket.sin_port == now->socket.sin_port)
+        if (before[i].socket.sin_port == now->socket.sin_port) {
             continue;
+        }
         node *there = &of[1];
         while (((const bulk_address *)there->address)->socket.sin_port !=
                before[i].socket.sin_port) {
@@ -461,14 +479,14 @@ Test(bulk_ucx, a_closed_copiers_worker_is_the_next_ones)
         }
         int ended = of[0].ended, served = there->served;
         cr_assert_gt(
-            fetch(&of[0], &before[i], sizeof(before[i]), 1, 1, buffer, sizeof(buffer), FETCH_US),
-            0);
+            fetch(&of[0], &before[i], sizeof before[i], 1, 1, buffer, sizeof buffer, FETCH_US), 0);
         cr_assert_eq(run_until(&of[0], there, ended + 1), 0);
         cr_expect_eq(of[0].status, EEP_ERR_UNREACHABLE, "%d: %s", i, eep_strerror(of[0].status));
         cr_expect_eq(there->served, served);
     }
-    for (int i = 0; i < COPIERS; i++)
+    for (int i = 0; i < COPIERS; i++) {
         eepi_bulk_close(of[i].bulk);
+    }
 }
 
 Test(bulk_ucx, names_the_limit_when_descriptors_run_out)
@@ -487,7 +505,7 @@ Test(bulk_ucx, names_the_limit_when_descriptors_run_out)
                                    .serve = bulk_fixture_serve,
                                    .done = bulk_fixture_done,
                                    .user = &first};
-        eep_status status = eepi_bulk_open(&config, error, sizeof(error), &bulk);
+        eep_status status = eepi_bulk_open(&config, error, sizeof error, &bulk);
         if (status == EEP_OK) {
             eepi_bulk_close(bulk);
             continue;

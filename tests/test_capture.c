@@ -18,8 +18,8 @@ static void set_up(void)
 {
     OK(eep_device_open("host", 0, &device));
     OK(eep_stream_open(device, &stream));
-    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof(*sum), (void **)&sum));
-    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof(*table), (void **)&table));
+    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof *sum, (void **)&sum));
+    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof *table, (void **)&table));
 }
 
 static void tear_down(void)
@@ -96,14 +96,14 @@ Test(capture, S11_a_value_that_is_not_declared_constant_is_refused)
     static const eep_kernel epoch_kernel = EEP_KERNEL("epoch", add_body, NULL, add_fields, 3);
     const epoch_args args = {{sum, table, 0}, 7};
 
-    cannot_be_captured(&epoch_kernel, &args, sizeof(args), "byte 24");
+    cannot_be_captured(&epoch_kernel, &args, sizeof args, "byte 24");
 }
 
 Test(capture, the_flip_is_never_captured)
 {
     const eepk_flip_args flip = {(const eepk_world *)table, 2, 3, 1, 0};
 
-    cannot_be_captured(eepi_device_kernel(device, EEPI_KERNEL_flip), &flip, sizeof(flip), "flip");
+    cannot_be_captured(eepi_device_kernel(device, EEPI_KERNEL_flip), &flip, sizeof flip, "flip");
 }
 
 Test(capture, outside_of_captures_any_address_will_do)
@@ -122,7 +122,7 @@ Test(capture, registered_memory_and_null_are_good_addresses)
     add_args args = {sum, &mine[1], 2};
     eep_graph *graph;
 
-    OK(eep_memory_register(device, mine, sizeof(mine)));
+    OK(eep_memory_register(device, mine, sizeof mine));
     graph = captured(args);
     OK(eep_graph_replay(graph, stream));
     OK(eep_stream_synchronize(stream, 1000000));
@@ -141,8 +141,8 @@ Test(capture, a_graph_with_freed_memory_is_not_replayed)
     int64_t *going, *other, other_value;
     eep_graph *graph;
 
-    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof(*going), (void **)&going));
-    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof(*other), (void **)&other));
+    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof *going, (void **)&going));
+    OK(eep_device_alloc(device, EEP_MEMORY_DEVICE, sizeof *other, (void **)&other));
     graph = captured((add_args){sum, going, 3});
     eep_device_free(device, EEP_MEMORY_DEVICE, other); /* not the graph's */
     OK(eep_graph_replay(graph, stream));
@@ -150,7 +150,7 @@ Test(capture, a_graph_with_freed_memory_is_not_replayed)
     eep_device_free(device, EEP_MEMORY_DEVICE, going);
     FAILS(eep_graph_replay(graph, stream), EEP_ERR_STATE);
     cr_assert(strstr(eep_device_error_text(), "freed"), "%s", eep_device_error_text());
-    OK(eep_memory_register(device, &other_value, sizeof(other_value)));
+    OK(eep_memory_register(device, &other_value, sizeof other_value));
     FAILS(eep_graph_replay(graph, stream), EEP_ERR_STATE);
     cr_assert_eq(*sum, 3);
     eep_graph_close(graph);
@@ -162,10 +162,10 @@ Test(capture, an_address_that_was_given_again_is_not_the_graphs)
     int64_t mine = 0;
     eep_graph *graph;
 
-    OK(eep_memory_register(device, &mine, sizeof(mine)));
+    OK(eep_memory_register(device, &mine, sizeof mine));
     graph = captured((add_args){sum, &mine, 3});
     OK(eep_memory_unregister(device, &mine));
-    OK(eep_memory_register(device, &mine, sizeof(mine)));
+    OK(eep_memory_register(device, &mine, sizeof mine));
     FAILS(eep_graph_replay(graph, stream), EEP_ERR_STATE);
     eep_graph_close(graph);
 }
@@ -176,10 +176,10 @@ Test(capture, copies_in_graphs_are_looked_at_too)
     eep_graph *graph;
 
     OK(eep_capture_begin(stream));
-    OK(eep_copy_async(stream, table, sum, sizeof(*sum)));
-    FAILS(eep_copy_async(stream, &local, sum, sizeof(*sum)), EEP_ERR_INVALID);
+    OK(eep_copy_async(stream, table, sum, sizeof *sum));
+    FAILS(eep_copy_async(stream, &local, sum, sizeof *sum), EEP_ERR_INVALID);
     cr_assert(strstr(eep_device_error_text(), "target"), "%s", eep_device_error_text());
-    FAILS(eep_copy_async(stream, sum, &local, sizeof(*sum)), EEP_ERR_INVALID);
+    FAILS(eep_copy_async(stream, sum, &local, sizeof *sum), EEP_ERR_INVALID);
     cr_assert(strstr(eep_device_error_text(), "source"), "%s", eep_device_error_text());
     FAILS(eep_capture_end(stream, &graph), EEP_ERR_INVALID);
     graph = captured((add_args){sum, table, 1}); /* the next capture starts clean */
@@ -260,10 +260,12 @@ Test(capture, ranks_that_wait_take_a_quarter_of_a_device_at_most)
     const eepi_device_ops *own = device->ops;
     eepi_device_ops small = *own;
 
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100; i++) {
         OK(eepi_device_take_waiter(device)); /* the host has no such limit */
-    for (int i = 0; i < 100; i++)
+    }
+    for (int i = 0; i < 100; i++) {
         eepi_device_release_waiter(device);
+    }
     small.facts = eleven_multiprocessors;
     device->ops = &small;
     OK(eepi_device_take_waiter(device));

@@ -51,9 +51,10 @@ Test(context, ranks_step_together)
         cr_expect_eq(r->last_active, 4);
         cr_expect_eq(eep_rank(r->context), seat);
         cr_expect_eq(eep_generation(r->context), 1);
-        for (int32_t i = 0; i < WORLD_LAYERS * WORLD_SLOTS; i++)
+        for (int32_t i = 0; i < WORLD_LAYERS * WORLD_SLOTS; i++) {
             cr_expect_eq(eep_physical_to_logical(r->context)[i],
                          r->experts[i / WORLD_SLOTS][i % WORLD_SLOTS]);
+        }
     }
     world_close(&w);
 }
@@ -71,8 +72,9 @@ Test(context, timers_of_50_us_expel_nobody)
     world_rest(&w);
     world_check_never_aborted(&w, 0, 2);
     world_check_right(&w);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         cr_expect_eq(w.ranks[seat].last_active, 3);
+    }
     world_close(&w);
 }
 
@@ -104,10 +106,12 @@ Test(context, an_idle_instance_is_quiet)
     world_rest(&w);
     uint64_t steps = w.ranks[0].steps_ok;
     world_set_modes(&w, 0, 2, RANK_FOLLOW);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].idles >= 5);
-    for (int32_t seat = 0; seat < 3; seat++)
+    }
+    for (int32_t seat = 0; seat < 3; seat++) {
         cr_expect_eq(w.ranks[seat].steps_ok, steps, "rank %d", seat);
+    }
     world_close(&w);
 }
 
@@ -150,7 +154,7 @@ Test(context, bad_input_is_told_in_numbers)
     rank_set_mode(&w.ranks[0], RANK_FOLLOW);
     rank_stop(r);
     cr_expect_eq(eep_bad_input_get(r->context, EEP_SIZED(&bad)), EEP_ERR_NOT_FOUND);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         r->bad = cases[i].bad;
         cr_assert_eq(rank_step(r, WORLD_TOKENS), EEP_ERR_BAD_STEP_INPUT, "case %zu: %s", i,
                      eep_last_error(r->context));
@@ -360,8 +364,9 @@ Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, 3);
     rank_set_mode(&w.ranks[3], RANK_PARK);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
+    }
     world_advance(&w, 0, 2, FIRST);
     for (int32_t seat = 0; seat < 3; seat++) {
         const rank *r = &w.ranks[seat];
@@ -396,11 +401,13 @@ Test(context, an_expelled_thread_does_not_hold_up_the_next_fault)
     rank_set_mode(&w.ranks[4], RANK_PARK);
     WORLD_WAIT(&w, w.ranks[0].last_active == 4);
     rank_close(&w.ranks[3]);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
+    }
     world_advance(&w, 0, 2, FIRST);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         cr_expect_eq(rank_sees(&w.ranks[seat], 4, NULL).state, EEP_SEAT_VACANT);
+    }
     world_rest(&w);
     world_check_right(&w);
     world_close(&w);
@@ -414,14 +421,16 @@ Test(context, join_again_after_a_timeout)
     w.config.join_timeout_us = 20000;
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
     eep_context *first = w.ranks[0].context;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cr_assert_eq(eep_join(first), EEP_ERR_TIMEOUT, "%s", eep_last_error(first));
+    }
     w.config.join_timeout_us = WORLD_PATIENT_US;
     cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", w.ranks[1].error);
     rank_run(&w.ranks[1]);
     eep_status status = EEP_ERR_TIMEOUT;
-    for (int i = 0; i < 500 && status == EEP_ERR_TIMEOUT; i++)
+    for (int i = 0; i < 500 && status == EEP_ERR_TIMEOUT; i++) {
         status = eep_join(first);
+    }
     cr_expect_eq(status, EEP_OK, "%s", eep_last_error(first));
     cr_expect_eq(eep_join(first), EEP_ERR_STATE);
     world_close(&w);
@@ -440,8 +449,9 @@ Test(context, a_closed_rank_is_expelled_and_its_seat_taken_again)
                        w.ranks[3].last_active == 3);
     world_advance(&w, 2, 3, FIRST);
     for (int32_t seat = 0; seat < 4; seat++) {
-        if (seat == 1)
+        if (seat == 1) {
             continue;
+        }
         check_fault(&w.ranks[seat], 1, EEP_FAULT_EXIT);
         cr_expect_eq(rank_sees(&w.ranks[seat], 1, NULL).state, EEP_SEAT_VACANT);
     }
@@ -472,8 +482,9 @@ Test(context, an_expert_without_replica_is_repaired_from_a_backup)
     world_advance(&w, 0, 1, FIRST);
     world_rest(&w);
     world_check_right(&w);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         moved += rank_counters(&w.ranks[seat]).weights_bytes_in_pause;
+    }
     cr_expect_eq(moved, WORLD_LAYERS * WORLD_TENSORS * WORLD_HIDDEN * sizeof(float), "%llu bytes",
                  (unsigned long long)moved);
     cr_expect_eq(epoch_of(&w.ranks[0]), 3, "REPAIRING, then SERVING");
@@ -512,14 +523,17 @@ Test(context, a_silent_rank_is_expelled)
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, FIRST);
     eep_store_close(w.store);
-    for (int32_t seat = 0; seat < 4; seat++)
+    for (int32_t seat = 0; seat < 4; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_STORE_LOST) == 1);
+    }
     rank_close(&w.ranks[3]);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_SUSPECTED) >= 1);
-    cr_assert_eq(eep_store_open(w.path, error, sizeof(error), &w.store), EEP_OK, "%s", error);
-    for (int32_t seat = 0; seat < 3; seat++)
+    }
+    cr_assert_eq(eep_store_open(w.path, error, sizeof error, &w.store), EEP_OK, "%s", error);
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
+    }
     world_advance(&w, 0, 2, FIRST);
     world_rest(&w);
     world_check_right(&w);
@@ -540,17 +554,20 @@ Test(context, the_store_restarts_while_ranks_step)
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, FIRST);
     eep_store_close(w.store);
-    for (int32_t seat = 0; seat < 4; seat++)
+    for (int32_t seat = 0; seat < 4; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_STORE_LOST) == 1);
+    }
     world_advance(&w, 0, 3, FIRST);
-    cr_assert_eq(eep_store_open(w.path, error, sizeof(error), &w.store), EEP_OK, "%s", error);
-    for (int32_t seat = 0; seat < 4; seat++)
+    cr_assert_eq(eep_store_open(w.path, error, sizeof error, &w.store), EEP_OK, "%s", error);
+    for (int32_t seat = 0; seat < 4; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_STORE_BACK) == 1);
+    }
     world_advance(&w, 0, 3, FIRST);
     world_check_never_aborted(&w, 0, 3);
     rank_close(&w.ranks[3]);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
+    }
     world_advance(&w, 0, 2, FIRST);
     world_rest(&w);
     world_check_right(&w);
@@ -565,8 +582,9 @@ static void hold_stream(const void *args, eep_grid grid)
 {
     (void)args;
     (void)grid;
-    while (!__atomic_load_n(&stream_may_go_on, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&stream_may_go_on, __ATOMIC_ACQUIRE)) {
         sched_yield();
+    }
 }
 
 static void do_nothing(const void *args, eep_grid grid)
@@ -605,8 +623,9 @@ Test(context, a_flip_whose_launch_blocks_holds_no_lock)
     }
     rank_set_mode(r, RANK_PARK);
     WORLD_WAIT(&w, world_is_quiet(&w));
-    for (int i = 0; i < STREAM_ENTRIES; i++)
+    for (int i = 0; i < STREAM_ENTRIES; i++) {
         cr_assert_eq(eep_launch(r->stream, i == 0 ? &hold : &nothing, 1, 1, NULL, 0), EEP_OK);
+    }
     rank_close(&w.ranks[3]);
     WORLD_WAIT(&w, rank_events(r, EEP_EVENT_INSTALLED) == 2);
     cr_assert_eq(pthread_create(&bound, NULL, let_stream_go_on, NULL), 0);

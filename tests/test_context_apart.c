@@ -26,8 +26,9 @@ Test(context_apart, ranks_step_together)
     world w;
     open_apart(&w, 4);
     world_start(&w);
-    for (int32_t seat = 0; seat < 4; seat++)
+    for (int32_t seat = 0; seat < 4; seat++) {
         cr_assert(eepi_window_is_apart(w.ranks[seat].context->window));
+    }
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, MANY);
     world_rest(&w);
@@ -46,8 +47,9 @@ Test(context_apart, idle_ranks_follow_the_one_with_work)
     world_rest(&w);
     world_check_never_aborted(&w, 0, 3);
     world_check_right(&w);
-    for (int32_t seat = 0; seat < 4; seat++)
+    for (int32_t seat = 0; seat < 4; seat++) {
         cr_expect_eq(w.ranks[seat].steps_ok, w.ranks[2].steps_ok, "rank %d", seat);
+    }
     world_close(&w);
 }
 
@@ -93,10 +95,11 @@ typedef struct process {
 static void read_world(int from, world *w)
 {
     size_t got = 0;
-    while (got < sizeof(*w)) {
-        ssize_t n = read(from, (uint8_t *)w + got, sizeof(*w) - got);
-        if (n <= 0)
+    while (got < sizeof *w) {
+        ssize_t n = read(from, (uint8_t *)w + got, sizeof *w - got);
+        if (n <= 0) {
             _exit(1);
+        }
         got += (size_t)n;
     }
 }
@@ -133,7 +136,7 @@ static process fork_rank(world *w, int32_t seat)
  * which lies at one address in both processes. */
 static void let_go(const process *p, const world *fresh)
 {
-    cr_assert_eq(write(p->to, fresh, sizeof(*fresh)), (ssize_t)sizeof(*fresh));
+    cr_assert_eq(write(p->to, fresh, sizeof *fresh), (ssize_t)sizeof *fresh);
 }
 
 static void kill_process(const process *p)

@@ -22,7 +22,7 @@ static void *serve(void *user)
 
     __atomic_store_n(&s->has_begun, 1, __ATOMIC_RELEASE);
     s->status = s->call(s->rank);
-    snprintf(s->text, sizeof(s->text), "%s", eep_error_text());
+    snprintf(s->text, sizeof s->text, "%s", eep_error_text());
     __atomic_store_n(&s->has_ended, 1, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -52,12 +52,14 @@ static eep_status step_on(rank *r)
     while (status == EEP_OK || status == EEP_ERR_ABORTED) {
         eep_step step;
         status = eep_step_begin(r->context, 1000000, EEP_SIZED(&step));
-        if (status != EEP_OK)
+        if (status != EEP_OK) {
             break;
+        }
         rank_fill(r, 1, BAD_NONE);
         status = eep_graph_replay(r->graph, r->stream);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = eep_step_end(r->context);
+        }
     }
     return status;
 }
@@ -75,8 +77,9 @@ static void close_beside(rank *r, eep_status (*call)(rank *r), const char *expec
     pthread_t thread;
 
     cr_assert_eq(pthread_create(&thread, NULL, serve, &s), 0);
-    while (!__atomic_load_n(&s.has_begun, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&s.has_begun, __ATOMIC_ACQUIRE)) {
         nap_ms(1);
+    }
     nap_ms(20);
     eep_close(r->context);
     r->context = NULL;
@@ -91,8 +94,9 @@ static rank *open_one(world *w, int32_t num_ranks)
     rank *r = &w->ranks[0];
 
     world_open(w, num_ranks, num_ranks);
-    if (num_ranks == 1)
+    if (num_ranks == 1) {
         w->config.num_experts = WORLD_SLOTS;
+    }
     cr_assert_eq(rank_open(w, 0), EEP_OK, "%s", r->error);
     return r;
 }
@@ -150,8 +154,9 @@ Test(context_close, a_cancelled_thread_ends_its_call)
     rank_fill(r, 1, BAD_NONE);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(pthread_create(&thread, NULL, serve, &s), 0);
-    while (!__atomic_load_n(&s.has_begun, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&s.has_begun, __ATOMIC_ACQUIRE)) {
         nap_ms(1);
+    }
     nap_ms(20);
     cr_assert_not(__atomic_load_n(&s.has_ended, __ATOMIC_ACQUIRE), "it does not wait: %s", s.text);
     cr_assert_eq(pthread_cancel(thread), 0);

@@ -21,8 +21,9 @@ static void gate_body(const void *args, eep_grid grid)
     (void)args;
     (void)grid;
     __atomic_store_n(&is_reached, 1, __ATOMIC_SEQ_CST);
-    for (int ms = 0; ms < WORLD_WAIT_MS && !__atomic_load_n(&is_open, __ATOMIC_SEQ_CST); ms++)
+    for (int ms = 0; ms < WORLD_WAIT_MS && !__atomic_load_n(&is_open, __ATOMIC_SEQ_CST); ms++) {
         usleep(1000);
+    }
 }
 
 static const eep_kernel gate = EEP_KERNEL("gate", gate_body, NULL, NULL, 0);
@@ -44,13 +45,13 @@ typedef struct framework {
 /* A part of a step: "L D0 C0 D1 C1 F". */
 static void put_nodes(rank *r, const char *nodes, eep_stream *stream)
 {
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                   .x = r->x,
                                   .topk_idx = r->topk_idx,
                                   .num_tokens = r->num_tokens,
                                   .rows = r->rows,
                                   .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
                                 .rows = r->results,
                                 .topk_weights = r->topk_weights,
                                 .num_tokens = r->num_tokens,
@@ -85,8 +86,9 @@ static void framework_close(framework *f)
     open_gate();
     cr_expect_eq(eep_stream_synchronize(f->other, 1000000), EEP_OK);
     eep_graph_close(f->graph);
-    if (f->ours)
+    if (f->ours) {
         eep_stream_close(f->ours);
+    }
     eep_stream_close(f->theirs);
     eep_stream_close(f->other);
 }
@@ -148,8 +150,9 @@ Test(context_elsewhere, M2_no_promise_while_a_graph_runs_in_another_stream)
     begin(a);
     replay_up_to_the_gate(&f, f.other);
     rank_close(b);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         expect_end(a, EEP_ERR_DEVICE, "has begun and not ended");
+    }
     cr_expect_eq(eep_step_begin(a->context, 0, EEP_SIZED(&step)), EEP_ERR_STATE);
     WORLD_WAIT(&w, rank_events(a, EEP_EVENT_SUSPECTED) > 0);
     cr_expect_eq(rank_events(a, EEP_EVENT_WEDGED), 0, "the promise came before the graph's end");
@@ -194,8 +197,9 @@ Test(context_elsewhere, a_stream_that_is_closed_inside_a_step_has_ended)
     world w;
     rank *r = open_alone(&w);
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cr_assert_eq(eep_stream_open(r->device, &streams[i]), EEP_OK);
+    }
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
     for (int i = 0; i < 3; i++) {
         eep_step step;
@@ -205,10 +209,11 @@ Test(context_elsewhere, a_stream_that_is_closed_inside_a_step_has_ended)
         *r->num_tokens = 0;
         put_nodes(r, puts[i], streams[i]);
         eep_stream_close(streams[i]);
-        if (i == 2)
+        if (i == 2) {
             cr_expect_eq(eep_step_end(r->context), EEP_OK, "%s", eep_last_error(r->context));
-        else
+        } else {
             expect_end(r, EEP_ERR_STATE, i == 0 ? "no graph of this context" : "layer 1");
+        }
         cr_expect_eq(eep_step_begin(r->context, 0, EEP_SIZED(&step)), EEP_ERR_STATE);
         cr_expect(strstr(eep_last_error(r->context), "was closed"), "%s",
                   eep_last_error(r->context));
@@ -260,15 +265,18 @@ static int seat_is_free_after(int (*leave)(framework *f, rank *r))
         eep_context *again;
 
         framework_open(&f, r);
-        if (eep_join(r->context) != EEP_OK)
+        if (eep_join(r->context) != EEP_OK) {
             _exit(2);
-        if (!leave(&f, r))
+        }
+        if (!leave(&f, r)) {
             _exit(3);
+        }
         eep_close(r->context);
         config.rank = 0;
-        if (eep_device_open("host", 0, &config.device) != EEP_OK)
+        if (eep_device_open("host", 0, &config.device) != EEP_OK) {
             _exit(4);
-        _exit(eep_open(&config, r->error, sizeof(r->error), &again) == EEP_OK);
+        }
+        _exit(eep_open(&config, r->error, sizeof r->error, &again) == EEP_OK);
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "status %x", (unsigned)status);

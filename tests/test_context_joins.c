@@ -107,8 +107,9 @@ static int unmapped; /* lines of rank 0 that say so; atomic */
 static void note_unmapped(void *user, eep_log_level level, const char *line)
 {
     (void)level;
-    if (((const rank *)user)->seat == 0 && strstr(line, "cannot map the window of rank 1"))
+    if (((const rank *)user)->seat == 0 && strstr(line, "cannot map the window of rank 1")) {
         __atomic_fetch_add(&unmapped, 1, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* No descriptor is left below the returned limit. */
@@ -133,11 +134,13 @@ Test(context_joins, a_view_that_cannot_be_staged_is_tried_again_ever_later)
     world_open(&w, 2, 2);
     w.config.log = note_unmapped;
     w.config.log_level = EEP_LOG_WARN;
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    }
     before = take_descriptors();
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_run(&w.ranks[seat]);
+    }
     WORLD_WAIT(&w, __atomic_load_n(&unmapped, __ATOMIC_SEQ_CST) > 0);
     for (int i = 0; i < 600; i++) {
         eepi_service_wake(w.ranks[0].context);
@@ -145,8 +148,9 @@ Test(context_joins, a_view_that_cannot_be_staged_is_tried_again_ever_later)
     }
     cr_expect_leq(__atomic_load_n(&unmapped, __ATOMIC_SEQ_CST), 8);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].joined);
+    }
     world_rest(&w);
     world_close(&w);
 }
@@ -155,7 +159,7 @@ Test(context_joins, a_view_that_cannot_be_staged_is_tried_again_ever_later)
 static void open_twin(world *twin, const world *w, int32_t num_ranks)
 {
     world_prepare(twin, num_ranks, num_ranks);
-    snprintf(twin->path, sizeof(twin->path), "%s", w->path);
+    snprintf(twin->path, sizeof twin->path, "%s", w->path);
 }
 
 /* A member of which the store and the folder have lost all traces but the view itself lives on: who
@@ -164,14 +168,14 @@ Test(context_joins, M7_a_member_that_left_no_trace_is_not_told_as_ended)
 {
     world w, twin;
     eepi_store_client *client;
-    char seat[sizeof(w.path) + 16];
+    char seat[sizeof w.path + 16];
     world_open(&w, 2, 2);
     world_start(&w);
     world_set_modes(&w, 0, 1, RANK_WORK);
     world_advance(&w, 0, 1, 3);
     cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
     stored record = take_out(client, EEPI_KEY_MEMBER "1");
-    snprintf(seat, sizeof(seat), "%s.seat1", w.path);
+    snprintf(seat, sizeof seat, "%s.seat1", w.path);
     cr_assert_eq(unlink(seat), 0);
     open_twin(&twin, &w, 2);
     cr_expect_eq(rank_open(&twin, 1), EEP_ERR_SEAT_TAKEN, "%s", twin.ranks[1].error);
@@ -200,7 +204,7 @@ Test(context_joins, M8_a_rank_that_was_overtaken_by_another_configuration_gives_
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
     cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
     cr_assert_eq(eepi_store_client_wait(
-                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof(winner), 0),
+                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof winner, 0),
                      STORE_US, &reply),
                  EEP_OK);
     eepi_store_client_close(client);
@@ -209,8 +213,9 @@ Test(context_joins, M8_a_rank_that_was_overtaken_by_another_configuration_gives_
                      "num_max_tokens_per_rank is 4 here and 8 in the instance"),
               "%s", eep_last_error(w.ranks[0].context));
     world_start(&twin);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_close(&twin.ranks[seat]);
+    }
     world_close(&w);
 }
 
@@ -219,7 +224,7 @@ Test(context_joins, M8_a_rank_that_was_overtaken_by_another_configuration_gives_
 Test(context_joins, M8_of_two_configurations_in_an_empty_store_one_stays)
 {
     world w[2];
-    char path[sizeof(w[0].path) + 8], error[256] = "";
+    char path[sizeof w[0].path + 8], error[256] = "";
     eep_store *empty;
     int num_evicted = 0;
     for (int i = 0; i < 2; i++) {
@@ -232,15 +237,18 @@ Test(context_joins, M8_of_two_configurations_in_an_empty_store_one_stays)
         eep_store_close(w[i].store);
         w[i].store = NULL;
     }
-    snprintf(path, sizeof(path), "%s.new", w[0].path);
-    cr_assert_eq(eep_store_open(path, error, sizeof(error), &empty), EEP_OK, "%s", error);
-    for (int i = 0; i < 2; i++) /* both reach it by the name that they know */
+    snprintf(path, sizeof path, "%s.new", w[0].path);
+    cr_assert_eq(eep_store_open(path, error, sizeof error, &empty), EEP_OK, "%s", error);
+    for (int i = 0; i < 2; i++) { /* both reach it by the name that they know */
         cr_assert_eq(link(path, w[i].path), 0);
-    for (int i = 0; i < 2; i++)
+    }
+    for (int i = 0; i < 2; i++) {
         num_evicted += eep_join(w[i].ranks[i].context) == EEP_ERR_EVICTED;
+    }
     cr_expect_eq(num_evicted, 1, "%d gave up", num_evicted);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         rank_close(&w[i].ranks[i]);
+    }
     eep_store_close(empty);
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(unlink(w[i].path), 0);
@@ -254,8 +262,9 @@ Test(context_joins, a_join_that_runs_out_of_time_says_who_is_missing)
     world w;
     world_open(&w, 4, 4);
     w.config.join_timeout_us = 200000;
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    }
     rank *r = &w.ranks[0];
     cr_expect_eq(eep_join(r->context), EEP_ERR_TIMEOUT);
     const char *text = eep_last_error(r->context);
@@ -273,8 +282,9 @@ static void note_advice(void *user, eep_log_level level, const char *line)
 {
     (void)user;
     (void)level;
-    if (strstr(line, "step_deadline_us is 7000000 here and"))
+    if (strstr(line, "step_deadline_us is 7000000 here and")) {
         __atomic_fetch_add(&advised, 1, __ATOMIC_SEQ_CST);
+    }
 }
 
 Test(context_joins, configurations_that_differ_are_named)
@@ -312,8 +322,9 @@ Test(context_joins, M8_an_instance_ends_in_order_and_another_one_begins)
         cr_expect(strstr(w.ranks[seat].text, "ended in order"), "%s", w.ranks[seat].text);
         cr_expect_eq(rank_events(&w.ranks[seat], EEP_EVENT_SUSPECTED), 0);
     }
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         rank_close(&w.ranks[seat]);
+    }
     w.config.num_ranks = w.config.max_ranks = 2;
     w.config.num_max_tokens_per_rank = WORLD_TOKENS * 2;
     world_set_modes(&w, 0, 1, RANK_FOLLOW);
@@ -345,7 +356,7 @@ Test(context_joins, M8_the_view_of_an_ended_instance_follows_the_numbers)
     winner = eepi_instance_of(&w.config);
     cr_assert_eq(eepi_store_client_open(w.path, 1000000, &client), EEP_OK);
     cr_assert_eq(eepi_store_client_wait(
-                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof(winner), 0),
+                     client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof winner, 0),
                      1000000, &reply),
                  EEP_OK);
     eepi_store_client_close(client);
@@ -380,8 +391,9 @@ static void note_awaited(void *user, eep_log_level level, const char *line)
 {
     (void)user;
     (void)level;
-    if (strstr(line, "rank 2 (generation 1) has opened and not called eep_join"))
+    if (strstr(line, "rank 2 (generation 1) has opened and not called eep_join")) {
         __atomic_fetch_add(&awaited, 1, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* The last ranks wait for somebody who is on the way in: they say so, and need not. */
@@ -399,8 +411,9 @@ Test(context_joins, the_last_ranks_say_whom_they_wait_for)
     WORLD_WAIT(&w, rank_events(&w.ranks[0], EEP_EVENT_DRAIN_WAITS) > 0 &&
                        __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) > 0);
     cr_assert_eq(eep_instance_end(w.ranks[0].context), EEP_OK);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].ended == EEP_ERR_DRAINED);
+    }
     world_close(&w);
 }
 
@@ -432,15 +445,16 @@ Test(context_joins, a_store_of_a_dead_instance_is_cleared_by_hand)
     char error[256] = "";
     world_open(&w, 2, 2);
     world_start(&w);
-    cr_expect_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_ERR_STATE);
+    cr_expect_eq(eep_store_forget(w.path, error, sizeof error), EEP_ERR_STATE);
     cr_expect(strstr(error, "holds seat"), "%s", error);
     world_rest(&w);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_close(&w.ranks[seat]);
+    }
     w.config.top_k = 1;
     cr_expect_eq(rank_open(&w, 0), EEP_ERR_INVALID);
     cr_expect(strstr(w.ranks[0].error, "eep-store --forget"), "%s", w.ranks[0].error);
-    cr_expect_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_OK, "%s", error);
+    cr_expect_eq(eep_store_forget(w.path, error, sizeof error), EEP_OK, "%s", error);
     w.config.top_k = WORLD_TOPK;
     w.config.num_max_tokens_per_rank = WORLD_TOKENS * 2;
     world_set_modes(&w, 0, 1, RANK_FOLLOW);
@@ -460,23 +474,26 @@ Test(context_joins, other_weights_after_a_dead_instance_are_told_how_to_begin)
     world_open(&w, 2, 2);
     world_start(&w);
     world_rest(&w);
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_close(&w.ranks[seat]);
+    }
     for (int32_t seat = 0; seat < 2; seat++) {
         w.ranks[seat].heavier = 2;
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
     }
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_run(&w.ranks[seat]);
+    }
     for (int32_t seat = 0; seat < 2; seat++) {
         const rank *r = &w.ranks[seat];
         WORLD_WAIT(&w, r->join_status != EEP_OK);
         cr_expect(strstr(r->text, "layer 1 expert 3") && strstr(r->text, "eep-store --forget"),
                   "rank %d: %s: %s", seat, eep_strerror(r->join_status), r->text);
     }
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_close(&w.ranks[seat]);
-    cr_assert_eq(eep_store_forget(w.path, error, sizeof(error)), EEP_OK, "%s", error);
+    }
+    cr_assert_eq(eep_store_forget(w.path, error, sizeof error), EEP_OK, "%s", error);
     world_set_modes(&w, 0, 1, RANK_FOLLOW);
     world_start(&w);
     world_close(&w);

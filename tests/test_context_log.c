@@ -26,8 +26,9 @@ static void keep(void *user, eep_log_level level, const char *line)
     const rank *r = user;
     int at = __atomic_fetch_add(&num_lines, 1, __ATOMIC_SEQ_CST);
 
-    if (at >= KEPT_LINES)
+    if (at >= KEPT_LINES) {
         return;
+    }
     lines[at].seat = r->seat;
     snprintf(lines[at].text, KEPT_BYTES, "%s", line);
     __atomic_store_n(&lines[at].level, level, __ATOMIC_RELEASE);
@@ -38,10 +39,11 @@ static int count(int32_t seat, eep_log_level level, const char *a, const char *b
 {
     int n = 0, all = __atomic_load_n(&num_lines, __ATOMIC_SEQ_CST);
 
-    for (int i = 0; i < all && i < KEPT_LINES; i++)
+    for (int i = 0; i < all && i < KEPT_LINES; i++) {
         n += __atomic_load_n(&lines[i].level, __ATOMIC_ACQUIRE) == level && lines[i].seat == seat &&
              strstr(lines[i].text, a) && (!b || strstr(lines[i].text, b)) &&
              (!c || strstr(lines[i].text, c));
+    }
     return n;
 }
 
@@ -59,9 +61,10 @@ static void expect_told(int32_t first, int32_t last, const char *epoch, const ch
 
 static void expect_steps(int32_t seat, const char *const *steps)
 {
-    for (int i = 0; steps[i]; i++)
+    for (int i = 0; steps[i]; i++) {
         cr_expect_gt(count(seat, EEP_LOG_DEBUG, steps[i], NULL, NULL), 0, "rank %d: %s", seat,
                      steps[i]);
+    }
 }
 
 static void expect_no_text_misleads(void)
@@ -69,7 +72,7 @@ static void expect_no_text_misleads(void)
     cr_assert_leq(num_lines, KEPT_LINES, "the log is flooded");
     for (int i = 0; i < num_lines; i++) {
         char old_name[16];
-        snprintf(old_name, sizeof(old_name), "rank %d.", lines[i].seat);
+        snprintf(old_name, sizeof old_name, "rank %d.", lines[i].seat);
         cr_expect_not(strstr(lines[i].text, "epoch 0"), "%s", lines[i].text);
         cr_expect_not(strstr(lines[i].text, old_name), "%s", lines[i].text);
     }
@@ -97,9 +100,10 @@ static void fill(int fd)
 {
     char some[4096] = "";
     cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-    for (size_t bytes = sizeof(some); bytes > 0; bytes /= 2)
+    for (size_t bytes = sizeof some; bytes > 0; bytes /= 2) {
         while (write(fd, some, bytes) > 0) {
         }
+    }
     cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
 }
 
@@ -116,8 +120,9 @@ static void expect_no_rank_waits_for(int fd)
     world_advance(&w, 0, 1, 3);
     world_rest(&w);
     world_check_right(&w);
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 200; i++) {
         eepi_log(w.ranks[0].context, EEP_LOG_DEBUG, "line %d of many", i);
+    }
     world_close(&w);
     dup2(own, STDERR_FILENO);
     close(own);
@@ -143,7 +148,7 @@ Test(context_log, that_a_terminal_has_no_room_for_holds_up_no_rank)
     int terminal = open(ptsname(reader), O_RDWR | O_NOCTTY);
     cr_assert_geq(terminal, 0);
     fill(terminal);
-    cr_assert_gt(read(reader, some, sizeof(some)), 0);
+    cr_assert_gt(read(reader, some, sizeof some), 0);
     usleep(50000); /* the kernel passes on that there is room */
     expect_no_rank_waits_for(terminal);
     close(reader);
@@ -191,10 +196,11 @@ Test(context_log, every_change_of_view_is_told_once)
                   1);
     expect_told(0, 2, "epoch 4: serving with 3 ranks, as planned", "joined: rank 2 (generation 2)",
                 "proposed by rank ");
-    for (int32_t seat = 0; seat <= 2; seat++)
+    for (int32_t seat = 0; seat <= 2; seat++) {
         cr_expect_eq(count(seat, EEP_LOG_INFO, "left: rank 2 (generation 2: retired)",
                            "serving with 2 ranks, as planned", "epoch "),
                      1, "rank %d", seat);
+    }
     cr_expect_eq(
         count(2, EEP_LOG_INFO, "this rank has left the view as it asked (epoch ", NULL, NULL), 1);
     expect_steps(0, proposer);
@@ -233,7 +239,7 @@ Test(context_log, a_store_that_is_lost_is_told)
     world_advance(&w, 0, 1, 3);
     eep_store_close(w.store);
     WORLD_WAIT(&w, rank_events(&w.ranks[0], EEP_EVENT_STORE_LOST) == 1);
-    cr_assert_eq(eep_store_open(w.path, error, sizeof(error), &w.store), EEP_OK, "%s", error);
+    cr_assert_eq(eep_store_open(w.path, error, sizeof error, &w.store), EEP_OK, "%s", error);
     WORLD_WAIT(&w, rank_events(&w.ranks[0], EEP_EVENT_STORE_BACK) == 1);
     world_advance(&w, 0, 1, 3);
     cr_expect_eq(count(0, EEP_LOG_INFO, "the store does not answer", NULL, NULL), 1);
@@ -260,10 +266,11 @@ Test(context_log, a_missed_deadline_is_told_as_the_cause)
     rank_set_mode(&w.ranks[1], RANK_PARK);
     WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[2].last_active == 2);
     world_advance(&w, 0, 0, 3);
-    for (int32_t seat = 0; seat <= 2; seat += 2)
+    for (int32_t seat = 0; seat <= 2; seat += 2) {
         cr_expect_eq(count(seat, EEP_LOG_INFO, "left: rank 1 (generation 1: missed deadlines)",
                            "after a fault", NULL),
                      1, "rank %d", seat);
+    }
     WORLD_WAIT(&w, rank_events(&w.ranks[1], EEP_EVENT_EVICTED) == 1);
     world_check_right(&w);
     expect_no_text_misleads();

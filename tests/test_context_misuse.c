@@ -50,8 +50,9 @@ static void call_all(caller *c)
     eep_snapshot snapshot;
     eep_step step;
 
-    if (!context)
+    if (!context) {
         return;
+    }
     count(c, eep_snapshot_get(context, EEP_SIZED(&snapshot), NULL, NULL) == EEP_OK);
     count(c, eep_rank(context) == 0 && eep_generation(context) == 1);
     count(c, eep_step_begin(context, 1000000, EEP_SIZED(&step)) == EEP_ERR_STATE);
@@ -78,8 +79,9 @@ static void on_log(void *user, eep_log_level level, const char *line)
     caller *c = user;
 
     (void)level;
-    if (strstr(line, "eep_close"))
-        snprintf(c->line, sizeof(c->line), "%s", line);
+    if (strstr(line, "eep_close")) {
+        snprintf(c->line, sizeof c->line, "%s", line);
+    }
     call_all(c);
     __atomic_fetch_add(&c->lines, 1, __ATOMIC_SEQ_CST);
 }
@@ -103,8 +105,9 @@ Test(context_misuse, calls_from_callbacks_are_refused)
     cr_assert_eq(eep_event_open(r->device, &c.event), EEP_OK);
     __atomic_store_n(&c.context, r->context, __ATOMIC_RELEASE);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cr_expect_eq(rank_step(r, 0), EEP_OK, "%s", r->text);
+    }
     WORLD_WAIT(&w, __atomic_load_n(&c.events, __ATOMIC_SEQ_CST) > 0 &&
                        __atomic_load_n(&c.lines, __ATOMIC_SEQ_CST) > 0);
     __atomic_store_n(&c.context, NULL, __ATOMIC_RELEASE);
@@ -131,7 +134,7 @@ static void calling_body(const void *args, eep_grid grid)
     (void)args;
     (void)grid;
     kernel_wrong += eep_step_end(r->context) != expected;
-    snprintf(kernel_text, sizeof(kernel_text), "%s", eep_error_text());
+    snprintf(kernel_text, sizeof kernel_text, "%s", eep_error_text());
     kernel_wrong += eep_stream_synchronize(r->stream, 1000000) != expected;
     kernel_wrong += eep_graph_replay(r->graph, r->stream) != expected;
     kernel_wrong += eep_launch(r->stream, &calling, 1, 1, NULL, 0) != expected;
@@ -259,8 +262,9 @@ Test(context_misuse, M8_a_join_that_was_uncovered_goes_on)
     b->mode = RANK_FOLLOW;
     cr_assert_eq(rank_open(&w, 1), EEP_OK, "%s", b->error);
     rank_run(b);
-    for (int i = 0; i < 3 && (status == EEP_ERR_UNCOVERED || status == EEP_ERR_TIMEOUT); i++)
+    for (int i = 0; i < 3 && (status == EEP_ERR_UNCOVERED || status == EEP_ERR_TIMEOUT); i++) {
         status = eep_join(a->context);
+    }
     cr_expect_eq(status, EEP_OK, "%s", eep_last_error(a->context));
     WORLD_WAIT(&w, b->joined);
     cr_expect_eq(rank_step(a, 0), EEP_OK, "%s", a->text);
@@ -289,7 +293,7 @@ Test(context_misuse, a_drain_without_room_elsewhere_is_told)
 /* What was begun and never replayed runs nowhere: the seat is free after the close. */
 Test(context_misuse, a_step_that_was_never_replayed_keeps_no_seat)
 {
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     world w;
 
     world_open(&w, 1, 1);
@@ -359,7 +363,7 @@ Test(context_misuse, tensors_that_overlap_are_refused_in_slots_and_backups)
     cr_assert_eq(eep_device_open("host", 0, &w.config.device), EEP_OK);
     w.config.rank = 0;
     w.config.num_experts = WORLD_SLOTS;
-    cr_assert_eq(eep_open(&w.config, r->error, sizeof(r->error), &r->context), EEP_OK, "%s",
+    cr_assert_eq(eep_open(&w.config, r->error, sizeof r->error, &r->context), EEP_OK, "%s",
                  r->error);
     eep_context *c = r->context;
     expect_overlap(r, eep_slot_set(c, 0, 0, one, 2), "tensor 1 of layer 0 slot 0", "tensor 0 of");
@@ -436,7 +440,7 @@ Test(context_misuse, a_join_that_does_not_wait_is_called_again)
 {
     const struct timespec nap = {0, 1000000};
     eep_status status = EEP_ERR_TIMEOUT;
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     world w;
 
     world_open(&w, 1, 1);
@@ -446,9 +450,10 @@ Test(context_misuse, a_join_that_does_not_wait_is_called_again)
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     for (int i = 0; i < WORLD_WAIT_MS && status == EEP_ERR_TIMEOUT; i++) {
         status = eep_join(r->context);
-        if (status == EEP_ERR_TIMEOUT)
+        if (status == EEP_ERR_TIMEOUT) {
             cr_expect(strstr(eep_last_error(r->context), "eep_join: not let in within 0 ms"), "%s",
                       eep_last_error(r->context));
+        }
         nanosleep(&nap, NULL);
     }
     cr_expect_eq(status, EEP_OK, "%s", eep_last_error(r->context));
@@ -468,9 +473,9 @@ static void expect_text(const rank *r, eep_status status, eep_status expected, c
 Test(context_misuse, a_refusal_names_call_and_value)
 {
     eep_tensor tensors[WORLD_TENSORS] = {{NULL, 64}, {NULL, 64}};
-    eep_dispatch_args d = {.struct_bytes = sizeof(d)};
-    eep_combine_args c = {.struct_bytes = sizeof(c)};
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_dispatch_args d = {.struct_bytes = sizeof d};
+    eep_combine_args c = {.struct_bytes = sizeof c};
+    eep_step step = {.struct_bytes = sizeof step};
     eep_stream *other = NULL;
     world w;
 
@@ -496,7 +501,7 @@ Test(context_misuse, a_refusal_names_call_and_value)
                 "eep_dispatch: layer is 2: 0 to 1 are possible");
     expect_text(r, eep_combine(at, -1, r->stream, &c), EEP_ERR_INVALID,
                 "eep_combine: layer is -1: 0 to 1 are possible");
-    c = (eep_combine_args){sizeof(c),       EEP_FP32,      r->rows,
+    c = (eep_combine_args){sizeof c,        EEP_FP32,      r->rows,
                            r->topk_weights, r->num_tokens, (char *)r->out + 4};
     expect_text(r, eep_combine(at, 0, r->stream, &c), EEP_ERR_INVALID, "eep_combine: out is at 0x");
     cr_expect_eq(eep_busy(at, 600000001), EEP_ERR_INVALID);
@@ -530,9 +535,10 @@ Test(context_misuse, memory_of_a_slot_that_is_freed_stays_until_the_close)
     w.config.num_layers = 1;
     w.config.num_experts = w.config.num_slots = w.config.top_k = 2;
     cr_assert_eq(eep_open(&w.config, NULL, 0, &context), EEP_OK, "%s", eep_error_text());
-    for (int i = 0; i < 2; i++) /* ours, and the context's */
+    for (int i = 0; i < 2; i++) { /* ours, and the context's */
         cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &tensors[0][i].data),
                      EEP_OK);
+    }
     cr_assert_eq(eep_slot_set(context, 0, 0, tensors[0], 2), EEP_OK);
     cr_assert_eq(eep_slot_alloc(context, 0, 1, tensors[1], 2), EEP_OK);
     for (int i = 0; i < 4; i++) {
@@ -541,22 +547,28 @@ Test(context_misuse, memory_of_a_slot_that_is_freed_stays_until_the_close)
     }
     for (int i = 0; i < 16; i++) {
         cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &other[i]), EEP_OK);
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < 4; k++) {
             cr_expect_neq(other[i], tensors[k / 2][k % 2].data, "given again");
+        }
     }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         cr_expect_eq(*(uint8_t *)tensors[i / 2][i % 2].data, 7);
-    for (int i = 0; i < 2; i++) /* and nobody's that gets its address later goes with the context */
+    }
+    for (int i = 0; i < 2;
+         i++) { /* and nobody's that gets its address later goes with the context */
         tensors[1][i].data = other[i];
+    }
     cr_assert_eq(eep_slot_set(context, 0, 1, tensors[1], 2), EEP_OK);
-    for (int i = 16; i < 24; i++)
+    for (int i = 16; i < 24; i++) {
         cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, BYTES, &other[i]), EEP_OK);
+    }
     cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
     cr_assert_eq(eep_step_stream(context, stream), EEP_OK);
     cr_expect_eq(eep_join(context), EEP_OK, "%s", eep_last_error(context));
     eep_close(context);
-    for (int i = 0; i < 24; i++)
+    for (int i = 0; i < 24; i++) {
         eep_device_free(device, EEP_MEMORY_DEVICE, other[i]);
+    }
     cr_expect_null(strstr(eep_error_text(), "eep_device_free"), "%s", eep_error_text());
     eep_device_free(device, EEP_MEMORY_DEVICE, other[3]); /* twice */
     cr_expect(strstr(eep_error_text(), "eep_device_free: nothing of this device begins at"), "%s",
@@ -574,7 +586,7 @@ Test(context_misuse, refusals_of_an_open_say_the_remedy)
     eep_config none = {0};
     world w;
 
-    cr_expect_eq(eep_open(&none, error, sizeof(error), &context), EEP_ERR_INVALID);
+    cr_expect_eq(eep_open(&none, error, sizeof error, &context), EEP_ERR_INVALID);
     cr_expect(strstr(error, "eep_config_init") && strstr(error, "struct_bytes"), "%s", error);
     world_open(&w, 1, 1);
     rank *r = &w.ranks[0];

@@ -51,8 +51,9 @@ static void note_log(void *user, eep_log_level level, const char *line)
     const rank *r = user;
 
     (void)level;
-    if (strstr(line, "rank 0 is about to expel this rank") && strstr(line, "step_deadline_us"))
+    if (strstr(line, "rank 0 is about to expel this rank") && strstr(line, "step_deadline_us")) {
         __atomic_fetch_add(&warned[r->seat], 1, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* One that says nothing is expelled, and its own log says by whom and why. */
@@ -110,32 +111,38 @@ static void be_rank_2(int from, int to)
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
     world_prepare(&w, 3, 3);
     (void)divide_defaults(&w.config);
-    if (read(from, w.path, sizeof(w.path)) != sizeof(w.path) || rank_open(&w, 2) != EEP_OK)
+    if (read(from, w.path, sizeof w.path) != sizeof w.path || rank_open(&w, 2) != EEP_OK) {
         _exit(2);
+    }
     rank_run(r);
     WORLD_WAIT(&w, r->joined);
     rank_set_mode(r, RANK_WORK);
-    if (write(to, "", 1) != 1 || read(from, &byte, 1) != 1)
+    if (write(to, "", 1) != 1 || read(from, &byte, 1) != 1) {
         _exit(3);
+    }
     rank_set_mode(r, RANK_FOLLOW);
-    if (read(from, &byte, 1) != 1)
+    if (read(from, &byte, 1) != 1) {
         _exit(4);
+    }
     world_lock(&w);
-    if (!rank_is_well(r))
+    if (!rank_is_well(r)) {
         fprintf(stderr, "rank 2: ok %llu aborted %llu wrong %llu: %s\n",
                 (unsigned long long)r->steps_ok, (unsigned long long)r->steps_aborted,
                 (unsigned long long)r->wrong, r->text);
+    }
     _exit(rank_is_well(r) ? 0 : 1);
 }
 
 /* Ranks 0 and 1, threads of this process, begin to serve beside rank 2. */
 static void start_beside(world *w, int to, int from, char *byte)
 {
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         cr_assert_eq(rank_open(w, seat), EEP_OK, "%s", w->ranks[seat].error);
-    for (int32_t seat = 0; seat < 2; seat++)
+    }
+    for (int32_t seat = 0; seat < 2; seat++) {
         rank_run(&w->ranks[seat]);
-    cr_assert_eq(write(to, w->path, sizeof(w->path)), (ssize_t)sizeof(w->path));
+    }
+    cr_assert_eq(write(to, w->path, sizeof w->path), (ssize_t)sizeof w->path);
     cr_assert_eq(read(from, byte, 1), 1);
     world_set_modes(w, 0, 1, RANK_WORK);
     world_advance(w, 0, 1, 3);
@@ -151,8 +158,9 @@ Test(context_pauses, M5_pauses_of_four_seconds_are_survived_by_default)
     cr_assert(pipe(there) == 0 && pipe(back) == 0);
     pid_t pid = fork(); /* before there are threads */
     cr_assert_geq(pid, 0);
-    if (pid == 0)
+    if (pid == 0) {
         be_rank_2(there[0], back[1]);
+    }
     world_open(&w, 3, 3);
     const useconds_t pause_us = (useconds_t)divide_defaults(&w.config);
     start_beside(&w, there[1], back[0], &byte);
@@ -192,8 +200,9 @@ Test(context_pauses, M2_a_pause_beside_a_fault_is_survived_by_default)
     cr_assert(pipe(there) == 0 && pipe(back) == 0);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
-    if (pid == 0)
+    if (pid == 0) {
         be_rank_2(there[0], back[1]);
+    }
     world_open(&w, 3, 3);
     w.keep_backups = 1;
     (void)divide_defaults(&w.config);
@@ -224,9 +233,10 @@ static void note_silence(void *user, eep_log_level level, const char *line)
     static const char said[] = "left: rank 2 (generation 1: silent for ";
     const char *at = strstr(line, said);
 
-    if (at && level == EEP_LOG_INFO)
+    if (at && level == EEP_LOG_INFO) {
         __atomic_store_n(&silent_ms[((const rank *)user)->seat],
                          (unsigned)strtoul(at + strlen(said), NULL, 10), __ATOMIC_SEQ_CST);
+    }
 }
 
 /* One that is stopped for longer than that is killed and expelled, and the logs of the others say
@@ -240,8 +250,9 @@ Test(context_pauses, M5_a_process_that_stays_stopped_is_told_as_silent)
     cr_assert(pipe(there) == 0 && pipe(back) == 0);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
-    if (pid == 0)
+    if (pid == 0) {
         be_rank_2(there[0], back[1]);
+    }
     world_open(&w, 3, 3);
     w.keep_backups = 1;
     w.config.log = note_silence;

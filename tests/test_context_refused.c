@@ -75,10 +75,11 @@ static eep_status open_with(const eep_config *config, char *error, size_t error_
 {
     eep_context *context = NULL;
     eep_status status = eep_open(config, error, error_bytes, &context);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         eep_close(context);
-    else
+    } else {
         cr_expect_null(context, "an output was set without success");
+    }
     return status;
 }
 
@@ -91,11 +92,11 @@ Test(context_refused, a_bad_configuration_is_refused_by_field)
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
     w.config.device = device;
     w.config.rank = 0;
-    for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
         const mistake *m = &mistakes[i];
         eep_config config = w.config;
         memcpy((char *)&config + m->offset, &m->value, m->bytes);
-        eep_status status = open_with(&config, error, sizeof(error));
+        eep_status status = open_with(&config, error, sizeof error);
         const char *name = strcmp(m->field, "struct_bytes") == 0 ? "eep_config" : m->field;
         cr_expect_eq(status, EEP_ERR_INVALID, "%s = %lld: %s", m->field, (long long)m->value,
                      eep_strerror(status));
@@ -153,13 +154,13 @@ Test(context_refused, a_taken_seat_and_another_shape_are_refused)
     eep_config config = w.config;
     config.rank = 1;
     config.device = second->device;
-    cr_expect_eq(open_with(&config, second->error, sizeof(second->error)), EEP_ERR_SEAT_TAKEN);
+    cr_expect_eq(open_with(&config, second->error, sizeof second->error), EEP_ERR_SEAT_TAKEN);
     cr_expect(strstr(second->error, "holds the seat"), "%s", second->error);
     config.rank = 2;
-    for (size_t i = 0; i < sizeof(differences) / sizeof(differences[0]); i++) {
+    for (size_t i = 0; i < sizeof differences / sizeof differences[0]; i++) {
         eep_config other = config;
         memcpy((char *)&other + differences[i].offset, &differences[i].value, differences[i].bytes);
-        cr_expect_eq(open_with(&other, second->error, sizeof(second->error)), EEP_ERR_INVALID, "%s",
+        cr_expect_eq(open_with(&other, second->error, sizeof second->error), EEP_ERR_INVALID, "%s",
                      differences[i].field);
         cr_expect(strstr(second->error, differences[i].field), "%s", second->error);
         cr_expect(strstr(second->error, " here and "), "both values: %s", second->error);
@@ -182,12 +183,14 @@ Test(context_refused, differing_weights_are_refused)
     for (int32_t seat = 0; seat < 3; seat++) {
         w.ranks[seat].heavier = (float)seat;
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
-        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++)
+        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++) {
             holders += eep_slot_expert(w.ranks[seat].context, 1, slot) == 3;
+        }
     }
     cr_assert_geq(holders, 2);
-    for (int32_t seat = 0; seat < 3; seat++)
+    for (int32_t seat = 0; seat < 3; seat++) {
         rank_run(&w.ranks[seat]);
+    }
     for (int32_t seat = 0; seat < 3; seat++) {
         const rank *r = &w.ranks[seat];
         WORLD_WAIT(&w, r->join_status != EEP_OK);
@@ -231,7 +234,7 @@ static void expect_state(const rank *r, eep_status status, const char *what)
 Test(context_refused, calls_in_the_wrong_order_are_refused)
 {
     world w;
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},
                                          {&w, WORLD_HIDDEN * sizeof(float)}};
     world_open(&w, 1, 1);
@@ -242,8 +245,7 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
     config.rank = 0;
     config.device = r->device;
-    cr_assert_eq(eep_open(&config, r->error, sizeof(r->error), &r->context), EEP_OK, "%s",
-                 r->error);
+    cr_assert_eq(eep_open(&config, r->error, sizeof r->error, &r->context), EEP_OK, "%s", r->error);
     expect_state(r, eep_join(r->context), "join without a graph");
     expect_state(r, eep_step_begin(r->context, 0, &step), "begin before join");
     expect_state(r, eep_step_end(r->context), "end before join");
@@ -251,14 +253,14 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
     expect_state(r, eep_drain(r->context), "drain before join");
     int32_t number = 0;
     _Alignas(16) float row[WORLD_HIDDEN];
-    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
                                 .rows = row,
                                 .topk_weights = row,
                                 .num_tokens = &number,
                                 .out = row};
     expect_state(r, eep_combine(r->context, 0, r->stream, &combine), "combine before dispatch");
     cr_expect_eq(eep_combine(r->context, WORLD_LAYERS, r->stream, &combine), EEP_ERR_INVALID);
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                   .x = row,
                                   .num_tokens = &number,
                                   .rows = row,
@@ -293,13 +295,13 @@ Test(context_refused, calls_in_the_wrong_order_are_refused)
 /* One node of a step. */
 static eep_status put_node(rank *r, char node, int32_t layer, eep_stream *stream)
 {
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                   .x = r->x,
                                   .topk_idx = r->topk_idx,
                                   .num_tokens = r->num_tokens,
                                   .rows = r->rows,
                                   .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
                                 .rows = r->results,
                                 .topk_weights = r->topk_weights,
                                 .num_tokens = r->num_tokens,
@@ -324,8 +326,9 @@ static eep_status put_nodes(rank *r, const char *nodes)
     eep_status status = EEP_OK;
 
     for (const char *at = nodes; *at; at++) {
-        if (!strchr("LDCF", *at))
+        if (!strchr("LDCF", *at)) {
             continue;
+        }
         cr_assert_eq(status, EEP_OK, "%s before %s: %s", nodes, at, eep_last_error(r->context));
         status = put_node(r, *at, at[1] - '0', r->stream);
     }
@@ -361,7 +364,7 @@ Test(context_refused, a_part_of_a_step_is_no_graph)
     rank *r = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_assert_eq(eep_stream_open(r->device, &other), EEP_OK);
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         int is_whole = strstr(refused[i].nodes, "F") && strlen(refused[i].nodes) > 10;
         cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
         expect_state(r, put_nodes(r, refused[i].nodes), refused[i].nodes);
@@ -371,10 +374,11 @@ Test(context_refused, a_part_of_a_step_is_no_graph)
         int is_empty = refused[i].nodes[0] != 'L'; /* nothing of a step is in it */
         cr_expect_eq(status, is_whole || is_empty ? EEP_OK : EEP_ERR_INVALID, "%s: %s",
                      refused[i].nodes, eep_strerror(status));
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             eep_graph_close(graph);
+        }
     }
-    for (size_t i = 0; i < sizeof(cut) / sizeof(cut[0]); i++) {
+    for (size_t i = 0; i < sizeof cut / sizeof cut[0]; i++) {
         cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
         cr_assert_eq(put_nodes(r, cut[i]), EEP_OK, "%s", eep_last_error(r->context));
         cr_expect_eq(eep_capture_end(r->stream, &graph), EEP_ERR_INVALID, "%s", cut[i]);
@@ -403,7 +407,7 @@ Test(context_refused, a_part_of_a_step_is_no_graph)
 Test(context_refused, a_step_that_is_put_without_a_graph_must_be_whole)
 {
     world w;
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     world_open(&w, 1, 1);
     w.config.num_experts = WORLD_SLOTS;
     rank *r = &w.ranks[0];
@@ -443,10 +447,11 @@ static int shift_clock(void)
 {
     static const char ahead[] = "boottime 100000 0";
     int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
-    int shifted = fd >= 0 && write(fd, ahead, sizeof(ahead) - 1) == (ssize_t)sizeof(ahead) - 1;
+    int shifted = fd >= 0 && write(fd, ahead, sizeof ahead - 1) == (ssize_t)sizeof ahead - 1;
 
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     return shifted;
 }
 
@@ -468,27 +473,30 @@ static void try_from_elsewhere(const char *path, int kind, int say)
         answer = child == 0 ? 'e' : 's';
         if (child == 0 && kind == CLONE_NEWPID &&
             (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-             mount("proc", "/proc", "proc", 0, NULL) != 0))
+             mount("proc", "/proc", "proc", 0, NULL) != 0)) {
             answer = 's';
+        }
     }
-    if (answer == 'e' && (eep_store_forget(path, error, sizeof(error)) != EEP_ERR_STATE ||
-                          !strstr(error, "of another pid or time namespace")))
+    if (answer == 'e' && (eep_store_forget(path, error, sizeof error) != EEP_ERR_STATE ||
+                          !strstr(error, "of another pid or time namespace"))) {
         answer = 'f';
+    }
     for (int32_t seat = 0; answer == 'e' && seat <= 2; seat += 2) {
         eep_config config;
         answer = 'd';
-        if (eep_device_open("host", 0, &device) != EEP_OK)
+        if (eep_device_open("host", 0, &device) != EEP_OK) {
             break;
+        }
         world_config(&config);
         config.num_ranks = 2;
         config.max_ranks = 3;
         config.rank = seat;
         config.device = device;
         config.store_path = path;
-        answer = eep_open(&config, error, sizeof(error), &context) != EEP_ERR_UNSUPPORTED ? 'o'
-                 : !strstr(error, "pid namespace or time namespace")                      ? 't'
-                 : seat == 2                                                              ? 'r'
-                                                                                          : 'e';
+        answer = eep_open(&config, error, sizeof error, &context) != EEP_ERR_UNSUPPORTED ? 'o'
+                 : !strstr(error, "pid namespace or time namespace")                     ? 't'
+                 : seat == 2                                                             ? 'r'
+                                                                                         : 'e';
         eep_device_close(device);
     }
     (void)!write(say, &answer, 1);
@@ -501,20 +509,21 @@ static void check_elsewhere(int kind)
 {
     world w;
     int go[2], say[2];
-    char path[sizeof(w.path)] = "", answer = 0;
+    char path[sizeof w.path] = "", answer = 0;
     cr_assert(pipe(go) == 0 && pipe(say) == 0);
     pid_t child = fork(); /* before there are threads */
     if (child == 0) {
         close(go[1]);
-        if (read(go[0], path, sizeof(path)) == (ssize_t)sizeof(path))
+        if (read(go[0], path, sizeof path) == (ssize_t)sizeof path) {
             try_from_elsewhere(path, kind, say[1]);
+        }
         _exit(0);
     }
     world_open(&w, 2, 3);
     world_start(&w);
     world_set_modes(&w, 0, 1, RANK_WORK);
     world_advance(&w, 0, 1, 3);
-    cr_assert_eq(write(go[1], w.path, sizeof(w.path)), (ssize_t)sizeof(w.path));
+    cr_assert_eq(write(go[1], w.path, sizeof w.path), (ssize_t)sizeof w.path);
     cr_assert_eq(waitpid(child, NULL, 0), child);
     cr_assert_eq(read(say[0], &answer, 1), 1);
     world_advance(&w, 0, 1, 20);
@@ -523,8 +532,9 @@ static void check_elsewhere(int kind)
     cr_expect_eq(rank_sees(&w.ranks[0], 0, NULL).generation, 1);
     world_check_right(&w);
     world_close(&w);
-    if (answer == 's')
+    if (answer == 's') {
         cr_skip("no such namespace can be made here");
+    }
     cr_expect_eq(answer, 'r', "answer '%c'", answer);
 }
 
@@ -542,7 +552,7 @@ Test(context_refused, M5_a_process_of_another_time_namespace_disturbs_nobody)
  * Returns the captures. */
 static uint64_t capture_while_serving(rank *r)
 {
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     eep_graph *graph;
 
     if (eepi_device_is_apart(r->device)) {
@@ -563,7 +573,7 @@ static uint64_t capture_while_serving(rank *r)
 Test(context_refused, calls_in_the_wrong_order_leave_a_running_rank_alone)
 {
     world w;
-    eep_step step = {.struct_bytes = sizeof(step)};
+    eep_step step = {.struct_bytes = sizeof step};
     eep_stream *other;
     uint64_t captures;
     eep_tensor tensors[WORLD_TENSORS] = {{&w, WORLD_HIDDEN * sizeof(float)},

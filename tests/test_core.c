@@ -34,9 +34,10 @@ Test(core, S1_agreement_who_serves_an_epoch_serves_the_same_bytes)
         live_through_much(c);
         for (int i = 0; i < c->num_processes; i++) {
             const cluster_process *p = &c->process[i];
-            if (p->alive && !p->over)
+            if (p->alive && !p->over) {
                 EXPECT(c, p->live && p->live->epoch == c->view->epoch &&
                               p->live->digest == c->view->digest);
+            }
         }
     }
 }
@@ -50,8 +51,9 @@ Test(core, S2_epochs_only_grow_and_keep_their_bytes)
         EXPECT(c, c->committed[1]->digest == first && c->num_committed >= 4);
         const eepi_view *before = c->committed[1];
         for (int i = 2; i < CLUSTER_MAX_EPOCHS; i++) {
-            if (!c->committed[i]) /* epochs leap where somebody is left out alive */
+            if (!c->committed[i]) { /* epochs leap where somebody is left out alive */
                 continue;
+            }
             EXPECT(c, c->committed[i]->epoch == (uint64_t)i);
             EXPECT(c, c->committed[i]->base_digest == before->digest);
             before = c->committed[i];
@@ -68,8 +70,9 @@ Test(core, one_crash_with_replicas_is_one_commit_and_no_fill)
         cluster_crash(c, (int)cluster_random(c, 4));
         expect_serving(c, 3);
         EXPECT(c, c->num_committed == 2 && c->view->phase == EEPI_VIEW_SERVING);
-        for (int i = 0; i < c->num_processes; i++)
+        for (int i = 0; i < c->num_processes; i++) {
             EXPECT(c, c->process[i].num_fills == 0);
+        }
     }
 }
 
@@ -152,12 +155,14 @@ Test(core, L3_a_crash_during_repairing_repairs_again)
     FOR_SEEDS(&wide, c)
     {
         int victim = 2 + (int)cluster_random(c, 2); /* a source or a receiver, or neither */
-        for (int seat = 0; seat < 5; seat++)
+        for (int seat = 0; seat < 5; seat++) {
             cluster_at(c, seat)->fill_delay_us = 50000;
+        }
         cluster_crash(c, 0);
         cluster_crash(c, 1);
-        if (!cluster_until(c, is_repairing, SECOND))
+        if (!cluster_until(c, is_repairing, SECOND)) {
             continue;
+        }
         cluster_run(c, cluster_random(c, 40000));
         cluster_crash(c, victim);
         expect_serving(c, 2);
@@ -264,8 +269,9 @@ Test(core, a_rank_leaves_when_asked)
 static int all_over(cluster *c)
 {
     for (int seat = 0; seat < 4; seat++) {
-        if (!cluster_at(c, seat)->over)
+        if (!cluster_at(c, seat)->over) {
             return 0;
+        }
     }
     return 1;
 }
@@ -283,10 +289,12 @@ Test(core, M8_all_leave_and_the_instance_ends_in_order)
         EXPECT(c, cluster_until(c, all_over, 3 * SECOND));
         EXPECT(c, num_wedges(c) == 0);
         EXPECT(c, eepi_view_num_active(c->view) == 0 && c->view->cause == EEPI_VIEW_PLANNED);
-        for (int seat = 0; seat < 4; seat++)
+        for (int seat = 0; seat < 4; seat++) {
             cluster_crash(c, seat);
-        for (int seat = 0; seat < 4; seat++)
+        }
+        for (int seat = 0; seat < 4; seat++) {
             cluster_start(c, seat);
+        }
         EXPECT(c, cluster_until(c, has_four, 3 * SECOND));
         expect_serving(c, 4);
     }
@@ -358,8 +366,9 @@ Test(core, M2_killing_precedes_the_commit)
         EXPECT(c, cluster_until(c, is_wedged, SECOND));
         EXPECT(c, cluster_until(c, is_at_epoch_2, SECOND));
         EXPECT(c, !cluster_at(c, 2)->alive);
-        for (int i = 0; i < c->num_processes; i++)
+        for (int i = 0; i < c->num_processes; i++) {
             kills += (int)c->process[i].num_kills;
+        }
         EXPECT(c, kills >= 1);
     }
 }
@@ -378,9 +387,11 @@ Test(core, M2_nobody_waits_for_the_end_of_one_that_cannot_be_killed)
         uint64_t from_us;
         cluster_at(c, 2)->unkillable = 1;
         from_us = c->now_us;
-        for (int seat = 0; seat < 4; seat++)
-            if (seat != 2)
+        for (int seat = 0; seat < 4; seat++) {
+            if (seat != 2) {
                 cluster_evidence(c, seat, 2, EEP_FAULT_DEADLINE);
+            }
+        }
         EXPECT(c, cluster_until(c, is_past_epoch_1, SECOND));
         EXPECT(c, c->now_us - from_us < 100000);
         EXPECT(c, !eepi_view_is_member(c->view, 2));
@@ -414,8 +425,9 @@ Test(core, M2_a_rank_that_never_drains_is_at_epoch_2_out)
         cluster_crash(c, 3);
         EXPECT(c, cluster_until(c, is_wedged, SECOND));
         cluster_run(c, 2 * SECOND);
-        if (!c->num_uncovered)
+        if (!c->num_uncovered) {
             expect_serving(c, 2);
+        }
     }
 }
 
@@ -425,8 +437,9 @@ Test(core, M2_a_slow_drain_of_ones_own_leaves_nobody_out)
     FOR_SEEDS(&covered, c)
     {
         cluster_at(c, 0)->stuck_until_us = c->now_us + 140000;
-        for (int seat = 1; seat < 3; seat++)
+        for (int seat = 1; seat < 3; seat++) {
             cluster_at(c, seat)->stuck_until_us = c->now_us + 1000;
+        }
         cluster_evidence(c, 0, 3, EEP_FAULT_DEVICE);
         expect_serving(c, 3);
     }

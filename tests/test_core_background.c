@@ -16,8 +16,9 @@ static int num_fills(cluster *c)
 {
     int n = 0;
 
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         n += (int)c->process[i].num_fills;
+    }
     return n;
 }
 
@@ -71,13 +72,15 @@ Test(core_background, an_instance_at_rest_stays_at_rest)
  * the same experts. */
 static void shrink_and_grow(cluster *c)
 {
-    for (int seat = 2; seat < 5; seat++)
+    for (int seat = 2; seat < 5; seat++) {
         cluster_leave(c, seat);
+    }
     EXPECT(c, cluster_until(c, has_two, 5 * SECOND));
     expect_serving(c, 2);
     EXPECT(c, num_fills(c) > 0);
-    for (int seat = 2; seat < 5; seat++)
+    for (int seat = 2; seat < 5; seat++) {
         cluster_start(c, seat);
+    }
 }
 
 Test(core_background, redundancy_comes_back_and_nobody_stops_for_it)
@@ -147,10 +150,12 @@ Test(core_background, L3_a_fault_while_slots_are_filled)
     {
         shrink_and_grow(c);
         EXPECT(c, cluster_until(c, has_five, 3 * SECOND));
-        for (int seat = 0; seat < 5; seat++)
+        for (int seat = 0; seat < 5; seat++) {
             cluster_at(c, seat)->fill_delay_us = 100000;
-        if (!cluster_until(c, is_filling, 3 * SECOND))
+        }
+        if (!cluster_until(c, is_filling, 3 * SECOND)) {
             continue;
+        }
         hit++;
         cluster_run(c, cluster_random(c, 150000));
         cluster_crash(c, (int)cluster_random(c, 5));
@@ -169,8 +174,9 @@ Test(core_background, L4_a_joiner_does_not_wait_for_a_round)
             cluster_at(c, 2)->fill_delay_us = 20 * SECOND;
         cluster_leave(c, 0);
         cluster_leave(c, 1);
-        if (!cluster_until(c, is_filling, SECOND))
+        if (!cluster_until(c, is_filling, SECOND)) {
             continue;
+        }
         cluster_start(c, 4);
         EXPECT(c, cluster_until(c, has_joined_4, SECOND));
     }

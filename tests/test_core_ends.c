@@ -64,8 +64,9 @@ static void open_core(uint64_t margin_us)
     t.now_us = 1000;
     cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
     give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
-    for (int seat = 0; seat < RANKS; seat++)
+    for (int seat = 0; seat < RANKS; seat++) {
         tell_member(seat, 1);
+    }
     win();
     cr_assert_eq(eepi_view_num_active(eepi_core_view(t.core)), RANKS);
 }
@@ -83,8 +84,9 @@ static void expel(int seat, int last)
     give((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
     for (int other = 1; other <= last; other++) {
         eepi_report report = {other, 1, eepi_core_view(t.core)->epoch, 7, 0, NULL};
-        if (other != seat)
+        if (other != seat) {
             give((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
+        }
     }
 }
 

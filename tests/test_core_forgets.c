@@ -23,8 +23,9 @@ static void setup(void)
 {
     cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
     view = eepi_view_new(&config.shape);
-    for (int seat = 0; seat < 3; seat++)
+    for (int seat = 0; seat < 3; seat++) {
         *eepi_view_seat_at(view, seat) = (eepi_view_seat){2, EEP_SEAT_ACTIVE, {0}};
+    }
     cr_assert_eq(eepi_plan_initial(view), EEP_OK);
     view->epoch = view->first_step = 1;
     view->phase = EEPI_VIEW_SERVING;
@@ -50,8 +51,9 @@ static int gives(eepi_input input, eepi_action_kind kind)
     actions = eepi_core_handle(core, &input, &n);
     for (int i = 0; i < n; i++) {
         found += actions[i].kind == kind;
-        if (actions[i].kind == EEPI_ACTION_CAS)
+        if (actions[i].kind == EEPI_ACTION_CAS) {
             proposed_epoch = actions[i].view->epoch;
+        }
     }
     return found;
 }
@@ -183,8 +185,9 @@ Test(core_forgets, S2_no_instance_begins_on_records_read_before)
  * no slots in a first view, and gave up (seed 7868). */
 Test(core_forgets, L1_nobody_begins_before_the_register_was_read)
 {
-    for (int seat = 0; seat < 3; seat++)
+    for (int seat = 0; seat < 3; seat++) {
         cr_assert_eq(member_gives(seat, 2, EEPI_ACTION_CAS), 0);
+    }
     cr_assert_eq(proposes_after(EEPI_INPUT_TICK), 0);
     cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1);
 }
@@ -213,8 +216,9 @@ Test(core_forgets, S2_each_proposer_has_epochs_of_its_own_in_doubt)
         one.config.seat = i / 2 % SEATS;
         base.epoch = (uint64_t)(i / 2 / SEATS % BASES);
         one.in_doubt = i / 2 / SEATS / BASES;
-        if (!left_alive && !one.in_doubt)
+        if (!left_alive && !one.in_doubt) {
             continue;
+        }
         uint64_t epoch = eepi_core_fresh_epoch(&one, left_alive);
         cr_assert(epoch > base.epoch && epoch < EPOCHS);
         cr_assert(giver[epoch] == 0 || giver[epoch] == one.config.seat + 1,
@@ -312,8 +316,9 @@ static void see_view(uint64_t epoch, eepi_view_cause cause, uint64_t revision)
 Test(core_forgets, S1_who_left_a_forgotten_view_has_not_left_its_namesake)
 {
     (void)member_gives(1, 2, EEPI_ACTION_READ);
-    for (int seat = 0; seat < 3; seat++)
+    for (int seat = 0; seat < 3; seat++) {
         eepi_view_seat_at(view, seat)->generation = 1;
+    }
     see_view(5, EEPI_VIEW_INITIAL, 5);
     eepi_view_seat_at(view, 2)->state = EEP_SEAT_VACANT;
     eepi_plan_drop_gone(view);

@@ -25,11 +25,12 @@ static void accuse(cluster *c, int by, int seat)
     static uint64_t seats[EEPK_SEAT_WORDS];
 
     seats[0] = 1ull << seat;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         cluster_give(c, by,
                      (eepi_input){.kind = EEPI_INPUT_ACCUSED,
                                   .seats = seats,
                                   .step = cluster_at(c, by)->stepper.step + 1 + (uint64_t)i});
+    }
 }
 
 /* Evidence of missed deadlines outlived the fault view that kept the rank. */
@@ -69,8 +70,9 @@ Test(core_found, M10_a_leaver_does_not_wait_for_members_that_have_died)
     {
         cluster_leave(c, 3);
         EXPECT(c, cluster_until(c, has_let_3_go, SECOND));
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             cluster_crash(c, seat);
+        }
         cluster_run(c, SECOND);
         EXPECT(c, cluster_at(c, 3)->over);
     }
@@ -85,13 +87,17 @@ Test(core_found, L1_an_instance_that_begins_again_repairs_what_nobody_loaded)
         cluster_crash(c, 1);
         expect_serving(c, 3);
         cluster_start(c, 1); /* loads what the three have least of */
-        for (int seat = 0; seat < 4; seat++)
-            if (seat != 1)
+        for (int seat = 0; seat < 4; seat++) {
+            if (seat != 1) {
                 cluster_crash(c, seat);
+            }
+        }
         cluster_run(c, 50000);
-        for (int seat = 0; seat < 4; seat++)
-            if (!cluster_at(c, seat)->alive)
+        for (int seat = 0; seat < 4; seat++) {
+            if (!cluster_at(c, seat)->alive) {
                 cluster_start(c, seat);
+            }
+        }
         expect_serving(c, 4);
     }
 }

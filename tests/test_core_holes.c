@@ -10,8 +10,9 @@ Test(core_holes, S1_an_answer_that_comes_after_the_watch_changes_nothing)
     {
         cluster_crash(c, 3);
         expect_serving(c, 3);
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             EXPECT(c, eepi_core_view(cluster_at(c, seat)->core)->digest == c->view->digest);
+        }
     }
 }
 
@@ -56,8 +57,9 @@ Test(core_holes, M5_evidence_of_a_newer_generation_hides_no_older_one)
     FOR_SEEDS(&covered, c)
     {
         eepi_suspect newer = {3, 2, EEP_FAULT_RESET};
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = newer});
+        }
         cluster_stop(c, 3, CLUSTER_FOREVER - c->now_us);
         expect_serving(c, 3);
     }
@@ -102,8 +104,9 @@ Test(core_holes, M2_without_a_kill_fence_a_zombie_is_named_and_waited_for)
         EXPECT(c, cluster_at(c, 4)->alive);
         cluster_run(c, SECOND);
         expect_serving(c, 3);
-        for (int i = 0; i < c->num_processes; i++)
+        for (int i = 0; i < c->num_processes; i++) {
             EXPECT(c, c->process[i].num_kills == 0);
+        }
     }
 }
 
@@ -158,18 +161,22 @@ Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
         expect_serving(c, 5);
         for (int round = 0; round < 2; round++) {
             epoch = c->view->epoch;
-            for (int i = 0; i < c->num_processes; i++)
+            for (int i = 0; i < c->num_processes; i++) {
                 step = c->process[i].stepper.step > step ? c->process[i].stepper.step : step;
-            for (int i = 0; i < c->num_processes; i++)
+            }
+            for (int i = 0; i < c->num_processes; i++) {
                 cluster_crash_process(c, i);
+            }
             cluster_run(c, cluster_random(c, 100000));
             /* seat 5 is not started again: its end is seen from its record */
-            for (int seat = 0; seat < 4; seat++)
+            for (int seat = 0; seat < 4; seat++) {
                 cluster_start(c, seat);
-            for (int seat = 0; seat < 4; seat++)
+            }
+            for (int seat = 0; seat < 4; seat++) {
                 cluster_give(
                     c, seat,
                     (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {5, 1, EEP_FAULT_EXIT}});
+            }
             EXPECT(c, cluster_until(c, has_four, SECOND));
             expect_serving(c, 4);
             EXPECT(c, c->view->epoch > epoch && c->view->first_step > step);
@@ -186,8 +193,9 @@ Test(core_holes, M5_a_zombie_accuses_nobody)
         eepi_report late = {3, 1, 1, 5, 2, suspects};
         cluster_crash(c, 3);
         expect_serving(c, 3);
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late});
+        }
         expect_serving(c, 3);
         EXPECT(c, c->num_committed == 2);
     }
@@ -198,8 +206,9 @@ Test(core_holes, M4_a_suspected_rank_proposes_last)
 {
     FOR_SEEDS(&covered, c)
     {
-        for (int seat = 1; seat < 4; seat++)
+        for (int seat = 1; seat < 4; seat++) {
             cluster_evidence(c, seat, 0, EEP_FAULT_DEVICE);
+        }
         expect_serving(c, 3);
         EXPECT(c, c->num_committed == 2 && c->view->proposer != 0);
     }
@@ -273,8 +282,9 @@ Test(core_holes, M3_a_flip_before_the_commit_is_known_counts)
     FOR_SEEDS(&covered, c)
     {
         cluster_start(c, 4);
-        for (int i = 0; c->view->epoch == 1 && i < 20000; i++)
+        for (int i = 0; c->view->epoch == 1 && i < 20000; i++) {
             cluster_run(c, 50);
+        }
         cluster_delay_store(c, 3, 200000);
         EXPECT(c, cluster_until(c, has_five, SECOND));
         expect_serving(c, 5);
@@ -358,11 +368,13 @@ static void disturb(cluster *c, uint64_t kinds)
     cluster_process *p = cluster_at(c, seat);
     int is_there = p && p->alive && !p->over;
 
-    if (!(kinds >> kind & 1))
+    if (!(kinds >> kind & 1)) {
         return;
+    }
     if (!is_there || kind <= 1) { /* a new process, where the last one is gone */
-        if ((!p || !p->alive) && c->num_processes < CLUSTER_MAX_PROCESSES)
+        if ((!p || !p->alive) && c->num_processes < CLUSTER_MAX_PROCESSES) {
             cluster_start(c, seat);
+        }
     } else if (kind <= 5) {
         cluster_crash(c, seat);
     } else if (kind == 6) {
@@ -374,8 +386,9 @@ static void disturb(cluster *c, uint64_t kinds)
     } else {
         int other = (int)cluster_random(c, (uint64_t)c->options.max_ranks);
         cluster_process *q = cluster_at(c, other);
-        if (!q || !q->alive || q->over || q == p)
+        if (!q || !q->alive || q->over || q == p) {
             return;
+        }
         cluster_evidence(c, other, seat, cluster_random(c, 2) ? EEP_FAULT_SILENT : EEP_FAULT_RESET);
         cluster_run(c, cluster_random(c, 50000));
         cluster_evidence(c, other, seat, -1);
@@ -422,8 +435,9 @@ Test(core_holes, histories_by_chance)
 {
     uint64_t num_ok = 0;
 
-    for (uint64_t seed = first_seed(); seed <= last_seed(num_histories()); seed++)
+    for (uint64_t seed = first_seed(); seed <= last_seed(num_histories()); seed++) {
         history_by_chance(seed, &num_ok);
+    }
     cr_assert(getenv("EEP_TEST_SEED") || num_ok > num_histories() / 2, "%llu served to the end",
               (unsigned long long)num_ok);
 }

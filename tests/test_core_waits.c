@@ -64,8 +64,9 @@ static void open_core(int kill_fence)
     t.now_us = 1000;
     cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
     give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
-    for (int seat = 0; seat < RANKS; seat++)
+    for (int seat = 0; seat < RANKS; seat++) {
         tell_member(seat, 1, 1, 0);
+    }
     win();
     cr_assert_eq(eepi_view_num_active(eepi_core_view(t.core)), RANKS);
 }
@@ -196,11 +197,11 @@ Test(core_waits, the_core_says_whom_it_waits_for)
 {
     char text[EEPI_CORE_WHY_BYTES];
     open_core(1);
-    eepi_core_say_wait(t.core, text, sizeof(text));
+    eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect_str_eq(text, "");
     suspect(3, EEP_FAULT_EXIT);
     drain_and_hear(1, 1);
-    eepi_core_say_wait(t.core, text, sizeof(text));
+    eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect(strstr(text, "not heard yet from rank 2 (generation 1)"), "%s", text);
     cr_expect_eq(eepi_core_awaited_joiner(t.core), -1);
     tell_member(3, 2, 0, 0);
@@ -222,10 +223,10 @@ Test(core_waits, a_joiner_says_what_keeps_it_out)
     eepi_core_close(t.core);
     cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
     give((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 2});
-    eepi_core_say_wait(t.core, text, sizeof(text));
+    eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect(strstr(text, "(generation 1) has not been seen"), "%s", text);
     give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_PROCESS}});
-    eepi_core_say_wait(t.core, text, sizeof(text));
+    eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect(strstr(text, "not planned a view"), "%s", text);
     free(view);
 }

@@ -45,7 +45,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 
     if (!query) {
         void *symbol = dlsym(RTLD_NEXT, "cudaStreamQuery");
-        memcpy(&query, &symbol, sizeof(symbol));
+        memcpy(&query, &symbol, sizeof symbol);
     }
     __atomic_fetch_add(&num_queries, 1, __ATOMIC_RELAXED);
     return query(stream);
@@ -80,11 +80,13 @@ static void wait_host(const void *args, eep_grid grid)
     const wait_args *a = args;
 
     (void)grid;
-    while (a->go && __atomic_load_n(a->go, __ATOMIC_ACQUIRE) == 0)
+    while (a->go && __atomic_load_n(a->go, __ATOMIC_ACQUIRE) == 0) {
         sleep_us(200);
+    }
     sleep_us(a->run_us);
-    if (a->word)
+    if (a->word) {
         __atomic_store_n(a->word, a->value, __ATOMIC_RELEASE);
+    }
     sleep_us(a->rest_us);
 }
 
@@ -93,8 +95,9 @@ static eep_kernel wait_kernel(void)
     static const fake_gpu_body body = {"wait", wait_host, sizeof(wait_args)};
     static const void *function;
 
-    if (!function)
+    if (!function) {
         function = fake_gpu_add_kernel(&body);
+    }
     return (eep_kernel)EEP_KERNEL("wait", wait_host, function, NULL, 0);
 }
 
@@ -102,7 +105,7 @@ static void launch_wait(eep_stream *stream, wait_args args)
 {
     const eep_kernel kernel = wait_kernel();
 
-    cr_assert_eq(eep_launch(stream, &kernel, 1, 1, &args, sizeof(args)), EEP_OK);
+    cr_assert_eq(eep_launch(stream, &kernel, 1, 1, &args, sizeof args), EEP_OK);
 }
 
 static void *alloc(eep_device *device, eep_memory kind, size_t bytes)
@@ -142,11 +145,13 @@ Test(cuda_backend, environment_is_set_before_the_first_call)
 
 static void expect_room_for(eep_device *device, uint32_t num_ranks)
 {
-    for (uint32_t i = 0; i < num_ranks; i++)
+    for (uint32_t i = 0; i < num_ranks; i++) {
         cr_assert_eq(eepi_device_take_waiter(device), EEP_OK, "%u", i);
+    }
     cr_expect_eq(eepi_device_take_waiter(device), EEP_ERR_UNSUPPORTED);
-    for (uint32_t i = 0; i < num_ranks; i++)
+    for (uint32_t i = 0; i < num_ranks; i++) {
         eepi_device_release_waiter(device);
+    }
 }
 
 /* Two ranks in one queue wait for each other. */
@@ -162,12 +167,14 @@ Test(cuda_backend, room_for_ranks_follows_from_the_queues)
     eep_context *context;
     eep_config config;
     smallest(&config, device);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cr_assert_eq(eepi_device_take_waiter(device), EEP_OK);
-    cr_expect_eq(eep_open(&config, error, sizeof(error), &context), EEP_ERR_UNSUPPORTED);
+    }
+    cr_expect_eq(eep_open(&config, error, sizeof error, &context), EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(error, EEPI_CUDA_QUEUES_VARIABLE), "'%s'", error);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         eepi_device_release_waiter(device);
+    }
     eep_device_close(device);
 }
 
@@ -255,8 +262,9 @@ static void use_and_give_back(eep_device *device, const eepi_window_descriptor *
     char why[256] = "";
     void *memory[8];
 
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         memory[i] = alloc(device, i % 2 ? EEP_MEMORY_PINNED : EEP_MEMORY_DEVICE, MIB);
+    }
     cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
     cr_assert_eq(eep_event_open(device, &event), EEP_OK);
     cr_assert_eq(eep_capture_begin(stream), EEP_OK);
@@ -266,15 +274,16 @@ static void use_and_give_back(eep_device *device, const eepi_window_descriptor *
     cr_assert_eq(eep_event_record(event, stream), EEP_OK);
     cr_assert_eq(eep_event_synchronize(event, SYNC_US), EEP_OK);
     own_spec.seat++;
-    cr_assert_eq(eepi_window_create(device, &own_spec, why, sizeof(why), &own), EEP_OK, "%s", why);
-    cr_assert_eq(eepi_window_map(device, peer, spec, why, sizeof(why), &mapped), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_create(device, &own_spec, why, sizeof why, &own), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_map(device, peer, spec, why, sizeof why, &mapped), EEP_OK, "%s", why);
     eepi_window_close(mapped);
     eepi_window_close(own);
     eep_graph_close(graph);
     eep_event_close(event);
     eep_stream_close(stream);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         eep_device_free(device, i % 2 ? EEP_MEMORY_PINNED : EEP_MEMORY_DEVICE, memory[i]);
+    }
 }
 
 /* A3. One rank waits in a kernel; others come and go meanwhile. */
@@ -286,9 +295,9 @@ Test(cuda_backend, nothing_waits_for_the_device_while_ranks_wait)
     eepi_window *window;
     eep_stream *step;
     char why[256] = "";
-    uint64_t *go = alloc(device, EEP_MEMORY_PINNED, sizeof(*go));
+    uint64_t *go = alloc(device, EEP_MEMORY_PINNED, sizeof *go);
     cr_assert_eq(eep_stream_open(device, &step), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof(why), &window), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_describe(window, &descriptor);
     cr_assert_eq(eepi_device_take_waiter(device), EEP_OK);
     launch_wait(step, (wait_args){.go = go});
@@ -328,7 +337,7 @@ Test(cuda_backend, a_rank_that_is_alone_unmaps_at_once)
     eepi_window *window;
     char why[256] = "";
     cr_assert_eq(eepi_device_take_waiter(device), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof(why), &window), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_close(window);
     cr_expect_eq(fake_driver.mappings + fake_driver.handles + fake_driver.addresses, 0);
     eepi_device_release_waiter(device);
@@ -368,10 +377,10 @@ Test(cuda_backend, a_reserve_that_is_no_number_is_refused)
     char text[64];
     eep_device *device = NULL;
 
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         setenv("EEP_CUDA_PINNED_MB", wrong[i], 1);
         cr_expect_eq(eep_device_open("cuda", 0, &device), EEP_ERR_INVALID, "%s", wrong[i]);
-        snprintf(text, sizeof(text), "EEP_CUDA_PINNED_MB is \"%s\": it must be a whole number",
+        snprintf(text, sizeof text, "EEP_CUDA_PINNED_MB is \"%s\": it must be a whole number",
                  wrong[i]);
         cr_expect(strstr(eep_error_text(), text), "%s", eep_error_text());
     }
@@ -393,8 +402,9 @@ typedef struct piece {
 static int is_all(const piece *p, uint8_t value)
 {
     for (size_t i = 0; i < p->bytes; i++) {
-        if (p->at[i] != value)
+        if (p->at[i] != value) {
             return 0;
+        }
     }
     return 1;
 }
@@ -415,8 +425,9 @@ static void come_and_go(eep_device *device, uint32_t random)
             eep_device_free(device, kind, p->at);
             p->at = NULL;
         }
-        if (i >= ROUNDS)
+        if (i >= ROUNDS) {
             continue;
+        }
         p->bytes = 1 + (random >> 8) % (random & 1 ? 256 * KIB : 300);
         p->at = alloc(device, kind, p->bytes);
         p->mark = (uint8_t)(1 + i % 255);
@@ -459,8 +470,9 @@ Test(cuda_backend, ranks_as_threads_come_and_go)
         seeds[i] = 100 * i;
         cr_assert_eq(pthread_create(&threads[i], NULL, one_rank, &seeds[i]), 0);
     }
-    for (uint32_t i = 0; i < RANKS; i++)
+    for (uint32_t i = 0; i < RANKS; i++) {
         pthread_join(threads[i], NULL);
+    }
     cr_expect_eq(fake_gpu_count().allocations_open, 0);
     cr_expect_eq(fake_gpu_count().streams_open, 0);
     cr_expect_leq(fake_gpu_count().most_streams, 2 * RANKS);
@@ -475,8 +487,9 @@ static void *map_in_a_new_thread(void *argument)
     eepi_window *window = NULL;
     static char why[256];
 
-    if (eepi_window_create(device, &spec, why, sizeof(why), &window) != EEP_OK)
+    if (eepi_window_create(device, &spec, why, sizeof why, &window) != EEP_OK) {
         return why;
+    }
     eepi_window_close(window);
     return NULL;
 }
@@ -504,9 +517,9 @@ Test(cuda_backend, own_windows_are_not_imported)
     eepi_window_descriptor descriptor;
     eepi_window *window, *mapped, *successor, *none = NULL;
     char why[512] = "";
-    cr_assert_eq(eepi_window_create(owner, &spec, why, sizeof(why), &window), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_create(owner, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_describe(window, &descriptor);
-    cr_assert_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof(why), &mapped), EEP_OK, "%s",
+    cr_assert_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof why, &mapped), EEP_OK, "%s",
                  why);
     cr_expect_eq(fake_gpu_count().imports_of_own_memory, 0);
     cr_expect_eq(eepi_window_device_address(mapped), eepi_window_device_address(window));
@@ -516,9 +529,9 @@ Test(cuda_backend, own_windows_are_not_imported)
     /* the owner closes and another window takes its descriptors' numbers: it is not the one */
     eepi_window_close(window);
     cr_expect_eq(fake_driver.mappings, 1, "the peer may store into it yet");
-    cr_assert_eq(eepi_window_create(owner, &next, why, sizeof(why), &successor), EEP_OK);
+    cr_assert_eq(eepi_window_create(owner, &next, why, sizeof why, &successor), EEP_OK);
     cr_expect_neq(eepi_window_device_address(successor), eepi_window_device_address(mapped));
-    cr_expect_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof(why), &none),
+    cr_expect_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof why, &none),
                  EEP_ERR_UNREACHABLE);
     cr_expect_null(none);
     memset(eepi_window_device_address(mapped), 1, WINDOW_BYTES);
@@ -538,7 +551,7 @@ Test(cuda_backend, step_end_polls_the_word)
 {
     eep_device *device = open_device();
     eep_stream *step;
-    uint64_t *word = alloc(device, EEP_MEMORY_PINNED, sizeof(*word));
+    uint64_t *word = alloc(device, EEP_MEMORY_PINNED, sizeof *word);
     cr_assert_eq(eep_stream_open(device, &step), EEP_OK);
 
     launch_wait(step, (wait_args){.run_us = 50000, .word = word, .value = 7});
@@ -557,7 +570,7 @@ Test(cuda_backend, step_end_waits_for_the_stream)
 {
     eep_device *device = open_device();
     eep_stream *step;
-    uint64_t *word = alloc(device, EEP_MEMORY_PINNED, 2 * sizeof(*word)), *go = word + 1;
+    uint64_t *word = alloc(device, EEP_MEMORY_PINNED, 2 * sizeof *word), *go = word + 1;
     cr_assert_eq(eep_stream_open(device, &step), EEP_OK);
 
     launch_wait(step, (wait_args){.word = word, .value = 7, .rest_us = 20000});
@@ -570,8 +583,9 @@ Test(cuda_backend, step_end_waits_for_the_stream)
     launch_wait(step, (wait_args){.go = go, .word = word, .value = 9, .rest_us = 30000});
     cr_expect_eq(eepi_stream_await_word(step, word, 9, 20000), EEP_ERR_TIMEOUT, "before the word");
     __atomic_store_n(go, 1, __ATOMIC_RELEASE);
-    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 9)
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 9) {
         sleep_us(100);
+    }
     cr_expect_eq(eepi_stream_await_word(step, word, 9, 5000), EEP_ERR_TIMEOUT, "behind it");
     cr_assert_eq(eepi_stream_await_word(step, word, 9, SYNC_US), EEP_OK);
     eep_stream_close(step);

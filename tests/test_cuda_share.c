@@ -25,10 +25,10 @@ const char *eepi_cuda_failure(void)
 
 eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
 {
-    int used = snprintf(text, sizeof(text), "device %d: ", ordinal);
+    int used = snprintf(text, sizeof text, "device %d: ", ordinal);
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text + used, sizeof(text) - (size_t)used, format, arguments);
+    vsnprintf(text + used, sizeof text - (size_t)used, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -59,8 +59,9 @@ void eepi_cuda_note_late(void)
 eep_status eepi_cuda_zero(const cuda_device *device, void *memory, size_t bytes)
 {
     (void)device;
-    if (fake_driver_fails())
+    if (fake_driver_fails()) {
         return eepi_cuda_fail(EEP_ERR_DEVICE, DEVICE, "zeroing");
+    }
     memset(memory, 0, bytes);
     return EEP_OK;
 }
@@ -91,12 +92,11 @@ Test(cuda_share, two_mappings_of_one_memory)
     int lowest = lowest_free_fd();
     eepi_share made, mapped;
     char why[256] = "";
-    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_OK, "%s", why);
     cr_expect_eq(made.mapped_bytes, 2 * GRANULARITY, "rounded up");
     cr_expect(fcntl(made.fd, F_GETFD) & FD_CLOEXEC);
-    cr_assert_eq(
-        eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)), EEP_OK,
-        "%s", why);
+    cr_assert_eq(eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
+                 EEP_OK, "%s", why);
     cr_expect_eq(mapped.fd, -1);
     cr_expect_neq(mapped.address, made.address);
     cr_expect_eq(((uint8_t *)made.address)[BYTES], 0);
@@ -119,16 +119,17 @@ Test(cuda_share, any_call_may_fail)
         eep_status status;
         fake_driver.calls = 0;
         fake_driver.fail_at = at;
-        status = eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why));
+        status = eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why);
         if (status == EEP_OK) {
             status =
-                eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why));
+                eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof why);
             eepi_cuda_share_close(&device, &made);
         }
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             eepi_cuda_share_close(&device, &mapped);
-        else
+        } else {
             cr_expect(strstr(why, "cu") || strstr(why, "zeroing"), "call %d: '%s'", at, why);
+        }
         failed += status != EEP_OK;
         expect_nothing_open(lowest);
     }
@@ -141,25 +142,21 @@ Test(cuda_share, what_a_machine_cannot_do_is_named)
     eepi_share made, mapped;
     char why[256] = "";
     fake_driver.has_descriptors = 0;
-    cr_expect_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)),
-                 EEP_ERR_UNSUPPORTED);
+    cr_expect_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "file descriptors"), "'%s'", why);
     fake_driver.has_descriptors = 1;
     fake_driver.missing = "cuMemSetAccess";
-    cr_expect_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)),
-                 EEP_ERR_UNSUPPORTED);
+    cr_expect_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "cuMemSetAccess (CUDA 10.2)"), "'%s'", why);
     fake_driver.missing = NULL;
-    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK);
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_OK);
     fake_driver.owner = OTHER_DEVICE;
-    cr_expect_eq(
-        eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)),
-        EEP_ERR_UNSUPPORTED);
+    cr_expect_eq(eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
+                 EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "no peer access to device 1"), "'%s'", why);
     fake_driver.reaches_others = 1;
-    cr_expect_eq(
-        eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)), EEP_OK,
-        "%s", why);
+    cr_expect_eq(eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
+                 EEP_OK, "%s", why);
     eepi_cuda_share_close(&device, &mapped);
     eepi_cuda_share_close(&device, &made);
     expect_nothing_open(lowest);
@@ -172,8 +169,8 @@ static eepi_share share_of_own(cuda_device *of, const eepi_share *made)
     eepi_share mapped;
     char why[256] = "";
     cr_assert_eq(
-        eepi_cuda_share_map_own(of, made->fd, made->mapped_bytes, &mapped, why, sizeof(why)),
-        EEP_OK, "%s", why);
+        eepi_cuda_share_map_own(of, made->fd, made->mapped_bytes, &mapped, why, sizeof why), EEP_OK,
+        "%s", why);
     cr_expect_eq(mapped.address, made->address);
     cr_expect_eq(mapped.fd, -1);
     return mapped;
@@ -184,7 +181,7 @@ Test(cuda_share, what_this_process_made_is_used_in_place)
     int lowest = lowest_free_fd();
     eepi_share made, first, second;
     char why[256] = "";
-    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_OK, "%s", why);
     int calls = fake_driver.calls;
     first = share_of_own(&device, &made);
     second = share_of_own(&device, &made);
@@ -192,7 +189,7 @@ Test(cuda_share, what_this_process_made_is_used_in_place)
     int number = made.fd;
     eepi_cuda_share_close(&device, &made);
     cr_expect_eq(
-        eepi_cuda_share_map_own(&device, number, first.mapped_bytes, &made, why, sizeof(why)),
+        eepi_cuda_share_map_own(&device, number, first.mapped_bytes, &made, why, sizeof why),
         EEP_ERR_INVALID, "its maker has closed it");
     cr_expect(strstr(why, "no window of this process"), "'%s'", why);
     eepi_cuda_share_close(&device, &first);
@@ -209,9 +206,9 @@ Test(cuda_share, another_device_of_this_process_uses_the_same_address)
     cuda_device other = {.ordinal = OTHER_DEVICE};
     eepi_share made, mapped;
     char why[256] = "";
-    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made, why, sizeof why), EEP_OK, "%s", why);
     cr_expect_eq(
-        eepi_cuda_share_map_own(&other, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)),
+        eepi_cuda_share_map_own(&other, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
         EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "device 1: it has no peer access to device 0"), "'%s'", why);
     fake_driver.reaches_others = 1;
@@ -235,9 +232,10 @@ Test(cuda_share, while_ranks_wait_nothing_is_unmapped)
     num_waiters = 2;
     device.parked_most_bytes = MOST * 2 * GRANULARITY;
     for (int i = 0; i < MANY; i++) {
-        cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made[i], why, sizeof(why)), EEP_OK);
-        for (int earlier = 0; earlier < i && i <= MOST; earlier++)
+        cr_assert_eq(eepi_cuda_share_make(&device, BYTES, &made[i], why, sizeof why), EEP_OK);
+        for (int earlier = 0; earlier < i && i <= MOST; earlier++) {
             cr_expect_neq(made[i].address, made[earlier].address, "no memory is another's");
+        }
         eepi_cuda_share_close(&device, &made[i]);
         cr_expect_eq(fake_driver.mappings, i < MOST ? i + 1 : MOST);
         cr_expect_eq(num_late, i < MOST ? 0 : (uint32_t)(i + 1 - MOST));

@@ -29,9 +29,9 @@ static uint64_t value_of(const eep_config *config, const field *f)
     uint64_t wide = 0;
     int32_t narrow;
 
-    memcpy(f->bytes == sizeof(wide) ? (void *)&wide : (void *)&narrow,
+    memcpy(f->bytes == sizeof wide ? (void *)&wide : (void *)&narrow,
            (const char *)config + f->offset, f->bytes);
-    return f->bytes == sizeof(wide) ? wide : (uint64_t)narrow;
+    return f->bytes == sizeof wide ? wide : (uint64_t)narrow;
 }
 
 /* The row of a field in the table; 0: there is none. */
@@ -42,12 +42,13 @@ static int row_of(const char *name, uint64_t values_out[COLUMNS])
     int found = 0;
 
     cr_assert_not_null(file, "%s", EEP_DEFAULTS_TABLE);
-    snprintf(cell, sizeof(cell), "| `%s` |", name);
-    while (!found && fgets(line, sizeof(line), file))
+    snprintf(cell, sizeof cell, "| `%s` |", name);
+    while (!found && fgets(line, sizeof line, file)) {
         found =
             strncmp(line, cell, strlen(cell)) == 0 &&
             sscanf(line + strlen(cell), " %" SCNu64 " | %" SCNu64 " | %" SCNu64 " | %" SCNu64 " |",
                    &values_out[0], &values_out[1], &values_out[2], &values_out[3]) == COLUMNS;
+    }
     fclose(file);
     return found;
 }
@@ -57,20 +58,22 @@ Test(defaults, the_table_has_the_values_of_the_code)
     eep_config configs[COLUMNS];
     options lab;
 
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < COLUMNS; i++) {
         eep_config_init(&configs[i]);
+    }
     cr_assert_eq(eep_config_profile(&configs[1], EEP_PROFILE_BRING_UP), EEP_OK);
     cr_assert_eq(eep_config_profile(&configs[2], EEP_PROFILE_QUICK), EEP_OK);
     options_set_defaults(&lab);
     options_fill_context(&lab, &configs[3]);
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         uint64_t said[COLUMNS];
         cr_assert(row_of(fields[i].name, said), "no row for %s", fields[i].name);
-        for (int column = 0; column < COLUMNS; column++)
+        for (int column = 0; column < COLUMNS; column++) {
             cr_expect_eq(said[column], value_of(&configs[column], &fields[i]),
                          "%s, column %d: the table says %" PRIu64 ", the code %" PRIu64,
                          fields[i].name, column, said[column],
                          value_of(&configs[column], &fields[i]));
+        }
     }
 }
 
@@ -99,8 +102,9 @@ Test(defaults, each_profile_gives_the_time_that_it_promises)
         cr_assert_eq(eep_config_profile(&config, (eep_profile)profile), EEP_OK);
         const uint64_t least_us[] = {config.step_deadline_us, config.warmup_deadline_us,
                                      config.expel_floor_us, config.drain_bound_us};
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
             cr_expect_gt(least_us[i], promised_us[profile], "profile %d, limit %d", profile, i);
+        }
         cr_expect_eq(config.kill_fence, profile != EEP_PROFILE_BRING_UP);
     }
 }

@@ -90,8 +90,9 @@ static void gate_body(const void *args, eep_grid grid)
 
     (void)grid;
     __atomic_store_n(a->entered, 1, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(a->open, __ATOMIC_ACQUIRE) && now_us() < until)
+    while (!__atomic_load_n(a->open, __ATOMIC_ACQUIRE) && now_us() < until) {
         sched_yield();
+    }
 }
 static const eep_kernel gate_kernel = EEP_KERNEL("gate", gate_body, NULL, NULL, 0);
 
@@ -104,8 +105,9 @@ static void gate_shut(gate *g, eep_stream *s)
     gate_args args = {&g->entered, &g->open};
 
     LAUNCH(s, &gate_kernel, 1, args);
-    while (!__atomic_load_n(&g->entered, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&g->entered, __ATOMIC_ACQUIRE)) {
         sched_yield();
+    }
 }
 static void gate_open(gate *g)
 {
@@ -184,8 +186,9 @@ Test(device, devices_are_counted)
 
 Test(device, kernels_of_the_library_are_listed)
 {
-    for (uint32_t id = 0; id < EEPI_NUM_KERNELS; id++)
+    for (uint32_t id = 0; id < EEPI_NUM_KERNELS; id++) {
         cr_assert_not_null(eepi_device_kernel(device, id)->host);
+    }
     cr_assert_str_eq(eepi_device_kernel(device, EEPI_KERNEL_flip)->name, "flip");
     cr_assert_null(eepi_device_kernel(device, EEPI_NUM_KERNELS));
 }
@@ -194,14 +197,15 @@ Test(device, memory_is_aligned_and_zeroed)
 {
     static const size_t sizes[] = {1, 127, 128, 129, 100000};
 
-    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
         eep_memory kind = i % 2 ? EEP_MEMORY_PINNED : EEP_MEMORY_DEVICE;
         void *memory = NULL;
 
         OK(eep_device_alloc(device, kind, sizes[i / 2], &memory));
         cr_assert_eq((uintptr_t)memory % 128, 0);
-        for (size_t b = 0; b < sizes[i / 2]; b++)
+        for (size_t b = 0; b < sizes[i / 2]; b++) {
             cr_assert_eq(((uint8_t *)memory)[b], 0);
+        }
         memset(memory, 0xa5, sizes[i / 2]); /* so that a reused block would show */
         eep_device_free(device, kind, memory);
     }
@@ -223,7 +227,7 @@ Test(device, impossible_memory_is_refused)
 Test(device, a_stream_keeps_its_order_through_a_full_ring)
 {
     enum { N = 5000 }; /* several times the ring */
-    uint32_t *log = calloc(N, sizeof(*log)), length = 0;
+    uint32_t *log = calloc(N, sizeof *log), length = 0;
 
     for (uint32_t i = 0; i < N; i++) {
         log_args args = {log, &length, i};
@@ -231,8 +235,9 @@ Test(device, a_stream_keeps_its_order_through_a_full_ring)
     }
     FINISH(stream);
     cr_assert_eq(length, N);
-    for (uint32_t i = 0; i < N; i++)
+    for (uint32_t i = 0; i < N; i++) {
         cr_assert_eq(log[i], i);
+    }
     free(log);
 }
 
@@ -242,7 +247,7 @@ Test(device, copies_keep_their_place_between_launches)
     add_args add = {&sum, &zero, 5};
 
     LAUNCH(stream, &add_kernel, 1, add);
-    OK(eep_copy_async(stream, &copied, &sum, sizeof(sum)));
+    OK(eep_copy_async(stream, &copied, &sum, sizeof sum));
     LAUNCH(stream, &add_kernel, 1, add);
     OK(eep_copy_async(stream, NULL, NULL, 0));
     FINISH(stream);
@@ -270,20 +275,22 @@ static void seen_body(const void *args, eep_grid grid)
 {
     const seen_args *a = args;
 
-    if (grid.num_blocks == 10000 && grid.thread == 0 && grid.num_threads == 1)
+    if (grid.num_blocks == 10000 && grid.thread == 0 && grid.num_threads == 1) {
         a->seen[grid.block]++;
+    }
 }
 
 Test(device, every_block_runs_once)
 {
     static const eep_kernel kernel = EEP_KERNEL("seen", seen_body, NULL, NULL, 0);
-    uint32_t *seen = calloc(10000, sizeof(*seen));
+    uint32_t *seen = calloc(10000, sizeof *seen);
     seen_args args = {seen};
 
-    OK(eep_launch(stream, &kernel, 10000, 256, &args, sizeof(args)));
+    OK(eep_launch(stream, &kernel, 10000, 256, &args, sizeof args));
     FINISH(stream);
-    for (int i = 0; i < 10000; i++)
+    for (int i = 0; i < 10000; i++) {
         cr_assert_eq(seen[i], 1);
+    }
     free(seen);
 }
 
@@ -297,7 +304,7 @@ Test(device, bad_launches_are_refused)
     FAILS(eep_launch(stream, &log_kernel, 0, 1, args, 8), EEP_ERR_INVALID);
     FAILS(eep_launch(stream, &log_kernel, 1, 0, args, 8), EEP_ERR_INVALID);
     FAILS(eep_launch(stream, &log_kernel, 1, 1, NULL, 8), EEP_ERR_INVALID);
-    FAILS(eep_launch(stream, &log_kernel, 1, 1, args, sizeof(args)), EEP_ERR_INVALID);
+    FAILS(eep_launch(stream, &log_kernel, 1, 1, args, sizeof args), EEP_ERR_INVALID);
     FAILS(eep_copy_async(stream, NULL, args, 8), EEP_ERR_INVALID);
     FINISH(stream);
 }
@@ -311,8 +318,9 @@ static void full_body(const void *args, eep_grid grid)
     const full_args *a = args;
 
     (void)grid;
-    for (size_t i = 0; i < sizeof(a->bytes); i++)
+    for (size_t i = 0; i < sizeof a->bytes; i++) {
         *a->sum += a->bytes[i];
+    }
 }
 
 Test(device, the_largest_arguments_are_copied_at_launch)
@@ -322,14 +330,14 @@ Test(device, the_largest_arguments_are_copied_at_launch)
     full_args args = {.sum = &sum};
     gate g = {0, 0};
 
-    static_assert(sizeof(args) == EEP_KERNEL_ARGS_MAX_BYTES, "the largest");
-    memset(args.bytes, 1, sizeof(args.bytes));
+    static_assert(sizeof args == EEP_KERNEL_ARGS_MAX_BYTES, "the largest");
+    memset(args.bytes, 1, sizeof args.bytes);
     gate_shut(&g, stream);
     LAUNCH(stream, &kernel, 1, args);
-    memset(args.bytes, 9, sizeof(args.bytes)); /* after the call, before the kernel */
+    memset(args.bytes, 9, sizeof args.bytes); /* after the call, before the kernel */
     gate_open(&g);
     FINISH(stream);
-    cr_assert_eq(sum, sizeof(args.bytes));
+    cr_assert_eq(sum, sizeof args.bytes);
 }
 
 static void note_thread(void *user)
@@ -358,8 +366,9 @@ Test(device, close_finishes_what_is_in_the_stream)
     eep_stream *closed;
 
     OK(eep_stream_open(device, &closed));
-    for (int i = 0; i < 500; i++)
+    for (int i = 0; i < 500; i++) {
         LAUNCH(closed, &add_kernel, 1, add);
+    }
     eep_stream_close(closed);
     eep_stream_close(NULL);
     cr_assert_eq(sum, 500);
@@ -399,7 +408,7 @@ Test(device, a_full_stream_refuses_after_its_limit)
     OK(eepi_stream_set_limit(stream, SHORT_US));
     gate_shut(&g, stream);
     while (status == EEP_OK && accepted < 100000) {
-        status = eep_launch(stream, &add_kernel, 1, 1, &add, sizeof(add));
+        status = eep_launch(stream, &add_kernel, 1, 1, &add, sizeof add);
         accepted += status == EEP_OK;
     }
     cr_assert_eq(status, EEP_ERR_TIMEOUT);
@@ -425,7 +434,7 @@ Test(device, a_stream_that_waits_too_long_for_an_event_fails)
     OK(eep_stream_wait_event(other, event));
     LAUNCH(other, &add_kernel, 1, add);
     FAILS(eep_stream_synchronize(other, LONG_US), EEP_ERR_DEVICE);
-    FAILS(eep_launch(other, &add_kernel, 1, 1, &add, sizeof(add)), EEP_ERR_DEVICE);
+    FAILS(eep_launch(other, &add_kernel, 1, 1, &add, sizeof add), EEP_ERR_DEVICE);
     gate_open(&g);
     FINISH(stream); /* it was not at fault */
     cr_assert_eq(sum, 0);
@@ -516,8 +525,9 @@ Test(device, a_ping_pong_of_events_keeps_order)
     }
     OK(eep_event_synchronize(event, LONG_US));
     cr_assert_eq(length, 2 * ROUNDS);
-    for (uint32_t i = 0; i < 2 * ROUNDS; i++)
+    for (uint32_t i = 0; i < 2 * ROUNDS; i++) {
         cr_assert_eq(log[i], i);
+    }
     eep_event_close(event);
 }
 
@@ -547,7 +557,7 @@ Test(device, S11_captured_value_is_stale_captured_pointer_is_live)
         add_args args = {&sum, &table, value};
 
         LAUNCH(stream, &add_kernel, 1, args);
-        memset(&args, 0xee, sizeof(args)); /* the bytes were copied, not referred to */
+        memset(&args, 0xee, sizeof args); /* the bytes were copied, not referred to */
     }
     OK(eep_capture_end(stream, &graph));
     cr_assert_eq(sum, 0); /* recorded, not run */
@@ -570,14 +580,14 @@ Test(device, ten_thousand_replays_run_every_node_in_order)
     int64_t sum = 0, copy = 0, one = 1;
     eep_graph *graph;
 
-    OK(eep_memory_register(device, &copy, sizeof(copy)));
-    OK(eep_memory_register(device, &sum, sizeof(sum)));
+    OK(eep_memory_register(device, &copy, sizeof copy));
+    OK(eep_memory_register(device, &sum, sizeof sum));
     OK(eep_capture_begin(stream));
     for (int64_t i = 0; i < NODES - 1; i++) {
         add_args args = {&sum, &one, i};
         LAUNCH(stream, &add_kernel, 1, args);
     }
-    OK(eep_copy_async(stream, &copy, &sum, sizeof(sum)));
+    OK(eep_copy_async(stream, &copy, &sum, sizeof sum));
     OK(eep_capture_end(stream, &graph));
     cr_assert_eq(eep_graph_num_nodes(graph), NODES);
     for (int i = 0; i < REPLAYS; i++) {
@@ -646,7 +656,7 @@ static void *try_foreign_capture(void *user)
     void *memory = NULL;
     eep_status *status = user;
 
-    status[0] = eep_launch(stream, &add_kernel, 1, 1, &add, sizeof(add));
+    status[0] = eep_launch(stream, &add_kernel, 1, 1, &add, sizeof add);
     status[1] = eep_capture_begin(stream);
     status[2] = eep_capture_end(stream, &graph);
     status[3] = eep_device_alloc(device, EEP_MEMORY_DEVICE, 64, &memory); /* its own business */
@@ -682,8 +692,9 @@ Test(device, what_capture_forbids_is_refused_and_leaves_it_whole)
     FINISH(other);
     cr_assert_eq(pthread_create(&thread, NULL, try_foreign_capture, foreign), 0);
     pthread_join(thread, NULL);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cr_assert_eq(foreign[i], EEP_ERR_STATE);
+    }
     cr_assert_eq(foreign[3], EEP_OK);
     LAUNCH(stream, &add_kernel, 1, add);
     OK(eep_capture_end(stream, &graph));
@@ -720,7 +731,7 @@ Test(device, a_graph_may_be_closed_under_its_replay)
     int64_t *sum;
     eep_graph *graph;
 
-    OK(eep_device_alloc(device, EEP_MEMORY_PINNED, 2 * sizeof(*sum), (void **)&sum));
+    OK(eep_device_alloc(device, EEP_MEMORY_PINNED, 2 * sizeof *sum, (void **)&sum));
     add_args args = {&sum[0], &sum[1], 3};
     OK(eep_capture_begin(stream));
     LAUNCH(stream, &add_kernel, 1, args);

@@ -80,7 +80,7 @@ static void admit(bench *b, uint32_t id, uint32_t input_length, uint32_t output_
 
 static void run(bench *b)
 {
-    const eep_step step = {.struct_bytes = sizeof(step), .step = ++b->step, .num_active = 1};
+    const eep_step step = {.struct_bytes = sizeof step, .step = ++b->step, .num_active = 1};
     cr_assert_eq(engine_run(b->engine, &step), EEP_OK, "%s", engine_error(b->engine));
 }
 
@@ -136,20 +136,23 @@ static uint32_t count_wrong(const bench *b, const engine_config *c)
     size_t n = 0;
     for (uint32_t id = 0; id < MAX_REQUESTS; id++) {
         const history *h = &b->requests[id];
-        if (h->count > 0)
+        if (h->count > 0) {
             requests[n++] = (oracle_request){id, h->input_length, h->count, h->tokens, h->digests};
+        }
     }
     cr_assert_eq(oracle_check_requests(judge, requests, n, NULL, results), EEP_OK);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         wrong += results[i].tokens_wrong + results[i].digests_wrong;
+    }
     oracle_close(judge);
     return wrong;
 }
 
 static void assert_complete_and_right(const bench *b, const engine_config *c)
 {
-    for (uint32_t id = 0; id < MAX_REQUESTS; id++)
+    for (uint32_t id = 0; id < MAX_REQUESTS; id++) {
         cr_assert_eq(b->requests[id].count, b->requests[id].output_length);
+    }
     cr_assert_eq(count_wrong(b, c), 0);
 }
 
@@ -181,7 +184,7 @@ Test(engine, default_shape_agrees_with_the_oracle)
 Test(engine, tokens_do_not_depend_on_how_prompts_are_cut)
 {
     static const int32_t cuts[][2] = {{1, 1}, {1, 7}, {3, 2}, {5, 7}, {23, 64}};
-    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
         engine_config c = small;
         bench b;
         c.prefill_chunk = cuts[i][0];
@@ -242,8 +245,9 @@ Test(engine, aborted_steps_change_nothing_and_are_done_again)
             abort_step(&b);
             cr_assert_eq(engine_fill(b.engine), filled);
         }
-        if (i == 3)
+        if (i == 3) {
             admit(&b, 2, 6, 6); /* between abort and rerun: behind the others */
+        }
         run(&b);
         (void)commit(&b);
     }
@@ -259,7 +263,7 @@ Test(engine, another_rank_continues_from_the_emitted_tokens)
     admit(&first, 1, 1, 20);
     serve_steps(&first, 8);
     bench_open(&second, &small);
-    memcpy(second.requests, first.requests, sizeof(first.requests));
+    memcpy(second.requests, first.requests, sizeof first.requests);
     uint32_t a = first.requests[3].count, c = first.requests[1].count;
     cr_assert(a > 0 && a < 12 && c > 0);
     admit(&second, 3, 9, 12);
@@ -281,21 +285,25 @@ Test(engine, dropping_leaves_the_other_requests_right)
         admit_three(&b);
         serve_steps(&b, 3);
         int before = engine_fill(b.engine);
-        if (when == ABORTED)
+        if (when == ABORTED) {
             abort_step(&b);
-        if (when >= RUNNING)
+        }
+        if (when >= RUNNING) {
             run(&b);
+        }
         engine_drop(b.engine, 1);
         engine_drop(b.engine, 99); /* not here */
         b.requests[1].output_length = b.requests[1].count;
         cr_assert_eq(engine_num_requests(b.engine), 2);
         admit(&b, 5, 4, 4);
-        if (when == RUNNING)
+        if (when == RUNNING) {
             (void)commit(&b);
-        else if (when == RUNNING_THEN_ABORTED)
+        } else if (when == RUNNING_THEN_ABORTED) {
             engine_rollback(b.engine);
-        if (when != RUNNING)
+        }
+        if (when != RUNNING) {
             cr_assert_eq(engine_fill(b.engine), before - 1);
+        }
         serve(&b);
         assert_complete_and_right(&b, &small);
         bench_close(&b);
@@ -321,8 +329,9 @@ Test(engine, the_request_of_a_token_is_known_until_it_is_dropped)
     cr_expect_eq(engine_request_at(b.engine, -1), -1);
     uint32_t first = (uint32_t)engine_request_at(b.engine, 0);
     engine_drop(b.engine, first);
-    for (int token = 0; token < num; token++)
+    for (int token = 0; token < num; token++) {
         cr_expect_neq(engine_request_at(b.engine, token), (int64_t)first);
+    }
     cr_expect_eq(engine_fill(b.engine), num - (int)seen[first]);
     bench_close(&b);
 }
@@ -378,13 +387,14 @@ Test(engine, refuses_requests_that_do_not_fit)
         {.request = 0, .input_length = 1, .output_length = 1, .num_emitted = 1},
         {.request = 0, .input_length = 1, .output_length = 3, .num_emitted = 2},
     };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         cr_assert_eq(engine_admit(b.engine, &bad[i], tokens), EEP_ERR_INVALID);
         cr_assert_neq(engine_error(b.engine)[0], '\0');
     }
     int allocations = fake_device_allocations(b.device);
-    for (uint32_t id = 0; id < 4; id++)
+    for (uint32_t id = 0; id < 4; id++) {
         admit(&b, id, 2, 3);
+    }
     const wire_assign again = {.request = 2, .input_length = 2, .output_length = 3};
     const wire_assign fifth = {.request = 9, .input_length = 2, .output_length = 3};
     cr_assert_eq(engine_admit(b.engine, &again, NULL), EEP_ERR_INVALID);
@@ -400,8 +410,9 @@ Test(engine, refuses_configurations_and_says_why)
     bench b;
     bench_open(&b, &small);
     engine_config bad[6];
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 6; i++) {
         bad[i] = small;
+    }
     bad[0].top_k = 9;
     bad[1].hidden = MODEL_MAX_HIDDEN + 1;
     bad[2].prefill_chunk = 0;
@@ -423,18 +434,19 @@ Test(engine, gives_the_context_its_slots_and_backups)
     bench_open(&b, &small);
     cr_assert_eq(b.context->num_slots_set, small.num_layers * small.num_slots);
     int expected = 0;
-    for (int32_t e = 0; e < small.num_experts; e++)
+    for (int32_t e = 0; e < small.num_experts; e++) {
         expected += eep_backup_wanted(b.context, 0, e);
+    }
     cr_assert_eq(expected, 4);
     cr_assert_eq(b.context->num_backups, expected * small.num_layers);
     for (int i = 0; i < b.context->num_backups; i++) {
         const fake_backup *backup = &b.context->backups[i];
         float want[36 * 24];
         for (uint32_t t = 0; t < MODEL_TENSORS; t++) {
-            cr_assert_eq(backup->tensors[t].bytes, sizeof(want));
+            cr_assert_eq(backup->tensors[t].bytes, sizeof want);
             weights_generate(small.seed, (weights_kind)(WEIGHTS_GATE + t), (uint32_t)backup->layer,
                              (uint32_t)backup->expert, 36 * 24, want);
-            cr_assert_eq(memcmp(want, backup->tensors[t].data, sizeof(want)), 0);
+            cr_assert_eq(memcmp(want, backup->tensors[t].data, sizeof want), 0);
         }
     }
     bench_close(&b);
@@ -451,8 +463,9 @@ Test(engine, each_corruption_happens_once_and_alters_what_is_emitted)
             c.corrupt_step = 9;
             bench_open(&b, &c);
             admit_three(&b);
-            while (b.step + 1 < c.corrupt_step)
+            while (b.step + 1 < c.corrupt_step) {
                 serve_steps(&b, 1);
+            }
             cr_assert_eq(count_wrong(&b, &c), 0);
             cr_assert_gt(engine_fill(b.engine), 0);
             abort_step(&b); /* whatever was corrupted here is rolled back */

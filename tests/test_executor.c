@@ -32,8 +32,9 @@ static int serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
 {
     world *w = user;
 
-    if (blob->expert != 1)
+    if (blob->expert != 1) {
         return 0;
+    }
     parts_out[0] = (eepi_bulk_part){w->served, SLOT_BYTES};
     parts_out[1] = (eepi_bulk_part){w->served + SLOT_BYTES, OTHER_BYTES};
     return 2;
@@ -68,8 +69,9 @@ static size_t address_of(void *user, int32_t seat, const void **address_out)
     size_t bytes;
 
     cr_assert_eq(seat, 1);
-    if (w->is_away)
+    if (w->is_away) {
         return 0;
+    }
     eepi_bulk_address(w->bulk, address_out, &bytes);
     return bytes;
 }
@@ -78,7 +80,7 @@ static void done(void *user, uint64_t digest, eep_status status, uint64_t bytes,
 {
     world *w = user;
 
-    snprintf(w->why, sizeof(w->why), "%s", why);
+    snprintf(w->why, sizeof w->why, "%s", why);
     cr_assert_eq(digest, w->view->digest);
     w->done++;
     w->status = status;
@@ -101,13 +103,14 @@ static void open_world(world *w, int has_own)
                                    .done = done,
                                    .user = w};
 
-    memset(w, 0, sizeof(*w));
+    memset(w, 0, sizeof *w);
     w->has_own = has_own;
-    for (size_t i = 0; i < sizeof(w->good); i++)
+    for (size_t i = 0; i < sizeof w->good; i++) {
         w->good[i] = (uint8_t)(i * 131 + 7);
-    memcpy(w->own, w->good, sizeof(w->good));
-    memcpy(w->served, w->good, sizeof(w->good));
-    memset(w->slot, POISON, sizeof(w->slot));
+    }
+    memcpy(w->own, w->good, sizeof w->good);
+    memcpy(w->served, w->good, sizeof w->good);
+    memset(w->slot, POISON, sizeof w->slot);
     w->own_tensors[0] = (eep_tensor){w->own, SLOT_BYTES};
     w->own_tensors[1] = (eep_tensor){w->own + SLOT_BYTES, OTHER_BYTES};
     w->slot_tensors[0] = (eep_tensor){w->slot, SLOT_BYTES};
@@ -122,7 +125,7 @@ static void open_world(world *w, int has_own)
     }
     *eepi_view_slot_at(w->view, 0, 0, 0) = (eepi_view_slot){0, EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
     *eepi_view_slot_at(w->view, 0, 0, 1) = (eepi_view_slot){1, 1, EEPI_SLOT_FILLING, {0}};
-    *eepi_view_checksum_at(w->view, 0, 1) = eepi_checksum_bytes(w->good, sizeof(w->good));
+    *eepi_view_checksum_at(w->view, 0, 1) = eepi_checksum_bytes(w->good, sizeof w->good);
     eepi_view_seal(w->view);
     cr_assert_eq(eep_device_open("host", 0, &w->device), EEP_OK);
     config.device = w->device;
@@ -136,10 +139,12 @@ static void run_world(world *w)
     eepi_executor_start(w->executor, w->bulk, w->view, 0);
     for (int i = 0; i < 5000 && !w->done; i++) {
         struct pollfd fd = {eepi_bulk_fd(w->bulk), POLLIN, 0};
-        while (eepi_bulk_progress(w->bulk))
+        while (eepi_bulk_progress(w->bulk)) {
             ;
-        if (!w->done)
+        }
+        if (!w->done) {
             poll(&fd, 1, 1);
+        }
     }
     cr_assert_eq(w->done, 1, "the executor says done exactly once");
 }
@@ -154,14 +159,15 @@ static void close_world(world *w)
 
 static int slot_is(const world *w, const uint8_t *bytes)
 {
-    return memcmp(w->slot, bytes, sizeof(w->slot)) == 0;
+    return memcmp(w->slot, bytes, sizeof w->slot) == 0;
 }
 
 static int slot_is_untouched(const world *w)
 {
-    for (size_t i = 0; i < sizeof(w->slot); i++) {
-        if (w->slot[i] != POISON)
+    for (size_t i = 0; i < sizeof w->slot; i++) {
+        if (w->slot[i] != POISON) {
             return 0;
+        }
     }
     return 1;
 }
@@ -171,10 +177,10 @@ Test(executor, local_reuse_needs_no_transfer)
     world w;
 
     open_world(&w, 1);
-    memset(w.served, 0, sizeof(w.served));
+    memset(w.served, 0, sizeof w.served);
     run_world(&w);
     cr_assert_eq(w.status, EEP_OK);
-    cr_assert_eq(w.bytes, sizeof(w.good));
+    cr_assert_eq(w.bytes, sizeof w.good);
     cr_assert(slot_is(&w, w.good));
     close_world(&w);
 }
@@ -208,7 +214,7 @@ Test(executor, S6_no_byte_reaches_a_slot_without_its_checksum)
 
     open_world(&w, 1);
     w.own[0] ^= 0x80;
-    w.served[sizeof(w.served) - 1] ^= 1;
+    w.served[sizeof w.served - 1] ^= 1;
     run_world(&w);
     cr_assert_eq(w.status, EEP_ERR_UNCOVERED);
     cr_assert(slot_is_untouched(&w));
@@ -243,8 +249,9 @@ Test(executor, cancelled_work_never_says_done)
     eepi_executor_start(w.executor, w.bulk, w.view, 0);
     eepi_executor_cancel(w.executor);
     eepi_bulk_cancel_before(w.bulk, 3);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100; i++) {
         eepi_bulk_progress(w.bulk);
+    }
     cr_assert_eq(w.done, 0);
     cr_assert(slot_is_untouched(&w));
     close_world(&w);
@@ -257,8 +264,8 @@ Test(executor, L3_what_was_filled_before_is_not_copied_again)
 
     open_world(&w, 0);
     run_world(&w);
-    cr_assert_eq(w.bytes, sizeof(w.good));
-    memset(w.served, 0, sizeof(w.served)); /* nobody has it any more */
+    cr_assert_eq(w.bytes, sizeof w.good);
+    memset(w.served, 0, sizeof w.served); /* nobody has it any more */
     w.done = 0;
     run_world(&w);
     cr_assert_eq(w.status, EEP_OK);
@@ -289,7 +296,7 @@ Test(executor, a_peers_slot_fills_the_slot)
 Test(executor, behind_live_traffic_the_rate_is_kept)
 {
     world w;
-    const uint64_t cost_us = sizeof(w.good); /* at 1,000,000 bytes per second */
+    const uint64_t cost_us = sizeof w.good; /* at 1,000,000 bytes per second */
 
     open_world(&w, 1);
     w.view->phase = EEPI_VIEW_SERVING;
@@ -304,7 +311,7 @@ Test(executor, behind_live_traffic_the_rate_is_kept)
     cr_assert_eq(w.done, 0);
     eepi_executor_tick(w.executor, w.bulk, 5 + cost_us);
     cr_assert_eq(w.done, 1);
-    cr_assert_eq(w.bytes, 2 * sizeof(w.good));
+    cr_assert_eq(w.bytes, 2 * sizeof w.good);
     cr_assert_eq(eepi_executor_wake_us(w.executor), UINT64_MAX);
     close_world(&w);
 }

@@ -110,8 +110,8 @@ Test(fake_gpu, an_event_orders_streams_and_is_its_last_record)
     gate g = {0, 0};
     uint32_t *words;
 
-    OK(cudaHostAlloc((void **)&words, 2 * sizeof(*words), cudaHostAllocMapped));
-    memset(words, 0, 2 * sizeof(*words));
+    OK(cudaHostAlloc((void **)&words, 2 * sizeof *words, cudaHostAllocMapped));
+    memset(words, 0, 2 * sizeof *words);
     make_streams(streams, 2);
     OK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     OK(cudaEventQuery(event));
@@ -121,7 +121,7 @@ Test(fake_gpu, an_event_orders_streams_and_is_its_last_record)
     OK(launch_gate(streams[0], &g));
     OK(cudaEventRecord(event, streams[0]));
     OK(cudaStreamWaitEvent(streams[1], event, 0));
-    OK(cudaMemcpyAsync(&words[0], &words[1], sizeof(*words), cudaMemcpyDefault, streams[1]));
+    OK(cudaMemcpyAsync(&words[0], &words[1], sizeof *words, cudaMemcpyDefault, streams[1]));
     FAILS(cudaEventQuery(event), cudaErrorNotReady);
     cr_expect_not(becomes(&words[0], 1, SHORT_MS));
     let_go(&g);
@@ -137,9 +137,9 @@ Test(fake_gpu, copies_of_memory_that_cuda_does_not_know_are_counted)
     uint32_t heap = 5, *pinned;
     cudaStream_t stream;
 
-    OK(cudaHostAlloc((void **)&pinned, sizeof(*pinned), cudaHostAllocMapped));
+    OK(cudaHostAlloc((void **)&pinned, sizeof *pinned, cudaHostAllocMapped));
     make_streams(&stream, 1);
-    OK(cudaMemcpyAsync(pinned, &heap, sizeof(heap), cudaMemcpyDefault, stream));
+    OK(cudaMemcpyAsync(pinned, &heap, sizeof heap, cudaMemcpyDefault, stream));
     OK(cudaStreamSynchronize(stream));
     cr_expect_eq(*pinned, 5);
     cr_expect_eq(fake_gpu_count().pageable_copies, 1);
@@ -155,10 +155,10 @@ Test(fake_gpu, a_capture_keeps_arguments_by_value_and_replays_them)
     size_t nodes = 0;
     uint32_t *word;
 
-    OK(cudaMalloc((void **)&word, sizeof(*word)));
+    OK(cudaMalloc((void **)&word, sizeof *word));
     make_streams(&stream, 1);
     OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    OK(cudaMemsetAsync(word, 0, sizeof(*word), stream));
+    OK(cudaMemsetAsync(word, 0, sizeof *word, stream));
     OK(launch_add(stream, word, 2));
     OK(launch_add(stream, word, 3));
     OK(cudaStreamEndCapture(stream, &graph));
@@ -182,10 +182,12 @@ static void *query_event(void *mode_of_thread)
     cudaEvent_t event;
     cudaError_t error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         error = cudaThreadExchangeStreamCaptureMode(&mode);
-    if (error == cudaSuccess)
+    }
+    if (error == cudaSuccess) {
         error = cudaEventQuery(event);
+    }
     OK(cudaEventDestroy(event));
     return (void *)(uintptr_t)error;
 }

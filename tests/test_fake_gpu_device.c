@@ -66,8 +66,9 @@ Test(fake_gpu_device, a_free_waits_for_running_kernels_and_launches_wait_for_it)
     OK(launch_gate(streams[0], &g));
     cr_assert(becomes(&g.entered, 1, LONG_MS));
     start(&frees, free_memory);
-    while (fake_gpu_count().device_wide_calls == calls)
+    while (fake_gpu_count().device_wide_calls == calls) {
         sched_yield();
+    }
     start(&launches, add_one);
     cr_expect_not(becomes(&frees.is_done, 1, SHORT_MS), "a kernel runs");
     cr_expect_not(becomes(&launches.is_done, 1, SHORT_MS), "the free has the lock");
@@ -141,14 +142,15 @@ Test(fake_gpu_device, a_wait_beyond_the_bound_ends_the_program_and_says_who_wait
         fake_gpu_set_bound_ms(50);
         fake_gpu_set_end(say_end);
         if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess &&
-            launch_gate(stream, &never) == cudaSuccess)
+            launch_gate(stream, &never) == cudaSuccess) {
             (void)cudaMalloc(&memory, 64);
+        }
         _exit(1);
     }
     cr_assert_gt(child, 0);
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 7, "%x", status);
-    cr_assert_gt(read(end_pipe[0], said, sizeof(said) - 1), 0);
+    cr_assert_gt(read(end_pipe[0], said, sizeof said - 1), 0);
     cr_expect(strstr(said, "cudaMalloc has waited 50 ms for the device to be idle"), "'%s'", said);
 }
 
@@ -158,8 +160,9 @@ Test(fake_gpu_device, a_child_of_a_process_that_called_cuda_gets_nothing)
 
     OK(cudaGetDeviceCount(&count));
     pid_t child = fork();
-    if (child == 0)
+    if (child == 0) {
         _exit(cudaGetDeviceCount(&count) == cudaErrorInitializationError ? 0 : 1);
+    }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect_eq(status, 0);
 }
@@ -176,7 +179,7 @@ static void find(const char *name, unsigned version, void *to)
 
     OK(cudaGetDriverEntryPointByVersion(name, &function, version, cudaEnableDefault, &found));
     cr_assert_eq(found, cudaDriverEntryPointSuccess);
-    memcpy(to, &function, sizeof(function));
+    memcpy(to, &function, sizeof function);
 }
 
 /* The driver's answer in a new thread, before and after the thread has a context. */

@@ -42,8 +42,9 @@ static void halt(const void *args, eep_grid grid)
 {
     (void)args;
     (void)grid;
-    for (;;)
+    for (;;) {
         pause();
+    }
 }
 
 static const eep_kernel halt_kernel = EEP_KERNEL("halt", halt, NULL, NULL, 0);
@@ -51,8 +52,9 @@ static const eep_kernel halt_kernel = EEP_KERNEL("halt", halt, NULL, NULL, 0);
 static eep_status halt_after_unpack(void *user, eep_stream *stream, eepi_kernel_id id)
 {
     int *num_unpacks = user;
-    if (id != EEPI_KERNEL_unpack || (*num_unpacks)++ != MIDDLE)
+    if (id != EEPI_KERNEL_unpack || (*num_unpacks)++ != MIDDLE) {
         return EEP_OK;
+    }
     return eep_launch(stream, &halt_kernel, 1, 1, NULL, 0);
 }
 
@@ -76,10 +78,10 @@ static void say_hello(int to, const world *w)
 {
     const rank *last = &w->ranks[w->config.num_ranks - 1];
     hello message = {.shape = last->context->shape};
-    memcpy(message.directory, w->directory, sizeof(message.directory));
-    memcpy(message.store, w->path, sizeof(message.store));
+    memcpy(message.directory, w->directory, sizeof message.directory);
+    memcpy(message.store, w->path, sizeof message.store);
     eepi_window_describe(last->context->window, &message.window);
-    say(to, &message, sizeof(message));
+    say(to, &message, sizeof message);
 }
 
 static void two_ranks(int from, int to, int place)
@@ -98,16 +100,18 @@ static void two_ranks(int from, int to, int place)
     cr_assert_eq(read(from, &go, 1), 1);
     rank_run(&w.ranks[0]);
     rank_run(&w.ranks[1]);
-    for (;;)
+    for (;;) {
         pause();
+    }
 }
 
 /* An abort of one step may reach the peer in the next. */
 static void step_until_ok(rank *r)
 {
     eep_status status = EEP_ERR_ABORTED;
-    while (status == EEP_ERR_ABORTED)
+    while (status == EEP_ERR_ABORTED) {
         status = rank_step(r, WORLD_TOKENS);
+    }
     cr_assert_eq(status, EEP_OK, "%s", r->text);
 }
 
@@ -121,13 +125,15 @@ static void by_hand(int from, int to, int place)
     (void)from;
     world_open(&w, 2, 2);
     r->opened = add_node;
-    for (int32_t seat = 0; seat < 2; seat++)
+    for (int32_t seat = 0; seat < 2; seat++) {
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
+    }
     say_hello(to, &w);
     rank_run(&w.ranks[1]);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         step_until_ok(r);
+    }
     say(to, "u", 1);
     cr_assert_eq(fault_node_arm(&node, (verb_place)place, false), EEP_OK);
     rank_fill(r, WORLD_TOKENS, BAD_NONE);
@@ -157,8 +163,9 @@ static int hear(const victim *v, void *bytes, size_t size)
         struct pollfd set = {.fd = v->from, .events = POLLIN};
         cr_assert_eq(poll(&set, 1, WORLD_WAIT_MS), 1, "the rank neither ends nor says anything");
         ssize_t bytes_read = read(v->from, (char *)bytes + got, size - got);
-        if (bytes_read <= 0)
+        if (bytes_read <= 0) {
             return 0;
+        }
         got += (size_t)bytes_read;
     }
     return 1;
@@ -182,7 +189,7 @@ static void start(victim *v, void (*child)(int from, int to, int place), int pla
     close(up[1]);
     v->from = up[0];
     v->to = down[1];
-    cr_assert(hear(v, &v->hello, sizeof(v->hello)), "the ranks did not open");
+    cr_assert(hear(v, &v->hello, sizeof v->hello), "the ranks did not open");
 }
 
 static void expect_killed(victim *v)
@@ -222,7 +229,7 @@ static void run_to_death(victim *v, int place)
     char why[256] = "";
     const char *name = getenv("EEP_TEST_DEVICE"); /* as the fixture */
     cr_assert_eq(eep_device_open(name ? name : "host", 0, &v->device), EEP_OK);
-    cr_assert_eq(eepi_window_map(v->device, &v->hello.window, &spec, why, sizeof(why), &v->window),
+    cr_assert_eq(eepi_window_map(v->device, &v->hello.window, &spec, why, sizeof why, &v->window),
                  EEP_OK, "%s", why);
     cr_assert_eq(write(v->to, "g", 1), 1);
     expect_killed(v);
@@ -251,8 +258,9 @@ static uint64_t tag(const victim *v, uint32_t of_parity, uint32_t phase)
 static int is_zero(const uint8_t *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != 0)
+        if (bytes[i] != 0) {
             return 0;
+        }
     }
     return 1;
 }
@@ -262,9 +270,10 @@ static int count_dispatched(const victim *v)
 {
     uint8_t *window = v->bytes;
     int rows = 0;
-    for (uint32_t token = 0; token < WORLD_TOKENS; token++)
+    for (uint32_t token = 0; token < WORLD_TOKENS; token++) {
         rows += !is_zero(eepk_dispatch_row(&v->hello.shape, window, parity(), 0, token),
                          v->hello.shape.row_bytes);
+    }
     return rows;
 }
 

@@ -24,8 +24,9 @@ static int give_core(eepi_input input, eepi_action_kind wanted)
     int n, num = 0;
     input.now_us = 1000;
     actions = eepi_core_handle(context->core, &input, &n);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         num += actions[i].kind == wanted;
+    }
     return num;
 }
 
@@ -93,18 +94,20 @@ static void open_context(void)
     char why[256] = "";
     victim = fork();
     cr_assert_geq(victim, 0);
-    if (victim == 0)
+    if (victim == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    while (victim == 0)
+    }
+    while (victim == 0) {
         pause();
+    }
     context = &one;
     one.config = (eep_config){
-        .struct_bytes = sizeof(one.config), .max_ranks = RANKS, .heartbeat_period_us = 1000000};
+        .struct_bytes = sizeof one.config, .max_ranks = RANKS, .heartbeat_period_us = 1000000};
     one.generation = GENERATION;
     one.peers = peers;
     one.giving = 1; /* what the core is to hear waits, and the tests look at it */
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof(why), &peers[VICTIM].window), EEP_OK,
+    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &peers[VICTIM].window), EEP_OK,
                  "%s", why);
     header = eepi_window_header(peers[VICTIM].window);
     peers[VICTIM].window_generation = peers[VICTIM].pidfd_generation = GENERATION;
@@ -133,8 +136,9 @@ static int is_killed(void)
 static void wait_for_kill(void)
 {
     for (int i = 0; i < 20000; i++) {
-        if (is_killed())
+        if (is_killed()) {
             return;
+        }
         usleep(1000);
     }
     cr_assert(0, "the victim lives");
@@ -280,8 +284,9 @@ static uint64_t silent_since_us; /* when the detector told of it; atomic */
 static void tell(void *user, const eepi_suspect *told)
 {
     (void)user;
-    if (told->kind == EEP_FAULT_SILENT)
+    if (told->kind == EEP_FAULT_SILENT) {
         __atomic_store_n(&silent_since_us, eepi_now_us(), __ATOMIC_SEQ_CST);
+    }
 }
 
 /* A process that was stopped for all of its busy time has as long for its next beat as any other.
@@ -302,8 +307,9 @@ Test(fence, M5_silence_counts_from_the_end_of_the_busy_time)
     until_us = busy_until_us + 10000000;
     peer.busy_until_ns = busy_until_us * 1000u;
     eepi_detector_watch(detector, 0, 1, getpid(), eepi_process_start(getpid()), &peer);
-    while (!__atomic_load_n(&silent_since_us, __ATOMIC_SEQ_CST) && eepi_now_us() < until_us)
+    while (!__atomic_load_n(&silent_since_us, __ATOMIC_SEQ_CST) && eepi_now_us() < until_us) {
         nanosleep(&nap, NULL);
+    }
     eepi_detector_close(detector);
     cr_assert_neq(silent_since_us, 0, "never told");
     cr_expect_geq(silent_since_us, busy_until_us + EXPEL_US / 2);

@@ -63,17 +63,19 @@ static void put_layer(frozen_world *f, int seat, uint32_t layer)
     OK(eepi_fixed_tables_make(r->world, r->world->bank[r->world->control->live_bank], layer,
                               f->windows, &f->rank[seat].state, &d.tables));
     c.tables = d.tables;
-    for (int id = EEPI_KERNEL_fixed_route; id <= (int)EEPI_KERNEL_fixed_unpack; id++)
-        put(f, seat, (eepi_fixed_kernel_id)id, &d, sizeof(d));
+    for (int id = EEPI_KERNEL_fixed_route; id <= (int)EEPI_KERNEL_fixed_unpack; id++) {
+        put(f, seat, (eepi_fixed_kernel_id)id, &d, sizeof d);
+    }
     kernel_rank_put_experts(f->w, seat, layer);
-    for (int id = EEPI_KERNEL_fixed_combine_send; id <= (int)EEPI_KERNEL_fixed_reduce; id++)
-        put(f, seat, (eepi_fixed_kernel_id)id, &c, sizeof(c));
+    for (int id = EEPI_KERNEL_fixed_combine_send; id <= (int)EEPI_KERNEL_fixed_reduce; id++) {
+        put(f, seat, (eepi_fixed_kernel_id)id, &c, sizeof c);
+    }
 }
 
 /* Freezes what is live now. */
 static frozen_world *freeze(kernel_world *w)
 {
-    frozen_world *f = calloc(1, sizeof(*f));
+    frozen_world *f = calloc(1, sizeof *f);
 
     f->w = w;
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
@@ -82,8 +84,9 @@ static frozen_world *freeze(kernel_world *w)
     }
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         OK(eep_capture_begin(w->rank[seat].stream));
-        for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++)
+        for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
             put_layer(f, seat, layer);
+        }
         OK(eep_capture_end(w->rank[seat].stream, &f->rank[seat].graph));
     }
     return f;
@@ -108,10 +111,12 @@ static void frozen_step(frozen_world *f)
                s->window_bytes - s->off_header);
         kernel_rank_prepare(f->w, seat, 0, 0);
     }
-    for (int seat = 0; seat < f->w->shape.max_ranks; seat++)
+    for (int seat = 0; seat < f->w->shape.max_ranks; seat++) {
         OK(eep_graph_replay(f->rank[seat].graph, f->w->rank[seat].stream));
-    for (int seat = 0; seat < f->w->shape.max_ranks; seat++)
+    }
+    for (int seat = 0; seat < f->w->shape.max_ranks; seat++) {
         OK(eep_stream_synchronize(f->w->rank[seat].stream, LONG_US));
+    }
 }
 
 /* One elastic step, then the same inputs through the baseline: against each other and against the
@@ -127,10 +132,11 @@ static void check_step(frozen_world *f, uint64_t step, uint64_t seed)
     uint8_t *elastic = malloc(cells * bytes);
 
     kernel_world_step(w, step);
-    for (size_t i = 0; i < cells; i++)
+    for (size_t i = 0; i < cells; i++) {
         memcpy(elastic + i * bytes,
                w->rank[i / (size_t)shape->num_layers].layer[i % (size_t)shape->num_layers].out,
                bytes);
+    }
     frozen_step(f);
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         cr_assert_eq(f->rank[seat].state.step, steps_before + 1);
@@ -237,8 +243,9 @@ Test(fixed, a_wait_for_a_rank_that_never_sends_ends)
         kernel_rank_prepare(w, seat, 0, 0);
     }
     begin_ns = eepk_now_ns();
-    for (int seat = 0; seat < RANKS - 1; seat++)
+    for (int seat = 0; seat < RANKS - 1; seat++) {
         OK(eep_graph_replay(f->rank[seat].graph, w->rank[seat].stream));
+    }
     for (int seat = 0; seat < RANKS - 1; seat++) {
         OK(eep_stream_synchronize(w->rank[seat].stream, BOUND_US));
         cr_expect_eq(f->rank[seat].state.gave_up, 1);

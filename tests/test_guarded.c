@@ -58,18 +58,20 @@ Test(guarded, kernels_and_copies_reach_device_memory)
 {
     eep_graph *graph;
 
-    for (uint32_t i = 0; i < COUNT; i++)
+    for (uint32_t i = 0; i < COUNT; i++) {
         pinned[i] = i;
+    }
     copy(memory, pinned);
-    cr_assert_eq(eep_launch(stream, &increment, COUNT, 1, &memory, sizeof(memory)), EEP_OK);
+    cr_assert_eq(eep_launch(stream, &increment, COUNT, 1, &memory, sizeof memory), EEP_OK);
     cr_assert_eq(eep_capture_begin(stream), EEP_OK);
-    cr_assert_eq(eep_launch(stream, &increment, COUNT, 1, &memory, sizeof(memory)), EEP_OK);
+    cr_assert_eq(eep_launch(stream, &increment, COUNT, 1, &memory, sizeof memory), EEP_OK);
     cr_assert_eq(eep_capture_end(stream, &graph), EEP_OK);
     cr_assert_eq(eep_graph_replay(graph, stream), EEP_OK);
     copy(pinned, memory);
     eep_graph_close(graph);
-    for (uint32_t i = 0; i < COUNT; i++)
+    for (uint32_t i = 0; i < COUNT; i++) {
         cr_assert_eq(pinned[i], i + 2);
+    }
 }
 
 Test(guarded, memory_is_zeroed_aligned_and_not_given_again)
@@ -78,8 +80,9 @@ Test(guarded, memory_is_zeroed_aligned_and_not_given_again)
 
     memset(pinned, 255, COUNT * 4);
     copy(pinned, memory);
-    for (uint32_t i = 0; i < COUNT; i++)
+    for (uint32_t i = 0; i < COUNT; i++) {
         cr_assert_eq(pinned[i], 0);
+    }
     cr_assert_eq((uintptr_t)memory % 128, 0);
     eep_device_free(device, EEP_MEMORY_DEVICE, memory);
     cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, COUNT * 4, &again), EEP_OK);
@@ -116,8 +119,8 @@ Test(guarded, shares_are_reached_by_copies)
     eepi_share made, mapped;
     char why[128] = "";
 
-    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof(why)), EEP_OK, "%s", why);
-    cr_assert_eq(eepi_share_map(device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why)),
+    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof why), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_share_map(device, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
                  EEP_OK, "%s", why);
     memset(pinned, 7, COUNT * 4);
     copy(made.address, pinned);
@@ -135,7 +138,7 @@ Test(guarded, reading_a_share_from_outside_faults, .signal = SIGSEGV)
     eepi_share made;
     char why[128] = "";
 
-    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof(why)), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_share_make(device, COUNT * 4, &made, why, sizeof why), EEP_OK, "%s", why);
     copy(made.address, pinned);
     signal(SIGSEGV, SIG_DFL);
     pinned[0] = *(volatile uint32_t *)made.address;
@@ -146,8 +149,9 @@ static void wait_body(const void *raw, eep_grid grid)
     uint32_t *const *word = raw;
 
     (void)grid;
-    while (__atomic_load_n(*word, __ATOMIC_ACQUIRE) == 0)
+    while (__atomic_load_n(*word, __ATOMIC_ACQUIRE) == 0) {
         ;
+    }
 }
 static const eep_kernel wait_kernel = EEP_KERNEL("wait", wait_body, NULL, NULL, 0);
 
@@ -158,7 +162,7 @@ Test(guarded, memory_taken_beside_running_work_can_be_used)
     void *late;
 
     cr_assert_eq(eep_stream_open(device, &other), EEP_OK);
-    cr_assert_eq(eep_launch(other, &wait_kernel, 1, 1, &pinned, sizeof(pinned)), EEP_OK);
+    cr_assert_eq(eep_launch(other, &wait_kernel, 1, 1, &pinned, sizeof pinned), EEP_OK);
     cr_assert_eq(eep_device_alloc(device, EEP_MEMORY_DEVICE, COUNT * 4, &late), EEP_OK);
     copy(late, memory);
     __atomic_store_n(pinned, 1, __ATOMIC_RELEASE);
@@ -173,8 +177,9 @@ static uint64_t bytes_moved(const world *w, int in_pause)
     uint64_t bytes = 0;
 
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
-        if (!w->ranks[seat].context)
+        if (!w->ranks[seat].context) {
             continue;
+        }
         eep_counters counters = rank_counters(&w->ranks[seat]);
         bytes += in_pause ? counters.weights_bytes_in_pause : counters.weights_bytes_background;
     }
@@ -187,8 +192,9 @@ static void lose_last(world *w, int32_t last)
     world_set_modes(w, 0, last, RANK_WORK);
     world_advance(w, 0, last, FIRST);
     rank_close(&w->ranks[last]);
-    for (int32_t seat = 0; seat < last; seat++)
+    for (int32_t seat = 0; seat < last; seat++) {
         WORLD_WAIT(w, w->ranks[seat].last_active == last);
+    }
     world_advance(w, 0, last - 1, FIRST);
 }
 

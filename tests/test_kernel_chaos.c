@@ -50,10 +50,12 @@ static uint64_t inject(chaos_rank *c)
     uint32_t source = (uint32_t)kernel_below(&c->random, w->shape.max_ranks);
     uint64_t *line;
 
-    if (c->all->members == w->shape.max_ranks)
+    if (c->all->members == w->shape.max_ranks) {
         return 0;
-    while (kernel_is_member(w, (int)source))
+    }
+    while (kernel_is_member(w, (int)source)) {
         source = (source + 1) % (uint32_t)w->shape.max_ranks;
+    }
     line = eepk_phase_tag(&w->layout, w->rank[c->seat].window, phase, step & 1u, source);
     eepk_store_release(line, eepk_tag(epoch - 1 - step % 3, step, 0, phase));
     __atomic_fetch_add(&c->all->injected, 1, __ATOMIC_RELAXED);
@@ -63,8 +65,9 @@ static uint64_t inject(chaos_rank *c)
 /* A step that ended by a second look at what it had read counts that, too. */
 static int counted_right(const eepk_status *status, uint64_t stale)
 {
-    if (status->result == EEPK_STEP_STALE || status->result == EEPK_STEP_PEER_ABORT)
+    if (status->result == EEPK_STEP_STALE || status->result == EEPK_STEP_PEER_ABORT) {
         return status->stale_dropped >= stale;
+    }
     return status->stale_dropped == stale;
 }
 
@@ -86,21 +89,25 @@ static void *chaos_run(void *argument)
             kernel_below(&c->random, 4) == 0 ? (uint32_t)kernel_below(&c->random, 300) : 0;
         kernel_rank_launch(w, c->seat, step, kernel_below(&c->random, 8) == 0 ? 200000 : 100000000);
         if (kernel_below(&c->random, 8) == 0) {
-            for (int i = kernel_below(&c->random, 40); i > 0; i--)
+            for (int i = kernel_below(&c->random, 40); i > 0; i--) {
                 sched_yield();
+            }
             eepk_store_release(eepi_tables_abort_step(r->tables), step);
         }
         status = kernel_rank_end(w, c->seat);
-        if (!counted_right(status, stale))
+        if (!counted_right(status, stale)) {
             __atomic_fetch_add(&c->all->miscounted, 1, __ATOMIC_RELAXED);
+        }
         if (status->result == EEPK_STEP_OK) {
-            if (kernel_rank_compare(w, c->seat, true) >= 0)
+            if (kernel_rank_compare(w, c->seat, true) >= 0) {
                 __atomic_fetch_add(&c->all->wrong, 1, __ATOMIC_RELAXED);
+            }
             __atomic_fetch_add(&c->all->ok, 1, __ATOMIC_RELAXED);
             kernel_rank_fill(w, c->seat, done < c->all->goal ? w->shape.max_tokens : 0,
                              kernel_random(&c->random));
-            if (++done == c->all->goal)
+            if (++done == c->all->goal) {
                 __atomic_fetch_add(&c->all->finished, 1, __ATOMIC_RELEASE);
+            }
         } else {
             __atomic_fetch_add(&c->all->aborted, 1, __ATOMIC_RELAXED);
         }
@@ -127,18 +134,22 @@ static uint64_t run_members(chaos *all, int goal, uint64_t step, uint64_t random
     all->goal = goal;
     all->members = 0;
     all->finished = 0;
-    for (int seat = 0; seat < w->shape.max_ranks; seat++)
-        all->members += kernel_is_member(w, seat);
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        ranks[seat] = (chaos_rank){all, seat, random + (uint64_t)seat, step};
-        if (kernel_is_member(w, seat))
-            cr_assert_eq(pthread_create(&threads[seat], NULL, chaos_run, &ranks[seat]), 0);
+        all->members += kernel_is_member(w, seat);
     }
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        if (kernel_is_member(w, seat))
+        ranks[seat] = (chaos_rank){all, seat, random + (uint64_t)seat, step};
+        if (kernel_is_member(w, seat)) {
+            cr_assert_eq(pthread_create(&threads[seat], NULL, chaos_run, &ranks[seat]), 0);
+        }
+    }
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        if (kernel_is_member(w, seat)) {
             pthread_join(threads[seat], NULL);
-        if (ranks[seat].step > next)
+        }
+        if (ranks[seat].step > next) {
             next = ranks[seat].step;
+        }
     }
     return next;
 }
@@ -180,9 +191,9 @@ Test(kernel_chaos, stale_tags_are_counted_through_epochs_and_aborts)
         uint64_t step = (1ull << 34) - 100;
         for (uint64_t epoch = (1ull << 20) - 6; epoch < (1ull << 20) + 6; epoch++) {
             uint64_t members;
-            do
+            do {
                 members = kernel_random(&random) % 15; /* some seat is vacant */
-            while (__builtin_popcountll(members) < 2);
+            } while (__builtin_popcountll(members) < 2);
             kernel_world_switch(all.world, kernel_view(all.world, epoch, members, (uint32_t)epoch,
                                                        kernel_random(&random)));
             step = run_members(&all, 15, step, kernel_random(&random));

@@ -37,9 +37,9 @@ static kernel_world *pair_open(void)
     kernel_world_switch(w, kernel_view(w, EPOCH, 3, 1, first_seed()));
     for (int seat = 0; seat < 2; seat++) {
         uint64_t random = first_seed() + (uint64_t)seat;
-        do
+        do {
             kernel_rank_fill(w, seat, 4, kernel_random(&random));
-        while (w->rank[seat].num_tokens != 4);
+        } while (w->rank[seat].num_tokens != 4);
     }
     return w;
 }
@@ -84,10 +84,12 @@ static void expect_nothing(kernel_world *w, uint32_t layer, uint32_t result)
     const eepk_status *status;
 
     kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, layer);
-    for (int slot = 0; slot <= w->shape.num_slots; slot++)
+    for (int slot = 0; slot <= w->shape.num_slots; slot++) {
         cr_assert_eq(slot_begin[slot], 0, "slot %d has rows", slot);
-    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
+    }
+    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 0, (eepi_kernel_id)id, layer);
+    }
     status = kernel_rank_finish(w, 0);
     cr_assert_eq(status->result, result, "result %u instead of %u", status->result, result);
     cr_assert(kernel_out_untouched(w, 0, (int)layer));
@@ -97,8 +99,9 @@ static int num_suspects(const eepk_status *status)
 {
     int n = 0;
 
-    for (int i = 0; i < EEPK_SEAT_WORDS; i++)
+    for (int i = 0; i < EEPK_SEAT_WORDS; i++) {
         n += __builtin_popcountll(status->suspects[i]);
+    }
     return n;
 }
 
@@ -121,7 +124,7 @@ Test(kernel_faults, S5_no_stale_write_consumed)
                  {0, -(1ll << 33) + 1, 0, EEPK_PHASE_DISPATCH}};
     kernel_world *w = pair_open();
 
-    for (size_t i = 0; i < sizeof(stale) / sizeof(stale[0]); i++) {
+    for (size_t i = 0; i < sizeof stale / sizeof stale[0]; i++) {
         for (uint32_t parity = 0; parity < 2; parity++) {
             const uint64_t tag =
                 eepk_tag(EPOCH + (uint64_t)stale[i].epoch, STEP + (uint64_t)stale[i].step,
@@ -202,18 +205,21 @@ Test(kernel_faults, S8_single_epoch_token)
         int early = kernel_below(&random, 3), late = (early + 1) % 3, third = (early + 2) % 3;
         kernel_world_fill(w, kernel_random(&random));
         kernel_rank_switch(w, early, next);
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             kernel_rank_launch(w, seat, step, kernel_long_ns);
+        }
         for (int seat = 0; seat < 3; seat++) {
             const eepk_status *status;
-            if (seat == early)
+            if (seat == early) {
                 continue; /* its wait ends when it sees the others at a higher step */
+            }
             status = kernel_rank_end(w, seat);
             cr_assert(status->result == EEPK_STEP_NEWER_EPOCH ||
                       status->result == EEPK_STEP_PEER_ABORT);
             cr_assert_eq(num_suspects(status), 0);
-            for (int layer = 0; layer < 3; layer++)
+            for (int layer = 0; layer < 3; layer++) {
                 cr_assert(kernel_out_untouched(w, seat, layer));
+            }
         }
         kernel_rank_switch(w, late, next);
         kernel_rank_switch(w, third, next);
@@ -249,13 +255,15 @@ Test(kernel_faults, a_missing_peer_is_named_alone)
     kernel_world_fill(w, first_seed());
     begin_ns = kernel_now_ns();
     for (int seat = 0; seat < 5; seat++) {
-        if (kernel_is_member(w, seat) && seat != 3)
+        if (kernel_is_member(w, seat) && seat != 3) {
             kernel_rank_launch(w, seat, 1, wait_ns);
+        }
     }
     for (int seat = 0; seat < 5; seat++) {
         const eepk_status *status;
-        if (!kernel_is_member(w, seat) || seat == 3)
+        if (!kernel_is_member(w, seat) || seat == 3) {
             continue;
+        }
         status = kernel_rank_end(w, seat);
         cr_assert(status->result == EEPK_STEP_DEADLINE || status->result == EEPK_STEP_PEER_ABORT);
         cr_assert_eq(num_suspects(status), status->result == EEPK_STEP_DEADLINE);
@@ -298,7 +306,7 @@ Test(kernel_faults, an_old_abort_word_is_void)
                               eepk_tag(EPOCH + 1, STEP, 1, EEPK_PHASE_COMBINE),
                               eepk_tag(EPOCH, STEP - (1ull << 33) + 1, 0, EEPK_PHASE_DISPATCH)};
 
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         peer_sends(w, STEP, 0);
         eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1), words[i]);
         publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
@@ -317,8 +325,9 @@ Test(kernel_faults, the_host_ends_a_waiting_step_at_once)
 
     kernel_rank_launch(w, 0, STEP, kernel_long_ns);
     while (eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window,
-                                               eepk_parity(&w->layout, STEP, 0), 0)) == 0)
+                                               eepk_parity(&w->layout, STEP, 0), 0)) == 0) {
         sched_yield(); /* until it waits for seat 1 */
+    }
     since = kernel_now_ns();
     eepk_store_release(abort_step, STEP);
     cr_assert_eq(kernel_rank_end(w, 0)->result, EEPK_STEP_HOST_ABORT);
@@ -328,10 +337,12 @@ Test(kernel_faults, the_host_ends_a_waiting_step_at_once)
     /* it holds for that step and older ones; at the latch, too */
     begin(w, STEP, kernel_long_ns);
     expect_nothing(w, 0, EEPK_STEP_HOST_ABORT);
-    for (int seat = 0; seat < 2; seat++)
+    for (int seat = 0; seat < 2; seat++) {
         kernel_rank_launch(w, seat, STEP + 1, kernel_long_ns);
-    for (int seat = 0; seat < 2; seat++)
+    }
+    for (int seat = 0; seat < 2; seat++) {
         cr_assert_eq(kernel_rank_end(w, seat)->result, EEPK_STEP_OK);
+    }
     kernel_world_close(w);
 }
 
@@ -347,7 +358,7 @@ Test(kernel_faults, peers_ahead_end_a_step)
         {1, -1, EEPK_STEP_DEADLINE},   {5, -3, EEPK_STEP_DEADLINE},   {-1, 5, EEPK_STEP_DEADLINE}};
     kernel_world *w = pair_open();
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const eepk_status *status = eepi_tables_status(w->rank[0].tables);
         const int meets = cases[i].result != EEPK_STEP_DEADLINE;
         memset(w->rank[0].window + w->layout.off_dispatch_tag, 0,
@@ -370,8 +381,9 @@ Test(kernel_faults, the_wrong_bank_runs_nothing)
     w->rank[0].epoch = EPOCH + 1;
     begin(w, STEP, kernel_long_ns);
     expect_nothing(w, 0, EEPK_STEP_WRONG_BANK);
-    for (uint32_t parity = 0; parity < 2; parity++)
+    for (uint32_t parity = 0; parity < 2; parity++) {
         cr_assert_eq(*eepk_dispatch_tag(&w->layout, w->rank[1].window, parity, 0), 0);
+    }
     cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0), 0);
     kernel_world_close(w);
 }
@@ -458,8 +470,9 @@ static int each_claimed_once(kernel_world *w, int num_rows)
 
     for (int i = 0; i < num_rows; i++) {
         const eepk_origin *o = &w->rank[0].world->origin[i];
-        if (o->seat > 1 || o->token > 3 || o->k > 1 || ++claims[o->seat][o->token][o->k] > 1)
+        if (o->seat > 1 || o->token > 3 || o->k > 1 || ++claims[o->seat][o->token][o->k] > 1) {
             return 0;
+        }
     }
     return 1;
 }
@@ -470,24 +483,28 @@ static uint32_t run_torn(kernel_world *w, uint64_t *random)
     const int late = kernel_below(random, 2);
     int once, n;
 
-    for (uint32_t i = 0; i < w->layout.rows_capacity; i++) /* left there long ago */
+    for (uint32_t i = 0; i < w->layout.rows_capacity; i++) { /* left there long ago */
         w->rank[0].world->origin[i] = (eepk_origin){.seat = 2};
+    }
     kernel_rank_fill(w, 1, 4, kernel_random(random));
     peer_sends(w, STEP, 0);
-    if (!late)
+    if (!late) {
         tear(w, random);
+    }
     publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
     publish(w, EPOCH, STEP, 0, EEPK_PHASE_COMBINE);
     begin(w, STEP, kernel_long_ns);
     kernel_rank_run_to(w, 0, EEPI_KERNEL_dispatch_exchange, 0);
-    if (late)
+    if (late) {
         tear(w, random);
+    }
     kernel_rank_run(w, 0, EEPI_KERNEL_unpack, 0);
     n = w->rank[0].layer[0].slot_begin[w->shape.num_slots];
     cr_assert(n >= 0 && n <= (int)w->layout.rows_capacity);
     once = each_claimed_once(w, n);
-    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
+    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 0, (eepi_kernel_id)id, 0);
+    }
     latch_of(w)->num_exchanges = 2 * w->layout.num_layers; /* as if the other layers had run */
     cr_assert(kernel_rank_finish(w, 0)->result != EEPK_STEP_OK || once);
     return kernel_rank_finish(w, 0)->result;
@@ -505,8 +522,9 @@ Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
     publish(w, EPOCH, STEP, 0, EEPK_PHASE_COMBINE);
     begin(w, STEP, kernel_long_ns);
     kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, 0);
-    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++)
+    for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 0, (eepi_kernel_id)id, 0);
+    }
     status = kernel_rank_finish(w, 0);
     cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
     cr_assert_eq(status->num_exchanges, 2);

@@ -29,17 +29,19 @@ static void peer_goes_on(void)
                        eepk_tag(EPOCH, STEP, 0, EEPK_PHASE_COMBINE));
     eepk_store_release(eepk_dispatch_tag(s, race.window, eepk_parity(s, STEP + 1, 0), PEER),
                        eepk_tag(epoch, STEP + 1, 0, EEPK_PHASE_DISPATCH));
-    if (race.move == NEXT_STEP_GIVEN_UP)
+    if (race.move == NEXT_STEP_GIVEN_UP) {
         eepk_store_release(eepk_abort_word(s, race.window, PEER),
                            eepk_tag(epoch, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+    }
 }
 
 static uint64_t load_and_let_go_on(const uint64_t *word)
 {
     uint64_t value = eepk_load_acquire(word);
 
-    if (++race.loads == race.goes_on_after)
+    if (++race.loads == race.goes_on_after) {
         peer_goes_on();
+    }
     return value;
 }
 

@@ -38,13 +38,15 @@ static void check_step(kernel_world *w, uint64_t step, uint64_t stale)
 {
     kernel_world_fill(w, seed() + step);
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        if (kernel_is_member(w, seat))
+        if (kernel_is_member(w, seat)) {
             kernel_rank_launch(w, seat, step, kernel_long_ns);
+        }
     }
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         const eepk_status *status;
-        if (!kernel_is_member(w, seat))
+        if (!kernel_is_member(w, seat)) {
             continue;
+        }
         status = kernel_rank_end(w, seat);
         cr_assert_eq(status->result, EEPK_STEP_OK, "seat %d: result %u", seat, status->result);
         cr_assert_eq(status->stale_dropped, stale, "seat %d: %d counted instead of %d", seat,
@@ -78,7 +80,7 @@ Test(kernel_stale, D6_only_tags_of_older_epochs_count)
     kernel_world_switch(w, kernel_view(w, epoch + 1, 3, 1, seed()));
     kernel_world_fill(w, seed());
     cr_assert_eq(counted_alone(w, step), 0);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (uint32_t line = 0; line < 8; line++) {
             const uint32_t source = 1 + line / 4, layer = line / 2 % 2, phase = 1 + line % 2;
             step += 2;
@@ -104,12 +106,14 @@ Test(kernel_stale, D6_the_first_look_under_an_epoch_counts_nothing)
         const uint64_t members = 7u & ~(round % 4 == 3 ? 0u : 1u << round % 4);
         kernel_world_switch(w, kernel_view(w, epoch - 1 + round, members, 1, seed() + round));
         for (uint32_t line = 0; line < 4; line++) {
-            for (int rank = 0; rank < 3; rank++)
+            for (int rank = 0; rank < 3; rank++) {
                 store_tag(w, rank, (uint32_t)round % 3, epoch - 2 - round, step, line / 2,
                           1 + line % 2);
+            }
         }
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 3; i++) {
             check_step(w, step++, 0);
+        }
     }
     kernel_world_close(w);
 }
@@ -140,8 +144,9 @@ static void check_zombie(eepi_kernel_id at, int concurrent)
         kernel_rank_launch(w, 0, ++step, kernel_long_ns);
         kernel_rank_launch(w, 1, step, kernel_long_ns);
     }
-    for (int id = at; id <= (int)EEPI_KERNEL_reduce; id++)
+    for (int id = at; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 2, (eepi_kernel_id)id, 0);
+    }
     cr_assert_eq(kernel_rank_finish(w, 2)->result, EEPK_STEP_PEER_ABORT);
     for (int seat = 0; seat < 2 && concurrent; seat++) {
         cr_assert_eq(kernel_rank_end(w, seat)->result, EEPK_STEP_OK);
@@ -200,14 +205,16 @@ Test(kernel_stale, D6_a_predecessor_in_an_occupied_seat_is_counted_once)
                    sizeof(eepk_list_entry) * s->num_max_tokens * s->top_k);
             memset(eepk_header(s, window, parity, 2), 1, s->header_bytes);
             for (uint32_t phase = 1; phase <= 2; phase++) {
-                if (phases[i] & phase)
+                if (phases[i] & phase) {
                     store_tag(w, rank, 2, epoch, step + 2 * (uint64_t)i, 1, phase);
+                }
             }
         }
         /* seat 2's own window is untouched: it counts nothing */
         kernel_world_fill(w, seed() + step);
-        for (int seat = 0; seat < 3; seat++)
+        for (int seat = 0; seat < 3; seat++) {
             kernel_rank_launch(w, seat, step, kernel_long_ns);
+        }
         for (int seat = 0; seat < 3; seat++) {
             const eepk_status *status = kernel_rank_end(w, seat);
             const int stale = seat == 2 ? 0 : __builtin_popcount(phases[i]);

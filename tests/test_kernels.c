@@ -35,8 +35,9 @@ static uint64_t random_members(uint64_t *random, int max_ranks)
 {
     uint64_t members = 0;
 
-    for (int seat = 0; seat < max_ranks; seat++)
+    for (int seat = 0; seat < max_ranks; seat++) {
         members |= (uint64_t)(kernel_below(random, 4) != 0) << seat;
+    }
     return members ? members : 1u << kernel_below(random, max_ranks);
 }
 
@@ -53,8 +54,9 @@ static moe_shape random_shape(uint64_t *random, uint64_t *members_out)
                    .fp8_dispatch = kernel_below(random, 3) == 0};
     int num_members;
 
-    if (s.fp8_dispatch) /* more than one group, and groups that are not full */
+    if (s.fp8_dispatch) { /* more than one group, and groups that are not full */
         s.hidden += kernel_below(random, 300);
+    }
 
     *members_out = random_members(random, s.max_ranks);
     num_members = __builtin_popcountll(*members_out);
@@ -68,8 +70,9 @@ static void check_step(kernel_world *w, uint64_t step, uint64_t seed)
     kernel_world_step(w, step);
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         const eepk_status *status = eepi_tables_status(w->rank[seat].tables);
-        if (!kernel_is_member(w, seat))
+        if (!kernel_is_member(w, seat)) {
             continue;
+        }
         cr_assert_eq(status->result, EEPK_STEP_OK, "seat %d, " REPLAY, seat, SEED(seed));
         cr_assert_eq(status->stale_dropped, 0, REPLAY, SEED(seed));
         cr_assert_eq(status->bad_input, EEPK_INPUT_OK, REPLAY, SEED(seed));
@@ -86,10 +89,11 @@ Test(kernels, e4m3_is_rounded_to_the_nearest_code)
         const float above = moe_e4m3_value((uint8_t)(code + 1)), middle = (value + above) / 2;
         const float around[] = {value, middle, nextafterf(middle, 0), nextafterf(middle, above)};
         const float got = eepk_e4m3_to_float((uint8_t)code);
-        cr_assert(memcmp(&got, &value, sizeof(got)) == 0 || (isnan(got) && isnan(value)));
-        for (size_t i = 0; i < sizeof(around) / sizeof(around[0]); i++)
+        cr_assert(memcmp(&got, &value, sizeof got) == 0 || (isnan(got) && isnan(value)));
+        for (size_t i = 0; i < sizeof around / sizeof around[0]; i++) {
             cr_assert_eq(eepk_float_to_e4m3(around[i]), moe_nearest_e4m3(around[i]), "%a",
                          (double)around[i]);
+        }
     }
     for (uint64_t bits = 0; bits < 1ull << 32; bits += 37 * 997) {
         union {
@@ -141,8 +145,9 @@ static bool copy_is_poison(const kernel_world *w, int seat, uint32_t copy)
     const uint8_t *at = eepk_combine_row(s, w->rank[seat].window, copy, 0, 0, 0);
     const uint8_t *end = eepk_combine_row(s, w->rank[seat].window, copy + 1, 0, 0, 0);
 
-    while (at < end && *at == KERNEL_POISON)
+    while (at < end && *at == KERNEL_POISON) {
         at++;
+    }
     return at == end;
 }
 
@@ -155,9 +160,10 @@ Test(kernels, a_view_uses_its_own_combine_copy)
 
     for (uint64_t epoch = 1; epoch <= 4; epoch++) {
         kernel_world_switch(w, kernel_view(w, epoch, 7, 1, kernel_random(&random)));
-        do
+        do {
             kernel_world_fill(w, kernel_random(&random));
-        while (w->rank[0].num_tokens < 4 || w->rank[1].num_tokens < 4 || w->rank[2].num_tokens < 4);
+        } while (w->rank[0].num_tokens < 4 || w->rank[1].num_tokens < 4 ||
+                 w->rank[2].num_tokens < 4);
         check_step(w, epoch, first_seed());
         for (int seat = 0; seat < 3; seat++) {
             cr_assert(!copy_is_poison(w, seat, w->view->combine_copy));
@@ -185,8 +191,9 @@ Test(kernels, extreme_batches)
                 l->topk_weights[i / shape.num_layers] = 0.5f;
             }
             for (int layer = 0; layer < shape.num_layers; layer++) {
-                for (int i = 0; i < shape.max_tokens * shape.hidden; i++)
+                for (int i = 0; i < shape.max_tokens * shape.hidden; i++) {
                     ((float *)w->rank[seat].layer[layer].x)[i] = (float)(i - 40);
+                }
             }
         }
         check_step(w, (uint64_t)kind + 1, first_seed());
@@ -261,14 +268,14 @@ Test(kernels, bf16_rounds_to_nearest_even)
         const uint32_t word = (uint32_t)bits;
         uint16_t expected;
         float value;
-        memcpy(&value, &word, sizeof(value));
+        memcpy(&value, &word, sizeof value);
         moe_store(EEP_BF16, &expected, 0, value);
         cr_assert_eq(eepk_float_to_bf16(value), expected, "bits %x", word);
     }
     for (uint32_t half = 0; half <= 0xffff; half++) {
         const uint16_t word = (uint16_t)half;
         const float value = moe_load(EEP_BF16, &word, 0), ours = eepk_bf16_to_float(word);
-        cr_assert_eq(memcmp(&value, &ours, sizeof(value)), 0);
+        cr_assert_eq(memcmp(&value, &ours, sizeof value), 0);
     }
 }
 
@@ -287,8 +294,9 @@ static void check_marks(const kernel_world *w, int seat, int layer, const char *
         uint32_t bits = 0, count = 0, number = (uint32_t)(seat * 100 + token + 1);
         for (int k = 0; k < w->shape.top_k; k++) {
             int expert = in.topk_idx[token * w->shape.top_k + k];
-            if (expert < 0)
+            if (expert < 0) {
                 continue;
+            }
             bits |= 1u << expert;
             count++;
         }
@@ -306,8 +314,9 @@ static void number_tokens(kernel_world *w)
             kernel_layer *l = &w->rank[seat].layer[layer];
             for (int token = 0; token < w->rank[seat].num_tokens; token++) {
                 ((float *)l->x)[token * w->shape.hidden + 1] = (float)(seat * 100 + token + 1);
-                for (int k = 0; k < w->shape.top_k; k++)
+                for (int k = 0; k < w->shape.top_k; k++) {
                     l->topk_weights[token * w->shape.top_k + k] = 1.0f;
+                }
             }
         }
     }
@@ -328,18 +337,21 @@ Test(kernels, S9_exactly_once)
         if (kernel_is_member(w, failing)) { /* a first try that one rank gives up: repeated */
             *eepi_tables_abort_step(w->rank[failing].tables) = ++step;
             for (int seat = 0; seat < 5; seat++) {
-                if (kernel_is_member(w, seat))
+                if (kernel_is_member(w, seat)) {
                     kernel_rank_launch(w, seat, step, kernel_long_ns);
+                }
             }
             for (int seat = 0; seat < 5; seat++) {
-                if (kernel_is_member(w, seat))
+                if (kernel_is_member(w, seat)) {
                     cr_assert_neq(kernel_rank_end(w, seat)->result, EEPK_STEP_OK);
+                }
             }
         }
         kernel_world_step(w, ++step);
         for (int seat = 0; seat < 5; seat++) {
-            for (int layer = 0; layer < shape.num_layers && kernel_is_member(w, seat); layer++)
+            for (int layer = 0; layer < shape.num_layers && kernel_is_member(w, seat); layer++) {
                 check_marks(w, seat, layer, "after a repeated step");
+            }
         }
     }
     kernel_world_close(w);
@@ -378,7 +390,7 @@ Test(kernels, S11_one_table_version_per_replay)
         if (epoch == 1) {
             const probe_args args = {r->world, r->world->bank[r->world->control->live_bank], seen};
             cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
-            cr_assert_eq(eep_launch(r->stream, &probe_kernel, 1, 1, &args, sizeof(args)), EEP_OK);
+            cr_assert_eq(eep_launch(r->stream, &probe_kernel, 1, 1, &args, sizeof args), EEP_OK);
             cr_assert_eq(eep_capture_end(r->stream, &mutant), EEP_OK);
         }
         kernel_world_fill(w, kernel_random(&random));
@@ -386,8 +398,9 @@ Test(kernels, S11_one_table_version_per_replay)
         cr_assert_eq(eep_graph_replay(mutant, r->stream), EEP_OK);
         cr_assert_eq(eep_stream_synchronize(r->stream, 10000000), EEP_OK);
         cr_assert_eq(seen[0], epoch);
-        if (epoch % 2 == 0) /* the other bank is live: the frozen address holds the past */
+        if (epoch % 2 == 0) { /* the other bank is live: the frozen address holds the past */
             cr_assert_eq(seen[1], epoch - 1);
+        }
     }
     eep_graph_close(mutant);
     kernel_world_close(w);
@@ -412,11 +425,13 @@ Test(kernels, S13_counters_wrap)
     }
     /* seat 3 is ahead, on the other side of the next wrap of the step field: all jump there. On the
      * way no two steps are further apart than tags can tell. */
-    for (step = (1ull << 34) + (1ull << 32); step < 2ull << 34; step += 1ull << 32)
+    for (step = (1ull << 34) + (1ull << 32); step < 2ull << 34; step += 1ull << 32) {
         check_step(w, step, first_seed());
+    }
     step = (2ull << 34) - 1;
-    for (int seat = 0; seat < 4; seat++)
+    for (int seat = 0; seat < 4; seat++) {
         kernel_rank_launch(w, seat, seat == 3 ? step + 2 : step, kernel_long_ns);
+    }
     for (int seat = 0; seat < 3; seat++) {
         const eepk_status *status = kernel_rank_end(w, seat);
         cr_assert(status->result == EEPK_STEP_JUMP || status->result == EEPK_STEP_PEER_ABORT);
@@ -474,9 +489,10 @@ Test(kernels, announcements_reach_every_member)
         kernel_world_fill(w, step);
         check_step(w, step, first_seed());
         for (int seat = 0; seat < 4; seat++) {
-            if (kernel_is_member(w, seat))
+            if (kernel_is_member(w, seat)) {
                 cr_assert_eq(eepi_tables_status(w->rank[seat].tables)->flip_digest,
                              w->rank[1].announce);
+            }
         }
     }
     kernel_world_close(w);
@@ -507,16 +523,18 @@ Test(kernels, bad_input_is_named_and_harms_nobody)
     uint64_t step = 0;
 
     kernel_world_switch(w, kernel_view(w, 1, 7, 1, first_seed()));
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         kernel_layer *l = &w->rank[1].layer[0];
         const eepk_status *status = eepi_tables_status(w->rank[1].tables);
         kernel_world_fill(w, first_seed() + i);
         w->rank[1].num_tokens = 5;
-        for (int pair = 0; pair < 10; pair++)
+        for (int pair = 0; pair < 10; pair++) {
             l->topk_idx[pair] = pair % 2;
+        }
         l->topk_idx[4] = 0; /* (token 2, k 0), twice with case 4 */
-        if (cases[i].expert != -2)
+        if (cases[i].expert != -2) {
             l->topk_idx[5] = cases[i].expert;
+        }
         w->rank[1].num_tokens = cases[i].num_tokens;
         kernel_world_step(w, ++step);
         cr_assert_eq(status->bad_input, cases[i].kind, "case %zu", i);
@@ -547,16 +565,18 @@ Test(kernels, an_uncovered_expert_is_named)
 
     for (int i = 0; i < 4; i++) {
         eepi_view_slot *slot = eepi_view_slot_at(view, 0, i / 2, i % 2);
-        if (slot->expert == 1)
+        if (slot->expert == 1) {
             slot->state = EEPI_SLOT_FILLING;
+        }
     }
     eepi_view_seal(view);
     kernel_world_switch(w, view);
     kernel_world_fill(w, 1);
     for (int seat = 0; seat < 2; seat++) {
         w->rank[seat].num_tokens = 2;
-        for (int i = 0; i < 8; i++)
+        for (int i = 0; i < 8; i++) {
             ((float *)w->rank[seat].layer[0].x)[i] = 1.0f;
+        }
         for (int i = 0; i < 2; i++) {
             w->rank[seat].layer[0].topk_idx[i] = seat == 0 ? i : 2;
             w->rank[seat].layer[0].topk_weights[i] = 1.0f;

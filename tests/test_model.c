@@ -30,8 +30,9 @@ static float plain_value(uint64_t seed, uint64_t kind, uint64_t layer, uint64_t 
 
 static void fill(float *out, size_t count, uint64_t salt)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         out[i] = plain_value(salt, 0, 0, 0, i);
+    }
 }
 
 static const eep_grid alone = {0, 1, 0, 1};
@@ -39,11 +40,13 @@ static const eep_grid alone = {0, 1, 0, 1};
 static void plain_norm(float *out, const float *in, int32_t hidden)
 {
     float sum = 0.0f;
-    for (int32_t h = 0; h < hidden; h++)
+    for (int32_t h = 0; h < hidden; h++) {
         sum = sum + in[h] * in[h];
+    }
     float r = 1.0f / sqrtf(sum * (1.0f / (float)hidden) + 1e-6f);
-    for (int32_t h = 0; h < hidden; h++)
+    for (int32_t h = 0; h < hidden; h++) {
         out[h] = in[h] * r;
+    }
 }
 
 static void assert_same_bits(const void *a, const void *b, size_t bytes)
@@ -60,8 +63,9 @@ Test(weights, every_kind_follows_the_document)
         weights_generate(77, (weights_kind)kind, 3, 61, COUNT, got);
         for (uint32_t i = 0; i < COUNT; i++) {
             float want = plain_value(77, kind, 3, 61, i) * scales[kind];
-            if (kind == WEIGHTS_DECAY)
+            if (kind == WEIGHTS_DECAY) {
                 want = 0.5f + 0.375f * want;
+            }
             cr_assert_eq(got[i], want, "kind %u element %u", kind, i);
         }
     }
@@ -79,7 +83,7 @@ Test(weights, prompt_tokens_follow_the_document)
 Test(model_math, product_has_the_plain_loops_bits_for_any_shape)
 {
     static const int32_t sizes[] = {1, 2, 3, 4, 5, 15, 16, 17, 33, 64, 70};
-    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), MOST = 70 };
+    enum { SIZES = sizeof sizes / sizeof sizes[0], MOST = 70 };
     float in[MODEL_GROUP * MOST], weights[MOST * MOST], got[MODEL_GROUP * MOST];
     fill(in, MODEL_GROUP * MOST, 1);
     fill(weights, MOST * MOST, 2);
@@ -90,9 +94,10 @@ Test(model_math, product_has_the_plain_loops_bits_for_any_shape)
             for (int32_t r = 0; r < rows; r++) {
                 for (int32_t j = 0; j < width; j++) {
                     float sum = 0.0f;
-                    for (int32_t k = 0; k < depth; k++)
+                    for (int32_t k = 0; k < depth; k++) {
                         sum = sum + in[r * depth + k] * weights[k * width + j];
-                    assert_same_bits(&sum, &got[r * width + j], sizeof(sum));
+                    }
+                    assert_same_bits(&sum, &got[r * width + j], sizeof sum);
                 }
             }
         }
@@ -105,14 +110,15 @@ Test(model_math, top_k_prefers_the_smaller_index_and_sums_in_order)
     int32_t idx[4];
     model_top_k(gates, 6, 4, idx, weights);
     const int32_t want[] = {5, 1, 3, 0};
-    assert_same_bits(idx, want, sizeof(want));
+    assert_same_bits(idx, want, sizeof want);
     float sum = 0.0f, exps[4];
     for (int k = 0; k < 4; k++) {
         exps[k] = plain_exp(gates[idx[k]] - 3.0f);
         sum = sum + exps[k];
     }
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < 4; k++) {
         cr_assert_eq(weights[k], exps[k] / sum);
+    }
 }
 
 Test(model_math, top_k_of_a_broken_row_names_no_expert_twice_and_none_out_of_range)
@@ -121,7 +127,7 @@ Test(model_math, top_k_of_a_broken_row_names_no_expert_twice_and_none_out_of_ran
     int32_t idx[4];
     model_top_k(gates, 4, 4, idx, weights);
     const int32_t want[] = {3, 1, -1, -1};
-    assert_same_bits(idx, want, sizeof(want));
+    assert_same_bits(idx, want, sizeof want);
 }
 
 Test(model_math, exp_is_the_documents_and_near_the_true_one)
@@ -129,10 +135,11 @@ Test(model_math, exp_is_the_documents_and_near_the_true_one)
     for (int64_t i = 0; i < 2000000; i++) {
         float x = (float)(-88.0 + 177.0 * (double)i / 2000000.0), got = model_exp(x);
         float want = plain_exp(x);
-        assert_same_bits(&want, &got, sizeof(want));
-        if (x > -86.0f && x < 88.0f)
+        assert_same_bits(&want, &got, sizeof want);
+        if (x > -86.0f && x < 88.0f) {
             cr_assert_lt(fabs((double)got / exp((double)x) - 1.0), 0x1p-22, "exp(%a) is %a", x,
                          got);
+        }
     }
     cr_assert_eq(model_exp(0.0f), 1.0f);
     cr_assert_eq(model_exp(-0.0f), 1.0f);
@@ -149,14 +156,15 @@ Test(model_math, swiglu_has_the_same_bits_in_any_place)
     float gate[COUNT], up[COUNT], got[COUNT];
     fill(gate, COUNT, 21);
     fill(up, COUNT, 22);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         gate[i] *= i % 7 == 0 ? 200.0f : 8.0f;
+    }
     for (int32_t first = 0; first < COUNT; first++) {
-        memcpy(got, gate, sizeof(got));
+        memcpy(got, gate, sizeof got);
         model_swiglu(got + first, up + first, COUNT - first, alone);
         for (int32_t i = first; i < COUNT; i++) {
             float want = (gate[i] / (1.0f + plain_exp(-gate[i]))) * up[i];
-            assert_same_bits(&want, &got[i], sizeof(want));
+            assert_same_bits(&want, &got[i], sizeof want);
         }
     }
 }
@@ -165,14 +173,15 @@ Test(model_math, digest_is_the_librarys)
 {
     float row[100];
     fill(row, 100, 23);
-    for (uint32_t count = 0; count <= 100; count++)
+    for (uint32_t count = 0; count <= 100; count++) {
         cr_assert_eq(model_digest(row, count), XXH64(row, count * sizeof(float), 0), "%u", count);
+    }
 }
 
 Test(model_plugin, a_missing_one_is_named)
 {
     char why[512] = "";
-    cr_assert_null(model_plugin_open(0, why, sizeof(why)));
+    cr_assert_null(model_plugin_open(0, why, sizeof why));
     cr_assert(strstr(why, MODEL_PLUGIN_FILE), "%s", why);
 }
 
@@ -184,7 +193,7 @@ Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
     fill(&state[0][0][0][0], 2 * R * L * H, 3);
     fill(decay, H, 4);
     fill(&x[0][0], T * H, 5);
-    memcpy(before, state, sizeof(state));
+    memcpy(before, state, sizeof state);
     model_recur_args args = {&num_tokens, request_slot,
                              current,     &state[0][0][0][0],
                              decay,       &x[0][0],
@@ -192,35 +201,40 @@ Test(model_kernels, recurrence_reads_the_committed_state_and_writes_the_other)
                              R,           L,
                              1,           H,
                              EEP_FP32};
-    for (uint32_t order = 0; order < 6; order++) /* blocks in no particular order, two too many */
+    for (uint32_t order = 0; order < 6; order++) { /* blocks in no particular order, two too many */
         model_kernels[MODEL_KERNEL_recur].host(&args, (eep_grid){5 - order, 6, 0, 1});
-    float s[H], zero[H];
-    memcpy(s, before[0][2][1], sizeof(s));
-    for (int t = 0; t < 3; t++) {
-        for (int h = 0; h < H; h++)
-            s[h] = s[h] * decay[h] + x[t][h];
-        plain_norm(zero, s, H);
-        assert_same_bits(zero, y[t], sizeof(zero));
     }
-    assert_same_bits(s, state[1][2][1], sizeof(s));
-    assert_same_bits(before[0][2], state[0][2], sizeof(before[0][2]));
-    assert_same_bits(before[1][2][0], state[1][2][0], sizeof(s));
-    for (int h = 0; h < H; h++)
+    float s[H], zero[H];
+    memcpy(s, before[0][2][1], sizeof s);
+    for (int t = 0; t < 3; t++) {
+        for (int h = 0; h < H; h++) {
+            s[h] = s[h] * decay[h] + x[t][h];
+        }
+        plain_norm(zero, s, H);
+        assert_same_bits(zero, y[t], sizeof zero);
+    }
+    assert_same_bits(s, state[1][2][1], sizeof s);
+    assert_same_bits(before[0][2], state[0][2], sizeof before[0][2]);
+    assert_same_bits(before[1][2][0], state[1][2][0], sizeof s);
+    for (int h = 0; h < H; h++) {
         cr_assert_eq(state[0][0][1][h], before[1][0][1][h] * decay[h] + x[3][h]);
-    assert_same_bits(before[1][0], state[1][0], sizeof(before[1][0]));
-    assert_same_bits(before[0][1], state[0][1], sizeof(before[0][1]));
-    assert_same_bits(y, sent, sizeof(y));
+    }
+    assert_same_bits(before[1][0], state[1][0], sizeof before[1][0]);
+    assert_same_bits(before[0][1], state[0][1], sizeof before[0][1]);
+    assert_same_bits(y, sent, sizeof y);
 
     current[2] = MODEL_NO_STATE; /* as from zeros, into the buffer that is not the other one */
-    memset(state, 0x7f, sizeof(state));
-    for (uint32_t block = 0; block < T; block++)
+    memset(state, 0x7f, sizeof state);
+    for (uint32_t block = 0; block < T; block++) {
         model_kernels[MODEL_KERNEL_recur].host(&args, (eep_grid){block, T, 0, 1});
-    memset(s, 0, sizeof(s));
-    for (int t = 0; t < 3; t++) {
-        for (int h = 0; h < H; h++)
-            s[h] = s[h] * decay[h] + x[t][h];
     }
-    assert_same_bits(s, state[0][2][1], sizeof(s));
+    memset(s, 0, sizeof s);
+    for (int t = 0; t < 3; t++) {
+        for (int h = 0; h < H; h++) {
+            s[h] = s[h] * decay[h] + x[t][h];
+        }
+    }
+    assert_same_bits(s, state[0][2][1], sizeof s);
 }
 
 /* One expert on one row, from the definition. */
@@ -237,8 +251,9 @@ static void plain_expert(const float *const *w, const float *y, float *o, int hi
     }
     for (int h = 0; h < hidden; h++) {
         o[h] = 0.0f;
-        for (int i = 0; i < inner; i++)
+        for (int i = 0; i < inner; i++) {
             o[h] = o[h] + c[i] * w[2][i * hidden + h];
+        }
     }
 }
 
@@ -255,7 +270,7 @@ Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
         weights[i] = tensors[i / 3][i % 3];
     }
     float scratch[3 * S * 2 * MODEL_GROUP * (H + I)];
-    cr_assert_eq(sizeof(scratch) / sizeof(float), 3 * S * model_scratch_floats(H, I));
+    cr_assert_eq(sizeof scratch / sizeof(float), 3 * S * model_scratch_floats(H, I));
     model_experts_args args = {.slot_begin = slot_begin,
                                .rows = rows,
                                .out = out,
@@ -270,13 +285,14 @@ Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
         int victim = round % 2 ? 2 : -1;
         uint32_t blocks = round < 2 ? S : 3 * S; /* one block per slot, or three */
         control = (model_control){.victim_slot = victim, .source = 1};
-        memset(out, 0, sizeof(out));
-        for (uint32_t block = 0; block < blocks; block++)
+        memset(out, 0, sizeof out);
+        for (uint32_t block = 0; block < blocks; block++) {
             model_kernels[MODEL_KERNEL_experts].host(&args, (eep_grid){block, blocks, 0, 1});
+        }
         for (int r = 0; r < ROWS; r++) {
             int place = r < 2 ? 0 : victim < 0 ? 2 : 1;
             plain_expert(weights + place * 3, rows[r], want, H, I);
-            assert_same_bits(want, out[r], sizeof(want));
+            assert_same_bits(want, out[r], sizeof want);
         }
     }
 }
@@ -291,24 +307,27 @@ Test(model_kernels, head_takes_the_positions_that_emit)
     float normed[T][H];
     fill(&x[0][0], T * H, 7);
     fill(&unembedding[0][0], H * V, 8);
-    for (int i = 0; i < N; i++)
+    for (int i = 0; i < N; i++) {
         output_token[i] = T - 1 - i;
+    }
     model_head_args args = {
         &num_outputs, output_token, &x[0][0], &unembedding[0][0], &logits[0][0], next, digest, H, V,
         &normed[0][0]};
-    for (uint32_t block = 0; block < 3; block++)
+    for (uint32_t block = 0; block < 3; block++) {
         model_kernels[MODEL_KERNEL_head].host(&args, (eep_grid){block, 3, 0, 1});
+    }
     for (int i = 0; i < N; i++) {
         uint32_t best = 0;
         plain_norm(q, x[output_token[i]], H);
         for (uint32_t v = 0; v < V; v++) {
             want[v] = 0.0f;
-            for (int h = 0; h < H; h++)
+            for (int h = 0; h < H; h++) {
                 want[v] = want[v] + q[h] * unembedding[h][v];
+            }
             best = want[v] > want[best] ? v : best;
         }
         cr_assert_eq(next[i], best);
-        cr_assert_eq(digest[i], XXH64(want, sizeof(want), 0));
+        cr_assert_eq(digest[i], XXH64(want, sizeof want, 0));
     }
 }
 

@@ -51,8 +51,9 @@ static float bf16(float value)
     memcpy(&bits, &value, 4);
     uint32_t low = bits & 0xffff;
     bits -= low;
-    if (low > 0x8000 || (low == 0x8000 && (bits & 0x10000)))
+    if (low > 0x8000 || (low == 0x8000 && (bits & 0x10000))) {
         bits += 0x10000;
+    }
     memcpy(&value, &bits, 4);
     return value;
 }
@@ -60,11 +61,13 @@ static float bf16(float value)
 static void norm(const float *in, int count, float *out)
 {
     float sum = 0.0f;
-    for (int h = 0; h < count; h++)
+    for (int h = 0; h < count; h++) {
         sum = add_product(sum, in[h], in[h]);
+    }
     float r = 1.0f / sqrtf(add_product(1e-6f, sum, 1.0f / (float)count));
-    for (int h = 0; h < count; h++)
+    for (int h = 0; h < count; h++) {
         out[h] = in[h] * r;
+    }
 }
 
 typedef struct scored {
@@ -75,8 +78,9 @@ typedef struct scored {
 static int by_score(const void *a, const void *b)
 {
     const scored *x = a, *y = b;
-    if (x->score != y->score)
+    if (x->score != y->score) {
         return x->score > y->score ? -1 : 1;
+    }
     return x->expert - y->expert;
 }
 
@@ -96,11 +100,13 @@ static void expert_output(uint64_t seed, const oracle_shape *s, int layer, int e
     }
     for (int h = 0; h < s->hidden; h++) {
         out[h] = 0.0f;
-        for (int i = 0; i < s->inner; i++)
+        for (int i = 0; i < s->inner; i++) {
             out[h] =
                 add_product(out[h], c[i], element(seed, 5, l, x, (uint64_t)(i * s->hidden + h)));
-        if (s->bf16)
+        }
+        if (s->bf16) {
             out[h] = bf16(out[h]);
+        }
     }
 }
 
@@ -114,16 +120,18 @@ static void layer_step(uint64_t seed, const oracle_shape *s, int l, float *state
         state[h] = add_product(x[h], state[h], decay);
     }
     norm(state, s->hidden, y);
-    for (int h = 0; h < s->hidden; h++)
+    for (int h = 0; h < s->hidden; h++) {
         sent[h] = s->bf16 ? bf16(y[h]) : y[h];
+    }
     for (int e = 0; e < s->num_experts; e++) {
         g[e] = (scored){0.0f, e};
-        for (int h = 0; h < s->hidden; h++)
+        for (int h = 0; h < s->hidden; h++) {
             g[e].score =
                 add_product(g[e].score, y[h],
                             element(seed, 2, (uint64_t)l, 0, (uint64_t)(h * s->num_experts + e)));
+        }
     }
-    qsort(g, (size_t)s->num_experts, sizeof(*g), by_score);
+    qsort(g, (size_t)s->num_experts, sizeof *g, by_score);
     for (int k = 0; k < s->top_k; k++) {
         weight[k] = plain_exp(g[k].score - g[0].score);
         total += weight[k];
@@ -131,11 +139,13 @@ static void layer_step(uint64_t seed, const oracle_shape *s, int l, float *state
     for (int k = 0; k < s->top_k; k++) {
         float o[64];
         expert_output(seed, s, l, g[k].expert, sent, o);
-        for (int h = 0; h < s->hidden; h++)
+        for (int h = 0; h < s->hidden; h++) {
             m[h] = add_product(m[h], weight[k] / total, o[h]);
+        }
     }
-    for (int h = 0; h < s->hidden; h++)
+    for (int h = 0; h < s->hidden; h++) {
         x[h] = x[h] + m[h];
+    }
 }
 
 typedef struct emission {
@@ -153,16 +163,19 @@ static void brute_force(uint64_t seed, const oracle_shape *s, uint32_t request, 
         uint64_t drawn = mix(prompt_key + request * 0x9e3779b97f4a7c15 + p * 0xd1b54a32d192ed03);
         uint64_t token = p < input ? drawn % (uint64_t)s->vocabulary : emitted[p - input].token;
         float x[64], q[64], logits[64] = {0};
-        for (int h = 0; h < s->hidden; h++)
+        for (int h = 0; h < s->hidden; h++) {
             x[h] = element(seed, 0, 0, 0, token * (uint64_t)s->hidden + (uint64_t)h);
-        for (int l = 0; l < s->num_layers; l++)
+        }
+        for (int l = 0; l < s->num_layers; l++) {
             layer_step(seed, s, l, state[l], x);
+        }
         norm(x, s->hidden, q);
         int best = 0;
         for (int v = 0; v < s->vocabulary; v++) {
-            for (int h = 0; h < s->hidden; h++)
+            for (int h = 0; h < s->hidden; h++) {
                 logits[v] = add_product(logits[v], q[h],
                                         element(seed, 6, 0, 0, (uint64_t)(h * s->vocabulary + v)));
+            }
             best = logits[v] > logits[best] ? v : best;
         }
         if (p + 1 >= input) {
@@ -192,7 +205,7 @@ static void emit(uint64_t seed, const oracle_shape *s, uint32_t request, uint32_
 static void expect_equal(const oracle_shape *shape)
 {
     static const uint32_t inputs[] = {1, 5, 127, 3, 40, 1}, outputs[] = {1, 9, 3, 150, 20, 2};
-    enum { COUNT = sizeof(inputs) / sizeof(*inputs) };
+    enum { COUNT = sizeof inputs / sizeof *inputs };
     static uint32_t tokens[COUNT][MOST];
     static uint64_t digests[COUNT][MOST];
     oracle_request requests[COUNT];
@@ -295,7 +308,7 @@ typedef struct run_dir {
 static void put(const run_dir *d, const char *name, const char *text)
 {
     char path[64];
-    snprintf(path, sizeof(path), "%s/%s", d->path, name);
+    snprintf(path, sizeof path, "%s/%s", d->path, name);
     FILE *file = fopen(path, "w");
     cr_assert(file && fputs(text, file) >= 0 && fclose(file) == 0);
 }
@@ -325,19 +338,21 @@ static void make_run(run_dir *d, truth *t)
         "7,130,6,0.5,completed\n4,3,6,0,completed\n5,5,6,1e3,running\n");
     put(d, "tokens.csv", TOKENS);
     char path[64];
-    snprintf(path, sizeof(path), "%s/tokens.csv", d->path);
+    snprintf(path, sizeof path, "%s/tokens.csv", d->path);
     d->tokens = fopen(path, "a");
     cr_assert(d->tokens);
-    for (uint32_t r = 0; r < 3; r++)
+    for (uint32_t r = 0; r < 3; r++) {
         brute_force(SEED, &TINY, IDS[r], INPUTS[r], OUTPUT, t->of[r]);
+    }
 }
 
 static void add_all(const run_dir *d, const truth *t)
 {
     for (uint32_t p = 0; p < OUTPUT; p++) {
         for (uint32_t r = 0; r < 3; r++) {
-            if (p < EMITTED[r])
+            if (p < EMITTED[r]) {
                 add_row(d, IDS[r], p, t->of[r][p]);
+            }
         }
     }
 }
@@ -365,7 +380,7 @@ static void remove_run(run_dir *d)
     char path[64];
     fclose(d->tokens);
     for (int i = 0; i < 3; i++) {
-        snprintf(path, sizeof(path), "%s/%s", d->path, names[i]);
+        snprintf(path, sizeof path, "%s/%s", d->path, names[i]);
         unlink(path);
     }
     cr_assert_eq(rmdir(d->path), 0);
@@ -412,8 +427,9 @@ Test(oracle_verdict, gap_is_found)
     make_run(&d, &t);
     for (uint32_t p = 0; p < OUTPUT; p++) {
         add_row(&d, 4, p, t.of[0][p]);
-        if (p != 2) /* behind the gap three tokens cannot be judged */
+        if (p != 2) { /* behind the gap three tokens cannot be judged */
             add_row(&d, 7, p, t.of[2][p]);
+        }
     }
     oracle_verdict v = judge(&d);
     cr_assert_not(oracle_verdict_is_clean(&v));

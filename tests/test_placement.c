@@ -13,8 +13,9 @@ Test(placement, initial_placement_is_full_level_and_on_different_seats)
             for (int expert = 0; expert < experts; expert++) {
                 const int replicas = num_live(view, layer, expert);
                 int seats = 0;
-                for (int seat = 0; seat < view->shape.max_ranks; seat++)
+                for (int seat = 0; seat < view->shape.max_ranks; seat++) {
                     seats += num_on_seat(view, layer, seat, expert) > 0;
+                }
                 cr_assert_eq(seats, replicas < ranks ? replicas : ranks,
                              "shape %d expert %d: %d replicas on %d seats", i, expert, replicas,
                              seats);
@@ -58,7 +59,7 @@ Test(placement, initial_placement_spreads_the_partners_of_a_seat)
     static const int cases[][3] = {
         {8, 64, 16}, {16, 64, 8}, {32, 256, 16}, {8, 60, 15}, {5, 20, 8}};
 
-    for (int i = 0; i < (int)(sizeof(cases) / sizeof(cases[0])); i++) {
+    for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
         const int ranks = cases[i][0], slots = cases[i][2];
         eepi_view *view = placed(ranks, 1, 1, cases[i][1], slots);
         const int fair = (slots + ranks - 2) / (ranks - 1);
@@ -66,8 +67,9 @@ Test(placement, initial_placement_spreads_the_partners_of_a_seat)
             int partners = 0, most = 0;
             for (int b = 0; b < ranks; b++) {
                 int common = 0;
-                for (int expert = 0; expert < cases[i][1] && b != a; expert++)
+                for (int expert = 0; expert < cases[i][1] && b != a; expert++) {
                     common += num_on_seat(view, 0, a, expert) && num_on_seat(view, 0, b, expert);
+                }
                 partners += common > 0;
                 most = common > most ? common : most;
             }
@@ -105,8 +107,8 @@ static int by_number(const void *left, const void *right)
 static void expect_same_set(const eepi_view *view, int seat)
 {
     const int layers = view->shape.num_layers, slots = view->shape.num_slots;
-    int32_t *plan = calloc((size_t)(layers * slots), sizeof(*plan));
-    int32_t *had = calloc((size_t)slots, sizeof(*had));
+    int32_t *plan = calloc((size_t)(layers * slots), sizeof *plan);
+    int32_t *had = calloc((size_t)slots, sizeof *had);
     eepi_view *after = copy_of(view);
 
     cr_assert(plan && had);
@@ -114,18 +116,19 @@ static void expect_same_set(const eepi_view *view, int seat)
     plan_seat(after, seat, plan);
     for (int layer = 0; layer < layers; layer++) {
         int32_t *row = plan + layer * slots;
-        for (int slot = 0; slot < slots; slot++)
+        for (int slot = 0; slot < slots; slot++) {
             had[slot] = eepi_view_slot_at(view, layer, seat, slot)->expert;
-        qsort(had, (size_t)slots, sizeof(*had), by_number);
-        qsort(row, (size_t)slots, sizeof(*row), by_number);
-        cr_assert_arr_eq(row, had, (size_t)slots * sizeof(*had), "seat %d layer %d", seat, layer);
+        }
+        qsort(had, (size_t)slots, sizeof *had, by_number);
+        qsort(row, (size_t)slots, sizeof *row, by_number);
+        cr_assert_arr_eq(row, had, (size_t)slots * sizeof *had, "seat %d layer %d", seat, layer);
     }
     /* what the seat still holds does not count: the answer is the same with it in */
-    int32_t *again = calloc((size_t)(layers * slots), sizeof(*again));
+    int32_t *again = calloc((size_t)(layers * slots), sizeof *again);
     cr_assert_not_null(again);
     plan_seat(view, seat, again);
     plan_seat(after, seat, plan);
-    cr_assert_arr_eq(plan, again, (size_t)(layers * slots) * sizeof(*plan));
+    cr_assert_arr_eq(plan, again, (size_t)(layers * slots) * sizeof *plan);
     free(again);
     free(after);
     free(had);
@@ -136,8 +139,9 @@ Test(placement, a_seat_that_comes_back_gets_its_initial_experts)
 {
     for (int i = 0; i < NUM_SHAPES; i++) {
         eepi_view *view = placed(shapes[i][0], shapes[i][1], 2, shapes[i][2], shapes[i][3]);
-        for (int rank = 0; rank < shapes[i][0]; rank++)
+        for (int rank = 0; rank < shapes[i][0]; rank++) {
             expect_same_set(view, rank * shapes[i][1]);
+        }
         free(view);
     }
 }
@@ -146,13 +150,17 @@ Test(placement, a_seat_comes_back_among_31_of_32_seats_that_divide_nothing)
 {
     for (int slots = 10; slots <= 20; slots++) {
         eepi_view *view = new_view(32, 1, 288, slots);
-        for (int seat = 0; seat < 32; seat++)
-            if (seat != 13)
+        for (int seat = 0; seat < 32; seat++) {
+            if (seat != 13) {
                 set_seat(view, seat, EEP_SEAT_ACTIVE);
+            }
+        }
         cr_assert_eq(eepi_plan_initial(view), EEP_OK);
-        for (int seat = 0; seat < 32; seat++)
-            if (seat != 13)
+        for (int seat = 0; seat < 32; seat++) {
+            if (seat != 13) {
                 expect_same_set(view, seat);
+            }
+        }
         free(view);
     }
 }
@@ -164,7 +172,7 @@ Test(placement, a_seat_takes_the_least_replicated_experts)
         eepi_view *view = random_view(&random);
         const eepi_view_shape *s = &view->shape;
         const int seat = below(&random, s->max_ranks);
-        int32_t *plan = calloc((size_t)(s->num_layers * s->num_slots), sizeof(*plan));
+        int32_t *plan = calloc((size_t)(s->num_layers * s->num_slots), sizeof *plan);
         cr_assert_not_null(plan);
         plan_seat(view, seat, plan);
         for (int layer = 0; layer < s->num_layers; layer++) {
@@ -174,18 +182,22 @@ Test(placement, a_seat_takes_the_least_replicated_experts)
                 cr_assert(expert >= 0 && expert < s->num_experts, REPLAY, SEED(seed));
                 picked[expert]++;
             }
-            for (int e = 0; e < s->num_experts; e++)
+            for (int e = 0; e < s->num_experts; e++) {
                 elsewhere[e] =
                     num_live(view, layer, e) -
                     (eepi_view_is_member(view, seat) ? num_on_seat(view, layer, seat, e) : 0);
+            }
             /* no exchange of a picked expert for one picked less often would be better */
-            for (int a = 0; a < s->num_experts; a++)
-                for (int b = 0; b < s->num_experts; b++)
-                    if (picked[a] > picked[b])
+            for (int a = 0; a < s->num_experts; a++) {
+                for (int b = 0; b < s->num_experts; b++) {
+                    if (picked[a] > picked[b]) {
                         cr_assert(picked[a] == picked[b] + 1 &&
                                       (elsewhere[a] < elsewhere[b] ||
                                        (elsewhere[a] == elsewhere[b] && a < b)),
                                   REPLAY, SEED(seed));
+                    }
+                }
+            }
         }
         eepi_plan_apply_seat(view, seat, plan);
         for (int i = 0; i < s->num_layers * s->num_slots; i++) {

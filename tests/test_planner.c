@@ -8,8 +8,9 @@ static int num_living_backups(const eepi_view *view, int layer, int expert)
 {
     int count = 0;
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         count += eepi_view_is_member(view, seat) && eepi_view_has_backup(view, seat, layer, expert);
+    }
     return count;
 }
 
@@ -18,10 +19,12 @@ static int num_spare(const eepi_view *view, int layer)
 {
     int spare = 0, needed = 0;
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         spare += eepi_view_is_member(view, seat) ? view->shape.num_slots : 0;
-    for (int expert = 0; expert < view->shape.num_experts; expert++)
+    }
+    for (int expert = 0; expert < view->shape.num_experts; expert++) {
         needed += num_live(view, layer, expert) > 0;
+    }
     return spare - needed;
 }
 
@@ -38,8 +41,9 @@ static void expect_sound_plan(const eepi_view *before, const eepi_view *after, i
         for (int expert = 0; expert < s->num_experts; expert++) {
             const int live = num_live(before, layer, expert);
             int own_fills = 0;
-            for (int i = 0; i < num_fills; i++)
+            for (int i = 0; i < num_fills; i++) {
                 own_fills += fills[i].layer == layer && fills[i].expert == expert;
+            }
             cr_assert_eq(own_fills, live == 0, REPLAY, SEED(seed));
             cr_assert(live == 0 || num_live(after, layer, expert) > 0,
                       "expert %d lost its last replica; " REPLAY, expert, SEED(seed));
@@ -50,19 +54,22 @@ static void expect_sound_plan(const eepi_view *before, const eepi_view *after, i
         cr_assert(eepi_view_is_member(before, f->seat), REPLAY, SEED(seed));
         cr_assert(eepi_view_is_member(before, f->source), REPLAY, SEED(seed));
         cr_assert(eepi_view_has_backup(before, f->source, f->layer, f->expert), REPLAY, SEED(seed));
-        if (eepi_view_has_backup(before, f->seat, f->layer, f->expert))
+        if (eepi_view_has_backup(before, f->seat, f->layer, f->expert)) {
             cr_assert_eq(f->source, f->seat, "local reuse; " REPLAY, SEED(seed));
+        }
     }
     for (int i = 0; i < s->num_layers * s->max_ranks * s->num_slots; i++) {
         const int slot = i % s->num_slots, seat = i / s->num_slots % s->max_ranks;
         const int layer = i / s->num_slots / s->max_ranks;
         const eepi_view_slot *was = eepi_view_slot_at(before, layer, seat, slot);
         const eepi_view_slot *is = eepi_view_slot_at(after, layer, seat, slot);
-        if (is->state == EEPI_SLOT_HOLDS)
+        if (is->state == EEPI_SLOT_HOLDS) {
             cr_assert(was->state == EEPI_SLOT_HOLDS && was->expert == is->expert, REPLAY,
                       SEED(seed));
-        if (was->state == EEPI_SLOT_HOLDS && is->state != EEPI_SLOT_HOLDS)
+        }
+        if (was->state == EEPI_SLOT_HOLDS && is->state != EEPI_SLOT_HOLDS) {
             cr_assert_eq(is->state, EEPI_SLOT_FILLING, "given up for nothing; " REPLAY, SEED(seed));
+        }
     }
 }
 
@@ -80,8 +87,9 @@ static void expect_local_reuse(const eepi_view *before, const eepi_view *after, 
         for (int seat = 0; seat < before->shape.max_ranks && f->source != f->seat && !goes_on;
              seat++) {
             if (eepi_view_seat_at(before, seat)->state != EEP_SEAT_ACTIVE ||
-                !eepi_view_has_backup(before, seat, f->layer, f->expert))
+                !eepi_view_has_backup(before, seat, f->layer, f->expert)) {
                 continue;
+            }
             for (int slot = 0; slot < before->shape.num_slots; slot++) {
                 const eepi_view_slot *s = eepi_view_slot_at(after, f->layer, seat, slot);
                 cr_assert(
@@ -100,12 +108,14 @@ static bool names(const char *why, int layer, int expert)
     int at_layer = -1;
 
     for (const char *at = why; *at; at++) {
-        if (strncmp(at, "layer ", 6) == 0)
+        if (strncmp(at, "layer ", 6) == 0) {
             at_layer = atoi(at + 6);
+        }
         if (at[0] == ' ' && at[1] >= '0' && at[1] <= '9' &&
             !(at - why >= 5 && strncmp(at - 5, "layer", 5) == 0) && at_layer == layer &&
-            atoi(at + 1) == expert)
+            atoi(at + 1) == expert) {
             return true;
+        }
     }
     return false;
 }
@@ -117,9 +127,9 @@ static bool judge_coverage(const eepi_view *before, uint64_t seed)
     eepi_view *after = copy_of(before), *twin = copy_of(before);
     char why[4096] = "", twin_why[4096] = "";
     int num_fills = -1, twin_fills = -1, must_fail = 0;
-    const eep_status status = plan_coverage(after, &num_fills, why, sizeof(why));
+    const eep_status status = plan_coverage(after, &num_fills, why, sizeof why);
 
-    cr_assert_eq(plan_coverage(twin, &twin_fills, twin_why, sizeof(twin_why)), status);
+    cr_assert_eq(plan_coverage(twin, &twin_fills, twin_why, sizeof twin_why), status);
     cr_assert_str_eq(why, twin_why, REPLAY, SEED(seed));
     cr_assert_arr_eq(after, twin, before->bytes, "not deterministic; " REPLAY, SEED(seed));
     for (int layer = 0; layer < s->num_layers; layer++) {
@@ -130,9 +140,10 @@ static bool judge_coverage(const eepi_view *before, uint64_t seed)
             without_backup += is_gone && !has_backup;
             placeable += is_gone && has_backup;
             named += names(why, layer, expert);
-            if (is_gone && !has_backup)
+            if (is_gone && !has_backup) {
                 cr_assert(names(why, layer, expert), "%d of layer %d not in \"%s\"; " REPLAY,
                           expert, layer, why, SEED(seed));
+            }
             cr_assert(is_gone || !names(why, layer, expert), "\"%s\"; " REPLAY, why, SEED(seed));
         }
         const int spare = num_spare(before, layer);
@@ -165,10 +176,11 @@ Test(planner, S7_coverage_or_fail_closed)
         uint64_t random = seed;
         eepi_view *view = random_view(&random);
         eepi_plan_drop_gone(view);
-        if (judge_coverage(view, seed))
+        if (judge_coverage(view, seed)) {
             covered++;
-        else
+        } else {
             refused++;
+        }
         free(view);
     }
     cr_assert(covered > 500 && refused > 500, "%d covered, %d refused", covered, refused);
@@ -185,13 +197,15 @@ Test(planner, S7_coverage_after_any_set_of_dead_seats)
         eepi_view *view = placed(shape[0], shape[1], 2, shape[2] > 64 ? 64 : shape[2], shape[3]);
         const eepi_view_shape *s = &view->shape;
         const int copies = 1 + below(&random, 3);
-        for (int i = 0; i < s->num_layers * s->num_experts * copies; i++) /* backups by chance */
+        for (int i = 0; i < s->num_layers * s->num_experts * copies; i++) { /* backups by chance */
             eepi_view_set_backup(view, below(&random, shape[0]) * shape[1],
                                  i / copies / s->num_experts, i / copies % s->num_experts, true);
+        }
         for (int round = 0; round < 3; round++) {
             int num_fills = 0;
-            for (int deaths = below(&random, 3); deaths >= 0; deaths--)
+            for (int deaths = below(&random, 3); deaths >= 0; deaths--) {
                 kill_seat(view, below(&random, shape[0]) * shape[1]);
+            }
             const bool uncovered = eepi_view_num_uncovered(view, -1) > 0;
             if (!judge_coverage(view, seed)) {
                 refused++;
@@ -200,8 +214,9 @@ Test(planner, S7_coverage_after_any_set_of_dead_seats)
             cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
             cr_assert_eq(num_fills > 0, uncovered, REPLAY, SEED(seed));
             moved += num_fills;
-            if (below(&random, 2))
+            if (below(&random, 2)) {
                 (void)eepi_plan_filled(view, -1); /* else the next fault comes while REPAIRING */
+            }
         }
         free(view);
     }
@@ -216,7 +231,7 @@ Test(planner, nothing_moves_when_replicas_cover)
 
     kill_seat(view, 3);
     eepi_view *before = copy_of(view);
-    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof(why)), EEP_OK);
+    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof why), EEP_OK);
     cr_assert_eq(num_fills, 0);
     cr_assert_arr_eq(view, before, view->bytes);
     cr_assert_str_eq(why, "as was");
@@ -231,13 +246,15 @@ Test(planner, the_error_names_the_experts)
     int num_fills;
 
     set_seat(view, 0, EEP_SEAT_ACTIVE);
-    for (int layer = 0; layer < 4; layer++)
-        for (int expert = 0; expert < 20; expert++)
+    for (int layer = 0; layer < 4; layer++) {
+        for (int expert = 0; expert < 20; expert++) {
             set_expert(view, layer, 0, expert, expert);
+        }
+    }
     set_expert(view, 3, 0, 5, 0);
     set_expert(view, 3, 0, 17, 0);
     eepi_view *again = copy_of(view);
-    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof(why)), EEP_ERR_UNCOVERED);
+    cr_assert_eq(plan_coverage(view, &num_fills, why, sizeof why), EEP_ERR_UNCOVERED);
     cr_assert_str_eq(why, "layer 3: experts 5 17 have no live copy or backup");
     cr_assert_eq(plan_coverage(again, &num_fills, NULL, 0), EEP_ERR_UNCOVERED);
     cr_assert_eq(plan_coverage(again, &num_fills, cut, 24), EEP_ERR_UNCOVERED);
@@ -254,11 +271,14 @@ static eepi_view *small_instance(void)
     static const int held[3][4] = {{0, 0, 0, 1}, {1, 2, 2, -1}, {1, 0, 2, -1}};
     eepi_view *view = new_view(3, 1, 4, 4);
 
-    for (int i = 0; i < 12; i++)
-        if (held[i / 4][i % 4] >= 0)
+    for (int i = 0; i < 12; i++) {
+        if (held[i / 4][i % 4] >= 0) {
             set_expert(view, 0, i / 4, i % 4, held[i / 4][i % 4]);
-    for (int seat = 0; seat < 3; seat++)
+        }
+    }
+    for (int seat = 0; seat < 3; seat++) {
         set_seat(view, seat, EEP_SEAT_ACTIVE);
+    }
     return view;
 }
 
@@ -314,14 +334,17 @@ Test(planner, fills_are_spread_over_targets_and_sources)
     eepi_view *view = new_view(6, 2, 8, 8);
     int num_fills = 0;
 
-    for (int seat = 0; seat < 6; seat++)
+    for (int seat = 0; seat < 6; seat++) {
         set_seat(view, seat, seat < 4 ? EEP_SEAT_ACTIVE : EEP_SEAT_RETIRING);
-    for (int i = 0; i < 2 * 8 * 2; i++)
+    }
+    for (int i = 0; i < 2 * 8 * 2; i++) {
         eepi_view_set_backup(view, 4 + i % 2, i / 16, i / 2 % 8, true);
+    }
     cr_assert_eq(plan_coverage(view, &num_fills, NULL, 0), EEP_OK);
     cr_assert_eq(num_fills, 16);
-    for (int seat = 0; seat < 4; seat++)
+    for (int seat = 0; seat < 4; seat++) {
         cr_assert_eq(eepi_plan_fills(view, seat, NULL, 0), 4, "seat %d", seat);
+    }
     eepi_fill fills[16];
     int from[6] = {0};
     cr_assert_eq(eepi_plan_fills(view, -1, fills, 16), 16);
@@ -363,9 +386,11 @@ Test(planner, a_seat_may_leave_when_the_others_cover)
         const int seat = below(&random, view->shape.max_ranks);
         eepi_view *after = copy_of(view);
         set_seat(after, seat, EEP_SEAT_VACANT);
-        for (int other = 0; other < after->shape.max_ranks; other++)
-            if (eepi_view_seat_at(after, other)->state == EEP_SEAT_RETIRING)
+        for (int other = 0; other < after->shape.max_ranks; other++) {
+            if (eepi_view_seat_at(after, other)->state == EEP_SEAT_RETIRING) {
                 set_seat(after, other, EEP_SEAT_VACANT); /* they will go too */
+            }
+        }
         cr_assert_eq(plan_can_leave(view, seat), eepi_view_num_uncovered(after, -1) == 0, REPLAY,
                      SEED(seed));
         free(after);

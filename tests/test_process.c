@@ -24,8 +24,9 @@ static pid_t child_that_waits(void)
 
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
-        for (;;)
+        for (;;) {
             pause();
+        }
     }
     cr_assert_gt(child, 0);
     return child;
@@ -53,8 +54,9 @@ Test(process, a_zombie_has_ended_and_so_has_one_that_was_reaped)
 
 static void *wait_for_ever(void *nothing)
 {
-    for (;;)
+    for (;;) {
         pause();
+    }
     return nothing;
 }
 
@@ -68,15 +70,18 @@ Test(process, P8_a_zombie_leader_is_ending_until_its_threads_are_gone)
     if (child == 0) {
         pthread_t other;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (pthread_create(&other, NULL, wait_for_ever, NULL) != 0 || write(ready[1], "x", 1) != 1)
+        if (pthread_create(&other, NULL, wait_for_ever, NULL) != 0 ||
+            write(ready[1], "x", 1) != 1) {
             _exit(1);
+        }
         pthread_exit(NULL);
     }
     uint64_t start = eepi_process_start(child);
     struct pollfd set = {.events = POLLIN};
     cr_assert_eq(read(ready[0], &byte, 1), 1);
-    while (eepi_process_look(child, start) == EEPI_PROCESS_RUNS)
+    while (eepi_process_look(child, start) == EEPI_PROCESS_RUNS) {
         sched_yield();
+    }
     cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_ENDING);
     set.fd = eepi_process_watch(child, start);
     cr_assert_geq(set.fd, 0, "it can be watched until it is gone");
@@ -97,16 +102,19 @@ Test(process, another_time_namespace_is_another_home)
 
     if (child == 0) {
         pid_t inside = unshare(CLONE_NEWTIME) == 0 ? fork() : -1;
-        if (inside == 0) /* it lives there, and its parent does not */
+        if (inside == 0) { /* it lives there, and its parent does not */
             _exit(eepi_process_home() == home);
-        if (inside > 0 && waitpid(inside, &status, 0) == inside)
+        }
+        if (inside > 0 && waitpid(inside, &status, 0) == inside) {
             _exit(eepi_process_home() == home ? WEXITSTATUS(status) : 3);
+        }
         _exit(2);
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 2)
+    if (WEXITSTATUS(status) == 2) {
         cr_skip("no time namespace can be made here");
+    }
     cr_expect_eq(WEXITSTATUS(status), 0);
 }
 

@@ -21,21 +21,21 @@ typedef struct next {
 
 static eep_status take(today *ours, const void *theirs)
 {
-    return eepi_struct_take("the_call", "the_type", ours, sizeof(*ours), sizeof(first), theirs);
+    return eepi_struct_take("the_call", "the_type", ours, sizeof *ours, sizeof(first), theirs);
 }
 
 Test(public_call, an_older_struct_is_taken_with_defaults)
 {
-    const first old = {sizeof(old), 1, 2};
+    const first old = {sizeof old, 1, 2};
     today ours = {0, 0, 0, 77};
 
     cr_assert_eq(take(&ours, &old), EEP_OK);
-    cr_expect(ours.struct_bytes == sizeof(ours) && ours.a == 1 && ours.b == 2 && ours.later == 77);
+    cr_expect(ours.struct_bytes == sizeof ours && ours.a == 1 && ours.b == 2 && ours.later == 77);
 }
 
 Test(public_call, a_newer_struct_is_taken_without_what_is_unknown)
 {
-    next new = {sizeof(new), 1, 2, 3, 0};
+    next new = {sizeof new, 1, 2, 3, 0};
     today ours = {0, 0, 0, 77};
 
     cr_assert_eq(take(&ours, &new), EEP_OK);
@@ -61,9 +61,10 @@ Test(public_call, no_size_below_the_first_release_is_taken)
         cr_expect_eq(take(&ours, &theirs), is_right ? EEP_OK : EEP_ERR_INVALID, "%u", bytes);
         cr_expect_eq(eepi_struct_check("the_call", "the_type", sizeof(first), &theirs),
                      is_right ? EEP_OK : EEP_ERR_INVALID, "%u", bytes);
-        if (is_right)
+        if (is_right) {
             continue;
-        snprintf(text, sizeof(text),
+        }
+        snprintf(text, sizeof text,
                  "the_call: struct_bytes of the the_type is %u, and at least 16, a multiple of 8, "
                  "are needed: set it to its sizeof, as EEP_SIZED does",
                  bytes);
@@ -73,16 +74,16 @@ Test(public_call, no_size_below_the_first_release_is_taken)
 
 Test(public_call, no_byte_behind_an_older_struct_is_written)
 {
-    const today ours = {sizeof(ours), 1, 2, 3};
+    const today ours = {sizeof ours, 1, 2, 3};
     struct {
         first old;
         uint64_t guard;
     } out = {{sizeof(first), 0, 0}, 9};
     next new = {sizeof(next), 0, 0, 0, 9};
 
-    eepi_struct_give(&out.old, &ours, sizeof(ours));
+    eepi_struct_give(&out.old, &ours, sizeof ours);
     cr_expect(out.old.struct_bytes == sizeof(first) && out.old.a == 1 && out.old.b == 2);
     cr_expect_eq(out.guard, 9);
-    eepi_struct_give(&new, &ours, sizeof(ours));
+    eepi_struct_give(&new, &ours, sizeof ours);
     cr_expect(new.struct_bytes == sizeof(next) && new.later == 3 && new.unknown == 9);
 }

@@ -19,10 +19,10 @@ static char directory[64], path[80], file[96];
 
 static void setup(void)
 {
-    snprintf(directory, sizeof(directory), "/tmp/eep-seat-test-XXXXXX");
+    snprintf(directory, sizeof directory, "/tmp/eep-seat-test-XXXXXX");
     cr_assert_not_null(mkdtemp(directory));
-    snprintf(path, sizeof(path), "%s/store", directory);
-    snprintf(file, sizeof(file), "%s.seat3", path);
+    snprintf(path, sizeof path, "%s/store", directory);
+    snprintf(file, sizeof file, "%s.seat3", path);
 }
 
 static void teardown(void)
@@ -91,8 +91,9 @@ Test(seat_file, M7_the_end_of_a_process_frees_its_seat)
     if (child == 0) {
         eepi_seat_holder own = holder_of(getpid());
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
-        if (eepi_seat_take(path, 3, 0, &own, &before) != EEP_OK)
+        if (eepi_seat_take(path, 3, 0, &own, &before) != EEP_OK) {
             _exit(1);
+        }
         raise(SIGSTOP);
         _exit(0);
     }
@@ -140,8 +141,9 @@ Test(seat_file, M7_of_many_that_come_at_once_one_gets_the_seat)
         cr_assert_eq(winners, 1, "round %u: %d", round, winners);
         cr_assert_eq(look().generation, round);
         close(end[1]);
-        for (int i = 0; i < RIVALS; i++)
+        for (int i = 0; i < RIVALS; i++) {
             cr_assert_gt(wait(NULL), 0);
+        }
         close(go[0]);
         close(say[0]);
         close(say[1]);
@@ -180,7 +182,7 @@ Test(seat_file, a_strange_file_is_no_empty_seat)
                                         "00000000000000000001\n"};
     eepi_seat_holder own = holder_of(getpid()), before;
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         FILE *stream = fopen(file, "w");
         cr_assert(stream && fputs(texts[i], stream) >= 0 && fclose(stream) == 0);
         cr_assert_eq(eepi_seat_look(path, 3, &before), EEP_ERR_SYSTEM, "'%s'", texts[i]);
@@ -242,8 +244,9 @@ static pid_t foreigner_takes(int32_t pid, int live)
         own.home ^= 2;
         byte = eepi_seat_take(path, 3, 0, &own, &before) == EEP_OK;
         (void)!write(said[1], &byte, 1);
-        while (live)
+        while (live) {
             pause();
+        }
         _exit(0);
     }
     cr_assert_eq(read(said[0], &byte, 1), 1);
@@ -257,8 +260,9 @@ Test(seat_file, M7_a_pid_of_another_namespace_is_no_evidence)
 {
     pid_t gone = fork(), holder;
 
-    if (gone == 0)
+    if (gone == 0) {
         _exit(0);
+    }
     waitpid(gone, NULL, 0);
     holder = foreigner_takes((int32_t)gone, 1);
     eepi_seat_holder seen = look();

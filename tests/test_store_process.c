@@ -90,8 +90,9 @@ Test(store_process, keeps_what_it_holds_while_stopped)
     int answers = 1;
     while (answers && time(NULL) - begin < 10) {
         answers = eepi_store_client_wait(client, id, 50000, &reply) == EEP_OK;
-        if (answers)
+        if (answers) {
             id = eepi_store_get(client, "key");
+        }
     }
     cr_expect(!answers, "a stopped store answers");
     cr_expect_null(store_process_refuses(process, VERB_STORE_CONT));

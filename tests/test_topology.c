@@ -21,8 +21,9 @@ static const eepi_thread_role roles[] = {EEPI_THREAD_RANK, EEPI_THREAD_SERVICE,
 static eepi_topology *open_topology(const char *synthetic)
 {
     eepi_topology *topology = NULL;
-    if (synthetic != NULL)
+    if (synthetic != NULL) {
         setenv("HWLOC_SYNTHETIC", synthetic, 1);
+    }
     cr_assert_eq(eepi_topology_open(&topology), EEP_OK);
     return topology;
 }
@@ -31,14 +32,14 @@ static const char *plan(const eepi_topology *topology, eepi_thread_role role, in
                         int num_ranks)
 {
     static char text[TEXT_BYTES];
-    cr_assert_eq(eepi_topology_plan(topology, role, seat, num_ranks, text, sizeof(text)), EEP_OK);
+    cr_assert_eq(eepi_topology_plan(topology, role, seat, num_ranks, text, sizeof text), EEP_OK);
     return text;
 }
 
 Test(topology, counts_what_the_process_may_use)
 {
     cpu_set_t before;
-    cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
     eepi_topology *topology = open_topology(NULL);
     cr_assert_eq(eepi_topology_num_pus(topology), CPU_COUNT(&before));
     cr_assert_geq(eepi_topology_num_cores(topology), 1);
@@ -55,15 +56,18 @@ static int bind_on_one_cpu(int cpu)
     eepi_topology *topology = NULL;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    if (sched_setaffinity(0, sizeof(one), &one) != 0)
+    if (sched_setaffinity(0, sizeof one, &one) != 0) {
         return 1;
-    if (eepi_topology_open(&topology) != EEP_OK || eepi_topology_num_pus(topology) != 1)
+    }
+    if (eepi_topology_open(&topology) != EEP_OK || eepi_topology_num_pus(topology) != 1) {
         return 2;
+    }
     for (int num_ranks = 1; num_ranks <= 9; num_ranks++) {
         for (size_t r = 0; r < 3; r++) {
             if (eepi_topology_bind(topology, roles[r], num_ranks - 1, num_ranks) != EEP_OK ||
-                sched_getaffinity(0, sizeof(now), &now) != 0 || !CPU_EQUAL(&now, &one))
+                sched_getaffinity(0, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &one)) {
                 return 3;
+            }
         }
     }
     eepi_topology_close(topology);
@@ -74,9 +78,10 @@ Test(topology, never_escapes_a_narrower_affinity)
 {
     cpu_set_t before;
     int last = 0, state = -1;
-    cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         last = CPU_ISSET(cpu, &before) ? cpu : last;
+    }
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {
@@ -104,14 +109,15 @@ static void *bind_often(void *arg)
         cpu_set_t now;
         if (eepi_topology_bind(self->topology, role, self->seat, self->num_ranks) != EEP_OK ||
             eepi_topology_plan(self->topology, role, self->seat, self->num_ranks, wanted,
-                               sizeof(wanted)) != EEP_OK ||
-            sched_getaffinity(0, sizeof(now), &now) != 0) {
+                               sizeof wanted) != EEP_OK ||
+            sched_getaffinity(0, sizeof now, &now) != 0) {
             self->failures++;
             continue;
         }
-        snprintf(cpu, sizeof(cpu), "%d", sched_getcpu());
-        if (CPU_COUNT(&now) == 1 && strcmp(cpu, wanted) != 0)
+        snprintf(cpu, sizeof cpu, "%d", sched_getcpu());
+        if (CPU_COUNT(&now) == 1 && strcmp(cpu, wanted) != 0) {
             self->failures++;
+        }
     }
     return NULL;
 }

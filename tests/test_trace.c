@@ -74,13 +74,13 @@ Test(trace, counts_from_its_first_request)
         trace_fraction scale;
     } cases[] = {
         {0, {0}}, {987000, {0}}, {987000, {1, 2}}, {1700000000000.0, {0}}, {8999999990000.0, {0}}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         trace t;
         char text[256], error[TRACE_ERROR_BYTES] = "";
         double most = cases[i].first_ms;
         trace_options options = {.scale_time = cases[i].scale};
         uint64_t den = cases[i].scale.num ? cases[i].scale.den : 1;
-        snprintf(text, sizeof(text),
+        snprintf(text, sizeof text,
                  "{\"timestamp\": %.0f, \"input_length\": 1, \"output_length\": 2}\n"
                  "{\"timestamp\": %.0f, \"input_length\": 3, \"output_length\": 4}\n",
                  most + 500, most);
@@ -137,7 +137,7 @@ Test(trace, sorts_many_as_a_stable_sort_does)
 static void expect_bad(const char *line, int column, const char *what)
 {
     char text[1024], place[32], error[TRACE_ERROR_BYTES] = "";
-    snprintf(text, sizeof(text),
+    snprintf(text, sizeof text,
              "{\"timestamp\": 5, \"input_length\": 640, \"output_length\": 64}\n%s\n", line);
     snprintf(place, sizeof(place), ":2:%d: ", column);
     trace t = {0};
@@ -242,7 +242,7 @@ Test(trace, fractions)
         uint64_t num, den;
     } good[] = {{"1/64", 1, 64}, {"0.5", 5, 10},   {"2", 2, 1},
                 {"3/2", 3, 2},   {"1.50", 15, 10}, {"0.015625000", 15625, 1000000}};
-    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         trace_fraction f = {0};
         cr_assert_eq(trace_parse_fraction(good[i].text, &f), EEP_OK, "%s", good[i].text);
         cr_assert(f.num == good[i].num && f.den == good[i].den, "%s", good[i].text);
@@ -250,7 +250,7 @@ Test(trace, fractions)
     const char *bad[] = {"",   "0",           "1/0", "-1", "1/64x", "1/",
                          ".5", "1..5",        "0.0", "a",  "1e3",   "99999999999999999999",
                          " 1", "0.0000000001"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         trace_fraction f = {7, 7};
         cr_assert_eq(trace_parse_fraction(bad[i], &f), EEP_ERR_INVALID, "%s", bad[i]);
         cr_assert_eq(f.num, 7, "outputs are set only on success");
@@ -284,8 +284,9 @@ Test(trace, poisson_is_deterministic_and_has_its_rate)
         other += a.requests[i].arrival_us != c.requests[i].arrival_us;
     }
     cr_assert(other > 3900, "another seed, another trace");
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         cr_assert(seen[i] > 850 && seen[i] < 1150, "uniform: %zu", seen[i]);
+    }
     /* 4000 arrivals at 50 per s take 80 s, standard deviation 1.3 s. */
     uint64_t last_us = a.requests[3999].arrival_us;
     cr_assert(last_us > 74000000 && last_us < 86000000, "%lu", (unsigned long)last_us);
@@ -303,8 +304,9 @@ Test(trace, poisson_refuses_bad_ranges)
                                 .output_min = 1,
                                 .output_max = 1};
     trace_poisson bad[5];
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         bad[i] = good;
+    }
     bad[0].rate_per_s = 0;
     bad[1].num_requests = 0;
     bad[2].input_min = 2;

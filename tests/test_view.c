@@ -45,15 +45,18 @@ static eepi_view *random_view(uint64_t *random)
         s->state = states[below(random, 5)];
         s->generation = s->state == EEP_SEAT_VACANT ? (uint32_t)below(random, 2) : 3;
         for (int layer = 0; layer < shape.num_layers; layer++) {
-            for (int expert = 0; expert < shape.num_experts; expert++)
+            for (int expert = 0; expert < shape.num_experts; expert++) {
                 eepi_view_set_backup(view, seat, layer, expert, below(random, 2));
+            }
             for (int slot = 0; slot < shape.num_slots; slot++) {
                 eepi_view_slot *t = eepi_view_slot_at(view, layer, seat, slot);
                 t->state = (uint8_t)below(random, 3);
-                if (t->state != EEPI_SLOT_EMPTY)
+                if (t->state != EEPI_SLOT_EMPTY) {
                     t->expert = (uint16_t)below(random, shape.num_experts);
-                if (t->state == EEPI_SLOT_FILLING)
+                }
+                if (t->state == EEPI_SLOT_FILLING) {
                     t->source = (uint16_t)below(random, shape.max_ranks);
+                }
             }
         }
     }
@@ -70,15 +73,17 @@ static uint64_t walk(const eepi_view *view)
     uint64_t sum =
         (uint64_t)eepi_view_num_active(view) + (uint64_t)eepi_view_num_uncovered(view, -1);
 
-    eepi_view_print(view, text, sizeof(text));
+    eepi_view_print(view, text, sizeof text);
     for (int layer = 0; layer < s->num_layers; layer++) {
-        for (int expert = 0; expert < s->num_experts; expert++)
+        for (int expert = 0; expert < s->num_experts; expert++) {
             sum += *eepi_view_checksum_at(view, layer, expert) +
                    (uint64_t)eepi_view_num_replicas(view, layer, expert);
+        }
         for (int seat = 0; seat < s->max_ranks; seat++) {
             sum += eepi_view_seat_at(view, seat)->generation;
-            for (int expert = 0; expert < s->num_experts; expert++)
+            for (int expert = 0; expert < s->num_experts; expert++) {
                 sum += eepi_view_has_backup(view, seat, layer, expert);
+            }
             for (int slot = 0; slot < s->num_slots; slot++) {
                 const eepi_view_slot *t = eepi_view_slot_at(view, layer, seat, slot);
                 cr_assert(t->state == EEPI_SLOT_EMPTY || t->expert < s->num_experts);
@@ -145,31 +150,35 @@ Test(view, the_sections_do_not_overlap)
     for (int pass = 0; pass < 2; pass++, value = 1) {
         for (int seat = 0; seat < 3; seat++, value++) {
             uint32_t *cell = &eepi_view_seat_at(view, seat)->generation;
-            if (pass == 0)
+            if (pass == 0) {
                 *cell = (uint32_t)value;
+            }
             cr_assert_eq(*cell, value);
         }
         for (int layer = 0; layer < 2; layer++) {
             for (int i = 0; i < 12; i++, value++) {
                 uint16_t *cell = &eepi_view_slot_at(view, layer, i / 4, i % 4)->expert;
-                if (pass == 0)
+                if (pass == 0) {
                     *cell = (uint16_t)value;
+                }
                 cr_assert_eq(*cell, value);
             }
             for (int expert = 0; expert < 65; expert++, value++) {
                 uint64_t *cell = eepi_view_checksum_at(view, layer, expert);
-                if (pass == 0)
+                if (pass == 0) {
                     *cell = value;
+                }
                 cr_assert_eq(*cell, value);
             }
             for (int i = 0; i < 3 * 65; i++, value++) {
-                if (pass == 0)
+                if (pass == 0) {
                     eepi_view_set_backup(view, i / 65, layer, i % 65, value % 3 == 0);
+                }
                 cr_assert_eq(eepi_view_has_backup(view, i / 65, layer, i % 65), value % 3 == 0);
             }
         }
     }
-    cr_assert_arr_eq(view, &header, sizeof(header));
+    cr_assert_arr_eq(view, &header, sizeof header);
     eepi_view_set_backup(view, 2, 1, 63, true);
     eepi_view_set_backup(view, 2, 1, 63, false);
     cr_assert_not(eepi_view_has_backup(view, 2, 1, 63));
@@ -217,7 +226,7 @@ Test(view, the_check_says_what_is_wrong)
     };
     const eepi_view_shape shape = {2, 1, 5, 2};
 
-    for (int i = 0; i < (int)(sizeof(expected) / sizeof(expected[0])); i++) {
+    for (int i = 0; i < (int)(sizeof expected / sizeof expected[0]); i++) {
         eepi_view *view = eepi_view_new(&shape);
         cr_assert_not_null(view);
         const size_t size = view->bytes;
@@ -263,15 +272,18 @@ Test(view, no_bytes_from_outside_lead_a_reader_out_of_bounds)
         cr_assert_not_null(bytes);
         memcpy(bytes, valid, size < whole ? size : whole);
         const int area = below(&random, 2) ? (int)sizeof(eepi_view) : (int)size;
-        for (int n = below(&random, 4); n > 0 && area > 0; n--)
+        for (int n = below(&random, 4); n > 0 && area > 0; n--) {
             bytes[below(&random, area) % (int)(size ? size : 1)] =
                 (unsigned char)(below(&random, 3) ? below(&random, 4) : (int)next(&random));
+        }
         eepi_view *view = (eepi_view *)(void *)bytes;
-        if (size >= sizeof(*view)) {
-            if (below(&random, 4))
+        if (size >= sizeof *view) {
+            if (below(&random, 4)) {
                 view->bytes = size;
-            if (view->bytes == size)
+            }
+            if (view->bytes == size) {
                 eepi_view_seal(view);
+            }
         }
         const eep_status status = eepi_view_check(bytes, size, &why);
         cr_assert(status == EEP_OK || (status == EEP_ERR_PROTOCOL && why), REPLAY, SEED(seed));
@@ -297,9 +309,10 @@ Test(view, garbage_and_misaligned_bytes_are_refused)
     cr_assert_eq(eepi_view_check(bytes + 1, 200, &why), EEP_ERR_PROTOCOL);
     cr_assert_str_eq(why, "not aligned to 8 bytes");
     for (int round = 0; round < 2000; round++) {
-        for (size_t i = 0; i < sizeof(bytes); i++)
+        for (size_t i = 0; i < sizeof bytes; i++) {
             bytes[i] = (unsigned char)next(&random);
-        const size_t size = (size_t)below(&random, sizeof(bytes) + 1);
+        }
+        const size_t size = (size_t)below(&random, sizeof bytes + 1);
         cr_assert_eq(eepi_view_check(bytes, size, &why), EEP_ERR_PROTOCOL);
     }
 }
@@ -353,9 +366,9 @@ Test(view, S12_a_member_is_a_seat_with_its_generation)
     cr_assert_not(eepi_view_has(view, 1, 5), "a successor that is not in yet");
     cr_assert_not(eepi_view_has(view, 2, 2), "expelled");
     cr_assert_eq(eepi_view_num_active(view), 2);
-    eepi_view_print(view, text, sizeof(text));
+    eepi_view_print(view, text, sizeof text);
     cr_assert_str_eq(text, "epoch 7 SERVING fault: 0.1 1.4(retiring) -2.2(quarantined)");
-    eepi_view_print(view, small, sizeof(small));
+    eepi_view_print(view, small, sizeof small);
     cr_assert_str_eq(small, "epoch 7 SERVING");
     free(view);
 }

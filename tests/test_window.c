@@ -29,8 +29,9 @@ static eep_device *open_device(int apart)
 {
     eep_device *device;
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
-    if (apart)
+    if (apart) {
         eepi_device_set_apart(device);
+    }
     return device;
 }
 
@@ -38,7 +39,7 @@ static eepi_window *make(eep_device *device)
 {
     eepi_window *window;
     char why[256] = "";
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof(why), &window), EEP_OK, "%s", why);
+    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     return window;
 }
 
@@ -46,8 +47,8 @@ static eepi_window *map(eep_device *device, const eepi_window_descriptor *descri
 {
     eepi_window *window;
     char why[512] = "";
-    cr_assert_eq(eepi_window_map(device, descriptor, &spec, why, sizeof(why), &window), EEP_OK,
-                 "%s", why);
+    cr_assert_eq(eepi_window_map(device, descriptor, &spec, why, sizeof why, &window), EEP_OK, "%s",
+                 why);
     return window;
 }
 
@@ -71,8 +72,9 @@ static void check_both_sides(int apart)
     cr_expect_neq(eepi_window_device_address(own), eepi_window_device_address(mapped));
     cr_expect_eq(eepi_window_header(mapped)->seat, SEAT);
     cr_expect_eq(eepi_window_header(mapped)->generation, GENERATION);
-    for (size_t at = apart ? 0 : sizeof(eepk_window_header); at < BYTES; at += sizeof(uint64_t))
+    for (size_t at = apart ? 0 : sizeof(eepk_window_header); at < BYTES; at += sizeof(uint64_t)) {
         cr_assert_eq(*device_word(own, at), 0, "at %zu", at);
+    }
     *device_word(mapped, BYTES - sizeof(uint64_t)) = 11;
     eepi_window_header(own)->beats = 12;
     cr_expect_eq(*device_word(own, BYTES - sizeof(uint64_t)), 11);
@@ -108,13 +110,13 @@ Test(window, only_the_one_that_is_meant_is_mapped)
         eepi_window_describe(own, &descriptor);
         for (int i = 0; i < 3; i++) {
             why[0] = '\0';
-            cr_expect_eq(eepi_window_map(device, &descriptor, &wrong[i], why, sizeof(why), &mapped),
+            cr_expect_eq(eepi_window_map(device, &descriptor, &wrong[i], why, sizeof why, &mapped),
                          EEP_ERR_UNREACHABLE, "%d", i);
             cr_expect_neq(why[0], '\0');
         }
         cr_expect_null(mapped);
         eepi_window_close(own);
-        cr_expect_eq(eepi_window_map(device, &descriptor, &spec, why, sizeof(why), &mapped),
+        cr_expect_eq(eepi_window_map(device, &descriptor, &spec, why, sizeof why, &mapped),
                      EEP_ERR_UNREACHABLE, "its descriptors are closed");
         eep_device_close(device);
     }
@@ -128,7 +130,7 @@ Test(window, devices_of_two_kinds_do_not_share)
         eepi_window_descriptor descriptor;
         char why[512] = "";
         eepi_window_describe(own, &descriptor);
-        cr_expect_eq(eepi_window_map(other, &descriptor, &spec, why, sizeof(why), &mapped),
+        cr_expect_eq(eepi_window_map(other, &descriptor, &spec, why, sizeof why, &mapped),
                      EEP_ERR_UNSUPPORTED);
         cr_expect(strstr(why, "apart"), "'%s'", why);
         eepi_window_close(own);
@@ -145,7 +147,7 @@ Test(window, a_record_without_a_window_is_told_as_such)
         const eepi_window_descriptor none = {0};
         eepi_window *window;
         char why[256] = "";
-        cr_expect_eq(eepi_window_map(device, &none, &spec, why, sizeof(why), &window),
+        cr_expect_eq(eepi_window_map(device, &none, &spec, why, sizeof why, &window),
                      EEP_ERR_NOT_FOUND);
         cr_expect(strstr(why, "names no window yet"), "%s", why);
         eep_device_close(device);
@@ -175,7 +177,7 @@ Test(window, nothing_is_mapped_by_a_thread_that_captures)
     char why[256] = "";
     cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
     cr_assert_eq(eep_capture_begin(stream), EEP_OK);
-    cr_expect_eq(eepi_window_create(device, &spec, why, sizeof(why), &window), EEP_ERR_STATE);
+    cr_expect_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_ERR_STATE);
     cr_assert_eq(eep_capture_end(stream, &graph), EEP_OK);
     eep_graph_close(graph);
     eep_stream_close(stream);
@@ -196,9 +198,10 @@ static void own_and_count(int to, int apart)
     eepi_window *window = make(open_device(apart));
     uint64_t *word = device_word(window, BYTES - sizeof(uint64_t));
     eepi_window_describe(window, &descriptor);
-    cr_assert_eq(write(to, &descriptor, sizeof(descriptor)), (ssize_t)sizeof(descriptor));
-    for (;;)
+    cr_assert_eq(write(to, &descriptor, sizeof descriptor), (ssize_t)sizeof descriptor);
+    for (;;) {
         __atomic_fetch_add(word, 1, __ATOMIC_RELAXED);
+    }
 }
 
 static owner start_owner(int apart)
@@ -212,7 +215,7 @@ static owner start_owner(int apart)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         own_and_count(ends[1], apart);
     }
-    cr_assert_eq(read(ends[0], &o.descriptor, sizeof(o.descriptor)), (ssize_t)sizeof(o.descriptor));
+    cr_assert_eq(read(ends[0], &o.descriptor, sizeof o.descriptor), (ssize_t)sizeof o.descriptor);
     close(ends[0]);
     close(ends[1]);
     return o;
@@ -235,8 +238,9 @@ static void *store_all_over(void *argument)
 {
     storer *s = argument;
     while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-        for (size_t at = sizeof(eepk_window_header); at < BYTES - 64; at += 64)
+        for (size_t at = sizeof(eepk_window_header); at < BYTES - 64; at += 64) {
             __atomic_store_n(device_word(s->window, at), s->rounds, __ATOMIC_RELAXED);
+        }
         __atomic_fetch_add(&s->rounds, 1, __ATOMIC_RELEASE);
     }
     return NULL;
@@ -245,8 +249,9 @@ static void *store_all_over(void *argument)
 static void await_rounds(const storer *s, uint64_t more)
 {
     uint64_t until = __atomic_load_n(&s->rounds, __ATOMIC_ACQUIRE) + more;
-    for (int i = 0; i < 10000 && __atomic_load_n(&s->rounds, __ATOMIC_ACQUIRE) < until; i++)
+    for (int i = 0; i < 10000 && __atomic_load_n(&s->rounds, __ATOMIC_ACQUIRE) < until; i++) {
         poll(NULL, 0, 1);
+    }
     cr_assert_geq(__atomic_load_n(&s->rounds, __ATOMIC_ACQUIRE), until);
 }
 
@@ -267,7 +272,7 @@ static void check_owner_dies(int apart)
     await_rounds(&s, 1000);
     cr_expect_eq(__atomic_load_n(count, __ATOMIC_RELAXED), last,
                  "it has ended, so it stores no more");
-    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof(why), &refused),
+    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof why, &refused),
                  EEP_ERR_UNREACHABLE, "its process is gone");
     successor = start_owner(apart);
     again = map(device, &successor.descriptor);
@@ -304,12 +309,14 @@ static void map_as_nobody(int to, const eepi_window_descriptor *descriptor)
         eep_status status;
         char why[512];
     } answer = {.why = ""};
-    if (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0)
+    if (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0) {
         _exit(1);
+    }
     answer.status =
-        eepi_window_map(device, descriptor, &spec, answer.why, sizeof(answer.why), &window);
-    if (write(to, &answer, sizeof(answer)) != (ssize_t)sizeof(answer))
+        eepi_window_map(device, descriptor, &spec, answer.why, sizeof answer.why, &window);
+    if (write(to, &answer, sizeof answer) != (ssize_t)sizeof answer) {
         _exit(1);
+    }
     _exit(0);
 }
 
@@ -322,16 +329,18 @@ Test(window, where_the_kernel_forbids_it_the_remedy_is_named)
     int ends[2];
     pid_t child;
     owner o;
-    if (geteuid() != 0)
+    if (geteuid() != 0) {
         cr_skip_test("only root can become another user");
+    }
     o = start_owner(1);
     cr_assert_eq(pipe(ends), 0);
     child = fork();
     cr_assert_geq(child, 0);
-    if (child == 0)
+    if (child == 0) {
         map_as_nobody(ends[1], &o.descriptor);
+    }
     close(ends[1]);
-    cr_assert_eq(read(ends[0], &answer, sizeof(answer)), (ssize_t)sizeof(answer));
+    cr_assert_eq(read(ends[0], &answer, sizeof answer), (ssize_t)sizeof answer);
     close(ends[0]);
     waitpid(child, NULL, 0);
     kill_owner(&o);
@@ -349,7 +358,7 @@ static int take_pidfd_getfd_away(void)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_getfd, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    struct sock_fprog filter = {sizeof(code) / sizeof(code[0]), code};
+    struct sock_fprog filter = {sizeof code / sizeof code[0], code};
 
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
@@ -362,9 +371,10 @@ Test(window, without_pidfd_getfd_ranks_are_threads)
     eepi_window_descriptor descriptor;
     char why[512] = "";
     owner o = start_owner(1);
-    if (!take_pidfd_getfd_away())
+    if (!take_pidfd_getfd_away()) {
         cr_skip_test("no seccomp filters here");
-    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof(why), &mapped),
+    }
+    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof why, &mapped),
                  EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "no such call") && strstr(why, "--threads"), "'%s'", why);
     kill_owner(&o);
@@ -381,7 +391,7 @@ Test(window, descriptors_come_all_or_none)
     int copies[2] = {-1, -1}, lowest = dup(0);
     char why[256] = "";
     close(lowest);
-    cr_expect_eq(eepi_peer_descriptors_copy(getpid(), fds, 2, copies, why, sizeof(why)),
+    cr_expect_eq(eepi_peer_descriptors_copy(getpid(), fds, 2, copies, why, sizeof why),
                  EEP_ERR_UNREACHABLE);
     cr_expect_eq(dup(0), lowest, "a copy was left open");
 }

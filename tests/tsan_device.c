@@ -44,8 +44,9 @@ static eep_graph *capture(eep_stream *stream, uint64_t *counter)
     eep_graph *graph;
 
     OK(eep_capture_begin(stream));
-    for (int i = 0; i < 8; i++)
-        OK(eep_launch(stream, &count_kernel, 1, 1, &args, sizeof(args)));
+    for (int i = 0; i < 8; i++) {
+        OK(eep_launch(stream, &count_kernel, 1, 1, &args, sizeof args));
+    }
     OK(eep_capture_end(stream, &graph));
     return graph;
 }
@@ -69,11 +70,11 @@ static void *exercise(void *unused)
         eep_stream *now = streams[i % 2], *next = streams[(i + 1) % 2];
 
         OK(eep_graph_replay(graph, now));
-        OK(eep_launch(now, &count_kernel, 1, 1, &to_own, sizeof(to_own)));
+        OK(eep_launch(now, &count_kernel, 1, 1, &to_own, sizeof to_own));
         OK(eepi_stream_run_on_worker(now, count_call, &own));
         OK(eep_event_record(event, now));
         OK(eep_stream_wait_event(next, event));
-        OK(eep_launch(shared, &count_kernel, 1, 1, &to_shared, sizeof(to_shared)));
+        OK(eep_launch(shared, &count_kernel, 1, 1, &to_shared, sizeof to_shared));
         if (i % 10 == 0) {
             OK(eep_event_synchronize(event, LONG_US));
             CHECK(own == (uint64_t)(i + 1) * 10);
@@ -85,7 +86,7 @@ static void *exercise(void *unused)
     }
     OK(eep_event_record(event, shared)); /* from one stream's place to another's */
     OK(eep_event_synchronize(event, LONG_US));
-    OK(eep_copy_async(streams[ROUNDS % 2], &copied, &own, sizeof(own)));
+    OK(eep_copy_async(streams[ROUNDS % 2], &copied, &own, sizeof own));
     OK(eep_stream_synchronize(streams[ROUNDS % 2], LONG_US));
     CHECK(copied == (uint64_t)ROUNDS * 10);
     eep_stream_close(streams[0]);
@@ -101,10 +102,12 @@ int main(void)
 
     OK(eep_device_open("host", 0, &device));
     OK(eep_stream_open(device, &shared));
-    for (int i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++) {
         CHECK(pthread_create(&threads[i], NULL, exercise, NULL) == 0);
-    for (int i = 0; i < THREADS; i++)
+    }
+    for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
+    }
     OK(eep_stream_synchronize(shared, LONG_US));
     CHECK(shared_count == (uint64_t)THREADS * ROUNDS);
     CHECK(eep_device_captures(device) == THREADS);

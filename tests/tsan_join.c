@@ -40,7 +40,7 @@ static eep_context *open_rank(const char *path, eep_device *device, eep_stream *
     config.kill_fence = config.bind_threads = 0;
     config.log_level = EEP_LOG_NONE;
     config.join_timeout_us = 200;
-    CHECK(eep_open(&config, error, sizeof(error), &context) == EEP_OK);
+    CHECK(eep_open(&config, error, sizeof error, &context) == EEP_OK);
     CHECK(eep_slot_alloc(context, 0, 0, &tensor, 1) == EEP_OK);
     CHECK(eep_step_stream(context, stream) == EEP_OK);
     return context;
@@ -59,8 +59,8 @@ int main(void)
     int num_named = 0;
 
     CHECK(mkdtemp(folder) != NULL);
-    snprintf(path, sizeof(path), "%s/store", folder);
-    CHECK(eep_store_open(path, error, sizeof(error), &store) == EEP_OK);
+    snprintf(path, sizeof path, "%s/store", folder);
+    CHECK(eep_store_open(path, error, sizeof error, &store) == EEP_OK);
     CHECK(eepi_seat_take(path, 1, 0, &holder, &before) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
@@ -76,7 +76,7 @@ int main(void)
     eep_device_close(device);
     eep_store_close(store);
     for (int seat = 0; seat < 2; seat++) {
-        snprintf(error, sizeof(error), "%s.seat%d", path, seat);
+        snprintf(error, sizeof error, "%s.seat%d", path, seat);
         unlink(error);
     }
     CHECK(rmdir(folder) == 0);

@@ -21,13 +21,16 @@ static int run_view(kernel_world *w, uint64_t *step, uint64_t *random)
         kernel_world_fill(w, kernel_random(random));
         for (int seat = 0; seat < w->shape.max_ranks; seat++) {
             w->rank[seat].delay_us = (uint32_t)kernel_below(random, 200);
-            if (kernel_is_member(w, seat))
+            if (kernel_is_member(w, seat)) {
                 kernel_rank_launch(w, seat, *step, kernel_long_ns);
+            }
         }
-        for (int seat = 0; seat < w->shape.max_ranks; seat++)
+        for (int seat = 0; seat < w->shape.max_ranks; seat++) {
             wrong += kernel_is_member(w, seat) && kernel_rank_end(w, seat)->result != EEPK_STEP_OK;
-        for (int seat = 0; seat < w->shape.max_ranks; seat++)
+        }
+        for (int seat = 0; seat < w->shape.max_ranks; seat++) {
             wrong += kernel_is_member(w, seat) && kernel_rank_compare(w, seat, false) >= 0;
+        }
     }
     return wrong;
 }
@@ -45,7 +48,8 @@ int main(void)
         wrong += run_view(w, &step, &random);
     }
     kernel_world_close(w);
-    if (wrong)
+    if (wrong) {
         fprintf(stderr, "%d wrong or unfinished steps\n", wrong);
+    }
     return wrong != 0;
 }

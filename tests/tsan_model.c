@@ -22,8 +22,9 @@ static int differs(int32_t type, int32_t corrupt, uint32_t num_threads, int *fir
     model_case_fill(&gpu, type, corrupt);
     model_case_run(&gpu, launch_threads, &num_threads);
     *fired += host.results.control.fired;
-    if (memcmp(&host.results, &gpu.results, sizeof(host.results)) == 0)
+    if (memcmp(&host.results, &gpu.results, sizeof host.results) == 0) {
         return 0;
+    }
     fprintf(stderr, "type %d, corruption %d: %u threads give other bits\n", type, corrupt,
             num_threads);
     return 1;
@@ -36,11 +37,13 @@ int main(void)
 
     for (int32_t type = 0; type < CASE_TYPES; type++) {
         for (int32_t corrupt = 0; corrupt <= MODEL_CORRUPT_DROP; corrupt++) {
-            for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+            for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
                 wrong += differs(type, corrupt, sizes[i], &fired);
+            }
         }
     }
-    if (fired == 0)
+    if (fired == 0) {
         fprintf(stderr, "no corruption was made\n");
+    }
     return wrong != 0 || fired == 0;
 }

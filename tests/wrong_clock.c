@@ -11,7 +11,8 @@ int clock_gettime(clockid_t clock, struct timespec *time_out)
     int (*real)(clockid_t, struct timespec *) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
     int failed = real(clock, time_out);
-    if (!failed && clock == CLOCK_REALTIME)
+    if (!failed && clock == CLOCK_REALTIME) {
         time_out->tv_sec += getpid() % 2 ? DAY_S : -DAY_S;
+    }
     return failed;
 }

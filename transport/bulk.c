@@ -33,8 +33,9 @@ eep_status eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status
 void eepi_bulk_fetch_end(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status)
 {
     bulk_fetch **link = &bulk->fetches;
-    while (*link != fetch)
+    while (*link != fetch) {
         link = &(*link)->next;
+    }
     *link = fetch->next;
     fetch->next = NULL;
     fetch->status = status;
@@ -46,8 +47,9 @@ bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const 
 {
     for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = fetch->next) {
         if (peer != NULL && fetch->peer == peer && fetch->transfer == wire->transfer &&
-            fetch->blob.epoch == wire->epoch)
+            fetch->blob.epoch == wire->epoch) {
             return fetch;
+        }
     }
     return NULL;
 }
@@ -55,11 +57,13 @@ bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const 
 bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes)
 {
     if (wire->total != fetch->bytes || wire->offset >= fetch->bytes ||
-        wire->offset % EEPI_BULK_CHUNK_BYTES != 0)
+        wire->offset % EEPI_BULK_CHUNK_BYTES != 0) {
         return false;
+    }
     uint64_t bytes = fetch->bytes - wire->offset;
-    if (bytes > EEPI_BULK_CHUNK_BYTES)
+    if (bytes > EEPI_BULK_CHUNK_BYTES) {
         bytes = EEPI_BULK_CHUNK_BYTES;
+    }
     uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
     return wire->bytes == bytes && payload_bytes == bytes &&
            (fetch->arrived[chunk / 8] & (1u << chunk % 8)) == 0;
@@ -70,15 +74,17 @@ void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire 
     uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
     fetch->arrived[chunk / 8] |= (unsigned char)(1u << chunk % 8);
     fetch->received += wire->bytes;
-    if (fetch->received == fetch->bytes)
+    if (fetch->received == fetch->bytes) {
         eepi_bulk_fetch_end(bulk, fetch, EEP_OK);
+    }
 }
 
 void eepi_bulk_end_arrived(eepi_bulk *bulk, const void *peer, const bulk_wire *wire)
 {
     bulk_fetch *fetch = eepi_bulk_fetch_find(bulk, peer, wire);
-    if (fetch == NULL)
+    if (fetch == NULL) {
         return;
+    }
     bool known = wire->status == EEP_ERR_NOT_FOUND || wire->status == EEP_ERR_UNREACHABLE;
     eepi_bulk_fetch_end(bulk, fetch, known ? wire->status : EEP_ERR_PROTOCOL);
 }
@@ -88,8 +94,9 @@ void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status)
     bulk_fetch *next = NULL;
     for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = next) {
         next = fetch->next;
-        if (fetch->peer == peer)
+        if (fetch->peer == peer) {
             eepi_bulk_fetch_end(bulk, fetch, status);
+        }
     }
 }
 
@@ -98,8 +105,9 @@ eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t 
 {
     eepi_bulk_part parts[EEPI_BULK_PARTS] = {{0}};
     int num_parts = bulk->serve(bulk->user, blob, parts);
-    if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS)
+    if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS) {
         return EEP_ERR_NOT_FOUND;
+    }
     uint64_t total = 0;
     bool overflows = false;
     for (int i = 0; i < num_parts; i++) {
@@ -107,11 +115,12 @@ eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t 
         total += overflows ? 0 : parts[i].bytes;
     }
     if (overflows || total != bytes) {
-        if (bulk->served)
+        if (bulk->served) {
             bulk->served(bulk->user, parts, num_parts);
+        }
         return EEP_ERR_PROTOCOL;
     }
-    memcpy(parts_out, parts, sizeof(parts));
+    memcpy(parts_out, parts, sizeof parts);
     *num_parts_out = num_parts;
     return EEP_OK;
 }
@@ -125,12 +134,14 @@ static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
     if (status == EEP_OK) {
         unsigned char *to = fetch->buffer;
         for (int i = 0; i < num_parts; i++) {
-            if (parts[i].bytes > 0)
+            if (parts[i].bytes > 0) {
                 memcpy(to, parts[i].data, parts[i].bytes);
+            }
             to += parts[i].bytes;
         }
-        if (bulk->served)
+        if (bulk->served) {
             bulk->served(bulk->user, parts, num_parts);
+        }
     }
     eepi_bulk_fetch_end(bulk, fetch, status);
 }
@@ -160,8 +171,9 @@ static int deliver(eepi_bulk *bulk)
     while (bulk->ended != NULL) {
         bulk_fetch *fetch = bulk->ended;
         bulk->ended = fetch->next;
-        if (bulk->ended == NULL)
+        if (bulk->ended == NULL) {
             bulk->ended_end = &bulk->ended;
+        }
         uint64_t transfer = fetch->transfer;
         eep_status status = fetch->status;
         free(fetch);
@@ -186,25 +198,30 @@ static void set_timer(eepi_bulk *bulk, uint64_t at_us)
 
 void eepi_bulk_wake(eepi_bulk *bulk)
 {
-    if (bulk->timer_at_us != 1)
+    if (bulk->timer_at_us != 1) {
         set_timer(bulk, 1);
+    }
 }
 
 /* Sleepable until an event or the next deadline. */
 static int arm(eepi_bulk *bulk, uint64_t now_us)
 {
     uint64_t next_us = UINT64_MAX;
-    if (bulk->carrier->arm(bulk, &next_us) != 0)
+    if (bulk->carrier->arm(bulk, &next_us) != 0) {
         return 1;
-    for (const bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = fetch->next) {
-        if (fetch->deadline_us < next_us)
-            next_us = fetch->deadline_us;
     }
-    if (next_us == UINT64_MAX)
+    for (const bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = fetch->next) {
+        if (fetch->deadline_us < next_us) {
+            next_us = fetch->deadline_us;
+        }
+    }
+    if (next_us == UINT64_MAX) {
         next_us = 0;
+    }
     /* An expired timer stays readable until it is set again. */
-    if (bulk->timer_at_us != next_us || (next_us != 0 && next_us <= now_us))
+    if (bulk->timer_at_us != next_us || (next_us != 0 && next_us <= now_us)) {
         set_timer(bulk, next_us);
+    }
     return 0;
 }
 
@@ -229,19 +246,23 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
                            uint64_t *transfer_out)
 {
     if (peer_address == NULL || address_bytes == 0 || address_bytes > BULK_ADDRESS_MAX_BYTES ||
-        blob == NULL || buffer == NULL || bytes == 0 || transfer_out == NULL)
+        blob == NULL || buffer == NULL || bytes == 0 || transfer_out == NULL) {
         return EEP_ERR_INVALID;
-    if (bulk->closing)
+    }
+    if (bulk->closing) {
         return EEP_ERR_STATE;
+    }
     uint64_t num_chunks = (bytes - 1) / EEPI_BULK_CHUNK_BYTES + 1;
-    bulk_fetch *fetch = calloc(1, sizeof(*fetch) + num_chunks / 8 + 1);
-    if (fetch == NULL)
+    bulk_fetch *fetch = calloc(1, sizeof *fetch + num_chunks / 8 + 1);
+    if (fetch == NULL) {
         return EEP_ERR_NO_MEMORY;
+    }
     bool local = address_bytes == bulk->address_bytes &&
                  memcmp(peer_address, bulk->address, address_bytes) == 0;
     eep_status status = EEP_OK;
-    if (!local)
+    if (!local) {
         status = bulk->carrier->peer_get(bulk, peer_address, address_bytes, &fetch->peer);
+    }
     if (status == EEP_ERR_NO_MEMORY) {
         free(fetch);
         return status;
@@ -254,10 +275,11 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     fetch->next = bulk->fetches;
     bulk->fetches = fetch;
     *transfer_out = fetch->transfer;
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         eepi_bulk_fetch_end(bulk, fetch, status); /* nobody is there, as one may find at once */
-    else if (!local)
+    } else if (!local) {
         bulk->carrier->ask(bulk, fetch);
+    }
     eepi_bulk_wake(bulk);
     return EEP_OK;
 }
@@ -265,15 +287,17 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)
 {
     for (bulk_fetch *fetch = bulk->ended; fetch != NULL; fetch = fetch->next) {
-        if (fetch->blob.epoch < epoch)
+        if (fetch->blob.epoch < epoch) {
             fetch->status = EEP_ERR_ABORTED;
+        }
     }
     bulk_fetch *next = NULL;
     for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = next) {
         next = fetch->next;
         if (fetch->blob.epoch < epoch) {
-            if (fetch->peer != NULL)
+            if (fetch->peer != NULL) {
                 bulk->carrier->cancel(bulk, fetch);
+            }
             eepi_bulk_fetch_end(bulk, fetch, EEP_ERR_ABORTED);
         }
     }
@@ -321,19 +345,22 @@ eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
 
 void eepi_bulk_base_close(eepi_bulk *bulk)
 {
-    if (bulk->poll_fd >= 0)
+    if (bulk->poll_fd >= 0) {
         close(bulk->poll_fd);
-    if (bulk->timer_fd >= 0)
+    }
+    if (bulk->timer_fd >= 0) {
         close(bulk->timer_fd);
+    }
     bulk->poll_fd = bulk->timer_fd = -1;
 }
 
 eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                           eepi_bulk **bulk_out)
 {
-    if (config == NULL || config->serve == NULL || config->done == NULL || bulk_out == NULL)
+    if (config == NULL || config->serve == NULL || config->done == NULL || bulk_out == NULL) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "serve, done and bulk_out are needed");
+    }
     switch (config->carrier) {
     case EEP_BULK_AUTO:
     case EEP_BULK_SHM:
@@ -347,12 +374,14 @@ eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_
 
 void eepi_bulk_close(eepi_bulk *bulk)
 {
-    if (bulk == NULL)
+    if (bulk == NULL) {
         return;
+    }
     bulk->closing = true;
     while (bulk->fetches != NULL) {
-        if (bulk->fetches->peer != NULL)
+        if (bulk->fetches->peer != NULL) {
             bulk->carrier->cancel(bulk, bulk->fetches);
+        }
         eepi_bulk_fetch_end(bulk, bulk->fetches, EEP_ERR_ABORTED);
     }
     deliver(bulk);

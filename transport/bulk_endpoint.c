@@ -27,8 +27,9 @@ static void on_error(void *peer_arg, ucp_ep_h ep, ucs_status_t status)
 bulk_peer *eepi_bulk_peer_of(const bulk_ucx *bulk, ucp_ep_h ep)
 {
     for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
-        if (!peer->failed && peer->ep == ep)
+        if (!peer->failed && peer->ep == ep) {
             return peer;
+        }
     }
     return NULL;
 }
@@ -37,8 +38,9 @@ bulk_peer *eepi_bulk_peer_find(bulk_ucx *bulk, const void *address, size_t bytes
 {
     for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
         if (!peer->failed && peer->ep != NULL && peer->address_bytes == bytes &&
-            memcmp(peer->address, address, bytes) == 0)
+            memcmp(peer->address, address, bytes) == 0) {
             return peer;
+        }
     }
     return NULL;
 }
@@ -51,22 +53,23 @@ eep_status eepi_bulk_peer_get(bulk_ucx *bulk, const void *address, size_t bytes,
         *peer_out = peer;
         return EEP_OK;
     }
-    peer = calloc(1, sizeof(*peer) + bytes);
-    if (peer == NULL)
+    peer = calloc(1, sizeof *peer + bytes);
+    if (peer == NULL) {
         return EEP_ERR_NO_MEMORY;
+    }
     peer->address_bytes = bytes;
     memcpy(peer->address, address, bytes);
     bulk_address to;
-    memcpy(&to, address, bytes < sizeof(to) ? bytes : sizeof(to));
+    memcpy(&to, address, bytes < sizeof to ? bytes : sizeof to);
     ucp_ep_params_t params = {
         .field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR |
                       UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER,
         .flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER,
-        .sockaddr = {.addr = (const struct sockaddr *)&to.socket, .addrlen = sizeof(to.socket)},
+        .sockaddr = {.addr = (const struct sockaddr *)&to.socket, .addrlen = sizeof to.socket},
         .err_mode = UCP_ERR_HANDLING_MODE_PEER,
         .err_handler = {.cb = on_error, .arg = peer},
     };
-    if (bytes != sizeof(to) || ucp_ep_create(bulk->worker, &params, &peer->ep) != UCS_OK) {
+    if (bytes != sizeof to || ucp_ep_create(bulk->worker, &params, &peer->ep) != UCS_OK) {
         free(peer);
         return EEP_ERR_UNREACHABLE;
     }
@@ -78,7 +81,7 @@ eep_status eepi_bulk_peer_get(bulk_ucx *bulk, const void *address, size_t bytes,
 
 static void accept_call(bulk_ucx *bulk, ucp_conn_request_h request)
 {
-    bulk_peer *peer = calloc(1, sizeof(*peer));
+    bulk_peer *peer = calloc(1, sizeof *peer);
     ucp_ep_params_t params = {
         .field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER,
@@ -161,8 +164,9 @@ int eepi_bulk_peers_reap(bulk_ucx *bulk)
 static void send_ended(bulk_send *send, ucs_status_t status)
 {
     send->peer->sends--;
-    if (status != UCS_OK)
+    if (status != UCS_OK) {
         send->peer->failed = true;
+    }
     if (send->serve == NULL) {
         free(send);
         return;
@@ -202,18 +206,21 @@ void eepi_bulk_send(bulk_send *send)
         send->busy = true;
     }
     ucs_status_ptr_t request = UCS_STATUS_PTR(UCS_ERR_CONNECTION_RESET);
-    if (send->peer->ep != NULL && !send->peer->failed)
-        request = ucp_am_send_nbx(send->peer->ep, BULK_AM_ID, &send->wire, sizeof(send->wire),
+    if (send->peer->ep != NULL && !send->peer->failed) {
+        request = ucp_am_send_nbx(send->peer->ep, BULK_AM_ID, &send->wire, sizeof send->wire,
                                   buffer, count, &param);
-    if (!UCS_PTR_IS_PTR(request))
+    }
+    if (!UCS_PTR_IS_PTR(request)) {
         send_ended(send, UCS_PTR_STATUS(request));
+    }
 }
 
 void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire)
 {
-    bulk_send *send = calloc(1, sizeof(*send));
-    if (send == NULL)
+    bulk_send *send = calloc(1, sizeof *send);
+    if (send == NULL) {
         return; /* the other side's deadline ends the transfer */
+    }
     send->wire = *wire;
     send->peer = peer;
     eepi_bulk_send(send);
@@ -222,13 +229,16 @@ void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire)
 /* Progress until `request` has ended or `deadline_us` has passed; frees it if it has ended. */
 static void wait_request(bulk_ucx *bulk, ucs_status_ptr_t request, uint64_t deadline_us)
 {
-    if (!UCS_PTR_IS_PTR(request))
+    if (!UCS_PTR_IS_PTR(request)) {
         return;
+    }
     while (ucp_request_check_status(request) == UCS_INPROGRESS) {
-        if (eepi_now_us() >= deadline_us)
+        if (eepi_now_us() >= deadline_us) {
             break;
-        if (ucp_worker_progress(bulk->worker) == 0)
+        }
+        if (ucp_worker_progress(bulk->worker) == 0) {
             sched_yield();
+        }
     }
     /* Freeing one that has not ended is allowed: UCX returns it when it ends. */
     ucp_request_free(request);
@@ -240,17 +250,20 @@ void eepi_bulk_peers_close(bulk_ucx *bulk)
     uint64_t flush_us = eepi_now_us() + BULK_CLOSE_FLUSH_US;
     if (bulk->peers != NULL && ucp_worker_fence(bulk->worker) == UCS_OK) {
         for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
-            if (peer->ep != NULL && !peer->failed)
+            if (peer->ep != NULL && !peer->failed) {
                 wait_request(bulk, ucp_ep_flush_nbx(peer->ep, &none), flush_us);
+            }
         }
     }
-    for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next)
+    for (bulk_peer *peer = bulk->peers; peer != NULL; peer = peer->next) {
         peer->failed = true;
+    }
     uint64_t close_us = eepi_now_us() + BULK_CLOSE_FLUSH_US;
     eepi_bulk_peers_reap(bulk);
     while (bulk->peers != NULL && eepi_now_us() < close_us) {
-        if (ucp_worker_progress(bulk->worker) == 0)
+        if (ucp_worker_progress(bulk->worker) == 0) {
             sched_yield();
+        }
         eepi_bulk_peers_reap(bulk);
     }
 }

@@ -39,8 +39,9 @@ static void progress_all(void)
             link = &bulk->next_parked;
             continue;
         }
-        if (bulk->parked_us == 0 || now_us - bulk->progressed_us > PAUSE_US)
+        if (bulk->parked_us == 0 || now_us - bulk->progressed_us > PAUSE_US) {
             bulk->parked_us = now_us; /* what was begun could not come about meanwhile */
+        }
         bulk->progressed_us = now_us;
         if (now_us - bulk->parked_us >= PARKED_US) {
             eepi_bulk_destroy(take_out(link));
@@ -67,14 +68,17 @@ void eepi_bulk_park(bulk_ucx *bulk)
 bulk_ucx *eepi_bulk_unpark(uint64_t settings)
 {
     bulk_ucx *found = NULL;
-    if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0)
+    if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0) {
         return NULL;
+    }
     pthread_mutex_lock(&lock);
     bulk_ucx **link = &parked;
-    while (*link != NULL && ((*link)->settings != settings || (*link)->parked_by != getpid()))
+    while (*link != NULL && ((*link)->settings != settings || (*link)->parked_by != getpid())) {
         link = &(*link)->next_parked;
-    if (*link != NULL)
+    }
+    if (*link != NULL) {
         found = take_out(link);
+    }
     progress_all(); /* the others: this may end some */
     pthread_mutex_unlock(&lock);
     return found;
@@ -82,8 +86,9 @@ bulk_ucx *eepi_bulk_unpark(uint64_t settings)
 
 void eepi_bulk_progress_parked(void)
 {
-    if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0 || pthread_mutex_trylock(&lock) != 0)
+    if (__atomic_load_n(&num_parked, __ATOMIC_RELAXED) == 0 || pthread_mutex_trylock(&lock) != 0) {
         return;
+    }
     progress_all();
     pthread_mutex_unlock(&lock);
 }

@@ -8,11 +8,13 @@
 
 void eepi_bulk_serve_queue(bulk_ucx *bulk, const bulk_wire *wire, ucp_ep_h ep)
 {
-    if (bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX)
+    if (bulk->num_serves + bulk->num_messages >= BULK_SERVES_MAX) {
         return;
-    bulk_message *message = malloc(sizeof(*message));
-    if (message == NULL)
+    }
+    bulk_message *message = malloc(sizeof *message);
+    if (message == NULL) {
         return; /* the requester's deadline ends its fetch */
+    }
     message->next = NULL;
     message->wire = *wire;
     message->ep = ep;
@@ -23,16 +25,18 @@ void eepi_bulk_serve_queue(bulk_ucx *bulk, const bulk_wire *wire, ucp_ep_h ep)
 
 static void free_serve(bulk_ucx *bulk, bulk_serve *serve)
 {
-    if (serve->num_parts > 0 && bulk->base.served)
+    if (serve->num_parts > 0 && bulk->base.served) {
         bulk->base.served(bulk->base.user, serve->parts, serve->num_parts);
+    }
     free(serve);
 }
 
 static void drop_transfer(bulk_ucx *bulk, const bulk_peer *peer, uint64_t transfer)
 {
     for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
-        if (serve->peer == peer && serve->transfer == transfer)
+        if (serve->peer == peer && serve->transfer == transfer) {
             serve->dropped = true;
+        }
     }
 }
 
@@ -53,17 +57,19 @@ static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t
 {
     const bulk_wire *wire = &message->wire;
     bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
-    if (peer == NULL)
-        return;                              /* gone meanwhile */
+    if (peer == NULL) {
+        return; /* gone meanwhile */
+    }
     if (wire->total != bulk->address.mark) { /* meant for who had our port before */
         send_end(peer, wire, EEP_ERR_UNREACHABLE);
         return;
     }
     for (const bulk_serve *other = bulk->serves; other != NULL; other = other->next) {
-        if (!other->dropped && other->peer == peer && other->transfer == wire->transfer)
+        if (!other->dropped && other->peer == peer && other->transfer == wire->transfer) {
             return;
+        }
     }
-    bulk_serve *serve = calloc(1, sizeof(*serve));
+    bulk_serve *serve = calloc(1, sizeof *serve);
     if (serve == NULL) {
         send_end(peer, wire, EEP_ERR_UNREACHABLE);
         return;
@@ -93,8 +99,9 @@ static void accept_message(bulk_ucx *bulk, const bulk_message *message, uint64_t
         return;
     }
     const bulk_peer *peer = eepi_bulk_peer_of(bulk, message->ep);
-    if (peer != NULL)
+    if (peer != NULL) {
         drop_transfer(bulk, peer, message->wire.transfer);
+    }
 }
 
 /* Name the pieces of the next `bytes` bytes of a transfer. */
@@ -123,13 +130,16 @@ static int send_chunks(bulk_serve *serve)
     int work = 0;
     for (int i = 0; i < BULK_CHUNKS_IN_FLIGHT; i++) {
         bulk_send *send = &serve->sends[i];
-        if (send->busy)
+        if (send->busy) {
             continue;
-        if (serve->dropped || serve->offset >= serve->total || serve->peer->failed)
+        }
+        if (serve->dropped || serve->offset >= serve->total || serve->peer->failed) {
             break;
+        }
         uint64_t bytes = serve->total - serve->offset;
-        if (bytes > EEPI_BULK_CHUNK_BYTES)
+        if (bytes > EEPI_BULK_CHUNK_BYTES) {
             bytes = EEPI_BULK_CHUNK_BYTES;
+        }
         send->wire = (bulk_wire){
             .magic = BULK_MAGIC,
             .kind = BULK_CHUNK,
@@ -155,8 +165,9 @@ int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
     while (bulk->messages != NULL) {
         bulk_message *message = bulk->messages;
         bulk->messages = message->next;
-        if (bulk->messages == NULL)
+        if (bulk->messages == NULL) {
             bulk->messages_end = &bulk->messages;
+        }
         bulk->num_messages--;
         accept_message(bulk, message, now_us);
         free(message);
@@ -165,8 +176,9 @@ int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
     bulk_serve **link = &bulk->serves;
     while (*link != NULL) {
         bulk_serve *serve = *link;
-        if (now_us >= serve->deadline_us)
+        if (now_us >= serve->deadline_us) {
             serve->dropped = true;
+        }
         work |= send_chunks(serve);
         if (serve->in_flight == 0 && (serve->dropped || serve->offset >= serve->total)) {
             *link = serve->next;
@@ -183,8 +195,9 @@ int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
 void eepi_bulk_serve_drop(bulk_ucx *bulk, const bulk_peer *peer)
 {
     for (bulk_serve *serve = bulk->serves; serve != NULL; serve = serve->next) {
-        if (peer == NULL || serve->peer == peer)
+        if (peer == NULL || serve->peer == peer) {
             serve->dropped = true;
+        }
     }
 }
 

@@ -26,29 +26,32 @@ static bulk_shm *shm_of(eepi_bulk *bulk)
 static void name_of(const uint8_t *identity, char name[EEPI_HOLDER_NAME_BYTES])
 {
     int used = snprintf(name, EEPI_HOLDER_NAME_BYTES, "bulk/");
-    for (int i = 0; i < EEPI_HOLDER_IDENTITY_BYTES; i++)
+    for (int i = 0; i < EEPI_HOLDER_IDENTITY_BYTES; i++) {
         used += snprintf(name + used, EEPI_HOLDER_NAME_BYTES - (size_t)used, "%02x", identity[i]);
+    }
 }
 
 /* ---------------------------------------------------------------- peers */
 
 static void fail_peer(shm_peer *peer, eep_status why)
 {
-    if (!peer->failed)
+    if (!peer->failed) {
         peer->why = why;
+    }
     peer->failed = true;
 }
 
 static shm_peer *add_peer(bulk_shm *shm, const uint8_t *identity, bool is_caller)
 {
-    shm_peer *peer = calloc(1, sizeof(*peer));
-    if (peer == NULL)
+    shm_peer *peer = calloc(1, sizeof *peer);
+    if (peer == NULL) {
         return NULL;
+    }
     peer->is_caller = is_caller;
     peer->fd = -1;
     peer->why = EEP_ERR_UNREACHABLE;
     peer->ask_us = is_caller ? UINT64_MAX : 0;
-    memcpy(peer->identity, identity, sizeof(peer->identity));
+    memcpy(peer->identity, identity, sizeof peer->identity);
     peer->next = shm->peers;
     shm->peers = peer;
     shm->num_peers++;
@@ -87,13 +90,15 @@ static int reap_peers(bulk_shm *shm)
 static shm_peer *find_peer(const bulk_shm *shm, const void *address, size_t bytes)
 {
     shm_address at; /* of a record, where it lies at any byte */
-    if (bytes != sizeof(at))
+    if (bytes != sizeof at) {
         return NULL;
-    memcpy(&at, address, sizeof(at));
+    }
+    memcpy(&at, address, sizeof at);
     for (shm_peer *peer = shm->peers; peer != NULL; peer = peer->next) {
         if (!peer->failed && !peer->is_caller &&
-            memcmp(peer->identity, at.identity, sizeof(peer->identity)) == 0)
+            memcmp(peer->identity, at.identity, sizeof peer->identity) == 0) {
             return peer;
+        }
     }
     return NULL;
 }
@@ -103,17 +108,21 @@ static eep_status get_peer(eepi_bulk *bulk, const void *address, size_t bytes,
 {
     bulk_shm *shm = shm_of(bulk);
     shm_address at;
-    if (bytes != sizeof(at))
+    if (bytes != sizeof at) {
         return EEP_ERR_UNSUPPORTED; /* of another carrier: all ranks must use the same one */
-    memcpy(&at, address, sizeof(at));
+    }
+    memcpy(&at, address, sizeof at);
     if (at.magic != SHM_ADDRESS_MAGIC || at.version != shm->address.version ||
-        at.num_slots != SHM_SLOTS || at.slot_bytes != SHM_SLOT_BYTES)
+        at.num_slots != SHM_SLOTS || at.slot_bytes != SHM_SLOT_BYTES) {
         return EEP_ERR_UNSUPPORTED;
+    }
     shm_peer *peer = find_peer(shm, address, bytes);
-    if (peer == NULL)
+    if (peer == NULL) {
         peer = add_peer(shm, at.identity, false);
-    if (peer == NULL)
+    }
+    if (peer == NULL) {
         return EEP_ERR_NO_MEMORY;
+    }
     *peer_out = peer;
     return EEP_OK;
 }
@@ -134,12 +143,15 @@ static bool watch_peer(const bulk_shm *shm, shm_peer *peer, int operation)
 
 bool eepi_shm_send(shm_peer *peer, const shm_wire *wire)
 {
-    if (peer->failed || peer->fd < 0)
+    if (peer->failed || peer->fd < 0) {
         return true; /* what comes of it is known already */
-    if (eepi_holder_send(peer->fd, wire, sizeof(*wire), -1) == 0)
+    }
+    if (eepi_holder_send(peer->fd, wire, sizeof *wire, -1) == 0) {
         return true;
-    if (errno == EAGAIN)
+    }
+    if (errno == EAGAIN) {
         return false;
+    }
     fail_peer(peer, EEP_ERR_UNREACHABLE);
     return true;
 }
@@ -147,11 +159,13 @@ bool eepi_shm_send(shm_peer *peer, const shm_wire *wire)
 /* What could not be sent is sent when there is room again. */
 static void wait_for_room(const bulk_shm *shm, shm_peer *peer)
 {
-    if (peer->wants_out)
+    if (peer->wants_out) {
         return;
+    }
     peer->wants_out = true;
-    if (!watch_peer(shm, peer, EPOLL_CTL_MOD))
+    if (!watch_peer(shm, peer, EPOLL_CTL_MOD)) {
         fail_peer(peer, EEP_ERR_SYSTEM);
+    }
 }
 
 static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
@@ -167,11 +181,13 @@ static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
                  .timeout_us = fetch->deadline_us > now_us ? fetch->deadline_us - now_us : 0,
                  .layer = fetch->blob.layer,
                  .expert = fetch->blob.expert}};
-    if (!is_ready(peer))
+    if (!is_ready(peer)) {
         return; /* once it is connected */
+    }
     fetch->asked = eepi_shm_send(peer, &message);
-    if (!fetch->asked)
+    if (!fetch->asked) {
         wait_for_room(shm_of(bulk), peer);
+    }
 }
 
 /* Cancelling is a courtesy: the server's own deadline ends what is not cancelled. */
@@ -182,8 +198,9 @@ static void send_cancel(eepi_bulk *bulk, const bulk_fetch *fetch)
                                  .epoch = fetch->blob.epoch,
                                  .transfer = fetch->transfer}};
     (void)bulk;
-    if (fetch->asked)
+    if (fetch->asked) {
         (void)eepi_shm_send((shm_peer *)fetch->peer, &message);
+    }
 }
 
 /* The slots that were read go back. */
@@ -193,8 +210,9 @@ static void send_acks(const bulk_shm *shm, shm_peer *peer)
         shm_wire message = {.wire = {.magic = BULK_MAGIC, .kind = BULK_ACK},
                             .sequence = peer->ack_sequence[slot],
                             .slot = slot};
-        if ((peer->acks & 1u << slot) == 0)
+        if ((peer->acks & 1u << slot) == 0) {
             continue;
+        }
         if (!eepi_shm_send(peer, &message)) {
             wait_for_room(shm, peer);
             return;
@@ -207,13 +225,15 @@ static void send_waiting(bulk_shm *shm, shm_peer *peer)
 {
     if (peer->wants_out) {
         peer->wants_out = false;
-        if (!watch_peer(shm, peer, EPOLL_CTL_MOD))
+        if (!watch_peer(shm, peer, EPOLL_CTL_MOD)) {
             fail_peer(peer, EEP_ERR_SYSTEM);
+        }
     }
     send_acks(shm, peer);
     for (bulk_fetch *fetch = shm->base.fetches; fetch != NULL; fetch = fetch->next) {
-        if (fetch->peer == peer && !fetch->asked && !peer->wants_out)
+        if (fetch->peer == peer && !fetch->asked && !peer->wants_out) {
             ask(&shm->base, fetch);
+        }
     }
 }
 
@@ -233,9 +253,9 @@ static void take_chunk(bulk_shm *shm, shm_peer *from, const shm_wire *message)
         eepi_bulk_fetch_end(&shm->base, fetch, EEP_ERR_PROTOCOL);
     } else if (fetch != NULL) {
         if (eepi_shm_slot_read(from->region, (int)message->slot, message->sequence,
-                               fetch->buffer + wire->offset, wire->bytes))
+                               fetch->buffer + wire->offset, wire->bytes)) {
             eepi_bulk_chunk_landed(&shm->base, fetch, wire);
-        else { /* we stood still so long that the server took its slot back */
+        } else { /* we stood still so long that the server took its slot back */
             send_cancel(&shm->base, fetch);
             eepi_bulk_fetch_end(&shm->base, fetch, EEP_ERR_UNREACHABLE);
         }
@@ -252,24 +272,27 @@ static int read_peer(bulk_shm *shm, shm_peer *from)
         shm_wire message;
         int fd = -1;
         bool lost = false;
-        ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof(message), &fd, &lost);
+        ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof message, &fd, &lost);
         bool brings_fd = fd >= 0 || lost; /* nobody sends any here */
         eepi_holder_drop_fd(fd);
-        if (bytes < 0 && errno == EAGAIN)
+        if (bytes < 0 && errno == EAGAIN) {
             break;
+        }
         work = 1;
-        if (bytes <= 0)
+        if (bytes <= 0) {
             fail_peer(from, EEP_ERR_UNREACHABLE);
-        else if (brings_fd || bytes != (ssize_t)sizeof(message) || message.wire.magic != BULK_MAGIC)
+        } else if (brings_fd || bytes != (ssize_t)sizeof message ||
+                   message.wire.magic != BULK_MAGIC) {
             fail_peer(from, EEP_ERR_PROTOCOL);
-        else if (from->is_caller)
+        } else if (from->is_caller) {
             eepi_shm_serve_take(shm, from, &message);
-        else if (message.wire.kind == BULK_CHUNK)
+        } else if (message.wire.kind == BULK_CHUNK) {
             take_chunk(shm, from, &message);
-        else if (message.wire.kind == BULK_END)
+        } else if (message.wire.kind == BULK_END) {
             eepi_bulk_end_arrived(&shm->base, from, &message.wire);
-        else
+        } else {
             fail_peer(from, EEP_ERR_PROTOCOL);
+        }
     }
     return work;
 }
@@ -282,8 +305,9 @@ static void hold_region(bulk_shm *shm)
     name_of(shm->address.identity, name);
     shm->hold_id = eepi_holder_client_ask(&shm->holder, EEPI_HOLDER_HOLD, NULL, name,
                                           SHM_REGION_BYTES, shm->region_fd);
-    if (shm->hold_id == 0)
+    if (shm->hold_id == 0) {
         eepi_holder_client_drop(&shm->holder, eepi_now_us(), shm->holder.why);
+    }
 }
 
 static void on_met(void *user)
@@ -298,8 +322,9 @@ static void on_lost(void *user)
     shm->is_held = false;
     shm->hold_id = 0;
     for (shm_peer *peer = shm->peers; peer != NULL; peer = peer->next) {
-        if (peer->is_caller || is_ready(peer))
+        if (peer->is_caller || is_ready(peer)) {
             continue;
+        }
         peer->look_up_id = peer->connect_id = 0;
         peer->ask_us = 0;
     }
@@ -317,8 +342,9 @@ static void on_called(void *user, const eepi_holder_message *call, int fd)
         return;
     }
     peer->fd = fd;
-    if (!watch_peer(shm, peer, EPOLL_CTL_ADD))
+    if (!watch_peer(shm, peer, EPOLL_CTL_ADD)) {
         fail_peer(peer, EEP_ERR_SYSTEM);
+    }
 }
 
 /* Ask the holder for both, the region and a connection. */
@@ -327,26 +353,31 @@ static void ask_holder(bulk_shm *shm, shm_peer *peer, uint64_t now_us)
     char name[EEPI_HOLDER_NAME_BYTES];
     name_of(peer->identity, name);
     peer->ask_us = UINT64_MAX;
-    if (peer->region == NULL)
+    if (peer->region == NULL) {
         peer->look_up_id =
             eepi_holder_client_ask(&shm->holder, EEPI_HOLDER_LOOK_UP, NULL, name, 0, -1);
-    if (peer->fd < 0)
+    }
+    if (peer->fd < 0) {
         peer->connect_id =
             eepi_holder_client_ask(&shm->holder, EEPI_HOLDER_CONNECT, peer->identity, NULL, 0, -1);
-    if ((peer->region == NULL && peer->look_up_id == 0) || (peer->fd < 0 && peer->connect_id == 0))
+    }
+    if ((peer->region == NULL && peer->look_up_id == 0) ||
+        (peer->fd < 0 && peer->connect_id == 0)) {
         peer->ask_us = now_us + ASK_AGAIN_US;
+    }
 }
 
 static void take_region(shm_peer *peer, const eepi_holder_message *answer, int fd)
 {
     /* The memory of whom we ask, and of nobody else who took its name. */
-    if (memcmp(answer->identity, peer->identity, sizeof(peer->identity)) != 0) {
+    if (memcmp(answer->identity, peer->identity, sizeof peer->identity) != 0) {
         fail_peer(peer, EEP_ERR_PROTOCOL);
         return;
     }
     eep_status status = eepi_shm_region_open(fd, &peer->region);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         fail_peer(peer, status);
+    }
 }
 
 /* Returns whether the descriptor was taken over. */
@@ -371,8 +402,9 @@ static bool take_answer(bulk_shm *shm, shm_peer *peer, const eepi_holder_message
         return false;
     }
     peer->fd = fd;
-    if (!watch_peer(shm, peer, EPOLL_CTL_ADD))
+    if (!watch_peer(shm, peer, EPOLL_CTL_ADD)) {
         fail_peer(peer, EEP_ERR_SYSTEM);
+    }
     return true;
 }
 
@@ -383,21 +415,25 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
     if (answer->id == shm->hold_id) {
         shm->hold_id = 0;
         shm->is_held = answer->status == EEP_OK;
-        if (shm->is_held)
+        if (shm->is_held) {
             eepi_holder_client_settled(&shm->holder);
-        else
+        } else {
             eepi_holder_client_drop(&shm->holder, eepi_now_us(), answer->status);
+        }
     }
     for (shm_peer *peer = shm->peers; peer != NULL && answer->id != 0; peer = peer->next) {
-        if (peer->connect_id != answer->id && peer->look_up_id != answer->id)
+        if (peer->connect_id != answer->id && peer->look_up_id != answer->id) {
             continue;
+        }
         taken = take_answer(shm, peer, answer, fd, lost);
-        if (is_ready(peer))
+        if (is_ready(peer)) {
             send_waiting(shm, peer);
+        }
         break;
     }
-    if (!taken)
+    if (!taken) {
         eepi_holder_drop_fd(fd);
+    }
 }
 
 /* ---------------------------------------------------------------- progress */
@@ -422,12 +458,14 @@ static void complain(bulk_shm *shm)
 {
     char text[BULK_NOTE_BYTES];
     eep_status why = shm->holder.why;
-    if (shm->is_held)
+    if (shm->is_held) {
         shm->complained = false;
+    }
     if (shm->is_held || shm->complained || shm->holder.fd >= 0 || why == EEP_OK ||
-        why == EEP_ERR_UNREACHABLE || why == EEP_ERR_CONFLICT || shm->base.note == NULL)
+        why == EEP_ERR_UNREACHABLE || why == EEP_ERR_CONFLICT || shm->base.note == NULL) {
         return; /* CONFLICT: it has not noticed yet that our last connection ended */
-    snprintf(text, sizeof(text),
+    }
+    snprintf(text, sizeof text,
              "the holder at %.300s does not take this rank's memory: %s; no other rank can copy "
              "weights from it until it does, and this rank goes on asking",
              shm->holder.path, eepi_shm_refusal(why));
@@ -442,8 +480,9 @@ static int read_events(bulk_shm *shm)
     int num = epoll_wait(shm->base.poll_fd, events, MAX_EVENTS, 0);
     for (int i = 0; i < num; i++) {
         shm_peer *peer = events[i].data.ptr;
-        if (peer == NULL || (void *)peer == (void *)&shm->holder)
+        if (peer == NULL || (void *)peer == (void *)&shm->holder) {
             continue; /* the timer; the holder is asked in any case */
+        }
         if ((events[i].events & EPOLLOUT) != 0 && !peer->failed) {
             send_waiting(shm, peer);
             work = 1;
@@ -469,11 +508,13 @@ static int arm(eepi_bulk *bulk, uint64_t *next_us)
 {
     bulk_shm *shm = shm_of(bulk);
     uint64_t wake_us = eepi_holder_client_wake_us(&shm->holder);
-    if (wake_us < *next_us)
+    if (wake_us < *next_us) {
         *next_us = wake_us;
+    }
     for (const shm_peer *peer = shm->peers; peer != NULL; peer = peer->next) {
-        if (shm->holder.is_known && peer->ask_us < *next_us)
+        if (shm->holder.is_known && peer->ask_us < *next_us) {
             *next_us = peer->ask_us;
+        }
     }
     eepi_shm_serve_arm(shm, next_us);
     return 0;
@@ -482,8 +523,9 @@ static int arm(eepi_bulk *bulk, uint64_t *next_us)
 static void forget(eepi_bulk *bulk, const void *address, size_t bytes)
 {
     shm_peer *peer = find_peer(shm_of(bulk), address, bytes);
-    if (peer != NULL)
+    if (peer != NULL) {
         fail_peer(peer, EEP_ERR_UNREACHABLE);
+    }
 }
 
 /* ---------------------------------------------------------------- open and close */
@@ -492,12 +534,14 @@ static void close_carrier(eepi_bulk *bulk)
 {
     bulk_shm *shm = shm_of(bulk);
     eepi_shm_serve_drop(shm, NULL);
-    while (shm->peers != NULL)
+    while (shm->peers != NULL) {
         free_peer(shm, &shm->peers);
+    }
     eepi_holder_client_close(&shm->holder);
     eepi_shm_region_unmap(shm->region);
-    if (shm->region_fd >= 0)
+    if (shm->region_fd >= 0) {
         close(shm->region_fd);
+    }
     eepi_bulk_base_close(bulk);
     free(shm);
 }
@@ -522,5 +566,5 @@ void eepi_shm_holder_fill(bulk_shm *shm, const eepi_bulk_config *config)
                                        .met = on_met,
                                        .lost = on_lost,
                                        .user = shm};
-    snprintf(shm->holder.path, sizeof(shm->holder.path), "%s", config->holder_path);
+    snprintf(shm->holder.path, sizeof shm->holder.path, "%s", config->holder_path);
 }

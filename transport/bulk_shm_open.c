@@ -25,10 +25,12 @@ static bool meet_holder(bulk_shm *shm)
     while (!shm->is_held) {
         uint64_t now_us = eepi_now_us(), wake_us = 0;
         shm->now_us = now_us;
-        if (now_us >= until_us || (!shm->holder.is_known && is_final(shm->holder.why)))
+        if (now_us >= until_us || (!shm->holder.is_known && is_final(shm->holder.why))) {
             return false;
-        if (eepi_holder_client_progress(&shm->holder, now_us) != 0)
+        }
+        if (eepi_holder_client_progress(&shm->holder, now_us) != 0) {
             continue;
+        }
         wake_us = eepi_holder_client_wake_us(&shm->holder);
         wake_us = wake_us < until_us ? wake_us : until_us;
         struct pollfd fd = {.fd = shm->base.poll_fd, .events = POLLIN};
@@ -64,10 +66,11 @@ static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t err
         "bulk = EEP_BULK_UCX (eep-run --bulk ucx) needs none, but opens network ports";
     const char *path = shm->holder.path;
     eep_status why = shm->holder.why;
-    if (is_final(why) || why == EEP_ERR_SYSTEM)
+    if (is_final(why) || why == EEP_ERR_SYSTEM) {
         return eepi_bulk_fail(error_out, error_bytes, why,
                               "the holder at %s does not take this rank's memory: %s", path,
                               eepi_shm_refusal(why));
+    }
     return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
                           "no holder answers at %s within %d s (it is part of the store's "
                           "process): %s; %s",
@@ -79,21 +82,24 @@ static eep_status refuse_system(eep_status status, const char *call, char *error
 {
     char text[256];
     int error = errno;
-    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
+    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof text)) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "%s: %s", call, text);
+    }
     return eepi_bulk_fail(error_out, error_bytes, status, "%s: %s", call, strerror(error));
 }
 
 eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                               eepi_bulk **bulk_out)
 {
-    if (config->holder_path == NULL || strlen(config->holder_path) >= EEPI_HOLDER_PATH_BYTES)
+    if (config->holder_path == NULL || strlen(config->holder_path) >= EEPI_HOLDER_PATH_BYTES) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "the holder's path must have 1 to %d bytes",
                               EEPI_HOLDER_PATH_BYTES - 1);
-    bulk_shm *shm = calloc(1, sizeof(*shm));
-    if (shm == NULL)
+    }
+    bulk_shm *shm = calloc(1, sizeof *shm);
+    if (shm == NULL) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
+    }
     shm->region_fd = -1;
     if (eepi_bulk_base_open(&shm->base, &eepi_shm_carrier, config) != EEP_OK) {
         free(shm);
@@ -115,9 +121,9 @@ eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, s
                                  .version = 1,
                                  .num_slots = SHM_SLOTS,
                                  .slot_bytes = SHM_SLOT_BYTES};
-    memcpy(shm->address.identity, shm->holder.identity, sizeof(shm->address.identity));
+    memcpy(shm->address.identity, shm->holder.identity, sizeof shm->address.identity);
     shm->base.address = &shm->address;
-    shm->base.address_bytes = sizeof(shm->address);
+    shm->base.address_bytes = sizeof shm->address;
     if (!meet_holder(shm)) {
         status = refuse_holder(shm, error_out, error_bytes);
         eepi_shm_carrier.close(&shm->base);

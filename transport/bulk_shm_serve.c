@@ -17,8 +17,9 @@ enum {
 static int free_slot(const bulk_shm *shm)
 {
     for (int slot = 0; slot < SHM_SLOTS; slot++) {
-        if (shm->slots[slot].peer == NULL)
+        if (shm->slots[slot].peer == NULL) {
             return slot;
+        }
     }
     return -1;
 }
@@ -26,25 +27,28 @@ static int free_slot(const bulk_shm *shm)
 static int slots_of(const bulk_shm *shm, const shm_serve *serve)
 {
     int count = 0;
-    for (int slot = 0; slot < SHM_SLOTS; slot++)
+    for (int slot = 0; slot < SHM_SLOTS; slot++) {
         count +=
             shm->slots[slot].peer == serve->peer && shm->slots[slot].transfer == serve->transfer;
+    }
     return count;
 }
 
 static void take_back(bulk_shm *shm, const shm_peer *peer, uint64_t transfer)
 {
     for (int slot = 0; slot < SHM_SLOTS; slot++) {
-        if (shm->slots[slot].peer == peer && shm->slots[slot].transfer == transfer)
+        if (shm->slots[slot].peer == peer && shm->slots[slot].transfer == transfer) {
             shm->slots[slot].peer = NULL;
+        }
     }
 }
 
 static void take_ack(bulk_shm *shm, const shm_peer *from, const shm_wire *message)
 {
     shm_slot *slot = message->slot < SHM_SLOTS ? &shm->slots[message->slot] : NULL;
-    if (slot != NULL && slot->peer == from && slot->sequence == message->sequence)
+    if (slot != NULL && slot->peer == from && slot->sequence == message->sequence) {
         slot->peer = NULL;
+    }
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -52,8 +56,9 @@ static void take_ack(bulk_shm *shm, const shm_peer *from, const shm_wire *messag
 static void drop_transfer(bulk_shm *shm, const shm_peer *peer, uint64_t transfer)
 {
     for (shm_serve *serve = shm->serves; serve != NULL; serve = serve->next) {
-        if (serve->peer == peer && serve->transfer == transfer)
+        if (serve->peer == peer && serve->transfer == transfer) {
             serve->dropped = true;
+        }
     }
     take_back(shm, peer, transfer);
 }
@@ -66,15 +71,17 @@ static void send_end(shm_peer *peer, uint64_t epoch, uint64_t transfer, eep_stat
                                  .epoch = epoch,
                                  .transfer = transfer,
                                  .status = status}};
-    if (!eepi_shm_send(peer, &message))
+    if (!eepi_shm_send(peer, &message)) {
         peer->failed = true;
+    }
 }
 
 static void add_serve(bulk_shm *shm, shm_serve *serve)
 {
     shm_serve **link = &shm->serves;
-    while (*link != NULL)
+    while (*link != NULL) {
         link = &(*link)->next;
+    }
     serve->next = NULL;
     *link = serve;
 }
@@ -82,8 +89,9 @@ static void add_serve(bulk_shm *shm, shm_serve *serve)
 static bool is_served(const bulk_shm *shm, const shm_peer *peer, uint64_t transfer)
 {
     for (const shm_serve *serve = shm->serves; serve != NULL; serve = serve->next) {
-        if (!serve->dropped && serve->peer == peer && serve->transfer == transfer)
+        if (!serve->dropped && serve->peer == peer && serve->transfer == transfer) {
             return true;
+        }
     }
     return false;
 }
@@ -91,9 +99,10 @@ static bool is_served(const bulk_shm *shm, const shm_peer *peer, uint64_t transf
 /* Take up one transfer, or tell the requester why not. */
 static void accept_request(bulk_shm *shm, shm_peer *from, const bulk_wire *wire)
 {
-    if (is_served(shm, from, wire->transfer))
+    if (is_served(shm, from, wire->transfer)) {
         return;
-    shm_serve *serve = shm->num_serves < BULK_SERVES_MAX ? calloc(1, sizeof(*serve)) : NULL;
+    }
+    shm_serve *serve = shm->num_serves < BULK_SERVES_MAX ? calloc(1, sizeof *serve) : NULL;
     if (serve == NULL) {
         send_end(from, wire->epoch, wire->transfer, EEP_ERR_UNREACHABLE);
         return;
@@ -117,14 +126,15 @@ static void accept_request(bulk_shm *shm, shm_peer *from, const bulk_wire *wire)
 
 void eepi_shm_serve_take(bulk_shm *shm, shm_peer *from, const shm_wire *message)
 {
-    if (message->wire.kind == BULK_REQUEST)
+    if (message->wire.kind == BULK_REQUEST) {
         accept_request(shm, from, &message->wire);
-    else if (message->wire.kind == BULK_CANCEL)
+    } else if (message->wire.kind == BULK_CANCEL) {
         drop_transfer(shm, from, message->wire.transfer);
-    else if (message->wire.kind == BULK_ACK)
+    } else if (message->wire.kind == BULK_ACK) {
         take_ack(shm, from, message);
-    else
+    } else {
         from->failed = true; /* nobody has asked it for anything */
+    }
 }
 
 /* ---------------------------------------------------------------- chunks */
@@ -138,8 +148,9 @@ static bool can_send(const bulk_shm *shm, const shm_serve *serve)
 static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
 {
     uint64_t bytes = serve->total - serve->offset;
-    if (bytes > EEPI_BULK_CHUNK_BYTES)
+    if (bytes > EEPI_BULK_CHUNK_BYTES) {
         bytes = EEPI_BULK_CHUNK_BYTES;
+    }
     shm_wire message = {.wire = {.magic = BULK_MAGIC,
                                  .kind = BULK_CHUNK,
                                  .epoch = serve->epoch,
@@ -157,8 +168,9 @@ static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
                                   .since_us = shm->now_us,
                                   .deadline_us = serve->deadline_us};
     serve->offset += bytes;
-    if (!eepi_shm_send(serve->peer, &message))
+    if (!eepi_shm_send(serve->peer, &message)) {
         serve->peer->failed = true;
+    }
 }
 
 /* The first transfer that can go on; it goes behind the others. NULL: none. */
@@ -178,8 +190,9 @@ static shm_serve *next_to_send(bulk_shm *shm)
 static bool somebody_waits(const bulk_shm *shm)
 {
     for (const shm_serve *serve = shm->serves; serve != NULL; serve = serve->next) {
-        if (can_send(shm, serve))
+        if (can_send(shm, serve)) {
             return true;
+        }
     }
     return false;
 }
@@ -191,8 +204,9 @@ static void take_back_old(bulk_shm *shm)
     for (int at = 0; at < SHM_SLOTS; at++) {
         shm_slot *slot = &shm->slots[at];
         shm_peer *peer = slot->peer;
-        if (peer == NULL)
+        if (peer == NULL) {
             continue;
+        }
         if (is_short && shm->now_us - slot->since_us >= STALL_US) {
             send_end(peer, slot->epoch, slot->transfer, EEP_ERR_UNREACHABLE);
             drop_transfer(shm, peer, slot->transfer);
@@ -213,8 +227,9 @@ static int end_serves(bulk_shm *shm)
             continue;
         }
         *link = serve->next;
-        if (shm->base.served)
+        if (shm->base.served) {
             shm->base.served(shm->base.user, serve->parts, serve->num_parts);
+        }
         free(serve);
         shm->num_serves--;
         work = 1;
@@ -229,8 +244,9 @@ int eepi_shm_serve_progress(bulk_shm *shm)
     for (int sent = 0; sent < CHUNKS_A_ROUND; sent++) {
         int slot = free_slot(shm);
         shm_serve *serve = slot >= 0 ? next_to_send(shm) : NULL;
-        if (serve == NULL)
+        if (serve == NULL) {
             break;
+        }
         send_chunk(shm, serve, slot);
         work = 1;
     }
@@ -241,25 +257,30 @@ void eepi_shm_serve_arm(const bulk_shm *shm, uint64_t *next_us)
 {
     bool is_short = free_slot(shm) < 0 && somebody_waits(shm);
     for (const shm_serve *serve = shm->serves; serve != NULL; serve = serve->next) {
-        if (serve->deadline_us < *next_us)
+        if (serve->deadline_us < *next_us) {
             *next_us = serve->deadline_us;
+        }
     }
     for (int slot = 0; slot < SHM_SLOTS && is_short; slot++) {
         uint64_t stall_us = shm->slots[slot].since_us + STALL_US;
-        if (stall_us < *next_us)
+        if (stall_us < *next_us) {
             *next_us = stall_us;
-        if (shm->slots[slot].deadline_us < *next_us)
+        }
+        if (shm->slots[slot].deadline_us < *next_us) {
             *next_us = shm->slots[slot].deadline_us;
+        }
     }
 }
 
 void eepi_shm_serve_drop(bulk_shm *shm, const shm_peer *peer)
 {
-    for (shm_serve *serve = shm->serves; serve != NULL; serve = serve->next)
+    for (shm_serve *serve = shm->serves; serve != NULL; serve = serve->next) {
         serve->dropped |= peer == NULL || serve->peer == peer;
+    }
     for (int slot = 0; slot < SHM_SLOTS; slot++) {
-        if (peer == NULL || shm->slots[slot].peer == peer)
+        if (peer == NULL || shm->slots[slot].peer == peer) {
             shm->slots[slot].peer = NULL;
+        }
     }
     end_serves(shm);
 }

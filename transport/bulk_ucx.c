@@ -28,8 +28,9 @@ static eep_status get_peer(eepi_bulk *bulk, const void *address, size_t bytes,
 {
     bulk_peer *peer = NULL;
     eep_status status = eepi_bulk_peer_get(ucx_of(bulk), address, bytes, &peer);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         *peer_out = peer;
+    }
     return status;
 }
 
@@ -37,7 +38,7 @@ static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
 {
     bulk_peer *peer = (bulk_peer *)fetch->peer;
     bulk_address to;
-    memcpy(&to, peer->address, sizeof(to));
+    memcpy(&to, peer->address, sizeof to);
     uint64_t now_us = eepi_now_us();
     bulk_wire wire = {
         .magic = BULK_MAGIC,
@@ -66,16 +67,18 @@ static void send_cancel(eepi_bulk *bulk, const bulk_fetch *fetch)
         .transfer = fetch->transfer,
     };
     (void)bulk;
-    if (!peer->failed)
+    if (!peer->failed) {
         eepi_bulk_send_control(peer, &wire);
+    }
 }
 
 static void take_chunk(eepi_bulk *bulk, const void *peer, const bulk_wire *wire,
                        const void *payload, size_t payload_bytes)
 {
     bulk_fetch *fetch = eepi_bulk_fetch_find(bulk, peer, wire);
-    if (fetch == NULL)
+    if (fetch == NULL) {
         return; /* of a voided transfer, or not from whom it was asked of (rule R1) */
+    }
     if (!eepi_bulk_chunk_fits(fetch, wire, payload_bytes)) {
         send_cancel(bulk, fetch);
         eepi_bulk_fetch_end(bulk, fetch, EEP_ERR_PROTOCOL);
@@ -92,20 +95,23 @@ static ucs_status_t on_message(void *ucx_arg, const void *header, size_t header_
     bulk_ucx *ucx = ucx_arg;
     bulk_wire wire;
     /* What is sent by rendezvous is not ours; returning without receiving it drops it. */
-    if (ucx->base.closing || header_bytes != sizeof(wire) ||
+    if (ucx->base.closing || header_bytes != sizeof wire ||
         (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0 ||
-        (param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0)
+        (param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) {
         return UCS_OK;
-    memcpy(&wire, header, sizeof(wire));
-    if (wire.magic != BULK_MAGIC)
+    }
+    memcpy(&wire, header, sizeof wire);
+    if (wire.magic != BULK_MAGIC) {
         return UCS_OK;
+    }
     const bulk_peer *from = eepi_bulk_peer_of(ucx, param->reply_ep);
-    if (wire.kind == BULK_REQUEST || wire.kind == BULK_CANCEL)
+    if (wire.kind == BULK_REQUEST || wire.kind == BULK_CANCEL) {
         eepi_bulk_serve_queue(ucx, &wire, param->reply_ep);
-    else if (wire.kind == BULK_CHUNK)
+    } else if (wire.kind == BULK_CHUNK) {
         take_chunk(&ucx->base, from, &wire, data, bytes);
-    else if (wire.kind == BULK_END)
+    } else if (wire.kind == BULK_END) {
         eepi_bulk_end_arrived(&ucx->base, from, &wire);
+    }
     return UCS_OK;
 }
 
@@ -125,11 +131,13 @@ static int progress(eepi_bulk *bulk, uint64_t now_us)
 static int arm(eepi_bulk *bulk, uint64_t *next_us)
 {
     bulk_ucx *ucx = ucx_of(bulk);
-    if (ucp_worker_arm(ucx->worker) != UCS_OK)
+    if (ucp_worker_arm(ucx->worker) != UCS_OK) {
         return 1;
+    }
     for (const bulk_serve *serve = ucx->serves; serve != NULL; serve = serve->next) {
-        if (!serve->dropped && serve->deadline_us < *next_us)
+        if (!serve->dropped && serve->deadline_us < *next_us) {
             *next_us = serve->deadline_us;
+        }
     }
     return 0;
 }
@@ -137,8 +145,9 @@ static int arm(eepi_bulk *bulk, uint64_t *next_us)
 static void forget(eepi_bulk *bulk, const void *address, size_t bytes)
 {
     bulk_peer *peer = eepi_bulk_peer_find(ucx_of(bulk), address, bytes);
-    if (peer != NULL)
+    if (peer != NULL) {
         peer->failed = true;
+    }
 }
 
 /* ---------------------------------------------------------------- open and close */
@@ -146,7 +155,7 @@ static void forget(eepi_bulk *bulk, const void *address, size_t bytes)
 static void on_call(ucp_conn_request_h request, void *ucx_arg)
 {
     bulk_ucx *ucx = ucx_arg;
-    bulk_call *call = ucx->base.closing ? NULL : calloc(1, sizeof(*call));
+    bulk_call *call = ucx->base.closing ? NULL : calloc(1, sizeof *call);
     if (call == NULL) {
         ucp_listener_reject(ucx->listener, request);
         return;
@@ -161,16 +170,18 @@ static ucs_status_t listen_for_peers(bulk_ucx *ucx, const struct sockaddr_in *at
 {
     ucp_listener_params_t params = {
         .field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
-        .sockaddr = {.addr = (const struct sockaddr *)at, .addrlen = sizeof(*at)},
+        .sockaddr = {.addr = (const struct sockaddr *)at, .addrlen = sizeof *at},
         .conn_handler = {.cb = on_call, .arg = ucx},
     };
     ucp_listener_attr_t attributes = {.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR};
     ucs_status_t status = ucp_listener_create(ucx->worker, &params, &ucx->listener);
-    if (status == UCS_OK)
+    if (status == UCS_OK) {
         status = ucp_listener_query(ucx->listener, &attributes);
-    if (status != UCS_OK)
+    }
+    if (status != UCS_OK) {
         return status;
-    memcpy(&ucx->address.socket, &attributes.sockaddr, sizeof(ucx->address.socket));
+    }
+    memcpy(&ucx->address.socket, &attributes.sockaddr, sizeof ucx->address.socket);
     return UCS_OK;
 }
 
@@ -182,8 +193,9 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const stru
     eepi_ucx_quiet();
     *call_out = "ucp_config_read";
     ucs_status_t status = eepi_bulk_ucx_config(interface, &config);
-    if (status != UCS_OK)
+    if (status != UCS_OK) {
         return status;
+    }
     ucp_params_t params = {
         .field_mask = UCP_PARAM_FIELD_FEATURES,
         .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP,
@@ -191,8 +203,9 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const stru
     *call_out = "ucp_init";
     status = ucp_init(&params, config, &ucx->context);
     ucp_config_release(config);
-    if (status != UCS_OK)
+    if (status != UCS_OK) {
         return status;
+    }
     /* Serialized: opened on one thread, driven by another. */
     ucp_worker_params_t worker = {
         .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
@@ -200,8 +213,9 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const stru
     };
     *call_out = "ucp_worker_create";
     status = ucp_worker_create(ucx->context, &worker, &ucx->worker);
-    if (status != UCS_OK)
+    if (status != UCS_OK) {
         return status;
+    }
     ucp_am_handler_param_t handler = {
         .field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG,
@@ -212,8 +226,9 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const stru
     };
     *call_out = "ucp_worker_set_am_recv_handler";
     status = ucp_worker_set_am_recv_handler(ucx->worker, &handler);
-    if (status != UCS_OK)
+    if (status != UCS_OK) {
         return status;
+    }
     *call_out = "ucp_listener_create";
     return listen_for_peers(ucx, at);
 }
@@ -227,22 +242,26 @@ static ucs_status_t begin(bulk_ucx *ucx)
     ucx->num_serves = ucx->num_messages = 0;
     ucx->address.mark = eepi_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
     ucx->base.address = &ucx->address;
-    ucx->base.address_bytes = sizeof(ucx->address);
+    ucx->base.address_bytes = sizeof ucx->address;
     ucs_status_t status = ucp_worker_get_efd(ucx->worker, &fd);
-    if (status == UCS_OK && epoll_ctl(ucx->base.poll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+    if (status == UCS_OK && epoll_ctl(ucx->base.poll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         status = UCS_ERR_IO_ERROR;
+    }
     return status;
 }
 
 void eepi_bulk_destroy(bulk_ucx *ucx)
 {
     eepi_bulk_base_close(&ucx->base);
-    if (ucx->listener != NULL)
+    if (ucx->listener != NULL) {
         ucp_listener_destroy(ucx->listener);
-    if (ucx->worker != NULL)
+    }
+    if (ucx->worker != NULL) {
         ucp_worker_destroy(ucx->worker);
-    if (ucx->context != NULL)
+    }
+    if (ucx->context != NULL) {
         ucp_cleanup(ucx->context);
+    }
     eepi_bulk_serve_free(ucx);
     eepi_bulk_peers_free(ucx);
     free(ucx);
@@ -262,8 +281,9 @@ static void refuse_calls(bulk_ucx *ucx)
 static bool has_sends(const bulk_ucx *ucx)
 {
     uint32_t sends = 0;
-    for (const bulk_peer *peer = ucx->peers; peer != NULL; peer = peer->next)
+    for (const bulk_peer *peer = ucx->peers; peer != NULL; peer = peer->next) {
         sends += peer->sends;
+    }
     return sends > 0;
 }
 
@@ -297,12 +317,14 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
                          char *error_out, size_t error_bytes)
 {
     char text[256];
-    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof(text)))
+    if (eepi_descriptors_lack(DESCRIPTORS, "a copier of weights", text, sizeof text)) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s: %s", call, text);
-    if (status == UCS_ERR_NO_MEMORY)
+    }
+    if (status == UCS_ERR_NO_MEMORY) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "UCX: %s: %s", call,
                               ucs_status_string(status));
-    eepi_bulk_ucx_variables(text, sizeof(text));
+    }
+    eepi_bulk_ucx_variables(text, sizeof text);
     return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
                           "UCX: %s on interface \"%s\": %s%s", call, interface,
                           ucs_status_string(status), text);
@@ -311,7 +333,7 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
 static uint64_t settings_of(const struct sockaddr_in *at)
 {
     char text[1024];
-    eepi_bulk_ucx_variables(text, sizeof(text));
+    eepi_bulk_ucx_variables(text, sizeof text);
     return XXH64(text, strlen(text), at->sin_addr.s_addr);
 }
 
@@ -320,10 +342,11 @@ static void give_up(bulk_ucx *ucx, bool is_new)
 {
     eepi_bulk_base_close(&ucx->base);
     ucx->base.closing = true;
-    if (is_new)
+    if (is_new) {
         eepi_bulk_destroy(ucx);
-    else
+    } else {
         eepi_bulk_park(ucx);
+    }
 }
 
 eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
@@ -334,25 +357,29 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     const char *call = "epoll_create1";
     struct sockaddr_in at;
     char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
-    if (eepi_bulk_ucx_interface(interface, &at) != 0)
+    if (eepi_bulk_ucx_interface(interface, &at) != 0) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "UCX: bulk_interface \"%s\" has no IPv4 address or does not exist",
                               interface);
+    }
     uint64_t settings = settings_of(&at);
     bulk_ucx *ucx = eepi_bulk_unpark(settings);
     bool is_new = ucx == NULL;
     if (is_new && eepi_descriptors_lack(DESCRIPTORS + OWN_DESCRIPTORS, "a copier over UCX", lack,
-                                        sizeof(lack)))
+                                        sizeof lack)) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_SYSTEM, "UCX: %s", lack);
-    if (is_new && (ucx = calloc(1, sizeof(*ucx))) == NULL)
+    }
+    if (is_new && (ucx = calloc(1, sizeof *ucx)) == NULL) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
+    }
     ucx->settings = settings;
     uint64_t last_transfer = ucx->base.last_transfer;
     ucs_status_t status =
         eepi_bulk_base_open(&ucx->base, &carrier, config) == EEP_OK ? UCS_OK : UCS_ERR_IO_ERROR;
     ucx->base.last_transfer = last_transfer; /* numbers that peers have heard are not given again */
-    if (status == UCS_OK && is_new)
+    if (status == UCS_OK && is_new) {
         status = open_worker(ucx, interface, &at, &call);
+    }
     if (status == UCS_OK) {
         call = "ucp_worker_get_efd";
         status = begin(ucx);

@@ -18,8 +18,9 @@ eepi_descriptors eepi_descriptors_look(void)
         seen.open = errno == EMFILE ? seen.limit : 0;
         return seen;
     }
-    while (readdir(entries))
+    while (readdir(entries)) {
         seen.open++;
+    }
     closedir(entries);
     seen.open -= 3; /* ".", ".." and the one that looked */
     return seen;
@@ -29,8 +30,9 @@ bool eepi_descriptors_lack(uint64_t need, const char *what, char *text_out, size
 {
     eepi_descriptors seen = eepi_descriptors_look();
 
-    if (seen.limit >= seen.open && seen.limit - seen.open >= need)
+    if (seen.limit >= seen.open && seen.limit - seen.open >= need) {
         return false;
+    }
     snprintf(
         text_out, text_bytes,
         "descriptors: limit %llu (RLIMIT_NOFILE), %llu are open, %s needs %llu more: raise the "
@@ -44,8 +46,9 @@ uint64_t eepi_descriptors_share(uint64_t part, uint64_t most)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / part >= most)
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / part >= most) {
         return most;
+    }
     return limit.rlim_cur / part + 1;
 }
 

@@ -65,8 +65,9 @@ struct eepi_holder {
 
 static void close_fd(int fd)
 {
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
 }
 
 static void kill_client(eepi_holder *holder, client *of)
@@ -89,19 +90,22 @@ static bool evict(eepi_holder *holder, const client *but)
 {
     client *least = NULL;
     for (client *at = holder->clients; at != NULL; at = at->next) { /* begins with the newest */
-        if (at != but && is_guest(at) && (least == NULL || least->is_known || !at->is_known))
+        if (at != but && is_guest(at) && (least == NULL || least->is_known || !at->is_known)) {
             least = at;
+        }
     }
-    if (least != NULL)
+    if (least != NULL) {
         kill_client(holder, least);
+    }
     return least != NULL;
 }
 
 static uint64_t count_guests(const eepi_holder *holder)
 {
     uint64_t num = 0;
-    for (const client *at = holder->clients; at != NULL; at = at->next)
+    for (const client *at = holder->clients; at != NULL; at = at->next) {
         num += is_guest(at);
+    }
     return num;
 }
 
@@ -122,13 +126,15 @@ static eepi_holder_message answer_to(const eepi_holder *holder, const eepi_holde
  * (too many of this user are on their way) is told so. */
 static void send_answer(eepi_holder *holder, client *to, const eepi_holder_message *answer, int fd)
 {
-    if (eepi_holder_send(to->fd, answer, sizeof(*answer), fd) == 0)
+    if (eepi_holder_send(to->fd, answer, sizeof *answer, fd) == 0) {
         return;
+    }
     eepi_holder_message bare = *answer;
     bare.status = EEP_ERR_SYSTEM;
     if (fd < 0 || eepi_holder_send_status(errno) != EEP_ERR_SYSTEM ||
-        eepi_holder_send(to->fd, &bare, sizeof(bare), -1) != 0)
+        eepi_holder_send(to->fd, &bare, sizeof bare, -1) != 0) {
         kill_client(holder, to);
+    }
 }
 
 static void reply(eepi_holder *holder, client *to, const eepi_holder_message *request,
@@ -144,8 +150,9 @@ static client *find_client(const eepi_holder *holder, const uint8_t *identity)
 {
     for (client *at = holder->clients; at != NULL; at = at->next) {
         if (at->is_known && !at->dead &&
-            memcmp(at->identity, identity, EEPI_HOLDER_IDENTITY_BYTES) == 0)
+            memcmp(at->identity, identity, EEPI_HOLDER_IDENTITY_BYTES) == 0) {
             return at;
+        }
     }
     return NULL;
 }
@@ -166,12 +173,13 @@ static held *find_held(const eepi_holder *holder, const char *name, const client
 static void take_hello(eepi_holder *holder, client *from, const eepi_holder_message *message)
 {
     eep_status status = EEP_OK;
-    if (message->kind != EEPI_HOLDER_HELLO || message->flags != 0)
+    if (message->kind != EEPI_HOLDER_HELLO || message->flags != 0) {
         status = EEP_ERR_PROTOCOL;
-    else if (message->version != EEPI_HOLDER_VERSION)
+    } else if (message->version != EEPI_HOLDER_VERSION) {
         status = EEP_ERR_UNSUPPORTED;
-    else if (find_client(holder, message->identity) != NULL)
+    } else if (find_client(holder, message->identity) != NULL) {
         status = EEP_ERR_CONFLICT;
+    }
     reply(holder, from, message, status);
     if (status != EEP_OK) {
         kill_client(holder, from);
@@ -180,7 +188,7 @@ static void take_hello(eepi_holder *holder, client *from, const eepi_holder_mess
     from->is_known = true;
     from->seat = message->seat;
     from->generation = message->generation;
-    memcpy(from->identity, message->identity, sizeof(from->identity));
+    memcpy(from->identity, message->identity, sizeof from->identity);
     holder->num_strangers--;
 }
 
@@ -203,17 +211,20 @@ static eep_status hold(eepi_holder *holder, client *from, const eepi_holder_mess
         (void)evict(holder, from);
         return EEP_ERR_SYSTEM;
     }
-    if (fd < 0 || message->name[0] == '\0' || !is_sealed(fd, message->bytes))
+    if (fd < 0 || message->name[0] == '\0' || !is_sealed(fd, message->bytes)) {
         return EEP_ERR_INVALID;
-    if (find_held(holder, message->name, &owner) != NULL)
+    }
+    if (find_held(holder, message->name, &owner) != NULL) {
         return EEP_ERR_CONFLICT;
+    }
     held *piece =
-        from->num_held < holder->limits.max_held_per_client ? calloc(1, sizeof(*piece)) : NULL;
-    if (piece == NULL)
+        from->num_held < holder->limits.max_held_per_client ? calloc(1, sizeof *piece) : NULL;
+    if (piece == NULL) {
         return EEP_ERR_NO_MEMORY;
+    }
     piece->fd = fd;
     piece->bytes = message->bytes;
-    memcpy(piece->name, message->name, sizeof(piece->name));
+    memcpy(piece->name, message->name, sizeof piece->name);
     piece->next = from->held;
     from->held = piece;
     from->num_held++;
@@ -224,8 +235,9 @@ static eep_status release(client *from, const char *name)
 {
     for (held **link = &from->held; *link != NULL; link = &(*link)->next) {
         held *piece = *link;
-        if (strcmp(piece->name, name) != 0)
+        if (strcmp(piece->name, name) != 0) {
             continue;
+        }
         *link = piece->next;
         close(piece->fd);
         free(piece);
@@ -247,7 +259,7 @@ static void look_up(eepi_holder *holder, client *from, const eepi_holder_message
     answer.bytes = piece->bytes;
     answer.seat = owner->seat;
     answer.generation = owner->generation;
-    memcpy(answer.identity, owner->identity, sizeof(answer.identity));
+    memcpy(answer.identity, owner->identity, sizeof answer.identity);
     send_answer(holder, from, &answer, piece->fd);
 }
 
@@ -266,7 +278,7 @@ static void connect_two(eepi_holder *holder, client *from, const eepi_holder_mes
         return;
     }
     for (int i = 0; i < 2; i++) {
-        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes));
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
         eepi_holder_refuse_fds(ends[i]);
     }
     eepi_holder_message call = {.magic = EEPI_HOLDER_MAGIC,
@@ -274,8 +286,8 @@ static void connect_two(eepi_holder *holder, client *from, const eepi_holder_mes
                                 .kind = EEPI_HOLDER_CALLED,
                                 .seat = from->seat,
                                 .generation = from->generation};
-    memcpy(call.identity, from->identity, sizeof(call.identity));
-    if (eepi_holder_send(to->fd, &call, sizeof(call), ends[1]) != 0) { /* it does not read, say */
+    memcpy(call.identity, from->identity, sizeof call.identity);
+    if (eepi_holder_send(to->fd, &call, sizeof call, ends[1]) != 0) { /* it does not read, say */
         reply(holder, from, message, eepi_holder_send_status(errno));
     } else {
         const eepi_holder_message answer = answer_to(holder, message, EEP_OK);
@@ -325,15 +337,17 @@ static void read_client(eepi_holder *holder, client *from)
         eepi_holder_message message;
         int fd = -1;
         bool lost = false;
-        ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof(message), &fd, &lost);
-        if (bytes < 0 && errno == EAGAIN)
+        ssize_t bytes = eepi_holder_receive(from->fd, &message, sizeof message, &fd, &lost);
+        if (bytes < 0 && errno == EAGAIN) {
             return;
+        }
         bool brings_fd = bytes > 0 && (fd >= 0 || lost);
         if (!eepi_holder_is_formed(&message, bytes) || /* gone, or not one of ours */
-            (brings_fd && (!from->is_known || message.kind != EEPI_HOLDER_HOLD)))
+            (brings_fd && (!from->is_known || message.kind != EEPI_HOLDER_HOLD))) {
             kill_client(holder, from);
-        else if (handle(holder, from, &message, fd, lost))
+        } else if (handle(holder, from, &message, fd, lost)) {
             continue;
+        }
         eepi_holder_drop_fd(fd);
     }
 }
@@ -342,12 +356,14 @@ static void read_client(eepi_holder *holder, client *from)
 
 static void free_client(eepi_holder *holder, client *of)
 {
-    if (of->prev != NULL)
+    if (of->prev != NULL) {
         of->prev->next = of->next;
-    else
+    } else {
         holder->clients = of->next;
-    if (of->next != NULL)
+    }
+    if (of->next != NULL) {
         of->next->prev = of->prev;
+    }
     holder->num_clients--;
     holder->num_strangers -= of->is_known ? 0 : 1;
     while (of->held != NULL) {
@@ -356,21 +372,24 @@ static void free_client(eepi_holder *holder, client *of)
         close(piece->fd);
         free(piece);
     }
-    if (holder->pid == getpid())
+    if (holder->pid == getpid()) {
         eepi_holder_hang_up(holder->epoll_fd, of->fd);
-    else
+    } else {
         close(of->fd);
+    }
     free(of);
 }
 
 /* Takes the descriptor over only on EEP_OK. */
 static eep_status add_client(eepi_holder *holder, int fd)
 {
-    if (!eepi_holder_is_trusted(fd))
+    if (!eepi_holder_is_trusted(fd)) {
         return EEP_ERR_STATE;
-    if (holder->num_clients >= holder->limits.max_clients)
+    }
+    if (holder->num_clients >= holder->limits.max_clients) {
         return EEP_ERR_NO_MEMORY;
-    client *made = calloc(1, sizeof(*made));
+    }
+    client *made = calloc(1, sizeof *made);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = made};
     if (made == NULL || epoll_ctl(holder->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(made);
@@ -379,13 +398,15 @@ static eep_status add_client(eepi_holder *holder, int fd)
     made->fd = fd;
     made->since_us = holder->now_us;
     made->next = holder->clients;
-    if (made->next != NULL)
+    if (made->next != NULL) {
         made->next->prev = made;
+    }
     holder->clients = made;
     holder->num_clients++;
     holder->num_strangers++;
-    if (count_guests(holder) > holder->most_guests)
+    if (count_guests(holder) > holder->most_guests) {
         (void)evict(holder, made);
+    }
     return EEP_OK;
 }
 
@@ -410,8 +431,9 @@ static void make_room(eepi_holder *holder)
     const eepi_holder_message answer =
         answer_to(holder, &(eepi_holder_message){.id = 0}, EEP_ERR_SYSTEM);
     if (!evict(holder, NULL) &&
-        !eepi_reserve_turn_away(&holder->reserve_fd, holder->listen_fd, turn_away, &answer))
+        !eepi_reserve_turn_away(&holder->reserve_fd, holder->listen_fd, turn_away, &answer)) {
         set_paused(holder, true);
+    }
 }
 
 static void accept_some(eepi_holder *holder)
@@ -419,10 +441,11 @@ static void accept_some(eepi_holder *holder)
     for (int i = 0; i < MAX_EVENTS; i++) {
         int fd = accept4(holder->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
+            if (errno == EMFILE || errno == ENFILE) {
                 make_room(holder);
-            else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
                 set_paused(holder, true);
+            }
             return;
         }
         eep_status status = add_client(holder, fd);
@@ -439,24 +462,29 @@ static void accept_some(eepi_holder *holder)
 /* Let go of who has said nothing for too long and of who is dead. */
 static void reap(eepi_holder *holder)
 {
-    if (!holder->has_dead && holder->num_strangers == 0)
+    if (!holder->has_dead && holder->num_strangers == 0) {
         return;
+    }
     holder->has_dead = false;
     client *next = NULL;
     for (client *at = holder->clients; at != NULL; at = next) {
         next = at->next;
-        if (at->dead || (!at->is_known && holder->now_us - at->since_us >= holder->limits.hello_us))
+        if (at->dead ||
+            (!at->is_known && holder->now_us - at->since_us >= holder->limits.hello_us)) {
             free_client(holder, at);
+        }
     }
 }
 
 /* Milliseconds until somebody is to be looked at whatever happens; -1: nobody. */
 static int timeout_ms(const eepi_holder *holder)
 {
-    if (holder->paused_us != 0)
+    if (holder->paused_us != 0) {
         return PAUSE_US / 1000;
-    if (holder->num_strangers == 0)
+    }
+    if (holder->num_strangers == 0) {
         return -1;
+    }
     uint64_t quarter_us = holder->limits.hello_us / 4;
     return quarter_us < 1000 ? 1 : (int)(quarter_us / 1000);
 }
@@ -468,16 +496,18 @@ static bool round_once(eepi_holder *holder)
     int num = epoll_wait(holder->epoll_fd, events, MAX_EVENTS, timeout_ms(holder));
     holder->now_us = eepi_now_us();
     for (int i = 0; i < num; i++) {
-        if (events[i].data.ptr == &holder->listen_fd)
+        if (events[i].data.ptr == &holder->listen_fd) {
             accept_some(holder);
-        else if (events[i].data.ptr == &holder->stop_fd)
+        } else if (events[i].data.ptr == &holder->stop_fd) {
             stop = true;
-        else if (!((client *)events[i].data.ptr)->dead)
+        } else if (!((client *)events[i].data.ptr)->dead) {
             read_client(holder, events[i].data.ptr);
+        }
     }
     reap(holder);
-    if (holder->paused_us != 0 && holder->now_us >= holder->paused_us)
+    if (holder->paused_us != 0 && holder->now_us >= holder->paused_us) {
         set_paused(holder, false);
+    }
     return !stop;
 }
 
@@ -490,10 +520,12 @@ static void *serve_thread(void *argument)
 
 static void free_holder(eepi_holder *holder)
 {
-    while (holder->clients != NULL)
+    while (holder->clients != NULL) {
         free_client(holder, holder->clients);
-    if (holder->epoll_fd >= 0 && holder->pid == getpid())
+    }
+    if (holder->epoll_fd >= 0 && holder->pid == getpid()) {
         epoll_ctl(holder->epoll_fd, EPOLL_CTL_DEL, holder->listen_fd, NULL);
+    }
     close_fd(holder->epoll_fd);
     close_fd(holder->stop_fd);
     close_fd(holder->reserve_fd);
@@ -509,17 +541,22 @@ static bool watch(const eepi_holder *holder, int fd, void *tag)
 eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
                             eepi_holder **holder_out)
 {
-    eepi_holder *holder = calloc(1, sizeof(*holder));
-    if (holder == NULL)
+    eepi_holder *holder = calloc(1, sizeof *holder);
+    if (holder == NULL) {
         return EEP_ERR_NO_MEMORY;
-    if (limits != NULL)
+    }
+    if (limits != NULL) {
         holder->limits = *limits;
-    if (holder->limits.max_clients == 0)
+    }
+    if (holder->limits.max_clients == 0) {
         holder->limits.max_clients = MAX_CLIENTS;
-    if (holder->limits.max_held_per_client == 0)
+    }
+    if (holder->limits.max_held_per_client == 0) {
         holder->limits.max_held_per_client = MAX_HELD_PER_CLIENT;
-    if (holder->limits.hello_us == 0)
+    }
+    if (holder->limits.hello_us == 0) {
         holder->limits.hello_us = HELLO_US;
+    }
     holder->pid = getpid();
     holder->listen_fd = listen_fd;
     holder->opened_us = holder->now_us = eepi_now_us();
@@ -531,8 +568,9 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
     eep_status status = EEP_ERR_SYSTEM;
     if (holder->epoll_fd < 0 || holder->stop_fd < 0 || holder->reserve_fd < 0 ||
         !watch(holder, listen_fd, &holder->listen_fd) ||
-        !watch(holder, holder->stop_fd, &holder->stop_fd))
+        !watch(holder, holder->stop_fd, &holder->stop_fd)) {
         error = errno;
+    }
     if (error == 0) {
         status = eepi_thread_start(&holder->thread, "eep-holder", EEPI_STACK_BYTES, serve_thread,
                                    holder);
@@ -549,15 +587,16 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
 
 void eepi_holder_close(eepi_holder *holder)
 {
-    if (holder == NULL)
+    if (holder == NULL) {
         return;
+    }
     if (holder->pid != getpid()) {
         free_holder(holder);
         return;
     }
     const uint64_t one = 1;
-    ssize_t written = write(holder->stop_fd, &one, sizeof(one));
-    assert(written == sizeof(one)); /* the counter of an eventfd that is written once */
+    ssize_t written = write(holder->stop_fd, &one, sizeof one);
+    assert(written == sizeof one); /* the counter of an eventfd that is written once */
     (void)written;
     pthread_join(holder->thread, NULL);
     free_holder(holder);

@@ -26,11 +26,12 @@ void eepi_holder_path(const char *store_path, char path_out[EEPI_HOLDER_PATH_BYT
     const char *slash = strrchr(store_path, '/');
     const char *name = slash != NULL ? slash + 1 : store_path;
     size_t bytes = strlen(name);
-    if (bytes <= REACHED_NAME_BYTES)
+    if (bytes <= REACHED_NAME_BYTES) {
         snprintf(path_out, EEPI_HOLDER_PATH_BYTES, "%s.holder", store_path);
-    else
+    } else {
         snprintf(path_out, EEPI_HOLDER_PATH_BYTES, "%.*s%016llx.holder", (int)(name - store_path),
                  store_path, (unsigned long long)XXH64(name, bytes, 0));
+    }
 }
 
 bool eepi_holder_reach(const char *path, char address_out[EEPI_HOLDER_ADDRESS_BYTES],
@@ -43,12 +44,14 @@ bool eepi_holder_reach(const char *path, char address_out[EEPI_HOLDER_ADDRESS_BY
         snprintf(address_out, EEPI_HOLDER_ADDRESS_BYTES, "%s", path);
         return *path != '\0';
     }
-    if (slash == NULL || strlen(path) >= sizeof(directory))
+    if (slash == NULL || strlen(path) >= sizeof directory) {
         return false;
-    snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
+    }
+    snprintf(directory, sizeof directory, "%.*s", (int)(slash - path), path);
     int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return false;
+    }
     if (snprintf(address_out, EEPI_HOLDER_ADDRESS_BYTES, "/proc/self/fd/%d/./%s", fd, slash + 1) >=
         EEPI_HOLDER_ADDRESS_BYTES) {
         close(fd);
@@ -94,10 +97,11 @@ void eepi_holder_drop_fd(int fd)
 {
     const struct linger none = {.l_onoff = 0};
     int error = errno;
-    if (fd < 0)
+    if (fd < 0) {
         return;
+    }
     /* Not a look at it by fstat first: that waits for the server of a file. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     close(fd);
     errno = error;
 }
@@ -106,7 +110,7 @@ void eepi_holder_refuse_fds(int fd)
 {
     const int off = 0;
     int error = errno;
-    (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &off, sizeof(off));
+    (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &off, sizeof off);
     errno = error;
 }
 
@@ -116,11 +120,12 @@ static int take_fds(const struct cmsghdr *part, int num, int *first)
     size_t bytes = part->cmsg_len - CMSG_LEN(0);
     for (size_t at = 0; at + sizeof(int) <= bytes; at += sizeof(int), num++) {
         int fd = -1;
-        memcpy(&fd, CMSG_DATA(part) + at, sizeof(fd));
-        if (num == 0)
+        memcpy(&fd, CMSG_DATA(part) + at, sizeof fd);
+        if (num == 0) {
             *first = fd;
-        else
+        } else {
             eepi_holder_drop_fd(fd);
+        }
     }
     return num;
 }
@@ -147,12 +152,14 @@ ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out
     do {
         got = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
-    if (got < 0)
+    if (got < 0) {
         return got;
+    }
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&head); part != NULL;
          part = CMSG_NXTHDR(&head, part)) {
-        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
             num = take_fds(part, num, passed_out);
+        }
     }
     bool is_cut = (head.msg_flags & MSG_CTRUNC) != 0;
     *lost_out = is_cut && num == 0;
@@ -167,7 +174,7 @@ ssize_t eepi_holder_receive(int fd, void *message, size_t bytes, int *passed_out
 bool eepi_holder_is_trusted(int fd)
 {
     struct ucred peer;
-    socklen_t bytes = sizeof(peer);
+    socklen_t bytes = sizeof peer;
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
            eepi_user_is_trusted(peer.uid);
 }
@@ -175,15 +182,16 @@ bool eepi_holder_is_trusted(int fd)
 bool eepi_holder_is_served(int fd)
 {
     struct ucred peer;
-    socklen_t bytes = sizeof(peer);
+    socklen_t bytes = sizeof peer;
     int error = errno;
     bool is_served = true;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid > 0) {
         int process = (int)syscall(SYS_pidfd_open, peer.pid, 0);
         struct pollfd end = {.fd = process, .events = POLLIN};
         is_served = process >= 0 ? poll(&end, 1, 0) <= 0 : errno != ESRCH;
-        if (process >= 0)
+        if (process >= 0) {
             close(process);
+        }
     }
     errno = error;
     return is_served;
@@ -191,18 +199,21 @@ bool eepi_holder_is_served(int fd)
 
 bool eepi_holder_is_formed(const eepi_holder_message *message, ssize_t bytes)
 {
-    if (bytes != (ssize_t)sizeof(*message) || message->magic != EEPI_HOLDER_MAGIC)
+    if (bytes != (ssize_t)sizeof *message || message->magic != EEPI_HOLDER_MAGIC) {
         return false;
+    }
     size_t end = 0;
-    while (end < sizeof(message->name) && message->name[end] > ' ' && message->name[end] < 127)
+    while (end < sizeof message->name && message->name[end] > ' ' && message->name[end] < 127) {
         end++;
-    return end < sizeof(message->name) && message->name[end] == '\0';
+    }
+    return end < sizeof message->name && message->name[end] == '\0';
 }
 
 void eepi_holder_hang_up(int epoll_fd, int fd)
 {
-    if (fd < 0)
+    if (fd < 0) {
         return;
+    }
     epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
     shutdown(fd, SHUT_RDWR);
     eepi_holder_drop_fd(fd); /* a holder may have passed anything as a connection */

@@ -15,8 +15,9 @@ static bool read_text(const char *path, char *text_out, size_t bytes)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, text_out, bytes - 1) : -1;
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     text_out[got > 0 ? got : 0] = '\0';
     return got > 0;
 }
@@ -24,8 +25,9 @@ static bool read_text(const char *path, char *text_out, size_t bytes)
 static unsigned long long overflow_uid(void)
 {
     char text[32], *end;
-    if (!read_text("/proc/sys/kernel/overflowuid", text, sizeof(text)))
+    if (!read_text("/proc/sys/kernel/overflowuid", text, sizeof text)) {
         return OVERFLOW_UID;
+    }
     unsigned long long uid = strtoull(text, &end, 10);
     return end != text ? uid : OVERFLOW_UID;
 }
@@ -35,14 +37,16 @@ static bool maps_all_users(void)
 {
     char text[4096];
     unsigned long long num = 0;
-    if (!read_text("/proc/self/uid_map", text, sizeof(text)))
+    if (!read_text("/proc/self/uid_map", text, sizeof text)) {
         return false;
+    }
     for (char *at = text, *end = NULL;; at = end) {
         (void)strtoull(at, &end, 10);
         (void)strtoull(end, &end, 10);
         unsigned long long more = strtoull(end, &end, 10);
-        if (end == at || more == 0)
+        if (end == at || more == 0) {
             return num >= ALL_USERS;
+        }
         num += more;
     }
 }

@@ -46,7 +46,7 @@ static eep_status refused(int32_t pid, const char *call, char *why_out, size_t w
         return EEP_ERR_UNSUPPORTED;
     }
     snprintf(why_out, why_bytes, "%s of process %d: %s", call, pid,
-             eepi_descriptors_error(error, text, sizeof(text)));
+             eepi_descriptors_error(error, text, sizeof text));
     return error == EMFILE || error == ENFILE ? EEP_ERR_SYSTEM : EEP_ERR_UNREACHABLE;
 }
 
@@ -64,20 +64,24 @@ eep_status eepi_peer_descriptors_copy(int32_t pid, const int32_t *fds, int count
     eep_status status = EEP_OK;
     int done = 0;
 
-    if (!is_own && pidfd < 0)
+    if (!is_own && pidfd < 0) {
         return refused(pid, "pidfd_open", why_out, why_bytes);
+    }
     while (done < count) {
         int copy = copy_of(pidfd, fds[done]);
-        if (copy < 0)
+        if (copy < 0) {
             break;
+        }
         copies_out[done++] = copy;
     }
     if (done < count) {
         status = refused(pid, is_own ? "copying a descriptor" : "pidfd_getfd", why_out, why_bytes);
-        while (done > 0)
+        while (done > 0) {
             close(copies_out[--done]);
+        }
     }
-    if (pidfd >= 0)
+    if (pidfd >= 0) {
         close(pidfd);
+    }
     return status;
 }

@@ -14,7 +14,7 @@ static int open_anew(int fd)
 {
     char path[32];
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
@@ -24,15 +24,18 @@ void eepi_say(int fd, const char *text, size_t bytes)
     struct stat info;
     int own = -1;
 
-    if (poll(&out, 1, 0) == 0 || fstat(fd, &info) != 0)
+    if (poll(&out, 1, 0) == 0 || fstat(fd, &info) != 0) {
         return;
+    }
     if (S_ISSOCK(info.st_mode)) {
         (void)!send(fd, text, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
         return;
     }
-    if (S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode))
+    if (S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode)) {
         own = open_anew(fd);
+    }
     (void)!write(own >= 0 ? own : fd, text, bytes);
-    if (own >= 0)
+    if (own >= 0) {
         close(own);
+    }
 }

@@ -22,12 +22,14 @@ eep_status eepi_shm_region_make(int *fd_out, unsigned char **region_out)
     int fd = memfd_create("eep-bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     void *region = MAP_FAILED;
     eep_status status = fd < 0 && errno == ENOSYS ? EEP_ERR_UNSUPPORTED : EEP_ERR_SYSTEM;
-    if (fd < 0 || ftruncate(fd, SHM_REGION_BYTES) != 0)
+    if (fd < 0 || ftruncate(fd, SHM_REGION_BYTES) != 0) {
         goto fail;
+    }
     region = mmap(NULL, SHM_REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (region == MAP_FAILED)
+    if (region == MAP_FAILED) {
         goto fail;
-    memcpy(region, &layout, sizeof(layout));
+    }
+    memcpy(region, &layout, sizeof layout);
     /* From here on this mapping is the only one that can write. */
     if (fcntl(fd, F_ADD_SEALS, EEPI_HOLDER_SEALS) != 0) {
         status = errno == EINVAL ? EEP_ERR_UNSUPPORTED : EEP_ERR_SYSTEM;
@@ -38,10 +40,12 @@ eep_status eepi_shm_region_make(int *fd_out, unsigned char **region_out)
     return EEP_OK;
 fail:;
     int error = errno;
-    if (region != MAP_FAILED)
+    if (region != MAP_FAILED) {
         munmap(region, SHM_REGION_BYTES);
-    if (fd >= 0)
+    }
+    if (fd >= 0) {
         close(fd);
+    }
     errno = error;
     return status;
 }
@@ -53,13 +57,15 @@ eep_status eepi_shm_region_open(int fd, const unsigned char **region_out)
     int seals = fcntl(fd, F_GET_SEALS);
     /* It must not shrink: reading past its end would be a SIGBUS. */
     if (fstat(fd, &info) != 0 || info.st_size != SHM_REGION_BYTES || seals < 0 ||
-        (seals & EEPI_HOLDER_SEALS) != EEPI_HOLDER_SEALS)
+        (seals & EEPI_HOLDER_SEALS) != EEPI_HOLDER_SEALS) {
         return EEP_ERR_PROTOCOL;
+    }
     void *region = mmap(NULL, SHM_REGION_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-    if (region == MAP_FAILED)
+    if (region == MAP_FAILED) {
         return EEP_ERR_SYSTEM;
-    memcpy(&header, region, sizeof(header));
-    if (memcmp(&header, &layout, sizeof(layout)) != 0) {
+    }
+    memcpy(&header, region, sizeof header);
+    if (memcmp(&header, &layout, sizeof layout) != 0) {
         munmap(region, SHM_REGION_BYTES);
         return EEP_ERR_PROTOCOL;
     }
@@ -69,8 +75,9 @@ eep_status eepi_shm_region_open(int fd, const unsigned char **region_out)
 
 void eepi_shm_region_unmap(const unsigned char *region)
 {
-    if (region != NULL)
+    if (region != NULL) {
         munmap((void *)(uintptr_t)region, SHM_REGION_BYTES);
+    }
 }
 
 static uint64_t *sequence_at(const unsigned char *region, int slot)
@@ -120,8 +127,9 @@ bool eepi_shm_slot_read(const unsigned char *region, int slot, uint64_t sequence
                         uint64_t bytes)
 {
     const uint64_t *at = sequence_at(region, slot);
-    if (__atomic_load_n(at, __ATOMIC_ACQUIRE) != sequence)
+    if (__atomic_load_n(at, __ATOMIC_ACQUIRE) != sequence) {
         return false;
+    }
     memcpy(to, slot_at(region, slot), bytes);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(at, __ATOMIC_RELAXED) == sequence;

@@ -28,8 +28,9 @@ static bool is_ucx_handler(int signal_number)
     struct sigaction action;
     Dl_info info;
     if (sigaction(signal_number, NULL, &action) != 0 || action.sa_handler == SIG_DFL ||
-        action.sa_handler == SIG_IGN)
+        action.sa_handler == SIG_IGN) {
         return false;
+    }
     void *code = (action.sa_flags & SA_SIGINFO) != 0 ? (void *)(uintptr_t)action.sa_sigaction
                                                      : (void *)(uintptr_t)action.sa_handler;
     return dladdr(code, &info) != 0 && info.dli_fname != NULL &&
@@ -41,33 +42,37 @@ static ucs_log_func_rc_t log_to_stderr(const char *file, unsigned line, const ch
                                        const ucs_log_component_config_t *component,
                                        const char *format, va_list arguments)
 {
-    if (level > UCS_LOG_LEVEL_FATAL && getenv("UCX_LOG_LEVEL") == NULL)
+    if (level > UCS_LOG_LEVEL_FATAL && getenv("UCX_LOG_LEVEL") == NULL) {
         return UCS_LOG_FUNC_RC_STOP;
+    }
     char text[1024], out[1280];
     const char *name = strrchr(file, '/');
     (void)function;
     (void)component;
-    vsnprintf(text, sizeof(text), format, arguments);
-    int bytes = snprintf(out, sizeof(out), "ucx: %s %s:%u %s\n", ucs_log_level_names[level],
+    vsnprintf(text, sizeof text, format, arguments);
+    int bytes = snprintf(out, sizeof out, "ucx: %s %s:%u %s\n", ucs_log_level_names[level],
                          name ? name + 1 : file, line, text);
-    if (bytes >= (int)sizeof(out)) {
-        bytes = (int)sizeof(out) - 1;
+    if (bytes >= (int)sizeof out) {
+        bytes = (int)sizeof out - 1;
         out[bytes - 1] = '\n';
     }
     /* A reader that has stopped holds up no rank, nor does another thread that waits for it. */
-    if (bytes > 0)
+    if (bytes > 0) {
         eepi_say(STDERR_FILENO, out, (size_t)bytes);
+    }
     return UCS_LOG_FUNC_RC_STOP;
 }
 
 void eepi_ucx_quiet(void)
 {
-    if (getenv("UCX_HANDLE_ERRORS") != NULL || getenv("UCX_ERROR_SIGNALS") != NULL)
+    if (getenv("UCX_HANDLE_ERRORS") != NULL || getenv("UCX_ERROR_SIGNALS") != NULL) {
         return;
+    }
     for (int signal_number = 1; signal_number < SIGRTMIN; signal_number++) {
         bool wanted = signal_number == SIGHUP && getenv("UCX_DEBUG_SIGNO") != NULL;
-        if (!wanted && is_ucx_handler(signal_number))
+        if (!wanted && is_ucx_handler(signal_number)) {
             ucs_debug_disable_signal(signal_number);
+        }
     }
 }
 
@@ -75,17 +80,21 @@ void eepi_ucx_quiet(void)
 __attribute__((constructor)) static void quiet_at_load(void)
 {
     eepi_ucx_quiet();
-    if (getenv("UCX_HANDLE_ERRORS") == NULL && getenv("UCX_ERROR_SIGNALS") == NULL)
+    if (getenv("UCX_HANDLE_ERRORS") == NULL && getenv("UCX_ERROR_SIGNALS") == NULL) {
         ucs_global_opts_set_value("HANDLE_ERRORS", "none");
-    if (getenv("UCX_WARN_UNUSED_ENV_VARS") == NULL)
+    }
+    if (getenv("UCX_WARN_UNUSED_ENV_VARS") == NULL) {
         ucs_global_opts_set_value(UCS_GLOBAL_OPTS_WARN_UNUSED_CONFIG, "n");
-    if (getenv("UCX_LOG_FILE") == NULL)
+    }
+    if (getenv("UCX_LOG_FILE") == NULL) {
         ucs_log_push_handler(log_to_stderr);
+    }
 }
 
 /* The handler's code goes away with this library. */
 __attribute__((destructor)) static void restore_at_unload(void)
 {
-    if (getenv("UCX_LOG_FILE") == NULL)
+    if (getenv("UCX_LOG_FILE") == NULL) {
         ucs_log_pop_handler();
+    }
 }

@@ -60,7 +60,7 @@ eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, 
                               size_t why_bytes, eepi_window **window_out)
 {
     int is_apart = eepi_device_is_apart(device);
-    eepi_window *window = calloc(1, sizeof(*window));
+    eepi_window *window = calloc(1, sizeof *window);
     eep_status status;
 
     if (!window) {
@@ -92,7 +92,7 @@ static eep_status map_whole(const place *from, eepi_window *window, char *why_ou
     eep_status status;
     int fd, error;
 
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", from->pid, from->fds[HOST_FD]);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", from->pid, from->fds[HOST_FD]);
     fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* whatever that descriptor is by now */
     if (fd < 0) {
         error = errno;
@@ -114,11 +114,13 @@ static eep_status map_own(const place *from, const eepi_window_spec *spec, eepi_
                                            &window->apart, why_out, why_bytes);
     int fd;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
             eepi_peer_descriptors_copy(from->pid, &from->fds[HOST_FD], 1, &fd, why_out, why_bytes);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     status = eepi_host_share_map(NULL, fd, spec->host_bytes, &window->host, why_out, why_bytes);
     close(fd);
     return status;
@@ -135,19 +137,23 @@ static eep_status map_apart(const place *from, const eepi_window_spec *spec, eep
                  (unsigned long long)from->device_bytes, (unsigned long long)spec->bytes);
         return EEP_ERR_UNREACHABLE;
     }
-    if (from->pid == (int32_t)getpid() && eepi_share_has_own(window->device))
+    if (from->pid == (int32_t)getpid() && eepi_share_has_own(window->device)) {
         return map_own(from, spec, window, why_out, why_bytes);
+    }
     status = eepi_peer_descriptors_copy(from->pid, from->fds, NUM_FDS, fds, why_out, why_bytes);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = eepi_host_share_map(NULL, fds[HOST_FD], spec->host_bytes, &window->host, why_out,
                                  why_bytes);
     /* the descriptor of another process that has the number by now never gets to the driver */
-    if (status == EEP_OK && is_the_one(window->host.address, spec))
+    if (status == EEP_OK && is_the_one(window->host.address, spec)) {
         status = eepi_share_map(window->device, fds[DEVICE_FD], from->device_bytes, &window->apart,
                                 why_out, why_bytes);
-    for (int i = 0; i < NUM_FDS; i++)
+    }
+    for (int i = 0; i < NUM_FDS; i++) {
         close(fds[i]);
+    }
     return status;
 }
 
@@ -157,11 +163,12 @@ static eep_status check_kind(const place *from, const eepi_window *window, char 
 {
     const char *own = eep_device_backend(window->device);
 
-    if (strncmp(from->backend, own, sizeof(from->backend)) == 0 &&
-        eepi_device_is_apart(window->device) == (from->fds[DEVICE_FD] >= 0))
+    if (strncmp(from->backend, own, sizeof from->backend) == 0 &&
+        eepi_device_is_apart(window->device) == (from->fds[DEVICE_FD] >= 0)) {
         return EEP_OK;
+    }
     snprintf(why_out, why_bytes, "its window is %.*s memory%s, this rank's device is %s%s",
-             (int)sizeof(from->backend), from->backend,
+             (int)sizeof from->backend, from->backend,
              from->fds[DEVICE_FD] >= 0 ? " apart from the host's" : "", own,
              eepi_device_is_apart(window->device) ? ", apart from the host" : "");
     return EEP_ERR_UNSUPPORTED;
@@ -177,8 +184,9 @@ static eep_status map_from(const place *from, const eepi_window_spec *spec, eepi
         return EEP_ERR_NOT_FOUND;
     }
     status = check_kind(from, window, why_out, why_bytes);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     if (from->bytes != spec->bytes) {
         snprintf(why_out, why_bytes, "its window has %llu bytes, not %zu",
                  (unsigned long long)from->bytes, spec->bytes);
@@ -186,8 +194,9 @@ static eep_status map_from(const place *from, const eepi_window_spec *spec, eepi
     }
     status = from->fds[DEVICE_FD] >= 0 ? map_apart(from, spec, window, why_out, why_bytes)
                                        : map_whole(from, window, why_out, why_bytes);
-    if (status == EEP_ERR_INVALID) /* the number is another process's by now, or another file's */
+    if (status == EEP_ERR_INVALID) { /* the number is another process's by now, or another file's */
         status = EEP_ERR_UNREACHABLE;
+    }
     if (status == EEP_OK && !is_the_one(window->host.address, spec)) {
         snprintf(why_out, why_bytes, "process %d holds another window there", from->pid);
         status = EEP_ERR_UNREACHABLE;
@@ -199,7 +208,7 @@ eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *des
                            const eepi_window_spec *spec, char *why_out, size_t why_bytes,
                            eepi_window **window_out)
 {
-    eepi_window *window = calloc(1, sizeof(*window));
+    eepi_window *window = calloc(1, sizeof *window);
     eep_status status;
     place from;
 
@@ -209,7 +218,7 @@ eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *des
     }
     window->device = device;
     window->bytes = spec->bytes;
-    memcpy(&from, descriptor->bytes, sizeof(from));
+    memcpy(&from, descriptor->bytes, sizeof from);
     status = map_from(&from, spec, window, why_out, why_bytes);
     if (status != EEP_OK) {
         eepi_window_close(window);
@@ -221,10 +230,12 @@ eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *des
 
 void eepi_window_close(eepi_window *window)
 {
-    if (!window)
+    if (!window) {
         return;
-    if (window->host.address)
+    }
+    if (window->host.address) {
         eepi_host_share_close(NULL, &window->host);
+    }
     eepi_share_close(window->device, &window->apart);
     free(window);
 }
@@ -258,7 +269,7 @@ void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *des
         .bytes = window->bytes,
         .device_bytes = is_apart ? window->apart.mapped_bytes : 0};
 
-    snprintf(to.backend, sizeof(to.backend), "%s", eep_device_backend(window->device));
-    memset(descriptor_out, 0, sizeof(*descriptor_out));
-    memcpy(descriptor_out->bytes, &to, sizeof(to));
+    snprintf(to.backend, sizeof to.backend, "%s", eep_device_backend(window->device));
+    memset(descriptor_out, 0, sizeof *descriptor_out);
+    memcpy(descriptor_out->bytes, &to, sizeof to);
 }

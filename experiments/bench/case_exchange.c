@@ -53,12 +53,14 @@ static void gather(exchange *e)
     for (int layer = 1; layer < e->w->setup.num_layers; layer++) {
         gather_part(e, DISPATCH, layer);
         gather_part(e, COMBINE, layer);
-        if (e->w->setup.stamps != BENCH_STAMP_NODES)
+        if (e->w->setup.stamps != BENCH_STAMP_NODES) {
             continue;
+        }
         for (int rank = 0; rank < e->w->setup.num_ranks; rank++) {
             const uint64_t *at = stamps_of(e->w, rank, layer);
-            for (int i = 1; i < BENCH_STAMPS_PER_LAYER; i++)
+            for (int i = 1; i < BENCH_STAMPS_PER_LAYER; i++) {
                 e->node_us[i][e->num_nodes] = (double)(at[i] - at[i - 1]) / 1000.0;
+            }
             e->num_nodes++;
         }
     }
@@ -68,16 +70,18 @@ static void replay_body(bench_rank *r, void *user)
 {
     exchange *e = user;
 
-    for (int i = 0; i < WARM_UP; i++)
+    for (int i = 0; i < WARM_UP; i++) {
         (void)bench_step(r, BENCH_ELASTIC);
+    }
     for (int i = 0; i < e->replays; i++) {
         uint64_t ns;
         bench_meet(r);
         ns = bench_step(r, BENCH_ELASTIC);
         bench_fetch_stamps(r);
         bench_meet(r);
-        if (r->index != 0)
+        if (r->index != 0) {
             continue;
+        }
         e->step_us[i] = (double)ns / 1000.0;
         gather(e);
     }
@@ -114,11 +118,11 @@ static void report_share(const bench_run *run, const char *metric, double bytes,
 {
     char name[64];
 
-    snprintf(name, sizeof(name), "%s_bytes", metric);
+    snprintf(name, sizeof name, "%s_bytes", metric);
     bench_report_value(run->report, name, "bytes", bytes);
-    snprintf(name, sizeof(name), "%s_copy", metric);
+    snprintf(name, sizeof name, "%s_copy", metric);
     bench_report_value(run->report, name, "us", copy_us);
-    snprintf(name, sizeof(name), "%s_share", metric);
+    snprintf(name, sizeof name, "%s_share", metric);
     bench_report_value(run->report, name, "percent", 100.0 * copy_us / span_us);
 }
 
@@ -170,7 +174,7 @@ static void exchange_open(exchange *e, bench_world *w, int replays)
     const size_t layers = (size_t)(w->setup.num_layers - 1) * (size_t)replays;
     const size_t ranks = (size_t)w->setup.num_ranks;
 
-    memset(e, 0, sizeof(*e));
+    memset(e, 0, sizeof *e);
     e->w = w;
     e->replays = replays;
     e->step_us = bench_doubles((size_t)replays);
@@ -178,8 +182,9 @@ static void exchange_open(exchange *e, bench_world *w, int replays)
         e->part[p].rank_us = bench_doubles(layers * ranks);
         e->part[p].span_us = bench_doubles(layers);
     }
-    for (int i = 0; i < BENCH_STAMPS_PER_LAYER; i++)
+    for (int i = 0; i < BENCH_STAMPS_PER_LAYER; i++) {
         e->node_us[i] = bench_doubles(layers * ranks);
+    }
 }
 
 static void exchange_close(exchange *e)
@@ -189,8 +194,9 @@ static void exchange_close(exchange *e)
         free(e->part[p].rank_us);
         free(e->part[p].span_us);
     }
-    for (int i = 0; i < BENCH_STAMPS_PER_LAYER; i++)
+    for (int i = 0; i < BENCH_STAMPS_PER_LAYER; i++) {
         free(e->node_us[i]);
+    }
 }
 
 static void run_one(const bench_run *run, const char *case_name, const bench_setup *setup,
@@ -223,8 +229,9 @@ static void run_all(const bench_run *run, const char *case_name, const bench_def
                 setup.fp8 = fp8;
                 setup.num_blocks = (uint32_t)blocks.value[b];
                 setup.stamps = run->options->nodes ? BENCH_STAMP_NODES : BENCH_STAMP_PHASES;
-                if (setup.num_layers < 2)
+                if (setup.num_layers < 2) {
                     bench_fatal("%s needs at least 2 layers", case_name);
+                }
                 run_one(run, case_name, &setup, with->repeats);
             }
         }

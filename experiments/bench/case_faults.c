@@ -37,8 +37,9 @@ static void flip_body(bench_rank *r, void *user)
 {
     flips *f = user;
 
-    for (int i = 0; i < WARM_UP; i++)
+    for (int i = 0; i < WARM_UP; i++) {
         (void)bench_step(r, BENCH_ELASTIC);
+    }
     for (int i = 0; i < f->n; i++) {
         const size_t at = (size_t)r->index * (size_t)f->n + (size_t)i;
         double before, flipped, after;
@@ -107,16 +108,18 @@ static void abort_body(bench_rank *r, void *user)
     aborts *a = user;
     const bool hangs = r->index == r->world->setup.num_ranks - 1;
 
-    for (int i = 0; i < WARM_UP; i++)
+    for (int i = 0; i < WARM_UP; i++) {
         (void)bench_step(r, BENCH_ELASTIC);
+    }
     for (int i = 0; i < a->n; i++) {
         uint64_t begin;
 
         bench_meet(r);
-        if (hangs)
+        if (hangs) {
             r->step++; /* a number is not used twice */
-        else
+        } else {
             bench_replay(r, BENCH_ELASTIC);
+        }
         usleep(WAITING_US);
         bench_meet(r); /* everybody waits, or hangs */
         begin = eepk_now_ns();
@@ -145,8 +148,9 @@ void bench_aborts(const bench_run *run)
         bench_world *w;
         bench_stats s;
 
-        if (setup.num_ranks < 2)
+        if (setup.num_ranks < 2) {
             bench_fatal("abort needs at least 2 ranks");
+        }
         a.us = bench_doubles(n);
         bench_begin(run, "abort", &setup);
         w = open_world(run, &setup);

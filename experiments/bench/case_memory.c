@@ -9,10 +9,12 @@ static void report_shape(const bench_run *run, const char *of, const eep_config 
     eepk_shape shape;
     const char *why;
 
-    if (eepi_shape_make(config, &shape, &why) != EEP_OK)
+    if (eepi_shape_make(config, &shape, &why) != EEP_OK) {
         bench_fatal("bad %s", why);
-    if (eep_window_sizes_get(config, EEP_SIZED(&windows)) != EEP_OK)
+    }
+    if (eep_window_sizes_get(config, EEP_SIZED(&windows)) != EEP_OK) {
         bench_fatal("%s", eep_error_text());
+    }
     tables = eepi_tables_sizes(&shape);
     bench_report_begin(run->report, "memory",
                        "%s: ranks %d, layers %d, experts %d, slots %d, topk %d, hidden %d, tokens "
@@ -36,7 +38,7 @@ static void report_shape(const bench_run *run, const char *of, const eep_config 
 void bench_memory(const bench_run *run)
 {
     const bench_options *o = run->options;
-    eep_config wide = {.struct_bytes = sizeof(wide),
+    eep_config wide = {.struct_bytes = sizeof wide,
                        .num_ranks = 32,
                        .max_ranks = 32,
                        .num_layers = 58,

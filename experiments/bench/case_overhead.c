@@ -37,25 +37,30 @@ static void overhead_body(bench_rank *r, void *user)
     double *us[NUM_SIDES];
     int turn = 0;
 
-    for (int side = 0; side < NUM_SIDES; side++)
+    for (int side = 0; side < NUM_SIDES; side++) {
         us[side] = bench_doubles(steps);
-    for (int i = 0; i < WARM_UP * NUM_SIDES; i++)
+    }
+    for (int i = 0; i < WARM_UP * NUM_SIDES; i++) {
         (void)bench_step(r, kind_of_side[i % NUM_SIDES]);
+    }
     for (int block = 0; block < o->num_blocks; block++) {
         bench_meet(r);
         for (size_t step = 0; step < steps; step++, turn++) {
             for (int i = 0; i < NUM_SIDES; i++) {
                 const int side = orders[turn % NUM_SIDES][i];
                 us[side][step] = (double)bench_step(r, kind_of_side[side]) / 1000.0;
-                if (r->index == 0)
+                if (r->index == 0) {
                     o->step_us[side][(size_t)block * steps + step] = us[side][step];
+                }
             }
         }
-        for (int side = 0; side < NUM_SIDES; side++)
+        for (int side = 0; side < NUM_SIDES; side++) {
             o->rank_block_us[r->index][side][block] = bench_stats_of(us[side], steps).p50;
+        }
     }
-    for (int side = 0; side < NUM_SIDES; side++)
+    for (int side = 0; side < NUM_SIDES; side++) {
         free(us[side]);
+    }
 }
 
 /* ------------------------------------------------------------------ reports */
@@ -65,8 +70,9 @@ static void join_ranks(const overhead *o, int num_ranks, int side, double *block
 {
     for (int block = 0; block < o->num_blocks; block++) {
         double sum = 0;
-        for (int rank = 0; rank < num_ranks; rank++)
+        for (int rank = 0; rank < num_ranks; rank++) {
             sum += o->rank_block_us[rank][side][block];
+        }
         block_us_out[block] = sum / num_ranks;
     }
 }
@@ -76,8 +82,9 @@ static bench_verdict verdict_of(const bench_run *run, const bench_world *w, cons
     const size_t enough = run->is_cuda ? CUDA_BLOCKS_FOR_BAR : HOST_BLOCKS_FOR_BAR;
     const double limit = 1.0 + bar + (run->is_cuda ? 0.0 : r->same_half_width);
 
-    if (r->n < enough || !(run->is_cuda || w->setup.pin))
+    if (r->n < enough || !(run->is_cuda || w->setup.pin)) {
         return BENCH_NO_BAR;
+    }
     return r->high <= limit ? BENCH_MET : BENCH_MISSED;
 }
 
@@ -102,8 +109,9 @@ static void report(const bench_run *run, const bench_world *w, overhead *o)
     bench_report_value(run->report, "fixed_again_half_width", "ratio", r.same_half_width);
     bench_report_ratio(run->report, "elastic_over_fixed", r.n, r.estimate, r.low, r.high,
                        verdict_of(run, w, &r));
-    for (int side = 0; side < NUM_SIDES; side++)
+    for (int side = 0; side < NUM_SIDES; side++) {
         free(block_us[side]);
+    }
     free(scratch);
 }
 
@@ -120,8 +128,9 @@ static void run_one(const bench_run *run, const bench_setup *setup, int num_bloc
     w = bench_world_open(run->device, run->is_cuda, setup);
     for (int side = 0; side < NUM_SIDES; side++) {
         o.step_us[side] = bench_doubles(steps);
-        for (int rank = 0; rank < setup->num_ranks; rank++)
+        for (int rank = 0; rank < setup->num_ranks; rank++) {
             o.rank_block_us[rank][side] = bench_doubles((size_t)num_blocks);
+        }
     }
     bench_world_run(w, capture_body, NULL);
     checked = bench_check_kinds(w);
@@ -132,8 +141,9 @@ static void run_one(const bench_run *run, const bench_setup *setup, int num_bloc
     report(run, w, &o);
     for (int side = 0; side < NUM_SIDES; side++) {
         free(o.step_us[side]);
-        for (int rank = 0; rank < setup->num_ranks; rank++)
+        for (int rank = 0; rank < setup->num_ranks; rank++) {
             free(o.rank_block_us[rank][side]);
+        }
     }
     bench_world_close(w);
 }
@@ -149,8 +159,9 @@ void bench_overhead(const bench_run *run)
             bench_setup setup = bench_setup_of(run, &with, with.tokens.value[i]);
             setup.fp8 = fp8;
             setup.pin = !run->is_cuda && setup.num_ranks <= (int)bench_num_cores();
-            if (bench_wants(run, fp8 ? "fp8" : "bf16"))
+            if (bench_wants(run, fp8 ? "fp8" : "bf16")) {
                 run_one(run, &setup, with.repeats);
+            }
         }
     }
 }

@@ -14,14 +14,18 @@ bench_defaults bench_defaults_of(const bench_run *run, const bench_defaults *on_
     const bench_options *o = run->options;
     bench_defaults with = o->quick ? quick : run->is_cuda ? *on_cuda : *on_host;
 
-    if (o->ranks)
+    if (o->ranks) {
         with.ranks = o->ranks;
-    if (o->layers)
+    }
+    if (o->layers) {
         with.layers = o->layers;
-    if (o->repeats)
+    }
+    if (o->repeats) {
         with.repeats = o->repeats;
-    if (o->tokens.n)
+    }
+    if (o->tokens.n) {
         with.tokens = o->tokens;
+    }
     return with;
 }
 
@@ -51,10 +55,12 @@ bench_setup bench_setup_of(const bench_run *run, const bench_defaults *with, int
 
 bench_list bench_blocks_of(const bench_run *run)
 {
-    if (run->options->blocks.n)
+    if (run->options->blocks.n) {
         return run->options->blocks;
-    if (!run->is_cuda)
+    }
+    if (!run->is_cuda) {
         return (bench_list){{EEPI_COPY_BLOCKS_HOST}, 1};
+    }
     return (bench_list){{EEPI_COPY_BLOCKS, (int)run->num_multiprocessors}, 2};
 }
 
@@ -77,17 +83,19 @@ int bench_num_cores(void)
 {
     cpu_set_t allowed;
 
-    if (sched_getaffinity(getpid(), sizeof(allowed), &allowed) != 0)
+    if (sched_getaffinity(getpid(), sizeof allowed, &allowed) != 0) {
         return 1;
+    }
     return CPU_COUNT(&allowed);
 }
 
 double *bench_doubles(size_t n)
 {
-    double *values = calloc(n ? n : 1, sizeof(*values));
+    double *values = calloc(n ? n : 1, sizeof *values);
 
-    if (!values)
+    if (!values) {
         bench_fatal("out of memory");
+    }
     return values;
 }
 
@@ -102,8 +110,9 @@ static void check_body(bench_rank *r, void *user)
     check *c = user;
 
     for (int kind = 0; kind < BENCH_NUM_KINDS; kind++) {
-        if (!r->graph[kind])
+        if (!r->graph[kind]) {
             continue;
+        }
         c->wrong[r->index] += bench_check_step(r, (bench_kind)kind);
         c->digest[r->index][kind] = bench_digest_out(r);
         bench_meet(r);

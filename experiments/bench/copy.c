@@ -75,9 +75,10 @@ void bench_copy_times(bench_world *w, const double *bytes, double *us_out, int n
 
     c.span_us = bench_doubles((size_t)repeats);
     c.piece = w->is_cuda ? most_piece_bytes : host_piece_bytes;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         most = bytes[i] / 2 / c.num_copiers > (double)most ? (size_t)(bytes[i] / 2 / c.num_copiers)
                                                            : most;
+    }
     c.piece = most < c.piece ? (most + 127) / 128 * 128 : c.piece;
     for (int i = 0; i < c.num_copiers; i++) {
         c.from[i] = buffer(w, c.piece);

@@ -28,7 +28,7 @@ static const struct {
     {"deepep", bench_deepep, "128 tokens, 7168, top 8 of 256: dispatch, combine, memory floor"},
     {"exchange", bench_exchange, "dispatch and combine, each timed alone, beside a device copy"},
 };
-enum { NUM_CASES = sizeof(cases) / sizeof(cases[0]) };
+enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
 static int usage(FILE *to, int result)
 {
@@ -36,8 +36,9 @@ static int usage(FILE *to, int result)
           "Measure the data plane with ranks as threads of this process on one device. What each\n"
           "figure means, and how it is taken: docs/BENCH.md.\n\n",
           to);
-    for (size_t i = 0; i < NUM_CASES; i++)
+    for (size_t i = 0; i < NUM_CASES; i++) {
         fprintf(to, "  %-10s %s\n", cases[i].name, cases[i].what);
+    }
     fputs(
         "  all        all of them\n\n"
         "  --device host|guarded|cuda   (host)\n"
@@ -84,10 +85,12 @@ static int parse_list(const char *text, bench_list *to)
 {
     for (to->n = 0; to->n < BENCH_MAX_LIST; text++) {
         to->value[to->n] = number_of(text, &text);
-        if (!to->value[to->n++] || (*text && *text != ','))
+        if (!to->value[to->n++] || (*text && *text != ',')) {
             return -1;
-        if (!*text)
+        }
+        if (!*text) {
             return 0;
+        }
     }
     return -1;
 }
@@ -124,14 +127,16 @@ static int parse_value(const char *name, const char *value, bench_options *o)
         }
     }
     for (int i = 0; numbers[i].name; i++) {
-        if (strcmp(name, numbers[i].name) == 0 && value)
+        if (strcmp(name, numbers[i].name) == 0 && value) {
             return parse_number(value, numbers[i].to) ? bad_option(name, value, "a number from 1")
                                                       : 0;
+        }
     }
-    if (is_list && value)
+    if (is_list && value) {
         return parse_list(value, name[2] == 't' ? &o->tokens : &o->blocks)
                    ? bad_option(name, value, "numbers from 1, at most 16, such as 1,8,64")
                    : 0;
+    }
     return bad_option(name, NULL, value ? "no such option" : "no such option, or it needs a value");
 }
 
@@ -149,12 +154,14 @@ static int parse(int argc, char **argv, bench_options *o, bool *chosen)
         } else if (strncmp(argv[i], "--", 2) == 0 && strchr(argv[i], '=')) {
             char *equals = strchr(argv[i], '=');
             *equals = '\0';
-            if (parse_value(argv[i], equals + 1, o))
+            if (parse_value(argv[i], equals + 1, o)) {
                 return -1;
+            }
             *equals = '='; /* the rows tell the command */
         } else if (argv[i][0] == '-') {
-            if (parse_value(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o))
+            if (parse_value(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o)) {
                 return -1;
+            }
             i++;
         } else {
             for (size_t c = 0; c < NUM_CASES; c++) {
@@ -162,16 +169,18 @@ static int parse(int argc, char **argv, bench_options *o, bool *chosen)
                 chosen[c] |= is;
                 found += is;
             }
-            if (!found)
+            if (!found) {
                 return bad_option("case", argv[i], "there is none of this name");
+            }
         }
     }
     if (o->ranks > BENCH_MAX_RANKS) {
         fprintf(stderr, "eep-bench: %d ranks: at most %d\n", o->ranks, BENCH_MAX_RANKS);
         return -1;
     }
-    if (o->dtype && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "fp8") != 0)
+    if (o->dtype && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "fp8") != 0) {
         return bad_option("--dtype", o->dtype, "bf16 or fp8");
+    }
     return 0;
 }
 
@@ -185,7 +194,7 @@ static int open_device(bench_run *run)
     eep_status status;
 
     run->is_cuda = strcmp(o->device, "cuda") == 0;
-    snprintf(run->report->device, sizeof(run->report->device), "%s", o->device);
+    snprintf(run->report->device, sizeof run->report->device, "%s", o->device);
     status = eep_device_open(o->device, 0, &run->device);
     if (status != EEP_OK) {
         fprintf(stderr, "eep-bench: device %s: %s: %s\n", o->device, eep_strerror(status),
@@ -194,13 +203,16 @@ static int open_device(bench_run *run)
                : status == EEP_ERR_INVALID   ? EXIT_USAGE
                                              : EXIT_FAILURE;
     }
-    if (run->is_cuda)
-        why = bench_native_load(0, run->report->device, sizeof(run->report->device),
+    if (run->is_cuda) {
+        why = bench_native_load(0, run->report->device, sizeof run->report->device,
                                 &run->num_multiprocessors);
-    if (why)
+    }
+    if (why) {
         fprintf(stderr, "eep-bench: the benchmark's own kernels: %s\n", why);
-    for (char *c = run->report->device; *c; c++)
+    }
+    for (char *c = run->report->device; *c; c++) {
         *c = *c == ',' ? ' ' : *c;
+    }
     return why ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -211,8 +223,9 @@ static int run_cases(bench_run *run, const bool *chosen)
     printf("%s, driver %s, commit %s\n", report->device, report->driver, report->commit);
     for (size_t i = 0; i < NUM_CASES; i++) {
         const uint64_t begin = eepk_now_ns();
-        if (!chosen[i])
+        if (!chosen[i]) {
             continue;
+        }
         cases[i].run(run);
         fprintf(stderr, "eep-bench: %s done in %.1f s\n", cases[i].name,
                 (double)(eepk_now_ns() - begin) / 1e9);
@@ -230,16 +243,21 @@ int main(int argc, char **argv)
     int result = 0, any = 0;
 
     output_begin();
-    if (output_version(argc, argv))
+    if (output_version(argc, argv)) {
         return 0;
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+    }
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         return usage(stdout, EXIT_SUCCESS);
-    if (parse(argc, argv, &o, chosen) != 0)
+    }
+    if (parse(argc, argv, &o, chosen) != 0) {
         return EXIT_USAGE;
-    for (size_t i = 0; i < NUM_CASES; i++)
+    }
+    for (size_t i = 0; i < NUM_CASES; i++) {
         any |= chosen[i];
-    if (!any)
+    }
+    if (!any) {
         return usage(stderr, EXIT_USAGE);
+    }
     /* before the first context, of this program's own runtime too */
     eepi_cuda_environment_set();
     report.commit = o.commit;
@@ -250,8 +268,9 @@ int main(int argc, char **argv)
                 errno == EWOULDBLOCK ? "another eep-bench writes into it now" : strerror(errno));
         result = EXIT_FAILURE;
     }
-    if (result == EXIT_SUCCESS)
+    if (result == EXIT_SUCCESS) {
         result = run_cases(&run, chosen);
+    }
     if (bench_report_close(&report) != 0) {
         perror(o.csv);
         result = EXIT_FAILURE;

@@ -34,9 +34,9 @@ static const char *const names[NUM_SIDES] = {"shm", "ucx", "shm again"};
 static const side orders[][NUM_SIDES] = {{SHM, UCX, SHM_AGAIN}, {SHM_AGAIN, UCX, SHM},
                                          {UCX, SHM, SHM_AGAIN}, {SHM_AGAIN, SHM, UCX},
                                          {SHM, SHM_AGAIN, UCX}, {UCX, SHM_AGAIN, SHM}};
-enum { NUM_ORDERS = sizeof(orders) / sizeof(orders[0]) };
+enum { NUM_ORDERS = sizeof orders / sizeof orders[0] };
 static const size_t sizes[] = {64 * 1024, 1200000, 4700000, 32 * 1048576};
-enum { NUM_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+enum { NUM_SIZES = sizeof sizes / sizeof sizes[0] };
 
 typedef struct copier {
     eepi_bulk *bulk;
@@ -77,7 +77,7 @@ static void open_copier(copier *of, eep_bulk carrier, const char *holder_path, i
                                .serve = serve,
                                .done = done,
                                .user = of};
-    if (eepi_bulk_open(&config, why, sizeof(why), &of->bulk) != EEP_OK) {
+    if (eepi_bulk_open(&config, why, sizeof why, &of->bulk) != EEP_OK) {
         fprintf(stderr, "eep-bench-bulk: %s\n", why);
         exit(1);
     }
@@ -108,10 +108,12 @@ static void serve_until_killed(const char *holder_path, int report_fd)
         addresses[i][0] = (unsigned char)bytes;
         memcpy(addresses[i] + 1, address, bytes);
     }
-    if (write(report_fd, addresses, sizeof(addresses)) != sizeof(addresses))
+    if (write(report_fd, addresses, sizeof addresses) != sizeof addresses) {
         _exit(1);
-    for (;;)
+    }
+    for (;;) {
         turn(both, 2);
+    }
 }
 
 /* LANES fetches at once; returns microseconds until all have come. */
@@ -124,13 +126,15 @@ static double fetch_once(copier *by, const unsigned char *address, int size,
     for (int lane = 0; lane < LANES; lane++) {
         uint64_t transfer;
         if (eepi_bulk_fetch(by->bulk, address + 1, address[0], &what, buffers[lane], sizes[size],
-                            TIMEOUT_US, &transfer) != EEP_OK)
+                            TIMEOUT_US, &transfer) != EEP_OK) {
             exit(1);
+        }
     }
     while (eepi_bulk_progress(by->bulk) != 0 || by->ended < LANES) {
         struct pollfd fd = {.fd = eepi_bulk_fd(by->bulk), .events = POLLIN};
-        if (by->ended < LANES && eepi_bulk_progress(by->bulk) == 0)
+        if (by->ended < LANES && eepi_bulk_progress(by->bulk) == 0) {
             poll(&fd, 1, 1000);
+        }
     }
     const double us = (double)(now_ns() - begin) / 1000.0;
     for (int lane = 0; lane < LANES; lane++) {
@@ -145,10 +149,10 @@ static double fetch_once(copier *by, const unsigned char *address, int size,
 
 static void say(int size, double *const us[NUM_SIDES], size_t n)
 {
-    double *ratio = calloc(n, sizeof(*ratio));
+    double *ratio = calloc(n, sizeof *ratio);
     for (int s = 0; s < NUM_SIDES; s++) {
-        double *copy = calloc(n, sizeof(*copy));
-        memcpy(copy, us[s], n * sizeof(*copy));
+        double *copy = calloc(n, sizeof *copy);
+        memcpy(copy, us[s], n * sizeof *copy);
         bench_stats t = bench_stats_of(copy, n);
         printf("%9zu bytes x %d  %-9s  n %zu  us p50 %9.1f  p99 %9.1f  min %9.1f  max %9.1f  %5.2f "
                "GB/s\n",
@@ -157,8 +161,9 @@ static void say(int size, double *const us[NUM_SIDES], size_t n)
         free(copy);
     }
     for (int s = UCX; s < NUM_SIDES; s++) {
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
             ratio[i] = us[s][i] / us[SHM][i];
+        }
         bench_stats t = bench_stats_of(ratio, n);
         printf("%9zu bytes x %d  time of %s over shm, paired: median %.3f, 95 %% interval %.3f to "
                "%.3f\n",
@@ -171,18 +176,21 @@ static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_B
 {
     unsigned char *buffers[LANES];
     double *us[NUM_SIDES];
-    for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < LANES; lane++) {
         buffers[lane] = calloc(1, sizes[NUM_SIZES - 1]);
-    for (int s = 0; s < NUM_SIDES; s++)
+    }
+    for (int s = 0; s < NUM_SIDES; s++) {
         us[s] = calloc((size_t)rounds, sizeof(double));
+    }
     fprintf(rows, "bytes,lanes,round,place,carrier,us\n");
     for (int size = 0; size < NUM_SIZES; size++) {
         for (int round = -WARM_UP; round < rounds; round++) {
             for (int place = 0; place < NUM_SIDES; place++) {
                 const int s = orders[(round + NUM_ORDERS) % NUM_ORDERS][place], over = s == UCX;
                 const double took = fetch_once(&by[over], addresses[over], size, buffers);
-                if (round < 0)
+                if (round < 0) {
                     continue;
+                }
                 us[s][round] = took;
                 fprintf(rows, "%zu,%d,%d,%d,%s,%.1f\n", sizes[size], LANES, round, place, names[s],
                         took);
@@ -190,10 +198,12 @@ static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_B
         }
         say(size, us, (size_t)rounds);
     }
-    for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < LANES; lane++) {
         free(buffers[lane]);
-    for (int s = 0; s < NUM_SIDES; s++)
+    }
+    for (int s = 0; s < NUM_SIDES; s++) {
         free(us[s]);
+    }
 }
 
 static int usage(FILE *to, int result)
@@ -209,14 +219,16 @@ static int usage(FILE *to, int result)
 static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
 {
     int go[2], report[2];
-    if (pipe(go) != 0 || pipe(report) != 0)
+    if (pipe(go) != 0 || pipe(report) != 0) {
         return -1;
+    }
     const pid_t pid = fork();
     if (pid == 0) {
         char byte;
         close(go[1]);
-        if (read(go[0], &byte, 1) == 1)
+        if (read(go[0], &byte, 1) == 1) {
             serve_until_killed(holder_path, report[1]);
+        }
         _exit(0);
     }
     close(go[0]);
@@ -232,8 +244,9 @@ static void write_head(FILE *rows, int argc, char **argv)
     uname(&machine);
     fprintf(rows, "# commit %s\n# machine %s %s, %ld cores\n# command", EEP_COMMIT, machine.machine,
             machine.release, sysconf(_SC_NPROCESSORS_ONLN));
-    for (int i = 0; i < argc; i++)
+    for (int i = 0; i < argc; i++) {
         fprintf(rows, " %s", argv[i]);
+    }
     fputc('\n', rows);
 }
 
@@ -247,27 +260,32 @@ static int run(FILE *rows, int rounds)
     eep_store *store = NULL;
     int go_fd = -1, report_fd = -1, result = 1;
     pid_t server = -1;
-    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof("/store"), &directory, why) != 0)
+    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &directory, why) != 0) {
         goto end;
-    snprintf(path, sizeof(path), "%s/store", directory.path);
+    }
+    snprintf(path, sizeof path, "%s/store", directory.path);
     eepi_holder_path(path, holder_path);
     server = make_server(holder_path, &go_fd, &report_fd);
-    snprintf(why, sizeof(why), "the other process cannot be made: %s", strerror(errno));
-    if (server < 0 || eep_store_open(path, why, sizeof(why), &store) != EEP_OK)
+    snprintf(why, sizeof why, "the other process cannot be made: %s", strerror(errno));
+    if (server < 0 || eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
         goto end;
-    snprintf(why, sizeof(why), "the other process does not begin");
+    }
+    snprintf(why, sizeof why, "the other process does not begin");
     if (write(go_fd, "g", 1) != 1 ||
-        read(report_fd, addresses, sizeof(addresses)) != (ssize_t)sizeof(addresses))
+        read(report_fd, addresses, sizeof addresses) != (ssize_t)sizeof addresses) {
         goto end;
+    }
     open_copier(&both[0], EEP_BULK_SHM, holder_path, 0);
     open_copier(&both[1], EEP_BULK_UCX, holder_path, 0);
     measure(rows, both, addresses, rounds);
     result = 0;
 end:
-    if (result != 0)
+    if (result != 0) {
         fprintf(stderr, "eep-bench-bulk: %s\n", why);
-    for (int i = 0; i < 2; i++)
+    }
+    for (int i = 0; i < 2; i++) {
         eepi_bulk_close(both[i].bulk);
+    }
     if (server > 0) {
         kill(server, SIGKILL);
         waitpid(server, NULL, 0);
@@ -291,17 +309,20 @@ int main(int argc, char **argv)
     const char *csv = "/dev/null";
     int rounds = 60, result = 1;
     output_begin();
-    if (output_version(argc, argv))
+    if (output_version(argc, argv)) {
         return 0;
+    }
     for (int i = 1; i < argc; i += 2) {
-        if (strcmp(argv[i], "--help") == 0)
+        if (strcmp(argv[i], "--help") == 0) {
             return usage(stdout, 0);
-        if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
+        }
+        if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0) {
             rounds = whole(argv[i + 1]);
-        else if (i + 1 < argc && strcmp(argv[i], "--csv") == 0)
+        } else if (i + 1 < argc && strcmp(argv[i], "--csv") == 0) {
             csv = argv[i + 1];
-        else
+        } else {
             return usage(stderr, 2);
+        }
     }
     if (rounds < 1 || rounds > 100000) {
         fputs("eep-bench-bulk: --rounds: a whole number from 1 to 100000\n", stderr);
@@ -313,8 +334,9 @@ int main(int argc, char **argv)
         perror(csv);
         return 1;
     }
-    for (size_t i = 0; i < sizes[NUM_SIZES - 1]; i++)
+    for (size_t i = 0; i < sizes[NUM_SIZES - 1]; i++) {
         blob[i] = (unsigned char)(i * 2654435761u >> 13);
+    }
     write_head(rows, argc, argv);
     result = run(rows, rounds);
     if (fclose(rows) != 0) {

@@ -21,20 +21,22 @@ static void put_own(bench_rank *r, int id, uint32_t blocks, uint32_t threads, co
     const eep_kernel *on_host = id == BENCH_KERNEL_STAMP ? &stamp : &eepi_fixed_host_kernels[id];
     const char *why = NULL;
 
-    if (!r->world->is_cuda)
+    if (!r->world->is_cuda) {
         bench_ok(r->world, eep_launch(r->stream, on_host, blocks, threads, args, bytes),
                  on_host->name);
-    else
+    } else {
         why = bench_native_launch(eep_stream_native(r->stream), id, blocks, threads, args);
-    if (why)
+    }
+    if (why) {
         bench_fatal("rank %d: launch of %s: %s", r->index, on_host->name, why);
+    }
 }
 
 static void put_stamp(bench_rank *r, uint64_t *to)
 {
     const bench_stamp_args args = {to};
 
-    put_own(r, BENCH_KERNEL_STAMP, 1, 1, &args, sizeof(args));
+    put_own(r, BENCH_KERNEL_STAMP, 1, 1, &args, sizeof args);
 }
 
 /* After node `position` of a layer, if it is asked for. */
@@ -44,8 +46,9 @@ static void put_layer_stamp(bench_rank *r, uint32_t layer, uint32_t position)
     const bool ends_phase =
         position == 0 || position == BENCH_AFTER_UNPACK || position == BENCH_AFTER_REDUCE;
 
-    if (stamps == BENCH_STAMP_NODES || (stamps == BENCH_STAMP_PHASES && ends_phase))
+    if (stamps == BENCH_STAMP_NODES || (stamps == BENCH_STAMP_PHASES && ends_phase)) {
         put_stamp(r, r->stamps + layer * BENCH_STAMPS_PER_LAYER + position);
+    }
 }
 
 /* ------------------------------------------------------------------ arguments */
@@ -163,21 +166,23 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
 {
     any_args dispatch, combine;
 
-    if (kind == BENCH_ELASTIC)
+    if (kind == BENCH_ELASTIC) {
         elastic_args(r, layer, &dispatch, &combine);
-    else
+    } else {
         fixed_args(r, layer, &dispatch, &combine);
+    }
     put_layer_stamp(r, layer, 0);
     for (uint32_t i = 0; i < BENCH_STAMPS_PER_LAYER - 1; i++) {
         const bool is_dispatch = i < BENCH_AFTER_UNPACK;
         const uint32_t blocks = nodes[i].any_grid ? r->world->setup.num_blocks : 1;
         const void *args = is_dispatch ? &dispatch : &combine;
-        if (kind == BENCH_ELASTIC)
+        if (kind == BENCH_ELASTIC) {
             put_elastic(r, nodes[i].elastic, blocks, nodes[i].threads, args,
-                        is_dispatch ? sizeof(dispatch.dispatch) : sizeof(combine.combine));
-        else
+                        is_dispatch ? sizeof dispatch.dispatch : sizeof combine.combine);
+        } else {
             put_own(r, nodes[i].fixed, blocks, nodes[i].threads, args,
-                    is_dispatch ? sizeof(dispatch.fixed_dispatch) : sizeof(combine.fixed_combine));
+                    is_dispatch ? sizeof dispatch.fixed_dispatch : sizeof combine.fixed_combine);
+        }
         put_layer_stamp(r, layer, i + 1);
     }
 }
@@ -187,12 +192,15 @@ void bench_capture_step(bench_rank *r, bench_kind kind)
     const eepk_world_args world = {eepi_tables_world(r->tables)};
 
     bench_ok(r->world, eep_capture_begin(r->stream), "capture");
-    if (kind == BENCH_ELASTIC)
-        put_elastic(r, EEPI_KERNEL_latch, 1, 1, &world, sizeof(world));
-    for (uint32_t layer = 0; layer < r->shape.num_layers; layer++)
+    if (kind == BENCH_ELASTIC) {
+        put_elastic(r, EEPI_KERNEL_latch, 1, 1, &world, sizeof world);
+    }
+    for (uint32_t layer = 0; layer < r->shape.num_layers; layer++) {
         put_layer(r, kind, layer);
-    if (kind == BENCH_ELASTIC)
-        put_elastic(r, EEPI_KERNEL_finish, 1, 1, &world, sizeof(world));
+    }
+    if (kind == BENCH_ELASTIC) {
+        put_elastic(r, EEPI_KERNEL_finish, 1, 1, &world, sizeof world);
+    }
     bench_ok(r->world, eep_capture_end(r->stream, &r->graph[kind]), "capture");
 }
 

@@ -42,8 +42,9 @@ void bench_values_fill(uint64_t seed, uint16_t *to, size_t n)
 {
     for (size_t i = 0; i < n; i += 4) {
         uint64_t bits = next_random(&seed);
-        for (size_t j = i; j < n && j < i + 4; j++, bits >>= 16)
+        for (size_t j = i; j < n && j < i + 4; j++, bits >>= 16) {
             to[j] = random_bf16(bits);
+        }
     }
 }
 
@@ -52,10 +53,12 @@ static void choose_experts(const eepk_shape *s, uint64_t *state, int32_t *topk_i
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t earlier = 0;
         topk_idx[k] = (int32_t)(next_random(state) % s->num_experts);
-        while (earlier < k && topk_idx[earlier] != topk_idx[k])
+        while (earlier < k && topk_idx[earlier] != topk_idx[k]) {
             earlier++;
-        if (earlier < k)
+        }
+        if (earlier < k) {
             k--; /* draw again */
+        }
     }
 }
 
@@ -66,10 +69,12 @@ void bench_inputs_fill(const eepk_shape *s, const bench_inputs *at, uint64_t see
     float *weights = (float *)(to + at->topk_weights);
 
     bench_values_fill(state, (uint16_t *)(to + at->x), (size_t)s->num_max_tokens * s->hidden);
-    for (uint32_t token = 0; token < s->num_max_tokens; token++)
+    for (uint32_t token = 0; token < s->num_max_tokens; token++) {
         choose_experts(s, &state, (int32_t *)(to + at->topk_idx) + (size_t)token * s->top_k);
-    for (size_t i = 0; i < (size_t)s->num_max_tokens * s->top_k; i++)
+    }
+    for (size_t i = 0; i < (size_t)s->num_max_tokens * s->top_k; i++) {
         weights[i] = ((float)(next_random(&state) >> 41) + 0.5f) * 0x1p-23f;
+    }
 }
 
 eepi_view *bench_view_make(const eepk_shape *s, uint64_t epoch)
@@ -78,8 +83,9 @@ eepi_view *bench_view_make(const eepk_shape *s, uint64_t epoch)
                                    (int32_t)s->num_experts, (int32_t)s->num_slots};
     eepi_view *view = eepi_view_new(&shape);
 
-    if (!view)
+    if (!view) {
         return NULL;
+    }
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         eepi_view_seat_at(view, (int)seat)->generation = 1;
         eepi_view_seat_at(view, (int)seat)->state = EEP_SEAT_ACTIVE;
@@ -125,13 +131,15 @@ bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *image,
         uint32_t packed[64] = {0};
         for (uint32_t rank = 0; rank < s->max_ranks; rank++) {
             const int32_t *ids = topk_idx[rank * BENCH_SETS + layer % BENCH_SETS];
-            for (uint32_t token = 0; token < s->num_max_tokens; token++)
+            for (uint32_t token = 0; token < s->num_max_tokens; token++) {
                 count_token(s, image, layer, rank, token, ids + (size_t)token * s->top_k, packed,
                             &sum);
+            }
         }
         for (uint32_t rank = 0; rank < s->max_ranks; rank++) {
-            if (packed[rank] > sum.max_packed_rows)
+            if (packed[rank] > sum.max_packed_rows) {
                 sum.max_packed_rows = packed[rank];
+            }
         }
     }
     sum.tokens /= s->num_layers;

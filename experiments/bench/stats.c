@@ -31,7 +31,7 @@ bench_stats bench_stats_of(double *values, size_t n)
     bench_stats s = {.n = n};
     const size_t index = interval_index(n);
 
-    qsort(values, n, sizeof(*values), compare);
+    qsort(values, n, sizeof *values, compare);
     s.p50 = nearest_rank(values, n, 50.0);
     s.p99 = nearest_rank(values, n, 99.0);
     s.min = values[0];
@@ -47,14 +47,16 @@ bench_ratio bench_ratio_of(const double *a, const double *a_again, const double 
     bench_ratio r = {.n = n};
     bench_stats s;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         scratch[i] = sqrt(a[i] * a_again[i] / (b[i] * b_again[i]));
+    }
     s = bench_stats_of(scratch, n);
     r.estimate = s.p50;
     r.low = s.low;
     r.high = s.high;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         scratch[i] = b_again[i] / b[i];
+    }
     s = bench_stats_of(scratch, n);
     r.same = s.p50;
     r.same_low = s.low;

@@ -28,18 +28,20 @@ void bench_fatal(const char *format, ...)
 
 void bench_ok(const bench_world *w, eep_status status, const char *what)
 {
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         bench_fatal("%s: %s %s", what, eep_strerror(status), eepi_device_failure(w->device));
+    }
 }
 
 static void *memory(bench_world *w, eep_memory kind, size_t bytes)
 {
     void *at = NULL;
 
-    if (eep_device_alloc(w->device, kind, bytes, &at) != EEP_OK)
+    if (eep_device_alloc(w->device, kind, bytes, &at) != EEP_OK) {
         bench_fatal("%zu bytes of %s memory cannot be had: %s", bytes,
                     kind == EEP_MEMORY_DEVICE ? "device" : "pinned",
                     eepi_device_failure(w->device));
+    }
     return at;
 }
 
@@ -49,7 +51,7 @@ static void *memory(bench_world *w, eep_memory kind, size_t bytes)
 static void make_shapes(bench_rank *r)
 {
     const bench_setup *c = &r->world->setup;
-    const eep_config config = {.struct_bytes = sizeof(config),
+    const eep_config config = {.struct_bytes = sizeof config,
                                .rank = r->index,
                                .num_ranks = c->num_ranks,
                                .max_ranks = c->num_ranks,
@@ -63,8 +65,9 @@ static void make_shapes(bench_rank *r)
                                .fp8_dispatch = c->fp8};
     const char *why;
 
-    if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK)
+    if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK) {
         bench_fatal("bad %s", why);
+    }
     r->fixed_shape = r->shape;
     r->fixed_shape.off_dispatch_tag = r->shape.window_bytes;
     r->fixed_shape.off_combine_tag =
@@ -87,7 +90,7 @@ static void open_rank(bench_world *w, int index)
     r->inputs = memory(w, EEP_MEMORY_DEVICE, w->inputs.bytes);
     r->out = memory(w, EEP_MEMORY_DEVICE, (size_t)r->shape.num_max_tokens * r->shape.row_bytes);
     r->slot_begin = memory(w, EEP_MEMORY_DEVICE, (r->shape.num_slots + 1) * sizeof(int32_t));
-    r->state = memory(w, EEP_MEMORY_DEVICE, sizeof(*r->state));
+    r->state = memory(w, EEP_MEMORY_DEVICE, sizeof *r->state);
     r->stamps = memory(w, EEP_MEMORY_DEVICE, stamps_bytes);
     r->stamps_host = memory(w, EEP_MEMORY_PINNED, stamps_bytes);
     r->staging_bytes =
@@ -97,10 +100,10 @@ static void open_rank(bench_world *w, int index)
     bench_ok(w, eepi_tables_open(w->device, &r->shape, r->window, &r->tables), "tables");
     bench_ok(
         w,
-        eep_copy_async(r->stream, r->staging, eepi_tables_world(r->tables), sizeof(r->host_world)),
+        eep_copy_async(r->stream, r->staging, eepi_tables_world(r->tables), sizeof r->host_world),
         "copy of the tables");
     bench_finish(r);
-    memcpy(&r->host_world, r->staging, sizeof(r->host_world));
+    memcpy(&r->host_world, r->staging, sizeof r->host_world);
 }
 
 static void fill_inputs(bench_rank *r)
@@ -118,8 +121,9 @@ static void fill_inputs(bench_rank *r)
             "copy of inputs");
         r->topk_idx[set] = malloc(pairs * sizeof(int32_t));
         r->topk_weights[set] = malloc(pairs * sizeof(float));
-        if (!r->topk_idx[set] || !r->topk_weights[set])
+        if (!r->topk_idx[set] || !r->topk_weights[set]) {
             bench_fatal("out of memory");
+        }
         memcpy(r->topk_idx[set], to + in->topk_idx, pairs * sizeof(int32_t));
         memcpy(r->topk_weights[set], to + in->topk_weights, pairs * sizeof(float));
         bench_finish(r);
@@ -138,8 +142,9 @@ static void open_rows(bench_rank *r)
     const size_t n = w->traffic.max_packed_rows, bytes = n * s->row_bytes;
 
     r->rows = memory(w, EEP_MEMORY_DEVICE, n * (s->num_scales ? s->hidden : s->row_bytes));
-    if (!s->num_scales)
+    if (!s->num_scales) {
         return;
+    }
     r->row_scales = memory(w, EEP_MEMORY_DEVICE, n * s->num_scales * sizeof(float));
     r->expert_rows = memory(w, EEP_MEMORY_DEVICE, bytes);
     bench_values_fill(w->setup.seed + 77u + (uint64_t)r->index, r->staging,
@@ -154,31 +159,36 @@ static void open_rows(bench_rank *r)
 
 bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setup *setup)
 {
-    bench_world *w = calloc(1, sizeof(*w));
+    bench_world *w = calloc(1, sizeof *w);
     const int32_t *ids[BENCH_MAX_RANKS * BENCH_SETS];
 
-    if (!w)
+    if (!w) {
         bench_fatal("out of memory");
-    if (setup->num_ranks > BENCH_MAX_RANKS)
+    }
+    if (setup->num_ranks > BENCH_MAX_RANKS) {
         bench_fatal("%d ranks: at most %d", setup->num_ranks, BENCH_MAX_RANKS);
+    }
     w->device = device;
     w->is_cuda = is_cuda;
     w->setup = *setup;
-    for (int i = 0; i < setup->num_ranks; i++)
+    for (int i = 0; i < setup->num_ranks; i++) {
         open_rank(w, i);
+    }
     for (int i = 0; i < setup->num_ranks; i++) {
         eepi_view *view;
         bench_stage_next(&w->rank[i], &view);
         bench_flip(&w->rank[i], view);
         bench_finish(&w->rank[i]);
         fill_inputs(&w->rank[i]);
-        for (int set = 0; set < BENCH_SETS; set++)
+        for (int set = 0; set < BENCH_SETS; set++) {
             ids[i * BENCH_SETS + set] = w->rank[i].topk_idx[set];
+        }
     }
     w->traffic = bench_traffic_of(&w->rank[0].shape, w->rank[0].image, ids);
     w->bytes = bench_bytes_of(&w->rank[0].shape, &w->traffic);
-    for (int i = 0; i < setup->num_ranks; i++)
+    for (int i = 0; i < setup->num_ranks; i++) {
         open_rows(&w->rank[i]);
+    }
     return w;
 }
 
@@ -188,12 +198,14 @@ static void close_rank(bench_rank *r)
     void *on_device[] = {r->window, r->inputs, r->out,        r->slot_begin, r->state,
                          r->stamps, r->rows,   r->row_scales, r->expert_rows};
 
-    for (int kind = 0; kind < BENCH_NUM_KINDS; kind++)
+    for (int kind = 0; kind < BENCH_NUM_KINDS; kind++) {
         eep_graph_close(r->graph[kind]);
+    }
     eep_stream_close(r->stream);
     eepi_tables_close(r->tables);
-    for (size_t i = 0; i < sizeof(on_device) / sizeof(on_device[0]); i++)
+    for (size_t i = 0; i < sizeof on_device / sizeof on_device[0]; i++) {
         eep_device_free(device, EEP_MEMORY_DEVICE, on_device[i]);
+    }
     eep_device_free(device, EEP_MEMORY_PINNED, r->stamps_host);
     eep_device_free(device, EEP_MEMORY_PINNED, r->staging);
     for (int set = 0; set < BENCH_SETS; set++) {
@@ -204,8 +216,9 @@ static void close_rank(bench_rank *r)
 
 void bench_world_close(bench_world *w)
 {
-    for (int i = 0; i < w->setup.num_ranks; i++)
+    for (int i = 0; i < w->setup.num_ranks; i++) {
         close_rank(&w->rank[i]);
+    }
     free(w);
 }
 
@@ -219,16 +232,19 @@ static void pin_to_core(void *user)
     int left = r->index;
 
     CPU_ZERO(&one);
-    if (sched_getaffinity(getpid(), sizeof(allowed), &allowed) != 0)
+    if (sched_getaffinity(getpid(), sizeof allowed, &allowed) != 0) {
         bench_fatal("the process's cores cannot be read");
+    }
     for (int core = 0; core < CPU_SETSIZE; core++) {
-        if (!CPU_ISSET(core, &allowed) || left-- > 0)
+        if (!CPU_ISSET(core, &allowed) || left-- > 0) {
             continue;
+        }
         CPU_SET(core, &one);
         break;
     }
-    if (CPU_COUNT(&one) == 0 || sched_setaffinity(0, sizeof(one), &one) != 0)
+    if (CPU_COUNT(&one) == 0 || sched_setaffinity(0, sizeof one, &one) != 0) {
         bench_fatal("rank %d has no core of its own: too few cores", r->index);
+    }
 }
 
 static void *rank_main(void *argument)
@@ -249,14 +265,16 @@ static void expect_no_hang(bench_rank *r)
 {
     const eepk_fixed_state *state = (const eepk_fixed_state *)r->staging;
 
-    if (!r->graph[BENCH_FIXED])
+    if (!r->graph[BENCH_FIXED]) {
         return;
-    bench_ok(r->world, eep_copy_async(r->stream, r->staging, r->state, sizeof(*state)),
+    }
+    bench_ok(r->world, eep_copy_async(r->stream, r->staging, r->state, sizeof *state),
              "copy of the baseline's state");
     bench_finish(r);
-    if (state->gave_up)
+    if (state->gave_up) {
         bench_fatal("rank %d: the baseline waited %llu s in its step %llu, and gave up", r->index,
                     EEPK_FIXED_LIMIT_NS / 1000000000ull, (unsigned long long)state->gave_up);
+    }
 }
 
 void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user), void *user)
@@ -266,14 +284,17 @@ void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user),
     pthread_barrier_init(&w->barrier, NULL, (unsigned)w->setup.num_ranks);
     for (int i = 0; i < w->setup.num_ranks; i++) {
         int error = pthread_create(&w->rank[i].thread, NULL, rank_main, &w->rank[i]);
-        if (error != 0)
+        if (error != 0) {
             bench_fatal("no thread for rank %d: pthread_create: %s", i, strerror(error));
+        }
     }
-    for (int i = 0; i < w->setup.num_ranks; i++)
+    for (int i = 0; i < w->setup.num_ranks; i++) {
         pthread_join(w->rank[i].thread, NULL);
+    }
     pthread_barrier_destroy(&w->barrier);
-    for (int i = 0; i < w->setup.num_ranks; i++)
+    for (int i = 0; i < w->setup.num_ranks; i++) {
         expect_no_hang(&w->rank[i]);
+    }
 }
 
 void bench_meet(bench_rank *r)
@@ -288,9 +309,10 @@ void bench_stage_next(bench_rank *r, eepi_view **view_out)
     eepi_view *view = bench_view_make(&r->shape, r->epoch + 1);
     uint8_t *image = eepi_tables_image(r->tables);
 
-    if (!view)
+    if (!view) {
         bench_fatal("%u experts do not fit into %u x %u slots", r->shape.num_experts,
                     r->shape.max_ranks, r->shape.num_slots);
+    }
     eepi_bank_image(&r->shape, view, r->world->windows, image);
     bench_ok(r->world, eepi_tables_stage(r->tables, FINISH_US), "staging");
     r->image = image;
@@ -306,8 +328,9 @@ void bench_flip(bench_rank *r, eepi_view *view)
 
 void bench_replay(bench_rank *r, bench_kind kind)
 {
-    if (kind == BENCH_ELASTIC)
+    if (kind == BENCH_ELASTIC) {
         *eepi_tables_launch(r->tables) = (eepk_launch){++r->step, r->epoch, 0, patient_ns};
+    }
     bench_ok(r->world, eep_graph_replay(r->graph[kind], r->stream), "replay");
 }
 
@@ -333,10 +356,11 @@ void bench_expect(bench_rank *r, uint32_t result, uint32_t or_result)
     const eepk_status *status = eepi_tables_status(r->tables);
 
     if (eepk_load_acquire(&status->done_step) != r->step || status->bad_input ||
-        (status->result != result && status->result != or_result))
+        (status->result != result && status->result != or_result)) {
         bench_fatal("rank %d, step %llu: done step %llu, result %u instead of %u, bad input %u",
                     r->index, (unsigned long long)r->step, (unsigned long long)status->done_step,
                     status->result, result, status->bad_input);
+    }
 }
 
 uint64_t bench_step(bench_rank *r, bench_kind kind)
@@ -347,8 +371,9 @@ uint64_t bench_step(bench_rank *r, bench_kind kind)
     bench_replay(r, kind);
     bench_finish(r);
     end = eepk_now_ns();
-    if (kind == BENCH_ELASTIC)
+    if (kind == BENCH_ELASTIC) {
         bench_expect(r, EEPK_STEP_OK, EEPK_STEP_OK);
+    }
     return end - begin;
 }
 
@@ -378,8 +403,9 @@ uint64_t bench_digest_out(bench_rank *r)
     const size_t n = fetch_out(r);
     uint64_t digest = 0;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         digest = (digest ^ r->staging[i]) * 0x100000001b3u;
+    }
     return digest;
 }
 
@@ -392,15 +418,17 @@ static uint64_t count_wrong(bench_rank *r)
     const uint16_t *x = (const uint16_t *)inputs;
     uint64_t wrong = 0;
 
-    if (!inputs)
+    if (!inputs) {
         bench_fatal("out of memory");
+    }
     bench_inputs_fill(s, &r->world->inputs, r->world->setup.seed, r->index, set, inputs);
     for (size_t i = 0; i < (size_t)s->num_max_tokens * s->hidden; i++) {
         const float *weights = r->topk_weights[set] + i / s->hidden * s->top_k;
         const float value = eepk_bf16_to_float(x[i]);
         float sum = 0.0f;
-        for (uint32_t k = 0; k < s->top_k; k++)
+        for (uint32_t k = 0; k < s->top_k; k++) {
             sum = EEPK_FADD(sum, EEPK_FMUL(weights[k], value));
+        }
         wrong += r->staging[i] != eepk_float_to_bf16(sum);
     }
     free(inputs);

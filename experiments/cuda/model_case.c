@@ -26,10 +26,11 @@ static void narrow_rows(model_case *self)
 {
     for (size_t i = 0; i < (size_t)CASE_ROWS * CASE_HIDDEN; i++) {
         float value = (float)(i * 37 % 101) / 50.0f - 1.0f;
-        if (self->type == 2)
+        if (self->type == 2) {
             ((uint8_t *)self->rows)[i] = eepk_float_to_e4m3(100.0f * value);
-        else
+        } else {
             ((uint16_t *)self->rows)[i] = eepk_float_to_bf16(value);
+        }
     }
 }
 
@@ -37,31 +38,33 @@ void model_case_fill(model_case *self, int32_t type, int32_t corrupt)
 {
     uint64_t random = 20261121;
 
-    memset(self, 0, sizeof(*self));
+    memset(self, 0, sizeof *self);
     self->type = type;
     self->corrupt = corrupt;
-    draw(&self->embedding[0][0], sizeof(self->embedding) / sizeof(float), &random, 1.0f);
+    draw(&self->embedding[0][0], sizeof self->embedding / sizeof(float), &random, 1.0f);
     draw(self->decay, CASE_HIDDEN, &random, 0.5f);
-    draw(&self->router[0][0], sizeof(self->router) / sizeof(float), &random, 0.5f);
-    draw(&self->m[0][0], sizeof(self->m) / sizeof(float), &random, 2.0f);
-    draw(&self->unembedding[0][0], sizeof(self->unembedding) / sizeof(float), &random, 0.5f);
-    draw(&self->experts[0][0], sizeof(self->experts) / sizeof(float), &random, 0.5f);
-    draw(&self->rows[0][0], sizeof(self->rows) / sizeof(float), &random, 1.0f);
-    draw(&self->row_scales[0][0], sizeof(self->row_scales) / sizeof(float), &random, 0.1f);
-    draw(&self->results.state[0][0][0][0], sizeof(self->results.state) / sizeof(float), &random,
+    draw(&self->router[0][0], sizeof self->router / sizeof(float), &random, 0.5f);
+    draw(&self->m[0][0], sizeof self->m / sizeof(float), &random, 2.0f);
+    draw(&self->unembedding[0][0], sizeof self->unembedding / sizeof(float), &random, 0.5f);
+    draw(&self->experts[0][0], sizeof self->experts / sizeof(float), &random, 0.5f);
+    draw(&self->rows[0][0], sizeof self->rows / sizeof(float), &random, 1.0f);
+    draw(&self->row_scales[0][0], sizeof self->row_scales / sizeof(float), &random, 0.1f);
+    draw(&self->results.state[0][0][0][0], sizeof self->results.state / sizeof(float), &random,
          1.0f);
-    if (type > 0)
+    if (type > 0) {
         narrow_rows(self);
-    for (int i = 0; i < CASE_LAYERS * CASE_SLOTS * MODEL_TENSORS; i++)
+    }
+    for (int i = 0; i < CASE_LAYERS * CASE_SLOTS * MODEL_TENSORS; i++) {
         self->weights[i] = self->experts[i];
+    }
     self->num_tokens = CASE_TOKENS;
     self->num_outputs = CASE_OUTPUTS;
-    memcpy(self->tokens, tokens, sizeof(tokens));
-    memcpy(self->request_slot, request_slot, sizeof(request_slot));
-    memcpy(self->current, current, sizeof(current));
-    memcpy(self->output_token, output_token, sizeof(output_token));
-    memcpy(self->slot_begin, slot_begin, sizeof(slot_begin));
-    memcpy(self->slot_experts, slot_experts, sizeof(slot_experts));
+    memcpy(self->tokens, tokens, sizeof tokens);
+    memcpy(self->request_slot, request_slot, sizeof request_slot);
+    memcpy(self->current, current, sizeof current);
+    memcpy(self->output_token, output_token, sizeof output_token);
+    memcpy(self->slot_begin, slot_begin, sizeof slot_begin);
+    memcpy(self->slot_experts, slot_experts, sizeof slot_experts);
     self->results.control = (model_control){.kind = corrupt,
                                             .armed = corrupt != MODEL_CORRUPT_NONE,
                                             .layer = 1,
@@ -165,6 +168,7 @@ void model_case_run(model_case *self, model_case_launch launch, void *user)
 void model_case_on_host(void *user, model_kernel_id id, uint32_t num_blocks, const void *args)
 {
     (void)user;
-    for (uint32_t block = 0; block < num_blocks; block++)
+    for (uint32_t block = 0; block < num_blocks; block++) {
         model_kernels[id].host(args, (eep_grid){block, num_blocks, 0, 1});
+    }
 }

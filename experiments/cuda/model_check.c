@@ -37,7 +37,7 @@ static long differing_bytes(const model_case *host, const model_case *other)
     const uint8_t *a = (const uint8_t *)&host->results, *b = (const uint8_t *)&other->results;
     long count = 0;
 
-    for (size_t i = 0; i < sizeof(host->results); i++)
+    for (size_t i = 0; i < sizeof host->results; i++)
         count += a[i] != b[i];
     return count;
 }
@@ -57,7 +57,7 @@ static int check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
     if (!g->why && eep_stream_synchronize(g->stream, BOUND_US) != EEP_OK)
         g->why = "the kernels did not end";
     count = g->why ? -1 : differing_bytes(&on_host, on_gpu);
-    snprintf(name, sizeof(name), "model-%s/corruption-%d/threads-%u", types[type], corrupt,
+    snprintf(name, sizeof name, "model-%s/corruption-%d/threads-%u", types[type], corrupt,
              g->num_threads);
     printf("%-40s %8ld  %s%s\n", name, count, count == 0 ? "ok" : "FAILED: ",
            count == 0 ? ""
@@ -72,7 +72,7 @@ static int check_all(gpu *g, model_case *on_gpu)
     static const uint32_t sizes[] = {1, 32, 96, 256};
     int failed = 0;
 
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && !g->why; i++) {
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && !g->why; i++) {
         g->num_threads = sizes[i];
         for (int32_t type = 0; type < CASE_TYPES && !g->why; type++) {
             for (int32_t corrupt = 0; corrupt <= MODEL_CORRUPT_DROP && !g->why; corrupt++)
@@ -90,7 +90,7 @@ static int run(gpu *g, eep_device *device)
     int failed;
     const int is_cuda = strcmp(g->device, "cuda") == 0;
 
-    g->plugin = is_cuda ? model_plugin_open(0, why, sizeof(why)) : NULL;
+    g->plugin = is_cuda ? model_plugin_open(0, why, sizeof why) : NULL;
     if ((is_cuda && !g->plugin) || eep_stream_open(device, &g->stream) != EEP_OK ||
         eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(model_case), &memory) != EEP_OK) {
         fprintf(stderr, "model_check: %s\n", *why ? why : "no stream or memory");
@@ -124,7 +124,7 @@ int main(int argc, char **argv)
                  {"--driver", &g.driver},
                  {"--gpu", &g.name},
                  {"--device", &g.device}};
-    const size_t num_known = sizeof(known) / sizeof(known[0]);
+    const size_t num_known = sizeof known / sizeof known[0];
     eep_device *device = NULL;
     eep_status status;
     int result;

@@ -49,11 +49,11 @@ static eep_status status_of(cudaError_t error)
 
 eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
 {
-    int used = snprintf(failure, sizeof(failure), "device %d: ", ordinal);
+    int used = snprintf(failure, sizeof failure, "device %d: ", ordinal);
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(failure + used, sizeof(failure) - (size_t)used, format, arguments);
+    vsnprintf(failure + used, sizeof failure - (size_t)used, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -61,8 +61,9 @@ eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ..
 /* Every CUDA call passes through here; a failure is kept as text with the call in it. */
 eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
 {
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         return EEP_OK;
+    }
     return eepi_cuda_fail(status_of(error), ordinal, "%s: %s (%s, %d)", call,
                           cudaGetErrorString(error), cudaGetErrorName(error), (int)error);
 }
@@ -76,11 +77,13 @@ eep_status eepi_cuda_use_device(int ordinal)
     int current = -1;
     eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDevice(&current));
 
-    if (status != EEP_OK || (current == ordinal && bound == ordinal))
+    if (status != EEP_OK || (current == ordinal && bound == ordinal)) {
         return status;
+    }
     status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         bound = ordinal;
+    }
     return status;
 }
 
@@ -125,9 +128,10 @@ static eep_status check_device(int ordinal)
         (ordinal < 0 || ordinal >= count || ordinal >= EEPI_CUDA_MAX_ORDINALS)) {
         return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "there are %d", count);
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             ordinal, cudaDeviceGetAttribute(&unified, cudaDevAttrUnifiedAddressing, ordinal));
+    }
     if (status == EEP_OK && !unified) {
         return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "no unified addressing");
     }
@@ -154,23 +158,28 @@ static eep_status find_facts(cuda_device *d, cuda_known *k)
     int multiprocessors = 0;
     eep_status status = eepi_cuda_pinned_alloc(d->ordinal, EEPK_LINE_BYTES, &step_ns);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = run_clock_kernel(d, step_ns);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             d->ordinal,
             cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, d->ordinal));
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(d->ordinal, cudaMemGetInfo(&free_bytes, &k->total_bytes));
+    }
     if (status == EEP_OK) {
         k->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns,
                                        eepi_cuda_num_queues(), EEPI_CUDA_QUEUES_VARIABLE};
-        if (k->facts.clock_step_ns == UINT64_MAX)
+        if (k->facts.clock_step_ns == UINT64_MAX) {
             status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
+        }
     }
-    if (status != EEP_ERR_TIMEOUT) /* else the kernel may write yet */
+    if (status != EEP_ERR_TIMEOUT) { /* else the kernel may write yet */
         eepi_cuda_pinned_free(step_ns);
+    }
     k->is_known = status == EEP_OK;
     return status;
 }
@@ -181,8 +190,9 @@ static eep_status know_device(cuda_device *d)
     eep_status status = EEP_OK;
 
     pthread_mutex_lock(&known_lock);
-    if (!k->is_known)
+    if (!k->is_known) {
         status = find_facts(d, k);
+    }
     d->facts = k->facts;
     d->parked_most_bytes = k->total_bytes / PARKED_PART;
     pthread_mutex_unlock(&known_lock);
@@ -200,18 +210,24 @@ static eep_status open_parts(cuda_device *d)
     int ordinal = d->ordinal;
     eep_status status = check_device(ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_cuda_use_device(ordinal);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = load_kernels(ordinal);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eepi_cuda_pool_of(ordinal, &d->pool);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eepi_cuda_pinned_reserve(ordinal);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eepi_cuda_stream_make(ordinal, 1, &d->auxiliary);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = know_device(d);
+    }
     return status;
 }
 
@@ -221,8 +237,9 @@ static void cuda_close(void *device)
     cuda_device *d = device;
     int ordinal = d->ordinal;
 
-    if (d->auxiliary.stream)
+    if (d->auxiliary.stream) {
         eepi_cuda_stream_end(&d->auxiliary);
+    }
     free(d);
     eepi_cuda_device_closed();
     (void)!eepi_cuda_use_device(ordinal);
@@ -230,7 +247,7 @@ static void cuda_close(void *device)
 
 static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_t why_bytes)
 {
-    cuda_device *device = calloc(1, sizeof(*device));
+    cuda_device *device = calloc(1, sizeof *device);
     eep_status status;
 
     if (!device) {
@@ -263,9 +280,10 @@ static eep_status cuda_copy(void *stream, void *to, const void *from, size_t byt
     const cuda_stream *s = stream;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(s->ordinal,
                                    cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, s->stream));
+    }
     return status;
 }
 
@@ -285,13 +303,15 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
         return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, s->ordinal, "kernel %s has no CUDA twin",
                               kernel->name);
     }
-    if (args_bytes)
+    if (args_bytes) {
         memcpy(bytes, args, args_bytes);
+    }
     status = eepi_cuda_use_device(s->ordinal);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
             eepi_cuda_checked(cudaLaunchKernel(kernel->cuda, grid, block, parameters, 0, s->stream),
                               kernel->name, s->ordinal);
+    }
     return status;
 }
 
@@ -303,8 +323,9 @@ static eep_status cuda_thread_begin(void *device)
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     eep_status status = eepi_cuda_use_device(d->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
+    }
     return status;
 }
 

@@ -18,10 +18,12 @@ void eepi_cuda_capture_drop(const cuda_stream *s)
     cudaGraph_t graph = NULL;
 
     if (EEPI_CUDA_CHECKED(s->ordinal, cudaStreamIsCapturing(s->stream, &capture)) != EEP_OK ||
-        capture == cudaStreamCaptureStatusNone)
+        capture == cudaStreamCaptureStatusNone) {
         return;
-    if (EEPI_CUDA_CHECKED(s->ordinal, cudaStreamEndCapture(s->stream, &graph)) == EEP_OK && graph)
+    }
+    if (EEPI_CUDA_CHECKED(s->ordinal, cudaStreamEndCapture(s->stream, &graph)) == EEP_OK && graph) {
         (void)EEPI_CUDA_CHECKED(s->ordinal, cudaGraphDestroy(graph));
+    }
 }
 
 /* Thread-local mode: other threads of the process may go on allocating meanwhile. */
@@ -30,9 +32,10 @@ eep_status eepi_cuda_capture_begin(void *stream)
     const cuda_stream *s = stream;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             s->ordinal, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
+    }
     return status;
 }
 
@@ -43,30 +46,36 @@ static eep_status make_exec(const cuda_stream *s, cudaGraph_t graph, cudaGraphEx
     eep_status status =
         EEPI_CUDA_CHECKED(s->ordinal, cudaGraphGetNodes(graph, NULL, num_nodes_out));
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(s->ordinal, cudaGraphInstantiateWithFlags(exec_out, graph, 0));
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     status = EEPI_CUDA_CHECKED(s->ordinal, cudaGraphUpload(*exec_out, s->stream));
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         (void)EEPI_CUDA_CHECKED(s->ordinal, cudaGraphExecDestroy(*exec_out));
+    }
     return status;
 }
 
 eep_status eepi_cuda_capture_end(void *stream, void **graph_out, uint32_t *num_nodes_out)
 {
     const cuda_stream *s = stream;
-    cuda_graph *g = calloc(1, sizeof(*g));
+    cuda_graph *g = calloc(1, sizeof *g);
     cudaGraph_t graph = NULL;
     size_t num_nodes = 0;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(s->ordinal, cudaStreamEndCapture(s->stream, &graph));
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = g ? make_exec(s, graph, &g->exec, &num_nodes) : EEP_ERR_NO_MEMORY;
-    if (graph)
+    }
+    if (graph) {
         (void)EEPI_CUDA_CHECKED(s->ordinal, cudaGraphDestroy(graph));
+    }
     if (status != EEP_OK) {
         free(g);
         return status;
@@ -82,9 +91,10 @@ eep_status eepi_cuda_graph_replay(void *graph, void *stream)
     const cuda_stream *s = stream;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(s->ordinal,
                                    cudaGraphLaunch(((const cuda_graph *)graph)->exec, s->stream));
+    }
     return status;
 }
 

@@ -12,11 +12,13 @@ static eep_status find_function(int ordinal, const char *name, unsigned version,
         cudaGetDriverEntryPointByVersion(name, &function, version, cudaEnableDefault, &found), name,
         ordinal);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
-    if (found != cudaDriverEntryPointSuccess || !function || to_bytes != sizeof(function))
+    }
+    if (found != cudaDriverEntryPointSuccess || !function || to_bytes != sizeof function) {
         return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "the driver has no %s (CUDA %u.%u)",
                               name, version / 1000, version % 1000 / 10);
+    }
     memcpy(to, &function, to_bytes);
     return EEP_OK;
 }
@@ -28,11 +30,12 @@ eep_status eepi_cuda_find_driver(int ordinal, cuda_driver *driver_out)
 
 #define DRIVER_FIND(name, version)                                                                 \
     if (status == EEP_OK)                                                                          \
-        status = find_function(ordinal, #name, version, &d.name, sizeof(d.name));
+        status = find_function(ordinal, #name, version, &d.name, sizeof d.name);
     EEPI_CUDA_DRIVER_LIST(DRIVER_FIND)
 #undef DRIVER_FIND
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         *driver_out = d;
+    }
     return status;
 }
 
@@ -58,12 +61,15 @@ eep_status eepi_cuda_driver_checked(const cuda_driver *driver, int ordinal, CUre
 {
     const char *name = NULL, *text = NULL;
 
-    if (result == CUDA_SUCCESS)
+    if (result == CUDA_SUCCESS) {
         return EEP_OK;
-    if (driver->cuGetErrorName(result, &name) != CUDA_SUCCESS)
+    }
+    if (driver->cuGetErrorName(result, &name) != CUDA_SUCCESS) {
         name = "unknown";
-    if (driver->cuGetErrorString(result, &text) != CUDA_SUCCESS)
+    }
+    if (driver->cuGetErrorString(result, &text) != CUDA_SUCCESS) {
         text = "unknown error";
+    }
     return eepi_cuda_fail(status_of(result), ordinal, "%s: %s (%s, %d)", call, text, name,
                           (int)result);
 }

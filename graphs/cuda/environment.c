@@ -21,12 +21,14 @@ static int is_initialised(void)
     void *symbol;
     int count, yes = 0;
 
-    if (!driver)
+    if (!driver) {
         return 0;
+    }
     symbol = dlsym(driver, "cuDeviceGetCount");
-    memcpy(&get_count, &symbol, sizeof(symbol));
-    if (symbol)
+    memcpy(&get_count, &symbol, sizeof symbol);
+    if (symbol) {
         yes = get_count(&count) != DRIVER_NOT_INITIALIZED;
+    }
     dlclose(driver);
     return yes;
 }
@@ -37,18 +39,21 @@ static uint32_t queues_of(const char *text)
     char *end;
     long value = text && *text ? strtol(text, &end, 10) : 0;
 
-    if (value <= 0 || *end != '\0')
+    if (value <= 0 || *end != '\0') {
         return EEPI_CUDA_DEFAULT_QUEUES;
+    }
     return value < EEPI_CUDA_MOST_QUEUES ? (uint32_t)value : EEPI_CUDA_MOST_QUEUES;
 }
 
 static void prepare(void)
 {
-    if (!getenv(EEPI_CUDA_QUEUES_VARIABLE) && is_initialised())
+    if (!getenv(EEPI_CUDA_QUEUES_VARIABLE) && is_initialised()) {
         num_queues = EEPI_CUDA_DEFAULT_QUEUES; /* too late to ask for more */
+    }
     eepi_cuda_environment_set();
-    if (num_queues == 0)
+    if (num_queues == 0) {
         num_queues = queues_of(getenv(EEPI_CUDA_QUEUES_VARIABLE));
+    }
 }
 
 void eepi_cuda_prepare_process(void)

@@ -54,7 +54,7 @@ static void ask_descriptors(probe_report *to)
         look_for_getfd(to, &a);
     well = well && probe_listen(&a, PROBE_START_MS, &said);
     if (well)
-        rows_of_values(to, "descriptors", names, sizeof(names) / sizeof(names[0]), &said);
+        rows_of_values(to, "descriptors", names, sizeof names / sizeof names[0], &said);
     /* the descriptor was this process's own, as it is between ranks that are threads */
     probe_row(to, "descriptors", "own_descriptor_mapped", well && said.values[0] > 0,
               well && said.values[0] > 0);
@@ -75,7 +75,7 @@ static void ask_allocating(probe_report *to)
     probe_actor a;
 
     if (probe_start(&a, to, "allocating", "allocating") && probe_listen(&a, PROBE_START_MS, &said))
-        rows_of_values(to, "allocating", names, sizeof(names) / sizeof(names[0]), &said);
+        rows_of_values(to, "allocating", names, sizeof names / sizeof names[0], &said);
     (void)probe_end(&a);
 }
 
@@ -118,7 +118,7 @@ static void add_slices(probe_report *to, const char *of, int index, const probe_
 {
     char probe[48];
 
-    snprintf(probe, sizeof(probe), "%s/%d", of, index);
+    snprintf(probe, sizeof probe, "%s/%d", of, index);
     probe_row(to, probe, "gaps", (double)said->values[0], 1);
     probe_row(to, probe, "gap_median_us", (double)said->values[1] / 1000.0, 1);
     probe_row(to, probe, "gap_longest_us", (double)said->values[2] / 1000.0, 1);
@@ -220,7 +220,7 @@ static const struct {
     {"ring", ask_ring, "eight ranks whose kernels wait for each other"},
     {"slices", ask_slices, "time slices of one, two and four processes"},
 };
-enum { NUM_PROBES = sizeof(probes) / sizeof(probes[0]) };
+enum { NUM_PROBES = sizeof probes / sizeof probes[0] };
 
 /* EXIT_SUCCESS, EXIT_FAILURE or EXIT_SKIPPED: whether there is any use in going on. */
 static int look_for_device(probe_report *to)
@@ -240,7 +240,7 @@ static int look_for_device(probe_report *to)
         fflush(stdout);
         return EXIT_SUCCESS;
     }
-    fprintf(stderr, "gpu_probe: device %s: %.*s\n", to->how.device, (int)sizeof(said.text),
+    fprintf(stderr, "gpu_probe: device %s: %.*s\n", to->how.device, (int)sizeof said.text,
             said.text);
     return got && said.values[0] == PROBE_NO_DEVICE && said.status == EEP_ERR_UNSUPPORTED
                ? EXIT_SKIPPED
@@ -313,7 +313,7 @@ static int parse(int argc, char **argv, options *out)
     } known[] = {{"--device", &out->device}, {"--csv", &out->csv},   {"--commit", &out->commit},
                  {"--driver", &out->driver}, {"--role", &out->role}, {"--seconds", &out->seconds},
                  {"--probe", &out->probes}};
-    size_t num_known = sizeof(known) / sizeof(known[0]);
+    size_t num_known = sizeof known / sizeof known[0];
 
     for (int i = 1; i < argc; i += 2) {
         size_t j = 0;

@@ -14,7 +14,7 @@ int gpu_rows_open(gpu_rows *rows, const char *path)
 
 void gpu_rows_name(gpu_rows *rows, const char *name)
 {
-    snprintf(rows->gpu, sizeof(rows->gpu), "%.*s", GPU_NAME_BYTES - 1, name);
+    snprintf(rows->gpu, sizeof rows->gpu, "%.*s", GPU_NAME_BYTES - 1, name);
     for (char *c = rows->gpu; *c; c++) {
         if (*c == ',')
             *c = ' ';

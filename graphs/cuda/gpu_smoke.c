@@ -242,8 +242,8 @@ static int open_devices(report *to, eep_device **host_out, eep_device **device_o
                 eep_device_error_text());
         return status == EEP_ERR_UNSUPPORTED ? EXIT_SKIPPED : EXIT_FAILURE;
     }
-    snprintf(name, sizeof(name), "%s", to->with->device);
-    why = is_cuda ? smoke_expert_load(0, name, sizeof(name)) : NULL;
+    snprintf(name, sizeof name, "%s", to->with->device);
+    why = is_cuda ? smoke_expert_load(0, name, sizeof name) : NULL;
     if (why) {
         fprintf(stderr, "gpu_smoke: the expert kernel: %s\n", why);
         return EXIT_FAILURE;
@@ -262,7 +262,7 @@ static int run_all(report *to)
                to->with->commit, "case", "check", "value");
         if (to->with->is_loopback)
             run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &loopback);
-        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) && !to->with->is_loopback; i++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0] && !to->with->is_loopback; i++)
             run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &cases[i]);
         printf("%d checks failed\n", to->num_failed);
         result = to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;

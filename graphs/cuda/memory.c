@@ -24,17 +24,21 @@ static eep_status pool_make(int ordinal, cudaMemPool_t *pool_out)
     eep_status status = EEPI_CUDA_CHECKED(
         ordinal, cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, ordinal));
 
-    if (status == EEP_OK && !has_pools)
+    if (status == EEP_OK && !has_pools) {
         status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal, "it has no memory pools");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(ordinal, cudaMemPoolCreate(pool_out, &properties));
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             ordinal, cudaMemPoolSetAttribute(*pool_out, cudaMemPoolAttrReleaseThreshold, &all));
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             ordinal,
             cudaMemPoolSetAttribute(*pool_out, cudaMemPoolReuseAllowInternalDependencies, &no));
+    }
     return status;
 }
 
@@ -47,10 +51,11 @@ eep_status eepi_cuda_pool_of(int ordinal, cudaMemPool_t *pool_out)
         cudaMemPool_t pool = NULL;
 
         status = pool_make(ordinal, &pool);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             __atomic_store_n(&pools[ordinal], pool, __ATOMIC_RELEASE);
-        else if (pool)
+        } else if (pool) {
             (void)cudaMemPoolDestroy(pool);
+        }
     }
     *pool_out = pools[ordinal];
     pthread_mutex_unlock(&lock);
@@ -62,8 +67,9 @@ void eepi_cuda_pools_trim(void)
     for (int ordinal = 0; ordinal < EEPI_CUDA_MAX_ORDINALS; ordinal++) {
         cudaMemPool_t pool = __atomic_load_n(&pools[ordinal], __ATOMIC_ACQUIRE);
 
-        if (pool && eepi_cuda_use_device(ordinal) == EEP_OK)
+        if (pool && eepi_cuda_use_device(ordinal) == EEP_OK) {
             (void)EEPI_CUDA_CHECKED(ordinal, cudaMemPoolTrimTo(pool, 0));
+        }
     }
 }
 
@@ -93,19 +99,22 @@ eep_status eepi_cuda_alloc(void *device, eep_memory kind, size_t bytes, void **m
     void *memory = NULL;
     eep_status status;
 
-    if (bytes == 0 || rounded < bytes)
+    if (bytes == 0 || rounded < bytes) {
         return EEP_ERR_INVALID;
+    }
     status = eepi_cuda_use_device(d->ordinal);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = kind == EEP_MEMORY_PINNED ? eepi_cuda_pinned_alloc(d->ordinal, rounded, &memory)
                                            : alloc_device(d, rounded, &memory);
+    }
     if (status == EEP_OK && (uintptr_t)memory % ALIGNMENT != 0) {
         status =
             eepi_cuda_fail(EEP_ERR_DEVICE, d->ordinal, "memory not aligned to %d bytes", ALIGNMENT);
     }
     if (status != EEP_OK) {
-        if (memory)
+        if (memory) {
             eepi_cuda_free(device, kind, memory);
+        }
         return status;
     }
     *memory_out = memory;
@@ -120,6 +129,7 @@ void eepi_cuda_free(void *device, eep_memory kind, void *memory)
         eepi_cuda_pinned_free(memory);
         return;
     }
-    if (eepi_cuda_use_device(d->ordinal) == EEP_OK)
+    if (eepi_cuda_use_device(d->ordinal) == EEP_OK) {
         (void)EEPI_CUDA_CHECKED(d->ordinal, cudaFreeAsync(memory, d->auxiliary.stream));
+    }
 }

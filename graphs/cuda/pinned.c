@@ -38,11 +38,12 @@ static eep_status read_reserve(int ordinal, size_t *bytes_out)
     char *end;
     long mb = text && *text ? strtol(text, &end, 10) : RESERVE_MB;
 
-    if (mb < 0 || mb > MOST_MB || (text && *text && *end != '\0'))
+    if (mb < 0 || mb > MOST_MB || (text && *text && *end != '\0')) {
         return eepi_cuda_fail(EEP_ERR_INVALID, ordinal,
                               "the environment variable " RESERVE_VARIABLE " is \"%.80s\": it must "
                               "be a whole number of megabytes from 0 to %d",
                               text ? text : "", MOST_MB);
+    }
     *bytes_out = (size_t)mb << 20;
     return EEP_OK;
 }
@@ -56,8 +57,9 @@ static eep_status host_alloc(int ordinal, size_t bytes, uint8_t **memory_out)
     eep_status status = EEPI_CUDA_CHECKED(
         ordinal, cudaHostAlloc(&memory, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     status = EEPI_CUDA_CHECKED(ordinal, cudaHostGetDevicePointer(&seen_by_device, memory, 0));
     if (status == EEP_OK && seen_by_device != memory) {
         status =
@@ -74,12 +76,13 @@ static eep_status host_alloc(int ordinal, size_t bytes, uint8_t **memory_out)
 /* `growing` is held, `lock` is not: others take and give back meanwhile. */
 static eep_status slab_add(int ordinal, size_t bytes)
 {
-    slab *s = calloc(1, sizeof(*s));
-    block *b = calloc(1, sizeof(*b));
+    slab *s = calloc(1, sizeof *s);
+    block *b = calloc(1, sizeof *b);
     eep_status status = s && b ? eepi_cuda_use_device(ordinal) : EEP_ERR_NO_MEMORY;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = host_alloc(ordinal, bytes, &s->memory);
+    }
     if (status != EEP_OK) {
         free(s);
         free(b);
@@ -106,10 +109,12 @@ static eep_status grow(int ordinal, size_t bytes)
     size_t usual, needed = slab_round(bytes);
     eep_status status;
 
-    if (needed < bytes)
+    if (needed < bytes) {
         return EEP_ERR_NO_MEMORY;
-    if (read_reserve(ordinal, &usual) != EEP_OK) /* the program changed it since the open */
+    }
+    if (read_reserve(ordinal, &usual) != EEP_OK) { /* the program changed it since the open */
         usual = (size_t)RESERVE_MB << 20;
+    }
     status = slab_add(ordinal, usual > needed ? usual : needed);
     return status == EEP_ERR_NO_MEMORY && usual > needed ? slab_add(ordinal, needed) : status;
 }
@@ -130,12 +135,14 @@ eep_status eepi_cuda_pinned_reserve(int ordinal)
     size_t bytes;
     eep_status status = read_reserve(ordinal, &bytes);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     bytes = slab_round(bytes);
     pthread_mutex_lock(&growing);
-    if (bytes > 0 && !has_slabs())
+    if (bytes > 0 && !has_slabs()) {
         status = slab_add(ordinal, bytes);
+    }
     pthread_mutex_unlock(&growing);
     return status == EEP_ERR_NO_MEMORY ? EEP_OK : status;
 }
@@ -149,8 +156,9 @@ static block *best_block(size_t bytes, slab **slab_out)
 
     for (slab *s = slabs; s; s = s->next) {
         for (block *b = s->first; b; b = b->next) {
-            if (b->is_used || b->bytes < bytes || (best && best->bytes <= b->bytes))
+            if (b->is_used || b->bytes < bytes || (best && best->bytes <= b->bytes)) {
                 continue;
+            }
             best = b;
             *slab_out = s;
         }
@@ -161,12 +169,13 @@ static block *best_block(size_t bytes, slab **slab_out)
 /* NULL: no block is large enough, or there is no memory for its rest's own block. */
 static void *take(size_t bytes)
 {
-    block *rest = calloc(1, sizeof(*rest)), *b;
+    block *rest = calloc(1, sizeof *rest), *b;
     void *memory = NULL;
     slab *s = NULL;
 
-    if (!rest)
+    if (!rest) {
         return NULL;
+    }
     pthread_mutex_lock(&lock);
     b = best_block(bytes, &s);
     if (b) {
@@ -192,16 +201,19 @@ eep_status eepi_cuda_pinned_alloc(int ordinal, size_t bytes, void **memory_out)
     if (!memory) {
         pthread_mutex_lock(&growing);
         memory = take(bytes); /* another one may have made room */
-        if (!memory)
+        if (!memory) {
             status = grow(ordinal, bytes);
-        if (!memory && status == EEP_OK)
+        }
+        if (!memory && status == EEP_OK) {
             memory = take(bytes);
+        }
         pthread_mutex_unlock(&growing);
     }
-    if (!memory)
+    if (!memory) {
         return status != EEP_OK ? status
                                 : eepi_cuda_fail(EEP_ERR_NO_MEMORY, ordinal,
                                                  "no %zu bytes of pinned memory", bytes);
+    }
     memset(memory, 0, bytes);
     *memory_out = memory;
     return EEP_OK;
@@ -211,8 +223,9 @@ static void join_next(block *b)
 {
     block *next = b->next;
 
-    if (!next || b->is_used || next->is_used)
+    if (!next || b->is_used || next->is_used) {
         return;
+    }
     b->bytes += next->bytes;
     b->next = next->next;
     free(next);
@@ -226,12 +239,14 @@ static void give_back(slab *s, size_t at)
         before = b;
         b = b->next;
     }
-    if (!b)
+    if (!b) {
         return;
+    }
     b->is_used = 0;
     join_next(b);
-    if (before)
+    if (before) {
         join_next(before);
+    }
 }
 
 void eepi_cuda_pinned_free(void *memory)
@@ -240,8 +255,9 @@ void eepi_cuda_pinned_free(void *memory)
 
     pthread_mutex_lock(&lock);
     for (slab *s = slabs; s; s = s->next) {
-        if (at >= s->memory && at < s->memory + s->bytes)
+        if (at >= s->memory && at < s->memory + s->bytes) {
             give_back(s, (size_t)(at - s->memory));
+        }
     }
     pthread_mutex_unlock(&lock);
 }

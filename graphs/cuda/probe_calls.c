@@ -44,7 +44,7 @@ static eep_status take_graph(calls *c, void **thing_out)
     eep_status status = probe_check(r, eep_capture_begin(c->stream), "eep_capture_begin");
 
     if (status == EEP_OK)
-        status = probe_launch(r, c->stream, PROBE_STAMP, &c->stamp, sizeof(c->stamp));
+        status = probe_launch(r, c->stream, PROBE_STAMP, &c->stamp, sizeof c->stamp);
     if (status == EEP_OK)
         status = probe_check(r, eep_capture_end(c->stream, &graph), "eep_capture_end");
     *thing_out = graph;
@@ -137,10 +137,10 @@ static eep_status say_call(probe_role *r, const char *name, double *us, size_t c
     char check[64];
     eep_status status = probe_say_values(r, name, "us", us, count);
 
-    snprintf(check, sizeof(check), "%s_kernel_goes_on", name);
+    snprintf(check, sizeof check, "%s_kernel_goes_on", name);
     if (status == EEP_OK)
         status = probe_say_row(r, check, goes_on, 1);
-    snprintf(check, sizeof(check), "%s_longest_launch_us", name);
+    snprintf(check, sizeof check, "%s_longest_launch_us", name);
     return status == EEP_OK ? probe_say_row(r, check, (double)longest_launch_us, 1) : status;
 }
 
@@ -175,13 +175,13 @@ static eep_status ask_pair(calls *c, size_t which, pair_times *t)
 eep_status probe_calls(probe_role *r)
 {
     calls c = {.role = r};
-    pair_times *times = malloc(sizeof(*times));
+    pair_times *times = malloc(sizeof *times);
     eep_status status = times ? EEP_OK : probe_fail(r, EEP_ERR_NO_MEMORY, "memory");
 
     if (status == EEP_OK)
         status = probe_check(r, eep_stream_open(r->device, &c.stream), "a third stream");
-    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]) && status == EEP_OK; i++) {
-        memset(times, 0, sizeof(*times));
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0] && status == EEP_OK; i++) {
+        memset(times, 0, sizeof *times);
         status = ask_pair(&c, i, times);
     }
     free(times);

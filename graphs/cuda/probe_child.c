@@ -38,7 +38,7 @@ void probe_pause_ms(uint32_t ms)
 static void become(const probe_how *how, const char *seconds, int socket, pid_t parent)
 {
     char path[4096] = "";
-    ssize_t path_bytes = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    ssize_t path_bytes = readlink("/proc/self/exe", path, sizeof path - 1);
 
     char *const arguments[] = {path,
                                "--role",
@@ -65,7 +65,7 @@ int probe_child_start(const probe_how *how, probe_child *child_out)
     int ends[2];
 
     signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, pids are not kept */
-    snprintf(seconds, sizeof(seconds), "%u", how->seconds);
+    snprintf(seconds, sizeof seconds, "%u", how->seconds);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return -1;
     *child_out = (probe_child){fork(), ends[0], -1};
@@ -114,7 +114,7 @@ static void look_at_stat(int stat_fd, probe_marks *marks)
 {
     char text[1024], *at, state = '?';
     unsigned long long vsize = 1;
-    ssize_t n = pread(stat_fd, text, sizeof(text) - 1, 0);
+    ssize_t n = pread(stat_fd, text, sizeof text - 1, 0);
     uint64_t now_ns = probe_now_ns();
 
     if (n <= 0)
@@ -143,7 +143,7 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
 
     if (child->pid == 0)
         return 0;
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)child->pid);
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)child->pid);
     stat_fd = open(path, O_RDONLY | O_CLOEXEC);
     marks.kill_ns = probe_now_ns();
     until_ns = marks.kill_ns + KILL_BOUND_MS * 1000000ull;
@@ -163,24 +163,24 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
 
 int probe_send(int socket, const probe_message *message)
 {
-    return send(socket, message, sizeof(*message), MSG_NOSIGNAL) == (ssize_t)sizeof(*message) ? 0
-                                                                                              : -1;
+    return send(socket, message, sizeof *message, MSG_NOSIGNAL) == (ssize_t)sizeof *message ? 0
+                                                                                            : -1;
 }
 
 int probe_receive(int socket, uint64_t timeout_ms, probe_message *message_out)
 {
     struct pollfd readable = {.fd = socket, .events = POLLIN};
 
-    memset(message_out, 0, sizeof(*message_out));
+    memset(message_out, 0, sizeof *message_out);
     if (poll(&readable, 1, (int)timeout_ms) != 1) {
         message_out->status = EEP_ERR_TIMEOUT;
-        snprintf(message_out->text, sizeof(message_out->text), "no answer within %llu ms",
+        snprintf(message_out->text, sizeof message_out->text, "no answer within %llu ms",
                  (unsigned long long)timeout_ms);
         return -1;
     }
-    if (recv(socket, message_out, sizeof(*message_out), 0) == (ssize_t)sizeof(*message_out))
+    if (recv(socket, message_out, sizeof *message_out, 0) == (ssize_t)sizeof *message_out)
         return 0;
     message_out->status = EEP_ERR_UNREACHABLE;
-    snprintf(message_out->text, sizeof(message_out->text), "the process has ended");
+    snprintf(message_out->text, sizeof message_out->text, "the process has ended");
     return -1;
 }

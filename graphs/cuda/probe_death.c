@@ -44,8 +44,8 @@ static void owner_dies(probe_report *to, const char *probe, int with_keeper)
 
     if (well && with_keeper) {
         char why[400] = "";
-        well = eepi_peer_descriptors_copy(owner.child.pid, &window.fd, 1, &kept, why,
-                                          sizeof(why)) == EEP_OK;
+        well = eepi_peer_descriptors_copy(owner.child.pid, &window.fd, 1, &kept, why, sizeof why) ==
+               EEP_OK;
         if (!well)
             fprintf(stderr, "gpu_probe: %s: %s\n", probe, why);
         probe_row(to, probe, "descriptor_kept", well, well);
@@ -94,13 +94,13 @@ static void add_mark(probe_report *to, const char *probe, const char *name, uint
     char check[64];
     double after_us = ((double)last_ns - (double)mark_ns) / 1000.0;
 
-    snprintf(check, sizeof(check), "kill_to_%s_us", name);
+    snprintf(check, sizeof check, "kill_to_%s_us", name);
     if (mark_ns == 0) {
         probe_row(to, probe, check, -1, 1);
         return;
     }
     probe_row(to, probe, check, (double)(mark_ns - kill_ns) / 1000.0, 1);
-    snprintf(check, sizeof(check), "last_store_after_%s_us", name);
+    snprintf(check, sizeof check, "last_store_after_%s_us", name);
     probe_row(to, probe, check, after_us, 1);
     keep_largest(largest, after_us);
 }
@@ -164,7 +164,7 @@ static int kill_writers(probe_report *to, const char *name, last_stores *largest
     int well = probe_start_owner(&owner, to, name, 1, &window);
 
     for (int i = 0; i < NUM_KILLS && well; i++) {
-        snprintf(probe, sizeof(probe), "%s/%d", name, i);
+        snprintf(probe, sizeof probe, "%s/%d", name, i);
         well = kill_writer(&owner, &window, probe, largest);
     }
     probe_row(to, name, "owner_has_no_error", well, well);

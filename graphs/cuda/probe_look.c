@@ -19,11 +19,11 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
     eepi_share made = {0}, mapped = {0};
     char why[300] = "";
     uint64_t begin_us = probe_now_us(), made_us, mapped_us = 0;
-    eep_status status = eepi_share_make(r->device, LOOK_BYTES, &made, why, sizeof(why));
+    eep_status status = eepi_share_make(r->device, LOOK_BYTES, &made, why, sizeof why);
 
     made_us = probe_now_us();
     if (status == EEP_OK)
-        status = eepi_share_map(r->device, made.fd, made.mapped_bytes, &mapped, why, sizeof(why));
+        status = eepi_share_map(r->device, made.fd, made.mapped_bytes, &mapped, why, sizeof why);
     mapped_us = probe_now_us();
     r->say.values[0] = made.mapped_bytes;
     eepi_share_close(r->device, &mapped);

@@ -31,7 +31,7 @@ static eep_status say_one(probe_role *r, const char *name, const char *what, con
 {
     char check[PROBE_TEXT_BYTES];
 
-    snprintf(check, sizeof(check), "%.200s_%s%s%s", name, what, *unit ? "_" : "", unit);
+    snprintf(check, sizeof check, "%.200s_%s%s%s", name, what, *unit ? "_" : "", unit);
     return probe_say_row(r, check, value, 1);
 }
 
@@ -43,7 +43,7 @@ eep_status probe_say_values(probe_role *r, const char *name, const char *unit, d
 
     if (count == 0 || status != EEP_OK)
         return status;
-    qsort(values, count, sizeof(*values), compare_doubles);
+    qsort(values, count, sizeof *values, compare_doubles);
     status = say_one(r, name, "p50", unit, values[count / 2]);
     if (status == EEP_OK)
         status = say_one(r, name, "p99", unit, values[(count * 99) / 100]);
@@ -81,7 +81,7 @@ static eep_status say_samples(probe_role *r, const probe_samples *from, const ch
 
     if (status == EEP_OK)
         status = probe_check(
-            r, eep_copy_async(r->stream, copy, from->ticks, NUM_SAMPLES * sizeof(*copy)), "a copy");
+            r, eep_copy_async(r->stream, copy, from->ticks, NUM_SAMPLES * sizeof *copy), "a copy");
     if (status == EEP_OK)
         status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), name);
     if (status != EEP_OK)
@@ -112,10 +112,10 @@ eep_status probe_fence(probe_role *r)
     if (status == EEP_OK)
         status = samples_open(r, &args.to);
     args.room = room;
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && status == EEP_OK; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && status == EEP_OK; i++) {
         args.num_stores = kinds[i].num_stores;
         args.to.total[0] = 0;
-        status = probe_launch(r, r->stream, PROBE_FENCE, &args, sizeof(args));
+        status = probe_launch(r, r->stream, PROBE_FENCE, &args, sizeof args);
         if (status == EEP_OK)
             status = say_samples(r, &args.to, kinds[i].name, 1);
     }
@@ -138,7 +138,7 @@ eep_status probe_pinned(probe_role *r)
     for (int kind = 0; kind < 2 && status == EEP_OK; kind++) {
         args.word = kind == 0 ? pinned : own;
         args.to.total[0] = 0;
-        status = probe_launch(r, r->stream, PROBE_LOAD, &args, sizeof(args));
+        status = probe_launch(r, r->stream, PROBE_LOAD, &args, sizeof args);
         if (status == EEP_OK)
             status = say_samples(r, &args.to,
                                  kind == 0 ? "acquire_of_pinned" : "acquire_of_device_memory", 1);
@@ -175,9 +175,9 @@ eep_status probe_pass(probe_role *r)
     second.own_bell = first.other_bell;
     second.other_bell = first.own_bell;
     second.is_first = 0;
-    status = probe_launch(r, stream, PROBE_PASS, &second, sizeof(second));
+    status = probe_launch(r, stream, PROBE_PASS, &second, sizeof second);
     if (status == EEP_OK)
-        status = probe_launch(r, r->stream, PROBE_PASS, &first, sizeof(first));
+        status = probe_launch(r, r->stream, PROBE_PASS, &first, sizeof first);
     if (status == EEP_OK)
         status = say_samples(r, &first.to, "release_to_seen", 2);
     eep_stream_close(stream);
@@ -196,7 +196,7 @@ static eep_status capture_nodes(probe_role *r, uint64_t *stamps, int early, eep_
     for (size_t i = 0; i <= NUM_NODES && status == EEP_OK; i++) {
         probe_stamp_args args = {i % STAMP_EVERY == 0 ? &stamps[i / STAMP_EVERY] : NULL};
         status = early ? probe_launch_early(r, r->stream, &args)
-                       : probe_launch(r, r->stream, PROBE_STAMP, &args, sizeof(args));
+                       : probe_launch(r, r->stream, PROBE_STAMP, &args, sizeof args);
     }
     ended = eep_capture_end(r->stream, graph_out);
     return status == EEP_OK ? probe_check(r, ended, "eep_capture_end") : status;
@@ -214,7 +214,7 @@ static eep_status say_gaps(probe_role *r, eep_graph *graph, const uint64_t *stam
         status = probe_check(r, eep_graph_replay(graph, r->stream), "eep_graph_replay");
         if (status == EEP_OK)
             status = probe_check(
-                r, eep_copy_async(r->stream, copy, stamps, (NUM_GAPS + 1) * sizeof(*copy)),
+                r, eep_copy_async(r->stream, copy, stamps, (NUM_GAPS + 1) * sizeof *copy),
                 "a copy");
         if (status == EEP_OK)
             status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), name);

@@ -12,7 +12,7 @@ void probe_row(probe_report *to, const char *probe, const char *check, double va
 void probe_failure(probe_report *to, const char *probe, const char *role, const probe_message *said)
 {
     fprintf(stderr, "gpu_probe: %s: %s: %s: %.*s\n", probe, role, eep_strerror(said->status),
-            (int)sizeof(said->text), said->text);
+            (int)sizeof said->text, said->text);
     probe_row(to, probe, role, said->status, 0);
 }
 

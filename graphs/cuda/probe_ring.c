@@ -60,7 +60,7 @@ static eep_status ring_window(ring_rank *k)
     k->done = &words[0];
     k->began = &words[1];
     k->copy = &words[2];
-    status = eepi_window_create(k->role.device, &spec, why, sizeof(why), &k->own);
+    status = eepi_window_create(k->role.device, &spec, why, sizeof why, &k->own);
     return status == EEP_OK ? EEP_OK : probe_fail(&k->role, status, "a rank's window: %s", why);
 }
 
@@ -78,7 +78,7 @@ static eep_status ring_map(ring_rank *k)
     eep_status status;
 
     eepi_window_describe(next->own, &descriptor);
-    status = eepi_window_map(k->role.device, &descriptor, &spec, why, sizeof(why), &k->next);
+    status = eepi_window_map(k->role.device, &descriptor, &spec, why, sizeof why, &k->next);
     if (status != EEP_OK)
         return probe_fail(&k->role, status, "the next rank's window: %s", why);
     k->args = (probe_ring_args){.own = probe_word(k->own, PROBE_WORD_AT),
@@ -102,7 +102,7 @@ static eep_status ring_capture(ring_rank *k)
     eep_status status = probe_check(&k->role, eep_capture_begin(stream), "eep_capture_begin");
 
     if (status == EEP_OK)
-        status = probe_launch(&k->role, stream, PROBE_RING, &k->args, sizeof(k->args));
+        status = probe_launch(&k->role, stream, PROBE_RING, &k->args, sizeof k->args);
     if (status == EEP_OK)
         status = probe_check(&k->role, eep_capture_end(stream, &k->graph), "eep_capture_end");
     return status;
@@ -133,7 +133,7 @@ static uint64_t count_copies(ring *g)
     for (uint32_t i = 0; i < RING_RANKS; i++) {
         ring_rank *k = &g->ranks[i];
         const uint64_t *from = probe_word(k->own, PROBE_ROWS_AT);
-        count += eep_copy_async(k->auxiliary, k->copy, from, sizeof(*from)) == EEP_OK &&
+        count += eep_copy_async(k->auxiliary, k->copy, from, sizeof *from) == EEP_OK &&
                  eep_stream_synchronize(k->auxiliary, COPY_US) == EEP_OK;
     }
     return count;
@@ -147,7 +147,7 @@ static void keep_least(uint64_t *least, uint64_t value)
 static eep_status ring_launch(ring_rank *k)
 {
     if (!k->graph)
-        return probe_launch(&k->role, k->role.stream, PROBE_RING, &k->args, sizeof(k->args));
+        return probe_launch(&k->role, k->role.stream, PROBE_RING, &k->args, sizeof k->args);
     return probe_check(&k->role, eep_graph_replay(k->graph, k->role.stream), "eep_graph_replay");
 }
 
@@ -265,7 +265,7 @@ static int compare_u64(const void *a, const void *b)
  * beside them of how many, and the longest launch; last a round's nanoseconds. */
 static eep_status ring_of(probe_role *r, uint32_t num_replays, uint32_t is_of_graphs)
 {
-    ring *g = calloc(1, sizeof(*g)); /* freed with the process: threads may still hold it */
+    ring *g = calloc(1, sizeof *g); /* freed with the process: threads may still hold it */
     uint64_t begin_us = probe_now_us(), least = RING_ROUNDS;
     eep_status status;
 
@@ -281,7 +281,7 @@ static eep_status ring_of(probe_role *r, uint32_t num_replays, uint32_t is_of_gr
         return status;
     for (uint32_t i = 0; i < RING_RANKS; i++)
         keep_least(&least, eepk_load_acquire(g->ranks[i].done));
-    qsort(g->round_ns, num_replays, sizeof(g->round_ns[0]), compare_u64);
+    qsort(g->round_ns, num_replays, sizeof g->round_ns[0], compare_u64);
     r->say.values[0] = least;
     r->say.values[1] = RING_ROUNDS;
     r->say.values[2] = probe_now_us() - begin_us;

@@ -13,7 +13,7 @@ eep_status probe_fail(probe_role *r, eep_status status, const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(r->say.text, sizeof(r->say.text), format, arguments);
+    vsnprintf(r->say.text, sizeof r->say.text, format, arguments);
     va_end(arguments);
     r->say.status = status;
     return status;
@@ -37,12 +37,12 @@ eep_status probe_open(probe_role *r)
         return probe_fail(r, status, "%s: %.300s", eep_strerror(status), eep_device_error_text());
     r->is_cuda = strcmp(r->how->device, "cuda") == 0;
     if (r->is_cuda)
-        why = probe_kernels_load(0, name, sizeof(name));
+        why = probe_kernels_load(0, name, sizeof name);
     else
         eepi_device_set_apart(r->device);
     if (why)
         return probe_fail(r, EEP_ERR_DEVICE, "the probes' kernels: %s", why);
-    snprintf(r->say.text, sizeof(r->say.text), "%s", name);
+    snprintf(r->say.text, sizeof r->say.text, "%s", name);
     return probe_check(r, eep_stream_open(r->device, &r->stream), "eep_stream_open");
 }
 
@@ -124,13 +124,13 @@ eep_status probe_say(probe_role *r)
 {
     int sent = probe_send(r->socket, &r->say);
 
-    memset(&r->say, 0, sizeof(r->say));
+    memset(&r->say, 0, sizeof r->say);
     return sent == 0 ? EEP_OK : EEP_ERR_UNREACHABLE;
 }
 
 eep_status probe_say_row(probe_role *r, const char *check, double value, int ok)
 {
-    snprintf(r->say.text, sizeof(r->say.text), "%s", check);
+    snprintf(r->say.text, sizeof r->say.text, "%s", check);
     r->say.number = value;
     r->say.ok = ok;
     r->say.is_row = 1;
@@ -157,7 +157,7 @@ eep_status probe_map_window(probe_role *r, const probe_message *asked, eepi_wind
     eepi_window_spec spec = probe_spec(asked->generation);
     char why[300] = "";
     eep_status status =
-        eepi_window_map(r->device, &asked->window, &spec, why, sizeof(why), window_out);
+        eepi_window_map(r->device, &asked->window, &spec, why, sizeof why, window_out);
 
     return status == EEP_OK ? EEP_OK : probe_fail(r, status, "mapping a window: %s", why);
 }

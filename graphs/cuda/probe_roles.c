@@ -25,9 +25,9 @@ int probe_role_run(const probe_how *how, int socket)
     eep_status status = EEP_ERR_INVALID;
     size_t i = 0;
 
-    while (i < sizeof(roles) / sizeof(roles[0]) && strcmp(roles[i].name, how->role) != 0)
+    while (i < sizeof roles / sizeof roles[0] && strcmp(roles[i].name, how->role) != 0)
         i++;
-    if (i < sizeof(roles) / sizeof(roles[0]))
+    if (i < sizeof roles / sizeof roles[0])
         status = probe_open(&r);
     if (status == EEP_OK)
         status = roles[i].play(&r);

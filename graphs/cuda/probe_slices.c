@@ -17,7 +17,7 @@ static int compare_u64(const void *a, const void *b)
 
 static uint64_t median(uint64_t *values, uint64_t count)
 {
-    qsort(values, count, sizeof(*values), compare_u64);
+    qsort(values, count, sizeof *values, compare_u64);
     return count ? values[count / 2] : 0;
 }
 
@@ -46,7 +46,7 @@ eep_status probe_spin(probe_role *r)
     probe_gaps_args gaps = {.most = GAPS_MOST,
                             .threshold_ns = GAP_THRESHOLD_NS,
                             .limit_ns = r->how->seconds * 1000000000ull};
-    uint64_t *room = malloc(GAPS_MOST * sizeof(*room));
+    uint64_t *room = malloc(GAPS_MOST * sizeof *room);
     probe_message asked;
     eep_status status = room ? probe_words(r, 2 * GAPS_MOST, &gaps.log)
                              : probe_fail(r, EEP_ERR_NO_MEMORY, "memory");
@@ -58,7 +58,7 @@ eep_status probe_spin(probe_role *r)
     if (status == EEP_OK)
         status = probe_hear(r, &asked);
     if (status == EEP_OK)
-        status = probe_launch(r, r->stream, PROBE_GAPS, &gaps, sizeof(gaps));
+        status = probe_launch(r, r->stream, PROBE_GAPS, &gaps, sizeof gaps);
     if (status == EEP_OK)
         status = probe_check(
             r, eep_stream_synchronize(r->stream, r->how->seconds * 1000000ull + PROBE_SYNC_US),

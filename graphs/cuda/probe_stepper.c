@@ -27,7 +27,7 @@ eep_status probe_busy_begin(probe_role *r, uint32_t limit_ms, probe_busy *busy)
     eepk_store_release(&words[0], 0);
     eepk_store_release(&words[1], 0);
     busy->args.limit_ns = limit_ms * 1000000ull;
-    status = probe_launch(r, r->stream, PROBE_STORE, &busy->args, sizeof(busy->args));
+    status = probe_launch(r, r->stream, PROBE_STORE, &busy->args, sizeof busy->args);
     return status == EEP_OK ? probe_await(r, words, "a kernel") : status;
 }
 
@@ -50,7 +50,7 @@ static void *step_on(void *argument)
         uint32_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
         uint64_t begin_us = probe_now_us(), us;
         __atomic_store_n(&s->begun_us, begin_us, __ATOMIC_RELEASE);
-        s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof(s->fill));
+        s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof s->fill);
         if (s->status == EEP_OK)
             s->status = probe_check(&s->role, eep_stream_synchronize(s->role.stream, PROBE_SYNC_US),
                                     "a short kernel");

@@ -11,7 +11,7 @@ enum { COUNT_LIMIT_S = 60, LATER_MS = 1000 };
 static eep_status look_at_word(probe_role *r, const eepi_window *window, uint64_t *pinned)
 {
     eep_status status = probe_check(
-        r, eep_copy_async(r->stream, pinned, probe_word(window, PROBE_WORD_AT), sizeof(*pinned)),
+        r, eep_copy_async(r->stream, pinned, probe_word(window, PROBE_WORD_AT), sizeof *pinned),
         "reading the counter");
 
     if (status == EEP_OK)
@@ -60,7 +60,7 @@ static eep_status watch(probe_role *r, const eepi_window *window, uint64_t *pinn
         }
     }
     values[PROBE_WATCH_LATER] = word;
-    memcpy(r->say.values, values, sizeof(values));
+    memcpy(r->say.values, values, sizeof values);
     return status;
 }
 
@@ -79,7 +79,7 @@ eep_status probe_owner(probe_role *r)
     if (status != EEP_OK)
         return status;
     spec = probe_spec(asked.generation);
-    status = eepi_window_create(r->device, &spec, why, sizeof(why), &window);
+    status = eepi_window_create(r->device, &spec, why, sizeof why, &window);
     if (status != EEP_OK)
         return probe_fail(r, status, "making a window: %s", why);
     eepi_window_describe(window, &r->say.window);
@@ -110,7 +110,7 @@ static eep_status check_rows(probe_role *r, const eepi_window *window, uint64_t 
     eep_status status = probe_words(r, num_words, &copy);
 
     if (status == EEP_OK)
-        status = probe_launch(r, r->stream, PROBE_FILL, &fill, sizeof(fill));
+        status = probe_launch(r, r->stream, PROBE_FILL, &fill, sizeof fill);
     if (status == EEP_OK)
         status = probe_check(
             r, eep_copy_async(r->stream, copy, fill.words, num_words * sizeof(uint64_t)), "a copy");
@@ -170,7 +170,7 @@ eep_status probe_survivor(probe_role *r)
     store.words = probe_word(window, PROBE_ROWS_AT);
     store.rounds = &pinned[0];
     store.stop = &pinned[1];
-    status = probe_launch(r, r->stream, PROBE_STORE, &store, sizeof(store));
+    status = probe_launch(r, r->stream, PROBE_STORE, &store, sizeof store);
     if (status == EEP_OK)
         status = probe_await(r, store.rounds, "the storing kernel");
     if (status == EEP_OK)
@@ -205,7 +205,7 @@ eep_status probe_counter(probe_role *r)
     if (status != EEP_OK)
         return status;
     count.counter = probe_word(window, PROBE_WORD_AT);
-    status = probe_launch(r, r->stream, PROBE_COUNT, &count, sizeof(count));
+    status = probe_launch(r, r->stream, PROBE_COUNT, &count, sizeof count);
     if (status == EEP_OK)
         status = probe_await(r, count.progress, "the counting kernel");
     if (status == EEP_OK)

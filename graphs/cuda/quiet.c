@@ -25,8 +25,9 @@ static uint64_t num_late;
 
 static void destroy(cuda_parked_kind kind, int ordinal, void *object)
 {
-    if (eepi_cuda_use_device(ordinal) != EEP_OK)
+    if (eepi_cuda_use_device(ordinal) != EEP_OK) {
         return;
+    }
     switch (kind) {
     case CUDA_PARKED_STEP_STREAM:
     case CUDA_PARKED_AUXILIARY_STREAM: /* with work in it the runtime frees it behind that */
@@ -46,12 +47,14 @@ static int destroy_if_quiet(cuda_parked_kind kind, int ordinal, void *object)
 {
     int is_quiet;
 
-    if (eepi_cuda_num_waiters() > 0)
+    if (eepi_cuda_num_waiters() > 0) {
         return 0;
+    }
     pthread_mutex_lock(&quiet);
     is_quiet = eepi_cuda_num_waiters() == 0;
-    if (is_quiet)
+    if (is_quiet) {
         destroy(kind, ordinal, object);
+    }
     pthread_mutex_unlock(&quiet);
     return is_quiet;
 }
@@ -74,9 +77,10 @@ void eepi_cuda_park(cuda_parked_kind kind, int ordinal, void *object)
 {
     parked *p;
 
-    if (destroy_if_quiet(kind, ordinal, object))
+    if (destroy_if_quiet(kind, ordinal, object)) {
         return;
-    p = malloc(sizeof(*p));
+    }
+    p = malloc(sizeof *p);
     if (!p) { /* nothing is left but to wait */
         destroy(kind, ordinal, object);
         return;
@@ -96,8 +100,9 @@ void *eepi_cuda_unpark(cuda_parked_kind kind, int ordinal)
     for (parked **at = &all; *at && !object; at = &(*at)->next) {
         parked *p = *at;
 
-        if (p->kind != kind || p->ordinal != ordinal || !is_idle(kind, p->object))
+        if (p->kind != kind || p->ordinal != ordinal || !is_idle(kind, p->object)) {
             continue;
+        }
         object = p->object;
         *at = p->next;
         free(p);
@@ -161,16 +166,18 @@ void eepi_cuda_device_closed(void)
     pthread_mutex_lock(&quiet);
     if (eepi_cuda_num_waiters() == 0) {
         catch_up();
-        if (left == 0)
+        if (left == 0) {
             eepi_cuda_pinned_trim();
+        }
     }
     pthread_mutex_unlock(&quiet);
 }
 
 void eepi_cuda_note_late(void)
 {
-    if (eepi_cuda_num_waiters() > 1)
+    if (eepi_cuda_num_waiters() > 1) {
         __atomic_fetch_add(&num_late, 1, __ATOMIC_RELAXED);
+    }
 }
 
 uint64_t eepi_cuda_late_calls(const void *device)

@@ -60,32 +60,37 @@ static eep_status check_attribute(const cuda_region *r, CUdevice_attribute attri
     int value = 0;
     eep_status status = CALL(r, cuDeviceGetAttribute, &value, attribute, r->ordinal);
 
-    if (status == EEP_OK && !value)
+    if (status == EEP_OK && !value) {
         status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, r->ordinal,
                                 "it has no %s, so its memory cannot be shared with other processes",
                                 what);
+    }
     return status;
 }
 
 /* The runtime's numbers of devices are the driver's. */
 static eep_status region_begin(int ordinal, cuda_region **region_out)
 {
-    cuda_region *r = calloc(1, sizeof(*r));
+    cuda_region *r = calloc(1, sizeof *r);
     eep_status status;
 
-    if (!r)
+    if (!r) {
         return eepi_cuda_fail(EEP_ERR_NO_MEMORY, ordinal, "out of host memory");
+    }
     r->ordinal = ordinal;
     r->fd = -1;
     status = eepi_cuda_use_device(ordinal);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_cuda_find_driver(ordinal, &r->driver);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = check_attribute(r, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
                                  "virtual memory management");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = check_attribute(r, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
                                  "file descriptors for memory (bare Linux has, WSL and vGPU not)");
+    }
     if (status != EEP_OK) {
         free(r);
         return status;
@@ -97,14 +102,18 @@ static eep_status region_begin(int ordinal, cuda_region **region_out)
 /* Undo what there is, in reverse order; each step is tried whatever became of the one before. */
 static void region_free(cuda_region *r)
 {
-    if (r->has_mapping)
+    if (r->has_mapping) {
         (void)CALL(r, cuMemUnmap, r->address, r->bytes);
-    if (r->has_address)
+    }
+    if (r->has_address) {
         (void)CALL(r, cuMemAddressFree, r->address, r->bytes);
-    if (r->has_handle)
+    }
+    if (r->has_handle) {
         (void)CALL(r, cuMemRelease, r->handle);
-    if (r->fd >= 0)
+    }
+    if (r->fd >= 0) {
         close(r->fd);
+    }
     free(r);
 }
 
@@ -120,8 +129,9 @@ static eep_status region_allow(cuda_region *r, int ordinal)
                               .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     eep_status status = CALL(r, cuMemSetAccess, r->address, r->bytes, &access, 1);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         __atomic_fetch_or(&r->allowed, bit_of(ordinal), __ATOMIC_ACQ_REL);
+    }
     return status;
 }
 
@@ -156,20 +166,24 @@ static eep_status region_create(cuda_region *r, size_t bytes)
     eep_status status = CALL(r, cuMemGetAllocationGranularity, &granularity, &properties,
                              CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     r->bytes = (bytes + granularity - 1) / granularity * granularity;
-    if (r->bytes < bytes)
+    if (r->bytes < bytes) {
         return eepi_cuda_fail(EEP_ERR_NO_MEMORY, r->ordinal, "%zu bytes are too many", bytes);
+    }
     status = CALL(r, cuMemCreate, &r->handle, r->bytes, &properties, 0);
     r->has_handle = status == EEP_OK;
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = CALL(r, cuMemExportToShareableHandle, &r->fd, r->handle,
                       CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    }
     /* the driver does not say whether a program that is exec'ed would inherit it */
-    if (status == EEP_OK && fcntl(r->fd, F_SETFD, FD_CLOEXEC) != 0)
+    if (status == EEP_OK && fcntl(r->fd, F_SETFD, FD_CLOEXEC) != 0) {
         status = eepi_cuda_fail(EEP_ERR_SYSTEM, r->ordinal, "fcntl of the memory's descriptor: %s",
                                 strerror(errno));
+    }
     return status;
 }
 
@@ -181,14 +195,16 @@ static eep_status check_reach(const cuda_region *r, int ordinal)
     eep_status status = CALL(r, cuMemGetAllocationPropertiesFromHandle, &properties, r->handle);
 
     if (status != EEP_OK || properties.location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
-        properties.location.id == ordinal)
+        properties.location.id == ordinal) {
         return status;
+    }
     status = CALL(r, cuDeviceCanAccessPeer, &reaches, ordinal, properties.location.id);
-    if (status == EEP_OK && !reaches)
+    if (status == EEP_OK && !reaches) {
         status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, ordinal,
                                 "it has no peer access to device %d (see nvidia-smi topo -p2p w): "
                                 "ranks on these two cannot share windows",
                                 properties.location.id);
+    }
     return status;
 }
 
@@ -202,7 +218,7 @@ static eep_status region_import(cuda_region *r, int fd, size_t mapped_bytes)
     r->bytes = mapped_bytes;
     if (status != EEP_OK) {
         char why[256];
-        snprintf(why, sizeof(why), "%s", eepi_cuda_failure());
+        snprintf(why, sizeof why, "%s", eepi_cuda_failure());
         return eepi_cuda_fail(status, r->ordinal,
                               "%s (the memory's own device must be visible to this process, too: "
                               "CUDA_VISIBLE_DEVICES)",
@@ -215,8 +231,9 @@ static eep_status region_import(cuda_region *r, int fd, size_t mapped_bytes)
 
 static void unlink_locked(cuda_region **list, const cuda_region *r)
 {
-    while (*list != r)
+    while (*list != r) {
         list = &(*list)->next;
+    }
     *list = r->next;
 }
 
@@ -236,10 +253,12 @@ static cuda_region *region_of(int fd, size_t mapped_bytes)
 
     pthread_mutex_lock(&lock);
     r = open_regions;
-    while (r && (r->fd != fd || r->bytes != mapped_bytes))
+    while (r && (r->fd != fd || r->bytes != mapped_bytes)) {
         r = r->next;
-    if (r)
+    }
+    if (r) {
         r->users++;
+    }
     pthread_mutex_unlock(&lock);
     return r;
 }
@@ -254,8 +273,9 @@ static cuda_region *take_parked_beyond(int ordinal, size_t most_bytes)
     while (*at) {
         cuda_region *r = *at;
 
-        if (r->ordinal == ordinal)
+        if (r->ordinal == ordinal) {
             bytes += r->bytes;
+        }
         if (r->ordinal != ordinal || bytes <= most_bytes) {
             at = &r->next;
             continue;
@@ -273,8 +293,9 @@ static void free_list(cuda_region *list)
     while (list) {
         cuda_region *next = list->next;
 
-        if (eepi_cuda_use_device(list->ordinal) == EEP_OK)
+        if (eepi_cuda_use_device(list->ordinal) == EEP_OK) {
             region_free(list);
+        }
         list = next;
     }
 }
@@ -294,8 +315,9 @@ static void region_retire(cuda_region *r, size_t most_bytes)
     parked = r;
     pthread_mutex_unlock(&lock);
     beyond = take_parked_beyond(r->ordinal, most_bytes);
-    if (beyond)
+    if (beyond) {
         eepi_cuda_note_late();
+    }
     free_list(beyond);
 }
 
@@ -305,11 +327,13 @@ static void region_leave(cuda_region *r, size_t most_bytes)
 
     pthread_mutex_lock(&lock);
     is_last = --r->users == 0;
-    if (is_last)
+    if (is_last) {
         unlink_locked(&open_regions, r);
+    }
     pthread_mutex_unlock(&lock);
-    if (is_last)
+    if (is_last) {
         region_retire(r, most_bytes);
+    }
 }
 
 /* From now on nobody finds the region by that number, which may be another file's next. */
@@ -347,8 +371,9 @@ static eep_status share_end(cuda_region *r, eep_status status, eepi_share *share
         return EEP_OK;
     }
     snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
-    if (r)
+    if (r) {
         region_free(r);
+    }
     return status;
 }
 
@@ -359,12 +384,15 @@ eep_status eepi_cuda_share_make(void *device, size_t bytes, eepi_share *share_ou
     cuda_region *r = NULL;
     eep_status status = region_begin(d->ordinal, &r);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = region_create(r, bytes);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = region_place(r);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eepi_cuda_zero(d, (void *)(uintptr_t)r->address, r->bytes);
+    }
     return share_end(r, status, share_out, why_out, why_bytes);
 }
 
@@ -375,10 +403,12 @@ eep_status eepi_cuda_share_map(void *device, int fd, size_t mapped_bytes, eepi_s
     cuda_region *r = NULL;
     eep_status status = region_begin(d->ordinal, &r);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = region_import(r, fd, mapped_bytes);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = region_place(r);
+    }
     return share_end(r, status, share_out, why_out, why_bytes);
 }
 
@@ -390,23 +420,26 @@ eep_status eepi_cuda_share_map_own(void *device, int fd, size_t mapped_bytes, ee
     eep_status status = eepi_cuda_use_device(d->ordinal);
     cuda_region *r = status == EEP_OK ? region_of(fd, mapped_bytes) : NULL;
 
-    if (status == EEP_OK && !r)
+    if (status == EEP_OK && !r) {
         status = eepi_cuda_fail(EEP_ERR_INVALID, d->ordinal,
                                 "no window of this process has descriptor %d and %zu bytes", fd,
                                 mapped_bytes);
+    }
     if (status == EEP_OK &&
         !(__atomic_load_n(&r->allowed, __ATOMIC_ACQUIRE) & bit_of(d->ordinal))) {
         status = check_reach(r, d->ordinal);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = region_allow(r, d->ordinal);
+        }
     }
     if (status == EEP_OK) {
         *share_out = (eepi_share){(void *)(uintptr_t)r->address, r->bytes, -1, r};
         return EEP_OK;
     }
     snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
-    if (r)
+    if (r) {
         region_leave(r, d->parked_most_bytes);
+    }
     return status;
 }
 
@@ -414,8 +447,10 @@ void eepi_cuda_share_close(void *device, eepi_share *share)
 {
     const cuda_device *d = device;
 
-    if (share->fd >= 0)
+    if (share->fd >= 0) {
         region_close_fd(share->impl);
-    if (eepi_cuda_use_device(d->ordinal) == EEP_OK)
+    }
+    if (eepi_cuda_use_device(d->ordinal) == EEP_OK) {
         region_leave(share->impl, d->parked_most_bytes);
+    }
 }

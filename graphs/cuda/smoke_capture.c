@@ -13,7 +13,7 @@ static eep_status put_expert(smoke_rank *r, const smoke_expert_args *args)
     const char *why;
 
     if (!r->run->is_cuda)
-        return eep_launch(r->stream, &on_host, EEPI_COPY_BLOCKS, 1, args, sizeof(*args));
+        return eep_launch(r->stream, &on_host, EEPI_COPY_BLOCKS, 1, args, sizeof *args);
     why = smoke_expert_launch(eep_stream_native(r->stream), EEPI_COPY_BLOCKS, EEPI_COPY_THREADS,
                               args);
     if (why)
@@ -73,7 +73,7 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
     };
     eep_status status = EEP_OK;
 
-    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]) && status == EEP_OK; i++) {
+    for (size_t i = 0; i < sizeof nodes / sizeof nodes[0] && status == EEP_OK; i++) {
         int is_combine = nodes[i].id >= EEPI_KERNEL_combine_send;
         if (nodes[i].id == EEPI_KERNEL_combine_send)
             status = put_expert(r, &e);
@@ -81,7 +81,7 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
             status =
                 eep_launch(r->stream, eepi_tables_kernel(r->tables, nodes[i].id), nodes[i].blocks,
                            nodes[i].threads, is_combine ? (const void *)&c : (const void *)&d,
-                           is_combine ? sizeof(c) : sizeof(d));
+                           is_combine ? sizeof c : sizeof d);
         if (nodes[i].id == last)
             break;
     }
@@ -98,13 +98,13 @@ static eep_graph *capture_until(smoke_rank *r, eepi_kernel_id last)
 
     if (status == EEP_OK)
         status = eep_launch(r->stream, eepi_tables_kernel(r->tables, EEPI_KERNEL_latch), 1, 1,
-                            &world, sizeof(world));
+                            &world, sizeof world);
     for (uint32_t layer = 0; layer < (is_whole ? r->shape.num_layers : 1) && status == EEP_OK;
          layer++)
         status = put_layer(r, layer, last);
     if (status == EEP_OK && is_whole)
         status = eep_launch(r->stream, eepi_tables_kernel(r->tables, EEPI_KERNEL_finish), 1, 1,
-                            &world, sizeof(world));
+                            &world, sizeof world);
     if (status == EEP_OK)
         status = eep_capture_end(r->stream, &graph);
     (void)smoke_check(r, status, "capture");

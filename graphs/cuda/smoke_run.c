@@ -13,7 +13,7 @@ int smoke_fail(smoke_rank *r, const char *format, ...)
     va_list list;
 
     va_start(list, format);
-    vsnprintf(r->why, sizeof(r->why), format, list);
+    vsnprintf(r->why, sizeof r->why, format, list);
     va_end(list);
     __atomic_store_n(&r->run->failed, 1, __ATOMIC_RELEASE);
     return -1;
@@ -65,7 +65,7 @@ static int make_shape(smoke_rank *r)
 {
     const smoke_case *test = r->run->test;
     int num_experts = test->num_ranks * (r->run->num_slots - SMOKE_SPARE_SLOTS);
-    eep_config config = {.struct_bytes = sizeof(config),
+    eep_config config = {.struct_bytes = sizeof config,
                          .rank = r->seat,
                          .num_ranks = test->num_ranks,
                          .max_ranks = r->run->max_ranks,
@@ -103,7 +103,7 @@ static int rank_open(smoke_rank *r)
         {EEP_MEMORY_PINNED, out_bytes, (void **)&r->outputs_host},
     };
 
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         if (smoke_check(
                 r, eep_device_alloc(run->device, wanted[i].kind, wanted[i].bytes, wanted[i].to),
                 "alloc"))
@@ -165,7 +165,7 @@ static int run_open(smoke_group *run)
     }
     make_layouts(run);
     run->num_flips = (test->num_steps + SMOKE_FLIP_EVERY - 1) / SMOKE_FLIP_EVERY;
-    run->views = calloc((size_t)run->num_flips, sizeof(*run->views));
+    run->views = calloc((size_t)run->num_flips, sizeof *run->views);
     run->result->outputs = calloc(cells, run->result->layout.bytes);
     run->result->step_ns = calloc(cells, sizeof(uint64_t));
     if (!run->views || !run->result->outputs || !run->result->step_ns)
@@ -203,13 +203,13 @@ static void run_threads(smoke_group *run)
 
 int smoke_run(eep_device *device, int is_cuda, const smoke_case *test, smoke_result *result_out)
 {
-    smoke_group *run = calloc(1, sizeof(*run));
+    smoke_group *run = calloc(1, sizeof *run);
     uint64_t before = eep_device_captures(device);
     int failed;
 
-    memset(result_out, 0, sizeof(*result_out));
+    memset(result_out, 0, sizeof *result_out);
     if (!run) {
-        snprintf(result_out->why, sizeof(result_out->why), "out of memory");
+        snprintf(result_out->why, sizeof result_out->why, "out of memory");
         return -1;
     }
     run->device = device;
@@ -226,7 +226,7 @@ int smoke_run(eep_device *device, int is_cuda, const smoke_case *test, smoke_res
     }
     for (int i = 0; i < test->num_ranks; i++) {
         size_t length = strlen(result_out->why);
-        snprintf(result_out->why + length, sizeof(result_out->why) - length, "%s%s",
+        snprintf(result_out->why + length, sizeof result_out->why - length, "%s%s",
                  run->ranks[i].why[0] && length ? "; " : "", run->ranks[i].why);
         rank_close(&run->ranks[i]);
     }
@@ -242,5 +242,5 @@ void smoke_result_free(smoke_result *result)
 {
     free(result->outputs);
     free(result->step_ns);
-    memset(result, 0, sizeof(*result));
+    memset(result, 0, sizeof *result);
 }

@@ -37,8 +37,9 @@ static void give_way(uint32_t polls)
         sched_yield();
         return;
     }
-    if (!is_exact)
+    if (!is_exact) {
         is_exact = prctl(PR_SET_TIMERSLACK, (unsigned long)TIMER_SLACK_NS, 0, 0, 0) == 0;
+    }
     nanosleep(&nap, NULL);
 }
 
@@ -70,10 +71,12 @@ static eep_status poll_until(query_fn query, const void *object, const char *cal
         int late = eepi_now_us() - begin >= timeout_us;
         cudaError_t error = query(object);
 
-        if (error != cudaErrorNotReady)
+        if (error != cudaErrorNotReady) {
             return eepi_cuda_checked(error, call, ordinal);
-        if (late)
+        }
+        if (late) {
             return timed_out(call, ordinal, timeout_us);
+        }
         give_way(polls);
     }
 }
@@ -97,8 +100,9 @@ eep_status eepi_cuda_stream_await_word(void *stream, const uint64_t *word, uint6
     uint64_t begin = eepi_now_us(), now = begin, query_at = begin + QUERY_PERIOD_US;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     /* partner: the store of done_step in the step's last kernel (eepk_finish) */
     for (uint32_t polls = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) != value; polls++) {
         int late;
@@ -107,10 +111,12 @@ eep_status eepi_cuda_stream_await_word(void *stream, const uint64_t *word, uint6
         late = now - begin >= timeout_us;
         if (late || now >= query_at) {
             cudaError_t error = query_stream(s);
-            if (error != cudaErrorNotReady)
+            if (error != cudaErrorNotReady) {
                 return eepi_cuda_checked(error, "cudaStreamQuery", s->ordinal);
-            if (late)
+            }
+            if (late) {
                 return timed_out("cudaStreamQuery", s->ordinal, timeout_us);
+            }
             query_at = now + QUERY_PERIOD_US;
         }
         give_way(polls);
@@ -135,10 +141,11 @@ static eep_status make_new(int ordinal, int is_auxiliary, cudaStream_t *stream_o
     eep_status status =
         EEPI_CUDA_CHECKED(ordinal, cudaDeviceGetStreamPriorityRange(&lowest, &highest));
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(ordinal,
                                    cudaStreamCreateWithPriority(stream_out, cudaStreamNonBlocking,
                                                                 is_auxiliary ? lowest : highest));
+    }
     return status;
 }
 
@@ -147,21 +154,25 @@ eep_status eepi_cuda_stream_make(int ordinal, int is_auxiliary, cuda_stream *str
     eep_status status = eepi_cuda_use_device(ordinal);
     cudaStream_t stream;
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     stream = eepi_cuda_unpark(kind_of(is_auxiliary), ordinal);
-    if (!stream)
+    if (!stream) {
         status = make_new(ordinal, is_auxiliary, &stream);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         *stream_out = (cuda_stream){ordinal, stream, is_auxiliary};
+    }
     return status;
 }
 
 /* Work that outlasts the bound stays in it; then it is not used again until that has ended. */
 void eepi_cuda_stream_end(cuda_stream *s)
 {
-    if (eepi_cuda_use_device(s->ordinal) != EEP_OK)
+    if (eepi_cuda_use_device(s->ordinal) != EEP_OK) {
         return;
+    }
     eepi_cuda_capture_drop(s);
     (void)poll_until(query_stream, s, "cudaStreamQuery before its end", s->ordinal,
                      CLOSE_TIMEOUT_US);
@@ -170,7 +181,7 @@ void eepi_cuda_stream_end(cuda_stream *s)
 
 eep_status eepi_cuda_stream_open(void *device, void **stream_out)
 {
-    cuda_stream *s = calloc(1, sizeof(*s));
+    cuda_stream *s = calloc(1, sizeof *s);
     eep_status status =
         s ? eepi_cuda_stream_make(((const cuda_device *)device)->ordinal, 0, s) : EEP_ERR_NO_MEMORY;
 
@@ -195,10 +206,11 @@ void *eepi_cuda_stream_native(void *stream)
 
 eep_status eepi_cuda_stream_adopt(void *device, void *native, void **stream_out)
 {
-    cuda_stream *s = calloc(1, sizeof(*s));
+    cuda_stream *s = calloc(1, sizeof *s);
 
-    if (!s)
+    if (!s) {
         return EEP_ERR_NO_MEMORY;
+    }
     s->ordinal = ((const cuda_device *)device)->ordinal;
     s->stream = native;
     *stream_out = s;
@@ -221,9 +233,10 @@ eep_status eepi_cuda_stream_wait_event(void *stream, void *event)
     const cuda_stream *s = stream;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(
             s->ordinal, cudaStreamWaitEvent(s->stream, ((const cuda_event *)event)->event, 0));
+    }
     return status;
 }
 
@@ -232,18 +245,20 @@ eep_status eepi_cuda_stream_wait_event(void *stream, void *event)
 /* One that served before has happened, as one that was never recorded: nobody waits for it. */
 eep_status eepi_cuda_event_open(void *device, void **event_out)
 {
-    cuda_event *e = calloc(1, sizeof(*e));
+    cuda_event *e = calloc(1, sizeof *e);
     eep_status status;
 
-    if (!e)
+    if (!e) {
         return EEP_ERR_NO_MEMORY;
+    }
     e->ordinal = ((const cuda_device *)device)->ordinal;
     status = eepi_cuda_use_device(e->ordinal);
     if (status == EEP_OK) {
         e->event = eepi_cuda_unpark(CUDA_PARKED_EVENT, e->ordinal);
-        if (!e->event)
+        if (!e->event) {
             status = EEPI_CUDA_CHECKED(e->ordinal,
                                        cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+        }
     }
     if (status != EEP_OK) {
         free(e);
@@ -266,9 +281,10 @@ eep_status eepi_cuda_event_record(void *event, void *stream)
     const cuda_stream *s = stream;
     eep_status status = eepi_cuda_use_device(s->ordinal);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
             EEPI_CUDA_CHECKED(s->ordinal, cudaEventRecord(((cuda_event *)event)->event, s->stream));
+    }
     return status;
 }
 

@@ -163,7 +163,7 @@ typedef struct eep_config {
 EEP_API void eep_config_init_sized(eep_config *config, size_t struct_bytes);
 static inline void eep_config_init(eep_config *config)
 {
-    eep_config_init_sized(config, sizeof(*config));
+    eep_config_init_sized(config, sizeof *config);
 }
 
 /* Sets of times and policies (docs/DEFAULTS.md has all values). */

@@ -33,7 +33,7 @@ static inline void *eep_sized(void *it, size_t bytes)
     uint32_t struct_bytes = (uint32_t)bytes;
 
     memset(it, 0, bytes);
-    memcpy(it, &struct_bytes, sizeof(struct_bytes)); /* the first field of each */
+    memcpy(it, &struct_bytes, sizeof struct_bytes); /* the first field of each */
     return it;
 }
 #ifdef __cplusplus

@@ -12,8 +12,9 @@ static void keep_longest(uint64_t *longest_us, uint64_t begin_us)
 {
     uint64_t us = fake_now_us() - begin_us;
 
-    if (us > *longest_us)
+    if (us > *longest_us) {
         *longest_us = us;
+    }
 }
 
 static void wait_for_holder(const char *call)
@@ -21,9 +22,10 @@ static void wait_for_holder(const char *call)
     uint64_t until_us = fake_bound_us();
 
     while (holder) {
-        if (!fake_sleep(until_us) && holder && fake_now_us() >= until_us)
+        if (!fake_sleep(until_us) && holder && fake_now_us() >= until_us) {
             fake_hang("%s has waited %u ms for the end of %s, which waits for the whole device",
                       call, fake.bound_ms, holder);
+        }
     }
 }
 
@@ -31,8 +33,9 @@ void fake_launch_may_go(const char *call)
 {
     uint64_t begin_us = fake_now_us();
 
-    if (!holder)
+    if (!holder) {
         return;
+    }
     fake.count.launches_held++;
     wait_for_holder(call);
     keep_longest(&fake.count.longest_launch_held_us, begin_us);
@@ -43,8 +46,9 @@ cudaError_t fake_device_wide_begin(const char *call)
     cudaError_t error = fake_enter(FAKE_WORKS);
     uint64_t begin_us = fake_now_us(), until_us;
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = fake_capture_allows();
     if (error != cudaSuccess) {
@@ -58,9 +62,10 @@ cudaError_t fake_device_wide_begin(const char *call)
     held_since_us = begin_us;
     until_us = fake_bound_us();
     while (fake_entries_pending() > 0) {
-        if (!fake_sleep(until_us) && fake_entries_pending() > 0 && fake_now_us() >= until_us)
+        if (!fake_sleep(until_us) && fake_entries_pending() > 0 && fake_now_us() >= until_us) {
             fake_hang("%s has waited %u ms for the device to be idle, and launches wait for it",
                       call, fake.bound_ms);
+        }
     }
     pthread_mutex_unlock(&fake.lock);
     return cudaSuccess;
@@ -80,8 +85,9 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     cudaError_t error = fake_device_wide_begin("cudaDeviceSynchronize");
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         fake_device_wide_end();
+    }
     return error;
 }
 
@@ -91,10 +97,12 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 {
     cudaError_t error = fake_enter(FAKE_ASKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    if (device != 0)
+    }
+    if (device != 0) {
         return cudaErrorInvalidDevice;
+    }
     switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
         *value = FAKE_GPU_MULTIPROCESSORS;
@@ -129,11 +137,13 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 {
     cudaError_t error = fake_enter(FAKE_ASKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    if (device != 0)
+    }
+    if (device != 0) {
         return cudaErrorInvalidDevice;
-    memset(properties, 0, sizeof(*properties));
+    }
+    memset(properties, 0, sizeof *properties);
     strcpy(properties->name, "fake GPU");
     properties->multiProcessorCount = FAKE_GPU_MULTIPROCESSORS;
     properties->maxThreadsPerBlock = 1024;

@@ -39,8 +39,9 @@ int fake_driver_knows(const void *memory, size_t bytes)
     int known = 0;
 
     pthread_mutex_lock(&lock);
-    for (const mapping *m = mappings; m && !known; m = m->next)
+    for (const mapping *m = mappings; m && !known; m = m->next) {
         known = first >= m->memory && first + bytes <= m->memory + m->bytes;
+    }
     pthread_mutex_unlock(&lock);
     return known;
 }
@@ -48,8 +49,9 @@ int fake_driver_knows(const void *memory, size_t bytes)
 /* The calling thread's context, not the process's, is what these functions need. */
 static int has_no_context(void)
 {
-    if (fake_gpu_has_context())
+    if (fake_gpu_has_context()) {
         return 0;
+    }
     __atomic_fetch_add(&fake.count.calls_without_context, 1, __ATOMIC_RELAXED);
     fake_report();
     return !fake_driver.allows_no_context;
@@ -98,8 +100,9 @@ static CUresult get_string(CUresult error, const char **out)
 static CUresult get_attribute(int *out, CUdevice_attribute attribute, CUdevice device)
 {
     FAKE_REQUIRE(device == DEVICE);
-    if (fake_driver_fails())
+    if (fake_driver_fails()) {
         return CUDA_ERROR_UNKNOWN;
+    }
     *out = attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED ||
            (attribute == CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED &&
             fake_driver.has_descriptors);
@@ -126,8 +129,9 @@ static CUresult granularity(size_t *out, const CUmemAllocationProp *properties,
 {
     (void)option;
     FAKE_REQUIRE(properties->location.id == DEVICE);
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
+    }
     *out = GRANULARITY;
     return fake_driver_fails() ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
@@ -135,8 +139,9 @@ static CUresult granularity(size_t *out, const CUmemAllocationProp *properties,
 static CUresult properties_of(CUmemAllocationProp *out, CUmemGenericAllocationHandle handle)
 {
     (void)handle;
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
+    }
     *out = (CUmemAllocationProp){.location = {CU_MEM_LOCATION_TYPE_DEVICE, fake_driver.owner}};
     return fake_driver_fails() ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
@@ -154,12 +159,13 @@ static int is_of_this_process(int fd)
     char path[64], target[128], name[64];
     ssize_t length;
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     length = readlink(path, target, sizeof(target) - 1);
-    if (length <= 0)
+    if (length <= 0) {
         return 0;
+    }
     target[length] = '\0';
-    name_of_own(name, sizeof(name));
+    name_of_own(name, sizeof name);
     return strncmp(target, "/memfd:", 7) == 0 && strncmp(target + 7, name, strlen(name)) == 0 &&
            target[7 + strlen(name)] == ' ';
 }
@@ -173,11 +179,13 @@ static CUresult create(CUmemGenericAllocationHandle *out, size_t bytes,
     (void)flags;
     FAKE_REQUIRE(bytes % GRANULARITY == 0);
     FAKE_REQUIRE(properties->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_OUT_OF_MEMORY;
-    name_of_own(name, sizeof(name));
+    }
+    name_of_own(name, sizeof name);
     fd = memfd_create(name, MFD_CLOEXEC);
     FAKE_REQUIRE(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
     *out = (CUmemGenericAllocationHandle)fd;
@@ -187,8 +195,9 @@ static CUresult create(CUmemGenericAllocationHandle *out, size_t bytes,
 
 static CUresult release(CUmemGenericAllocationHandle handle)
 {
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
+    }
     FAKE_REQUIRE(close((int)handle) == 0);
     add(&fake_driver.handles, -1);
     return CUDA_SUCCESS;
@@ -199,10 +208,12 @@ static CUresult export_fd(void *out, CUmemGenericAllocationHandle handle,
 {
     (void)flags;
     FAKE_REQUIRE(type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_NOT_SUPPORTED;
+    }
     *(int *)out = dup((int)handle); /* not close-on-exec, as a driver may do */
     return CUDA_SUCCESS;
 }
@@ -213,18 +224,23 @@ static CUresult import_fd(CUmemGenericAllocationHandle *out, void *fd,
     int own, copy;
 
     FAKE_REQUIRE(type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
     own = is_of_this_process((int)(uintptr_t)fd);
-    if (own)
+    if (own) {
         __atomic_fetch_add(&fake.count.imports_of_own_memory, 1, __ATOMIC_RELAXED);
-    if (own && fake_driver.refuses_own_import)
+    }
+    if (own && fake_driver.refuses_own_import) {
         return CUDA_ERROR_NOT_SUPPORTED;
+    }
     copy = dup((int)(uintptr_t)fd);
-    if (copy < 0)
+    if (copy < 0) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
     *out = (CUmemGenericAllocationHandle)copy;
     add(&fake_driver.handles, 1);
     return CUDA_SUCCESS;
@@ -240,10 +256,12 @@ static CUresult reserve(CUdeviceptr *out, size_t bytes, size_t alignment, CUdevi
     (void)alignment;
     (void)at;
     (void)flags;
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     FAKE_REQUIRE(memory != MAP_FAILED);
     *out = (CUdeviceptr)(uintptr_t)memory;
@@ -253,8 +271,9 @@ static CUresult reserve(CUdeviceptr *out, size_t bytes, size_t alignment, CUdevi
 
 static CUresult address_free(CUdeviceptr at, size_t bytes)
 {
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
+    }
     FAKE_REQUIRE(munmap((void *)(uintptr_t)at, bytes) == 0);
     add(&fake_driver.addresses, -1);
     return CUDA_SUCCESS;
@@ -266,13 +285,15 @@ static CUresult map(CUdeviceptr at, size_t bytes, size_t offset,
     mapping *m;
 
     (void)flags;
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
     FAKE_REQUIRE(mmap((void *)(uintptr_t)at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, (int)handle,
                       (off_t)offset) != MAP_FAILED);
-    m = malloc(sizeof(*m));
+    m = malloc(sizeof *m);
     FAKE_REQUIRE(m != NULL);
     pthread_mutex_lock(&lock);
     *m = (mapping){mappings, (uint8_t *)(uintptr_t)at, bytes,
@@ -303,10 +324,12 @@ static void forget_mapping(CUdeviceptr at)
 /* Waits for the whole device. */
 static CUresult unmap(CUdeviceptr at, size_t bytes)
 {
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_device_wide_begin("cuMemUnmap") != cudaSuccess)
+    }
+    if (fake_device_wide_begin("cuMemUnmap") != cudaSuccess) {
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
     forget_mapping(at);
     FAKE_REQUIRE(mmap((void *)(uintptr_t)at, bytes, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
@@ -321,10 +344,12 @@ static CUresult set_access(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *
 {
     FAKE_REQUIRE(count == 1);
     FAKE_REQUIRE(access->location.id == DEVICE || access->location.id == OTHER_DEVICE);
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (fake_driver_fails())
+    }
+    if (fake_driver_fails()) {
         return CUDA_ERROR_INVALID_DEVICE;
+    }
     FAKE_REQUIRE(mprotect((void *)(uintptr_t)at, bytes, PROT_READ | PROT_WRITE) == 0);
     return CUDA_SUCCESS;
 }
@@ -334,16 +359,19 @@ static CUresult retain(CUmemGenericAllocationHandle *out, void *at)
 {
     int copy = -1;
 
-    if (has_no_context())
+    if (has_no_context()) {
         return CUDA_ERROR_INVALID_CONTEXT;
+    }
     pthread_mutex_lock(&lock);
     for (const mapping *m = mappings; m && copy < 0; m = m->next) {
-        if ((uint8_t *)at >= m->memory && (uint8_t *)at < m->memory + m->bytes)
+        if ((uint8_t *)at >= m->memory && (uint8_t *)at < m->memory + m->bytes) {
             copy = dup(m->fd);
+        }
     }
     pthread_mutex_unlock(&lock);
-    if (copy < 0)
+    if (copy < 0) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
     *out = (CUmemGenericAllocationHandle)copy;
     add(&fake_driver.handles, 1);
     return CUDA_SUCCESS;
@@ -378,12 +406,14 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
     cudaError_t error = fake_enter(FAKE_ASKS);
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     *function = NULL;
     *found = cudaDriverEntryPointSymbolNotFound;
-    if (fake_driver.missing && strcmp(symbol, fake_driver.missing) == 0)
+    if (fake_driver.missing && strcmp(symbol, fake_driver.missing) == 0) {
         return cudaSuccess;
+    }
 #define FIND(name, least, fake_function)                                                           \
     if (strcmp(symbol, #name) == 0) {                                                              \
         PFN_##name##_v##least typed = fake_function;                                               \
@@ -391,7 +421,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
         *found = version < least ? cudaDriverEntryPointVersionNotSufficent                         \
                                  : cudaDriverEntryPointSuccess;                                    \
         if (version >= least)                                                                      \
-            memcpy(function, &typed, sizeof(*function));                                           \
+            memcpy(function, &typed, sizeof *function);                                            \
     }
     DRIVER_LIST(FIND)
 #undef FIND

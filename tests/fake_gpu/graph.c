@@ -23,8 +23,9 @@ static _Thread_local enum cudaStreamCaptureMode own_mode = cudaStreamCaptureMode
 
 static void spoil(cudaStream_t stream)
 {
-    if (stream->capture == cudaStreamCaptureStatusActive)
+    if (stream->capture == cudaStreamCaptureStatusActive) {
         fake.count.captures_spoiled++;
+    }
     stream->capture = cudaStreamCaptureStatusInvalidated;
 }
 
@@ -33,10 +34,13 @@ static int forbids(cudaStream_t stream)
 {
     int is_own = pthread_equal(stream->capturer, pthread_self());
 
-    if (stream->capture == cudaStreamCaptureStatusNone || own_mode == cudaStreamCaptureModeRelaxed)
+    if (stream->capture == cudaStreamCaptureStatusNone ||
+        own_mode == cudaStreamCaptureModeRelaxed) {
         return 0;
-    if (is_own)
+    }
+    if (is_own) {
         return stream->mode != cudaStreamCaptureModeRelaxed;
+    }
     return own_mode == cudaStreamCaptureModeGlobal && stream->mode == cudaStreamCaptureModeGlobal;
 }
 
@@ -64,8 +68,9 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode
     cudaError_t error = fake_enter(FAKE_ASKS);
     enum cudaStreamCaptureMode before = own_mode;
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     own_mode = *mode;
     *mode = before;
     return cudaSuccess;
@@ -77,13 +82,15 @@ cudaError_t fake_graph_add(cudaStream_t stream, const fake_work *work)
 {
     struct CUgraph_st *graph = stream->graph;
 
-    if (stream->capture == cudaStreamCaptureStatusInvalidated)
+    if (stream->capture == cudaStreamCaptureStatusInvalidated) {
         return cudaErrorStreamCaptureInvalidated;
-    if (work->kind != FAKE_KERNEL && work->kind != FAKE_COPY && work->kind != FAKE_MEMSET)
+    }
+    if (work->kind != FAKE_KERNEL && work->kind != FAKE_COPY && work->kind != FAKE_MEMSET) {
         return fake_capture_spoil(stream); /* graphs in graphs, frees */
+    }
     if (graph->num_nodes == graph->capacity) {
         graph->capacity = graph->capacity ? 2 * graph->capacity : 16;
-        graph->nodes = realloc(graph->nodes, graph->capacity * sizeof(*graph->nodes));
+        graph->nodes = realloc(graph->nodes, graph->capacity * sizeof *graph->nodes);
         FAKE_REQUIRE(graph->nodes != NULL);
     }
     graph->nodes[graph->num_nodes++] = *work;
@@ -92,8 +99,9 @@ cudaError_t fake_graph_add(cudaStream_t stream, const fake_work *work)
 
 static void drop_graph(struct CUgraph_st *graph)
 {
-    if (graph)
+    if (graph) {
         free(graph->nodes);
+    }
     free(graph);
 }
 
@@ -108,15 +116,16 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     if (!fake_stream_is_known(stream)) {
         error = cudaErrorInvalidResourceHandle;
     } else if (stream->capture != cudaStreamCaptureStatusNone) {
         error = cudaErrorIllegalState;
     } else {
-        stream->graph = calloc(1, sizeof(*stream->graph));
+        stream->graph = calloc(1, sizeof *stream->graph);
         FAKE_REQUIRE(stream->graph != NULL);
         stream->capture = cudaStreamCaptureStatusActive;
         stream->mode = mode;
@@ -131,26 +140,31 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
-    if (fake_stream_is_known(stream))
+    if (fake_stream_is_known(stream)) {
         *status = stream->capture;
-    else
+    } else {
         error = cudaErrorInvalidResourceHandle;
+    }
     pthread_mutex_unlock(&fake.lock);
     return error;
 }
 
 static cudaError_t end_capture(cudaStream_t stream, cudaGraph_t *graph_out)
 {
-    if (!fake_stream_is_known(stream))
+    if (!fake_stream_is_known(stream)) {
         return cudaErrorInvalidResourceHandle;
-    if (stream->capture == cudaStreamCaptureStatusNone)
+    }
+    if (stream->capture == cudaStreamCaptureStatusNone) {
         return cudaErrorIllegalState;
+    }
     if (stream->mode != cudaStreamCaptureModeRelaxed &&
-        !pthread_equal(stream->capturer, pthread_self()))
+        !pthread_equal(stream->capturer, pthread_self())) {
         return cudaErrorStreamCaptureWrongThread;
+    }
     if (stream->capture == cudaStreamCaptureStatusInvalidated) {
         fake_capture_drop(stream);
         return cudaErrorStreamCaptureInvalidated;
@@ -165,8 +179,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph_out)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     *graph_out = NULL;
     pthread_mutex_lock(&fake.lock);
     error = end_capture(stream, graph_out);
@@ -180,8 +195,9 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         drop_graph(graph);
+    }
     return error;
 }
 
@@ -190,10 +206,12 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    if (nodes)
+    }
+    if (nodes) {
         return cudaErrorNotSupported;
+    }
     *num_nodes = graph->num_nodes;
     return cudaSuccess;
 }
@@ -205,16 +223,19 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec_out, cudaGraph_t
     cudaGraphExec_t exec;
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    exec = malloc(sizeof(*exec) + graph->num_nodes * sizeof(exec->nodes[0]));
-    if (!exec)
+    }
+    exec = malloc(sizeof *exec + graph->num_nodes * sizeof exec->nodes[0]);
+    if (!exec) {
         return cudaErrorMemoryAllocation;
+    }
     exec->refs = 1;
     exec->at = 0;
     exec->num_nodes = graph->num_nodes;
-    if (graph->num_nodes)
-        memcpy(exec->nodes, graph->nodes, graph->num_nodes * sizeof(exec->nodes[0]));
+    if (graph->num_nodes) {
+        memcpy(exec->nodes, graph->nodes, graph->num_nodes * sizeof exec->nodes[0]);
+    }
     *exec_out = exec;
     return cudaSuccess;
 }
@@ -232,8 +253,9 @@ void fake_exec_keep(struct CUgraphExec_st *exec)
 
 void fake_exec_release(struct CUgraphExec_st *exec)
 {
-    if (--exec->refs == 0)
+    if (--exec->refs == 0) {
         free(exec);
+    }
 }
 
 void fake_exec_run(struct CUgraphExec_st *exec)
@@ -253,8 +275,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     fake_exec_release(exec);
     pthread_mutex_unlock(&fake.lock);

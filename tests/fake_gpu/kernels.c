@@ -18,7 +18,7 @@ static uint32_t num_tables;
 /* With the lock held. */
 static fake_kernel *add(const void *function, const char *name, const fake_gpu_body *body)
 {
-    fake_kernel *kernel = calloc(1, sizeof(*kernel));
+    fake_kernel *kernel = calloc(1, sizeof *kernel);
 
     FAKE_REQUIRE(kernel != NULL);
     kernel->function = function;
@@ -50,8 +50,9 @@ static const fake_gpu_body *body_of(const char *name)
 {
     for (uint32_t i = 0; i < num_tables; i++) {
         for (uint32_t j = 0; j < tables[i].num_bodies; j++) {
-            if (strcmp(tables[i].bodies[j].name, name) == 0)
+            if (strcmp(tables[i].bodies[j].name, name) == 0) {
                 return &tables[i].bodies[j];
+            }
         }
     }
     return NULL;
@@ -62,7 +63,7 @@ static int is_marked(const void *function)
 {
     return (uintptr_t)function % _Alignof(fake_gpu_body) == 0 &&
            memcmp((const char *)function + offsetof(fake_gpu_body, mark), FAKE_GPU_MARK,
-                  sizeof(FAKE_GPU_MARK)) == 0;
+                  sizeof FAKE_GPU_MARK) == 0;
 }
 
 /* With the lock held. */
@@ -71,12 +72,15 @@ static fake_kernel *find(const void *function)
     const fake_gpu_body *body = function;
     fake_kernel *kernel = kernels;
 
-    while (kernel && kernel->function != function)
+    while (kernel && kernel->function != function) {
         kernel = kernel->next;
-    if (!kernel && is_marked(function))
+    }
+    if (!kernel && is_marked(function)) {
         kernel = add(body, body->name, body);
-    if (kernel && !kernel->body)
+    }
+    if (kernel && !kernel->body) {
         kernel->body = body_of(kernel->name);
+    }
     return kernel;
 }
 
@@ -86,8 +90,9 @@ static cudaError_t load_now(fake_kernel *kernel)
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     cudaError_t error = cudaThreadExchangeStreamCaptureMode(&mode);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         error = fake_device_wide_begin("the first use of a kernel");
+    }
     if (error == cudaSuccess) {
         __atomic_store_n(&kernel->is_loaded, 1, __ATOMIC_RELEASE);
         fake_device_wide_end();
@@ -102,19 +107,24 @@ static cudaError_t load(const void *function, fake_kernel **kernel_out)
     cudaError_t error = fake_enter(FAKE_WORKS);
     fake_kernel *kernel;
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     kernel = find(function);
     pthread_mutex_unlock(&fake.lock);
-    if (!kernel)
+    if (!kernel) {
         return cudaErrorInvalidDeviceFunction;
-    if (!kernel->body)
+    }
+    if (!kernel->body) {
         fake_die("kernel %s has no host body here", kernel->name);
-    if (!fake.count.loads_eagerly && !__atomic_load_n(&kernel->is_loaded, __ATOMIC_ACQUIRE))
+    }
+    if (!fake.count.loads_eagerly && !__atomic_load_n(&kernel->is_loaded, __ATOMIC_ACQUIRE)) {
         error = load_now(kernel);
-    if (error == cudaSuccess)
+    }
+    if (error == cudaSuccess) {
         *kernel_out = kernel;
+    }
     return error;
 }
 
@@ -123,9 +133,10 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const v
     fake_kernel *kernel;
     cudaError_t error = load(function, &kernel);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    memset(attributes, 0, sizeof(*attributes));
+    }
+    memset(attributes, 0, sizeof *attributes);
     attributes->maxThreadsPerBlock = MOST_THREADS;
     attributes->binaryVersion = 90;
     attributes->numRegs = 32;
@@ -139,15 +150,18 @@ cudaError_t cudaLaunchKernel(const void *function, struct dim3 grid, struct dim3
     fake_kernel *kernel;
     cudaError_t error = load(function, &kernel);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     if (grid.x == 0 || grid.y != 1 || grid.z != 1 || block.x == 0 || block.x > MOST_THREADS ||
-        block.y != 1 || block.z != 1 || shared_bytes != 0)
+        block.y != 1 || block.z != 1 || shared_bytes != 0) {
         return cudaErrorInvalidConfiguration;
-    FAKE_REQUIRE(kernel->body->args_bytes <= sizeof(work.args));
+    }
+    FAKE_REQUIRE(kernel->body->args_bytes <= sizeof work.args);
     work.kernel = kernel;
-    if (kernel->body->args_bytes)
+    if (kernel->body->args_bytes) {
         memcpy(work.args, parameters[0], kernel->body->args_bytes);
+    }
     return fake_put(stream, &work, "cudaLaunchKernel");
 }
 

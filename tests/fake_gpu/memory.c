@@ -40,10 +40,12 @@ static void pool_take(struct CUmemPoolHandle_st *pool, size_t bytes)
         pool_bytes += pool->used - pool->reserved;
         pool->reserved = pool->used;
     }
-    if (pool->used > pool->most_used)
+    if (pool->used > pool->most_used) {
         pool->most_used = pool->used;
-    if (pool->reserved > pool->most_reserved)
+    }
+    if (pool->reserved > pool->most_reserved) {
         pool->most_reserved = pool->reserved;
+    }
 }
 
 static cudaError_t add(void **memory_out, size_t bytes, memory_kind kind,
@@ -51,7 +53,7 @@ static cudaError_t add(void **memory_out, size_t bytes, memory_kind kind,
 {
     size_t alignment = kind == MEMORY_HOST ? PAGE : DEVICE_ALIGNMENT;
     size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    allocation *a = rounded >= bytes && bytes > 0 ? malloc(sizeof(*a)) : NULL;
+    allocation *a = rounded >= bytes && bytes > 0 ? malloc(sizeof *a) : NULL;
     uint8_t *memory = a ? aligned_alloc(alignment, rounded) : NULL;
 
     if (!memory) {
@@ -63,8 +65,9 @@ static cudaError_t add(void **memory_out, size_t bytes, memory_kind kind,
     *a = (allocation){allocations, memory, rounded, kind, pool};
     allocations = a;
     allocations_open++;
-    if (pool)
+    if (pool) {
         pool_take(pool, rounded);
+    }
     count();
     pthread_mutex_unlock(&lock);
     *memory_out = memory;
@@ -75,8 +78,9 @@ static cudaError_t add(void **memory_out, size_t bytes, memory_kind kind,
 static allocation **find(const void *memory)
 {
     for (allocation **at = &allocations; *at; at = &(*at)->next) {
-        if ((*at)->memory == memory)
+        if ((*at)->memory == memory) {
             return at;
+        }
     }
     return NULL;
 }
@@ -91,13 +95,15 @@ static cudaError_t take_away(void *memory, int is_host)
         a = *at;
         *at = a->next;
         allocations_open--;
-        if (a->pool)
+        if (a->pool) {
             a->pool->used -= a->bytes;
+        }
         count();
     }
     pthread_mutex_unlock(&lock);
-    if (!a)
+    if (!a) {
         return cudaErrorInvalidValue;
+    }
     free(a->memory);
     free(a);
     return cudaSuccess;
@@ -114,8 +120,9 @@ int fake_memory_knows(const void *memory, size_t bytes)
     int known = 0;
 
     pthread_mutex_lock(&lock);
-    for (const allocation *a = allocations; a && !known; a = a->next)
+    for (const allocation *a = allocations; a && !known; a = a->next) {
         known = first >= a->memory && first + bytes <= a->memory + a->bytes;
+    }
     pthread_mutex_unlock(&lock);
     return known;
 }
@@ -126,8 +133,9 @@ static cudaError_t allocate(const char *call, void **memory_out, size_t bytes, m
 {
     cudaError_t error = fake_device_wide_begin(call);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     error = add(memory_out, bytes, kind, NULL);
     fake_device_wide_end();
     return error;
@@ -137,8 +145,9 @@ static cudaError_t release(const char *call, void *memory, int is_host)
 {
     cudaError_t error = memory ? fake_device_wide_begin(call) : fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess || !memory)
+    if (error != cudaSuccess || !memory) {
         return error;
+    }
     error = take_away(memory, is_host);
     fake_device_wide_end();
     return error;
@@ -175,10 +184,12 @@ cudaError_t cudaHostGetDevicePointer(void **device_out, void *memory, unsigned f
     cudaError_t error = fake_enter(FAKE_WORKS);
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    if (!fake_memory_knows(memory, 1))
+    }
+    if (!fake_memory_knows(memory, 1)) {
         return cudaErrorInvalidValue;
+    }
     *device_out = memory;
     return cudaSuccess;
 }
@@ -190,8 +201,9 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess || device != 0)
+    if (error != cudaSuccess || device != 0) {
         return error != cudaSuccess ? error : cudaErrorInvalidDevice;
+    }
     *pool = &default_pool;
     return cudaSuccess;
 }
@@ -205,12 +217,14 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool_out, const struct cudaMemPoolP
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     if (properties->allocType != cudaMemAllocationTypePinned ||
-        properties->location.type != cudaMemLocationTypeDevice || properties->location.id != 0)
+        properties->location.type != cudaMemLocationTypeDevice || properties->location.id != 0) {
         return cudaErrorInvalidValue;
-    *pool_out = calloc(1, sizeof(**pool_out));
+    }
+    *pool_out = calloc(1, sizeof **pool_out);
     return *pool_out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
@@ -219,8 +233,9 @@ cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool)
 {
     cudaError_t error = fake_device_wide_begin("cudaMemPoolDestroy");
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&lock);
     FAKE_REQUIRE(pool->used == 0 && pool != &default_pool);
     pool_bytes -= pool->reserved;
@@ -236,8 +251,9 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t bytes_to_keep)
     cudaError_t error = fake_device_wide_begin("cudaMemPoolTrimTo");
     size_t keep;
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&lock);
     keep = pool->used > bytes_to_keep ? pool->used : bytes_to_keep;
     if (keep < pool->reserved) {
@@ -273,11 +289,13 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr att
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&lock);
-    if (attribute == cudaMemPoolAttrReleaseThreshold)
+    if (attribute == cudaMemPoolAttrReleaseThreshold) {
         pool->threshold = *(const uint64_t *)value;
+    }
     pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
@@ -287,8 +305,9 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr att
     cudaError_t error = fake_enter(FAKE_WORKS);
     const uint64_t *from = attribute_of(pool, attribute);
 
-    if (error != cudaSuccess || !from)
+    if (error != cudaSuccess || !from) {
         return error != cudaSuccess ? error : cudaErrorNotSupported;
+    }
     pthread_mutex_lock(&lock);
     *(uint64_t *)value = *from;
     pthread_mutex_unlock(&lock);
@@ -302,8 +321,9 @@ static cudaError_t may_order(cudaStream_t stream)
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     cudaError_t error = cudaStreamIsCapturing(stream, &status);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     return status == cudaStreamCaptureStatusNone ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
 }
 
@@ -326,8 +346,9 @@ cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream)
     cudaError_t error = may_order(stream);
     allocation **at;
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&lock);
     at = find(memory);
     error = at && (*at)->kind != MEMORY_HOST ? cudaSuccess : cudaErrorInvalidValue;
@@ -339,8 +360,9 @@ cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream)
 
 static void count_pageable(const void *memory, size_t bytes)
 {
-    if (!fake_memory_knows(memory, bytes) && !fake_driver_knows(memory, bytes))
+    if (!fake_memory_knows(memory, bytes) && !fake_driver_knows(memory, bytes)) {
         __atomic_fetch_add(&fake.count.pageable_copies, 1, __ATOMIC_RELAXED);
+    }
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
@@ -366,7 +388,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         *free_bytes = *total_bytes = (size_t)80 << 30;
+    }
     return error;
 }

@@ -48,8 +48,9 @@ static _Noreturn void end(const char *message)
 {
     fprintf(stderr, "fake GPU: %s\n", message);
     fflush(stderr);
-    if (end_of_test)
+    if (end_of_test) {
         end_of_test(message);
+    }
     abort();
 }
 
@@ -59,7 +60,7 @@ void fake_die(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(message, sizeof(message), format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     end(message);
 }
@@ -70,7 +71,7 @@ void fake_hang(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(message, sizeof(message), format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     pthread_mutex_unlock(&fake.lock);
     pthread_mutex_lock(&ending);
@@ -122,7 +123,7 @@ void fake_gpu_print(FILE *to)
 {
     char line[LINE_BYTES];
 
-    print_line(line, sizeof(line));
+    print_line(line, sizeof line);
     fputs(line, to);
 }
 
@@ -133,19 +134,22 @@ void fake_report(void)
     char line[LINE_BYTES];
     int length;
 
-    if (report_fd < 0)
+    if (report_fd < 0) {
         return;
-    length = print_line(line, sizeof(line));
-    if (pwrite(report_fd, line, (size_t)length, 0) != length || ftruncate(report_fd, length) != 0)
+    }
+    length = print_line(line, sizeof line);
+    if (pwrite(report_fd, line, (size_t)length, 0) != length || ftruncate(report_fd, length) != 0) {
         fprintf(stderr, "fake GPU: the report: %s\n", strerror(errno));
+    }
 }
 
 static void report_at_exit(void)
 {
-    if (report_fd >= 0)
+    if (report_fd >= 0) {
         fake_report();
-    else
+    } else {
         fake_gpu_print(stderr);
+    }
 }
 
 static void open_report(void)
@@ -153,13 +157,15 @@ static void open_report(void)
     const char *to = getenv("EEP_FAKE_GPU_REPORT");
     char path[4096];
 
-    if (!to || !*to)
+    if (!to || !*to) {
         return;
+    }
     if (strcmp(to, "stderr") != 0) {
-        snprintf(path, sizeof(path), "%s.%d", to, (int)getpid());
+        snprintf(path, sizeof path, "%s.%d", to, (int)getpid());
         report_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (report_fd < 0)
+        if (report_fd < 0) {
             fprintf(stderr, "fake GPU: %s: %s\n", path, strerror(errno));
+        }
         fake_report();
     }
     atexit(report_at_exit);
@@ -190,10 +196,12 @@ static void read_environment(void)
                                                         : queues;
     fake.count.loads_eagerly = loading && strcmp(loading, "EAGER") == 0;
     fake.bound_ms = number_of("EEP_FAKE_GPU_BOUND_MS", DEFAULT_BOUND_MS);
-    if (number_of("EEP_FAKE_GPU_REFUSE_OWN_IMPORT", 0))
+    if (number_of("EEP_FAKE_GPU_REFUSE_OWN_IMPORT", 0)) {
         fake_driver.refuses_own_import = 1;
-    if (number_of("EEP_FAKE_GPU_ALLOW_NO_CONTEXT", 0))
+    }
+    if (number_of("EEP_FAKE_GPU_ALLOW_NO_CONTEXT", 0)) {
         fake_driver.allows_no_context = 1;
+    }
     fake.deal_seed = number_of("EEP_FAKE_GPU_DEAL_SEED", 0);
     process = getpid();
     open_report();
@@ -206,8 +214,9 @@ cudaError_t fake_enter(fake_need need)
         __atomic_fetch_add(&fake.count.calls_after_fork, 1, __ATOMIC_RELAXED);
         return cudaErrorInitializationError;
     }
-    if (need == FAKE_WORKS)
+    if (need == FAKE_WORKS) {
         has_context = 1;
+    }
     return cudaSuccess;
 }
 
@@ -220,8 +229,9 @@ cudaError_t cudaGetDeviceCount(int *count)
 {
     cudaError_t error = fake_enter(FAKE_ASKS);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         *count = 1;
+    }
     return error;
 }
 
@@ -230,8 +240,9 @@ cudaError_t cudaGetDevice(int *device)
 {
     cudaError_t error = fake_enter(FAKE_ASKS);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         *device = 0;
+    }
     return error;
 }
 
@@ -239,7 +250,8 @@ cudaError_t cudaSetDevice(int device)
 {
     cudaError_t error = fake_enter(FAKE_ASKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     return device == 0 ? fake_enter(FAKE_WORKS) : cudaErrorInvalidDevice;
 }

@@ -18,8 +18,9 @@ static uint32_t num_created;
 int fake_stream_is_known(cudaStream_t stream)
 {
     for (cudaStream_t known = fake_streams; known; known = known->next) {
-        if (known == stream)
+        if (known == stream) {
             return 1;
+        }
     }
     return 0;
 }
@@ -28,12 +29,15 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    if (least)
+    }
+    if (least) {
         *least = 0;
-    if (greatest)
+    }
+    if (greatest) {
         *greatest = HIGHEST_PRIORITY;
+    }
     return cudaSuccess;
 }
 
@@ -57,19 +61,22 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream_out, unsigned flag
     cudaStream_t stream;
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    stream = calloc(1, sizeof(*stream));
-    if (!stream)
+    }
+    stream = calloc(1, sizeof *stream);
+    if (!stream) {
         return cudaErrorMemoryAllocation;
+    }
     stream->priority = priority > 0 ? 0 : priority < HIGHEST_PRIORITY ? HIGHEST_PRIORITY : priority;
     pthread_mutex_lock(&fake.lock);
     stream->number = num_created++;
     stream->queue = deal(stream->number);
     stream->next = fake_streams;
     fake_streams = stream;
-    if (++fake.count.streams_open > fake.count.most_streams)
+    if (++fake.count.streams_open > fake.count.most_streams) {
         fake.count.most_streams = fake.count.streams_open;
+    }
     pthread_mutex_unlock(&fake.lock);
     fake_report();
     *stream_out = stream;
@@ -90,8 +97,9 @@ cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         *priority = stream->priority;
+    }
     return error;
 }
 
@@ -100,20 +108,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = cudaErrorInvalidResourceHandle;
     for (cudaStream_t *at = &fake_streams; *at; at = &(*at)->next) {
-        if (*at != stream)
+        if (*at != stream) {
             continue;
+        }
         error = cudaSuccess;
         *at = stream->next;
         fake.count.streams_open--;
         fake_capture_drop(stream);
         stream->is_destroyed = 1;
-        if (stream->pending == 0)
+        if (stream->pending == 0) {
             free(stream);
+        }
         break;
     }
     pthread_mutex_unlock(&fake.lock);
@@ -124,8 +135,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 /* With the lock held: is it a stream that may be asked? */
 static cudaError_t may_ask(cudaStream_t stream)
 {
-    if (!fake_stream_is_known(stream))
+    if (!fake_stream_is_known(stream)) {
         return cudaErrorInvalidResourceHandle;
+    }
     return stream->capture == cudaStreamCaptureStatusNone ? cudaSuccess
                                                           : fake_capture_spoil(stream);
 }
@@ -134,12 +146,14 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = may_ask(stream);
-    if (error == cudaSuccess && stream->pending > 0)
+    if (error == cudaSuccess && stream->pending > 0) {
         error = cudaErrorNotReady;
+    }
     pthread_mutex_unlock(&fake.lock);
     return error;
 }
@@ -148,12 +162,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = may_ask(stream);
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
         fake_stream_wait_empty(stream, "cudaStreamSynchronize");
+    }
     pthread_mutex_unlock(&fake.lock);
     return error;
 }
@@ -165,9 +181,10 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event_out, unsigned flags)
     cudaError_t error = fake_enter(FAKE_WORKS);
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
-    *event_out = calloc(1, sizeof(**event_out));
+    }
+    *event_out = calloc(1, sizeof **event_out);
     return *event_out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
@@ -179,8 +196,9 @@ cudaError_t cudaEventCreate(cudaEvent_t *event_out)
 /* With the lock held. */
 static void forget_record(cudaEvent_t event)
 {
-    if (event->record && --event->record->refs == 0)
+    if (event->record && --event->record->refs == 0) {
         free(event->record);
+    }
     event->record = NULL;
 }
 
@@ -188,8 +206,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     forget_record(event);
     pthread_mutex_unlock(&fake.lock);
@@ -200,7 +219,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 /* Captures know nothing of events here. */
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    fake_record *record = calloc(1, sizeof(*record));
+    fake_record *record = calloc(1, sizeof *record);
     fake_work work = {.kind = FAKE_RECORD, .record = record};
     cudaError_t error = fake_enter(FAKE_WORKS);
 
@@ -218,8 +237,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
         fake_queue_append(stream, &work);
     }
     pthread_mutex_unlock(&fake.lock);
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         free(record);
+    }
     return error;
 }
 
@@ -229,8 +249,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     cudaError_t error = fake_enter(FAKE_WORKS);
 
     (void)flags;
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = may_ask(stream);
     if (error == cudaSuccess && event->record) {
@@ -247,12 +268,14 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = fake_capture_allows();
-    if (error == cudaSuccess && event->record && !event->record->is_done)
+    if (error == cudaSuccess && event->record && !event->record->is_done) {
         error = cudaErrorNotReady;
+    }
     pthread_mutex_unlock(&fake.lock);
     return error;
 }
@@ -262,13 +285,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     cudaError_t error = fake_enter(FAKE_WORKS);
     uint64_t until_us = fake_bound_us();
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     error = fake_capture_allows();
     while (error == cudaSuccess && event->record && !event->record->is_done) {
-        if (!fake_sleep(until_us) && fake_now_us() >= until_us)
+        if (!fake_sleep(until_us) && fake_now_us() >= until_us) {
             fake_hang("cudaEventSynchronize has waited %u ms", fake.bound_ms);
+        }
     }
     pthread_mutex_unlock(&fake.lock);
     return error;

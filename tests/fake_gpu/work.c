@@ -52,8 +52,9 @@ void fake_work_run(const fake_work *work)
 {
     switch (work->kind) {
     case FAKE_KERNEL:
-        for (uint32_t block = 0; block < work->num_blocks; block++)
+        for (uint32_t block = 0; block < work->num_blocks; block++) {
             work->kernel->body->host(work->args, (eep_grid){block, work->num_blocks, 0, 1});
+        }
         break;
     case FAKE_COPY:
         memmove(work->to, work->from, work->bytes);
@@ -74,19 +75,22 @@ void fake_work_run(const fake_work *work)
 
 static void release_record(fake_record *record)
 {
-    if (--record->refs == 0)
+    if (--record->refs == 0) {
         free(record);
+    }
 }
 
 /* With the lock held, before it runs. */
 static void begin(const fake_work *work)
 {
     if (work->kind == FAKE_WAIT) {
-        while (!work->record->is_done)
+        while (!work->record->is_done) {
             (void)fake_sleep(fake_bound_us());
+        }
     }
-    if (is_kernel(work) && ++kernels_running > fake.count.most_kernels_at_once)
+    if (is_kernel(work) && ++kernels_running > fake.count.most_kernels_at_once) {
         fake.count.most_kernels_at_once = kernels_running;
+    }
 }
 
 /* With the lock held, after it has run. */
@@ -95,19 +99,23 @@ static void finish(fake_entry *entry)
     const fake_work *work = &entry->work;
     struct CUstream_st *stream = entry->stream;
 
-    if (work->kind == FAKE_RECORD)
+    if (work->kind == FAKE_RECORD) {
         work->record->is_done = 1;
-    if (work->record)
+    }
+    if (work->record) {
         release_record(work->record);
-    if (work->exec)
+    }
+    if (work->exec) {
         fake_exec_release(work->exec);
+    }
     if (is_kernel(work)) {
         kernels_running--;
         kernels_pending--;
     }
     entries_pending--;
-    if (--stream->pending == 0 && stream->is_destroyed)
+    if (--stream->pending == 0 && stream->is_destroyed) {
         free(stream);
+    }
     free(entry);
     pthread_cond_broadcast(&fake.changed);
 }
@@ -131,8 +139,9 @@ static void *queue_thread(void *argument)
         pthread_mutex_lock(&fake.lock);
         queue->is_running = 0;
         queue->first = entry->next;
-        if (!queue->first)
+        if (!queue->first) {
             queue->last = NULL;
+        }
         finish(entry);
     }
     return NULL;
@@ -143,8 +152,9 @@ static void *queue_thread(void *argument)
 static int stands_behind_another(const hardware_queue *queue, cudaStream_t stream)
 {
     for (const fake_entry *entry = queue->first; entry; entry = entry->next) {
-        if (entry->stream != stream && is_kernel(&entry->work))
+        if (entry->stream != stream && is_kernel(&entry->work)) {
             return 1;
+        }
     }
     return 0;
 }
@@ -152,7 +162,7 @@ static int stands_behind_another(const hardware_queue *queue, cudaStream_t strea
 void fake_queue_append(cudaStream_t stream, const fake_work *work)
 {
     hardware_queue *queue = &queues[stream->queue];
-    fake_entry *entry = malloc(sizeof(*entry));
+    fake_entry *entry = malloc(sizeof *entry);
     pthread_t thread;
 
     FAKE_REQUIRE(entry != NULL);
@@ -168,10 +178,11 @@ void fake_queue_append(cudaStream_t stream, const fake_work *work)
     kernels_pending += is_kernel(work);
     entries_pending++;
     stream->pending++;
-    if (queue->last)
+    if (queue->last) {
         queue->last->next = entry;
-    else
+    } else {
         queue->first = entry;
+    }
     queue->last = entry;
     pthread_cond_signal(&queue->filled);
 }
@@ -181,8 +192,9 @@ void fake_stream_wait_empty(cudaStream_t stream, const char *call)
     uint64_t until_us = fake_bound_us();
 
     while (stream->pending > 0) {
-        if (!fake_sleep(until_us) && fake_now_us() >= until_us)
+        if (!fake_sleep(until_us) && fake_now_us() >= until_us) {
             fake_hang("%s of stream %u has waited %u ms", call, stream->number, fake.bound_ms);
+        }
     }
 }
 
@@ -190,20 +202,24 @@ cudaError_t fake_put(cudaStream_t stream, const fake_work *work, const char *cal
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
 
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
         return error;
+    }
     pthread_mutex_lock(&fake.lock);
     if (!fake_stream_is_known(stream)) {
         error = cudaErrorInvalidResourceHandle;
     } else if (stream->capture != cudaStreamCaptureStatusNone) {
         error = fake_graph_add(stream, work);
     } else {
-        if (is_launch(work))
+        if (is_launch(work)) {
             fake_launch_may_go(call);
-        if (work->exec)
+        }
+        if (work->exec) {
             fake_exec_keep(work->exec);
-        if (work->record)
+        }
+        if (work->record) {
             work->record->refs++;
+        }
         fake_queue_append(stream, work);
     }
     pthread_mutex_unlock(&fake.lock);
@@ -223,16 +239,19 @@ void fake_gpu_print_queues(FILE *to)
         uint32_t behind = 0;
 
         for (const fake_entry *entry = queues[i].first; entry; entry = entry->next) {
-            if (behind++ >= 8)
+            if (behind++ >= 8) {
                 continue;
+            }
             fprintf(to, "  queue %u: stream %u: %s", i, entry->stream->number,
                     fake_work_name(&entry->work));
-            if (entry == running && entry->work.kind == FAKE_GRAPH)
+            if (entry == running && entry->work.kind == FAKE_GRAPH) {
                 fprintf(to, ", in %s", fake_exec_at(entry->work.exec));
+            }
             fprintf(to, "%s\n", entry == running ? ", which runs" : "");
         }
-        if (behind > 8)
+        if (behind > 8) {
             fprintf(to, "  queue %u: and %u more\n", i, behind - 8);
+        }
     }
     pthread_mutex_unlock(&fake.lock);
 }

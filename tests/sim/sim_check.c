@@ -18,12 +18,14 @@ void sim_print_ranks(void)
         const sim_process *p = sim->process[i];
         const eep_context *c = p->rank.context;
         char text[300] = "opens";
-        if (!p->alive)
+        if (!p->alive) {
             continue;
-        if (c && c->core)
-            eepi_core_print(c->core, text, sizeof(text));
+        }
+        if (c && c->core) {
+            eepi_core_print(c->core, text, sizeof text);
+        }
         printf("  %s%s\n", text, sim->now_us < p->stopped_until_us ? " (stopped)" : "");
-        if (c)
+        if (c) {
             printf("    runs %llu step %llu%s%s pending %llu staged %llu announced %llu due %d "
                    "ok %llu aborted %llu; last OK %lld us ago; work %d; store %s\n",
                    (unsigned long long)c->stepper.live.epoch, (unsigned long long)c->stepper.step,
@@ -35,10 +37,11 @@ void sim_print_ranks(void)
                    (unsigned long long)c->stepper.steps_aborted,
                    (long long)(sim->now_us - p->last_ok_us), p->rank.num_work,
                    c->store_lost ? "lost" : "there");
+        }
     }
     if (sim->newest) {
         char text[600];
-        eepi_view_print(sim->newest, text, sizeof(text));
+        eepi_view_print(sim->newest, text, sizeof text);
         printf("  register: %s\n", text);
     }
 }
@@ -48,11 +51,12 @@ void sim_fail(const char *property, const char *format, ...)
     char why[600];
     va_list arguments;
 
-    if (sim->failed)
+    if (sim->failed) {
         return;
+    }
     sim->failed = 1;
     va_start(arguments, format);
-    vsnprintf(why, sizeof(why), format, arguments);
+    vsnprintf(why, sizeof why, format, arguments);
     va_end(arguments);
     printf("VIOLATION %s seed %llu at %llu us: %s\n", property,
            (unsigned long long)sim->options.seed, (unsigned long long)sim->now_us, why);
@@ -73,10 +77,12 @@ const eepi_view *sim_committed(uint64_t epoch)
 
 sim_process *sim_process_of(int seat, uint32_t generation)
 {
-    for (int i = sim->num_processes - 1; i >= 0; i--)
+    for (int i = sim->num_processes - 1; i >= 0; i--) {
         if (sim->process[i]->seat == seat && sim->process[i]->generation == generation &&
-            !sim->process[i]->former)
+            !sim->process[i]->former) {
             return sim->process[i];
+        }
+    }
     return NULL;
 }
 
@@ -113,11 +119,14 @@ static int is_answered(const sim_process *p, const eepi_view *view)
 {
     for (int i = 0; i < sim->num_processes && !p->alive; i++) {
         const sim_process *q = sim->process[i];
-        if (q == p || !is_in(view, q))
+        if (q == p || !is_in(view, q)) {
             continue;
-        for (int at = 0; at < SIM_BEGUN_KEPT; at++)
-            if (q->begun[at].epoch == p->epoch && p->epoch != 0)
+        }
+        for (int at = 0; at < SIM_BEGUN_KEPT; at++) {
+            if (q->begun[at].epoch == p->epoch && p->epoch != 0) {
                 return 1;
+            }
+        }
     }
     return p->alive;
 }
@@ -134,8 +143,9 @@ static int end_was_asked_for(const eepi_view *before)
 
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (is_in(before, p) && p->ends_instance)
+        if (is_in(before, p) && p->ends_instance) {
             return 1;
+        }
         stay += is_in(before, p) && !p->leaving && p->alive;
     }
     return stay == 0;
@@ -145,8 +155,9 @@ static int end_was_asked_for(const eepi_view *before)
  * are below those of the next one (D5). */
 static void check_beginning(const eepi_view *before, const eepi_view *view, const sim_process *p)
 {
-    if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || is_in(view, p))
+    if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || is_in(view, p)) {
         return;
+    }
     SIM_MUST(!p->released_epoch || !p->alive || p->said_end, "M8",
              "rank %d.%u, whose instance ended with epoch %llu, lives when %llu begins", p->seat,
              p->generation, (unsigned long long)p->released_epoch, (unsigned long long)view->epoch);
@@ -162,13 +173,15 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     const eepi_view *runs = sim_committed(p->epoch);
     const uint32_t generation = eepi_view_seat_at(view, p->seat)->generation;
 
-    if (p->generation == 0)
+    if (p->generation == 0) {
         return;
+    }
     if (before && is_in(before, p) && !is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         sim->expelled_alive += (uint64_t)(p->alive && is_fault);
-        if (is_end(view))
+        if (is_end(view)) {
             p->released_epoch = view->epoch;
+        }
         SIM_MUST(is_fault || p->leaving || (is_end(view) && end_was_asked_for(before)) ||
                      (view->cause == EEPI_VIEW_INITIAL && !p->alive),
                  "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
@@ -228,14 +241,16 @@ static const eepi_view *base_of(const eepi_view *view)
     for (uint64_t at = sim->first_epoch; at < view->epoch && at - sim->first_epoch < SIM_MAX_EPOCHS;
          at++) {
         const eepi_view *one = sim_committed(at);
-        if (one && one->digest == view->base_digest)
+        if (one && one->digest == view->base_digest) {
             base = one;
-        else if (one && base)
-            for (int i = 0; i < sim->num_processes; i++)
+        } else if (one && base) {
+            for (int i = 0; i < sim->num_processes; i++) {
                 SIM_MUST(!knows(sim->process[i], one) || !is_in(view, sim->process[i]), "M4",
                          "epoch %llu is made without %llu, which rank %d.%u knows",
                          (unsigned long long)view->epoch, (unsigned long long)at,
                          sim->process[i]->seat, sim->process[i]->generation);
+            }
+        }
     }
     SIM_MUST(base || sim->newest == NULL, "M4", "epoch %llu: base",
              (unsigned long long)view->epoch);
@@ -247,8 +262,9 @@ static void check_document(const eepi_view *view)
     const eepi_view *same = sim_committed(view->epoch), *before;
     const char *why = "";
 
-    if (sim->first_epoch == 0)
+    if (sim->first_epoch == 0) {
         sim->first_epoch = view->epoch;
+    }
     SIM_MUST(eepi_view_check(view, view->bytes, &why) == EEP_OK, "S1", "epoch %llu: %s",
              (unsigned long long)view->epoch, why);
     SIM_MUST(!same || same->digest == view->digest, "S2", "epoch %llu has two payloads",
@@ -263,18 +279,21 @@ static void check_document(const eepi_view *view)
     SIM_MUST(view->epoch >= sim->first_epoch, "S2", "epoch %llu after %llu",
              (unsigned long long)view->epoch, (unsigned long long)sim->first_epoch);
     before = base_of(view);
-    if (sim->failed)
+    if (sim->failed) {
         return;
+    }
     for (int i = 0; before && i < sim->num_processes; i++) { /* by a document leapt over */
         sim_process *p = sim->process[i];
-        if (is_in(view, p) && p->expelled_epoch > before->epoch)
+        if (is_in(view, p) && p->expelled_epoch > before->epoch) {
             p->expelled_epoch = 0;
-        if (p->released_epoch > before->epoch)
+        }
+        if (p->released_epoch > before->epoch) {
             p->released_epoch = 0;
+        }
     }
     if (sim->options.trace) {
         char text[400];
-        eepi_view_print(view, text, sizeof(text));
+        eepi_view_print(view, text, sizeof text);
         sim_trace("register: %s first_step %llu by %d", text, (unsigned long long)view->first_step,
                   view->proposer);
     }
@@ -283,16 +302,18 @@ static void check_document(const eepi_view *view)
     sim->views++;
     sim->committed_us = sim->now_us;
     check_coverage(view);
-    for (int seat = 0; before && seat < view->shape.max_ranks; seat++)
+    for (int seat = 0; before && seat < view->shape.max_ranks; seat++) {
         SIM_MUST(eepi_view_seat_at(before, seat)->generation <=
                      eepi_view_seat_at(view, seat)->generation,
                  "S12", "epoch %llu: seat %d", (unsigned long long)view->epoch, seat);
+    }
     SIM_MUST(!before ||
                  (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
              "M2", "epoch %llu: the combine copy changes with fault views only",
              (unsigned long long)view->epoch);
-    for (int i = 0; i < sim->num_processes; i++)
+    for (int i = 0; i < sim->num_processes; i++) {
         check_commit_of(before, view, sim->process[i]);
+    }
     if (before && is_end(view)) {
         sim->ends++;
         sim_begin_again(view->epoch);
@@ -303,11 +324,14 @@ static void check_document(const eepi_view *view)
  * committed after this one's base is forgotten, and its processes with it. */
 static int is_forgotten(const eepi_view *view)
 {
-    if (!sim->newest || view->epoch > sim->newest->epoch)
+    if (!sim->newest || view->epoch > sim->newest->epoch) {
         return 0;
-    for (int i = 0; i < sim->num_processes; i++)
-        if (knows(sim->process[i], view))
+    }
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (knows(sim->process[i], view)) {
             return 0;
+        }
+    }
     return 1;
 }
 
@@ -316,20 +340,23 @@ void sim_check_commit(const eepi_view *view)
     if (is_forgotten(view)) {
         sim_trace("nobody remembers epoch %llu", (unsigned long long)view->epoch);
         if (view->epoch < sim->first_epoch) {
-            memset(sim->committed, 0, sizeof(sim->committed));
+            memset(sim->committed, 0, sizeof sim->committed);
             sim->first_epoch = view->epoch;
         }
-        for (uint64_t at = view->epoch - sim->first_epoch; at < SIM_MAX_EPOCHS; at++)
+        for (uint64_t at = view->epoch - sim->first_epoch; at < SIM_MAX_EPOCHS; at++) {
             sim->committed[at] = NULL;
-        memset(sim->completed, 0, sizeof(sim->completed));
+        }
+        memset(sim->completed, 0, sizeof sim->completed);
         sim->in_register = sim->newest = NULL;
         for (int i = 0; i < sim->num_processes; i++) {
             sim_process *p = sim->process[i];
             p->former |= !p->alive && p->epoch >= view->epoch;
-            if (p->expelled_epoch >= view->epoch)
+            if (p->expelled_epoch >= view->epoch) {
                 p->expelled_epoch = 0;
-            if (p->released_epoch >= view->epoch)
+            }
+            if (p->released_epoch >= view->epoch) {
                 p->released_epoch = 0;
+            }
         }
     }
     check_document(view);
@@ -340,11 +367,13 @@ static void check_own_end(sim_process *p, const char *key, const void *bytes, si
 {
     eepi_end end;
 
-    if (strncmp(key, EEPI_KEY_EXIT, strlen(EEPI_KEY_EXIT)) != 0 || size != sizeof(end))
+    if (strncmp(key, EEPI_KEY_EXIT, strlen(EEPI_KEY_EXIT)) != 0 || size != sizeof end) {
         return;
-    memcpy(&end, bytes, sizeof(end));
-    if (!p->alive || end.seat != p->seat || end.generation != p->generation)
+    }
+    memcpy(&end, bytes, sizeof end);
+    if (!p->alive || end.seat != p->seat || end.generation != p->generation) {
         return;
+    }
     SIM_MUST(!p->rank.context || !p->rank.context->stepper.in_step, "M7",
              "rank %d.%u says its end in a step", p->seat, p->generation);
     p->said_end = 1;
@@ -357,8 +386,9 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     void *copy;
 
     check_own_end(p, key, bytes, size);
-    if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0)
+    if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0) {
         return;
+    }
     copy = malloc(size);
     memcpy(copy, bytes, size);
     if (eepi_report_decode(copy, size, sim->shape.max_ranks, &report) == EEP_OK) {
@@ -367,8 +397,9 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
                  "rank %d.%u is in step %llu of %llu and has promised %llu", p->seat, p->generation,
                  (unsigned long long)s->step, (unsigned long long)s->live.epoch,
                  (unsigned long long)report.epoch);
-        if (report.epoch > p->promised)
+        if (report.epoch > p->promised) {
             p->promised = report.epoch;
+        }
     }
     free(copy);
 }
@@ -378,8 +409,10 @@ uint64_t sim_known_epoch(const sim_process *p, const char *key)
 {
     const eepi_view *view;
 
-    if (p->over || !p->rank.context || strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0)
+    if (p->over || !p->rank.context ||
+        strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0) {
         return 0;
+    }
     view = eepi_core_view(p->rank.context->core);
     return view && eepi_view_is_member(view, p->seat) &&
                    eepi_view_seat_at(view, p->seat)->generation == p->generation
@@ -426,8 +459,9 @@ void sim_check_begin(sim_process *p, const eep_step *step)
              p->generation, (unsigned long long)step->step, (unsigned long long)p->step);
     SIM_MUST(step->epoch > p->promised, "M2", "rank %d.%u promised not to serve %llu", p->seat,
              p->generation, (unsigned long long)p->promised);
-    if (sim->failed)
+    if (sim->failed) {
         return;
+    }
     SIM_MUST(is_in(view, p) && view->phase == EEPI_VIEW_SERVING, "S4",
              "rank %d.%u is not in epoch %llu", p->seat, p->generation,
              (unsigned long long)step->epoch);
@@ -440,19 +474,23 @@ void sim_check_begin(sim_process *p, const eep_step *step)
 
 static int has_begun(const sim_process *p, const eep_step *step)
 {
-    for (int i = 0; i < SIM_BEGUN_KEPT; i++)
-        if (p->begun[i].epoch == step->epoch && p->begun[i].step == step->step)
+    for (int i = 0; i < SIM_BEGUN_KEPT; i++) {
+        if (p->begun[i].epoch == step->epoch && p->begun[i].step == step->step) {
             return 1;
+        }
+    }
     return 0;
 }
 
 /* Views without a common member know nothing of each other's steps; their tags hold the epoch. */
 static int share_members(const eepi_view *a, const eepi_view *b)
 {
-    for (int seat = 0; a && b && seat < a->shape.max_ranks; seat++)
+    for (int seat = 0; a && b && seat < a->shape.max_ranks; seat++) {
         if (eepi_view_is_member(a, seat) && eepi_view_is_member(b, seat) &&
-            eepi_view_seat_at(a, seat)->generation == eepi_view_seat_at(b, seat)->generation)
+            eepi_view_seat_at(a, seat)->generation == eepi_view_seat_at(b, seat)->generation) {
             return 1;
+        }
+    }
     return 0;
 }
 
@@ -474,12 +512,14 @@ static int is_settled(const eepi_view *view, uint64_t since_us)
 {
     for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
         const sim_process *q;
-        if (!eepi_view_is_member(view, seat))
+        if (!eepi_view_is_member(view, seat)) {
             continue;
+        }
         q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
         if (!q || q->first_ok_us == 0 || q->first_ok_us + SETTLED_US > since_us ||
-            (q->disturbed_us && q->disturbed_us + SETTLED_US > since_us))
+            (q->disturbed_us && q->disturbed_us + SETTLED_US > since_us)) {
             return 0;
+        }
     }
     return view && sim->committed_us + SETTLED_US < since_us;
 }
@@ -493,10 +533,12 @@ static void check_join_pause(const sim_process *p)
     uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * sim->step_us;
 
     if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
-        p->last_ok_us < sim->survivors_from_us)
+        p->last_ok_us < sim->survivors_from_us) {
         return;
-    if (pause_us > sim->longest_join_pause_us)
+    }
+    if (pause_us > sim->longest_join_pause_us) {
         sim->longest_join_pause_us = pause_us;
+    }
     SIM_MUST(pause_us <= JOIN_PAUSE_US, "L4", "rank %d.%u waited %llu us for joiners", p->seat,
              p->generation, (unsigned long long)pause_us);
     SIM_MUST(pause_us <= two_steps_us || !is_settled(sim->newest, since_us), "L4",
@@ -512,8 +554,9 @@ void sim_check_ok(sim_process *p, const eep_step *step)
 
     for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
         const sim_process *q;
-        if (!eepi_view_is_member(view, seat))
+        if (!eepi_view_is_member(view, seat)) {
             continue;
+        }
         q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
         SIM_MUST(q && has_begun(q, step), "S3", "rank %d.%u: step %llu of %llu ended OK without %d",
                  p->seat, p->generation, (unsigned long long)step->step,
@@ -529,8 +572,9 @@ void sim_check_ok(sim_process *p, const eep_step *step)
              "rank %d.%u completes a step of %llu", p->seat, p->generation,
              (unsigned long long)step->epoch);
     check_join_pause(p);
-    if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us)
+    if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us) {
         sim->longest_pause_us = sim->now_us - p->last_ok_us;
+    }
     p->last_ok_us = sim->now_us;
     p->first_ok_us = p->first_ok_us ? p->first_ok_us : sim->now_us;
     p->num_ok++;
@@ -569,16 +613,19 @@ int sim_has_converged(void)
     const eepi_view *view = sim->in_register;
     int members = 0, stay = 0;
 
-    if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done())
+    if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done()) {
         return 0;
+    }
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (!p->alive)
+        if (!p->alive) {
             continue;
+        }
         if (!p->rank.context || p->over || !is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
-            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance)
+            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance) {
             return 0;
+        }
         members++;
         stay += !p->leaving;
     }

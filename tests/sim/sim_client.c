@@ -76,10 +76,11 @@ static void take_offer(void *user, uint64_t number)
 void sim_client_offer(sim_process *p, uint64_t epoch, int32_t request, uint32_t position,
                       uint64_t token, uint64_t delay_us)
 {
-    offer *o = malloc(sizeof(*o));
+    offer *o = malloc(sizeof *o);
 
-    if (!o)
+    if (!o) {
         abort();
+    }
     *o = (offer){p, epoch, token, request, position};
     sim_after(delay_us, take_offer, o, 0);
 }
@@ -99,16 +100,19 @@ static void hand(void *user, uint64_t number)
     int at = 0;
 
     (void)number;
-    while (at < r->num_work && r->work[at].request != h->work.request)
+    while (at < r->num_work && r->work[at].request != h->work.request) {
         at++;
+    }
     if (h->take_back) {
-        if (at < r->num_work)
+        if (at < r->num_work) {
             memmove(r->work + at, r->work + at + 1,
-                    (size_t)(--r->num_work - at) * sizeof(r->work[0]));
+                    (size_t)(--r->num_work - at) * sizeof r->work[0]);
+        }
     } else {
         SIM_MUST(at < SIM_MAX_WORK, "simulator", "%d requests in one rank's hands", at);
-        if (at == r->num_work)
+        if (at == r->num_work) {
             r->num_work++;
+        }
         r->work[at] = h->work;
     }
     free(h);
@@ -116,10 +120,11 @@ static void hand(void *user, uint64_t number)
 
 static void send_work(sim_process *p, int32_t request, int take_back, uint64_t delay_us)
 {
-    handing *h = malloc(sizeof(*h));
+    handing *h = malloc(sizeof *h);
 
-    if (!h)
+    if (!h) {
         abort();
+    }
     *h = (handing){
         p, {request, sim->request[request].accepted, sim->request[request].state}, take_back};
     sim_after(delay_us, hand, h, 0);
@@ -137,11 +142,13 @@ static sim_process *choose_rank(int32_t not_this)
 
     for (int i = 0; i < sim->num_processes; i++) {
         sim_process *p = sim->process[i];
-        if (may_serve(p) && i != not_this && sim_random((uint64_t)++n) == 0)
+        if (may_serve(p) && i != not_this && sim_random((uint64_t)++n) == 0) {
             chosen = p;
+        }
     }
-    if (!chosen && not_this >= 0 && may_serve(sim->process[not_this]))
+    if (!chosen && not_this >= 0 && may_serve(sim->process[not_this])) {
         chosen = sim->process[not_this];
+    }
     return chosen;
 }
 
@@ -159,10 +166,12 @@ static void assign(int32_t request)
         return;
     }
     r->owner = next->index;
-    if (eep_sink_assign(sim->sink, (uint32_t)request, next->seat, next->generation) != EEP_OK)
+    if (eep_sink_assign(sim->sink, (uint32_t)request, next->seat, next->generation) != EEP_OK) {
         abort();
-    if (before && before != next && before->alive)
+    }
+    if (before && before != next && before->alive) {
         send_work(before, request, 1, sim_delay(50, 5000));
+    }
     send_work(next, request, 0, sim_delay(50, 2000));
 }
 
@@ -175,8 +184,9 @@ static void new_request(void)
 {
     sim_request *r = &sim->request[sim->num_requests];
 
-    if (sim->num_requests == SIM_MAX_REQUESTS)
+    if (sim->num_requests == SIM_MAX_REQUESTS) {
         return;
+    }
     r->length = 4 + (uint32_t)sim_random(20);
     r->prompt = r->state = mix(sim->options.seed * 1000 + (uint64_t)sim->num_requests);
     r->owner = -1;
@@ -191,13 +201,15 @@ static void tick(void *user, uint64_t number)
     (void)number;
     for (int32_t i = 0; i < sim->num_requests; i++) {
         sim_request *r = &sim->request[i];
-        if (is_complete(r))
+        if (is_complete(r)) {
             continue;
+        }
         open++;
         if (r->owner < 0 || !may_serve(sim->process[r->owner]) ||
             sim->now_us - r->progress_us > STALE_US ||
-            (!sim->healed && sim->kinds >> SIM_REQUEUE & 1u && sim_random(100) == 0))
+            (!sim->healed && sim->kinds >> SIM_REQUEUE & 1u && sim_random(100) == 0)) {
             assign(i);
+        }
     }
     while (open < 2 * sim->shape.num_ranks && sim->num_requests < SIM_MAX_REQUESTS) {
         new_request();
@@ -209,15 +221,18 @@ static void tick(void *user, uint64_t number)
 /* S10: those that were asked for before the world healed; more come, so that all ranks step. */
 int sim_client_is_done(void)
 {
-    for (int i = 0; i < sim->num_old_requests; i++)
-        if (!is_complete(&sim->request[i]))
+    for (int i = 0; i < sim->num_old_requests; i++) {
+        if (!is_complete(&sim->request[i])) {
             return 0;
+        }
+    }
     return 1;
 }
 
 void sim_client_open(void)
 {
-    if (eep_sink_open(SIM_MAX_REQUESTS, &sim->sink) != EEP_OK)
+    if (eep_sink_open(SIM_MAX_REQUESTS, &sim->sink) != EEP_OK) {
         abort();
+    }
     sim_after(TICK_US, tick, NULL, 0);
 }

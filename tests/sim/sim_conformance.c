@@ -65,11 +65,13 @@ int sim_store_conforms(const sim_options *options)
     sim_world_open(options);
     sim_store_open(1, 1);
     (void)sim_spawn(sim_process_new(0), run, NULL, STACK_BYTES);
-    if (!sim_run(sim->now_us + BOUND_US, done))
+    if (!sim_run(sim->now_us + BOUND_US, done)) {
         why = "it does not end";
+    }
     good = why == NULL;
-    if (!good)
+    if (!good) {
         printf("seed %llu: %s: %s\n", (unsigned long long)options->seed, case_name, why);
+    }
     sim_world_close();
     return good;
 }

@@ -16,17 +16,21 @@ static sim_process *alive_one(void)
     sim_process *chosen = NULL;
     int n = 0;
 
-    for (int i = 0; i < sim->num_processes; i++)
-        if (sim->process[i]->alive && sim_random((uint64_t)++n) == 0)
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (sim->process[i]->alive && sim_random((uint64_t)++n) == 0) {
             chosen = sim->process[i];
+        }
+    }
     return chosen;
 }
 
 static int seat_is_taken(int seat)
 {
-    for (int i = 0; i < sim->num_processes; i++)
-        if (sim->process[i]->seat == seat && sim->process[i]->alive)
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (sim->process[i]->seat == seat && sim->process[i]->alive) {
             return 1;
+        }
+    }
     return 0;
 }
 
@@ -121,9 +125,11 @@ static sim_process *one_of(int (*is_meant)(const sim_process *))
     sim_process *chosen = NULL;
     int n = 0;
 
-    for (int i = 0; i < sim->num_processes; i++)
-        if (is_meant(sim->process[i]) && sim_random((uint64_t)++n) == 0)
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (is_meant(sim->process[i]) && sim_random((uint64_t)++n) == 0) {
             chosen = sim->process[i];
+        }
+    }
     return chosen;
 }
 
@@ -141,12 +147,14 @@ static void joiner_fault(void)
     int free_seats = 0;
 
     if (sim->survivors_from_us == 0) {
-        if (joiner) /* of the first ranks */
+        if (joiner) { /* of the first ranks */
             return;
+        }
         sim->survivors_from_us = sim->now_us;
     }
-    for (int seat = 0; seat < sim->shape.max_ranks; seat++)
+    for (int seat = 0; seat < sim->shape.max_ranks; seat++) {
         free_seats += !seat_is_taken(seat);
+    }
     if (joiner && sim_random(4)) {
         sim->faults++;
         disturb(joiner, kinds[sim_random(3)]);
@@ -167,21 +175,24 @@ static void fault(void)
         joiner_fault();
         return;
     }
-    for (int i = 0; i < SIM_DRAWN_KINDS && !(sim->kinds >> kind & 1u); i++)
+    for (int i = 0; i < SIM_DRAWN_KINDS && !(sim->kinds >> kind & 1u); i++) {
         kind = (sim_kind)((kind + 1) % SIM_DRAWN_KINDS);
-    if (!(sim->kinds >> kind & 1u) || kind == SIM_RACE) /* that one comes with commits */
+    }
+    if (!(sim->kinds >> kind & 1u) || kind == SIM_RACE) { /* that one comes with commits */
         return;
+    }
     sim->faults++;
     sim_check_fault();
     for_us = for_us < left_us ? for_us : left_us;
-    if (kind == SIM_RESTART)
+    if (kind == SIM_RESTART) {
         restart_one();
-    else if (kind == SIM_OUTAGE)
+    } else if (kind == SIM_OUTAGE) {
         sim_store_outage(for_us, (int)sim_random(2), 0);
-    else if (kind == SIM_AMNESIA)
+    } else if (kind == SIM_AMNESIA) {
         sim_store_outage(for_us / 4, 1, 1);
-    else if (p)
+    } else if (p) {
         disturb(p, kind);
+    }
 }
 
 static void next_fault(void *user, uint64_t number)
@@ -190,10 +201,12 @@ static void next_fault(void *user, uint64_t number)
 
     (void)user;
     (void)number;
-    if (sim->now_us >= sim->heal_us)
+    if (sim->now_us >= sim->heal_us) {
         return;
-    while (n-- > 0)
+    }
+    while (n-- > 0) {
         fault();
+    }
     sim_after(sim_delay(20000, 500000), next_fault, NULL, 0);
 }
 
@@ -201,9 +214,11 @@ static void supervise(void *user, uint64_t number)
 {
     (void)user;
     (void)number;
-    for (int seat = 0; seat < sim->shape.num_ranks; seat++)
-        if (!seat_is_taken(seat))
+    for (int seat = 0; seat < sim->shape.num_ranks; seat++) {
+        if (!seat_is_taken(seat)) {
             sim_rank_start(seat);
+        }
+    }
     sim_after(SUPERVISE_US, supervise, NULL, 0);
 }
 
@@ -217,8 +232,9 @@ void sim_heal(void)
     sim->kinds &= ~(1u << SIM_DELAY | 1u << SIM_REQUEUE);
     for (int i = 0; i < sim->num_processes; i++) {
         sim_process *p = sim->process[i];
-        if (p->slow_us)
+        if (p->slow_us) {
             p->disturbed_us = sim->now_us;
+        }
         p->slow_us = 0;
         p->freeze_in = 0;
         p->cut_until_us = 0;
@@ -232,9 +248,11 @@ static void begin_again(void *user, uint64_t number)
 {
     (void)user;
     (void)number;
-    for (int seat = 0; seat < sim->shape.num_ranks && !sim->healed; seat++)
-        if (!seat_is_taken(seat) && sim_random(8))
+    for (int seat = 0; seat < sim->shape.num_ranks && !sim->healed; seat++) {
+        if (!seat_is_taken(seat) && sim_random(8)) {
             sim_rank_start(seat);
+        }
+    }
 }
 
 /* Some have not heard of it yet; of the first seats few, since no other instance begins before
@@ -244,11 +262,13 @@ void sim_begin_again(uint64_t epoch)
     for (int i = 0; i < sim->num_processes && !sim->healed; i++) {
         sim_process *p = sim->process[i];
         if (p->alive && p->released_epoch == epoch &&
-            sim_random(p->seat < sim->shape.num_ranks ? 32 : 2) == 0)
+            sim_random(p->seat < sim->shape.num_ranks ? 32 : 2) == 0) {
             disturb(p, SIM_STOP);
+        }
     }
-    for (int wave = 0; wave < 4; wave++)
+    for (int wave = 0; wave < 4; wave++) {
         sim_after(sim_delay(100, 600000), begin_again, NULL, 0);
+    }
 }
 
 static void end_instance(void *user, uint64_t number);
@@ -273,15 +293,19 @@ static void end_instance(void *user, uint64_t number)
     const int by_one = (int)sim_random(2);
 
     (void)user;
-    if (sim->now_us >= sim->heal_us || !one)
+    if (sim->now_us >= sim->heal_us || !one) {
         return;
+    }
     sim_trace("%s", by_one ? "one asks for the end of the instance" : "all are asked to leave");
     one->ends_instance |= by_one;
-    for (int i = 0; i < sim->num_processes && !by_one; i++)
-        if (may_ask(sim->process[i]) && sim_random(50))
+    for (int i = 0; i < sim->num_processes && !by_one; i++) {
+        if (may_ask(sim->process[i]) && sim_random(50)) {
             sim->process[i]->leaving = 1;
-    if (number > 0)
+        }
+    }
+    if (number > 0) {
         sim_after(sim_delay(1000, 1000000), next, NULL, number - 1);
+    }
 }
 
 /* ------------------------------------------------------------------ kinds that are not drawn */
@@ -292,8 +316,9 @@ static int has_kind(sim_kind kind, uint64_t factor, int bits)
 {
     const uint32_t all = (1u << SIM_NUM_KINDS) - 1;
 
-    if (!(sim->options.kinds >> kind & 1u))
+    if (!(sim->options.kinds >> kind & 1u)) {
         return 0;
+    }
     return sim->options.kinds != all || sim->options.seed * factor >> (64 - bits) == 0;
 }
 
@@ -310,13 +335,17 @@ void sim_faults_open(void)
     s->num_slots = (s->num_experts + s->num_ranks - 1) / s->num_ranks + (int)sim_random(3);
     s->num_slots = s->num_slots < SIM_SLOTS ? s->num_slots : SIM_SLOTS;
     sim->joiners_only = sim_random(8) == 0 && (sim->options.kinds >> SIM_RESTART & 1u);
-    for (int kind = 0; kind < SIM_DRAWN_KINDS && !sim->joiners_only; kind++)
-        if (sim_random(2) && (sim->options.kinds >> kind & 1u))
+    for (int kind = 0; kind < SIM_DRAWN_KINDS && !sim->joiners_only; kind++) {
+        if (sim_random(2) && (sim->options.kinds >> kind & 1u)) {
             sim->kinds |= 1u << kind;
-    if (has_kind(SIM_LATE, 0x9e3779b97f4a7c15u, 2))
+        }
+    }
+    if (has_kind(SIM_LATE, 0x9e3779b97f4a7c15u, 2)) {
         sim->kinds |= 1u << SIM_LATE;
-    if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 3))
+    }
+    if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 3)) {
         sim->kinds |= 1u << SIM_END;
+    }
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;
     sim->point_of_1000 = (int)sim_random(3) * 4;
@@ -326,9 +355,11 @@ void sim_faults_open(void)
         first_step = (1ull << 34) - (1ull << 32) - 20;
     }
     sim_store_open(first_epoch, first_step);
-    for (int seat = 0; seat < s->num_ranks; seat++)
+    for (int seat = 0; seat < s->num_ranks; seat++) {
         sim_rank_start(seat);
+    }
     sim_after(100000 + sim_random(600000), next_fault, NULL, 0);
-    if (sim->kinds >> SIM_END & 1u)
+    if (sim->kinds >> SIM_END & 1u) {
         sim_after(50000 + sim_random(FAULTS_US), end_instance, NULL, sim_random(4));
+    }
 }

@@ -86,13 +86,15 @@ static void push(event e)
 
     if (num_events > max_events) {
         max_events = max_events ? 2 * max_events : 4096;
-        heap = realloc(heap, (size_t)max_events * sizeof(*heap));
-        if (!heap)
+        heap = realloc(heap, (size_t)max_events * sizeof *heap);
+        if (!heap) {
             abort();
+        }
     }
     e.sequence = ++sequence;
-    for (; at > 0 && is_before(&e, &heap[(at - 1) / 2]); at = (at - 1) / 2)
+    for (; at > 0 && is_before(&e, &heap[(at - 1) / 2]); at = (at - 1) / 2) {
         heap[at] = heap[(at - 1) / 2];
+    }
     heap[at] = e;
 }
 
@@ -103,10 +105,12 @@ static event pop(void)
 
     for (;;) {
         int child = 2 * at + 1;
-        if (child + 1 < num_events && is_before(&heap[child + 1], &heap[child]))
+        if (child + 1 < num_events && is_before(&heap[child + 1], &heap[child])) {
             child++;
-        if (child >= num_events || !is_before(&heap[child], &last))
+        }
+        if (child >= num_events || !is_before(&heap[child], &last)) {
             break;
+        }
         heap[at] = heap[child];
         at = child;
     }
@@ -187,12 +191,14 @@ static void *stack_new(int big)
     size_t bytes = big ? BIG_STACK_BYTES : STACK_BYTES;
     void *stack;
 
-    if (num_stacks[big] > 0)
+    if (num_stacks[big] > 0) {
         return stacks[big][--num_stacks[big]];
+    }
     stack = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED)
+    if (stack == MAP_FAILED) {
         abort();
+    }
     return stack;
 }
 
@@ -210,8 +216,9 @@ static void fiber_prepare(sim_fiber *f)
 
     *--top = 0; /* a return address for fiber_main, which keeps the stack aligned */
     memcpy(--top, &entry, sizeof(entry));
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
         *--top = 0;
+    }
     f->sp = top;
 #endif
 }
@@ -227,14 +234,16 @@ static void leave_bucket(sim_fiber *f)
 {
     size_t at = bucket_of(f->key);
 
-    if (f->before_waiting)
+    if (f->before_waiting) {
         f->before_waiting->next_waiting = f->next_waiting;
-    else
+    } else {
         waiting[at].first = f->next_waiting;
-    if (f->next_waiting)
+    }
+    if (f->next_waiting) {
         f->next_waiting->before_waiting = f->before_waiting;
-    else
+    } else {
         waiting[at].last = f->before_waiting;
+    }
     f->key = f->next_waiting = f->before_waiting = NULL;
 }
 
@@ -254,14 +263,16 @@ int sim_wait(const void *key, uint64_t until_us)
         size_t at = bucket_of(key);
         f->next_waiting = NULL;
         f->before_waiting = waiting[at].last;
-        if (waiting[at].last)
+        if (waiting[at].last) {
             waiting[at].last->next_waiting = f;
-        else
+        } else {
             waiting[at].first = f;
+        }
         waiting[at].last = f;
     }
-    if (until_us != SIM_NEVER)
+    if (until_us != SIM_NEVER) {
         schedule(f, until_us > sim->now_us ? until_us : sim->now_us, 1);
+    }
     to_scheduler();
     return f->timed_out;
 }
@@ -272,8 +283,9 @@ void sim_wake(const void *key, int most)
 
     for (; f && most > 0; f = next) {
         next = f->next_waiting;
-        if (f->key != key)
+        if (f->key != key) {
             continue;
+        }
         leave_bucket(f);
         f->wait++; /* its timeout is void */
         schedule(f, sim->now_us + sim_delay(1, 200) + sim_random(f->process->slow_us + 1), 0);
@@ -290,8 +302,9 @@ void sim_point(void)
 {
     sim_process *p = sim_self();
 
-    if (!p)
+    if (!p) {
         return;
+    }
     if (p->freeze_in > 0 && --p->freeze_in == 0) {
         sim_trace("%d.%u freezes for %llu us", p->seat, p->generation,
                   (unsigned long long)p->freeze_us);
@@ -324,11 +337,12 @@ void sim_fiber_runs_kernels(sim_fiber *f)
 
 sim_fiber *sim_spawn(sim_process *p, void *(*fn)(void *), void *argument, size_t stack_bytes)
 {
-    sim_fiber *f = calloc(1, sizeof(*f));
+    sim_fiber *f = calloc(1, sizeof *f);
     int big = stack_bytes > STACK_BYTES;
 
-    if (!f || num_fibers == MAX_FIBERS)
+    if (!f || num_fibers == MAX_FIBERS) {
         abort();
+    }
     f->process = p;
     f->fn = fn;
     f->argument = argument;
@@ -345,18 +359,21 @@ static void run_fiber(const event *e)
     sim_fiber *f = e->fiber;
     sim_process *p = f->process;
 
-    if (f->over || e->number != f->wait)
+    if (f->over || e->number != f->wait) {
         return;
-    if (!p->alive && !(f->runs_kernels && sim_process_may_store(p)))
+    }
+    if (!p->alive && !(f->runs_kernels && sim_process_may_store(p))) {
         return;
+    }
     if (sim->now_us < p->stopped_until_us) {
         event later = *e;
         later.at_us = p->stopped_until_us;
         push(later);
         return;
     }
-    if (f->key)
+    if (f->key) {
         leave_bucket(f);
+    }
     f->timed_out = e->timeout;
     to_fiber(f);
 }
@@ -366,15 +383,18 @@ int sim_run(uint64_t until_us, int (*done)(void))
     while (num_events > 0 && heap[0].at_us <= until_us && !sim->failed) {
         event e = pop();
         sim->now_us = e.at_us;
-        if (e.fiber)
+        if (e.fiber) {
             run_fiber(&e);
-        else
+        } else {
             e.fn(e.user, e.number);
-        if (done && done())
+        }
+        if (done && done()) {
             return 1;
+        }
     }
-    if (!sim->failed)
+    if (!sim->failed) {
         sim->now_us = until_us;
+    }
     return 0;
 }
 
@@ -382,9 +402,10 @@ int sim_run(uint64_t until_us, int (*done)(void))
 
 void sim_world_open(const sim_options *options)
 {
-    sim = calloc(1, sizeof(*sim));
-    if (!sim)
+    sim = calloc(1, sizeof *sim);
+    if (!sim) {
         abort();
+    }
     sim->options = *options;
     sim->random = options->seed * 0x9e3779b97f4a7c15u + 1;
     sim->now_us = 1000000;
@@ -392,7 +413,7 @@ void sim_world_open(const sim_options *options)
     heap = NULL;
     max_events = 0;
     sequence = 0;
-    memset(waiting, 0, sizeof(waiting));
+    memset(waiting, 0, sizeof waiting);
 }
 
 void sim_world_close(void)

@@ -22,7 +22,7 @@ const char *sim_replay_options(void)
 static void died(int signal_number)
 {
     char line[200];
-    int n = snprintf(line, sizeof(line),
+    int n = snprintf(line, sizeof line,
                      "VIOLATION crash (signal %d) seed %llu\nreplay: eep-sim "
                      "--seed %llu%s --trace\n",
                      signal_number, (unsigned long long)(sim ? sim->options.seed : 0),
@@ -51,9 +51,10 @@ static int run_seed(const sim_options *options, totals *t)
     (void)sim_run(sim->heal_us, NULL);
     if (!sim->failed) {
         sim_heal();
-        if (!sim_run(sim->heal_us + BOUND_US, sim_has_converged) && !sim->failed)
+        if (!sim_run(sim->heal_us + BOUND_US, sim_has_converged) && !sim->failed) {
             sim_fail("L1", "not all serve %d us after the last fault (%d requests, done: %d)",
                      BOUND_US, sim->num_requests, sim_client_is_done());
+        }
     }
     failed = sim->failed;
     t->seeds++;
@@ -67,10 +68,12 @@ static int run_seed(const sim_options *options, totals *t)
     t->faults_in_recovery += sim->faults_in_recovery;
     t->late_nodes += sim->late_nodes;
     t->ends += sim->ends;
-    if (sim->longest_join_pause_us > t->longest_join_pause_us)
+    if (sim->longest_join_pause_us > t->longest_join_pause_us) {
         t->longest_join_pause_us = sim->longest_join_pause_us;
-    if (sim->longest_pause_us > t->longest_pause_us)
+    }
+    if (sim->longest_pause_us > t->longest_pause_us) {
         t->longest_pause_us = sim->longest_pause_us;
+    }
     if (!failed) {
         uint64_t us = sim->now_us - sim->heal_us;
         t->sum_us += us;
@@ -94,8 +97,9 @@ static void usage(void)
         "it.\n--ranks  2..%d; default: 3..8 by seed\n--store  only the conformance suite against "
         "the simulated store, with the seeds\n--kinds  of: ",
         SIM_MAX_SEATS);
-    for (int i = 0; i < SIM_NUM_KINDS; i++)
+    for (int i = 0; i < SIM_NUM_KINDS; i++) {
         printf("%s%s", i ? "," : "", sim_kind_names[i]);
+    }
     printf("; each seed uses some of them\n--apart  windows with two sides, as on a GPU\n--trace  "
            "what happens, line by line\n"
            "--go-on  count all seeds that fail, instead of ending at the first\n");
@@ -106,11 +110,12 @@ static uint32_t parse_kinds(const char *text)
     char copy[300], *at;
     uint32_t kinds = 0;
 
-    snprintf(copy, sizeof(copy), "%s", text);
+    snprintf(copy, sizeof copy, "%s", text);
     for (at = strtok(copy, ","); at; at = strtok(NULL, ",")) {
         int i = 0;
-        while (i < SIM_NUM_KINDS && strcmp(at, sim_kind_names[i]) != 0)
+        while (i < SIM_NUM_KINDS && strcmp(at, sim_kind_names[i]) != 0) {
             i++;
+        }
         if (i == SIM_NUM_KINDS) {
             fprintf(stderr, "--kinds: '%s' is none of those that --help names\n", at);
             exit(2);
@@ -136,7 +141,7 @@ static void replay_with(const char *option, const char *value)
 {
     size_t used = strlen(replay_options);
 
-    snprintf(replay_options + used, sizeof(replay_options) - used, " %s%s%s", option,
+    snprintf(replay_options + used, sizeof replay_options - used, " %s%s%s", option,
              *value ? " " : "", value);
 }
 
@@ -187,8 +192,9 @@ static command parse(int argc, char **argv)
             usage();
             exit(strcmp(argv[i], "--help") == 0 ? 0 : 2);
         }
-        if (strncmp(argv[i], "--seed", 6) != 0)
+        if (strncmp(argv[i], "--seed", 6) != 0) {
             replay_with(argv[i], value);
+        }
         i++;
     }
     if (c.last < c.first) {
@@ -232,15 +238,18 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
-    if (c.store)
+    if (c.store) {
         return check_store(&c);
+    }
     for (uint64_t seed = c.first; seed <= c.last; seed++) {
         c.options.seed = seed;
-        if (output_is_lost() || (run_seed(&c.options, &t) && !c.go_on))
+        if (output_is_lost() || (run_seed(&c.options, &t) && !c.go_on)) {
             break;
+        }
     }
-    if (c.options.trace)
+    if (c.options.trace) {
         return t.failed != 0; /* nothing of this run's own time */
+    }
     good = t.seeds - t.failed;
     printf("eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults (%llu in recoveries), %llu "
            "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "

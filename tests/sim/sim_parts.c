@@ -28,8 +28,9 @@ static uint8_t *window_memory(size_t bytes)
 {
     uint8_t *memory = aligned_alloc(EEPK_LINE_BYTES, bytes);
 
-    if (!memory)
+    if (!memory) {
         abort();
+    }
     memset(memory, 0, bytes);
     return memory;
 }
@@ -38,13 +39,14 @@ static uint8_t *window_memory(size_t bytes)
 eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, char *why_out,
                               size_t why_bytes, eepi_window **window_out)
 {
-    eepi_window *window = calloc(1, sizeof(*window));
+    eepi_window *window = calloc(1, sizeof *window);
 
     (void)device;
     (void)why_out;
     (void)why_bytes;
-    if (!window)
+    if (!window) {
         return EEP_ERR_NO_MEMORY;
+    }
     window->device = window_memory(spec->bytes);
     window->host = sim->options.windows_apart ? window_memory(spec->host_bytes) : window->device;
     window->spec = *spec;
@@ -61,9 +63,10 @@ eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *des
 
     (void)device;
     snprintf(why_out, why_bytes, "its process is gone, or it is another's");
-    memcpy(&window, descriptor->bytes, sizeof(window));
-    if (!window || !window->owner->alive || memcmp(&window->spec, spec, sizeof(*spec)) != 0)
+    memcpy(&window, descriptor->bytes, sizeof window);
+    if (!window || !window->owner->alive || memcmp(&window->spec, spec, sizeof *spec) != 0) {
         return EEP_ERR_UNREACHABLE;
+    }
     *window_out = window;
     return EEP_OK;
 }
@@ -90,8 +93,8 @@ int eepi_window_is_apart(const eepi_window *window)
 
 void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)
 {
-    memset(descriptor_out, 0, sizeof(*descriptor_out));
-    memcpy(descriptor_out->bytes, &window, sizeof(window));
+    memset(descriptor_out, 0, sizeof *descriptor_out);
+    memcpy(descriptor_out->bytes, &window, sizeof window);
 }
 
 /* A waiting rank sleeps on its doorbell; publishers ring it, one seat after the other. */
@@ -105,8 +108,9 @@ void eepk_doorbell_ring(uint32_t *doorbell)
 void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
 {
     (void)polls;
-    if (*doorbell == seen)
+    if (*doorbell == seen) {
         (void)sim_wait(doorbell, sim->now_us + 20000); /* the product's nap is shorter */
+    }
 }
 
 /* ------------------------------------------------------------------ processes */
@@ -133,8 +137,9 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     const sim_process *p = by_pid(pid);
 
     (void)start;
-    if (!p || (!p->alive && sim->now_us >= p->gone_us))
+    if (!p || (!p->alive && sim->now_us >= p->gone_us)) {
         return EEPI_PROCESS_GONE;
+    }
     return p->alive ? EEPI_PROCESS_RUNS : EEPI_PROCESS_ENDING;
 }
 
@@ -142,8 +147,9 @@ int eepi_process_watch(int32_t pid, uint64_t start)
 {
     sim_process *p = by_pid(pid);
 
-    if (sim->kinds >> SIM_LATE & 1u && sim_random(16) == 0)
+    if (sim->kinds >> SIM_LATE & 1u && sim_random(16) == 0) {
         return -1; /* no descriptors left */
+    }
     return eepi_process_look(pid, start) != EEPI_PROCESS_GONE ? sim_fd_new(SIM_FD_PROCESS, p) : -1;
 }
 
@@ -157,8 +163,9 @@ int eepi_process_kill(int pidfd)
 {
     sim_process *p = sim_fd_what(pidfd);
 
-    if (!p || !p->alive || sim->kinds >> SIM_UNKILLABLE & 1u)
+    if (!p || !p->alive || sim->kinds >> SIM_UNKILLABLE & 1u) {
         return 0;
+    }
     sim_check_kill(p);
     sim_after(sim_delay(50, 3000), end_killed, p, 0);
     return 1;
@@ -188,8 +195,10 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
 {
     (void)store_path;
     *before_out = sim->seat_file[seat];
-    if (before_out->generation && !eepi_seat_has_ended(store_path, seat, holder->home, before_out))
+    if (before_out->generation &&
+        !eepi_seat_has_ended(store_path, seat, holder->home, before_out)) {
         return EEP_ERR_SEAT_TAKEN;
+    }
     holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
     holder->lock_fd = -1;
     sim->seat_file[seat] = *holder;
@@ -217,8 +226,9 @@ void eepi_seats_remove(const char *store_path, int32_t num_seats)
 eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
     (void)store_path;
-    if (sim->seat_file[seat].generation == own->generation)
+    if (sim->seat_file[seat].generation == own->generation) {
         sim->seat_file[seat].pid = 0;
+    }
     return EEP_OK;
 }
 
@@ -259,12 +269,13 @@ struct eepi_bulk {
 eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                           eepi_bulk **bulk_out)
 {
-    eepi_bulk *bulk = calloc(1, sizeof(*bulk));
+    eepi_bulk *bulk = calloc(1, sizeof *bulk);
 
     (void)error_out;
     (void)error_bytes;
-    if (!bulk)
+    if (!bulk) {
         return EEP_ERR_NO_MEMORY;
+    }
     *bulk = (eepi_bulk){.process = sim_self(),
                         .serve = config->serve,
                         .served = config->served,
@@ -286,7 +297,7 @@ void eepi_bulk_close(eepi_bulk *bulk)
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out)
 {
     *address_out = &bulk->self;
-    *bytes_out = sizeof(bulk->self);
+    *bytes_out = sizeof bulk->self;
 }
 
 int eepi_bulk_fd(eepi_bulk *bulk)
@@ -303,16 +314,18 @@ static void arrive(void *user, uint64_t to_source)
 {
     transfer *t = user;
     eepi_bulk *at = to_source ? t->from : t->to;
-    arrived *a = calloc(1, sizeof(*a));
+    arrived *a = calloc(1, sizeof *a);
 
-    if (!a)
+    if (!a) {
         abort();
+    }
     a->transfer = t;
     a->is_request = (int)to_source;
-    if (at->last)
+    if (at->last) {
         at->last->next = a;
-    else
+    } else {
         at->first = a;
+    }
     at->last = a;
     sim_wake(&at->process->poll_key, 1);
 }
@@ -322,8 +335,9 @@ static void answer(transfer *t, eep_status status)
 {
     t->is_request = 0;
     t->status = status;
-    if (status == EEP_OK && sim_random(1000) < (uint64_t)sim->corrupt_of_1000)
+    if (status == EEP_OK && sim_random(1000) < (uint64_t)sim->corrupt_of_1000) {
         t->copy[sim_random(t->bytes)] ^= (uint8_t)(1u << sim_random(8));
+    }
     sim_after(sim_delay(100, 3000), arrive, t, 0);
 }
 
@@ -344,8 +358,9 @@ static void send_rest(void *user, uint64_t number)
                t->parts[i].bytes - half);
         at += t->parts[i].bytes;
     }
-    if (t->from->served)
+    if (t->from->served) {
         t->from->served(t->from->user, t->parts, t->num_parts);
+    }
     answer(t, EEP_OK);
 }
 
@@ -360,8 +375,9 @@ static void give(transfer *t)
     }
     t->copy = calloc(1, t->bytes);
     for (int i = 0; i < t->num_parts; i++) {
-        if (at + t->parts[i].bytes > t->bytes)
+        if (at + t->parts[i].bytes > t->bytes) {
             abort();
+        }
         memcpy(t->copy + at, t->parts[i].data, t->parts[i].bytes / 2);
         at += t->parts[i].bytes;
     }
@@ -370,11 +386,13 @@ static void give(transfer *t)
 
 static void end_transfer(eepi_bulk *bulk, transfer *t, eep_status status)
 {
-    if (t->over)
+    if (t->over) {
         return;
+    }
     t->over = 1;
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         memcpy(t->buffer, t->copy, t->bytes);
+    }
     bulk->done(bulk->user, t->id, status);
 }
 
@@ -382,15 +400,18 @@ int eepi_bulk_progress(eepi_bulk *bulk)
 {
     arrived *a = bulk->first;
 
-    if (!a)
+    if (!a) {
         return 0;
+    }
     bulk->first = a->next;
-    if (!bulk->first)
+    if (!bulk->first) {
         bulk->last = NULL;
-    if (a->is_request)
+    }
+    if (a->is_request) {
         give(a->transfer);
-    else
+    } else {
         end_transfer(bulk, a->transfer, a->transfer->status);
+    }
     free(a);
     return 1;
 }
@@ -399,8 +420,9 @@ static void time_out(void *user, uint64_t unreachable)
 {
     transfer *t = user;
 
-    if (t->over || !t->to->process->alive || (unreachable && t->from->process->alive))
+    if (t->over || !t->to->process->alive || (unreachable && t->from->process->alive)) {
         return;
+    }
     if (unreachable || t->is_request) {
         t->is_request = 0;
         t->status = unreachable ? EEP_ERR_UNREACHABLE : EEP_ERR_TIMEOUT;
@@ -412,11 +434,12 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
                            const eepi_blob *blob, void *buffer, size_t bytes, uint64_t timeout_us,
                            uint64_t *transfer_out)
 {
-    transfer *t = calloc(1, sizeof(*t));
+    transfer *t = calloc(1, sizeof *t);
 
-    if (!t || address_bytes != sizeof(t->from))
+    if (!t || address_bytes != sizeof t->from) {
         return EEP_ERR_INVALID;
-    memcpy(&t->from, peer_address, sizeof(t->from));
+    }
+    memcpy(&t->from, peer_address, sizeof t->from);
     t->to = bulk;
     t->blob = *blob;
     t->id = bulk->next_id++;
@@ -434,9 +457,11 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
 
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)
 {
-    for (transfer *t = bulk->transfers; t; t = t->next)
-        if (!t->over && t->blob.epoch < epoch)
+    for (transfer *t = bulk->transfers; t; t = t->next) {
+        if (!t->over && t->blob.epoch < epoch) {
             end_transfer(bulk, t, EEP_ERR_ABORTED);
+        }
+    }
 }
 
 void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_bytes)

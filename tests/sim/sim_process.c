@@ -31,11 +31,12 @@ void sim_trace(const char *format, ...)
     char line[512];
     int used;
 
-    if (!sim->options.trace)
+    if (!sim->options.trace) {
         return;
-    used = snprintf(line, sizeof(line), "%9llu ", (unsigned long long)sim->now_us);
+    }
+    used = snprintf(line, sizeof line, "%9llu ", (unsigned long long)sim->now_us);
     va_start(arguments, format);
-    vsnprintf(line + used, sizeof(line) - (size_t)used, format, arguments);
+    vsnprintf(line + used, sizeof line - (size_t)used, format, arguments);
     va_end(arguments);
     puts(line);
 }
@@ -44,10 +45,11 @@ void sim_trace(const char *format, ...)
 
 sim_process *sim_process_new(int seat)
 {
-    sim_process *p = calloc(1, sizeof(*p));
+    sim_process *p = calloc(1, sizeof *p);
 
-    if (!p || sim->num_processes == SIM_MAX_PROCESSES)
+    if (!p || sim->num_processes == SIM_MAX_PROCESSES) {
         abort();
+    }
     p->index = sim->num_processes;
     p->seat = seat;
     p->alive = 1;
@@ -66,9 +68,11 @@ static void wake_all(void *user, uint64_t number)
 {
     (void)user;
     (void)number;
-    for (int i = 0; i < sim->num_processes; i++)
-        if (sim->process[i]->alive)
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (sim->process[i]->alive) {
             sim_wake(&sim->process[i]->poll_key, 1);
+        }
+    }
 }
 
 /* Where kernels outlive their process its whole end comes a while after the first sign, and what is
@@ -80,29 +84,34 @@ static uint64_t linger(sim_process *p)
 
     p->gone_us = sim->now_us + until_gone_us;
     p->stopped_until_us = 0;
-    if (p->rank.context && !p->over && p->rank.context->stepper.in_step)
+    if (p->rank.context && !p->over && p->rank.context->stepper.in_step) {
         p->stores_until_us = p->gone_us + sim_random(most_us);
+    }
     return until_gone_us;
 }
 
 void sim_process_end(sim_process *p, const char *why)
 {
-    if (!p->alive)
+    if (!p->alive) {
         return;
+    }
     sim_trace("%d.%u ends: %s", p->seat, p->generation, why);
     p->alive = 0;
     p->gone_us = sim->now_us;
     /* pidfds fire */
     sim_after(sim->kinds >> SIM_LATE & 1u ? linger(p) : sim_delay(100, 15000), wake_all, NULL, 0);
-    if (sim_self() == p)
+    if (sim_self() == p) {
         (void)sim_wait(NULL, SIM_NEVER);
+    }
 }
 
 void sim_process_forget(void)
 {
-    for (int i = 0; i < sim->num_processes; i++)
-        if (sim->process[i]->rank.context)
+    for (int i = 0; i < sim->num_processes; i++) {
+        if (sim->process[i]->rank.context) {
             eepi_memory_forget(sim->process[i]->rank.context);
+        }
+    }
 }
 
 int sim_process_may_store(const sim_process *p)
@@ -115,10 +124,13 @@ void sim_process_stop(sim_process *p, uint64_t for_us)
 {
     uint64_t until = sim->now_us + for_us;
 
-    if (until > sim->heal_us)
+    if (until > sim->heal_us) {
         until = sim->heal_us;
-    if (until > p->stopped_until_us)
+    }
+    if (until > p->stopped_until_us) {
         p->stopped_until_us = until;
-    if (until > p->disturbed_us)
+    }
+    if (until > p->disturbed_us) {
         p->disturbed_us = until;
+    }
 }

@@ -21,8 +21,9 @@ static float *allocate(sim_rank *r, size_t count)
     void *memory = NULL;
 
     if (eep_device_alloc(r->device, EEP_MEMORY_PINNED, (count ? count : 1) * sizeof(float),
-                         &memory) != EEP_OK)
+                         &memory) != EEP_OK) {
         abort();
+    }
     return memory;
 }
 
@@ -37,8 +38,9 @@ static void write_expert(int layer, int expert, const eep_tensor *tensors)
 
     code[0] = sim_expert_code(layer, expert);
     code[1] = (float)(layer * 100 + expert);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
         salt[i] = (float)(expert * 7 + layer + i);
+    }
 }
 
 typedef struct expert_args {
@@ -69,11 +71,14 @@ static void expert_body(const void *raw, eep_grid grid)
     const float *code = a->weights[grid.block * TENSORS];
     const float *salt = a->weights[grid.block * TENSORS + 1];
 
-    if (grid.block == 0)
+    if (grid.block == 0) {
         sim_sleep(sim_delay(sim->step_us / 4, sim->step_us));
-    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++)
-        for (int h = 0; h < SIM_HIDDEN; h++)
+    }
+    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++) {
+        for (int h = 0; h < SIM_HIDDEN; h++) {
             a->results[row * SIM_HIDDEN + h] = result_of(a->rows + row * SIM_HIDDEN, code, salt, h);
+        }
+    }
 }
 
 static const eep_kernel expert_kernel = EEP_KERNEL("sim_experts", expert_body, NULL, NULL, 0);
@@ -86,14 +91,15 @@ void sim_expected(uint64_t state, float *out)
         float sum[SIM_HIDDEN] = {0};
         for (int k = 0; k < SIM_TOPK; k++) {
             float code[2], salt[6];
-            const eep_tensor tensors[TENSORS] = {{code, sizeof(code)}, {salt, sizeof(salt)}};
+            const eep_tensor tensors[TENSORS] = {{code, sizeof code}, {salt, sizeof salt}};
             write_expert(layer, sim_route(state, layer, k), tensors);
-            for (int h = 0; h < SIM_HIDDEN; h++)
+            for (int h = 0; h < SIM_HIDDEN; h++) {
                 sum[h] += result_of(v, code, salt, h);
+            }
         }
-        memcpy(v, sum, sizeof(v));
+        memcpy(v, sum, sizeof v);
     }
-    memcpy(out, v, sizeof(v));
+    memcpy(out, v, sizeof v);
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -112,8 +118,9 @@ static void open_buffers(sim_rank *r)
     r->num_tokens = (int32_t *)allocate(r, 1);
     r->slot_begin = (int32_t *)allocate(r, SIM_SLOTS + 1);
     r->weights = (const float **)allocate(r, 2 * SIM_LAYERS * SIM_SLOTS * TENSORS);
-    for (int i = 0; i < SIM_TOKENS * SIM_TOPK; i++)
+    for (int i = 0; i < SIM_TOKENS * SIM_TOPK; i++) {
         r->topk_weights[i] = 1.0f;
+    }
 }
 
 static eep_status load(sim_rank *r)
@@ -125,16 +132,19 @@ static eep_status load(sim_rank *r)
             eep_tensor tensors[TENSORS] = {{NULL, 2 * sizeof(float)}, {NULL, 6 * sizeof(float)}};
             int expert = eep_slot_expert(r->context, layer, slot);
             status = eep_slot_alloc(r->context, layer, slot, tensors, TENSORS);
-            for (int i = 0; i < TENSORS; i++)
+            for (int i = 0; i < TENSORS; i++) {
                 r->weights[(layer * sim->shape.num_slots + slot) * TENSORS + i] = tensors[i].data;
-            if (status == EEP_OK && expert >= 0)
+            }
+            if (status == EEP_OK && expert >= 0) {
                 write_expert(layer, expert, tensors);
+            }
         }
         for (int expert = 0; expert < sim->shape.num_experts && status == EEP_OK; expert++) {
             eep_tensor tensors[TENSORS] = {{allocate(r, 2), 2 * sizeof(float)},
                                            {allocate(r, 6), 6 * sizeof(float)}};
-            if (!eep_backup_wanted(r->context, layer, expert))
+            if (!eep_backup_wanted(r->context, layer, expert)) {
                 continue;
+            }
             write_expert(layer, expert, tensors);
             status = eep_backup_set(r->context, layer, expert, tensors, TENSORS);
         }
@@ -147,13 +157,13 @@ static eep_status put_layer(sim_process *p, int layer)
     sim_rank *r = &p->rank;
     int last = layer == sim->shape.num_layers - 1;
     const int32_t *topk = r->topk_idx + layer * SIM_TOKENS * SIM_TOPK;
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof(dispatch),
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                   .x = layer == 0 ? r->x : r->middle,
                                   .topk_idx = topk,
                                   .num_tokens = r->num_tokens,
                                   .rows = r->rows,
                                   .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof(combine),
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
                                 .out_dtype = EEP_FP32,
                                 .rows = r->results,
                                 .topk_weights = r->topk_weights,
@@ -163,11 +173,13 @@ static eep_status put_layer(sim_process *p, int layer)
                            r->rows, r->results};
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_launch(r->stream, &expert_kernel, (uint32_t)sim->shape.num_slots, 1, &experts,
-                            sizeof(experts));
-    if (status == EEP_OK)
+                            sizeof experts);
+    }
+    if (status == EEP_OK) {
         status = eep_combine(r->context, layer, r->stream, &combine);
+    }
     return status;
 }
 
@@ -180,16 +192,21 @@ static eep_status capture(sim_process *p)
     status = eep_stream_open(r->device, &r->stream);
     p->starts_kernels = 0;
     sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_capture_begin(r->stream);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_step_latch(r->context, r->stream);
-    for (int layer = 0; layer < sim->shape.num_layers && status == EEP_OK; layer++)
+    }
+    for (int layer = 0; layer < sim->shape.num_layers && status == EEP_OK; layer++) {
         status = put_layer(p, layer);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_step_finish(r->context, r->stream);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_capture_end(r->stream, &r->graph);
+    }
     sim_no_preemption(0);
     return status;
 }
@@ -198,7 +215,7 @@ static const char *const event_names[] = {"SUSPECTED",  "WEDGED",      "PROPOSED
                                           "REPAIRED",   "INSTALLED",   "STAGED",     "FLIPPED",
                                           "READY",      "EVICTED",     "UNCOVERED",  "STORE_LOST",
                                           "STORE_BACK", "REBALANCING", "REBALANCED", "DRAIN_WAITS"};
-static_assert(sizeof(event_names) / sizeof(event_names[0]) == EEP_EVENT_DRAIN_WAITS + 1,
+static_assert(sizeof event_names / sizeof event_names[0] == EEP_EVENT_DRAIN_WAITS + 1,
               "each kind of event has a name");
 
 static void note_event(void *user, const eep_event_info *e)
@@ -224,8 +241,9 @@ static eep_status open_rank(sim_process *p)
     eep_config config;
     eep_status status;
 
-    if (eep_device_open("host", 0, &r->device) != EEP_OK)
+    if (eep_device_open("host", 0, &r->device) != EEP_OK) {
         abort();
+    }
     eep_config_init(&config);
     config.rank = p->seat;
     config.num_ranks = sim->shape.num_ranks;
@@ -254,7 +272,7 @@ static eep_status open_rank(sim_process *p)
     config.log_level = EEP_LOG_INFO;
     config.event = note_event;
     config.user = p;
-    status = eep_open(&config, why, sizeof(why), &r->context);
+    status = eep_open(&config, why, sizeof why, &r->context);
     if (status != EEP_OK) {
         sim_trace("%d eep_open: %s", p->seat, why);
         return status;
@@ -277,10 +295,12 @@ static void fill(sim_rank *r)
     memset(r->x, 0, SIM_TOKENS * SIM_HIDDEN * sizeof(float));
     for (int i = 0; i < n; i++) {
         r->x[i * SIM_HIDDEN] = (float)(r->work[i].state % 1000 + 1);
-        for (int layer = 0; layer < sim->shape.num_layers; layer++)
-            for (int k = 0; k < SIM_TOPK; k++)
+        for (int layer = 0; layer < sim->shape.num_layers; layer++) {
+            for (int k = 0; k < SIM_TOPK; k++) {
                 r->topk_idx[(layer * SIM_TOKENS + i) * SIM_TOPK + k] =
                     sim_route(r->work[i].state, layer, k);
+            }
+        }
     }
 }
 
@@ -295,7 +315,7 @@ static void commit(sim_process *p, const eep_step *step, const sim_work *batch, 
         float expected[SIM_HIDDEN];
         uint64_t token;
         sim_expected(batch[i].state, expected);
-        SIM_MUST(memcmp(out, expected, sizeof(expected)) == 0, "S9",
+        SIM_MUST(memcmp(out, expected, sizeof expected) == 0, "S9",
                  "%d.%u step %llu epoch %llu token %d: %g %g %g %g, not %g %g %g %g", p->seat,
                  p->generation, (unsigned long long)step->step, (unsigned long long)step->epoch, i,
                  (double)out[0], (double)out[1], (double)out[2], (double)out[3],
@@ -305,14 +325,16 @@ static void commit(sim_process *p, const eep_step *step, const sim_work *batch, 
         sim_client_offer(p, step->epoch, batch[i].request, batch[i].position, token, delay_us);
         for (int at = 0; at < r->num_work; at++) {
             sim_work next = r->work[at];
-            if (next.request != batch[i].request || next.position != batch[i].position)
+            if (next.request != batch[i].request || next.position != batch[i].position) {
                 continue;
+            }
             next.position++;
             next.state = sim_next_state(next.state, token);
             memmove(r->work + at, r->work + at + 1,
-                    (size_t)(--r->num_work - at) * sizeof(r->work[0]));
-            if (next.position < sim->request[next.request].length)
+                    (size_t)(--r->num_work - at) * sizeof r->work[0]);
+            if (next.position < sim->request[next.request].length) {
                 r->work[r->num_work++] = next; /* the others take their turn */
+            }
             break;
         }
     }
@@ -335,17 +357,20 @@ static eep_status run_step(sim_process *p)
     p->call_us = sim->now_us;
     status = eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
     sim_check_call(p, "eep_step_begin", BEGIN_US + SLACK_US);
-    if (status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED)
+    if (status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED) {
         return EEP_OK;
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     sim_check_begin(p, &step);
     fill(r);
-    memcpy(batch, r->work, sizeof(batch));
+    memcpy(batch, r->work, sizeof batch);
     status = eep_graph_replay(r->graph, r->stream);
     p->call_us = sim->now_us;
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_step_end(r->context);
+    }
     sim_check_call(p, "eep_step_end", bound_us);
     if (status == EEP_OK) {
         sim_check_ok(p, &step);
@@ -364,8 +389,9 @@ static void *rank_main(void *argument)
     const uint64_t warms_up_of = sim->kinds >> SIM_END & 1u ? 2 : 8; /* that long */
     eep_status status = open_rank(p);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         sim_process_end(p, "eep_open failed");
+    }
     if (sim->kinds >> SIM_LATE & 1u && p->generation > 1 && !sim->healed && sim_random(4) == 0) {
         p->over =
             1; /* an engine that gives up: its last word comes beside its predecessor's stores */
@@ -399,8 +425,9 @@ static void *rank_main(void *argument)
                 continue;
             }
         }
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = run_step(p);
+        }
     }
     p->ended = status;
     p->over = 1;
@@ -410,8 +437,9 @@ static void *rank_main(void *argument)
     SIM_MUST(status == EEP_ERR_DRAINED || !p->released_epoch, "M8",
              "%d.%u is not told that its instance has ended in order, but: %s", p->seat,
              p->generation, eep_last_error(r->context));
-    if (sim->kinds >> SIM_END & 1u)
+    if (sim->kinds >> SIM_END & 1u) {
         sim_sleep(sim_delay(10, 300000)); /* others come meanwhile */
+    }
     if (sim_random(2)) {
         eep_close(r->context);
         r->context = NULL;

@@ -75,10 +75,11 @@ static void arrive(void *user, uint64_t number)
         return;
     }
     m->next = NULL;
-    if (client->last)
+    if (client->last) {
         client->last->next = m;
-    else
+    } else {
         client->first = m;
+    }
     client->last = m;
     sim_wake(&client->process->poll_key, 1);
 }
@@ -95,10 +96,11 @@ static void send_down(eepi_store_client *client, eepi_store_reply_kind kind, uin
                       eep_status status, const char *key, uint64_t revision,
                       eepi_store_value *value)
 {
-    message *m = calloc(1, sizeof(*m));
+    message *m = calloc(1, sizeof *m);
 
-    if (!m)
+    if (!m) {
         abort();
+    }
     m->kind = MESSAGE_DOWN;
     m->client = client;
     m->connection = client->connection;
@@ -113,12 +115,15 @@ static void send_down(eepi_store_client *client, eepi_store_reply_kind kind, uin
 static void changed(void *user, const char *key, uint64_t revision, eepi_store_value *value)
 {
     (void)user;
-    if (revision > store.newest_revision)
+    if (revision > store.newest_revision) {
         store.newest_revision = revision;
-    for (eepi_store_client *client = store.clients; client; client = client->next)
+    }
+    for (eepi_store_client *client = store.clients; client; client = client->next) {
         if (client->process->alive && client->connected && client->watches &&
-            strncmp(key, client->prefix, strlen(client->prefix)) == 0)
+            strncmp(key, client->prefix, strlen(client->prefix)) == 0) {
             send_down(client, EEPI_STORE_CHANGED, 0, EEP_OK, key, revision, value);
+        }
+    }
 }
 
 typedef struct listing {
@@ -138,8 +143,9 @@ static void entry(void *user, const char *key, uint64_t revision, eepi_store_val
 /* Nobody hears an answer on a connection that was given up. */
 static void answer(const message *m, eep_status status, uint64_t revision, eepi_store_value *value)
 {
-    if (m->connection == m->client->connection)
+    if (m->connection == m->client->connection) {
         send_down(m->client, EEPI_STORE_REPLY, m->reply.id, status, m->key, revision, value);
+    }
 }
 
 enum { RACE_OF = 3, DEATH_OF = 5, RACE_US = 1500, FORGET_US = 1000 };
@@ -148,8 +154,9 @@ static void forget(void *user, uint64_t number)
 {
     (void)user;
     (void)number;
-    if (!sim->healed)
+    if (!sim->healed) {
         sim_store_outage(FORGET_US, 1, 1);
+    }
 }
 
 /* The store forgets what it has just taken, before or after some have heard of it; its proposer may
@@ -158,11 +165,13 @@ static void perhaps_forget(const eepi_view *view, sim_process *proposer)
 {
     int is_new = !sim->newest || view->epoch > sim->newest->epoch;
 
-    if (!(sim->kinds >> SIM_RACE & 1u) || sim->healed || !is_new || sim_random(RACE_OF))
+    if (!(sim->kinds >> SIM_RACE & 1u) || sim->healed || !is_new || sim_random(RACE_OF)) {
         return;
+    }
     sim->faults++;
-    if (sim_random(DEATH_OF) == 0)
+    if (sim_random(DEATH_OF) == 0) {
         sim_process_end(proposer, "race");
+    }
     sim_after(50 + sim_random(RACE_US), forget, NULL, 0);
 }
 
@@ -192,8 +201,9 @@ static void answer_write(message *m)
         }
         status = eepi_store_table_cas(store.table, m->key, m->reply.revision, m->value, &revision);
         if (status == EEP_ERR_CONFLICT &&
-            eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK)
+            eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK) {
             revision = 0;
+        }
     } else {
         sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
         sim_check_behind(m->client->process, m->known_epoch, register_epoch());
@@ -252,10 +262,11 @@ static void serve(void *user, uint64_t number)
 static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
                     uint64_t revision, eepi_store_value *value)
 {
-    message *m = calloc(1, sizeof(*m));
+    message *m = calloc(1, sizeof *m);
 
-    if (!m)
+    if (!m) {
         abort();
+    }
     m->kind = kind;
     m->client = client;
     m->connection = client->connection;
@@ -271,10 +282,11 @@ static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, c
 static void put_item(eepi_store_client *client, eepi_store_reply_kind kind, uint64_t id,
                      eep_status status)
 {
-    message *m = calloc(1, sizeof(*m));
+    message *m = calloc(1, sizeof *m);
 
-    if (!m)
+    if (!m) {
         abort();
+    }
     m->client = client;
     m->connection = client->connection;
     m->reply = (eepi_store_reply){.kind = kind, .id = id, .status = status, .key = m->key};
@@ -294,14 +306,16 @@ static uint64_t request(eepi_store_client *client, message_kind kind, const char
         put_item(client, EEPI_STORE_REPLY, id, is_good ? EEP_ERR_UNREACHABLE : EEP_ERR_INVALID);
         return id;
     }
-    p = calloc(1, sizeof(*p));
-    if (!p)
+    p = calloc(1, sizeof *p);
+    if (!p) {
         abort();
+    }
     p->id = id;
-    if (client->last_pending)
+    if (client->last_pending) {
         client->last_pending->next = p;
-    else
+    } else {
         client->pending = p;
+    }
     client->last_pending = p;
     send_up(client, kind, id, key, revision, has_value ? eepi_store_value_new(bytes, size) : NULL);
     return id;
@@ -312,14 +326,17 @@ static void forget_pending(eepi_store_client *client, uint64_t id)
     pending *before = NULL;
 
     for (pending *p = client->pending; p; before = p, p = p->next) {
-        if (p->id != id)
+        if (p->id != id) {
             continue;
-        if (before)
+        }
+        if (before) {
             before->next = p->next;
-        else
+        } else {
             client->pending = p->next;
-        if (client->last_pending == p)
+        }
+        if (client->last_pending == p) {
             client->last_pending = before;
+        }
         free(p);
         return;
     }
@@ -330,25 +347,30 @@ static void forget_pending(eepi_store_client *client, uint64_t id)
 /* Its answer has arrived, and will be read before the end of the connection. */
 static int is_answered(const eepi_store_client *client, uint64_t id)
 {
-    for (const message *m = client->first; m; m = m->next)
-        if (m->reply.kind == EEPI_STORE_REPLY && m->reply.id == id)
+    for (const message *m = client->first; m; m = m->next) {
+        if (m->reply.kind == EEPI_STORE_REPLY && m->reply.id == id) {
             return 1;
+        }
+    }
     return 0;
 }
 
 static void disconnect(eepi_store_client *client)
 {
-    if (!client->connected)
+    if (!client->connected) {
         return;
+    }
     client->connected = client->watches = 0;
     client->connection++;
     client->retry_us = sim->now_us + RECONNECT_US;
-    for (message *m = client->first; m; m = m->next)
+    for (message *m = client->first; m; m = m->next) {
         m->connection = client->connection; /* what has arrived is read all the same */
+    }
     put_item(client, EEPI_STORE_DISCONNECTED, 0, EEP_OK);
     while (client->pending) {
-        if (!is_answered(client, client->pending->id))
+        if (!is_answered(client, client->pending->id)) {
             put_item(client, EEPI_STORE_REPLY, client->pending->id, EEP_ERR_UNREACHABLE);
+        }
         forget_pending(client, client->pending->id);
     }
 }
@@ -361,17 +383,20 @@ static int can_connect(const eepi_store_client *client)
 
 static void reconnect(eepi_store_client *client)
 {
-    if (client->connected || sim->now_us < client->retry_us)
+    if (client->connected || sim->now_us < client->retry_us) {
         return;
+    }
     client->retry_us = sim->now_us + RECONNECT_US;
-    if (!can_connect(client))
+    if (!can_connect(client)) {
         return;
+    }
     client->connected = 1;
     client->up_us = client->down_us = sim->now_us;
-    if (client->watch_id)
+    if (client->watch_id) {
         send_up(client, MESSAGE_WATCH, 0, client->prefix, 0, NULL);
-    else
+    } else {
         put_item(client, EEPI_STORE_RECONNECTED, 0, EEP_OK);
+    }
 }
 
 /* ------------------------------------------------------------------ the product's interface */
@@ -379,17 +404,19 @@ static void reconnect(eepi_store_client *client)
 eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
                                   eepi_store_client **client_out)
 {
-    eepi_store_client *client = calloc(1, sizeof(*client));
+    eepi_store_client *client = calloc(1, sizeof *client);
     uint64_t until = sim->now_us + timeout_us;
 
     (void)path;
-    if (!client)
+    if (!client) {
         return EEP_ERR_NO_MEMORY;
+    }
     client->process = sim_self();
     client->fd = sim_fd_new(SIM_FD_STORE, client);
     client->next_id = client->connection = 1;
-    while (!can_connect(client) && sim->now_us < until)
+    while (!can_connect(client) && sim->now_us < until) {
         sim_sleep(RECONNECT_US);
+    }
     if (!can_connect(client)) {
         free(client);
         return EEP_ERR_UNREACHABLE;
@@ -470,22 +497,25 @@ uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
 uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)
 {
     client->watch_id = client->next_id; /* one watch is all that libeep has */
-    snprintf(client->prefix, sizeof(client->prefix), "%s", prefix);
+    snprintf(client->prefix, sizeof client->prefix, "%s", prefix);
     return request(client, MESSAGE_WATCH, prefix, 0, NULL, 0);
 }
 
 static void hand_out(eepi_store_client *client, message *before, message *m,
                      eepi_store_reply *reply_out)
 {
-    if (before)
+    if (before) {
         before->next = m->next;
-    else
+    } else {
         client->first = m->next;
-    if (client->last == m)
+    }
+    if (client->last == m) {
         client->last = before;
+    }
     client->current = m;
-    if (m->reply.kind == EEPI_STORE_REPLY)
+    if (m->reply.kind == EEPI_STORE_REPLY) {
         forget_pending(client, m->reply.id);
+    }
     *reply_out = m->reply;
 }
 
@@ -501,10 +531,12 @@ static void drop_current(eepi_store_client *client)
 eep_status eepi_store_client_next(eepi_store_client *client, eepi_store_reply *reply_out)
 {
     drop_current(client);
-    if (!client->first)
+    if (!client->first) {
         reconnect(client); /* what came by the old connection is read before */
-    if (!client->first)
+    }
+    if (!client->first) {
         return EEP_ERR_TIMEOUT;
+    }
     hand_out(client, NULL, client->first, reply_out);
     return EEP_OK;
 }
@@ -523,8 +555,9 @@ eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64
                 return EEP_OK;
             }
         }
-        if (sim_wait(&client->process->poll_key, until))
+        if (sim_wait(&client->process->poll_key, until)) {
             return EEP_ERR_TIMEOUT;
+        }
     }
 }
 
@@ -532,9 +565,11 @@ eep_status eepi_store_client_wait(eepi_store_client *client, uint64_t id, uint64
 
 void sim_store_break(sim_process *p)
 {
-    for (eepi_store_client *client = store.clients; client; client = client->next)
-        if (client->process == p && p->alive)
+    for (eepi_store_client *client = store.clients; client; client = client->next) {
+        if (client->process == p && p->alive) {
             disconnect(client);
+        }
+    }
 }
 
 void sim_store_cut(eepi_store_client *client)
@@ -544,8 +579,9 @@ void sim_store_cut(eepi_store_client *client)
 
 void sim_store_delay(sim_process *p, uint64_t by_us)
 {
-    if (p->alive && p->store && p->store->down_us < sim->now_us + by_us)
+    if (p->alive && p->store && p->store->down_us < sim->now_us + by_us) {
         p->store->down_us = sim->now_us + by_us;
+    }
 }
 
 static void table_new(void)
@@ -554,8 +590,9 @@ static void table_new(void)
 
     store.newest_revision += 1000;
     store.table = eepi_store_table_new(&limits, store.newest_revision, changed, NULL);
-    if (!store.table)
+    if (!store.table) {
         abort();
+    }
 }
 
 static void come_back(void *user, uint64_t forgets)
@@ -572,15 +609,18 @@ static void come_back(void *user, uint64_t forgets)
 
 void sim_store_outage(uint64_t for_us, int ends, int forgets)
 {
-    if (store.is_down || sim->now_us < store.away_until_us)
+    if (store.is_down || sim->now_us < store.away_until_us) {
         return;
+    }
     sim_trace("store %s for %llu us", ends ? "ends" : "stands still", (unsigned long long)for_us);
     store.away_until_us = sim->now_us + for_us;
-    if (!ends)
+    if (!ends) {
         return;
+    }
     store.is_down = 1;
-    for (int i = 0; i < sim->num_processes; i++)
+    for (int i = 0; i < sim->num_processes; i++) {
         sim_store_break(sim->process[i]);
+    }
     sim_after(for_us, come_back, NULL, (uint64_t)forgets);
 }
 
@@ -604,7 +644,8 @@ void sim_store_open(uint64_t first_epoch, uint64_t first_step)
         sim->in_register = sim->committed[0] = sim->newest = view;
         value = eepi_store_value_new(view, view->bytes);
         if (!value ||
-            eepi_store_table_put(store.table, EEPI_KEY_VIEW, value, 0, &revision) != EEP_OK)
+            eepi_store_table_put(store.table, EEPI_KEY_VIEW, value, 0, &revision) != EEP_OK) {
             abort();
+        }
     }
 }

@@ -39,14 +39,16 @@ static void *take(size_t alignment, size_t size)
     uint8_t *at;
     block *b;
 
-    if (!memory)
+    if (!memory) {
         return NULL;
+    }
     at = (uint8_t *)(((uintptr_t)memory + sizeof(block) + alignment - 1) &
                      ~(uintptr_t)(alignment - 1));
     b = (block *)at - 1;
     *b = (block){blocks, NULL, memory, size};
-    if (blocks)
+    if (blocks) {
         blocks->before = b;
+    }
     blocks = b;
     return at;
 }
@@ -63,11 +65,13 @@ void *__wrap_calloc(size_t count, size_t size)
     uint8_t *memory = __real_calloc(1, all);
     block *b = (block *)memory;
 
-    if (!memory)
+    if (!memory) {
         return NULL;
+    }
     *b = (block){blocks, NULL, memory, count * size};
-    if (blocks)
+    if (blocks) {
         blocks->before = b;
+    }
     blocks = b;
     return b + 1;
 }
@@ -81,15 +85,18 @@ void __wrap_free(void *memory)
 {
     block *b;
 
-    if (!memory)
+    if (!memory) {
         return;
+    }
     b = (block *)memory - 1;
-    if (b->next)
+    if (b->next) {
         b->next->before = b->before;
-    if (b->before)
+    }
+    if (b->before) {
         b->before->next = b->next;
-    else
+    } else {
         blocks = b->next;
+    }
     __real_free(b->memory);
 }
 
@@ -127,11 +134,13 @@ uint64_t sim_global_us(const sim_process *p, uint64_t local_us)
 {
     uint64_t now = sim_local_us(p), left;
 
-    if (local_us <= now)
+    if (local_us <= now) {
         return sim->now_us;
+    }
     left = local_us - now;
-    if (left > 86400000000u)
+    if (left > 86400000000u) {
         return SIM_NEVER;
+    }
     return sim->now_us + left * 1000000u / (uint64_t)(1000000 + p->drift_ppm) + 1;
 }
 
@@ -142,8 +151,9 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
     sim_process *p = sim ? sim_self() : NULL;
     uint64_t us;
 
-    if (!p)
+    if (!p) {
         return __real_clock_gettime(clock, now);
+    }
     us = sim_local_us(p);
     *now = (struct timespec){(time_t)(us / 1000000u), (long)(us % 1000000u) * 1000};
     return 0;
@@ -197,7 +207,7 @@ int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t 
 int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
     (void)attributes;
-    memset(mutex, 0, sizeof(*mutex));
+    memset(mutex, 0, sizeof *mutex);
     return 0;
 }
 
@@ -214,12 +224,15 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 {
     lock_word *word = (lock_word *)mutex;
 
-    if (!sim_self())
+    if (!sim_self()) {
         return 0;
-    if (!preemption_off && sim_random(PREEMPT_OF) == 0)
+    }
+    if (!preemption_off && sim_random(PREEMPT_OF) == 0) {
         sim_sleep(sim_delay(1, 400));
-    while (word->locked)
+    }
+    while (word->locked) {
         (void)sim_wait(word, SIM_NEVER);
+    }
     word->locked = 1;
     return 0;
 }
@@ -228,8 +241,9 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
     ((lock_word *)mutex)->locked = 0;
-    if (sim_self())
+    if (sim_self()) {
         sim_wake(mutex, 1);
+    }
     return 0;
 }
 
@@ -237,7 +251,7 @@ int __wrap_pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *att
 int __wrap_pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes)
 {
     (void)attributes;
-    memset(cond, 0, sizeof(*cond));
+    memset(cond, 0, sizeof *cond);
     return 0;
 }
 
@@ -268,8 +282,9 @@ static int wait_on(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_
 
     __wrap_pthread_mutex_unlock(mutex);
     late = sim_wait(cond, until_us);
-    while (((lock_word *)mutex)->locked)
+    while (((lock_word *)mutex)->locked) {
         (void)sim_wait(mutex, SIM_NEVER);
+    }
     ((lock_word *)mutex)->locked = 1;
     return late ? ETIMEDOUT : 0;
 }
@@ -298,9 +313,10 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     sim_fiber *fiber = sim_spawn(sim_self(), fn, argument, 640 * 1024);
 
     (void)attributes;
-    if (sim_self()->starts_kernels)
+    if (sim_self()->starts_kernels) {
         sim_fiber_runs_kernels(fiber);
-    memcpy(thread, &fiber, sizeof(*thread) < sizeof(fiber) ? sizeof(*thread) : sizeof(fiber));
+    }
+    memcpy(thread, &fiber, sizeof *thread < sizeof fiber ? sizeof *thread : sizeof fiber);
     return 0;
 }
 
@@ -310,9 +326,10 @@ int __wrap_pthread_join(pthread_t thread, void **result)
     sim_fiber *fiber;
 
     (void)result;
-    memcpy(&fiber, &thread, sizeof(fiber));
-    while (!sim_fiber_is_over(fiber))
+    memcpy(&fiber, &thread, sizeof fiber);
+    while (!sim_fiber_is_over(fiber)) {
         (void)sim_wait(fiber, SIM_NEVER);
+    }
     return 0;
 }
 
@@ -324,8 +341,9 @@ long __wrap_syscall(long number, uint32_t *word, int operation, uint32_t value,
 {
     (void)unused;
     (void)unused3;
-    if (number != SYS_futex)
+    if (number != SYS_futex) {
         abort();
+    }
     if (operation == FUTEX_WAKE) {
         sim_wake(word, (int)value);
     } else if (*word == value) {
@@ -346,8 +364,9 @@ static int num_fds;
 
 int sim_fd_new(sim_fd_kind kind, void *what)
 {
-    if (num_fds == MAX_FDS)
+    if (num_fds == MAX_FDS) {
         abort();
+    }
     fds[num_fds].kind = kind;
     fds[num_fds].what = what;
     fds[num_fds].count = 0;
@@ -375,8 +394,9 @@ int __wrap_eventfd(unsigned count, int flags)
 int __wrap_close(int fd);
 int __wrap_close(int fd)
 {
-    if (fd >= FIRST_FD)
+    if (fd >= FIRST_FD) {
         fds[fd - FIRST_FD].kind = SIM_FD_NONE;
+    }
     return 0;
 }
 
@@ -401,8 +421,9 @@ static int is_ready(int fd)
 {
     int at = fd - FIRST_FD;
 
-    if (fd < FIRST_FD)
+    if (fd < FIRST_FD) {
         return 0;
+    }
     switch (fds[at].kind) {
     case SIM_FD_EVENT:
         return fds[at].count > 0;
@@ -431,8 +452,9 @@ int __wrap_poll(struct pollfd *set, nfds_t n, int timeout_ms)
             set[i].revents = is_ready(set[i].fd) ? POLLIN : 0;
             ready += set[i].revents != 0;
         }
-        if (ready || late)
+        if (ready || late) {
             return ready;
+        }
         late = sim_wait(&p->poll_key, until);
     }
 }

@@ -38,7 +38,7 @@ static inline uint64_t eepi_xxh_merge(uint64_t sum, uint64_t lane)
 
 static inline XXH_errorcode XXH64_reset(XXH64_state_t *s, XXH64_hash_t seed)
 {
-    memset(s, 0, sizeof(*s));
+    memset(s, 0, sizeof *s);
     s->seed = seed;
     s->lane[0] = seed + EEPI_XXH_PRIME1 + EEPI_XXH_PRIME2;
     s->lane[1] = seed + EEPI_XXH_PRIME2;
@@ -51,7 +51,7 @@ static inline void eepi_xxh_stripe(XXH64_state_t *s, const unsigned char *at)
 {
     for (int i = 0; i < 4; i++) {
         uint64_t word;
-        memcpy(&word, at + 8 * i, sizeof(word));
+        memcpy(&word, at + 8 * i, sizeof word);
         s->lane[i] = eepi_xxh_round(s->lane[i], word);
     }
 }
@@ -90,13 +90,13 @@ static inline XXH64_hash_t XXH64_digest(const XXH64_state_t *s)
     sum += s->total;
     for (; i + 8 <= have; i += 8) {
         uint64_t word;
-        memcpy(&word, s->rest + i, sizeof(word));
+        memcpy(&word, s->rest + i, sizeof word);
         sum =
             eepi_xxh_rotate(sum ^ eepi_xxh_round(0, word), 27) * EEPI_XXH_PRIME1 + EEPI_XXH_PRIME4;
     }
     if (i + 4 <= have) {
         uint32_t word;
-        memcpy(&word, s->rest + i, sizeof(word));
+        memcpy(&word, s->rest + i, sizeof word);
         sum = eepi_xxh_rotate(sum ^ word * EEPI_XXH_PRIME1, 23) * EEPI_XXH_PRIME2 + EEPI_XXH_PRIME3;
         i += 4;
     }
