@@ -1,6 +1,6 @@
 #include "eep/sink.h"
 
-#include "graphs/public_call.h"
+#include "graphs/base/public_call.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /* Clearing a store whose instance is over. */
 #include "eep/store.h"
-#include "graphs/public_call.h"
-#include "membership/process.h"
-#include "membership/records.h"
-#include "membership/seat_file.h"
-#include "membership/store_client.h"
-#include "membership/store_socket.h"
+#include "graphs/base/public_call.h"
+#include "membership/process/process.h"
+#include "membership/context/records.h"
+#include "membership/process/seat_file.h"
+#include "membership/store/store_client.h"
+#include "membership/store/store_socket.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,8 +1,8 @@
 #include "eep/watch.h"
 
-#include "graphs/public_call.h"
-#include "membership/context.h"
-#include "membership/store_socket.h"
+#include "graphs/base/public_call.h"
+#include "membership/context/context.h"
+#include "membership/store/store_socket.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 #include "repair/executor.h"
 
-#include "graphs/device_ops.h"
+#include "graphs/device/device_ops.h"
 #include "repair/checksum.h"
 #include "repair/planner.h"
 

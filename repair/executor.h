@@ -10,8 +10,8 @@
 #define EEPI_EXECUTOR_H
 
 #include "eep/eep.h"
-#include "membership/view.h"
-#include "transport/bulk.h"
+#include "membership/view/view.h"
+#include "transport/bulk/bulk.h"
 
 typedef struct eepi_executor eepi_executor;
 

@@ -3,7 +3,7 @@
 #ifndef EEPI_PLANNER_H
 #define EEPI_PLANNER_H
 
-#include "membership/view.h"
+#include "membership/view/view.h"
 
 /* What planning needs beside the document, made once, so that a fault is planned for even when
  * memory is short: a few words per expert and seat. NULL: no memory. */
@@ -67,7 +67,7 @@ int eepi_plan_void(eepi_view *view);
 /* 1 if the members that stay (ACTIVE, and not `seat`) cover all experts. */
 int eepi_plan_can_leave(const eepi_view *view, eepi_plan_table *table, int seat);
 
-/* background.c: one layer of a covered document, behind live traffic. Marks up to `max_fills` slots
+/* rebalance.c: one layer of a covered document, behind live traffic. Marks up to `max_fills` slots
  * FILLING, each with a source (the target's own backup; else the member least asked that has the
  * expert in a slot or as a backup), and returns how many. In this order:
  *   experts on fewest staying seats first get one seat more, from EMPTY slots, then from slots

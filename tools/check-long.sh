@@ -61,14 +61,14 @@ step "conversation-like trace, four times longer requests, bf16, one kill and re
 step "the run by script that README.md shows" readme_run
 step "8 ranks, 100 kills and rejoins" long_run cycles --ranks 8 --kills 100 --kill-every 700
 step "2,000 kills and rejoins in one run: nothing is left of a process that is gone" measure cycles --out "$out"
-step "odd circumstances, signals at 40 moments" bash tests/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
+step "odd circumstances, signals at 40 moments" bash tests/run/circumstances.sh "$root/build/experiments" "$root/build/tests/libwrong_clock.so" long
 step "with the defaults, ranks that pause for 4 s survive" \
     env EEP_TEST_PAUSE_DIVISOR=1 "$root/build/tests/test_context_pauses" --filter '*/*four_seconds*'
 step "a faulted run has the bits of its fault-free twin, in fp32" \
-    bash tests/twin.sh "$root/build/experiments" "$out/twin" fp32
-step "the long scenarios" bash tests/scenarios.sh "$root/build/experiments" long
-step "all scenarios, weights in shared memory" bash tests/scenarios.sh "$root/build/experiments" all
-step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/scenarios.sh "$root/build/experiments" all
+    bash tests/run/twin.sh "$root/build/experiments" "$out/twin" fp32
+step "the long scenarios" bash tests/run/scenarios.sh "$root/build/experiments" long
+step "all scenarios, weights in shared memory" bash tests/run/scenarios.sh "$root/build/experiments" all
+step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/run/scenarios.sh "$root/build/experiments" all
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
@@ -87,6 +87,6 @@ step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/b
 show=
 targets="experiments/eep-run experiments/eep-oracle tests/tsan_join" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
     -Dwerror=false -Dc_args=-Wno-tsan
-step "ranks as threads under ThreadSanitizer: no data race" bash tests/tsan_threads.sh "$root/build-tsan/experiments"
+step "ranks as threads under ThreadSanitizer: no data race" bash tests/tsan/tsan_threads.sh "$root/build-tsan/experiments"
 step "a join that waits under ThreadSanitizer: no data race" env UCX_MEM_EVENTS=no TSAN_OPTIONS=exitcode=66 "$root/build-tsan/tests/tsan_join"
 say "rows, summaries and pictures: out/long"

@@ -6,32 +6,27 @@
 gpu_programs=(gpu_smoke gpu_probe model_check eep-bench)
 gpu_plugins=(libeep_cuda.so libeep_model_cuda.so)
 
-# Sources are found, so that a new file belongs to its program by its name.
+# A program is a folder, so that a new file belongs to its program by its place.
 gpu_find_sources() {
-    local all=(graphs/cuda/*.c graphs/cuda/*.cu)
-    gpu_plugin=() gpu_smoke=() gpu_probe=()
-    for source in "${all[@]}"; do
-        case $(basename "$source") in
-        gpu_smoke.c|smoke_*) gpu_smoke+=("$source") ;;
-        gpu_probe.c|probe_*) gpu_probe+=("$source") ;;
-        gpu_*) ;;
-        *) gpu_plugin+=("$source") ;;
-        esac
-    done
-    gpu_bench=(experiments/bench/*.cu experiments/output.c experiments/folder.c)
+    gpu_plugin=(graphs/cuda/*.c graphs/cuda/*.cu)
+    gpu_smoke=(tests/gpu/smoke/*.c tests/gpu/smoke/*.cu)
+    gpu_probe=(tests/gpu/probe/*.c tests/gpu/probe/*.cu)
+    gpu_bench=(experiments/bench/*.cu experiments/bench/fixed/*.c experiments/base/output.c
+               experiments/base/folder.c)
+    local source
     for source in experiments/bench/*.c; do
         case $source in
-        experiments/bench/native_none.c | */eep_bench_bulk.c) ;; # not on a GPU; a program of its own
+        */native_none.c | */eep_bench_bulk.c) ;; # not on a GPU; a program of its own
         *) gpu_bench+=("$source") ;;
         esac
     done
-    gpu_model=(experiments/cuda/*.c experiments/model_kernels.c experiments/model_rows.c
-               experiments/model_plugin.c)
-    gpu_model_plugin=(experiments/cuda/*.cu)
+    gpu_model=(tests/gpu/model/*.c experiments/model/model_kernels.c experiments/model/model_rows.c
+               experiments/model/model_plugin.c)
+    gpu_model_plugin=(experiments/model/*.cu)
     # What several of them share is an archive, from which each takes what it refers to.
-    gpu_shared=(graphs/*.c graphs/cuda/gpu_rows.c transport/peer_descriptor.c
-                transport/window_memfd.c transport/descriptors.c transport/own_user.c transport/say.c membership/view.c membership/bank_image.c
-                membership/log.c repair/planner.c)
+    gpu_shared=(graphs/base/*.c graphs/kernels/*.c graphs/device/*.c graphs/host/*.c tests/gpu/gpu_rows.c
+                transport/window/*.c membership/view/view.c membership/context/bank_image.c
+                membership/context/log.c repair/planner.c)
 }
 
 gpu_objects() { # SOURCES...: the objects, one a line
@@ -73,7 +68,7 @@ gpu_set_flags() { # ARCH strict|lenient
     [ "$2" != strict ] || { error=-Werror; errors='-Werror all-warnings'; }
     gpu_cflags="-std=c17 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden -ffp-contract=off
         -fno-delete-null-pointer-checks -Wall -Wextra $error -Wshadow -Wno-missing-field-initializers
-        -I. -Iinclude -Igraphs/cuda/fallback -isystem $gpu_cuda/include"
+        -I. -Iinclude -Itools/gpu_headers -isystem $gpu_cuda/include"
     gpu_nvflags="-std=c++17 -O3 -lineinfo -I. -Iinclude
         -gencode arch=compute_$1,code=[sm_$1,compute_$1] -Xptxas -v
         -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-fno-exceptions,-fno-threadsafe-statics
@@ -156,7 +151,7 @@ gpu_build() {
 }
 
 gpu_sources_hash() {
-    find graphs include membership transport repair experiments -type f \
+    find graphs include membership transport repair experiments tests/gpu -type f \
         \( -name '*.[ch]' -o -name '*.cu' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum |
         sha256sum | cut -c1-16
 }

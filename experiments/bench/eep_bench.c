@@ -1,9 +1,9 @@
 /* eep-bench: what the data plane costs on one device. Ranks are threads of this process. */
 #include "experiments/bench/bench.h"
-#include "experiments/output.h"
+#include "experiments/base/output.h"
 
-#include "graphs/cuda_environment.h"
-#include "graphs/device_ops.h"
+#include "graphs/cuda/cuda_environment.h"
+#include "graphs/device/device_ops.h"
 
 #include <errno.h>
 #include <stdlib.h>

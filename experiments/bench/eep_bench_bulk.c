@@ -3,10 +3,10 @@
  * round (A/A). Rows go to a file, what they say to standard output. */
 #include "eep/store.h"
 #include "experiments/bench/stats.h"
-#include "experiments/output.h"
-#include "experiments/private_dir.h"
-#include "transport/bulk.h"
-#include "transport/holder.h"
+#include "experiments/base/output.h"
+#include "experiments/base/private_dir.h"
+#include "transport/bulk/bulk.h"
+#include "transport/holder/holder.h"
 
 #include <errno.h>
 #include <limits.h>

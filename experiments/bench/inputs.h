@@ -3,8 +3,8 @@
 #ifndef BENCH_INPUTS_H
 #define BENCH_INPUTS_H
 
-#include "graphs/table_layout.h"
-#include "membership/view.h"
+#include "graphs/kernels/table_layout.h"
+#include "membership/view/view.h"
 
 enum { BENCH_SETS = 4 }; /* input sets; layer l of a graph takes set l mod BENCH_SETS */
 

@@ -1,7 +1,7 @@
 /* The CUDA twins of the benchmark's own kernels. */
 #include "experiments/bench/native.h"
 
-#include "graphs/kernels/fixed.h"
+#include "experiments/bench/fixed/fixed_kernels.h"
 
 #include <cuda_runtime.h>
 #include <stdio.h>

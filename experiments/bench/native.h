@@ -4,8 +4,8 @@
 #ifndef BENCH_NATIVE_H
 #define BENCH_NATIVE_H
 
-#include "graphs/compiler_macros.h"
-#include "graphs/fixed.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "experiments/bench/fixed/fixed.h"
 
 typedef struct bench_stamp_args {
     uint64_t *to; /* device memory */

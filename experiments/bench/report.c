@@ -1,6 +1,6 @@
 #include "experiments/bench/report.h"
 
-#include "experiments/folder.h"
+#include "experiments/base/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 #include "experiments/bench/world.h"
 
-#include "graphs/device_ops.h"
-#include "membership/bank_image.h"
+#include "graphs/device/device_ops.h"
+#include "membership/context/bank_image.h"
 
 #include <sched.h>
 #include <stdarg.h>

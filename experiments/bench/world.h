@@ -11,7 +11,7 @@
 
 #include "experiments/bench/inputs.h"
 #include "experiments/bench/native.h"
-#include "graphs/tables.h"
+#include "graphs/device/tables.h"
 
 #include <pthread.h>
 #include <stdbool.h>

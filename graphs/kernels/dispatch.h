@@ -5,8 +5,8 @@
 #ifndef EEPK_DISPATCH_H
 #define EEPK_DISPATCH_H
 
-#include "graphs/compiler_macros.h"
-#include "graphs/kernel_args.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/kernel_args.h"
 #include "graphs/kernels/exchange.h"
 #include "graphs/kernels/rows.h"
 

@@ -3,8 +3,8 @@
 #ifndef EEPK_EXCHANGE_H
 #define EEPK_EXCHANGE_H
 
-#include "graphs/compiler_macros.h"
-#include "graphs/kernel_args.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/kernel_args.h"
 #include "graphs/kernels/rows.h"
 
 /* Set once per step, by the first reason; the flag is raised last. `jump_step`: 0, or where a peer

@@ -4,7 +4,7 @@
 #define EEPK_FP8_H
 
 #include "eep/eep.h"
-#include "graphs/compiler_macros.h"
+#include "graphs/kernels/compiler_macros.h"
 
 enum { EEPK_FP8_GROUP = EEP_FP8_GROUP, EEPK_E4M3_NAN = 0x7f, EEPK_E4M3_LARGEST = 0x7e };
 #define EEPK_E4M3_MAX      448.0f

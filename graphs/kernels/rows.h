@@ -5,9 +5,9 @@
 #ifndef EEPK_ROWS_H
 #define EEPK_ROWS_H
 
-#include "graphs/compiler_macros.h"
+#include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/fp8.h"
-#include "graphs/table_layout.h"
+#include "graphs/kernels/table_layout.h"
 
 /* ------------------------------------------------------------------ input */
 

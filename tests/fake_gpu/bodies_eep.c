@@ -1,5 +1,5 @@
-/* The host bodies of libeep's own kernels, by the names of graphs/cuda/kernels.cu. */
-#include "graphs/kernels.h"
+/* The host bodies of libeep's own kernels, by the names of graphs/cuda/cuda_kernels.cu. */
+#include "graphs/kernels/kernels.h"
 #include "tests/fake_gpu/fake_gpu.h"
 
 enum { CLOCK_STEP_NS = 32 };

@@ -1,7 +1,7 @@
-/* The host bodies of the laboratory's kernels, by the names of experiments/cuda/model_kernels.cu.
+/* The host bodies of the laboratory's kernels, by the names of experiments/model/model_kernels.cu.
  */
-#include "experiments/lab_kernels.h"
-#include "experiments/model_kernels.h"
+#include "experiments/model/fault_kernels.h"
+#include "experiments/model/model_kernels.h"
 #include "tests/fake_gpu/fake_gpu.h"
 
 #define MODEL_BODY(name, args_type)                                                                \

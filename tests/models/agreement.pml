@@ -9,7 +9,7 @@
  * completed steps emit; each position reaches the client once and none is skipped; and once nothing
  * more can happen, every living rank that was not expelled serves the newest view.
  *
- * Follows membership/core_facts.c (take_*), core_fault.c, step.c, sink.c. Left out or coarser:
+ * Follows membership/core/core_facts.c (take_*), core_fault.c, step.c, sink.c. Left out or coarser:
  * - Time. Delays, drain bound and deadlines may pass at any moment; suspecting somebody who lives
  *   (silence, LEFT_OUT) takes from a budget, FALSE_ALARMS. Nobody is killed first: a zombie is worse.
  * - A late heartbeat takes a suspicion back HEARTBEATS times: ranks that tell each other of it by

@@ -9,7 +9,7 @@
  * Asserted: S5, S12: what passes the second look was written for this epoch, step and layer by
  * the present generation of its source; a step that ends OK here was begun under one view.
  *
- * Follows graphs/kernels/dispatch.h, combine.h, exchange.h, step.h; membership/step.c. Seat 1 may be
+ * Follows graphs/kernels/dispatch.h, combine.h, exchange.h, step_nodes.h; membership/step/step.c. Seat 1 may be
  * expelled while it lives (a zombie, which stores at any later moment), come back as generation 2;
  * seat 0 stays. A row is one word that says who wrote it and for what; reading it happens at any
  * moment between the two looks, which covers every row of a torn payload. With both seats in the

@@ -12,7 +12,7 @@
  * nobody missed a deadline no step is repeated and nobody waits for its bank; and when nothing more
  * can happen, nobody hangs in a step and nobody stays wedged.
  *
- * Follows membership/core_plan.c, core_background.c, core_facts.c, step.c, actions.c. One of -DJOIN
+ * Follows membership/core/core_plan.c, core_rebalance.c, core_facts.c, step.c, actions.c. One of -DJOIN
  * (seat 2 joins), -DLEAVE (seat 2 leaves), -DREPAIR (a slot of seat 0: HOLDS, FILLING, HOLDS).
  * Left out or coarser:
  * - A step: publish to all; complete when all members have; or abort (fencing.pml has the rest).

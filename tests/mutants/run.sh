@@ -18,8 +18,9 @@ work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
 libraries="-lxxhash -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
-wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/meson.build" | grep -o "'[a-z_]*'" |
+wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_]*'" |
     tr -d "'" | sed 's/^/-Wl,--wrap=/' | tr '\n' ' ')
+archives="$build/tests/libeep_fixtures.a $build/experiments/libeep_lab.a $build/libeep_core.a"
 test -e "$build/tests/eep-sim" || { echo "build $build first: no tests/eep-sim there"; exit 2; }
 
 # Objects of the sources that the patch touches, for the program $1 (they come before the archive's).
@@ -29,8 +30,8 @@ mutated_objects() {
         case $source in
         *.h) case $1 in
              sim) source=tests/sim/sim_kernels.c ;;
-             kernel_race) source=tests/test_kernel_race.c ;; # it compiles the bodies itself
-             *) source=graphs/kernels_host.c ;;
+             kernel_race) source=tests/graphs/test_kernel_race.c ;; # it compiles the bodies itself
+             *) source=graphs/host/host_kernels.c ;;
              esac ;;
         esac
         object=$work/$1-$(basename "$source" .c).o
@@ -49,7 +50,7 @@ sim_catches() {
     others=$(find "$build/tests/eep-sim.p" -name '*.o')
     case $objects in *sim_kernels*) others=$(echo "$others" | grep -v sim_kernels) ;; esac
     # shellcheck disable=SC2086
-    $cc $others $objects "$build/libeep_core.a" $libraries $wraps -o "$work/sim" || return 2
+    $cc $others $objects $archives $libraries $wraps -o "$work/sim" || return 2
     # shellcheck disable=SC2046
     timeout 300 "$work/sim" --seeds "1..$seeds" $(sed -n 's/^Sim: //p' "$patch") >"$work/out" 2>&1 && return 1
     caught="sim: $(grep -a -m1 -o 'VIOLATION [^ ]* seed [0-9]*\|VIOLATION crash.*' "$work/out")"
@@ -63,7 +64,7 @@ test_catches() {
     others=$(ls "$build/tests/test_$1.p/"*.o)
     case $objects in *test_kernel_race*) others="" ;; esac
     # shellcheck disable=SC2086
-    $cc $others $objects "$build/libeep_core.a" $libraries -lcriterion \
+    $cc $others $objects $archives $libraries -lcriterion \
         -o "$work/unit" || return 2
     timeout 300 "$work/unit" --timeout 60 >"$work/out" 2>&1 && return 1
     caught="test_$1: $(sed -n 's/.*\[FAIL\] [^:]*::\([A-Za-z0-9_]*\).*/\1/p' "$work/out" | head -1)"
@@ -98,7 +99,7 @@ for patch in "$root"/tests/mutants/*.patch; do
     rm -rf "$work/tree"
     mkdir "$work/tree"
     (cd "$root" && cp -r include membership graphs repair transport "$work/tree")
-    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$root/tests/test_kernel_race.c" "$work/tree/tests"
+    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$root/tests/graphs/test_kernel_race.c" "$work/tree/tests"
     if ! patch -s -p1 -d "$work/tree" <"$patch" >"$work/out" 2>&1; then
         echo "$name: the patch does not apply any more: make it again for the changed source"
         lived=$((lived + 1))

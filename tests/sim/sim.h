@@ -16,11 +16,11 @@
 
 #include "eep/eep.h"
 #include "eep/sink.h"
-#include "membership/core.h"
-#include "membership/records.h"
-#include "membership/seat_file.h"
-#include "membership/store_client.h"
-#include "transport/bulk.h"
+#include "membership/core/core.h"
+#include "membership/context/records.h"
+#include "membership/process/seat_file.h"
+#include "membership/store/store_client.h"
+#include "transport/bulk/bulk.h"
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
  * emitted (sim_client.c), in the kernels (sim_kernels.c), and in the end (liveness). */
 #include "tests/sim/sim.h"
 
-#include "membership/context.h"
+#include "membership/context/context.h"
 #include "repair/planner.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* The product's kernel bodies, compiled once more with points at which the process can stop: before
  * a row is copied, and at every fence and block boundary. So what a rank stores late lands in the
  * windows of a past that its peers have left. */
-#include "graphs/compiler_macros.h"
-#include "graphs/kernels.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/kernels.h"
 #include "tests/sim/sim.h"
 
 #include <xxhash.h>
@@ -19,7 +19,7 @@ static inline void point_and_copy(void *to, const void *from, uint32_t bytes)
 
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
-#include "graphs/kernels/step.h"
+#include "graphs/kernels/step_nodes.h"
 
 /* Rule M2: what was promised holds for the graph, too. */
 static void check_promise(const eepk_world *world)

@@ -1,5 +1,5 @@
 /* eep-sim: seeded histories of whole instances under virtual time. */
-#include "experiments/output.h"
+#include "experiments/base/output.h"
 #include "tests/sim/sim.h"
 
 #include <malloc.h>

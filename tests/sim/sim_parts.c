@@ -1,11 +1,11 @@
 /* What lies between processes besides the store: windows, ends of processes, bulk copies. */
 #include "tests/sim/sim.h"
 
-#include "graphs/compiler_macros.h"
-#include "graphs/table_layout.h"
-#include "membership/process.h"
-#include "transport/bulk.h"
-#include "transport/window.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/table_layout.h"
+#include "membership/process/process.h"
+#include "transport/bulk/bulk.h"
+#include "transport/window/window.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Chance, and the life of processes. */
 #include "tests/sim/sim.h"
 
-#include "membership/context.h"
+#include "membership/context/context.h"
 
 #include <stdio.h>
 #include <stdlib.h>

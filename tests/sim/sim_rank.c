@@ -3,7 +3,7 @@
  * used and how often each contributed (S9). */
 #include "tests/sim/sim.h"
 
-#include "membership/context.h"
+#include "membership/context/context.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* The store: its table is the product's, the network to it is simulated. A connection keeps the
  * order both ways; different connections do not wait for each other. A request whose answer was
  * lost with its connection is answered "unknown", as the product's client does it. */
-#include "membership/store_table.h"
+#include "membership/store/store_table.h"
 #include "tests/sim/sim.h"
 
-#include "membership/store_client.h"
+#include "membership/store/store_client.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,568 @@
+/* eep-chaos: rounds of random faults on rank processes, each round one eep-run, until the time is
+ * up or something is not as it must be. */
+#include "experiments/base/program_dir.h"
+#include "experiments/chaos/chaos.h"
+#include "experiments/chaos/chaos_judge.h"
+#include "experiments/chaos/chaos_table.h"
+#include "experiments/base/decimal.h"
+#include "experiments/base/end_signals.h"
+#include "experiments/base/folder.h"
+#include "experiments/base/output.h"
+#include "experiments/base/run_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef EEP_COMMIT_HEADER
+#include EEP_COMMIT_HEADER
+#else
+#define EEP_COMMIT "unknown"
+#endif
+
+enum { MAX_ARGUMENTS = 2 * CHAOS_MAX_FLAGS + 128, NUMBER_BYTES = 32 };
+enum { EXIT_GOOD, EXIT_VIOLATION, EXIT_USAGE, EXIT_INTERRUPTED = 130 };
+static const double EXPEL_MS = 1000; /* the library's default floor */
+/* What a round may take beyond its faults: start, slow machines; then the oracle. */
+static const double ROUND_SLACK_MS = 60000, ORACLE_SLACK_MS = 300000;
+
+typedef struct campaign {
+    chaos_config faults;
+    double minutes;
+    uint64_t total; /* faults */
+    bool one_round, dry_run, help;
+    const char *out_dir;
+    char **run_flags; /* after "--" */
+    int num_run_flags;
+    /* progress */
+    double begin_ms;
+    int signal_fd;
+    bool interrupted;
+    FILE *csv;
+    folder_opened out; /* the output folder is ours while this is open */
+    chaos_table table;
+} campaign;
+
+static double now_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+/* ---------------------------------------------------------------- the command line */
+
+static void print_help(FILE *file)
+{
+    fputs("Usage: eep-chaos [OPTION]... [-- FLAG OF EEP-RUN...]\n"
+          "Rounds of random faults on rank processes: crashes, pauses, slow ranks, store outages,\n"
+          "some of them together. Stops at the first violation, keeps its rows and says how to\n"
+          "replay it. docs/CHAOS.md has the mix and what is checked.\n\n"
+          "  --minutes M    begin no round after M minutes [1]\n"
+          "  --total N      begin no round after N faults either\n"
+          "  --seed S       of all that is random [1]\n"
+          "  --round K      only round K of the seed; its rows are kept\n"
+          "  --ranks N      rank processes, 4 to 64 [8]\n"
+          "  --faults N     in each round, 1 to 200 [12 to 20, drawn]\n"
+          "  --out DIR      chaos.csv, and the rows of a round that failed [eep-chaos-out]\n"
+          "  --store-race   also let ranks die in the instant in which the store comes back empty\n"
+          "  --dry-run      print the eep-run command of the round (--round, else 1) and end\n"
+          "  --version      the program and its version\n"
+          "  --help         this text\n\n"
+          "Exit: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a signal.\n",
+          file);
+}
+
+static int fail_usage(const char *option, const char *value, const char *allowed)
+{
+    fprintf(stderr, "eep-chaos: %s: '%s' is not %s\n", option, value, allowed);
+    return EXIT_USAGE;
+}
+
+static bool whole(const char *text, uint64_t least, uint64_t most, uint64_t *value_out)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || errno || *end || value < least || value > most) {
+        return false;
+    }
+    *value_out = value;
+    return true;
+}
+
+/* One option that takes a value. */
+static int take_value(campaign *self, const char *option, const char *value)
+{
+    uint64_t number = 0;
+    if (strcmp(option, "--out") == 0) {
+        self->out_dir = value;
+        return *value ? 0 : fail_usage(option, value, "the name of a folder");
+    }
+    if (strcmp(option, "--minutes") == 0) {
+        bool good = decimal_is(value, &self->minutes) && self->minutes > 0 && self->minutes <= 1e5;
+        return good ? 0 : fail_usage(option, value, "a number of minutes up to 100000");
+    }
+    if (strcmp(option, "--total") == 0) {
+        return whole(value, 1, 1000000, &self->total)
+                   ? 0
+                   : fail_usage(option, value, "a whole number from 1 on");
+    }
+    if (strcmp(option, "--seed") == 0) {
+        return whole(value, 0, UINT64_MAX, &self->faults.seed)
+                   ? 0
+                   : fail_usage(option, value, "a whole number of 64 bits");
+    }
+    if (strcmp(option, "--round") == 0) {
+        self->one_round = true;
+        return whole(value, 1, UINT32_MAX, &self->faults.round)
+                   ? 0
+                   : fail_usage(option, value, "a whole number from 1 on");
+    }
+    if (strcmp(option, "--ranks") == 0) {
+        bool good = whole(value, CHAOS_FEWEST_RANKS, CHAOS_MAX_RANKS, &number);
+        self->faults.num_ranks = (int)number;
+        return good ? 0 : fail_usage(option, value, "a whole number from 4 to 64");
+    }
+    if (strcmp(option, "--faults") == 0) {
+        bool good = whole(value, 1, CHAOS_MAX_FAULTS, &number);
+        self->faults.num_faults = (int)number;
+        return good ? 0 : fail_usage(option, value, "a whole number from 1 to 200");
+    }
+    fprintf(stderr, "eep-chaos: unknown option '%s'; eep-chaos --help lists all\n", option);
+    return EXIT_USAGE;
+}
+
+static int parse(campaign *self, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char option[NUMBER_BYTES];
+        const char *equals = strchr(argv[i], '=');
+        snprintf(option, sizeof option, "%.*s", equals ? (int)(equals - argv[i]) : NUMBER_BYTES,
+                 argv[i]);
+        if (strcmp(argv[i], "--") == 0) {
+            self->run_flags = argv + i + 1;
+            self->num_run_flags = argc - i - 1;
+            break;
+        }
+        if (strcmp(argv[i], "--store-race") == 0) {
+            self->faults.store_race = true;
+        } else if (strcmp(argv[i], "--dry-run") == 0) {
+            self->dry_run = true;
+        } else if (strcmp(argv[i], "--help") == 0) {
+            self->help = true;
+        } else if (!equals && i + 1 == argc) {
+            fprintf(stderr, "eep-chaos: %s: unknown, or its value is missing; eep-chaos --help\n",
+                    argv[i]);
+            return EXIT_USAGE;
+        } else {
+            int code = take_value(self, option, equals ? equals + 1 : argv[++i]);
+            if (code) {
+                return code;
+            }
+        }
+    }
+    static const char *const ours[] = {"--ranks", "--out", "--expel-ms", "--no-oracle"};
+    for (int i = 0; i < self->num_run_flags; i++) {
+        for (size_t k = 0; k < sizeof ours / sizeof ours[0]; k++) {
+            size_t length = strlen(ours[k]);
+            const char *flag = self->run_flags[i];
+            if (strncmp(flag, ours[k], length) == 0 && (!flag[length] || flag[length] == '=')) {
+                fprintf(stderr, "eep-chaos: %s behind --: the mix and the checks rely on it\n",
+                        ours[k]);
+                return EXIT_USAGE;
+            }
+        }
+    }
+    if (self->num_run_flags > 64) {
+        fprintf(stderr, "eep-chaos: more than 64 arguments after --\n");
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- one round's command */
+
+typedef struct command {
+    char *argument[MAX_ARGUMENTS];
+    int num;
+    char number[8][NUMBER_BYTES];
+    int num_numbers;
+    char dir[PATH_MAX], log[PATH_MAX]; /* to tell */
+    /* The same by the descriptor of the campaign's folder, whose name may come to lead elsewhere.
+     */
+    char dir_at[PATH_MAX], log_at[PATH_MAX];
+} command;
+
+static void add(command *self, const char *argument)
+{
+    self->argument[self->num++] = (char *)argument;
+}
+
+static void add_number(command *self, const char *option, uint64_t value)
+{
+    char *text = self->number[self->num_numbers++];
+    snprintf(text, NUMBER_BYTES, "%" PRIu64, value);
+    add(self, option);
+    add(self, text);
+}
+
+static double bound_ms(const chaos_round *round)
+{
+    return 3 * round->expected_ms + ROUND_SLACK_MS;
+}
+
+static void make_command(const campaign *self, const chaos_round *round, const char *program,
+                         command *out)
+{
+    uint64_t num_ranks = (uint64_t)self->faults.num_ranks;
+    *out = (command){0};
+    snprintf(out->dir, sizeof out->dir, "%.*s/round-%" PRIu64, PATH_MAX - 64, self->out_dir,
+             self->faults.round);
+    snprintf(out->log, sizeof out->log, "%.*s.log", PATH_MAX - 8, out->dir);
+    snprintf(out->dir_at, sizeof out->dir_at, "%.*s/round-%" PRIu64, PATH_MAX - 64, self->out.path,
+             self->faults.round);
+    snprintf(out->log_at, sizeof out->log_at, "%.*s.log", PATH_MAX - 8, out->dir_at);
+    add(out, program);
+    add_number(out, "--ranks", num_ranks);
+    add_number(out, "--seed", round->run_seed);
+    add_number(out, "--requests", 2 * num_ranks);
+    add_number(out, "--keep-busy", 2 * num_ranks);
+    add_number(out, "--max-seconds", (uint64_t)(bound_ms(round) / 1e3));
+    for (int i = 0; i < round->num_flags; i++) {
+        add(out, verb_table[round->flag[i].verb].option);
+        add(out, round->flag[i].text);
+    }
+    for (int i = 0; i < self->num_run_flags; i++) {
+        add(out, self->run_flags[i]);
+    }
+    add(out, "--quiet");
+    add(out, "--no-picture");
+    add(out, "--out");
+    add(out, out->dir);
+}
+
+static void print_command(FILE *file, const command *self)
+{
+    for (int i = 0; i < self->num; i++) {
+        const char *argument = self->argument[i];
+        bool plain = *argument && !argument[strspn(argument, "abcdefghijklmnopqrstuvwxyz"
+                                                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                             "0123456789-_./:@=,+#%")];
+        fprintf(file, plain ? "%s%s" : "%s'%s'", i ? " " : "", argument);
+    }
+    fputc('\n', file);
+}
+
+static void print_replay(FILE *file, const campaign *self)
+{
+    fprintf(file, "eep-chaos --seed %" PRIu64 " --round %" PRIu64 " --ranks %d", self->faults.seed,
+            self->faults.round, self->faults.num_ranks);
+    if (self->faults.num_faults) {
+        fprintf(file, " --faults %d", self->faults.num_faults);
+    }
+    fprintf(file, "%s --out %s/replay-%" PRIu64, self->faults.store_race ? " --store-race" : "",
+            self->out_dir, self->faults.round);
+    for (int i = 0; i < self->num_run_flags; i++) {
+        fprintf(file, "%s '%s'", i ? "" : " --", self->run_flags[i]);
+    }
+    fputc('\n', file);
+}
+
+/* ---------------------------------------------------------------- one round's process */
+
+/* In the child: become eep-run. Its output goes to the round's log. */
+static _Noreturn void become(const command *run, const char *dir)
+{
+    char *argument[MAX_ARGUMENTS];
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    memcpy(argument, run->argument, sizeof argument);
+    memcpy(&argument[run->num - 1], &dir, sizeof dir); /* the value of --out */
+    int log = run_file_new(run->log_at);
+    if (log >= 0 && dup2(log, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0) {
+        execv(argument[0], argument);
+    }
+    fprintf(stderr, "%s: %s\n", run->argument[0], strerror(errno));
+    _exit(127);
+}
+
+/* Run it to its end or to the bound; its exit code, or minus the signal that ended it. INT_MIN: it
+ * could not be started. */
+static int run_round(campaign *self, const command *run, const char *dir, double longest_ms)
+{
+    int wait_status = 0;
+    double until_ms = now_ms() + longest_ms;
+    pid_t pid = fork();
+    if (pid == 0) {
+        become(run, dir);
+    }
+    int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pidfd < 0) {
+        fprintf(stderr, "eep-chaos: cannot start %s: %s\n", run->argument[0], strerror(errno));
+        if (pid > 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+        return INT_MIN;
+    }
+    struct pollfd set[2] = {{.fd = pidfd, .events = POLLIN},
+                            {.fd = self->signal_fd, .events = POLLIN}};
+    while (!(set[0].revents & POLLIN)) {
+        double left_ms = until_ms - now_ms();
+        if (left_ms <= 0) {
+            kill(pid, SIGKILL); /* its ranks die with it */
+        }
+        poll(set, 2, left_ms > 0 ? (int)left_ms + 1 : 1000);
+        struct signalfd_siginfo told;
+        if (read(self->signal_fd, &told, sizeof told) == (ssize_t)sizeof told) {
+            self->interrupted = true;
+            kill(pid, SIGTERM);
+        }
+    }
+    close(pidfd);
+    while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
+    }
+    return WIFSIGNALED(wait_status) ? -WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+/* A round that passed leaves its line only. */
+static void remove_rows(const command *run)
+{
+    static const char *const names[] = {
+        "summary.json", "run.json",   "oracle.json", "requests.csv", "tokens.csv",
+        "steps.csv",    "events.csv", "trace.json",  "timeline.png", "timeline.log"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, run->dir_at, names[i]);
+        unlink(path);
+    }
+    rmdir(run->dir_at);
+    unlink(run->log_at);
+}
+
+/* ---------------------------------------------------------------- the campaign */
+
+static void tell_progress(const campaign *self, const chaos_round *round,
+                          const chaos_verdict *verdict, double took_ms)
+{
+    double spent = (now_ms() - self->begin_ms) / 60e3;
+    double left = self->one_round || spent > self->minutes ? 0 : self->minutes - spent;
+    end_signals_cut_output(true);
+    printf("round %" PRIu64 ": %d faults, %.0f tokens, %.0f s, %s | %zu faults so far, %.1f of "
+           "%.1f min, about %.1f min left\n",
+           self->faults.round, round->num_faults, verdict->tokens, took_ms / 1e3,
+           verdict->good ? "ok" : "VIOLATION", self->table.num_faults, spent, self->minutes, left);
+    fflush(stdout);
+    end_signals_cut_output(false);
+}
+
+static void tell_violation(const campaign *self, const command *run, const chaos_verdict *verdict)
+{
+    printf("\nVIOLATION in round %" PRIu64 " of seed %" PRIu64 ": %s\n", self->faults.round,
+           self->faults.seed, verdict->why);
+    printf("  rows: %s\n  output: %s\n  replay: ", run->dir, run->log);
+    print_replay(stdout, self);
+    fputs("  or: ", stdout);
+    print_command(stdout, run);
+}
+
+/* One round; EXIT_GOOD to go on. */
+static void print_log(const command *run)
+{
+    char line[512];
+    FILE *file = fopen(run->log_at, "re");
+    fprintf(stderr, "eep-chaos: eep-run could not begin; it said:\n");
+    while (file && fgets(line, sizeof line, file)) {
+        fputs(line, stderr);
+    }
+    if (file) {
+        fclose(file);
+    }
+}
+
+static int do_round(campaign *self, const char *program)
+{
+    static chaos_round round; /* too big for the stack */
+    static chaos_verdict verdict;
+    static command run;
+    chaos_draw(&self->faults, &round);
+    make_command(self, &round, program, &run);
+    if (self->dry_run) {
+        print_command(stdout, &run);
+        return EXIT_GOOD;
+    }
+    double begin_ms = now_ms();
+    static folder_opened dir;
+    if (folder_make(run.dir_at) != 0 || folder_open(run.dir_at, false, &dir) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot make folder '%s': %s\n", run.dir,
+                strerror(errno));
+        return EXIT_USAGE;
+    }
+    int code = run_round(self, &run, dir.path, bound_ms(&round) + ORACLE_SLACK_MS);
+    folder_close(&dir);
+    if (code == INT_MIN) {
+        return EXIT_USAGE;
+    }
+    if (code == EXIT_USAGE) { /* of eep-run as well: bad usage is no violation */
+        print_log(&run);
+        return EXIT_USAGE;
+    }
+    if (self->interrupted) {
+        printf("interrupted in round %" PRIu64 "; its rows are in %s\n", self->faults.round,
+               run.dir);
+        return EXIT_INTERRUPTED;
+    }
+    if (chaos_judge(&round, run.dir_at, code, &verdict) != EEP_OK ||
+        chaos_table_add(&self->table, &round, &verdict) != EEP_OK) {
+        fprintf(stderr, "eep-chaos: out of memory\n");
+        return EXIT_USAGE;
+    }
+    chaos_table_rows(self->csv, &self->faults, &round, &verdict);
+    if (fflush(self->csv) != 0) {
+        fprintf(stderr, "eep-chaos: --out: a row cannot be written into '%s/chaos.csv': %s\n",
+                self->out_dir, strerror(errno));
+        return EXIT_USAGE;
+    }
+    tell_progress(self, &round, &verdict, now_ms() - begin_ms);
+    if (!verdict.good) {
+        tell_violation(self, &run, &verdict);
+        return EXIT_VIOLATION;
+    }
+    if (!self->one_round) {
+        remove_rows(&run);
+    }
+    return EXIT_GOOD;
+}
+
+static bool open_csv(campaign *self, int argc, char **argv)
+{
+    char path[PATH_MAX], why[FOLDER_WHY_BYTES];
+    if (folder_make(self->out_dir) != 0 || folder_open(self->out_dir, true, &self->out) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot make folder '%s': %s\n", self->out_dir,
+                strerror(errno));
+        return false;
+    }
+    if (!folder_takes_results(&self->out.info, false, why)) {
+        fprintf(stderr, "eep-chaos: --out: '%s': %s; give another folder\n", self->out_dir, why);
+        return false;
+    }
+    if (folder_hold(self->out.path, &self->out.held) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot take folder '%s': %s\n", self->out_dir,
+                errno == EWOULDBLOCK ? "another campaign writes into it now"
+                                     : folder_hold_error(errno));
+        return false;
+    }
+    snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 32, self->out.path);
+    self->csv = fopen(path, "wxe");
+    if (!self->csv) {
+        fprintf(stderr, "eep-chaos: --out: cannot make '%s/chaos.csv': %s; give another folder\n",
+                self->out_dir, strerror(errno));
+        folder_close(&self->out);
+        return false;
+    }
+    fprintf(self->csv, "# commit %s\n# command", EEP_COMMIT);
+    for (int i = 0; i < argc; i++) {
+        fprintf(self->csv, " %s", argv[i]);
+    }
+    fputs("\n", self->csv);
+    chaos_table_head(self->csv);
+    if (fflush(self->csv) != 0) {
+        fprintf(stderr, "eep-chaos: --out: cannot write '%s/chaos.csv': %s\n", self->out_dir,
+                strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static int run_campaign(campaign *self, const char *program)
+{
+    int code = EXIT_GOOD;
+    self->begin_ms = now_ms();
+    if (self->one_round) {
+        code = do_round(self, program);
+    }
+    for (self->faults.round = self->one_round ? self->faults.round : 1;
+         !self->one_round && code == EXIT_GOOD && self->table.num_faults < self->total &&
+         now_ms() - self->begin_ms < self->minutes * 60e3;
+         self->faults.round++) {
+        code = do_round(self, program);
+    }
+    end_signals_cut_output(true); /* from here on it is only printed */
+    chaos_table_print(&self->table, stdout);
+    if (code == EXIT_USAGE && self->table.num_rounds == 0) {
+        char path[PATH_MAX]; /* without rows, it would only be in the next campaign's way */
+        snprintf(path, sizeof path, "%.*s/chaos.csv", PATH_MAX - 16, self->out.path);
+        unlink(path);
+        printf("  not begun: %s has no rows\n", self->out_dir);
+        return code;
+    }
+    printf("  %s: %s/chaos.csv\n",
+           code == EXIT_GOOD        ? "no violation"
+           : code == EXIT_VIOLATION ? "VIOLATION"
+                                    : "not ended",
+           self->out_dir);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static campaign self;
+    char program[PATH_MAX];
+    sigset_t signals;
+    output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
+    self.faults = (chaos_config){.seed = 1, .round = 1, .num_ranks = 8, .expel_ms = EXPEL_MS};
+    self.minutes = 1;
+    self.total = UINT64_MAX;
+    self.out_dir = "eep-chaos-out";
+    int code = parse(&self, argc, argv);
+    if (code) {
+        return code;
+    }
+    if (self.help) {
+        print_help(stdout);
+        return EXIT_GOOD;
+    }
+    if (beside_us("eep-run", program) != 0 || access(program, X_OK) != 0) {
+        fprintf(stderr, "eep-chaos: eep-run is not beside it\n");
+        return EXIT_USAGE;
+    }
+    if (self.dry_run) {
+        return do_round(&self, program);
+    }
+    if (end_signals_block(&signals, NULL) != 0) {
+        fprintf(stderr, "eep-chaos: signals cannot be blocked: %s\n", strerror(errno));
+        return EXIT_USAGE;
+    }
+    self.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (self.signal_fd < 0 || !open_csv(&self, argc, argv)) {
+        return EXIT_USAGE;
+    }
+    code = run_campaign(&self, program);
+    folder_close(&self.out);
+    chaos_table_free(&self.table);
+    if (fclose(self.csv) != 0 && code == EXIT_GOOD) {
+        fprintf(stderr, "eep-chaos: --out: cannot write '%s/chaos.csv': %s\n", self.out_dir,
+                strerror(errno));
+        code = EXIT_USAGE;
+    }
+    return code;
+}

@@ -1,0 +1,517 @@
+#include "experiments/children/supervisor.h"
+
+#include "experiments/base/exec_or_tell.h"
+#include "experiments/rank/joiner_nice.h"
+#include "experiments/rank/rank.h"
+#include "experiments/rank/rank_main.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* The descriptor at which a rank finds its socket: above the standard three. */
+enum { CHILD_CONTROL_FD = 3, SOCKET_BUFFER_BYTES = 1 << 20 };
+enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200, HOST_END_PAUSES = 40 };
+
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+eep_status supervisor_open(const options *how, const char *store_path, supervisor **supervisor_out)
+{
+    supervisor *self = calloc(1, sizeof *self);
+    supervisor_seat *seats = calloc((size_t)how->max_ranks, sizeof *seats);
+    if (!self || !seats) {
+        free(self);
+        free(seats);
+        return EEP_ERR_NO_MEMORY;
+    }
+    self->num_seats = (int)how->max_ranks;
+    self->seat = seats;
+    self->options = how;
+    self->store_path = store_path;
+    self->host.fd = -1;
+    for (int s = 0; s < self->num_seats; s++) {
+        seats[s].end_fd = seats[s].fd = -1;
+    }
+    *supervisor_out = self;
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- start */
+
+/* The environment of a process with ranks: ours without what is set here, then that. Strings and
+ * array are one allocation each, made before the fork: the child of a threaded process may not
+ * allocate. */
+enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = 768 };
+typedef struct rank_environment {
+    char **variables;
+    char own[OWN_VARIABLES][OWN_BYTES];
+} rank_environment;
+
+static bool is_own(const char *variable)
+{
+    static const char *const names[] = {
+        "EEP_RANK=",          "EEP_SIZE=",        "EEP_STORE=", RANK_ENV_CONTROL_FD "=",
+        RANK_ENV_OPTIONS "=", RANK_ENV_JOINER "="};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strncmp(variable, names[i], strlen(names[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `seat` -1: of a host of ranks. */
+static eep_status make_environment(const supervisor *self, int seat, bool joiner,
+                                   rank_environment *out)
+{
+    char text[OPTIONS_RANK_TEXT_BYTES];
+    size_t num = 0;
+    while (environ[num]) {
+        num++;
+    }
+    out->variables = calloc(num + OWN_VARIABLES + 1, sizeof *out->variables);
+    if (!out->variables) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    options_to_rank_text(self->options, text);
+    snprintf(out->own[0], OWN_BYTES, "EEP_SIZE=%d", (int)self->options->num_ranks);
+    snprintf(out->own[1], OWN_BYTES, "EEP_STORE=%s", self->store_path);
+    snprintf(out->own[2], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CONTROL_FD);
+    snprintf(out->own[3], OWN_BYTES, RANK_ENV_OPTIONS "=%s", text);
+    snprintf(out->own[4], OWN_BYTES, "EEP_RANK=%d", seat);
+    snprintf(out->own[5], OWN_BYTES, RANK_ENV_JOINER "=%d", joiner);
+    size_t used = 0;
+    for (size_t i = 0; i < num; i++) {
+        if (!is_own(environ[i])) {
+            out->variables[used++] = environ[i];
+        }
+    }
+    for (int i = 0; i < (seat < 0 ? OWN_OF_HOST : OWN_VARIABLES); i++) {
+        out->variables[used++] = out->own[i];
+    }
+    return EEP_OK;
+}
+
+/* Between fork and exec: only what is async-signal-safe. The child dies with the launcher, has the
+ * default signal handling, and inherits its socket and the standard descriptors only. */
+static void run_child(int fd, pid_t parent, char *argument, char **variables)
+{
+    static char program[] = "eep-run";
+    char *const arguments[] = {program, argument, NULL};
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    bool good = getppid() == parent;
+    if (fd == CHILD_CONTROL_FD) {
+        good = good && fcntl(fd, F_SETFD, 0) == 0; /* dup2 onto itself would keep close-on-exec */
+    } else {
+        good = good && dup2(fd, CHILD_CONTROL_FD) >= 0;
+    }
+    if (good) {
+        exec_or_tell("/proc/self/exe", arguments, variables);
+    }
+    _exit(EXEC_FAILED);
+}
+
+/* A process with one end of a socket pair; the other end. `seat` -1: a host of ranks. */
+static eep_status start_process(const supervisor *self, int seat, bool joiner, pid_t *pid_out,
+                                int *fd_out)
+{
+    static char one[] = "--rank-process", all[] = "--rank-host";
+    rank_environment environment;
+    int pair[2] = {-1, -1};
+    eep_status status = make_environment(self, seat, joiner, &environment);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        free(environment.variables);
+        return EEP_ERR_SYSTEM;
+    }
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        run_child(pair[1], parent, seat < 0 ? all : one, environment.variables);
+    }
+    int failure = errno;
+    free(environment.variables);
+    close(pair[1]);
+    if (pid < 0) {
+        close(pair[0]);
+        errno = failure;
+        return EEP_ERR_SYSTEM;
+    }
+    *pid_out = pid;
+    *fd_out = pair[0];
+    return EEP_OK;
+}
+
+static void end_process(pid_t pid, int fd)
+{
+    int failure = errno;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    close(fd);
+    errno = failure;
+}
+
+/* As large as the system lets us have; smaller only means that queues are used earlier. */
+static void enlarge(int fd)
+{
+    const int buffer = SOCKET_BUFFER_BYTES;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+}
+
+static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
+{
+    to->lives = true;
+    to->is_held = to->has_stopped = false;
+    to->pid = pid;
+    to->end_fd = end_fd;
+    to->fd = fd;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    outbox_init(&to->outbox, fd);
+}
+
+static eep_status spawn_process(supervisor *self, int seat, bool joiner)
+{
+    pid_t pid = 0;
+    int fd = -1;
+    eep_status status = start_process(self, seat, joiner, &pid, &fd);
+    if (status != EEP_OK) {
+        return status;
+    }
+    int pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0) {
+        end_process(pid, fd);
+        return EEP_ERR_SYSTEM;
+    }
+    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+    enlarge(fd);
+    occupy(&self->seat[seat], pid, pidfd, fd);
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- threads */
+
+/* An order with descriptors, or with none. */
+static eep_status give_order(const supervisor *self, const host_order *order, const int *fds,
+                             int num_fds)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(2 * sizeof(int))];
+    } control = {.room = {0}};
+    struct iovec part = {(void *)order, sizeof *order};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (num_fds > 0) {
+        size_t bytes = (size_t)num_fds * sizeof(int);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(bytes);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(bytes);
+        memcpy(CMSG_DATA(&control.header), fds, bytes);
+    }
+    ssize_t sent = 0;
+    do {
+        sent = sendmsg(self->host.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)sizeof *order ? EEP_OK : EEP_ERR_SYSTEM;
+}
+
+static void forget_host(supervisor *self)
+{
+    close(self->host.fd);
+    self->host.pid = 0;
+    self->host.fd = -1;
+}
+
+/* A child that somebody else has waited for has ended too; how, nobody knows any more. */
+static bool has_ended(pid_t pid, int *wait_status_out)
+{
+    pid_t waited = waitpid(pid, wait_status_out, WNOHANG);
+    if (waited < 0) {
+        *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0);
+    }
+    return waited != 0;
+}
+
+/* Within so many pauses. */
+static bool host_ends(supervisor *self, int num_pauses)
+{
+    const struct timespec pause = {0, HOST_PAUSE_NS};
+    for (int i = 0; i < num_pauses; i++) {
+        if (has_ended(self->host.pid, &self->host.wait_status)) {
+            forget_host(self);
+            return true;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
+void supervisor_kill_host(supervisor *self)
+{
+    if (self->host.pid) { /* not waited for yet, hence its pid cannot be another's */
+        kill(self->host.pid, SIGKILL);
+    }
+}
+
+/* It ends by itself once we hang up, unless a rank of it does not end. */
+static void end_host(supervisor *self)
+{
+    if (!self->host.pid) {
+        return;
+    }
+    shutdown(self->host.fd, SHUT_RDWR);
+    if (!host_ends(self, HOST_PAUSES)) {
+        kill(self->host.pid, SIGKILL);
+        waitpid(self->host.pid, &self->host.wait_status, 0);
+        forget_host(self);
+    }
+}
+
+static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
+{
+    host_order order = {HOST_START, seat, joiner};
+    int pair[2] = {-1, -1}, ends[2] = {-1, -1};
+    eep_status status = EEP_OK;
+    if (!self->host.pid) {
+        status = start_process(self, -1, false, &self->host.pid, &self->host.fd);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        return EEP_ERR_SYSTEM;
+    }
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        status = EEP_ERR_SYSTEM;
+    } else {
+        enlarge(pair[0]);
+        enlarge(pair[1]);
+        status = give_order(self, &order, (int[]){pair[1], ends[1]}, 2);
+    }
+    int failure = errno;
+    close(pair[1]);
+    if (ends[1] >= 0) {
+        close(ends[1]);
+    }
+    if (status == EEP_OK) {
+        occupy(&self->seat[seat], self->host.pid, ends[0], pair[0]);
+        return EEP_OK;
+    }
+    close(pair[0]);
+    if (ends[0] >= 0) {
+        close(ends[0]);
+    }
+    errno = failure;
+    return status;
+}
+
+eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
+{
+    if (self->seat[seat].lives || self->seat[seat].fd >= 0) {
+        return EEP_ERR_STATE;
+    }
+    return self->options->threads ? spawn_thread(self, seat, joiner)
+                                  : spawn_process(self, seat, joiner);
+}
+
+/* ---------------------------------------------------------------- signals and states */
+
+uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
+{
+    supervisor_seat *of = &self->seat[seat];
+    uint64_t time_ns = now_ns();
+    if (!of->lives) {
+        return 0;
+    }
+    if (!self->options->threads) {
+        return pidfd_send_signal(of->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
+    }
+    host_order order = {HOST_STRIKE, seat, signal_number};
+    of->is_held = signal_number == SIGSTOP;
+    of->has_stopped |= signal_number == SIGKILL; /* it says nothing any more */
+    return give_order(self, &order, NULL, 0) == EEP_OK ? time_ns : 0;
+}
+
+void supervisor_saw_frozen(supervisor *self, int seat)
+{
+    self->seat[seat].is_held = true;
+}
+
+static char state_of_process(pid_t pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file) {
+        fclose(file);
+    }
+    text[bytes] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+char supervisor_state(const supervisor *self, int seat)
+{
+    const supervisor_seat *of = &self->seat[seat];
+    if (!of->lives) {
+        return 'Z';
+    }
+    if (!self->options->threads) {
+        return state_of_process(of->pid);
+    }
+    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
+    return poll(&end, 1, 0) == 1 ? 'Z' : of->is_held ? 'T' : 'S';
+}
+
+/* ---------------------------------------------------------------- end */
+
+/* What the thread wrote last; or, if its process ended with it, how that did. */
+static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_status_out)
+{
+    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
+    if (poll(&end, 1, 0) != 1) {
+        return false;
+    }
+    ssize_t bytes = read(of->end_fd, wait_status_out, sizeof *wait_status_out);
+    if (bytes == (ssize_t)sizeof *wait_status_out) {
+        return true;
+    }
+    /* An end that says nothing was the host's, most likely: the descriptors of a process go just
+     * before its end can be waited for. */
+    if (of->pid == self->host.pid && !host_ends(self, HOST_END_PAUSES)) {
+        *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0); /* this one was never started */
+        return true;
+    }
+    *wait_status_out = self->host.wait_status;
+    return true;
+}
+
+bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
+{
+    supervisor_seat *of = &self->seat[seat];
+    if (!of->lives || !(self->options->threads ? reap_thread(self, of, wait_status_out)
+                                               : has_ended(of->pid, wait_status_out))) {
+        return false;
+    }
+    close(of->end_fd);
+    of->end_fd = -1;
+    of->pid = 0;
+    of->lives = false;
+    return true;
+}
+
+bool supervisor_all_have_stopped(const supervisor *self)
+{
+    for (int s = 0; s < self->num_seats; s++) {
+        const supervisor_seat *of = &self->seat[s];
+        if (of->lives && of->fd >= 0 && !of->has_stopped) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void supervisor_shut_all(supervisor *self)
+{
+    for (int s = 0; s < self->num_seats; s++) {
+        if (self->seat[s].fd >= 0) {
+            shutdown(self->seat[s].fd, SHUT_WR);
+        }
+    }
+}
+
+void supervisor_hang_up(supervisor *self, int seat)
+{
+    supervisor_seat *of = &self->seat[seat];
+    if (of->fd >= 0) {
+        outbox_destroy(&of->outbox);
+        shutdown(of->fd, SHUT_RDWR); /* a child that has not exec'ed yet may hold a copy */
+        close(of->fd);
+        of->fd = -1;
+    }
+}
+
+/* ---------------------------------------------------------------- burning */
+
+static void burn(double seconds, pid_t parent)
+{
+    volatile uint64_t sum = 0;
+    uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    closefrom(CHILD_CONTROL_FD); /* it never execs: its copies would keep sockets open */
+    setpriority(PRIO_PROCESS, 0, JOINER_NICE);
+    while (now_ns() < end_ns && getppid() == parent) {
+        for (int i = 0; i < 100000; i++) {
+            sum = sum * 3 + 1;
+        }
+    }
+    _exit(0);
+}
+
+eep_status supervisor_burn(supervisor *self, double seconds)
+{
+    pid_t *bigger = realloc(self->burners, ((size_t)self->num_burners + 1) * sizeof *self->burners);
+    if (!bigger) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    self->burners = bigger;
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        burn(seconds, parent);
+    }
+    if (pid < 0) {
+        return EEP_ERR_SYSTEM;
+    }
+    self->burners[self->num_burners++] = pid;
+    return EEP_OK;
+}
+
+void supervisor_close(supervisor *self)
+{
+    if (!self) {
+        return;
+    }
+    for (int s = 0; s < self->num_seats; s++) {
+        supervisor_seat *of = &self->seat[s];
+        if (of->lives && !self->options->threads) {
+            pidfd_send_signal(of->end_fd, SIGKILL, NULL, 0);
+            waitpid(of->pid, NULL, 0);
+        }
+        if (of->lives) {
+            close(of->end_fd);
+        }
+        supervisor_hang_up(self, s);
+    }
+    end_host(self);
+    for (int i = 0; i < self->num_burners; i++) {
+        kill(self->burners[i], SIGKILL);
+        waitpid(self->burners[i], NULL, 0);
+    }
+    free(self->burners);
+    free(self->seat);
+    free(self);
+}

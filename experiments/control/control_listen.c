@@ -1,0 +1,103 @@
+#include "experiments/control/control_listen.h"
+
+#include "experiments/control/control_path.h"
+#include "experiments/base/folder.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 128,
+    LOCK_TRIES = 100,
+    LOCK_PAUSE_NS = 10 * 1000 * 1000,
+    PASS_RIGHTS = 83, /* SO_PASSRIGHTS of Linux 6.16, which headers may lack */
+};
+
+/* Make way: nothing is at the path, or a socket on which nobody accepts. */
+static eep_status clear_path(const struct sockaddr_un *address, char *error)
+{
+    struct stat info;
+    if (lstat(address->sun_path, &info) != 0) {
+        return EEP_OK; /* if it cannot be looked at, bind says why */
+    }
+    if (!S_ISSOCK(info.st_mode)) {
+        snprintf(error, CONTROL_ERROR_BYTES, "'%s' exists and is not a socket", address->sun_path);
+        return EEP_ERR_INVALID;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 &&
+                 errno == ECONNREFUSED;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (!stale) {
+        snprintf(error, CONTROL_ERROR_BYTES, "another run is controlled by '%s'",
+                 address->sun_path);
+        return EEP_ERR_CONFLICT;
+    }
+    (void)unlink(address->sun_path);
+    return EEP_OK;
+}
+
+/* Two runs that start at once must not both find the file stale: one at a time. False: another run
+ * of this user has the lock. *held_out: -1, where there can be none; others cannot keep us out. */
+static bool take_turn(const char *path, int *held_out)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+    *held_out = -1;
+    for (int i = 0; folder_hold_file(path, held_out) != 0; i++) {
+        if (errno != EWOULDBLOCK && errno != ESTALE) {
+            return true;
+        }
+        if (i == LOCK_TRIES) {
+            return false;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+static eep_status bind_at(const char *path, control_socket *out, char *error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat info;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    eep_status status = clear_path(&address, error);
+    if (status != EEP_OK) {
+        return status;
+    }
+    out->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* Its connections take after it. An older kernel closes what is passed, and may wait for it. */
+    (void)setsockopt(out->fd, SOL_SOCKET, PASS_RIGHTS, &(int){0}, sizeof(int));
+    /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
+    if (out->fd < 0 || fchmod(out->fd, 0600) != 0 ||
+        bind(out->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
+        lstat(path, &info) != 0 || listen(out->fd, BACKLOG) != 0) {
+        snprintf(error, CONTROL_ERROR_BYTES, "cannot listen on '%s': %s", path, strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    out->device = info.st_dev;
+    out->inode = info.st_ino;
+    return EEP_OK;
+}
+
+eep_status control_listen(const char *path, control_socket *out, char error[CONTROL_ERROR_BYTES])
+{
+    int lock = -1;
+    out->fd = -1;
+    if (!take_turn(path, &lock)) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "another run holds '%s" FOLDER_LOCK "': it is starting, or is stopped", path);
+        return EEP_ERR_CONFLICT;
+    }
+    eep_status status = bind_at(path, out, error);
+    folder_release_file(path, lock);
+    return status;
+}

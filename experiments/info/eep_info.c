@@ -1,0 +1,553 @@
+/* eep-info: what libeep sees of this machine (topology, RDMA ports, UCX, devices), or with --sizes
+ * what a shape costs in window memory. Everything is collected into one JSON tree; --json prints
+ * that, otherwise lines for people are printed from it. */
+#include "eep/eep.h"
+#include "experiments/base/output.h"
+#include "graphs/cuda/cuda_environment.h"
+#include "transport/topology.h"
+#include "transport/bulk/ucx_process.h"
+
+#include <cjson/cJSON.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <getopt.h>
+#include <hwloc.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucp/api/ucp.h>
+#include <uct/api/uct.h>
+
+enum { EXIT_USAGE = 2, MAX_PORTS = 256 };
+
+/* ---------------------------------------------------------------- options */
+
+typedef struct shape_option {
+    const char *name;
+    const char *value;
+    int32_t min, max;
+    const char *doc;
+} shape_option;
+
+enum { LAYERS, EXPERTS, SLOTS, TOPK, HIDDEN, TOKENS, RANKS, NUM_SHAPE };
+static const shape_option shape_options[NUM_SHAPE] = {
+    [LAYERS] = {"layers", "L", 1, EEP_MAX_LAYERS, "MoE layers"},
+    [EXPERTS] = {"experts", "E", 1, EEP_MAX_EXPERTS, "logical experts per layer"},
+    [SLOTS] = {"slots", "S", 1, EEP_MAX_EXPERTS, "expert slots per rank and layer"},
+    [TOPK] = {"topk", "K", 1, EEP_MAX_TOPK, "experts per token"},
+    [HIDDEN] = {"hidden", "H", 1, 1 << 20, "elements per row"},
+    [TOKENS] = {"tokens", "T", 1, 1 << 20, "most tokens of a rank in a step"},
+    [RANKS] = {"ranks", "R", 1, EEP_MAX_RANKS, "rank slots"},
+};
+
+typedef struct info_options {
+    bool json, sizes, help;
+    int32_t shape[NUM_SHAPE]; /* 0: not given */
+    bool dtype_given;
+    eep_dtype dtype;
+    const char *dtype_name;
+    bool fp8;
+} info_options;
+
+static void print_help(void)
+{
+    printf("usage: eep-info [--json]\n"
+           "       eep-info --sizes --layers L --experts E --slots S --topk K --hidden H\n"
+           "                --tokens T --ranks R [--dtype fp32|bf16|fp8] [--json]\n\n"
+           "Without --sizes: topology, RDMA ports, UCX lanes and memory types, devices.\n"
+           "With it: bytes of one rank's receive windows for that shape.\n\n");
+    for (int i = 0; i < NUM_SHAPE; i++) {
+        const shape_option *option = &shape_options[i];
+        printf("  --%-8s %s  %s, %" PRId32 "..%" PRId32 "\n", option->name, option->value,
+               option->doc, option->min, option->max);
+    }
+    printf("  --dtype    fp32|bf16|fp8, of the rows (default bf16); fp8: dispatched in FP8,\n"
+           "             combined in BF16\n"
+           "  --json     one JSON object\n"
+           "  --version  the program and its version\n"
+           "  --help     this text\n");
+}
+
+static int parse_shape(const shape_option *option, const char *text, int32_t *value_out)
+{
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0') {
+        fprintf(stderr, "eep-info: --%s: '%s' is not a number\n", option->name, text);
+        return -1;
+    }
+    if (errno != 0 || value < option->min || value > option->max) {
+        fprintf(stderr, "eep-info: --%s: %s is not in %" PRId32 "..%" PRId32 "\n", option->name,
+                text, option->min, option->max);
+        return -1;
+    }
+    *value_out = (int32_t)value;
+    return 0;
+}
+
+static int parse_dtype(const char *text, info_options *options)
+{
+    options->dtype_given = true;
+    options->dtype_name = text;
+    options->dtype = strcmp(text, "fp32") == 0 ? EEP_FP32 : EEP_BF16;
+    options->fp8 = strcmp(text, "fp8") == 0;
+    if (options->dtype == EEP_FP32 || options->fp8 || strcmp(text, "bf16") == 0) {
+        return 0;
+    }
+    fprintf(stderr, "eep-info: --dtype: '%s' is none of fp32, bf16 and fp8\n", text);
+    return -1;
+}
+
+/* What does not depend on one option alone. */
+static int check_together(const info_options *options)
+{
+    if (options->help) {
+        return 0;
+    }
+    for (int i = 0; i < NUM_SHAPE; i++) {
+        if (options->sizes && options->shape[i] == 0) {
+            fprintf(stderr, "eep-info: --sizes needs --%s\n", shape_options[i].name);
+            return -1;
+        }
+        if (!options->sizes && options->shape[i] != 0) {
+            fprintf(stderr, "eep-info: --%s is only for --sizes\n", shape_options[i].name);
+            return -1;
+        }
+    }
+    if (!options->sizes && options->dtype_given) {
+        fprintf(stderr, "eep-info: --dtype is only for --sizes\n");
+        return -1;
+    }
+    return 0;
+}
+
+static int parse_options(int argc, char **argv, info_options *options)
+{
+    enum { FIRST_SHAPE = 256 }; /* above all characters that getopt returns */
+    struct option table[NUM_SHAPE + 5] = {
+        {"json", no_argument, NULL, 'j'},
+        {"sizes", no_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {"dtype", required_argument, NULL, 'd'},
+    };
+    for (int i = 0; i < NUM_SHAPE; i++) {
+        table[4 + i] =
+            (struct option){shape_options[i].name, required_argument, NULL, FIRST_SHAPE + i};
+    }
+    int found = 0, failed = 0;
+    opterr = 0;
+    while (!failed && (found = getopt_long(argc, argv, ":", table, NULL)) != -1) {
+        if (found >= FIRST_SHAPE) {
+            int i = found - FIRST_SHAPE;
+            failed = parse_shape(&shape_options[i], optarg, &options->shape[i]);
+        } else if (found == 'd') {
+            failed = parse_dtype(optarg, options);
+        } else if (found == ':') {
+            fprintf(stderr, "eep-info: %s: value missing\n", argv[optind - 1]);
+            failed = -1;
+        } else if (found == '?') {
+            const char *problem = strchr(argv[optind - 1], '=') != NULL && optopt != 0
+                                      ? "takes no value"
+                                      : "unknown or ambiguous option";
+            fprintf(stderr, "eep-info: %s: %s (see --help)\n", argv[optind - 1], problem);
+            failed = -1;
+        } else {
+            options->json |= found == 'j';
+            options->sizes |= found == 's';
+            options->help |= found == 'h';
+        }
+    }
+    if (!failed && optind < argc) {
+        fprintf(stderr, "eep-info: %s: unexpected argument (see --help)\n", argv[optind]);
+        failed = -1;
+    }
+    return failed ? failed : check_together(options);
+}
+
+/* ---------------------------------------------------------------- collecting */
+
+static void add_cache(cJSON *caches, hwloc_topology_t machine, hwloc_obj_type_t type,
+                      const char *name)
+{
+    int found = hwloc_get_nbobjs_by_type(machine, type);
+    if (found <= 0) {
+        return;
+    }
+    cJSON *cache = cJSON_CreateObject();
+    cJSON_AddStringToObject(cache, "name", name);
+    cJSON_AddNumberToObject(cache, "count", found);
+    cJSON_AddNumberToObject(cache, "bytes",
+                            (double)hwloc_get_obj_by_type(machine, type, 0)->attr->cache.size);
+    cJSON_AddItemToArray(caches, cache);
+}
+
+/* The whole machine as hwloc sees it, and what of it this process may use. */
+static void collect_machine(cJSON *root)
+{
+    cJSON *machine = cJSON_AddObjectToObject(root, "machine");
+    hwloc_topology_t topology;
+    if (hwloc_topology_init(&topology) != 0) {
+        return;
+    }
+    if (hwloc_topology_load(topology) == 0) {
+        hwloc_obj_t package = hwloc_get_obj_by_type(topology, HWLOC_OBJ_PACKAGE, 0);
+        const char *model = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
+        cJSON_AddStringToObject(machine, "cpu", model ? model : "unknown");
+        static const struct {
+            const char *name;
+            hwloc_obj_type_t type;
+        } kinds[] = {{"packages", HWLOC_OBJ_PACKAGE},
+                     {"numa_nodes", HWLOC_OBJ_NUMANODE},
+                     {"cores", HWLOC_OBJ_CORE},
+                     {"pus", HWLOC_OBJ_PU}};
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            int found = hwloc_get_nbobjs_by_type(topology, kinds[i].type);
+            cJSON_AddNumberToObject(machine, kinds[i].name, found > 0 ? found : 0);
+        }
+        cJSON *caches = cJSON_AddArrayToObject(machine, "caches");
+        add_cache(caches, topology, HWLOC_OBJ_L1CACHE, "L1d");
+        add_cache(caches, topology, HWLOC_OBJ_L2CACHE, "L2");
+        add_cache(caches, topology, HWLOC_OBJ_L3CACHE, "L3");
+    }
+    hwloc_topology_destroy(topology);
+    eepi_topology *mine = NULL;
+    if (eepi_topology_open(&mine) == EEP_OK) {
+        cJSON_AddNumberToObject(machine, "usable_pus", eepi_topology_num_pus(mine));
+        eepi_topology_close(mine);
+    }
+}
+
+static void collect_ports(cJSON *root)
+{
+    static eepi_port ports[MAX_PORTS];
+    cJSON *list = cJSON_AddArrayToObject(root, "rdma_ports");
+    int num_ports = eepi_ports_list(ports, MAX_PORTS);
+    for (int i = 0; i < num_ports && i < MAX_PORTS; i++) {
+        cJSON *port = cJSON_CreateObject();
+        cJSON_AddStringToObject(port, "device", ports[i].device);
+        cJSON_AddNumberToObject(port, "port", ports[i].port);
+        cJSON_AddStringToObject(port, "state", ports[i].state);
+        cJSON_AddStringToObject(port, "link_layer", ports[i].link_layer);
+        cJSON_AddNumberToObject(port, "gbit_per_s", ports[i].gbit_per_s);
+        cJSON_AddNumberToObject(port, "numa_node", ports[i].numa_node);
+        cJSON_AddItemToArray(list, port);
+    }
+}
+
+/* Transports and devices of one memory domain. */
+static void collect_domain(cJSON *lanes, uct_component_h component, const char *name)
+{
+    uct_md_config_t *config = NULL;
+    uct_md_h domain = NULL;
+    uct_tl_resource_desc_t *resources = NULL;
+    unsigned num_resources = 0;
+    if (uct_md_config_read(component, NULL, NULL, &config) != UCS_OK) {
+        return;
+    }
+    if (uct_md_open(component, name, config, &domain) == UCS_OK) {
+        if (uct_md_query_tl_resources(domain, &resources, &num_resources) == UCS_OK) {
+            for (unsigned i = 0; i < num_resources; i++) {
+                cJSON *lane = cJSON_CreateObject();
+                cJSON_AddStringToObject(lane, "transport", resources[i].tl_name);
+                cJSON_AddStringToObject(lane, "device", resources[i].dev_name);
+                cJSON_AddItemToArray(lanes, lane);
+            }
+            uct_release_tl_resource_list(resources);
+        }
+        uct_md_close(domain);
+    }
+    uct_config_release(config);
+}
+
+static void collect_lanes(cJSON *ucx)
+{
+    cJSON *lanes = cJSON_AddArrayToObject(ucx, "lanes");
+    uct_component_h *components = NULL;
+    unsigned num_components = 0;
+    if (uct_query_components(&components, &num_components) != UCS_OK) {
+        return;
+    }
+    for (unsigned i = 0; i < num_components; i++) {
+        uct_component_attr_t attributes = {.field_mask =
+                                               UCT_COMPONENT_ATTR_FIELD_MD_RESOURCE_COUNT};
+        if (uct_component_query(components[i], &attributes) != UCS_OK ||
+            attributes.md_resource_count == 0) {
+            continue;
+        }
+        attributes.md_resources =
+            calloc(attributes.md_resource_count, sizeof *attributes.md_resources);
+        attributes.field_mask = UCT_COMPONENT_ATTR_FIELD_MD_RESOURCES;
+        if (attributes.md_resources != NULL &&
+            uct_component_query(components[i], &attributes) == UCS_OK) {
+            for (unsigned d = 0; d < attributes.md_resource_count; d++) {
+                collect_domain(lanes, components[i], attributes.md_resources[d].md_name);
+            }
+        }
+        free(attributes.md_resources);
+    }
+    uct_release_component_list(components);
+}
+
+static void collect_ucx(cJSON *root)
+{
+    cJSON *ucx = cJSON_AddObjectToObject(root, "ucx");
+    eepi_ucx_quiet();
+    cJSON_AddStringToObject(ucx, "version", ucp_get_version_string());
+    const char *chosen = getenv("EEP_UCX_TLS");
+    cJSON_AddStringToObject(ucx, "bulk_lanes", chosen ? chosen : "tcp");
+    collect_lanes(ucx);
+    cJSON *types = cJSON_AddArrayToObject(ucx, "memory_types");
+    ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_AM};
+    ucp_context_attr_t attributes = {.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES};
+    ucp_context_h context = NULL;
+    ucs_status_t status = ucp_init(&params, NULL, &context);
+    if (status != UCS_OK) {
+        cJSON_AddStringToObject(ucx, "error", ucs_status_string(status));
+        return;
+    }
+    if (ucp_context_query(context, &attributes) == UCS_OK) {
+        for (int type = UCS_MEMORY_TYPE_HOST; type < UCS_MEMORY_TYPE_LAST; type++) {
+            if ((attributes.memory_types & UCS_BIT(type)) != 0) {
+                cJSON_AddItemToArray(types, cJSON_CreateString(ucs_memory_type_names[type]));
+            }
+        }
+    }
+    ucp_cleanup(context);
+}
+
+static bool can_load(const char *library)
+{
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (handle != NULL) {
+        dlclose(handle);
+    }
+    return handle != NULL;
+}
+
+static void collect_devices(cJSON *root)
+{
+    cJSON *devices = cJSON_AddArrayToObject(root, "devices");
+    static const char *const backends[] = {"host", "cuda"};
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddItemToArray(devices, entry);
+        cJSON_AddStringToObject(entry, "backend", backends[i]);
+        cJSON *missing = cJSON_AddArrayToObject(entry, "missing");
+        if (strcmp(backends[i], "cuda") == 0) {
+            if (!can_load("libcuda.so.1")) {
+                cJSON_AddItemToArray(missing, cJSON_CreateString("driver library libcuda.so.1"));
+            }
+            if (!can_load("libeep_cuda.so")) {
+                cJSON_AddItemToArray(missing, cJSON_CreateString("plugin libeep_cuda.so"));
+            }
+        }
+        eep_device *device = NULL;
+        bool usable = eep_device_open(backends[i], 0, &device) == EEP_OK;
+        if (usable) {
+            eep_device_close(device);
+        } else if (cJSON_GetArraySize(missing) == 0) {
+            cJSON_AddStringToObject(entry, "error", eep_device_error_text());
+        }
+        cJSON_AddBoolToObject(entry, "usable", usable);
+    }
+}
+
+static int collect_sizes(cJSON *root, const info_options *options)
+{
+    eep_config config;
+    eep_window_sizes sizes;
+    eep_config_init(&config);
+    config.rank = 0;
+    config.num_ranks = options->shape[RANKS];
+    config.max_ranks = options->shape[RANKS];
+    config.num_layers = options->shape[LAYERS];
+    config.num_experts = options->shape[EXPERTS];
+    config.num_slots = options->shape[SLOTS];
+    config.top_k = options->shape[TOPK];
+    config.hidden = options->shape[HIDDEN];
+    config.num_max_tokens_per_rank = options->shape[TOKENS];
+    config.dtype = options->dtype;
+    config.fp8_dispatch = options->fp8;
+    eep_status status = eep_window_sizes_get(&config, EEP_SIZED(&sizes));
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-info: --sizes: no window for this shape: %s\n", eep_error_text());
+        return EXIT_USAGE;
+    }
+    cJSON *windows = cJSON_AddObjectToObject(root, "window");
+    for (int i = 0; i < NUM_SHAPE; i++) {
+        cJSON_AddNumberToObject(windows, shape_options[i].name, options->shape[i]);
+    }
+    cJSON_AddStringToObject(windows, "dtype", options->dtype_name);
+    cJSON_AddNumberToObject(windows, "dispatch_bytes", (double)sizes.dispatch_bytes);
+    cJSON_AddNumberToObject(windows, "combine_bytes", (double)sizes.combine_bytes);
+    cJSON_AddNumberToObject(windows, "control_bytes", (double)sizes.control_bytes);
+    cJSON_AddNumberToObject(
+        windows, "total_bytes",
+        (double)(sizes.dispatch_bytes + sizes.combine_bytes + sizes.control_bytes));
+    return 0;
+}
+
+/* ---------------------------------------------------------------- printing for people */
+
+static double number(const cJSON *object, const char *name)
+{
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(member) ? member->valuedouble : 0;
+}
+
+static const char *string(const cJSON *object, const char *name)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+    return text != NULL ? text : "";
+}
+
+static void print_machine(const cJSON *machine)
+{
+    printf(
+        "machine   %s: %.0f packages, %.0f NUMA nodes, %.0f cores, %.0f PUs (%.0f usable here)\n",
+        string(machine, "cpu"), number(machine, "packages"), number(machine, "numa_nodes"),
+        number(machine, "cores"), number(machine, "pus"), number(machine, "usable_pus"));
+    const cJSON *cache = NULL;
+    cJSON_ArrayForEach(cache, cJSON_GetObjectItemCaseSensitive(machine, "caches"))
+    {
+        printf("          %s: %.0f x %.0f KiB\n", string(cache, "name"), number(cache, "count"),
+               number(cache, "bytes") / 1024);
+    }
+}
+
+static void print_ports(const cJSON *ports)
+{
+    if (cJSON_GetArraySize(ports) == 0) {
+        printf("rdma      no ports (normal on a machine without RDMA hardware)\n");
+    }
+    const cJSON *port = NULL;
+    cJSON_ArrayForEach(port, ports)
+    {
+        printf("rdma      %s port %.0f: %s, %s, %.0f Gbit/s, NUMA node %.0f\n",
+               string(port, "device"), number(port, "port"), string(port, "state"),
+               string(port, "link_layer"), number(port, "gbit_per_s"), number(port, "numa_node"));
+    }
+}
+
+static void print_ucx(const cJSON *ucx)
+{
+    const cJSON *entry = NULL;
+    printf("ucx       version %s, bulk copies use: %s\n", string(ucx, "version"),
+           string(ucx, "bulk_lanes"));
+    printf("          lanes here:");
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(ucx, "lanes"))
+    {
+        printf(" %s/%s", string(entry, "transport"), string(entry, "device"));
+    }
+    printf("\n          memory types:");
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(ucx, "memory_types"))
+    {
+        printf(" %s", entry->valuestring);
+    }
+    printf("\n");
+    if (cJSON_HasObjectItem(ucx, "error")) {
+        printf("          ucp_init: %s\n", string(ucx, "error"));
+    }
+}
+
+static void print_devices(const cJSON *devices)
+{
+    const cJSON *entry = NULL, *missing = NULL;
+    cJSON_ArrayForEach(entry, devices)
+    {
+        printf("device    %s: ", string(entry, "backend"));
+        if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "usable"))) {
+            printf("usable\n");
+            continue;
+        }
+        printf("not usable");
+        const char *separator = "; missing: ";
+        cJSON_ArrayForEach(missing, cJSON_GetObjectItemCaseSensitive(entry, "missing"))
+        {
+            printf("%s%s", separator, missing->valuestring);
+            separator = ", ";
+        }
+        if (cJSON_HasObjectItem(entry, "error")) {
+            printf("; %s", string(entry, "error"));
+        }
+        printf("\n");
+    }
+}
+
+static void print_sizes(const cJSON *window)
+{
+    printf("window of one rank: %.0f layers, %.0f experts, %.0f slots, top-%.0f, hidden %.0f, "
+           "%.0f tokens, %.0f ranks, %s\n",
+           number(window, "layers"), number(window, "experts"), number(window, "slots"),
+           number(window, "topk"), number(window, "hidden"), number(window, "tokens"),
+           number(window, "ranks"), string(window, "dtype"));
+    static const char *const parts[] = {"dispatch", "combine", "control", "total"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s_bytes", parts[i]);
+        printf("  %-8s %14.0f bytes %10.1f MB\n", parts[i], number(window, name),
+               number(window, name) / 1e6);
+    }
+}
+
+static void print_tree(const cJSON *root, bool sizes)
+{
+    if (sizes) {
+        print_sizes(cJSON_GetObjectItemCaseSensitive(root, "window"));
+        return;
+    }
+    print_machine(cJSON_GetObjectItemCaseSensitive(root, "machine"));
+    print_ports(cJSON_GetObjectItemCaseSensitive(root, "rdma_ports"));
+    print_ucx(cJSON_GetObjectItemCaseSensitive(root, "ucx"));
+    print_devices(cJSON_GetObjectItemCaseSensitive(root, "devices"));
+}
+
+static int run(const info_options *options, cJSON *root)
+{
+    if (options->sizes) {
+        int failed = collect_sizes(root, options);
+        if (failed) {
+            return failed;
+        }
+    } else {
+        collect_machine(root);
+        collect_ports(root);
+        collect_ucx(root);
+        collect_devices(root);
+    }
+    if (!options->json) {
+        print_tree(root, options->sizes);
+        return 0;
+    }
+    char *text = cJSON_Print(root);
+    if (text == NULL) {
+        return 1;
+    }
+    puts(text);
+    cJSON_free(text);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
+    output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
+    eepi_cuda_environment_set();
+    if (parse_options(argc, argv, &options) != 0) {
+        return EXIT_USAGE;
+    }
+    if (options.help) {
+        print_help();
+        return 0;
+    }
+    cJSON *root = cJSON_CreateObject();
+    int failed = root == NULL ? 1 : run(&options, root);
+    cJSON_Delete(root);
+    return failed;
+}

@@ -1,0 +1,51 @@
+#include "experiments/launcher/descriptor_limit.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+/* The smallest limits with which runs of 1 to 24 ranks start. The launcher has a socket and a
+ * process descriptor per rank, and with the store in it that store's and its holder's connections;
+ * a rank watches each other one. */
+enum {
+    LAUNCHER_OWN = 14,
+    LAUNCHER_PER_RANK = 3,
+    STORE_OWN = 5,
+    STORE_PER_RANK = 2,
+    RANK_OWN = 16,
+    RANK_PER_RANK = 1,
+    THREADS_OWN = 9,
+    THREADS_PER_RANK = 11,
+};
+
+void descriptor_limit_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR_BYTES])
+{
+    struct rlimit limit;
+    unsigned long long ranks = (unsigned long long)how->num_ranks;
+    unsigned long long launcher = LAUNCHER_OWN + LAUNCHER_PER_RANK * ranks;
+    launcher += how->store_process ? 0 : STORE_OWN + STORE_PER_RANK * ranks;
+    unsigned long long rank =
+        how->threads ? THREADS_OWN + THREADS_PER_RANK * ranks : RANK_OWN + RANK_PER_RANK * ranks;
+    bool ours = launcher >= rank;
+    unsigned long long need = ours ? launcher : rank;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
+        return true;
+    }
+    snprintf(error, DESCRIPTOR_LIMIT_ERROR_BYTES,
+             "descriptors: limit %llu (hard limit %llu), and with %llu ranks %s needs at least "
+             "%llu: raise the limit (ulimit -n), or lower --ranks",
+             (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max, ranks,
+             ours           ? "eep-run"
+             : how->threads ? "their process"
+                            : "each",
+             need);
+    return false;
+}

@@ -1,0 +1,32 @@
+/* Before and after a run: the output folder, the oracle, the picture. */
+#ifndef EEPX_FINISH_H
+#define EEPX_FINISH_H
+
+#include "experiments/base/folder.h"
+#include "experiments/setup/options.h"
+#include "experiments/rows/summary.h"
+
+enum { FINISH_ERROR_BYTES = 1024 };
+
+/* Make the folder `how` names, or take it if it is there, empty and safe from other users (or
+ * --force), and no other run has it. Nothing in it is touched. It is ours until folder_close().
+ * EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`.
+ *
+ * Whoever may write into the folder's parent can put another one in its place. So from here on it
+ * is used by `out->path`, and its name is only told. */
+EEP_MUST_CHECK eep_status finish_take_dir(const options *how, folder_opened *out,
+                                          char error[FINISH_ERROR_BYTES]);
+/* In the run's folder `dir`, which is ours: remove what an older run left, and write run.json,
+ * which tells the oracle the model. */
+EEP_MUST_CHECK eep_status finish_prepare_dir(const options *how, const char *dir,
+                                             char error[FINISH_ERROR_BYTES]);
+
+/* Run eep-oracle (beside this program) on the folder and read its verdict; blocks until it ends, or
+ * until `signal_fd` can be read, which ends it. Without an answer `oracle_out->ran` is false and
+ * standard error says why. */
+void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_out);
+
+/* Draw timeline.png with python3, until `signal_fd` can be read; says on standard error if that is
+ * not possible. */
+void finish_draw_timeline(const char *dir, int signal_fd);
+#endif

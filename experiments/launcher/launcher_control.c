@@ -1,0 +1,536 @@
+#include "experiments/launcher/launcher_control.h"
+
+#include "experiments/control/control_path.h"
+#include "experiments/base/end_signals.h"
+#include "experiments/launcher/launcher_state.h"
+#include "experiments/launcher/launcher_verbs.h"
+#include "graphs/base/descriptors.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A rank that starts takes a socket pair, a process descriptor and a connection to the store; what
+ * is left must do for those that ask for something meanwhile. */
+enum { DESCRIPTORS_OF_START = 8 };
+static const uint64_t RATE_PERIOD_NS = 500000000;
+static const uint64_t FINISH_JOIN_NS = 2000000000; /* what joiners have after a finish */
+
+struct launcher_control {
+    control *socket;
+    char path[CONTROL_PATH_BYTES];
+    private_dir dir; /* that the socket has for itself, if any */
+    bool finishing;
+    uint64_t finish_ns;
+    size_t num_told; /* events that watchers were told */
+    /* Tokens per second: since the older of two samples, taken half a second apart. */
+    struct {
+        uint64_t time_ns, tokens;
+    } sample[2];
+};
+
+/* ---------------------------------------------------------------- commands */
+
+static bool refuse_seat(launcher *self, const script_event *event, int seat, bool now, char *error)
+{
+    const verb_info *info = &verb_table[event->verb];
+    if (seat >= self->run.max_ranks) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d does not exist: the seats are 0 to %d",
+                 info->name, seat, self->run.max_ranks - 1);
+        return true;
+    }
+    const record_process *process = launcher_process_of(self, seat);
+    bool lives = self->ranks->seat[seat].lives;
+    bool leaves =
+        lives && (process->kill_ns || process->die_ns || process->drain_ns || process->expelled_ns);
+    if (now && lives && process->kill_ns && !info->wants_free) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d is being killed already", info->name,
+                 seat);
+        return true;
+    }
+    if (!now || (info->wants_free ? !lives || leaves : lives)) {
+        return false;
+    }
+    snprintf(error, CONTROL_ERROR_BYTES, "%s: rank %d %s", info->name, seat,
+             info->wants_free ? "still has its process: kill or drain it first" : "has no process");
+    return true;
+}
+
+static bool is_for_store(verb deed)
+{
+    return deed == VERB_STORE_KILL || deed == VERB_STORE_STOP || deed == VERB_STORE_CONT ||
+           deed == VERB_STORE_START;
+}
+
+static int seats_struck(const script_event *event, int seats_out[SCRIPT_MAX_SEATS])
+{
+    int num = 0;
+    for (int i = 0; i < event->num_seats; i++) {
+        if (event->seats_struck >> i & 1) {
+            seats_out[num++] = event->seat[i];
+        }
+    }
+    return num;
+}
+
+/* It was done to nobody: those that it takes the seats of have ended since, or its deed failed. */
+static void refuse_passed_over(const script_event *event, char *error)
+{
+    const char *name = verb_table[event->verb].name;
+    size_t used = (size_t)snprintf(error, CONTROL_ERROR_BYTES,
+                                   "%s: there is nobody to do it to: without a process, or being "
+                                   "killed, is rank",
+                                   name);
+    for (int i = 0; i < event->num_seats && used < CONTROL_ERROR_BYTES - 16; i++) {
+        used += (size_t)snprintf(error + used, CONTROL_ERROR_BYTES - used, "%s %d", i ? "," : "",
+                                 event->seat[i]);
+    }
+    if (!event->num_seats) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: it failed; eep-run says why", name);
+    }
+}
+
+static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
+                         int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
+{
+    launcher *self = user;
+    script *todo = &self->effective.script;
+    script_event added = *event;
+    double now_ms = launcher_time_ms(self);
+    bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
+    if (script_check(event, self->run.max_ranks, error) != EEP_OK) {
+        return false;
+    }
+    if (now && event->delay_ms > 0) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: %g s is past: the run is at %.3f s; without @WHEN it is done at once",
+                 verb_table[event->verb].name, event->delay_ms / 1e3, now_ms / 1e3);
+        return false;
+    }
+    for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
+        if (refuse_seat(self, event, event->seat[i], now, error)) {
+            return false;
+        }
+    }
+    if (is_for_store(event->verb) && !self->how->store_process) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "%s: the store is part of eep-run; start it with --store-process",
+                 verb_table[event->verb].name);
+        return false;
+    }
+    const char *odd = now && is_for_store(event->verb)
+                          ? store_process_refuses(self->store_child, event->verb)
+                          : NULL;
+    if (odd) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name, odd);
+        return false;
+    }
+    if (verb_table[event->verb].wants_free &&
+        eepi_descriptors_lack(DESCRIPTORS_OF_START, "starting a rank", error,
+                              CONTROL_ERROR_BYTES)) {
+        return false;
+    }
+    bool mends = verb_table[event->verb].wants_free && now && launcher_uncovered(self) > 0;
+    if (self->stopping || (self->control->finishing && !mends)) {
+        snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
+        return false;
+    }
+    added.delay_ms = now ? now_ms : added.delay_ms;
+    eep_status status = script_append(todo, &added);
+    if (status != EEP_OK) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
+                 status == EEP_ERR_NOT_FOUND
+                     ? "no earlier event of that name and count is left to take its ranks from"
+                 : status == EEP_ERR_INVALID
+                     ? "too many events are pending: 'pending' lists them, 'cancel' withdraws one"
+                     : eep_strerror(status));
+        return false;
+    }
+    int index = todo->num_events - 1;
+    if (self->run.start_ns) {
+        launcher_run_script(self);
+    }
+    const script_event *taken = &todo->event[index];
+    if (!taken->done) {
+        *id_out = taken->order;
+    }
+    *num_seats_out = seats_struck(taken, seats_out);
+    if (taken->done && !taken->seats_struck) {
+        refuse_passed_over(taken, error);
+        return false;
+    }
+    return true;
+}
+
+/* What is scripted for later is dropped: a trigger that never comes would hold the run up. What was
+ * begun is still undone. */
+static void finish(void *user)
+{
+    launcher *self = user;
+    script *todo = &self->effective.script;
+    self->control->finish_ns =
+        self->control->finishing ? self->control->finish_ns : launcher_now_ns();
+    self->control->finishing = true;
+    script_withdraw(todo);
+}
+
+/* ---------------------------------------------------------------- status */
+
+/* Why the seat's process holds up a settled instance; NULL: it does not. */
+static const char *unsettled(const launcher *self, int seat)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    if (!process) {
+        return NULL;
+    }
+    bool member = launcher_is_member(self, process);
+    if (process->exit_ns) {
+        return member ? "has ended and is still in the view" : NULL;
+    }
+    if (launcher_is_stopped(process)) {
+        return member                 ? "is stopped and still in the view"
+               : process->expelled_ns ? NULL
+                                      : "is stopped";
+    }
+    if (process->expelled_ns) {
+        return launcher_is_active(self, seat) ? NULL : "was expelled and has not ended";
+    }
+    if (process->die_ns || process->freeze_ns) {
+        return "was told to die or to freeze at its next step";
+    }
+    return launcher_is_active(self, seat) ? NULL
+           : process->drain_ns            ? "is leaving"
+           : process->kill_ns             ? "was killed and has not ended"
+                                          : "is joining";
+}
+
+bool launcher_unsettled_text(const launcher *self, char *text, size_t size)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        char room[CONTROL_ERROR_BYTES / 2];
+        const char *why = unsettled(self, seat);
+        if (why) {
+            bool lacks = launcher_lacks_room(self, seat, room, sizeof room);
+            snprintf(text, size, "rank %d %s", seat, lacks ? room : why);
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *text_of_pending(const launcher *self, char *text, size_t size)
+{
+    const script *todo = &self->effective.script;
+    char what[SCRIPT_TEXT_BYTES], why[CONTROL_ERROR_BYTES / 4];
+    int num = 0;
+    for (int i = 0; i < todo->num_events; i++) {
+        const script_event *event = &todo->event[i];
+        if (!event->done && num++ == 0) {
+            script_describe(event, what, sizeof what);
+            script_explain(event, launcher_time_ms(self), why, sizeof why);
+            snprintf(text, size, "number %d, '%.300s', is pending: %s", event->order, what, why);
+        }
+    }
+    size_t used = strlen(text);
+    if (num > 1) {
+        snprintf(text + used, size - used, " (and %d more are)", num - 1);
+    } else if (num == 0) {
+        snprintf(text, size, "what a stop or a slow-down did is not undone yet");
+    }
+    return text;
+}
+
+/* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
+static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
+{
+    const launcher *self = user;
+    char text[CONTROL_ERROR_BYTES] = "";
+    const char *reason = !self->run.start_ns ? "not all ranks of the first view have joined"
+                         : self->stopping    ? "the run is ending"
+                         : !launcher_plan_is_over(self) ? "the plan has more phases"
+                                                        : NULL;
+    if (!reason && !script_is_done(&self->effective.script)) {
+        reason = text_of_pending(self, text, sizeof text);
+    }
+    if (!reason && launcher_unsettled_text(self, text, sizeof text)) {
+        reason = text;
+    }
+    if (reason && why) {
+        int uncovered = launcher_uncovered(self);
+        snprintf(why, CONTROL_ERROR_BYTES, "%.400s", reason);
+        size_t used = strlen(why);
+        if (uncovered > 0) {
+            snprintf(why + used, CONTROL_ERROR_BYTES - used,
+                     "; %d experts are held by no rank: nothing is served", uncovered);
+        }
+    }
+    return !reason;
+}
+
+static const char *state_of(const launcher *self, int seat)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
+        return "vacant";
+    }
+    char state = supervisor_state(self->ranks, seat);
+    if (state == 'Z' || process->kill_ns || process->expelled_ns) {
+        return "zombie";
+    }
+    return state == 'T'                              ? "stopped"
+           : process->drain_ns                       ? "draining"
+           : !launcher_is_active(self, seat)         ? "starting"
+           : process->slow_ns > process->slow_end_ns ? "slow"
+                                                     : "joined";
+}
+
+static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)
+{
+    uint32_t served[EEP_MAX_RANKS] = {0};
+    for (uint32_t r = 0; r < num_requests; r++) {
+        const scheduler_request *request = scheduler_request_at(self->front, r);
+        if (request->status == REQUEST_RUNNING && request->seat >= 0) {
+            served[request->seat]++;
+        }
+    }
+    cJSON *seats = cJSON_AddArrayToObject(answer, "seats");
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddNumberToObject(entry, "seat", seat);
+        cJSON_AddNumberToObject(entry, "generation", process ? process->generation : 0);
+        cJSON_AddStringToObject(entry, "state", state_of(self, seat));
+        cJSON_AddNumberToObject(entry, "requests", served[seat]);
+        cJSON_AddItemToArray(seats, entry);
+    }
+}
+
+static double tokens_per_s(const launcher_control *mine, uint64_t tokens)
+{
+    uint64_t since_ns = launcher_now_ns() - mine->sample[0].time_ns;
+    bool known = mine->sample[0].time_ns && since_ns;
+    return known ? (double)(tokens - mine->sample[0].tokens) * 1e9 / (double)since_ns : 0;
+}
+
+static void tell_status(void *user, cJSON *answer)
+{
+    launcher *self = user;
+    const record *run = &self->run;
+    const script *todo = &self->effective.script;
+    scheduler_counts counts = scheduler_count(self->front);
+    int pending = 0;
+    for (int i = 0; i < todo->num_events; i++) {
+        pending += !todo->event[i].done;
+    }
+    cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
+    cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
+    char waits[CONTROL_ERROR_BYTES] = "";
+    bool settled = is_settled(self, waits);
+    cJSON_AddBoolToObject(answer, "settled", settled);
+    if (settled) {
+        cJSON_AddNullToObject(answer, "waits");
+    } else {
+        cJSON_AddStringToObject(answer, "waits", waits);
+    }
+    cJSON_AddBoolToObject(answer, "finishing", self->control->finishing);
+    cJSON_AddNumberToObject(answer, "epoch",
+                            run->num_views ? (double)run->views[run->num_views - 1].epoch : 0);
+    cJSON_AddNumberToObject(answer, "tokens", (double)counts.tokens_emitted);
+    cJSON_AddNumberToObject(answer, "tokens_per_s",
+                            tokens_per_s(self->control, counts.tokens_emitted));
+    cJSON_AddNumberToObject(answer, "faults", (double)run->num_faults);
+    cJSON_AddNumberToObject(answer, "pending", pending);
+    cJSON_AddNumberToObject(answer, "uncovered", launcher_uncovered(self));
+    cJSON *requests = cJSON_AddObjectToObject(answer, "requests");
+    cJSON_AddNumberToObject(requests, "accepted", counts.accepted);
+    cJSON_AddNumberToObject(requests, "queued", counts.queued);
+    cJSON_AddNumberToObject(requests, "running", counts.running);
+    cJSON_AddNumberToObject(requests, "completed", counts.completed);
+    cJSON_AddNumberToObject(requests, "failed", counts.failed);
+    cJSON_AddNumberToObject(requests, "lost", counts.lost);
+    add_seats(self, counts.accepted, answer);
+}
+
+/* ---------------------------------------------------------------- what is pending */
+
+static void tell_pending(void *user, cJSON *answer)
+{
+    const launcher *self = user;
+    const script *todo = &self->effective.script;
+    cJSON *list = cJSON_AddArrayToObject(answer, "pending");
+    for (int i = 0; i < todo->num_events; i++) {
+        const script_event *event = &todo->event[i];
+        char text[SCRIPT_TEXT_BYTES];
+        if (event->done) {
+            continue;
+        }
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddNumberToObject(entry, "number", event->order);
+        script_describe(event, text, sizeof text);
+        cJSON_AddStringToObject(entry, "what", text);
+        script_explain(event, launcher_time_ms(self), text, sizeof text);
+        cJSON_AddStringToObject(entry, "waits", text);
+        cJSON_AddItemToArray(list, entry);
+    }
+    list = cJSON_AddArrayToObject(answer, "leaving");
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        char text[CONTROL_ERROR_BYTES / 2];
+        if (launcher_lacks_room(self, seat, text, sizeof text)) {
+            cJSON *entry = cJSON_CreateObject();
+            cJSON_AddNumberToObject(entry, "seat", seat);
+            cJSON_AddStringToObject(entry, "waits", text);
+            cJSON_AddItemToArray(list, entry);
+        }
+    }
+}
+
+static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
+{
+    launcher *self = user;
+    if (script_cancel(&self->effective.script, number) == 0) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "cancel: nothing of number %d is pending; 'pending' lists what is", number);
+        return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- each round */
+
+/* After a finish nobody waits for a joiner that does not come in, unless nothing is served without
+ * it: it may hold the only copies of some experts. */
+static void end_joiners(launcher *self)
+{
+    bool ends = self->control->finishing && launcher_uncovered(self) == 0;
+    for (int seat = 0; ends && seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        uint64_t from_ns = self->control->finish_ns;
+        from_ns = process && process->spawn_ns > from_ns ? process->spawn_ns : from_ns;
+        bool late = launcher_now_ns() - from_ns > FINISH_JOIN_NS;
+        if (late && process && self->ranks->seat[seat].lives && !process->joined_ns &&
+            !process->kill_ns) {
+            launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
+                              (double)FINISH_JOIN_NS / 1e9);
+            (void)launcher_do(self, &(script_deed){.verb = VERB_KILL, .seat = seat, .order = -1});
+            launcher_did(self);
+        }
+    }
+}
+
+static void tell_event(launcher *self, const row_event *row)
+{
+    char line[512];
+    double time_ms = ((double)row->time_ns - (double)self->run.start_ns) / 1e6;
+    snprintf(line, sizeof line,
+             "{\"event\":\"%s\",\"time_ms\":%.3f,\"seat\":%d,\"generation\":%u,\"about_seat\":%d,"
+             "\"about_generation\":%u,\"epoch\":%" PRIu64 ",\"value\":%" PRIu64 "}",
+             row->kind, self->run.start_ns ? time_ms : 0, row->seat, row->generation,
+             row->about_seat, row->about_generation, row->epoch, row->value);
+    control_event(self->control->socket, line);
+}
+
+void launcher_control_tell(launcher *self)
+{
+    launcher_control *mine = self->control;
+    const rows *seen = &self->run.rows;
+    uint64_t now_ns = launcher_now_ns();
+    if (!mine) {
+        return;
+    }
+    end_joiners(self);
+    if (control_is_watched(mine->socket)) {
+        for (size_t i = mine->num_told; i < seen->num_events; i++) {
+            tell_event(self, &seen->events[i]);
+        }
+    }
+    mine->num_told = seen->num_events;
+    if (now_ns - mine->sample[1].time_ns >= RATE_PERIOD_NS) {
+        mine->sample[0] = mine->sample[1];
+        mine->sample[1].time_ns = now_ns;
+        mine->sample[1].tokens = scheduler_count(self->front).tokens_emitted;
+    }
+}
+
+void launcher_control_fds(const launcher *self, struct pollfd *set_out)
+{
+    if (self->control) {
+        control_fds(self->control->socket, set_out);
+        return;
+    }
+    for (int i = 0; i < CONTROL_MAX_FDS; i++) {
+        set_out[i] = (struct pollfd){.fd = -1};
+    }
+}
+
+void launcher_control_take(launcher *self, const struct pollfd *set)
+{
+    if (self->control) {
+        control_take(self->control->socket, set, (double)launcher_now_ns() / 1e6);
+    }
+}
+
+bool launcher_control_serves(const launcher *self)
+{
+    return self->how->serve && !launcher_control_is_finishing(self);
+}
+
+bool launcher_control_is_finishing(const launcher *self)
+{
+    return self->control && self->control->finishing;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+bool launcher_control_open(launcher *self)
+{
+    static const control_ops ops = {take_command, finish,       tell_status,
+                                    is_settled,   tell_pending, cancel};
+    const char *out_dir = self->out.path, *given = self->how->control_path;
+    char error[CONTROL_ERROR_BYTES] = "";
+    launcher_control *mine = calloc(1, sizeof *mine);
+    if (!mine) {
+        launcher_complain(self, "out of memory");
+        return false;
+    }
+    /* eep-ctl finds it by the folder's name, which may be longer than the path by descriptor. */
+    bool fits = strlen(self->how->out_dir) + sizeof "/control.sock" <= CONTROL_PATH_BYTES;
+    eep_status status = given || fits
+                            ? control_path_choose(out_dir, given, &mine->dir, mine->path, error)
+                            : control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
+    if (status == EEP_OK) {
+        status = control_open(mine->path, &ops, self, &mine->socket, error);
+        if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
+            status = control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
+            if (status == EEP_OK) {
+                status = control_open(mine->path, &ops, self, &mine->socket, error);
+            }
+        }
+        if (status != EEP_OK) {
+            control_path_forget(out_dir, &mine->dir);
+        }
+    }
+    if (status != EEP_OK) {
+        launcher_complain(self, "control socket: %s", error);
+        free(mine);
+        return false;
+    }
+    self->control = mine;
+    if (!given && strncmp(mine->path, out_dir, strlen(out_dir)) != 0) {
+        end_signals_cut_output(true);
+        printf("control socket: %s\n", mine->path);
+        fflush(stdout);
+        end_signals_cut_output(false);
+    }
+    return true;
+}
+
+void launcher_control_close(launcher *self, bool good)
+{
+    if (self->control) {
+        control_close(self->control->socket, good);
+        control_path_forget(self->out.path, &self->control->dir);
+        free(self->control);
+        self->control = NULL;
+    }
+}

@@ -1,0 +1,176 @@
+/* Whether a run is over, and why it is given up. */
+#include "experiments/launcher/launcher_state.h"
+
+#include <stdio.h>
+
+static const uint64_t NO_PROGRESS_NS = 60000000000; /* then the run is given up */
+static const uint64_t NO_TRIGGER_NS = 2000000000;   /* without load and anything under way */
+
+bool launcher_nobody_is_left(const launcher *self)
+{
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        const record_process *process = launcher_process_of(self, seat);
+        if (self->ranks->seat[seat].lives &&
+            !(launcher_is_stopped(process) && process->expelled_ns)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How far script, views and processes have come, as one number that grows. */
+static uint64_t changes_of(const launcher *self)
+{
+    uint64_t plan_phases = self->how->plan ? (uint64_t)self->how->plan->present : 0;
+    return self->run.num_views + self->run.num_processes + self->run.num_faults + plan_phases +
+           self->run.rows.num_events;
+}
+
+/* The same with the tokens: under an endless load they say nothing about the rest. */
+static uint64_t progress_of(const launcher *self)
+{
+    scheduler_counts counts = scheduler_count(self->front);
+    return counts.tokens_emitted + counts.accepted + counts.failed + changes_of(self);
+}
+
+/* What is said of a rank that holds the run up, and of the run without one. */
+static void give_up(launcher *self, const char *what)
+{
+    char why[LAUNCHER_TEXT_BYTES];
+    if (launcher_unsettled_text(self, why, sizeof why)) {
+        launcher_fail(self, "given up: %s for %.0f s, and %s", what, (double)NO_PROGRESS_NS / 1e9,
+                      why);
+    } else {
+        launcher_fail(self, "given up: %s for %.0f s", what, (double)NO_PROGRESS_NS / 1e9);
+    }
+}
+
+/* Only the load that is kept up goes on, while the script or the world waits for what does not come
+ * about. */
+static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
+{
+    const script *todo = &self->effective.script;
+    double now_ms = launcher_time_ms(self);
+    uint64_t present = changes_of(self);
+    bool over = script_is_done(todo) && launcher_plan_is_over(self) && launcher_is_settled(self);
+    bool waits = script_wait_ms(todo, now_ms) > 5 && launcher_is_settled(self);
+    bool meant =
+        now_ms < self->how->keep_busy_s * 1e3 || !launcher_arrivals_are_over(self) || waits;
+    if (self->how->keep_busy <= 0 || !self->run.start_ns || launcher_control_serves(self) || over ||
+        meant || present != self->num_changes || !self->changed_ns) {
+        self->num_changes = present;
+        self->changed_ns = now_ns;
+    }
+    return now_ns - self->changed_ns > NO_PROGRESS_NS;
+}
+
+/* Nothing is left that could bring about what the script waits for. It may also be due at this very
+ * moment: so it must wait for a while. */
+static bool waits_in_vain(launcher *self, uint64_t now_ns)
+{
+    const script *todo = &self->effective.script;
+    bool idle = self->run.start_ns && !launcher_control_serves(self) &&
+                launcher_arrivals_are_over(self) && launcher_outstanding(self) == 0 &&
+                script_waits(todo, launcher_time_ms(self)) && launcher_is_settled(self);
+    self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
+    if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
+        return false;
+    }
+    return true;
+}
+
+/* They were due and nobody fitted, or were never due: the summary says which. */
+static void drop_waiting(launcher *self)
+{
+    const script *todo = &self->effective.script;
+    for (int i = 0; i < todo->num_events; i++) {
+        char text[SCRIPT_TEXT_BYTES], why[LAUNCHER_TEXT_BYTES];
+        if (!todo->event[i].done) {
+            script_describe(&todo->event[i], text, sizeof text);
+            script_explain(&todo->event[i], launcher_time_ms(self), why, sizeof why);
+            launcher_complain(self, "all requests are done, and '%s' was not: %s", text, why);
+        }
+    }
+}
+
+/* Who was asked to leave and stays for want of room: the run does not wait for it. */
+static void tell_leavers(launcher *self)
+{
+    char text[LAUNCHER_TEXT_BYTES];
+    for (int seat = 0; seat < self->run.max_ranks; seat++) {
+        if (launcher_lacks_room(self, seat, text, sizeof text)) {
+            launcher_complain(self, "rank %d %s: it stayed until the end", seat, text);
+        }
+    }
+}
+
+/* Somebody will be started by the script, or may be by a person: until nothing has moved for too
+ * long. */
+static bool may_come_back(launcher *self)
+{
+    bool by_hand = launcher_control_serves(self);
+    if (!self->run.start_ns || (!by_hand && !script_will_start(&self->effective.script))) {
+        return false;
+    }
+    if (by_hand && !self->told_nobody_left) {
+        launcher_complain(self,
+                          "no rank is left to serve: the run ends in %.0f s, unless one is "
+                          "started (eep-ctl rejoin RANK)",
+                          (double)NO_PROGRESS_NS / 1e9);
+    }
+    self->told_nobody_left = true;
+    return true;
+}
+
+bool launcher_is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
+{
+    double now_ms = launcher_time_ms(self);
+    const script *todo = &self->effective.script;
+    if (self->failed || self->interrupted) {
+        return true;
+    }
+    if (launcher_nobody_is_left(self) && !may_come_back(self)) {
+        scheduler_lose_all(self->front);
+        launcher_fail(self, "no rank is left to serve");
+        return true;
+    }
+    if (self->how->max_seconds > 0 &&
+        (double)(now_ns - self->begun_ns) >= self->how->max_seconds * 1e9) {
+        launcher_interrupt(self, "cut off after --max-seconds %g", self->how->max_seconds);
+        return true;
+    }
+    if (waits_in_vain(self, now_ns)) {
+        drop_waiting(self);
+        tell_leavers(self);
+        return true;
+    }
+    if (is_stuck_under_load(self, now_ns)) {
+        give_up(self, launcher_outstanding(self)
+                          ? "requests went on, but no view, process or event "
+                            "of the script changed"
+                          : "no view, process or event of the script changed");
+        return true;
+    }
+    uint64_t present = progress_of(self);
+    bool waits = launcher_outstanding(self) == 0 && self->run.start_ns &&
+                 (launcher_control_serves(self) || !launcher_arrivals_are_over(self) ||
+                  script_wait_ms(todo, now_ms) > 5);
+    if (present != *progress || (waits && launcher_is_settled(self))) {
+        *progress = present;
+        *progress_ns = now_ns;
+    } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
+        give_up(self, "nothing has moved");
+        return true;
+    }
+    if (!self->run.start_ns || !script_is_done(todo) || !launcher_plan_is_over(self) ||
+        !launcher_is_settled(self)) {
+        return false;
+    }
+    self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
+    bool over = !launcher_control_serves(self) && launcher_arrivals_are_over(self) &&
+                !launcher_keeps_busy(self, now_ns) && launcher_outstanding(self) == 0;
+    if (over) {
+        tell_leavers(self);
+    }
+    return over;
+}

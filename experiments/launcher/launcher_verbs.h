@@ -1,0 +1,16 @@
+/* Everything that can be done to a running instance. Private to the launcher's files. */
+#ifndef EEPX_LAUNCHER_VERBS_H
+#define EEPX_LAUNCHER_VERBS_H
+
+#include "experiments/launcher/launcher_state.h"
+#include "experiments/script/script.h"
+
+/* Do it now. False: it cannot be done any more (its process has just ended, or was killed before).
+ * What fails is complained about. Call launcher_did after the last of the deeds that are due: it
+ * looks at what the survivors do, which takes time that would come between faults that are meant to
+ * be one. */
+bool launcher_do(launcher *self, const script_deed *deed);
+void launcher_did(launcher *self);
+/* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
+bool launcher_saw_stopped(launcher *self);
+#endif

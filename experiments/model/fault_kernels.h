@@ -1,0 +1,104 @@
+/* Kernels of the driver that are not the model's: arguments, bodies for both compilers, the table.
+ * One thread each. */
+#ifndef EEPX_LAB_KERNELS_H
+#define EEPX_LAB_KERNELS_H
+
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/table_layout.h"
+
+static const uint64_t LAB_HALT_NS = 60000000000; /* a node that nobody lets go on ends after that */
+
+enum lab_go {
+    LAB_GO_ON = 1,
+    LAB_GO_DEAD /* no later node of the step does or tells anything */
+};
+
+/* What a halting node and the host tell each other; pinned. */
+typedef struct lab_halt_words {
+    uint64_t armed;   /* the host: place + 1; 0: none */
+    uint64_t reached; /* the node: the same, once it halts there */
+    uint64_t go_on;   /* the host: lab_go lets it go on */
+    uint32_t bell[2]; /* the host's counterpart of polling (eepk_doorbell_ring) */
+} lab_halt_words;
+
+/* Wait at one place of a step, if armed for it, until the host lets go or closes the context: no
+ * abort of the step ends it, as none would end a GPU that is stuck. An aborted step sends nothing,
+ * so it has none of the places; the next one has them. One that is let go as dead, or by the end of
+ * its context, leaves a step whose later nodes do nothing, and tell nobody. */
+typedef struct lab_halt_args {
+    lab_halt_words *words;
+    const eepk_world *world;
+    uint32_t place, pad;
+} lab_halt_args;
+
+/* Spin for a while, and keep the longest time that went on without this kernel. Never captured. */
+typedef struct lab_gaps_args {
+    uint64_t *longest_ns; /* pinned; written once, at the end, never 0 */
+    uint64_t spin_ns;
+} lab_gaps_args;
+
+EEPK_FN void lab_halt_body(const lab_halt_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    eepk_latch *latch = &w->control->latch;
+    lab_halt_words *words = a->words;
+    uint64_t begin_ns, go = 0;
+
+    if (g.block != 0 || g.thread != 0 || eepk_load_acquire(&words->armed) != a->place + 1u ||
+        latch->aborted)
+        return;
+    begin_ns = eepk_now_ns();
+    eepk_store_release(&words->reached, a->place + 1u);
+    for (uint32_t polls = 0;; polls++) {
+        uint32_t seen = eepk_doorbell_read(words->bell);
+
+        go = eepk_load_acquire(&words->go_on);
+        if (eepk_load_acquire(w->abort_step) == UINT64_MAX)
+            go = LAB_GO_DEAD;
+        if (go != 0 || eepk_now_ns() - begin_ns >= LAB_HALT_NS)
+            break;
+        eepk_poll_pause(polls, words->bell, seen);
+    }
+    if (go == LAB_GO_DEAD) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_HOST_ABORT;
+    }
+}
+
+EEPK_FN void lab_gaps_body(const lab_gaps_args *a, eep_grid g)
+{
+    uint64_t begin_ns = eepk_now_ns(), last_ns = begin_ns, now_ns = begin_ns, longest_ns = 1;
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    while (now_ns - begin_ns < a->spin_ns) {
+        now_ns = eepk_now_ns();
+        longest_ns = now_ns - last_ns > longest_ns ? now_ns - last_ns : longest_ns;
+        last_ns = now_ns;
+    }
+    eepk_store_release(a->longest_ns, longest_ns);
+}
+
+/* X(name, args type) */
+#define LAB_KERNEL_LIST(X)                                                                         \
+    X(halt, lab_halt_args)                                                                         \
+    X(gaps, lab_gaps_args)
+
+typedef enum lab_kernel_id {
+#define LAB_KERNEL_ID(name, args) LAB_KERNEL_##name,
+    LAB_KERNEL_LIST(LAB_KERNEL_ID)
+#undef LAB_KERNEL_ID
+        LAB_NUM_KERNELS
+} lab_kernel_id;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* As model_kernels (model_kernels.h). */
+extern const eep_kernel lab_kernels[LAB_NUM_KERNELS];
+
+#ifdef __cplusplus
+}
+#endif
+#endif

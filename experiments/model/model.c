@@ -1,0 +1,200 @@
+#include "experiments/model/model.h"
+#include "experiments/model/model_bodies.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CUDA_BLOCKS_PER_SLOT = 4, WHY_BYTES = 512 };
+
+/* ---------------------------------------------------------------- memory */
+
+static int in_range(int32_t value, int32_t most)
+{
+    return value >= 1 && value <= most;
+}
+
+static const char *config_flaw(const model_config *c)
+{
+    if (!in_range(c->num_layers, EEP_MAX_LAYERS)) {
+        return "num_layers is out of range";
+    }
+    if (!in_range(c->hidden, MODEL_MAX_HIDDEN) || !in_range(c->inner, MODEL_MAX_INNER)) {
+        return "hidden and inner must be 1 to 1024";
+    }
+    if (!in_range(c->num_experts, MODEL_MAX_EXPERTS)) {
+        return "num_experts must be 1 to 4096";
+    }
+    if (!in_range(c->top_k, EEP_MAX_TOPK) || c->top_k > c->num_experts) {
+        return "top_k must be 1 to 32 and at most num_experts";
+    }
+    if (!in_range(c->vocabulary, 1 << 20)) {
+        return "vocabulary must be 1 to 1048576";
+    }
+    if (!in_range(c->num_slots, MODEL_MAX_EXPERTS)) {
+        return "num_slots must be 1 to 4096";
+    }
+    if (!in_range(c->num_max_tokens, 1 << 16) || !in_range(c->num_max_requests, 1 << 16)) {
+        return "num_max_tokens_per_rank and num_max_requests must be 1 to 65536";
+    }
+    if (eep_dtype_bytes(c->dtype) == 0) {
+        return "dtype is neither fp32 nor bf16";
+    }
+    if (c->corrupt < MODEL_CORRUPT_NONE || c->corrupt > MODEL_CORRUPT_EXPERT) {
+        return "unknown corruption";
+    }
+    return NULL;
+}
+
+/* Zeroed memory that model_close frees; *memory_out is some pointer variable. */
+static eep_status take(model *m, eep_memory kind, size_t bytes, void *memory_out)
+{
+    void *memory;
+    eep_status status = eep_device_alloc(m->device, kind, bytes, &memory);
+    if (status != EEP_OK) {
+        return status;
+    }
+    m->buffers[m->num_buffers++] = (model_buffer){kind, memory};
+    memcpy(memory_out, &memory, sizeof memory);
+    return EEP_OK;
+}
+
+/* Where the inputs lie in their block, each on a line of 64 bytes of its own; returns how long the
+ * block is. */
+static size_t place_inputs(const model_config *c, model_inputs *out)
+{
+    const size_t tokens = (size_t)c->num_max_tokens, requests = (size_t)c->num_max_requests;
+    const struct {
+        void *to;
+        size_t count;
+    } parts[] = {{&out->num_tokens, 1},  {&out->tokens, tokens},       {&out->request_slot, tokens},
+                 {&out->num_outputs, 1}, {&out->output_token, tokens}, {&out->current, requests}};
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        void *at = out->block ? (uint8_t *)out->block + bytes : NULL;
+        memcpy(parts[i].to, &at, sizeof at);
+        bytes += (parts[i].count * sizeof(int32_t) + 63) / 64 * 64;
+    }
+    out->bytes = bytes;
+    return bytes;
+}
+
+typedef struct request_for_memory {
+    eep_memory kind;
+    size_t bytes;
+    void *memory_out;
+} request_for_memory;
+
+static eep_status allocate(model *m)
+{
+    const model_config *c = &m->config;
+    size_t f = sizeof(float), i = sizeof(int32_t), d = eep_dtype_bytes(c->dtype);
+    size_t tokens = (size_t)c->num_max_tokens, requests = (size_t)c->num_max_requests;
+    size_t hidden = (size_t)c->hidden, layers = (size_t)c->num_layers;
+    size_t experts = (size_t)c->num_experts, vocabulary = (size_t)c->vocabulary;
+    size_t slots = layers * (size_t)c->num_slots, top_k = (size_t)c->top_k;
+    size_t rows = eep_rows_capacity(m->context);
+    size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
+    size_t scratch = (size_t)m->expert_blocks * model_scratch_floats(c->hidden, c->inner);
+    size_t inputs = place_inputs(c, &(model_inputs){.block = NULL});
+    const request_for_memory wanted[] = {
+        {EEP_MEMORY_PINNED, inputs, &m->inputs.block},
+        {EEP_MEMORY_DEVICE, inputs, &m->on_device.block},
+        {EEP_MEMORY_PINNED, sizeof(model_control), &m->control},
+        {EEP_MEMORY_PINNED, tokens * i, &m->outputs.next},
+        {EEP_MEMORY_PINNED, tokens * sizeof(uint64_t), &m->outputs.digest},
+        {EEP_MEMORY_DEVICE, vocabulary * hidden * f, &m->embedding},
+        {EEP_MEMORY_DEVICE, layers * hidden * f, &m->decay},
+        {EEP_MEMORY_DEVICE, layers * hidden * experts * f, &m->router},
+        {EEP_MEMORY_DEVICE, hidden * vocabulary * f, &m->unembedding},
+        {EEP_MEMORY_DEVICE, 2 * requests * layers * hidden * f, &m->state},
+        {EEP_MEMORY_DEVICE, slots * model_expert_floats(c) * f, &m->experts},
+        {EEP_MEMORY_DEVICE, slots * MODEL_TENSORS * sizeof(float *), &m->weights},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->x},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->y},
+        {EEP_MEMORY_DEVICE, tokens * experts * f, &m->gates},
+        {EEP_MEMORY_DEVICE, tokens * top_k * i, &m->topk_idx},
+        {EEP_MEMORY_DEVICE, tokens * top_k * f, &m->topk_weights},
+        {EEP_MEMORY_DEVICE, tokens * vocabulary * f, &m->logits},
+        {EEP_MEMORY_DEVICE, tokens * hidden * d, &m->sent},
+        {EEP_MEMORY_DEVICE, tokens * hidden * d, &m->saved},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->m},
+        {EEP_MEMORY_DEVICE, rows * hidden * d, &m->rows},
+        {EEP_MEMORY_DEVICE, scales * f, &m->row_scales},
+        {EEP_MEMORY_DEVICE, rows * hidden * d, &m->expert_out},
+        {EEP_MEMORY_DEVICE, ((size_t)c->num_slots + 1) * i, &m->slot_begin},
+        {EEP_MEMORY_DEVICE, scratch * f, &m->scratch},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->q},
+    };
+    static_assert(sizeof wanted / sizeof wanted[0] <= MODEL_MAX_BUFFERS, "room for all");
+    for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
+        eep_status status = take(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
+    (void)place_inputs(c, &m->inputs);
+    (void)place_inputs(c, &m->on_device);
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- life */
+
+/* The CUDA twins, where the device needs them, and a grid that suits it. */
+static eep_status open_kernels(model *m, const char **why_out)
+{
+    static _Thread_local char why[WHY_BYTES];
+    m->expert_blocks = m->config.num_slots;
+    if (strcmp(eep_device_backend(m->device), "cuda") != 0) {
+        return EEP_OK;
+    }
+    m->plugin = model_plugin_open(m->config.device_ordinal, why, sizeof why);
+    *why_out = why;
+    m->expert_blocks *= CUDA_BLOCKS_PER_SLOT;
+    return m->plugin != NULL ? EEP_OK : EEP_ERR_UNSUPPORTED;
+}
+
+eep_status model_open(model *m, const model_config *config, eep_context *context,
+                      eep_device *device, const char **why_out)
+{
+    *m = (model){.config = *config, .context = context, .device = device};
+    const char *flaw = config_flaw(config);
+    if (flaw != NULL) {
+        *why_out = flaw;
+        return EEP_ERR_INVALID;
+    }
+    eep_status status = open_kernels(m, why_out);
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = allocate(m);
+    if (status != EEP_OK) {
+        *why_out = "no memory for the model's buffers";
+        return status;
+    }
+    m->control->victim_slot = -1;
+    return model_load(m, why_out);
+}
+
+void model_close(model *m)
+{
+    for (int32_t i = 0; i < m->num_buffers; i++) {
+        eep_device_free(m->device, m->buffers[i].kind, m->buffers[i].memory);
+    }
+    free(m->backups);
+    *m = (model){.num_buffers = 0};
+}
+
+/* ---------------------------------------------------------------- states of requests */
+
+void model_clear_state(model *m, int32_t request_slot)
+{
+    m->inputs.current[request_slot] = MODEL_NO_STATE;
+}
+
+void model_commit_state(model *m, int32_t request_slot)
+{
+    int32_t *current = &m->inputs.current[request_slot];
+    *current = *current == 0 ? 1 : 0;
+}

@@ -1,0 +1,148 @@
+#include "experiments/rank/fault_node.h"
+#include "graphs/device/device_ops.h"
+#include "membership/context/context.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOOK_NS = 20000 };
+
+/* ---------------------------------------------------------------- the nodes */
+
+static eep_status put_halt(fault_node *self, eep_stream *stream, verb_place place)
+{
+    lab_halt_args args = {self->words, self->world, (uint32_t)place, 0};
+    model_twins kernel = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_halt, &lab_kernels[LAB_KERNEL_halt]};
+    const char *why = NULL;
+    return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1, 1,
+                            &args, sizeof args, &why);
+}
+
+/* A step begins with its latch, a layer with its route. */
+static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
+{
+    fault_node *self = user;
+    if (id == EEPI_KERNEL_latch) {
+        self->layer = -1;
+    } else if (id == EEPI_KERNEL_route) {
+        self->layer++;
+    }
+    if (self->layer != self->victim_layer) {
+        return EEP_OK;
+    }
+    switch (id) {
+    case EEPI_KERNEL_dispatch_send:
+        return put_halt(self, stream, PLACE_DISPATCH);
+    case EEPI_KERNEL_unpack:
+        return put_halt(self, stream, PLACE_EXPERTS);
+    case EEPI_KERNEL_combine_send:
+        return put_halt(self, stream, PLACE_COMBINE);
+    default:
+        return EEP_OK;
+    }
+}
+
+/* ---------------------------------------------------------------- the strike */
+
+/* A stop of this thread stops them all, this one before it can let the node go on. */
+static bool strike_process(void *user, bool stops)
+{
+    (void)user;
+    if (stops) {
+        raise(SIGSTOP);
+        return true;
+    }
+    kill(getpid(), SIGKILL);
+    for (;;) {
+        pause();
+    }
+}
+
+static void *watch(void *argument)
+{
+    fault_node *self = argument;
+    const struct timespec look = {0, LOOK_NS};
+    while (eepk_load_acquire(&self->words->reached) == 0) {
+        if (__atomic_load_n(&self->ends, __ATOMIC_ACQUIRE)) {
+            return NULL;
+        }
+        nanosleep(&look, NULL);
+    }
+    bool goes_on = self->strike(self->user, self->stops);
+    eepk_store_release(&self->words->armed, 0);
+    eepk_store_release(&self->words->go_on, goes_on ? LAB_GO_ON : LAB_GO_DEAD);
+    eepk_doorbell_ring(self->words->bell);
+    return NULL;
+}
+
+eep_status fault_node_arm(fault_node *self, verb_place place, bool stops)
+{
+    fault_node_disarm(self);
+    self->words->reached = self->words->go_on = 0;
+    self->stops = stops;
+    self->ends = false;
+    int error = pthread_create(&self->watcher, NULL, watch, self);
+    self->is_watched = error == 0;
+    if (!self->is_watched) {
+        errno = error;
+        return EEP_ERR_SYSTEM;
+    }
+    eepk_store_release(&self->words->armed, (uint64_t)place + 1);
+    return EEP_OK;
+}
+
+bool fault_node_is_armed(const fault_node *self)
+{
+    return eepk_load_acquire(&self->words->armed) != 0 &&
+           eepk_load_acquire(&self->words->reached) == 0;
+}
+
+void fault_node_disarm(fault_node *self)
+{
+    if (!self->is_watched) {
+        return;
+    }
+    eepk_store_release(&self->words->armed, 0);
+    __atomic_store_n(&self->ends, true, __ATOMIC_RELEASE);
+    pthread_join(self->watcher, NULL);
+    self->is_watched = false;
+}
+
+/* ---------------------------------------------------------------- life */
+
+eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *device,
+                           int32_t num_layers, fault_node_strike strike, void *user)
+{
+    char why[256];
+    void *words = NULL;
+    *self = (fault_node){.world = eepi_tables_world(context->tables),
+                         .device = device,
+                         .strike = strike ? strike : strike_process,
+                         .user = user,
+                         .victim_layer = num_layers / 2,
+                         .layer = -1};
+    if (strcmp(eep_device_backend(device), "cuda") == 0) {
+        self->plugin = model_plugin_open(eep_device_ordinal(device), why, sizeof why);
+        if (!self->plugin) {
+            return EEP_ERR_UNSUPPORTED;
+        }
+    }
+    eep_status status = eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(lab_halt_words), &words);
+    if (status == EEP_OK) {
+        self->words = words;
+        eepi_capture_watch(context, after_node, self);
+    }
+    return status;
+}
+
+void fault_node_close(fault_node *self)
+{
+    if (self->words) {
+        fault_node_disarm(self);
+        eep_device_free(self->device, EEP_MEMORY_PINNED, self->words);
+        self->words = NULL;
+    }
+}

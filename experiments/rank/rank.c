@@ -1,0 +1,429 @@
+#include "experiments/rank/joiner_nice.h"
+#include "experiments/rank/rank_state.h"
+#include "graphs/base/say.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static const uint64_t STEP_BEGIN_US = 50000; /* then the control socket is looked at again */
+static const uint64_t IDLE_WAIT_US = 2000;   /* the same while there is no request */
+static const uint64_t COUNTERS_PERIOD_NS = 250000000;
+static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, too */
+
+uint64_t rank_now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
+{
+    fprintf(stderr, "rank %d: %s: %s%s%s\n", self->config.seat, what, eep_strerror(status),
+            why && *why ? ": " : "", why ? why : "");
+}
+
+/* ---------------------------------------------------------------- struck by others */
+
+void rank_kill(rank *self)
+{
+    rank_strikes_kill(&self->strikes);
+}
+
+bool rank_was_killed(const rank *self)
+{
+    return rank_strikes_killed(&self->strikes);
+}
+
+void rank_hold(rank *self, bool holds)
+{
+    rank_strikes_hold(&self->strikes, holds);
+}
+
+bool rank_is_told_to_stop(const rank *self)
+{
+    return __atomic_load_n(&self->stop, __ATOMIC_RELAXED);
+}
+
+/* There is nobody to serve for. */
+bool rank_is_over(const rank *self)
+{
+    return __atomic_load_n(&self->gone, __ATOMIC_RELAXED) || rank_was_killed(self);
+}
+
+static void stop(rank *self)
+{
+    __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+}
+
+static void hang_up(rank *self)
+{
+    stop(self);
+    __atomic_store_n(&self->gone, true, __ATOMIC_RELAXED);
+}
+
+/* ---------------------------------------------------------------- to the launcher */
+
+void rank_tell(rank *self, const void *message, size_t bytes)
+{
+    if (rank_was_killed(self)) {
+        return; /* the dead say nothing */
+    }
+    /* Without a launcher there is nobody to serve for. */
+    if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
+        hang_up(self);
+    }
+}
+
+static void tell_counters(rank *self)
+{
+    eep_snapshot snapshot;
+    eep_counters counters;
+    if (eep_snapshot_get(self->context, EEP_SIZED(&snapshot), EEP_SIZED(&counters), NULL) !=
+        EEP_OK) {
+        return;
+    }
+    uint64_t captures = eep_device_captures(self->device) - self->captures_at_join;
+    if (captures > counters.captures_after_join) {
+        counters.captures_after_join = captures; /* by whom does not matter */
+    }
+    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
+    rank_tell(self, &message, sizeof message);
+    self->counters_ns = rank_now_ns();
+}
+
+static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status status)
+{
+    wire_failed message = {{kind, sizeof message}, request, status};
+    rank_tell(self, &message, sizeof message);
+}
+
+/* ---------------------------------------------------------------- faults that we are told to have
+ */
+
+static void take_death(rank *self, const wire_die *die)
+{
+    if (die->place == NUM_PLACES && self->stops) { /* continued before it had stopped */
+        self->dies = false;
+        fault_node_disarm(&self->fault_node);
+        return;
+    }
+    if (die->place >= NUM_PLACES) {
+        fprintf(stderr, "rank %d: cannot die at place %u: there is no such place\n",
+                self->config.seat, die->place);
+        return;
+    }
+    self->place = (verb_place)die->place;
+    self->dies = true;
+    self->stops = die->stops != 0;
+}
+
+/* One of several ranks in a process has halted inside a step; its thread waits for that step. */
+bool rank_on_halt(void *user, bool stops)
+{
+    rank *self = user;
+    wire_header message = {WIRE_FROZEN, sizeof message};
+    if (!stops) {
+        rank_kill(self);
+        return false;
+    }
+    rank_hold(self, true);
+    rank_tell(self, &message, sizeof message);
+    return !rank_strikes_wait(&self->strikes);
+}
+
+/* Before a step; one that had positions may have been aborted before it got to the place. */
+static void arm_death(rank *self, bool has_positions)
+{
+    fault_node_disarm(&self->fault_node);
+    if (!self->dies || !has_positions) {
+        return;
+    }
+    eep_status status = fault_node_arm(&self->fault_node, self->place, self->stops);
+    if (status != EEP_OK) {
+        rank_complain(self, "cannot die as told", status, strerror(errno));
+        self->dies = false;
+    }
+}
+
+/* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
+static void wait_like_a_slow_rank(uint64_t pause_ns)
+{
+    uint64_t until_ns = rank_now_ns() + pause_ns;
+    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+    while (pause_ns > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    }
+}
+
+/* ---------------------------------------------------------------- from the launcher */
+
+static void take_request(rank *self, const wire_assign *assign, size_t bytes)
+{
+    if (bytes < sizeof *assign || (bytes - sizeof *assign) / 4 < assign->num_emitted) {
+        return;
+    }
+    eep_status status = self->draining
+                            ? EEP_ERR_NO_MEMORY
+                            : engine_admit(self->engine, assign, (const uint32_t *)(assign + 1));
+    if (status == EEP_ERR_NO_MEMORY) {
+        tell_failed(self, WIRE_HANDBACK, assign->request, EEP_OK);
+    } else if (status != EEP_OK) {
+        rank_complain(self, "request refused", status, engine_error(self->engine));
+        tell_failed(self, WIRE_FAILED, assign->request, status);
+    }
+}
+
+void rank_read_control(rank *self)
+{
+    outbox_flush(&self->outbox);
+    for (;;) {
+        ssize_t bytes =
+            recv(self->config.control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
+        if (bytes < 0 && errno == EINTR) {
+            continue;
+        }
+        if (bytes < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (bytes < (ssize_t)sizeof(wire_header)) {
+            hang_up(self);
+            return;
+        }
+        const wire_header *header = (const wire_header *)self->packet;
+        if (header->kind == WIRE_ASSIGN) {
+            take_request(self, (const wire_assign *)self->packet, (size_t)bytes);
+        } else if (header->kind == WIRE_STOP) {
+            stop(self);
+        } else if (header->kind == WIRE_DRAIN) {
+            self->draining = true;
+        } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
+            pace_set(&self->pace, ((const wire_slow *)header)->factor);
+        } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
+            take_death(self, (const wire_die *)header);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- serving */
+
+static void drop_all(rank *self, bool hands_back)
+{
+    for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
+        engine_drop(self->engine, (uint32_t)id);
+        if (hands_back) {
+            tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
+        }
+    }
+}
+
+/* Give everything back, then ask libeep to leave (rule M10). */
+static eep_status start_drain(rank *self)
+{
+    drop_all(self, true);
+    self->drain_asked = true;
+    return eep_drain(self->context);
+}
+
+/* The request of the step's bad token, while the batch is as it ran; -1: none is known. */
+static int64_t bad_request(const rank *self)
+{
+    eep_bad_input bad;
+    if (eep_bad_input_get(self->context, EEP_SIZED(&bad)) != EEP_OK) {
+        return -1;
+    }
+    return engine_request_at(self->engine, bad.token);
+}
+
+/* The input itself is bad and would be again: end that request with an error and go on. Of a batch
+ * that is bad as a whole any request is ended. */
+static void fail_one(rank *self, int64_t id, eep_status status)
+{
+    if (id < 0) {
+        id = engine_any_request(self->engine);
+    }
+    rank_complain(self, "step input refused", status, eep_last_error(self->context));
+    if (id >= 0) {
+        engine_drop(self->engine, (uint32_t)id);
+        tell_failed(self, WIRE_FAILED, (uint32_t)id, status);
+    }
+}
+
+/* One step, from begin to report. EEP_OK also when it aborted or there was no view to serve under;
+ * anything else ends this rank's service. */
+static eep_status run_step(rank *self)
+{
+    eep_step step;
+    eep_status status = eep_step_begin(self->context, STEP_BEGIN_US, EEP_SIZED(&step));
+    if (status != EEP_OK) {
+        /* without cover all wait for a joiner that brings the experts */
+        return status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED ? EEP_OK : status;
+    }
+    wire_step *report = self->report;
+    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = rank_now_ns()};
+    report->num_positions = (uint32_t)engine_fill(self->engine);
+    arm_death(self, report->num_positions > 0);
+    if (rank_strikes_wait(&self->strikes)) {
+        return EEP_OK; /* the next look ends it; the step was begun and never runs */
+    }
+    char text[PACE_TEXT_BYTES];
+    uint64_t pause_ns = pace_pause_ns(&self->pace);
+    if (pace_tells_limit(&self->pace, text, sizeof text)) {
+        char line[PACE_TEXT_BYTES + 32];
+        int bytes = snprintf(line, sizeof line, "rank %d: %s\n", self->config.seat, text);
+        eepi_say(STDERR_FILENO, line, (size_t)bytes);
+    }
+    wait_like_a_slow_rank(pause_ns);
+    status = engine_run(self->engine, &step);
+    if (status != EEP_OK) {
+        rank_complain(self, "replay", status, engine_error(self->engine));
+        return status;
+    }
+    status = eep_step_end(self->context);
+    int64_t bad = status == EEP_ERR_BAD_STEP_INPUT ? bad_request(self) : -1;
+    report->end_ns = rank_now_ns();
+    report->status = status;
+    if (report->num_positions > 0) { /* else the order waits for a step with work */
+        self->dies = self->dies && fault_node_is_armed(&self->fault_node);
+    }
+    if (status == EEP_OK) {
+        uint64_t took_ns = report->end_ns - report->begin_ns;
+        pace_learn(&self->pace, took_ns > pause_ns ? took_ns - pause_ns : 0);
+        engine_commit(self->engine, report, (wire_token *)(report + 1), self->token_capacity);
+    } else {
+        engine_rollback(self->engine);
+    }
+    report->header.kind = WIRE_STEP;
+    report->header.bytes = (uint32_t)(sizeof *report + report->num_tokens * sizeof(wire_token));
+    rank_tell(self, report, report->header.bytes);
+    if (status == EEP_ERR_BAD_STEP_INPUT) {
+        fail_one(self, bad, status);
+        return EEP_OK;
+    }
+    return status == EEP_ERR_ABORTED ? EEP_OK : status;
+}
+
+/* Told to stop: it goes on as a rank without work, for peers may wait for it in a step that they
+ * have begun, until all have stopped and the launcher hangs up. */
+static void stop_work(rank *self)
+{
+    wire_header message = {WIRE_STOPPED, sizeof message};
+    drop_all(self, false);
+    tell_counters(self);
+    rank_tell(self, &message, sizeof message);
+    self->stopped_ns = rank_now_ns();
+}
+
+static eep_status serve(rank *self)
+{
+    eep_status status = EEP_OK;
+    while (status == EEP_OK) {
+        rank_read_control(self);
+        if (rank_strikes_wait(&self->strikes) || rank_is_over(self) ||
+            (self->stopped_ns && rank_now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
+            return EEP_OK;
+        }
+        if (rank_is_told_to_stop(self) && !self->stopped_ns) {
+            stop_work(self);
+        }
+        if (self->draining && !self->drain_asked) {
+            status = start_drain(self);
+            continue;
+        }
+        if (self->drain_asked || engine_num_requests(self->engine) > 0) {
+            status = run_step(self);
+        } else {
+            status = eep_step_wait(self->context, IDLE_WAIT_US);
+            if (status == EEP_ERR_TIMEOUT) {
+                status = EEP_OK;
+            } else if (status == EEP_OK) {
+                status = run_step(self);
+            }
+        }
+        if (rank_now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
+            tell_counters(self);
+        }
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- the end */
+
+static int exit_code(const rank *self, eep_status status)
+{
+    switch (status) {
+    case EEP_OK:
+    case EEP_ERR_DRAINED:
+        return RANK_EXIT_OK;
+    case EEP_ERR_EVICTED:
+        return RANK_EXIT_EVICTED;
+    case EEP_ERR_UNCOVERED:
+        rank_complain(self, "service ends", status, eep_last_error(self->context));
+        return RANK_EXIT_UNCOVERED;
+    default:
+        return RANK_EXIT_FAILED;
+    }
+}
+
+/* The context first: until then its service thread may read weights and backups, and a step that
+ * halted in its graph does not end. A graph that does not end keeps what it may still use. */
+static void give_back(rank *self)
+{
+    rank_strikes_expose(&self->strikes, NULL);
+    if (self->context) {
+        eep_close(self->context);
+    }
+    rank_strikes_hold(&self->strikes, false); /* nobody is held any more, a halted step neither */
+    if (engine_close(self->engine)) {
+        fault_node_close(&self->fault_node);
+        eep_device_close(self->device);
+    }
+    if (!rank_was_killed(self)) {
+        outbox_flush(&self->outbox);
+    }
+}
+
+int rank_run(rank *self)
+{
+    char name[16];
+    self->start_ns = rank_now_ns();
+    snprintf(name, sizeof name, "eep-rank-%d", self->config.seat);
+    prctl(PR_SET_NAME, name);
+    self->nice = self->config.joiner && joiner_nice_begin();
+    eep_status status = rank_start(self);
+    if (status == EEP_OK) {
+        status = serve(self);
+        tell_counters(self);
+        if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
+            rank_complain(self, "service ends", status, eep_last_error(self->context));
+        }
+    }
+    int code = exit_code(self, status);
+    give_back(self);
+    return code;
+}
+
+rank *rank_new(const rank_config *config)
+{
+    rank *self = calloc(1, sizeof *self);
+    if (self) {
+        self->config = *config;
+        rank_strikes_init(&self->strikes);
+        outbox_init(&self->outbox, config->control_fd);
+        pace_init(&self->pace, (uint64_t)(config->options.step_deadline_ms * 1e6));
+    }
+    return self;
+}
+
+void rank_free(rank *self)
+{
+    outbox_destroy(&self->outbox);
+    rank_strikes_destroy(&self->strikes);
+    free(self->report);
+    free(self);
+}

@@ -1,0 +1,211 @@
+#include "experiments/rows/run_rows.h"
+
+#include "experiments/base/run_file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Room for one more element, or NULL (then the row is dropped and out_of_memory says so). */
+static void *room(rows *self, void *array, size_t num, size_t *capacity, size_t bytes)
+{
+    if (num < *capacity) {
+        return array;
+    }
+    size_t bigger = *capacity ? 2 * *capacity : 1024;
+    void *moved = realloc(array, bigger * bytes);
+    if (!moved) {
+        self->out_of_memory = 1;
+        return NULL;
+    }
+    *capacity = bigger;
+    return moved;
+}
+
+void rows_add_step(rows *self, const row_step *row)
+{
+    row_step *steps = room(self, self->steps, self->num_steps, &self->capacity_steps, sizeof *row);
+    if (steps) {
+        self->steps = steps;
+        steps[self->num_steps++] = *row;
+    }
+}
+
+void rows_add_token(rows *self, const row_token *row)
+{
+    row_token *tokens =
+        room(self, self->tokens, self->num_tokens, &self->capacity_tokens, sizeof *row);
+    if (tokens) {
+        self->tokens = tokens;
+        tokens[self->num_tokens++] = *row;
+    }
+}
+
+void rows_add_event(rows *self, const row_event *row)
+{
+    row_event *events =
+        room(self, self->events, self->num_events, &self->capacity_events, sizeof *row);
+    if (events) {
+        self->events = events;
+        events[self->num_events++] = *row;
+    }
+}
+
+void rows_free(rows *self)
+{
+    free(self->steps);
+    free(self->tokens);
+    free(self->events);
+    *self = (rows){0};
+}
+
+const char *rows_event_name(eep_event_kind kind)
+{
+    switch (kind) {
+    case EEP_EVENT_SUSPECTED:
+        return "suspected";
+    case EEP_EVENT_WEDGED:
+        return "wedged";
+    case EEP_EVENT_PROPOSED:
+        return "proposed";
+    case EEP_EVENT_REPAIRING:
+        return "repairing";
+    case EEP_EVENT_REPAIRED:
+        return "repaired";
+    case EEP_EVENT_INSTALLED:
+        return "installed";
+    case EEP_EVENT_STAGED:
+        return "staged";
+    case EEP_EVENT_FLIPPED:
+        return "flipped";
+    case EEP_EVENT_READY:
+        return "ready";
+    case EEP_EVENT_EVICTED:
+        return "evicted";
+    case EEP_EVENT_UNCOVERED:
+        return "uncovered";
+    case EEP_EVENT_STORE_LOST:
+        return "store_lost";
+    case EEP_EVENT_STORE_BACK:
+        return "store_back";
+    case EEP_EVENT_REBALANCING:
+        return "rebalancing";
+    case EEP_EVENT_REBALANCED:
+        return "rebalanced";
+    case EEP_EVENT_DRAIN_WAITS:
+        return "drain_waits";
+    }
+    return "unknown";
+}
+
+/* ---------------------------------------------------------------- files */
+
+/* Close and say whether every byte got out. */
+static eep_status finish(FILE *file)
+{
+    int failed = ferror(file);
+    failed |= fclose(file);
+    return failed ? EEP_ERR_SYSTEM : EEP_OK;
+}
+
+static double since_ms(uint64_t time_ns, uint64_t start_ns)
+{
+    return (double)(int64_t)(time_ns - start_ns) / 1e6;
+}
+
+static eep_status write_steps(const rows *self, const char *dir, uint64_t start_ns)
+{
+    FILE *file = run_file_create(dir, "steps.csv");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    fputs("time_ms,seat,generation,step,epoch,begin_ms,end_ms,tokens,positions,status\n", file);
+    for (size_t i = 0; i < self->num_steps; i++) {
+        const row_step *row = &self->steps[i];
+        fprintf(file, "%.3f,%d,%u,%" PRIu64 ",%" PRIu64 ",%.3f,%.3f,%u,%u,%d\n",
+                since_ms(row->time_ns, start_ns), row->seat, row->generation, row->step, row->epoch,
+                since_ms(row->begin_ns, start_ns), since_ms(row->end_ns, start_ns), row->tokens,
+                row->positions, row->status);
+    }
+    return finish(file);
+}
+
+static eep_status write_tokens(const rows *self, const char *dir, uint64_t start_ns)
+{
+    FILE *file = run_file_create(dir, "tokens.csv");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    fputs("time_ms,request,position,token,digest,seat,generation,step,epoch\n", file);
+    for (size_t i = 0; i < self->num_tokens; i++) {
+        const row_token *row = &self->tokens[i];
+        fprintf(file, "%.3f,%u,%u,%u,%016" PRIx64 ",%d,%u,%" PRIu64 ",%" PRIu64 "\n",
+                since_ms(row->time_ns, start_ns), row->request, row->position, row->token,
+                row->digest, row->seat, row->generation, row->step, row->epoch);
+    }
+    return finish(file);
+}
+
+static eep_status write_events(const rows *self, const char *dir, uint64_t start_ns)
+{
+    FILE *file = run_file_create(dir, "events.csv");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    fputs("time_ms,seat,generation,kind,about_seat,about_generation,epoch,value\n", file);
+    for (size_t i = 0; i < self->num_events; i++) {
+        const row_event *row = &self->events[i];
+        fprintf(file, "%.3f,%d,%u,%s,%d,%u,%" PRIu64 ",%" PRIu64 "\n",
+                since_ms(row->time_ns, start_ns), row->seat, row->generation, row->kind,
+                row->about_seat, row->about_generation, row->epoch, row->value);
+    }
+    return finish(file);
+}
+
+static eep_status write_requests(const scheduler *front, const char *dir)
+{
+    FILE *file = run_file_create(dir, "requests.csv");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    fputs("request,input_length,output_length,arrival_ms,status\n", file);
+    uint32_t accepted = scheduler_count(front).accepted;
+    for (uint32_t r = 0; r < accepted; r++) {
+        const scheduler_request *request = scheduler_request_at(front, r);
+        fprintf(file, "%u,%u,%u,%.3f,%s\n", r, request->input_length, request->output_length,
+                request->arrival_ms, request_status_name(request->status));
+    }
+    return finish(file);
+}
+
+static eep_status write_trace(const rows *self, const char *dir, uint64_t start_ns)
+{
+    FILE *file = run_file_create(dir, "trace.json");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    rows_trace(self, file, start_ns);
+    return finish(file);
+}
+
+static void take(rows_failures *all, eep_status status, const char *name)
+{
+    if (status != EEP_OK) {
+        all->file[all->num].name = name;
+        all->file[all->num++].error = errno;
+    }
+}
+
+eep_status rows_write(const rows *self, const scheduler *front, const char *dir, uint64_t start_ns,
+                      rows_failures *failed_out)
+{
+    failed_out->num = 0;
+    take(failed_out, write_steps(self, dir, start_ns), "steps.csv");
+    take(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
+    take(failed_out, write_events(self, dir, start_ns), "events.csv");
+    take(failed_out, write_requests(front, dir), "requests.csv");
+    take(failed_out, write_trace(self, dir, start_ns), "trace.json");
+    return failed_out->num ? EEP_ERR_SYSTEM : EEP_OK;
+}

@@ -1,0 +1,119 @@
+/* eep-run: the launcher, or, started by it with --rank-process, one rank. */
+#include "experiments/launcher/launcher.h"
+#include "experiments/base/output.h"
+#include "experiments/rank/rank_main.h"
+#include "experiments/run/repeat.h"
+#include "experiments/setup/scenario.h"
+#include "experiments/rows/summary.h"
+#include "graphs/cuda/cuda_environment.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A path of `expect` that no summary has: a run would only find it missing at its end. */
+static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTES])
+{
+    cJSON *sample = summary_sample();
+    char why[EXPECT_ERROR_BYTES];
+    bool known = true;
+    for (int i = 0; i < what->num_clauses && known; i++) {
+        const expect_clause *clause = &what->clause[i];
+        known = expect_is_known(clause, sample, why);
+        if (!known) {
+            snprintf(error, SCENARIO_ERROR_BYTES, "%.360s:%d:%d: %s", what->file, clause->line,
+                     clause->column, why);
+        }
+    }
+    cJSON_Delete(sample);
+    return known;
+}
+
+/* Options of the scenario, then of the command line. False: `error` says why not. */
+static bool read_scenario(const char *file, int num, char **argument, scenario *what, options *how,
+                          char error[SCENARIO_ERROR_BYTES])
+{
+    options_free(how);
+    options_set_defaults(how);
+    if (scenario_load(file, what, error) != EEP_OK || scenario_apply(what, how, error) != EEP_OK) {
+        return false;
+    }
+    if (options_take(how, num, argument, error) != EEP_OK) {
+        return false;
+    }
+    return scenario_check(what, how, error) == EEP_OK && paths_are_known(what, error);
+}
+
+/* --check-only FILE...: each by itself. */
+static int check_files(int num, char **file)
+{
+    int code = 0;
+    for (int i = 0; i < num; i++) {
+        options how = {0};
+        scenario what = {0};
+        char error[SCENARIO_ERROR_BYTES];
+        bool good = read_scenario(file[i], 0, NULL, &what, &how, error);
+        if (good) {
+            printf("ok    %-24s %s%s\n", what.name, file[i], what.is_long ? "  (long)" : "");
+        } else {
+            fprintf(stderr, "eep-run: %s\n", error);
+            code = 2;
+        }
+        options_free(&how);
+        scenario_free(&what);
+    }
+    if (num == 0) {
+        fprintf(stderr, "eep-run: --check-only needs scenario files\n");
+    }
+    return num ? code : 2;
+}
+
+int main(int argc, char **argv)
+{
+    static options how; /* lives as long as the run */
+    static scenario what;
+    static char error[SCENARIO_ERROR_BYTES];
+    static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
+                  "one buffer for both messages");
+    output_begin();
+    if (output_version(argc, argv)) {
+        return 0;
+    }
+    /* Here for all that comes of it: ranks and hosts of ranks inherit the launcher's environment.
+     */
+    eepi_cuda_environment_set();
+    if (argc == 2 && strcmp(argv[1], "--rank-process") == 0) {
+        return rank_main();
+    }
+    if (argc == 2 && strcmp(argv[1], "--rank-host") == 0) {
+        return rank_host_main();
+    }
+    if (argc >= 2 && strcmp(argv[1], "--check-only") == 0) {
+        return check_files(argc - 2, argv + 2);
+    }
+    /* Once to learn of a scenario; if there is one, again on top of its options. */
+    options_set_defaults(&how);
+    bool good = options_take(&how, argc - 1, argv + 1, error) == EEP_OK;
+    if (good && how.help) {
+        options_print_help(stdout);
+        return 0;
+    }
+    const char *file = how.scenario_path;
+    if (good && file) {
+        good = read_scenario(file, argc - 1, argv + 1, &what, &how, error);
+    } else if (good) {
+        good = options_check(&how, error) == EEP_OK;
+    }
+    if (!good) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return 2;
+    }
+    if (how.check_only) {
+        return file ? check_files(1, (char *[]){(char *)file}) : check_files(0, NULL);
+    }
+    const scenario *judged = file ? &what : NULL;
+    if (how.num_repeats) {
+        return repeat_many(&how, judged, argc, argv);
+    }
+    return judged ? repeat_once(&how, judged) : launcher_run(&how);
+}

@@ -1,0 +1,224 @@
+/* The fault script of a run: what is done to which seats, and when. Pure: the launcher tells what
+ * happens, asks what is due and does it. One thread owns a script. */
+#ifndef EEPX_SCRIPT_H
+#define EEPX_SCRIPT_H
+
+#include "eep/eep.h"
+#include "experiments/script/verbs.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SCRIPT_MAX_EVENTS = 2048,
+    SCRIPT_MAX_SEATS = 64,
+    SCRIPT_ERROR_BYTES = 512,
+    SCRIPT_TEXT_BYTES = 448, /* of any event: script_describe */
+};
+
+typedef enum script_target {
+    TARGET_NONE,     /* the verb has no seat */
+    TARGET_SEATS,    /* the seats listed */
+    TARGET_LOWEST,   /* lowest active seat */
+    TARGET_PROPOSER, /* who proposed the present view */
+    TARGET_RANDOM,   /* `count` active seats, by the seed */
+    TARGET_COVERED,  /* the same, such that the others' slots still hold every expert */
+    TARGET_SOURCE,   /* seats that the present REPAIRING view copies from; the lowest, at most
+                        `count` */
+    TARGET_JOINER,   /* the youngest process that has not joined yet */
+    TARGET_VACANT,   /* the `count` lowest seats without a process */
+    TARGET_SAME,     /* all seats of an earlier event: `pairs_with` */
+    NUM_TARGETS
+} script_target;
+
+typedef enum script_when {
+    WHEN_TIME,  /* delay_ms after serving started */
+    WHEN_STEP,  /* delay_ms after a step numbered `step` or higher was reported */
+    WHEN_STATE, /* delay_ms after `state` was seen for the `count`th time */
+} script_when;
+
+/* What a script can wait for; counted from the start of serving. */
+typedef enum script_state {
+    STATE_SPAWNED,     /* a process was started in the seat */
+    STATE_OPENED,      /* it has taken its seat: eep_open returned */
+    STATE_READY,       /* its weights are in and its graph captured: it asked to be let in */
+    STATE_STAGED,      /* it has staged a planned view */
+    STATE_COMMITTED,   /* the first view that has it was committed */
+    STATE_JOINED,      /* it serves */
+    STATE_SUSPECTED,   /* it suspects somebody */
+    STATE_WEDGED,      /* it stopped serving an epoch */
+    STATE_PROPOSED,    /* it won a compare-and-swap */
+    STATE_REPAIRING,   /* a view was committed in which it fills slots while nobody serves */
+    STATE_REPAIRED,    /* it has filled them */
+    STATE_INSTALLED,   /* it installed a fault view */
+    STATE_FLIPPED,     /* it flipped to a planned view */
+    STATE_REBALANCING, /* it fills slots behind live traffic */
+    STATE_EXITED,      /* its process has ended */
+    STATE_EXPELLED,    /* a view without it was committed while it had not asked to leave */
+    NUM_STATES
+} script_state;
+extern const char *const state_names[NUM_STATES]; /* "spawned", "opened", ... */
+
+typedef struct script_event {
+    verb verb;
+    script_target target;
+    int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
+    int seat[SCRIPT_MAX_SEATS];
+    int count;              /* of TARGET_RANDOM and the like; at least 1 */
+    bool counted;           /* it was given */
+    script_target written;  /* TARGET_SAME: what it was, or of whom it takes the seats */
+    int pairs_with;         /* TARGET_SAME: index of the event whose seats these are; else -1 */
+    double value;           /* seconds of a burn, factor of slow, verb_place of die */
+    double duration_ms;     /* stop, slow, store-stop: until it is undone; 0: it is not */
+    double duration_expels; /* the same in multiples of the script's expel_ms; they add up */
+    /* when */
+    script_when when;
+    double delay_ms; /* WHEN_TIME: the time itself */
+    uint64_t step;
+    script_state state;
+    int state_seat;  /* -1: of any seat */
+    int state_count; /* at least 1 */
+    /* where it comes from: for messages about it */
+    int line, column; /* of a scenario; 0: not from one */
+    /* progress; script_append sets it to the beginning */
+    int order;         /* as appended: sorting moves events */
+    double trigger_ms; /* when its step or state was seen; < 0: not yet */
+    int states_seen;
+    bool resolved;                   /* seat[0 .. num_seats-1] are whom it is done to */
+    uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: what it did is to be undone */
+    uint64_t seats_struck;           /* of seats_done: those that it was really done to */
+    double undo_ms;
+    double struck_ms; /* when the first of them was; < 0: none was */
+    bool done;
+    bool withdrawn;  /* done only because it was given up: script_withdraw */
+    bool told;       /* script_ended has handed it out */
+    bool is_dropped; /* within script_compact */
+} script_event;
+
+/* A cycle of kills, besides the events: seat after seat, each in the view again before the next. */
+typedef struct script_cycle {
+    int num_kills; /* 0: none */
+    double kill_every_ms, rejoin_after_ms;
+} script_cycle;
+
+typedef struct script {
+    script_event *event; /* grows; script_free */
+    int num_events, num_appended;
+    script_cycle cycle;
+    double expel_ms; /* what the duration 1x stands for */
+    int num_seats;   /* of the first view: what the cycle goes over */
+    int max_ranks;   /* 0: not prepared yet */
+    /* progress of the cycle */
+    int kills_done;
+    int dead_seat;  /* -1: none */
+    bool respawned; /* dead_seat's new process is on its way */
+    double last_kill_ms;
+    /* processes started, for `joiner`: the seat with the highest number has the youngest */
+    uint32_t num_spawned, spawned[EEP_MAX_RANKS];
+} script;
+
+/* What the script must know of the world when it is asked. */
+typedef struct script_world {
+    double now_ms;
+    int proposer; /* of the present view; -1: unknown */
+    int max_ranks;
+    bool (*active)(const void *user, int seat);  /* in the view, process alive */
+    bool (*running)(const void *user, int seat); /* a process of the seat exists */
+    bool (*source)(const void *user, int seat);  /* the present REPAIRING view copies from it */
+    bool (*joining)(const void *user, int seat); /* its process has not joined yet */
+    /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
+    bool (*covered)(const void *user, const bool *without);
+    const void *user;
+    uint64_t seed; /* of random targets: each event draws from its own stream */
+} script_world;
+
+/* One thing to do now: the verb on one seat (-1: it has none). */
+typedef struct script_deed {
+    verb verb;
+    int seat;
+    double value, duration_ms;
+    int order, index;  /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
+    bool keeps_freeze; /* the end of a stop: the rank still stops at the place it was told */
+} script_deed;
+
+/* Parse the text of a flag or a control command and fill an event.
+ *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
+ *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop; [@WHEN] for the store's others
+ *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
+ *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
+ *          earlier event with that WHO not yet paired; without :N, if there is none with one
+ *          rank, those of one with any count
+ *   VALUE  seconds (burn), a factor (slow: 3 or 3/2s with a duration), a place (die), a duration
+ *          (stop: 400ms, or 0.9x: in multiples of --expel-ms)
+ *   WHEN   TIME | step:N[+TIME] | STATE[:SEAT][#COUNT][+TIME]
+ *   TIME   1.5, 1.5s or 1500ms, at most a day
+ * Without @WHEN: now (for control commands); a flag must have it (`must_have_when`).
+ * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
+EEP_MUST_CHECK eep_status script_parse(verb what, const char *text, bool must_have_when,
+                                       script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
+/* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. A
+ * prepared script is compacted as it grows, so the bound is on what is pending; to it also:
+ * EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin or cont by name has
+ * no earlier event to take its seats from. */
+EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
+/* script_parse and script_append in one: what a flag does. */
+EEP_MUST_CHECK eep_status script_add(script *self, verb what, const char *text,
+                                     char error[SCRIPT_ERROR_BYTES]);
+/* A script of its own with the same events. EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status script_copy(const script *self, script *copy_out);
+void script_free(script *self);
+/* Sort events by time where they have one (those first), pair the TARGET_SAME ones, check that
+ * seats exist and, for events at a time on seats by number, that a rejoin takes a seat that is free
+ * by then and a fault one that is not: seats 0 .. num_ranks-1 are taken at the start.
+ * EEP_ERR_INVALID with a line in `error` (which begins with "LINE:COLUMN: " for events from a
+ * scenario). */
+EEP_MUST_CHECK eep_status script_prepare(script *self, int num_ranks, int max_ranks,
+                                         char error[SCRIPT_ERROR_BYTES]);
+
+/* The launcher saw a step reported, or a state of the seat's process, at now_ms. */
+void script_saw_step(script *self, uint64_t step, double now_ms);
+void script_saw_state(script *self, script_state state, int seat, double now_ms);
+
+/* The next thing that is due now: true and *deed_out. Call until false. A rejoin waits until the
+ * seat's process is gone; an event by name waits while nobody fits; a fault on a seat whose process
+ * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a deed of
+ * their own. */
+bool script_next(script *self, const script_world *world, script_deed *deed_out);
+/* The deed could not be done: its process had ended, or was about to. */
+void script_missed(script *self, const script_deed *deed);
+/* An event that was done with since the last call: true and a copy. Call until false. */
+bool script_ended(script *self, script_event *event_out);
+/* Give up what is not done yet. What was begun is still undone. */
+void script_withdraw(script *self);
+/* Withdraw the event with that number (its `order`), and those that take its ranks if it has not
+ * struck yet. What was begun is still undone. How many; 0: none of that number is left to do. */
+int script_cancel(script *self, int order);
+/* What an event that is not done yet waits for, in words. */
+void script_explain(const script_event *event, double now_ms, char *text_out, size_t size);
+/* Whether it can ever be done with so many seats: else EEP_ERR_INVALID, and `error` says why. */
+EEP_MUST_CHECK eep_status script_check(const script_event *event, int max_ranks,
+                                       char error[SCRIPT_ERROR_BYTES]);
+/* Forget what is done and was handed out by script_ended, but for what a later event may name. */
+void script_compact(script *self);
+/* Milliseconds until something may be due; a bound for the launcher's wait. */
+double script_wait_ms(const script *self, double now_ms);
+/* The event's moment has come. */
+bool script_is_due(const script_event *event, double now_ms);
+/* A process will be started by it, at a time that is known. */
+bool script_will_start(const script *self);
+/* Everything was done (and the cycle's last seat is in the view again). */
+bool script_is_done(const script *self);
+/* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:
+ * nothing of it becomes due by time alone. */
+bool script_waits(const script *self, double now_ms);
+/* There is something other than burns in it (done or not). */
+bool script_has_faults(const script *self);
+/* Something in it is done to the store. */
+bool script_has_store(const script *self);
+/* How the verb's flag is written: "RANK=FACTOR[/DURATION]@TIME". */
+const char *script_form(verb what);
+/* The event in full, as it can be given again: "--kill random:2@step:100". `same` of a scenario is
+ * told by the seats or, for rejoin and cont, by the name that it stands for. */
+void script_describe(const script_event *event, char *text_out, size_t size);
+#endif

@@ -1,0 +1,387 @@
+/* What of a script is due. */
+#include "experiments/script/script_names.h"
+
+#include <math.h>
+
+/* When the event is due; infinite while its step or state was not seen. */
+static double due_ms(const script_event *event)
+{
+    if (event->when == WHEN_TIME) {
+        return event->delay_ms;
+    }
+    return event->trigger_ms < 0 ? INFINITY : event->trigger_ms + event->delay_ms;
+}
+
+bool script_is_due(const script_event *event, double now_ms)
+{
+    return due_ms(event) <= now_ms;
+}
+
+static double duration_of(const script *self, const script_event *event)
+{
+    return event->duration_ms + event->duration_expels * self->expel_ms;
+}
+
+/* ---------------------------------------------------------------- what was seen */
+
+void script_saw_step(script *self, uint64_t step, double now_ms)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->when == WHEN_STEP && event->trigger_ms < 0 && step >= event->step) {
+            event->trigger_ms = now_ms;
+        }
+    }
+}
+
+void script_saw_state(script *self, script_state state, int seat, double now_ms)
+{
+    if (state == STATE_SPAWNED && seat >= 0 && seat < EEP_MAX_RANKS) {
+        self->spawned[seat] = ++self->num_spawned;
+    }
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->when == WHEN_STATE && event->state == state && event->trigger_ms < 0 &&
+            (event->state_seat < 0 || event->state_seat == seat) &&
+            ++event->states_seen == event->state_count) {
+            event->trigger_ms = now_ms;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- one event */
+
+/* The verb that ends what the event's verb did. */
+static script_deed undoing(const script_event *event, int seat)
+{
+    script_deed deed = {.seat = seat, .order = -1};
+    bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
+    deed.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
+    deed.value = event->verb == VERB_SLOW ? 1 : 0;
+    return deed;
+}
+
+static bool is_of_seat(const script_event *event, int index, int seat)
+{
+    return verb_table[event->verb].has_seat ? index < event->num_seats && event->seat[index] == seat
+                                            : index == 0;
+}
+
+/* A freeze that was ordered during the stop is no reason to go on with the stop: the rank must run
+ * to get to the place. */
+static bool needs_its_end(const script_event *other, const script_event *event)
+{
+    return other->verb == VERB_FREEZE && event->verb == VERB_STOP &&
+           other->struck_ms >= event->struck_ms;
+}
+
+/* At the stop's end such a freeze is still to come. */
+static bool has_freeze_to_come(const script *self, const script_event *event, int seat)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *other = &self->event[i];
+        bool needs = needs_its_end(other, event);
+        for (int k = 0; needs && k < other->num_seats; k++) {
+            uint64_t bit = (uint64_t)1 << k;
+            bool endless = other->duration_ms <= 0 && other->duration_expels <= 0;
+            if (other->seat[k] == seat && other->seats_struck & bit &&
+                (endless || (other->seats_undo & bit && other->undo_ms > event->undo_ms))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Another event of the same kind holds the seat until a later end. */
+static bool is_held_longer(const script *self, const script_event *event, int seat)
+{
+    verb end = undoing(event, seat).verb;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *other = &self->event[i];
+        bool later = other != event && other->seats_undo && undoing(other, seat).verb == end &&
+                     other->undo_ms > event->undo_ms && !needs_its_end(other, event);
+        for (int k = 0; later && k < SCRIPT_MAX_SEATS; k++) {
+            if (is_of_seat(other, k, seat) && other->seats_undo >> k & 1) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Ends of that kind on the seat that would come until then do not come any more, but for those of
+ * events of the verb `kept` (NUM_VERBS: of none). */
+static void settle(script *self, verb end, int seat, double until_ms, verb kept)
+{
+    for (int e = 0; e < self->num_events; e++) {
+        script_event *event = &self->event[e];
+        bool is = event->seats_undo && event->verb != kept && event->undo_ms <= until_ms &&
+                  undoing(event, seat).verb == end;
+        for (int i = 0; is && i < SCRIPT_MAX_SEATS; i++) {
+            if (is_of_seat(event, i, seat)) {
+                event->seats_undo &= ~((uint64_t)1 << i);
+            }
+        }
+    }
+}
+
+/* The event's next seat to be undone. Whose process is gone has nothing to undo. */
+static bool next_undo(script *self, script_event *event, const script_world *world,
+                      script_deed *deed_out)
+{
+    bool has_seat = verb_table[event->verb].has_seat;
+    for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
+        uint64_t bit = (uint64_t)1 << i;
+        if (!(event->seats_undo & bit)) {
+            continue;
+        }
+        int seat = has_seat ? event->seat[i] : -1;
+        if (has_seat && !world->running(world->user, seat)) {
+            event->seats_undo &= ~bit;
+        } else if (world->now_ms >= event->undo_ms) {
+            event->seats_undo &= ~bit;
+            if (!is_held_longer(self, event, seat)) {
+                *deed_out = undoing(event, seat);
+                deed_out->keeps_freeze = has_freeze_to_come(self, event, seat);
+                settle(self, deed_out->verb, seat, event->undo_ms, NUM_VERBS);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What the event does makes earlier ends on the seat void: it ends the same itself, it lasts until
+ * a cont, or it starts another process. A slow-down takes the place of the one before it. */
+static void forget_ends(script *self, const script_event *event, int seat, bool has_end)
+{
+    switch (event->verb) {
+    case VERB_CONT:
+    case VERB_SLOW:
+    case VERB_STORE_CONT:
+        settle(self, event->verb, seat, INFINITY, NUM_VERBS);
+        break;
+    case VERB_STOP:
+    case VERB_FREEZE: /* which may have to wait for the end of a stop */
+        if (!has_end) {
+            settle(self, VERB_CONT, seat, INFINITY,
+                   event->verb == VERB_FREEZE ? VERB_STOP : NUM_VERBS);
+        }
+        break;
+    case VERB_STORE_STOP:
+        if (!has_end) {
+            settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+        }
+        break;
+    case VERB_REJOIN:
+    case VERB_ADD:
+        settle(self, VERB_CONT, seat, INFINITY, NUM_VERBS);
+        settle(self, VERB_SLOW, seat, INFINITY, NUM_VERBS);
+        break;
+    case VERB_STORE_KILL: /* the next one is not stopped */
+    case VERB_STORE_START:
+        settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+        break;
+    default:
+        break;
+    }
+}
+
+static void strike(script *self, script_event *event, int index, const script_world *world,
+                   script_deed *deed_out)
+{
+    double duration = duration_of(self, event);
+    bool has_seat = verb_table[event->verb].has_seat;
+    forget_ends(self, event, has_seat ? event->seat[index] : -1, duration > 0);
+    if (duration > 0) {
+        event->seats_undo |= (uint64_t)1 << index;
+        event->undo_ms = world->now_ms + duration;
+    }
+    event->seats_struck |= (uint64_t)1 << index;
+    event->struck_ms = event->struck_ms < 0 ? world->now_ms : event->struck_ms;
+    *deed_out = (script_deed){.verb = event->verb,
+                              .order = event->order,
+                              .index = index,
+                              .seat = has_seat ? event->seat[index] : -1,
+                              .value = event->value,
+                              .duration_ms = duration};
+}
+
+/* The event's next seat that it can be done to now. */
+static bool next_seat(script *self, script_event *event, const script_world *world,
+                      script_deed *deed_out)
+{
+    if (!verb_table[event->verb].has_seat) {
+        event->done = true;
+        strike(self, event, 0, world, deed_out);
+        return true;
+    }
+    if (!script_resolve(self, event, world)) {
+        return false;
+    }
+    int left = 0, struck = -1;
+    for (int i = 0; i < event->num_seats && struck < 0; i++) {
+        uint64_t bit = (uint64_t)1 << i;
+        if (event->seats_done & bit) {
+            continue;
+        }
+        bool running = world->running(world->user, event->seat[i]);
+        if (verb_table[event->verb].wants_free && running) {
+            left++; /* it waits for the end of the process there */
+            continue;
+        }
+        event->seats_done |= bit;
+        /* A seat that another event had emptied before: there is nothing to do. */
+        struck = verb_table[event->verb].wants_free || running ? i : -1;
+    }
+    if (struck < 0) {
+        event->done = left == 0;
+        return false;
+    }
+    strike(self, event, struck, world, deed_out);
+    return true;
+}
+
+/* ---------------------------------------------------------------- the cycle */
+
+static bool next_of_cycle(script *self, const script_world *world, script_deed *deed_out)
+{
+    if (self->dead_seat >= 0 && !self->respawned) {
+        if (world->now_ms < self->last_kill_ms + self->cycle.rejoin_after_ms ||
+            world->running(world->user, self->dead_seat)) {
+            return false;
+        }
+        self->respawned = true;
+        *deed_out = (script_deed){.verb = VERB_REJOIN, .seat = self->dead_seat, .order = -1};
+        return true;
+    }
+    if (self->dead_seat >= 0) {
+        if (!world->active(world->user, self->dead_seat)) {
+            return false;
+        }
+        self->dead_seat = -1;
+    }
+    int seat = self->kills_done % (self->num_seats ? self->num_seats : 1);
+    if (self->kills_done == self->cycle.num_kills || !world->active(world->user, seat) ||
+        world->now_ms < self->last_kill_ms + self->cycle.kill_every_ms) {
+        return false;
+    }
+    self->kills_done++;
+    self->dead_seat = seat;
+    self->respawned = false;
+    self->last_kill_ms = world->now_ms;
+    *deed_out = (script_deed){.verb = VERB_KILL, .seat = seat, .order = -1};
+    return true;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+bool script_next(script *self, const script_world *world, script_deed *deed_out)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (next_undo(self, event, world, deed_out)) {
+            return true;
+        }
+        if (!event->done && due_ms(event) <= world->now_ms &&
+            next_seat(self, event, world, deed_out)) {
+            return true;
+        }
+    }
+    return self->cycle.num_kills && next_of_cycle(self, world, deed_out);
+}
+
+void script_missed(script *self, const script_deed *deed)
+{
+    for (int i = 0; deed->order >= 0 && i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->order == deed->order) {
+            event->seats_struck &= ~((uint64_t)1 << deed->index);
+            event->seats_undo &= ~((uint64_t)1 << deed->index);
+            event->struck_ms = event->seats_struck ? event->struck_ms : -1;
+        }
+    }
+}
+
+bool script_ended(script *self, script_event *event_out)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        if (event->done && !event->told) {
+            event->told = true;
+            *event_out = *event;
+            return true;
+        }
+    }
+    return false;
+}
+
+void script_withdraw(script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        script_event *event = &self->event[i];
+        event->withdrawn = event->withdrawn || !event->done;
+        event->done = true;
+    }
+    self->cycle.num_kills = self->kills_done;
+}
+
+double script_wait_ms(const script *self, double now_ms)
+{
+    double wait = 1000;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        if (!event->done) {
+            wait = fmin(wait, fmax(due_ms(event) - now_ms, 1));
+        }
+        if (event->seats_undo) {
+            wait = fmin(wait, fmax(event->undo_ms - now_ms, 1));
+        }
+    }
+    if (self->kills_done < self->cycle.num_kills || self->dead_seat >= 0) {
+        double due = self->last_kill_ms + (self->dead_seat >= 0 ? self->cycle.rejoin_after_ms
+                                                                : self->cycle.kill_every_ms);
+        wait = fmin(wait, due > now_ms ? due - now_ms : 5);
+    }
+    return wait;
+}
+
+static bool cycle_is_done(const script *self)
+{
+    return self->kills_done == self->cycle.num_kills && self->dead_seat < 0;
+}
+
+bool script_will_start(const script *self)
+{
+    bool will = self->dead_seat >= 0 && !self->respawned && self->cycle.num_kills > 0;
+    for (int i = 0; i < self->num_events && !will; i++) {
+        const script_event *event = &self->event[i];
+        will = !event->done && verb_table[event->verb].wants_free && isfinite(due_ms(event));
+    }
+    return will;
+}
+
+bool script_is_done(const script *self)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        if (!self->event[i].done || self->event[i].seats_undo) {
+            return false;
+        }
+    }
+    return cycle_is_done(self);
+}
+
+bool script_waits(const script *self, double now_ms)
+{
+    bool waits = false;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *event = &self->event[i];
+        double due = due_ms(event);
+        if (event->seats_undo || (!event->done && due > now_ms && isfinite(due))) {
+            return false;
+        }
+        waits |= !event->done;
+    }
+    return waits && cycle_is_done(self);
+}

@@ -1,0 +1,117 @@
+/* The command line of eep-run, and what a rank process is told of it. */
+#ifndef EEPX_OPTIONS_H
+#define EEPX_OPTIONS_H
+
+#include "eep/eep.h"
+#include "experiments/rank/engine.h"
+#include "experiments/script/plan.h"
+#include "experiments/script/script.h"
+#include "experiments/load/trace.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { OPTIONS_ERROR_BYTES = 640, OPTIONS_RANK_TEXT_BYTES = 512 };
+/* 2^53: whoever reads the seed as a double reads it right up to here. */
+#define OPTIONS_MAX_SEED ((int64_t)1 << 53)
+
+/* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
+typedef enum options_dtype { OPTIONS_FP32, OPTIONS_BF16, OPTIONS_FP8 } options_dtype;
+
+typedef struct options {
+    /* the instance */
+    int64_t num_ranks, max_ranks;
+    int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
+    int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
+    int64_t seed;
+    int64_t background_mb_s, ballast_mb;
+    options_dtype dtype;
+    const char *device;     /* "host", "guarded" or "cuda" */
+    bool threads;           /* ranks are threads of one process */
+    const char *store_path; /* NULL: the launcher runs the store */
+    /* the load */
+    const char *trace_path; /* NULL: Poisson arrivals */
+    trace_options trace;
+    int64_t num_requests;
+    double rate_per_s;
+    uint32_t input_min, input_max, output_min, output_max;
+    double seconds;     /* no arrivals after that; 0: no limit */
+    double max_seconds; /* the run is cut off then; 0: no limit */
+    int64_t keep_busy;  /* requests kept outstanding while the script runs; -1: by the script */
+    double keep_busy_s; /* and at least so long */
+    /* the faults */
+    script script;
+    const char *plan_path; /* NULL: no plan */
+    plan *plan;            /* of that file; the launcher advances it */
+    int64_t phase_steps;
+    int corrupt; /* engine_corruption */
+    /* how the instance meets them */
+    bool no_kill_fence;
+    double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
+    int bulk;           /* eep_bulk */
+    bool store_process; /* the launcher's store is a process of its own */
+    /* the run */
+    const char *out_dir;
+    const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
+    const char *control_path; /* NULL: in or near out_dir */
+    bool force, serve, no_oracle, no_picture, quiet, help;
+    eep_log_level log_level;
+    const char *scenario_path; /* NULL: none */
+    int64_t num_repeats;       /* 0: one run, into out_dir itself */
+    bool same_seed, keep_going, check_only;
+    bool slots_raised; /* num_slots is more than its default, for few ranks or a plan need more */
+    uint64_t given;    /* which options were: for those whose defaults follow from others */
+} options;
+
+/* What an option is about. */
+typedef enum options_group {
+    OPTIONS_INSTANCE,
+    OPTIONS_LOAD,
+    OPTIONS_EVENTS,
+    OPTIONS_RUN,
+    OPTIONS_UNKNOWN, /* there is no such option */
+} options_group;
+
+/* Parse and check a command line. EEP_ERR_INVALID: `error` is one line that names the option, the
+ * value and what is allowed. Strings point into argv. With --help nothing else is checked.
+ * options_free after EEP_OK. */
+EEP_MUST_CHECK eep_status options_parse(int argc, char **argv, options *options_out,
+                                        char error[OPTIONS_ERROR_BYTES]);
+void options_free(options *self);
+/* What is run without any option. */
+void options_set_defaults(options *self);
+/* options_parse in steps, so that a scenario's options come before the command line's: first the
+ * defaults; then, as often as wanted, a list of arguments (no program name), of which the later
+ * ones win; then what one option alone cannot know. options_free in any case. */
+EEP_MUST_CHECK eep_status options_take(options *self, int num, char **argument,
+                                       char error[OPTIONS_ERROR_BYTES]);
+EEP_MUST_CHECK eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES]);
+/* The group of the option of that name (without dashes), and whether it takes no value. */
+options_group options_group_of(const char *name, bool *is_flag_out);
+/* Was the option given whose field is at that offset in options? */
+bool options_is_given(const options *self, size_t offset);
+/* The text of --help, into a file. */
+void options_print_help(FILE *file);
+
+/* What the options say about the engine and the context; both for one rank, without callbacks,
+ * device or store. */
+void options_fill_engine(const options *self, engine_config *config_out);
+void options_fill_context(const options *self, eep_config *config_out);
+
+/* The part of the options that a rank process needs, as text for its environment, and back.
+ * EEP_ERR_PROTOCOL: not such a text. */
+void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES]);
+EEP_MUST_CHECK eep_status options_from_rank_text(const char *text, options *options_out);
+
+static inline const char *options_dtype_name(const options *self)
+{
+    static const char *const names[] = {"fp32", "bf16", "fp8"};
+    return names[self->dtype];
+}
+/* Bytes of expert weights of one slot of one layer: gate, up and down in FP32. */
+uint64_t options_expert_bytes(const options *self);
+/* Memory that all rank processes need together, roughly: weights, host backups, windows of
+ * `window_bytes` each and a fixed part per process. */
+uint64_t options_memory_bytes(const options *self, uint64_t window_bytes);
+#endif

@@ -1,0 +1,413 @@
+#include "graphs/device/tables.h"
+
+#include "graphs/device/device_ops.h"
+#include "graphs/base/public_call.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t COPY_BOUND_US = 10000000;
+
+struct eepi_tables {
+    eep_device *device;
+    eepk_world host_world; /* what was copied to `world` */
+    eepk_world *world;
+    eepk_control *control;
+    uint8_t *bank[2];
+    uint8_t *image; /* pinned, what staging copies from; a bank, or the world when it is opened */
+    eepk_launch *launch;
+    uint64_t *abort_step;
+    eepk_status *status;
+    void *scratch;
+    eep_stream *staging; /* the device's auxiliary one */
+    eep_event *staged_event, *flipped_event;
+    uint32_t live; /* host's knowledge of live_bank; rank thread writes, under the caller's lock */
+    uint64_t staged_epoch, staged_digest;
+};
+
+static uint64_t line_up(uint64_t offset)
+{
+    return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
+}
+
+/* A text of this thread's; NULL: all fields are possible. */
+static const char *bad_field(const eep_config *c)
+{
+    const struct {
+        const char *name;
+        int64_t value, least, most;
+        const char *why;
+    } fields[] = {
+        {"max_ranks", c->max_ranks, 1, EEP_MAX_RANKS, "seats of the instance"},
+        {"num_ranks", c->num_ranks, 1, c->max_ranks, "max_ranks is the most; see also EEP_SIZE"},
+        {"rank", c->rank, 0, c->max_ranks - 1, "below max_ranks; see also EEP_RANK"},
+        {"num_layers", c->num_layers, 1, EEP_MAX_LAYERS, "a tag has 8 bits for the layer"},
+        {"num_experts", c->num_experts, 1, EEP_MAX_EXPERTS, "logical experts per layer"},
+        {"num_slots", c->num_slots, 1, EEPK_NO_SLOT - 1, "expert slots of a rank per layer"},
+        {"top_k", c->top_k, 1, c->num_experts < EEP_MAX_TOPK ? c->num_experts : EEP_MAX_TOPK,
+         "at most num_experts"},
+        {"hidden", c->hidden, 1, 1 << 20, "elements per row"},
+        {"num_max_tokens_per_rank", c->num_max_tokens_per_rank, 1, 65535, "rows per step"},
+        {"dtype", (int64_t)c->dtype, EEP_FP32, EEP_BF16, "EEP_FP32 or EEP_BF16"},
+        {"fp8_dispatch", c->fp8_dispatch, 0, 1, "a switch"},
+    };
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (fields[i].value >= fields[i].least && fields[i].value <= fields[i].most) {
+            continue;
+        }
+        (void)!eepi_refuse(EEP_ERR_INVALID, "%s is %lld: %lld to %lld are possible (%s)",
+                           fields[i].name, (long long)fields[i].value, (long long)fields[i].least,
+                           (long long)fields[i].most, fields[i].why);
+        return eep_error_text();
+    }
+    return NULL;
+}
+
+eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, const char **why_out)
+{
+    eepk_shape s = {0};
+    uint64_t at;
+
+    *why_out = bad_field(config);
+    if (*why_out) {
+        return EEP_ERR_INVALID;
+    }
+    s.max_ranks = (uint32_t)config->max_ranks;
+    s.num_layers = (uint32_t)config->num_layers;
+    s.num_experts = (uint32_t)config->num_experts;
+    s.num_slots = (uint32_t)config->num_slots;
+    s.top_k = (uint32_t)config->top_k;
+    s.hidden = (uint32_t)config->hidden;
+    s.num_max_tokens = (uint32_t)config->num_max_tokens_per_rank;
+    s.dtype = (uint32_t)config->dtype;
+    s.self = (uint32_t)config->rank;
+    s.row_bytes = s.hidden * (uint32_t)eep_dtype_bytes(config->dtype);
+    s.dispatch_row_bytes = s.row_bytes;
+    if (config->fp8_dispatch) {
+        s.num_scales = (s.hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
+        s.dispatch_row_bytes = (s.hidden + 15) / 16 * 16 + (s.num_scales + 3) / 4 * 16;
+    }
+    s.header_bytes = (uint32_t)line_up(sizeof(eepk_source_header) + s.num_slots * sizeof(uint32_t));
+    s.rows_capacity = s.max_ranks * s.num_max_tokens * eepk_rows_per_token(&s);
+
+    at = sizeof(eepk_window_header);
+    s.off_dispatch_tag = at;
+    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    s.off_combine_tag = at;
+    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    s.off_abort = at;
+    at += (uint64_t)s.max_ranks * EEPK_LINE_BYTES;
+    s.off_header = at;
+    at += 2ull * s.max_ranks * s.header_bytes;
+    s.off_list = at;
+    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
+    s.off_dispatch = at;
+    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.dispatch_row_bytes);
+    s.off_combine = at;
+    s.window_bytes = line_up(at + 4ull * s.num_max_tokens * s.top_k * s.row_bytes);
+
+    at = sizeof(eepk_bank_header);
+    s.bank_off_generation = at;
+    at = line_up(at + s.max_ranks * sizeof(uint32_t));
+    s.bank_off_window = at;
+    at = line_up(at + s.max_ranks * sizeof(uint64_t));
+    s.bank_off_first = at;
+    at = line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
+    s.bank_off_replica = at;
+    s.bank_bytes =
+        line_up(at + (uint64_t)s.num_layers * s.max_ranks * s.num_slots * sizeof(eepk_replica));
+    *shape_out = s;
+    return EEP_OK;
+}
+
+eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *sizes_out)
+{
+    eep_window_sizes sizes = {0};
+    eep_config c = {0};
+    eepk_shape s;
+    const char *why;
+    eep_status status = EEPI_STRUCT_TAKE(eep_config, &c, config);
+
+    if (status == EEP_OK) {
+        status = EEPI_STRUCT_CHECK(eep_window_sizes, sizes_out);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (c.max_ranks == 0) {
+        c.max_ranks = c.num_ranks;
+    }
+    c.rank = 0; /* all windows are alike */
+    status = eepi_shape_make(&c, &s, &why);
+    if (status != EEP_OK) {
+        return eepi_refuse(status, "eep_window_sizes_get: %s", why);
+    }
+    sizes.control_bytes = s.off_list;
+    sizes.dispatch_bytes = s.off_combine - s.off_list;
+    sizes.combine_bytes = s.window_bytes - s.off_combine;
+    EEPI_STRUCT_GIVE(eep_window_sizes, sizes_out, &sizes);
+    return EEP_OK;
+}
+
+size_t eep_dtype_bytes(eep_dtype dtype)
+{
+    return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
+}
+
+enum { NUM_SCRATCH_PARTS = 9 };
+typedef struct scratch_part {
+    void **to;
+    uint64_t bytes;
+} scratch_part;
+
+/* What all kernels share, and where the world keeps its address. Returns the bytes of all. */
+static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
+                              scratch_part parts_out[NUM_SCRATCH_PARTS])
+{
+    const uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
+    const scratch_part parts[NUM_SCRATCH_PARTS] = {
+        {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
+        {(void **)&w->send_count, cells * sizeof(uint32_t)},
+        {(void **)&w->warp_count, EEPK_ROUTE_WARPS * cells * sizeof(uint32_t)},
+        {(void **)&w->first_bad, sizeof(uint64_t)},
+        {(void **)&w->receive_count, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_base, cells * sizeof(uint32_t)},
+        {(void **)&w->receive_tokens, s->max_ranks * sizeof(uint32_t)},
+        {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+        {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
+    };
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < NUM_SCRATCH_PARTS; i++) {
+        parts_out[i] = parts[i];
+        bytes += line_up(parts[i].bytes);
+    }
+    return bytes;
+}
+
+static uint64_t image_bytes(const eepk_shape *s)
+{
+    return s->bank_bytes > sizeof(eepk_world) ? s->bank_bytes : sizeof(eepk_world);
+}
+
+eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
+{
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    eepk_world world;
+
+    return (eepi_table_sizes){
+        .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
+        .pinned_bytes =
+            image_bytes(s) + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
+        .scratch_bytes = scratch_parts(s, &world, parts),
+    };
+}
+
+/* One allocation. */
+static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
+{
+    scratch_part parts[NUM_SCRATCH_PARTS];
+    const uint64_t bytes = scratch_parts(s, &t->host_world, parts);
+    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
+    uint8_t *at = t->scratch;
+
+    for (int i = 0; i < NUM_SCRATCH_PARTS && status == EEP_OK; i++) {
+        *parts[i].to = at;
+        at += line_up(parts[i].bytes);
+    }
+    return status;
+}
+
+static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
+{
+    struct {
+        eep_memory kind;
+        uint64_t bytes;
+        void **to;
+    } wanted[] = {
+        {EEP_MEMORY_DEVICE, sizeof(eepk_world), (void **)&t->world},
+        {EEP_MEMORY_DEVICE, sizeof(eepk_control), (void **)&t->control},
+        {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[0]},
+        {EEP_MEMORY_DEVICE, s->bank_bytes, (void **)&t->bank[1]},
+        {EEP_MEMORY_PINNED, image_bytes(s), (void **)&t->image},
+        {EEP_MEMORY_PINNED, sizeof(eepk_launch), (void **)&t->launch},
+        {EEP_MEMORY_PINNED, sizeof(uint64_t), (void **)&t->abort_step},
+        {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
+    };
+
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        eep_status status =
+            eep_device_alloc(t->device, wanted[i].kind, wanted[i].bytes, wanted[i].to);
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
+    return scratch_open(t, s);
+}
+
+/* From pinned memory: a copy out of the heap may wait for more than its stream. */
+static eep_status copy_world(eepi_tables *t)
+{
+    eep_status status;
+
+    memcpy(t->image, &t->host_world, sizeof t->host_world);
+    status = eep_copy_async(t->staging, t->world, t->image, sizeof t->host_world);
+    return status == EEP_OK ? eep_stream_synchronize(t->staging, COPY_BOUND_US) : status;
+}
+
+eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *window,
+                            eepi_tables **tables_out)
+{
+    eepi_tables *t = calloc(1, sizeof *t);
+    eep_status status;
+
+    if (!t) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    t->device = device;
+    status = memory_open(t, shape);
+    if (status == EEP_OK) {
+        status = eepi_device_auxiliary(device, &t->staging);
+    }
+    if (status == EEP_OK) {
+        status = eep_event_open(device, &t->staged_event);
+    }
+    if (status == EEP_OK) {
+        status = eep_event_open(device, &t->flipped_event);
+    }
+    if (status != EEP_OK) {
+        goto fail;
+    }
+    t->host_world.shape = *shape;
+    t->host_world.control = t->control;
+    t->host_world.bank[0] = t->bank[0];
+    t->host_world.bank[1] = t->bank[1];
+    t->host_world.launch = t->launch;
+    t->host_world.abort_step = t->abort_step;
+    t->host_world.status = t->status;
+    t->host_world.window = window;
+    status = copy_world(t);
+    if (status != EEP_OK) {
+        goto fail;
+    }
+    *tables_out = t;
+    return EEP_OK;
+fail:
+    eepi_tables_close(t);
+    return status;
+}
+
+void eepi_tables_close(eepi_tables *t)
+{
+    if (!t) {
+        return;
+    }
+    /* a flip that no step followed may be in its stream still: it writes the control block */
+    if (t->flipped_event &&
+        eep_event_synchronize(t->flipped_event, COPY_BOUND_US) == EEP_ERR_TIMEOUT) {
+        return; /* better lost than gone under it */
+    }
+    if (t->staged_event) {
+        eep_event_close(t->staged_event);
+    }
+    if (t->flipped_event) {
+        eep_event_close(t->flipped_event);
+    }
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->world);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->control);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[0]);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[1]);
+    eep_device_free(t->device, EEP_MEMORY_DEVICE, t->scratch);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->image);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->launch);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->abort_step);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->status);
+    free(t);
+}
+
+const eepk_world *eepi_tables_world(const eepi_tables *t)
+{
+    return t->world;
+}
+
+const eep_kernel *eepi_tables_kernel(const eepi_tables *t, eepi_kernel_id id)
+{
+    return eepi_device_kernel(t->device, id);
+}
+
+eepk_launch *eepi_tables_launch(eepi_tables *t)
+{
+    return t->launch;
+}
+
+const eepk_status *eepi_tables_status(const eepi_tables *t)
+{
+    return t->status;
+}
+
+uint64_t *eepi_tables_abort_step(eepi_tables *t)
+{
+    return t->abort_step;
+}
+
+uint8_t *eepi_tables_image(eepi_tables *t)
+{
+    __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);
+    return t->image;
+}
+
+eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
+{
+    const eepk_bank_header *header = (const eepk_bank_header *)t->image;
+    uint32_t idle = 1u - __atomic_load_n(&t->live, __ATOMIC_ACQUIRE);
+    eep_status status;
+
+    status = eep_stream_wait_event(t->staging, t->flipped_event); /* rule T2 */
+    if (status == EEP_OK) {
+        status =
+            eep_copy_async(t->staging, t->bank[idle], t->image, t->host_world.shape.bank_bytes);
+    }
+    if (status == EEP_OK) {
+        status = eep_event_record(t->staged_event, t->staging);
+    }
+    if (status == EEP_OK) { /* not for what others put into the stream behind it */
+        status = eep_event_synchronize(t->staged_event, timeout_us);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    t->staged_epoch = header->epoch;
+    __atomic_store_n(&t->staged_digest, header->digest, __ATOMIC_RELEASE);
+    return EEP_OK;
+}
+
+uint64_t eepi_tables_staged(const eepi_tables *t)
+{
+    return __atomic_load_n(&t->staged_digest, __ATOMIC_ACQUIRE);
+}
+
+eep_status eepi_tables_flip(eepi_tables *t, eep_stream *stream, uint64_t epoch, uint64_t digest)
+{
+    uint32_t idle = 1u - t->live;
+    eepk_flip_args args = {t->world, epoch, digest, idle, 0};
+    eep_status status;
+
+    if (eepi_tables_staged(t) != digest || t->staged_epoch != epoch) {
+        return EEP_ERR_STATE;
+    }
+    status = eep_stream_wait_event(stream, t->staged_event);
+    if (status == EEP_OK) {
+        status =
+            eep_launch(stream, eepi_tables_kernel(t, EEPI_KERNEL_flip), 1, 1, &args, sizeof args);
+    }
+    if (status == EEP_OK) {
+        status = eep_event_record(t->flipped_event, stream);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->live, idle, __ATOMIC_RELEASE);
+    return EEP_OK;
+}

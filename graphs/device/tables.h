@@ -1,0 +1,49 @@
+/* The device-resident tables of a context: two banks, the control block, scratch. Staging writes
+ * the idle bank on a stream of its own; a flip makes it live (rules T1-T4). */
+#ifndef EEPI_TABLES_H
+#define EEPI_TABLES_H
+
+#include "eep/eep.h"
+#include "graphs/kernels/kernels.h"
+#include "graphs/kernels/table_layout.h"
+
+typedef struct eepi_tables eepi_tables;
+
+/* Compute offsets and sizes for a configuration (rank, shape fields set). EEP_ERR_INVALID with the
+ * offending field, its value and range in *why_out, a text of this thread's. */
+EEP_MUST_CHECK eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out,
+                                          const char **why_out);
+
+/* What eepi_tables_open allocates besides alignment. Pure. */
+typedef struct eepi_table_sizes {
+    uint64_t device_bytes;  /* both banks, control block, world */
+    uint64_t pinned_bytes;  /* image, launch, abort word, status */
+    uint64_t scratch_bytes; /* device memory of the kernels' own */
+} eepi_table_sizes;
+eepi_table_sizes eepi_tables_sizes(const eepk_shape *shape);
+
+/* Allocate everything; `window` is the own window's address. */
+EEP_MUST_CHECK eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape,
+                                           void *window, eepi_tables **tables_out);
+void eepi_tables_close(eepi_tables *tables);
+
+/* Fixed address for kernel arguments. */
+const eepk_world *eepi_tables_world(const eepi_tables *tables);
+/* The kernel as the device of the tables launches it. */
+const eep_kernel *eepi_tables_kernel(const eepi_tables *tables, eepi_kernel_id id);
+eepk_launch *eepi_tables_launch(eepi_tables *tables);
+const eepk_status *eepi_tables_status(const eepi_tables *tables);
+uint64_t *eepi_tables_abort_step(eepi_tables *tables);
+
+/* The pinned image of a bank (eepk_shape.bank_bytes): fill it, then stage. Service thread. */
+uint8_t *eepi_tables_image(eepi_tables *tables);
+/* Copy the image into the idle bank: waits for the flip that retired that bank (rule T2), then
+ * until the copy is done, at most timeout_us. Service thread. */
+EEP_MUST_CHECK eep_status eepi_tables_stage(eepi_tables *tables, uint64_t timeout_us);
+/* Digest of what the idle bank holds; 0: nothing complete. */
+uint64_t eepi_tables_staged(const eepi_tables *tables);
+/* Make the idle bank live before whatever follows in `stream`, if it holds that view. Rank thread,
+ * between replays. EEP_ERR_STATE: it holds another one (rule T3). */
+EEP_MUST_CHECK eep_status eepi_tables_flip(eepi_tables *tables, eep_stream *stream, uint64_t epoch,
+                                           uint64_t digest);
+#endif

@@ -1,0 +1,51 @@
+/* Argument structs of the kernels: addresses that are fixed for the life of a context, and
+ * constants. Nothing in them changes after capture (must 1). */
+#ifndef EEPK_KERNEL_ARGS_H
+#define EEPK_KERNEL_ARGS_H
+
+#include "graphs/kernels/table_layout.h"
+
+typedef struct eepk_world_args {
+    const eepk_world *world;
+} eepk_world_args;
+
+typedef struct eepk_flip_args { /* launched, never captured */
+    const eepk_world *world;
+    uint64_t epoch, digest;
+    uint32_t bank, pad;
+} eepk_flip_args;
+
+typedef struct eepk_dispatch_node_args {
+    const eepk_world *world;
+    const void *x;
+    const int32_t *topk_idx;
+    const int32_t *num_tokens;
+    void *rows;
+    int32_t *slot_begin;
+    float *row_scales; /* with FP8 */
+    uint32_t layer, pad;
+} eepk_dispatch_node_args;
+
+typedef struct eepk_combine_node_args {
+    const eepk_world *world;
+    const void *rows;
+    const float *topk_weights;
+    const int32_t *num_tokens;
+    const int32_t *slot_begin; /* of the same layer's dispatch */
+    void *out;
+    uint32_t layer, out_dtype;
+} eepk_combine_node_args;
+
+/* X(name, args type): every kernel of libeep, for the wrappers of both backends. */
+#define EEPK_KERNEL_LIST(X)                                                                        \
+    X(flip, eepk_flip_args)                                                                        \
+    X(latch, eepk_world_args)                                                                      \
+    X(finish, eepk_world_args)                                                                     \
+    X(route, eepk_dispatch_node_args)                                                              \
+    X(dispatch_send, eepk_dispatch_node_args)                                                      \
+    X(dispatch_exchange, eepk_dispatch_node_args)                                                  \
+    X(unpack, eepk_dispatch_node_args)                                                             \
+    X(combine_send, eepk_combine_node_args)                                                        \
+    X(combine_exchange, eepk_combine_node_args)                                                    \
+    X(reduce, eepk_combine_node_args)
+#endif

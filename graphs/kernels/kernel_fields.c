@@ -1,0 +1,45 @@
+#include "graphs/kernels/kernel_fields.h"
+
+#define FIELD(type, member, kind)                                                                  \
+    {                                                                                              \
+#member, offsetof(type, member), sizeof(((type *)0)->member), kind                         \
+    }
+#define ADDRESS(type, member)  FIELD(type, member, EEP_ARG_ADDRESS)
+#define CONSTANT(type, member) FIELD(type, member, EEP_ARG_CONSTANT)
+
+static const eep_kernel_arg world_args[] = {ADDRESS(eepk_world_args, world)};
+
+/* Launched, never captured: its values are declared nowhere. */
+static const eep_kernel_arg flip_args[] = {ADDRESS(eepk_flip_args, world)};
+
+static const eep_kernel_arg dispatch_args[] = {
+    ADDRESS(eepk_dispatch_node_args, world),      ADDRESS(eepk_dispatch_node_args, x),
+    ADDRESS(eepk_dispatch_node_args, topk_idx),   ADDRESS(eepk_dispatch_node_args, num_tokens),
+    ADDRESS(eepk_dispatch_node_args, rows),       ADDRESS(eepk_dispatch_node_args, slot_begin),
+    ADDRESS(eepk_dispatch_node_args, row_scales), CONSTANT(eepk_dispatch_node_args, layer),
+    CONSTANT(eepk_dispatch_node_args, pad),
+};
+
+static const eep_kernel_arg combine_args[] = {
+    ADDRESS(eepk_combine_node_args, world),        ADDRESS(eepk_combine_node_args, rows),
+    ADDRESS(eepk_combine_node_args, topk_weights), ADDRESS(eepk_combine_node_args, num_tokens),
+    ADDRESS(eepk_combine_node_args, slot_begin),   ADDRESS(eepk_combine_node_args, out),
+    CONSTANT(eepk_combine_node_args, layer),       CONSTANT(eepk_combine_node_args, out_dtype),
+};
+
+#define FIELDS(list)                                                                               \
+    {                                                                                              \
+        (list), sizeof(list) / sizeof((list)[0])                                                   \
+    }
+const eepi_kernel_fields eepi_kernel_fields_of[EEPI_NUM_KERNELS] = {
+    [EEPI_KERNEL_flip] = FIELDS(flip_args),
+    [EEPI_KERNEL_latch] = FIELDS(world_args),
+    [EEPI_KERNEL_finish] = FIELDS(world_args),
+    [EEPI_KERNEL_route] = FIELDS(dispatch_args),
+    [EEPI_KERNEL_dispatch_send] = FIELDS(dispatch_args),
+    [EEPI_KERNEL_dispatch_exchange] = FIELDS(dispatch_args),
+    [EEPI_KERNEL_unpack] = FIELDS(dispatch_args),
+    [EEPI_KERNEL_combine_send] = FIELDS(combine_args),
+    [EEPI_KERNEL_combine_exchange] = FIELDS(combine_args),
+    [EEPI_KERNEL_reduce] = FIELDS(combine_args),
+};

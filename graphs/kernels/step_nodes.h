@@ -1,0 +1,95 @@
+/* Bodies of the nodes around a step: flip, latch, finish. One thread each. */
+#ifndef EEPK_STEP_H
+#define EEPK_STEP_H
+
+#include "graphs/kernels/compiler_macros.h"
+#include "graphs/kernels/kernel_args.h"
+#include "graphs/kernels/exchange.h"
+
+/* Make a staged bank live, if it is the committed one (rules T2, T3). Values are arguments: this
+ * launch is never captured. */
+EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_bank_header *bank = (const eepk_bank_header *)w->bank[a->bank & 1u];
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    if (bank->epoch == a->epoch && bank->digest == a->digest)
+        w->control->live_bank = a->bank & 1u;
+    else
+        w->control->flip_refused++;
+}
+
+/* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
+EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    eepk_latch *latch = &w->control->latch;
+    const eepk_bank_header *bank;
+    uint64_t before = latch->step;
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    latch->bank = w->control->live_bank;
+    bank = (const eepk_bank_header *)w->bank[latch->bank];
+    latch->step = w->launch->step;
+    latch->epoch = bank->epoch;
+    latch->announce_digest = w->launch->announce_digest;
+    latch->wait_ns = w->launch->wait_ns;
+    latch->combine_copy = bank->combine_copy & 1u;
+    latch->aborted = 0;
+    latch->status = (eepk_status){0};
+    latch->status.began_step = latch->step;
+    latch->num_exchanges = 0;
+    latch->longest_wait = w->shape.self;
+    eepk_store_release(&w->status->began_step, latch->step);
+    if (latch->step != 0 && latch->step == before) { /* a step number is never used again */
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_AGAIN;
+    } else if (bank->epoch != w->launch->epoch) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_WRONG_BANK;
+    } else if (eepk_load_acquire(w->abort_step) >= latch->step) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_HOST_ABORT;
+    }
+}
+
+/* What ran was part of a step: it is no result, and the others are told so that none waits. */
+EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g)
+{
+    uint32_t layer = latch->num_exchanges / 2, phase = latch->num_exchanges % 2 + 1;
+
+    latch->status.num_exchanges = latch->num_exchanges;
+    if (latch->num_exchanges == 2 * w->shape.num_layers || latch->aborted)
+        return;
+    eepk_abort(latch, EEPK_STEP_PART, layer, phase);
+    eepk_post_abort(w, latch, layer, phase, g);
+}
+
+/* Last node: tell the host how the step ended; done_step comes last (partner: the host's acquire
+ * load in eep_step_end). */
+EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    eepk_latch *latch = &w->control->latch;
+    uint64_t step = latch->step;
+
+    if (g.block != 0 || g.thread != 0)
+        return;
+    eepk_check_whole(w, latch, g);
+    if (latch->aborted && latch->status.result == EEPK_STEP_OK)
+        latch->status.result = EEPK_STEP_STALE;
+    if (latch->status.result != EEPK_STEP_DEADLINE) { /* who was late then is not accused */
+        for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
+            latch->status.suspects[i] = 0;
+    }
+    latch->status.longest_wait_ns = latch->longest_wait >> 10;
+    latch->status.last_seat = (uint32_t)(latch->longest_wait & 1023u);
+    latch->status.done_step = 0;
+    *w->status = latch->status;
+    eepk_fence_system();
+    eepk_store_release(&w->status->done_step, step);
+}
+#endif

@@ -1,0 +1,63 @@
+#include "membership/context/bank_image.h"
+
+#include <string.h>
+
+/* Replicas of a layer in order of expert, then seat, then slot: the same on every rank. */
+static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *image, uint32_t layer)
+{
+    uint32_t *first =
+        (uint32_t *)(image + s->bank_off_first) + (uint64_t)layer * (s->num_experts + 1);
+    eepk_replica *replica = (eepk_replica *)(image + s->bank_off_replica) +
+                            (uint64_t)layer * s->max_ranks * s->num_slots;
+
+    memset(first, 0, (s->num_experts + 1) * sizeof(*first));
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+            for (uint32_t slot = 0; slot < s->num_slots; slot++) {
+                const eepi_view_slot *at =
+                    eepi_view_slot_at(view, (int)layer, (int)seat, (int)slot);
+                if (!eepi_view_is_member(view, (int)seat) || at->state != EEPI_SLOT_HOLDS) {
+                    continue;
+                }
+                if (pass == 0) {
+                    first[at->expert + 1]++;
+                } else {
+                    replica[first[at->expert]++] = (eepk_replica){(uint16_t)seat, (uint16_t)slot};
+                }
+            }
+        }
+        if (pass == 0) {
+            for (uint32_t e = 0; e < s->num_experts; e++) {
+                first[e + 1] += first[e];
+            }
+        } else { /* filling moved each begin to its end: shift back */
+            memmove(first + 1, first, s->num_experts * sizeof(*first));
+            first[0] = 0;
+        }
+    }
+}
+
+void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *windows,
+                     uint8_t *image)
+{
+    eepk_bank_header *header = (eepk_bank_header *)image;
+    uint32_t *generation = (uint32_t *)(image + s->bank_off_generation);
+    uint64_t *window = (uint64_t *)(image + s->bank_off_window);
+
+    memset(image, 0, s->bank_bytes);
+    header->epoch = view->epoch;
+    header->digest = view->digest;
+    header->combine_copy = view->combine_copy;
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        generation[seat] = eepi_view_seat_at(view, (int)seat)->generation;
+        if (!eepi_view_is_member(view, (int)seat)) {
+            continue;
+        }
+        header->num_active++;
+        header->active[seat / 64] |= 1ull << (seat % 64);
+        window[seat] = (uint64_t)(uintptr_t)windows[seat];
+    }
+    for (uint32_t layer = 0; layer < s->num_layers; layer++) {
+        fill_layer(s, view, image, layer);
+    }
+}

@@ -1,0 +1,11 @@
+/* A view as the bytes of a table bank. Pure. */
+#ifndef EEPI_BANK_IMAGE_H
+#define EEPI_BANK_IMAGE_H
+
+#include "graphs/kernels/table_layout.h"
+#include "membership/view/view.h"
+
+/* Fill `image` (shape->bank_bytes). `windows[max_ranks]` are the members' mapped windows. */
+void eepi_bank_image(const eepk_shape *shape, const eepi_view *view, void *const *windows,
+                     uint8_t *image);
+#endif

@@ -1,0 +1,281 @@
+#include "membership/context/records.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RECORD_MAGIC = 0x4d454d42, REPORT_MAGIC = 0x52505254, BULK_ADDRESS_MAX = 64 * 1024 };
+
+/* Layout: head, checksums, backup words, experts, bulk address. */
+typedef struct record_head {
+    uint32_t magic, bulk_address_bytes;
+    int32_t seat;
+    uint32_t generation;
+    uint8_t ready, leaving, pad[2];
+    int32_t pid;
+    uint64_t pid_start, home;
+    eepi_window_descriptor window;
+    eepi_view_shape shape;
+    uint64_t tensor_bytes[EEP_MAX_TENSORS];
+} record_head;
+static_assert(sizeof(record_head) % 8 == 0, "arrays of words follow");
+
+typedef struct record_sizes {
+    size_t slots, words;
+    size_t checksums, backup, experts, address; /* offsets */
+} record_sizes;
+
+static record_sizes sizes_of(const eepi_view_shape *shape)
+{
+    record_sizes s;
+
+    s.slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
+    s.words = (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
+    s.checksums = sizeof(record_head);
+    s.backup = s.checksums + s.slots * sizeof(uint64_t);
+    s.experts = s.backup + s.words * sizeof(uint64_t);
+    s.address = s.experts + s.slots * sizeof(int32_t);
+    return s;
+}
+
+void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape, size_t *bytes_out)
+{
+    record_sizes s = sizes_of(shape);
+    size_t bytes = s.address + record->bulk_address_bytes;
+    uint8_t *to = calloc(1, bytes);
+    record_head *head = (record_head *)to;
+
+    if (!to) {
+        return NULL;
+    }
+    head->magic = RECORD_MAGIC;
+    head->bulk_address_bytes = record->bulk_address_bytes;
+    head->seat = record->member.seat;
+    head->generation = record->member.generation;
+    head->ready = record->member.ready;
+    head->leaving = record->member.leaving;
+    head->pid = record->pid;
+    head->pid_start = record->pid_start;
+    head->home = record->home;
+    head->window = record->window;
+    head->shape = *shape;
+    if (record->member.tensor_bytes) {
+        memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof head->tensor_bytes);
+    }
+    memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
+    memcpy(to + s.backup, record->member.backup, s.words * sizeof(uint64_t));
+    memcpy(to + s.experts, record->member.experts, s.slots * sizeof(int32_t));
+    if (record->bulk_address_bytes) {
+        memcpy(to + s.address, record->bulk_address, record->bulk_address_bytes);
+    }
+    *bytes_out = bytes;
+    return to;
+}
+
+eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_shape *shape,
+                              eepi_record *record_out)
+{
+    record_sizes s = sizes_of(shape);
+    const uint8_t *from = bytes;
+    const record_head *head = bytes;
+    const int32_t *experts;
+
+    if (size < sizeof *head || head->magic != RECORD_MAGIC ||
+        memcmp(&head->shape, shape, sizeof *shape) != 0 ||
+        head->bulk_address_bytes > BULK_ADDRESS_MAX ||
+        size != s.address + head->bulk_address_bytes || head->seat < 0 ||
+        head->seat >= shape->max_ranks || head->generation == 0) {
+        return EEP_ERR_PROTOCOL;
+    }
+    experts = (const int32_t *)(from + s.experts);
+    for (size_t i = 0; i < s.slots; i++) {
+        if (experts[i] < -1 || experts[i] >= shape->num_experts) {
+            return EEP_ERR_PROTOCOL;
+        }
+    }
+    *record_out = (eepi_record){
+        .member = {head->seat, head->generation, head->ready, head->leaving, experts,
+                   (const uint64_t *)(from + s.checksums), (const uint64_t *)(from + s.backup),
+                   head->tensor_bytes},
+        .pid = head->pid,
+        .pid_start = head->pid_start,
+        .home = head->home,
+        .window = head->window,
+        .bulk_address = from + s.address,
+        .bulk_address_bytes = head->bulk_address_bytes,
+    };
+    return EEP_OK;
+}
+
+typedef struct report_head {
+    uint32_t magic;
+    int32_t seat;
+    uint32_t generation;
+    int32_t num_suspects;
+    uint64_t epoch, highest_step;
+} report_head;
+
+void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
+{
+    size_t tail = (size_t)report->num_suspects * sizeof(eepi_suspect);
+    uint8_t *to = calloc(1, sizeof(report_head) + tail);
+    report_head *head = (report_head *)to;
+
+    if (!to) {
+        return NULL;
+    }
+    *head = (report_head){REPORT_MAGIC,         report->seat,  report->generation,
+                          report->num_suspects, report->epoch, report->highest_step};
+    if (tail) {
+        memcpy(to + sizeof *head, report->suspects, tail);
+    }
+    *bytes_out = sizeof *head + tail;
+    return to;
+}
+
+static int suspect_is_sane(const eepi_suspect *suspect, int32_t max_ranks)
+{
+    return suspect->seat >= 0 && suspect->seat < max_ranks && suspect->kind >= EEP_FAULT_EXIT &&
+           suspect->kind <= EEP_FAULT_LEFT_OUT;
+}
+
+eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
+                              eepi_report *report_out)
+{
+    const report_head *head = bytes;
+    const eepi_suspect *suspects = (const eepi_suspect *)(head + 1);
+
+    if (size < sizeof *head || head->magic != REPORT_MAGIC || head->seat < 0 ||
+        head->seat >= max_ranks || head->num_suspects < 0 || head->num_suspects > max_ranks ||
+        size != sizeof *head + (size_t)head->num_suspects * sizeof(eepi_suspect)) {
+        return EEP_ERR_PROTOCOL;
+    }
+    for (int i = 0; i < head->num_suspects; i++) {
+        if (!suspect_is_sane(&suspects[i], max_ranks)) {
+            return EEP_ERR_PROTOCOL;
+        }
+    }
+    *report_out = (eepi_report){head->seat,         head->generation,   head->epoch,
+                                head->highest_step, head->num_suspects, suspects};
+    return EEP_OK;
+}
+
+eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks, eepi_ack *ack_out)
+{
+    const eepi_ack *ack = bytes;
+
+    if (size != sizeof *ack || ack->seat < 0 || ack->seat >= max_ranks ||
+        ack->kind < EEPI_ACK_STAGED || ack->kind > EEPI_ACK_FLIPPED) {
+        return EEP_ERR_PROTOCOL;
+    }
+    *ack_out = *ack;
+    return EEP_OK;
+}
+
+eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks, eepi_end *end_out)
+{
+    const eepi_end *end = bytes;
+
+    if (size != sizeof *end || end->seat < 0 || end->seat >= max_ranks ||
+        (end->kind != EEPI_END_PROCESS && end->kind != EEPI_END_STORES)) {
+        return EEP_ERR_PROTOCOL;
+    }
+    *end_out = *end;
+    return EEP_OK;
+}
+
+eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks,
+                               eepi_refusal *refusal_out)
+{
+    const eepi_refusal *refusal = bytes;
+
+    if (size != sizeof *refusal || refusal->seat < 0 || refusal->seat >= max_ranks ||
+        !memchr(refusal->why, '\0', sizeof refusal->why)) {
+        return EEP_ERR_PROTOCOL;
+    }
+    *refusal_out = *refusal;
+    return EEP_OK;
+}
+
+/* ------------------------------------------------------------------ the instance */
+
+static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
+                                                                   "num_layers",
+                                                                   "num_experts",
+                                                                   "num_slots",
+                                                                   "top_k",
+                                                                   "hidden",
+                                                                   "num_max_tokens_per_rank",
+                                                                   "dtype",
+                                                                   "fp8_dispatch",
+                                                                   "bulk"};
+
+static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
+    "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
+    "propose_delay_us", "stores_margin_us",   "kill_fence",     "background_bytes_per_s"};
+
+eepi_instance eepi_instance_of(const eep_config *c)
+{
+    return (eepi_instance){.numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots,
+                                       c->top_k, c->hidden, c->num_max_tokens_per_rank,
+                                       (int32_t)c->dtype, c->fp8_dispatch,
+                                       c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM},
+                           .num_ranks = c->num_ranks,
+                           .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us,
+                                      c->drain_bound_us, c->propose_delay_us, c->stores_margin_us,
+                                      (uint64_t)c->kill_fence, c->background_bytes_per_s}};
+}
+
+const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
+                                  int *at_out)
+{
+    for (; *at_out < EEPI_INSTANCE_ADVICE; ++*at_out) {
+        if (own->advice[*at_out] != theirs->advice[*at_out]) {
+            return advice_fields[*at_out];
+        }
+    }
+    return NULL;
+}
+
+enum { DTYPE = 7, BULK = 9 }; /* of instance_fields: numbers that have names */
+
+static const char *value_text(int field, int32_t value, char text[16])
+{
+    if (field == DTYPE && value == EEP_FP32) {
+        return "EEP_FP32";
+    }
+    if (field == DTYPE && value == EEP_BF16) {
+        return "EEP_BF16";
+    }
+    if (field == BULK && value == EEP_BULK_SHM) {
+        return "EEP_BULK_SHM";
+    }
+    if (field == BULK && value == EEP_BULK_UCX) {
+        return "EEP_BULK_UCX";
+    }
+    snprintf(text, 16, "%d", value);
+    return text;
+}
+
+bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                           char text_out[EEPI_INSTANCE_TEXT_BYTES])
+{
+    eepi_instance theirs = {{0}};
+    char here[16], there[16];
+
+    memcpy(&theirs, bytes, size < sizeof theirs ? size : sizeof theirs);
+    for (int i = 0; i < EEPI_INSTANCE_NUMBERS; i++) {
+        if (theirs.numbers[i] == own->numbers[i]) {
+            continue;
+        }
+        snprintf(text_out, EEPI_INSTANCE_TEXT_BYTES, "%s is %s here and %s in the instance%s",
+                 instance_fields[i], value_text(i, own->numbers[i], here),
+                 value_text(i, theirs.numbers[i], there),
+                 i == 0 && own->numbers[0] == own->num_ranks
+                     ? " (max_ranks 0 means num_ranks, or EEP_SIZE)"
+                     : "");
+        return true;
+    }
+    return false;
+}

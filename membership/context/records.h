@@ -1,0 +1,72 @@
+/* What ranks write into the store, as bytes. Encoding fills a buffer that the caller frees;
+ * decoding checks every length and index, and points into the given bytes (8-byte aligned). */
+#ifndef EEPI_RECORDS_H
+#define EEPI_RECORDS_H
+
+#include "membership/core/core.h"
+#include "transport/window/window.h"
+
+#include <stdbool.h>
+
+/* Keys. Those of a seat are followed by its number. */
+#define EEPI_KEY_INSTANCE "instance"
+#define EEPI_KEY_VIEW     "view"
+#define EEPI_KEY_PLAN     "plan"
+#define EEPI_KEY_MEMBER   "member/"
+#define EEPI_KEY_REPORT   "report/"
+#define EEPI_KEY_ACK      "ack/"
+#define EEPI_KEY_EXIT     "exit/"
+#define EEPI_KEY_REFUSED  "refused/"
+#define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
+
+/* A process in a seat: how to reach it, and what it brings. */
+typedef struct eepi_record {
+    eepi_member member;
+    int32_t pid;
+    uint64_t pid_start;
+    uint64_t home; /* where that pid means something */
+    eepi_window_descriptor window;
+    const void *bulk_address;
+    uint32_t bulk_address_bytes;
+} eepi_record;
+
+/* NULL: out of memory. */
+void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape,
+                         size_t *bytes_out);
+EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
+                                             const eepi_view_shape *shape, eepi_record *record_out);
+void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
+EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                             eepi_report *report_out);
+/* Acks and ends are their structs. */
+EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                          eepi_ack *ack_out);
+EEP_MUST_CHECK eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                          eepi_end *end_out);
+
+/* Why a process may not join, told to it by the planner. */
+typedef struct eepi_refusal {
+    int32_t seat;
+    uint32_t generation;
+    char why[EEPI_CORE_WHY_BYTES];
+} eepi_refusal;
+EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                              eepi_refusal *refusal_out);
+
+/* What must be the same on all ranks of an instance: put by the first that is opened. */
+enum { EEPI_INSTANCE_NUMBERS = 10, EEPI_INSTANCE_ADVICE = 8 };
+typedef struct eepi_instance {
+    int32_t numbers[EEPI_INSTANCE_NUMBERS];
+    int32_t num_ranks;                     /* must be the same until the first view is there */
+    uint64_t advice[EEPI_INSTANCE_ADVICE]; /* better the same: what differs is logged */
+} eepi_instance;
+eepi_instance eepi_instance_of(const eep_config *config);
+/* The first piece of advice from `*at_out` on that differs, with both values; NULL: none does. */
+const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
+                                  int *at_out);
+enum { EEPI_INSTANCE_TEXT_BYTES = 160 };
+/* Does a field of eep_config differ between `own` and the bytes in the store? Then `text_out` names
+ * it with both values: "hidden is 16 here and 8 in the instance". */
+bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
+                           char text_out[EEPI_INSTANCE_TEXT_BYTES]);
+#endif

@@ -1,0 +1,380 @@
+/* The membership core: facts in, actions out. Each input changes what is known; advance() then
+ * looks at all that is known and does what the rules ask for, so that no order of arrival matters.
+ */
+#include "membership/core/core_state.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
+{
+    eepi_action *action = &core->actions[core->num_actions];
+
+    assert(core->num_actions < EEPI_CORE_MAX_ACTIONS);
+    core->num_actions++;
+    *action = (eepi_action){.kind = kind};
+    return action;
+}
+
+int eepi_core_has_room(const eepi_core *core)
+{
+    return core->num_actions + CORE_ROOM_KEPT < EEPI_CORE_MAX_ACTIONS;
+}
+
+eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
+{
+    if (eepi_core_has_room(core)) {
+        return eepi_core_act(core, kind);
+    }
+    core->dropped = (eepi_action){.kind = kind};
+    return &core->dropped;
+}
+
+void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
+{
+    if (time_us < core->wake_us) {
+        core->wake_us = time_us;
+    }
+}
+
+static int peers_open(eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        peer->evidence = NO_EVIDENCE;
+        peer->experts = calloc(slots, sizeof *peer->experts);
+        peer->checksums = calloc(slots, sizeof *peer->checksums);
+        peer->backup = calloc(eepi_core_backup_words(shape), sizeof *peer->backup);
+        if (!peer->experts || !peer->checksums || !peer->backup) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
+{
+    size_t seats = (size_t)config->shape.max_ranks;
+    eepi_core *core = calloc(1, sizeof *core);
+
+    if (!core) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    core->config = *config;
+    core->view = eepi_view_new(&config->shape);
+    core->plan = eepi_view_new(&config->shape);
+    core->draft = eepi_view_new(&config->shape);
+    core->table = eepi_plan_table_new(&config->shape);
+    core->peers = calloc(seats, sizeof *core->peers);
+    core->suspects = calloc(seats, sizeof *core->suspects);
+    if (!core->view || !core->plan || !core->draft || !core->table || !core->peers ||
+        !core->suspects || !peers_open(core)) {
+        eepi_core_close(core);
+        return EEP_ERR_NO_MEMORY;
+    }
+    *core_out = core;
+    return EEP_OK;
+}
+
+void eepi_core_close(eepi_core *core)
+{
+    if (!core) {
+        return;
+    }
+    for (int seat = 0; core->peers && seat < core->config.shape.max_ranks; seat++) {
+        free(core->peers[seat].experts);
+        free(core->peers[seat].checksums);
+        free(core->peers[seat].backup);
+    }
+    free(core->peers);
+    free(core->suspects);
+    free(core->view);
+    free(core->plan);
+    free(core->draft);
+    eepi_plan_table_free(core->table);
+    free(core);
+}
+
+int eepi_core_needs(const eepi_core *core, int seat)
+{
+    return eepi_view_is_member(core->view, seat) ||
+           (core->peers[seat].left_epoch == core->view->epoch &&
+            core->installed_epoch != core->view->epoch && !eepi_core_has_ended(core));
+}
+
+int eepi_core_evidence(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+
+    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat)) {
+        return NO_EVIDENCE;
+    }
+    if (eepi_core_has_exited(core, seat, generation)) {
+        return EEP_FAULT_EXIT;
+    }
+    return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
+}
+
+int eepi_core_order(const eepi_core *core)
+{
+    int order = 0;
+
+    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+        return -1;
+    }
+    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
+        return eepi_view_num_active(core->view);
+    }
+    for (int seat = 0; seat < core->config.seat; seat++) {
+        order +=
+            eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
+    }
+    return order;
+}
+
+/* A document that the store forgot may have had its epoch from another proposer, and another base.
+ * So in doubt, and where somebody stays behind alive who may alone know what follows, each proposer
+ * has epochs of its own, whatever the base: two residues of twice the number of seats and one. */
+uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive)
+{
+    uint64_t seats = (uint64_t)core->config.shape.max_ranks + 1, leap = 2 * seats;
+    uint64_t own = (uint64_t)core->config.seat + (left_alive ? seats : 0);
+    uint64_t least = core->view->epoch + 1 + (uint64_t)core->in_doubt * leap;
+
+    if (!core->in_doubt && !left_alive) {
+        return least;
+    }
+    if (core->in_doubt && least <= core->tried_epoch) {
+        least = core->tried_epoch + 1;
+    }
+    return least + (own + leap - least % leap) % leap;
+}
+
+eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
+{
+    eepi_view *draft = core->draft;
+
+    memcpy(draft, core->view, core->view->bytes);
+    draft->epoch = eepi_core_fresh_epoch(core, 0);
+    draft->base_digest = core->view->digest;
+    draft->cause = (uint8_t)cause;
+    draft->phase = EEPI_VIEW_SERVING;
+    draft->proposer = core->config.seat;
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        if (s->state == EEP_SEAT_QUARANTINED &&
+            eepi_core_stores_have_ended(core, seat, s->generation)) {
+            s->state = EEP_SEAT_VACANT;
+        }
+    }
+    return draft;
+}
+
+void eepi_core_drop_backups(eepi_view *draft, int seat)
+{
+    for (int layer = 0; layer < draft->shape.num_layers; layer++) {
+        for (int expert = 0; expert < draft->shape.num_experts; expert++) {
+            eepi_view_set_backup(draft, seat, layer, expert, false);
+        }
+    }
+}
+
+void eepi_core_commit(eepi_core *core)
+{
+    eepi_action *action;
+
+    if (core->cas_in_flight) {
+        return;
+    }
+    eepi_view_seal(core->draft);
+    if (core->tried_epoch < core->draft->epoch) {
+        core->tried_epoch = core->draft->epoch;
+    }
+    core->cas_in_flight = 1;
+    action = eepi_core_act(core, EEPI_ACTION_CAS);
+    action->view = core->draft;
+    action->revision = core->revision;
+}
+
+/* ------------------------------------------------------------------ decisions */
+
+/* What members agreed on in-band may be live here before the register told of it. */
+static void advance_flipped(eepi_core *core)
+{
+    uint64_t digest = core->flipped_digest;
+    eepi_action *action;
+
+    if (digest == 0 || digest != core->view->digest) {
+        return;
+    }
+    core->flipped_digest = 0;
+    if (core->announced_digest != digest) { /* the others told in-band before the register did */
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+    }
+    core->announced_digest = digest;
+    core->installed_epoch = core->view->epoch;
+    action = eepi_core_act(core, EEPI_ACTION_ACK);
+    action->ack = (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_FLIPPED,
+                             core->view->epoch, digest};
+}
+
+/* Our newest document is not what the register says: it was restarted empty. */
+static void reassert(eepi_core *core)
+{
+    eepi_action *action;
+
+    if (!core->register_lags || core->cas_in_flight) {
+        return;
+    }
+    memcpy(core->draft, core->view, core->view->bytes);
+    core->cas_in_flight = 1;
+    core->register_lags = 0;
+    action = eepi_core_act(core, EEPI_ACTION_CAS);
+    action->view = core->draft;
+    action->revision = core->revision;
+}
+
+/* Asked to leave before anybody let us in, and no plan under way does. */
+static int has_left_early(const eepi_core *core)
+{
+    return core->leaving && !core->was_member && core->register_was_read &&
+           !(core->has_plan &&
+             eepi_view_has(core->plan, core->config.seat, core->config.generation));
+}
+
+/* The committed view is without us. */
+static void advance_outside(eepi_core *core)
+{
+    if (!core->was_member && !has_left_early(core)) {
+        eepi_core_advance_initial(core); /* if all members have ended */
+        return;
+    }
+    if (core->status == CORE_LEAVING) {
+        return;
+    }
+    if ((core->leaving || eepi_core_has_ended(core)) && core->view->cause == EEPI_VIEW_PLANNED &&
+        core->status == CORE_SERVING) {
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+        core->status = CORE_LEAVING;
+        return;
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, core->leaving || eepi_core_has_ended(core) ? EEPI_ACTION_DRAINED
+                                                                   : EEPI_ACTION_EVICTED);
+}
+
+/* A member of the view has promised never to serve it: a fault came before all had switched. */
+static int is_given_up(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(core->view, seat, peer->report_generation) &&
+            peer->report_epoch >= core->view->epoch) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Rule M10: we are out of the view but stay until every member that lives runs under it, or none
+ * will any more. */
+static void advance_leaving(eepi_core *core)
+{
+    int waits = core->view->cause == EEPI_VIEW_PLANNED && !is_given_up(core);
+
+    for (int seat = 0; waits && seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) &&
+            core->peers[seat].flipped_digest != core->view->digest &&
+            !eepi_core_has_exited(core, seat, eepi_view_seat_at(core->view, seat)->generation)) {
+            return;
+        }
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, EEPI_ACTION_DRAINED);
+}
+
+static void advance(eepi_core *core)
+{
+    if (core->status == CORE_OVER) {
+        return;
+    }
+    if (!core->has_view) {
+        if (core->leaving && core->register_was_read && !core->cas_in_flight) {
+            core->status = CORE_OVER; /* there is no view yet that it could leave */
+            eepi_core_act(core, EEPI_ACTION_DRAINED);
+            return;
+        }
+        eepi_core_advance_initial(core);
+        return;
+    }
+    reassert(core);
+    advance_flipped(core);
+    if (core->status == CORE_LEAVING) {
+        advance_leaving(core);
+        return;
+    }
+    if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+        core->was_member = 1;
+        eepi_core_advance_fault(core);
+        eepi_core_advance_fills(core);
+    } else {
+        advance_outside(core);
+    }
+    eepi_core_advance_plan(core);
+}
+
+const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, int *num_actions_out)
+{
+    core->num_actions = 0;
+    core->now_us = input->now_us;
+    core->wake_us = UINT64_MAX;
+    eepi_core_take(core, input);
+    eepi_core_pass_margins(core);
+    advance(core);
+    *num_actions_out = core->num_actions;
+    return core->actions;
+}
+
+uint64_t eepi_core_wake_us(const eepi_core *core)
+{
+    return core->wake_us;
+}
+
+const eepi_view *eepi_core_view(const eepi_core *core)
+{
+    return core->has_view ? core->view : NULL;
+}
+
+int eepi_core_has_ended(const eepi_core *core)
+{
+    return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;
+}
+
+int eepi_core_is_wedged(const eepi_core *core)
+{
+    return core->status == CORE_WEDGED;
+}
+
+void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
+{
+    static const char *const names[] = {"OUTSIDE", "SERVING", "WEDGED", "LEAVING", "OVER"};
+    int used =
+        snprintf(text_out, bytes, "rank %d (generation %u) %s epoch %llu installed %llu suspects",
+                 core->config.seat, core->config.generation, names[core->status],
+                 (unsigned long long)(core->has_view ? core->view->epoch : 0),
+                 (unsigned long long)core->installed_epoch);
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (used < 0 || (size_t)used >= bytes || eepi_core_evidence(core, seat) == NO_EVIDENCE) {
+            continue;
+        }
+        used += snprintf(text_out + used, bytes - (size_t)used, " %d (generation %u)", seat,
+                         eepi_view_seat_at(core->view, seat)->generation);
+    }
+}

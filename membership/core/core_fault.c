@@ -1,0 +1,552 @@
+/* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2,
+ * M4, M5). All of it is re-evaluated at every input. */
+#include "membership/core/core_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SAY_AFTER_US = 1000000 }; /* that nobody serves, and why */
+
+static int reported(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return eepi_view_has(core->view, seat, peer->report_generation) &&
+           peer->report_epoch >= core->view->epoch;
+}
+
+/* A member is suspected, or promised never to serve this view again: no step can complete. */
+static int must_wedge(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || reported(core, seat)) {
+            return 1;
+        }
+    }
+    return core->reported_epoch >= core->view->epoch;
+}
+
+/* What this rank says against a seat: its own observations, and ends, which stay true. What it has
+ * from others they say themselves: repeated, silence that its observer has taken back would go
+ * round for ever, and every hearer would count as an accuser of its own. */
+static int own_evidence(const eepi_core *core, int seat)
+{
+    int kind = eepi_core_evidence(core, seat);
+
+    return kind == EEP_FAULT_EXIT || core->peers[seat].evidence_by == core->config.seat
+               ? kind
+               : NO_EVIDENCE;
+}
+
+/* Changes whenever the set of own suspects does. */
+static uint64_t suspects_key(const eepi_core *core)
+{
+    uint64_t key = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        int kind = own_evidence(core, seat);
+        if (kind != NO_EVIDENCE) {
+            key = key * 1000003u + (uint64_t)seat * 16 + (uint64_t)kind + 1;
+        }
+    }
+    return key;
+}
+
+/* Rule M2: the promise, renewed for each newer document and each change of suspects. */
+static void report(eepi_core *core)
+{
+    uint64_t key = suspects_key(core);
+    eepi_action *action;
+    int n = 0;
+
+    if (core->reported_epoch == core->view->epoch && core->reported_suspects == key) {
+        return;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        int kind = own_evidence(core, seat);
+        if (kind != NO_EVIDENCE) {
+            core->suspects[n++] =
+                (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
+        }
+    }
+    if (core->reported_epoch != core->view->epoch) {
+        core->drain_from_us = core->now_us; /* the others hear of it only now */
+    }
+    core->reported_epoch = core->view->epoch;
+    core->reported_suspects = key;
+    action = eepi_core_act(core, EEPI_ACTION_REPORT);
+    action->report = (eepi_report){
+        core->config.seat, core->config.generation, core->view->epoch, core->highest_step, n,
+        core->suspects};
+}
+
+/* Distinct members that accuse the seat of missed deadlines. A seat that itself accuses another
+ * was waiting, not stuck: it is no root of the wait-for graph (rule D3). */
+static int root_accusers(const eepi_core *core, int seat)
+{
+    const core_peer *accused = &core->peers[seat];
+    int accusers = core->peers[seat].evidence == EEP_FAULT_DEADLINE;
+
+    for (int word = 0; word < EEPK_SEAT_WORDS && reported(core, seat); word++) {
+        if (accused->report_accused[word]) {
+            return 0;
+        }
+    }
+    for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        if (other != seat && other != core->config.seat && reported(core, other)) {
+            accusers += core->peers[other].report_accused[seat / 64] >> (seat % 64) & 1u;
+        }
+    }
+    return accusers;
+}
+
+/* Whom the fault view leaves out: hard evidence and silence always; of those that only missed
+ * deadlines the one with most root accusers, and none where somebody is gone for whom they may have
+ * waited (so the one that is killed does not take the next along). One that is stuck itself is left
+ * out at the drain bound. */
+static int is_expelled(const eepi_core *core, int seat)
+{
+    int kind = eepi_core_evidence(core, seat), mine;
+
+    if (kind == NO_EVIDENCE) {
+        return 0;
+    }
+    if (kind != EEP_FAULT_DEADLINE) {
+        return 1;
+    }
+    mine = root_accusers(core, seat);
+    for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        int count;
+        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE) {
+            continue;
+        }
+        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE) {
+            return 0;
+        }
+        count = root_accusers(core, other);
+        if (count > mine || (count == mine && other < seat)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* 1 once every member that stays has reported under the view that is to be replaced; those that do
+ * not by the drain bound are suspected as left out. Who has reported under a newer one knows a
+ * document that the register has forgotten, and is about to write it back (S2). */
+static int all_reported(eepi_core *core)
+{
+    uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
+    int missing = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
+            is_expelled(core, seat) ||
+            (reported(core, seat) && peer->report_epoch == core->view->epoch)) {
+            continue;
+        }
+        missing++;
+        if (core->now_us < bound_us) {
+            continue;
+        }
+        if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
+            core->now_us < peer->busy_until_us) { /* it said so, and that has an end */
+            eepi_core_wake_at(core, peer->busy_until_us);
+            continue;
+        }
+        peer->evidence = EEP_FAULT_LEFT_OUT;
+        peer->evidence_by = core->config.seat;
+        peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
+        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
+            (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
+    }
+    if (missing && core->now_us < bound_us) {
+        eepi_core_wake_at(core, bound_us);
+    }
+    return missing == 0;
+}
+
+/* Killing precedes the commit: 1 once all whom we expel are gone, cannot be killed, or did not end
+ * within the drain bound (then they are quarantined). */
+static int all_killed(eepi_core *core)
+{
+    int waiting = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
+        uint64_t bound_us;
+        if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
+            !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation)) {
+            continue;
+        }
+        if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
+            waiting = 1; /* the rest in the next round */
+            eepi_core_wake_at(core, core->now_us);
+            continue;
+        }
+        if (peer->killed_generation != generation) {
+            peer->killed_generation = generation;
+            peer->killed_us = core->now_us;
+            eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+                (eepi_suspect){seat, generation, peer->evidence};
+        }
+        bound_us = peer->killed_us + core->config.drain_bound_us;
+        if (core->now_us < bound_us && peer->unkillable_generation != generation) {
+            waiting = 1;
+            eepi_core_wake_at(core, bound_us);
+        }
+    }
+    return !waiting;
+}
+
+/* A kill that was asked for may not have come yet: a victim that is no longer to go is killed only
+ * if it is asked for again. */
+static void take_kills_back(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (peer->killed_generation != 0 &&
+            eepi_view_has(core->view, seat, peer->killed_generation) && !is_expelled(core, seat)) {
+            peer->killed_generation = 0;
+        }
+    }
+}
+
+int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+
+    if (core->peers[seat].killed_generation != generation || s->generation != generation) {
+        return 0;
+    }
+    return eepi_view_is_member(core->view, seat)
+               ? is_expelled(core, seat)
+               : s->state == EEP_SEAT_QUARANTINED &&
+                     !eepi_core_stores_have_ended(core, seat, generation);
+}
+
+static void fail_closed(eepi_core *core)
+{
+    if (!core->uncovered) {
+        eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+    }
+    core->uncovered = 1;
+}
+
+/* Rule P8: its process takes no further part, and its device may still store for it. */
+static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
+{
+    snprintf(core->why, sizeof core->why,
+             "rank %d (generation %u) has ended, but its process is not wholly gone and its device "
+             "may still "
+             "write: nobody serves until it is",
+             seat, generation);
+    fail_closed(core);
+}
+
+/* Without a kill fence nobody is killed, then as well. */
+static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
+{
+    uint64_t bound_us =
+        core->wedged_us +
+        (core->config.drain_bound_us < SAY_AFTER_US ? core->config.drain_bound_us : SAY_AFTER_US);
+
+    if (core->now_us < bound_us) { /* mostly it hears that it was expelled, and ends */
+        eepi_core_wake_at(core, bound_us);
+        return;
+    }
+    snprintf(
+        core->why, sizeof core->why,
+        "rank %d (generation %u) was expelled, lives and may still write, and kill_fence is 0: "
+        "nobody serves until its process goes on or ends",
+        seat, generation);
+    fail_closed(core);
+}
+
+/* The other copy of the combine windows may be used again only if the stores of every generation
+ * that was expelled earlier have ended (rules M2, P8). One that lives on, although its kill did not
+ * reach it, is killed again after the drain bound; without a kill fence it is waited for, and who
+ * asks for a step hears why (must 12). */
+static int old_copy_is_free(eepi_core *core)
+{
+    int is_free = 1;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+        core_peer *peer = &core->peers[seat];
+        uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+        if (s->state != EEP_SEAT_QUARANTINED ||
+            eepi_core_stores_have_ended(core, seat, s->generation)) {
+            continue;
+        }
+        is_free = 0;
+        if (eepi_core_is_gone(core, seat, s->generation)) {
+            continue; /* its margin runs, which has an end */
+        }
+        if (!core->config.kill_fence && !eepi_core_has_exited(core, seat, s->generation)) {
+            say_lives_on(core, seat, s->generation);
+            continue;
+        }
+        if (peer->killed_generation == s->generation &&
+            bound_us < peer->killed_us + core->config.drain_bound_us) {
+            bound_us = peer->killed_us + core->config.drain_bound_us;
+        }
+        if (core->now_us < bound_us) {
+            eepi_core_wake_at(core, bound_us);
+            continue;
+        }
+        if (eepi_core_has_exited(core, seat, s->generation)) { /* no kill ends it sooner */
+            say_stores_last(core, seat, s->generation);
+            continue;
+        }
+        if (!eepi_core_has_room(core)) {
+            continue;
+        }
+        if (peer->killed_generation == s->generation) { /* and it lives on: say why nobody serves */
+            snprintf(core->why, sizeof core->why,
+                     "rank %d (generation %u) was expelled, could not be killed and may still "
+                     "write: nobody "
+                     "serves until its process ends",
+                     seat, s->generation);
+            fail_closed(core);
+        }
+        peer->killed_generation = s->generation;
+        peer->killed_us = core->now_us;
+        eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+            (eepi_suspect){seat, s->generation, EEP_FAULT_LEFT_OUT};
+        eepi_core_wake_at(core, core->now_us + core->config.drain_bound_us);
+    }
+    return is_free;
+}
+
+/* The next view: without those who are expelled, from a step that none of its members has started,
+ * with the other copy of the combine windows. */
+static eepi_view *draft_fault(eepi_core *core)
+{
+    eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
+    uint64_t highest = core->highest_step;
+    int left_alive = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        core_peer *peer = &core->peers[seat];
+        if (peer->report_step >
+            highest) { /* also of one that goes: it was the last to step, maybe */
+            highest = peer->report_step;
+        }
+        if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
+            peer->flipped_digest != core->view->digest &&
+            !eepi_core_stores_have_ended(core, seat, s->generation)) {
+            s->state = EEP_SEAT_QUARANTINED; /* it may still be in a step of the view before */
+        }
+        if (!eepi_view_is_member(core->view, seat)) {
+            continue;
+        }
+        if (is_expelled(core, seat)) {
+            s->state = eepi_core_stores_have_ended(core, seat, s->generation)
+                           ? EEP_SEAT_VACANT
+                           : EEP_SEAT_QUARANTINED;
+            eepi_core_drop_backups(draft, seat);
+            left_alive |= !eepi_core_has_exited(core, seat, s->generation);
+        }
+    }
+    if (left_alive) { /* it may know documents that only it was told of, before the store forgot */
+        draft->epoch = eepi_core_fresh_epoch(core, 1);
+    }
+    if (draft->first_step <= highest) {
+        draft->first_step = highest + 1;
+    }
+    draft->combine_copy ^= 1u;
+    (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
+    eepi_plan_drop_gone(draft);
+    return draft;
+}
+
+static int is_forgivable(const eepi_core *core, int seat)
+{
+    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE && is_expelled(core, seat) &&
+           reported(core, seat) &&
+           core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
+}
+
+/* Who only missed deadlines, and has reported since, lives: where experts would be lost with it, it
+ * stays (pause, do not shed). 1: somebody was forgiven. Before anybody is killed. */
+static int forgive(eepi_core *core)
+{
+    int fills, forgivable = 0;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        forgivable += is_forgivable(core, seat);
+    }
+    if (!forgivable || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
+                                          sizeof core->why) == EEP_OK) {
+        return 0;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_forgivable(core, seat)) {
+            core->peers[seat].evidence = NO_EVIDENCE;
+        }
+    }
+    return 1;
+}
+
+/* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
+ * missing: then, and only then, a fault view lets them in. */
+static void propose_fault(eepi_core *core)
+{
+    eepi_view *draft = draft_fault(core);
+    int fills = 0, joiners = 0;
+
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+        draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
+        for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+            joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
+        }
+        if (!joiners ||
+            eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+            fail_closed(core);
+            return;
+        }
+    }
+    draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
+    eepi_core_commit(core);
+}
+
+/* Rule M1: the second compare-and-swap, once all receivers have verified their weights. */
+static void propose_repaired(eepi_core *core)
+{
+    eepi_view *draft;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) &&
+            eepi_plan_fills(core->view, seat, NULL, 0) > 0 &&
+            core->peers[seat].filled_digest != core->view->digest) {
+            return;
+        }
+    }
+    draft = eepi_core_draft(core, EEPI_VIEW_REPAIRED);
+    (void)eepi_plan_filled(draft, -1);
+    eepi_core_commit(core);
+}
+
+/* The end of the instance was asked for, or all want out, after a fault: nobody will use a combine
+ * copy or an expert again, so neither is waited for. */
+static int propose_end(eepi_core *core)
+{
+    eepi_view *draft;
+
+    if (!eepi_core_all_leave(core, core->view)) {
+        return 0;
+    }
+    draft = draft_fault(core);
+    draft->cause = EEPI_VIEW_PLANNED;
+    draft->combine_copy = core->view->combine_copy;
+    (void)eepi_core_end_instance(core, draft);
+    eepi_core_commit(core);
+    return 1;
+}
+
+/* Rule M4: in order of seat, with delays; 1 when it is this rank's turn. */
+static int my_turn(eepi_core *core)
+{
+    int order = eepi_core_order(core);
+    uint64_t turn_us;
+
+    if (order < 0 || core->cas_in_flight) {
+        return 0;
+    }
+    turn_us = core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
+    if (core->now_us >= turn_us) {
+        return 1;
+    }
+    eepi_core_wake_at(core, turn_us);
+    return 0;
+}
+
+static void wedge(eepi_core *core)
+{
+    core->status = CORE_WEDGED;
+    core->wedged_us = core->now_us;
+    core->drained = 0;
+    eepi_core_act(core, EEPI_ACTION_WEDGE);
+}
+
+static void install(eepi_core *core)
+{
+    core->status = CORE_SERVING;
+    core->installed_epoch = core->view->epoch;
+    eepi_core_act(core, EEPI_ACTION_INSTALL)->view = core->view;
+}
+
+/* A committed planned view: switch in-band, or at once for a rank that is new in it. */
+static void take_up_planned(eepi_core *core)
+{
+    if (core->status == CORE_OUTSIDE) {
+        install(core);
+    } else if (core->announced_digest != core->view->digest) {
+        core->announced_digest = core->view->digest;
+        eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
+    }
+}
+
+static void advance_repair(eepi_core *core)
+{
+    if (core->peers[core->config.seat].filled_digest != core->view->digest &&
+        core->announced_digest != core->view->digest) {
+        core->announced_digest = core->view->digest; /* asked once per document */
+        eepi_core_act(core, EEPI_ACTION_FILL)->view = core->view;
+    }
+}
+
+void eepi_core_advance_fault(eepi_core *core)
+{
+    int newer = core->view->epoch > core->installed_epoch;
+    int suspected = must_wedge(core);
+
+    take_kills_back(core);
+    if (core->status != CORE_WEDGED && suspected) {
+        wedge(core);
+    }
+    if (core->status != CORE_WEDGED) {
+        if (newer && core->view->cause == EEPI_VIEW_PLANNED) {
+            take_up_planned(core);
+        } else if (newer && core->view->phase == EEPI_VIEW_SERVING) {
+            install(core);
+        } else if (newer) {
+            wedge(core); /* REPAIRING: nobody steps */
+        }
+        return;
+    }
+    if (!core->drained) {
+        return;
+    }
+    if (newer && core->view->cause != EEPI_VIEW_PLANNED && !suspected &&
+        core->view->phase == EEPI_VIEW_SERVING) {
+        install(core);
+        return;
+    }
+    report(core);
+    if (core->view->phase == EEPI_VIEW_REPAIRING) {
+        int anybody = 0;
+        advance_repair(core);
+        for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+            anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
+        }
+        if (!anybody) { /* all members must say that they know nothing newer */
+            if (all_reported(core) && my_turn(core) && !propose_end(core)) {
+                propose_repaired(core);
+            }
+            return;
+        }
+    }
+    if (!all_reported(core) || !my_turn(core)) {
+        return;
+    }
+    if (forgive(core)) {
+        eepi_core_wake_at(core, core->now_us);
+    } else if (all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
+        propose_fault(core);
+    }
+}

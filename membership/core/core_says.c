@@ -1,0 +1,123 @@
+/* What the core waits for, in words: for the log, and for whoever waits in a call. Nothing is
+ * decided here. */
+#include "membership/core/core_state.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { MOST_NAMED = 8 };
+
+typedef struct list {
+    char *text;
+    size_t bytes, used;
+    int num;
+} list;
+
+__attribute__((format(printf, 2, 3))) static void add(list *l, const char *format, ...)
+{
+    va_list arguments;
+    int n;
+
+    va_start(arguments, format);
+    n = vsnprintf(l->text + l->used, l->bytes - l->used, format, arguments);
+    va_end(arguments);
+    if (n > 0) {
+        l->used += (size_t)n;
+    }
+    if (l->used >= l->bytes) {
+        l->used = l->bytes - 1;
+    }
+}
+
+/* Names the first few seats that it is called with. */
+static void name(list *l, const char *before, int seat, uint32_t generation)
+{
+    if (l->num++ < MOST_NAMED) {
+        add(l, "%s rank %d (generation %u)", l->num == 1 ? before : ",", seat, generation);
+    }
+}
+
+static void end_names(list *l)
+{
+    if (l->num > MOST_NAMED) {
+        add(l, " and %d more", l->num - MOST_NAMED);
+    }
+}
+
+/* Members that have not promised to stop, and are not to go. */
+static void say_unheard(const eepi_core *core, list *l)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
+        if (eepi_view_is_member(core->view, seat) && seat != core->config.seat &&
+            eepi_core_evidence(core, seat) == NO_EVIDENCE &&
+            !(peer->report_generation == generation && peer->report_epoch >= core->view->epoch)) {
+            name(l, "a fault has stopped the instance, and has not heard yet from", seat,
+                 generation);
+        }
+    }
+    end_names(l);
+}
+
+static int has_stopped(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(core->view, seat, peer->report_generation) &&
+            peer->report_epoch >= core->view->epoch) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whose acknowledgement the plan that lets us in waits for. */
+static void say_unacknowledged(const eepi_core *core, list *l)
+{
+    for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        if ((eepi_view_is_member(core->plan, seat) || eepi_view_is_member(core->view, seat)) &&
+            core->peers[seat].staged_digest != core->plan->digest) {
+            name(l, "the view that lets it in has not been acknowledged by", seat,
+                 eepi_view_seat_at(core->plan, seat)->generation);
+        }
+    }
+    end_names(l);
+}
+
+static void say_outside(const eepi_core *core, list *l)
+{
+    int own = core->config.seat;
+    uint32_t before = core->config.generation - 1;
+
+    if (before > 0 && !eepi_core_stores_have_ended(core, own, before)) {
+        add(l, "the end of the process that had the seat before (generation %u) has not been seen",
+            before);
+    } else if (has_stopped(core)) {
+        add(l, "its members have stopped after a fault, and have not agreed on a view yet");
+    } else if (core->view->phase == EEPI_VIEW_REPAIRING) {
+        add(l, "its members wait for weights that a fault made them copy");
+    } else if (core->has_plan && eepi_view_has(core->plan, own, core->config.generation)) {
+        say_unacknowledged(core, l);
+    } else {
+        add(l, "its members have not planned a view with it yet");
+    }
+}
+
+void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes)
+{
+    list l = {text_out, bytes, 0, 0};
+
+    text_out[0] = '\0';
+    if (!core->has_view || eepi_core_has_ended(core)) {
+        return;
+    }
+    if (!core->register_was_read) {
+        add(&l, "the store has not answered");
+    } else if (core->status == CORE_WEDGED) {
+        say_unheard(core, &l);
+    } else if (core->status == CORE_OUTSIDE &&
+               !eepi_view_is_member(core->view, core->config.seat)) {
+        say_outside(core, &l);
+    }
+}

@@ -1,0 +1,58 @@
+/* The heartbeat thread of a rank: beats in its own window, listens to the members' beats.
+ *
+ * It never calls the device runtime (rule M6): a rank that warms up for minutes stays alive. Three
+ * limits are kept apart (rule M5): a beat that is suspect_us late makes it look at the process in
+ * /proc (a dead one is EXIT evidence at once), and only silence for expel_us is evidence against a
+ * living process. A round in which this thread itself was not scheduled for longer than a period is
+ * discarded, and all limits are extended by its own gap. */
+#ifndef EEPI_DETECTOR_H
+#define EEPI_DETECTOR_H
+
+#include "eep/status.h"
+#include "graphs/kernels/table_layout.h"
+#include "membership/core/core.h"
+
+typedef struct eepi_detector eepi_detector;
+
+typedef struct eepi_detector_config {
+    uint64_t period_us, suspect_us;
+    int32_t max_ranks;
+    /* Evidence or, with kind < 0, a sign of life that ends an earlier silence. Heartbeat thread. */
+    void (*tell)(void *user, const eepi_suspect *suspect);
+    /* A peer is about to kill this process: its word, once. Heartbeat thread. May be NULL. */
+    void (*warned)(void *user, uint64_t warning);
+    /* Run once in the thread when it starts. */
+    void (*started)(void *user);
+    void *user;
+} eepi_detector_config;
+
+EEP_MUST_CHECK eep_status eepi_detector_open(const eepi_detector_config *config,
+                                             eepk_window_header *own, eepi_detector **detector_out);
+void eepi_detector_close(eepi_detector *detector);
+/* Listen to a member (its mapped window's header must stay mapped until it is unwatched). */
+void eepi_detector_watch(eepi_detector *detector, int32_t seat, uint32_t generation, int32_t pid,
+                         uint64_t pid_start, const eepk_window_header *header);
+void eepi_detector_unwatch(eepi_detector *detector, int32_t seat);
+/* The rank says that it will be silent until then (CLOCK_MONOTONIC); any thread. */
+void eepi_detector_set_busy(eepi_detector *detector, uint64_t until_ns);
+/* Is that rank busy by its own word, at `now_us`? */
+static inline int eepi_is_busy(const eepk_window_header *header, uint64_t now_us)
+{
+    return __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) > now_us * 1000u;
+}
+/* What a killer leaves in its victim's window. */
+static inline uint64_t eepi_warning_of(int32_t by, int32_t kind, uint32_t generation)
+{
+    return (uint64_t)generation << 32 | (uint64_t)(kind + 1) << 16 | (uint64_t)(by + 1);
+}
+static inline int32_t eepi_warning_by(uint64_t warning)
+{
+    return (int32_t)(warning & 0xffffu) - 1;
+}
+static inline int32_t eepi_warning_kind(uint64_t warning)
+{
+    return (int32_t)(warning >> 16 & 0xffffu) - 1;
+}
+/* expel_us follows the observed steps (rule M5). */
+void eepi_detector_set_expel_us(eepi_detector *detector, uint64_t expel_us);
+#endif

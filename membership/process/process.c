@@ -1,0 +1,129 @@
+#include "membership/process/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+typedef enum stat_result { STAT_UNKNOWN, STAT_GONE, STAT_READ } stat_result;
+
+/* Fields of /proc/<pid>/stat behind the command name, which may hold anything: find its last ')'.
+ * Only the kernel's word that there is no such process is GONE: that we have no descriptor left,
+ * for one, says nothing about the peer. */
+typedef struct process_stat {
+    char state;
+    long num_threads; /* of a zombie: 1 once no other thread of it is left */
+    uint64_t start, vsize;
+} process_stat;
+
+static stat_result read_stat(int32_t pid, process_stat *stat_out)
+{
+    char path[64], text[1024], *at;
+    unsigned long long start, vsize;
+    ssize_t n;
+    int fd, error;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT || errno == ESRCH ? STAT_GONE : STAT_UNKNOWN;
+    }
+    n = read(fd, text, sizeof(text) - 1);
+    error = errno;
+    close(fd);
+    if (n < 0) {
+        return error == ESRCH ? STAT_GONE : STAT_UNKNOWN;
+    }
+    text[n] = '\0';
+    at = strrchr(text, ')');
+    if (!at || sscanf(at + 1,
+                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld "
+                      "%*d %llu %llu",
+                      &stat_out->state, &stat_out->num_threads, &start, &vsize) != 4) {
+        return STAT_UNKNOWN;
+    }
+    stat_out->start = start;
+    stat_out->vsize = vsize;
+    return STAT_READ;
+}
+
+uint64_t eepi_process_home(void)
+{
+    struct {
+        char boot[64], self[32];
+        uint64_t device, inode, clock_device, clock_inode;
+    } home = {0};
+    char own[32];
+    struct stat space, clock;
+    int has_clock;
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, home.boot, sizeof home.boot - 1) : -1;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    snprintf(own, sizeof own, "%d", (int)getpid());
+    if (got <= 0 || stat("/proc/self/ns/pid", &space) != 0 ||
+        readlink("/proc/self", home.self, sizeof home.self - 1) <= 0 ||
+        strcmp(home.self, own) != 0) {
+        return 0;
+    }
+    memset(home.self, 0, sizeof home.self); /* the same for all who live here */
+    has_clock = stat("/proc/self/ns/time", &clock) == 0;
+    if (!has_clock && errno != ENOENT) { /* ENOENT: Linux before 5.6, which has none */
+        return 0;
+    }
+    home.clock_device = has_clock ? clock.st_dev : 0;
+    home.clock_inode = has_clock ? clock.st_ino : 0;
+    home.device = space.st_dev;
+    home.inode = space.st_ino;
+    return XXH64(&home, sizeof home, 0) | 1;
+}
+
+uint64_t eepi_process_start(int32_t pid)
+{
+    process_stat stat;
+
+    return read_stat(pid, &stat) == STAT_READ ? stat.start : 0;
+}
+
+eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
+{
+    process_stat stat;
+    stat_result result = pid > 0 ? read_stat(pid, &stat) : STAT_UNKNOWN;
+    int is_zombie;
+
+    if (result == STAT_UNKNOWN) {
+        return EEPI_PROCESS_RUNS;
+    }
+    if (result == STAT_GONE || stat.start != start || stat.state == 'X') {
+        return EEPI_PROCESS_GONE;
+    }
+    is_zombie = stat.state == 'Z';
+    if (is_zombie && stat.num_threads <= 1) {
+        return EEPI_PROCESS_GONE;
+    }
+    return is_zombie || stat.vsize == 0 ? EEPI_PROCESS_ENDING : EEPI_PROCESS_RUNS;
+}
+
+int eepi_process_watch(int32_t pid, uint64_t start)
+{
+    int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+    /* the pid may have been taken by another process before it was opened */
+    if (fd >= 0 && eepi_process_look(pid, start) == EEPI_PROCESS_GONE) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+int eepi_process_kill(int pidfd)
+{
+    return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH;
+}

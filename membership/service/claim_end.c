@@ -1,0 +1,48 @@
+/* The end of whoever has or had a seat: told to all, and the seat given back. Calling thread of
+ * eep_open and eep_close, before and after the service thread; giving back, that one too. */
+#include "membership/context/context.h"
+#include "membership/process/seat_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Whoever held a seat has ended; that is told to all. */
+eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bound_us)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_store_reply reply;
+    eep_status status;
+
+    snprintf(key, sizeof key, EEPI_KEY_EXIT "%d", end->seat);
+    status = eepi_store_client_wait(
+        context->store, eepi_store_put(context->store, key, end, sizeof *end, 0), bound_us, &reply);
+    return status == EEP_OK ? reply.status : status;
+}
+
+void eepi_claim_give_back(eep_context *context)
+{
+    const eepi_seat_holder own = {.generation = context->generation,
+                                  .pid = (int32_t)getpid(),
+                                  .pid_start = context->pid_start,
+                                  .home = context->home,
+                                  .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
+
+    if (context->has_seat &&
+        eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
+                 context->store_path, context->config.rank, strerror(errno));
+    }
+    context->has_seat = 0;
+}
+
+void eepi_claim_release(eep_context *context, uint64_t bound_us)
+{
+    const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
+
+    eepi_claim_give_back(context);
+    if (context->claimed) {
+        (void)!eepi_claim_end(context, &end, bound_us);
+    }
+}

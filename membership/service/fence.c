@@ -1,0 +1,190 @@
+/* Before a rank is expelled: who is spared because it said that it is busy, who is warned, and the
+ * kill itself. Service thread. */
+#include "membership/context/context.h"
+#include "membership/process/process.h"
+
+#include <unistd.h>
+
+/* A victim whose heart beats hears its warning within a period. */
+enum { WARN_PERIODS = 5, WARNED_POLL_US = 2000 };
+
+static eepk_window_header *header_of(const eep_context *context, int seat)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    return peer->window ? eepi_window_header(peer->window) : NULL;
+}
+
+void eepi_spare_busy(const eep_context *context, uint64_t *seats)
+{
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        const eepk_window_header *header = header_of(context, seat);
+        if (seats[seat / 64] >> (seat % 64) & 1u && header && eepi_is_busy(header, eepi_now_us())) {
+            seats[seat / 64] &= ~(1ull << (seat % 64));
+        }
+    }
+}
+
+static int has_room(const eep_context *context)
+{
+    return context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT;
+}
+
+/* What that seat's process says of itself: 1, and the core hears it, if it is busy by its own word.
+ */
+static int give_busy(eep_context *context, int seat)
+{
+    const eepk_window_header *header = header_of(context, seat);
+    uint64_t now_ns = eepi_now_ns(), most_ns = (uint64_t)EEP_BUSY_MAX_US * 1000u;
+    uint64_t until_ns = header ? __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) : 0;
+    eepi_input busy = {.kind = EEPI_INPUT_BUSY,
+                       .suspect = {seat, context->peers[seat].window_generation, EEP_FAULT_SILENT}};
+
+    if (until_ns <= now_ns) {
+        return 0;
+    }
+    busy.step = (until_ns - now_ns < most_ns ? until_ns - now_ns : most_ns) / 1000u;
+    if (has_room(context)) {
+        eepi_give(context, &busy);
+    }
+    return 1;
+}
+
+/* The core waits for the promises of all who stay: for those of a busy one as long as it is. */
+void eepi_give_busy(eep_context *context)
+{
+    for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;
+         seat++) {
+        (void)give_busy(context, seat);
+    }
+}
+
+static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_own)
+{
+    const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
+
+    if (!is_own && eepi_process_kill(context->peers[suspect->seat].pidfd)) {
+        eepi_log(context, EEP_LOG_WARN, "killed rank %d (generation %u: %s) before it is expelled",
+                 suspect->seat, suspect->generation,
+                 eep_fault_kind_name((eep_fault_kind)suspect->kind));
+    } else if (has_room(context)) {
+        eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
+    }
+}
+
+static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
+{
+    const eepk_window_header *header = header_of(context, suspect->seat);
+
+    return header && context->peers[suspect->seat].window_generation == suspect->generation &&
+           eepi_now_us() < __atomic_load_n(&header->heartbeat_ns, __ATOMIC_ACQUIRE) / 1000u +
+                               3 * context->config.heartbeat_period_us;
+}
+
+/* The last look before a kill, which nothing takes back: 1 if the victim has spoken since. Then the
+ * core hears it, and asks again if it still wants it killed. There is room for that. */
+static int speaks(eep_context *context, const eepi_suspect *suspect)
+{
+    const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
+
+    if (context->peers[suspect->seat].window_generation == suspect->generation &&
+        give_busy(context, suspect->seat)) {
+        return 1;
+    }
+    if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect)) {
+        return 0;
+    }
+    eepi_give(context, &alive);
+    return 1;
+}
+
+/* Tell the victim, in its own window, who does it and why. 1: its heart beats, so it will hear. */
+static int warn(eep_context *context, const eepi_suspect *suspect)
+{
+    eepk_window_header *header = header_of(context, suspect->seat);
+
+    if (!header || context->peers[suspect->seat].window_generation != suspect->generation) {
+        return 0;
+    }
+    __atomic_store_n(&header->warning,
+                     eepi_warning_of(context->config.rank, suspect->kind, context->generation),
+                     __ATOMIC_RELEASE);
+    return heart_beats(context, suspect);
+}
+
+static void forget_warned(eep_context *context, eepi_peer *peer)
+{
+    context->num_warned -= peer->kill_at_us != 0;
+    peer->kill_at_us = 0;
+}
+
+/* A thread of this process cannot be killed, nor can another user's process. Of one that is not
+ * known nothing is said: its end is waited for as long as that of one that was killed. While the
+ * core can be told nothing the victim is warned only. */
+void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
+{
+    eepi_peer *peer = &context->peers[suspect->seat];
+    int is_own = peer->record_bytes && peer->record.pid == getpid() &&
+                 peer->record.member.generation == suspect->generation;
+    const int is_full = !has_room(context);
+    int hears;
+
+    forget_warned(context, peer);
+    if ((!is_full && speaks(context, suspect)) ||
+        (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
+        return;
+    }
+    hears = warn(context, suspect);
+    if (is_own || (!hears && !is_full)) {
+        kill_now(context, suspect, is_own);
+        return;
+    }
+    peer->to_kill = *suspect;
+    peer->kill_at_us = eepi_now_us() + WARN_PERIODS * context->config.heartbeat_period_us;
+    context->num_warned++;
+}
+
+/* What it was warned of does not come: it may be warned anew. */
+static void spare(eep_context *context, int seat)
+{
+    const eepi_suspect *suspect = &context->peers[seat].to_kill;
+    eepk_window_header *header = header_of(context, seat);
+
+    if (header && context->peers[seat].window_generation == suspect->generation) {
+        __atomic_store_n(&header->warning, 0, __ATOMIC_RELEASE);
+    }
+    eepi_log(context, EEP_LOG_INFO,
+             "does not kill rank %d (generation %u: %s): it has spoken since it was warned", seat,
+             suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
+}
+
+void eepi_kill_warned(eep_context *context)
+{
+    for (int seat = 0; context->num_warned > 0 && seat < context->config.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
+        const eepk_window_header *header = header_of(context, seat);
+        if (peer->kill_at_us == 0) {
+            continue;
+        }
+        if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
+            __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
+                eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation)) {
+            continue;
+        }
+        if (!has_room(context)) { /* the core could not be told why it is spared: look again */
+            continue;
+        }
+        forget_warned(context, peer);
+        if (speaks(context, &peer->to_kill) ||
+            !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation)) {
+            spare(context, seat);
+        } else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation) {
+            kill_now(context, &peer->to_kill, 0);
+        }
+    }
+}
+
+uint64_t eepi_warned_poll_us(const eep_context *context)
+{
+    return context->num_warned > 0 ? WARNED_POLL_US : UINT64_MAX;
+}

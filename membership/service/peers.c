@@ -1,0 +1,256 @@
+/* The peers of a rank: their records, processes and windows. Service thread. */
+#include "membership/context/context.h"
+#include "graphs/device/device_share.h"
+#include "membership/process/process.h"
+#include "graphs/base/descriptors.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What one look at a process says of its end. */
+static void give_end(eep_context *context, const eepi_record *record, eepi_process_state state)
+{
+    eepi_input input = {
+        .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_GONE : EEPI_INPUT_EVIDENCE,
+        .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
+
+    if (state != EEPI_PROCESS_RUNS) {
+        eepi_give(context, &input);
+    }
+}
+
+static void watch_process(eep_context *context, eepi_peer *peer)
+{
+    const eepi_record *record = &peer->record;
+    eepi_process_state state;
+    char why[160];
+    int error;
+
+    if (peer->pidfd_generation == record->member.generation) {
+        return;
+    }
+    if (peer->pidfd >= 0) {
+        close(peer->pidfd);
+    }
+    peer->pidfd_generation = record->member.generation;
+    peer->pidfd = -1;
+    if (record->pid == 0 || record->pid == getpid()) {
+        return; /* of another home; ranks as threads: their end is not a process's end */
+    }
+    peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
+    error = errno;
+    state = eepi_process_look(record->pid, record->pid_start);
+    give_end(context, record, state);
+    if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS) {
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot watch process %d of rank %d (generation %u): %s: its end shows only after "
+                 "its heart has "
+                 "stopped",
+                 record->pid, record->member.seat, record->member.generation,
+                 eepi_descriptors_error(error, why, sizeof why));
+    }
+}
+
+/* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
+ * that is told while its process can still be named, and nothing more is asked of it. */
+static void forget_predecessor(eep_context *context, eepi_peer *peer)
+{
+    const eepi_record *old = &peer->record;
+
+    if (old->bulk_address_bytes > 0) {
+        eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
+    }
+    if (peer->pidfd >= 0) {
+        give_end(context, old, eepi_process_look(old->pid, old->pid_start));
+    }
+}
+
+void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
+{
+    eepi_record record;
+    eepi_input input = {.kind = EEPI_INPUT_MEMBER};
+    eepi_peer *peer;
+    void *copy;
+
+    copy = malloc(size ? size : 1);
+    if (!copy) {
+        return;
+    }
+    memcpy(copy, bytes, size);
+    if (eepi_record_decode(copy, size, &context->view_shape, &record) != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "a member record does not fit this instance: ignored");
+        free(copy);
+        return;
+    }
+    if (record.home != context->home) {
+        record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
+    }
+    peer = &context->peers[record.member.seat];
+    if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
+        if (record.member.seat == context->config.rank) { /* a predecessor's last word, come late */
+            eepi_peer_publish(context);
+        }
+        free(copy);
+        return;
+    }
+    if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
+        record.member.seat != context->config.rank) {
+        forget_predecessor(context, peer);
+    }
+    free(peer->record_bytes);
+    peer->record_bytes = copy;
+    peer->record = record;
+    peer->is_heard = 1;
+    context->held_for_record = 0; /* a plan may have waited for it, */
+    context->stage_again_us = 0;  /* or a view */
+    eepi_arrival_note(context, &record.member);
+    if (record.member.seat != context->config.rank) {
+        watch_process(context, peer);
+    }
+    input.member = &peer->record.member;
+    eepi_give(context, &input);
+}
+
+/* Mapping device memory may make the device wait, and with it a step: say for how long. */
+static void say_cost(const eep_context *context, int seat, uint32_t generation)
+{
+    eepi_share_cost cost = eepi_share_cost_of(context->config.device);
+
+    eepi_log(context, EEP_LOG_INFO,
+             "mapped the window of rank %d (generation %u); %llu calls that map or unmap device "
+             "memory took "
+             "%llu us so far, the longest %llu us",
+             seat, generation, (unsigned long long)cost.calls, (unsigned long long)cost.total_us,
+             (unsigned long long)cost.longest_us);
+}
+
+/* The rank thread tells the host side of the newest window, under the lock (tell_begin). */
+static void take_window(eep_context *context, int seat, eepi_window *window)
+{
+    eepi_peer *peer = &context->peers[seat];
+
+    /* the predecessor's mapping outlives the bank that may still name it by one change */
+    eepi_window_close(peer->retired_window);
+    peer->retired_window = peer->window;
+    peer->window = window;
+    if (!eepi_window_is_apart(window)) {
+        return;
+    }
+    pthread_mutex_lock(&context->lock);
+    context->peer_headers[seat] = eepi_window_header(window);
+    pthread_mutex_unlock(&context->lock);
+}
+
+static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
+{
+    eepi_window_spec spec = eepi_window_spec_of(&context->shape, (uint32_t)seat, generation);
+    eepi_peer *peer = &context->peers[seat];
+    char why[EEPI_ERROR_BYTES / 2] = "its record is not known yet";
+    eepi_window *window = NULL;
+    eep_status status = EEP_ERR_NOT_FOUND;
+
+    if (peer->window && peer->window_generation == generation) {
+        return EEP_OK;
+    }
+    if (peer->record_bytes && peer->record.member.generation == generation &&
+        peer->record.pid == 0) {
+        snprintf(why, sizeof why, "its process lives in another pid or time namespace");
+    } else if (peer->record_bytes && peer->record.member.generation == generation) {
+        status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
+                                 sizeof why, &window);
+    }
+    if (status != EEP_OK) {
+        /* of this process, such as its limit of descriptors: somebody must do something */
+        eepi_log(context, status == EEP_ERR_SYSTEM ? EEP_LOG_ERROR : EEP_LOG_WARN,
+                 "cannot map the window of rank %d (generation %u): %s: %s", seat, generation,
+                 eep_strerror(status), why);
+        return status;
+    }
+    take_window(context, seat, window);
+    if (eepi_window_is_apart(window)) {
+        say_cost(context, seat, generation);
+    }
+    peer->window_generation = generation;
+    peer->window_pid = peer->record.pid;
+    peer->window_pid_start = peer->record.pid_start;
+    return EEP_OK;
+}
+
+eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **windows_out)
+{
+    const eepi_view *committed = eepi_core_view(context->core);
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
+        eep_status status;
+        windows_out[seat] = NULL;
+        if (!eepi_view_is_member(view, seat)) {
+            /* who leaves by a plan that is only staged is still needed */
+            if (!committed || !eepi_view_is_member(committed, seat)) {
+                eepi_detector_unwatch(context->detector, seat);
+            }
+            continue;
+        }
+        if (seat == context->config.rank) {
+            windows_out[seat] = eepi_window_device_address(context->window);
+            continue;
+        }
+        status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
+        if (status != EEP_OK) {
+            return status;
+        }
+        windows_out[seat] = eepi_window_device_address(peer->window);
+        /* no change for one that is watched already */
+        eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
+                            peer->window_pid_start, eepi_window_header(peer->window));
+    }
+    return EEP_OK;
+}
+
+void eepi_peers_close(eep_context *context)
+{
+    for (int seat = 0; context->peers && seat < context->config.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
+        if (peer->pidfd >= 0) {
+            close(peer->pidfd);
+        }
+        eepi_window_close(peer->window);
+        eepi_window_close(peer->retired_window);
+        free(peer->record_bytes);
+    }
+    free(context->peers);
+}
+
+void eepi_peer_publish(eep_context *context)
+{
+    eepi_record record = {
+        .member = {context->config.rank, context->generation, (uint8_t)context->ready_told,
+                   (uint8_t)context->leave_told, context->experts, context->checksums,
+                   context->backup_bits,
+                   /* the rank thread writes them until then */
+                   context->ready_told ? context->tensor_bytes : NULL},
+        .pid = (int32_t)getpid(),
+        .pid_start = context->pid_start,
+        .home = context->home,
+    };
+    size_t address_bytes = 0, bytes;
+    char key[EEPI_STORE_KEY_MAX];
+    void *encoded;
+
+    if (context->store_lost || context->back) {
+        return; /* it is said behind the register, in the order of the next connection (M4) */
+    }
+    eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
+    record.bulk_address_bytes = (uint32_t)address_bytes;
+    eepi_window_describe(context->window, &record.window);
+    encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
+    if (!encoded) {
+        return;
+    }
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
+    (void)eepi_store_put(context->store, key, encoded, bytes, 0);
+    free(encoded);
+}

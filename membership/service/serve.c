@@ -1,0 +1,119 @@
+/* What this rank gives to repairs of others: its host backups, and the experts in its slots (a live
+ * replica is a source as well). Service thread. */
+#include "graphs/device/device_share.h"
+#include "membership/context/context.h"
+
+enum { COPY_BOUND_US = 1000000 };
+
+/* The slot that holds the expert now; -1: none. Rule R1: a FILLING one is no source. */
+static int slot_of(const eep_context *context, int32_t layer, int32_t expert)
+{
+    const int32_t *experts = context->experts + (size_t)layer * (size_t)context->config.num_slots;
+
+    for (int slot = 0; slot < context->config.num_slots; slot++) {
+        if (experts[slot] == expert) {
+            return slot;
+        }
+    }
+    return -1;
+}
+
+static int name_parts(const eep_context *context, const eep_tensor *tensors,
+                      eepi_bulk_part *parts_out)
+{
+    for (int i = 0; i < context->num_tensors; i++) {
+        parts_out[i] = (eepi_bulk_part){tensors[i].data, tensors[i].bytes};
+    }
+    return context->num_tensors;
+}
+
+/* Device memory is sent from a pinned copy; 0 while all buffers are being sent from: the receiver
+ * asks another rank, or again. */
+static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bulk_part *parts_out)
+{
+    eepi_serving *serving = &context->serving;
+    eep_status status = EEP_OK;
+    uint8_t *to;
+    int at = 0;
+
+    while (at < EEPI_SERVING_BUFFERS && (!serving->buffer[at] || serving->busy[at])) {
+        at++;
+    }
+    if (at == EEPI_SERVING_BUFFERS) {
+        return 0;
+    }
+    to = serving->buffer[at];
+    for (int i = 0; i < context->num_tensors && status == EEP_OK; i++) {
+        parts_out[i] = (eepi_bulk_part){to, tensors[i].bytes};
+        status = eep_copy_async(serving->stream, to, tensors[i].data, tensors[i].bytes);
+        to += tensors[i].bytes;
+    }
+    if (status == EEP_OK) {
+        status = eep_stream_synchronize(serving->stream, COPY_BOUND_US);
+    }
+    serving->busy[at] = status == EEP_OK;
+    return status == EEP_OK ? context->num_tensors : 0;
+}
+
+int eepi_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
+{
+    eep_context *context = user;
+    const eep_tensor *tensors;
+    int slot;
+
+    if (blob->layer < 0 || blob->layer >= context->config.num_layers || blob->expert < 0 ||
+        blob->expert >= context->config.num_experts) {
+        return 0;
+    }
+    tensors = eepi_weights_backup(context, blob->layer, blob->expert);
+    if (tensors) {
+        return name_parts(context, tensors, parts_out);
+    }
+    if (!__atomic_load_n(&context->executor, __ATOMIC_ACQUIRE)) {
+        return 0; /* its weights are not in yet */
+    }
+    slot = slot_of(context, blob->layer, blob->expert);
+    if (slot < 0) {
+        return 0;
+    }
+    tensors = eepi_weights_slot(context, blob->layer, slot);
+    return context->serving.stream ? name_staged(context, tensors, parts_out)
+                                   : name_parts(context, tensors, parts_out);
+}
+
+void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
+{
+    eepi_serving *serving = &((eep_context *)user)->serving;
+
+    for (int at = 0; num_parts > 0 && at < EEPI_SERVING_BUFFERS; at++) {
+        if (serving->buffer[at] && serving->buffer[at] == parts[0].data) {
+            serving->busy[at] = 0;
+        }
+    }
+}
+
+eep_status eepi_serving_open(eep_context *context)
+{
+    eepi_serving *serving = &context->serving;
+    eep_device *device = context->config.device;
+    size_t bytes = 0;
+    eep_status status = EEP_OK;
+
+    if (!eepi_device_is_apart(device)) {
+        return EEP_OK; /* its memory can be sent as it is */
+    }
+    for (int i = 0; i < context->num_tensors; i++) {
+        bytes += context->tensor_bytes[i];
+    }
+    for (int at = 0; at < EEPI_SERVING_BUFFERS && status == EEP_OK; at++) {
+        status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->buffer[at]);
+    }
+    return status == EEP_OK ? eepi_device_auxiliary(device, &serving->stream) : status;
+}
+
+void eepi_serving_close(eep_context *context)
+{
+    for (int at = 0; at < EEPI_SERVING_BUFFERS; at++) {
+        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->serving.buffer[at]);
+    }
+}

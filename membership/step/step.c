@@ -1,0 +1,500 @@
+/* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
+#include "graphs/device/device_ops.h"
+#include "graphs/base/public_call.h"
+#include "membership/context/context.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    END_MARGIN_US = 1000000 /* for the engine's own kernels in the graph */
+};
+
+void eepi_rank_wake(eep_context *context)
+{
+    eepk_window_header *header = eepi_window_header(context->window);
+
+    pthread_cond_broadcast(&context->changed);
+    eepk_doorbell_ring(&header->doorbell);
+}
+
+static const uint64_t DAY_US = 86400000000; /* no wait is longer, whatever is asked for */
+
+static void deadline_of(uint64_t timeout_us, struct timespec *until_out)
+{
+    uint64_t at = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
+
+    *until_out = (struct timespec){(time_t)(at / 1000000u), (long)(at % 1000000u) * 1000};
+}
+
+static eep_status ended(eep_context *context)
+{
+    return eepi_fail(context, context->ended, "%s", context->why_ended);
+}
+
+/* ------------------------------------------------------------------ switching views */
+
+/* By the tags on the host side of the window: kernels store them, or tell_begin where the device
+ * side is apart. */
+static uint64_t newest_peer_step(const eep_context *context)
+{
+    return eepi_stepper_peer_step(&context->stepper, &context->shape,
+                                  (uint8_t *)eepi_window_header(context->window));
+}
+
+/* Where host threads do not see what kernels store, hosts tell each other which step they begin
+ * (rule D5), by the tag that layer 0 is going to publish. The lock is held, so that no window which
+ * is told closes meanwhile (partner: map_peer). */
+static void tell_begin(eep_context *context, const eepk_launch *launch)
+{
+    const eepk_shape *shape = &context->shape;
+    uint64_t tag = eepk_tag(launch->epoch, launch->step, 0, EEPK_PHASE_DISPATCH);
+    uint32_t parity = eepk_parity(shape, launch->step, 0);
+
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        eepk_window_header *header = context->peer_headers[seat];
+        if (!header) {
+            continue;
+        }
+        eepk_store_release(eepk_dispatch_tag(shape, (uint8_t *)header, parity, shape->self), tag);
+        eepk_doorbell_ring(&header->doorbell);
+    }
+}
+
+/* Switch if a view is due; the lock is held, and given back while the device is asked. Rules T2,
+ * T3: the flip is launched on the rank's own stream, before the step's graph. A launch may block,
+ * and the service thread must get on meanwhile, or peers take this rank for silent. */
+static eep_status take_flip(eep_context *context)
+{
+    const eepi_live *next = context->stream ? eepi_stepper_flip_to(&context->stepper) : NULL;
+    uint64_t epoch = next ? next->epoch : 0, digest = next ? next->digest : 0;
+    eep_status status;
+
+    if (!next) {
+        if (context->stepper.mail.flipped) { /* we have left */
+            eepi_service_wake(context);
+        }
+        return EEP_OK;
+    }
+    pthread_mutex_unlock(&context->lock);
+    status = eepi_tables_flip(context->tables, context->stream, epoch, digest);
+    pthread_mutex_lock(&context->lock);
+    if (status != EEP_OK) {
+        eepi_stepper_flip_failed(&context->stepper);
+        eepi_service_wake(context);
+        if (context->ended != EEP_OK) { /* meanwhile, for another reason */
+            return ended(context);
+        }
+        context->ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
+        snprintf(context->why_ended, sizeof context->why_ended, "view %llu %s %s",
+                 (unsigned long long)epoch,
+                 status == EEP_ERR_STATE ? "was agreed on but is not what is staged here"
+                                         : "could not be switched to:",
+                 status == EEP_ERR_STATE ? "" : eepi_device_failure(context->config.device));
+        return ended(context);
+    }
+    if (eepi_stepper_flipped(&context->stepper)) {
+        uint64_t first = context->stepper.step + 1;
+        pthread_mutex_unlock(&context->lock); /* the callback may look at the context */
+        eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, first);
+        pthread_mutex_lock(&context->lock);
+    }
+    eepi_service_wake(context); /* the other bank is idle now: a plan may wait for it */
+    return context->ended == EEP_OK ? EEP_OK : ended(context);
+}
+
+/* With the lock held: may a step begin now? Flips if one is due. */
+static eep_status try_begin(eep_context *context, int *may_out)
+{
+    eep_status status;
+
+    *may_out = 0;
+    if (eepi_call_is_closed(context)) {
+        return eepi_fail_closing(context, context->call);
+    }
+    if (context->ended != EEP_OK) {
+        return ended(context);
+    }
+    status = take_flip(context);
+    if (status == EEP_OK) {
+        *may_out = eepi_stepper_may_begin(&context->stepper, newest_peer_step(context));
+    }
+    return status;
+}
+
+static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step *step_out)
+{
+    eepk_launch *launch;
+    eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
+    struct timespec until;
+    int may = 0, late = 0;
+
+    if (status == EEP_OK && EEPI_STRUCT_CHECK_IN("eep_step_begin", eep_step, step_out) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (!context->joined_once) {
+        return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin before eep_join");
+    }
+    if (context->stepper.in_step) {
+        return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
+    }
+    if (!context->stream) {
+        return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin: %s", EEPI_NO_STREAM_TEXT);
+    }
+    if (eepi_stream_is_closed(context->stream)) {
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_step_begin: the stream in which steps are replayed was closed: name "
+                         "another one with eep_step_stream");
+    }
+    launch = eepi_tables_launch(context->tables);
+    status = eepi_check_sequence(context, "eep_step_begin");
+    if (status != EEP_OK) {
+        return status;
+    }
+    deadline_of(timeout_us, &until);
+    pthread_mutex_lock(&context->lock);
+    for (;;) {
+        status = try_begin(context, &may);
+        if (status != EEP_OK || may || late) {
+            break;
+        }
+        /* a joiner looks at its window for the peers' first step: short naps */
+        if (context->stepper.must_follow && context->stepper.live.epoch != 0) {
+            struct timespec soon;
+            deadline_of(200, &soon);
+            pthread_cond_timedwait(&context->changed, &context->lock, &soon);
+            deadline_of(0, &soon);
+            late = soon.tv_sec > until.tv_sec ||
+                   (soon.tv_sec == until.tv_sec && soon.tv_nsec > until.tv_nsec);
+        } else {
+            late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
+        }
+    }
+    if (status == EEP_OK && !may && context->uncovered) {
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
+    } else if (status == EEP_OK && !may) {
+        status = eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet");
+    }
+    if (status == EEP_OK) {
+        *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
+        eepi_thread_serves(1);
+        EEPI_STRUCT_GIVE(eep_step, step_out,
+                         (&(eep_step){.num_active = context->stepper.live.num_active,
+                                      .step = launch->step,
+                                      .epoch = launch->epoch}));
+        if (eepi_window_is_apart(context->window)) {
+            tell_begin(context, launch);
+        }
+    }
+    pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_begin");
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    return eepi_call_end(context, begin_step(context, timeout_us, step_out));
+}
+
+/* ------------------------------------------------------------------ the end of a step */
+
+static eep_status say_aborted(eep_context *context, const eepk_status *s)
+{
+    static const char *const reasons[] = {"it did not end in time", "a peer missed the deadline",
+                                          "a peer aborted it",      "the host aborted it",
+                                          "peers are ahead",        "peers serve a newer view",
+                                          "a peer's tag changed",   "the live bank is another"};
+    uint32_t reason = s->result < sizeof reasons / sizeof reasons[0] ? s->result : 0;
+
+    return eepi_fail(context, EEP_ERR_ABORTED, "step %llu: %s (layer %u, %s): run it again",
+                     (unsigned long long)context->stepper.step, reasons[reason], s->layer,
+                     s->phase == EEPK_PHASE_COMBINE ? "combine" : "dispatch");
+}
+
+static eep_status bad_input(eep_context *context, const eepk_status *s)
+{
+    const char *const about[] = {[EEP_BAD_NUM_TOKENS] = "",
+                                 [EEP_BAD_EXPERT_RANGE] = "is out of range",
+                                 [EEP_BAD_EXPERT_TWICE] =
+                                     "was named by this token at a lower k already (twice)",
+                                 [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view"};
+    eep_bad_input *bad = &context->bad;
+
+    *bad = (eep_bad_input){.struct_bytes = sizeof *bad,
+                           .kind = s->bad_input == EEPK_INPUT_TOKENS      ? EEP_BAD_NUM_TOKENS
+                                   : s->bad_input == EEPK_INPUT_TWICE     ? EEP_BAD_EXPERT_TWICE
+                                   : s->bad_input == EEPK_INPUT_UNCOVERED ? EEP_BAD_EXPERT_UNCOVERED
+                                                                          : EEP_BAD_EXPERT_RANGE,
+                           .layer = (int32_t)s->bad_layer,
+                           .token = -1,
+                           .k = -1,
+                           .value = s->bad_value,
+                           .step = context->stepper.step};
+    if (bad->kind == EEP_BAD_NUM_TOKENS) {
+        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
+                         "layer %d: num_tokens is %d: 0 to %d are possible", bad->layer, bad->value,
+                         context->config.num_max_tokens_per_rank);
+    }
+    bad->token = (int32_t)s->bad_token;
+    bad->k = (int32_t)s->bad_k;
+    bad->num_bad_tokens = (int32_t)s->num_bad;
+    return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
+                     "layer %d, token %d, k %d: expert id %d %s (experts 0 to %d, -1 for none); "
+                     "%d tokens are bad: drop this one's request",
+                     bad->layer, bad->token, bad->k, bad->value, about[bad->kind],
+                     context->config.num_experts - 1, bad->num_bad_tokens);
+}
+
+eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out)
+{
+    eep_status status = eepi_check_own("eep_bad_input_get", context);
+
+    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_bad_input, bad_out) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (context->bad.step == 0) {
+        return eepi_fail(context, EEP_ERR_NOT_FOUND,
+                         "eep_bad_input_get: no step ended with EEP_ERR_BAD_STEP_INPUT so far");
+    }
+    EEPI_STRUCT_GIVE(eep_bad_input, bad_out, &context->bad);
+    return EEP_OK;
+}
+
+/* The stream is empty, and the step's last node was not among what ran in it. */
+static eep_status say_unfinished(eep_context *context, uint64_t step)
+{
+    uint64_t began = eepk_load_acquire(&eepi_tables_status(context->tables)->began_step);
+    eep_status status = eepi_check_sequence(context, "eep_step_end");
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (began == step) {
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "step %llu: what was replayed began with eep_step_latch and did not reach "
+                         "eep_step_finish: replay a whole step",
+                         (unsigned long long)step);
+    }
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu was begun but no graph of this context was replayed in it",
+                     (unsigned long long)step);
+}
+
+/* The graph ran to its end, and what it ran was not one step. Another try would end likewise. */
+static eep_status say_no_step(eep_context *context, const eepk_status *s)
+{
+    if (s->result == EEPK_STEP_AGAIN) {
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "step %llu was replayed twice: one replay belongs between eep_step_begin "
+                         "and eep_step_end",
+                         (unsigned long long)context->stepper.step);
+    }
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu: %u of the %d exchanges of %d layers ran in order in what was "
+                     "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
+                     (unsigned long long)context->stepper.step, s->num_exchanges,
+                     2 * context->config.num_layers, context->config.num_layers);
+}
+
+/* The graph's work has ended with `device`; the lock is held. */
+static eep_status end_step(eep_context *context, eep_status device)
+{
+    const eepk_status *s = eepi_tables_status(context->tables);
+    eepi_stepper *stepper = &context->stepper;
+    uint64_t expel_us = stepper->expel_us;
+    int replayed = device == EEP_OK && eepk_load_acquire(&s->done_step) == stepper->step;
+    int ok = eepi_stepper_end(stepper, replayed ? s : NULL, eepi_now_us());
+
+    if (stepper->mail.flipped || stepper->mail.accused || stepper->mail.drained) {
+        eepi_service_wake(context);
+    }
+    if (stepper->expel_us != expel_us) {
+        eepi_detector_set_expel_us(context->detector, stepper->expel_us);
+    }
+    if (device != EEP_OK) {
+        return eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end: %s %s",
+                         eep_strerror(device), eepi_device_failure(context->config.device));
+    }
+    if (!replayed) {
+        return say_unfinished(context, stepper->step);
+    }
+    context->counters.stale_dropped += s->stale_dropped;
+    if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN) {
+        return say_no_step(context, s);
+    }
+    if (!ok) {
+        return say_aborted(context, s);
+    }
+    return s->bad_input ? bad_input(context, s) : EEP_OK;
+}
+
+/* Its own stream is empty, and the step's graph runs on in another one: it may still store, so the
+ * step stays open and the promise is not given (rule M2). */
+static eep_status say_elsewhere(eep_context *context)
+{
+    return eepi_fail(context, EEP_ERR_DEVICE,
+                     "step %llu has begun and not ended, and the stream of this context's steps is "
+                     "empty: its graph runs in another stream, or lacks eep_step_finish; it was "
+                     "aborted: call eep_step_end until it has ended, or eep_close, and name its "
+                     "stream with eep_step_stream before eep_step_begin",
+                     (unsigned long long)context->stepper.step);
+}
+
+/* By our abort word, or since the flip to its view did not come before it: no fault. */
+static int is_own_abort(const eep_context *context)
+{
+    uint32_t result = eepi_tables_status(context->tables)->result;
+
+    return result == EEPK_STEP_HOST_ABORT || result == EEPK_STEP_WRONG_BANK;
+}
+
+static eep_status say_was_elsewhere(eep_context *context)
+{
+    return eepi_fail(context, EEP_ERR_STATE,
+                     "step %llu ran in another stream than this context's steps do, or in one that "
+                     "was closed meanwhile, and was aborted: name its stream with eep_step_stream "
+                     "before eep_step_begin",
+                     (unsigned long long)context->stepper.step);
+}
+
+static eep_status end_of_step(eep_context *context)
+{
+    uint64_t wait_us, bound_us;
+    int was_elsewhere = 0;
+    eep_status status;
+
+    if (!context->stepper.in_step) {
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_step_end: no step was begun: eep_step_begin comes first");
+    }
+    status = eepi_refuse_in_capture(context, "eep_step_end");
+    if (status != EEP_OK) {
+        return status;
+    }
+    wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
+    bound_us = 2 * (uint64_t)context->config.num_layers * wait_us + END_MARGIN_US;
+    status =
+        eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
+                               context->stepper.step, bound_us);
+    if (status == EEP_ERR_STATE && eepi_stream_is_closed(context->stream)) {
+        status = EEP_OK; /* what was in it may run on, if it was the caller's */
+    }
+    if (status == EEP_OK) {
+        was_elsewhere = eepi_elsewhere_end(context);
+    }
+    pthread_mutex_lock(&context->lock);
+    if (status == EEP_ERR_TIMEOUT) { /* it may still store: no promise before its end (rule M2) */
+        status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",
+                           (unsigned long long)(bound_us / 1000u));
+    } else if (status == EEP_OK && context->elsewhere) {
+        status = say_elsewhere(context);
+    } else {
+        status = end_step(context, status);
+    }
+    if (was_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context)) {
+        status = say_was_elsewhere(context);
+    }
+    if (context->ended != EEP_OK) {
+        eepi_service_wake(context); /* eepi_say_own_end */
+    }
+    pthread_mutex_unlock(&context->lock);
+    return status;
+}
+
+eep_status eep_step_end(eep_context *context)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_end");
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    return eepi_call_end(context, end_of_step(context));
+}
+
+/* ------------------------------------------------------------------ without work */
+
+static int wanted(eep_context *context, eep_status *status_out)
+{
+    int may;
+
+    if (context->ended != EEP_OK) {
+        return 1; /* let begin say so */
+    }
+    *status_out = try_begin(context, &may);
+    return *status_out != EEP_OK ||
+           eepi_stepper_wants(&context->stepper, newest_peer_step(context));
+}
+
+static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
+{
+    eepk_window_header *header;
+    uint64_t until_us = eepi_now_us() + (timeout_us < DAY_US ? timeout_us : DAY_US);
+    eep_status refused = eepi_refuse_in_capture(context, "eep_step_wait");
+
+    if (refused != EEP_OK) {
+        return refused;
+    }
+    if (!context->joined_once || context->stepper.in_step) {
+        return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
+    }
+    header = eepi_window_header(context->window);
+    for (;;) {
+        uint32_t seen = eepk_doorbell_read(&header->doorbell);
+        eep_status status = EEP_OK;
+        uint64_t now = eepi_now_us(), nap_us;
+        struct timespec nap;
+        int go;
+
+        pthread_mutex_lock(&context->lock);
+        go = wanted(context, &status);
+        pthread_mutex_unlock(&context->lock);
+        if (go) {
+            return status;
+        }
+        if (now >= until_us) {
+            return EEP_ERR_TIMEOUT;
+        }
+        nap_us = until_us - now;
+        nap = (struct timespec){(time_t)(nap_us / 1000000u), (long)(nap_us % 1000000u) * 1000};
+        __atomic_fetch_add(&header->waiters, 1, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, &header->doorbell, FUTEX_WAIT, seen, &nap, NULL, 0);
+        __atomic_fetch_sub(&header->waiters, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_wait");
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    return eepi_call_end(context, wait_for_step(context, timeout_us));
+}
+
+void eep_step_abort(eep_context *context)
+{
+    if (eepi_check_context("eep_step_abort", context) != EEP_OK) {
+        return;
+    }
+    pthread_mutex_lock(&context->lock);
+    if (context->stepper.in_step) {
+        __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
+                         __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&context->lock);
+}

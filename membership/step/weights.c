@@ -1,0 +1,374 @@
+/* Expert slots and host backups of a rank. Rank thread until eep_join. */
+#include "graphs/device/device_ops.h"
+#include "membership/context/context.h"
+#include "repair/checksum.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COPY_BOUND_US = 10000000 };
+
+static size_t slot_index(const eep_context *context, int32_t layer, int32_t slot)
+{
+    return (size_t)layer * (size_t)context->config.num_slots + (size_t)slot;
+}
+
+eep_status eepi_weights_open(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
+    size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
+    size_t words = (size_t)c->num_layers * (((size_t)c->num_experts + 63) / 64);
+    void *device_map = NULL;
+    eep_status status;
+
+    context->slots = calloc(slots * EEP_MAX_TENSORS, sizeof *context->slots);
+    context->backups = calloc(experts * EEP_MAX_TENSORS, sizeof *context->backups);
+    context->experts = calloc(slots, sizeof *context->experts);
+    context->checksums = calloc(slots, sizeof *context->checksums);
+    context->backup_bits = calloc(words, sizeof *context->backup_bits);
+    context->backup_wanted = calloc(words, sizeof *context->backup_wanted);
+    context->owned = calloc(slots * EEP_MAX_TENSORS, sizeof *context->owned);
+    if (!context->slots || !context->backups || !context->experts || !context->checksums ||
+        !context->backup_bits || !context->backup_wanted || !context->owned) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, slots * sizeof(int32_t), &device_map);
+    context->physical_to_logical = device_map;
+    return status;
+}
+
+void eepi_weights_close(eep_context *context)
+{
+    for (int i = 0; i < context->num_owned; i++) { /* the caller may have freed it, too */
+        eep_device_free(context->config.device, EEP_MEMORY_DEVICE, context->owned[i]);
+        eepi_memory_release(context->config.device, context->owned[i]);
+    }
+    eepi_memory_give_back(context);
+    if (context->physical_to_logical) {
+        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->physical_to_logical);
+    }
+    free(context->slots);
+    free(context->backups);
+    free(context->experts);
+    free(context->checksums);
+    free(context->backup_bits);
+    free(context->backup_wanted);
+    free(context->owned);
+}
+
+int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
+{
+    if (!context || layer < 0 || layer >= context->config.num_layers || slot < 0 ||
+        slot >= context->config.num_slots) {
+        return -1;
+    }
+    return context->experts[slot_index(context, layer, slot)];
+}
+
+const int32_t *eep_physical_to_logical(const eep_context *context)
+{
+    return context ? context->physical_to_logical : NULL;
+}
+
+/* All slots and backups have the sizes of the first one that was given. */
+static eep_status check_tensors(eep_context *context, const char *call, const eep_tensor *tensors,
+                                int32_t n)
+{
+    eep_status status = eepi_check_argument(context, call, "tensors", tensors);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (context->joined_once) {
+        return eepi_fail(context, EEP_ERR_STATE, "%s: weights are given before eep_join", call);
+    }
+    if (n < 1 || n > EEP_MAX_TENSORS) {
+        return eepi_fail(context, EEP_ERR_INVALID, "%s: num_tensors is %d: 1 to %d are possible",
+                         call, n, EEP_MAX_TENSORS);
+    }
+    if (context->num_tensors != 0 && n != context->num_tensors) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s: %d tensors, and %d are needed: all experts have the tensors of the "
+                         "first one that was given",
+                         call, n, context->num_tensors);
+    }
+    for (int i = 0; i < n; i++) {
+        if (tensors[i].bytes == 0) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: tensor %d has 0 bytes: leave it out, for all experts", call, i);
+        }
+        if (context->num_tensors != 0 && tensors[i].bytes != context->tensor_bytes[i]) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: tensor %d has %zu bytes, and %zu are needed: all experts have "
+                             "the %d tensors of the first one that was given",
+                             call, i, tensors[i].bytes, context->tensor_bytes[i],
+                             context->num_tensors);
+        }
+    }
+    return EEP_OK;
+}
+
+/* The first that was given fixes the sizes of all. */
+static eep_status give(eep_context *context, const char *call, eep_tensor *place,
+                       const eep_tensor *tensors, int32_t n)
+{
+    eep_status status = eepi_memory_give(context, call, place, tensors, n);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    context->num_tensors = n;
+    for (int32_t i = 0; i < n; i++) {
+        context->tensor_bytes[i] = tensors[i].bytes;
+    }
+    return EEP_OK;
+}
+
+static eep_status check_data(eep_context *context, const char *call, const eep_tensor *tensors,
+                             int32_t n)
+{
+    for (int i = 0; i < n; i++) {
+        if (!tensors[i].data) {
+            return eepi_fail(context, EEP_ERR_INVALID, "%s: the data of tensor %d is NULL", call,
+                             i);
+        }
+    }
+    return EEP_OK;
+}
+
+static eep_status check_slot(eep_context *context, const char *call, int32_t layer, int32_t slot)
+{
+    if (layer < 0 || layer >= context->config.num_layers || slot < 0 ||
+        slot >= context->config.num_slots) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s: layer %d slot %d: there are layers 0 to %d, of slots 0 to %d", call,
+                         layer, slot, context->config.num_layers - 1,
+                         context->config.num_slots - 1);
+    }
+    return EEP_OK;
+}
+
+eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
+                        const eep_tensor *tensors, int32_t num_tensors)
+{
+    eep_status status = eepi_check_own("eep_slot_set", context);
+
+    if (status == EEP_OK) {
+        status = check_slot(context, "eep_slot_set", layer, slot);
+    }
+    if (status == EEP_OK) {
+        status = check_tensors(context, "eep_slot_set", tensors, num_tensors);
+    }
+    if (status == EEP_OK) {
+        status = check_data(context, "eep_slot_set", tensors, num_tensors);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    return give(context, "eep_slot_set",
+                context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,
+                num_tensors);
+}
+
+static eep_status check_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
+                                   const eep_tensor *tensors, int32_t num_tensors)
+{
+    eep_status status = eepi_check_own("eep_slot_alloc", context);
+
+    if (status == EEP_OK) {
+        status = check_slot(context, "eep_slot_alloc", layer, slot);
+    }
+    if (status == EEP_OK) {
+        status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
+    }
+    if (status == EEP_OK &&
+        context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data) {
+        status = eepi_fail(context, EEP_ERR_STATE,
+                           "eep_slot_alloc: layer %d slot %d has memory already: fill that", layer,
+                           slot);
+    }
+    return status;
+}
+
+eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep_tensor *tensors,
+                          int32_t num_tensors)
+{
+    eep_tensor made[EEP_MAX_TENSORS];
+    eep_status status = check_slot_alloc(context, layer, slot, tensors, num_tensors);
+    int32_t num_made = 0;
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    for (; num_made < num_tensors && status == EEP_OK; num_made += status == EEP_OK) {
+        eep_tensor *tensor = &made[num_made];
+        *tensor = tensors[num_made];
+        status = eep_device_alloc(context->config.device, EEP_MEMORY_DEVICE, tensor->bytes,
+                                  &tensor->data);
+    }
+    if (status != EEP_OK) {
+        status = eepi_fail(context, status,
+                           "eep_slot_alloc: no device memory of %zu bytes for layer %d slot %d: %s",
+                           tensors[num_made].bytes, layer, slot, eep_error_text());
+    }
+    if (status == EEP_OK) {
+        status = eep_slot_set(context, layer, slot, made, num_tensors);
+    }
+    for (int32_t i = 0; i < num_made; i++) {
+        if (status != EEP_OK) {
+            eep_device_free(context->config.device, EEP_MEMORY_DEVICE, made[i].data);
+            continue;
+        }
+        /* held, whatever its slot has later: freed by the caller, the address is nobody else's */
+        eepi_memory_hold(context->config.device, made[i].data);
+        context->owned[context->num_owned++] = made[i].data;
+    }
+    if (status == EEP_OK) {
+        memcpy(tensors, made, (size_t)num_tensors * sizeof *made);
+    }
+    return status;
+}
+
+int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
+{
+    size_t words;
+
+    if (!context || layer < 0 || layer >= context->config.num_layers || expert < 0 ||
+        expert >= context->config.num_experts) {
+        return 0;
+    }
+    words = ((size_t)context->config.num_experts + 63) / 64;
+    return (int)(context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
+                     (expert % 64) &
+                 1u);
+}
+
+eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
+                          const eep_tensor *tensors, int32_t num_tensors)
+{
+    eep_status status = eepi_check_own("eep_backup_set", context);
+    size_t words;
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
+        expert >= context->config.num_experts) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "eep_backup_set: layer %d expert %d: there are layers 0 to %d, of experts "
+                         "0 to %d",
+                         layer, expert, context->config.num_layers - 1,
+                         context->config.num_experts - 1);
+    }
+    status = check_tensors(context, "eep_backup_set", tensors, num_tensors);
+    if (status == EEP_OK) {
+        status = check_data(context, "eep_backup_set", tensors, num_tensors);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = give(context, "eep_backup_set",
+                  context->backups +
+                      ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
+                          EEP_MAX_TENSORS,
+                  tensors, num_tensors);
+    if (status != EEP_OK) {
+        return status;
+    }
+    words = ((size_t)context->config.num_experts + 63) / 64;
+    context->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull << (expert % 64);
+    return EEP_OK;
+}
+
+static eep_status checksum_slot(eep_context *context, eep_stream *stream, uint8_t *bounce,
+                                size_t bytes, size_t index)
+{
+    const eep_tensor *slot = context->slots + index * EEP_MAX_TENSORS;
+    uint8_t *to = bounce;
+    eep_status status = EEP_OK;
+
+    for (int i = 0; i < context->num_tensors && status == EEP_OK; i++) {
+        status = eep_copy_async(stream, to, slot[i].data, slot[i].bytes);
+        to += slot[i].bytes;
+    }
+    if (status == EEP_OK) {
+        status = eep_stream_synchronize(stream, COPY_BOUND_US);
+    }
+    if (status == EEP_OK) {
+        context->checksums[index] = eepi_checksum_bytes(bounce, bytes);
+    }
+    return status;
+}
+
+eep_status eepi_weights_seal(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    size_t slots = (size_t)c->num_layers * (size_t)c->num_slots, bytes = 0;
+    eep_stream *stream = NULL;
+    void *bounce = NULL;
+    eep_status status;
+
+    for (size_t i = 0; i < slots; i++) {
+        /* an empty slot needs memory too: a repair may fill it */
+        if (!context->slots[i * EEP_MAX_TENSORS].data) {
+            return eepi_fail(context, EEP_ERR_STATE,
+                             "eep_join: layer %zu slot %zu has no memory: give it with "
+                             "eep_slot_set or eep_slot_alloc, also where eep_slot_expert is -1",
+                             i / (size_t)c->num_slots, i % (size_t)c->num_slots);
+        }
+    }
+    for (int i = 0; i < context->num_tensors; i++) {
+        bytes += context->tensor_bytes[i];
+    }
+    status = eepi_device_auxiliary(c->device, &stream);
+    if (status == EEP_OK) {
+        status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, bytes, &bounce);
+    }
+    for (size_t i = 0; i < slots && status == EEP_OK; i++) {
+        if (context->experts[i] >= 0) {
+            status = checksum_slot(context, stream, bounce, bytes, i);
+        }
+    }
+    eep_device_free(c->device, EEP_MEMORY_PINNED, bounce);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status,
+                         "eep_join: the weights could not be read for their checksums, %zu bytes "
+                         "per expert: %s",
+                         bytes, eep_strerror(status));
+    }
+    return EEP_OK;
+}
+
+const eep_tensor *eepi_weights_slot(void *user, int32_t layer, int32_t slot)
+{
+    eep_context *context = user;
+
+    return context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS;
+}
+
+const eep_tensor *eepi_weights_backup(void *user, int32_t layer, int32_t expert)
+{
+    eep_context *context = user;
+    const eep_tensor *tensors =
+        context->backups +
+        ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) * EEP_MAX_TENSORS;
+
+    return tensors[0].data ? tensors : NULL;
+}
+
+void eepi_weights_follow(eep_context *context, const eepi_view *view)
+{
+    const eep_config *c = &context->config;
+
+    for (int layer = 0; layer < c->num_layers; layer++) {
+        for (int slot = 0; slot < c->num_slots; slot++) {
+            const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
+            size_t i = slot_index(context, layer, slot);
+            int32_t expert = at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+            __atomic_store_n(&context->physical_to_logical[i], expert, __ATOMIC_RELAXED);
+            context->experts[i] = expert;
+            context->checksums[i] = expert >= 0 ? *eepi_view_checksum_at(view, layer, expert) : 0;
+        }
+    }
+}

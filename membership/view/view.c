@@ -1,0 +1,426 @@
+#include "membership/view/view.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
+#include <xxhash.h>
+
+enum { VIEW_VERSION = 1 };
+
+static_assert(sizeof(eepi_view_shape) == 16, "part of the wire form");
+static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
+static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
+static_assert(sizeof(eepi_view) == 72, "part of the wire form");
+static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
+                  offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 64 &&
+                  offsetof(eepi_view, proposer) == 68,
+              "part of the wire form");
+
+/* ---------------------------------------------------------------- layout */
+
+static size_t num_slots_total(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * (size_t)shape->max_ranks * (size_t)shape->num_slots;
+}
+
+static size_t num_checksums(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * (size_t)shape->num_experts;
+}
+
+static size_t backup_words(const eepi_view_shape *shape)
+{
+    return ((size_t)shape->num_experts + 63) / 64;
+}
+
+static size_t seats_offset(void)
+{
+    return sizeof(eepi_view);
+}
+
+static size_t slots_offset(const eepi_view_shape *shape)
+{
+    return seats_offset() + (size_t)shape->max_ranks * sizeof(eepi_view_seat);
+}
+
+static size_t checksums_offset(const eepi_view_shape *shape)
+{
+    return slots_offset(shape) + num_slots_total(shape) * sizeof(eepi_view_slot);
+}
+
+static size_t backup_offset(const eepi_view_shape *shape)
+{
+    return checksums_offset(shape) + num_checksums(shape) * sizeof(uint64_t);
+}
+
+/* With every field at its limit the sum stays below 2^38: no overflow. */
+size_t eepi_view_bytes(const eepi_view_shape *shape)
+{
+    if (shape->max_ranks < 1 || shape->max_ranks > EEP_MAX_RANKS || shape->num_layers < 1 ||
+        shape->num_layers > EEP_MAX_LAYERS || shape->num_experts < 1 ||
+        shape->num_experts > EEP_MAX_EXPERTS || shape->num_slots < 1 ||
+        shape->num_slots > EEP_MAX_EXPERTS) {
+        return 0;
+    }
+    return backup_offset(shape) + (size_t)shape->max_ranks * (size_t)shape->num_layers *
+                                      backup_words(shape) * sizeof(uint64_t);
+}
+
+/* The document is a flat blob that its owner may change and others only read; the accessors take
+ * both, as strchr does. */
+static void *blob_at(const eepi_view *view, size_t offset)
+{
+    return (unsigned char *)(uintptr_t)view + offset;
+}
+
+eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat)
+{
+    assert(seat >= 0 && seat < view->shape.max_ranks);
+    return (eepi_view_seat *)blob_at(view, seats_offset()) + seat;
+}
+
+eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, int slot)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    assert(layer >= 0 && layer < s->num_layers && seat >= 0 && seat < s->max_ranks);
+    assert(slot >= 0 && slot < s->num_slots);
+    return (eepi_view_slot *)blob_at(view, slots_offset(s)) +
+           ((size_t)layer * (size_t)s->max_ranks + (size_t)seat) * (size_t)s->num_slots + slot;
+}
+
+uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    assert(layer >= 0 && layer < s->num_layers && expert >= 0 && expert < s->num_experts);
+    return (uint64_t *)blob_at(view, checksums_offset(s)) + (size_t)layer * (size_t)s->num_experts +
+           expert;
+}
+
+void eepi_view_forget_checksums(eepi_view *view)
+{
+    memset(blob_at(view, checksums_offset(&view->shape)), 0,
+           num_checksums(&view->shape) * sizeof(uint64_t));
+}
+
+/* The words of a seat's backups in a layer. */
+static uint64_t *backup_at(const eepi_view *view, int seat, int layer)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    assert(layer >= 0 && layer < s->num_layers && seat >= 0 && seat < s->max_ranks);
+    return (uint64_t *)blob_at(view, backup_offset(s)) +
+           ((size_t)seat * (size_t)s->num_layers + (size_t)layer) * backup_words(s);
+}
+
+bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert)
+{
+    assert(expert >= 0 && expert < view->shape.num_experts);
+    return backup_at(view, seat, layer)[expert / 64] >> (expert % 64) & 1u;
+}
+
+void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has)
+{
+    const uint64_t bit = UINT64_C(1) << (expert % 64);
+    uint64_t *words = backup_at(view, seat, layer);
+
+    assert(expert >= 0 && expert < view->shape.num_experts);
+    if (has) {
+        words[expert / 64] |= bit;
+    } else {
+        words[expert / 64] &= ~bit;
+    }
+}
+
+/* ---------------------------------------------------------------- life */
+
+eepi_view *eepi_view_new(const eepi_view_shape *shape)
+{
+    const size_t bytes = eepi_view_bytes(shape);
+    eepi_view *view = bytes ? calloc(1, bytes) : NULL;
+
+    if (!view) {
+        return NULL;
+    }
+    view->magic = EEPI_VIEW_MAGIC;
+    view->version = VIEW_VERSION;
+    view->bytes = bytes;
+    view->shape = *shape;
+    view->phase = EEPI_VIEW_SERVING;
+    view->cause = EEPI_VIEW_INITIAL;
+    view->proposer = -1;
+    eepi_view_slot *slots = blob_at(view, slots_offset(shape));
+    for (size_t i = 0; i < num_slots_total(shape); i++) {
+        slots[i] = (eepi_view_slot){.expert = EEPI_NO_EXPERT, .source = EEPI_NO_SEAT};
+    }
+    return view;
+}
+
+eepi_view *eepi_view_copy(const eepi_view *view)
+{
+    eepi_view *copy = malloc(view->bytes);
+
+    if (copy) {
+        memcpy(copy, view, view->bytes);
+    }
+    return copy;
+}
+
+static uint64_t digest_of(const eepi_view *view, size_t bytes)
+{
+    eepi_view header = *view;
+    XXH64_state_t state;
+
+    header.digest = 0;
+    XXH64_reset(&state, 0);
+    XXH64_update(&state, &header, sizeof header);
+    XXH64_update(&state, blob_at(view, sizeof header), bytes - sizeof header);
+    return XXH64_digest(&state);
+}
+
+void eepi_view_seal(eepi_view *view)
+{
+    view->digest = digest_of(view, view->bytes);
+}
+
+/* ---------------------------------------------------------------- check */
+
+static const char *check_header(const eepi_view *view, size_t size)
+{
+    if (size < sizeof *view) {
+        return "shorter than a view's header";
+    }
+    if ((uintptr_t)view % _Alignof(eepi_view) != 0) {
+        return "not aligned to 8 bytes";
+    }
+    if (view->magic != EEPI_VIEW_MAGIC) {
+        return "not a view document";
+    }
+    if (view->version != VIEW_VERSION) {
+        return "a view document of another version";
+    }
+    if (view->bytes != size) {
+        return "the view's length field is wrong";
+    }
+    if (eepi_view_bytes(&view->shape) != size) {
+        return "the view's shape is out of bounds or does not fit its length";
+    }
+    if (view->digest != digest_of(view, size)) {
+        return "the view's digest is wrong";
+    }
+    if (view->phase != EEPI_VIEW_SERVING && view->phase != EEPI_VIEW_REPAIRING) {
+        return "the view's phase is unknown";
+    }
+    if (view->cause < EEPI_VIEW_INITIAL || view->cause > EEPI_VIEW_PLANNED) {
+        return "the view's cause is unknown";
+    }
+    if (view->combine_copy > 1 || view->pad0 != 0) {
+        return "the view's combine copy is out of range";
+    }
+    if (view->proposer < -1 || view->proposer >= view->shape.max_ranks) {
+        return "the view's proposer is no seat";
+    }
+    return NULL;
+}
+
+static const char *check_seats(const eepi_view *view)
+{
+    static const uint8_t zero[3];
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        if (s->state > EEP_SEAT_QUARANTINED || s->state == EEP_SEAT_JOINING) {
+            return "a seat's state is unknown";
+        }
+        if (s->state != EEP_SEAT_VACANT && s->generation == 0) {
+            return "a seat is taken by no generation";
+        }
+        if (memcmp(s->pad, zero, sizeof zero) != 0) {
+            return "a seat's padding is not zero";
+        }
+    }
+    return NULL;
+}
+
+static const char *check_slots(const eepi_view *view)
+{
+    static const uint8_t zero[3];
+    const eepi_view_slot *slots = blob_at(view, slots_offset(&view->shape));
+
+    for (size_t i = 0; i < num_slots_total(&view->shape); i++) {
+        const eepi_view_slot *s = &slots[i];
+        const bool is_expert = s->expert < view->shape.num_experts;
+        const bool is_seat = s->source < view->shape.max_ranks;
+        if (s->state > EEPI_SLOT_FILLING) {
+            return "a slot's state is unknown";
+        }
+        if (s->state == EEPI_SLOT_EMPTY ? s->expert != EEPI_NO_EXPERT : !is_expert) {
+            return "a slot's expert is out of range";
+        }
+        if (!is_seat && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT)) {
+            return "a slot's source is no seat";
+        }
+        if (memcmp(s->pad, zero, sizeof zero) != 0) {
+            return "a slot's padding is not zero";
+        }
+    }
+    return NULL;
+}
+
+static const char *check_backups(const eepi_view *view)
+{
+    const int used_bits = view->shape.num_experts % 64;
+    const size_t last = backup_words(&view->shape) - 1;
+
+    for (int seat = 0; used_bits && seat < view->shape.max_ranks; seat++) {
+        for (int layer = 0; layer < view->shape.num_layers; layer++) {
+            if (backup_at(view, seat, layer)[last] >> used_bits) {
+                return "a backup of an expert out of range";
+            }
+        }
+    }
+    return NULL;
+}
+
+eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out)
+{
+    const char *why = check_header(bytes, size);
+
+    if (!why) {
+        why = check_seats(bytes);
+    }
+    if (!why) {
+        why = check_slots(bytes);
+    }
+    if (!why) {
+        why = check_backups(bytes);
+    }
+    if (why && why_out) {
+        *why_out = why;
+    }
+    return why ? EEP_ERR_PROTOCOL : EEP_OK;
+}
+
+/* ---------------------------------------------------------------- questions */
+
+bool eepi_view_is_member(const eepi_view *view, int seat)
+{
+    const uint8_t state = eepi_view_seat_at(view, seat)->state;
+
+    return state == EEP_SEAT_ACTIVE || state == EEP_SEAT_RETIRING;
+}
+
+bool eepi_view_has(const eepi_view *view, int seat, uint32_t generation)
+{
+    return eepi_view_is_member(view, seat) &&
+           eepi_view_seat_at(view, seat)->generation == generation;
+}
+
+int eepi_view_num_active(const eepi_view *view)
+{
+    int count = 0;
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        count += eepi_view_is_member(view, seat);
+    }
+    return count;
+}
+
+static int num_uncovered_in(const eepi_view *view, int layer)
+{
+    uint64_t seen[(EEP_MAX_EXPERTS + 63) / 64] = {0};
+    int uncovered = view->shape.num_experts;
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (!eepi_view_is_member(view, seat)) {
+            continue;
+        }
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            const uint64_t bit = UINT64_C(1) << (s->expert % 64);
+            if (s->state != EEPI_SLOT_HOLDS || (seen[s->expert / 64] & bit)) {
+                continue;
+            }
+            seen[s->expert / 64] |= bit;
+            uncovered--;
+        }
+    }
+    return uncovered;
+}
+
+int eepi_view_num_uncovered(const eepi_view *view, int layer)
+{
+    int uncovered = 0;
+
+    if (layer >= 0) {
+        return num_uncovered_in(view, layer);
+    }
+    for (layer = 0; layer < view->shape.num_layers; layer++) {
+        uncovered += num_uncovered_in(view, layer);
+    }
+    return uncovered;
+}
+
+int eepi_view_num_replicas(const eepi_view *view, int layer, int expert)
+{
+    int count = 0;
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (!eepi_view_is_member(view, seat)) {
+            continue;
+        }
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
+            count += s->state == EEPI_SLOT_HOLDS && s->expert == expert;
+        }
+    }
+    return count;
+}
+
+/* ---------------------------------------------------------------- text */
+
+/* Append to `text` at *length; what does not fit is cut there. */
+__attribute__((format(printf, 4, 5))) static void append(char *text, size_t size, size_t *length,
+                                                         const char *format, ...)
+{
+    va_list args;
+
+    if (*length >= size) {
+        return;
+    }
+    va_start(args, format);
+    const int n = vsnprintf(text + *length, size - *length, format, args);
+    va_end(args);
+    if (n > 0) {
+        *length += (size_t)n;
+    }
+}
+
+void eepi_view_print(const eepi_view *view, char *text_out, size_t size)
+{
+    static const char *const causes[] = {"?", "initial", "fault", "repaired", "planned"};
+    const char *cause = view->cause <= EEPI_VIEW_PLANNED ? causes[view->cause] : "?";
+    const char *phase = view->phase == EEPI_VIEW_SERVING     ? "SERVING"
+                        : view->phase == EEPI_VIEW_REPAIRING ? "REPAIRING"
+                                                             : "?";
+    size_t length = 0;
+
+    append(text_out, size, &length, "epoch %llu %s %s:", (unsigned long long)view->epoch, phase,
+           cause);
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        if (s->generation == 0) {
+            continue;
+        }
+        append(text_out, size, &length, " %s%d.%u%s", eepi_view_is_member(view, seat) ? "" : "-",
+               seat, s->generation,
+               s->state == EEP_SEAT_RETIRING      ? "(retiring)"
+               : s->state == EEP_SEAT_QUARANTINED ? "(quarantined)"
+                                                  : "");
+    }
+}

@@ -1,0 +1,207 @@
+/* The command line of eep-run: every bad input is refused with a line that names option and value.
+ */
+#include "experiments/setup/options.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { MOST_ARGUMENTS = 48 };
+
+/* Parse a line of words. */
+static eep_status parse(const char *line, options *out, char error[OPTIONS_ERROR_BYTES])
+{
+    static char text[1024];
+    char *argv[MOST_ARGUMENTS] = {(char *)"eep-run"}, *rest = NULL;
+    int argc = 1;
+    snprintf(text, sizeof text, "%s", line);
+    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        argv[argc++] = word;
+    }
+    return options_parse(argc, argv, out, error);
+}
+
+static void good(const char *line, options *out)
+{
+    char error[OPTIONS_ERROR_BYTES] = "";
+    cr_assert_eq(parse(line, out, error), EEP_OK, "%s: %s", line, error);
+}
+
+Test(options, defaults_are_the_documented_ones)
+{
+    options o;
+    good("", &o);
+    cr_assert_eq(o.num_ranks, 8);
+    cr_assert_eq(o.max_ranks, 8);
+    cr_assert_eq(o.num_experts, 64);
+    cr_assert_eq(o.num_slots, 16);
+    cr_assert_eq(o.keep_busy, 0);
+    cr_assert_eq(o.dtype, OPTIONS_FP32);
+    cr_assert(script_is_done(&o.script));
+    cr_assert_not(script_has_faults(&o.script));
+    cr_assert_geq(options_expert_bytes(&o) * 4 * 16, 32u << 20, "32 MB of weights per rank");
+    cr_assert_not(o.store_process);
+    eep_config context, preset;
+    eep_config_init(&preset);
+    cr_assert_eq(eep_config_profile(&preset, EEP_PROFILE_QUICK), EEP_OK);
+    context = preset;
+    options_fill_context(&o, &context);
+    cr_assert_eq(context.kill_fence, preset.kill_fence);
+    cr_assert_eq(context.expel_floor_us, preset.expel_floor_us);
+    cr_assert_eq(context.step_deadline_us, preset.step_deadline_us);
+    cr_assert_eq(context.drain_bound_us, preset.drain_bound_us);
+}
+
+/* Processes that share a GPU take turns: fewer and shorter, but what is given stays. */
+Test(options, defaults_follow_from_the_device)
+{
+    options o;
+    good("--device cuda", &o);
+    cr_expect(o.num_ranks == 4 && o.max_ranks == 4 && o.num_layers == 2 && o.num_slots == 32);
+    good("--device cuda --threads", &o);
+    cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
+    good("--ranks 6 --layers 3 --slots 20 --device cuda", &o);
+    cr_expect(o.num_ranks == 6 && o.num_layers == 3 && o.num_slots == 20);
+    good("--ranks 2", &o);
+    cr_expect(o.num_slots == 32 && o.slots_raised, "two ranks must hold 64 experts");
+    good("--ranks 4", &o);
+    cr_expect(o.num_slots == 16 && !o.slots_raised);
+    good("--device guarded", &o);
+    cr_expect(o.num_ranks == 8 && o.num_layers == 4 && o.num_slots == 16);
+}
+
+Test(options, values_arrive)
+{
+    options o;
+    good(
+        "--ranks 4 --max-ranks=6 --slots 32 --dtype bf16 --input 5:9 --output 7 --seed 99 --trace "
+        "x "
+        "--first 3 --scale-lengths 1/64 --corrupt drop --log-level debug --out d --force --kills 3",
+        &o);
+    cr_assert_eq(o.num_ranks, 4);
+    cr_assert_eq(o.max_ranks, 6);
+    cr_assert_eq(o.dtype, OPTIONS_BF16);
+    cr_assert_eq(o.input_min, 5);
+    cr_assert_eq(o.input_max, 9);
+    cr_assert_eq(o.output_min, 7);
+    cr_assert_eq(o.output_max, 7);
+    cr_assert_eq(o.trace.first, 3);
+    cr_assert_eq(o.trace.scale_lengths.den, 64);
+    cr_assert_eq(o.corrupt, ENGINE_CORRUPT_DROP);
+    cr_assert_eq(o.log_level, EEP_LOG_DEBUG);
+    cr_assert(o.force);
+    cr_assert_eq(o.script.cycle.num_kills, 3);
+    cr_assert_eq(o.keep_busy, 8, "closed loop with --kills");
+}
+
+Test(options, every_verb_has_its_flag)
+{
+    options o;
+    good("--ranks 8 --max-ranks 10 --expel-ms 2000 --kill 0@1 --abort 1@1 --stop 2=0.5x@1 --cont "
+         "2@9 --slow 3=4/2s@1 --die 4=experts@1 --freeze 6=dispatch/1s@1 --rejoin 0@2 --add "
+         "vacant:2@2 --drain 5@1 "
+         "--dummy-burn=1@1 --store-kill @1 --store-stop 100ms@1 --store-cont @2 --store-start @3",
+         &o);
+    cr_assert_eq(o.script.num_events, NUM_VERBS);
+    cr_assert(o.store_process, "implied");
+    cr_assert_eq(o.script.expel_ms, 2000);
+    options_free(&o);
+}
+
+Test(options, bad_input_is_named)
+{
+    static const struct {
+        const char *line, *names;
+    } bad[] = {
+        {"--rank 4", "--rank"},
+        {"serve", "serve"},
+        {"--ranks", "needs a value"},
+        {"--ranks 0", "'0' is not a whole number from 1 to 1024"},
+        {"--ranks -1", "'-1'"},
+        {"--ranks 8x", "'8x'"},
+        {"--ranks 99999999999999999999", "--ranks"},
+        {"--ranks 8 --max-ranks 4", "8 ranks are more than the 4 seats"},
+        {"--topk 65 --experts 64", "--topk"},
+        {"--topk 8 --experts 4", "8 is more than the 4 experts"},
+        {"--ranks 2 --slots 16", "give at least 32 slots"},
+        {"--ranks 2 --slots 31 --experts 64", "give at least 32 slots"},
+        {"--seed 9007199254740993", "'9007199254740993' is not a whole number"},
+        {"--seed 9007199254740994", "to 9007199254740992"},
+        {"--rate nan", "'nan'"},
+        {"--rate 0", "'0'"},
+        {"--rate 1e999", "--rate"},
+        {"--rate 0x10", "'0x10' is not a number"},
+        {"--input 9:5", "'9:5'"},
+        {"--input 0:5", "'0:5'"},
+        {"--input 5:", "'5:'"},
+        {"--dtype fp4", "'fp4' is not one of fp32|bf16|fp8"},
+        {"--device tpu", "'tpu'"},
+        {"--trace=", "--trace"},
+        {"--scale-lengths 0", "'0'"},
+        {"--scale-lengths 1/64", "need --trace"},
+        {"--quiet=1", "takes no value"},
+        {"--kill 3", "RANK@TIME"},
+        {"--kill @3", "'@3'"},
+        {"--kill x@3", "'x'"},
+        {"--kill 3@-1", "'-1'"},
+        {"--kill 3@1h", "'1h'"},
+        {"--kill 3@inf", "'inf'"},
+        {"--kill 8@1", "rank 8 does not exist: the seats are 0 to 7"},
+        {"--kill 3@1 --kill 3@2", "no process"},
+        {"--rejoin 3@1", "still has its process"},
+        {"--kill 3@2 --rejoin 3@1", "still has its process"},
+        {"--kill lowest@2 --rejoin proposer@3", "no earlier --kill"},
+        {"--kill lowest@2 --rejoin lowest@3 --rejoin lowest@4", "no earlier --kill"},
+        {"--dummy-burn x@1", "number of seconds"},
+        {"--kills 1.5", "'1.5'"},
+        {"--store-kill @1 --store x", "not ours"},
+        {"--store x --store-process", "not ours"},
+        {"--expel-ms 0", "'0'"},
+        {"--no-kill-fence=1", "takes no value"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        options o;
+        char error[OPTIONS_ERROR_BYTES] = "";
+        cr_expect_eq(parse(bad[i].line, &o, error), EEP_ERR_INVALID, "taken: %s", bad[i].line);
+        cr_expect(strstr(error, bad[i].names), "%s: said '%s', not '%s'", bad[i].line, error,
+                  bad[i].names);
+        cr_expect_null(strchr(error, '\n'));
+    }
+}
+
+Test(options, a_rank_gets_what_it_needs)
+{
+    options o, back;
+    char text[OPTIONS_RANK_TEXT_BYTES];
+    good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype fp8 --corrupt stale "
+         "--log-level info --device cuda --no-kill-fence --expel-ms 250.5 --step-deadline-ms 300 "
+         "--drain-bound-ms 400",
+         &o);
+    options_to_rank_text(&o, text);
+    cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+    engine_config left, right;
+    options_fill_engine(&o, &left);
+    options_fill_engine(&back, &right);
+    cr_assert_eq(left.seed, right.seed);
+    cr_assert_eq(left.num_slots, right.num_slots);
+    cr_assert_eq(left.dtype, right.dtype);
+    cr_assert_eq(left.corrupt, right.corrupt);
+    cr_assert_str_eq(back.device, "cuda");
+    eep_config context = {0};
+    options_fill_context(&back, &context);
+    cr_assert_eq(context.num_ranks, 3);
+    cr_assert_eq(context.max_ranks, 5);
+    cr_assert_eq(context.log_level, EEP_LOG_INFO);
+    cr_assert_eq(context.kill_fence, 0);
+    cr_assert_eq(context.expel_floor_us, 250500);
+    cr_assert_eq(context.step_deadline_us, 300000);
+    cr_assert_eq(context.drain_bound_us, 400000);
+    static const char *const devices[] = {"host", "guarded", "cuda"};
+    for (int i = 0; i < 3; i++) {
+        o.device = devices[i];
+        options_to_rank_text(&o, text);
+        cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+        cr_assert_str_eq(back.device, devices[i]);
+    }
+    cr_assert_eq(options_from_rank_text("1 2 3", &back), EEP_ERR_PROTOCOL);
+    cr_assert_eq(options_from_rank_text("", &back), EEP_ERR_PROTOCOL);
+}

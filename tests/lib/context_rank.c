@@ -1,0 +1,321 @@
+/* A rank of the fixture: its model, what that gives, opening and closing. */
+#include "tests/lib/context_fixture.h"
+
+#include "graphs/device/device_share.h"
+#include "tests/fake_gpu/fake_gpu.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { STAGING_BYTES = 4096, COPY_BOUND_US = 10000000 };
+
+static const float topk_weights[WORLD_TOPK] = {0.5f, 0.25f};
+
+/* ---------------------------------------------------------------- the model, and what it gives */
+
+static float expert_scale(int32_t layer, int32_t expert, int32_t h)
+{
+    return (float)(1 + (layer * WORLD_EXPERTS + expert) % 5 + h % 2);
+}
+
+static float expert_shift(int32_t layer, int32_t expert)
+{
+    return (float)expert + 0.5f * (float)layer;
+}
+
+static float input_value(int32_t seat, uint64_t position, int32_t token, int32_t h)
+{
+    return (float)((31 * (uint64_t)seat + 7 * position + 3 * (uint64_t)token + (uint64_t)h) % 64);
+}
+
+/* Distinct for the two k. */
+static int32_t input_expert(int32_t seat, uint64_t position, int32_t token, int32_t k)
+{
+    uint64_t mixed = (uint64_t)seat + position + (uint64_t)token;
+    return (int32_t)((mixed + (k ? 1 + (position + (uint64_t)token) % (WORLD_EXPERTS - 1) : 0)) %
+                     WORLD_EXPERTS);
+}
+
+static float expected_value(int32_t seat, uint64_t position, int32_t token, int32_t h)
+{
+    float value = input_value(seat, position, token, h);
+    for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
+        float sum = 0.0f;
+        for (int32_t k = 0; k < WORLD_TOPK; k++) {
+            int32_t expert = input_expert(seat, position, token, k);
+            float y = value * expert_scale(layer, expert, h) + expert_shift(layer, expert);
+            sum = sum + topk_weights[k] * y;
+        }
+        value = sum;
+    }
+    return value;
+}
+
+typedef struct expert_args {
+    const float *const *weights; /* [slots][tensors] */
+    const int32_t *slot_begin;
+    const float *rows;
+    float *results;
+} expert_args;
+
+static void expert_body(const void *raw, eep_grid grid)
+{
+    const expert_args *a = raw;
+    const float *scale = a->weights[grid.block * WORLD_TENSORS];
+    const float *shift = a->weights[grid.block * WORLD_TENSORS + 1];
+    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++) {
+        for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
+            size_t i = (size_t)row * WORLD_HIDDEN + (size_t)h;
+            a->results[i] = a->rows[i] * scale[h] + shift[h];
+        }
+    }
+}
+
+static const fake_gpu_body expert_twin = {"scale_and_shift", expert_body, sizeof(expert_args),
+                                          FAKE_GPU_MARK};
+static const eep_kernel expert_kernel =
+    EEP_KERNEL("scale_and_shift", expert_body, &expert_twin, NULL, 0);
+
+/* ---------------------------------------------------------------- opening a rank */
+
+static void *allocate(rank *r, eep_memory kind, size_t bytes)
+{
+    void *memory = NULL;
+    cr_assert(r->num_buffers < WORLD_BUFFERS);
+    cr_assert_eq(eep_device_alloc(r->device, kind, bytes, &memory), EEP_OK);
+    r->buffers[r->num_buffers++] = (rank_buffer){kind, memory};
+    return memory;
+}
+
+/* The way for anything into device memory: by a copy in a stream. */
+static void upload(rank *r, void *to, const void *from, size_t bytes)
+{
+    cr_assert(bytes <= STAGING_BYTES);
+    memcpy(r->staging, from, bytes);
+    cr_assert_eq(eep_copy_async(r->stream, to, r->staging, bytes), EEP_OK);
+    cr_assert_eq(eep_stream_synchronize(r->stream, COPY_BOUND_US), EEP_OK);
+}
+
+static void allocate_step(rank *r)
+{
+    size_t capacity = eep_rows_capacity(r->context);
+    size_t row_bytes = WORLD_HIDDEN * sizeof(float);
+    float weights[WORLD_TOKENS * WORLD_TOPK];
+    r->staging = allocate(r, EEP_MEMORY_PINNED, STAGING_BYTES);
+    r->x = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
+    r->out = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
+    r->topk_idx = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * WORLD_TOPK * sizeof(int32_t));
+    r->num_tokens = allocate(r, EEP_MEMORY_PINNED, sizeof(int32_t));
+    r->middle = allocate(r, EEP_MEMORY_DEVICE, WORLD_TOKENS * row_bytes);
+    r->rows = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
+    r->results = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
+    r->topk_weights = allocate(r, EEP_MEMORY_DEVICE, sizeof weights);
+    r->slot_begin = allocate(r, EEP_MEMORY_DEVICE, (WORLD_SLOTS + 1) * sizeof(int32_t));
+    r->weights = allocate(r, EEP_MEMORY_DEVICE,
+                          WORLD_LAYERS * WORLD_SLOTS * WORLD_TENSORS * sizeof(float *));
+    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++) {
+        weights[i] = topk_weights[i % WORLD_TOPK];
+    }
+    upload(r, r->topk_weights, weights, sizeof weights);
+}
+
+static void make_expert(const rank *r, int32_t layer, int32_t expert, float *scale, float *shift)
+{
+    float heavier = layer == 1 && expert == 3 ? r->heavier : 0.0f;
+    for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
+        scale[h] = expert_scale(layer, expert, h) + heavier;
+        shift[h] = expert_shift(layer, expert);
+    }
+}
+
+/* Memory of the context for even slots, of the caller for odd ones. */
+static void set_slot(rank *r, int32_t layer, int32_t slot)
+{
+    float scale[WORLD_HIDDEN], shift[WORLD_HIDDEN];
+    const float *addresses[WORLD_TENSORS];
+    eep_tensor tensors[WORLD_TENSORS] = {{NULL, sizeof scale + r->longer}, {NULL, sizeof shift}};
+    int32_t expert = eep_slot_expert(r->context, layer, slot);
+    eep_status status;
+    if (slot % 2 == 0) {
+        status = eep_slot_alloc(r->context, layer, slot, tensors, WORLD_TENSORS);
+    } else {
+        tensors[0].data = allocate(r, EEP_MEMORY_DEVICE, tensors[0].bytes);
+        tensors[1].data = allocate(r, EEP_MEMORY_DEVICE, tensors[1].bytes);
+        status = eep_slot_set(r->context, layer, slot, tensors, WORLD_TENSORS);
+    }
+    cr_assert_eq(status, EEP_OK, "%s", eep_last_error(r->context));
+    for (int32_t i = 0; i < WORLD_TENSORS; i++) {
+        addresses[i] = tensors[i].data;
+    }
+    upload(r, r->weights + (layer * WORLD_SLOTS + slot) * WORLD_TENSORS, addresses,
+           sizeof addresses);
+    r->experts[layer][slot] = expert;
+    if (expert < 0) {
+        return;
+    }
+    make_expert(r, layer, expert, scale, shift);
+    upload(r, tensors[0].data, scale, sizeof scale);
+    upload(r, tensors[1].data, shift, sizeof shift);
+}
+
+static void keep_backups(rank *r)
+{
+    for (int32_t i = 0; i < WORLD_LAYERS * WORLD_EXPERTS; i++) {
+        int32_t layer = i / WORLD_EXPERTS, expert = i % WORLD_EXPERTS;
+        eep_tensor tensors[WORLD_TENSORS] = {{NULL, WORLD_HIDDEN * sizeof(float)},
+                                             {NULL, WORLD_HIDDEN * sizeof(float)}};
+        if (!eep_backup_wanted(r->context, layer, expert)) {
+            continue;
+        }
+        tensors[0].data = allocate(r, EEP_MEMORY_PINNED, tensors[0].bytes);
+        tensors[1].data = allocate(r, EEP_MEMORY_PINNED, tensors[1].bytes);
+        make_expert(r, layer, expert, tensors[0].data, tensors[1].data);
+        cr_assert_eq(eep_backup_set(r->context, layer, expert, tensors, WORLD_TENSORS), EEP_OK,
+                     "%s", eep_last_error(r->context));
+    }
+}
+
+static eep_status put_layer(rank *r, int32_t layer)
+{
+    int last = layer == WORLD_LAYERS - 1;
+    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
+                                  .x = layer == 0 ? r->x : r->middle,
+                                  .topk_idx = r->topk_idx,
+                                  .num_tokens = r->num_tokens,
+                                  .rows = r->rows,
+                                  .slot_begin = r->slot_begin};
+    eep_combine_args combine = {.struct_bytes = sizeof combine,
+                                .out_dtype = EEP_FP32,
+                                .rows = r->results,
+                                .topk_weights = r->topk_weights,
+                                .num_tokens = r->num_tokens,
+                                .out = last ? r->out : r->middle};
+    expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, r->slot_begin, r->rows,
+                           r->results};
+    eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
+    if (status == EEP_OK) {
+        status = eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
+    }
+    if (status == EEP_OK) {
+        status = eep_combine(r->context, layer, r->stream, &combine);
+    }
+    return status;
+}
+
+eep_graph *rank_capture(rank *r)
+{
+    eep_graph *graph = NULL;
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    eep_status status = eep_step_latch(r->context, r->stream);
+    for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++) {
+        status = put_layer(r, layer);
+    }
+    if (status == EEP_OK) {
+        status = eep_step_finish(r->context, r->stream);
+    }
+    cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
+    cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
+    return graph;
+}
+
+static void note_event(void *user, const eep_event_info *record)
+{
+    __atomic_store_n(&((rank *)user)->event_epochs[record->kind], record->epoch, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&((rank *)user)->events[record->kind], 1, __ATOMIC_SEQ_CST);
+}
+
+uint64_t rank_events(const rank *r, eep_event_kind kind)
+{
+    return __atomic_load_n(&r->events[kind], __ATOMIC_SEQ_CST);
+}
+
+eep_status rank_open(world *w, int32_t seat)
+{
+    rank *r = &w->ranks[seat];
+    eep_config config = w->config;
+    r->joined = 0;
+    r->join_status = r->ended = EEP_OK;
+    cr_assert_eq(eep_device_open(w->device, 0, &r->device), EEP_OK);
+    if (w->windows_apart) {
+        eepi_device_set_apart(r->device);
+    }
+    config.rank = seat;
+    config.device = r->device;
+    config.event = w->event ? w->event : note_event;
+    config.user = w->event ? w->user : r;
+    eep_status status = eep_open(&config, r->error, sizeof r->error, &r->context);
+    if (status != EEP_OK) {
+        eep_device_close(r->device);
+        r->device = NULL;
+        return status;
+    }
+    cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
+    allocate_step(r);
+    for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
+        for (int32_t slot = 0; slot < WORLD_SLOTS; slot++) {
+            set_slot(r, layer, slot);
+        }
+    }
+    if (w->keep_backups) {
+        keep_backups(r);
+    }
+    if (r->opened) {
+        r->opened(r);
+    }
+    r->graph = rank_capture(r);
+    return EEP_OK;
+}
+
+void rank_close(rank *r)
+{
+    rank_stop(r);
+    eep_close(r->context);
+    if (r->stream) {
+        eep_stream_close(r->stream);
+    }
+    eep_graph_close(r->graph);
+    for (int i = 0; i < r->num_buffers; i++) {
+        eep_device_free(r->device, r->buffers[i].kind, r->buffers[i].memory);
+    }
+    eep_device_close(r->device);
+    r->context = NULL;
+    r->stream = NULL;
+    r->graph = NULL;
+    r->num_buffers = 0;
+    r->device = NULL;
+}
+
+/* ---------------------------------------------------------------- inputs and results */
+
+void rank_fill(rank *r, int32_t num_tokens, rank_bad bad)
+{
+    *r->num_tokens = num_tokens;
+    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_HIDDEN; i++) {
+        r->x[i] = input_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN);
+        r->out[i] = NAN;
+    }
+    for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++) {
+        r->topk_idx[i] = input_expert(r->seat, r->position, i / WORLD_TOPK, i % WORLD_TOPK);
+    }
+    if (bad == BAD_EXPERT_HIGH) {
+        r->topk_idx[1 * WORLD_TOPK + 1] = WORLD_EXPERTS;
+    } else if (bad == BAD_EXPERT_LOW) {
+        r->topk_idx[2 * WORLD_TOPK] = -7;
+    } else if (bad == BAD_TWICE) {
+        r->topk_idx[3 * WORLD_TOPK + 1] = r->topk_idx[3 * WORLD_TOPK];
+    } else if (bad == BAD_TOO_MANY) {
+        *r->num_tokens = WORLD_TOKENS + 1;
+    } else if (bad == BAD_NEGATIVE) {
+        *r->num_tokens = -1;
+    }
+}
+
+uint64_t rank_count_wrong(const rank *r, int32_t num_tokens)
+{
+    uint64_t wrong = 0;
+    for (int32_t i = 0; i < num_tokens * WORLD_HIDDEN; i++) {
+        wrong += !(r->out[i] ==
+                   expected_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN));
+    }
+    return wrong;
+}

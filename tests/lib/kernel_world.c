@@ -1,0 +1,617 @@
+#include "tests/lib/kernel_world.h"
+
+#include "graphs/kernels/compiler_macros.h"
+#include "membership/context/bank_image.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONG_US = 60000000 };
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+#define OK(call) CHECK((call) == EEP_OK)
+
+uint64_t kernel_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+int kernel_below(uint64_t *state, int limit)
+{
+    return (int)(kernel_random(state) % (uint64_t)limit);
+}
+
+uint64_t kernel_now_ns(void)
+{
+    return eepk_now_ns();
+}
+
+/* ------------------------------------------------------------------ the engine's part */
+
+typedef struct expert_args {
+    const kernel_world *world;
+    kernel_rank *rank;
+    uint32_t layer;
+} expert_args;
+
+static void expert_body(const void *args, eep_grid grid)
+{
+    const expert_args *a = args;
+    const moe_shape *s = &a->world->shape;
+    const size_t row_bytes = a->world->layout.row_bytes;
+    const kernel_layer *l = &a->rank->layer[a->layer];
+    const uint64_t until = eepk_now_ns() + 1000u * (uint64_t)a->rank->delay_us;
+
+    (void)grid;
+    memcpy(l->origin, a->rank->world->origin,
+           (size_t)l->slot_begin[s->num_slots] * sizeof(eepk_origin));
+    for (int slot = 0; slot < s->num_slots; slot++) {
+        const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
+        for (int i = l->slot_begin[slot]; i < l->slot_begin[slot + 1]; i++) {
+            uint8_t *out = (uint8_t *)l->expert_rows + (size_t)i * row_bytes;
+            if (s->fp8_dispatch) {
+                moe_dequantise(s, (uint8_t *)l->rows + (size_t)i * (size_t)s->hidden,
+                               l->row_scales + (size_t)i * a->world->layout.num_scales, out);
+            }
+            moe_expert(s, (int)a->layer, expert,
+                       s->fp8_dispatch ? out : (uint8_t *)l->rows + (size_t)i * row_bytes, out);
+        }
+    }
+    while (eepk_now_ns() < until) {
+        sched_yield();
+    }
+}
+static const eep_kernel expert_kernel = EEP_KERNEL("expert", expert_body, NULL, NULL, 0);
+
+/* ------------------------------------------------------------------ nodes */
+
+typedef union node_args {
+    eepk_world_args world;
+    eepk_dispatch_node_args dispatch;
+    eepk_combine_node_args combine;
+} node_args;
+
+static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel_id id,
+                        uint32_t layer, node_args *args_out)
+{
+    const kernel_layer *l = &r->layer[layer];
+
+    if (id == EEPI_KERNEL_latch || id == EEPI_KERNEL_finish) {
+        args_out->world = (eepk_world_args){r->world};
+        return sizeof args_out->world;
+    }
+    if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
+        id == EEPI_KERNEL_reduce) {
+        args_out->combine = (eepk_combine_node_args){
+            r->world,      l->expert_rows, l->topk_weights, &r->num_tokens,
+            l->slot_begin, l->out,         layer,           (uint32_t)w->shape.out_dtype};
+        return sizeof args_out->combine;
+    }
+    args_out->dispatch = (eepk_dispatch_node_args){r->world,       l->x,    l->topk_idx,
+                                                   &r->num_tokens, l->rows, l->slot_begin,
+                                                   l->row_scales,  layer,   0};
+    return sizeof args_out->dispatch;
+}
+
+/* One block where the kernel demands it. */
+static uint32_t blocks_of(const kernel_world *w, eepi_kernel_id id)
+{
+    return id == EEPI_KERNEL_dispatch_send || id == EEPI_KERNEL_unpack ||
+                   id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_reduce
+               ? w->num_blocks
+               : 1;
+}
+
+static void put(kernel_world *w, kernel_rank *r, eepi_kernel_id id, uint32_t layer)
+{
+    node_args args;
+    size_t bytes = fill_args(w, r, id, layer, &args);
+
+    OK(eep_launch(r->stream, eepi_tables_kernel(r->tables, id), blocks_of(w, id), 32, &args,
+                  bytes));
+}
+
+static void put_experts(kernel_world *w, kernel_rank *r, uint32_t layer)
+{
+    const expert_args args = {w, r, layer};
+
+    OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof args));
+}
+
+void kernel_rank_put_experts(kernel_world *w, int seat, uint32_t layer)
+{
+    put_experts(w, &w->rank[seat], layer);
+}
+
+static void capture(kernel_world *w, kernel_rank *r)
+{
+    OK(eep_capture_begin(r->stream));
+    put(w, r, EEPI_KERNEL_latch, 0);
+    for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
+        for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++) {
+            put(w, r, (eepi_kernel_id)id, layer);
+        }
+        put_experts(w, r, layer);
+        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
+            put(w, r, (eepi_kernel_id)id, layer);
+        }
+    }
+    put(w, r, EEPI_KERNEL_finish, 0);
+    OK(eep_capture_end(r->stream, &r->graph));
+}
+
+void kernel_rank_capture(kernel_world *w, int seat)
+{
+    eep_graph_close(w->rank[seat].graph);
+    capture(w, &w->rank[seat]);
+}
+
+void kernel_rank_run(kernel_world *w, int seat, eepi_kernel_id id, uint32_t layer)
+{
+    uint32_t blocks = blocks_of(w, id);
+    node_args args;
+
+    (void)fill_args(w, &w->rank[seat], id, layer, &args);
+    for (uint32_t block = 0; block < blocks; block++) {
+        eepi_host_kernels[id].host(&args, (eep_grid){block, blocks, 0, 1});
+    }
+}
+
+void kernel_rank_run_to(kernel_world *w, int seat, eepi_kernel_id last, uint32_t layer)
+{
+    const expert_args args = {w, &w->rank[seat], layer};
+
+    for (int id = EEPI_KERNEL_route; id <= (int)last; id++) {
+        if (id == EEPI_KERNEL_combine_send) {
+            expert_body(&args, (eep_grid){0, 1, 0, 1});
+        }
+        kernel_rank_run(w, seat, (eepi_kernel_id)id, layer);
+    }
+}
+
+const eepk_status *kernel_rank_finish(kernel_world *w, int seat)
+{
+    kernel_rank_run(w, seat, EEPI_KERNEL_finish, 0);
+    return eepi_tables_status(w->rank[seat].tables);
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void *buffer(size_t bytes)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+
+    CHECK(memory);
+    memset(memory, KERNEL_POISON, bytes);
+    return memory;
+}
+
+/* For graphs; not of eep_device_alloc, so that sanitizers see its bounds. */
+static void *fixed_buffer(const kernel_world *w, size_t bytes)
+{
+    void *memory = buffer(bytes);
+
+    OK(eep_memory_register(w->device, memory, bytes ? bytes : 1));
+    return memory;
+}
+
+static size_t out_bytes(const kernel_world *w)
+{
+    return (size_t)w->shape.max_tokens * (size_t)w->shape.hidden *
+           eep_dtype_bytes(w->shape.out_dtype);
+}
+
+static size_t scales_bytes(const kernel_world *w)
+{
+    return (size_t)w->layout.rows_capacity * w->layout.num_scales * sizeof(float);
+}
+
+static void layer_open(const kernel_world *w, kernel_layer *l)
+{
+    const eepk_shape *s = &w->layout;
+    const size_t pairs = (size_t)s->num_max_tokens * s->top_k;
+
+    l->x = fixed_buffer(w, (size_t)s->num_max_tokens * s->row_bytes);
+    l->rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->row_scales = s->num_scales ? fixed_buffer(w, scales_bytes(w)) : NULL;
+    l->expert_rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->out = fixed_buffer(w, out_bytes(w));
+    l->topk_idx = fixed_buffer(w, pairs * sizeof(int32_t));
+    l->slot_begin = fixed_buffer(w, (s->num_slots + 1) * sizeof(int32_t));
+    l->topk_weights = fixed_buffer(w, pairs * sizeof(float));
+    l->origin = fixed_buffer(w, s->rows_capacity * sizeof(eepk_origin));
+}
+
+static void layer_close(kernel_layer *l)
+{
+    free(l->x);
+    free(l->rows);
+    free(l->row_scales);
+    free(l->expert_rows);
+    free(l->out);
+    free(l->topk_idx);
+    free(l->slot_begin);
+    free(l->topk_weights);
+    free(l->origin);
+}
+
+static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
+{
+    kernel_rank *r = &w->rank[seat];
+
+    r->window = aligned_alloc(EEPK_LINE_BYTES, layout->window_bytes);
+    CHECK(r->window);
+    memset(r->window, 0, layout->window_bytes);
+    memset(r->window + layout->off_header, KERNEL_POISON,
+           layout->window_bytes - layout->off_header);
+    w->windows[seat] = r->window;
+    OK(eepi_tables_open(w->device, layout, r->window, &r->tables));
+    r->world = eepi_tables_world(r->tables);
+    OK(eep_stream_open(w->device, &r->stream));
+    r->slot_expert =
+        buffer((size_t)w->shape.num_layers * (size_t)w->shape.num_slots * sizeof(int32_t));
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
+        layer_open(w, &r->layer[layer]);
+    }
+    OK(eep_memory_register(w->device, &r->num_tokens, sizeof r->num_tokens));
+    capture(w, r);
+}
+
+kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
+{
+    kernel_world *w = calloc(1, sizeof *w);
+
+    CHECK(w && shape->max_ranks <= KERNEL_MAX_SEATS && shape->num_layers <= KERNEL_MAX_LAYERS);
+    w->shape = *shape;
+    w->num_blocks = num_blocks;
+    OK(eep_device_open("host", 0, &w->device));
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        const eep_config config = {.struct_bytes = sizeof config,
+                                   .rank = seat,
+                                   .num_ranks = shape->max_ranks,
+                                   .max_ranks = shape->max_ranks,
+                                   .num_layers = shape->num_layers,
+                                   .num_experts = shape->num_experts,
+                                   .num_slots = shape->num_slots,
+                                   .top_k = shape->top_k,
+                                   .hidden = shape->hidden,
+                                   .num_max_tokens_per_rank = shape->max_tokens,
+                                   .dtype = shape->dtype,
+                                   .fp8_dispatch = shape->fp8_dispatch};
+        eepk_shape layout;
+        const char *why;
+        OK(eepi_shape_make(&config, &layout, &why));
+        if (seat == 0) {
+            w->layout = layout;
+        }
+        rank_open(w, seat, &layout);
+    }
+    return w;
+}
+
+void kernel_world_close(kernel_world *w)
+{
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        kernel_rank *r = &w->rank[seat];
+        eep_stream_close(r->stream);
+        eep_graph_close(r->graph);
+        eepi_tables_close(r->tables);
+        for (int layer = 0; layer < w->shape.num_layers; layer++) {
+            layer_close(&r->layer[layer]);
+        }
+        free(r->slot_expert);
+        free(r->window);
+    }
+    free(w->view);
+    eep_device_close(w->device);
+    free(w);
+}
+
+/* ------------------------------------------------------------------ views */
+
+static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint64_t *random)
+{
+    const moe_shape *s = &w->shape;
+    eepi_view_slot *slots[KERNEL_MAX_SEATS * 64];
+    int n = 0;
+
+    CHECK(s->num_slots <= 64);
+    for (int seat = 0; seat < s->max_ranks; seat++) {
+        for (int slot = 0; slot < s->num_slots && eepi_view_is_member(view, seat); slot++) {
+            slots[n++] = eepi_view_slot_at(view, layer, seat, slot);
+        }
+    }
+    CHECK(n >= s->num_experts);
+    for (int i = 0; i < n; i++) {
+        int with = i + kernel_below(random, n - i), expert = i;
+        eepi_view_slot *slot = slots[with];
+        slots[with] = slots[i];
+        if (i >= s->num_experts) {
+            expert = kernel_below(random, s->num_experts);
+            slot->state = (uint8_t)kernel_below(random, 4); /* half of them HOLD */
+            if (slot->state == EEPI_SLOT_EMPTY) {
+                continue;
+            }
+            if (slot->state != EEPI_SLOT_FILLING) {
+                slot->state = EEPI_SLOT_HOLDS;
+            }
+        } else {
+            slot->state = EEPI_SLOT_HOLDS;
+        }
+        slot->expert = (uint16_t)expert;
+    }
+}
+
+eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, uint32_t generation,
+                       uint64_t seed)
+{
+    const moe_shape *s = &w->shape;
+    const eepi_view_shape shape = {s->max_ranks, s->num_layers, s->num_experts, s->num_slots};
+    eepi_view *view = eepi_view_new(&shape);
+
+    CHECK(view);
+    view->epoch = epoch;
+    view->combine_copy = (uint8_t)(epoch & 1u);
+    for (int seat = 0; seat < s->max_ranks; seat++) {
+        const bool in = members >> seat & 1u;
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){
+            .generation = in ? generation : 0, .state = in ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT};
+    }
+    for (int layer = 0; layer < s->num_layers; layer++) {
+        place_layer(w, view, layer, &seed);
+    }
+    eepi_view_seal(view);
+    return view;
+}
+
+void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
+{
+    kernel_rank *r = &w->rank[seat];
+    eepk_shape layout = w->layout;
+
+    layout.self = (uint32_t)seat;
+    eepi_bank_image(&layout, view, w->windows, eepi_tables_image(r->tables));
+    OK(eepi_tables_stage(r->tables, LONG_US));
+    OK(eepi_tables_flip(r->tables, r->stream, view->epoch, view->digest));
+    OK(eep_stream_synchronize(r->stream, LONG_US));
+    r->epoch = view->epoch;
+    for (int i = 0; i < w->shape.num_layers * w->shape.num_slots; i++) {
+        const eepi_view_slot *at =
+            eepi_view_slot_at(view, i / w->shape.num_slots, seat, i % w->shape.num_slots);
+        r->slot_expert[i] = at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+    }
+}
+
+void kernel_world_switch(kernel_world *w, eepi_view *view)
+{
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(view, seat)) {
+            kernel_rank_switch(w, seat, view);
+        }
+    }
+    free(w->view);
+    w->view = view;
+}
+
+bool kernel_is_member(const kernel_world *w, int seat)
+{
+    return eepi_view_is_member(w->view, seat);
+}
+
+/* ------------------------------------------------------------------ inputs */
+
+static void fill_layer(const kernel_world *w, kernel_layer *l, int n, uint64_t *random)
+{
+    const moe_shape *s = &w->shape;
+
+    for (int i = 0; i < n * s->hidden; i++) {
+        moe_store(s->dtype, l->x, (size_t)i,
+                  (float)(int32_t)kernel_random(random) / (float)(1u << (20 + i % 12)));
+    }
+    for (int i = 0; i < n * s->top_k; i++) {
+        const int first = i - i % s->top_k;
+        bool again = true;
+        l->topk_weights[i] = (float)kernel_below(random, 1 << 20) / (float)(1 << 20);
+        l->topk_idx[i] = -1;
+        while (again && kernel_below(random, 8) != 0) {
+            l->topk_idx[i] = kernel_below(random, s->num_experts);
+            again = false;
+            for (int j = first; j < i; j++) {
+                again |= l->topk_idx[j] == l->topk_idx[i];
+            }
+            if (again) {
+                l->topk_idx[i] = -1;
+            }
+        }
+    }
+}
+
+void kernel_rank_fill(kernel_world *w, int seat, int max_tokens, uint64_t seed)
+{
+    kernel_rank *r = &w->rank[seat];
+
+    switch (kernel_below(&seed, 4)) {
+    case 0:
+        r->num_tokens = max_tokens;
+        break;
+    case 1:
+        r->num_tokens = 0;
+        break;
+    default:
+        r->num_tokens = kernel_below(&seed, max_tokens + 1);
+    }
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
+        fill_layer(w, &r->layer[layer], r->num_tokens, &seed);
+    }
+}
+
+void kernel_world_fill(kernel_world *w, uint64_t seed)
+{
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        kernel_rank_fill(w, seat, w->shape.max_tokens, kernel_random(&seed));
+    }
+}
+
+moe_input kernel_rank_input(const kernel_world *w, int seat, int layer)
+{
+    const kernel_rank *r = &w->rank[seat];
+    const kernel_layer *l = &r->layer[layer];
+
+    return (moe_input){r->num_tokens, l->x, l->topk_idx, l->topk_weights};
+}
+
+/* ------------------------------------------------------------------ steps */
+
+void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait_ns)
+{
+    kernel_rank *r = &w->rank[seat];
+    const eepk_shape *s = &w->layout;
+
+    *eepi_tables_launch(r->tables) = (eepk_launch){step, r->epoch, r->announce, wait_ns};
+    r->world->control->latch.step = 0; /* tests use a number again, which a step never does */
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
+        memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);
+        if (s->num_scales) {
+            memset(r->layer[layer].row_scales, KERNEL_POISON, scales_bytes(w));
+        }
+        memset(r->layer[layer].slot_begin, KERNEL_POISON, (s->num_slots + 1) * sizeof(int32_t));
+        memset(r->layer[layer].out, KERNEL_POISON, out_bytes(w));
+    }
+}
+
+void kernel_rank_launch(kernel_world *w, int seat, uint64_t step, uint64_t wait_ns)
+{
+    kernel_rank_prepare(w, seat, step, wait_ns);
+    OK(eep_graph_replay(w->rank[seat].graph, w->rank[seat].stream));
+}
+
+const eepk_status *kernel_rank_end(kernel_world *w, int seat)
+{
+    const kernel_rank *r = &w->rank[seat];
+    const eepk_status *status = eepi_tables_status(r->tables);
+
+    OK(eep_stream_synchronize(r->stream, LONG_US));
+    CHECK(eepk_load_acquire(&status->done_step) == eepi_tables_launch(r->tables)->step);
+    return status;
+}
+
+void kernel_world_step(kernel_world *w, uint64_t step)
+{
+    const eepk_shape *s = &w->layout;
+
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        memset(w->rank[seat].window + s->off_header, KERNEL_POISON,
+               s->window_bytes - s->off_header);
+    }
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        if (kernel_is_member(w, seat)) {
+            kernel_rank_launch(w, seat, step, kernel_long_ns);
+        }
+    }
+    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
+        if (kernel_is_member(w, seat)) {
+            (void)kernel_rank_end(w, seat);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ comparison */
+
+static bool all_poison(const void *from, size_t bytes)
+{
+    const uint8_t *at = from;
+
+    for (size_t i = 0; i < bytes; i++) {
+        if (at[i] != KERNEL_POISON) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool kernel_out_untouched(const kernel_world *w, int seat, int layer)
+{
+    return all_poison(w->rank[seat].layer[layer].out, out_bytes(w));
+}
+
+static const char *compare_out(const kernel_world *w, int seat, int layer)
+{
+    const moe_input input = kernel_rank_input(w, seat, layer);
+    const size_t bytes = out_bytes(w), used = (size_t)input.num_tokens * (size_t)w->shape.hidden *
+                                              eep_dtype_bytes(w->shape.out_dtype);
+    const uint8_t *out = w->rank[seat].layer[layer].out;
+    void *expected = buffer(bytes);
+    bool same;
+
+    moe_combine(&w->shape, layer, &input, expected);
+    same = memcmp(expected, out, used) == 0;
+    free(expected);
+    if (!same) {
+        return "out";
+    }
+    return all_poison(out + used, bytes - used) ? NULL : "out past the tokens";
+}
+
+static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
+{
+    const eepk_shape *s = &w->layout;
+    const kernel_layer *l = &w->rank[seat].layer[layer];
+    moe_input inputs[KERNEL_MAX_SEATS] = {{0}};
+    uint8_t *rows = buffer((size_t)s->rows_capacity * s->row_bytes);
+    float *scales = buffer(scales_bytes(w));
+    int32_t *slot_begin = buffer((s->num_slots + 1) * sizeof(int32_t));
+    moe_origin *origin = buffer(s->rows_capacity * sizeof *origin);
+    const char *wrong = NULL;
+
+    for (int source = 0; source < w->shape.max_ranks; source++) {
+        if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input) {
+            inputs[source] = kernel_rank_input(w, source, layer);
+        }
+    }
+    moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, scales, slot_begin, origin);
+    if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0) {
+        wrong = "slot_begin";
+    } else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0) {
+        wrong = "rows"; /* both are poison where nothing belongs */
+    } else if (s->num_scales && memcmp(scales, l->row_scales, scales_bytes(w)) != 0) {
+        wrong = "row_scales";
+    }
+    for (int i = 0; !wrong && i < slot_begin[s->num_slots]; i++) {
+        if (l->origin[i].seat != origin[i].seat || (int)l->origin[i].token != origin[i].token ||
+            l->origin[i].k != origin[i].k) {
+            wrong = "origin";
+        }
+    }
+    free(rows);
+    free(scales);
+    free(slot_begin);
+    free(origin);
+    return wrong;
+}
+
+int kernel_rank_compare(const kernel_world *w, int seat, bool own_out_only)
+{
+    for (int layer = 0; layer < w->shape.num_layers; layer++) {
+        const char *wrong = own_out_only ? NULL : compare_dispatch(w, seat, layer);
+        if (!wrong) {
+            wrong = compare_out(w, seat, layer);
+        }
+        if (!wrong) {
+            continue;
+        }
+        fprintf(stderr, "seat %d, layer %d: %s differs from the reference\n", seat, layer, wrong);
+        return layer;
+    }
+    return -1;
+}

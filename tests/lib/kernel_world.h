@@ -1,0 +1,92 @@
+/* The data plane without membership: all ranks of an instance in one process on the host device,
+ * each with its own tables, window, stream and captured graph, stepped by the test. Windows are
+ * plain memory, so a test can also play a peer by writing into them. Broken expectations abort the
+ * process with a message: Criterion and plain programs both see that. */
+#ifndef KERNEL_WORLD_H
+#define KERNEL_WORLD_H
+
+#include "graphs/device/tables.h"
+#include "tests/lib/reference_moe.h"
+
+enum { KERNEL_MAX_SEATS = 16, KERNEL_MAX_LAYERS = 6, KERNEL_POISON = 0xff };
+static const uint64_t kernel_long_ns = 20000000000u;
+
+typedef struct kernel_layer { /* buffers of one rank and layer, fixed addresses */
+    void *x, *rows, *expert_rows, *out;
+    int32_t *topk_idx, *slot_begin;
+    float *topk_weights, *row_scales; /* row_scales: with FP8 */
+    eepk_origin *origin;              /* [rows_capacity], as the expert node found it */
+} kernel_layer;
+
+typedef struct kernel_rank {
+    eepi_tables *tables;
+    const eepk_world *world;
+    uint8_t *window;
+    eep_stream *stream;
+    eep_graph *graph;
+    uint64_t epoch, announce;
+    uint32_t delay_us;    /* that its experts take */
+    int32_t num_tokens;   /* read at replay */
+    int32_t *slot_expert; /* [num_layers, num_slots] of the live view */
+    kernel_layer layer[KERNEL_MAX_LAYERS];
+} kernel_rank;
+
+typedef struct kernel_world {
+    moe_shape shape;
+    uint32_t num_blocks;
+    eepk_shape layout; /* of seat 0; all but `self` is the same on all */
+    eep_device *device;
+    eepi_view *view; /* the last one that was switched to */
+    void *windows[KERNEL_MAX_SEATS];
+    kernel_rank rank[KERNEL_MAX_SEATS];
+} kernel_world;
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+uint64_t kernel_random(uint64_t *state);
+int kernel_below(uint64_t *state, int limit);
+uint64_t kernel_now_ns(void);
+
+/* All seats get a rank; nobody has a view yet. Grids have `num_blocks` blocks. */
+kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
+void kernel_world_close(kernel_world *world);
+
+/* A view of the seats in `members` (bits) with each expert in at least one slot, the other slots
+ * holding replicas, empty or filling by chance. All generations are `generation`. */
+eepi_view *kernel_view(const kernel_world *world, uint64_t epoch, uint64_t members,
+                       uint32_t generation, uint64_t seed);
+/* Capture a rank's step again, in place of its graph. */
+void kernel_rank_capture(kernel_world *world, int seat);
+/* Stage and flip one rank, which must not be in a step. */
+void kernel_rank_switch(kernel_world *world, int seat, const eepi_view *view);
+/* Flip all members; the world keeps the view. */
+void kernel_world_switch(kernel_world *world, eepi_view *view);
+bool kernel_is_member(const kernel_world *world, int seat);
+
+/* New random inputs of all layers: up to `max_tokens` tokens, distinct experts, some -1. */
+void kernel_rank_fill(kernel_world *world, int seat, int max_tokens, uint64_t seed);
+void kernel_world_fill(kernel_world *world, uint64_t seed);
+moe_input kernel_rank_input(const kernel_world *world, int seat, int layer);
+
+/* Poison outputs, and replay the graph. */
+void kernel_rank_launch(kernel_world *world, int seat, uint64_t step, uint64_t wait_ns);
+/* Wait for its end; checks that the status is of that step. */
+const eepk_status *kernel_rank_end(kernel_world *world, int seat);
+/* One step of all members, payloads of the windows poisoned before. */
+void kernel_world_step(kernel_world *world, uint64_t step);
+/* Set what the next latch reads, without a replay. */
+void kernel_rank_prepare(kernel_world *world, int seat, uint64_t step, uint64_t wait_ns);
+/* Put the experts of a layer into the rank's stream, for graphs of a test's own. */
+void kernel_rank_put_experts(kernel_world *world, int seat, uint32_t layer);
+/* Run one node in the calling thread. */
+void kernel_rank_run(kernel_world *world, int seat, eepi_kernel_id id, uint32_t layer);
+/* Run the nodes of a layer's dispatch that come before `id`, then `id` (route ... unpack). */
+void kernel_rank_run_to(kernel_world *world, int seat, eepi_kernel_id id, uint32_t layer);
+/* Run the finish node and return the status. */
+const eepk_status *kernel_rank_finish(kernel_world *world, int seat);
+
+/* Compare a rank's outputs of all layers with the reference; -1 and no message if they agree.
+ * `members_only_out`: only its own `out`. Else the layer, and what differs is printed. */
+int kernel_rank_compare(const kernel_world *world, int seat, bool own_out_only);
+/* True if nothing was written to the rank's outputs of that layer since launch. */
+bool kernel_out_untouched(const kernel_world *world, int seat, int layer);
+#endif

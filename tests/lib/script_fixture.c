@@ -1,0 +1,120 @@
+#include "tests/lib/script_fixture.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static const fake_world *of(const void *user)
+{
+    return user;
+}
+static bool is_active(const void *user, int seat)
+{
+    return of(user)->active[seat];
+}
+static bool is_running(const void *user, int seat)
+{
+    return of(user)->running[seat];
+}
+static bool is_source(const void *user, int seat)
+{
+    return of(user)->source[seat];
+}
+static bool is_joining(const void *user, int seat)
+{
+    return of(user)->joining[seat];
+}
+static bool is_covered(const void *user, const bool *without)
+{
+    int gone = 0;
+    for (int s = 0; s < SEATS; s++) {
+        gone += without[s];
+    }
+    return gone <= of(user)->most_gone && !(without[2] && without[3]);
+}
+
+fake_world everyone(void)
+{
+    fake_world world = {.most_gone = SEATS - 1};
+    for (int s = 0; s < SEATS; s++) {
+        world.active[s] = world.running[s] = true;
+    }
+    return world;
+}
+
+eep_status add_all(script *plan, const char *line, char error[SCRIPT_ERROR_BYTES])
+{
+    char text[1024], *rest = NULL;
+    eep_status status = EEP_OK;
+    snprintf(text, sizeof text, "%s", line);
+    for (char *word = strtok_r(text, " ", &rest); word && status == EEP_OK;
+         word = strtok_r(NULL, " ", &rest)) {
+        verb what = VERB_KILL;
+        cr_assert(verb_find(word + 2, &what), "%s", word);
+        status = script_add(plan, what, strtok_r(NULL, " ", &rest), error);
+    }
+    return status;
+}
+
+script good(const char *line)
+{
+    script plan = {.expel_ms = 1000};
+    char error[SCRIPT_ERROR_BYTES] = "";
+    cr_assert_eq(add_all(&plan, line, error), EEP_OK, "%s: %s", line, error);
+    cr_assert_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_OK, "%s: %s", line, error);
+    return plan;
+}
+
+const char *due_with(script *plan, fake_world *world, double now_ms, int proposer, uint64_t seed)
+{
+    static char text[512];
+    script_world asked = {.now_ms = now_ms,
+                          .proposer = proposer,
+                          .max_ranks = SEATS,
+                          .active = is_active,
+                          .running = is_running,
+                          .source = is_source,
+                          .joining = is_joining,
+                          .covered = is_covered,
+                          .user = world,
+                          .seed = seed};
+    script_deed deed;
+    text[0] = '\0';
+    while (script_next(plan, &asked, &deed)) {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%s%d%s ", verb_table[deed.verb].name, deed.seat,
+                 deed.keeps_freeze ? "-but-freezes" : "");
+        if (deed.seat < 0) {
+            continue;
+        }
+        bool ends = deed.verb == VERB_KILL || deed.verb == VERB_ABORT;
+        world->active[deed.seat] = !ends && world->active[deed.seat];
+        world->running[deed.seat] = verb_table[deed.verb].wants_free || world->running[deed.seat];
+    }
+    return text;
+}
+
+const char *due(script *plan, fake_world *world, double now_ms, int proposer)
+{
+    return due_with(plan, world, now_ms, proposer, 1);
+}
+
+void reap(fake_world *world, int seat)
+{
+    world->active[seat] = world->running[seat] = false;
+}
+
+script_event parsed(verb what, const char *text)
+{
+    char error[SCRIPT_ERROR_BYTES] = "";
+    script_event event;
+    cr_assert_eq(script_parse(what, text, false, &event, error), EEP_OK, "%s", error);
+    return event;
+}
+
+void take_ended(script *plan)
+{
+    script_event ended;
+    while (script_ended(plan, &ended)) {
+    }
+}

@@ -1,0 +1,145 @@
+/* A directory and a path of each test's own, stores and clients on it, bounded waits. */
+#ifndef TESTS_STORE_FIXTURE_H
+#define TESTS_STORE_FIXTURE_H
+
+#include "eep/store.h"
+#include "membership/store/store_client.h"
+
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BOUND_US = 20 * 1000 * 1000, /* a wait that takes this long has failed */
+    SHORT_TTL_US = 300 * 1000,
+    LONG_TTL_US = 600 * 1000 * 1000,
+    MB = 1024 * 1024,
+};
+
+static char directory[64], path[80];
+
+static inline void make_directory(void)
+{
+    snprintf(directory, sizeof directory, "/tmp/eep-store-test-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/s", directory);
+}
+
+static inline void remove_directory(void)
+{
+    unlink(path);
+    rmdir(directory);
+}
+
+static inline eep_store *open_store(void)
+{
+    char error[256] = "";
+    eep_store *store = NULL;
+    cr_assert_eq(eep_store_open(path, error, sizeof error, &store), EEP_OK, "%s", error);
+    return store;
+}
+
+static inline eepi_store_client *open_client(void)
+{
+    eepi_store_client *client = NULL;
+    cr_assert_eq(eepi_store_client_open(path, BOUND_US, &client), EEP_OK);
+    return client;
+}
+
+static inline uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static inline eepi_store_reply wait_for(eepi_store_client *client, uint64_t id)
+{
+    eepi_store_reply reply;
+    cr_assert_eq(eepi_store_client_wait(client, id, BOUND_US, &reply), EEP_OK);
+    cr_assert_eq(reply.id, id);
+    return reply;
+}
+
+static inline uint64_t put(eepi_store_client *client, const char *key, const char *text)
+{
+    eepi_store_reply reply =
+        wait_for(client, eepi_store_put(client, key, text, strlen(text) + 1, 0));
+    cr_assert_eq(reply.status, EEP_OK);
+    return reply.revision;
+}
+
+/* The next reply or event, within BOUND_US. */
+static inline eepi_store_reply next(eepi_store_client *client)
+{
+    eepi_store_reply reply;
+    uint64_t end_us = clock_us() + BOUND_US;
+    while (eepi_store_client_next(client, &reply) != EEP_OK) {
+        struct pollfd set = {.fd = eepi_store_client_fd(client), .events = POLLIN};
+        cr_assert_lt(clock_us(), end_us, "nothing came");
+        poll(&set, 1, 5);
+    }
+    return reply;
+}
+
+static inline void expect(eepi_store_client *client, eepi_store_reply_kind kind, const char *key,
+                          const char *text)
+{
+    eepi_store_reply reply = next(client);
+    cr_assert_eq(reply.kind, kind, "%d", reply.kind);
+    cr_assert_str_eq(reply.key, key);
+    if (text) {
+        cr_assert_eq(reply.size, strlen(text) + 1);
+        cr_assert_str_eq(reply.value, text);
+        cr_assert_gt(reply.revision, 0);
+    } else {
+        cr_assert_eq(reply.size, 0);
+    }
+}
+
+/* A watch of everything, in an empty store. */
+static inline void watch_all(eepi_store_client *client)
+{
+    cr_assert_eq(wait_for(client, eepi_store_watch(client, "")).status, EEP_OK);
+}
+
+/* Serve in a process of its own. */
+static inline pid_t fork_store(void)
+{
+    int ready[2];
+    char byte;
+    cr_assert_eq(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        eep_store *store = NULL;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (eep_store_open(path, NULL, 0, &store) == EEP_OK) {
+            (void)!write(ready[1], "r", 1);
+        }
+        for (;;) {
+            pause();
+        }
+    }
+    cr_assert_gt(child, 0);
+    close(ready[1]);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return child;
+}
+
+static inline void kill_child(pid_t child)
+{
+    kill(child, SIGKILL);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+}
+
+#endif

@@ -1,0 +1,232 @@
+/* What one core waits for, message by message: whom it spares, whom it names, and when it ends. */
+#include "membership/core/core.h"
+#include "repair/planner.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RANKS = 4, DRAIN_BOUND_US = 4000000, SECOND_US = 1000000 };
+
+static struct {
+    eepi_core *core; /* of seat 0 */
+    uint64_t now_us, revision, committed;
+    int kills, drained, uncovered, num_active;
+    char why[EEPI_CORE_WHY_BYTES];
+} t;
+
+static void give(eepi_input input)
+{
+    const eepi_action *actions;
+    int n;
+    input.now_us = t.now_us;
+    actions = eepi_core_handle(t.core, &input, &n);
+    t.committed = 0;
+    for (int i = 0; i < n; i++) {
+        t.kills += actions[i].kind == EEPI_ACTION_KILL;
+        t.drained += actions[i].kind == EEPI_ACTION_DRAINED;
+        if (actions[i].kind == EEPI_ACTION_UNCOVERED) {
+            t.uncovered++;
+            snprintf(t.why, sizeof(t.why), "%s", actions[i].why);
+        }
+        if (actions[i].kind == EEPI_ACTION_CAS) {
+            t.committed = actions[i].view->epoch;
+            t.num_active = eepi_view_num_active(actions[i].view);
+        }
+    }
+}
+
+static void win(void)
+{
+    cr_assert_neq(t.committed, 0, "nothing is to be committed");
+    give((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = ++t.revision});
+}
+
+/* Seat 3 alone holds expert 1. */
+static void tell_member(int seat, uint32_t generation, int ready, int leaving)
+{
+    static int32_t experts[RANKS][2] = {{0, 0}, {0, 0}, {0, 0}, {0, 1}};
+    static uint64_t sums[RANKS][2] = {{7, 7}, {7, 7}, {7, 7}, {7, 8}}, backup;
+    eepi_member record = {seat,          generation, (uint8_t)ready, (uint8_t)leaving,
+                          experts[seat], sums[seat], &backup};
+    give((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
+}
+
+static void open_core(int kill_fence)
+{
+    eepi_core_config config = {.generation = 1,
+                               .num_ranks = RANKS,
+                               .drain_bound_us = DRAIN_BOUND_US,
+                               .stage_bound_us = DRAIN_BOUND_US,
+                               .kill_fence = kill_fence,
+                               .shape = {RANKS, 1, 2, 2}};
+    t.now_us = 1000;
+    cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
+    give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
+    for (int seat = 0; seat < RANKS; seat++) {
+        tell_member(seat, 1, 1, 0);
+    }
+    win();
+    cr_assert_eq(eepi_view_num_active(eepi_core_view(t.core)), RANKS);
+}
+
+static void suspect(int seat, eep_fault_kind kind)
+{
+    give((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {seat, 1, kind}});
+}
+
+static void drain_and_hear(int first, int last)
+{
+    give((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
+    for (int seat = first; seat <= last; seat++) {
+        eepi_report report = {seat, 1, eepi_core_view(t.core)->epoch, 7, 0, NULL};
+        give((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
+    }
+}
+
+static void tick_after(uint64_t us)
+{
+    t.now_us += us;
+    give((eepi_input){.kind = EEPI_INPUT_TICK});
+}
+
+/* ------------------------------------------------------------------ nobody is killed */
+
+/* A second fault needs what one that was expelled alive may still write into. */
+Test(core_waits, M2_without_a_kill_fence_nobody_is_killed_for_a_second_fault)
+{
+    open_core(0);
+    suspect(2, EEP_FAULT_SILENT);
+    drain_and_hear(1, 3);
+    win();
+    suspect(1, EEP_FAULT_EXIT);
+    drain_and_hear(3, 3);
+    tick_after(2 * SECOND_US);
+    cr_expect_eq(t.kills, 0);
+    cr_expect(strstr(t.why, "rank 2 (generation 1) was expelled, lives"), "%s", t.why);
+    tick_after(2 * (uint64_t)DRAIN_BOUND_US);
+    cr_expect_eq(t.kills, 0);
+    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_STORES}});
+    cr_expect_neq(t.committed, 0, "its word frees what it could write into");
+}
+
+/* ------------------------------------------------------------------ busy */
+
+/* Whoever says that it is busy is spared what was known before, and suspected again behind it. */
+Test(core_waits, M5_a_word_of_being_busy_takes_evidence_back)
+{
+    static const eep_fault_kind kinds[] = {EEP_FAULT_SILENT, EEP_FAULT_DEADLINE,
+                                           EEP_FAULT_LEFT_OUT};
+    for (int i = 0; i < 3; i++) {
+        t.kills = 0;
+        open_core(1);
+        suspect(2, kinds[i]);
+        give((eepi_input){
+            .kind = EEPI_INPUT_BUSY, .suspect = {2, 1, EEP_FAULT_SILENT}, .step = SECOND_US});
+        drain_and_hear(1, 1);
+        drain_and_hear(3, 3);
+        cr_expect_eq(t.kills, 0, "%s", eep_fault_kind_name(kinds[i]));
+        cr_expect_eq(t.committed, 0, "its promise is waited for");
+        tick_after(DRAIN_BOUND_US + 2 * (uint64_t)SECOND_US);
+        tick_after(0); /* left out, then killed */
+        cr_expect_eq(t.kills, 1, "%s", eep_fault_kind_name(kinds[i]));
+        eepi_core_close(t.core);
+    }
+}
+
+/* ------------------------------------------------------------------ the end of the instance */
+
+Test(core_waits, M8_an_instance_without_coverage_ends_when_it_is_asked_to)
+{
+    open_core(1);
+    suspect(3, EEP_FAULT_EXIT);
+    drain_and_hear(1, 2);
+    cr_assert_eq(t.uncovered, 1, "only seat 3 had expert 1");
+    tell_member(1, 1, 1, EEPI_LEAVES | EEPI_LEAVES_AS_LAST);
+    cr_expect_eq(t.num_active, 0);
+    win();
+    cr_expect_eq(t.drained, 1);
+    cr_expect(eepi_core_has_ended(t.core));
+}
+
+Test(core_waits, M8_and_when_all_want_out)
+{
+    open_core(1);
+    suspect(3, EEP_FAULT_EXIT);
+    drain_and_hear(1, 2);
+    tell_member(0, 1, 1, EEPI_LEAVES);
+    tell_member(1, 1, 1, EEPI_LEAVES);
+    cr_expect_eq(t.committed, 0, "seat 2 stays");
+    tell_member(2, 1, 1, EEPI_LEAVES);
+    cr_expect_neq(t.committed, 0);
+    cr_expect_eq(t.num_active, 0);
+}
+
+/* A copy that somebody may still write into is of no use to those who end. */
+Test(core_waits, M8_an_end_waits_for_no_combine_copy)
+{
+    open_core(0);
+    suspect(2, EEP_FAULT_SILENT);
+    drain_and_hear(1, 3);
+    win();
+    suspect(1, EEP_FAULT_EXIT);
+    drain_and_hear(3, 3);
+    tick_after(2 * SECOND_US);
+    cr_assert_eq(t.uncovered, 1);
+    tell_member(3, 1, 1, EEPI_LEAVES | EEPI_LEAVES_AS_LAST);
+    win();
+    cr_expect_eq(t.drained, 1);
+}
+
+/* Nobody has formed a view yet, and maybe nobody can. */
+Test(core_waits, who_asks_to_leave_before_the_first_view_has_left)
+{
+    eepi_core_config config = {.generation = 1, .num_ranks = 2, .shape = {2, 1, 2, 2}};
+    t.now_us = 1000;
+    cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
+    give((eepi_input){.kind = EEPI_INPUT_LEAVE, .step = EEPI_LEAVES_AS_LAST});
+    cr_expect_eq(t.drained, 0, "the register may have one");
+    give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
+    cr_expect_eq(t.drained, 1);
+}
+
+/* ------------------------------------------------------------------ in words */
+
+Test(core_waits, the_core_says_whom_it_waits_for)
+{
+    char text[EEPI_CORE_WHY_BYTES];
+    open_core(1);
+    eepi_core_say_wait(t.core, text, sizeof text);
+    cr_expect_str_eq(text, "");
+    suspect(3, EEP_FAULT_EXIT);
+    drain_and_hear(1, 1);
+    eepi_core_say_wait(t.core, text, sizeof text);
+    cr_expect(strstr(text, "not heard yet from rank 2 (generation 1)"), "%s", text);
+    cr_expect_eq(eepi_core_awaited_joiner(t.core), -1);
+    tell_member(3, 2, 0, 0);
+    cr_expect_eq(eepi_core_awaited_joiner(t.core), 3);
+}
+
+/* The process in a seat of a running instance, whose predecessor was expelled alive. */
+Test(core_waits, a_joiner_says_what_keeps_it_out)
+{
+    char text[EEPI_CORE_WHY_BYTES];
+    eepi_core_config config = {
+        .seat = 2, .generation = 2, .num_ranks = RANKS, .shape = {RANKS, 1, 2, 2}};
+    eepi_view *view;
+    open_core(0);
+    suspect(2, EEP_FAULT_SILENT);
+    drain_and_hear(1, 3);
+    win();
+    view = eepi_view_copy(eepi_core_view(t.core));
+    eepi_core_close(t.core);
+    cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
+    give((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 2});
+    eepi_core_say_wait(t.core, text, sizeof text);
+    cr_expect(strstr(text, "(generation 1) has not been seen"), "%s", text);
+    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_PROCESS}});
+    eepi_core_say_wait(t.core, text, sizeof text);
+    cr_expect(strstr(text, "not planned a view"), "%s", text);
+    free(view);
+}

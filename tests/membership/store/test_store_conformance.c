@@ -1,0 +1,69 @@
+/* The conformance suite against the embedded store: in this process, and in one of its own. */
+#include "experiments/base/program_dir.h"
+#include "experiments/children/store_process.h"
+#include "tests/lib/store_conformance.h"
+#include "tests/lib/store_fixture.h"
+
+TestSuite(store_conformance, .init = make_directory, .fini = remove_directory, .timeout = 110);
+
+static void pass(void *user)
+{
+    const struct timespec nap = {0, 200 * 1000};
+    (void)user;
+    nanosleep(&nap, NULL);
+}
+
+static uint64_t now(void *user)
+{
+    (void)user;
+    return clock_us();
+}
+
+static void cut(void *user, eepi_store_client *client)
+{
+    (void)user;
+    shutdown(eepi_store_client_fd(client), SHUT_RDWR);
+}
+
+static void restart_here(void *user)
+{
+    eep_store **store = user;
+    eep_store_close(*store);
+    *store = open_store();
+}
+
+static void restart_process(void *user)
+{
+    store_process *process = user;
+    cr_assert_eq(store_process_kill(process), EEP_OK);
+    cr_assert_eq(store_process_start(process), EEP_OK);
+}
+
+static void expect_conformance(store_world world)
+{
+    const char *name = "", *why;
+    world.address = path;
+    world.pass = pass;
+    world.now_us = now;
+    world.cut = cut;
+    world.forgets = world.lists = world.leases = true;
+    why = store_conformance(&world, &name);
+    cr_assert_null(why, "%s: %s", name, why);
+}
+
+Test(store_conformance, embedded_in_this_process)
+{
+    eep_store *store = open_store();
+    expect_conformance((store_world){.restart = restart_here, .user = &store});
+    eep_store_close(store);
+}
+
+Test(store_conformance, in_a_process_of_its_own)
+{
+    char program[PATH_MAX];
+    store_process *process = NULL;
+    cr_assert_eq(beside_us("../experiments/eep-store", program), 0);
+    cr_assert_eq(store_process_open_program(program, path, &process), EEP_OK);
+    expect_conformance((store_world){.restart = restart_process, .user = process});
+    store_process_close(process);
+}

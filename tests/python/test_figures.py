@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+"""What timeline.py says of a run, on rows written by hand. Needs matplotlib; without it nothing is
+tested, and it says so."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import warnings
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs")))
+try:
+    import timeline
+except ImportError:
+    print("skipped: timeline.py draws nothing without matplotlib")
+    sys.exit(0)
+
+PAUSE = {"detect_ms": 3.0, "agree_ms": 2.0, "repair_ms": 0.0, "rerun_ms": 4.0, "pause_ms": 9.0}
+
+
+def fault(time_ms, rank, kind="kill", pause=True, **more):
+    parts = PAUSE if pause else dict.fromkeys(PAUSE)
+    return {"rank": rank, "generation": 1, "kind": kind, "time_ms": time_ms, **parts, **more}
+
+
+def event(time_ms, seat, kind, value=0):
+    return f"{time_ms},{seat},1,{kind},{seat},1,0,{value}\n"
+
+
+def run_of(faults, events="", joins=()):
+    """A timeline.Run of four seats that step every 10 ms for 2 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        def write(name, text):
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        write("summary.json", json.dumps({"faults": list(faults), "joins": list(joins)}))
+        write("steps.csv", "seat,generation,begin_ms,end_ms,status\n" + "".join(
+            f"{seat},1,{at},{at + 9},0\n" for at in range(0, 2000, 10) for seat in range(4)))
+        write("tokens.csv", "time_ms\n" + "".join(f"{at}\n" for at in range(0, 2000, 10)))
+        write("events.csv", "time_ms,seat,generation,kind,about_seat,about_generation,epoch,value\n"
+              + events)
+        return timeline.Run(folder)
+
+
+def texts_of(run):
+    """Everything that the figure of the run says."""
+    figures = []
+    save = timeline.plt.Figure.savefig
+    timeline.plt.Figure.savefig = lambda self, *_, **__: figures.append(self)
+    try:
+        timeline.draw(run, "")
+    finally:
+        timeline.plt.Figure.savefig = save
+    figure = figures[0]
+    found = [text.get_text() for axis in figure.axes for text in axis.texts]
+    found += [axis.get_xlabel() for axis in figure.axes]
+    timeline.plt.close(figure)
+    return [text for text in found if text]
+
+
+class Timeline(unittest.TestCase):
+    def test_seats_of_one_moment_keep_their_own_parts(self):
+        """The summary lists them by seat, the events by the moment of the signal."""
+        run = run_of([fault(1000.9, 1, detect_ms=1.0), fault(1000.1, 3, detect_ms=33.0)],
+                     event(1000.1, 3, "kill") + event(1000.9, 1, "kill"))
+        shown = timeline.first_fault(run)
+        self.assertEqual((shown["rank"], shown["detect_ms"]), (3, 33.0))
+        texts = texts_of(run)
+        self.assertIn("time since the kill of seat 3, ms", texts)
+        self.assertIn("kill seats 1, 3", texts)
+
+    def test_a_fault_after_the_last_step_is_in_the_picture(self):
+        """Its label stands on the left of its line, and the layout has room for everything."""
+        run = run_of([fault(1000.0, 1, detect_ms=1.0), fault(2900.0, 3)],
+                     event(1000.0, 1, "kill") + event(2900.0, 3, "kill"))
+        self.assertEqual(run.end_ms, 2900.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertIn("kill seat 3", texts_of(run))
+
+    def test_every_kind_is_shown_by_its_name(self):
+        kinds = ("kill", "abort", "stop", "die", "exit", "killed", "expelled", "slow")
+        run = run_of([fault(200.0 * (i + 1), i % 4, kind) for i, kind in enumerate(kinds)])
+        self.assertEqual([(one.seat, one.time_ms) for one in run.marks],
+                         [(i % 4, 200.0 * (i + 1)) for i in range(len(kinds))])
+        self.assertEqual(run.marks[2].word, "stop")
+        self.assertEqual(timeline.first_fault(run)["kind"], "kill")
+
+    def test_the_close_up_is_of_a_fault_that_made_a_pause(self):
+        """A stop that ended in time has no parts; the kill's are not drawn in its place."""
+        run = run_of([fault(500.0, 2, "stop", pause=False), fault(1000.0, 1)],
+                     event(500.0, 2, "stop", 100) + event(1000.0, 1, "kill"))
+        self.assertIn("time since the kill of seat 1, ms", texts_of(run))
+        self.assertEqual([(one.word, one.seat) for one in run.marks], [("stop", 2), ("kill", 1)])
+
+    def test_without_any_pause_no_part_is_claimed(self):
+        texts = texts_of(run_of([fault(500.0, 2, "stop", pause=False)]))
+        self.assertIn("time since the stop of seat 2, ms", texts)
+        self.assertIn("no pause measured", texts)
+
+    def test_a_drain_and_a_slow_rank_are_marked_and_are_no_fault(self):
+        run = run_of([], event(300.0, 1, "slow", 3000) + event(600.0, 1, "slow", 1000)
+                     + event(900.0, 2, "drain"))
+        self.assertEqual([(one.word, one.seat) for one in run.marks], [("slow", 1), ("drain", 2)])
+        self.assertIsNone(timeline.first_fault(run))
+        self.assertIn("drain seat 2", texts_of(run))
+
+    def test_many_marks_are_named_by_their_seats(self):
+        run = run_of([fault(150.0 * i + 100, i % 4) for i in range(12)])
+        self.assertEqual([text for text in texts_of(run) if text.isdigit()],
+                         [str(i % 4) for i in range(12)])
+
+
+class Missing(unittest.TestCase):
+    def test_no_matplotlib_is_one_line(self):
+        figures = os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"))
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
+                file.write("raise ImportError('none here')\n")
+            for name in ("detection.py", "pauses.py", "timeline.py"):
+                ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,
+                                     stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder},
+                                     check=False)
+                self.assertEqual(ran.stderr, f"{name}: none here: the figures need matplotlib "
+                                 "(Debian: python3-matplotlib)\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,176 @@
+#!/usr/bin/python3
+"""What detect.py, soak.py and store_outage.py conclude from rows, on rows written by hand."""
+
+import errno
+import fcntl
+import os
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                                "experiments", "measure"))
+import common
+import detect
+import soak
+import store_outage
+
+
+def event(time_ms, seat, kind, about=(-1, 0), epoch=0, value=0, generation=1):
+    return {"time_ms": time_ms, "seat": seat, "generation": generation, "kind": kind,
+            "about_seat": about[0], "about_generation": about[1], "epoch": epoch, "value": value}
+
+
+def step(begin_ms, end_ms, seat=0, status=0):
+    return {"seat": seat, "generation": 1, "step": 1, "begin_ms": begin_ms, "end_ms": end_ms,
+            "status": status}
+
+
+def run_of(events, faults=(), steps=(), **summary):
+    """A common.Run without its files."""
+    run = common.Run.__new__(common.Run)
+    run.foreign_share = 0.0
+    run.events, run.steps = list(events), list(steps)
+    run.summary = {"faults": list(faults), "joins": [], "ranks": 4, **summary}
+    return run
+
+
+FAULT = {"rank": 2, "generation": 1, "kind": "kill", "time_ms": 100.0, "expelled": True}
+JOINED = [event(-1.0, seat, "joined", epoch=1, value=1) for seat in range(4)]
+BASE = {"mode": "idle", "ballast_mb": 0, "kind": "kill", "run": 1}
+
+
+class Files(unittest.TestCase):
+    def test_rows_that_another_campaign_writes_are_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            with common.open_alone(path) as first:
+                first.write("one\n")
+                first.flush()
+                with self.assertRaises(common.Failure):
+                    common.open_alone(path)
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "one\n")
+            common.open_alone(path).close()
+            self.assertEqual(os.path.getsize(path), 0)
+
+    def test_a_place_that_cannot_be_written_costs_no_figures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            plain = os.path.join(folder, "plain")
+            open(plain, "w", encoding="utf-8").close()
+            for script in (detect, soak, store_outage):
+                argv, sys.argv = sys.argv, [script.__name__, "--out", os.path.join(plain, "out")]
+                real, common.run_eep = common.run_eep, lambda *_: self.fail("it measures")
+                try:
+                    with self.assertRaises(OSError):
+                        script.main()
+                finally:
+                    sys.argv, common.run_eep = argv, real
+
+    def test_older_rows_stay_until_there_are_new_ones(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            common.Rows(path, ["a"]).close()
+            self.assertFalse(os.path.exists(path), "an empty file is left")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("older\n")
+            rows = common.Rows(path, ["a"])
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "older\n")
+            rows.begin({"versions": {}, "commit": "c"}, None)
+            rows.begin({"versions": {}, "commit": "c"}, None)
+            rows.add({"a": 1})
+            rows.close()
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual([line for line in file if line[0] != "#"], ["a\n", "1\n"])
+
+    def test_others_locks_keep_no_campaign_out(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "rows.csv")
+            with open(path, "w", encoding="utf-8"), open(path, encoding="utf-8") as readers:
+                fcntl.flock(readers, fcntl.LOCK_SH)  # whoever may read it can
+                rows = common.Rows(path, ["a"])
+                self.assertEqual(os.stat(path + ".lock").st_mode & 0o777, 0o600)
+                with self.assertRaisesRegex(common.Failure, "another campaign writes"):
+                    common.Rows(path, ["a"])
+                rows.close()
+                self.assertEqual(os.listdir(folder), ["rows.csv"])
+
+    def test_a_lost_output_ends_no_campaign(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            output = common.Output(full)
+            print("a line", file=output, flush=True)
+            print("another", file=output, flush=True)
+            self.assertEqual(output.lost.errno, errno.ENOSPC)
+
+
+class Detection(unittest.TestCase):
+    def test_first_suspicion_of_each_survivor_counts(self):
+        run = run_of(JOINED + [event(100.1, 2, "kill"), event(105.0, 0, "suspected", (2, 1)),
+                               event(106.0, 0, "suspected", (2, 1), value=3),
+                               event(107.0, 1, "suspected", (2, 1)),
+                               event(109.0, 3, "suspected", (2, 1), value=3)], [FAULT])
+        faults, survivors = detect.rows_of(run, BASE)
+        self.assertEqual([row["known_ms"] for row in survivors], [5.0, 7.0, 9.0])
+        self.assertEqual([row["evidence"] for row in survivors], ["exit", "exit", "silent"])
+        self.assertEqual((faults[0]["first_ms"], faults[0]["last_ms"]), (5.0, 9.0))
+
+    def test_other_generations_and_earlier_suspicions_do_not_count(self):
+        run = run_of(JOINED + [event(50.0, 0, "suspected", (2, 1)),
+                               event(120.0, 0, "suspected", (2, 2))], [FAULT])
+        self.assertEqual(detect.knowledge(run, FAULT, (0, 1)), (None, "never"))
+
+    def test_a_view_tells_who_had_no_evidence(self):
+        run = run_of(JOINED + [event(111.0, 3, "installed", epoch=2)], [FAULT])
+        self.assertEqual(detect.knowledge(run, FAULT, (3, 1)), (11.0, "view"))
+
+    def test_who_is_gone_or_came_later_is_no_survivor(self):
+        run = run_of(JOINED + [event(20.0, 1, "kill"), event(99.0, 3, "exit"),
+                               event(150.0, 1, "joined", generation=2)], [FAULT])
+        self.assertEqual(detect.survivors_of(run, FAULT), [(0, 1)])
+
+    def test_all_knew_only_if_all_did(self):
+        run = run_of(JOINED + [event(105.0, 0, "suspected", (2, 1))], [FAULT])
+        faults, _ = detect.rows_of(run, BASE)
+        self.assertEqual((faults[0]["survivors"], faults[0]["knew"]), (3, 1))
+        self.assertIsNone(faults[0]["last_ms"])
+
+
+class Soak(unittest.TestCase):
+    def test_suspicion_that_was_taken_back(self):
+        run = run_of(JOINED + [event(5.0, 0, "suspected", (2, 1), value=3)])
+        self.assertEqual(soak.expulsions(run), (set(), set(), 1, 1))
+
+    def test_expulsion(self):
+        run = run_of(JOINED + [event(5.0, 0, "suspected", (2, 1), value=3),
+                               event(6.0, 0, "installed", epoch=2),
+                               event(6.0, 1, "installed", epoch=2)], [FAULT])
+        self.assertEqual(soak.expulsions(run), ({2}, {(2, 1)}, 1, 0))
+
+    def test_ends_after_serving_are_no_faults(self):
+        run = run_of([event(10.0, 1, "exit"), event(31.0, 2, "exit")], duration_ms=30.0)
+        self.assertEqual(soak.ended_early(run), {(1, 1)})
+
+
+class StoreOutage(unittest.TestCase):
+    def test_window(self):
+        run = run_of([], steps=[step(10, 20), step(20, 30, 1), step(60, 70), step(80, 90, status=5),
+                                step(100, 110)])
+        self.assertEqual(store_outage.window(run, 0, 100),
+                         {"steps": 3, "aborted": 1, "rate": 30.0, "p99_ms": 10,
+                          "longest_gap_ms": 40})
+
+    def test_expelled_after_the_store_is_back(self):
+        other = dict(FAULT, rank=1, kind="expelled")
+        run = run_of(JOINED + [event(104.0, 0, "suspected", (2, 1)),
+                               event(520.0, 0, "installed", epoch=2)], [FAULT, other],
+                     [step(525.0, 530.0)])
+        _, facts = store_outage.fault_facts(run, 2, 500.0)
+        self.assertEqual((facts["detect_ms"], facts["view_after_store_ms"],
+                          facts["step_after_store_ms"]), (4.0, 20.0, 30.0))
+        self.assertEqual((facts["expelled"], facts["expelled_living"], facts["joined"]), (1, 1, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()

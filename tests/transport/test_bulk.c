@@ -1,0 +1,317 @@
+/* Bulk copies: right bytes, every way for a fetch to end, and survivors of killed and stopped
+ * peers. */
+#include "tests/lib/bulk_fixture.h"
+
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------- tests */
+
+TestSuite(ucx, .init = make_blobs, .fini = free_blobs, .timeout = 60);
+TestSuite(shm, .init = make_blobs, .fini = free_blobs, .timeout = 60);
+
+/* A test that runs over each carrier, as shm::name and ucx::name. */
+#define OVER_BOTH(name)                                                                            \
+    static void name(void);                                                                        \
+    Test(ucx, name)                                                                                \
+    {                                                                                              \
+        use_carrier(EEP_BULK_UCX);                                                                 \
+        name();                                                                                    \
+    }                                                                                              \
+    Test(shm, name)                                                                                \
+    {                                                                                              \
+        use_carrier(EEP_BULK_SHM);                                                                 \
+        name();                                                                                    \
+    }                                                                                              \
+    static void name(void)
+
+OVER_BOTH(fetches_the_right_bytes_in_three_parts)
+{
+    node self;
+    peer server = make_peer(0);
+    begin_server(&server);
+    cr_assert_eq(open_node(&self), 0);
+    for (int i = 0; i < 3; i++) {
+        fetch_small_from(&self, server.address, server.address_bytes);
+    }
+    kill_peer(&server);
+    eepi_bulk_close(self.bulk);
+}
+
+OVER_BOTH(fetches_many_at_once_both_ways)
+{
+    enum { FETCHES = 12 };
+    node a, b;
+    cr_assert_eq(open_node(&a), 0);
+    cr_assert_eq(open_node(&b), 0);
+    unsigned char *buffers = calloc(2 * FETCHES, SMALL_BYTES);
+    for (int i = 0; i < FETCHES; i++) {
+        unsigned char *to = buffers + (size_t)2 * i * SMALL_BYTES;
+        cr_assert_gt(fetch(&a, b.address, b.address_bytes, 1, 1, to, SMALL_BYTES, FETCH_US), 0);
+        to += SMALL_BYTES;
+        cr_assert_gt(fetch(&b, a.address, a.address_bytes, 1, 1, to, SMALL_BYTES, FETCH_US), 0);
+    }
+    cr_assert_eq(run_until(&a, &b, FETCHES), 0);
+    cr_assert_eq(run_until(&b, &a, FETCHES), 0);
+    for (int i = 0; i < 2 * FETCHES; i++) {
+        cr_assert_eq(memcmp(buffers + (size_t)i * SMALL_BYTES, small_blob, SMALL_BYTES), 0);
+    }
+    free(buffers);
+    eepi_bulk_close(a.bulk);
+    eepi_bulk_close(b.bulk);
+}
+
+OVER_BOTH(fetches_from_itself)
+{
+    node self;
+    cr_assert_eq(open_node(&self), 0);
+    fetch_small_from(&self, self.address, self.address_bytes);
+    unsigned char buffer[16];
+    cr_assert_gt(fetch(&self, self.address, self.address_bytes, 1, 9, buffer, 16, FETCH_US), 0);
+    cr_assert_eq(self.ended, 1, "done comes from progress only");
+    cr_assert_eq(run_until(&self, NULL, 2), 0);
+    cr_assert_eq(self.status, EEP_ERR_NOT_FOUND);
+    eepi_bulk_close(self.bulk);
+}
+
+OVER_BOTH(names_what_is_wrong_with_a_request)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    static const struct {
+        int expert;
+        size_t bytes;
+        eep_status status;
+    } cases[] = {
+        {9, 4096, EEP_ERR_NOT_FOUND},           /* no such blob */
+        {3, 4096, EEP_ERR_NOT_FOUND},           /* more parts than there can be */
+        {1, SMALL_BYTES - 1, EEP_ERR_PROTOCOL}, /* longer than asked for */
+        {1, SMALL_BYTES + 1, EEP_ERR_PROTOCOL}, /* shorter */
+    };
+    unsigned char *buffer = malloc(SMALL_BYTES + 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_gt(fetch(&self, server.address, server.address_bytes, 1, cases[i].expert, buffer,
+                           cases[i].bytes, FETCH_US),
+                     0);
+        cr_assert_eq(run_until(&self, &server, (int)i + 1), 0);
+        cr_assert_eq(self.status, cases[i].status, "case %zu: %s", i, eep_strerror(self.status));
+    }
+    eepi_blob blob = {0};
+    uint64_t transfer = 77;
+    cr_assert_eq(eepi_bulk_fetch(self.bulk, server.address, server.address_bytes, &blob, buffer, 0,
+                                 FETCH_US, &transfer),
+                 EEP_ERR_INVALID);
+    cr_assert_eq(eepi_bulk_fetch(self.bulk, server.address, BULK_ADDRESS_MAX_BYTES + 1, &blob,
+                                 buffer, 1, FETCH_US, &transfer),
+                 EEP_ERR_INVALID);
+    cr_assert_eq(transfer, 77, "outputs are written only on success");
+    free(buffer);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+OVER_BOTH(cancel_before_lets_no_byte_land_afterwards)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *large = calloc(1, LARGE_BYTES), *small = calloc(1, SMALL_BYTES);
+    uint64_t old =
+        fetch(&self, server.address, server.address_bytes, 6, 2, large, LARGE_BYTES, FETCH_US);
+    cr_assert_gt(old, 0);
+    run_until_first_chunk(&self, &server, large);
+    eepi_bulk_cancel_before(self.bulk, 6);
+    cr_assert_eq(self.ended, 0, "epoch 6 is not below 6");
+    eepi_bulk_cancel_before(self.bulk, 7);
+    cr_assert_eq(self.ended, 1);
+    cr_assert_eq(self.transfer, old);
+    cr_assert_eq(self.status, EEP_ERR_ABORTED);
+    memset(large, 0xa5, LARGE_BYTES);
+    /* A fetch of the new epoch comes after the old one's chunks on the same endpoint. */
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 7, 1, small, SMALL_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&self, &server, 2), 0);
+    cr_assert_eq(self.status, EEP_OK);
+    cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
+    for (size_t i = 0; i < LARGE_BYTES; i++) {
+        cr_assert(large[i] == 0xa5, "byte %zu landed after the cancel", i);
+    }
+    free(large);
+    free(small);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+OVER_BOTH(close_ends_what_is_running)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *large = calloc(1, LARGE_BYTES);
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 1, 2, large, LARGE_BYTES, FETCH_US), 0);
+    run_until_first_chunk(&self, &server, large);
+    eepi_bulk_close(self.bulk);
+    cr_assert_eq(self.ended, 1);
+    cr_assert_eq(self.status, EEP_ERR_ABORTED);
+    node other;
+    cr_assert_eq(open_node(&other), 0);
+    cr_assert_gt(
+        fetch(&other, server.address, server.address_bytes, 1, 2, large, LARGE_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&other, &server, 1), 0);
+    cr_assert_eq(other.status, EEP_OK);
+    free(large);
+    eepi_bulk_close(server.bulk);
+    eepi_bulk_close(other.bulk);
+}
+
+OVER_BOTH(survives_servers_killed_in_mid_transfer)
+{
+    node self;
+    peer victims[ROUNDS], other = make_peer(0);
+    for (int round = 0; round < ROUNDS; round++) {
+        victims[round] = make_peer(0);
+    }
+    begin_server(&other);
+    cr_assert_eq(open_node(&self), 0);
+    unsigned char *large = malloc(LARGE_BYTES);
+    for (int round = 0; round < ROUNDS; round++) {
+        peer *victim = &victims[round];
+        int ended = self.ended;
+        begin_server(victim);
+        memset(large, 0, 2);
+        cr_assert_gt(fetch(&self, victim->address, victim->address_bytes, 1, 2, large, LARGE_BYTES,
+                           FETCH_US),
+                     0);
+        /* Killed before the connection, between its messages, or while chunks come in. */
+        if (round % 2 == 1) {
+            run_until_first_chunk(&self, NULL, large);
+        }
+        for (int i = 0; i < round; i++) {
+            eepi_bulk_progress(self.bulk);
+        }
+        cr_assert_eq(self.ended, ended, "round %d: ended before the kill", round);
+        kill_peer(victim);
+        cr_assert_eq(run_until(&self, NULL, ended + 1), 0, "round %d", round);
+        cr_assert(self.status == EEP_ERR_UNREACHABLE || self.status == EEP_ERR_TIMEOUT,
+                  "round %d: %s", round, eep_strerror(self.status));
+        fetch_small_from(&self, other.address, other.address_bytes);
+    }
+    kill_peer(&other);
+    free(large);
+    eepi_bulk_close(self.bulk);
+}
+
+OVER_BOTH(survives_requesters_killed_in_mid_transfer)
+{
+    node self;
+    peer victims[ROUNDS], others[ROUNDS];
+    for (int round = 0; round < ROUNDS; round++) {
+        victims[round] = make_peer(2);
+        others[round] = make_peer(1);
+    }
+    cr_assert_eq(open_node(&self), 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        begin_requester(&victims[round], &self);
+        run_until_served(&self, self.served + 1);
+        for (int i = 0; i < round; i++) {
+            eepi_bulk_progress(self.bulk);
+        }
+        kill_peer(&victims[round]);
+        uint64_t deadline_us = eepi_now_us() + WAIT_MS * 1000;
+        begin_requester(&others[round], &self);
+        struct pollfd fds[2] = {{.fd = eepi_bulk_fd(self.bulk), .events = POLLIN},
+                                {.fd = others[round].report_fd, .events = POLLIN}};
+        do {
+            while (eepi_bulk_progress(self.bulk) != 0) {
+            }
+            cr_assert_lt(eepi_now_us(), deadline_us, "round %d", round);
+        } while (poll(fds, 2, WAIT_MS) > 0 && fds[1].revents == 0);
+        cr_assert_eq(fds[1].revents & POLLIN, POLLIN, "round %d: wrong bytes or none", round);
+        kill_peer(&others[round]);
+    }
+    eepi_bulk_close(self.bulk);
+}
+
+/* Each is killed a little later after it was told to begin: before it connects, while it does, with
+ * the server's answer to that under way, and after. Connected by worker addresses, UCX 1.13 ended
+ * the server here (bulk_endpoint.c). */
+OVER_BOTH(survives_requesters_killed_while_they_connect)
+{
+    enum { REQUESTERS = 60, STEP_US = 150 };
+    peer victims[REQUESTERS];
+    node server, self;
+    for (int i = 0; i < REQUESTERS; i++) {
+        victims[i] = make_peer(2);
+    }
+    cr_assert_eq(open_node(&server), 0);
+    for (int i = 0; i < REQUESTERS; i++) {
+        begin_requester(&victims[i], &server);
+        uint64_t until_us = eepi_now_us() + (uint64_t)i * STEP_US;
+        while (eepi_now_us() < until_us) {
+            (void)eepi_bulk_progress(server.bulk);
+        }
+        kill_peer(&victims[i]);
+        for (int turn = 0; turn < 200; turn++) {
+            (void)eepi_bulk_progress(server.bulk);
+        }
+    }
+    cr_assert_eq(open_node(&self), 0);
+    unsigned char *buffer = calloc(1, SMALL_BYTES);
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 1, 1, buffer, SMALL_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&self, &server, 1), 0);
+    cr_expect_eq(self.status, EEP_OK, "%s", eep_strerror(self.status));
+    free(buffer);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+OVER_BOTH(a_stopped_server_times_out_and_may_be_killed_later)
+{
+    node self;
+    peer other = make_peer(0), stopped = make_peer(0);
+    begin_server(&other);
+    begin_server(&stopped);
+    cr_assert_eq(open_node(&self), 0);
+    unsigned char *large = calloc(1, LARGE_BYTES);
+    cr_assert_gt(
+        fetch(&self, stopped.address, stopped.address_bytes, 1, 2, large, LARGE_BYTES, 200000), 0);
+    run_until_first_chunk(&self, NULL, large);
+    stop_peer(&stopped);
+    cr_assert_eq(run_until(&self, NULL, 1), 0);
+    cr_assert_eq(self.status, EEP_ERR_TIMEOUT, "%s", eep_strerror(self.status));
+    fetch_small_from(&self, other.address, other.address_bytes);
+    kill_peer(&stopped);
+    eepi_bulk_forget(self.bulk, stopped.address, stopped.address_bytes);
+    cr_assert_gt(
+        fetch(&self, stopped.address, stopped.address_bytes, 1, 2, large, LARGE_BYTES, FETCH_US),
+        0);
+    cr_assert_eq(run_until(&self, NULL, 3), 0);
+    cr_assert_eq(self.status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(self.status));
+    fetch_small_from(&self, other.address, other.address_bytes);
+    kill_peer(&other);
+    free(large);
+    eepi_bulk_close(self.bulk);
+}
+
+OVER_BOTH(closes_in_bounded_time_beside_a_stopped_requester)
+{
+    node self;
+    peer stopped = make_peer(2);
+    cr_assert_eq(open_node(&self), 0);
+    begin_requester(&stopped, &self);
+    run_until_served(&self, 1);
+    stop_peer(&stopped);
+    for (int i = 0; i < 1000; i++) {
+        eepi_bulk_progress(self.bulk);
+    }
+    uint64_t begin_us = eepi_now_us();
+    eepi_bulk_close(self.bulk);
+    cr_assert_lt(eepi_now_us() - begin_us, WAIT_MS * 1000u);
+    kill_peer(&stopped);
+}

@@ -1,0 +1,150 @@
+/* What the carriers of the bulk copier share (bulk.c): the messages, the transfers that were asked
+ * for, the checks of what arrives, and the timer.
+ *
+ * A fetch and its transfer, both ends, over either carrier:
+ *
+ *     requester                                    server
+ *     REQUEST(epoch, transfer, blob, bytes)  --->  asks its `serve` function
+ *                                            <---  CHUNK(epoch, transfer, offset) ...
+ *     each chunk checked against the fetch         at most BULK_CHUNKS_IN_FLIGHT under way
+ *     and its sender, then copied to its place
+ *     (CANCEL when it has given up           --->  sends no more)
+ *                                            <---  END(status) instead of chunks: no such blob
+ *
+ * A buffer is written only while its fetch is in `fetches`, and only by the thread that owns the
+ * bulk, so taking a fetch out of that list is all that it takes to void a transfer. */
+#ifndef EEPI_BULK_INTERNAL_H
+#define EEPI_BULK_INTERNAL_H
+
+#include "transport/bulk/bulk.h"
+
+#include "graphs/base/clock.h"
+
+#include <assert.h>
+#include <stdbool.h>
+
+enum {
+    BULK_CHUNKS_IN_FLIGHT = 4,     /* chunks per transfer sent and not yet received */
+    BULK_ADDRESS_MAX_BYTES = 4096, /* of what is taken for one */
+    BULK_NOTE_BYTES = 700,
+    BULK_SERVES_MAX = 4096 /* transfers served at a time; more requests are dropped */
+};
+
+#define BULK_MAGIC 0x4b4c4245u /* "EBLK", little-endian */
+
+typedef enum bulk_kind {
+    BULK_REQUEST = 1, /* requester -> server */
+    BULK_CANCEL,      /* requester -> server: send no more */
+    BULK_CHUNK,       /* server -> requester: `bytes` bytes at `offset` */
+    BULK_END,         /* server -> requester: there will be no (more) chunks, see `status` */
+    BULK_ACK          /* requester -> server, shared memory: the chunk's slot is read */
+} bulk_kind;
+
+/* Header of every message. Unused fields are zero. */
+typedef struct bulk_wire {
+    uint32_t magic;
+    uint32_t kind;
+    uint64_t epoch;
+    uint64_t transfer;   /* chosen by the requester, unique on its copier */
+    uint64_t offset;     /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
+    uint64_t bytes;      /* of a chunk; of the whole blob in a request */
+    uint64_t total;      /* bytes of the whole blob, as the server has it; of a request: the mark */
+    uint64_t timeout_us; /* of a request: after this the requester has given up */
+    int32_t layer, expert;
+    int32_t status; /* of an end */
+    uint32_t reserved;
+} bulk_wire;
+static_assert(sizeof(bulk_wire) == 72, "the wire header has no padding");
+static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding");
+
+/* A transfer that this copier has asked for. */
+typedef struct bulk_fetch {
+    struct bulk_fetch *next;
+    const void *peer; /* the carrier's; who is asked, and alone may answer. NULL: this copier */
+    bool asked;       /* the request is on its way */
+    eepi_blob blob;
+    uint64_t transfer, deadline_us;
+    unsigned char *buffer;
+    uint64_t bytes, received;
+    eep_status status;       /* once it is in the list of ended ones */
+    unsigned char arrived[]; /* one bit per chunk */
+} bulk_fetch;
+
+/* What a carrier does. All on the owner's thread. */
+typedef struct bulk_carrier {
+    /* The live connection to that address, made if there is none. EEP_ERR_NO_MEMORY, or another
+     * status with which the fetch ends at once. */
+    eep_status (*peer_get)(eepi_bulk *bulk, const void *address, size_t bytes,
+                           const void **peer_out);
+    /* Send the request of a fetch, now or as soon as its peer is connected; sets `asked`. */
+    void (*ask)(eepi_bulk *bulk, bulk_fetch *fetch);
+    /* Tell the server to send no more, if it is there. */
+    void (*cancel)(eepi_bulk *bulk, const bulk_fetch *fetch);
+    /* What has arrived, what is served, who is gone; nonzero if there was work. */
+    int (*progress)(eepi_bulk *bulk, uint64_t now_us);
+    /* Before the owner sleeps: lower *next_us to what must be looked at by then. Nonzero: there is
+     * work already. */
+    int (*arm)(eepi_bulk *bulk, uint64_t *next_us);
+    void (*forget)(eepi_bulk *bulk, const void *address, size_t bytes);
+    /* No fetch is running any more: end all else, then free it, with eepi_bulk_base_close. */
+    void (*close)(eepi_bulk *bulk);
+} bulk_carrier;
+
+/* First member of each carrier's own struct. */
+struct eepi_bulk {
+    const bulk_carrier *carrier;
+    eepi_bulk_serve_fn serve;
+    eepi_bulk_served_fn served;
+    eepi_bulk_done_fn done;
+    eepi_bulk_note_fn note;
+    void *user;
+    const void *address; /* of this copier */
+    size_t address_bytes;
+    int poll_fd;                    /* epoll over the carrier's descriptors and timer_fd */
+    int timer_fd;                   /* the next deadline, or now */
+    uint64_t timer_at_us;           /* what timer_fd is set to; 0: off */
+    bulk_fetch *fetches;            /* running */
+    bulk_fetch *ended, **ended_end; /* `done` not yet called */
+    uint64_t last_transfer;
+    bool closing;
+};
+
+/* The carriers. On failure the text says why. */
+EEP_MUST_CHECK eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out,
+                                             size_t error_bytes, eepi_bulk **bulk_out);
+EEP_MUST_CHECK eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out,
+                                             size_t error_bytes, eepi_bulk **bulk_out);
+
+/* Write a text for error_out (may be NULL) and return the status. Any thread. */
+__attribute__((format(printf, 4, 5))) eep_status
+eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status, const char *format, ...);
+/* `timeout_us` after `now_us`, saturated. Any thread. */
+uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us);
+
+/* Fill in what is common; makes the two descriptors. EEP_ERR_SYSTEM: errno says why. */
+EEP_MUST_CHECK eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
+                                              const eepi_bulk_config *config);
+void eepi_bulk_base_close(eepi_bulk *bulk);
+/* Work was begun outside of progress: have the owner's poll return. */
+void eepi_bulk_wake(eepi_bulk *bulk);
+
+/* Messages of a running fetch from its peer. NULL: of a voided transfer, or from somebody else who
+ * was not asked (rule R1). */
+bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const bulk_wire *wire);
+/* Take a running fetch out of the list: nothing lands in its buffer any more. */
+void eepi_bulk_fetch_end(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status);
+/* Whether a chunk is one of those that the fetch still waits for. */
+bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes);
+/* A chunk that fits is in its place. */
+void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire *wire);
+/* The server's end of a transfer has arrived. */
+void eepi_bulk_end_arrived(eepi_bulk *bulk, const void *peer, const bulk_wire *wire);
+/* End all fetches from a peer that is gone. */
+void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status);
+
+/* Ask `serve` for the pieces of a blob. EEP_ERR_NOT_FOUND, or EEP_ERR_PROTOCOL if they are not
+ * `bytes` long. */
+EEP_MUST_CHECK eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob,
+                                              uint64_t bytes, eepi_bulk_part *parts_out,
+                                              int *num_parts_out);
+#endif

@@ -1,0 +1,101 @@
+/* The carrier within a host: bulk_shm_open.c, bulk_shm.c (peers, the holder, the side that asks)
+ * and bulk_shm_serve.c (the side that has the bytes).
+ *
+ * Each copier has a region of slots (shm_region.h), which the holder holds under "bulk/IDENTITY".
+ * Who wants something of it looks the region up, has the holder make a pair of sockets to it, and
+ * sends its requests there. A chunk is a slot of the region and one small message that names it;
+ * the requester copies it out, once, and sends the slot back. */
+#ifndef EEPI_BULK_SHM_H
+#define EEPI_BULK_SHM_H
+
+#include "transport/holder/holder_client.h"
+#include "transport/bulk/shm_region.h"
+
+#define SHM_ADDRESS_MAGIC 0x4d485345u /* "ESHM", little-endian */
+/* By what peers find a copier. */
+typedef struct shm_address {
+    uint32_t magic, version;
+    uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES];
+    uint32_t num_slots, slot_bytes;
+} shm_address;
+static_assert(sizeof(shm_address) == 32, "an address has no padding");
+
+/* A message between two copiers. */
+typedef struct shm_wire {
+    bulk_wire wire;
+    uint64_t sequence; /* of a chunk's slot, and of its acknowledgement */
+    uint32_t slot;
+    uint32_t reserved;
+} shm_wire;
+static_assert(sizeof(shm_wire) == 88, "the message has no padding");
+
+/* A copier that we ask (its identity is known, and its region once it is looked up), or one that
+ * has had itself connected to us to ask. */
+typedef struct shm_peer {
+    struct shm_peer *next;
+    bool is_caller;
+    bool failed; /* progress ends what hangs on it, and frees it */
+    eep_status why;
+    int fd;         /* -1: not connected yet */
+    bool wants_out; /* the socket was full */
+    uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES];
+    uint64_t look_up_id, connect_id; /* what the holder has not answered yet; 0: nothing */
+    uint64_t ask_us;                 /* when the holder is to be asked; UINT64_MAX: it was */
+    const unsigned char *region;
+    uint32_t acks; /* bits of slots whose acknowledgement waits for room in the socket */
+    uint64_t ack_sequence[SHM_SLOTS];
+} shm_peer;
+
+/* A transfer that is served; gone when its last chunk is written. */
+typedef struct shm_serve {
+    struct shm_serve *next;
+    shm_peer *peer;
+    uint64_t transfer, epoch;
+    uint64_t offset, total; /* next byte to send, bytes of the blob */
+    uint64_t deadline_us;
+    eepi_bulk_part parts[EEPI_BULK_PARTS];
+    int num_parts;
+    bool dropped;
+} shm_serve;
+
+/* What is in a slot of our region. */
+typedef struct shm_slot {
+    shm_peer *peer; /* who has it to read; NULL: free */
+    uint64_t epoch, transfer, sequence;
+    uint64_t since_us, deadline_us;
+} shm_slot;
+
+typedef struct bulk_shm {
+    eepi_bulk base;
+    shm_address address;
+    eepi_holder_client holder;
+    uint64_t hold_id; /* of the running HOLD; 0: none */
+    bool is_held;
+    bool complained; /* that it is not held; once, until it is again */
+    int region_fd;
+    unsigned char *region;
+    shm_peer *peers;
+    uint32_t num_peers;
+    shm_serve *serves; /* in the order in which they are served next */
+    uint32_t num_serves;
+    shm_slot slots[SHM_SLOTS];
+    uint64_t now_us; /* when this progress began */
+} bulk_shm;
+
+extern const bulk_carrier eepi_shm_carrier;
+/* Why the holder does not take our memory, as far as it has said so; what to do. */
+const char *eepi_shm_refusal(eep_status why);
+/* The client of the holder that this copier is, not connected yet. */
+void eepi_shm_holder_fill(bulk_shm *shm, const eepi_bulk_config *config);
+/* Send a message on the peer's socket, without waiting. EAGAIN is told by `false`; whoever else
+ * cannot be sent to has failed. */
+bool eepi_shm_send(shm_peer *peer, const shm_wire *wire);
+/* A message of somebody who asks. */
+void eepi_shm_serve_take(bulk_shm *shm, shm_peer *from, const shm_wire *message);
+/* Write and announce chunks, end what is over; nonzero if there was work. */
+int eepi_shm_serve_progress(bulk_shm *shm);
+/* Lower *next_us to the next time that the serving side must look at the clock. */
+void eepi_shm_serve_arm(const bulk_shm *shm, uint64_t *next_us);
+/* Drop what is served to a peer that is gone (NULL: to all); its slots are free. */
+void eepi_shm_serve_drop(bulk_shm *shm, const shm_peer *peer);
+#endif
