@@ -79,7 +79,7 @@ step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..2000
 targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
 sanitized() { env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"; }
 step "the simulator under ASan and UBSan" sanitized eep-sim --seeds 1..1000
-step "the same, windows in two parts" sanitized eep-sim --apart --seeds 1..400
+step "the same, windows in two parts" sanitized eep-sim --discrete --seeds 1..400
 step "the same, 64 ranks" sanitized eep-sim --seeds 1..3 --ranks 64
 step "20,000 histories of the membership core under ASan and UBSan" sanitized test_core --filter 'core_holes/histories*'
 show_lines=60

@@ -46,8 +46,8 @@ static void fail(probe_answer *answer, eep_status status)
 
 static eep_status spin(eep_device *device, const model_plugin *plugin, probe_answer *answer)
 {
-    const model_twins gaps = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_gaps,
-                              &lab_kernels[LAB_KERNEL_gaps]};
+    const model_twins gaps = {MODEL_PLUGIN_FIRST_LAB + FAULT_KERNEL_gaps,
+                              &fault_kernels[FAULT_KERNEL_gaps]};
     const char *why = NULL;
     eep_stream *stream = NULL;
     void *longest_ns = NULL;
@@ -56,7 +56,7 @@ static eep_status spin(eep_device *device, const model_plugin *plugin, probe_ans
         status = eepi_device_auxiliary(device, &stream);
     }
     if (status == EEP_OK) {
-        lab_gaps_args args = {longest_ns, SPIN_NS};
+        fault_gaps_args args = {longest_ns, SPIN_NS};
         status = model_plugin_put(plugin, 0, stream, gaps, 1, 1, &args, sizeof args, &why);
     }
     if (status == EEP_OK) {

@@ -188,7 +188,7 @@ static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
     to->end_fd = end_fd;
     to->fd = fd;
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    outbox_init(&to->outbox, fd);
+    send_queue_init(&to->send_queue, fd);
 }
 
 static eep_status spawn_process(supervisor *self, int seat, bool joiner)
@@ -448,7 +448,7 @@ void supervisor_hang_up(supervisor *self, int seat)
 {
     supervisor_seat *of = &self->seat[seat];
     if (of->fd >= 0) {
-        outbox_destroy(&of->outbox);
+        send_queue_destroy(&of->send_queue);
         shutdown(of->fd, SHUT_RDWR); /* a child that has not exec'ed yet may hold a copy */
         close(of->fd);
         of->fd = -1;

@@ -13,14 +13,14 @@
 #include <sys/types.h>
 
 typedef struct supervisor_seat {
-    bool lives;       /* a rank was started and its end not taken yet (supervisor_reap) */
-    pid_t pid;        /* its process, of all ranks if they are threads; 0: none */
-    int end_fd;       /* readable once it has ended; -1: no rank */
-    int fd;           /* control socket, non-blocking; -1: none. It outlives the rank until it is
-                         closed by supervisor_hang_up, so that what was sent can be read */
-    outbox outbox;    /* to the rank; valid while fd >= 0 */
-    bool is_held;     /* a thread, by us or by itself */
-    bool has_stopped; /* it said that it serves no more, or was killed as a thread */
+    bool lives; /* a rank was started and its end not taken yet (supervisor_reap) */
+    pid_t pid;  /* its process, of all ranks if they are threads; 0: none */
+    int end_fd; /* readable once it has ended; -1: no rank */
+    int fd;     /* control socket, non-blocking; -1: none. It outlives the rank until it is
+                   closed by supervisor_hang_up, so that what was sent can be read */
+    send_queue send_queue; /* to the rank; valid while fd >= 0 */
+    bool is_held;          /* a thread, by us or by itself */
+    bool has_stopped;      /* it said that it serves no more, or was killed as a thread */
 } supervisor_seat;
 
 /* The process whose threads are ranks. */

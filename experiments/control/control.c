@@ -106,9 +106,9 @@ static void hang_up(control *self, int index)
 /* ---------------------------------------------------------------- requests */
 
 /* Errors of the script name the flag of eep-run: here the verb as it was given. */
-static void name_as_given(verb deed, char error[CONTROL_ERROR_BYTES])
+static void name_as_given(verb action, char error[CONTROL_ERROR_BYTES])
 {
-    const verb_info *info = &verb_table[deed];
+    const verb_info *info = &verb_table[action];
     size_t length = strlen(info->option);
     if (strncmp(error, info->option, length) == 0 && error[length] == ':') {
         char rest[CONTROL_ERROR_BYTES];
@@ -117,14 +117,14 @@ static void name_as_given(verb deed, char error[CONTROL_ERROR_BYTES])
     }
 }
 
-static void do_command(control *self, int index, const cJSON *id, verb deed, const char *what)
+static void do_command(control *self, int index, const cJSON *id, verb action, const char *what)
 {
     char error[CONTROL_ERROR_BYTES] = "";
     int seats[SCRIPT_MAX_SEATS], num_seats = 0, number = -1;
     script_event event;
-    if (script_parse(deed, what, false, &event, error) != EEP_OK ||
+    if (script_parse(action, what, false, &event, error) != EEP_OK ||
         !self->ops->command(self->user, &event, seats, &num_seats, &number, error)) {
-        name_as_given(deed, error);
+        name_as_given(action, error);
         refuse(self, index, id, error);
         return;
     }
@@ -192,13 +192,13 @@ static void do_request(control *self, int index, const cJSON *id, const cJSON *r
 {
     const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "do"));
     const cJSON *what = cJSON_GetObjectItemCaseSensitive(request, "what");
-    verb deed = VERB_KILL;
+    verb action = VERB_KILL;
     if (!name) {
         refuse(self, index, id, "\"do\" is missing or not a text");
     } else if (what && !cJSON_IsString(what)) {
         refuse(self, index, id, "\"what\" is not a text");
-    } else if (verb_find(name, &deed)) {
-        do_command(self, index, id, deed, what ? what->valuestring : "");
+    } else if (verb_find(name, &action)) {
+        do_command(self, index, id, action, what ? what->valuestring : "");
     } else if (strcmp(name, "status") == 0) {
         cJSON *answer = answer_to(id, true);
         self->ops->status(self->user, answer);

@@ -76,8 +76,8 @@ static void print_help(void)
 
 static bool is_command(const char *name)
 {
-    verb deed = VERB_KILL;
-    return verb_find(name, &deed) || strcmp(name, "status") == 0 || strcmp(name, "watch") == 0 ||
+    verb action = VERB_KILL;
+    return verb_find(name, &action) || strcmp(name, "status") == 0 || strcmp(name, "watch") == 0 ||
            strcmp(name, "wait") == 0 || strcmp(name, "finish") == 0 ||
            strcmp(name, "pending") == 0 || strcmp(name, "cancel") == 0;
 }
@@ -143,8 +143,8 @@ static int check(const ctl_options *options)
     if (waits && (!what || (strcmp(what, "settled") != 0 && strcmp(what, "done") != 0))) {
         return usage_error("wait: '%s' is neither 'settled' nor 'done'", what ? what : "");
     }
-    verb deed = VERB_KILL;
-    if (verb_find(command, &deed) && verb_table[deed].has_seat && !what) {
+    verb action = VERB_KILL;
+    if (verb_find(command, &action) && verb_table[action].has_seat && !what) {
         return usage_error("%s: no rank is given", command);
     }
     if (strcmp(command, "cancel") == 0 && !what) {
@@ -342,7 +342,7 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
 {
     const cJSON *good = cJSON_GetObjectItemCaseSensitive(answer, "good");
     bool ok = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "ok"));
-    verb deed = VERB_KILL;
+    verb action = VERB_KILL;
     if (options->json) {
         print_json(answer);
     } else if (!ok) {
@@ -356,7 +356,7 @@ static int show_answer(const ctl_options *options, const cJSON *answer)
         show_pending(answer);
     } else if (good) {
         puts(cJSON_IsTrue(good) ? "the run is good" : "the run is not good");
-    } else if (verb_find(options->command, &deed)) {
+    } else if (verb_find(options->command, &action)) {
         show_seats(options->command, answer);
     }
     return ok && !cJSON_IsFalse(good) ? 0 : EXIT_REFUSED;

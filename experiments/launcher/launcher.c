@@ -123,7 +123,8 @@ static void hand_out(launcher *self)
         /* To a rank that has just ended: its end moves the request on. */
         eep_status status = EEP_ERR_UNREACHABLE;
         if (self->ranks->seat[seat].fd >= 0) {
-            status = outbox_send(&self->ranks->seat[seat].outbox, message, assign.header.bytes);
+            status =
+                send_queue_send(&self->ranks->seat[seat].send_queue, message, assign.header.bytes);
         }
         if (status == EEP_ERR_NO_MEMORY) {
             launcher_fail(self, "out of memory");
@@ -224,7 +225,7 @@ static void take_input(launcher *self, double longest_ms)
     set[num++] = (struct pollfd){.fd = eepi_store_client_fd(self->client), .events = store_events};
     for (int s = 0; s < self->run.max_ranks; s++) {
         supervisor_seat *seat = &self->ranks->seat[s];
-        short pending = seat->fd >= 0 && outbox_is_pending(&seat->outbox) ? POLLOUT : 0;
+        short pending = seat->fd >= 0 && send_queue_is_pending(&seat->send_queue) ? POLLOUT : 0;
         set[num++] = (struct pollfd){.fd = seat->fd, .events = (short)(POLLIN | pending)};
         set[num++] = (struct pollfd){.fd = seat->end_fd, .events = POLLIN};
     }
@@ -242,7 +243,7 @@ static void take_input(launcher *self, double longest_ms)
     launcher_read_store(self); /* also reconnects by itself */
     for (int s = 0; s < self->run.max_ranks; s++) {
         if (set[2 + 2 * s].revents & POLLOUT && self->ranks->seat[s].fd >= 0) {
-            outbox_flush(&self->ranks->seat[s].outbox);
+            send_queue_flush(&self->ranks->seat[s].send_queue);
         }
         if (set[2 + 2 * s].revents) {
             launcher_read_rank(self, s);
@@ -315,7 +316,8 @@ static void stop(launcher *self)
     launcher_record_script(self);
     for (int s = 0; s < self->run.max_ranks; s++) {
         supervisor_seat *seat = &self->ranks->seat[s];
-        if (seat->fd >= 0 && outbox_send(&seat->outbox, &message, sizeof message) != EEP_OK) {
+        if (seat->fd >= 0 &&
+            send_queue_send(&seat->send_queue, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
         }
     }

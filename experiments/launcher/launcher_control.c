@@ -57,10 +57,10 @@ static bool refuse_seat(launcher *self, const script_event *event, int seat, boo
     return true;
 }
 
-static bool is_for_store(verb deed)
+static bool is_for_store(verb action)
 {
-    return deed == VERB_STORE_KILL || deed == VERB_STORE_STOP || deed == VERB_STORE_CONT ||
-           deed == VERB_STORE_START;
+    return action == VERB_STORE_KILL || action == VERB_STORE_STOP || action == VERB_STORE_CONT ||
+           action == VERB_STORE_START;
 }
 
 static int seats_struck(const script_event *event, int seats_out[SCRIPT_MAX_SEATS])
@@ -74,7 +74,8 @@ static int seats_struck(const script_event *event, int seats_out[SCRIPT_MAX_SEAT
     return num;
 }
 
-/* It was done to nobody: those that it takes the seats of have ended since, or its deed failed. */
+/* It was done to nobody: those that it takes the seats of have ended since, or its action failed.
+ */
 static void refuse_passed_over(const script_event *event, char *error)
 {
     const char *name = verb_table[event->verb].name;
@@ -412,7 +413,7 @@ static void end_joiners(launcher *self)
             !process->kill_ns) {
             launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
                               (double)FINISH_JOIN_NS / 1e9);
-            (void)launcher_do(self, &(script_deed){.verb = VERB_KILL, .seat = seat, .order = -1});
+            (void)launcher_do(self, &(script_action){.verb = VERB_KILL, .seat = seat, .order = -1});
             launcher_did(self);
         }
     }

@@ -47,7 +47,7 @@ void launcher_run_plan(launcher *self)
                         .running = launcher_sees_running,
                         .crashed = plan_sees_crashed,
                         .user = self};
-    script_deed deed;
+    script_action action;
     if (!self->how->plan) {
         return;
     }
@@ -56,8 +56,8 @@ void launcher_run_plan(launcher *self)
         launcher_complain(self, "the plan ends at phase %d of %d: the rest is not reached",
                           self->how->plan->present + 1, self->how->plan->num_phases);
     }
-    while (plan_next(self->how->plan, &world, &deed)) {
-        (void)launcher_do(self, &deed);
+    while (plan_next(self->how->plan, &world, &action)) {
+        (void)launcher_do(self, &action);
     }
     tell_phases(self);
     if (self->how->plan->failed && !self->failed) {

@@ -172,10 +172,10 @@ void launcher_run_script(launcher *self)
                           .covered = script_sees_covered,
                           .user = self,
                           .seed = (uint64_t)self->effective.seed};
-    script_deed deed;
-    while (script_next(&self->effective.script, &world, &deed)) {
-        if (!launcher_do(self, &deed)) {
-            script_missed(&self->effective.script, &deed);
+    script_action action;
+    while (script_next(&self->effective.script, &world, &action)) {
+        if (!launcher_do(self, &action)) {
+            script_missed(&self->effective.script, &action);
         }
     }
     launcher_did(self);

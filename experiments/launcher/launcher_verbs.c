@@ -17,23 +17,23 @@ static uint64_t strike(launcher *self, int seat, int signal_number)
     return time_ns ? time_ns : launcher_now_ns();
 }
 
-static void do_kill(launcher *self, const script_deed *deed)
+static void do_kill(launcher *self, const script_action *action)
 {
-    record_process *process = launcher_process_of(self, deed->seat);
-    process->kill_ns = strike(self, deed->seat, deed->verb == VERB_KILL ? SIGKILL : SIGABRT);
+    record_process *process = launcher_process_of(self, action->seat);
+    process->kill_ns = strike(self, action->seat, action->verb == VERB_KILL ? SIGKILL : SIGABRT);
     process->struck_ns = process->kill_ns;
-    process->struck_by = verb_table[deed->verb].name;
-    launcher_note(self, verb_table[deed->verb].name, process, 0);
+    process->struck_by = verb_table[action->verb].name;
+    launcher_note(self, verb_table[action->verb].name, process, 0);
 }
 
 /* It keeps its requests until it is expelled, for it may go on; it gets no new ones. */
-static void do_stop(launcher *self, const script_deed *deed)
+static void do_stop(launcher *self, const script_action *action)
 {
-    record_process *process = launcher_process_of(self, deed->seat);
+    record_process *process = launcher_process_of(self, action->seat);
     bool is_new = !launcher_is_stopped(process);
-    uint64_t time_ns = strike(self, deed->seat, SIGSTOP);
-    scheduler_seat_close(self->front, deed->seat);
-    launcher_note(self, "stop", process, (uint64_t)deed->duration_ms);
+    uint64_t time_ns = strike(self, action->seat, SIGSTOP);
+    scheduler_seat_close(self->front, action->seat);
+    launcher_note(self, "stop", process, (uint64_t)action->duration_ms);
     if (is_new) {
         process->stop_ns = time_ns;
         process->cont_ns = 0;
@@ -45,19 +45,19 @@ static void do_stop(launcher *self, const script_deed *deed)
 static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
 {
     supervisor_seat *to = &self->ranks->seat[seat];
-    if (to->fd < 0 || outbox_send(&to->outbox, message, bytes) != EEP_OK) {
+    if (to->fd < 0 || send_queue_send(&to->send_queue, message, bytes) != EEP_OK) {
         launcher_complain(self, "rank %d cannot be told to %s", seat, what);
     }
 }
 
-static void do_cont(launcher *self, const script_deed *deed)
+static void do_cont(launcher *self, const script_action *action)
 {
-    int seat = deed->seat;
+    int seat = action->seat;
     record_process *process = launcher_process_of(self, seat);
     if (launcher_is_stopped(process)) {
         process->cont_ns = launcher_now_ns();
     }
-    if (process->freeze_ns && !deed->keeps_freeze) {
+    if (process->freeze_ns && !action->keeps_freeze) {
         wire_die message = {{WIRE_DIE, sizeof message}, NUM_PLACES, 1};
         tell(self, seat, &message, sizeof message, "freeze no more");
         process->freeze_ns = 0;
@@ -70,34 +70,34 @@ static void do_cont(launcher *self, const script_deed *deed)
 
 /* ---------------------------------------------------------------- orders */
 
-static void do_slow(launcher *self, const script_deed *deed)
+static void do_slow(launcher *self, const script_action *action)
 {
-    record_process *process = launcher_process_of(self, deed->seat);
-    wire_slow message = {{WIRE_SLOW, sizeof message}, deed->value};
-    bool ends = deed->value <= 1;
+    record_process *process = launcher_process_of(self, action->seat);
+    wire_slow message = {{WIRE_SLOW, sizeof message}, action->value};
+    bool ends = action->value <= 1;
     process->slow_ns = ends ? process->slow_ns : launcher_now_ns();
     process->slow_end_ns = ends ? launcher_now_ns() : 0;
-    launcher_note(self, "slow", process, (uint64_t)(deed->value * 1e3));
-    tell(self, deed->seat, &message, sizeof message, "be slow");
+    launcher_note(self, "slow", process, (uint64_t)(action->value * 1e3));
+    tell(self, action->seat, &message, sizeof message, "be slow");
 }
 
-static void do_die(launcher *self, const script_deed *deed)
+static void do_die(launcher *self, const script_action *action)
 {
-    record_process *process = launcher_process_of(self, deed->seat);
-    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 0};
+    record_process *process = launcher_process_of(self, action->seat);
+    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)action->value, 0};
     process->die_ns = launcher_now_ns();
-    launcher_note(self, "die", process, (uint64_t)deed->value);
-    tell(self, deed->seat, &message, sizeof message, "die");
+    launcher_note(self, "die", process, (uint64_t)action->value);
+    tell(self, action->seat, &message, sizeof message, "die");
 }
 
 /* It stops at its next step with work, for which it stays open: launcher_saw_stopped tells when. */
-static void do_freeze(launcher *self, const script_deed *deed)
+static void do_freeze(launcher *self, const script_action *action)
 {
-    record_process *process = launcher_process_of(self, deed->seat);
-    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)deed->value, 1};
-    launcher_note(self, "freeze", process, (uint64_t)deed->value);
+    record_process *process = launcher_process_of(self, action->seat);
+    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)action->value, 1};
+    launcher_note(self, "freeze", process, (uint64_t)action->value);
     process->freeze_ns = launcher_now_ns();
-    tell(self, deed->seat, &message, sizeof message, "freeze");
+    tell(self, action->seat, &message, sizeof message, "freeze");
 }
 
 /* One that was continued before it had stopped has stopped all the same. True: it still may. */
@@ -156,24 +156,24 @@ static void do_drain(launcher *self, int seat)
 
 /* ---------------------------------------------------------------- the store */
 
-static bool do_store(launcher *self, const script_deed *deed)
+static bool do_store(launcher *self, const script_action *action)
 {
-    const char *name = verb_table[deed->verb].name;
+    const char *name = verb_table[action->verb].name;
     if (!self->store_child) {
         launcher_complain(self, "%s: the store is no process of its own (--store-process)", name);
         return false;
     }
     /* One that is gone was killed by an earlier event; the end of a stop may come after a cont. */
-    if (store_process_refuses(self->store_child, deed->verb)) {
+    if (store_process_refuses(self->store_child, action->verb)) {
         return false;
     }
-    launcher_note(self, name, NULL, (uint64_t)deed->duration_ms);
-    eep_status status = deed->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
-                        : deed->verb == VERB_STORE_STOP ? store_process_stop(self->store_child)
-                        : deed->verb == VERB_STORE_CONT ? store_process_cont(self->store_child)
-                                                        : store_process_start(self->store_child);
+    launcher_note(self, name, NULL, (uint64_t)action->duration_ms);
+    eep_status status = action->verb == VERB_STORE_KILL   ? store_process_kill(self->store_child)
+                        : action->verb == VERB_STORE_STOP ? store_process_stop(self->store_child)
+                        : action->verb == VERB_STORE_CONT ? store_process_cont(self->store_child)
+                                                          : store_process_start(self->store_child);
     if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
-        if (deed->verb == VERB_STORE_START && status != EEP_ERR_STATE) {
+        if (action->verb == VERB_STORE_START && status != EEP_ERR_STATE) {
             launcher_fail(self, "%s: %s", name, eep_strerror(status));
         } else {
             launcher_complain(self, "%s: %s", name, eep_strerror(status));
@@ -186,49 +186,49 @@ static bool do_store(launcher *self, const script_deed *deed)
 
 /* A process that was killed dies of that, and keeps that fault; one that was aborted while it was
  * stopped must still be continued to die. */
-static bool is_beyond(const launcher *self, const script_deed *deed)
+static bool is_beyond(const launcher *self, const script_action *action)
 {
-    const verb_info *info = &verb_table[deed->verb];
+    const verb_info *info = &verb_table[action->verb];
     const record_process *process =
-        info->has_seat && !info->wants_free ? launcher_process_of(self, deed->seat) : NULL;
-    return process && (process->kill_ns || process->exit_ns) && deed->verb != VERB_CONT;
+        info->has_seat && !info->wants_free ? launcher_process_of(self, action->seat) : NULL;
+    return process && (process->kill_ns || process->exit_ns) && action->verb != VERB_CONT;
 }
 
-bool launcher_do(launcher *self, const script_deed *deed)
+bool launcher_do(launcher *self, const script_action *action)
 {
-    if (is_beyond(self, deed)) {
+    if (is_beyond(self, action)) {
         return false;
     }
-    switch (deed->verb) {
+    switch (action->verb) {
     case VERB_KILL:
     case VERB_ABORT:
-        do_kill(self, deed);
+        do_kill(self, action);
         break;
     case VERB_STOP:
-        do_stop(self, deed);
+        do_stop(self, action);
         break;
     case VERB_CONT:
-        do_cont(self, deed);
+        do_cont(self, action);
         break;
     case VERB_SLOW:
-        do_slow(self, deed);
+        do_slow(self, action);
         break;
     case VERB_DIE:
-        do_die(self, deed);
+        do_die(self, action);
         break;
     case VERB_FREEZE:
-        do_freeze(self, deed);
+        do_freeze(self, action);
         break;
     case VERB_REJOIN:
     case VERB_ADD:
-        launcher_start_rank(self, deed->seat, true);
+        launcher_start_rank(self, action->seat, true);
         break;
     case VERB_DRAIN:
-        do_drain(self, deed->seat);
+        do_drain(self, action->seat);
         break;
     case VERB_BURN:
-        launcher_note(self, "burn", NULL, (uint64_t)(deed->value * 1e3));
-        if (supervisor_burn(self->ranks, deed->value) != EEP_OK) {
+        launcher_note(self, "burn", NULL, (uint64_t)(action->value * 1e3));
+        if (supervisor_burn(self->ranks, action->value) != EEP_OK) {
             launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
         }
         break;
@@ -236,7 +236,7 @@ bool launcher_do(launcher *self, const script_deed *deed)
     case VERB_STORE_STOP:
     case VERB_STORE_CONT:
     case VERB_STORE_START:
-        return do_store(self, deed);
+        return do_store(self, action);
     case NUM_VERBS:
         break;
     }

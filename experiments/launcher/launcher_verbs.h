@@ -6,10 +6,10 @@
 #include "experiments/script/script.h"
 
 /* Do it now. False: it cannot be done any more (its process has just ended, or was killed before).
- * What fails is complained about. Call launcher_did after the last of the deeds that are due: it
+ * What fails is complained about. Call launcher_did after the last of the actions that are due: it
  * looks at what the survivors do, which takes time that would come between faults that are meant to
  * be one. */
-bool launcher_do(launcher *self, const script_deed *deed);
+bool launcher_do(launcher *self, const script_action *action);
 void launcher_did(launcher *self);
 /* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
 bool launcher_saw_stopped(launcher *self);

@@ -6,42 +6,43 @@
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/table_layout.h"
 
-static const uint64_t LAB_HALT_NS = 60000000000; /* a node that nobody lets go on ends after that */
+static const uint64_t FAULT_HALT_NS =
+    60000000000; /* a node that nobody lets go on ends after that */
 
-enum lab_go {
-    LAB_GO_ON = 1,
-    LAB_GO_DEAD /* no later node of the step does or tells anything */
+enum fault_go {
+    FAULT_GO_ON = 1,
+    FAULT_GO_DEAD /* no later node of the step does or tells anything */
 };
 
 /* What a halting node and the host tell each other; pinned. */
-typedef struct lab_halt_words {
+typedef struct fault_halt_words {
     uint64_t armed;   /* the host: place + 1; 0: none */
     uint64_t reached; /* the node: the same, once it halts there */
-    uint64_t go_on;   /* the host: lab_go lets it go on */
+    uint64_t go_on;   /* the host: fault_go lets it go on */
     uint32_t bell[2]; /* the host's counterpart of polling (eepk_doorbell_ring) */
-} lab_halt_words;
+} fault_halt_words;
 
 /* Wait at one place of a step, if armed for it, until the host lets go or closes the context: no
  * abort of the step ends it, as none would end a GPU that is stuck. An aborted step sends nothing,
  * so it has none of the places; the next one has them. One that is let go as dead, or by the end of
  * its context, leaves a step whose later nodes do nothing, and tell nobody. */
-typedef struct lab_halt_args {
-    lab_halt_words *words;
+typedef struct fault_halt_args {
+    fault_halt_words *words;
     const eepk_world *world;
     uint32_t place, pad;
-} lab_halt_args;
+} fault_halt_args;
 
 /* Spin for a while, and keep the longest time that went on without this kernel. Never captured. */
-typedef struct lab_gaps_args {
+typedef struct fault_gaps_args {
     uint64_t *longest_ns; /* pinned; written once, at the end, never 0 */
     uint64_t spin_ns;
-} lab_gaps_args;
+} fault_gaps_args;
 
-EEPK_FN void lab_halt_body(const lab_halt_args *a, eep_grid g)
+EEPK_FN void fault_halt_body(const fault_halt_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
     eepk_latch *latch = &w->control->latch;
-    lab_halt_words *words = a->words;
+    fault_halt_words *words = a->words;
     uint64_t begin_ns, go = 0;
 
     if (g.block != 0 || g.thread != 0 || eepk_load_acquire(&words->armed) != a->place + 1u ||
@@ -54,18 +55,18 @@ EEPK_FN void lab_halt_body(const lab_halt_args *a, eep_grid g)
 
         go = eepk_load_acquire(&words->go_on);
         if (eepk_load_acquire(w->abort_step) == UINT64_MAX)
-            go = LAB_GO_DEAD;
-        if (go != 0 || eepk_now_ns() - begin_ns >= LAB_HALT_NS)
+            go = FAULT_GO_DEAD;
+        if (go != 0 || eepk_now_ns() - begin_ns >= FAULT_HALT_NS)
             break;
         eepk_poll_pause(polls, words->bell, seen);
     }
-    if (go == LAB_GO_DEAD) {
+    if (go == FAULT_GO_DEAD) {
         latch->aborted = 1;
         latch->status.result = EEPK_STEP_HOST_ABORT;
     }
 }
 
-EEPK_FN void lab_gaps_body(const lab_gaps_args *a, eep_grid g)
+EEPK_FN void fault_gaps_body(const fault_gaps_args *a, eep_grid g)
 {
     uint64_t begin_ns = eepk_now_ns(), last_ns = begin_ns, now_ns = begin_ns, longest_ns = 1;
 
@@ -80,23 +81,23 @@ EEPK_FN void lab_gaps_body(const lab_gaps_args *a, eep_grid g)
 }
 
 /* X(name, args type) */
-#define LAB_KERNEL_LIST(X)                                                                         \
-    X(halt, lab_halt_args)                                                                         \
-    X(gaps, lab_gaps_args)
+#define FAULT_KERNEL_LIST(X)                                                                       \
+    X(halt, fault_halt_args)                                                                       \
+    X(gaps, fault_gaps_args)
 
-typedef enum lab_kernel_id {
-#define LAB_KERNEL_ID(name, args) LAB_KERNEL_##name,
-    LAB_KERNEL_LIST(LAB_KERNEL_ID)
-#undef LAB_KERNEL_ID
-        LAB_NUM_KERNELS
-} lab_kernel_id;
+typedef enum fault_kernel_id {
+#define FAULT_KERNEL_ID(name, args) FAULT_KERNEL_##name,
+    FAULT_KERNEL_LIST(FAULT_KERNEL_ID)
+#undef FAULT_KERNEL_ID
+        FAULT_NUM_KERNELS
+} fault_kernel_id;
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* As model_kernels (model_kernels.h). */
-extern const eep_kernel lab_kernels[LAB_NUM_KERNELS];
+extern const eep_kernel fault_kernels[FAULT_NUM_KERNELS];
 
 #ifdef __cplusplus
 }

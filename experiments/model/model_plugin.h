@@ -20,9 +20,9 @@ extern "C" {
 /* Goes up with every change of the struct below or of the kernels' argument structs. */
 enum {
     MODEL_PLUGIN_VERSION = 2,
-    /* A plugin numbers the model's kernels as model_kernel_id does, then lab_kernel_id's. */
+    /* A plugin numbers the model's kernels as model_kernel_id does, then fault_kernel_id's. */
     MODEL_PLUGIN_FIRST_LAB = MODEL_NUM_KERNELS,
-    MODEL_PLUGIN_NUM_KERNELS = (int)MODEL_NUM_KERNELS + (int)LAB_NUM_KERNELS
+    MODEL_PLUGIN_NUM_KERNELS = (int)MODEL_NUM_KERNELS + (int)FAULT_NUM_KERNELS
 };
 #define MODEL_PLUGIN_FILE   "libeep_model_cuda.so"
 #define MODEL_PLUGIN_SYMBOL "eep_model_cuda_plugin" /* const model_plugin *(*)(void) */

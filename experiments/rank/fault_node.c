@@ -14,8 +14,9 @@ enum { LOOK_NS = 20000 };
 
 static eep_status put_halt(fault_node *self, eep_stream *stream, verb_place place)
 {
-    lab_halt_args args = {self->words, self->world, (uint32_t)place, 0};
-    model_twins kernel = {MODEL_PLUGIN_FIRST_LAB + LAB_KERNEL_halt, &lab_kernels[LAB_KERNEL_halt]};
+    fault_halt_args args = {self->words, self->world, (uint32_t)place, 0};
+    model_twins kernel = {MODEL_PLUGIN_FIRST_LAB + FAULT_KERNEL_halt,
+                          &fault_kernels[FAULT_KERNEL_halt]};
     const char *why = NULL;
     return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1, 1,
                             &args, sizeof args, &why);
@@ -73,7 +74,7 @@ static void *watch(void *argument)
     }
     bool goes_on = self->strike(self->user, self->stops);
     eepk_store_release(&self->words->armed, 0);
-    eepk_store_release(&self->words->go_on, goes_on ? LAB_GO_ON : LAB_GO_DEAD);
+    eepk_store_release(&self->words->go_on, goes_on ? FAULT_GO_ON : FAULT_GO_DEAD);
     eepk_doorbell_ring(self->words->bell);
     return NULL;
 }
@@ -130,7 +131,8 @@ eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *d
             return EEP_ERR_UNSUPPORTED;
         }
     }
-    eep_status status = eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(lab_halt_words), &words);
+    eep_status status =
+        eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(fault_halt_words), &words);
     if (status == EEP_OK) {
         self->words = words;
         eepi_capture_watch(context, after_node, self);

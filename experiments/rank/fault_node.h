@@ -25,7 +25,7 @@ typedef bool (*fault_node_strike)(void *user, bool stops);
 
 /* The captured graph refers to it: it stays where it is until no replay can be in flight. */
 typedef struct fault_node {
-    lab_halt_words *words; /* pinned */
+    fault_halt_words *words; /* pinned */
     const eepk_world *world;
     eep_device *device;
     const model_plugin *plugin; /* launches the nodes on a GPU; else NULL */

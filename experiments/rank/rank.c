@@ -76,7 +76,7 @@ void rank_tell(rank *self, const void *message, size_t bytes)
         return; /* the dead say nothing */
     }
     /* Without a launcher there is nobody to serve for. */
-    if (outbox_send(&self->outbox, message, bytes) != EEP_OK) {
+    if (send_queue_send(&self->send_queue, message, bytes) != EEP_OK) {
         hang_up(self);
     }
 }
@@ -181,7 +181,7 @@ static void take_request(rank *self, const wire_assign *assign, size_t bytes)
 
 void rank_read_control(rank *self)
 {
-    outbox_flush(&self->outbox);
+    send_queue_flush(&self->send_queue);
     for (;;) {
         ssize_t bytes =
             recv(self->config.control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
@@ -203,7 +203,7 @@ void rank_read_control(rank *self)
         } else if (header->kind == WIRE_DRAIN) {
             self->draining = true;
         } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
-            pace_set(&self->pace, ((const wire_slow *)header)->factor);
+            slowdown_set(&self->slowdown, ((const wire_slow *)header)->factor);
         } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
             take_death(self, (const wire_die *)header);
         }
@@ -271,10 +271,10 @@ static eep_status run_step(rank *self)
     if (rank_strikes_wait(&self->strikes)) {
         return EEP_OK; /* the next look ends it; the step was begun and never runs */
     }
-    char text[PACE_TEXT_BYTES];
-    uint64_t pause_ns = pace_pause_ns(&self->pace);
-    if (pace_tells_limit(&self->pace, text, sizeof text)) {
-        char line[PACE_TEXT_BYTES + 32];
+    char text[SLOWDOWN_TEXT_BYTES];
+    uint64_t pause_ns = slowdown_pause_ns(&self->slowdown);
+    if (slowdown_tells_limit(&self->slowdown, text, sizeof text)) {
+        char line[SLOWDOWN_TEXT_BYTES + 32];
         int bytes = snprintf(line, sizeof line, "rank %d: %s\n", self->config.seat, text);
         eepi_say(STDERR_FILENO, line, (size_t)bytes);
     }
@@ -293,7 +293,7 @@ static eep_status run_step(rank *self)
     }
     if (status == EEP_OK) {
         uint64_t took_ns = report->end_ns - report->begin_ns;
-        pace_learn(&self->pace, took_ns > pause_ns ? took_ns - pause_ns : 0);
+        slowdown_learn(&self->slowdown, took_ns > pause_ns ? took_ns - pause_ns : 0);
         engine_commit(self->engine, report, (wire_token *)(report + 1), self->token_capacity);
     } else {
         engine_rollback(self->engine);
@@ -384,7 +384,7 @@ static void give_back(rank *self)
         eep_device_close(self->device);
     }
     if (!rank_was_killed(self)) {
-        outbox_flush(&self->outbox);
+        send_queue_flush(&self->send_queue);
     }
 }
 
@@ -414,15 +414,15 @@ rank *rank_new(const rank_config *config)
     if (self) {
         self->config = *config;
         rank_strikes_init(&self->strikes);
-        outbox_init(&self->outbox, config->control_fd);
-        pace_init(&self->pace, (uint64_t)(config->options.step_deadline_ms * 1e6));
+        send_queue_init(&self->send_queue, config->control_fd);
+        slowdown_init(&self->slowdown, (uint64_t)(config->options.step_deadline_ms * 1e6));
     }
     return self;
 }
 
 void rank_free(rank *self)
 {
-    outbox_destroy(&self->outbox);
+    send_queue_destroy(&self->send_queue);
     rank_strikes_destroy(&self->strikes);
     free(self->report);
     free(self);

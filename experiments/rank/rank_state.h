@@ -16,7 +16,7 @@ struct rank {
     eep_context *context;
     rank_strikes strikes;
     engine *engine;
-    outbox outbox;
+    send_queue send_queue;
     bool stop, draining; /* told so; atomic */
     bool gone;           /* the launcher has hung up; atomic */
     bool drain_asked;    /* libeep was told so */
@@ -24,7 +24,7 @@ struct rank {
     bool dies, stops;    /* told to die at a place, or only to stop there */
     verb_place place;
     fault_node fault_node;
-    pace pace;
+    slowdown slowdown;
     uint64_t start_ns, ready_ns, counters_ns, stopped_ns;
     uint64_t captures_at_join;
     int token_capacity;

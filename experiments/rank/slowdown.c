@@ -4,18 +4,18 @@
 
 enum { AVERAGE_STEPS = 8, ENOUGH_STEPS = 16 };
 
-void pace_init(pace *self, uint64_t step_deadline_ns)
+void slowdown_init(slowdown *self, uint64_t step_deadline_ns)
 {
-    *self = (pace){.factor = 1, .max_pause_ns = step_deadline_ns / 2};
+    *self = (slowdown){.factor = 1, .max_pause_ns = step_deadline_ns / 2};
 }
 
-void pace_set(pace *self, double factor)
+void slowdown_set(slowdown *self, double factor)
 {
     self->limit_told = false;
     self->factor = factor > 1 ? factor : 1; /* false for a NaN too */
 }
 
-uint64_t pace_pause_ns(const pace *self)
+uint64_t slowdown_pause_ns(const slowdown *self)
 {
     if (self->factor <= 1) {
         return 0;
@@ -24,7 +24,7 @@ uint64_t pace_pause_ns(const pace *self)
     return pause_ns < (double)self->max_pause_ns ? (uint64_t)pause_ns : self->max_pause_ns;
 }
 
-bool pace_tells_limit(pace *self, char *text_out, size_t size)
+bool slowdown_tells_limit(slowdown *self, char *text_out, size_t size)
 {
     double usual = (double)self->usual_ns, most = (double)self->max_pause_ns;
     if (self->limit_told || self->factor <= 1 || (self->factor - 1) * usual <= most) {
@@ -39,7 +39,7 @@ bool pace_tells_limit(pace *self, char *text_out, size_t size)
     return true;
 }
 
-void pace_learn(pace *self, uint64_t step_ns)
+void slowdown_learn(slowdown *self, uint64_t step_ns)
 {
     if (self->factor > 1 && self->num_steps >= ENOUGH_STEPS) {
         return;

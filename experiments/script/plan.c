@@ -142,7 +142,7 @@ static bool was_in(const plan *self, int seat)
 
 /* The next change of the present phase; leaves and deaths before joins. A join waits until the
  * process that was in the seat is gone. */
-static bool next_change(plan *self, const plan_world *world, script_deed *deed_out)
+static bool next_change(plan *self, const plan_world *world, script_action *action_out)
 {
     const plan_phase *phase = present_phase(self);
     for (int joins = 0; joins < 2; joins++) {
@@ -158,11 +158,11 @@ static bool next_change(plan *self, const plan_world *world, script_deed *deed_o
             if (leaving) {
                 self->leaving[seat] = world->generation(world->user, seat);
             }
-            *deed_out = (script_deed){.verb = joining   ? VERB_ADD
-                                              : leaving ? VERB_DRAIN
-                                                        : VERB_DIE,
-                                      .seat = seat};
-            deed_out->value = deed_out->verb == VERB_DIE ? PLACE_DISPATCH : 0;
+            *action_out = (script_action){.verb = joining   ? VERB_ADD
+                                                  : leaving ? VERB_DRAIN
+                                                            : VERB_DIE,
+                                          .seat = seat};
+            action_out->value = action_out->verb == VERB_DIE ? PLACE_DISPATCH : 0;
             return true;
         }
     }
@@ -197,7 +197,7 @@ static bool steps_are_done(const plan *self)
     return true;
 }
 
-bool plan_next(plan *self, const plan_world *world, script_deed *deed_out)
+bool plan_next(plan *self, const plan_world *world, script_action *action_out)
 {
     while (!plan_is_over(self)) {
         plan_phase *phase = present_phase(self);
@@ -209,7 +209,7 @@ bool plan_next(plan *self, const plan_world *world, script_deed *deed_out)
             fail(self, world);
             return false;
         }
-        if (self->present > 0 && next_change(self, world, deed_out)) {
+        if (self->present > 0 && next_change(self, world, action_out)) {
             return true;
         }
         if (phase->settled_ms < 0 && is_settled(self, world)) {

@@ -73,9 +73,9 @@ int64_t plan_needed_slots(const plan *self, int64_t num_experts);
 
 /* An OK step of the seat was reported, under that epoch. */
 void plan_saw_step(plan *self, int seat, uint64_t epoch);
-/* The next thing that is due now: true and *deed_out. Call until false. Ends phases, begins the
+/* The next thing that is due now: true and *action_out. Call until false. Ends phases, begins the
  * next. */
-bool plan_next(plan *self, const plan_world *world, script_deed *deed_out);
+bool plan_next(plan *self, const plan_world *world, script_action *action_out);
 /* A phase that has ended since the last call; NULL: none. */
 const plan_phase *plan_ended(plan *self, int *index_out);
 /* It ends here: the phases that are not over are not reached, which is no failure. */

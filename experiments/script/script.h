@@ -134,13 +134,13 @@ typedef struct script_world {
 } script_world;
 
 /* One thing to do now: the verb on one seat (-1: it has none). */
-typedef struct script_deed {
+typedef struct script_action {
     verb verb;
     int seat;
     double value, duration_ms;
     int order, index;  /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
     bool keeps_freeze; /* the end of a stop: the rank still stops at the place it was told */
-} script_deed;
+} script_action;
 
 /* Parse the text of a flag or a control command and fill an event.
  *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
@@ -180,13 +180,13 @@ EEP_MUST_CHECK eep_status script_prepare(script *self, int num_ranks, int max_ra
 void script_saw_step(script *self, uint64_t step, double now_ms);
 void script_saw_state(script *self, script_state state, int seat, double now_ms);
 
-/* The next thing that is due now: true and *deed_out. Call until false. A rejoin waits until the
+/* The next thing that is due now: true and *action_out. Call until false. A rejoin waits until the
  * seat's process is gone; an event by name waits while nobody fits; a fault on a seat whose process
- * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a deed of
- * their own. */
-bool script_next(script *self, const script_world *world, script_deed *deed_out);
-/* The deed could not be done: its process had ended, or was about to. */
-void script_missed(script *self, const script_deed *deed);
+ * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a action
+ * of their own. */
+bool script_next(script *self, const script_world *world, script_action *action_out);
+/* The action could not be done: its process had ended, or was about to. */
+void script_missed(script *self, const script_action *action);
 /* An event that was done with since the last call: true and a copy. Call until false. */
 bool script_ended(script *self, script_event *event_out);
 /* Give up what is not done yet. What was begun is still undone. */

@@ -52,13 +52,13 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 /* ---------------------------------------------------------------- one event */
 
 /* The verb that ends what the event's verb did. */
-static script_deed undoing(const script_event *event, int seat)
+static script_action undoing(const script_event *event, int seat)
 {
-    script_deed deed = {.seat = seat, .order = -1};
+    script_action action = {.seat = seat, .order = -1};
     bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
-    deed.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
-    deed.value = event->verb == VERB_SLOW ? 1 : 0;
-    return deed;
+    action.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
+    action.value = event->verb == VERB_SLOW ? 1 : 0;
+    return action;
 }
 
 static bool is_of_seat(const script_event *event, int index, int seat)
@@ -128,7 +128,7 @@ static void settle(script *self, verb end, int seat, double until_ms, verb kept)
 
 /* The event's next seat to be undone. Whose process is gone has nothing to undo. */
 static bool next_undo(script *self, script_event *event, const script_world *world,
-                      script_deed *deed_out)
+                      script_action *action_out)
 {
     bool has_seat = verb_table[event->verb].has_seat;
     for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
@@ -142,9 +142,9 @@ static bool next_undo(script *self, script_event *event, const script_world *wor
         } else if (world->now_ms >= event->undo_ms) {
             event->seats_undo &= ~bit;
             if (!is_held_longer(self, event, seat)) {
-                *deed_out = undoing(event, seat);
-                deed_out->keeps_freeze = has_freeze_to_come(self, event, seat);
-                settle(self, deed_out->verb, seat, event->undo_ms, NUM_VERBS);
+                *action_out = undoing(event, seat);
+                action_out->keeps_freeze = has_freeze_to_come(self, event, seat);
+                settle(self, action_out->verb, seat, event->undo_ms, NUM_VERBS);
                 return true;
             }
         }
@@ -189,7 +189,7 @@ static void forget_ends(script *self, const script_event *event, int seat, bool 
 }
 
 static void strike(script *self, script_event *event, int index, const script_world *world,
-                   script_deed *deed_out)
+                   script_action *action_out)
 {
     double duration = duration_of(self, event);
     bool has_seat = verb_table[event->verb].has_seat;
@@ -200,21 +200,21 @@ static void strike(script *self, script_event *event, int index, const script_wo
     }
     event->seats_struck |= (uint64_t)1 << index;
     event->struck_ms = event->struck_ms < 0 ? world->now_ms : event->struck_ms;
-    *deed_out = (script_deed){.verb = event->verb,
-                              .order = event->order,
-                              .index = index,
-                              .seat = has_seat ? event->seat[index] : -1,
-                              .value = event->value,
-                              .duration_ms = duration};
+    *action_out = (script_action){.verb = event->verb,
+                                  .order = event->order,
+                                  .index = index,
+                                  .seat = has_seat ? event->seat[index] : -1,
+                                  .value = event->value,
+                                  .duration_ms = duration};
 }
 
 /* The event's next seat that it can be done to now. */
 static bool next_seat(script *self, script_event *event, const script_world *world,
-                      script_deed *deed_out)
+                      script_action *action_out)
 {
     if (!verb_table[event->verb].has_seat) {
         event->done = true;
-        strike(self, event, 0, world, deed_out);
+        strike(self, event, 0, world, action_out);
         return true;
     }
     if (!script_resolve(self, event, world)) {
@@ -239,13 +239,13 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
         event->done = left == 0;
         return false;
     }
-    strike(self, event, struck, world, deed_out);
+    strike(self, event, struck, world, action_out);
     return true;
 }
 
 /* ---------------------------------------------------------------- the cycle */
 
-static bool next_of_cycle(script *self, const script_world *world, script_deed *deed_out)
+static bool next_of_cycle(script *self, const script_world *world, script_action *action_out)
 {
     if (self->dead_seat >= 0 && !self->respawned) {
         if (world->now_ms < self->last_kill_ms + self->cycle.rejoin_after_ms ||
@@ -253,7 +253,7 @@ static bool next_of_cycle(script *self, const script_world *world, script_deed *
             return false;
         }
         self->respawned = true;
-        *deed_out = (script_deed){.verb = VERB_REJOIN, .seat = self->dead_seat, .order = -1};
+        *action_out = (script_action){.verb = VERB_REJOIN, .seat = self->dead_seat, .order = -1};
         return true;
     }
     if (self->dead_seat >= 0) {
@@ -271,34 +271,34 @@ static bool next_of_cycle(script *self, const script_world *world, script_deed *
     self->dead_seat = seat;
     self->respawned = false;
     self->last_kill_ms = world->now_ms;
-    *deed_out = (script_deed){.verb = VERB_KILL, .seat = seat, .order = -1};
+    *action_out = (script_action){.verb = VERB_KILL, .seat = seat, .order = -1};
     return true;
 }
 
 /* ---------------------------------------------------------------- the whole */
 
-bool script_next(script *self, const script_world *world, script_deed *deed_out)
+bool script_next(script *self, const script_world *world, script_action *action_out)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (next_undo(self, event, world, deed_out)) {
+        if (next_undo(self, event, world, action_out)) {
             return true;
         }
         if (!event->done && due_ms(event) <= world->now_ms &&
-            next_seat(self, event, world, deed_out)) {
+            next_seat(self, event, world, action_out)) {
             return true;
         }
     }
-    return self->cycle.num_kills && next_of_cycle(self, world, deed_out);
+    return self->cycle.num_kills && next_of_cycle(self, world, action_out);
 }
 
-void script_missed(script *self, const script_deed *deed)
+void script_missed(script *self, const script_action *action)
 {
-    for (int i = 0; deed->order >= 0 && i < self->num_events; i++) {
+    for (int i = 0; action->order >= 0 && i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->order == deed->order) {
-            event->seats_struck &= ~((uint64_t)1 << deed->index);
-            event->seats_undo &= ~((uint64_t)1 << deed->index);
+        if (event->order == action->order) {
+            event->seats_struck &= ~((uint64_t)1 << action->index);
+            event->seats_undo &= ~((uint64_t)1 << action->index);
             event->struck_ms = event->seats_struck ? event->struck_ms : -1;
         }
     }

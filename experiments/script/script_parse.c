@@ -289,7 +289,7 @@ static eep_status bad_form(verb what, const char *text, char *error)
 }
 
 /* What stands before the '@'. */
-static eep_status parse_deed(char *word, const char *text, script_event *event, char *error)
+static eep_status parse_action(char *word, const char *text, script_event *event, char *error)
 {
     const verb_info *info = &verb_table[event->verb];
     bool needs_value = info->value != VERB_NO_VALUE && info->value != VERB_DURATION;
@@ -341,7 +341,7 @@ eep_status script_parse(verb what, const char *text, bool must_have_when, script
     }
     memcpy(word, text, length);
     word[length] = '\0';
-    eep_status status = parse_deed(word, text, &event, error);
+    eep_status status = parse_action(word, text, &event, error);
     if (status != EEP_OK) {
         return status;
     }

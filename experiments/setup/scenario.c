@@ -151,17 +151,17 @@ static eep_status read_events(const scenario_reader *reader, scenario *self,
 {
     int node = yamltree_child(&reader->tree, 0, "events"), same = -1;
     eep_status status = EEP_OK;
-    if (text->num_deeds == 0) {
+    if (text->num_actions == 0) {
         return EEP_OK;
     }
-    self->event = calloc(text->num_deeds, sizeof *self->event);
+    self->event = calloc(text->num_actions, sizeof *self->event);
     if (!self->event) {
         return EEP_ERR_NO_MEMORY;
     }
     int item = yamltree_item(&reader->tree, node, 0);
-    for (unsigned i = 0; i < text->num_deeds && status == EEP_OK; i++) {
+    for (unsigned i = 0; i < text->num_actions && status == EEP_OK; i++) {
         script_event *event = &self->event[self->num_events];
-        status = scenario_read_event(reader, item, &text->deed[i], same, event);
+        status = scenario_read_event(reader, item, &text->action[i], same, event);
         if (status == EEP_OK) {
             bool has_seats = event->target != TARGET_NONE && event->target != TARGET_SAME;
             same = has_seats ? self->num_events : same;

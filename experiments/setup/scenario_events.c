@@ -151,7 +151,7 @@ static bool is_target(const char *text)
 }
 
 /* WHO of script_parse, of the node of `ranks`. */
-static eep_status print_who(const scenario_reader *self, int node, const scenario_deed *deed,
+static eep_status print_who(const scenario_reader *self, int node, const scenario_action *action,
                             char *text, size_t bytes)
 {
     const yamltree_node *ranks = &self->tree.node[node];
@@ -185,13 +185,13 @@ static eep_status print_who(const scenario_reader *self, int node, const scenari
         snprintf(text, bytes, "%s", ranks->text);
     } else if (ranks->kind == YAMLTREE_SCALAR && is_target(ranks->text)) {
         used = (size_t)snprintf(text, bytes, "%s", ranks->text);
-        if (deed->count) {
-            snprintf(text + used, bytes - used, ":%u", *deed->count);
+        if (action->count) {
+            snprintf(text + used, bytes - used, ":%u", *action->count);
         }
     } else {
         return fail_ranks(self, node, ranks->text ? ranks->text : "a mapping");
     }
-    if (num && deed->count) {
+    if (num && action->count) {
         return scenario_fail(self, field(self, ranks->parent, "count"),
                              "count is for names such as random; here the ranks are given");
     }
@@ -202,7 +202,7 @@ static eep_status print_who(const scenario_reader *self, int node, const scenari
 
 /* VALUE of script_parse: "" where none is given. */
 static eep_status print_value(const scenario_reader *self, int node, verb what,
-                              const scenario_deed *deed, char *text, size_t bytes)
+                              const scenario_action *action, char *text, size_t bytes)
 {
     static const struct {
         bool value, factor, place, duration, must;
@@ -230,10 +230,10 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
     const struct {
         const char *name, *text;
         bool allowed;
-    } given[] = {{"value", deed->value, takes[kind].value},
-                 {"factor", deed->factor, takes[kind].factor},
-                 {"place", deed->place, takes[kind].place},
-                 {"for", deed->duration, takes[kind].duration}};
+    } given[] = {{"value", action->value, takes[kind].value},
+                 {"factor", action->factor, takes[kind].factor},
+                 {"place", action->place, takes[kind].place},
+                 {"for", action->duration, takes[kind].duration}};
     const char *main_text = NULL;
     for (int i = 0; i < 4; i++) {
         if (given[i].text && (!given[i].allowed || (i < 3 && main_text))) {
@@ -250,13 +250,13 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
         return scenario_fail(self, node, "'%s' is not a value; %s takes %s", main_text,
                              verb_table[what].name, takes[kind].allowed);
     }
-    if (deed->duration && !is_duration(deed->duration)) {
+    if (action->duration && !is_duration(action->duration)) {
         return scenario_fail(self, field(self, node, "for"),
                              "'%s' is not a duration: 1.5, 1.5s, 400ms, or 0.9x (of expel-ms)",
-                             deed->duration);
+                             action->duration);
     }
     snprintf(text, bytes, "%s%s%s", main_text ? main_text : "",
-             main_text && deed->duration ? "/" : "", deed->duration ? deed->duration : "");
+             main_text && action->duration ? "/" : "", action->duration ? action->duration : "");
     return EEP_OK;
 }
 
@@ -275,18 +275,18 @@ static eep_status find_verb(const scenario_reader *self, int node, const char *n
 }
 
 /* Where a text that script_parse refuses is to blame: its value, if it has one. */
-static int blamed(const scenario_reader *self, int node, const scenario_deed *deed)
+static int blamed(const scenario_reader *self, int node, const scenario_action *action)
 {
-    const char *name = deed->value      ? "value"
-                       : deed->factor   ? "factor"
-                       : deed->place    ? "place"
-                       : deed->duration ? "for"
-                       : deed->count    ? "count"
-                                        : "ranks";
+    const char *name = action->value      ? "value"
+                       : action->factor   ? "factor"
+                       : action->place    ? "place"
+                       : action->duration ? "for"
+                       : action->count    ? "count"
+                                          : "ranks";
     return field(self, node, name);
 }
 
-eep_status scenario_read_event(const scenario_reader *self, int node, const scenario_deed *deed,
+eep_status scenario_read_event(const scenario_reader *self, int node, const scenario_action *action,
                                int same, script_event *event_out)
 {
     char who[MOST_TEXT] = "", value[128] = "", when[256] = "", text[2 * MOST_TEXT];
@@ -294,19 +294,19 @@ eep_status scenario_read_event(const scenario_reader *self, int node, const scen
     int ranks = yamltree_child(&self->tree, node, "ranks");
     int blame = ranks < 0 ? field(self, node, "do") : ranks;
     verb what = VERB_KILL;
-    eep_status status = find_verb(self, node, deed->verb, &what);
+    eep_status status = find_verb(self, node, action->verb, &what);
     if (status == EEP_OK) {
-        status = check_when(self, field(self, node, "at"), deed->at);
+        status = check_when(self, field(self, node, "at"), action->at);
     }
     if (status == EEP_OK && verb_table[what].has_seat != (ranks >= 0)) {
         status = scenario_fail(self, blame, "%s %s", verb_table[what].name,
                                ranks < 0 ? "needs ranks" : "is done to no rank: leave out ranks");
     }
     if (status == EEP_OK && ranks >= 0) {
-        status = print_who(self, ranks, deed, who, sizeof who);
+        status = print_who(self, ranks, action, who, sizeof who);
     }
     if (status == EEP_OK) {
-        status = print_value(self, node, what, deed, value, sizeof value);
+        status = print_value(self, node, what, action, value, sizeof value);
     }
     if (status != EEP_OK) {
         return status;
@@ -317,11 +317,11 @@ eep_status scenario_read_event(const scenario_reader *self, int node, const scen
                              "'same' means the ranks of the event before; this is the "
                              "first with ranks");
     }
-    print_when(deed->at, when, sizeof when);
+    print_when(action->at, when, sizeof when);
     snprintf(text, sizeof text, "%s%s%s@%s", is_same ? "0" : who, *who && *value ? "=" : "", value,
              when);
     if (script_parse(what, text, true, event_out, error) != EEP_OK) {
-        return scenario_fail(self, blamed(self, node, deed), "%s", error);
+        return scenario_fail(self, blamed(self, node, action), "%s", error);
     }
     if (is_same) {
         event_out->target = TARGET_SAME;

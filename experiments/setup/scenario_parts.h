@@ -14,11 +14,11 @@ typedef struct scenario_at {
     uint32_t *rank, *count;
 } scenario_at;
 
-typedef struct scenario_deed {
+typedef struct scenario_action {
     scenario_at *at;
     char *verb, *value, *factor, *place, *duration;
     uint32_t *count;
-} scenario_deed;
+} scenario_action;
 
 typedef struct scenario_cycle {
     uint32_t kills;
@@ -28,8 +28,8 @@ typedef struct scenario_cycle {
 typedef struct scenario_text {
     char *name, *about;
     bool is_long;
-    scenario_deed *deed;
-    unsigned num_deeds;
+    scenario_action *action;
+    unsigned num_actions;
     scenario_cycle *cycle;
 } scenario_text;
 
@@ -54,10 +54,10 @@ EEP_MUST_CHECK eep_status scenario_schema_load(const scenario_reader *self, cons
                                                size_t bytes, scenario_text **text_out);
 void scenario_schema_free(scenario_text *text);
 
-/* scenario_events.c: the event of entry `deed` of the list, whose node is `node`. `same`: the index
- * of the event that `ranks: same` means; -1: there is none. */
+/* scenario_events.c: the event of entry `action` of the list, whose node is `node`. `same`: the
+ * index of the event that `ranks: same` means; -1: there is none. */
 EEP_MUST_CHECK eep_status scenario_read_event(const scenario_reader *self, int node,
-                                              const scenario_deed *deed, int same,
+                                              const scenario_action *action, int same,
                                               script_event *event_out);
 /* Milliseconds of a TIME; false: it is none. */
 bool scenario_time(const char *text, double *ms_out);

@@ -20,18 +20,18 @@ static const cyaml_schema_field_t at_fields[] = {
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t event_fields[] = {
-    CYAML_FIELD_MAPPING_PTR("at", GIVEN, scenario_deed, at, at_fields),
-    WORD("do", GIVEN, scenario_deed, verb),
+    CYAML_FIELD_MAPPING_PTR("at", GIVEN, scenario_action, at, at_fields),
+    WORD("do", GIVEN, scenario_action, verb),
     CYAML_FIELD_IGNORE("ranks", CYAML_FLAG_OPTIONAL), /* a number, a name or a list */
-    CYAML_FIELD_UINT_PTR("count", MAYBE, scenario_deed, count),
-    WORD("value", MAYBE, scenario_deed, value),
-    WORD("factor", MAYBE, scenario_deed, factor),
-    WORD("place", MAYBE, scenario_deed, place),
-    WORD("for", MAYBE, scenario_deed, duration),
+    CYAML_FIELD_UINT_PTR("count", MAYBE, scenario_action, count),
+    WORD("value", MAYBE, scenario_action, value),
+    WORD("factor", MAYBE, scenario_action, factor),
+    WORD("place", MAYBE, scenario_action, place),
+    WORD("for", MAYBE, scenario_action, duration),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t event_schema = {
-    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, scenario_deed, event_fields)};
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, scenario_action, event_fields)};
 static const cyaml_schema_field_t cycle_fields[] = {
     CYAML_FIELD_UINT("kills", CYAML_FLAG_DEFAULT, scenario_cycle, kills),
     WORD("every", MAYBE, scenario_cycle, every),
@@ -45,8 +45,8 @@ static const cyaml_schema_field_t top_fields[] = {
     /* These have keys that other modules know: options, and paths into the summary. */
     CYAML_FIELD_IGNORE("instance", CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_IGNORE("load", CYAML_FLAG_OPTIONAL),
-    CYAML_FIELD_SEQUENCE_COUNT("events", MAYBE, scenario_text, deed, num_deeds, &event_schema, 0,
-                               SCRIPT_MAX_EVENTS),
+    CYAML_FIELD_SEQUENCE_COUNT("events", MAYBE, scenario_text, action, num_actions, &event_schema,
+                               0, SCRIPT_MAX_EVENTS),
     CYAML_FIELD_MAPPING_PTR("repeat-kills", MAYBE, scenario_text, cycle, cycle_fields),
     CYAML_FIELD_IGNORE("expect", CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_END,

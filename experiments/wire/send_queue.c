@@ -5,37 +5,37 @@
 #include <string.h>
 #include <sys/socket.h>
 
-struct outbox_message {
-    outbox_message *next;
+struct send_queue_message {
+    send_queue_message *next;
     size_t bytes;
     char data[];
 };
 
-void outbox_init(outbox *self, int fd)
+void send_queue_init(send_queue *self, int fd)
 {
-    *self = (outbox){.fd = fd};
+    *self = (send_queue){.fd = fd};
     self->last = &self->first;
     pthread_mutex_init(&self->lock, NULL);
 }
 
-static void drop_all(outbox *self)
+static void drop_all(send_queue *self)
 {
     while (self->first) {
-        outbox_message *message = self->first;
+        send_queue_message *message = self->first;
         self->first = message->next;
         free(message);
     }
     self->last = &self->first;
 }
 
-void outbox_destroy(outbox *self)
+void send_queue_destroy(send_queue *self)
 {
     drop_all(self);
     pthread_mutex_destroy(&self->lock);
 }
 
 /* EEP_OK: it is out; EEP_ERR_TIMEOUT: not now; EEP_ERR_UNREACHABLE: never. */
-static eep_status try_send(outbox *self, const void *message, size_t bytes)
+static eep_status try_send(send_queue *self, const void *message, size_t bytes)
 {
     ssize_t sent = 0;
     do {
@@ -48,7 +48,7 @@ static eep_status try_send(outbox *self, const void *message, size_t bytes)
                                                                   : EEP_ERR_UNREACHABLE;
 }
 
-static void flush_locked(outbox *self)
+static void flush_locked(send_queue *self)
 {
     while (self->first) {
         eep_status status = try_send(self, self->first->data, self->first->bytes);
@@ -60,7 +60,7 @@ static void flush_locked(outbox *self)
             drop_all(self);
             return;
         }
-        outbox_message *sent = self->first;
+        send_queue_message *sent = self->first;
         self->first = sent->next;
         if (!self->first) {
             self->last = &self->first;
@@ -69,9 +69,9 @@ static void flush_locked(outbox *self)
     }
 }
 
-static eep_status queue_locked(outbox *self, const void *message, size_t bytes)
+static eep_status queue_locked(send_queue *self, const void *message, size_t bytes)
 {
-    outbox_message *copy = malloc(sizeof *copy + bytes);
+    send_queue_message *copy = malloc(sizeof *copy + bytes);
     if (!copy) {
         return EEP_ERR_NO_MEMORY;
     }
@@ -83,7 +83,7 @@ static eep_status queue_locked(outbox *self, const void *message, size_t bytes)
     return EEP_OK;
 }
 
-eep_status outbox_send(outbox *self, const void *message, size_t bytes)
+eep_status send_queue_send(send_queue *self, const void *message, size_t bytes)
 {
     pthread_mutex_lock(&self->lock);
     flush_locked(self);
@@ -101,14 +101,14 @@ eep_status outbox_send(outbox *self, const void *message, size_t bytes)
     return status;
 }
 
-void outbox_flush(outbox *self)
+void send_queue_flush(send_queue *self)
 {
     pthread_mutex_lock(&self->lock);
     flush_locked(self);
     pthread_mutex_unlock(&self->lock);
 }
 
-bool outbox_is_pending(outbox *self)
+bool send_queue_is_pending(send_queue *self)
 {
     pthread_mutex_lock(&self->lock);
     bool pending = self->first != NULL;

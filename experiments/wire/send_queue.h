@@ -9,22 +9,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef struct outbox_message outbox_message;
-typedef struct outbox {
+typedef struct send_queue_message send_queue_message;
+typedef struct send_queue {
     int fd; /* SOCK_SEQPACKET; borrowed */
     pthread_mutex_t lock;
-    outbox_message *first, **last;
+    send_queue_message *first, **last;
     bool broken; /* the other end is gone: messages are dropped */
-} outbox;
+} send_queue;
 
-void outbox_init(outbox *self, int fd);
+void send_queue_init(send_queue *self, int fd);
 /* Frees what was not sent. */
-void outbox_destroy(outbox *self);
+void send_queue_destroy(send_queue *self);
 /* Send one packet now or queue it. Any thread. EEP_ERR_UNREACHABLE: the other end is gone;
  * EEP_ERR_NO_MEMORY: it could not be queued. */
-EEP_MUST_CHECK eep_status outbox_send(outbox *self, const void *message, size_t bytes);
+EEP_MUST_CHECK eep_status send_queue_send(send_queue *self, const void *message, size_t bytes);
 /* Send what is queued as far as the socket takes it. Any thread. */
-void outbox_flush(outbox *self);
+void send_queue_flush(send_queue *self);
 /* Something is queued: poll the socket for writing. Any thread. */
-bool outbox_is_pending(outbox *self);
+bool send_queue_is_pending(send_queue *self);
 #endif

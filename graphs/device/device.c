@@ -78,7 +78,7 @@ static eep_status open_backend(eep_device *device, int ordinal)
 {
     device->ops = device->backend->ops;
     device->ordinal = ordinal;
-    device->is_apart = device->backend->is_apart;
+    device->is_discrete = device->backend->is_discrete;
     device->fixed = eepi_fixed_open();
     if (!device->fixed) {
         snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "out of memory");
@@ -203,7 +203,7 @@ eep_status eepi_may_wait_for_device(const char *call, const eep_device *device)
 {
     eep_status status = eepi_check_may_wait(call);
 
-    if (status != EEP_OK || !serves || !device->is_apart) {
+    if (status != EEP_OK || !serves || !device->is_discrete) {
         return status;
     }
     return eepi_refuse(EEP_ERR_STATE,

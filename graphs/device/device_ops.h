@@ -109,7 +109,7 @@ typedef struct eepi_device_backend {
     int (*count)(void);        /* of devices; NULL: 1 */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
-    int is_apart; /* host threads cannot touch its memory and its shares */
+    int is_discrete; /* host threads cannot touch its memory and its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;

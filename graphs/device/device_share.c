@@ -101,12 +101,12 @@ eepi_share_cost eepi_share_cost_of(const eep_device *device)
                              __atomic_load_n(&device->share_longest_us, __ATOMIC_RELAXED)};
 }
 
-int eepi_device_is_apart(const eep_device *device)
+int eepi_device_is_discrete(const eep_device *device)
 {
-    return device->is_apart;
+    return device->is_discrete;
 }
 
-void eepi_device_set_apart(eep_device *device)
+void eepi_device_set_discrete(eep_device *device)
 {
-    device->is_apart = 1;
+    device->is_discrete = 1;
 }

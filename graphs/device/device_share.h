@@ -51,10 +51,10 @@ enum { EEPI_STORES_MARGIN_US = 50000 };
 /* 1: the host's threads cannot load from and store into the device's memory and shares (cuda,
  * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
  * guarded device goes a GPU's ways. */
-int eepi_device_is_apart(const eep_device *device);
+int eepi_device_is_discrete(const eep_device *device);
 /* Let a device of the host backend count as such, so that all that follows from it can be tried
  * without a GPU. Before a context is opened with it. */
-void eepi_device_set_apart(eep_device *device);
+void eepi_device_set_discrete(eep_device *device);
 
 /* The host backend's, which is also how memory of host threads is shared on any device. */
 EEP_MUST_CHECK eep_status eepi_host_share_make(void *device, size_t bytes, eepi_share *share_out,

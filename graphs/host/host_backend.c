@@ -718,5 +718,5 @@ const eepi_device_backend eepi_guarded_backend = {
     .name = "guarded",
     .ops = &guarded_ops,
     .kernels = eepi_host_kernels,
-    .is_apart = 1,
+    .is_discrete = 1,
 };

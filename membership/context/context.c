@@ -297,7 +297,7 @@ static void say_warning(void *user, uint64_t warning)
 /* Rule P8. On the host a process's memory ends before its threads could store into it again. */
 static uint64_t stores_margin_us(const eep_config *c)
 {
-    if (c->stores_margin_us != 0 || !eepi_device_is_apart(c->device)) {
+    if (c->stores_margin_us != 0 || !eepi_device_is_discrete(c->device)) {
         return c->stores_margin_us;
     }
     return EEPI_STORES_MARGIN_US;

@@ -136,7 +136,7 @@ static void take_window(eep_context *context, int seat, eepi_window *window)
     eepi_window_close(peer->retired_window);
     peer->retired_window = peer->window;
     peer->window = window;
-    if (!eepi_window_is_apart(window)) {
+    if (!eepi_window_is_discrete(window)) {
         return;
     }
     pthread_mutex_lock(&context->lock);
@@ -170,7 +170,7 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         return status;
     }
     take_window(context, seat, window);
-    if (eepi_window_is_apart(window)) {
+    if (eepi_window_is_discrete(window)) {
         say_cost(context, seat, generation);
     }
     peer->window_generation = generation;

@@ -99,7 +99,7 @@ eep_status eepi_serving_open(eep_context *context)
     size_t bytes = 0;
     eep_status status = EEP_OK;
 
-    if (!eepi_device_is_apart(device)) {
+    if (!eepi_device_is_discrete(device)) {
         return EEP_OK; /* its memory can be sent as it is */
     }
     for (int i = 0; i < context->num_tensors; i++) {

@@ -11,7 +11,8 @@ static uint32_t num_blocks(const eep_context *context)
     if (context->config.num_blocks > 0) {
         return (uint32_t)context->config.num_blocks;
     }
-    return eepi_device_is_apart(context->config.device) ? EEPI_COPY_BLOCKS : EEPI_COPY_BLOCKS_HOST;
+    return eepi_device_is_discrete(context->config.device) ? EEPI_COPY_BLOCKS
+                                                           : EEPI_COPY_BLOCKS_HOST;
 }
 
 static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,

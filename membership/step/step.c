@@ -189,7 +189,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
                          (&(eep_step){.num_active = context->stepper.live.num_active,
                                       .step = launch->step,
                                       .epoch = launch->epoch}));
-        if (eepi_window_is_apart(context->window)) {
+        if (eepi_window_is_discrete(context->window)) {
             tell_begin(context, launch);
         }
     }

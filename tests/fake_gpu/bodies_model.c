@@ -9,19 +9,20 @@
     {                                                                                              \
         model_kernels[MODEL_KERNEL_##name].host(args, grid);                                       \
     }
-#define LAB_BODY(name, args_type)                                                                  \
-    static void lab_##name##_host(const void *args, eep_grid grid)                                 \
+#define FAULT_BODY(name, args_type)                                                                \
+    static void fault_##name##_host(const void *args, eep_grid grid)                               \
     {                                                                                              \
-        lab_kernels[LAB_KERNEL_##name].host(args, grid);                                           \
+        fault_kernels[FAULT_KERNEL_##name].host(args, grid);                                       \
     }
 MODEL_KERNEL_LIST(MODEL_BODY)
-LAB_KERNEL_LIST(LAB_BODY)
+FAULT_KERNEL_LIST(FAULT_BODY)
 
 static const fake_gpu_body bodies[] = {
 #define MODEL_ENTRY(name, args_type)                                                               \
     {"model_" #name "_cuda", model_##name##_host, sizeof(args_type)},
-#define LAB_ENTRY(name, args_type) {"lab_" #name "_cuda", lab_##name##_host, sizeof(args_type)},
-    MODEL_KERNEL_LIST(MODEL_ENTRY) LAB_KERNEL_LIST(LAB_ENTRY)};
+#define FAULT_ENTRY(name, args_type)                                                               \
+    {"fault_" #name "_cuda", fault_##name##_host, sizeof(args_type)},
+    MODEL_KERNEL_LIST(MODEL_ENTRY) FAULT_KERNEL_LIST(FAULT_ENTRY)};
 
 __attribute__((constructor)) static void add_bodies(void)
 {

@@ -98,12 +98,12 @@ typedef struct rank {
 } rank;
 
 typedef struct world {
-    eep_config config;  /* what all ranks get, but for rank, device and callbacks */
-    const char *device; /* EEP_TEST_DEVICE, or "host" */
-    int keep_backups;   /* ranks keep the host copies that eep_backup_wanted asks for */
-    int windows_apart;  /* as on a device whose memory host threads cannot touch */
-    eep_event_fn event; /* of all ranks, and of their log; NULL: the fixture's, with the rank */
-    void *user;         /* for both */
+    eep_config config;    /* what all ranks get, but for rank, device and callbacks */
+    const char *device;   /* EEP_TEST_DEVICE, or "host" */
+    int keep_backups;     /* ranks keep the host copies that eep_backup_wanted asks for */
+    int windows_discrete; /* as on a device whose memory host threads cannot touch */
+    eep_event_fn event;   /* of all ranks, and of their log; NULL: the fixture's, with the rank */
+    void *user;           /* for both */
     char directory[64], path[96];
     eep_store *store;
     pthread_mutex_t lock;

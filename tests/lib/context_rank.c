@@ -236,8 +236,8 @@ eep_status rank_open(world *w, int32_t seat)
     r->joined = 0;
     r->join_status = r->ended = EEP_OK;
     cr_assert_eq(eep_device_open(w->device, 0, &r->device), EEP_OK);
-    if (w->windows_apart) {
-        eepi_device_set_apart(r->device);
+    if (w->windows_discrete) {
+        eepi_device_set_discrete(r->device);
     }
     config.rank = seat;
     config.device = r->device;

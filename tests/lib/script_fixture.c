@@ -78,18 +78,19 @@ const char *due_with(script *plan, fake_world *world, double now_ms, int propose
                           .covered = is_covered,
                           .user = world,
                           .seed = seed};
-    script_deed deed;
+    script_action action;
     text[0] = '\0';
-    while (script_next(plan, &asked, &deed)) {
+    while (script_next(plan, &asked, &action)) {
         size_t used = strlen(text);
-        snprintf(text + used, sizeof text - used, "%s%d%s ", verb_table[deed.verb].name, deed.seat,
-                 deed.keeps_freeze ? "-but-freezes" : "");
-        if (deed.seat < 0) {
+        snprintf(text + used, sizeof text - used, "%s%d%s ", verb_table[action.verb].name,
+                 action.seat, action.keeps_freeze ? "-but-freezes" : "");
+        if (action.seat < 0) {
             continue;
         }
-        bool ends = deed.verb == VERB_KILL || deed.verb == VERB_ABORT;
-        world->active[deed.seat] = !ends && world->active[deed.seat];
-        world->running[deed.seat] = verb_table[deed.verb].wants_free || world->running[deed.seat];
+        bool ends = action.verb == VERB_KILL || action.verb == VERB_ABORT;
+        world->active[action.seat] = !ends && world->active[action.seat];
+        world->running[action.seat] =
+            verb_table[action.verb].wants_free || world->running[action.seat];
     }
     return text;
 }

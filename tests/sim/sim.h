@@ -135,7 +135,7 @@ typedef struct sim_options {
     int num_ranks; /* 0: by seed */
     uint32_t kinds;
     int trace;
-    int windows_apart; /* their host side is not what kernels store into */
+    int windows_discrete; /* their host side is not what kernels store into */
 } sim_options;
 
 typedef struct sim_shape {

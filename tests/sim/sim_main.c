@@ -91,7 +91,7 @@ static int run_seed(const sim_options *options, totals *t)
 static void usage(void)
 {
     printf(
-        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--apart] [--trace] "
+        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--discrete] [--trace] "
         "[--go-on]\n"
         "Run the seeded histories; a broken property is printed with the command that replays "
         "it.\n--ranks  2..%d; default: 3..8 by seed\n--store  only the conformance suite against "
@@ -100,9 +100,10 @@ static void usage(void)
     for (int i = 0; i < SIM_NUM_KINDS; i++) {
         printf("%s%s", i ? "," : "", sim_kind_names[i]);
     }
-    printf("; each seed uses some of them\n--apart  windows with two sides, as on a GPU\n--trace  "
-           "what happens, line by line\n"
-           "--go-on  count all seeds that fail, instead of ending at the first\n");
+    printf(
+        "; each seed uses some of them\n--discrete  windows with two sides, as on a GPU\n--trace  "
+        "what happens, line by line\n"
+        "--go-on  count all seeds that fail, instead of ending at the first\n");
 }
 
 static uint32_t parse_kinds(const char *text)
@@ -162,8 +163,8 @@ static command parse(int argc, char **argv)
             c.options.trace = 1;
             continue;
         }
-        if (strcmp(argv[i], "--apart") == 0) {
-            c.options.windows_apart = 1;
+        if (strcmp(argv[i], "--discrete") == 0) {
+            c.options.windows_discrete = 1;
             replay_with(argv[i], "");
             continue;
         }

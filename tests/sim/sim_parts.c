@@ -48,7 +48,7 @@ eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, 
         return EEP_ERR_NO_MEMORY;
     }
     window->device = window_memory(spec->bytes);
-    window->host = sim->options.windows_apart ? window_memory(spec->host_bytes) : window->device;
+    window->host = sim->options.windows_discrete ? window_memory(spec->host_bytes) : window->device;
     window->spec = *spec;
     window->owner = sim_self();
     *window_out = window;
@@ -86,7 +86,7 @@ void *eepi_window_device_address(const eepi_window *window)
     return window->device;
 }
 
-int eepi_window_is_apart(const eepi_window *window)
+int eepi_window_is_discrete(const eepi_window *window)
 {
     return window->host != window->device;
 }

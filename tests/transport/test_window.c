@@ -30,7 +30,7 @@ static eep_device *open_device(int apart)
     eep_device *device;
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
     if (apart) {
-        eepi_device_set_apart(device);
+        eepi_device_set_discrete(device);
     }
     return device;
 }
@@ -66,8 +66,8 @@ static void check_both_sides(int apart)
     eepi_window_descriptor descriptor;
     eepi_window_describe(own, &descriptor);
     mapped = map(device, &descriptor);
-    cr_expect_eq(eepi_window_is_apart(own), apart);
-    cr_expect_eq(eepi_window_is_apart(mapped), apart);
+    cr_expect_eq(eepi_window_is_discrete(own), apart);
+    cr_expect_eq(eepi_window_is_discrete(mapped), apart);
     cr_expect_eq((void *)eepi_window_header(own) == eepi_window_device_address(own), !apart);
     cr_expect_neq(eepi_window_device_address(own), eepi_window_device_address(mapped));
     cr_expect_eq(eepi_window_header(mapped)->seat, SEAT);

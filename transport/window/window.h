@@ -64,7 +64,7 @@ eepk_window_header *eepi_window_header(const eepi_window *window);
 /* Device side, as kernels of the device reach it. */
 void *eepi_window_device_address(const eepi_window *window);
 /* 1: the two sides are not the same memory. */
-int eepi_window_is_apart(const eepi_window *window);
+int eepi_window_is_discrete(const eepi_window *window);
 /* The device side's descriptor in this process, of a created window: whoever holds a copy of it
  * (eepi_peer_descriptors_copy) keeps the memory without mapping it. */
 int eepi_window_device_fd(const eepi_window *window);

@@ -59,7 +59,7 @@ static int is_the_one(const eepk_window_header *header, const eepi_window_spec *
 eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, char *why_out,
                               size_t why_bytes, eepi_window **window_out)
 {
-    int is_apart = eepi_device_is_apart(device);
+    int is_discrete = eepi_device_is_discrete(device);
     eepi_window *window = calloc(1, sizeof *window);
     eep_status status;
 
@@ -69,9 +69,9 @@ eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, 
     }
     window->device = device;
     window->bytes = spec->bytes;
-    status = eepi_host_share_make(NULL, is_apart ? spec->host_bytes : spec->bytes, &window->host,
+    status = eepi_host_share_make(NULL, is_discrete ? spec->host_bytes : spec->bytes, &window->host,
                                   why_out, why_bytes);
-    if (status == EEP_OK && is_apart) {
+    if (status == EEP_OK && is_discrete) {
         eepi_peer_descriptors_allow();
         status = eepi_share_make(device, spec->bytes, &window->apart, why_out, why_bytes);
     }
@@ -126,8 +126,8 @@ static eep_status map_own(const place *from, const eepi_window_spec *spec, eepi_
     return status;
 }
 
-static eep_status map_apart(const place *from, const eepi_window_spec *spec, eepi_window *window,
-                            char *why_out, size_t why_bytes)
+static eep_status map_discrete(const place *from, const eepi_window_spec *spec, eepi_window *window,
+                               char *why_out, size_t why_bytes)
 {
     int fds[NUM_FDS];
     eep_status status;
@@ -164,13 +164,13 @@ static eep_status check_kind(const place *from, const eepi_window *window, char 
     const char *own = eep_device_backend(window->device);
 
     if (strncmp(from->backend, own, sizeof from->backend) == 0 &&
-        eepi_device_is_apart(window->device) == (from->fds[DEVICE_FD] >= 0)) {
+        eepi_device_is_discrete(window->device) == (from->fds[DEVICE_FD] >= 0)) {
         return EEP_OK;
     }
     snprintf(why_out, why_bytes, "its window is %.*s memory%s, this rank's device is %s%s",
              (int)sizeof from->backend, from->backend,
              from->fds[DEVICE_FD] >= 0 ? " apart from the host's" : "", own,
-             eepi_device_is_apart(window->device) ? ", apart from the host" : "");
+             eepi_device_is_discrete(window->device) ? ", apart from the host" : "");
     return EEP_ERR_UNSUPPORTED;
 }
 
@@ -192,7 +192,7 @@ static eep_status map_from(const place *from, const eepi_window_spec *spec, eepi
                  (unsigned long long)from->bytes, spec->bytes);
         return EEP_ERR_UNREACHABLE;
     }
-    status = from->fds[DEVICE_FD] >= 0 ? map_apart(from, spec, window, why_out, why_bytes)
+    status = from->fds[DEVICE_FD] >= 0 ? map_discrete(from, spec, window, why_out, why_bytes)
                                        : map_whole(from, window, why_out, why_bytes);
     if (status == EEP_ERR_INVALID) { /* the number is another process's by now, or another file's */
         status = EEP_ERR_UNREACHABLE;
@@ -247,27 +247,27 @@ eepk_window_header *eepi_window_header(const eepi_window *window)
 
 void *eepi_window_device_address(const eepi_window *window)
 {
-    return eepi_window_is_apart(window) ? window->apart.address : window->host.address;
+    return eepi_window_is_discrete(window) ? window->apart.address : window->host.address;
 }
 
-int eepi_window_is_apart(const eepi_window *window)
+int eepi_window_is_discrete(const eepi_window *window)
 {
     return window->apart.address != NULL;
 }
 
 int eepi_window_device_fd(const eepi_window *window)
 {
-    return eepi_window_is_apart(window) ? window->apart.fd : window->host.fd;
+    return eepi_window_is_discrete(window) ? window->apart.fd : window->host.fd;
 }
 
 void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)
 {
-    int is_apart = eepi_window_is_apart(window);
+    int is_discrete = eepi_window_is_discrete(window);
     place to = {
         .pid = (int32_t)getpid(),
-        .fds = {[DEVICE_FD] = is_apart ? window->apart.fd : -1, [HOST_FD] = window->host.fd},
+        .fds = {[DEVICE_FD] = is_discrete ? window->apart.fd : -1, [HOST_FD] = window->host.fd},
         .bytes = window->bytes,
-        .device_bytes = is_apart ? window->apart.mapped_bytes : 0};
+        .device_bytes = is_discrete ? window->apart.mapped_bytes : 0};
 
     snprintf(to.backend, sizeof to.backend, "%s", eep_device_backend(window->device));
     memset(descriptor_out, 0, sizeof *descriptor_out);

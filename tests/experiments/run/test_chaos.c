@@ -89,7 +89,7 @@ typedef struct world {
     int process[SEATS];             /* counts them, so that a dead one's news are dropped */
     bool store_down;
     double store_back_ms; /* when it came back empty */
-    int most_absent, num_deeds[NUM_VERBS];
+    int most_absent, num_actions[NUM_VERBS];
     double empty_distance_ms; /* least time between an empty store and a death or a start */
     pending news[MAX_PENDING];
     int num_news;
@@ -152,10 +152,10 @@ static void start(world *self, int seat)
 }
 
 /* Bound by SIGSTOP: the others make it go after a second. */
-static void stop(world *self, const script_deed *deed)
+static void stop(world *self, const script_action *action)
 {
-    if (deed->duration_ms >= 1000) {
-        later(self, 1000, NUM_STATES, deed->seat);
+    if (action->duration_ms >= 1000) {
+        later(self, 1000, NUM_STATES, action->seat);
     }
 }
 
@@ -180,20 +180,20 @@ static void hear(world *self)
     }
 }
 
-static void follow(world *self, const script_deed *deed)
+static void follow(world *self, const script_action *action)
 {
-    self->num_deeds[deed->verb]++;
-    switch (deed->verb) {
+    self->num_actions[action->verb]++;
+    switch (action->verb) {
     case VERB_KILL:
     case VERB_ABORT:
     case VERB_DIE:
-        end(self, deed->seat);
+        end(self, action->seat);
         break;
     case VERB_REJOIN:
-        start(self, deed->seat);
+        start(self, action->seat);
         break;
     case VERB_STOP:
-        stop(self, deed);
+        stop(self, action);
         break;
     case VERB_STORE_STOP:
     case VERB_STORE_KILL:
@@ -239,11 +239,11 @@ static void live(world *self, const chaos_round *round)
                              .covered = is_covered,
                              .user = self,
                              .seed = random};
-        script_deed deed;
+        script_action action;
         int absent = 0;
         hear(self);
-        while (script_next(&self->script, &seen, &deed)) {
-            follow(self, &deed);
+        while (script_next(&self->script, &seen, &action)) {
+            follow(self, &action);
         }
         for (int seat = 0; seat < SEATS; seat++) {
             absent += !self->in[seat];
@@ -264,7 +264,7 @@ Test(chaos, every_round_comes_to_its_end_with_all_ranks_back)
         cr_assert_leq(w.most_absent, 2, "round %d", (int)number);
         cr_assert_geq(w.empty_distance_ms, 1000, "round %d", (int)number);
         cr_assert_leq(w.now_ms, 2 * round.expected_ms, "round %d", (int)number);
-        cr_assert_eq(w.num_deeds[VERB_STORE_KILL], w.num_deeds[VERB_STORE_START]);
+        cr_assert_eq(w.num_actions[VERB_STORE_KILL], w.num_actions[VERB_STORE_START]);
         for (int seat = 0; seat < SEATS; seat++) {
             cr_assert(w.in[seat], "round %d: rank %d is not back", (int)number, seat);
         }

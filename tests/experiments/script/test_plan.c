@@ -119,8 +119,8 @@ typedef struct world {
     bool active[8], running[8], crashed[8];
     double now_ms;
     uint64_t epoch;
-    int num_deeds;
-    char deeds[256];
+    int num_actions;
+    char actions[256];
 } world;
 
 static uint32_t generation_of(const void *user, int seat)
@@ -157,28 +157,28 @@ static void end(world *self, int seat)
     self->epoch++;
 }
 
-static bool next(world *self, plan *asked, script_deed *deed_out)
+static bool next(world *self, plan *asked, script_action *action_out)
 {
     plan_world seen = {self->now_ms, self->epoch, generation_of, is_active,
                        is_running,   is_crashed,  self};
-    return plan_next(asked, &seen, deed_out);
+    return plan_next(asked, &seen, action_out);
 }
 
 /* All that is due, written down as "verb seat;" and not done. */
 static const char *ask(world *self, plan *asked)
 {
-    script_deed deed;
-    self->deeds[0] = '\0';
-    while (next(self, asked, &deed)) {
-        size_t used = strlen(self->deeds);
-        const char *name = deed.verb == VERB_ADD     ? "add"
-                           : deed.verb == VERB_DRAIN ? "drain"
-                           : deed.verb == VERB_DIE   ? "die"
-                                                     : "?";
-        snprintf(self->deeds + used, sizeof self->deeds - used, "%s %d;", name, deed.seat);
-        cr_assert_lt(++self->num_deeds, 100);
+    script_action action;
+    self->actions[0] = '\0';
+    while (next(self, asked, &action)) {
+        size_t used = strlen(self->actions);
+        const char *name = action.verb == VERB_ADD     ? "add"
+                           : action.verb == VERB_DRAIN ? "drain"
+                           : action.verb == VERB_DIE   ? "die"
+                                                       : "?";
+        snprintf(self->actions + used, sizeof self->actions - used, "%s %d;", name, action.seat);
+        cr_assert_lt(++self->num_actions, 100);
     }
-    return self->deeds;
+    return self->actions;
 }
 
 static void step_all(world *self, plan *asked, int times)

@@ -242,14 +242,14 @@ Test(fault_script, an_event_that_strikes_nobody_is_known)
     script_free(&plan);
 }
 
-Test(fault_script, a_deed_that_could_not_be_done_struck_nobody)
+Test(fault_script, a_action_that_could_not_be_done_struck_nobody)
 {
     fake_world world = everyone();
     script plan = good("--stop 1=5s@1");
     script_event ended;
-    script_deed deed = {.order = plan.event[0].order, .index = 0};
+    script_action action = {.order = plan.event[0].order, .index = 0};
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 ");
-    script_missed(&plan, &deed); /* it was being killed */
+    script_missed(&plan, &action); /* it was being killed */
     cr_assert(script_ended(&plan, &ended) && ended.seats_struck == 0 && ended.struck_ms < 0);
     cr_assert_str_eq(due(&plan, &world, 9000, 0), "", "nothing is to be undone");
     script_free(&plan);

@@ -109,7 +109,7 @@ typedef struct model_seat {
     int stop_end, slow_end;
 } model_seat;
 
-/* Every verb of this test on the seat, for a while (0: for good); the deed by the model. */
+/* Every verb of this test on the seat, for a while (0: for good); the action by the model. */
 static void model_strike(model_seat *seat, verb what, int now, int lasts)
 {
     int end = lasts ? now + lasts : LASTS;

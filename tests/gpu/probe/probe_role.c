@@ -39,7 +39,7 @@ eep_status probe_open(probe_role *r)
     if (r->is_cuda)
         why = probe_kernels_load(0, name, sizeof name);
     else
-        eepi_device_set_apart(r->device);
+        eepi_device_set_discrete(r->device);
     if (why)
         return probe_fail(r, EEP_ERR_DEVICE, "the probes' kernels: %s", why);
     snprintf(r->say.text, sizeof r->say.text, "%s", name);

@@ -555,7 +555,7 @@ static uint64_t capture_while_serving(rank *r)
     eep_step step = {.struct_bytes = sizeof step};
     eep_graph *graph;
 
-    if (eepi_device_is_apart(r->device)) {
+    if (eepi_device_is_discrete(r->device)) {
         cr_expect_eq(eep_capture_begin(r->stream), EEP_ERR_STATE);
         cr_expect(strstr(eep_device_error_text(), "whole device"), "%s", eep_device_error_text());
         return 0;

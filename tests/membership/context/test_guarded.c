@@ -94,8 +94,8 @@ Test(guarded, it_is_like_a_gpu_where_libeep_asks)
     eep_device *plain;
 
     cr_assert_eq(eep_device_open("host", 0, &plain), EEP_OK);
-    cr_assert_not(eepi_device_is_apart(plain));
-    cr_assert(eepi_device_is_apart(device));
+    cr_assert_not(eepi_device_is_discrete(plain));
+    cr_assert(eepi_device_is_discrete(device));
     cr_assert_str_eq(eep_device_backend(device), "guarded");
     eep_device_close(plain);
 }

@@ -11,23 +11,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TestSuite(context_apart, .timeout = 100);
+TestSuite(context_discrete, .timeout = 100);
 
 enum { FIRST = 20, MANY = 50 };
 
-static void open_apart(world *w, int32_t num_ranks)
+static void open_discrete(world *w, int32_t num_ranks)
 {
     world_open(w, num_ranks, num_ranks);
-    w->windows_apart = 1;
+    w->windows_discrete = 1;
 }
 
-Test(context_apart, ranks_step_together)
+Test(context_discrete, ranks_step_together)
 {
     world w;
-    open_apart(&w, 4);
+    open_discrete(&w, 4);
     world_start(&w);
     for (int32_t seat = 0; seat < 4; seat++) {
-        cr_assert(eepi_window_is_apart(w.ranks[seat].context->window));
+        cr_assert(eepi_window_is_discrete(w.ranks[seat].context->window));
     }
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, MANY);
@@ -37,10 +37,10 @@ Test(context_apart, ranks_step_together)
     world_close(&w);
 }
 
-Test(context_apart, idle_ranks_follow_the_one_with_work)
+Test(context_discrete, idle_ranks_follow_the_one_with_work)
 {
     world w;
-    open_apart(&w, 4);
+    open_discrete(&w, 4);
     world_start(&w);
     rank_set_mode(&w.ranks[2], RANK_WORK);
     world_advance(&w, 2, 2, FIRST);
@@ -59,11 +59,11 @@ static eepi_window *window_of(const rank *at, int32_t seat)
 }
 
 /* Its successor's window is another one, while the old mapping is still there. */
-Test(context_apart, a_rank_ends_and_its_seat_is_taken_again)
+Test(context_discrete, a_rank_ends_and_its_seat_is_taken_again)
 {
     world w;
     const void *before;
-    open_apart(&w, 4);
+    open_discrete(&w, 4);
     world_start(&w);
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, FIRST);
@@ -148,11 +148,11 @@ static void kill_process(const process *p)
     close(p->to);
 }
 
-Test(context_apart, a_process_is_killed_and_another_takes_its_seat)
+Test(context_discrete, a_process_is_killed_and_another_takes_its_seat)
 {
     static world w, fresh;
     process first = fork_rank(&w, 3), second = fork_rank(&w, 3);
-    open_apart(&w, 4);
+    open_discrete(&w, 4);
     fresh = w;
     let_go(&first, &fresh);
     for (int32_t seat = 0; seat < 3; seat++) {
