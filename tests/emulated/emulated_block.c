@@ -1,4 +1,3 @@
-#define EEPK_EMULATED
 #include "graphs/kernels/compiler_macros.h"
 
 #include <setjmp.h>

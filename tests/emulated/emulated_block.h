@@ -1,11 +1,11 @@
 /* Threads of a block without a GPU: fibers of the thread that runs the block, switched where a
  * GPU's threads would meet. Between two meetings a thread runs alone, in an order that changes from
- * block to block: where a meeting is missing, some order shows it. For
- * graphs/kernels/compiler_macros.h, with EEPK_EMULATED; the widths are the GPU's. */
+ * block to block: where a meeting is missing, some order shows it. The EEPK_BACKEND_HEADER of
+ * graphs/kernels/compiler_host.h; the widths are the GPU's. */
 #ifndef EMULATED_BLOCK_H
 #define EMULATED_BLOCK_H
 
-#include "eep/device.h"
+#include "graphs/kernels/compiler_macros.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -27,6 +27,9 @@ uint32_t emulated_lane(void);
 /* Let the other threads of the block go on; partner of what they wait for in peers. */
 void emulated_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen);
 #define eepk_poll_pause emulated_pause
+
+#define EEPK_FOR_EACH(i, count, g)                                                                 \
+    for (uint32_t i = (g).thread; i < (uint32_t)(count); i += (g).num_threads)
 
 static inline void eepk_block_sync(void)
 {

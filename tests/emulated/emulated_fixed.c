@@ -1,5 +1,5 @@
-/* The baseline's kernels, likewise: takes the place of experiments/bench/fixed/fixed.c. */
-#define EEPK_EMULATED
+/* The kernels of the frozen-membership baseline with the threads, warps and meetings that they have
+ * on a GPU: takes the place of experiments/bench/fixed/fixed.c in a test program. */
 #define eepi_fixed_host_kernels eepi_fixed_plain_kernels
 #include "experiments/bench/fixed/fixed.c"
 #undef eepi_fixed_host_kernels

@@ -1,6 +1,5 @@
 /* libeep's kernels with the threads, warps and meetings that they have on a GPU, run on the host:
  * takes the place of graphs/host/host_kernels.c in test programs. */
-#define EEPK_EMULATED
 #include "graphs/kernels/kernels.h"
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
