@@ -1,43 +1,18 @@
 /* The membership core: facts in, actions out. Each input changes what is known; advance() then
  * looks at all that is known and does what the rules ask for, so that no order of arrival matters.
  */
-#include "membership/core/core_state.h"
+#include "membership/core/core_begin.h"
+#include "membership/core/core_common.h"
+#include "membership/core/core_draft.h"
+#include "membership/core/core_ends.h"
+#include "membership/core/core_facts.h"
+#include "membership/core/core_fault.h"
+#include "membership/core/core_plan.h"
+#include "membership/core/core_rebalance.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
-{
-    eepi_action *action = &core->actions[core->num_actions];
-
-    assert(core->num_actions < EEPI_CORE_MAX_ACTIONS);
-    core->num_actions++;
-    *action = (eepi_action){.kind = kind};
-    return action;
-}
-
-int eepi_core_has_room(const eepi_core *core)
-{
-    return core->num_actions + CORE_ROOM_KEPT < EEPI_CORE_MAX_ACTIONS;
-}
-
-eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
-{
-    if (eepi_core_has_room(core)) {
-        return eepi_core_act(core, kind);
-    }
-    core->dropped = (eepi_action){.kind = kind};
-    return &core->dropped;
-}
-
-void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
-{
-    if (time_us < core->wake_us) {
-        core->wake_us = time_us;
-    }
-}
 
 static int peers_open(eepi_core *core)
 {
@@ -98,108 +73,6 @@ void eepi_core_close(eepi_core *core)
     free(core->draft);
     eepi_plan_table_free(core->table);
     free(core);
-}
-
-int eepi_core_needs(const eepi_core *core, int seat)
-{
-    return eepi_view_is_member(core->view, seat) ||
-           (core->peers[seat].left_epoch == core->view->epoch &&
-            core->installed_epoch != core->view->epoch && !eepi_core_has_ended(core));
-}
-
-int eepi_core_evidence(const eepi_core *core, int seat)
-{
-    const core_peer *peer = &core->peers[seat];
-    uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
-
-    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat)) {
-        return NO_EVIDENCE;
-    }
-    if (eepi_core_has_exited(core, seat, generation)) {
-        return EEP_FAULT_EXIT;
-    }
-    return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
-}
-
-int eepi_core_order(const eepi_core *core)
-{
-    int order = 0;
-
-    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
-        return -1;
-    }
-    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
-        return eepi_view_num_active(core->view);
-    }
-    for (int seat = 0; seat < core->config.seat; seat++) {
-        order +=
-            eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
-    }
-    return order;
-}
-
-/* A document that the store forgot may have had its epoch from another proposer, and another base.
- * So in doubt, and where somebody stays behind alive who may alone know what follows, each proposer
- * has epochs of its own, whatever the base: two residues of twice the number of seats and one. */
-uint64_t eepi_core_fresh_epoch(const eepi_core *core, int left_alive)
-{
-    uint64_t seats = (uint64_t)core->config.shape.max_ranks + 1, leap = 2 * seats;
-    uint64_t own = (uint64_t)core->config.seat + (left_alive ? seats : 0);
-    uint64_t least = core->view->epoch + 1 + (uint64_t)core->in_doubt * leap;
-
-    if (!core->in_doubt && !left_alive) {
-        return least;
-    }
-    if (core->in_doubt && least <= core->tried_epoch) {
-        least = core->tried_epoch + 1;
-    }
-    return least + (own + leap - least % leap) % leap;
-}
-
-eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
-{
-    eepi_view *draft = core->draft;
-
-    memcpy(draft, core->view, core->view->bytes);
-    draft->epoch = eepi_core_fresh_epoch(core, 0);
-    draft->base_digest = core->view->digest;
-    draft->cause = (uint8_t)cause;
-    draft->phase = EEPI_VIEW_SERVING;
-    draft->proposer = core->config.seat;
-    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        if (s->state == EEP_SEAT_QUARANTINED &&
-            eepi_core_stores_have_ended(core, seat, s->generation)) {
-            s->state = EEP_SEAT_VACANT;
-        }
-    }
-    return draft;
-}
-
-void eepi_core_drop_backups(eepi_view *draft, int seat)
-{
-    for (int layer = 0; layer < draft->shape.num_layers; layer++) {
-        for (int expert = 0; expert < draft->shape.num_experts; expert++) {
-            eepi_view_set_backup(draft, seat, layer, expert, false);
-        }
-    }
-}
-
-void eepi_core_commit(eepi_core *core)
-{
-    eepi_action *action;
-
-    if (core->cas_in_flight) {
-        return;
-    }
-    eepi_view_seal(core->draft);
-    if (core->tried_epoch < core->draft->epoch) {
-        core->tried_epoch = core->draft->epoch;
-    }
-    core->cas_in_flight = 1;
-    action = eepi_core_act(core, EEPI_ACTION_CAS);
-    action->view = core->draft;
-    action->revision = core->revision;
 }
 
 /* ------------------------------------------------------------------ decisions */
@@ -269,24 +142,11 @@ static void advance_outside(eepi_core *core)
                                                                    : EEPI_ACTION_EVICTED);
 }
 
-/* A member of the view has promised never to serve it: a fault came before all had switched. */
-static int is_given_up(const eepi_core *core)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const core_peer *peer = &core->peers[seat];
-        if (eepi_view_has(core->view, seat, peer->report_generation) &&
-            peer->report_epoch >= core->view->epoch) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 /* Rule M10: we are out of the view but stay until every member that lives runs under it, or none
  * will any more. */
 static void advance_leaving(eepi_core *core)
 {
-    int waits = core->view->cause == EEPI_VIEW_PLANNED && !is_given_up(core);
+    int waits = core->view->cause == EEPI_VIEW_PLANNED && !eepi_core_is_given_up(core);
 
     for (int seat = 0; waits && seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
@@ -349,11 +209,6 @@ uint64_t eepi_core_wake_us(const eepi_core *core)
 const eepi_view *eepi_core_view(const eepi_core *core)
 {
     return core->has_view ? core->view : NULL;
-}
-
-int eepi_core_has_ended(const eepi_core *core)
-{
-    return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;
 }
 
 int eepi_core_is_wedged(const eepi_core *core)

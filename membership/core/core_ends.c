@@ -10,22 +10,9 @@
  * itself, though its process lives on. With a margin of 0 the three are one moment.
  *
  * Time is no fence: the margin holds for kernels that end with their process, or soon after. */
-#include "membership/core/core_state.h"
+#include "membership/core/core_ends.h"
 
-int eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
-{
-    return generation != 0 && generation <= core->peers[seat].exited;
-}
-
-int eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation)
-{
-    return generation != 0 && generation <= core->peers[seat].gone;
-}
-
-int eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation)
-{
-    return generation != 0 && generation <= core->peers[seat].stored;
-}
+#include "membership/core/core_common.h"
 
 /* The store keeps one end per seat, the one that was said last, and may lose it; a rank that joins
  * later must hear of the newest (M7). */
@@ -56,7 +43,7 @@ static void pass(core_peer *peer, uint64_t now_us, uint64_t margin_us)
 }
 
 /* A rank hears of an end after it came, so its own margin from then on is long enough. */
-int eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation)
+bool eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation)
 {
     core_peer *peer = &core->peers[seat];
 

@@ -1,5 +1,8 @@
 /* What the membership core knows, and how inputs change it. Nothing is decided here. */
-#include "membership/core/core_state.h"
+#include "membership/core/core_facts.h"
+
+#include "membership/core/core_common.h"
+#include "membership/core/core_ends.h"
 
 #include <string.h>
 

@@ -1,25 +1,22 @@
 /* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2,
  * M4, M5). All of it is re-evaluated at every input. */
-#include "membership/core/core_state.h"
+#include "membership/core/core_fault.h"
+
+#include "membership/core/core_common.h"
+#include "membership/core/core_draft.h"
+#include "membership/core/core_expel.h"
+#include "membership/core/core_members.h"
+#include "membership/core/core_rebalance.h"
 
 #include <stdio.h>
-#include <string.h>
 
 enum { SAY_AFTER_US = 1000000 }; /* that nobody serves, and why */
-
-static int reported(const eepi_core *core, int seat)
-{
-    const core_peer *peer = &core->peers[seat];
-
-    return eepi_view_has(core->view, seat, peer->report_generation) &&
-           peer->report_epoch >= core->view->epoch;
-}
 
 /* A member is suspected, or promised never to serve this view again: no step can complete. */
 static int must_wedge(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || reported(core, seat)) {
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || eepi_core_has_reported(core, seat)) {
             return 1;
         }
     }
@@ -80,57 +77,6 @@ static void report(eepi_core *core)
         core->suspects};
 }
 
-/* Distinct members that accuse the seat of missed deadlines. A seat that itself accuses another
- * was waiting, not stuck: it is no root of the wait-for graph (rule D3). */
-static int root_accusers(const eepi_core *core, int seat)
-{
-    const core_peer *accused = &core->peers[seat];
-    int accusers = core->peers[seat].evidence == EEP_FAULT_DEADLINE;
-
-    for (int word = 0; word < EEPK_SEAT_WORDS && reported(core, seat); word++) {
-        if (accused->report_accused[word]) {
-            return 0;
-        }
-    }
-    for (int other = 0; other < core->config.shape.max_ranks; other++) {
-        if (other != seat && other != core->config.seat && reported(core, other)) {
-            accusers += core->peers[other].report_accused[seat / 64] >> (seat % 64) & 1u;
-        }
-    }
-    return accusers;
-}
-
-/* Whom the fault view leaves out: hard evidence and silence always; of those that only missed
- * deadlines the one with most root accusers, and none where somebody is gone for whom they may have
- * waited (so the one that is killed does not take the next along). One that is stuck itself is left
- * out at the drain bound. */
-static int is_expelled(const eepi_core *core, int seat)
-{
-    int kind = eepi_core_evidence(core, seat), mine;
-
-    if (kind == NO_EVIDENCE) {
-        return 0;
-    }
-    if (kind != EEP_FAULT_DEADLINE) {
-        return 1;
-    }
-    mine = root_accusers(core, seat);
-    for (int other = 0; other < core->config.shape.max_ranks; other++) {
-        int count;
-        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE) {
-            continue;
-        }
-        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE) {
-            return 0;
-        }
-        count = root_accusers(core, other);
-        if (count > mine || (count == mine && other < seat)) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 /* 1 once every member that stays has reported under the view that is to be replaced; those that do
  * not by the drain bound are suspected as left out. Who has reported under a newer one knows a
  * document that the register has forgotten, and is about to write it back (S2). */
@@ -142,8 +88,8 @@ static int all_reported(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
-            is_expelled(core, seat) ||
-            (reported(core, seat) && peer->report_epoch == core->view->epoch)) {
+            eepi_core_is_expelled(core, seat) ||
+            (eepi_core_has_reported(core, seat) && peer->report_epoch == core->view->epoch)) {
             continue;
         }
         missing++;
@@ -165,66 +111,6 @@ static int all_reported(eepi_core *core)
         eepi_core_wake_at(core, bound_us);
     }
     return missing == 0;
-}
-
-/* Killing precedes the commit: 1 once all whom we expel are gone, cannot be killed, or did not end
- * within the drain bound (then they are quarantined). */
-static int all_killed(eepi_core *core)
-{
-    int waiting = 0;
-
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
-        uint64_t bound_us;
-        if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
-            !is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation)) {
-            continue;
-        }
-        if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
-            waiting = 1; /* the rest in the next round */
-            eepi_core_wake_at(core, core->now_us);
-            continue;
-        }
-        if (peer->killed_generation != generation) {
-            peer->killed_generation = generation;
-            peer->killed_us = core->now_us;
-            eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
-                (eepi_suspect){seat, generation, peer->evidence};
-        }
-        bound_us = peer->killed_us + core->config.drain_bound_us;
-        if (core->now_us < bound_us && peer->unkillable_generation != generation) {
-            waiting = 1;
-            eepi_core_wake_at(core, bound_us);
-        }
-    }
-    return !waiting;
-}
-
-/* A kill that was asked for may not have come yet: a victim that is no longer to go is killed only
- * if it is asked for again. */
-static void take_kills_back(eepi_core *core)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        if (peer->killed_generation != 0 &&
-            eepi_view_has(core->view, seat, peer->killed_generation) && !is_expelled(core, seat)) {
-            peer->killed_generation = 0;
-        }
-    }
-}
-
-int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
-{
-    const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-
-    if (core->peers[seat].killed_generation != generation || s->generation != generation) {
-        return 0;
-    }
-    return eepi_view_is_member(core->view, seat)
-               ? is_expelled(core, seat)
-               : s->state == EEP_SEAT_QUARANTINED &&
-                     !eepi_core_stores_have_ended(core, seat, generation);
 }
 
 static void fail_closed(eepi_core *core)
@@ -344,7 +230,7 @@ static eepi_view *draft_fault(eepi_core *core)
         if (!eepi_view_is_member(core->view, seat)) {
             continue;
         }
-        if (is_expelled(core, seat)) {
+        if (eepi_core_is_expelled(core, seat)) {
             s->state = eepi_core_stores_have_ended(core, seat, s->generation)
                            ? EEP_SEAT_VACANT
                            : EEP_SEAT_QUARANTINED;
@@ -366,8 +252,8 @@ static eepi_view *draft_fault(eepi_core *core)
 
 static int is_forgivable(const eepi_core *core, int seat)
 {
-    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE && is_expelled(core, seat) &&
-           reported(core, seat) &&
+    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE &&
+           eepi_core_is_expelled(core, seat) && eepi_core_has_reported(core, seat) &&
            core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
 }
 
@@ -505,7 +391,7 @@ void eepi_core_advance_fault(eepi_core *core)
     int newer = core->view->epoch > core->installed_epoch;
     int suspected = must_wedge(core);
 
-    take_kills_back(core);
+    eepi_core_retract_kills(core);
     if (core->status != CORE_WEDGED && suspected) {
         wedge(core);
     }
@@ -546,7 +432,7 @@ void eepi_core_advance_fault(eepi_core *core)
     }
     if (forgive(core)) {
         eepi_core_wake_at(core, core->now_us);
-    } else if (all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
+    } else if (eepi_core_all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
         propose_fault(core);
     }
 }

@@ -2,7 +2,9 @@
  * traffic, a layer per round, each round one flip. A planned view takes slots away from routing and
  * names them FILLING; their owners fill them once they run it; the next planned view, when all have
  * acknowledged their checksums, routes to them (rule R1). */
-#include "membership/core/core_state.h"
+#include "membership/core/core_rebalance.h"
+
+#include "membership/core/core_common.h"
 
 enum {
     ROUND_FILLS = 16,          /* slots per round, in one layer */
@@ -38,7 +40,7 @@ int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft)
     return promoted;
 }
 
-int eepi_core_fills_are_late(eepi_core *core)
+bool eepi_core_fills_are_late(eepi_core *core)
 {
     uint64_t bound_us = core->fill_us + FILL_BOUND_US;
 

@@ -1,6 +1,6 @@
 /* What the core waits for, in words: for the log, and for whoever waits in a call. Nothing is
  * decided here. */
-#include "membership/core/core_state.h"
+#include "membership/core/core_common.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,28 +48,13 @@ static void end_names(list *l)
 static void say_unheard(const eepi_core *core, list *l)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const core_peer *peer = &core->peers[seat];
-        uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
         if (eepi_view_is_member(core->view, seat) && seat != core->config.seat &&
-            eepi_core_evidence(core, seat) == NO_EVIDENCE &&
-            !(peer->report_generation == generation && peer->report_epoch >= core->view->epoch)) {
+            eepi_core_evidence(core, seat) == NO_EVIDENCE && !eepi_core_has_reported(core, seat)) {
             name(l, "a fault has stopped the instance, and has not heard yet from", seat,
-                 generation);
+                 eepi_view_seat_at(core->view, seat)->generation);
         }
     }
     end_names(l);
-}
-
-static int has_stopped(const eepi_core *core)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const core_peer *peer = &core->peers[seat];
-        if (eepi_view_has(core->view, seat, peer->report_generation) &&
-            peer->report_epoch >= core->view->epoch) {
-            return 1;
-        }
-    }
-    return 0;
 }
 
 /* Whose acknowledgement the plan that lets us in waits for. */
@@ -93,7 +78,7 @@ static void say_outside(const eepi_core *core, list *l)
     if (before > 0 && !eepi_core_stores_have_ended(core, own, before)) {
         add(l, "the end of the process that had the seat before (generation %u) has not been seen",
             before);
-    } else if (has_stopped(core)) {
+    } else if (eepi_core_is_given_up(core)) {
         add(l, "its members have stopped after a fault, and have not agreed on a view yet");
     } else if (core->view->phase == EEPI_VIEW_REPAIRING) {
         add(l, "its members wait for weights that a fault made them copy");

@@ -1,6 +1,6 @@
 /* The store lost its memory: one core alone is given the store's words by hand. The simulator found
  * each of these histories; docs/PROTOCOL.md has the seeds. */
-#include "membership/core/core_state.h"
+#include "membership/core/core_draft.h"
 #include "repair/planner.h"
 
 #include <criterion/criterion.h>

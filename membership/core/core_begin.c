@@ -1,0 +1,182 @@
+/* The first view of an instance, or of one that begins again after all of its processes have ended
+ * (rules M7, M8). */
+#include "membership/core/core_begin.h"
+
+#include "membership/core/core_common.h"
+#include "membership/core/core_draft.h"
+#include "membership/core/core_members.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIRST_STEP_STRIDE (1ull << 32) /* more steps than one instance runs between two views */
+
+/* The process that the newest document names for the seat has ended: somebody saw it, or a newer
+ * one took the seat, which it may only after that (M7). */
+static int has_ended(const eepi_core *core, int seat)
+{
+    uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+
+    return last == 0 || eepi_core_has_exited(core, seat, last) ||
+           core->peers[seat].generation > last;
+}
+
+/* An instance begins, or begins again after all of its processes have ended: nobody is left who
+ * could let anybody in. No lease is needed between such views (M8): the ends were observed. */
+static int may_begin(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+        int is_first = seat < core->config.num_ranks;
+        if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat)) {
+            return 0;
+        }
+        /* whoever left with all others may not have heard of it yet (M8) */
+        if (eepi_core_has_ended(core) &&
+            eepi_view_seat_at(core->view, seat)->state == EEP_SEAT_QUARANTINED &&
+            !has_ended(core, seat)) {
+            return 0;
+        }
+        if (is_first && (!peer->ready || peer->generation <= last || !has_ended(core, seat) ||
+                         eepi_core_has_exited(core, seat, peer->generation))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The newest document (empty: none yet) without its members. Step numbers go on far above those of
+ * the instance that has ended (D5); its windows are gone with it. */
+static eepi_view *draft_beginning(eepi_core *core)
+{
+    eepi_view *draft = core->draft;
+
+    memcpy(draft, core->view, core->view->bytes);
+    draft->base_digest = core->has_view ? core->view->digest : 0;
+    draft->first_step = core->has_view ? core->view->first_step + FIRST_STEP_STRIDE : 1;
+    draft->epoch++;
+    draft->phase = EEPI_VIEW_SERVING;
+    draft->cause = EEPI_VIEW_INITIAL;
+    draft->proposer = core->config.seat;
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        eepi_core_drop_backups(draft, seat);
+        if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat)) {
+            s->state = EEP_SEAT_VACANT;
+        }
+    }
+    eepi_plan_drop_gone(draft);
+    if (eepi_core_has_ended(core)) { /* what begins now may have other weights */
+        eepi_view_forget_checksums(draft);
+    }
+    return draft;
+}
+
+/* All members of the newest document have ended, and not in order. */
+static void say_how_to_forget(eepi_core *core)
+{
+    char why[EEPI_CORE_WHY_BYTES - 120];
+
+    if (!core->has_view || eepi_core_has_ended(core)) {
+        return;
+    }
+    snprintf(why, sizeof why, "%.130s", core->why);
+    snprintf(core->why, sizeof core->why,
+             "%s; that instance has not ended in order: eep_store_forget, or eep-store --forget, "
+             "removes what it left",
+             why);
+}
+
+static void fail_to_begin(eepi_core *core)
+{
+    core->uncovered = 1;
+    eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
+}
+
+/* Did we load what the first view has in our seat? Overwrites the draft. */
+static int has_loaded_first_view(eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    const int32_t *experts = core->peers[core->config.seat].experts;
+
+    memcpy(core->draft, core->view, core->view->bytes); /* empty: there is none yet */
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
+        *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    }
+    if (eepi_plan_initial(core->draft) != EEP_OK) {
+        return 1;
+    }
+    for (int i = 0; i < shape->num_layers * shape->num_slots; i++) {
+        const eepi_view_slot *s = eepi_view_slot_at(core->draft, i / shape->num_slots,
+                                                    core->config.seat, i % shape->num_slots);
+        if (experts[i] != (s->state == EEPI_SLOT_HOLDS ? s->expert : -1)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Somebody has loaded what an instance lacked that has ended, or that the store has forgotten
+ * since. Backups cannot
+ * help: nobody knows the checksums of what no slot holds. Whoever it is goes, and comes again. */
+static void begin_with_gaps(eepi_core *core)
+{
+    snprintf(core->why, sizeof core->why, "%d experts have no slot in the first view",
+             eepi_view_num_uncovered(core->draft, -1));
+    if (has_loaded_first_view(core)) {
+        fail_to_begin(core);
+        return;
+    }
+    core->status = CORE_OVER;
+    eepi_core_act(core, EEPI_ACTION_EVICTED);
+}
+
+void eepi_core_advance_initial(eepi_core *core)
+{
+    eepi_view *draft;
+    uint64_t turn_us;
+    int fills = 0;
+
+    if (core->config.seat >= core->config.num_ranks || core->cas_in_flight || core->uncovered ||
+        !core->register_was_read || !may_begin(core)) {
+        return;
+    }
+    if (core->ready_us == 0) {
+        core->ready_us = core->now_us;
+    }
+    turn_us = core->ready_us + (uint64_t)core->config.seat * core->config.propose_delay_us;
+    if (core->now_us < turn_us) {
+        eepi_core_wake_at(core, turn_us);
+        return;
+    }
+    draft = draft_beginning(core);
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
+        if (!eepi_core_admit(core, draft, seat)) {
+            if (eepi_core_has_their_tensors(
+                    core, draft, seat)) { /* else what an instance left is not the cause */
+                say_how_to_forget(core);
+            }
+            eepi_core_refuse(
+                core, seat); /* all hear which, and why; another process may come in its place */
+            fail_to_begin(core);
+            return;
+        }
+    }
+    if ((!core->has_view || eepi_core_has_ended(core)) && eepi_view_num_uncovered(draft, -1) > 0) {
+        begin_with_gaps(core);
+        return;
+    }
+    /* who took its seat while somebody of an instance that ended still lived has loaded what that
+     * one lacked */
+    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+        say_how_to_forget(core);
+        fail_to_begin(core);
+        return;
+    }
+    draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
+    if (!core->has_view) {
+        core->revision = 0;
+    }
+    eepi_core_commit(core);
+}

@@ -1,0 +1,112 @@
+/* What all files of the membership core share: asking for actions, and the questions that they ask
+ * about a seat. Nothing is decided here. */
+#include "membership/core/core_common.h"
+
+#include <assert.h>
+
+eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind)
+{
+    eepi_action *action = &core->actions[core->num_actions];
+
+    assert(core->num_actions < EEPI_CORE_MAX_ACTIONS);
+    core->num_actions++;
+    *action = (eepi_action){.kind = kind};
+    return action;
+}
+
+bool eepi_core_has_room(const eepi_core *core)
+{
+    return core->num_actions + CORE_ROOM_KEPT < EEPI_CORE_MAX_ACTIONS;
+}
+
+eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
+{
+    if (eepi_core_has_room(core)) {
+        return eepi_core_act(core, kind);
+    }
+    core->dropped = (eepi_action){.kind = kind};
+    return &core->dropped;
+}
+
+void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
+{
+    if (time_us < core->wake_us) {
+        core->wake_us = time_us;
+    }
+}
+
+bool eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
+{
+    return generation != 0 && generation <= core->peers[seat].exited;
+}
+
+bool eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation)
+{
+    return generation != 0 && generation <= core->peers[seat].gone;
+}
+
+bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation)
+{
+    return generation != 0 && generation <= core->peers[seat].stored;
+}
+
+int eepi_core_has_ended(const eepi_core *core)
+{
+    return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;
+}
+
+bool eepi_core_needs(const eepi_core *core, int seat)
+{
+    return eepi_view_is_member(core->view, seat) ||
+           (core->peers[seat].left_epoch == core->view->epoch &&
+            core->installed_epoch != core->view->epoch && !eepi_core_has_ended(core));
+}
+
+int eepi_core_evidence(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+
+    if (!core->has_view || seat == core->config.seat || !eepi_core_needs(core, seat)) {
+        return NO_EVIDENCE;
+    }
+    if (eepi_core_has_exited(core, seat, generation)) {
+        return EEP_FAULT_EXIT;
+    }
+    return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
+}
+
+int eepi_core_order(const eepi_core *core)
+{
+    int order = 0;
+
+    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+        return -1;
+    }
+    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
+        return eepi_view_num_active(core->view);
+    }
+    for (int seat = 0; seat < core->config.seat; seat++) {
+        order +=
+            eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
+    }
+    return order;
+}
+
+bool eepi_core_has_reported(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return eepi_view_has(core->view, seat, peer->report_generation) &&
+           peer->report_epoch >= core->view->epoch;
+}
+
+bool eepi_core_is_given_up(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_core_has_reported(core, seat)) {
+            return 1;
+        }
+    }
+    return 0;
+}

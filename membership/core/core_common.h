@@ -1,0 +1,37 @@
+/* What all files of the membership core share: asking for actions, and the questions that they ask
+ * about a seat. */
+#ifndef EEPI_CORE_COMMON_H
+#define EEPI_CORE_COMMON_H
+
+#include "membership/core/core_state.h"
+
+/* Append an action; never NULL: the capacity is asserted. */
+eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind);
+/* There is room for one action per seat more: what a round must say fits behind. */
+bool eepi_core_has_room(const eepi_core *core);
+/* An action for observers, dropped when a round has more of them than fit. */
+eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind);
+/* Ask for a TICK at `time_us` at the latest. */
+void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
+
+/* That generation of the seat, or a newer one, shows the first sign of its end: it proposes, steps
+ * and acknowledges no more. What its kernels may still store into is not free yet. */
+bool eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
+/* Its process, or a newer one's in that seat, was seen to end wholly. */
+bool eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation);
+/* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
+ * combine copy, the seat and the quarantine (M2, M7, P8). */
+bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);
+/* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
+ * plan and this rank has not switched to it yet. */
+bool eepi_core_needs(const eepi_core *core, int seat);
+/* Valid evidence against a seat that is needed (an eep_fault_kind), or NO_EVIDENCE. */
+int eepi_core_evidence(const eepi_core *core, int seat);
+/* Position of this rank among the unsuspected members in order of seat; -1: not one of them. */
+int eepi_core_order(const eepi_core *core);
+/* The member has promised never to serve the newest view (rule M2): it has reported under it, or
+ * under a newer one. */
+bool eepi_core_has_reported(const eepi_core *core, int seat);
+/* Some member has: no step of the newest view can complete any more. */
+bool eepi_core_is_given_up(const eepi_core *core);
+#endif

@@ -1,0 +1,16 @@
+/* The document that this rank would commit next. */
+#ifndef EEPI_CORE_DRAFT_H
+#define EEPI_CORE_DRAFT_H
+
+#include "membership/core/core_state.h"
+
+/* A draft on top of the newest view: next epoch, its digest as base, quarantines that ended. */
+eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
+/* The epoch of a draft on top of the newest view that no other proposer gives; `left_alive`: it
+ * leaves somebody out who may live on. */
+uint64_t eepi_core_fresh_epoch(const eepi_core *core, bool left_alive);
+/* A seat that is let go takes its host backups with it. */
+void eepi_core_drop_backups(eepi_view *draft, int seat);
+/* Write the draft, sealed on top of the newest view, into the register. */
+void eepi_core_commit(eepi_core *core);
+#endif

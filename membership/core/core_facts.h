@@ -1,0 +1,9 @@
+/* What the membership core knows, and how inputs change it. */
+#ifndef EEPI_CORE_FACTS_H
+#define EEPI_CORE_FACTS_H
+
+#include "membership/core/core_state.h"
+
+/* Take an input into account. */
+void eepi_core_take(eepi_core *core, const eepi_input *input);
+#endif

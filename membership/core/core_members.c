@@ -1,0 +1,193 @@
+/* Who comes into a view and who leaves it: what a process must bring to be let in, when it may
+ * come, and the view in which all leave. */
+#include "membership/core/core_members.h"
+
+#include "membership/core/core_common.h"
+#include "membership/core/core_draft.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const uint64_t *backup_of(const core_peer *peer, const eepi_view_shape *shape, int layer)
+{
+    return peer->backup + (size_t)layer * (((size_t)shape->num_experts + 63) / 64);
+}
+
+/* As "64 + 128". */
+static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (int i = 0; i < EEP_MAX_TENSORS && tensor_bytes[i] && used < bytes; i++) {
+        used += (size_t)snprintf(text + used, bytes - used, "%s%llu", i ? " + " : "",
+                                 (unsigned long long)tensor_bytes[i]);
+    }
+}
+
+/* The seat whose tensors all others of the draft are to have: ours, once we are in it, else its
+ * lowest, so that all who propose a first view refuse the same ranks. -1: nobody is in it. */
+static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
+{
+    if (eepi_view_is_member(draft, core->config.seat)) {
+        return core->config.seat;
+    }
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(draft, seat)) {
+            return seat;
+        }
+    }
+    return -1;
+}
+
+/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all. 0,
+ * and `why`: they have not. */
+bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
+{
+    const int other = whose_tensors_count(core, draft);
+    const uint64_t *here = core->peers[seat].tensor_bytes;
+    const uint64_t *there = other < 0 ? here : core->peers[other].tensor_bytes;
+    char here_text[72], there_text[72];
+
+    if (memcmp(here, there, sizeof core->peers[seat].tensor_bytes) == 0) {
+        return 1;
+    }
+    say_sizes(here, here_text, sizeof here_text);
+    say_sizes(there, there_text, sizeof there_text);
+    snprintf(
+        core->why, sizeof core->why,
+        "rank %d has tensors of %s bytes per expert, and rank %d of %s: give all ranks the same",
+        seat, here_text, other, there_text);
+    return 0;
+}
+
+/* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
+ * of an expert with different checksums are refused (S6), and other tensor sizes; `why` names
+ * them. */
+bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    core_peer *peer = &core->peers[seat];
+
+    if (!eepi_core_has_their_tensors(core, draft, seat)) {
+        return 0;
+    }
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
+            int32_t expert = peer->experts[i];
+            uint64_t *sum;
+            if (expert < 0) {
+                continue;
+            }
+            sum = eepi_view_checksum_at(draft, layer, expert);
+            if (*sum != 0 && peer->checksums[i] != *sum) {
+                snprintf(core->why, sizeof core->why,
+                         "rank %d holds other weights of layer %d expert %d than the instance "
+                         "(checksum %016llx, not %016llx)",
+                         seat, layer, expert, (unsigned long long)peer->checksums[i],
+                         (unsigned long long)*sum);
+                return 0;
+            }
+        }
+    }
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        const uint64_t *backup = backup_of(peer, shape, layer);
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
+            if (peer->experts[i] >= 0) {
+                *eepi_view_checksum_at(draft, layer, peer->experts[i]) = peer->checksums[i];
+            }
+        }
+        for (int expert = 0; expert < shape->num_experts; expert++) {
+            eepi_view_set_backup(draft, seat, layer, expert,
+                                 backup[expert / 64] >> (expert % 64) & 1u);
+        }
+    }
+    eepi_view_seat_at(draft, seat)->generation = peer->generation;
+    eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
+    eepi_plan_apply_seat(draft, seat, peer->experts);
+    return 1;
+}
+
+void eepi_core_refuse(eepi_core *core, int seat)
+{
+    eepi_action *action = eepi_core_act(core, EEPI_ACTION_REFUSED);
+
+    action->why = core->why;
+    action->suspect.seat = seat;
+    action->suspect.generation = core->peers[seat].generation;
+    core->peers[seat].ready = 0;
+}
+
+/* A process that may be let in now: newer than the seat's last one. The stores of all before it
+ * have ended (M7, P8), of those too whom only a view let in that the store forgot. */
+bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    uint32_t last = eepi_view_seat_at(draft, seat)->generation;
+
+    return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
+           peer->generation > last &&
+           (peer->generation == 1 ||
+            eepi_core_stores_have_ended(core, seat, peer->generation - 1)) &&
+           !eepi_core_has_exited(core, seat, peer->generation) &&
+           core->now_us >= peer->plan_after_us;
+}
+
+/* A process that lives has taken the seat since the document was made: it is on its way in. */
+static int is_coming(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return !peer->leaving && peer->generation > eepi_view_seat_at(draft, seat)->generation &&
+           !eepi_core_has_exited(core, seat, peer->generation);
+}
+
+int eepi_core_awaited_joiner(const eepi_core *core)
+{
+    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+        if (!core->peers[seat].ready && is_coming(core, core->view, seat)) {
+            return seat;
+        }
+    }
+    return -1;
+}
+
+/* Every member that lives wants out and nobody wants in, or one has asked for the end of all. */
+bool eepi_core_all_leave(const eepi_core *core, const eepi_view *draft)
+{
+    int stay = 0, wanted = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        uint32_t generation = eepi_view_seat_at(draft, seat)->generation;
+        int said = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
+        wanted |= said & EEPI_LEAVES_AS_LAST;
+        if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation)) {
+            stay += !said;
+        } else {
+            stay += is_coming(core, draft, seat);
+        }
+    }
+    return stay == 0 || wanted;
+}
+
+/* The last view: it has no members. No view follows it that one of them is in, so rule M8 needs no
+ * lease; each stays in quarantine until its end was seen, and only then another instance begins. */
+int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
+{
+    int changes = 0;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        if (!eepi_view_is_member(draft, seat)) {
+            continue;
+        }
+        eepi_view_seat_at(draft, seat)->state = EEP_SEAT_QUARANTINED;
+        eepi_core_drop_backups(draft, seat);
+        changes++;
+    }
+    eepi_plan_drop_gone(draft);
+    core->examined_layers = 0;
+    return changes;
+}

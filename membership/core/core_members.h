@@ -1,0 +1,22 @@
+/* Who comes into a view, and who leaves it. */
+#ifndef EEPI_CORE_MEMBERS_H
+#define EEPI_CORE_MEMBERS_H
+
+#include "membership/core/core_state.h"
+
+/* A process that may be let into the draft now: ready, newer than the seat's last one, whose end
+ * was observed (M7). */
+bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);
+/* Put it in: generation, slots, backups. False, and `why`, if its weights are not the instance's
+ * (S6). */
+bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat);
+/* Its tensors have the sizes of those of the draft's members; false: they have not, and `why`. */
+bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int seat);
+/* It may not join, as `why` says. */
+void eepi_core_refuse(eepi_core *core, int seat);
+/* Every member of the draft that lives wants out and nobody wants in, or one has asked for the end
+ * of all; */
+bool eepi_core_all_leave(const eepi_core *core, const eepi_view *draft);
+/* then this makes it the last view. How many members it had. */
+int eepi_core_end_instance(eepi_core *core, eepi_view *draft);
+#endif
