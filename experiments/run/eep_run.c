@@ -76,9 +76,6 @@ int main(int argc, char **argv)
     static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
                   "one buffer for both messages");
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
-    }
     /* Here for all that comes of it: ranks and hosts of ranks inherit the launcher's environment.
      */
     eepi_cuda_environment_set();
@@ -96,6 +93,10 @@ int main(int argc, char **argv)
     bool good = options_take(&how, argc - 1, argv + 1, error) == EEP_OK;
     if (good && how.help) {
         options_print_help(stdout);
+        return 0;
+    }
+    if (good && how.version) {
+        args_print_version("eep-run");
         return 0;
     }
     const char *file = how.scenario_path;

@@ -3,6 +3,7 @@
 #define EEPX_OPTIONS_H
 
 #include "eep/eep.h"
+#include "experiments/base/args.h"
 #include "experiments/rank/engine.h"
 #include "experiments/script/plan.h"
 #include "experiments/script/script.h"
@@ -12,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { OPTIONS_ERROR_BYTES = 640, OPTIONS_RANK_TEXT_BYTES = 512 };
+enum { OPTIONS_ERROR_BYTES = ARGS_ERROR_BYTES, OPTIONS_RANK_TEXT_BYTES = 512 };
 /* 2^53: whoever reads the seed as a double reads it right up to here. */
 #define OPTIONS_MAX_SEED ((int64_t)1 << 53)
 
@@ -38,7 +39,7 @@ typedef struct options {
     uint32_t input_min, input_max, output_min, output_max;
     double seconds;     /* no arrivals after that; 0: no limit */
     double max_seconds; /* the run is cut off then; 0: no limit */
-    int64_t keep_busy;  /* requests kept outstanding while the script runs; -1: by the script */
+    int64_t keep_busy;  /* requests kept outstanding while the script runs */
     double keep_busy_s; /* and at least so long */
     /* the faults */
     script script;
@@ -55,7 +56,7 @@ typedef struct options {
     const char *out_dir;
     const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
     const char *control_path; /* NULL: in or near out_dir */
-    bool force, serve, no_oracle, no_picture, quiet, help;
+    bool force, serve, no_oracle, no_picture, quiet, help, version;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
