@@ -149,6 +149,25 @@ class Documents(Checked):
                     if re.match(r"membership/store/|experiments/store/", name))
         self.assertLess(abs(lines / int(told.group(1).replace(",", "")) - 1), 0.1, f"{lines} lines")
 
+    def test_rules_that_are_cited_are_defined(self):
+        """A rule's number in code, tests, models or mutants: docs/PROTOCOL.md says what it demands;
+        a must's: docs/MUSTS.md does."""
+        defined = set(re.findall(r"^\*\*([TDMRPSL]\d+)\. ", read("docs/PROTOCOL.md"), re.M))
+        self.assertEqual(len(defined), 43)
+        musts = set(re.findall(r"^## (\d+)\. ", read("docs/MUSTS.md"), re.M))
+        self.assertEqual(len(musts), 12)
+        cited = re.compile(r"\brules? ([TDMRPSL]\d+)|[(,:] ?([TDMRPSL]\d+)[),:]|\b([TDMRPSL]\d+)[_-][a-z]")
+        wrong = []
+        for name, content in SOURCES.items():
+            for found in cited.finditer(f"{os.path.basename(name)}\n{content}"):
+                rule = found.group(1) or found.group(2) or found.group(3)
+                if rule not in defined and "HWLOC" not in content:
+                    wrong.append(f"{name}: rule {rule} is not in docs/PROTOCOL.md")
+            for must in re.findall(r"\bmust (\d+)\b", content):
+                if must not in musts:
+                    wrong.append(f"{name}: must {must} is not in docs/MUSTS.md")
+        self.check(wrong)
+
 
 class Comments(Checked):
     def test_a_comment_stands_before_what_it_is_about(self):
