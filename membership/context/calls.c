@@ -2,6 +2,7 @@
 #include "graphs/device/device_ops.h"
 #include "graphs/base/public_call.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 
 #include <string.h>
 #include <time.h>
@@ -69,8 +70,7 @@ static int hurry(eep_context *context)
             context->stepper.in_step &&
             !pthread_equal(__atomic_load_n(&context->caller, __ATOMIC_RELAXED), pthread_self());
         if (context->stepper.in_step) {
-            __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
-                             __ATOMIC_RELEASE);
+            eepi_abort_running(context);
         }
         pthread_mutex_unlock(&context->lock);
     }

@@ -4,6 +4,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 #include "membership/process/process.h"
 #include "membership/store/store_socket.h"
 #include "graphs/base/descriptors.h"
@@ -356,8 +357,9 @@ static eep_status open_memory(eep_context *context)
         context->peers[seat].pidfd = -1;
     }
     context->owner = eepi_owner_open();
+    context->inbox = eepi_inbox_open(context->config.max_ranks);
     if (!context->peers || !context->seats || !context->arrivals || !context->peer_headers ||
-        !context->slot_begin || !context->owner) {
+        !context->slot_begin || !context->owner || !context->inbox) {
         return EEP_ERR_NO_MEMORY;
     }
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK) {
@@ -541,6 +543,7 @@ static void close_context(eep_context *context)
     eepi_serving_close(context);
     eepi_core_close(context->core);
     free(context->held_plan);
+    eepi_inbox_close(context->inbox);
     if (left == EEPI_LEFT_NOTHING) {
         eepi_peers_close(context);
         eepi_tables_close(context->tables);

@@ -12,6 +12,8 @@
 #include "graphs/device/tables.h"
 #include "membership/core/core.h"
 #include "membership/process/detector.h"
+#include "membership/context/inbox.h"
+#include "membership/context/outcome.h"
 #include "membership/context/records.h"
 #include "membership/context/sequence.h"
 #include "graphs/kernels/compiler_macros.h"
@@ -31,8 +33,6 @@ enum {
     EEPI_LINE_BYTES = 900,                 /* of the log */
     EEPI_MAILBOX_EVIDENCE = EEP_MAX_RANKS, /* what is told once must fit */
     EEPI_FAULT_QUEUE = 256,
-    EEPI_INPUTS_LATER = 32, /* given while another one is handled; */
-    EEPI_INPUTS_KEPT = 4,   /* some are room for those that must not be lost */
     EEPI_SERVING_BUFFERS = 2,
 };
 
@@ -152,9 +152,7 @@ struct eep_context {
     int back;                /* reconnected, and our keys are not said again yet; service thread */
     struct pollfd *poll_fds;
     int *poll_seats;
-    int giving; /* inside eepi_give; what actions give meanwhile waits in `later` */
-    eepi_input later[EEPI_INPUTS_LATER];
-    int num_later;
+    eepi_inbox *inbox; /* of the core */
     void *said_report; /* what was put last, to be said again to a store that forgot */
     size_t said_report_bytes;
     uint64_t said_report_epoch;
@@ -206,10 +204,8 @@ struct eep_context {
     int elsewhere;         /* the step's graph runs where libeep does not look; rank thread */
     int queued;            /* it may begin there yet, and then stores nothing; rank thread */
     int waits_to_join;     /* eep_join ran out of time; rank thread */
-    int uncovered;         /* fails closed until somebody brings the experts */
-    uint32_t num_closed;   /* how often it began to */
     int closed_by_weights; /* that is since a first rank has other weights; service thread */
-    eep_status ended;      /* why it no longer serves; EEP_OK while it does or may */
+    eepi_outcome outcome;
     eep_counters counters;
     eep_fault faults[EEPI_FAULT_QUEUE];
     int num_faults;
@@ -219,7 +215,6 @@ struct eep_context {
     eepk_window_header **peer_headers;   /* host sides that are apart; NULL: none is mapped */
     int begin_waits_for; /* 1 + the seat whose process keeps an instance from beginning; 0: none */
     uint64_t seats_epoch;
-    char why_ended[EEPI_ERROR_BYTES];
     /* } */
     char error[EEPI_ERROR_BYTES];
 };
@@ -282,17 +277,11 @@ void eepi_tell_ack(eep_context *context, const eepi_ack *ack);
 void eepi_tell_proposal(eep_context *context, const eepi_view *view);
 void eepi_tell_proposed(eep_context *context, int won);
 
-/* Wake the service thread; any thread. */
-void eepi_service_wake(eep_context *context);
-/* Wake the rank thread wherever it waits for the service thread; `lock` held or not. */
-void eepi_rank_wake(eep_context *context);
 EEP_MUST_CHECK eep_status eepi_service_start(eep_context *context);
 void eepi_service_stop(eep_context *context);
 
 /* actions.c: carry out what the core asks for; service thread. */
 void eepi_perform(eep_context *context, const eepi_action *action);
-/* Nobody serves, and why; until a view is installed. */
-void eepi_fail_closed(eep_context *context, const char *why);
 /* The planner refused to let this process in: its service is over. */
 void eepi_refused(eep_context *context, const char *why);
 /* An instance with another configuration has begun, and this rank is in no view: its service is
@@ -332,20 +321,17 @@ void eepi_arrivals_look(eep_context *context);
 void eepi_arrivals_say(const eep_context *context, char *text_out, size_t text_bytes);
 /* fence.c: whoever of these seats is busy by its own word is taken out. */
 void eepi_spare_busy(const eep_context *context, uint64_t *seats);
-/* Tell the core which members are busy. */
-void eepi_give_busy(eep_context *context);
+/* Tell the core, through the inbox, if that member is busy by its own word. */
+bool eepi_post_busy(eep_context *context, int seat);
 /* Kill the process of a suspect; one whose heart beats is warned first, and killed as soon as it
  * has heard that, or its time is up: eepi_kill_warned, within eepi_warned_poll_us. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect);
-void eepi_kill_warned(eep_context *context);
+void eepi_kill_warned(eep_context *context, int seat);
 uint64_t eepi_warned_poll_us(const eep_context *context);
 /* Try a failed repair again once that is due. */
 void eepi_fill_again(eep_context *context);
 /* Go on with a fill that is held back for the sake of its rate. */
 void eepi_fill_go_on(eep_context *context);
-/* Give the core an input and carry out what follows. While an action is carried out the core is
- * not entered again: the input (without pointers) waits until the round's actions are done. */
-void eepi_give(eep_context *context, const eepi_input *input);
 
 /* claim.c: take the seat with a new generation, and learn what to load; before the service thread.
  */
@@ -364,8 +350,9 @@ EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const cha
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 
-/* peers.c: records, windows, processes of the peers; service thread. */
-void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);
+/* peers.c: records, windows, processes of the peers; service thread. The process in a seat, as the
+ * record in the store says: it is to be told to the core, behind what was posted. NULL: no news. */
+const eepi_member *eepi_peer_take_record(eep_context *context, const void *bytes, size_t size);
 EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
                                          void **windows_out);
 void eepi_peers_close(eep_context *context);

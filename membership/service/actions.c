@@ -2,6 +2,7 @@
 #include "membership/context/bank_image.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 #include "membership/process/process.h"
 #include "membership/process/seat_file.h"
 #include "repair/planner.h"
@@ -48,8 +49,9 @@ void eepi_say_own_end(eep_context *context)
     int stores_no_more;
 
     pthread_mutex_lock(&context->lock);
-    stores_no_more = (context->ended == EEP_ERR_EVICTED || context->ended == EEP_ERR_DRAINED) &&
-                     !context->stepper.in_step;
+    stores_no_more =
+        (context->outcome.ended == EEP_ERR_EVICTED || context->outcome.ended == EEP_ERR_DRAINED) &&
+        !context->stepper.in_step;
     pthread_mutex_unlock(&context->lock);
     if (stores_no_more && context->peers[own.seat].end_said.generation != own.generation) {
         put_end(context, &own);
@@ -100,20 +102,13 @@ void eepi_say_again(eep_context *context)
     }
 }
 
-/* End the running step at once; `lock` held. */
-static void abort_step(eep_context *context)
-{
-    __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
-                     __ATOMIC_RELEASE);
-}
-
 /* Rule M2. DRAINED comes with the end of the step in flight. */
 static void wedge(eep_context *context)
 {
     eepi_tell_without_view(context);
     pthread_mutex_lock(&context->lock);
     if (eepi_stepper_wedge(&context->stepper)) {
-        abort_step(context);
+        eepi_abort_running(context);
     } else {
         eepi_service_wake(context);
     }
@@ -204,7 +199,7 @@ static void install(eep_context *context, const eepi_view *view)
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     eepi_stepper_install(&context->stepper, &live, joining);
-    context->uncovered = 0;
+    context->outcome.uncovered = false;
     pthread_mutex_unlock(&context->lock);
     eepi_tell_installed(context, view);
     eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
@@ -271,7 +266,7 @@ static void stage_plan(eep_context *context, const eepi_view *view)
     if (busy) {
         hold_plan(context, view, 0);
     } else if (stage_live(context, view, &live)) {
-        eepi_give(context, &staged);
+        eepi_inbox_post(context->inbox, &staged);
     } else {
         hold_plan(context, view, 1); /* or it lapses, and is made again */
     }
@@ -366,42 +361,9 @@ static void cancel(eep_context *context, uint64_t epoch)
     eepi_bulk_cancel_before(context->bulk, epoch);
 }
 
-static void end_service(eep_context *context, eep_status status, const char *why)
-{
-    char epoch[32] = "";
-
-    if (context->known_epoch != 0) {
-        snprintf(epoch, sizeof epoch, " (epoch %llu)", (unsigned long long)context->known_epoch);
-    }
-    pthread_mutex_lock(&context->lock);
-    if (context->ended == EEP_OK) {
-        context->ended = status;
-        snprintf(context->why_ended, sizeof context->why_ended, "%s%s", why, epoch);
-    }
-    if (context->stepper.in_step) {
-        abort_step(context);
-    }
-    pthread_mutex_unlock(&context->lock);
-    eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s%s", why, epoch);
-    eepi_rank_wake(context);
-}
-
-/* Rule R2: nobody serves until a process brings the missing experts; then a view is installed. */
-void eepi_fail_closed(eep_context *context, const char *why)
-{
-    pthread_mutex_lock(&context->lock);
-    context->uncovered = 1;
-    context->num_closed++;
-    snprintf(context->why_ended, sizeof context->why_ended, "%s", why);
-    pthread_mutex_unlock(&context->lock);
-    eepi_log(context, EEP_LOG_ERROR, "no rank can serve after epoch %llu: %s",
-             (unsigned long long)context->known_epoch, why);
-    eepi_rank_wake(context);
-}
-
 void eepi_refused(eep_context *context, const char *why)
 {
-    end_service(context, EEP_ERR_CHECKSUM, why);
+    eepi_end_service(context, EEP_ERR_CHECKSUM, why);
 }
 
 void eepi_replaced(eep_context *context, const char *difference)
@@ -412,7 +374,7 @@ void eepi_replaced(eep_context *context, const char *difference)
              "an instance with another configuration has taken this store before this rank was in "
              "a view: %s",
              difference);
-    end_service(context, EEP_ERR_EVICTED, why);
+    eepi_end_service(context, EEP_ERR_EVICTED, why);
     eepi_claim_give_back(context);
 }
 
@@ -491,7 +453,7 @@ void eepi_begin_again(eep_context *context)
     }
     context->begin_again_us = 0;
     if (context->cas_id == 0) { /* else another one is on its way, and its answer is as good */
-        eepi_give(context, &again);
+        eepi_inbox_post(context->inbox, &again);
     }
 }
 
@@ -585,14 +547,14 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_EVICTED:
         eepi_event(context, EEP_EVENT_EVICTED, context->config.rank, context->generation, 0, 0);
-        end_service(context, EEP_ERR_EVICTED, "this process was expelled from the view");
+        eepi_end_service(context, EEP_ERR_EVICTED, "this process was expelled from the view");
         break;
     case EEPI_ACTION_DRAINED:
         if (eepi_core_has_ended(context->core)) {
-            end_service(context, EEP_ERR_DRAINED,
-                        "the instance has ended in order: all of its ranks have left");
+            eepi_end_service(context, EEP_ERR_DRAINED,
+                             "the instance has ended in order: all of its ranks have left");
         } else {
-            end_service(context, EEP_ERR_DRAINED, "this rank has left the view as it asked");
+            eepi_end_service(context, EEP_ERR_DRAINED, "this rank has left the view as it asked");
         }
         break;
     case EEPI_ACTION_UNCOVERED:

@@ -25,14 +25,7 @@ void eepi_spare_busy(const eep_context *context, uint64_t *seats)
     }
 }
 
-static int has_room(const eep_context *context)
-{
-    return context->num_later < EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT;
-}
-
-/* What that seat's process says of itself: 1, and the core hears it, if it is busy by its own word.
- */
-static int give_busy(eep_context *context, int seat)
+bool eepi_post_busy(eep_context *context, int seat)
 {
     const eepk_window_header *header = header_of(context, seat);
     uint64_t now_ns = eepi_now_ns(), most_ns = (uint64_t)EEP_BUSY_MAX_US * 1000u;
@@ -41,22 +34,11 @@ static int give_busy(eep_context *context, int seat)
                        .suspect = {seat, context->peers[seat].window_generation, EEP_FAULT_SILENT}};
 
     if (until_ns <= now_ns) {
-        return 0;
+        return false;
     }
     busy.step = (until_ns - now_ns < most_ns ? until_ns - now_ns : most_ns) / 1000u;
-    if (has_room(context)) {
-        eepi_give(context, &busy);
-    }
-    return 1;
-}
-
-/* The core waits for the promises of all who stay: for those of a busy one as long as it is. */
-void eepi_give_busy(eep_context *context)
-{
-    for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;
-         seat++) {
-        (void)give_busy(context, seat);
-    }
+    eepi_inbox_post(context->inbox, &busy);
+    return true;
 }
 
 static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_own)
@@ -67,8 +49,8 @@ static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_o
         eepi_log(context, EEP_LOG_WARN, "killed rank %d (generation %u: %s) before it is expelled",
                  suspect->seat, suspect->generation,
                  eep_fault_kind_name((eep_fault_kind)suspect->kind));
-    } else if (has_room(context)) {
-        eepi_give(context, &not_killed); /* else its end is waited for a while, in vain */
+    } else {
+        eepi_inbox_post(context->inbox, &not_killed);
     }
 }
 
@@ -82,19 +64,19 @@ static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
 }
 
 /* The last look before a kill, which nothing takes back: 1 if the victim has spoken since. Then the
- * core hears it, and asks again if it still wants it killed. There is room for that. */
+ * core hears it, and asks again if it still wants it killed. */
 static int speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
     if (context->peers[suspect->seat].window_generation == suspect->generation &&
-        give_busy(context, suspect->seat)) {
+        eepi_post_busy(context, suspect->seat)) {
         return 1;
     }
     if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect)) {
         return 0;
     }
-    eepi_give(context, &alive);
+    eepi_inbox_post(context->inbox, &alive);
     return 1;
 }
 
@@ -119,23 +101,21 @@ static void forget_warned(eep_context *context, eepi_peer *peer)
 }
 
 /* A thread of this process cannot be killed, nor can another user's process. Of one that is not
- * known nothing is said: its end is waited for as long as that of one that was killed. While the
- * core can be told nothing the victim is warned only. */
+ * known nothing is said: its end is waited for as long as that of one that was killed. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
     eepi_peer *peer = &context->peers[suspect->seat];
     int is_own = peer->record_bytes && peer->record.pid == getpid() &&
                  peer->record.member.generation == suspect->generation;
-    const int is_full = !has_room(context);
     int hears;
 
     forget_warned(context, peer);
-    if ((!is_full && speaks(context, suspect)) ||
+    if (speaks(context, suspect) ||
         (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
         return;
     }
     hears = warn(context, suspect);
-    if (is_own || (!hears && !is_full)) {
+    if (is_own || !hears) {
         kill_now(context, suspect, is_own);
         return;
     }
@@ -158,29 +138,25 @@ static void spare(eep_context *context, int seat)
              suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
 }
 
-void eepi_kill_warned(eep_context *context)
+void eepi_kill_warned(eep_context *context, int seat)
 {
-    for (int seat = 0; context->num_warned > 0 && seat < context->config.max_ranks; seat++) {
-        eepi_peer *peer = &context->peers[seat];
-        const eepk_window_header *header = header_of(context, seat);
-        if (peer->kill_at_us == 0) {
-            continue;
-        }
-        if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
-            __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
-                eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation)) {
-            continue;
-        }
-        if (!has_room(context)) { /* the core could not be told why it is spared: look again */
-            continue;
-        }
-        forget_warned(context, peer);
-        if (speaks(context, &peer->to_kill) ||
-            !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation)) {
-            spare(context, seat);
-        } else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation) {
-            kill_now(context, &peer->to_kill, 0);
-        }
+    eepi_peer *peer = &context->peers[seat];
+    const eepk_window_header *header = header_of(context, seat);
+
+    if (peer->kill_at_us == 0) {
+        return;
+    }
+    if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
+        __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
+            eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation)) {
+        return;
+    }
+    forget_warned(context, peer);
+    if (speaks(context, &peer->to_kill) ||
+        !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation)) {
+        spare(context, seat);
+    } else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation) {
+        kill_now(context, &peer->to_kill, 0);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -47,7 +48,7 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, paused ? EEP_EVENT_REPAIRED : EEP_EVENT_REBALANCED, context->config.rank,
                context->generation, 0, bytes);
-    eepi_give(context, &input);
+    eepi_inbox_post(context->inbox, &input);
 }
 
 static eep_status open_executor(eep_context *context)
@@ -169,7 +170,8 @@ static int is_in_view(const eep_context *context)
 /* With the lock. Also what was over before this thread ran: a refused rank that has gone again. */
 static int is_closed(const eep_context *context, uint32_t num_before)
 {
-    return context->uncovered || (!is_in_view(context) && context->num_closed != num_before);
+    return context->outcome.uncovered ||
+           (!is_in_view(context) && context->outcome.num_closed != num_before);
 }
 
 static eep_status join(eep_context *context)
@@ -184,8 +186,8 @@ static eep_status join(eep_context *context)
         return status;
     }
     pthread_mutex_lock(&context->lock);
-    before = context->num_closed;
-    is_patient = context->uncovered; /* the caller knows that since the last call */
+    before = context->outcome.num_closed;
+    is_patient = context->outcome.uncovered; /* the caller knows that since the last call */
     pthread_mutex_unlock(&context->lock);
     at_us = eepi_now_us() + context->config.join_timeout_us;
     until = (struct timespec){(time_t)(at_us / 1000000u), (long)(at_us % 1000000u) * 1000};
@@ -200,14 +202,14 @@ static eep_status join(eep_context *context)
         return status;
     }
     pthread_mutex_lock(&context->lock);
-    while (!is_in_view(context) && context->ended == EEP_OK &&
+    while (!is_in_view(context) && context->outcome.ended == EEP_OK &&
            (is_patient || !is_closed(context, before)) && !late && !eepi_call_is_closed(context)) {
         late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
     }
-    if (context->ended != EEP_OK) {
-        status = eepi_fail(context, context->ended, "eep_join: %s", context->why_ended);
+    if (context->outcome.ended != EEP_OK) {
+        status = eepi_fail(context, context->outcome.ended, "eep_join: %s", context->outcome.why);
     } else if (is_closed(context, before)) {
-        status = eepi_fail(context, EEP_ERR_UNCOVERED, "eep_join: %s", context->why_ended);
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "eep_join: %s", context->outcome.why);
     } else if (!is_in_view(context)) {
         status = say_who_is_missing(context);
     }
@@ -257,8 +259,8 @@ static eep_status ask_to_leave(eep_context *context, const char *call, int leavi
                          call);
     }
     pthread_mutex_lock(&context->lock);
-    if (context->ended != EEP_OK) {
-        status = eepi_fail(context, context->ended, "%s: %s", call, context->why_ended);
+    if (context->outcome.ended != EEP_OK) {
+        status = eepi_fail(context, context->outcome.ended, "%s: %s", call, context->outcome.why);
     }
     context->mailbox.leave |= leaving;
     pthread_mutex_unlock(&context->lock);

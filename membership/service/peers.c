@@ -11,14 +11,14 @@
 #include <unistd.h>
 
 /* What one look at a process says of its end. */
-static void give_end(eep_context *context, const eepi_record *record, eepi_process_state state)
+static void post_end(eep_context *context, const eepi_record *record, eepi_process_state state)
 {
     eepi_input input = {
         .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_GONE : EEPI_INPUT_EVIDENCE,
         .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 
     if (state != EEPI_PROCESS_RUNS) {
-        eepi_give(context, &input);
+        eepi_inbox_post(context->inbox, &input);
     }
 }
 
@@ -43,7 +43,7 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     peer->pidfd = eepi_process_watch(record->pid, record->pid_start);
     error = errno;
     state = eepi_process_look(record->pid, record->pid_start);
-    give_end(context, record, state);
+    post_end(context, record, state);
     if (peer->pidfd < 0 && state == EEPI_PROCESS_RUNS) {
         eepi_log(context, EEP_LOG_WARN,
                  "cannot watch process %d of rank %d (generation %u): %s: its end shows only after "
@@ -64,26 +64,25 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
         eepi_bulk_forget(context->bulk, old->bulk_address, old->bulk_address_bytes);
     }
     if (peer->pidfd >= 0) {
-        give_end(context, old, eepi_process_look(old->pid, old->pid_start));
+        post_end(context, old, eepi_process_look(old->pid, old->pid_start));
     }
 }
 
-void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
+const eepi_member *eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
 {
     eepi_record record;
-    eepi_input input = {.kind = EEPI_INPUT_MEMBER};
     eepi_peer *peer;
     void *copy;
 
     copy = malloc(size ? size : 1);
     if (!copy) {
-        return;
+        return NULL;
     }
     memcpy(copy, bytes, size);
     if (eepi_record_decode(copy, size, &context->view_shape, &record) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "a member record does not fit this instance: ignored");
         free(copy);
-        return;
+        return NULL;
     }
     if (record.home != context->home) {
         record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
@@ -94,7 +93,7 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
             eepi_peer_publish(context);
         }
         free(copy);
-        return;
+        return NULL;
     }
     if (peer->record_bytes && record.member.generation > peer->record.member.generation &&
         record.member.seat != context->config.rank) {
@@ -110,8 +109,7 @@ void eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
     if (record.member.seat != context->config.rank) {
         watch_process(context, peer);
     }
-    input.member = &peer->record.member;
-    eepi_give(context, &input);
+    return &peer->record.member;
 }
 
 /* Mapping device memory may make the device wait, and with it a step: say for how long. */

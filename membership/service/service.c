@@ -4,6 +4,7 @@
 #include "graphs/device/device_ops.h"
 #include "graphs/base/thread.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 #include "membership/process/process.h"
 #include "graphs/base/descriptors.h"
 
@@ -24,14 +25,6 @@ enum {
     FAILED_PAUSE_NS = 5000000,
     PROBE_GRACE_US = 100000, /* a store that does not answer for so long is away */
 };
-
-void eepi_service_wake(eep_context *context)
-{
-    uint64_t one = 1;
-    ssize_t written = write(context->wake_fd, &one, sizeof one);
-
-    (void)written; /* a full counter wakes as well */
-}
 
 static int store_answers(const eep_context *context, uint64_t now_us)
 {
@@ -66,7 +59,7 @@ static void probe_store(eep_context *context)
     context->probe_us = now;
 }
 
-static void give_one(eep_context *context, eepi_input input)
+static void handle(eep_context *context, eepi_input input)
 {
     const eepi_action *actions;
     int n;
@@ -81,24 +74,22 @@ static void give_one(eep_context *context, eepi_input input)
     eepi_tell_drain(context);
 }
 
-void eepi_give(eep_context *context, const eepi_input *input)
+/* Handle what was posted, and what is posted meanwhile. */
+static void drain_inbox(eep_context *context)
 {
-    if (context->giving) { /* actions point into the core: it must stand still */
-        assert(context->num_later < EEPI_INPUTS_LATER && !input->view && !input->member &&
-               !input->report && !input->ack && !input->seats);
-        context->later[context->num_later++] = *input;
-        return;
+    eepi_input input;
+
+    while (eepi_inbox_take(context->inbox, &input)) {
+        handle(context, input);
     }
-    context->giving = 1;
-    give_one(context, *input);
-    while (context->num_later > 0) {
-        eepi_input next = context->later[0];
-        context->num_later--;
-        memmove(context->later, context->later + 1,
-                (size_t)context->num_later * sizeof context->later[0]);
-        give_one(context, next);
-    }
-    context->giving = 0;
+}
+
+/* Handle an input, which may point to the caller's memory, behind those that were posted. */
+static void feed(eep_context *context, const eepi_input *input)
+{
+    drain_inbox(context);
+    handle(context, *input);
+    drain_inbox(context);
 }
 
 /* ------------------------------------------------------------------ store */
@@ -132,13 +123,13 @@ static void take_view(eep_context *context, const eepi_store_reply *reply)
 
     if (reply->size == 0) {
         input.kind = EEPI_INPUT_VIEW_MISSING;
-        eepi_give(context, &input);
+        feed(context, &input);
         return;
     }
     view = copy_document(context, reply, &why);
     input.view = view;
     if (view) {
-        eepi_give(context, &input);
+        feed(context, &input);
     } else {
         eepi_log(context, EEP_LOG_ERROR, "the register holds no view of this instance: %s", why);
     }
@@ -152,7 +143,7 @@ static void take_plan(eep_context *context, const eepi_store_reply *reply)
     eepi_input input = {.kind = EEPI_INPUT_PLAN, .view = plan};
 
     if (plan) {
-        eepi_give(context, &input);
+        feed(context, &input);
     }
     free(plan);
 }
@@ -186,7 +177,7 @@ static void take_small(eep_context *context, const eepi_store_reply *reply)
         }
         eepi_arrival_end(context, input.end.seat, input.end.generation);
     }
-    eepi_give(context, &input);
+    feed(context, &input);
 }
 
 static void take_report(eep_context *context, const eepi_store_reply *reply)
@@ -202,7 +193,7 @@ static void take_report(eep_context *context, const eepi_store_reply *reply)
     input.report = &report;
     if (eepi_report_decode(copy, reply->size, context->config.max_ranks, &report) == EEP_OK) {
         eepi_tell_report(context, &report);
-        eepi_give(context, &input);
+        feed(context, &input);
     }
     free(copy);
 }
@@ -223,6 +214,16 @@ static void take_refusal(eep_context *context, const eepi_store_reply *reply)
     eepi_arrivals_look(context); /* now: the end of the refused one may come with the next reply */
     if (refusal.seat == context->config.rank && refusal.generation == context->generation) {
         eepi_refused(context, refusal.why);
+    }
+}
+
+static void take_record(eep_context *context, const eepi_store_reply *reply)
+{
+    const eepi_member *member = eepi_peer_take_record(context, reply->value, reply->size);
+    const eepi_input input = {.kind = EEPI_INPUT_MEMBER, .member = member};
+
+    if (member) {
+        feed(context, &input);
     }
 }
 
@@ -260,7 +261,7 @@ static void take_entry(eep_context *context, const eepi_store_reply *reply)
     } else if (strcmp(reply->key, EEPI_KEY_PLAN) == 0) {
         take_plan(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_MEMBER)) {
-        eepi_peer_take_record(context, reply->value, reply->size);
+        take_record(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_REPORT)) {
         take_report(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_REFUSED)) {
@@ -328,7 +329,7 @@ static void take_cas(eep_context *context, const eepi_store_reply *reply)
     if (input.won) {
         eepi_event(context, EEP_EVENT_PROPOSED, -1, 0, context->cas_epoch, context->cas_phase);
     }
-    eepi_give(context, &input);
+    feed(context, &input);
     if (input.won) {
         say_behind_register(context);
     }
@@ -373,7 +374,7 @@ static void take_reply(eep_context *context, const eepi_store_reply *reply)
         for (int seat = 0; seat < context->config.max_ranks; seat++) {
             context->peers[seat].is_heard = 0;
         }
-        eepi_give(context, &lost);
+        feed(context, &lost);
         break;
     case EEPI_STORE_RECONNECTED:
         come_back(context);
@@ -390,7 +391,7 @@ static void take_evidence_mail(eep_context *context, const eepi_suspect *suspect
     if (suspect->kind < 0) {
         input.kind = EEPI_INPUT_ALIVE;
     }
-    eepi_give(context, &input);
+    feed(context, &input);
 }
 
 static void take_all_evidence(eep_context *context)
@@ -416,17 +417,17 @@ static void take_step_mail(eep_context *context, eepi_step_mail *mail)
         eepi_log(context, EEP_LOG_DEBUG, "flipped: a step under epoch %llu has ended here",
                  (unsigned long long)mail->flipped_epoch);
         input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail->flipped_digest};
-        eepi_give(context, &input);
+        feed(context, &input);
     }
     if (mail->accused) {
         eepi_spare_busy(context, mail->accused_seats);
         input = (eepi_input){
             .kind = EEPI_INPUT_ACCUSED, .seats = mail->accused_seats, .step = mail->accused_step};
-        eepi_give(context, &input);
+        feed(context, &input);
     }
     if (mail->drained) {
         input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail->drained_step};
-        eepi_give(context, &input);
+        feed(context, &input);
     }
 }
 
@@ -439,7 +440,7 @@ static void give_own_record(eep_context *context)
                              context->backup_bits,         context->tensor_bytes};
     const eepi_input input = {.kind = EEPI_INPUT_MEMBER, .member = &own};
 
-    eepi_give(context, &input);
+    feed(context, &input);
 }
 
 static void take_mail(eep_context *context)
@@ -465,7 +466,7 @@ static void take_mail(eep_context *context)
     take_step_mail(context, &steps);
     leave.step = (uint64_t)mail.leave;
     if (mail.leave) {
-        eepi_give(context, &leave);
+        feed(context, &leave);
     }
 }
 
@@ -497,7 +498,7 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
         close(peer->pidfd);
         peer->pidfd = -1;
         eepi_arrival_end(context, seats[i], peer->pidfd_generation);
-        eepi_give(context, &input);
+        feed(context, &input);
     }
 }
 
@@ -518,8 +519,26 @@ static void look_for_ends(eep_context *context)
                                  .suspect = {seat, generation, EEP_FAULT_EXIT}};
         if (peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, generation) &&
             eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE) {
-            eepi_give(context, &gone);
+            feed(context, &gone);
         }
+    }
+}
+
+/* The core waits for the promises of all who stay: for those of a busy one as long as it is. */
+static void feed_busy(eep_context *context)
+{
+    for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;
+         seat++) {
+        (void)eepi_post_busy(context, seat);
+        drain_inbox(context);
+    }
+}
+
+static void kill_warned(eep_context *context)
+{
+    for (int seat = 0; context->num_warned > 0 && seat < context->config.max_ranks; seat++) {
+        eepi_kill_warned(context, seat);
+        drain_inbox(context);
     }
 }
 
@@ -603,20 +622,23 @@ static void serve_round(eep_context *context)
         take_reply(context, &reply);
     }
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++) {
-        ;
+        drain_inbox(context);
     }
     look_for_ends(context);
-    eepi_give_busy(context);
+    feed_busy(context);
     eepi_tell_wait(context);
-    eepi_kill_warned(context);
+    kill_warned(context);
     eepi_arrivals_look(context);
     eepi_say_own_end(context);
     eepi_begin_again(context);
+    drain_inbox(context);
     eepi_install_again(context);
     eepi_stage_held(context);
+    drain_inbox(context);
     eepi_fill_again(context);
+    drain_inbox(context);
     eepi_fill_go_on(context);
-    eepi_give(context, &tick);
+    feed(context, &tick);
     probe_store(context);
 }
 

@@ -73,10 +73,10 @@ void eepi_arrivals_look(eep_context *context)
             snprintf(why, sizeof why, "%s", context->arrivals[seat].why);
         }
     }
-    is_new = why[0] && !context->uncovered;
+    is_new = why[0] && !context->outcome.uncovered;
     if (!why[0] && context->closed_by_weights) { /* it has gone: others may come in its place */
         context->closed_by_weights = 0;
-        context->uncovered = 0;
+        context->outcome.uncovered = false;
     }
     pthread_mutex_unlock(&context->lock);
     if (is_new) {

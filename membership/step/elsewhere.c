@@ -40,8 +40,7 @@ static int may_be_queued(const eep_context *context)
            (context->sequence.by_others || is_left(context->stream));
 }
 
-/* The abort word has reached the step's number: a graph that begins later stores nothing (partner:
- * eepk_latch_body). */
+/* The step was aborted. */
 static void await_end(const eep_context *context)
 {
     const struct timespec nap = {0, 1000000};
@@ -65,8 +64,7 @@ int eepi_elsewhere_end(eep_context *context)
     int was_elsewhere = context->elsewhere;
 
     if (!has_ended(context)) {
-        __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
-                         __ATOMIC_RELEASE);
+        eepi_abort_running(context);
         await_end(context);
         was_elsewhere |= has_ended(context);
     } else if (!context->elsewhere && !context->queued) {

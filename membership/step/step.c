@@ -2,6 +2,7 @@
 #include "graphs/device/device_ops.h"
 #include "graphs/base/public_call.h"
 #include "membership/context/context.h"
+#include "membership/context/wake.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -14,14 +15,6 @@ enum {
     END_MARGIN_US = 1000000 /* for the engine's own kernels in the graph */
 };
 
-void eepi_rank_wake(eep_context *context)
-{
-    eepk_window_header *header = eepi_window_header(context->window);
-
-    pthread_cond_broadcast(&context->changed);
-    eepk_doorbell_ring(&header->doorbell);
-}
-
 static const uint64_t DAY_US = 86400000000; /* no wait is longer, whatever is asked for */
 
 static void deadline_of(uint64_t timeout_us, struct timespec *until_out)
@@ -33,7 +26,7 @@ static void deadline_of(uint64_t timeout_us, struct timespec *until_out)
 
 static eep_status ended(eep_context *context)
 {
-    return eepi_fail(context, context->ended, "%s", context->why_ended);
+    return eepi_fail(context, context->outcome.ended, "%s", context->outcome.why);
 }
 
 /* ------------------------------------------------------------------ switching views */
@@ -86,11 +79,11 @@ static eep_status take_flip(eep_context *context)
     if (status != EEP_OK) {
         eepi_stepper_flip_failed(&context->stepper);
         eepi_service_wake(context);
-        if (context->ended != EEP_OK) { /* meanwhile, for another reason */
+        if (context->outcome.ended != EEP_OK) { /* meanwhile, for another reason */
             return ended(context);
         }
-        context->ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
-        snprintf(context->why_ended, sizeof context->why_ended, "view %llu %s %s",
+        context->outcome.ended = status == EEP_ERR_STATE ? EEP_ERR_PROTOCOL : EEP_ERR_DEVICE;
+        snprintf(context->outcome.why, sizeof context->outcome.why, "view %llu %s %s",
                  (unsigned long long)epoch,
                  status == EEP_ERR_STATE ? "was agreed on but is not what is staged here"
                                          : "could not be switched to:",
@@ -104,7 +97,7 @@ static eep_status take_flip(eep_context *context)
         pthread_mutex_lock(&context->lock);
     }
     eepi_service_wake(context); /* the other bank is idle now: a plan may wait for it */
-    return context->ended == EEP_OK ? EEP_OK : ended(context);
+    return context->outcome.ended == EEP_OK ? EEP_OK : ended(context);
 }
 
 /* With the lock held: may a step begin now? Flips if one is due. */
@@ -116,7 +109,7 @@ static eep_status try_begin(eep_context *context, int *may_out)
     if (eepi_call_is_closed(context)) {
         return eepi_fail_closing(context, context->call);
     }
-    if (context->ended != EEP_OK) {
+    if (context->outcome.ended != EEP_OK) {
         return ended(context);
     }
     status = take_flip(context);
@@ -177,8 +170,8 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
             late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
         }
     }
-    if (status == EEP_OK && !may && context->uncovered) {
-        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->why_ended);
+    if (status == EEP_OK && !may && context->outcome.uncovered) {
+        status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->outcome.why);
     } else if (status == EEP_OK && !may) {
         status = eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet");
     }
@@ -408,7 +401,7 @@ static eep_status end_of_step(eep_context *context)
     if (was_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context)) {
         status = say_was_elsewhere(context);
     }
-    if (context->ended != EEP_OK) {
+    if (context->outcome.ended != EEP_OK) {
         eepi_service_wake(context); /* eepi_say_own_end */
     }
     pthread_mutex_unlock(&context->lock);
@@ -431,7 +424,7 @@ static int wanted(eep_context *context, eep_status *status_out)
 {
     int may;
 
-    if (context->ended != EEP_OK) {
+    if (context->outcome.ended != EEP_OK) {
         return 1; /* let begin say so */
     }
     *status_out = try_begin(context, &may);
@@ -493,8 +486,7 @@ void eep_step_abort(eep_context *context)
     }
     pthread_mutex_lock(&context->lock);
     if (context->stepper.in_step) {
-        __atomic_store_n(eepi_tables_abort_step(context->tables), context->stepper.step,
-                         __ATOMIC_RELEASE);
+        eepi_abort_running(context);
     }
     pthread_mutex_unlock(&context->lock);
 }

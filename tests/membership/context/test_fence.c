@@ -46,11 +46,11 @@ static int suspect(eep_fault_kind kind)
 static int num_told(eepi_input_kind kind)
 {
     int num = 0;
-    for (int i = 0; i < context->num_later; i++) {
-        num += context->later[i].kind == kind;
-        (void)give_core(context->later[i], EEPI_ACTION_KILL);
+    eepi_input input;
+    while (eepi_inbox_take(context->inbox, &input)) {
+        num += input.kind == kind;
+        (void)give_core(input, EEPI_ACTION_KILL);
     }
-    context->num_later = 0;
     return num;
 }
 
@@ -105,7 +105,8 @@ static void open_context(void)
         .struct_bytes = sizeof one.config, .max_ranks = RANKS, .heartbeat_period_us = 1000000};
     one.generation = GENERATION;
     one.peers = peers;
-    one.giving = 1; /* what the core is to hear waits, and the tests look at it */
+    one.inbox = eepi_inbox_open(RANKS);
+    cr_assert_not_null(one.inbox);
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
     cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &peers[VICTIM].window), EEP_OK,
                  "%s", why);
@@ -148,6 +149,7 @@ static void close_context(void)
 {
     kill(victim, SIGKILL);
     eepi_core_close(context->core);
+    eepi_inbox_close(context->inbox);
     eepi_window_close(context->peers[VICTIM].window);
     close(context->peers[VICTIM].pidfd);
     eep_device_close(device);
@@ -167,10 +169,10 @@ Test(fence, M5_one_that_heard_its_warning_and_is_silent_about_it_is_killed)
     beat();
     kill_for(EEP_FAULT_DEADLINE);
     cr_expect_eq(context->num_warned, 1);
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(context->num_warned, 1, "it has not heard yet");
     hear();
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(context->num_warned, 0);
     wait_for_kill();
     close_context();
@@ -186,7 +188,7 @@ Test(fence, one_that_is_warned_twice_counts_once)
     kill_for(EEP_FAULT_DEADLINE);
     cr_expect_eq(context->num_warned, 1);
     hear();
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(eepi_warned_poll_us(context), UINT64_MAX, "nobody is left to look for");
     wait_for_kill();
     close_context();
@@ -201,7 +203,7 @@ Test(fence, M5_one_that_is_warned_and_says_that_it_is_busy_is_spared)
     kill_for(EEP_FAULT_DEADLINE);
     __atomic_store_n(&header->busy_until_ns, eepi_now_ns() + 60000000000u, __ATOMIC_RELEASE);
     hear();
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(context->num_warned, 0);
     cr_expect_eq(header->warning, 0, "it is taken back");
     cr_expect_eq(num_told(EEPI_INPUT_BUSY), 1);
@@ -231,7 +233,7 @@ Test(fence, M5_a_heart_that_beats_again_is_spared_and_its_next_silence_is_not)
     stop_core(EEP_FAULT_SILENT);
     beat();
     kill_for(EEP_FAULT_SILENT);
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(num_told(EEPI_INPUT_ALIVE), 1);
     cr_expect_not(is_killed());
     __atomic_store_n(&header->heartbeat_ns, 1, __ATOMIC_RELEASE);
@@ -241,24 +243,25 @@ Test(fence, M5_a_heart_that_beats_again_is_spared_and_its_next_silence_is_not)
     close_context();
 }
 
-/* While the core can be told nothing nobody is spared, who would be asked for no more: the look
- * comes once there is room. */
-Test(fence, M5_one_that_is_spared_is_told_of_however_much_is_queued)
+/* The core asks for one kill per process. As many answers find room. */
+Test(fence, the_inbox_has_room_for_an_answer_per_seat)
 {
-    open_context();
-    stop_core(EEP_FAULT_SILENT);
-    beat();
-    context->num_later = EEPI_INPUTS_LATER - EEPI_INPUTS_KEPT;
-    kill_for(EEP_FAULT_SILENT);
-    hear();
-    eepi_kill_warned(context);
-    cr_expect_eq(context->num_warned, 1);
-    context->num_later = 0;
-    eepi_kill_warned(context);
-    cr_expect_eq(context->num_warned, 0);
-    cr_expect_eq(num_told(EEPI_INPUT_ALIVE), 1);
-    cr_expect_not(is_killed());
-    close_context();
+    eepi_inbox *inbox = eepi_inbox_open(EEP_MAX_RANKS);
+    eepi_input got;
+
+    cr_assert_not_null(inbox);
+    for (int round = 0; round < 2; round++) {
+        for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
+            const eepi_input spoke = {.kind = EEPI_INPUT_ALIVE, .suspect = {seat, GENERATION, 0}};
+            eepi_inbox_post(inbox, &spoke);
+        }
+        for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
+            cr_assert(eepi_inbox_take(inbox, &got));
+            cr_expect_eq(got.suspect.seat, seat, "in the order in which they were posted");
+        }
+        cr_expect_not(eepi_inbox_take(inbox, &got));
+    }
+    eepi_inbox_close(inbox);
 }
 
 /* The promise that was missing comes after the warning. */
@@ -271,7 +274,7 @@ Test(fence, M2_one_whose_late_report_comes_after_the_warning_is_spared)
     kill_for(EEP_FAULT_LEFT_OUT);
     (void)give_core((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late}, EEPI_ACTION_KILL);
     hear();
-    eepi_kill_warned(context);
+    eepi_kill_warned(context, VICTIM);
     cr_expect_eq(context->num_warned, 0);
     cr_expect_not(is_killed());
     close_context();
