@@ -1,7 +1,7 @@
 # Sourced by ./demo and ./check: installs what is missing (Debian packages), configures, builds.
 # Sets BUILD. Uses: $root, $install (yes|no).
 packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplotlib libucx-dev
-          libhwloc-dev libibverbs-dev libcjson-dev libxxhash-dev libcriterion-dev libcyaml-dev spin)
+          libhwloc-dev libibverbs-dev libcjson-dev libxxhash-dev libcriterion-dev libyaml-dev spin)
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }

@@ -4,6 +4,7 @@
 #include "experiments/control/control_path.h"
 #include "experiments/control/control_peer.h"
 #include "experiments/base/utf8.h"
+#include "experiments/script/script_parse.h"
 #include "transport/holder/holder_socket.h"
 #include "graphs/base/reserve.h"
 

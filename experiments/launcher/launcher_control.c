@@ -3,6 +3,7 @@
 #include "experiments/control/control_path.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/launcher/launcher_state.h"
+#include "experiments/script/script_describe.h"
 #include "experiments/launcher/launcher_verbs.h"
 #include "graphs/base/descriptors.h"
 

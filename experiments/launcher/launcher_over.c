@@ -1,5 +1,6 @@
 /* Whether a run is over, and why it is given up. */
 #include "experiments/launcher/launcher_state.h"
+#include "experiments/script/script_describe.h"
 
 #include <stdio.h>
 

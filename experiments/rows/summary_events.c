@@ -1,6 +1,7 @@
 #include "experiments/rows/summary_events.h"
 
 #include "experiments/base/run_file.h"
+#include "experiments/script/script_describe.h"
 
 #include <inttypes.h>
 #include <stdio.h>

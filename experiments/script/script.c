@@ -1,5 +1,6 @@
 #include "experiments/script/script.h"
-#include "experiments/script/script_names.h"
+#include "experiments/script/script_describe.h"
+#include "experiments/script/script_parse.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -14,7 +14,6 @@ enum {
     SCRIPT_MAX_EVENTS = 2048,
     SCRIPT_MAX_SEATS = 64,
     SCRIPT_ERROR_BYTES = 512,
-    SCRIPT_TEXT_BYTES = 448, /* of any event: script_describe */
 };
 
 typedef enum script_target {
@@ -58,20 +57,24 @@ typedef enum script_state {
     STATE_EXPELLED,    /* a view without it was committed while it had not asked to leave */
     NUM_STATES
 } script_state;
-extern const char *const state_names[NUM_STATES]; /* "spawned", "opened", ... */
+
+/* How long what is done lasts: the sum of both; 0: until it is undone by another event. */
+typedef struct script_duration {
+    double ms;
+    double expels; /* multiples of the script's expel_ms */
+} script_duration;
 
 typedef struct script_event {
     verb verb;
     script_target target;
     int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
     int seat[SCRIPT_MAX_SEATS];
-    int count;              /* of TARGET_RANDOM and the like; at least 1 */
-    bool counted;           /* it was given */
-    script_target written;  /* TARGET_SAME: what it was, or of whom it takes the seats */
-    int pairs_with;         /* TARGET_SAME: index of the event whose seats these are; else -1 */
-    double value;           /* seconds of a burn, factor of slow, verb_place of die */
-    double duration_ms;     /* stop, slow, store-stop: until it is undone; 0: it is not */
-    double duration_expels; /* the same in multiples of the script's expel_ms; they add up */
+    int count;             /* of TARGET_RANDOM and the like; at least 1 */
+    bool counted;          /* it was given */
+    script_target written; /* TARGET_SAME: what it was, or of whom it takes the seats */
+    int pairs_with;        /* TARGET_SAME: index of the event whose seats these are; else -1 */
+    double value;          /* seconds of a burn, factor of slow, verb_place of die */
+    script_duration lasts; /* stop, slow, freeze, store-stop */
     /* when */
     script_when when;
     double delay_ms; /* WHEN_TIME: the time itself */
@@ -142,21 +145,6 @@ typedef struct script_action {
     bool keeps_freeze; /* the end of a stop: the rank still stops at the place it was told */
 } script_action;
 
-/* Parse the text of a flag or a control command and fill an event.
- *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
- *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop; [@WHEN] for the store's others
- *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
- *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
- *          earlier event with that WHO not yet paired; without :N, if there is none with one
- *          rank, those of one with any count
- *   VALUE  seconds (burn), a factor (slow: 3 or 3/2s with a duration), a place (die), a duration
- *          (stop: 400ms, or 0.9x: in multiples of --expel-ms)
- *   WHEN   TIME | step:N[+TIME] | STATE[:SEAT][#COUNT][+TIME]
- *   TIME   1.5, 1.5s or 1500ms, at most a day
- * Without @WHEN: now (for control commands); a flag must have it (`must_have_when`).
- * EEP_ERR_INVALID with a line in `error` that names the verb's option and the text. */
-EEP_MUST_CHECK eep_status script_parse(verb what, const char *text, bool must_have_when,
-                                       script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
 /* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. A
  * prepared script is compacted as it grows, so the bound is on what is pending; to it also:
  * EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin or cont by name has
@@ -216,9 +204,4 @@ bool script_waits(const script *self, double now_ms);
 bool script_has_faults(const script *self);
 /* Something in it is done to the store. */
 bool script_has_store(const script *self);
-/* How the verb's flag is written: "RANK=FACTOR[/DURATION]@TIME". */
-const char *script_form(verb what);
-/* The event in full, as it can be given again: "--kill random:2@step:100". `same` of a scenario is
- * told by the seats or, for rejoin and cont, by the name that it stands for. */
-void script_describe(const script_event *event, char *text_out, size_t size);
 #endif

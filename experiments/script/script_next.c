@@ -1,5 +1,5 @@
 /* What of a script is due. */
-#include "experiments/script/script_names.h"
+#include "experiments/script/script_target.h"
 
 #include <math.h>
 
@@ -19,7 +19,7 @@ bool script_is_due(const script_event *event, double now_ms)
 
 static double duration_of(const script *self, const script_event *event)
 {
-    return event->duration_ms + event->duration_expels * self->expel_ms;
+    return event->lasts.ms + event->lasts.expels * self->expel_ms;
 }
 
 /* ---------------------------------------------------------------- what was seen */
@@ -83,7 +83,7 @@ static bool has_freeze_to_come(const script *self, const script_event *event, in
         bool needs = needs_its_end(other, event);
         for (int k = 0; needs && k < other->num_seats; k++) {
             uint64_t bit = (uint64_t)1 << k;
-            bool endless = other->duration_ms <= 0 && other->duration_expels <= 0;
+            bool endless = other->lasts.ms <= 0 && other->lasts.expels <= 0;
             if (other->seat[k] == seat && other->seats_struck & bit &&
                 (endless || (other->seats_undo & bit && other->undo_ms > event->undo_ms))) {
                 return true;

@@ -1,6 +1,6 @@
 /* What of a script is not done yet: why, its withdrawal, and the room that what is done gives back.
  */
-#include "experiments/script/script_names.h"
+#include "experiments/script/script_describe.h"
 
 #include <math.h>
 #include <stdio.h>

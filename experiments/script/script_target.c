@@ -1,5 +1,5 @@
 /* Whom a script's event is done to. */
-#include "experiments/script/script_names.h"
+#include "experiments/script/script_target.h"
 
 #include <string.h>
 

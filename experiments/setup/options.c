@@ -2,6 +2,7 @@
 #include "experiments/setup/options.h"
 #include "experiments/base/args.h"
 #include "experiments/script/plan_file.h"
+#include "experiments/script/script_describe.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -1,57 +1,16 @@
+/* A scenario's file as a whole: its name, its options, its events, its expectations. */
 #include "experiments/setup/scenario.h"
 
-#include "experiments/setup/scenario_parts.h"
+#include "experiments/setup/scenario_events.h"
+#include "experiments/setup/scenario_reader.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- messages */
-
-static eep_status fail_with(const scenario_reader *self, int line, int column, const char *format,
-                            va_list args)
-{
-    int used =
-        snprintf(self->error, SCENARIO_ERROR_BYTES, "%.400s:%d:%d: ", self->file, line, column);
-    vsnprintf(self->error + used, (size_t)(SCENARIO_ERROR_BYTES - used), format, args);
-    for (char *c = self->error; *c; c++) {
-        *c = (unsigned char)*c < ' ' ? ' ' : *c; /* what is quoted may have line ends */
-    }
-    return EEP_ERR_INVALID;
-}
-
-eep_status scenario_fail_at(const scenario_reader *self, int line, int column, const char *format,
-                            ...)
-{
-    va_list args;
-    va_start(args, format);
-    eep_status status = fail_with(self, line, column, format, args);
-    va_end(args);
-    return status;
-}
-
-eep_status scenario_fail(const scenario_reader *self, int node, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    eep_status status =
-        fail_with(self, self->tree.node[node].line, self->tree.node[node].column, format, args);
-    va_end(args);
-    return status;
-}
-
-const char *scenario_list(const char *const *names, int num, char *text, size_t bytes)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (int i = 0; i < num && used < bytes; i++) {
-        used += (size_t)snprintf(text + used, bytes - used, "%s%s", i ? ", " : "", names[i]);
-    }
-    return text;
-}
+enum { MAX_NAME = 64, MAX_ABOUT = 2000 };
 
 /* ---------------------------------------------------------------- options */
 
@@ -116,57 +75,85 @@ static eep_status read_options(const scenario_reader *reader, scenario *self, co
     return status;
 }
 
-static eep_status read_cycle(const scenario_reader *reader, scenario *self,
-                             const scenario_cycle *cycle)
+static eep_status read_instance(const scenario_reader *reader, scenario *self)
 {
-    int node = yamltree_child(&reader->tree, 0, "repeat-kills");
+    return read_options(reader, self, "instance", OPTIONS_INSTANCE);
+}
+
+static eep_status read_load(const scenario_reader *reader, scenario *self)
+{
+    return read_options(reader, self, "load", OPTIONS_LOAD);
+}
+
+/* A time becomes an option in milliseconds. */
+static eep_status read_cycle_time(const scenario_reader *reader, scenario *self, int node,
+                                  const char *option)
+{
     char number[32];
-    snprintf(number, sizeof number, "%u", cycle->kills);
+    double ms = 0;
+    if (node < 0) {
+        return EEP_OK;
+    }
+    eep_status status = scenario_read_time(reader, node, &ms);
+    snprintf(number, sizeof number, "%.3f", ms);
+    return status == EEP_OK ? add_pair(self, &reader->tree.node[node], option, number) : status;
+}
+
+static eep_status read_cycle(const scenario_reader *reader, scenario *self)
+{
+    static const char *const keys[] = {"kills", "every", "rejoin-after"};
+    const char *kills = NULL;
+    int node = yamltree_child(&reader->tree, 0, "repeat-kills");
+    if (node < 0) {
+        return EEP_OK;
+    }
+    eep_status status = scenario_check_keys(reader, node, keys, 3, 1);
+    if (status != EEP_OK) {
+        return status;
+    }
     int at = yamltree_child(&reader->tree, node, "kills");
-    eep_status status = add_pair(self, &reader->tree.node[at], "kills", number);
-    const struct {
-        const char *key, *text, *option;
-    } times[] = {{"every", cycle->every, "kill-every"},
-                 {"rejoin-after", cycle->rejoin_after, "rejoin-after"}};
-    for (int i = 0; i < 2 && status == EEP_OK; i++) {
-        double ms = 0;
-        at = yamltree_child(&reader->tree, node, times[i].key);
-        if (at < 0) {
-            continue;
-        }
-        if (!scenario_time(times[i].text, &ms)) {
-            return scenario_fail(reader, at, "'%s' is not a time such as 1.5 or 700ms",
-                                 times[i].text);
-        }
-        snprintf(number, sizeof number, "%.3f", ms);
-        status = add_pair(self, &reader->tree.node[at], times[i].option, number);
+    status = scenario_read_text(reader, at, SCENARIO_MAX_WORD, &kills);
+    if (status == EEP_OK) {
+        status = add_pair(self, &reader->tree.node[at], "kills", kills);
+    }
+    if (status == EEP_OK) {
+        status = read_cycle_time(reader, self, yamltree_child(&reader->tree, node, "every"),
+                                 "kill-every");
+    }
+    if (status == EEP_OK) {
+        status = read_cycle_time(reader, self, yamltree_child(&reader->tree, node, "rejoin-after"),
+                                 "rejoin-after");
     }
     return status;
 }
 
 /* ---------------------------------------------------------------- events, expectations */
 
-static eep_status read_events(const scenario_reader *reader, scenario *self,
-                              const scenario_text *text)
+static eep_status read_events(const scenario_reader *reader, scenario *self)
 {
     int node = yamltree_child(&reader->tree, 0, "events"), same = -1;
-    eep_status status = EEP_OK;
-    if (text->num_actions == 0) {
+    if (node < 0) {
         return EEP_OK;
     }
-    self->event = calloc(text->num_actions, sizeof *self->event);
+    const yamltree_node *list = &reader->tree.node[node];
+    if (list->kind != YAMLTREE_SEQUENCE) {
+        return scenario_fail(reader, node, "a list is wanted here");
+    }
+    if (list->num_below > SCRIPT_MAX_EVENTS) {
+        return scenario_fail(reader, node, "a list of more than %d entries", SCRIPT_MAX_EVENTS);
+    }
+    self->event = calloc((size_t)list->num_below + 1, sizeof *self->event);
     if (!self->event) {
         return EEP_ERR_NO_MEMORY;
     }
-    int item = yamltree_item(&reader->tree, node, 0);
-    for (unsigned i = 0; i < text->num_actions && status == EEP_OK; i++) {
+    eep_status status = EEP_OK;
+    for (int i = list->first; i >= 0 && status == EEP_OK; i = reader->tree.node[i].next) {
         script_event *event = &self->event[self->num_events];
-        status = scenario_read_event(reader, item, &text->action[i], same, event);
+        status = scenario_read_event(reader, i, same, event);
         if (status == EEP_OK) {
             bool has_seats = event->target != TARGET_NONE && event->target != TARGET_SAME;
             same = has_seats ? self->num_events : same;
             self->num_events++;
-            item = reader->tree.node[item].next;
         }
     }
     return status;
@@ -220,59 +207,68 @@ static eep_status read_expectations(const scenario_reader *reader, scenario *sel
 
 /* ---------------------------------------------------------------- the whole */
 
-/* It is printed within a line. */
-static eep_status check_name(const scenario_reader *reader, const char *name)
+static eep_status copy_text(const char *text, char **copy_out)
 {
-    int node = yamltree_child(&reader->tree, 0, "name");
-    return strpbrk(name, "\n\t")
-               ? scenario_fail(reader, node, "'name' is one line, without line ends and tabs")
-               : EEP_OK;
+    *copy_out = strdup(text);
+    return *copy_out ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
 
-/* libcyaml takes any word for a boolean. */
-static eep_status check_long(const scenario_reader *reader)
+static eep_status read_name(const scenario_reader *reader, scenario *self)
+{
+    const char *text = NULL;
+    int node = yamltree_child(&reader->tree, 0, "name");
+    eep_status status = scenario_read_text(reader, node, MAX_NAME, &text);
+    if (status == EEP_OK && strpbrk(text, "\n\t")) { /* it is printed within a line */
+        status = scenario_fail(reader, node, "'name' is one line, without line ends and tabs");
+    }
+    return status == EEP_OK ? copy_text(text, &self->name) : status;
+}
+
+static eep_status read_about(const scenario_reader *reader, scenario *self)
+{
+    const char *text = NULL;
+    int node = yamltree_child(&reader->tree, 0, "about");
+    eep_status status = scenario_read_text(reader, node, MAX_ABOUT, &text);
+    return status == EEP_OK ? copy_text(text, &self->about) : status;
+}
+
+static eep_status read_long(const scenario_reader *reader, scenario *self)
 {
     int node = yamltree_child(&reader->tree, 0, "long");
-    const char *text = node < 0 ? "true" : reader->tree.node[node].text;
-    if (!text || (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)) {
+    const char *text = node < 0 ? "false" : reader->tree.node[node].text;
+    self->is_long = text && strcmp(text, "true") == 0;
+    if (!text || (!self->is_long && strcmp(text, "false") != 0)) {
         return scenario_fail(reader, node, "'long' is true or false");
     }
     return EEP_OK;
 }
 
-static eep_status read_all(const scenario_reader *reader, scenario *self, const scenario_text *text)
+static eep_status read_all(const scenario_reader *reader, scenario *self)
 {
-    self->name = strdup(text->name);
-    self->about = strdup(text->about);
-    self->is_long = text->is_long;
+    static const char *const keys[] = {"name", "about",  "long",         "instance",
+                                       "load", "events", "repeat-kills", "expect"};
+    static eep_status (*const parts[])(const scenario_reader *, scenario *) = {
+        read_name, read_about, read_long,   read_instance,
+        read_load, read_cycle, read_events, read_expectations};
+    eep_status status =
+        scenario_check_keys(reader, 0, keys, (int)(sizeof keys / sizeof keys[0]), 2);
+    if (status != EEP_OK) {
+        return status;
+    }
     self->pair = calloc((size_t)reader->tree.num_nodes + 3, sizeof *self->pair);
-    if (!self->name || !self->about || !self->pair) {
+    if (!self->pair) {
         return EEP_ERR_NO_MEMORY;
     }
-    eep_status status = check_name(reader, text->name);
-    if (status == EEP_OK) {
-        status = check_long(reader);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == EEP_OK; i++) {
+        status = parts[i](reader, self);
     }
-    if (status == EEP_OK) {
-        status = read_options(reader, self, "instance", OPTIONS_INSTANCE);
-    }
-    if (status == EEP_OK) {
-        status = read_options(reader, self, "load", OPTIONS_LOAD);
-    }
-    if (status == EEP_OK && text->cycle) {
-        status = read_cycle(reader, self, text->cycle);
-    }
-    if (status == EEP_OK) {
-        status = read_events(reader, self, text);
-    }
-    return status == EEP_OK ? read_expectations(reader, self) : status;
+    return status;
 }
 
 eep_status scenario_parse(const char *file, const char *text, size_t bytes, scenario *scenario_out,
                           char error[SCENARIO_ERROR_BYTES])
 {
     scenario_reader reader = {.file = file, .error = error};
-    scenario_text *typed = NULL;
     char said[YAMLTREE_ERROR_BYTES];
     int line = 1, column = 1;
     *scenario_out = (scenario){.file = strdup(file)};
@@ -290,11 +286,7 @@ eep_status scenario_parse(const char *file, const char *text, size_t bytes, scen
         status = scenario_fail_at(&reader, 1, 1, "empty; a scenario has at least name and about");
     }
     if (status == EEP_OK) {
-        status = scenario_schema_load(&reader, text, bytes, &typed);
-    }
-    if (status == EEP_OK) {
-        status = read_all(&reader, scenario_out, typed);
-        scenario_schema_free(typed);
+        status = read_all(&reader, scenario_out);
     }
     yamltree_free(&reader.tree);
     return status;

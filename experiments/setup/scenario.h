@@ -7,11 +7,12 @@
 #include "experiments/setup/expect.h"
 #include "experiments/setup/options.h"
 #include "experiments/script/script.h"
+#include "experiments/setup/scenario_reader.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SCENARIO_MAX_BYTES = 1 << 20, SCENARIO_ERROR_BYTES = 1024 };
+enum { SCENARIO_MAX_BYTES = 1 << 20 };
 
 /* An option of eep-run as a scenario gives it. */
 typedef struct scenario_pair {

@@ -1,124 +1,107 @@
-#include "experiments/setup/scenario_parts.h"
+/* The events of a scenario: each field of an entry goes to the script's parser of that part. */
+#include "experiments/setup/scenario_events.h"
 
+#include "experiments/script/script_describe.h"
+#include "experiments/script/script_parse.h"
+
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TEXT = 1024 };
+enum { MAX_STATE_COUNT = 1000000000 };
 
-static const char *const time_form = "a time: seconds such as 1.5, 1.5s or 1500ms, at most a day";
-static const char *const target_list[] = {"lowest", "proposer", "random", "covered",
-                                          "source", "joiner",   "vacant", "same"};
-enum { NUM_TARGET_NAMES = sizeof target_list / sizeof target_list[0] };
+static const uint64_t MAX_STEP = 1000000000000000;
 
-/* Only these letters: the text is put into the grammar of script_parse, whose signs it must not
- * bring along. */
-static bool is_word(const char *text, const char *letters)
-{
-    return *text && strspn(text, letters) == strlen(text);
-}
+#define COUNT_OF(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
-#define NUMBER_LETTERS "0123456789.eE+-"
-
-bool scenario_time(const char *text, double *ms_out)
-{
-    char whole[64], error[SCRIPT_ERROR_BYTES];
-    script_event event;
-    if (!is_word(text, NUMBER_LETTERS "ms") ||
-        snprintf(whole, sizeof whole, "0@%s", text) >= (int)sizeof whole ||
-        script_parse(VERB_KILL, whole, true, &event, error) != EEP_OK) {
-        return false;
-    }
-    *ms_out = event.delay_ms;
-    return true;
-}
-
-/* A time, or 3x: in multiples of the time after which a silent process is expelled. */
-static bool is_duration(const char *text)
-{
-    char whole[64], error[SCRIPT_ERROR_BYTES];
-    script_event event;
-    return is_word(text, NUMBER_LETTERS "msx") &&
-           snprintf(whole, sizeof whole, "0=%s@0", text) < (int)sizeof whole &&
-           script_parse(VERB_STOP, whole, true, &event, error) == EEP_OK;
-}
-
-/* The node of a field of the event, or the event's own. */
+/* The node of a field of the mapping; -1: it is not given. */
 static int field(const scenario_reader *self, int node, const char *name)
 {
-    int child = yamltree_child(&self->tree, node, name);
-    return child < 0 ? node : child;
+    return yamltree_child(&self->tree, node, name);
 }
 
 /* ---------------------------------------------------------------- when */
 
-static eep_status check_state(const scenario_reader *self, int node, const scenario_at *at)
-{
-    char allowed[512];
-    for (int s = 0; s < NUM_STATES; s++) {
-        if (strcmp(at->state, state_names[s]) == 0) {
-            return EEP_OK;
-        }
-    }
-    return scenario_fail(self, field(self, node, "state"), "unknown state '%s'; allowed are %s",
-                         at->state,
-                         scenario_list(state_names, NUM_STATES, allowed, sizeof allowed));
-}
+typedef struct moment_fields {
+    int time, step, state, rank, count, after; /* nodes; -1: not given */
+} moment_fields;
 
-static eep_status check_when(const scenario_reader *self, int node, const scenario_at *at)
+/* One of time, step and state, and with it only what belongs to it. */
+static eep_status check_moment(const scenario_reader *self, int node, const moment_fields *given)
 {
-    double ms = 0;
-    if (!at->time && !at->step && !at->state) {
+    bool time = given->time >= 0, step = given->step >= 0, state = given->state >= 0;
+    int num = time + step + state;
+    if (num == 0) {
         return scenario_fail(self, node, "'at' must have one of time, step and state");
     }
-    if ((at->time != NULL) + (at->step != NULL) + (at->state != NULL) > 1) {
+    if (num > 1) {
         return scenario_fail(
-            self, node, "'at' has %s%s%s: it must have only one of time, step and state%s",
-            at->time ? "time and " : "", at->step ? (at->state ? "step and " : "step") : "",
-            at->state ? "state" : "",
-            at->time ? "; 'after: TIME' is counted from a step or a state" : "");
+            self, node, "'at' has %s%s%s%s: it must have only one of time, step and state%s",
+            time ? "time and " : "", step ? "step" : "", step && state ? " and " : "",
+            state ? "state" : "", time ? "; 'after: TIME' is counted from a step or a state" : "");
     }
-    if ((at->rank || at->count) && !at->state) {
-        return scenario_fail(self, field(self, node, at->rank ? "rank" : "count"),
+    if ((given->rank >= 0 || given->count >= 0) && !state) {
+        return scenario_fail(self, given->rank >= 0 ? given->rank : given->count,
                              "rank and count belong to a state");
     }
-    if (at->count && *at->count == 0) {
-        return scenario_fail(self, field(self, node, "count"), "count must be at least 1");
-    }
-    if (at->time && at->after) {
-        return scenario_fail(self, field(self, node, "after"),
+    if (time && given->after >= 0) {
+        return scenario_fail(self, given->after,
                              "'after' is counted from a step or a state; give one time");
     }
-    const char *time = at->time ? at->time : at->after;
-    if (time && !scenario_time(time, &ms)) {
-        return scenario_fail(self, field(self, node, at->time ? "time" : "after"), "'%s' is not %s",
-                             time, time_form);
-    }
-    return at->state ? check_state(self, node, at) : EEP_OK;
+    return EEP_OK;
 }
 
-/* As script_parse wants it; check_when has been through. */
-static void print_when(const scenario_at *at, char *text, size_t bytes)
+static eep_status read_state(const scenario_reader *self, const moment_fields *given,
+                             script_event *event)
 {
-    size_t used = 0;
-#define ADD(...) used += (size_t)snprintf(text + used, bytes - used, __VA_ARGS__)
-    if (at->time) {
-        ADD("%s", at->time);
-    } else if (at->step) {
-        ADD("step:%llu", (unsigned long long)*at->step);
-    } else {
-        ADD("%s", at->state);
+    char allowed[512];
+    const char *name = NULL;
+    uint64_t rank = 0, count = 1;
+    event->when = WHEN_STATE;
+    eep_status status = scenario_read_text(self, given->state, SCENARIO_MAX_WORD, &name);
+    if (status == EEP_OK && !script_parse_state(name, &event->state)) {
+        status = scenario_fail(self, given->state, "unknown state '%s'; allowed are %s", name,
+                               scenario_list(state_names, NUM_STATES, allowed, sizeof allowed));
     }
-    if (at->rank) {
-        ADD(":%u", *at->rank);
+    if (status == EEP_OK && given->rank >= 0) {
+        status = scenario_read_whole(self, given->rank, 0, EEP_MAX_RANKS - 1, &rank);
+        event->state_seat = (int)rank;
     }
-    if (at->count) {
-        ADD("#%u", *at->count);
+    if (status == EEP_OK && given->count >= 0) {
+        status = scenario_read_whole(self, given->count, 1, MAX_STATE_COUNT, &count);
+        event->state_count = (int)count;
     }
-    if (at->after) {
-        ADD("+%s", at->after);
+    return status;
+}
+
+static eep_status read_moment(const scenario_reader *self, int node, script_event *event)
+{
+    static const char *const keys[] = {"time", "step", "state", "rank", "count", "after"};
+    eep_status status = scenario_check_keys(self, node, keys, COUNT_OF(keys), 0);
+    if (status != EEP_OK) {
+        return status;
     }
-#undef ADD
+    const moment_fields given = {.time = field(self, node, "time"),
+                                 .step = field(self, node, "step"),
+                                 .state = field(self, node, "state"),
+                                 .rank = field(self, node, "rank"),
+                                 .count = field(self, node, "count"),
+                                 .after = field(self, node, "after")};
+    status = check_moment(self, node, &given);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (given.time >= 0) {
+        return scenario_read_time(self, given.time, &event->delay_ms);
+    }
+    if (given.after >= 0) {
+        status = scenario_read_time(self, given.after, &event->delay_ms);
+    }
+    if (status == EEP_OK && given.step >= 0) {
+        event->when = WHEN_STEP;
+        return scenario_read_whole(self, given.step, 0, MAX_STEP, &event->step);
+    }
+    return status == EEP_OK ? read_state(self, &given, event) : status;
 }
 
 /* ---------------------------------------------------------------- who */
@@ -126,83 +109,126 @@ static void print_when(const scenario_at *at, char *text, size_t bytes)
 static eep_status fail_ranks(const scenario_reader *self, int node, const char *text)
 {
     char allowed[256];
+    const char *names[NUM_TARGETS];
+    int num = 0;
+    for (int t = 0; t < NUM_TARGETS; t++) {
+        if (target_names[t].name) {
+            names[num++] = target_names[t].name;
+        }
+    }
+    names[num++] = "same";
     return scenario_fail(self, node,
                          "'%.40s' is not a rank (0 to %d), a list of ranks such as [3, 5], or one "
                          "of %s",
                          text, EEP_MAX_RANKS - 1,
-                         scenario_list(target_list, NUM_TARGET_NAMES, allowed, sizeof allowed));
+                         scenario_list(names, num, allowed, sizeof allowed));
 }
 
-static bool is_rank(const char *text)
+/* Add the rank at the node to the event's. */
+static eep_status read_rank(const scenario_reader *self, int node, script_event *event)
 {
-    int rank = 0;
-    return is_word(text, "0123456789") && strlen(text) <= 6 && sscanf(text, "%d", &rank) == 1 &&
-           rank < EEP_MAX_RANKS;
-}
-
-static bool is_target(const char *text)
-{
-    for (int t = 0; t < NUM_TARGET_NAMES; t++) {
-        if (strcmp(text, target_list[t]) == 0) {
-            return true;
+    const char *text = self->tree.node[node].text;
+    uint64_t rank = 0;
+    if (!text || !script_parse_whole(text, EEP_MAX_RANKS - 1, &rank)) {
+        return fail_ranks(self, node, text ? text : "a list");
+    }
+    for (int i = 0; i < event->num_seats; i++) {
+        if (event->seat[i] == (int)rank) {
+            return scenario_fail(self, node, "rank %d is twice in the list", (int)rank);
         }
     }
-    return false;
+    if (event->num_seats == SCRIPT_MAX_SEATS) {
+        return scenario_fail(self, node,
+                             "a list has at most %d ranks; give the others an event of their own "
+                             "at the same moment",
+                             SCRIPT_MAX_SEATS);
+    }
+    event->target = TARGET_SEATS;
+    event->seat[event->num_seats++] = (int)rank;
+    return EEP_OK;
 }
 
-/* WHO of script_parse, of the node of `ranks`. */
-static eep_status print_who(const scenario_reader *self, int node, const scenario_action *action,
-                            char *text, size_t bytes)
+static eep_status read_ranks(const scenario_reader *self, int node, script_event *event)
 {
     const yamltree_node *ranks = &self->tree.node[node];
-    size_t used = 0;
-    int num = 0;
-    if (ranks->kind == YAMLTREE_SEQUENCE) {
-        for (int i = ranks->first; i >= 0; i = self->tree.node[i].next) {
-            const yamltree_node *item = &self->tree.node[i];
-            if (item->kind != YAMLTREE_SCALAR || !is_rank(item->text)) {
-                return fail_ranks(self, i, item->text ? item->text : "a list");
-            }
-            for (int k = ranks->first; k != i; k = self->tree.node[k].next) {
-                if (atoi(self->tree.node[k].text) == atoi(item->text)) {
-                    return scenario_fail(self, i, "rank %s is twice in the list", item->text);
-                }
-            }
-            if (++num > SCRIPT_MAX_SEATS) {
-                return scenario_fail(self, i,
-                                     "a list has at most %d ranks; give the others an event of "
-                                     "their own at the same moment",
-                                     SCRIPT_MAX_SEATS);
-            }
-            used +=
-                (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "," : "", item->text);
-        }
-        if (num == 0) {
-            return scenario_fail(self, node, "the list of ranks is empty");
-        }
-    } else if (ranks->kind == YAMLTREE_SCALAR && is_rank(ranks->text)) {
-        num = 1;
-        snprintf(text, bytes, "%s", ranks->text);
-    } else if (ranks->kind == YAMLTREE_SCALAR && is_target(ranks->text)) {
-        used = (size_t)snprintf(text, bytes, "%s", ranks->text);
-        if (action->count) {
-            snprintf(text + used, bytes - used, ":%u", *action->count);
-        }
-    } else {
-        return fail_ranks(self, node, ranks->text ? ranks->text : "a mapping");
+    eep_status status = EEP_OK;
+    if (ranks->kind == YAMLTREE_SCALAR) {
+        return read_rank(self, node, event);
     }
-    if (num && action->count) {
-        return scenario_fail(self, field(self, ranks->parent, "count"),
+    if (ranks->kind == YAMLTREE_MAPPING) {
+        return fail_ranks(self, node, "a mapping");
+    }
+    if (ranks->first < 0) {
+        return scenario_fail(self, node, "the list of ranks is empty");
+    }
+    for (int i = ranks->first; i >= 0 && status == EEP_OK; i = self->tree.node[i].next) {
+        status = read_rank(self, i, event);
+    }
+    return status;
+}
+
+static eep_status read_count(const scenario_reader *self, int node, script_event *event)
+{
+    uint64_t count = 1;
+    if (node < 0) {
+        return EEP_OK;
+    }
+    if (event->target == TARGET_SEATS) {
+        return scenario_fail(self, node,
                              "count is for names such as random; here the ranks are given");
     }
-    return EEP_OK;
+    if (event->target == TARGET_SAME || !target_names[event->target].counts) {
+        return scenario_fail(self, node, "count is for random, covered, source and vacant");
+    }
+    eep_status status = scenario_read_whole(self, node, 1, SCRIPT_MAX_SEATS, &count);
+    event->count = (int)count;
+    event->counted = true;
+    return status;
+}
+
+/* `same` as in scenario_read_event. */
+static eep_status read_who(const scenario_reader *self, int ranks, int count, int same,
+                           script_event *event)
+{
+    const char *text = self->tree.node[ranks].text; /* NULL: a list or a mapping */
+    eep_status status = EEP_OK;
+    if (text && strcmp(text, "same") == 0) {
+        if (same < 0) {
+            return scenario_fail(self, ranks,
+                                 "'same' means the ranks of the event before; this is the first "
+                                 "with ranks");
+        }
+        event->target = TARGET_SAME;
+        event->pairs_with = same;
+    } else if (!text || !script_parse_target(text, &event->target)) {
+        status = read_ranks(self, ranks, event);
+    }
+    if (status == EEP_OK) {
+        status = read_count(self, count, event);
+    }
+    const char *misfit = status == EEP_OK ? script_target_misfit(event) : NULL;
+    return misfit ? scenario_fail(self, ranks, "'%s': %s", text ? text : "", misfit) : status;
 }
 
 /* ---------------------------------------------------------------- what */
 
-/* VALUE of script_parse: "" where none is given. */
-static eep_status print_value(const scenario_reader *self, int node, verb what,
-                              const scenario_action *action, char *text, size_t bytes)
+static eep_status read_verb(const scenario_reader *self, int node, verb *verb_out)
+{
+    const char *names[NUM_VERBS], *name = NULL;
+    char allowed[512];
+    eep_status status = scenario_read_text(self, node, SCENARIO_MAX_WORD, &name);
+    if (status != EEP_OK || verb_find(name, verb_out)) {
+        return status;
+    }
+    for (int v = 0; v < NUM_VERBS; v++) {
+        names[v] = verb_table[v].name;
+    }
+    return scenario_fail(self, node, "unknown verb '%s'; allowed are %s", name,
+                         scenario_list(names, NUM_VERBS, allowed, sizeof allowed));
+}
+
+/* value, factor or place, and for: what the verb takes besides ranks. */
+static eep_status read_argument(const scenario_reader *self, int node, script_event *event)
 {
     static const struct {
         bool value, factor, place, duration, must;
@@ -226,109 +252,77 @@ static eep_status print_value(const scenario_reader *self, int node, verb what,
                                  .allowed = "place: dispatch, experts or combine, and for: TIME"},
         [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
     };
-    int kind = (int)verb_table[what].value;
+    const verb_info *info = &verb_table[event->verb];
+    const char *allowed = takes[info->value].allowed, *text = NULL;
     const struct {
-        const char *name, *text;
-        bool allowed;
-    } given[] = {{"value", action->value, takes[kind].value},
-                 {"factor", action->factor, takes[kind].factor},
-                 {"place", action->place, takes[kind].place},
-                 {"for", action->duration, takes[kind].duration}};
-    const char *main_text = NULL;
-    for (int i = 0; i < 4; i++) {
-        if (given[i].text && (!given[i].allowed || (i < 3 && main_text))) {
-            return scenario_fail(self, field(self, node, given[i].name),
-                                 "'%s' is not for %s here, which takes %s", given[i].name,
-                                 verb_table[what].name, takes[kind].allowed);
+        const char *name;
+        bool is_allowed;
+    } fields[] = {{"value", takes[info->value].value},
+                  {"factor", takes[info->value].factor},
+                  {"place", takes[info->value].place},
+                  {"for", takes[info->value].duration}};
+    int given = -1, lasts = field(self, node, "for");
+    for (int i = 0; i < COUNT_OF(fields); i++) {
+        int at = field(self, node, fields[i].name);
+        if (at >= 0 && (!fields[i].is_allowed || (at != lasts && given >= 0))) {
+            return scenario_fail(self, at, "'%s' is not for %s here, which takes %s",
+                                 fields[i].name, info->name, allowed);
         }
-        main_text = i < 3 && given[i].text ? given[i].text : main_text;
+        given = at >= 0 && at != lasts ? at : given;
     }
-    if (takes[kind].must && !main_text) {
-        return scenario_fail(self, node, "%s needs %s", verb_table[what].name, takes[kind].allowed);
+    if (takes[info->value].must && given < 0) {
+        return scenario_fail(self, node, "%s needs %s", info->name, allowed);
     }
-    if (main_text && !is_word(main_text, NUMBER_LETTERS "abcdefghijklmnopqrstuvwxyz")) {
-        return scenario_fail(self, node, "'%s' is not a value; %s takes %s", main_text,
-                             verb_table[what].name, takes[kind].allowed);
+    eep_status status = scenario_read_text(self, given, SCENARIO_MAX_WORD, &text);
+    if (status == EEP_OK && text && !script_parse_value(event->verb, text, &event->value)) {
+        return scenario_fail(self, given, "'%s' is not %s", text, script_value_form(event->verb));
     }
-    if (action->duration && !is_duration(action->duration)) {
-        return scenario_fail(self, field(self, node, "for"),
-                             "'%s' is not a duration: 1.5, 1.5s, 400ms, or 0.9x (of expel-ms)",
-                             action->duration);
+    if (status == EEP_OK) {
+        status = scenario_read_text(self, lasts, SCENARIO_MAX_WORD, &text);
     }
-    snprintf(text, bytes, "%s%s%s", main_text ? main_text : "",
-             main_text && action->duration ? "/" : "", action->duration ? action->duration : "");
-    return EEP_OK;
+    if (status == EEP_OK && text && !script_parse_duration(text, &event->lasts)) {
+        return scenario_fail(
+            self, lasts, "'%s' is not a duration: 1.5, 1.5s, 400ms, or 0.9x (of expel-ms)", text);
+    }
+    return status;
 }
 
-static eep_status find_verb(const scenario_reader *self, int node, const char *name, verb *out)
-{
-    const char *names[NUM_VERBS];
-    char allowed[512];
-    if (verb_find(name, out)) {
-        return EEP_OK;
-    }
-    for (int v = 0; v < NUM_VERBS; v++) {
-        names[v] = verb_table[v].name;
-    }
-    return scenario_fail(self, field(self, node, "do"), "unknown verb '%s'; allowed are %s", name,
-                         scenario_list(names, NUM_VERBS, allowed, sizeof allowed));
-}
+/* ---------------------------------------------------------------- the whole */
 
-/* Where a text that script_parse refuses is to blame: its value, if it has one. */
-static int blamed(const scenario_reader *self, int node, const scenario_action *action)
+eep_status scenario_read_event(const scenario_reader *self, int node, int same,
+                               script_event *event_out)
 {
-    const char *name = action->value      ? "value"
-                       : action->factor   ? "factor"
-                       : action->place    ? "place"
-                       : action->duration ? "for"
-                       : action->count    ? "count"
-                                          : "ranks";
-    return field(self, node, name);
-}
-
-eep_status scenario_read_event(const scenario_reader *self, int node, const scenario_action *action,
-                               int same, script_event *event_out)
-{
-    char who[MOST_TEXT] = "", value[128] = "", when[256] = "", text[2 * MOST_TEXT];
-    char error[SCRIPT_ERROR_BYTES];
-    int ranks = yamltree_child(&self->tree, node, "ranks");
-    int blame = ranks < 0 ? field(self, node, "do") : ranks;
+    static const char *const keys[] = {"at",    "do",     "ranks", "count",
+                                       "value", "factor", "place", "for"};
     verb what = VERB_KILL;
-    eep_status status = find_verb(self, node, action->verb, &what);
-    if (status == EEP_OK) {
-        status = check_when(self, field(self, node, "at"), action->at);
-    }
-    if (status == EEP_OK && verb_table[what].has_seat != (ranks >= 0)) {
-        status = scenario_fail(self, blame, "%s %s", verb_table[what].name,
-                               ranks < 0 ? "needs ranks" : "is done to no rank: leave out ranks");
-    }
-    if (status == EEP_OK && ranks >= 0) {
-        status = print_who(self, ranks, action, who, sizeof who);
-    }
-    if (status == EEP_OK) {
-        status = print_value(self, node, what, action, value, sizeof value);
-    }
+    eep_status status = scenario_check_keys(self, node, keys, COUNT_OF(keys), 2);
     if (status != EEP_OK) {
         return status;
     }
-    bool is_same = strcmp(who, "same") == 0;
-    if (is_same && same < 0) {
-        return scenario_fail(self, ranks,
-                             "'same' means the ranks of the event before; this is the "
-                             "first with ranks");
+    int ranks = field(self, node, "ranks"), count = field(self, node, "count");
+    int place = ranks < 0 ? field(self, node, "do") : ranks;
+    status = read_verb(self, field(self, node, "do"), &what);
+    script_event event = script_event_of(what);
+    const yamltree_node *named = &self->tree.node[place];
+    event.line = named->line;
+    event.column = named->column;
+    if (status == EEP_OK) {
+        status = read_moment(self, field(self, node, "at"), &event);
     }
-    print_when(action->at, when, sizeof when);
-    snprintf(text, sizeof text, "%s%s%s@%s", is_same ? "0" : who, *who && *value ? "=" : "", value,
-             when);
-    if (script_parse(what, text, true, event_out, error) != EEP_OK) {
-        return scenario_fail(self, blamed(self, node, action), "%s", error);
+    if (status == EEP_OK && verb_table[what].has_seat != (ranks >= 0)) {
+        status = scenario_fail(self, place, "%s %s", verb_table[what].name,
+                               ranks < 0 ? "needs ranks" : "is done to no rank: leave out ranks");
     }
-    if (is_same) {
-        event_out->target = TARGET_SAME;
-        event_out->num_seats = 0;
-        event_out->pairs_with = same;
+    if (status == EEP_OK && ranks >= 0) {
+        status = read_who(self, ranks, count, same, &event);
+    } else if (status == EEP_OK && count >= 0) {
+        status = scenario_fail(self, count, "count is for ranks such as random");
     }
-    event_out->line = self->tree.node[blame].line;
-    event_out->column = self->tree.node[blame].column;
-    return EEP_OK;
+    if (status == EEP_OK) {
+        status = read_argument(self, node, &event);
+    }
+    if (status == EEP_OK) {
+        *event_out = event;
+    }
+    return status;
 }

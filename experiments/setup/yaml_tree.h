@@ -1,5 +1,5 @@
-/* A YAML text as a tree whose nodes know their line and column: for messages about what a schema
- * cannot say, and for mappings whose keys are open. Pure. */
+/* A YAML text as a tree whose nodes know their line and column, for messages.
+ * Pure. */
 #ifndef EEPX_YAMLTREE_H
 #define EEPX_YAMLTREE_H
 

@@ -3,6 +3,7 @@
 #define EEPT_SCRIPT_FIXTURE_H
 
 #include "experiments/script/script.h"
+#include "experiments/script/script_parse.h"
 
 enum { SEATS = 8 };
 

@@ -165,7 +165,7 @@ Test(control, verbs_arrive_parsed)
     cr_assert(owner.last.num_seats == 1 && owner.last.seat[0] == 3);
     asks(fd, "{\"id\":\"x\",\"do\":\"stop\",\"what\":\"2,4=400ms\"}\n",
          "{\"id\":\"x\",\"ok\":true,\"seats\":[2,4]}\n");
-    cr_assert(owner.last.verb == VERB_STOP && owner.last.duration_ms == 400);
+    cr_assert(owner.last.verb == VERB_STOP && owner.last.lasts.ms == 400);
     asks(fd, "{\"do\":\"kill\",\"what\":\"3@ready:5\"}\n",
          "{\"ok\":true,\"seats\":[],\"pending\":true,\"number\":12}\n");
     asks(fd, "{\"do\":\"pending\"}\n", "{\"ok\":true,\"pending\":[]}\n");

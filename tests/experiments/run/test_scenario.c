@@ -72,9 +72,9 @@ Test(scenario, all_of_it_arrives)
     cr_assert_eq(s.event[2].when, WHEN_STEP);
     cr_assert_eq(s.event[2].step, 40);
     cr_assert_float_eq(s.event[3].value, 4, 1e-9);
-    cr_assert_float_eq(s.event[3].duration_ms, 2000, 1e-9);
+    cr_assert_float_eq(s.event[3].lasts.ms, 2000, 1e-9);
     cr_assert_float_eq(s.event[4].value, PLACE_EXPERTS, 1e-9);
-    cr_assert_float_eq(s.event[5].duration_ms, 400, 1e-9);
+    cr_assert_float_eq(s.event[5].lasts.ms, 400, 1e-9);
     cr_assert_eq(s.event[6].verb, VERB_STORE_STOP);
     cr_assert_float_eq(s.event[7].value, 2, 1e-9);
     options_set_defaults(&o);
@@ -195,7 +195,7 @@ Test(scenario, a_mistake_is_named_with_its_place)
          "a.yaml:4:17: ", "'x' is not a whole number"},
         {EVENT("{at: {state: ill}, do: kill, ranks: 3}"), "a.yaml:4:18: ", "allowed are spawned"},
         {EVENT("{at: {state: ready, count: 0}, do: kill, ranks: 3}"),
-         "a.yaml:4:32: ", "at least 1"},
+         "a.yaml:4:32: ", "'0' is not a whole number from 1"},
         {EVENT("{at: {time: 1}, do: kill, ranks: 8}"), "a.yaml:4:", "0 to 7"},
         {EVENT("{at: {time: 1}, do: kill, ranks: -3}"), "a.yaml:4:38: ", "'-3' is not a rank"},
         {EVENT("{at: {time: 1}, do: kill, ranks: highest}"), "a.yaml:4:38: ", "lowest, proposer"},

@@ -1,4 +1,5 @@
 /* The text of the fault script, there and back. */
+#include "experiments/script/script_describe.h"
 #include "tests/lib/script_fixture.h"
 
 #include <criterion/criterion.h>
@@ -13,14 +14,14 @@ Test(script_text, what_is_written_is_understood)
     cr_assert(e.target == TARGET_SEATS && e.num_seats == 3 && e.seat[2] == 7);
     cr_assert(e.when == WHEN_TIME && e.delay_ms == 1500);
     cr_assert_eq(script_parse(VERB_STOP, "covered:4=400ms@step:200+0.5", true, &e, error), EEP_OK);
-    cr_assert(e.target == TARGET_COVERED && e.count == 4 && e.duration_ms == 400);
+    cr_assert(e.target == TARGET_COVERED && e.count == 4 && e.lasts.ms == 400);
     cr_assert(e.when == WHEN_STEP && e.step == 200 && e.delay_ms == 500);
     cr_assert_eq(script_parse(VERB_STOP, "3=5e-1x@step:7+1e+3ms", true, &e, error), EEP_OK);
-    cr_assert(e.duration_expels == 0.5 && e.step == 7 && e.delay_ms == 1000);
+    cr_assert(e.lasts.expels == 0.5 && e.step == 7 && e.delay_ms == 1000);
     cr_assert_eq(script_parse(VERB_STOP, "3=0.9x@2", true, &e, error), EEP_OK);
-    cr_assert(e.duration_ms == 0 && e.duration_expels == 0.9);
+    cr_assert(e.lasts.ms == 0 && e.lasts.expels == 0.9);
     cr_assert_eq(script_parse(VERB_SLOW, "random=3/2s@1", true, &e, error), EEP_OK);
-    cr_assert(e.value == 3 && e.duration_ms == 2000 && e.target == TARGET_RANDOM && e.count == 1);
+    cr_assert(e.value == 3 && e.lasts.ms == 2000 && e.target == TARGET_RANDOM && e.count == 1);
     cr_assert_eq(script_parse(VERB_DIE, "lowest=combine@suspected:3#2+10ms", true, &e, error),
                  EEP_OK);
     cr_assert(e.value == PLACE_COMBINE && e.state == STATE_SUSPECTED && e.state_seat == 3);
@@ -30,7 +31,7 @@ Test(script_text, what_is_written_is_understood)
     cr_assert_eq(script_parse(VERB_BURN, "2@4", true, &e, error), EEP_OK);
     cr_assert(e.value == 2 && e.target == TARGET_NONE);
     cr_assert_eq(script_parse(VERB_STORE_STOP, "300ms@2", true, &e, error), EEP_OK);
-    cr_assert_eq(e.duration_ms, 300);
+    cr_assert_eq(e.lasts.ms, 300);
     cr_assert_eq(script_parse(VERB_STORE_STOP, "@2", true, &e, error), EEP_OK);
     cr_assert_eq(script_parse(VERB_STORE_KILL, "", false, &e, error), EEP_OK);
     cr_assert_eq(script_parse(VERB_ADD, "vacant:2", false, &e, error), EEP_OK);
@@ -87,7 +88,7 @@ Test(script_text, bad_text_is_named)
         {VERB_KILL, "random:65@1", "'random:65'"},
         {VERB_KILL, "lowest:2@1", "'lowest:2'"},
         {VERB_KILL, "randomly@1", "'randomly'"},
-        {VERB_KILL, "vacant@1", "--add and --rejoin"},
+        {VERB_KILL, "vacant@1", "add and rejoin"},
         {VERB_ADD, "random@1", "by number"},
         {VERB_KILL, "3@step:x", "'step:x'"},
         {VERB_KILL, "3@step:5+", "'step:5+'"},
