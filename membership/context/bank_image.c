@@ -1,5 +1,6 @@
 #include "membership/context/bank_image.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Replicas of a layer in order of expert, then seat, then slot: the same on every rank. */
@@ -37,6 +38,25 @@ static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *imag
     }
 }
 
+/* Rule R1: what is routed to holds its expert; a slot that is FILLING is never routed to. */
+static void check_routes(const eepk_shape *s, const eepi_view *view, const uint8_t *image,
+                         uint32_t layer)
+{
+    const uint32_t *first =
+        (const uint32_t *)(image + s->bank_off_first) + (uint64_t)layer * (s->num_experts + 1);
+    const eepk_replica *replica = (const eepk_replica *)(image + s->bank_off_replica) +
+                                  (uint64_t)layer * s->max_ranks * s->num_slots;
+
+    for (uint32_t expert = 0; expert < s->num_experts; expert++) {
+        for (uint32_t i = first[expert]; i < first[expert + 1]; i++) {
+            const eepi_view_slot *slot =
+                eepi_view_slot_at(view, (int)layer, replica[i].seat, replica[i].slot);
+            assert(slot->state == EEPI_SLOT_HOLDS && slot->expert == expert);
+            assert(eepi_view_is_member(view, replica[i].seat));
+        }
+    }
+}
+
 void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *windows,
                      uint8_t *image)
 {
@@ -59,5 +79,6 @@ void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *wi
     }
     for (uint32_t layer = 0; layer < s->num_layers; layer++) {
         fill_layer(s, view, image, layer);
+        check_routes(s, view, image, layer);
     }
 }

@@ -2,6 +2,7 @@
  * looks at all that is known and does what the rules ask for, so that no order of arrival matters.
  */
 #include "membership/core/core_begin.h"
+#include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_ends.h"
@@ -9,7 +10,9 @@
 #include "membership/core/core_fault.h"
 #include "membership/core/core_plan.h"
 #include "membership/core/core_rebalance.h"
+#include "membership/core/core_status.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,10 +137,10 @@ static void advance_outside(eepi_core *core)
     if ((core->leaving || eepi_core_has_ended(core)) && core->view->cause == EEPI_VIEW_PLANNED &&
         core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
-        core->status = CORE_LEAVING;
+        eepi_core_set_status(core, CORE_LEAVING);
         return;
     }
-    core->status = CORE_OVER;
+    eepi_core_set_status(core, CORE_OVER);
     eepi_core_act(core, core->leaving || eepi_core_has_ended(core) ? EEPI_ACTION_DRAINED
                                                                    : EEPI_ACTION_EVICTED);
 }
@@ -155,7 +158,7 @@ static void advance_leaving(eepi_core *core)
             return;
         }
     }
-    core->status = CORE_OVER;
+    eepi_core_set_status(core, CORE_OVER);
     eepi_core_act(core, EEPI_ACTION_DRAINED);
 }
 
@@ -166,7 +169,7 @@ static void advance(eepi_core *core)
     }
     if (!core->has_view) {
         if (core->leaving && core->register_was_read && !core->cas_in_flight) {
-            core->status = CORE_OVER; /* there is no view yet that it could leave */
+            eepi_core_set_status(core, CORE_OVER); /* there is no view yet that it could leave */
             eepi_core_act(core, EEPI_ACTION_DRAINED);
             return;
         }
@@ -191,12 +194,16 @@ static void advance(eepi_core *core)
 
 const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, int *num_actions_out)
 {
+    const uint64_t installed_epoch = core->installed_epoch;
+
     core->num_actions = 0;
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
     eepi_core_take(core, input);
     eepi_core_pass_margins(core);
     advance(core);
+    eepi_core_check(core);
+    assert(core->installed_epoch >= installed_epoch); /* S2: it never goes back */
     *num_actions_out = core->num_actions;
     return core->actions;
 }
@@ -218,10 +225,9 @@ int eepi_core_is_wedged(const eepi_core *core)
 
 void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes)
 {
-    static const char *const names[] = {"OUTSIDE", "SERVING", "WEDGED", "LEAVING", "OVER"};
     int used =
         snprintf(text_out, bytes, "rank %d (generation %u) %s epoch %llu installed %llu suspects",
-                 core->config.seat, core->config.generation, names[core->status],
+                 core->config.seat, core->config.generation, eepi_core_status_name(core->status),
                  (unsigned long long)(core->has_view ? core->view->epoch : 0),
                  (unsigned long long)core->installed_epoch);
 

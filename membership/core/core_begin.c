@@ -5,6 +5,7 @@
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
+#include "membership/core/core_status.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +129,7 @@ static void begin_with_gaps(eepi_core *core)
         fail_to_begin(core);
         return;
     }
-    core->status = CORE_OVER;
+    eepi_core_set_status(core, CORE_OVER);
     eepi_core_act(core, EEPI_ACTION_EVICTED);
 }
 

@@ -2,6 +2,7 @@
  * way into the register. */
 #include "membership/core/core_draft.h"
 
+#include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
 
 #include <string.h>
@@ -60,6 +61,7 @@ void eepi_core_commit(eepi_core *core)
     if (core->cas_in_flight) {
         return;
     }
+    eepi_core_check_draft(core, core->draft);
     eepi_view_seal(core->draft);
     if (core->tried_epoch < core->draft->epoch) {
         core->tried_epoch = core->draft->epoch;

@@ -3,7 +3,9 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_ends.h"
+#include "membership/core/core_status.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Who leaves by plan is needed until we switch. */
@@ -115,7 +117,7 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
     if (core->has_view && view->epoch == core->view->epoch && view->digest != core->view->digest &&
         !only_reads(core)) { /* the store forgot ours, and others went on without it */
-        core->status = CORE_OVER;
+        eepi_core_set_status(core, CORE_OVER);
         eepi_core_act(core, EEPI_ACTION_EVICTED);
         return;
     }
@@ -139,6 +141,7 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
         core->background_after_us = core->now_us + core->config.background_delay_us;
         core->examined_layers = 0;
     }
+    assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core)); /* S2 */
     memcpy(core->view, view, view->bytes);
     settle_evidence(core, view);
     core->revision = revision;

@@ -7,6 +7,7 @@
 #include "membership/core/core_expel.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
+#include "membership/core/core_status.h"
 
 #include <stdio.h>
 
@@ -353,7 +354,7 @@ static int my_turn(eepi_core *core)
 
 static void wedge(eepi_core *core)
 {
-    core->status = CORE_WEDGED;
+    eepi_core_set_status(core, CORE_WEDGED);
     core->wedged_us = core->now_us;
     core->drained = 0;
     eepi_core_act(core, EEPI_ACTION_WEDGE);
@@ -361,7 +362,7 @@ static void wedge(eepi_core *core)
 
 static void install(eepi_core *core)
 {
-    core->status = CORE_SERVING;
+    eepi_core_set_status(core, CORE_SERVING);
     core->installed_epoch = core->view->epoch;
     eepi_core_act(core, EEPI_ACTION_INSTALL)->view = core->view;
 }

@@ -2,6 +2,7 @@
  * in-band (rules M3, M7, M10). */
 #include "membership/core/core_plan.h"
 
+#include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
@@ -129,6 +130,7 @@ static void make_plan(eepi_core *core)
     if (changes + promoted + retirements == 0) {
         return;
     }
+    eepi_core_check_draft(core, draft);
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);
     core->has_plan = 1;

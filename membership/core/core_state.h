@@ -14,6 +14,7 @@ typedef enum core_status {
     CORE_LEAVING, /* out of the committed view by our own wish; helps until all have flipped */
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
+enum { CORE_NUM_STATUSES = CORE_OVER + 1 };
 
 enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16 };
 

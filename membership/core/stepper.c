@@ -1,7 +1,10 @@
+/* What a rank does between two steps: which view it switches to, when a step may begin and under
+ * which number, and what the membership core is told of its end. */
 #include "membership/core/stepper.h"
 
 #include "graphs/kernels/compiler_macros.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { EXPEL_TIMES_P9999 = 20, EXPEL_EVERY_STEPS = 1024 };
@@ -45,8 +48,10 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 
 /* ------------------------------------------------------------------ the service thread's part */
 
+/* Rule M2: the promise that follows this word holds from now on. */
 static void say_drained(eepi_stepper *s)
 {
+    assert(!s->in_step && s->flipping.epoch == 0);
     s->mail.drained = 1;
     s->mail.drained_step = s->step;
 }
@@ -83,6 +88,7 @@ eepi_stage_verdict eepi_stepper_stage(eepi_stepper *s, const eepi_live *planned)
 
 void eepi_stepper_staged(eepi_stepper *s, const eepi_live *planned)
 {
+    assert(!eepi_stepper_awaits_flip(s)); /* T2: that bank was idle when it was written */
     s->staged = *planned;
 }
 
@@ -150,16 +156,36 @@ static const eepi_live *next_live(eepi_stepper *s)
     return &none; /* it is being staged */
 }
 
+/* Rules M3, T3: a flip in-band is to what all who completed the last step agreed on, or, where
+ * peers have switched already, to what this rank has seen committed; and what it goes to is staged.
+ */
+static void check_flip_in_band(const eepi_stepper *s)
+{
+    assert(s->flip_due != 0 || s->peers_are_newer);
+    assert(s->flipping.digest == (s->flip_due ? s->flip_due : s->announced.digest));
+    assert(s->flipping.digest == s->staged.digest);
+}
+
 const eepi_live *eepi_stepper_flip_to(eepi_stepper *s)
 {
+    assert(!s->in_step && s->flipping.epoch == 0);
     s->flipping = *next_live(s);
     s->flip_is_in_band = s->pending.epoch == 0;
-    return s->flipping.epoch ? &s->flipping : NULL;
+    if (s->flipping.epoch == 0) {
+        return NULL;
+    }
+    assert(!s->wedged);                        /* M2: it may have promised not to serve this view */
+    assert(s->flipping.epoch > s->live.epoch); /* S2: what is installed never goes back */
+    if (s->flip_is_in_band) {
+        check_flip_in_band(s);
+    }
+    return &s->flipping;
 }
 
 /* Wedged meanwhile, it is as if the wedge had come right after. */
 int eepi_stepper_flipped(eepi_stepper *s)
 {
+    assert(s->flipping.epoch != 0);
     s->live = s->flipping;
     s->flipping = none;
     s->warm = 0;
@@ -227,6 +253,7 @@ int eepi_stepper_wants(const eepi_stepper *s, uint64_t peer_step)
 
 eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now_us)
 {
+    assert(!s->wedged && !s->in_step && s->live.epoch != 0); /* M2, S4 */
     s->step++;
     if (s->jump_step > s->step) {
         s->step = s->jump_step;
@@ -234,6 +261,7 @@ eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now
     if (peer_step > s->step) {
         s->step = peer_step;
     }
+    assert(s->step >= s->live.first_step); /* M2: nobody has started that number before */
     s->jump_step = 0;
     s->must_follow = 0;
     s->in_step = 1;
@@ -309,6 +337,7 @@ static void end_aborted(eepi_stepper *s, const eepk_status *status)
 
 int eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us)
 {
+    const uint64_t step = s->step;
     int ok = status && status->result == EEPK_STEP_OK;
 
     s->in_step = 0;
@@ -317,6 +346,7 @@ int eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us
     } else if (status) {
         end_aborted(s, status);
     }
+    assert(s->step == step); /* D5: its number is never used again */
     if (s->wedged) {
         say_drained(s);
     }

@@ -151,7 +151,7 @@ Test(core_forgets, S2_nothing_is_decided_while_somebody_knows_a_newer_view)
  * (seed 25309). */
 Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
 {
-    *eepi_view_slot_at(view, 0, 2, 0) = (eepi_view_slot){.state = EEPI_SLOT_FILLING};
+    eepi_view_slot_at(view, 0, 2, 0)->state = EEPI_SLOT_FILLING;
     eepi_view_seat_at(view, 0)->state = EEP_SEAT_VACANT;
     view->epoch = 2;
     view->phase = EEPI_VIEW_REPAIRING;

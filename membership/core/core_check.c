@@ -1,0 +1,151 @@
+/* The invariants of docs/PROTOCOL.md that one rank can see alone, as assertions. They stay on in
+ * release builds: a rank that breaks one harms all others, and its end harms none of them. A check
+ * of a draft reads each slot once, as sealing it does; a check of the state reads each seat once.
+ */
+#include "membership/core/core_check.h"
+
+#include "membership/core/core_common.h"
+
+#include <assert.h>
+
+static bool share_a_member(const eepi_view *before, const eepi_view *after)
+{
+    for (int seat = 0; seat < after->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(before, seat) &&
+            eepi_view_has(after, seat, eepi_view_seat_at(before, seat)->generation)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* S7: a view that serves covers all experts. M1: one that does not is a fault's, or begins an
+ * instance again, and is served after its repair alone. */
+static void check_coverage(const eepi_view *draft)
+{
+    const bool serves = draft->phase == EEPI_VIEW_SERVING;
+
+    if (eepi_view_num_active(draft) == 0) { /* the last view: nobody serves it */
+        return;
+    }
+    assert(serves == (eepi_view_num_uncovered(draft, -1) == 0));
+    assert(serves || draft->cause == EEPI_VIEW_FAULT || draft->cause == EEPI_VIEW_INITIAL);
+}
+
+/* R1: bytes reach a slot behind their checksum alone, so what is to be filled has one; and a view
+ * that names slots FILLING while it serves is a planned one. */
+static void check_fills(const eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        for (int i = 0; i < shape->max_ranks * shape->num_slots; i++) {
+            const eepi_view_slot *slot =
+                eepi_view_slot_at(draft, layer, i / shape->num_slots, i % shape->num_slots);
+            if (slot->state != EEPI_SLOT_FILLING) {
+                continue;
+            }
+            assert(*eepi_view_checksum_at(draft, layer, slot->expert) != 0);
+            assert(draft->phase == EEPI_VIEW_REPAIRING || draft->cause == EEPI_VIEW_PLANNED);
+        }
+    }
+}
+
+void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
+{
+    const eepi_view *view = core->view; /* all empty before the first */
+    const bool begins = draft->cause == EEPI_VIEW_INITIAL;
+
+    assert(draft->epoch > view->epoch);                                /* S2 */
+    assert(draft->base_digest == (core->has_view ? view->digest : 0)); /* M4 */
+    assert(draft->first_step >= view->first_step);                     /* D5 */
+    assert(draft->proposer == core->config.seat);                      /* M4 */
+    assert((draft->combine_copy != view->combine_copy) ==
+           (draft->cause == EEPI_VIEW_FAULT));                  /* M2 */
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) { /* S12: generations go up */
+        assert(eepi_view_seat_at(draft, seat)->generation >=
+               eepi_view_seat_at(view, seat)->generation);
+    }
+    /* M8: who stays knows what was promised and started before */
+    assert(begins || share_a_member(view, draft) || eepi_view_num_active(draft) == 0);
+    check_coverage(draft);
+    check_fills(draft);
+}
+
+/* P8: stores end behind the process, and the process behind its first sign. */
+static void check_ends(const core_peer *peer)
+{
+    assert(peer->stored <= peer->gone && peer->gone <= peer->exited);
+    assert(peer->passing == 0 || (peer->stored < peer->passing && peer->passing <= peer->gone));
+}
+
+static void check_status(const eepi_core *core)
+{
+    const uint64_t epoch = core->view->epoch;
+
+    switch (core->status) {
+    case CORE_SERVING: /* M2: never under a view that it has promised not to serve */
+        assert(core->installed_epoch != 0 && core->reported_epoch < core->installed_epoch);
+        break;
+    case CORE_WEDGED:
+    case CORE_LEAVING:
+        assert(core->has_view && core->was_member);
+        break;
+    case CORE_OUTSIDE:
+        assert(core->installed_epoch == 0);
+        break;
+    case CORE_OVER:
+        break;
+    }
+    /* S2: what this rank runs, or has promised, is no newer than what it knows */
+    assert(core->installed_epoch <= epoch && core->reported_epoch <= epoch);
+    /* M4: a plan stands on the newest document, or is void */
+    assert(!core->has_plan ||
+           (core->plan->epoch > epoch && core->plan->base_digest == core->view->digest));
+}
+
+/* M5: evidence names the process that the newest view has, or had, in that seat. */
+static void check_suspect(const eepi_core *core, const eepi_suspect *suspect)
+{
+    assert(suspect->seat != core->config.seat && suspect->generation != 0);
+    assert(suspect->generation == eepi_view_seat_at(core->view, suspect->seat)->generation);
+}
+
+static void check_action(const eepi_core *core, const eepi_action *action)
+{
+    switch (action->kind) {
+    case EEPI_ACTION_REPORT: /* M2: the promise follows the end of the step */
+        assert(core->status == CORE_WEDGED && core->drained);
+        for (int i = 0; i < action->report.num_suspects; i++) {
+            check_suspect(core, &action->report.suspects[i]);
+        }
+        break;
+    case EEPI_ACTION_KILL:
+        check_suspect(core, &action->suspect);
+        break;
+    case EEPI_ACTION_INSTALL: /* S4: a rank serves what it is in */
+        assert(core->status == CORE_SERVING && action->view->phase == EEPI_VIEW_SERVING);
+        assert(eepi_view_has(action->view, core->config.seat, core->config.generation));
+        break;
+    case EEPI_ACTION_STAGE: /* T2: the idle bank does not wait for a flip of its own */
+        assert(core->status == CORE_OUTSIDE || core->installed_epoch == core->view->epoch);
+        break;
+    case EEPI_ACTION_FILL: /* R1: no step reads the slot any more */
+        assert(action->view->phase == EEPI_VIEW_REPAIRING ||
+               core->installed_epoch == action->view->epoch);
+        break;
+    default:
+        break;
+    }
+}
+
+void eepi_core_check(const eepi_core *core)
+{
+    check_status(core);
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        check_ends(&core->peers[seat]);
+    }
+    for (int i = 0; i < core->num_actions; i++) {
+        check_action(core, &core->actions[i]);
+    }
+}
