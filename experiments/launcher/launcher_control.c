@@ -1,9 +1,11 @@
+/* eep-ctl's commands, and the events that its watchers are told. */
 #include "experiments/launcher/launcher_control.h"
 
 #include "experiments/control/control_path.h"
 #include "experiments/base/end_signals.h"
-#include "experiments/launcher/launcher_state.h"
-#include "experiments/script/script_describe.h"
+#include "experiments/launcher/launcher_experts.h"
+#include "experiments/launcher/launcher_script.h"
+#include "experiments/launcher/launcher_status.h"
 #include "experiments/launcher/launcher_verbs.h"
 #include "graphs/base/descriptors.h"
 
@@ -18,18 +20,16 @@ enum { DESCRIPTORS_OF_START = 8 };
 static const uint64_t RATE_PERIOD_NS = 500000000;
 static const uint64_t FINISH_JOIN_NS = 2000000000; /* what joiners have after a finish */
 
-struct launcher_control {
+typedef struct launcher_control {
     control *socket;
     char path[CONTROL_PATH_BYTES];
     private_dir dir; /* that the socket has for itself, if any */
-    bool finishing;
-    uint64_t finish_ns;
     size_t num_told; /* events that watchers were told */
     /* Tokens per second: since the older of two samples, taken half a second apart. */
     struct {
         uint64_t time_ns, tokens;
     } sample[2];
-};
+} launcher_control;
 
 /* ---------------------------------------------------------------- commands */
 
@@ -64,7 +64,7 @@ static bool is_for_store(verb action)
            action == VERB_STORE_START;
 }
 
-static int seats_struck(const script_event *event, int seats_out[SCRIPT_MAX_SEATS])
+static int seats_done_to(const script_event *event, int seats_out[SCRIPT_MAX_SEATS])
 {
     int num = 0;
     for (int i = 0; i < event->num_seats; i++) {
@@ -97,7 +97,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                          int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
     launcher *self = user;
-    script *todo = &self->effective.script;
+    script *events = &self->options.script;
     script_event added = *event;
     double now_ms = launcher_time_ms(self);
     bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
@@ -115,14 +115,14 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
             return false;
         }
     }
-    if (is_for_store(event->verb) && !self->how->store_process) {
+    if (is_for_store(event->verb) && !self->options.store_process) {
         snprintf(error, CONTROL_ERROR_BYTES,
                  "%s: the store is part of eep-run; start it with --store-process",
                  verb_table[event->verb].name);
         return false;
     }
     const char *odd = now && is_for_store(event->verb)
-                          ? store_process_refuses(self->store_child, event->verb)
+                          ? store_process_refuses(self->store.process, event->verb)
                           : NULL;
     if (odd) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name, odd);
@@ -134,12 +134,12 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         return false;
     }
     bool mends = verb_table[event->verb].wants_free && now && launcher_uncovered(self) > 0;
-    if (self->stopping || (self->control->finishing && !mends)) {
+    if (self->ending.stopping || (self->ending.finishing && !mends)) {
         snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
     }
     added.delay_ms = now ? now_ms : added.delay_ms;
-    eep_status status = script_append(todo, &added);
+    eep_status status = script_append(events, &added);
     if (status != EEP_OK) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
                  status == EEP_ERR_NOT_FOUND
@@ -149,15 +149,15 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                      : eep_strerror(status));
         return false;
     }
-    int index = todo->num_events - 1;
+    int index = events->num_events - 1;
     if (self->run.start_ns) {
         launcher_run_script(self);
     }
-    const script_event *taken = &todo->event[index];
+    const script_event *taken = &events->event[index];
     if (!taken->done) {
         *id_out = taken->order;
     }
-    *num_seats_out = seats_struck(taken, seats_out);
+    *num_seats_out = seats_done_to(taken, seats_out);
     if (taken->done && !taken->seats_struck) {
         refuse_passed_over(taken, error);
         return false;
@@ -170,227 +170,40 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
 static void finish(void *user)
 {
     launcher *self = user;
-    script *todo = &self->effective.script;
-    self->control->finish_ns =
-        self->control->finishing ? self->control->finish_ns : launcher_now_ns();
-    self->control->finishing = true;
-    script_withdraw(todo);
+    script *events = &self->options.script;
+    self->ending.finish_ns = self->ending.finishing ? self->ending.finish_ns : launcher_now_ns();
+    self->ending.finishing = true;
+    script_withdraw(events);
 }
 
-/* ---------------------------------------------------------------- status */
-
-/* Why the seat's process holds up a settled instance; NULL: it does not. */
-static const char *unsettled(const launcher *self, int seat)
-{
-    const record_process *process = launcher_process_of(self, seat);
-    if (!process) {
-        return NULL;
-    }
-    bool member = launcher_is_member(self, process);
-    if (process->exit_ns) {
-        return member ? "has ended and is still in the view" : NULL;
-    }
-    if (launcher_is_stopped(process)) {
-        return member                 ? "is stopped and still in the view"
-               : process->expelled_ns ? NULL
-                                      : "is stopped";
-    }
-    if (process->expelled_ns) {
-        return launcher_is_active(self, seat) ? NULL : "was expelled and has not ended";
-    }
-    if (process->die_ns || process->freeze_ns) {
-        return "was told to die or to freeze at its next step";
-    }
-    return launcher_is_active(self, seat) ? NULL
-           : process->drain_ns            ? "is leaving"
-           : process->kill_ns             ? "was killed and has not ended"
-                                          : "is joining";
-}
-
-bool launcher_unsettled_text(const launcher *self, char *text, size_t size)
-{
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        char room[CONTROL_ERROR_BYTES / 2];
-        const char *why = unsettled(self, seat);
-        if (why) {
-            bool lacks = launcher_lacks_room(self, seat, room, sizeof room);
-            snprintf(text, size, "rank %d %s", seat, lacks ? room : why);
-            return true;
-        }
-    }
-    return false;
-}
-
-static const char *text_of_pending(const launcher *self, char *text, size_t size)
-{
-    const script *todo = &self->effective.script;
-    char what[SCRIPT_TEXT_BYTES], why[CONTROL_ERROR_BYTES / 4];
-    int num = 0;
-    for (int i = 0; i < todo->num_events; i++) {
-        const script_event *event = &todo->event[i];
-        if (!event->done && num++ == 0) {
-            script_describe(event, what, sizeof what);
-            script_explain(event, launcher_time_ms(self), why, sizeof why);
-            snprintf(text, size, "number %d, '%.300s', is pending: %s", event->order, what, why);
-        }
-    }
-    size_t used = strlen(text);
-    if (num > 1) {
-        snprintf(text + used, size - used, " (and %d more are)", num - 1);
-    } else if (num == 0) {
-        snprintf(text, size, "what a stop or a slow-down did is not undone yet");
-    }
-    return text;
-}
-
-/* Besides what the launcher knows: nobody is stopped or told to die: that is going to expel it. */
 static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
 {
-    const launcher *self = user;
-    char text[CONTROL_ERROR_BYTES] = "";
-    const char *reason = !self->run.start_ns ? "not all ranks of the first view have joined"
-                         : self->stopping    ? "the run is ending"
-                         : !launcher_plan_is_over(self) ? "the plan has more phases"
-                                                        : NULL;
-    if (!reason && !script_is_done(&self->effective.script)) {
-        reason = text_of_pending(self, text, sizeof text);
-    }
-    if (!reason && launcher_unsettled_text(self, text, sizeof text)) {
-        reason = text;
-    }
-    if (reason && why) {
-        int uncovered = launcher_uncovered(self);
-        snprintf(why, CONTROL_ERROR_BYTES, "%.400s", reason);
-        size_t used = strlen(why);
-        if (uncovered > 0) {
-            snprintf(why + used, CONTROL_ERROR_BYTES - used,
-                     "; %d experts are held by no rank: nothing is served", uncovered);
-        }
-    }
-    return !reason;
+    return launcher_status_is_settled(user, why);
 }
 
-static const char *state_of(const launcher *self, int seat)
+static double tokens_per_s(const launcher_control *own, uint64_t tokens)
 {
-    const record_process *process = launcher_process_of(self, seat);
-    if (!process || (process->exit_ns && !launcher_is_member(self, process))) {
-        return "vacant";
-    }
-    char state = supervisor_state(self->ranks, seat);
-    if (state == 'Z' || process->kill_ns || process->expelled_ns) {
-        return "zombie";
-    }
-    return state == 'T'                              ? "stopped"
-           : process->drain_ns                       ? "draining"
-           : !launcher_is_active(self, seat)         ? "starting"
-           : process->slow_ns > process->slow_end_ns ? "slow"
-                                                     : "joined";
-}
-
-static void add_seats(const launcher *self, uint32_t num_requests, cJSON *answer)
-{
-    uint32_t served[EEP_MAX_RANKS] = {0};
-    for (uint32_t r = 0; r < num_requests; r++) {
-        const scheduler_request *request = scheduler_request_at(self->front, r);
-        if (request->status == REQUEST_RUNNING && request->seat >= 0) {
-            served[request->seat]++;
-        }
-    }
-    cJSON *seats = cJSON_AddArrayToObject(answer, "seats");
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        const record_process *process = launcher_process_of(self, seat);
-        cJSON *entry = cJSON_CreateObject();
-        cJSON_AddNumberToObject(entry, "seat", seat);
-        cJSON_AddNumberToObject(entry, "generation", process ? process->generation : 0);
-        cJSON_AddStringToObject(entry, "state", state_of(self, seat));
-        cJSON_AddNumberToObject(entry, "requests", served[seat]);
-        cJSON_AddItemToArray(seats, entry);
-    }
-}
-
-static double tokens_per_s(const launcher_control *mine, uint64_t tokens)
-{
-    uint64_t since_ns = launcher_now_ns() - mine->sample[0].time_ns;
-    bool known = mine->sample[0].time_ns && since_ns;
-    return known ? (double)(tokens - mine->sample[0].tokens) * 1e9 / (double)since_ns : 0;
+    uint64_t since_ns = launcher_now_ns() - own->sample[0].time_ns;
+    bool known = own->sample[0].time_ns && since_ns;
+    return known ? (double)(tokens - own->sample[0].tokens) * 1e9 / (double)since_ns : 0;
 }
 
 static void tell_status(void *user, cJSON *answer)
 {
-    launcher *self = user;
-    const record *run = &self->run;
-    const script *todo = &self->effective.script;
-    scheduler_counts counts = scheduler_count(self->front);
-    int pending = 0;
-    for (int i = 0; i < todo->num_events; i++) {
-        pending += !todo->event[i].done;
-    }
-    cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
-    cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
-    char waits[CONTROL_ERROR_BYTES] = "";
-    bool settled = is_settled(self, waits);
-    cJSON_AddBoolToObject(answer, "settled", settled);
-    if (settled) {
-        cJSON_AddNullToObject(answer, "waits");
-    } else {
-        cJSON_AddStringToObject(answer, "waits", waits);
-    }
-    cJSON_AddBoolToObject(answer, "finishing", self->control->finishing);
-    cJSON_AddNumberToObject(answer, "epoch",
-                            run->num_views ? (double)run->views[run->num_views - 1].epoch : 0);
-    cJSON_AddNumberToObject(answer, "tokens", (double)counts.tokens_emitted);
-    cJSON_AddNumberToObject(answer, "tokens_per_s",
-                            tokens_per_s(self->control, counts.tokens_emitted));
-    cJSON_AddNumberToObject(answer, "faults", (double)run->num_faults);
-    cJSON_AddNumberToObject(answer, "pending", pending);
-    cJSON_AddNumberToObject(answer, "uncovered", launcher_uncovered(self));
-    cJSON *requests = cJSON_AddObjectToObject(answer, "requests");
-    cJSON_AddNumberToObject(requests, "accepted", counts.accepted);
-    cJSON_AddNumberToObject(requests, "queued", counts.queued);
-    cJSON_AddNumberToObject(requests, "running", counts.running);
-    cJSON_AddNumberToObject(requests, "completed", counts.completed);
-    cJSON_AddNumberToObject(requests, "failed", counts.failed);
-    cJSON_AddNumberToObject(requests, "lost", counts.lost);
-    add_seats(self, counts.accepted, answer);
+    const launcher *self = user;
+    uint64_t tokens = scheduler_count(self->scheduler).tokens_emitted;
+    launcher_status_tell(self, tokens_per_s(self->control, tokens), answer);
 }
-
-/* ---------------------------------------------------------------- what is pending */
 
 static void tell_pending(void *user, cJSON *answer)
 {
-    const launcher *self = user;
-    const script *todo = &self->effective.script;
-    cJSON *list = cJSON_AddArrayToObject(answer, "pending");
-    for (int i = 0; i < todo->num_events; i++) {
-        const script_event *event = &todo->event[i];
-        char text[SCRIPT_TEXT_BYTES];
-        if (event->done) {
-            continue;
-        }
-        cJSON *entry = cJSON_CreateObject();
-        cJSON_AddNumberToObject(entry, "number", event->order);
-        script_describe(event, text, sizeof text);
-        cJSON_AddStringToObject(entry, "what", text);
-        script_explain(event, launcher_time_ms(self), text, sizeof text);
-        cJSON_AddStringToObject(entry, "waits", text);
-        cJSON_AddItemToArray(list, entry);
-    }
-    list = cJSON_AddArrayToObject(answer, "leaving");
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        char text[CONTROL_ERROR_BYTES / 2];
-        if (launcher_lacks_room(self, seat, text, sizeof text)) {
-            cJSON *entry = cJSON_CreateObject();
-            cJSON_AddNumberToObject(entry, "seat", seat);
-            cJSON_AddStringToObject(entry, "waits", text);
-            cJSON_AddItemToArray(list, entry);
-        }
-    }
+    launcher_status_tell_pending(user, answer);
 }
 
 static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
 {
     launcher *self = user;
-    if (script_cancel(&self->effective.script, number) == 0) {
+    if (script_cancel(&self->options.script, number) == 0) {
         snprintf(error, CONTROL_ERROR_BYTES,
                  "cancel: nothing of number %d is pending; 'pending' lists what is", number);
         return false;
@@ -404,18 +217,19 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
  * it: it may hold the only copies of some experts. */
 static void end_joiners(launcher *self)
 {
-    bool ends = self->control->finishing && launcher_uncovered(self) == 0;
+    bool ends = self->ending.finishing && launcher_uncovered(self) == 0;
     for (int seat = 0; ends && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
-        uint64_t from_ns = self->control->finish_ns;
+        uint64_t from_ns = self->ending.finish_ns;
         from_ns = process && process->spawn_ns > from_ns ? process->spawn_ns : from_ns;
         bool late = launcher_now_ns() - from_ns > FINISH_JOIN_NS;
         if (late && process && self->ranks->seat[seat].lives && !process->joined_ns &&
             !process->kill_ns) {
             launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
                               (double)FINISH_JOIN_NS / 1e9);
-            (void)launcher_do(self, &(script_action){.verb = VERB_KILL, .seat = seat, .order = -1});
-            launcher_did(self);
+            (void)launcher_apply(self,
+                                 &(script_action){.verb = VERB_KILL, .seat = seat, .order = -1});
+            launcher_record_injected(self);
         }
     }
 }
@@ -434,23 +248,23 @@ static void tell_event(launcher *self, const row_event *row)
 
 void launcher_control_tell(launcher *self)
 {
-    launcher_control *mine = self->control;
+    launcher_control *own = self->control;
     const rows *seen = &self->run.rows;
     uint64_t now_ns = launcher_now_ns();
-    if (!mine) {
+    if (!own) {
         return;
     }
     end_joiners(self);
-    if (control_is_watched(mine->socket)) {
-        for (size_t i = mine->num_told; i < seen->num_events; i++) {
+    if (control_is_watched(own->socket)) {
+        for (size_t i = own->num_told; i < seen->num_events; i++) {
             tell_event(self, &seen->events[i]);
         }
     }
-    mine->num_told = seen->num_events;
-    if (now_ns - mine->sample[1].time_ns >= RATE_PERIOD_NS) {
-        mine->sample[0] = mine->sample[1];
-        mine->sample[1].time_ns = now_ns;
-        mine->sample[1].tokens = scheduler_count(self->front).tokens_emitted;
+    own->num_told = seen->num_events;
+    if (now_ns - own->sample[1].time_ns >= RATE_PERIOD_NS) {
+        own->sample[0] = own->sample[1];
+        own->sample[1].time_ns = now_ns;
+        own->sample[1].tokens = scheduler_count(self->scheduler).tokens_emitted;
     }
 }
 
@@ -472,55 +286,45 @@ void launcher_control_take(launcher *self, const struct pollfd *set)
     }
 }
 
-bool launcher_control_serves(const launcher *self)
-{
-    return self->how->serve && !launcher_control_is_finishing(self);
-}
-
-bool launcher_control_is_finishing(const launcher *self)
-{
-    return self->control && self->control->finishing;
-}
-
 /* ---------------------------------------------------------------- open and close */
 
 bool launcher_control_open(launcher *self)
 {
     static const control_ops ops = {take_command, finish,       tell_status,
                                     is_settled,   tell_pending, cancel};
-    const char *out_dir = self->out.path, *given = self->how->control_path;
+    const char *out_dir = self->out.path, *given = self->options.control_path;
     char error[CONTROL_ERROR_BYTES] = "";
-    launcher_control *mine = calloc(1, sizeof *mine);
-    if (!mine) {
+    launcher_control *own = calloc(1, sizeof *own);
+    if (!own) {
         launcher_complain(self, "out of memory");
         return false;
     }
     /* eep-ctl finds it by the folder's name, which may be longer than the path by descriptor. */
-    bool fits = strlen(self->how->out_dir) + sizeof "/control.sock" <= CONTROL_PATH_BYTES;
+    bool fits = strlen(self->options.out_dir) + sizeof "/control.sock" <= CONTROL_PATH_BYTES;
     eep_status status = given || fits
-                            ? control_path_choose(out_dir, given, &mine->dir, mine->path, error)
-                            : control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
+                            ? control_path_choose(out_dir, given, &own->dir, own->path, error)
+                            : control_path_elsewhere(out_dir, &own->dir, own->path, error);
     if (status == EEP_OK) {
-        status = control_open(mine->path, &ops, self, &mine->socket, error);
+        status = control_open(own->path, &ops, self, &own->socket, error);
         if (status == EEP_ERR_SYSTEM && !given) { /* some file systems have no sockets */
-            status = control_path_elsewhere(out_dir, &mine->dir, mine->path, error);
+            status = control_path_elsewhere(out_dir, &own->dir, own->path, error);
             if (status == EEP_OK) {
-                status = control_open(mine->path, &ops, self, &mine->socket, error);
+                status = control_open(own->path, &ops, self, &own->socket, error);
             }
         }
         if (status != EEP_OK) {
-            control_path_forget(out_dir, &mine->dir);
+            control_path_forget(out_dir, &own->dir);
         }
     }
     if (status != EEP_OK) {
         launcher_complain(self, "control socket: %s", error);
-        free(mine);
+        free(own);
         return false;
     }
-    self->control = mine;
-    if (!given && strncmp(mine->path, out_dir, strlen(out_dir)) != 0) {
+    self->control = own;
+    if (!given && strncmp(own->path, out_dir, strlen(out_dir)) != 0) {
         end_signals_cut_output(true);
-        printf("control socket: %s\n", mine->path);
+        printf("control socket: %s\n", own->path);
         fflush(stdout);
         end_signals_cut_output(false);
     }

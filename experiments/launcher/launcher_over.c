@@ -1,4 +1,9 @@
 /* Whether a run is over, and why it is given up. */
+#include "experiments/launcher/launcher_over.h"
+
+#include "experiments/launcher/launcher_experts.h"
+#include "experiments/launcher/launcher_load.h"
+#include "experiments/launcher/launcher_settled.h"
 #include "experiments/launcher/launcher_state.h"
 #include "experiments/script/script_describe.h"
 
@@ -22,7 +27,7 @@ bool launcher_nobody_is_left(const launcher *self)
 /* How far script, views and processes have come, as one number that grows. */
 static uint64_t changes_of(const launcher *self)
 {
-    uint64_t plan_phases = self->how->plan ? (uint64_t)self->how->plan->present : 0;
+    uint64_t plan_phases = self->options.plan ? (uint64_t)self->options.plan->present : 0;
     return self->run.num_views + self->run.num_processes + self->run.num_faults + plan_phases +
            self->run.rows.num_events;
 }
@@ -30,7 +35,7 @@ static uint64_t changes_of(const launcher *self)
 /* The same with the tokens: under an endless load they say nothing about the rest. */
 static uint64_t progress_of(const launcher *self)
 {
-    scheduler_counts counts = scheduler_count(self->front);
+    scheduler_counts counts = scheduler_count(self->scheduler);
     return counts.tokens_emitted + counts.accepted + counts.failed + changes_of(self);
 }
 
@@ -50,31 +55,31 @@ static void give_up(launcher *self, const char *what)
  * about. */
 static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
 {
-    const script *todo = &self->effective.script;
+    const script *events = &self->options.script;
     double now_ms = launcher_time_ms(self);
     uint64_t present = changes_of(self);
-    bool over = script_is_done(todo) && launcher_plan_is_over(self) && launcher_is_settled(self);
-    bool waits = script_wait_ms(todo, now_ms) > 5 && launcher_is_settled(self);
+    bool over = script_is_done(events) && launcher_plan_is_over(self) && launcher_is_settled(self);
+    bool waits = script_wait_ms(events, now_ms) > 5 && launcher_is_settled(self);
     bool meant =
-        now_ms < self->how->keep_busy_s * 1e3 || !launcher_arrivals_are_over(self) || waits;
-    if (self->how->keep_busy <= 0 || !self->run.start_ns || launcher_control_serves(self) || over ||
-        meant || present != self->num_changes || !self->changed_ns) {
-        self->num_changes = present;
-        self->changed_ns = now_ns;
+        now_ms < self->options.keep_busy_s * 1e3 || !launcher_arrivals_are_over(self) || waits;
+    if (self->options.keep_busy <= 0 || !self->run.start_ns || launcher_serves_on(self) || over ||
+        meant || present != self->progress.num_changes || !self->progress.changed_ns) {
+        self->progress.num_changes = present;
+        self->progress.changed_ns = now_ns;
     }
-    return now_ns - self->changed_ns > NO_PROGRESS_NS;
+    return now_ns - self->progress.changed_ns > NO_PROGRESS_NS;
 }
 
 /* Nothing is left that could bring about what the script waits for. It may also be due at this very
  * moment: so it must wait for a while. */
 static bool waits_in_vain(launcher *self, uint64_t now_ns)
 {
-    const script *todo = &self->effective.script;
-    bool idle = self->run.start_ns && !launcher_control_serves(self) &&
+    const script *events = &self->options.script;
+    bool idle = self->run.start_ns && !launcher_serves_on(self) &&
                 launcher_arrivals_are_over(self) && launcher_outstanding(self) == 0 &&
-                script_waits(todo, launcher_time_ms(self)) && launcher_is_settled(self);
-    self->idle_ns = !idle ? 0 : self->idle_ns ? self->idle_ns : now_ns;
-    if (!idle || now_ns - self->idle_ns < NO_TRIGGER_NS) {
+                script_waits(events, launcher_time_ms(self)) && launcher_is_settled(self);
+    self->progress.idle_ns = !idle ? 0 : self->progress.idle_ns ? self->progress.idle_ns : now_ns;
+    if (!idle || now_ns - self->progress.idle_ns < NO_TRIGGER_NS) {
         return false;
     }
     return true;
@@ -83,12 +88,12 @@ static bool waits_in_vain(launcher *self, uint64_t now_ns)
 /* They were due and nobody fitted, or were never due: the summary says which. */
 static void drop_waiting(launcher *self)
 {
-    const script *todo = &self->effective.script;
-    for (int i = 0; i < todo->num_events; i++) {
+    const script *events = &self->options.script;
+    for (int i = 0; i < events->num_events; i++) {
         char text[SCRIPT_TEXT_BYTES], why[LAUNCHER_TEXT_BYTES];
-        if (!todo->event[i].done) {
-            script_describe(&todo->event[i], text, sizeof text);
-            script_explain(&todo->event[i], launcher_time_ms(self), why, sizeof why);
+        if (!events->event[i].done) {
+            script_describe(&events->event[i], text, sizeof text);
+            script_explain(&events->event[i], launcher_time_ms(self), why, sizeof why);
             launcher_complain(self, "all requests are done, and '%s' was not: %s", text, why);
         }
     }
@@ -109,35 +114,35 @@ static void tell_leavers(launcher *self)
  * long. */
 static bool may_come_back(launcher *self)
 {
-    bool by_hand = launcher_control_serves(self);
-    if (!self->run.start_ns || (!by_hand && !script_will_start(&self->effective.script))) {
+    bool by_hand = launcher_serves_on(self);
+    if (!self->run.start_ns || (!by_hand && !script_will_start(&self->options.script))) {
         return false;
     }
-    if (by_hand && !self->told_nobody_left) {
+    if (by_hand && !self->progress.told_nobody_left) {
         launcher_complain(self,
                           "no rank is left to serve: the run ends in %.0f s, unless one is "
                           "started (eep-ctl rejoin RANK)",
                           (double)NO_PROGRESS_NS / 1e9);
     }
-    self->told_nobody_left = true;
+    self->progress.told_nobody_left = true;
     return true;
 }
 
-bool launcher_is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint64_t *progress_ns)
+bool launcher_is_over(launcher *self, uint64_t now_ns)
 {
     double now_ms = launcher_time_ms(self);
-    const script *todo = &self->effective.script;
-    if (self->failed || self->interrupted) {
+    const script *events = &self->options.script;
+    if (self->ending.failed || self->ending.interrupted) {
         return true;
     }
     if (launcher_nobody_is_left(self) && !may_come_back(self)) {
-        scheduler_lose_all(self->front);
+        scheduler_lose_all(self->scheduler);
         launcher_fail(self, "no rank is left to serve");
         return true;
     }
-    if (self->how->max_seconds > 0 &&
-        (double)(now_ns - self->begun_ns) >= self->how->max_seconds * 1e9) {
-        launcher_interrupt(self, "cut off after --max-seconds %g", self->how->max_seconds);
+    if (self->options.max_seconds > 0 &&
+        (double)(now_ns - self->progress.begun_ns) >= self->options.max_seconds * 1e9) {
+        launcher_interrupt(self, "cut off after --max-seconds %g", self->options.max_seconds);
         return true;
     }
     if (waits_in_vain(self, now_ns)) {
@@ -154,21 +159,22 @@ bool launcher_is_over(launcher *self, uint64_t now_ns, uint64_t *progress, uint6
     }
     uint64_t present = progress_of(self);
     bool waits = launcher_outstanding(self) == 0 && self->run.start_ns &&
-                 (launcher_control_serves(self) || !launcher_arrivals_are_over(self) ||
-                  script_wait_ms(todo, now_ms) > 5);
-    if (present != *progress || (waits && launcher_is_settled(self))) {
-        *progress = present;
-        *progress_ns = now_ns;
-    } else if (now_ns - *progress_ns > NO_PROGRESS_NS) {
+                 (launcher_serves_on(self) || !launcher_arrivals_are_over(self) ||
+                  script_wait_ms(events, now_ms) > 5);
+    if (present != self->progress.num_moves || (waits && launcher_is_settled(self))) {
+        self->progress.num_moves = present;
+        self->progress.moved_ns = now_ns;
+    } else if (now_ns - self->progress.moved_ns > NO_PROGRESS_NS) {
         give_up(self, "nothing has moved");
         return true;
     }
-    if (!self->run.start_ns || !script_is_done(todo) || !launcher_plan_is_over(self) ||
+    if (!self->run.start_ns || !script_is_done(events) || !launcher_plan_is_over(self) ||
         !launcher_is_settled(self)) {
         return false;
     }
-    self->script_done_ns = self->script_done_ns ? self->script_done_ns : now_ns;
-    bool over = !launcher_control_serves(self) && launcher_arrivals_are_over(self) &&
+    self->progress.script_done_ns =
+        self->progress.script_done_ns ? self->progress.script_done_ns : now_ns;
+    bool over = !launcher_serves_on(self) && launcher_arrivals_are_over(self) &&
                 !launcher_keeps_busy(self, now_ns) && launcher_outstanding(self) == 0;
     if (over) {
         tell_leavers(self);

@@ -1,4 +1,4 @@
-/* How the launcher starts and ends, and how it starts a rank. Private to the launcher's files. */
+/* How the launcher starts and ends. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_SETUP_H
 #define EEPX_LAUNCHER_SETUP_H
 
@@ -6,9 +6,7 @@
 
 /* Check memory and output folder, read the load, start the store, connect to it. NULL: not
  * possible; standard error says why. SIGINT and SIGTERM are held back from here on. */
-launcher *launcher_open(const options *how);
+launcher *launcher_open(const options *given);
 /* End all processes and the store, free all. */
 void launcher_close(launcher *self);
-/* Start a process in the seat; sets `failed` if that is not possible. */
-void launcher_start_rank(launcher *self, int seat, bool joiner);
 #endif

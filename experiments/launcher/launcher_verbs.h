@@ -5,12 +5,14 @@
 #include "experiments/launcher/launcher_state.h"
 #include "experiments/script/script.h"
 
-/* Do it now. False: it cannot be done any more (its process has just ended, or was killed before).
- * What fails is complained about. Call launcher_did after the last of the actions that are due: it
- * looks at what the survivors do, which takes time that would come between faults that are meant to
- * be one. */
-bool launcher_do(launcher *self, const script_action *action);
-void launcher_did(launcher *self);
+/* Start a process in the seat; the run fails if that is not possible. */
+void launcher_start_rank(launcher *self, int seat, bool joiner);
+/* Apply a verb now. False: it cannot be done any more (its process has just ended, or was killed
+ * before). What fails is complained about. Call launcher_record_injected after the last of the
+ * actions that are due: it looks at what the survivors do, which takes time that would come between
+ * faults that are meant to be one. */
+bool launcher_apply(launcher *self, const script_action *action);
+void launcher_record_injected(launcher *self);
 /* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
-bool launcher_saw_stopped(launcher *self);
+bool launcher_record_freezes(launcher *self);
 #endif

@@ -26,15 +26,15 @@ typedef struct record_process {
     uint64_t thaw_ns;              /* continued when it was told to, and had not yet; 0: never */
     uint64_t slow_ns, slow_end_ns; /* told to be slow, and to be so no more */
     uint64_t die_ns;               /* told to kill itself in its next step */
-    uint64_t struck_ns;            /* with struck_by: a fault that has no record_fault yet */
-    const char *struck_by;
-    uint64_t drain_ns;    /* it was asked to leave */
-    uint64_t exit_ns;     /* its end was observed */
-    int exit_status;      /* its wait status then */
-    uint64_t expelled_ns; /* a view without it came while it lived and was not asked to leave */
-    bool expelled_struck; /* and a verb of ours was the reason */
-    bool fenced;          /* ended by a SIGKILL that was not ours, and no verb was the reason: by a
-                             peer's fence, or from outside (summary_fault_was_fenced) */
+    uint64_t injected_ns;          /* with injected_kind: a fault that has no record_fault yet */
+    const char *injected_kind;
+    uint64_t drain_ns;      /* it was asked to leave */
+    uint64_t exit_ns;       /* its end was observed */
+    int exit_status;        /* its wait status then */
+    uint64_t expelled_ns;   /* a view without it came while it lived and was not asked to leave */
+    bool expelled_injected; /* and a verb of ours was the reason */
+    bool fenced; /* ended by a SIGKILL that was not ours, and no verb was the reason: by a
+                    peer's fence, or from outside (summary_fault_was_fenced) */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
     bool seen_in_view;     /* some committed view had it */

@@ -229,7 +229,7 @@ static void sum_counters(const record *run, summary *self)
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;
         self->weights_bytes_background += counters->weights_bytes_background;
         self->expelled_living += summary_fault_was_fenced(run, process) ||
-                                 (process->expelled_ns && !process->expelled_struck);
+                                 (process->expelled_ns && !process->expelled_injected);
         self->zombies_evicted += process->expelled_ns && process->exit_ns &&
                                  WIFEXITED(process->exit_status) &&
                                  WEXITSTATUS(process->exit_status) == RANK_EXIT_EVICTED;

@@ -173,7 +173,7 @@ run=
 [ "$(grep -c store- "$tmp/room/events.csv")" = 2 ] || fail "refused commands have rows: $(grep store- "$tmp/room/events.csv")"
 
 # ---- the Python module
-EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
+EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
 import pathlib, subprocess, sys
 import eep_lab
 

@@ -213,7 +213,7 @@ Test(summary, expelled_while_it_lived)
     zombie->generation = 2;
     zombie->stop_ns = at(1000);
     zombie->expelled_ns = at(2000);
-    zombie->expelled_struck = true;
+    zombie->expelled_injected = true;
     zombie->exit_ns = at(3000);
     zombie->exit_status = RANK_EXIT_EVICTED << 8;
     summary out = compute(&run);

@@ -12,5 +12,5 @@ enum { DESCRIPTOR_LIMIT_ERROR_BYTES = 512 };
 void descriptor_limit_raise(void);
 /* Whether a run as configured fits into the limit, by what its processes open at least. False:
  * `error` names the limit and the need. */
-bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR_BYTES]);
+bool descriptor_limit_fits(const options *given, char error[DESCRIPTOR_LIMIT_ERROR_BYTES]);
 #endif

@@ -1,4 +1,4 @@
-#include "experiments/launcher/descriptor_limit.h"
+#include "experiments/children/descriptor_limit.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -26,14 +26,14 @@ void descriptor_limit_raise(void)
     }
 }
 
-bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR_BYTES])
+bool descriptor_limit_fits(const options *given, char error[DESCRIPTOR_LIMIT_ERROR_BYTES])
 {
     struct rlimit limit;
-    unsigned long long ranks = (unsigned long long)how->num_ranks;
+    unsigned long long ranks = (unsigned long long)given->num_ranks;
     unsigned long long launcher = LAUNCHER_OWN + LAUNCHER_PER_RANK * ranks;
-    launcher += how->store_process ? 0 : STORE_OWN + STORE_PER_RANK * ranks;
+    launcher += given->store_process ? 0 : STORE_OWN + STORE_PER_RANK * ranks;
     unsigned long long rank =
-        how->threads ? THREADS_OWN + THREADS_PER_RANK * ranks : RANK_OWN + RANK_PER_RANK * ranks;
+        given->threads ? THREADS_OWN + THREADS_PER_RANK * ranks : RANK_OWN + RANK_PER_RANK * ranks;
     bool ours = launcher >= rank;
     unsigned long long need = ours ? launcher : rank;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
@@ -43,9 +43,9 @@ bool descriptor_limit_fits(const options *how, char error[DESCRIPTOR_LIMIT_ERROR
              "descriptors: limit %llu (hard limit %llu), and with %llu ranks %s needs at least "
              "%llu: raise the limit (ulimit -n), or lower --ranks",
              (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max, ranks,
-             ours           ? "eep-run"
-             : how->threads ? "their process"
-                            : "each",
+             ours             ? "eep-run"
+             : given->threads ? "their process"
+                              : "each",
              need);
     return false;
 }

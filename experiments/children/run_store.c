@@ -1,0 +1,58 @@
+/* The store of a run: started if it is the launcher's, connected to, and ended. */
+#include "experiments/children/run_store.h"
+
+#include "membership/process/seat_file.h"
+
+#include <stdio.h>
+
+static const char STORE_NAME[] = "/store";
+static const uint64_t STORE_TIMEOUT_US = 5000000;
+
+/* In a folder of its own, as a process or as a thread. */
+static bool start(run_store *self, bool as_process)
+{
+    char error[RUN_STORE_PATH_BYTES] = "", why[PRIVATE_DIR_ERROR_BYTES];
+    size_t longest = PRIVATE_DIR_BYTES - sizeof STORE_NAME;
+    if (private_dir_make("eep-run", longest, &self->dir, why) != 0) {
+        fprintf(stderr, "eep-run: %s\n", why);
+        return false;
+    }
+    snprintf(self->path, sizeof self->path, "%s%s", self->dir.path, STORE_NAME);
+    eep_status status = as_process ? store_process_open(self->path, &self->process)
+                                   : eep_store_open(self->path, error, sizeof error, &self->thread);
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: store: %s: %s\n", eep_strerror(status), error);
+    }
+    return status == EEP_OK;
+}
+
+bool run_store_open(const options *given, run_store *out)
+{
+    if (given->store_path) {
+        snprintf(out->path, sizeof out->path, "%s", given->store_path);
+    } else if (!start(out, given->store_process)) {
+        return false;
+    }
+    eep_status status = eepi_store_client_open(out->path, STORE_TIMEOUT_US, &out->client);
+    if (status != EEP_OK) {
+        fprintf(stderr, "eep-run: no store answers at '%s': %s\n", out->path, eep_strerror(status));
+        return false;
+    }
+    (void)eepi_store_watch(out->client, "view");
+    return true;
+}
+
+void run_store_close(run_store *self, int max_ranks)
+{
+    if (self->client) {
+        eepi_store_client_close(self->client);
+    }
+    if (self->thread) {
+        eep_store_close(self->thread);
+    }
+    store_process_close(self->process);
+    if (*self->dir.path) {
+        eepi_seats_remove(self->path, (int32_t)max_ranks);
+        private_dir_remove(&self->dir);
+    }
+}
