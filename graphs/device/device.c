@@ -217,13 +217,6 @@ int eepi_thread_is_capturing(void)
     return own_captures != 0;
 }
 
-void eepi_device_note_capture(eep_device *device, const eep_stream *stream)
-{
-    if (!eepi_capturer_of(stream) && eep_stream_is_capturing(stream)) {
-        __atomic_fetch_add(&device->captures, 1, __ATOMIC_RELAXED);
-    }
-}
-
 const eep_kernel *eepi_device_kernel(const eep_device *device, uint32_t id)
 {
     return id < EEPI_NUM_KERNELS ? &device->kernels[id] : NULL;

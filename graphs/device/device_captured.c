@@ -20,6 +20,13 @@ uint64_t eepi_stream_capture_number(const eep_stream *stream)
     return __atomic_load_n(&stream->capturer, __ATOMIC_ACQUIRE) ? stream->captures : 0;
 }
 
+void eepi_device_note_capture(eep_device *device, const eep_stream *stream)
+{
+    if (!eepi_capturer_of(stream) && eep_stream_is_capturing(stream)) {
+        __atomic_fetch_add(&device->captures, 1, __ATOMIC_RELAXED);
+    }
+}
+
 /* ------------------------------------------------------------------ whose steps run in it */
 
 eepi_owner *eepi_owner_open(void)

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
-/* The worker of a closed copier lives on to the end of the process (bulk_parked.c). UCX keeps its
- * endpoints in memory of its own mapping, where a leak checker does not look for what they refer
- * to. */
+/* The worker of a closed copier lives on to the end of the process (bulk_ucx_parked.c). UCX keeps
+ * its endpoints in memory of its own mapping, where a leak checker does not look for what they
+ * refer to. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {

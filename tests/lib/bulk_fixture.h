@@ -3,7 +3,7 @@
 #ifndef EEPT_BULK_FIXTURE_H
 #define EEPT_BULK_FIXTURE_H
 
-#include "transport/bulk/bulk_internal.h"
+#include "transport/bulk/bulk_base.h"
 #include "transport/holder/holder.h"
 
 #include <sys/types.h>

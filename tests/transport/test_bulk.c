@@ -239,7 +239,7 @@ OVER_BOTH(survives_requesters_killed_in_mid_transfer)
 
 /* Each is killed a little later after it was told to begin: before it connects, while it does, with
  * the server's answer to that under way, and after. Connected by worker addresses, UCX 1.13 ended
- * the server here (bulk_endpoint.c). */
+ * the server here (bulk_ucx_endpoint.c). */
 OVER_BOTH(survives_requesters_killed_while_they_connect)
 {
     enum { REQUESTERS = 60, STEP_US = 150 };

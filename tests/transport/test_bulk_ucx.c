@@ -54,7 +54,7 @@ Test(bulk_ucx, an_address_of_before_is_refused)
     cr_assert_eq(open_node(&self), 0);
     cr_assert_eq(open_node(&server), 0);
     bulk_address before = *(const bulk_address *)server.address;
-    before.mark++;
+    before.nonce++;
     cr_assert_gt(fetch(&self, &before, sizeof before, 1, 1, buffer, sizeof buffer, FETCH_US), 0);
     cr_assert_eq(run_until(&self, &server, 1), 0);
     cr_expect_eq(self.status, EEP_ERR_UNREACHABLE, "%s", eep_strerror(self.status));
@@ -93,7 +93,7 @@ Test(bulk_ucx, a_worker_that_was_not_progressed_lives_on)
 }
 
 /* A copier is closed while others of the same process have just begun to connect to it. Without
- * bulk_parked.c UCX 1.13 ends the process in nearly every run of this; with it in about one of
+ * bulk_ucx_parked.c UCX 1.13 ends the process in nearly every run of this; with it in about one of
  * twenty on a busy machine, by other assertions about several workers in one process. So it is not
  * run (docs/STATUS.md, known limits). */
 Test(bulk_ucx, closes_while_peers_begin_to_connect)

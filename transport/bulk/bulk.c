@@ -1,129 +1,12 @@
-/* What both carriers of the bulk copier do alike: see bulk_internal.h. */
-#include "transport/bulk/bulk_internal.h"
+/* The bulk copier's public calls (bulk.h): fetches, their deadlines and ends, and the carrier that
+ * does the work, by its table. */
+#include "transport/bulk/bulk_shm.h"
+#include "transport/bulk/bulk_ucx.h"
 
-#include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <time.h>
-#include <unistd.h>
-
-uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us)
-{
-    return timeout_us > UINT64_MAX - now_us ? UINT64_MAX : now_us + timeout_us;
-}
-
-eep_status eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status,
-                          const char *format, ...)
-{
-    if (error_out != NULL && error_bytes > 0) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(error_out, error_bytes, format, arguments);
-        va_end(arguments);
-    }
-    return status;
-}
 
 /* ---------------------------------------------------------------- fetches */
-
-void eepi_bulk_fetch_end(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status)
-{
-    bulk_fetch **link = &bulk->fetches;
-    while (*link != fetch) {
-        link = &(*link)->next;
-    }
-    *link = fetch->next;
-    fetch->next = NULL;
-    fetch->status = status;
-    *bulk->ended_end = fetch;
-    bulk->ended_end = &fetch->next;
-}
-
-bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const bulk_wire *wire)
-{
-    for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = fetch->next) {
-        if (peer != NULL && fetch->peer == peer && fetch->transfer == wire->transfer &&
-            fetch->blob.epoch == wire->epoch) {
-            return fetch;
-        }
-    }
-    return NULL;
-}
-
-bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes)
-{
-    if (wire->total != fetch->bytes || wire->offset >= fetch->bytes ||
-        wire->offset % EEPI_BULK_CHUNK_BYTES != 0) {
-        return false;
-    }
-    uint64_t bytes = fetch->bytes - wire->offset;
-    if (bytes > EEPI_BULK_CHUNK_BYTES) {
-        bytes = EEPI_BULK_CHUNK_BYTES;
-    }
-    uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
-    return wire->bytes == bytes && payload_bytes == bytes &&
-           (fetch->arrived[chunk / 8] & (1u << chunk % 8)) == 0;
-}
-
-void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire *wire)
-{
-    uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
-    fetch->arrived[chunk / 8] |= (unsigned char)(1u << chunk % 8);
-    fetch->received += wire->bytes;
-    if (fetch->received == fetch->bytes) {
-        eepi_bulk_fetch_end(bulk, fetch, EEP_OK);
-    }
-}
-
-void eepi_bulk_end_arrived(eepi_bulk *bulk, const void *peer, const bulk_wire *wire)
-{
-    bulk_fetch *fetch = eepi_bulk_fetch_find(bulk, peer, wire);
-    if (fetch == NULL) {
-        return;
-    }
-    bool known = wire->status == EEP_ERR_NOT_FOUND || wire->status == EEP_ERR_UNREACHABLE;
-    eepi_bulk_fetch_end(bulk, fetch, known ? wire->status : EEP_ERR_PROTOCOL);
-}
-
-void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status)
-{
-    bulk_fetch *next = NULL;
-    for (bulk_fetch *fetch = bulk->fetches; fetch != NULL; fetch = next) {
-        next = fetch->next;
-        if (fetch->peer == peer) {
-            eepi_bulk_fetch_end(bulk, fetch, status);
-        }
-    }
-}
-
-eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t bytes,
-                               eepi_bulk_part *parts_out, int *num_parts_out)
-{
-    eepi_bulk_part parts[EEPI_BULK_PARTS] = {{0}};
-    int num_parts = bulk->serve(bulk->user, blob, parts);
-    if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS) {
-        return EEP_ERR_NOT_FOUND;
-    }
-    uint64_t total = 0;
-    bool overflows = false;
-    for (int i = 0; i < num_parts; i++) {
-        overflows = overflows || parts[i].bytes > bytes - total;
-        total += overflows ? 0 : parts[i].bytes;
-    }
-    if (overflows || total != bytes) {
-        if (bulk->served) {
-            bulk->served(bulk->user, parts, num_parts);
-        }
-        return EEP_ERR_PROTOCOL;
-    }
-    memcpy(parts_out, parts, sizeof parts);
-    *num_parts_out = num_parts;
-    return EEP_OK;
-}
 
 /* A fetch from this copier's own address: no message is needed. */
 static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
@@ -185,24 +68,6 @@ static int deliver(eepi_bulk *bulk)
 
 /* ---------------------------------------------------------------- waking up */
 
-/* Make the descriptor readable at that time (0: never, 1: now). */
-static void set_timer(eepi_bulk *bulk, uint64_t at_us)
-{
-    struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(at_us / 1000000u),
-                     .tv_nsec = (long)(at_us % 1000000u) * 1000},
-    };
-    timerfd_settime(bulk->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-    bulk->timer_at_us = at_us;
-}
-
-void eepi_bulk_wake(eepi_bulk *bulk)
-{
-    if (bulk->timer_at_us != 1) {
-        set_timer(bulk, 1);
-    }
-}
-
 /* Sleepable until an event or the next deadline. */
 static int arm(eepi_bulk *bulk, uint64_t now_us)
 {
@@ -220,7 +85,7 @@ static int arm(eepi_bulk *bulk, uint64_t now_us)
     }
     /* An expired timer stays readable until it is set again. */
     if (bulk->timer_at_us != next_us || (next_us != 0 && next_us <= now_us)) {
-        set_timer(bulk, next_us);
+        eepi_bulk_set_timer(bulk, next_us);
     }
     return 0;
 }
@@ -276,7 +141,8 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     bulk->fetches = fetch;
     *transfer_out = fetch->transfer;
     if (status != EEP_OK) {
-        eepi_bulk_fetch_end(bulk, fetch, status); /* nobody is there, as one may find at once */
+        eepi_bulk_fetch_end(bulk, fetch,
+                            status); /* the carrier knows already that nobody is there */
     } else if (!local) {
         bulk->carrier->ask(bulk, fetch);
     }
@@ -318,41 +184,6 @@ void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *
 }
 
 /* ---------------------------------------------------------------- open and close */
-
-eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
-                               const eepi_bulk_config *config)
-{
-    *bulk = (eepi_bulk){.carrier = carrier,
-                        .serve = config->serve,
-                        .served = config->served,
-                        .note = config->note,
-                        .done = config->done,
-                        .user = config->user,
-                        .ended_end = &bulk->ended};
-    bulk->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    bulk->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN};
-    if (bulk->timer_fd < 0 || bulk->poll_fd < 0 ||
-        epoll_ctl(bulk->poll_fd, EPOLL_CTL_ADD, bulk->timer_fd, &event) != 0) {
-        int error = errno;
-        eepi_bulk_base_close(bulk);
-        errno = error;
-        return EEP_ERR_SYSTEM;
-    }
-    eepi_bulk_wake(bulk); /* the first progress arms the carrier */
-    return EEP_OK;
-}
-
-void eepi_bulk_base_close(eepi_bulk *bulk)
-{
-    if (bulk->poll_fd >= 0) {
-        close(bulk->poll_fd);
-    }
-    if (bulk->timer_fd >= 0) {
-        close(bulk->timer_fd);
-    }
-    bulk->poll_fd = bulk->timer_fd = -1;
-}
 
 eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_t error_bytes,
                           eepi_bulk **bulk_out)

@@ -69,7 +69,7 @@ typedef struct eepi_bulk_config {
 EEP_MUST_CHECK eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out,
                                          size_t error_bytes, eepi_bulk **bulk_out);
 /* Close all connections, then free all; over UCX after a fence and a flush (at most about 200 ms),
- * and a worker of UCX lives on for 10 s, or for the next copier (bulk_parked.c). A fetch still
+ * and a worker of UCX lives on for 10 s, or for the next copier (bulk_ucx_parked.c). A fetch still
  * running ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread,
  * not from `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);

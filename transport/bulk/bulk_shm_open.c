@@ -39,27 +39,6 @@ static bool meet_holder(bulk_shm *shm)
     return true;
 }
 
-const char *eepi_shm_refusal(eep_status why)
-{
-    switch (why) {
-    case EEP_OK:
-        return "it has let this rank in, and has not answered since";
-    case EEP_ERR_STATE:
-        return "it, or what listens there, is of another user";
-    case EEP_ERR_UNSUPPORTED:
-        return "it speaks another version of its protocol: run store and ranks of one version";
-    case EEP_ERR_INVALID:
-        return "it cannot be reached by that path, or the memory is not sealed";
-    case EEP_ERR_SYSTEM:
-        return "its process, or this one, has no descriptors left, or this user has too many on "
-               "their way in sockets (RLIMIT_NOFILE, ulimit -n)";
-    case EEP_ERR_NO_MEMORY:
-        return "it has as many clients as it takes, or no memory";
-    default:
-        return eep_strerror(why);
-    }
-}
-
 static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t error_bytes)
 {
     static const char otherwise[] =

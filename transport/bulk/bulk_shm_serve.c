@@ -43,7 +43,7 @@ static void take_back(bulk_shm *shm, const shm_peer *peer, uint64_t transfer)
     }
 }
 
-static void take_ack(bulk_shm *shm, const shm_peer *from, const shm_wire *message)
+static void handle_ack(bulk_shm *shm, const shm_peer *from, const shm_wire *message)
 {
     shm_slot *slot = message->slot < SHM_SLOTS ? &shm->slots[message->slot] : NULL;
     if (slot != NULL && slot->peer == from && slot->sequence == message->sequence) {
@@ -124,14 +124,14 @@ static void accept_request(bulk_shm *shm, shm_peer *from, const bulk_wire *wire)
     shm->num_serves++;
 }
 
-void eepi_shm_serve_take(bulk_shm *shm, shm_peer *from, const shm_wire *message)
+void eepi_shm_serve_handle(bulk_shm *shm, shm_peer *from, const shm_wire *message)
 {
     if (message->wire.kind == BULK_REQUEST) {
         accept_request(shm, from, &message->wire);
     } else if (message->wire.kind == BULK_CANCEL) {
         drop_transfer(shm, from, message->wire.transfer);
     } else if (message->wire.kind == BULK_ACK) {
-        take_ack(shm, from, message);
+        handle_ack(shm, from, message);
     } else {
         from->failed = true; /* nobody has asked it for anything */
     }

@@ -1,6 +1,5 @@
 /* Bulk copies over UCX active messages (docs/ARCHITECTURE.md says why these, over tcp): open,
- * close, and what arrives. A message of the job's own UCX variables never gets here:
- * bulk_ucx_config.c. */
+ * close, and what arrives. */
 #include "transport/bulk/bulk_ucx.h"
 #include "graphs/base/descriptors.h"
 #include "transport/bulk/ucx_process.h"
@@ -46,7 +45,7 @@ static void ask(eepi_bulk *bulk, bulk_fetch *fetch)
         .epoch = fetch->blob.epoch,
         .transfer = fetch->transfer,
         .bytes = fetch->bytes,
-        .total = to.mark,
+        .nonce = to.nonce,
         .timeout_us = fetch->deadline_us > now_us ? fetch->deadline_us - now_us : 0,
         .layer = fetch->blob.layer,
         .expert = fetch->blob.expert,
@@ -72,8 +71,8 @@ static void send_cancel(eepi_bulk *bulk, const bulk_fetch *fetch)
     }
 }
 
-static void take_chunk(eepi_bulk *bulk, const void *peer, const bulk_wire *wire,
-                       const void *payload, size_t payload_bytes)
+static void handle_chunk(eepi_bulk *bulk, const void *peer, const bulk_wire *wire,
+                         const void *payload, size_t payload_bytes)
 {
     bulk_fetch *fetch = eepi_bulk_fetch_find(bulk, peer, wire);
     if (fetch == NULL) {
@@ -108,7 +107,7 @@ static ucs_status_t on_message(void *ucx_arg, const void *header, size_t header_
     if (wire.kind == BULK_REQUEST || wire.kind == BULK_CANCEL) {
         eepi_bulk_serve_queue(ucx, &wire, param->reply_ep);
     } else if (wire.kind == BULK_CHUNK) {
-        take_chunk(&ucx->base, from, &wire, data, bytes);
+        handle_chunk(&ucx->base, from, &wire, data, bytes);
     } else if (wire.kind == BULK_END) {
         eepi_bulk_end_arrived(&ucx->base, from, &wire);
     }
@@ -240,7 +239,7 @@ static ucs_status_t begin(bulk_ucx *ucx)
     struct epoll_event event = {.events = EPOLLIN};
     ucx->messages_end = &ucx->messages;
     ucx->num_serves = ucx->num_messages = 0;
-    ucx->address.mark = eepi_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
+    ucx->address.nonce = eepi_now_us() << 20 ^ (uint64_t)getpid() ^ (uintptr_t)ucx >> 4;
     ucx->base.address = &ucx->address;
     ucx->base.address_bytes = sizeof ucx->address;
     ucs_status_t status = ucp_worker_get_efd(ucx->worker, &fd);
@@ -248,23 +247,6 @@ static ucs_status_t begin(bulk_ucx *ucx)
         status = UCS_ERR_IO_ERROR;
     }
     return status;
-}
-
-void eepi_bulk_destroy(bulk_ucx *ucx)
-{
-    eepi_bulk_base_close(&ucx->base);
-    if (ucx->listener != NULL) {
-        ucp_listener_destroy(ucx->listener);
-    }
-    if (ucx->worker != NULL) {
-        ucp_worker_destroy(ucx->worker);
-    }
-    if (ucx->context != NULL) {
-        ucp_cleanup(ucx->context);
-    }
-    eepi_bulk_serve_free(ucx);
-    eepi_bulk_peers_free(ucx);
-    free(ucx);
 }
 
 /* Who has called is refused, as on_call refuses who does from now on. */

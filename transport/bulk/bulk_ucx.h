@@ -1,13 +1,14 @@
-/* The carrier over UCX: bulk_ucx.c (open, progress), bulk_ucx_config.c (what UCX is told),
- * bulk_serve.c (the side that has the bytes), bulk_endpoint.c (endpoints and sends) and
- * bulk_parked.c (workers of closed copiers).
+/* The carrier over UCX. From below: bulk_ucx_config.c (what UCX is told), bulk_ucx_endpoint.c
+ * (endpoints and sends), bulk_ucx_serve.c (the side that has the bytes), bulk_ucx_close.c (the end
+ * of endpoints and workers), bulk_ucx_parked.c (workers of closed copiers) and bulk_ucx.c (open,
+ * the side that asks, progress).
  *
  * UCX callbacks only record (a chunk lands, a request is queued, a send has ended, a peer has
  * failed); all that follows from it happens in eepi_bulk_progress, outside of UCX. */
 #ifndef EEPI_BULK_UCX_H
 #define EEPI_BULK_UCX_H
 
-#include "transport/bulk/bulk_internal.h"
+#include "transport/bulk/bulk_base.h"
 
 #include <netinet/in.h>
 #include <ucp/api/ucp.h>
@@ -17,11 +18,11 @@ enum {
     BULK_CLOSE_FLUSH_US = 100000 /* longest wait of eepi_bulk_close for sends, then for closes */
 };
 
-/* Where a copier listens. A request has the mark, so that another one that has the port later does
- * not answer it. */
+/* Where a copier listens. A request names the nonce, so that another copier that has the port later
+ * does not answer it. */
 typedef struct bulk_address {
     struct sockaddr_in socket;
-    uint64_t mark;
+    uint64_t nonce;
 } bulk_address;
 
 /* A connection to the copier with that address, or, without one, a connection that somebody has
@@ -85,13 +86,46 @@ typedef struct bulk_ucx {
     bulk_serve *serves;
     uint32_t num_serves, num_messages;
     bulk_message *messages, **messages_end;
-    struct bulk_ucx *next_parked; /* bulk_parked.c */
+    struct bulk_ucx *next_parked; /* bulk_ucx_parked.c */
     uint64_t parked_us;     /* progressed without an owner, and without a pause, since; or 0 */
     uint64_t progressed_us; /* so, last */
     pid_t parked_by;
     uint64_t settings; /* what the worker was made with: interface and variables */
 } bulk_ucx;
 
+/* ---- bulk_ucx.c. On failure the text says why. */
+EEP_MUST_CHECK eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out,
+                                             size_t error_bytes, eepi_bulk **bulk_out);
+
+/* ---- bulk_ucx_parked.c. Any thread. */
+/* Let the worker live on without its owner: nothing of the owner's is in use any more. */
+void eepi_bulk_park(bulk_ucx *bulk);
+/* Progress those that live on, and destroy the old ones; another thread may be at it. */
+void eepi_bulk_progress_parked(void);
+/* One of those that live on and were made with these settings, whose owner is the caller from now
+ * on; NULL: there is none. */
+bulk_ucx *eepi_bulk_unpark(uint64_t settings);
+
+/* ---- bulk_ucx_close.c */
+/* End the transfers of failed peers, close their endpoints, free what is closed; nonzero if there
+ * was work. Not from UCX callbacks. */
+int eepi_bulk_peers_reap(bulk_ucx *bulk);
+/* Flush (bounded), then close all endpoints (bounded): the fence of eepi_bulk_close. */
+void eepi_bulk_peers_close(bulk_ucx *bulk);
+/* Destroy the worker, free all. */
+void eepi_bulk_destroy(bulk_ucx *bulk);
+
+/* ---- bulk_ucx_serve.c */
+/* Queue a request or cancel that has arrived. From the active message callback. */
+void eepi_bulk_serve_queue(bulk_ucx *bulk, const bulk_wire *wire, ucp_ep_h ep);
+/* Accept queued requests and hand on chunks; nonzero if there was work. */
+int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us);
+/* Drop what is served to a peer that has ended (NULL: to all). */
+void eepi_bulk_serve_drop(bulk_ucx *bulk, const bulk_peer *peer);
+/* Free all serves and messages, after the worker has ended. */
+void eepi_bulk_serve_free(bulk_ucx *bulk);
+
+/* ---- bulk_ucx_endpoint.c */
 /* The live endpoint to that address, made if there is none. EEP_ERR_NO_MEMORY, or
  * EEP_ERR_UNREACHABLE if UCX refuses the address. Not from UCX callbacks. */
 EEP_MUST_CHECK eep_status eepi_bulk_peer_get(bulk_ucx *bulk, const void *address, size_t bytes,
@@ -102,36 +136,13 @@ bulk_peer *eepi_bulk_peer_of(const bulk_ucx *bulk, ucp_ep_h ep);
 int eepi_bulk_peers_accept(bulk_ucx *bulk);
 /* The live endpoint to that address, or NULL. */
 bulk_peer *eepi_bulk_peer_find(bulk_ucx *bulk, const void *address, size_t bytes);
-/* End what hangs on failed peers, close their endpoints, free what is closed; nonzero if there was
- * work. Not from UCX callbacks. */
-int eepi_bulk_peers_reap(bulk_ucx *bulk);
-/* Flush (bounded), then close all endpoints (bounded): the fence of eepi_bulk_close. */
-void eepi_bulk_peers_close(bulk_ucx *bulk);
-/* Free all peers, after the worker is gone. */
-void eepi_bulk_peers_free(bulk_ucx *bulk);
 /* Hand a message to UCX; `send` has wire, pieces, peer and serve set. A failure is recorded in the
  * peer. When the message has ended, a send without `serve` is freed, one with it is not busy. */
 void eepi_bulk_send(bulk_send *send);
 /* Send a message without chunk. */
 void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire);
 
-/* Queue a request or cancel that has arrived. From the active message callback. */
-void eepi_bulk_serve_queue(bulk_ucx *bulk, const bulk_wire *wire, ucp_ep_h ep);
-/* Accept queued requests and hand on chunks; nonzero if there was work. */
-int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us);
-/* Drop what is served to a peer that is gone (NULL: to all). */
-void eepi_bulk_serve_drop(bulk_ucx *bulk, const bulk_peer *peer);
-/* Free all serves and messages, after the worker is gone. */
-void eepi_bulk_serve_free(bulk_ucx *bulk);
-
-/* Let the worker live on without its owner: nothing of the owner's is in use any more. Any thread.
- */
-void eepi_bulk_park(bulk_ucx *bulk);
-/* Progress those that live on, and destroy the old ones. Any thread; another one may be at it. */
-void eepi_bulk_progress_parked(void);
-/* One of those that live on and were made with these settings, whose owner is the caller from now
- * on; NULL: there is none. Any thread. */
-bulk_ucx *eepi_bulk_unpark(uint64_t settings);
+/* ---- bulk_ucx_config.c */
 /* What UCX is told: nothing of the job's UCX_ variables, the one interface, tcp, and what
  * EEP_UCX_ variables say. The caller releases it. */
 EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_out);
@@ -139,6 +150,4 @@ EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_conf
 void eepi_bulk_ucx_variables(char *text, size_t text_bytes);
 /* The IPv4 address of an interface, port 0. Returns 0 if it has one. */
 int eepi_bulk_ucx_interface(const char *interface, struct sockaddr_in *address_out);
-/* Destroy the worker, free all. */
-void eepi_bulk_destroy(bulk_ucx *bulk);
 #endif

@@ -11,7 +11,7 @@
 #ifndef EEPI_SHM_REGION_H
 #define EEPI_SHM_REGION_H
 
-#include "transport/bulk/bulk_internal.h"
+#include "transport/bulk/bulk_base.h"
 
 enum {
     SHM_SLOTS = 16,

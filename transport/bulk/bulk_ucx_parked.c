@@ -5,7 +5,7 @@
  * progresses it, and its time stands still: it ends with the process, or after the next copier's.
  *
  * Each holds about seven descriptors. The next copier with the same settings takes one over, with
- * its listener, and has an address of its own by its mark. So a process has no more workers than
+ * its listener, and has an address of its own by its nonce. So a process has no more workers than
  * copiers were open at once, however often it opens and closes. None goes before its time but one
  * that still sends from memory of its owner, who is about to free it (bulk_ucx.c). */
 #include "transport/bulk/bulk_ucx.h"

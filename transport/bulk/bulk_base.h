@@ -1,5 +1,6 @@
-/* What the carriers of the bulk copier share (bulk.c): the messages, the transfers that were asked
- * for, the checks of what arrives, and the timer.
+/* What the carriers of the bulk copier share: the messages, the transfers that were asked for, the
+ * checks of what arrives, and the timer. bulk.c stands above the carriers and reaches them by their
+ * table; this stands below them.
  *
  * A fetch and its transfer, both ends, over either carrier:
  *
@@ -13,8 +14,8 @@
  *
  * A buffer is written only while its fetch is in `fetches`, and only by the thread that owns the
  * bulk, so taking a fetch out of that list is all that it takes to void a transfer. */
-#ifndef EEPI_BULK_INTERNAL_H
-#define EEPI_BULK_INTERNAL_H
+#ifndef EEPI_BULK_BASE_H
+#define EEPI_BULK_BASE_H
 
 #include "transport/bulk/bulk.h"
 
@@ -45,16 +46,21 @@ typedef struct bulk_wire {
     uint32_t magic;
     uint32_t kind;
     uint64_t epoch;
-    uint64_t transfer;   /* chosen by the requester, unique on its copier */
-    uint64_t offset;     /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
-    uint64_t bytes;      /* of a chunk; of the whole blob in a request */
-    uint64_t total;      /* bytes of the whole blob, as the server has it; of a request: the mark */
+    uint64_t transfer; /* chosen by the requester, unique on its copier */
+    uint64_t offset;   /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
+    uint64_t bytes;    /* of a chunk; of the whole blob in a request */
+    union {
+        uint64_t total; /* of a chunk: bytes of the whole blob, as the server has it */
+        uint64_t nonce; /* of a request: of the address that it is meant for (UCX) */
+    };
     uint64_t timeout_us; /* of a request: after this the requester has given up */
     int32_t layer, expert;
     int32_t status; /* of an end */
     uint32_t reserved;
 } bulk_wire;
 static_assert(sizeof(bulk_wire) == 72, "the wire header has no padding");
+static_assert(offsetof(bulk_wire, total) == 40 && offsetof(bulk_wire, nonce) == 40,
+              "one place of the wire");
 static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding");
 
 /* A transfer that this copier has asked for. */
@@ -80,7 +86,7 @@ typedef struct bulk_carrier {
     void (*ask)(eepi_bulk *bulk, bulk_fetch *fetch);
     /* Tell the server to send no more, if it is there. */
     void (*cancel)(eepi_bulk *bulk, const bulk_fetch *fetch);
-    /* What has arrived, what is served, who is gone; nonzero if there was work. */
+    /* What has arrived, what is served, which peers have ended; nonzero if there was work. */
     int (*progress)(eepi_bulk *bulk, uint64_t now_us);
     /* Before the owner sleeps: lower *next_us to what must be looked at by then. Nonzero: there is
      * work already. */
@@ -109,12 +115,6 @@ struct eepi_bulk {
     bool closing;
 };
 
-/* The carriers. On failure the text says why. */
-EEP_MUST_CHECK eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out,
-                                             size_t error_bytes, eepi_bulk **bulk_out);
-EEP_MUST_CHECK eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out,
-                                             size_t error_bytes, eepi_bulk **bulk_out);
-
 /* Write a text for error_out (may be NULL) and return the status. Any thread. */
 __attribute__((format(printf, 4, 5))) eep_status
 eepi_bulk_fail(char *error_out, size_t error_bytes, eep_status status, const char *format, ...);
@@ -125,6 +125,8 @@ uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us);
 EEP_MUST_CHECK eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
                                               const eepi_bulk_config *config);
 void eepi_bulk_base_close(eepi_bulk *bulk);
+/* Have the owner's poll return at that time (0: never, 1: now). */
+void eepi_bulk_set_timer(eepi_bulk *bulk, uint64_t at_us);
 /* Work was begun outside of progress: have the owner's poll return. */
 void eepi_bulk_wake(eepi_bulk *bulk);
 

@@ -60,7 +60,7 @@ static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t
     if (peer == NULL) {
         return; /* gone meanwhile */
     }
-    if (wire->total != bulk->address.mark) { /* meant for who had our port before */
+    if (wire->nonce != bulk->address.nonce) { /* meant for who had our port before */
         send_end(peer, wire, EEP_ERR_UNREACHABLE);
         return;
     }
@@ -105,7 +105,7 @@ static void accept_message(bulk_ucx *bulk, const bulk_message *message, uint64_t
 }
 
 /* Name the pieces of the next `bytes` bytes of a transfer. */
-static void take_pieces(const bulk_serve *serve, uint64_t bytes, bulk_send *send)
+static void name_pieces(const bulk_serve *serve, uint64_t bytes, bulk_send *send)
 {
     uint64_t skip = serve->offset;
     send->num_pieces = 0;
@@ -151,7 +151,7 @@ static int send_chunks(bulk_serve *serve)
         };
         send->peer = serve->peer;
         send->serve = serve;
-        take_pieces(serve, bytes, send);
+        name_pieces(serve, bytes, send);
         serve->offset += bytes;
         eepi_bulk_send(send);
         work = 1;
