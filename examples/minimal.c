@@ -28,9 +28,11 @@ typedef struct expert_args {
 static void run_experts(const void *args, eep_grid grid)
 {
     const expert_args *a = args;
-    for (uint32_t slot = grid.block; slot < EXPERTS; slot += grid.num_blocks)
-        for (int32_t i = a->slot_begin[slot] * HIDDEN; i < a->slot_begin[slot + 1] * HIDDEN; i++)
+    for (uint32_t slot = grid.block; slot < EXPERTS; slot += grid.num_blocks) {
+        for (int32_t i = a->slot_begin[slot] * HIDDEN; i < a->slot_begin[slot + 1] * HIDDEN; i++) {
             a->results[i] = a->rows[i] * a->weights[slot][i % HIDDEN];
+        }
+    }
 }
 
 static void *pinned(eep_device *device, size_t bytes)
@@ -58,8 +60,9 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     OK(eep_open(&config, NULL, 0, &context));        /* waits up to 5 s for the store */
     for (int32_t slot = 0; slot < EXPERTS; slot++) { /* load what libeep asks for */
         eep_tensor tensor = {pinned(device, HIDDEN * sizeof(float)), HIDDEN * sizeof(float)};
-        for (int i = 0; i < HIDDEN; i++)
+        for (int i = 0; i < HIDDEN; i++) {
             ((float *)tensor.data)[i] = (float)eep_slot_expert(context, 0, slot) + 1;
+        }
         e.weights[slot] = tensor.data;
         OK(eep_slot_set(context, 0, slot, &tensor, 1));
     }
@@ -83,22 +86,27 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     for (int with[3] = {0}; with[1] < 10;) { /* [ranks in the view] steps that ended OK */
         eep_step step;
         eep_status status = eep_step_begin(context, 50000, EEP_SIZED(&step));
-        if (status == EEP_ERR_TIMEOUT)
+        if (status == EEP_ERR_TIMEOUT) {
             continue; /* the view is being changed */
+        }
         OK(status);
         *num = 1, topk[0] = 0, topk[1] = 1, weights[0] = weights[1] = 0.5f;
-        for (int i = 0; i < HIDDEN; i++)
+        for (int i = 0; i < HIDDEN; i++) {
             x[i] = (float)step.step;
+        }
         OK(eep_graph_replay(graph, stream));
         status = eep_step_end(context);
-        if (status == EEP_ERR_ABORTED)
+        if (status == EEP_ERR_ABORTED) {
             continue; /* a peer is gone: the same input again, in the next step */
+        }
         OK(status);
-        if (out[0] != 1.5f * (float)step.step || out[HIDDEN - 1] != out[0])
+        if (out[0] != 1.5f * (float)step.step || out[HIDDEN - 1] != out[0]) {
             fail("a wrong result");
-        if (++with[step.num_active] == 10 && write(tell_fd, "s", 1) == 1)
+        }
+        if (++with[step.num_active] == 10 && write(tell_fd, "s", 1) == 1) {
             printf("rank %d: 10 steps, ranks in the view: %d, epoch %llu\n", rank, step.num_active,
                    (unsigned long long)step.epoch);
+        }
     }
     fflush(stdout);
     eep_close(context);
@@ -113,20 +121,25 @@ int main(void)
     pid_t rank[2];
     int status = 1, tell[2];
     signal(SIGCHLD, SIG_DFL); /* whatever our parent ignores: we wait for children */
-    if (snprintf(folder, sizeof folder, "%s/eep-minimal-XXXXXX", base) >= (int)sizeof folder)
+    if (snprintf(folder, sizeof folder, "%s/eep-minimal-XXXXXX", base) >= (int)sizeof folder) {
         fail("TMPDIR is too long");
-    if (!mkdtemp(folder) || pipe(tell) != 0)
+    }
+    if (!mkdtemp(folder) || pipe(tell) != 0) {
         fail(folder);
+    }
     snprintf(path, sizeof path, "%s/store", folder);
     for (int32_t r = 0; r < 2; r++) { /* before this process opens anything of libeep's */
-        if ((rank[r] = fork()) == 0)
+        if ((rank[r] = fork()) == 0) {
             run_rank(r, path, tell[1]);
+        }
     }
     close(tell[1]); /* if a rank fails, the reads below end */
-    if (eep_store_open(path, text, sizeof(text), &store) != EEP_OK)
+    if (eep_store_open(path, text, sizeof(text), &store) != EEP_OK) {
         fail(text);
-    if (read(tell[0], told, 1) == 1 && read(tell[0], told + 1, 1) == 1) /* both serve */
+    }
+    if (read(tell[0], told, 1) == 1 && read(tell[0], told + 1, 1) == 1) { /* both serve */
         kill(rank[1], SIGKILL);
+    }
     waitpid(rank[0], &status, 0);
     kill(rank[1], SIGKILL);
     waitpid(rank[1], NULL, 0);

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced: its caller sets and reads some of the names
 # Sourced by tools/gpu-check and tools/gpu-pack, with $root: compiles the CUDA plugins and the programs
 # for a GPU with nothing but nvcc and a C compiler, as many files at once as there are processors.
 # The caller has row NAME STATUS [TEXT], which shows a line of its table.
@@ -102,7 +103,7 @@ gpu_link() { # OUTPUT ARGUMENTS...
 
 gpu_link_all() {
     local runtime=(-L"$gpu_cudart" -lcudart_static -ldl -lrt -lpthread)
-    local closed=(-shared -Wl,-z,defs -Wl,--exclude-libs,ALL)
+    local closed=(-shared "-Wl,-z,defs" "-Wl,--exclude-libs,ALL")
     local archive=$gpu_dir/libshared.a objects
     mapfile -t objects < <(gpu_objects "${gpu_shared[@]}")
     rm -f "$archive"

@@ -13,7 +13,7 @@ export ASAN_OPTIONS=detect_leaks=0 # the program ends with its memory
 
 sanitize=()
 if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
-    sanitize=(-fsanitize=address,undefined)
+    sanitize=("-fsanitize=address,undefined")
 fi
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault
     eep_window_sizes eep_bad_input eep_view_info eep_combine_args eep_kernel)

@@ -10,7 +10,7 @@ trap 'rm -rf "$tmp"' EXIT
 export ASAN_OPTIONS=detect_leaks=0 # the child leaves its parent's memory alone
 sanitize=()
 if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
-    sanitize=(-fsanitize=address,undefined)
+    sanitize=("-fsanitize=address,undefined")
 fi
 python3 "$root/tests/abi/api_calls.py" "$root/include" >"$tmp/api_calls.inc"
 ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -g "${sanitize[@]}" -I"$root/include" \

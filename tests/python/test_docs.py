@@ -143,6 +143,14 @@ class Documents(Checked):
                     if key not in words | shortened])
 
 
+    def test_the_ten_lines_are_a_program(self):
+        """The calls of README's example are those of examples/ten_lines.c between its marks."""
+        def calls(text):
+            return re.findall(r"\b(eep_\w+)\(", re.sub(r"/\*.*?\*/", "", text, flags=re.S))
+        told = re.search(r"## The API in ten lines\s+```c\n(.*?)```", read("README.md"), re.S)
+        program = re.findall(r"// README begins\n(.*?)// README ends", read("examples/ten_lines.c"), re.S)
+        self.assertEqual(calls(told.group(1)), calls("".join(program)))
+
     def test_the_size_of_the_store_is_as_told(self):
         told = re.search(r"socket\) is about ([\d,]+) lines", read("docs/ARCHITECTURE.md"))
         lines = sum(content.count("\n") for name, content in SOURCES.items()

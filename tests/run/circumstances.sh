@@ -101,6 +101,7 @@ for _ in $(seq 1500); do [ -S "$tmp/full/control.sock" ] && break; sleep 0.02; d
 "$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not serve"
 "$bin/eep-ctl" --out "$tmp/full" kill 1 >/dev/null
 "$bin/eep-ctl" --out "$tmp/full" --timeout 20 wait settled >/dev/null || fail "it does not settle"
+# shellcheck disable=SC2046
 /usr/bin/python3 -c 'import os, resource, sys
 for pid in map(int, sys.argv[1:]):
     if open(f"/proc/{pid}/comm").read().strip() != "eep-store":

@@ -66,7 +66,7 @@ refused 1 "eep-ctl: stop: 'never'" ctl stop 2=never
 refused 2 "kill: no rank is given" ctl kill
 refused 2 "'explode' is not a command" ctl explode
 refused 2 "neither 'settled' nor 'done'" ctl wait for-it
-refused 1 "not done after 0.1 s" ctl wait done --timeout 0.1
+refused 1 "not done after 0.1 s" ctl wait "done" --timeout 0.1
 # What can never happen is refused; what is pending is listed, explains a wait, and can be withdrawn.
 refused 1 "it waits for rank 99: the seats are 0 to 4" ctl kill 1@ready:99
 refused 1 "9 ranks are more than the 5 seats" ctl kill random:9
@@ -124,7 +124,7 @@ ctl add 4 >"$tmp/answer" || fail "add 4"
 joiner=$(cat /proc/"$run"/task/*/children | tr ' ' '\n' | sort -n | tail -n 1)
 kill -STOP "${joiner:?}" || fail "the joiner is not there to be stopped"
 ctl finish || fail "finish"
-ctl wait done --timeout 30 || fail "the run was not good"
+ctl wait "done" --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"
 run=
 wait $watch || fail "watch: $(cat "$tmp/watch.log")"
@@ -167,7 +167,7 @@ for _ in $(seq 200); do room status | grep -q uncovered && break; sleep 0.05; do
 room finish || fail "finish"
 refused 1 "finishing" room kill 0
 room rejoin 1 || fail "nothing is served, and a rejoin is refused"
-room wait done --timeout 30 || fail "the run was not good"
+room wait "done" --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"
 run=
 [ "$(grep -c store- "$tmp/room/events.csv")" = 2 ] || fail "refused commands have rows: $(grep store- "$tmp/room/events.csv")"

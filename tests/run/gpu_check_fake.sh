@@ -32,7 +32,7 @@ for source in "$fake"/*.c; do
     case $(basename "$source") in bodies_*) ;; *) own+=("$(compile "$source")") ;; esac
 done
 "$gpu_cc" -shared -Wl,-soname,libeep_fake_gpu.so -o "$ready/libeep_fake_gpu.so" "${own[@]}" -lpthread
-runtime=(-L"$ready" -leep_fake_gpu -Wl,-rpath,"$ready" -ldl -lrt -lpthread -lm)
+runtime=(-L"$ready" -leep_fake_gpu "-Wl,-rpath,$ready" -ldl -lrt -lpthread -lm)
 mapfile -t plugin < <(gpu_objects "${gpu_plugin[@]}")
 mapfile -t smoke < <(gpu_objects "${gpu_smoke[@]}")
 mapfile -t probe < <(gpu_objects "${gpu_probe[@]}")

@@ -86,7 +86,7 @@ read -ra flags <<<"$(PKG_CONFIG_SYSROOT_DIR=$tmp pkg-config --cflags --libs eep)
 [[ " ${flags[*]} " == *" -leep "* ]] || fail "pkg-config eep says: ${flags[*]}"
 sanitize=()
 if nm -D --undefined-only "$lib" | grep __asan_init >/dev/null; then
-    sanitize=(-fsanitize=address,undefined)
+    sanitize=("-fsanitize=address,undefined")
 fi
 "${CC:-cc}" -std=c11 -Wall -Wextra -Werror "${sanitize[@]}" "$tmp/program.c" -o "$tmp/program" \
     "${flags[@]}" || fail "a program does not compile with: ${flags[*]}"
@@ -108,3 +108,21 @@ said=$(
 for line in "ranks in the view: 2, epoch 1" "ranks in the view: 1, epoch 2"; do
     grep -q "^rank 0: 10 steps, $line$" <<<"$said" || fail "examples/minimal.c said: $said"
 done
+
+# The other examples, in the languages of their users.
+"${CC:-cc}" -std=c11 -Wall -Wextra -Werror "${sanitize[@]}" "$root/examples/ten_lines.c" \
+    -o "$tmp/ten_lines" "${flags[@]}" || fail "examples/ten_lines.c does not compile"
+said=$(ASAN_OPTIONS=detect_leaks=0 LD_LIBRARY_PATH="$libdir" "$tmp/ten_lines") ||
+    fail "examples/ten_lines.c failed: $said"
+[ "$said" = "3 batches committed, last step 3, epoch 1" ] || fail "examples/ten_lines.c said: $said"
+if cxx=$(command -v "${CXX:-c++}"); then
+    "$cxx" -std=c++17 -Wall -Wextra -Werror "${sanitize[@]}" "$root/examples/embed.cpp" \
+        -o "$tmp/embed" "${flags[@]}" || fail "examples/embed.cpp does not compile"
+    said=$(ASAN_OPTIONS=detect_leaks=0 LD_LIBRARY_PATH="$libdir" "$tmp/embed") ||
+        fail "examples/embed.cpp failed: $said"
+    [ "$said" = $'step 1 of epoch 1\nstep 2 of epoch 1' ] || fail "examples/embed.cpp said: $said"
+fi
+if [ ${#sanitize[@]} -eq 0 ]; then # Python itself is not built with a sanitizer
+    said=$(/usr/bin/python3 "$root/examples/engine.py" "$lib") || fail "examples/engine.py failed: $said"
+    [ "$(grep -c '^step [123] of epoch 1: right$' <<<"$said")" = 3 ] || fail "examples/engine.py said: $said"
+fi

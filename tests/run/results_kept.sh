@@ -281,7 +281,7 @@ keep" ] || fail "a run wrote through an exchanged folder: $(ls -A "$tmp/roots")"
     for how in "eep-run ${small[*]} --requests 4 --rate 50 --no-picture --repeat 2" "eep-chaos --seed 1 --minutes 1 --total 1 --faults 1 --ranks 4"; do
         rm -rf "$tmp/theirs/out" "$tmp/theirs/away"; mkdir "$tmp/theirs/out"; chown 65534 "$tmp/theirs/out"
         SUDO_UID=65534 "$bin/"$how --out "$tmp/theirs/out" >"$tmp/said" 2>&1 & pid=$!
-        has_begun() { [ -n "$(ls "$tmp/theirs/out/" | grep log)" ]; }
+        has_begun() { [ -n "$(find "$tmp/theirs/out" -name "*log*")" ]; }
         await has_begun; exchange; wait $pid || { fail "$how, whose folder was exchanged"; cat "$tmp/said"; }
         [ "$(ls -A "$tmp/roots")" = summary.json ] || fail "$how wrote through an exchanged folder: $(ls -A "$tmp/roots")"
     done
@@ -302,6 +302,7 @@ fi
 
 # The machine's time that a run's processes take is its own, also of those that burn, and of the store.
 seconds_of() { # all children of a process, in CPU seconds
+    # shellcheck disable=SC2046
     cat $(ranks_of "$1" | tr ' ' '\n' | sed -n 's,..*,/proc/&/stat,p') 2>/dev/null | sed 's/.*) //' |
         awk -v per_s="$(getconf CLK_TCK)" '{ ticks += $12 + $13 } END { print (ticks + 0) / per_s }'
 }

@@ -15,7 +15,7 @@ fail() {
 
 # All tokens right through a kill, a death inside a step, and both ways back.
 command=("$bin/eep-run" --no-picture "${small[@]}" --device guarded --requests 60 --rate 30
-    --kill 3@0.6 --rejoin 3@0.9 --die 1=combine@1.2 --rejoin 1@1.7)
+    --kill 3@0.6 --rejoin 3@0.9 --die "1=combine@1.2" --rejoin 1@1.7)
 timeout 60 "${command[@]}" --out "$tmp/guarded" >"$tmp/guarded.log" 2>&1 ||
     fail "guarded: exit code $?; run: ${command[*]}" "$tmp/guarded.log"
 [ "$(grep -c '"joined":[[:space:]]*true' "$tmp/guarded/summary.json")" -eq 2 ] ||

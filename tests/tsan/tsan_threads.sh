@@ -13,7 +13,7 @@ printf 'race:%s\n' libucp libuct libucs >>"$tmp/suppressions"
 export UCX_MEM_EVENTS=no TSAN_OPTIONS="suppressions=$tmp/suppressions exitcode=0 history_size=4"
 command=("$bin/eep-run" --no-picture --quiet --threads --ranks 4 --slots 32 --layers 2 --hidden 64 --inner 48
     --requests 40 --rate 20 --input 4:8 --output 8:16 --keep-busy 4 --kill 1@1 --rejoin 1@2
-    --die 2=dispatch@2.3 --rejoin 2@3 --stop 3@3.5 --kill 3@7 --rejoin 3@8)
+    --die "2=dispatch@2.3" --rejoin 2@3 --stop 3@3.5 --kill 3@7 --rejoin 3@8)
 timeout 240 "${command[@]}" --out "$tmp/out" >"$tmp/log" 2>&1
 code=$?
 # Each report that does not come from UCX's own constructors and locks.
