@@ -21,9 +21,23 @@ for header in "$root"/include/eep/*.h; do
         fail "$(basename "$header") is not installed"
 done
 
+# Manual pages, where the build had the tools for them.
+if [ -d "$build/docs/man" ]; then
+    for page in eep_open.3 eep_step_end.3 eep_store_open.3; do
+        [ -n "$(find "$tmp" -path "*/man3/$page")" ] || fail "$page is not installed"
+    done
+    [ -n "$(find "$tmp" -path '*/doc/libeep/html/index.html')" ] || fail "no HTML reference is installed"
+fi
+if [ -e "$build/docs/eep-run.1" ]; then
+    for page in eep-run eep-ctl eep-chaos eep-oracle eep-info eep-bench eep-store; do
+        [ -n "$(find "$tmp" -path "*/man1/$page.1")" ] || fail "$page.1 is not installed"
+    done
+fi
+
 # Only public names, each declared in a header: all of those that the headers declare.
 exported=$(nm -D --defined-only "$lib" | awk '{print $3}' | sed 's/@.*//' | sort -u)
-private=$(grep -v '^eep_' <<<"$exported" || true)
+private=$(grep -vE '^(eep_.*|LIBEEP_[0-9.]+)$' <<<"$exported" || true) # a version is a name, too
+exported=$(grep '^eep_' <<<"$exported")
 [ -z "$private" ] || fail "libeep.so exports what is not public: $private"
 declared=$(sed 's,/\*.*\*/,,' "$root"/include/eep/*.h | tr '\n' ' ' | grep -o 'EEP_API[^;]*;' |
     grep -o 'eep_[a-z_]*(' | tr -d '(' | sort -u)
