@@ -12,8 +12,7 @@ gpu_find_sources() {
     gpu_plugin=(graphs/cuda/*.c graphs/cuda/*.cu)
     gpu_smoke=(tests/gpu/smoke/*.c tests/gpu/smoke/*.cu)
     gpu_probe=(tests/gpu/probe/*.c tests/gpu/probe/*.cu)
-    gpu_bench=(experiments/bench/*.cu experiments/bench/fixed/*.c experiments/base/output.c
-               experiments/base/folder.c)
+    gpu_bench=(experiments/bench/*.cu experiments/bench/fixed/*.c)
     local source
     for source in experiments/bench/*.c; do
         case $source in
@@ -25,7 +24,8 @@ gpu_find_sources() {
                experiments/model/model_plugin.c)
     gpu_model_plugin=(experiments/model/*.cu)
     # What several of them share is an archive, from which each takes what it refers to.
-    gpu_shared=(graphs/base/*.c graphs/kernels/*.c graphs/device/*.c graphs/host/*.c tests/gpu/gpu_rows.c
+    gpu_shared=(experiments/base/{args,child,commit,folder,output}.c tests/gpu/gpu_rows.c graphs/base/*.c
+                graphs/kernels/*.c graphs/device/*.c graphs/host/*.c
                 transport/window/*.c membership/view/view.c membership/context/bank_image.c
                 membership/context/log.c repair/planner.c)
 }

@@ -4,15 +4,11 @@
 
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/device/device_ops.h"
+#include "experiments/base/commit.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef EEP_COMMIT_HEADER
-#include EEP_COMMIT_HEADER
-#else
-#define EEP_COMMIT "unknown"
-#endif
 
 enum { EXIT_USAGE = 2, EXIT_MISSED = 3, EXIT_SKIPPED = 77 };
 
@@ -236,7 +232,7 @@ static int run_cases(bench_run *run, const bool *chosen)
 
 int main(int argc, char **argv)
 {
-    bench_options o = {.device = "host", .commit = EEP_COMMIT, .driver = "-"};
+    bench_options o = {.device = "host", .commit = commit_text(), .driver = "-"};
     bench_report report = {.csv = NULL};
     bench_run run = {.options = &o, .report = &report};
     bool chosen[NUM_CASES] = {false};

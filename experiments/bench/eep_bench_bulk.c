@@ -7,20 +7,18 @@
 #include "experiments/base/private_dir.h"
 #include "transport/bulk/bulk.h"
 #include "transport/holder/holder.h"
+#include "experiments/base/clock.h"
+#include "experiments/base/child.h"
+#include "experiments/base/commit.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-#include EEP_COMMIT_HEADER
 
 enum {
     LANES = 4, /* fetches at a time, as the repair executor has them */
@@ -44,13 +42,6 @@ typedef struct copier {
 } copier;
 
 static unsigned char *blob;
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int serve(void *user, const eepi_blob *what, eepi_bulk_part *parts_out)
 {
@@ -99,7 +90,6 @@ static void serve_until_killed(const char *holder_path, int report_fd)
 {
     copier both[2] = {{0}};
     unsigned char addresses[2][ADDRESS_BYTES] = {{0}};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (int i = 0; i < 2; i++) {
         const void *address = NULL;
         size_t bytes = 0;
@@ -222,7 +212,7 @@ static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
     if (pipe(go) != 0 || pipe(report) != 0) {
         return -1;
     }
-    const pid_t pid = fork();
+    const pid_t pid = child_fork(&CHILD_SETUP, NULL);
     if (pid == 0) {
         char byte;
         close(go[1]);
@@ -242,8 +232,8 @@ static void write_head(FILE *rows, int argc, char **argv)
 {
     struct utsname machine;
     uname(&machine);
-    fprintf(rows, "# commit %s\n# machine %s %s, %ld cores\n# command", EEP_COMMIT, machine.machine,
-            machine.release, sysconf(_SC_NPROCESSORS_ONLN));
+    fprintf(rows, "# commit %s\n# machine %s %s, %ld cores\n# command", commit_text(),
+            machine.machine, machine.release, sysconf(_SC_NPROCESSORS_ONLN));
     for (int i = 0; i < argc; i++) {
         fprintf(rows, " %s", argv[i]);
     }
@@ -286,10 +276,7 @@ end:
     for (int i = 0; i < 2; i++) {
         eepi_bulk_close(both[i].bulk);
     }
-    if (server > 0) {
-        kill(server, SIGKILL);
-        waitpid(server, NULL, 0);
-    }
+    child_kill(server, NULL);
     eep_store_close(store);
     private_dir_remove(&directory);
     return result;

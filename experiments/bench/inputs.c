@@ -1,22 +1,13 @@
 #include "experiments/bench/inputs.h"
 
 #include "repair/planner.h"
+#include "experiments/base/random.h"
 
 #include <stdlib.h>
 
 static size_t line_up(size_t bytes)
 {
     return (bytes + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
-}
-
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
 }
 
 bench_inputs bench_inputs_of(const eepk_shape *s)
@@ -41,7 +32,7 @@ static uint16_t random_bf16(uint64_t bits)
 void bench_values_fill(uint64_t seed, uint16_t *to, size_t n)
 {
     for (size_t i = 0; i < n; i += 4) {
-        uint64_t bits = next_random(&seed);
+        uint64_t bits = random_next(&seed);
         for (size_t j = i; j < n && j < i + 4; j++, bits >>= 16) {
             to[j] = random_bf16(bits);
         }
@@ -52,7 +43,7 @@ static void choose_experts(const eepk_shape *s, uint64_t *state, int32_t *topk_i
 {
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t earlier = 0;
-        topk_idx[k] = (int32_t)(next_random(state) % s->num_experts);
+        topk_idx[k] = (int32_t)(random_next(state) % s->num_experts);
         while (earlier < k && topk_idx[earlier] != topk_idx[k]) {
             earlier++;
         }
@@ -73,7 +64,7 @@ void bench_inputs_fill(const eepk_shape *s, const bench_inputs *at, uint64_t see
         choose_experts(s, &state, (int32_t *)(to + at->topk_idx) + (size_t)token * s->top_k);
     }
     for (size_t i = 0; i < (size_t)s->num_max_tokens * s->top_k; i++) {
-        weights[i] = ((float)(next_random(&state) >> 41) + 0.5f) * 0x1p-23f;
+        weights[i] = ((float)(random_next(&state) >> 41) + 0.5f) * 0x1p-23f;
     }
 }
 

@@ -1,4 +1,5 @@
 #include "experiments/chaos/chaos.h"
+#include "experiments/base/random.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -40,10 +41,7 @@ typedef struct drawer {
 
 static uint64_t next_random(drawer *self)
 {
-    uint64_t z = self->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return random_next(&self->random);
 }
 
 /* In [low, high). */

@@ -9,29 +9,20 @@
 #include "experiments/base/folder.h"
 #include "experiments/base/output.h"
 #include "experiments/base/run_file.h"
+#include "experiments/base/clock.h"
+#include "experiments/base/child.h"
+#include "experiments/base/commit.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-#ifdef EEP_COMMIT_HEADER
-#include EEP_COMMIT_HEADER
-#else
-#define EEP_COMMIT "unknown"
-#endif
 
 enum { MAX_ARGUMENTS = 2 * CHAOS_MAX_FLAGS + 128, NUMBER_BYTES = 32 };
 enum { EXIT_GOOD, EXIT_VIOLATION, EXIT_USAGE, EXIT_INTERRUPTED = 130 };
@@ -55,13 +46,6 @@ typedef struct campaign {
     folder_opened out; /* the output folder is ours while this is open */
     chaos_table table;
 } campaign;
-
-static double now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
-}
 
 /* ---------------------------------------------------------------- the command line */
 
@@ -284,51 +268,44 @@ static void print_replay(FILE *file, const campaign *self)
 
 /* ---------------------------------------------------------------- one round's process */
 
-/* In the child: become eep-run. Its output goes to the round's log. */
-static _Noreturn void become(const command *run, const char *dir)
+/* Start eep-run, whose output goes to the round's log; its pid, or -1, which is told. */
+static pid_t start_run(const command *run, const char *dir, int *pidfd_out)
 {
     char *argument[MAX_ARGUMENTS];
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
     memcpy(argument, run->argument, sizeof argument);
     memcpy(&argument[run->num - 1], &dir, sizeof dir); /* the value of --out */
     int log = run_file_new(run->log_at);
-    if (log >= 0 && dup2(log, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0) {
-        execv(argument[0], argument);
+    child_setup setup = CHILD_SETUP;
+    setup.death_signal = SIGTERM; /* it ends in order */
+    setup.output = setup.errors = log;
+    pid_t pid = log < 0 ? -1 : child_exec(&setup, argument[0], argument, NULL, pidfd_out);
+    if (pid < 0) {
+        fprintf(stderr, "eep-chaos: cannot start %s: %s\n", argument[0], strerror(errno));
     }
-    fprintf(stderr, "%s: %s\n", run->argument[0], strerror(errno));
-    _exit(127);
+    if (log >= 0) {
+        close(log);
+    }
+    return pid;
 }
 
 /* Run it to its end or to the bound; its exit code, or minus the signal that ended it. INT_MIN: it
  * could not be started. */
 static int run_round(campaign *self, const command *run, const char *dir, double longest_ms)
 {
-    int wait_status = 0;
+    int wait_status = 0, pidfd = -1;
     double until_ms = now_ms() + longest_ms;
-    pid_t pid = fork();
-    if (pid == 0) {
-        become(run, dir);
-    }
-    int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (pidfd < 0) {
-        fprintf(stderr, "eep-chaos: cannot start %s: %s\n", run->argument[0], strerror(errno));
-        if (pid > 0) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
+    pid_t pid = start_run(run, dir, &pidfd);
+    if (pid < 0) {
         return INT_MIN;
     }
-    struct pollfd set[2] = {{.fd = pidfd, .events = POLLIN},
-                            {.fd = self->signal_fd, .events = POLLIN}};
-    while (!(set[0].revents & POLLIN)) {
+    child_event event = CHILD_LATE;
+    while (event != CHILD_ENDED) {
         double left_ms = until_ms - now_ms();
-        if (left_ms <= 0) {
+        event = child_wait(pidfd, self->signal_fd, left_ms > 0 ? (int)left_ms + 1 : 0);
+        if (event == CHILD_LATE) {
             kill(pid, SIGKILL); /* its ranks die with it */
+            event = child_wait(pidfd, -1, -1);
         }
-        poll(set, 2, left_ms > 0 ? (int)left_ms + 1 : 1000);
         struct signalfd_siginfo told;
         if (read(self->signal_fd, &told, sizeof told) == (ssize_t)sizeof told) {
             self->interrupted = true;
@@ -419,7 +396,8 @@ static int do_round(campaign *self, const char *program)
     if (code == INT_MIN) {
         return EXIT_USAGE;
     }
-    if (code == EXIT_USAGE) { /* of eep-run as well: bad usage is no violation */
+    if (code == EXIT_USAGE ||
+        code == CHILD_NOT_STARTED) { /* of eep-run as well: bad usage is no violation */
         print_log(&run);
         return EXIT_USAGE;
     }
@@ -476,7 +454,7 @@ static bool open_csv(campaign *self, int argc, char **argv)
         folder_close(&self->out);
         return false;
     }
-    fprintf(self->csv, "# commit %s\n# command", EEP_COMMIT);
+    fprintf(self->csv, "# commit %s\n# command", commit_text());
     for (int i = 0; i < argc; i++) {
         fprintf(self->csv, " %s", argv[i]);
     }

@@ -4,14 +4,13 @@
 #include "experiments/model/fault_kernels.h"
 #include "experiments/model/model_plugin.h"
 #include "graphs/device/device_ops.h"
+#include "experiments/base/child.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { OPEN_MS = 60000, SPIN_MS = 10000, MOST_PROBES = 2 };
@@ -95,19 +94,18 @@ static void run_child(const char *name, int fd)
 
 /* ---------------------------------------------------------------- the caller */
 
-static void start(probe_child *child, const char *name, const probe_child *others, int num_others)
+static void start(probe_child *child, const char *name)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
         return;
     }
-    pid_t pid = fork();
+    child_setup setup = CHILD_SETUP;
+    setup.channel = ends[1];
+    setup.closes_rest = true; /* the ends of the other child's socket are among them */
+    pid_t pid = child_fork(&setup, NULL);
     if (pid == 0) {
-        close(ends[0]);
-        for (int i = 0; i < num_others; i++) {
-            close(others[i].fd);
-        }
-        run_child(name, ends[1]);
+        run_child(name, CHILD_CHANNEL);
     }
     int failure = errno;
     close(ends[1]);
@@ -123,8 +121,7 @@ static void start(probe_child *child, const char *name, const probe_child *other
 static void end(const probe_child *child)
 {
     if (child->pid) {
-        kill(child->pid, SIGKILL);
-        waitpid(child->pid, NULL, 0);
+        child_kill(child->pid, NULL);
         close(child->fd);
     }
 }
@@ -153,7 +150,7 @@ bool device_probe(const char *device, bool shared, device_probe_result *out)
     bool good = true;
     *out = (device_probe_result){0};
     for (int i = 0; i < num && good; i++) {
-        start(&child[i], device, child, i);
+        start(&child[i], device);
         good = child[i].pid != 0;
         if (!good) {
             snprintf(out->why, sizeof out->why, "no process can be started: %s", strerror(errno));

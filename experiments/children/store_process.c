@@ -1,7 +1,8 @@
 #include "experiments/children/store_process.h"
 #include "experiments/base/program_dir.h"
-#include "experiments/base/exec_or_tell.h"
+#include "experiments/base/child.h"
 #include "transport/holder/holder.h"
+#include "experiments/base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,12 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum { START_BOUND_MS = 5000, REAP_NAP_NS = 1000000 };
 
@@ -27,19 +24,11 @@ struct store_process {
     char program[PATH_MAX], path[PATH_MAX];
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
-}
-
 /* ---------------------------------------------------------------- signals and end */
 
 bool store_process_runs(store_process *self)
 {
-    /* A child that somebody else has waited for has ended too. */
-    if (self->pid && waitpid(self->pid, NULL, WNOHANG) != 0) {
+    if (self->pid && child_has_ended(self->pid, NULL)) {
         self->pid = 0;
     }
     return self->pid != 0;
@@ -94,9 +83,7 @@ eep_status store_process_cont(store_process *self)
 static void kill_and_reap(store_process *self)
 {
     if (store_process_runs(self)) {
-        kill(self->pid, SIGKILL);
-        while (waitpid(self->pid, NULL, 0) < 0 && errno == EINTR) {
-        }
+        child_kill(self->pid, NULL);
         self->pid = 0;
     }
 }
@@ -116,37 +103,14 @@ void store_process_close(store_process *self)
 
 /* ---------------------------------------------------------------- start */
 
-/* Between fork and exec: only what is async-signal-safe. Its standard output tells us when it is
- * ready. A process group of its own, because ^C is for the launcher, which ends it last. */
-static void run_child(const store_process *self, int fd, pid_t parent)
-{
-    static char name[] = "eep-store", option[] = "--path";
-    char *const arguments[] = {name, option, (char *)self->path, NULL};
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    setpgid(0, 0);
-    bool good = getppid() == parent;
-    if (fd == STDOUT_FILENO) {
-        good = good && fcntl(fd, F_SETFD, 0) == 0; /* dup2 onto itself would keep close-on-exec */
-    } else {
-        good = good && dup2(fd, STDOUT_FILENO) >= 0;
-    }
-    if (good) {
-        exec_or_tell(self->program, arguments, environ);
-    }
-    _exit(EXEC_FAILED);
-}
-
 /* Until its first line has come. What it says later goes nowhere, but it says nothing later. */
-static eep_status wait_ready(const store_process *self, int fd, uint64_t until_ms)
+static eep_status wait_ready(const store_process *self, int fd, double until_ms)
 {
     for (;;) {
-        uint64_t now = now_ms();
+        double left_ms = until_ms - now_ms();
         struct pollfd set = {.fd = fd, .events = POLLIN};
         char byte;
-        int ready = poll(&set, 1, now < until_ms ? (int)(until_ms - now) : 0);
+        int ready = poll(&set, 1, left_ms > 0 ? (int)left_ms + 1 : 0);
         if (ready == 0) {
             fprintf(stderr, "eep-run: %s was not ready on %s within %d ms\n", self->program,
                     self->path, START_BOUND_MS);
@@ -167,17 +131,21 @@ static eep_status wait_ready(const store_process *self, int fd, uint64_t until_m
     }
 }
 
-static eep_status start(store_process *self, uint64_t until_ms)
+/* Its standard output tells us when it is ready. It is in a process group of its own, because ^C is
+ * for the launcher, which ends it last. */
+static eep_status start(store_process *self, double until_ms)
 {
+    static char name[] = "eep-store", option[] = "--path";
+    char *const arguments[] = {name, option, self->path, NULL};
     int out[2] = {-1, -1};
     if (access(self->program, X_OK) != 0 || pipe2(out, O_CLOEXEC) != 0) {
         fprintf(stderr, "eep-run: cannot start %s: %s\n", self->program, strerror(errno));
         return EEP_ERR_SYSTEM;
     }
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0) {
-        run_child(self, out[1], parent);
-    }
+    child_setup setup = CHILD_SETUP;
+    setup.output = out[1];
+    setup.has_own_group = true;
+    pid_t pid = child_exec(&setup, self->program, arguments, NULL, NULL);
     close(out[1]);
     eep_status status = EEP_ERR_SYSTEM;
     if (pid < 0) {
@@ -197,7 +165,7 @@ static eep_status start(store_process *self, uint64_t until_ms)
 eep_status store_process_start(store_process *self)
 {
     const struct timespec nap = {0, REAP_NAP_NS};
-    uint64_t until_ms = now_ms() + START_BOUND_MS;
+    double until_ms = now_ms() + START_BOUND_MS;
     if (store_process_runs(self) && !self->killed) {
         return EEP_ERR_STATE;
     }

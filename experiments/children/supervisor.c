@@ -1,9 +1,10 @@
 #include "experiments/children/supervisor.h"
 
-#include "experiments/base/exec_or_tell.h"
+#include "experiments/base/child.h"
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank.h"
 #include "experiments/rank/rank_main.h"
+#include "experiments/base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -22,16 +22,8 @@
 
 extern char **environ;
 
-/* The descriptor at which a rank finds its socket: above the standard three. */
-enum { CHILD_CONTROL_FD = 3, SOCKET_BUFFER_BYTES = 1 << 20 };
+enum { SOCKET_BUFFER_BYTES = 1 << 20 };
 enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200, HOST_END_PAUSES = 40 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 eep_status supervisor_open(const options *how, const char *store_path, supervisor **supervisor_out)
 {
@@ -94,7 +86,7 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
     options_to_rank_text(self->options, text);
     snprintf(out->own[0], OWN_BYTES, "EEP_SIZE=%d", (int)self->options->num_ranks);
     snprintf(out->own[1], OWN_BYTES, "EEP_STORE=%s", self->store_path);
-    snprintf(out->own[2], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CONTROL_FD);
+    snprintf(out->own[2], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CHANNEL);
     snprintf(out->own[3], OWN_BYTES, RANK_ENV_OPTIONS "=%s", text);
     snprintf(out->own[4], OWN_BYTES, "EEP_RANK=%d", seat);
     snprintf(out->own[5], OWN_BYTES, RANK_ENV_JOINER "=%d", joiner);
@@ -110,33 +102,13 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
     return EEP_OK;
 }
 
-/* Between fork and exec: only what is async-signal-safe. The child dies with the launcher, has the
- * default signal handling, and inherits its socket and the standard descriptors only. */
-static void run_child(int fd, pid_t parent, char *argument, char **variables)
-{
-    static char program[] = "eep-run";
-    char *const arguments[] = {program, argument, NULL};
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    bool good = getppid() == parent;
-    if (fd == CHILD_CONTROL_FD) {
-        good = good && fcntl(fd, F_SETFD, 0) == 0; /* dup2 onto itself would keep close-on-exec */
-    } else {
-        good = good && dup2(fd, CHILD_CONTROL_FD) >= 0;
-    }
-    if (good) {
-        exec_or_tell("/proc/self/exe", arguments, variables);
-    }
-    _exit(EXEC_FAILED);
-}
-
-/* A process with one end of a socket pair; the other end. `seat` -1: a host of ranks. */
+/* A process with one end of a socket pair; the other end, and, unless NULL, its pidfd. `seat` -1:
+ * a host of ranks. */
 static eep_status start_process(const supervisor *self, int seat, bool joiner, pid_t *pid_out,
-                                int *fd_out)
+                                int *pidfd_out, int *fd_out)
 {
-    static char one[] = "--rank-process", all[] = "--rank-host";
+    static char program[] = "eep-run", one[] = "--rank-process", all[] = "--rank-host";
+    char *const arguments[] = {program, seat < 0 ? all : one, NULL};
     rank_environment environment;
     int pair[2] = {-1, -1};
     eep_status status = make_environment(self, seat, joiner, &environment);
@@ -147,10 +119,9 @@ static eep_status start_process(const supervisor *self, int seat, bool joiner, p
         free(environment.variables);
         return EEP_ERR_SYSTEM;
     }
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0) {
-        run_child(pair[1], parent, seat < 0 ? all : one, environment.variables);
-    }
+    child_setup setup = CHILD_SETUP;
+    setup.channel = pair[1];
+    pid_t pid = child_exec(&setup, "/proc/self/exe", arguments, environment.variables, pidfd_out);
     int failure = errno;
     free(environment.variables);
     close(pair[1]);
@@ -162,15 +133,6 @@ static eep_status start_process(const supervisor *self, int seat, bool joiner, p
     *pid_out = pid;
     *fd_out = pair[0];
     return EEP_OK;
-}
-
-static void end_process(pid_t pid, int fd)
-{
-    int failure = errno;
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    close(fd);
-    errno = failure;
 }
 
 /* As large as the system lets us have; smaller only means that queues are used earlier. */
@@ -194,17 +156,11 @@ static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
 static eep_status spawn_process(supervisor *self, int seat, bool joiner)
 {
     pid_t pid = 0;
-    int fd = -1;
-    eep_status status = start_process(self, seat, joiner, &pid, &fd);
+    int fd = -1, pidfd = -1;
+    eep_status status = start_process(self, seat, joiner, &pid, &pidfd, &fd);
     if (status != EEP_OK) {
         return status;
     }
-    int pidfd = pidfd_open(pid, 0);
-    if (pidfd < 0) {
-        end_process(pid, fd);
-        return EEP_ERR_SYSTEM;
-    }
-    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
     enlarge(fd);
     occupy(&self->seat[seat], pid, pidfd, fd);
     return EEP_OK;
@@ -245,14 +201,11 @@ static void forget_host(supervisor *self)
     self->host.fd = -1;
 }
 
-/* A child that somebody else has waited for has ended too; how, nobody knows any more. */
+/* How a child that somebody else has waited for has ended, nobody knows any more. */
 static bool has_ended(pid_t pid, int *wait_status_out)
 {
-    pid_t waited = waitpid(pid, wait_status_out, WNOHANG);
-    if (waited < 0) {
-        *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0);
-    }
-    return waited != 0;
+    *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0);
+    return child_has_ended(pid, wait_status_out);
 }
 
 /* Within so many pauses. */
@@ -284,8 +237,7 @@ static void end_host(supervisor *self)
     }
     shutdown(self->host.fd, SHUT_RDWR);
     if (!host_ends(self, HOST_PAUSES)) {
-        kill(self->host.pid, SIGKILL);
-        waitpid(self->host.pid, &self->host.wait_status, 0);
+        child_kill(self->host.pid, &self->host.wait_status);
         forget_host(self);
     }
 }
@@ -296,7 +248,7 @@ static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
     int pair[2] = {-1, -1}, ends[2] = {-1, -1};
     eep_status status = EEP_OK;
     if (!self->host.pid) {
-        status = start_process(self, -1, false, &self->host.pid, &self->host.fd);
+        status = start_process(self, -1, false, &self->host.pid, NULL, &self->host.fd);
     }
     if (status != EEP_OK) {
         return status;
@@ -457,12 +409,10 @@ void supervisor_hang_up(supervisor *self, int seat)
 
 /* ---------------------------------------------------------------- burning */
 
-static void burn(double seconds, pid_t parent)
+static _Noreturn void burn(double seconds, pid_t parent)
 {
     volatile uint64_t sum = 0;
     uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    closefrom(CHILD_CONTROL_FD); /* it never execs: its copies would keep sockets open */
     setpriority(PRIO_PROCESS, 0, JOINER_NICE);
     while (now_ns() < end_ns && getppid() == parent) {
         for (int i = 0; i < 100000; i++) {
@@ -479,7 +429,9 @@ eep_status supervisor_burn(supervisor *self, double seconds)
         return EEP_ERR_NO_MEMORY;
     }
     self->burners = bigger;
-    pid_t parent = getpid(), pid = fork();
+    child_setup setup = CHILD_SETUP;
+    setup.closes_rest = true; /* it runs no program: its copies would keep sockets open */
+    pid_t parent = getpid(), pid = child_fork(&setup, NULL);
     if (pid == 0) {
         burn(seconds, parent);
     }
@@ -498,8 +450,7 @@ void supervisor_close(supervisor *self)
     for (int s = 0; s < self->num_seats; s++) {
         supervisor_seat *of = &self->seat[s];
         if (of->lives && !self->options->threads) {
-            pidfd_send_signal(of->end_fd, SIGKILL, NULL, 0);
-            waitpid(of->pid, NULL, 0);
+            child_kill(of->pid, NULL);
         }
         if (of->lives) {
             close(of->end_fd);
@@ -508,8 +459,7 @@ void supervisor_close(supervisor *self)
     }
     end_host(self);
     for (int i = 0; i < self->num_burners; i++) {
-        kill(self->burners[i], SIGKILL);
-        waitpid(self->burners[i], NULL, 0);
+        child_kill(self->burners[i], NULL);
     }
     free(self->burners);
     free(self->seat);

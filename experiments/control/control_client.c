@@ -1,6 +1,7 @@
 #include "experiments/control/control_client.h"
 
 #include "transport/holder/holder_socket.h"
+#include "experiments/base/clock.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,15 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now_s(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 eep_status control_client_open(const char *path, control_client **client_out)
 {

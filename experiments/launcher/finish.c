@@ -1,6 +1,6 @@
 #include "experiments/launcher/finish.h"
 #include "experiments/base/program_dir.h"
-#include "experiments/base/exec_or_tell.h"
+#include "experiments/base/child.h"
 #include "experiments/base/run_file.h"
 
 #include <dirent.h>
@@ -12,13 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 /* ---------------------------------------------------------------- the folder */
 
@@ -145,20 +141,6 @@ eep_status finish_prepare_dir(const options *how, const char *dir, char error[FI
 
 enum { PROGRAM_FAILED = -1, PROGRAM_INTERRUPTED = -2 };
 
-/* Between fork and exec: only what is async-signal-safe. Signals that the launcher holds back are
- * let through again; it ends with the launcher. */
-static _Noreturn void become(const char *file, char *const arguments[], int out_fd, pid_t parent)
-{
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == parent && (out_fd < 0 || dup2(out_fd, STDOUT_FILENO) >= 0)) {
-        exec_or_tell(file, arguments, environ);
-    }
-    _exit(EXEC_FAILED);
-}
-
 static bool can_read(int fd)
 {
     struct pollfd set = {.fd = fd, .events = POLLIN};
@@ -170,24 +152,15 @@ static bool can_read(int fd)
  * to end, which `signal_fd` tells of, ends it. */
 static int run_program(const char *file, char *const arguments[], int out_fd, int signal_fd)
 {
-    int wait_status = 0;
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0) {
-        become(file, arguments, out_fd, parent);
-    }
-    int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
-    if (pidfd < 0) {
+    int wait_status = 0, pidfd = -1;
+    child_setup setup = CHILD_SETUP;
+    setup.output = out_fd;
+    pid_t pid = child_exec(&setup, file, arguments, NULL, &pidfd);
+    if (pid < 0) {
         fprintf(stderr, "eep-run: cannot start %s: %s\n", file, strerror(errno));
-        if (pid > 0) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
         return PROGRAM_FAILED;
     }
-    struct pollfd set[] = {{.fd = pidfd, .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
-    while (poll(set, 2, -1) < 0 && errno == EINTR) {
-    }
-    if (!set[0].revents) {
+    if (child_wait(pidfd, signal_fd, -1) != CHILD_ENDED) {
         kill(pid, SIGKILL);
     }
     close(pidfd);
@@ -260,7 +233,7 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
     close(out_fd);
     if (code == PROGRAM_INTERRUPTED) {
         oracle_out->interrupted = true;
-    } else if (code == EXEC_FAILED) { /* it has said why */
+    } else if (code == CHILD_NOT_STARTED) { /* it has said why */
         *oracle_out = (summary_oracle){0};
     } else if (code < 0 || !read_verdict(dir, oracle_out)) {
         *oracle_out = (summary_oracle){0};

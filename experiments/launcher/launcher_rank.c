@@ -1,7 +1,7 @@
 /* What the launcher hears from a rank, packet by packet, and what it makes of the rank's end. */
 #include "experiments/launcher/launcher_rank.h"
 
-#include "experiments/base/exec_or_tell.h"
+#include "experiments/base/child.h"
 #include "experiments/rank/rank.h"
 
 #include <errno.h>
@@ -202,7 +202,7 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     snprintf(text, LAUNCHER_TEXT_BYTES, "exited with code %d%s", code,
              code == RANK_EXIT_EVICTED     ? " (expelled from the view)"
              : code == RANK_EXIT_UNCOVERED ? " (experts lost all copies)"
-             : code == EXEC_FAILED         ? " (its program could not be started)"
+             : code == CHILD_NOT_STARTED   ? " (its program could not be started)"
                                            : "");
     return text;
 }

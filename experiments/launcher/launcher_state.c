@@ -2,11 +2,12 @@
  * whether the run has script, plan or load left. Rows, faults and lines for a person begin here. */
 #include "experiments/launcher/launcher_state.h"
 
+#include "experiments/base/clock.h"
+
 #include "graphs/base/say.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A stop or a slow-down that has ended may still get its rank expelled for this long. */
@@ -14,9 +15,7 @@ static const uint64_t INJECTED_NS = 5000000000;
 
 uint64_t launcher_now_ns(void)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    return now_ns();
 }
 
 double launcher_time_ms(const launcher *self)

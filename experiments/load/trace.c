@@ -1,4 +1,5 @@
 #include "experiments/load/trace.h"
+#include "experiments/base/random.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -388,19 +389,10 @@ void trace_free(trace *t)
 
 /* ---------------------------------------------------------------- Poisson arrivals */
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-}
-
 /* Ranges are below 2^25, so the bias of the multiplication is below 2^-39. */
 static uint32_t draw_between(uint64_t *state, uint32_t low, uint32_t high)
 {
-    return low + (uint32_t)((draw(state) >> 32) * (uint64_t)(high - low + 1) >> 32);
+    return low + (uint32_t)((random_next(state) >> 32) * (uint64_t)(high - low + 1) >> 32);
 }
 
 static const char *poisson_fault(const trace_poisson *p)
@@ -439,7 +431,7 @@ eep_status trace_draw_poisson(const trace_poisson *poisson, trace *trace_out,
     uint64_t state = poisson->seed;
     double arrival_us = 0;
     for (size_t i = 0; i < poisson->num_requests; i++) {
-        double uniform = ((double)(draw(&state) >> 11) + 0.5) * 0x1p-53; /* in (0, 1) */
+        double uniform = ((double)(random_next(&state) >> 11) + 0.5) * 0x1p-53; /* in (0, 1) */
         arrival_us += -log(uniform) / poisson->rate_per_s * 1e6;
         requests[i].arrival_us = (uint64_t)arrival_us;
         requests[i].input_length = draw_between(&state, poisson->input_min, poisson->input_max);

@@ -1,4 +1,5 @@
 #include "experiments/oracle/oracle_verdict.h"
+#include "experiments/base/clock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -8,13 +9,6 @@
 #include <time.h>
 
 enum { MAX_THREADS = 256, BATCH_POSITIONS = 1024 };
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---------------------------------------------------------------- recomputation */
 
@@ -86,7 +80,7 @@ static void watch(work *w, oracle_progress_fn progress, void *user, uint64_t pos
         }
         pthread_mutex_unlock(&w->mutex);
         progress(user, __atomic_load_n(&w->positions_done, __ATOMIC_RELAXED), positions,
-                 now_seconds() - begin);
+                 now_s() - begin);
         pthread_mutex_lock(&w->mutex);
     }
     pthread_mutex_unlock(&w->mutex);
@@ -156,7 +150,7 @@ eep_status oracle_verdict_find(const oracle_rows *rows, int num_threads,
     if (num_threads < 1 || num_threads > MAX_THREADS) {
         return EEP_ERR_INVALID;
     }
-    double begin = now_seconds();
+    double begin = now_s();
     uint64_t positions = 0;
     oracle *o = NULL;
     eep_status status = oracle_open(rows->seed, &rows->shape, &o);
@@ -181,7 +175,7 @@ eep_status oracle_verdict_find(const oracle_rows *rows, int num_threads,
         for (size_t i = 0; i < rows->num_requests; i++) {
             add_result(&rows->requests[i], &results[i], &v);
         }
-        v.seconds = now_seconds() - begin;
+        v.seconds = now_s() - begin;
         *verdict_out = v;
     }
     free(requests);

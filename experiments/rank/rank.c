@@ -1,6 +1,7 @@
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank_state.h"
 #include "graphs/base/say.h"
+#include "experiments/base/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,13 +16,6 @@ static const uint64_t STEP_BEGIN_US = 50000; /* then the control socket is looke
 static const uint64_t IDLE_WAIT_US = 2000;   /* the same while there is no request */
 static const uint64_t COUNTERS_PERIOD_NS = 250000000;
 static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, too */
-
-uint64_t rank_now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
 {
@@ -95,7 +89,7 @@ static void tell_counters(rank *self)
     }
     wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
     rank_tell(self, &message, sizeof message);
-    self->counters_ns = rank_now_ns();
+    self->counters_ns = now_ns();
 }
 
 static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status status)
@@ -155,7 +149,7 @@ static void arm_death(rank *self, bool has_positions)
 /* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
 static void wait_like_a_slow_rank(uint64_t pause_ns)
 {
-    uint64_t until_ns = rank_now_ns() + pause_ns;
+    uint64_t until_ns = now_ns() + pause_ns;
     struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
     while (pause_ns > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
     }
@@ -265,7 +259,7 @@ static eep_status run_step(rank *self)
         return status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED ? EEP_OK : status;
     }
     wire_step *report = self->report;
-    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = rank_now_ns()};
+    *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
     arm_death(self, report->num_positions > 0);
     if (rank_strikes_wait(&self->strikes)) {
@@ -286,7 +280,7 @@ static eep_status run_step(rank *self)
     }
     status = eep_step_end(self->context);
     int64_t bad = status == EEP_ERR_BAD_STEP_INPUT ? bad_request(self) : -1;
-    report->end_ns = rank_now_ns();
+    report->end_ns = now_ns();
     report->status = status;
     if (report->num_positions > 0) { /* else the order waits for a step with work */
         self->dies = self->dies && fault_node_is_armed(&self->fault_node);
@@ -316,7 +310,7 @@ static void stop_work(rank *self)
     drop_all(self, false);
     tell_counters(self);
     rank_tell(self, &message, sizeof message);
-    self->stopped_ns = rank_now_ns();
+    self->stopped_ns = now_ns();
 }
 
 static eep_status serve(rank *self)
@@ -325,7 +319,7 @@ static eep_status serve(rank *self)
     while (status == EEP_OK) {
         rank_read_control(self);
         if (rank_strikes_wait(&self->strikes) || rank_is_over(self) ||
-            (self->stopped_ns && rank_now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
+            (self->stopped_ns && now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
             return EEP_OK;
         }
         if (rank_is_told_to_stop(self) && !self->stopped_ns) {
@@ -345,7 +339,7 @@ static eep_status serve(rank *self)
                 status = run_step(self);
             }
         }
-        if (rank_now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
+        if (now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
             tell_counters(self);
         }
     }
@@ -391,7 +385,7 @@ static void give_back(rank *self)
 int rank_run(rank *self)
 {
     char name[16];
-    self->start_ns = rank_now_ns();
+    self->start_ns = now_ns();
     snprintf(name, sizeof name, "eep-rank-%d", self->config.seat);
     prctl(PR_SET_NAME, name);
     self->nice = self->config.joiner && joiner_nice_begin();

@@ -61,9 +61,9 @@ static eep_status open_context(rank *self)
     config.event = on_event;
     config.log = on_log;
     config.user = self;
-    uint64_t bound_ns = rank_now_ns() + SEAT_BOUND_NS;
+    uint64_t bound_ns = now_ns() + SEAT_BOUND_NS;
     eep_status status = eep_open(&config, error, sizeof error, &self->context);
-    while (status == EEP_ERR_SEAT_TAKEN && rank_now_ns() < bound_ns && !rank_was_killed(self)) {
+    while (status == EEP_ERR_SEAT_TAKEN && now_ns() < bound_ns && !rank_was_killed(self)) {
         struct timespec pause = {0, (long)SEAT_RETRY_NS};
         nanosleep(&pause, NULL);
         status = eep_open(&config, error, sizeof error, &self->context);
@@ -110,9 +110,9 @@ static eep_status open_engine(rank *self)
 /* In slices, so that a launcher that gives up is heard. */
 static eep_status wait_to_join(rank *self)
 {
-    uint64_t bound_ns = rank_now_ns() + JOIN_BOUND_NS;
+    uint64_t bound_ns = now_ns() + JOIN_BOUND_NS;
     eep_status status = eep_join(self->context);
-    while (status == EEP_ERR_TIMEOUT && rank_now_ns() < bound_ns) {
+    while (status == EEP_ERR_TIMEOUT && now_ns() < bound_ns) {
         rank_read_control(self);
         if (rank_is_over(self) || rank_is_told_to_stop(self)) {
             break;
@@ -144,8 +144,8 @@ static eep_status join(rank *self)
     uint64_t ready_ns = __atomic_load_n(&self->ready_ns, __ATOMIC_RELAXED);
     wire_joined joined = {.header = {WIRE_JOINED, sizeof joined},
                           .epoch = snapshot.epoch,
-                          .time_ns = rank_now_ns(),
-                          .prepare_ns = (ready_ns ? ready_ns : rank_now_ns()) - self->start_ns,
+                          .time_ns = now_ns(),
+                          .prepare_ns = (ready_ns ? ready_ns : now_ns()) - self->start_ns,
                           .captures = self->captures_at_join};
     rank_tell(self, &joined, sizeof joined);
     return EEP_OK;
@@ -191,7 +191,7 @@ eep_status rank_start(rank *self)
     wire_hello hello = {{WIRE_HELLO, sizeof hello},
                         eep_rank(self->context),
                         eep_generation(self->context),
-                        rank_now_ns()};
+                        now_ns()};
     rank_tell(self, &hello, sizeof hello);
     status = open_engine(self);
     return status == EEP_OK ? join(self) : status;

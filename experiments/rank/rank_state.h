@@ -9,6 +9,7 @@
 #include "experiments/rank/rank.h"
 #include "experiments/rank/rank_strikes.h"
 #include "experiments/wire/wire.h"
+#include "experiments/base/clock.h"
 
 struct rank {
     rank_config config;
@@ -32,7 +33,6 @@ struct rank {
     uint64_t packet[WIRE_MAX_BYTES / 8];
 };
 
-uint64_t rank_now_ns(void);
 void rank_complain(const rank *self, const char *what, eep_status status, const char *why);
 bool rank_is_told_to_stop(const rank *self);
 /* There is nobody to serve for. */

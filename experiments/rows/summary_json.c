@@ -1,17 +1,12 @@
 #include "experiments/base/run_file.h"
 #include "experiments/rows/summary.h"
 #include "experiments/rows/summary_events.h"
+#include "experiments/base/commit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
-
-#ifdef EEP_COMMIT_HEADER
-#include EEP_COMMIT_HEADER
-#else /* tests */
-#define EEP_COMMIT "unknown"
-#endif
 
 enum { REASON_BYTES = 512 };
 static const double SATURATED = 0.9; /* of all CPU time */
@@ -191,7 +186,7 @@ static void add_run(cJSON *root, const summary *self, const options *how)
         cJSON_AddNullToObject(survives, "adjacent");
     }
     run_file_add_count(root, "seed", (uint64_t)how->seed);
-    cJSON_AddStringToObject(root, "commit", EEP_COMMIT);
+    cJSON_AddStringToObject(root, "commit", commit_text());
     run_file_add_count(root, "ranks", (uint64_t)how->num_ranks);
     run_file_add_count(root, "max_ranks", (uint64_t)how->max_ranks);
     run_file_add_count(root, "num_layers", (uint64_t)how->num_layers);

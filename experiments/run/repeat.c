@@ -7,6 +7,8 @@
 #include "experiments/base/output.h"
 #include "experiments/run/repeat_rows.h"
 #include "experiments/base/run_file.h"
+#include "experiments/base/clock.h"
+#include "experiments/base/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,17 +18,9 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 /* ---------------------------------------------------------------- judging */
 
@@ -75,21 +69,6 @@ int repeat_once(const options *how, const scenario *what)
 
 /* ---------------------------------------------------------------- one of many */
 
-/* In the new process: run with what is said going into a file. */
-static _Noreturn void run_child(const options *how, const char *log, const sigset_t *mask)
-{
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    sigprocmask(SIG_SETMASK, mask, NULL);
-    int fd = run_file_new(log);
-    if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0) {
-        fprintf(stderr, "eep-run: '%s': %s\n", log, strerror(errno));
-        _exit(2);
-    }
-    __fpurge(stdout); /* what the parent could not print is not for the log */
-    clearerr(stdout);
-    _exit(output_end(launcher_run(how)));
-}
-
 /* Signals are blocked between the runs too, so that none of them costs the rows so far. */
 typedef struct repeat_signals {
     sigset_t wanted, before; /* to end, and SIGCHLD; the mask that the runs get */
@@ -122,15 +101,29 @@ static int run_one(const options *how, const char *log, repeat_signals *signals)
     if (!output_is_stuck(STDOUT_FILENO)) {
         print_end();
     }
-    pid_t pid = fork();
-    if (pid == 0) {
-        run_child(how, log, &signals->before);
+    int log_fd = run_file_new(log);
+    if (log_fd < 0) {
+        fprintf(stderr, "eep-run: '%s': %s\n", log, strerror(errno));
+        return 2;
     }
-    while (pid > 0 && waitpid(pid, &state, WNOHANG) == 0) {
+    child_setup setup = CHILD_SETUP;
+    setup.death_signal = SIGTERM; /* it ends in order */
+    setup.mask = &signals->before;
+    setup.output = setup.errors = log_fd;
+    pid_t pid = child_fork(&setup, NULL);
+    if (pid == 0) {
+        close(log_fd);
+        __fpurge(stdout); /* what the parent could not print is not for the log */
+        clearerr(stdout);
+        _exit(output_end(launcher_run(how)));
+    }
+    int failure = errno;
+    close(log_fd);
+    while (pid > 0 && !child_has_ended(pid, &state)) {
         take_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
     }
     if (pid < 0) {
-        fprintf(stderr, "eep-run: fork: %s\n", strerror(errno));
+        fprintf(stderr, "eep-run: fork: %s\n", strerror(failure));
         return 2;
     }
     return WIFEXITED(state) ? WEXITSTATUS(state) : 1;

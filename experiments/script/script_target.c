@@ -1,24 +1,17 @@
 /* Whom a script's event is done to. */
 #include "experiments/script/script_target.h"
+#include "experiments/base/random.h"
 
 #include <string.h>
 
 enum { RANDOM_TRIES = 64, GREEDY_TRIES = 16 };
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
 
 /* An event's own stream, the same in each attempt: what it draws depends neither on when other
  * events came nor on how often nobody fitted. */
 static uint64_t stream_of(uint64_t seed, int order)
 {
     uint64_t orders = (uint64_t)order;
-    return seed ^ next_random(&orders);
+    return seed ^ random_next(&orders);
 }
 
 /* The seats for which `is` holds, ascending. */
@@ -37,7 +30,7 @@ static int list(const script_world *world, bool (*is)(const void *user, int seat
 static void shuffle(int *seats, int num, uint64_t *random)
 {
     for (int i = 0; i < num - 1; i++) {
-        int other = i + (int)(next_random(random) % (uint64_t)(num - i));
+        int other = i + (int)(random_next(random) % (uint64_t)(num - i));
         int kept = seats[i];
         seats[i] = seats[other];
         seats[other] = kept;

@@ -10,7 +10,7 @@ static uint64_t held_since_us; /* that call's begin */
 
 static void keep_longest(uint64_t *longest_us, uint64_t begin_us)
 {
-    uint64_t us = fake_now_us() - begin_us;
+    uint64_t us = eepi_now_us() - begin_us;
 
     if (us > *longest_us) {
         *longest_us = us;
@@ -22,7 +22,7 @@ static void wait_for_holder(const char *call)
     uint64_t until_us = fake_bound_us();
 
     while (holder) {
-        if (!fake_sleep(until_us) && holder && fake_now_us() >= until_us) {
+        if (!fake_sleep(until_us) && holder && eepi_now_us() >= until_us) {
             fake_hang("%s has waited %u ms for the end of %s, which waits for the whole device",
                       call, fake.bound_ms, holder);
         }
@@ -31,7 +31,7 @@ static void wait_for_holder(const char *call)
 
 void fake_launch_may_go(const char *call)
 {
-    uint64_t begin_us = fake_now_us();
+    uint64_t begin_us = eepi_now_us();
 
     if (!holder) {
         return;
@@ -44,7 +44,7 @@ void fake_launch_may_go(const char *call)
 cudaError_t fake_device_wide_begin(const char *call)
 {
     cudaError_t error = fake_enter(FAKE_WORKS);
-    uint64_t begin_us = fake_now_us(), until_us;
+    uint64_t begin_us = eepi_now_us(), until_us;
 
     if (error != cudaSuccess) {
         return error;
@@ -62,7 +62,7 @@ cudaError_t fake_device_wide_begin(const char *call)
     held_since_us = begin_us;
     until_us = fake_bound_us();
     while (fake_entries_pending() > 0) {
-        if (!fake_sleep(until_us) && fake_entries_pending() > 0 && fake_now_us() >= until_us) {
+        if (!fake_sleep(until_us) && fake_entries_pending() > 0 && eepi_now_us() >= until_us) {
             fake_hang("%s has waited %u ms for the device to be idle, and launches wait for it",
                       call, fake.bound_ms);
         }

@@ -3,6 +3,7 @@
 #define FAKE_GPU_INTERNAL_H
 
 #include "tests/fake_gpu/fake_gpu.h"
+#include "graphs/base/clock.h"
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -24,7 +25,6 @@ extern fake_process fake;
  * call works on the device, so it gives the thread a context. */
 typedef enum fake_need { FAKE_ASKS, FAKE_WORKS } fake_need;
 cudaError_t fake_enter(fake_need need);
-uint64_t fake_now_us(void);
 /* Sleep on `changed`; 0 once `until_us` has passed. */
 int fake_sleep(uint64_t until_us);
 uint64_t fake_bound_us(void); /* from now */

@@ -20,17 +20,9 @@ static _Thread_local int has_context;
 
 /* ------------------------------------------------------------------ time and waiting */
 
-uint64_t fake_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 uint64_t fake_bound_us(void)
 {
-    return fake_now_us() + fake.bound_ms * 1000ull;
+    return eepi_now_us() + fake.bound_ms * 1000ull;
 }
 
 int fake_sleep(uint64_t until_us)

@@ -291,7 +291,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     pthread_mutex_lock(&fake.lock);
     error = fake_capture_allows();
     while (error == cudaSuccess && event->record && !event->record->is_done) {
-        if (!fake_sleep(until_us) && fake_now_us() >= until_us) {
+        if (!fake_sleep(until_us) && eepi_now_us() >= until_us) {
             fake_hang("cudaEventSynchronize has waited %u ms", fake.bound_ms);
         }
     }

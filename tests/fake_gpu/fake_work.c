@@ -192,7 +192,7 @@ void fake_stream_wait_empty(cudaStream_t stream, const char *call)
     uint64_t until_us = fake_bound_us();
 
     while (stream->pending > 0) {
-        if (!fake_sleep(until_us) && fake_now_us() >= until_us) {
+        if (!fake_sleep(until_us) && eepi_now_us() >= until_us) {
             fake_hang("%s of stream %u has waited %u ms", call, stream->number, fake.bound_ms);
         }
     }

@@ -2,6 +2,7 @@
 #include "eep/device.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/kernels/kernels.h"
+#include "graphs/base/clock.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 enum { LONG_US = 20000000, SHORT_US = 20000 };
 
@@ -57,14 +57,6 @@ Test(device, a_stream_without_a_thread_says_which_call_and_which_limits)
 #endif
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 /* ------------------------------------------------------------------ kernels of the tests */
 
 typedef struct log_args { /* appends value to log */
@@ -86,11 +78,11 @@ typedef struct gate_args { /* raises `entered`, returns when `open` is set */
 static void gate_body(const void *args, eep_grid grid)
 {
     const gate_args *a = args;
-    uint64_t until = now_us() + LONG_US;
+    uint64_t until = eepi_now_us() + LONG_US;
 
     (void)grid;
     __atomic_store_n(a->entered, 1, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(a->open, __ATOMIC_ACQUIRE) && now_us() < until) {
+    while (!__atomic_load_n(a->open, __ATOMIC_ACQUIRE) && eepi_now_us() < until) {
         sched_yield();
     }
 }
@@ -378,7 +370,7 @@ Test(device, close_finishes_what_is_in_the_stream)
 
 Test(device, timeouts_are_bounded)
 {
-    uint64_t from = now_us(), waited;
+    uint64_t from = eepi_now_us(), waited;
     eep_event *event;
     gate g = {0, 0};
 
@@ -386,10 +378,10 @@ Test(device, timeouts_are_bounded)
     gate_shut(&g, stream);
     OK(eep_event_record(event, stream));
     FAILS(eep_stream_synchronize(stream, 0), EEP_ERR_TIMEOUT);
-    from = now_us();
+    from = eepi_now_us();
     FAILS(eep_stream_synchronize(stream, SHORT_US), EEP_ERR_TIMEOUT);
     FAILS(eep_event_synchronize(event, SHORT_US), EEP_ERR_TIMEOUT);
-    waited = now_us() - from;
+    waited = eepi_now_us() - from;
     cr_assert(waited >= 2 * SHORT_US && waited < LONG_US / 2, "%lu us", (unsigned long)waited);
     gate_open(&g);
     OK(eep_stream_synchronize(stream, UINT64_MAX));

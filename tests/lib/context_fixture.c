@@ -1,5 +1,6 @@
 /* The world of the fixture: store, threads, waiting. */
 #include "tests/lib/context_fixture.h"
+#include "graphs/base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,7 @@ enum { NAP_MS = 10, LOOK_US = 20000, BEGIN_US = 200000 };
 
 uint64_t world_now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return eepi_now_ns() / 1000000;
 }
 
 void world_lock(world *w)

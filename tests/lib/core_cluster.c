@@ -1,6 +1,7 @@
 #include "tests/lib/core_cluster_parts.h"
 
 #include "repair/planner.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdarg.h>
@@ -48,14 +49,9 @@ void cluster_fail(cluster *c, const char *what, const char *format, ...)
                    (unsigned long long)c->now_us, what, why, cluster_text(c));
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
 uint64_t cluster_random(cluster *c, uint64_t limit)
 {
-    uint64_t z = c->random += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) % limit;
+    return random_next(&c->random) % limit;
 }
 
 void *cluster_keep(cluster *c, const void *bytes, size_t size)

@@ -2,6 +2,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 #include "membership/context/bank_image.h"
+#include "experiments/base/random.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -21,10 +22,7 @@ enum { LONG_US = 60000000 };
 
 uint64_t kernel_random(uint64_t *state)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return random_next(state);
 }
 
 int kernel_below(uint64_t *state, int limit)

@@ -4,6 +4,7 @@
 #define PLANNER_FIXTURE_H
 
 #include "repair/planner.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -11,18 +12,9 @@
 #define REPLAY     "seed %llu (replay: EEP_TEST_SEED=%llu and this test)"
 #define SEED(seed) (unsigned long long)(seed), (unsigned long long)(seed)
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static inline uint64_t next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static inline int below(uint64_t *state, int limit)
 {
-    return (int)(next(state) % (uint64_t)limit);
+    return (int)(random_next(state) % (uint64_t)limit);
 }
 
 static inline uint64_t first_seed(void)

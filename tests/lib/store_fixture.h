@@ -4,6 +4,7 @@
 
 #include "eep/store.h"
 #include "membership/store/store_client.h"
+#include "graphs/base/clock.h"
 
 #include <criterion/criterion.h>
 #include <poll.h>
@@ -15,7 +16,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -55,13 +55,6 @@ static inline eepi_store_client *open_client(void)
     return client;
 }
 
-static inline uint64_t clock_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 static inline eepi_store_reply wait_for(eepi_store_client *client, uint64_t id)
 {
     eepi_store_reply reply;
@@ -82,10 +75,10 @@ static inline uint64_t put(eepi_store_client *client, const char *key, const cha
 static inline eepi_store_reply next(eepi_store_client *client)
 {
     eepi_store_reply reply;
-    uint64_t end_us = clock_us() + BOUND_US;
+    uint64_t end_us = eepi_now_us() + BOUND_US;
     while (eepi_store_client_next(client, &reply) != EEP_OK) {
         struct pollfd set = {.fd = eepi_store_client_fd(client), .events = POLLIN};
-        cr_assert_lt(clock_us(), end_us, "nothing came");
+        cr_assert_lt(eepi_now_us(), end_us, "nothing came");
         poll(&set, 1, 5);
     }
     return reply;

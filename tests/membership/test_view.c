@@ -1,5 +1,6 @@
 /* The view document: layout, digest, the check of foreign bytes, questions against brute force. */
 #include "membership/view/view.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -9,18 +10,9 @@
 #define REPLAY     "seed %llu (replay: EEP_TEST_SEED=%llu and this test)"
 #define SEED(seed) (unsigned long long)(seed), (unsigned long long)(seed)
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static uint64_t next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static int below(uint64_t *state, int limit)
 {
-    return (int)(next(state) % (uint64_t)limit);
+    return (int)(random_next(state) % (uint64_t)limit);
 }
 
 static uint64_t first_seed(void)
@@ -60,7 +52,7 @@ static eepi_view *random_view(uint64_t *random)
             }
         }
     }
-    view->epoch = next(random);
+    view->epoch = random_next(random);
     eepi_view_seal(view);
     return view;
 }
@@ -274,7 +266,7 @@ Test(view, no_bytes_from_outside_lead_a_reader_out_of_bounds)
         const int area = below(&random, 2) ? (int)sizeof(eepi_view) : (int)size;
         for (int n = below(&random, 4); n > 0 && area > 0; n--) {
             bytes[below(&random, area) % (int)(size ? size : 1)] =
-                (unsigned char)(below(&random, 3) ? below(&random, 4) : (int)next(&random));
+                (unsigned char)(below(&random, 3) ? below(&random, 4) : (int)random_next(&random));
         }
         eepi_view *view = (eepi_view *)(void *)bytes;
         if (size >= sizeof *view) {
@@ -310,7 +302,7 @@ Test(view, garbage_and_misaligned_bytes_are_refused)
     cr_assert_str_eq(why, "not aligned to 8 bytes");
     for (int round = 0; round < 2000; round++) {
         for (size_t i = 0; i < sizeof bytes; i++) {
-            bytes[i] = (unsigned char)next(&random);
+            bytes[i] = (unsigned char)random_next(&random);
         }
         const size_t size = (size_t)below(&random, sizeof bytes + 1);
         cr_assert_eq(eepi_view_check(bytes, size, &why), EEP_ERR_PROTOCOL);

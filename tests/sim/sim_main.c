@@ -1,13 +1,13 @@
 /* eep-sim: seeded histories of whole instances under virtual time. */
 #include "experiments/base/output.h"
 #include "tests/sim/sim.h"
+#include "experiments/base/clock.h"
 
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BOUND_US = 10000000 }; /* L1: virtual time from the last fault to service by all */
@@ -219,18 +219,10 @@ static int check_store(command *c)
     return failed != 0;
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 int main(int argc, char **argv)
 {
     command c;
-    double begin = seconds();
+    double begin = now_s();
     totals t = {0};
     uint64_t good;
 
@@ -258,7 +250,7 @@ int main(int argc, char **argv)
            "after the end of their process; %llu instances ended in order; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
            (unsigned long long)t.seeds, (unsigned long long)t.failed,
-           (double)t.seeds / (seconds() - begin), (unsigned long long)t.faults,
+           (double)t.seeds / (now_s() - begin), (unsigned long long)t.faults,
            (unsigned long long)t.faults_in_recovery, (unsigned long long)t.views,
            (unsigned long long)t.steps_ok, (unsigned long long)t.steps_aborted,
            (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,

@@ -2,20 +2,16 @@
 #include "tests/sim/sim.h"
 
 #include "membership/context/context.h"
+#include "experiments/base/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 /* ------------------------------------------------------------------ chance */
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
 uint64_t sim_random(uint64_t limit)
 {
-    uint64_t z = sim->random += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) % (limit ? limit : 1);
+    return random_next(&sim->random) % (limit ? limit : 1);
 }
 
 uint64_t sim_delay(uint64_t least_us, uint64_t most_us)

@@ -1,6 +1,7 @@
 /* Expectations on a summary: what a condition means, what a message says, and that no text breaks
  * the parser. */
 #include "experiments/setup/expect.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -105,15 +106,6 @@ Test(expect, what_is_no_condition_is_refused)
     }
 }
 
-/* splitmix64 */
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
 Test(expect, no_text_breaks_it)
 {
     static const char letters[] = "faults[*].length0123456789<>=!.. -+eE_pause_ms[]";
@@ -123,13 +115,13 @@ Test(expect, no_text_breaks_it)
     for (int i = 0; i < 20000; i++) {
         char path[2 * EXPECT_MAX_TEXT] = "", condition[2 * EXPECT_MAX_TEXT] = "";
         char error[EXPECT_ERROR_BYTES];
-        size_t lengths[2] = {draw(&state) % (i % 50 ? 8 : sizeof path),
-                             draw(&state) % (i % 50 ? 8 : sizeof condition)};
+        size_t lengths[2] = {random_next(&state) % (i % 50 ? 8 : sizeof path),
+                             random_next(&state) % (i % 50 ? 8 : sizeof condition)};
         for (size_t c = 0; c < lengths[0]; c++) {
-            path[c] = letters[draw(&state) % (sizeof letters - 1)];
+            path[c] = letters[random_next(&state) % (sizeof letters - 1)];
         }
         for (size_t c = 0; c < lengths[1]; c++) {
-            condition[c] = letters[draw(&state) % (sizeof letters - 1)];
+            condition[c] = letters[random_next(&state) % (sizeof letters - 1)];
         }
         path[lengths[0] ? lengths[0] - 1 : 0] = '\0';
         condition[lengths[1] ? lengths[1] - 1 : 0] = '\0';

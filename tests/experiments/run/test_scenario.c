@@ -1,6 +1,7 @@
 /* Scenario files: what is taken from them, which messages name which place, and that no text, cut,
  * changed or made up, breaks the reader. */
 #include "experiments/setup/scenario.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -242,15 +243,6 @@ Test(scenario, what_does_not_fit_together_is_named_with_its_place)
 
 /* ---------------------------------------------------------------- broken texts */
 
-/* splitmix64 */
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
 /* Either taken or refused with one line that begins with the file; nothing else. */
 static bool survives(const char *text, size_t bytes)
 {
@@ -290,12 +282,12 @@ Test(scenario, a_changed_text_is_taken_or_refused)
         char *text = malloc(2 * length);
         size_t bytes = length;
         memcpy(text, sample, length);
-        for (uint64_t changes = 1 + draw(&state) % 3; changes; changes--) {
-            size_t at = draw(&state) % bytes, run = 1 + draw(&state) % 12;
+        for (uint64_t changes = 1 + random_next(&state) % 3; changes; changes--) {
+            size_t at = random_next(&state) % bytes, run = 1 + random_next(&state) % 12;
             run = at + run > bytes ? bytes - at : run;
-            switch (draw(&state) % 4) {
+            switch (random_next(&state) % 4) {
             case 0: /* another letter */
-                text[at] = letters[draw(&state) % (sizeof letters - 1)];
+                text[at] = letters[random_next(&state) % (sizeof letters - 1)];
                 break;
             case 1: /* a piece less */
                 memmove(text + at, text + at + run, bytes - at - run);
@@ -306,7 +298,7 @@ Test(scenario, a_changed_text_is_taken_or_refused)
                 bytes += run;
                 break;
             default: /* a piece from elsewhere */
-                memcpy(text + at, sample + draw(&state) % (length - 12), run);
+                memcpy(text + at, sample + random_next(&state) % (length - 12), run);
             }
         }
         taken += survives(text, bytes);
@@ -321,9 +313,9 @@ Test(scenario, random_bytes_are_refused)
     uint64_t state = 7;
     for (int round = 0; round < 2000; round++) {
         char text[300];
-        size_t bytes = draw(&state) % sizeof text;
+        size_t bytes = random_next(&state) % sizeof text;
         for (size_t i = 0; i < bytes; i++) {
-            text[i] = (char)(round % 2 ? draw(&state) : 32 + draw(&state) % 95);
+            text[i] = (char)(round % 2 ? random_next(&state) : 32 + random_next(&state) % 95);
         }
         cr_assert_not(survives(text, bytes));
     }

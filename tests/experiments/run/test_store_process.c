@@ -28,9 +28,9 @@ static void wait_event(eepi_store_client *client, eepi_store_reply_kind kind)
 
 static void wait_ended(store_process *process)
 {
-    uint64_t end_us = clock_us() + BOUND_US;
+    uint64_t end_us = eepi_now_us() + BOUND_US;
     while (store_process_runs(process)) {
-        cr_assert_lt(clock_us(), end_us, "the killed store does not end");
+        cr_assert_lt(eepi_now_us(), end_us, "the killed store does not end");
         poll(NULL, 0, 1);
     }
 }

@@ -103,28 +103,28 @@ static eep_status keep_busy(calls *c, probe_busy *busy)
 static eep_status time_pair(calls *c, probe_stepper *stepper, probe_busy *busy, int call,
                             pair_times *t)
 {
-    const uint64_t until_ns = probe_now_ns() + CALLS_US * 1000ull;
+    const uint64_t until_ns = eepi_now_ns() + CALLS_US * 1000ull;
     eep_status status = EEP_OK;
 
     for (t->count = 0; t->count < MOST_CALLS && status == EEP_OK; t->count++) {
         void *thing = NULL;
-        uint64_t begin_ns = probe_now_ns();
+        uint64_t begin_ns = eepi_now_ns();
         if (begin_ns >= until_ns)
             break;
         probe_stepper_phase(stepper, PHASE_TAKE);
         status = take(c, call, &thing);
         probe_stepper_phase(stepper, PHASE_NONE);
-        t->take_us[t->count] = (double)(probe_now_ns() - begin_ns) / 1000.0;
+        t->take_us[t->count] = (double)(eepi_now_ns() - begin_ns) / 1000.0;
         if (t->count == 0) {
             t->goes_on[0] = probe_busy_goes_on(c->role);
             status = status == EEP_OK ? keep_busy(c, busy) : status;
         }
-        begin_ns = probe_now_ns();
+        begin_ns = eepi_now_ns();
         probe_stepper_phase(stepper, PHASE_GIVE);
         if (status == EEP_OK)
             status = give(c, call, thing);
         probe_stepper_phase(stepper, PHASE_NONE);
-        t->give_us[t->count] = (double)(probe_now_ns() - begin_ns) / 1000.0;
+        t->give_us[t->count] = (double)(eepi_now_ns() - begin_ns) / 1000.0;
         if (t->count == 0)
             t->goes_on[1] = probe_busy_goes_on(c->role);
     }

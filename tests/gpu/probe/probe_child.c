@@ -1,4 +1,5 @@
 #include "tests/gpu/probe/probe_child.h"
+#include "experiments/base/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,81 +7,45 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { CHILD_SOCKET = 3, KILL_BOUND_MS = 20000 };
-
-uint64_t probe_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t probe_now_us(void)
-{
-    return probe_now_ns() / 1000u;
-}
+enum { KILL_BOUND_MS = 20000 };
 
 void probe_pause_ms(uint32_t ms)
 {
     (void)poll(NULL, 0, (int)ms);
 }
 
-/* Between fork and exec: nothing but system calls. The signal and the alarm outlive the exec. The
- * program's name is its path, beside which the plugin is looked for. */
-static void become(const probe_how *how, const char *seconds, int socket, pid_t parent)
-{
-    char path[4096] = "";
-    ssize_t path_bytes = readlink("/proc/self/exe", path, sizeof path - 1);
-
-    char *const arguments[] = {path,
-                               "--role",
-                               (char *)how->role,
-                               "--device",
-                               (char *)how->device,
-                               "--seconds",
-                               (char *)seconds,
-                               NULL};
-
-    if (path_bytes <= 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-        _exit(127);
-    alarm(PROBE_LIFE_S);
-    if (socket == CHILD_SOCKET ? fcntl(socket, F_SETFD, 0) != 0 : dup2(socket, CHILD_SOCKET) < 0)
-        _exit(127);
-    execv(path, arguments);
-    _exit(127);
-}
-
+/* The program's name is its path, beside which the plugin is looked for. */
 int probe_child_start(const probe_how *how, probe_child *child_out)
 {
-    pid_t parent = getpid();
-    char seconds[16];
+    char path[4096] = "", seconds[16];
+    ssize_t path_bytes = readlink("/proc/self/exe", path, sizeof path - 1);
+    char *const arguments[] = {
+        path,    "--role", (char *)how->role, "--device", (char *)how->device, "--seconds",
+        seconds, NULL};
+    child_setup setup = CHILD_SETUP;
     int ends[2];
 
     signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, pids are not kept */
     snprintf(seconds, sizeof seconds, "%u", how->seconds);
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    *child_out = (probe_child){0, -1, -1};
+    if (path_bytes <= 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
         return -1;
-    *child_out = (probe_child){fork(), ends[0], -1};
-    if (child_out->pid == 0)
-        become(how, seconds, ends[1], parent);
+    }
+    setup.channel = ends[1];
+    setup.life_s = PROBE_LIFE_S;
+    pid_t pid = child_exec(&setup, path, arguments, NULL, &child_out->pidfd);
     close(ends[1]);
-    if (child_out->pid > 0)
-        child_out->pidfd = (int)syscall(SYS_pidfd_open, child_out->pid, 0);
-    if (child_out->pidfd >= 0)
-        return 0;
-    close(ends[0]);
-    if (child_out->pid > 0)
-        kill(child_out->pid, SIGKILL);
-    child_out->pid = 0;
-    return -1;
+    if (pid < 0) {
+        close(ends[0]);
+        return -1;
+    }
+    child_out->pid = pid;
+    child_out->socket = ends[0];
+    return 0;
 }
 
 /* It has ended, or is given up: give back what there is of it. */
@@ -96,14 +61,14 @@ static void put_away(probe_child *child, int has_ended)
 int64_t probe_child_kill(probe_child *child)
 {
     struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
-    uint64_t begin_us = probe_now_us();
+    uint64_t begin_us = eepi_now_us();
     int64_t us = -1;
 
     if (child->pid == 0)
         return 0;
     kill(child->pid, SIGKILL);
     if (poll(&ended, 1, KILL_BOUND_MS) == 1)
-        us = (int64_t)(probe_now_us() - begin_us);
+        us = (int64_t)(eepi_now_us() - begin_us);
     put_away(child, us >= 0);
     return us;
 }
@@ -115,7 +80,7 @@ static void look_at_stat(int stat_fd, probe_marks *marks)
     char text[1024], *at, state = '?';
     unsigned long long vsize = 1;
     ssize_t n = pread(stat_fd, text, sizeof text - 1, 0);
-    uint64_t now_ns = probe_now_ns();
+    uint64_t now_ns = eepi_now_ns();
 
     if (n <= 0)
         return;
@@ -145,13 +110,13 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
         return 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)child->pid);
     stat_fd = open(path, O_RDONLY | O_CLOEXEC);
-    marks.kill_ns = probe_now_ns();
+    marks.kill_ns = eepi_now_ns();
     until_ns = marks.kill_ns + KILL_BOUND_MS * 1000000ull;
     kill(child->pid, SIGKILL);
-    while (marks.pidfd_ns == 0 && probe_now_ns() < until_ns) {
+    while (marks.pidfd_ns == 0 && eepi_now_ns() < until_ns) {
         look_at_stat(stat_fd, &marks);
         if (poll(&ended, 1, 0) == 1)
-            marks.pidfd_ns = probe_now_ns();
+            marks.pidfd_ns = eepi_now_ns();
     }
     look_at_stat(stat_fd, &marks);
     if (stat_fd >= 0)

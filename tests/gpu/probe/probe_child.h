@@ -5,6 +5,7 @@
 #define PROBE_CHILD_H
 
 #include "transport/window/window.h"
+#include "graphs/base/clock.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -67,8 +68,6 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out);
 int probe_send(int socket, const probe_message *message);
 /* The next message; 0, or -1 with a text and EEP_ERR_TIMEOUT or EEP_ERR_UNREACHABLE in it. */
 int probe_receive(int socket, uint64_t timeout_ms, probe_message *message_out);
-uint64_t probe_now_us(void);
-uint64_t probe_now_ns(void);
 /* Let time pass that a probe is about; never a way to wait for another process. */
 void probe_pause_ms(uint32_t ms);
 

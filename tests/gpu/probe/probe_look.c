@@ -18,16 +18,16 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
 {
     eepi_share made = {0}, mapped = {0};
     char why[300] = "";
-    uint64_t begin_us = probe_now_us(), made_us, mapped_us = 0;
+    uint64_t begin_us = eepi_now_us(), made_us, mapped_us = 0;
     eep_status status = eepi_share_make(r->device, LOOK_BYTES, &made, why, sizeof why);
 
-    made_us = probe_now_us();
+    made_us = eepi_now_us();
     if (status == EEP_OK)
         status = eepi_share_map(r->device, made.fd, made.mapped_bytes, &mapped, why, sizeof why);
-    mapped_us = probe_now_us();
+    mapped_us = eepi_now_us();
     r->say.values[0] = made.mapped_bytes;
     eepi_share_close(r->device, &mapped);
-    *out = (look_times){made_us - begin_us, mapped_us - made_us, probe_now_us() - mapped_us};
+    *out = (look_times){made_us - begin_us, mapped_us - made_us, eepi_now_us() - mapped_us};
     eepi_share_close(r->device, &made);
     return status == EEP_OK ? EEP_OK : probe_fail(r, status, "sharing memory: %s", why);
 }
@@ -35,7 +35,7 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
 /* What a joining rank of this process does at eep_open and eep_close. */
 static eep_status look_at_allocating(probe_role *r, look_times *out)
 {
-    uint64_t begin_us = probe_now_us(), at_us[2] = {0, 0};
+    uint64_t begin_us = eepi_now_us(), at_us[2] = {0, 0};
     eep_stream *stream = NULL;
     eep_status status = EEP_OK;
 
@@ -45,12 +45,12 @@ static eep_status look_at_allocating(probe_role *r, look_times *out)
         status =
             probe_check(r, eep_device_alloc(r->device, memory, LOOK_BYTES, &bytes), "allocating");
         eep_device_free(r->device, memory, bytes);
-        at_us[kind] = probe_now_us();
+        at_us[kind] = eepi_now_us();
     }
     if (status == EEP_OK)
         status = probe_check(r, eep_stream_open(r->device, &stream), "a third stream");
     eep_stream_close(stream);
-    *out = (look_times){at_us[0] - begin_us, at_us[1] - at_us[0], probe_now_us() - at_us[1]};
+    *out = (look_times){at_us[0] - begin_us, at_us[1] - at_us[0], eepi_now_us() - at_us[1]};
     return status;
 }
 

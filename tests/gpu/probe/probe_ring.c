@@ -114,14 +114,14 @@ static eep_status ring_capture(ring_rank *k)
  * but not for long. */
 static uint64_t count_waiting(ring *g, uint64_t replay)
 {
-    uint64_t until_us = probe_now_us() + BEGIN_US, count;
+    uint64_t until_us = eepi_now_us() + BEGIN_US, count;
 
     do {
         count = 0;
         for (uint32_t i = 1; i < RING_RANKS; i++)
             count += eepk_load_acquire(g->ranks[i].began) >= replay;
         sched_yield();
-    } while (count < RING_RANKS - 1 && probe_now_us() < until_us);
+    } while (count < RING_RANKS - 1 && eepi_now_us() < until_us);
     return count;
 }
 
@@ -164,10 +164,10 @@ static eep_status ring_launch_in_turn(ring_rank *k, uint64_t replay)
         keep_least(&g->least_waiting, count_waiting(g, replay));
         keep_least(&g->least_copies, count_copies(g));
     }
-    begin_us = probe_now_us();
+    begin_us = eepi_now_us();
     status = ring_launch(k);
-    if (probe_now_us() - begin_us > g->longest_launch_us)
-        g->longest_launch_us = probe_now_us() - begin_us;
+    if (eepi_now_us() - begin_us > g->longest_launch_us)
+        g->longest_launch_us = eepi_now_us() - begin_us;
     __atomic_store_n(&g->turn, (k->index + RING_RANKS - 1) % RING_RANKS, __ATOMIC_RELEASE);
     return status;
 }
@@ -179,14 +179,14 @@ static eep_status ring_go(ring_rank *k, uint64_t replay)
     uint64_t begin_ns;
     eep_status status = g->is_of_graphs ? ring_launch_in_turn(k, replay) : ring_launch(k);
 
-    begin_ns = probe_now_ns();
+    begin_ns = eepi_now_ns();
     if (status == EEP_OK)
         status = probe_check(
             &k->role,
             eep_stream_synchronize(k->role.stream, RING_LIMIT_S * 1000000ull + PROBE_SYNC_US),
             "the ring's kernel");
     if (k->index == 0)
-        g->round_ns[replay - 1] = (probe_now_ns() - begin_ns) / k->args.num_rounds;
+        g->round_ns[replay - 1] = (eepi_now_ns() - begin_ns) / k->args.num_rounds;
     return status;
 }
 
@@ -266,7 +266,7 @@ static int compare_u64(const void *a, const void *b)
 static eep_status ring_of(probe_role *r, uint32_t num_replays, uint32_t is_of_graphs)
 {
     ring *g = calloc(1, sizeof *g); /* freed with the process: threads may still hold it */
-    uint64_t begin_us = probe_now_us(), least = RING_ROUNDS;
+    uint64_t begin_us = eepi_now_us(), least = RING_ROUNDS;
     eep_status status;
 
     if (!g)
@@ -284,7 +284,7 @@ static eep_status ring_of(probe_role *r, uint32_t num_replays, uint32_t is_of_gr
     qsort(g->round_ns, num_replays, sizeof g->round_ns[0], compare_u64);
     r->say.values[0] = least;
     r->say.values[1] = RING_ROUNDS;
-    r->say.values[2] = probe_now_us() - begin_us;
+    r->say.values[2] = eepi_now_us() - begin_us;
     r->say.values[3] = g->least_waiting;
     r->say.values[4] = is_of_graphs ? RING_RANKS - 1 : 0;
     r->say.values[5] = g->least_copies;

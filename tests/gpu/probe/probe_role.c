@@ -110,10 +110,10 @@ eep_status probe_words(probe_role *r, size_t count, uint64_t **words_out)
 
 eep_status probe_await(probe_role *r, const uint64_t *word, const char *what)
 {
-    uint64_t until_us = probe_now_us() + AWAIT_MS * 1000u;
+    uint64_t until_us = eepi_now_us() + AWAIT_MS * 1000u;
 
     while (eepk_load_acquire(word) == 0) {
-        if (probe_now_us() > until_us)
+        if (eepi_now_us() > until_us)
             return probe_fail(r, EEP_ERR_TIMEOUT, "%s did not begin within %d ms", what, AWAIT_MS);
         sched_yield();
     }

@@ -48,13 +48,13 @@ static void *step_on(void *argument)
 
     while (s->status == EEP_OK && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
         uint32_t phase = __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
-        uint64_t begin_us = probe_now_us(), us;
+        uint64_t begin_us = eepi_now_us(), us;
         __atomic_store_n(&s->begun_us, begin_us, __ATOMIC_RELEASE);
         s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof s->fill);
         if (s->status == EEP_OK)
             s->status = probe_check(&s->role, eep_stream_synchronize(s->role.stream, PROBE_SYNC_US),
                                     "a short kernel");
-        us = probe_now_us() - begin_us;
+        us = eepi_now_us() - begin_us;
         __atomic_store_n(&s->begun_us, 0, __ATOMIC_RELEASE);
         eepk_keep_largest(&s->longest_us[phase], us);
     }
@@ -90,7 +90,7 @@ eep_status probe_stepper_begin(probe_role *r, probe_stepper *s)
 void probe_stepper_phase(probe_stepper *s, uint32_t phase)
 {
     uint64_t begun_us = __atomic_load_n(&s->begun_us, __ATOMIC_ACQUIRE);
-    uint64_t now_us = probe_now_us(); /* after it: a launch may begin in between */
+    uint64_t now_us = eepi_now_us(); /* after it: a launch may begin in between */
 
     if (begun_us)
         eepk_keep_largest(&s->longest_us[s->phase],

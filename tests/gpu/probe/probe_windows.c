@@ -32,7 +32,7 @@ static int is_asked(const probe_role *r)
  * them and see nothing of what they store in theirs. Values: PROBE_WATCH_*. */
 static eep_status watch(probe_role *r, const eepi_window *window, uint64_t *pinned)
 {
-    uint64_t before_ns = probe_now_ns(), until_ns = 0, word = 0;
+    uint64_t before_ns = eepi_now_ns(), until_ns = 0, word = 0;
     uint64_t values[PROBE_WATCH_SAMPLES + 1] = {0};
     probe_message ended;
     eep_status status = EEP_OK;
@@ -44,7 +44,7 @@ static eep_status watch(probe_role *r, const eepi_window *window, uint64_t *pinn
             status = probe_hear(r, &ended);
         if (status == EEP_OK)
             status = look_at_word(r, window, pinned);
-        now_ns = probe_now_ns();
+        now_ns = eepi_now_ns();
         if (*pinned != word) {
             values[PROBE_WATCH_LAST_NS] = now_ns;
             values[PROBE_WATCH_LAST_GAP_NS] = now_ns - before_ns;
@@ -133,11 +133,11 @@ static eep_status map_successor(probe_role *r, const eepi_window *old, eepi_wind
 
     if (status != EEP_OK)
         return status;
-    begin_us = probe_now_us();
+    begin_us = eepi_now_us();
     status = probe_map_window(r, &asked, window_out);
     if (status != EEP_OK)
         return status;
-    r->say.values[0] = probe_now_us() - begin_us;
+    r->say.values[0] = eepi_now_us() - begin_us;
     r->say.values[1] = eepi_window_device_address(*window_out) != eepi_window_device_address(old);
     r->say.values[2] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
     return probe_say(r);

@@ -2,6 +2,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 #include "repair/planner.h"
+#include "experiments/base/random.h"
 
 #include <stdlib.h>
 
@@ -12,18 +13,9 @@ static size_t line_up(size_t bytes)
     return (bytes + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
 static float next_float(uint64_t *state)
 {
-    return (float)(next_random(state) >> 40) * 0x1p-24f;
+    return (float)(random_next(state) >> 40) * 0x1p-24f;
 }
 
 int smoke_epoch_of(int step)
@@ -61,7 +53,7 @@ uint32_t smoke_num_tokens(const smoke_case *test, int step, int rank)
 static void choose_experts(uint32_t num_experts, uint64_t *state, int32_t *topk_idx)
 {
     for (int k = 0; k < SMOKE_TOPK; k++) {
-        int32_t expert = (int32_t)(next_random(state) % num_experts);
+        int32_t expert = (int32_t)(random_next(state) % num_experts);
         for (int j = 0; j < k; j++) {
             if (topk_idx[j] == expert) {
                 expert = (expert + 1) % (int32_t)num_experts;
@@ -71,7 +63,7 @@ static void choose_experts(uint32_t num_experts, uint64_t *state, int32_t *topk_
         topk_idx[k] = expert;
     }
     for (int k = 0; k < SMOKE_TOPK; k++) {
-        if (next_random(state) % NO_EXPERT_ONE_IN == 0)
+        if (random_next(state) % NO_EXPERT_ONE_IN == 0)
             topk_idx[k] = -1;
     }
 }

@@ -16,7 +16,7 @@ static void pass(void *user)
 static uint64_t now(void *user)
 {
     (void)user;
-    return clock_us();
+    return eepi_now_us();
 }
 
 static void cut(void *user, eepi_store_client *client)

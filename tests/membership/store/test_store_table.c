@@ -3,6 +3,7 @@
 #include "membership/store/store_client.h"
 #include "membership/store/store_table.h"
 #include "membership/store/store_wire.h"
+#include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdbool.h>
@@ -17,15 +18,6 @@ static uint64_t seed_of_run(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return text ? strtoull(text, NULL, 0) : (uint64_t)now.tv_nsec * 1000003 + (uint64_t)now.tv_sec;
-}
-
-/* splitmix64 */
-static uint64_t draw(uint64_t *state_io)
-{
-    uint64_t z = *state_io += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
 }
 
 /* ---------------------------------------------------------------- table against a model */
@@ -142,13 +134,13 @@ static bool same_state(const eepi_store_table *table, const model *m)
 /* One random operation on both; false: they answered differently. */
 static bool one_step(eepi_store_table *table, model *m, uint64_t *random_io)
 {
-    model_key *k = &m->key[draw(random_io) % NUM_KEYS];
-    uint64_t number = draw(random_io), lease = 1 + draw(random_io) % NUM_LEASES;
+    model_key *k = &m->key[random_next(random_io) % NUM_KEYS];
+    uint64_t number = random_next(random_io), lease = 1 + random_next(random_io) % NUM_LEASES;
     uint64_t revision = 0, next_us = UINT64_MAX, expected = number % 4 ? k->revision : number % 64;
     eepi_store_value *value = eepi_store_value_new(&number, sizeof number), *present = NULL;
     eep_status got = EEP_OK, want = EEP_OK;
     cr_assert_not_null(value);
-    switch (draw(random_io) % 8) {
+    switch (random_next(random_io) % 8) {
     case 0:
         got = eepi_store_table_put(table, k->key, value, 0, &revision);
         want = model_put(m, k, number, 0);
@@ -264,10 +256,10 @@ static size_t random_stream(uint64_t *random_io, unsigned char *stream_out, size
     size_t end = 0;
     for (int i = 0; i < NUM_FRAMES; i++) {
         char key[EEPI_STORE_KEY_MAX];
-        size_t key_size = 1 + draw(random_io) % (EEPI_STORE_KEY_MAX - 1);
+        size_t key_size = 1 + random_next(random_io) % (EEPI_STORE_KEY_MAX - 1);
         memset(key, 'k', key_size);
         key[key_size] = '\0';
-        sizes_out[i] = draw(random_io) % sizeof value;
+        sizes_out[i] = random_next(random_io) % sizeof value;
         const eepi_store_message message = {.type = EEPI_STORE_MSG_PUT,
                                             .id = 1 + (uint64_t)i,
                                             .key = key,
@@ -307,7 +299,7 @@ static int feed(const unsigned char *stream, size_t bytes, const size_t *sizes, 
         }
         size_t space = 0;
         void *to = eepi_store_inbox_space(&inbox, &space);
-        size_t piece = 1 + draw(random_io) % 3000;
+        size_t piece = 1 + random_next(random_io) % 3000;
         cr_assert_not_null(to);
         piece = piece < space ? piece : space;
         piece = piece < bytes - done ? piece : bytes - done;
@@ -341,7 +333,7 @@ Test(store_wire, mutated_streams_never_break_a_bound)
     for (int i = 0; i < 300; i++) {
         size_t bytes = random_stream(&random, stream, sizes);
         for (int k = 0; k < 20; k++) {
-            stream[draw(&random) % bytes] = (unsigned char)draw(&random);
+            stream[random_next(&random) % bytes] = (unsigned char)random_next(&random);
         }
         num_rejected += feed(stream, bytes, NULL, &random) < NUM_FRAMES;
     }
