@@ -105,20 +105,20 @@ static void apply_cont(launcher *self, const script_action *action)
 static void apply_slow(launcher *self, const script_action *action)
 {
     record_process *process = launcher_process_of(self, action->seat);
-    wire_slow message = {{WIRE_SLOW, sizeof message}, action->value};
-    bool ends = action->value <= 1;
+    wire_slow message = {{WIRE_SLOW, sizeof message}, action->value.factor};
+    bool ends = action->value.factor <= 1;
     process->slow_ns = ends ? process->slow_ns : launcher_now_ns();
     process->slow_end_ns = ends ? launcher_now_ns() : 0;
-    launcher_note(self, "slow", process, (uint64_t)(action->value * 1e3));
+    launcher_note(self, "slow", process, (uint64_t)(action->value.factor * 1e3));
     tell(self, action->seat, &message, sizeof message, "be slow");
 }
 
 static void apply_die(launcher *self, const script_action *action)
 {
     record_process *process = launcher_process_of(self, action->seat);
-    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)action->value, 0};
+    wire_die message = {{WIRE_DIE, sizeof message}, action->value.place, 0};
     process->die_ns = launcher_now_ns();
-    launcher_note(self, "die", process, (uint64_t)action->value);
+    launcher_note(self, "die", process, action->value.place);
     tell(self, action->seat, &message, sizeof message, "die");
 }
 
@@ -127,8 +127,8 @@ static void apply_die(launcher *self, const script_action *action)
 static void apply_freeze(launcher *self, const script_action *action)
 {
     record_process *process = launcher_process_of(self, action->seat);
-    wire_die message = {{WIRE_DIE, sizeof message}, (uint32_t)action->value, 1};
-    launcher_note(self, "freeze", process, (uint64_t)action->value);
+    wire_die message = {{WIRE_DIE, sizeof message}, action->value.place, 1};
+    launcher_note(self, "freeze", process, action->value.place);
     process->freeze_ns = launcher_now_ns();
     tell(self, action->seat, &message, sizeof message, "freeze");
 }
@@ -258,8 +258,8 @@ bool launcher_apply(launcher *self, const script_action *action)
         apply_drain(self, action->seat);
         break;
     case VERB_BURN:
-        launcher_note(self, "burn", NULL, (uint64_t)(action->value * 1e3));
-        if (supervisor_burn(self->ranks, action->value) != EEP_OK) {
+        launcher_note(self, "burn", NULL, (uint64_t)(action->value.seconds * 1e3));
+        if (supervisor_burn(self->ranks, action->value.seconds) != EEP_OK) {
             launcher_complain(self, "cannot start the dummy burn: %s", strerror(errno));
         }
         break;

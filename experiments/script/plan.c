@@ -155,14 +155,15 @@ static bool next_change(plan *self, const plan_world *world, script_action *acti
                 continue;
             }
             self->issued[seat] = true;
+            script_action action = {.verb = VERB_ADD, .seat = seat};
             if (leaving) {
+                action.verb = VERB_DRAIN;
                 self->leaving[seat] = world->generation(world->user, seat);
+            } else if (!joining) {
+                action.verb = VERB_DIE;
+                action.value.place = PLACE_DISPATCH;
             }
-            *action_out = (script_action){.verb = joining   ? VERB_ADD
-                                                  : leaving ? VERB_DRAIN
-                                                            : VERB_DIE,
-                                          .seat = seat};
-            action_out->value = action_out->verb == VERB_DIE ? PLACE_DISPATCH : 0;
+            *action_out = action;
             return true;
         }
     }

@@ -43,11 +43,11 @@ static int oldest_partner(const script *self, const script_event *event, int cou
     for (int k = 0; k < self->num_events; k++) {
         const script_event *other = &self->event[k];
         bool fits =
-            other->target == event->target && (!count || other->count == count) &&
+            other->target == event->target && (!count || other->named.count == count) &&
             is_earlier(other, event) &&
             (stops(other->verb) || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
         for (int r = 0; fits && r < self->num_events; r++) {
-            fits = self->event[r].pairs_with != k || self->event[r].verb != event->verb;
+            fits = script_partner(&self->event[r]) != k || self->event[r].verb != event->verb;
         }
         if (fits && (oldest < 0 || is_earlier(other, &self->event[oldest]))) {
             oldest = k;
@@ -60,14 +60,15 @@ static int oldest_partner(const script *self, const script_event *event, int cou
  * gives no count takes as many as there are, if nobody has just one. */
 static bool pair(script *self, script_event *event)
 {
-    int oldest = oldest_partner(self, event, event->count);
-    oldest = oldest < 0 && !event->counted ? oldest_partner(self, event, 0) : oldest;
+    int oldest = oldest_partner(self, event, event->named.count);
+    if (oldest < 0 && !event->named.counted) {
+        oldest = oldest_partner(self, event, 0);
+    }
     if (oldest < 0) {
         return false;
     }
-    event->pairs_with = oldest;
-    event->written = event->target;
-    event->count = self->event[oldest].count;
+    event->same = (script_same){
+        .partner = oldest, .target = event->target, .count = self->event[oldest].named.count};
     event->target = TARGET_SAME;
     return true;
 }
@@ -77,17 +78,15 @@ static void name_same(const script *self, script_event *event)
 {
     const script_event *root = event;
     for (int i = 0; root->target == TARGET_SAME && i < self->num_events; i++) {
-        if (root->pairs_with < 0 || root->pairs_with >= self->num_events) {
+        if (root->same.partner < 0 || root->same.partner >= self->num_events) {
             return;
         }
-        root = &self->event[root->pairs_with];
+        root = &self->event[root->same.partner];
     }
-    if (root != event) {
-        event->written = root->target;
-        event->count = root->count;
-        event->num_seats = root->target == TARGET_SEATS ? root->num_seats : 0;
-        memcpy(event->seat, root->seat, sizeof event->seat);
-    }
+    event->same.target = root->target;
+    event->same.count = target_names[root->target].name ? root->named.count : 1;
+    event->num_seats = root->target == TARGET_SEATS ? root->num_seats : 0;
+    memcpy(event->seat, root->seat, sizeof event->seat);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -237,9 +236,10 @@ static void sort(script *self)
     qsort(self->event, (size_t)self->num_events, sizeof *self->event, compare_events);
     for (int i = 0; i < self->num_events; i++) { /* pairs were made by the order of appending */
         script_event *event = &self->event[i];
-        for (int k = 0, with = event->pairs_with; with >= 0 && k < self->num_events; k++) {
-            if (self->event[k].order == with) {
-                event->pairs_with = k;
+        int order = script_partner(event);
+        for (int k = 0; order >= 0 && k < self->num_events; k++) {
+            if (self->event[k].order == order) {
+                event->same.partner = k;
                 break;
             }
         }
@@ -274,16 +274,17 @@ eep_status script_check(const script_event *event, int max_ranks, char error[SCR
         return refuse(event, error, "rank %d does not exist: the seats are 0 to %d", foreign,
                       max_ranks - 1);
     }
-    if (event->target != TARGET_SEATS && event->count > max_ranks) {
-        return refuse(event, error, "%d ranks are more than the %d seats", event->count, max_ranks);
+    if (target_names[event->target].name && event->named.count > max_ranks) {
+        return refuse(event, error, "%d ranks are more than the %d seats", event->named.count,
+                      max_ranks);
     }
-    if (event->target == TARGET_COVERED && event->count == max_ranks) {
+    if (event->target == TARGET_COVERED && event->named.count == max_ranks) {
         return refuse(event, error, "covered:%d of %d seats leaves nobody who holds the experts",
-                      event->count, max_ranks);
+                      event->named.count, max_ranks);
     }
-    if (event->when == WHEN_STATE && event->state_seat >= max_ranks) {
+    if (event->when == WHEN_STATE && event->awaited.seat >= max_ranks) {
         return refuse(event, error, "it waits for rank %d: the seats are 0 to %d",
-                      event->state_seat, max_ranks - 1);
+                      event->awaited.seat, max_ranks - 1);
     }
     return EEP_OK;
 }
@@ -333,7 +334,7 @@ static eep_status refuse_alone(const script *self, const script_event *event, ch
             event, error,
             "'%s' of %d%s has no earlier %s of as many left: there is one of %d; give its "
             "count, or none",
-            name, event->count, at, others, self->event[other].count);
+            name, event->named.count, at, others, self->event[other].named.count);
     }
     return refuse(event, error, "'%s'%s has no earlier %s of '%s' left", name, at, others, name);
 }
@@ -348,7 +349,7 @@ eep_status script_prepare(script *self, int num_ranks, int max_ranks,
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
         if (event->target == TARGET_SAME &&
-            (event->pairs_with < 0 || event->pairs_with >= self->num_events)) {
+            (event->same.partner < 0 || event->same.partner >= self->num_events)) {
             return refuse(event, error, "it names no earlier event");
         }
         if (wants_pair(event) && !pair(self, event)) {

@@ -27,14 +27,14 @@ typedef enum script_target {
                         `count` */
     TARGET_JOINER,   /* the youngest process that has not joined yet */
     TARGET_VACANT,   /* the `count` lowest seats without a process */
-    TARGET_SAME,     /* all seats of an earlier event: `pairs_with` */
+    TARGET_SAME,     /* all seats of an earlier event */
     NUM_TARGETS
 } script_target;
 
 typedef enum script_when {
     WHEN_TIME,  /* delay_ms after serving started */
     WHEN_STEP,  /* delay_ms after a step numbered `step` or higher was reported */
-    WHEN_STATE, /* delay_ms after `state` was seen for the `count`th time */
+    WHEN_STATE, /* delay_ms after a state was seen so many times */
 } script_when;
 
 /* What a script can wait for; counted from the start of serving. */
@@ -64,24 +64,43 @@ typedef struct script_duration {
     double expels; /* multiples of the script's expel_ms */
 } script_duration;
 
+/* A target by name. */
+typedef struct script_named {
+    int count;    /* how many ranks; at least 1 */
+    bool counted; /* the count was given */
+} script_named;
+
+/* The ranks of an earlier event. */
+typedef struct script_same {
+    int partner;          /* index of that event; -1: it was dropped */
+    script_target target; /* what these ranks are called in messages: the target of that event */
+    int count;
+} script_same;
+
+/* A state to wait for. */
+typedef struct script_awaited {
+    script_state state;
+    int seat;  /* -1: of any seat */
+    int count; /* at least 1 */
+} script_awaited;
+
 typedef struct script_event {
     verb verb;
-    script_target target;
-    int num_seats; /* TARGET_SEATS: given; else resolved when the event is done */
-    int seat[SCRIPT_MAX_SEATS];
-    int count;             /* of TARGET_RANDOM and the like; at least 1 */
-    bool counted;          /* it was given */
-    script_target written; /* TARGET_SAME: what it was, or of whom it takes the seats */
-    int pairs_with;        /* TARGET_SAME: index of the event whose seats these are; else -1 */
-    double value;          /* seconds of a burn, factor of slow, verb_place of die */
+    verb_value value;      /* by verb_table[verb].value */
     script_duration lasts; /* stop, slow, freeze, store-stop */
-    /* when */
+    script_target target;
+    union {
+        script_named named; /* TARGET_LOWEST to TARGET_VACANT */
+        script_same same;   /* TARGET_SAME */
+    };
+    int num_seats; /* TARGET_SEATS: given; else chosen when the event is due */
+    int seat[SCRIPT_MAX_SEATS];
     script_when when;
     double delay_ms; /* WHEN_TIME: the time itself */
-    uint64_t step;
-    script_state state;
-    int state_seat;  /* -1: of any seat */
-    int state_count; /* at least 1 */
+    union {
+        uint64_t step;          /* WHEN_STEP */
+        script_awaited awaited; /* WHEN_STATE */
+    };
     /* where it comes from: for messages about it */
     int line, column; /* of a scenario; 0: not from one */
     /* progress; script_append sets it to the beginning */
@@ -98,6 +117,12 @@ typedef struct script_event {
     bool told;       /* script_ended has handed it out */
     bool is_dropped; /* within script_compact */
 } script_event;
+
+/* Index of the event whose ranks this one takes; -1: it takes none's. */
+static inline int script_partner(const script_event *event)
+{
+    return event->target == TARGET_SAME ? event->same.partner : -1;
+}
 
 /* A cycle of kills, besides the events: seat after seat, each in the view again before the next. */
 typedef struct script_cycle {
@@ -140,7 +165,8 @@ typedef struct script_world {
 typedef struct script_action {
     verb verb;
     int seat;
-    double value, duration_ms;
+    verb_value value; /* by verb_table[verb].value */
+    double duration_ms;
     int order, index;  /* the event and its seat; order -1: an undoing, the cycle's or a plan's */
     bool keeps_freeze; /* the end of a stop: the rank still stops at the place it was told */
 } script_action;

@@ -60,15 +60,17 @@ static void seats_text(const script_event *event, char *text, size_t size)
 static void who_text(const script_event *event, char *text, size_t size)
 {
     bool pairs = event->verb == VERB_REJOIN || event->verb == VERB_CONT;
-    script_target named = event->target == TARGET_SAME ? event->written : event->target;
-    const char *name = target_names[named].name;
+    bool is_same = event->target == TARGET_SAME;
+    script_target target = is_same ? event->same.target : event->target;
+    const char *name = target_names[target].name;
     *text = '\0';
-    if (named == TARGET_SEATS) {
+    if (target == TARGET_SEATS) {
         seats_text(event, text, size);
-    } else if (event->target == TARGET_SAME && (!name || !pairs)) {
+    } else if (is_same && (!name || !pairs)) {
         snprintf(text, size, "(the ranks of an earlier event)"); /* no flag can say that */
     } else if (name) {
-        snprintf(text, size, event->count > 1 ? "%s:%d" : "%s", name, event->count);
+        int count = is_same ? event->same.count : event->named.count;
+        snprintf(text, size, count > 1 ? "%s:%d" : "%s", name, count);
     }
 }
 
@@ -84,14 +86,14 @@ static void value_text(const script_event *event, char *text, size_t size)
     const char *slash = *lasts ? "/" : "";
     switch (verb_table[event->verb].value) {
     case VERB_SECONDS:
-        snprintf(text, size, "%.10g", event->value);
+        snprintf(text, size, "%.10g", event->value.seconds);
         break;
     case VERB_FACTOR:
-        snprintf(text, size, "%.10g%s%s", event->value, slash, lasts);
+        snprintf(text, size, "%.10g%s%s", event->value.factor, slash, lasts);
         break;
     case VERB_PLACE:
     case VERB_PLACE_DURATION:
-        snprintf(text, size, "%s%s%s", place_names[(int)event->value], slash, lasts);
+        snprintf(text, size, "%s%s%s", place_names[event->value.place], slash, lasts);
         break;
     default:
         snprintf(text, size, "%s", lasts);
@@ -109,13 +111,14 @@ static void when_text(const script_event *event, char *text, size_t size)
     } else if (event->when == WHEN_STEP) {
         snprintf(text, size, "step:%llu%s%s", (unsigned long long)event->step, plus, later);
     } else {
-        if (event->state_seat >= 0) {
-            snprintf(seat, sizeof seat, ":%d", event->state_seat);
+        if (event->awaited.seat >= 0) {
+            snprintf(seat, sizeof seat, ":%d", event->awaited.seat);
         }
-        if (event->state_count > 1) {
-            snprintf(count, sizeof count, "#%d", event->state_count);
+        if (event->awaited.count > 1) {
+            snprintf(count, sizeof count, "#%d", event->awaited.count);
         }
-        snprintf(text, size, "%s%s%s%s%s", state_names[event->state], seat, count, plus, later);
+        snprintf(text, size, "%s%s%s%s%s", state_names[event->awaited.state], seat, count, plus,
+                 later);
     }
 }
 

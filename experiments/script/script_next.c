@@ -41,9 +41,9 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
     }
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->when == WHEN_STATE && event->state == state && event->trigger_ms < 0 &&
-            (event->state_seat < 0 || event->state_seat == seat) &&
-            ++event->states_seen == event->state_count) {
+        if (event->when == WHEN_STATE && event->awaited.state == state && event->trigger_ms < 0 &&
+            (event->awaited.seat < 0 || event->awaited.seat == seat) &&
+            ++event->states_seen == event->awaited.count) {
             event->trigger_ms = now_ms;
         }
     }
@@ -55,9 +55,14 @@ void script_saw_state(script *self, script_state state, int seat, double now_ms)
 static script_action undoing(const script_event *event, int seat)
 {
     script_action action = {.seat = seat, .order = -1};
-    bool stops = event->verb == VERB_STOP || event->verb == VERB_FREEZE;
-    action.verb = stops ? VERB_CONT : event->verb == VERB_STORE_STOP ? VERB_STORE_CONT : VERB_SLOW;
-    action.value = event->verb == VERB_SLOW ? 1 : 0;
+    if (event->verb == VERB_STOP || event->verb == VERB_FREEZE) {
+        action.verb = VERB_CONT;
+    } else if (event->verb == VERB_STORE_STOP) {
+        action.verb = VERB_STORE_CONT;
+    } else {
+        action.verb = VERB_SLOW;
+        action.value.factor = 1;
+    }
     return action;
 }
 

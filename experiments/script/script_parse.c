@@ -144,8 +144,7 @@ static bool parse_named(const char *text, script_event *event)
                   !script_parse_whole(colon + 1, SCRIPT_MAX_SEATS, &count) || count < 1)) {
         return false;
     }
-    event->count = (int)count;
-    event->counted = colon != NULL;
+    event->named = (script_named){.count = (int)count, .counted = colon != NULL};
     return true;
 }
 
@@ -175,7 +174,7 @@ static eep_status parse_who(const char *word, const char *text, script_event *ev
 
 /* ---------------------------------------------------------------- value */
 
-bool script_parse_value(verb what, const char *text, double *value_out)
+bool script_parse_value(verb what, const char *text, verb_value *value_out)
 {
     const char *end = NULL;
     double value = 0;
@@ -184,19 +183,19 @@ bool script_parse_value(verb what, const char *text, double *value_out)
         if (!script_parse_time(text, &value)) {
             return false;
         }
-        *value_out = value / 1e3;
+        value_out->seconds = value / 1e3;
         return true;
     case VERB_FACTOR:
         if (!decimal_parse(text, &value, &end) || *end || value < 1 || value > MAX_FACTOR) {
             return false;
         }
-        *value_out = value;
+        value_out->factor = value;
         return true;
     case VERB_PLACE:
     case VERB_PLACE_DURATION:
         for (int p = 0; p < NUM_PLACES; p++) {
             if (strcmp(text, place_names[p]) == 0) {
-                *value_out = p;
+                value_out->place = (verb_place)p;
                 return true;
             }
         }
@@ -270,7 +269,7 @@ static bool parse_state(char *word, script_event *event)
         if (!script_parse_whole(hash + 1, MAX_STATE_COUNT, &number) || number < 1) {
             return false;
         }
-        event->state_count = (int)number;
+        event->awaited.count = (int)number;
     }
     char *colon = strchr(word, ':');
     if (colon) {
@@ -278,9 +277,9 @@ static bool parse_state(char *word, script_event *event)
         if (!script_parse_whole(colon + 1, EEP_MAX_RANKS - 1, &number)) {
             return false;
         }
-        event->state_seat = (int)number;
+        event->awaited.seat = (int)number;
     }
-    return script_parse_state(word, &event->state);
+    return script_parse_state(word, &event->awaited.state);
 }
 
 static bool parse_when(const char *text, script_event *event)
@@ -302,16 +301,11 @@ static bool parse_when(const char *text, script_event *event)
         return script_parse_whole(word + 5, MAX_STEP, &event->step);
     }
     event->when = WHEN_STATE;
+    event->awaited = (script_awaited){.seat = -1, .count = 1};
     return parse_state(word, event);
 }
 
 /* ---------------------------------------------------------------- the whole */
-
-script_event script_event_of(verb what)
-{
-    return (script_event){
-        .verb = what, .count = 1, .pairs_with = -1, .state_seat = -1, .state_count = 1};
-}
 
 static eep_status bad_form(verb what, const char *text, char *error)
 {
@@ -348,7 +342,7 @@ static eep_status parse_action(char *word, const char *text, script_event *event
 eep_status script_parse(verb what, const char *text, bool must_have_when, script_event *event_out,
                         char error[SCRIPT_ERROR_BYTES])
 {
-    script_event event = script_event_of(what);
+    script_event event = {.verb = what};
     const char *at = strchr(text, '@');
     size_t length = at ? (size_t)(at - text) : strlen(text);
     char word[WORD_BYTES];

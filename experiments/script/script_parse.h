@@ -21,9 +21,6 @@
 EEP_MUST_CHECK eep_status script_parse(verb what, const char *text, bool must_have_when,
                                        script_event *event_out, char error[SCRIPT_ERROR_BYTES]);
 
-/* An event of that verb, on no seat yet, at the beginning of serving. */
-script_event script_event_of(verb what);
-
 /* The parts. False: the text is none, and nothing is written. */
 bool script_parse_time(const char *text, double *ms_out);
 bool script_parse_duration(const char *text, script_duration *duration_out); /* 400ms or 0.9x */
@@ -32,7 +29,7 @@ bool script_parse_target(const char *name, script_target *target_out); /* "lowes
 /* A whole number in decimal digits, at most `max`. */
 bool script_parse_whole(const char *text, uint64_t max, uint64_t *value_out);
 /* What the verb takes besides seats and a duration: seconds, a factor or a place. */
-bool script_parse_value(verb what, const char *text, double *value_out);
+bool script_parse_value(verb what, const char *text, verb_value *value_out);
 /* What script_parse_value takes for the verb, in words: "a factor from 1 to 1000". */
 const char *script_value_form(verb what);
 /* Why the verb cannot be done to such seats; NULL: it can. Free seats are for verbs that start a

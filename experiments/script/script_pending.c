@@ -12,7 +12,7 @@ enum { KEPT_FOR_PAIRS = 1024, NAMED_SEATS = 8 };
 static bool is_awaited(const script *self, int index)
 {
     for (int i = 0; i < self->num_events; i++) {
-        if (!self->event[i].done && self->event[i].pairs_with == index) {
+        if (!self->event[i].done && script_partner(&self->event[i]) == index) {
             return true;
         }
     }
@@ -38,8 +38,8 @@ void script_compact(script *self)
     for (int i = 0; i < self->num_events; i++) {
         int place = self->event[i].is_dropped ? -1 : kept++;
         for (int k = 0; k < self->num_events && place != i; k++) {
-            if (self->event[k].pairs_with == i) {
-                self->event[k].pairs_with = place; /* never above i: it is not met again */
+            if (script_partner(&self->event[k]) == i) {
+                self->event[k].same.partner = place; /* never above i: it is not met again */
             }
         }
         if (place >= 0) {
@@ -71,7 +71,8 @@ int script_cancel(script *self, int order)
     num++;
     for (int i = 0; i < self->num_events && !self->event[index].resolved; i++) {
         script_event *event = &self->event[i];
-        if (!event->done && event->pairs_with == index) { /* it would wait for its ranks for ever */
+        if (!event->done &&
+            script_partner(event) == index) { /* it would wait for its ranks for ever */
             event->done = event->withdrawn = true;
             num++;
         }
@@ -83,11 +84,10 @@ int script_cancel(script *self, int order)
 
 static void explain_nobody(const script_event *event, char *text_out, size_t size)
 {
-    int count = event->count;
     switch (event->target) {
     case TARGET_COVERED:
         snprintf(text_out, size, "no %d ranks serve without whom the others hold every expert",
-                 count);
+                 event->named.count);
         break;
     case TARGET_SOURCE:
         snprintf(text_out, size, "no view is being repaired: nobody is copied from");
@@ -96,13 +96,13 @@ static void explain_nobody(const script_event *event, char *text_out, size_t siz
         snprintf(text_out, size, "nobody is joining");
         break;
     case TARGET_VACANT:
-        snprintf(text_out, size, "%d seats without a process are needed", count);
+        snprintf(text_out, size, "%d seats without a process are needed", event->named.count);
         break;
     case TARGET_SAME:
         snprintf(text_out, size, "the earlier event whose ranks it takes has not struck yet");
         break;
     default:
-        snprintf(text_out, size, "%d serving ranks are needed", count);
+        snprintf(text_out, size, "%d serving ranks are needed", event->named.count);
         break;
     }
 }
@@ -129,15 +129,16 @@ static void explain_taken(const script_event *event, char *text_out, size_t size
 
 void script_explain(const script_event *event, double now_ms, char *text_out, size_t size)
 {
-    char of[32] = "";
+    char rank[32] = "";
     if (event->when == WHEN_STEP && event->trigger_ms < 0) {
         snprintf(text_out, size, "step %llu was not reached yet", (unsigned long long)event->step);
     } else if (event->when == WHEN_STATE && event->trigger_ms < 0) {
-        if (event->state_seat >= 0) {
-            snprintf(of, sizeof of, " of rank %d", event->state_seat);
+        const script_awaited *awaited = &event->awaited;
+        if (awaited->seat >= 0) {
+            snprintf(rank, sizeof rank, " of rank %d", awaited->seat);
         }
-        snprintf(text_out, size, "'%s'%s was seen %d of %d times", state_names[event->state], of,
-                 event->states_seen, event->state_count);
+        snprintf(text_out, size, "'%s'%s was seen %d of %d times", state_names[awaited->state],
+                 rank, event->states_seen, awaited->count);
     } else if (!script_is_due(event, now_ms)) {
         double due =
             event->when == WHEN_TIME ? event->delay_ms : event->trigger_ms + event->delay_ms;

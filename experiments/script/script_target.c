@@ -57,7 +57,7 @@ static bool take_greedily(script_event *event, const script_world *world, const 
     bool without[EEP_MAX_RANKS];
     event->num_seats = 0;
     mark_inactive(world, without);
-    for (int i = 0; i < num && event->num_seats < event->count; i++) {
+    for (int i = 0; i < num && event->num_seats < event->named.count; i++) {
         without[seats[i]] = true;
         if (world->covered(world->user, without)) {
             event->seat[event->num_seats++] = seats[i];
@@ -65,7 +65,7 @@ static bool take_greedily(script_event *event, const script_world *world, const 
             without[seats[i]] = false;
         }
     }
-    return event->num_seats == event->count;
+    return event->num_seats == event->named.count;
 }
 
 /* Any random set that leaves the rest covered; most sets of a small count do, of a large one few:
@@ -73,18 +73,18 @@ static bool take_greedily(script_event *event, const script_world *world, const 
 static bool resolve_covered(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
-    if (num <= event->count) {
+    if (num <= event->named.count) {
         return false; /* somebody must be left */
     }
     for (int i = 0; i < RANDOM_TRIES; i++) {
         bool without[EEP_MAX_RANKS];
         shuffle(seats, num, random);
         mark_inactive(world, without);
-        for (int s = 0; s < event->count; s++) {
+        for (int s = 0; s < event->named.count; s++) {
             without[seats[s]] = true;
         }
         if (world->covered(world->user, without)) {
-            take(event, seats, event->count);
+            take(event, seats, event->named.count);
             return true;
         }
     }
@@ -113,19 +113,19 @@ static bool resolve_joiner(const script *self, script_event *event, const script
 static bool resolve_vacant(script_event *event, const script_world *world)
 {
     int seats[EEP_MAX_RANKS], num = 0;
-    for (int s = 0; s < world->max_ranks && num < event->count; s++) {
+    for (int s = 0; s < world->max_ranks && num < event->named.count; s++) {
         if (!world->running(world->user, s)) {
             seats[num++] = s;
         }
     }
     take(event, seats, num);
-    return num == event->count;
+    return num == event->named.count;
 }
 
 static bool resolve_active(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
-    if (num < event->count) {
+    if (num < event->named.count) {
         return false;
     }
     if (event->target == TARGET_RANDOM) {
@@ -134,7 +134,7 @@ static bool resolve_active(script_event *event, const script_world *world, uint6
                world->active(world->user, world->proposer)) {
         seats[0] = world->proposer;
     }
-    take(event, seats, event->count);
+    take(event, seats, event->named.count);
     return true;
 }
 
@@ -147,7 +147,7 @@ static bool resolve(const script *self, script_event *event, const script_world 
     case TARGET_SEATS:
         return true;
     case TARGET_SAME: {
-        const script_event *other = &self->event[event->pairs_with];
+        const script_event *other = &self->event[event->same.partner];
         take(event, other->seat, other->resolved ? other->num_seats : 0);
         return other->resolved;
     }
@@ -159,7 +159,7 @@ static bool resolve(const script *self, script_event *event, const script_world 
         return resolve_covered(event, world, &random);
     case TARGET_SOURCE:
         num = list(world, world->source, seats);
-        take(event, seats, num < event->count ? num : event->count);
+        take(event, seats, num < event->named.count ? num : event->named.count);
         return num > 0;
     case TARGET_JOINER:
         return resolve_joiner(self, event, world);

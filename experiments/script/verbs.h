@@ -33,6 +33,13 @@ typedef enum verb_place {
     NUM_PLACES
 } verb_place;
 
+/* What a verb takes besides seats and a duration. `value` of its verb_info says which it is. */
+typedef union verb_value {
+    double seconds;   /* VERB_SECONDS */
+    double factor;    /* VERB_FACTOR */
+    verb_place place; /* VERB_PLACE, VERB_PLACE_DURATION */
+} verb_value;
+
 typedef struct verb_info {
     const char *name;   /* "store-kill": in scenarios and eep-ctl */
     const char *option; /* "--store-kill" */

@@ -348,7 +348,9 @@ eep_status scenario_apply(const scenario *self, options *options_inout,
     int first = options_inout->script.num_events;
     for (int i = 0; i < self->num_events; i++) {
         script_event event = self->event[i];
-        event.pairs_with += event.target == TARGET_SAME ? first : 0;
+        if (event.target == TARGET_SAME) {
+            event.same.partner += first;
+        }
         eep_status status = script_append(&options_inout->script, &event);
         if (status != EEP_OK) {
             snprintf(error, SCENARIO_ERROR_BYTES, "%.360s:%d:%d: more than %d events", self->file,

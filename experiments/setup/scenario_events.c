@@ -57,19 +57,21 @@ static eep_status read_state(const scenario_reader *self, const moment_fields *g
     char allowed[512];
     const char *name = NULL;
     uint64_t rank = 0, count = 1;
+    script_awaited *awaited = &event->awaited;
     event->when = WHEN_STATE;
+    *awaited = (script_awaited){.seat = -1, .count = 1};
     eep_status status = scenario_read_text(self, given->state, SCENARIO_MAX_WORD, &name);
-    if (status == EEP_OK && !script_parse_state(name, &event->state)) {
+    if (status == EEP_OK && !script_parse_state(name, &awaited->state)) {
         status = scenario_fail(self, given->state, "unknown state '%s'; allowed are %s", name,
                                scenario_list(state_names, NUM_STATES, allowed, sizeof allowed));
     }
     if (status == EEP_OK && given->rank >= 0) {
         status = scenario_read_whole(self, given->rank, 0, EEP_MAX_RANKS - 1, &rank);
-        event->state_seat = (int)rank;
+        awaited->seat = (int)rank;
     }
     if (status == EEP_OK && given->count >= 0) {
         status = scenario_read_whole(self, given->count, 1, MAX_STATE_COUNT, &count);
-        event->state_count = (int)count;
+        awaited->count = (int)count;
     }
     return status;
 }
@@ -181,8 +183,7 @@ static eep_status read_count(const scenario_reader *self, int node, script_event
         return scenario_fail(self, node, "count is for random, covered, source and vacant");
     }
     eep_status status = scenario_read_whole(self, node, 1, SCRIPT_MAX_SEATS, &count);
-    event->count = (int)count;
-    event->counted = true;
+    event->named = (script_named){.count = (int)count, .counted = true};
     return status;
 }
 
@@ -199,8 +200,10 @@ static eep_status read_who(const scenario_reader *self, int ranks, int count, in
                                  "with ranks");
         }
         event->target = TARGET_SAME;
-        event->pairs_with = same;
-    } else if (!text || !script_parse_target(text, &event->target)) {
+        event->same.partner = same;
+    } else if (text && script_parse_target(text, &event->target)) {
+        event->named.count = 1;
+    } else {
         status = read_ranks(self, ranks, event);
     }
     if (status == EEP_OK) {
@@ -302,7 +305,7 @@ eep_status scenario_read_event(const scenario_reader *self, int node, int same,
     int ranks = field(self, node, "ranks"), count = field(self, node, "count");
     int place = ranks < 0 ? field(self, node, "do") : ranks;
     status = read_verb(self, field(self, node, "do"), &what);
-    script_event event = script_event_of(what);
+    script_event event = {.verb = what};
     const yamltree_node *named = &self->tree.node[place];
     event.line = named->line;
     event.column = named->column;

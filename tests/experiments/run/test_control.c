@@ -175,10 +175,10 @@ Test(control, verbs_arrive_parsed)
     asks(fd, "{\"do\":\"cancel\",\"what\":\"1x\"}\n",
          "{\"ok\":false,\"error\":\"cancel: '1x' is not a number; 'pending' lists what can be "
          "withdrawn\"}\n");
-    cr_assert(owner.last.when == WHEN_STATE && owner.last.state == STATE_READY);
-    cr_assert_eq(owner.last.state_seat, 5);
+    cr_assert(owner.last.when == WHEN_STATE && owner.last.awaited.state == STATE_READY);
+    cr_assert_eq(owner.last.awaited.seat, 5);
     asks(fd, "{\"do\":\"kill\",\"what\":\"random:2\"}\n", "{\"ok\":true,\"seats\":[]}\n");
-    cr_assert(owner.last.target == TARGET_RANDOM && owner.last.count == 2);
+    cr_assert(owner.last.target == TARGET_RANDOM && owner.last.named.count == 2);
     close(fd);
 }
 

@@ -14,22 +14,24 @@ Test(script_text, what_is_written_is_understood)
     cr_assert(e.target == TARGET_SEATS && e.num_seats == 3 && e.seat[2] == 7);
     cr_assert(e.when == WHEN_TIME && e.delay_ms == 1500);
     cr_assert_eq(script_parse(VERB_STOP, "covered:4=400ms@step:200+0.5", true, &e, error), EEP_OK);
-    cr_assert(e.target == TARGET_COVERED && e.count == 4 && e.lasts.ms == 400);
+    cr_assert(e.target == TARGET_COVERED && e.named.count == 4 && e.lasts.ms == 400);
     cr_assert(e.when == WHEN_STEP && e.step == 200 && e.delay_ms == 500);
     cr_assert_eq(script_parse(VERB_STOP, "3=5e-1x@step:7+1e+3ms", true, &e, error), EEP_OK);
     cr_assert(e.lasts.expels == 0.5 && e.step == 7 && e.delay_ms == 1000);
     cr_assert_eq(script_parse(VERB_STOP, "3=0.9x@2", true, &e, error), EEP_OK);
     cr_assert(e.lasts.ms == 0 && e.lasts.expels == 0.9);
     cr_assert_eq(script_parse(VERB_SLOW, "random=3/2s@1", true, &e, error), EEP_OK);
-    cr_assert(e.value == 3 && e.lasts.ms == 2000 && e.target == TARGET_RANDOM && e.count == 1);
+    cr_assert(e.value.factor == 3 && e.lasts.ms == 2000 && e.target == TARGET_RANDOM &&
+              e.named.count == 1);
     cr_assert_eq(script_parse(VERB_DIE, "lowest=combine@suspected:3#2+10ms", true, &e, error),
                  EEP_OK);
-    cr_assert(e.value == PLACE_COMBINE && e.state == STATE_SUSPECTED && e.state_seat == 3);
-    cr_assert(e.state_count == 2 && e.delay_ms == 10 && e.when == WHEN_STATE);
+    cr_assert(e.value.place == PLACE_COMBINE && e.awaited.state == STATE_SUSPECTED &&
+              e.awaited.seat == 3);
+    cr_assert(e.awaited.count == 2 && e.delay_ms == 10 && e.when == WHEN_STATE);
     cr_assert_eq(script_parse(VERB_KILL, "joiner@staged", true, &e, error), EEP_OK);
-    cr_assert(e.state == STATE_STAGED && e.state_seat == -1 && e.state_count == 1);
+    cr_assert(e.awaited.state == STATE_STAGED && e.awaited.seat == -1 && e.awaited.count == 1);
     cr_assert_eq(script_parse(VERB_BURN, "2@4", true, &e, error), EEP_OK);
-    cr_assert(e.value == 2 && e.target == TARGET_NONE);
+    cr_assert(e.value.seconds == 2 && e.target == TARGET_NONE);
     cr_assert_eq(script_parse(VERB_STORE_STOP, "300ms@2", true, &e, error), EEP_OK);
     cr_assert_eq(e.lasts.ms, 300);
     cr_assert_eq(script_parse(VERB_STORE_STOP, "@2", true, &e, error), EEP_OK);
