@@ -95,37 +95,10 @@ typedef struct place {
     char *error;
 } place;
 
-static eep_status fail_at(const place *at, size_t offset, const char *what)
+static eep_status fail_at(const place *at, const char *what)
 {
-    say(at->error, "%s:%zu:%zu: %s", at->path, at->line, offset + 1, what);
+    say(at->error, "%s:%zu: %s", at->path, at->line, what);
     return EEP_ERR_INVALID;
-}
-
-/* Offset of the value of member `name` in the object on this line, which cJSON has accepted; of the
- * object's closing brace if there is none by that spelling. */
-static size_t find_value(const place *at, const char *name)
-{
-    const char *text = at->text;
-    size_t name_length = strlen(name), brace = 0, depth = 0;
-    for (size_t i = 0; i < at->length; i++) {
-        if (text[i] == '{' || text[i] == '[') {
-            depth++;
-        } else if (text[i] == '}' || text[i] == ']') {
-            depth--;
-            brace = i;
-        } else if (text[i] == '"') {
-            size_t begin = ++i;
-            while (text[i] != '"') {
-                i += text[i] == '\\' ? 2 : 1;
-            }
-            size_t next = i + 1 + strspn(text + i + 1, " \t\r\n");
-            if (depth == 1 && i - begin == name_length && text[next] == ':' &&
-                memcmp(text + begin, name, name_length) == 0) {
-                return next + 1 + strspn(text + next + 1, " \t\r\n");
-            }
-        }
-    }
-    return brace;
 }
 
 /* A number in [low, high], a whole one if asked. */
@@ -147,7 +120,7 @@ static eep_status read_number(const place *at, const cJSON *object, const char *
         *value_out = member->valuedouble;
         return EEP_OK;
     }
-    return fail_at(at, find_value(at, name), what);
+    return fail_at(at, what);
 }
 
 static eep_status read_members(const place *at, const cJSON *object, const trace_options *options,
@@ -175,10 +148,10 @@ static eep_status read_members(const place *at, const cJSON *object, const trace
                  "\"timestamp\" is %.0f ms after the start, which is more than 31 years: "
                  "--trace-start first counts from the earliest one",
                  arrival_us / 1000.0);
-        return fail_at(at, find_value(at, "timestamp"), what);
+        return fail_at(at, what);
     }
     if (arrival_us > most_us) {
-        return fail_at(at, find_value(at, "timestamp"), "\"timestamp\" is too large once scaled");
+        return fail_at(at, "\"timestamp\" is too large once scaled");
     }
     *request_out = (trace_request){
         .arrival_us = (uint64_t)arrival_us,
@@ -196,31 +169,33 @@ static bool is_space(char c)
 static eep_status read_line(const place *at, const trace_options *options,
                             trace_request *request_out)
 {
-    const char *nul = memchr(at->text, 0, at->length), *end = at->text;
+    const char *end = at->text;
     const unsigned char *bytes = (const unsigned char *)at->text;
     if (at->line == 1 && at->length >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b) {
-        return fail_at(at, 0, "a gzip file: unpack it first (gunzip)");
+        return fail_at(at, "a gzip file: unpack it first (gunzip)");
     }
     if (at->line == 1 && at->length >= 2 &&
         ((bytes[0] == 0xff && bytes[1] == 0xfe) || (bytes[0] == 0xfe && bytes[1] == 0xff))) {
-        return fail_at(at, 0, "UTF-16 text: a trace is UTF-8 (iconv -f utf-16 -t utf-8)");
+        return fail_at(at, "UTF-16 text: a trace is UTF-8 (iconv -f utf-16 -t utf-8)");
     }
-    if (nul) {
-        return fail_at(at, (size_t)(nul - at->text), "a zero byte");
+    if (memchr(at->text, 0, at->length)) {
+        return fail_at(at, "a zero byte");
     }
     cJSON *object = cJSON_ParseWithLengthOpts(at->text, at->length, &end, 0);
     size_t offset = (size_t)(end - at->text);
     if (!object) {
-        return fail_at(at, offset, "malformed JSON");
+        char what[64];
+        snprintf(what, sizeof what, "malformed JSON at byte %zu", offset + 1);
+        return fail_at(at, what);
     }
     eep_status status;
     while (offset < at->length && is_space(at->text[offset])) {
         offset++;
     }
     if (offset < at->length) {
-        status = fail_at(at, offset, "something follows the JSON object");
+        status = fail_at(at, "something follows the JSON object");
     } else if (!cJSON_IsObject(object)) {
-        status = fail_at(at, strspn(at->text, " \t\r\n"), "not a JSON object");
+        status = fail_at(at, "not a JSON object");
     } else {
         status = read_members(at, object, options, request_out);
     }

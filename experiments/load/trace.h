@@ -58,8 +58,8 @@ EEP_MUST_CHECK eep_status trace_parse_fraction(const char *text, trace_fraction 
 
 /* Read a JSONL trace. Blank lines are skipped. EEP_ERR_INVALID: a line is malformed, or a member is
  * missing, of the wrong type or out of range, or no request is left; EEP_ERR_SYSTEM: the file
- * cannot be read; EEP_ERR_NO_MEMORY. On failure error_out holds one line: "FILE:LINE:COLUMN: what",
- * column in bytes from 1, where it concerns a byte of the file. */
+ * cannot be read; EEP_ERR_NO_MEMORY. On failure error_out holds one line: "FILE:LINE: what"
+ * where it concerns a line of the file. */
 EEP_MUST_CHECK eep_status trace_load(const char *path, const trace_options *options,
                                      trace *trace_out, char error_out[TRACE_ERROR_BYTES]);
 

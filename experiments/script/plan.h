@@ -60,8 +60,9 @@ typedef struct plan_world {
     const void *user;
 } plan_world;
 
-/* Read the text of a plan. EEP_ERR_INVALID: `error` is "NAME:LINE:COLUMN: what is wrong and what is
- * allowed"; EEP_ERR_NO_MEMORY. Free it with plan_free. */
+/* Read the text of a plan. EEP_ERR_INVALID: `error` is "NAME: phase 2, entry 3: what is wrong and
+ * what is allowed", or begins with "NAME:LINE: " where the text is no JSON; EEP_ERR_NO_MEMORY. Free
+ * it with plan_free. */
 EEP_MUST_CHECK eep_status plan_parse(const char *name, const char *text, size_t bytes,
                                      plan **plan_out, char error[PLAN_ERROR_BYTES]);
 void plan_free(plan *self);

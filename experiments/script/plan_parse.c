@@ -1,240 +1,215 @@
-/* The text of a plan: JSON, but only the part of it that plans need, so that every error can name
- * line and column. */
+/* The text of a plan: JSON, a list of phases, each a list of whole numbers. */
 #include "experiments/script/plan.h"
 
+#include <cjson/cJSON.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { QUOTED_BYTES = 31 };
+
 static const int DEFAULT_STEPS = 40;
 static const double DEFAULT_SETTLE_MS = 60000;
 
 typedef struct reader {
-    const char *name, *next, *end;
-    int line, column;
+    const char *name; /* of the file */
     plan *plan;
+    int phase, entry; /* where reading is, from 1 on; 0: not in one */
     char *error;
 } reader;
 
 static __attribute__((format(printf, 2, 3))) eep_status fail(const reader *self, const char *format,
                                                              ...)
 {
+    char phase[32] = "", entry[32] = "", what[PLAN_ERROR_BYTES - 270];
     va_list args;
-    int used =
-        snprintf(self->error, PLAN_ERROR_BYTES, "%s:%d:%d: ", self->name, self->line, self->column);
-    if (used > 0 && used < PLAN_ERROR_BYTES) {
-        va_start(args, format);
-        vsnprintf(self->error + used, (size_t)(PLAN_ERROR_BYTES - used), format, args);
-        va_end(args);
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    if (self->phase) {
+        snprintf(phase, sizeof phase, " phase %d", self->phase);
     }
+    if (self->entry) {
+        snprintf(entry, sizeof entry, ", entry %d", self->entry);
+    }
+    snprintf(self->error, PLAN_ERROR_BYTES, "%.200s:%s%s%s %s", self->name, phase, entry,
+             self->phase ? ":" : "", what);
     return EEP_ERR_INVALID;
 }
 
-/* ---------------------------------------------------------------- characters */
-
-static void step(reader *self)
+static eep_status fail_memory(const reader *self)
 {
-    self->column++;
-    if (*self->next++ == '\n') {
-        self->line++;
-        self->column = 1;
-    }
+    snprintf(self->error, PLAN_ERROR_BYTES, "%.200s: out of memory", self->name);
+    return EEP_ERR_NO_MEMORY;
 }
 
-/* The next character that is not blank; 0 at the end. */
-static char peek(reader *self)
+/* The beginning of the item's text, for a message. */
+static const char *quote(const cJSON *item, char text_out[QUOTED_BYTES + 1])
 {
-    while (self->next < self->end && *self->next && strchr(" \t\r\n", *self->next)) {
-        step(self);
-    }
-    return self->next < self->end ? *self->next : '\0';
-}
-
-static bool take(reader *self, char wanted)
-{
-    bool there = peek(self) == wanted;
-    if (there) {
-        step(self);
-    }
-    return there;
-}
-
-/* What stands at the present place, for a message: up to the next blank, comma or bracket. */
-static const char *token(const reader *self, char text_out[32])
-{
-    int length = 0;
-    while (self->next + length < self->end && length < 31 && self->next[length] &&
-           !strchr(" \t\r\n,[]", self->next[length])) {
-        length++;
-    }
-    if (length == 0 && self->next < self->end) {
-        length = 1;
-    }
-    memcpy(text_out, self->next, (size_t)length);
-    text_out[length] = '\0';
-    return length ? text_out : "end of file";
+    char *text = cJSON_PrintUnformatted(item);
+    snprintf(text_out, QUOTED_BYTES + 1, "%s", text ? text : "?");
+    cJSON_free(text);
+    return text_out;
 }
 
 /* ---------------------------------------------------------------- ranks and phases */
 
-static eep_status refuse_rank(const reader *self, int phase)
+static eep_status refuse_death(const reader *self, int seat)
 {
-    char text[32];
+    if (seat == 0) {
+        return fail(self, "-0 is the same number as 0 in JSON, so a plan cannot let rank 0 die; "
+                          "number the ranks so that another one dies");
+    }
     return fail(self,
-                "phase %d: '%s' is not a rank: whole numbers from 0 to %d are, and -1 to -%d for "
-                "one that dies in this phase",
-                phase + 1, token(self, text), EEP_MAX_RANKS - 1, EEP_MAX_RANKS - 1);
+                "rank %d cannot die, it is not alive in the phase before; list it there, or leave "
+                "it out here",
+                seat);
 }
 
-/* One rank into the phase. */
-static eep_status read_rank(reader *self, int index)
+/* One rank into the present phase. */
+static eep_status read_rank(reader *self, const cJSON *item)
 {
-    char text[32], *end = NULL;
+    char text[QUOTED_BYTES + 1];
+    int index = self->phase - 1;
     plan_phase *phase = &self->plan->phase[index];
-    peek(self);
-    token(self, text);
-    bool dies = text[0] == '-';
-    const char *digits = text + dies;
-    size_t num_digits = strspn(digits, "0123456789");
-    if (num_digits == 0 || num_digits > 4 || digits[num_digits] != '\0' ||
-        (digits[0] == '0' && num_digits > 1)) {
-        return refuse_rank(self, index);
-    }
-    int seat = (int)strtol(digits, &end, 10);
-    if (seat >= EEP_MAX_RANKS) {
-        return refuse_rank(self, index);
-    }
-    if (dies && seat == 0) {
+    double number = item->valuedouble;
+    if (!cJSON_IsNumber(item) || number != floor(number) || fabs(number) >= EEP_MAX_RANKS) {
         return fail(self,
-                    "phase %d: -0 is the same number as 0 in JSON, so a plan cannot let rank 0 "
-                    "die; number the ranks so that another one dies",
-                    index + 1);
+                    "'%s' is not a rank: whole numbers from 0 to %d are, and -1 to -%d for one "
+                    "that dies in this phase",
+                    quote(item, text), EEP_MAX_RANKS - 1, EEP_MAX_RANKS - 1);
     }
+    bool dies = signbit(number) != 0;
+    int seat = (int)fabs(number);
     if (phase->role[seat] != ROLE_OUT) {
-        return fail(self, "phase %d: rank %d is in it twice", index + 1, seat);
+        return fail(self, "rank %d is in it twice", seat);
     }
-    if (dies && (index == 0 || self->plan->phase[index - 1].role[seat] != ROLE_IN)) {
-        return fail(self,
-                    "phase %d: rank %d cannot die, it is not alive in the phase before; list it "
-                    "there, or leave it out here",
-                    index + 1, seat);
+    if (dies && (seat == 0 || index == 0 || self->plan->phase[index - 1].role[seat] != ROLE_IN)) {
+        return refuse_death(self, seat);
     }
     phase->role[seat] = dies ? ROLE_DIES : ROLE_IN;
     phase->num_ranks += !dies;
     phase->num_deaths += dies;
     self->plan->num_seats = seat < self->plan->num_seats ? self->plan->num_seats : seat + 1;
-    for (size_t i = 0; i < dies + num_digits; i++) {
-        step(self);
-    }
     return EEP_OK;
 }
 
-/* What a phase must be as a whole; `at` is where it begins. */
-static eep_status check_phase(const reader *at, int index)
+/* What the present phase must be as a whole. */
+static eep_status check_phase(const reader *self)
 {
-    const plan_phase *phase = &at->plan->phase[index];
+    const plan_phase *phase = &self->plan->phase[self->phase - 1];
     if (phase->num_ranks == 0) {
-        return fail(at, "phase %d: all its ranks die; at least one must stay", index + 1);
+        return fail(self, "all its ranks die; at least one must stay");
     }
-    if (index == 0) {
-        for (int seat = 0; seat < phase->num_ranks; seat++) {
-            if (phase->role[seat] != ROLE_IN) {
-                return fail(at,
-                            "phase 1: rank %d is missing; an instance starts with ranks 0 to N-1 "
-                            "(here %d of them), later phases may leave any of them out",
-                            seat, phase->num_ranks);
-            }
+    if (self->phase > 1) {
+        return phase->num_deaths == phase[-1].num_ranks
+                   ? fail(self, "all ranks of the phase before die; one of them must live to let "
+                                "others in")
+                   : EEP_OK;
+    }
+    for (int seat = 0; seat < phase->num_ranks; seat++) {
+        if (phase->role[seat] != ROLE_IN) {
+            return fail(self,
+                        "rank %d is missing; an instance starts with ranks 0 to N-1 (here %d of "
+                        "them), later phases may leave any of them out",
+                        seat, phase->num_ranks);
         }
-    } else if (phase->num_deaths == at->plan->phase[index - 1].num_ranks) {
-        return fail(at,
-                    "phase %d: all ranks of the phase before die; one of them must live to let "
-                    "others in",
-                    index + 1);
     }
     return EEP_OK;
 }
 
-static eep_status add_phase(reader *self)
+static eep_status read_phase(reader *self, const cJSON *list)
 {
-    plan *into = self->plan;
-    size_t num = (size_t)into->num_phases;
-    if (num == PLAN_MAX_PHASES) {
-        return fail(self, "more than %d phases", PLAN_MAX_PHASES);
-    }
-    plan_phase *grown = realloc(into->phase, (num + 1) * sizeof *grown);
-    if (!grown) {
-        snprintf(self->error, PLAN_ERROR_BYTES, "%s: out of memory", self->name);
-        return EEP_ERR_NO_MEMORY;
-    }
-    grown[num] = (plan_phase){.begin_ms = -1, .settled_ms = -1, .end_ms = -1};
-    into->phase = grown;
-    into->num_phases++;
-    return EEP_OK;
-}
-
-static eep_status read_phase(reader *self)
-{
-    char text[32];
-    int index = self->plan->num_phases;
-    peek(self);
-    reader begin = *self;
-    if (!take(self, '[')) {
+    char text[QUOTED_BYTES + 1];
+    const cJSON *item = NULL;
+    if (!cJSON_IsArray(list)) {
         return fail(self, "'%s' is not a phase: a list of ranks such as [0, 1, 2] is",
-                    token(self, text));
+                    quote(list, text));
     }
-    eep_status status = add_phase(self);
-    if (status == EEP_OK && peek(self) == ']') {
-        return fail(&begin, "phase %d is empty; at least one rank must be in it", index + 1);
+    if (!list->child) {
+        return fail(self, "it is empty; at least one rank must be in it");
     }
-    do {
-        status = status == EEP_OK ? read_rank(self, index) : status;
-    } while (status == EEP_OK && take(self, ','));
-    if (status == EEP_OK && !take(self, ']')) {
-        return fail(self, "phase %d: '%s' where ',' or ']' is expected", index + 1,
-                    token(self, text));
+    self->plan->phase[self->plan->num_phases++] =
+        (plan_phase){.begin_ms = -1, .settled_ms = -1, .end_ms = -1};
+    cJSON_ArrayForEach(item, list)
+    {
+        self->entry++;
+        eep_status status = read_rank(self, item);
+        if (status != EEP_OK) {
+            return status;
+        }
     }
-    return status == EEP_OK ? check_phase(&begin, index) : status;
+    self->entry = 0;
+    return check_phase(self);
 }
 
-static eep_status read_plan(reader *self)
+static eep_status read_plan(reader *self, const cJSON *root)
 {
-    char text[32];
-    eep_status status = EEP_OK;
-    if (!take(self, '[')) {
+    char text[QUOTED_BYTES + 1];
+    const cJSON *list = NULL;
+    int num_phases = cJSON_IsArray(root) ? cJSON_GetArraySize(root) : 0;
+    if (num_phases == 0) {
         return fail(self,
                     "'%s' is not a plan: a list of phases such as [[0,1],[0,1,2],[0,1,-2]] is",
-                    token(self, text));
+                    quote(root, text));
     }
-    do {
-        status = read_phase(self);
-    } while (status == EEP_OK && take(self, ','));
-    if (status == EEP_OK && !take(self, ']')) {
-        return fail(self, "'%s' where ',' or ']' is expected", token(self, text));
+    if (num_phases > PLAN_MAX_PHASES) {
+        return fail(self, "more than %d phases", PLAN_MAX_PHASES);
     }
-    if (status == EEP_OK && (peek(self) || self->next < self->end)) {
-        return fail(self, "'%s' after the end of the plan", token(self, text));
+    self->plan->phase = calloc((size_t)num_phases, sizeof *self->plan->phase);
+    if (!self->plan->phase) {
+        return fail_memory(self);
     }
-    return status;
+    cJSON_ArrayForEach(list, root)
+    {
+        self->phase++;
+        eep_status status = read_phase(self, list);
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- the text */
+
+/* The text is no JSON from `at` on. */
+static eep_status fail_syntax(const reader *self, const char *text, const char *at, const char *end)
+{
+    char rest[QUOTED_BYTES + 1] = "";
+    int line = 1;
+    for (const char *c = text; c < at; c++) {
+        line += *c == '\n';
+    }
+    for (int i = 0; i < QUOTED_BYTES && at + i < end && at[i] != '\n'; i++) {
+        rest[i] = at[i] >= ' ' && at[i] <= '~' ? at[i] : '?'; /* it may go to a terminal */
+    }
+    snprintf(self->error, PLAN_ERROR_BYTES,
+             "%.200s:%d: no JSON at '%s'; a plan is a list of phases such as "
+             "[[0,1],[0,1,2],[0,1,-2]]",
+             self->name, line, rest);
+    return EEP_ERR_INVALID;
 }
 
 eep_status plan_parse(const char *name, const char *text, size_t bytes, plan **plan_out,
                       char error[PLAN_ERROR_BYTES])
 {
-    reader self = {.name = name, .next = text, .end = text + bytes, .line = 1, .column = 1};
-    self.error = error;
-    if (bytes >= 3 &&
-        memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* UTF-8's mark, as editors write it */
-        self.next += 3;
-    }
-    self.plan = calloc(1, sizeof *self.plan);
+    reader self = {.name = name, .plan = calloc(1, sizeof *self.plan), .error = error};
+    const char *at = text, *end = text + bytes;
     if (!self.plan) {
-        snprintf(error, PLAN_ERROR_BYTES, "%s: out of memory", name);
-        return EEP_ERR_NO_MEMORY;
+        return fail_memory(&self);
     }
     self.plan->num_steps = DEFAULT_STEPS;
     self.plan->settle_ms = DEFAULT_SETTLE_MS;
-    eep_status status = read_plan(&self);
+    cJSON *root = cJSON_ParseWithLengthOpts(text, bytes, &at, false);
+    while (root && at < end && *at && strchr(" \t\r\n", *at)) {
+        at++;
+    }
+    eep_status status =
+        root && at == end ? read_plan(&self, root) : fail_syntax(&self, text, at, end);
+    cJSON_Delete(root);
     if (status != EEP_OK) {
         plan_free(self.plan);
         return status;

@@ -29,9 +29,9 @@ expect "syntax.jsonl:2:" "$bin/eep-run" --trace "$tmp/syntax.jsonl" --out "$tmp/
 expect "--ballast-mb" "$bin/eep-run" --threads --ballast-mb 5 --out "$tmp/a"
 expect "--scale-lengths" "$bin/eep-run" --trace "$tmp/negative.jsonl" --scale-lengths 1/0 --out "$tmp/a"
 gzip -c "$tmp/negative.jsonl" >"$tmp/packed.jsonl"
-expect "packed.jsonl:1:1: a gzip file" "$bin/eep-run" --trace "$tmp/packed.jsonl" --out "$tmp/a"
+expect "packed.jsonl:1: a gzip file" "$bin/eep-run" --trace "$tmp/packed.jsonl" --out "$tmp/a"
 printf '\377\376{\0' >"$tmp/wide.jsonl"
-expect "wide.jsonl:1:1: UTF-16" "$bin/eep-run" --trace "$tmp/wide.jsonl" --out "$tmp/a"
+expect "wide.jsonl:1: UTF-16" "$bin/eep-run" --trace "$tmp/wide.jsonl" --out "$tmp/a"
 expect "--rate: --trace says when" "$bin/eep-run" --trace "$tmp/negative.jsonl" --rate 5 --out "$tmp/a"
 expect "--same-seed needs --repeat" "$bin/eep-run" --same-seed --out "$tmp/a"
 largest=9007199254740992 # of --seed, and of those that --repeat counts up to
@@ -88,11 +88,11 @@ scenario "at most 64 ranks" "instance: {ranks: 100}\nevents:\n  - at: {time: 1s}
 expect "'1,1' in '1,1@1': a rank is twice in the list" "$bin/eep-run" --kill 1,1@1 --out "$tmp/a"
 expect "a list has at most 64 ranks" "$bin/eep-run" --ranks 100 --kill "$(seq -s, 0 64)@1" --out "$tmp/a"
 printf '{"timestamp": 1700000000000, "input_length": 5, "output_length": 5}\n' >"$tmp/late.jsonl"
-expect "late.jsonl:1:15: \"timestamp\" is 1700000000000 ms after the start" "$bin/eep-run" --trace "$tmp/late.jsonl" --trace-start 0 --out "$tmp/a"
+expect "late.jsonl:1: \"timestamp\" is 1700000000000 ms after the start" "$bin/eep-run" --trace "$tmp/late.jsonl" --trace-start 0 --out "$tmp/a"
 expect "--trace-start first" "$bin/eep-run" --trace "$tmp/late.jsonl" --trace-start 0 --out "$tmp/a"
 expect "--trace-start" "$bin/eep-run" --trace-start 0 --out "$tmp/a"
 printf '\xef\xbb\xbf[[0,1],[0,-9]]\n' >"$tmp/mark.json" # read past the mark: it is the plan that is refused
-expect "mark.json:1:" "$bin/eep-run" --plan "$tmp/mark.json" --out "$tmp/a"
+expect "mark.json: phase 2, entry 2: rank 9 cannot die" "$bin/eep-run" --plan "$tmp/mark.json" --out "$tmp/a"
 if grep -q "is not a plan" "$tmp/out"; then echo "the mark of UTF-8 is refused in a plan"; bad=1; fi
 expect "--bogus" "$bin/eep-info" --bogus
 expect "--topk" "$bin/eep-info" --sizes --topk x

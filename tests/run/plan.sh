@@ -46,7 +46,7 @@ refuse() { # refuse PLAN WORDS [OPTION...]
     [ $? -eq 2 ] && grep -qF -- "$words" "$tmp/log" || fail "'$words' was not said" "--plan $(cat "$tmp/bad.json") $*"
     [ ! -e "$tmp/bad" ] || fail "a folder was made" "$*"
 }
-refuse '[[0,1,2,3],[-0,1,2,3]]' 'bad.json:1:13: phase 2: -0 is the same number as 0'
+refuse '[[0,1,2,3],[-0,1,2,3]]' 'bad.json: phase 2, entry 1: -0 is the same number as 0'
 refuse '[[0,2,5]]' 'phase 1: rank 1 is missing'
 refuse '[[0,1,2,3],[0,1]]' 'have room for 32 of 64 experts' --slots 16
 refuse '[[0,1,2,3]]' '--ranks' --ranks 5

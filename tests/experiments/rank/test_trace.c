@@ -104,7 +104,7 @@ Test(trace, a_span_of_decades_is_refused)
     cr_assert_eq(load(later, &options, &t, error), EEP_ERR_INVALID);
     cr_expect(strstr(error, "1700000000000 ms apart"), "%s", error);
     cr_assert_eq(load(later, &zero, &t, error), EEP_ERR_INVALID);
-    cr_expect(strstr(error, ":1:15:") && strstr(error, "--trace-start first"), "%s", error);
+    cr_expect(strstr(error, ":1: ") && strstr(error, "--trace-start first"), "%s", error);
 }
 
 Test(trace, sorts_many_as_a_stable_sort_does)
@@ -133,49 +133,46 @@ Test(trace, sorts_many_as_a_stable_sort_does)
     free(text);
 }
 
-/* One bad line behind a good one: the message must name line 2 and this column and cause. */
-static void expect_bad(const char *line, int column, const char *what)
+/* One bad line behind a good one: the message must name line 2 and the cause. */
+static void expect_bad(const char *line, const char *what)
 {
-    char text[1024], place[32], error[TRACE_ERROR_BYTES] = "";
+    char text[1024], error[TRACE_ERROR_BYTES] = "";
     snprintf(text, sizeof text,
              "{\"timestamp\": 5, \"input_length\": 640, \"output_length\": 64}\n%s\n", line);
-    snprintf(place, sizeof(place), ":2:%d: ", column);
     trace t = {0};
     trace_options options = {0};
     cr_assert_eq(load(text, &options, &t, error), EEP_ERR_INVALID, "accepted: %s", line);
-    cr_assert(strstr(error, place), "%s: \"%s\" does not name %s", line, error, place);
+    cr_assert(strstr(error, ":2: "), "%s: \"%s\" does not name line 2", line, error);
     cr_assert(strstr(error, what), "%s: \"%s\" does not say %s", line, error, what);
     cr_assert_null(t.requests, "outputs are set only on success");
 }
 
-Test(trace, malformed_json_names_line_and_column)
+Test(trace, malformed_json_names_its_line)
 {
-    expect_bad("{\"timestamp\": 1, \"input_length\": tru}", 34, "malformed");
-    expect_bad("{\"timestamp\": 1, \"input_length\" 3}", 33, "malformed");
-    expect_bad("{\"timestamp\": 1", 16, "malformed");
-    expect_bad("timestamp", 1, "malformed");
-    expect_bad("{\"timestamp\":1,\"input_length\":2,\"output_length\":3} x", 52, "follows");
-    expect_bad("  [1, 2]", 3, "not a JSON object");
+    expect_bad("{\"timestamp\": 1, \"input_length\": tru}", "malformed JSON at byte 34");
+    expect_bad("{\"timestamp\": 1, \"input_length\" 3}", "malformed JSON at byte 33");
+    expect_bad("{\"timestamp\": 1", "malformed JSON at byte 16");
+    expect_bad("timestamp", "malformed JSON at byte 1");
+    expect_bad("{\"timestamp\":1,\"input_length\":2,\"output_length\":3} x", "follows");
+    expect_bad("  [1, 2]", "not a JSON object");
 }
 
-Test(trace, bad_members_name_line_and_column)
+Test(trace, bad_members_name_their_line)
 {
-    expect_bad("{\"timestamp\": 1, \"input_length\": 2}", 35, "\"output_length\" is missing");
-    expect_bad("{\"Timestamp\": 1, \"input_length\": 2, \"output_length\": 3}", 55,
+    expect_bad("{\"timestamp\": 1, \"input_length\": 2}", "\"output_length\" is missing");
+    expect_bad("{\"Timestamp\": 1, \"input_length\": 2, \"output_length\": 3}",
                "\"timestamp\" is missing");
-    expect_bad("{\"timestamp\": \"now\", \"input_length\": 2, \"output_length\": 3}", 15,
+    expect_bad("{\"timestamp\": \"now\", \"input_length\": 2, \"output_length\": 3}",
                "\"timestamp\" is not a number");
-    expect_bad("{\"timestamp\": 1, \"input_length\":\t[2], \"output_length\": 3}", 34,
+    expect_bad("{\"timestamp\": 1, \"input_length\":\t[2], \"output_length\": 3}",
                "\"input_length\" is not a number");
-    expect_bad("{\"timestamp\": -1, \"input_length\": 2, \"output_length\": 3}", 15,
-               "is -1, outside");
-    expect_bad("{\"timestamp\": 1700000000000000, \"input_length\": 2, \"output_length\": 3}", 15,
+    expect_bad("{\"timestamp\": -1, \"input_length\": 2, \"output_length\": 3}", "is -1, outside");
+    expect_bad("{\"timestamp\": 1700000000000000, \"input_length\": 2, \"output_length\": 3}",
                "is 1.7e+15, outside 0..9000000000000");
-    expect_bad("{\"timestamp\": 1, \"input_length\": 0, \"output_length\": 3}", 34, "outside");
-    expect_bad("{\"timestamp\": 1, \"input_length\": 2, \"output_length\": 16777217}", 54,
-               "outside");
-    expect_bad("{\"timestamp\": 1, \"input_length\": 2.5, \"output_length\": 3}", 34, "whole");
-    expect_bad("{\"a\": \"x\\\"timestamp\", \"timestamp\": null, \"input_length\": 2}", 36,
+    expect_bad("{\"timestamp\": 1, \"input_length\": 0, \"output_length\": 3}", "outside");
+    expect_bad("{\"timestamp\": 1, \"input_length\": 2, \"output_length\": 16777217}", "outside");
+    expect_bad("{\"timestamp\": 1, \"input_length\": 2.5, \"output_length\": 3}", "whole");
+    expect_bad("{\"a\": \"x\\\"timestamp\", \"timestamp\": null, \"input_length\": 2}",
                "\"timestamp\" is not a number");
 }
 
@@ -188,7 +185,7 @@ Test(trace, a_zero_byte_is_named)
     trace t;
     trace_options options = {0};
     cr_assert_eq(trace_load(path, &options, &t, error), EEP_ERR_INVALID);
-    cr_assert(strstr(error, ":1:7: a zero byte"), "%s", error);
+    cr_assert(strstr(error, ":1: a zero byte"), "%s", error);
     unlink(path);
 }
 

@@ -64,44 +64,72 @@ static void refused(const char *text, const char *place, const char *why)
     cr_expect_eq(plan_parse("p.json", text, strlen(text), &self, error), EEP_ERR_INVALID, "%s",
                  text);
     cr_expect_null(self);
-    snprintf(begin, sizeof begin, "p.json:%s: ", place);
+    snprintf(begin, sizeof begin, "p.json:%s", place);
     cr_expect_eq(strncmp(error, begin, strlen(begin)), 0, "%s: '%s' is not at %s", text, error,
                  place);
     cr_expect_not_null(strstr(error, why), "%s: '%s' does not say '%s'", text, error, why);
 }
 
-Test(plan, names_what_is_wrong_and_where)
+Test(plan, names_the_phase_and_the_entry_that_are_wrong)
 {
-    refused("", "1:1", "'end of file' is not a plan");
-    refused("{}", "1:1", "'{}' is not a plan");
-    refused("[]", "1:2", "']' is not a phase");
-    refused("[[]]", "1:2", "phase 1 is empty");
-    refused("[[0],\n[ ]]", "2:1", "phase 2 is empty");
-    refused("[0,1]", "1:2", "'0' is not a phase");
-    refused("[[0,1.5]]", "1:5", "'1.5' is not a rank");
-    refused("[[0,1e0]]", "1:5", "'1e0' is not a rank");
-    refused("[[0,\"1\"]]", "1:5", "'\"1\"' is not a rank");
-    refused("[[0,01]]", "1:5", "'01' is not a rank");
-    refused("[[0,,1]]", "1:5", "',' is not a rank");
-    refused("[[0,1,]]", "1:7", "']' is not a rank");
-    refused("[[0,1024]]", "1:5", "from 0 to 1023");
-    refused("[[0,99999999999999999999]]", "1:5", "is not a rank");
-    refused("[[0,[1]]]", "1:5", "'[' is not a rank");
-    refused("[[0,1],[-0,1]]", "1:9", "-0 is the same number as 0");
-    refused("[[0,1],[0,--1]]", "1:11", "'--1' is not a rank");
-    refused("[[0,1,1]]", "1:7", "rank 1 is in it twice");
-    refused("[[0,1],[0,1,-1]]", "1:13", "rank 1 is in it twice");
-    refused("[[0,-1]]", "1:5", "rank 1 cannot die");
-    refused("[[0,1],\n [0,1,-2]]", "2:7", "phase 2: rank 2 cannot die");
-    refused("[[0,1,2],[0,1,-2],[0,1,-2]]", "1:24", "phase 3: rank 2 cannot die");
-    refused("[[0,2,5]]", "1:2", "phase 1: rank 1 is missing");
-    refused("[[0,1],[1],[-1]]", "1:12", "all its ranks die");
-    refused("[[0,1],[1],[-1,0]]", "1:12", "one of them must live");
-    refused("[[0,1]", "1:7", "'end of file' where ',' or ']'");
-    refused("[[0,1", "1:6", "'end of file' where ',' or ']'");
-    refused("[[0 1]]", "1:5", "'1' where ',' or ']'");
-    refused("[[0,1]] x", "1:9", "'x' after the end");
-    refused("[[0,1]],", "1:8", "',' after the end");
+    refused("{}", " '{}'", "is not a plan");
+    refused("[]", " '[]'", "is not a plan");
+    refused("7", " '7'", "is not a plan");
+    refused("[[]]", " phase 1: ", "it is empty");
+    refused("[[0],\n[ ]]", " phase 2: ", "it is empty");
+    refused("[0,1]", " phase 1: ", "'0' is not a phase");
+    refused("[[0,1.5]]", " phase 1, entry 2: ", "'1.5' is not a rank");
+    refused("[[0,\"1\"]]", " phase 1, entry 2: ", "'\"1\"' is not a rank");
+    refused("[[0,null]]", " phase 1, entry 2: ", "'null' is not a rank");
+    refused("[[0,1024]]", " phase 1, entry 2: ", "from 0 to 1023");
+    refused("[[0,-1024]]", " phase 1, entry 2: ", "from 0 to 1023");
+    refused("[[0,99999999999999999999]]", " phase 1, entry 2: ", "is not a rank");
+    refused("[[0,1e999]]", " phase 1, entry 2: ", "is not a rank");
+    refused("[[0,[1]]]", " phase 1, entry 2: ", "'[1]' is not a rank");
+    refused("[[0,1],[-0,1]]", " phase 2, entry 1: ", "-0 is the same number as 0");
+    refused("[[0,1,1]]", " phase 1, entry 3: ", "rank 1 is in it twice");
+    refused("[[0,1],[0,1,-1]]", " phase 2, entry 3: ", "rank 1 is in it twice");
+    refused("[[0,-1]]", " phase 1, entry 2: ", "rank 1 cannot die");
+    refused("[[0,1],\n [0,1,-2]]", " phase 2, entry 3: ", "rank 2 cannot die");
+    refused("[[0,1,2],[0,1,-2],[0,1,-2]]", " phase 3, entry 3: ", "rank 2 cannot die");
+    refused("[[0,2,5]]", " phase 1: ", "rank 1 is missing");
+    refused("[[0,1],[1],[-1]]", " phase 3: ", "all its ranks die");
+    refused("[[0,1],[1],[-1,0]]", " phase 3: ", "one of them must live");
+}
+
+Test(plan, names_the_line_where_the_text_is_no_json)
+{
+    refused("", "1: ", "no JSON at ''");
+    refused("[[0,,1]]", "1: ", "',1]]'");
+    refused("[[0,1,]]", "1: ", "']]'");
+    refused("[[0],\n[0,--1]]", "2: ", "'--1]]'");
+    refused("[[0,1]\n,\n[0", "3: ", "no JSON");
+    refused("[[0 1]]", "1: ", "'1]]'");
+    refused("[[0,1]] x", "1: ", "'x'");
+    refused("[[0,1]]\n,", "2: ", "','");
+    refused("[[0,1],[-1,0]", "1: ", "a plan is a list of phases");
+}
+
+/* A text that is cut anywhere, or has another letter anywhere, is a plan or is refused in words. */
+Test(plan, a_broken_text_is_taken_or_refused)
+{
+    static const char text[] = "\xef\xbb\xbf[[0,1,2],\n [0, 1, -2],[0,3]]\n";
+    static const char letters[] = "[]{},-0129.e\" \n\x80\xff";
+    for (size_t at = 0; at < sizeof text - 1; at++) {
+        for (size_t i = 0; i < sizeof letters; i++) { /* the last one is NUL */
+            char changed[sizeof text], error[PLAN_ERROR_BYTES] = "";
+            plan *self = NULL;
+            memcpy(changed, text, sizeof text);
+            changed[at] = letters[i];
+            size_t bytes = i ? sizeof text - 1 : at;
+            eep_status status = plan_parse("p.json", changed, bytes, &self, error);
+            cr_expect(status == EEP_OK ? self != NULL : strncmp(error, "p.json:", 7) == 0, "%s",
+                      error);
+            if (status == EEP_OK) {
+                plan_free(self);
+            }
+        }
+    }
 }
 
 Test(plan, a_zero_byte_ends_nothing_silently)
