@@ -1,27 +1,36 @@
-/* Agreement on the membership: register, promises, fault and repair views, the re-run rule, the sink.
+/* Agreement on the membership: register, promises, fault and repair views, steps that run again,
+ * the sink.
  *
- * Rules covered (docs/PROTOCOL.md): M1 (REPAIRING, then a second compare-and-swap), M2 (the promise,
- * first_step), M4 (compare-and-swap, ambiguous answers, any order of proposers), M5 (evidence is void
- * outside the view; reports spread it), M8 (a step needs every member), M9 (the sink), D3, D5.
- * Asserted: S1 one payload per installed epoch; S2 an epoch is written once, installs go up; S3, S4 who
- * is outside the view completes no step of it, and of an older one only steps below the next view's
- * first_step: at most the one in flight; a step number is completed under one epoch only; S10 only
- * completed steps emit; each position reaches the client once and none is skipped; and once nothing
- * more can happen, every living rank that was not expelled serves the newest view.
+ * Rules covered (docs/PROTOCOL.md): M1 (REPAIRING, then a second compare-and-swap). M2 (the
+ * promise, first_step). M4 (compare-and-swap, answers that are lost, any order of proposers). M5
+ * (evidence is void outside the view; reports spread it). M8 (a step needs every member). M9 (the
+ * sink). D3 (an aborted step emits nothing). D5 (step numbers).
  *
- * Follows membership/core/core_facts.c (take_*), core_fault.c, step.c, sink.c. Left out or coarser:
- * - Time. Delays, drain bound and deadlines may pass at any moment; suspecting somebody who lives
- *   (silence, LEFT_OUT) takes from a budget, FALSE_ALARMS. Nobody is killed first: a zombie is worse.
- * - A late heartbeat takes a suspicion back HEARTBEATS times: ranks that tell each other of it by
+ * Asserted:
+ * - S1: an installed epoch has one payload. S2: an epoch is written once, and installed epochs go
+ *   up.
+ * - S3, S4: a rank outside the view completes no step of it. Of an older view it completes only
+ *   steps below the first step of the next view, so at most the one in flight. A step number is
+ *   completed under one epoch only.
+ * - S10: only completed steps emit. Each position reaches the client once, and none is skipped.
+ * - Once nothing more can happen, every living rank that was not expelled serves the newest view.
+ *
+ * The model follows membership/core/core_facts.c, core_fault.c, step.c and sink.c. Left out or
+ * coarser:
+ * - Time. Delays, drain bound and deadlines may pass at any moment. Suspecting a rank that lives
+ *   (silence, LEFT_OUT) takes from a budget, FALSE_ALARMS. Nobody is killed first: a zombie is
+ *   worse.
+ * - A late heartbeat takes a suspicion back HEARTBEATS times. Ranks that tell each other of it by
  *   turns could otherwise pass it on for ever.
- * - Order of proposers: who a living member's report suspects comes last; that it overtakes its
- *   accuser nevertheless takes from a budget, OVERTAKES (else it could do so for ever).
+ * - Order of proposers. A rank that a living member's report suspects comes last. It may overtake
+ *   its accuser nevertheless, which takes from a budget, OVERTAKES (else it could do so for ever).
  * - A rank reads the newest value of what is in the store, at a moment of its choice.
  * - A revision is an epoch: the store loses no memory here. Joins and leaves are in flip.pml.
- * - Evidence has one strength. Whether replicas cover is a free choice; then every member fills.
+ * - Evidence has one strength. Whether replicas cover is a free choice; if not, every member
+ *   fills.
  * - A step is: publish to all; complete if all members published it and none gave it up; or abort.
- *   How tags and rows achieve that is fencing.pml.
- * - One request, and at most one token of each rank on its way. */
+ *   How tags and rows achieve that is in fencing.pml.
+ * - There is one request, and at most one token of each rank is on its way. */
 #ifndef RANKS
 #define RANKS 3
 #endif
@@ -132,7 +141,7 @@ inline take_document(e, d)
 {
     known[i] = e;
     document[i] = d;
-    suspects[i] = suspects[i] & MEMBERS(d) & ~BIT(i); /* M5 */
+    suspects[i] = suspects[i] & MEMBERS(d) & ~BIT(i); /* M5: void outside the view */
     filled[i] = 0;
     if
     :: !(MEMBERS(d) & BIT(i)) -> /* EVICTED; its graph may still run */
@@ -182,8 +191,8 @@ inline advance()
 
 inline install()
 {
-    assert(document[i] == committed[known[i]]); /* S1 */
-    assert(known[i] > installed[i]);            /* S2 */
+    assert(document[i] == committed[known[i]]); /* S1: one payload per epoch */
+    assert(known[i] > installed[i]);            /* S2: installed epochs go up */
     status[i] = SERVING;
     installed[i] = known[i];
 #if STEPS > 0
@@ -194,7 +203,8 @@ inline install()
 #endif
 }
 
-/* 1 + the highest step that anybody who stays has reported (M2, D5). */
+/* 1 + the highest step that any rank which stays has reported (M2: first_step; D5: no number
+ * twice). */
 inline find_first()
 {
     d_step {
@@ -225,7 +235,7 @@ inline send(members, from, repairing)
 inline commit()
 {
     assert(base[i] + 1 < EPOCHS); /* the model's own bound */
-    assert(committed[base[i] + 1] == 0 || committed[base[i] + 1] == draft[i]); /* S2 */
+    assert(committed[base[i] + 1] == 0 || committed[base[i] + 1] == draft[i]); /* S2: once */
     newest = base[i] + 1;
     committed[newest] = draft[i]
 }
@@ -269,13 +279,13 @@ inline suspect(j)
 
 inline complete()
 {
-    assert(MEMBERS(committed[installed[i]]) & BIT(i)); /* S4 */
-    /* S3, D5: under the next view they begin above; so no number is completed under two */
+    assert(MEMBERS(committed[installed[i]]) & BIT(i)); /* S4: only members complete steps */
+    /* S3, D5: the next view begins above, so no number is completed under two views */
     assert(committed[installed[i] + 1] == 0 || step[i] < FIRST(committed[installed[i] + 1]));
     in_step[i] = 0
 }
 
-/* The end of a step is an input (DRAINED) for who is wedged. */
+/* The end of a step is an input (DRAINED) for a rank that is wedged. */
 inline settle()
 {
     if
@@ -398,7 +408,7 @@ inline offer(r)
     :: owner == r && offered[r] == next_position + 1 ->
 #endif
         assert(offered[r] == next_position + 1); /* each position once, in order */
-        assert(!of_aborted_step[r]);             /* S10 */
+        assert(!of_aborted_step[r]);             /* S10: an aborted step emits nothing */
         next_position++
 #ifndef SINK_ACCEPTS_ALL
     :: else -> assert(owner != r) /* nothing of the owner is lost or doubled */

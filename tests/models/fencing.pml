@@ -1,25 +1,31 @@
 /* What a rank reads from its window: tags, late stores, generations, abort words, combine copies.
  *
- * Rules covered (docs/PROTOCOL.md): D1 (payload first, then the tag, compared for equality; parity),
- * D2 (the second look at the tags and at the abort words: "Re-checking what was read"), D3 (abort
- * words), D5 (a step number is never used again, jumps), M2 (a fault view switches the combine copy;
- * the old one is used again only when every expelled generation has been seen dead), M3 (a planned
- * view is flipped to behind a step whose headers announced it), M7 (a seat's next generation is let
- * in only after its predecessor was seen dead), M8.
- * Asserted: S5, S12: what passes the second look was written for this epoch, step and layer by
- * the present generation of its source; a step that ends OK here was begun under one view.
+ * Rules covered (docs/PROTOCOL.md):
+ * - D1: payload first, then the tag, compared for equality; parity. D2: the second look at the
+ *   tags and at the abort words ("Re-checking what was read"). D3: abort words. D5: a step number
+ *   is never used again; jumps.
+ * - M2: a fault view switches the combine copy, and the old one is used again only when the stores
+ *   of every expelled generation have ended. M3: a planned view is flipped to behind a step whose
+ *   headers announced it. M7: a seat's next generation is let in only after the end of its
+ *   predecessor was seen. M8: a step needs every member.
  *
- * Follows graphs/kernels/dispatch.h, combine.h, exchange.h, step_nodes.h; membership/step/step.c. Seat 1 may be
- * expelled while it lives (a zombie, which stores at any later moment), come back as generation 2;
- * seat 0 stays. A row is one word that says who wrote it and for what; reading it happens at any
- * moment between the two looks, which covers every row of a torn payload. With both seats in the
- * view, rows go both ways, and the combine row of a token whose expert was on the other seat is
- * written by that one; alone, a rank writes it itself. Left out or coarser:
+ * Asserted: S5, S12: what passes the second look was written for this epoch, step and layer by the
+ * present generation of its source. A step that ends OK here was begun under one view.
+ *
+ * The model follows graphs/kernels/dispatch.h, combine.h, exchange.h, step_nodes.h and
+ * membership/step/step.c. Seat 1 may be expelled while it lives (a zombie, which stores at any
+ * later moment), and come back as generation 2. Seat 0 stays. A row is one word that says which
+ * rank wrote it and for what. A rank reads it at any moment between the two looks, which covers
+ * every row of a torn payload. With both seats in the view, rows go both ways. The combine row of
+ * a token whose expert was on the other seat is written by that seat. A rank that is alone writes
+ * it itself.
+ *
+ * Left out or coarser:
  * - Memory is sequentially consistent: the order that fences give is the order of statements here.
  * - Deadlines pass at any moment. The authority (cores and register: agreement.pml) acts in one
- *   step once those whom it keeps have promised; flip.pml has the details of planned views.
+ *   step once the ranks that it keeps have promised. flip.pml has the details of planned views.
  * - The end of a process and the end of its stores are two moments (P8). A dead process begins no
- *   step and promises nothing; what it had launched goes on storing until the second moment, which
+ *   step and promises nothing. What it had launched goes on storing until the second moment, which
  *   alone frees the copy and the seat. That the margin covers it is taken for granted. */
 #ifndef STEPS
 #define STEPS 4
@@ -173,7 +179,8 @@ end:
 #define ARRIVED(phase) (TAGS(phase, me, p) == tag)
 #endif
 
-/* Rule D1: publish, then wait; every wait ends. Who aborts says so, and does no more in this step. */
+/* Rule D1: publish, then wait; every wait ends. A rank that aborts says so, and does no more in
+ * this step. */
 inline exchange(phase)
 {
     TAGS(phase, you, p) = tag;
@@ -193,7 +200,7 @@ inline exchange(phase)
 #define POST_ABORT abort_word[you] = tag
 #endif
 
-/* Rule D2, second half; then what was read counts. */
+/* Rule D2, second half: look at the tags and abort words again; then what was read counts. */
 inline look_again(phase)
 {
 #ifndef NO_RECHECK
@@ -205,7 +212,7 @@ inline look_again(phase)
     :: else
     fi;
 #endif
-    assert(aborted || seen == wanted); /* S5, S12 */
+    assert(aborted || seen == wanted); /* S5, S12: nothing stale, nothing of a predecessor */
     seen = 0;
     wanted = 0
 }

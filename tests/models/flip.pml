@@ -1,25 +1,33 @@
-/* Planned changes: stage, acknowledge, commit, announce in-band, flip; and what may go wrong meanwhile.
+/* Planned changes: stage, acknowledge, commit, announce in-band, flip; and what may go wrong
+ * meanwhile.
  *
- * Rules covered (docs/PROTOCOL.md section 4): T2, T3 (two banks, one flip, staged only while idle), M3
- * (staged and acknowledged everywhere, committed, announced in the headers of layer 0, flipped to at
- * t + 1; a newer tag aborts only a step whose number is not above its own), M10 (who leaves stays
- * until the flip; one that dies between commit and flip), M4 (a fault view voids a plan), D5 (jumps;
- * a joiner follows its peers' first step), R1 (FILLING before the first byte; the owner writes after a
- * step under that view ended OK there; HOLDS after its acknowledgement).
- * Asserted: whoever completes step t has seen the same announcement, under the same view; a bank that
- * goes live is whole and the agreed one, and is not written while it is live or still to be flipped
- * to; no rank computes with a slot that is being written or that holds another expert; as long as
- * nobody missed a deadline no step is repeated and nobody waits for its bank; and when nothing more
- * can happen, nobody hangs in a step and nobody stays wedged.
+ * Rules covered (docs/PROTOCOL.md, section 4):
+ * - T2, T3: two banks and one flip; a bank is staged only while it is idle, and the agreed one
+ *   goes live.
+ * - M3: staged and acknowledged everywhere, committed, announced in the headers of layer 0,
+ *   flipped to at t + 1. A newer tag aborts only a step whose number is not above its own.
+ * - M10: a leaver stays until the flip; it may die between commit and flip. M4: a fault view voids
+ *   a plan. D5: jumps; a joiner follows its peers' first step.
+ * - R1: FILLING before the first byte. The owner writes after a step under that view ended OK
+ *   there. HOLDS follows its acknowledgement.
  *
- * Follows membership/core/core_plan.c, core_rebalance.c, core_facts.c, step.c, actions.c. One of -DJOIN
- * (seat 2 joins), -DLEAVE (seat 2 leaves), -DREPAIR (a slot of seat 0: HOLDS, FILLING, HOLDS).
- * Left out or coarser:
+ * Asserted:
+ * - All that complete step t have seen the same announcement, under the same view.
+ * - A bank that goes live is whole and the agreed one. It is not written while it is live or still
+ *   to be flipped to.
+ * - No rank computes with a slot that is being written or that holds another expert.
+ * - As long as nobody missed a deadline no step is repeated, and nobody waits for its bank.
+ * - When nothing more can happen, nobody hangs in a step and nobody stays wedged.
+ *
+ * The model follows membership/core/core_plan.c, core_rebalance.c, core_facts.c, step.c and
+ * actions.c. One of -DJOIN (seat 2 joins), -DLEAVE (seat 2 leaves), -DREPAIR (a slot of seat 0:
+ * HOLDS, FILLING, HOLDS). Left out or coarser:
  * - A step: publish to all; complete when all members have; or abort (fencing.pml has the rest).
- * - Proposing and promising (agreement.pml): a fault view is committed in one step once every living
- *   member has reported for the newest document; evidence is only against the dead.
- * - A rank may miss a deadline although all have published: a tag reaches one window before another.
- *   DEADLINES is how many are missed in all; after that a rank leaves a step only by what it sees. */
+ * - Proposing and promising (agreement.pml). A fault view is committed in one step once every
+ *   living member has reported for the newest document. Evidence is only against the dead.
+ * - A rank may miss a deadline although all have published: a tag reaches one window before
+ *   another. DEADLINES is how many are missed in all. After that a rank leaves a step only by what
+ *   it sees. */
 #ifndef STEPS
 #define STEPS 4
 #endif
@@ -97,7 +105,7 @@ byte filled; /* the epoch in which it was acknowledged */
 #define ANY(property, i) (property(i, 0) || property(i, 1) || property(i, 2))
 #define NONE_MISSING(i) (!ANY(MISSES, i))
 
-/* M5, and M10's hole: who left by plan counts until this rank has switched */
+/* M5, and M10's hole: a rank that left by plan counts until this rank has flipped */
 #ifdef LEAVER_FORGOTTEN
 #define NEEDS(i, j) IN(j, known[i])
 #else
@@ -146,7 +154,7 @@ inline flip()
     live_bank[i] = 1 - live_bank[i];
     live[i] = staged[i];
     staged[i] = 0; due[i] = 0; newer[i] = 0;
-    assert(BANK(i, live_bank[i]) == live[i]) /* T3 */
+    assert(BANK(i, live_bank[i]) == live[i]) /* T3: the agreed bank goes live */
 }
 
 inline stop_step()
@@ -252,7 +260,7 @@ end:
         fi;
         stop_step() }
 #ifdef REPAIR
-    /* ---- R1: the owner writes its slot */
+    /* ---- R1: the owner, and nobody else, writes its slot */
 #ifdef FILL_BEFORE_FLIP
     :: atomic { i == 0 && ALIVE(0) && !wedged[0] && slot_state[known[0]] == FILLING &&
 #else
