@@ -22,8 +22,9 @@ value() { sed -n "s/^$2: //p" "$1" | head -n 1; }
 
 index() {
     printf '# The library of scenarios\n\n'
-    printf 'Written by `tests/run/scenarios.sh BIN index`; the format is in docs/SCENARIOS.md. `eep-run --scenario\n'
-    printf '%s/kill.yaml --out DIR` runs one, `tests/run/scenarios.sh BIN all` runs them.\n\n' "$library"
+    printf 'Written by `tests/run/scenarios.sh BIN index`. docs/SCENARIOS.md has the format.\n'
+    printf '`eep-run --scenario %s/kill.yaml --out DIR` runs one of them, and\n' "$library"
+    printf '`tests/run/scenarios.sh BIN all` runs all.\n\n'
     printf '| scenario | what it shows |\n|---|---|\n'
     local file
     for file in "$library"/*.yaml; do
