@@ -285,7 +285,7 @@ void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts)
     }
 }
 
-void eepi_plan_drop_gone(eepi_view *view)
+void eepi_plan_empty_nonmembers(eepi_view *view)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         if (eepi_view_is_member(view, seat)) {

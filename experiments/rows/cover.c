@@ -30,7 +30,7 @@ static bool survives(looker *self, int first, int last)
     for (int i = first; i <= last; i++) {
         eepi_view_seat_at(left, self->seats[i])->state = EEP_SEAT_VACANT;
     }
-    eepi_plan_drop_gone(left);
+    eepi_plan_empty_nonmembers(left);
     bool good = eepi_view_num_active(left) > 0 &&
                 eepi_plan_coverage(left, self->table, &fills, NULL, 0) == EEP_OK;
     free(left);

@@ -313,7 +313,7 @@ static eep_status open_core(eep_context *context)
                              .propose_delay_us = c->propose_delay_us,
                              .drain_bound_us = c->drain_bound_us,
                              .stage_bound_us = STAGE_BOUND_US,
-                             .strike_window_steps = STRIKE_WINDOW_STEPS,
+                             .missed_window_steps = STRIKE_WINDOW_STEPS,
                              .stores_margin_us = stores_margin_us(c),
                              .background_delay_us = BACKGROUND_DELAY_US,
                              .background = c->background_bytes_per_s > 0,

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int peers_open(eepi_core *core)
+static bool peers_open(eepi_core *core)
 {
     const eepi_view_shape *shape = &core->config.shape;
     size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
@@ -29,10 +29,10 @@ static int peers_open(eepi_core *core)
         peer->checksums = calloc(slots, sizeof *peer->checksums);
         peer->backup = calloc(eepi_core_backup_words(shape), sizeof *peer->backup);
         if (!peer->experts || !peer->checksums || !peer->backup) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
 eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
@@ -84,7 +84,6 @@ void eepi_core_close(eepi_core *core)
 static void advance_flipped(eepi_core *core)
 {
     uint64_t digest = core->flipped_digest;
-    eepi_action *action;
 
     if (digest == 0 || digest != core->view->digest) {
         return;
@@ -95,12 +94,10 @@ static void advance_flipped(eepi_core *core)
     }
     core->announced_digest = digest;
     core->installed_epoch = core->view->epoch;
-    action = eepi_core_act(core, EEPI_ACTION_ACK);
-    action->ack = (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_FLIPPED,
-                             core->view->epoch, digest};
+    eepi_core_acknowledge(core, EEPI_ACK_FLIPPED, core->view);
 }
 
-/* Our newest document is not what the register says: it was restarted empty. */
+/* The register does not have the newest document that this rank knows: the store has lost it. */
 static void reassert(eepi_core *core)
 {
     eepi_action *action;
@@ -109,47 +106,44 @@ static void reassert(eepi_core *core)
         return;
     }
     memcpy(core->draft, core->view, core->view->bytes);
-    core->cas_in_flight = 1;
-    core->register_lags = 0;
+    core->cas_in_flight = true;
+    core->register_lags = false;
     action = eepi_core_act(core, EEPI_ACTION_CAS);
     action->view = core->draft;
     action->revision = core->revision;
 }
 
-/* Asked to leave before anybody let us in, and no plan under way does. */
-static int has_left_early(const eepi_core *core)
+/* This rank asked to leave before any view let it in, and no plan under way does. */
+static bool has_left_early(const eepi_core *core)
 {
     return core->leaving && !core->was_member && core->register_was_read &&
            !(core->has_plan &&
              eepi_view_has(core->plan, core->config.seat, core->config.generation));
 }
 
-/* The committed view is without us. */
+/* The committed view is without this rank. */
 static void advance_outside(eepi_core *core)
 {
     if (!core->was_member && !has_left_early(core)) {
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
-    if (core->status == CORE_LEAVING) {
-        return;
-    }
-    if ((core->leaving || eepi_core_has_ended(core)) && core->view->cause == EEPI_VIEW_PLANNED &&
-        core->status == CORE_SERVING) {
+    if ((core->leaving || eepi_core_instance_has_ended(core)) &&
+        core->view->cause == EEPI_VIEW_PLANNED && core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
         eepi_core_set_status(core, CORE_LEAVING);
         return;
     }
     eepi_core_set_status(core, CORE_OVER);
-    eepi_core_act(core, core->leaving || eepi_core_has_ended(core) ? EEPI_ACTION_DRAINED
-                                                                   : EEPI_ACTION_EVICTED);
+    eepi_core_act(core, core->leaving || eepi_core_instance_has_ended(core) ? EEPI_ACTION_DRAINED
+                                                                            : EEPI_ACTION_EVICTED);
 }
 
-/* Rule M10: we are out of the view but stay until every member that lives runs under it, or none
- * will any more. */
+/* Rule M10: a rank that a planned view lets go stays until every member that lives runs that view,
+ * or none will any more. */
 static void advance_leaving(eepi_core *core)
 {
-    int waits = core->view->cause == EEPI_VIEW_PLANNED && !eepi_core_is_given_up(core);
+    bool waits = core->view->cause == EEPI_VIEW_PLANNED && !eepi_core_is_given_up(core);
 
     for (int seat = 0; waits && seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) &&
@@ -169,7 +163,7 @@ static void advance(eepi_core *core)
     }
     if (!core->has_view) {
         if (core->leaving && core->register_was_read && !core->cas_in_flight) {
-            eepi_core_set_status(core, CORE_OVER); /* there is no view yet that it could leave */
+            eepi_core_set_status(core, CORE_OVER); /* there is no view yet to leave */
             eepi_core_act(core, EEPI_ACTION_DRAINED);
             return;
         }
@@ -183,7 +177,7 @@ static void advance(eepi_core *core)
         return;
     }
     if (eepi_view_has(core->view, core->config.seat, core->config.generation)) {
-        core->was_member = 1;
+        core->was_member = true;
         eepi_core_advance_fault(core);
         eepi_core_advance_fills(core);
     } else {
@@ -199,7 +193,7 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     core->num_actions = 0;
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
-    eepi_core_take(core, input);
+    eepi_core_on_input(core, input);
     eepi_core_pass_margins(core);
     advance(core);
     eepi_core_check(core);
@@ -218,7 +212,7 @@ const eepi_view *eepi_core_view(const eepi_core *core)
     return core->has_view ? core->view : NULL;
 }
 
-int eepi_core_is_wedged(const eepi_core *core)
+bool eepi_core_is_wedged(const eepi_core *core)
 {
     return core->status == CORE_WEDGED;
 }

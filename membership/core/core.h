@@ -18,13 +18,13 @@ typedef struct eepi_core_config {
     uint64_t propose_delay_us;
     uint64_t drain_bound_us;
     uint64_t stage_bound_us;      /* a plan that is not acknowledged by then is dropped */
-    uint64_t strike_window_steps; /* a second missed deadline within so many steps counts */
+    uint64_t missed_window_steps; /* a second missed deadline within so many steps counts */
     /* Rule P8: kernels of a process may store on for so long after its whole end was seen. 0:
      * nothing of a process stores any more once the first sign of its end is seen (host memory). */
     uint64_t stores_margin_us;
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
-    int32_t background;           /* 1: restore redundancy and balance behind live traffic */
-    int32_t kill_fence;
+    bool background;              /* restore redundancy and balance behind live traffic */
+    bool kill_fence;
     eepi_view_shape shape;
 } eepi_core_config;
 
@@ -98,7 +98,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_PLAN,         /* view: a plan to stage */
     EEPI_INPUT_EXIT,         /* end: as somebody told it */
     EEPI_INPUT_EVIDENCE,     /* suspect: our own observation; EEP_FAULT_EXIT: the first sign */
-    EEPI_INPUT_GONE,         /* suspect.seat, .generation: we saw the whole end of its process */
+    EEPI_INPUT_ENDED,        /* suspect.seat, .generation: our own observation of its whole end */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
     EEPI_INPUT_BUSY,         /* suspect.seat, .generation: by its own word, for `step` us more */
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
@@ -121,11 +121,11 @@ typedef struct eepi_input {
     const uint64_t *seats; /* bit set of max_ranks seats */
     eepi_suspect suspect;
     eepi_end end;
-    int won;
+    bool won;
 } eepi_input;
 
 typedef enum eepi_action_kind {
-    EEPI_ACTION_WEDGE,     /* end the running step; then give EEPI_INPUT_DRAINED */
+    EEPI_ACTION_WEDGE,     /* end the running step; then feed EEPI_INPUT_DRAINED */
     EEPI_ACTION_REPORT,    /* put `report` */
     EEPI_ACTION_CAS,       /* write `view` if the register's revision is `revision` */
     EEPI_ACTION_READ,      /* read the register */
@@ -167,27 +167,27 @@ void eepi_core_close(eepi_core *core);
 
 /* Take one input; returns the actions, to be carried out in order, and their number. */
 const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, int *num_actions_out);
-/* When to give a TICK at the latest; UINT64_MAX: not needed. */
+/* When to feed a TICK at the latest; UINT64_MAX: not needed. */
 uint64_t eepi_core_wake_us(const eepi_core *core);
 
 /* The newest committed document that this rank knows; NULL before the first. */
 const eepi_view *eepi_core_view(const eepi_core *core);
 /* The first sign of that process's end was seen, and its whole end was not yet: whoever can look
- * should, and give EEPI_INPUT_GONE. */
-int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
+ * should, and feed EEPI_INPUT_ENDED. */
+bool eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation);
 /* The instance has ended in order: the newest document has no members. */
-int eepi_core_has_ended(const eepi_core *core);
-/* EEPI_ACTION_KILL was asked for that process, and nothing known since speaks against it: the view
- * is still to be drawn up without it, or was, and its end is waited for. */
-int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation);
+bool eepi_core_instance_has_ended(const eepi_core *core);
+/* EEPI_ACTION_KILL was asked for that process, and nothing known since speaks against it: the next
+ * view is still to leave it out, or one did, and its end is waited for. */
+bool eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation);
 /* A seat whose process lives and has taken it since the newest document was made, and has not asked
  * to be let in yet; -1: there is none. */
 int eepi_core_awaited_joiner(const eepi_core *core);
 /* What this rank waits for before it may serve, in words: why it is not let in, or why the members
  * have not agreed on a view. Empty: nothing is known. */
 void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes);
-/* 1 while this rank has stopped serving because of a fault. */
-int eepi_core_is_wedged(const eepi_core *core);
+/* This rank has stopped serving because of a fault. */
+bool eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3 (generation 1) WEDGED epoch 7 installed 6 suspects 2 (generation
  * 1)". */
 void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes);

@@ -12,9 +12,9 @@
 
 #define FIRST_STEP_STRIDE (1ull << 32) /* more steps than one instance runs between two views */
 
-/* The process that the newest document names for the seat has ended: somebody saw it, or a newer
- * one took the seat, which it may only after that (M7). */
-static int has_ended(const eepi_core *core, int seat)
+/* The process that the newest document names for the seat has ended: some rank saw it, or a newer
+ * process took the seat, which it may do only after that (M7). */
+static bool has_ended(const eepi_core *core, int seat)
 {
     uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
 
@@ -22,29 +22,30 @@ static int has_ended(const eepi_core *core, int seat)
            core->peers[seat].generation > last;
 }
 
-/* An instance begins, or begins again after all of its processes have ended: nobody is left who
- * could let anybody in. No lease is needed between such views (M8): the ends were observed. */
-static int may_begin(const eepi_core *core)
+/* An instance begins, or begins again after all of its processes have ended, since then nobody is
+ * left who could let others in. No lease is needed between such views (M8): the ends were observed.
+ */
+static bool may_begin(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         const core_peer *peer = &core->peers[seat];
         uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
-        int is_first = seat < core->config.num_ranks;
+        bool is_first = seat < core->config.num_ranks;
         if (core->has_view && eepi_view_is_member(core->view, seat) && !has_ended(core, seat)) {
-            return 0;
+            return false;
         }
-        /* whoever left with all others may not have heard of it yet (M8) */
-        if (eepi_core_has_ended(core) &&
+        /* a rank that left with all others may not have read of it yet (M8) */
+        if (eepi_core_instance_has_ended(core) &&
             eepi_view_seat_at(core->view, seat)->state == EEP_SEAT_QUARANTINED &&
             !has_ended(core, seat)) {
-            return 0;
+            return false;
         }
         if (is_first && (!peer->ready || peer->generation <= last || !has_ended(core, seat) ||
                          eepi_core_has_exited(core, seat, peer->generation))) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
 /* The newest document (empty: none yet) without its members. Step numbers go on far above those of
@@ -67,8 +68,8 @@ static eepi_view *draft_beginning(eepi_core *core)
             s->state = EEP_SEAT_VACANT;
         }
     }
-    eepi_plan_drop_gone(draft);
-    if (eepi_core_has_ended(core)) { /* what begins now may have other weights */
+    eepi_plan_empty_nonmembers(draft);
+    if (eepi_core_instance_has_ended(core)) { /* what begins now may have other weights */
         eepi_view_forget_checksums(draft);
     }
     return draft;
@@ -79,7 +80,7 @@ static void say_how_to_forget(eepi_core *core)
 {
     char why[EEPI_CORE_WHY_BYTES - 120];
 
-    if (!core->has_view || eepi_core_has_ended(core)) {
+    if (!core->has_view || eepi_core_instance_has_ended(core)) {
         return;
     }
     snprintf(why, sizeof why, "%.130s", core->why);
@@ -91,12 +92,12 @@ static void say_how_to_forget(eepi_core *core)
 
 static void fail_to_begin(eepi_core *core)
 {
-    core->uncovered = 1;
+    core->uncovered = true;
     eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
 }
 
-/* Did we load what the first view has in our seat? Overwrites the draft. */
-static int has_loaded_first_view(eepi_core *core)
+/* Has this rank loaded what a first view has in its seat? Overwrites the draft. */
+static bool has_loaded_first_view(eepi_core *core)
 {
     const eepi_view_shape *shape = &core->config.shape;
     const int32_t *experts = core->peers[core->config.seat].experts;
@@ -106,21 +107,22 @@ static int has_loaded_first_view(eepi_core *core)
         *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
     }
     if (eepi_plan_initial(core->draft) != EEP_OK) {
-        return 1;
+        return true;
     }
     for (int i = 0; i < shape->num_layers * shape->num_slots; i++) {
         const eepi_view_slot *s = eepi_view_slot_at(core->draft, i / shape->num_slots,
                                                     core->config.seat, i % shape->num_slots);
         if (experts[i] != (s->state == EEPI_SLOT_HOLDS ? s->expert : -1)) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
-/* Somebody has loaded what an instance lacked that has ended, or that the store has forgotten
- * since. Backups cannot
- * help: nobody knows the checksums of what no slot holds. Whoever it is goes, and comes again. */
+/* A first view would lack experts: some rank took its seat in an instance that has ended since, or
+ * that the store has forgotten, and loaded what that one lacked. Backups cannot help, since nobody
+ * knows the checksums of what no slot holds. The rank that loaded something else ends, and a new
+ * process takes its seat. */
 static void begin_with_gaps(eepi_core *core)
 {
     snprintf(core->why, sizeof core->why, "%d experts have no slot in the first view",
@@ -155,21 +157,22 @@ void eepi_core_advance_initial(eepi_core *core)
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         if (!eepi_core_admit(core, draft, seat)) {
             if (eepi_core_has_their_tensors(
-                    core, draft, seat)) { /* else what an instance left is not the cause */
+                    core, draft, seat)) { /* else what an instance left behind is not the cause */
                 say_how_to_forget(core);
             }
-            eepi_core_refuse(
-                core, seat); /* all hear which, and why; another process may come in its place */
+            eepi_core_refuse(core,
+                             seat); /* all hear which and why; another process may take its seat */
             fail_to_begin(core);
             return;
         }
     }
-    if ((!core->has_view || eepi_core_has_ended(core)) && eepi_view_num_uncovered(draft, -1) > 0) {
+    if ((!core->has_view || eepi_core_instance_has_ended(core)) &&
+        eepi_view_num_uncovered(draft, -1) > 0) {
         begin_with_gaps(core);
         return;
     }
-    /* who took its seat while somebody of an instance that ended still lived has loaded what that
-     * one lacked */
+    /* a rank that took its seat while the instance before still lived has loaded what that lacked
+     */
     if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
         say_how_to_forget(core);
         fail_to_begin(core);

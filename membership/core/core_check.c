@@ -75,8 +75,9 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
 /* P8: stores end behind the process, and the process behind its first sign. */
 static void check_ends(const core_peer *peer)
 {
-    assert(peer->stored <= peer->gone && peer->gone <= peer->exited);
-    assert(peer->passing == 0 || (peer->stored < peer->passing && peer->passing <= peer->gone));
+    assert(peer->stores_ended <= peer->ended && peer->ended <= peer->exited);
+    assert(peer->margin_of == 0 ||
+           (peer->stores_ended < peer->margin_of && peer->margin_of <= peer->ended));
 }
 
 static void check_status(const eepi_core *core)

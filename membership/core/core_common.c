@@ -28,6 +28,19 @@ eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind)
     return &core->dropped;
 }
 
+void eepi_core_acknowledge(eepi_core *core, eepi_ack_kind kind, const eepi_view *view)
+{
+    eepi_core_act(core, EEPI_ACTION_ACK)->ack =
+        (eepi_ack){core->config.seat, core->config.generation, kind, view->epoch, view->digest};
+}
+
+void eepi_core_note_tried(eepi_core *core, uint64_t epoch)
+{
+    if (epoch > core->tried_epoch) {
+        core->tried_epoch = epoch;
+    }
+}
+
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us)
 {
     if (time_us < core->wake_us) {
@@ -40,17 +53,17 @@ bool eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation)
     return generation != 0 && generation <= core->peers[seat].exited;
 }
 
-bool eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation)
+bool eepi_core_process_has_ended(const eepi_core *core, int seat, uint32_t generation)
 {
-    return generation != 0 && generation <= core->peers[seat].gone;
+    return generation != 0 && generation <= core->peers[seat].ended;
 }
 
 bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation)
 {
-    return generation != 0 && generation <= core->peers[seat].stored;
+    return generation != 0 && generation <= core->peers[seat].stores_ended;
 }
 
-int eepi_core_has_ended(const eepi_core *core)
+bool eepi_core_instance_has_ended(const eepi_core *core)
 {
     return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;
 }
@@ -59,7 +72,7 @@ bool eepi_core_needs(const eepi_core *core, int seat)
 {
     return eepi_view_is_member(core->view, seat) ||
            (core->peers[seat].left_epoch == core->view->epoch &&
-            core->installed_epoch != core->view->epoch && !eepi_core_has_ended(core));
+            core->installed_epoch != core->view->epoch && !eepi_core_instance_has_ended(core));
 }
 
 int eepi_core_evidence(const eepi_core *core, int seat)
@@ -105,8 +118,8 @@ bool eepi_core_is_given_up(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_core_has_reported(core, seat)) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }

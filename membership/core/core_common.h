@@ -11,14 +11,19 @@ eepi_action *eepi_core_act(eepi_core *core, eepi_action_kind kind);
 bool eepi_core_has_room(const eepi_core *core);
 /* An action for observers, dropped when a round has more of them than fit. */
 eepi_action *eepi_core_note(eepi_core *core, eepi_action_kind kind);
+/* Say to all that this rank has staged, filled or flipped to the document. */
+void eepi_core_acknowledge(eepi_core *core, eepi_ack_kind kind, const eepi_view *view);
+/* This rank has proposed or staged a document of that epoch: in doubt, the epoch is not used again.
+ */
+void eepi_core_note_tried(eepi_core *core, uint64_t epoch);
 /* Ask for a TICK at `time_us` at the latest. */
 void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 
 /* That generation of the seat, or a newer one, shows the first sign of its end: it proposes, steps
  * and acknowledges no more. What its kernels may still store into is not free yet. */
 bool eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
-/* Its process, or a newer one's in that seat, was seen to end wholly. */
-bool eepi_core_is_gone(const eepi_core *core, int seat, uint32_t generation);
+/* That process, or a newer one in the seat, was seen to end wholly. */
+bool eepi_core_process_has_ended(const eepi_core *core, int seat, uint32_t generation);
 /* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
  * combine copy, the seat and the quarantine (M2, M7, P8). */
 bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);

@@ -7,9 +7,10 @@
 
 #include <string.h>
 
-/* A document that the store forgot may have had its epoch from another proposer, and another base.
- * So in doubt, and where somebody stays behind alive who may alone know what follows, each proposer
- * has epochs of its own, whatever the base: two residues of twice the number of seats and one. */
+/* A document that the store forgot may have had this epoch, by another proposer and on another
+ * base. So each proposer has epochs of its own in two cases, whatever the base: in doubt, and where
+ * it leaves out a rank that lives and may alone know what follows. These epochs are two residues
+ * modulo twice the number of seats and one (S2: no epoch is committed twice). */
 uint64_t eepi_core_fresh_epoch(const eepi_core *core, bool left_alive)
 {
     uint64_t seats = (uint64_t)core->config.shape.max_ranks + 1, leap = 2 * seats;
@@ -30,7 +31,7 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     eepi_view *draft = core->draft;
 
     memcpy(draft, core->view, core->view->bytes);
-    draft->epoch = eepi_core_fresh_epoch(core, 0);
+    draft->epoch = eepi_core_fresh_epoch(core, false);
     draft->base_digest = core->view->digest;
     draft->cause = (uint8_t)cause;
     draft->phase = EEPI_VIEW_SERVING;
@@ -63,10 +64,8 @@ void eepi_core_commit(eepi_core *core)
     }
     eepi_core_check_draft(core, core->draft);
     eepi_view_seal(core->draft);
-    if (core->tried_epoch < core->draft->epoch) {
-        core->tried_epoch = core->draft->epoch;
-    }
-    core->cas_in_flight = 1;
+    eepi_core_note_tried(core, core->draft->epoch);
+    core->cas_in_flight = true;
     action = eepi_core_act(core, EEPI_ACTION_CAS);
     action->view = core->draft;
     action->revision = core->revision;

@@ -1,26 +1,26 @@
-/* What the core knows of ends (rule P8). A process that ends stops deciding at once; what its
- * kernels store may come later where a device outlives the process that launched them. So an end
- * has three moments here.
+/* What the core knows of ends (rule P8). A process that ends stops deciding at once. Its kernels
+ * may still store where a device outlives the process that launched them. So an end has three
+ * moments.
  *
  * `exited` is the first sign: no memory map, or a zombie leader. It is evidence, and the view goes
- * on without the rank. `gone` is the whole end of the process: each of its threads has left the
- * kernel. `stored` means gone and the margin has passed: nothing of it stores any more.
+ * on without the rank. `ended` is the whole end of the process: each of its threads has left the
+ * kernel. `stores_ended` comes when the margin behind the whole end has passed.
  *
- * Only the last one frees what it could store into. A rank whose graph has ended may say it of
- * itself, though its process lives on. With a margin of 0 the three are one moment.
+ * Only the third moment frees what the process could store into. A rank whose graph has ended may
+ * say it of itself, though its process lives on. With a margin of 0 the three are one moment.
  *
  * Time is no fence: the margin holds for kernels that end with their process, or soon after. */
 #include "membership/core/core_ends.h"
 
 #include "membership/core/core_common.h"
 
-/* The store keeps one end per seat, the one that was said last, and may lose it; a rank that joins
- * later must hear of the newest (M7). */
-void eepi_core_tell_gone(eepi_core *core, int seat)
+/* The store keeps one end per seat, the last that was put, and may lose it. A rank that joins later
+ * must hear of the newest (M7: a seat is given again only after the end of its process). */
+void eepi_core_republish_end(eepi_core *core, int seat)
 {
-    if (core->peers[seat].gone != 0 && eepi_core_has_room(core)) {
+    if (core->peers[seat].ended != 0 && eepi_core_has_room(core)) {
         eepi_core_act(core, EEPI_ACTION_EXIT)->end =
-            (eepi_end){seat, core->peers[seat].gone, EEPI_END_PROCESS};
+            (eepi_end){seat, core->peers[seat].ended, EEPI_END_PROCESS};
     }
 }
 
@@ -35,66 +35,66 @@ static void note_exited(core_peer *peer, uint32_t generation)
  * the seat, and the newest one's, for all that came in between. */
 static void pass(core_peer *peer, uint64_t now_us, uint64_t margin_us)
 {
-    while (peer->passing != 0 && now_us >= peer->passing_us + margin_us) {
-        peer->stored = peer->passing;
-        peer->passing = peer->gone > peer->stored ? peer->gone : 0;
-        peer->passing_us = peer->gone_us;
+    while (peer->margin_of != 0 && now_us >= peer->margin_from_us + margin_us) {
+        peer->stores_ended = peer->margin_of;
+        peer->margin_of = peer->ended > peer->stores_ended ? peer->ended : 0;
+        peer->margin_from_us = peer->ended_us;
     }
 }
 
 /* A rank hears of an end after it came, so its own margin from then on is long enough. */
-bool eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation)
+bool eepi_core_note_ended(eepi_core *core, int seat, uint32_t generation)
 {
     core_peer *peer = &core->peers[seat];
 
     note_exited(peer, generation);
-    if (generation <= peer->gone) {
-        return 0;
+    if (generation <= peer->ended) {
+        return false;
     }
-    peer->gone = generation;
-    peer->gone_us = core->now_us;
-    if (peer->passing == 0) {
-        peer->passing = generation;
-        peer->passing_us = core->now_us;
+    peer->ended = generation;
+    peer->ended_us = core->now_us;
+    if (peer->margin_of == 0) {
+        peer->margin_of = generation;
+        peer->margin_from_us = core->now_us;
     }
     pass(peer, core->now_us, core->config.stores_margin_us);
-    return 1;
+    return true;
 }
 
-/* A generation speaks for itself: older ones that may still store are not freed by its word. */
-static void take_last_word(core_peer *peer, uint32_t generation)
+/* A process speaks for itself: its word frees nothing of older ones that may still store. */
+static void on_last_word(core_peer *peer, uint32_t generation)
 {
-    if (peer->stored >= generation || peer->stored + 1 < generation) {
+    if (peer->stores_ended >= generation || peer->stores_ended + 1 < generation) {
         return;
     }
-    peer->stored = generation;
-    peer->passing = peer->gone > generation ? peer->gone : 0;
-    peer->passing_us = peer->gone_us;
+    peer->stores_ended = generation;
+    peer->margin_of = peer->ended > generation ? peer->ended : 0;
+    peer->margin_from_us = peer->ended_us;
 }
 
-void eepi_core_take_end(eepi_core *core, const eepi_end *end, int by)
+void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by)
 {
     core_peer *peer = &core->peers[end->seat];
 
-    if (eepi_core_note_gone(core, end->seat, end->generation)) {
-        if (by == core->config.seat) { /* else the others hear it from there */
+    if (eepi_core_note_ended(core, end->seat, end->generation)) {
+        if (by == core->config.seat) { /* else the others hear it from the store, too */
             eepi_core_act(core, EEPI_ACTION_EXIT)->end = *end;
         }
-    } else if (by == NOBODY && end->generation < peer->gone) {
-        eepi_core_tell_gone(core, end->seat);
+    } else if (by == NOBODY && end->generation < peer->ended) {
+        eepi_core_republish_end(core, end->seat);
     }
     if (end->kind == EEPI_END_STORES) {
-        take_last_word(peer, end->generation);
+        on_last_word(peer, end->generation);
     }
 }
 
-void eepi_core_take_exit(eepi_core *core, const eepi_suspect *suspect, int by)
+void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     const eepi_end end = {suspect->seat, suspect->generation, EEPI_END_PROCESS};
 
     note_exited(&core->peers[suspect->seat], suspect->generation);
     if (core->config.stores_margin_us == 0) {
-        eepi_core_take_end(core, &end, by);
+        eepi_core_on_end(core, &end, by);
     }
 }
 
@@ -103,14 +103,14 @@ void eepi_core_pass_margins(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         pass(peer, core->now_us, core->config.stores_margin_us);
-        if (peer->passing != 0) {
-            eepi_core_wake_at(core, peer->passing_us + core->config.stores_margin_us);
+        if (peer->margin_of != 0) {
+            eepi_core_wake_at(core, peer->margin_from_us + core->config.stores_margin_us);
         }
     }
 }
 
-int eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation)
+bool eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation)
 {
     return eepi_core_has_exited(core, seat, generation) &&
-           !eepi_core_is_gone(core, seat, generation);
+           !eepi_core_process_has_ended(core, seat, generation);
 }

@@ -6,13 +6,13 @@
 
 /* A process's first sign of its end, and its whole end, as `by` said (a seat, or NOBODY: the
  * store). */
-void eepi_core_take_exit(eepi_core *core, const eepi_suspect *suspect, int by);
-void eepi_core_take_end(eepi_core *core, const eepi_end *end, int by);
+void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect, int by);
+void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by);
 /* The whole end of that generation and all older ones, known without being told; true: it is new.
  */
-bool eepi_core_note_gone(eepi_core *core, int seat, uint32_t generation);
+bool eepi_core_note_ended(eepi_core *core, int seat, uint32_t generation);
 /* Say the newest end of the seat again, to a store that may have lost it. */
-void eepi_core_tell_gone(eepi_core *core, int seat);
+void eepi_core_republish_end(eepi_core *core, int seat);
 /* The margins that have passed by now. */
 void eepi_core_pass_margins(eepi_core *core);
 #endif

@@ -3,8 +3,9 @@
 
 #include "membership/core/core_common.h"
 
-/* Distinct members that accuse the seat of missed deadlines. A seat that itself accuses another
- * was waiting, not stuck: it is no root of the wait-for graph (rule D3). */
+/* How many members accuse the seat of missed deadlines. A seat that itself accuses another one was
+ * waiting, not stuck: it is no root of the wait-for graph (D3: an abort names who was waited for).
+ */
 static int root_accusers(const eepi_core *core, int seat)
 {
     const core_peer *accused = &core->peers[seat];
@@ -23,42 +24,42 @@ static int root_accusers(const eepi_core *core, int seat)
     return accusers;
 }
 
-/* Whom the fault view leaves out: hard evidence and silence always; of those that only missed
- * deadlines the one with most root accusers, and none where somebody is gone for whom they may have
- * waited (so the one that is killed does not take the next along). One that is stuck itself is left
- * out at the drain bound. */
+/* A member that ended or is silent is always left out. Of those that only missed deadlines it is
+ * the one with most root accusers. It is none of them where another one is left out for which they
+ * may have waited; so the one that is killed does not take the next along. One that is stuck itself
+ * does not report, and is left out at the drain bound. */
 bool eepi_core_is_expelled(const eepi_core *core, int seat)
 {
-    int kind = eepi_core_evidence(core, seat), mine;
+    int kind = eepi_core_evidence(core, seat), own;
 
     if (kind == NO_EVIDENCE) {
-        return 0;
+        return false;
     }
     if (kind != EEP_FAULT_DEADLINE) {
-        return 1;
+        return true;
     }
-    mine = root_accusers(core, seat);
+    own = root_accusers(core, seat);
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
         int count;
         if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE) {
             continue;
         }
         if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE) {
-            return 0;
+            return false;
         }
         count = root_accusers(core, other);
-        if (count > mine || (count == mine && other < seat)) {
-            return 0;
+        if (count > own || (count == own && other < seat)) {
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
-/* Killing precedes the commit: 1 once all whom we expel are gone, cannot be killed, or did not end
- * within the drain bound (then they are quarantined). */
+/* Killing precedes the commit. Nobody waits any more for one that has ended, that no kill reaches,
+ * or that has not ended within the drain bound; the last two are quarantined. */
 bool eepi_core_all_killed(eepi_core *core)
 {
-    int waiting = 0;
+    bool waiting = false;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
@@ -69,7 +70,7 @@ bool eepi_core_all_killed(eepi_core *core)
             continue;
         }
         if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
-            waiting = 1; /* the rest in the next round */
+            waiting = true; /* the rest in the next round */
             eepi_core_wake_at(core, core->now_us);
             continue;
         }
@@ -81,15 +82,15 @@ bool eepi_core_all_killed(eepi_core *core)
         }
         bound_us = peer->killed_us + core->config.drain_bound_us;
         if (core->now_us < bound_us && peer->unkillable_generation != generation) {
-            waiting = 1;
+            waiting = true;
             eepi_core_wake_at(core, bound_us);
         }
     }
     return !waiting;
 }
 
-/* A kill that was asked for may not have come yet: a victim that is no longer to go is killed only
- * if it is asked for again. */
+/* A kill that was asked for may not have been done yet. A member that is not expelled any more is
+ * killed only if that is asked for again. */
 void eepi_core_retract_kills(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -102,12 +103,12 @@ void eepi_core_retract_kills(eepi_core *core)
     }
 }
 
-int eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
+bool eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation)
 {
     const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
 
     if (core->peers[seat].killed_generation != generation || s->generation != generation) {
-        return 0;
+        return false;
     }
     return eepi_view_is_member(core->view, seat)
                ? eepi_core_is_expelled(core, seat)

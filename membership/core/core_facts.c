@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* Who leaves by plan is needed until we switch. */
+/* A seat that leaves by a planned view is needed until this rank has switched to that view. */
 static void note_left(eepi_core *core, const eepi_view *before, const eepi_view *after)
 {
     for (int seat = 0; after->cause == EEPI_VIEW_PLANNED && seat < after->shape.max_ranks; seat++) {
@@ -18,7 +18,8 @@ static void note_left(eepi_core *core, const eepi_view *before, const eepi_view 
     }
 }
 
-/* The store forgot it, and nobody else knows it: its epochs come again, and mean other views. */
+/* The store forgot the instance, and nobody else knows it: its epochs are given again, and then
+ * name other views. */
 static void forget_instance(eepi_core *core, const eepi_view *after)
 {
     if (after->epoch < core->view->epoch) {
@@ -51,25 +52,26 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
     }
 }
 
-static int have_other_members(const eepi_view *before, const eepi_view *after)
+static bool have_other_members(const eepi_view *before, const eepi_view *after)
 {
     for (int seat = 0; seat < after->shape.max_ranks; seat++) {
         if (eepi_view_is_member(before, seat) != eepi_view_is_member(after, seat) ||
             eepi_view_seat_at(before, seat)->generation !=
                 eepi_view_seat_at(after, seat)->generation) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-/* A fault view settles what it was drawn up for: whom it keeps although steps waited for it or its
- * promise came late, it keeps. Else one stuck rank would take along all that waited for it. */
+/* A fault view settles the evidence that it was made for. It may keep a rank that steps waited for,
+ * or whose promise came late; that evidence is void then. Otherwise one stuck rank would take along
+ * all that waited for it. */
 static void settle_evidence(eepi_core *core, const eepi_view *view)
 {
     for (int seat = 0; view->cause == EEPI_VIEW_FAULT && seat < view->shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
-        int is_hearsay =
+        bool is_hearsay =
             peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat;
         if (eepi_view_has(view, seat, peer->evidence_generation) &&
             (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT ||
@@ -79,12 +81,14 @@ static void settle_evidence(eepi_core *core, const eepi_view *view)
     }
 }
 
-/* The next store that answers may have lost its memory. What others said stays true, but it no
- * longer shows that nobody went on without us: the register may be made anew from an old document,
- * even by another rank, before one with a newer document is there. Who knows a newer one does not
- * repeat what it said under an older one; all others say it again, or the store still has it. Only
- * then is there anything to be decided on top of ours (S2). */
-static void hear_again(eepi_core *core)
+/* The connection to the store was lost. The store that answers next may have lost its memory. What
+ * others said stays true, but it no longer shows that nobody went on without this rank: the
+ * register may be written anew from an old document, even by another rank, before a rank with a
+ * newer document is there. So reports, acknowledgements and ready records count only once they are
+ * heard again. A rank that knows a newer document does not repeat what it said under an older one;
+ * every other rank repeats it, or the store still has it. Only then may anything be decided on top
+ * of this rank's document (S2: no epoch is committed twice). */
+static void forget_unconfirmed(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
@@ -93,42 +97,37 @@ static void hear_again(eepi_core *core)
         }
         peer->report_epoch = 0;
         peer->staged_digest = peer->filled_digest = 0;
-        peer->ready = 0; /* said again behind the newest document */
+        peer->ready = 0; /* published again behind the newest document */
         if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat) {
-            peer->evidence = NO_EVIDENCE; /* who said so may be gone, and never take it back */
+            peer->evidence = NO_EVIDENCE; /* its observer may have ended, and never take it back */
         }
     }
-    core->register_was_read = 0;
-    core->has_plan = 0;
+    core->register_was_read = false;
+    core->has_plan = false;
     core->drain_from_us = core->now_us;
     core->in_doubt += core->has_view && (core->tried_epoch > core->view->epoch ||
                                          core->reported_epoch >= core->view->epoch);
 }
 
-/* Who has never been in a view only reads: whatever the register says now is the instance. */
-static int only_reads(const eepi_core *core)
+/* A rank that has never been in a view only reads: whatever the register says is the instance. */
+static bool only_reads(const eepi_core *core)
 {
     return core->status == CORE_OUTSIDE && !core->was_member;
 }
 
-/* A committed document. Older or known ones change nothing (S2), but one that is older than ours
- * means that the register lost its memory: we write ours back. */
-static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
+/* A document of the same or an older epoch changes nothing (S2). An older one means that the
+ * register lost its memory: this rank writes its own back. */
+static void on_known_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
-    if (core->has_view && view->epoch == core->view->epoch && view->digest != core->view->digest &&
-        !only_reads(core)) { /* the store forgot ours, and others went on without it */
-        eepi_core_set_status(core, CORE_OVER);
-        eepi_core_act(core, EEPI_ACTION_EVICTED);
-        return;
+    if (revision > core->revision || view->epoch < core->view->epoch) {
+        core->revision = revision;
     }
-    if (core->has_view && view->epoch <= core->view->epoch &&
-        (!only_reads(core) || view->digest == core->view->digest)) {
-        if (revision > core->revision || view->epoch < core->view->epoch) {
-            core->revision = revision;
-        }
-        core->register_lags = view->epoch < core->view->epoch;
-        return;
-    }
+    core->register_lags = view->epoch < core->view->epoch;
+}
+
+/* A committed document that this rank did not know. */
+static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revision)
+{
     if (core->has_view) {
         note_expelled(core, core->view, view);
     }
@@ -145,20 +144,36 @@ static void take_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     memcpy(core->view, view, view->bytes);
     settle_evidence(core, view);
     core->revision = revision;
-    core->has_view = 1;
-    core->register_lags = 0;
+    core->has_view = true;
+    core->register_lags = false;
     core->in_doubt = 0;
-    core->uncovered = 0;
+    core->uncovered = false;
     core->fill_us = core->now_us;
     if (core->status == CORE_WEDGED) {
         core->wedged_us = core->now_us;
     }
-    /* it is this document, or void (rule M4); one on top of it may come before our own flip */
-    core->has_plan = 0;
+    /* the plan is this document, or void (M4); one on top of it may come before this rank's flip */
+    core->has_plan = false;
     eepi_core_act(core, EEPI_ACTION_CANCEL)->epoch = view->epoch;
 }
 
-static void take_member(eepi_core *core, const eepi_member *member)
+static void on_view(eepi_core *core, const eepi_view *view, uint64_t revision)
+{
+    if (core->has_view && view->epoch == core->view->epoch && view->digest != core->view->digest &&
+        !only_reads(core)) { /* the store forgot this rank's, and others went on without it */
+        eepi_core_set_status(core, CORE_OVER);
+        eepi_core_act(core, EEPI_ACTION_EVICTED);
+        return;
+    }
+    if (core->has_view && view->epoch <= core->view->epoch &&
+        (!only_reads(core) || view->digest == core->view->digest)) {
+        on_known_view(core, view, revision);
+        return;
+    }
+    on_new_view(core, view, revision);
+}
+
+static void on_member(eepi_core *core, const eepi_member *member)
 {
     const eepi_view_shape *shape = &core->config.shape;
     size_t slots = (size_t)shape->num_layers * (size_t)shape->num_slots;
@@ -169,8 +184,8 @@ static void take_member(eepi_core *core, const eepi_member *member)
     }
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
-        core->uncovered = 0; /* it may bring what was missing */
-        (void)eepi_core_note_gone(core, member->seat, member->generation - 1); /* M7 */
+        core->uncovered = false; /* it may bring what was missing */
+        (void)eepi_core_note_ended(core, member->seat, member->generation - 1); /* M7 */
     }
     peer->generation = member->generation;
     peer->ready = member->ready;
@@ -184,15 +199,15 @@ static void take_member(eepi_core *core, const eepi_member *member)
     }
 }
 
-/* 1 if evidence against that generation is not to replace what is known: it is no stronger, or
- * about a process that is not in the view while the other one is, or about an older one. */
-static int is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
+/* Evidence against that generation is not to replace what is known: it is no stronger, or about a
+ * process that is not in the view while the known one's is, or about an older process. */
+static bool is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
 {
     uint32_t generation;
-    int known_in, new_in;
+    bool known_in, new_in;
 
     if (peer->evidence == NO_EVIDENCE) {
-        return 0;
+        return false;
     }
     if (suspect->generation == peer->evidence_generation) {
         return peer->evidence <= suspect->kind;
@@ -225,25 +240,25 @@ static void weigh_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
     }
 }
 
-static void take_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
+static void on_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     if (suspect->kind == EEP_FAULT_EXIT) {
-        eepi_core_take_exit(core, suspect, by);
+        eepi_core_on_first_sign(core, suspect, by);
     }
     weigh_evidence(core, suspect, by);
 }
 
-/* Evidence, as the first sign of it is. */
-static void take_end(eepi_core *core, const eepi_end *end, int by)
+/* A whole end is evidence, as its first sign is. */
+static void on_end(eepi_core *core, const eepi_end *end, int by)
 {
     const eepi_suspect suspect = {end->seat, end->generation, EEP_FAULT_EXIT};
 
-    eepi_core_take_end(core, end, by);
+    eepi_core_on_end(core, end, by);
     weigh_evidence(core, &suspect, by);
 }
 
 /* A fresh heartbeat takes back silence, and nothing stronger. */
-static void take_alive(eepi_core *core, const eepi_suspect *alive)
+static void on_alive(eepi_core *core, const eepi_suspect *alive)
 {
     core_peer *peer = &core->peers[alive->seat];
 
@@ -252,9 +267,9 @@ static void take_alive(eepi_core *core, const eepi_suspect *alive)
     }
 }
 
-/* Who says that it is busy is at no fault for what it does not do meanwhile: neither for what was
- * known against it before. */
-static void take_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us)
+/* A rank that says that it is busy is not to blame for what it does not do meanwhile, nor for what
+ * it did not do just before. */
+static void on_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us)
 {
     core_peer *peer = &core->peers[busy->seat];
 
@@ -267,7 +282,7 @@ static void take_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us
     }
 }
 
-/* A report replaces what its sender said before: silence that it took back is no evidence. */
+/* A report replaces what its sender said before. Silence that it no longer names is no evidence. */
 static void forget_silence(eepi_core *core, int by)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -278,11 +293,35 @@ static void forget_silence(eepi_core *core, int by)
     }
 }
 
-static void take_report(eepi_core *core, const eepi_report *report)
+/* What a report says against other ranks. That a process ended stays true; all else counts only
+ * from a member, under the newest view. */
+static void on_suspects(eepi_core *core, const eepi_report *report, bool is_current)
 {
     core_peer *peer = &core->peers[report->seat];
-    int is_current = core->has_view && report->epoch >= core->view->epoch &&
-                     eepi_view_has(core->view, report->seat, report->generation);
+
+    for (int i = 0; i < report->num_suspects; i++) {
+        const eepi_suspect *suspect = &report->suspects[i];
+        if (suspect->kind == EEP_FAULT_DEADLINE) {
+            peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
+        }
+        if (report->seat == core->config.seat) {
+            continue;
+        }
+        if (is_current || suspect->kind == EEP_FAULT_EXIT) {
+            on_evidence(core, suspect, report->seat);
+        }
+        if (is_current && suspect->seat == core->config.seat &&
+            suspect->generation == core->config.generation) {
+            core->suspected_epoch = report->epoch;
+        }
+    }
+}
+
+static void on_report(eepi_core *core, const eepi_report *report)
+{
+    core_peer *peer = &core->peers[report->seat];
+    bool is_current = core->has_view && report->epoch >= core->view->epoch &&
+                      eepi_view_has(core->view, report->seat, report->generation);
 
     if (report->generation < peer->report_generation ||
         (report->generation == peer->report_generation && report->epoch < peer->report_epoch)) {
@@ -299,26 +338,10 @@ static void take_report(eepi_core *core, const eepi_report *report)
     if (report->seat != core->config.seat) {
         forget_silence(core, report->seat);
     }
-    for (int i = 0; i < report->num_suspects; i++) {
-        const eepi_suspect *suspect = &report->suspects[i];
-        if (suspect->kind == EEP_FAULT_DEADLINE) {
-            peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
-        }
-        if (report->seat == core->config.seat) {
-            continue;
-        }
-        /* that a process ended stays true; the rest counts only from a member, about now */
-        if (is_current || suspect->kind == EEP_FAULT_EXIT) {
-            take_evidence(core, suspect, report->seat);
-        }
-        if (is_current && suspect->seat == core->config.seat &&
-            suspect->generation == core->config.generation) {
-            core->suspected_epoch = report->epoch;
-        }
-    }
+    on_suspects(core, report, is_current);
 }
 
-static void take_ack(eepi_core *core, const eepi_ack *ack)
+static void on_ack(eepi_core *core, const eepi_ack *ack)
 {
     core_peer *peer = &core->peers[ack->seat];
 
@@ -334,7 +357,7 @@ static void take_ack(eepi_core *core, const eepi_ack *ack)
     }
 }
 
-static void take_plan(eepi_core *core, const eepi_view *plan)
+static void on_plan(eepi_core *core, const eepi_view *plan)
 {
     if (!core->has_view || plan->epoch <= core->view->epoch ||
         plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED) {
@@ -342,20 +365,20 @@ static void take_plan(eepi_core *core, const eepi_view *plan)
     }
     if (plan->proposer == core->config.seat && core->has_plan &&
         core->plan->digest == plan->digest) {
-        return; /* our own; another's that comes again lapsed, and is staged again */
+        return; /* this rank's own; another's that is put again had lapsed, and is staged again */
     }
     if (core->flipped_digest == plan->digest) {
         return; /* live already */
     }
     memcpy(core->plan, plan, plan->bytes);
-    core->has_plan = 1;
-    core->stage_asked = 0;
+    core->has_plan = true;
+    core->stage_asked = false;
     core->plan_us = core->now_us;
 }
 
-/* Rule M5: the first missed deadline of a living rank is a strike; a second one within the window
- * is evidence. */
-static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
+/* Rule M5: the first missed deadline of a living rank is remembered; a second one of the same
+ * process within the window is evidence. */
+static void on_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
 {
     for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
@@ -364,127 +387,174 @@ static void take_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
         if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_core_needs(core, seat)) {
             continue;
         }
-        if (peer->strike_generation == suspect.generation && peer->strike_step != 0 &&
-            step - peer->strike_step <= core->config.strike_window_steps) {
-            take_evidence(core, &suspect, core->config.seat);
+        if (peer->missed_generation == suspect.generation && peer->missed_step != 0 &&
+            step - peer->missed_step <= core->config.missed_window_steps) {
+            on_evidence(core, &suspect, core->config.seat);
         }
-        peer->strike_step = step;
-        peer->strike_generation = suspect.generation;
+        peer->missed_step = step;
+        peer->missed_generation = suspect.generation;
     }
 }
 
-static void take_local(eepi_core *core, const eepi_input *input)
+/* All members agreed in-band to switch to the document. That shows that it was committed, whatever
+ * the register says. */
+static void on_flipped(eepi_core *core, uint64_t digest)
 {
-    eepi_ack ack = {core->config.seat, core->config.generation, EEPI_ACK_STAGED, 0, input->digest};
+    const bool forgotten = !core->has_plan; /* the store was lost since; it may not have it */
+
+    core->flipped_digest = digest;
+    if (core->has_view && core->plan->digest == digest && core->plan->epoch > core->view->epoch) {
+        on_view(core, core->plan, core->revision);
+        core->register_lags = forgotten && core->register_was_read;
+    }
+}
+
+/* What the register said, or the connection to it. */
+static void on_register(eepi_core *core, const eepi_input *input)
+{
+    switch (input->kind) {
+    case EEPI_INPUT_VIEW:
+        core->cas_in_flight = false;
+        core->register_was_read = true;
+        on_view(core, input->view, input->revision);
+        break;
+    case EEPI_INPUT_VIEW_MISSING:
+        core->cas_in_flight = false;
+        core->register_was_read = true;
+        core->revision = 0;
+        core->register_lags = core->has_view && !only_reads(core);
+        for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+            eepi_core_republish_end(core, seat);
+        }
+        break;
+    case EEPI_INPUT_STORE_LOST:
+        forget_unconfirmed(core);
+        break;
+    case EEPI_INPUT_CAS_DONE:
+        /* a watch may have told first; then the draft may be another one by now */
+        if (core->cas_in_flight && input->won) {
+            on_view(core, core->draft, input->revision);
+        }
+        core->cas_in_flight = false;
+        break;
+    default: /* EEPI_INPUT_CAS_UNKNOWN; M4: read the register before proposing again */
+        eepi_core_act(core, EEPI_ACTION_READ);
+        break;
+    }
+}
+
+/* What other ranks said through the store. */
+static void on_record(eepi_core *core, const eepi_input *input)
+{
+    switch (input->kind) {
+    case EEPI_INPUT_MEMBER:
+        on_member(core, input->member);
+        break;
+    case EEPI_INPUT_REPORT:
+        on_report(core, input->report);
+        break;
+    case EEPI_INPUT_ACK:
+        on_ack(core, input->ack);
+        break;
+    case EEPI_INPUT_PLAN:
+        on_plan(core, input->view);
+        break;
+    default: /* EEPI_INPUT_EXIT */
+        on_end(core, &input->end, NOBODY);
+        break;
+    }
+}
+
+/* What this rank itself saw of another process. */
+static void on_observation(eepi_core *core, const eepi_input *input)
+{
+    const eepi_suspect *suspect = &input->suspect;
+    const eepi_end end = {suspect->seat, suspect->generation, EEPI_END_PROCESS};
 
     switch (input->kind) {
+    case EEPI_INPUT_EVIDENCE:
+        on_evidence(core, suspect, core->config.seat);
+        break;
+    case EEPI_INPUT_ENDED:
+        on_end(core, &end, core->config.seat);
+        break;
+    case EEPI_INPUT_ALIVE:
+        on_alive(core, suspect);
+        break;
+    case EEPI_INPUT_BUSY:
+        on_busy(core, suspect, input->step);
+        break;
+    case EEPI_INPUT_NOT_KILLED:
+        core->peers[suspect->seat].unkillable_generation = suspect->generation;
+        break;
+    default: /* EEPI_INPUT_ACCUSED */
+        on_accused(core, input->seats, input->step);
+        break;
+    }
+}
+
+/* How far this rank itself has come. */
+static void on_progress(eepi_core *core, const eepi_input *input)
+{
+    switch (input->kind) {
     case EEPI_INPUT_DRAINED:
-        core->drained = 1;
+        core->drained = true;
         core->highest_step = input->step;
         break;
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {
-            ack.epoch = core->plan->epoch;
-            core->tried_epoch = ack.epoch > core->tried_epoch ? ack.epoch : core->tried_epoch;
-            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
+            eepi_core_note_tried(core, core->plan->epoch);
+            eepi_core_acknowledge(core, EEPI_ACK_STAGED, core->plan);
         }
         break;
     case EEPI_INPUT_FILLED:
         if (core->has_view && core->view->digest == input->digest) {
-            ack.kind = EEPI_ACK_FILLED;
-            ack.epoch = core->view->epoch;
-            eepi_core_act(core, EEPI_ACTION_ACK)->ack = ack;
+            eepi_core_acknowledge(core, EEPI_ACK_FILLED, core->view);
         }
         break;
-    case EEPI_INPUT_LEAVE:
-        core->leaving |= EEPI_LEAVES | (int)input->step;
+    case EEPI_INPUT_FLIPPED:
+        on_flipped(core, input->digest);
+        break;
+    default: /* EEPI_INPUT_LEAVE */
+        core->leaving |= (uint8_t)(EEPI_LEAVES | (int)input->step);
         eepi_core_act(core, EEPI_ACTION_MEMBER);
-        break;
-    default: /* EEPI_INPUT_FLIPPED: that all members agreed in-band shows that it was committed */
-        core->flipped_digest = input->digest;
-        if (core->has_view && core->plan->digest == input->digest &&
-            core->plan->epoch > core->view->epoch) {
-            int forgotten = !core->has_plan; /* the store was lost since; it may not have it */
-            take_view(core, core->plan, core->revision);
-            core->register_lags = forgotten && core->register_was_read;
-        }
         break;
     }
 }
 
-void eepi_core_take(eepi_core *core, const eepi_input *input)
+void eepi_core_on_input(eepi_core *core, const eepi_input *input)
 {
     switch (input->kind) {
     case EEPI_INPUT_TICK:
         break;
     case EEPI_INPUT_VIEW:
-        core->cas_in_flight = 0;
-        core->register_was_read = 1;
-        take_view(core, input->view, input->revision);
-        break;
     case EEPI_INPUT_VIEW_MISSING:
-        core->cas_in_flight = 0;
-        core->register_was_read = 1;
-        core->revision = 0;
-        core->register_lags = core->has_view && !only_reads(core);
-        for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
-            eepi_core_tell_gone(core, seat);
-        }
-        break;
     case EEPI_INPUT_STORE_LOST:
-        hear_again(core);
-        break;
     case EEPI_INPUT_CAS_DONE:
-        /* a watch may have told first; then the draft may be another one by now */
-        if (core->cas_in_flight && input->won) {
-            take_view(core, core->draft, input->revision);
-        }
-        core->cas_in_flight = 0;
-        break;
     case EEPI_INPUT_CAS_UNKNOWN:
-        eepi_core_act(core, EEPI_ACTION_READ); /* rule M4: read before proposing again */
+        on_register(core, input);
         break;
     case EEPI_INPUT_MEMBER:
-        take_member(core, input->member);
-        break;
     case EEPI_INPUT_REPORT:
-        take_report(core, input->report);
-        break;
     case EEPI_INPUT_ACK:
-        take_ack(core, input->ack);
-        break;
     case EEPI_INPUT_PLAN:
-        take_plan(core, input->view);
+    case EEPI_INPUT_EXIT:
+        on_record(core, input);
         break;
     case EEPI_INPUT_EVIDENCE:
-        take_evidence(core, &input->suspect, core->config.seat);
-        break;
-    case EEPI_INPUT_EXIT:
-        take_end(core, &input->end, NOBODY);
-        break;
-    case EEPI_INPUT_GONE:
-        take_end(core,
-                 &(eepi_end){input->suspect.seat, input->suspect.generation, EEPI_END_PROCESS},
-                 core->config.seat);
-        break;
-    case EEPI_INPUT_BUSY:
-        take_busy(core, &input->suspect, input->step);
-        break;
-    case EEPI_INPUT_NOT_KILLED:
-        core->peers[input->suspect.seat].unkillable_generation = input->suspect.generation;
-        break;
+    case EEPI_INPUT_ENDED:
     case EEPI_INPUT_ALIVE:
-        take_alive(core, &input->suspect);
-        break;
+    case EEPI_INPUT_BUSY:
+    case EEPI_INPUT_NOT_KILLED:
     case EEPI_INPUT_ACCUSED:
-        take_accused(core, input->seats, input->step);
+        on_observation(core, input);
         break;
     case EEPI_INPUT_DRAINED:
     case EEPI_INPUT_STAGED:
     case EEPI_INPUT_FILLED:
     case EEPI_INPUT_FLIPPED:
     case EEPI_INPUT_LEAVE:
-        take_local(core, input);
+        on_progress(core, input);
         break;
     }
 }

@@ -5,5 +5,5 @@
 #include "membership/core/core_state.h"
 
 /* Take an input into account. */
-void eepi_core_take(eepi_core *core, const eepi_input *input);
+void eepi_core_on_input(eepi_core *core, const eepi_input *input);
 #endif

@@ -1,5 +1,5 @@
-/* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2,
- * M4, M5). All of it is re-evaluated at every input. */
+/* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2, M4,
+ * M5). All of it is looked at again at every input. */
 #include "membership/core/core_fault.h"
 
 #include "membership/core/core_common.h"
@@ -9,24 +9,25 @@
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_status.h"
 
+#include <assert.h>
 #include <stdio.h>
 
-enum { SAY_AFTER_US = 1000000 }; /* that nobody serves, and why */
+enum { SAY_AFTER_US = 1000000 }; /* until those who wait hear why nobody serves */
 
 /* A member is suspected, or promised never to serve this view again: no step can complete. */
-static int must_wedge(const eepi_core *core)
+static bool must_wedge(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_core_evidence(core, seat) != NO_EVIDENCE || eepi_core_has_reported(core, seat)) {
-            return 1;
+            return true;
         }
     }
     return core->reported_epoch >= core->view->epoch;
 }
 
-/* What this rank says against a seat: its own observations, and ends, which stay true. What it has
- * from others they say themselves: repeated, silence that its observer has taken back would go
- * round for ever, and every hearer would count as an accuser of its own. */
+/* What this rank reports against a seat: its own observations, and ends, which stay true. What it
+ * heard from others, they report themselves. Repeated, silence that its observer has taken back
+ * would go round for ever, and every hearer would count as one more accuser. */
 static int own_evidence(const eepi_core *core, int seat)
 {
     int kind = eepi_core_evidence(core, seat);
@@ -78,10 +79,11 @@ static void report(eepi_core *core)
         core->suspects};
 }
 
-/* 1 once every member that stays has reported under the view that is to be replaced; those that do
- * not by the drain bound are suspected as left out. Who has reported under a newer one knows a
- * document that the register has forgotten, and is about to write it back (S2). */
-static int all_reported(eepi_core *core)
+/* Has every member that stays reported under the view that is to be replaced? A member that has not
+ * by the drain bound is suspected as left out. One that has reported under a newer view knows a
+ * document which the register has forgotten, and is about to write it back (S2: no epoch is
+ * committed twice). */
+static bool all_reported(eepi_core *core)
 {
     uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
     int missing = 0;
@@ -98,7 +100,7 @@ static int all_reported(eepi_core *core)
             continue;
         }
         if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
-            core->now_us < peer->busy_until_us) { /* it said so, and that has an end */
+            core->now_us < peer->busy_until_us) { /* it said so, and for how long */
             eepi_core_wake_at(core, peer->busy_until_us);
             continue;
         }
@@ -119,28 +121,27 @@ static void fail_closed(eepi_core *core)
     if (!core->uncovered) {
         eepi_core_act(core, EEPI_ACTION_UNCOVERED)->why = core->why;
     }
-    core->uncovered = 1;
+    core->uncovered = true;
 }
 
-/* Rule P8: its process takes no further part, and its device may still store for it. */
+/* Rule P8: the process takes no further part, and its device may still store for it. */
 static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
 {
     snprintf(core->why, sizeof core->why,
              "rank %d (generation %u) has ended, but its process is not wholly gone and its device "
-             "may still "
-             "write: nobody serves until it is",
+             "may still write: nobody serves until it is",
              seat, generation);
     fail_closed(core);
 }
 
-/* Without a kill fence nobody is killed, then as well. */
+/* Without a kill fence nobody is killed for the combine copy either. */
 static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
 {
     uint64_t bound_us =
         core->wedged_us +
         (core->config.drain_bound_us < SAY_AFTER_US ? core->config.drain_bound_us : SAY_AFTER_US);
 
-    if (core->now_us < bound_us) { /* mostly it hears that it was expelled, and ends */
+    if (core->now_us < bound_us) { /* most often it reads that it was expelled, and ends */
         eepi_core_wake_at(core, bound_us);
         return;
     }
@@ -152,24 +153,46 @@ static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
     fail_closed(core);
 }
 
-/* The other copy of the combine windows may be used again only if the stores of every generation
- * that was expelled earlier have ended (rules M2, P8). One that lives on, although its kill did not
- * reach it, is killed again after the drain bound; without a kill fence it is waited for, and who
- * asks for a step hears why (must 12). */
-static int old_copy_is_free(eepi_core *core)
+/* An expelled process lives on: it is killed, again if that did not reach it. */
+static void kill_again(eepi_core *core, int seat, uint32_t generation)
 {
-    int is_free = 1;
+    core_peer *peer = &core->peers[seat];
+
+    if (!eepi_core_has_room(core)) {
+        return;
+    }
+    if (peer->killed_generation == generation) {
+        snprintf(core->why, sizeof core->why,
+                 "rank %d (generation %u) was expelled, could not be killed and may still "
+                 "write: nobody serves until its process ends",
+                 seat, generation);
+        fail_closed(core);
+    }
+    peer->killed_generation = generation;
+    peer->killed_us = core->now_us;
+    eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+        (eepi_suspect){seat, generation, EEP_FAULT_LEFT_OUT};
+    eepi_core_wake_at(core, core->now_us + core->config.drain_bound_us);
+}
+
+/* The other copy of the combine windows may be used again only if the stores of every process that
+ * was expelled earlier have ended (rules M2, P8). A process that lives on, although its kill did
+ * not reach it, is killed again after the drain bound. Without a kill fence it is waited for, and a
+ * call that waits for a step is told why (must 12). */
+static bool old_copy_is_free(eepi_core *core)
+{
+    bool is_free = true;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-        core_peer *peer = &core->peers[seat];
+        const core_peer *peer = &core->peers[seat];
         uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
         if (s->state != EEP_SEAT_QUARANTINED ||
             eepi_core_stores_have_ended(core, seat, s->generation)) {
             continue;
         }
-        is_free = 0;
-        if (eepi_core_is_gone(core, seat, s->generation)) {
+        is_free = false;
+        if (eepi_core_process_has_ended(core, seat, s->generation)) {
             continue; /* its margin runs, which has an end */
         }
         if (!core->config.kill_fence && !eepi_core_has_exited(core, seat, s->generation)) {
@@ -188,22 +211,7 @@ static int old_copy_is_free(eepi_core *core)
             say_stores_last(core, seat, s->generation);
             continue;
         }
-        if (!eepi_core_has_room(core)) {
-            continue;
-        }
-        if (peer->killed_generation == s->generation) { /* and it lives on: say why nobody serves */
-            snprintf(core->why, sizeof core->why,
-                     "rank %d (generation %u) was expelled, could not be killed and may still "
-                     "write: nobody "
-                     "serves until its process ends",
-                     seat, s->generation);
-            fail_closed(core);
-        }
-        peer->killed_generation = s->generation;
-        peer->killed_us = core->now_us;
-        eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
-            (eepi_suspect){seat, s->generation, EEP_FAULT_LEFT_OUT};
-        eepi_core_wake_at(core, core->now_us + core->config.drain_bound_us);
+        kill_again(core, seat, s->generation);
     }
     return is_free;
 }
@@ -214,13 +222,12 @@ static eepi_view *draft_fault(eepi_core *core)
 {
     eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
     uint64_t highest = core->highest_step;
-    int left_alive = 0;
+    bool left_alive = false;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         core_peer *peer = &core->peers[seat];
-        if (peer->report_step >
-            highest) { /* also of one that goes: it was the last to step, maybe */
+        if (peer->report_step > highest) { /* an expelled rank may have been the last to step */
             highest = peer->report_step;
         }
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
@@ -239,44 +246,46 @@ static eepi_view *draft_fault(eepi_core *core)
             left_alive |= !eepi_core_has_exited(core, seat, s->generation);
         }
     }
-    if (left_alive) { /* it may know documents that only it was told of, before the store forgot */
-        draft->epoch = eepi_core_fresh_epoch(core, 1);
+    if (left_alive) { /* it may alone know documents that the store has forgotten */
+        draft->epoch = eepi_core_fresh_epoch(core, true);
     }
     if (draft->first_step <= highest) {
         draft->first_step = highest + 1;
     }
     draft->combine_copy ^= 1u;
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
-    eepi_plan_drop_gone(draft);
+    eepi_plan_empty_nonmembers(draft);
     return draft;
 }
 
-static int is_forgivable(const eepi_core *core, int seat)
+static bool is_retractable(const eepi_core *core, int seat)
 {
     return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE &&
            eepi_core_is_expelled(core, seat) && eepi_core_has_reported(core, seat) &&
            core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
 }
 
-/* Who only missed deadlines, and has reported since, lives: where experts would be lost with it, it
- * stays (pause, do not shed). 1: somebody was forgiven. Before anybody is killed. */
-static int forgive(eepi_core *core)
+/* A rank that only missed deadlines, and has reported since, lives. Where experts would be lost
+ * with it, the evidence against it is retracted, and it stays (pause, do not shed). That is decided
+ * before anybody is killed. */
+static bool retract_evidence(eepi_core *core)
 {
-    int fills, forgivable = 0;
+    bool any = false;
+    int fills;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        forgivable += is_forgivable(core, seat);
+        any |= is_retractable(core, seat);
     }
-    if (!forgivable || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
-                                          sizeof core->why) == EEP_OK) {
-        return 0;
+    if (!any || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
+                                   sizeof core->why) == EEP_OK) {
+        return false;
     }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (is_forgivable(core, seat)) {
+        if (is_retractable(core, seat)) {
             core->peers[seat].evidence = NO_EVIDENCE;
         }
     }
-    return 1;
+    return true;
 }
 
 /* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
@@ -320,43 +329,43 @@ static void propose_repaired(eepi_core *core)
 
 /* The end of the instance was asked for, or all want out, after a fault: nobody will use a combine
  * copy or an expert again, so neither is waited for. */
-static int propose_end(eepi_core *core)
+static bool propose_end(eepi_core *core)
 {
     eepi_view *draft;
 
     if (!eepi_core_all_leave(core, core->view)) {
-        return 0;
+        return false;
     }
     draft = draft_fault(core);
     draft->cause = EEPI_VIEW_PLANNED;
     draft->combine_copy = core->view->combine_copy;
     (void)eepi_core_end_instance(core, draft);
     eepi_core_commit(core);
-    return 1;
+    return true;
 }
 
-/* Rule M4: in order of seat, with delays; 1 when it is this rank's turn. */
-static int my_turn(eepi_core *core)
+/* Rule M4: members propose in order of seat, each a delay after the one before. */
+static bool is_own_turn(eepi_core *core)
 {
     int order = eepi_core_order(core);
     uint64_t turn_us;
 
     if (order < 0 || core->cas_in_flight) {
-        return 0;
+        return false;
     }
     turn_us = core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
     if (core->now_us >= turn_us) {
-        return 1;
+        return true;
     }
     eepi_core_wake_at(core, turn_us);
-    return 0;
+    return false;
 }
 
 static void wedge(eepi_core *core)
 {
     eepi_core_set_status(core, CORE_WEDGED);
     core->wedged_us = core->now_us;
-    core->drained = 0;
+    core->drained = false;
     eepi_core_act(core, EEPI_ACTION_WEDGE);
 }
 
@@ -378,62 +387,84 @@ static void take_up_planned(eepi_core *core)
     }
 }
 
+/* Fill this rank's slots; that is asked for once per document. */
 static void advance_repair(eepi_core *core)
 {
     if (core->peers[core->config.seat].filled_digest != core->view->digest &&
         core->announced_digest != core->view->digest) {
-        core->announced_digest = core->view->digest; /* asked once per document */
+        core->announced_digest = core->view->digest;
         eepi_core_act(core, EEPI_ACTION_FILL)->view = core->view;
+    }
+}
+
+static bool any_is_suspected(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Serving, or outside, and nothing is wrong with the newest view: take it up if it is new. */
+static void advance_unwedged(eepi_core *core)
+{
+    if (core->view->epoch <= core->installed_epoch) {
+        return;
+    }
+    if (core->view->cause == EEPI_VIEW_PLANNED) {
+        take_up_planned(core);
+    } else if (core->view->phase == EEPI_VIEW_SERVING) {
+        install(core);
+    } else {
+        wedge(core); /* REPAIRING: nobody steps */
+    }
+}
+
+/* Rule M4: leave the suspects out, once all who stay have promised, and those are killed. */
+static void advance_proposal(eepi_core *core)
+{
+    if (!all_reported(core) || !is_own_turn(core)) {
+        return;
+    }
+    if (retract_evidence(core)) {
+        eepi_core_wake_at(core, core->now_us);
+    } else if (eepi_core_all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
+        propose_fault(core);
     }
 }
 
 void eepi_core_advance_fault(eepi_core *core)
 {
-    int newer = core->view->epoch > core->installed_epoch;
-    int suspected = must_wedge(core);
+    const bool suspected = must_wedge(core);
 
+    assert(core->status != CORE_LEAVING && core->status != CORE_OVER);
     eepi_core_retract_kills(core);
     if (core->status != CORE_WEDGED && suspected) {
         wedge(core);
     }
     if (core->status != CORE_WEDGED) {
-        if (newer && core->view->cause == EEPI_VIEW_PLANNED) {
-            take_up_planned(core);
-        } else if (newer && core->view->phase == EEPI_VIEW_SERVING) {
-            install(core);
-        } else if (newer) {
-            wedge(core); /* REPAIRING: nobody steps */
-        }
+        advance_unwedged(core);
         return;
     }
     if (!core->drained) {
         return;
     }
-    if (newer && core->view->cause != EEPI_VIEW_PLANNED && !suspected &&
-        core->view->phase == EEPI_VIEW_SERVING) {
+    if (core->view->epoch > core->installed_epoch && core->view->cause != EEPI_VIEW_PLANNED &&
+        !suspected && core->view->phase == EEPI_VIEW_SERVING) {
         install(core);
         return;
     }
     report(core);
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
-        int anybody = 0;
         advance_repair(core);
-        for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-            anybody |= eepi_core_evidence(core, seat) != NO_EVIDENCE;
-        }
-        if (!anybody) { /* all members must say that they know nothing newer */
-            if (all_reported(core) && my_turn(core) && !propose_end(core)) {
+        if (!any_is_suspected(core)) { /* all members must say that they know nothing newer */
+            if (all_reported(core) && is_own_turn(core) && !propose_end(core)) {
                 propose_repaired(core);
             }
             return;
         }
     }
-    if (!all_reported(core) || !my_turn(core)) {
-        return;
-    }
-    if (forgive(core)) {
-        eepi_core_wake_at(core, core->now_us);
-    } else if (eepi_core_all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
-        propose_fault(core);
-    }
+    advance_proposal(core);
 }

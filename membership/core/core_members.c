@@ -1,5 +1,5 @@
-/* Who comes into a view and who leaves it: what a process must bring to be let in, when it may
- * come, and the view in which all leave. */
+/* The members of a view: what a process must bring to be let in and when it may be, and the view in
+ * which all leave. */
 #include "membership/core/core_members.h"
 
 #include "membership/core/core_common.h"
@@ -25,8 +25,9 @@ static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
     }
 }
 
-/* The seat whose tensors all others of the draft are to have: ours, once we are in it, else its
- * lowest, so that all who propose a first view refuse the same ranks. -1: nobody is in it. */
+/* The seat whose tensor sizes all others of the draft are to have: this rank's, once it is in the
+ * draft, else the lowest, so that all who propose a first view refuse the same ranks. -1: the draft
+ * has no members. */
 static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
 {
     if (eepi_view_is_member(draft, core->config.seat)) {
@@ -40,8 +41,7 @@ static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
     return -1;
 }
 
-/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all. 0,
- * and `why`: they have not. */
+/* A repair copies an expert between any two ranks, so its tensors have the same sizes on all. */
 bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
 {
     const int other = whose_tensors_count(core, draft);
@@ -50,7 +50,7 @@ bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int se
     char here_text[72], there_text[72];
 
     if (memcmp(here, there, sizeof core->peers[seat].tensor_bytes) == 0) {
-        return 1;
+        return true;
     }
     say_sizes(here, here_text, sizeof here_text);
     say_sizes(there, there_text, sizeof there_text);
@@ -58,19 +58,18 @@ bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int se
         core->why, sizeof core->why,
         "rank %d has tensors of %s bytes per expert, and rank %d of %s: give all ranks the same",
         seat, here_text, other, there_text);
-    return 0;
+    return false;
 }
 
-/* Put a seat's process into the draft: generation, what its slots hold, its backups. Two replicas
- * of an expert with different checksums are refused (S6), and other tensor sizes; `why` names
- * them. */
+/* Two replicas of an expert with different checksums are refused (S6: only bytes with the view's
+ * checksum are served), and other tensor sizes. */
 bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
 {
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
 
     if (!eepi_core_has_their_tensors(core, draft, seat)) {
-        return 0;
+        return false;
     }
     for (int layer = 0; layer < shape->num_layers; layer++) {
         for (int slot = 0; slot < shape->num_slots; slot++) {
@@ -87,7 +86,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
                          "(checksum %016llx, not %016llx)",
                          seat, layer, expert, (unsigned long long)peer->checksums[i],
                          (unsigned long long)*sum);
-                return 0;
+                return false;
             }
         }
     }
@@ -107,7 +106,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     eepi_view_seat_at(draft, seat)->generation = peer->generation;
     eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
     eepi_plan_apply_seat(draft, seat, peer->experts);
-    return 1;
+    return true;
 }
 
 void eepi_core_refuse(eepi_core *core, int seat)
@@ -120,8 +119,8 @@ void eepi_core_refuse(eepi_core *core, int seat)
     core->peers[seat].ready = 0;
 }
 
-/* A process that may be let in now: newer than the seat's last one. The stores of all before it
- * have ended (M7, P8), of those too whom only a view let in that the store forgot. */
+/* The stores of all processes before it in the seat have ended (M7, P8), also of those that only a
+ * forgotten view had let in. */
 bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
@@ -135,8 +134,9 @@ bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
            core->now_us >= peer->plan_after_us;
 }
 
-/* A process that lives has taken the seat since the document was made: it is on its way in. */
-static int is_coming(const eepi_core *core, const eepi_view *draft, int seat)
+/* A process that lives has taken the seat since the document was made, and does not ask to leave.
+ */
+static bool is_coming(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
 
@@ -157,24 +157,24 @@ int eepi_core_awaited_joiner(const eepi_core *core)
 /* Every member that lives wants out and nobody wants in, or one has asked for the end of all. */
 bool eepi_core_all_leave(const eepi_core *core, const eepi_view *draft)
 {
-    int stay = 0, wanted = 0;
+    bool any_stays = false, wanted = false;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         const core_peer *peer = &core->peers[seat];
         uint32_t generation = eepi_view_seat_at(draft, seat)->generation;
-        int said = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
-        wanted |= said & EEPI_LEAVES_AS_LAST;
+        uint8_t asked = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
+        wanted |= (asked & EEPI_LEAVES_AS_LAST) != 0;
         if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation)) {
-            stay += !said;
+            any_stays |= !asked;
         } else {
-            stay += is_coming(core, draft, seat);
+            any_stays |= is_coming(core, draft, seat);
         }
     }
-    return stay == 0 || wanted;
+    return !any_stays || wanted;
 }
 
-/* The last view: it has no members. No view follows it that one of them is in, so rule M8 needs no
- * lease; each stays in quarantine until its end was seen, and only then another instance begins. */
+/* The last view has no members. No view follows that has one of them, so rule M8 needs no lease.
+ * Each stays in quarantine until its end was seen, and only then another instance begins. */
 int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
 {
     int changes = 0;
@@ -187,7 +187,7 @@ int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
         eepi_core_drop_backups(draft, seat);
         changes++;
     }
-    eepi_plan_drop_gone(draft);
+    eepi_plan_empty_nonmembers(draft);
     core->examined_layers = 0;
     return changes;
 }

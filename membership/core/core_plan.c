@@ -12,9 +12,9 @@
 
 enum { RETRY_US = 200000 };
 
-/* Somebody who runs the present view must stay in the next one: those who are new follow, and two
- * views that share no member would need a lease between them (M8). */
-static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
+/* A member of the present view must stay in the next one: those who are new follow its first step,
+ * and two views that share no member would need a lease between them (M8). */
+static bool may_leave(const eepi_core *core, const eepi_view *draft, int seat)
 {
     int staying = 0;
 
@@ -28,36 +28,37 @@ static int may_leave(const eepi_core *core, const eepi_view *draft, int seat)
 }
 
 /* Does the plan take or drop the seat against the present view? */
-static int plan_changes(const eepi_core *core, int seat)
+static bool plan_changes(const eepi_core *core, int seat)
 {
     return eepi_view_is_member(core->plan, seat) != eepi_view_is_member(core->view, seat);
 }
 
-static int plan_is_acknowledged(const eepi_core *core)
+static bool plan_is_acknowledged(const eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         if ((eepi_view_is_member(core->plan, seat) || eepi_view_is_member(core->view, seat)) &&
             core->peers[seat].staged_digest != core->plan->digest) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
-/* Somebody whom the plan lets in has ended: it will never be acknowledged. */
-static int plan_is_void(const eepi_core *core)
+/* A process that the plan lets in has ended: it will never acknowledge the plan. */
+static bool plan_is_void(const eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         uint32_t generation = eepi_view_seat_at(core->plan, seat)->generation;
         if (eepi_view_is_member(core->plan, seat) && plan_changes(core, seat) &&
             eepi_core_has_exited(core, seat, generation)) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-/* A plan lapsed: a joiner that let it lapse waits a little; nobody else does (L4). */
+/* A plan lapses. The joiner that let it lapse waits a little; nobody else does (L4: no healthy rank
+ * waits for a joiner). */
 static void drop_plan(eepi_core *core)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
@@ -67,31 +68,33 @@ static void drop_plan(eepi_core *core)
         }
         peer->staged_digest = 0; /* the same plan made again is staged again */
     }
-    core->has_plan = 0;
+    core->has_plan = false;
     eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
 
-/* Who may come or go now, put into the draft, and who is to go later. 0: one was refused. */
-static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, int *retirements_out)
+/* Put into the draft who joins and leaves now, and who retires to leave later. False: a joiner was
+ * refused. */
+static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
+                           int *retirements_out)
 {
     int changes = 0, retirements = 0;
 
     *retirements_out = 0;
     if (eepi_core_all_leave(core, draft)) {
         *changes_out = eepi_core_end_instance(core, draft);
-        return 1;
+        return true;
     }
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
         if (eepi_core_may_join(core, draft, seat)) {
             if (!eepi_core_admit(core, draft, seat)) { /* refused, not waited for */
                 eepi_core_refuse(core, seat);
-                return 0;
+                return false;
             }
             changes++;
         } else if (may_leave(core, draft, seat)) {
             s->state = EEP_SEAT_VACANT;
-            eepi_plan_drop_gone(draft);
+            eepi_plan_empty_nonmembers(draft);
             eepi_core_drop_backups(draft, seat);
             changes++;
         } else if (s->state == EEP_SEAT_ACTIVE && core->peers[seat].leaving &&
@@ -103,11 +106,11 @@ static int change_members(eepi_core *core, eepi_view *draft, int *changes_out, i
     }
     *changes_out = changes;
     *retirements_out = retirements;
-    return 1;
+    return true;
 }
 
-/* The next planned view: what was filled is routed to, members come and go, more is to be filled.
- * Who comes or goes does not wait for fills under way: those are given up. */
+/* The next planned view: filled slots are routed to, members join and leave, more slots are to be
+ * filled. A join or a leave does not wait for fills under way: those are given up. */
 static void make_plan(eepi_core *core)
 {
     eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_PLANNED);
@@ -124,7 +127,7 @@ static void make_plan(eepi_core *core)
     if (filling) {
         changes += eepi_plan_void(draft);
     }
-    if (!changes) { /* who came or went may not be the last: what follows from it waits a little */
+    if (!changes) { /* another join or leave may follow: what they ask for waits a little */
         changes += eepi_core_plan_round(core, draft);
     }
     if (changes + promoted + retirements == 0) {
@@ -133,17 +136,17 @@ static void make_plan(eepi_core *core)
     eepi_core_check_draft(core, draft);
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);
-    core->has_plan = 1;
-    core->stage_asked = 0;
+    core->has_plan = true;
+    core->stage_asked = false;
     core->plan_us = core->now_us;
     eepi_core_act(core, EEPI_ACTION_PLAN)->view = core->plan;
 }
 
-/* Everybody's part: put the plan into the idle bank, as soon as that bank is idle. */
+/* The part of each rank: put the plan into the idle bank, as soon as that bank is idle. */
 static void stage(eepi_core *core)
 {
-    int in_new = eepi_view_has(core->plan, core->config.seat, core->config.generation);
-    int in_old = eepi_view_has(core->view, core->config.seat, core->config.generation);
+    bool in_new = eepi_view_has(core->plan, core->config.seat, core->config.generation);
+    bool in_old = eepi_view_has(core->view, core->config.seat, core->config.generation);
 
     if (!core->has_plan || core->stage_asked || (!in_new && !in_old)) {
         return;
@@ -151,29 +154,26 @@ static void stage(eepi_core *core)
     if (in_old && core->installed_epoch != core->view->epoch) {
         return; /* the idle bank still waits for its own flip */
     }
-    core->stage_asked = 1;
+    core->stage_asked = true;
     if (in_new) {
         eepi_core_act(core, EEPI_ACTION_STAGE)->view = core->plan;
-    } else { /* we are the one that leaves */
-        core->tried_epoch =
-            core->plan->epoch > core->tried_epoch ? core->plan->epoch : core->tried_epoch;
-        eepi_core_act(core, EEPI_ACTION_ACK)->ack =
-            (eepi_ack){core->config.seat, core->config.generation, EEPI_ACK_STAGED,
-                       core->plan->epoch, core->plan->digest};
+    } else { /* this rank is the one that leaves */
+        eepi_core_note_tried(core, core->plan->epoch);
+        eepi_core_acknowledge(core, EEPI_ACK_STAGED, core->plan);
     }
 }
 
 void eepi_core_advance_plan(eepi_core *core)
 {
-    int planner;
+    bool plans;
 
     if (core->status != CORE_SERVING && core->status != CORE_OUTSIDE) {
         return;
     }
     stage(core);
-    planner = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
-              core->installed_epoch == core->view->epoch && !core->cas_in_flight;
-    if (!planner) {
+    plans = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
+            core->installed_epoch == core->view->epoch && !core->cas_in_flight;
+    if (!plans) {
         return;
     }
     if (!core->has_plan) {

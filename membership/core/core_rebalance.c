@@ -46,22 +46,22 @@ bool eepi_core_fills_are_late(eepi_core *core)
 
     if (core->now_us < bound_us) {
         eepi_core_wake_at(core, bound_us);
-        return 0;
+        return false;
     }
     core->background_after_us = core->now_us + FILL_BACKOFF_US;
     core->examined_layers = 0;
-    return 1;
+    return true;
 }
 
 /* Somebody retires and waits until others have what only it holds. */
-static int somebody_retires(const eepi_view *view)
+static bool somebody_retires(const eepi_view *view)
 {
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         if (eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
 /* A layer is looked at per call, so that a large instance never keeps this thread for long. */

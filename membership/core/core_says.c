@@ -1,5 +1,5 @@
-/* What the core waits for, in words: for the log, and for whoever waits in a call. Nothing is
- * decided here. */
+/* What the core waits for, in words: for the log, and for a caller that waits. Nothing is decided
+ * here. */
 #include "membership/core/core_common.h"
 
 #include <stdarg.h>
@@ -44,7 +44,7 @@ static void end_names(list *l)
     }
 }
 
-/* Members that have not promised to stop, and are not to go. */
+/* Members that have not promised to stop, and are not suspected. */
 static void say_unheard(const eepi_core *core, list *l)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -94,7 +94,7 @@ void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes)
     list l = {text_out, bytes, 0, 0};
 
     text_out[0] = '\0';
-    if (!core->has_view || eepi_core_has_ended(core)) {
+    if (!core->has_view || eepi_core_instance_has_ended(core)) {
         return;
     }
     if (!core->register_was_read) {

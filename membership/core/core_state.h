@@ -11,7 +11,7 @@ typedef enum core_status {
     CORE_OUTSIDE, /* not in the view yet */
     CORE_SERVING, /* installed some view; steps may run */
     CORE_WEDGED,  /* stopped: no step until a fault view is installed */
-    CORE_LEAVING, /* out of the committed view by our own wish; helps until all have flipped */
+    CORE_LEAVING, /* out of the committed view by its own wish; helps until all have flipped */
     CORE_OVER,    /* evicted, drained, or the instance failed closed */
 } core_status;
 enum { CORE_NUM_STATUSES = CORE_OVER + 1 };
@@ -34,19 +34,19 @@ typedef struct core_peer {
     /* Rule P8: the end of a process and the end of its stores are two facts. Each is of that
      * generation and all older ones; 0: none is known. */
     uint32_t exited; /* the first sign of its end was seen: it takes no further part */
-    uint32_t gone;   /* its whole end was seen, at gone_us of our time */
-    uint64_t gone_us;
-    uint32_t stored;  /* its stores have ended: what they could reach is free */
-    uint32_t passing; /* the oldest end whose margin runs, since passing_us; 0: none does */
-    uint64_t passing_us;
+    uint32_t ended;  /* its whole end was seen, at ended_us of this rank's time */
+    uint64_t ended_us;
+    uint32_t stores_ended; /* what its stores could reach is free */
+    uint32_t margin_of; /* the oldest end whose margin runs, since margin_from_us; 0: none does */
+    uint64_t margin_from_us;
     uint64_t busy_until_us; /* by its own word; of that generation: */
     uint32_t busy_generation;
-    uint64_t killed_us; /* 0: not killed by us */
-    uint32_t killed_generation;
+    uint64_t killed_us;             /* when this rank asked for the kill of: */
+    uint32_t killed_generation;     /* 0: none */
     uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */
-    uint64_t strike_step;           /* first missed deadline; 0: none */
-    uint32_t strike_generation;
-    uint64_t left_epoch; /* planned view that let it go; 0: none */
+    uint64_t missed_step;           /* the last step whose deadline it missed; 0: none */
+    uint32_t missed_generation;     /* it was that process */
+    uint64_t left_epoch;            /* planned view that let it go; 0: none */
     /* its newest report */
     uint32_t report_generation;
     uint64_t report_epoch, report_step;
@@ -57,21 +57,22 @@ typedef struct core_peer {
 
 struct eepi_core {
     eepi_core_config config;
-    core_status status;
+    core_status status; /* eepi_core_set_status */
     uint64_t now_us, wake_us;
 
-    eepi_view *view;       /* newest committed document known, */
-    uint64_t revision;     /* and its revision in the register */
-    int register_was_read; /* on this connection to the store */
-    /* The store was lost after we had acknowledged or promised something: it may have become a
-     * document that we do not know of, and that the store forgot. Its epoch is not used again. */
-    int in_doubt;         /* how often since the newest document that we know */
-    uint64_t tried_epoch; /* newest one that we have proposed, or staged */
-    int has_view, was_member, register_lags;
+    eepi_view *view;        /* newest committed document known, */
+    uint64_t revision;      /* and its revision in the register */
+    bool register_was_read; /* on this connection to the store */
+    /* The store was lost after this rank had acknowledged or promised something. That may have
+     * become a document which this rank does not know, and which the store forgot. The epoch of
+     * such a document is not used again. */
+    int in_doubt;         /* how often since the newest document that this rank knows */
+    uint64_t tried_epoch; /* newest one that this rank has proposed or staged */
+    bool has_view, was_member, register_lags;
     uint64_t installed_epoch, announced_digest;
 
     eepi_view *plan; /* staged or to be staged: on top of `view`, where has_plan */
-    int has_plan, stage_asked;
+    bool has_plan, stage_asked;
     uint64_t plan_us;
 
     /* background repair */
@@ -80,14 +81,15 @@ struct eepi_core {
     uint64_t background_after_us; /* nothing is moved before */
     int32_t examined_layers;      /* layers below need nothing as long as the members stay */
 
-    eepi_view *draft;       /* ours, on its way into the register */
+    eepi_view *draft;       /* this rank's own, on its way into the register */
     eepi_plan_table *table; /* the planner's */
-    int cas_in_flight;
+    bool cas_in_flight;
 
-    int drained, leaving, uncovered;
+    bool drained, uncovered;
+    uint8_t leaving; /* bits of eepi_leaving */
     uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
     uint64_t drain_from_us;   /* the others' drain bound counts from here */
-    uint64_t suspected_epoch; /* newest one under which a member reported that it suspects us */
+    uint64_t suspected_epoch; /* newest one under which a member reported this rank as a suspect */
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;        /* when all ranks of the first view were seen ready */
 

@@ -16,9 +16,9 @@ void eepi_stepper_init(eepi_stepper *s, const eepi_stepper_config *config)
     *s = (eepi_stepper){.config = *config, .expel_us = config->expel_floor_us};
 }
 
-int eepi_stepper_take_mail(eepi_stepper *s, eepi_step_mail *mail_out)
+bool eepi_stepper_take_mail(eepi_stepper *s, eepi_step_mail *mail_out)
 {
-    int any = s->mail.flipped || s->mail.accused || s->mail.drained;
+    bool any = s->mail.flipped || s->mail.accused || s->mail.drained;
 
     *mail_out = s->mail;
     s->mail = (eepi_step_mail){0};
@@ -36,7 +36,7 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
                       .planned = view->cause == EEPI_VIEW_PLANNED};
 
     for (int other = 0; live.planned && other < view->shape.max_ranks; other++) {
-        int was_there =
+        bool was_there =
             before[other].generation == eepi_view_seat_at(view, other)->generation &&
             (before[other].state == EEP_SEAT_ACTIVE || before[other].state == EEP_SEAT_RETIRING);
         if (eepi_view_is_member(view, other) && !was_there) {
@@ -52,13 +52,13 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 static void say_drained(eepi_stepper *s)
 {
     assert(!s->in_step && s->flipping.epoch == 0);
-    s->mail.drained = 1;
+    s->mail.drained = true;
     s->mail.drained_step = s->step;
 }
 
-int eepi_stepper_wedge(eepi_stepper *s)
+bool eepi_stepper_wedge(eepi_stepper *s)
 {
-    s->wedged = 1;
+    s->wedged = true;
     s->staged = none;
     s->announced = none;
     s->pending = none;
@@ -69,7 +69,7 @@ int eepi_stepper_wedge(eepi_stepper *s)
     return s->in_step;
 }
 
-int eepi_stepper_awaits_flip(const eepi_stepper *s)
+bool eepi_stepper_awaits_flip(const eepi_stepper *s)
 {
     return s->pending.epoch != 0 || s->flipping.epoch != 0;
 }
@@ -98,14 +98,14 @@ void eepi_stepper_withdraw(eepi_stepper *s)
     s->pending = none;
 }
 
-void eepi_stepper_install(eepi_stepper *s, const eepi_live *view, int joining)
+void eepi_stepper_install(eepi_stepper *s, const eepi_live *view, bool joining)
 {
     s->pending = *view;
     s->must_follow = joining;
     s->staged = none;
     s->announced = none;
     s->flip_due = 0;
-    s->wedged = 0;
+    s->wedged = false;
 }
 
 void eepi_stepper_announce(eepi_stepper *s, const eepi_live *view)
@@ -117,10 +117,10 @@ void eepi_stepper_announce(eepi_stepper *s, const eepi_live *view)
 
 /* ------------------------------------------------------------------ switching views */
 
-/* We are not in the view that all others switch to now: we have left. */
+/* This rank is not in the view that all others switch to now: it has left. */
 static void leave(eepi_stepper *s)
 {
-    s->mail.flipped = 1;
+    s->mail.flipped = true;
     s->mail.flipped_digest = s->announced.digest;
     s->mail.flipped_epoch = s->announced.epoch;
     s->live = none;
@@ -183,14 +183,14 @@ const eepi_live *eepi_stepper_flip_to(eepi_stepper *s)
 }
 
 /* Wedged meanwhile, it is as if the wedge had come right after. */
-int eepi_stepper_flipped(eepi_stepper *s)
+bool eepi_stepper_flipped(eepi_stepper *s)
 {
     assert(s->flipping.epoch != 0);
     s->live = s->flipping;
     s->flipping = none;
-    s->warm = 0;
+    s->warm = false;
     s->flip_due = 0;
-    s->peers_are_newer = 0;
+    s->peers_are_newer = false;
     if (s->flip_is_in_band) {
         s->staged = none;
         s->announced = none;
@@ -238,14 +238,14 @@ uint64_t eepi_stepper_peer_step(const eepi_stepper *s, const eepk_shape *shape, 
     return newest;
 }
 
-int eepi_stepper_may_begin(const eepi_stepper *s, uint64_t peer_step)
+bool eepi_stepper_may_begin(const eepi_stepper *s, uint64_t peer_step)
 {
     return !s->wedged && s->live.epoch != 0 && s->flip_due == 0 && !s->peers_are_newer &&
            (!s->must_follow || peer_step != 0);
 }
 
 /* A committed change of view is carried by steps: empty ones are started for it (rule M3). */
-int eepi_stepper_wants(const eepi_stepper *s, uint64_t peer_step)
+bool eepi_stepper_wants(const eepi_stepper *s, uint64_t peer_step)
 {
     return eepi_stepper_may_begin(s, peer_step) &&
            (s->announced.epoch != 0 || (s->live.planned && !s->warm) || peer_step != 0);
@@ -263,8 +263,8 @@ eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now
     }
     assert(s->step >= s->live.first_step); /* M2: nobody has started that number before */
     s->jump_step = 0;
-    s->must_follow = 0;
-    s->in_step = 1;
+    s->must_follow = false;
+    s->in_step = true;
     s->began_us = now_us;
     return (eepk_launch){
         .step = s->step,
@@ -303,7 +303,7 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
 {
     s->steps_ok++;
     if (!s->warm && s->live.planned) {
-        s->mail.flipped = 1;
+        s->mail.flipped = true;
         s->mail.flipped_digest = s->live.digest;
         s->mail.flipped_epoch = s->live.epoch;
         if (s->live.joined[status->last_seat / 64] >> (status->last_seat % 64) & 1u &&
@@ -311,7 +311,7 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
             s->steps_waiting_on_join++;
         }
     }
-    s->warm = 1;
+    s->warm = true;
     s->flip_due = status->flip_digest;
     observe(s, us);
 }
@@ -323,24 +323,24 @@ static void end_aborted(eepi_stepper *s, const eepk_status *status)
         s->jump_step = status->jump_step;
     }
     if (status->result == EEPK_STEP_NEWER_EPOCH) {
-        s->peers_are_newer = 1;
+        s->peers_are_newer = true;
     }
     if (!s->wedged && (status->result == EEPK_STEP_NEWER_EPOCH || (s->live.planned && !s->warm))) {
         s->steps_aborted_by_join++;
     }
     if (status->result == EEPK_STEP_DEADLINE) {
-        s->mail.accused = 1;
+        s->mail.accused = true;
         s->mail.accused_step = s->step;
         memcpy(s->mail.accused_seats, status->suspects, sizeof s->mail.accused_seats);
     }
 }
 
-int eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us)
+bool eepi_stepper_end(eepi_stepper *s, const eepk_status *status, uint64_t now_us)
 {
     const uint64_t step = s->step;
-    int ok = status && status->result == EEPK_STEP_OK;
+    bool ok = status && status->result == EEPK_STEP_OK;
 
-    s->in_step = 0;
+    s->in_step = false;
     if (ok) {
         end_ok(s, status, now_us - s->began_us);
     } else if (status) {

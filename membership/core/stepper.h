@@ -18,8 +18,8 @@ typedef struct eepi_live {
     uint64_t epoch, digest;
     uint64_t first_step;
     int32_t num_active;
-    int planned; /* it came by a planned change: joiners are those in `joined` */
-    int leaves;  /* this rank is not in it */
+    bool planned; /* it came by a planned change: joiners are those in `joined` */
+    bool leaves;  /* this rank is not in it */
     uint64_t joined[EEPK_SEAT_WORDS];
 } eepi_live;
 
@@ -30,7 +30,7 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 
 /* What the membership core is to be told, in the order of the fields. */
 typedef struct eepi_step_mail {
-    int flipped, accused, drained;
+    bool flipped, accused, drained;
     uint64_t flipped_digest, flipped_epoch;
     uint64_t accused_step, accused_seats[EEPK_SEAT_WORDS];
     uint64_t drained_step;
@@ -49,12 +49,12 @@ typedef struct eepi_stepper {
     eepi_live staged;    /* planned view in the idle bank */
     eepi_live announced; /* committed planned view, told to the others in-band */
     uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
-    int wedged, in_step, flip_is_in_band;
-    int warm;            /* a step under `live` has ended OK here */
-    int must_follow;     /* joiner: the first step is a peer's, never our own */
-    uint64_t step;       /* last one begun, or the newest seen */
-    uint64_t jump_step;  /* a peer is there; 0: none */
-    int peers_are_newer; /* the last step met a newer epoch */
+    bool wedged, in_step, flip_is_in_band;
+    bool warm;            /* a step under `live` has ended OK here */
+    bool must_follow;     /* joiner: the first step is a peer's, never our own */
+    uint64_t step;        /* last one begun, or the newest seen */
+    uint64_t jump_step;   /* a peer is there; 0: none */
+    bool peers_are_newer; /* the last step met a newer epoch */
     eepi_step_mail mail;
     uint64_t began_us, typical_us; /* of steps that ended OK: a moving average */
     uint64_t expel_us;             /* silence after which a living peer is suspected (rule M5) */
@@ -63,16 +63,17 @@ typedef struct eepi_stepper {
 } eepi_stepper;
 
 void eepi_stepper_init(eepi_stepper *stepper, const eepi_stepper_config *config);
-/* Take the mail; 0: there is none. */
-int eepi_stepper_take_mail(eepi_stepper *stepper, eepi_step_mail *mail_out);
+/* Take the mail; false: there is none. */
+bool eepi_stepper_take_mail(eepi_stepper *stepper, eepi_step_mail *mail_out);
 
 /* ---- what the service thread asks for */
 
-/* Rule M2: no step begins until a view is installed. 1: one is in flight and is to be aborted; its
- * end says DRAINED, as does the end of a flip. 0: none is, DRAINED is in the mail. */
-int eepi_stepper_wedge(eepi_stepper *stepper);
+/* Rule M2: no step begins until a view is installed. True: a step is in flight and is to be
+ * aborted. DRAINED is in the mail behind the end of that step, or of a flip under way, or at once.
+ */
+bool eepi_stepper_wedge(eepi_stepper *stepper);
 /* The idle bank waits for a flip that is due or under way: nothing else may be written into it. */
-int eepi_stepper_awaits_flip(const eepi_stepper *stepper);
+bool eepi_stepper_awaits_flip(const eepi_stepper *stepper);
 typedef enum eepi_stage_verdict {
     EEPI_STAGE_GO,    /* the idle bank may be written; then eepi_stepper_staged */
     EEPI_STAGE_THERE, /* it holds that view, or that view is live */
@@ -85,7 +86,7 @@ void eepi_stepper_staged(eepi_stepper *stepper, const eepi_live *planned);
 /* Nobody flips to what the idle bank held: it is about to be written for an install. */
 void eepi_stepper_withdraw(eepi_stepper *stepper);
 /* The view takes effect from the next step on; `joining`: this rank is new in a planned one. */
-void eepi_stepper_install(eepi_stepper *stepper, const eepi_live *view, int joining);
+void eepi_stepper_install(eepi_stepper *stepper, const eepi_live *view, bool joining);
 /* The planned view is committed. */
 void eepi_stepper_announce(eepi_stepper *stepper, const eepi_live *view);
 
@@ -95,8 +96,8 @@ void eepi_stepper_announce(eepi_stepper *stepper, const eepi_live *view);
  * eepi_stepper_flipped; meanwhile the device may block, and a wedge may come. A rank that is not in
  * what all others switch to now has left: there is nothing live any more, and it is in the mail. */
 const eepi_live *eepi_stepper_flip_to(eepi_stepper *stepper);
-/* That bank is live. 1: it was agreed on in-band (rule M3). */
-int eepi_stepper_flipped(eepi_stepper *stepper);
+/* That bank is live. True: it was agreed on in-band (rule M3). */
+bool eepi_stepper_flipped(eepi_stepper *stepper);
 /* It could not be made live. */
 void eepi_stepper_flip_failed(eepi_stepper *stepper);
 /* The newest step that a peer has begun under the live view, by the tags in this rank's window; 0:
@@ -104,11 +105,11 @@ void eepi_stepper_flip_failed(eepi_stepper *stepper);
 uint64_t eepi_stepper_peer_step(const eepi_stepper *stepper, const eepk_shape *shape,
                                 uint8_t *window);
 /* May a step begin, all flips done? `peer_step` as above. */
-int eepi_stepper_may_begin(const eepi_stepper *stepper, uint64_t peer_step);
+bool eepi_stepper_may_begin(const eepi_stepper *stepper, uint64_t peer_step);
 /* Would it be wanted even without work? Peers wait in one, or a change of view needs it. */
-int eepi_stepper_wants(const eepi_stepper *stepper, uint64_t peer_step);
+bool eepi_stepper_wants(const eepi_stepper *stepper, uint64_t peer_step);
 /* Begin one: its number is a rendezvous that is never used again (rule D5). */
 eepk_launch eepi_stepper_begin(eepi_stepper *stepper, uint64_t peer_step, uint64_t now_us);
-/* It has ended; NULL: its graph was never run or is lost. 1: it ended OK. */
-int eepi_stepper_end(eepi_stepper *stepper, const eepk_status *status, uint64_t now_us);
+/* It has ended; NULL: its graph was never run or is lost. True: it ended OK. */
+bool eepi_stepper_end(eepi_stepper *stepper, const eepk_status *status, uint64_t now_us);
 #endif

@@ -550,7 +550,7 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         eepi_end_service(context, EEP_ERR_EVICTED, "this process was expelled from the view");
         break;
     case EEPI_ACTION_DRAINED:
-        if (eepi_core_has_ended(context->core)) {
+        if (eepi_core_instance_has_ended(context->core)) {
             eepi_end_service(context, EEP_ERR_DRAINED,
                              "the instance has ended in order: all of its ranks have left");
         } else {

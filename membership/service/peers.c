@@ -14,7 +14,7 @@
 static void post_end(eep_context *context, const eepi_record *record, eepi_process_state state)
 {
     eepi_input input = {
-        .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_GONE : EEPI_INPUT_EVIDENCE,
+        .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_ENDED : EEPI_INPUT_EVIDENCE,
         .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 
     if (state != EEPI_PROCESS_RUNS) {

@@ -490,7 +490,7 @@ static void take_exits(eep_context *context, const struct pollfd *fds, const int
 {
     for (int i = 0; i < n; i++) {
         eepi_peer *peer = &context->peers[seats[i]];
-        eepi_input input = {.kind = EEPI_INPUT_GONE,
+        eepi_input input = {.kind = EEPI_INPUT_ENDED,
                             .suspect = {seats[i], peer->pidfd_generation, EEP_FAULT_EXIT}};
         if (!fds[i].revents || peer->pidfd != fds[i].fd) {
             continue;
@@ -515,7 +515,7 @@ static void look_for_ends(eep_context *context)
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         const eepi_peer *peer = &context->peers[seat];
         uint32_t generation = peer->record_bytes ? peer->record.member.generation : 0;
-        const eepi_input gone = {.kind = EEPI_INPUT_GONE,
+        const eepi_input gone = {.kind = EEPI_INPUT_ENDED,
                                  .suspect = {seat, generation, EEP_FAULT_EXIT}};
         if (peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, generation) &&
             eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE) {

@@ -359,7 +359,7 @@ cluster *cluster_open(const cluster_options *options)
         .propose_delay_us = 20000,
         .drain_bound_us = 150000,
         .stage_bound_us = 300000,
-        .strike_window_steps = 1000,
+        .missed_window_steps = 1000,
         .background = options->background,
         .background_delay_us = 50000,
         .kill_fence = !options->no_kill_fence,

@@ -52,7 +52,7 @@ static inline void kill_seat(eepi_view *view, int seat)
     for (int layer = 0; layer < view->shape.num_layers; layer++)
         for (int expert = 0; expert < view->shape.num_experts; expert++)
             eepi_view_set_backup(view, seat, layer, expert, false);
-    eepi_plan_drop_gone(view);
+    eepi_plan_empty_nonmembers(view);
 }
 
 static inline void set_expert(eepi_view *view, int layer, int seat, int slot, int expert)

@@ -128,7 +128,7 @@ Test(core_ends, P8_a_second_fault_waits_for_the_margin)
     tick_at(t.now_us + 5000);
     cr_expect_eq(t.committed, 0, "its whole end was not seen yet");
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     cr_expect_eq(t.committed, 0);
     cr_expect_eq(eepi_core_wake_us(t.core), gone_us + MARGIN_US);
     tick_at(gone_us + MARGIN_US - 1);
@@ -153,7 +153,7 @@ Test(core_ends, P8_who_waits_for_an_end_that_does_not_come_says_so)
     cr_expect(strstr(t.why, "rank 3 (generation 1) has ended, but its process is not wholly gone"),
               "%s", t.why);
     cr_expect_eq(t.kills, 0, "no kill ends it sooner");
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     tick_at(t.now_us + MARGIN_US);
     cr_expect_neq(t.committed, 0, "and it goes on");
 }
@@ -194,7 +194,7 @@ Test(core_ends, P8_a_successors_last_word_frees_no_predecessor)
     expel(3, 2);
     win();
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     t.now_us += 3000;
     give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 2, EEPI_END_STORES}});
     expel(2, 1);
@@ -212,7 +212,7 @@ Test(core_ends, P8_a_crash_loop_does_not_begin_the_margin_again)
     win();
     expel(2, 1);
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     for (uint32_t generation = 2; t.now_us < gone_us + MARGIN_US - 10000; generation++) {
         t.now_us += 10000;
         give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, generation, EEPI_END_PROCESS}});
@@ -229,7 +229,7 @@ Test(core_ends, P8_a_long_margin_is_no_failure)
     open_core(3 * DRAIN_BOUND_US);
     expel(3, 2);
     win();
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     expel(2, 1);
     tick_at(t.now_us + 2 * DRAIN_BOUND_US);
     cr_expect_eq(t.uncovered + (int)t.committed, 0);
@@ -245,7 +245,7 @@ Test(core_ends, P8_a_seat_waits_for_all_that_held_it)
     open_core(MARGIN_US);
     expel(3, 2);
     win();
-    give(about(EEPI_INPUT_GONE, 3));
+    give(about(EEPI_INPUT_ENDED, 3));
     tick_at(t.now_us + MARGIN_US);
     told_us = t.now_us + 1000;
     t.now_us = told_us;

@@ -321,7 +321,7 @@ Test(core_forgets, S1_who_left_a_forgotten_view_has_not_left_its_namesake)
     }
     see_view(5, EEPI_VIEW_INITIAL, 5);
     eepi_view_seat_at(view, 2)->state = EEP_SEAT_VACANT;
-    eepi_plan_drop_gone(view);
+    eepi_plan_empty_nonmembers(view);
     see_view(6, EEPI_VIEW_PLANNED, 6);
     (void)proposes_after(EEPI_INPUT_STORE_LOST);
     eepi_view_seat_at(view, 1)->generation = 2;

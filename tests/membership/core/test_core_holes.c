@@ -65,8 +65,8 @@ Test(core_holes, M5_evidence_of_a_newer_generation_hides_no_older_one)
     }
 }
 
-/* A missed deadline of a seat's last process is no strike against the next one. */
-Test(core_holes, M5_a_strike_is_against_one_process)
+/* A missed deadline of the process before counts nothing against the next process of the seat. */
+Test(core_holes, M5_a_missed_deadline_is_of_one_process)
 {
     FOR_SEEDS(&covered, c)
     {

@@ -147,7 +147,7 @@ Test(core_waits, M8_an_instance_without_coverage_ends_when_it_is_asked_to)
     cr_expect_eq(t.num_active, 0);
     win();
     cr_expect_eq(t.drained, 1);
-    cr_expect(eepi_core_has_ended(t.core));
+    cr_expect(eepi_core_instance_has_ended(t.core));
 }
 
 Test(core_waits, M8_and_when_all_want_out)
