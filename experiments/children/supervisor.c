@@ -25,18 +25,19 @@ extern char **environ;
 enum { SOCKET_BUFFER_BYTES = 1 << 20 };
 enum { HOST_PAUSE_NS = 5000000, HOST_PAUSES = 200, HOST_END_PAUSES = 40 };
 
-eep_status supervisor_open(const options *how, const char *store_path, supervisor **supervisor_out)
+eep_status supervisor_open(const options *given, const char *store_path,
+                           supervisor **supervisor_out)
 {
     supervisor *self = calloc(1, sizeof *self);
-    supervisor_seat *seats = calloc((size_t)how->max_ranks, sizeof *seats);
+    supervisor_seat *seats = calloc((size_t)given->max_ranks, sizeof *seats);
     if (!self || !seats) {
         free(self);
         free(seats);
         return EEP_ERR_NO_MEMORY;
     }
-    self->num_seats = (int)how->max_ranks;
+    self->num_seats = (int)given->max_ranks;
     self->seat = seats;
-    self->options = how;
+    self->options = given;
     self->store_path = store_path;
     self->host.fd = -1;
     for (int s = 0; s < self->num_seats; s++) {
@@ -74,7 +75,8 @@ static bool is_own(const char *variable)
 static eep_status make_environment(const supervisor *self, int seat, bool joiner,
                                    rank_environment *out)
 {
-    char text[OPTIONS_RANK_TEXT_BYTES];
+    char text[RANK_SETUP_TEXT_BYTES];
+    rank_setup setup;
     size_t num = 0;
     while (environ[num]) {
         num++;
@@ -83,7 +85,8 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
     if (!out->variables) {
         return EEP_ERR_NO_MEMORY;
     }
-    options_to_rank_text(self->options, text);
+    options_fill_rank(self->options, &setup);
+    rank_setup_to_text(&setup, text);
     snprintf(out->own[0], OWN_BYTES, "EEP_SIZE=%d", (int)self->options->num_ranks);
     snprintf(out->own[1], OWN_BYTES, "EEP_STORE=%s", self->store_path);
     snprintf(out->own[2], OWN_BYTES, RANK_ENV_CONTROL_FD "=%d", CHILD_CHANNEL);
@@ -301,7 +304,7 @@ uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
     if (!self->options->threads) {
         return pidfd_send_signal(of->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
     }
-    host_order order = {HOST_STRIKE, seat, signal_number};
+    host_order order = {HOST_SIGNAL, seat, signal_number};
     of->is_held = signal_number == SIGSTOP;
     of->has_stopped |= signal_number == SIGKILL; /* it says nothing any more */
     return give_order(self, &order, NULL, 0) == EEP_OK ? time_ns : 0;

@@ -1,4 +1,4 @@
-/* The ranks, as processes or as threads of one process: started, struck by signals, observed to
+/* The ranks, as processes or as threads of one process: started, signalled, observed to
  * end. One thread owns a supervisor; no call blocks but supervisor_close, and, for up to 200 ms,
  * supervisor_reap where the process of all threads has ended. */
 #ifndef EEPX_SUPERVISOR_H
@@ -41,7 +41,7 @@ typedef struct supervisor {
 } supervisor;
 
 /* For `options->max_ranks` seats; `options` and `store_path` are borrowed. */
-EEP_MUST_CHECK eep_status supervisor_open(const options *how, const char *store_path,
+EEP_MUST_CHECK eep_status supervisor_open(const options *given, const char *store_path,
                                           supervisor **supervisor_out);
 /* SIGKILL what still runs, reap it, free all. */
 void supervisor_close(supervisor *self);

@@ -48,7 +48,9 @@ static bool has_memory(const options *given)
     eep_config config;
     eep_window_sizes sizes;
     eep_config_init(&config);
-    options_fill_context(given, &config);
+    rank_setup setup;
+    options_fill_rank(given, &setup);
+    rank_setup_fill_context(&setup, &config);
     config.rank = 0;
     config.store_path = "";
     eep_status status = eep_window_sizes_get(&config, EEP_SIZED(&sizes));

@@ -1,3 +1,4 @@
+/* Nodes of the captured graph that halt, and the thread on the host that then acts. */
 #include "experiments/rank/fault_node.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
@@ -46,10 +47,10 @@ static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
     }
 }
 
-/* ---------------------------------------------------------------- the strike */
+/* ---------------------------------------------------------------- the halt */
 
 /* A stop of this thread stops them all, this one before it can let the node go on. */
-static bool strike_process(void *user, bool stops)
+static bool halt_process(void *user, bool stops)
 {
     (void)user;
     if (stops) {
@@ -72,7 +73,7 @@ static void *watch(void *argument)
         }
         nanosleep(&look, NULL);
     }
-    bool goes_on = self->strike(self->user, self->stops);
+    bool goes_on = self->on_halt(self->user, self->stops);
     eepk_store_release(&self->words->armed, 0);
     eepk_store_release(&self->words->go_on, goes_on ? FAULT_GO_ON : FAULT_GO_DEAD);
     eepk_doorbell_ring(self->words->bell);
@@ -115,13 +116,13 @@ void fault_node_disarm(fault_node *self)
 /* ---------------------------------------------------------------- life */
 
 eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *device,
-                           int32_t num_layers, fault_node_strike strike, void *user)
+                           int32_t num_layers, fault_node_on_halt on_halt, void *user)
 {
     char why[256];
     void *words = NULL;
     *self = (fault_node){.world = eepi_tables_world(context->tables),
                          .device = device,
-                         .strike = strike ? strike : strike_process,
+                         .on_halt = on_halt ? on_halt : halt_process,
                          .user = user,
                          .victim_layer = num_layers / 2,
                          .layer = -1};

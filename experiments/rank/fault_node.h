@@ -4,8 +4,8 @@
  *
  * In the middle layer of the captured graph one node follows each place (fault_kernels.h). It reads
  * a word and does nothing more while that does not name its place: a few nanoseconds per step.
- * Armed for it, it halts and says so; a thread on the host hears that and strikes, so that it works
- * on every device: not one instruction of the next node runs before the strike. */
+ * Armed for its place, a node halts and says so; a thread on the host hears that and acts, so that
+ * it works on every device: not one instruction of the next node runs before the host has acted. */
 #ifndef EEPX_FAULT_NODE_H
 #define EEPX_FAULT_NODE_H
 
@@ -21,7 +21,7 @@
 /* In a thread of the fault node's: a step has halted. `stops`: it only stops there, and goes on
  * when it is continued. When it returns, if it does: true: the step goes on; false: it is over, and
  * no later node of it does anything. */
-typedef bool (*fault_node_strike)(void *user, bool stops);
+typedef bool (*fault_node_on_halt)(void *user, bool stops);
 
 /* The captured graph refers to it: it stays where it is until no replay can be in flight. */
 typedef struct fault_node {
@@ -29,7 +29,7 @@ typedef struct fault_node {
     const eepk_world *world;
     eep_device *device;
     const model_plugin *plugin; /* launches the nodes on a GPU; else NULL */
-    fault_node_strike strike;
+    fault_node_on_halt on_halt;
     void *user;
     int32_t victim_layer;
     int32_t layer; /* that is being captured; -1: none yet */
@@ -38,18 +38,18 @@ typedef struct fault_node {
     bool ends; /* to the watcher; atomic */
 } fault_node;
 
-/* Have the nodes captured with the context's next capture. After eep_open, rank thread. `strike`
+/* Have the nodes captured with the context's next capture. After eep_open, rank thread. `on_halt`
  * NULL: SIGKILL this process, without any cleanup, or SIGSTOP it. fault_node_close in any case. */
 EEP_MUST_CHECK eep_status fault_node_init(fault_node *self, eep_context *context,
                                           eep_device *device, int32_t num_layers,
-                                          fault_node_strike strike, void *user);
+                                          fault_node_on_halt on_halt, void *user);
 /* After eep_close, once no replay is in flight; before the device is closed. */
 void fault_node_close(fault_node *self);
-/* Strike when the next step gets to that place without having been aborted before. Between steps,
+/* Halt when the next step gets to that place without having been aborted before. Between steps,
  * rank thread. */
 EEP_MUST_CHECK eep_status fault_node_arm(fault_node *self, verb_place place, bool stops);
 /* False once a step has got there. */
 bool fault_node_is_armed(const fault_node *self);
-/* Between steps, rank thread: waits for a strike that is under way. */
+/* Between steps, rank thread: waits for a halt that is under way. */
 void fault_node_disarm(fault_node *self);
 #endif

@@ -1,7 +1,9 @@
-#include "experiments/rank/joiner_nice.h"
-#include "experiments/rank/rank_state.h"
-#include "graphs/base/say.h"
+/* A rank serves, step by step, and ends. */
+#include "experiments/rank/rank_link.h"
+#include "experiments/rank/rank_start.h"
 #include "experiments/base/clock.h"
+#include "experiments/rank/joiner_nice.h"
+#include "graphs/base/say.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,120 +19,7 @@ static const uint64_t IDLE_WAIT_US = 2000;   /* the same while there is no reque
 static const uint64_t COUNTERS_PERIOD_NS = 250000000;
 static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, too */
 
-void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
-{
-    fprintf(stderr, "rank %d: %s: %s%s%s\n", self->config.seat, what, eep_strerror(status),
-            why && *why ? ": " : "", why ? why : "");
-}
-
-/* ---------------------------------------------------------------- struck by others */
-
-void rank_kill(rank *self)
-{
-    rank_strikes_kill(&self->strikes);
-}
-
-bool rank_was_killed(const rank *self)
-{
-    return rank_strikes_killed(&self->strikes);
-}
-
-void rank_hold(rank *self, bool holds)
-{
-    rank_strikes_hold(&self->strikes, holds);
-}
-
-bool rank_is_told_to_stop(const rank *self)
-{
-    return __atomic_load_n(&self->stop, __ATOMIC_RELAXED);
-}
-
-/* There is nobody to serve for. */
-bool rank_is_over(const rank *self)
-{
-    return __atomic_load_n(&self->gone, __ATOMIC_RELAXED) || rank_was_killed(self);
-}
-
-static void stop(rank *self)
-{
-    __atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
-}
-
-static void hang_up(rank *self)
-{
-    stop(self);
-    __atomic_store_n(&self->gone, true, __ATOMIC_RELAXED);
-}
-
-/* ---------------------------------------------------------------- to the launcher */
-
-void rank_tell(rank *self, const void *message, size_t bytes)
-{
-    if (rank_was_killed(self)) {
-        return; /* the dead say nothing */
-    }
-    /* Without a launcher there is nobody to serve for. */
-    if (send_queue_send(&self->send_queue, message, bytes) != EEP_OK) {
-        hang_up(self);
-    }
-}
-
-static void tell_counters(rank *self)
-{
-    eep_snapshot snapshot;
-    eep_counters counters;
-    if (eep_snapshot_get(self->context, EEP_SIZED(&snapshot), EEP_SIZED(&counters), NULL) !=
-        EEP_OK) {
-        return;
-    }
-    uint64_t captures = eep_device_captures(self->device) - self->captures_at_join;
-    if (captures > counters.captures_after_join) {
-        counters.captures_after_join = captures; /* by whom does not matter */
-    }
-    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
-    rank_tell(self, &message, sizeof message);
-    self->counters_ns = now_ns();
-}
-
-static void tell_failed(rank *self, wire_kind kind, uint32_t request, eep_status status)
-{
-    wire_failed message = {{kind, sizeof message}, request, status};
-    rank_tell(self, &message, sizeof message);
-}
-
-/* ---------------------------------------------------------------- faults that we are told to have
- */
-
-static void take_death(rank *self, const wire_die *die)
-{
-    if (die->place == NUM_PLACES && self->stops) { /* continued before it had stopped */
-        self->dies = false;
-        fault_node_disarm(&self->fault_node);
-        return;
-    }
-    if (die->place >= NUM_PLACES) {
-        fprintf(stderr, "rank %d: cannot die at place %u: there is no such place\n",
-                self->config.seat, die->place);
-        return;
-    }
-    self->place = (verb_place)die->place;
-    self->dies = true;
-    self->stops = die->stops != 0;
-}
-
-/* One of several ranks in a process has halted inside a step; its thread waits for that step. */
-bool rank_on_halt(void *user, bool stops)
-{
-    rank *self = user;
-    wire_header message = {WIRE_FROZEN, sizeof message};
-    if (!stops) {
-        rank_kill(self);
-        return false;
-    }
-    rank_hold(self, true);
-    rank_tell(self, &message, sizeof message);
-    return !rank_strikes_wait(&self->strikes);
-}
+/* ---------------------------------------------------------------- faults */
 
 /* Before a step; one that had positions may have been aborted before it got to the place. */
 static void arm_death(rank *self, bool has_positions)
@@ -146,61 +35,12 @@ static void arm_death(rank *self, bool has_positions)
     }
 }
 
-/* The others wait for our tags meanwhile, as they would for those of a slow GPU. */
-static void wait_like_a_slow_rank(uint64_t pause_ns)
+/* The others wait for this rank's tags meanwhile, as they would for those of a slow GPU. */
+static void pause_for(uint64_t pause_ns)
 {
     uint64_t until_ns = now_ns() + pause_ns;
     struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
     while (pause_ns > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-    }
-}
-
-/* ---------------------------------------------------------------- from the launcher */
-
-static void take_request(rank *self, const wire_assign *assign, size_t bytes)
-{
-    if (bytes < sizeof *assign || (bytes - sizeof *assign) / 4 < assign->num_emitted) {
-        return;
-    }
-    eep_status status = self->draining
-                            ? EEP_ERR_NO_MEMORY
-                            : engine_admit(self->engine, assign, (const uint32_t *)(assign + 1));
-    if (status == EEP_ERR_NO_MEMORY) {
-        tell_failed(self, WIRE_HANDBACK, assign->request, EEP_OK);
-    } else if (status != EEP_OK) {
-        rank_complain(self, "request refused", status, engine_error(self->engine));
-        tell_failed(self, WIRE_FAILED, assign->request, status);
-    }
-}
-
-void rank_read_control(rank *self)
-{
-    send_queue_flush(&self->send_queue);
-    for (;;) {
-        ssize_t bytes =
-            recv(self->config.control_fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
-        if (bytes < 0 && errno == EINTR) {
-            continue;
-        }
-        if (bytes < 0 && errno == EAGAIN) {
-            return;
-        }
-        if (bytes < (ssize_t)sizeof(wire_header)) {
-            hang_up(self);
-            return;
-        }
-        const wire_header *header = (const wire_header *)self->packet;
-        if (header->kind == WIRE_ASSIGN) {
-            take_request(self, (const wire_assign *)self->packet, (size_t)bytes);
-        } else if (header->kind == WIRE_STOP) {
-            stop(self);
-        } else if (header->kind == WIRE_DRAIN) {
-            self->draining = true;
-        } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
-            slowdown_set(&self->slowdown, ((const wire_slow *)header)->factor);
-        } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
-            take_death(self, (const wire_die *)header);
-        }
     }
 }
 
@@ -211,7 +51,7 @@ static void drop_all(rank *self, bool hands_back)
     for (int64_t id = 0; (id = engine_any_request(self->engine)) >= 0;) {
         engine_drop(self->engine, (uint32_t)id);
         if (hands_back) {
-            tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
+            rank_tell_failed(self, WIRE_HANDBACK, (uint32_t)id, EEP_OK);
         }
     }
 }
@@ -244,7 +84,7 @@ static void fail_one(rank *self, int64_t id, eep_status status)
     rank_complain(self, "step input refused", status, eep_last_error(self->context));
     if (id >= 0) {
         engine_drop(self->engine, (uint32_t)id);
-        tell_failed(self, WIRE_FAILED, (uint32_t)id, status);
+        rank_tell_failed(self, WIRE_FAILED, (uint32_t)id, status);
     }
 }
 
@@ -262,7 +102,7 @@ static eep_status run_step(rank *self)
     *report = (wire_step){.step = step.step, .epoch = step.epoch, .begin_ns = now_ns()};
     report->num_positions = (uint32_t)engine_fill(self->engine);
     arm_death(self, report->num_positions > 0);
-    if (rank_strikes_wait(&self->strikes)) {
+    if (rank_signals_wait(&self->signals)) {
         return EEP_OK; /* the next look ends it; the step was begun and never runs */
     }
     char text[SLOWDOWN_TEXT_BYTES];
@@ -272,7 +112,7 @@ static eep_status run_step(rank *self)
         int bytes = snprintf(line, sizeof line, "rank %d: %s\n", self->config.seat, text);
         eepi_say(STDERR_FILENO, line, (size_t)bytes);
     }
-    wait_like_a_slow_rank(pause_ns);
+    pause_for(pause_ns);
     status = engine_run(self->engine, &step);
     if (status != EEP_OK) {
         rank_complain(self, "replay", status, engine_error(self->engine));
@@ -308,7 +148,7 @@ static void stop_work(rank *self)
 {
     wire_header message = {WIRE_STOPPED, sizeof message};
     drop_all(self, false);
-    tell_counters(self);
+    rank_tell_counters(self);
     rank_tell(self, &message, sizeof message);
     self->stopped_ns = now_ns();
 }
@@ -318,7 +158,7 @@ static eep_status serve(rank *self)
     eep_status status = EEP_OK;
     while (status == EEP_OK) {
         rank_read_control(self);
-        if (rank_strikes_wait(&self->strikes) || rank_is_over(self) ||
+        if (rank_signals_wait(&self->signals) || rank_is_over(self) ||
             (self->stopped_ns && now_ns() - self->stopped_ns > OTHERS_BOUND_NS)) {
             return EEP_OK;
         }
@@ -340,7 +180,7 @@ static eep_status serve(rank *self)
             }
         }
         if (now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
-            tell_counters(self);
+            rank_tell_counters(self);
         }
     }
     return status;
@@ -368,11 +208,11 @@ static int exit_code(const rank *self, eep_status status)
  * halted in its graph does not end. A graph that does not end keeps what it may still use. */
 static void give_back(rank *self)
 {
-    rank_strikes_expose(&self->strikes, NULL);
+    rank_signals_expose(&self->signals, NULL);
     if (self->context) {
         eep_close(self->context);
     }
-    rank_strikes_hold(&self->strikes, false); /* nobody is held any more, a halted step neither */
+    rank_signals_hold(&self->signals, false); /* nobody is held any more, a halted step neither */
     if (engine_close(self->engine)) {
         fault_node_close(&self->fault_node);
         eep_device_close(self->device);
@@ -392,7 +232,7 @@ int rank_run(rank *self)
     eep_status status = rank_start(self);
     if (status == EEP_OK) {
         status = serve(self);
-        tell_counters(self);
+        rank_tell_counters(self);
         if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
             rank_complain(self, "service ends", status, eep_last_error(self->context));
         }
@@ -407,9 +247,9 @@ rank *rank_new(const rank_config *config)
     rank *self = calloc(1, sizeof *self);
     if (self) {
         self->config = *config;
-        rank_strikes_init(&self->strikes);
+        rank_signals_init(&self->signals);
         send_queue_init(&self->send_queue, config->control_fd);
-        slowdown_init(&self->slowdown, (uint64_t)(config->options.step_deadline_ms * 1e6));
+        slowdown_init(&self->slowdown, (uint64_t)(config->setup.step_deadline_ms * 1e6));
     }
     return self;
 }
@@ -417,7 +257,7 @@ rank *rank_new(const rank_config *config)
 void rank_free(rank *self)
 {
     send_queue_destroy(&self->send_queue);
-    rank_strikes_destroy(&self->strikes);
+    rank_signals_destroy(&self->signals);
     free(self->report);
     free(self);
 }

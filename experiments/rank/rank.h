@@ -4,7 +4,7 @@
 #ifndef EEPX_RANK_H
 #define EEPX_RANK_H
 
-#include "experiments/setup/options.h"
+#include "experiments/rank/rank_setup.h"
 
 #include <stdbool.h>
 
@@ -17,12 +17,12 @@ enum {
 };
 
 typedef struct rank_config {
-    options options;
+    rank_setup setup;
     int seat;
     const char *store_path;
     int control_fd; /* wire.h's socket; still open when rank_run returns */
     bool joiner;    /* the job serves already */
-    bool is_thread; /* other ranks live in this process: faults strike this one only */
+    bool is_thread; /* other ranks live in this process: faults hit this one only */
 } rank_config;
 
 typedef struct rank rank;

@@ -55,7 +55,7 @@ static void *run_rank(void *argument)
     rank *mine = self->rank;
     int code = rank_run(mine);
     pthread_mutex_lock(&host.lock);
-    self->rank = NULL; /* nobody strikes it any more */
+    self->rank = NULL; /* no signal reaches it any more */
     pthread_mutex_unlock(&host.lock);
     int wait_status = wait_status_of(code, rank_was_killed(mine));
     rank_free(mine);
@@ -101,7 +101,7 @@ static void start_rank(const host_order *order, const int fds[NUM_FDS])
     }
 }
 
-static void strike(const host_order *order)
+static void apply_signal(const host_order *order)
 {
     pthread_mutex_lock(&host.lock);
     rank *at = host.seat[order->seat].rank;
@@ -146,7 +146,7 @@ int rank_host_main(void)
     const char *control = getenv(RANK_ENV_CONTROL_FD), *text = getenv(RANK_ENV_OPTIONS);
     host_order order;
     int fds[NUM_FDS], num_fds = 0;
-    if (!control || !text || options_from_rank_text(text, &host.config.options) != EEP_OK) {
+    if (!control || !text || rank_setup_from_text(text, &host.config.setup) != EEP_OK) {
         fprintf(stderr, "--rank-host is for eep-run's own use\n");
         return 2;
     }
@@ -162,8 +162,8 @@ int rank_host_main(void)
         if (order.kind == HOST_START && num_fds == NUM_FDS) {
             start_rank(&order, fds);
             num_fds = 0; /* they are the rank's */
-        } else if (order.kind == HOST_STRIKE) {
-            strike(&order);
+        } else if (order.kind == HOST_SIGNAL) {
+            apply_signal(&order);
         }
         for (int i = 0; i < num_fds; i++) { /* no room for the other: the launcher sees the end */
             close(fds[i]);

@@ -12,7 +12,7 @@ int rank_main(void)
     static rank_config config;
     const char *control = getenv(RANK_ENV_CONTROL_FD), *text = getenv(RANK_ENV_OPTIONS);
     const char *joiner = getenv(RANK_ENV_JOINER), *seat = getenv("EEP_RANK");
-    if (!control || !text || !seat || options_from_rank_text(text, &config.options) != EEP_OK) {
+    if (!control || !text || !seat || rank_setup_from_text(text, &config.setup) != EEP_OK) {
         fprintf(stderr, "--rank-process is for eep-run's own use\n");
         return 2;
     }

@@ -7,7 +7,7 @@
 
 /* Names of their environment variables besides EEP_RANK, EEP_SIZE and EEP_STORE. */
 #define RANK_ENV_CONTROL_FD "EEP_CONTROL_FD"  /* the socket to the launcher */
-#define RANK_ENV_OPTIONS    "EEP_RUN_OPTIONS" /* options_to_rank_text */
+#define RANK_ENV_OPTIONS    "EEP_RUN_OPTIONS" /* rank_setup_to_text */
 #define RANK_ENV_JOINER     "EEP_RUN_JOINER"  /* "1": the job serves already */
 
 /* Serve as one rank, EEP_RANK, until told to stop; returns the exit code (rank.h). EEP_CONTROL_FD
@@ -17,7 +17,7 @@ int rank_main(void);
 /* Orders to a host of ranks, a packet each, at EEP_CONTROL_FD. */
 typedef enum host_order_kind {
     HOST_START,  /* with two descriptors: the rank's control socket, the pipe for its end */
-    HOST_STRIKE, /* `value`: SIGKILL, SIGSTOP or SIGCONT, as for a process */
+    HOST_SIGNAL, /* `value`: SIGKILL, SIGSTOP or SIGCONT, as for a process */
 } host_order_kind;
 typedef struct host_order {
     uint32_t kind;
@@ -25,7 +25,7 @@ typedef struct host_order {
     int32_t value; /* START: 1: the job serves already */
 } host_order;
 
-/* Start and strike ranks as told, until the launcher goes. When a rank ends, its control socket is
- * closed, then an int is written to its pipe: what waitpid would say of a process. */
+/* Start and signal ranks as told, until the launcher hangs up. When a rank ends, its control socket
+ * is closed, then an int is written to its pipe: what waitpid would say of a process. */
 int rank_host_main(void);
 #endif

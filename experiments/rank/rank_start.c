@@ -1,6 +1,9 @@
 /* A rank from its start until it is in the view. */
+#include "experiments/rank/rank_start.h"
+
+#include "experiments/base/clock.h"
 #include "experiments/rank/joiner_nice.h"
-#include "experiments/rank/rank_state.h"
+#include "experiments/rank/rank_link.h"
 #include "graphs/base/say.h"
 
 #include <stdio.h>
@@ -18,8 +21,8 @@ static const uint64_t JOIN_BOUND_NS = 60000000000;
 
 /* ---------------------------------------------------------------- what the context says */
 
-/* From any of the context's threads, none of which may wait for who reads this. Others go in any
- * order once all are told to stop. */
+/* Any of the context's threads, none of which may wait for the reader of this output. Once all are
+ * told to stop, they end in any order, and what they say of each other means nothing. */
 static void on_log(void *user, eep_log_level level, const char *line)
 {
     const rank *self = user;
@@ -53,7 +56,7 @@ static eep_status open_context(rank *self)
     char error[256] = "";
     eep_config config;
     eep_config_init(&config);
-    options_fill_context(&self->config.options, &config);
+    rank_setup_fill_context(&self->config.setup, &config);
     config.rank = self->config.seat;
     config.store_path = self->config.store_path;
     config.join_timeout_us = JOIN_SLICE_US;
@@ -72,17 +75,17 @@ static eep_status open_context(rank *self)
         rank_complain(self, "open", status, error);
         return status;
     }
-    rank_strikes_expose(&self->strikes, self->context);
+    rank_signals_expose(&self->signals, self->context);
     return EEP_OK;
 }
 
 static eep_status open_engine(rank *self)
 {
     engine_config config;
-    options_fill_engine(&self->config.options, &config);
+    rank_setup_fill_engine(&self->config.setup, &config);
     /* One seeded rank of the first view is the one that --corrupt breaks. */
     if (eep_rank(self->context) !=
-            (int32_t)(self->config.options.seed % self->config.options.num_ranks) ||
+            (int32_t)(self->config.setup.seed % self->config.setup.num_ranks) ||
         eep_generation(self->context) != 1) {
         config.corrupt = ENGINE_CORRUPT_NONE;
     }
@@ -154,7 +157,7 @@ static eep_status join(rank *self)
 /* Memory that only makes the process larger, and its end take longer; false: there is none. */
 static bool take_ballast(const rank *self)
 {
-    size_t bytes = (size_t)self->config.options.ballast_mb << 20;
+    size_t bytes = (size_t)self->config.setup.ballast_mb << 20;
     if (bytes == 0) {
         return true;
     }
@@ -168,7 +171,7 @@ static bool take_ballast(const rank *self)
 /* Ranks take the devices of this machine in turn. */
 static int own_ordinal(const rank *self)
 {
-    int count = eep_device_count(self->config.options.device);
+    int count = eep_device_count(self->config.setup.device);
     return count > 0 ? self->config.seat % count : 0;
 }
 
@@ -179,7 +182,7 @@ eep_status rank_start(rank *self)
         return EEP_ERR_NO_MEMORY;
     }
     eep_status status =
-        eep_device_open(self->config.options.device, own_ordinal(self), &self->device);
+        eep_device_open(self->config.setup.device, own_ordinal(self), &self->device);
     if (status != EEP_OK) {
         rank_complain(self, "device", status, eep_device_error_text());
         return status;

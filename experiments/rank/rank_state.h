@@ -1,4 +1,4 @@
-/* What the two files of a rank share: rank_start.c opens and joins, rank.c serves and ends. */
+/* One rank as an object. Private to rank_link.c, rank_start.c and rank.c. */
 #ifndef EEPX_RANK_STATE_H
 #define EEPX_RANK_STATE_H
 
@@ -7,15 +7,14 @@
 #include "experiments/wire/send_queue.h"
 #include "experiments/rank/slowdown.h"
 #include "experiments/rank/rank.h"
-#include "experiments/rank/rank_strikes.h"
+#include "experiments/rank/rank_signals.h"
 #include "experiments/wire/wire.h"
-#include "experiments/base/clock.h"
 
 struct rank {
     rank_config config;
     eep_device *device;
     eep_context *context;
-    rank_strikes strikes;
+    rank_signals signals;
     engine *engine;
     send_queue send_queue;
     bool stop, draining; /* told so; atomic */
@@ -33,16 +32,4 @@ struct rank {
     uint64_t packet[WIRE_MAX_BYTES / 8];
 };
 
-void rank_complain(const rank *self, const char *what, eep_status status, const char *why);
-bool rank_is_told_to_stop(const rank *self);
-/* There is nobody to serve for. */
-bool rank_is_over(const rank *self);
-/* To the launcher. Any thread. */
-void rank_tell(rank *self, const void *message, size_t bytes);
-/* Do what the launcher has told. */
-void rank_read_control(rank *self);
-/* One of several ranks in a process has halted inside a step; its thread waits for that step. */
-bool rank_on_halt(void *user, bool stops);
-/* Open the device, the context and the engine, and join. */
-eep_status rank_start(rank *self);
 #endif

@@ -1,10 +1,10 @@
-/* The command line of eep-run, and what a rank process is told of it. */
+/* The command line of eep-run. */
 #ifndef EEPX_OPTIONS_H
 #define EEPX_OPTIONS_H
 
 #include "eep/eep.h"
 #include "experiments/base/args.h"
-#include "experiments/rank/engine.h"
+#include "experiments/rank/rank_setup.h"
 #include "experiments/script/plan.h"
 #include "experiments/script/script.h"
 #include "experiments/load/trace.h"
@@ -13,12 +13,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { OPTIONS_ERROR_BYTES = ARGS_ERROR_BYTES, OPTIONS_RANK_TEXT_BYTES = 512 };
+enum { OPTIONS_ERROR_BYTES = ARGS_ERROR_BYTES };
 /* 2^53: whoever reads the seed as a double reads it right up to here. */
 #define OPTIONS_MAX_SEED ((int64_t)1 << 53)
-
-/* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
-typedef enum options_dtype { OPTIONS_FP32, OPTIONS_BF16, OPTIONS_FP8 } options_dtype;
 
 typedef struct options {
     /* the instance */
@@ -27,7 +24,7 @@ typedef struct options {
     int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb;
-    options_dtype dtype;
+    rank_dtype dtype;
     const char *device;     /* "host", "guarded" or "cuda" */
     bool threads;           /* ranks are threads of one process */
     const char *store_path; /* NULL: the launcher runs the store */
@@ -95,15 +92,8 @@ bool options_is_given(const options *self, size_t offset);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
 
-/* What the options say about the engine and the context; both for one rank, without callbacks,
- * device or store. */
-void options_fill_engine(const options *self, engine_config *config_out);
-void options_fill_context(const options *self, eep_config *config_out);
-
-/* The part of the options that a rank process needs, as text for its environment, and back.
- * EEP_ERR_PROTOCOL: not such a text. */
-void options_to_rank_text(const options *self, char text_out[OPTIONS_RANK_TEXT_BYTES]);
-EEP_MUST_CHECK eep_status options_from_rank_text(const char *text, options *options_out);
+/* The part of the options that a rank is told. */
+void options_fill_rank(const options *self, rank_setup *setup_out);
 
 static inline const char *options_dtype_name(const options *self)
 {

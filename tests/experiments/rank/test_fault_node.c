@@ -337,7 +337,7 @@ Test(fault_node, combine_rows_are_sent_and_no_tag)
     close_window(&v);
 }
 
-Test(fault_node, strikes_only_when_armed_and_not_in_an_aborted_step)
+Test(fault_node, halts_only_when_armed_and_not_in_an_aborted_step)
 {
     for (int place = 0; place < NUM_PLACES; place++) {
         victim v;

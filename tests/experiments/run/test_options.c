@@ -35,7 +35,7 @@ Test(options, defaults_are_the_documented_ones)
     cr_assert_eq(o.num_experts, 64);
     cr_assert_eq(o.num_slots, 16);
     cr_assert_eq(o.keep_busy, 0);
-    cr_assert_eq(o.dtype, OPTIONS_FP32);
+    cr_assert_eq(o.dtype, RANK_FP32);
     cr_assert(script_is_done(&o.script));
     cr_assert_not(script_has_faults(&o.script));
     cr_assert_geq(options_expert_bytes(&o) * 4 * 16, 32u << 20, "32 MB of weights per rank");
@@ -44,7 +44,9 @@ Test(options, defaults_are_the_documented_ones)
     eep_config_init(&preset);
     cr_assert_eq(eep_config_profile(&preset, EEP_PROFILE_QUICK), EEP_OK);
     context = preset;
-    options_fill_context(&o, &context);
+    rank_setup setup;
+    options_fill_rank(&o, &setup);
+    rank_setup_fill_context(&setup, &context);
     cr_assert_eq(context.kill_fence, preset.kill_fence);
     cr_assert_eq(context.expel_floor_us, preset.expel_floor_us);
     cr_assert_eq(context.step_deadline_us, preset.step_deadline_us);
@@ -79,7 +81,7 @@ Test(options, values_arrive)
         &o);
     cr_assert_eq(o.num_ranks, 4);
     cr_assert_eq(o.max_ranks, 6);
-    cr_assert_eq(o.dtype, OPTIONS_BF16);
+    cr_assert_eq(o.dtype, RANK_BF16);
     cr_assert_eq(o.input_min, 5);
     cr_assert_eq(o.input_max, 9);
     cr_assert_eq(o.output_min, 7);
@@ -170,24 +172,26 @@ Test(options, bad_input_is_named)
 
 Test(options, a_rank_gets_what_it_needs)
 {
-    options o, back;
-    char text[OPTIONS_RANK_TEXT_BYTES];
+    options o;
+    rank_setup setup, back;
+    char text[RANK_SETUP_TEXT_BYTES];
     good("--ranks 3 --max-ranks 5 --slots 40 --seed 9007199254740992 --dtype fp8 --corrupt stale "
          "--log-level info --device cuda --no-kill-fence --expel-ms 250.5 --step-deadline-ms 300 "
          "--drain-bound-ms 400",
          &o);
-    options_to_rank_text(&o, text);
-    cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+    options_fill_rank(&o, &setup);
+    rank_setup_to_text(&setup, text);
+    cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK);
     engine_config left, right;
-    options_fill_engine(&o, &left);
-    options_fill_engine(&back, &right);
+    rank_setup_fill_engine(&setup, &left);
+    rank_setup_fill_engine(&back, &right);
     cr_assert_eq(left.seed, right.seed);
     cr_assert_eq(left.num_slots, right.num_slots);
     cr_assert_eq(left.dtype, right.dtype);
     cr_assert_eq(left.corrupt, right.corrupt);
     cr_assert_str_eq(back.device, "cuda");
     eep_config context = {0};
-    options_fill_context(&back, &context);
+    rank_setup_fill_context(&back, &context);
     cr_assert_eq(context.num_ranks, 3);
     cr_assert_eq(context.max_ranks, 5);
     cr_assert_eq(context.log_level, EEP_LOG_INFO);
@@ -198,10 +202,11 @@ Test(options, a_rank_gets_what_it_needs)
     static const char *const devices[] = {"host", "guarded", "cuda"};
     for (int i = 0; i < 3; i++) {
         o.device = devices[i];
-        options_to_rank_text(&o, text);
-        cr_assert_eq(options_from_rank_text(text, &back), EEP_OK);
+        options_fill_rank(&o, &setup);
+        rank_setup_to_text(&setup, text);
+        cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK);
         cr_assert_str_eq(back.device, devices[i]);
     }
-    cr_assert_eq(options_from_rank_text("1 2 3", &back), EEP_ERR_PROTOCOL);
-    cr_assert_eq(options_from_rank_text("", &back), EEP_ERR_PROTOCOL);
+    cr_assert_eq(rank_setup_from_text("1 2 3", &back), EEP_ERR_PROTOCOL);
+    cr_assert_eq(rank_setup_from_text("", &back), EEP_ERR_PROTOCOL);
 }

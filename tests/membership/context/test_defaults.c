@@ -64,7 +64,9 @@ Test(defaults, the_table_has_the_values_of_the_code)
     cr_assert_eq(eep_config_profile(&configs[1], EEP_PROFILE_BRING_UP), EEP_OK);
     cr_assert_eq(eep_config_profile(&configs[2], EEP_PROFILE_QUICK), EEP_OK);
     options_set_defaults(&lab);
-    options_fill_context(&lab, &configs[3]);
+    rank_setup setup;
+    options_fill_rank(&lab, &setup);
+    rank_setup_fill_context(&setup, &configs[3]);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         uint64_t said[COLUMNS];
         cr_assert(row_of(fields[i].name, said), "no row for %s", fields[i].name);

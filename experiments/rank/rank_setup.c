@@ -1,0 +1,124 @@
+/* What a rank is told: as configurations of engine and context, and as text. */
+#include "experiments/rank/rank_setup.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
+{
+    *config_out = (engine_config){
+        .seed = (uint64_t)self->seed,
+        .num_layers = (int32_t)self->num_layers,
+        .hidden = (int32_t)self->hidden,
+        .inner = (int32_t)self->inner,
+        .num_experts = (int32_t)self->num_experts,
+        .top_k = (int32_t)self->top_k,
+        .vocabulary = (int32_t)self->vocabulary,
+        .num_slots = (int32_t)self->num_slots,
+        .num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank,
+        .num_max_requests = (int32_t)self->num_max_requests,
+        .prefill_chunk = (int32_t)self->prefill_chunk,
+        .corrupt = self->corrupt,
+        .corrupt_step = 20,
+        .dtype = self->dtype == RANK_FP32 ? EEP_FP32 : EEP_BF16,
+        .fp8 = self->dtype == RANK_FP8,
+    };
+}
+
+void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
+{
+    (void)!eep_config_profile(config_out, EEP_PROFILE_QUICK);
+    config_out->bind_threads = 1; /* a laboratory's figures want threads that stay where they are */
+    config_out->num_ranks = (int32_t)self->num_ranks;
+    config_out->max_ranks = (int32_t)self->max_ranks;
+    config_out->num_layers = (int32_t)self->num_layers;
+    config_out->num_experts = (int32_t)self->num_experts;
+    config_out->num_slots = (int32_t)self->num_slots;
+    config_out->top_k = (int32_t)self->top_k;
+    config_out->hidden = (int32_t)self->hidden;
+    config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
+    config_out->dtype = self->dtype == RANK_FP32 ? EEP_FP32 : EEP_BF16;
+    config_out->fp8_dispatch = self->dtype == RANK_FP8;
+    config_out->log_level = self->log_level;
+    config_out->kill_fence = !self->no_kill_fence;
+    config_out->expel_floor_us = (uint64_t)(self->expel_ms * 1e3);
+    config_out->step_deadline_us = (uint64_t)(self->step_deadline_ms * 1e3);
+    config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
+    config_out->drain_bound_us = (uint64_t)(self->drain_bound_ms * 1e3);
+    config_out->stores_margin_us = (uint64_t)(self->stores_margin_ms * 1e3);
+    if (self->bulk != EEP_BULK_AUTO) {
+        config_out->bulk = (eep_bulk)self->bulk;
+    }
+}
+
+/* The integers of the text, in order. */
+/* clang-format off */
+#define RANK_FIELDS(X) \
+    X(num_ranks) \
+    X(max_ranks) \
+    X(num_layers) \
+    X(hidden) \
+    X(inner) \
+    X(num_experts) \
+    X(num_slots) \
+    X(top_k) \
+    X(vocabulary) \
+    X(num_max_tokens_per_rank) \
+    X(prefill_chunk) \
+    X(num_max_requests) \
+    X(seed) \
+    X(background_mb_s) \
+    X(ballast_mb)
+/* clang-format on */
+
+static const char *const devices[] = {"host", "guarded", "cuda"};
+enum { NUM_DEVICES = sizeof devices / sizeof devices[0] };
+
+static int device_index(const char *name)
+{
+    int i = NUM_DEVICES - 1;
+    while (i > 0 && strcmp(devices[i], name) != 0) {
+        i--;
+    }
+    return i;
+}
+
+void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BYTES])
+{
+    int used = 0;
+#define PRINT(field)                                                                               \
+    used += snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used), "%" PRId64 " ",      \
+                     self->field);
+    RANK_FIELDS(PRINT)
+#undef PRINT
+    snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
+             "%d %d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
+             (int)self->log_level, device_index(self->device), self->no_kill_fence, self->bulk,
+             self->expel_ms, self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms);
+}
+
+eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
+{
+    int dtype = 0, log_level = 0, device = 0, no_fence = 0, used = 0;
+    *setup_out = (rank_setup){0};
+#define SCAN(field)                                                                                \
+    if (sscanf(text, "%" SCNd64 "%n", &setup_out->field, &used) != 1) {                            \
+        return EEP_ERR_PROTOCOL;                                                                   \
+    }                                                                                              \
+    text += used;
+    RANK_FIELDS(SCAN)
+#undef SCAN
+    if (sscanf(text, "%d %d %d %d %d %d %lf %lf %lf %lf", &dtype, &setup_out->corrupt, &log_level,
+               &device, &no_fence, &setup_out->bulk, &setup_out->expel_ms,
+               &setup_out->step_deadline_ms, &setup_out->drain_bound_ms,
+               &setup_out->stores_margin_ms) != 10 ||
+        device < 0 || device >= NUM_DEVICES) {
+        return EEP_ERR_PROTOCOL;
+    }
+    setup_out->no_kill_fence = no_fence != 0;
+    setup_out->dtype = (rank_dtype)dtype;
+    setup_out->log_level = (eep_log_level)log_level;
+    setup_out->device = devices[device];
+    return EEP_OK;
+}
