@@ -13,80 +13,11 @@
 #include "graphs/kernels/table_layout.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PARKED_PART = 8 /* of a device's memory, at most, in windows that nobody uses */ };
-
-static _Thread_local char failure[512];
-
-const char *eepi_cuda_failure(void)
-{
-    return failure;
-}
-
-/* ------------------------------------------------------------------ the one check of results */
-
-static eep_status status_of(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess:
-        return EEP_OK;
-    case cudaErrorMemoryAllocation:
-        return EEP_ERR_NO_MEMORY;
-    case cudaErrorNoDevice:
-    case cudaErrorInsufficientDriver:
-    case cudaErrorStubLibrary:
-    case cudaErrorSystemDriverMismatch:
-    case cudaErrorCompatNotSupportedOnDevice:
-        return EEP_ERR_UNSUPPORTED;
-    default:
-        return EEP_ERR_DEVICE;
-    }
-}
-
-eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
-{
-    int used = snprintf(failure, sizeof failure, "device %d: ", ordinal);
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(failure + used, sizeof failure - (size_t)used, format, arguments);
-    va_end(arguments);
-    return status;
-}
-
-/* Every CUDA call passes through here; a failure is kept as text with the call in it. */
-eep_status eepi_cuda_checked(cudaError_t error, const char *call, int ordinal)
-{
-    if (error == cudaSuccess) {
-        return EEP_OK;
-    }
-    return eepi_cuda_fail(status_of(error), ordinal, "%s: %s (%s, %d)", call,
-                          cudaGetErrorString(error), cudaGetErrorName(error), (int)error);
-}
-
-/* A new thread's current device is 0, whichever device the stream belongs to, and without a
- * context: cudaGetDevice says 0, but the driver's own calls (cuda_shared_memory.c) find none. So
- * each thread says its device once, whatever it seems to be, and again when somebody has changed
- * it. */
-eep_status eepi_cuda_use_device(int ordinal)
-{
-    static _Thread_local int bound = -1;
-    int current = -1;
-    eep_status status = EEPI_CUDA_CHECKED(ordinal, cudaGetDevice(&current));
-
-    if (status != EEP_OK || (current == ordinal && bound == ordinal)) {
-        return status;
-    }
-    status = EEPI_CUDA_CHECKED(ordinal, cudaSetDevice(ordinal));
-    if (status == EEP_OK) {
-        bound = ordinal;
-    }
-    return status;
-}
 
 /* ------------------------------------------------------------------ devices */
 
@@ -256,12 +187,12 @@ static eep_status cuda_open(int ordinal, void **device_out, char *why_out, size_
         return EEP_ERR_NO_MEMORY;
     }
     eepi_cuda_prepare_process();
-    failure[0] = '\0';
+    eepi_cuda_forget_failure();
     device->ordinal = ordinal;
     eepi_cuda_device_opened();
     status = open_parts(device);
     if (status != EEP_OK) {
-        snprintf(why_out, why_bytes, "%s", failure);
+        snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
         cuda_close(device);
         return status;
     }
@@ -301,7 +232,7 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
     eep_status status;
 
     if (!kernel->cuda) {
-        return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, s->ordinal, "kernel %s has no CUDA twin",
+        return eepi_cuda_fail(EEP_ERR_UNSUPPORTED, s->ordinal, "kernel %s has no CUDA body",
                               kernel->name);
     }
     if (args_bytes) {

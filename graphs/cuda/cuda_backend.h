@@ -23,8 +23,9 @@ typedef struct cuda_device {
     eepi_device_facts facts;
 } cuda_device;
 
-/* What the thread's last failing operation failed of; written by the three below. */
+/* cuda_check.c. What the thread's last failing operation failed of; written by the three below. */
 const char *eepi_cuda_failure(void);
+void eepi_cuda_forget_failure(void);
 /* Keep a failure as text, behind the device's number, and return the status. */
 eep_status eepi_cuda_fail(eep_status status, int ordinal, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -39,7 +40,7 @@ EEP_MUST_CHECK eep_status eepi_cuda_use_device(int ordinal);
 void eepi_cuda_prepare_process(void);
 uint32_t eepi_cuda_num_queues(void);
 
-/* cuda_quiet.c: calls that may wait for a whole device are made while no rank of the process waits.
+/* cuda_parked.c: objects that are destroyed while no rank of the process waits, and how many wait.
  */
 typedef enum cuda_parked_kind {
     CUDA_PARKED_STEP_STREAM,
@@ -47,18 +48,27 @@ typedef enum cuda_parked_kind {
     CUDA_PARKED_EVENT,
     CUDA_PARKED_GRAPH
 } cuda_parked_kind;
-void eepi_cuda_set_waiters(void *device, uint32_t num_waiters);
 uint32_t eepi_cuda_num_waiters(void);
-/* A device is opened, or was closed: with the last one goes what nobody uses any more. */
-void eepi_cuda_device_opened(void);
-void eepi_cuda_device_closed(void);
+/* Between these two no rank begins to wait; the count is changed between them only. */
+void eepi_cuda_quiet_enter(void);
+void eepi_cuda_quiet_leave(void);
+void eepi_cuda_count_waiters(uint32_t num);
 /* Put an object away that nobody uses any more; it is destroyed now if no rank waits. */
 void eepi_cuda_park(cuda_parked_kind kind, int ordinal, void *object);
 /* One that was put away and in which nothing runs; NULL: there is none. */
 void *eepi_cuda_unpark(cuda_parked_kind kind, int ordinal);
+/* No rank waits: destroy all that was put away. */
+void eepi_cuda_destroy_parked(void);
 /* A call could not be put off; counted if it may wait for others. */
 void eepi_cuda_note_late(void);
 uint64_t eepi_cuda_late_calls(const void *device);
+
+/* cuda_quiet.c: calls that may wait for a whole device are made while no rank of the process waits.
+ */
+void eepi_cuda_set_waiters(void *device, uint32_t num_waiters);
+/* A device is opened, or was closed: with the last one goes what nobody uses any more. */
+void eepi_cuda_device_opened(void);
+void eepi_cuda_device_closed(void);
 
 /* cuda_memory.c: device memory of a pool per device; what its operations share. */
 EEP_MUST_CHECK eep_status eepi_cuda_pool_of(int ordinal, cudaMemPool_t *pool_out);
@@ -93,7 +103,7 @@ void eepi_cuda_event_close(void *event);
 EEP_MUST_CHECK eep_status eepi_cuda_event_record(void *event, void *stream);
 EEP_MUST_CHECK eep_status eepi_cuda_event_synchronize(void *event, uint64_t timeout_us);
 
-/* capture.c: members of the table of operations, and what a closing stream drops. */
+/* cuda_capture.c: members of the table of operations, and what a closing stream drops. */
 EEP_MUST_CHECK eep_status eepi_cuda_capture_begin(void *stream);
 EEP_MUST_CHECK eep_status eepi_cuda_capture_end(void *stream, void **graph_out,
                                                 uint32_t *num_nodes_out);
