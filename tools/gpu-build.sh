@@ -4,30 +4,50 @@
 # The caller has row NAME STATUS [TEXT], which shows a line of its table.
 #   gpu_build DIR ARCH strict|lenient    0, or 1 with a row of what failed
 #   gpu_sources_hash                     stands for all sources that programs are made of
+# The lists of sources come from meson: $GPU_SOURCES, a build folder, a pack, or meson is called.
 gpu_programs=(gpu_smoke gpu_probe model_check eep-bench)
 gpu_plugins=(libeep_cuda.so libeep_model_cuda.so)
 
-# A program is a folder, so that a new file belongs to its program by its place.
-gpu_find_sources() {
-    gpu_plugin=(graphs/cuda/*.c graphs/cuda/*.cu)
-    gpu_smoke=(tests/gpu/smoke/*.c tests/gpu/smoke/*.cu)
-    gpu_probe=(tests/gpu/probe/*.c tests/gpu/probe/*.cu)
-    gpu_bench=(experiments/bench/*.cu experiments/bench/fixed/*.c)
-    local source
-    for source in experiments/bench/*.c; do
-        case $source in
-        */native_none.c | */eep_bench_bulk.c) ;; # not on a GPU; a program of its own
-        *) gpu_bench+=("$source") ;;
-        esac
+# What the programs are made of is written in the folders' meson.build files. Meson tells it in a file
+# (tests/gpu/meson.build), whose first line stands for these build files: a list of others is passed over.
+gpu_build_files_hash() {
+    find graphs transport membership repair experiments tests/gpu -name meson.build -print0 | LC_ALL=C sort -z |
+        xargs -0 sha256sum | sha256sum | cut -c1-16
+}
+gpu_list_fits() { # FILE
+    [ -s "$1" ] && [ "$(head -n 1 "$1")" = "# of the build files $(gpu_build_files_hash)" ]
+}
+# Prints the list's path. A build folder's, a pack's, or one that meson makes now.
+gpu_find_list() {
+    local list meson
+    for list in "${GPU_SOURCES:-}" "$gpu_dir/gpu-sources.txt" build*/tests/gpu/gpu-sources.txt \
+        "${pack:-gpu-runs}/gpu-sources.txt" gpu-runs/gpu-sources.txt "$gpu_dir/meson/tests/gpu/gpu-sources.txt"; do
+        ! gpu_list_fits "$list" || { echo "$list"; return 0; }
     done
-    gpu_model=(tests/gpu/model/*.c experiments/model/model_kernels.c experiments/model/model_rows.c
-               experiments/model/model_plugin.c)
-    gpu_model_plugin=(experiments/model/*.cu)
-    # What several of them share is an archive, from which each takes what it refers to.
-    gpu_shared=(experiments/base/{args,child,commit,folder,output}.c tests/gpu/gpu_rows.c graphs/base/*.c
-                graphs/kernels/*.c graphs/device/*.c graphs/host/*.c
-                transport/window/*.c membership/view/view.c membership/context/bank_image.c
-                membership/context/log.c repair/planner.c)
+    meson=${MESON:-/usr/bin/meson} # Debian's, which has Debian's modules
+    list=$gpu_dir/meson/tests/gpu/gpu-sources.txt
+    if command -v "$meson" >/dev/null; then
+        rm -rf "$gpu_dir/meson"
+        env -u LIBRARY_PATH "$meson" setup "$gpu_dir/meson" . >"$gpu_dir/meson.txt" 2>&1 || true
+        ! gpu_list_fits "$list" || { echo "$list"; return 0; }
+    fi
+    echo "no list of the programs' sources: run 'meson setup build' here, or bring gpu-runs/gpu-sources.txt" \
+        "of tools/gpu-pack along"
+    return 1
+}
+# Sets an array for each program, gpu_shared for the archive that they share. 1: prints why not.
+gpu_find_sources() {
+    local list
+    list=$(gpu_find_list) || { echo "$list"; return 1; }
+    [ "$list" -ef "$gpu_dir/gpu-sources.txt" ] || cp "$list" "$gpu_dir/gpu-sources.txt"
+    list=$gpu_dir/gpu-sources.txt
+    mapfile -t gpu_plugin < <(sed -n 's/^libeep_cuda.so //p' "$list")
+    mapfile -t gpu_model_plugin < <(sed -n 's/^libeep_model_cuda.so //p' "$list")
+    mapfile -t gpu_smoke < <(sed -n 's/^gpu_smoke //p' "$list")
+    mapfile -t gpu_probe < <(sed -n 's/^gpu_probe //p' "$list")
+    mapfile -t gpu_model < <(sed -n 's/^model_check //p' "$list")
+    mapfile -t gpu_bench < <(sed -n 's/^eep-bench //p' "$list")
+    mapfile -t gpu_shared < <(sed -n 's/^libshared.a //p' "$list")
 }
 
 gpu_objects() { # SOURCES...: the objects, one a line
@@ -133,7 +153,8 @@ gpu_build() {
     gpu_find_compilers >"$gpu_dir/compilers.txt" ||
         { why=$(cat "$gpu_dir/compilers.txt"); row "compilers" FAILED "$why"; return 1; }
     gpu_set_flags "$2" "$3"
-    gpu_find_sources
+    gpu_find_sources >"$gpu_dir/why.txt" ||
+        { why=$(cat "$gpu_dir/why.txt"); row "sources" FAILED "$why"; return 1; }
     for source in "${gpu_plugin[@]}" "${gpu_smoke[@]}" "${gpu_probe[@]}" "${gpu_bench[@]}" \
         "${gpu_model[@]}" "${gpu_model_plugin[@]}" "${gpu_shared[@]}"; do
         case $source in *.cu) kernels+=("$source") ;; *) others+=("$source") ;; esac

@@ -173,6 +173,22 @@ PATH=$tmp/machine:$PATH NVCC=/nowhere/nvcc check 1 old --prebuilt "$tmp/stubs"
 said '^programs +- +driver 550.0 is too old for their CUDA runtime'
 said '^GPU +FAILED +no program here can use it'
 
+# ---- what programs are made of: a list of these build files is taken wherever it is, others are passed over
+mkdir "$tmp/tree"
+find graphs transport membership repair experiments tests/gpu tools \( -name meson.build -o -path 'tools/gpu-*' \) \
+    -type f -print0 | tar -c --null -T - | tar -x -C "$tmp/tree"
+list_of() { # the list that would be taken in the tree, whose programs are built in its folder "out"
+    (cd "$tmp/tree" && mkdir -p out && . tools/gpu-build.sh && gpu_dir=out MESON=/nowhere && gpu_find_list) 2>&1
+}
+[[ $(list_of || true) == *"run 'meson setup build' here, or bring gpu-runs/gpu-sources.txt"* ]] ||
+    bad "without a list and without meson it does not say what to do: $(list_of || true)"
+mkdir -p "$tmp/tree/gpu-runs" "$tmp/tree/build/tests/gpu"
+(cd "$tmp/tree" && tools/gpu-sources gpu_smoke: "$tmp/tree/tests/gpu/smoke/gpu_smoke.c") >"$tmp/tree/gpu-runs/gpu-sources.txt"
+sed 1s/$/0/ "$tmp/tree/gpu-runs/gpu-sources.txt" >"$tmp/tree/build/tests/gpu/gpu-sources.txt"
+[ "$(list_of)" = gpu-runs/gpu-sources.txt ] || bad "not the pack's list: $(list_of || true)"
+echo >>"$tmp/tree/graphs/meson.build"
+[ "$(list_of || true)" != gpu-runs/gpu-sources.txt ] || bad "a list of other build files was taken"
+
 # ---- ncu's table becomes rows
 cat >"$tmp/ncu" <<'STUB'
 #!/bin/bash

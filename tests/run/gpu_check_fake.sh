@@ -14,7 +14,7 @@ cd "$root"
 gpu_dir=$built
 gpu_find_compilers || exit 77
 gpu_set_flags 90 strict
-gpu_find_sources
+gpu_find_sources || exit 1
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 ready=$tmp/ready
@@ -41,8 +41,8 @@ bodies=$(compile tests/gpu/gpu_program_bodies.c)
 "$gpu_cc" -shared -o "$ready/libeep_cuda.so" "${plugin[@]}" "$(compile "$fake/bodies_eep.c")" \
     "$built/libshared.a" "${runtime[@]}"
 "$gpu_cc" -shared -o "$ready/libeep_model_cuda.so" "${model[@]}" "$(compile "$fake/bodies_model.c")" \
-    "$(compile experiments/model/fault_kernels.c)" "$built/experiments_model_kernels.c.o" \
-    "$built/experiments_model_rows.c.o" "$built/libshared.a" "${runtime[@]}"
+    "$(compile experiments/model/fault_kernels.c)" "$built/experiments_model_model_kernels.c.o" \
+    "$built/experiments_model_model_rows.c.o" "$built/libshared.a" "${runtime[@]}"
 "$gpu_cc" -o "$ready/gpu_smoke" "${smoke[@]}" "$bodies" "$built/libshared.a" "${runtime[@]}"
 "$gpu_cc" -o "$ready/gpu_probe" "${probe[@]}" "$bodies" "$built/libshared.a" "${runtime[@]}"
 ln -s "$built/model_check" "$built/eep-bench" "$ready"
