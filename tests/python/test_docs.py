@@ -13,7 +13,8 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Options of other programs, and forms that stand for many.
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--buildtype", "--no-rebuild", "--dry-run", "--prefix",
-                   "--variable", "--map-user"}
+                   "--variable", "--map-user",
+                   "--apart"}  # the last: of a former release, in CHANGELOG.md
 CODE = (".c", ".h", ".cu", ".py", ".sh", ".yaml", ".in", ".patch", ".txt", ".build", ".S", ".pml")
 PATH_ENDS = r"\.(?:c|h|cu|py|sh|md|yaml|json|csv|png|txt|patch|pml)"
 # Named as what a run or a person makes, not as files of the project.
