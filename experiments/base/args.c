@@ -408,8 +408,8 @@ static void print_rows(FILE *file, const args_row *rows, int num, int width)
         char left[ROW_BYTES], right[ROW_BYTES];
         print_left(&rows[i], left);
         print_right(&rows[i], right);
-        fprintf(file, "  %-*s  ", width, left);
-        if ((int)strlen(left) > width) {
+        fprintf(file, "  %-*s%s", *right ? width : 0, left, *right ? "  " : "");
+        if (*right && (int)strlen(left) > width) {
             fprintf(file, "\n%*s", width + 4, "");
         }
         print_wrapped(file, right, width + 4);

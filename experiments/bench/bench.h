@@ -16,9 +16,11 @@ typedef struct bench_options { /* 0, or an empty list: the case's default on the
     int ranks, layers, hidden, experts, topk, repeats;
     bench_list tokens, blocks;
     const char *dtype; /* "bf16", "fp8"; NULL: both where a case does both */
-    int nodes;         /* 1: stamp every node */
-    int quick;         /* 1: tiny; shows that it works, measures nothing */
-    int append;        /* 1: rows go behind those that the file has */
+    bool nodes;        /* stamp every node */
+    bool quick;        /* tiny; shows that it works, measures nothing */
+    bool append;       /* rows go behind those that the file has */
+    uint32_t cases;    /* bit i: eep_bench.c's case i is run */
+    uint64_t given;
 } bench_options;
 
 typedef struct bench_run {

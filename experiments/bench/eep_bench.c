@@ -5,6 +5,7 @@
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/device/device_ops.h"
 #include "experiments/base/commit.h"
+#include "experiments/base/args.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,158 +27,94 @@ static const struct {
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
-static int usage(FILE *to, int result)
-{
-    fputs("usage: eep-bench [OPTION...] CASE...\n"
-          "Measure the data plane with ranks as threads of this process on one device. What each\n"
-          "figure means, and how it is taken: docs/BENCH.md.\n\n",
-          to);
-    for (size_t i = 0; i < NUM_CASES; i++) {
-        fprintf(to, "  %-10s %s\n", cases[i].name, cases[i].what);
-    }
-    fputs(
-        "  all        all of them\n\n"
-        "  --device host|guarded|cuda   (host)\n"
-        "  --csv FILE           keep rows, with how they were made\n"
-        "  --append             behind those that the file has\n"
-        "  --commit ID          for the rows, where the build does not know it\n"
-        "  --driver VERSION     for the rows\n"
-        "  --ranks N, --layers N, --tokens N,N.., --hidden N, --experts N, --topk N\n"
-        "  --blocks N,N..       of the grids (default: the library's, and one per\n"
-        "                       multiprocessor)\n"
-        "  --dtype bf16|fp8     of dispatched rows (default: both, where a case does both)\n"
-        "  --repeats N          replays, blocks, flips or aborts\n"
-        "  --nodes              exchange, deepep: time every node; slower in all\n"
-        "  --quick              tiny: shows that it works, measures nothing\n\n"
-        "Exit status: 0 done, 1 a check failed or it could not be measured, 2 usage, 3 measured,\n"
-        "but a bar is missed, 77 no such device here.\n",
-        to);
-    return result;
-}
-
 /* ------------------------------------------------------------------ options */
 
-/* A whole number from 1; 0: it is none. */
-static int number_of(const char *text, const char **end_out)
-{
-    char *end;
-    long value;
+enum { LARGEST = 1 << 20 };
 
-    errno = 0;
-    value = strtol(text, &end, 10);
-    *end_out = end;
-    return errno || end == text || value < 1 || value > 1 << 20 ? 0 : (int)value;
+/* "1,8,64" */
+static eep_status parse_list(const args_row *row, const char *text, void *options, char *error)
+{
+    bench_list *list = (bench_list *)(void *)((char *)options + row->offset);
+    char number[16];
+    uint64_t value = 0;
+    list->n = 0;
+    for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        snprintf(number, sizeof number, "%.*s", (int)strcspn(at, ","), at);
+        if (list->n == BENCH_MAX_LIST || strcspn(at, ",") >= sizeof number ||
+            !args_whole(number, 1, LARGEST, &value)) {
+            return args_fail(error, "%s: '%s' is not a list of at most %d numbers from 1 to %d",
+                             row->name, text, BENCH_MAX_LIST, LARGEST);
+        }
+        list->value[list->n++] = (int)value;
+    }
+    return EEP_OK;
 }
 
-static int parse_number(const char *text, int *to)
+static eep_status parse_case(const args_row *row, const char *text, void *options, char *error)
 {
-    const char *end;
-
-    *to = number_of(text, &end);
-    return *to && !*end ? 0 : -1;
+    bench_options *o = options;
+    bool all = strcmp(text, "all") == 0, found = all;
+    for (size_t c = 0; c < NUM_CASES; c++) {
+        bool is = all || strcmp(text, cases[c].name) == 0;
+        o->cases |= (uint32_t)is << c;
+        found |= is;
+    }
+    return found ? EEP_OK
+                 : args_fail(error, "%s: '%s': there is none of this name", row->name, text);
 }
 
-static int parse_list(const char *text, bench_list *to)
-{
-    for (to->n = 0; to->n < BENCH_MAX_LIST; text++) {
-        to->value[to->n] = number_of(text, &text);
-        if (!to->value[to->n++] || (*text && *text != ',')) {
-            return -1;
-        }
-        if (!*text) {
-            return 0;
-        }
-    }
-    return -1;
-}
+#define AT(field) ARGS_AT(bench_options, field)
+static const args_row rows[] = {
+    {"--device", ARGS_ONE_OF, AT(device), 0, 0, "host|guarded|cuda", "NAME", "host",
+     "the device backend"},
+    {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", NULL, "keep rows, with how they were made"},
+    {"--append", ARGS_FLAG, AT(append), 0, 0, NULL, NULL, NULL, "behind those that the file has"},
+    {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", NULL,
+     "for the rows, where the build does not know it"},
+    {"--driver", ARGS_TEXT, AT(driver), 0, 0, NULL, "VERSION", "-", "for the rows"},
+    {"--ranks", ARGS_WHOLE, AT(ranks), 1, BENCH_MAX_RANKS, NULL, "N", NULL, "ranks"},
+    {"--layers", ARGS_WHOLE, AT(layers), 1, LARGEST, NULL, "N", NULL, "MoE layers"},
+    {"--tokens", ARGS_PARSED, AT(tokens), 0, 0, NULL, "N,N...", NULL,
+     "tokens per rank, each in turn", parse_list},
+    {"--hidden", ARGS_WHOLE, AT(hidden), 1, LARGEST, NULL, "N", NULL, "elements per row"},
+    {"--experts", ARGS_WHOLE, AT(experts), 1, LARGEST, NULL, "N", NULL, "experts per layer"},
+    {"--topk", ARGS_WHOLE, AT(topk), 1, LARGEST, NULL, "N", NULL, "experts per token"},
+    {"--blocks", ARGS_PARSED, AT(blocks), 0, 0, NULL, "N,N...", NULL,
+     "blocks of the grids; default: the library's, and one per multiprocessor", parse_list},
+    {"--dtype", ARGS_ONE_OF, AT(dtype), 0, 0, "bf16|fp8", "TYPE", NULL,
+     "of dispatched rows; default: both, where a case does both"},
+    {"--repeats", ARGS_WHOLE, AT(repeats), 1, LARGEST, NULL, "N", NULL,
+     "replays, blocks, flips or aborts"},
+    {"--nodes", ARGS_FLAG, AT(nodes), 0, 0, NULL, NULL, NULL,
+     "exchange, deepep: time every node; slower in all"},
+    {"--quick", ARGS_FLAG, AT(quick), 0, 0, NULL, NULL, NULL,
+     "tiny: shows that it works, measures nothing"},
+};
 
-static int bad_option(const char *name, const char *value, const char *wanted)
-{
-    fprintf(stderr, "eep-bench: %s %s: %s\n", name, value ? value : "", wanted);
-    return -1;
-}
+static args_row case_rows[NUM_CASES + 2];
 
-/* One option with a value. */
-static int parse_value(const char *name, const char *value, bench_options *o)
+static const args_table *table(void)
 {
-    const struct {
-        const char *name, **to;
-    } texts[] = {{"--device", &o->device}, {"--csv", &o->csv},     {"--commit", &o->commit},
-                 {"--driver", &o->driver}, {"--dtype", &o->dtype}, {NULL, NULL}};
-    const struct {
-        const char *name;
-        int *to;
-    } numbers[] = {{"--ranks", &o->ranks},
-                   {"--layers", &o->layers},
-                   {"--hidden", &o->hidden},
-                   {"--experts", &o->experts},
-                   {"--topk", &o->topk},
-                   {"--repeats", &o->repeats},
-                   {NULL, NULL}};
-    const bool is_list = strcmp(name, "--tokens") == 0 || strcmp(name, "--blocks") == 0;
-
-    for (int i = 0; texts[i].name; i++) {
-        if (strcmp(name, texts[i].name) == 0 && value) {
-            *texts[i].to = value;
-            return 0;
-        }
+    static const args_table all = {
+        .program = "eep-bench",
+        .synopsis = "[OPTION]... CASE...",
+        .about =
+            "Measure the data plane with ranks as threads of this process on one device. What\n"
+            "each figure means, and how it is taken: docs/BENCH.md.",
+        .section = {{"Cases", case_rows, NUM_CASES + 2},
+                    {NULL, rows, sizeof rows / sizeof rows[0]}},
+        .notes = "Options without a default have one of each case on each device.\n\n"
+                 "Exit status: 0 done; 1 a check failed, or it could not be measured; 2 usage;\n"
+                 "3 measured, but a bar is missed; 77 no such device here.",
+        .given = offsetof(bench_options, given),
+    };
+    for (size_t i = 0; i < NUM_CASES; i++) {
+        case_rows[i] = (args_row){cases[i].name, ARGS_NOTE, .doc = cases[i].what};
     }
-    for (int i = 0; numbers[i].name; i++) {
-        if (strcmp(name, numbers[i].name) == 0 && value) {
-            return parse_number(value, numbers[i].to) ? bad_option(name, value, "a number from 1")
-                                                      : 0;
-        }
-    }
-    if (is_list && value) {
-        return parse_list(value, name[2] == 't' ? &o->tokens : &o->blocks)
-                   ? bad_option(name, value, "numbers from 1, at most 16, such as 1,8,64")
-                   : 0;
-    }
-    return bad_option(name, NULL, value ? "no such option" : "no such option, or it needs a value");
-}
-
-/* Cases go to `chosen` [NUM_CASES]. */
-static int parse(int argc, char **argv, bench_options *o, bool *chosen)
-{
-    for (int i = 1; i < argc; i++) {
-        size_t found = 0;
-        if (strcmp(argv[i], "--nodes") == 0) {
-            o->nodes = 1;
-        } else if (strcmp(argv[i], "--quick") == 0) {
-            o->quick = 1;
-        } else if (strcmp(argv[i], "--append") == 0) {
-            o->append = 1;
-        } else if (strncmp(argv[i], "--", 2) == 0 && strchr(argv[i], '=')) {
-            char *equals = strchr(argv[i], '=');
-            *equals = '\0';
-            if (parse_value(argv[i], equals + 1, o)) {
-                return -1;
-            }
-            *equals = '='; /* the rows tell the command */
-        } else if (argv[i][0] == '-') {
-            if (parse_value(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o)) {
-                return -1;
-            }
-            i++;
-        } else {
-            for (size_t c = 0; c < NUM_CASES; c++) {
-                const bool is = strcmp(argv[i], cases[c].name) == 0 || strcmp(argv[i], "all") == 0;
-                chosen[c] |= is;
-                found += is;
-            }
-            if (!found) {
-                return bad_option("case", argv[i], "there is none of this name");
-            }
-        }
-    }
-    if (o->ranks > BENCH_MAX_RANKS) {
-        fprintf(stderr, "eep-bench: %d ranks: at most %d\n", o->ranks, BENCH_MAX_RANKS);
-        return -1;
-    }
-    if (o->dtype && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "fp8") != 0) {
-        return bad_option("--dtype", o->dtype, "bf16 or fp8");
-    }
-    return 0;
+    case_rows[NUM_CASES] = (args_row){"all", ARGS_NOTE, .doc = "all of them"};
+    case_rows[NUM_CASES + 1] = (args_row){
+        "CASE", ARGS_PARSED, .doc = "one of these; several are run", .parse = parse_case};
+    return &all;
 }
 
 /* ------------------------------------------------------------------ the run */
@@ -212,14 +149,14 @@ static int open_device(bench_run *run)
     return why ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run_cases(bench_run *run, const bool *chosen)
+static int run_cases(bench_run *run)
 {
     const bench_report *report = run->report;
 
     printf("%s, driver %s, commit %s\n", report->device, report->driver, report->commit);
     for (size_t i = 0; i < NUM_CASES; i++) {
         const uint64_t begin = eepk_now_ns();
-        if (!chosen[i]) {
+        if (!(run->options->cases >> i & 1u)) {
             continue;
         }
         cases[i].run(run);
@@ -232,27 +169,18 @@ static int run_cases(bench_run *run, const bool *chosen)
 
 int main(int argc, char **argv)
 {
-    bench_options o = {.device = "host", .commit = commit_text(), .driver = "-"};
+    bench_options o = {.commit = commit_text()};
     bench_report report = {.csv = NULL};
     bench_run run = {.options = &o, .report = &report};
-    bool chosen[NUM_CASES] = {false};
-    int result = 0, any = 0;
+    int result = 0;
 
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
+    if (!args_begin(table(), &o, argc, argv, &result)) {
+        return result;
     }
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        return usage(stdout, EXIT_SUCCESS);
-    }
-    if (parse(argc, argv, &o, chosen) != 0) {
+    if (!o.cases) {
+        args_print_help(table(), stderr);
         return EXIT_USAGE;
-    }
-    for (size_t i = 0; i < NUM_CASES; i++) {
-        any |= chosen[i];
-    }
-    if (!any) {
-        return usage(stderr, EXIT_USAGE);
     }
     /* before the first context, of this program's own runtime too */
     eepi_cuda_environment_set();
@@ -265,7 +193,7 @@ int main(int argc, char **argv)
         result = EXIT_FAILURE;
     }
     if (result == EXIT_SUCCESS) {
-        result = run_cases(&run, chosen);
+        result = run_cases(&run);
     }
     if (bench_report_close(&report) != 0) {
         perror(o.csv);

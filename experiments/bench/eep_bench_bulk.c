@@ -10,9 +10,9 @@
 #include "experiments/base/clock.h"
 #include "experiments/base/child.h"
 #include "experiments/base/commit.h"
+#include "experiments/base/args.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,15 +196,6 @@ static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_B
     }
 }
 
-static int usage(FILE *to, int result)
-{
-    fputs(
-        "usage: eep-bench-bulk [--rounds N] [--csv FILE]\n"
-        "Fetch weights from another process in shared memory and over UCX, in turns; 60 rounds.\n",
-        to);
-    return result;
-}
-
 /* The other process: made before this one has threads, it begins when the holder is there. */
 static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
 {
@@ -282,52 +273,48 @@ end:
     return result;
 }
 
-/* 0: it is none, or beyond an int. */
-static int whole(const char *text)
-{
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    return errno || end == text || *end || value < 0 || value > INT_MAX ? 0 : (int)value;
-}
+typedef struct bulk_options {
+    int rounds;
+    const char *csv;
+    uint64_t given;
+} bulk_options;
+
+#define AT(field) ARGS_AT(bulk_options, field)
+static const args_row option_rows[] = {
+    {"--rounds", ARGS_WHOLE, AT(rounds), 1, 100000, NULL, "N", "60",
+     "fetches of each size by each carrier"},
+    {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", "/dev/null",
+     "rows, with how they were made; an older file is replaced"},
+};
+static const args_table table = {
+    .program = "eep-bench-bulk",
+    .synopsis = "[OPTION]...",
+    .about = "Fetch weights from another process in shared memory and over UCX, in turns.",
+    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .given = offsetof(bulk_options, given),
+};
 
 int main(int argc, char **argv)
 {
-    const char *csv = "/dev/null";
-    int rounds = 60, result = 1;
+    bulk_options options = {0};
+    int result = 0;
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
+    if (!args_begin(&table, &options, argc, argv, &result)) {
+        return result;
     }
-    for (int i = 1; i < argc; i += 2) {
-        if (strcmp(argv[i], "--help") == 0) {
-            return usage(stdout, 0);
-        }
-        if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0) {
-            rounds = whole(argv[i + 1]);
-        } else if (i + 1 < argc && strcmp(argv[i], "--csv") == 0) {
-            csv = argv[i + 1];
-        } else {
-            return usage(stderr, 2);
-        }
-    }
-    if (rounds < 1 || rounds > 100000) {
-        fputs("eep-bench-bulk: --rounds: a whole number from 1 to 100000\n", stderr);
-        return 2;
-    }
-    FILE *rows = fopen(csv, "w");
+    FILE *rows = fopen(options.csv, "w");
     blob = malloc(sizes[NUM_SIZES - 1]);
     if (rows == NULL || blob == NULL) {
-        perror(csv);
+        perror(options.csv);
         return 1;
     }
     for (size_t i = 0; i < sizes[NUM_SIZES - 1]; i++) {
         blob[i] = (unsigned char)(i * 2654435761u >> 13);
     }
     write_head(rows, argc, argv);
-    result = run(rows, rounds);
+    result = run(rows, options.rounds);
     if (fclose(rows) != 0) {
-        perror(csv);
+        perror(options.csv);
         result = 1;
     }
     free(blob);

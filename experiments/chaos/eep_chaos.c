@@ -4,7 +4,6 @@
 #include "experiments/chaos/chaos.h"
 #include "experiments/chaos/chaos_judge.h"
 #include "experiments/chaos/chaos_table.h"
-#include "experiments/base/decimal.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/base/folder.h"
 #include "experiments/base/output.h"
@@ -12,6 +11,7 @@
 #include "experiments/base/clock.h"
 #include "experiments/base/child.h"
 #include "experiments/base/commit.h"
+#include "experiments/base/args.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_ARGUMENTS = 2 * CHAOS_MAX_FLAGS + 128, NUMBER_BYTES = 32 };
+enum { MAX_ARGUMENTS = 2 * CHAOS_MAX_FLAGS + 128, MAX_RUN_FLAGS = 64, NUMBER_BYTES = 32 };
 enum { EXIT_GOOD, EXIT_VIOLATION, EXIT_USAGE, EXIT_INTERRUPTED = 130 };
 static const double EXPEL_MS = 1000; /* the library's default floor */
 /* What a round may take beyond its faults: start, slow machines; then the oracle. */
@@ -34,10 +34,10 @@ typedef struct campaign {
     chaos_config faults;
     double minutes;
     uint64_t total; /* faults */
-    bool one_round, dry_run, help;
+    bool one_round, dry_run;
     const char *out_dir;
-    char **run_flags; /* after "--" */
-    int num_run_flags;
+    args_rest run_flags;
+    uint64_t given;
     /* progress */
     double begin_ms;
     int signal_fd;
@@ -49,133 +49,61 @@ typedef struct campaign {
 
 /* ---------------------------------------------------------------- the command line */
 
-static void print_help(FILE *file)
-{
-    fputs("Usage: eep-chaos [OPTION]... [-- FLAG OF EEP-RUN...]\n"
-          "Rounds of random faults on rank processes: crashes, pauses, slow ranks, store outages,\n"
-          "some of them together. Stops at the first violation, keeps its rows and says how to\n"
-          "replay it. docs/CHAOS.md has the mix and what is checked.\n\n"
-          "  --minutes M    begin no round after M minutes [1]\n"
-          "  --total N      begin no round after N faults either\n"
-          "  --seed S       of all that is random [1]\n"
-          "  --round K      only round K of the seed; its rows are kept\n"
-          "  --ranks N      rank processes, 4 to 64 [8]\n"
-          "  --faults N     in each round, 1 to 200 [12 to 20, drawn]\n"
-          "  --out DIR      chaos.csv, and the rows of a round that failed [eep-chaos-out]\n"
-          "  --store-race   also let ranks die in the instant in which the store comes back empty\n"
-          "  --dry-run      print the eep-run command of the round (--round, else 1) and end\n"
-          "  --version      the program and its version\n"
-          "  --help         this text\n\n"
-          "Exit: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a signal.\n",
-          file);
-}
+#define AT(field) ARGS_AT(campaign, field)
+static const args_row rows[] = {
+    {"--minutes", ARGS_NUMBER, AT(minutes), 1e-6, 1e5, NULL, "M", "1",
+     "begin no round after M minutes"},
+    {"--total", ARGS_WHOLE, AT(total), 1, 1000000, NULL, "N", NULL,
+     "begin no round after N faults either"},
+    {"--seed", ARGS_WHOLE, AT(faults.seed), 0, 0x1p64, NULL, "S", "1", "of all that is random"},
+    {"--round", ARGS_WHOLE, AT(faults.round), 1, UINT32_MAX, NULL, "K", NULL,
+     "only round K of the seed; its rows are kept"},
+    {"--ranks", ARGS_WHOLE, AT(faults.num_ranks), CHAOS_FEWEST_RANKS, CHAOS_MAX_RANKS, NULL, "N",
+     "8", "rank processes"},
+    {"--faults", ARGS_WHOLE, AT(faults.num_faults), 1, CHAOS_MAX_FAULTS, NULL, "N", NULL,
+     "in each round; default: 12 to 20, drawn"},
+    {"--out", ARGS_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-chaos-out",
+     "the folder of chaos.csv, and of the rows of a round that failed"},
+    {"--store-race", ARGS_FLAG, AT(faults.store_race), 0, 0, NULL, NULL, NULL,
+     "also let ranks die in the instant in which the store comes back empty"},
+    {"--dry-run", ARGS_FLAG, AT(dry_run), 0, 0, NULL, NULL, NULL,
+     "print the eep-run command of the round (--round, else 1) and end"},
+    {"--", ARGS_REST, AT(run_flags), 0, 0, NULL, "OPTION...", NULL,
+     "options for eep-run, in each round"},
+};
+static const args_table table = {
+    .program = "eep-chaos",
+    .synopsis = "[OPTION]... [-- OPTION OF EEP-RUN...]",
+    .about =
+        "Run rounds of random faults on rank processes until the first violation. The faults are\n"
+        "crashes, pauses, slow ranks and store outages, some of them together. The rows of the\n"
+        "violation are kept, and how to replay it is told. docs/CHAOS.md has the mix of faults\n"
+        "and what is checked.",
+    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .notes = "Exit status: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a\n"
+             "signal.",
+    .given = offsetof(campaign, given),
+};
 
-static int fail_usage(const char *option, const char *value, const char *allowed)
+/* The options for eep-run must leave alone what the mix and the checks rely on. */
+static bool check_run_flags(const args_rest *flags)
 {
-    fprintf(stderr, "eep-chaos: %s: '%s' is not %s\n", option, value, allowed);
-    return EXIT_USAGE;
-}
-
-static bool whole(const char *text, uint64_t least, uint64_t most, uint64_t *value_out)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || errno || *end || value < least || value > most) {
-        return false;
-    }
-    *value_out = value;
-    return true;
-}
-
-/* One option that takes a value. */
-static int take_value(campaign *self, const char *option, const char *value)
-{
-    uint64_t number = 0;
-    if (strcmp(option, "--out") == 0) {
-        self->out_dir = value;
-        return *value ? 0 : fail_usage(option, value, "the name of a folder");
-    }
-    if (strcmp(option, "--minutes") == 0) {
-        bool good = decimal_is(value, &self->minutes) && self->minutes > 0 && self->minutes <= 1e5;
-        return good ? 0 : fail_usage(option, value, "a number of minutes up to 100000");
-    }
-    if (strcmp(option, "--total") == 0) {
-        return whole(value, 1, 1000000, &self->total)
-                   ? 0
-                   : fail_usage(option, value, "a whole number from 1 on");
-    }
-    if (strcmp(option, "--seed") == 0) {
-        return whole(value, 0, UINT64_MAX, &self->faults.seed)
-                   ? 0
-                   : fail_usage(option, value, "a whole number of 64 bits");
-    }
-    if (strcmp(option, "--round") == 0) {
-        self->one_round = true;
-        return whole(value, 1, UINT32_MAX, &self->faults.round)
-                   ? 0
-                   : fail_usage(option, value, "a whole number from 1 on");
-    }
-    if (strcmp(option, "--ranks") == 0) {
-        bool good = whole(value, CHAOS_FEWEST_RANKS, CHAOS_MAX_RANKS, &number);
-        self->faults.num_ranks = (int)number;
-        return good ? 0 : fail_usage(option, value, "a whole number from 4 to 64");
-    }
-    if (strcmp(option, "--faults") == 0) {
-        bool good = whole(value, 1, CHAOS_MAX_FAULTS, &number);
-        self->faults.num_faults = (int)number;
-        return good ? 0 : fail_usage(option, value, "a whole number from 1 to 200");
-    }
-    fprintf(stderr, "eep-chaos: unknown option '%s'; eep-chaos --help lists all\n", option);
-    return EXIT_USAGE;
-}
-
-static int parse(campaign *self, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        char option[NUMBER_BYTES];
-        const char *equals = strchr(argv[i], '=');
-        snprintf(option, sizeof option, "%.*s", equals ? (int)(equals - argv[i]) : NUMBER_BYTES,
-                 argv[i]);
-        if (strcmp(argv[i], "--") == 0) {
-            self->run_flags = argv + i + 1;
-            self->num_run_flags = argc - i - 1;
-            break;
-        }
-        if (strcmp(argv[i], "--store-race") == 0) {
-            self->faults.store_race = true;
-        } else if (strcmp(argv[i], "--dry-run") == 0) {
-            self->dry_run = true;
-        } else if (strcmp(argv[i], "--help") == 0) {
-            self->help = true;
-        } else if (!equals && i + 1 == argc) {
-            fprintf(stderr, "eep-chaos: %s: unknown, or its value is missing; eep-chaos --help\n",
-                    argv[i]);
-            return EXIT_USAGE;
-        } else {
-            int code = take_value(self, option, equals ? equals + 1 : argv[++i]);
-            if (code) {
-                return code;
-            }
-        }
-    }
-    static const char *const ours[] = {"--ranks", "--out", "--expel-ms", "--no-oracle"};
-    for (int i = 0; i < self->num_run_flags; i++) {
-        for (size_t k = 0; k < sizeof ours / sizeof ours[0]; k++) {
-            size_t length = strlen(ours[k]);
-            const char *flag = self->run_flags[i];
-            if (strncmp(flag, ours[k], length) == 0 && (!flag[length] || flag[length] == '=')) {
+    static const char *const own[] = {"--ranks", "--out", "--expel-ms", "--no-oracle"};
+    for (int i = 0; i < flags->num; i++) {
+        for (size_t k = 0; k < sizeof own / sizeof own[0]; k++) {
+            size_t length = strlen(own[k]);
+            const char *flag = flags->word[i];
+            if (strncmp(flag, own[k], length) == 0 && (!flag[length] || flag[length] == '=')) {
                 fprintf(stderr, "eep-chaos: %s behind --: the mix and the checks rely on it\n",
-                        ours[k]);
-                return EXIT_USAGE;
+                        own[k]);
+                return false;
             }
         }
     }
-    if (self->num_run_flags > 64) {
-        fprintf(stderr, "eep-chaos: more than 64 arguments after --\n");
-        return EXIT_USAGE;
+    if (flags->num > MAX_RUN_FLAGS) {
+        fprintf(stderr, "eep-chaos: more than %d arguments after --\n", MAX_RUN_FLAGS);
     }
-    return 0;
+    return flags->num <= MAX_RUN_FLAGS;
 }
 
 /* ---------------------------------------------------------------- one round's command */
@@ -230,8 +158,8 @@ static void make_command(const campaign *self, const chaos_round *round, const c
         add(out, verb_table[round->flag[i].verb].option);
         add(out, round->flag[i].text);
     }
-    for (int i = 0; i < self->num_run_flags; i++) {
-        add(out, self->run_flags[i]);
+    for (int i = 0; i < self->run_flags.num; i++) {
+        add(out, self->run_flags.word[i]);
     }
     add(out, "--quiet");
     add(out, "--no-picture");
@@ -260,8 +188,8 @@ static void print_replay(FILE *file, const campaign *self)
     }
     fprintf(file, "%s --out %s/replay-%" PRIu64, self->faults.store_race ? " --store-race" : "",
             self->out_dir, self->faults.round);
-    for (int i = 0; i < self->num_run_flags; i++) {
-        fprintf(file, "%s '%s'", i ? "" : " --", self->run_flags[i]);
+    for (int i = 0; i < self->run_flags.num; i++) {
+        fprintf(file, "%s '%s'", i ? "" : " --", self->run_flags.word[i]);
     }
     fputc('\n', file);
 }
@@ -504,20 +432,14 @@ int main(int argc, char **argv)
     char program[PATH_MAX];
     sigset_t signals;
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
-    }
-    self.faults = (chaos_config){.seed = 1, .round = 1, .num_ranks = 8, .expel_ms = EXPEL_MS};
-    self.minutes = 1;
-    self.total = UINT64_MAX;
-    self.out_dir = "eep-chaos-out";
-    int code = parse(&self, argc, argv);
-    if (code) {
+    self = (campaign){.faults = {.round = 1, .expel_ms = EXPEL_MS}, .total = UINT64_MAX};
+    int code = EXIT_GOOD;
+    if (!args_begin(&table, &self, argc, argv, &code)) {
         return code;
     }
-    if (self.help) {
-        print_help(stdout);
-        return EXIT_GOOD;
+    self.one_round = args_is_given(&table, &self, offsetof(campaign, faults.round));
+    if (!check_run_flags(&self.run_flags)) {
+        return EXIT_USAGE;
     }
     if (beside_us("eep-run", program) != 0 || access(program, X_OK) != 0) {
         fprintf(stderr, "eep-chaos: eep-run is not beside it\n");

@@ -2,10 +2,10 @@
 #include "eep/eep.h"
 #include "experiments/control/control_client.h"
 #include "experiments/control/control_path.h"
-#include "experiments/base/decimal.h"
 #include "experiments/base/output.h"
 #include "experiments/base/utf8.h"
 #include "experiments/script/verbs.h"
+#include "experiments/base/args.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,24 +14,63 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
+enum { EXIT_REFUSED = 1, EXIT_USAGE = ARGS_EXIT_USAGE };
 static const double ANSWER_S = 10; /* for what is answered at once */
 
 typedef struct ctl_options {
     const char *socket, *out_dir, *command, *what;
     double timeout_s; /* of wait; < 0: none */
-    bool json, help, version;
+    bool json;
+    uint64_t given;
 } ctl_options;
 
-static const char *const ctl_commands[] = {
-    "status        the instance now: seats, requests, tokens per second",
-    "pending       what is noted or scripted and not done yet, and what it waits for",
-    "cancel NUMBER withdraw what has that number in the list of pending",
-    "watch         a line per event as it happens, until the run ends",
-    "wait settled  until nothing is left to do and nobody joins or leaves",
-    "wait done     until the run has ended and its summary is written",
-    "finish        no new requests; the run ends when all are served",
+/* ---------------------------------------------------------------- the command line */
+
+#define AT(field) ARGS_AT(ctl_options, field)
+static const args_row asked_rows[] = {
+    {"status", ARGS_NOTE, .doc = "the instance now: seats, requests, tokens per second"},
+    {"pending", ARGS_NOTE,
+     .doc = "what is noted or scripted and not done yet, and what it waits for"},
+    {"cancel NUMBER", ARGS_NOTE, .doc = "withdraw what has that number in the list of pending"},
+    {"watch", ARGS_NOTE, .doc = "a line per event as it happens, until the run ends"},
+    {"wait settled", ARGS_NOTE, .doc = "until nothing is left to do and nobody joins or leaves"},
+    {"wait done", ARGS_NOTE, .doc = "until the run has ended and its summary is written"},
+    {"finish", ARGS_NOTE, .doc = "no new requests; the run ends when all are served"},
+    {"COMMAND", ARGS_TEXT, AT(command), .doc = "one of all these"},
+    {"WHAT", ARGS_TEXT, AT(what), .doc = "to whom or what; see above"},
 };
+static const args_row option_rows[] = {
+    {"--out", ARGS_TEXT, AT(out_dir), 0, 0, NULL, "DIR", "eep-run-out",
+     "the folder that the run writes into: its socket is found from there"},
+    {"--socket", ARGS_TEXT, AT(socket), 0, 0, NULL, "PATH", NULL, "the socket itself"},
+    {"--timeout", ARGS_NUMBER, AT(timeout_s), 0, 86400, NULL, "S", NULL,
+     "of wait, in seconds; default: a day"},
+    {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
+     "print the lines of the run as they are"},
+};
+
+static const args_table *table(void)
+{
+    static args_row verb_rows[NUM_VERBS];
+    static const args_table all = {
+        .program = "eep-ctl",
+        .synopsis = "[OPTION]... COMMAND [WHAT]",
+        .about =
+            "Control a running eep-run. WHAT is as behind the option of that name of eep-run;\n"
+            "without @WHEN it is done at once (kill 3, kill random:2, stop 3=400ms, kill\n"
+            "3@ready:5).",
+        .section = {{"Done to it", verb_rows, NUM_VERBS},
+                    {"Asked of it", asked_rows, sizeof asked_rows / sizeof asked_rows[0]},
+                    {NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+        .notes = "Exit status: 0 done; 1 refused, timed out or (wait done) the run was not good;\n"
+                 "2 usage, or no run is there.",
+        .given = offsetof(ctl_options, given),
+    };
+    for (int v = 0; v < NUM_VERBS; v++) {
+        verb_rows[v] = (args_row){verb_table[v].name, ARGS_NOTE, .doc = verb_table[v].doc};
+    }
+    return &all;
+}
 
 static __attribute__((format(printf, 1, 2))) int usage_error(const char *format, ...)
 {
@@ -44,36 +83,6 @@ static __attribute__((format(printf, 1, 2))) int usage_error(const char *format,
     return EXIT_USAGE;
 }
 
-static void print_help(void)
-{
-    fputs("Usage: eep-ctl [OPTION]... COMMAND [WHAT]\n"
-          "Control a running eep-run.\n\n"
-          "Done to it; WHAT is as behind the option of that name of eep-run, and without @WHEN\n"
-          "it is done at once (kill 3, kill random:2, stop 3=400ms, kill 3@ready:5):\n",
-          stdout);
-    for (int v = 0; v < NUM_VERBS; v++) {
-        printf("  %-12s  %s\n", verb_table[v].name, verb_table[v].doc);
-    }
-    fputs("\nAsked of it:\n", stdout);
-    for (size_t i = 0; i < sizeof ctl_commands / sizeof ctl_commands[0]; i++) {
-        printf("  %s\n", ctl_commands[i]);
-    }
-    fputs(
-        "\n"
-        "  --out DIR      what the run writes into (default eep-run-out): its socket is found\n"
-        "                 from there\n"
-        "  --socket PATH  the socket itself\n"
-        "  --timeout S    of wait, in seconds (default: a day)\n"
-        "  --json         print the lines of the run as they are\n"
-        "  --version, --help\n"
-        "\n"
-        "Exit code: 0 done, 1 refused, timed out or (wait done) the run was not good, 2 usage, or\n"
-        "no run is there.\n",
-        stdout);
-}
-
-/* ---------------------------------------------------------------- the command line */
-
 static bool is_command(const char *name)
 {
     verb action = VERB_KILL;
@@ -82,55 +91,10 @@ static bool is_command(const char *name)
            strcmp(name, "pending") == 0 || strcmp(name, "cancel") == 0;
 }
 
-static int set_timeout(const char *text, ctl_options *options)
-{
-    if (!decimal_is(text, &options->timeout_s) || options->timeout_s > 86400) {
-        return usage_error("--timeout: '%s' is not a number of seconds from 0 to 86400", text);
-    }
-    return 0;
-}
-
-/* --NAME VALUE or --NAME=VALUE: the value, or NULL if it is another option. */
-static const char *value_of(const char *name, char **argv, int *i)
-{
-    size_t length = strlen(name);
-    if (strncmp(argv[*i], name, length) == 0 && argv[*i][length] == '=') {
-        return argv[*i] + length + 1;
-    }
-    if (strcmp(argv[*i], name) != 0) {
-        return NULL;
-    }
-    return argv[*i + 1] ? argv[++*i] : "";
-}
-
-static int take_option(char **argv, int *i, ctl_options *options)
-{
-    const char *option = argv[*i], *value = NULL;
-    if (strcmp(option, "--json") == 0) {
-        options->json = true;
-    } else if (strcmp(option, "--help") == 0) {
-        options->help = true;
-    } else if (strcmp(option, "--version") == 0) {
-        options->version = true;
-    } else if ((value = value_of("--socket", argv, i))) {
-        options->socket = value;
-    } else if ((value = value_of("--out", argv, i))) {
-        options->out_dir = value;
-    } else if ((value = value_of("--timeout", argv, i))) {
-        return *value ? set_timeout(value, options) : usage_error("--timeout needs a value");
-    } else {
-        return usage_error("unknown option '%s'", option);
-    }
-    return value && !*value ? usage_error("%s needs a value", option) : 0;
-}
-
 /* What the words mean together. */
 static int check(const ctl_options *options)
 {
     const char *command = options->command, *what = options->what;
-    if (options->help || options->version) {
-        return 0;
-    }
     if (!command) {
         return usage_error("no command is given");
     }
@@ -157,27 +121,6 @@ static int check(const ctl_options *options)
         return usage_error("--timeout is only for wait");
     }
     return 0;
-}
-
-static int parse(char **argv, ctl_options *options)
-{
-    *options = (ctl_options){.out_dir = "eep-run-out", .timeout_s = -1};
-    for (int i = 1; argv[i]; i++) {
-        int failed = 0;
-        if (argv[i][0] == '-' && argv[i][1] == '-') {
-            failed = take_option(argv, &i, options);
-        } else if (!options->command) {
-            options->command = argv[i];
-        } else if (!options->what) {
-            options->what = argv[i];
-        } else {
-            failed = usage_error("unexpected '%s'", argv[i]);
-        }
-        if (failed) {
-            return failed;
-        }
-    }
-    return check(options);
 }
 
 /* ---------------------------------------------------------------- what is shown */
@@ -455,23 +398,18 @@ static int talk(const ctl_options *options, control_client *client)
 
 int main(int argc, char **argv)
 {
-    ctl_options options;
+    ctl_options options = {.timeout_s = -1};
     char path[CONTROL_PATH_BYTES], error[CONTROL_PATH_ERROR_BYTES];
     control_client *client = NULL;
-    (void)argc;
+    int failed = 0;
     output_begin();
     setvbuf(stdout, NULL, _IOLBF, 0);
-    int failed = parse(argv, &options);
-    if (failed) {
+    if (!args_begin(table(), &options, argc, argv, &failed)) {
         return failed;
     }
-    if (options.help || options.version) {
-        if (options.help) {
-            print_help();
-        } else {
-            printf("eep-ctl %d.%d\n", EEP_VERSION_MAJOR, EEP_VERSION_MINOR);
-        }
-        return 0;
+    failed = check(&options);
+    if (failed) {
+        return failed;
     }
     if (!options.socket && control_path_find(options.out_dir, path, error) != EEP_OK) {
         fprintf(stderr, "eep-ctl: %s\n", error);

@@ -6,11 +6,10 @@
 #include "graphs/cuda/cuda_environment.h"
 #include "transport/topology.h"
 #include "transport/bulk/ucx_process.h"
+#include "experiments/base/args.h"
 
 #include <cjson/cJSON.h>
 #include <dlfcn.h>
-#include <errno.h>
-#include <getopt.h>
 #include <hwloc.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -20,151 +19,72 @@
 #include <ucp/api/ucp.h>
 #include <uct/api/uct.h>
 
-enum { EXIT_USAGE = 2, MAX_PORTS = 256 };
+enum { EXIT_USAGE = ARGS_EXIT_USAGE, MAX_PORTS = 256 };
 
 /* ---------------------------------------------------------------- options */
 
-typedef struct shape_option {
-    const char *name;
-    const char *value;
-    int32_t min, max;
-    const char *doc;
-} shape_option;
-
 enum { LAYERS, EXPERTS, SLOTS, TOPK, HIDDEN, TOKENS, RANKS, NUM_SHAPE };
-static const shape_option shape_options[NUM_SHAPE] = {
-    [LAYERS] = {"layers", "L", 1, EEP_MAX_LAYERS, "MoE layers"},
-    [EXPERTS] = {"experts", "E", 1, EEP_MAX_EXPERTS, "logical experts per layer"},
-    [SLOTS] = {"slots", "S", 1, EEP_MAX_EXPERTS, "expert slots per rank and layer"},
-    [TOPK] = {"topk", "K", 1, EEP_MAX_TOPK, "experts per token"},
-    [HIDDEN] = {"hidden", "H", 1, 1 << 20, "elements per row"},
-    [TOKENS] = {"tokens", "T", 1, 1 << 20, "most tokens of a rank in a step"},
-    [RANKS] = {"ranks", "R", 1, EEP_MAX_RANKS, "rank slots"},
-};
 
 typedef struct info_options {
-    bool json, sizes, help;
+    bool json, sizes;
     int32_t shape[NUM_SHAPE]; /* 0: not given */
-    bool dtype_given;
-    eep_dtype dtype;
-    const char *dtype_name;
-    bool fp8;
+    const char *dtype;        /* NULL: not given */
+    uint64_t given;
 } info_options;
 
-static void print_help(void)
-{
-    printf("usage: eep-info [--json]\n"
-           "       eep-info --sizes --layers L --experts E --slots S --topk K --hidden H\n"
-           "                --tokens T --ranks R [--dtype fp32|bf16|fp8] [--json]\n\n"
-           "Without --sizes: topology, RDMA ports, UCX lanes and memory types, devices.\n"
-           "With it: bytes of one rank's receive windows for that shape.\n\n");
-    for (int i = 0; i < NUM_SHAPE; i++) {
-        const shape_option *option = &shape_options[i];
-        printf("  --%-8s %s  %s, %" PRId32 "..%" PRId32 "\n", option->name, option->value,
-               option->doc, option->min, option->max);
-    }
-    printf("  --dtype    fp32|bf16|fp8, of the rows (default bf16); fp8: dispatched in FP8,\n"
-           "             combined in BF16\n"
-           "  --json     one JSON object\n"
-           "  --version  the program and its version\n"
-           "  --help     this text\n");
-}
-
-static int parse_shape(const shape_option *option, const char *text, int32_t *value_out)
-{
-    char *end = NULL;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0') {
-        fprintf(stderr, "eep-info: --%s: '%s' is not a number\n", option->name, text);
-        return -1;
-    }
-    if (errno != 0 || value < option->min || value > option->max) {
-        fprintf(stderr, "eep-info: --%s: %s is not in %" PRId32 "..%" PRId32 "\n", option->name,
-                text, option->min, option->max);
-        return -1;
-    }
-    *value_out = (int32_t)value;
-    return 0;
-}
-
-static int parse_dtype(const char *text, info_options *options)
-{
-    options->dtype_given = true;
-    options->dtype_name = text;
-    options->dtype = strcmp(text, "fp32") == 0 ? EEP_FP32 : EEP_BF16;
-    options->fp8 = strcmp(text, "fp8") == 0;
-    if (options->dtype == EEP_FP32 || options->fp8 || strcmp(text, "bf16") == 0) {
-        return 0;
-    }
-    fprintf(stderr, "eep-info: --dtype: '%s' is none of fp32, bf16 and fp8\n", text);
-    return -1;
-}
+#define AT(field) ARGS_AT(info_options, field)
+static const args_row rows[] = {
+    [LAYERS] = {"--layers", ARGS_WHOLE, AT(shape[LAYERS]), 1, EEP_MAX_LAYERS, NULL, "L", NULL,
+                "MoE layers"},
+    [EXPERTS] = {"--experts", ARGS_WHOLE, AT(shape[EXPERTS]), 1, EEP_MAX_EXPERTS, NULL, "E", NULL,
+                 "logical experts per layer"},
+    [SLOTS] = {"--slots", ARGS_WHOLE, AT(shape[SLOTS]), 1, EEP_MAX_EXPERTS, NULL, "S", NULL,
+               "expert slots per rank and layer"},
+    [TOPK] = {"--topk", ARGS_WHOLE, AT(shape[TOPK]), 1, EEP_MAX_TOPK, NULL, "K", NULL,
+              "experts per token"},
+    [HIDDEN] = {"--hidden", ARGS_WHOLE, AT(shape[HIDDEN]), 1, 1 << 20, NULL, "H", NULL,
+                "elements per row"},
+    [TOKENS] = {"--tokens", ARGS_WHOLE, AT(shape[TOKENS]), 1, 1 << 20, NULL, "T", NULL,
+                "most tokens of a rank in a step"},
+    [RANKS] = {"--ranks", ARGS_WHOLE, AT(shape[RANKS]), 1, EEP_MAX_RANKS, NULL, "R", NULL,
+               "rank slots"},
+    {"--dtype", ARGS_ONE_OF, AT(dtype), 0, 0, "fp32|bf16|fp8", "TYPE", NULL,
+     "of the rows, bf16 if not given; fp8 is dispatched in FP8, combined in BF16"},
+    {"--sizes", ARGS_FLAG, AT(sizes), 0, 0, NULL, NULL, NULL,
+     "bytes of one rank's receive windows for the shape that the options above give"},
+    {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "one JSON object"},
+};
+static const args_table table = {
+    .program = "eep-info",
+    .synopsis = "[--json]\n"
+                "--sizes --layers L --experts E --slots S --topk K --hidden H --tokens T\n"
+                "         --ranks R [--dtype fp32|bf16|fp8] [--json]",
+    .about =
+        "Tell what libeep sees of this machine: topology, RDMA ports, UCX lanes and memory types,\n"
+        "devices. With --sizes it tells what a shape costs in window memory instead.",
+    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .given = offsetof(info_options, given),
+    .shortens = true,
+};
 
 /* What does not depend on one option alone. */
 static int check_together(const info_options *options)
 {
-    if (options->help) {
-        return 0;
-    }
     for (int i = 0; i < NUM_SHAPE; i++) {
         if (options->sizes && options->shape[i] == 0) {
-            fprintf(stderr, "eep-info: --sizes needs --%s\n", shape_options[i].name);
+            fprintf(stderr, "eep-info: --sizes needs %s\n", rows[i].name);
             return -1;
         }
         if (!options->sizes && options->shape[i] != 0) {
-            fprintf(stderr, "eep-info: --%s is only for --sizes\n", shape_options[i].name);
+            fprintf(stderr, "eep-info: %s is only for --sizes\n", rows[i].name);
             return -1;
         }
     }
-    if (!options->sizes && options->dtype_given) {
+    if (!options->sizes && options->dtype) {
         fprintf(stderr, "eep-info: --dtype is only for --sizes\n");
         return -1;
     }
     return 0;
-}
-
-static int parse_options(int argc, char **argv, info_options *options)
-{
-    enum { FIRST_SHAPE = 256 }; /* above all characters that getopt returns */
-    struct option table[NUM_SHAPE + 5] = {
-        {"json", no_argument, NULL, 'j'},
-        {"sizes", no_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},
-        {"dtype", required_argument, NULL, 'd'},
-    };
-    for (int i = 0; i < NUM_SHAPE; i++) {
-        table[4 + i] =
-            (struct option){shape_options[i].name, required_argument, NULL, FIRST_SHAPE + i};
-    }
-    int found = 0, failed = 0;
-    opterr = 0;
-    while (!failed && (found = getopt_long(argc, argv, ":", table, NULL)) != -1) {
-        if (found >= FIRST_SHAPE) {
-            int i = found - FIRST_SHAPE;
-            failed = parse_shape(&shape_options[i], optarg, &options->shape[i]);
-        } else if (found == 'd') {
-            failed = parse_dtype(optarg, options);
-        } else if (found == ':') {
-            fprintf(stderr, "eep-info: %s: value missing\n", argv[optind - 1]);
-            failed = -1;
-        } else if (found == '?') {
-            const char *problem = strchr(argv[optind - 1], '=') != NULL && optopt != 0
-                                      ? "takes no value"
-                                      : "unknown or ambiguous option";
-            fprintf(stderr, "eep-info: %s: %s (see --help)\n", argv[optind - 1], problem);
-            failed = -1;
-        } else {
-            options->json |= found == 'j';
-            options->sizes |= found == 's';
-            options->help |= found == 'h';
-        }
-    }
-    if (!failed && optind < argc) {
-        fprintf(stderr, "eep-info: %s: unexpected argument (see --help)\n", argv[optind]);
-        failed = -1;
-    }
-    return failed ? failed : check_together(options);
 }
 
 /* ---------------------------------------------------------------- collecting */
@@ -357,6 +277,7 @@ static void collect_devices(cJSON *root)
 
 static int collect_sizes(cJSON *root, const info_options *options)
 {
+    const char *dtype = options->dtype ? options->dtype : "bf16";
     eep_config config;
     eep_window_sizes sizes;
     eep_config_init(&config);
@@ -369,8 +290,8 @@ static int collect_sizes(cJSON *root, const info_options *options)
     config.top_k = options->shape[TOPK];
     config.hidden = options->shape[HIDDEN];
     config.num_max_tokens_per_rank = options->shape[TOKENS];
-    config.dtype = options->dtype;
-    config.fp8_dispatch = options->fp8;
+    config.dtype = strcmp(dtype, "fp32") == 0 ? EEP_FP32 : EEP_BF16;
+    config.fp8_dispatch = strcmp(dtype, "fp8") == 0;
     eep_status status = eep_window_sizes_get(&config, EEP_SIZED(&sizes));
     if (status != EEP_OK) {
         fprintf(stderr, "eep-info: --sizes: no window for this shape: %s\n", eep_error_text());
@@ -378,9 +299,9 @@ static int collect_sizes(cJSON *root, const info_options *options)
     }
     cJSON *windows = cJSON_AddObjectToObject(root, "window");
     for (int i = 0; i < NUM_SHAPE; i++) {
-        cJSON_AddNumberToObject(windows, shape_options[i].name, options->shape[i]);
+        cJSON_AddNumberToObject(windows, rows[i].name + strlen("--"), options->shape[i]);
     }
-    cJSON_AddStringToObject(windows, "dtype", options->dtype_name);
+    cJSON_AddStringToObject(windows, "dtype", dtype);
     cJSON_AddNumberToObject(windows, "dispatch_bytes", (double)sizes.dispatch_bytes);
     cJSON_AddNumberToObject(windows, "combine_bytes", (double)sizes.combine_bytes);
     cJSON_AddNumberToObject(windows, "control_bytes", (double)sizes.control_bytes);
@@ -533,21 +454,18 @@ static int run(const info_options *options, cJSON *root)
 
 int main(int argc, char **argv)
 {
-    info_options options = {.dtype = EEP_BF16, .dtype_name = "bf16"};
+    info_options options = {0};
+    int failed = 0;
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
-    }
     eepi_cuda_environment_set();
-    if (parse_options(argc, argv, &options) != 0) {
+    if (!args_begin(&table, &options, argc, argv, &failed)) {
+        return failed;
+    }
+    if (check_together(&options) != 0) {
         return EXIT_USAGE;
     }
-    if (options.help) {
-        print_help();
-        return 0;
-    }
     cJSON *root = cJSON_CreateObject();
-    int failed = root == NULL ? 1 : run(&options, root);
+    failed = root == NULL ? 1 : run(&options, root);
     cJSON_Delete(root);
     return failed;
 }

@@ -1,87 +1,49 @@
 /* eep-oracle: recompute every emitted token of a run, or compare a run with its twin. */
 #include "experiments/oracle/oracle_verdict.h"
 #include "experiments/base/output.h"
+#include "experiments/base/args.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_RIGHT = 0, EXIT_WRONG = 1, EXIT_BAD_INPUT = 2 };
-
-static const char USAGE[] =
-    "usage: eep-oracle DIR [--threads N] [--json FILE]\n"
-    "       eep-oracle DIR --compare DIR2 [--json FILE]\n"
-    "\n"
-    "Recompute every emitted token of the run kept in DIR (run.json, requests.csv, tokens.csv)\n"
-    "with a sequential reference that shares no code with the engine, and compare token and\n"
-    "logits digest; or compare them with those of another run of the same requests.\n"
-    "\n"
-    "  --threads N     requests are spread over N threads (default 2)\n"
-    "  --json FILE     write the verdict to FILE (default: standard output)\n"
-    "  --compare DIR2  check that every (request, position) that both runs emitted has the same\n"
-    "                  token and digest; nothing is recomputed\n"
-    "  --version       the program and its version\n"
-    "  --help          this text\n"
-    "\n"
-    "Progress goes to standard error when it takes longer than 2 s.\n"
-    "Exit: 0 all is right, 1 something is wrong or missing, 2 bad input or options.\n";
+enum { EXIT_RIGHT = 0, EXIT_WRONG = 1, EXIT_BAD_INPUT = ARGS_EXIT_USAGE };
 
 typedef struct options {
     const char *dir, *twin, *json;
     int num_threads;
     FILE *out; /* of json, open before the work begins; NULL: standard output */
+    uint64_t given;
 } options;
 
-/* EXIT_RIGHT: go on; else the exit status, *done_out: end with it. */
-static int parse_options(int argc, char **argv, options *out, bool *done_out)
-{
-    static const struct option long_options[] = {{"threads", required_argument, NULL, 't'},
-                                                 {"json", required_argument, NULL, 'j'},
-                                                 {"compare", required_argument, NULL, 'c'},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {0}};
-    *out = (options){.num_threads = 2};
-    *done_out = true;
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        char *end;
-        switch (option) {
-        case 't':
-            errno = 0;
-            long threads = strtol(optarg, &end, 10);
-            if (errno || *end || end == optarg || threads < 1 || threads > 256) {
-                fprintf(stderr, "eep-oracle: --threads %s: not in 1..256\n", optarg);
-                return EXIT_BAD_INPUT;
-            }
-            out->num_threads = (int)threads;
-            break;
-        case 'j':
-            out->json = optarg;
-            break;
-        case 'c':
-            out->twin = optarg;
-            break;
-        case 'h':
-            fputs(USAGE, stdout);
-            return EXIT_RIGHT;
-        default:
-            fputs("eep-oracle: see --help\n", stderr);
-            return EXIT_BAD_INPUT;
-        }
-    }
-    if (argc - optind != 1) {
-        fprintf(stderr, "eep-oracle: one run directory is needed, %d given; see --help\n",
-                argc - optind);
-        return EXIT_BAD_INPUT;
-    }
-    out->dir = argv[optind];
-    *done_out = false;
-    return EXIT_RIGHT;
-}
+#define AT(field) ARGS_AT(options, field)
+static const args_row option_rows[] = {
+    {"DIR", ARGS_TEXT, AT(dir), .doc = "the folder of a run: run.json, requests.csv, tokens.csv"},
+    {"--threads", ARGS_WHOLE, AT(num_threads), 1, 256, NULL, "N", "2",
+     "requests are spread over N threads"},
+    {"--json", ARGS_TEXT, AT(json), 0, 0, NULL, "FILE", NULL,
+     "write the verdict to FILE; default: standard output"},
+    {"--compare", ARGS_TEXT, AT(twin), 0, 0, NULL, "DIR2", NULL,
+     "check that every (request, position) that both runs emitted has the same token and digest; "
+     "nothing is recomputed"},
+};
+static const args_table table = {
+    .program = "eep-oracle",
+    .synopsis = "DIR [--threads N] [--json FILE]\nDIR --compare DIR2 [--json FILE]",
+    .about =
+        "Recompute every emitted token of the run kept in DIR, or compare them with another run.\n"
+        "A sequential reference that shares no code with the engine gives token and logits\n"
+        "digest. The other run, of the same requests, gives them with --compare.",
+    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .notes =
+        "Progress goes to standard error when it takes longer than 2 s.\n"
+        "Exit status: 0 all is right; 1 something is wrong or missing; 2 bad input or options.",
+    .given = offsetof(options, given),
+    .shortens = true,
+};
 
 /* ---------------------------------------------------------------- progress */
 
@@ -223,32 +185,32 @@ static int compare(const options *asked, const oracle_rows *rows)
 
 int main(int argc, char **argv)
 {
-    options asked;
-    bool done;
+    options asked = {0};
+    int code = 0;
     char error[ORACLE_ERROR_BYTES];
-    oracle_rows rows;
+    oracle_rows run;
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
-    }
-    int code = parse_options(argc, argv, &asked, &done);
-    if (done) {
+    if (!args_begin(&table, &asked, argc, argv, &code)) {
         return code;
     }
-    if (oracle_rows_read(asked.dir, &rows, error) != EEP_OK) {
+    if (!asked.dir) {
+        fputs("eep-oracle: one run directory is needed; see --help\n", stderr);
+        return EXIT_BAD_INPUT;
+    }
+    if (oracle_rows_read(asked.dir, &run, error) != EEP_OK) {
         fprintf(stderr, "eep-oracle: %s\n", error);
         return EXIT_BAD_INPUT;
     }
     asked.out = asked.json ? fopen(asked.json, "we") : NULL;
     if (asked.json && !asked.out) {
         fprintf(stderr, "eep-oracle: cannot write %s: %s\n", asked.json, strerror(errno));
-        oracle_rows_free(&rows);
+        oracle_rows_free(&run);
         return EXIT_BAD_INPUT;
     }
-    code = asked.twin ? compare(&asked, &rows) : recompute(&asked, &rows);
+    code = asked.twin ? compare(&asked, &run) : recompute(&asked, &run);
     if (asked.out) {
         fclose(asked.out);
     }
-    oracle_rows_free(&rows);
+    oracle_rows_free(&run);
     return code;
 }

@@ -2,26 +2,40 @@
 #include "eep/store.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/base/output.h"
+#include "experiments/base/args.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
-static const char usage_text[] =
-    "usage: eep-store --path PATH | --forget PATH\n"
-    "Serve libeep's key-value store on the unix socket PATH until SIGINT, SIGTERM,\n"
-    "SIGQUIT or SIGHUP.\n"
-    "\n"
-    "  -p, --path PATH  the socket; at most 107 bytes; its directory must belong to\n"
-    "                   this user and be closed to all others (mode 0700)\n"
-    "  -f, --forget PATH  remove what an instance left in the store that answers there,\n"
-    "                   once none of its processes is left\n"
-    "  --version        the program and its version\n"
-    "  -h, --help       this text\n"
-    "\n"
-    "Prints one line when it is ready. State lives in memory and ends with the program.\n"
-    "Exit status: 0 stopped by a signal, 1 cannot serve, 2 wrong usage.\n";
+typedef struct store_options {
+    const char *path, *forgotten;
+    uint64_t given;
+} store_options;
+
+#define AT(field) ARGS_AT(store_options, field)
+static const args_row rows[] = {
+    {"--path", ARGS_TEXT, AT(path), 0, 0, NULL, "PATH", NULL,
+     "the socket; at most 107 bytes; its directory must belong to this user and be closed to all "
+     "others (mode 0700)",
+     NULL, 'p'},
+    {"--forget", ARGS_TEXT, AT(forgotten), 0, 0, NULL, "PATH", NULL,
+     "remove what an instance left in the store that answers there, once none of its processes is "
+     "left",
+     NULL, 'f'},
+};
+static const args_table table = {
+    .program = "eep-store",
+    .synopsis = "--path PATH\n--forget PATH",
+    .about =
+        "Serve libeep's key-value store on the unix socket PATH.\n"
+        "It ends with SIGINT, SIGTERM, SIGQUIT or SIGHUP. It prints one line when it is ready.\n"
+        "State lives in memory and ends with the program.",
+    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .notes = "Exit status: 0 stopped by a signal; 1 cannot serve; 2 wrong usage.",
+    .given = offsetof(store_options, given),
+    .shortens = true,
+};
 
 static int serve(const char *path)
 {
@@ -63,35 +77,19 @@ static int forget(const char *path)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"path", required_argument, NULL, 'p'},
-        {"forget", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    const char *path = NULL;
-    int option;
+    store_options options = {0};
+    int code = 0;
     output_begin();
-    if (output_version(argc, argv)) {
-        return 0;
+    if (!args_begin(&table, &options, argc, argv, &code)) {
+        return code;
     }
-    while ((option = getopt_long(argc, argv, "p:f:h", options, NULL)) != -1) {
-        if (option == 'p') {
-            path = optarg;
-        } else if (option == 'f') {
-            return forget(optarg);
-        } else if (option == 'h') {
-            fputs(usage_text, stdout);
-            return 0;
-        } else {
-            fputs(usage_text, stderr);
-            return 2;
-        }
+    if (options.forgotten) {
+        return forget(options.forgotten);
     }
-    if (!path || optind != argc) {
-        fprintf(stderr, "eep-store: %s\n%s", path ? "unexpected argument" : "--path is missing",
-                usage_text);
-        return 2;
+    if (!options.path) {
+        fputs("eep-store: --path is missing\n", stderr);
+        args_print_help(&table, stderr);
+        return ARGS_EXIT_USAGE;
     }
-    return serve(path);
+    return serve(options.path);
 }

@@ -43,9 +43,9 @@ for program in run chaos ctl info oracle bench bench-bulk store; do
     "$bin/eep-$program" --version | grep -qE "^eep-$program [0-9]+[.][0-9]+$" || { echo "eep-$program --version"; bad=1; }
 done
 for seconds in 0x10 " 5" +5 nan; do
-    expect "--timeout: '$seconds' is not a number of seconds" "$bin/eep-ctl" --timeout "$seconds" wait settled
+    expect "--timeout: '$seconds' is not a number from 0 to 86400" "$bin/eep-ctl" --timeout "$seconds" wait settled
 done
-expect "--rounds: a whole number" "$bin/eep-bench-bulk" --rounds 2x
+expect "--rounds: '2x' is not a whole number" "$bin/eep-bench-bulk" --rounds 2x
 mkdir "$tmp/rows"; mkfifo "$tmp/rows/requests.csv"
 run_json() { printf '{"seed": 1, "num_layers": %s, "hidden": 8, "inner": 8, "num_experts": 4, "top_k": 2, "vocabulary": 16, "dtype": "fp32"}' "$1" >"$tmp/rows/run.json"; }
 run_json 1; expect "requests.csv: cannot open: it is no regular file" timeout 5 "$bin/eep-oracle" "$tmp/rows"

@@ -17,17 +17,17 @@ expect() { # STATUS TEXT ARGUMENT...: the exit status, and what must be on stder
         failed=1
     fi
 }
-expect 0 "usage: eep-bench" --help
-expect 2 "usage: eep-bench"
+expect 0 "Usage: eep-bench" --help
+expect 2 "Usage: eep-bench"
 expect 2 "there is none of this name" nothing
-expect 2 "no such option" --nothing 1 memory
+expect 2 "unknown option" --nothing 1 memory
 expect 2 "needs a value" memory --ranks
-expect 2 "a number from 1" --ranks 0 memory
-expect 2 "a number from 1" --ranks 8x memory
+expect 2 "whole number from 1" --ranks 0 memory
+expect 2 "whole number from 1" --ranks 8x memory
 expect 2 "numbers from 1" --tokens 1,,2 memory
-expect 2 "bf16 or fp8" --dtype fp32 memory
-expect 2 "guarded or cuda" --device tpu memory
-expect 2 "at most 32" --quick --ranks 33 exchange
+expect 2 "not one of bf16|fp8" --dtype fp32 memory
+expect 2 "not one of host|guarded|cuda" --device tpu memory
+expect 2 "from 1 to 32" --quick --ranks 33 exchange
 expect 1 "at least 2 layers" --quick --layers 1 exchange
 expect 1 "bad top_k" --quick --topk 17 overhead
 expect 1 "No such file" --csv "$tmp/none/rows.csv" memory
@@ -37,7 +37,7 @@ columns=$(grep -v '^#' "$tmp/rows.csv" | awk -F, '{ print NF }' | sort -u)
 grep -q '^# commit abc$' "$tmp/rows.csv" || { echo "no commit in the rows"; failed=1; }
 grep -q '^overhead,.*,elastic_over_fixed,ratio,3,' "$tmp/rows.csv" || { echo "no ratio"; failed=1; }
 expect 0 "0 checks failed" --quick --repeats=1 memory
-expect 2 "a number from 1" --repeats= memory
+expect 2 "whole number from 1" --repeats= memory
 # A lock on the rows themselves may be another user's, who can read them; one beside them is ours.
 exec 8<"$tmp/rows.csv"
 flock -s 8

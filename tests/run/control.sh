@@ -179,7 +179,7 @@ import eep_lab
 
 shape = dict(layers=2, hidden=64, inner=64, experts=16, slots=16, topk=4, requests=8, rate=40, input="4:8", output="8:24")
 listed = subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True, check=True).stdout
-verbs = [line.split()[0] for line in listed.split("Asked of it")[0].splitlines() if line.startswith("  ")]
+verbs = [line.split()[0] for line in listed.split("Asked of it")[0].splitlines() if line.startswith("  ") and line[2] != " "]
 assert len(verbs) >= 14 and all(hasattr(eep_lab.Run, verb.replace("-", "_")) for verb in verbs), verbs
 
 # So deep a folder that the socket's path does not fit: it is elsewhere, and control.path says where.

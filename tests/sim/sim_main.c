@@ -2,6 +2,7 @@
 #include "experiments/base/output.h"
 #include "tests/sim/sim.h"
 #include "experiments/base/clock.h"
+#include "experiments/base/args.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -88,121 +89,100 @@ static int run_seed(const sim_options *options, totals *t)
 
 /* ------------------------------------------------------------------ options */
 
-static void usage(void)
-{
-    printf(
-        "eep-sim --seeds A..B | --seed N  [--ranks N] [--kinds a,b,...] [--discrete] [--trace] "
-        "[--go-on]\n"
-        "Run the seeded histories; a broken property is printed with the command that replays "
-        "it.\n--ranks  2..%d; default: 3..8 by seed\n--store  only the conformance suite against "
-        "the simulated store, with the seeds\n--kinds  of: ",
-        SIM_MAX_SEATS);
-    for (int i = 0; i < SIM_NUM_KINDS; i++) {
-        printf("%s%s", i ? "," : "", sim_kind_names[i]);
-    }
-    printf(
-        "; each seed uses some of them\n--discrete  windows with two sides, as on a GPU\n--trace  "
-        "what happens, line by line\n"
-        "--go-on  count all seeds that fail, instead of ending at the first\n");
-}
-
-static uint32_t parse_kinds(const char *text)
-{
-    char copy[300], *at;
-    uint32_t kinds = 0;
-
-    snprintf(copy, sizeof copy, "%s", text);
-    for (at = strtok(copy, ","); at; at = strtok(NULL, ",")) {
-        int i = 0;
-        while (i < SIM_NUM_KINDS && strcmp(at, sim_kind_names[i]) != 0) {
-            i++;
-        }
-        if (i == SIM_NUM_KINDS) {
-            fprintf(stderr, "--kinds: '%s' is none of those that --help names\n", at);
-            exit(2);
-        }
-        kinds |= 1u << i;
-    }
-    return kinds;
-}
-
-static uint64_t parse_number(const char *option, const char *text, char **end)
-{
-    uint64_t n = strtoull(text, end, 10);
-
-    if (*end == text) {
-        fprintf(stderr, "%s: '%s' is no number\n", option, text);
-        exit(2);
-    }
-    return n;
-}
-
-/* The option belongs to the command that replays a seed. */
-static void replay_with(const char *option, const char *value)
-{
-    size_t used = strlen(replay_options);
-
-    snprintf(replay_options + used, sizeof replay_options - used, " %s%s%s", option,
-             *value ? " " : "", value);
-}
-
 typedef struct command {
     sim_options options;
     uint64_t first, last;
-    int go_on, store;
+    const char *kinds;
+    bool goes_on, store, trace, discrete;
+    uint64_t given;
 } command;
 
-static command parse(int argc, char **argv)
+/* "7", or "1..40" */
+static eep_status parse_seeds(const args_row *row, const char *text, void *options, char *error)
 {
-    command c = {.options.kinds = (1u << SIM_NUM_KINDS) - 1, .first = 1, .last = 0};
-    char *end;
+    command *c = options;
+    char first[24];
+    const char *dots = strstr(text, "..");
+    size_t length = dots ? (size_t)(dots - text) : strlen(text);
 
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--trace") == 0) {
-            c.options.trace = 1;
-            continue;
-        }
-        if (strcmp(argv[i], "--discrete") == 0) {
-            c.options.windows_discrete = 1;
-            replay_with(argv[i], "");
-            continue;
-        }
-        if (strcmp(argv[i], "--store") == 0) {
-            c.store = 1;
-            continue;
-        }
-        if (strcmp(argv[i], "--go-on") == 0) {
-            c.go_on = 1;
-            continue;
-        }
-        if (strcmp(argv[i], "--seed") == 0) {
-            c.first = c.last = parse_number("--seed", value, &end);
-        } else if (strcmp(argv[i], "--seeds") == 0) {
-            c.first = parse_number("--seeds", value, &end);
-            c.last = strncmp(end, "..", 2) == 0 ? parse_number("--seeds", end + 2, &end) : c.first;
-        } else if (strcmp(argv[i], "--ranks") == 0) {
-            c.options.num_ranks = (int)parse_number("--ranks", value, &end);
-            if (c.options.num_ranks < 2 || c.options.num_ranks > SIM_MAX_SEATS) {
-                fprintf(stderr, "--ranks: %s, but 2 to %d are possible\n", value, SIM_MAX_SEATS);
-                exit(2);
-            }
-        } else if (strcmp(argv[i], "--kinds") == 0) {
-            c.options.kinds = parse_kinds(value);
-        } else {
-            usage();
-            exit(strcmp(argv[i], "--help") == 0 ? 0 : 2);
-        }
-        if (strncmp(argv[i], "--seed", 6) != 0) {
-            replay_with(argv[i], value);
-        }
-        i++;
+    snprintf(first, sizeof first, "%.*s", (int)length, text);
+    if (length < sizeof first && args_whole(first, 0, UINT64_MAX, &c->first) &&
+        args_whole(dots ? dots + 2 : first, c->first, UINT64_MAX, &c->last)) {
+        return EEP_OK;
     }
-    if (c.last < c.first) {
-        usage();
-        exit(2);
+    return args_fail(error, "%s: '%s' is neither a seed nor A..B with A <= B", row->name, text);
+}
+
+static eep_status parse_kinds(const args_row *row, const char *text, void *options, char *error)
+{
+    command *c = options;
+    c->kinds = text;
+    c->options.kinds = 0;
+    for (const char *at = text; *at; at += strcspn(at, ","), at += *at == ',') {
+        const size_t length = strcspn(at, ",");
+        int i = 0;
+        while (i < SIM_NUM_KINDS && (strlen(sim_kind_names[i]) != length ||
+                                     strncmp(at, sim_kind_names[i], length) != 0)) {
+            i++;
+        }
+        if (i == SIM_NUM_KINDS) {
+            return args_fail(error, "%s: '%.*s' is none of those that --help names", row->name,
+                             (int)length, at);
+        }
+        c->options.kinds |= 1u << i;
     }
-    return c;
+    return EEP_OK;
+}
+
+#define AT(field) ARGS_AT(command, field)
+static const args_row rows[] = {
+    {"--seed", ARGS_PARSED, AT(first), 0, 0, NULL, "N", NULL, "the history of one seed",
+     parse_seeds},
+    {"--seeds", ARGS_PARSED, AT(first), 0, 0, NULL, "A..B", NULL, "those of so many seeds",
+     parse_seeds},
+    {"--ranks", ARGS_WHOLE, AT(options.num_ranks), 2, SIM_MAX_SEATS, NULL, "N", NULL,
+     "ranks; default: 3 to 8, by seed"},
+    {"--kinds", ARGS_PARSED, AT(options.kinds), 0, 0, NULL, "A,B,...", NULL,
+     "kinds of faults, of which each seed uses some; default: all of them", parse_kinds},
+    {"--discrete", ARGS_FLAG, AT(discrete), 0, 0, NULL, NULL, NULL,
+     "windows with two sides, as on a GPU"},
+    {"--trace", ARGS_FLAG, AT(trace), 0, 0, NULL, NULL, NULL, "tell what happens, line by line"},
+    {"--go-on", ARGS_FLAG, AT(goes_on), 0, 0, NULL, NULL, NULL,
+     "count all seeds that fail, instead of ending at the first"},
+    {"--store", ARGS_FLAG, AT(store), 0, 0, NULL, NULL, NULL,
+     "only the conformance suite against the simulated store, with the seeds"},
+};
+
+static const args_table *table(void)
+{
+    static args_row kinds[SIM_NUM_KINDS];
+    static const args_table all = {
+        .program = "eep-sim",
+        .synopsis = "--seeds A..B [OPTION]...\n--seed N [OPTION]...",
+        .about =
+            "Run seeded histories of whole instances under virtual time. A broken property is\n"
+            "printed with the command that replays it.",
+        .section = {{NULL, rows, sizeof rows / sizeof rows[0]},
+                    {"Kinds of faults", kinds, SIM_NUM_KINDS}},
+        .notes = "Exit status: 0 no property was broken; 1 one was; 2 bad usage.",
+        .given = offsetof(command, given),
+    };
+    for (int i = 0; i < SIM_NUM_KINDS; i++) {
+        kinds[i] = (args_row){sim_kind_names[i], ARGS_NOTE, .doc = ""};
+    }
+    return &all;
+}
+
+/* Options that belong to the command that replays a seed. */
+static void set_replay(const command *c)
+{
+    char ranks[32] = "";
+
+    if (c->options.num_ranks) {
+        snprintf(ranks, sizeof ranks, " --ranks %d", c->options.num_ranks);
+    }
+    snprintf(replay_options, sizeof replay_options, "%s%s%s%s", ranks, c->kinds ? " --kinds " : "",
+             c->kinds ? c->kinds : "", c->discrete ? " --discrete" : "");
 }
 
 static int check_store(command *c)
@@ -221,13 +201,23 @@ static int check_store(command *c)
 
 int main(int argc, char **argv)
 {
-    command c;
+    command c = {.options.kinds = (1u << SIM_NUM_KINDS) - 1, .first = 1, .last = 0};
+    int result = 0;
     double begin = now_s();
     totals t = {0};
     uint64_t good;
 
     output_begin();
-    c = parse(argc, argv);
+    if (!args_begin(table(), &c, argc, argv, &result)) {
+        return result;
+    }
+    if (c.last < c.first) {
+        args_print_help(table(), stderr);
+        return ARGS_EXIT_USAGE;
+    }
+    c.options.trace = c.trace;
+    c.options.windows_discrete = c.discrete;
+    set_replay(&c);
     mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
@@ -236,7 +226,7 @@ int main(int argc, char **argv)
     }
     for (uint64_t seed = c.first; seed <= c.last; seed++) {
         c.options.seed = seed;
-        if (output_is_lost() || (run_seed(&c.options, &t) && !c.go_on)) {
+        if (output_is_lost() || (run_seed(&c.options, &t) && !c.goes_on)) {
             break;
         }
     }

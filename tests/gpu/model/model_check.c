@@ -4,6 +4,7 @@
 #include "experiments/model/model_plugin.h"
 #include "tests/gpu/gpu_rows.h"
 #include "graphs/cuda/cuda_environment.h"
+#include "experiments/base/args.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ typedef struct gpu {
     const model_plugin *plugin; /* NULL: the host stands in for the GPU */
     uint32_t num_threads;       /* of a block */
     const char *why;            /* NULL: nothing */
+    uint64_t given;
 } gpu;
 
 static void launch_gpu(void *user, model_kernel_id id, uint32_t num_blocks, const void *args)
@@ -102,43 +104,34 @@ static int run(gpu *g, eep_device *device)
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int usage(FILE *to, int result)
-{
-    fputs(
-        "usage: model_check [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
-        "                   [--gpu NAME]\n"
-        "Run the model's kernels on the GPU and on the host, and compare the bits (--device host:\n"
-        "the host with itself, which checks this program). --csv: rows go behind those that the\n"
-        "file has; --gpu: the name in them. Exit status 77: no GPU here.\n",
-        to);
-    return result;
-}
+#define AT(field) ARGS_AT(gpu, field)
+static const args_row option_rows[] = {
+    {"--device", ARGS_ONE_OF, AT(device), 0, 0, "cuda|host", "NAME", "cuda",
+     "host: the host with itself, which checks this program"},
+    {"--csv", ARGS_TEXT, AT(csv_path), 0, 0, NULL, "FILE", NULL,
+     "rows go behind those that the file has"},
+    {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", "unknown", "for the rows"},
+    {"--driver", ARGS_TEXT, AT(driver), 0, 0, NULL, "VERSION", "unknown", "for the rows"},
+    {"--gpu", ARGS_TEXT, AT(name), 0, 0, NULL, "NAME", "cuda", "its name in the rows"},
+};
+static const args_table table = {
+    .program = "model_check",
+    .synopsis = "[OPTION]...",
+    .about = "Run the model's kernels on the GPU and on the host, and compare the bits.",
+    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no GPU here.",
+    .given = offsetof(gpu, given),
+};
 
 int main(int argc, char **argv)
 {
-    gpu g = {.commit = "unknown", .driver = "unknown", .name = "cuda", .device = "cuda"};
-    const struct {
-        const char *name, **to;
-    } known[] = {{"--csv", &g.csv_path},
-                 {"--commit", &g.commit},
-                 {"--driver", &g.driver},
-                 {"--gpu", &g.name},
-                 {"--device", &g.device}};
-    const size_t num_known = sizeof known / sizeof known[0];
+    gpu g = {0};
     eep_device *device = NULL;
     eep_status status;
     int result;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout, EXIT_SUCCESS);
-    for (int i = 1; i < argc; i += 2) {
-        size_t j = 0;
-        while (j < num_known && strcmp(argv[i], known[j].name) != 0)
-            j++;
-        if (j == num_known || i + 1 == argc)
-            return usage(stderr, 2);
-        *known[j].to = argv[i + 1];
-    }
+    if (!args_begin(&table, &g, argc, argv, &result))
+        return result;
     eepi_cuda_environment_set(); /* before the first context, of the plugin's own runtime too */
     status = eep_device_open(g.device, 0, &device);
     if (status != EEP_OK) {

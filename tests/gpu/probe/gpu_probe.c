@@ -6,6 +6,8 @@
  * Every wait has a bound, and every child ends with this process. */
 #include "tests/gpu/probe/probe_report.h"
 #include "graphs/cuda/cuda_environment.h"
+#include "experiments/base/args.h"
+#include "experiments/base/child.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +15,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { EXIT_SKIPPED = 77, CHILD_SOCKET = 3, MOST_SPINNERS = 4, SLICES_S = 3 };
+enum { EXIT_SKIPPED = 77, MOST_SPINNERS = 4, SLICES_S = 3 };
 
 typedef struct options {
-    const char *device, *csv, *commit, *driver, *role, *seconds, *probes;
+    const char *device, *csv, *commit, *driver, *role, *probes;
+    uint32_t seconds;
+    uint64_t given;
 } options;
 
 /* ------------------------------------------------------------------ descriptors, allocations */
@@ -32,7 +36,7 @@ static void rows_of_values(probe_report *to, const char *probe, const char *cons
  */
 static void look_for_getfd(probe_report *to, const probe_actor *a)
 {
-    int fd = (int)syscall(SYS_pidfd_getfd, a->child.pidfd, CHILD_SOCKET, 0);
+    int fd = (int)syscall(SYS_pidfd_getfd, a->child.pidfd, CHILD_CHANNEL, 0);
 
     if (fd < 0)
         perror("gpu_probe: pidfd_getfd");
@@ -275,72 +279,66 @@ static int run_all(probe_report *to, const char *list)
     return to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int usage(FILE *to, int result)
-{
-    fputs("usage: gpu_probe [--device cuda|host] [--probe NAME[,NAME...]] [--seconds N]\n"
-          "                 [--csv FILE] [--commit ID] [--driver VERSION]\n"
-          "Ask the GPU what the design takes for granted. --device host asks the same of shared\n"
-          "memory, which checks this program. --seconds: the longest kernel (10). --csv: rows go\n"
-          "behind those that the file has. Exit status 77: no such device here.\n\n",
-          to);
-    for (size_t i = 0; i < NUM_PROBES; i++)
-        fprintf(to, "  %-12s %s\n", probes[i].name, probes[i].what);
-    fputs("\nWithout --probe: all of them, in this order.\n", to);
-    return result;
-}
-
 /* Are all names of the list names of probes? */
-static int check_list(const char *list)
+static eep_status parse_probes(const args_row *row, const char *text, void *with, char *error)
 {
-    for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
+    ((options *)with)->probes = text;
+    for (const char *at = text; *at; at += strcspn(at, ","), at += *at == ',') {
         const int length = (int)strcspn(at, ",");
         size_t i = 0;
         while (i < NUM_PROBES && ((int)strlen(probes[i].name) != length ||
                                   strncmp(at, probes[i].name, (size_t)length) != 0))
             i++;
-        if (i == NUM_PROBES) {
-            fprintf(stderr, "gpu_probe: there is no probe %.*s\n", length, at);
-            return -1;
-        }
+        if (i == NUM_PROBES)
+            return args_fail(error, "%s: there is no probe %.*s", row->name, length, at);
     }
-    return 0;
+    return EEP_OK;
 }
 
-static int parse(int argc, char **argv, options *out)
-{
-    struct {
-        const char *name, **to;
-    } known[] = {{"--device", &out->device}, {"--csv", &out->csv},   {"--commit", &out->commit},
-                 {"--driver", &out->driver}, {"--role", &out->role}, {"--seconds", &out->seconds},
-                 {"--probe", &out->probes}};
-    size_t num_known = sizeof known / sizeof known[0];
+#define AT(field) ARGS_AT(options, field)
+static const args_row rows[] = {
+    {"--device", ARGS_ONE_OF, AT(device), 0, 0, "cuda|host", "NAME", "cuda",
+     "host: the same of shared memory, which checks this program"},
+    {"--probe", ARGS_PARSED, AT(probes), 0, 0, NULL, "NAME[,NAME...]", NULL,
+     "only these; default: all of them, in this order", parse_probes},
+    {"--seconds", ARGS_WHOLE, AT(seconds), 1, 60, NULL, "N", "10", "the longest kernel"},
+    {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", NULL,
+     "rows go behind those that the file has"},
+    {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", "unknown", "for the rows"},
+    {"--driver", ARGS_TEXT, AT(driver), 0, 0, NULL, "VERSION", "unknown", "for the rows"},
+    {"--role", ARGS_TEXT, AT(role), 0, 0, NULL, "NAME", NULL,
+     "be a process that this program has started"},
+};
 
-    for (int i = 1; i < argc; i += 2) {
-        size_t j = 0;
-        while (j < num_known && strcmp(argv[i], known[j].name) != 0)
-            j++;
-        if (j == num_known || i + 1 == argc)
-            return -1;
-        *known[j].to = argv[i + 1];
-    }
-    return atoi(out->seconds) >= 1 && atoi(out->seconds) <= 60 ? check_list(out->probes) : -1;
+static const args_table *table(void)
+{
+    static args_row names[NUM_PROBES];
+    static const args_table all = {
+        .program = "gpu_probe",
+        .synopsis = "[OPTION]...",
+        .about = "Ask the GPU what the design takes for granted.",
+        .section = {{NULL, rows, sizeof rows / sizeof rows[0]}, {"Probes", names, NUM_PROBES}},
+        .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no such device here.",
+        .given = offsetof(options, given),
+    };
+    for (size_t i = 0; i < NUM_PROBES; i++)
+        names[i] = (args_row){probes[i].name, ARGS_NOTE, .doc = probes[i].what};
+    return &all;
 }
 
 int main(int argc, char **argv)
 {
-    options with = {"cuda", NULL, "unknown", "unknown", NULL, "10", NULL};
+    options with = {0};
     probe_report to = {.num_failed = 0};
     int result;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout, EXIT_SUCCESS);
-    if (parse(argc, argv, &with) != 0)
-        return usage(stderr, 2);
-    to.how = (probe_how){with.device, with.role, (uint32_t)atoi(with.seconds)};
+    if (!args_begin(table(), &with, argc, argv, &result))
+        return result;
+    to.how = (probe_how){with.device, with.role, with.seconds};
     if (with.role) {
         /* before the first context, of this program's own runtime too */
         eepi_cuda_environment_set();
-        return probe_role_run(&to.how, CHILD_SOCKET);
+        return probe_role_run(&to.how, CHILD_CHANNEL);
     }
     to.rows.commit = with.commit;
     to.rows.driver = with.driver;

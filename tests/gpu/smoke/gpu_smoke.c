@@ -6,6 +6,7 @@
 #include "tests/gpu/gpu_rows.h"
 #include "tests/gpu/smoke/smoke_expert.h"
 #include "graphs/cuda/cuda_environment.h"
+#include "experiments/base/args.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@ enum { EXIT_SKIPPED = 77, NODES_PER_LAYER = 8, NODES_AROUND = 2 };
 
 typedef struct options {
     const char *device, *csv, *commit, *driver;
-    int is_loopback;
+    bool is_loopback;
+    uint64_t given;
 } options;
 
 typedef struct report {
@@ -272,54 +274,35 @@ static int run_all(report *to)
     return result;
 }
 
-static int usage(FILE *to, int result)
-{
-    fputs(
-        "usage: gpu_smoke [--device cuda|host] [--csv FILE] [--commit ID] [--driver VERSION]\n"
-        "                 [--loopback]\n"
-        "Run steps with bank flips on the host backend and on the device, and compare the bits\n"
-        "(--device host: the host with itself, which checks this program; --loopback: one rank\n"
-        "alone, for memory checkers). --csv: rows go behind those that the file has. Exit status\n"
-        "77: no such device here.\n",
-        to);
-    return result;
-}
-
-static int parse(int argc, char **argv, options *out)
-{
-    struct {
-        const char *name, **to;
-    } known[] = {{"--device", &out->device},
-                 {"--csv", &out->csv},
-                 {"--commit", &out->commit},
-                 {"--driver", &out->driver}};
-
-    for (int i = 1; i < argc; i += 2) {
-        size_t j = 0;
-        if (strcmp(argv[i], "--loopback") == 0) {
-            out->is_loopback = 1;
-            i--;
-            continue;
-        }
-        while (j < 4 && strcmp(argv[i], known[j].name) != 0)
-            j++;
-        if (j == 4 || i + 1 == argc)
-            return -1;
-        *known[j].to = argv[i + 1];
-    }
-    return 0;
-}
+#define AT(field) ARGS_AT(options, field)
+static const args_row rows[] = {
+    {"--device", ARGS_ONE_OF, AT(device), 0, 0, "cuda|host", "NAME", "cuda",
+     "host: the host with itself, which checks this program"},
+    {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", NULL,
+     "rows go behind those that the file has"},
+    {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", "unknown", "for the rows"},
+    {"--driver", ARGS_TEXT, AT(driver), 0, 0, NULL, "VERSION", "unknown", "for the rows"},
+    {"--loopback", ARGS_FLAG, AT(is_loopback), 0, 0, NULL, NULL, NULL,
+     "one rank alone, for memory checkers"},
+};
+static const args_table table = {
+    .program = "gpu_smoke",
+    .synopsis = "[OPTION]...",
+    .about =
+        "Run steps with bank flips on the host backend and on the device, and compare the bits.",
+    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no such device here.",
+    .given = offsetof(options, given),
+};
 
 int main(int argc, char **argv)
 {
-    options with = {"cuda", NULL, "unknown", "unknown", 0};
+    options with = {0};
     report to = {.with = &with};
     int result;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout, EXIT_SUCCESS);
-    if (parse(argc, argv, &with) != 0)
-        return usage(stderr, 2);
+    if (!args_begin(&table, &with, argc, argv, &result))
+        return result;
     /* before the first context, of this program's own runtime too */
     eepi_cuda_environment_set();
     to.rows.commit = with.commit;
