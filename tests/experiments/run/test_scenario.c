@@ -134,11 +134,25 @@ static const char *said(const char *text)
 #define HEAD        "name: a\nabout: b\n"
 #define EVENT(text) HEAD "events:\n  - " text "\n"
 
-Test(scenario, a_mistake_is_named_with_its_place)
+typedef struct mistake {
+    const char *text, *place, *names;
+} mistake;
+
+static void expect_named(const mistake *bad, size_t num)
 {
-    static const struct {
-        const char *text, *place, *names;
-    } bad[] = {
+    for (size_t i = 0; i < num; i++) {
+        const char *error = said(bad[i].text);
+        cr_expect(strncmp(error, bad[i].place, strlen(bad[i].place)) == 0, "%s: not at %s: '%s'",
+                  bad[i].text, bad[i].place, error);
+        cr_expect(strstr(error, bad[i].names), "%s: said '%s', not '%s'", bad[i].text, error,
+                  bad[i].names);
+        cr_expect_null(strchr(error, '\n'), "%s", error);
+    }
+}
+
+Test(scenario, a_mistake_of_the_text_is_named_with_its_place)
+{
+    static const mistake bad[] = {
         {"", "a.yaml:1:1: ", "empty"},
         {"[]", "a.yaml:1:1: ", "a mapping"},
         {"name: a\n", "a.yaml:1:", "about"},
@@ -162,6 +176,13 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {HEAD "? [a]\n: b\n", "a.yaml:3:3: ", "plain text"},
         {HEAD "expect: [[[[[[[[[[1]]]]]]]]]]\n", "a.yaml:3:", "deeper than"},
         {HEAD "# \xff\n", "a.yaml:3:3: ", "UTF-8"},
+    };
+    expect_named(bad, sizeof bad / sizeof bad[0]);
+}
+
+Test(scenario, a_mistake_of_an_option_or_an_expectation_is_named_with_its_place)
+{
+    static const mistake bad[] = {
         {HEAD "instance: 3\n", "a.yaml:3:11: ", "mapping"},
         {HEAD "instance: {rank: 3}\n", "a.yaml:3:12: ", "'rank'"},
         {HEAD "instance: {ranks: [3]}\n", "a.yaml:3:19: ", "one value"},
@@ -172,6 +193,21 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {HEAD "instance: {scenario: x}\n", "a.yaml:3:12: ", "command line"},
         {HEAD "instance: {kill: 3@1}\n", "a.yaml:3:12: ", "events"},
         {HEAD "instance: {ranks: 2, slots: 16}\n", "a.yaml: ", "--slots"},
+        {HEAD "repeat-kills: {kills: 5, every: often}\n", "a.yaml:3:33: ", "'often'"},
+        {HEAD "repeat-kills: {every: 1}\n", "a.yaml:3:", "kills"},
+        {HEAD "repeat-kills: {kills: 5, of: 1}\n", "a.yaml:3:26: ", "allowed are kills, every"},
+        {HEAD "repeat-kills: {kills: 50000}\n", "a.yaml:3:23: ", "'50000'"},
+        {HEAD "expect: 3\n", "a.yaml:3:9: ", "mapping"},
+        {HEAD "expect: {a b: 3}\n", "a.yaml:3:15: ", "'a b' is not a path"},
+        {HEAD "expect: {a: <= x}\n", "a.yaml:3:13: ", "not a condition"},
+        {HEAD "expect: {a: [1]}\n", "a.yaml:3:13: ", "one condition"},
+    };
+    expect_named(bad, sizeof bad / sizeof bad[0]);
+}
+
+Test(scenario, a_mistake_of_an_events_moment_is_named_with_its_place)
+{
+    static const mistake bad[] = {
         {HEAD "events: kill\n", "a.yaml:3:9: ", "a list is wanted"},
         {EVENT("{do: kill, ranks: 3}"), "a.yaml:4:", "at"},
         {EVENT("{at: {time: 1}, ranks: 3}"), "a.yaml:4:", "do"},
@@ -197,6 +233,13 @@ Test(scenario, a_mistake_is_named_with_its_place)
         {EVENT("{at: {state: ill}, do: kill, ranks: 3}"), "a.yaml:4:18: ", "allowed are spawned"},
         {EVENT("{at: {state: ready, count: 0}, do: kill, ranks: 3}"),
          "a.yaml:4:32: ", "'0' is not a whole number from 1"},
+    };
+    expect_named(bad, sizeof bad / sizeof bad[0]);
+}
+
+Test(scenario, a_mistake_of_an_events_ranks_or_value_is_named_with_its_place)
+{
+    static const mistake bad[] = {
         {EVENT("{at: {time: 1}, do: kill, ranks: 8}"), "a.yaml:4:", "0 to 7"},
         {EVENT("{at: {time: 1}, do: kill, ranks: -3}"), "a.yaml:4:38: ", "'-3' is not a rank"},
         {EVENT("{at: {time: 1}, do: kill, ranks: highest}"), "a.yaml:4:38: ", "lowest, proposer"},
@@ -213,23 +256,8 @@ Test(scenario, a_mistake_is_named_with_its_place)
          "a.yaml:4:49: ", "takes factor"},
         {EVENT("{at: {time: 1}, do: die, ranks: 3, place: here}"), "a.yaml:4:47: ", "here"},
         {EVENT("{at: {time: 1}, do: stop, ranks: 3, for: long}"), "a.yaml:4:46: ", "'long'"},
-        {HEAD "repeat-kills: {kills: 5, every: often}\n", "a.yaml:3:33: ", "'often'"},
-        {HEAD "repeat-kills: {every: 1}\n", "a.yaml:3:", "kills"},
-        {HEAD "repeat-kills: {kills: 5, of: 1}\n", "a.yaml:3:26: ", "allowed are kills, every"},
-        {HEAD "repeat-kills: {kills: 50000}\n", "a.yaml:3:23: ", "'50000'"},
-        {HEAD "expect: 3\n", "a.yaml:3:9: ", "mapping"},
-        {HEAD "expect: {a b: 3}\n", "a.yaml:3:15: ", "'a b' is not a path"},
-        {HEAD "expect: {a: <= x}\n", "a.yaml:3:13: ", "not a condition"},
-        {HEAD "expect: {a: [1]}\n", "a.yaml:3:13: ", "one condition"},
     };
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        const char *error = said(bad[i].text);
-        cr_expect(strncmp(error, bad[i].place, strlen(bad[i].place)) == 0, "%s: not at %s: '%s'",
-                  bad[i].text, bad[i].place, error);
-        cr_expect(strstr(error, bad[i].names), "%s: said '%s', not '%s'", bad[i].text, error,
-                  bad[i].names);
-        cr_expect_null(strchr(error, '\n'), "%s", error);
-    }
+    expect_named(bad, sizeof bad / sizeof bad[0]);
 }
 
 Test(scenario, what_does_not_fit_together_is_named_with_its_place)

@@ -26,11 +26,14 @@ Test(fault_script, events_are_due_in_order_and_wait_for_their_seat)
     script_free(&plan);
 }
 
-Test(fault_script, an_event_by_name_passes_over_a_seat_without_process)
+/* A process that has ended is passed over by what would be done to it, and what was done to it is
+ * not undone. */
+Test(fault_script, a_process_that_has_ended_is_left_alone)
 {
     fake_world world = everyone();
-    script plan = good("--stop 3@1 --kill 3@2");
+    script plan = good("--stop 3=10@1 --kill 3@2");
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop3 ");
+    cr_assert_not(script_is_done(&plan));
     reap(&world, 3); /* killed by the fence */
     cr_assert_str_eq(due(&plan, &world, 2000, 0), "");
     cr_assert(script_is_done(&plan));

@@ -5,91 +5,89 @@
 #include <stdio.h>
 #include <string.h>
 
-Test(fault_script, what_has_a_duration_is_undone)
+/* At that moment this is due, and nothing else. */
+typedef struct moment {
+    double now_ms;
+    const char *due;
+} moment;
+
+enum { MAX_MOMENTS = 12 };
+
+/* Stories of what is undone: by its end, by another event, or by neither. */
+static const struct {
+    const char *name, *line;
+    moment moments[MAX_MOMENTS]; /* up to the first without text */
+} stories[] = {
+    {"a duration ends by itself",
+     "--stop 2,3=400ms@1 --slow 4=3/0.5x@1 --store-stop 100ms@2 --stop 5@2 --cont 5@3",
+     {{1000, "stop2 stop3 slow4 "},
+      {1399, ""},
+      {1400, "cont2 cont3 "},
+      {1499, ""},
+      {1500, "slow4 "}, /* half of expel_ms */
+      {2000, "store-stop-1 stop5 "},
+      {2100, "store-cont-1 "},
+      {3000, "cont5 "}}},
+    {"what another event ended does not end again",
+     "--stop 1,2=8@1 --cont 1@2 --slow 3=4/8@1 --slow 3=2/1@2 --store-stop 8@1 --store-cont @2 "
+     "--stop 1=1@4",
+     {{1000, "stop1 stop2 slow3 store-stop-1 "},
+      {2000, "slow3 store-cont-1 cont1 "},
+      {3000, "slow3 "},
+      {4000, "stop1 "},
+      {5000, "cont1 "}, /* of the second stop of rank 1 */
+      {8999, ""},
+      {9000, "cont2 "}}}, /* rank 1 was continued before */
+    {"of two ends the later counts",
+     "--stop 2=400ms@1 --stop 2=800ms@1.2 --stop 3=800ms@1 --stop 3=100ms@1.1 "
+     "--slow 4=3/1s@1 --slow 4=5/2s@1.5 --stop 5=400ms@1 --stop 5@1.3 --cont 5@4",
+     {{1000, "stop2 stop3 slow4 stop5 "},
+      {1100, "stop3 "},
+      {1200, "stop2 "}, /* rank 3 is stopped until 1800 */
+      {1300, "stop5 "},
+      {1400, ""}, /* rank 2 is stopped until 2000, rank 5 until a cont */
+      {1500, "slow4 "},
+      {1800, "cont3 "},
+      {2000, "cont2 "}, /* rank 4 is slow until 3500 */
+      {3500, "slow4 "},
+      {4000, "cont5 "}}},
+    /* A rank that is stopped gets to no place: the freeze waits for the end of the stop, not the
+     * other way round. */
+    {"a freeze that was ordered during a stop comes after it",
+     "--stop 1,2,3,4=1s@1 --freeze 1=experts/3s@1.5 --freeze 2=experts@1.5 "
+     "--freeze 3=experts/200ms@1.5 --freeze 4=combine/200ms@1.8 --freeze 5=experts/2s@1 "
+     "--stop 5=500ms@2 --cont 2@5",
+     {{1000, "stop1 stop2 stop3 stop4 freeze5 "},
+      {1500, "freeze1 freeze2 freeze3 "},
+      {1800, "freeze4 "}, /* rank 3 is stopped until 2000 */
+      {2000, "cont1-but-freezes cont2-but-freezes cont3 cont4 stop5 "},
+      {2500, ""}, /* rank 5 is frozen until 3000 */
+      {3000, "cont5 "},
+      {4500, "cont1 "},
+      {5000, "cont2 "}}},
+};
+
+Test(fault_script, what_has_a_duration_ends_once)
+{
+    for (size_t i = 0; i < sizeof stories / sizeof stories[0]; i++) {
+        fake_world world = everyone();
+        script plan = good(stories[i].line);
+        for (const moment *at = stories[i].moments; at->due; at++) {
+            cr_assert_not(script_is_done(&plan), "%s: before %g ms", stories[i].name, at->now_ms);
+            cr_expect_str_eq(due(&plan, &world, at->now_ms, 0), at->due, "%s: at %g ms",
+                             stories[i].name, at->now_ms);
+        }
+        cr_expect(script_is_done(&plan), "%s", stories[i].name);
+        script_free(&plan);
+    }
+}
+
+Test(fault_script, the_launcher_waits_until_the_next_end)
 {
     fake_world world = everyone();
-    script plan = good("--stop 2,3=400ms@1 --slow 4=3/0.5x@1 --store-stop 100ms@2 --stop 5@2 "
-                       "--cont 5@3");
+    script plan = good("--stop 2,3=400ms@1 --slow 4=3/0.5x@1");
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 stop3 slow4 ");
     cr_assert_float_eq(script_wait_ms(&plan, 1000), 400, 1e-9);
-    cr_assert_str_eq(due(&plan, &world, 1399, 0), "");
-    cr_assert_str_eq(due(&plan, &world, 1400, 0), "cont2 cont3 ");
-    cr_assert_str_eq(due(&plan, &world, 1499, 0), "");
-    cr_assert_str_eq(due(&plan, &world, 1500, 0), "slow4 ", "half of expel_ms");
-    cr_assert_str_eq(due(&plan, &world, 2000, 0), "store-stop-1 stop5 ");
-    cr_assert_not(script_is_done(&plan));
-    cr_assert_str_eq(due(&plan, &world, 2100, 0), "store-cont-1 ");
-    cr_assert_str_eq(due(&plan, &world, 3000, 0), "cont5 ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(fault_script, what_is_undone_by_hand_is_not_undone_again)
-{
-    fake_world world = everyone();
-    script plan = good("--stop 1,2=8@1 --cont 1@2 --slow 3=4/8@1 --slow 3=2/1@2 --store-stop 8@1 "
-                       "--store-cont @2 --stop 1=1@4");
-    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 stop2 slow3 store-stop-1 ");
-    cr_assert_str_eq(due(&plan, &world, 2000, 0), "slow3 store-cont-1 cont1 ");
-    cr_assert_str_eq(due(&plan, &world, 3000, 0), "slow3 ");
-    cr_assert_str_eq(due(&plan, &world, 4000, 0), "stop1 ");
-    cr_assert_str_eq(due(&plan, &world, 5000, 0), "cont1 ", "its own undoing is still to come");
-    cr_assert_str_eq(due(&plan, &world, 8999, 0), "");
-    cr_assert_str_eq(due(&plan, &world, 9000, 0), "cont2 ", "only of those that were not");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(fault_script, a_process_that_is_gone_has_nothing_to_undo)
-{
-    fake_world world = everyone();
-    script plan = good("--stop 2=10@1");
-    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 ");
-    cr_assert_not(script_is_done(&plan));
-    reap(&world, 2);
-    cr_assert_str_eq(due(&plan, &world, 2000, 0), "");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-Test(fault_script, of_two_ends_the_later_counts)
-{
-    fake_world world = everyone();
-    script plan =
-        good("--stop 2=400ms@1 --stop 2=800ms@1.2 --stop 3=800ms@1 --stop 3=100ms@1.1 "
-             "--slow 4=3/1s@1 --slow 4=5/2s@1.5 --stop 5=400ms@1 --stop 5@1.3 --cont 5@4");
-    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 stop3 slow4 stop5 ");
-    cr_assert_str_eq(due(&plan, &world, 1100, 0), "stop3 ");
-    cr_assert_str_eq(due(&plan, &world, 1200, 0), "stop2 ", "3 is stopped until 1800");
-    cr_assert_str_eq(due(&plan, &world, 1300, 0), "stop5 ");
-    cr_assert_str_eq(due(&plan, &world, 1400, 0), "", "2 is stopped until 2000, 5 until a cont");
-    cr_assert_str_eq(due(&plan, &world, 1500, 0), "slow4 ");
-    cr_assert_str_eq(due(&plan, &world, 1800, 0), "cont3 ");
-    cr_assert_str_eq(due(&plan, &world, 2000, 0), "cont2 ", "and 4 is slow until 3500");
-    cr_assert_str_eq(due(&plan, &world, 3500, 0), "slow4 ");
-    cr_assert_str_eq(due(&plan, &world, 4000, 0), "cont5 ");
-    cr_assert(script_is_done(&plan));
-    script_free(&plan);
-}
-
-/* A rank that is stopped gets to no place: the freeze waits for the end of the stop, not the other
- * way round. */
-Test(fault_script, a_freeze_that_was_ordered_during_a_stop_comes_behind_it)
-{
-    fake_world world = everyone();
-    script plan = good("--stop 1,2,3,4=1s@1 --freeze 1=experts/3s@1.5 --freeze 2=experts@1.5 "
-                       "--freeze 3=experts/200ms@1.5 --freeze 4=combine/200ms@1.8 "
-                       "--freeze 5=experts/2s@1 --stop 5=500ms@2 --cont 2@5");
-    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 stop2 stop3 stop4 freeze5 ");
-    cr_assert_str_eq(due(&plan, &world, 1500, 0), "freeze1 freeze2 freeze3 ");
-    cr_assert_str_eq(due(&plan, &world, 1800, 0), "freeze4 ", "3 is stopped until 2000");
-    cr_assert_str_eq(due(&plan, &world, 2000, 0),
-                     "cont1-but-freezes cont2-but-freezes cont3 cont4 stop5 ");
-    cr_assert_str_eq(due(&plan, &world, 2500, 0), "", "5 is frozen until 3000");
-    cr_assert_str_eq(due(&plan, &world, 3000, 0), "cont5 ");
-    cr_assert_str_eq(due(&plan, &world, 4500, 0), "cont1 ");
-    cr_assert_str_eq(due(&plan, &world, 5000, 0), "cont2 ");
-    cr_assert(script_is_done(&plan));
     script_free(&plan);
 }
 
@@ -103,112 +101,112 @@ static uint32_t next_number(uint32_t *state)
 
 enum { LASTS = 1 << 30, MODEL_SEATS = 3, MODEL_MOMENTS = 400 };
 
-/* What a seat is, by its last commands: when its stop and its slow-down end (0: there is none). */
-typedef struct model_seat {
+/* A seat, or the store, by its last commands: when its stop and its slow-down end (0: none). */
+typedef struct model {
     bool lives;
     int stop_end, slow_end;
-} model_seat;
+} model;
 
-/* Every verb of this test on the seat, for a while (0: for good); the action by the model. */
-static void model_strike(model_seat *seat, verb what, int now, int lasts)
+/* What is done to it, and with which of the script's verbs. */
+typedef enum model_verb { STOP, SLOW, CONT, KILL, START, NUM_MODEL_VERBS } model_verb;
+
+static const verb of_seats[NUM_MODEL_VERBS] = {VERB_STOP, VERB_SLOW, VERB_CONT, VERB_KILL,
+                                               VERB_REJOIN};
+static const verb of_store[NUM_MODEL_VERBS] = {VERB_STORE_STOP, NUM_VERBS, VERB_STORE_CONT,
+                                               VERB_STORE_KILL, VERB_STORE_START};
+
+/* For so long, or for good (0). */
+static void apply(model *self, model_verb what, int now, int lasts)
 {
     int end = lasts ? now + lasts : LASTS;
-    if (what == VERB_KILL || what == VERB_REJOIN) {
-        *seat = (model_seat){.lives = what == VERB_REJOIN};
-    } else if (what == VERB_CONT) {
-        seat->stop_end = 0;
-    } else if (what == VERB_SLOW) {
-        seat->slow_end = end;
-    } else {
-        bool later = seat->stop_end == LASTS || end > seat->stop_end;
-        seat->stop_end = later ? end : seat->stop_end;
+    switch (what) {
+    case KILL:
+    case START:
+        *self = (model){.lives = what == START};
+        break;
+    case CONT:
+        self->stop_end = 0;
+        break;
+    case SLOW:
+        self->slow_end = end;
+        break;
+    default:
+        if (self->stop_end == LASTS || end > self->stop_end) {
+            self->stop_end = end; /* a stop that had no end gets one */
+        }
     }
+}
+
+/* The command as eep-ctl takes it. */
+static void print_command(bool has_seat, int seat, model_verb what, int lasts, char text[64])
+{
+    char rank[16] = "", length[32] = "";
+    const char *sign = what == SLOW ? "/" : "=";
+    if (has_seat) {
+        snprintf(rank, sizeof rank, "%d%s", seat, what == SLOW ? "=2" : "");
+    }
+    if (lasts) {
+        snprintf(length, sizeof length, "%s%dms", has_seat ? sign : "", lasts);
+    }
+    snprintf(text, 64, "%s%s", rank, length);
 }
 
 /* Commands at whole tens, ends between them; many ends fall together. */
+static void compare(uint32_t seed, const verb *verbs, int num_seats)
+{
+    static const model_verb drawn[] = {STOP, STOP, CONT, KILL, SLOW}; /* the store is never slow */
+    bool has_seat = verb_table[verbs[STOP]].has_seat;
+    uint32_t random = seed, num_drawn = has_seat ? 5 : 4;
+    model models[MODEL_SEATS] = {{.lives = true}, {.lives = true}, {.lives = true}};
+    fake_world world = everyone();
+    script plan = good("");
+    for (int now = 10; now < 10 * MODEL_MOMENTS; now += 10) {
+        int seat = (int)(next_number(&random) % (uint32_t)num_seats), lasts = 0;
+        model_verb what = models[seat].lives ? drawn[next_number(&random) % num_drawn] : START;
+        if ((what == STOP || what == SLOW) && next_number(&random) % 4) {
+            lasts = 5 + 10 * (int)(next_number(&random) % 12);
+        }
+        char text[64], expected[256];
+        print_command(has_seat, seat, what, lasts, text);
+        script_event event = parsed(verbs[what], text);
+        cr_assert_eq(script_append(&plan, &event), EEP_OK);
+        snprintf(expected, sizeof expected, "%s%d ", verb_table[verbs[what]].name,
+                 has_seat ? seat : -1);
+        cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
+        apply(&models[seat], what, now, lasts);
+        world.running[seat] = world.active[seat] = !has_seat || models[seat].lives;
+        take_ended(&plan);
+        const char *told = due(&plan, &world, now + 5, 0);
+        size_t bytes = 0;
+        for (int s = 0; s < num_seats; s++) {
+            int *ends[] = {&models[s].stop_end, &models[s].slow_end};
+            for (int e = 0; e < 2; e++) {
+                verb end = verbs[e ? SLOW : CONT];
+                if (*ends[e] != now + 5) {
+                    continue;
+                }
+                *ends[e] = 0;
+                bytes += (size_t)snprintf(expected, sizeof expected, "%s%d ", verb_table[end].name,
+                                          has_seat ? s : -1);
+                cr_assert_not_null(strstr(told, expected), "seed %u, %d ms: '%s', not in '%s'",
+                                   seed, now + 5, expected, told);
+            }
+        }
+        cr_assert_eq(strlen(told), bytes, "seed %u, %d ms: '%s'", seed, now + 5, told);
+    }
+    script_free(&plan);
+}
+
 Test(script, stops_and_slow_downs_end_as_a_plain_model_says)
 {
-    static const verb verbs[] = {VERB_STOP, VERB_STOP, VERB_SLOW, VERB_CONT, VERB_KILL};
     for (uint32_t seed = 1; seed <= 60; seed++) {
-        uint32_t random = seed;
-        model_seat model[MODEL_SEATS] = {{.lives = true}, {.lives = true}, {.lives = true}};
-        fake_world world = everyone();
-        script plan = good("");
-        for (int now = 10; now < 10 * MODEL_MOMENTS; now += 10) {
-            int seat = (int)(next_number(&random) % MODEL_SEATS);
-            verb what = model[seat].lives ? verbs[next_number(&random) % 5] : VERB_REJOIN;
-            bool can_last = what == VERB_STOP || what == VERB_SLOW;
-            int lasts = can_last && next_number(&random) % 4
-                            ? 5 + 10 * (int)(next_number(&random) % 12)
-                            : 0;
-            char text[64], expected[64], length[32] = "";
-            snprintf(length, sizeof length, "%s%dms", what == VERB_SLOW ? "/" : "=", lasts);
-            snprintf(text, sizeof text, "%d%s%s", seat, what == VERB_SLOW ? "=2" : "",
-                     lasts ? length : "");
-            script_event event = parsed(what, text);
-            snprintf(expected, sizeof expected, "%s%d ", verb_table[what].name, seat);
-            cr_assert_eq(script_append(&plan, &event), EEP_OK);
-            cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
-            model_strike(&model[seat], what, now, lasts);
-            world.running[seat] = world.active[seat] = model[seat].lives;
-            take_ended(&plan);
-            bool ends[2][MODEL_SEATS];
-            for (int s = 0; s < MODEL_SEATS; s++) {
-                ends[0][s] = model[s].stop_end == now + 5;
-                ends[1][s] = model[s].slow_end == now + 5;
-                model[s].stop_end = ends[0][s] ? 0 : model[s].stop_end;
-                model[s].slow_end = ends[1][s] ? 0 : model[s].slow_end;
-            }
-            const char *told = due(&plan, &world, now + 5, 0);
-            size_t bytes = 0;
-            for (int s = 0; s < MODEL_SEATS; s++) {
-                snprintf(expected, sizeof expected, "cont%d ", s);
-                cr_assert_eq(strstr(told, expected) != NULL, ends[0][s], "seed %u, %d ms, %d: '%s'",
-                             seed, now + 5, s, told);
-                bytes += ends[0][s] ? strlen(expected) : 0;
-                snprintf(expected, sizeof expected, "slow%d ", s);
-                cr_assert_eq(strstr(told, expected) != NULL, ends[1][s], "seed %u, %d ms, %d: '%s'",
-                             seed, now + 5, s, told);
-                bytes += ends[1][s] ? strlen(expected) : 0;
-            }
-            cr_assert_eq(strlen(told), bytes, "seed %u, %d ms: '%s', twice", seed, now + 5, told);
-        }
-        script_free(&plan);
+        compare(seed, of_seats, MODEL_SEATS);
     }
 }
 
-/* The same for the store, which has no seat. */
 Test(script, stops_of_the_store_end_as_the_model_says)
 {
-    static const verb verbs[][2] = {{VERB_STORE_STOP, VERB_STOP},
-                                    {VERB_STORE_STOP, VERB_STOP},
-                                    {VERB_STORE_CONT, VERB_CONT},
-                                    {VERB_STORE_KILL, VERB_KILL}};
-    static const verb start[2] = {VERB_STORE_START, VERB_REJOIN};
     for (uint32_t seed = 1; seed <= 20; seed++) {
-        uint32_t random = seed;
-        model_seat model = {.lives = true};
-        fake_world world = everyone();
-        script plan = good("");
-        for (int now = 10; now < 10 * MODEL_MOMENTS; now += 10) {
-            const verb *what = model.lives ? verbs[next_number(&random) % 4] : start;
-            bool ends, lasts = what[0] == VERB_STORE_STOP && next_number(&random) % 4;
-            int duration = lasts ? 5 + 10 * (int)(next_number(&random) % 12) : 0;
-            char text[64] = "", expected[64];
-            if (lasts) {
-                snprintf(text, sizeof text, "%dms", duration);
-            }
-            script_event event = parsed(what[0], text);
-            snprintf(expected, sizeof expected, "%s-1 ", verb_table[what[0]].name);
-            cr_assert_eq(script_append(&plan, &event), EEP_OK);
-            cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
-            model_strike(&model, what[1], now, duration);
-            take_ended(&plan);
-            ends = model.stop_end == now + 5;
-            model.stop_end = ends ? 0 : model.stop_end;
-            cr_assert_str_eq(due(&plan, &world, now + 5, 0), ends ? "store-cont-1 " : "",
-                             "seed %u, %d ms", seed, now + 5);
-        }
-        script_free(&plan);
+        compare(seed, of_store, 1);
     }
 }
