@@ -68,7 +68,7 @@ static int seats_done_to(const script_event *event, int seats_out[SCRIPT_MAX_SEA
 {
     int num = 0;
     for (int i = 0; i < event->num_seats; i++) {
-        if (event->seats_struck >> i & 1) {
+        if (event->seats_applied >> i & 1) {
             seats_out[num++] = event->seat[i];
         }
     }
@@ -158,7 +158,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
         *id_out = taken->order;
     }
     *num_seats_out = seats_done_to(taken, seats_out);
-    if (taken->done && !taken->seats_struck) {
+    if (taken->done && !taken->seats_applied) {
         refuse_passed_over(taken, error);
         return false;
     }

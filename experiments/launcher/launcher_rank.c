@@ -63,10 +63,10 @@ static void on_step(launcher *self, int seat, const wire_step *step, size_t byte
     }
     rows_add_step(&self->run.rows, &row);
     if (self->run.start_ns) {
-        script_saw_step(&self->options.script, step->step, launcher_time_ms(self));
+        script_on_step(&self->options.script, step->step, launcher_time_ms(self));
     }
     if (self->options.plan && step->status == EEP_OK) {
-        plan_saw_step(self->options.plan, seat, step->epoch);
+        plan_on_step(self->options.plan, seat, step->epoch);
     }
 }
 

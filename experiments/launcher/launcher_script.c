@@ -48,7 +48,7 @@ void launcher_run_script(launcher *self)
     script_action action;
     while (script_next(&self->options.script, &world, &action)) {
         if (!launcher_apply(self, &action)) {
-            script_missed(&self->options.script, &action);
+            script_not_applied(&self->options.script, &action);
         }
     }
     launcher_record_injected(self);

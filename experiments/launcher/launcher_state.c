@@ -199,7 +199,7 @@ void launcher_open_if_active(launcher *self, int seat)
 void launcher_on_state(launcher *self, script_state state, int seat)
 {
     if (self->run.start_ns && !self->ending.stopping) {
-        script_saw_state(&self->options.script, state, seat, launcher_time_ms(self));
+        script_on_state(&self->options.script, state, seat, launcher_time_ms(self));
     }
 }
 

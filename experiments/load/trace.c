@@ -1,3 +1,4 @@
+/* Traces: from a JSONL file, or drawn from a seeded Poisson process. */
 #include "experiments/load/trace.h"
 #include "experiments/base/random.h"
 
@@ -81,7 +82,10 @@ static trace_fraction or_one(trace_fraction f)
 static uint32_t scale_length(uint32_t length, trace_fraction f)
 {
     uint64_t scaled = length * f.num / f.den; /* < 2^24 * 10^9 */
-    return scaled < 1 ? 1 : scaled > TRACE_MAX_LENGTH ? TRACE_MAX_LENGTH : (uint32_t)scaled;
+    if (scaled < 1) {
+        return 1;
+    }
+    return scaled > TRACE_MAX_LENGTH ? TRACE_MAX_LENGTH : (uint32_t)scaled;
 }
 
 /* ---------------------------------------------------------------- one line */

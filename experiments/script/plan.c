@@ -1,3 +1,4 @@
+/* The phases of a plan: their changes, when each has settled, and whether it went as planned. */
 #include "experiments/script/plan.h"
 
 #include <stdarg.h>
@@ -170,7 +171,7 @@ static bool next_change(plan *self, const plan_world *world, script_action *acti
     return false;
 }
 
-/* The world is what the present phase says: who is in it serves, nobody else is left. */
+/* The world is what the present phase says: its ranks serve, and no other rank is left. */
 static bool is_settled(const plan *self, const plan_world *world)
 {
     const plan_phase *phase = &self->phase[self->present];
@@ -234,7 +235,7 @@ bool plan_next(plan *self, const plan_world *world, script_action *action_out)
     return false;
 }
 
-void plan_saw_step(plan *self, int seat, uint64_t epoch)
+void plan_on_step(plan *self, int seat, uint64_t epoch)
 {
     if (plan_is_over(self) || seat >= self->num_seats) {
         return;
@@ -295,7 +296,7 @@ int plan_fewest_ranks(const plan *self)
 
 int64_t plan_needed_slots(const plan *self, int64_t num_experts)
 {
-    int64_t most = 1;
+    int64_t largest = 1;
     for (int p = 0; p < self->num_phases; p++) {
         const plan_phase *phase = &self->phase[p];
         int64_t copies = 1 + phase->num_deaths, stay = phase->num_ranks;
@@ -303,9 +304,9 @@ int64_t plan_needed_slots(const plan *self, int64_t num_experts)
             copies += self->phase[p - 1].role[seat] == ROLE_IN && phase->role[seat] == ROLE_OUT;
         }
         int64_t needed = stay ? (copies * num_experts + stay - 1) / stay : num_experts;
-        most = needed > most ? needed : most;
+        largest = needed > largest ? needed : largest;
     }
-    return most < num_experts ? most : num_experts;
+    return largest < num_experts ? largest : num_experts;
 }
 
 void plan_free(plan *self)

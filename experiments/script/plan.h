@@ -1,5 +1,6 @@
-/* Plans in the form of NIXL EP's elastic test: a list of phases, each the list of its ranks. Who is
- * missing from the next phase leaves, who has a minus sign dies in it, who is new joins. Pure: the
+/* Plans in the form of NIXL EP's elastic test: a list of phases, each the list of its ranks. A
+ * rank that the next phase does not list leaves, a rank with a minus sign dies in it, and a new one
+ * joins. Pure: the
  * launcher tells what happens, asks what is due and does it. One thread owns a plan. */
 #ifndef EEPX_PLAN_H
 #define EEPX_PLAN_H
@@ -73,7 +74,7 @@ int plan_fewest_ranks(const plan *self);
 int64_t plan_needed_slots(const plan *self, int64_t num_experts);
 
 /* An OK step of the seat was reported, under that epoch. */
-void plan_saw_step(plan *self, int seat, uint64_t epoch);
+void plan_on_step(plan *self, int seat, uint64_t epoch);
 /* The next thing that is due now: true and *action_out. Call until false. Ends phases, begins the
  * next. */
 bool plan_next(plan *self, const plan_world *world, script_action *action_out);

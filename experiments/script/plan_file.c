@@ -1,3 +1,4 @@
+/* A plan's file, and the file of what came of it. */
 #include "experiments/script/plan_file.h"
 #include "experiments/base/run_file.h"
 
@@ -6,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 24 }; /* of a plan: more is some other file */
+enum { MAX_PLAN_BYTES = 1 << 24 }; /* a larger file is no plan */
 
 eep_status plan_load(const char *path, plan **plan_out, char error[PLAN_ERROR_BYTES])
 {
     FILE *file = fopen(path, "re");
-    char *text = file ? malloc(MOST_BYTES) : NULL;
-    size_t bytes = text ? fread(text, 1, MOST_BYTES, file) : 0;
+    char *text = file ? malloc(MAX_PLAN_BYTES) : NULL;
+    size_t bytes = text ? fread(text, 1, MAX_PLAN_BYTES, file) : 0;
     eep_status status = EEP_OK;
     if (!file || (text && ferror(file))) {
         snprintf(error, PLAN_ERROR_BYTES, "%s: %s", path, strerror(errno));
@@ -20,9 +21,9 @@ eep_status plan_load(const char *path, plan **plan_out, char error[PLAN_ERROR_BY
     } else if (!text) {
         snprintf(error, PLAN_ERROR_BYTES, "%s: out of memory", path);
         status = EEP_ERR_NO_MEMORY;
-    } else if (bytes == MOST_BYTES) {
+    } else if (bytes == MAX_PLAN_BYTES) {
         snprintf(error, PLAN_ERROR_BYTES, "%s: more than %d MiB is no plan", path,
-                 MOST_BYTES >> 20);
+                 MAX_PLAN_BYTES >> 20);
         status = EEP_ERR_INVALID;
     } else {
         status = plan_parse(path, text, bytes, plan_out, error);

@@ -1,3 +1,4 @@
+/* The events of a script: appended, sorted, paired, and checked before a run. */
 #include "experiments/script/script.h"
 #include "experiments/script/script_describe.h"
 #include "experiments/script/script_parse.h"
@@ -11,8 +12,8 @@ enum { COMPACT_FROM = 64 };
 
 /* ---------------------------------------------------------------- pairing */
 
-/* A rejoin or a cont by a name that stands for members: it needs an earlier event's seats. */
-static bool wants_pair(const script_event *event)
+/* A rejoin or a cont by the name of members takes the seats of an earlier event. */
+static bool wants_partner(const script_event *event)
 {
     return (event->verb == VERB_REJOIN || event->verb == VERB_CONT) &&
            event->target != TARGET_SEATS && event->target != TARGET_VACANT &&
@@ -35,45 +36,59 @@ static bool is_earlier(const script_event *a, const script_event *b)
     return a->when == WHEN_TIME && b->when == WHEN_TIME ? a < b : a->order < b->order;
 }
 
-/* The oldest earlier event by that name and count (0: any) not yet paired with one of this verb;
- * -1: there is none. */
-static int oldest_partner(const script *self, const script_event *event, int count)
+/* The fault, an earlier event, makes sense as the reason of the recovery (a rejoin or a cont). */
+static bool explains(const script_event *fault, const script_event *recovery)
+{
+    bool empties = recovery->verb == VERB_REJOIN && empties_seat(fault->verb);
+    return fault->target == recovery->target && is_earlier(fault, recovery) &&
+           (empties || stops(fault->verb));
+}
+
+/* An event of that verb has taken the seats of the event at the index. */
+static bool has_partner(const script *self, int index, verb what)
+{
+    for (int i = 0; i < self->num_events; i++) {
+        if (script_partner(&self->event[i]) == index && self->event[i].verb == what) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The oldest fault by the recovery's name and this count (0: any) whose seats are not taken yet by
+ * an event of the recovery's verb; -1: there is none. */
+static int oldest_fault(const script *self, const script_event *recovery, int count)
 {
     int oldest = -1;
-    for (int k = 0; k < self->num_events; k++) {
-        const script_event *other = &self->event[k];
-        bool fits =
-            other->target == event->target && (!count || other->named.count == count) &&
-            is_earlier(other, event) &&
-            (stops(other->verb) || (event->verb == VERB_REJOIN && empties_seat(other->verb)));
-        for (int r = 0; fits && r < self->num_events; r++) {
-            fits = script_partner(&self->event[r]) != k || self->event[r].verb != event->verb;
-        }
-        if (fits && (oldest < 0 || is_earlier(other, &self->event[oldest]))) {
-            oldest = k;
+    for (int i = 0; i < self->num_events; i++) {
+        const script_event *fault = &self->event[i];
+        if (explains(fault, recovery) && (count == 0 || fault->named.count == count) &&
+            !has_partner(self, i, recovery->verb) &&
+            (oldest < 0 || is_earlier(fault, &self->event[oldest]))) {
+            oldest = i;
         }
     }
     return oldest;
 }
 
-/* Take the seats of the oldest earlier event by that name not yet paired with one of this verb. Who
- * gives no count takes as many as there are, if nobody has just one. */
-static bool pair(script *self, script_event *event)
+/* Give the recovery its fault's seats. Without a count it takes a fault of one rank or, where there
+ * is none, of any count. */
+static bool pair(script *self, script_event *recovery)
 {
-    int oldest = oldest_partner(self, event, event->named.count);
-    if (oldest < 0 && !event->named.counted) {
-        oldest = oldest_partner(self, event, 0);
+    int oldest = oldest_fault(self, recovery, recovery->named.count);
+    if (oldest < 0 && !recovery->named.counted) {
+        oldest = oldest_fault(self, recovery, 0);
     }
     if (oldest < 0) {
         return false;
     }
-    event->same = (script_same){
-        .partner = oldest, .target = event->target, .count = self->event[oldest].named.count};
-    event->target = TARGET_SAME;
+    recovery->same = (script_same){
+        .partner = oldest, .target = recovery->target, .count = self->event[oldest].named.count};
+    recovery->target = TARGET_SAME;
     return true;
 }
 
-/* `same` of a scenario is told by whom it stands for. */
+/* Messages name `same` of a scenario by the target that it stands for. */
 static void name_same(const script *self, script_event *event)
 {
     const script_event *root = event;
@@ -102,7 +117,7 @@ static bool has_foreign_seat(const script_event *event, int max_ranks, int *seat
     return false;
 }
 
-/* It grows by powers of two. */
+/* There is room for a power of two of events. */
 static bool is_full(const script *self)
 {
     return (self->num_events & (self->num_events - 1)) == 0;
@@ -132,11 +147,11 @@ eep_status script_append(script *self, const script_event *event)
     added->trigger_ms = -1;
     added->states_seen = 0;
     added->resolved = event->target == TARGET_SEATS;
-    added->seats_done = added->seats_undo = added->seats_struck = 0;
+    added->seats_done = added->seats_undo = added->seats_applied = 0;
     added->undo_ms = 0;
-    added->struck_ms = -1;
+    added->applied_ms = -1;
     added->done = added->withdrawn = added->told = false;
-    if (self->max_ranks && wants_pair(added) && !pair(self, added)) {
+    if (self->max_ranks && wants_partner(added) && !pair(self, added)) {
         self->num_events--;
         return EEP_ERR_NOT_FOUND;
     }
@@ -208,8 +223,8 @@ refuse(const script_event *event, char error[SCRIPT_ERROR_BYTES], const char *fo
     return EEP_ERR_INVALID;
 }
 
-/* Timed ones first, by time; at equal times faults before what comes after them, so that "kill 3@2,
- * rejoin 3@2" means what it says; then as written. */
+/* Events at a time come first, by time; then those that wait, as they were written. At equal times
+ * a fault comes before a recovery, so that "kill 3@2, rejoin 3@2" means what it says. */
 static int compare_events(const void *left, const void *right)
 {
     const script_event *a = left, *b = right;
@@ -234,7 +249,7 @@ static void sort(script *self)
         return;
     }
     qsort(self->event, (size_t)self->num_events, sizeof *self->event, compare_events);
-    for (int i = 0; i < self->num_events; i++) { /* pairs were made by the order of appending */
+    for (int i = 0; i < self->num_events; i++) { /* a partner was named by its order so far */
         script_event *event = &self->event[i];
         int order = script_partner(event);
         for (int k = 0; order >= 0 && k < self->num_events; k++) {
@@ -246,7 +261,8 @@ static void sort(script *self)
     }
 }
 
-/* What is known of a seat at a time. It is never known once a trigger or a stop may empty it. */
+/* What is known of a seat at a time: nothing after a stop, which may expel the rank. A seat of an
+ * event that waits for a step or a state is not checked at all. */
 typedef enum occupancy { SEAT_FREE, SEAT_TAKEN, SEAT_EITHER } occupancy;
 
 static eep_status check_seat(const script_event *event, int seat, occupancy *known, char *error)
@@ -328,7 +344,7 @@ static eep_status refuse_alone(const script *self, const script_event *event, ch
     const char *others = event->verb == VERB_CONT ? "--stop" : "--kill or --drain";
     char at[64];
     snprintf(at, sizeof at, event->when == WHEN_TIME ? " at %g ms" : "", event->delay_ms);
-    int other = oldest_partner(self, event, 0);
+    int other = oldest_fault(self, event, 0);
     if (other >= 0) {
         return refuse(
             event, error,
@@ -352,7 +368,7 @@ eep_status script_prepare(script *self, int num_ranks, int max_ranks,
             (event->same.partner < 0 || event->same.partner >= self->num_events)) {
             return refuse(event, error, "it names no earlier event");
         }
-        if (wants_pair(event) && !pair(self, event)) {
+        if (wants_partner(event) && !pair(self, event)) {
             return refuse_alone(self, event, error);
         }
     }

@@ -37,7 +37,7 @@ typedef enum script_when {
     WHEN_STATE, /* delay_ms after a state was seen so many times */
 } script_when;
 
-/* What a script can wait for; counted from the start of serving. */
+/* What a script can wait for. Each is counted from the start of serving. */
 typedef enum script_state {
     STATE_SPAWNED,     /* a process was started in the seat */
     STATE_OPENED,      /* it has taken its seat: eep_open returned */
@@ -45,10 +45,10 @@ typedef enum script_state {
     STATE_STAGED,      /* it has staged a planned view */
     STATE_COMMITTED,   /* the first view that has it was committed */
     STATE_JOINED,      /* it serves */
-    STATE_SUSPECTED,   /* it suspects somebody */
+    STATE_SUSPECTED,   /* it suspects another rank */
     STATE_WEDGED,      /* it stopped serving an epoch */
     STATE_PROPOSED,    /* it won a compare-and-swap */
-    STATE_REPAIRING,   /* a view was committed in which it fills slots while nobody serves */
+    STATE_REPAIRING,   /* a view was committed in which it fills slots while no rank serves */
     STATE_REPAIRED,    /* it has filled them */
     STATE_INSTALLED,   /* it installed a fault view */
     STATE_FLIPPED,     /* it flipped to a planned view */
@@ -107,24 +107,25 @@ typedef struct script_event {
     int order;         /* as appended: sorting moves events */
     double trigger_ms; /* when its step or state was seen; < 0: not yet */
     int states_seen;
-    bool resolved;                   /* seat[0 .. num_seats-1] are whom it is done to */
-    uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: what it did is to be undone */
-    uint64_t seats_struck;           /* of seats_done: those that it was really done to */
+    bool resolved;                   /* seat[0 .. num_seats-1] are the seats it is done to */
+    uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: its end is still to come */
+    uint64_t seats_applied;          /* of seats_done: not passed over */
     double undo_ms;
-    double struck_ms; /* when the first of them was; < 0: none was */
+    double applied_ms; /* when it was applied to the first seat; < 0: to none */
     bool done;
-    bool withdrawn;  /* done only because it was given up: script_withdraw */
+    bool withdrawn;  /* done only because script_withdraw or script_cancel gave it up */
     bool told;       /* script_ended has handed it out */
     bool is_dropped; /* within script_compact */
 } script_event;
 
-/* Index of the event whose ranks this one takes; -1: it takes none's. */
+/* Index of the event whose ranks this one takes; -1: it takes no other event's. */
 static inline int script_partner(const script_event *event)
 {
     return event->target == TARGET_SAME ? event->same.partner : -1;
 }
 
-/* A cycle of kills, besides the events: seat after seat, each in the view again before the next. */
+/* A cycle of kills, besides the events: seat after seat. Each rank is in the view again before the
+ * next one is killed. */
 typedef struct script_cycle {
     int num_kills; /* 0: none */
     double kill_every_ms, rejoin_after_ms;
@@ -172,9 +173,9 @@ typedef struct script_action {
 } script_action;
 
 /* Append a copy of the event. EEP_ERR_NO_MEMORY, EEP_ERR_INVALID beyond SCRIPT_MAX_EVENTS. A
- * prepared script is compacted as it grows, so the bound is on what is pending; to it also:
- * EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin or cont by name has
- * no earlier event to take its seats from. */
+ * prepared script is compacted as it grows, so that the bound is on pending events. A prepared
+ * script refuses more: EEP_ERR_INVALID when a seat does not exist, EEP_ERR_NOT_FOUND when a rejoin
+ * or cont by name has no earlier event to take its seats from. */
 EEP_MUST_CHECK eep_status script_append(script *self, const script_event *event);
 /* script_parse and script_append in one: what a flag does. */
 EEP_MUST_CHECK eep_status script_add(script *self, verb what, const char *text,
@@ -182,38 +183,40 @@ EEP_MUST_CHECK eep_status script_add(script *self, verb what, const char *text,
 /* A script of its own with the same events. EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status script_copy(const script *self, script *copy_out);
 void script_free(script *self);
-/* Sort events by time where they have one (those first), pair the TARGET_SAME ones, check that
- * seats exist and, for events at a time on seats by number, that a rejoin takes a seat that is free
- * by then and a fault one that is not: seats 0 .. num_ranks-1 are taken at the start.
- * EEP_ERR_INVALID with a line in `error` (which begins with "LINE:COLUMN: " for events from a
- * scenario). */
+/* Sort the events, those at a time first and by it. Pair recoveries by name with their faults.
+ * Check that seats exist. Of events at a time on seats by number, check too that a rejoin takes a
+ * seat that is free by then, and a fault one that is not; seats 0 .. num_ranks-1 are taken at the
+ * start. EEP_ERR_INVALID with a line in `error`, which begins with "LINE:COLUMN: " for an event of
+ * a scenario. */
 EEP_MUST_CHECK eep_status script_prepare(script *self, int num_ranks, int max_ranks,
                                          char error[SCRIPT_ERROR_BYTES]);
 
-/* The launcher saw a step reported, or a state of the seat's process, at now_ms. */
-void script_saw_step(script *self, uint64_t step, double now_ms);
-void script_saw_state(script *self, script_state state, int seat, double now_ms);
+/* A step was reported, or the seat's process got into a state, at now_ms. */
+void script_on_step(script *self, uint64_t step, double now_ms);
+void script_on_state(script *self, script_state state, int seat, double now_ms);
 
 /* The next thing that is due now: true and *action_out. Call until false. A rejoin waits until the
- * seat's process is gone; an event by name waits while nobody fits; a fault on a seat whose process
- * is already gone is passed over. Stops and slow-downs with a duration undo themselves by a action
- * of their own. */
+ * seat's process has ended. An event by name waits while no seat fits. A fault is passed over where
+ * the seat's process has ended already. The end of a stop or a slow-down is an action of its own.
+ */
 bool script_next(script *self, const script_world *world, script_action *action_out);
-/* The action could not be done: its process had ended, or was about to. */
-void script_missed(script *self, const script_action *action);
+/* That action was not applied: its process had ended, or was about to. */
+void script_not_applied(script *self, const script_action *action);
 /* An event that was done with since the last call: true and a copy. Call until false. */
 bool script_ended(script *self, script_event *event_out);
-/* Give up what is not done yet. What was begun is still undone. */
+/* Give up what is not done yet. Ends of what was begun still come. */
 void script_withdraw(script *self);
-/* Withdraw the event with that number (its `order`), and those that take its ranks if it has not
- * struck yet. What was begun is still undone. How many; 0: none of that number is left to do. */
+/* Withdraw the event with that number (its `order`). Where its ranks are not known yet, events that
+ * take them are withdrawn too. Ends of what was begun still come. Returns how many events were
+ * withdrawn; 0: none of that number is pending. */
 int script_cancel(script *self, int order);
 /* What an event that is not done yet waits for, in words. */
 void script_explain(const script_event *event, double now_ms, char *text_out, size_t size);
-/* Whether it can ever be done with so many seats: else EEP_ERR_INVALID, and `error` says why. */
+/* EEP_ERR_INVALID if the event can never be done with so many seats; `error` says why. */
 EEP_MUST_CHECK eep_status script_check(const script_event *event, int max_ranks,
                                        char error[SCRIPT_ERROR_BYTES]);
-/* Forget what is done and was handed out by script_ended, but for what a later event may name. */
+/* Drop events that are done and were handed out by script_ended, unless a later one may name them.
+ */
 void script_compact(script *self);
 /* Milliseconds until something may be due; a bound for the launcher's wait. */
 double script_wait_ms(const script *self, double now_ms);
@@ -223,8 +226,8 @@ bool script_is_due(const script_event *event, double now_ms);
 bool script_will_start(const script *self);
 /* Everything was done (and the cycle's last seat is in the view again). */
 bool script_is_done(const script *self);
-/* It is not done, and all that is left waits for a step, for a state, or for somebody who fits:
- * nothing of it becomes due by time alone. */
+/* Events are pending, and all of them wait for a step, a state, or a seat that fits: none becomes
+ * due by time alone. */
 bool script_waits(const script *self, double now_ms);
 /* There is something other than burns in it (done or not). */
 bool script_has_faults(const script *self);

@@ -1,4 +1,4 @@
-/* What of a script is due. */
+/* What of a script is due: triggers, single events with their ends, and the cycle of kills. */
 #include "experiments/script/script_target.h"
 
 #include <math.h>
@@ -22,9 +22,9 @@ static double duration_of(const script *self, const script_event *event)
     return event->lasts.ms + event->lasts.expels * self->expel_ms;
 }
 
-/* ---------------------------------------------------------------- what was seen */
+/* ---------------------------------------------------------------- triggers */
 
-void script_saw_step(script *self, uint64_t step, double now_ms)
+void script_on_step(script *self, uint64_t step, double now_ms)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
@@ -34,7 +34,7 @@ void script_saw_step(script *self, uint64_t step, double now_ms)
     }
 }
 
-void script_saw_state(script *self, script_state state, int seat, double now_ms)
+void script_on_state(script *self, script_state state, int seat, double now_ms)
 {
     if (state == STATE_SPAWNED && seat >= 0 && seat < EEP_MAX_RANKS) {
         self->spawned[seat] = ++self->num_spawned;
@@ -72,25 +72,25 @@ static bool is_of_seat(const script_event *event, int index, int seat)
                                             : index == 0;
 }
 
-/* A freeze that was ordered during the stop is no reason to go on with the stop: the rank must run
- * to get to the place. */
-static bool needs_its_end(const script_event *other, const script_event *event)
+/* `later` is a freeze that was ordered during the stop: it takes place only when the stop has
+ * ended, for the rank must run to get to its place. */
+static bool is_freeze_behind(const script_event *later, const script_event *stop)
 {
-    return other->verb == VERB_FREEZE && event->verb == VERB_STOP &&
-           other->struck_ms >= event->struck_ms;
+    return later->verb == VERB_FREEZE && stop->verb == VERB_STOP &&
+           later->applied_ms >= stop->applied_ms;
 }
 
 /* At the stop's end such a freeze is still to come. */
-static bool has_freeze_to_come(const script *self, const script_event *event, int seat)
+static bool has_freeze_to_come(const script *self, const script_event *stop, int seat)
 {
     for (int i = 0; i < self->num_events; i++) {
-        const script_event *other = &self->event[i];
-        bool needs = needs_its_end(other, event);
-        for (int k = 0; needs && k < other->num_seats; k++) {
+        const script_event *freeze = &self->event[i];
+        bool is_behind = is_freeze_behind(freeze, stop);
+        for (int k = 0; is_behind && k < freeze->num_seats; k++) {
             uint64_t bit = (uint64_t)1 << k;
-            bool endless = other->lasts.ms <= 0 && other->lasts.expels <= 0;
-            if (other->seat[k] == seat && other->seats_struck & bit &&
-                (endless || (other->seats_undo & bit && other->undo_ms > event->undo_ms))) {
+            bool endless = freeze->lasts.ms <= 0 && freeze->lasts.expels <= 0;
+            if (freeze->seat[k] == seat && freeze->seats_applied & bit &&
+                (endless || (freeze->seats_undo & bit && freeze->undo_ms > stop->undo_ms))) {
                 return true;
             }
         }
@@ -98,14 +98,14 @@ static bool has_freeze_to_come(const script *self, const script_event *event, in
     return false;
 }
 
-/* Another event of the same kind holds the seat until a later end. */
-static bool is_held_longer(const script *self, const script_event *event, int seat)
+/* Another event of the same kind lasts longer on the seat. */
+static bool lasts_longer_elsewhere(const script *self, const script_event *event, int seat)
 {
     verb end = undoing(event, seat).verb;
     for (int i = 0; i < self->num_events; i++) {
         const script_event *other = &self->event[i];
         bool later = other != event && other->seats_undo && undoing(other, seat).verb == end &&
-                     other->undo_ms > event->undo_ms && !needs_its_end(other, event);
+                     other->undo_ms > event->undo_ms && !is_freeze_behind(other, event);
         for (int k = 0; later && k < SCRIPT_MAX_SEATS; k++) {
             if (is_of_seat(other, k, seat) && other->seats_undo >> k & 1) {
                 return true;
@@ -115,15 +115,15 @@ static bool is_held_longer(const script *self, const script_event *event, int se
     return false;
 }
 
-/* Ends of that kind on the seat that would come until then do not come any more, but for those of
- * events of the verb `kept` (NUM_VERBS: of none). */
-static void settle(script *self, verb end, int seat, double until_ms, verb kept)
+/* Cancel ends of that kind on the seat up to until_ms. Ends of events of the verb `kept` stay
+ * (NUM_VERBS: none does). */
+static void cancel_ends(script *self, verb end, int seat, double until_ms, verb kept)
 {
     for (int e = 0; e < self->num_events; e++) {
         script_event *event = &self->event[e];
-        bool is = event->seats_undo && event->verb != kept && event->undo_ms <= until_ms &&
-                  undoing(event, seat).verb == end;
-        for (int i = 0; is && i < SCRIPT_MAX_SEATS; i++) {
+        bool fits = event->seats_undo && event->verb != kept && event->undo_ms <= until_ms &&
+                    undoing(event, seat).verb == end;
+        for (int i = 0; fits && i < SCRIPT_MAX_SEATS; i++) {
             if (is_of_seat(event, i, seat)) {
                 event->seats_undo &= ~((uint64_t)1 << i);
             }
@@ -131,7 +131,7 @@ static void settle(script *self, verb end, int seat, double until_ms, verb kept)
     }
 }
 
-/* The event's next seat to be undone. Whose process is gone has nothing to undo. */
+/* The event's next seat to be undone. A process that has ended has nothing to undo. */
 static bool next_undo(script *self, script_event *event, const script_world *world,
                       script_action *action_out)
 {
@@ -146,10 +146,10 @@ static bool next_undo(script *self, script_event *event, const script_world *wor
             event->seats_undo &= ~bit;
         } else if (world->now_ms >= event->undo_ms) {
             event->seats_undo &= ~bit;
-            if (!is_held_longer(self, event, seat)) {
+            if (!lasts_longer_elsewhere(self, event, seat)) {
                 *action_out = undoing(event, seat);
                 action_out->keeps_freeze = has_freeze_to_come(self, event, seat);
-                settle(self, action_out->verb, seat, event->undo_ms, NUM_VERBS);
+                cancel_ends(self, action_out->verb, seat, event->undo_ms, NUM_VERBS);
                 return true;
             }
         }
@@ -157,54 +157,54 @@ static bool next_undo(script *self, script_event *event, const script_world *wor
     return false;
 }
 
-/* What the event does makes earlier ends on the seat void: it ends the same itself, it lasts until
- * a cont, or it starts another process. A slow-down takes the place of the one before it. */
-static void forget_ends(script *self, const script_event *event, int seat, bool has_end)
+/* The event makes earlier ends on the seat void where it ends the same itself, lasts until a cont,
+ * or starts another process. A slow-down takes the place of the one before it. */
+static void void_ends(script *self, const script_event *event, int seat, bool has_end)
 {
     switch (event->verb) {
     case VERB_CONT:
     case VERB_SLOW:
     case VERB_STORE_CONT:
-        settle(self, event->verb, seat, INFINITY, NUM_VERBS);
+        cancel_ends(self, event->verb, seat, INFINITY, NUM_VERBS);
         break;
     case VERB_STOP:
     case VERB_FREEZE: /* which may have to wait for the end of a stop */
         if (!has_end) {
-            settle(self, VERB_CONT, seat, INFINITY,
-                   event->verb == VERB_FREEZE ? VERB_STOP : NUM_VERBS);
+            cancel_ends(self, VERB_CONT, seat, INFINITY,
+                        event->verb == VERB_FREEZE ? VERB_STOP : NUM_VERBS);
         }
         break;
     case VERB_STORE_STOP:
         if (!has_end) {
-            settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+            cancel_ends(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
         }
         break;
     case VERB_REJOIN:
     case VERB_ADD:
-        settle(self, VERB_CONT, seat, INFINITY, NUM_VERBS);
-        settle(self, VERB_SLOW, seat, INFINITY, NUM_VERBS);
+        cancel_ends(self, VERB_CONT, seat, INFINITY, NUM_VERBS);
+        cancel_ends(self, VERB_SLOW, seat, INFINITY, NUM_VERBS);
         break;
-    case VERB_STORE_KILL: /* the next one is not stopped */
+    case VERB_STORE_KILL: /* the next process of the store is not stopped */
     case VERB_STORE_START:
-        settle(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
+        cancel_ends(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
         break;
     default:
         break;
     }
 }
 
-static void strike(script *self, script_event *event, int index, const script_world *world,
-                   script_action *action_out)
+static void apply(script *self, script_event *event, int index, const script_world *world,
+                  script_action *action_out)
 {
     double duration = duration_of(self, event);
     bool has_seat = verb_table[event->verb].has_seat;
-    forget_ends(self, event, has_seat ? event->seat[index] : -1, duration > 0);
+    void_ends(self, event, has_seat ? event->seat[index] : -1, duration > 0);
     if (duration > 0) {
         event->seats_undo |= (uint64_t)1 << index;
         event->undo_ms = world->now_ms + duration;
     }
-    event->seats_struck |= (uint64_t)1 << index;
-    event->struck_ms = event->struck_ms < 0 ? world->now_ms : event->struck_ms;
+    event->seats_applied |= (uint64_t)1 << index;
+    event->applied_ms = event->applied_ms < 0 ? world->now_ms : event->applied_ms;
     *action_out = (script_action){.verb = event->verb,
                                   .order = event->order,
                                   .index = index,
@@ -219,32 +219,33 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
 {
     if (!verb_table[event->verb].has_seat) {
         event->done = true;
-        strike(self, event, 0, world, action_out);
+        apply(self, event, 0, world, action_out);
         return true;
     }
     if (!script_resolve(self, event, world)) {
         return false;
     }
-    int left = 0, struck = -1;
-    for (int i = 0; i < event->num_seats && struck < 0; i++) {
+    int left = 0, chosen = -1;
+    for (int i = 0; i < event->num_seats && chosen < 0; i++) {
         uint64_t bit = (uint64_t)1 << i;
         if (event->seats_done & bit) {
             continue;
         }
         bool running = world->running(world->user, event->seat[i]);
         if (verb_table[event->verb].wants_free && running) {
-            left++; /* it waits for the end of the process there */
+            left++; /* the event waits for the end of the process there */
             continue;
         }
         event->seats_done |= bit;
-        /* A seat that another event had emptied before: there is nothing to do. */
-        struck = verb_table[event->verb].wants_free || running ? i : -1;
+        if (verb_table[event->verb].wants_free || running) {
+            chosen = i; /* else another event emptied the seat: nothing is left to do there */
+        }
     }
-    if (struck < 0) {
+    if (chosen < 0) {
         event->done = left == 0;
         return false;
     }
-    strike(self, event, struck, world, action_out);
+    apply(self, event, chosen, world, action_out);
     return true;
 }
 
@@ -297,14 +298,14 @@ bool script_next(script *self, const script_world *world, script_action *action_
     return self->cycle.num_kills && next_of_cycle(self, world, action_out);
 }
 
-void script_missed(script *self, const script_action *action)
+void script_not_applied(script *self, const script_action *action)
 {
     for (int i = 0; action->order >= 0 && i < self->num_events; i++) {
         script_event *event = &self->event[i];
         if (event->order == action->order) {
-            event->seats_struck &= ~((uint64_t)1 << action->index);
+            event->seats_applied &= ~((uint64_t)1 << action->index);
             event->seats_undo &= ~((uint64_t)1 << action->index);
-            event->struck_ms = event->seats_struck ? event->struck_ms : -1;
+            event->applied_ms = event->seats_applied ? event->applied_ms : -1;
         }
     }
 }

@@ -1,5 +1,5 @@
-/* What of a script is not done yet: why, its withdrawal, and the room that what is done gives back.
- */
+/* The events of a script that are pending: why, and how they are withdrawn. Room of events that are
+ * done is given back here. */
 #include "experiments/script/script_describe.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ static bool is_awaited(const script *self, int index)
     return false;
 }
 
-/* A later rejoin or cont by name may take the seats of an event by name: of old ones, none does. */
+/* A later rejoin or cont by name may take the seats of an event by name, unless that is old. */
 static bool is_dropped(const script *self, int index)
 {
     const script_event *event = &self->event[index];
@@ -71,8 +71,7 @@ int script_cancel(script *self, int order)
     num++;
     for (int i = 0; i < self->num_events && !self->event[index].resolved; i++) {
         script_event *event = &self->event[i];
-        if (!event->done &&
-            script_partner(event) == index) { /* it would wait for its ranks for ever */
+        if (!event->done && script_partner(event) == index) { /* its ranks will never be known */
             event->done = event->withdrawn = true;
             num++;
         }
@@ -99,7 +98,7 @@ static void explain_nobody(const script_event *event, char *text_out, size_t siz
         snprintf(text_out, size, "%d seats without a process are needed", event->named.count);
         break;
     case TARGET_SAME:
-        snprintf(text_out, size, "the earlier event whose ranks it takes has not struck yet");
+        snprintf(text_out, size, "the earlier event whose ranks it takes was not applied yet");
         break;
     default:
         snprintf(text_out, size, "%d serving ranks are needed", event->named.count);
@@ -107,7 +106,7 @@ static void explain_nobody(const script_event *event, char *text_out, size_t siz
     }
 }
 
-/* Those of its seats that are taken; the others have their new process. */
+/* Names the seats that are still taken; the other ones have their new process. */
 static void explain_taken(const script_event *event, char *text_out, size_t size)
 {
     int num = 0;

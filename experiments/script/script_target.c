@@ -1,4 +1,4 @@
-/* Whom a script's event is done to. */
+/* How an event's target becomes seats. */
 #include "experiments/script/script_target.h"
 #include "experiments/base/random.h"
 
@@ -6,8 +6,8 @@
 
 enum { RANDOM_TRIES = 64, GREEDY_TRIES = 16 };
 
-/* An event's own stream, the same in each attempt: what it draws depends neither on when other
- * events came nor on how often nobody fitted. */
+/* An event's own stream of random numbers, the same in each attempt. Its draws depend neither on
+ * the times of other events nor on the number of attempts that found no seats. */
 static uint64_t stream_of(uint64_t seed, int order)
 {
     uint64_t orders = (uint64_t)order;
@@ -37,13 +37,13 @@ static void shuffle(int *seats, int num, uint64_t *random)
     }
 }
 
-static void take(script_event *event, const int *seats, int num)
+static void set_seats(script_event *event, const int *seats, int num)
 {
     memcpy(event->seat, seats, (size_t)num * sizeof *seats);
     event->num_seats = num;
 }
 
-/* Whoever does not serve now is without its slots already. */
+/* A rank that does not serve now is without its slots already. */
 static void mark_inactive(const script_world *world, bool *without)
 {
     for (int s = 0; s < world->max_ranks; s++) {
@@ -68,13 +68,13 @@ static bool take_greedily(script_event *event, const script_world *world, const 
     return event->num_seats == event->named.count;
 }
 
-/* Any random set that leaves the rest covered; most sets of a small count do, of a large one few:
- * then one that is grown seat by seat. */
+/* A random set that leaves the rest covered. Most sets of a small count do, but few of a large one:
+ * then a set is grown seat by seat. */
 static bool resolve_covered(script_event *event, const script_world *world, uint64_t *random)
 {
     int seats[EEP_MAX_RANKS], num = list(world, world->active, seats);
     if (num <= event->named.count) {
-        return false; /* somebody must be left */
+        return false; /* at least one rank must stay */
     }
     for (int i = 0; i < RANDOM_TRIES; i++) {
         bool without[EEP_MAX_RANKS];
@@ -84,7 +84,7 @@ static bool resolve_covered(script_event *event, const script_world *world, uint
             without[seats[s]] = true;
         }
         if (world->covered(world->user, without)) {
-            take(event, seats, event->named.count);
+            set_seats(event, seats, event->named.count);
             return true;
         }
     }
@@ -106,7 +106,7 @@ static bool resolve_joiner(const script *self, script_event *event, const script
             youngest = s;
         }
     }
-    take(event, &youngest, youngest >= 0);
+    set_seats(event, &youngest, youngest >= 0);
     return youngest >= 0;
 }
 
@@ -118,7 +118,7 @@ static bool resolve_vacant(script_event *event, const script_world *world)
             seats[num++] = s;
         }
     }
-    take(event, seats, num);
+    set_seats(event, seats, num);
     return num == event->named.count;
 }
 
@@ -134,7 +134,7 @@ static bool resolve_active(script_event *event, const script_world *world, uint6
                world->active(world->user, world->proposer)) {
         seats[0] = world->proposer;
     }
-    take(event, seats, event->named.count);
+    set_seats(event, seats, event->named.count);
     return true;
 }
 
@@ -148,7 +148,7 @@ static bool resolve(const script *self, script_event *event, const script_world 
         return true;
     case TARGET_SAME: {
         const script_event *other = &self->event[event->same.partner];
-        take(event, other->seat, other->resolved ? other->num_seats : 0);
+        set_seats(event, other->seat, other->resolved ? other->num_seats : 0);
         return other->resolved;
     }
     case TARGET_LOWEST:
@@ -159,7 +159,7 @@ static bool resolve(const script *self, script_event *event, const script_world 
         return resolve_covered(event, world, &random);
     case TARGET_SOURCE:
         num = list(world, world->source, seats);
-        take(event, seats, num < event->named.count ? num : event->named.count);
+        set_seats(event, seats, num < event->named.count ? num : event->named.count);
         return num > 0;
     case TARGET_JOINER:
         return resolve_joiner(self, event, world);

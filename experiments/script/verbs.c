@@ -1,3 +1,4 @@
+/* The table of verbs. */
 #include "experiments/script/verbs.h"
 
 #include <string.h>

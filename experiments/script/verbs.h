@@ -13,7 +13,7 @@ typedef enum verb {
     VERB_SLOW,   /* its steps take `value` times as long; 1 ends that */
     VERB_DIE,    /* it kills itself at a `place` inside its next step with work */
     VERB_FREEZE, /* it stops itself (SIGSTOP) there; SIGCONT after the duration, if one is given */
-    VERB_REJOIN, /* start a new process in the seat of one that is gone */
+    VERB_REJOIN, /* start a new process in a seat whose process has ended */
     VERB_ADD,    /* start a process in a free seat (`vacant`: the lowest) */
     VERB_DRAIN,  /* it hands its requests back and leaves */
     VERB_BURN,   /* burn one CPU for `value` seconds at a joiner's priority; no seat */
@@ -24,8 +24,8 @@ typedef enum verb {
     NUM_VERBS
 } verb;
 
-/* Where in a step VERB_DIE and VERB_FREEZE strike: in the middle layer, between two nodes of the
- * graph. */
+/* Where in a step VERB_DIE and VERB_FREEZE take place: in the middle layer, between two nodes of
+ * the graph. */
 typedef enum verb_place {
     PLACE_DISPATCH, /* rows are sent, tags are not published */
     PLACE_EXPERTS,  /* dispatched rows are here, the experts have not run */

@@ -1,3 +1,4 @@
+/* Expectations: their text, the walk to the values at a path, and the verdict. */
 #include "experiments/setup/expect.h"
 
 #include <ctype.h>
@@ -252,14 +253,17 @@ static void list_members(const cJSON *at, char *text, size_t bytes)
     }
 }
 
-/* What the texts of some members may be; another can never come. */
+/* The only texts that some members can have. */
 static const char *const *texts_of(const char *name)
 {
     static const char *const kinds[] = {"kill", "abort",  "stop",     "die", "exit",
                                         "slow", "killed", "expelled", NULL};
     static const char *const outcomes[] = {"done",    "struck nobody", "never due",
                                            "waiting", "withdrawn",     NULL};
-    return strcmp(name, "kind") == 0 ? kinds : strcmp(name, "outcome") == 0 ? outcomes : NULL;
+    if (strcmp(name, "kind") == 0) {
+        return kinds;
+    }
+    return strcmp(name, "outcome") == 0 ? outcomes : NULL;
 }
 
 /* The value that is asked for can be there, by what the sample has at the path. Null may be
@@ -364,22 +368,22 @@ static bool equals(const expect_clause *self, const cJSON *value)
 static bool fits(const expect_clause *self, const cJSON *value)
 {
     bool number = cJSON_IsNumber(value);
-    double is = number ? value->valuedouble : 0;
+    double found = number ? value->valuedouble : 0;
     switch (self->relation) {
     case EXPECT_EQUAL:
         return equals(self, value);
     case EXPECT_DIFFERS:
         return !equals(self, value);
     case EXPECT_LESS:
-        return number && is < self->number;
+        return number && found < self->number;
     case EXPECT_AT_MOST:
-        return number && is <= self->number;
+        return number && found <= self->number;
     case EXPECT_MORE:
-        return number && is > self->number;
+        return number && found > self->number;
     case EXPECT_AT_LEAST:
-        return number && is >= self->number;
+        return number && found >= self->number;
     case EXPECT_WITHIN:
-        return number && is >= self->number && is <= self->high;
+        return number && found >= self->number && found <= self->high;
     }
     return false;
 }

@@ -28,6 +28,23 @@ static eep_status add_pair(scenario *self, const yamltree_node *node, const char
     return EEP_OK;
 }
 
+/* Where an option of that group is given instead. */
+static const char *place_of(options_group group)
+{
+    switch (group) {
+    case OPTIONS_LOAD:
+        return "it belongs to 'load'";
+    case OPTIONS_INSTANCE:
+        return "it belongs to 'instance'";
+    case OPTIONS_EVENTS:
+        return "use 'events' or 'repeat-kills'";
+    case OPTIONS_RUN:
+        return "it is for the command line";
+    default:
+        return "eep-run --help lists all";
+    }
+}
+
 static eep_status read_option(const scenario_reader *reader, scenario *self, int i,
                               options_group wanted)
 {
@@ -36,14 +53,9 @@ static eep_status read_option(const scenario_reader *reader, scenario *self, int
     bool is_flag = false;
     options_group group = options_group_of(node->key, &is_flag);
     if (group != wanted) {
-        const char *hint = group == OPTIONS_LOAD       ? "it belongs to 'load'"
-                           : group == OPTIONS_INSTANCE ? "it belongs to 'instance'"
-                           : group == OPTIONS_EVENTS   ? "use 'events' or 'repeat-kills'"
-                           : group == OPTIONS_RUN      ? "it is for the command line"
-                                                       : "eep-run --help lists all";
         return scenario_fail_at(reader, node->key_line, node->key_column,
                                 "'%.64s' is not an option about the %s: %s", node->key, block,
-                                hint);
+                                place_of(group));
     }
     if (node->kind != YAMLTREE_SCALAR) {
         return scenario_fail(reader, i, "'%s' takes one value", node->key);

@@ -230,31 +230,33 @@ static eep_status read_verb(const scenario_reader *self, int node, verb *verb_ou
                          scenario_list(names, NUM_VERBS, allowed, sizeof allowed));
 }
 
+/* Which fields an event of a verb takes, by verb_info.value. */
+static const struct {
+    bool value, factor, place, duration, must;
+    const char *allowed;
+} takes[] = {
+    [VERB_NO_VALUE] = {.allowed = "nothing"},
+    [VERB_SECONDS] = {.value = true, .must = true, .allowed = "value: SECONDS"},
+    [VERB_FACTOR] = {.value = true,
+                     .factor = true,
+                     .duration = true,
+                     .must = true,
+                     .allowed = "factor: NUMBER and for: TIME"},
+    [VERB_PLACE] = {.value = true,
+                    .place = true,
+                    .must = true,
+                    .allowed = "place: dispatch, experts or combine"},
+    [VERB_PLACE_DURATION] = {.value = true,
+                             .place = true,
+                             .duration = true,
+                             .must = true,
+                             .allowed = "place: dispatch, experts or combine, and for: TIME"},
+    [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
+};
+
 /* value, factor or place, and for: what the verb takes besides ranks. */
 static eep_status read_argument(const scenario_reader *self, int node, script_event *event)
 {
-    static const struct {
-        bool value, factor, place, duration, must;
-        const char *allowed;
-    } takes[] = {
-        [VERB_NO_VALUE] = {.allowed = "nothing"},
-        [VERB_SECONDS] = {.value = true, .must = true, .allowed = "value: SECONDS"},
-        [VERB_FACTOR] = {.value = true,
-                         .factor = true,
-                         .duration = true,
-                         .must = true,
-                         .allowed = "factor: NUMBER and for: TIME"},
-        [VERB_PLACE] = {.value = true,
-                        .place = true,
-                        .must = true,
-                        .allowed = "place: dispatch, experts or combine"},
-        [VERB_PLACE_DURATION] = {.value = true,
-                                 .place = true,
-                                 .duration = true,
-                                 .must = true,
-                                 .allowed = "place: dispatch, experts or combine, and for: TIME"},
-        [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
-    };
     const verb_info *info = &verb_table[event->verb];
     const char *allowed = takes[info->value].allowed, *text = NULL;
     const struct {

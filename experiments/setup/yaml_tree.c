@@ -1,3 +1,4 @@
+/* libyaml's events into a tree. */
 #include "experiments/setup/yaml_tree.h"
 #include "experiments/base/utf8.h"
 
@@ -58,7 +59,7 @@ static eep_status add_node(reader *self, yamltree_kind kind, const yaml_event_t 
                                         .column = column,
                                         .key_line = self->key ? self->key_line : line,
                                         .key_column = self->key ? self->key_column : column};
-    self->key = NULL; /* the node's now */
+    self->key = NULL; /* the node owns it now */
     if (parent >= 0) {
         yamltree_node *above = &tree->node[parent];
         if (above->last >= 0) {
@@ -79,7 +80,7 @@ static bool wants_key(const reader *self)
            self->tree->node[self->open[self->depth - 1]].kind == YAMLTREE_MAPPING;
 }
 
-static eep_status take_key(reader *self, const yaml_event_t *event, char *text)
+static eep_status on_key(reader *self, const yaml_event_t *event, char *text)
 {
     int mapping = self->open[self->depth - 1];
     eep_status status = EEP_OK;
@@ -98,7 +99,7 @@ static eep_status take_key(reader *self, const yaml_event_t *event, char *text)
     return EEP_OK;
 }
 
-static eep_status take_scalar(reader *self, const yaml_event_t *event)
+static eep_status on_scalar(reader *self, const yaml_event_t *event)
 {
     const char *value = (const char *)event->data.scalar.value;
     const char *tag = (const char *)event->data.scalar.tag;
@@ -106,7 +107,7 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
         return fail(self, event->start_mark, "a text with a zero byte");
     }
     unsigned control = utf8_control(value, event->data.scalar.length);
-    if (control) { /* it would go to the terminal of whoever is shown the text */
+    if (control) { /* it would go to a terminal */
         return fail(self, event->start_mark, "a text with the control character 0x%02x", control);
     }
     if (event->data.scalar.style == YAML_FOLDED_SCALAR_STYLE && *value == '\0') {
@@ -114,7 +115,7 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
                     "a condition that begins with '>' must be quoted, as \"> 0\": without quotes "
                     "it begins a block of text");
     }
-    /* "!= null" without quotes is a tag to YAML and a condition to everybody else. */
+    /* "!= null" without quotes is a tag in YAML; here it is a condition. */
     bool differs = tag && strcmp(tag, "!=") == 0;
     if (tag && !differs) {
         return fail(self, event->start_mark, "tags such as '%.64s' are not used here", tag);
@@ -124,7 +125,7 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
         return EEP_ERR_NO_MEMORY;
     }
     if (wants_key(self)) {
-        return take_key(self, event, text);
+        return on_key(self, event, text);
     }
     eep_status status = add_node(self, YAMLTREE_SCALAR, event);
     if (status != EEP_OK) {
@@ -135,7 +136,7 @@ static eep_status take_scalar(reader *self, const yaml_event_t *event)
     return EEP_OK;
 }
 
-static eep_status take_open(reader *self, yamltree_kind kind, const yaml_event_t *event)
+static eep_status on_open(reader *self, yamltree_kind kind, const yaml_event_t *event)
 {
     const yaml_char_t *tag =
         kind == YAMLTREE_MAPPING ? event->data.mapping_start.tag : event->data.sequence_start.tag;
@@ -156,7 +157,7 @@ static eep_status take_open(reader *self, yamltree_kind kind, const yaml_event_t
     return status;
 }
 
-static eep_status take_event(reader *self, const yaml_event_t *event)
+static eep_status on_event(reader *self, const yaml_event_t *event)
 {
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
@@ -168,11 +169,11 @@ static eep_status take_event(reader *self, const yaml_event_t *event)
     case YAML_ALIAS_EVENT:
         return fail(self, event->start_mark, "aliases are not used here");
     case YAML_SCALAR_EVENT:
-        return take_scalar(self, event);
+        return on_scalar(self, event);
     case YAML_MAPPING_START_EVENT:
-        return take_open(self, YAMLTREE_MAPPING, event);
+        return on_open(self, YAMLTREE_MAPPING, event);
     case YAML_SEQUENCE_START_EVENT:
-        return take_open(self, YAMLTREE_SEQUENCE, event);
+        return on_open(self, YAMLTREE_SEQUENCE, event);
     case YAML_MAPPING_END_EVENT:
     case YAML_SEQUENCE_END_EVENT:
         self->depth--;
@@ -182,9 +183,9 @@ static eep_status take_event(reader *self, const yaml_event_t *event)
     }
 }
 
-/* libyaml's words. Of a byte that is no UTF-8 it knows the offset only. */
-static eep_status fail_as_said(reader *self, const yaml_parser_t *parser, const char *text,
-                               size_t bytes)
+/* libyaml's words and place. Of a byte that is no UTF-8 it gives the offset only. */
+static eep_status fail_as_libyaml(reader *self, const yaml_parser_t *parser, const char *text,
+                                  size_t bytes)
 {
     yaml_mark_t mark = parser->problem_mark;
     const char *problem = parser->problem ? parser->problem : "not YAML", *advice = "";
@@ -222,11 +223,11 @@ eep_status yamltree_read(const char *text, size_t bytes, yamltree *tree_out,
     while (status == EEP_OK && !over) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            status = fail_as_said(&self, &parser, text, bytes);
+            status = fail_as_libyaml(&self, &parser, text, bytes);
             break;
         }
         over = event.type == YAML_STREAM_END_EVENT;
-        status = take_event(&self, &event);
+        status = on_event(&self, &event);
         yaml_event_delete(&event);
     }
     free(self.key);

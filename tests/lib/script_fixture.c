@@ -30,12 +30,12 @@ static bool is_covered(const void *user, const bool *without)
     for (int s = 0; s < SEATS; s++) {
         gone += without[s];
     }
-    return gone <= of(user)->most_gone && !(without[2] && without[3]);
+    return gone <= of(user)->max_gone && !(without[2] && without[3]);
 }
 
 fake_world everyone(void)
 {
-    fake_world world = {.most_gone = SEATS - 1};
+    fake_world world = {.max_gone = SEATS - 1};
     for (int s = 0; s < SEATS; s++) {
         world.active[s] = world.running[s] = true;
     }
@@ -113,7 +113,7 @@ script_event parsed(verb what, const char *text)
     return event;
 }
 
-void take_ended(script *plan)
+void drop_ended(script *plan)
 {
     script_event ended;
     while (script_ended(plan, &ended)) {

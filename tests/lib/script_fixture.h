@@ -9,7 +9,7 @@ enum { SEATS = 8 };
 
 typedef struct fake_world {
     bool active[SEATS], running[SEATS], source[SEATS], joining[SEATS];
-    int most_gone; /* covered while at most so many are gone, and 2 and 3 are not both */
+    int max_gone; /* covered while at most so many are gone, and 2 and 3 are not both */
 } fake_world;
 
 /* All seats have a process that is in the view. */
@@ -25,5 +25,5 @@ void reap(fake_world *world, int seat);
 /* An event of a control command. */
 script_event parsed(verb what, const char *text);
 /* Hand out the events that were done with, as the launcher does. */
-void take_ended(script *plan);
+void drop_ended(script *plan);
 #endif

@@ -143,7 +143,7 @@ static void start(world *self, int seat)
     cr_assert(!self->store_down, "rank %d is started without a store", seat);
     self->running[seat] = true;
     self->process[seat]++;
-    script_saw_state(&self->script, STATE_SPAWNED, seat, self->now_ms);
+    script_on_state(&self->script, STATE_SPAWNED, seat, self->now_ms);
     static const script_state way[] = {STATE_OPENED, STATE_READY, STATE_STAGED, STATE_COMMITTED,
                                        STATE_JOINED};
     for (int i = 0; i < 5; i++) {
@@ -175,7 +175,7 @@ static void hear(world *self)
             end(self, told.seat);
         } else if (valid) {
             self->in[told.seat] |= told.state == STATE_JOINED;
-            script_saw_state(&self->script, told.state, told.seat, self->now_ms);
+            script_on_state(&self->script, told.state, told.seat, self->now_ms);
         }
     }
 }

@@ -49,7 +49,7 @@ Test(plan, says_how_many_slots_it_needs)
     }
 }
 
-Test(plan, a_fault_may_strike_while_another_rank_leaves)
+Test(plan, a_rank_may_die_while_another_one_leaves)
 {
     plan *self = parse("[\n  [0, 1],\n  [0, 1, 2, 3],\n  [0, -2, 3]\n]\n");
     cr_assert_eq(self->phase[2].role[1], ROLE_OUT);
@@ -214,7 +214,7 @@ static void step_all(world *self, plan *asked, int times)
     for (int i = 0; i < times; i++) {
         for (int seat = 0; seat < 8; seat++) {
             if (self->active[seat]) {
-                plan_saw_step(asked, seat, self->epoch);
+                plan_on_step(asked, seat, self->epoch);
             }
         }
     }
@@ -369,7 +369,7 @@ Test(plan, a_rank_that_reports_no_steps_fails_it)
     start(&w, 0), start(&w, 1);
     ask(&w, self);
     for (int i = 0; i < 100; i++) {
-        plan_saw_step(self, 0, w.epoch);
+        plan_on_step(self, 0, w.epoch);
     }
     w.now_ms = self->settle_ms + 1;
     ask(&w, self);
@@ -384,10 +384,10 @@ Test(plan, steps_of_an_older_view_do_not_count)
     self->num_steps = 1;
     start(&w, 0);
     ask(&w, self);
-    plan_saw_step(self, 0, w.epoch - 1);
+    plan_on_step(self, 0, w.epoch - 1);
     ask(&w, self);
     cr_assert(!plan_is_over(self));
-    plan_saw_step(self, 0, w.epoch);
+    plan_on_step(self, 0, w.epoch);
     ask(&w, self);
     cr_assert(plan_is_over(self) && !self->failed);
     plan_free(self);

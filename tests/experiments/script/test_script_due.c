@@ -46,7 +46,7 @@ Test(fault_script, names_fall_on_active_seats)
     world.active[0] = world.active[1] = false;
     script plan = good("--kill lowest@1 --kill proposer@2 --kill random@3 --burn 2@4");
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill2 ");
-    cr_assert_str_eq(due(&plan, &world, 2000, 2), "kill3 ", "the proposer is gone: the lowest");
+    cr_assert_str_eq(due(&plan, &world, 2000, 2), "kill3 ", "the proposer has left: the lowest");
     const char *random = due(&plan, &world, 3000, 0);
     cr_assert(strncmp(random, "kill", 4) == 0 && random[4] >= '4' && random[4] <= '7', "%s",
               random);
@@ -55,7 +55,7 @@ Test(fault_script, names_fall_on_active_seats)
     script_free(&plan);
 }
 
-Test(fault_script, several_seats_are_struck_at_once_and_come_back)
+Test(fault_script, several_seats_are_killed_at_once_and_rejoin)
 {
     fake_world world = everyone();
     script plan = good("--kill random:3@1 --rejoin random:3@2");
@@ -96,7 +96,7 @@ Test(fault_script, covered_leaves_every_expert)
 {
     for (uint64_t seed = 0; seed < 200; seed++) {
         fake_world world = everyone();
-        world.most_gone = 4;
+        world.max_gone = 4;
         script plan = good("--kill covered:4@1");
         const char *text = due_with(&plan, &world, 1000, 0, seed);
         int num = 0;
@@ -108,21 +108,21 @@ Test(fault_script, covered_leaves_every_expert)
         script_free(&plan);
     }
     fake_world world = everyone();
-    world.most_gone = 2;
+    world.max_gone = 2;
     script plan = good("--kill covered:3@1");
     cr_assert_not(script_waits(&plan, 999));
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "", "it waits");
     cr_assert(script_waits(&plan, 1000));
-    world.most_gone = 3;
+    world.max_gone = 3;
     cr_assert_str_neq(due(&plan, &world, 1001, 0), "");
     cr_assert(script_is_done(&plan));
     script_free(&plan);
 }
 
-Test(fault_script, what_is_gone_already_counts_as_gone)
+Test(fault_script, covered_counts_ranks_that_were_killed_before)
 {
     fake_world world = everyone();
-    world.most_gone = 3;
+    world.max_gone = 3;
     script plan = good("--kill 0,1@1 --kill covered:2@1");
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill0 kill1 ");
     script_free(&plan);
@@ -134,16 +134,16 @@ Test(fault_script, sources_joiners_and_free_seats)
     world.source[4] = world.source[6] = true;
     script plan = good("--kill source@repairing --kill source:3@repairing+1ms --kill joiner@staged "
                        "--add vacant:2@5");
-    script_saw_state(&plan, STATE_REPAIRING, 0, 100);
+    script_on_state(&plan, STATE_REPAIRING, 0, 100);
     cr_assert_str_eq(due(&plan, &world, 100, 0), "kill4 ");
     cr_assert_str_eq(due(&plan, &world, 101, 0), "kill4 kill6 ", "as many as there are");
     reap(&world, 4);
     reap(&world, 6);
-    script_saw_state(&plan, STATE_STAGED, 0, 200);
-    cr_assert_str_eq(due(&plan, &world, 200, 0), "", "nobody joins");
+    script_on_state(&plan, STATE_STAGED, 0, 200);
+    cr_assert_str_eq(due(&plan, &world, 200, 0), "", "no rank joins");
     world.joining[1] = world.joining[5] = true;
-    script_saw_state(&plan, STATE_SPAWNED, 5, 201);
-    script_saw_state(&plan, STATE_SPAWNED, 1, 202);
+    script_on_state(&plan, STATE_SPAWNED, 5, 201);
+    script_on_state(&plan, STATE_SPAWNED, 1, 202);
     cr_assert_str_eq(due(&plan, &world, 203, 0), "kill1 ", "the youngest");
     cr_assert_str_eq(due(&plan, &world, 5000, 0), "add4 add6 ");
     cr_assert(script_is_done(&plan));
@@ -157,26 +157,26 @@ Test(fault_script, steps_and_states_trigger)
     fake_world world = everyone();
     script plan = good("--kill 1@step:10 --kill 2@step:10+50ms --kill 3@suspected#2 "
                        "--kill 4@joined:6 --rejoin 1@exited:1+20ms");
-    script_saw_step(&plan, 9, 100);
+    script_on_step(&plan, 9, 100);
     cr_assert_str_eq(due(&plan, &world, 100, 0), "");
     cr_assert(script_waits(&plan, 100));
-    script_saw_step(&plan, 11, 110);
+    script_on_step(&plan, 11, 110);
     cr_assert_not(script_waits(&plan, 110), "50 ms later something is due");
     cr_assert_str_eq(due(&plan, &world, 110, 0), "kill1 ");
     cr_assert_float_eq(script_wait_ms(&plan, 110), 50, 1e-9);
     cr_assert_str_eq(due(&plan, &world, 159, 0), "");
     cr_assert_str_eq(due(&plan, &world, 160, 0), "kill2 ");
-    script_saw_state(&plan, STATE_SUSPECTED, 0, 170);
+    script_on_state(&plan, STATE_SUSPECTED, 0, 170);
     cr_assert_str_eq(due(&plan, &world, 170, 0), "");
-    script_saw_state(&plan, STATE_SUSPECTED, 5, 171);
+    script_on_state(&plan, STATE_SUSPECTED, 5, 171);
     cr_assert_str_eq(due(&plan, &world, 171, 0), "kill3 ");
-    script_saw_state(&plan, STATE_JOINED, 5, 172);
+    script_on_state(&plan, STATE_JOINED, 5, 172);
     cr_assert_str_eq(due(&plan, &world, 172, 0), "");
-    script_saw_state(&plan, STATE_JOINED, 6, 173);
+    script_on_state(&plan, STATE_JOINED, 6, 173);
     cr_assert_str_eq(due(&plan, &world, 173, 0), "kill4 ");
     reap(&world, 1);
     cr_assert(script_waits(&plan, 173));
-    script_saw_state(&plan, STATE_EXITED, 1, 180);
+    script_on_state(&plan, STATE_EXITED, 1, 180);
     cr_assert_str_eq(due(&plan, &world, 199, 0), "");
     cr_assert_str_eq(due(&plan, &world, 200, 0), "rejoin1 ");
     cr_assert(script_is_done(&plan));
@@ -190,7 +190,7 @@ Test(fault_script, a_timed_rejoin_waits_for_a_triggered_kill)
     script plan = good("--kill proposer@suspected --rejoin proposer@1");
     cr_assert_str_eq(due(&plan, &world, 2000, 5), "");
     cr_assert(script_waits(&plan, 2000), "the rejoin waits for what waits");
-    script_saw_state(&plan, STATE_SUSPECTED, 1, 2001);
+    script_on_state(&plan, STATE_SUSPECTED, 1, 2001);
     cr_assert_str_eq(due(&plan, &world, 2001, 5), "kill5 ");
     reap(&world, 5);
     cr_assert_str_eq(due(&plan, &world, 2002, 0), "rejoin5 ");
@@ -218,47 +218,47 @@ Test(fault_script, events_can_be_added_later)
     cr_assert_eq(script_copy(&plan, &copy), EEP_OK);
     cr_assert_str_eq(due(&plan, &world, 5000, 0), "stop0 cont0 ");
     cr_assert(script_is_done(&plan));
-    cr_assert_not(script_is_done(&copy), "it goes its own way");
+    cr_assert_not(script_is_done(&copy), "the copy is a script of its own");
     script_free(&plan);
     script_free(&copy);
 }
 
 /* ---------------------------------------------------------------- what came of it */
 
-Test(fault_script, an_event_that_strikes_nobody_is_known)
+Test(fault_script, an_event_that_is_applied_to_no_seat_is_known)
 {
     fake_world world = everyone();
     script plan = good("--kill 2@1 --kill 2,3@suspected --kill 4@joined");
     script_event ended;
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "kill2 ");
     reap(&world, 2);
-    cr_assert(script_ended(&plan, &ended) && ended.seats_struck == 1 && ended.struck_ms == 1000);
+    cr_assert(script_ended(&plan, &ended) && ended.seats_applied == 1 && ended.applied_ms == 1000);
     cr_assert_not(script_ended(&plan, &ended), "it is handed out once");
-    script_saw_state(&plan, STATE_SUSPECTED, 0, 1100);
+    script_on_state(&plan, STATE_SUSPECTED, 0, 1100);
     cr_assert_str_eq(due(&plan, &world, 1100, 0), "kill3 ");
     cr_assert(script_ended(&plan, &ended));
-    cr_assert(ended.seats_done == 3 && ended.seats_struck == 2, "rank 2 was passed over");
+    cr_assert(ended.seats_done == 3 && ended.seats_applied == 2, "rank 2 was passed over");
     cr_assert_not(script_is_due(&plan.event[2], 5000));
     script_withdraw(&plan);
-    cr_assert(script_ended(&plan, &ended) && ended.withdrawn && ended.struck_ms < 0);
+    cr_assert(script_ended(&plan, &ended) && ended.withdrawn && ended.applied_ms < 0);
     cr_assert(script_is_done(&plan));
     script_free(&plan);
 }
 
-Test(fault_script, a_action_that_could_not_be_done_struck_nobody)
+Test(fault_script, an_action_that_failed_counts_as_not_applied)
 {
     fake_world world = everyone();
     script plan = good("--stop 1=5s@1");
     script_event ended;
     script_action action = {.order = plan.event[0].order, .index = 0};
     cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop1 ");
-    script_missed(&plan, &action); /* it was being killed */
-    cr_assert(script_ended(&plan, &ended) && ended.seats_struck == 0 && ended.struck_ms < 0);
+    script_not_applied(&plan, &action); /* it was being killed */
+    cr_assert(script_ended(&plan, &ended) && ended.seats_applied == 0 && ended.applied_ms < 0);
     cr_assert_str_eq(due(&plan, &world, 9000, 0), "", "nothing is to be undone");
     script_free(&plan);
 }
 
-/* Nobody may be left, as long as somebody comes back at a time that is known. */
+/* No rank may be left, as long as one rejoins at a time that is known. */
 Test(fault_script, a_rejoin_that_is_due_later_is_one_that_will_come)
 {
     fake_world world = everyone();
@@ -268,8 +268,8 @@ Test(fault_script, a_rejoin_that_is_due_later_is_one_that_will_come)
     reap(&world, 0);
     reap(&world, 1);
     cr_assert_str_eq(due(&plan, &world, 2000, 0), "rejoin0 ");
-    cr_assert_not(script_will_start(&plan), "what waits for somebody who serves may never come");
-    script_saw_state(&plan, STATE_JOINED, 0, 2500);
+    cr_assert_not(script_will_start(&plan), "what waits for a rank that serves may never come");
+    script_on_state(&plan, STATE_JOINED, 0, 2500);
     cr_assert(script_will_start(&plan));
     script_free(&plan);
 }

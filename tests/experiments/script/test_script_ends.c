@@ -175,7 +175,7 @@ static void compare(uint32_t seed, const verb *verbs, int num_seats)
         cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
         apply(&models[seat], what, now, lasts);
         world.running[seat] = world.active[seat] = !has_seat || models[seat].lives;
-        take_ended(&plan);
+        drop_ended(&plan);
         const char *told = due(&plan, &world, now + 5, 0);
         size_t bytes = 0;
         for (int s = 0; s < num_seats; s++) {

@@ -14,10 +14,10 @@ Test(script, what_is_done_gives_its_room_back)
     for (int i = 0; i < 3 * SCRIPT_MAX_EVENTS; i++) {
         cr_assert_eq(script_append(&plan, &slow), EEP_OK, "command %d", i);
         cr_assert_str_eq(due(&plan, &world, i, 0), "slow1 ");
-        take_ended(&plan);
+        drop_ended(&plan);
     }
     cr_assert_leq(plan.num_events, 64);
-    script_saw_state(&plan, STATE_EXITED, 3, 9000);
+    script_on_state(&plan, STATE_EXITED, 3, 9000);
     cr_assert_str_eq(due(&plan, &world, 9000, 0), "kill2 ", "it was pending all the time");
     script_free(&plan);
 }
@@ -31,14 +31,14 @@ Test(script, a_rejoin_by_name_finds_its_ranks_after_others_were_forgotten)
     for (int i = 0; i < 200; i++) {
         cr_assert_eq(script_append(&plan, i == 50 ? &first : &slow), EEP_OK);
         cr_assert_str_eq(due(&plan, &world, i, 0), i == 50 ? "kill0 " : "slow1 ");
-        take_ended(&plan);
+        drop_ended(&plan);
         if (i == 150) {
             cr_assert_eq(script_append(&plan, &rejoin), EEP_OK);
         }
     }
     cr_assert_leq(plan.num_events, 80);
     reap(&world, 0);
-    script_saw_state(&plan, STATE_EXITED, 3, 9000);
+    script_on_state(&plan, STATE_EXITED, 3, 9000);
     cr_assert_str_eq(due(&plan, &world, 9000, 0), "rejoin0 ");
     script_free(&plan);
 }
@@ -98,7 +98,7 @@ Test(script, what_a_rejoin_waits_for_are_the_seats_that_are_taken)
     cr_expect(strstr(why, "906, 907 and 2 more still have"), "%s", why);
 }
 
-Test(script, who_takes_the_ranks_of_a_withdrawn_event_goes_with_it)
+Test(script, an_event_that_takes_ranks_is_withdrawn_with_its_partner)
 {
     script plan = good("--kill random:2@9 --rejoin random:2@10 --kill 1@11");
     cr_assert_eq(script_cancel(&plan, 0), 2);
