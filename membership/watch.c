@@ -1,9 +1,13 @@
 #include "eep/watch.h"
 
 #include "graphs/base/public_call.h"
-#include "membership/context/context.h"
+#include "graphs/base/clock.h"
+#include "membership/store/store_client.h"
+#include "membership/view/view.h"
+#include "membership/context/records.h"
 #include "membership/store/store_socket.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

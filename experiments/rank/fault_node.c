@@ -2,6 +2,7 @@
 #include "experiments/rank/fault_node.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/step/capture.h"
 
 #include <errno.h>
 #include <signal.h>

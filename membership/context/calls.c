@@ -1,7 +1,8 @@
 /* Which thread is in a call of a context; and how eep_close ends the call of another thread. */
-#include "graphs/device/device_ops.h"
 #include "graphs/base/public_call.h"
+#include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/context/wake.h"
 
 #include <string.h>
@@ -15,6 +16,34 @@ enum {
 
 static const char closes[] = "eep_close";
 
+eep_status eepi_check_context(const char *call, const eep_context *context)
+{
+    eep_status status = eepi_check_given(call, "context", context);
+
+    return status == EEP_OK ? eepi_check_process(call, "context", context->calls.opened_by)
+                            : status;
+}
+
+eep_status eepi_check_own(const char *call, eep_context *context)
+{
+    eep_status status = eepi_check_context(call, context);
+
+    /* the last error is the rank thread's, and this may be another one */
+    if (status == EEP_OK && eepi_check_may_wait(call) != EEP_OK) {
+        return EEP_ERR_STATE;
+    }
+    if (status == EEP_OK || !context) {
+        return status;
+    }
+    return eepi_fail(context, status, "%s", eep_error_text());
+}
+
+eep_status eepi_check_argument(eep_context *context, const char *call, const char *name,
+                               const void *argument)
+{
+    return argument ? EEP_OK : eepi_fail(context, EEP_ERR_INVALID, "%s: %s is NULL", call, name);
+}
+
 eep_status eepi_call_begin(eep_context *context, const char *call)
 {
     const char *other = NULL;
@@ -23,7 +52,7 @@ eep_status eepi_call_begin(eep_context *context, const char *call)
     if (status != EEP_OK) {
         return status;
     }
-    if (!__atomic_compare_exchange_n(&context->call, &other, call, 0, __ATOMIC_ACQUIRE,
+    if (!__atomic_compare_exchange_n(&context->calls.call, &other, call, 0, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED)) {
         return eepi_refuse(EEP_ERR_STATE,
                            "%s while another thread is in %s of this context: a context is used by "
@@ -31,26 +60,26 @@ eep_status eepi_call_begin(eep_context *context, const char *call)
                            call, other);
     }
     /* a thread that ends inside would keep the lock, and eep_close would wait for the call */
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &context->cancel_state);
-    __atomic_store_n(&context->caller, pthread_self(), __ATOMIC_RELAXED);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &context->calls.cancel_state);
+    __atomic_store_n(&context->calls.caller, pthread_self(), __ATOMIC_RELAXED);
     return EEP_OK;
 }
 
 eep_status eepi_call_end(eep_context *context, eep_status status)
 {
-    int cancel_state = context->cancel_state;
+    int cancel_state = context->calls.cancel_state;
 
     if (eepi_call_is_closed(context)) {
-        status = eepi_fail_closing(context, context->call);
+        status = eepi_fail_closing(context, context->calls.call);
     }
-    __atomic_store_n(&context->call, NULL, __ATOMIC_RELEASE); /* eep_close may free it now */
+    __atomic_store_n(&context->calls.call, NULL, __ATOMIC_RELEASE); /* eep_close may free it now */
     pthread_setcancelstate(cancel_state, &cancel_state);
     return status;
 }
 
-int eepi_call_is_closed(const eep_context *context)
+bool eepi_call_is_closed(const eep_context *context)
 {
-    return __atomic_load_n(&context->closing, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&context->calls.closing, __ATOMIC_ACQUIRE);
 }
 
 eep_status eepi_fail_closing(eep_context *context, const char *call)
@@ -61,14 +90,14 @@ eep_status eepi_fail_closing(eep_context *context, const char *call)
 
 /* Is another thread between begin and end of a step? The step is aborted, and whoever waits is
  * woken. A thread that was ended may keep the lock for ever, so it is only tried. */
-static int hurry(eep_context *context)
+static bool hurry(eep_context *context)
 {
-    int is_in_step = 0;
+    bool is_in_step = false;
 
     if (pthread_mutex_trylock(&context->lock) == 0) {
-        is_in_step =
-            context->stepper.in_step &&
-            !pthread_equal(__atomic_load_n(&context->caller, __ATOMIC_RELAXED), pthread_self());
+        is_in_step = context->stepper.in_step &&
+                     !pthread_equal(__atomic_load_n(&context->calls.caller, __ATOMIC_RELAXED),
+                                    pthread_self());
         if (context->stepper.in_step) {
             eepi_abort_running(context);
         }
@@ -78,27 +107,27 @@ static int hurry(eep_context *context)
     return is_in_step;
 }
 
-int eepi_calls_close(eep_context *context)
+bool eepi_calls_close(eep_context *context)
 {
     const struct timespec nap = {0, NAP_NS};
     const uint64_t begun_us = eepi_now_us();
 
-    __atomic_store_n(&context->closing, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&context->calls.closing, true, __ATOMIC_RELEASE);
     for (;;) {
         const char *other = NULL;
         uint64_t us = eepi_now_us() - begun_us;
 
         if ((!hurry(context) || us >= STEP_BOUND_US) &&
-            __atomic_compare_exchange_n(&context->call, &other, closes, 0, __ATOMIC_ACQUIRE,
+            __atomic_compare_exchange_n(&context->calls.call, &other, closes, 0, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
-            return 1;
+            return true;
         }
         if (us >= CALL_BOUND_US || other == closes) {
             eepi_log(context, EEP_LOG_ERROR,
                      "eep_close closes nothing: another thread is in %s yet: call eep_close again "
                      "when that call has ended",
                      other);
-            return 0;
+            return false;
         }
         nanosleep(&nap, NULL);
     }

@@ -2,6 +2,7 @@
 #include "membership/context/outcome.h"
 
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/context/wake.h"
 
 #include <stdio.h>

@@ -1,12 +1,17 @@
-#include "graphs/base/clock.h"
 #include "membership/process/detector.h"
-#include "graphs/base/thread.h"
 
+#include "graphs/base/clock.h"
+#include "graphs/base/thread.h"
 #include "membership/process/process.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* What a look at a member shows. */
+typedef enum sign { SIGN_NONE, SIGN_ALIVE, SIGN_SILENT, SIGN_EXIT } sign;
+/* What was told of it last. */
+typedef enum told { TOLD_NOTHING, TOLD_SILENT, TOLD_EXIT } told;
 
 typedef struct watched {
     const eepk_window_header *header; /* NULL: not watched */
@@ -15,7 +20,7 @@ typedef struct watched {
     uint64_t pid_start;
     uint64_t heard_us; /* when a new beat was last seen, extended by our own gaps */
     uint64_t last_beat;
-    int told; /* 0 nothing, 1 silence, 2 exit */
+    told told;
 } watched;
 
 struct eepi_detector {
@@ -26,72 +31,80 @@ struct eepi_detector {
     pthread_cond_t wake;
     watched *peers;
     uint64_t expel_us;
-    int stop;
+    bool stop;
 };
 
-/* Look at one member; 1 if there is something to tell. Called with the lock held. */
-static int listen_to(eepi_detector *d, int32_t seat, uint64_t now, eepi_suspect *suspect_out)
+/* Its silence is over; is that news? */
+static sign end_silence(watched *peer, uint64_t now)
 {
-    watched *peer = &d->peers[seat];
+    const bool was_silent = peer->told == TOLD_SILENT;
+
+    peer->heard_us = now;
+    if (was_silent) {
+        peer->told = TOLD_NOTHING;
+    }
+    return was_silent ? SIGN_ALIVE : SIGN_NONE;
+}
+
+/* Look at one member. Called with the lock held. */
+static sign listen_to(const eepi_detector *d, watched *peer, uint64_t now)
+{
     uint64_t beat = __atomic_load_n(&peer->header->heartbeat_ns, __ATOMIC_ACQUIRE);
     uint64_t silent_us;
 
-    *suspect_out = (eepi_suspect){seat, peer->generation, -1};
     if (beat != peer->last_beat) {
-        int was_silent = peer->told == 1;
         peer->last_beat = beat;
-        peer->heard_us = now;
-        if (was_silent) {
-            peer->told = 0;
-        }
-        return was_silent;
+        return end_silence(peer, now);
     }
     silent_us = now - peer->heard_us;
-    if (silent_us < d->config.suspect_us || peer->told == 2) {
-        return 0;
+    if (silent_us < d->config.suspect_us || peer->told == TOLD_EXIT) {
+        return SIGN_NONE;
     }
     if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
-        peer->told = 2;
-        suspect_out->kind = EEP_FAULT_EXIT;
-        return 1;
+        peer->told = TOLD_EXIT;
+        return SIGN_EXIT;
     }
     if (eepi_is_busy(peer->header, now)) { /* it says so now: silence counts behind that */
-        int was_silent = peer->told == 1;
-        peer->heard_us = now;
-        if (was_silent) {
-            peer->told = 0;
-        }
-        return was_silent;
+        return end_silence(peer, now);
     }
-    if (silent_us < d->expel_us || peer->told == 1) {
-        return 0;
+    if (silent_us < d->expel_us || peer->told == TOLD_SILENT) {
+        return SIGN_NONE;
     }
-    peer->told = 1;
-    suspect_out->kind = EEP_FAULT_SILENT;
-    return 1;
+    peer->told = TOLD_SILENT;
+    return SIGN_SILENT;
+}
+
+static void tell(const eepi_detector *d, int32_t seat, uint32_t generation, sign seen)
+{
+    if (seen == SIGN_ALIVE) {
+        d->config.alive(d->config.user, seat, generation);
+    } else if (seen != SIGN_NONE) {
+        d->config.suspect(d->config.user, seat, generation,
+                          seen == SIGN_EXIT ? EEP_FAULT_EXIT : EEP_FAULT_SILENT);
+    }
 }
 
 static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
 {
     for (int32_t seat = 0; seat < d->config.max_ranks; seat++) {
-        eepi_suspect suspect;
-        int tell = 0;
+        watched *peer = &d->peers[seat];
+        uint32_t generation;
+        sign seen = SIGN_NONE;
 
         pthread_mutex_lock(&d->lock);
-        if (d->peers[seat].header) {
+        generation = peer->generation;
+        if (peer->header) {
             if (gap_us > 2 * d->config.period_us) { /* rule M6: we were away, not they */
-                d->peers[seat].heard_us += gap_us;
-                if (d->peers[seat].heard_us > now) { /* its watch began within the gap */
-                    d->peers[seat].heard_us = now;
+                peer->heard_us += gap_us;
+                if (peer->heard_us > now) { /* its watch began within the gap */
+                    peer->heard_us = now;
                 }
             } else {
-                tell = listen_to(d, seat, now, &suspect);
+                seen = listen_to(d, peer, now);
             }
         }
         pthread_mutex_unlock(&d->lock);
-        if (tell) {
-            d->config.tell(d->config.user, &suspect);
-        }
+        tell(d, seat, generation, seen);
     }
 }
 
@@ -124,7 +137,7 @@ static void *run(void *argument)
     for (;;) {
         struct timespec until;
         uint64_t now = eepi_now_us(), next;
-        int stop;
+        bool stop;
 
         __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
         d->own->beats++;
@@ -184,7 +197,7 @@ void eepi_detector_close(eepi_detector *d)
         return;
     }
     pthread_mutex_lock(&d->lock);
-    d->stop = 1;
+    d->stop = true;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
@@ -199,7 +212,8 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
 {
     pthread_mutex_lock(&d->lock);
     if (d->peers[seat].header != header || d->peers[seat].generation != generation) {
-        d->peers[seat] = (watched){header, generation, pid, pid_start, eepi_now_us(), 0, 0};
+        d->peers[seat] =
+            (watched){header, generation, pid, pid_start, eepi_now_us(), 0, TOLD_NOTHING};
     }
     pthread_mutex_unlock(&d->lock);
 }

@@ -8,17 +8,20 @@
 #ifndef EEPI_DETECTOR_H
 #define EEPI_DETECTOR_H
 
-#include "eep/status.h"
+#include "eep/eep.h"
 #include "graphs/kernels/table_layout.h"
-#include "membership/core/core.h"
+
+#include <stdbool.h>
 
 typedef struct eepi_detector eepi_detector;
 
 typedef struct eepi_detector_config {
     uint64_t period_us, suspect_us;
     int32_t max_ranks;
-    /* Evidence or, with kind < 0, a sign of life that ends an earlier silence. Heartbeat thread. */
-    void (*tell)(void *user, const eepi_suspect *suspect);
+    /* Evidence that this process has ended, or is silent. Heartbeat thread. */
+    void (*suspect)(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind);
+    /* It beats again, or says that it is busy, behind a silence that was told. Heartbeat thread. */
+    void (*alive)(void *user, int32_t seat, uint32_t generation);
     /* A peer is about to kill this process: its word, once. Heartbeat thread. May be NULL. */
     void (*warned)(void *user, uint64_t warning);
     /* Run once in the thread when it starts. */
@@ -36,7 +39,7 @@ void eepi_detector_unwatch(eepi_detector *detector, int32_t seat);
 /* The rank says that it will be silent until then (CLOCK_MONOTONIC); any thread. */
 void eepi_detector_set_busy(eepi_detector *detector, uint64_t until_ns);
 /* Is that rank busy by its own word, at `now_us`? */
-static inline int eepi_is_busy(const eepk_window_header *header, uint64_t now_us)
+static inline bool eepi_is_busy(const eepk_window_header *header, uint64_t now_us)
 {
     return __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) > now_us * 1000u;
 }

@@ -14,6 +14,12 @@ typedef enum eepi_process_state {
     EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;
 
+/* A process of this machine, for good. */
+typedef struct eepi_process_name {
+    uint64_t start; /* eepi_process_start */
+    uint64_t home;  /* eepi_process_home: where its pid means something */
+} eepi_process_name;
+
 /* Where this process lives: one number of the machine's boot, of its pid namespace and of its time
  * namespace. A pid and a start time mean something there and nowhere else. In another container, or
  * after a reboot, the same pid is nobody or somebody else. In another time namespace /proc shows

@@ -1,12 +1,46 @@
 /* Before a rank is expelled: who is spared because it said that it is busy, who is warned, and the
  * kill itself. Service thread. */
-#include "membership/context/context.h"
-#include "membership/process/process.h"
+#include "membership/service/fence.h"
 
+#include "membership/context/context.h"
+#include "membership/context/log.h"
+#include "membership/process/process.h"
+#include "membership/service/peer.h"
+
+#include <stdlib.h>
 #include <unistd.h>
 
 /* A victim whose heart beats hears its warning within a period. */
 enum { WARN_PERIODS = 5, WARNED_POLL_US = 2000 };
+
+/* A process that was warned, and is killed. */
+typedef struct warned {
+    eepi_suspect suspect;
+    uint64_t kill_at_us; /* then at the latest; 0: it is not */
+} warned;
+
+struct eepi_fence {
+    int num_warned;
+    warned of[]; /* [max_ranks] */
+};
+
+eep_status eepi_fence_open(eep_context *context)
+{
+    const size_t seats = (size_t)context->config.max_ranks;
+
+    context->fence = calloc(1, sizeof *context->fence + seats * sizeof(warned));
+    return context->fence ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_fence_close(eep_context *context)
+{
+    free(context->fence);
+}
+
+int eepi_num_warned(const eep_context *context)
+{
+    return context->fence->num_warned;
+}
 
 static eepk_window_header *header_of(const eep_context *context, int seat)
 {
@@ -41,7 +75,7 @@ bool eepi_post_busy(eep_context *context, int seat)
     return true;
 }
 
-static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_own)
+static void kill_now(eep_context *context, const eepi_suspect *suspect, bool is_own)
 {
     const eepi_input not_killed = {.kind = EEPI_INPUT_NOT_KILLED, .suspect = *suspect};
 
@@ -54,7 +88,7 @@ static void kill_now(eep_context *context, const eepi_suspect *suspect, int is_o
     }
 }
 
-static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
+static bool heart_beats(const eep_context *context, const eepi_suspect *suspect)
 {
     const eepk_window_header *header = header_of(context, suspect->seat);
 
@@ -65,7 +99,7 @@ static int heart_beats(const eep_context *context, const eepi_suspect *suspect)
 
 /* The last look before a kill, which nothing takes back: 1 if the victim has spoken since. Then the
  * core hears it, and asks again if it still wants it killed. */
-static int speaks(eep_context *context, const eepi_suspect *suspect)
+static bool speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
@@ -81,7 +115,7 @@ static int speaks(eep_context *context, const eepi_suspect *suspect)
 }
 
 /* Tell the victim, in its own window, who does it and why. 1: its heart beats, so it will hear. */
-static int warn(eep_context *context, const eepi_suspect *suspect)
+static bool warn(eep_context *context, const eepi_suspect *suspect)
 {
     eepk_window_header *header = header_of(context, suspect->seat);
 
@@ -94,22 +128,22 @@ static int warn(eep_context *context, const eepi_suspect *suspect)
     return heart_beats(context, suspect);
 }
 
-static void forget_warned(eep_context *context, eepi_peer *peer)
+static void forget_warned(eep_context *context, int seat)
 {
-    context->num_warned -= peer->kill_at_us != 0;
-    peer->kill_at_us = 0;
+    context->fence->num_warned -= context->fence->of[seat].kill_at_us != 0;
+    context->fence->of[seat].kill_at_us = 0;
 }
 
 /* A thread of this process cannot be killed, nor can another user's process. Of one that is not
  * known nothing is said: its end is waited for as long as that of one that was killed. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
-    eepi_peer *peer = &context->peers[suspect->seat];
-    int is_own = peer->record_bytes && peer->record.pid == getpid() &&
-                 peer->record.member.generation == suspect->generation;
-    int hears;
+    const eepi_peer *peer = &context->peers[suspect->seat];
+    const bool is_own = peer->record_bytes && peer->record.pid == getpid() &&
+                        peer->record.member.generation == suspect->generation;
+    bool hears;
 
-    forget_warned(context, peer);
+    forget_warned(context, suspect->seat);
     if (speaks(context, suspect) ||
         (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
         return;
@@ -119,15 +153,15 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
         kill_now(context, suspect, is_own);
         return;
     }
-    peer->to_kill = *suspect;
-    peer->kill_at_us = eepi_now_us() + WARN_PERIODS * context->config.heartbeat_period_us;
-    context->num_warned++;
+    context->fence->of[suspect->seat] =
+        (warned){*suspect, eepi_now_us() + WARN_PERIODS * context->config.heartbeat_period_us};
+    context->fence->num_warned++;
 }
 
 /* What it was warned of does not come: it may be warned anew. */
 static void spare(eep_context *context, int seat)
 {
-    const eepi_suspect *suspect = &context->peers[seat].to_kill;
+    const eepi_suspect *suspect = &context->fence->of[seat].suspect;
     eepk_window_header *header = header_of(context, seat);
 
     if (header && context->peers[seat].window_generation == suspect->generation) {
@@ -140,27 +174,28 @@ static void spare(eep_context *context, int seat)
 
 void eepi_kill_warned(eep_context *context, int seat)
 {
-    eepi_peer *peer = &context->peers[seat];
+    const eepi_peer *peer = &context->peers[seat];
+    const warned *victim = &context->fence->of[seat];
     const eepk_window_header *header = header_of(context, seat);
 
-    if (peer->kill_at_us == 0) {
+    if (victim->kill_at_us == 0) {
         return;
     }
-    if (header && eepi_now_us() < peer->kill_at_us && peer->pidfd >= 0 &&
+    if (header && eepi_now_us() < victim->kill_at_us && peer->pidfd >= 0 &&
         __atomic_load_n(&header->warning_heard, __ATOMIC_ACQUIRE) !=
-            eepi_warning_of(context->config.rank, peer->to_kill.kind, context->generation)) {
+            eepi_warning_of(context->config.rank, victim->suspect.kind, context->generation)) {
         return;
     }
-    forget_warned(context, peer);
-    if (speaks(context, &peer->to_kill) ||
-        !eepi_core_wants_killed(context->core, seat, peer->to_kill.generation)) {
+    forget_warned(context, seat);
+    if (speaks(context, &victim->suspect) ||
+        !eepi_core_wants_killed(context->core, seat, victim->suspect.generation)) {
         spare(context, seat);
-    } else if (peer->pidfd >= 0 && peer->pidfd_generation == peer->to_kill.generation) {
-        kill_now(context, &peer->to_kill, 0);
+    } else if (peer->pidfd >= 0 && peer->pidfd_generation == victim->suspect.generation) {
+        kill_now(context, &victim->suspect, false);
     }
 }
 
 uint64_t eepi_warned_poll_us(const eep_context *context)
 {
-    return context->num_warned > 0 ? WARNED_POLL_US : UINT64_MAX;
+    return context->fence->num_warned > 0 ? WARNED_POLL_US : UINT64_MAX;
 }

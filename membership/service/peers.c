@@ -1,14 +1,113 @@
 /* The peers of a rank: their records, processes and windows. Service thread. */
-#include "membership/context/context.h"
-#include "graphs/device/device_share.h"
-#include "membership/process/process.h"
+#include "membership/service/peers.h"
+
 #include "graphs/base/descriptors.h"
+#include "graphs/device/device_share.h"
+#include "membership/context/context.h"
+#include "membership/context/log.h"
+#include "membership/context/records.h"
+#include "membership/process/process.h"
+#include "membership/service/peer.h"
+#include "membership/service/store_session.h"
+#include "membership/step/arrivals.h"
+#include "membership/step/step.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+eep_status eepi_peers_open(eep_context *context)
+{
+    const size_t seats = (size_t)context->config.max_ranks;
+
+    context->peers = calloc(seats, sizeof *context->peers);
+    for (size_t seat = 0; context->peers && seat < seats; seat++) {
+        context->peers[seat].pidfd = -1;
+    }
+    return context->peers ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_peers_close(eep_context *context)
+{
+    for (int seat = 0; context->peers && seat < context->config.max_ranks; seat++) {
+        eepi_peer *peer = &context->peers[seat];
+        if (peer->pidfd >= 0) {
+            close(peer->pidfd);
+        }
+        eepi_window_close(peer->window);
+        eepi_window_close(peer->retired_window);
+        free(peer->record_bytes);
+    }
+    free(context->peers);
+}
+
+const eepi_record *eepi_peer_record(const eep_context *context, int seat)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    return peer->record_bytes ? &peer->record : NULL;
+}
+
+bool eepi_peer_is_heard(const eep_context *context, int seat, uint32_t generation)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    return peer->is_heard && peer->record.member.generation >= generation;
+}
+
+void eepi_peers_forget_heard(eep_context *context)
+{
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        context->peers[seat].is_heard = false;
+    }
+}
+
+eepk_window_header *eepi_peer_header(const eep_context *context, int seat, uint32_t generation)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    return peer->window && peer->window_generation == generation ? eepi_window_header(peer->window)
+                                                                 : NULL;
+}
+
+/* ------------------------------------------------------------------ processes */
+
+int eepi_peers_watched(const eep_context *context, struct pollfd *fds_out, int *seats_out)
+{
+    int n = 0;
+
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        if (context->peers[seat].pidfd >= 0) {
+            fds_out[n] = (struct pollfd){.fd = context->peers[seat].pidfd, .events = POLLIN};
+            seats_out[n++] = seat;
+        }
+    }
+    return n;
+}
+
+bool eepi_peer_exited(eep_context *context, int seat, int pidfd, uint32_t *generation_out)
+{
+    eepi_peer *peer = &context->peers[seat];
+
+    if (peer->pidfd != pidfd) {
+        return false;
+    }
+    close(peer->pidfd);
+    peer->pidfd = -1;
+    *generation_out = peer->pidfd_generation;
+    return true;
+}
+
+bool eepi_peer_is_gone(const eep_context *context, int seat, uint32_t *generation_out)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    *generation_out = peer->record_bytes ? peer->record.member.generation : 0;
+    return peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, *generation_out) &&
+           eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE;
+}
 
 /* What one look at a process says of its end. */
 static void post_end(eep_context *context, const eepi_record *record, eepi_process_state state)
@@ -68,7 +167,7 @@ static void forget_predecessor(eep_context *context, eepi_peer *peer)
     }
 }
 
-const eepi_member *eepi_peer_take_record(eep_context *context, const void *bytes, size_t size)
+const eepi_member *eepi_peer_handle_record(eep_context *context, const void *bytes, size_t size)
 {
     eepi_record record;
     eepi_peer *peer;
@@ -84,13 +183,13 @@ const eepi_member *eepi_peer_take_record(eep_context *context, const void *bytes
         free(copy);
         return NULL;
     }
-    if (record.home != context->home) {
+    if (record.home != context->process.home) {
         record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
     }
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
         if (record.member.seat == context->config.rank) { /* a predecessor's last word, come late */
-            eepi_peer_publish(context);
+            eepi_store_put_record(context);
         }
         free(copy);
         return NULL;
@@ -102,9 +201,7 @@ const eepi_member *eepi_peer_take_record(eep_context *context, const void *bytes
     free(peer->record_bytes);
     peer->record_bytes = copy;
     peer->record = record;
-    peer->is_heard = 1;
-    context->held_for_record = 0; /* a plan may have waited for it, */
-    context->stage_again_us = 0;  /* or a view */
+    peer->is_heard = true;
     eepi_arrival_note(context, &record.member);
     if (record.member.seat != context->config.rank) {
         watch_process(context, peer);
@@ -137,9 +234,7 @@ static void take_window(eep_context *context, int seat, eepi_window *window)
     if (!eepi_window_is_discrete(window)) {
         return;
     }
-    pthread_mutex_lock(&context->lock);
-    context->peer_headers[seat] = eepi_window_header(window);
-    pthread_mutex_unlock(&context->lock);
+    eepi_steps_tell_at(context, seat, eepi_window_header(window));
 }
 
 static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
@@ -206,49 +301,4 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
                             peer->window_pid_start, eepi_window_header(peer->window));
     }
     return EEP_OK;
-}
-
-void eepi_peers_close(eep_context *context)
-{
-    for (int seat = 0; context->peers && seat < context->config.max_ranks; seat++) {
-        eepi_peer *peer = &context->peers[seat];
-        if (peer->pidfd >= 0) {
-            close(peer->pidfd);
-        }
-        eepi_window_close(peer->window);
-        eepi_window_close(peer->retired_window);
-        free(peer->record_bytes);
-    }
-    free(context->peers);
-}
-
-void eepi_peer_publish(eep_context *context)
-{
-    eepi_record record = {
-        .member = {context->config.rank, context->generation, (uint8_t)context->ready_told,
-                   (uint8_t)context->leave_told, context->experts, context->checksums,
-                   context->backup_bits,
-                   /* the rank thread writes them until then */
-                   context->ready_told ? context->tensor_bytes : NULL},
-        .pid = (int32_t)getpid(),
-        .pid_start = context->pid_start,
-        .home = context->home,
-    };
-    size_t address_bytes = 0, bytes;
-    char key[EEPI_STORE_KEY_MAX];
-    void *encoded;
-
-    if (context->store_lost || context->back) {
-        return; /* it is said behind the register, in the order of the next connection (M4) */
-    }
-    eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
-    record.bulk_address_bytes = (uint32_t)address_bytes;
-    eepi_window_describe(context->window, &record.window);
-    encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
-    if (!encoded) {
-        return;
-    }
-    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
-    (void)eepi_store_put(context->store, key, encoded, bytes, 0);
-    free(encoded);
 }

@@ -1,14 +1,27 @@
 /* What this rank gives to repairs of others: its host backups, and the experts in its slots (a live
  * replica is a source as well). Service thread. */
+#include "membership/service/serve.h"
+
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
+#include "membership/step/weights.h"
 
-enum { COPY_BOUND_US = 1000000 };
+#include <stdlib.h>
+
+enum { COPY_BOUND_US = 1000000, NUM_BUFFERS = 2 };
+
+/* Pinned copies of slots that are being sent; nothing on the host backend. */
+struct eepi_serving {
+    eep_stream *stream; /* the device's auxiliary one; NULL: slots are sent as they are */
+    void *buffer[NUM_BUFFERS];
+    bool busy[NUM_BUFFERS];
+};
 
 /* The slot that holds the expert now; -1: none. Rule R1: a FILLING one is no source. */
 static int slot_of(const eep_context *context, int32_t layer, int32_t expert)
 {
-    const int32_t *experts = context->experts + (size_t)layer * (size_t)context->config.num_slots;
+    const int32_t *experts =
+        eepi_weights_experts(context) + (size_t)layer * (size_t)context->config.num_slots;
 
     for (int slot = 0; slot < context->config.num_slots; slot++) {
         if (experts[slot] == expert) {
@@ -21,29 +34,29 @@ static int slot_of(const eep_context *context, int32_t layer, int32_t expert)
 static int name_parts(const eep_context *context, const eep_tensor *tensors,
                       eepi_bulk_part *parts_out)
 {
-    for (int i = 0; i < context->num_tensors; i++) {
+    for (int i = 0; i < eepi_weights_num_tensors(context); i++) {
         parts_out[i] = (eepi_bulk_part){tensors[i].data, tensors[i].bytes};
     }
-    return context->num_tensors;
+    return eepi_weights_num_tensors(context);
 }
 
 /* Device memory is sent from a pinned copy; 0 while all buffers are being sent from: the receiver
  * asks another rank, or again. */
 static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bulk_part *parts_out)
 {
-    eepi_serving *serving = &context->serving;
+    struct eepi_serving *serving = context->serving;
     eep_status status = EEP_OK;
     uint8_t *to;
     int at = 0;
 
-    while (at < EEPI_SERVING_BUFFERS && (!serving->buffer[at] || serving->busy[at])) {
+    while (at < NUM_BUFFERS && (!serving->buffer[at] || serving->busy[at])) {
         at++;
     }
-    if (at == EEPI_SERVING_BUFFERS) {
+    if (at == NUM_BUFFERS) {
         return 0;
     }
     to = serving->buffer[at];
-    for (int i = 0; i < context->num_tensors && status == EEP_OK; i++) {
+    for (int i = 0; i < eepi_weights_num_tensors(context) && status == EEP_OK; i++) {
         parts_out[i] = (eepi_bulk_part){to, tensors[i].bytes};
         status = eep_copy_async(serving->stream, to, tensors[i].data, tensors[i].bytes);
         to += tensors[i].bytes;
@@ -52,7 +65,7 @@ static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bul
         status = eep_stream_synchronize(serving->stream, COPY_BOUND_US);
     }
     serving->busy[at] = status == EEP_OK;
-    return status == EEP_OK ? context->num_tensors : 0;
+    return status == EEP_OK ? eepi_weights_num_tensors(context) : 0;
 }
 
 int eepi_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
@@ -77,24 +90,24 @@ int eepi_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
         return 0;
     }
     tensors = eepi_weights_slot(context, blob->layer, slot);
-    return context->serving.stream ? name_staged(context, tensors, parts_out)
-                                   : name_parts(context, tensors, parts_out);
+    return context->serving->stream ? name_staged(context, tensors, parts_out)
+                                    : name_parts(context, tensors, parts_out);
 }
 
 void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
 {
-    eepi_serving *serving = &((eep_context *)user)->serving;
+    struct eepi_serving *serving = ((eep_context *)user)->serving;
 
-    for (int at = 0; num_parts > 0 && at < EEPI_SERVING_BUFFERS; at++) {
+    for (int at = 0; num_parts > 0 && at < NUM_BUFFERS; at++) {
         if (serving->buffer[at] && serving->buffer[at] == parts[0].data) {
-            serving->busy[at] = 0;
+            serving->busy[at] = false;
         }
     }
 }
 
 eep_status eepi_serving_open(eep_context *context)
 {
-    eepi_serving *serving = &context->serving;
+    struct eepi_serving *serving = context->serving;
     eep_device *device = context->config.device;
     size_t bytes = 0;
     eep_status status = EEP_OK;
@@ -102,10 +115,10 @@ eep_status eepi_serving_open(eep_context *context)
     if (!eepi_device_is_discrete(device)) {
         return EEP_OK; /* its memory can be sent as it is */
     }
-    for (int i = 0; i < context->num_tensors; i++) {
-        bytes += context->tensor_bytes[i];
+    for (int i = 0; i < eepi_weights_num_tensors(context); i++) {
+        bytes += eepi_weights_tensor_bytes(context)[i];
     }
-    for (int at = 0; at < EEPI_SERVING_BUFFERS && status == EEP_OK; at++) {
+    for (int at = 0; at < NUM_BUFFERS && status == EEP_OK; at++) {
         status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->buffer[at]);
     }
     return status == EEP_OK ? eepi_device_auxiliary(device, &serving->stream) : status;
@@ -113,7 +126,14 @@ eep_status eepi_serving_open(eep_context *context)
 
 void eepi_serving_close(eep_context *context)
 {
-    for (int at = 0; at < EEPI_SERVING_BUFFERS; at++) {
-        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->serving.buffer[at]);
+    for (int at = 0; context->serving && at < NUM_BUFFERS; at++) {
+        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->serving->buffer[at]);
     }
+    free(context->serving);
+}
+
+eep_status eepi_serving_new(eep_context *context)
+{
+    context->serving = calloc(1, sizeof *context->serving);
+    return context->serving ? EEP_OK : EEP_ERR_NO_MEMORY;
 }

@@ -1,16 +1,69 @@
 /* What a context tells its log about changes of the view: one line for each at EEP_LOG_INFO, and
  * the steps that lead there at EEP_LOG_DEBUG. Service thread; nothing here is on the step path. */
+#include "membership/service/tell.h"
+
 #include "membership/context/context.h"
+#include "membership/context/event.h"
+#include "membership/context/log.h"
+#include "membership/service/peers.h"
 #include "repair/planner.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
     LINE_BYTES = 800,  /* of a change; eepi_log puts its prefix before it */
     SEATS_BYTES = 250, /* of each list of seats; the rest is counted */
     WAIT_SAID_US = 2000000,
 };
+
+/* What the log was told of a seat. */
+typedef struct peer_told {
+    eepi_view_seat seat; /* of the last document that was told */
+    int32_t cause;       /* 1 + the eep_fault_kind it is expelled for; 0: none is known; */
+    bool ended;          /* and then its process ended, or was killed */
+    uint64_t silent_ms;  /* its heart has not beaten for so long by then */
+    uint32_t report_generation;
+    uint64_t report_epoch;               /* newest report */
+    uint64_t acks[EEPI_ACK_FLIPPED + 1]; /* digests, by kind */
+} peer_told;
+
+/* What the log was told of the views. */
+struct eepi_told {
+    uint64_t digest;      /* of the last document; 0: none */
+    uint64_t without_us;  /* since when this rank has no view to serve under; 0: it has one, or did
+                           * not ask for one */
+    uint64_t pause_us;    /* how long it had none, until the last install; 0: that was told */
+    uint64_t bytes;       /* of weights that it has copied since */
+    bool had_view, first; /* first: pause_us is the time from eep_join on */
+    bool drain_waits;     /* that this rank cannot leave, since it asked to */
+    bool wait_said;       /* whom this rank waits for since it stopped for a fault */
+    peer_told peers[];    /* [max_ranks] */
+};
+
+eep_status eepi_told_open(eep_context *context)
+{
+    const size_t seats = (size_t)context->config.max_ranks;
+
+    context->told = calloc(1, sizeof *context->told + seats * sizeof(peer_told));
+    return context->told ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_told_close(eep_context *context)
+{
+    free(context->told);
+}
+
+bool eepi_told_had_view(const eep_context *context)
+{
+    return context->told->had_view;
+}
+
+void eepi_tell_copied(eep_context *context, uint64_t bytes)
+{
+    context->told->bytes += bytes;
+}
 
 static const char WAITED[] = "was let in after";
 
@@ -43,15 +96,13 @@ static const char *phase_name(unsigned phase)
 /* The silence is measured now, since the window of one that has left may be unmapped later. */
 static void note_cause(eep_context *context, const eepi_suspect *suspect)
 {
-    eepi_peer *peer = &context->peers[suspect->seat];
-    uint64_t beat_ns = 0;
+    const eepk_window_header *header =
+        eepi_peer_header(context, suspect->seat, suspect->generation);
+    peer_told *told = &context->told->peers[suspect->seat];
+    uint64_t beat_ns = header ? __atomic_load_n(&header->heartbeat_ns, __ATOMIC_ACQUIRE) : 0;
 
-    if (peer->window && peer->window_generation == suspect->generation) {
-        beat_ns =
-            __atomic_load_n(&eepi_window_header(peer->window)->heartbeat_ns, __ATOMIC_ACQUIRE);
-    }
-    peer->told.cause = suspect->kind + 1;
-    peer->told.silent_ms = beat_ns ? (eepi_now_ns() - beat_ns) / 1000000u : 0;
+    told->cause = suspect->kind + 1;
+    told->silent_ms = beat_ns ? (eepi_now_ns() - beat_ns) / 1000000u : 0;
 }
 
 void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
@@ -66,16 +117,16 @@ void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
 /* A process that is killed for what it is suspected of ends: the suspicion is the cause. */
 void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
 {
-    eepi_peer_told *told = &context->peers[suspect->seat].told;
+    peer_told *told = &context->told->peers[suspect->seat];
 
     if (suspect->kind == EEP_FAULT_EXIT && told->cause != 0) {
-        told->ended = 1;
+        told->ended = true;
     } else {
         note_cause(context, suspect);
     }
 }
 
-static void add_cause(text *t, const eepi_peer_told *told, unsigned view_cause)
+static void add_cause(text *t, const peer_told *told, unsigned view_cause)
 {
     switch (told->cause - 1) {
     case EEP_FAULT_EXIT:
@@ -128,7 +179,7 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
     int num = 0, unnamed = 0;
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        const eepi_peer_told *told = &context->peers[seat].told;
+        const peer_told *told = &context->told->peers[seat];
         if (change_of(view, seat, &told->seat) != wanted) {
             continue;
         }
@@ -137,8 +188,8 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
             continue;
         }
         if (num++ == 0) {
-            add(t,
-                "; %s:", context->told.digest == 0 && wanted == JOINED ? "members" : heads[wanted]);
+            add(t, "; %s:",
+                context->told->digest == 0 && wanted == JOINED ? "members" : heads[wanted]);
         }
         add(t, "%s rank %d (generation %u", num > 1 ? "," : "", seat,
             wanted == JOINED ? eepi_view_seat_at(view, seat)->generation : told->seat.generation);
@@ -157,7 +208,7 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
 }
 
 /* What the change cost here. */
-static void add_cost(text *t, eepi_told *told, const eepi_view *view, int32_t own_seat)
+static void add_cost(text *t, struct eepi_told *told, const eepi_view *view, int32_t own_seat)
 {
     int fills = eepi_plan_fills(view, -1, NULL, 0);
 
@@ -196,7 +247,7 @@ void eepi_tell_view(eep_context *context)
     static const char *const causes[] = {"?", "the first view", "after a fault", "after repair",
                                          "as planned"};
     const eepi_view *view = eepi_core_view(context->core);
-    eepi_told *told = &context->told;
+    struct eepi_told *told = context->told;
     text t = {.used = 0};
 
     if (!view || view->digest == told->digest) {
@@ -217,13 +268,14 @@ void eepi_tell_view(eep_context *context)
     eepi_log(context, EEP_LOG_INFO, "%s", t.bytes);
     told->digest = view->digest;
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        context->peers[seat].told.seat = *eepi_view_seat_at(view, seat);
-        context->peers[seat].told.cause = context->peers[seat].told.ended = 0;
+        context->told->peers[seat].seat = *eepi_view_seat_at(view, seat);
+        context->told->peers[seat].cause = 0;
+        context->told->peers[seat].ended = false;
     }
 }
 
-/* The first layer and expert that no rank which stays holds or fills. 0: there is none. */
-static int find_unique(const eepi_view *view, int *layer_out, int *expert_out)
+/* The first layer and expert that no rank which stays holds or fills. False: there is none. */
+static bool find_unique(const eepi_view *view, int *layer_out, int *expert_out)
 {
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         for (int expert = 0; expert < view->shape.num_experts; expert++) {
@@ -238,11 +290,11 @@ static int find_unique(const eepi_view *view, int *layer_out, int *expert_out)
             *layer_out = layer;
             *expert_out = expert;
             if (num == 0) {
-                return 1;
+                return true;
             }
         }
     }
-    return 0;
+    return false;
 }
 
 /* All members want out, and the instance does not end, since somebody is on the way in. */
@@ -253,12 +305,12 @@ static void tell_awaited(eep_context *context, const eepi_view *view)
     if (coming < 0) {
         return;
     }
-    context->told.drain_waits = 1;
+    context->told->drain_waits = true;
     eepi_log(context, EEP_LOG_WARN,
              "cannot leave (eep_drain) yet: no other rank stays, and rank %d (generation %u) has "
              "opened and not called eep_join: let it join or end its process, or end the instance "
              "without it (eep_instance_end)",
-             coming, context->peers[coming].record.member.generation);
+             coming, eepi_peer_record(context, coming)->member.generation);
     eepi_event(context, EEP_EVENT_DRAIN_WAITS, context->config.rank, context->generation,
                view->epoch, 0);
 }
@@ -271,22 +323,22 @@ void eepi_tell_drain(eep_context *context)
 
     if (!view || !eepi_view_has(view, seat, context->generation) ||
         eepi_view_seat_at(view, seat)->state != EEP_SEAT_RETIRING) {
-        context->told.drain_waits = 0;
+        context->told->drain_waits = false;
         return;
     }
     for (int other = 0; other < view->shape.max_ranks; other++) {
         staying += eepi_view_seat_at(view, other)->state == EEP_SEAT_ACTIVE;
     }
-    if (staying == 0 && !context->told.drain_waits) {
+    if (staying == 0 && !context->told->drain_waits) {
         tell_awaited(context, view);
     }
     lacks = view->shape.num_experts - staying * view->shape.num_slots;
-    if (context->told.drain_waits || staying == 0 ||
+    if (context->told->drain_waits || staying == 0 ||
         (lacks <= 0 && context->config.background_bytes_per_s > 0) ||
         !find_unique(view, &layer, &expert)) {
         return;
     }
-    context->told.drain_waits = 1;
+    context->told->drain_waits = true;
     if (lacks > 0) {
         eepi_log(context, EEP_LOG_WARN,
                  "cannot leave (eep_drain) yet: layer %d: expert %d has no other place: the %d "
@@ -305,8 +357,8 @@ void eepi_tell_drain(eep_context *context)
 
 void eepi_tell_without_view(eep_context *context)
 {
-    if (context->told.without_us == 0) {
-        context->told.without_us = eepi_now_us();
+    if (context->told->without_us == 0) {
+        context->told->without_us = eepi_now_us();
     }
 }
 
@@ -315,14 +367,14 @@ void eepi_tell_wait(eep_context *context)
     char why[EEPI_CORE_WHY_BYTES];
 
     if (!eepi_core_is_wedged(context->core)) {
-        context->told.wait_said = 0;
+        context->told->wait_said = false;
         return;
     }
-    if (context->told.wait_said || context->told.without_us == 0 ||
-        eepi_now_us() - context->told.without_us < WAIT_SAID_US) {
+    if (context->told->wait_said || context->told->without_us == 0 ||
+        eepi_now_us() - context->told->without_us < WAIT_SAID_US) {
         return;
     }
-    context->told.wait_said = 1;
+    context->told->wait_said = true;
     eepi_core_say_wait(context->core, why, sizeof why);
     if (why[0]) {
         eepi_log(context, EEP_LOG_WARN,
@@ -335,14 +387,14 @@ void eepi_tell_wait(eep_context *context)
 
 void eepi_tell_installed(eep_context *context, const eepi_view *view)
 {
-    eepi_told *told = &context->told;
+    struct eepi_told *told = context->told;
 
     if (told->without_us) {
         told->pause_us = eepi_now_us() - told->without_us;
     }
     told->without_us = 0;
     told->first = !told->had_view;
-    told->had_view = 1;
+    told->had_view = true;
     eepi_log(context, EEP_LOG_DEBUG, "installed epoch %llu", (unsigned long long)view->epoch);
     if (told->digest == view->digest) { /* the line about it was written before */
         eepi_log(context, EEP_LOG_INFO, "epoch %llu is live here: this rank %s %.1f ms",
@@ -365,7 +417,7 @@ void eepi_tell_promise(eep_context *context, const eepi_report *report)
  * once. */
 void eepi_tell_report(eep_context *context, const eepi_report *report)
 {
-    eepi_peer_told *told = &context->peers[report->seat].told;
+    peer_told *told = &context->told->peers[report->seat];
 
     if (report->seat == context->config.rank ||
         (told->report_generation == report->generation && told->report_epoch >= report->epoch)) {
@@ -384,7 +436,7 @@ void eepi_tell_ack(eep_context *context, const eepi_ack *ack)
 {
     static const char *const kinds[] = {
         [EEPI_ACK_STAGED] = "staged", [EEPI_ACK_FILLED] = "filled", [EEPI_ACK_FLIPPED] = "flipped"};
-    uint64_t *told = &context->peers[ack->seat].told.acks[ack->kind];
+    uint64_t *told = &context->told->peers[ack->seat].acks[ack->kind];
 
     if (*told == ack->digest) {
         return;
@@ -406,10 +458,10 @@ void eepi_tell_proposal(eep_context *context, const eepi_view *view)
              phase_name(view->phase));
 }
 
-void eepi_tell_proposed(eep_context *context, int won)
+void eepi_tell_proposed(eep_context *context, bool won, uint64_t epoch, unsigned phase)
 {
     eepi_log(context, EEP_LOG_DEBUG,
              won ? "committed epoch %llu (%s)"
                  : "proposed epoch %llu (%s) in vain: the register had another document by then",
-             (unsigned long long)context->cas_epoch, phase_name(context->cas_phase));
+             (unsigned long long)epoch, phase_name(phase));
 }

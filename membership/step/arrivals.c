@@ -1,14 +1,46 @@
 /* Who is on its way into the view: what eep_join waits for, said in words when it waits in vain.
  * The service thread notes, any thread reads, both under the context's lock. */
+#include "membership/step/arrivals.h"
+
 #include "membership/context/context.h"
+#include "membership/context/records.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* What is known of a seat's process before it is in a view. */
+typedef struct arrival {
+    uint32_t generation;           /* 0: nobody has opened it, or that process has ended */
+    bool ready;                    /* it has asked to be let in */
+    uint32_t refused;              /* generation that was told that its weights differ; */
+    char why[EEPI_CORE_WHY_BYTES]; /* and how */
+} arrival;
+
+/* Under the context's lock. */
+struct eepi_arrivals {
+    char waits_for[EEPI_CORE_WHY_BYTES]; /* why it is not let in by those who serve */
+    int begin_waits_for; /* 1 + the seat whose process keeps an instance from beginning; 0: none */
+    bool closed_by_weights; /* fails closed since a first rank has other weights */
+    arrival of[];           /* [max_ranks] */
+};
+
+eep_status eepi_arrivals_open(eep_context *context)
+{
+    context->arrivals =
+        calloc(1, sizeof *context->arrivals + (size_t)context->config.max_ranks * sizeof(arrival));
+    return context->arrivals ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_arrivals_close(eep_context *context)
+{
+    free(context->arrivals);
+}
 
 void eepi_arrival_note(eep_context *context, const eepi_member *member)
 {
-    eepi_arrival *a = &context->arrivals[member->seat];
+    arrival *a = &context->arrivals->of[member->seat];
 
     pthread_mutex_lock(&context->lock);
     if (member->generation >= a->generation) {
@@ -20,7 +52,7 @@ void eepi_arrival_note(eep_context *context, const eepi_member *member)
 
 void eepi_arrival_end(eep_context *context, int seat, uint32_t generation)
 {
-    eepi_arrival *a = &context->arrivals[seat];
+    arrival *a = &context->arrivals->of[seat];
 
     pthread_mutex_lock(&context->lock);
     if (a->generation <= generation) {
@@ -31,7 +63,7 @@ void eepi_arrival_end(eep_context *context, int seat, uint32_t generation)
 
 void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal)
 {
-    eepi_arrival *a = &context->arrivals[refusal->seat];
+    arrival *a = &context->arrivals->of[refusal->seat];
 
     pthread_mutex_lock(&context->lock);
     a->refused = refusal->generation;
@@ -39,48 +71,42 @@ void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal)
     pthread_mutex_unlock(&context->lock);
 }
 
-static int is_refused(const eepi_arrival *a)
+static bool is_refused(const arrival *a)
 {
     return a->refused != 0 && a->refused == a->generation;
 }
 
 /* For eep_join, whose thread does not look into the core. */
-static void note_wait(eep_context *context)
+void eepi_arrivals_note_wait(eep_context *context)
 {
     char text[EEPI_CORE_WHY_BYTES];
 
-    if (!context->ready_told || context->told.had_view) {
-        return;
-    }
     eepi_core_say_wait(context->core, text, sizeof text);
     pthread_mutex_lock(&context->lock);
-    snprintf(context->waits_for, sizeof context->waits_for, "%s", text);
+    snprintf(context->arrivals->waits_for, sizeof context->arrivals->waits_for, "%s", text);
     pthread_mutex_unlock(&context->lock);
 }
 
 void eepi_arrivals_look(eep_context *context)
 {
     char why[EEPI_CORE_WHY_BYTES] = "";
-    int is_new;
+    bool is_new;
 
-    note_wait(context);
-    if (eepi_core_view(context->core) || context->read_id != 0) {
-        return;
-    }
     pthread_mutex_lock(&context->lock);
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        if (seat != context->config.rank && is_refused(&context->arrivals[seat])) {
-            snprintf(why, sizeof why, "%s", context->arrivals[seat].why);
+        if (seat != context->config.rank && is_refused(&context->arrivals->of[seat])) {
+            snprintf(why, sizeof why, "%s", context->arrivals->of[seat].why);
         }
     }
     is_new = why[0] && !context->outcome.uncovered;
-    if (!why[0] && context->closed_by_weights) { /* it has gone: others may come in its place */
-        context->closed_by_weights = 0;
+    if (!why[0] &&
+        context->arrivals->closed_by_weights) { /* it has gone: others may come in its place */
+        context->arrivals->closed_by_weights = false;
         context->outcome.uncovered = false;
     }
     pthread_mutex_unlock(&context->lock);
     if (is_new) {
-        context->closed_by_weights = 1;
+        context->arrivals->closed_by_weights = true;
         eepi_fail_closed(context, why);
     }
 }
@@ -101,24 +127,24 @@ __attribute__((format(printf, 3, 4))) static void add(char *text, size_t bytes, 
 /* Appends `separator` and the seats of those first ranks, ours left out, for which `applies` is
  * true: "SEPARATOR3, 5". Nothing if there are none. Returns how many there are. */
 static int list(const eep_context *context, char *text, size_t bytes, const char *separator,
-                int (*applies)(const eepi_arrival *a))
+                bool (*applies)(const arrival *a))
 {
     int num = 0;
 
     for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (seat != context->config.rank && applies(&context->arrivals[seat])) {
+        if (seat != context->config.rank && applies(&context->arrivals->of[seat])) {
             add(text, bytes, "%s%d", num++ ? ", " : separator, seat);
         }
     }
     return num;
 }
 
-static int has_not_opened(const eepi_arrival *a)
+static bool has_not_opened(const arrival *a)
 {
     return a->generation == 0;
 }
 
-static int has_not_asked(const eepi_arrival *a)
+static bool has_not_asked(const arrival *a)
 {
     return a->generation != 0 && !a->ready && !is_refused(a);
 }
@@ -126,10 +152,10 @@ static int has_not_asked(const eepi_arrival *a)
 void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
 {
     text[0] = '\0';
-    if (context->seats_epoch != 0 || context->waits_for[0]) {
+    if (context->observed.seats_epoch != 0 || context->arrivals->waits_for[0]) {
         add(text, bytes, "an instance is there (epoch %llu) and has not let this rank in yet%s%s",
             (unsigned long long)__atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE),
-            context->waits_for[0] ? ": " : "", context->waits_for);
+            context->arrivals->waits_for[0] ? ": " : "", context->arrivals->waits_for);
         return;
     }
     if (list(context, text, bytes, "ranks that have not opened: ", has_not_opened)) {
@@ -140,13 +166,13 @@ void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
         add(text, bytes, "; ");
     }
     for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (is_refused(&context->arrivals[seat])) {
-            add(text, bytes, "%s; ", context->arrivals[seat].why);
+        if (is_refused(&context->arrivals->of[seat])) {
+            add(text, bytes, "%s; ", context->arrivals->of[seat].why);
         }
     }
-    if (context->begin_waits_for != 0) {
+    if (context->arrivals->begin_waits_for != 0) {
         add(text, bytes, "the process that holds seat %d has not reached the store; ",
-            context->begin_waits_for - 1);
+            context->arrivals->begin_waits_for - 1);
     }
     if (text[0] == '\0') {
         add(text, bytes,
@@ -155,4 +181,20 @@ void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
             context->config.num_ranks);
     }
     text[strlen(text) < 2 ? 0 : strlen(text) - 2] = '\0';
+}
+
+bool eepi_arrival_awaited(eep_context *context, int seat)
+{
+    int before;
+
+    pthread_mutex_lock(&context->lock); /* eep_join says whom it waits for */
+    before = context->arrivals->begin_waits_for;
+    context->arrivals->begin_waits_for = seat < 0 ? 0 : seat + 1;
+    pthread_mutex_unlock(&context->lock);
+    return before != seat + 1;
+}
+
+uint32_t eepi_arrival_generation(const eep_context *context, int seat)
+{
+    return context->arrivals->of[seat].generation;
 }

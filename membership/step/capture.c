@@ -1,9 +1,63 @@
 /* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
  * address that stays, or a constant. */
+#include "membership/step/capture.h"
+
+#include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
-#include "graphs/base/public_call.h"
 #include "membership/context/context.h"
+#include "membership/context/sequence.h"
+
+#include <stdlib.h>
+
+struct eepi_capture {
+    eep_stream *stream;
+    struct eepi_owner *owner;   /* of that stream, and of graphs that hold our steps */
+    eepi_sequence sequence;     /* what was put of a step */
+    eepi_after_node after_node; /* NULL: nobody watches */
+    void *after_node_user;
+    const int32_t *slot_begin[]; /* [num_layers], from dispatch to combine */
+};
+
+eep_status eepi_capture_open(eep_context *context)
+{
+    const size_t layers = (size_t)context->config.num_layers;
+    struct eepi_capture *capture = calloc(1, sizeof *capture + layers * sizeof(int32_t *));
+
+    context->capture = capture;
+    if (!capture) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    capture->sequence.num_layers = context->config.num_layers;
+    capture->owner = eepi_owner_open();
+    return capture->owner ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_capture_close(eep_context *context)
+{
+    if (!context->capture) {
+        return;
+    }
+    (void)!eepi_set_stream(context, "eep_close", NULL);
+    eepi_owner_drop(context->capture->owner);
+    free(context->capture);
+}
+
+eep_stream *eepi_step_stream_of(const eep_context *context)
+{
+    return context->capture->stream;
+}
+
+bool eepi_step_is_loose(const eep_context *context)
+{
+    return eepi_sequence_is_loose(&context->capture->sequence, context->capture->stream,
+                                  context->stepper.step);
+}
+
+bool eepi_step_is_by_others(const eep_context *context)
+{
+    return context->capture->sequence.by_others;
+}
 
 /* A guarded host device has a GPU's grid. */
 static uint32_t num_blocks(const eep_context *context)
@@ -24,11 +78,11 @@ static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id i
     if (status != EEP_OK) {
         status = eepi_fail(context, status, "node %s could not be launched: %s",
                            eepi_tables_kernel(context->tables, id)->name, eep_error_text());
-    } else if (context->after_node) {
-        status = context->after_node(context->after_node_user, stream, id);
+    } else if (context->capture->after_node) {
+        status = context->capture->after_node(context->capture->after_node_user, stream, id);
     }
     if (status != EEP_OK) {
-        eepi_sequence_break(&context->sequence);
+        eepi_sequence_break(&context->capture->sequence);
     }
     return status;
 }
@@ -48,7 +102,7 @@ static eep_status check_order(eep_context *context, eepi_sequence_node node, int
     const eepi_sequence_place place = place_of(context, stream);
     char why[EEPI_ERROR_BYTES - 64];
 
-    if (eepi_sequence_may(&context->sequence, node, layer, &place, why, sizeof why)) {
+    if (eepi_sequence_may(&context->capture->sequence, node, layer, &place, why, sizeof why)) {
         return EEP_OK;
     }
     return eepi_fail(context, EEP_ERR_STATE, "%s", why);
@@ -58,7 +112,7 @@ static eep_status check_order(eep_context *context, eepi_sequence_node node, int
 static void tell_stream(eep_context *context, eep_stream *stream)
 {
     char lacks[EEPI_ERROR_BYTES / 2];
-    int is_open = eepi_sequence_lacks(&context->sequence, lacks, sizeof lacks);
+    int is_open = eepi_sequence_lacks(&context->capture->sequence, lacks, sizeof lacks);
 
     eepi_stream_note_lack(stream, is_open ? lacks : NULL);
 }
@@ -69,7 +123,7 @@ static eep_status note_order(eep_context *context, eepi_sequence_node node, int3
     const eepi_sequence_place place = place_of(context, stream);
 
     if (status == EEP_OK) {
-        eepi_sequence_put(&context->sequence, node, layer, &place);
+        eepi_sequence_put(&context->capture->sequence, node, layer, &place);
     }
     tell_stream(context, stream);
     return status;
@@ -79,10 +133,10 @@ eep_status eepi_check_sequence(eep_context *context, const char *call)
 {
     char lacks[EEPI_ERROR_BYTES / 2];
 
-    if (!eepi_sequence_lacks(&context->sequence, lacks, sizeof lacks)) {
+    if (!eepi_sequence_lacks(&context->capture->sequence, lacks, sizeof lacks)) {
         return EEP_OK;
     }
-    eepi_sequence_drop(&context->sequence);
+    eepi_sequence_drop(&context->capture->sequence);
     return eepi_fail(context, EEP_ERR_STATE,
                      "%s: %s: it is dropped; put a whole step, from eep_step_latch to "
                      "eep_step_finish",
@@ -91,8 +145,8 @@ eep_status eepi_check_sequence(eep_context *context, const char *call)
 
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user)
 {
-    context->after_node = after;
-    context->after_node_user = user;
+    context->capture->after_node = after;
+    context->capture->after_node_user = user;
 }
 
 static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kernel_id id)
@@ -118,7 +172,7 @@ static eep_status check_stream(eep_context *context, const char *call, const eep
 
 eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *stream)
 {
-    if (stream && eepi_stream_own(stream, context->owner) != EEP_OK) {
+    if (stream && eepi_stream_own(stream, context->capture->owner) != EEP_OK) {
         return eepi_fail(context, EEP_ERR_STATE,
                          "%s: another context's steps run in this stream, and each would wait "
                          "behind the other's: open a stream per context",
@@ -127,23 +181,23 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
     if (stream) {
         eepi_stream_hold(stream);
     }
-    if (context->stream && context->stream != stream) {
-        eepi_stream_disown(context->stream, context->owner);
+    if (context->capture->stream && context->capture->stream != stream) {
+        eepi_stream_disown(context->capture->stream, context->capture->owner);
     }
-    eepi_stream_drop(context->stream);
-    context->stream = stream;
+    eepi_stream_drop(context->capture->stream);
+    context->capture->stream = stream;
     return EEP_OK;
 }
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
     eep_status status = check_stream(context, "eep_step_latch", stream);
-    const int is_first = status == EEP_OK && !context->stream;
+    const int is_first = status == EEP_OK && !context->capture->stream;
 
     if (status != EEP_OK) {
         return status;
     }
-    if (context->stepper.in_step && stream != context->stream) {
+    if (context->stepper.in_step && stream != context->capture->stream) {
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_step_latch: step %llu runs in another stream: end it with "
                          "eep_step_end before another graph is captured",
@@ -153,7 +207,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     if (status == EEP_OK) {
         status = eepi_set_stream(context, "eep_step_latch", stream);
     }
-    if (status == EEP_OK && is_first && !context->joined_once && !eep_stream_is_capturing(stream)) {
+    if (status == EEP_OK && is_first && !context->has_joined && !eep_stream_is_capturing(stream)) {
         (void)!eepi_set_stream(context, "eep_step_latch", NULL);
         status = eepi_fail(context, EEP_ERR_STATE,
                            "eep_step_latch before eep_join, and the stream is not captured, so no "
@@ -168,7 +222,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     if (status != EEP_OK) {
         return status;
     }
-    eepi_stream_note_step(stream, context->owner);
+    eepi_stream_note_step(stream, context->capture->owner);
     eepi_device_note_capture(context->config.device, stream);
     return EEP_OK;
 }
@@ -196,7 +250,7 @@ eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
         return status;
     }
     if (!eepi_thread_is_capturing() &&
-        !(context->stream && eep_stream_is_capturing(context->stream))) {
+        !(context->capture->stream && eep_stream_is_capturing(context->capture->stream))) {
         return EEP_OK;
     }
     return eepi_fail(context, EEP_ERR_STATE,
@@ -343,7 +397,7 @@ eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
                                      a.row_scales,
                                      (uint32_t)layer,
                                      0};
-    context->slot_begin[layer] = a.slot_begin;
+    context->capture->slot_begin[layer] = a.slot_begin;
     status = put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS, &node, sizeof node);
     if (status == EEP_OK) {
         status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, EEPI_COPY_THREADS, &node,
@@ -385,8 +439,8 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
     }
     blocks = num_blocks(context);
     node = (eepk_combine_node_args){
-        eepi_tables_world(context->tables), a.rows, a.topk_weights,  a.num_tokens,
-        context->slot_begin[layer],         a.out,  (uint32_t)layer, (uint32_t)a.out_dtype};
+        eepi_tables_world(context->tables),  a.rows, a.topk_weights,  a.num_tokens,
+        context->capture->slot_begin[layer], a.out,  (uint32_t)layer, (uint32_t)a.out_dtype};
     status = put(context, stream, EEPI_KERNEL_combine_send, blocks, EEPI_COPY_THREADS, &node,
                  sizeof node);
     if (status == EEP_OK) {

@@ -1,8 +1,11 @@
 /* The memory that the caller gave for slots and backups: no byte of it is given twice. A repair
  * that writes one slot must change neither another one nor what a backup says. And it stays as long
  * as a repair may use it, whenever the caller frees it. Rank thread, until eep_join. */
+#include "membership/step/given_memory.h"
+
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/step/weights_state.h"
 
 #include <search.h>
 #include <stdio.h>
@@ -26,9 +29,10 @@ static const char *name_place(const eep_context *context, const eep_tensor *tens
 {
     const eep_config *c = &context->config;
     const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
-    const int is_slot =
-        tensor >= context->slots && tensor < context->slots + slots * EEP_MAX_TENSORS;
-    const size_t at = (size_t)(tensor - (is_slot ? context->slots : context->backups));
+    const int is_slot = tensor >= context->weights->slots &&
+                        tensor < context->weights->slots + slots * EEP_MAX_TENSORS;
+    const size_t at =
+        (size_t)(tensor - (is_slot ? context->weights->slots : context->weights->backups));
     const size_t per_layer = (size_t)(is_slot ? c->num_slots : c->num_experts);
 
     snprintf(text, PLACE_BYTES, "tensor %zu of %slayer %zu %s %zu", at % EEP_MAX_TENSORS,
@@ -58,7 +62,7 @@ static eep_status take(eep_context *context, const char *call, const eep_tensor 
                          "%s: %zu bytes at %p do not fit into the address space", call,
                          tensor->bytes, tensor->data);
     }
-    found = tsearch(tensor, &context->given, compare);
+    found = tsearch(tensor, &context->weights->given, compare);
     if (!found) {
         return eepi_fail(context, EEP_ERR_NO_MEMORY, "%s: no memory to note what was given", call);
     }
@@ -68,7 +72,7 @@ static eep_status take(eep_context *context, const char *call, const eep_tensor 
 static void forget(eep_context *context, const eep_tensor *place)
 {
     for (int i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
-        (void)tdelete(&place[i], &context->given, compare);
+        (void)tdelete(&place[i], &context->weights->given, compare);
     }
 }
 
@@ -111,7 +115,7 @@ eep_status eepi_memory_give(eep_context *context, const char *call, eep_tensor *
     forget(context, place); /* as it was */
     memcpy(place, before, sizeof before);
     for (int32_t i = 0; i < EEP_MAX_TENSORS && place[i].data; i++) {
-        (void)tsearch(&place[i], &context->given, compare);
+        (void)tsearch(&place[i], &context->weights->given, compare);
     }
     return status;
 }
@@ -123,8 +127,11 @@ static void leave(void *tensor)
 
 void eepi_memory_forget(eep_context *context)
 {
-    tdestroy(context->given, leave);
-    context->given = NULL;
+    if (!context->weights) {
+        return;
+    }
+    tdestroy(context->weights->given, leave);
+    context->weights->given = NULL;
 }
 
 void eepi_memory_give_back(eep_context *context)
@@ -133,11 +140,11 @@ void eepi_memory_give_back(eep_context *context)
     const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
     const size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
 
-    for (size_t i = 0; context->slots && i < slots; i++) {
-        release(context, context->slots + i * EEP_MAX_TENSORS);
+    for (size_t i = 0; context->weights->slots && i < slots; i++) {
+        release(context, context->weights->slots + i * EEP_MAX_TENSORS);
     }
-    for (size_t i = 0; context->backups && i < experts; i++) {
-        release(context, context->backups + i * EEP_MAX_TENSORS);
+    for (size_t i = 0; context->weights->backups && i < experts; i++) {
+        release(context, context->weights->backups + i * EEP_MAX_TENSORS);
     }
     eepi_memory_forget(context);
 }

@@ -1,12 +1,18 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
-#include "graphs/device/device_ops.h"
+#include "membership/step/step.h"
+
 #include "graphs/base/public_call.h"
+#include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/context/event.h"
 #include "membership/context/wake.h"
+#include "membership/step/capture.h"
+#include "membership/step/running_graph.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,6 +20,26 @@
 enum {
     END_MARGIN_US = 1000000 /* for the engine's own kernels in the graph */
 };
+
+eep_status eepi_steps_open(eep_context *context)
+{
+    const size_t seats = (size_t)context->config.max_ranks;
+
+    context->steps = calloc(1, sizeof *context->steps + seats * sizeof(eepk_window_header *));
+    return context->steps ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_steps_close(eep_context *context)
+{
+    free(context->steps);
+}
+
+void eepi_steps_tell_at(eep_context *context, int seat, eepk_window_header *header)
+{
+    pthread_mutex_lock(&context->lock);
+    context->steps->peer_headers[seat] = header;
+    pthread_mutex_unlock(&context->lock);
+}
 
 static const uint64_t DAY_US = 86400000000; /* no wait is longer, whatever is asked for */
 
@@ -49,7 +75,7 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
     uint32_t parity = eepk_parity(shape, launch->step, 0);
 
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        eepk_window_header *header = context->peer_headers[seat];
+        eepk_window_header *header = context->steps->peer_headers[seat];
         if (!header) {
             continue;
         }
@@ -63,7 +89,8 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
  * and the service thread must get on meanwhile, or peers take this rank for silent. */
 static eep_status take_flip(eep_context *context)
 {
-    const eepi_live *next = context->stream ? eepi_stepper_flip_to(&context->stepper) : NULL;
+    const eepi_live *next =
+        eepi_step_stream_of(context) ? eepi_stepper_flip_to(&context->stepper) : NULL;
     uint64_t epoch = next ? next->epoch : 0, digest = next ? next->digest : 0;
     eep_status status;
 
@@ -74,7 +101,7 @@ static eep_status take_flip(eep_context *context)
         return EEP_OK;
     }
     pthread_mutex_unlock(&context->lock);
-    status = eepi_tables_flip(context->tables, context->stream, epoch, digest);
+    status = eepi_tables_flip(context->tables, eepi_step_stream_of(context), epoch, digest);
     pthread_mutex_lock(&context->lock);
     if (status != EEP_OK) {
         eepi_stepper_flip_failed(&context->stepper);
@@ -107,7 +134,7 @@ static eep_status try_begin(eep_context *context, int *may_out)
 
     *may_out = 0;
     if (eepi_call_is_closed(context)) {
-        return eepi_fail_closing(context, context->call);
+        return eepi_fail_closing(context, context->calls.call);
     }
     if (context->outcome.ended != EEP_OK) {
         return ended(context);
@@ -132,16 +159,16 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
     if (status != EEP_OK) {
         return status;
     }
-    if (!context->joined_once) {
+    if (!context->has_joined) {
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin before eep_join");
     }
     if (context->stepper.in_step) {
         return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
     }
-    if (!context->stream) {
+    if (!eepi_step_stream_of(context)) {
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin: %s", EEPI_NO_STREAM_TEXT);
     }
-    if (eepi_stream_is_closed(context->stream)) {
+    if (eepi_stream_is_closed(eepi_step_stream_of(context))) {
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_step_begin: the stream in which steps are replayed was closed: name "
                          "another one with eep_step_stream");
@@ -222,7 +249,7 @@ static eep_status bad_input(eep_context *context, const eepk_status *s)
                                  [EEP_BAD_EXPERT_TWICE] =
                                      "was named by this token at a lower k already (twice)",
                                  [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view"};
-    eep_bad_input *bad = &context->bad;
+    eep_bad_input *bad = &context->steps->bad;
 
     *bad = (eep_bad_input){.struct_bytes = sizeof *bad,
                            .kind = s->bad_input == EEPK_INPUT_TOKENS      ? EEP_BAD_NUM_TOKENS
@@ -259,11 +286,11 @@ eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out)
     if (status != EEP_OK) {
         return status;
     }
-    if (context->bad.step == 0) {
+    if (context->steps->bad.step == 0) {
         return eepi_fail(context, EEP_ERR_NOT_FOUND,
                          "eep_bad_input_get: no step ended with EEP_ERR_BAD_STEP_INPUT so far");
     }
-    EEPI_STRUCT_GIVE(eep_bad_input, bad_out, &context->bad);
+    EEPI_STRUCT_GIVE(eep_bad_input, bad_out, &context->steps->bad);
     return EEP_OK;
 }
 
@@ -325,7 +352,7 @@ static eep_status end_step(eep_context *context, eep_status device)
     if (!replayed) {
         return say_unfinished(context, stepper->step);
     }
-    context->counters.stale_dropped += s->stale_dropped;
+    context->observed.counters.stale_dropped += s->stale_dropped;
     if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN) {
         return say_no_step(context, s);
     }
@@ -337,7 +364,7 @@ static eep_status end_step(eep_context *context, eep_status device)
 
 /* Its own stream is empty, and the step's graph runs on in another one: it may still store, so the
  * step stays open and the promise is not given (rule M2). */
-static eep_status say_elsewhere(eep_context *context)
+static eep_status say_runs_on(eep_context *context)
 {
     return eepi_fail(context, EEP_ERR_DEVICE,
                      "step %llu has begun and not ended, and the stream of this context's steps is "
@@ -355,7 +382,7 @@ static int is_own_abort(const eep_context *context)
     return result == EEPK_STEP_HOST_ABORT || result == EEPK_STEP_WRONG_BANK;
 }
 
-static eep_status say_was_elsewhere(eep_context *context)
+static eep_status say_ran_elsewhere(eep_context *context)
 {
     return eepi_fail(context, EEP_ERR_STATE,
                      "step %llu ran in another stream than this context's steps do, or in one that "
@@ -367,7 +394,7 @@ static eep_status say_was_elsewhere(eep_context *context)
 static eep_status end_of_step(eep_context *context)
 {
     uint64_t wait_us, bound_us;
-    int was_elsewhere = 0;
+    bool ran_elsewhere = false;
     eep_status status;
 
     if (!context->stepper.in_step) {
@@ -380,29 +407,29 @@ static eep_status end_of_step(eep_context *context)
     }
     wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
     bound_us = 2 * (uint64_t)context->config.num_layers * wait_us + END_MARGIN_US;
-    status =
-        eepi_stream_await_word(context->stream, &eepi_tables_status(context->tables)->done_step,
-                               context->stepper.step, bound_us);
-    if (status == EEP_ERR_STATE && eepi_stream_is_closed(context->stream)) {
+    status = eepi_stream_await_word(eepi_step_stream_of(context),
+                                    &eepi_tables_status(context->tables)->done_step,
+                                    context->stepper.step, bound_us);
+    if (status == EEP_ERR_STATE && eepi_stream_is_closed(eepi_step_stream_of(context))) {
         status = EEP_OK; /* what was in it may run on, if it was the caller's */
     }
     if (status == EEP_OK) {
-        was_elsewhere = eepi_elsewhere_end(context);
+        ran_elsewhere = eepi_running_graph_end(context);
     }
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) { /* it may still store: no promise before its end (rule M2) */
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",
                            (unsigned long long)(bound_us / 1000u));
-    } else if (status == EEP_OK && context->elsewhere) {
-        status = say_elsewhere(context);
+    } else if (status == EEP_OK && eepi_graph_runs(context)) {
+        status = say_runs_on(context);
     } else {
         status = end_step(context, status);
     }
-    if (was_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context)) {
-        status = say_was_elsewhere(context);
+    if (ran_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context)) {
+        status = say_ran_elsewhere(context);
     }
     if (context->outcome.ended != EEP_OK) {
-        eepi_service_wake(context); /* eepi_say_own_end */
+        eepi_service_wake(context); /* eepi_store_put_own_end */
     }
     pthread_mutex_unlock(&context->lock);
     return status;
@@ -441,7 +468,7 @@ static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
     if (refused != EEP_OK) {
         return refused;
     }
-    if (!context->joined_once || context->stepper.in_step) {
+    if (!context->has_joined || context->stepper.in_step) {
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
     }
     header = eepi_window_header(context->window);

@@ -1,6 +1,10 @@
 /* Expert slots and host backups of a rank. Rank thread until eep_join. */
+#include "membership/step/weights.h"
+
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/step/given_memory.h"
+#include "membership/step/weights_state.h"
 #include "repair/checksum.h"
 
 #include <stdlib.h>
@@ -19,42 +23,90 @@ eep_status eepi_weights_open(eep_context *context)
     size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
     size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
     size_t words = (size_t)c->num_layers * (((size_t)c->num_experts + 63) / 64);
+    struct eepi_weights *w = calloc(1, sizeof *w);
     void *device_map = NULL;
     eep_status status;
 
-    context->slots = calloc(slots * EEP_MAX_TENSORS, sizeof *context->slots);
-    context->backups = calloc(experts * EEP_MAX_TENSORS, sizeof *context->backups);
-    context->experts = calloc(slots, sizeof *context->experts);
-    context->checksums = calloc(slots, sizeof *context->checksums);
-    context->backup_bits = calloc(words, sizeof *context->backup_bits);
-    context->backup_wanted = calloc(words, sizeof *context->backup_wanted);
-    context->owned = calloc(slots * EEP_MAX_TENSORS, sizeof *context->owned);
-    if (!context->slots || !context->backups || !context->experts || !context->checksums ||
-        !context->backup_bits || !context->backup_wanted || !context->owned) {
+    context->weights = w;
+    if (!w) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    w->slots = calloc(slots * EEP_MAX_TENSORS, sizeof *w->slots);
+    w->backups = calloc(experts * EEP_MAX_TENSORS, sizeof *w->backups);
+    w->experts = calloc(slots, sizeof *w->experts);
+    w->checksums = calloc(slots, sizeof *w->checksums);
+    w->backup_bits = calloc(words, sizeof *w->backup_bits);
+    w->backup_wanted = calloc(words, sizeof *w->backup_wanted);
+    w->owned = calloc(slots * EEP_MAX_TENSORS, sizeof *w->owned);
+    if (!w->slots || !w->backups || !w->experts || !w->checksums || !w->backup_bits ||
+        !w->backup_wanted || !w->owned) {
         return EEP_ERR_NO_MEMORY;
     }
     status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, slots * sizeof(int32_t), &device_map);
-    context->physical_to_logical = device_map;
+    w->physical_to_logical = device_map;
     return status;
 }
 
 void eepi_weights_close(eep_context *context)
 {
-    for (int i = 0; i < context->num_owned; i++) { /* the caller may have freed it, too */
-        eep_device_free(context->config.device, EEP_MEMORY_DEVICE, context->owned[i]);
-        eepi_memory_release(context->config.device, context->owned[i]);
+    struct eepi_weights *w = context->weights;
+
+    if (!w) {
+        return;
+    }
+    for (int i = 0; i < w->num_owned; i++) { /* the caller may have freed it, too */
+        eep_device_free(context->config.device, EEP_MEMORY_DEVICE, w->owned[i]);
+        eepi_memory_release(context->config.device, w->owned[i]);
     }
     eepi_memory_give_back(context);
-    if (context->physical_to_logical) {
-        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->physical_to_logical);
+    if (w->physical_to_logical) {
+        eep_device_free(context->config.device, EEP_MEMORY_PINNED, w->physical_to_logical);
     }
-    free(context->slots);
-    free(context->backups);
-    free(context->experts);
-    free(context->checksums);
-    free(context->backup_bits);
-    free(context->backup_wanted);
-    free(context->owned);
+    free(w->slots);
+    free(w->backups);
+    free(w->experts);
+    free(w->checksums);
+    free(w->backup_bits);
+    free(w->backup_wanted);
+    free(w->owned);
+    free(w);
+}
+
+int32_t *eepi_weights_experts(const eep_context *context)
+{
+    return context->weights->experts;
+}
+
+int32_t eepi_weights_num_tensors(const eep_context *context)
+{
+    return context->weights->num_tensors;
+}
+
+const uint64_t *eepi_weights_tensor_bytes(const eep_context *context)
+{
+    return context->weights->tensor_bytes;
+}
+
+void eepi_weights_want_backup(eep_context *context, int32_t layer, int32_t expert)
+{
+    const size_t words = ((size_t)context->config.num_experts + 63) / 64;
+
+    context->weights->backup_wanted[(size_t)layer * words + (size_t)expert / 64] |=
+        1ull << (expert % 64);
+}
+
+eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int leaving)
+{
+    const struct eepi_weights *w = context->weights;
+
+    return (eepi_member){context->config.rank,
+                         context->generation,
+                         is_ready,
+                         (uint8_t)leaving,
+                         w->experts,
+                         w->checksums,
+                         w->backup_bits,
+                         is_ready ? w->tensor_bytes : NULL};
 }
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
@@ -63,12 +115,12 @@ int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
         slot >= context->config.num_slots) {
         return -1;
     }
-    return context->experts[slot_index(context, layer, slot)];
+    return context->weights->experts[slot_index(context, layer, slot)];
 }
 
 const int32_t *eep_physical_to_logical(const eep_context *context)
 {
-    return context ? context->physical_to_logical : NULL;
+    return context ? context->weights->physical_to_logical : NULL;
 }
 
 /* All slots and backups have the sizes of the first one that was given. */
@@ -80,30 +132,31 @@ static eep_status check_tensors(eep_context *context, const char *call, const ee
     if (status != EEP_OK) {
         return status;
     }
-    if (context->joined_once) {
+    if (context->has_joined) {
         return eepi_fail(context, EEP_ERR_STATE, "%s: weights are given before eep_join", call);
     }
     if (n < 1 || n > EEP_MAX_TENSORS) {
         return eepi_fail(context, EEP_ERR_INVALID, "%s: num_tensors is %d: 1 to %d are possible",
                          call, n, EEP_MAX_TENSORS);
     }
-    if (context->num_tensors != 0 && n != context->num_tensors) {
+    if (context->weights->num_tensors != 0 && n != context->weights->num_tensors) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "%s: %d tensors, and %d are needed: all experts have the tensors of the "
                          "first one that was given",
-                         call, n, context->num_tensors);
+                         call, n, context->weights->num_tensors);
     }
     for (int i = 0; i < n; i++) {
         if (tensors[i].bytes == 0) {
             return eepi_fail(context, EEP_ERR_INVALID,
                              "%s: tensor %d has 0 bytes: leave it out, for all experts", call, i);
         }
-        if (context->num_tensors != 0 && tensors[i].bytes != context->tensor_bytes[i]) {
+        if (context->weights->num_tensors != 0 &&
+            tensors[i].bytes != context->weights->tensor_bytes[i]) {
             return eepi_fail(context, EEP_ERR_INVALID,
                              "%s: tensor %d has %zu bytes, and %zu are needed: all experts have "
                              "the %d tensors of the first one that was given",
-                             call, i, tensors[i].bytes, context->tensor_bytes[i],
-                             context->num_tensors);
+                             call, i, tensors[i].bytes, context->weights->tensor_bytes[i],
+                             context->weights->num_tensors);
         }
     }
     return EEP_OK;
@@ -118,9 +171,9 @@ static eep_status give(eep_context *context, const char *call, eep_tensor *place
     if (status != EEP_OK) {
         return status;
     }
-    context->num_tensors = n;
+    context->weights->num_tensors = n;
     for (int32_t i = 0; i < n; i++) {
-        context->tensor_bytes[i] = tensors[i].bytes;
+        context->weights->tensor_bytes[i] = tensors[i].bytes;
     }
     return EEP_OK;
 }
@@ -167,8 +220,8 @@ eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
         return status;
     }
     return give(context, "eep_slot_set",
-                context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS, tensors,
-                num_tensors);
+                context->weights->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS,
+                tensors, num_tensors);
 }
 
 static eep_status check_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
@@ -183,7 +236,7 @@ static eep_status check_slot_alloc(eep_context *context, int32_t layer, int32_t 
         status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
     }
     if (status == EEP_OK &&
-        context->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data) {
+        context->weights->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data) {
         status = eepi_fail(context, EEP_ERR_STATE,
                            "eep_slot_alloc: layer %d slot %d has memory already: fill that", layer,
                            slot);
@@ -222,7 +275,7 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
         }
         /* held, whatever its slot has later: freed by the caller, the address is nobody else's */
         eepi_memory_hold(context->config.device, made[i].data);
-        context->owned[context->num_owned++] = made[i].data;
+        context->weights->owned[context->weights->num_owned++] = made[i].data;
     }
     if (status == EEP_OK) {
         memcpy(tensors, made, (size_t)num_tensors * sizeof *made);
@@ -239,7 +292,7 @@ int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
         return 0;
     }
     words = ((size_t)context->config.num_experts + 63) / 64;
-    return (int)(context->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
+    return (int)(context->weights->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
                      (expert % 64) &
                  1u);
 }
@@ -269,7 +322,7 @@ eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
         return status;
     }
     status = give(context, "eep_backup_set",
-                  context->backups +
+                  context->weights->backups +
                       ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
                           EEP_MAX_TENSORS,
                   tensors, num_tensors);
@@ -277,18 +330,19 @@ eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
         return status;
     }
     words = ((size_t)context->config.num_experts + 63) / 64;
-    context->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull << (expert % 64);
+    context->weights->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull
+                                                                                  << (expert % 64);
     return EEP_OK;
 }
 
 static eep_status checksum_slot(eep_context *context, eep_stream *stream, uint8_t *bounce,
                                 size_t bytes, size_t index)
 {
-    const eep_tensor *slot = context->slots + index * EEP_MAX_TENSORS;
+    const eep_tensor *slot = context->weights->slots + index * EEP_MAX_TENSORS;
     uint8_t *to = bounce;
     eep_status status = EEP_OK;
 
-    for (int i = 0; i < context->num_tensors && status == EEP_OK; i++) {
+    for (int i = 0; i < context->weights->num_tensors && status == EEP_OK; i++) {
         status = eep_copy_async(stream, to, slot[i].data, slot[i].bytes);
         to += slot[i].bytes;
     }
@@ -296,7 +350,7 @@ static eep_status checksum_slot(eep_context *context, eep_stream *stream, uint8_
         status = eep_stream_synchronize(stream, COPY_BOUND_US);
     }
     if (status == EEP_OK) {
-        context->checksums[index] = eepi_checksum_bytes(bounce, bytes);
+        context->weights->checksums[index] = eepi_checksum_bytes(bounce, bytes);
     }
     return status;
 }
@@ -311,22 +365,22 @@ eep_status eepi_weights_seal(eep_context *context)
 
     for (size_t i = 0; i < slots; i++) {
         /* an empty slot needs memory too: a repair may fill it */
-        if (!context->slots[i * EEP_MAX_TENSORS].data) {
+        if (!context->weights->slots[i * EEP_MAX_TENSORS].data) {
             return eepi_fail(context, EEP_ERR_STATE,
                              "eep_join: layer %zu slot %zu has no memory: give it with "
                              "eep_slot_set or eep_slot_alloc, also where eep_slot_expert is -1",
                              i / (size_t)c->num_slots, i % (size_t)c->num_slots);
         }
     }
-    for (int i = 0; i < context->num_tensors; i++) {
-        bytes += context->tensor_bytes[i];
+    for (int i = 0; i < context->weights->num_tensors; i++) {
+        bytes += context->weights->tensor_bytes[i];
     }
     status = eepi_device_auxiliary(c->device, &stream);
     if (status == EEP_OK) {
         status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, bytes, &bounce);
     }
     for (size_t i = 0; i < slots && status == EEP_OK; i++) {
-        if (context->experts[i] >= 0) {
+        if (context->weights->experts[i] >= 0) {
             status = checksum_slot(context, stream, bounce, bytes, i);
         }
     }
@@ -344,14 +398,14 @@ const eep_tensor *eepi_weights_slot(void *user, int32_t layer, int32_t slot)
 {
     eep_context *context = user;
 
-    return context->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS;
+    return context->weights->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS;
 }
 
 const eep_tensor *eepi_weights_backup(void *user, int32_t layer, int32_t expert)
 {
     eep_context *context = user;
     const eep_tensor *tensors =
-        context->backups +
+        context->weights->backups +
         ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) * EEP_MAX_TENSORS;
 
     return tensors[0].data ? tensors : NULL;
@@ -366,9 +420,10 @@ void eepi_weights_follow(eep_context *context, const eepi_view *view)
             const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
             size_t i = slot_index(context, layer, slot);
             int32_t expert = at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
-            __atomic_store_n(&context->physical_to_logical[i], expert, __ATOMIC_RELAXED);
-            context->experts[i] = expert;
-            context->checksums[i] = expert >= 0 ? *eepi_view_checksum_at(view, layer, expert) : 0;
+            __atomic_store_n(&context->weights->physical_to_logical[i], expert, __ATOMIC_RELAXED);
+            context->weights->experts[i] = expert;
+            context->weights->checksums[i] =
+                expert >= 0 ? *eepi_view_checksum_at(view, layer, expert) : 0;
         }
     }
 }

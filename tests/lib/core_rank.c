@@ -323,7 +323,7 @@ static void stage(cluster *c, cluster_process *p, const eepi_view *view)
                  (eepi_input){.kind = EEPI_INPUT_STAGED, .digest = view->digest});
 }
 
-/* The idle bank is idle now, maybe: as eepi_stage_held does it. */
+/* The idle bank is idle now, maybe: as eepi_stage_plan does it. */
 static void stage_held(cluster *c, cluster_process *p)
 {
     const eepi_view *plan = p->held_plan;

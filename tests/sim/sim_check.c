@@ -4,6 +4,8 @@
 #include "tests/sim/sim.h"
 
 #include "membership/context/context.h"
+#include "membership/service/store_session_state.h"
+#include "membership/context/records.h"
 #include "repair/planner.h"
 
 #include <stdio.h>
@@ -36,7 +38,7 @@ void sim_print_ranks(void)
                    (unsigned long long)c->stepper.steps_ok,
                    (unsigned long long)c->stepper.steps_aborted,
                    (long long)(sim->now_us - p->last_ok_us), p->rank.num_work,
-                   c->store_lost ? "lost" : "there");
+                   c->session->is_lost ? "lost" : "there");
         }
     }
     if (sim->newest) {

@@ -1,8 +1,9 @@
 /* Chance, and the life of processes. */
 #include "tests/sim/sim.h"
 
-#include "membership/context/context.h"
 #include "experiments/base/random.h"
+#include "membership/context/context.h"
+#include "membership/step/given_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>

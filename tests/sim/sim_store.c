@@ -4,6 +4,7 @@
 #include "membership/store/store_table.h"
 #include "tests/sim/sim.h"
 
+#include "membership/context/records.h"
 #include "membership/store/store_client.h"
 
 #include <stdio.h>

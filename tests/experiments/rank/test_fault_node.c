@@ -6,8 +6,9 @@
 #include "experiments/rank/fault_node.h"
 #include "membership/context/context.h"
 #include "membership/process/seat_file.h"
-#include "transport/holder/holder.h"
+#include "membership/step/capture.h"
 #include "tests/lib/context_fixture.h"
+#include "transport/holder/holder.h"
 
 #include <poll.h>
 #include <signal.h>

@@ -4,6 +4,7 @@
 
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
+#include "membership/service/peer.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -2,6 +2,8 @@
  * made by hand, its core, and a child process as the victim. */
 #include "membership/context/context.h"
 #include "membership/process/process.h"
+#include "membership/service/fence.h"
+#include "membership/service/peer.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -105,6 +107,7 @@ static void open_context(void)
         .struct_bytes = sizeof one.config, .max_ranks = RANKS, .heartbeat_period_us = 1000000};
     one.generation = GENERATION;
     one.peers = peers;
+    cr_assert_eq(eepi_fence_open(&one), EEP_OK);
     one.inbox = eepi_inbox_open(RANKS);
     cr_assert_not_null(one.inbox);
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
@@ -150,6 +153,7 @@ static void close_context(void)
     kill(victim, SIGKILL);
     eepi_core_close(context->core);
     eepi_inbox_close(context->inbox);
+    eepi_fence_close(context);
     eepi_window_close(context->peers[VICTIM].window);
     close(context->peers[VICTIM].pidfd);
     eep_device_close(device);
@@ -168,12 +172,12 @@ Test(fence, M5_one_that_heard_its_warning_and_is_silent_about_it_is_killed)
     stop_core(EEP_FAULT_DEADLINE);
     beat();
     kill_for(EEP_FAULT_DEADLINE);
-    cr_expect_eq(context->num_warned, 1);
+    cr_expect_eq(eepi_num_warned(context), 1);
     eepi_kill_warned(context, VICTIM);
-    cr_expect_eq(context->num_warned, 1, "it has not heard yet");
+    cr_expect_eq(eepi_num_warned(context), 1, "it has not heard yet");
     hear();
     eepi_kill_warned(context, VICTIM);
-    cr_expect_eq(context->num_warned, 0);
+    cr_expect_eq(eepi_num_warned(context), 0);
     wait_for_kill();
     close_context();
 }
@@ -186,7 +190,7 @@ Test(fence, one_that_is_warned_twice_counts_once)
     beat();
     kill_for(EEP_FAULT_DEADLINE);
     kill_for(EEP_FAULT_DEADLINE);
-    cr_expect_eq(context->num_warned, 1);
+    cr_expect_eq(eepi_num_warned(context), 1);
     hear();
     eepi_kill_warned(context, VICTIM);
     cr_expect_eq(eepi_warned_poll_us(context), UINT64_MAX, "nobody is left to look for");
@@ -204,7 +208,7 @@ Test(fence, M5_one_that_is_warned_and_says_that_it_is_busy_is_spared)
     __atomic_store_n(&header->busy_until_ns, eepi_now_ns() + 60000000000u, __ATOMIC_RELEASE);
     hear();
     eepi_kill_warned(context, VICTIM);
-    cr_expect_eq(context->num_warned, 0);
+    cr_expect_eq(eepi_num_warned(context), 0);
     cr_expect_eq(header->warning, 0, "it is taken back");
     cr_expect_eq(num_told(EEPI_INPUT_BUSY), 1);
     cr_expect(!eepi_core_wants_killed(context->core, VICTIM, GENERATION));
@@ -275,7 +279,7 @@ Test(fence, M2_one_whose_late_report_comes_after_the_warning_is_spared)
     (void)give_core((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late}, EEPI_ACTION_KILL);
     hear();
     eepi_kill_warned(context, VICTIM);
-    cr_expect_eq(context->num_warned, 0);
+    cr_expect_eq(eepi_num_warned(context), 0);
     cr_expect_not(is_killed());
     close_context();
 }
@@ -284,10 +288,10 @@ Test(fence, M2_one_whose_late_report_comes_after_the_warning_is_spared)
 
 static uint64_t silent_since_us; /* when the detector told of it; atomic */
 
-static void tell(void *user, const eepi_suspect *told)
+static void note_silence(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind)
 {
-    (void)user;
-    if (told->kind == EEP_FAULT_SILENT) {
+    (void)user, (void)seat, (void)generation;
+    if (kind == EEP_FAULT_SILENT) {
         __atomic_store_n(&silent_since_us, eepi_now_us(), __ATOMIC_SEQ_CST);
     }
 }
@@ -299,7 +303,7 @@ Test(fence, M5_silence_counts_from_the_end_of_the_busy_time)
     enum { BUSY_US = 150000, EXPEL_US = 100000, PERIOD_US = 5000, SUSPECT_US = 20000 };
     static eepk_window_header own, peer;
     const eepi_detector_config config = {
-        .period_us = PERIOD_US, .suspect_us = SUSPECT_US, .max_ranks = 1, .tell = tell};
+        .period_us = PERIOD_US, .suspect_us = SUSPECT_US, .max_ranks = 1, .suspect = note_silence};
     const struct timespec nap = {0, 1000000};
     eepi_detector *detector;
     uint64_t busy_until_us, until_us;

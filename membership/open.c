@@ -1,30 +1,39 @@
-/* A context: its configuration, opening and closing. */
-#include "graphs/device/device_ops.h"
-#include "graphs/device/device_share.h"
+/* Opening and closing a context. */
+#include "graphs/base/descriptors.h"
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
+#include "graphs/device/device_ops.h"
+#include "graphs/device/device_share.h"
+#include "membership/context/config.h"
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/context/wake.h"
 #include "membership/process/process.h"
+#include "membership/service/claim.h"
+#include "membership/service/fence.h"
+#include "membership/service/filling.h"
+#include "membership/service/peers.h"
+#include "membership/service/serve.h"
+#include "membership/service/service.h"
+#include "membership/service/staging.h"
+#include "membership/service/store_session.h"
+#include "membership/service/tell.h"
+#include "membership/step/arrivals.h"
+#include "membership/step/capture.h"
+#include "membership/step/running_graph.h"
+#include "membership/step/step.h"
+#include "membership/step/weights.h"
 #include "membership/store/store_socket.h"
-#include "graphs/base/descriptors.h"
 #include "transport/holder/holder.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-/* Of a rank or a number of ranks: the environment's text is no such number. */
-#define BAD_IN_ENVIRONMENT INT32_MIN
-
 enum {
-    MAX_BLOCKS = 4096,
     STORE_BOUND_US = 5000000,
     STRIKE_WINDOW_STEPS = 1000,
     BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
@@ -32,240 +41,20 @@ enum {
     CLOSE_BOUND_US = 200000
 };
 
-static int32_t from_environment(const char *name, int32_t otherwise)
+static void post_sign(eep_context *context, const eepi_sign *sign)
 {
-    const char *text = getenv(name);
-    char *end;
-    long value;
-
-    if (!text || !*text) {
-        return otherwise;
-    }
-    value = strtol(text, &end, 10);
-    return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value
-                                                                : BAD_IN_ENVIRONMENT;
-}
-
-/* -1: none that is known, which eep_open refuses. */
-static eep_bulk bulk_from_environment(void)
-{
-    static const char *const names[] = {"auto", "shm", "ucx"};
-    const char *text = getenv("EEP_BULK");
-
-    for (int bulk = EEP_BULK_AUTO; text && *text && bulk <= EEP_BULK_UCX; bulk++) {
-        if (strcmp(text, names[bulk]) == 0) {
-            return (eep_bulk)bulk;
-        }
-    }
-    return text && *text ? (eep_bulk)-1 : EEP_BULK_AUTO;
-}
-
-static void fill_defaults(eep_config *config)
-{
-    *config = (eep_config){
-        .struct_bytes = sizeof *config,
-        .rank = from_environment("EEP_RANK", -1),
-        .num_ranks = from_environment("EEP_SIZE", 0),
-        .store_path = getenv("EEP_STORE"),
-        .dtype = EEP_FP32,
-        .log_level = EEP_LOG_WARN,
-        .bulk = bulk_from_environment(),
-        .bulk_interface = getenv("EEP_BULK_INTERFACE"),
-    };
-    (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
-}
-
-void eep_config_init_sized(eep_config *config, size_t struct_bytes)
-{
-    const uint32_t bytes = (uint32_t)struct_bytes;
-    eep_config full;
-
-    if (!config || struct_bytes < sizeof bytes) {
-        return;
-    }
-    fill_defaults(&full);
-    if (struct_bytes > sizeof full) { /* a newer caller's: what this version lacks is 0 */
-        memset((unsigned char *)config + sizeof full, 0, struct_bytes - sizeof full);
-    }
-    memcpy(config, &full, struct_bytes < sizeof full ? struct_bytes : sizeof full);
-    memcpy(config, &bytes, sizeof bytes);
-}
-
-int32_t eep_rank(const eep_context *context)
-{
-    return context ? context->config.rank : -1;
-}
-
-uint32_t eep_generation(const eep_context *context)
-{
-    return context ? context->generation : 0;
-}
-
-/* ------------------------------------------------------------------ opening */
-
-/* A day is more than any of them needs, and keeps sums and nanoseconds far from overflow. */
-static eep_status check_times(eep_context *context)
-{
-    const eep_config *c = &context->config;
-    const unsigned long long day_us = 86400ull * 1000000;
-    const struct {
-        const char *name;
-        unsigned long long us, least_us;
-    } times[] = {
-        {"heartbeat_period_us", c->heartbeat_period_us, 1},
-        {"heartbeat_suspect_us", c->heartbeat_suspect_us, 1},
-        {"step_deadline_us", c->step_deadline_us, 1},
-        {"warmup_deadline_us", c->warmup_deadline_us, 1},
-        {"expel_floor_us", c->expel_floor_us, 1},
-        {"drain_bound_us", c->drain_bound_us, 1},
-        {"propose_delay_us", c->propose_delay_us, 0},
-        {"stores_margin_us", c->stores_margin_us, 0},
-        {"join_timeout_us", c->join_timeout_us, 0},
-    };
-
-    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
-        if (times[i].us < times[i].least_us || times[i].us > day_us) {
-            return eepi_fail(context, EEP_ERR_INVALID, "%s is %llu: %llu to %llu are possible",
-                             times[i].name, times[i].us, times[i].least_us, day_us);
-        }
-    }
-    return EEP_OK;
-}
-
-/* A device's own clock may go in large steps; what is near one step is no deadline. */
-static uint64_t least_deadline_us(const eep_device *device)
-{
-    uint64_t step_ns = eepi_device_facts_of(device).clock_step_ns;
-
-    return step_ns == 0 ? 1 : step_ns * 10 > 1000000 ? step_ns / 100 : 1000;
-}
-
-static eep_status check_store_path(eep_context *context, const char *path)
-{
-    const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-
-    if (!path || !*path) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "store_path is not set: give it, or set the environment variable "
-                         "EEP_STORE before eep_config_init");
-    }
-    if (strlen(path) > most) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "store_path has %zu bytes, and the path of a socket at most %zu: use a "
-                         "shorter one, or a symbolic link to its directory (%.80s...)",
-                         strlen(path), most, path);
-    }
-    return EEP_OK;
-}
-
-/* A variable that eep_config_init could not read, if its field was not set since. */
-static eep_status check_environment(eep_context *context, eep_config *c)
-{
-    const char *name = c->rank == BAD_IN_ENVIRONMENT        ? "EEP_RANK"
-                       : c->num_ranks == BAD_IN_ENVIRONMENT ? "EEP_SIZE"
-                                                            : NULL;
-    const char *value = name ? getenv(name) : NULL;
-
-    if (!name) {
-        return EEP_OK;
-    }
-    c->rank = -1; /* the text begins with it */
-    return eepi_fail(context, EEP_ERR_INVALID,
-                     "the environment variable %s is \"%.80s\": it must be a whole number from 0 "
-                     "to %d",
-                     name, value ? value : "", EEP_MAX_RANKS);
-}
-
-static eep_status take_config(eep_context *context, const eep_config *config)
-{
-    eep_config *c = &context->config;
-    uint64_t least_us;
-    const char *why;
-    eep_status status;
-
-    fill_defaults(c);
-    status = eepi_struct_take("eep_open", "eep_config", c, sizeof *c, EEPI_LEAST_BYTES(eep_config),
-                              config);
-    if (status != EEP_OK) {
-        c->device = NULL; /* eep_close looks at it */
-        return eepi_fail(context, status, "%s", eep_error_text());
-    }
-    if (c->max_ranks == 0) {
-        c->max_ranks = c->num_ranks;
-    }
-    if (!c->device) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "device is NULL: open one with eep_device_open, and set it");
-    }
-    status = eepi_check_device("eep_open", c->device);
-    if (status != EEP_OK) {
-        c->device = NULL; /* another process's */
-        return eepi_fail(context, status, "%s", eep_error_text());
-    }
-    status = check_store_path(context, c->store_path);
-    if (status == EEP_OK) {
-        status = check_environment(context, c);
-    }
-    if (status == EEP_OK) {
-        status = check_times(context);
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    if (c->num_blocks < 0 || c->num_blocks > MAX_BLOCKS) {
-        return eepi_fail(context, EEP_ERR_INVALID, "num_blocks is %d: 0 to %d are possible",
-                         c->num_blocks, MAX_BLOCKS);
-    }
-    least_us = least_deadline_us(c->device);
-    if (c->step_deadline_us < least_us || c->warmup_deadline_us < least_us) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "step_deadline_us is %llu and warmup_deadline_us %llu: at least %llu are "
-                         "needed on this device, whose clock is coarse",
-                         (unsigned long long)c->step_deadline_us,
-                         (unsigned long long)c->warmup_deadline_us, (unsigned long long)least_us);
-    }
-    if ((int)c->bulk < EEP_BULK_AUTO || (int)c->bulk > EEP_BULK_UCX) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
-                         "EEP_BULK in the environment may be auto, shm or ucx",
-                         (int)c->bulk, EEP_BULK_UCX);
-    }
-    if (c->num_ranks == 0) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
-                         "eep_config_init");
-    }
-    if (eepi_shape_make(c, &context->shape, &why) != EEP_OK) {
-        return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
-    }
-    context->view_shape =
-        (eepi_view_shape){c->max_ranks, c->num_layers, c->num_experts, c->num_slots};
-    if (eepi_view_bytes(&context->view_shape) == 0) {
-        return eepi_fail(context, EEP_ERR_INVALID, "the shape is out of range");
-    }
-    return EEP_OK;
-}
-
-static void fetched(void *user, uint64_t transfer, eep_status status)
-{
-    eep_context *context = user;
-    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
-
-    if (executor) {
-        eepi_executor_fetched(executor, context->bulk, transfer, status);
-    }
-}
-
-static void tell_evidence(void *user, const eepi_suspect *suspect)
-{
-    eep_context *context = user;
-
-    pthread_mutex_lock(&context->evidence.lock);
-    if (context->evidence.num < EEPI_MAILBOX_EVIDENCE) {
-        context->evidence.suspects[context->evidence.num++] = *suspect;
-    }
-    pthread_mutex_unlock(&context->evidence.lock);
+    eepi_evidence_post(context->evidence, sign);
     eepi_service_wake(context);
+}
+
+static void post_suspect(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind)
+{
+    post_sign(user, &(eepi_sign){.suspect = {seat, generation, kind}});
+}
+
+static void post_alive(void *user, int32_t seat, uint32_t generation)
+{
+    post_sign(user, &(eepi_sign){.suspect = {seat, generation, 0}, .is_alive = true});
 }
 
 static void bind_heartbeat(void *user)
@@ -322,7 +111,8 @@ static eep_status open_core(eep_context *context)
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
                                      .suspect_us = c->heartbeat_suspect_us,
                                      .max_ranks = c->max_ranks,
-                                     .tell = tell_evidence,
+                                     .suspect = post_suspect,
+                                     .alive = post_alive,
                                      .warned = say_warning,
                                      .started = bind_heartbeat,
                                      .user = context};
@@ -338,28 +128,27 @@ static eep_status open_core(eep_context *context)
         eepi_detector_set_expel_us(context->detector, c->expel_floor_us);
     }
     eepi_stepper_init(&context->stepper, &steps);
-    context->sequence.num_layers = c->num_layers;
     return status;
 }
 
-/* Everything that needs no generation. */
+/* Everything that needs no generation. All parts are opened, so that all can be closed. */
 static eep_status open_memory(eep_context *context)
 {
-    size_t seats = (size_t)context->config.max_ranks;
-    eep_status status = eepi_weights_open(context);
+    eep_status (*const parts[])(eep_context *) = {
+        eepi_weights_open,       eepi_peers_open,   eepi_arrivals_open, eepi_steps_open,
+        eepi_capture_open,       eepi_fence_open,   eepi_told_open,     eepi_serving_new,
+        eepi_store_session_open, eepi_staging_open,
+    };
+    eep_status status = EEP_OK;
 
-    context->peers = calloc(seats, sizeof *context->peers);
-    context->seats = calloc(seats, sizeof *context->seats);
-    context->arrivals = calloc(seats, sizeof *context->arrivals);
-    context->peer_headers = calloc(seats, sizeof *context->peer_headers);
-    context->slot_begin = calloc((size_t)context->config.num_layers, sizeof *context->slot_begin);
-    for (size_t seat = 0; context->peers && seat < seats; seat++) {
-        context->peers[seat].pidfd = -1;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == EEP_OK; i++) {
+        status = parts[i](context);
     }
-    context->owner = eepi_owner_open();
+    context->observed.seats =
+        calloc((size_t)context->config.max_ranks, sizeof *context->observed.seats);
     context->inbox = eepi_inbox_open(context->config.max_ranks);
-    if (!context->peers || !context->seats || !context->arrivals || !context->peer_headers ||
-        !context->slot_begin || !context->owner || !context->inbox) {
+    context->evidence = eepi_evidence_open();
+    if (!context->observed.seats || !context->inbox || !context->evidence) {
         return EEP_ERR_NO_MEMORY;
     }
     if (context->config.bind_threads && eepi_topology_open(&context->topology) != EEP_OK) {
@@ -396,7 +185,7 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
                              .generation = context->generation,
                              .serve = eepi_serve,
                              .served = eepi_served,
-                             .done = fetched,
+                             .done = eepi_fill_fetched,
                              .note = note_bulk,
                              .user = context};
 
@@ -430,8 +219,8 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK) {
         return eepi_fail(context, status, "%s", no_room(context->config.device, why, sizeof why));
     }
-    context->is_waiter = 1;
-    context->late_calls_at_open = eepi_device_late_calls(context->config.device);
+    context->is_waiter = true;
+    context->observed.late_calls_at_open = eepi_device_late_calls(context->config.device);
     status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
     if (status != EEP_OK) {
         return eepi_fail(
@@ -498,11 +287,11 @@ static eep_status check_descriptors(eep_context *context)
 static eep_status explain_failure(eep_context *context, eep_status status)
 {
     char why[EEPI_ERROR_BYTES / 2], told[EEPI_ERROR_BYTES / 2] = "";
-    const char *text = strstr(context->error, ": ");
+    const char *text = strstr(context->last_error, ": ");
 
     if ((status != EEP_ERR_SYSTEM && status != EEP_ERR_UNSUPPORTED &&
          status != EEP_ERR_UNREACHABLE) ||
-        strstr(context->error, "RLIMIT_NOFILE") ||
+        strstr(context->last_error, "RLIMIT_NOFILE") ||
         !eepi_descriptors_lack(OWN_DESCRIPTORS, "a rank", why, sizeof why)) {
         return status;
     }
@@ -525,7 +314,7 @@ static void say_left(const eep_context *context, eepi_left left)
 
 static void close_context(eep_context *context)
 {
-    const eepi_left left = eepi_elsewhere_left(context, CLOSE_BOUND_US);
+    const eepi_left left = eepi_running_graph_left(context, CLOSE_BOUND_US);
 
     say_left(context, left);
     eepi_thread_serves(0);
@@ -542,7 +331,6 @@ static void close_context(eep_context *context)
     eepi_executor_close(context->executor);
     eepi_serving_close(context);
     eepi_core_close(context->core);
-    free(context->held_plan);
     eepi_inbox_close(context->inbox);
     if (left == EEPI_LEFT_NOTHING) {
         eepi_peers_close(context);
@@ -557,16 +345,16 @@ static void close_context(eep_context *context)
     }
     eepi_store_client_close(context->store);
     eepi_topology_close(context->topology);
-    free(context->poll_fds);
-    free(context->poll_seats);
-    free(context->said_report);
-    free(context->seats);
-    free(context->arrivals);
-    free(context->peer_headers);
-    free(context->slot_begin);
-    (void)!eepi_set_stream(context, "eep_close", NULL);
-    eepi_owner_drop(context->owner);
-    if (context->holds_device && left == EEPI_LEFT_NOTHING) {
+    eepi_staging_close(context);
+    eepi_store_session_close(context);
+    eepi_told_close(context);
+    eepi_fence_close(context);
+    eepi_arrivals_close(context);
+    eepi_steps_close(context);
+    eepi_capture_close(context);
+    eepi_evidence_close(context->evidence);
+    free(context->observed.seats);
+    if (context->config.device && left == EEPI_LEFT_NOTHING) {
         eepi_device_drop(context->config.device);
     }
     if (context->wake_fd >= 0) {
@@ -574,7 +362,6 @@ static void close_context(eep_context *context)
     }
     pthread_cond_destroy(&context->changed);
     pthread_mutex_destroy(&context->lock);
-    pthread_mutex_destroy(&context->evidence.lock);
     free(context);
 }
 
@@ -615,22 +402,22 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&context->lock, NULL);
-    pthread_mutex_init(&context->evidence.lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&context->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     eepi_thread_serves(0); /* a thread may have left a context to another thread's eep_close */
     context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    context->opened_by = (int32_t)getpid();
-    context->pid_start = eepi_process_start((int32_t)getpid());
-    status = take_config(context, config);
+    context->calls.opened_by = (int32_t)getpid();
+    context->process.start = eepi_process_start((int32_t)getpid());
+    status = eepi_config_take(context, config);
     if (status == EEP_OK) {
         eepi_device_hold(context->config.device);
-        context->holds_device = 1;
+    } else {
+        context->config.device = NULL; /* it is not held */
     }
-    context->home = eepi_process_home();
-    if (status == EEP_OK && (context->pid_start == 0 || context->home == 0)) {
+    context->process.home = eepi_process_home();
+    if (status == EEP_OK && (context->process.start == 0 || context->process.home == 0)) {
         status = eepi_fail(context, EEP_ERR_SYSTEM,
                            "/proc cannot be read or shows another pid namespace than this "
                            "process's, and peers watch it: mount it anew (unshare --mount-proc)");
@@ -648,12 +435,12 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         status = explain_failure(context, status);
         if (error_out && error_bytes > 0) {
             snprintf(error_out, error_bytes, "%s",
-                     context->error[0] ? context->error : eep_strerror(status));
+                     context->last_error[0] ? context->last_error : eep_strerror(status));
         }
         close_context(context);
         return status;
     }
-    context->counters.window_bytes = context->shape.window_bytes;
+    context->observed.counters.window_bytes = context->shape.window_bytes;
     *context_out = context;
     return EEP_OK;
 }

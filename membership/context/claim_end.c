@@ -1,6 +1,10 @@
 /* The end of whoever has or had a seat: told to all, and the seat given back. Calling thread of
  * eep_open and eep_close, before and after the service thread; giving back, that one too. */
+#include "membership/context/claim_end.h"
+
 #include "membership/context/context.h"
+#include "membership/context/log.h"
+#include "membership/context/records.h"
 #include "membership/process/seat_file.h"
 
 #include <errno.h>
@@ -25,16 +29,16 @@ void eepi_claim_give_back(eep_context *context)
 {
     const eepi_seat_holder own = {.generation = context->generation,
                                   .pid = (int32_t)getpid(),
-                                  .pid_start = context->pid_start,
-                                  .home = context->home,
-                                  .lock_fd = context->has_seat ? context->seat_lock_fd : -1};
+                                  .pid_start = context->process.start,
+                                  .home = context->process.home,
+                                  .lock_fd = context->claim.has_seat ? context->claim.lock_fd : -1};
 
-    if (context->has_seat &&
+    if (context->claim.has_seat &&
         eepi_seat_release(context->store_path, context->config.rank, &own) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "%s.seat%d stays taken until this process ends: %s",
                  context->store_path, context->config.rank, strerror(errno));
     }
-    context->has_seat = 0;
+    context->claim.has_seat = false;
 }
 
 void eepi_claim_release(eep_context *context, uint64_t bound_us)
@@ -42,7 +46,7 @@ void eepi_claim_release(eep_context *context, uint64_t bound_us)
     const eepi_end end = {context->config.rank, context->generation, EEPI_END_STORES};
 
     eepi_claim_give_back(context);
-    if (context->claimed) {
+    if (context->claim.is_recorded) {
         (void)!eepi_claim_end(context, &end, bound_us);
     }
 }

@@ -1,0 +1,23 @@
+/* A seat that was taken, and the end of whoever has or had it. */
+#ifndef EEPI_CLAIM_END_H
+#define EEPI_CLAIM_END_H
+
+#include "membership/core/core.h"
+
+#include <stdbool.h>
+
+/* Calling thread of eep_open and eep_close; giving back, the service thread, too. */
+typedef struct eepi_claim {
+    bool has_seat;    /* the seat is ours by its file, */
+    bool is_recorded; /* and in the store */
+    int lock_fd;      /* keeps the lock of the seat's file while has_seat */
+} eepi_claim;
+
+/* Tell the store of the end of that generation, and with it of all older ones (rule M7). */
+EEP_MUST_CHECK eep_status eepi_claim_end(eep_context *context, const eepi_end *end,
+                                         uint64_t bound_us);
+/* The seat is free for another context, of this process as well; */
+void eepi_claim_give_back(eep_context *context);
+/* and the end of ours is told. */
+void eepi_claim_release(eep_context *context, uint64_t bound_us);
+#endif

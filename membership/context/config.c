@@ -1,0 +1,229 @@
+/* The configuration of a context: what holds by default, and what eep_open refuses. */
+#include "membership/context/config.h"
+
+#include "graphs/base/public_call.h"
+#include "graphs/device/device_ops.h"
+#include "membership/context/context.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+/* Of a rank or a number of ranks: the environment's text is no such number. */
+#define BAD_IN_ENVIRONMENT INT32_MIN
+
+enum { MAX_BLOCKS = 4096 };
+
+static int32_t from_environment(const char *name, int32_t otherwise)
+{
+    const char *text = getenv(name);
+    char *end;
+    long value;
+
+    if (!text || !*text) {
+        return otherwise;
+    }
+    value = strtol(text, &end, 10);
+    return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value
+                                                                : BAD_IN_ENVIRONMENT;
+}
+
+/* -1: none that is known, which eep_open refuses. */
+static eep_bulk bulk_from_environment(void)
+{
+    static const char *const names[] = {"auto", "shm", "ucx"};
+    const char *text = getenv("EEP_BULK");
+
+    for (int bulk = EEP_BULK_AUTO; text && *text && bulk <= EEP_BULK_UCX; bulk++) {
+        if (strcmp(text, names[bulk]) == 0) {
+            return (eep_bulk)bulk;
+        }
+    }
+    return text && *text ? (eep_bulk)-1 : EEP_BULK_AUTO;
+}
+
+static void fill_defaults(eep_config *config)
+{
+    *config = (eep_config){
+        .struct_bytes = sizeof *config,
+        .rank = from_environment("EEP_RANK", -1),
+        .num_ranks = from_environment("EEP_SIZE", 0),
+        .store_path = getenv("EEP_STORE"),
+        .dtype = EEP_FP32,
+        .log_level = EEP_LOG_WARN,
+        .bulk = bulk_from_environment(),
+        .bulk_interface = getenv("EEP_BULK_INTERFACE"),
+    };
+    (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
+}
+
+void eep_config_init_sized(eep_config *config, size_t struct_bytes)
+{
+    const uint32_t bytes = (uint32_t)struct_bytes;
+    eep_config full;
+
+    if (!config || struct_bytes < sizeof bytes) {
+        return;
+    }
+    fill_defaults(&full);
+    if (struct_bytes > sizeof full) { /* a newer caller's: what this version lacks is 0 */
+        memset((unsigned char *)config + sizeof full, 0, struct_bytes - sizeof full);
+    }
+    memcpy(config, &full, struct_bytes < sizeof full ? struct_bytes : sizeof full);
+    memcpy(config, &bytes, sizeof bytes);
+}
+
+/* ------------------------------------------------------------------ checks */
+
+/* A day is more than any of them needs, and keeps sums and nanoseconds far from overflow. */
+static eep_status check_times(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    const unsigned long long day_us = 86400ull * 1000000;
+    const struct {
+        const char *name;
+        unsigned long long us, least_us;
+    } times[] = {
+        {"heartbeat_period_us", c->heartbeat_period_us, 1},
+        {"heartbeat_suspect_us", c->heartbeat_suspect_us, 1},
+        {"step_deadline_us", c->step_deadline_us, 1},
+        {"warmup_deadline_us", c->warmup_deadline_us, 1},
+        {"expel_floor_us", c->expel_floor_us, 1},
+        {"drain_bound_us", c->drain_bound_us, 1},
+        {"propose_delay_us", c->propose_delay_us, 0},
+        {"stores_margin_us", c->stores_margin_us, 0},
+        {"join_timeout_us", c->join_timeout_us, 0},
+    };
+
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        if (times[i].us < times[i].least_us || times[i].us > day_us) {
+            return eepi_fail(context, EEP_ERR_INVALID, "%s is %llu: %llu to %llu are possible",
+                             times[i].name, times[i].us, times[i].least_us, day_us);
+        }
+    }
+    return EEP_OK;
+}
+
+/* A device's own clock may go in large steps; what is near one step is no deadline. */
+static uint64_t least_deadline_us(const eep_device *device)
+{
+    uint64_t step_ns = eepi_device_facts_of(device).clock_step_ns;
+
+    return step_ns == 0 ? 1 : step_ns * 10 > 1000000 ? step_ns / 100 : 1000;
+}
+
+static eep_status check_store_path(eep_context *context, const char *path)
+{
+    const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+    if (!path || !*path) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "store_path is not set: give it, or set the environment variable "
+                         "EEP_STORE before eep_config_init");
+    }
+    if (strlen(path) > most) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "store_path has %zu bytes, and the path of a socket at most %zu: use a "
+                         "shorter one, or a symbolic link to its directory (%.80s...)",
+                         strlen(path), most, path);
+    }
+    return EEP_OK;
+}
+
+/* A variable that eep_config_init could not read, if its field was not set since. */
+static eep_status check_environment(eep_context *context, eep_config *c)
+{
+    const char *name = c->rank == BAD_IN_ENVIRONMENT        ? "EEP_RANK"
+                       : c->num_ranks == BAD_IN_ENVIRONMENT ? "EEP_SIZE"
+                                                            : NULL;
+    const char *value = name ? getenv(name) : NULL;
+
+    if (!name) {
+        return EEP_OK;
+    }
+    c->rank = -1; /* the text begins with it */
+    return eepi_fail(context, EEP_ERR_INVALID,
+                     "the environment variable %s is \"%.80s\": it must be a whole number from 0 "
+                     "to %d",
+                     name, value ? value : "", EEP_MAX_RANKS);
+}
+
+static eep_status check_numbers(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    const uint64_t least_us = least_deadline_us(c->device);
+
+    if (c->num_blocks < 0 || c->num_blocks > MAX_BLOCKS) {
+        return eepi_fail(context, EEP_ERR_INVALID, "num_blocks is %d: 0 to %d are possible",
+                         c->num_blocks, MAX_BLOCKS);
+    }
+    if (c->step_deadline_us < least_us || c->warmup_deadline_us < least_us) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "step_deadline_us is %llu and warmup_deadline_us %llu: at least %llu are "
+                         "needed on this device, whose clock is coarse",
+                         (unsigned long long)c->step_deadline_us,
+                         (unsigned long long)c->warmup_deadline_us, (unsigned long long)least_us);
+    }
+    if ((int)c->bulk < EEP_BULK_AUTO || (int)c->bulk > EEP_BULK_UCX) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
+                         "EEP_BULK in the environment may be auto, shm or ucx",
+                         (int)c->bulk, EEP_BULK_UCX);
+    }
+    if (c->num_ranks == 0) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
+                         "eep_config_init");
+    }
+    return EEP_OK;
+}
+
+eep_status eepi_config_take(eep_context *context, const eep_config *config)
+{
+    eep_config *c = &context->config;
+    const char *why;
+    eep_status status;
+
+    fill_defaults(c);
+    status = eepi_struct_take("eep_open", "eep_config", c, sizeof *c, EEPI_LEAST_BYTES(eep_config),
+                              config);
+    if (status != EEP_OK) {
+        c->device = NULL; /* eep_close looks at it */
+        return eepi_fail(context, status, "%s", eep_error_text());
+    }
+    if (c->max_ranks == 0) {
+        c->max_ranks = c->num_ranks;
+    }
+    if (!c->device) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "device is NULL: open one with eep_device_open, and set it");
+    }
+    status = eepi_check_device("eep_open", c->device);
+    if (status != EEP_OK) {
+        c->device = NULL; /* another process's */
+        return eepi_fail(context, status, "%s", eep_error_text());
+    }
+    status = check_store_path(context, c->store_path);
+    if (status == EEP_OK) {
+        status = check_environment(context, c);
+    }
+    if (status == EEP_OK) {
+        status = check_times(context);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = check_numbers(context);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (eepi_shape_make(c, &context->shape, &why) != EEP_OK) {
+        return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
+    }
+    context->view_shape =
+        (eepi_view_shape){c->max_ranks, c->num_layers, c->num_experts, c->num_slots};
+    if (eepi_view_bytes(&context->view_shape) == 0) {
+        return eepi_fail(context, EEP_ERR_INVALID, "the shape is out of range");
+    }
+    return EEP_OK;
+}

@@ -1,0 +1,9 @@
+/* The configuration of a context. */
+#ifndef EEPI_CONFIG_H
+#define EEPI_CONFIG_H
+
+#include "eep/eep.h"
+
+/* Copy and check the caller's; the shapes follow from it. On a failure config.device is NULL. */
+EEP_MUST_CHECK eep_status eepi_config_take(eep_context *context, const eep_config *config);
+#endif

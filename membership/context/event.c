@@ -1,0 +1,21 @@
+/* Events, with their time. */
+#include "membership/context/event.h"
+
+#include "graphs/base/thread.h"
+#include "membership/context/context.h"
+
+void eepi_event(const eep_context *context, eep_event_kind kind, int32_t seat, uint32_t generation,
+                uint64_t epoch, uint64_t value)
+{
+    eep_event_info record = {sizeof record, kind, seat, generation, epoch, value, eepi_now_ns()};
+
+    if (!context->config.event) {
+        return;
+    }
+    if (epoch == 0) { /* of no view in particular */
+        record.epoch = __atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE);
+    }
+    (void)!eepi_callback_begin();
+    context->config.event(context->config.user, &record);
+    eepi_callback_end();
+}

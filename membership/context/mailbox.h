@@ -1,0 +1,32 @@
+/* What other threads have to say to the service thread. */
+#ifndef EEPI_MAILBOX_H
+#define EEPI_MAILBOX_H
+
+#include "membership/core/core.h"
+
+#include <stdbool.h>
+
+/* From the rank thread, under the context's lock. What the stepper has to say is in its own mail.
+ */
+typedef struct eepi_mailbox {
+    int leave; /* bits of eepi_leaving */
+    bool ready;
+} eepi_mailbox;
+
+/* From the heartbeat thread, which must not wait for what others do under the context's lock. */
+typedef struct eepi_evidence eepi_evidence;
+/* What that thread has seen of a process. */
+typedef struct eepi_sign {
+    eepi_suspect suspect;
+    bool is_alive; /* it beats again: its kind says nothing */
+} eepi_sign;
+
+/* NULL: out of memory. */
+eepi_evidence *eepi_evidence_open(void);
+void eepi_evidence_close(eepi_evidence *evidence);
+/* One that finds no room is dropped: there is room for one per seat. */
+void eepi_evidence_post(eepi_evidence *evidence, const eepi_sign *sign);
+/* Take all that wait, oldest first; what comes later is taken later. Returns how many. The bytes
+ * stay until the next call; service thread. */
+int eepi_evidence_take(eepi_evidence *evidence, const eepi_sign **signs_out);
+#endif

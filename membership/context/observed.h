@@ -1,0 +1,19 @@
+/* What eep_snapshot_get and eep_fault_next tell. */
+#ifndef EEPI_OBSERVED_H
+#define EEPI_OBSERVED_H
+
+#include "eep/eep.h"
+
+enum { EEPI_FAULT_QUEUE = 256 };
+
+/* Under the context's lock. */
+typedef struct eepi_observed {
+    eep_counters counters;
+    eep_fault faults[EEPI_FAULT_QUEUE]; /* that nobody has asked for yet */
+    int num_faults;
+    eep_seat *seats; /* [max_ranks] of the newest view */
+    uint64_t seats_epoch;
+    uint64_t captures_at_join;
+    uint64_t late_calls_at_open; /* eepi_device_late_calls */
+} eepi_observed;
+#endif

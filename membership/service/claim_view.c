@@ -1,0 +1,246 @@
+/* The view that a process finds when it opens, and the one that it would begin with. */
+#include "membership/service/claim_view.h"
+
+#include "membership/context/context.h"
+#include "membership/context/records.h"
+#include "membership/process/process.h"
+#include "membership/service/claim_ask.h"
+#include "membership/service/claim_instance.h"
+#include "membership/step/weights.h"
+#include "repair/planner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TRIES = 8 };
+
+eep_status eepi_plan_first_view(eep_context *context)
+{
+    const eep_config *c = &context->config;
+    eepi_view *view = eepi_view_new(&context->view_shape);
+    eep_status status;
+
+    if (!view) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (int seat = 0; seat < c->num_ranks; seat++) {
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    }
+    status = eepi_plan_initial(view);
+    if (status == EEP_ERR_UNCOVERED) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "num_slots: %d ranks of %d slots cannot hold %d experts", c->num_ranks,
+                           c->num_slots, c->num_experts);
+    }
+    for (int layer = 0; layer < c->num_layers && status == EEP_OK; layer++) {
+        for (int slot = 0; slot < c->num_slots; slot++) {
+            const eepi_view_slot *at = eepi_view_slot_at(view, layer, c->rank, slot);
+            eepi_weights_experts(context)[layer * c->num_slots + slot] =
+                at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+        }
+        for (int expert = 0; expert < c->num_experts; expert++) {
+            if (eepi_plan_backup(view, layer, expert, c->rank)) {
+                eepi_weights_want_backup(context, layer, expert);
+            }
+        }
+    }
+    free(view);
+    return status;
+}
+
+static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&found->shape);
+
+    if (!table) {
+        return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory to plan what to load");
+    }
+    eepi_plan_seat(found, table, context->config.rank, eepi_weights_experts(context));
+    eepi_plan_table_free(table);
+    return EEP_OK;
+}
+
+eepi_seat_holder eepi_holder_of(const eepi_record *record)
+{
+    return (eepi_seat_holder){.generation = record->member.generation,
+                              .pid = record->pid,
+                              .pid_start = record->pid_start,
+                              .home = record->home};
+}
+
+/* Does the view's member in that seat run? */
+static bool member_runs(eep_context *context, const eepi_view *view, int seat)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    void *value = NULL;
+    size_t size;
+    uint64_t revision;
+    eepi_record record;
+    eep_status status;
+    eepi_seat_holder holder;
+    bool runs;
+
+    if (!eepi_view_is_member(view, seat)) {
+        return false;
+    }
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", seat);
+    status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    /* a record that is missing or strange says nothing of its process */
+    runs = status != EEP_OK || !value ||
+           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK;
+    if (!runs && record.member.generation <= eepi_view_seat_at(view, seat)->generation) {
+        holder = eepi_holder_of(&record);
+        runs =
+            record.home == context->process.home
+                ? eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS
+                : !eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder);
+    }
+    free(value);
+    return runs;
+}
+
+/* Tell all of the members that have ended. Those who saw their end, or the store, may be gone as
+ * well; the seat's file still knows. */
+static eep_status tell_ends(eep_context *context, const eepi_view *view)
+{
+    eep_status status = EEP_OK;
+
+    for (int seat = 0; seat < view->shape.max_ranks && status == EEP_OK; seat++) {
+        eepi_seat_holder holder;
+        if ((eepi_view_is_member(view, seat) ||
+             eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED) &&
+            eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
+            eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder)) {
+            const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
+            status = eepi_claim_end(context, &end, EEPI_STORE_BOUND_US);
+        }
+    }
+    return status;
+}
+
+static bool has_own_shape(const eep_context *context, const eepi_view *view)
+{
+    return memcmp(&view->shape, &context->view_shape, sizeof view->shape) == 0;
+}
+
+/* The document of an instance that has ended, in our shape, and without what it held: epochs, steps
+ * and generations go on. NULL: no memory. */
+static eepi_view *in_own_shape(const eep_context *context, const eepi_view *old)
+{
+    eepi_view *own = eepi_view_new(&context->view_shape);
+
+    if (!own) {
+        return NULL;
+    }
+    own->epoch = old->epoch + 1;
+    own->base_digest = old->digest;
+    own->first_step = old->first_step;
+    own->cause = EEPI_VIEW_PLANNED;
+    own->combine_copy = old->combine_copy;
+    for (int seat = 0; seat < old->shape.max_ranks && seat < own->shape.max_ranks; seat++) {
+        eepi_view_seat_at(own, seat)->generation = eepi_view_seat_at(old, seat)->generation;
+    }
+    eepi_view_seal(own);
+    return own;
+}
+
+/* CONFLICT: another one did the same. */
+static eep_status put_in_own_shape(eep_context *context, const eepi_view *old, uint64_t revision)
+{
+    eepi_view *own = in_own_shape(context, old);
+    void *answer = NULL;
+    size_t size = 0;
+    eep_status status;
+
+    if (!own) {
+        return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory for a view");
+    }
+    status = eepi_ask_store(
+        context, eepi_store_cas(context->store, EEPI_KEY_VIEW, revision, own, own->bytes), &answer,
+        &size, &revision);
+    free(answer);
+    free(own);
+    return status == EEP_OK || status == EEP_ERR_CONFLICT ? status
+                                                          : eepi_store_is_silent(context, status);
+}
+
+/* The register's view. One of an ended instance with another shape is replaced first, by whoever of
+ * ours comes to it. The numbers are looked at between reading and writing: so an instance that took
+ * the place of ours meanwhile writes last. */
+static eep_status take_over_view(eep_context *context, void **value_out, size_t *size_out)
+{
+    for (int tries = 0; tries < MAX_TRIES; tries++) {
+        uint64_t revision = 0;
+        const char *why = "";
+        eep_status status = eepi_ask_store(context, eepi_store_get(context->store, EEPI_KEY_VIEW),
+                                           value_out, size_out, &revision);
+
+        if (status != EEP_OK) {
+            return eepi_store_is_silent(context, status);
+        }
+        if (!*value_out || eepi_view_check(*value_out, *size_out, &why) != EEP_OK ||
+            has_own_shape(context, *value_out) || eepi_view_num_active(*value_out) != 0) {
+            return EEP_OK;
+        }
+        status = eepi_check_numbers(context);
+        if (status == EEP_OK) {
+            status = put_in_own_shape(context, *value_out, revision);
+        }
+        free(*value_out);
+        *value_out = NULL;
+        if (status != EEP_OK && status != EEP_ERR_CONFLICT) {
+            return status;
+        }
+    }
+    return eepi_begins_just_now(context);
+}
+
+eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
+                           eepi_view_seat *seat_out)
+{
+    const char *why = "";
+    void *value = NULL;
+    size_t size = 0;
+    const eepi_view *found;
+    eep_status status = take_over_view(context, &value, &size);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (!value && instance->num_ranks != context->config.num_ranks) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "num_ranks is %d here and %d on the rank that opened first: all ranks of "
+                         "a first view must agree on it",
+                         context->config.num_ranks, instance->num_ranks);
+    }
+    if (!value) {
+        return EEP_OK;
+    }
+    found = value;
+    if (eepi_view_check(value, size, &why) != EEP_OK || !has_own_shape(context, found)) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "this configuration does not fit the running instance (max_ranks, "
+                           "num_layers, num_experts, num_slots) %s",
+                           why);
+    } else {
+        bool runs = false;
+        *seat_out = *eepi_view_seat_at(found, context->config.rank);
+        for (int seat = 0; seat < found->shape.max_ranks && !runs; seat++) {
+            runs = member_runs(context, found, seat);
+        }
+        /* if nobody runs the instance begins again: then what eepi_plan_first_view said is loaded
+         */
+        if (runs) {
+            status = plan_own_seat(context, found);
+        }
+        if (status == EEP_OK) {
+            status = tell_ends(context, found);
+        }
+        if (status != EEP_OK) {
+            status = eepi_store_is_silent(context, status);
+        }
+    }
+    free(value);
+    return status;
+}

@@ -1,0 +1,38 @@
+/* An input into the core, its actions carried out, and then whatever was posted meanwhile. */
+#include "membership/service/feed.h"
+
+#include "membership/context/context.h"
+#include "membership/service/actions.h"
+#include "membership/service/store_session.h"
+#include "membership/service/tell.h"
+
+static void handle(eep_context *context, eepi_input input)
+{
+    const eepi_action *actions;
+    int n;
+
+    input.now_us = eepi_core_now_us(context);
+    actions = eepi_core_handle(context->core, &input, &n);
+    eepi_tell_known(context);
+    for (int i = 0; i < n; i++) {
+        eepi_perform(context, &actions[i]);
+    }
+    eepi_tell_view(context);
+    eepi_tell_drain(context);
+}
+
+void eepi_feed_posted(eep_context *context)
+{
+    eepi_input input;
+
+    while (eepi_inbox_take(context->inbox, &input)) {
+        handle(context, input);
+    }
+}
+
+void eepi_feed(eep_context *context, const eepi_input *input)
+{
+    eepi_feed_posted(context);
+    handle(context, *input);
+    eepi_feed_posted(context);
+}

@@ -1,0 +1,14 @@
+/* The core's inputs: the only file that calls eepi_core_handle, and takes from the inbox. Service
+ * thread, and never while an action is carried out. */
+#ifndef EEPI_FEED_H
+#define EEPI_FEED_H
+
+#include "eep/eep.h"
+#include "membership/core/core.h"
+
+/* Handle an input, which may point to the caller's memory, behind those that were posted, and carry
+ * out what follows. */
+void eepi_feed(eep_context *context, const eepi_input *input);
+/* Handle what was posted, and what is posted meanwhile. */
+void eepi_feed_posted(eep_context *context);
+#endif

@@ -1,0 +1,26 @@
+/* Before a rank is expelled: who is spared because it said that it is busy, who is warned, and the
+ * kill itself. Service thread. */
+#ifndef EEPI_FENCE_H
+#define EEPI_FENCE_H
+
+#include "membership/core/core.h"
+
+#include <stdbool.h>
+
+struct eepi_fence;
+
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_fence_open(eep_context *context);
+void eepi_fence_close(eep_context *context);
+/* Take the busy ones of these seats out, by their own word. */
+void eepi_spare_busy(const eep_context *context, uint64_t *seats);
+/* Tell the core, through the inbox, if that member is busy by its own word. */
+bool eepi_post_busy(eep_context *context, int seat);
+/* Kill the process of a suspect. One whose heart beats is warned first, and killed as soon as it
+ * has heard that, or its time is up: eepi_kill_warned, within eepi_warned_poll_us. */
+void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect);
+void eepi_kill_warned(eep_context *context, int seat);
+uint64_t eepi_warned_poll_us(const eep_context *context);
+/* How many are warned and not killed yet. */
+int eepi_num_warned(const eep_context *context);
+#endif

@@ -1,0 +1,152 @@
+/* This rank's FILLING slots: what the executor needs of the context, and what it reports. */
+#include "membership/service/filling.h"
+
+#include "membership/context/context.h"
+#include "membership/context/event.h"
+#include "membership/context/log.h"
+#include "membership/context/records.h"
+#include "membership/service/peers.h"
+#include "membership/service/serve.h"
+#include "membership/service/tell.h"
+#include "membership/step/weights.h"
+#include "repair/planner.h"
+
+#include <string.h>
+
+enum { FETCH_BOUND_US = 5000000, FILL_RETRY_US = 1000000 };
+
+/* Of another document nothing is filled: our slots may be routed to until we switch to it. */
+static bool fill_again(eep_context *context, uint64_t digest)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (view->digest == digest) {
+        /* first, since the lanes' buffers are used again */
+        eepi_bulk_cancel_before(context->bulk, view->epoch + 1);
+        eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
+    }
+    return true;
+}
+
+static size_t bulk_address_of(void *user, int32_t seat, const void **address_out)
+{
+    eep_context *context = user;
+    const eepi_record *record = eepi_peer_record(context, seat);
+
+    if (!record) {
+        return 0;
+    }
+    *address_out = record->bulk_address;
+    return record->bulk_address_bytes;
+}
+
+/* The FILLING slots of the newest view are filled, or cannot be (an older view's work was
+ * cancelled).
+ */
+static void repaired(void *user, uint64_t digest, eep_status status, uint64_t bytes,
+                     const char *why)
+{
+    eep_context *context = user;
+    eepi_input input = {.kind = EEPI_INPUT_FILLED, .digest = digest};
+    const bool paused = eepi_core_view(context->core)->phase == EEPI_VIEW_REPAIRING;
+
+    if (status != EEP_OK) {
+        eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
+        eepi_retry_set(&context->retries, EEPI_RETRY_FILL, eepi_now_us() + FILL_RETRY_US, digest,
+                       fill_again);
+        return;
+    }
+    eepi_tell_copied(context, bytes);
+    pthread_mutex_lock(&context->lock);
+    *(paused ? &context->observed.counters.weights_bytes_in_pause
+             : &context->observed.counters.weights_bytes_background) += bytes;
+    pthread_mutex_unlock(&context->lock);
+    eepi_event(context, paused ? EEP_EVENT_REPAIRED : EEP_EVENT_REBALANCED, context->config.rank,
+               context->generation, 0, bytes);
+    eepi_inbox_post(context->inbox, &input);
+}
+
+eep_status eepi_filling_open(eep_context *context)
+{
+    eepi_executor_config config = {.device = context->config.device,
+                                   .seat = context->config.rank,
+                                   .num_tensors = eepi_weights_num_tensors(context),
+                                   .num_layers = context->config.num_layers,
+                                   .num_slots = context->config.num_slots,
+                                   .background_bytes_per_s = context->config.background_bytes_per_s,
+                                   .fetch_timeout_us = FETCH_BOUND_US,
+                                   .slot = eepi_weights_slot,
+                                   .backup = eepi_weights_backup,
+                                   .address = bulk_address_of,
+                                   .done = repaired,
+                                   .user = context};
+    eepi_executor *executor;
+    eep_status status;
+
+    memcpy(config.tensor_bytes, eepi_weights_tensor_bytes(context), sizeof config.tensor_bytes);
+    if (config.background_bytes_per_s == 0) {
+        config.background_bytes_per_s = 1; /* never used: no view asks for it */
+    }
+    status = eepi_serving_open(context);
+    if (status == EEP_OK) {
+        status = eepi_executor_open(&config, &executor);
+    }
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "eep_join: no memory or thread for repairs: %s",
+                         eep_strerror(status));
+    }
+    __atomic_store_n(&context->executor, executor, __ATOMIC_RELEASE);
+    return EEP_OK;
+}
+
+void eepi_fill_start(eep_context *context, const eepi_view *view)
+{
+    eepi_retry_drop(&context->retries, EEPI_RETRY_FILL);
+    if (view->phase == EEPI_VIEW_REPAIRING) {
+        eepi_event(context, EEP_EVENT_REPAIRING, -1, 0, view->epoch,
+                   (uint64_t)eepi_plan_fills(view, -1, NULL, 0));
+    } else {
+        eepi_event(context, EEP_EVENT_REBALANCING, context->config.rank, context->generation,
+                   view->epoch, (uint64_t)eepi_plan_fills(view, context->config.rank, NULL, 0));
+    }
+    eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
+}
+
+/* Rule R1. The executor first: what is cancelled is not to be fetched from elsewhere. */
+void eepi_fill_cancel(eep_context *context, uint64_t epoch)
+{
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    eepi_retry_drop(&context->retries, EEPI_RETRY_FILL);
+    if (executor) { /* NULL before eep_join, which makes it */
+        eepi_executor_cancel(executor);
+    }
+    eepi_bulk_cancel_before(context->bulk, epoch);
+}
+
+void eepi_fill_fetched(void *user, uint64_t transfer, eep_status status)
+{
+    eep_context *context = user;
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    if (executor) {
+        eepi_executor_fetched(executor, context->bulk, transfer, status);
+    }
+}
+
+void eepi_fill_go_on(eep_context *context)
+{
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    /* after the promise of rule M2 nothing is placed, but what a REPAIRING view asks for */
+    if (executor && !eepi_core_is_wedged(context->core)) {
+        eepi_executor_tick(executor, context->bulk, eepi_now_us());
+    }
+}
+
+uint64_t eepi_fill_wake_us(const eep_context *context)
+{
+    const eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    return executor ? eepi_executor_wake_us(executor) : UINT64_MAX;
+}

@@ -1,0 +1,38 @@
+/* The peers of a rank: their records, processes and windows. Service thread. */
+#ifndef EEPI_PEERS_H
+#define EEPI_PEERS_H
+
+#include "graphs/kernels/table_layout.h"
+#include "membership/context/records.h"
+
+#include <poll.h>
+#include <stdbool.h>
+
+struct eepi_peer;
+
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_peers_open(eep_context *context);
+void eepi_peers_close(eep_context *context);
+/* A record from the store. Returns it, to be told to the core behind what was posted; NULL: it is
+ * no news. */
+const eepi_member *eepi_peer_handle_record(eep_context *context, const void *bytes, size_t size);
+/* The newest record; NULL: none came yet. */
+const eepi_record *eepi_peer_record(const eep_context *context, int seat);
+/* A record of that generation, or of a newer one, came on this connection to the store; */
+bool eepi_peer_is_heard(const eep_context *context, int seat, uint32_t generation);
+/* which has broken. */
+void eepi_peers_forget_heard(eep_context *context);
+/* The mapped window's header, if it is that generation's; else NULL. */
+eepk_window_header *eepi_peer_header(const eep_context *context, int seat, uint32_t generation);
+/* Map the windows of a view's members, and listen to their hearts. */
+EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
+                                         void **windows_out);
+/* The descriptors of the watched processes, and their seats; returns how many. */
+int eepi_peers_watched(const eep_context *context, struct pollfd *fds_out, int *seats_out);
+/* A descriptor became readable: that generation of the seat has ended, and is watched no more.
+ * False: another process is watched there by now. */
+bool eepi_peer_exited(eep_context *context, int seat, int pidfd, uint32_t *generation_out);
+/* A process that no descriptor could be had for has ended, of which the core knows the first sign.
+ */
+bool eepi_peer_is_gone(const eep_context *context, int seat, uint32_t *generation_out);
+#endif

@@ -1,0 +1,245 @@
+/* Views on their way into the banks; what cannot be staged now is tried again. */
+#include "membership/service/staging.h"
+
+#include "graphs/device/device_ops.h"
+#include "membership/context/bank_image.h"
+#include "membership/context/context.h"
+#include "membership/context/event.h"
+#include "membership/context/log.h"
+#include "membership/context/wake.h"
+#include "membership/service/peers.h"
+#include "membership/service/tell.h"
+#include "membership/step/weights.h"
+
+#include <stdlib.h>
+
+enum {
+    STAGE_BOUND_US = 2000000,
+    STAGE_PAUSE_US = 20000,
+    STAGE_MOST_PAUSE_US = 2000000,
+};
+
+struct eepi_staging {
+    eepi_view *held;   /* a plan that could not be staged yet; NULL: none */
+    uint64_t pause_us; /* how long after the last failure the next try comes */
+};
+
+eep_status eepi_staging_open(eep_context *context)
+{
+    context->staging = calloc(1, sizeof *context->staging);
+    return context->staging ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_staging_close(eep_context *context)
+{
+    if (context->staging) {
+        free(context->staging->held);
+    }
+    free(context->staging);
+}
+
+static bool stage(eep_context *context, const eepi_view *view)
+{
+    void **windows = calloc((size_t)view->shape.max_ranks, sizeof *windows);
+    eep_status status = EEP_ERR_NO_MEMORY;
+
+    if (windows) {
+        status = eepi_peers_map(context, view, windows);
+    }
+    if (status == EEP_OK) {
+        eepi_bank_image(&context->shape, view, windows, eepi_tables_image(context->tables));
+        status = eepi_tables_stage(context->tables, STAGE_BOUND_US);
+    }
+    free(windows);
+    if (status != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "epoch %llu could not be staged: %s %s",
+                 (unsigned long long)view->epoch, eep_strerror(status),
+                 eepi_device_failure(context->config.device));
+    }
+    return status == EEP_OK;
+}
+
+/* The view as the rank thread needs it; before follow_seats. */
+static eepi_live live_of(const eep_context *context, const eepi_view *view)
+{
+    return eepi_live_of(view, context->config.rank, context->generation, context->observed.seats);
+}
+
+static void follow_seats(eep_context *context, const eepi_view *view)
+{
+    pthread_mutex_lock(&context->lock);
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        context->observed.seats[seat] = (eep_seat){(eep_seat_state)s->state, s->generation};
+    }
+    context->observed.seats_epoch = view->epoch;
+    pthread_mutex_unlock(&context->lock);
+    /* one that leaves computes with what it holds until it switches */
+    if (eepi_view_has(view, context->config.rank, context->generation)) {
+        eepi_weights_follow(context, view);
+    }
+}
+
+/* What could not be staged is tried again: soon, and ever later if that goes on. */
+static uint64_t later(eep_context *context)
+{
+    struct eepi_staging *staging = context->staging;
+
+    staging->pause_us = staging->pause_us == 0 ? STAGE_PAUSE_US : 2 * staging->pause_us;
+    if (staging->pause_us > STAGE_MOST_PAUSE_US) {
+        staging->pause_us = STAGE_MOST_PAUSE_US;
+    }
+    return eepi_now_us() + staging->pause_us;
+}
+
+static bool install_again(eep_context *context, uint64_t digest);
+static bool stage_held(eep_context *context, uint64_t digest);
+
+/* A view that takes effect from the next step on. */
+void eepi_install(eep_context *context, const eepi_view *view)
+{
+    int joining = view->cause == EEPI_VIEW_PLANNED; /* only a rank that is new in it */
+    int flips;
+    eepi_live live = live_of(context, view);
+
+    pthread_mutex_lock(&context->lock);
+    flips = context->stepper.flipping.epoch != 0;
+    if (!flips) {
+        eepi_stepper_withdraw(&context->stepper);
+    }
+    pthread_mutex_unlock(&context->lock);
+    if (flips) { /* to the bank that would be written: its end wakes this thread */
+        eepi_retry_set(&context->retries, EEPI_RETRY_INSTALL, 0, view->digest, install_again);
+        return;
+    }
+    eepi_retry_drop(&context->retries, EEPI_RETRY_INSTALL);
+    if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view)) {
+        /* the peer that could not be mapped is dying, and its evidence follows; or the store has
+         * forgotten its record, and gets it again */
+        eepi_retry_set(&context->retries, EEPI_RETRY_INSTALL, later(context), view->digest,
+                       install_again);
+        return;
+    }
+    context->staging->pause_us = 0;
+    follow_seats(context, view);
+    pthread_mutex_lock(&context->lock);
+    eepi_stepper_install(&context->stepper, &live, joining);
+    context->outcome.uncovered = false;
+    pthread_mutex_unlock(&context->lock);
+    eepi_tell_installed(context, view);
+    eepi_event(context, EEP_EVENT_INSTALLED, -1, 0, view->epoch, view->first_step);
+    eepi_rank_wake(context);
+}
+
+/* Another document may have come meanwhile. */
+static bool install_again(eep_context *context, uint64_t digest)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (view->digest != digest || eepi_core_is_wedged(context->core)) {
+        return false;
+    }
+    eepi_install(context, view);
+    return true;
+}
+
+/* Have a planned view in the idle bank, ready for its flip; 0: not now. */
+static bool stage_live(eep_context *context, const eepi_view *view, const eepi_live *live)
+{
+    eepi_stage_verdict verdict;
+
+    pthread_mutex_lock(&context->lock);
+    verdict = eepi_stepper_stage(&context->stepper, live);
+    pthread_mutex_unlock(&context->lock);
+    if (verdict != EEPI_STAGE_GO) {
+        return verdict == EEPI_STAGE_THERE;
+    }
+    if (!stage(context, view)) {
+        return 0;
+    }
+    context->staging->pause_us = 0;
+    pthread_mutex_lock(&context->lock);
+    eepi_stepper_staged(&context->stepper, live);
+    pthread_mutex_unlock(&context->lock);
+    eepi_log(context, EEP_LOG_DEBUG, "staged epoch %llu in the idle bank",
+             (unsigned long long)view->epoch);
+    eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
+    eepi_rank_wake(context); /* what was agreed on in-band may have waited for it */
+    return 1;
+}
+
+/* To be staged later. `due_us` is 0 while the idle bank is busy, whose flip wakes this thread. A
+ * time stands for what could not be staged: likely a peer's record is missing, which a store that
+ * forgot gets again a moment later than the plan. It may be something else, such as a descriptor,
+ * whose return nobody tells. */
+static void hold_plan(eep_context *context, const eepi_view *view, uint64_t due_us)
+{
+    free(context->staging->held);
+    context->staging->held = eepi_view_copy(view);
+    eepi_retry_set(&context->retries, EEPI_RETRY_STAGE, due_us, view->digest, stage_held);
+}
+
+void eepi_stage_plan(eep_context *context, const eepi_view *view)
+{
+    eepi_input staged = {.kind = EEPI_INPUT_STAGED, .digest = view->digest};
+    eepi_live live = live_of(context, view);
+    bool busy;
+
+    pthread_mutex_lock(&context->lock);
+    busy = eepi_stepper_awaits_flip(&context->stepper);
+    pthread_mutex_unlock(&context->lock);
+    if (busy) {
+        hold_plan(context, view, 0);
+    } else if (stage_live(context, view, &live)) {
+        eepi_inbox_post(context->inbox, &staged);
+    } else {
+        hold_plan(context, view, later(context)); /* or it lapses, and is made again */
+    }
+}
+
+static bool stage_held(eep_context *context, uint64_t digest)
+{
+    eepi_view *plan = context->staging->held;
+    bool busy;
+
+    (void)digest;
+    if (!plan) { /* no memory for the copy: it is made again */
+        return true;
+    }
+    pthread_mutex_lock(&context->lock);
+    busy = eepi_stepper_awaits_flip(&context->stepper) || context->stepper.wedged;
+    pthread_mutex_unlock(&context->lock);
+    if (busy) {
+        return false;
+    }
+    context->staging->held = NULL;
+    if (plan->base_digest == eepi_core_view(context->core)->digest ||
+        plan->digest == eepi_core_view(context->core)->digest) {
+        eepi_stage_plan(context, plan);
+    }
+    free(plan);
+    return true;
+}
+
+void eepi_staging_hurry(eep_context *context)
+{
+    eepi_retry_hurry(&context->retries, EEPI_RETRY_STAGE);
+    eepi_retry_hurry(&context->retries, EEPI_RETRY_INSTALL);
+}
+
+void eepi_announce(eep_context *context, const eepi_view *view)
+{
+    eepi_live live = live_of(context, view);
+
+    if (!live.leaves && !stage_live(context, view, &live)) {
+        hold_plan(context, view, later(context));
+        eepi_log(context, EEP_LOG_ERROR,
+                 "epoch %llu is committed but not staged here: it is tried again",
+                 (unsigned long long)view->epoch);
+    }
+    follow_seats(context, view);
+    pthread_mutex_lock(&context->lock);
+    eepi_stepper_announce(&context->stepper, &live);
+    pthread_mutex_unlock(&context->lock);
+    eepi_rank_wake(context);
+}

@@ -1,0 +1,239 @@
+/* What this rank says to the store, and the time that its answers allow the core. */
+#include "membership/service/store_session.h"
+
+#include "membership/context/context.h"
+#include "membership/context/records.h"
+#include "membership/service/store_session_state.h"
+#include "membership/step/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    CLOCK_STRIDE_US = 100000, /* most that the core's time goes on at once */
+    PROBE_GRACE_US = 100000,  /* a store that does not answer for so long is away */
+};
+
+eep_status eepi_store_session_open(eep_context *context)
+{
+    const size_t seats = (size_t)context->config.max_ranks;
+
+    context->session = calloc(1, sizeof *context->session + seats * sizeof(eepi_end));
+    return context->session ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_store_session_close(eep_context *context)
+{
+    if (context->session) {
+        free(context->session->report);
+    }
+    free(context->session);
+}
+
+eep_status eepi_store_session_start(eep_context *context)
+{
+    context->session->clock_us = context->session->clock_seen_us = eepi_now_us();
+    if (eepi_store_watch(context->store, "") == 0) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    eepi_store_read_view(context); /* there may be none */
+    return EEP_OK;
+}
+
+bool eepi_store_answers(const eep_context *context, uint64_t now_us)
+{
+    const struct eepi_store_session *session = context->session;
+
+    return !session->is_lost &&
+           (session->probe_id == 0 || now_us - session->probe_us < PROBE_GRACE_US);
+}
+
+uint64_t eepi_core_now_us(eep_context *context)
+{
+    struct eepi_store_session *session = context->session;
+    uint64_t now = eepi_now_us(), gap = now - session->clock_seen_us;
+
+    session->clock_seen_us = now;
+    if (eepi_store_answers(context, now)) {
+        session->clock_us += gap < CLOCK_STRIDE_US ? gap : CLOCK_STRIDE_US;
+    }
+    return session->clock_us;
+}
+
+void eepi_store_probe(eep_context *context)
+{
+    struct eepi_store_session *session = context->session;
+    uint64_t now = eepi_now_us();
+
+    if (!eepi_core_is_wedged(context->core) || session->probe_id != 0 ||
+        now - session->probe_us < EEPI_PROBE_PERIOD_US) {
+        return;
+    }
+    session->probe_id = eepi_store_get(context->store, EEPI_KEY_PROBE);
+    session->probe_us = now;
+}
+
+/* ------------------------------------------------------------------ the register */
+
+void eepi_store_read_view(eep_context *context)
+{
+    context->session->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
+}
+
+void eepi_store_swap_view(eep_context *context, const eepi_view *view, uint64_t revision)
+{
+    struct eepi_store_session *session = context->session;
+
+    session->cas_epoch = view->epoch;
+    session->cas_phase = view->phase;
+    session->cas_id = eepi_store_cas(context->store, EEPI_KEY_VIEW, revision, view, view->bytes);
+}
+
+bool eepi_store_is_swapping(const eep_context *context)
+{
+    return context->session->cas_id != 0;
+}
+
+/* ------------------------------------------------------------------ this rank's own keys */
+
+void eepi_store_note_ready(eep_context *context)
+{
+    context->session->is_ready = true;
+}
+
+void eepi_store_note_leaving(eep_context *context, int leaving)
+{
+    context->session->leaving |= leaving;
+}
+
+bool eepi_store_is_ready(const eep_context *context)
+{
+    return context->session->is_ready;
+}
+
+eepi_member eepi_store_own_member(const eep_context *context)
+{
+    return eepi_weights_member(context, context->session->is_ready, context->session->leaving);
+}
+
+void eepi_store_put_record(eep_context *context)
+{
+    eepi_record record = {
+        .member = eepi_store_own_member(context),
+        .pid = (int32_t)getpid(),
+        .pid_start = context->process.start,
+        .home = context->process.home,
+    };
+    size_t address_bytes = 0, bytes;
+    char key[EEPI_STORE_KEY_MAX];
+    void *encoded;
+
+    if (context->session->is_lost || context->session->must_republish) {
+        return; /* it is said behind the register, in the order of the next connection (M4) */
+    }
+    eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
+    record.bulk_address_bytes = (uint32_t)address_bytes;
+    eepi_window_describe(context->window, &record.window);
+    encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
+    if (!encoded) {
+        return;
+    }
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
+    (void)eepi_store_put(context->store, key, encoded, bytes, 0);
+    free(encoded);
+}
+
+static void put_seat(eep_context *context, const char *prefix, int32_t seat, const void *bytes,
+                     size_t size)
+{
+    char key[EEPI_STORE_KEY_MAX];
+
+    snprintf(key, sizeof key, "%s%d", prefix, seat);
+    (void)eepi_store_put(context->store, key, bytes, size, 0);
+}
+
+/* A key per kind: a watch that begins anew gets only the newest value of each key. */
+static void write_ack(eep_context *context, const eepi_ack *ack)
+{
+    char key[EEPI_STORE_KEY_MAX];
+
+    snprintf(key, sizeof key, EEPI_KEY_ACK "%d/%d", ack->seat, ack->kind);
+    (void)eepi_store_put(context->store, key, ack, sizeof *ack, 0);
+}
+
+void eepi_store_put_ack(eep_context *context, const eepi_ack *ack)
+{
+    write_ack(context, ack);
+    context->session->acks[ack->kind] = *ack;
+}
+
+void eepi_store_put_end(eep_context *context, const eepi_end *end)
+{
+    put_seat(context, EEPI_KEY_EXIT, end->seat, end, sizeof *end);
+    context->session->ends[end->seat] = *end;
+}
+
+void eepi_store_put_refusal(eep_context *context, const eepi_refusal *refusal)
+{
+    put_seat(context, EEPI_KEY_REFUSED, refusal->seat, refusal, sizeof *refusal);
+}
+
+void eepi_store_put_own_end(eep_context *context)
+{
+    const eepi_end own = {context->config.rank, context->generation, EEPI_END_STORES};
+    bool stores_no_more;
+
+    pthread_mutex_lock(&context->lock);
+    stores_no_more =
+        (context->outcome.ended == EEP_ERR_EVICTED || context->outcome.ended == EEP_ERR_DRAINED) &&
+        !context->stepper.in_step;
+    pthread_mutex_unlock(&context->lock);
+    if (stores_no_more && context->session->ends[own.seat].generation != own.generation) {
+        eepi_store_put_end(context, &own);
+    }
+}
+
+bool eepi_store_put_report(eep_context *context, const eepi_report *report)
+{
+    struct eepi_store_session *session = context->session;
+    size_t bytes;
+    void *encoded = eepi_report_encode(report, &bytes);
+
+    if (!encoded) {
+        return false;
+    }
+    put_seat(context, EEPI_KEY_REPORT, report->seat, encoded, bytes);
+    free(session->report);
+    session->report = encoded;
+    session->report_bytes = bytes;
+    session->report_epoch = report->epoch;
+    return true;
+}
+
+void eepi_store_republish(eep_context *context)
+{
+    const struct eepi_store_session *session = context->session;
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (!view) {
+        return;
+    }
+    /* a report that never arrived would cost this rank its place in the next view */
+    if (session->report && session->report_epoch == view->epoch) {
+        put_seat(context, EEPI_KEY_REPORT, context->config.rank, session->report,
+                 session->report_bytes);
+    }
+    /* STAGED is not said again: a plan that is not acknowledged is made again */
+    for (int kind = EEPI_ACK_FILLED; kind <= EEPI_ACK_FLIPPED; kind++) {
+        if (session->acks[kind].digest == view->digest) {
+            write_ack(context, &session->acks[kind]);
+        }
+    }
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_end said = session->ends[seat];
+        if (said.generation != 0) {
+            eepi_store_put_end(context, &said);
+        }
+    }
+}

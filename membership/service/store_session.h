@@ -1,0 +1,51 @@
+/* What this rank says to the store and asks of it, and whether the store answers. Service thread.
+ */
+#ifndef EEPI_STORE_SESSION_H
+#define EEPI_STORE_SESSION_H
+
+#include "membership/context/records.h"
+
+#include <stdbool.h>
+
+struct eepi_store_session;
+
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_store_session_open(eep_context *context);
+void eepi_store_session_close(eep_context *context);
+/* Begin to watch all keys, and read the register; the core's time begins. EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_store_session_start(eep_context *context);
+bool eepi_store_answers(const eep_context *context, uint64_t now_us);
+/* The core's time. What it waits for comes through the store, so time in which the store is away
+ * does not count: else each rank would take all others for silent and kill them. Nor does time in
+ * which this thread was not scheduled: what came meanwhile is not read yet. */
+uint64_t eepi_core_now_us(eep_context *context);
+/* While others are waited for, make sure that the store is there to tell of them; every so often.
+ */
+enum { EEPI_PROBE_PERIOD_US = 20000 };
+void eepi_store_probe(eep_context *context);
+
+/* Read the register; write it if its revision is the one given. */
+void eepi_store_read_view(eep_context *context);
+void eepi_store_swap_view(eep_context *context, const eepi_view *view, uint64_t revision);
+/* The answer to eepi_store_swap_view is on its way. */
+bool eepi_store_is_swapping(const eep_context *context);
+
+/* From now on the record says that this rank asks to be let in, or out. */
+void eepi_store_note_ready(eep_context *context);
+void eepi_store_note_leaving(eep_context *context, int leaving);
+bool eepi_store_is_ready(const eep_context *context);
+/* What this rank tells of itself. */
+eepi_member eepi_store_own_member(const eep_context *context);
+/* Put our own record; not before what must come first (M4). */
+void eepi_store_put_record(eep_context *context);
+/* False: out of memory. */
+bool eepi_store_put_report(eep_context *context, const eepi_report *report);
+void eepi_store_put_ack(eep_context *context, const eepi_ack *ack);
+void eepi_store_put_end(eep_context *context, const eepi_end *end);
+void eepi_store_put_refusal(eep_context *context, const eepi_refusal *refusal);
+/* Say again what the store may have forgotten or never got. */
+void eepi_store_republish(eep_context *context);
+/* Once this rank has left the view and its last step has ended, it stores nothing any more: tell
+ * all so (rule M7), though its process may live on. */
+void eepi_store_put_own_end(eep_context *context);
+#endif

@@ -1,0 +1,25 @@
+/* What this rank asked the store, and has told it. Service thread. */
+#ifndef EEPI_STORE_SESSION_STATE_H
+#define EEPI_STORE_SESSION_STATE_H
+
+#include "membership/core/core.h"
+
+#include <stdbool.h>
+
+struct eepi_store_session {
+    uint64_t cas_id, read_id;         /* requests under way; 0: none */
+    uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
+    uint8_t cas_phase;                /* and its phase */
+    uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
+    uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
+    bool is_lost;                     /* the connection is broken */
+    bool must_republish;              /* reconnected, and our keys are not said again yet */
+    bool is_ready;                    /* this rank has asked to be let in */
+    int leaving;                      /* and to be let out: bits of eepi_leaving */
+    void *report; /* what was put last, to be said again to a store that forgot */
+    size_t report_bytes;
+    uint64_t report_epoch;
+    eepi_ack acks[EEPI_ACK_FLIPPED + 1];
+    eepi_end ends[]; /* [max_ranks] told to the others; generation 0: none */
+};
+#endif

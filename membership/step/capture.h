@@ -1,0 +1,40 @@
+/* The stream in which a context's steps run, and the nodes that are put into it. Rank thread. */
+#ifndef EEPI_CAPTURE_H
+#define EEPI_CAPTURE_H
+
+#include "eep/eep.h"
+#include "graphs/kernels/kernels.h"
+
+#include <stdbool.h>
+
+struct eepi_capture;
+
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_capture_open(eep_context *context);
+void eepi_capture_close(eep_context *context);
+/* The stream that steps are replayed in; NULL: none is known. */
+eep_stream *eepi_step_stream_of(const eep_context *context);
+/* Steps are replayed in that stream from now on, NULL: in none; it is held until another one takes
+ * its place. EEP_ERR_STATE, with a text: it is another context's. */
+EEP_MUST_CHECK eep_status eepi_set_stream(eep_context *context, const char *call,
+                                          eep_stream *stream);
+/* The running step's nodes were put into its stream one by one. */
+bool eepi_step_is_loose(const eep_context *context);
+/* A step was captured by other means than libeep's, which sees no replay of it. */
+bool eepi_step_is_by_others(const eep_context *context);
+/* eepi_check_own; and EEP_ERR_STATE, with a text, while this thread or anybody captures the step's
+ * stream. */
+EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const char *call);
+/* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
+EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
+
+/* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
+typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
+/* From now on `after` sees every node that is captured, so that a laboratory can put its own
+ * between those of one eep_dispatch. Before the capture; NULL ends it. */
+void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
+
+#define EEPI_NO_STREAM_TEXT                                                                        \
+    "it is not known in which stream steps run: capture the step's graph (eep_step_latch), or "    \
+    "name the stream with eep_step_stream if nothing is captured"
+#endif
