@@ -1,7 +1,7 @@
 /* Steps whose graph runs where libeep does not look: in another stream than the context's, or in
  * one that was closed. No promise is given before their end (rule M2). A second handle plays the
  * framework that owns a stream, and captures and replays by its own means. */
-#include "tests/lib/context_fixture.h"
+#include "tests/lib/step_nodes.h"
 
 #include <signal.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TestSuite(context_elsewhere, .timeout = 60);
+TestSuite(running_graph, .timeout = 60);
 
 /* ---------------------------------------------------------------- a graph that stands still */
 
@@ -42,31 +42,11 @@ typedef struct framework {
     eep_graph *graph;          /* of theirs; the gate stands behind the latch */
 } framework;
 
-/* A part of a step: "L D0 C0 D1 C1 F". */
+/* A part of a step. */
 static void put_nodes(rank *r, const char *nodes, eep_stream *stream)
 {
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
-                                  .x = r->x,
-                                  .topk_idx = r->topk_idx,
-                                  .num_tokens = r->num_tokens,
-                                  .rows = r->rows,
-                                  .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof combine,
-                                .rows = r->results,
-                                .topk_weights = r->topk_weights,
-                                .num_tokens = r->num_tokens,
-                                .out = r->out,
-                                .out_dtype = EEP_FP32};
-
-    for (const char *at = nodes; *at; at++) {
-        eep_status status = *at == 'L'   ? eep_step_latch(r->context, stream)
-                            : *at == 'G' ? eep_launch(stream, &gate, 1, 1, NULL, 0)
-                            : *at == 'D' ? eep_dispatch(r->context, at[1] - '0', stream, &dispatch)
-                            : *at == 'C' ? eep_combine(r->context, at[1] - '0', stream, &combine)
-                            : *at == 'F' ? eep_step_finish(r->context, stream)
-                                         : EEP_OK;
-        cr_assert_eq(status, EEP_OK, "%s: %s", at, eep_last_error(r->context));
-    }
+    cr_assert_eq(step_put_nodes(r, nodes, stream), EEP_OK, "%s: %s", nodes,
+                 eep_last_error(r->context));
 }
 
 static void framework_open(framework *f, rank *r)
@@ -76,7 +56,9 @@ static void framework_open(framework *f, rank *r)
     cr_assert_eq(eep_stream_open(r->device, &f->other), EEP_OK);
     cr_assert_eq(eep_stream_adopt(r->device, eep_stream_native(f->theirs), &f->ours), EEP_OK);
     cr_assert_eq(eep_capture_begin(f->theirs), EEP_OK);
-    put_nodes(r, "L G D0 C0 D1 C1 F", f->ours);
+    put_nodes(r, "L", f->ours);
+    cr_assert_eq(eep_launch(f->ours, &gate, 1, 1, NULL, 0), EEP_OK);
+    put_nodes(r, "D0 C0 D1 C1 F", f->ours);
     cr_assert_eq(eep_capture_end(f->theirs, &f->graph), EEP_OK);
     *r->num_tokens = 0;
 }
@@ -131,7 +113,7 @@ static void expect_end(rank *r, eep_status status, const char *says)
 
 /* A peer ends while our graph stands still in another stream. What it holds may still be stored, so
  * this rank does not say that it stores nothing more before the graph has ended. */
-Test(context_elsewhere, M2_no_promise_while_a_graph_runs_in_another_stream)
+Test(running_graph, M2_no_promise_while_a_graph_runs_in_another_stream)
 {
     framework f;
     eep_step step;
@@ -170,7 +152,7 @@ Test(context_elsewhere, M2_no_promise_while_a_graph_runs_in_another_stream)
 
 /* Nodes that were put one by one have all run once their stream is empty: the step lacks its end,
  * and the next one may begin. So it is in a stream of the caller's. */
-Test(context_elsewhere, half_a_step_that_was_put_one_by_one_is_over)
+Test(running_graph, half_a_step_that_was_put_one_by_one_is_over)
 {
     framework f;
     world w;
@@ -190,7 +172,7 @@ Test(context_elsewhere, half_a_step_that_was_put_one_by_one_is_over)
 }
 
 /* libeep waits for what was in a stream of its own. */
-Test(context_elsewhere, a_stream_that_is_closed_inside_a_step_has_ended)
+Test(running_graph, a_stream_that_is_closed_inside_a_step_has_ended)
 {
     static const char *const puts[] = {"", "L D0 C0", "L D0 C0 D1 C1 F"};
     eep_stream *streams[3];
@@ -224,7 +206,7 @@ Test(context_elsewhere, a_stream_that_is_closed_inside_a_step_has_ended)
 }
 
 /* What is in a stream of the caller's goes on when its handle is closed. */
-Test(context_elsewhere, a_callers_stream_that_is_closed_inside_a_step_runs_on)
+Test(running_graph, a_callers_stream_that_is_closed_inside_a_step_runs_on)
 {
     framework f;
     world w;
@@ -304,7 +286,7 @@ static int leave_without_replay(framework *f, rank *r)
     return eep_step_end(r->context) == EEP_ERR_STATE;
 }
 
-Test(context_elsewhere, M7_a_seat_is_kept_while_a_graph_runs_in_another_stream)
+Test(running_graph, M7_a_seat_is_kept_while_a_graph_runs_in_another_stream)
 {
     cr_expect_eq(seat_is_free_after(leave_running), 0);
     cr_expect_eq(seat_is_free_after(leave_running_and_end), 0);
@@ -313,7 +295,7 @@ Test(context_elsewhere, M7_a_seat_is_kept_while_a_graph_runs_in_another_stream)
 
 /* A graph of libeep's own is replayed in the context's stream only, also if that is the caller's:
  * nothing is left, not even memory (the sanitizers look). */
-Test(context_elsewhere, a_step_without_a_replay_leaves_nothing_in_a_callers_stream)
+Test(running_graph, a_step_without_a_replay_leaves_nothing_in_a_callers_stream)
 {
     eep_stream *theirs, *ours;
     world w;
@@ -340,7 +322,7 @@ static void latch_uncaptured(rank *r)
 }
 
 /* The nodes would run at once, and every step would lack a graph. */
-Test(context_elsewhere, a_capture_that_was_forgotten_is_told_at_its_latch)
+Test(running_graph, a_capture_that_was_forgotten_is_told_at_its_latch)
 {
     world w;
 
