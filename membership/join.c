@@ -100,7 +100,8 @@ static bool is_in_view(const eep_context *context)
     return context->stepper.pending.epoch != 0 || context->stepper.live.epoch != 0;
 }
 
-/* With the lock. Also what was over before this thread ran: a refused rank that has gone again. */
+/* With the lock. Also true for what was over before this thread ran: a rank that was refused and
+ * has left. */
 static bool is_closed(const eep_context *context, uint32_t num_before)
 {
     return context->outcome.uncovered ||

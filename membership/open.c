@@ -299,7 +299,7 @@ static eep_status explain_failure(eep_context *context, eep_status status)
     return eepi_fail(context, EEP_ERR_SYSTEM, "%s; for want of them: %s", why, told);
 }
 
-/* What a graph uses is better lost than gone under it. */
+/* Memory that a graph may still use is lost rather than freed. */
 static void say_left(const eep_context *context, eepi_left left)
 {
     if (left != EEPI_LEFT_NOTHING) {

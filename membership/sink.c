@@ -1,3 +1,5 @@
+/* The sink of tokens: per request one owner and the next position, and nothing else gets through.
+ */
 #include "eep/sink.h"
 
 #include "graphs/base/public_call.h"

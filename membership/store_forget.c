@@ -70,7 +70,7 @@ static eep_status check_seats(const char *path)
 static eep_status clear(eepi_store_client *client, const char *path)
 {
     int gate = -1;
-    eep_status status = eepi_seats_enter(path, 1, &gate);
+    eep_status status = eepi_seats_enter(path, true, &gate);
 
     if (status != EEP_OK) {
         return eepi_refuse(errno == EBUSY ? EEP_ERR_STATE : status,

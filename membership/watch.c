@@ -1,3 +1,4 @@
+/* Watching the views of an instance from outside of it. */
 #include "eep/watch.h"
 
 #include "graphs/base/public_call.h"
@@ -8,6 +9,7 @@
 #include "membership/store/store_socket.h"
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,8 +131,8 @@ int eep_watch_fd(const eep_watch *watch)
     return watch ? eepi_store_client_fd(watch->client) : -1;
 }
 
-static void give(const eepi_view *view, eep_view_info *view_out, eep_seat *seats_out,
-                 int32_t num_seats)
+static void fill_out(const eepi_view *view, eep_view_info *view_out, eep_seat *seats_out,
+                     int32_t num_seats)
 {
     const int32_t num_active = eepi_view_num_active(view); /* 0: the instance has ended */
     const eep_view_info info = {.max_ranks = view->shape.max_ranks,
@@ -145,27 +147,27 @@ static void give(const eepi_view *view, eep_view_info *view_out, eep_seat *seats
     EEPI_STRUCT_GIVE(eep_view_info, view_out, &info);
 }
 
-/* 1: the reply was a view that is new to the caller, and was given. */
-static int take(eep_watch *watch, const eepi_store_reply *reply, eep_view_info *view_out,
-                eep_seat *seats_out, int32_t num_seats)
+/* True: the reply was a view that is new to the caller, and the outputs are set. */
+static bool handle_reply(eep_watch *watch, const eepi_store_reply *reply, eep_view_info *view_out,
+                         eep_seat *seats_out, int32_t num_seats)
 {
     eepi_view *view;
-    int is_new;
+    bool is_new;
 
     if ((reply->kind != EEPI_STORE_ENTRY && reply->kind != EEPI_STORE_CHANGED) ||
         strcmp(reply->key, EEPI_KEY_VIEW) != 0 || reply->size == 0) {
-        return 0;
+        return false;
     }
     view = malloc(reply->size); /* aligned */
     if (!view) {
-        return 0;
+        return false;
     }
     memcpy(view, reply->value, reply->size);
     is_new =
         eepi_view_check(view, reply->size, NULL) == EEP_OK && view->digest != watch->told_digest;
     if (is_new) {
         watch->told_digest = view->digest;
-        give(view, view_out, seats_out, num_seats);
+        fill_out(view, view_out, seats_out, num_seats);
     }
     free(view);
     return is_new;
@@ -209,7 +211,7 @@ eep_status eep_watch_next(eep_watch *watch, uint64_t timeout_us, eep_view_info *
         uint64_t now_us;
 
         while (eepi_store_client_next(watch->client, &reply) == EEP_OK) {
-            if (take(watch, &reply, view_out, seats_out, num_seats)) {
+            if (handle_reply(watch, &reply, view_out, seats_out, num_seats)) {
                 return EEP_OK;
             }
         }

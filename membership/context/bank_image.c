@@ -1,3 +1,4 @@
+/* A view as the bytes of a table bank: who holds which expert, and where windows are. */
 #include "membership/context/bank_image.h"
 
 #include <assert.h>

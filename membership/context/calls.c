@@ -88,8 +88,8 @@ eep_status eepi_fail_closing(eep_context *context, const char *call)
                      "%s: another thread has called eep_close: use this context no more", call);
 }
 
-/* Is another thread between begin and end of a step? The step is aborted, and whoever waits is
- * woken. A thread that was ended may keep the lock for ever, so it is only tried. */
+/* Is another thread between begin and end of a step? The step is aborted, and the waiting
+ * thread is woken. A thread that was ended may keep the lock for ever, so it is only tried. */
 static bool hurry(eep_context *context)
 {
     bool is_in_step = false;

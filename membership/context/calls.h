@@ -27,8 +27,8 @@ EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *
 /* eepi_check_own; and EEP_ERR_STATE while another thread is in such a call, which names both. After
  * EEP_OK eepi_call_end follows; until then the thread is not cancelled. */
 EEP_MUST_CHECK eep_status eepi_call_begin(eep_context *context, const char *call);
-/* The call's status: EEP_ERR_STATE if eep_close was called meanwhile. The context may be gone then.
- */
+/* The call's status: EEP_ERR_STATE if eep_close was called meanwhile, which may have freed the
+ * context by then. */
 EEP_MUST_CHECK eep_status eepi_call_end(eep_context *context, eep_status status);
 /* eep_close was called by another thread: a call that waits ends with eepi_fail_closing. */
 bool eepi_call_is_closed(const eep_context *context);

@@ -1,5 +1,6 @@
-/* The end of whoever has or had a seat: told to all, and the seat given back. Calling thread of
- * eep_open and eep_close, before and after the service thread; giving back, that one too. */
+/* The end of a seat's present or former holder is told to all; and the seat is given back. Calling
+ * thread of eep_open and eep_close, before and after the service thread; giving back, that one too.
+ */
 #include "membership/context/claim_end.h"
 
 #include "membership/context/context.h"
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Whoever held a seat has ended; that is told to all. */
 eep_status eepi_claim_end(eep_context *context, const eepi_end *end, uint64_t bound_us)
 {
     char key[EEPI_STORE_KEY_MAX];

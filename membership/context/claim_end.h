@@ -1,4 +1,4 @@
-/* A seat that was taken, and the end of whoever has or had it. */
+/* A seat that was taken, and the end of its present or former holder. */
 #ifndef EEPI_CLAIM_END_H
 #define EEPI_CLAIM_END_H
 

@@ -3,7 +3,7 @@
  * Threads. The rank thread is the caller's. The service thread alone drives the core, the store
  * client, the bulk transport and the executor, and stages banks. The heartbeat thread only beats
  * and listens. They meet in two places: `lock` guards the fields between the braces below, and the
- * mailbox carries what the other threads have to say to the service thread.
+ * mailbox carries what the other threads tell the service thread.
  *
  * A part with a struct of its own belongs to the file of that name, in step/ or service/: others
  * call that file's functions. */

@@ -1,3 +1,4 @@
+/* Records, reports and the instance's numbers as bytes; all lengths and indices are checked. */
 #include "membership/context/records.h"
 
 #include <assert.h>
@@ -134,7 +135,7 @@ void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
     return to;
 }
 
-static int suspect_is_sane(const eepi_suspect *suspect, int32_t max_ranks)
+static bool suspect_is_sane(const eepi_suspect *suspect, int32_t max_ranks)
 {
     return suspect->seat >= 0 && suspect->seat < max_ranks && suspect->kind >= EEP_FAULT_EXIT &&
            suspect->kind <= EEP_FAULT_LEFT_OUT;

@@ -1,3 +1,4 @@
+/* The order of a step's nodes, and what a step that is not whole lacks. */
 #include "membership/context/sequence.h"
 
 #include <stdio.h>
@@ -27,7 +28,7 @@ static const char *name_of(const eepi_sequence *s, int32_t number, char text[64]
     return text;
 }
 
-int eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_bytes)
+bool eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_bytes)
 {
     char next[64];
 
@@ -45,14 +46,14 @@ int eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_byte
 void eepi_sequence_drop(eepi_sequence *s)
 {
     s->next = 0;
-    s->broken = 0;
+    s->broken = false;
 }
 
 /* Is what was begun still to be finished, or did its capture end without that? */
-static int is_abandoned(const eepi_sequence *s, const eepi_sequence_place *place)
+static bool is_abandoned(const eepi_sequence *s, const eepi_sequence_place *place)
 {
     if (s->place.stream != place->stream) {
-        return 0;
+        return false;
     }
     if (s->place.capture != 0) {
         return s->place.capture != place->capture;
@@ -60,9 +61,9 @@ static int is_abandoned(const eepi_sequence *s, const eepi_sequence_place *place
     return s->place.is_captured && !place->is_captured;
 }
 
-static int may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *why, size_t bytes)
+static bool may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *why, size_t bytes)
 {
-    int is_open = s->next != 0 || s->broken;
+    bool is_open = s->next != 0 || s->broken;
     char next[64];
 
     if (place->capture != 0 && place->stream == s->place.stream &&
@@ -72,15 +73,15 @@ static int may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *w
             "a second eep_step_latch came in one capture, where %s was expected: a graph holds "
             "one step; end this capture and begin another",
             is_open ? name_of(s, s->next, next) : "the end of the capture");
-        return 0;
+        return false;
     }
     if (place->step != 0 && !place->is_captured && place->step == s->place.step && !is_open) {
         snprintf(why, bytes, "a second eep_step_latch came in step %llu: end it first",
                  (unsigned long long)place->step);
-        return 0;
+        return false;
     }
     if (!is_open || s->broken || is_abandoned(s, place)) {
-        return 1;
+        return true;
     }
     snprintf(
         why, bytes,
@@ -88,11 +89,11 @@ static int may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *w
         "is dropped; begin another with eep_step_latch",
         name_of(s, s->next, next), s->num_layers);
     eepi_sequence_drop(s);
-    return 0;
+    return false;
 }
 
-int eepi_sequence_may(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
-                      const eepi_sequence_place *place, char *why, size_t bytes)
+bool eepi_sequence_may(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
+                       const eepi_sequence_place *place, char *why, size_t bytes)
 {
     int32_t number = number_of(s, node, layer);
     char came[64], expected[64];
@@ -118,15 +119,15 @@ int eepi_sequence_may(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
                  "%s came in another capture than its eep_step_latch: a graph holds a whole step",
                  name_of(s, number, came));
     } else {
-        return 1;
+        return true;
     }
-    return 0;
+    return false;
 }
 
 void eepi_sequence_put(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
                        const eepi_sequence_place *place)
 {
-    s->broken = 0;
+    s->broken = false;
     s->next = node == EEPI_NODE_FINISH ? 0 : number_of(s, node, layer) + 1;
     if (node != EEPI_NODE_LATCH) {
         return;
@@ -139,12 +140,12 @@ void eepi_sequence_put(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
     }
 }
 
-int eepi_sequence_is_loose(const eepi_sequence *s, const void *stream, uint64_t step)
+bool eepi_sequence_is_loose(const eepi_sequence *s, const void *stream, uint64_t step)
 {
     return step != 0 && s->loose_step == step && s->loose_stream == stream;
 }
 
 void eepi_sequence_break(eepi_sequence *s)
 {
-    s->broken = 1;
+    s->broken = true;
 }

@@ -4,6 +4,7 @@
 #ifndef EEPI_SEQUENCE_H
 #define EEPI_SEQUENCE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,26 +19,26 @@ typedef enum eepi_sequence_node {
 typedef struct eepi_sequence_place {
     const void *stream;
     uint64_t capture; /* which of libeep's captures of it; 0: none of them */
-    int is_captured;  /* by whomever */
+    bool is_captured; /* by libeep or by others */
     uint64_t step;    /* the running step; 0: none runs */
 } eepi_sequence_place;
 
 typedef struct eepi_sequence {
     int32_t num_layers;
     int32_t next; /* 0: a latch; then 1 + 2 x layer a dispatch, one more its combine; the finish */
-    int broken;   /* a node could be put in part only: nothing but a latch may follow */
+    bool broken;  /* a node could be put in part only: nothing but a latch may follow */
     eepi_sequence_place place; /* of the latch that was put last */
     /* of the latch that was put last without a capture; 0: outside of a step, or none was */
     const void *loose_stream;
     uint64_t loose_step;
-    int by_others; /* a latch was captured by other means than libeep's: it sees no replay of it */
+    bool by_others; /* a latch was captured by other means than libeep's: it sees no replay of it */
 } eepi_sequence;
 
-/* May the node come now? 0, and why not, in words that name what came and what was expected. A
+/* May the node come now? False, and why not, in words that name what came and what was expected. A
  * latch that is refused because a sequence is open drops that one, unless libeep still captures it:
  * then that capture must end first. */
-int eepi_sequence_may(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
-                      const eepi_sequence_place *place, char *why_out, size_t why_bytes);
+bool eepi_sequence_may(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
+                       const eepi_sequence_place *place, char *why_out, size_t why_bytes);
 /* It was put. */
 void eepi_sequence_put(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
                        const eepi_sequence_place *place);
@@ -46,7 +47,7 @@ void eepi_sequence_break(eepi_sequence *sequence);
 /* What is open is given up. */
 void eepi_sequence_drop(eepi_sequence *sequence);
 /* Were nodes of that step put into the stream one by one? */
-int eepi_sequence_is_loose(const eepi_sequence *sequence, const void *stream, uint64_t step);
-/* A sequence was begun and not finished: 1, and what it lacks. */
-int eepi_sequence_lacks(const eepi_sequence *sequence, char *what_out, size_t what_bytes);
+bool eepi_sequence_is_loose(const eepi_sequence *sequence, const void *stream, uint64_t step);
+/* A sequence was begun and not finished: true, and what it lacks. */
+bool eepi_sequence_lacks(const eepi_sequence *sequence, char *what_out, size_t what_bytes);
 #endif

@@ -1,3 +1,4 @@
+/* The heartbeat thread: one round per period, the own beat first. */
 #include "membership/process/detector.h"
 
 #include "graphs/base/clock.h"

@@ -1,7 +1,7 @@
 /* The heartbeat thread of a rank: beats in its own window, listens to the members' beats.
  *
  * It never calls the device runtime (rule M6): a rank that warms up for minutes stays alive. Three
- * limits are kept apart (rule M5): a beat that is suspect_us late makes it look at the process in
+ * limits differ (rule M5): a beat that is suspect_us late makes it look at the process in
  * /proc (a dead one is EXIT evidence at once), and only silence for expel_us is evidence against a
  * living process. A round in which this thread itself was not scheduled for longer than a period is
  * discarded, and all limits are extended by its own gap. */

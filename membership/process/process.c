@@ -1,3 +1,4 @@
+/* Looking at a process through /proc, and watching and killing it through a pidfd. */
 #include "membership/process/process.h"
 
 #include <errno.h>
@@ -60,7 +61,7 @@ uint64_t eepi_process_home(void)
     } home = {0};
     char own[32];
     struct stat space, clock;
-    int has_clock;
+    bool has_clock;
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, home.boot, sizeof home.boot - 1) : -1;
 
@@ -73,7 +74,7 @@ uint64_t eepi_process_home(void)
         strcmp(home.self, own) != 0) {
         return 0;
     }
-    memset(home.self, 0, sizeof home.self); /* the same for all who live here */
+    memset(home.self, 0, sizeof home.self); /* the same for all processes of this namespace */
     has_clock = stat("/proc/self/ns/time", &clock) == 0;
     if (!has_clock && errno != ENOENT) { /* ENOENT: Linux before 5.6, which has none */
         return 0;
@@ -96,7 +97,7 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
 {
     process_stat stat;
     stat_result result = pid > 0 ? read_stat(pid, &stat) : STAT_UNKNOWN;
-    int is_zombie;
+    bool is_zombie;
 
     if (result == STAT_UNKNOWN) {
         return EEPI_PROCESS_RUNS;
@@ -123,7 +124,7 @@ int eepi_process_watch(int32_t pid, uint64_t start)
     return fd;
 }
 
-int eepi_process_kill(int pidfd)
+bool eepi_process_kill(int pidfd)
 {
     return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH;
 }

@@ -1,7 +1,8 @@
-/* Looking at a process of this machine: does it run, is it on its way out, is it gone? */
+/* Looking at a process of this machine: does it run, has it begun to end, has it ended? */
 #ifndef EEPI_PROCESS_H
 #define EEPI_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* In order: a process goes from one to the next, and never back. */
@@ -35,7 +36,7 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start);
 /* A descriptor that polls readable once the process is GONE; -1: it is already, or it cannot be
  * watched (no descriptors left): eepi_process_look tells which. */
 int eepi_process_watch(int32_t pid, uint64_t start);
-/* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. 0: it
- * lives and cannot be killed from here. */
-int eepi_process_kill(int pidfd);
+/* SIGKILL through a descriptor from eepi_process_watch, so that no other process can be hit. False:
+ * it lives and cannot be killed from here. */
+bool eepi_process_kill(int pidfd);
 #endif

@@ -1,3 +1,4 @@
+/* The files of seats: read, locked and written whole; and the gate of all seats. */
 #include "membership/process/seat_file.h"
 
 #include "membership/process/process.h"
@@ -18,17 +19,17 @@ enum {
     PATH_BYTES = PATH_MAX,
     LINE_BYTES = 10 + 1 + 10 + 1 + 20 + 1 + 20 + 1,
     LOCK_TRIES = 1000, /* of a millisecond each */
-    GATE_TRIES = 6000, /* whoever clears a store may wait for it for 5 s */
+    GATE_TRIES = 6000, /* a process that clears a store may wait for it for 5 s */
     HOLDER_LOCK_AT = 4096
 };
 
-static int name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
+static bool name_file(const char *store_path, int32_t seat, char path_out[PATH_BYTES])
 {
     if (snprintf(path_out, PATH_BYTES, "%s.seat%d", store_path, seat) < PATH_BYTES) {
-        return 1;
+        return true;
     }
     errno = ENAMETOOLONG;
-    return 0;
+    return false;
 }
 
 /* Not a FIFO or a device, which may be waited for for ever. */
@@ -52,7 +53,7 @@ static int open_seat(const char *store_path, int32_t seat, int flags)
     return name_file(store_path, seat, path) ? open_plain(path, flags) : -1;
 }
 
-/* What whoever holds the seat locks: one byte behind the line, apart from the lock for writing.
+/* What the holder of the seat locks: one byte behind the line, separate from the lock for writing.
  * Each generation has a byte of its own. So a child that a dead process left keeps its byte, and
  * does not hinder the next generation. */
 static struct flock holder_range(uint32_t generation)
@@ -215,8 +216,8 @@ static int has_ended_in(int fd, uint64_t home, const eepi_seat_holder *holder)
     return said == PID_UNKNOWN ? has_let_go(fd, home, holder) : said == PID_HAS_ENDED;
 }
 
-int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
-                        const eepi_seat_holder *holder)
+bool eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
+                         const eepi_seat_holder *holder)
 {
     pid_says said = ask_pid(home, holder);
     int fd, has_ended;
@@ -295,13 +296,13 @@ eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_se
 
 /* ---------------------------------------------------------------- all seats */
 
-static int name_gate(const char *store_path, char path_out[PATH_BYTES])
+static bool name_gate(const char *store_path, char path_out[PATH_BYTES])
 {
     if (snprintf(path_out, PATH_BYTES, "%s.seats", store_path) < PATH_BYTES) {
-        return 1;
+        return true;
     }
     errno = ENAMETOOLONG;
-    return 0;
+    return false;
 }
 
 /* Is the file that is open as `fd` the one at the path? A store that ends removes it. */
@@ -313,7 +314,7 @@ static int is_at(const char *path, int fd)
            there.st_ino == here.st_ino;
 }
 
-eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out)
+eep_status eepi_seats_enter(const char *store_path, bool alone, int *gate_out)
 {
     const struct timespec nap = {0, 1000000};
     struct flock range = {
@@ -352,7 +353,8 @@ void eepi_seats_leave(int gate)
     errno = error;
 }
 
-/* Unless somebody is inside, who must meet those who come. Those who wait find the next one. */
+/* Unless a process is inside, which must meet those that come. Processes that wait find the next
+ * gate. */
 static void remove_gate(const char *path)
 {
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};

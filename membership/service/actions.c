@@ -88,7 +88,7 @@ static bool begin_again(eep_context *context, uint64_t digest)
     return true;
 }
 
-/* No instance begins before all who live were heard; then the core looks again. */
+/* No instance begins before every living holder of a seat was heard; then the core looks again. */
 static bool may_begin(eep_context *context)
 {
     eepi_seat_holder holder;

@@ -31,7 +31,7 @@ static eep_status judge_strange_record(eep_context *context)
                      "the seat's record is of an instance with another shape");
 }
 
-/* The record of whoever had the seat before (generation 0: there is none), and its revision. */
+/* The record of the seat's former holder (generation 0: there is none), and its revision. */
 static eep_status read_record(eep_context *context, const char *key, eepi_seat_holder *holder_out,
                               uint64_t *revision_out)
 {
@@ -53,8 +53,9 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
     return status;
 }
 
-/* Who takes a seat tells the end of whoever had it. The view may name a process of which neither
- * the seat's file nor a record is left: then only an end that somebody saw frees the seat. */
+/* A process that takes a seat tells the end of its former holder. The view may name a process of
+ * which neither the seat's file nor a record is left: then only an end that somebody saw frees the
+ * seat. */
 static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
                             const eepi_seat_holder *in_record)
 {
@@ -94,7 +95,7 @@ static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
 }
 
 /* A new generation, above `floor`, of the view, and all that the seat's file and its record know
- * of; the end of whoever had the seat is told to all first. */
+ * of; the end of the former holder is told to all first. */
 static eep_status take_generation(eep_context *context, uint32_t floor,
                                   const eepi_seat_holder *in_record)
 {
@@ -212,7 +213,8 @@ static eep_status claim_inside(eep_context *context)
     if (status == EEP_OK) {
         status = put_record(context, key, revision);
     }
-    if (status == EEP_OK) { /* whoever began meanwhile has not seen that this seat is held */
+    if (status ==
+        EEP_OK) { /* an instance that began meanwhile has not seen that this seat is held */
         status = eepi_check_numbers(context);
     }
     if (status == EEP_OK) {
@@ -231,7 +233,7 @@ eep_status eepi_claim_seat(eep_context *context)
     if (status != EEP_OK) {
         return status;
     }
-    status = eepi_seats_enter(context->store_path, 0, &gate);
+    status = eepi_seats_enter(context->store_path, false, &gate);
     if (status != EEP_OK) {
         return eepi_fail(context, status, "%s.seats cannot be locked: %s", context->store_path,
                          errno == EBUSY ? "another process has been clearing the store for 6 s"

@@ -100,8 +100,8 @@ static bool member_runs(eep_context *context, const eepi_view *view, int seat)
     return runs;
 }
 
-/* Tell all of the members that have ended. Those who saw their end, or the store, may be gone as
- * well; the seat's file still knows. */
+/* Tell all of the members that have ended. The ranks that saw their end, or the store, may have
+ * ended as well; the seat's file still knows. */
 static eep_status tell_ends(eep_context *context, const eepi_view *view)
 {
     eep_status status = EEP_OK;
@@ -165,9 +165,9 @@ static eep_status put_in_own_shape(eep_context *context, const eepi_view *old, u
                                                           : eepi_store_is_silent(context, status);
 }
 
-/* The register's view. One of an ended instance with another shape is replaced first, by whoever of
- * ours comes to it. The numbers are looked at between reading and writing: so an instance that took
- * the place of ours meanwhile writes last. */
+/* The register's view. One of an ended instance with another shape is replaced first, by the first
+ * of our ranks that reads it. The numbers are looked at between reading and writing: so an instance
+ * that took the place of ours meanwhile writes last. */
 static eep_status take_over_view(eep_context *context, void **value_out, size_t *size_out)
 {
     for (int tries = 0; tries < MAX_TRIES; tries++) {

@@ -1,5 +1,5 @@
-/* Before a rank is expelled: who is spared because it said that it is busy, who is warned, and the
- * kill itself. Service thread. */
+/* Before a rank is expelled: one that said that it is busy is spared, the others are warned, then
+ * killed. Service thread. */
 #include "membership/service/fence.h"
 
 #include "membership/context/context.h"
@@ -97,30 +97,31 @@ static bool heart_beats(const eep_context *context, const eepi_suspect *suspect)
                                3 * context->config.heartbeat_period_us;
 }
 
-/* The last look before a kill, which nothing takes back: 1 if the victim has spoken since. Then the
- * core hears it, and asks again if it still wants it killed. */
+/* The last look before a kill, which nothing takes back. True: the victim has spoken since. Then
+ * the core hears it, and asks again if it still wants it killed. */
 static bool speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
     if (context->peers[suspect->seat].window_generation == suspect->generation &&
         eepi_post_busy(context, suspect->seat)) {
-        return 1;
+        return true;
     }
     if (suspect->kind != EEP_FAULT_SILENT || !heart_beats(context, suspect)) {
-        return 0;
+        return false;
     }
     eepi_inbox_post(context->inbox, &alive);
-    return 1;
+    return true;
 }
 
-/* Tell the victim, in its own window, who does it and why. 1: its heart beats, so it will hear. */
+/* Tell the victim, in its own window, which rank kills it and why. True: its heart beats, so it
+ * will read that. */
 static bool warn(eep_context *context, const eepi_suspect *suspect)
 {
     eepk_window_header *header = header_of(context, suspect->seat);
 
     if (!header || context->peers[suspect->seat].window_generation != suspect->generation) {
-        return 0;
+        return false;
     }
     __atomic_store_n(&header->warning,
                      eepi_warning_of(context->config.rank, suspect->kind, context->generation),

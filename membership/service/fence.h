@@ -1,5 +1,5 @@
-/* Before a rank is expelled: who is spared because it said that it is busy, who is warned, and the
- * kill itself. Service thread. */
+/* Before a rank is expelled: one that said that it is busy is spared, the others are warned, then
+ * killed. Service thread. */
 #ifndef EEPI_FENCE_H
 #define EEPI_FENCE_H
 

@@ -281,7 +281,7 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
         eep_status status;
         windows_out[seat] = NULL;
         if (!eepi_view_is_member(view, seat)) {
-            /* who leaves by a plan that is only staged is still needed */
+            /* a rank that leaves by a plan that is only staged is still needed */
             if (!committed || !eepi_view_is_member(committed, seat)) {
                 eepi_detector_unwatch(context->detector, seat);
             }

@@ -149,7 +149,7 @@ static void look_for_ends(eep_context *context)
     }
 }
 
-/* The core waits for the promises of all who stay: for those of a busy one as long as it is. */
+/* The core waits for the promises of all ranks that stay: for a busy one as long as it is busy. */
 static void feed_busy(eep_context *context)
 {
     for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;

@@ -98,8 +98,8 @@ static bool stage_held(eep_context *context, uint64_t digest);
 /* A view that takes effect from the next step on. */
 void eepi_install(eep_context *context, const eepi_view *view)
 {
-    int joining = view->cause == EEPI_VIEW_PLANNED; /* only a rank that is new in it */
-    int flips;
+    const bool joining = view->cause == EEPI_VIEW_PLANNED; /* only a rank that is new in it */
+    bool flips;
     eepi_live live = live_of(context, view);
 
     pthread_mutex_lock(&context->lock);
@@ -155,7 +155,7 @@ static bool stage_live(eep_context *context, const eepi_view *view, const eepi_l
         return verdict == EEPI_STAGE_THERE;
     }
     if (!stage(context, view)) {
-        return 0;
+        return false;
     }
     context->staging->pause_us = 0;
     pthread_mutex_lock(&context->lock);
@@ -165,7 +165,7 @@ static bool stage_live(eep_context *context, const eepi_view *view, const eepi_l
              (unsigned long long)view->epoch);
     eepi_event(context, EEP_EVENT_STAGED, -1, 0, view->epoch, 0);
     eepi_rank_wake(context); /* what was agreed on in-band may have waited for it */
-    return 1;
+    return true;
 }
 
 /* To be staged later. `due_us` is 0 while the idle bank is busy, whose flip wakes this thread. A

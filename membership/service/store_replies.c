@@ -210,7 +210,7 @@ static void handle_entry(eep_context *context, const eepi_store_reply *reply)
 
 /* The store may have lost its memory with its process. The register first: where it is empty or old
  * the core writes our document back, and only behind that, in the same connection's order, do our
- * record and the rest come. So nobody who reads the store sees all ranks ready and no view, and
+ * record and the rest come. So no reader of the store sees all ranks ready and no view, and
  * forms a second first view (S2). */
 static void resync(eep_context *context)
 {
@@ -223,8 +223,8 @@ static void resync(eep_context *context)
     eepi_store_read_view(context);
 }
 
-/* Once the register has our document or a newer one; before, others might take what we say for the
- * word of somebody who knows no newer one than theirs. */
+/* Once the register has our document or a newer one; before, others might take our records for
+ * those of a rank that knows no newer document than theirs. */
 static void say_behind_register(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);
@@ -233,7 +233,8 @@ static void say_behind_register(eep_context *context)
         return;
     }
     context->session->must_republish = false;
-    if (has_no_view(context)) { /* whoever is first; two that put theirs back would both give up */
+    if (has_no_view(
+            context)) { /* the first one wins; two that put theirs back would both give up */
         (void)eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof own);
     } else {
         (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof own, 0);

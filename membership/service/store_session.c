@@ -224,7 +224,7 @@ void eepi_store_republish(eep_context *context)
         put_seat(context, EEPI_KEY_REPORT, context->config.rank, session->report,
                  session->report_bytes);
     }
-    /* STAGED is not said again: a plan that is not acknowledged is made again */
+    /* STAGED is not republished: a plan that is not acknowledged is made again */
     for (int kind = EEPI_ACK_FILLED; kind <= EEPI_ACK_FLIPPED; kind++) {
         if (session->acks[kind].digest == view->digest) {
             write_ack(context, &session->acks[kind]);

@@ -13,10 +13,10 @@ struct eepi_store_session {
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     bool is_lost;                     /* the connection is broken */
-    bool must_republish;              /* reconnected, and our keys are not said again yet */
+    bool must_republish;              /* reconnected, and our keys are not republished yet */
     bool is_ready;                    /* this rank has asked to be let in */
     int leaving;                      /* and to be let out: bits of eepi_leaving */
-    void *report; /* what was put last, to be said again to a store that forgot */
+    void *report; /* what was put last, to be republished to a store that forgot */
     size_t report_bytes;
     uint64_t report_epoch;
     eepi_ack acks[EEPI_ACK_FLIPPED + 1];

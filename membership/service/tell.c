@@ -38,7 +38,7 @@ struct eepi_told {
     uint64_t bytes;       /* of weights that it has copied since */
     bool had_view, first; /* first: pause_us is the time from eep_join on */
     bool drain_waits;     /* that this rank cannot leave, since it asked to */
-    bool wait_said;       /* whom this rank waits for since it stopped for a fault */
+    bool wait_said;       /* which ranks it waits for since it stopped for a fault */
     peer_told peers[];    /* [max_ranks] */
 };
 
@@ -413,8 +413,8 @@ void eepi_tell_promise(eep_context *context, const eepi_report *report)
         report->num_suspects);
 }
 
-/* Reports and acknowledgements are said again to a store that may have forgotten them: each is told
- * once. */
+/* Reports and acknowledgements are republished to a store that may have forgotten them: each is
+ * told once. */
 void eepi_tell_report(eep_context *context, const eepi_report *report)
 {
     peer_told *told = &context->told->peers[report->seat];

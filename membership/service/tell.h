@@ -19,13 +19,13 @@ void eepi_tell_known(eep_context *context);
 void eepi_tell_view(eep_context *context);
 /* This rank retires, and the others have no room for what only it holds: once. */
 void eepi_tell_drain(eep_context *context);
-/* Why somebody is expelled, before eepi_tell_view. */
+/* Why a rank is expelled, before eepi_tell_view. */
 void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect);
 /* So many bytes of weights were copied here. */
 void eepi_tell_copied(eep_context *context, uint64_t bytes);
 /* From now on this rank waits for a view; one is installed. */
 void eepi_tell_without_view(eep_context *context);
-/* For whom this rank waits since it stopped for a fault, if that takes long: once. */
+/* Which ranks this one waits for since it stopped for a fault, if that takes long: once. */
 void eepi_tell_wait(eep_context *context);
 void eepi_tell_installed(eep_context *context, const eepi_view *view);
 /* The steps of agreement. */

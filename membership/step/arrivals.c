@@ -1,4 +1,4 @@
-/* Who is on its way into the view: what eep_join waits for, said in words when it waits in vain.
+/* Processes on their way into the view: what eep_join waits for, in words if it waits in vain.
  * The service thread notes, any thread reads, both under the context's lock. */
 #include "membership/step/arrivals.h"
 
@@ -100,7 +100,8 @@ void eepi_arrivals_look(eep_context *context)
     }
     is_new = why[0] && !context->outcome.uncovered;
     if (!why[0] &&
-        context->arrivals->closed_by_weights) { /* it has gone: others may come in its place */
+        context->arrivals
+            ->closed_by_weights) { /* that process has left: another one may take its place */
         context->arrivals->closed_by_weights = false;
         context->outcome.uncovered = false;
     }

@@ -1,4 +1,4 @@
-/* Who is on the way into the view: what eep_join waits for, said in words when it waits in vain. */
+/* Processes on their way into the view: what eep_join waits for, in words if it waits in vain. */
 #ifndef EEPI_ARRIVALS_H
 #define EEPI_ARRIVALS_H
 
@@ -18,10 +18,10 @@ void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal);
 bool eepi_arrival_awaited(eep_context *context, int seat);
 /* Note what a rank that has asked to be let in, and had no view yet, waits for; service thread. */
 void eepi_arrivals_note_wait(eep_context *context);
-/* No view can be formed, since somebody has other weights: nobody waits for a timeout; service
+/* If no view can be formed, since a rank has other weights, nobody waits for a timeout; service
  * thread. */
 void eepi_arrivals_look(eep_context *context);
-/* Who is waited for, and why; the lock is held. Any thread. */
+/* Which ranks are waited for, and why; the lock is held. Any thread. */
 void eepi_arrivals_say(const eep_context *context, char *text_out, size_t text_bytes);
 /* The generation that has opened in that seat, 0: none; the lock is held. */
 uint32_t eepi_arrival_generation(const eep_context *context, int seat);

@@ -58,7 +58,7 @@ static eep_status ended(eep_context *context)
 /* ------------------------------------------------------------------ switching views */
 
 /* By the tags on the host side of the window: kernels store them, or tell_begin where the device
- * side is apart. */
+ * side is discrete. */
 static uint64_t newest_peer_step(const eep_context *context)
 {
     return eepi_stepper_peer_step(&context->stepper, &context->shape,
@@ -87,7 +87,7 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
 /* Switch if a view is due; the lock is held, and given back while the device is asked. Rules T2,
  * T3: the flip is launched on the rank's own stream, before the step's graph. A launch may block,
  * and the service thread must get on meanwhile, or peers take this rank for silent. */
-static eep_status take_flip(eep_context *context)
+static eep_status switch_view(eep_context *context)
 {
     const eepi_live *next =
         eepi_step_stream_of(context) ? eepi_stepper_flip_to(&context->stepper) : NULL;
@@ -128,18 +128,18 @@ static eep_status take_flip(eep_context *context)
 }
 
 /* With the lock held: may a step begin now? Flips if one is due. */
-static eep_status try_begin(eep_context *context, int *may_out)
+static eep_status try_begin(eep_context *context, bool *may_out)
 {
     eep_status status;
 
-    *may_out = 0;
+    *may_out = false;
     if (eepi_call_is_closed(context)) {
         return eepi_fail_closing(context, context->calls.call);
     }
     if (context->outcome.ended != EEP_OK) {
         return ended(context);
     }
-    status = take_flip(context);
+    status = switch_view(context);
     if (status == EEP_OK) {
         *may_out = eepi_stepper_may_begin(&context->stepper, newest_peer_step(context));
     }
@@ -151,7 +151,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
     eepk_launch *launch;
     eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
     struct timespec until;
-    int may = 0, late = 0;
+    bool may = false, late = false;
 
     if (status == EEP_OK && EEPI_STRUCT_CHECK_IN("eep_step_begin", eep_step, step_out) != EEP_OK) {
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
@@ -375,7 +375,7 @@ static eep_status say_runs_on(eep_context *context)
 }
 
 /* By our abort word, or since the flip to its view did not come before it: no fault. */
-static int is_own_abort(const eep_context *context)
+static bool is_own_abort(const eep_context *context)
 {
     uint32_t result = eepi_tables_status(context->tables)->result;
 
@@ -447,12 +447,12 @@ eep_status eep_step_end(eep_context *context)
 
 /* ------------------------------------------------------------------ without work */
 
-static int wanted(eep_context *context, eep_status *status_out)
+static bool wanted(eep_context *context, eep_status *status_out)
 {
-    int may;
+    bool may;
 
     if (context->outcome.ended != EEP_OK) {
-        return 1; /* let begin say so */
+        return true; /* let begin say so */
     }
     *status_out = try_begin(context, &may);
     return *status_out != EEP_OK ||
@@ -477,7 +477,7 @@ static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
         eep_status status = EEP_OK;
         uint64_t now = eepi_now_us(), nap_us;
         struct timespec nap;
-        int go;
+        bool go;
 
         pthread_mutex_lock(&context->lock);
         go = wanted(context, &status);

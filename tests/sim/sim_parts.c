@@ -159,16 +159,16 @@ static void end_killed(void *user, uint64_t number)
     sim_process_end(user, "killed by a peer");
 }
 
-int eepi_process_kill(int pidfd)
+bool eepi_process_kill(int pidfd)
 {
     sim_process *p = sim_fd_what(pidfd);
 
     if (!p || !p->alive || sim->kinds >> SIM_UNKILLABLE & 1u) {
-        return 0;
+        return false;
     }
     sim_check_kill(p);
     sim_after(sim_delay(50, 3000), end_killed, p, 0);
-    return 1;
+    return true;
 }
 
 /* ------------------------------------------------------------------ the seats' files */
@@ -180,7 +180,7 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
     return EEP_OK;
 }
 
-int eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
+bool eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
                         const eepi_seat_holder *holder)
 {
     (void)store_path;
@@ -206,7 +206,7 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
 }
 
 /* Nobody clears a store here. */
-eep_status eepi_seats_enter(const char *store_path, int alone, int *gate_out)
+eep_status eepi_seats_enter(const char *store_path, bool alone, int *gate_out)
 {
     (void)store_path, (void)alone;
     *gate_out = -1;
