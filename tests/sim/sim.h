@@ -10,7 +10,8 @@
  *   sim_kernels.c  the product's kernel bodies, with a point to stop at between loads and stores
  *   sim_rank.c     an engine: opens, loads, captures, steps; sim_client.c gives it requests
  *   sim_conformance.c   the store against the suite that every store must pass
- *   sim_check.c    the properties S1-S13, M1-M10, L1-L6; sim_faults.c what goes wrong and when */
+ *   sim_check.c    the properties S1-S13, M1-M10, L1-L6; sim_check_steps.c those of steps;
+ *                  sim_faults.c what goes wrong and when */
 #ifndef SIM_H
 #define SIM_H
 
@@ -257,7 +258,9 @@ uint64_t sim_token(uint64_t state);
 uint64_t sim_next_state(uint64_t state, uint64_t token);
 void sim_expected(uint64_t state, float *out);
 
-/* ---- sim_check.c */
+/* ---- sim_check.c, sim_check_steps.c */
+/* That process is a member of the view. */
+int sim_is_in(const eepi_view *view, const sim_process *p);
 void sim_fail(const char *property, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define SIM_MUST(condition, property, ...)                                                         \
     do {                                                                                           \

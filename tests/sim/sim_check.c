@@ -1,6 +1,6 @@
 /* The properties (docs/PROTOCOL.md, "Invariants"), checked where they could first break: when a
- * document enters the register, when a promise is put, when a step begins and ends, when a token is
- * emitted (sim_client.c), in the kernels (sim_kernels.c), and in the end (liveness). */
+ * document enters the register, and when a promise is put. Steps: sim_check_steps.c; tokens:
+ * sim_client.c; kernels: sim_kernels.c. */
 #include "tests/sim/sim.h"
 
 #include "membership/context/context.h"
@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { FRESH_US = 400000, RECENT_US = 2000000, JOIN_PAUSE_US = 1000000, SETTLED_US = 300000 };
 
 void sim_print_ranks(void)
 {
@@ -88,7 +86,7 @@ sim_process *sim_process_of(int seat, uint32_t generation)
     return NULL;
 }
 
-static int is_in(const eepi_view *view, const sim_process *p)
+int sim_is_in(const eepi_view *view, const sim_process *p)
 {
     return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
 }
@@ -101,7 +99,7 @@ static int knows(const sim_process *p, const eepi_view *view)
                                  ? eepi_core_view(p->rank.context->core)
                                  : NULL;
 
-    return known && known->epoch >= view->epoch && (p->epoch || is_in(known, p)) &&
+    return known && known->epoch >= view->epoch && (p->epoch || sim_is_in(known, p)) &&
            eepi_view_num_active(known) > 0;
 }
 
@@ -121,7 +119,7 @@ static int is_answered(const sim_process *p, const eepi_view *view)
 {
     for (int i = 0; i < sim->num_processes && !p->alive; i++) {
         const sim_process *q = sim->process[i];
-        if (q == p || !is_in(view, q)) {
+        if (q == p || !sim_is_in(view, q)) {
             continue;
         }
         for (int at = 0; at < SIM_BEGUN_KEPT; at++) {
@@ -145,10 +143,10 @@ static int end_was_asked_for(const eepi_view *before)
 
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (is_in(before, p) && p->ends_instance) {
+        if (sim_is_in(before, p) && p->ends_instance) {
             return 1;
         }
-        stay += is_in(before, p) && !p->leaving && p->alive;
+        stay += sim_is_in(before, p) && !p->leaving && p->alive;
     }
     return stay == 0;
 }
@@ -157,7 +155,7 @@ static int end_was_asked_for(const eepi_view *before)
  * are below those of the next one (D5). */
 static void check_beginning(const eepi_view *before, const eepi_view *view, const sim_process *p)
 {
-    if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || is_in(view, p)) {
+    if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || sim_is_in(view, p)) {
         return;
     }
     SIM_MUST(!p->released_epoch || !p->alive || p->said_end, "M8",
@@ -178,7 +176,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     if (p->generation == 0) {
         return;
     }
-    if (before && is_in(before, p) && !is_in(view, p)) {
+    if (before && sim_is_in(before, p) && !sim_is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         sim->expelled_alive += (uint64_t)(p->alive && is_fault);
         if (is_end(view)) {
@@ -194,12 +192,12 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
                  (view->cause == EEPI_VIEW_INITIAL && !p->alive), /* among new windows only */
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
-    SIM_MUST(!is_fault || !sim_process_may_store(p) || !runs || p->over || is_in(view, p) ||
+    SIM_MUST(!is_fault || !sim_process_may_store(p) || !runs || p->over || sim_is_in(view, p) ||
                  has_done_with_view(p) || !is_answered(p, view) ||
                  runs->combine_copy != view->combine_copy,
              "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
              p->generation, (unsigned long long)view->epoch);
-    SIM_MUST(!is_fault || !is_in(view, p) || p->step < view->first_step, "M2",
+    SIM_MUST(!is_fault || !sim_is_in(view, p) || p->step < view->first_step, "M2",
              "rank %d.%u started step %llu, first_step is %llu", p->seat, p->generation,
              (unsigned long long)p->step, (unsigned long long)view->first_step);
 }
@@ -247,7 +245,7 @@ static const eepi_view *base_of(const eepi_view *view)
             base = one;
         } else if (one && base) {
             for (int i = 0; i < sim->num_processes; i++) {
-                SIM_MUST(!knows(sim->process[i], one) || !is_in(view, sim->process[i]), "M4",
+                SIM_MUST(!knows(sim->process[i], one) || !sim_is_in(view, sim->process[i]), "M4",
                          "epoch %llu is made without %llu, which rank %d.%u knows",
                          (unsigned long long)view->epoch, (unsigned long long)at,
                          sim->process[i]->seat, sim->process[i]->generation);
@@ -286,7 +284,7 @@ static void check_document(const eepi_view *view)
     }
     for (int i = 0; before && i < sim->num_processes; i++) { /* by a document leapt over */
         sim_process *p = sim->process[i];
-        if (is_in(view, p) && p->expelled_epoch > before->epoch) {
+        if (sim_is_in(view, p) && p->expelled_epoch > before->epoch) {
             p->expelled_epoch = 0;
         }
         if (p->released_epoch > before->epoch) {
@@ -428,208 +426,4 @@ void sim_check_behind(const sim_process *p, uint64_t known, uint64_t in_register
     SIM_MUST(known <= in_register, "M4",
              "the record of %d.%u, who knows epoch %llu, comes where the register has %llu",
              p->seat, p->generation, (unsigned long long)known, (unsigned long long)in_register);
-}
-
-/* ------------------------------------------------------------------ steps */
-
-/* S6, R1: what the live view routes to lies in the slot. */
-static void check_slots(const sim_process *p, const eepi_view *view)
-{
-    for (int i = 0; i < sim->shape.num_layers * sim->shape.num_slots; i++) {
-        int layer = i / sim->shape.num_slots, slot = i % sim->shape.num_slots;
-        const eepi_view_slot *s = eepi_view_slot_at(view, layer, p->seat, slot);
-        SIM_MUST(s->state != EEPI_SLOT_HOLDS ||
-                     p->rank.weights[(size_t)i * 2][0] == sim_expert_code(layer, s->expert),
-                 "S6", "rank %d.%u layer %d slot %d does not hold expert %d", p->seat,
-                 p->generation, layer, slot, s->expert);
-    }
-}
-
-void sim_check_begin(sim_process *p, const eep_step *step)
-{
-    const eepi_stepper *s = &p->rank.context->stepper;
-    const eepi_view *view = sim_committed(step->epoch);
-    const int at = (int)(p->num_begun++ % SIM_BEGUN_KEPT);
-
-    SIM_MUST(!p->said_end, "M7", "rank %d.%u begins a step after its end", p->seat, p->generation);
-    SIM_MUST(view && view->digest == s->live.digest, "S1",
-             "rank %d.%u runs epoch %llu, which is not what was committed", p->seat, p->generation,
-             (unsigned long long)step->epoch);
-    SIM_MUST(step->epoch >= p->epoch, "S2", "rank %d.%u goes back from %llu to %llu", p->seat,
-             p->generation, (unsigned long long)p->epoch, (unsigned long long)step->epoch);
-    SIM_MUST(step->step > p->step, "D5", "rank %d.%u begins step %llu after %llu", p->seat,
-             p->generation, (unsigned long long)step->step, (unsigned long long)p->step);
-    SIM_MUST(step->epoch > p->promised, "M2", "rank %d.%u promised not to serve %llu", p->seat,
-             p->generation, (unsigned long long)p->promised);
-    if (sim->failed) {
-        return;
-    }
-    SIM_MUST(is_in(view, p) && view->phase == EEPI_VIEW_SERVING, "S4",
-             "rank %d.%u is not in epoch %llu", p->seat, p->generation,
-             (unsigned long long)step->epoch);
-    check_slots(p, view);
-    p->epoch = step->epoch;
-    p->step = step->step;
-    p->begun[at].epoch = step->epoch;
-    p->begun[at].step = step->step;
-}
-
-static int has_begun(const sim_process *p, const eep_step *step)
-{
-    for (int i = 0; i < SIM_BEGUN_KEPT; i++) {
-        if (p->begun[i].epoch == step->epoch && p->begun[i].step == step->step) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Views without a common member know nothing of each other's steps; their tags hold the epoch. */
-static int share_members(const eepi_view *a, const eepi_view *b)
-{
-    for (int seat = 0; a && b && seat < a->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(a, seat) && eepi_view_is_member(b, seat) &&
-            eepi_view_seat_at(a, seat)->generation == eepi_view_seat_at(b, seat)->generation) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* L3: that recoveries are struck again while they last is counted. */
-void sim_check_fault(void)
-{
-    for (int i = 0; i < sim->num_processes; i++) {
-        const sim_process *p = sim->process[i];
-        if (p->alive && !p->over && p->rank.context && p->rank.context->core &&
-            eepi_core_is_wedged(p->rank.context->core)) {
-            sim->faults_in_recovery++;
-            return;
-        }
-    }
-}
-
-/* All of the view have stepped, and were left alone, since before that time. */
-static int is_settled(const eepi_view *view, uint64_t since_us)
-{
-    for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
-        const sim_process *q;
-        if (!eepi_view_is_member(view, seat)) {
-            continue;
-        }
-        q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
-        if (!q || q->first_ok_us == 0 || q->first_ok_us + SETTLED_US > since_us ||
-            (q->disturbed_us && q->disturbed_us + SETTLED_US > since_us)) {
-            return 0;
-        }
-    }
-    return view && sim->committed_us + SETTLED_US < since_us;
-}
-
-/* L4: nobody waits longer for joiners that hang or die than it takes to expel one; and as long as
- * no view has one of them, not at all: a step takes no longer than steps do. */
-static void check_join_pause(const sim_process *p)
-{
-    uint64_t since_us = p->last_ok_us > p->idle_us ? p->last_ok_us : p->idle_us;
-    uint64_t pause_us = sim->now_us - since_us;
-    uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * sim->step_us;
-
-    if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
-        p->last_ok_us < sim->survivors_from_us) {
-        return;
-    }
-    if (pause_us > sim->longest_join_pause_us) {
-        sim->longest_join_pause_us = pause_us;
-    }
-    SIM_MUST(pause_us <= JOIN_PAUSE_US, "L4", "rank %d.%u waited %llu us for joiners", p->seat,
-             p->generation, (unsigned long long)pause_us);
-    SIM_MUST(pause_us <= two_steps_us || !is_settled(sim->newest, since_us), "L4",
-             "rank %d.%u waited %llu us for joiners that no view has", p->seat, p->generation,
-             (unsigned long long)pause_us);
-}
-
-/* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
-void sim_check_ok(sim_process *p, const eep_step *step)
-{
-    const eepi_view *view = sim_committed(step->epoch);
-    const int at = (int)(step->step % 1024);
-
-    for (int seat = 0; view && seat < view->shape.max_ranks; seat++) {
-        const sim_process *q;
-        if (!eepi_view_is_member(view, seat)) {
-            continue;
-        }
-        q = sim_process_of(seat, eepi_view_seat_at(view, seat)->generation);
-        SIM_MUST(q && has_begun(q, step), "S3", "rank %d.%u: step %llu of %llu ended OK without %d",
-                 p->seat, p->generation, (unsigned long long)step->step,
-                 (unsigned long long)step->epoch, seat);
-    }
-    SIM_MUST(sim->completed[at].step != step->step || sim->completed[at].epoch == step->epoch ||
-                 !share_members(sim_committed(sim->completed[at].epoch), view),
-             "D5", "step %llu ended OK under %llu and under %llu", (unsigned long long)step->step,
-             (unsigned long long)sim->completed[at].epoch, (unsigned long long)step->epoch);
-    sim->completed[at].step = step->step;
-    sim->completed[at].epoch = step->epoch;
-    SIM_MUST(p->expelled_epoch == 0 || step->epoch < p->expelled_epoch, "S4",
-             "rank %d.%u completes a step of %llu", p->seat, p->generation,
-             (unsigned long long)step->epoch);
-    check_join_pause(p);
-    if (p->last_ok_us && sim->now_us - p->last_ok_us > sim->longest_pause_us) {
-        sim->longest_pause_us = sim->now_us - p->last_ok_us;
-    }
-    p->last_ok_us = sim->now_us;
-    p->first_ok_us = p->first_ok_us ? p->first_ok_us : sim->now_us;
-    p->num_ok++;
-    sim->steps_ok++;
-}
-
-/* L5: who is killed as silent, stuck or left out was stopped, slow or cut off not long ago; or it
- * had wedged, and others who could not hear of that missed it. */
-void sim_check_kill(const sim_process *p)
-{
-    SIM_MUST(p->rank.joined || p->disturbed_us, "L6", "rank %d.%u is killed while it warms up",
-             p->seat, p->generation);
-    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us ||
-                 (sim->newest && p->promised >= sim->newest->epoch),
-             "L5", "rank %d.%u is killed although nothing was wrong with it", p->seat,
-             p->generation);
-}
-
-/* L2: a call ends within its bound, if its process ran all the time. */
-void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
-{
-    uint64_t took = sim->now_us - p->call_us;
-
-    SIM_MUST(took <= bound_us + bound_us / 20 || p->disturbed_us >= p->call_us || p->slow_us, "L2",
-             "rank %d.%u: %s took %llu us, its bound is %llu", p->seat, p->generation, name,
-             (unsigned long long)took, (unsigned long long)bound_us);
-}
-
-/* ------------------------------------------------------------------ liveness */
-
-/* L1: all seats of the first view are in the register's, their processes run it and complete steps;
- * nobody else is alive; nobody waits for an end that it asked for, nor do all; and every request is
- * complete. */
-int sim_has_converged(void)
-{
-    const eepi_view *view = sim->in_register;
-    int members = 0, stay = 0;
-
-    if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done()) {
-        return 0;
-    }
-    for (int i = 0; i < sim->num_processes; i++) {
-        const sim_process *p = sim->process[i];
-        if (!p->alive) {
-            continue;
-        }
-        if (!p->rank.context || p->over || !is_in(view, p) ||
-            p->rank.context->stepper.live.digest != view->digest ||
-            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance) {
-            return 0;
-        }
-        members++;
-        stay += !p->leaving;
-    }
-    return stay > 0 && members >= sim->shape.num_ranks && members == eepi_view_num_active(view);
 }

@@ -181,7 +181,7 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
 }
 
 bool eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
-                        const eepi_seat_holder *holder)
+                         const eepi_seat_holder *holder)
 {
     (void)store_path;
     (void)seat;
