@@ -1,3 +1,4 @@
+/* Child processes that open a device and spin on it. */
 #include "experiments/children/device_probe.h"
 
 #include "eep/device.h"
@@ -30,7 +31,7 @@ typedef struct probe_child {
 
 /* ---------------------------------------------------------------- the child */
 
-static void say(int fd, const probe_answer *answer)
+static void send_answer(int fd, const probe_answer *answer)
 {
     if (write(fd, answer, sizeof *answer) != (ssize_t)sizeof *answer) {
         _exit(1);
@@ -45,8 +46,8 @@ static void fail(probe_answer *answer, eep_status status)
 
 static eep_status spin(eep_device *device, const model_plugin *plugin, probe_answer *answer)
 {
-    const model_twins gaps = {MODEL_PLUGIN_FIRST_LAB + FAULT_KERNEL_gaps,
-                              &fault_kernels[FAULT_KERNEL_gaps]};
+    const model_bodies gaps = {MODEL_PLUGIN_FIRST_FAULT + FAULT_KERNEL_gaps,
+                               &fault_kernels[FAULT_KERNEL_gaps]};
     const char *why = NULL;
     eep_stream *stream = NULL;
     void *longest_ns = NULL;
@@ -81,13 +82,13 @@ static void run_child(const char *name, int fd)
         plugin = model_plugin_open(0, answer.why, sizeof answer.why);
     }
     answer.num_devices = eep_device_count(name);
-    say(fd, &answer);
+    send_answer(fd, &answer);
     if (answer.why[0] == '\0' && read(fd, &go, 1) == 1) {
         status = spin(device, plugin, &answer);
         if (status != EEP_OK) {
             fail(&answer, status);
         }
-        say(fd, &answer);
+        send_answer(fd, &answer);
     }
     _exit(0);
 }
@@ -127,7 +128,8 @@ static void end(const probe_child *child)
 }
 
 /* False: nothing in time, or it cannot be used; `out` says why. */
-static bool hear(const probe_child *child, int bound_ms, const char *what, device_probe_result *out)
+static bool receive_answer(const probe_child *child, int bound_ms, const char *what,
+                           device_probe_result *out)
 {
     probe_answer answer = {0};
     struct pollfd set = {.fd = child->fd, .events = POLLIN};
@@ -157,7 +159,7 @@ bool device_probe(const char *device, bool shared, device_probe_result *out)
         }
     }
     for (int i = 0; i < num && good; i++) {
-        good = hear(&child[i], OPEN_MS, "opening it", out);
+        good = receive_answer(&child[i], OPEN_MS, "opening it", out);
     }
     for (int i = 0; i < num && good && shared; i++) {
         good = send(child[i].fd, "", 1, MSG_NOSIGNAL) == 1;
@@ -166,7 +168,7 @@ bool device_probe(const char *device, bool shared, device_probe_result *out)
         }
     }
     for (int i = 0; i < num && good && shared; i++) {
-        good = hear(&child[i], SPIN_MS, "a kernel that spins", out);
+        good = receive_answer(&child[i], SPIN_MS, "a kernel that spins", out);
     }
     for (int i = 0; i < num; i++) {
         end(&child[i]);

@@ -1,3 +1,4 @@
+/* eep-store as a child process: signals, start, end. */
 #include "experiments/children/store_process.h"
 #include "experiments/base/program_dir.h"
 #include "experiments/base/child.h"

@@ -1,3 +1,4 @@
+/* Ranks as child processes, or as threads of one child process that is told by orders. */
 #include "experiments/children/supervisor.h"
 
 #include "experiments/base/child.h"
@@ -145,15 +146,15 @@ static void enlarge(int fd)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 }
 
-static void occupy(supervisor_seat *to, pid_t pid, int end_fd, int fd)
+static void occupy(supervisor_seat *entry, pid_t pid, int end_fd, int fd)
 {
-    to->lives = true;
-    to->is_held = to->has_stopped = false;
-    to->pid = pid;
-    to->end_fd = end_fd;
-    to->fd = fd;
+    entry->lives = true;
+    entry->is_held = entry->has_stopped = false;
+    entry->pid = pid;
+    entry->end_fd = end_fd;
+    entry->fd = fd;
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    send_queue_init(&to->send_queue, fd);
+    send_queue_init(&entry->send_queue, fd);
 }
 
 static eep_status spawn_process(supervisor *self, int seat, bool joiner)
@@ -296,21 +297,21 @@ eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
 
 uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
 {
-    supervisor_seat *of = &self->seat[seat];
+    supervisor_seat *entry = &self->seat[seat];
     uint64_t time_ns = now_ns();
-    if (!of->lives) {
+    if (!entry->lives) {
         return 0;
     }
     if (!self->options->threads) {
-        return pidfd_send_signal(of->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
+        return pidfd_send_signal(entry->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
     }
     host_order order = {HOST_SIGNAL, seat, signal_number};
-    of->is_held = signal_number == SIGSTOP;
-    of->has_stopped |= signal_number == SIGKILL; /* it says nothing any more */
+    entry->is_held = signal_number == SIGSTOP;
+    entry->has_stopped |= signal_number == SIGKILL; /* it says nothing any more */
     return give_order(self, &order, NULL, 0) == EEP_OK ? time_ns : 0;
 }
 
-void supervisor_saw_frozen(supervisor *self, int seat)
+void supervisor_on_frozen(supervisor *self, int seat)
 {
     self->seat[seat].is_held = true;
 }
@@ -331,33 +332,33 @@ static char state_of_process(pid_t pid)
 
 char supervisor_state(const supervisor *self, int seat)
 {
-    const supervisor_seat *of = &self->seat[seat];
-    if (!of->lives) {
+    const supervisor_seat *entry = &self->seat[seat];
+    if (!entry->lives) {
         return 'Z';
     }
     if (!self->options->threads) {
-        return state_of_process(of->pid);
+        return state_of_process(entry->pid);
     }
-    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
-    return poll(&end, 1, 0) == 1 ? 'Z' : of->is_held ? 'T' : 'S';
+    struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};
+    return poll(&end, 1, 0) == 1 ? 'Z' : entry->is_held ? 'T' : 'S';
 }
 
 /* ---------------------------------------------------------------- end */
 
 /* What the thread wrote last; or, if its process ended with it, how that did. */
-static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_status_out)
+static bool reap_thread(supervisor *self, const supervisor_seat *entry, int *wait_status_out)
 {
-    struct pollfd end = {.fd = of->end_fd, .events = POLLIN};
+    struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};
     if (poll(&end, 1, 0) != 1) {
         return false;
     }
-    ssize_t bytes = read(of->end_fd, wait_status_out, sizeof *wait_status_out);
+    ssize_t bytes = read(entry->end_fd, wait_status_out, sizeof *wait_status_out);
     if (bytes == (ssize_t)sizeof *wait_status_out) {
         return true;
     }
     /* An end that says nothing was the host's, most likely: the descriptors of a process go just
      * before its end can be waited for. */
-    if (of->pid == self->host.pid && !host_ends(self, HOST_END_PAUSES)) {
+    if (entry->pid == self->host.pid && !host_ends(self, HOST_END_PAUSES)) {
         *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0); /* this one was never started */
         return true;
     }
@@ -367,23 +368,23 @@ static bool reap_thread(supervisor *self, const supervisor_seat *of, int *wait_s
 
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
 {
-    supervisor_seat *of = &self->seat[seat];
-    if (!of->lives || !(self->options->threads ? reap_thread(self, of, wait_status_out)
-                                               : has_ended(of->pid, wait_status_out))) {
+    supervisor_seat *entry = &self->seat[seat];
+    if (!entry->lives || !(self->options->threads ? reap_thread(self, entry, wait_status_out)
+                                                  : has_ended(entry->pid, wait_status_out))) {
         return false;
     }
-    close(of->end_fd);
-    of->end_fd = -1;
-    of->pid = 0;
-    of->lives = false;
+    close(entry->end_fd);
+    entry->end_fd = -1;
+    entry->pid = 0;
+    entry->lives = false;
     return true;
 }
 
 bool supervisor_all_have_stopped(const supervisor *self)
 {
     for (int s = 0; s < self->num_seats; s++) {
-        const supervisor_seat *of = &self->seat[s];
-        if (of->lives && of->fd >= 0 && !of->has_stopped) {
+        const supervisor_seat *entry = &self->seat[s];
+        if (entry->lives && entry->fd >= 0 && !entry->has_stopped) {
             return false;
         }
     }
@@ -401,12 +402,12 @@ void supervisor_shut_all(supervisor *self)
 
 void supervisor_hang_up(supervisor *self, int seat)
 {
-    supervisor_seat *of = &self->seat[seat];
-    if (of->fd >= 0) {
-        send_queue_destroy(&of->send_queue);
-        shutdown(of->fd, SHUT_RDWR); /* a child that has not exec'ed yet may hold a copy */
-        close(of->fd);
-        of->fd = -1;
+    supervisor_seat *entry = &self->seat[seat];
+    if (entry->fd >= 0) {
+        send_queue_destroy(&entry->send_queue);
+        shutdown(entry->fd, SHUT_RDWR); /* a child that has not exec'ed yet may hold a copy */
+        close(entry->fd);
+        entry->fd = -1;
     }
 }
 
@@ -451,12 +452,12 @@ void supervisor_close(supervisor *self)
         return;
     }
     for (int s = 0; s < self->num_seats; s++) {
-        supervisor_seat *of = &self->seat[s];
-        if (of->lives && !self->options->threads) {
-            child_kill(of->pid, NULL);
+        supervisor_seat *entry = &self->seat[s];
+        if (entry->lives && !self->options->threads) {
+            child_kill(entry->pid, NULL);
         }
-        if (of->lives) {
-            close(of->end_fd);
+        if (entry->lives) {
+            close(entry->end_fd);
         }
         supervisor_hang_up(self, s);
     }

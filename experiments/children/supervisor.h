@@ -59,7 +59,7 @@ bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
  * thread the same. */
 char supervisor_state(const supervisor *self, int seat);
 /* The seat's thread says that it has stopped itself. */
-void supervisor_saw_frozen(supervisor *self, int seat);
+void supervisor_on_frozen(supervisor *self, int seat);
 /* All that can hear us said that they serve no more. */
 bool supervisor_all_have_stopped(const supervisor *self);
 /* Ranks as threads: end their process with all of them; none: nothing is done. */

@@ -1,3 +1,4 @@
+/* Lines from eep-ctl become commands and questions; answers that must wait are kept. */
 #include "experiments/control/control.h"
 
 #include "experiments/control/control_listen.h"
@@ -30,7 +31,7 @@ static const double TOO_LARGE_ID = 1e15; /* cJSON writes 15 digits */
 
 typedef enum wait_goal { GOAL_NONE, GOAL_SETTLED, GOAL_DONE } wait_goal;
 
-/* What a peer is owed. */
+/* The answers that a peer still waits for. */
 typedef struct debt {
     bool watches;
     wait_goal goal;
@@ -237,7 +238,7 @@ static bool has_nul(const char *line)
     return false;
 }
 
-static void take_line(control *self, int index, const char *line, size_t bytes)
+static void on_line(control *self, int index, const char *line, size_t bytes)
 {
     const char *end = NULL;
     cJSON *request = cJSON_ParseWithLengthOpts(line, bytes + 1, &end, true);
@@ -279,7 +280,7 @@ static void read_peer(control *self, int index)
         } else if (bytes > 0) {
             self->owed[index].asked = true;
             self->owed[index].heard = ++self->num_heard;
-            take_line(self, index, line, bytes);
+            on_line(self, index, line, bytes);
         }
     }
 }
@@ -323,9 +324,10 @@ static int free_place(const control *self)
 
 static const char NO_ROOM[] = "the run has too many connections now: try again";
 
-/* Whoever merely holds a connection makes way: one that has asked for nothing first, then the one
- * that was silent longest. Nobody who waits or watches, or has not read all yet. What has come by
- * now is done first. The place that is free then; CONTROL_MAX_PEERS: none. */
+/* A peer that only holds a connection makes way for a new one: first a peer that has asked for
+ * nothing, then the peer that was silent longest. A peer that waits, watches, or has not read all
+ * of its answers stays. What has come by now is done first. Returns the place that is free then;
+ * CONTROL_MAX_PEERS: none. */
 static int make_place(control *self)
 {
     int least = -1;
@@ -376,7 +378,7 @@ static void tell_limit(int fd, const void *user)
     turn_away(fd, error);
 }
 
-static void take_connections(control *self)
+static void accept_peers(control *self)
 {
     int fd = -1, num = 0; /* not for ever, if they come as fast as they are taken */
     while (num++ < MOST_AT_ONCE &&
@@ -417,7 +419,7 @@ void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS])
     }
 }
 
-void control_take(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms)
+void control_handle(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms)
 {
     self->now_ms = now_ms;
     for (int i = 0; i < CONTROL_MAX_PEERS; i++) {
@@ -442,7 +444,7 @@ void control_take(control *self, const struct pollfd set[CONTROL_MAX_FDS], doubl
         }
     }
     if (set[0].revents) {
-        take_connections(self);
+        accept_peers(self);
     }
 }
 

@@ -22,7 +22,8 @@ enum {
 typedef struct control_ops {
     /* Take a parsed verb. True: taken; the seats that it was done to, and, while it waits for more,
      * the number by which it can be withdrawn (else untouched). False: `error` says why not, and
-     * nothing was done. It may be kept all the same, as an event that is over and struck nobody. */
+     * nothing was done. It may be kept all the same, as an event that is over and was done to
+     * nobody. */
     bool (*command)(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                     int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES]);
     /* End the run once what has arrived is served. */
@@ -49,7 +50,7 @@ EEP_MUST_CHECK eep_status control_open(const char *path, const control_ops *ops,
 void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS]);
 /* Take what came in on the entries that control_fds filled and poll() marked; answer waits that are
  * over. `now_ms`: of any monotonic clock, the same in all calls. */
-void control_take(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms);
+void control_handle(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms);
 /* Somebody watches: an event is worth being described. */
 bool control_is_watched(const control *self);
 /* Tell an event to all who watch. `line`: a JSON object without a newline. */

@@ -1,3 +1,4 @@
+/* eep-ctl's end of the socket: connect, send a line, read lines. */
 #include "experiments/control/control_client.h"
 
 #include "transport/holder/holder_socket.h"

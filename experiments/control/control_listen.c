@@ -1,3 +1,4 @@
+/* The listening socket: a stale one is replaced, a live one left alone. */
 #include "experiments/control/control_listen.h"
 
 #include "experiments/control/control_path.h"

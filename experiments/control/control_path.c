@@ -1,3 +1,4 @@
+/* Where the socket of a run lies: in its folder, or elsewhere with a file that says where. */
 #include "experiments/control/control_path.h"
 
 #include "experiments/base/run_file.h"

@@ -1,3 +1,4 @@
+/* One connection to the control socket: bytes in, lines out. */
 #include "experiments/control/control_peer.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The output folder of a run, and the programs that are run on it: oracle and picture. */
 #include "experiments/launcher/finish.h"
 #include "experiments/base/program_dir.h"
 #include "experiments/base/child.h"
@@ -32,23 +33,23 @@ static bool is_empty(const char *dir)
     return empty;
 }
 
-static eep_status write_model(const options *how, const char *dir, char error[FINISH_ERROR_BYTES])
+static eep_status write_model(const options *given, const char *dir, char error[FINISH_ERROR_BYTES])
 {
     FILE *file = run_file_create(dir, "run.json");
-    const char *quote = how->seed < OPTIONS_MAX_SEED ? "" : "\""; /* as the oracle wants it */
+    const char *quote = given->seed < OPTIONS_MAX_SEED ? "" : "\""; /* as the oracle wants it */
     int failed = !file;
     if (file) {
         fprintf(file,
                 "{\"seed\": %s%" PRId64 "%s, \"num_layers\": %" PRId64 ", \"hidden\": %" PRId64
                 ", \"inner\": %" PRId64 ", \"num_experts\": %" PRId64 ", \"top_k\": %" PRId64
                 ", \"vocabulary\": %" PRId64 ", \"dtype\": \"%s\"}\n",
-                quote, how->seed, quote, how->num_layers, how->hidden, how->inner, how->num_experts,
-                how->top_k, how->vocabulary, options_dtype_name(how));
+                quote, given->seed, quote, given->num_layers, given->hidden, given->inner,
+                given->num_experts, given->top_k, given->vocabulary, options_dtype_name(given));
         failed = ferror(file);
         failed |= fclose(file);
     }
     if (failed) {
-        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot write '%s/run.json': %s", how->out_dir,
+        snprintf(error, FINISH_ERROR_BYTES, "--out: cannot write '%s/run.json': %s", given->out_dir,
                  strerror(errno));
         return EEP_ERR_SYSTEM;
     }
@@ -56,13 +57,13 @@ static eep_status write_model(const options *how, const char *dir, char error[FI
 }
 
 /* Why it cannot be held: errno, and whose lock it is. */
-static eep_status say_taken(const char *dir, const char *at, char error[FINISH_ERROR_BYTES])
+static eep_status say_taken(const char *dir, const char *real_dir, char error[FINISH_ERROR_BYTES])
 {
     char path[PATH_MAX], whose[64] = "";
     const char *reason = folder_hold_error(errno);
     bool busy = errno == EWOULDBLOCK;
     struct stat info;
-    snprintf(path, sizeof path, "%.*s/" FOLDER_HELD, PATH_MAX - 32, at);
+    snprintf(path, sizeof path, "%.*s/" FOLDER_HELD, PATH_MAX - 32, real_dir);
     if (lstat(path, &info) == 0 && info.st_uid != geteuid()) {
         snprintf(whose, sizeof whose, " (" FOLDER_HELD " is user %u's)", (unsigned)info.st_uid);
     }
@@ -77,17 +78,17 @@ static eep_status say_taken(const char *dir, const char *at, char error[FINISH_E
     return EEP_ERR_SYSTEM;
 }
 
-eep_status finish_take_dir(const options *how, folder_opened *out, char error[FINISH_ERROR_BYTES])
+eep_status finish_take_dir(const options *given, folder_opened *out, char error[FINISH_ERROR_BYTES])
 {
-    const char *dir = how->out_dir, *at = how->out_at ? how->out_at : dir;
+    const char *dir = given->out_dir, *real_dir = given->out_at ? given->out_at : dir;
     char why[FOLDER_WHY_BYTES];
-    if (folder_make(at) != 0 || folder_open(at, !how->out_at, out) != 0) {
+    if (folder_make(real_dir) != 0 || folder_open(real_dir, !given->out_at, out) != 0) {
         eep_status status = errno == ENOTDIR ? EEP_ERR_INVALID : EEP_ERR_SYSTEM;
         snprintf(error, FINISH_ERROR_BYTES, "--out: cannot %s folder '%s': %s",
-                 access(at, F_OK) == 0 ? "open" : "make", dir, strerror(errno));
+                 access(real_dir, F_OK) == 0 ? "open" : "make", dir, strerror(errno));
         return status;
     }
-    if (!folder_takes_results(&out->info, how->force, why)) {
+    if (!folder_takes_results(&out->info, given->force, why)) {
         snprintf(error, FINISH_ERROR_BYTES,
                  "--out: '%s': %s; give another folder, or --force if you trust all who can change "
                  "what is in it",
@@ -100,7 +101,7 @@ eep_status finish_take_dir(const options *how, folder_opened *out, char error[FI
         folder_close(out);
         return status;
     }
-    if (!how->force && !is_empty(out->path)) {
+    if (!given->force && !is_empty(out->path)) {
         snprintf(error, FINISH_ERROR_BYTES,
                  "--out: '%s' is not empty; give another folder, or --force to write into it", dir);
         folder_close(out);
@@ -110,7 +111,7 @@ eep_status finish_take_dir(const options *how, folder_opened *out, char error[FI
 }
 
 /* With --force an older run's may be there: if this run writes none, nobody must read those. */
-static eep_status remove_old(const char *dir, const char *at, char error[FINISH_ERROR_BYTES])
+static eep_status remove_old(const char *dir, const char *real_dir, char error[FINISH_ERROR_BYTES])
 {
     static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
                                         "requests.csv", "tokens.csv",  "steps.csv",   "events.csv",
@@ -120,8 +121,8 @@ static eep_status remove_old(const char *dir, const char *at, char error[FINISH_
     for (int i = 0; i < 2 * NUM; i++) {
         const char *name = names[i % NUM];
         char path[PATH_MAX];
-        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, at, name);
-        int failed = i < NUM ? run_file_can_replace(at, name) : unlink(path);
+        snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, real_dir, name);
+        int failed = i < NUM ? run_file_can_replace(real_dir, name) : unlink(path);
         if (failed && (i < NUM || errno != ENOENT)) {
             snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
                      name, strerror(errno));
@@ -131,10 +132,10 @@ static eep_status remove_old(const char *dir, const char *at, char error[FINISH_
     return EEP_OK;
 }
 
-eep_status finish_prepare_dir(const options *how, const char *dir, char error[FINISH_ERROR_BYTES])
+eep_status finish_prepare_dir(const options *given, const char *dir, char error[FINISH_ERROR_BYTES])
 {
-    eep_status status = remove_old(how->out_dir, dir, error);
-    return status == EEP_OK ? write_model(how, dir, error) : status;
+    eep_status status = remove_old(given->out_dir, dir, error);
+    return status == EEP_OK ? write_model(given, dir, error) : status;
 }
 
 /* ---------------------------------------------------------------- other programs */

@@ -14,11 +14,11 @@ enum { FINISH_ERROR_BYTES = 1024 };
  *
  * Whoever may write into the folder's parent can put another one in its place. So from here on it
  * is used by `out->path`, and its name is only told. */
-EEP_MUST_CHECK eep_status finish_take_dir(const options *how, folder_opened *out,
+EEP_MUST_CHECK eep_status finish_take_dir(const options *given, folder_opened *out,
                                           char error[FINISH_ERROR_BYTES]);
 /* In the run's folder `dir`, which is ours: remove what an older run left, and write run.json,
  * which tells the oracle the model. */
-EEP_MUST_CHECK eep_status finish_prepare_dir(const options *how, const char *dir,
+EEP_MUST_CHECK eep_status finish_prepare_dir(const options *given, const char *dir,
                                              char error[FINISH_ERROR_BYTES]);
 
 /* Run eep-oracle (beside this program) on the folder and read its verdict; blocks until it ends, or

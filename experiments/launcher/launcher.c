@@ -1,6 +1,7 @@
 /* The loop of a run: serve, stop, and report. */
 #include "experiments/launcher/launcher.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/base/poll_open.h"
 #include "experiments/children/descriptor_limit.h"
@@ -138,13 +139,13 @@ static void read_signals(launcher *self)
 {
     struct signalfd_siginfo signal;
     while (read(self->ending.signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
-        uint64_t now_ns = launcher_now_ns();
+        uint64_t time_ns = now_ns();
         if (!self->ending.signal_ns) {
-            self->ending.signal_ns = now_ns;
+            self->ending.signal_ns = time_ns;
             launcher_interrupt(self, "interrupted by signal %u (%s)%s", signal.ssi_signo,
                                strsignal((int)signal.ssi_signo),
                                self->run.start_ns ? "" : " before it served: there are no rows");
-        } else if (now_ns - self->ending.signal_ns > SAME_SIGNAL_NS && !self->ending.at_once) {
+        } else if (time_ns - self->ending.signal_ns > SAME_SIGNAL_NS && !self->ending.at_once) {
             self->ending.at_once = true;
             launcher_complain(self, "interrupted again: ended at once");
         }
@@ -191,30 +192,30 @@ static void read_input(launcher *self, double longest_ms)
             launcher_reap(self, s);
         }
     }
-    launcher_control_take(self, control_set);
+    launcher_control_handle(self, control_set);
 }
 
 static void serve(launcher *self)
 {
-    self->progress.moved_ns = launcher_now_ns();
+    self->progress.moved_ns = now_ns();
     for (;;) {
         bool freezes = launcher_record_freezes(self);
         read_input(self, freezes ? FREEZE_WAIT_MS : wait_ms(self));
-        uint64_t now_ns = launcher_now_ns();
+        uint64_t time_ns = now_ns();
         if (!self->run.start_ns) {
-            start_serving(self, now_ns);
+            start_serving(self, time_ns);
         }
         if (self->run.start_ns) {
             launcher_run_script(self);
             launcher_run_plan(self);
-            launcher_run_load(self, now_ns);
+            launcher_run_load(self, time_ns);
             if (launcher_outstanding(self) >= (uint32_t)num_active(self)) {
-                self->run.load_end_ns = now_ns;
+                self->run.load_end_ns = time_ns;
             }
         }
         launcher_control_tell(self);
-        show_status(self, now_ns);
-        if (launcher_is_over(self, now_ns)) {
+        show_status(self, time_ns);
+        if (launcher_is_over(self, time_ns)) {
             break;
         }
     }
@@ -249,7 +250,7 @@ static void end_loaders(launcher *self)
 static void stop(launcher *self)
 {
     wire_header message = {WIRE_STOP, sizeof message};
-    self->run.end_ns = launcher_now_ns();
+    self->run.end_ns = now_ns();
     self->ending.stopping = true;
     launcher_record_script(self);
     for (int s = 0; s < self->run.max_ranks; s++) {
@@ -261,7 +262,7 @@ static void stop(launcher *self)
     }
     bool shut = false;
     while (!launcher_nobody_is_left(self) && !self->ending.at_once &&
-           launcher_now_ns() - self->run.end_ns < STOP_BOUND_NS) {
+           now_ns() - self->run.end_ns < STOP_BOUND_NS) {
         end_loaders(self);
         read_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
@@ -270,7 +271,7 @@ static void stop(launcher *self)
             }
         }
         if (!shut && (supervisor_all_have_stopped(self->ranks) ||
-                      launcher_now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
+                      now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
             supervisor_shut_all(self->ranks); /* none sees another go that still serves */
             shut = true;
         }

@@ -1,6 +1,7 @@
 /* eep-ctl's commands, and the events that its watchers are told. */
 #include "experiments/launcher/launcher_control.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/control/control_path.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/launcher/launcher_experts.h"
@@ -33,6 +34,7 @@ typedef struct launcher_control {
 
 /* ---------------------------------------------------------------- commands */
 
+/* The verb cannot be done to the seat, now or ever: true, and why. */
 static bool refuse_seat(launcher *self, const script_event *event, int seat, bool now, char *error)
 {
     const verb_info *info = &verb_table[event->verb];
@@ -75,8 +77,7 @@ static int seats_done_to(const script_event *event, int seats_out[SCRIPT_MAX_SEA
     return num;
 }
 
-/* It was done to nobody: those that it takes the seats of have ended since, or its action failed.
- */
+/* The event was done to nobody: the ranks that it names have ended since, or its action failed. */
 static void refuse_passed_over(const script_event *event, char *error)
 {
     const char *name = verb_table[event->verb].name;
@@ -93,21 +94,26 @@ static void refuse_passed_over(const script_event *event, char *error)
     }
 }
 
-static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
-                         int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
+/* Why the store does not take the verb; NULL: it does, or the verb is not for it. */
+static const char *store_refuses(launcher *self, verb action, bool now)
 {
-    launcher *self = user;
-    script *events = &self->options.script;
-    script_event added = *event;
-    double now_ms = launcher_time_ms(self);
-    bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
-    if (script_check(event, self->run.max_ranks, error) != EEP_OK) {
-        return false;
+    if (!is_for_store(action)) {
+        return NULL;
     }
+    if (!self->options.store_process) {
+        return "the store is part of eep-run; start it with --store-process";
+    }
+    return now ? store_process_refuses(self->store.process, action) : NULL;
+}
+
+/* `now`: without @WHEN, or for a time that has come. True: it can be done, as far as is known. */
+static bool is_possible(launcher *self, const script_event *event, bool now, char *error)
+{
+    const verb_info *info = &verb_table[event->verb];
     if (now && event->delay_ms > 0) {
         snprintf(error, CONTROL_ERROR_BYTES,
                  "%s: %g s is past: the run is at %.3f s; without @WHEN it is done at once",
-                 verb_table[event->verb].name, event->delay_ms / 1e3, now_ms / 1e3);
+                 info->name, event->delay_ms / 1e3, launcher_time_ms(self) / 1e3);
         return false;
     }
     for (int i = 0; event->target == TARGET_SEATS && i < event->num_seats; i++) {
@@ -115,31 +121,27 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
             return false;
         }
     }
-    if (is_for_store(event->verb) && !self->options.store_process) {
-        snprintf(error, CONTROL_ERROR_BYTES,
-                 "%s: the store is part of eep-run; start it with --store-process",
-                 verb_table[event->verb].name);
+    const char *why = store_refuses(self, event->verb, now);
+    if (why) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", info->name, why);
         return false;
     }
-    const char *odd = now && is_for_store(event->verb)
-                          ? store_process_refuses(self->store.process, event->verb)
-                          : NULL;
-    if (odd) {
-        snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name, odd);
+    if (info->wants_free && eepi_descriptors_lack(DESCRIPTORS_OF_START, "starting a rank", error,
+                                                  CONTROL_ERROR_BYTES)) {
         return false;
     }
-    if (verb_table[event->verb].wants_free &&
-        eepi_descriptors_lack(DESCRIPTORS_OF_START, "starting a rank", error,
-                              CONTROL_ERROR_BYTES)) {
-        return false;
-    }
-    bool mends = verb_table[event->verb].wants_free && now && launcher_uncovered(self) > 0;
+    /* A rank that brings experts back is let in even then: without it nothing is served. */
+    bool mends = info->wants_free && now && launcher_uncovered(self) > 0;
     if (self->ending.stopping || (self->ending.finishing && !mends)) {
         snprintf(error, CONTROL_ERROR_BYTES, "the run is finishing: nothing new begins");
         return false;
     }
-    added.delay_ms = now ? now_ms : added.delay_ms;
-    eep_status status = script_append(events, &added);
+    return true;
+}
+
+static bool append(launcher *self, const script_event *event, char *error)
+{
+    eep_status status = script_append(&self->options.script, event);
     if (status != EEP_OK) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", verb_table[event->verb].name,
                  status == EEP_ERR_NOT_FOUND
@@ -147,6 +149,21 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
                  : status == EEP_ERR_INVALID
                      ? "too many events are pending: 'pending' lists them, 'cancel' withdraws one"
                      : eep_strerror(status));
+    }
+    return status == EEP_OK;
+}
+
+static bool on_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
+                       int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
+{
+    launcher *self = user;
+    const script *events = &self->options.script;
+    script_event added = *event;
+    double now_ms = launcher_time_ms(self);
+    bool now = event->when == WHEN_TIME && event->delay_ms <= now_ms;
+    added.delay_ms = now ? now_ms : added.delay_ms;
+    if (script_check(event, self->run.max_ranks, error) != EEP_OK ||
+        !is_possible(self, event, now, error) || !append(self, &added, error)) {
         return false;
     }
     int index = events->num_events - 1;
@@ -165,13 +182,13 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
     return true;
 }
 
-/* What is scripted for later is dropped: a trigger that never comes would hold the run up. What was
- * begun is still undone. */
+/* Events that are scripted for later are dropped: a trigger that never comes would hold the run up.
+ * Stops and slow-downs that have begun are still ended. */
 static void finish(void *user)
 {
     launcher *self = user;
     script *events = &self->options.script;
-    self->ending.finish_ns = self->ending.finishing ? self->ending.finish_ns : launcher_now_ns();
+    self->ending.finish_ns = self->ending.finishing ? self->ending.finish_ns : now_ns();
     self->ending.finishing = true;
     script_withdraw(events);
 }
@@ -183,7 +200,7 @@ static bool is_settled(void *user, char why[CONTROL_ERROR_BYTES])
 
 static double tokens_per_s(const launcher_control *own, uint64_t tokens)
 {
-    uint64_t since_ns = launcher_now_ns() - own->sample[0].time_ns;
+    uint64_t since_ns = now_ns() - own->sample[0].time_ns;
     bool known = own->sample[0].time_ns && since_ns;
     return known ? (double)(tokens - own->sample[0].tokens) * 1e9 / (double)since_ns : 0;
 }
@@ -213,8 +230,8 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
 
 /* ---------------------------------------------------------------- each round */
 
-/* After a finish nobody waits for a joiner that does not come in, unless nothing is served without
- * it: it may hold the only copies of some experts. */
+/* After a finish no joiner is waited for, unless nothing is served without it: it may hold the only
+ * copies of some experts. */
 static void end_joiners(launcher *self)
 {
     bool ends = self->ending.finishing && launcher_uncovered(self) == 0;
@@ -222,7 +239,7 @@ static void end_joiners(launcher *self)
         const record_process *process = launcher_process_of(self, seat);
         uint64_t from_ns = self->ending.finish_ns;
         from_ns = process && process->spawn_ns > from_ns ? process->spawn_ns : from_ns;
-        bool late = launcher_now_ns() - from_ns > FINISH_JOIN_NS;
+        bool late = now_ns() - from_ns > FINISH_JOIN_NS;
         if (late && process && self->ranks->seat[seat].lives && !process->joined_ns &&
             !process->kill_ns) {
             launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
@@ -250,7 +267,7 @@ void launcher_control_tell(launcher *self)
 {
     launcher_control *own = self->control;
     const rows *seen = &self->run.rows;
-    uint64_t now_ns = launcher_now_ns();
+    uint64_t time_ns = now_ns();
     if (!own) {
         return;
     }
@@ -261,9 +278,9 @@ void launcher_control_tell(launcher *self)
         }
     }
     own->num_told = seen->num_events;
-    if (now_ns - own->sample[1].time_ns >= RATE_PERIOD_NS) {
+    if (time_ns - own->sample[1].time_ns >= RATE_PERIOD_NS) {
         own->sample[0] = own->sample[1];
-        own->sample[1].time_ns = now_ns;
+        own->sample[1].time_ns = time_ns;
         own->sample[1].tokens = scheduler_count(self->scheduler).tokens_emitted;
     }
 }
@@ -279,10 +296,10 @@ void launcher_control_fds(const launcher *self, struct pollfd *set_out)
     }
 }
 
-void launcher_control_take(launcher *self, const struct pollfd *set)
+void launcher_control_handle(launcher *self, const struct pollfd *set)
 {
     if (self->control) {
-        control_take(self->control->socket, set, (double)launcher_now_ns() / 1e6);
+        control_handle(self->control->socket, set, (double)now_ns() / 1e6);
     }
 }
 
@@ -290,8 +307,8 @@ void launcher_control_take(launcher *self, const struct pollfd *set)
 
 bool launcher_control_open(launcher *self)
 {
-    static const control_ops ops = {take_command, finish,       tell_status,
-                                    is_settled,   tell_pending, cancel};
+    static const control_ops ops = {on_command, finish,       tell_status,
+                                    is_settled, tell_pending, cancel};
     const char *out_dir = self->out.path, *given = self->options.control_path;
     char error[CONTROL_ERROR_BYTES] = "";
     launcher_control *own = calloc(1, sizeof *own);

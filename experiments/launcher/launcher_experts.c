@@ -2,6 +2,7 @@
  * may leave, who fills a slot from whom. */
 #include "experiments/launcher/launcher_experts.h"
 
+#include "experiments/base/clock.h"
 #include "graphs/base/say.h"
 
 #include <stdio.h>
@@ -133,14 +134,14 @@ bool launcher_lacks_room(const launcher *self, int seat, char *text, size_t size
 /* Requests wait meanwhile. */
 static bool is_early(void *until_ns)
 {
-    return launcher_now_ns() < *(uint64_t *)until_ns;
+    return now_ns() < *(uint64_t *)until_ns;
 }
 
 void launcher_record_cover(launcher *self)
 {
     cover *found = &self->run.cover;
     char text[COVER_TEXT_BYTES];
-    uint64_t until_ns = launcher_now_ns() + LONGEST_COVER_NS;
+    uint64_t until_ns = now_ns() + LONGEST_COVER_NS;
     cover_status status =
         self->view ? cover_of(self->view, is_early, &until_ns, found) : COVER_NO_MEMORY;
     if (status == COVER_GIVEN_UP) {

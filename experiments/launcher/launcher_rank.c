@@ -1,6 +1,7 @@
 /* What the launcher hears from a rank, packet by packet, and what it makes of the rank's end. */
 #include "experiments/launcher/launcher_rank.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/base/child.h"
 #include "experiments/rank/rank.h"
 
@@ -29,7 +30,7 @@ static void on_step(launcher *self, int seat, const wire_step *step, size_t byte
 {
     const record_process *process = launcher_process_of(self, seat);
     const wire_token *tokens = (const wire_token *)(step + 1);
-    uint64_t now = launcher_now_ns();
+    uint64_t now = now_ns();
     if (self->ending.stopping || (bytes - sizeof *step) / sizeof *tokens < step->num_tokens) {
         return;
     }
@@ -167,7 +168,7 @@ static void on_packet(launcher *self, int seat, size_t bytes)
         self->ranks->seat[seat].has_stopped = true;
         break;
     case WIRE_FROZEN:
-        supervisor_saw_frozen(self->ranks, seat);
+        supervisor_on_frozen(self->ranks, seat);
         break;
     }
 }
@@ -220,14 +221,14 @@ static bool is_expected(const launcher *self, const record_process *process, int
 {
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
                   (process->die_ns || process->freeze_ns || was_stopped_long(self, process) ||
-                   launcher_is_slow(process, launcher_now_ns()));
+                   launcher_is_slow(process, now_ns()));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
     /* A thread cannot be stopped from outside: its own patience ends in the middle of a step. */
     bool gave_up = self->options.threads && WIFEXITED(wait_status) &&
                    WEXITSTATUS(wait_status) == RANK_EXIT_FAILED;
     bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
     return process->kill_ns || left ||
-           ((killed || evicted || gave_up) && launcher_is_injected(process, launcher_now_ns())) ||
+           ((killed || evicted || gave_up) && launcher_is_injected(process, now_ns())) ||
            (evicted && process->expelled_injected);
 }
 
@@ -241,7 +242,7 @@ void launcher_reap(launcher *self, int seat)
     record_process *process = launcher_process_of(self, seat);
     launcher_read_rank(self, seat); /* what it sent before its end counts */
     supervisor_hang_up(self->ranks, seat);
-    process->exit_ns = launcher_now_ns();
+    process->exit_ns = now_ns();
     process->exit_status = wait_status;
     scheduler_seat_close(self->scheduler, seat);
     if (self->ending.stopping) {

@@ -1,6 +1,7 @@
 /* A run before its ranks and after them: memory, device, load, output folder and store. */
 #include "experiments/launcher/launcher_setup.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/children/device_probe.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/launcher/finish.h"
@@ -239,7 +240,7 @@ launcher *launcher_open(const options *given)
     }
     self->ending.signal_fd = -1;
     self->out = FOLDER_CLOSED;
-    self->progress.begun_ns = launcher_now_ns();
+    self->progress.begun_ns = now_ns();
     self->run.max_ranks = (int)given->max_ranks;
     self->screen.is_tty = isatty(STDOUT_FILENO) == 1;
     if (!set_up(self)) {

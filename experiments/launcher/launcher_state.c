@@ -4,6 +4,7 @@
 
 #include "experiments/base/clock.h"
 
+#include "experiments/base/clock.h"
 #include "graphs/base/say.h"
 
 #include <stdarg.h>
@@ -13,14 +14,9 @@
 /* A stop or a slow-down that has ended may still get its rank expelled for this long. */
 static const uint64_t INJECTED_NS = 5000000000;
 
-uint64_t launcher_now_ns(void)
-{
-    return now_ns();
-}
-
 double launcher_time_ms(const launcher *self)
 {
-    return self->run.start_ns ? (double)(launcher_now_ns() - self->run.start_ns) / 1e6 : 0;
+    return self->run.start_ns ? (double)(now_ns() - self->run.start_ns) / 1e6 : 0;
 }
 
 /* ---------------------------------------------------------------- for a person */
@@ -160,7 +156,7 @@ void launcher_note_at(launcher *self, uint64_t time_ns, const char *kind,
 
 void launcher_note(launcher *self, const char *kind, const record_process *process, uint64_t value)
 {
-    launcher_note_at(self, launcher_now_ns(), kind, process, value);
+    launcher_note_at(self, now_ns(), kind, process, value);
 }
 
 void launcher_add_fault(launcher *self, int seat, uint64_t since_ns, uint64_t time_ns,

@@ -64,7 +64,6 @@ struct launcher {
     uint64_t packet[WIRE_MAX_BYTES / 8]; /* the one that is being read or written */
 };
 
-uint64_t launcher_now_ns(void);
 /* Milliseconds since serving started; 0 before. */
 double launcher_time_ms(const launcher *self);
 

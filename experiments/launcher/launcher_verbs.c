@@ -1,6 +1,7 @@
 /* Verbs applied to ranks and store, and the faults that they make. */
 #include "experiments/launcher/launcher_verbs.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/launcher/launcher_experts.h"
 #include "graphs/base/descriptors.h"
 
@@ -20,7 +21,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
         /* Its process has ended and its socket was read to the end: it emits nothing any more. */
         (void)scheduler_seat_gone(self->scheduler, seat, before->generation);
     }
-    uint64_t spawn_ns = launcher_now_ns();
+    uint64_t spawn_ns = now_ns();
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
     if (!process) {
@@ -45,7 +46,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
 static uint64_t send_signal(launcher *self, int seat, int signal_number)
 {
     uint64_t time_ns = supervisor_signal(self->ranks, seat, signal_number);
-    return time_ns ? time_ns : launcher_now_ns();
+    return time_ns ? time_ns : now_ns();
 }
 
 static void apply_kill(launcher *self, const script_action *action)
@@ -76,8 +77,8 @@ static void apply_stop(launcher *self, const script_action *action)
 
 static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
 {
-    supervisor_seat *rank = &self->ranks->seat[seat];
-    if (rank->fd < 0 || send_queue_send(&rank->send_queue, message, bytes) != EEP_OK) {
+    supervisor_seat *receiver = &self->ranks->seat[seat];
+    if (receiver->fd < 0 || send_queue_send(&receiver->send_queue, message, bytes) != EEP_OK) {
         launcher_complain(self, "rank %d cannot be told to %s", seat, what);
     }
 }
@@ -87,13 +88,13 @@ static void apply_cont(launcher *self, const script_action *action)
     int seat = action->seat;
     record_process *process = launcher_process_of(self, seat);
     if (launcher_is_stopped(process)) {
-        process->cont_ns = launcher_now_ns();
+        process->cont_ns = now_ns();
     }
     if (process->freeze_ns && !action->keeps_freeze) {
         wire_die message = {{WIRE_DIE, sizeof message}, NUM_PLACES, 1};
         tell(self, seat, &message, sizeof message, "freeze no more");
         process->freeze_ns = 0;
-        process->thaw_ns = launcher_now_ns(); /* it may stop at this very moment */
+        process->thaw_ns = now_ns(); /* it may stop at this very moment */
     }
     (void)send_signal(self, seat, SIGCONT);
     launcher_note(self, "cont", process, 0);
@@ -107,8 +108,8 @@ static void apply_slow(launcher *self, const script_action *action)
     record_process *process = launcher_process_of(self, action->seat);
     wire_slow message = {{WIRE_SLOW, sizeof message}, action->value.factor};
     bool ends = action->value.factor <= 1;
-    process->slow_ns = ends ? process->slow_ns : launcher_now_ns();
-    process->slow_end_ns = ends ? launcher_now_ns() : 0;
+    process->slow_ns = ends ? process->slow_ns : now_ns();
+    process->slow_end_ns = ends ? now_ns() : 0;
     launcher_note(self, "slow", process, (uint64_t)(action->value.factor * 1e3));
     tell(self, action->seat, &message, sizeof message, "be slow");
 }
@@ -117,7 +118,7 @@ static void apply_die(launcher *self, const script_action *action)
 {
     record_process *process = launcher_process_of(self, action->seat);
     wire_die message = {{WIRE_DIE, sizeof message}, action->value.place, 0};
-    process->die_ns = launcher_now_ns();
+    process->die_ns = now_ns();
     launcher_note(self, "die", process, action->value.place);
     tell(self, action->seat, &message, sizeof message, "die");
 }
@@ -129,7 +130,7 @@ static void apply_freeze(launcher *self, const script_action *action)
     record_process *process = launcher_process_of(self, action->seat);
     wire_die message = {{WIRE_DIE, sizeof message}, action->value.place, 1};
     launcher_note(self, "freeze", process, action->value.place);
-    process->freeze_ns = launcher_now_ns();
+    process->freeze_ns = now_ns();
     tell(self, action->seat, &message, sizeof message, "freeze");
 }
 
@@ -138,7 +139,7 @@ static void apply_freeze(launcher *self, const script_action *action)
 static bool continue_late_freeze(launcher *self, int seat, record_process *process)
 {
     if (!process->thaw_ns || process->exit_ns || launcher_is_stopped(process) ||
-        launcher_now_ns() - process->thaw_ns > THAW_NS) {
+        now_ns() - process->thaw_ns > THAW_NS) {
         return false;
     }
     if (supervisor_state(self->ranks, seat) == 'T') {
@@ -163,7 +164,7 @@ bool launcher_record_freezes(launcher *self)
         }
         uint64_t since_ns = process->freeze_ns;
         process->freeze_ns = process->cont_ns = 0;
-        process->stop_ns = launcher_now_ns();
+        process->stop_ns = now_ns();
         scheduler_seat_close(self->scheduler, seat);
         launcher_add_fault(self, seat, since_ns, process->stop_ns, "stop");
     }
@@ -174,7 +175,7 @@ static void apply_drain(launcher *self, int seat)
 {
     record_process *process = launcher_process_of(self, seat);
     wire_header message = {WIRE_DRAIN, sizeof message};
-    process->drain_ns = launcher_now_ns();
+    process->drain_ns = now_ns();
     scheduler_seat_close(self->scheduler, seat);
     launcher_note(self, "drain", process, 0);
     tell(self, seat, &message, sizeof message, "drain");

@@ -2,6 +2,7 @@
  * left go. */
 #include "experiments/launcher/launcher_view.h"
 
+#include "experiments/base/clock.h"
 #include "experiments/launcher/launcher_experts.h"
 #include "experiments/launcher/launcher_rank.h"
 #include "experiments/launcher/launcher_script.h"
@@ -33,7 +34,7 @@ static void note_expulsion(launcher *self, int seat, record_process *process)
         record_left_as_asked(process) || process->expelled_ns) {
         return;
     }
-    process->expelled_ns = launcher_now_ns();
+    process->expelled_ns = now_ns();
     process->expelled_injected = launcher_is_injected(process, process->expelled_ns);
     if (!process->expelled_injected) {
         launcher_complain(self, "rank %d (generation %u) was expelled while its process lives",
@@ -85,7 +86,7 @@ static bool add_view(launcher *self, const eepi_view *view)
     if (!added) {
         return false;
     }
-    added->time_ns = launcher_now_ns();
+    added->time_ns = now_ns();
     added->epoch = view->epoch;
     added->phase = view->phase;
     added->cause = view->cause;

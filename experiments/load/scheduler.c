@@ -1,3 +1,4 @@
+/* Requests queue, go to the seat with most room, and move on when a seat ends. */
 #include "experiments/load/scheduler.h"
 
 #include <stdlib.h>
@@ -156,7 +157,7 @@ int scheduler_seat_gone(scheduler *self, int seat, uint32_t generation)
     return moved;
 }
 
-/* Fewest outstanding positions; on equality the lower seat. -1: nobody has room. */
+/* The seat with the fewest outstanding positions; of equals the lowest. -1: none has room. */
 static int best_seat(const scheduler *self)
 {
     int best = -1;
@@ -301,7 +302,7 @@ const scheduler_request *scheduler_request_at(const scheduler *self, uint32_t id
 int scheduler_activity(const scheduler *self, int seat, uint32_t generation, uint32_t *request_out)
 {
     int activity = 0;
-    uint32_t most = 0;
+    uint32_t max_left = 0;
     for (uint32_t r = self->first_alive; r < self->num_requests; r++) {
         const scheduler_request *request = &self->request[r];
         if (request->status != REQUEST_RUNNING || request->seat != seat ||
@@ -310,9 +311,9 @@ int scheduler_activity(const scheduler *self, int seat, uint32_t generation, uin
         }
         activity = activity ? activity : 1;
         uint32_t left = request->output_length - request->num_emitted;
-        if (request->num_emitted > 0 && left > most) {
+        if (request->num_emitted > 0 && left > max_left) {
             activity = 2;
-            most = left;
+            max_left = left;
             *request_out = r;
         }
     }

@@ -13,8 +13,8 @@
 
 static const uint64_t FRACTION_MAX = 1000000000;
 
-static __attribute__((format(printf, 2, 3))) void say(char error[TRACE_ERROR_BYTES],
-                                                      const char *format, ...)
+static __attribute__((format(printf, 2, 3))) void explain(char error[TRACE_ERROR_BYTES],
+                                                          const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -101,7 +101,7 @@ typedef struct place {
 
 static eep_status fail_at(const place *at, const char *what)
 {
-    say(at->error, "%s:%zu: %s", at->path, at->line, what);
+    explain(at->error, "%s:%zu: %s", at->path, at->line, what);
     return EEP_ERR_INVALID;
 }
 
@@ -272,23 +272,23 @@ static eep_status read_lines(FILE *file, const char *path, const trace_options *
     size_t capacity = 0, number = 0;
     eep_status status = line ? EEP_OK : EEP_ERR_NO_MEMORY;
     if (!line) {
-        say(error, "%s: out of memory", path);
+        explain(error, "%s: out of memory", path);
     }
     while (status == EEP_OK && (options->first == 0 || t->num_requests < options->first)) {
         size_t length = next_line(file, line);
         if (length == 0) {
             if (ferror(file)) {
-                say(error, "%s:%zu: cannot read: %s", path, number + 1, strerror(errno));
+                explain(error, "%s:%zu: cannot read: %s", path, number + 1, strerror(errno));
                 status = EEP_ERR_SYSTEM;
             }
             break;
         }
         if (length > TRACE_MAX_LINE_BYTES + 1 || number == TRACE_MAX_LINES) {
-            say(error, "%s:%zu: %s%d %s", path, number + 1,
-                number == TRACE_MAX_LINES ? "more than " : "longer than ",
-                number == TRACE_MAX_LINES ? TRACE_MAX_LINES : TRACE_MAX_LINE_BYTES,
-                number == TRACE_MAX_LINES ? "lines: give a part of it"
-                                          : "bytes: a trace has a line for each request");
+            explain(error, "%s:%zu: %s%d %s", path, number + 1,
+                    number == TRACE_MAX_LINES ? "more than " : "longer than ",
+                    number == TRACE_MAX_LINES ? TRACE_MAX_LINES : TRACE_MAX_LINE_BYTES,
+                    number == TRACE_MAX_LINES ? "lines: give a part of it"
+                                              : "bytes: a trace has a line for each request");
             status = EEP_ERR_INVALID;
             break;
         }
@@ -299,7 +299,7 @@ static eep_status read_lines(FILE *file, const char *path, const trace_options *
         trace_request request = {0};
         status = read_line(&at, options, &request);
         if (status == EEP_OK && !append(t, &capacity, request)) {
-            say(error, "%s:%zu: out of memory", path, number);
+            explain(error, "%s:%zu: out of memory", path, number);
             status = EEP_ERR_NO_MEMORY;
         }
     }
@@ -314,8 +314,8 @@ static eep_status begin_at_start(trace *t, const char *path, const trace_options
     uint64_t first_us = options->start == TRACE_START_FIRST ? t->requests[0].arrival_us : 0;
     uint64_t last_us = t->requests[t->num_requests - 1].arrival_us - first_us;
     if ((double)last_us > TRACE_MAX_ARRIVAL_MS * 1000.0) {
-        say(error, "%s: its timestamps are %.0f ms apart: more than 31 years", path,
-            (double)last_us / 1000.0);
+        explain(error, "%s: its timestamps are %.0f ms apart: more than 31 years", path,
+                (double)last_us / 1000.0);
         return EEP_ERR_INVALID;
     }
     for (size_t i = 0; i < t->num_requests; i++) {
@@ -332,17 +332,17 @@ eep_status trace_load(const char *path, const trace_options *options, trace *tra
     trace_request *spare = NULL;
     FILE *file = fopen(path, "re");
     if (!file) {
-        say(error_out, "%s: cannot open: %s", path, strerror(errno));
+        explain(error_out, "%s: cannot open: %s", path, strerror(errno));
         return EEP_ERR_SYSTEM;
     }
     eep_status status = read_lines(file, path, options, &t, error_out);
     fclose(file);
     if (status == EEP_OK && t.num_requests == 0) {
-        say(error_out, "%s: no request in it", path);
+        explain(error_out, "%s: no request in it", path);
         status = EEP_ERR_INVALID;
     }
     if (status == EEP_OK && !(spare = malloc(t.num_requests * sizeof *spare))) {
-        say(error_out, "%s: out of memory", path);
+        explain(error_out, "%s: out of memory", path);
         status = EEP_ERR_NO_MEMORY;
     }
     if (status != EEP_OK) {
@@ -399,12 +399,12 @@ eep_status trace_draw_poisson(const trace_poisson *poisson, trace *trace_out,
 {
     const char *fault = poisson_fault(poisson);
     if (fault) {
-        say(error_out, "%s", fault);
+        explain(error_out, "%s", fault);
         return EEP_ERR_INVALID;
     }
     trace_request *requests = malloc(poisson->num_requests * sizeof *requests);
     if (!requests) {
-        say(error_out, "out of memory for %zu requests", poisson->num_requests);
+        explain(error_out, "out of memory for %zu requests", poisson->num_requests);
         return EEP_ERR_NO_MEMORY;
     }
     uint64_t state = poisson->seed;

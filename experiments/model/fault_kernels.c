@@ -1,4 +1,4 @@
-/* Host twins of the driver's own kernels, and what each byte of their arguments is. */
+/* Host bodies of the kernels of faults, and what each byte of their arguments is. */
 #include "experiments/model/fault_kernels.h"
 
 #include <stddef.h>

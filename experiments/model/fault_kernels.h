@@ -1,7 +1,7 @@
-/* Kernels of the driver that are not the model's: arguments, bodies for both compilers, the table.
+/* Kernels of faults, which are not the model's: arguments, bodies for both compilers, the table.
  * One thread each. */
-#ifndef EEPX_LAB_KERNELS_H
-#define EEPX_LAB_KERNELS_H
+#ifndef EEPX_FAULT_KERNELS_H
+#define EEPX_FAULT_KERNELS_H
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/table_layout.h"
@@ -22,10 +22,10 @@ typedef struct fault_halt_words {
     uint32_t bell[2]; /* the host's counterpart of polling (eepk_doorbell_ring) */
 } fault_halt_words;
 
-/* Wait at one place of a step, if armed for it, until the host lets go or closes the context: no
- * abort of the step ends it, as none would end a GPU that is stuck. An aborted step sends nothing,
- * so it has none of the places; the next one has them. One that is let go as dead, or by the end of
- * its context, leaves a step whose later nodes do nothing, and tell nobody. */
+/* Wait at one place of a step, if armed for it, until the host lets go or closes the context. No
+ * abort of the step ends the wait, as none would end a GPU that is stuck. An aborted step sends
+ * nothing and never gets to a place; the next step does. After FAULT_GO_DEAD, or the end of its
+ * context, the later nodes of the step do nothing and tell nobody. */
 typedef struct fault_halt_args {
     fault_halt_words *words;
     const eepk_world *world;

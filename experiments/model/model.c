@@ -1,7 +1,9 @@
+/* The model's memory on the device. */
 #include "experiments/model/model.h"
 #include "experiments/model/model_bodies.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +11,9 @@ enum { CUDA_BLOCKS_PER_SLOT = 4, WHY_BYTES = 512 };
 
 /* ---------------------------------------------------------------- memory */
 
-static int in_range(int32_t value, int32_t most)
+static bool in_range(int32_t value, int32_t max)
 {
-    return value >= 1 && value <= most;
+    return value >= 1 && value <= max;
 }
 
 static const char *config_flaw(const model_config *c)
@@ -47,7 +49,7 @@ static const char *config_flaw(const model_config *c)
 }
 
 /* Zeroed memory that model_close frees; *memory_out is some pointer variable. */
-static eep_status take(model *m, eep_memory kind, size_t bytes, void *memory_out)
+static eep_status allocate_one(model *m, eep_memory kind, size_t bytes, void *memory_out)
 {
     void *memory;
     eep_status status = eep_device_alloc(m->device, kind, bytes, &memory);
@@ -129,7 +131,7 @@ static eep_status allocate(model *m)
     };
     static_assert(sizeof wanted / sizeof wanted[0] <= MODEL_MAX_BUFFERS, "room for all");
     for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
-        eep_status status = take(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
+        eep_status status = allocate_one(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
         if (status != EEP_OK) {
             return status;
         }
@@ -141,7 +143,7 @@ static eep_status allocate(model *m)
 
 /* ---------------------------------------------------------------- life */
 
-/* The CUDA twins, where the device needs them, and a grid that suits it. */
+/* The CUDA bodies, where the device needs them, and a grid that suits it. */
 static eep_status open_kernels(model *m, const char **why_out)
 {
     static _Thread_local char why[WHY_BYTES];

@@ -1,5 +1,5 @@
-/* Host twins of the model's kernels: the bodies, compiled for the CPU, and what each byte of their
- * arguments is, so that a capture is refused that would hold anything else
+/* Host bodies of the model's kernels: model_bodies.h, compiled for the CPU, and what each byte of
+ * their arguments is, so that a capture is refused that would hold anything else
  * (graphs/device/capture_guard.h).
  */
 #include "experiments/model/model_bodies.h"

@@ -156,7 +156,7 @@ extern "C" {
 #endif
 
 /* With their host bodies and what each byte of their arguments is, in the order of model_kernel_id;
- * `.cuda` is NULL: the CUDA twins are launched by the plugin that has them (model_plugin.h). */
+ * `.cuda` is NULL: the CUDA bodies are launched by the plugin that has them (model_plugin.h). */
 extern const eep_kernel model_kernels[MODEL_NUM_KERNELS];
 
 #ifdef __cplusplus

@@ -53,9 +53,9 @@ static eep_status upload_room(upload *u, void **room_out)
     return eep_event_synchronize(u->copied[u->next], COPY_BOUND_US);
 }
 
-static eep_status upload_send(upload *u, void *to, size_t bytes)
+static eep_status upload_send(upload *u, void *target, size_t bytes)
 {
-    eep_status status = eep_copy_async(u->stream, to, u->half[u->next], bytes);
+    eep_status status = eep_copy_async(u->stream, target, u->half[u->next], bytes);
     if (status == EEP_OK) {
         status = eep_event_record(u->copied[u->next], u->stream);
     }
@@ -66,19 +66,19 @@ static eep_status upload_send(upload *u, void *to, size_t bytes)
 /* ---------------------------------------------------------------- dense weights */
 
 static eep_status load_tensor(upload *u, uint64_t seed, weights_kind kind, int32_t layer,
-                              int32_t expert, size_t count, float *to)
+                              int32_t expert, size_t count, float *target)
 {
-    const size_t most = HALF_BYTES / sizeof(float);
+    const size_t max_count = HALF_BYTES / sizeof(float);
     eep_status status = EEP_OK;
-    for (size_t at = 0; at < count && status == EEP_OK; at += most) {
-        size_t part = count - at < most ? count - at : most;
+    for (size_t at = 0; at < count && status == EEP_OK; at += max_count) {
+        size_t part = count - at < max_count ? count - at : max_count;
         void *room;
         status = upload_room(u, &room);
         if (status != EEP_OK) {
             return status;
         }
         weights_generate_from(seed, kind, (uint32_t)layer, (uint32_t)expert, at, part, room);
-        status = upload_send(u, to + at, part * sizeof(float));
+        status = upload_send(u, target + at, part * sizeof(float));
     }
     return status;
 }
@@ -146,11 +146,11 @@ static eep_status fill_slot(model *m, upload *u, int32_t place)
 static eep_status load_addresses(model *m, upload *u)
 {
     const model_config *c = &m->config;
-    const size_t most = HALF_BYTES / sizeof(float *);
+    const size_t max_count = HALF_BYTES / sizeof(float *);
     size_t count = (size_t)c->num_layers * (size_t)c->num_slots * MODEL_TENSORS;
     eep_status status = EEP_OK;
-    for (size_t at = 0; at < count && status == EEP_OK; at += most) {
-        size_t part = count - at < most ? count - at : most;
+    for (size_t at = 0; at < count && status == EEP_OK; at += max_count) {
+        size_t part = count - at < max_count ? count - at : max_count;
         void *room;
         status = upload_room(u, &room);
         for (size_t i = 0; i < part && status == EEP_OK; i++) {

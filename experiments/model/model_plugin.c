@@ -1,3 +1,4 @@
+/* The library of CUDA bodies: found, opened, called. */
 #include "experiments/model/model_plugin.h"
 #include "graphs/device/device_ops.h"
 
@@ -73,7 +74,7 @@ const model_plugin *model_plugin_open(int ordinal, char *why_out, size_t why_byt
 }
 
 eep_status model_plugin_put(const model_plugin *plugin, int ordinal, eep_stream *stream,
-                            model_twins kernel, uint32_t num_blocks, uint32_t num_threads,
+                            model_bodies kernel, uint32_t num_blocks, uint32_t num_threads,
                             const void *args, size_t args_bytes, const char **why_out)
 {
     const char *why = NULL;

@@ -1,8 +1,8 @@
-/* The CUDA twins of the driver's kernels, the model's and its own (fault_kernels.h): a library of
- * their own, libeep_model_cuda.so, that is opened only for a CUDA device, so that no program needs
- * CUDA to start. It launches them through
- * its own CUDA runtime into eep_stream_native, as any program launches its own kernels: the runtime
- * of libeep_cuda.so knows those kernels only that were linked into it. */
+/* The CUDA bodies of the laboratory's kernels, the model's and those of faults (fault_kernels.h).
+ * They are a library of their own, libeep_model_cuda.so, which is opened only for a CUDA device: no
+ * program needs CUDA to start. The library launches them through a CUDA runtime of its own into
+ * eep_stream_native, as any program launches its kernels: the runtime of libeep_cuda.so knows only
+ * the kernels that were linked into it. */
 #ifndef EEPX_MODEL_PLUGIN_H
 #define EEPX_MODEL_PLUGIN_H
 
@@ -21,7 +21,7 @@ extern "C" {
 enum {
     MODEL_PLUGIN_VERSION = 2,
     /* A plugin numbers the model's kernels as model_kernel_id does, then fault_kernel_id's. */
-    MODEL_PLUGIN_FIRST_LAB = MODEL_NUM_KERNELS,
+    MODEL_PLUGIN_FIRST_FAULT = MODEL_NUM_KERNELS,
     MODEL_PLUGIN_NUM_KERNELS = (int)MODEL_NUM_KERNELS + (int)FAULT_NUM_KERNELS
 };
 #define MODEL_PLUGIN_FILE   "libeep_model_cuda.so"
@@ -42,15 +42,15 @@ typedef struct model_plugin {
  * stays open. NULL: the reason is in why_out (why_bytes). Any thread. */
 const model_plugin *model_plugin_open(int ordinal, char *why_out, size_t why_bytes);
 
-/* A kernel's two twins: one's number in the plugin, the other's table. */
-typedef struct model_twins {
+/* The two bodies of a kernel: the CUDA body's number in the plugin, the host body's table. */
+typedef struct model_bodies {
     uint32_t number;
     const eep_kernel *host;
-} model_twins;
+} model_bodies;
 /* Put a kernel into a stream of the device with that number: by the plugin or, if that is NULL, by
  * eep_launch; shown to the capture guard either way. `why_out` is set on failure. */
 EEP_MUST_CHECK eep_status model_plugin_put(const model_plugin *plugin, int ordinal,
-                                           eep_stream *stream, model_twins kernel,
+                                           eep_stream *stream, model_bodies kernel,
                                            uint32_t num_blocks, uint32_t num_threads,
                                            const void *args, size_t args_bytes,
                                            const char **why_out);

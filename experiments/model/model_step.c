@@ -8,7 +8,7 @@ enum { CUDA_THREADS = 256 };
 static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id, int32_t num_blocks,
                          const void *args, size_t args_bytes, const char **why_out)
 {
-    model_twins kernel = {(uint32_t)id, &model_kernels[id]};
+    model_bodies kernel = {(uint32_t)id, &model_kernels[id]};
     return model_plugin_put(m->plugin, m->config.device_ordinal, stream, kernel,
                             (uint32_t)num_blocks, CUDA_THREADS, args, args_bytes, why_out);
 }

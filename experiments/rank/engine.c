@@ -1,3 +1,4 @@
+/* Requests become batches of positions, and a step's results become tokens. */
 #include "experiments/rank/engine.h"
 #include "experiments/model/model.h"
 #include "experiments/model/model_weights.h"
@@ -18,8 +19,8 @@ static_assert((int)ENGINE_CORRUPT_SLOT == (int)MODEL_CORRUPT_SLOT &&
 
 /* One request slot. Its index is also that of its state in the model. */
 typedef struct engine_request {
-    int used;
-    int dropped; /* the step in flight still has it: its slot is free after that step */
+    bool used;
+    bool dropped; /* the step in flight still has it: its slot is free after that step */
     uint32_t id, input_length, output_length;
     uint32_t num_emitted;   /* tokens known beyond the prompt */
     uint32_t next_position; /* = positions whose state is committed */
@@ -46,8 +47,8 @@ struct engine {
 
     engine_position *batch; /* [num_batch]: what is filled and not committed */
     int32_t num_batch;
-    int running;         /* replayed, neither committed nor rolled back */
-    int corrupted;       /* the corruption is part of a committed step */
+    bool running;        /* replayed, neither committed nor rolled back */
+    bool corrupted;      /* the corruption is part of a committed step */
     int64_t bad_request; /* the one with a bad input; -1: none is chosen yet */
     char error[ERROR_BYTES];
 };
@@ -297,13 +298,13 @@ static uint32_t num_ready(const engine_request *r)
     return r->input_length + r->num_emitted - r->next_position;
 }
 
-static int is_decode(const engine_request *r)
+static bool is_decode(const engine_request *r)
 {
     return num_ready(r) == 1 && r->next_position >= r->input_length;
 }
 
 /* The output of the last position whose input is known is the next token. */
-static int emits(const engine *e, const engine_position *p)
+static bool emits(const engine *e, const engine_position *p)
 {
     const engine_request *r = &e->requests[p->slot];
     return p->position == r->input_length - 1 + r->num_emitted;
@@ -336,13 +337,13 @@ static void write_inputs(engine *e)
 /* Decode positions of all requests, or the next chunk of each prompt. */
 static void plan(engine *e, int decode)
 {
-    int32_t most = e->config.num_max_tokens_per_rank;
-    for (int32_t i = 0; i < e->num_requests && e->num_batch < most; i++) {
+    int32_t max_positions = e->config.num_max_tokens_per_rank;
+    for (int32_t i = 0; i < e->num_requests && e->num_batch < max_positions; i++) {
         const engine_request *r = &e->requests[e->order[i]];
         if (is_decode(r) != decode) {
             continue;
         }
-        uint32_t count = num_ready(r), left = (uint32_t)(most - e->num_batch);
+        uint32_t count = num_ready(r), left = (uint32_t)(max_positions - e->num_batch);
         uint32_t chunk = (uint32_t)e->config.prefill_chunk;
         count = count < chunk ? count : chunk;
         count = count < left ? count : left;

@@ -17,8 +17,8 @@ enum { LOOK_NS = 20000 };
 static eep_status put_halt(fault_node *self, eep_stream *stream, verb_place place)
 {
     fault_halt_args args = {self->words, self->world, (uint32_t)place, 0};
-    model_twins kernel = {MODEL_PLUGIN_FIRST_LAB + FAULT_KERNEL_halt,
-                          &fault_kernels[FAULT_KERNEL_halt]};
+    model_bodies kernel = {MODEL_PLUGIN_FIRST_FAULT + FAULT_KERNEL_halt,
+                           &fault_kernels[FAULT_KERNEL_halt]};
     const char *why = NULL;
     return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1, 1,
                             &args, sizeof args, &why);

@@ -1,3 +1,4 @@
+/* Priorities of the threads of this process, while a rank in it prepares itself. */
 #include "experiments/rank/joiner_nice.h"
 
 #include <dirent.h>

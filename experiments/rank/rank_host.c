@@ -52,13 +52,13 @@ static void tell_end(int end_fd, int wait_status)
 static void *run_rank(void *argument)
 {
     rank_thread *self = argument;
-    rank *mine = self->rank;
-    int code = rank_run(mine);
+    rank *own = self->rank;
+    int code = rank_run(own);
     pthread_mutex_lock(&host.lock);
     self->rank = NULL; /* no signal reaches it any more */
     pthread_mutex_unlock(&host.lock);
-    int wait_status = wait_status_of(code, rank_was_killed(mine));
-    rank_free(mine);
+    int wait_status = wait_status_of(code, rank_was_killed(own));
+    rank_free(own);
     close(self->control_fd);
     tell_end(self->end_fd, wait_status);
     return NULL;
@@ -75,27 +75,27 @@ static void fail_start(int seat, const int fds[NUM_FDS], const char *why)
 
 static void start_rank(const host_order *order, const int fds[NUM_FDS])
 {
-    rank_thread *to = &host.seat[order->seat];
+    rank_thread *entry = &host.seat[order->seat];
     rank_config config = host.config;
-    if (to->is_started) { /* the launcher has seen its end */
-        pthread_join(to->thread, NULL);
-        to->is_started = false;
+    if (entry->is_started) { /* the launcher has seen its end */
+        pthread_join(entry->thread, NULL);
+        entry->is_started = false;
     }
     config.seat = order->seat;
     config.control_fd = fds[0];
     config.joiner = order->value != 0;
-    to->control_fd = fds[0];
-    to->end_fd = fds[1];
-    to->rank = rank_new(&config);
-    if (!to->rank) {
+    entry->control_fd = fds[0];
+    entry->end_fd = fds[1];
+    entry->rank = rank_new(&config);
+    if (!entry->rank) {
         fail_start(order->seat, fds, "out of memory");
         return;
     }
-    int failed = pthread_create(&to->thread, NULL, run_rank, to);
-    to->is_started = failed == 0;
+    int failed = pthread_create(&entry->thread, NULL, run_rank, entry);
+    entry->is_started = failed == 0;
     if (failed) {
-        rank_free(to->rank);
-        to->rank = NULL;
+        rank_free(entry->rank);
+        entry->rank = NULL;
         char why[EEPI_THREAD_ERROR_BYTES];
         fail_start(order->seat, fds, eepi_thread_error(failed, why, sizeof why));
     }
@@ -104,17 +104,17 @@ static void start_rank(const host_order *order, const int fds[NUM_FDS])
 static void apply_signal(const host_order *order)
 {
     pthread_mutex_lock(&host.lock);
-    rank *at = host.seat[order->seat].rank;
-    if (at && (order->value == SIGSTOP || order->value == SIGCONT)) {
-        rank_hold(at, order->value == SIGSTOP);
-    } else if (at) {
-        rank_kill(at);
+    rank *entry = host.seat[order->seat].rank;
+    if (entry && (order->value == SIGSTOP || order->value == SIGCONT)) {
+        rank_hold(entry, order->value == SIGSTOP);
+    } else if (entry) {
+        rank_kill(entry);
     }
     pthread_mutex_unlock(&host.lock);
 }
 
 /* One order and its descriptors; false: there will be none any more. */
-static bool hear(host_order *order, int fds_out[NUM_FDS], int *num_fds_out)
+static bool receive_order(host_order *order, int fds_out[NUM_FDS], int *num_fds_out)
 {
     union {
         struct cmsghdr header;
@@ -155,7 +155,7 @@ int rank_host_main(void)
     host.config.store_path = getenv("EEP_STORE");
     host.config.is_thread = true;
     pthread_mutex_init(&host.lock, NULL);
-    while (hear(&order, fds, &num_fds)) {
+    while (receive_order(&order, fds, &num_fds)) {
         if (order.seat < 0 || order.seat >= EEP_MAX_RANKS) {
             break;
         }
@@ -171,15 +171,15 @@ int rank_host_main(void)
     }
     /* The launcher has gone. As with rank processes, ranks that still live give nothing back. */
     for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
-        rank_thread *at = &host.seat[seat];
+        rank_thread *entry = &host.seat[seat];
         pthread_mutex_lock(&host.lock);
-        bool lives = at->rank != NULL;
+        bool lives = entry->rank != NULL;
         pthread_mutex_unlock(&host.lock);
         if (lives) {
             _exit(0);
         }
-        if (at->is_started) {
-            pthread_join(at->thread, NULL);
+        if (entry->is_started) {
+            pthread_join(entry->thread, NULL);
         }
     }
     return 0;

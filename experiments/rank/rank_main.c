@@ -1,3 +1,4 @@
+/* A process that is one rank. */
 #include "experiments/rank/rank_main.h"
 
 #include "experiments/rank/rank.h"

@@ -1,3 +1,4 @@
+/* How long a slow rank pauses in each step, learnt from its usual steps. */
 #include "experiments/rank/slowdown.h"
 
 #include <stdio.h>
@@ -26,8 +27,8 @@ uint64_t slowdown_pause_ns(const slowdown *self)
 
 bool slowdown_tells_limit(slowdown *self, char *text_out, size_t size)
 {
-    double usual = (double)self->usual_ns, most = (double)self->max_pause_ns;
-    if (self->limit_told || self->factor <= 1 || (self->factor - 1) * usual <= most) {
+    double usual = (double)self->usual_ns, max_pause_ns = (double)self->max_pause_ns;
+    if (self->limit_told || self->factor <= 1 || (self->factor - 1) * usual <= max_pause_ns) {
         return false;
     }
     self->limit_told = true;
@@ -35,7 +36,7 @@ bool slowdown_tells_limit(slowdown *self, char *text_out, size_t size)
              "slow %g: steps take %.1f times as long only: more than %g ms, half of "
              "--step-deadline-ms, are not added to one, or peers would expel the rank. To have it "
              "expelled, stop it or freeze it.",
-             self->factor, 1 + most / usual, most / 1e6);
+             self->factor, 1 + max_pause_ns / usual, max_pause_ns / 1e6);
     return true;
 }
 

@@ -1,3 +1,4 @@
+/* Which deaths a placement survives, window by window along its members. */
 #include "experiments/rows/cover.h"
 
 #include "repair/planner.h"

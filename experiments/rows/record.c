@@ -1,3 +1,4 @@
+/* Arrays of a record that grow, and what a new view says of a process. */
 #include "experiments/rows/record.h"
 
 #include "membership/view/view.h"

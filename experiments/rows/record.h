@@ -51,7 +51,7 @@ typedef struct record_view {
     uint32_t *generation; /* [max_ranks]: of the member in the seat; 0: none */
 } record_view;
 
-/* What a survivor did when a fault struck. */
+/* What a survivor did when a fault hit. */
 typedef struct record_survivor {
     int32_t seat;
     uint32_t generation;

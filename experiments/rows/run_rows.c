@@ -1,3 +1,4 @@
+/* Rows of a run in memory, and as CSV files. */
 #include "experiments/rows/run_rows.h"
 
 #include "experiments/base/run_file.h"
@@ -164,16 +165,16 @@ static eep_status write_events(const rows *self, const char *dir, uint64_t start
     return finish(file);
 }
 
-static eep_status write_requests(const scheduler *front, const char *dir)
+static eep_status write_requests(const scheduler *requests, const char *dir)
 {
     FILE *file = run_file_create(dir, "requests.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
     fputs("request,input_length,output_length,arrival_ms,status\n", file);
-    uint32_t accepted = scheduler_count(front).accepted;
+    uint32_t accepted = scheduler_count(requests).accepted;
     for (uint32_t r = 0; r < accepted; r++) {
-        const scheduler_request *request = scheduler_request_at(front, r);
+        const scheduler_request *request = scheduler_request_at(requests, r);
         fprintf(file, "%u,%u,%u,%.3f,%s\n", r, request->input_length, request->output_length,
                 request->arrival_ms, request_status_name(request->status));
     }
@@ -190,7 +191,7 @@ static eep_status write_trace(const rows *self, const char *dir, uint64_t start_
     return finish(file);
 }
 
-static void take(rows_failures *all, eep_status status, const char *name)
+static void add_failure(rows_failures *all, eep_status status, const char *name)
 {
     if (status != EEP_OK) {
         all->file[all->num].name = name;
@@ -198,14 +199,14 @@ static void take(rows_failures *all, eep_status status, const char *name)
     }
 }
 
-eep_status rows_write(const rows *self, const scheduler *front, const char *dir, uint64_t start_ns,
-                      rows_failures *failed_out)
+eep_status rows_write(const rows *self, const scheduler *requests, const char *dir,
+                      uint64_t start_ns, rows_failures *failed_out)
 {
     failed_out->num = 0;
-    take(failed_out, write_steps(self, dir, start_ns), "steps.csv");
-    take(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
-    take(failed_out, write_events(self, dir, start_ns), "events.csv");
-    take(failed_out, write_requests(front, dir), "requests.csv");
-    take(failed_out, write_trace(self, dir, start_ns), "trace.json");
+    add_failure(failed_out, write_steps(self, dir, start_ns), "steps.csv");
+    add_failure(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
+    add_failure(failed_out, write_events(self, dir, start_ns), "events.csv");
+    add_failure(failed_out, write_requests(requests, dir), "requests.csv");
+    add_failure(failed_out, write_trace(self, dir, start_ns), "trace.json");
     return failed_out->num ? EEP_ERR_SYSTEM : EEP_OK;
 }

@@ -65,6 +65,6 @@ typedef struct rows_failures {
 /* Write steps.csv, tokens.csv, events.csv, requests.csv and trace.json into `dir`. EEP_ERR_SYSTEM
  * if files cannot be written, which are then in `failed_out`; the others are written all the same.
  */
-EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *front, const char *dir,
+EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *requests, const char *dir,
                                      uint64_t start_ns, rows_failures *failed_out);
 #endif

@@ -1,3 +1,4 @@
+/* The figures of a whole run: throughput, steps, joins, gaps. */
 #include "experiments/rows/summary.h"
 
 #include "experiments/rank/rank.h"
@@ -239,7 +240,8 @@ static void sum_counters(const record *run, summary *self)
     }
 }
 
-static void measure_steps(const record *run, const scheduler *front, summary *self, double *scratch)
+static void measure_steps(const record *run, const scheduler *requests, summary *self,
+                          double *scratch)
 {
     size_t num = 0;
     for (size_t i = 0; i < run->rows.num_steps; i++) {
@@ -261,7 +263,7 @@ static void measure_steps(const record *run, const scheduler *front, summary *se
     self->launcher_lag_ms = summary_quantiles_of(scratch, num);
     num = 0;
     for (uint32_t r = 0; r < self->requests.accepted; r++) {
-        const scheduler_request *request = scheduler_request_at(front, r);
+        const scheduler_request *request = scheduler_request_at(requests, r);
         if (request->num_emitted > 1) {
             scratch[num++] = (double)request->longest_gap_ns / 1e6;
         }
@@ -269,9 +271,9 @@ static void measure_steps(const record *run, const scheduler *front, summary *se
     self->request_stall_ms = summary_quantiles_of(scratch, num);
 }
 
-eep_status summary_compute(const record *run, const scheduler *front, summary *summary_out)
+eep_status summary_compute(const record *run, const scheduler *requests, summary *summary_out)
 {
-    summary self = {.requests = scheduler_count(front)};
+    summary self = {.requests = scheduler_count(requests)};
     size_t room = run->rows.num_steps + self.requests.accepted + 1;
     double *scratch = malloc(room * sizeof *scratch);
     self.faults = calloc(run->num_faults + 1, sizeof *self.faults);
@@ -281,7 +283,7 @@ eep_status summary_compute(const record *run, const scheduler *front, summary *s
         summary_free(&self);
         return EEP_ERR_NO_MEMORY;
     }
-    measure_steps(run, front, &self, scratch);
+    measure_steps(run, requests, &self, scratch);
     sum_counters(run, &self);
     eep_status status = measure_faults(run, &self);
     if (status != EEP_OK) {

@@ -30,7 +30,7 @@ typedef struct summary_fault {
     uint32_t generation;
     const char *kind;
     int signal;     /* that ended its process; 0: none, or it lives */
-    bool served;    /* others waited for it when it was struck */
+    bool served;    /* others waited for it when the fault hit it */
     bool expelled;  /* a view without it was committed */
     bool healed;    /* and a survivor went on: times are valid */
     bool suspected; /* somebody suspected it before that view: detect and agree are apart */
@@ -82,7 +82,7 @@ typedef struct summary {
 /* The nearest-rank quantiles of `values` (which it sorts); zeros for none. */
 summary_quantiles summary_quantiles_of(double *values, size_t num);
 
-EEP_MUST_CHECK eep_status summary_compute(const record *run, const scheduler *front,
+EEP_MUST_CHECK eep_status summary_compute(const record *run, const scheduler *requests,
                                           summary *summary_out);
 void summary_free(summary *self);
 
@@ -91,7 +91,7 @@ bool summary_is_good(const summary *self, const summary_oracle *oracle);
 /* Write summary.json into `dir`. `oracle` NULL: tokens_wrong is null. EEP_ERR_SYSTEM,
  * EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status summary_write(const summary *self, const summary_oracle *oracle,
-                                        const options *how, const char *dir);
+                                        const options *given, const char *dir);
 /* summary.json of a run with one fault, one join and one event: what names it has. NULL: no memory.
  */
 cJSON *summary_sample(void);

@@ -1,3 +1,4 @@
+/* What came of each event of the script, as text and in summary.json. */
 #include "experiments/rows/summary_events.h"
 
 #include "experiments/base/run_file.h"
@@ -40,7 +41,7 @@ summary_events summary_events_count(const record_event *events, size_t num)
     return out;
 }
 
-/* A kill that struck after the order kept it from coming about. */
+/* A kill after the order kept it from coming about. */
 uint64_t summary_events_orders_open(const record *run)
 {
     uint64_t open = 0;
@@ -67,11 +68,11 @@ static void add_event(cJSON *array, const record_event *self)
     } else {
         cJSON_AddNullToObject(object, "time_ms");
     }
-    cJSON *struck = cJSON_AddArrayToObject(object, "ranks");
+    cJSON *ranks = cJSON_AddArrayToObject(object, "ranks");
     cJSON *over = cJSON_AddArrayToObject(object, "passed_over");
     for (int i = 0; i < event->num_seats; i++) {
         if (event->seats_applied & (uint64_t)1 << i) {
-            cJSON_AddItemToArray(struck, cJSON_CreateNumber(event->seat[i]));
+            cJSON_AddItemToArray(ranks, cJSON_CreateNumber(event->seat[i]));
         } else if (passed_over(event, i)) {
             cJSON_AddItemToArray(over, cJSON_CreateNumber(event->seat[i]));
         }

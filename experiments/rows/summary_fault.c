@@ -1,3 +1,4 @@
+/* The figures of one fault: its survivors' suspicions, views, first steps and tokens. */
 #include "experiments/rows/summary_fault.h"
 
 #include "membership/view/view.h"

@@ -1,3 +1,4 @@
+/* A summary as summary.json and as the table on the screen. */
 #include "experiments/base/run_file.h"
 #include "experiments/rows/summary.h"
 #include "experiments/rows/summary_events.h"
@@ -163,7 +164,7 @@ static void add_join(cJSON *array, const summary_join *join)
     add_known_ms(object, "median_step_ms", join->median_step_ms, join->num_healthy_steps > 0);
 }
 
-static void add_run(cJSON *root, const summary *self, const options *how)
+static void add_run(cJSON *root, const summary *self, const options *given)
 {
     struct utsname machine = {0};
     uname(&machine);
@@ -185,22 +186,22 @@ static void add_run(cJSON *root, const summary *self, const options *how)
         cJSON_AddNullToObject(survives, "single");
         cJSON_AddNullToObject(survives, "adjacent");
     }
-    run_file_add_count(root, "seed", (uint64_t)how->seed);
+    run_file_add_count(root, "seed", (uint64_t)given->seed);
     cJSON_AddStringToObject(root, "commit", commit_text());
-    run_file_add_count(root, "ranks", (uint64_t)how->num_ranks);
-    run_file_add_count(root, "max_ranks", (uint64_t)how->max_ranks);
-    run_file_add_count(root, "num_layers", (uint64_t)how->num_layers);
-    run_file_add_count(root, "num_experts", (uint64_t)how->num_experts);
-    run_file_add_count(root, "num_slots", (uint64_t)how->num_slots);
-    cJSON_AddStringToObject(root, "device", how->device);
-    cJSON_AddStringToObject(root, "dtype", options_dtype_name(how));
+    run_file_add_count(root, "ranks", (uint64_t)given->num_ranks);
+    run_file_add_count(root, "max_ranks", (uint64_t)given->max_ranks);
+    run_file_add_count(root, "num_layers", (uint64_t)given->num_layers);
+    run_file_add_count(root, "num_experts", (uint64_t)given->num_experts);
+    run_file_add_count(root, "num_slots", (uint64_t)given->num_slots);
+    cJSON_AddStringToObject(root, "device", given->device);
+    cJSON_AddStringToObject(root, "dtype", options_dtype_name(given));
     cJSON *versions = cJSON_AddObjectToObject(root, "versions");
     cJSON_AddStringToObject(versions, "eep", TEXT(EEP_VERSION_MAJOR) "." TEXT(EEP_VERSION_MINOR));
     cJSON_AddStringToObject(versions, "compiler", __VERSION__);
     cJSON_AddStringToObject(versions, "kernel", machine.release);
 }
 
-static cJSON *to_json(const summary *self, const summary_oracle *oracle, const options *how)
+static cJSON *to_json(const summary *self, const summary_oracle *oracle, const options *given)
 {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(root, "schema", 3);
@@ -246,7 +247,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     add_rate(throughput, "before", self->throughput_before);
     add_rate(throughput, "degraded", self->throughput_degraded);
     add_rate(throughput, "after", self->throughput_after);
-    add_run(root, self, how);
+    add_run(root, self, given);
     return root;
 }
 
@@ -256,8 +257,8 @@ cJSON *summary_sample(void)
     summary_join join = {.joined = true, .ready = true, .num_healthy_steps = 1};
     record_event event = {.was_due = true};
     const summary_oracle oracle = {.ran = true};
-    options how;
-    options_set_defaults(&how);
+    options given;
+    options_set_defaults(&given);
     const summary all = {.cover = {.num_ranks = 1},
                          .faults = &fault,
                          .num_faults = 1,
@@ -265,15 +266,15 @@ cJSON *summary_sample(void)
                          .num_joins = 1,
                          .events = &event,
                          .num_events = 1};
-    cJSON *root = to_json(&all, &oracle, &how);
-    options_free(&how);
+    cJSON *root = to_json(&all, &oracle, &given);
+    options_free(&given);
     return root;
 }
 
-eep_status summary_write(const summary *self, const summary_oracle *oracle, const options *how,
+eep_status summary_write(const summary *self, const summary_oracle *oracle, const options *given,
                          const char *dir)
 {
-    return run_file_write_json(to_json(self, oracle, how), dir, "summary.json");
+    return run_file_write_json(to_json(self, oracle, given), dir, "summary.json");
 }
 
 /* ---------------------------------------------------------------- the table */

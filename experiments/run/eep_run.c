@@ -12,16 +12,16 @@
 #include <string.h>
 
 /* A path of `expect` that no summary has: a run would only find it missing at its end. */
-static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTES])
+static bool paths_are_known(const scenario *tested, char error[SCENARIO_ERROR_BYTES])
 {
     cJSON *sample = summary_sample();
     char why[EXPECT_ERROR_BYTES];
     bool known = true;
-    for (int i = 0; i < what->num_clauses && known; i++) {
-        const expect_clause *clause = &what->clause[i];
+    for (int i = 0; i < tested->num_clauses && known; i++) {
+        const expect_clause *clause = &tested->clause[i];
         known = expect_is_known(clause, sample, why);
         if (!known) {
-            snprintf(error, SCENARIO_ERROR_BYTES, "%.360s:%d:%d: %s", what->file, clause->line,
+            snprintf(error, SCENARIO_ERROR_BYTES, "%.360s:%d:%d: %s", tested->file, clause->line,
                      clause->column, why);
         }
     }
@@ -30,18 +30,19 @@ static bool paths_are_known(const scenario *what, char error[SCENARIO_ERROR_BYTE
 }
 
 /* Options of the scenario, then of the command line. False: `error` says why not. */
-static bool read_scenario(const char *file, int num, char **argument, scenario *what, options *how,
-                          char error[SCENARIO_ERROR_BYTES])
+static bool read_scenario(const char *file, int num, char **argument, scenario *tested,
+                          options *given, char error[SCENARIO_ERROR_BYTES])
 {
-    options_free(how);
-    options_set_defaults(how);
-    if (scenario_load(file, what, error) != EEP_OK || scenario_apply(what, how, error) != EEP_OK) {
+    options_free(given);
+    options_set_defaults(given);
+    if (scenario_load(file, tested, error) != EEP_OK ||
+        scenario_apply(tested, given, error) != EEP_OK) {
         return false;
     }
-    if (options_take(how, num, argument, error) != EEP_OK) {
+    if (options_take(given, num, argument, error) != EEP_OK) {
         return false;
     }
-    return scenario_check(what, how, error) == EEP_OK && paths_are_known(what, error);
+    return scenario_check(tested, given, error) == EEP_OK && paths_are_known(tested, error);
 }
 
 /* --check-only FILE...: each by itself. */
@@ -49,18 +50,18 @@ static int check_files(int num, char **file)
 {
     int code = 0;
     for (int i = 0; i < num; i++) {
-        options how = {0};
-        scenario what = {0};
+        options given = {0};
+        scenario tested = {0};
         char error[SCENARIO_ERROR_BYTES];
-        bool good = read_scenario(file[i], 0, NULL, &what, &how, error);
+        bool good = read_scenario(file[i], 0, NULL, &tested, &given, error);
         if (good) {
-            printf("ok    %-24s %s%s\n", what.name, file[i], what.is_long ? "  (long)" : "");
+            printf("ok    %-24s %s%s\n", tested.name, file[i], tested.is_long ? "  (long)" : "");
         } else {
             fprintf(stderr, "eep-run: %s\n", error);
             code = 2;
         }
-        options_free(&how);
-        scenario_free(&what);
+        options_free(&given);
+        scenario_free(&tested);
     }
     if (num == 0) {
         fprintf(stderr, "eep-run: --check-only needs scenario files\n");
@@ -70,8 +71,8 @@ static int check_files(int num, char **file)
 
 int main(int argc, char **argv)
 {
-    static options how; /* lives as long as the run */
-    static scenario what;
+    static options given; /* lives as long as the run */
+    static scenario tested;
     static char error[SCENARIO_ERROR_BYTES];
     static_assert((int)SCENARIO_ERROR_BYTES >= (int)OPTIONS_ERROR_BYTES,
                   "one buffer for both messages");
@@ -89,32 +90,32 @@ int main(int argc, char **argv)
         return check_files(argc - 2, argv + 2);
     }
     /* Once to learn of a scenario; if there is one, again on top of its options. */
-    options_set_defaults(&how);
-    bool good = options_take(&how, argc - 1, argv + 1, error) == EEP_OK;
-    if (good && how.help) {
+    options_set_defaults(&given);
+    bool good = options_take(&given, argc - 1, argv + 1, error) == EEP_OK;
+    if (good && given.help) {
         options_print_help(stdout);
         return 0;
     }
-    if (good && how.version) {
+    if (good && given.version) {
         args_print_version("eep-run");
         return 0;
     }
-    const char *file = how.scenario_path;
+    const char *file = given.scenario_path;
     if (good && file) {
-        good = read_scenario(file, argc - 1, argv + 1, &what, &how, error);
+        good = read_scenario(file, argc - 1, argv + 1, &tested, &given, error);
     } else if (good) {
-        good = options_check(&how, error) == EEP_OK;
+        good = options_check(&given, error) == EEP_OK;
     }
     if (!good) {
         fprintf(stderr, "eep-run: %s\n", error);
         return 2;
     }
-    if (how.check_only) {
+    if (given.check_only) {
         return file ? check_files(1, (char *[]){(char *)file}) : check_files(0, NULL);
     }
-    const scenario *judged = file ? &what : NULL;
-    if (how.num_repeats) {
-        return repeat_many(&how, judged, argc, argv);
+    const scenario *judged = file ? &tested : NULL;
+    if (given.num_repeats) {
+        return repeat_many(&given, judged, argc, argv);
     }
-    return judged ? repeat_once(&how, judged) : launcher_run(&how);
+    return judged ? repeat_once(&given, judged) : launcher_run(&given);
 }

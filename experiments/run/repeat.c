@@ -1,3 +1,4 @@
+/* One run judged by its scenario, or many of them, each in a process and a folder of its own. */
 #include "experiments/run/repeat.h"
 
 #include "experiments/base/end_signals.h"
@@ -26,10 +27,10 @@
 
 /* Whether the run in `dir`, which ended with `code`, is as expected; with `say`, print what is
  * not. `found`: its summary.json; NULL: there is none. */
-static bool judge(const scenario *what, const char *dir, int code, const cJSON *found, bool say)
+static bool judge(const scenario *tested, const char *dir, int code, const cJSON *found, bool say)
 {
     char why[EXPECT_ERROR_BYTES];
-    bool excused = what && what->may_fail;
+    bool excused = tested && tested->may_fail;
     bool met = found && (code == 0 || excused);
     if (say && code != 0 && !excused) {
         printf("  MISSED  the run itself: exit status %d, must be 0\n", code);
@@ -37,31 +38,31 @@ static bool judge(const scenario *what, const char *dir, int code, const cJSON *
     if (say && !found) {
         printf("  MISSED  there is no summary.json in %s\n", dir);
     }
-    for (int i = 0; what && found && i < what->num_clauses; i++) {
-        const expect_clause *clause = &what->clause[i];
+    for (int i = 0; tested && found && i < tested->num_clauses; i++) {
+        const expect_clause *clause = &tested->clause[i];
         if (expect_met(clause, found, why)) {
             continue;
         }
         met = false;
         if (say) {
-            printf("  MISSED  %s  (%s:%d:%d)\n", why, what->file, clause->line, clause->column);
+            printf("  MISSED  %s  (%s:%d:%d)\n", why, tested->file, clause->line, clause->column);
         }
     }
     return met;
 }
 
-int repeat_once(const options *how, const scenario *what)
+int repeat_once(const options *given, const scenario *tested)
 {
-    printf("  scenario '%s', seed %" PRId64 "\n", what->name, how->seed);
+    printf("  scenario '%s', seed %" PRId64 "\n", tested->name, given->seed);
     fflush(stdout);
-    int code = launcher_run(how);
+    int code = launcher_run(given);
     if (code == 2) {
         return 2; /* it has said why */
     }
-    cJSON *found = run_file_json(how->out_dir, "summary.json");
-    bool met = judge(what, how->out_dir, code, found, true);
+    cJSON *found = run_file_json(given->out_dir, "summary.json");
+    bool met = judge(tested, given->out_dir, code, found, true);
     if (met) {
-        printf("  MET: all %d expectations of '%s'\n", what->num_clauses, what->name);
+        printf("  MET: all %d expectations of '%s'\n", tested->num_clauses, tested->name);
     }
     cJSON_Delete(found);
     return met ? 0 : 1;
@@ -75,7 +76,7 @@ typedef struct repeat_signals {
     bool interrupted;
 } repeat_signals;
 
-static void take_signal(repeat_signals *self, int number, pid_t pid)
+static void on_signal(repeat_signals *self, int number, pid_t pid)
 {
     if (number > 0 && number != SIGCHLD) {
         self->interrupted = true;
@@ -95,7 +96,7 @@ static void print_end(void)
 
 /* Run in a process of its own; a signal to end is passed on. Returns the run's exit code, 1 if it
  * was ended by a signal. */
-static int run_one(const options *how, const char *log, repeat_signals *signals)
+static int run_one(const options *given, const char *log, repeat_signals *signals)
 {
     int state = W_EXITCODE(1, 0);
     if (!output_is_stuck(STDOUT_FILENO)) {
@@ -115,12 +116,12 @@ static int run_one(const options *how, const char *log, repeat_signals *signals)
         close(log_fd);
         __fpurge(stdout); /* what the parent could not print is not for the log */
         clearerr(stdout);
-        _exit(output_end(launcher_run(how)));
+        _exit(output_end(launcher_run(given)));
     }
     int failure = errno;
     close(log_fd);
     while (pid > 0 && !child_has_ended(pid, &state)) {
-        take_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
+        on_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
     }
     if (pid < 0) {
         fprintf(stderr, "eep-run: fork: %s\n", strerror(failure));
@@ -130,7 +131,7 @@ static int run_one(const options *how, const char *log, repeat_signals *signals)
 }
 
 /* The command that does this run alone. */
-static void print_command(const options *how, int argc, char **argv)
+static void print_command(const options *given, int argc, char **argv)
 {
     static const char *const left_out[] = {"--repeat", "--seed", "--out"};
     static const char *const flags_out[] = {"--same-seed", "--keep-going"};
@@ -155,7 +156,7 @@ static void print_command(const options *how, int argc, char **argv)
             printf("%s%s%s ", quote, argv[i], quote);
         }
     }
-    printf("--seed %" PRId64 "\n", how->seed);
+    printf("--seed %" PRId64 "\n", given->seed);
 }
 
 /* The largest pause of a summary; < 0: there is none. */
@@ -174,11 +175,11 @@ static double longest_pause(const cJSON *found)
 
 /* ---------------------------------------------------------------- many */
 
-static int write_rows(const repeat_rows *kept, const char *dir, const scenario *what)
+static int write_rows(const repeat_rows *kept, const char *dir, const scenario *tested)
 {
     cJSON *root = repeat_rows_json(kept);
     if (root) {
-        cJSON_AddStringToObject(root, "scenario", what ? what->name : "");
+        cJSON_AddStringToObject(root, "scenario", tested ? tested->name : "");
     }
     int failed = run_file_write_json(root, dir, "repeat.json") != EEP_OK;
     FILE *file = run_file_create(dir, "repeat.csv");
@@ -195,8 +196,8 @@ static int write_rows(const repeat_rows *kept, const char *dir, const scenario *
 }
 
 /* The line about a run, and below it what it misses and how to repeat it. */
-static void print_run(const options *how, const scenario *what, const repeat_run_row *row, int code,
-                      const cJSON *found, int argc, char **argv)
+static void print_run(const options *given, const scenario *tested, const repeat_run_row *row,
+                      int code, const cJSON *found, int argc, char **argv)
 {
     double pause_ms = longest_pause(found);
     end_signals_cut_output(true);
@@ -206,40 +207,40 @@ static void print_run(const options *how, const scenario *what, const repeat_run
     }
     puts("");
     if (!row->met) {
-        (void)judge(what, how->out_dir, code, found, true);
-        printf("  rows: %s, output: %s.log\n", how->out_dir, how->out_dir);
-        print_command(how, argc, argv);
+        (void)judge(tested, given->out_dir, code, found, true);
+        printf("  rows: %s, output: %s.log\n", given->out_dir, given->out_dir);
+        print_command(given, argc, argv);
     }
     print_end();
 }
 
 /* The i-th run, from 0: run, judge, print, keep its numbers. `at` leads to the folder of all. */
-static int run_numbered(options how, const scenario *what, int64_t i, const char *at,
+static int run_numbered(options given, const scenario *tested, int64_t i, const char *out_path,
                         repeat_rows *kept, repeat_signals *signals, int argc, char **argv)
 {
     char dir[PATH_MAX], dir_at[PATH_MAX], log[PATH_MAX + 8];
-    if (snprintf(dir_at, sizeof dir_at, "%s/%04" PRId64, at, i + 1) >= (int)sizeof dir_at ||
-        snprintf(dir, sizeof dir, "%s/%04" PRId64, how.out_dir, i + 1) >= (int)sizeof dir) {
-        fprintf(stderr, "eep-run: --out: '%s' is too long\n", how.out_dir);
+    if (snprintf(dir_at, sizeof dir_at, "%s/%04" PRId64, out_path, i + 1) >= (int)sizeof dir_at ||
+        snprintf(dir, sizeof dir, "%s/%04" PRId64, given.out_dir, i + 1) >= (int)sizeof dir) {
+        fprintf(stderr, "eep-run: --out: '%s' is too long\n", given.out_dir);
         return 2;
     }
     snprintf(log, sizeof log, "%s.log", dir_at);
-    how.seed += how.same_seed ? 0 : i;
-    how.out_dir = dir;
-    how.out_at = dir_at;
+    given.seed += given.same_seed ? 0 : i;
+    given.out_dir = dir;
+    given.out_at = dir_at;
     double begin_s = now_s();
-    printf("run %04" PRId64 "  seed %-6" PRId64 " ", i + 1, how.seed);
-    int code = run_one(&how, log, signals);
+    printf("run %04" PRId64 "  seed %-6" PRId64 " ", i + 1, given.seed);
+    int code = run_one(&given, log, signals);
     if (signals->interrupted || code == 2) {
         printf("%s: see %s.log\n", signals->interrupted ? "interrupted" : "could not be run", dir);
         return code == 2 ? 2 : 1;
     }
     cJSON *found = run_file_json(dir_at, "summary.json");
     repeat_run_row row = {.run = i + 1,
-                          .seed = how.seed,
+                          .seed = given.seed,
                           .seconds = now_s() - begin_s,
-                          .met = judge(what, dir, code, found, false)};
-    print_run(&how, what, &row, code, found, argc, argv);
+                          .met = judge(tested, dir, code, found, false)};
+    print_run(&given, tested, &row, code, found, argc, argv);
     eep_status status = repeat_rows_add(kept, row, found);
     cJSON_Delete(found);
     if (status != EEP_OK) {
@@ -250,26 +251,26 @@ static int run_numbered(options how, const scenario *what, int64_t i, const char
 }
 
 /* All seeds up to the last run's can be given. */
-static bool has_seeds(const options *how)
+static bool has_seeds(const options *given)
 {
-    int64_t more = how->same_seed ? 0 : how->num_repeats - 1;
-    if (more <= OPTIONS_MAX_SEED - how->seed) {
+    int64_t more = given->same_seed ? 0 : given->num_repeats - 1;
+    if (more <= OPTIONS_MAX_SEED - given->seed) {
         return true;
     }
     fprintf(stderr,
             "eep-run: --repeat: seed %" PRId64 " and %" PRId64 " more are above %" PRId64
             ", the largest; give a smaller --seed, or --same-seed\n",
-            how->seed, more, OPTIONS_MAX_SEED);
+            given->seed, more, OPTIONS_MAX_SEED);
     return false;
 }
 
 /* Results of older runs that are in the way are found now, and not after the last run. */
-static bool has_room(const options *how, const char *dir)
+static bool has_room(const options *given, const char *dir)
 {
     static const char *const names[] = {"repeat.json", "repeat.csv"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (run_file_can_replace(dir, names[i]) != 0) {
-            fprintf(stderr, "eep-run: --out: cannot remove the older '%s/%s': %s\n", how->out_dir,
+            fprintf(stderr, "eep-run: --out: cannot remove the older '%s/%s': %s\n", given->out_dir,
                     names[i], strerror(errno));
             return false;
         }
@@ -277,7 +278,7 @@ static bool has_room(const options *how, const char *dir)
     return true;
 }
 
-int repeat_many(const options *how, const scenario *what, int argc, char **argv)
+int repeat_many(const options *given, const scenario *tested, int argc, char **argv)
 {
     char error[FINISH_ERROR_BYTES];
     repeat_rows kept = {0};
@@ -285,14 +286,14 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     repeat_signals signals = {0};
     int code = 0;
     folder_opened out;
-    if (!has_seeds(how)) {
+    if (!has_seeds(given)) {
         return 2;
     }
-    if (finish_take_dir(how, &out, error) != EEP_OK) {
+    if (finish_take_dir(given, &out, error) != EEP_OK) {
         fprintf(stderr, "eep-run: %s\n", error);
         return 2;
     }
-    if (!has_room(how, out.path)) {
+    if (!has_room(given, out.path)) {
         folder_close(&out);
         return 2;
     }
@@ -303,18 +304,18 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     }
     sigaddset(&signals.wanted, SIGCHLD);
     sigprocmask(SIG_BLOCK, &signals.wanted, NULL);
-    for (int64_t i = 0; i < how->num_repeats && code != 2 && !signals.interrupted; i++) {
-        int one = run_numbered(*how, what, i, out.path, &kept, &signals, argc, argv);
-        take_signal(&signals, sigtimedwait(&signals.wanted, NULL, &(struct timespec){0}), 0);
+    for (int64_t i = 0; i < given->num_repeats && code != 2 && !signals.interrupted; i++) {
+        int one = run_numbered(*given, tested, i, out.path, &kept, &signals, argc, argv);
+        on_signal(&signals, sigtimedwait(&signals.wanted, NULL, &(struct timespec){0}), 0);
         num_run++;
         num_met += one == 0;
         code = one > code ? one : code;
-        if (one && !how->keep_going) {
+        if (one && !given->keep_going) {
             break;
         }
     }
     code = signals.interrupted && !code ? 1 : code;
-    code = write_rows(&kept, out.path, what) ? 2 : code;
+    code = write_rows(&kept, out.path, tested) ? 2 : code;
     folder_close(&out);
     end_signals_cut_output(true); /* from here on it is only printed */
     if (kept.num_values) {
@@ -322,7 +323,7 @@ int repeat_many(const options *how, const scenario *what, int argc, char **argv)
     }
     printf("\n  %" PRId64 " of %" PRId64 " runs met what is expected (%" PRId64
            " asked for); repeat.json and repeat.csv: %s\n",
-           num_met, num_run, how->num_repeats, how->out_dir);
+           num_met, num_run, given->num_repeats, given->out_dir);
     repeat_rows_free(&kept);
     return code;
 }

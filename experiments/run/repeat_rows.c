@@ -1,3 +1,4 @@
+/* The rows of repeated runs, and their statistics. */
 #include "experiments/run/repeat_rows.h"
 
 #include "experiments/setup/expect.h"

@@ -30,8 +30,8 @@ static fake owner;
 static control *self;
 static double now_ms;
 
-static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
-                         int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
+static bool on_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
+                       int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
     fake *of = user;
     of->last = *event;
@@ -82,8 +82,8 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
     return number == 12;
 }
 
-static const control_ops ops = {take_command, take_finish,  tell_status,
-                                is_settled,   tell_pending, cancel};
+static const control_ops ops = {on_command, take_finish,  tell_status,
+                                is_settled, tell_pending, cancel};
 
 static void set_up(void)
 {
@@ -108,7 +108,7 @@ static void turn(void)
     struct pollfd set[CONTROL_MAX_FDS];
     control_fds(self, set);
     cr_assert_geq(poll_open(set, CONTROL_MAX_FDS, 0), 0);
-    control_take(self, set, now_ms);
+    control_handle(self, set, now_ms);
 }
 
 static int connect_to(void)
