@@ -1,7 +1,7 @@
 /* The simulator's store is as good as the product's: the same suite, under virtual time. What the
  * product's cores survive here is worth something only if that holds. */
 #include "tests/sim/sim.h"
-#include "tests/lib/store_conformance.h"
+#include "tests/lib/store/store_conformance.h"
 
 #include <stdio.h>
 

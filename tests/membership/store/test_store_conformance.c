@@ -1,7 +1,7 @@
 /* The conformance suite against the embedded store: in this process, and in one of its own. */
 #include "experiments/base/program_dir.h"
 #include "experiments/children/store_process.h"
-#include "tests/lib/store_conformance.h"
+#include "tests/lib/store/store_conformance.h"
 #include "tests/lib/store_fixture.h"
 
 TestSuite(store_conformance, .init = make_directory, .fini = remove_directory, .timeout = 110);
