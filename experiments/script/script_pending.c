@@ -92,7 +92,7 @@ static void explain_nobody(const script_event *event, char *text_out, size_t siz
         snprintf(text_out, size, "no view is being repaired: nobody is copied from");
         break;
     case TARGET_JOINER:
-        snprintf(text_out, size, "nobody is joining");
+        snprintf(text_out, size, "no rank is joining");
         break;
     case TARGET_VACANT:
         snprintf(text_out, size, "%d seats without a process are needed", event->named.count);

@@ -4,33 +4,33 @@
 #include <stdio.h>
 #include <string.h>
 
-static const fake_world *of(const void *user)
+static const fake_world *world_of(const void *user)
 {
     return user;
 }
 static bool is_active(const void *user, int seat)
 {
-    return of(user)->active[seat];
+    return world_of(user)->active[seat];
 }
 static bool is_running(const void *user, int seat)
 {
-    return of(user)->running[seat];
+    return world_of(user)->running[seat];
 }
 static bool is_source(const void *user, int seat)
 {
-    return of(user)->source[seat];
+    return world_of(user)->source[seat];
 }
 static bool is_joining(const void *user, int seat)
 {
-    return of(user)->joining[seat];
+    return world_of(user)->joining[seat];
 }
 static bool is_covered(const void *user, const bool *without)
 {
-    int gone = 0;
+    int num_without = 0;
     for (int s = 0; s < SEATS; s++) {
-        gone += without[s];
+        num_without += without[s];
     }
-    return gone <= of(user)->max_gone && !(without[2] && without[3]);
+    return num_without <= world_of(user)->max_gone && !(without[2] && without[3]);
 }
 
 fake_world everyone(void)
@@ -42,7 +42,7 @@ fake_world everyone(void)
     return world;
 }
 
-eep_status add_all(script *plan, const char *line, char error[SCRIPT_ERROR_BYTES])
+eep_status add_all(script *events, const char *line, char error[SCRIPT_ERROR_BYTES])
 {
     char text[1024], *rest = NULL;
     eep_status status = EEP_OK;
@@ -51,21 +51,21 @@ eep_status add_all(script *plan, const char *line, char error[SCRIPT_ERROR_BYTES
          word = strtok_r(NULL, " ", &rest)) {
         verb what = VERB_KILL;
         cr_assert(verb_find(word + 2, &what), "%s", word);
-        status = script_add(plan, what, strtok_r(NULL, " ", &rest), error);
+        status = script_add(events, what, strtok_r(NULL, " ", &rest), error);
     }
     return status;
 }
 
 script good(const char *line)
 {
-    script plan = {.expel_ms = 1000};
+    script events = {.expel_ms = 1000};
     char error[SCRIPT_ERROR_BYTES] = "";
-    cr_assert_eq(add_all(&plan, line, error), EEP_OK, "%s: %s", line, error);
-    cr_assert_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_OK, "%s: %s", line, error);
-    return plan;
+    cr_assert_eq(add_all(&events, line, error), EEP_OK, "%s: %s", line, error);
+    cr_assert_eq(script_prepare(&events, SEATS, SEATS, error), EEP_OK, "%s: %s", line, error);
+    return events;
 }
 
-const char *due_with(script *plan, fake_world *world, double now_ms, int proposer, uint64_t seed)
+const char *due_with(script *events, fake_world *world, double now_ms, int proposer, uint64_t seed)
 {
     static char text[512];
     script_world asked = {.now_ms = now_ms,
@@ -80,7 +80,7 @@ const char *due_with(script *plan, fake_world *world, double now_ms, int propose
                           .seed = seed};
     script_action action;
     text[0] = '\0';
-    while (script_next(plan, &asked, &action)) {
+    while (script_next(events, &asked, &action)) {
         size_t used = strlen(text);
         snprintf(text + used, sizeof text - used, "%s%d%s ", verb_table[action.verb].name,
                  action.seat, action.keeps_freeze ? "-but-freezes" : "");
@@ -95,9 +95,9 @@ const char *due_with(script *plan, fake_world *world, double now_ms, int propose
     return text;
 }
 
-const char *due(script *plan, fake_world *world, double now_ms, int proposer)
+const char *due(script *events, fake_world *world, double now_ms, int proposer)
 {
-    return due_with(plan, world, now_ms, proposer, 1);
+    return due_with(events, world, now_ms, proposer, 1);
 }
 
 void reap(fake_world *world, int seat)
@@ -113,9 +113,9 @@ script_event parsed(verb what, const char *text)
     return event;
 }
 
-void drop_ended(script *plan)
+void drop_ended(script *events)
 {
     script_event ended;
-    while (script_ended(plan, &ended)) {
+    while (script_ended(events, &ended)) {
     }
 }

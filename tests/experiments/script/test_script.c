@@ -69,10 +69,10 @@ Test(script_text, an_event_is_told_as_it_can_be_given_again)
         script_describe(&e, told, sizeof told);
         cr_expect_str_eq(told, lines[i]);
     }
-    script plan = good("--kill random:2@1 --rejoin random@2");
-    script_describe(&plan.event[1], told, sizeof told);
+    script events = good("--kill random:2@1 --rejoin random@2");
+    script_describe(&events.event[1], told, sizeof told);
     cr_expect_str_eq(told, "--rejoin random:2@2000ms", "without a count it takes its partner's");
-    script_free(&plan);
+    script_free(&events);
 }
 
 Test(script_text, bad_text_is_named)
@@ -142,30 +142,30 @@ Test(script_text, what_cannot_be_is_refused)
         {"--add 3@1", "still has its process"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        script plan = {.expel_ms = 1000};
+        script events = {.expel_ms = 1000};
         char error[SCRIPT_ERROR_BYTES] = "";
-        cr_assert_eq(add_all(&plan, bad[i].line, error), EEP_OK, "%s", error);
-        cr_expect_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_ERR_INVALID, "taken: %s",
+        cr_assert_eq(add_all(&events, bad[i].line, error), EEP_OK, "%s", error);
+        cr_expect_eq(script_prepare(&events, SEATS, SEATS, error), EEP_ERR_INVALID, "taken: %s",
                      bad[i].line);
         cr_expect(strstr(error, bad[i].says), "%s: said '%s'", bad[i].line, error);
-        script_free(&plan);
+        script_free(&events);
     }
-    script plan = good("--stop 3=2@1 --rejoin 3@4 --kill 4@step:9 --rejoin 4@5");
-    script_free(&plan); /* a stop and a trigger may empty the seat: it cannot be known before */
-    plan = good("--freeze 3=experts@1 --rejoin 3@5 --freeze random=experts@2 --cont random@3");
-    script_free(&plan); /* and so may a freeze */
+    script events = good("--stop 3=2@1 --rejoin 3@4 --kill 4@step:9 --rejoin 4@5");
+    script_free(&events); /* a stop and a trigger may empty the seat: it cannot be known before */
+    events = good("--freeze 3=experts@1 --rejoin 3@5 --freeze random=experts@2 --cont random@3");
+    script_free(&events); /* and so may a freeze */
 }
 
 Test(script_text, an_event_of_a_scenario_is_named_by_its_place)
 {
     char error[SCRIPT_ERROR_BYTES] = "";
-    script plan = {0};
+    script events = {0};
     script_event e;
     cr_assert_eq(script_parse(VERB_KILL, "9@1", true, &e, error), EEP_OK);
     e.line = 12;
     e.column = 3;
-    cr_assert_eq(script_append(&plan, &e), EEP_OK);
-    cr_assert_eq(script_prepare(&plan, SEATS, SEATS, error), EEP_ERR_INVALID);
+    cr_assert_eq(script_append(&events, &e), EEP_OK);
+    cr_assert_eq(script_prepare(&events, SEATS, SEATS, error), EEP_ERR_INVALID);
     cr_assert_eq(strncmp(error, "12:3: --kill: rank 9", 20), 0, "%s", error);
-    script_free(&plan);
+    script_free(&events);
 }

@@ -71,24 +71,24 @@ Test(fault_script, what_has_a_duration_ends_once)
 {
     for (size_t i = 0; i < sizeof stories / sizeof stories[0]; i++) {
         fake_world world = everyone();
-        script plan = good(stories[i].line);
+        script events = good(stories[i].line);
         for (const moment *at = stories[i].moments; at->due; at++) {
-            cr_assert_not(script_is_done(&plan), "%s: before %g ms", stories[i].name, at->now_ms);
-            cr_expect_str_eq(due(&plan, &world, at->now_ms, 0), at->due, "%s: at %g ms",
+            cr_assert_not(script_is_done(&events), "%s: before %g ms", stories[i].name, at->now_ms);
+            cr_expect_str_eq(due(&events, &world, at->now_ms, 0), at->due, "%s: at %g ms",
                              stories[i].name, at->now_ms);
         }
-        cr_expect(script_is_done(&plan), "%s", stories[i].name);
-        script_free(&plan);
+        cr_expect(script_is_done(&events), "%s", stories[i].name);
+        script_free(&events);
     }
 }
 
 Test(fault_script, the_launcher_waits_until_the_next_end)
 {
     fake_world world = everyone();
-    script plan = good("--stop 2,3=400ms@1 --slow 4=3/0.5x@1");
-    cr_assert_str_eq(due(&plan, &world, 1000, 0), "stop2 stop3 slow4 ");
-    cr_assert_float_eq(script_wait_ms(&plan, 1000), 400, 1e-9);
-    script_free(&plan);
+    script events = good("--stop 2,3=400ms@1 --slow 4=3/0.5x@1");
+    cr_assert_str_eq(due(&events, &world, 1000, 0), "stop2 stop3 slow4 ");
+    cr_assert_float_eq(script_wait_ms(&events, 1000), 400, 1e-9);
+    script_free(&events);
 }
 
 /* ---------------------------------------------------------------- against a model */
@@ -159,7 +159,7 @@ static void compare(uint32_t seed, const verb *verbs, int num_seats)
     uint32_t random = seed, num_drawn = has_seat ? 5 : 4;
     model models[MODEL_SEATS] = {{.lives = true}, {.lives = true}, {.lives = true}};
     fake_world world = everyone();
-    script plan = good("");
+    script events = good("");
     for (int now = 10; now < 10 * MODEL_MOMENTS; now += 10) {
         int seat = (int)(next_number(&random) % (uint32_t)num_seats), lasts = 0;
         model_verb what = models[seat].lives ? drawn[next_number(&random) % num_drawn] : START;
@@ -169,14 +169,14 @@ static void compare(uint32_t seed, const verb *verbs, int num_seats)
         char text[64], expected[256];
         print_command(has_seat, seat, what, lasts, text);
         script_event event = parsed(verbs[what], text);
-        cr_assert_eq(script_append(&plan, &event), EEP_OK);
+        cr_assert_eq(script_append(&events, &event), EEP_OK);
         snprintf(expected, sizeof expected, "%s%d ", verb_table[verbs[what]].name,
                  has_seat ? seat : -1);
-        cr_assert_str_eq(due(&plan, &world, now, 0), expected, "seed %u, %d ms", seed, now);
+        cr_assert_str_eq(due(&events, &world, now, 0), expected, "seed %u, %d ms", seed, now);
         apply(&models[seat], what, now, lasts);
         world.running[seat] = world.active[seat] = !has_seat || models[seat].lives;
-        drop_ended(&plan);
-        const char *told = due(&plan, &world, now + 5, 0);
+        drop_ended(&events);
+        const char *told = due(&events, &world, now + 5, 0);
         size_t bytes = 0;
         for (int s = 0; s < num_seats; s++) {
             int *ends[] = {&models[s].stop_end, &models[s].slow_end};
@@ -194,7 +194,7 @@ static void compare(uint32_t seed, const verb *verbs, int num_seats)
         }
         cr_assert_eq(strlen(told), bytes, "seed %u, %d ms: '%s'", seed, now + 5, told);
     }
-    script_free(&plan);
+    script_free(&events);
 }
 
 Test(script, stops_and_slow_downs_end_as_a_plain_model_says)
