@@ -70,7 +70,7 @@ static int seats_done_to(const script_event *event, int seats_out[SCRIPT_MAX_SEA
 {
     int num = 0;
     for (int i = 0; i < event->num_seats; i++) {
-        if (event->seats_applied >> i & 1) {
+        if (event->progress.seats_applied >> i & 1) {
             seats_out[num++] = event->seat[i];
         }
     }
@@ -171,11 +171,11 @@ static bool on_command(void *user, const script_event *event, int seats_out[SCRI
         launcher_run_script(self);
     }
     const script_event *taken = &events->event[index];
-    if (!taken->done) {
+    if (!taken->progress.done) {
         *id_out = taken->order;
     }
     *num_seats_out = seats_done_to(taken, seats_out);
-    if (taken->done && !taken->seats_applied) {
+    if (taken->progress.done && !taken->progress.seats_applied) {
         refuse_passed_over(taken, error);
         return false;
     }

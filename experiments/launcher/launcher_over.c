@@ -91,7 +91,7 @@ static void drop_waiting(launcher *self)
     const script *events = &self->options.script;
     for (int i = 0; i < events->num_events; i++) {
         char text[SCRIPT_TEXT_BYTES], why[LAUNCHER_TEXT_BYTES];
-        if (!events->event[i].done) {
+        if (!events->event[i].progress.done) {
             script_describe(&events->event[i], text, sizeof text);
             script_explain(&events->event[i], launcher_time_ms(self), why, sizeof why);
             launcher_complain(self, "all requests are done, and '%s' was not: %s", text, why);

@@ -29,7 +29,7 @@ static void record_ended_events(launcher *self)
 {
     script_event ended;
     while (script_ended(&self->options.script, &ended)) {
-        add_event(self, &ended, !ended.withdrawn);
+        add_event(self, &ended, !ended.progress.withdrawn);
     }
 }
 
@@ -66,7 +66,7 @@ void launcher_record_script(launcher *self)
     const script *events = &self->options.script;
     record_ended_events(self);
     for (int i = 0; i < events->num_events; i++) {
-        if (!events->event[i].done) {
+        if (!events->event[i].progress.done) {
             add_event(self, &events->event[i],
                       script_is_due(&events->event[i], launcher_time_ms(self)));
         }

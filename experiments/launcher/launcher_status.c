@@ -15,7 +15,7 @@ static const char *text_of_pending(const launcher *self, char *text, size_t size
     int num = 0;
     for (int i = 0; i < events->num_events; i++) {
         const script_event *event = &events->event[i];
-        if (!event->done && num++ == 0) {
+        if (!event->progress.done && num++ == 0) {
             script_describe(event, what, sizeof what);
             script_explain(event, launcher_time_ms(self), why, sizeof why);
             snprintf(text, size, "number %d, '%.300s', is pending: %s", event->order, what, why);
@@ -101,7 +101,7 @@ void launcher_status_tell(const launcher *self, double tokens_per_s, cJSON *answ
     scheduler_counts counts = scheduler_count(self->scheduler);
     int pending = 0;
     for (int i = 0; i < events->num_events; i++) {
-        pending += !events->event[i].done;
+        pending += !events->event[i].progress.done;
     }
     cJSON_AddNumberToObject(answer, "time_ms", launcher_time_ms(self));
     cJSON_AddBoolToObject(answer, "serving", run->start_ns != 0);
@@ -137,7 +137,7 @@ void launcher_status_tell_pending(const launcher *self, cJSON *answer)
     for (int i = 0; i < events->num_events; i++) {
         const script_event *event = &events->event[i];
         char text[SCRIPT_TEXT_BYTES];
-        if (event->done) {
+        if (event->progress.done) {
             continue;
         }
         cJSON *entry = cJSON_CreateObject();

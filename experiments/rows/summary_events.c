@@ -12,17 +12,21 @@ enum { TEXT_BYTES = SCRIPT_TEXT_BYTES, MOST_LINES = 12 };
 const char *summary_events_outcome(const record_event *self)
 {
     const script_event *event = &self->event;
-    return event->withdrawn        ? "withdrawn"
-           : !event->done          ? (self->was_due ? "waiting" : "never due")
-           : !event->seats_applied ? "struck nobody"
-                                   : "done";
+    if (event->progress.withdrawn) {
+        return "withdrawn";
+    }
+    if (!event->progress.done) {
+        return self->was_due ? "waiting" : "never due";
+    }
+    return event->progress.seats_applied ? "done" : "struck nobody";
 }
 
 /* The event was done with this seat, but not to it. */
 static bool passed_over(const script_event *event, int index)
 {
     uint64_t bit = (uint64_t)1 << index;
-    return index < event->num_seats && (event->seats_done & bit) && !(event->seats_applied & bit);
+    return index < event->num_seats && (event->progress.seats_done & bit) &&
+           !(event->progress.seats_applied & bit);
 }
 
 summary_events summary_events_count(const record_event *events, size_t num)
@@ -30,10 +34,11 @@ summary_events summary_events_count(const record_event *events, size_t num)
     summary_events out = {0};
     for (size_t i = 0; i < num; i++) {
         const script_event *event = &events[i].event;
-        out.withdrawn += event->withdrawn;
-        out.waiting += !event->done && events[i].was_due;
-        out.never_due += !event->done && !events[i].was_due;
-        out.struck_nobody += event->done && !event->withdrawn && !event->seats_applied;
+        out.withdrawn += event->progress.withdrawn;
+        out.waiting += !event->progress.done && events[i].was_due;
+        out.never_due += !event->progress.done && !events[i].was_due;
+        out.struck_nobody +=
+            event->progress.done && !event->progress.withdrawn && !event->progress.seats_applied;
         for (int s = 0; s < SCRIPT_MAX_SEATS; s++) {
             out.passed_over += passed_over(event, s);
         }
@@ -63,15 +68,15 @@ static void add_event(cJSON *array, const record_event *self)
     cJSON_AddNumberToObject(object, "number", event->order);
     cJSON_AddStringToObject(object, "event", text);
     cJSON_AddStringToObject(object, "outcome", summary_events_outcome(self));
-    if (event->applied_ms >= 0) {
-        run_file_add_ms(object, "time_ms", event->applied_ms);
+    if (event->progress.applied_ms >= 0) {
+        run_file_add_ms(object, "time_ms", event->progress.applied_ms);
     } else {
         cJSON_AddNullToObject(object, "time_ms");
     }
     cJSON *ranks = cJSON_AddArrayToObject(object, "ranks");
     cJSON *over = cJSON_AddArrayToObject(object, "passed_over");
     for (int i = 0; i < event->num_seats; i++) {
-        if (event->seats_applied & (uint64_t)1 << i) {
+        if (event->progress.seats_applied & (uint64_t)1 << i) {
             cJSON_AddItemToArray(ranks, cJSON_CreateNumber(event->seat[i]));
         } else if (passed_over(event, i)) {
             cJSON_AddItemToArray(over, cJSON_CreateNumber(event->seat[i]));
@@ -118,16 +123,19 @@ static bool print_event(const record_event *self, bool prints)
     for (int i = 0; i < SCRIPT_MAX_SEATS; i++) {
         over |= passed_over(event, i);
     }
-    if (event->done && !event->withdrawn && event->seats_applied && !over) {
+    if (event->progress.done && !event->progress.withdrawn && event->progress.seats_applied &&
+        !over) {
         return false;
     }
     if (prints) {
         script_describe(event, text, sizeof text);
         printf("  script     '%s' %s", text,
-               event->done && event->seats_applied ? "passed over" : summary_events_outcome(self));
+               event->progress.done && event->progress.seats_applied
+                   ? "passed over"
+                   : summary_events_outcome(self));
         if (over) {
             print_passed_over(event);
-        } else if (!event->done && self->was_due) {
+        } else if (!event->progress.done && self->was_due) {
             fputs(": nobody fitted, or no seat was free", stdout);
         }
         puts("");

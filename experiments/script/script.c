@@ -144,13 +144,8 @@ eep_status script_append(script *self, const script_event *event)
     script_event *added = &self->event[self->num_events++];
     *added = *event;
     added->order = self->num_appended++;
-    added->trigger_ms = -1;
-    added->states_seen = 0;
-    added->resolved = event->target == TARGET_SEATS;
-    added->seats_done = added->seats_undo = added->seats_applied = 0;
-    added->undo_ms = 0;
-    added->applied_ms = -1;
-    added->done = added->withdrawn = added->told = false;
+    added->progress = (script_progress){
+        .trigger_ms = -1, .applied_ms = -1, .resolved = event->target == TARGET_SEATS};
     if (self->max_ranks && wants_partner(added) && !pair(self, added)) {
         self->num_events--;
         return EEP_ERR_NOT_FOUND;

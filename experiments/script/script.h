@@ -84,6 +84,22 @@ typedef struct script_awaited {
     int count; /* at least 1 */
 } script_awaited;
 
+/* How far an event has come; script_append sets it to the beginning. */
+typedef struct script_progress {
+    double trigger_ms; /* when its step or state was seen; < 0: not yet */
+    int states_seen;
+    bool resolved;          /* seat[0 .. num_seats-1] are the seats it is done to */
+    uint64_t seats_done;    /* bit i: seat[i] */
+    uint64_t seats_applied; /* of seats_done: not passed over */
+    uint64_t seats_undo;    /* of seats_applied: the end is still to come */
+    double undo_ms;         /* when the end comes */
+    double applied_ms;      /* when it was applied to the first seat; < 0: to none */
+    bool done;
+    bool withdrawn;  /* done only because script_withdraw or script_cancel gave it up */
+    bool told;       /* script_ended has handed it out */
+    bool is_dropped; /* within script_compact */
+} script_progress;
+
 typedef struct script_event {
     verb verb;
     verb_value value;      /* by verb_table[verb].value */
@@ -103,19 +119,8 @@ typedef struct script_event {
     };
     /* where it comes from: for messages about it */
     int line, column; /* of a scenario; 0: not from one */
-    /* progress; script_append sets it to the beginning */
-    int order;         /* as appended: sorting moves events */
-    double trigger_ms; /* when its step or state was seen; < 0: not yet */
-    int states_seen;
-    bool resolved;                   /* seat[0 .. num_seats-1] are the seats it is done to */
-    uint64_t seats_done, seats_undo; /* bit i: seat[i]; undo: its end is still to come */
-    uint64_t seats_applied;          /* of seats_done: not passed over */
-    double undo_ms;
-    double applied_ms; /* when it was applied to the first seat; < 0: to none */
-    bool done;
-    bool withdrawn;  /* done only because script_withdraw or script_cancel gave it up */
-    bool told;       /* script_ended has handed it out */
-    bool is_dropped; /* within script_compact */
+    int order;        /* as appended: sorting moves events */
+    script_progress progress;
 } script_event;
 
 /* Index of the event whose ranks this one takes; -1: it takes no other event's. */

@@ -9,7 +9,7 @@ static double due_ms(const script_event *event)
     if (event->when == WHEN_TIME) {
         return event->delay_ms;
     }
-    return event->trigger_ms < 0 ? INFINITY : event->trigger_ms + event->delay_ms;
+    return event->progress.trigger_ms < 0 ? INFINITY : event->progress.trigger_ms + event->delay_ms;
 }
 
 bool script_is_due(const script_event *event, double now_ms)
@@ -28,8 +28,8 @@ void script_on_step(script *self, uint64_t step, double now_ms)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->when == WHEN_STEP && event->trigger_ms < 0 && step >= event->step) {
-            event->trigger_ms = now_ms;
+        if (event->when == WHEN_STEP && event->progress.trigger_ms < 0 && step >= event->step) {
+            event->progress.trigger_ms = now_ms;
         }
     }
 }
@@ -41,10 +41,11 @@ void script_on_state(script *self, script_state state, int seat, double now_ms)
     }
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->when == WHEN_STATE && event->awaited.state == state && event->trigger_ms < 0 &&
+        if (event->when == WHEN_STATE && event->awaited.state == state &&
+            event->progress.trigger_ms < 0 &&
             (event->awaited.seat < 0 || event->awaited.seat == seat) &&
-            ++event->states_seen == event->awaited.count) {
-            event->trigger_ms = now_ms;
+            ++event->progress.states_seen == event->awaited.count) {
+            event->progress.trigger_ms = now_ms;
         }
     }
 }
@@ -77,7 +78,7 @@ static bool is_of_seat(const script_event *event, int index, int seat)
 static bool is_freeze_behind(const script_event *later, const script_event *stop)
 {
     return later->verb == VERB_FREEZE && stop->verb == VERB_STOP &&
-           later->applied_ms >= stop->applied_ms;
+           later->progress.applied_ms >= stop->progress.applied_ms;
 }
 
 /* At the stop's end such a freeze is still to come. */
@@ -89,8 +90,9 @@ static bool has_freeze_to_come(const script *self, const script_event *stop, int
         for (int k = 0; is_behind && k < freeze->num_seats; k++) {
             uint64_t bit = (uint64_t)1 << k;
             bool endless = freeze->lasts.ms <= 0 && freeze->lasts.expels <= 0;
-            if (freeze->seat[k] == seat && freeze->seats_applied & bit &&
-                (endless || (freeze->seats_undo & bit && freeze->undo_ms > stop->undo_ms))) {
+            if (freeze->seat[k] == seat && freeze->progress.seats_applied & bit &&
+                (endless || (freeze->progress.seats_undo & bit &&
+                             freeze->progress.undo_ms > stop->progress.undo_ms))) {
                 return true;
             }
         }
@@ -104,10 +106,11 @@ static bool lasts_longer_elsewhere(const script *self, const script_event *event
     verb end = undoing(event, seat).verb;
     for (int i = 0; i < self->num_events; i++) {
         const script_event *other = &self->event[i];
-        bool later = other != event && other->seats_undo && undoing(other, seat).verb == end &&
-                     other->undo_ms > event->undo_ms && !is_freeze_behind(other, event);
+        bool later =
+            other != event && other->progress.seats_undo && undoing(other, seat).verb == end &&
+            other->progress.undo_ms > event->progress.undo_ms && !is_freeze_behind(other, event);
         for (int k = 0; later && k < SCRIPT_MAX_SEATS; k++) {
-            if (is_of_seat(other, k, seat) && other->seats_undo >> k & 1) {
+            if (is_of_seat(other, k, seat) && other->progress.seats_undo >> k & 1) {
                 return true;
             }
         }
@@ -121,11 +124,11 @@ static void cancel_ends(script *self, verb end, int seat, double until_ms, verb 
 {
     for (int e = 0; e < self->num_events; e++) {
         script_event *event = &self->event[e];
-        bool fits = event->seats_undo && event->verb != kept && event->undo_ms <= until_ms &&
-                    undoing(event, seat).verb == end;
+        bool fits = event->progress.seats_undo && event->verb != kept &&
+                    event->progress.undo_ms <= until_ms && undoing(event, seat).verb == end;
         for (int i = 0; fits && i < SCRIPT_MAX_SEATS; i++) {
             if (is_of_seat(event, i, seat)) {
-                event->seats_undo &= ~((uint64_t)1 << i);
+                event->progress.seats_undo &= ~((uint64_t)1 << i);
             }
         }
     }
@@ -136,20 +139,20 @@ static bool next_undo(script *self, script_event *event, const script_world *wor
                       script_action *action_out)
 {
     bool has_seat = verb_table[event->verb].has_seat;
-    for (int i = 0; event->seats_undo && i < SCRIPT_MAX_SEATS; i++) {
+    for (int i = 0; event->progress.seats_undo && i < SCRIPT_MAX_SEATS; i++) {
         uint64_t bit = (uint64_t)1 << i;
-        if (!(event->seats_undo & bit)) {
+        if (!(event->progress.seats_undo & bit)) {
             continue;
         }
         int seat = has_seat ? event->seat[i] : -1;
         if (has_seat && !world->running(world->user, seat)) {
-            event->seats_undo &= ~bit;
-        } else if (world->now_ms >= event->undo_ms) {
-            event->seats_undo &= ~bit;
+            event->progress.seats_undo &= ~bit;
+        } else if (world->now_ms >= event->progress.undo_ms) {
+            event->progress.seats_undo &= ~bit;
             if (!lasts_longer_elsewhere(self, event, seat)) {
                 *action_out = undoing(event, seat);
                 action_out->keeps_freeze = has_freeze_to_come(self, event, seat);
-                cancel_ends(self, action_out->verb, seat, event->undo_ms, NUM_VERBS);
+                cancel_ends(self, action_out->verb, seat, event->progress.undo_ms, NUM_VERBS);
                 return true;
             }
         }
@@ -200,11 +203,12 @@ static void apply(script *self, script_event *event, int index, const script_wor
     bool has_seat = verb_table[event->verb].has_seat;
     void_ends(self, event, has_seat ? event->seat[index] : -1, duration > 0);
     if (duration > 0) {
-        event->seats_undo |= (uint64_t)1 << index;
-        event->undo_ms = world->now_ms + duration;
+        event->progress.seats_undo |= (uint64_t)1 << index;
+        event->progress.undo_ms = world->now_ms + duration;
     }
-    event->seats_applied |= (uint64_t)1 << index;
-    event->applied_ms = event->applied_ms < 0 ? world->now_ms : event->applied_ms;
+    event->progress.seats_applied |= (uint64_t)1 << index;
+    event->progress.applied_ms =
+        event->progress.applied_ms < 0 ? world->now_ms : event->progress.applied_ms;
     *action_out = (script_action){.verb = event->verb,
                                   .order = event->order,
                                   .index = index,
@@ -218,7 +222,7 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
                       script_action *action_out)
 {
     if (!verb_table[event->verb].has_seat) {
-        event->done = true;
+        event->progress.done = true;
         apply(self, event, 0, world, action_out);
         return true;
     }
@@ -228,7 +232,7 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
     int left = 0, chosen = -1;
     for (int i = 0; i < event->num_seats && chosen < 0; i++) {
         uint64_t bit = (uint64_t)1 << i;
-        if (event->seats_done & bit) {
+        if (event->progress.seats_done & bit) {
             continue;
         }
         bool running = world->running(world->user, event->seat[i]);
@@ -236,13 +240,13 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
             left++; /* the event waits for the end of the process there */
             continue;
         }
-        event->seats_done |= bit;
+        event->progress.seats_done |= bit;
         if (verb_table[event->verb].wants_free || running) {
             chosen = i; /* else another event emptied the seat: nothing is left to do there */
         }
     }
     if (chosen < 0) {
-        event->done = left == 0;
+        event->progress.done = left == 0;
         return false;
     }
     apply(self, event, chosen, world, action_out);
@@ -290,7 +294,7 @@ bool script_next(script *self, const script_world *world, script_action *action_
         if (next_undo(self, event, world, action_out)) {
             return true;
         }
-        if (!event->done && due_ms(event) <= world->now_ms &&
+        if (!event->progress.done && due_ms(event) <= world->now_ms &&
             next_seat(self, event, world, action_out)) {
             return true;
         }
@@ -303,9 +307,10 @@ void script_not_applied(script *self, const script_action *action)
     for (int i = 0; action->order >= 0 && i < self->num_events; i++) {
         script_event *event = &self->event[i];
         if (event->order == action->order) {
-            event->seats_applied &= ~((uint64_t)1 << action->index);
-            event->seats_undo &= ~((uint64_t)1 << action->index);
-            event->applied_ms = event->seats_applied ? event->applied_ms : -1;
+            event->progress.seats_applied &= ~((uint64_t)1 << action->index);
+            event->progress.seats_undo &= ~((uint64_t)1 << action->index);
+            event->progress.applied_ms =
+                event->progress.seats_applied ? event->progress.applied_ms : -1;
         }
     }
 }
@@ -314,8 +319,8 @@ bool script_ended(script *self, script_event *event_out)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        if (event->done && !event->told) {
-            event->told = true;
+        if (event->progress.done && !event->progress.told) {
+            event->progress.told = true;
             *event_out = *event;
             return true;
         }
@@ -327,8 +332,8 @@ void script_withdraw(script *self)
 {
     for (int i = 0; i < self->num_events; i++) {
         script_event *event = &self->event[i];
-        event->withdrawn = event->withdrawn || !event->done;
-        event->done = true;
+        event->progress.withdrawn = event->progress.withdrawn || !event->progress.done;
+        event->progress.done = true;
     }
     self->cycle.num_kills = self->kills_done;
 }
@@ -338,11 +343,11 @@ double script_wait_ms(const script *self, double now_ms)
     double wait = 1000;
     for (int i = 0; i < self->num_events; i++) {
         const script_event *event = &self->event[i];
-        if (!event->done) {
+        if (!event->progress.done) {
             wait = fmin(wait, fmax(due_ms(event) - now_ms, 1));
         }
-        if (event->seats_undo) {
-            wait = fmin(wait, fmax(event->undo_ms - now_ms, 1));
+        if (event->progress.seats_undo) {
+            wait = fmin(wait, fmax(event->progress.undo_ms - now_ms, 1));
         }
     }
     if (self->kills_done < self->cycle.num_kills || self->dead_seat >= 0) {
@@ -363,7 +368,8 @@ bool script_will_start(const script *self)
     bool will = self->dead_seat >= 0 && !self->respawned && self->cycle.num_kills > 0;
     for (int i = 0; i < self->num_events && !will; i++) {
         const script_event *event = &self->event[i];
-        will = !event->done && verb_table[event->verb].wants_free && isfinite(due_ms(event));
+        will =
+            !event->progress.done && verb_table[event->verb].wants_free && isfinite(due_ms(event));
     }
     return will;
 }
@@ -371,7 +377,7 @@ bool script_will_start(const script *self)
 bool script_is_done(const script *self)
 {
     for (int i = 0; i < self->num_events; i++) {
-        if (!self->event[i].done || self->event[i].seats_undo) {
+        if (!self->event[i].progress.done || self->event[i].progress.seats_undo) {
             return false;
         }
     }
@@ -384,10 +390,11 @@ bool script_waits(const script *self, double now_ms)
     for (int i = 0; i < self->num_events; i++) {
         const script_event *event = &self->event[i];
         double due = due_ms(event);
-        if (event->seats_undo || (!event->done && due > now_ms && isfinite(due))) {
+        if (event->progress.seats_undo ||
+            (!event->progress.done && due > now_ms && isfinite(due))) {
             return false;
         }
-        waits |= !event->done;
+        waits |= !event->progress.done;
     }
     return waits && cycle_is_done(self);
 }

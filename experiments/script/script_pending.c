@@ -12,7 +12,7 @@ enum { KEPT_FOR_PAIRS = 1024, NAMED_SEATS = 8 };
 static bool is_awaited(const script *self, int index)
 {
     for (int i = 0; i < self->num_events; i++) {
-        if (!self->event[i].done && script_partner(&self->event[i]) == index) {
+        if (!self->event[i].progress.done && script_partner(&self->event[i]) == index) {
             return true;
         }
     }
@@ -25,18 +25,18 @@ static bool is_dropped(const script *self, int index)
     const script_event *event = &self->event[index];
     bool by_name = target_names[event->target].name != NULL;
     bool is_old = event->order + KEPT_FOR_PAIRS < self->num_appended;
-    return event->done && event->told && !event->seats_undo && (!by_name || is_old) &&
-           !is_awaited(self, index);
+    return event->progress.done && event->progress.told && !event->progress.seats_undo &&
+           (!by_name || is_old) && !is_awaited(self, index);
 }
 
 void script_compact(script *self)
 {
     int kept = 0;
     for (int i = 0; i < self->num_events; i++) {
-        self->event[i].is_dropped = is_dropped(self, i);
+        self->event[i].progress.is_dropped = is_dropped(self, i);
     }
     for (int i = 0; i < self->num_events; i++) {
-        int place = self->event[i].is_dropped ? -1 : kept++;
+        int place = self->event[i].progress.is_dropped ? -1 : kept++;
         for (int k = 0; k < self->num_events && place != i; k++) {
             if (script_partner(&self->event[k]) == i) {
                 self->event[k].same.partner = place; /* never above i: it is not met again */
@@ -64,15 +64,16 @@ static int index_of(const script *self, int order)
 int script_cancel(script *self, int order)
 {
     int index = index_of(self, order), num = 0;
-    if (index < 0 || self->event[index].done) {
+    if (index < 0 || self->event[index].progress.done) {
         return 0;
     }
-    self->event[index].done = self->event[index].withdrawn = true;
+    self->event[index].progress.done = self->event[index].progress.withdrawn = true;
     num++;
-    for (int i = 0; i < self->num_events && !self->event[index].resolved; i++) {
+    for (int i = 0; i < self->num_events && !self->event[index].progress.resolved; i++) {
         script_event *event = &self->event[i];
-        if (!event->done && script_partner(event) == index) { /* its ranks will never be known */
-            event->done = event->withdrawn = true;
+        if (!event->progress.done && script_partner(event) == index) {
+            /* its ranks will never be known */
+            event->progress.done = event->progress.withdrawn = true;
             num++;
         }
     }
@@ -113,7 +114,7 @@ static void explain_taken(const script_event *event, char *text_out, size_t size
     size_t used = 0;
     char ranks[NAMED_SEATS * 8] = "", more[32] = "";
     for (int i = 0; i < event->num_seats; i++) {
-        if (!(event->seats_done >> i & 1) && num++ < NAMED_SEATS) {
+        if (!(event->progress.seats_done >> i & 1) && num++ < NAMED_SEATS) {
             used += (size_t)snprintf(ranks + used, sizeof ranks - used, "%s%d", num > 1 ? ", " : "",
                                      event->seat[i]);
         }
@@ -129,20 +130,20 @@ static void explain_taken(const script_event *event, char *text_out, size_t size
 void script_explain(const script_event *event, double now_ms, char *text_out, size_t size)
 {
     char rank[32] = "";
-    if (event->when == WHEN_STEP && event->trigger_ms < 0) {
+    if (event->when == WHEN_STEP && event->progress.trigger_ms < 0) {
         snprintf(text_out, size, "step %llu was not reached yet", (unsigned long long)event->step);
-    } else if (event->when == WHEN_STATE && event->trigger_ms < 0) {
+    } else if (event->when == WHEN_STATE && event->progress.trigger_ms < 0) {
         const script_awaited *awaited = &event->awaited;
         if (awaited->seat >= 0) {
             snprintf(rank, sizeof rank, " of rank %d", awaited->seat);
         }
         snprintf(text_out, size, "'%s'%s was seen %d of %d times", state_names[awaited->state],
-                 rank, event->states_seen, awaited->count);
+                 rank, event->progress.states_seen, awaited->count);
     } else if (!script_is_due(event, now_ms)) {
-        double due =
-            event->when == WHEN_TIME ? event->delay_ms : event->trigger_ms + event->delay_ms;
+        double due = event->when == WHEN_TIME ? event->delay_ms
+                                              : event->progress.trigger_ms + event->delay_ms;
         snprintf(text_out, size, "it is due in %.1f s", (due - now_ms) / 1e3);
-    } else if (!event->resolved) {
+    } else if (!event->progress.resolved) {
         explain_nobody(event, text_out, size);
     } else if (verb_table[event->verb].wants_free) {
         explain_taken(event, text_out, size);

@@ -148,8 +148,8 @@ static bool resolve(const script *self, script_event *event, const script_world 
         return true;
     case TARGET_SAME: {
         const script_event *other = &self->event[event->same.partner];
-        set_seats(event, other->seat, other->resolved ? other->num_seats : 0);
-        return other->resolved;
+        set_seats(event, other->seat, other->progress.resolved ? other->num_seats : 0);
+        return other->progress.resolved;
     }
     case TARGET_LOWEST:
     case TARGET_PROPOSER:
@@ -173,6 +173,6 @@ static bool resolve(const script *self, script_event *event, const script_world 
 
 bool script_resolve(const script *self, script_event *event, const script_world *world)
 {
-    event->resolved = event->resolved || resolve(self, event, world);
-    return event->resolved;
+    event->progress.resolved = event->progress.resolved || resolve(self, event, world);
+    return event->progress.resolved;
 }

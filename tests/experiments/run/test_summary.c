@@ -161,12 +161,21 @@ Test(summary, what_did_not_happen_is_null)
 Test(summary, what_came_of_the_script_is_counted)
 {
     record_event events[] = {
-        {.event = {.done = true, .num_seats = 1, .seats_done = 1, .seats_applied = 1}},
-        {.event = {.done = true, .num_seats = 2, .seats_done = 3, .seats_applied = 2}},
-        {.event = {.done = true, .num_seats = 1, .seats_done = 1, .applied_ms = -1}},
-        {.event = {.when = WHEN_STATE, .applied_ms = -1}},
-        {.event = {.applied_ms = -1}, .was_due = true},
-        {.event = {.done = true, .withdrawn = true, .applied_ms = -1}},
+        {.event = {.progress.done = true,
+                   .num_seats = 1,
+                   .progress.seats_done = 1,
+                   .progress.seats_applied = 1}},
+        {.event = {.progress.done = true,
+                   .num_seats = 2,
+                   .progress.seats_done = 3,
+                   .progress.seats_applied = 2}},
+        {.event = {.progress.done = true,
+                   .num_seats = 1,
+                   .progress.seats_done = 1,
+                   .progress.applied_ms = -1}},
+        {.event = {.when = WHEN_STATE, .progress.applied_ms = -1}},
+        {.event = {.progress.applied_ms = -1}, .was_due = true},
+        {.event = {.progress.done = true, .progress.withdrawn = true, .progress.applied_ms = -1}},
     };
     static const char *const outcomes[] = {"done",      "done",    "struck nobody",
                                            "never due", "waiting", "withdrawn"};

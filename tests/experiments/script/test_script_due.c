@@ -233,16 +233,18 @@ Test(fault_script, an_event_that_is_applied_to_no_seat_is_known)
     script_event ended;
     cr_assert_str_eq(due(&events, &world, 1000, 0), "kill2 ");
     reap(&world, 2);
-    cr_assert(script_ended(&events, &ended) && ended.seats_applied == 1 &&
-              ended.applied_ms == 1000);
+    cr_assert(script_ended(&events, &ended) && ended.progress.seats_applied == 1 &&
+              ended.progress.applied_ms == 1000);
     cr_assert_not(script_ended(&events, &ended), "it is handed out once");
     script_on_state(&events, STATE_SUSPECTED, 0, 1100);
     cr_assert_str_eq(due(&events, &world, 1100, 0), "kill3 ");
     cr_assert(script_ended(&events, &ended));
-    cr_assert(ended.seats_done == 3 && ended.seats_applied == 2, "rank 2 was passed over");
+    cr_assert(ended.progress.seats_done == 3 && ended.progress.seats_applied == 2,
+              "rank 2 was passed over");
     cr_assert_not(script_is_due(&events.event[2], 5000));
     script_withdraw(&events);
-    cr_assert(script_ended(&events, &ended) && ended.withdrawn && ended.applied_ms < 0);
+    cr_assert(script_ended(&events, &ended) && ended.progress.withdrawn &&
+              ended.progress.applied_ms < 0);
     cr_assert(script_is_done(&events));
     script_free(&events);
 }
@@ -255,7 +257,8 @@ Test(fault_script, an_action_that_failed_counts_as_not_applied)
     script_action action = {.order = events.event[0].order, .index = 0};
     cr_assert_str_eq(due(&events, &world, 1000, 0), "stop1 ");
     script_not_applied(&events, &action); /* it was being killed */
-    cr_assert(script_ended(&events, &ended) && ended.seats_applied == 0 && ended.applied_ms < 0);
+    cr_assert(script_ended(&events, &ended) && ended.progress.seats_applied == 0 &&
+              ended.progress.applied_ms < 0);
     cr_assert_str_eq(due(&events, &world, 9000, 0), "", "nothing is to be undone");
     script_free(&events);
 }

@@ -93,7 +93,7 @@ Test(script, what_a_rejoin_waits_for_are_the_seats_that_are_taken)
     cr_expect_str_eq(why, "rank 3 still has its process");
     script_free(&events);
     event = parsed(VERB_REJOIN, "900,901,902,903,904,905,906,907,908,909");
-    event.resolved = true;
+    event.progress.resolved = true;
     script_explain(&event, 0, why, sizeof why);
     cr_expect(strstr(why, "906, 907 and 2 more still have"), "%s", why);
 }
