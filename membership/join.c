@@ -4,7 +4,6 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 #include "membership/service/filling.h"
 #include "membership/step/arrivals.h"
 #include "membership/step/capture.h"
@@ -138,7 +137,7 @@ static eep_status join(eep_context *context)
     pthread_mutex_lock(&context->lock);
     while (!is_in_view(context) && context->outcome.ended == EEP_OK &&
            (is_patient || !is_closed(context, before)) && !late && !eepi_call_is_closed(context)) {
-        late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
+        late = eepi_rank_wait(context, &until);
     }
     if (context->outcome.ended != EEP_OK) {
         status = eepi_fail(context, context->outcome.ended, "eep_join: %s", context->outcome.why);

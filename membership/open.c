@@ -7,7 +7,6 @@
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 #include "membership/process/process.h"
 #include "membership/service/claim.h"
 #include "membership/service/fence.h"
@@ -30,7 +29,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 enum {
@@ -357,10 +355,7 @@ static void close_context(eep_context *context)
     if (context->config.device && left == EEPI_LEFT_NOTHING) {
         eepi_device_drop(context->config.device);
     }
-    if (context->wake_fd >= 0) {
-        close(context->wake_fd);
-    }
-    pthread_cond_destroy(&context->changed);
+    eepi_wake_close(&context->wake);
     pthread_mutex_destroy(&context->lock);
     free(context);
 }
@@ -383,7 +378,6 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
                     eep_context **context_out)
 {
     eep_context *context = calloc(1, sizeof *context);
-    pthread_condattr_t attributes;
     eep_status status;
 
     if (!config || !context_out) {
@@ -402,12 +396,8 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&context->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&context->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    eepi_wake_open(&context->wake);
     eepi_thread_serves(0); /* a thread may have left a context to another thread's eep_close */
-    context->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     context->calls.opened_by = (int32_t)getpid();
     context->process.start = eepi_process_start((int32_t)getpid());
     status = eepi_config_take(context, config);
@@ -422,7 +412,7 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
                            "/proc cannot be read or shows another pid namespace than this "
                            "process's, and peers watch it: mount it anew (unshare --mount-proc)");
     }
-    if (status == EEP_OK && context->wake_fd < 0) {
+    if (status == EEP_OK && context->wake.service_fd < 0) {
         status = eepi_fail(context, EEP_ERR_SYSTEM, "eventfd: %s", strerror(errno));
     }
     if (status == EEP_OK) {

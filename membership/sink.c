@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Who may emit a request's next position. `owned` false: nobody. */
+/* The rank that may emit a request's next position. `owned` false: none may. */
 typedef struct sink_entry {
     int32_t seat;
     uint32_t generation;

@@ -3,7 +3,6 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 
 #include <string.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-/* Who uses a context: its process, and the one thread that is in a call. */
+/* The users of a context: its process, and the one thread that is in a call. */
 #ifndef EEPI_CALLS_H
 #define EEPI_CALLS_H
 

@@ -22,6 +22,7 @@
 #include "membership/context/observed.h"
 #include "membership/context/outcome.h"
 #include "membership/context/retries.h"
+#include "membership/context/wake.h"
 #include "membership/core/core.h"
 #include "membership/core/stepper.h"
 #include "membership/process/detector.h"
@@ -53,7 +54,6 @@ struct eep_context {
     eepi_detector *detector;
     eepi_executor *executor; /* NULL before eep_join, which makes it; atomic */
     bool is_waiter;          /* eepi_device_take_waiter was granted */
-    int wake_fd;             /* of the service thread */
 
     /* rank thread */
     eepi_calls calls; /* whose thread is in a call */
@@ -78,7 +78,7 @@ struct eep_context {
 
     eepi_evidence *evidence; /* has a lock of its own */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    eepi_wake wake;
     /* { under `lock` */
     eepi_mailbox mailbox; /* with what the stepper has to say in its own */
     eepi_stepper stepper;

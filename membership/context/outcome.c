@@ -3,7 +3,6 @@
 
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 
 #include <stdio.h>
 

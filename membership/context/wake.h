@@ -1,11 +1,28 @@
-/* How the threads of a context wake each other. Any thread, with the context's lock or without. */
+/* How the threads of a context wake each other. */
 #ifndef EEPI_WAKE_H
 #define EEPI_WAKE_H
 
 #include "eep/eep.h"
 
-/* Wake the service thread. */
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
+typedef struct eepi_wake {
+    int service_fd; /* readable: the service thread has something to do; -1: there is none */
+    pthread_cond_t rank;
+} eepi_wake;
+
+/* Where service_fd is -1, errno says why. */
+void eepi_wake_open(eepi_wake *wake);
+void eepi_wake_close(eepi_wake *wake);
+/* Wake the service thread. Any thread, with the context's lock or without. */
 void eepi_service_wake(eep_context *context);
-/* Wake the rank thread wherever it waits for the service thread. */
+/* What woke it is forgotten; service thread. */
+void eepi_service_woke(eep_context *context);
+/* Wake the rank thread wherever it waits for the service thread. Any thread, with the lock or
+ * without. */
 void eepi_rank_wake(eep_context *context);
+/* Wait for that, the lock held; true: it is later than `until` (CLOCK_MONOTONIC). Rank thread. */
+bool eepi_rank_wait(eep_context *context, const struct timespec *until);
 #endif

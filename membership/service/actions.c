@@ -5,7 +5,6 @@
 #include "membership/context/event.h"
 #include "membership/context/log.h"
 #include "membership/context/records.h"
-#include "membership/context/wake.h"
 #include "membership/process/seat_file.h"
 #include "membership/service/fence.h"
 #include "membership/service/filling.h"

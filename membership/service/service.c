@@ -8,7 +8,6 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 #include "membership/service/feed.h"
 #include "membership/service/fence.h"
 #include "membership/service/filling.h"
@@ -22,7 +21,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -227,11 +225,9 @@ static void serve_round(eep_context *context)
     struct pollfd *fds = context->service->fds;
     eepi_input tick = {.kind = EEPI_INPUT_TICK};
     eepi_store_reply reply;
-    uint64_t count;
-    ssize_t got;
     int n;
 
-    fds[0] = (struct pollfd){.fd = context->wake_fd, .events = POLLIN};
+    fds[0] = (struct pollfd){.fd = context->wake.service_fd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = eepi_store_client_fd(context->store), .events = POLLIN};
     if (eepi_store_client_wants_write(context->store)) {
         fds[1].events |= POLLOUT;
@@ -240,8 +236,7 @@ static void serve_round(eep_context *context)
     n = eepi_peers_watched(context, fds + 3, context->service->seats);
     wait_for_input(context, fds, n + 3);
     if (fds[0].revents) {
-        got = read(context->wake_fd, &count, sizeof count);
-        (void)got;
+        eepi_service_woke(context);
     }
     feed_exits(context, fds + 3, context->service->seats, n);
     feed_mail(context);

@@ -6,7 +6,6 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
-#include "membership/context/wake.h"
 #include "membership/service/peers.h"
 #include "membership/service/tell.h"
 #include "membership/step/weights.h"

@@ -5,11 +5,9 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
-#include "membership/context/wake.h"
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
 
-#include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,12 +187,12 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
         if (context->stepper.must_follow && context->stepper.live.epoch != 0) {
             struct timespec soon;
             deadline_of(200, &soon);
-            pthread_cond_timedwait(&context->changed, &context->lock, &soon);
+            (void)eepi_rank_wait(context, &soon);
             deadline_of(0, &soon);
             late = soon.tv_sec > until.tv_sec ||
                    (soon.tv_sec == until.tv_sec && soon.tv_nsec > until.tv_nsec);
         } else {
-            late = pthread_cond_timedwait(&context->changed, &context->lock, &until) == ETIMEDOUT;
+            late = eepi_rank_wait(context, &until);
         }
     }
     if (status == EEP_OK && !may && context->outcome.uncovered) {

@@ -1,5 +1,5 @@
 /* Contexts whose windows have two sides, as on a GPU: kernels reach one, host threads the other.
- * Whatever a host thread must learn of its peers has to come over the host side. */
+ * A host thread learns of its peers over the host side alone. */
 #include "tests/lib/context_fixture.h"
 
 #include "graphs/device/device_share.h"

@@ -68,7 +68,7 @@ Test(context, an_expelled_thread_does_not_hold_up_the_next_fault)
     world_close(&w);
 }
 
-/* Who was not let in in time goes on waiting with the next call. */
+/* A rank that was not let in in time goes on waiting with the next call. */
 Test(context, join_again_after_a_timeout)
 {
     world w;

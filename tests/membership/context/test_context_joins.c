@@ -1,6 +1,5 @@
 /* Ways into a view that are not smooth: what a joiner has to wait for comes late, or is wrong. */
 #include "membership/context/context.h"
-#include "membership/context/wake.h"
 #include "membership/context/records.h"
 #include "membership/store/store_client.h"
 #include "tests/lib/context_fixture.h"
@@ -257,7 +256,7 @@ Test(context_joins, M8_of_two_configurations_in_an_empty_store_one_stays)
     }
 }
 
-/* Whoever waits in vain is told for whom. */
+/* A rank that waits in vain is told for which ranks. */
 Test(context_joins, a_join_that_runs_out_of_time_says_who_is_missing)
 {
     world w;

@@ -274,7 +274,7 @@ Test(context_misuse, M8_a_join_that_was_uncovered_goes_on)
 
 /* ---------------------------------------------------------------- leaving, weights */
 
-/* Whoever waits for EEP_ERR_DRAINED is told that it cannot come, and how it can. */
+/* A rank that waits for EEP_ERR_DRAINED is told that it cannot come, and how it can. */
 Test(context_misuse, a_drain_without_room_elsewhere_is_told)
 {
     world w;

@@ -156,7 +156,7 @@ static void leave_descriptors(uint64_t num)
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-/* Whatever is opened when they run out: the limit is named, never another cause. */
+/* Descriptors run out at any point of the opening: the limit is named, never another cause. */
 Test(context_refused, descriptors_that_run_out_are_named)
 {
     world w;
