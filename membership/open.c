@@ -33,7 +33,7 @@
 
 enum {
     STORE_BOUND_US = 5000000,
-    STRIKE_WINDOW_STEPS = 1000,
+    MISSED_WINDOW_STEPS = 1000,
     BACKGROUND_DELAY_US = 500000, /* a joiner that is on its way comes first */
     STAGE_BOUND_US = 1000000,
     CLOSE_BOUND_US = 200000
@@ -100,7 +100,7 @@ static eep_status open_core(eep_context *context)
                              .propose_delay_us = c->propose_delay_us,
                              .drain_bound_us = c->drain_bound_us,
                              .stage_bound_us = STAGE_BOUND_US,
-                             .missed_window_steps = STRIKE_WINDOW_STEPS,
+                             .missed_window_steps = MISSED_WINDOW_STEPS,
                              .stores_margin_us = stores_margin_us(c),
                              .background_delay_us = BACKGROUND_DELAY_US,
                              .background = c->background_bytes_per_s > 0,

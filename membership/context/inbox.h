@@ -1,5 +1,5 @@
-/* Inputs of the core that arise while something else is carried out. Whoever has one posts it;
- * membership/service/service.c alone takes them out, in order, once the core's last actions are
+/* Inputs of the core that arise while an action is carried out. Any file of the service thread
+ * posts; membership/service/feed.c alone takes out, in order, once the core's last actions are
  * done. So the core stands still while its actions, which point into it, are carried out.
  *
  * Service thread. Room for one input per seat and one per action: the core asks for one kill per

@@ -107,11 +107,6 @@ void eepi_store_note_leaving(eep_context *context, int leaving)
     context->session->leaving |= leaving;
 }
 
-bool eepi_store_is_ready(const eep_context *context)
-{
-    return context->session->is_ready;
-}
-
 eepi_member eepi_store_own_member(const eep_context *context)
 {
     return eepi_weights_member(context, context->session->is_ready, context->session->leaving);

@@ -33,7 +33,6 @@ bool eepi_store_is_swapping(const eep_context *context);
 /* From now on the record says that this rank asks to be let in, or out. */
 void eepi_store_note_ready(eep_context *context);
 void eepi_store_note_leaving(eep_context *context, int leaving);
-bool eepi_store_is_ready(const eep_context *context);
 /* What this rank tells of itself. */
 eepi_member eepi_store_own_member(const eep_context *context);
 /* Put our own record; not before what must come first (M4). */
