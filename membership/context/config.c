@@ -114,18 +114,18 @@ static uint64_t least_deadline_us(const eep_device *device)
 
 static eep_status check_store_path(eep_context *context, const char *path)
 {
-    const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+    const size_t max_bytes = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
 
     if (!path || !*path) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "store_path is not set: give it, or set the environment variable "
                          "EEP_STORE before eep_config_init");
     }
-    if (strlen(path) > most) {
+    if (strlen(path) > max_bytes) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "store_path has %zu bytes, and the path of a socket at most %zu: use a "
                          "shorter one, or a symbolic link to its directory (%.80s...)",
-                         strlen(path), most, path);
+                         strlen(path), max_bytes, path);
     }
     return EEP_OK;
 }

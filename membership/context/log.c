@@ -12,7 +12,7 @@
 
 enum {
     LINE_BYTES = 900,
-    MOST_CALLBACKS = 2 /* nested: a line about what a callback did, and no more */
+    MAX_CALLBACKS = 2 /* nested: a line about what a callback did, and no more */
 };
 
 size_t eepi_say_rank(const eep_context *context, char *text, size_t bytes)
@@ -47,7 +47,7 @@ void eepi_log(const eep_context *context, eep_log_level level, const char *forma
         eepi_say(STDERR_FILENO, line, used + 1);
         return;
     }
-    if (eepi_callback_begin() <= MOST_CALLBACKS) {
+    if (eepi_callback_begin() <= MAX_CALLBACKS) {
         context->config.log(context->config.user, level, line);
     }
     eepi_callback_end();

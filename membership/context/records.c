@@ -44,10 +44,10 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
 {
     record_sizes s = sizes_of(shape);
     size_t bytes = s.address + record->bulk_address_bytes;
-    uint8_t *to = calloc(1, bytes);
-    record_head *head = (record_head *)to;
+    uint8_t *encoded = calloc(1, bytes);
+    record_head *head = (record_head *)encoded;
 
-    if (!to) {
+    if (!encoded) {
         return NULL;
     }
     head->magic = RECORD_MAGIC;
@@ -64,14 +64,14 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     if (record->member.tensor_bytes) {
         memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof head->tensor_bytes);
     }
-    memcpy(to + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
-    memcpy(to + s.backup, record->member.backup, s.words * sizeof(uint64_t));
-    memcpy(to + s.experts, record->member.experts, s.slots * sizeof(int32_t));
+    memcpy(encoded + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
+    memcpy(encoded + s.backup, record->member.backup, s.words * sizeof(uint64_t));
+    memcpy(encoded + s.experts, record->member.experts, s.slots * sizeof(int32_t));
     if (record->bulk_address_bytes) {
-        memcpy(to + s.address, record->bulk_address, record->bulk_address_bytes);
+        memcpy(encoded + s.address, record->bulk_address, record->bulk_address_bytes);
     }
     *bytes_out = bytes;
-    return to;
+    return encoded;
 }
 
 eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_shape *shape,
@@ -120,19 +120,19 @@ typedef struct report_head {
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
 {
     size_t tail = (size_t)report->num_suspects * sizeof(eepi_suspect);
-    uint8_t *to = calloc(1, sizeof(report_head) + tail);
-    report_head *head = (report_head *)to;
+    uint8_t *encoded = calloc(1, sizeof(report_head) + tail);
+    report_head *head = (report_head *)encoded;
 
-    if (!to) {
+    if (!encoded) {
         return NULL;
     }
     *head = (report_head){REPORT_MAGIC,         report->seat,  report->generation,
                           report->num_suspects, report->epoch, report->highest_step};
     if (tail) {
-        memcpy(to + sizeof *head, report->suspects, tail);
+        memcpy(encoded + sizeof *head, report->suspects, tail);
     }
     *bytes_out = sizeof *head + tail;
-    return to;
+    return encoded;
 }
 
 static bool suspect_is_sane(const eepi_suspect *suspect, int32_t max_ranks)

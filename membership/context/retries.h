@@ -27,7 +27,7 @@ typedef struct eepi_retry {
 } eepi_retry;
 
 typedef struct eepi_retries {
-    eepi_retry of[EEPI_NUM_RETRIES];
+    eepi_retry entries[EEPI_NUM_RETRIES];
 } eepi_retries;
 
 /* In place of what waited under that kind. */

@@ -21,7 +21,7 @@ typedef struct warned {
 
 struct eepi_fence {
     int num_warned;
-    warned of[]; /* [max_ranks] */
+    warned victims[]; /* [max_ranks] */
 };
 
 eep_status eepi_fence_open(eep_context *context)
@@ -131,8 +131,8 @@ static bool warn(eep_context *context, const eepi_suspect *suspect)
 
 static void forget_warned(eep_context *context, int seat)
 {
-    context->fence->num_warned -= context->fence->of[seat].kill_at_us != 0;
-    context->fence->of[seat].kill_at_us = 0;
+    context->fence->num_warned -= context->fence->victims[seat].kill_at_us != 0;
+    context->fence->victims[seat].kill_at_us = 0;
 }
 
 /* A thread of this process cannot be killed, nor can another user's process. Of one that is not
@@ -154,7 +154,7 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
         kill_now(context, suspect, is_own);
         return;
     }
-    context->fence->of[suspect->seat] =
+    context->fence->victims[suspect->seat] =
         (warned){*suspect, eepi_now_us() + WARN_PERIODS * context->config.heartbeat_period_us};
     context->fence->num_warned++;
 }
@@ -162,7 +162,7 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 /* What it was warned of does not come: it may be warned anew. */
 static void spare(eep_context *context, int seat)
 {
-    const eepi_suspect *suspect = &context->fence->of[seat].suspect;
+    const eepi_suspect *suspect = &context->fence->victims[seat].suspect;
     eepk_window_header *header = header_of(context, seat);
 
     if (header && context->peers[seat].window_generation == suspect->generation) {
@@ -176,7 +176,7 @@ static void spare(eep_context *context, int seat)
 void eepi_kill_warned(eep_context *context, int seat)
 {
     const eepi_peer *peer = &context->peers[seat];
-    const warned *victim = &context->fence->of[seat];
+    const warned *victim = &context->fence->victims[seat];
     const eepk_window_header *header = header_of(context, seat);
 
     if (victim->kill_at_us == 0) {

@@ -46,7 +46,7 @@ static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bul
 {
     struct eepi_serving *serving = context->serving;
     eep_status status = EEP_OK;
-    uint8_t *to;
+    uint8_t *next;
     int at = 0;
 
     while (at < NUM_BUFFERS && (!serving->buffer[at] || serving->busy[at])) {
@@ -55,11 +55,11 @@ static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bul
     if (at == NUM_BUFFERS) {
         return 0;
     }
-    to = serving->buffer[at];
+    next = serving->buffer[at];
     for (int i = 0; i < eepi_weights_num_tensors(context) && status == EEP_OK; i++) {
-        parts_out[i] = (eepi_bulk_part){to, tensors[i].bytes};
-        status = eep_copy_async(serving->stream, to, tensors[i].data, tensors[i].bytes);
-        to += tensors[i].bytes;
+        parts_out[i] = (eepi_bulk_part){next, tensors[i].bytes};
+        status = eep_copy_async(serving->stream, next, tensors[i].data, tensors[i].bytes);
+        next += tensors[i].bytes;
     }
     if (status == EEP_OK) {
         status = eep_stream_synchronize(serving->stream, COPY_BOUND_US);

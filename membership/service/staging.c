@@ -15,7 +15,7 @@
 enum {
     STAGE_BOUND_US = 2000000,
     STAGE_PAUSE_US = 20000,
-    STAGE_MOST_PAUSE_US = 2000000,
+    STAGE_MAX_PAUSE_US = 2000000,
 };
 
 struct eepi_staging {
@@ -85,8 +85,8 @@ static uint64_t later(eep_context *context)
     struct eepi_staging *staging = context->staging;
 
     staging->pause_us = staging->pause_us == 0 ? STAGE_PAUSE_US : 2 * staging->pause_us;
-    if (staging->pause_us > STAGE_MOST_PAUSE_US) {
-        staging->pause_us = STAGE_MOST_PAUSE_US;
+    if (staging->pause_us > STAGE_MAX_PAUSE_US) {
+        staging->pause_us = STAGE_MAX_PAUSE_US;
     }
     return eepi_now_us() + staging->pause_us;
 }

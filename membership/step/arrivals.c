@@ -23,7 +23,7 @@ struct eepi_arrivals {
     char waits_for[EEPI_CORE_WHY_BYTES]; /* why it is not let in by those who serve */
     int begin_waits_for; /* 1 + the seat whose process keeps an instance from beginning; 0: none */
     bool closed_by_weights; /* fails closed since a first rank has other weights */
-    arrival of[];           /* [max_ranks] */
+    arrival seats[];        /* [max_ranks] */
 };
 
 eep_status eepi_arrivals_open(eep_context *context)
@@ -40,7 +40,7 @@ void eepi_arrivals_close(eep_context *context)
 
 void eepi_arrival_note(eep_context *context, const eepi_member *member)
 {
-    arrival *a = &context->arrivals->of[member->seat];
+    arrival *a = &context->arrivals->seats[member->seat];
 
     pthread_mutex_lock(&context->lock);
     if (member->generation >= a->generation) {
@@ -52,7 +52,7 @@ void eepi_arrival_note(eep_context *context, const eepi_member *member)
 
 void eepi_arrival_end(eep_context *context, int seat, uint32_t generation)
 {
-    arrival *a = &context->arrivals->of[seat];
+    arrival *a = &context->arrivals->seats[seat];
 
     pthread_mutex_lock(&context->lock);
     if (a->generation <= generation) {
@@ -63,7 +63,7 @@ void eepi_arrival_end(eep_context *context, int seat, uint32_t generation)
 
 void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal)
 {
-    arrival *a = &context->arrivals->of[refusal->seat];
+    arrival *a = &context->arrivals->seats[refusal->seat];
 
     pthread_mutex_lock(&context->lock);
     a->refused = refusal->generation;
@@ -94,8 +94,8 @@ void eepi_arrivals_look(eep_context *context)
 
     pthread_mutex_lock(&context->lock);
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        if (seat != context->config.rank && is_refused(&context->arrivals->of[seat])) {
-            snprintf(why, sizeof why, "%s", context->arrivals->of[seat].why);
+        if (seat != context->config.rank && is_refused(&context->arrivals->seats[seat])) {
+            snprintf(why, sizeof why, "%s", context->arrivals->seats[seat].why);
         }
     }
     is_new = why[0] && !context->outcome.uncovered;
@@ -133,7 +133,7 @@ static int list(const eep_context *context, char *text, size_t bytes, const char
     int num = 0;
 
     for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (seat != context->config.rank && applies(&context->arrivals->of[seat])) {
+        if (seat != context->config.rank && applies(&context->arrivals->seats[seat])) {
             add(text, bytes, "%s%d", num++ ? ", " : separator, seat);
         }
     }
@@ -167,8 +167,8 @@ void eepi_arrivals_say(const eep_context *context, char *text, size_t bytes)
         add(text, bytes, "; ");
     }
     for (int seat = 0; seat < context->config.num_ranks; seat++) {
-        if (is_refused(&context->arrivals->of[seat])) {
-            add(text, bytes, "%s; ", context->arrivals->of[seat].why);
+        if (is_refused(&context->arrivals->seats[seat])) {
+            add(text, bytes, "%s; ", context->arrivals->seats[seat].why);
         }
     }
     if (context->arrivals->begin_waits_for != 0) {
@@ -197,5 +197,5 @@ bool eepi_arrival_awaited(eep_context *context, int seat)
 
 uint32_t eepi_arrival_generation(const eep_context *context, int seat)
 {
-    return context->arrivals->of[seat].generation;
+    return context->arrivals->seats[seat].generation;
 }

@@ -339,12 +339,12 @@ static eep_status checksum_slot(eep_context *context, eep_stream *stream, uint8_
                                 size_t bytes, size_t index)
 {
     const eep_tensor *slot = context->weights->slots + index * EEP_MAX_TENSORS;
-    uint8_t *to = bounce;
+    uint8_t *next = bounce;
     eep_status status = EEP_OK;
 
     for (int i = 0; i < context->weights->num_tensors && status == EEP_OK; i++) {
-        status = eep_copy_async(stream, to, slot[i].data, slot[i].bytes);
-        to += slot[i].bytes;
+        status = eep_copy_async(stream, next, slot[i].data, slot[i].bytes);
+        next += slot[i].bytes;
     }
     if (status == EEP_OK) {
         status = eep_stream_synchronize(stream, COPY_BOUND_US);
