@@ -261,8 +261,8 @@ static eep_status open_all(eep_context *context)
     return EEP_OK;
 }
 
-/* What a rank that has opened opens yet: a descriptor per other process that it watches, and those
- * of a mapping or a look into /proc. A rank that could not watch its peers is refused. */
+/* The descriptors that an open rank still needs: one per process that it watches, and those of a
+ * mapping or a look into /proc. A rank that could not watch its peers is refused. */
 enum { TRANSIENT_DESCRIPTORS = 4, OWN_DESCRIPTORS = 20 };
 
 static eep_status check_descriptors(eep_context *context)
@@ -280,8 +280,8 @@ static eep_status check_descriptors(eep_context *context)
     return EEP_OK;
 }
 
-/* Some libraries below do not say that descriptors ran out. Whatever failed with next to none left
- * failed for that, which comes first: a caller's buffer may cut what follows. */
+/* Some libraries do not say that descriptors ran out. A failure with next to none left is put down
+ * to that. The cause comes first in the text, since a caller's buffer may cut the rest. */
 static eep_status explain_failure(eep_context *context, eep_status status)
 {
     char why[EEPI_ERROR_BYTES / 2], told[EEPI_ERROR_BYTES / 2] = "";

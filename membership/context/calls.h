@@ -16,16 +16,16 @@ typedef struct eepi_calls {
     bool waits_to_join; /* eep_join ran out of time, and may be called again; rank thread */
 } eepi_calls;
 
-/* What every public function on a context begins with: NULL, and another process's context, are
- * refused. Of the first a text is left for eep_error_text only; any thread. */
+/* Every public function on a context begins with this: NULL, and another process's context, are
+ * refused. For NULL the text is left in eep_error_text only. Any thread. */
 EEP_MUST_CHECK eep_status eepi_check_context(const char *call, const eep_context *context);
 /* The same, for eep_last_error, too; rank thread. EEP_ERR_STATE in a callback. */
 EEP_MUST_CHECK eep_status eepi_check_own(const char *call, eep_context *context);
 /* EEP_ERR_INVALID, and the text, if an argument of that name is NULL; rank thread. */
 EEP_MUST_CHECK eep_status eepi_check_argument(eep_context *context, const char *call,
                                               const char *name, const void *argument);
-/* eepi_check_own; and EEP_ERR_STATE while another thread is in such a call, which names both. After
- * EEP_OK eepi_call_end follows; until then the thread is not cancelled. */
+/* eepi_check_own; and EEP_ERR_STATE, with both calls' names, while another thread is in such a
+ * call. After EEP_OK eepi_call_end must follow; until then the thread is not cancelled. */
 EEP_MUST_CHECK eep_status eepi_call_begin(eep_context *context, const char *call);
 /* The call's status: EEP_ERR_STATE if eep_close was called meanwhile, which may have freed the
  * context by then. */
@@ -33,7 +33,7 @@ EEP_MUST_CHECK eep_status eepi_call_end(eep_context *context, eep_status status)
 /* eep_close was called by another thread: a call that waits ends with eepi_fail_closing. */
 bool eepi_call_is_closed(const eep_context *context);
 eep_status eepi_fail_closing(eep_context *context, const char *call);
-/* End the call that another thread is in, and let no other begin. False: it did not end in time,
- * and a line in the log names it: the context is in use yet. */
+/* End the call that another thread is in, and let no other begin. False: that call did not end in
+ * time and is named in the log; the context is still in use. */
 bool eepi_calls_close(eep_context *context);
 #endif

@@ -1,6 +1,5 @@
-/* The end of a seat's present or former holder is told to all; and the seat is given back. Calling
- * thread of eep_open and eep_close, before and after the service thread; giving back, that one too.
- */
+/* The end of a seat's present or former holder is told to all, and the seat is given back. Calling
+ * thread of eep_open and eep_close. The service thread gives a seat back, too. */
 #include "membership/context/claim_end.h"
 
 #include "membership/context/context.h"

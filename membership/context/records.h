@@ -65,7 +65,7 @@ eepi_instance eepi_instance_of(const eep_config *config);
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
                                   int *at_out);
 enum { EEPI_INSTANCE_TEXT_BYTES = 160 };
-/* Does a field of eep_config differ between `own` and the bytes in the store? Then `text_out` names
+/* Does a field of eep_config differ between `own` and the bytes in the store? If so, the text names
  * it with both values: "hidden is 16 here and 8 in the instance". */
 bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t size,
                            char text_out[EEPI_INSTANCE_TEXT_BYTES]);

@@ -1,6 +1,7 @@
 /* The order of a step's nodes: latch, then per layer 0 .. num_layers-1 one dispatch and one
- * combine, then finish, all in one stream. What a caller puts into a stream, captured or not, is
- * held against it node by node, so that no graph lacks a layer or its end. A pure state machine. */
+ * combine, then finish, all in one stream. Each node that a caller puts into a stream, captured or
+ * not, is checked against this order. So no graph lacks a layer or its end. A pure state machine.
+ */
 #ifndef EEPI_SEQUENCE_H
 #define EEPI_SEQUENCE_H
 
@@ -34,9 +35,9 @@ typedef struct eepi_sequence {
     bool by_others; /* a latch was captured by other means than libeep's: it sees no replay of it */
 } eepi_sequence;
 
-/* May the node come now? False, and why not, in words that name what came and what was expected. A
- * latch that is refused because a sequence is open drops that one, unless libeep still captures it:
- * then that capture must end first. */
+/* May the node come now? If not, the text names what came and what was expected. A latch that comes
+ * while a sequence is open is refused, and drops that sequence. A sequence that libeep still
+ * captures is kept: its capture must end first. */
 bool eepi_sequence_may(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
                        const eepi_sequence_place *place, char *why_out, size_t why_bytes);
 /* It was put. */

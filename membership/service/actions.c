@@ -54,8 +54,8 @@ static void note_fault(eep_context *context, const eepi_action *action)
     pthread_mutex_unlock(&context->lock);
 }
 
-/* A process that holds a seat lives, or nobody can tell, and it has not been heard of on this
- * connection to the store: it may know an instance that the store forgot. -1: there is none. */
+/* A seat whose holder lives, or may live, and was not heard on this connection to the store: it may
+ * know an instance that the store forgot. -1: there is none. */
 static int unheard_seat(const eep_context *context, eepi_seat_holder *holder_out)
 {
     for (int seat = 0; seat < context->config.max_ranks; seat++) {

@@ -1,4 +1,4 @@
-/* Taking a seat: what the store says of the instance, who was here before, and a new generation by
+/* Taking a seat: the instance in the store, the seat's former holder, and a new generation by
  * compare-and-swap. Calling thread of eep_open. */
 #include "membership/service/claim.h"
 
@@ -54,8 +54,8 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
 }
 
 /* A process that takes a seat tells the end of its former holder. The view may name a process of
- * which neither the seat's file nor a record is left: then only an end that somebody saw frees the
- * seat. */
+ * which neither the seat's file nor a record is left. Then the seat is free only if a rank has seen
+ * that process end. */
 static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
                             const eepi_seat_holder *in_record)
 {
@@ -94,8 +94,8 @@ static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
                      in_view->generation, context->store_path, context->config.rank);
 }
 
-/* A new generation, above `floor`, of the view, and all that the seat's file and its record know
- * of; the end of the former holder is told to all first. */
+/* A new generation: above `floor`, that of the view, and above those in the seat's file and record.
+ * The end of the former holder is told to all first. */
 static eep_status take_generation(eep_context *context, uint32_t floor,
                                   const eepi_seat_holder *in_record)
 {
@@ -163,9 +163,9 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
     return status;
 }
 
-/* Ranks reach each other through /proc (windows, pidfds) and compare start times and clocks, so all
- * of an instance live in one pid namespace and one time namespace. Who comes from others must not
- * begin: nothing that it sees of processes is true. */
+/* Ranks reach each other through /proc (windows, pidfds) and compare start times and clocks. So all
+ * ranks of an instance live in one pid namespace and one time namespace. A process of another one
+ * is refused: what it sees of processes is not true. */
 static eep_status check_home(eep_context *context)
 {
     for (int32_t seat = 0; seat < context->config.max_ranks; seat++) {

@@ -43,8 +43,9 @@ eep_status eepi_begins_just_now(eep_context *context)
     return eepi_fail(context, EEP_ERR_INVALID, "another instance begins just now: try again");
 }
 
-/* The instance that was here has another configuration: if it has ended, ours takes its place. The
- * numbers decide which one does where several come at once; the view follows (claim_view.c). */
+/* The instance in the store has another configuration. If it has ended, ours takes its place. The
+ * numbers are written first and decide between several new instances; the view follows
+ * (claim_view.c). */
 static eep_status replace_instance(eep_context *context, const eepi_instance *own,
                                    const char *difference, int32_t num_seats, uint64_t revision,
                                    eepi_instance *instance_out)

@@ -165,9 +165,9 @@ static eep_status put_in_own_shape(eep_context *context, const eepi_view *old, u
                                                           : eepi_store_is_silent(context, status);
 }
 
-/* The register's view. One of an ended instance with another shape is replaced first, by the first
- * of our ranks that reads it. The numbers are looked at between reading and writing: so an instance
- * that took the place of ours meanwhile writes last. */
+/* The register's view. A view of an ended instance with another shape is replaced first, by the
+ * first of our ranks that reads it. The numbers are read again between reading and writing: so an
+ * instance that took the place of ours meanwhile writes last. */
 static eep_status take_over_view(eep_context *context, void **value_out, size_t *size_out)
 {
     for (int tries = 0; tries < MAX_TRIES; tries++) {

@@ -97,8 +97,8 @@ static bool heart_beats(const eep_context *context, const eepi_suspect *suspect)
                                3 * context->config.heartbeat_period_us;
 }
 
-/* The last look before a kill, which nothing takes back. True: the victim has spoken since. Then
- * the core hears it, and asks again if it still wants it killed. */
+/* The last look before a kill. True: the victim has given a sign of life since. The core is told,
+ * and asks again if it still wants the process killed. */
 static bool speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
@@ -135,8 +135,8 @@ static void forget_warned(eep_context *context, int seat)
     context->fence->victims[seat].kill_at_us = 0;
 }
 
-/* A thread of this process cannot be killed, nor can another user's process. Of one that is not
- * known nothing is said: its end is waited for as long as that of one that was killed. */
+/* A thread of this process cannot be killed, nor can another user's process. About an unknown
+ * process nothing is posted: its end is waited for as long as that of a killed one. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_peer *peer = &context->peers[suspect->seat];

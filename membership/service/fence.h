@@ -16,8 +16,9 @@ void eepi_fence_close(eep_context *context);
 void eepi_spare_busy(const eep_context *context, uint64_t *seats);
 /* Tell the core, through the inbox, if that member is busy by its own word. */
 bool eepi_post_busy(eep_context *context, int seat);
-/* Kill the process of a suspect. One whose heart beats is warned first, and killed as soon as it
- * has heard that, or its time is up: eepi_kill_warned, within eepi_warned_poll_us. */
+/* Kill the process of a suspect. A process whose heart beats is warned first. It is killed as soon
+ * as it has read the warning, or its time is up: eepi_kill_warned, to be called every
+ * eepi_warned_poll_us. */
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect);
 void eepi_kill_warned(eep_context *context, int seat);
 uint64_t eepi_warned_poll_us(const eep_context *context);

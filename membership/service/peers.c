@@ -153,8 +153,9 @@ static void watch_process(eep_context *context, eepi_peer *peer)
     }
 }
 
-/* A newer process took the seat, so the one before has ended, perhaps before its descriptor fired:
- * that is told while its process can still be named, and nothing more is asked of it. */
+/* A newer process took the seat, so its predecessor has ended, perhaps before its descriptor became
+ * readable. The end is posted while the predecessor can still be named, and its bulk address is
+ * forgotten. */
 static void forget_predecessor(eep_context *context, eepi_peer *peer)
 {
     const eepi_record *old = &peer->record;

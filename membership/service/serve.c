@@ -1,5 +1,5 @@
-/* What this rank gives to repairs of others: its host backups, and the experts in its slots (a live
- * replica is a source as well). Service thread. */
+/* What this rank sends to repairs of others: its host backups, and the experts in its slots, since
+ * a live replica is a source as well. Service thread. */
 #include "membership/service/serve.h"
 
 #include "graphs/device/device_share.h"
@@ -40,8 +40,8 @@ static int name_parts(const eep_context *context, const eep_tensor *tensors,
     return eepi_weights_num_tensors(context);
 }
 
-/* Device memory is sent from a pinned copy; 0 while all buffers are being sent from: the receiver
- * asks another rank, or again. */
+/* Device memory is sent from a pinned copy. 0: all buffers are in use; the receiver asks another
+ * rank, or asks again. */
 static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bulk_part *parts_out)
 {
     struct eepi_serving *serving = context->serving;

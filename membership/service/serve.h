@@ -11,8 +11,8 @@ EEP_MUST_CHECK eep_status eepi_serving_new(eep_context *context);
 /* In eep_join, before the executor. */
 EEP_MUST_CHECK eep_status eepi_serving_open(eep_context *context);
 void eepi_serving_close(eep_context *context);
-/* The bulk's functions: where the tensors of an expert lie, 0: they are not to be had now; and they
- * were sent. */
+/* The bulk's functions. Name the tensors of an expert, 0: they are not available now. They were
+ * sent. */
 int eepi_serve(void *context, const eepi_blob *blob, eepi_bulk_part *parts_out);
 void eepi_served(void *context, const eepi_bulk_part *parts, int num_parts);
 #endif

@@ -76,8 +76,8 @@ static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
     }
 }
 
-/* The core knows that this rank has asked to be let in, whatever becomes of the store; after the
- * record is on its way, since a view that follows from it is read by peers who need the record. */
+/* Tell the core that this rank has asked to be let in, whatever happens to the store. The record is
+ * on its way before: peers that read a view which follows from it need the record. */
 static void feed_own_record(eep_context *context)
 {
     const eepi_member own = eepi_store_own_member(context);
@@ -129,8 +129,8 @@ static void feed_exits(eep_context *context, const struct pollfd *fds, const int
     }
 }
 
-/* A process that no descriptor could be had for is looked at, once the first sign of its end is
- * known: its whole end frees what its device may store into (rule P8). */
+/* Look at the processes that could not be watched, once the first sign of their end is known. Their
+ * whole end frees the memory that their devices may store into (rule P8). */
 static void look_for_ends(eep_context *context)
 {
     uint64_t now = eepi_now_us();
@@ -197,8 +197,9 @@ static int poll_timeout_ms(eep_context *context)
     return wake <= now ? 0 : (int)((wake - now + 999u) / 1000u);
 }
 
-/* A poll that fails would be asked again at once, for ever. It fails where the program has lowered
- * its limit of descriptors below what it has open: then each is looked at by itself. */
+/* A poll that fails would be repeated at once, for ever. It fails where the program has lowered its
+ * limit of descriptors below the number that it has open. Then each descriptor is polled by itself.
+ */
 static void wait_for_input(eep_context *context, struct pollfd *fds, int n)
 {
     const struct timespec pause = {.tv_nsec = FAILED_PAUSE_NS};

@@ -113,7 +113,7 @@ void eepi_install(eep_context *context, const eepi_view *view)
     }
     eepi_retry_drop(&context->retries, EEPI_RETRY_INSTALL);
     if (eepi_tables_staged(context->tables) != view->digest && !stage(context, view)) {
-        /* the peer that could not be mapped is dying, and its evidence follows; or the store has
+        /* the peer that could not be mapped ends just now, and evidence follows; or the store has
          * forgotten its record, and gets it again */
         eepi_retry_set(&context->retries, EEPI_RETRY_INSTALL, later(context), view->digest,
                        install_again);
@@ -167,10 +167,10 @@ static bool stage_live(eep_context *context, const eepi_view *view, const eepi_l
     return true;
 }
 
-/* To be staged later. `due_us` is 0 while the idle bank is busy, whose flip wakes this thread. A
- * time stands for what could not be staged: likely a peer's record is missing, which a store that
- * forgot gets again a moment later than the plan. It may be something else, such as a descriptor,
- * whose return nobody tells. */
+/* Stage the plan later. `due_us` is 0 while the idle bank is busy: its flip wakes this thread.
+ * Otherwise staging failed, and is tried at that time. Likely a peer's record is missing, which a
+ * store that forgot gets a moment later than the plan. It may be something else, such as a
+ * descriptor, whose return wakes nobody. */
 static void hold_plan(eep_context *context, const eepi_view *view, uint64_t due_us)
 {
     free(context->staging->held);

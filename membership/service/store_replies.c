@@ -171,8 +171,8 @@ static void end_replaced(eep_context *context, const char *difference)
     eepi_claim_give_back(context);
 }
 
-/* Another instance's numbers, while no view of ours is there: it looked for holders of seats before
- * this rank took its own, and began. */
+/* The numbers of another instance have come, while no view of ours exists. That instance looked for
+ * holders of seats before this rank took its seat, and began. */
 static void handle_instance(eep_context *context, const eepi_store_reply *reply)
 {
     const eepi_instance own = eepi_instance_of(&context->config);
@@ -208,9 +208,9 @@ static void handle_entry(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
-/* The store may have lost its memory with its process. The register first: where it is empty or old
- * the core writes our document back, and only behind that, in the same connection's order, do our
- * record and the rest come. So no reader of the store sees all ranks ready and no view, and
+/* The store may have lost its memory with its process. The register is read first: where it is
+ * empty or old, the core writes our document back. Our record and the rest follow behind it, in the
+ * order of the same connection. So no reader of the store sees all ranks ready without a view, and
  * forms a second first view (S2). */
 static void resync(eep_context *context)
 {
@@ -223,8 +223,8 @@ static void resync(eep_context *context)
     eepi_store_read_view(context);
 }
 
-/* Once the register has our document or a newer one; before, others might take our records for
- * those of a rank that knows no newer document than theirs. */
+/* To be called once the register has our document or a newer one. Earlier, others might take our
+ * records for those of a rank that knows no newer document than theirs. */
 static void say_behind_register(eep_context *context)
 {
     eepi_instance own = eepi_instance_of(&context->config);

@@ -15,9 +15,9 @@ void eepi_store_session_close(eep_context *context);
 /* Begin to watch all keys, and read the register; the core's time begins. EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_store_session_start(eep_context *context);
 bool eepi_store_answers(const eep_context *context, uint64_t now_us);
-/* The core's time. What it waits for comes through the store, so time in which the store is away
- * does not count: else each rank would take all others for silent and kill them. Nor does time in
- * which this thread was not scheduled: what came meanwhile is not read yet. */
+/* The core's time. What the core waits for comes through the store. So time in which the store is
+ * away does not count: else each rank would take all others for silent and kill them. Time in which
+ * this thread was not scheduled does not count either: what came meanwhile is not read yet. */
 uint64_t eepi_core_now_us(eep_context *context);
 /* While others are waited for, make sure that the store is there to tell of them; every so often.
  */
@@ -44,7 +44,7 @@ void eepi_store_put_end(eep_context *context, const eepi_end *end);
 void eepi_store_put_refusal(eep_context *context, const eepi_refusal *refusal);
 /* Say again what the store may have forgotten or never got. */
 void eepi_store_republish(eep_context *context);
-/* Once this rank has left the view and its last step has ended, it stores nothing any more: tell
- * all so (rule M7), though its process may live on. */
+/* Once this rank has left the view and its last step has ended, it stores nothing any more. That is
+ * told to all (rule M7), though its process may live on. */
 void eepi_store_put_own_end(eep_context *context);
 #endif

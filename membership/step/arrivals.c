@@ -125,8 +125,8 @@ __attribute__((format(printf, 3, 4))) static void add(char *text, size_t bytes, 
     va_end(arguments);
 }
 
-/* Appends `separator` and the seats of those first ranks, ours left out, for which `applies` is
- * true: "SEPARATOR3, 5". Nothing if there are none. Returns how many there are. */
+/* Append the seats of the first ranks for which `applies` is true, as "SEPARATOR3, 5". Our own seat
+ * is left out. Returns how many there are; with none, nothing is appended. */
 static int list(const eep_context *context, char *text, size_t bytes, const char *separator,
                 bool (*applies)(const arrival *a))
 {

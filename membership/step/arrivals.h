@@ -13,8 +13,8 @@ void eepi_arrivals_close(eep_context *context);
 void eepi_arrival_note(eep_context *context, const eepi_member *member);
 void eepi_arrival_end(eep_context *context, int seat, uint32_t generation);
 void eepi_arrival_refused(eep_context *context, const eepi_refusal *refusal);
-/* Note the seat whose process keeps an instance from beginning, -1: there is none. True: that is
- * news; service thread. */
+/* Note the seat whose process keeps an instance from beginning; -1: none does. Returns true if
+ * another seat, or none, was noted before. Service thread. */
 bool eepi_arrival_awaited(eep_context *context, int seat);
 /* Note what a rank that has asked to be let in, and had no view yet, waits for; service thread. */
 void eepi_arrivals_note_wait(eep_context *context);

@@ -1,5 +1,5 @@
-/* The nodes that a step's graph consists of. Rank thread, at capture time; every argument is an
- * address that stays, or a constant. */
+/* The nodes of a step's graph. Every argument is an address that stays valid, or a constant. Rank
+ * thread, at capture time. */
 #include "membership/step/capture.h"
 
 #include "graphs/base/public_call.h"

@@ -14,8 +14,8 @@ EEP_MUST_CHECK eep_status eepi_capture_open(eep_context *context);
 void eepi_capture_close(eep_context *context);
 /* The stream that steps are replayed in; NULL: none is known. */
 eep_stream *eepi_step_stream_of(const eep_context *context);
-/* Steps are replayed in that stream from now on, NULL: in none; it is held until another one takes
- * its place. EEP_ERR_STATE, with a text: it is another context's. */
+/* Replay steps in that stream from now on; NULL: in none. The stream is held until another one
+ * takes its place. EEP_ERR_STATE, with a text: another context uses it. */
 EEP_MUST_CHECK eep_status eepi_set_stream(eep_context *context, const char *call,
                                           eep_stream *stream);
 /* The running step's nodes were put into its stream one by one. */
@@ -30,8 +30,8 @@ EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *
 
 /* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
 typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
-/* From now on `after` sees every node that is captured, so that a laboratory can put its own
- * between those of one eep_dispatch. Before the capture; NULL ends it. */
+/* From now on `after` sees every node that is captured. So a laboratory can put nodes of its own
+ * between those of one eep_dispatch. To be called before the capture; NULL ends it. */
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
 
 #define EEPI_NO_STREAM_TEXT                                                                        \

@@ -1,6 +1,6 @@
-/* The memory that the caller gave for slots and backups: no byte of it is given twice. A repair
- * that writes one slot must change neither another one nor what a backup says. And it stays as long
- * as a repair may use it, whenever the caller frees it. Rank thread, until eep_join. */
+/* The memory that the caller gave for slots and backups. No byte is given twice: a repair that
+ * writes one slot must change neither another slot nor a backup. The memory stays as long as a
+ * repair may use it, even if the caller frees it earlier. Rank thread, until eep_join. */
 #include "membership/step/given_memory.h"
 
 #include "graphs/device/device_ops.h"
@@ -13,8 +13,8 @@
 
 enum { PLACE_BYTES = 80 };
 
-/* In order of addresses; those that share a byte are equal. The tree holds none of these, so it is
- * an order. */
+/* By address. Tensors that share a byte compare as equal; the tree holds no two of those, so this
+ * is an order. */
 static int compare(const void *one, const void *two)
 {
     const eep_tensor *a = one, *b = two;

@@ -4,9 +4,9 @@
 
 #include "eep/eep.h"
 
-/* Put the caller's tensors into their place in slots or backups, EEP_MAX_TENSORS there;
- * EEP_ERR_INVALID, with a text, if a byte of them was given already. A place that is given again
- * forgets what it had; a refusal changes nothing. */
+/* Put the caller's tensors into their place in slots or backups, which has room for
+ * EEP_MAX_TENSORS. EEP_ERR_INVALID, with a text: a byte of them was given already. A place that is
+ * given again forgets its former tensors. A refusal changes nothing. */
 EEP_MUST_CHECK eep_status eepi_memory_give(eep_context *context, const char *call,
                                            eep_tensor *place, const eep_tensor *tensors,
                                            int32_t num_tensors);

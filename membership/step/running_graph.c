@@ -26,9 +26,9 @@ static bool is_left(const eep_stream *stream)
     return eepi_stream_is_adopted(stream) && eepi_stream_is_closed(stream);
 }
 
-/* Its own stream is empty, and the step has begun and not ended. Nodes that were put there one by
- * one have all run: then the step lacks its end. Everything else runs where libeep does not look.
- */
+/* The step's own stream is empty, and the step has begun and not ended. If its nodes were put there
+ * one by one, all of them have run, and the step lacks its end. Otherwise it runs in a stream that
+ * libeep does not see. */
 static bool runs_in_another_stream(const eep_context *context)
 {
     return has_begun(context) && !has_ended(context) &&

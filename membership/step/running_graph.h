@@ -1,6 +1,5 @@
-/* A step's graph that may still run in a stream that libeep does not see. A caller that captures by
- * its own means replays by its own means, too, and may do so in another stream than it named. Rank
- * thread. */
+/* A step's graph that may still run in a stream that libeep does not see. A caller that captures
+ * and replays by its own means may use another stream than the one it named. Rank thread. */
 #ifndef EEPI_RUNNING_GRAPH_H
 #define EEPI_RUNNING_GRAPH_H
 
@@ -8,7 +7,7 @@
 
 #include <stdbool.h>
 
-/* The step's stream is empty. If the step has not ended it is aborted, and its end waited for.
+/* The step's stream is empty. A step that has not ended is aborted, and its end is waited for.
  * True: its end came from another stream. */
 bool eepi_running_graph_end(eep_context *context);
 /* The step's graph still runs in another stream, and may store. */

@@ -55,8 +55,8 @@ static eep_status ended(eep_context *context)
 
 /* ------------------------------------------------------------------ switching views */
 
-/* By the tags on the host side of the window: kernels store them, or tell_begin where the device
- * side is discrete. */
+/* Read from the tags on the host side of the window. Kernels store them; where the device side is
+ * discrete, tell_begin of the peers does. */
 static uint64_t newest_peer_step(const eep_context *context)
 {
     return eepi_stepper_peer_step(&context->stepper, &context->shape,
@@ -64,8 +64,8 @@ static uint64_t newest_peer_step(const eep_context *context)
 }
 
 /* Where host threads do not see what kernels store, hosts tell each other which step they begin
- * (rule D5), by the tag that layer 0 is going to publish. The lock is held, so that no window which
- * is told closes meanwhile (partner: map_peer). */
+ * (rule D5). They store the tag that layer 0 is going to publish. The lock is held, so that no
+ * peer's window closes meanwhile (partner: map_peer). */
 static void tell_begin(eep_context *context, const eepk_launch *launch)
 {
     const eepk_shape *shape = &context->shape;
@@ -82,9 +82,9 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
     }
 }
 
-/* Switch if a view is due; the lock is held, and given back while the device is asked. Rules T2,
- * T3: the flip is launched on the rank's own stream, before the step's graph. A launch may block,
- * and the service thread must get on meanwhile, or peers take this rank for silent. */
+/* Switch if a view is due. Rules T2, T3: the flip is launched on the rank's own stream, before the
+ * step's graph. The lock is held, and released during the launch, which may block: the service
+ * thread must go on meanwhile, or peers take this rank for silent. */
 static eep_status switch_view(eep_context *context)
 {
     const eepi_live *next =
@@ -360,8 +360,8 @@ static eep_status end_step(eep_context *context, eep_status device)
     return s->bad_input ? bad_input(context, s) : EEP_OK;
 }
 
-/* Its own stream is empty, and the step's graph runs on in another one: it may still store, so the
- * step stays open and the promise is not given (rule M2). */
+/* The step's own stream is empty, and its graph runs on in another one. It may still store, so the
+ * step stays open and no promise is made (rule M2). */
 static eep_status say_runs_on(eep_context *context)
 {
     return eepi_fail(context, EEP_ERR_DEVICE,

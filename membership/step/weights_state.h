@@ -1,5 +1,5 @@
-/* The expert slots and host backups of a rank. Rank thread until eep_join; then read only, but that
- * the executor writes slots, and the service thread what they hold. */
+/* The expert slots and host backups of a rank. The rank thread writes until eep_join. From then on
+ * the executor writes slots, and the service thread notes what they hold. */
 #ifndef EEPI_WEIGHTS_STATE_H
 #define EEPI_WEIGHTS_STATE_H
 
