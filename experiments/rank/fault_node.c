@@ -1,7 +1,6 @@
 /* Nodes of the captured graph that halt, and the thread on the host that then acts. */
 #include "experiments/rank/fault_node.h"
 #include "graphs/device/device_ops.h"
-#include "membership/context/context.h"
 #include "membership/step/capture.h"
 
 #include <errno.h>
@@ -121,7 +120,7 @@ eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *d
 {
     char why[256];
     void *words = NULL;
-    *self = (fault_node){.world = eepi_tables_world(context->tables),
+    *self = (fault_node){.world = eepi_capture_world(context),
                          .device = device,
                          .on_halt = on_halt ? on_halt : halt_process,
                          .user = user,

@@ -270,7 +270,7 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
 eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
     /* that of the lock, if there is one: there may be no descriptor left for another */
-    int is_own = own->lock_fd >= 0;
+    bool is_own = own->lock_fd >= 0;
     int fd = is_own ? own->lock_fd : open_locked(store_path, seat, O_RDWR);
     eepi_seat_holder holder;
     eep_status status = EEP_OK;

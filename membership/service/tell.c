@@ -156,8 +156,8 @@ typedef enum change { STAYS, LEFT, JOINED, RETIRES, FREED } change;
 static change change_of(const eepi_view *view, int seat, const eepi_view_seat *before)
 {
     const eepi_view_seat *now = eepi_view_seat_at(view, seat);
-    int was = before->state == EEP_SEAT_ACTIVE || before->state == EEP_SEAT_RETIRING;
-    int is = eepi_view_is_member(view, seat);
+    const bool was = before->state == EEP_SEAT_ACTIVE || before->state == EEP_SEAT_RETIRING;
+    const bool is = eepi_view_is_member(view, seat);
 
     if (is && (!was || now->generation != before->generation)) {
         return JOINED;

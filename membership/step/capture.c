@@ -112,7 +112,7 @@ static eep_status check_order(eep_context *context, eepi_sequence_node node, int
 static void tell_stream(eep_context *context, eep_stream *stream)
 {
     char lacks[EEPI_ERROR_BYTES / 2];
-    int is_open = eepi_sequence_lacks(&context->capture->sequence, lacks, sizeof lacks);
+    const bool is_open = eepi_sequence_lacks(&context->capture->sequence, lacks, sizeof lacks);
 
     eepi_stream_note_lack(stream, is_open ? lacks : NULL);
 }
@@ -147,6 +147,11 @@ void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user)
 {
     context->capture->after_node = after;
     context->capture->after_node_user = user;
+}
+
+const eepk_world *eepi_capture_world(const eep_context *context)
+{
+    return eepi_tables_world(context->tables);
 }
 
 static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kernel_id id)
@@ -192,7 +197,7 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
     eep_status status = check_stream(context, "eep_step_latch", stream);
-    const int is_first = status == EEP_OK && !context->capture->stream;
+    const bool is_first = status == EEP_OK && !context->capture->stream;
 
     if (status != EEP_OK) {
         return status;

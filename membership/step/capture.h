@@ -4,6 +4,7 @@
 
 #include "eep/eep.h"
 #include "graphs/kernels/kernels.h"
+#include "graphs/kernels/table_layout.h"
 
 #include <stdbool.h>
 
@@ -30,6 +31,8 @@ EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *
 
 /* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
 typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
+/* What the kernels of that context's nodes begin with. */
+const eepk_world *eepi_capture_world(const eep_context *context);
 /* From now on `after` sees every node that is captured. So a laboratory can put nodes of its own
  * between those of one eep_dispatch. To be called before the capture; NULL ends it. */
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);

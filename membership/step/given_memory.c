@@ -29,8 +29,8 @@ static const char *name_place(const eep_context *context, const eep_tensor *tens
 {
     const eep_config *c = &context->config;
     const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
-    const int is_slot = tensor >= context->weights->slots &&
-                        tensor < context->weights->slots + slots * EEP_MAX_TENSORS;
+    const bool is_slot = tensor >= context->weights->slots &&
+                         tensor < context->weights->slots + slots * EEP_MAX_TENSORS;
     const size_t at =
         (size_t)(tensor - (is_slot ? context->weights->slots : context->weights->backups));
     const size_t per_layer = (size_t)(is_slot ? c->num_slots : c->num_experts);

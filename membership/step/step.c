@@ -334,8 +334,8 @@ static eep_status end_step(eep_context *context, eep_status device)
     const eepk_status *s = eepi_tables_status(context->tables);
     eepi_stepper *stepper = &context->stepper;
     uint64_t expel_us = stepper->expel_us;
-    int replayed = device == EEP_OK && eepk_load_acquire(&s->done_step) == stepper->step;
-    int ok = eepi_stepper_end(stepper, replayed ? s : NULL, eepi_now_us());
+    const bool replayed = device == EEP_OK && eepk_load_acquire(&s->done_step) == stepper->step;
+    const bool ok = eepi_stepper_end(stepper, replayed ? s : NULL, eepi_now_us());
 
     if (stepper->mail.flipped || stepper->mail.accused || stepper->mail.drained) {
         eepi_service_wake(context);

@@ -3,8 +3,6 @@
  * used and how often each contributed (S9). */
 #include "tests/sim/sim.h"
 
-#include "membership/context/context.h"
-
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Ways into a view that are not smooth: what a joiner has to wait for comes late, or is wrong. */
-#include "membership/context/context.h"
+#include "membership/context/wake.h"
 #include "membership/context/records.h"
 #include "membership/store/store_client.h"
 #include "tests/lib/context_fixture.h"

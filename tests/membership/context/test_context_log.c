@@ -1,5 +1,4 @@
 /* What a rank's log says of a life with a kill, a rejoin and a drain. */
-#include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "tests/lib/context_fixture.h"
 
