@@ -15,7 +15,7 @@
 
 enum { HOLD_TRIES = 8, MOST_LINKS = 40 };
 
-/* 0755 and not 0777: where the umask is 0, folder_is_safe would refuse what we have just made. */
+/* 0755 and not 0777: where the umask is 0, folder_takes_results would refuse what was just made. */
 int folder_make(const char *dir)
 {
     char path[PATH_MAX];
@@ -57,11 +57,6 @@ static bool is_closed(const struct stat *info, char why[FOLDER_WHY_BYTES])
         return false;
     }
     return true;
-}
-
-bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES])
-{
-    return folder_is_trusted(info, why) && is_closed(info, why);
 }
 
 /* What whoever may write into a folder can do to the names in it. */

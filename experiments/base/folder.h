@@ -12,9 +12,6 @@ int folder_make(const char *dir);
 enum { FOLDER_WHY_BYTES = 96 };
 /* It is ours or root's. If not, `why` says so. */
 bool folder_is_trusted(const struct stat *info, char why[FOLDER_WHY_BYTES]);
-/* Whether nobody but us and root can put anything else in place of what is in a folder: it is ours
- * or root's, and not all may write into it, or it has the sticky bit. If not, `why` says so. */
-bool folder_is_safe(const struct stat *info, char why[FOLDER_WHY_BYTES]);
 
 /* A folder that is open. `path` leads through the descriptor, so to the folder itself, even if
  * somebody puts another one in place of its name. It does for processes of this user and root while

@@ -1,7 +1,5 @@
 #include "experiments/base/output.h"
 
-#include "eep/status.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -46,15 +44,6 @@ void output_begin(void)
         fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
         exit(2);
     }
-}
-
-bool output_version(int argc, char **argv)
-{
-    bool asked = argc == 2 && strcmp(argv[1], "--version") == 0;
-    if (asked) {
-        printf("%s %d.%d\n", program_invocation_short_name, EEP_VERSION_MAJOR, EEP_VERSION_MINOR);
-    }
-    return asked;
 }
 
 bool output_is_stuck(int fd)

@@ -12,9 +12,6 @@
  * numbers. At the end of the program output_end() is applied to its exit status. */
 void output_begin(void);
 
-/* --version is the only argument: the program's name and version are printed, and it can end. */
-bool output_version(int argc, char **argv);
-
 /* Whoever reads the descriptor has stopped: a line more would stop us too. (If this is false, a
  * line may still: a terminal may have some room, and not enough.) */
 bool output_is_stuck(int fd);

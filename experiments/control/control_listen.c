@@ -3,6 +3,8 @@
 
 #include "experiments/control/control_path.h"
 #include "experiments/base/folder.h"
+#include "membership/store/store_socket.h"
+#include "transport/holder/holder_socket.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -18,32 +20,25 @@ enum {
     BACKLOG = 128,
     LOCK_TRIES = 100,
     LOCK_PAUSE_NS = 10 * 1000 * 1000,
-    PASS_RIGHTS = 83, /* SO_PASSRIGHTS of Linux 6.16, which headers may lack */
 };
 
-/* Make way: nothing is at the path, or a socket on which nobody accepts. */
-static eep_status clear_path(const struct sockaddr_un *address, char *error)
+/* Make way for a bind. */
+static eep_status clear_path(const char *path, char *error)
 {
-    struct stat info;
-    if (lstat(address->sun_path, &info) != 0) {
-        return EEP_OK; /* if it cannot be looked at, bind says why */
-    }
-    if (!S_ISSOCK(info.st_mode)) {
-        snprintf(error, CONTROL_ERROR_BYTES, "'%s' exists and is not a socket", address->sun_path);
+    switch (eepi_store_socket_look(SOCK_STREAM, path)) {
+    case EEPI_SOCKET_FREE:
+    case EEPI_SOCKET_HIDDEN: /* bind says why */
+        return EEP_OK;
+    case EEPI_SOCKET_OTHER:
+        snprintf(error, CONTROL_ERROR_BYTES, "'%s' exists and is not a socket", path);
         return EEP_ERR_INVALID;
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 &&
-                 errno == ECONNREFUSED;
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (!stale) {
-        snprintf(error, CONTROL_ERROR_BYTES, "another run is controlled by '%s'",
-                 address->sun_path);
+    case EEPI_SOCKET_SERVED:
+        snprintf(error, CONTROL_ERROR_BYTES, "another run is controlled by '%s'", path);
         return EEP_ERR_CONFLICT;
+    case EEPI_SOCKET_STALE:
+        break;
     }
-    (void)unlink(address->sun_path);
+    (void)unlink(path);
     return EEP_OK;
 }
 
@@ -70,13 +65,13 @@ static eep_status bind_at(const char *path, control_socket *out, char *error)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat info;
     memcpy(address.sun_path, path, strlen(path) + 1);
-    eep_status status = clear_path(&address, error);
+    eep_status status = clear_path(path, error);
     if (status != EEP_OK) {
         return status;
     }
     out->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* Its connections take after it. An older kernel closes what is passed, and may wait for it. */
-    (void)setsockopt(out->fd, SOL_SOCKET, PASS_RIGHTS, &(int){0}, sizeof(int));
+    eepi_holder_refuse_fds(out->fd);
     /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
     if (out->fd < 0 || fchmod(out->fd, 0600) != 0 ||
         bind(out->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||

@@ -377,16 +377,6 @@ eep_status script_prepare(script *self, int num_ranks, int max_ranks,
 
 /* ---------------------------------------------------------------- what it holds */
 
-bool script_has_faults(const script *self)
-{
-    for (int i = 0; i < self->num_events; i++) {
-        if (self->event[i].verb != VERB_BURN) {
-            return true;
-        }
-    }
-    return self->cycle.num_kills > 0;
-}
-
 bool script_has_store(const script *self)
 {
     for (int i = 0; i < self->num_events; i++) {

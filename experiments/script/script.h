@@ -234,8 +234,6 @@ bool script_is_done(const script *self);
 /* Events are pending, and all of them wait for a step, a state, or a seat that fits: none becomes
  * due by time alone. */
 bool script_waits(const script *self, double now_ms);
-/* There is something other than burns in it (done or not). */
-bool script_has_faults(const script *self);
 /* Something in it is done to the store. */
 bool script_has_store(const script *self);
 #endif

@@ -256,15 +256,3 @@ int yamltree_child(const yamltree *self, int parent, const char *key)
     }
     return i;
 }
-
-int yamltree_item(const yamltree *self, int parent, int i)
-{
-    if (parent < 0 || parent >= self->num_nodes || self->node[parent].kind != YAMLTREE_SEQUENCE) {
-        return -1;
-    }
-    int node = self->node[parent].first;
-    for (; node >= 0 && i > 0; i--) {
-        node = self->node[node].next;
-    }
-    return node;
-}

@@ -42,6 +42,4 @@ void yamltree_free(yamltree *self);
 
 /* The value of that key in a mapping; -1: there is none, or `parent` is no mapping. */
 int yamltree_child(const yamltree *self, int parent, const char *key);
-/* Entry i of a sequence, from 0; -1 as above. */
-int yamltree_item(const yamltree *self, int parent, int i);
 #endif

@@ -187,21 +187,16 @@ static bool lock_directory(int fd)
     return false;
 }
 
-/* Make way for a bind: nothing there, or a socket that nobody accepts on: its process has ended,
- * though a child that it forked may hold it. */
-static eep_status clear_path(int type, const char *path, char *error_out, size_t error_bytes)
+eepi_socket_place eepi_store_socket_look(int type, const char *path)
 {
     struct stat info;
+    struct sockaddr_un address;
     if (lstat(path, &info) != 0) {
-        return errno == ENOENT ? EEP_OK
-                               : refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "%s: %s", path,
-                                        strerror(errno));
+        return errno == ENOENT ? EEPI_SOCKET_FREE : EEPI_SOCKET_HIDDEN;
     }
     if (!S_ISSOCK(info.st_mode)) {
-        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
-                      "%s exists and is not a socket; choose another path", path);
+        return EEPI_SOCKET_OTHER;
     }
-    struct sockaddr_un address;
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool stale = false;
     if (fd >= 0 && address_of(path, &address)) {
@@ -212,9 +207,25 @@ static eep_status clear_path(int type, const char *path, char *error_out, size_t
     if (fd >= 0) {
         close(fd);
     }
-    if (!stale) {
+    return stale ? EEPI_SOCKET_STALE : EEPI_SOCKET_SERVED;
+}
+
+/* Make way for a bind. */
+static eep_status clear_path(int type, const char *path, char *error_out, size_t error_bytes)
+{
+    switch (eepi_store_socket_look(type, path)) {
+    case EEPI_SOCKET_FREE:
+        return EEP_OK;
+    case EEPI_SOCKET_HIDDEN:
+        return refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "%s: %s", path, strerror(errno));
+    case EEPI_SOCKET_OTHER:
+        return refuse(EEP_ERR_INVALID, error_out, error_bytes,
+                      "%s exists and is not a socket; choose another path", path);
+    case EEPI_SOCKET_SERVED:
         return refuse(EEP_ERR_CONFLICT, error_out, error_bytes,
                       "another store serves on %s; stop it or choose another path", path);
+    case EEPI_SOCKET_STALE:
+        break;
     }
     if (unlink(path) != 0) {
         return refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "cannot remove the stale %s: %s",

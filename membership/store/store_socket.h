@@ -26,6 +26,16 @@ const char *eepi_store_socket_why(const char *path, eep_status status, char *tex
  * (/proc/PID/fd/N/...) stays as it is, unless the socket itself is a link: no rename changes where
  * it leads, but others may give the folder's name to another one. */
 void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX]);
+/* What stands at a path where a socket is to be bound. */
+typedef enum eepi_socket_place {
+    EEPI_SOCKET_FREE,   /* nothing */
+    EEPI_SOCKET_STALE,  /* a socket that nobody accepts on: the process that listened has ended,
+                         * though a child that it forked may hold it */
+    EEPI_SOCKET_SERVED, /* a socket on which somebody accepts, or that cannot be tried */
+    EEPI_SOCKET_OTHER,  /* something else than a socket */
+    EEPI_SOCKET_HIDDEN, /* it cannot be looked at: errno */
+} eepi_socket_place;
+eepi_socket_place eepi_store_socket_look(int type, const char *path);
 /* Bind and listen, as eep_store_open documents it: the directory must be ours and 0700, a stale
  * socket file is replaced, EEP_ERR_CONFLICT when something accepts there. Waits at most 1 s for
  * another process that is starting a store in the same directory. On failure the reason is
