@@ -1,305 +1,9 @@
+/* Coverage after a fault: for each expert that no member holds, a slot to fill and a living source;
+ * and what becomes of slots that are being filled. */
 #include "repair/planner.h"
 
-#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* Of one layer at a time. Up to 0.3 MB, which no thread's stack need have. */
-struct eepi_plan_table {
-    uint32_t *count; /* [num_experts]: HOLDS slots of each expert on members */
-    bool *kept;      /* [num_experts]: a fill of an earlier plan goes on */
-};
-
-eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
-{
-    eepi_plan_table *table = calloc(1, sizeof *table);
-
-    if (!table) {
-        return NULL;
-    }
-    table->count = calloc((size_t)shape->num_experts, sizeof *table->count);
-    table->kept = calloc((size_t)shape->num_experts, sizeof *table->kept);
-    if (!table->count || !table->kept) {
-        eepi_plan_table_free(table);
-        return NULL;
-    }
-    return table;
-}
-
-void eepi_plan_table_free(eepi_plan_table *table)
-{
-    if (!table) {
-        return;
-    }
-    free(table->count);
-    free(table->kept);
-    free(table);
-}
-
-/* Count the replicas of a layer; the slots of seat `without` (-1: none), and if `staying` of
- * RETIRING seats, do not count. */
-static void count_replicas(const eepi_view *view, int layer, int without, bool staying,
-                           eepi_plan_table *replicas)
-{
-    for (int expert = 0; expert < view->shape.num_experts; expert++) {
-        replicas->count[expert] = 0;
-    }
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (seat == without || !eepi_view_is_member(view, seat) ||
-            (staying && eepi_view_seat_at(view, seat)->state == EEP_SEAT_RETIRING)) {
-            continue;
-        }
-        for (int slot = 0; slot < view->shape.num_slots; slot++) {
-            const eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-            if (s->state == EEPI_SLOT_HOLDS) {
-                replicas->count[s->expert]++;
-            }
-        }
-    }
-}
-
-static void set_slot(eepi_view_slot *slot, eepi_slot_state state, int expert, int source)
-{
-    *slot = (eepi_view_slot){
-        .expert = (uint16_t)expert, .source = (uint16_t)source, .state = (uint8_t)state};
-}
-
-static void clear_slot(eepi_view_slot *slot)
-{
-    set_slot(slot, EEPI_SLOT_EMPTY, EEPI_NO_EXPERT, EEPI_NO_SEAT);
-}
-
-/* ---------------------------------------------------------------- the first placement */
-
-/* Members by position, with what the placement of one layer needs. */
-typedef struct spread {
-    int num_members;
-    int seat[EEP_MAX_RANKS];
-    int room[EEP_MAX_RANKS];    /* slots still to be filled */
-    int overlap[EEP_MAX_RANKS]; /* experts shared with the seats chosen for the present expert */
-    bool chosen[EEP_MAX_RANKS];
-    uint32_t *shared; /* [num_members][num_members] experts that two members both hold */
-} spread;
-
-static int least_overlapping(const spread *sp)
-{
-    int best = -1;
-
-    for (int m = 0; m < sp->num_members; m++) {
-        if (sp->chosen[m]) {
-            continue;
-        }
-        if (best < 0 || sp->room[m] > sp->room[best] ||
-            (sp->room[m] == sp->room[best] && sp->overlap[m] < sp->overlap[best])) {
-            best = m;
-        }
-    }
-    return best;
-}
-
-/* Put `num_replicas` copies of an expert on as many members. Taking the members with most room
- * never runs into a dead end (the construction behind the Gale-Ryser theorem) and keeps the room
- * level; among equals, those that share least with the members taken so far. */
-static void place_expert(eepi_view *view, spread *sp, int expert, int num_replicas)
-{
-    for (int m = 0; m < sp->num_members; m++) {
-        sp->chosen[m] = false;
-        sp->overlap[m] = 0;
-    }
-    for (int replica = 0; replica < num_replicas; replica++) {
-        const int taken = least_overlapping(sp);
-        const int slot = view->shape.num_slots - sp->room[taken];
-        assert(sp->room[taken] > 0);
-        set_slot(eepi_view_slot_at(view, 0, sp->seat[taken], slot), EEPI_SLOT_HOLDS, expert,
-                 EEPI_NO_SEAT);
-        sp->room[taken]--;
-        for (int m = 0; m < sp->num_members; m++) {
-            uint32_t *row = sp->shared + (size_t)m * (size_t)sp->num_members;
-            if (sp->chosen[m]) {
-                row[taken]++;
-                sp->shared[(size_t)taken * (size_t)sp->num_members + (size_t)m]++;
-            }
-            sp->overlap[m] += (int)row[taken];
-        }
-        sp->chosen[taken] = true;
-    }
-}
-
-/* Layer 0: seats with more slots than experts first hold each expert equally often; the remaining
- * slots are dealt so that replica counts differ by at most one, the lower numbers having more
- * (what eepi_plan_seat relies on to find the same set again). */
-static void place_first_layer(eepi_view *view, spread *sp)
-{
-    const int num_experts = view->shape.num_experts;
-    const int rest = view->shape.num_slots % num_experts;
-    const long to_deal = (long)sp->num_members * rest;
-
-    for (int m = 0; m < sp->num_members; m++) {
-        sp->room[m] = rest;
-        for (int slot = 0; slot < view->shape.num_slots - rest; slot++) {
-            set_slot(eepi_view_slot_at(view, 0, sp->seat[m], slot), EEPI_SLOT_HOLDS,
-                     slot % num_experts, EEPI_NO_SEAT);
-        }
-    }
-    for (int expert = 0; expert < num_experts; expert++) {
-        place_expert(view, sp, expert,
-                     (int)(to_deal / num_experts) + (expert < to_deal % num_experts));
-    }
-}
-
-eep_status eepi_plan_initial(eepi_view *view)
-{
-    spread sp = {0};
-
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(view, seat)) {
-            sp.seat[sp.num_members++] = seat;
-        }
-    }
-    if ((long)sp.num_members * view->shape.num_slots < view->shape.num_experts) {
-        return EEP_ERR_UNCOVERED;
-    }
-    sp.shared = calloc((size_t)sp.num_members * (size_t)sp.num_members, sizeof *sp.shared);
-    if (!sp.shared) {
-        return EEP_ERR_NO_MEMORY;
-    }
-    place_first_layer(view, &sp);
-    free(sp.shared);
-    /* All layers alike: the fewer different sets of seats an expert of any layer depends on, the
-     * fewer sets of simultaneous faults leave something uncovered. */
-    for (int layer = 1; layer < view->shape.num_layers; layer++) {
-        for (int m = 0; m < sp.num_members; m++) {
-            for (int slot = 0; slot < view->shape.num_slots; slot++) {
-                *eepi_view_slot_at(view, layer, sp.seat[m], slot) =
-                    *eepi_view_slot_at(view, 0, sp.seat[m], slot);
-            }
-        }
-    }
-    return EEP_OK;
-}
-
-/* ---------------------------------------------------------------- host backups */
-
-enum { BACKUP_COPIES = 2 };
-
-static bool holds(const eepi_view *view, int layer, int seat, int expert)
-{
-    for (int slot = 0; slot < view->shape.num_slots; slot++) {
-        if (eepi_view_slot_at(view, layer, seat, slot)->expert == expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Walk over the members from a place that moves on with the expert, those without the expert in a
- * slot first; the first two keep its backups. */
-int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat)
-{
-    int seats = initial->shape.max_ranks, left = BACKUP_COPIES;
-
-    if (!eepi_view_is_member(initial, seat)) {
-        return 0;
-    }
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < seats && left > 0; i++) {
-            int at = (expert + i) % seats;
-            if (!eepi_view_is_member(initial, at) ||
-                holds(initial, layer, at, expert) != (pass == 1)) {
-                continue;
-            }
-            left--;
-            if (at == seat) {
-                return 1;
-            }
-        }
-    }
-    return 0;
-}
-
-/* ---------------------------------------------------------------- a seat's assignment */
-
-/* The `wanted` (< num_experts) least replicated experts, lower numbers first among equals, written
- * in order of number. */
-static void least_replicated(const eepi_plan_table *replicas, int num_experts, int wanted,
-                             int32_t *experts_out)
-{
-    uint32_t low = 0, high = UINT32_MAX; /* find the least limit that admits enough experts */
-    int below = 0, written = 0;
-
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        int admitted = 0;
-        for (int expert = 0; expert < num_experts; expert++) {
-            admitted += replicas->count[expert] <= middle;
-        }
-        if (admitted >= wanted) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    for (int expert = 0; expert < num_experts; expert++) {
-        below += replicas->count[expert] < low;
-    }
-    int at_limit = wanted - below;
-    for (int expert = 0; expert < num_experts && written < wanted; expert++) {
-        if (replicas->count[expert] < low || (replicas->count[expert] == low && at_limit-- > 0)) {
-            experts_out[written++] = expert;
-        }
-    }
-}
-
-void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out)
-{
-    const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
-    const int rest = num_slots % num_experts;
-
-    for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
-        count_replicas(view, layer, seat, false, table);
-        for (int slot = 0; slot < num_slots - rest; slot++) {
-            row[slot] = slot % num_experts;
-        }
-        if (rest > 0) {
-            least_replicated(table, num_experts, rest, row + (num_slots - rest));
-        }
-    }
-}
-
-void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts)
-{
-    for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        for (int slot = 0; slot < view->shape.num_slots; slot++) {
-            const int32_t expert = *experts++;
-            eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-            assert(expert < view->shape.num_experts);
-            if (expert >= 0) {
-                set_slot(s, EEPI_SLOT_HOLDS, expert, EEPI_NO_SEAT);
-            } else {
-                clear_slot(s);
-            }
-        }
-    }
-}
-
-void eepi_plan_empty_nonmembers(eepi_view *view)
-{
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(view, seat)) {
-            continue;
-        }
-        for (int layer = 0; layer < view->shape.num_layers; layer++) {
-            for (int slot = 0; slot < view->shape.num_slots; slot++) {
-                clear_slot(eepi_view_slot_at(view, layer, seat, slot));
-            }
-        }
-    }
-}
-
-/* ---------------------------------------------------------------- coverage */
 
 /* Names of experts that cannot be restored, as text of bounded length. */
 typedef struct reasons {
@@ -461,7 +165,7 @@ static void plan_fill(coverage *c, int layer, int expert)
     if (slot->state == EEPI_SLOT_HOLDS) {
         c->replicas->count[slot->expert]--;
     }
-    set_slot(slot, EEPI_SLOT_FILLING, expert, source);
+    eepi_plan_set_slot(slot, EEPI_SLOT_FILLING, expert, source);
     c->to_seat[to.seat]++;
     c->from_seat[source]++;
     c->num_fills++;
@@ -487,7 +191,7 @@ static void keep_useful_fills(coverage *c, int layer)
                          : choose_source(c, layer, s->expert);
             if (!eepi_view_is_member(view, seat) || c->replicas->count[s->expert] > 0 ||
                 kept[s->expert] || source < 0) {
-                clear_slot(s);
+                eepi_plan_clear_slot(s);
                 continue;
             }
             s->source = (uint16_t)source;
@@ -503,7 +207,7 @@ static void cover_layer(coverage *c, int layer)
 {
     const int num_experts = c->view->shape.num_experts;
 
-    count_replicas(c->view, layer, -1, false, c->replicas);
+    eepi_plan_count_replicas(c->view, layer, -1, false, c->replicas);
     for (int expert = 0; expert < num_experts; expert++) {
         if (c->replicas->count[expert] == 0 && choose_source(c, layer, expert) < 0) {
             reasons_name(&c->why, layer, expert);
@@ -573,8 +277,8 @@ static int end_fills(eepi_view *view, int seat, eepi_slot_state state)
                 if (s->state != EEPI_SLOT_FILLING || (seat >= 0 && at != seat)) {
                     continue;
                 }
-                set_slot(s, state, state == EEPI_SLOT_HOLDS ? s->expert : EEPI_NO_EXPERT,
-                         EEPI_NO_SEAT);
+                eepi_plan_set_slot(s, state, state == EEPI_SLOT_HOLDS ? s->expert : EEPI_NO_EXPERT,
+                                   EEPI_NO_SEAT);
                 num++;
             }
         }
@@ -595,7 +299,7 @@ int eepi_plan_void(eepi_view *view)
 int eepi_plan_can_leave(const eepi_view *view, eepi_plan_table *table, int seat)
 {
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        count_replicas(view, layer, seat, true, table);
+        eepi_plan_count_replicas(view, layer, seat, true, table);
         for (int expert = 0; expert < view->shape.num_experts; expert++) {
             if (table->count[expert] == 0) {
                 return 0;

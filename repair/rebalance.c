@@ -1,6 +1,6 @@
 /* Background repair: what is moved behind live traffic, one layer at a time (routing stabilisation
  * of DESIGN.md; the paper moves all of it inside the pause). Pure, as the planner. */
-#include "repair/planner.h"
+#include "repair/rebalance.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 #include "experiments/bench/inputs.h"
 
-#include "repair/planner.h"
+#include "repair/placement.h"
 #include "experiments/base/random.h"
 
 #include <stdlib.h>

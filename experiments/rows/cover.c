@@ -1,6 +1,7 @@
 /* Which deaths a placement survives, window by window along its members. */
 #include "experiments/rows/cover.h"
 
+#include "repair/placement.h"
 #include "repair/planner.h"
 
 #include <stdio.h>

@@ -6,6 +6,8 @@
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_status.h"
+#include "repair/placement.h"
+#include "repair/planner.h"
 
 #include <stdio.h>
 #include <string.h>

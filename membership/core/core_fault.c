@@ -8,6 +8,8 @@
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_status.h"
+#include "repair/placement.h"
+#include "repair/planner.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -4,6 +4,7 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
+#include "repair/placement.h"
 
 #include <stdio.h>
 #include <string.h>

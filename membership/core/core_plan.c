@@ -7,6 +7,8 @@
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
+#include "repair/placement.h"
+#include "repair/planner.h"
 
 #include <string.h>
 

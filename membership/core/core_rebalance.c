@@ -5,6 +5,8 @@
 #include "membership/core/core_rebalance.h"
 
 #include "membership/core/core_common.h"
+#include "repair/planner.h"
+#include "repair/rebalance.h"
 
 enum {
     ROUND_FILLS = 16,          /* slots per round, in one layer */

@@ -7,7 +7,7 @@
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
 #include "membership/step/weights.h"
-#include "repair/planner.h"
+#include "repair/placement.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 #include "tests/lib/core_cluster_parts.h"
 
-#include "repair/planner.h"
+#include "repair/placement.h"
 #include "experiments/base/random.h"
 
 #include <criterion/criterion.h>

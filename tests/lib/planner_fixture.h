@@ -3,6 +3,7 @@
 #ifndef PLANNER_FIXTURE_H
 #define PLANNER_FIXTURE_H
 
+#include "repair/placement.h"
 #include "repair/planner.h"
 #include "experiments/base/random.h"
 

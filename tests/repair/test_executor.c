@@ -2,7 +2,6 @@
 #include "graphs/device/device_ops.h"
 #include "repair/checksum.h"
 #include "repair/executor.h"
-#include "repair/planner.h"
 
 #include <criterion/criterion.h>
 #include <poll.h>

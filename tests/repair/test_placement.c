@@ -1,5 +1,6 @@
 /* The first placement and the assignment of a seat that comes back, over many shapes. */
 #include "tests/lib/planner_fixture.h"
+#include "repair/placement.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,7 @@
 /* Restoring coverage against brute force: what must hold after any set of dead seats. */
 #include "tests/lib/planner_fixture.h"
+#include "repair/placement.h"
+#include "repair/planner.h"
 
 #include <stdlib.h>
 #include <string.h>

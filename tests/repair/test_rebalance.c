@@ -1,6 +1,9 @@
 /* Background repair as a planner: what it moves, what it never touches, and that it comes to rest.
  */
 #include "tests/lib/planner_fixture.h"
+#include "repair/placement.h"
+#include "repair/planner.h"
+#include "repair/rebalance.h"
 
 #include <string.h>
 

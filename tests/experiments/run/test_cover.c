@@ -1,6 +1,7 @@
 /* What a placement survives, against what its slots have room for. */
 #include "experiments/rows/cover.h"
 #include "tests/lib/planner_fixture.h"
+#include "repair/placement.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 #include "tests/gpu/smoke/smoke_inputs.h"
 
 #include "graphs/kernels/compiler_macros.h"
-#include "repair/planner.h"
+#include "repair/placement.h"
 #include "experiments/base/random.h"
 
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* The end of a process and the end of its stores (rule P8), in one core, message by message. */
 #include "membership/core/core.h"
-#include "repair/planner.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* The store lost its memory: one core alone is given the store's words by hand. The simulator found
  * each of these histories; docs/PROTOCOL.md has the seeds. */
 #include "membership/core/core_draft.h"
-#include "repair/planner.h"
+#include "repair/placement.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
 #include "tests/lib/core_histories.h"
 
 #include "repair/planner.h"
+#include "repair/rebalance.h"
 
 /* 8 experts, each on two or three of 5 seats. */
 static const cluster_options roomy = {

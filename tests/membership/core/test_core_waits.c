@@ -1,6 +1,5 @@
 /* What one core waits for, message by message: whom it spares, whom it names, and when it ends. */
 #include "membership/core/core.h"
-#include "repair/planner.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
