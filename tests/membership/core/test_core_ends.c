@@ -1,54 +1,16 @@
 /* The end of a process and the end of its stores (rule P8), in one core, message by message. */
-#include "membership/core/core.h"
+#include "tests/lib/one_core.h"
 
-#include <criterion/criterion.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { RANKS = 4, MARGIN_US = 50000, DRAIN_BOUND_US = 1000000, NO_ACTION = -1 };
-
-static struct {
-    eepi_core *core; /* of seat 0 */
-    uint64_t now_us, revision;
-    uint64_t committed;   /* epoch that the last input asked to commit; 0: none */
-    eep_seat_state third; /* state of seat 3 there */
-    int kills, plans, uncovered;
-    char why[EEPI_CORE_WHY_BYTES];
-} t;
-
-static void give(eepi_input input)
-{
-    const eepi_action *actions;
-    int n;
-    input.now_us = t.now_us;
-    actions = eepi_core_handle(t.core, &input, &n);
-    t.committed = 0;
-    for (int i = 0; i < n; i++) {
-        t.kills += actions[i].kind == EEPI_ACTION_KILL;
-        t.plans += actions[i].kind == EEPI_ACTION_PLAN;
-        if (actions[i].kind == EEPI_ACTION_UNCOVERED) {
-            t.uncovered++;
-            snprintf(t.why, sizeof(t.why), "%s", actions[i].why);
-        }
-        if (actions[i].kind == EEPI_ACTION_CAS) {
-            t.committed = actions[i].view->epoch;
-            t.third = (eep_seat_state)eepi_view_seat_at(actions[i].view, 3)->state;
-        }
-    }
-}
-
-static void win(void)
-{
-    cr_assert_neq(t.committed, 0, "nothing is to be committed");
-    give((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = ++t.revision});
-}
+enum { MARGIN_US = 50000, DRAIN_BOUND_US = 1000000 };
 
 static void tell_member(int seat, uint32_t generation)
 {
     static int32_t experts[] = {0, 1};
     static uint64_t sums[] = {7, 8}, backup;
     eepi_member record = {seat, generation, 1, 0, experts, sums, &backup};
-    give((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
+    feed((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
 }
 
 static void open_core(uint64_t margin_us)
@@ -60,9 +22,7 @@ static void open_core(uint64_t margin_us)
                                .stores_margin_us = margin_us,
                                .kill_fence = 1,
                                .shape = {RANKS, 1, 2, 2}};
-    t.now_us = 1000;
-    cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
-    give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
+    open_empty(&config);
     for (int seat = 0; seat < RANKS; seat++) {
         tell_member(seat, 1);
     }
@@ -79,12 +39,12 @@ static eepi_input about(eepi_input_kind kind, int seat)
  */
 static void expel(int seat, int last)
 {
-    give(about(EEPI_INPUT_EVIDENCE, seat));
-    give((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
+    feed(about(EEPI_INPUT_EVIDENCE, seat));
+    feed((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
     for (int other = 1; other <= last; other++) {
         eepi_report report = {other, 1, eepi_core_view(t.core)->epoch, 7, 0, NULL};
         if (other != seat) {
-            give((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
+            feed((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
         }
     }
 }
@@ -92,7 +52,7 @@ static void expel(int seat, int last)
 static void tick_at(uint64_t time_us)
 {
     t.now_us = time_us;
-    give((eepi_input){.kind = EEPI_INPUT_TICK});
+    feed((eepi_input){.kind = EEPI_INPUT_TICK});
 }
 
 Test(core_ends, P8_a_first_sign_expels_at_once_and_frees_nothing)
@@ -127,7 +87,7 @@ Test(core_ends, P8_a_second_fault_waits_for_the_margin)
     tick_at(t.now_us + 5000);
     cr_expect_eq(t.committed, 0, "its whole end was not seen yet");
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     cr_expect_eq(t.committed, 0);
     cr_expect_eq(eepi_core_wake_us(t.core), gone_us + MARGIN_US);
     tick_at(gone_us + MARGIN_US - 1);
@@ -152,7 +112,7 @@ Test(core_ends, P8_who_waits_for_an_end_that_does_not_come_says_so)
     cr_expect(strstr(t.why, "rank 3 (generation 1) has ended, but its process is not wholly gone"),
               "%s", t.why);
     cr_expect_eq(t.kills, 0, "no kill ends it sooner");
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     tick_at(t.now_us + MARGIN_US);
     cr_expect_neq(t.committed, 0, "and it goes on");
 }
@@ -161,7 +121,7 @@ Test(core_ends, P8_who_waits_for_an_end_that_does_not_come_says_so)
 Test(core_ends, P8_a_rank_may_say_that_its_stores_have_ended)
 {
     open_core(MARGIN_US);
-    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 1, EEPI_END_STORES}});
+    feed((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 1, EEPI_END_STORES}});
     expel(3, 2);
     cr_expect_eq(t.third, EEP_SEAT_VACANT);
     win();
@@ -193,9 +153,9 @@ Test(core_ends, P8_a_successors_last_word_frees_no_predecessor)
     expel(3, 2);
     win();
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     t.now_us += 3000;
-    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 2, EEPI_END_STORES}});
+    feed((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, 2, EEPI_END_STORES}});
     expel(2, 1);
     cr_expect_eq(t.committed, 0, "the copy is used 3 ms after the end");
     tick_at(gone_us + MARGIN_US);
@@ -211,10 +171,10 @@ Test(core_ends, P8_a_crash_loop_does_not_begin_the_margin_again)
     win();
     expel(2, 1);
     gone_us = t.now_us;
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     for (uint32_t generation = 2; t.now_us < gone_us + MARGIN_US - 10000; generation++) {
         t.now_us += 10000;
-        give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, generation, EEPI_END_PROCESS}});
+        feed((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {3, generation, EEPI_END_PROCESS}});
         cr_expect_eq(t.committed, 0);
     }
     tick_at(gone_us + MARGIN_US);
@@ -228,7 +188,7 @@ Test(core_ends, P8_a_long_margin_is_no_failure)
     open_core(3 * DRAIN_BOUND_US);
     expel(3, 2);
     win();
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     expel(2, 1);
     tick_at(t.now_us + 2 * DRAIN_BOUND_US);
     cr_expect_eq(t.uncovered + (int)t.committed, 0);
@@ -244,7 +204,7 @@ Test(core_ends, P8_a_seat_waits_for_all_that_held_it)
     open_core(MARGIN_US);
     expel(3, 2);
     win();
-    give(about(EEPI_INPUT_ENDED, 3));
+    feed(about(EEPI_INPUT_ENDED, 3));
     tick_at(t.now_us + MARGIN_US);
     told_us = t.now_us + 1000;
     t.now_us = told_us;

@@ -1,46 +1,10 @@
 /* What one core waits for, message by message: whom it spares, whom it names, and when it ends. */
-#include "membership/core/core.h"
+#include "tests/lib/one_core.h"
 
-#include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANKS = 4, DRAIN_BOUND_US = 4000000, SECOND_US = 1000000 };
-
-static struct {
-    eepi_core *core; /* of seat 0 */
-    uint64_t now_us, revision, committed;
-    int kills, drained, uncovered, num_active;
-    char why[EEPI_CORE_WHY_BYTES];
-} t;
-
-static void give(eepi_input input)
-{
-    const eepi_action *actions;
-    int n;
-    input.now_us = t.now_us;
-    actions = eepi_core_handle(t.core, &input, &n);
-    t.committed = 0;
-    for (int i = 0; i < n; i++) {
-        t.kills += actions[i].kind == EEPI_ACTION_KILL;
-        t.drained += actions[i].kind == EEPI_ACTION_DRAINED;
-        if (actions[i].kind == EEPI_ACTION_UNCOVERED) {
-            t.uncovered++;
-            snprintf(t.why, sizeof(t.why), "%s", actions[i].why);
-        }
-        if (actions[i].kind == EEPI_ACTION_CAS) {
-            t.committed = actions[i].view->epoch;
-            t.num_active = eepi_view_num_active(actions[i].view);
-        }
-    }
-}
-
-static void win(void)
-{
-    cr_assert_neq(t.committed, 0, "nothing is to be committed");
-    give((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = ++t.revision});
-}
+enum { DRAIN_BOUND_US = 4000000, SECOND_US = 1000000 };
 
 /* Seat 3 alone holds expert 1. */
 static void tell_member(int seat, uint32_t generation, int ready, int leaving)
@@ -49,7 +13,7 @@ static void tell_member(int seat, uint32_t generation, int ready, int leaving)
     static uint64_t sums[RANKS][2] = {{7, 7}, {7, 7}, {7, 7}, {7, 8}}, backup;
     eepi_member record = {seat,          generation, (uint8_t)ready, (uint8_t)leaving,
                           experts[seat], sums[seat], &backup};
-    give((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
+    feed((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
 }
 
 static void open_core(int kill_fence)
@@ -60,9 +24,7 @@ static void open_core(int kill_fence)
                                .stage_bound_us = DRAIN_BOUND_US,
                                .kill_fence = kill_fence,
                                .shape = {RANKS, 1, 2, 2}};
-    t.now_us = 1000;
-    cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
-    give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
+    open_empty(&config);
     for (int seat = 0; seat < RANKS; seat++) {
         tell_member(seat, 1, 1, 0);
     }
@@ -72,22 +34,22 @@ static void open_core(int kill_fence)
 
 static void suspect(int seat, eep_fault_kind kind)
 {
-    give((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {seat, 1, kind}});
+    feed((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {seat, 1, kind}});
 }
 
 static void drain_and_hear(int first, int last)
 {
-    give((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
+    feed((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
     for (int seat = first; seat <= last; seat++) {
         eepi_report report = {seat, 1, eepi_core_view(t.core)->epoch, 7, 0, NULL};
-        give((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
+        feed((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
     }
 }
 
 static void tick_after(uint64_t us)
 {
     t.now_us += us;
-    give((eepi_input){.kind = EEPI_INPUT_TICK});
+    feed((eepi_input){.kind = EEPI_INPUT_TICK});
 }
 
 /* ------------------------------------------------------------------ nobody is killed */
@@ -106,7 +68,7 @@ Test(core_waits, M2_without_a_kill_fence_nobody_is_killed_for_a_second_fault)
     cr_expect(strstr(t.why, "rank 2 (generation 1) was expelled, lives"), "%s", t.why);
     tick_after(2 * (uint64_t)DRAIN_BOUND_US);
     cr_expect_eq(t.kills, 0);
-    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_STORES}});
+    feed((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_STORES}});
     cr_expect_neq(t.committed, 0, "its word frees what it could write into");
 }
 
@@ -121,7 +83,7 @@ Test(core_waits, M5_a_word_of_being_busy_takes_evidence_back)
         t.kills = 0;
         open_core(1);
         suspect(2, kinds[i]);
-        give((eepi_input){
+        feed((eepi_input){
             .kind = EEPI_INPUT_BUSY, .suspect = {2, 1, EEP_FAULT_SILENT}, .step = SECOND_US});
         drain_and_hear(1, 1);
         drain_and_hear(3, 3);
@@ -184,9 +146,9 @@ Test(core_waits, who_asks_to_leave_before_the_first_view_has_left)
     eepi_core_config config = {.generation = 1, .num_ranks = 2, .shape = {2, 1, 2, 2}};
     t.now_us = 1000;
     cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
-    give((eepi_input){.kind = EEPI_INPUT_LEAVE, .step = EEPI_LEAVES_AS_LAST});
+    feed((eepi_input){.kind = EEPI_INPUT_LEAVE, .step = EEPI_LEAVES_AS_LAST});
     cr_expect_eq(t.drained, 0, "the register may have one");
-    give((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
+    feed((eepi_input){.kind = EEPI_INPUT_VIEW_MISSING});
     cr_expect_eq(t.drained, 1);
 }
 
@@ -221,10 +183,10 @@ Test(core_waits, a_joiner_says_what_keeps_it_out)
     view = eepi_view_copy(eepi_core_view(t.core));
     eepi_core_close(t.core);
     cr_assert_eq(eepi_core_open(&config, &t.core), EEP_OK);
-    give((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 2});
+    feed((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 2});
     eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect(strstr(text, "(generation 1) has not been seen"), "%s", text);
-    give((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_PROCESS}});
+    feed((eepi_input){.kind = EEPI_INPUT_EXIT, .end = {2, 1, EEPI_END_PROCESS}});
     eepi_core_say_wait(t.core, text, sizeof text);
     cr_expect(strstr(text, "not planned a view"), "%s", text);
     free(view);
