@@ -1,6 +1,6 @@
 /* What a graph may hold (must 1), and captures that are the caller's own. */
 #include "graphs/device/device_internal.h"
-#include "tests/lib/kernel_world.h"
+#include "tests/lib/world/kernel_world.h"
 
 #include <criterion/criterion.h>
 #include <stddef.h>

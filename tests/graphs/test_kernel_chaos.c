@@ -1,7 +1,7 @@
 /* Ranks that run freely, each at its own step number, while deadlines, host aborts and slow experts
  * hit any node, and tags of the past come into the lines of vacant seats: whoever completes a step
  * has the right result, all get on, and exactly what came too late is counted (rule D6). */
-#include "tests/lib/kernel_world.h"
+#include "tests/lib/world/kernel_world.h"
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/exchange.h"

@@ -1,6 +1,6 @@
 /* Rule D6: what arrives too late is ignored and counted, once; nothing else is. Counters stand near
  * their wraps (S13). */
-#include "tests/lib/kernel_world.h"
+#include "tests/lib/world/kernel_world.h"
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/exchange.h"

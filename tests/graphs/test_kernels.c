@@ -1,7 +1,7 @@
 /* Results of the data plane on the host device, against the sequential reference: every bit of
- * dispatch and combine, over shapes, placements, steps, view changes and counter wraps. Faults are
- * in test_kernel_faults.c. */
-#include "tests/lib/kernel_world.h"
+ * dispatch and combine, over shapes, placements, steps, view changes and counter wraps. Bad input
+ * is in test_kernel_input.c, faults are in test_kernel_faults.c. */
+#include "tests/lib/world/kernel_check.h"
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/fp8.h"
@@ -12,9 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPLAY     "seed %llu (replay: EEP_TEST_SEED=%llu and this test)"
-#define SEED(seed) (unsigned long long)(seed), (unsigned long long)(seed)
-
 TestSuite(kernels, .timeout = 100);
 
 /* Blocks of many threads take their time on a CPU. */
@@ -23,13 +20,6 @@ enum { NUM_SHAPES = 16, NUM_SWITCHES = 201, NUM_HISTORIES = 2 };
 #else
 enum { NUM_SHAPES = 60, NUM_SWITCHES = 1001, NUM_HISTORIES = 6 };
 #endif
-
-static uint64_t first_seed(void)
-{
-    const char *text = getenv("EEP_TEST_SEED");
-
-    return text ? strtoull(text, NULL, 0) : 20260511;
-}
 
 static uint64_t random_members(uint64_t *random, int max_ranks)
 {
@@ -65,22 +55,6 @@ static moe_shape random_shape(uint64_t *random, uint64_t *members_out)
     return s;
 }
 
-static void check_step(kernel_world *w, uint64_t step, uint64_t seed)
-{
-    kernel_world_step(w, step);
-    for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        const eepk_status *status = eepi_tables_status(w->rank[seat].tables);
-        if (!kernel_is_member(w, seat)) {
-            continue;
-        }
-        cr_assert_eq(status->result, EEPK_STEP_OK, "seat %d, " REPLAY, seat, SEED(seed));
-        cr_assert_eq(status->stale_dropped, 0, REPLAY, SEED(seed));
-        cr_assert_eq(status->bad_input, EEPK_INPUT_OK, REPLAY, SEED(seed));
-        cr_assert_lt(kernel_rank_compare(w, seat, false), 0, "seat %d, step %llu, " REPLAY, seat,
-                     (unsigned long long)step, SEED(seed));
-    }
-}
-
 /* Every 37th binary32, all codes, and what lies around the middle of two. */
 Test(kernels, e4m3_is_rounded_to_the_nearest_code)
 {
@@ -106,14 +80,14 @@ Test(kernels, e4m3_is_rounded_to_the_nearest_code)
 
 Test(kernels, results_match_the_reference)
 {
-    for (uint64_t seed = first_seed(), end = seed + NUM_SHAPES; seed < end; seed++) {
+    for (uint64_t seed = kernel_first_seed(), end = seed + NUM_SHAPES; seed < end; seed++) {
         uint64_t random = seed, members;
         moe_shape shape = random_shape(&random, &members);
         kernel_world *w = kernel_world_open(&shape, 1 + (uint32_t)kernel_below(&random, 4));
         kernel_world_switch(w, kernel_view(w, 1, members, 1, kernel_random(&random)));
         for (uint64_t step = 1; step <= 4; step++) {
             kernel_world_fill(w, kernel_random(&random));
-            check_step(w, step, seed);
+            kernel_check_step(w, step, seed);
         }
         kernel_world_close(w);
     }
@@ -122,7 +96,7 @@ Test(kernels, results_match_the_reference)
 /* Capture once; then members, placement and combine copy change between steps. */
 Test(kernels, results_match_through_view_changes)
 {
-    for (uint64_t seed = first_seed(), end = seed + NUM_HISTORIES; seed < end; seed++) {
+    for (uint64_t seed = kernel_first_seed(), end = seed + NUM_HISTORIES; seed < end; seed++) {
         const moe_shape shape = {6, 3, 8, 8, 4, 33, 9, EEP_BF16, EEP_FP32, 0};
         kernel_world *w = kernel_world_open(&shape, 3);
         uint64_t random = seed, step = 0;
@@ -131,7 +105,7 @@ Test(kernels, results_match_through_view_changes)
                 w, kernel_view(w, epoch, random_members(&random, 6), 1, kernel_random(&random)));
             for (int i = kernel_below(&random, 4); i >= 0; i--) {
                 kernel_world_fill(w, kernel_random(&random));
-                check_step(w, ++step, seed);
+                kernel_check_step(w, ++step, seed);
             }
         }
         cr_assert_eq(eep_device_captures(w->device), 6);
@@ -156,7 +130,7 @@ Test(kernels, a_view_uses_its_own_combine_copy)
 {
     const moe_shape shape = {3, 2, 4, 3, 2, 5, 4, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
-    uint64_t random = first_seed();
+    uint64_t random = kernel_first_seed();
 
     for (uint64_t epoch = 1; epoch <= 4; epoch++) {
         kernel_world_switch(w, kernel_view(w, epoch, 7, 1, kernel_random(&random)));
@@ -164,7 +138,7 @@ Test(kernels, a_view_uses_its_own_combine_copy)
             kernel_world_fill(w, kernel_random(&random));
         } while (w->rank[0].num_tokens < 4 || w->rank[1].num_tokens < 4 ||
                  w->rank[2].num_tokens < 4);
-        check_step(w, epoch, first_seed());
+        kernel_check_step(w, epoch, kernel_first_seed());
         for (int seat = 0; seat < 3; seat++) {
             cr_assert(!copy_is_poison(w, seat, w->view->combine_copy));
             cr_assert(copy_is_poison(w, seat, 1u - w->view->combine_copy));
@@ -179,9 +153,9 @@ Test(kernels, extreme_batches)
     const moe_shape shape = {4, 2, 6, 2, 3, 16, 12, EEP_FP32, EEP_BF16, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
 
-    kernel_world_switch(w, kernel_view(w, 1, 0xf, 1, first_seed()));
+    kernel_world_switch(w, kernel_view(w, 1, 0xf, 1, kernel_first_seed()));
     for (int kind = 0; kind < 3; kind++) {
-        kernel_world_fill(w, first_seed() + (uint64_t)kind);
+        kernel_world_fill(w, kernel_first_seed() + (uint64_t)kind);
         for (int seat = 0; seat < 4; seat++) {
             kernel_rank_fill(w, seat, shape.max_tokens, 1);
             w->rank[seat].num_tokens = kind == 0 ? 0 : shape.max_tokens;
@@ -196,7 +170,7 @@ Test(kernels, extreme_batches)
                 }
             }
         }
-        check_step(w, (uint64_t)kind + 1, first_seed());
+        kernel_check_step(w, (uint64_t)kind + 1, kernel_first_seed());
     }
     kernel_world_close(w);
 }
@@ -210,9 +184,9 @@ Test(kernels, results_match_for_the_narrowest_and_the_widest_rows)
         const eep_dtype dtype = i % 3 == 0 ? EEP_FP32 : EEP_BF16;
         const moe_shape shape = {2, 1, 3, 2, 2, hidden[i / 3], 3, dtype, dtype, 0, i % 3 == 2};
         kernel_world *w = kernel_world_open(&shape, 2);
-        kernel_world_switch(w, kernel_view(w, 1, 3, 1, first_seed()));
-        kernel_world_fill(w, first_seed() + (uint64_t)i);
-        check_step(w, 1, first_seed());
+        kernel_world_switch(w, kernel_view(w, 1, 3, 1, kernel_first_seed()));
+        kernel_world_fill(w, kernel_first_seed() + (uint64_t)i);
+        kernel_check_step(w, 1, kernel_first_seed());
         kernel_world_close(w);
     }
 }
@@ -225,8 +199,8 @@ Test(kernels, nan_infinity_and_odd_weights_stay_in_their_tokens)
     kernel_world *w = kernel_world_open(&shape, 2);
     float expected[5 * 6];
 
-    kernel_world_switch(w, kernel_view(w, 1, 3, 1, first_seed()));
-    kernel_world_fill(w, first_seed());
+    kernel_world_switch(w, kernel_view(w, 1, 3, 1, kernel_first_seed()));
+    kernel_world_fill(w, kernel_first_seed());
     for (int seat = 0; seat < 2; seat++) {
         kernel_layer *l = &w->rank[seat].layer[0];
         float *x = l->x;
@@ -326,7 +300,7 @@ Test(kernels, S9_exactly_once)
 {
     const moe_shape shape = {5, 3, 16, 7, 6, 3, 24, EEP_FP32, EEP_FP32, 1};
     kernel_world *w = kernel_world_open(&shape, 3);
-    uint64_t random = first_seed(), step = 0, epoch = 0;
+    uint64_t random = kernel_first_seed(), step = 0, epoch = 0;
 
     for (int round = 0; round < 20; round++) {
         uint64_t members = round % 3 == 0 ? 0x1f : 0x1f & ~(1u << kernel_below(&random, 5));
@@ -382,7 +356,7 @@ Test(kernels, S11_one_table_version_per_replay)
     const moe_shape shape = {3, 2, 5, 4, 2, 5, 4, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
     kernel_rank *r = &w->rank[0];
-    uint64_t random = first_seed(), seen[2];
+    uint64_t random = kernel_first_seed(), seen[2];
     eep_graph *mutant = NULL;
 
     for (uint64_t epoch = 1; epoch <= NUM_SWITCHES; epoch++) {
@@ -394,7 +368,7 @@ Test(kernels, S11_one_table_version_per_replay)
             cr_assert_eq(eep_capture_end(r->stream, &mutant), EEP_OK);
         }
         kernel_world_fill(w, kernel_random(&random));
-        check_step(w, epoch, first_seed());
+        kernel_check_step(w, epoch, kernel_first_seed());
         cr_assert_eq(eep_graph_replay(mutant, r->stream), EEP_OK);
         cr_assert_eq(eep_stream_synchronize(r->stream, 10000000), EEP_OK);
         cr_assert_eq(seen[0], epoch);
@@ -413,20 +387,20 @@ Test(kernels, S13_counters_wrap)
 {
     const moe_shape shape = {4, 3, 6, 3, 3, 8, 6, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
-    uint64_t random = first_seed(), step = (1ull << 34) - 6, epoch = (1ull << 20) - 3;
+    uint64_t random = kernel_first_seed(), step = (1ull << 34) - 6, epoch = (1ull << 20) - 3;
 
     for (int round = 0; round < 6; round++) {
         kernel_world_switch(
             w, kernel_view(w, epoch + (uint64_t)round, 0xf, 1, kernel_random(&random)));
         for (int i = 0; i < 2; i++) {
             kernel_world_fill(w, kernel_random(&random));
-            check_step(w, step++, first_seed());
+            kernel_check_step(w, step++, kernel_first_seed());
         }
     }
     /* seat 3 is ahead, on the other side of the next wrap of the step field: all jump there. On the
      * way no two steps are further apart than tags can tell. */
     for (step = (1ull << 34) + (1ull << 32); step < 2ull << 34; step += 1ull << 32) {
-        check_step(w, step, first_seed());
+        kernel_check_step(w, step, kernel_first_seed());
     }
     step = (2ull << 34) - 1;
     for (int seat = 0; seat < 4; seat++) {
@@ -448,7 +422,7 @@ Test(kernels, S13_counters_wrap)
 Test(kernels, tags_compare_serially)
 {
     const uint64_t top_step = (1ull << 34) - 1, top_epoch = (1ull << 20) - 1;
-    uint64_t random = first_seed();
+    uint64_t random = kernel_first_seed();
 
     for (int i = 0; i < 20000; i++) {
         const uint64_t step = kernel_random(&random) >> kernel_below(&random, 60);
@@ -482,12 +456,12 @@ Test(kernels, announcements_reach_every_member)
     const moe_shape shape = {4, 2, 4, 2, 2, 4, 3, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 1);
 
-    kernel_world_switch(w, kernel_view(w, 1, 0xb, 1, first_seed()));
+    kernel_world_switch(w, kernel_view(w, 1, 0xb, 1, kernel_first_seed()));
     for (uint64_t step = 1; step <= 3; step++) {
         w->rank[1].announce = step == 2 ? 0xabcdef0123456789u : 0;
         w->rank[3].announce = w->rank[1].announce;
         kernel_world_fill(w, step);
-        check_step(w, step, first_seed());
+        kernel_check_step(w, step, kernel_first_seed());
         for (int seat = 0; seat < 4; seat++) {
             if (kernel_is_member(w, seat)) {
                 cr_assert_eq(eepi_tables_status(w->rank[seat].tables)->flip_digest,
@@ -495,128 +469,5 @@ Test(kernels, announcements_reach_every_member)
             }
         }
     }
-    kernel_world_close(w);
-}
-
-/* ------------------------------------------------------------------ bad input */
-
-typedef struct bad_case {
-    int32_t num_tokens, expert; /* expert -2: leave, else goes to (token 2, k 1) */
-    uint32_t kind, token, k;
-    int32_t value;
-} bad_case;
-
-/* The offender is named, it alone has no result, and its peers' are those without its tokens. */
-Test(kernels, bad_input_is_named_and_harms_nobody)
-{
-    const moe_shape shape = {3, 2, 6, 4, 2, 8, 5, EEP_FP32, EEP_FP32, 0};
-    const bad_case cases[] = {{5, 6, EEPK_INPUT_TOPK, 2, 1, 6},
-                              {5, INT32_MAX, EEPK_INPUT_TOPK, 2, 1, INT32_MAX},
-                              {5, -3, EEPK_INPUT_TOPK, 2, 1, -3},
-                              {5, INT32_MIN, EEPK_INPUT_TOPK, 2, 1, INT32_MIN},
-                              {5, 0, EEPK_INPUT_TWICE, 2, 1, 0},
-                              {6, -2, EEPK_INPUT_TOKENS, 0, 0, 6},
-                              {-1, -2, EEPK_INPUT_TOKENS, 0, 0, -1},
-                              {INT32_MAX, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MAX},
-                              {INT32_MIN, -2, EEPK_INPUT_TOKENS, 0, 0, INT32_MIN}};
-    kernel_world *w = kernel_world_open(&shape, 2);
-    uint64_t step = 0;
-
-    kernel_world_switch(w, kernel_view(w, 1, 7, 1, first_seed()));
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        kernel_layer *l = &w->rank[1].layer[0];
-        const eepk_status *status = eepi_tables_status(w->rank[1].tables);
-        kernel_world_fill(w, first_seed() + i);
-        w->rank[1].num_tokens = 5;
-        for (int pair = 0; pair < 10; pair++) {
-            l->topk_idx[pair] = pair % 2;
-        }
-        l->topk_idx[4] = 0; /* (token 2, k 0), twice with case 4 */
-        if (cases[i].expert != -2) {
-            l->topk_idx[5] = cases[i].expert;
-        }
-        w->rank[1].num_tokens = cases[i].num_tokens;
-        kernel_world_step(w, ++step);
-        cr_assert_eq(status->bad_input, cases[i].kind, "case %zu", i);
-        cr_assert_eq(status->bad_token, cases[i].token);
-        cr_assert_eq(status->bad_k, cases[i].k);
-        cr_assert_eq(status->bad_value, cases[i].value);
-        cr_assert_eq(status->bad_layer, 0);
-        cr_assert_eq(status->num_bad, cases[i].kind == EEPK_INPUT_TOKENS ? 0 : 1);
-        cr_assert_eq(status->result, EEPK_STEP_OK);
-        cr_assert(kernel_out_untouched(w, 1, 0) && kernel_out_untouched(w, 1, 1));
-        for (int seat = 0; seat < 3; seat += 2) {
-            const eepk_status *peer = eepi_tables_status(w->rank[seat].tables);
-            cr_assert(peer->result == EEPK_STEP_OK && !peer->bad_input);
-            cr_assert_lt(kernel_rank_compare(w, seat, false), 0, "case %zu, seat %d", i, seat);
-        }
-    }
-    kernel_world_fill(w, 1); /* the next good step is good */
-    check_step(w, ++step, first_seed());
-    kernel_world_close(w);
-}
-
-Test(kernels, an_uncovered_expert_is_named)
-{
-    const moe_shape shape = {2, 1, 3, 2, 1, 4, 2, EEP_FP32, EEP_FP32, 0};
-    kernel_world *w = kernel_world_open(&shape, 1);
-    eepi_view *view = kernel_view(w, 1, 3, 1, first_seed());
-    const eepk_status *status = eepi_tables_status(w->rank[0].tables);
-
-    for (int i = 0; i < 4; i++) {
-        eepi_view_slot *slot = eepi_view_slot_at(view, 0, i / 2, i % 2);
-        if (slot->expert == 1) {
-            slot->state = EEPI_SLOT_FILLING;
-        }
-    }
-    eepi_view_seal(view);
-    kernel_world_switch(w, view);
-    kernel_world_fill(w, 1);
-    for (int seat = 0; seat < 2; seat++) {
-        w->rank[seat].num_tokens = 2;
-        for (int i = 0; i < 8; i++) {
-            ((float *)w->rank[seat].layer[0].x)[i] = 1.0f;
-        }
-        for (int i = 0; i < 2; i++) {
-            w->rank[seat].layer[0].topk_idx[i] = seat == 0 ? i : 2;
-            w->rank[seat].layer[0].topk_weights[i] = 1.0f;
-        }
-    }
-    kernel_world_step(w, 1);
-    cr_assert_eq(status->bad_input, EEPK_INPUT_UNCOVERED);
-    cr_assert(status->bad_token == 1 && status->bad_k == 0 && status->bad_value == 1);
-    cr_assert_lt(kernel_rank_compare(w, 1, false), 0);
-    kernel_world_close(w);
-}
-
-/* ------------------------------------------------------------------ tables */
-
-/* Rules T2, T3: only the staged and agreed view goes live, once. */
-Test(kernels, only_the_agreed_view_goes_live)
-{
-    const moe_shape shape = {2, 1, 2, 2, 1, 4, 2, EEP_FP32, EEP_FP32, 0};
-    kernel_world *w = kernel_world_open(&shape, 1);
-    kernel_rank *r = &w->rank[0];
-    eepi_view *view = kernel_view(w, 2, 3, 1, 1);
-    const eepk_bank_header *header;
-
-    kernel_world_switch(w, kernel_view(w, 1, 3, 1, 2));
-    header = (const eepk_bank_header *)r->world->bank[1 - r->world->control->live_bank];
-    cr_assert_eq(eepi_tables_staged(r->tables), 0);
-    cr_assert_eq(eepi_tables_flip(r->tables, r->stream, 2, view->digest), EEP_ERR_STATE);
-    kernel_rank_switch(w, 0, view); /* stages and flips */
-    cr_assert_eq(header->epoch, 2);
-    cr_assert_eq(r->world->control->flip_refused, 0);
-    cr_assert_eq(eepi_tables_flip(r->tables, r->stream, 2, view->digest), EEP_ERR_STATE, "once");
-    /* a flip of a bank that holds another view is refused on the device itself */
-    for (int wrong = 0; wrong < 2; wrong++) {
-        const eepk_flip_args args = {r->world, 1 + (uint64_t)wrong, view->digest,
-                                     1 - r->world->control->live_bank, 0};
-        uint32_t live = r->world->control->live_bank;
-        eepi_host_kernels[EEPI_KERNEL_flip].host(&args, (eep_grid){0, 1, 0, 1});
-        cr_assert_eq(r->world->control->live_bank, live);
-        cr_assert_eq(r->world->control->flip_refused, (uint64_t)wrong + 1);
-    }
-    free(view);
     kernel_world_close(w);
 }

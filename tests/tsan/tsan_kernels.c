@@ -3,7 +3,7 @@
  * payload access that the protocol does not order is reported as a race. Steps are fault-free:
  * after an abort rows may be overwritten under a reader, which the second look at the tags is for.
  * Build with -Wno-tsan: fences are not modelled, the release and acquire of the tags are. */
-#include "tests/lib/kernel_world.h"
+#include "tests/lib/world/kernel_world.h"
 
 #include "graphs/kernels/compiler_macros.h"
 

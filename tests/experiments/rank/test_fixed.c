@@ -1,7 +1,7 @@
 /* The fixed-membership baseline does the elastic step's work: the same bits, from the same inputs,
  * on the host device. */
 #include "experiments/bench/fixed/fixed.h"
-#include "tests/lib/kernel_world.h"
+#include "tests/lib/world/kernel_world.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-#include "tests/lib/kernel_world.h"
+/* The ranks, their graphs, views, inputs and steps. */
+#include "tests/lib/world/kernel_world.h"
 
 #include "graphs/kernels/compiler_macros.h"
 #include "membership/context/bank_image.h"
@@ -186,7 +187,7 @@ const eepk_status *kernel_rank_finish(kernel_world *w, int seat)
 
 /* ------------------------------------------------------------------ life */
 
-static void *buffer(size_t bytes)
+void *kernel_buffer(size_t bytes)
 {
     void *memory = malloc(bytes ? bytes : 1);
 
@@ -198,19 +199,19 @@ static void *buffer(size_t bytes)
 /* For graphs; not of eep_device_alloc, so that sanitizers see its bounds. */
 static void *fixed_buffer(const kernel_world *w, size_t bytes)
 {
-    void *memory = buffer(bytes);
+    void *memory = kernel_buffer(bytes);
 
     OK(eep_memory_register(w->device, memory, bytes ? bytes : 1));
     return memory;
 }
 
-static size_t out_bytes(const kernel_world *w)
+size_t kernel_out_bytes(const kernel_world *w)
 {
     return (size_t)w->shape.max_tokens * (size_t)w->shape.hidden *
            eep_dtype_bytes(w->shape.out_dtype);
 }
 
-static size_t scales_bytes(const kernel_world *w)
+size_t kernel_scales_bytes(const kernel_world *w)
 {
     return (size_t)w->layout.rows_capacity * w->layout.num_scales * sizeof(float);
 }
@@ -222,9 +223,9 @@ static void layer_open(const kernel_world *w, kernel_layer *l)
 
     l->x = fixed_buffer(w, (size_t)s->num_max_tokens * s->row_bytes);
     l->rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
-    l->row_scales = s->num_scales ? fixed_buffer(w, scales_bytes(w)) : NULL;
+    l->row_scales = s->num_scales ? fixed_buffer(w, kernel_scales_bytes(w)) : NULL;
     l->expert_rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
-    l->out = fixed_buffer(w, out_bytes(w));
+    l->out = fixed_buffer(w, kernel_out_bytes(w));
     l->topk_idx = fixed_buffer(w, pairs * sizeof(int32_t));
     l->slot_begin = fixed_buffer(w, (s->num_slots + 1) * sizeof(int32_t));
     l->topk_weights = fixed_buffer(w, pairs * sizeof(float));
@@ -258,7 +259,7 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
     r->world = eepi_tables_world(r->tables);
     OK(eep_stream_open(w->device, &r->stream));
     r->slot_expert =
-        buffer((size_t)w->shape.num_layers * (size_t)w->shape.num_slots * sizeof(int32_t));
+        kernel_buffer((size_t)w->shape.num_layers * (size_t)w->shape.num_slots * sizeof(int32_t));
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         layer_open(w, &r->layer[layer]);
     }
@@ -481,10 +482,10 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);
         if (s->num_scales) {
-            memset(r->layer[layer].row_scales, KERNEL_POISON, scales_bytes(w));
+            memset(r->layer[layer].row_scales, KERNEL_POISON, kernel_scales_bytes(w));
         }
         memset(r->layer[layer].slot_begin, KERNEL_POISON, (s->num_slots + 1) * sizeof(int32_t));
-        memset(r->layer[layer].out, KERNEL_POISON, out_bytes(w));
+        memset(r->layer[layer].out, KERNEL_POISON, kernel_out_bytes(w));
     }
 }
 
@@ -522,94 +523,4 @@ void kernel_world_step(kernel_world *w, uint64_t step)
             (void)kernel_rank_end(w, seat);
         }
     }
-}
-
-/* ------------------------------------------------------------------ comparison */
-
-static bool all_poison(const void *from, size_t bytes)
-{
-    const uint8_t *at = from;
-
-    for (size_t i = 0; i < bytes; i++) {
-        if (at[i] != KERNEL_POISON) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool kernel_out_untouched(const kernel_world *w, int seat, int layer)
-{
-    return all_poison(w->rank[seat].layer[layer].out, out_bytes(w));
-}
-
-static const char *compare_out(const kernel_world *w, int seat, int layer)
-{
-    const moe_input input = kernel_rank_input(w, seat, layer);
-    const size_t bytes = out_bytes(w), used = (size_t)input.num_tokens * (size_t)w->shape.hidden *
-                                              eep_dtype_bytes(w->shape.out_dtype);
-    const uint8_t *out = w->rank[seat].layer[layer].out;
-    void *expected = buffer(bytes);
-    bool same;
-
-    moe_combine(&w->shape, layer, &input, expected);
-    same = memcmp(expected, out, used) == 0;
-    free(expected);
-    if (!same) {
-        return "out";
-    }
-    return all_poison(out + used, bytes - used) ? NULL : "out past the tokens";
-}
-
-static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
-{
-    const eepk_shape *s = &w->layout;
-    const kernel_layer *l = &w->rank[seat].layer[layer];
-    moe_input inputs[KERNEL_MAX_SEATS] = {{0}};
-    uint8_t *rows = buffer((size_t)s->rows_capacity * s->row_bytes);
-    float *scales = buffer(scales_bytes(w));
-    int32_t *slot_begin = buffer((s->num_slots + 1) * sizeof(int32_t));
-    moe_origin *origin = buffer(s->rows_capacity * sizeof *origin);
-    const char *wrong = NULL;
-
-    for (int source = 0; source < w->shape.max_ranks; source++) {
-        if (kernel_is_member(w, source) && !eepi_tables_status(w->rank[source].tables)->bad_input) {
-            inputs[source] = kernel_rank_input(w, source, layer);
-        }
-    }
-    moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, scales, slot_begin, origin);
-    if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0) {
-        wrong = "slot_begin";
-    } else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0) {
-        wrong = "rows"; /* both are poison where nothing belongs */
-    } else if (s->num_scales && memcmp(scales, l->row_scales, scales_bytes(w)) != 0) {
-        wrong = "row_scales";
-    }
-    for (int i = 0; !wrong && i < slot_begin[s->num_slots]; i++) {
-        if (l->origin[i].seat != origin[i].seat || (int)l->origin[i].token != origin[i].token ||
-            l->origin[i].k != origin[i].k) {
-            wrong = "origin";
-        }
-    }
-    free(rows);
-    free(scales);
-    free(slot_begin);
-    free(origin);
-    return wrong;
-}
-
-int kernel_rank_compare(const kernel_world *w, int seat, bool own_out_only)
-{
-    for (int layer = 0; layer < w->shape.num_layers; layer++) {
-        const char *wrong = own_out_only ? NULL : compare_dispatch(w, seat, layer);
-        if (!wrong) {
-            wrong = compare_out(w, seat, layer);
-        }
-        if (!wrong) {
-            continue;
-        }
-        fprintf(stderr, "seat %d, layer %d: %s differs from the reference\n", seat, layer, wrong);
-        return layer;
-    }
-    return -1;
 }

@@ -1,4 +1,4 @@
-#include "tests/lib/reference_moe.h"
+#include "tests/lib/world/reference_moe.h"
 
 #include <math.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #define KERNEL_WORLD_H
 
 #include "graphs/device/tables.h"
-#include "tests/lib/reference_moe.h"
+#include "tests/lib/world/reference_moe.h"
 
 enum { KERNEL_MAX_SEATS = 16, KERNEL_MAX_LAYERS = 6, KERNEL_POISON = 0xff };
 static const uint64_t kernel_long_ns = 20000000000u;
@@ -45,6 +45,12 @@ typedef struct kernel_world {
 uint64_t kernel_random(uint64_t *state);
 int kernel_below(uint64_t *state, int limit);
 uint64_t kernel_now_ns(void);
+
+/* A poisoned piece of the host's memory. */
+void *kernel_buffer(size_t bytes);
+/* Bytes of a layer's `out`, and of its `row_scales`. */
+size_t kernel_out_bytes(const kernel_world *world);
+size_t kernel_scales_bytes(const kernel_world *world);
 
 /* All seats get a rank; nobody has a view yet. Grids have `num_blocks` blocks. */
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
