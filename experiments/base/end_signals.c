@@ -1,3 +1,4 @@
+/* Block the signals that end a program, and let them cut off output that nobody reads. */
 #include "experiments/base/end_signals.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Make, open, check and lock folders that a program writes into. */
 #include "experiments/base/folder.h"
 
 #include "graphs/base/own_user.h"
@@ -244,7 +245,8 @@ static void release(const char *of, const char *name, int held)
     char path[PATH_MAX];
     if (held >= 0) {
         if (name_lock(of, name, path)) {
-            unlink(path); /* before its lock: whoever opened it meanwhile sees that it is gone */
+            unlink(
+                path); /* before its lock: whoever opened it meanwhile sees that it was removed */
         }
         close(held);
     }

@@ -1,3 +1,4 @@
+/* What the processors did meanwhile, for this program and for others. */
 #include "experiments/base/machine.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Standard output and standard error that cannot stop or silently fail a program. */
 #include "experiments/base/output.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* poll over those descriptors of a list that are open. */
 #include "experiments/base/poll_open.h"
 
 #include <assert.h>

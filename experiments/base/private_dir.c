@@ -1,3 +1,5 @@
+/* Make a folder for sockets that only this user can enter, and remove those that ended processes
+ * left. */
 #include "experiments/base/private_dir.h"
 
 #include "experiments/base/folder.h"
@@ -60,8 +62,8 @@ static void empty(int dir)
     unlinkat(dir, FOLDER_HELD, 0);
 }
 
-/* The folder `name`, if its owner is gone. Nobody else can have put anything into it: it is of this
- * user and of mode 0700, and no link is followed. */
+/* The folder `name`, if its owner has ended. Nobody else can have put anything into it: it is of
+ * this user and of mode 0700, and no link is followed. */
 static void remove_if_left(int base, const char *name)
 {
     struct stat info;

@@ -1,3 +1,4 @@
+/* Find what was installed together with this program. */
 #include "experiments/base/program_dir.h"
 
 #include <errno.h>
@@ -5,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int beside_us(const char *name, char path_out[PATH_MAX])
+int program_dir_path(const char *name, char path_out[PATH_MAX])
 {
     char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);

@@ -1,3 +1,4 @@
+/* Read and write the files of a run: text, JSON, rows. */
 #include "experiments/base/run_file.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Check and mend UTF-8. */
 #include "experiments/base/utf8.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Time the device's own copies. */
 #include "experiments/bench/copy.h"
 
 #include "experiments/bench/bench.h"

@@ -1,3 +1,4 @@
+/* Capture the graphs that are timed: steps, parts of steps, the baseline. */
 #include "experiments/bench/graphs.h"
 
 typedef union any_args {

@@ -1,3 +1,4 @@
+/* Fill the inputs of timed steps, and count the bytes that a layer moves. */
 #include "experiments/bench/inputs.h"
 
 #include "repair/placement.h"

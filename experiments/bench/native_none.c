@@ -1,3 +1,4 @@
+/* In place of native.cu where there is no CUDA. */
 #include "experiments/bench/native.h"
 
 static const char why[] = "this eep-bench was built without CUDA (tools/gpu-check builds one with)";

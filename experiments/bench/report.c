@@ -1,3 +1,4 @@
+/* Write a benchmark's rows and print its tables. */
 #include "experiments/bench/report.h"
 
 #include "experiments/base/folder.h"

@@ -1,3 +1,4 @@
+/* Order statistics and confidence intervals. */
 #include "experiments/bench/stats.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Ranks as threads of one process, their memory and their steps. */
 #include "experiments/bench/world.h"
 
 #include "graphs/device/device_ops.h"

@@ -1,3 +1,4 @@
+/* Draw the faults of a round. */
 #include "experiments/chaos/chaos.h"
 #include "experiments/base/random.h"
 
@@ -92,7 +93,7 @@ static chaos_fault *add_fault(drawer *self, chaos_kind kind, chaos_scope scope, 
     return fault;
 }
 
-/* A seat that this fault has not struck yet; -1: there is none. */
+/* A seat into which this fault has not been injected yet; -1: there is none. */
 static int draw_seat(drawer *self, bool to_crash)
 {
     int fitting[CHAOS_MAX_RANKS], num = 0;
@@ -197,7 +198,7 @@ static void slow_rank(drawer *self, chaos_scope scope, moment when)
 
 /* ---------------------------------------------------------------- faults that go together */
 
-/* A second rank is struck; the world has settled once both are over. */
+/* The fault comes to a second rank; the world has settled once both are over. */
 static void second_fault(drawer *self, chaos_scope scope, moment when)
 {
     int kind = below(self, 20);
@@ -220,7 +221,7 @@ static void kill_joiner(drawer *self, int seat)
 {
     static const char *const states[] = {"spawned", "opened", "ready", "staged", "committed"};
     int which = below(self, 5);
-    /* A process that was only spawned prepares for a while: strike anywhere in that. */
+    /* A process that was only spawned prepares for a while: inject anywhere in that. */
     double delay_ms = which == 0 ? between(self, 0, 300) : between(self, 0, 5);
     crash(self, SCOPE_JOINER, seat, on_state(states[which], seat, self->num_joins[seat], delay_ms));
     rejoin(self, seat);

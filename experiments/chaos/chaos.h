@@ -1,5 +1,5 @@
-/* Random faults for eep-chaos: what strikes which rank, and when, as flags of eep-run. Pure: seed
- * and round determine every flag. */
+/* Random faults for eep-chaos: which fault comes to which rank, and when, as flags of eep-run.
+ * Pure: seed and round determine every flag. */
 #ifndef EEPX_CHAOS_H
 #define EEPX_CHAOS_H
 
@@ -13,7 +13,7 @@ enum {
     CHAOS_MAX_FAULTS = 200,
     CHAOS_MAX_FLAGS = 4 * CHAOS_MAX_FAULTS,
     CHAOS_TEXT_BYTES = 64,
-    CHAOS_FEWEST_RANKS = 4 /* two may be gone at once, and a victim needs an other */
+    CHAOS_FEWEST_RANKS = 4 /* two may have ended at once, and a victim needs another one */
 };
 
 typedef enum chaos_kind {
@@ -58,7 +58,7 @@ typedef struct chaos_flag {
     char text[CHAOS_TEXT_BYTES];
 } chaos_flag;
 
-/* Faults are in the order in which they strike each seat. */
+/* Faults are in the order in which they come to each seat. */
 typedef struct chaos_round {
     uint64_t run_seed; /* of eep-run: weights, prompts, arrivals */
     int num_faults, num_flags;

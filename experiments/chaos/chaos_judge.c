@@ -1,3 +1,4 @@
+/* Compare what a round did, by its rows, with what it drew. */
 #include "experiments/chaos/chaos_judge.h"
 #include "experiments/base/run_file.h"
 
@@ -157,16 +158,17 @@ static bool is_expelled(const cJSON *fault)
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fault, "expelled"));
 }
 
-/* The summary's fault of that kind for which the struck generation was expelled; NULL: it was not.
- * A generation dies once, but may be stopped several times: those are told apart by their time. */
-static const cJSON *expulsion(const judge *self, const row *struck, const char *kind)
+/* The summary's fault of that kind for which the signalled generation was expelled; NULL: it was
+ * not. A generation dies once, but may be stopped several times: those are told apart by their
+ * time. */
+static const cJSON *expulsion(const judge *self, const row *injected, const char *kind)
 {
     const cJSON *fault = NULL;
     cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->summary, "faults"))
     {
-        bool same = number(fault, "rank") == struck->seat &&
-                    number(fault, "generation") == struck->generation && is_kind(fault, kind);
-        bool stopped_then = fabs(number(fault, "time_ms") - struck->time_ms) < SAME_STOP_MS;
+        bool same = number(fault, "rank") == injected->seat &&
+                    number(fault, "generation") == injected->generation && is_kind(fault, kind);
+        bool stopped_then = fabs(number(fault, "time_ms") - injected->time_ms) < SAME_STOP_MS;
         if (same && is_expelled(fault) && (stopped_then || strcmp(kind, "stop") != 0)) {
             return fault;
         }
@@ -196,23 +198,24 @@ static void fill_result(chaos_result *result, const cJSON *fault)
 
 /* Of a rank that may be expelled for a pause: if it was not, it was killed, and that kill is spoken
  * for. */
-static void take_resolving_kill(judge *self, const row *struck)
+static void take_resolving_kill(judge *self, const row *injected)
 {
     for (size_t i = 0; i < self->num_rows; i++) {
         row *found = &self->rows[i];
-        found->taken |= found->seat == struck->seat && found->generation == struck->generation &&
+        found->taken |= found->seat == injected->seat &&
+                        found->generation == injected->generation &&
                         strcmp(found->kind, "kill") == 0;
     }
 }
 
-/* What became of a rank that was struck, against what must. */
-static void check_fate(judge *self, int index, const row *struck, const char *kind)
+/* Compare what became of a signalled rank with what must. */
+static void check_fate(judge *self, int index, const row *injected, const char *kind)
 {
     const chaos_fault *drawn = &self->round->fault[index];
     chaos_result *result = &self->verdict->result[index];
-    const cJSON *fault = expulsion(self, struck, kind);
+    const cJSON *fault = expulsion(self, injected, kind);
     if (drawn->kind == CHAOS_PAUSE && drawn->fate != FATE_STAYS) {
-        take_resolving_kill(self, struck);
+        take_resolving_kill(self, injected);
     }
     if (fault) {
         fill_result(result, fault);
@@ -220,13 +223,13 @@ static void check_fate(judge *self, int index, const row *struck, const char *ki
     if (drawn->fate == FATE_STAYS && fault) {
         violate(self, "rank %d was expelled after %s for %.0f ms at %.3f s", drawn->seat,
                 drawn->kind == CHAOS_SLOW ? "being slow" : "a stop", drawn->duration_ms,
-                struck->time_ms / 1e3);
+                injected->time_ms / 1e3);
     }
-    bool served = had_joined(self, drawn->seat, struck->generation, struck->time_ms);
+    bool served = had_joined(self, drawn->seat, injected->generation, injected->time_ms);
     if (drawn->fate == FATE_DIES && !fault && served) {
         violate(self, "rank %d (generation %" PRIu32 "), %s at %.3f s, was not expelled for it",
-                drawn->seat, struck->generation, chaos_kind_names[drawn->kind],
-                struck->time_ms / 1e3);
+                drawn->seat, injected->generation, chaos_kind_names[drawn->kind],
+                injected->time_ms / 1e3);
     }
 }
 
@@ -235,18 +238,18 @@ static void check_fault(judge *self, int index)
     static const char *const kinds[NUM_CHAOS_KINDS] = {"kill", "abort",      "die",       "stop",
                                                        "slow", "store-stop", "store-kill"};
     const chaos_fault *drawn = &self->round->fault[index];
-    row *struck = take_row(self, kinds[drawn->kind], drawn->seat);
-    if (!struck) {
+    row *injected = take_row(self, kinds[drawn->kind], drawn->seat);
+    if (!injected) {
         if (drawn->scope == SCOPE_SINGLE) {
-            violate(self, "fault %d (%s of rank %d) never struck", index + 1,
+            violate(self, "fault %d (%s of rank %d) was never injected", index + 1,
                     chaos_kind_names[drawn->kind], drawn->seat);
         }
         return;
     }
     self->verdict->result[index] = (chaos_result){
-        .struck = true, .time_ms = struck->time_ms, .generation = struck->generation};
+        .injected = true, .time_ms = injected->time_ms, .generation = injected->generation};
     if (drawn->seat >= 0) {
-        check_fate(self, index, struck, kinds[drawn->kind]);
+        check_fate(self, index, injected, kinds[drawn->kind]);
     }
 }
 
@@ -271,7 +274,7 @@ static bool was_drawn(const judge *self, int seat, uint32_t generation)
     for (int i = 0; i < self->round->num_faults; i++) {
         const chaos_fault *drawn = &self->round->fault[i];
         const chaos_result *result = &self->verdict->result[i];
-        if (drawn->seat == seat && result->struck && result->generation == generation &&
+        if (drawn->seat == seat && result->injected && result->generation == generation &&
             drawn->fate != FATE_STAYS) {
             return true;
         }

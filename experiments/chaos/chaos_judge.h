@@ -13,8 +13,8 @@ enum { CHAOS_WHY_BYTES = 512 };
 
 /* What became of one fault that was drawn. */
 typedef struct chaos_result {
-    bool struck;   /* false: its rank was gone already */
-    bool expelled; /* the struck generation left the view unasked */
+    bool injected; /* false: its rank had ended already */
+    bool expelled; /* the signalled generation left the view unasked */
     bool healed;   /* the parts below are known */
     uint32_t generation;
     double time_ms;

@@ -1,3 +1,4 @@
+/* The rows and the closing table of a campaign. */
 #include "experiments/chaos/chaos_table.h"
 
 #include <inttypes.h>
@@ -24,10 +25,10 @@ eep_status chaos_table_add(chaos_table *self, const chaos_round *round,
         const double parts[CHAOS_NUM_PARTS] = {result->detect_ms, result->agree_ms,
                                                result->repair_ms, result->rerun_ms,
                                                result->pause_ms};
-        self->num[round->fault[i].kind] += result->struck;
+        self->num[round->fault[i].kind] += result->injected;
         self->num_expelled[round->fault[i].kind] += result->expelled;
-        self->num_scope[round->fault[i].scope] += result->struck;
-        self->num_passed_over += !result->struck;
+        self->num_scope[round->fault[i].scope] += result->injected;
+        self->num_passed_over += !result->injected;
         for (int p = 0; p < CHAOS_NUM_PARTS && result->healed; p++) {
             self->part[p][self->num_healed] = parts[p];
         }
@@ -69,7 +70,7 @@ void chaos_table_rows(FILE *file, const chaos_config *config, const chaos_round 
         fprintf(file, "%" PRIu64 ",%" PRIu64 ",%d,%s,%s,%d,%" PRIu32 ",%.3f,%.0f,%.0f,%d,%d,",
                 config->seed, config->round, i + 1, chaos_kind_names[fault->kind],
                 chaos_scope_names[fault->scope], fault->seat, result->generation, result->time_ms,
-                fault->duration_ms, fault->factor, result->struck, result->expelled);
+                fault->duration_ms, fault->factor, result->injected, result->expelled);
         if (result->healed) {
             fprintf(file, "%.3f,%.3f,%.3f,%.3f,%.3f,%d,%.0f\n", result->detect_ms, result->agree_ms,
                     result->repair_ms, result->rerun_ms, result->pause_ms, result->num_survivors,

@@ -441,7 +441,7 @@ int main(int argc, char **argv)
     if (!check_run_flags(&self.run_flags)) {
         return EXIT_USAGE;
     }
-    if (beside_us("eep-run", program) != 0 || access(program, X_OK) != 0) {
+    if (program_dir_path("eep-run", program) != 0 || access(program, X_OK) != 0) {
         fprintf(stderr, "eep-chaos: eep-run is not beside it\n");
         return EXIT_USAGE;
     }

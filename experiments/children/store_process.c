@@ -206,7 +206,7 @@ eep_status store_process_open_program(const char *program, const char *socket_pa
 eep_status store_process_open(const char *socket_path, store_process **out)
 {
     char program[PATH_MAX];
-    if (beside_us("eep-store", program) != 0) {
+    if (program_dir_path("eep-store", program) != 0) {
         fprintf(stderr, "eep-run: eep-store: the folder of eep-run: %s\n", strerror(errno));
         return EEP_ERR_SYSTEM;
     }

@@ -133,10 +133,10 @@ static void collect_machine(cJSON *root)
         add_cache(caches, topology, HWLOC_OBJ_L3CACHE, "L3");
     }
     hwloc_topology_destroy(topology);
-    eepi_topology *mine = NULL;
-    if (eepi_topology_open(&mine) == EEP_OK) {
-        cJSON_AddNumberToObject(machine, "usable_pus", eepi_topology_num_pus(mine));
-        eepi_topology_close(mine);
+    eepi_topology *own = NULL;
+    if (eepi_topology_open(&own) == EEP_OK) {
+        cJSON_AddNumberToObject(machine, "usable_pus", eepi_topology_num_pus(own));
+        eepi_topology_close(own);
     }
 }
 

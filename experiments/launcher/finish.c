@@ -213,7 +213,7 @@ void finish_run_oracle(const char *dir, int signal_fd, summary_oracle *oracle_ou
     char program[PATH_MAX], verdict[PATH_MAX];
     static char name[] = "eep-oracle";
     *oracle_out = (summary_oracle){0};
-    if (beside_us(name, program) != 0) {
+    if (program_dir_path(name, program) != 0) {
         fprintf(stderr, "eep-run: eep-oracle: the folder of eep-run: %s\n", strerror(errno));
         return;
     }
@@ -257,7 +257,7 @@ void finish_draw_timeline(const char *dir, int signal_fd)
     snprintf(drawing, sizeof drawing, "%s", EEP_TIMELINE_SCRIPT);
 #endif
     if (access(drawing, R_OK) != 0 &&
-        (beside_us("timeline.py", drawing) != 0 || access(drawing, R_OK) != 0)) {
+        (program_dir_path("timeline.py", drawing) != 0 || access(drawing, R_OK) != 0)) {
         fprintf(stderr, "eep-run: no picture: timeline.py not found\n");
         return;
     }

@@ -1,3 +1,4 @@
+/* Read the rows of a run. */
 #include "experiments/oracle/oracle_rows.h"
 
 #include <cjson/cJSON.h>

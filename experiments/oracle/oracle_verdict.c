@@ -1,3 +1,4 @@
+/* Check all tokens of a run with several threads, or compare two runs. */
 #include "experiments/oracle/oracle_verdict.h"
 #include "experiments/base/clock.h"
 

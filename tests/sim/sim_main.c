@@ -42,10 +42,8 @@ typedef struct totals {
     uint64_t late_nodes, ends;
 } totals;
 
-static int run_seed(const sim_options *options, totals *t)
+static bool run_seed(const sim_options *options, totals *t)
 {
-    int failed;
-
     sim_world_open(options);
     sim_faults_open();
     sim_client_open();
@@ -57,7 +55,7 @@ static int run_seed(const sim_options *options, totals *t)
                      BOUND_US, sim->num_requests, sim_client_is_done());
         }
     }
-    failed = sim->failed;
+    bool failed = sim->failed;
     t->seeds++;
     t->failed += (uint64_t)failed;
     t->views += sim->views;
@@ -185,6 +183,7 @@ static void set_replay(const command *c)
              c->kinds ? c->kinds : "", c->discrete ? " --discrete" : "");
 }
 
+/* The exit status. */
 static int check_store(command *c)
 {
     uint64_t failed = 0;

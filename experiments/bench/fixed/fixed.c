@@ -1,3 +1,4 @@
+/* The baseline: dispatch and combine with fixed membership. */
 #include "experiments/bench/fixed/fixed.h"
 
 #include "graphs/kernels/combine.h"

@@ -354,7 +354,7 @@ static const char *const STOP_ROW = "2000.0,3,1,stop,3,1,1,0\n";
 Test(chaos, a_crash_that_was_recovered_from_is_good)
 {
     chaos_verdict verdict = judge(CRASH, KILL_ROW, 0, 0, KILLED("35"), 0, NULL);
-    cr_assert(verdict.result[0].struck && verdict.result[0].expelled && verdict.result[0].healed);
+    cr_assert(verdict.result[0].injected && verdict.result[0].expelled && verdict.result[0].healed);
     cr_assert_float_eq(verdict.result[0].pause_ms, 35, 1e-9);
     cr_assert_eq(verdict.result[0].num_survivors, 7);
     cr_assert_float_eq(verdict.tokens, 100, 1e-9);
@@ -366,7 +366,7 @@ Test(chaos, violations_are_named)
     judge(CRASH, KILL_ROW, 0, 2, KILLED("35"), 0, "steps_aborted_by_join is 2, not 0");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("35"), 1, "eep-run ended with code 1");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("35"), -9, "eep-run was ended by signal 9");
-    judge(CRASH, "", 0, 0, "", 0, "fault 1 (kill of rank 3) never struck");
+    judge(CRASH, "", 0, 0, "", 0, "fault 1 (kill of rank 3) was never injected");
     judge(CRASH, KILL_ROW, 0, 0, "", 0, "was not expelled for it");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("5001"), 0, "took 5001 ms, more than 5000");
     judge(CRASH, KILL_ROW, 0, 0, KILLED("null"), 0, "no survivor went on after rank 3");
@@ -422,7 +422,7 @@ Test(chaos, a_slow_rank_stays)
     const char *rows = "2000.0,3,1,slow,3,1,1,4000\n2900.0,3,1,slow,3,1,1,1000\n";
     char ended[256];
     chaos_verdict verdict = judge(slow, rows, 0, 0, "", 0, NULL);
-    cr_assert(verdict.result[0].struck && !verdict.result[0].expelled);
+    cr_assert(verdict.result[0].injected && !verdict.result[0].expelled);
     snprintf(ended, sizeof ended, "%s3100.0,3,1,exit,3,1,2,768\n", rows);
     judge(slow, ended, 0, 0, "", 0, "rank 3 (generation 1) ended at 3.100 s: nothing was done");
 }

@@ -13,7 +13,7 @@ static store_process *open_process(void)
 {
     char program[PATH_MAX];
     store_process *process = NULL;
-    cr_assert_eq(beside_us("../experiments/eep-store", program), 0);
+    cr_assert_eq(program_dir_path("../experiments/eep-store", program), 0);
     cr_assert_eq(access(program, X_OK), 0, "%s is not built", program);
     cr_assert_eq(store_process_open_program(program, path, &process), EEP_OK);
     return process;

@@ -1,3 +1,4 @@
+/* A small case of the model's kernels, run by any launcher. */
 #include "tests/gpu/model/model_case.h"
 
 #include <string.h>

@@ -44,8 +44,8 @@ static long differing_bytes(const model_case *host, const model_case *other)
     return count;
 }
 
-/* 1 if the GPU's bits are not the host's. */
-static int check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
+/* Are the GPU's bits not the host's? */
+static bool check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
 {
     static const char *const types[CASE_TYPES] = {"fp32", "bf16", "fp8"};
     static model_case on_host;
@@ -90,7 +90,7 @@ static int run(gpu *g, eep_device *device)
     char why[WHY_BYTES] = "";
     void *memory = NULL;
     int failed;
-    const int is_cuda = strcmp(g->device, "cuda") == 0;
+    const bool is_cuda = strcmp(g->device, "cuda") == 0;
 
     g->plugin = is_cuda ? model_plugin_open(0, why, sizeof why) : NULL;
     if ((is_cuda && !g->plugin) || eep_stream_open(device, &g->stream) != EEP_OK ||

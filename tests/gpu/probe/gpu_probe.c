@@ -52,7 +52,7 @@ static void ask_descriptors(probe_report *to)
                                         "busy_close_us", "busy_goes_on", "busy_longest_launch_us"};
     probe_message said;
     probe_actor a;
-    int well = probe_start(&a, to, "descriptors", "look");
+    bool well = probe_start(&a, to, "descriptors", "look");
 
     if (well)
         look_for_getfd(to, &a);
@@ -135,7 +135,7 @@ static void slices(probe_report *to, const char *probe, int count)
 {
     probe_actor spinners[MOST_SPINNERS] = {{.child.pid = 0}};
     probe_message said, go = {.status = EEP_OK};
-    int well = 1;
+    bool well = true;
 
     for (int i = 0; i < count && well; i++)
         well = probe_start(&spinners[i], to, probe, "spin");
@@ -171,7 +171,7 @@ static void ask_role(probe_report *to, const char *role)
 {
     probe_message said;
     probe_actor a;
-    int well = probe_start(&a, to, role, role);
+    bool well = probe_start(&a, to, role, role);
 
     while (well) {
         well = probe_listen(&a, PROBE_START_MS, &said);
@@ -231,7 +231,7 @@ static int look_for_device(probe_report *to)
 {
     probe_message said;
     probe_actor a;
-    int got;
+    bool got;
 
     gpu_rows_name(&to->rows, to->how.device);
     if (!probe_start(&a, to, "device", "hello"))
@@ -252,13 +252,13 @@ static int look_for_device(probe_report *to)
 }
 
 /* Is that probe in the list of those asked for? NULL: all are. */
-static int is_wanted(const char *list, const char *name)
+static bool is_wanted(const char *list, const char *name)
 {
     const size_t length = strlen(name);
 
     for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
         if (strcspn(at, ",") == length && strncmp(at, name, length) == 0)
-            return 1;
+            return true;
     }
     return list == NULL;
 }

@@ -1,3 +1,4 @@
+/* Start, talk to and kill the processes that probes consist of. */
 #include "tests/gpu/probe/probe_child.h"
 #include "experiments/base/child.h"
 

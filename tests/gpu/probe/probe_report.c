@@ -1,3 +1,4 @@
+/* Rows of the probes. */
 #include "tests/gpu/probe/probe_report.h"
 
 #include <stdio.h>

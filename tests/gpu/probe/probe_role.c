@@ -1,3 +1,4 @@
+/* What the roles share: the device, its memory, the messages. */
 #include "tests/gpu/probe/probe_role.h"
 
 #include <sched.h>

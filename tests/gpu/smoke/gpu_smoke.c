@@ -41,7 +41,7 @@ static const smoke_case loopback = {"loopback", 1, 2, 333, EEP_BF16, 6, 9, 1};
 
 /* ------------------------------------------------------------------ the report */
 
-static void add_row(report *to, const smoke_case *test, const char *check, double value, int ok)
+static void add_row(report *to, const smoke_case *test, const char *check, double value, bool ok)
 {
     printf("%-14s %-24s %14.6g  %s\n", test->name, check, value, ok ? "ok" : "FAILED");
     gpu_rows_add(&to->rows, test->name, check, value, ok);
@@ -170,7 +170,7 @@ static void report_faults(report *to, const smoke_case *test, const smoke_result
     static const char *const names[SMOKE_STOPS] = {"stop_in_dispatch_us", "stop_between_us",
                                                    "stop_in_combine_us"};
     const uint64_t wait_us = (uint64_t)SMOKE_WAIT_MS * 1000u;
-    const int is_cuda = strcmp(to->with->device, "cuda") == 0;
+    const bool is_cuda = strcmp(to->with->device, "cuda") == 0;
 
     for (int stop = 0; stop < SMOKE_STOPS; stop++) {
         uint64_t us = device->stops[stop].longest_us;
@@ -192,7 +192,7 @@ static void report_case(report *to, const smoke_case *test, const smoke_result *
         seen = count_flips_seen(test, device);
     size_t unwritten = count_unwritten(test, device);
     uint32_t nodes = NODES_AROUND + NODES_PER_LAYER * (uint32_t)test->num_layers;
-    const int is_alone = test->num_ranks == 1;
+    const bool is_alone = test->num_ranks == 1;
 
     add_row(to, test, "compared_bytes", (double)d.compared, d.compared > 0);
     add_row(to, test, "out_bytes_differ", (double)d.out, d.out == 0);
@@ -212,7 +212,7 @@ static void report_case(report *to, const smoke_case *test, const smoke_result *
 
 /* ------------------------------------------------------------------ the run */
 
-static void run_case(report *to, eep_device *host, eep_device *device, int is_cuda,
+static void run_case(report *to, eep_device *host, eep_device *device, bool is_cuda,
                      const smoke_case *test)
 {
     smoke_result on_host = {.why = ""}, on_device = {.why = ""};
@@ -232,7 +232,7 @@ static void run_case(report *to, eep_device *host, eep_device *device, int is_cu
 
 static int open_devices(report *to, eep_device **host_out, eep_device **device_out)
 {
-    int is_cuda = strcmp(to->with->device, "cuda") == 0;
+    bool is_cuda = strcmp(to->with->device, "cuda") == 0;
     eep_status status = eep_device_open("host", 0, host_out);
     char name[GPU_NAME_BYTES] = "";
     const char *why;

@@ -1,3 +1,4 @@
+/* Inputs and tables of the smoke steps. */
 #include "tests/gpu/smoke/smoke_inputs.h"
 
 #include "graphs/kernels/compiler_macros.h"

@@ -62,7 +62,7 @@ Test(store_conformance, in_a_process_of_its_own)
 {
     char program[PATH_MAX];
     store_process *process = NULL;
-    cr_assert_eq(beside_us("../experiments/eep-store", program), 0);
+    cr_assert_eq(program_dir_path("../experiments/eep-store", program), 0);
     cr_assert_eq(store_process_open_program(program, path, &process), EEP_OK);
     expect_conformance((store_world){.restart = restart_process, .user = process});
     store_process_close(process);
