@@ -1,5 +1,5 @@
 /* The store of a run, and the launcher's connection to it: a thread of the launcher, a process of
- * its own (--store-process), or one that somebody else runs (--store). */
+ * its own (--store-process), or one that runs already (--store). */
 #ifndef EEPX_RUN_STORE_H
 #define EEPX_RUN_STORE_H
 

@@ -20,7 +20,7 @@ enum { START_BOUND_MS = 5000, REAP_NAP_NS = 1000000 };
 
 struct store_process {
     pid_t pid;   /* 0: none, or reaped */
-    bool killed; /* by us; perhaps not reaped yet */
+    bool killed; /* by store_process_kill; perhaps not reaped yet */
     bool stopped;
     char program[PATH_MAX], path[PATH_MAX];
 };
@@ -104,7 +104,7 @@ void store_process_close(store_process *self)
 
 /* ---------------------------------------------------------------- start */
 
-/* Until its first line has come. What it says later goes nowhere, but it says nothing later. */
+/* Until the first line of the store has come; it prints no other. */
 static eep_status wait_ready(const store_process *self, int fd, double until_ms)
 {
     for (;;) {
@@ -132,8 +132,8 @@ static eep_status wait_ready(const store_process *self, int fd, double until_ms)
     }
 }
 
-/* Its standard output tells us when it is ready. It is in a process group of its own, because ^C is
- * for the launcher, which ends it last. */
+/* The store's standard output tells when it is ready. The store has a process group of its own: ^C
+ * is for the launcher, which ends the store last. */
 static eep_status start(store_process *self, double until_ms)
 {
     static char name[] = "eep-store", option[] = "--path";
@@ -196,7 +196,7 @@ eep_status store_process_open_program(const char *program, const char *socket_pa
         status = start(self, now_ms() + START_BOUND_MS);
     }
     if (status != EEP_OK) {
-        free(self); /* a file at that path is not ours */
+        free(self); /* a file at that path is not this store's */
         return status;
     }
     *out = self;

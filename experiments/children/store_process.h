@@ -11,10 +11,10 @@
 
 typedef struct store_process store_process;
 
-/* Start the eep-store that lies beside this program, on that socket (its folder must be ours and
- * 0700), and wait until it serves. Blocks at most 5 s. EEP_ERR_TIMEOUT: it was not ready by then
- * and is killed; EEP_ERR_SYSTEM: it cannot be started, or gave up; EEP_ERR_NO_MEMORY. The reason is
- * on standard error. */
+/* Start the eep-store that lies beside this program, on that socket (its folder must be this
+ * user's, of mode 0700), and wait until it serves. Blocks at most 5 s. EEP_ERR_TIMEOUT: it was not
+ * ready by then and is killed; EEP_ERR_SYSTEM: it cannot be started, or gave up; EEP_ERR_NO_MEMORY.
+ * The reason is on standard error. */
 EEP_MUST_CHECK eep_status store_process_open(const char *socket_path, store_process **out);
 /* The same with that program: for tests, which lie elsewhere. */
 EEP_MUST_CHECK eep_status store_process_open_program(const char *program, const char *socket_path,
@@ -28,8 +28,8 @@ bool store_process_runs(store_process *self);
 pid_t store_process_pid(const store_process *self);
 /* Why nothing comes of the verb, one of the store's, on it now; NULL: something does. */
 const char *store_process_refuses(store_process *self, verb what);
-/* SIGKILL: what it held is lost, its socket file stays and answers nobody. EEP_ERR_NOT_FOUND here
- * and from the next two: there is no process. They do not block. */
+/* SIGKILL: what it held is lost, its socket file stays and takes no connection. EEP_ERR_NOT_FOUND
+ * here and from the next two: there is no process. They do not block. */
 EEP_MUST_CHECK eep_status store_process_kill(store_process *self);
 /* SIGSTOP: its socket takes connections and requests, and answers none. */
 EEP_MUST_CHECK eep_status store_process_stop(store_process *self);

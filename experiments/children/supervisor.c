@@ -50,9 +50,8 @@ eep_status supervisor_open(const options *given, const char *store_path,
 
 /* ---------------------------------------------------------------- start */
 
-/* The environment of a process with ranks: ours without what is set here, then that. Strings and
- * array are one allocation each, made before the fork: the child of a threaded process may not
- * allocate. */
+/* The environment of a process with ranks: this process's without the variables that are set here,
+ * then those. It is made before the fork: the child of a threaded process may not allocate. */
 enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = 768 };
 typedef struct rank_environment {
     char **variables;
@@ -139,7 +138,7 @@ static eep_status start_process(const supervisor *self, int seat, bool joiner, p
     return EEP_OK;
 }
 
-/* As large as the system lets us have; smaller only means that queues are used earlier. */
+/* As large as the system allows; in a smaller buffer messages are only queued earlier. */
 static void enlarge(int fd)
 {
     const int buffer = SOCKET_BUFFER_BYTES;
@@ -205,14 +204,14 @@ static void forget_host(supervisor *self)
     self->host.fd = -1;
 }
 
-/* How a child that somebody else has waited for has ended, nobody knows any more. */
+/* How a child has ended that was waited for elsewhere, is not known any more: it failed. */
 static bool has_ended(pid_t pid, int *wait_status_out)
 {
     *wait_status_out = W_EXITCODE(RANK_EXIT_FAILED, 0);
     return child_has_ended(pid, wait_status_out);
 }
 
-/* Within so many pauses. */
+/* The host has ended, within that many pauses. */
 static bool host_ends(supervisor *self, int num_pauses)
 {
     const struct timespec pause = {0, HOST_PAUSE_NS};
@@ -233,7 +232,7 @@ void supervisor_kill_host(supervisor *self)
     }
 }
 
-/* It ends by itself once we hang up, unless a rank of it does not end. */
+/* The host ends by itself once the launcher hangs up, unless a rank of it does not end. */
 static void end_host(supervisor *self)
 {
     if (!self->host.pid) {
@@ -345,7 +344,7 @@ char supervisor_state(const supervisor *self, int seat)
 
 /* ---------------------------------------------------------------- end */
 
-/* What the thread wrote last; or, if its process ended with it, how that did. */
+/* The wait status that the thread wrote last; if its process ended with it, the process's. */
 static bool reap_thread(supervisor *self, const supervisor_seat *entry, int *wait_status_out)
 {
     struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};

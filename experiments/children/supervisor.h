@@ -19,7 +19,7 @@ typedef struct supervisor_seat {
     int fd;     /* control socket, non-blocking; -1: none. It outlives the rank until it is
                    closed by supervisor_hang_up, so that what was sent can be read */
     send_queue send_queue; /* to the rank; valid while fd >= 0 */
-    bool is_held;          /* a thread, by us or by itself */
+    bool is_held;          /* a thread that was stopped, or has stopped itself */
     bool has_stopped;      /* it said that it serves no more, or was killed as a thread */
 } supervisor_seat;
 
@@ -47,8 +47,8 @@ EEP_MUST_CHECK eep_status supervisor_open(const options *given, const char *stor
 void supervisor_close(supervisor *self);
 
 /* Start the seat's rank: fork and exec of this program with --rank-process, or a thread of the one
- * with --rank-host; the process dies with us. `joiner`: the job serves already. EEP_ERR_STATE: a
- * rank or an open socket is in the seat; EEP_ERR_SYSTEM with errno. */
+ * with --rank-host; the process dies with this one. `joiner`: the job serves already.
+ * EEP_ERR_STATE: a rank or an open socket is in the seat; EEP_ERR_SYSTEM with errno. */
 EEP_MUST_CHECK eep_status supervisor_spawn(supervisor *self, int seat, bool joiner);
 /* Send a signal; to a thread, an order that means the same for it alone. CLOCK_MONOTONIC just
  * before the call; 0: there is no rank. */
@@ -60,7 +60,7 @@ bool supervisor_reap(supervisor *self, int seat, int *wait_status_out);
 char supervisor_state(const supervisor *self, int seat);
 /* The seat's thread says that it has stopped itself. */
 void supervisor_on_frozen(supervisor *self, int seat);
-/* All that can hear us said that they serve no more. */
+/* All ranks that still have their socket said that they serve no more. */
 bool supervisor_all_have_stopped(const supervisor *self);
 /* Ranks as threads: end their process with all of them; none: nothing is done. */
 void supervisor_kill_host(supervisor *self);

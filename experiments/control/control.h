@@ -42,7 +42,7 @@ typedef struct control_ops {
 typedef struct control control;
 
 /* Listen on a Unix socket of mode 0600 at `path`; a stale socket there is replaced. `ops` is
- * borrowed. EEP_ERR_INVALID, EEP_ERR_CONFLICT (somebody listens there), EEP_ERR_SYSTEM,
+ * borrowed. EEP_ERR_INVALID, EEP_ERR_CONFLICT (a process listens there), EEP_ERR_SYSTEM,
  * EEP_ERR_NO_MEMORY; `error` says why. */
 EEP_MUST_CHECK eep_status control_open(const char *path, const control_ops *ops, void *user,
                                        control **control_out, char error[CONTROL_ERROR_BYTES]);
@@ -53,8 +53,9 @@ void control_fds(const control *self, struct pollfd set_out[CONTROL_MAX_FDS]);
 void control_handle(control *self, const struct pollfd set[CONTROL_MAX_FDS], double now_ms);
 /* Somebody watches: an event is worth being described. */
 bool control_is_watched(const control *self);
-/* Tell an event to all who watch. `line`: a JSON object without a newline. */
+/* Tell an event to all peers that watch. `line`: a JSON object without a newline. */
 void control_event(control *self, const char *line);
-/* The run has ended: tell who waits or watches, hang up, remove the socket. NULL is nobody. */
+/* The run has ended: tell the peers that wait or watch, hang up, remove the socket. NULL is
+ * ignored. */
 void control_close(control *self, bool good);
 #endif

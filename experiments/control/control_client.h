@@ -15,11 +15,11 @@ typedef struct control_client {
     char in[CONTROL_CLIENT_LINE_BYTES];
 } control_client;
 
-/* Connect to a run of our own (or root's). EEP_ERR_UNREACHABLE: nobody listens at `path`;
- * EEP_ERR_STATE: somebody else does; EEP_ERR_INVALID, EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM. */
+/* Connect to a run of this user (or root's). EEP_ERR_UNREACHABLE: no process listens at `path`;
+ * EEP_ERR_STATE: another user's does; EEP_ERR_INVALID, EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM. */
 EEP_MUST_CHECK eep_status control_client_open(const char *path, control_client **client_out);
 void control_client_close(control_client *self);
-/* EEP_ERR_UNREACHABLE: the run is gone. */
+/* EEP_ERR_UNREACHABLE: the run has ended. */
 EEP_MUST_CHECK eep_status control_client_send(control_client *self, const cJSON *request);
 /* The next line; cJSON_Delete it. timeout_s < 0: however long it takes. EEP_ERR_TIMEOUT;
  * EEP_ERR_UNREACHABLE: the run hung up; EEP_ERR_PROTOCOL: that was no JSON object. */

@@ -13,7 +13,7 @@ enum {
 };
 
 typedef struct control_peer {
-    int fd;                   /* -1: nobody */
+    int fd;                   /* -1: no peer */
     bool at_end;              /* it will send nothing more */
     bool skips;               /* the rest of a line that was too long is thrown away */
     size_t num_in, num_taken; /* bytes in `in`, and how many of them lines were made of */
@@ -30,7 +30,7 @@ typedef enum control_line {
 
 /* Take over a non-blocking socket. */
 void control_peer_open(control_peer *self, int fd);
-/* Close it; nothing happens with nobody there. */
+/* Close it; without a peer nothing happens. */
 void control_peer_close(control_peer *self);
 /* Read once. A broken connection is closed. */
 void control_peer_read(control_peer *self);

@@ -37,7 +37,7 @@ static eep_status write_model(const options *given, const char *dir, char error[
 {
     FILE *file = run_file_create(dir, "run.json");
     const char *quote = given->seed < OPTIONS_MAX_SEED ? "" : "\""; /* as the oracle wants it */
-    int failed = !file;
+    bool failed = !file;
     if (file) {
         fprintf(file,
                 "{\"seed\": %s%" PRId64 "%s, \"num_layers\": %" PRId64 ", \"hidden\": %" PRId64
@@ -46,7 +46,7 @@ static eep_status write_model(const options *given, const char *dir, char error[
                 quote, given->seed, quote, given->num_layers, given->hidden, given->inner,
                 given->num_experts, given->top_k, given->vocabulary, options_dtype_name(given));
         failed = ferror(file);
-        failed |= fclose(file);
+        failed |= fclose(file) != 0;
     }
     if (failed) {
         snprintf(error, FINISH_ERROR_BYTES, "--out: cannot write '%s/run.json': %s", given->out_dir,
@@ -110,7 +110,8 @@ eep_status finish_take_dir(const options *given, folder_opened *out, char error[
     return EEP_OK;
 }
 
-/* With --force an older run's may be there: if this run writes none, nobody must read those. */
+/* With --force the results of an older run may be there. If this run writes none of a kind, the
+ * older ones must not be read as its own. */
 static eep_status remove_old(const char *dir, const char *real_dir, char error[FINISH_ERROR_BYTES])
 {
     static const char *const names[] = {"summary.json", "plan.json",   "oracle.json", "run.json",
@@ -122,7 +123,7 @@ static eep_status remove_old(const char *dir, const char *real_dir, char error[F
         const char *name = names[i % NUM];
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, real_dir, name);
-        int failed = i < NUM ? run_file_can_replace(real_dir, name) : unlink(path);
+        bool failed = (i < NUM ? run_file_can_replace(real_dir, name) : unlink(path)) != 0;
         if (failed && (i < NUM || errno != ENOENT)) {
             snprintf(error, FINISH_ERROR_BYTES, "--out: cannot remove the older '%s/%s': %s", dir,
                      name, strerror(errno));
@@ -168,7 +169,8 @@ static int run_program(const char *file, char *const arguments[], int out_fd, in
     while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
     }
     if (WIFSIGNALED(wait_status) && can_read(signal_fd)) {
-        return PROGRAM_INTERRUPTED; /* by us, or, as ^C does, by who sent it to us too */
+        return PROGRAM_INTERRUPTED; /* by the launcher, or by the sender of the same signal to both
+                                       (^C) */
     }
     return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : PROGRAM_FAILED;
 }

@@ -9,15 +9,15 @@
 enum { FINISH_ERROR_BYTES = 1024 };
 
 /* Make the folder `how` names, or take it if it is there, empty and safe from other users (or
- * --force), and no other run has it. Nothing in it is touched. It is ours until folder_close().
- * EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`.
+ * --force), and no other run has it. Nothing in it is touched. It is this run's until
+ * folder_close(). EEP_ERR_INVALID, EEP_ERR_SYSTEM with a line in `error`.
  *
- * Whoever may write into the folder's parent can put another one in its place. So from here on it
- * is used by `out->path`, and its name is only told. */
+ * A user who may write into the folder's parent can put another folder in its place. So from here
+ * on the folder is used by `out->path`, and its name is only told. */
 EEP_MUST_CHECK eep_status finish_take_dir(const options *given, folder_opened *out,
                                           char error[FINISH_ERROR_BYTES]);
-/* In the run's folder `dir`, which is ours: remove what an older run left, and write run.json,
- * which tells the oracle the model. */
+/* In the run's folder `dir`: remove the results of an older run, and write run.json, which tells
+ * the oracle the model. */
 EEP_MUST_CHECK eep_status finish_prepare_dir(const options *given, const char *dir,
                                              char error[FINISH_ERROR_BYTES]);
 

@@ -32,7 +32,8 @@
 static const uint64_t STOP_BOUND_NS = 5000000000; /* for ranks to end by themselves, */
 static const uint64_t SHUT_BOUND_NS = 1000000000; /* of that to stop serving */
 static const uint64_t STATUS_TTY_NS = 200000000, STATUS_PLAIN_NS = 2000000000;
-/* timeout(1), and whoever passes a signal on, sends it to the process and to its group: not two. */
+/* timeout(1), and other programs that pass a signal on, send it to the process and to its group.
+ * Two signals within this time are one. */
 static const uint64_t SAME_SIGNAL_NS = 500000000;
 static const double LONGEST_WAIT_MS = 50;
 static const double FREEZE_WAIT_MS = 2; /* while a rank is about to stop itself */
@@ -224,8 +225,8 @@ static void serve(launcher *self)
     }
 }
 
-/* A rank that loads its weights or joins hears nothing until it is done, and serves nobody: it is
- * killed where the run was cut off, or was before. Threads end with their process, once none of
+/* A rank that loads its weights or joins hears nothing until it is done, and serves no request. It
+ * is killed where the run was cut off. Ranks that are threads end with their process, once none of
  * them serves. */
 static void end_loaders(launcher *self)
 {
@@ -267,12 +268,13 @@ static void stop(launcher *self)
         read_input(self, LONGEST_WAIT_MS);
         for (int s = 0; s < self->run.max_ranks; s++) {
             if (self->ranks->seat[s].lives && supervisor_state(self->ranks, s) == 'T') {
-                (void)supervisor_signal(self->ranks, s, SIGKILL); /* it cannot hear us */
+                (void)supervisor_signal(self->ranks, s,
+                                        SIGKILL); /* a stopped process hears nothing */
             }
         }
         if (!shut && (supervisor_all_have_stopped(self->ranks) ||
                       now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
-            supervisor_shut_all(self->ranks); /* none sees another go that still serves */
+            supervisor_shut_all(self->ranks); /* no rank that still serves sees another one end */
             shut = true;
         }
     }
@@ -311,7 +313,7 @@ static bool write_rows(launcher *self)
     return good;
 }
 
-/* It may take longer than whoever sends a signal waits for us, so not after one. */
+/* The oracle may take longer than the sender of a signal waits: it is not asked after one. */
 static void run_oracle(launcher *self, summary_oracle *oracle)
 {
     read_signals(self);
@@ -361,7 +363,7 @@ static int report(launcher *self)
     return good ? 0 : 1;
 }
 
-/* What an older run left goes last of all: a run that cannot begin leaves it as it was. */
+/* The results of an older run are removed last of all: a run that cannot begin leaves them. */
 static bool claim_output(launcher *self)
 {
     char error[FINISH_ERROR_BYTES];

@@ -1,5 +1,5 @@
-/* Which experts the members of the present view hold, and what follows from that: who may die, who
- * may leave, who fills a slot from whom. */
+/* Which experts the members of the present view hold, and what follows from that: which ranks may
+ * die or leave, and from which rank a slot is filled. */
 #include "experiments/launcher/launcher_experts.h"
 
 #include "experiments/base/clock.h"

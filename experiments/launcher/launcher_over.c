@@ -51,8 +51,8 @@ static void give_up(launcher *self, const char *what)
     }
 }
 
-/* Only the load that is kept up goes on, while the script or the world waits for what does not come
- * about. */
+/* Only the load of --keep-busy goes on, while the script or the instance waits for something that
+ * does not come about. */
 static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
 {
     const script *events = &self->options.script;
@@ -70,8 +70,8 @@ static bool is_stuck_under_load(launcher *self, uint64_t now_ns)
     return now_ns - self->progress.changed_ns > NO_PROGRESS_NS;
 }
 
-/* Nothing is left that could bring about what the script waits for. It may also be due at this very
- * moment: so it must wait for a while. */
+/* Nothing is left that could bring about what the script waits for. As that may be due at this very
+ * moment, the state must last for a while. */
 static bool waits_in_vain(launcher *self, uint64_t now_ns)
 {
     const script *events = &self->options.script;
@@ -85,7 +85,7 @@ static bool waits_in_vain(launcher *self, uint64_t now_ns)
     return true;
 }
 
-/* They were due and nobody fitted, or were never due: the summary says which. */
+/* Events that were due and found no rank, or were never due: the summary says which. */
 static void drop_waiting(launcher *self)
 {
     const script *events = &self->options.script;
@@ -99,7 +99,7 @@ static void drop_waiting(launcher *self)
     }
 }
 
-/* Who was asked to leave and stays for want of room: the run does not wait for it. */
+/* Ranks that were asked to leave and stay for want of room: the run does not wait for them. */
 static void tell_leavers(launcher *self)
 {
     char text[LAUNCHER_TEXT_BYTES];
@@ -110,8 +110,7 @@ static void tell_leavers(launcher *self)
     }
 }
 
-/* Somebody will be started by the script, or may be by a person: until nothing has moved for too
- * long. */
+/* The script will start a rank, or a person may, until nothing has moved for too long. */
 static bool may_come_back(launcher *self)
 {
     bool by_hand = launcher_serves_on(self);

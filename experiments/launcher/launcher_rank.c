@@ -117,7 +117,7 @@ static void on_event(launcher *self, int seat, const wire_event *event)
     tell_script(self, info->kind, seat);
 }
 
-/* One packet; a malformed one is our own bug and ends the run. */
+/* One packet; a malformed one is a bug of eep-run and ends the run. */
 static void on_packet(launcher *self, int seat, size_t bytes)
 {
     static const struct {
@@ -185,7 +185,7 @@ void launcher_read_rank(launcher *self, int seat)
         } else if (bytes < 0 && errno == EAGAIN) {
             return;
         } else {
-            supervisor_hang_up(self->ranks, seat); /* its process is gone and all is read */
+            supervisor_hang_up(self->ranks, seat); /* its process has ended, and all is read */
         }
     }
 }
@@ -208,7 +208,7 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     return text;
 }
 
-/* A stop that was too short to be noticed is no reason for peers to fence the process. */
+/* Peers fence no process for a stop that is too short to be noticed. */
 static bool was_stopped_long(const launcher *self, const record_process *process)
 {
     uint64_t end_ns = process->cont_ns ? process->cont_ns : UINT64_MAX;
@@ -216,14 +216,15 @@ static bool was_stopped_long(const launcher *self, const record_process *process
            (double)(end_ns - process->stop_ns) / 1e6 > self->options.expel_ms / 2;
 }
 
-/* By our own doing: drained, killed, died as told, fenced while stopped, or evicted after that. */
+/* The launcher is the reason of the end: the rank was drained, killed, told to die, fenced while it
+ * was stopped, or evicted after that. */
 static bool is_expected(const launcher *self, const record_process *process, int wait_status)
 {
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
                   (process->die_ns || process->freeze_ns || was_stopped_long(self, process) ||
                    launcher_is_slow(process, now_ns()));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
-    /* A thread cannot be stopped from outside: its own patience ends in the middle of a step. */
+    /* A thread cannot be stopped from outside: it gives up by its own bound, inside a step. */
     bool gave_up = self->options.threads && WIFEXITED(wait_status) &&
                    WEXITSTATUS(wait_status) == RANK_EXIT_FAILED;
     bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
@@ -267,6 +268,6 @@ void launcher_reap(launcher *self, int seat)
         launcher_fail(self, "rank %d ended before all ranks had joined: the run ends", seat);
     }
     if (!launcher_is_member(self, process)) {
-        (void)scheduler_seat_gone(self->scheduler, seat, process->generation);
+        (void)scheduler_seat_ended(self->scheduler, seat, process->generation);
     }
 }

@@ -16,11 +16,11 @@ bool launcher_is_settled(const launcher *self)
         /* A thread that loads ends with its process: a run that is told to finish waits for none.
          */
         bool ends = self->ending.finishing && process->kill_ns && !process->joined_ns;
-        bool gone = process->exit_ns || launcher_is_stopped(process) || ends;
-        if (!gone && launcher_lacks_room(self, seat, NULL, 0)) {
-            continue; /* it serves until there is room, which nobody here makes */
+        bool ended = process->exit_ns || launcher_is_stopped(process) || ends;
+        if (!ended && launcher_lacks_room(self, seat, NULL, 0)) {
+            continue; /* it serves until there is room, and nothing here makes room */
         }
-        if (gone ? member : !launcher_is_active(self, seat)) {
+        if (ended ? member : !launcher_is_active(self, seat)) {
             return false;
         }
     }

@@ -19,7 +19,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     const record_process *before = launcher_process_of(self, seat);
     if (before && before->generation) {
         /* Its process has ended and its socket was read to the end: it emits nothing any more. */
-        (void)scheduler_seat_gone(self->scheduler, seat, before->generation);
+        (void)scheduler_seat_ended(self->scheduler, seat, before->generation);
     }
     uint64_t spawn_ns = now_ns();
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);

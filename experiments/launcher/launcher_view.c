@@ -1,5 +1,4 @@
-/* What the store says: views, who came with one and who left, and where the requests of those who
- * left go. */
+/* Views from the store: which ranks came and left with one, and the requests of those that left. */
 #include "experiments/launcher/launcher_view.h"
 
 #include "experiments/base/clock.h"
@@ -57,7 +56,7 @@ static void retire_members(launcher *self)
         launcher_reap(self, seat);
         note_expulsion(self, seat, process);
         launcher_read_rank(self, seat);
-        (void)scheduler_seat_gone(self->scheduler, seat, process->generation);
+        (void)scheduler_seat_ended(self->scheduler, seat, process->generation);
     }
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         launcher_open_if_active(self, seat);

@@ -112,7 +112,7 @@ void scheduler_seat_open(scheduler *self, int seat, uint32_t generation)
     }
     if (self->seat[seat].generation != generation) {
         /* A newer process: whatever its predecessor still owned moves first. */
-        (void)scheduler_seat_gone(self, seat, self->seat[seat].generation);
+        (void)scheduler_seat_ended(self, seat, self->seat[seat].generation);
         self->seat[seat] = (scheduler_seat){.generation = generation};
     }
     self->seat[seat].open = true;
@@ -125,7 +125,7 @@ void scheduler_seat_close(scheduler *self, int seat)
     }
 }
 
-/* Take the request off its rank: nobody may emit for it until it is assigned again or for good. */
+/* Take the request off its rank: no rank may emit for it until it is assigned again. */
 static void release(scheduler *self, scheduler_request *request)
 {
     uint32_t id = (uint32_t)(request - self->request);
@@ -139,7 +139,7 @@ static void release(scheduler *self, scheduler_request *request)
     request->generation = 0;
 }
 
-int scheduler_seat_gone(scheduler *self, int seat, uint32_t generation)
+int scheduler_seat_ended(scheduler *self, int seat, uint32_t generation)
 {
     int moved = 0;
     if (seat < 0 || seat >= self->num_seats || self->seat[seat].generation != generation) {

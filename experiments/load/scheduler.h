@@ -18,14 +18,14 @@ typedef enum request_status {
     REQUEST_RUNNING,   /* queued or on a rank */
     REQUEST_COMPLETED, /* all output_length tokens are emitted */
     REQUEST_FAILED,    /* ended with an explicit error */
-    REQUEST_LOST,      /* the run ended without anybody who could serve it */
+    REQUEST_LOST,      /* the run ended without a rank that could serve it */
 } request_status;
 
 typedef struct scheduler_request {
     uint32_t input_length, output_length;
     double arrival_ms;
     request_status status;
-    int32_t seat;        /* who serves it now; -1: it waits in the queue */
+    int32_t seat;        /* the rank that serves it now; -1: it waits in the queue */
     uint32_t generation; /* of that seat */
     uint32_t num_emitted;
     uint32_t num_assigned; /* times it was handed to a rank; > 1: it was re-queued */
@@ -59,7 +59,7 @@ void scheduler_seat_close(scheduler *self, int seat);
 /* (seat, generation) will emit nothing more that counts: its requests lose their owner in the sink
  * and go to the head of the queue, oldest first. What it had sent must have been offered before.
  * Returns how many requests moved. */
-int scheduler_seat_gone(scheduler *self, int seat, uint32_t generation);
+int scheduler_seat_ended(scheduler *self, int seat, uint32_t generation);
 
 /* The next queued request and the rank for it: the open seat with the fewest outstanding positions
  * that has room. True: it is assigned (in the sink as well) and *assign_out is the message to send

@@ -7,7 +7,7 @@
 #include "graphs/kernels/table_layout.h"
 
 static const uint64_t FAULT_HALT_NS =
-    60000000000; /* a node that nobody lets go on ends after that */
+    60000000000; /* a node that is not let go on ends after that */
 
 enum fault_go {
     FAULT_GO_ON = 1,

@@ -4,7 +4,8 @@
 
 enum { CUDA_THREADS = 256 };
 
-/* libeep's nodes and the model's go into one stream; a GPU's are launched by whoever has them. */
+/* libeep's nodes and the model's go into one stream; a GPU's are launched by the plugin that has
+ * them. */
 static eep_status launch(const model *m, eep_stream *stream, model_kernel_id id, int32_t num_blocks,
                          const void *args, size_t args_bytes, const char **why_out)
 {

@@ -18,9 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In a thread of the fault node's: a step has halted. `stops`: it only stops there, and goes on
- * when it is continued. When it returns, if it does: true: the step goes on; false: it is over, and
- * no later node of it does anything. */
+/* A step has halted; called in a thread of the fault node. `stops`: the rank only stops there, and
+ * goes on when it is continued. Returns, if it does, true: the step goes on; false: the step is
+ * over, and none of its later nodes does anything. */
 typedef bool (*fault_node_on_halt)(void *user, bool stops);
 
 /* The captured graph refers to it: it stays where it is until no replay can be in flight. */

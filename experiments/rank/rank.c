@@ -21,7 +21,7 @@ static const uint64_t OTHERS_BOUND_NS = 2000000000; /* for the others to stop, t
 
 /* ---------------------------------------------------------------- faults */
 
-/* Before a step; one that had positions may have been aborted before it got to the place. */
+/* Before each step: the step before may have been aborted before it got to the place. */
 static void arm_death(rank *self, bool has_positions)
 {
     fault_node_disarm(&self->fault_node);
@@ -74,8 +74,8 @@ static int64_t bad_request(const rank *self)
     return engine_request_at(self->engine, bad.token);
 }
 
-/* The input itself is bad and would be again: end that request with an error and go on. Of a batch
- * that is bad as a whole any request is ended. */
+/* The input itself is bad, and would be again: the request ends with an error, and the rank goes
+ * on. If the batch is bad as a whole, any request of it ends. */
 static void fail_one(rank *self, int64_t id, eep_status status)
 {
     if (id < 0) {
@@ -142,8 +142,8 @@ static eep_status run_step(rank *self)
     return status == EEP_ERR_ABORTED ? EEP_OK : status;
 }
 
-/* Told to stop: it goes on as a rank without work, for peers may wait for it in a step that they
- * have begun, until all have stopped and the launcher hangs up. */
+/* A rank that is told to stop goes on without work until all have stopped and the launcher hangs
+ * up: peers may wait for it in a step that they have begun. */
 static void stop_work(rank *self)
 {
     wire_header message = {WIRE_STOPPED, sizeof message};
@@ -212,7 +212,7 @@ static void give_back(rank *self)
     if (self->context) {
         eep_close(self->context);
     }
-    rank_signals_hold(&self->signals, false); /* nobody is held any more, a halted step neither */
+    rank_signals_hold(&self->signals, false); /* no rank is held any more, and no halted step */
     if (engine_close(self->engine)) {
         fault_node_close(&self->fault_node);
         eep_device_close(self->device);

@@ -36,7 +36,7 @@ int rank_run(rank *self);
 /* With is_thread, from any thread: what signals do to a process.
  *
  * rank_kill: it says and hands back nothing any more, aborts the step it is in and closes its
- * context without ceremony; its memory goes with that, as a dead process's does.
+ * context at once; its memory is freed with that, as a dead process's is.
  * rank_hold: its thread goes no further than the step it is in, until it is let go. Its heartbeat
  * goes on, so that only deadlines tell. */
 void rank_kill(rank *self);

@@ -169,7 +169,7 @@ int rank_host_main(void)
             close(fds[i]);
         }
     }
-    /* The launcher has gone. As with rank processes, ranks that still live give nothing back. */
+    /* The launcher has hung up. As with rank processes, ranks that still live give nothing back. */
     for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
         rank_thread *entry = &host.seat[seat];
         pthread_mutex_lock(&host.lock);

@@ -37,7 +37,7 @@ bool rank_is_told_to_stop(const rank *self)
 
 bool rank_is_over(const rank *self)
 {
-    return __atomic_load_n(&self->gone, __ATOMIC_RELAXED) || rank_was_killed(self);
+    return __atomic_load_n(&self->hung_up, __ATOMIC_RELAXED) || rank_was_killed(self);
 }
 
 static void stop(rank *self)
@@ -48,7 +48,7 @@ static void stop(rank *self)
 static void hang_up(rank *self)
 {
     stop(self);
-    __atomic_store_n(&self->gone, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->hung_up, true, __ATOMIC_RELAXED);
 }
 
 /* ---------------------------------------------------------------- to the launcher */
@@ -74,7 +74,7 @@ void rank_tell_counters(rank *self)
     }
     uint64_t captures = eep_device_captures(self->device) - self->captures_at_join;
     if (captures > counters.captures_after_join) {
-        counters.captures_after_join = captures; /* by whom does not matter */
+        counters.captures_after_join = captures; /* of any thread */
     }
     wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
     rank_tell(self, &message, sizeof message);

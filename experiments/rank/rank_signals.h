@@ -22,7 +22,7 @@ void rank_signals_kill(rank_signals *self);
 /* Takes no lock. */
 bool rank_signals_killed(const rank_signals *self);
 void rank_signals_hold(rank_signals *self, bool holds);
-/* Until nobody holds it, or it is killed; true: that. */
+/* Wait until it is not held, or is killed; true: killed. */
 bool rank_signals_wait(rank_signals *self);
 /* The context that a kill has to abort from now on. */
 void rank_signals_expose(rank_signals *self, eep_context *context);

@@ -18,7 +18,7 @@ struct rank {
     engine *engine;
     send_queue send_queue;
     bool stop, draining; /* told so; atomic */
-    bool gone;           /* the launcher has hung up; atomic */
+    bool hung_up;        /* the launcher has hung up; atomic */
     bool drain_asked;    /* libeep was told so */
     bool nice;           /* prepares itself at a lower priority */
     bool dies, stops;    /* told to die at a place, or only to stop there */

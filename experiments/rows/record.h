@@ -20,7 +20,7 @@ typedef struct record_process {
     uint64_t spawn_ns;             /* just before the fork */
     uint64_t ready_ns;             /* its READY event */
     uint64_t joined_ns;            /* it was in the view and said so */
-    uint64_t kill_ns;              /* just before the SIGKILL or SIGABRT that we sent */
+    uint64_t kill_ns;              /* just before the launcher's SIGKILL or SIGABRT */
     uint64_t stop_ns, cont_ns;     /* the latest SIGSTOP, and the SIGCONT after it */
     uint64_t freeze_ns;            /* told to stop itself; 0 again once it did, or need not */
     uint64_t thaw_ns;              /* continued when it was told to, and had not yet; 0: never */
@@ -32,8 +32,8 @@ typedef struct record_process {
     uint64_t exit_ns;       /* its end was observed */
     int exit_status;        /* its wait status then */
     uint64_t expelled_ns;   /* a view without it came while it lived and was not asked to leave */
-    bool expelled_injected; /* and a verb of ours was the reason */
-    bool fenced; /* ended by a SIGKILL that was not ours, and no verb was the reason: by a
+    bool expelled_injected; /* and a verb of the launcher was the reason */
+    bool fenced; /* ended by a SIGKILL not of the launcher, and no verb was the reason: by a
                     peer's fence, or from outside (summary_fault_was_fenced) */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */

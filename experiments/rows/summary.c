@@ -108,17 +108,17 @@ static uint64_t left_ns(const record *run, const record_process *process)
 static bool is_degraded(const record *run, uint64_t time_ns)
 {
     for (size_t i = 0; i < run->num_processes; i++) {
-        const record_process *gone = &run->processes[i];
-        uint64_t left = left_ns(run, gone);
-        if (!left || left > time_ns || !gone->joined_ns) {
+        const record_process *ended = &run->processes[i];
+        uint64_t left = left_ns(run, ended);
+        if (!left || left > time_ns || !ended->joined_ns) {
             continue;
         }
-        bool back = false;
-        for (size_t j = i + 1; !back && j < run->num_processes; j++) {
+        bool rejoined = false;
+        for (size_t j = i + 1; !rejoined && j < run->num_processes; j++) {
             const record_process *next = &run->processes[j];
-            back = next->seat == gone->seat && next->joined_ns && next->joined_ns <= time_ns;
+            rejoined = next->seat == ended->seat && next->joined_ns && next->joined_ns <= time_ns;
         }
-        if (!back) {
+        if (!rejoined) {
             return true;
         }
     }

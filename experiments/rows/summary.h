@@ -33,7 +33,7 @@ typedef struct summary_fault {
     bool served;    /* others waited for it when the fault hit it */
     bool expelled;  /* a view without it was committed */
     bool healed;    /* and a survivor went on: times are valid */
-    bool suspected; /* somebody suspected it before that view: detect and agree are apart */
+    bool suspected; /* a peer suspected it before that view: detect and agree are two times */
     uint64_t epoch; /* of the SERVING view under which they went on */
     double time_ms, detect_ms, agree_ms, repair_ms, rerun_ms, pause_ms;
     double launcher_lag_ms;       /* how much later the launcher learned that the pause was over */
@@ -74,7 +74,7 @@ typedef struct summary {
     size_t num_events;
     uint64_t orders_open;
     bool rows_complete;
-    bool broken;            /* the run was cut off or ended by an error; set by who knows */
+    bool broken;            /* the run was cut off or ended by an error; set by the launcher */
     bool came_to_end;       /* if broken: only files of it could not be written */
     const char *broken_why; /* in words; NULL or "": unknown */
 } summary;

@@ -1,4 +1,4 @@
-/* What came of the script's events: that one struck nobody, or never came due, must be seen. */
+/* What came of the script's events: one that hit no rank, or never came due, must be seen. */
 #ifndef EEPX_SUMMARY_EVENTS_H
 #define EEPX_SUMMARY_EVENTS_H
 
@@ -10,7 +10,7 @@ typedef struct summary_events {
     int struck_nobody; /* its moment came, and all of its ranks had no process */
     int passed_over;   /* ranks that had no process, or were being killed, over all events */
     int never_due;     /* its moment never came */
-    int waiting;       /* it was due, and nobody fitted or no seat was free for it */
+    int waiting;       /* it was due, and no rank fitted or no seat was free for it */
     int withdrawn;     /* given up because the run was told to finish */
 } summary_events;
 

@@ -36,7 +36,7 @@ static const row_event *first_suspicion(const record *run, const record_process 
 }
 
 /* Peers suspected it of something other than its end: they end such a process (the fence). Without
- * that they learned that it had ended, by somebody else's hand or its own. */
+ * that they learned that it had ended, by another's hand or its own. */
 static bool was_suspected_alive(const record *run, const record_process *process)
 {
     const row_event *first = first_suspicion(run, process, 0);
@@ -67,7 +67,7 @@ static bool served_by(const record *run, const record_process *process, uint64_t
     if (process->joined_ns) {
         return process->joined_ns <= time_ns;
     }
-    if (!process->generation) { /* it had no seat yet: a view's 0 stands for nobody */
+    if (!process->generation) { /* it had no seat yet: 0 in a view is no process */
         return false;
     }
     for (size_t i = 0; i < run->num_views && epoch == UINT64_MAX; i++) {
@@ -144,7 +144,7 @@ static bool is_kind(const record_fault *fault, const char *kind)
     return strcmp(fault->kind, kind) == 0;
 }
 
-/* What the launcher could not know when it saw a process gone: who ended it, and why. */
+/* What ended a process, and why: the launcher could not know when it saw the end. */
 static const char *kind_of(const record *run, const record_fault *fault)
 {
     const record_process *process = &run->processes[fault->process];
@@ -195,7 +195,7 @@ static beginning beginning_of(const record *run, const record_fault *fault,
     bool lived = strcmp(out.kind, "slow") == 0 || strcmp(out.kind, "expelled") == 0;
     bool ended = strcmp(out.kind, "exit") == 0 || strcmp(out.kind, "killed") == 0;
     if (!lived && !ended && strcmp(out.kind, "die") != 0) {
-        return out; /* a signal of ours: it is known to the microsecond */
+        return out; /* a signal of the launcher: known to the microsecond */
     }
     if (ended || lived) {
         out.since_ns = last_sign_ns(run, process);

@@ -60,8 +60,8 @@ Test(scheduler, a_dead_seat_hands_over_with_what_was_emitted)
     cr_assert_eq(scheduler_activity(s, 0, 1, &decoding), 2);
     cr_assert_eq(decoding, id);
     scheduler_seat_open(s, 1, 1);
-    cr_assert_eq(scheduler_seat_gone(s, 0, 2), 0, "another generation");
-    cr_assert_eq(scheduler_seat_gone(s, 0, 1), 1);
+    cr_assert_eq(scheduler_seat_ended(s, 0, 2), 0, "another generation");
+    cr_assert_eq(scheduler_seat_ended(s, 0, 1), 1);
     cr_assert_eq(emit(s, 0, 1, id, 2), EEP_ERR_NOT_OWNER, "a zombie's token");
     cr_assert(scheduler_next(s, &assign, &seat));
     cr_assert_eq(seat, 1);
@@ -160,7 +160,7 @@ Test(scheduler, random_deaths_lose_and_double_nothing)
         int seat = rand_r(&state) % SEATS;
         if (rand_r(&state) % 20 == 0) {
             if (rank[seat].alive) {
-                scheduler_seat_gone(s, seat, rank[seat].generation);
+                scheduler_seat_ended(s, seat, rank[seat].generation);
                 rank[seat].alive = false;
                 rank[seat].num = 0;
             } else {
