@@ -2,6 +2,7 @@
  * it is read, so that no binding can go beyond; after that it is only read, by any thread. */
 #include "transport/topology.h"
 
+#include <stdbool.h>
 #include <hwloc.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -133,7 +134,7 @@ static hwloc_const_bitmap_t choose(hwloc_topology_t machine, eepi_thread_role ro
     return node != NULL ? node->cpuset : all;
 }
 
-static int is_seat(eepi_thread_role role, int seat, int num_ranks)
+static bool is_seat(eepi_thread_role role, int seat, int num_ranks)
 {
     return num_ranks > 0 && seat >= 0 && seat < num_ranks &&
            (role == EEPI_THREAD_RANK || role == EEPI_THREAD_SERVICE ||

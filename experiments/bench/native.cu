@@ -1,4 +1,4 @@
-/* The CUDA twins of the benchmark's own kernels. */
+/* The CUDA bodies of the benchmark's own kernels. */
 #include "experiments/bench/native.h"
 
 #include "experiments/bench/fixed/fixed_kernels.h"

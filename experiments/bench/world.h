@@ -1,7 +1,7 @@
 /* The ranks of one measurement: threads of this process on one device, each with window, tables,
  * inputs, buffers, and graphs of the elastic step and of its fixed-membership baseline. Both graphs
- * of a rank use the same windows, tables, scratch and buffers (their tags apart), so that where
- * memory happens to lie favours neither.
+ * of a rank use the same windows, tables, scratch and buffers (with tags of their own), so that
+ * where memory happens to lie favours neither.
  *
  * There is no expert computation: with BF16 the combine sends back what dispatch delivered, with
  * FP8 rows of random values. Whatever fails ends the program with a text: a measurement of which a

@@ -1,6 +1,6 @@
 /* Host bodies of the model's kernels: model_bodies.h, compiled for the CPU, and what each byte of
  * their arguments is, so that a capture is refused that would hold anything else
- * (graphs/device/capture_guard.h).
+ * (graphs/device/capture_check.h).
  */
 #include "experiments/model/model_bodies.h"
 

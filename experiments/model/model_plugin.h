@@ -48,7 +48,7 @@ typedef struct model_bodies {
     const eep_kernel *host;
 } model_bodies;
 /* Put a kernel into a stream of the device with that number: by the plugin or, if that is NULL, by
- * eep_launch; shown to the capture guard either way. `why_out` is set on failure. */
+ * eep_launch; shown to the capture check either way. `why_out` is set on failure. */
 EEP_MUST_CHECK eep_status model_plugin_put(const model_plugin *plugin, int ordinal,
                                            eep_stream *stream, model_bodies kernel,
                                            uint32_t num_blocks, uint32_t num_threads,

@@ -1,3 +1,4 @@
+/* Whose a user id is: our own, root's, or one that tells nothing. */
 #include "graphs/base/own_user.h"
 
 #include <errno.h>

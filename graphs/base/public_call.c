@@ -1,3 +1,4 @@
+/* The checks of a public call's arguments, and the thread's error text. */
 #include "graphs/base/public_call.h"
 
 #include "eep/eep.h"

@@ -1,3 +1,4 @@
+/* The reserve: given up to take one connection, refuse it, and be had again. */
 #include "graphs/base/reserve.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* Lines for people, written without waiting. */
 #include "graphs/base/say.h"
 
 #include <fcntl.h>

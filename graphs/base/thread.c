@@ -1,5 +1,8 @@
+/* Threads of the library, what the calling thread is in (a kernel, a callback), and the words for a
+ * thread that could not be started. */
 #include "graphs/base/thread.h"
 
+#include <stdbool.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,12 +18,12 @@ typedef struct start {
 
 static _Thread_local int num_callbacks, is_in_kernel;
 
-int eepi_thread_is_in_callback(void)
+bool eepi_thread_is_in_callback(void)
 {
     return num_callbacks > 0 || is_in_kernel;
 }
 
-int eepi_thread_is_in_kernel(void)
+bool eepi_thread_is_in_kernel(void)
 {
     return is_in_kernel;
 }

@@ -5,6 +5,7 @@
 
 #include "eep/status.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -32,8 +33,8 @@ void eepi_signals_restore(const sigset_t *before);
 
 /* Is this thread inside a callback that the library called, or inside a kernel's host body, which a
  * stream's own thread runs? What waits for the library's threads would wait for itself there. */
-int eepi_thread_is_in_callback(void);
-int eepi_thread_is_in_kernel(void);
+bool eepi_thread_is_in_callback(void);
+bool eepi_thread_is_in_kernel(void);
 void eepi_kernel_begin(void);
 void eepi_kernel_end(void);
 /* Around each call of a callback of the program's; the first returns how many of them are nested.

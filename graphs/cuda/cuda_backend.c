@@ -312,7 +312,7 @@ static const eepi_device_backend cuda_backend = {
     .kernels = eepi_cuda_kernels,
     .count = cuda_count,
     .error_text = eepi_cuda_failure,
-    .is_discrete = 1,
+    .is_discrete = true,
 };
 
 /* The plugin's one exported symbol, and its first call: whatever comes of it, the environment is

@@ -5,6 +5,7 @@
 
 #include "graphs/device/device_ops.h"
 
+#include <stdbool.h>
 #include <cuda_runtime_api.h>
 
 enum { EEPI_CUDA_MAX_ORDINALS = 64, EEPI_CUDA_COPY_BOUND_US = 10000000 };
@@ -95,7 +96,7 @@ EEP_MUST_CHECK eep_status eepi_cuda_stream_synchronize(void *stream, uint64_t ti
 EEP_MUST_CHECK eep_status eepi_cuda_stream_await_word(void *stream, const uint64_t *word,
                                                       uint64_t value, uint64_t timeout_us);
 EEP_MUST_CHECK eep_status eepi_cuda_stream_adopt(void *device, void *native, void **stream_out);
-int eepi_cuda_stream_is_captured(void *stream);
+bool eepi_cuda_stream_is_captured(void *stream);
 void *eepi_cuda_stream_native(void *stream);
 EEP_MUST_CHECK eep_status eepi_cuda_stream_wait_event(void *stream, void *event);
 EEP_MUST_CHECK eep_status eepi_cuda_event_open(void *device, void **event_out);

@@ -3,6 +3,7 @@
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/cuda/cuda_backend.h"
 
+#include <stdbool.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
@@ -14,7 +15,7 @@ static uint32_t num_queues;
 
 /* Has another part of the process called CUDA before us? No call here may do so by itself: the
  * driver is asked only if somebody has loaded it, and this function initialises nothing. */
-static int is_initialised(void)
+static bool is_initialised(void)
 {
     void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
     int (*get_count)(int *count);
@@ -22,7 +23,7 @@ static int is_initialised(void)
     int count, yes = 0;
 
     if (!driver) {
-        return 0;
+        return false;
     }
     symbol = dlsym(driver, "cuDeviceGetCount");
     memcpy(&get_count, &symbol, sizeof symbol);

@@ -1,4 +1,4 @@
-/* CUDA twins of the kernels: the same bodies, compiled for the GPU. The argument struct is the
+/* CUDA bodies of the kernels: the host's, compiled for the GPU. The argument struct is the
  * kernel's only parameter and stays in constant memory: a body takes its address, no copy is made.
  */
 #include "graphs/cuda/cuda_kernels.h"

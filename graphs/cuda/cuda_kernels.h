@@ -1,4 +1,4 @@
-/* The __global__ twins of libeep's kernels, for the CUDA backend's table. */
+/* The __global__ bodies of libeep's kernels, for the CUDA backend's table. */
 #ifndef EEPI_KERNELS_CUDA_H
 #define EEPI_KERNELS_CUDA_H
 

@@ -5,6 +5,7 @@
  * hold what launches on another need. */
 #include "graphs/cuda/cuda_backend.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -80,12 +81,12 @@ static void destroy(cuda_parked_kind kind, int ordinal, void *object)
 }
 
 /* 0: somebody waits. */
-static int destroy_if_quiet(cuda_parked_kind kind, int ordinal, void *object)
+static bool destroy_if_quiet(cuda_parked_kind kind, int ordinal, void *object)
 {
     int is_quiet;
 
     if (eepi_cuda_num_waiters() > 0) {
-        return 0;
+        return false;
     }
     pthread_mutex_lock(&quiet);
     is_quiet = eepi_cuda_num_waiters() == 0;
@@ -96,7 +97,7 @@ static int destroy_if_quiet(cuda_parked_kind kind, int ordinal, void *object)
     return is_quiet;
 }
 
-static int is_idle(cuda_parked_kind kind, void *object)
+static bool is_idle(cuda_parked_kind kind, void *object)
 {
     switch (kind) {
     case CUDA_PARKED_STEP_STREAM:
@@ -107,7 +108,7 @@ static int is_idle(cuda_parked_kind kind, void *object)
     case CUDA_PARKED_GRAPH:
         break; /* of one capture: of no use to another */
     }
-    return 0;
+    return false;
 }
 
 void eepi_cuda_park(cuda_parked_kind kind, int ordinal, void *object)

@@ -8,6 +8,7 @@
  * What the blocks are stands beside the slab, not in it: kernels write there. */
 #include "graphs/cuda/cuda_backend.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +120,7 @@ static eep_status grow(int ordinal, size_t bytes)
     return status == EEP_ERR_NO_MEMORY && usual > needed ? slab_add(ordinal, needed) : status;
 }
 
-static int has_slabs(void)
+static bool has_slabs(void)
 {
     int yes;
 

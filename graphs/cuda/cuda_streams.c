@@ -6,6 +6,7 @@
 
 #include "graphs/base/clock.h"
 
+#include <stdbool.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -218,7 +219,7 @@ eep_status eepi_cuda_stream_adopt(void *device, void *native, void **stream_out)
 }
 
 /* One that cannot be asked any more is not captured: what is done with it next says why. */
-int eepi_cuda_stream_is_captured(void *stream)
+bool eepi_cuda_stream_is_captured(void *stream)
 {
     const cuda_stream *s = stream;
     enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;

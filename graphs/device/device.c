@@ -4,6 +4,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 
+#include <stdbool.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,8 +80,8 @@ static eep_status open_backend(eep_device *device, int ordinal)
     device->ops = device->backend->ops;
     device->ordinal = ordinal;
     device->is_discrete = device->backend->is_discrete;
-    device->fixed = eepi_fixed_open();
-    if (!device->fixed) {
+    device->registered = eepi_registered_open();
+    if (!device->registered) {
         snprintf(eepi_error_buffer(), EEPI_ERROR_TEXT_BYTES, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
@@ -129,7 +130,7 @@ eep_status eep_device_open(const char *backend, int ordinal, eep_device **device
     }
     eepi_signals_restore(&signals);
     if (status != EEP_OK) {
-        eepi_fixed_close(device->fixed);
+        eepi_registered_close(device->registered);
         pthread_mutex_destroy(&device->lock);
         free(device);
         return status;
@@ -154,7 +155,7 @@ void eepi_device_drop(eep_device *device)
     }
     free(device->auxiliary);
     device->ops->close(device->impl);
-    eepi_fixed_close(device->fixed);
+    eepi_registered_close(device->registered);
     pthread_mutex_destroy(&device->lock);
     free(device);
 }
@@ -212,7 +213,7 @@ eep_status eepi_may_wait_for_device(const char *call, const eep_device *device)
                        call);
 }
 
-int eepi_thread_is_capturing(void)
+bool eepi_thread_is_capturing(void)
 {
     return own_captures != 0;
 }
@@ -259,7 +260,7 @@ eep_status eep_device_alloc(eep_device *device, eep_memory kind, size_t bytes, v
     }
     status = device->ops->alloc(device->impl, kind, bytes, &memory);
     if (status == EEP_OK) {
-        status = eepi_fixed_add(device->fixed, memory, bytes, 1);
+        status = eepi_registered_add(device->registered, memory, bytes, 1);
     }
     if (status != EEP_OK) {
         if (memory) {
@@ -285,7 +286,7 @@ void eep_device_free(eep_device *device, eep_memory kind, void *memory)
     if (!memory || eepi_check_device("eep_device_free", device) != EEP_OK) {
         return;
     }
-    status = eepi_fixed_give_up(device->fixed, memory, kind);
+    status = eepi_registered_give_up(device->registered, memory, kind);
     if (status == EEP_OK) {
         free_now(device, kind, memory);
     } else if (status == EEP_ERR_NOT_FOUND) {
@@ -298,13 +299,13 @@ void eep_device_free(eep_device *device, eep_memory kind, void *memory)
 
 void eepi_memory_hold(eep_device *device, const void *address)
 {
-    eepi_fixed_hold(device->fixed, address);
+    eepi_registered_hold(device->registered, address);
 }
 
 void eepi_memory_release(eep_device *device, const void *address)
 {
     eep_memory kind = EEP_MEMORY_DEVICE;
-    void *memory = eepi_fixed_release(device->fixed, address, &kind);
+    void *memory = eepi_registered_release(device->registered, address, &kind);
 
     if (memory) {
         free_now(device, kind, memory);
@@ -325,7 +326,7 @@ eep_status eep_memory_register(eep_device *device, const void *memory, size_t by
         return status;
     }
     return eepi_device_say("eep_memory_register", device,
-                           eepi_fixed_add(device->fixed, memory, bytes, 0));
+                           eepi_registered_add(device->registered, memory, bytes, 0));
 }
 
 eep_status eep_memory_unregister(eep_device *device, const void *memory)
@@ -335,7 +336,7 @@ eep_status eep_memory_unregister(eep_device *device, const void *memory)
     if (status == EEP_OK) {
         status = eepi_check_given("eep_memory_unregister", "memory", memory);
     }
-    if (status == EEP_OK && eepi_fixed_remove(device->fixed, memory) != EEP_OK) {
+    if (status == EEP_OK && eepi_registered_remove(device->registered, memory) != EEP_OK) {
         status =
             eepi_refuse(EEP_ERR_NOT_FOUND,
                         "eep_memory_unregister: nothing that begins at %p is registered", memory);

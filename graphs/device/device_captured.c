@@ -2,6 +2,7 @@
  * nodes says what, and the end of the capture is refused. */
 #include "graphs/device/device_internal.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -53,7 +54,7 @@ void eepi_owner_drop(eepi_owner *owner)
 }
 
 /* cudaStreamPerThread, one value for another stream in each thread. No other stream has it. */
-static int is_of_thread(const void *native)
+static bool is_of_thread(const void *native)
 {
     return (uintptr_t)native == 2;
 }
@@ -116,12 +117,12 @@ void eepi_stream_disown(eep_stream *stream, const eepi_owner *owner)
 }
 
 /* On the step path: the lock is for a second handle only. */
-int eepi_stream_is_owned_by(eep_stream *stream, const eepi_owner *owner)
+bool eepi_stream_is_owned_by(eep_stream *stream, const eepi_owner *owner)
 {
     int is_owned = __atomic_load_n(&stream->owner, __ATOMIC_ACQUIRE) == owner;
 
     if (is_owned) {
-        return 1;
+        return true;
     }
     pthread_mutex_lock(&stream->device->lock);
     for (const eep_stream *s = stream->device->streams; s; s = s->next) {
@@ -145,7 +146,7 @@ void eepi_stream_note_lack(eep_stream *stream, const char *lacks)
     snprintf(stream->lacks, sizeof stream->lacks, "%s", lacks ? lacks : "");
 }
 
-int eepi_stream_is_adopted(const eep_stream *stream)
+bool eepi_stream_is_adopted(const eep_stream *stream)
 {
     return stream->is_adopted;
 }

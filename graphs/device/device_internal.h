@@ -2,10 +2,11 @@
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H
 
-#include "graphs/device/capture_guard.h"
+#include "graphs/device/capture_check.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/kernels/kernel_fields.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 
 struct eep_device {
@@ -16,9 +17,9 @@ struct eep_device {
     uint32_t users;    /* the opener, and each stream, event, graph, memory and context; atomic */
     int32_t opened_by; /* the process */
     int ordinal;
-    eepi_fixed *fixed;                    /* memory that graphs may refer to */
+    eepi_registered *registered;          /* memory that graphs may refer to */
     eep_kernel kernels[EEPI_NUM_KERNELS]; /* the backend's, with what their arguments are */
-    int is_discrete; /* set before the device is used for windows, read only afterwards */
+    bool is_discrete; /* set before the device is used for windows, read only afterwards */
     /* what sharing cost so far; written with atomics, by any thread */
     uint64_t share_calls, share_us, share_longest_us;
     pthread_mutex_t lock;
@@ -34,12 +35,12 @@ struct eep_stream {
     eep_device *device;
     eep_stream *next; /* of the device's */
     void *impl, *native;
-    const void *capturer; /* own_captures of the thread that captures it; NULL: not by us */
-    eepi_held held;       /* what that capture has recorded */
-    eep_status refused;   /* of that capture: the first node that may not be in a graph */
-    uint64_t captures;    /* begun by us, so far */
-    char lacks[256];      /* what the graph would lack if it ended now; "": nothing */
-    int is_adopted, is_closed;
+    const void *capturer;   /* own_captures of the thread that captures it; NULL: not by us */
+    eepi_captured captured; /* what that capture has recorded */
+    eep_status refused;     /* of that capture: the first node that may not be in a graph */
+    uint64_t captures;      /* begun by us, so far */
+    char lacks[256];        /* what the graph would lack if it ended now; "": nothing */
+    bool is_adopted, is_closed;
     uint32_t holders;       /* the opener, and contexts that replay in it; atomic */
     eepi_owner *owner;      /* whose steps run in it; NULL: nobody's; atomic, under the lock */
     eepi_owner *step_owner; /* whose step that capture has recorded; NULL: none */
@@ -54,7 +55,7 @@ struct eep_graph {
     eep_device *device;
     void *impl;
     uint32_t num_nodes;
-    eepi_held held;
+    eepi_captured captured;
     eepi_owner *step_owner; /* of the step that it holds; NULL: it holds none */
 };
 

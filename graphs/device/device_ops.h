@@ -9,12 +9,14 @@
 
 #include "eep/device.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 6 };
+enum { EEPI_BACKEND_VERSION = 7 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -58,7 +60,7 @@ typedef struct eepi_device_ops {
     /* A handle of the caller's stream, and its end, which leaves the stream alone. */
     eep_status (*stream_adopt)(void *device, void *native, void **stream_out);
     void (*stream_disown)(void *stream);
-    int (*stream_is_captured)(void *stream); /* by whomever */
+    bool (*stream_is_captured)(void *stream); /* by whomever */
     eep_status (*stream_synchronize)(void *stream, uint64_t timeout_us);
     /* The same, where a pinned word that becomes `value` says that the stream is about to be empty;
      * it may never become that. NULL: stream_synchronize is as good. */
@@ -109,7 +111,7 @@ typedef struct eepi_device_backend {
     int (*count)(void);        /* of devices; NULL: 1 */
     /* Why the calling thread's last failing operation failed; "" if none did. May be NULL. */
     const char *(*error_text)(void);
-    int is_discrete; /* host threads cannot touch its memory and its shares */
+    bool is_discrete; /* host threads cannot touch its memory and its shares */
 } eepi_device_backend;
 
 extern const eepi_device_backend eepi_host_backend;
@@ -167,7 +169,7 @@ void eepi_memory_hold(eep_device *device, const void *address);
 void eepi_memory_release(eep_device *device, const void *address);
 void eepi_stream_hold(eep_stream *stream);
 void eepi_stream_drop(eep_stream *stream);
-int eepi_stream_is_closed(const eep_stream *stream);
+bool eepi_stream_is_closed(const eep_stream *stream);
 /* Whose steps run in a stream. Streams and graphs that remember an owner hold it, so that a later
  * one is never taken for one that has gone. NULL: out of memory. Any thread. */
 typedef struct eepi_owner eepi_owner;
@@ -178,16 +180,16 @@ void eepi_owner_drop(eepi_owner *owner);
  */
 EEP_MUST_CHECK eep_status eepi_stream_own(eep_stream *stream, eepi_owner *owner);
 void eepi_stream_disown(eep_stream *stream, const eepi_owner *owner);
-int eepi_stream_is_owned_by(eep_stream *stream, const eepi_owner *owner);
+bool eepi_stream_is_owned_by(eep_stream *stream, const eepi_owner *owner);
 /* What is captured in the stream holds a step of that owner: its graph is refused in a stream that
  * is not the owner's then. */
 void eepi_stream_note_step(eep_stream *stream, eepi_owner *owner);
 
 /* Does this thread capture a stream now? */
-int eepi_thread_is_capturing(void);
+bool eepi_thread_is_capturing(void);
 
 /* Is it the caller's own stream (eep_stream_adopt)? */
-int eepi_stream_is_adopted(const eep_stream *stream);
+bool eepi_stream_is_adopted(const eep_stream *stream);
 /* Which of libeep's captures of the stream is under way, from 1; 0: none is. */
 uint64_t eepi_stream_capture_number(const eep_stream *stream);
 /* What was put into the stream so far lacks something, as `lacks` says: a capture that ends now is

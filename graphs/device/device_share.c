@@ -4,6 +4,7 @@
 #include "graphs/base/clock.h"
 #include "graphs/device/device_internal.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,7 +63,7 @@ eep_status eepi_share_map(eep_device *device, int fd, size_t mapped_bytes, eepi_
     return status;
 }
 
-int eepi_share_has_own(const eep_device *device)
+bool eepi_share_has_own(const eep_device *device)
 {
     return device->ops->share_map_own != NULL;
 }
@@ -101,12 +102,12 @@ eepi_share_cost eepi_share_cost_of(const eep_device *device)
                              __atomic_load_n(&device->share_longest_us, __ATOMIC_RELAXED)};
 }
 
-int eepi_device_is_discrete(const eep_device *device)
+bool eepi_device_is_discrete(const eep_device *device)
 {
     return device->is_discrete;
 }
 
 void eepi_device_set_discrete(eep_device *device)
 {
-    device->is_discrete = 1;
+    device->is_discrete = true;
 }

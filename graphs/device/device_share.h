@@ -11,6 +11,8 @@
 
 #include "graphs/device/device_ops.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -29,7 +31,7 @@ EEP_MUST_CHECK eep_status eepi_share_map(eep_device *device, int fd, size_t mapp
  * what this process exported): map the one that has `fd` and is open now, without a descriptor.
  * EEP_ERR_INVALID: there is none. The caller finds out whether it is the right one, as with a
  * descriptor whose number may be another file's by now. */
-int eepi_share_has_own(const eep_device *device);
+bool eepi_share_has_own(const eep_device *device);
 EEP_MUST_CHECK eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
                                              eepi_share *share_out, char *why_out,
                                              size_t why_bytes);
@@ -51,7 +53,7 @@ enum { EEPI_STORES_MARGIN_US = 50000 };
 /* 1: the host's threads cannot load from and store into the device's memory and shares (cuda,
  * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
  * guarded device goes a GPU's ways. */
-int eepi_device_is_discrete(const eep_device *device);
+bool eepi_device_is_discrete(const eep_device *device);
 /* Let a device of the host backend count as such, so that all that follows from it can be tried
  * without a GPU. Before a context is opened with it. */
 void eepi_device_set_discrete(eep_device *device);

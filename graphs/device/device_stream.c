@@ -4,6 +4,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 eep_status eepi_check_stream(const char *call, const eep_stream *stream)
@@ -42,14 +43,14 @@ void eepi_stream_drop(eep_stream *stream)
         return;
     }
     device = stream->device;
-    eepi_held_free(&stream->held);
+    eepi_captured_free(&stream->captured);
     eepi_owner_drop(stream->owner);
     eepi_owner_drop(stream->step_owner);
     free(stream);
     eepi_device_drop(device);
 }
 
-int eepi_stream_is_closed(const eep_stream *stream)
+bool eepi_stream_is_closed(const eep_stream *stream)
 {
     return stream->is_closed;
 }
@@ -151,7 +152,7 @@ eep_status eep_stream_adopt(eep_device *device, void *native, eep_stream **strea
     if (status != EEP_OK) {
         return status;
     }
-    stream->is_adopted = 1;
+    stream->is_adopted = true;
     status = device->ops->stream_adopt(device->impl, native, &stream->impl);
     if (status != EEP_OK) {
         free(stream);
@@ -191,7 +192,7 @@ void eep_stream_close(eep_stream *stream)
     if (eepi_capturer_of(stream) == eepi_own_captures()) {
         --*eepi_own_captures();
     }
-    stream->is_closed = 1;
+    stream->is_closed = true;
     stream->capturer = NULL;
     eepi_stream_drop(stream);
 }

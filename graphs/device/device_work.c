@@ -41,41 +41,42 @@ static eep_status note_refusal(eep_stream *stream, eep_status status, const char
 
 /* Into a capture of the caller's own the arguments are checked as well; what its graph holds later
  * is its business. */
-static eep_status guard_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
-                               const void *args, size_t args_bytes)
+static eep_status record_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
+                                const void *args, size_t args_bytes)
 {
-    eepi_held passing = {0};
-    eepi_held *held = eepi_capturer_of(stream) ? &stream->held : &passing;
+    eepi_captured passing = {0};
+    eepi_captured *captured = eepi_capturer_of(stream) ? &stream->captured : &passing;
     char why[EEPI_ERROR_TEXT_BYTES] = "";
     eep_status status;
 
     if (!eep_stream_is_capturing(stream)) {
         return EEP_OK;
     }
-    status = eepi_held_take_launch(held, stream->device->fixed, kernel, num_blocks, args,
-                                   args_bytes, why, sizeof why);
-    eepi_held_free(&passing);
+    status = eepi_captured_add_launch(captured, stream->device->registered, kernel, num_blocks,
+                                      args, args_bytes, why, sizeof why);
+    eepi_captured_free(&passing);
     return note_refusal(stream, status, why);
 }
 
 eep_status eepi_capture_show(eep_stream *stream, const eep_kernel *kernel, uint32_t num_blocks,
                              const void *args, size_t args_bytes)
 {
-    return guard_launch(stream, kernel, num_blocks, args, args_bytes);
+    return record_launch(stream, kernel, num_blocks, args, args_bytes);
 }
 
-static eep_status guard_copy(eep_stream *stream, void *to, const void *from, size_t bytes)
+static eep_status record_copy(eep_stream *stream, void *to, const void *from, size_t bytes)
 {
-    eepi_held passing = {0};
-    eepi_held *held = eepi_capturer_of(stream) ? &stream->held : &passing;
+    eepi_captured passing = {0};
+    eepi_captured *captured = eepi_capturer_of(stream) ? &stream->captured : &passing;
     char why[EEPI_ERROR_TEXT_BYTES] = "";
     eep_status status;
 
     if (!eep_stream_is_capturing(stream)) {
         return EEP_OK;
     }
-    status = eepi_held_take_copy(held, stream->device->fixed, to, from, bytes, why, sizeof why);
-    eepi_held_free(&passing);
+    status = eepi_captured_add_copy(captured, stream->device->registered, to, from, bytes, why,
+                                    sizeof why);
+    eepi_captured_free(&passing);
     return note_refusal(stream, status, why);
 }
 
@@ -91,7 +92,7 @@ eep_status eep_copy_async(eep_stream *stream, void *to, const void *from, size_t
         status = eepi_check_given("eep_copy_async", "from", from);
     }
     if (status == EEP_OK) {
-        status = guard_copy(stream, to, from, bytes);
+        status = record_copy(stream, to, from, bytes);
     }
     if (status != EEP_OK) {
         return status;
@@ -137,7 +138,7 @@ eep_status eep_launch(eep_stream *stream, const eep_kernel *kernel, uint32_t num
     if (status != EEP_OK) {
         return status;
     }
-    status = guard_launch(stream, &full, num_blocks, args, args_bytes);
+    status = record_launch(stream, &full, num_blocks, args, args_bytes);
     if (status != EEP_OK) {
         return status;
     }
@@ -191,8 +192,8 @@ eep_status eep_capture_begin(eep_stream *stream)
                                           "that capture first");
     }
     stream->refused = EEP_OK;
-    stream->held.num = 0;
-    stream->held.fingerprint = 0;
+    stream->captured.num = 0;
+    stream->captured.fingerprint = 0;
     status = stream->device->ops->capture_begin(stream->impl);
     stream->lacks[0] = '\0';
     eepi_owner_drop(stream->step_owner);
@@ -241,8 +242,8 @@ eep_status eep_capture_end(eep_stream *stream, eep_graph **graph_out)
         free(graph);
         return status;
     }
-    *graph = (eep_graph){stream->device, impl, num_nodes, stream->held, stream->step_owner};
-    stream->held = (eepi_held){0};
+    *graph = (eep_graph){stream->device, impl, num_nodes, stream->captured, stream->step_owner};
+    stream->captured = (eepi_captured){0};
     stream->step_owner = NULL;
     eepi_device_hold(stream->device);
     __atomic_fetch_add(&stream->device->captures, 1, __ATOMIC_RELAXED);
@@ -277,8 +278,8 @@ eep_status eep_graph_replay(eep_graph *graph, eep_stream *stream)
                            "not run in this stream: name it with eep_step_stream before "
                            "eep_step_begin (a closed context has no stream)");
     }
-    status = eepi_held_check(&graph->held, graph->device->fixed, eepi_error_buffer(),
-                             EEPI_ERROR_TEXT_BYTES);
+    status = eepi_captured_check(&graph->captured, graph->device->registered, eepi_error_buffer(),
+                                 EEPI_ERROR_TEXT_BYTES);
     if (status != EEP_OK) {
         return status;
     }
@@ -293,7 +294,7 @@ uint32_t eep_graph_num_nodes(const eep_graph *graph)
 
 uint64_t eepi_graph_fingerprint(const eep_graph *graph)
 {
-    return graph->held.fingerprint;
+    return graph->captured.fingerprint;
 }
 
 void eep_graph_close(eep_graph *graph)
@@ -306,7 +307,7 @@ void eep_graph_close(eep_graph *graph)
     }
     device = graph->device;
     device->ops->graph_close(graph->impl);
-    eepi_held_free(&graph->held);
+    eepi_captured_free(&graph->captured);
     eepi_owner_drop(graph->step_owner);
     free(graph);
     eepi_device_drop(device);

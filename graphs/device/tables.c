@@ -1,3 +1,4 @@
+/* The tables: allocated, staged, flipped. */
 #include "graphs/device/tables.h"
 
 #include "graphs/device/device_ops.h"

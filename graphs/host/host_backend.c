@@ -44,5 +44,5 @@ const eepi_device_backend eepi_guarded_backend = {
     .name = "guarded",
     .ops = &guarded_ops,
     .kernels = eepi_host_kernels,
-    .is_discrete = 1,
+    .is_discrete = true,
 };

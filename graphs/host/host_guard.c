@@ -1,3 +1,5 @@
+/* The memory guard: one reserved range, and watched memory of others, whose access changes
+ * together. */
 #include "graphs/host/host_guard.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* Host twins of the kernels: the same bodies, compiled for the CPU. */
+/* Host bodies of the kernels: those of the GPU, compiled for the CPU. */
 #include "graphs/kernels/kernels.h"
 
 #include "graphs/kernels/combine.h"

@@ -7,6 +7,7 @@
 
 #include "graphs/base/thread.h"
 
+#include <stdbool.h>
 #include <sched.h>
 #include <stdlib.h>
 
@@ -43,14 +44,14 @@ static eep_status run_entry(const host_stream *s, const entry *e)
 
 /* Wait for an entry; 0 when there is none and the stream closes. A step follows the last one
  * closely, so look a few times before sleeping. An idle worker's sleep ends with the stream. */
-static int next_entry(host_stream *s)
+static bool next_entry(host_stream *s)
 {
     host_progress *progress = s->progress;
     int found;
 
     for (int i = 0; i < IDLE_YIELDS; i++) {
         if (__atomic_load_n(&progress->put, __ATOMIC_ACQUIRE) != progress->done) {
-            return 1; /* partner: eepi_host_stream_put() */
+            return true; /* partner: eepi_host_stream_put() */
         }
         sched_yield();
     }
@@ -176,7 +177,7 @@ void eepi_host_stream_disown(void *stream)
 }
 
 /* Captured, put into and looked at by one thread then. */
-int eepi_host_stream_is_captured(void *stream)
+bool eepi_host_stream_is_captured(void *stream)
 {
     return ((const host_stream *)stream)->capture != NULL;
 }

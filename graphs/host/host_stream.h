@@ -6,6 +6,8 @@
 #include "graphs/host/host_graph.h"
 #include "graphs/host/host_guard.h"
 
+#include <stdbool.h>
+
 enum { HOST_RING_ENTRIES = 1024 };
 
 typedef struct host_stream {
@@ -29,7 +31,7 @@ EEP_MUST_CHECK eep_status eepi_host_stream_synchronize(void *stream, uint64_t ti
 void *eepi_host_stream_native(void *stream);
 EEP_MUST_CHECK eep_status eepi_host_stream_adopt(void *device, void *native, void **stream_out);
 void eepi_host_stream_disown(void *stream);
-int eepi_host_stream_is_captured(void *stream);
+bool eepi_host_stream_is_captured(void *stream);
 void eepi_host_stream_set_limit(void *stream, uint64_t limit_us);
 EEP_MUST_CHECK eep_status eepi_host_copy(void *stream, void *to, const void *from, size_t bytes);
 EEP_MUST_CHECK eep_status eepi_host_launch(void *stream, const eep_kernel *kernel,

@@ -1,3 +1,4 @@
+/* The declared arguments of libeep's kernels. */
 #include "graphs/kernels/kernel_fields.h"
 
 #define FIELD(type, member, kind)                                                                  \

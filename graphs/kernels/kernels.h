@@ -1,5 +1,5 @@
 /* The kernels of libeep as launchable objects. Host bodies are in host_kernels.c; a CUDA plugin
- * hands in the addresses of its __global__ twins once, when its device is opened. */
+ * hands in the addresses of its __global__ bodies once, when its device is opened. */
 #ifndef EEPI_KERNELS_H
 #define EEPI_KERNELS_H
 

@@ -191,7 +191,7 @@ typedef struct eepk_latch {
     uint32_t num_exchanges; /* that ran in order: two per layer */
     uint64_t
         placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
-    uint64_t longest_wait; /* ns << 10 | for whom: one word, as lanes wait apart */
+    uint64_t longest_wait; /* ns << 10 | for whom: one word, since each lane waits by itself */
     eepk_status status;    /* collected here, copied out by the finish node */
 } eepk_latch;
 

@@ -1,3 +1,4 @@
+/* The fibers of a block, and where they meet. */
 #include "graphs/kernels/compiler_macros.h"
 
 #include <setjmp.h>

@@ -2,6 +2,7 @@
  * handle is a memfd's number; memory that this process made is known by the memfd's name. */
 #include "tests/fake_gpu/fake_internal.h"
 
+#include <stdbool.h>
 #include <cudaTypedefs.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -47,10 +48,10 @@ int fake_driver_knows(const void *memory, size_t bytes)
 }
 
 /* The calling thread's context, not the process's, is what these functions need. */
-static int has_no_context(void)
+static bool has_no_context(void)
 {
     if (fake_gpu_has_context()) {
-        return 0;
+        return false;
     }
     __atomic_fetch_add(&fake.count.calls_without_context, 1, __ATOMIC_RELAXED);
     fake_report();
@@ -154,7 +155,7 @@ static void name_of_own(char *name, size_t bytes)
 }
 
 /* A memfd shows its name in /proc as "/memfd:NAME (deleted)". */
-static int is_of_this_process(int fd)
+static bool is_of_this_process(int fd)
 {
     char path[64], target[128], name[64];
     ssize_t length;
@@ -162,7 +163,7 @@ static int is_of_this_process(int fd)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     length = readlink(path, target, sizeof(target) - 1);
     if (length <= 0) {
-        return 0;
+        return false;
     }
     target[length] = '\0';
     name_of_own(name, sizeof name);

@@ -34,6 +34,7 @@
 
 #include "eep/device.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -76,7 +77,7 @@ void fake_gpu_print(FILE *to); /* one line */
 /* The queue of a cudaStream_t. */
 uint32_t fake_gpu_queue_of(const void *native_stream);
 /* Has this thread a current context? */
-int fake_gpu_has_context(void);
+bool fake_gpu_has_context(void);
 /* What stands in the queues, one line each: what runs, what stands behind it. */
 void fake_gpu_print_queues(FILE *to);
 

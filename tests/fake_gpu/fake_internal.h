@@ -5,6 +5,7 @@
 #include "tests/fake_gpu/fake_gpu.h"
 #include "graphs/base/clock.h"
 
+#include <stdbool.h>
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <pthread.h>
@@ -106,7 +107,7 @@ const char *fake_work_name(const fake_work *work);
 /* Put it into the stream's queue, or into its graph. The call's name is for messages. */
 cudaError_t fake_put(cudaStream_t stream, const fake_work *work, const char *call);
 /* The rest is called with the lock held. */
-int fake_stream_is_known(cudaStream_t stream);
+bool fake_stream_is_known(cudaStream_t stream);
 void fake_queue_append(cudaStream_t stream, const fake_work *work);
 uint32_t fake_kernels_pending(void); /* kernels and graphs that are queued or run */
 uint32_t fake_entries_pending(void);

@@ -3,6 +3,7 @@
  * them (bodies_*.c). A test adds kernels that have no __global__ function. */
 #include "tests/fake_gpu/fake_internal.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,7 +60,7 @@ static const fake_gpu_body *body_of(const char *name)
 }
 
 /* Whatever is launched has at least as many bytes as a body. */
-static int is_marked(const void *function)
+static bool is_marked(const void *function)
 {
     return (uintptr_t)function % _Alignof(fake_gpu_body) == 0 &&
            memcmp((const char *)function + offsetof(fake_gpu_body, mark), FAKE_GPU_MARK,

@@ -1,6 +1,7 @@
 /* The process: its first call, its lock, its counters, and how it ends when something hangs. */
 #include "tests/fake_gpu/fake_internal.h"
 
+#include <stdbool.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -212,7 +213,7 @@ cudaError_t fake_enter(fake_need need)
     return cudaSuccess;
 }
 
-int fake_gpu_has_context(void)
+bool fake_gpu_has_context(void)
 {
     return has_context;
 }

@@ -2,6 +2,7 @@
  * last made of it, so one that is recorded again releases nobody too soon. */
 #include "tests/fake_gpu/fake_internal.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { HIGHEST_PRIORITY = -5 };
@@ -15,14 +16,14 @@ static uint32_t num_created;
 
 /* ------------------------------------------------------------------ streams */
 
-int fake_stream_is_known(cudaStream_t stream)
+bool fake_stream_is_known(cudaStream_t stream)
 {
     for (cudaStream_t known = fake_streams; known; known = known->next) {
         if (known == stream) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)

@@ -2,6 +2,7 @@
  * order. A queue's thread starts with its first stream. */
 #include "tests/fake_gpu/fake_internal.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,12 +16,12 @@ typedef struct hardware_queue {
 static hardware_queue queues[FAKE_GPU_MOST_QUEUES]; /* all under the lock */
 static uint32_t entries_pending, kernels_pending, kernels_running;
 
-static int is_kernel(const fake_work *work)
+static bool is_kernel(const fake_work *work)
 {
     return work->kind == FAKE_KERNEL || work->kind == FAKE_GRAPH;
 }
 
-static int is_launch(const fake_work *work)
+static bool is_launch(const fake_work *work)
 {
     return is_kernel(work) || work->kind == FAKE_COPY || work->kind == FAKE_MEMSET;
 }

@@ -1,3 +1,4 @@
+/* Rows of the GPU programs. */
 #include "tests/gpu/gpu_rows.h"
 
 int gpu_rows_open(gpu_rows *rows, const char *path)

@@ -311,7 +311,7 @@ Test(capture, nodes_go_into_a_capture_of_the_callers_own)
     eep_graph_close(graph);
 }
 
-/* Whoever comes after an owner that has gone is never taken for it: not even its address is. */
+/* An owner that comes after one that has ended is never taken for it: not even by its address. */
 Test(capture, a_graph_remembers_its_owner)
 {
     eepi_owner *first = eepi_owner_open(), *second;

@@ -8,6 +8,7 @@
 #include "tests/fake_gpu/fake_gpu.h"
 #include "transport/window/window.h"
 
+#include <stdbool.h>
 #include <criterion/criterion.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
@@ -399,14 +400,14 @@ typedef struct piece {
     uint8_t mark;
 } piece;
 
-static int is_all(const piece *p, uint8_t value)
+static bool is_all(const piece *p, uint8_t value)
 {
     for (size_t i = 0; i < p->bytes; i++) {
         if (p->at[i] != value) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
 /* Each piece is clear when it comes and holds what was written when it goes: none lies in another.

@@ -109,7 +109,7 @@ Test(cuda_share, two_mappings_of_one_memory)
     expect_nothing_open(lowest);
 }
 
-/* Whatever call fails: a text with the call in it, and nothing is left. */
+/* Each call may fail: there is a text with the call in it, and nothing is left. */
 Test(cuda_share, any_call_may_fail)
 {
     int lowest = lowest_free_fd(), failed = 0;

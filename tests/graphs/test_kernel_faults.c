@@ -566,7 +566,7 @@ Test(kernel_faults, a_step_number_runs_once)
     kernel_world_close(w);
 }
 
-/* Whatever a source's counts and lists say, reads and writes stay in bounds (AddressSanitizer), and
+/* With any counts and lists of a source, reads and writes stay in bounds (AddressSanitizer), and
  * unless every packed row is claimed exactly once the step ends STALE before a tag vouches for it.
  * Seat 2 is vacant: nothing may be sent there. */
 Test(kernel_faults, torn_counts_and_lists_are_bounded)

@@ -7,6 +7,7 @@
 #include "transport/bulk/bulk.h"
 #include "transport/window/window.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +87,7 @@ void *eepi_window_device_address(const eepi_window *window)
     return window->device;
 }
 
-int eepi_window_is_discrete(const eepi_window *window)
+bool eepi_window_is_discrete(const eepi_window *window)
 {
     return window->host != window->device;
 }

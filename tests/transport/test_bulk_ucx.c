@@ -46,7 +46,7 @@ Test(bulk_ucx, a_stopped_standard_error_holds_up_nobody)
     close(ends[1]);
 }
 
-/* Whoever has a copier's port after it does not answer for it. */
+/* A copier that has another one's port after it does not answer for it. */
 Test(bulk_ucx, an_address_of_before_is_refused)
 {
     node self, server;

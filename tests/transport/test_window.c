@@ -25,11 +25,11 @@ enum { BYTES = 3 * 4096 + 128, HOST_BYTES = 4096 - 128, SEAT = 5, GENERATION = 7
 
 static const eepi_window_spec spec = {SEAT, GENERATION, BYTES, HOST_BYTES};
 
-static eep_device *open_device(int apart)
+static eep_device *open_device(int is_discrete)
 {
     eep_device *device;
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
-    if (apart) {
+    if (is_discrete) {
         eepi_device_set_discrete(device);
     }
     return device;
@@ -59,20 +59,21 @@ static uint64_t *device_word(const eepi_window *window, size_t at)
 
 /* ---------------------------------------------------------------- in one process */
 
-static void check_both_sides(int apart)
+static void check_both_sides(int is_discrete)
 {
-    eep_device *device = open_device(apart);
+    eep_device *device = open_device(is_discrete);
     eepi_window *own = make(device), *mapped;
     eepi_window_descriptor descriptor;
     eepi_window_describe(own, &descriptor);
     mapped = map(device, &descriptor);
-    cr_expect_eq(eepi_window_is_discrete(own), apart);
-    cr_expect_eq(eepi_window_is_discrete(mapped), apart);
-    cr_expect_eq((void *)eepi_window_header(own) == eepi_window_device_address(own), !apart);
+    cr_expect_eq(eepi_window_is_discrete(own), is_discrete);
+    cr_expect_eq(eepi_window_is_discrete(mapped), is_discrete);
+    cr_expect_eq((void *)eepi_window_header(own) == eepi_window_device_address(own), !is_discrete);
     cr_expect_neq(eepi_window_device_address(own), eepi_window_device_address(mapped));
     cr_expect_eq(eepi_window_header(mapped)->seat, SEAT);
     cr_expect_eq(eepi_window_header(mapped)->generation, GENERATION);
-    for (size_t at = apart ? 0 : sizeof(eepk_window_header); at < BYTES; at += sizeof(uint64_t)) {
+    for (size_t at = is_discrete ? 0 : sizeof(eepk_window_header); at < BYTES;
+         at += sizeof(uint64_t)) {
         cr_assert_eq(*device_word(own, at), 0, "at %zu", at);
     }
     *device_word(mapped, BYTES - sizeof(uint64_t)) = 11;
@@ -98,8 +99,8 @@ Test(window, apart_each_side_is_shared)
 
 Test(window, only_the_one_that_is_meant_is_mapped)
 {
-    for (int apart = 0; apart < 2; apart++) {
-        eep_device *device = open_device(apart);
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
         eepi_window *own = make(device), *mapped = NULL;
         eepi_window_descriptor descriptor;
         eepi_window_spec wrong[] = {spec, spec, spec};
@@ -124,15 +125,15 @@ Test(window, only_the_one_that_is_meant_is_mapped)
 
 Test(window, devices_of_two_kinds_do_not_share)
 {
-    for (int apart = 0; apart < 2; apart++) {
-        eep_device *mine = open_device(apart), *other = open_device(!apart);
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *mine = open_device(is_discrete), *other = open_device(!is_discrete);
         eepi_window *own = make(mine), *mapped = NULL;
         eepi_window_descriptor descriptor;
         char why[512] = "";
         eepi_window_describe(own, &descriptor);
         cr_expect_eq(eepi_window_map(other, &descriptor, &spec, why, sizeof why, &mapped),
                      EEP_ERR_UNSUPPORTED);
-        cr_expect(strstr(why, "apart"), "'%s'", why);
+        cr_expect(strstr(why, "discrete"), "'%s'", why);
         eepi_window_close(own);
         eep_device_close(mine);
         eep_device_close(other);
@@ -142,8 +143,8 @@ Test(window, devices_of_two_kinds_do_not_share)
 /* A rank that has just taken its seat has none yet; its record says zeros. */
 Test(window, a_record_without_a_window_is_told_as_such)
 {
-    for (int apart = 0; apart < 2; apart++) {
-        eep_device *device = open_device(apart);
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
         const eepi_window_descriptor none = {0};
         eepi_window *window;
         char why[256] = "";
@@ -156,16 +157,16 @@ Test(window, a_record_without_a_window_is_told_as_such)
 
 Test(window, what_mapping_costs_is_counted)
 {
-    eep_device *whole = open_device(0), *apart = open_device(1);
-    eepi_window *a = make(whole), *b = make(apart);
+    eep_device *whole = open_device(0), *discrete = open_device(1);
+    eepi_window *a = make(whole), *b = make(discrete);
     eepi_window_close(a);
     eepi_window_close(b);
     cr_expect_eq(eepi_share_cost_of(whole).calls, 0);
-    eepi_share_cost cost = eepi_share_cost_of(apart);
+    eepi_share_cost cost = eepi_share_cost_of(discrete);
     cr_expect_eq(cost.calls, 2);
     cr_expect_leq(cost.longest_us, cost.total_us);
     eep_device_close(whole);
-    eep_device_close(apart);
+    eep_device_close(discrete);
 }
 
 Test(window, nothing_is_mapped_by_a_thread_that_captures)
@@ -192,10 +193,10 @@ typedef struct owner {
 } owner;
 
 /* It makes a window, says where, and counts in its last word for ever. */
-static void own_and_count(int to, int apart)
+static void own_and_count(int to, int is_discrete)
 {
     eepi_window_descriptor descriptor;
-    eepi_window *window = make(open_device(apart));
+    eepi_window *window = make(open_device(is_discrete));
     uint64_t *word = device_word(window, BYTES - sizeof(uint64_t));
     eepi_window_describe(window, &descriptor);
     cr_assert_eq(write(to, &descriptor, sizeof descriptor), (ssize_t)sizeof descriptor);
@@ -204,7 +205,7 @@ static void own_and_count(int to, int apart)
     }
 }
 
-static owner start_owner(int apart)
+static owner start_owner(int is_discrete)
 {
     owner o;
     int ends[2];
@@ -213,7 +214,7 @@ static owner start_owner(int apart)
     cr_assert_geq(o.pid, 0);
     if (o.pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        own_and_count(ends[1], apart);
+        own_and_count(ends[1], is_discrete);
     }
     cr_assert_eq(read(ends[0], &o.descriptor, sizeof o.descriptor), (ssize_t)sizeof o.descriptor);
     close(ends[0]);
@@ -255,10 +256,10 @@ static void await_rounds(const storer *s, uint64_t more)
     cr_assert_geq(__atomic_load_n(&s->rounds, __ATOMIC_ACQUIRE), until);
 }
 
-static void check_owner_dies(int apart)
+static void check_owner_dies(int is_discrete)
 {
-    eep_device *device = open_device(apart);
-    owner o = start_owner(apart), successor;
+    eep_device *device = open_device(is_discrete);
+    owner o = start_owner(is_discrete), successor;
     storer s = {.window = map(device, &o.descriptor)};
     uint64_t *count = device_word(s.window, BYTES - sizeof(uint64_t)), last;
     eepi_window *again, *refused = NULL;
@@ -274,7 +275,7 @@ static void check_owner_dies(int apart)
                  "it has ended, so it stores no more");
     cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof why, &refused),
                  EEP_ERR_UNREACHABLE, "its process is gone");
-    successor = start_owner(apart);
+    successor = start_owner(is_discrete);
     again = map(device, &successor.descriptor);
     cr_expect_neq(eepi_window_device_address(again), eepi_window_device_address(s.window));
     cr_expect_neq(eepi_window_header(again), eepi_window_header(s.window));

@@ -3,9 +3,9 @@
  * bulk_shm.c (the carrier's table, and the side that asks) and bulk_shm_open.c.
  *
  * Each copier has a region of slots (shm_region.h), which the holder holds under "bulk/IDENTITY".
- * Who wants something of it looks the region up, has the holder make a pair of sockets to it, and
- * sends its requests there. A chunk is a slot of the region and one small message that names it;
- * the requester copies it out, once, and sends the slot back. */
+ * A copier that wants something of it looks the region up, has the holder make a pair of sockets to
+ * it, and sends its requests there. A chunk is a slot of the region and one small message that
+ * names it; the requester copies it out, once, and sends the slot back. */
 #ifndef EEPI_BULK_SHM_H
 #define EEPI_BULK_SHM_H
 

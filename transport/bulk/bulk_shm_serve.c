@@ -63,7 +63,7 @@ static void drop_transfer(bulk_shm *shm, const shm_peer *peer, uint64_t transfer
     take_back(shm, peer, transfer);
 }
 
-/* Who does not read what it has asked for is let go. */
+/* A requester that does not read what it has asked for is let go. */
 static void send_end(shm_peer *peer, uint64_t epoch, uint64_t transfer, eep_status status)
 {
     shm_wire message = {.wire = {.magic = BULK_MAGIC,

@@ -249,7 +249,7 @@ static ucs_status_t begin(bulk_ucx *ucx)
     return status;
 }
 
-/* Who has called is refused, as on_call refuses who does from now on. */
+/* Refuse the calls that have come; on_call refuses later ones. */
 static void refuse_calls(bulk_ucx *ucx)
 {
     while (ucx->calls != NULL) {

@@ -1,10 +1,10 @@
-/* What UCX is told for the lanes of bulk copies, and what it is not.
+/* What UCX is told for bulk copies, and what it is not.
  *
  * UCX_ variables of the environment are the job's: they are set for MPI, NCCL or whatever else uses
- * UCX in this process, and UCX_NET_DEVICES=mlx5_0:1 would leave no lane here. ucp_config_read with
- * a prefix reads EEP_UCX_TLS, but takes UCX_TLS too where that is not set (UCX 1.13). So each UCX_
- * variable that is set goes back to UCX's default, as UCX's own tables name it, unless EEP_UCX_
- * says otherwise. The environment itself stays as it is: other threads may read it. */
+ * UCX in this process, and UCX_NET_DEVICES=mlx5_0:1 would leave no transport here. ucp_config_read
+ * with a prefix reads EEP_UCX_TLS, but takes UCX_TLS too where that is not set (UCX 1.13). So each
+ * UCX_ variable that is set goes back to UCX's default, as UCX's own tables name it, unless
+ * EEP_UCX_ says otherwise. The environment itself stays as it is: other threads may read it. */
 #include "transport/bulk/bulk_ucx.h"
 
 #include <ifaddrs.h>

@@ -2,7 +2,7 @@
  * one per peer that asks us, accepted from our listener; answers go back on that.
  *
  * Connections go through listeners, not by worker addresses: those need a message and its answer on
- * the lanes themselves, and UCX 1.13 ends the process if the other side dies while that answer is
+ * the connection itself, and UCX 1.13 ends the process if the other side dies while that answer is
  * queued.
  *
  * A peer's death reaches us through the endpoint's error handler or through a send that ends with

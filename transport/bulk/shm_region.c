@@ -1,3 +1,5 @@
+/* The region: made and sealed by its owner, mapped for reading by peers; writing and reading a
+ * slot. */
 #include "transport/bulk/shm_region.h"
 
 #include "transport/holder/holder_wire.h"

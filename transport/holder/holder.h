@@ -7,7 +7,7 @@
  * what it has introduced goes on; ranks come back to the next one at the same path by themselves
  * and hold their memory again.
  *
- * Whoever is connected and holds no memory is a guest: at most a quarter of the descriptors, and at
+ * A client that has no memory held is a guest: at most a quarter of the descriptors, and at
  * most 256, go to guests, and a guest makes room when descriptors run out.
  *
  * It trusts its user and nobody else (SECURITY.md). It is embedded where the store is:

@@ -1,3 +1,4 @@
+/* The connection to the holder: made, lost, made again; requests and answers. */
 #include "transport/holder/holder_client.h"
 
 #include "transport/holder/holder_socket.h"

@@ -1,3 +1,4 @@
+/* Messages with at most one descriptor, and whether the other side is trusted. */
 #include "transport/holder/holder_socket.h"
 
 #include "transport/holder/holder.h"

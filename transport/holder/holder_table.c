@@ -16,7 +16,7 @@ void eepi_holder_drop_client(eepi_holder *holder, holder_client *client)
 
 /* ---------------------------------------------------------------- guests */
 
-/* Whoever holds no memory is no rank, or not yet: a connection that is merely held is one. */
+/* A client that has no memory held is no rank, or not yet one. */
 static bool is_guest(const holder_client *client)
 {
     return !client->dropped && client->held == NULL;

@@ -8,7 +8,7 @@
  *     device side   all of eepk_shape.window_bytes     kernels only; what banks point to
  *
  * On the host backend both are one mapping, at one address. Where host threads cannot touch what
- * kernels store into (cuda), they are apart: the device side is memory of the device, its header's
+ * kernels store into (cuda), there are two: the device side is memory of the device, its header's
  * place lies idle, and what a host thread has to say to a peer's host threads (a beat, a ring, a
  * step that begins) it stores into the host side.
  *
@@ -21,6 +21,7 @@
 #include "eep/status.h"
 #include "graphs/kernels/table_layout.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,7 +35,7 @@ typedef struct eepi_window_descriptor {
 typedef struct eepi_window_spec {
     uint32_t seat, generation;
     size_t bytes;
-    size_t host_bytes; /* of these the first, on the host side, where the two are apart */
+    size_t host_bytes; /* of these the first, on the host side, where there are two sides */
 } eepi_window_spec;
 
 typedef struct eepi_window eepi_window;
@@ -44,7 +45,7 @@ eepi_window_spec eepi_window_spec_of(const eepk_shape *shape, uint32_t seat, uin
 
 /* Make a window for the device's kernels: zeroed, header filled with seat and generation. On
  * failure why_out gets one line: EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM, and of a device whose memory is
- * apart EEP_ERR_UNSUPPORTED, EEP_ERR_DEVICE. The device stays open longer than the window. Not
+ * discrete EEP_ERR_UNSUPPORTED, EEP_ERR_DEVICE. The device stays open longer than the window. Not
  * while the thread captures; may wait for the device (graphs/device/device_share.h). */
 EEP_MUST_CHECK eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec,
                                              char *why_out, size_t why_bytes,
@@ -64,7 +65,7 @@ eepk_window_header *eepi_window_header(const eepi_window *window);
 /* Device side, as kernels of the device reach it. */
 void *eepi_window_device_address(const eepi_window *window);
 /* 1: the two sides are not the same memory. */
-int eepi_window_is_discrete(const eepi_window *window);
+bool eepi_window_is_discrete(const eepi_window *window);
 /* The device side's descriptor in this process, of a created window: whoever holds a copy of it
  * (eepi_peer_descriptors_copy) keeps the memory without mapping it. */
 int eepi_window_device_fd(const eepi_window *window);

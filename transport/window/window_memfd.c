@@ -1,8 +1,8 @@
 /* Windows of one machine. The host side, and on the host backend all of a window, is a memfd; where
- * the sides are apart, the device side is memory that the device's backend shares.
+ * the device's memory is discrete, the device side is memory that the device's backend shares.
  *
  * A whole window is opened through /proc/<pid>/fd, so no descriptor has to be passed around. The
- * two descriptors of a window whose sides are apart are copied out of its process, the device's
+ * two descriptors of a window with two sides are copied out of its process, the device's
  * first: its host side is closed first and says whose it is, so if that one was still there, the
  * other, which was copied before, belongs to it. A window of this process itself goes the same way,
  * but a device that knows its own process's memory is not asked to import it. */
@@ -12,6 +12,7 @@
 #include "graphs/base/descriptors.h"
 #include "transport/window/peer_descriptor.h"
 
+#include <stdbool.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,14 +23,14 @@
 struct eepi_window {
     eep_device *device;
     size_t bytes;
-    eepi_share host, apart; /* apart: the device side; all zero if it is the host side */
+    eepi_share host, device_side; /* device_side: all zero if it is the host side */
 };
 
 enum { DEVICE_FD, HOST_FD, NUM_FDS }; /* in the order in which they are copied */
 
 typedef struct place {
     int32_t pid;
-    int32_t fds[NUM_FDS]; /* fds[DEVICE_FD] -1: not apart */
+    int32_t fds[NUM_FDS]; /* fds[DEVICE_FD] -1: the host side is all */
     char backend[12];     /* of the owner's device: only one of the same kind can map its memory */
     uint64_t bytes, device_bytes;
 } place;
@@ -49,7 +50,7 @@ static void fill_header(eepk_window_header *header, const eepi_window_spec *spec
     header->bytes = spec->bytes;
 }
 
-static int is_the_one(const eepk_window_header *header, const eepi_window_spec *spec)
+static bool is_the_one(const eepk_window_header *header, const eepi_window_spec *spec)
 {
     return header->magic == EEPK_WINDOW_MAGIC && header->version == 1 &&
            header->seat == spec->seat && header->generation == spec->generation &&
@@ -73,7 +74,7 @@ eep_status eepi_window_create(eep_device *device, const eepi_window_spec *spec, 
                                   why_out, why_bytes);
     if (status == EEP_OK && is_discrete) {
         eepi_peer_descriptors_allow();
-        status = eepi_share_make(device, spec->bytes, &window->apart, why_out, why_bytes);
+        status = eepi_share_make(device, spec->bytes, &window->device_side, why_out, why_bytes);
     }
     if (status != EEP_OK) {
         eepi_window_close(window);
@@ -111,7 +112,7 @@ static eep_status map_own(const place *from, const eepi_window_spec *spec, eepi_
                           char *why_out, size_t why_bytes)
 {
     eep_status status = eepi_share_map_own(window->device, from->fds[DEVICE_FD], from->device_bytes,
-                                           &window->apart, why_out, why_bytes);
+                                           &window->device_side, why_out, why_bytes);
     int fd;
 
     if (status == EEP_OK) {
@@ -148,8 +149,8 @@ static eep_status map_discrete(const place *from, const eepi_window_spec *spec, 
                                  why_bytes);
     /* the descriptor of another process that has the number by now never gets to the driver */
     if (status == EEP_OK && is_the_one(window->host.address, spec)) {
-        status = eepi_share_map(window->device, fds[DEVICE_FD], from->device_bytes, &window->apart,
-                                why_out, why_bytes);
+        status = eepi_share_map(window->device, fds[DEVICE_FD], from->device_bytes,
+                                &window->device_side, why_out, why_bytes);
     }
     for (int i = 0; i < NUM_FDS; i++) {
         close(fds[i]);
@@ -169,8 +170,8 @@ static eep_status check_kind(const place *from, const eepi_window *window, char 
     }
     snprintf(why_out, why_bytes, "its window is %.*s memory%s, this rank's device is %s%s",
              (int)sizeof from->backend, from->backend,
-             from->fds[DEVICE_FD] >= 0 ? " apart from the host's" : "", own,
-             eepi_device_is_discrete(window->device) ? ", apart from the host" : "");
+             from->fds[DEVICE_FD] >= 0 ? " that is discrete" : "", own,
+             eepi_device_is_discrete(window->device) ? ", whose memory is discrete" : "");
     return EEP_ERR_UNSUPPORTED;
 }
 
@@ -236,7 +237,7 @@ void eepi_window_close(eepi_window *window)
     if (window->host.address) {
         eepi_host_share_close(NULL, &window->host);
     }
-    eepi_share_close(window->device, &window->apart);
+    eepi_share_close(window->device, &window->device_side);
     free(window);
 }
 
@@ -247,17 +248,17 @@ eepk_window_header *eepi_window_header(const eepi_window *window)
 
 void *eepi_window_device_address(const eepi_window *window)
 {
-    return eepi_window_is_discrete(window) ? window->apart.address : window->host.address;
+    return eepi_window_is_discrete(window) ? window->device_side.address : window->host.address;
 }
 
-int eepi_window_is_discrete(const eepi_window *window)
+bool eepi_window_is_discrete(const eepi_window *window)
 {
-    return window->apart.address != NULL;
+    return window->device_side.address != NULL;
 }
 
 int eepi_window_device_fd(const eepi_window *window)
 {
-    return eepi_window_is_discrete(window) ? window->apart.fd : window->host.fd;
+    return eepi_window_is_discrete(window) ? window->device_side.fd : window->host.fd;
 }
 
 void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *descriptor_out)
@@ -265,9 +266,10 @@ void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *des
     int is_discrete = eepi_window_is_discrete(window);
     place to = {
         .pid = (int32_t)getpid(),
-        .fds = {[DEVICE_FD] = is_discrete ? window->apart.fd : -1, [HOST_FD] = window->host.fd},
+        .fds =
+            {[DEVICE_FD] = is_discrete ? window->device_side.fd : -1, [HOST_FD] = window->host.fd},
         .bytes = window->bytes,
-        .device_bytes = is_discrete ? window->apart.mapped_bytes : 0};
+        .device_bytes = is_discrete ? window->device_side.mapped_bytes : 0};
 
     snprintf(to.backend, sizeof to.backend, "%s", eep_device_backend(window->device));
     memset(descriptor_out, 0, sizeof *descriptor_out);

@@ -1,5 +1,5 @@
 /* The fixed-membership baseline as launchable kernels, for tests and measurements (not linked into
- * libeep). Host bodies are in fixed.c; a program that measures a GPU compiles their CUDA twins and
+ * libeep). Host bodies are in fixed.c; a program that measures a GPU compiles their CUDA bodies and
  * launches them itself. */
 #ifndef EEPI_FIXED_H
 #define EEPI_FIXED_H

@@ -9,6 +9,7 @@
 #include "experiments/base/args.h"
 #include "experiments/base/child.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

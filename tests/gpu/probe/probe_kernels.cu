@@ -1,4 +1,4 @@
-/* The CUDA twins of the probes' kernels. */
+/* The CUDA bodies of the probes' kernels. */
 #include "tests/gpu/probe/probe_kernels.h"
 
 #include <cuda_runtime.h>
@@ -21,7 +21,7 @@ PROBE_TWIN(pass)
 PROBE_TWIN(stamp)
 
 /* In the order of probe_kernel_id. */
-static const void *const twins[PROBE_NUM_KERNELS] = {
+static const void *const bodies[PROBE_NUM_KERNELS] = {
     (const void *)probe_store_cuda, (const void *)probe_fill_cuda, (const void *)probe_count_cuda,
     (const void *)probe_ring_cuda, (const void *)probe_gaps_cuda,  (const void *)probe_fence_cuda,
     (const void *)probe_load_cuda, (const void *)probe_pass_cuda,  (const void *)probe_stamp_cuda};
@@ -49,7 +49,7 @@ const char *probe_kernels_load(int ordinal, char *name_out, size_t name_bytes)
     const char *why = text_of(cudaSetDevice(ordinal));
 
     for (int id = 0; id < PROBE_NUM_KERNELS && !why; id++)
-        why = text_of(cudaFuncGetAttributes(&attributes, twins[id]));
+        why = text_of(cudaFuncGetAttributes(&attributes, bodies[id]));
     if (!why)
         why = text_of(cudaFuncGetAttributes(&attributes, (const void *)probe_stamp_early_cuda));
     if (!why)
@@ -64,7 +64,7 @@ const char *probe_kernel_launch(void *native_stream, probe_kernel_id id, uint32_
 {
     void *parameters[1] = {(void *)args};
 
-    return text_of(cudaLaunchKernel(twins[id], dim3(1), dim3(num_threads), parameters, 0,
+    return text_of(cudaLaunchKernel(bodies[id], dim3(1), dim3(num_threads), parameters, 0,
                                     (cudaStream_t)native_stream));
 }
 

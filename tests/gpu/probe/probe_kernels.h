@@ -146,9 +146,9 @@ EEPK_FN void probe_gaps_body(const probe_gaps_args *a, eep_grid g)
 extern "C" {
 #endif
 
-/* Load the CUDA twins before anything waits, and write the device's name. NULL, or why not. */
+/* Load the CUDA bodies before anything waits, and write the device's name. NULL, or why not. */
 const char *probe_kernels_load(int ordinal, char *name_out, size_t name_bytes);
-/* Put a CUDA twin into a cudaStream_t, one block. NULL, or why not. Any thread. */
+/* Put a CUDA body into a cudaStream_t, one block. NULL, or why not. Any thread. */
 const char *probe_kernel_launch(void *native_stream, probe_kernel_id id, uint32_t num_threads,
                                 const void *args);
 /* The stamp, so that it may begin before what is in front of it in the stream has ended, and the

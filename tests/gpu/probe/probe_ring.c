@@ -6,6 +6,7 @@
  * the later one's word. */
 #include "tests/gpu/probe/probe_role.h"
 
+#include <stdbool.h>
 #include <sched.h>
 #include <stdlib.h>
 
@@ -193,7 +194,7 @@ static eep_status ring_go(ring_rank *k, uint64_t replay)
 /* ------------------------------------------------------------------ the ring */
 
 /* Who failed before the barrier keeps everybody from waiting for it in a kernel. */
-static int all_are_well(ring_rank *k)
+static bool all_are_well(ring_rank *k)
 {
     if (k->status != EEP_OK)
         __atomic_store_n(&k->of->failed, 1, __ATOMIC_RELEASE);
@@ -202,7 +203,7 @@ static int all_are_well(ring_rank *k)
 }
 
 /* The word did not go round in time, or copies did not get on: once is enough. */
-static int is_stuck(const ring_rank *k, uint64_t replay)
+static bool is_stuck(const ring_rank *k, uint64_t replay)
 {
     const ring *g = k->of;
 

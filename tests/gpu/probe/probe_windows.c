@@ -1,6 +1,7 @@
 /* The roles of processes that own a window, store into another's, and are killed. */
 #include "tests/gpu/probe/probe_role.h"
 
+#include <stdbool.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static eep_status look_at_word(probe_role *r, const eepi_window *window, uint64_
     return status;
 }
 
-static int is_asked(const probe_role *r)
+static bool is_asked(const probe_role *r)
 {
     struct pollfd readable = {.fd = r->socket, .events = POLLIN};
 

@@ -1,4 +1,4 @@
-/* The CUDA twin of the GPU check's expert computation. */
+/* The CUDA body of the GPU check's expert computation. */
 #include "tests/gpu/smoke/smoke_expert.h"
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
 /* The stand-in for an engine's expert computation in the GPU check: a row times a constant of its
- * slot. One body for both backends; the CUDA twin is launched the way an engine launches its own
+ * slot. One body for both backends; the CUDA body is launched the way an engine launches its own
  * kernels: by the program's own CUDA runtime, into the native stream that is being captured. */
 #ifndef SMOKE_EXPERT_H
 #define SMOKE_EXPERT_H
@@ -59,10 +59,10 @@ EEPK_FN void smoke_expert_body(const smoke_expert_args *a, eep_grid g)
 extern "C" {
 #endif
 
-/* Load the CUDA twin before any rank waits, and write the device's name. NULL, or why not. Main
+/* Load the CUDA body before any rank waits, and write the device's name. NULL, or why not. Main
  * thread. */
 const char *smoke_expert_load(int ordinal, char *name_out, size_t name_bytes);
-/* Put the CUDA twin into a cudaStream_t. NULL, or why not. Capture-safe; any thread. */
+/* Put the CUDA body into a cudaStream_t. NULL, or why not. Capture-safe; any thread. */
 const char *smoke_expert_launch(void *native_stream, uint32_t num_blocks, uint32_t num_threads,
                                 const smoke_expert_args *args);
 

@@ -5,6 +5,7 @@
 #include "repair/placement.h"
 #include "experiments/base/random.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { NO_EXPERT_ONE_IN = 8 };
@@ -24,7 +25,7 @@ int smoke_epoch_of(int step)
     return 1 + step / SMOKE_FLIP_EVERY;
 }
 
-int smoke_is_member(const smoke_case *test, int epoch, int rank)
+bool smoke_is_member(const smoke_case *test, int epoch, int rank)
 {
     return !test->changes || rank != test->num_ranks - 1 || epoch % SMOKE_OUT_ONE_IN != 3;
 }

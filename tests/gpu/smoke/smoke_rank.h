@@ -8,6 +8,7 @@
 #include "graphs/kernels/kernels.h"
 #include "graphs/device/tables.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 
 typedef struct smoke_group smoke_group;
@@ -44,7 +45,7 @@ struct smoke_group {
 __attribute__((format(printf, 2, 3))) int smoke_fail(smoke_rank *r, const char *format, ...);
 /* 0, or -1 with what failed. */
 int smoke_check(smoke_rank *r, eep_status status, const char *what);
-int smoke_is_failed(const smoke_group *run);
+bool smoke_is_failed(const smoke_group *run);
 
 /* smoke_capture.c: the rank's graphs. */
 int smoke_capture(smoke_rank *r);

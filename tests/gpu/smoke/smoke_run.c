@@ -1,6 +1,7 @@
 /* A run of the GPU check: opens its ranks, lets them run as threads, closes them. */
 #include "tests/gpu/smoke/smoke_rank.h"
 
+#include <stdbool.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ int smoke_check(smoke_rank *r, eep_status status, const char *what)
                       eepi_device_failure(r->run->device));
 }
 
-int smoke_is_failed(const smoke_group *run)
+bool smoke_is_failed(const smoke_group *run)
 {
     return __atomic_load_n(&run->failed, __ATOMIC_ACQUIRE);
 }

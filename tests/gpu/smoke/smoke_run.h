@@ -6,6 +6,8 @@
 
 #include "eep/eep.h"
 
+#include <stdbool.h>
+
 enum {
     SMOKE_MAX_RANKS = 8,
     SMOKE_MAX_LAYERS = 4,
@@ -62,7 +64,7 @@ typedef struct smoke_result {
  * after it have the same inputs, so what differs between them is the placement's doing. */
 uint32_t smoke_num_tokens(const smoke_case *test, int step, int rank);
 int smoke_epoch_of(int step);
-int smoke_is_member(const smoke_case *test, int epoch, int rank);
+bool smoke_is_member(const smoke_case *test, int epoch, int rank);
 /* Who stops in the steps for that. */
 int smoke_stopper(const smoke_case *test);
 /* The run; 0, or -1 with result_out->why. `is_cuda`: the device is not the host backend. Free the
