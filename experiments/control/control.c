@@ -176,8 +176,8 @@ void control_handle(control *self, const struct pollfd set[CONTROL_MAX_FDS], dou
         if (peer->fd >= 0 && !self->owed[i].asked && now_ms - self->owed[i].since_ms > HELLO_MS) {
             hang_up(self, i);
         }
-        /* Who sends no more and has all its answers is done; waiting or watching needs the
-         * connection to stay open. */
+        /* A peer that sends no more and has all its answers is done. One that waits or watches
+         * keeps its connection open. */
         if (peer->fd < 0 || (peer->at_end && !control_peer_is_pending(peer))) {
             hang_up(self, i);
         }

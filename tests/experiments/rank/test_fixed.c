@@ -202,7 +202,7 @@ Test(fixed, any_shape_has_the_elastic_bits)
     }
 }
 
-/* Who sends a bad batch sends nothing; the next good one counts again. */
+/* A rank with a bad batch sends nothing; its next good batch counts again. */
 Test(fixed, a_bad_batch_is_named_and_not_sent)
 {
     const moe_shape shape = {2, 2, 4, 2, 2, 8, 5, EEP_FP32, EEP_FP32, 0};

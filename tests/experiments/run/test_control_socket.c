@@ -69,7 +69,7 @@ Test(control_socket, the_socket_is_private_and_stale_ones_are_replaced)
     cr_assert(strstr(error, "1 to 107 bytes"), "%s", error);
 }
 
-/* Whoever may read a folder may lock it: with flock each open of it is an owner of its own. */
+/* Every user who may read a folder may lock it: with flock each open is an owner of its own. */
 Test(control_socket, a_lock_on_the_folder_keeps_nobody_out)
 {
     char error[CONTROL_ERROR_BYTES] = "", other[CONTROL_PATH_BYTES], lock[CONTROL_PATH_BYTES + 8];

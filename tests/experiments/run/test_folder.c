@@ -119,7 +119,7 @@ Test(folder, that_is_not_there_or_no_folder_is_refused)
     cr_assert_eq(errno, ENOTDIR);
 }
 
-/* Whoever makes a folder removes those of the killed, and no others. */
+/* A process that makes a folder removes those of killed processes, and no others. */
 Test(folder, of_the_killed_are_removed_by_the_next)
 {
     char gone[PRIVATE_DIR_BYTES], alive[PRIVATE_DIR_BYTES], other[128];
@@ -359,7 +359,7 @@ Test(folder, with_other_files_in_it_is_not_emptied)
     private_dir_remove(&dir);
 }
 
-/* Who can read the folder must not be able to hold its lock. */
+/* A user who can read the folder must not be able to hold its lock. */
 Test(folder, has_a_lock_that_only_its_owner_can_open)
 {
     char path[PATH_MAX];
@@ -414,7 +414,7 @@ Test(folder, a_fifo_in_place_of_the_lock_is_refused_at_once)
     cr_expect(is_there(base, FOLDER_HELD), "somebody else's FIFO was removed");
 }
 
-/* Whoever may rename a parent of the base may put another base there. */
+/* A user who may rename a parent of the base may put another base there. */
 Test(folder, below_one_that_others_may_rename_is_not_used_by_name)
 {
     static const struct {

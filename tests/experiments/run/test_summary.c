@@ -203,7 +203,7 @@ Test(summary, what_came_of_the_script_is_counted)
     cJSON_Delete(root);
 }
 
-/* Whoever was killed before it died as ordered has not done so. */
+/* A rank that was killed before it died as ordered has not died as ordered. */
 Test(summary, an_order_that_a_kill_forestalled_is_open)
 {
     record run = history();
