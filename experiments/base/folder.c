@@ -210,9 +210,9 @@ static int hold(const char *path, int *held_out)
     return 0;
 }
 
-static bool name_lock(const char *of, const char *name, char path_out[PATH_MAX])
+static bool name_lock(const char *path, const char *suffix, char path_out[PATH_MAX])
 {
-    bool fits = snprintf(path_out, PATH_MAX, "%s%s", of, name) < PATH_MAX;
+    bool fits = snprintf(path_out, PATH_MAX, "%s%s", path, suffix) < PATH_MAX;
     errno = fits ? errno : ENAMETOOLONG;
     return fits;
 }
@@ -224,15 +224,15 @@ const char *folder_hold_error(int failure)
                               : strerror(failure);
 }
 
-static int hold_lock(const char *of, const char *name, int *held_out)
+static int hold_lock(const char *path, const char *suffix, int *held_out)
 {
-    char path[PATH_MAX];
-    if (!name_lock(of, name, path)) {
+    char lock[PATH_MAX];
+    if (!name_lock(path, suffix, lock)) {
         return -1;
     }
     int failed = -1;
     for (int tries = 0; tries < HOLD_TRIES && failed; tries++) {
-        failed = hold(path, held_out);
+        failed = hold(lock, held_out);
         if (failed && errno != ESTALE) {
             break;
         }
@@ -240,13 +240,12 @@ static int hold_lock(const char *of, const char *name, int *held_out)
     return failed;
 }
 
-static void release(const char *of, const char *name, int held)
+static void release(const char *path, const char *suffix, int held)
 {
-    char path[PATH_MAX];
+    char lock[PATH_MAX];
     if (held >= 0) {
-        if (name_lock(of, name, path)) {
-            unlink(
-                path); /* before its lock: whoever opened it meanwhile sees that it was removed */
+        if (name_lock(path, suffix, lock)) {
+            unlink(lock); /* while it is locked: who opened it meanwhile sees that it was removed */
         }
         close(held);
     }

@@ -2,7 +2,7 @@
  * at open, by these formulas. */
 #include "experiments/bench/bench.h"
 
-static void report_shape(const bench_run *run, const char *of, const eep_config *config)
+static void report_shape(const bench_run *run, const char *label, const eep_config *config)
 {
     eep_window_sizes windows;
     eepi_table_sizes tables;
@@ -19,7 +19,7 @@ static void report_shape(const bench_run *run, const char *of, const eep_config 
     bench_report_begin(run->report, "memory",
                        "%s: ranks %d, layers %d, experts %d, slots %d, topk %d, hidden %d, tokens "
                        "%d, %s dispatch",
-                       of, config->max_ranks, config->num_layers, config->num_experts,
+                       label, config->max_ranks, config->num_layers, config->num_experts,
                        config->num_slots, config->top_k, config->hidden,
                        config->num_max_tokens_per_rank, config->fp8_dispatch ? "fp8" : "bf16");
     bench_report_value(run->report, "window_control", "bytes", (double)windows.control_bytes);

@@ -52,13 +52,13 @@ static int serve(void *user, const eepi_blob *what, eepi_bulk_part *parts_out)
 
 static void done(void *user, uint64_t transfer, eep_status status)
 {
-    copier *of = user;
+    copier *self = user;
     (void)transfer;
-    of->ended++;
-    of->failed += status != EEP_OK;
+    self->ended++;
+    self->failed += status != EEP_OK;
 }
 
-static void open_copier(copier *of, eep_bulk carrier, const char *holder_path, int seat)
+static void open_copier(copier *self, eep_bulk carrier, const char *holder_path, int seat)
 {
     char why[512] = "";
     eepi_bulk_config config = {.carrier = carrier,
@@ -67,21 +67,21 @@ static void open_copier(copier *of, eep_bulk carrier, const char *holder_path, i
                                .generation = 1,
                                .serve = serve,
                                .done = done,
-                               .user = of};
-    if (eepi_bulk_open(&config, why, sizeof why, &of->bulk) != EEP_OK) {
+                               .user = self};
+    if (eepi_bulk_open(&config, why, sizeof why, &self->bulk) != EEP_OK) {
         fprintf(stderr, "eep-bench-bulk: %s\n", why);
         exit(1);
     }
 }
 
 /* Progress until there is nothing to do, then sleep: as a rank's service thread does. */
-static void turn(copier *of, int num)
+static void turn(copier *copiers, int num)
 {
     struct pollfd fds[2];
     for (int i = 0; i < num; i++) {
-        while (eepi_bulk_progress(of[i].bulk) != 0) {
+        while (eepi_bulk_progress(copiers[i].bulk) != 0) {
         }
-        fds[i] = (struct pollfd){.fd = eepi_bulk_fd(of[i].bulk), .events = POLLIN};
+        fds[i] = (struct pollfd){.fd = eepi_bulk_fd(copiers[i].bulk), .events = POLLIN};
     }
     poll(fds, (nfds_t)num, 1000);
 }
@@ -107,29 +107,29 @@ static void serve_until_killed(const char *holder_path, int report_fd)
 }
 
 /* LANES fetches at once; returns microseconds until all have come. */
-static double fetch_once(copier *by, const unsigned char *address, int size,
+static double fetch_once(copier *self, const unsigned char *address, int size,
                          unsigned char *const *buffers)
 {
     eepi_blob what = {.epoch = 1, .expert = size};
     const uint64_t begin = now_ns();
-    by->ended = by->failed = 0;
+    self->ended = self->failed = 0;
     for (int lane = 0; lane < LANES; lane++) {
         uint64_t transfer;
-        if (eepi_bulk_fetch(by->bulk, address + 1, address[0], &what, buffers[lane], sizes[size],
+        if (eepi_bulk_fetch(self->bulk, address + 1, address[0], &what, buffers[lane], sizes[size],
                             TIMEOUT_US, &transfer) != EEP_OK) {
             exit(1);
         }
     }
-    while (eepi_bulk_progress(by->bulk) != 0 || by->ended < LANES) {
-        struct pollfd fd = {.fd = eepi_bulk_fd(by->bulk), .events = POLLIN};
-        if (by->ended < LANES && eepi_bulk_progress(by->bulk) == 0) {
+    while (eepi_bulk_progress(self->bulk) != 0 || self->ended < LANES) {
+        struct pollfd fd = {.fd = eepi_bulk_fd(self->bulk), .events = POLLIN};
+        if (self->ended < LANES && eepi_bulk_progress(self->bulk) == 0) {
             poll(&fd, 1, 1000);
         }
     }
     const double us = (double)(now_ns() - begin) / 1000.0;
     for (int lane = 0; lane < LANES; lane++) {
-        if (by->failed > 0 || memcmp(buffers[lane], blob, sizes[size]) != 0) {
-            fprintf(stderr, "eep-bench-bulk: %d fetches failed, or wrong bytes\n", by->failed);
+        if (self->failed > 0 || memcmp(buffers[lane], blob, sizes[size]) != 0) {
+            fprintf(stderr, "eep-bench-bulk: %d fetches failed, or wrong bytes\n", self->failed);
             exit(1);
         }
         memset(buffers[lane], 0, sizes[size]);
@@ -162,7 +162,8 @@ static void say(int size, double *const us[NUM_SIDES], size_t n)
     free(ratio);
 }
 
-static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_BYTES], int rounds)
+static void measure(FILE *rows, copier *copiers, unsigned char addresses[2][ADDRESS_BYTES],
+                    int rounds)
 {
     unsigned char *buffers[LANES];
     double *us[NUM_SIDES];
@@ -177,7 +178,7 @@ static void measure(FILE *rows, copier *by, unsigned char addresses[2][ADDRESS_B
         for (int round = -WARM_UP; round < rounds; round++) {
             for (int place = 0; place < NUM_SIDES; place++) {
                 const int s = orders[(round + NUM_ORDERS) % NUM_ORDERS][place], over = s == UCX;
-                const double took = fetch_once(&by[over], addresses[over], size, buffers);
+                const double took = fetch_once(&copiers[over], addresses[over], size, buffers);
                 if (round < 0) {
                     continue;
                 }

@@ -139,7 +139,7 @@ static const char *text_of(const cJSON *object, const char *name)
 
 /* What a run says is shown, and does nothing to the terminal: control characters, those above
  * U+007F too, and what is no UTF-8 are written as `escape` says. */
-static void print_escaped(FILE *to, const char *text, const char *escape)
+static void print_escaped(FILE *file, const char *text, const char *escape)
 {
     size_t left = strlen(text);
     while (left > 0) {
@@ -147,20 +147,20 @@ static void print_escaped(FILE *to, const char *text, const char *escape)
         unsigned char first = (unsigned char)*text,
                       last = (unsigned char)text[length ? length - 1 : 0];
         if (length == 0 || first < ' ' || first == 0x7f || (first == 0xc2 && last < 0xa0)) {
-            fputs(escape, to);
-            fprintf(to, "%02x", last);
+            fputs(escape, file);
+            fprintf(file, "%02x", last);
             length += length == 0;
         } else {
-            fwrite(text, 1, length, to);
+            fwrite(text, 1, length, file);
         }
         text += length;
         left -= length;
     }
 }
 
-static void print_text(FILE *to, const char *text)
+static void print_text(FILE *file, const char *text)
 {
-    print_escaped(to, text, "\\x");
+    print_escaped(file, text, "\\x");
 }
 
 /* JSON, in which all below a space is escaped already. */
