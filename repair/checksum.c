@@ -1,3 +1,5 @@
+/* The checksum of an expert: XXH64 over its tensors. 0 means that none is known, so it is never
+ * one. */
 #include "repair/checksum.h"
 
 #include <xxhash.h>

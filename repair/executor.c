@@ -1,3 +1,5 @@
+/* Filling this rank's slots: each fill is a local copy, or fetches from one source after the other
+ * until the bytes have the checksum of the view. */
 #include "repair/executor.h"
 
 #include "graphs/device/device_ops.h"
@@ -8,24 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 4, COPY_BOUND_US = 10000000, WHY_BYTES = 200 };
+enum { MAX_FETCHES = 4, COPY_BOUND_US = 10000000, WHY_BYTES = 200 };
 
 /* One fetch under way. */
-typedef struct lane {
-    int busy;
+typedef struct fetch {
+    bool busy;
     uint64_t transfer;
     eepi_fill fill;
     int32_t tried;     /* seats below this were tried; the view's own choice comes first */
     int32_t asked;     /* the seat that was asked last; our own: the host backup; -1: none yet */
     eep_status failed; /* what came of that; EEP_OK: nothing has failed yet */
     void *buffer;
-} lane;
+} fetch;
 
 struct eepi_executor {
     eepi_executor_config config;
     size_t slot_bytes;
     eep_stream *stream; /* the device's auxiliary one */
-    lane lanes[LANES];
+    fetch fetches[MAX_FETCHES];
     eepi_view *view; /* copy of the view being repaired; NULL: idle */
     eepi_fill *fills;
     int num_fills, next_fill, num_filled;
@@ -58,9 +60,9 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
         x->placed[i] = -1;
     }
     status = eepi_device_auxiliary(config->device, &x->stream);
-    for (int i = 0; i < LANES && status == EEP_OK; i++) {
-        status =
-            eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes, &x->lanes[i].buffer);
+    for (int i = 0; i < MAX_FETCHES && status == EEP_OK; i++) {
+        status = eep_device_alloc(config->device, EEP_MEMORY_PINNED, x->slot_bytes,
+                                  &x->fetches[i].buffer);
     }
     if (status != EEP_OK) {
         eepi_executor_close(x);
@@ -76,8 +78,8 @@ void eepi_executor_close(eepi_executor *x)
         return;
     }
     eepi_executor_cancel(x);
-    for (int i = 0; i < LANES; i++) {
-        eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->lanes[i].buffer);
+    for (int i = 0; i < MAX_FETCHES; i++) {
+        eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->fetches[i].buffer);
     }
     free(x->placed);
     free(x);
@@ -88,7 +90,7 @@ static int32_t *placed_at(const eepi_executor *x, const eepi_fill *fill)
     return &x->placed[fill->layer * x->config.num_slots + fill->slot];
 }
 
-static int is_behind_traffic(const eepi_executor *x)
+static bool is_behind_traffic(const eepi_executor *x)
 {
     return x->view->phase == EEPI_VIEW_SERVING;
 }
@@ -102,17 +104,17 @@ static void finish(eepi_executor *x, eep_status status, const char *why)
 }
 
 /* The owner's part: check the staged bytes, then copy them into the slot. */
-static eep_status place(eepi_executor *x, const lane *l)
+static eep_status place(eepi_executor *x, const fetch *f)
 {
-    const eep_tensor *slot = x->config.slot(x->config.user, l->fill.layer, l->fill.slot);
-    uint64_t expected = *eepi_view_checksum_at(x->view, l->fill.layer, l->fill.expert);
-    const uint8_t *from = l->buffer;
+    const eep_tensor *slot = x->config.slot(x->config.user, f->fill.layer, f->fill.slot);
+    uint64_t expected = *eepi_view_checksum_at(x->view, f->fill.layer, f->fill.expert);
+    const uint8_t *from = f->buffer;
     eep_status status = EEP_OK;
 
-    if (expected != eepi_checksum_bytes(l->buffer, x->slot_bytes)) {
+    if (expected != eepi_checksum_bytes(f->buffer, x->slot_bytes)) {
         return EEP_ERR_CHECKSUM;
     }
-    *placed_at(x, &l->fill) = -1;
+    *placed_at(x, &f->fill) = -1;
     for (int i = 0; i < x->config.num_tensors && status == EEP_OK; i++) {
         status = eep_copy_async(x->stream, slot[i].data, from, slot[i].bytes);
         from += slot[i].bytes;
@@ -121,20 +123,20 @@ static eep_status place(eepi_executor *x, const lane *l)
         status = eep_stream_synchronize(x->stream, COPY_BOUND_US);
     }
     if (status == EEP_OK) {
-        *placed_at(x, &l->fill) = l->fill.expert;
+        *placed_at(x, &f->fill) = f->fill.expert;
     }
     return status;
 }
 
-/* The slot has the expert's weights already: a plan that was voided had got so far. */
-static int is_placed(eepi_executor *x, lane *l)
+/* The slot has the expert's weights already, from a plan that was voided. */
+static bool is_placed(eepi_executor *x, fetch *f)
 {
-    const eep_tensor *slot = x->config.slot(x->config.user, l->fill.layer, l->fill.slot);
-    uint8_t *to = l->buffer;
+    const eep_tensor *slot = x->config.slot(x->config.user, f->fill.layer, f->fill.slot);
+    uint8_t *to = f->buffer;
     eep_status status = EEP_OK;
 
-    if (*placed_at(x, &l->fill) != l->fill.expert) {
-        return 0;
+    if (*placed_at(x, &f->fill) != f->fill.expert) {
+        return false;
     }
     for (int i = 0; i < x->config.num_tensors && status == EEP_OK; i++) {
         status = eep_copy_async(x->stream, to, slot[i].data, slot[i].bytes);
@@ -143,16 +145,16 @@ static int is_placed(eepi_executor *x, lane *l)
     if (status == EEP_OK) {
         status = eep_stream_synchronize(x->stream, COPY_BOUND_US);
     }
-    return status == EEP_OK && eepi_checksum_bytes(l->buffer, x->slot_bytes) ==
-                                   *eepi_view_checksum_at(x->view, l->fill.layer, l->fill.expert);
+    return status == EEP_OK && eepi_checksum_bytes(f->buffer, x->slot_bytes) ==
+                                   *eepi_view_checksum_at(x->view, f->fill.layer, f->fill.expert);
 }
 
-static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l);
+static void place_and_count(eepi_executor *x, eepi_bulk *bulk, fetch *f);
 
 /* One slot more is filled. */
-static void count(eepi_executor *x, lane *l, uint64_t bytes)
+static void count(eepi_executor *x, fetch *f, uint64_t bytes)
 {
-    l->busy = 0;
+    f->busy = false;
     x->bytes += bytes;
     x->num_filled++;
     if (is_behind_traffic(x)) {
@@ -164,121 +166,123 @@ static void count(eepi_executor *x, lane *l, uint64_t bytes)
 }
 
 /* The seat has the expert's weights, as a backup or in a slot that is routed to. */
-static int has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
+static bool has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
 {
     if (!eepi_view_is_member(view, seat)) {
-        return 0;
+        return false;
     }
     for (int slot = 0; slot < view->shape.num_slots; slot++) {
         const eepi_view_slot *s = eepi_view_slot_at(view, fill->layer, seat, slot);
         if (s->state == EEPI_SLOT_HOLDS && s->expert == fill->expert) {
-            return 1;
+            return true;
         }
     }
     return eepi_view_has_backup(view, seat, fill->layer, fill->expert);
 }
 
-/* Try the next source of the lane's expert behind `tried`; 0 if there is none left. */
-static int fetch_from_next(eepi_executor *x, eepi_bulk *bulk, lane *l)
+/* Try the next source of the fetch's expert behind `tried`; false: there is none left. */
+static bool fetch_from_next(eepi_executor *x, eepi_bulk *bulk, fetch *f)
 {
-    eepi_blob blob = {x->view->epoch, l->fill.layer, l->fill.expert};
+    eepi_blob blob = {x->view->epoch, f->fill.layer, f->fill.expert};
 
-    for (; l->tried < x->view->shape.max_ranks; l->tried++) {
-        int32_t seat = l->tried == -1 ? l->fill.source : l->tried;
+    for (; f->tried < x->view->shape.max_ranks; f->tried++) {
+        int32_t seat = f->tried == -1 ? f->fill.source : f->tried;
         const void *address;
         size_t address_bytes;
-        if (seat == x->config.seat || (l->tried >= 0 && seat == l->fill.source) ||
-            !has_weights(x->view, seat, &l->fill)) {
+        if (seat == x->config.seat || (f->tried >= 0 && seat == f->fill.source) ||
+            !has_weights(x->view, seat, &f->fill)) {
             continue;
         }
         address_bytes = x->config.address(x->config.user, seat, &address);
-        l->asked = seat;
-        l->failed = address_bytes == 0
+        f->asked = seat;
+        f->failed = address_bytes == 0
                         ? EEP_ERR_UNREACHABLE
-                        : eepi_bulk_fetch(bulk, address, address_bytes, &blob, l->buffer,
-                                          x->slot_bytes, x->config.fetch_timeout_us, &l->transfer);
-        if (l->failed == EEP_OK) {
-            l->tried++;
-            return 1;
+                        : eepi_bulk_fetch(bulk, address, address_bytes, &blob, f->buffer,
+                                          x->slot_bytes, x->config.fetch_timeout_us, &f->transfer);
+        if (f->failed == EEP_OK) {
+            f->tried++;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-static void give_up(eepi_executor *x, const lane *l)
+static void give_up(eepi_executor *x, const fetch *f)
 {
     char why[WHY_BYTES];
 
-    if (l->asked < 0) {
-        snprintf(why, sizeof why, "layer %d expert %d: no rank has a copy", l->fill.layer,
-                 l->fill.expert);
+    if (f->asked < 0) {
+        snprintf(why, sizeof why, "layer %d expert %d: no rank has a copy", f->fill.layer,
+                 f->fill.expert);
     } else {
         snprintf(why, sizeof why,
                  "layer %d expert %d: no copy could be had; the last one asked for, of rank %d: %s",
-                 l->fill.layer, l->fill.expert, l->asked, eep_strerror(l->failed));
+                 f->fill.layer, f->fill.expert, f->asked, eep_strerror(f->failed));
     }
     finish(x, EEP_ERR_UNCOVERED, why);
 }
 
-static void start_lane(eepi_executor *x, eepi_bulk *bulk, lane *l)
+static void start_fetch(eepi_executor *x, eepi_bulk *bulk, fetch *f)
 {
     const eep_tensor *own;
-    uint8_t *to = l->buffer;
+    uint8_t *to = f->buffer;
 
-    l->busy = 1;
-    l->transfer = 0;
-    l->fill = x->fills[x->next_fill++];
-    l->tried = -1;
-    l->asked = -1;
-    l->failed = EEP_OK;
-    if (is_placed(x, l)) {
-        count(x, l, 0);
+    f->busy = true;
+    f->transfer = 0;
+    f->fill = x->fills[x->next_fill++];
+    f->tried = -1;
+    f->asked = -1;
+    f->failed = EEP_OK;
+    if (is_placed(x, f)) {
+        count(x, f, 0);
         return;
     }
-    own = x->config.backup(x->config.user, l->fill.layer, l->fill.expert);
+    own = x->config.backup(x->config.user, f->fill.layer, f->fill.expert);
     if (own) { /* tier 1: local reuse */
         for (int i = 0; i < x->config.num_tensors; i++) {
             memcpy(to, own[i].data, own[i].bytes);
             to += own[i].bytes;
         }
-        l->asked = x->config.seat;
-        place_and_count(x, bulk, l);
-    } else if (!fetch_from_next(x, bulk, l)) {
-        give_up(x, l);
+        f->asked = x->config.seat;
+        place_and_count(x, bulk, f);
+    } else if (!fetch_from_next(x, bulk, f)) {
+        give_up(x, f);
     }
 }
 
-static void place_and_count(eepi_executor *x, eepi_bulk *bulk, lane *l)
+static void place_and_count(eepi_executor *x, eepi_bulk *bulk, fetch *f)
 {
-    eep_status status = place(x, l);
+    eep_status status = place(x, f);
 
-    l->failed = status;
-    if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, l)) {
+    f->failed = status;
+    if (status == EEP_ERR_CHECKSUM && fetch_from_next(x, bulk, f)) {
         return;
     }
     if (status != EEP_OK) {
-        give_up(x, l);
+        give_up(x, f);
         return;
     }
-    count(x, l, x->slot_bytes);
+    count(x, f, x->slot_bytes);
 }
 
-static void fill_lanes(eepi_executor *x, eepi_bulk *bulk)
+/* Start what may be under way at once. A fill that needs no fetch ends within start_fetch, so its
+ * place is free again; and the last one ends the whole view, which is then NULL. */
+static void start_fetches(eepi_executor *x, eepi_bulk *bulk)
 {
-    int started = 1;
+    bool started = true;
 
     while (started) {
-        int lanes = x->view && is_behind_traffic(x) ? 1 : LANES;
-        started = 0;
-        for (int i = 0; i < lanes; i++) {
+        int most = x->view && is_behind_traffic(x) ? 1 : MAX_FETCHES;
+        started = false;
+        for (int i = 0; i < most; i++) {
             if (!x->view || x->next_fill >= x->num_fills) {
                 return;
             }
             if (is_behind_traffic(x) && x->now_us < x->resume_us) {
                 return; /* until a tick */
             }
-            if (!x->lanes[i].busy) {
-                start_lane(x, bulk, &x->lanes[i]);
+            if (!x->fetches[i].busy) {
+                start_fetch(x, bulk, &x->fetches[i]);
                 started = !x->view || !is_behind_traffic(x); /* else the next one at a tick */
             }
         }
@@ -302,7 +306,7 @@ void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *vie
     if (x->num_fills == 0) {
         finish(x, EEP_OK, "");
     } else {
-        fill_lanes(x, bulk);
+        start_fetches(x, bulk);
     }
 }
 
@@ -310,34 +314,34 @@ void eepi_executor_tick(eepi_executor *x, eepi_bulk *bulk, uint64_t now_us)
 {
     x->now_us = now_us;
     if (x->view && is_behind_traffic(x)) {
-        fill_lanes(x, bulk);
+        start_fetches(x, bulk);
     }
 }
 
 uint64_t eepi_executor_wake_us(const eepi_executor *x)
 {
-    int held_back =
-        x->view && is_behind_traffic(x) && x->next_fill < x->num_fills && !x->lanes[0].busy;
+    bool held_back =
+        x->view && is_behind_traffic(x) && x->next_fill < x->num_fills && !x->fetches[0].busy;
 
     return held_back ? x->resume_us : UINT64_MAX;
 }
 
 void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer, eep_status status)
 {
-    for (int i = 0; i < LANES && x->view; i++) {
-        lane *l = &x->lanes[i];
-        if (!l->busy || l->transfer != transfer) {
+    for (int i = 0; i < MAX_FETCHES && x->view; i++) {
+        fetch *f = &x->fetches[i];
+        if (!f->busy || f->transfer != transfer) {
             continue;
         }
-        l->transfer = 0;
-        l->failed = status;
+        f->transfer = 0;
+        f->failed = status;
         if (status == EEP_OK) {
-            place_and_count(x, bulk, l);
-        } else if (!fetch_from_next(x, bulk, l)) {
-            give_up(x, l);
+            place_and_count(x, bulk, f);
+        } else if (!fetch_from_next(x, bulk, f)) {
+            give_up(x, f);
         }
         if (x->view) {
-            fill_lanes(x, bulk);
+            start_fetches(x, bulk);
         }
         return;
     }
@@ -345,9 +349,9 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
 
 void eepi_executor_cancel(eepi_executor *x)
 {
-    for (int i = 0; i < LANES; i++) {
-        x->lanes[i].busy = 0;
-        x->lanes[i].transfer = 0;
+    for (int i = 0; i < MAX_FETCHES; i++) {
+        x->fetches[i].busy = false;
+        x->fetches[i].transfer = 0;
     }
     free(x->view);
     free(x->fills);

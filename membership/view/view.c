@@ -1,3 +1,5 @@
+/* The view document: its layout, sealing and checking its bytes, and questions about its seats and
+ * slots. */
 #include "membership/view/view.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* The cluster: events in virtual time, the simulated store, and the life of processes. */
 #include "tests/lib/core_cluster_parts.h"
 
 #include "repair/placement.h"
@@ -404,7 +405,7 @@ void cluster_evidence(cluster *c, int observer, int seat, int kind)
 {
     const cluster_process *p = cluster_at(c, seat);
 
-    cluster_give(c, observer,
+    cluster_feed(c, observer,
                  (eepi_input){.kind = kind < 0 ? EEPI_INPUT_ALIVE : EEPI_INPUT_EVIDENCE,
                               .suspect = {seat, p->generation, kind}});
 }
@@ -431,7 +432,7 @@ void cluster_stop(cluster *c, int seat, uint64_t for_us)
 
 void cluster_leave(cluster *c, int seat)
 {
-    cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_LEAVE});
+    cluster_feed(c, seat, (eepi_input){.kind = EEPI_INPUT_LEAVE});
 }
 
 /* Of the answers to compare-and-swaps a core gets only the newest one's, as the service thread
@@ -463,7 +464,7 @@ static void handle(cluster *c, cluster_event *event)
         }
     } else if (p->alive) {
         if (event->kind == EVENT_INPUT && !is_late_answer(p, &event->input)) {
-            cluster_give_to(c, p, event->input);
+            cluster_feed_to(c, p, event->input);
         } else if (event->kind == EVENT_INPUT) {
             return;
         } else if (event->kind == EVENT_RANK) {
@@ -476,7 +477,7 @@ static void handle(cluster *c, cluster_event *event)
             if (!event->input.revision) { /* the regular one; others were asked for */
                 cluster_push_in(c, EVENT_TICK, p, TICK_US);
             }
-            cluster_give_to(c, p, (eepi_input){.kind = EEPI_INPUT_TICK});
+            cluster_feed_to(c, p, (eepi_input){.kind = EEPI_INPUT_TICK});
         }
     }
 }

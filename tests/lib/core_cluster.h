@@ -98,7 +98,7 @@ void cluster_leave(cluster *c, int seat);
 void cluster_evidence(cluster *c, int observer, int seat, int kind);
 /* The register and all keys are gone; every rank reconnects. */
 void cluster_restart_store(cluster *c);
-void cluster_give(cluster *c, int seat, eepi_input input);
+void cluster_feed(cluster *c, int seat, eepi_input input);
 
 void cluster_run(cluster *c, uint64_t for_us);
 /* Run until it is true, at most so long; returns whether it is. */

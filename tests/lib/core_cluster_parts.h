@@ -54,6 +54,6 @@ void cluster_run_rank(cluster *c, cluster_process *p);
 void cluster_drain(cluster *c, cluster_process *p);
 void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view);
 void cluster_publish(cluster *c, cluster_process *p);
-/* Give the core an input and carry out what it asks for. */
-void cluster_give_to(cluster *c, cluster_process *p, eepi_input input);
+/* Feed the core an input and carry out what it asks for. */
+void cluster_feed_to(cluster *c, cluster_process *p, eepi_input input);
 #endif

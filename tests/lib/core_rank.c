@@ -180,17 +180,17 @@ static void give_mail(cluster *c, cluster_process *p)
         return;
     }
     if (mail.flipped) {
-        cluster_give_to(c, p,
+        cluster_feed_to(c, p,
                         (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail.flipped_digest});
     }
     if (mail.accused) {
-        cluster_give_to(c, p,
+        cluster_feed_to(c, p,
                         (eepi_input){.kind = EEPI_INPUT_ACCUSED,
                                      .seats = mail.accused_seats,
                                      .step = mail.accused_step});
     }
     if (mail.drained) {
-        cluster_give_to(c, p, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step});
+        cluster_feed_to(c, p, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step});
     }
 }
 
@@ -413,7 +413,7 @@ void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
     for (int i = 0; i < n; i++) {
         p->experts[fills[i].slot] = fills[i].expert;
     }
-    cluster_give(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
+    cluster_feed(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
 }
 
 static eepi_member record_of(const cluster_process *p)
@@ -516,7 +516,7 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
         p->num_kills++;
         other = cluster_process_of(c, action->suspect.seat, action->suspect.generation);
         if (other->unkillable) {
-            cluster_give_to(
+            cluster_feed_to(
                 c, p, (eepi_input){.kind = EEPI_INPUT_NOT_KILLED, .suspect = action->suspect});
         } else {
             cluster_push_in(c, EVENT_DIE, other, 200 + cluster_random(c, 3000));
@@ -548,7 +548,7 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
     }
 }
 
-void cluster_give_to(cluster *c, cluster_process *p, eepi_input input)
+void cluster_feed_to(cluster *c, cluster_process *p, eepi_input input)
 {
     eepi_action actions[EEPI_CORE_MAX_ACTIONS];
     const eepi_action *from;
@@ -571,7 +571,7 @@ void cluster_give_to(cluster *c, cluster_process *p, eepi_input input)
     }
 }
 
-void cluster_give(cluster *c, int seat, eepi_input input)
+void cluster_feed(cluster *c, int seat, eepi_input input)
 {
-    cluster_give_to(c, cluster_at(c, seat), input);
+    cluster_feed_to(c, cluster_at(c, seat), input);
 }

@@ -1,5 +1,5 @@
-/* The store lost its memory: one core alone is given the store's words by hand. The simulator found
- * each of these histories; docs/PROTOCOL.md has the seeds. */
+/* The store lost its memory: one core alone is fed by hand what the store would say. The simulator
+ * found each of these histories; docs/PROTOCOL.md has the seeds. */
 #include "membership/core/core_draft.h"
 #include "repair/placement.h"
 
@@ -42,7 +42,7 @@ static void teardown(void)
 TestSuite(core_forgets, .init = setup, .fini = teardown);
 
 /* How many actions of that kind the input causes. */
-static int gives(eepi_input input, eepi_action_kind kind)
+static int causes(eepi_input input, eepi_action_kind kind)
 {
     int n, found = 0;
     const eepi_action *actions;
@@ -60,29 +60,29 @@ static int gives(eepi_input input, eepi_action_kind kind)
 
 static int proposes_after(eepi_input_kind kind)
 {
-    return gives((eepi_input){.kind = kind}, EEPI_ACTION_CAS);
+    return causes((eepi_input){.kind = kind}, EEPI_ACTION_CAS);
 }
 
 static int proposes_after_view(uint64_t revision)
 {
-    return gives((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = revision},
-                 EEPI_ACTION_CAS);
+    return causes((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = revision},
+                  EEPI_ACTION_CAS);
 }
 
-static int member_gives(int seat, uint32_t generation, eepi_action_kind kind)
+static int member_causes(int seat, uint32_t generation, eepi_action_kind kind)
 {
     const int32_t experts[2] = {seat, (seat + 1) % 3};
     const uint64_t checksums[2] = {11, 11}, backup = 0;
     const eepi_member member = {seat, generation, 1, 0, experts, checksums, &backup};
 
-    return gives((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &member}, kind);
+    return causes((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &member}, kind);
 }
 
 static int proposes_after_report_under(int seat, uint64_t epoch)
 {
     const eepi_report report = {.seat = seat, .generation = 2, .epoch = epoch, .highest_step = 9};
 
-    return gives((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_CAS);
+    return causes((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_CAS);
 }
 
 static int proposes_after_report(int seat)
@@ -94,20 +94,20 @@ static int proposes_after_filled(int seat)
 {
     const eepi_ack ack = {seat, 2, EEPI_ACK_FILLED, view->epoch, view->digest};
 
-    return gives((eepi_input){.kind = EEPI_INPUT_ACK, .ack = &ack}, EEPI_ACTION_CAS);
+    return causes((eepi_input){.kind = EEPI_INPUT_ACK, .ack = &ack}, EEPI_ACTION_CAS);
 }
 
 static void wedge_without_seat_0(void)
 {
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {0, 2, EEP_FAULT_EXIT}},
-                    EEPI_ACTION_WEDGE));
+    cr_assert(causes((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {0, 2, EEP_FAULT_EXIT}},
+                     EEPI_ACTION_WEDGE));
 }
 
 static int proposes_after_drain(void)
 {
-    return gives((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 9}, EEPI_ACTION_CAS);
+    return causes((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 9}, EEPI_ACTION_CAS);
 }
 
 /* It built epoch 2 on top of an old document and on reports from before, while the others ran the
@@ -118,8 +118,8 @@ Test(core_forgets, S2_nothing_is_decided_on_what_was_heard_before)
     cr_assert(!proposes_after_report(2));
     cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
     cr_assert(proposes_after(EEPI_INPUT_VIEW_MISSING), "it writes its document back");
-    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 9},
-                     EEPI_ACTION_CAS));
+    cr_assert(!causes((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 9},
+                      EEPI_ACTION_CAS));
     cr_assert(!proposes_after_drain(), "rank 2 may have gone on without us");
     cr_assert(proposes_after_report(2), "rank 2 knows nothing newer");
 }
@@ -157,7 +157,7 @@ Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
     view->phase = EEPI_VIEW_REPAIRING;
     view->cause = EEPI_VIEW_FAULT;
     eepi_view_seal(view);
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
     cr_assert(!proposes_after_drain());
     cr_assert(!proposes_after(EEPI_INPUT_TICK), "seat 2 has not filled its slot");
@@ -173,12 +173,12 @@ Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
  * before that forgot (seed 2992). */
 Test(core_forgets, S2_no_instance_begins_on_records_read_before)
 {
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
-    (void)member_gives(2, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(2, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
     cr_assert(!proposes_after(EEPI_INPUT_VIEW_MISSING));
-    cr_assert_eq(member_gives(0, 2, EEPI_ACTION_CAS), 0, "seat 2 says its view before its record");
-    cr_assert_eq(member_gives(2, 2, EEPI_ACTION_CAS), 1);
+    cr_assert_eq(member_causes(0, 2, EEPI_ACTION_CAS), 0, "seat 2 says its view before its record");
+    cr_assert_eq(member_causes(2, 2, EEPI_ACTION_CAS), 1);
 }
 
 /* A joiner that had read the records, and not yet the view behind them, found that the experts had
@@ -186,7 +186,7 @@ Test(core_forgets, S2_no_instance_begins_on_records_read_before)
 Test(core_forgets, L1_nobody_begins_before_the_register_was_read)
 {
     for (int seat = 0; seat < 3; seat++) {
-        cr_assert_eq(member_gives(seat, 2, EEPI_ACTION_CAS), 0);
+        cr_assert_eq(member_causes(seat, 2, EEPI_ACTION_CAS), 0);
     }
     cr_assert_eq(proposes_after(EEPI_INPUT_TICK), 0);
     cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1);
@@ -198,9 +198,9 @@ Test(core_forgets, M10_who_leaves_before_it_is_let_in_has_left)
     eepi_view_seat_at(view, 1)->state = EEP_SEAT_VACANT;
     eepi_view_seat_at(view, 1)->generation = 1;
     eepi_view_seal(view);
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_LEAVE}, EEPI_ACTION_DRAINED));
+    cr_assert(causes((eepi_input){.kind = EEPI_INPUT_LEAVE}, EEPI_ACTION_DRAINED));
 }
 
 /* Two proposers that doubt, or leave somebody out alive, never give the same epoch, whatever each
@@ -247,12 +247,12 @@ Test(core_forgets, S2_an_epoch_that_somebody_may_know_is_leapt_over)
 /* It would have killed all others for not reporting under its own. */
 Test(core_forgets, S2_who_has_another_document_of_the_epoch_ends)
 {
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
     view->first_step++;
     eepi_view_seal(view);
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 9},
-                    EEPI_ACTION_EVICTED));
+    cr_assert(causes((eepi_input){.kind = EEPI_INPUT_VIEW, .view = view, .revision = 9},
+                     EEPI_ACTION_EVICTED));
 }
 
 /* The others had committed it, or nobody would have agreed in-band to switch to it. */
@@ -260,15 +260,15 @@ Test(core_forgets, S2_what_was_switched_to_was_committed)
 {
     const uint64_t digest = view->digest;
 
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     cr_assert(!proposes_after_view(5));
     view->epoch = 2;
     view->base_digest = digest;
     view->cause = EEPI_VIEW_PLANNED;
     eepi_view_seal(view);
-    cr_assert(gives((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
+    cr_assert(causes((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
     cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
-    (void)gives((eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = view->digest}, EEPI_ACTION_CAS);
+    (void)causes((eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = view->digest}, EEPI_ACTION_CAS);
     cr_assert_eq(eepi_core_view(core)->epoch, 2);
     cr_assert_eq(proposes_after(EEPI_INPUT_VIEW_MISSING), 1, "and writes it back");
 }
@@ -282,13 +282,13 @@ Test(core_forgets, M4_who_switches_after_a_loss_writes_the_document_back)
 
     for (int lost = 0; lost < 2; lost++) {
         eepi_view *old = eepi_view_copy(view), *own = view;
-        (void)member_gives(1, 2, EEPI_ACTION_READ);
+        (void)member_causes(1, 2, EEPI_ACTION_READ);
         cr_assert(!proposes_after_view(5));
         view->base_digest = old->digest;
         view->epoch = old->epoch + 1;
         view->cause = EEPI_VIEW_PLANNED;
         eepi_view_seal(view);
-        cr_assert(gives((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
+        cr_assert(causes((eepi_input){.kind = EEPI_INPUT_PLAN, .view = view}, EEPI_ACTION_STAGE));
         if (lost) {
             cr_assert(!proposes_after(EEPI_INPUT_STORE_LOST));
             view = old;
@@ -296,7 +296,7 @@ Test(core_forgets, M4_who_switches_after_a_loss_writes_the_document_back)
             view = own;
         }
         input.digest = view->digest;
-        cr_assert_eq(gives(input, EEPI_ACTION_CAS), lost);
+        cr_assert_eq(causes(input, EEPI_ACTION_CAS), lost);
         cr_assert_eq(eepi_core_view(core)->epoch, view->epoch);
         free(old);
     }
@@ -315,7 +315,7 @@ static void see_view(uint64_t epoch, eepi_view_cause cause, uint64_t revision)
  * proposed one with a seat that nobody had had (kinds all but unkillable, seed 2677). */
 Test(core_forgets, S1_who_left_a_forgotten_view_has_not_left_its_namesake)
 {
-    (void)member_gives(1, 2, EEPI_ACTION_READ);
+    (void)member_causes(1, 2, EEPI_ACTION_READ);
     for (int seat = 0; seat < 3; seat++) {
         eepi_view_seat_at(view, seat)->generation = 1;
     }
@@ -327,6 +327,6 @@ Test(core_forgets, S1_who_left_a_forgotten_view_has_not_left_its_namesake)
     eepi_view_seat_at(view, 1)->generation = 2;
     see_view(5, EEPI_VIEW_INITIAL, 9);
     see_view(6, EEPI_VIEW_PLANNED, 10);
-    cr_assert(!gives((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 1, EEP_FAULT_EXIT}},
-                     EEPI_ACTION_WEDGE));
+    cr_assert(!causes((eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 1, EEP_FAULT_EXIT}},
+                      EEPI_ACTION_WEDGE));
 }

@@ -25,7 +25,7 @@ static void accuse(cluster *c, int by, int seat)
 
     seats[0] = 1ull << seat;
     for (int i = 0; i < 2; i++) {
-        cluster_give(c, by,
+        cluster_feed(c, by,
                      (eepi_input){.kind = EEPI_INPUT_ACCUSED,
                                   .seats = seats,
                                   .step = cluster_at(c, by)->stepper.step + 1 + (uint64_t)i});

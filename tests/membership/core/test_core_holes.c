@@ -58,7 +58,7 @@ Test(core_holes, M5_evidence_of_a_newer_generation_hides_no_older_one)
     {
         eepi_suspect newer = {3, 2, EEP_FAULT_RESET};
         for (int seat = 0; seat < 3; seat++) {
-            cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = newer});
+            cluster_feed(c, seat, (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = newer});
         }
         cluster_stop(c, 3, CLUSTER_FOREVER - c->now_us);
         expect_serving(c, 3);
@@ -173,7 +173,7 @@ Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
                 cluster_start(c, seat);
             }
             for (int seat = 0; seat < 4; seat++) {
-                cluster_give(
+                cluster_feed(
                     c, seat,
                     (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {5, 1, EEP_FAULT_EXIT}});
             }
@@ -194,7 +194,7 @@ Test(core_holes, M5_a_zombie_accuses_nobody)
         cluster_crash(c, 3);
         expect_serving(c, 3);
         for (int seat = 0; seat < 3; seat++) {
-            cluster_give(c, seat, (eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late});
+            cluster_feed(c, seat, (eepi_input){.kind = EEPI_INPUT_REPORT, .report = &late});
         }
         expect_serving(c, 3);
         EXPECT(c, c->num_committed == 2);
