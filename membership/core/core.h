@@ -90,15 +90,15 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_VIEW,         /* view, revision: the register as somebody read it */
     EEPI_INPUT_VIEW_MISSING, /* the register is empty */
     EEPI_INPUT_STORE_LOST,   /* what the store holds will all be told anew, if it holds it still */
-    EEPI_INPUT_CAS_DONE,     /* won: our document is in, at `revision` */
+    EEPI_INPUT_CAS_DONE,     /* won: the document is in, at `revision` */
     EEPI_INPUT_CAS_UNKNOWN,  /* no answer: it may or may not be in */
     EEPI_INPUT_MEMBER,       /* member */
     EEPI_INPUT_REPORT,       /* report */
     EEPI_INPUT_ACK,          /* ack */
     EEPI_INPUT_PLAN,         /* view: a plan to stage */
     EEPI_INPUT_EXIT,         /* end: as somebody told it */
-    EEPI_INPUT_EVIDENCE,     /* suspect: our own observation; EEP_FAULT_EXIT: the first sign */
-    EEPI_INPUT_ENDED,        /* suspect.seat, .generation: our own observation of its whole end */
+    EEPI_INPUT_EVIDENCE,     /* suspect: seen by this rank; EEP_FAULT_EXIT: the first sign */
+    EEPI_INPUT_ENDED,        /* suspect.seat, .generation: this rank saw its whole end */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
     EEPI_INPUT_BUSY,         /* suspect.seat, .generation: by its own word, for `step` us more */
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
@@ -106,7 +106,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight */
     EEPI_INPUT_STAGED,       /* digest: that view is in the idle bank */
     EEPI_INPUT_FLIPPED,      /* digest: that view is live here */
-    EEPI_INPUT_FILLED,       /* digest: our FILLING slots of that view are filled */
+    EEPI_INPUT_FILLED,       /* digest: this rank's FILLING slots of that view are filled */
     EEPI_INPUT_LEAVE,        /* the engine wants out; step: EEPI_LEAVES_AS_LAST, or 0 */
 } eepi_input_kind;
 
@@ -134,13 +134,13 @@ typedef enum eepi_action_kind {
     EEPI_ACTION_ACK,       /* put `ack` */
     EEPI_ACTION_INSTALL,   /* `view` is live from the next step on; serving may start */
     EEPI_ACTION_ANNOUNCE,  /* `view` is committed: announce it in-band */
-    EEPI_ACTION_FILL,      /* fill our FILLING slots of `view`; then EEPI_INPUT_FILLED */
+    EEPI_ACTION_FILL,      /* fill this rank's slots of `view`; then EEPI_INPUT_FILLED */
     EEPI_ACTION_CANCEL,    /* no transfer of an epoch below `epoch` may land any more */
     EEPI_ACTION_KILL,      /* kill the process of suspect */
     EEPI_ACTION_EXIT,      /* tell the others of `end` */
-    EEPI_ACTION_MEMBER,    /* put our member record again, with leaving = 1 */
+    EEPI_ACTION_MEMBER,    /* put the member record again, with leaving set */
     EEPI_ACTION_EVICTED,   /* serving is over for this process */
-    EEPI_ACTION_DRAINED,   /* we have left as we asked */
+    EEPI_ACTION_DRAINED,   /* this rank has left as it asked */
     EEPI_ACTION_UNCOVERED, /* fail closed; `why` names the experts */
     EEPI_ACTION_REFUSED,   /* suspect's process may not join; `why` says the reason */
     EEPI_ACTION_SUSPECTED, /* for observers: suspect is new */

@@ -57,7 +57,7 @@ static void say_unheard(const eepi_core *core, list *l)
     end_names(l);
 }
 
-/* Whose acknowledgement the plan that lets us in waits for. */
+/* The plan lets this rank in: whose acknowledgement it waits for. */
 static void say_unacknowledged(const eepi_core *core, list *l)
 {
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {

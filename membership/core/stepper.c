@@ -110,7 +110,7 @@ void eepi_stepper_install(eepi_stepper *s, const eepi_live *view, bool joining)
 
 void eepi_stepper_announce(eepi_stepper *s, const eepi_live *view)
 {
-    if (s->live.digest != view->digest) { /* else peers told us in-band before the store did */
+    if (s->live.digest != view->digest) { /* else peers said so in-band before the store did */
         s->announced = *view;
     }
 }

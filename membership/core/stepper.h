@@ -51,7 +51,7 @@ typedef struct eepi_stepper {
     uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
     bool wedged, in_step, flip_is_in_band;
     bool warm;            /* a step under `live` has ended OK here */
-    bool must_follow;     /* joiner: the first step is a peer's, never our own */
+    bool must_follow;     /* joiner: the first step is a peer's, never its own */
     uint64_t step;        /* last one begun, or the newest seen */
     uint64_t jump_step;   /* a peer is there; 0: none */
     bool peers_are_newer; /* the last step met a newer epoch */
@@ -101,7 +101,7 @@ bool eepi_stepper_flipped(eepi_stepper *stepper);
 /* It could not be made live. */
 void eepi_stepper_flip_failed(eepi_stepper *stepper);
 /* The newest step that a peer has begun under the live view, by the tags in this rank's window; 0:
- * none newer than ours. */
+ * none newer than its own. */
 uint64_t eepi_stepper_peer_step(const eepi_stepper *stepper, const eepk_shape *shape,
                                 uint8_t *window);
 /* May a step begin, all flips done? `peer_step` as above. */
