@@ -59,7 +59,7 @@ static const fake_gpu_body *body_of(const char *name)
     return NULL;
 }
 
-/* Whatever is launched has at least as many bytes as a body. */
+/* Each function that is launched has at least as many bytes as a body. */
 static bool is_marked(const void *function)
 {
     return (uintptr_t)function % _Alignof(fake_gpu_body) == 0 &&

@@ -193,7 +193,7 @@ static eep_status ring_go(ring_rank *k, uint64_t replay)
 
 /* ------------------------------------------------------------------ the ring */
 
-/* Who failed before the barrier keeps everybody from waiting for it in a kernel. */
+/* A rank that failed before the barrier keeps the others from waiting for it in a kernel. */
 static bool all_are_well(ring_rank *k)
 {
     if (k->status != EEP_OK)

@@ -65,7 +65,7 @@ typedef struct smoke_result {
 uint32_t smoke_num_tokens(const smoke_case *test, int step, int rank);
 int smoke_epoch_of(int step);
 bool smoke_is_member(const smoke_case *test, int epoch, int rank);
-/* Who stops in the steps for that. */
+/* The rank that stops in the steps for that. */
 int smoke_stopper(const smoke_case *test);
 /* The run; 0, or -1 with result_out->why. `is_cuda`: the device is not the host backend. Free the
  * result in both cases. Main thread. */
