@@ -82,7 +82,8 @@ static void say_warning(void *user, uint64_t warning)
              eepi_warning_by(warning), hint ? hint : "it is taken for dead");
 }
 
-/* Rule P8. On the host a process's memory ends before its threads could store into it again. */
+/* Rule P8: memory is free once the stores of an ended process have ended. On the host a thread
+ * without its memory map stores nothing, so the margin is 0 there. */
 static uint64_t stores_margin_us(const eep_config *c)
 {
     if (c->stores_margin_us != 0 || !eepi_device_is_discrete(c->device)) {

@@ -364,7 +364,8 @@ eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
     uint32_t idle = 1u - __atomic_load_n(&t->live, __ATOMIC_ACQUIRE);
     eep_status status;
 
-    status = eep_stream_wait_event(t->staging, t->flipped_event); /* rule T2 */
+    /* rule T2: staging waits for the flip that retired the bank which it writes */
+    status = eep_stream_wait_event(t->staging, t->flipped_event);
     if (status == EEP_OK) {
         status =
             eep_copy_async(t->staging, t->bank[idle], t->image, t->host_world.shape.bank_bytes);

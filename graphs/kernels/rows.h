@@ -35,7 +35,7 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
     if (first[expert] == first[expert + 1])
         return EEPK_INPUT_UNCOVERED;
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (topk_idx[j] == expert) /* S9 */
+        if (topk_idx[j] == expert) /* S9: an expert contributes to a token once */
             return EEPK_INPUT_TWICE;
     }
     return EEPK_INPUT_OK;

@@ -56,12 +56,13 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
     const eepi_view *view = core->view; /* all empty before the first */
     const bool begins = draft->cause == EEPI_VIEW_INITIAL;
 
-    assert(draft->epoch > view->epoch);                                /* S2 */
-    assert(draft->base_digest == (core->has_view ? view->digest : 0)); /* M4 */
-    assert(draft->first_step >= view->first_step);                     /* D5 */
-    assert(draft->proposer == core->config.seat);                      /* M4 */
-    assert((draft->combine_copy != view->combine_copy) ==
-           (draft->cause == EEPI_VIEW_FAULT));                  /* M2 */
+    assert(draft->epoch > view->epoch); /* S2: an epoch is never used again */
+    /* M4: a draft stands on the newest document */
+    assert(draft->base_digest == (core->has_view ? view->digest : 0));
+    assert(draft->first_step >= view->first_step); /* D5: nor is a step number */
+    assert(draft->proposer == core->config.seat);  /* M4: who drafts a view proposes it */
+    /* M2: each fault view, and no other, switches the combine copy */
+    assert((draft->combine_copy != view->combine_copy) == (draft->cause == EEPI_VIEW_FAULT));
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) { /* S12: generations go up */
         assert(eepi_view_seat_at(draft, seat)->generation >=
                eepi_view_seat_at(view, seat)->generation);

@@ -140,7 +140,8 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
         core->background_after_us = core->now_us + core->config.background_delay_us;
         core->examined_layers = 0;
     }
-    assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core)); /* S2 */
+    /* S2: the epochs that a rank knows only grow, once it has been in a view */
+    assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
     memcpy(core->view, view, view->bytes);
     settle_evidence(core, view);
     core->revision = revision;
@@ -185,7 +186,8 @@ static void on_member(eepi_core *core, const eepi_member *member)
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
         core->uncovered = false; /* it may bring what was missing */
-        (void)eepi_core_note_ended(core, member->seat, member->generation - 1); /* M7 */
+        /* M7: a new process takes a seat only after its predecessor's end was seen */
+        (void)eepi_core_note_ended(core, member->seat, member->generation - 1);
     }
     peer->generation = member->generation;
     peer->ready = member->ready;

@@ -253,7 +253,8 @@ bool eepi_stepper_wants(const eepi_stepper *s, uint64_t peer_step)
 
 eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now_us)
 {
-    assert(!s->wedged && !s->in_step && s->live.epoch != 0); /* M2, S4 */
+    /* M2: no step after a promise; S4: none of a rank that is outside the view */
+    assert(!s->wedged && !s->in_step && s->live.epoch != 0);
     s->step++;
     if (s->jump_step > s->step) {
         s->step = s->jump_step;

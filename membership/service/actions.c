@@ -18,7 +18,7 @@
 
 enum { BEGIN_AGAIN_US = 20000 };
 
-/* Rule M2. DRAINED comes with the end of the step in flight. */
+/* Rule M2: a rank drains before it promises. DRAINED comes with the end of the step in flight. */
 static void wedge(eep_context *context)
 {
     eepi_tell_without_view(context);

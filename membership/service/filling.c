@@ -112,7 +112,8 @@ void eepi_fill_start(eep_context *context, const eepi_view *view)
     eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
 }
 
-/* Rule R1. The executor first: what is cancelled is not to be fetched from another source. */
+/* Rule R1: a void plan cancels its transfers before a slot is given another expert. The executor
+ * comes first: what is cancelled is not to be fetched from another source. */
 void eepi_fill_cancel(eep_context *context, uint64_t epoch)
 {
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
