@@ -76,6 +76,7 @@ step "detection of kills and stops by all survivors" measure detect --out "$out"
 step "the store is killed for 60 s" measure store_outage --out "$out"
 step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"
 step "protocol models, all of them" bash tests/models/run.sh
+step "shellcheck, codespell, clang-tidy on every file" "$root/tools/lint.sh" "$root/build" --all
 step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..20000
 targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
 sanitized() { env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"; }

@@ -201,8 +201,9 @@ EEP_API EEP_MUST_CHECK eep_status eep_open(const eep_config *config, char *error
  * aborted first; if its graph does not end in time, memory it may still write is leaked. Another
  * thread may call it to end an eep_join, eep_step_begin, eep_step_wait or eep_step_end: that call
  * is EEP_ERR_STATE (its text is eep_error_text), and must be that thread's last one on the context.
- * If it does not end within 5 s, eep_close writes a line and closes nothing: call it again later.
- */
+ * A thread between eep_step_begin and eep_step_end has 200 ms to come to eep_step_end. A thread
+ * between two steps must not call again: libeep cannot see it, and the context is gone. If a call
+ * does not end within 5 s, eep_close writes a line and closes nothing: call it again later. */
 EEP_API void eep_close(eep_context *context);
 /* Why the last failing call on this context failed: names rank, epoch and what to do. Rank thread.
  */
