@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // libeep from C++: handles that close themselves, errors as exceptions. One rank, alone in its
 // instance, opens and joins, and runs two empty steps.
 //

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """libeep from Python with nothing but ctypes: a store and one rank, alone in its instance.
 
     LD_LIBRARY_PATH=... python3 engine.py [libeep.so]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A whole engine: two ranks share two experts; one of them is killed, and the other goes on.
  *
  *     cc minimal.c -o minimal $(pkg-config --cflags --libs eep)   # see docs/INTEGRATION.md

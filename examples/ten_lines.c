@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* README's "API in ten lines" as a program: one rank that is alone in its instance. Between its
  * marks stand the lines of README; the rest is what an engine has anyway: buffers, weights, inputs.
  *

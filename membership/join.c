@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A context's way into the view and out of it. */
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What can be asked of a context. */
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"

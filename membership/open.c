@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a context. */
 #include "graphs/base/descriptors.h"
 #include "graphs/base/public_call.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The sink of tokens: per request one owner and the next position, and nothing else gets through.
  */
 #include "eep/sink.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Clearing a store whose instance is over. */
 #include "eep/store.h"
 #include "graphs/base/public_call.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Watching the views of an instance from outside of it. */
 #include "eep/watch.h"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Draw from kept rows how long it took until all survivors knew of a fault: a distribution per
 mode, process size and kind. Needs matplotlib and nothing else.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the figures share: reading kept rows, quantiles, one look, and the command line."""
 
 import argparse

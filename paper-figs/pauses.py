@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Draw the recovery pauses of a campaign from its kept rows: the parts of every fault's pause, and
 how pause and parts are distributed. Needs matplotlib and nothing else.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Draw the timeline of a run from its kept rows: throughput, faults and joins, what each seat did,
 and the first fault's pause close up. Needs matplotlib and nothing else.
 

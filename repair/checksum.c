@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The checksum of an expert: XXH64 over its tensors. 0 means that none is known, so it is never
  * one. */
 #include "repair/checksum.h"

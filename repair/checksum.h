@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checksums of weights: XXH64 of an expert's tensors, one after the other. */
 #ifndef EEPI_CHECKSUM_H
 #define EEPI_CHECKSUM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Filling this rank's slots: each fill is a local copy, or fetches from one source after the other
  * until the bytes have the checksum of the view. */
 #include "repair/executor.h"

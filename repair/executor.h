@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The repair executor: fills this rank's FILLING slots, one view at a time (rule R1).
  *
  * Bytes land in staging buffers that only this rank owns; a slot is written by its owner alone,

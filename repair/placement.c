@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which slot holds which expert at first, and what a process that takes a seat is to load. */
 #include "repair/placement.h"
 

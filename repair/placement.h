@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Placement: which slot holds which expert at first, as pure functions on a view document. The same
  * document gives the same placement on every rank. */
 #ifndef EEPI_PLACEMENT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The planner's table, and what placement and planning do with slots. */
 #include "repair/plan_table.h"
 

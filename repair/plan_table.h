@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What placement and planning share: a table made once, and the slots of a view. */
 #ifndef EEPI_PLAN_TABLE_H
 #define EEPI_PLAN_TABLE_H

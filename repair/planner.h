@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The repair planner: which slots are to be filled from where, as pure functions on a view
  * document. No clock, no I/O, no random numbers: the same document gives the same plan on every
  * rank. */

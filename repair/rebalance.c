@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Background repair: what is moved behind live traffic, one layer at a time (routing stabilisation
  * of DESIGN.md; the paper moves all of it inside the pause). Pure, as the planner. */
 #include "repair/rebalance.h"

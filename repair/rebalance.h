@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Background repair, as pure functions on a view document. */
 #ifndef EEPI_REBALANCE_H
 #define EEPI_REBALANCE_H

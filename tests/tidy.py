@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The house style as a test: folders, sizes, names, words. Prints a line for each fault it finds.
 
     tests/tidy.py [--root FOLDER] [--circles]      exit status 1: there is a fault
@@ -51,7 +52,7 @@ FLOORS = [
     ("experiments/run",),
     ("experiments/bench/fixed",),
     ("experiments/bench", "experiments/info", "experiments/store", "experiments/oracle"),
-    ("tests", "examples"),
+    ("tests", "examples", "tools"),
 ]
 # Below, and nevertheless closed: what stays pure or independent (docs/ARCHITECTURE.md).
 NEVER = [
@@ -74,7 +75,7 @@ WORDS = {
     r"\bdeeds?\b": "action", r"\boutbox\b": "send queue", r"\bis_apart\b": "is_discrete",
     r"\bbeside_us\b": "program_dir", r"\blauncher_(do|did)\b": "apply, record",
     r"\bsay_again\b": "republish", r"\blab_(halt|gaps|kernel)": "fault_",
-    r"(?m)^(?:[-*#/ ]*)(Who|Whoever|Whatever) (?![^.?]*\?)": "the subject itself",
+    r"(?m)^(?:[-*#/ ]*)(Who(?! =)|Whoever|Whatever) (?![^.?]*\?)": "the subject itself",
 }
 NO_SPDX = (".md", ".json", ".jsonl", ".csv", ".png", ".gz", ".txt", ".patch", ".in", ".toml", ".cff",
            ".map", "LICENSE", ".gitignore", ".clang-format", ".clang-tidy", ".editorconfig")

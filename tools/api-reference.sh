@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # api-reference.sh DOXYGEN DOXYFILE OUT: run doxygen; whatever it warns of is an error.
 set -eu
 rm -rf "$3/html" "$3/man"

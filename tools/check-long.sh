@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034,SC2154 # sourced: its caller sets and reads some of the names
 # Sourced by ./check --long, with its step, run, say and $root: the measurement campaign and the
 # runs that are too long for every check. Rows, summaries and pictures are left in out/long.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034,SC2154 # sourced: its caller sets and reads some of the names
 # Sourced by tools/gpu-check and tools/gpu-pack, with $root: compiles the CUDA plugins and the programs
 # for a GPU with nothing but nvcc and a C compiler, as many files at once as there are processors.

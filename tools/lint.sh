@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Linters over the sources: shellcheck, codespell and clang-tidy.
 #   tools/lint.sh BUILD [--all]    BUILD: a build folder, for its compile_commands.json
 # clang-tidy looks at what differs from the last commit but one; --all: at every C file.
@@ -33,6 +34,7 @@ for entry in json.load(open(os.path.join(build, "compile_commands.json"))):
     if path in wanted and path not in entries:
         command = entry["command"].split(" ", 1)
         entry["command"] = entry["command"] if not command[0].endswith("ccache") else command[1]
+        entry["command"] = entry["command"].replace(" -Wno-tsan", "")
         entry["file"] = os.path.realpath(path)
         entries[path] = entry
 json.dump(list(entries.values()), open(os.path.join(out, "compile_commands.json"), "w"))

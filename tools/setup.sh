@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034,SC2154 # sourced: its caller sets and reads some of the names
 # Sourced by ./demo and ./check: installs what is missing (Debian packages), configures, builds.
 # Sets BUILD. Uses: $root, $install (yes|no).

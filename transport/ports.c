@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* RDMA ports, by libibverbs. A machine without RDMA has an empty list. */
 #include "transport/topology.h"
 

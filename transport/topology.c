@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Binding of threads, by hwloc. The topology is restricted to what the process may use right after
  * it is read, so that no binding can go beyond; after that it is only read, by any thread. */
 #include "transport/topology.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the machine looks like (hwloc) and which RDMA ports it has (libibverbs). Absent hardware is
  * an empty list, never an error. */
 #ifndef EEPI_TOPOLOGY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one parser of command lines: it finds rows, sets fields and prints --help, all by the
  * program's table. */
 #include "experiments/base/args.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Command lines: a program says in one table what its options are called, where their values go,
  * what is allowed, and what --help says. Defaults are texts, and are parsed like what people write.
  *

@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Start, wait for and end child processes. */
 #include "experiments/base/child.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Processes that a program starts: each ends with the thread that started it, blocks no signals
  * that the program holds back, and is waited for with a bound. */
 #ifndef EEPX_CHILD_H

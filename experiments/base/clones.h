@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Hot functions are compiled once per vector width and chosen when the program is loaded; not under
  * sanitizers, whose runtime does not exist yet at that moment. */
 #ifndef EEPX_CLONES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The only file that is compiled anew for each commit. meson makes the header. */
 #include "experiments/base/commit.h"
 

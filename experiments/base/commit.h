@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The commit that a program was built of, for the rows that it writes. */
 #ifndef EEPX_COMMIT_H
 #define EEPX_COMMIT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers in what people write: options, scripts, commands. */
 #ifndef EEPX_DECIMAL_H
 #define EEPX_DECIMAL_H

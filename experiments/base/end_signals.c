@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Block the signals that end a program, and let them cut off output that nobody reads. */
 #include "experiments/base/end_signals.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The signals that end a program in order. */
 #ifndef EEPX_END_SIGNALS_H
 #define EEPX_END_SIGNALS_H
@@ -10,9 +11,9 @@
  * later inherit it. `before_out`: the mask until now, may be NULL. -1 with errno. */
 int end_signals_block(sigset_t *set_out, sigset_t *before_out);
 
-/* Whoever prints while they are blocked waits for as long as nobody reads. True: from now on such a
- * signal replaces standard output, and standard error, by /dev/null if it takes nothing at that
- * moment. The signal itself stays pending, for who reads the signals. False: they are blocked
+/* A program that prints while they are blocked waits for as long as nobody reads. True: from now on
+ * such a signal replaces standard output, and standard error, by /dev/null if it takes nothing at
+ * that moment. The signal itself stays pending, for the reader of signals. False: they are blocked
  * again. Between the two only print and flush; one thread. */
 void end_signals_cut_output(bool may);
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Make, open, check and lock folders that a program writes into. */
 #include "experiments/base/folder.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Folders for what programs leave behind. */
 #ifndef EEPX_FOLDER_H
 #define EEPX_FOLDER_H
@@ -28,8 +29,8 @@ typedef struct folder_opened {
 int folder_open(const char *name, bool follow, folder_opened *out);
 void folder_close(folder_opened *self);
 
-/* Who may put another folder in place of `path`, which begins with '/', by what leads to it: its
- * parents, and the links on the way, up to '/'. The folder itself is not looked at. */
+/* The users who may put another folder in place of `path`, which begins with '/'. What leads to it
+ * is looked at: its parents, and the links on the way, up to '/'. The folder itself is not. */
 typedef enum folder_way {
     FOLDER_WAY_KEPT,   /* nobody but us and root */
     FOLDER_WAY_SHARED, /* some, who have a group */

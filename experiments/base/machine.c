@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the processors did meanwhile, for this program and for others. */
 #include "experiments/base/machine.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How busy the machine is, and with whom: a step beside a full machine takes as long as the load
  * makes it. */
 #ifndef EEPX_MACHINE_H

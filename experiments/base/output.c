@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Standard output and standard error that cannot stop or silently fail a program. */
 #include "experiments/base/output.h"
 

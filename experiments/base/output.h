@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What programs print: a closed pipe or a full device must not cost the results, and must not pass
  * for success either. */
 #ifndef EEPX_OUTPUT_H
@@ -12,8 +13,8 @@
  * numbers. At the end of the program output_end() is applied to its exit status. */
 void output_begin(void);
 
-/* Whoever reads the descriptor has stopped: a line more would stop us too. (If this is false, a
- * line may still: a terminal may have some room, and not enough.) */
+/* The reader of the descriptor has stopped: a line more would stop this program too. (If this is
+ * false, a line may still: a terminal may have some room, and not enough.) */
 bool output_is_stuck(int fd);
 /* Something that was printed is lost; printing more is of no use. */
 bool output_is_lost(void);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* poll over those descriptors of a list that are open. */
 #include "experiments/base/poll_open.h"
 

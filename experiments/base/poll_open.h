@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* poll() for sets in which entries stay free: the kernel refuses more entries than the process may
  * have descriptors, also where most are -1. */
 #ifndef EEPX_POLL_OPEN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Make a folder for sockets that only this user can enter, and remove those that ended processes
  * left. */
 #include "experiments/base/private_dir.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Folders for sockets that only this user can enter, below the directory for temporary files. */
 #ifndef EEPX_PRIVATE_DIR_H
 #define EEPX_PRIVATE_DIR_H

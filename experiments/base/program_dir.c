@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Find what was installed together with this program. */
 #include "experiments/base/program_dir.h"
 

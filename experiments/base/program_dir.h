@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where the programs and files are that were installed together with this program. */
 #ifndef EEPX_PROGRAM_DIR_H
 #define EEPX_PROGRAM_DIR_H

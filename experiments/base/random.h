@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* splitmix64 (Steele, Lea, Flood 2014): the random numbers of arrivals, targets, faults, inputs and
  * tests. The same state gives the same numbers on every machine. The model's weights and the oracle
  * have their own, which docs/MODEL.md defines. */

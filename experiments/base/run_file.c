@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Read and write the files of a run: text, JSON, rows. */
 #include "experiments/base/run_file.h"
 

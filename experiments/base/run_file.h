@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Files in a run's folder, read and written whole. */
 #ifndef EEPX_RUN_FILE_H
 #define EEPX_RUN_FILE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Check and mend UTF-8. */
 #include "experiments/base/utf8.h"
 

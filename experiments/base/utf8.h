@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Texts that others have written. */
 #ifndef EEPX_UTF8_H
 #define EEPX_UTF8_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The benchmark's options and cases. What each measures, and how: docs/BENCH.md. */
 #ifndef BENCH_H
 #define BENCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Dispatch and combine, each timed alone, beside a copy of as many bytes: `exchange`, `deepep`. */
 #include "experiments/bench/bench.h"
 #include "experiments/bench/copy.h"

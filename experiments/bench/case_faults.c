@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Steps to which something happens: `flip` (a planned view goes live), `abort` (a rank hangs and
  * the others are told to give up). */
 #include "experiments/bench/bench.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank's windows, tables and scratch take. Computed, not measured: they are allocated once,
  * at open, by these formulas. */
 #include "experiments/bench/bench.h"

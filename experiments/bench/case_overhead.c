@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What elasticity costs a step that nothing happens to: the elastic step and the baseline, each
  * twice, interleaved. Both twice, since whoever runs more often finds its code and data warmer. */
 #include "experiments/bench/bench.h"

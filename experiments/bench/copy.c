@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Time the device's own copies. */
 #include "experiments/bench/copy.h"
 

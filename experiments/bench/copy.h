@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device's own copies, as the measure of how fast bytes can be moved. */
 #ifndef BENCH_COPY_H
 #define BENCH_COPY_H

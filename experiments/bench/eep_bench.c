@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-bench: what the data plane costs on one device. Ranks are threads of this process. */
 #include "experiments/bench/bench.h"
 #include "experiments/base/output.h"

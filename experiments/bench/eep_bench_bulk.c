@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-bench-bulk: how fast weights come from another process in shared memory and over UCX, in
  * turns within one run. Each is paired with the others of its round; shared memory runs twice in a
  * round (A/A). Rows go to a file, what they say to standard output. */
@@ -7,7 +8,7 @@
 #include "experiments/base/private_dir.h"
 #include "transport/bulk/bulk.h"
 #include "transport/holder/holder.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/child.h"
 #include "experiments/base/commit.h"
 #include "experiments/base/args.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Capture the graphs that are timed: steps, parts of steps, the baseline. */
 #include "experiments/bench/graphs.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Capture of the graphs that are measured. Rank threads; all ranks capture before any replays. */
 #ifndef BENCH_GRAPHS_H
 #define BENCH_GRAPHS_H

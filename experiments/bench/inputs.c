@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Fill the inputs of timed steps, and count the bytes that a layer moves. */
 #include "experiments/bench/inputs.h"
 

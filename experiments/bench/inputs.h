@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the ranks of the benchmark work on: random tokens and routing from a seed, the placement,
  * and how many bytes a layer of it must move. Pure functions. */
 #ifndef BENCH_INPUTS_H

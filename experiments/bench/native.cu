@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA bodies of the benchmark's own kernels. */
 #include "experiments/bench/native.h"
 

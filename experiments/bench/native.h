@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels that are the benchmark's own on a GPU: the fixed-membership baseline and the stamp. The
  * program launches them through its own CUDA runtime into the native stream, as an engine does with
  * its kernels. native.cu has them; native_none.c stands in where there is no nvcc. */
@@ -15,8 +16,9 @@ typedef struct bench_stamp_args {
  * share, in nanoseconds. One thread. */
 EEPK_FN void bench_stamp_body(const bench_stamp_args *a, eep_grid g)
 {
-    if (g.block == 0 && g.thread == 0)
+    if (g.block == 0 && g.thread == 0) {
         *a->to = eepk_now_ns();
+    }
 }
 
 /* The baseline's ids, then the stamp's. */

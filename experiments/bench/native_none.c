@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* In place of native.cu where there is no CUDA. */
 #include "experiments/bench/native.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Write a benchmark's rows and print its tables. */
 #include "experiments/bench/report.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the benchmark tells: lines on stdout, rows in a CSV file that is complete after every row.
  * Main thread. */
 #ifndef BENCH_REPORT_H

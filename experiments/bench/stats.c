@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Order statistics and confidence intervals. */
 #include "experiments/bench/stats.h"
 

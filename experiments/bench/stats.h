@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Quantiles and intervals of measured times. Pure; every function sorts or reads only what it is
  * given. */
 #ifndef BENCH_STATS_H

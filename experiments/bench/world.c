@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks as threads of one process, their memory and their steps. */
 #include "experiments/bench/world.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ranks of one measurement: threads of this process on one device, each with window, tables,
  * inputs, buffers, and graphs of the elastic step and of its fixed-membership baseline. Both graphs
  * of a rank use the same windows, tables, scratch and buffers (with tags of their own), so that

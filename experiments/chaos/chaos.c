@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Draw the faults of a round. */
 #include "experiments/chaos/chaos.h"
 #include "experiments/base/random.h"

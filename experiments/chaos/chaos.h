@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Random faults for eep-chaos: which fault comes to which rank, and when, as flags of eep-run.
  * Pure: seed and round determine every flag. */
 #ifndef EEPX_CHAOS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Compare what a round did, by its rows, with what it drew. */
 #include "experiments/chaos/chaos_judge.h"
 #include "experiments/base/run_file.h"

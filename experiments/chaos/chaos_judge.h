@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a round of eep-chaos came to: the rows and the summary that eep-run left, held against the
  * faults that were drawn. */
 #ifndef EEPX_CHAOS_JUDGE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The rows and the closing table of a campaign. */
 #include "experiments/chaos/chaos_table.h"
 

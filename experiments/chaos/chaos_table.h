@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a campaign of eep-chaos adds up to: a row per fault, and the table at the end. */
 #ifndef EEPX_CHAOS_TABLE_H
 #define EEPX_CHAOS_TABLE_H

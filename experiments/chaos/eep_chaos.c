@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-chaos: rounds of random faults on rank processes, each round one eep-run, until the time is
  * up or something is not as it must be. */
 #include "experiments/base/program_dir.h"
@@ -8,7 +9,7 @@
 #include "experiments/base/folder.h"
 #include "experiments/base/output.h"
 #include "experiments/base/run_file.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/child.h"
 #include "experiments/base/commit.h"
 #include "experiments/base/args.h"

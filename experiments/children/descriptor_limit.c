@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a run needs of RLIMIT_NOFILE, counted from its ranks. */
 #include "experiments/children/descriptor_limit.h"
 

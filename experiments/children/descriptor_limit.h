@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The limit of open descriptors, which the programs raise for themselves and what they start. */
 #ifndef EEPX_DESCRIPTOR_LIMIT_H
 #define EEPX_DESCRIPTOR_LIMIT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Child processes that open a device and spin on it. */
 #include "experiments/children/device_probe.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Can ranks run on a device, and how do processes share it? Asked before ranks are started, so that
  * a machine without one is told about once and plainly. */
 #ifndef EEPX_DEVICE_PROBE_H

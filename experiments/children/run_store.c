@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store of a run: started if it is the launcher's, connected to, and ended. */
 #include "experiments/children/run_store.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store of a run, and the launcher's connection to it: a thread of the launcher, a process of
  * its own (--store-process), or one that runs already (--store). */
 #ifndef EEPX_RUN_STORE_H

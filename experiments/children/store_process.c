@@ -1,9 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-store as a child process: signals, start, end. */
 #include "experiments/children/store_process.h"
 #include "experiments/base/program_dir.h"
 #include "experiments/base/child.h"
 #include "transport/holder/holder.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <fcntl.h>

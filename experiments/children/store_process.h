@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher's store as a process of its own, so that it can be killed, stopped and started anew
  * like a rank. One thread owns it, and lives as long: the process dies with that thread. */
 #ifndef EEPX_STORE_PROCESS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks as child processes, or as threads of one child process that is told by orders. */
 #include "experiments/children/supervisor.h"
 
@@ -5,7 +6,7 @@
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank.h"
 #include "experiments/rank/rank_main.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ranks, as processes or as threads of one process: started, signalled, observed to
  * end. One thread owns a supervisor; no call blocks but supervisor_close, and, for up to 200 ms,
  * supervisor_reap where the process of all threads has ended. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The connections of the control socket: accepted, polled, turned away, told events. */
 #include "experiments/control/control_request.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The control socket of a running eep-run: commands and questions in, answers and events out, one
  * JSON object per line (docs/CONTROL.md). It knows verbs and their text; what they do is behind
  * control_ops, so that it is tested without a launcher. No call waits; one thread owns a control.

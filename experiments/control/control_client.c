@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-ctl's end of the socket: connect, send a line, read lines. */
 #include "experiments/control/control_client.h"
 
 #include "transport/holder/holder_socket.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <math.h>

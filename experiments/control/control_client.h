@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The other end of the control socket: one line of JSON out, lines of JSON in. */
 #ifndef EEPX_CONTROL_CLIENT_H
 #define EEPX_CONTROL_CLIENT_H

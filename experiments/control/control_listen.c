@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The listening socket: a stale one is replaced, a live one left alone. */
 #include "experiments/control/control_listen.h"
 

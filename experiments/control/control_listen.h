@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The listening end of the control socket. */
 #ifndef EEPX_CONTROL_LISTEN_H
 #define EEPX_CONTROL_LISTEN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where the socket of a run lies: in its folder, or elsewhere with a file that says where. */
 #include "experiments/control/control_path.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where the control socket of a run is, for those who open it and those who look for it. */
 #ifndef EEPX_CONTROL_PATH_H
 #define EEPX_CONTROL_PATH_H

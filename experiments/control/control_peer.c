@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One connection to the control socket: bytes in, lines out. */
 #include "experiments/control/control_peer.h"
 

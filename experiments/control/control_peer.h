@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One connection of the control socket: lines in, lines out, both bounded. Nothing here waits.
  * One thread owns a peer. */
 #ifndef EEPX_CONTROL_PEER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lines from eep-ctl become commands and questions, and their answers. */
 #include "experiments/control/control_request.h"
 

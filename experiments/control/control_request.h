@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The control as an object, and the requests of its peers. Private to control.c and
  * control_request.c. */
 #ifndef EEPX_CONTROL_REQUEST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-ctl: control and watch a running eep-run through its control socket (docs/CONTROL.md). */
 #include "eep/eep.h"
 #include "experiments/control/control_client.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-info: what libeep sees of this machine (topology, RDMA ports, UCX, devices), or with --sizes
  * what a shape costs in window memory. Everything is collected into one JSON tree; --json prints
  * that, otherwise lines for people are printed from it. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The output folder of a run, and the programs that are run on it: oracle and picture. */
 #include "experiments/launcher/finish.h"
 #include "experiments/base/program_dir.h"

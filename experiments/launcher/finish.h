@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Before and after a run: the output folder, the oracle, the picture. */
 #ifndef EEPX_FINISH_H
 #define EEPX_FINISH_H

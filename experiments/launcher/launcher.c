@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The loop of a run: serve, stop, and report. */
 #include "experiments/launcher/launcher.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/base/poll_open.h"
 #include "experiments/children/descriptor_limit.h"

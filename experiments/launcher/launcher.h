@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher of eep-run: store, rank processes, request scheduler, fault script, rows. */
 #ifndef EEPX_LAUNCHER_H
 #define EEPX_LAUNCHER_H

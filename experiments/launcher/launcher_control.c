@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-ctl's commands, and the events that its watchers are told. */
 #include "experiments/launcher/launcher_control.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/control/control_path.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/launcher/launcher_experts.h"

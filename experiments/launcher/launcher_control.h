@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher's side of the control socket. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_CONTROL_H
 #define EEPX_LAUNCHER_CONTROL_H

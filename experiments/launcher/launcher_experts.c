@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which experts the members of the present view hold, and what follows from that: which ranks may
  * die or leave, and from which rank a slot is filled. */
 #include "experiments/launcher/launcher_experts.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "graphs/base/say.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which experts the members of the present view hold. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_EXPERTS_H
 #define EEPX_LAUNCHER_EXPERTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The requests of the run: those that arrive, those that --keep-busy adds, and their way to ranks.
  */
 #include "experiments/launcher/launcher_load.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The requests of a run: arrivals of the trace, what --keep-busy adds, and their way to the ranks.
  * Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_LOAD_H

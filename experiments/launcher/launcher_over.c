@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a run is over, and why it is given up. */
 #include "experiments/launcher/launcher_over.h"
 

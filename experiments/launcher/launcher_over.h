@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether and why a run is over. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_OVER_H
 #define EEPX_LAUNCHER_OVER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher and its plan: what the plan is told, what it says is due, what came of its phases.
  */
 #include "experiments/launcher/launcher_plan.h"

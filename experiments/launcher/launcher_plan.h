@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher and its plan. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_PLAN_H
 #define EEPX_LAUNCHER_PLAN_H

@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher hears from a rank, packet by packet, and what it makes of the rank's end. */
 #include "experiments/launcher/launcher_rank.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/child.h"
 #include "experiments/rank/rank.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher hears from a rank, and of its end. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_RANK_H
 #define EEPX_LAUNCHER_RANK_H

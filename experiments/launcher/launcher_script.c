@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher and its fault script: what the script is told, and what it says is due. */
 #include "experiments/launcher/launcher_script.h"
 

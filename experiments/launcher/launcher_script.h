@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The launcher and its fault script. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_SCRIPT_H
 #define EEPX_LAUNCHER_SCRIPT_H

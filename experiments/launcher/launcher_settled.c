@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether the instance is settled, or which rank holds it up. */
 #include "experiments/launcher/launcher_settled.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether the instance is settled, or which rank holds it up. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_SETTLED_H
 #define EEPX_LAUNCHER_SETTLED_H

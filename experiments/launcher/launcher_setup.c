@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A run before its ranks and after them: memory, device, load, output folder and store. */
 #include "experiments/launcher/launcher_setup.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/children/device_probe.h"
 #include "experiments/base/end_signals.h"
 #include "experiments/launcher/finish.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How the launcher starts and ends. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_SETUP_H
 #define EEPX_LAUNCHER_SETUP_H

@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What every file of the launcher asks: the time, the process in a seat and what it does now, and
  * whether the run has script, plan or load left. Rows, faults and lines for a person begin here. */
 #include "experiments/launcher/launcher_state.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "graphs/base/say.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The running job as one object, and what every file of the launcher asks of it. Private to them.
  */
 #ifndef EEPX_LAUNCHER_STATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher answers to eep-ctl's questions: status, what is pending, what it waits for. */
 #include "experiments/launcher/launcher_status.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher answers to eep-ctl's questions. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_STATUS_H
 #define EEPX_LAUNCHER_STATUS_H

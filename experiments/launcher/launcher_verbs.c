@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Verbs applied to ranks and store, and the faults that they make. */
 #include "experiments/launcher/launcher_verbs.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/launcher/launcher_experts.h"
 #include "graphs/base/descriptors.h"
 

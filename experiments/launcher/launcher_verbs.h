@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Everything that can be done to a running instance. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_VERBS_H
 #define EEPX_LAUNCHER_VERBS_H

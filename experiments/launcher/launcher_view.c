@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Views from the store: which ranks came and left with one, and the requests of those that left. */
 #include "experiments/launcher/launcher_view.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/launcher/launcher_experts.h"
 #include "experiments/launcher/launcher_rank.h"
 #include "experiments/launcher/launcher_script.h"

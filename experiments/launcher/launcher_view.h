@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher hears from the store. Private to the launcher's files. */
 #ifndef EEPX_LAUNCHER_VIEW_H
 #define EEPX_LAUNCHER_VIEW_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests queue, go to the seat with most room, and move on when a seat ends. */
 #include "experiments/load/scheduler.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The front scheduler: which rank serves which request, and what every request has emitted.
  *
  * Pure (no clock, no socket); it owns the token sink, so a request's owner changes in the sink

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Traces: from a JSONL file, or drawn from a seeded Poisson process. */
 #include "experiments/load/trace.h"
 #include "experiments/base/random.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The request source: when requests arrive and how long they are, from a JSONL file (one object per
  * line with `timestamp` in ms, `input_length`, `output_length`; other members are ignored) or drawn
  * from a seeded Poisson process. Pure but for reading the file; any thread. */

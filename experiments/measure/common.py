@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the measurement scripts share: starting eep-run, reading what it left, quantiles, and row
 files that say in comment lines how they were made."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Kill and rejoin, again and again, in one run: nothing may be left of a process that is gone. All
 seats but 0 are killed in turn; each comes back before the next one is killed. Descriptors, maps and
 resident memory of the launcher and of every rank process are read from /proc on the way.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Detection: how long until ALL survivors know that a rank was killed (SIGKILL) or stopped
 (SIGSTOP), idle and under load, with small and with large processes.
 

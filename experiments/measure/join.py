@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What a joining rank costs the healthy ones beyond its CPU time.
 
 Every round has three runs with the same load and the same kill. In the first the killed rank comes

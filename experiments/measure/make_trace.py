@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Make a seeded request trace of the shape of a conversation service: one JSON object a line with
 `timestamp` (ms), `input_length` and `output_length` (tokens).
 

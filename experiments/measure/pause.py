@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Recovery pause: kill ranks over all seats again and again, keep one row per fault, and compare
 with the bars: median pause <= max(100 ms, median detection + 3 median steps), median step <= 20 ms,
 the parts sum to the whole, no weight byte moves inside a pause, and no token is wrong or lost.

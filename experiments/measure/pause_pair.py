@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Is the recovery pause of this build the other build's? Runs of both are interleaved.
 
 Every round has four runs with the same seed and the same kills: each build twice. Over four rounds

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Soak: nobody is expelled who has done nothing. Ranks serve under full load, no fault is injected,
 and whatever the machine does to them (far more ranks than cores, by default) must at most raise
 suspicions that are taken back.

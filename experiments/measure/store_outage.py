@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The store's process is killed under load and comes back, empty, a minute later.
 
     serving ---> store killed --------------------> a rank killed ---> store started ---> rejoin

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Host bodies of the kernels of faults, and what each byte of their arguments is. */
 #include "experiments/model/fault_kernels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels of faults, which are not the model's: arguments, bodies for both compilers, the table.
  * One thread each. */
 #ifndef EEPX_FAULT_KERNELS_H
@@ -46,18 +47,21 @@ EEPK_FN void fault_halt_body(const fault_halt_args *a, eep_grid g)
     uint64_t begin_ns, go = 0;
 
     if (g.block != 0 || g.thread != 0 || eepk_load_acquire(&words->armed) != a->place + 1u ||
-        latch->aborted)
+        latch->aborted) {
         return;
+    }
     begin_ns = eepk_now_ns();
     eepk_store_release(&words->reached, a->place + 1u);
     for (uint32_t polls = 0;; polls++) {
         uint32_t seen = eepk_doorbell_read(words->bell);
 
         go = eepk_load_acquire(&words->go_on);
-        if (eepk_load_acquire(w->abort_step) == UINT64_MAX)
+        if (eepk_load_acquire(w->abort_step) == UINT64_MAX) {
             go = FAULT_GO_DEAD;
-        if (go != 0 || eepk_now_ns() - begin_ns >= FAULT_HALT_NS)
+        }
+        if (go != 0 || eepk_now_ns() - begin_ns >= FAULT_HALT_NS) {
             break;
+        }
         eepk_poll_pause(polls, words->bell, seen);
     }
     if (go == FAULT_GO_DEAD) {
@@ -70,8 +74,9 @@ EEPK_FN void fault_gaps_body(const fault_gaps_args *a, eep_grid g)
 {
     uint64_t begin_ns = eepk_now_ns(), last_ns = begin_ns, now_ns = begin_ns, longest_ns = 1;
 
-    if (g.block != 0 || g.thread != 0)
+    if (g.block != 0 || g.thread != 0) {
         return;
+    }
     while (now_ns - begin_ns < a->spin_ns) {
         now_ns = eepk_now_ns();
         longest_ns = now_ns - last_ns > longest_ns ? now_ns - last_ns : longest_ns;

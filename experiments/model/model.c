@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's memory on the device. */
 #include "experiments/model/model.h"
 #include "experiments/model/model_bodies.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The laboratory's model on one rank: its memory, its weights, and the capture of a whole step
  * around libeep's dispatch and combine. Everything is allocated by model_open at addresses that the
  * captured graph holds until model_close; a step only changes contents. One thread uses a model. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bodies of the model's kernels (docs/MODEL.md), written once for the C compiler and nvcc. A
  * row's result depends on that row alone: not on how many others there are, nor on its place among
  * them. What a thread reads of another's lies behind a meeting of the block; no block waits for
@@ -26,8 +27,9 @@ EEPK_FN void model_embed_body(const model_embed_args *a, eep_grid g)
     size_t t = g.block, hidden = (size_t)a->hidden;
     const float *from;
 
-    if ((int64_t)g.block >= *a->num_tokens)
+    if ((int64_t)g.block >= *a->num_tokens) {
         return;
+    }
     from = a->embedding + a->tokens[t] * hidden;
     EEPK_FOR_EACH (h, hidden, g)
         a->x[t * hidden + h] = from[h];
@@ -49,10 +51,11 @@ EEPK_FN void model_recur_position(const model_recur_args *a, size_t t, const flo
         float y = EEPK_FMUL(to[h], factor);
 
         a->y[row + h] = y;
-        if (a->dtype == EEP_BF16)
+        if (a->dtype == EEP_BF16) {
             ((uint16_t *)a->sent)[row + h] = eepk_float_to_bf16(y);
-        else
+        } else {
             ((float *)a->sent)[row + h] = y;
+        }
     }
     eepk_block_sync(); /* the next position writes over what the norm has read */
 }
@@ -64,8 +67,9 @@ EEPK_FN void model_recur_body(const model_recur_args *a, eep_grid g)
     const float *from;
     float *to;
 
-    if (t >= n || (t > 0 && a->request_slot[t - 1] == a->request_slot[t]))
+    if (t >= n || (t > 0 && a->request_slot[t - 1] == a->request_slot[t])) {
         return;
+    }
     slot = a->request_slot[t];
     committed = a->current[slot];
     buffer = (size_t)a->num_requests * layers * hidden;
@@ -84,8 +88,9 @@ EEPK_FN void model_route_body(const model_route_args *a, eep_grid g)
     size_t first = (size_t)g.block * MODEL_GROUP;
     size_t experts = (size_t)a->num_experts, top_k = (size_t)a->top_k;
 
-    if (rows == 0)
+    if (rows == 0) {
         return;
+    }
     model_multiply(a->gates + first * experts, a->y + first * (size_t)a->hidden, a->router, rows,
                    a->hidden, a->num_experts, g);
     eepk_block_sync();
@@ -167,8 +172,9 @@ EEPK_FN void model_experts_body(const model_experts_args *a, eep_grid g)
     size_t place = (size_t)a->layer * num_slots + slot;
     float *scratch = a->scratch + g.block * model_scratch_floats(a->hidden, a->inner);
 
-    if (a->control && a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer)
+    if (a->control && a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer) {
         place = (size_t)a->control->source;
+    }
     for (; row < end; row += step) {
         int32_t rows = end - row < MODEL_GROUP ? end - row : MODEL_GROUP;
 
@@ -182,8 +188,9 @@ EEPK_FN void model_add_body(const model_add_args *a, eep_grid g)
 {
     size_t hidden = (size_t)a->hidden, at = (size_t)g.block * hidden;
 
-    if ((int64_t)g.block >= *a->num_tokens)
+    if ((int64_t)g.block >= *a->num_tokens) {
         return;
+    }
     EEPK_FOR_EACH (h, hidden, g)
         a->x[at + h] = EEPK_FADD(a->x[at + h], a->m[at + h]);
 }
@@ -195,8 +202,9 @@ EEPK_FN void model_head_body(const model_head_args *a, eep_grid g)
     size_t hidden = (size_t)a->hidden, vocabulary = (size_t)a->vocabulary;
     float *q = a->q + first * hidden, *logits = a->logits + first * vocabulary;
 
-    if (rows == 0)
+    if (rows == 0) {
         return;
+    }
     for (size_t r = 0; r < (size_t)rows; r++) {
         const float *x = a->x + (size_t)a->output_token[first + r] * hidden;
         float factor = model_inverse_rms(x, a->hidden);
@@ -221,15 +229,17 @@ EEPK_FN int model_same_bytes(const uint8_t *one, const uint8_t *other, size_t by
 {
     size_t i = 0;
 
-    while (i < bytes && one[i] == other[i])
+    while (i < bytes && one[i] == other[i]) {
         i++;
+    }
     return i == bytes;
 }
 
 EEPK_FN void model_copy_bytes(uint8_t *to, const uint8_t *from, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
+    for (size_t i = 0; i < bytes; i++) {
         to[i] = from[i];
+    }
 }
 
 /* STALE: the first emitting position whose row was another one in the step before sends that. */
@@ -240,8 +250,9 @@ EEPK_FN void model_make_stale(const model_corrupt_args *a, size_t row_bytes)
         uint8_t *sent = (uint8_t *)a->sent + (size_t)t * row_bytes;
         const uint8_t *saved = (const uint8_t *)a->saved + (size_t)t * row_bytes;
 
-        if (t >= a->control->num_saved || model_same_bytes(sent, saved, row_bytes))
+        if (t >= a->control->num_saved || model_same_bytes(sent, saved, row_bytes)) {
             continue;
+        }
         model_copy_bytes(sent, saved, row_bytes);
         a->control->fired = 1;
     }
@@ -252,14 +263,16 @@ EEPK_FN void model_corrupt_sent_body(const model_corrupt_args *a, eep_grid g)
     model_control *control = a->control;
     int due;
 
-    if (g.thread != 0 || control->layer != a->layer)
+    if (g.thread != 0 || control->layer != a->layer) {
         return;
+    }
     due = control->armed && !control->fired && *a->num_outputs > 0;
     if (control->kind == MODEL_CORRUPT_STALE) {
         size_t row_bytes = (size_t)a->hidden * (a->dtype == EEP_BF16 ? 2 : 4);
 
-        if (due)
+        if (due) {
             model_make_stale(a, row_bytes);
+        }
         if (!control->fired) {
             control->num_saved = *a->num_tokens;
             model_copy_bytes((uint8_t *)a->saved, (const uint8_t *)a->sent,
@@ -288,8 +301,9 @@ EEPK_FN int32_t model_other_weights(const model_corrupt_args *a, int32_t place)
         int same_layer = other / a->num_slots == place / a->num_slots;
         int same = same_layer && a->experts[other] == a->experts[place];
 
-        if (a->experts[other] >= 0 && !same)
+        if (a->experts[other] >= 0 && !same) {
             return other;
+        }
     }
     return -1;
 }
@@ -300,8 +314,9 @@ EEPK_FN void model_corrupt_slot_body(const model_corrupt_args *a, eep_grid g)
     model_control *control = a->control;
 
     if (g.thread != 0 || control->layer != a->layer || !control->armed ||
-        control->kind != MODEL_CORRUPT_SLOT)
+        control->kind != MODEL_CORRUPT_SLOT) {
         return;
+    }
     for (int32_t i = 0; i < *a->num_outputs * a->top_k; i++) {
         int32_t t = a->output_token[i / a->top_k];
         int32_t expert = a->topk_idx[(size_t)t * (size_t)a->top_k + (size_t)(i % a->top_k)];
@@ -310,8 +325,9 @@ EEPK_FN void model_corrupt_slot_body(const model_corrupt_args *a, eep_grid g)
             int32_t place = a->layer * a->num_slots + slot;
             int has_rows = a->slot_begin[slot + 1] > a->slot_begin[slot];
 
-            if (expert < 0 || a->experts[place] != expert || !has_rows)
+            if (expert < 0 || a->experts[place] != expert || !has_rows) {
                 continue;
+            }
             control->source = model_other_weights(a, place);
             control->victim_slot = control->source < 0 ? -1 : slot;
             control->fired = control->source >= 0;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* XXH64 of a row of numbers, from the algorithm's specification (Collet, xxHash fast digest
  * algorithm, 0.1.1), written once for the C compiler and nvcc. The oracle takes the library's. */
 #ifndef EEPX_MODEL_DIGEST_H
@@ -43,13 +44,15 @@ EEPK_FN uint64_t model_xxh_stripes(const float *row, uint32_t count)
     uint64_t lane[4] = {MODEL_XXH_1 + MODEL_XXH_2, MODEL_XXH_2, 0, 0ull - MODEL_XXH_1}, hash;
 
     for (uint32_t at = 0; at + 8 <= count; at += 8) {
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
             lane[i] = model_xxh_round(lane[i], model_xxh_pair(row + at + 2 * i));
+        }
     }
     hash = model_rotate(lane[0], 1) + model_rotate(lane[1], 7) + model_rotate(lane[2], 12) +
            model_rotate(lane[3], 18);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         hash = (hash ^ model_xxh_round(0, lane[i])) * MODEL_XXH_1 + MODEL_XXH_4;
+    }
     return hash;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Host bodies of the model's kernels: model_bodies.h, compiled for the CPU, and what each byte of
  * their arguments is, so that a capture is refused that would hold anything else
  * (graphs/device/capture_check.h).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* CUDA forms of the driver's kernels: the same bodies, compiled for the GPU, and the plugin that
  * launches them (experiments/model/model_plugin.h). */
 #include "experiments/model/model_bodies.h"

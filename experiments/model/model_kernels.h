@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's kernels (docs/MODEL.md): their arguments, and the table of them. The bodies are in
  * model_bodies.h, for the host (model_kernels.c) and for CUDA (cuda/model_kernels.cu). Argument
  * structs hold pointers to fixed addresses and constants of the shape only; whatever changes

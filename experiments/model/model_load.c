@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's weights: generated from the seed on the host, copied to the device, given to the
  * context. Numbers pass through two halves of pinned memory, so that the next ones are generated
  * while the last ones are copied. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The arithmetic of the laboratory's model on one row or number (docs/MODEL.md), written once for
  * the C compiler and nvcc: one rounding per operation and every sum in the order of its index, so
  * that results do not depend on the machine, on the optimiser, or on which rows are computed
@@ -52,8 +53,9 @@ EEPK_FN float model_inverse_rms(const float *in, int32_t hidden)
 {
     float sum = 0.0f, mean;
 
-    for (int32_t h = 0; h < hidden; h++)
+    for (int32_t h = 0; h < hidden; h++) {
         sum = EEPK_FADD(sum, EEPK_FMUL(in[h], in[h]));
+    }
     mean = EEPK_FMUL(sum, EEPK_FDIV(1.0f, (float)hidden));
     return EEPK_FDIV(1.0f, EEPK_FSQRT(EEPK_FADD(mean, 1e-6f)));
 }
@@ -66,8 +68,9 @@ EEPK_FN int32_t model_next_best(const float *gates, int32_t num_experts, float b
 
     for (int32_t e = 0; e < num_experts; e++) {
         int after = gates[e] < bound || (gates[e] == bound && e > last);
-        if (after && (best < 0 || gates[e] > gates[best]))
+        if (after && (best < 0 || gates[e] > gates[best])) {
             best = e;
+        }
     }
     return best;
 }
@@ -89,8 +92,9 @@ EEPK_FN void model_top_k(const float *gates, int32_t num_experts, int32_t top_k,
         bound = e < 0 ? bound : gates[e];
         last = e;
     }
-    for (int32_t k = 0; k < top_k && idx[k] >= 0; k++)
+    for (int32_t k = 0; k < top_k && idx[k] >= 0; k++) {
         weights[k] = EEPK_FDIV(weights[k], sum);
+    }
 }
 
 /* The index of the largest element, the smaller index among equals. */
@@ -99,8 +103,9 @@ EEPK_FN uint32_t model_argmax(const float *values, int32_t count)
     int32_t best = 0;
 
     for (int32_t v = 1; v < count; v++) {
-        if (values[v] > values[best])
+        if (values[v] > values[best]) {
             best = v;
+        }
     }
     return (uint32_t)best;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The library of CUDA bodies: found, opened, called. */
 #include "experiments/model/model_plugin.h"
 #include "graphs/device/device_ops.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA bodies of the laboratory's kernels, the model's and those of faults (fault_kernels.h).
  * They are a library of their own, libeep_model_cuda.so, which is opened only for a CUDA device: no
  * program needs CUDA to start. The library launches them through a CUDA runtime of its own into

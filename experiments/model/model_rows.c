@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Products of rows and matrices of the model, and SwiGLU, with the same bits on every CPU. */
 #include "experiments/model/model_rows.h"
 #include "experiments/base/clones.h"

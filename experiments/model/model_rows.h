@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the threads of a block do together on up to MODEL_GROUP rows: the only part of the model
  * that the two compilers have in different words, with the same sums in the same order. Between two
  * of these calls that touch the same numbers a block meets (eepk_block_sync). */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of one step, in order. */
 #include "experiments/model/model.h"
 #include "experiments/model/model_rows.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Weights drawn from the seed, by their place in the model. */
 #include "experiments/model/model_weights.h"
 #include "experiments/base/clones.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The numbers of the laboratory's model, from a seed: docs/MODEL.md, "Seeded numbers". Any element
  * of any tensor is a function of its index, so nothing is stored and any thread may call these. */
 #ifndef EEPX_WEIGHTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-oracle: recompute every emitted token of a run, or compare a run with its twin. */
 #include "experiments/oracle/oracle_verdict.h"
 #include "experiments/base/output.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Recompute the model by its definition in docs/MODEL.md, one token after the other. */
 #include "experiments/oracle/oracle.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The oracle: a sequential reference of the laboratory's model, written from docs/MODEL.md and
  * from nothing else. It shares no code with the engine, its kernels or its weights, so agreement to
  * the bit means that both are right (or that the document is wrong).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Read the rows of a run. */
 #include "experiments/oracle/oracle_rows.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The kept rows of a run as the oracle reads them: run.json (seed and shape), requests.csv and
  * tokens.csv. */
 #ifndef EEPX_ORACLE_ROWS_H

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Check all tokens of a run with several threads, or compare two runs. */
 #include "experiments/oracle/oracle_verdict.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <pthread.h>

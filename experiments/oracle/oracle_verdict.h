@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Judge the kept rows of a run: every emitted token recomputed, on several threads, or compared
  * with the rows of a twin run. */
 #ifndef EEPX_ORACLE_VERDICT_H

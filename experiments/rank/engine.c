@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests become batches of positions, and a step's results become tokens. */
 #include "experiments/rank/engine.h"
 #include "experiments/model/model.h"

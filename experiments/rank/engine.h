@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The serving engine of one rank: requests, continuous batching with chunked prefill, and the
  * contract of docs/INTEGRATION.md: state that a step computes goes to a shadow and becomes current
  * only when the step ended OK. Knows the model (model.h), nothing of sockets or launchers. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Nodes of the captured graph that halt, and the thread on the host that then acts. */
 #include "experiments/rank/fault_node.h"
 #include "graphs/device/device_ops.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that dies or stops at an exact place inside a step: VERB_DIE and VERB_FREEZE.
  *
  *     .. dispatch send | HALT | exchange | unpack | HALT | experts | combine send | HALT | ..

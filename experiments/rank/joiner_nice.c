@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Priorities of the threads of this process, while a rank in it prepares itself. */
 #include "experiments/rank/joiner_nice.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The priority of a rank that prepares itself beside a serving job. */
 #ifndef EEPX_JOINER_NICE_H
 #define EEPX_JOINER_NICE_H

@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank serves, step by step, and ends. */
 #include "experiments/rank/rank_link.h"
 #include "experiments/rank/rank_start.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/rank/joiner_nice.h"
 #include "graphs/base/say.h"
 

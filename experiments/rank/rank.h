@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One rank of eep-run: it opens a context, joins, and serves what the launcher sends until it is
  * told to stop. It has a process of its own (rank_main.c), or is a thread beside others
  * (rank_host.c). */

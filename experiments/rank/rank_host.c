@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A process whose threads are ranks. */
 #include "experiments/rank/rank_main.h"
 

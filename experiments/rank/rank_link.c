@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank and its launcher tell each other, and what follows at once. */
 #include "experiments/rank/rank_link.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The rank's side of its socket to the launcher. Private to the rank's files. */
 #ifndef EEPX_RANK_LINK_H
 #define EEPX_RANK_LINK_H

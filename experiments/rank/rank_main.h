@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The processes of eep-run that have ranks: one each (`eep-run --rank-process`), or one process
  * with all ranks as threads (`eep-run --rank-host`). */
 #ifndef EEPX_RANK_MAIN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank is told: as configurations of engine and context, and as text. */
 #include "experiments/rank/rank_setup.h"
 

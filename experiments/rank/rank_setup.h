@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The numbers that a rank is told: its part of eep-run's command line. */
 #ifndef EEPX_RANK_SETUP_H
 #define EEPX_RANK_SETUP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that is a thread is killed, held, or let go on. */
 #include "experiments/rank/rank_signals.h"
 

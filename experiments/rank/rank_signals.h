@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What signals do to a process, done to a rank that is a thread: kill it, hold it, let it go on.
  * All functions: any thread. */
 #ifndef EEPX_RANK_SIGNALS_H

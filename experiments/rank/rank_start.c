@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank from its start until it is in the view. */
 #include "experiments/rank/rank_start.h"
 
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank_link.h"
 #include "graphs/base/say.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank from its start until it is in the view. Private to the rank's files. */
 #ifndef EEPX_RANK_START_H
 #define EEPX_RANK_START_H

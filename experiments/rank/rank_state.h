@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One rank as an object. Private to rank_link.c, rank_start.c and rank.c. */
 #ifndef EEPX_RANK_STATE_H
 #define EEPX_RANK_STATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How long a slow rank pauses in each step, learnt from its usual steps. */
 #include "experiments/rank/slowdown.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How much longer than usual a slow rank takes for its steps: what VERB_SLOW does. Pure. */
 #ifndef EEPX_SLOWDOWN_H
 #define EEPX_SLOWDOWN_H

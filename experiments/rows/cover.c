@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which deaths a placement survives, window by window along its members. */
 #include "experiments/rows/cover.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which deaths a placement survives: after which the ranks that are left hold every expert, or can
  * fill their slots with it from host backups. Pure. */
 #ifndef EEPX_COVER_H

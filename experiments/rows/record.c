@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Arrays of a record that grow, and what a new view says of a process. */
 #include "experiments/rows/record.h"
 

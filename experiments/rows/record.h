@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher keeps of a run, besides its rows: processes, views and faults. All times are
  * CLOCK_MONOTONIC nanoseconds; 0: it did not happen. */
 #ifndef EEPX_RECORD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of a run in memory, and as CSV files. */
 #include "experiments/rows/run_rows.h"
 

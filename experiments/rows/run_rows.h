@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of a run: every step, emitted token and event, kept in memory while it runs and written
  * as CSV files and as a trace for Perfetto afterwards. Schema: docs/SUMMARY.md. One thread owns
  * the rows; times are CLOCK_MONOTONIC nanoseconds and are written relative to a start. */

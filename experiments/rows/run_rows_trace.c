@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rows in the JSON trace format that Perfetto and chrome://tracing open: a process per seat, a
  * track per generation, steps as spans, events as instants. Times are microseconds since the first
  * row: Perfetto drops what is before zero, and much is before serving starts. */

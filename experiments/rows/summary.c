@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The figures of a whole run: throughput, steps, joins, gaps. */
 #include "experiments/rows/summary.h"
 

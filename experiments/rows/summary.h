@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The statistics of a run, from its rows and record: summary.json and the printed table. The
  * definitions are in docs/SUMMARY.md. Pure but for writing the file. */
 #ifndef EEPX_SUMMARY_H

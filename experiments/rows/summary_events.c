@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What came of each event of the script, as text and in summary.json. */
 #include "experiments/rows/summary_events.h"
 

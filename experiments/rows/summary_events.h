@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What came of the script's events: one that hit no rank, or never came due, must be seen. */
 #ifndef EEPX_SUMMARY_EVENTS_H
 #define EEPX_SUMMARY_EVENTS_H

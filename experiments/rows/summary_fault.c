@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The figures of one fault: its survivors' suspicions, views, first steps and tokens. */
 #include "experiments/rows/summary_fault.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What one fault did to those that were left. The definitions are in docs/SUMMARY.md. Pure. */
 #ifndef EEPX_SUMMARY_FAULT_H
 #define EEPX_SUMMARY_FAULT_H

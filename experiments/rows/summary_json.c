@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A summary as summary.json and as the table on the screen. */
 #include "experiments/base/run_file.h"
 #include "experiments/rows/summary.h"

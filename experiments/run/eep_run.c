@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-run: the launcher, or, started by it with --rank-process, one rank. */
 #include "experiments/launcher/launcher.h"
 #include "experiments/base/output.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One run judged by its scenario, or many of them, each in a process and a folder of its own. */
 #include "experiments/run/repeat.h"
 
@@ -8,7 +9,7 @@
 #include "experiments/base/output.h"
 #include "experiments/run/repeat_rows.h"
 #include "experiments/base/run_file.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/child.h"
 
 #include <errno.h>

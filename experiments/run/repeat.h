@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs that are judged: one by a scenario's expectations, or many with statistics over them. */
 #ifndef EEPX_REPEAT_H
 #define EEPX_REPEAT_H

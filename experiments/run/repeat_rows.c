@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of repeated runs, and their statistics. */
 #include "experiments/run/repeat_rows.h"
 

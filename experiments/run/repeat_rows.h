@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers out of the summaries of many runs: raw rows, and statistics over them. */
 #ifndef EEPX_REPEAT_ROWS_H
 #define EEPX_REPEAT_ROWS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The phases of a plan: their changes, when each has settled, and whether it went as planned. */
 #include "experiments/script/plan.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Plans in the form of NIXL EP's elastic test: a list of phases, each the list of its ranks. A
  * rank that the next phase does not list leaves, a rank with a minus sign dies in it, and a new one
  * joins. Pure: the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A plan's file, and the file of what came of it. */
 #include "experiments/script/plan_file.h"
 #include "experiments/base/run_file.h"

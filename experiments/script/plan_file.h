@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Plans as files: read before a run, and what came of them afterwards. */
 #ifndef EEPX_PLAN_FILE_H
 #define EEPX_PLAN_FILE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The text of a plan: JSON, a list of phases, each a list of whole numbers. */
 #include "experiments/script/plan.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The events of a script: appended, sorted, paired, and checked before a run. */
 #include "experiments/script/script.h"
 #include "experiments/script/script_describe.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fault script of a run: what is done to which seats, and when. Pure: the launcher tells what
  * happens, asks what is due and does it. One thread owns a script. */
 #ifndef EEPX_SCRIPT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Script events back to text, and the names that stand in it. */
 #include "experiments/script/script_describe.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Script events as text, and the names that stand in it. Pure. */
 #ifndef EEPX_SCRIPT_DESCRIBE_H
 #define EEPX_SCRIPT_DESCRIBE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What of a script is due: triggers, single events with their ends, and the cycle of kills. */
 #include "experiments/script/script_target.h"
 

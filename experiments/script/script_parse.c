@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Script events from text. */
 #include "experiments/script/script_parse.h"
 #include "experiments/base/decimal.h"

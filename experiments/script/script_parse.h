@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Script events from text: whole ones, as flags and control commands give them, and their parts, as
  * scenarios do. Pure. */
 #ifndef EEPX_SCRIPT_PARSE_H

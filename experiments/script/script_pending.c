@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The events of a script that are pending: why, and how they are withdrawn. Room of events that are
  * done is given back here. */
 #include "experiments/script/script_describe.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How an event's target becomes seats. */
 #include "experiments/script/script_target.h"
 #include "experiments/base/random.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which seats a script's event is done to. Private to the script's files. */
 #ifndef EEPX_SCRIPT_TARGET_H
 #define EEPX_SCRIPT_TARGET_H

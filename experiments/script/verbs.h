@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What can be done to a running instance: the one table of verbs behind the command line's fault
  * flags, scenarios, eep-ctl, plans and chaos. Pure. */
 #ifndef EEPX_VERBS_H

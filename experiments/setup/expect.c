@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Expectations: their text, the walk to the values at a path, and the verdict. */
 #include "experiments/setup/expect.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a run must have come to: conditions on the values of its summary.json. Pure. */
 #ifndef EEPX_EXPECT_H
 #define EEPX_EXPECT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The command line of eep-run: its table, and what several options mean together. */
 #include "experiments/setup/options.h"
 #include "experiments/base/args.h"

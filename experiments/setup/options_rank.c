@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What of the options a rank is told, and the memory that ranks need. */
 #include "experiments/setup/options.h"
 

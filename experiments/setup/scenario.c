@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A scenario's file as a whole: its name, its options, its events, its expectations. */
 #include "experiments/setup/scenario.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A scenario: an instance, a load, what happens to it and what must come of it, from a YAML file
  * (docs/SCENARIOS.md). Pure but for scenario_load, which reads the file. */
 #ifndef EEPX_SCENARIO_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The events of a scenario: each field of an entry goes to the script's parser of that part. */
 #include "experiments/setup/scenario_events.h"
 

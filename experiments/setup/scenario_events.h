@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The events of a scenario. Private to the scenario's files. */
 #ifndef EEPX_SCENARIO_EVENTS_H
 #define EEPX_SCENARIO_EVENTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Typed values out of a scenario's tree, and messages that name their place. */
 #include "experiments/setup/scenario_reader.h"
 

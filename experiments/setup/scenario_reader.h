@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Typed values out of the tree of a scenario's text, and messages about them. Pure. */
 #ifndef EEPX_SCENARIO_READER_H
 #define EEPX_SCENARIO_READER_H

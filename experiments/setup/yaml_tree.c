@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libyaml's events into a tree. */
 #include "experiments/setup/yaml_tree.h"
 #include "experiments/base/utf8.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A YAML text as a tree whose nodes know their line and column, for messages.
  * Pure. */
 #ifndef EEPX_YAMLTREE_H

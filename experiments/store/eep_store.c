@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-store: the store as a program of its own. */
 #include "eep/store.h"
 #include "experiments/base/end_signals.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages that a socket does not take at once wait here in order. */
 #include "experiments/wire/send_queue.h"
 

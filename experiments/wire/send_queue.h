@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One end of the control socket, for sending without ever blocking (rule M9): what the socket does
  * not take now waits in a queue, in order. */
 #ifndef EEPX_OUTBOX_H

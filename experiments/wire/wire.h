@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the launcher and its ranks tell each other, one message per packet of a
  * SOCK_SEQPACKET socket pair (inherited by a rank process as descriptor EEP_CONTROL_FD). A rank's
  * death loses nothing that it had sent; nobody blocks on a send (rule M9): who cannot send keeps a

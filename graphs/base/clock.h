@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The clock of waits, deadlines and records: CLOCK_MONOTONIC, the same for all processes of a
  * machine. Kernels have eepk_now_ns (compiler_macros.h). Any thread. */
 #ifndef EEPI_CLOCK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How many descriptors this process has, and what to say when they run out. */
 #include "graphs/base/descriptors.h"
 

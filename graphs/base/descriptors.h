@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* File descriptors of this process: how many there are, how many there may be. Any thread. */
 #ifndef EEPI_DESCRIPTORS_H
 #define EEPI_DESCRIPTORS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What kinds of faults and of bad inputs are called. */
 #include "eep/eep.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whose a user id is: our own, root's, or one that tells nothing. */
 #include "graphs/base/own_user.h"
 

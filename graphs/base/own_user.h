@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whose is it: ours, root's, or another user's? */
 #ifndef EEPI_OWN_USER_H
 #define EEPI_OWN_USER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The checks of a public call's arguments, and the thread's error text. */
 #include "graphs/base/public_call.h"
 

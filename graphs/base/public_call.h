@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all public functions do with what a caller gives them: they refuse with a text, and look at
  * NULL, at structs of another version's header, and at handles that another process opened. */
 #ifndef EEPI_PUBLIC_CALL_H

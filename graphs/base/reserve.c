@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The reserve: given up to take one connection, refuse it, and be had again. */
 #include "graphs/base/reserve.h"
 

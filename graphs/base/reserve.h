@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A descriptor that a server keeps for the moment when descriptors run out (EMFILE, ENFILE). A
  * connection that waits and cannot be taken would wake the server for ever: with the reserve it is
  * taken, told why, and closed. One thread at a time. */

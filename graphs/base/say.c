@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lines for people, written without waiting. */
 #include "graphs/base/say.h"
 

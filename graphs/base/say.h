@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lines for people, which nobody may wait for. */
 #ifndef EEPI_SAY_H
 #define EEPI_SAY_H

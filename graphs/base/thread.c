@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Threads of the library, what the calling thread is in (a kernel, a callback), and the words for a
  * thread that could not be started. */
 #include "graphs/base/thread.h"

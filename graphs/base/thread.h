@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Threads of the library: named, with a stack of a fixed size, and deaf to signals, which are the
  * program's. */
 #ifndef EEPI_THREAD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA backend: the table of device operations over the CUDA runtime, built as the plugin
  * libeep_cuda.so. Plain C; the kernels are in cuda_kernels.cu.
  *

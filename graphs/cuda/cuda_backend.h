@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the plugin's C files share: its one check of results, its devices and streams, and the
  * functions that make up the table of operations. */
 #ifndef EEPI_CUDA_BACKEND_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Captures and graphs of the CUDA backend. No other file may call what begins a capture or makes a
  * graph, and none what changes one (tests/run/capture_calls.sh looks at the objects): so
  * graphs/device/device.c counts all captures there are, and a graph never holds anything but what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one check of CUDA's results: every call of the backend passes through here, and a failure is
  * kept as the calling thread's text. */
 #include "graphs/cuda/cuda_backend.h"

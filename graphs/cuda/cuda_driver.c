@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The functions of the driver that the runtime has no counterpart of, found at run time. */
 #include "graphs/cuda/cuda_driver.h"
 

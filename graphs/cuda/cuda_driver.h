@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The driver's functions that the runtime has no counterpart of, found through the runtime: libcuda
  * is never linked. */
 #ifndef EEPI_CUDA_DRIVER_H

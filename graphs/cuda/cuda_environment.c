@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The process's environment, before the first call of CUDA, and how many queues followed from it.
  */
 #include "graphs/cuda/cuda_environment.h"

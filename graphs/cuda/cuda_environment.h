@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What CUDA reads of the environment, once: in the first call that a process makes of it, by
  * whichever of its runtimes. So a program that may use a GPU sets it before it has threads and
  * makes such a call; the plugin does it again for programs that do not know of this.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* CUDA bodies of the kernels: the host's, compiled for the GPU. The argument struct is the
  * kernel's only parameter and stays in constant memory: a body takes its address, no copy is made.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The __global__ bodies of libeep's kernels, for the CUDA backend's table. */
 #ifndef EEPI_KERNELS_CUDA_H
 #define EEPI_KERNELS_CUDA_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of a device: from a pool per device that the plugin makes and the process's ranks share.
  * Taking and giving back are put into the rank's auxiliary stream and wait for no other, as
  * cudaMalloc and cudaFree would for the kernels of all ranks; what one rank gives back serves the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams, events and graphs that a rank of this process has closed. Destroying one may wait for
  * the whole device, and so for ranks that wait in kernels on it. While any rank waits, it is parked
  * instead: used again where that is possible, and destroyed when no rank waits any more

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Pinned memory of the process. cudaHostAlloc and cudaFreeHost may wait for all that runs on any
  * device, so they are called seldom: an arena is reserved before the first rank waits, and what is
  * given back stays in it.

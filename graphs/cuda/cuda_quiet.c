@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the ranks of one process owe each other on their devices. They wait for each other inside
  * kernels; a call that waits for a device waits for them, and holds up the launches of those that
  * they wait for. So what ends (streams, events, graphs, windows, memory) is put away, and given

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared device memory by the driver's virtual memory management: physical memory with a file
  * descriptor, mapped at an address that is reserved for it. The runtime has no such calls, so they
  * are the driver's own (cuda_driver.h).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events, and waits for them. None of these waits is the driver's own: they poll until
  * a deadline, so that no lock of the driver is held meanwhile. A stream that is closed is put away
  * and serves the next one that is opened: the process never has more of them than were in use at

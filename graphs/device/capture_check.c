@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that is registered with a device, and the addresses that a capture has recorded: each must
  * lie in such memory, and must still do so at a replay. */
 #include "graphs/device/capture_check.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a graph may hold (must 1): addresses of memory that stays where it is, and constants. While
  * a stream is captured, device.c shows every launch and copy to these functions. */
 #ifndef EEPI_CAPTURE_CHECK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Devices: the public functions. Arguments and states are checked here, once for all backends; the
  * rest is handed on to the backend's table. */
 #include "graphs/device/device_internal.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which backend a device has, and where its plugin is. */
 #include "graphs/device/device_internal.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Is a stream captured, and by whom? And a capture whose graph would lack something: whoever puts
  * nodes says what, and the end of the capture is refused. */
 #include "graphs/device/device_internal.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the device layer share: device.c and device_*.c. */
 #ifndef EEPI_DEVICE_INTERNAL_H
 #define EEPI_DEVICE_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a device backend implements. graphs/device/device.c checks arguments and states, counts
  * captures and hands everything else on to this table, so a backend sees only legal calls.
  *

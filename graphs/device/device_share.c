@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared device memory: checks, and the clock around what may wait for a device. */
 #include "graphs/device/device_share.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of a device that other processes, and other devices of this one, map and store into: what
  * windows are made of. The memory lives as long as anybody maps it, whatever happens to the process
  * that made it; nobody's death makes another's access fail.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events: the public functions. Handles stay valid for those who hold them: a closed
  * stream, for a context that replays in it. */
 #include "graphs/device/device_internal.h"

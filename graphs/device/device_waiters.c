@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks of this process that wait in kernels: how many a device has room for, and when there are
  * none, which is when calls that wait for a device hurt nobody. */
 #include "graphs/device/device_internal.h"

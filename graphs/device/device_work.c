@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is put into streams, and graphs of it: the public functions. */
 #include "graphs/device/device_internal.h"
 #include "graphs/base/public_call.h"

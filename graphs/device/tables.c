@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The tables: allocated, staged, flipped. */
 #include "graphs/device/tables.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device-resident tables of a context: two banks, the control block, scratch. Staging writes
  * the idle bank on a stream of its own; a flip makes it live (rules T1-T4). */
 #ifndef EEPI_TABLES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host backend: the tables of operations of its two devices, "host" and "guarded". */
 #include "graphs/device/device_share.h"
 #include "graphs/host/host_memory.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Events of the host backend. An event is a place in a stream: it happens when `done` of the stream
  * it was recorded in reaches what `put` was then. So recording costs no entry, and an event that is
  * recorded again, perhaps in another stream, never releases a waiter of its earlier record too

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Entries and graphs of host streams. */
 #include "graphs/host/host_graph.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a host stream runs: entries, and graphs, which are arrays of them. */
 #ifndef EEPI_HOST_GRAPH_H
 #define EEPI_HOST_GRAPH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory guard: one reserved range, and watched memory of others, whose access changes
  * together. */
 #include "graphs/host/host_guard.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that the CPU may touch only while a device's work runs: what makes a host device treat its
  * EEP_MEMORY_DEVICE memory as a GPU treats its own.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Host bodies of the kernels: those of the GPU, compiled for the CPU. */
 #include "graphs/kernels/kernels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host's device and its memory. The device's own state is its memory guard (host_guard.h): none
  * on "host"; on "guarded" it keeps device memory and shares from all but what streams run. */
 #include "graphs/host/host_memory.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host's device and its memory: members of the table of operations (device_ops.h). */
 #ifndef EEPI_HOST_MEMORY_H
 #define EEPI_HOST_MEMORY_H

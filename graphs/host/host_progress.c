@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How far a host stream is, and waits for it. */
 #include "graphs/host/host_progress.h"
 

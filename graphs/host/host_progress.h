@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How far a host stream is. Outlives the stream while events refer to it. */
 #ifndef EEPI_HOST_PROGRESS_H
 #define EEPI_HOST_PROGRESS_H

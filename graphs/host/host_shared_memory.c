@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared memory of the host backend: a memfd. It lives as long as anybody maps it or holds a
  * descriptor of it, whatever happens to its maker. */
 #include "graphs/device/device_share.h"

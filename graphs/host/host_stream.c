@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Host streams. A stream is a ring of entries and one worker thread that runs them in order; a
  * graph is run as one entry.
  *

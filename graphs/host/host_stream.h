@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events of the host backend. Members of its table of operations, which device_ops.h
  * explains, stand without a comment. */
 #ifndef EEPI_HOST_STREAM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How a waiting rank gives way on the host: yield while it is worth it, then sleep on the doorbell
  * of its own window, which publishers ring (futexes in shared memory work across processes). */
 #include "graphs/kernels/compiler_macros.h"

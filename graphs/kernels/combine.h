@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Combine: send (any grid), exchange (exchange.h), reduce (any grid). */
 #ifndef EEPK_COMBINE_H
 #define EEPK_COMBINE_H
@@ -22,17 +23,19 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     eep_grid u = eepk_warp_grid(g);
     int torn;
 
-    if (latch->aborted)
+    if (latch->aborted) {
         return;
+    }
     torn = latch->placed != n;
     for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
         eepk_origin origin = w->origin[position];
         uint8_t *window = eepk_peer_window(s, bank, origin.seat);
         torn = origin.stamp != stamp || !window;
-        if (!torn)
+        if (!torn) {
             eepk_copy_row(
                 eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k),
                 (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes, u);
+        }
     }
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
@@ -49,8 +52,9 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
     eep_grid u = eepk_sum_grid(n, g);
 
-    if (latch->aborted)
+    if (latch->aborted) {
         return;
+    }
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_token_sum sum = {
             s,
@@ -62,8 +66,9 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
             token};
         eepk_sum_token(&sum, u);
     }
-    if (!eepk_block_reads(n, u, g))
+    if (!eepk_block_reads(n, u, g)) {
         return;
+    }
     eepk_block_sync();
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_COMBINE, g);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernel bodies for nvcc: the names of compiler_macros.h as a GPU has them, with 32 threads a warp.
  */
 #ifndef EEPK_COMPILER_CUDA_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernel bodies for the C compiler: the names of compiler_macros.h on the host, where a block is
  * one thread and a warp is one lane. What needs system calls is in graphs/host/host_wait.c.
  *
@@ -76,16 +77,18 @@ EEPK_FN uint32_t eepk_doorbell_read(const uint32_t *doorbell)
 EEPK_FN void eepk_keep_least(uint64_t *word, uint64_t value)
 {
     uint64_t least = __atomic_load_n(word, __ATOMIC_RELAXED);
-    while (value < least &&
-           !__atomic_compare_exchange_n(word, &least, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    while (value < least && !__atomic_compare_exchange_n(word, &least, value, 0, __ATOMIC_RELAXED,
+                                                         __ATOMIC_RELAXED)) {
         ;
+    }
 }
 EEPK_FN void eepk_keep_largest(uint64_t *word, uint64_t value)
 {
     uint64_t largest = __atomic_load_n(word, __ATOMIC_RELAXED);
     while (value > largest && !__atomic_compare_exchange_n(word, &largest, value, 0,
-                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
         ;
+    }
 }
 EEPK_FN void eepk_copy16(void *to, const void *from)
 {

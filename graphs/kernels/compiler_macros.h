@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What kernel bodies (graphs/kernels/) are written against, so that one body serves the GPU and the
  * host (must 6). compiler_cuda.h has these names for nvcc, compiler_host.h for the C compiler; this
  * file includes the right one, and has what is written in terms of them.
@@ -36,8 +37,9 @@ EEPK_FN eep_grid eepk_warp_grid(eep_grid g)
     uint32_t warps = g.num_threads / EEPK_WARP;
     eep_grid w = g;
 
-    if (warps <= 1)
+    if (warps <= 1) {
         return g;
+    }
     w.block = g.block * warps + g.thread / EEPK_WARP;
     w.num_blocks = g.num_blocks * warps;
     w.thread = g.thread % EEPK_WARP;
@@ -58,8 +60,9 @@ EEPK_FN uint32_t eepk_chunk_left(uint32_t bytes, uint32_t at, eep_grid g)
 EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid g)
 {
     if (EEPK_WARP > 1 && (bytes & 15u) != 0) {
-        for (uint32_t i = g.thread; i < bytes; i += g.num_threads)
+        for (uint32_t i = g.thread; i < bytes; i += g.num_threads) {
             ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+        }
         return;
     }
     for (uint32_t at = 0; at < bytes; at += eepk_chunk_bytes(g)) {
@@ -87,8 +90,9 @@ EEPK_FN uint16_t eepk_float_to_bf16(float value)
         uint32_t bits;
     } u;
     u.value = value;
-    if ((u.bits & 0x7fffffffu) > 0x7f800000u)
+    if ((u.bits & 0x7fffffffu) > 0x7f800000u) {
         return (uint16_t)((u.bits >> 16) | 0x40u);
+    }
     return (uint16_t)((u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16);
 }
 #endif

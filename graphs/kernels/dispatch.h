@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Dispatch: route (one block), send (any grid), exchange (exchange.h), unpack (any grid).
  *
  * Route is a node of its own because ordinals are a prefix over all tokens, and a grid-wide
@@ -24,12 +25,14 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
                                   w->first_bad};
     int was_good;
 
-    if (g.block != 0 || latch->aborted)
+    if (g.block != 0 || latch->aborted) {
         return;
+    }
     was_good = latch->status.bad_input == EEPK_INPUT_OK; /* thread 0 alone says otherwise */
     eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
-    if (g.thread == 0 && was_good)
+    if (g.thread == 0 && was_good) {
         latch->status.bad_layer = a->layer;
+    }
 }
 
 /* A row goes once to each destination rank, by the warp that owns the token. */
@@ -43,8 +46,9 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
         s, eepk_windows(s, bank), w->route + (uint64_t)token * s->top_k, a->x, parity, token};
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        if (eepk_member_window(s, bank, seat))
+        if (eepk_member_window(s, bank, seat)) {
             eepk_send_list(&row, seat);
+        }
     }
     eepk_send_row(&row, g);
 }
@@ -59,16 +63,19 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
     eep_grid u = eepk_warp_grid(g);
 
-    if (latch->aborted)
+    if (latch->aborted) {
         return;
-    for (uint32_t token = u.block; token < n; token += u.num_blocks)
+    }
+    for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         eepk_send_token(a, latch, parity, token, u);
+    }
     for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
         uint8_t *window = eepk_member_window(s, bank, seat);
-        if (window)
+        if (window) {
             eepk_send_header(s, eepk_header(s, window, parity, s->self),
                              w->send_count + (uint64_t)seat * s->num_slots, latch->announce_digest,
                              n, u);
+        }
     }
 }
 
@@ -89,8 +96,9 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t slot = list[k].slot, ordinal = list[k].ordinal, position;
         uint64_t cell = (uint64_t)seat * s->num_slots + slot;
-        if (slot == EEPK_NO_SLOT)
+        if (slot == EEPK_NO_SLOT) {
             continue;
+        }
         if (slot >= s->num_slots || ordinal >= w->receive_count[cell]) {
             eepk_count_add(&latch->status.stale_dropped, 1);
             eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
@@ -98,9 +106,10 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
         }
         position = w->receive_base[cell] + ordinal;
         eepk_unpack_row(s, a->rows, a->row_scales, row, position, g);
-        if (g.thread == 0)
+        if (g.thread == 0) {
             w->origin[position] =
                 (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
+        }
         placed++;
     }
     return placed;
@@ -116,18 +125,22 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     uint32_t placed = 0;
     int reads = 0;
 
-    if (latch->aborted)
+    if (latch->aborted) {
         return;
+    }
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
         reads |= eepk_block_reads(n, u, g);
-        for (uint32_t token = u.block; token < n; token += u.num_blocks)
+        for (uint32_t token = u.block; token < n; token += u.num_blocks) {
             placed += eepk_unpack_token(a, latch, seat, token, u);
+        }
     }
-    if (u.thread == 0 && placed)
+    if (u.thread == 0 && placed) {
         eepk_count_add(&latch->placed, placed);
-    if (!reads)
+    }
+    if (!reads) {
         return;
+    }
     eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
     eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The only bodies that wait: publish this rank's tags, then wait for those of all members.
  * One block, a lane per seat; on the host one thread does all lanes. */
 #ifndef EEPK_EXCHANGE_H
@@ -60,8 +61,9 @@ EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, uint32
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        if (!eepk_is_active(bank, seat) || seat == s->self)
+        if (!eepk_is_active(bank, seat) || seat == s->self) {
             continue;
+        }
         if (eepk_load_acquire(eepk_phase_tag(s, w->window, phase, parity, seat)) != tag) {
             eepk_count_add(&latch->status.stale_dropped, 1);
             eepk_abort(latch, EEPK_STEP_STALE, layer, phase);
@@ -91,11 +93,13 @@ EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         uint8_t *window = eepk_member_window(s, bank, seat);
-        if (!window)
+        if (!window) {
             continue;
+        }
         eepk_store_release(eepk_phase_tag(s, window, phase, parity, s->self), tag);
-        if (seat != s->self)
+        if (seat != s->self) {
             eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
+        }
     }
 }
 
@@ -110,8 +114,9 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint3
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         uint8_t *window = eepk_member_window(s, bank, seat);
-        if (!window || seat == s->self)
+        if (!window || seat == s->self) {
             continue;
+        }
         eepk_store_release(eepk_abort_word(s, window, s->self), word);
         eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
     }
@@ -135,13 +140,15 @@ EEPK_FN void eepk_count_stale(const eepk_world *w, eepk_latch *latch, eep_grid g
             uint64_t *last = &seen->tag[phase - 1][i % 2];
             uint64_t tag = eepk_load_acquire(eepk_phase_tag(s, w->window, phase, i % 2, seat));
             if (tag != *last && tag != 0 && seen->epoch == latch->epoch &&
-                eepk_tag_epoch_after(tag, latch->epoch) < 0)
+                eepk_tag_epoch_after(tag, latch->epoch) < 0) {
                 stale++;
+            }
             *last = tag;
         }
         seen->epoch = latch->epoch;
-        if (stale)
+        if (stale) {
             eepk_count_add(&latch->status.stale_dropped, stale);
+        }
     }
 }
 
@@ -168,11 +175,13 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
 {
     const eepk_shape *s = &w->shape;
 
-    if (eepk_has_arrived(w, latch, layer, phase, seat))
+    if (eepk_has_arrived(w, latch, layer, phase, seat)) {
         return EEPK_SEAT_ARRIVED;
+    }
     if (eepk_peer_aborted(w, latch, seat)) {
-        if (eepk_has_arrived(w, latch, layer, phase, seat))
+        if (eepk_has_arrived(w, latch, layer, phase, seat)) {
             return EEPK_SEAT_ARRIVED;
+        }
         eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
         return EEPK_SEAT_ENDED;
     }
@@ -181,10 +190,12 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
         int64_t newer = eepk_tag_epoch_after(seen, latch->epoch);
         int64_t ahead = eepk_tag_step_after(seen, latch->step);
         /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
-        if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1))
+        if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1)) {
             continue;
-        if (eepk_has_arrived(w, latch, layer, phase, seat))
+        }
+        if (eepk_has_arrived(w, latch, layer, phase, seat)) {
             return EEPK_SEAT_ARRIVED;
+        }
         eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase,
                        eepk_tag_step_near(seen, latch->step));
         return EEPK_SEAT_ENDED;
@@ -211,21 +222,25 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
 
         for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
             int look;
-            if (!eepk_is_active(bank, seat))
+            if (!eepk_is_active(bank, seat)) {
                 continue;
+            }
             look = eepk_seat_look(w, latch, layer, phase, seat);
-            if (look == EEPK_SEAT_ENDED)
+            if (look == EEPK_SEAT_ENDED) {
                 return;
+            }
             if (look == EEPK_SEAT_PENDING) {
                 pending++;
                 last = seat;
-                if (late)
+                if (late) {
                     eepk_bits_set(&latch->status.suspects[seat / 64], 1ull << (seat % 64));
+                }
             }
         }
         if (pending == 0) {
-            if (polls > 0)
+            if (polls > 0) {
                 eepk_keep_largest(&latch->longest_wait, (now - begin) << 10 | waited_for);
+            }
             return;
         }
         waited_for = last;
@@ -233,10 +248,12 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
             return;
         }
-        if (late)
+        if (late) {
             return;
-        if (eepk_flag_read(&latch->aborted)) /* another lane's decision */
+        }
+        if (eepk_flag_read(&latch->aborted)) { /* another lane's decision */
             return;
+        }
         eepk_poll_pause(polls, doorbell, seen);
         now = eepk_now_ns();
     }
@@ -246,8 +263,9 @@ EEPK_FN int eepk_has_suspects(const eepk_latch *latch)
 {
     uint64_t any = 0;
 
-    for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
+    for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++) {
         any |= latch->status.suspects[i];
+    }
     return any != 0;
 }
 
@@ -258,25 +276,32 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
     int goes_on = !latch->aborted && is_next;
 
     eepk_block_sync(); /* before a lane that waits already may end the step for all */
-    if (g.thread == 0 && is_next)
+    if (g.thread == 0 && is_next) {
         latch->num_exchanges++;
-    if (g.thread == 0 && !is_next)
+    }
+    if (g.thread == 0 && !is_next) {
         eepk_abort(latch, EEPK_STEP_PART, layer, phase);
-    if (goes_on)
+    }
+    if (goes_on) {
         eepk_publish(w, latch, layer, phase, g);
-    if (layer == 0 && phase == EEPK_PHASE_DISPATCH) /* once per step, while peers' tags travel */
+    }
+    if (layer == 0 && phase == EEPK_PHASE_DISPATCH) { /* once per step, while peers' tags travel */
         eepk_count_stale(w, latch, g);
-    if (goes_on)
+    }
+    if (goes_on) {
         eepk_wait_lane(w, latch, layer, phase, g);
+    }
     eepk_block_sync();
-    if (g.thread == 0 && !latch->aborted && eepk_has_suspects(latch))
+    if (g.thread == 0 && !latch->aborted && eepk_has_suspects(latch)) {
         eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
+    }
     eepk_block_sync();
     /* A bank that is not the agreed one may name windows that are gone; a step that has run ended
      * as it did. */
     if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK &&
-        latch->status.result != EEPK_STEP_AGAIN)
+        latch->status.result != EEPK_STEP_AGAIN) {
         eepk_post_abort(w, latch, layer, phase, g);
+    }
 }
 
 /* What a source says of itself, beside its counts: `copy` has them, read once (D2). */
@@ -292,10 +317,12 @@ EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *lat
     uint64_t sum = 0, announced = active ? header->flip_digest : 0;
 
     w->receive_tokens[seat] = active ? header->num_tokens : 0;
-    for (uint32_t slot = 0; slot < s->num_slots; slot++)
+    for (uint32_t slot = 0; slot < s->num_slots; slot++) {
         sum += copy[slot];
-    if (a->layer == 0 && announced)
+    }
+    if (a->layer == 0 && announced) {
         eepk_bits_set(&latch->status.flip_digest, announced);
+    }
     if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
@@ -319,26 +346,30 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
             eepk_is_active(bank, seat) ? ((const uint32_t *)(header + 1))[slot] : 0;
     }
     eepk_block_sync();
-    for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads)
+    for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads) {
         eepk_check_source(a, latch, seat, w->receive_count + (uint64_t)seat * s->num_slots);
+    }
     eepk_block_sync();
     eepk_prefix_rows(s, w->receive_count, !latch->aborted, w->receive_base, a->slot_begin, g);
-    if (g.thread == 0)
+    if (g.thread == 0) {
         latch->placed = 0;
+    }
 }
 
 EEPK_FN void eepk_dispatch_exchange_body(const eepk_dispatch_node_args *a, eep_grid g)
 {
-    if (g.block != 0)
+    if (g.block != 0) {
         return;
+    }
     eepk_exchange(a->world, a->layer, EEPK_PHASE_DISPATCH, g);
     eepk_layout_rows(a, &a->world->control->latch, g);
 }
 
 EEPK_FN void eepk_combine_exchange_body(const eepk_combine_node_args *a, eep_grid g)
 {
-    if (g.block != 0)
+    if (g.block != 0) {
         return;
+    }
     eepk_exchange(a->world, a->layer, EEPK_PHASE_COMBINE, g);
 }
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* e4m3: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinity, largest 448, NaN 0x7f.
  * Integer code for both backends, so that they agree on every bit. */
 #ifndef EEPK_FP8_H
@@ -25,10 +26,12 @@ EEPK_FN uint8_t eepk_float_to_e4m3(float value)
     u.value = value;
     sign = u.bits >> 24 & 0x80u;
     magnitude = u.bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
+    if (magnitude > 0x7f800000u) {
         return (uint8_t)(sign | EEPK_E4M3_NAN);
-    if (magnitude >= 0x43e00000u) /* 448 */
+    }
+    if (magnitude >= 0x43e00000u) { /* 448 */
         return (uint8_t)(sign | EEPK_E4M3_LARGEST);
+    }
     if (magnitude < EEPK_FP8_NO_NORMAL) { /* 2^14 has an ulp of 2^-9, e4m3's smallest step */
         u.bits = magnitude;
         sum.value = EEPK_FADD(u.value, 16384.0f);
@@ -43,12 +46,13 @@ EEPK_FN float eepk_e4m3_to_float(uint8_t code)
     uint32_t exponent = code >> 3 & 15u, mantissa = code & 7u;
     eepk_float_bits u;
 
-    if ((code & 0x7fu) == EEPK_E4M3_NAN)
+    if ((code & 0x7fu) == EEPK_E4M3_NAN) {
         u.bits = 0x7fc00000u;
-    else if (exponent == 0)
+    } else if (exponent == 0) {
         u.value = EEPK_FMUL((float)mantissa, 0.001953125f); /* 2^-9 */
-    else
+    } else {
         u.bits = (exponent + 120u) << 23 | mantissa << 20;
+    }
     u.bits |= (uint32_t)(code & 0x80u) << 24;
     return u.value;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Argument structs of the kernels: addresses that are fixed for the life of a context, and
  * constants. Nothing in them changes after capture (must 1). */
 #ifndef EEPK_KERNEL_ARGS_H

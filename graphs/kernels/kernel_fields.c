@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The declared arguments of libeep's kernels. */
 #include "graphs/kernels/kernel_fields.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What each byte of the kernels' arguments is, for the capture check. A new member of a struct in
  * kernel_args.h must be declared here, or no graph with it can be captured. Values that change with
  * the view belong into tables, never here (must 1). */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels of libeep as launchable objects. Host bodies are in host_kernels.c; a CUDA plugin
  * hands in the addresses of its __global__ bodies once, when its device is opened. */
 #ifndef EEPI_KERNELS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a step does with rows: where the pairs of a batch go, and the copies. Which seats take part,
  * and when the rows are there, is the callers' matter. The elastic step (dispatch.h, combine.h) and
  * the baseline without elasticity (fixed.h) share this, so that a comparison of the two shows what
@@ -14,8 +15,9 @@
 EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, uint32_t k,
                             int32_t value)
 {
-    if (status->bad_input != EEPK_INPUT_OK)
+    if (status->bad_input != EEPK_INPUT_OK) {
         return;
+    }
     status->bad_token = token;
     status->bad_k = k;
     status->bad_value = value;
@@ -28,15 +30,19 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
 {
     int32_t expert = topk_idx[i];
 
-    if (expert == -1)
+    if (expert == -1) {
         return EEPK_INPUT_OK;
-    if (expert < -1 || (uint32_t)expert >= s->num_experts)
+    }
+    if (expert < -1 || (uint32_t)expert >= s->num_experts) {
         return EEPK_INPUT_TOPK;
-    if (first[expert] == first[expert + 1])
+    }
+    if (first[expert] == first[expert + 1]) {
         return EEPK_INPUT_UNCOVERED;
+    }
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (topk_idx[j] == expert) /* S9: an expert contributes to a token once */
+        if (topk_idx[j] == expert) { /* S9: an expert contributes to a token once */
             return EEPK_INPUT_TWICE;
+        }
     }
     return EEPK_INPUT_OK;
 }
@@ -46,8 +52,9 @@ EEPK_FN int eepk_is_first_bad(const eepk_shape *s, const int32_t *topk_idx, uint
                               const uint32_t *first)
 {
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (eepk_pair_fault(s, topk_idx, j, first) != EEPK_INPUT_OK)
+        if (eepk_pair_fault(s, topk_idx, j, first) != EEPK_INPUT_OK) {
             return 0;
+        }
     }
     return 1;
 }
@@ -61,28 +68,33 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
     int fits = n >= 0 && (uint32_t)n <= s->num_max_tokens;
     uint64_t bad;
 
-    if (g.thread == 0)
+    if (g.thread == 0) {
         *first_bad = UINT64_MAX;
+    }
     eepk_block_sync();
     for (uint32_t i = g.thread; fits && i < (uint32_t)n * s->top_k; i += g.num_threads) {
         uint32_t fault = eepk_pair_fault(s, topk_idx, i, first);
-        if (fault == EEPK_INPUT_OK)
+        if (fault == EEPK_INPUT_OK) {
             continue;
+        }
         eepk_keep_least(first_bad, (uint64_t)i << EEPK_INPUT_BITS | fault);
-        if (eepk_is_first_bad(s, topk_idx, i, first))
+        if (eepk_is_first_bad(s, topk_idx, i, first)) {
             eepk_count_add(&status->num_bad, 1);
+        }
     }
     eepk_block_sync();
-    if (g.thread != 0)
+    if (g.thread != 0) {
         return;
+    }
     bad = *first_bad;
-    if (!fits)
+    if (!fits) {
         eepk_bad_input(status, EEPK_INPUT_TOKENS, 0, 0, n);
-    else if (bad != UINT64_MAX)
+    } else if (bad != UINT64_MAX) {
         eepk_bad_input(status, (uint32_t)bad & ((1u << EEPK_INPUT_BITS) - 1u),
                        (uint32_t)(bad >> EEPK_INPUT_BITS) / s->top_k,
                        (uint32_t)(bad >> EEPK_INPUT_BITS) % s->top_k,
                        topk_idx[bad >> EEPK_INPUT_BITS]);
+    }
 }
 
 /* This rank's tokens of the step: none once its input was found bad, so that peers go on. */
@@ -133,16 +145,18 @@ EEPK_FN void eepk_count_pairs(const eepk_shape *s, eepk_route *route, uint32_t b
     for (uint32_t base = begin; base < end; base += EEPK_WARP) {
         uint32_t i = base + lane, cell = EEPK_NO_CELL, before = 0;
         eepk_equals equals;
-        if (i < end && route[i].slot != EEPK_NO_SLOT)
+        if (i < end && route[i].slot != EEPK_NO_SLOT) {
             cell = (uint32_t)route[i].seat * s->num_slots + route[i].slot;
+        }
         equals = eepk_warp_equals(cell);
         if (cell != EEPK_NO_CELL && equals.ordinal == 0) {
             before = count[cell];
             count[cell] = before + equals.num;
         }
         before = eepk_warp_read(before, equals.first_lane);
-        if (cell != EEPK_NO_CELL && numbers)
+        if (cell != EEPK_NO_CELL && numbers) {
             route[i].ordinal = (uint16_t)(before + equals.ordinal);
+        }
         eepk_warp_sync(); /* the next lane that counts in this cell reads what this one wrote */
     }
 }
@@ -177,14 +191,17 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
     uint32_t *count = warps > 1 ? r->warp_count + (uint64_t)warp * cells : r->send_count;
     uint32_t pairs, span, begin, end;
 
-    if (status->bad_input == EEPK_INPUT_OK)
+    if (status->bad_input == EEPK_INPUT_OK) {
         eepk_check_input(s, topk_idx, *num_tokens, r->first, r->first_bad, status, g);
-    for (uint32_t i = lane; i < cells; i += EEPK_WARP)
+    }
+    for (uint32_t i = lane; i < cells; i += EEPK_WARP) {
         count[i] = 0;
+    }
     eepk_block_sync();
     pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;
-    for (uint32_t i = g.thread; i < pairs; i += g.num_threads)
+    for (uint32_t i = g.thread; i < pairs; i += g.num_threads) {
         eepk_choose_replica(s, r, i, topk_idx[i]);
+    }
     eepk_block_sync();
     span = (pairs + warps * EEPK_WARP - 1) / (warps * EEPK_WARP) * EEPK_WARP;
     begin = warp * span < pairs ? warp * span : pairs;
@@ -203,11 +220,13 @@ EEPK_FN int eepk_sends_row(const eepk_route *route, uint32_t k)
 {
     uint32_t earlier = 0;
 
-    if (route[k].slot == EEPK_NO_SLOT)
+    if (route[k].slot == EEPK_NO_SLOT) {
         return 0;
+    }
     while (earlier < k &&
-           (route[earlier].slot == EEPK_NO_SLOT || route[earlier].seat != route[k].seat))
+           (route[earlier].slot == EEPK_NO_SLOT || route[earlier].seat != route[k].seat)) {
         earlier++;
+    }
     return earlier == k;
 }
 
@@ -243,12 +262,14 @@ EEPK_FN void eepk_load_channels(const eepk_row_send *r, uint32_t first, uint32_t
     if (EEPK_LANE_CHANNELS == 8 && r->s->dtype != 0 && n == 8 && (r->s->row_bytes & 15u) == 0) {
         EEPK_ALIGNED(16) uint16_t half[8];
         eepk_copy16(half, (const uint16_t *)r->x + at);
-        for (uint32_t i = 0; i < 8; i++)
+        for (uint32_t i = 0; i < 8; i++) {
             out[i] = eepk_bf16_to_float(half[i]);
+        }
         return;
     }
-    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++)
+    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
         out[i] = i < n ? eepk_x_value(r->s, r->x, at + i) : 0.0f;
+    }
 }
 
 EEPK_FN void eepk_store_codes(uint8_t *to, const uint8_t *codes, uint32_t n)
@@ -257,8 +278,9 @@ EEPK_FN void eepk_store_codes(uint8_t *to, const uint8_t *codes, uint32_t n)
         eepk_copy8(to, codes);
         return;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         to[i] = codes[i];
+    }
 }
 
 /* The lanes of a group quantise its channels with one scale and store them to every rank that gets
@@ -280,16 +302,19 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
     }
     largest = eepk_group_largest(largest);
     inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
-    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++)
+    for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
         codes[i] = eepk_float_to_e4m3(EEPK_FMUL(values[i], inverse));
+    }
     for (uint32_t k = 0; k < s->top_k && group < s->num_scales; k++) {
         uint8_t *row;
-        if (!eepk_sends_row(r->route, k))
+        if (!eepk_sends_row(r->route, k)) {
             continue;
+        }
         row = eepk_row_target(r, k);
         eepk_store_codes(row + first, codes, n);
-        if (lane == 0)
+        if (lane == 0) {
             eepk_row_scales(s, row)[group] = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+        }
     }
 }
 
@@ -305,13 +330,15 @@ EEPK_FN void eepk_send_as_it_is(const eepk_row_send *r, eep_grid g)
         eepk_chunk chunk;
         eepk_chunk_load(&chunk, row + at, left, g);
         for (uint32_t k = 0; k < s->top_k; k++) {
-            if (eepk_sends_row(r->route, k))
+            if (eepk_sends_row(r->route, k)) {
                 eepk_chunk_store(&chunk, eepk_row_target(r, k) + at, left, g);
+            }
         }
     }
     for (uint32_t k = 0; k < s->top_k && !is_aligned; k++) {
-        if (eepk_sends_row(r->route, k))
+        if (eepk_sends_row(r->route, k)) {
             eepk_copy_row(eepk_row_target(r, k), row, s->row_bytes, g);
+        }
     }
 }
 
@@ -321,10 +348,12 @@ EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
     const uint32_t at_once =
         g.num_threads < EEPK_GROUP_LANES ? 1 : g.num_threads / EEPK_GROUP_LANES;
 
-    if (r->s->num_scales == 0)
+    if (r->s->num_scales == 0) {
         eepk_send_as_it_is(r, g);
-    for (uint32_t group = 0; group < r->s->num_scales; group += at_once)
+    }
+    for (uint32_t group = 0; group < r->s->num_scales; group += at_once) {
         eepk_send_group(r, group + g.thread / EEPK_GROUP_LANES, g.thread % EEPK_GROUP_LANES);
+    }
 }
 
 /* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
@@ -346,8 +375,9 @@ EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *he
                                      const uint32_t *counts, uint64_t flip_digest,
                                      uint32_t num_tokens, eep_grid g)
 {
-    for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads)
+    for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
         ((uint32_t *)(header + 1))[slot] = counts[slot];
+    }
     if (g.thread == 0) {
         header->flip_digest = flip_digest;
         header->num_tokens = num_tokens;
@@ -363,15 +393,17 @@ EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count,
 {
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
         uint32_t rows = 0;
-        for (uint32_t seat = 0; seat < s->max_ranks && valid; seat++)
+        for (uint32_t seat = 0; seat < s->max_ranks && valid; seat++) {
             rows += count[(uint64_t)seat * s->num_slots + slot];
+        }
         slot_begin[slot + 1] = (int32_t)rows;
     }
     eepk_block_sync();
     if (g.thread == 0) {
         slot_begin[0] = 0;
-        for (uint32_t slot = 0; slot < s->num_slots; slot++)
+        for (uint32_t slot = 0; slot < s->num_slots; slot++) {
             slot_begin[slot + 1] += slot_begin[slot];
+        }
     }
     eepk_block_sync();
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
@@ -394,8 +426,9 @@ EEPK_SHARED_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_
         return;
     }
     eepk_copy_row((uint8_t *)rows + (uint64_t)position * s->hidden, row, s->hidden, g);
-    for (uint32_t i = g.thread; i < s->num_scales; i += g.num_threads)
+    for (uint32_t i = g.thread; i < s->num_scales; i += g.num_threads) {
         row_scales[(uint64_t)position * s->num_scales + i] = scales[i];
+    }
 }
 
 /* ------------------------------------------------------------------ combine: reduce */
@@ -416,13 +449,15 @@ EEPK_FN void eepk_add_columns(float *sum, float weight, const eepk_columns *colu
 {
     if (dtype == 0) {
         EEPK_UNROLL
-        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
             sum[j] = EEPK_FADD(sum[j], EEPK_FMUL(weight, eepk_columns_fp32(columns, j)));
+        }
     } else {
         EEPK_UNROLL
-        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+        for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
             sum[j] = EEPK_FADD(
                 sum[j], EEPK_FMUL(weight, eepk_bf16_to_float(eepk_columns_bf16(columns, j))));
+        }
     }
 }
 
@@ -442,15 +477,17 @@ EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
         eepk_columns columns[EEPK_LOADS_AT_ONCE] = {{0}};
         EEPK_UNROLL
         for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
-            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT) {
                 eepk_columns_load(&columns[i],
                                   t->rows + (uint64_t)(first + i) * row_bytes + h * element,
                                   EEPK_REDUCE_WIDTH * element);
+            }
         }
         EEPK_UNROLL
         for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
-            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT)
+            if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT) {
                 eepk_add_columns(sum, t->weights[first + i], &columns[i], dtype);
+            }
         }
     }
     if (t->out_dtype == 0) {
@@ -459,8 +496,9 @@ EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
         return;
     }
     EEPK_UNROLL
-    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++)
+    for (uint32_t j = 0; j < EEPK_REDUCE_WIDTH; j++) {
         half[j] = eepk_float_to_bf16(sum[j]);
+    }
     eepk_copy16((uint16_t *)t->out + at, half);
 }
 
@@ -473,13 +511,15 @@ EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
     EEPK_ROLLED
     for (uint32_t k = 0; k < t->s->top_k; k++) {
         const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
-        if (t->route[k].slot != EEPK_NO_SLOT)
+        if (t->route[k].slot != EEPK_NO_SLOT) {
             sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
+        }
     }
-    if (t->out_dtype == 0)
+    if (t->out_dtype == 0) {
         ((float *)t->out)[at] = sum;
-    else
+    } else {
         ((uint16_t *)t->out)[at] = eepk_float_to_bf16(sum);
+    }
 }
 
 /* A warp per token where there are tokens for all of them, else a block. */
@@ -496,12 +536,14 @@ EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
     const uint32_t hidden = t->s->hidden;
 
     if (hidden % EEPK_REDUCE_WIDTH != 0) {
-        for (uint32_t h = g.thread; h < hidden; h += g.num_threads)
+        for (uint32_t h = g.thread; h < hidden; h += g.num_threads) {
             eepk_sum_column(t, h);
+        }
         return;
     }
     for (uint32_t h = g.thread * EEPK_REDUCE_WIDTH; h < hidden;
-         h += g.num_threads * EEPK_REDUCE_WIDTH)
+         h += g.num_threads * EEPK_REDUCE_WIDTH) {
         eepk_sum_columns(t, h);
+    }
 }
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bodies of the nodes around a step: flip, latch, finish. One thread each. */
 #ifndef EEPK_STEP_H
 #define EEPK_STEP_H
@@ -13,12 +14,14 @@ EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
     const eepk_world *w = a->world;
     const eepk_bank_header *bank = (const eepk_bank_header *)w->bank[a->bank & 1u];
 
-    if (g.block != 0 || g.thread != 0)
+    if (g.block != 0 || g.thread != 0) {
         return;
-    if (bank->epoch == a->epoch && bank->digest == a->digest)
+    }
+    if (bank->epoch == a->epoch && bank->digest == a->digest) {
         w->control->live_bank = a->bank & 1u;
-    else
+    } else {
         w->control->flip_refused++;
+    }
 }
 
 /* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
@@ -29,8 +32,9 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     const eepk_bank_header *bank;
     uint64_t before = latch->step;
 
-    if (g.block != 0 || g.thread != 0)
+    if (g.block != 0 || g.thread != 0) {
         return;
+    }
     latch->bank = w->control->live_bank;
     bank = (const eepk_bank_header *)w->bank[latch->bank];
     latch->step = w->launch->step;
@@ -62,8 +66,9 @@ EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g
     uint32_t layer = latch->num_exchanges / 2, phase = latch->num_exchanges % 2 + 1;
 
     latch->status.num_exchanges = latch->num_exchanges;
-    if (latch->num_exchanges == 2 * w->shape.num_layers || latch->aborted)
+    if (latch->num_exchanges == 2 * w->shape.num_layers || latch->aborted) {
         return;
+    }
     eepk_abort(latch, EEPK_STEP_PART, layer, phase);
     eepk_post_abort(w, latch, layer, phase, g);
 }
@@ -76,14 +81,17 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     uint64_t step = latch->step;
 
-    if (g.block != 0 || g.thread != 0)
+    if (g.block != 0 || g.thread != 0) {
         return;
+    }
     eepk_check_whole(w, latch, g);
-    if (latch->aborted && latch->status.result == EEPK_STEP_OK)
+    if (latch->aborted && latch->status.result == EEPK_STEP_OK) {
         latch->status.result = EEPK_STEP_STALE;
+    }
     if (latch->status.result != EEPK_STEP_DEADLINE) { /* who was late then is not accused */
-        for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++)
+        for (uint32_t i = 0; i < EEPK_SEAT_WORDS; i++) {
             latch->status.suspects[i] = 0;
+        }
     }
     latch->status.longest_wait_ns = latch->longest_wait >> 10;
     latch->status.last_seat = (uint32_t)(latch->longest_wait & 1023u);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Layouts that host and device share: tags, control, banks, windows. Fixed-width, no pointers to
  * host-only memory; what lies at a fixed address for a context's life is what graphs may hold.
  *

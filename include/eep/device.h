@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Devices: memory, streams, events, kernels, and graphs that are captured once and replayed.
  *
  * One table of operations, two backends: "host" (always there; kernels are C functions run by a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libeep: elastic expert parallelism. One eep_context is one rank; a process may hold many.
  *
  * A rank's life:  eep_open -> eep_slot_set / eep_backup_set for what eep_slot_expert asks for

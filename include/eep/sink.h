@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The token sink: where a token becomes emitted (rule M9). It holds, per request, who may emit its
  * next position; anything else is refused and counted, so that no fault, zombie or re-queue can
  * emit a token twice. Whoever shows tokens to clients has the sink: the front, or each front its

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all headers of libeep share: its version, the rule for structs, status codes. */
 #ifndef EEP_STATUS_H
 #define EEP_STATUS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The embedded store: a small linearizable key-value register with compare-and-swap, leases and
  * watches, served on a unix socket. Run it inside any process with these calls, or alone as the
  * program eep-store. Serving ranks do not touch it in steady state. */

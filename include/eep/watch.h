@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The views of an instance, for a program that is no rank: a front that schedules requests, a
  * monitor. It reads the store, and the ranks do not know of it. A watch is used by one thread at a
  * time. */

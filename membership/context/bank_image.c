@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A view as the bytes of a table bank: who holds which expert, and where windows are. */
 #include "membership/context/bank_image.h"
 

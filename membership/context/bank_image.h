@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A view as the bytes of a table bank. Pure. */
 #ifndef EEPI_BANK_IMAGE_H
 #define EEPI_BANK_IMAGE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which thread is in a call of a context; and how eep_close ends the call of another thread. */
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"

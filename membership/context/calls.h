@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The users of a context: its process, and the one thread that is in a call. */
 #ifndef EEPI_CALLS_H
 #define EEPI_CALLS_H

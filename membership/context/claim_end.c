@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a seat's present or former holder is told to all, and the seat is given back. Calling
  * thread of eep_open and eep_close. The service thread gives a seat back, too. */
 #include "membership/context/claim_end.h"

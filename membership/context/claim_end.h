@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A seat that was taken, and the end of its present or former holder. */
 #ifndef EEPI_CLAIM_END_H
 #define EEPI_CLAIM_END_H

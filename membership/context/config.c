@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration of a context: what holds by default, and what eep_open refuses. */
 #include "membership/context/config.h"
 

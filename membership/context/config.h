@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration of a context. */
 #ifndef EEPI_CONFIG_H
 #define EEPI_CONFIG_H

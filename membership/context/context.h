@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of a context share.
  *
  * Threads. The rank thread is the caller's. The service thread alone drives the core, the store

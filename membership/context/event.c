@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Events, with their time. */
 #include "membership/context/event.h"
 

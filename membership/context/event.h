@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Events, for the caller's function. Any thread. */
 #ifndef EEPI_EVENT_H
 #define EEPI_EVENT_H

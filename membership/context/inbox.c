@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A ring of inputs that wait for the core. */
 #include "membership/context/inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Inputs of the core that arise while an action is carried out. Any file of the service thread
  * posts; membership/service/feed.c alone takes out, in order, once the core's last actions are
  * done. So the core stands still while its actions, which point into it, are carried out.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The text that says why a call failed: of which rank, under which epoch, and what to do. */
 #ifndef EEPI_LAST_ERROR_H
 #define EEPI_LAST_ERROR_H

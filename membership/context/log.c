@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of the log, to the caller's function or to standard error. */
 #include "membership/context/log.h"
 

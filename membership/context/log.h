@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of the log. Any thread. */
 #ifndef EEPI_LOG_H
 #define EEPI_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Two halves that change places: one is filled while the other is read. */
 #include "membership/context/mailbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What other threads have to say to the service thread. */
 #ifndef EEPI_MAILBOX_H
 #define EEPI_MAILBOX_H

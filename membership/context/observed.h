@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What eep_snapshot_get and eep_fault_next tell. */
 #ifndef EEPI_OBSERVED_H
 #define EEPI_OBSERVED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank's service ends, or fails closed: noted, said in the log, and the rank thread woken. */
 #include "membership/context/outcome.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Why a rank serves no more, or cannot serve now. Guarded by the context's lock. */
 #ifndef EEPI_OUTCOME_H
 #define EEPI_OUTCOME_H

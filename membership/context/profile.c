@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Times and policies of a configuration, in one table: what holds by default, while an engine is
  * brought up, and where faults are to be seen within a second. docs/DEFAULTS.md has the reasons. */
 #include "eep/eep.h"

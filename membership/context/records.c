@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Records, reports and the instance's numbers as bytes; all lengths and indices are checked. */
 #include "membership/context/records.h"
 

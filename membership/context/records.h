@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What ranks write into the store, as bytes. Encoding fills a buffer that the caller frees;
  * decoding checks every length and index, and points into the given bytes (8-byte aligned). */
 #ifndef EEPI_RECORDS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What could not be done yet, and is tried again: one table for all of it. Service thread. */
 #ifndef EEPI_RETRIES_H
 #define EEPI_RETRIES_H

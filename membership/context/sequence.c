@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The order of a step's nodes, and what a step that is not whole lacks. */
 #include "membership/context/sequence.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The order of a step's nodes: latch, then per layer 0 .. num_layers-1 one dispatch and one
  * combine, then finish, all in one stream. Each node that a caller puts into a stream, captured or
  * not, is checked against this order. So no graph lacks a layer or its end. A pure state machine.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Waking the service thread by its descriptor, the rank thread by condition and doorbell. */
 #include "membership/context/wake.h"
 

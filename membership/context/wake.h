@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How the threads of a context wake each other. */
 #ifndef EEPI_WAKE_H
 #define EEPI_WAKE_H

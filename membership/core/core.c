@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The membership core: facts in, actions out. Each input changes what is known; advance() then
  * looks at all that is known and does what the rules ask for, so that no order of arrival matters.
  */

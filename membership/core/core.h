@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The membership core of one rank: a pure state machine (must 5).
  *
  * Inputs say what was observed (register, peers' records, evidence, the rank's own progress, the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The first view of an instance, or of one that begins again after all of its processes have ended
  * (rules M7, M8). */
 #include "membership/core/core_begin.h"

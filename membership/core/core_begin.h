@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The first view of an instance. */
 #ifndef EEPI_CORE_BEGIN_H
 #define EEPI_CORE_BEGIN_H

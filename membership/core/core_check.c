@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The invariants of docs/PROTOCOL.md that one rank can see alone, as assertions. They stay on in
  * release builds: a rank that breaks one harms all others, and its end harms none of them. A check
  * of a draft reads each slot once, as sealing it does; a check of the state reads each seat once.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the rules forbid this rank to know, to propose or to ask for. A failed assertion is a bug of
  * libeep: nothing that another process or the store says may lead to one. */
 #ifndef EEPI_CORE_CHECK_H

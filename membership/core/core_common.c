@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all files of the membership core share: asking for actions, and the questions that they ask
  * about a seat. Nothing is decided here. */
 #include "membership/core/core_common.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all files of the membership core share: asking for actions, and the questions that they ask
  * about a seat. */
 #ifndef EEPI_CORE_COMMON_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The document that this rank would commit next: a copy of the newest view to be changed, and its
  * way into the register. */
 #include "membership/core/core_draft.h"

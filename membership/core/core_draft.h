@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The document that this rank would commit next. */
 #ifndef EEPI_CORE_DRAFT_H
 #define EEPI_CORE_DRAFT_H

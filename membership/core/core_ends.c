@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the core knows of ends (rule P8). A process that ends stops deciding at once. Its kernels
  * may still store where a device outlives the process that launched them. So an end has three
  * moments.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the membership core knows of ends (rule P8). */
 #ifndef EEPI_CORE_ENDS_H
 #define EEPI_CORE_ENDS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whom a fault view leaves out, and the kills that come before it (rules M4, M5). */
 #include "membership/core/core_expel.h"
 

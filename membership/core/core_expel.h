@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whom a fault view leaves out, and the kills that come before it. */
 #ifndef EEPI_CORE_EXPEL_H
 #define EEPI_CORE_EXPEL_H

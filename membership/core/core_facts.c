@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the membership core knows, and how inputs change it. Nothing is decided here. */
 #include "membership/core/core_facts.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the membership core knows, and how inputs change it. */
 #ifndef EEPI_CORE_FACTS_H
 #define EEPI_CORE_FACTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fault side of the membership core: wedge, report, propose, repair, install (rules M1, M2, M4,
  * M5). All of it is looked at again at every input. */
 #include "membership/core/core_fault.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fault side of the membership core. */
 #ifndef EEPI_CORE_FAULT_H
 #define EEPI_CORE_FAULT_H

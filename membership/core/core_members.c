@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The members of a view: what a process must bring to be let in and when it may be, and the view in
  * which all leave. */
 #include "membership/core/core_members.h"

@@ -1,4 +1,5 @@
-/* Who comes into a view, and who leaves it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ranks that come into a view, and those that leave it. */
 #ifndef EEPI_CORE_MEMBERS_H
 #define EEPI_CORE_MEMBERS_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A planned change of view: joins, leaves and background repair, staged by all and then flipped
  * in-band (rules M3, M7, M10). */
 #include "membership/core/core_plan.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A planned change of view: joins, leaves, background repair. */
 #ifndef EEPI_CORE_PLAN_H
 #define EEPI_CORE_PLAN_H

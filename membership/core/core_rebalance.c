@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Background repair (tier 3 of the repair hierarchy): redundancy and balance come back behind live
  * traffic, a layer per round, each round one flip. A planned view takes slots away from routing and
  * names them FILLING; their owners fill them once they run it; the next planned view, when all have

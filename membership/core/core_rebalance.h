@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Background repair. */
 #ifndef EEPI_CORE_REBALANCE_H
 #define EEPI_CORE_REBALANCE_H

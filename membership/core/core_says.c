@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the core waits for, in words: for the log, and for a caller that waits. Nothing is decided
  * here. */
 #include "membership/core/core_common.h"

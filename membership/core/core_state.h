@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The state of a membership core: what is known of each seat, and what this rank has done. The
  * files of the core change it; nobody else sees it. */
 #ifndef EEPI_CORE_STATE_H

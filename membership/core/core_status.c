@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The status of this rank: one table says which transitions there are, and which rule of
  * docs/PROTOCOL.md allows each. */
 #include "membership/core/core_status.h"

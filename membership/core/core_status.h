@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The status of this rank, and the transitions that the rules allow. */
 #ifndef EEPI_CORE_STATUS_H
 #define EEPI_CORE_STATUS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank does between two steps: which view it switches to, when a step may begin and under
  * which number, and what the membership core is told of its end. */
 #include "membership/core/stepper.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The step core of one rank: what a rank does between two steps and at a step's end. A pure state
  * machine (must 5): no lock, clock, device or thread. membership/step/step.c and actions.c lock,
  * ask it, and do the device's work; the simulator does the same in virtual time.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The heartbeat thread: one round per period, the own beat first. */
 #include "membership/process/detector.h"
 

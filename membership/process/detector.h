@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The heartbeat thread of a rank: beats in its own window, listens to the members' beats.
  *
  * It never calls the device runtime (rule M6): a rank that warms up for minutes stays alive. Three

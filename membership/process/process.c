@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Looking at a process through /proc, and watching and killing it through a pidfd. */
 #include "membership/process/process.h"
 

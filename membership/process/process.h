@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Looking at a process of this machine: does it run, has it begun to end, has it ended? */
 #ifndef EEPI_PROCESS_H
 #define EEPI_PROCESS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The files of seats: read, locked and written whole; and the gate of all seats. */
 #include "membership/process/seat_file.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The holder of a seat on this machine: one line in a small file beside the store's socket. The
  * store may lose its memory; this does not, so no generation is given twice, and no process takes a
  * seat before its predecessor's end was seen (rule M7). The files stay when a store ends, since the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the core asks for, carried out. Service thread. */
 #include "membership/service/actions.h"
 

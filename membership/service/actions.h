@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the core asks for, carried out. Service thread. */
 #ifndef EEPI_ACTIONS_H
 #define EEPI_ACTIONS_H

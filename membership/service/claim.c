@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Taking a seat: the instance in the store, the seat's former holder, and a new generation by
  * compare-and-swap. Calling thread of eep_open. */
 #include "membership/service/claim.h"

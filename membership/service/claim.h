@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Taking a seat. */
 #ifndef EEPI_CLAIM_H
 #define EEPI_CLAIM_H

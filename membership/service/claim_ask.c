@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One request to the store and its answer, in eep_open. */
 #include "membership/service/claim_ask.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One request to the store and its answer, in eep_open. Calling thread. */
 #ifndef EEPI_CLAIM_ASK_H
 #define EEPI_CLAIM_ASK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The instance that the store names. All of its ranks have the same numbers: those of the first
  * that was opened. */
 #include "membership/service/claim_instance.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The instance that the store names: is it ours, or may ours take its place? Calling thread of
  * eep_open. */
 #ifndef EEPI_CLAIM_INSTANCE_H

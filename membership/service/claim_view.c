@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The view that a process finds when it opens, and the one that it would begin with. */
 #include "membership/service/claim_view.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The view that a process finds when it opens: what to load, and which process had its seat.
  * Calling thread of eep_open. */
 #ifndef EEPI_CLAIM_VIEW_H

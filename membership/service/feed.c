@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An input into the core, its actions carried out, and then whatever was posted meanwhile. */
 #include "membership/service/feed.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The core's inputs: the only file that calls eepi_core_handle, and takes from the inbox. Service
  * thread, and never while an action is carried out. */
 #ifndef EEPI_FEED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Before a rank is expelled: one that said that it is busy is spared, the others are warned, then
  * killed. Service thread. */
 #ifndef EEPI_FENCE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* This rank's FILLING slots: what the executor needs of the context, and what it reports. */
 #include "membership/service/filling.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* This rank's FILLING slots: the executor, what it needs of the context, and its result. */
 #ifndef EEPI_FILLING_H
 #define EEPI_FILLING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is known of the process in a seat. Service thread. */
 #ifndef EEPI_PEER_H
 #define EEPI_PEER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The peers of a rank: their records, processes and windows. Service thread. */
 #include "membership/service/peers.h"
 

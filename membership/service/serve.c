@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What this rank sends to repairs of others: its host backups, and the experts in its slots, since
  * a live replica is a source as well. Service thread. */
 #include "membership/service/serve.h"

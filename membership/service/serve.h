@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What this rank sends to repairs of others. Service thread, but for its beginning and end. */
 #ifndef EEPI_SERVE_H
 #define EEPI_SERVE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The service thread of a context: it turns what arrives (store, processes, transfers, the other
  * threads' mail, time) into inputs of the core. It is the only thread that touches the core. */
 #include "membership/service/service.h"

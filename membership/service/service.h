@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The service thread of a context. */
 #ifndef EEPI_SERVICE_H
 #define EEPI_SERVICE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Views on their way into the banks; what cannot be staged now is tried again. */
 #include "membership/service/staging.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Views on their way into the banks: staged, installed, announced. Service thread. */
 #ifndef EEPI_STAGING_H
 #define EEPI_STAGING_H

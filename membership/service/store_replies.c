@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What comes from the store becomes inputs of the core. */
 #include "membership/service/store_replies.h"
 

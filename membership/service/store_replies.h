@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What comes from the store becomes inputs of the core. Service thread. */
 #ifndef EEPI_STORE_REPLIES_H
 #define EEPI_STORE_REPLIES_H

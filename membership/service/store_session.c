@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What this rank says to the store, and the time that its answers allow the core. */
 #include "membership/service/store_session.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What this rank says to the store and asks of it, and whether the store answers. Service thread.
  */
 #ifndef EEPI_STORE_SESSION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What this rank asked the store, and has told it. Service thread. */
 #ifndef EEPI_STORE_SESSION_STATE_H
 #define EEPI_STORE_SESSION_STATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a context tells its log about changes of the view: one line for each at EEP_LOG_INFO, and
  * the steps that lead there at EEP_LOG_DEBUG. Service thread; nothing here is on the step path. */
 #include "membership/service/tell.h"

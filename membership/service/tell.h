@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Log lines about views, and about the steps that lead to them. Service thread. */
 #ifndef EEPI_TELL_H
 #define EEPI_TELL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Processes on their way into the view: what eep_join waits for, in words if it waits in vain. */
 #ifndef EEPI_ARRIVALS_H
 #define EEPI_ARRIVALS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of a step's graph. Every argument is an address that stays valid, or a constant. Rank
  * thread, at capture time. */
 #include "membership/step/capture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The stream in which a context's steps run, and the nodes that are put into it. Rank thread. */
 #ifndef EEPI_CAPTURE_H
 #define EEPI_CAPTURE_H

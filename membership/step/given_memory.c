@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory that the caller gave for slots and backups. No byte is given twice: a repair that
  * writes one slot must change neither another slot nor a backup. The memory stays as long as a
  * repair may use it, even if the caller frees it earlier. Rank thread, until eep_join. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory that the caller gave for slots and backups. Rank thread, until eep_join. */
 #ifndef EEPI_GIVEN_MEMORY_H
 #define EEPI_GIVEN_MEMORY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Looking for the end of a step whose graph may run in a stream that libeep does not see. */
 #include "membership/step/running_graph.h"
 

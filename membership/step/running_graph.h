@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A step's graph that may still run in a stream that libeep does not see. A caller that captures
  * and replays by its own means may use another stream than the one it named. Rank thread. */
 #ifndef EEPI_RUNNING_GRAPH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
 #include "membership/step/step.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a context keeps of its steps beside the stepper. */
 #ifndef EEPI_STEP_H
 #define EEPI_STEP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Expert slots and host backups of a rank. Rank thread until eep_join. */
 #include "membership/step/weights.h"
 

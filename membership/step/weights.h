@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Expert slots and host backups of a rank, for the files that tell of them, send or fill them. */
 #ifndef EEPI_WEIGHTS_H
 #define EEPI_WEIGHTS_H

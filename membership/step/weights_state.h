@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The expert slots and host backups of a rank. The rank thread writes until eep_join. From then on
  * the executor writes slots, and the service thread notes what they hold. */
 #ifndef EEPI_WEIGHTS_STATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/store_client.h"
 
 #include "membership/store/store_link.h"

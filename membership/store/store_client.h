@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A connection to the store: requests go out, replies and watch events come in, nothing blocks.
  *
  * One thread owns a client. Every request gets an id; its reply carries that id, or arrives as

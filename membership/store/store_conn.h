@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store server's inside: its connections and what waits to be sent on them. Server thread. */
 #ifndef EEPI_STORE_CONN_H
 #define EEPI_STORE_CONN_H

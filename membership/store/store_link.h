@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A store client's inside: its connection (store_link.c) and what the caller sees of it
  * (store_client.c). One thread. */
 #ifndef EEPI_STORE_LINK_H

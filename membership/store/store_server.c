@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "eep/store.h"
 
 #include "graphs/base/clock.h"

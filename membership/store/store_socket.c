@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/store_socket.h"
 
 #include "transport/holder/holder_socket.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The unix socket between store and clients: who may listen, who may connect. Any thread. */
 #ifndef EEPI_STORE_SOCKET_H
 #define EEPI_STORE_SOCKET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store's state: keys with revisions and leases, in memory, in key order.
  *
  * Every write and removal draws the next number of one counter; a key's revision is the number of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store's messages on a unix socket: frames of fixed layout, and the buffer they arrive in.
  *
  *   0        48                48 + key field             + value_size       padded to 8

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The view document: its layout, sealing and checking its bytes, and questions about its seats and
  * slots. */
 #include "membership/view/view.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The view document: who is active, in which generation, and which slot holds which expert.
  *
  * One flat blob of fixed layout, so that its bytes are its wire form, its digest and its value in

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # abi.sh BUILD: a program that was compiled with structs one field longer than the library's runs with
 # it; one whose structs lack a field that all versions have is refused by name, as is a program of the
 # first ABI (docs/ABI.md). tests/abi/abi_next.sh has the program of today with the library of tomorrow.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """abi_headers.py INCLUDE OUT shorter|longer STRUCT...: copies libeep's public headers with each named
 struct one field shorter or longer, as an older or a newer version's would be."""
 import pathlib

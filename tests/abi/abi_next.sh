@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # abi_next.sh BUILD: programs of today run with the library of a next version, whose structs have a
 # field more at their ends (docs/ABI.md). That library is built in BUILD/abi_next, which stays: the next
 # run compiles what has changed since.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that is alone in its instance, compiled with headers whose structs are shorter or longer
  * than the library's (abi_headers.py). Behind each struct lie bytes that no call may write. */
 #include <eep/eep.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What api_calls.py makes of the headers is included here: see there. */
 #include <eep/eep.h>
 #include <eep/sink.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """api_calls.py INCLUDE: a C program, to stdout, that calls every public function with NULL in each of
 its pointer arguments, and every function on a handle in a forked child (docs/INTEGRATION.md, NULL and
 fork). It is made from the headers, so that a new function is tried as well."""

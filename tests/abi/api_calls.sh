@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # api_calls.sh BUILD: every public function with NULL in each pointer argument, and in a child of
 # fork: refused with a text, never a crash or a wait.
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # embedding.sh BUILD: a Python program that unloads libeep while its threads run, and one that ends
 # with an exception while a context is open, end as they would without libeep.
 set -euo pipefail

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fibers of a block, and where they meet. */
 #include "graphs/kernels/compiler_macros.h"
 

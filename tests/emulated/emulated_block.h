@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Threads of a block without a GPU: fibers of the thread that runs the block, switched where a
  * GPU's threads would meet. Between two meetings a thread runs alone, in an order that changes from
  * block to block: where a meeting is missing, some order shows it. The EEPK_BACKEND_HEADER of
@@ -53,8 +54,9 @@ static inline eepk_equals eepk_warp_equals(uint32_t key)
     eepk_equals equals = {0, 0, EEPK_WARP};
 
     for (uint32_t lane = 0; lane < EEPK_WARP; lane++) {
-        if (keys[lane] != key)
+        if (keys[lane] != key) {
             continue;
+        }
         equals.first_lane = lane < equals.first_lane ? lane : equals.first_lane;
         equals.ordinal += lane < emulated_lane();
         equals.num++;
@@ -87,16 +89,18 @@ static inline void eepk_chunk_load(eepk_chunk *chunk, const void *from, uint32_t
 {
     for (uint32_t i = 0; i < EEPK_CHUNK_VECTORS; i++) {
         uint32_t at = (i * g.num_threads + g.thread) * 16u;
-        if (at < bytes)
+        if (at < bytes) {
             memcpy(chunk->vector[i], (const uint8_t *)from + at, 16);
+        }
     }
 }
 static inline void eepk_chunk_store(const eepk_chunk *chunk, void *to, uint32_t bytes, eep_grid g)
 {
     for (uint32_t i = 0; i < EEPK_CHUNK_VECTORS; i++) {
         uint32_t at = (i * g.num_threads + g.thread) * 16u;
-        if (at < bytes)
+        if (at < bytes) {
             memcpy((uint8_t *)to + at, chunk->vector[i], 16);
+        }
     }
 }
 #endif

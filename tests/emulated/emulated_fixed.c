@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels of the frozen-membership baseline with the threads, warps and meetings that they have
  * on a GPU: takes the place of experiments/bench/fixed/fixed.c in a test program. */
 #define eepi_fixed_host_kernels eepi_fixed_plain_kernels

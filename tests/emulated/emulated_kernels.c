@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libeep's kernels with the threads, warps and meetings that they have on a GPU, run on the host:
  * takes the place of graphs/host/host_kernels.c in test programs. */
 #include "graphs/kernels/kernels.h"

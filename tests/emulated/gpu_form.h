@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The words of graphs/kernels/compiler_macros.h as nvcc would take them, for the C compiler: bodies
  * compile in their GPU form, and a block is as many CPU threads. Included before anything else. */
 #ifndef GPU_FORM_H

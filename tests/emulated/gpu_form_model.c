@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's bodies in their GPU form, run by CPU threads: all threads of all blocks at once. */
 #include "tests/emulated/gpu_form.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef GPU_FORM_MODEL_H
 #define GPU_FORM_MODEL_H
 

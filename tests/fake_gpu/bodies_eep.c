@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host bodies of libeep's own kernels, by the names of graphs/cuda/cuda_kernels.cu. */
 #include "graphs/kernels/kernels.h"
 #include "tests/fake_gpu/fake_gpu.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host bodies of the laboratory's kernels, by the names of experiments/model/model_kernels.cu.
  */
 #include "experiments/model/fault_kernels.h"

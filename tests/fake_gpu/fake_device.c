@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device: what it says of itself, the names of errors, and calls that wait for all of it. */
 #include "tests/fake_gpu/fake_internal.h"
 

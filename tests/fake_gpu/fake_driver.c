@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The driver's virtual memory, made of memfds: counts what is open and can fail at any call. A
  * handle is a memfd's number; memory that this process made is known by the memfd's name. */
 #include "tests/fake_gpu/fake_internal.h"

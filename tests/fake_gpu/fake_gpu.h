@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A GPU made of host threads: the functions of the CUDA runtime that the plugins call, and the
  * driver's functions for virtual memory, so that graphs/cuda runs as it is where there is no GPU.
  * Kernels run as their host bodies, one block after the other.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Captures and graphs. A captured stream's work is kept, arguments by value, and runs in order as
  * one entry of a queue. */
 #include "tests/fake_gpu/fake_internal.h"

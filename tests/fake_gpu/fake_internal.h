@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the fake share. One lock, one condition: nothing here is fast. */
 #ifndef FAKE_GPU_INTERNAL_H
 #define FAKE_GPU_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels: which host body stands for which __global__ function. nvcc's objects register their
  * functions by name when they are loaded; the bodies of that name are added by the tables beside
  * them (bodies_*.c). A test adds kernels that have no __global__ function. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory: the host's own, filled with a pattern, so that nobody takes it for zeroed. */
 #include "tests/fake_gpu/fake_internal.h"
 

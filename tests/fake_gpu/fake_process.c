@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The process: its first call, its lock, its counters, and how it ends when something hangs. */
 #include "tests/fake_gpu/fake_internal.h"
 

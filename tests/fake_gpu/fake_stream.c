@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events. A stream is a name for its place in a queue; an event is the record that was
  * last made of it, so one that is recorded again releases nobody too soon. */
 #include "tests/fake_gpu/fake_internal.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Hardware queues: each is a thread that runs what was put into it, whichever stream it is of, in
  * order. A queue's thread starts with its first stream. */
 #include "tests/fake_gpu/fake_internal.h"

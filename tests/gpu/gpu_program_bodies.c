@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host bodies of the kernels of gpu_smoke and gpu_probe, by the names of graphs/cuda/smoke_*.cu
  * and probe_*.cu: for running both over the fake GPU (tests/run/gpu_check_fake.sh). */
 #include "tests/gpu/probe/probe_kernels.h"

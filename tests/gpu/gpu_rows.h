@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of the GPU programs (gpu_smoke, gpu_probe, model_check): one form, complete after each row,
  * so that a program which is killed leaves what it had found. */
 #ifndef GPU_ROWS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a graph may hold (must 1), and captures that are the caller's own. */
 #include "graphs/device/device_internal.h"
 #include "tests/lib/world/kernel_world.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA backend as it is, over a GPU made of host threads (tests/fake_gpu): what ranks that
  * share a device must not do to each other there. Each test is a process of its own, so the first
  * call of CUDA is the test's. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared memory of the CUDA backend without a GPU: graphs/cuda/cuda_shared_memory.c with the fake
  * GPU's driver, made of memfds, which counts what is open and can fail at any call. */
 #include "graphs/cuda/cuda_backend.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device layer on its host backend: opening, errors, memory. */
 #include "tests/lib/device_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events of the host backend: order, launches, copies, bounds. */
 #include "tests/lib/device_fixture.h"
 

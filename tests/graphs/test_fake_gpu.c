@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fake GPU imitates what the CUDA plugin must cope with. Each test is a process of its own, so
  * each makes its own first call. */
 #include "tests/lib/fake_gpu_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fake GPU's device as a whole: calls that wait for all of it, loading, contexts, memory pools,
  * and hangs that are named. Each test is a process of its own. */
 #include "tests/lib/fake_gpu_fixture.h"

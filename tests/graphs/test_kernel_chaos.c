@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks that run freely, each at its own step number, while deadlines, host aborts and slow experts
  * hit any node, and tags of the past come into the lines of vacant seats: whoever completes a step
  * has the right result, all get on, and exactly what came too late is counted (rule D6). */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The data plane when peers fail: what was left in a window by the past is never consumed, every
  * wait ends, and whoever completes a step has the right result. In most tests seat 0 is real and
  * seat 1 is played by the test, which writes into seat 0's window what a peer would. */

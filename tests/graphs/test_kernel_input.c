@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What kernels do with input that they cannot use: it is named, and harms nobody else. */
 #include "tests/lib/world/kernel_check.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A waiting rank reads several words of a peer, one after the other. Here the peer goes on between
  * any two of these reads: it publishes the tag that is waited for, completes the step, and begins
  * the next one, flips and begins it, or begins it and gives it up. A healthy step never ends by

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rule D6: what arrives too late is ignored and counted, once; nothing else is. Counters stand near
  * their wraps (S13). */
 #include "tests/lib/world/kernel_world.h"

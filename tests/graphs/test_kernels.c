@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Results of the data plane on the host device, against the sequential reference: every bit of
  * dispatch and combine, over shapes, placements, steps, view changes and counter wraps. Bad input
  * is in test_kernel_input.c, faults are in test_kernel_faults.c. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Structs of callers with an older and a newer header: what is taken, given and refused. */
 #include "graphs/base/public_call.h"
 

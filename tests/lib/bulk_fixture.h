@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copiers under test: in this process, and in others that can be killed. Waits are on
  * descriptors, with a bound that no healthy run comes near; a lost wake-up therefore fails. */
 #ifndef EEPT_BULK_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What tests of contexts expect of a rank. */
 #include "tests/lib/context_checks.h"
 

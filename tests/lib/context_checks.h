@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What tests of contexts expect of a rank. */
 #ifndef CONTEXT_CHECKS_H
 #define CONTEXT_CHECKS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The world of the fixture: store, threads, waiting. */
 #include "tests/lib/context_fixture.h"
 #include "graphs/base/clock.h"

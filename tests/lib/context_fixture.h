@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An instance in one process, through the public API alone: an embedded store, and per seat a
  * context, a host device (plain or guarded) and a thread that steps. Two layers of experts that
  * scale and shift rows by numbers from their slot's tensors, so a wrong weight, row or sum shows in

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank of the fixture: its model, what that gives, opening and closing. */
 #include "tests/lib/context_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The cluster: events in virtual time, the simulated store, and the life of processes. */
 #include "tests/lib/core_cluster_parts.h"
 

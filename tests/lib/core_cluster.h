@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Membership cores of many ranks in one process: virtual time, a simulated store, rank threads and
  * processes that die, stop or hang, all from one seed. What must always hold (S1, S2, S4, S6, S7,
  * S12, R1, M2, M7) is checked at every commit, every installed view and every step; a broken

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the two files of the cluster share: core_cluster.c has events, the store and the life of
  * processes; core_rank.c what a rank does, and the checks of it. */
 #ifndef CORE_CLUSTER_PARTS_H

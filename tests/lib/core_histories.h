@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the histories of the membership core share: instances, and running a history over seeds. */
 #ifndef CORE_HISTORIES_H
 #define CORE_HISTORIES_H
@@ -77,8 +78,9 @@ static inline int num_wedges(cluster *c)
 {
     int n = 0;
 
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         n += (int)c->process[i].num_wedges;
+    }
     return n;
 }
 
@@ -86,8 +88,9 @@ static inline int num_aborted(cluster *c)
 {
     int n = 0;
 
-    for (int i = 0; i < c->num_processes; i++)
+    for (int i = 0; i < c->num_processes; i++) {
         n += (int)c->process[i].num_aborted;
+    }
     return n;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank of the cluster does: its thread steps, its service carries out the core's actions. */
 #include "tests/lib/core_cluster_parts.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device, the streams and the kernels of the device layer's tests. */
 #include "tests/lib/device_fixture.h"
 

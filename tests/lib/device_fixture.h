@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A host device with two streams, and kernels whose effects a test can see: for the tests of the
  * device layer. */
 #ifndef DEVICE_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/fake_eep.h"
 
 #include "graphs/device/device_ops.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A stand-in for libeep in tests of the engine: one rank that holds every expert, and a device
  * whose streams run everything at once in the caller. Fakes the functions of eep.h and device.h
  * that the engine uses. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels and waits that the tests of the fake GPU share. */
 #ifndef FAKE_GPU_FIXTURE_H
 #define FAKE_GPU_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a process that means us harm does to our sockets. */
 #ifndef EEPT_FOREIGN_H
 #define EEPT_FOREIGN_H

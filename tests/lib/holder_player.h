@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A client of the holder that is played by a test, message by message. Each wait is bounded. */
 #ifndef EEPT_HOLDER_PLAYER_H
 #define EEPT_HOLDER_PLAYER_H

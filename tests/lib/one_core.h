@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One membership core, of seat 0 among four, that is fed by hand; and what it asked for. */
 #ifndef TESTS_ONE_CORE_H
 #define TESTS_ONE_CORE_H

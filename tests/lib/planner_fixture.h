@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the tests of the planner share: documents by chance and by shape, and counting by brute
  * force. */
 #ifndef PLANNER_FIXTURE_H
@@ -50,9 +51,11 @@ static inline void set_seat(eepi_view *view, int seat, eep_seat_state state)
 static inline void kill_seat(eepi_view *view, int seat)
 {
     set_seat(view, seat, EEP_SEAT_VACANT);
-    for (int layer = 0; layer < view->shape.num_layers; layer++)
-        for (int expert = 0; expert < view->shape.num_experts; expert++)
+    for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        for (int expert = 0; expert < view->shape.num_experts; expert++) {
             eepi_view_set_backup(view, seat, layer, expert, false);
+        }
+    }
     eepi_plan_empty_nonmembers(view);
 }
 
@@ -68,8 +71,9 @@ static inline eepi_view *placed(int num_ranks, int stride, int num_layers, int n
 {
     eepi_view *view = new_view(num_ranks * stride, num_layers, num_experts, num_slots);
 
-    for (int rank = 0; rank < num_ranks; rank++)
+    for (int rank = 0; rank < num_ranks; rank++) {
         set_seat(view, rank * stride, EEP_SEAT_ACTIVE);
+    }
     cr_assert_eq(eepi_plan_initial(view), EEP_OK);
     return view;
 }
@@ -117,9 +121,11 @@ static inline int num_live(const eepi_view *view, int layer, int expert)
 {
     int count = 0;
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++)
-        if (eepi_view_is_member(view, seat))
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(view, seat)) {
             count += num_on_seat(view, layer, seat, expert);
+        }
+    }
     return count;
 }
 
@@ -145,12 +151,14 @@ static inline eepi_view *random_view(uint64_t *random)
     for (int seat = 0; seat < ranks; seat++) {
         set_seat(view, seat, states[below(random, 6)]);
         for (int layer = 0; layer < layers; layer++) {
-            for (int expert = 0; expert < experts; expert++)
+            for (int expert = 0; expert < experts; expert++) {
                 eepi_view_set_backup(view, seat, layer, expert, below(random, 8) < backups_of_8);
+            }
             for (int slot = 0; slot < slots; slot++) {
                 eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-                if (below(random, 8) < empty_of_8)
+                if (below(random, 8) < empty_of_8) {
                     continue;
+                }
                 set_expert(view, layer, seat, slot, below(random, experts));
                 if (below(random, 8) == 0) {
                     s->state = EEPI_SLOT_FILLING;

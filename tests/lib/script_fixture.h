@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the tests of the fault script share: a world of eight seats, and scripts from one line. */
 #ifndef EEPT_SCRIPT_FIXTURE_H
 #define EEPT_SCRIPT_FIXTURE_H

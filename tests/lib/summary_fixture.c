@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/summary_fixture.h"
 
 #include "membership/view/view.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A history made by hand, of which the tests of the summary know the answers. Times are in
  * milliseconds since serving started. */
 #ifndef EEPT_SUMMARY_FIXTURE_H

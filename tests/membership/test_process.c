@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Looking at processes: only the kernel's word ends one. */
 #include "membership/process/process.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The seats' files: generations that outlive the store's memory (rule M7). */
 #include "membership/process/process.h"
 #include "membership/process/seat_file.h"
@@ -314,7 +315,7 @@ Test(seat_file, M7_another_start_time_is_no_end_where_the_seat_is_locked)
     cr_expect(eepi_seat_has_ended(path, 3, own.home, &seen));
 }
 
-/* Whoever holds a seat may leave children that hold its files. */
+/* The holder of a seat may leave children that hold its files. */
 Test(seat_file, M7_a_child_of_a_dead_holder_keeps_no_seat)
 {
     int life[2];

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The token sink: exact match of owner and position, against a brute-force log of what was
  * accepted. */
 #include "eep/sink.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The view document: layout, digest, the check of foreign bytes, questions against brute force. */
 #include "membership/view/view.h"
 #include "experiments/base/random.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Agreement on the membership: register, promises, fault and repair views, steps that run again,
  * the sink.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank reads from its window: tags, late stores, generations, abort words, combine copies.
  *
  * Rules covered (docs/PROTOCOL.md):

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Planned changes: stage, acknowledge, commit, announce in-band, flip; and what may go wrong
  * meanwhile.
  *

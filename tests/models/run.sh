@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The protocol models under SPIN: each must hold over all of its states, each mutant must be caught.
 # usage: run.sh [--quick] [--jobs N]
 set -uo pipefail

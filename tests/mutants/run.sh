@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Tests of the tests: each patch here breaks one rule of docs/PROTOCOL.md. It is applied to a copy of
 # the sources; the simulator, then unit tests run until one of them objects. A mutant that lives is
 # a failure: either the rule is not tested, or the code does not need it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into a run: the second process, or thread, that takes the name eep-rank-1 stands still
  * for a minute before it does anything else, as one does that loads much
  * (tests/run/thread_ranks.sh).

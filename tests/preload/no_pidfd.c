@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into rank processes: the first pidfd_open calls for other ranks find no descriptor
  * left, as many as the variable EEP_TEST_NO_PIDFD says (tests/run/unwatched.sh). */
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into all processes of a run: the wall clock of every other one is a day ahead, of the
  * rest a day behind (tests/run/circumstances.sh). */
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What documents and comments name must exist: files, links, functions, constants, options, and
 the keys of summary.json."""
 
@@ -186,7 +187,7 @@ class Comments(Checked):
         self.check([f"{name}: a comment stands before another: '{found.group(0)[:60]}'"
                     for name, content in SOURCES.items() if name.endswith((".c", ".h", ".cu"))
                     for found in twice.finditer(content)
-                    if "----" not in found.group(0)
+                    if "----" not in found.group(0) and "SPDX-License" not in found.group(0)
                     and not content.startswith("/* clang-format", found.end() - 2)])
 
     def test_functions_in_comments_exist(self):

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What timeline.py says of a run, on rows written by hand. Needs matplotlib; without it nothing is
 tested, and it says so."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What eep_lab does besides talking to a run: sweeps whose runs fail, rows that are kept as they
 come, durations with their units. Runs are stood in for; tests/run/control.sh has real ones."""
 

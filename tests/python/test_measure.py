@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What detect.py, soak.py and store_outage.py conclude from rows, on rows written by hand."""
 
 import errno

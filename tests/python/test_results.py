@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Figures in README.md and experiments/results/README.md, computed again from the rows that are
 kept beside them. A figure that its rows do not give is named, with what they give."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A test of tests/tidy.py: each of its rules is broken once, in a small tree, and must be named.
 
     python3 tests/python/test_tidy.py

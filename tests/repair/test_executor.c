@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The repair executor: only bytes with the view's checksum ever reach a slot. */
 #include "graphs/device/device_ops.h"
 #include "repair/checksum.h"

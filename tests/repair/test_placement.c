@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The first placement and the assignment of a seat that comes back, over many shapes. */
 #include "tests/lib/planner_fixture.h"
 #include "repair/placement.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Restoring coverage against brute force: what must hold after any set of dead seats. */
 #include "tests/lib/planner_fixture.h"
 #include "repair/placement.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Background repair as a planner: what it moves, what it never touches, and that it comes to rest.
  */
 #include "tests/lib/planner_fixture.h"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Bad input must end with exit status 2 and a message that names the cause.
 set -u
 bin=$1

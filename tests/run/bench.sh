@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # eep-bench: what is wrong with its arguments is said, rows are complete, a lost device is 77.
 #   tests/run/bench.sh EEP_BENCH
 set -u

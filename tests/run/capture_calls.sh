@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Captures are counted in one place because one file makes them: no other object may refer to the
 # CUDA calls that begin a capture or make a graph, and no object at all to those that change one.
 #   tests/run/capture_calls.sh BUILD

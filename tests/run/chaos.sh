@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A short round of eep-chaos passes; its command replays the same faults; bad usage is named; and a
 # round whose computation is broken on purpose is a violation that can be replayed.
 set -u

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Odd circumstances that cost no run its correctness: another instance beside it, one CPU, few
 # descriptors, a clock that is a day off, long paths, odd shapes, one rank and 64, other users, many
 # kills of one seat, a death before the first view, signals at any moment.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A running eep-run is controlled through eep-ctl and through the Python module: verbs do what they
 # say, bad ones are refused and change nothing, and the run is good in the end.
 # Replay: tests/run/control.sh BUILD/experiments

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A seeded corruption of the product must make the oracle, and so the run, fail.
 set -eu
 bin=$1 kind=$2 out=$3

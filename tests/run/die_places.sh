@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A rank kills itself at each place inside a step, then comes back: it ends by SIGKILL, and no token
 # is wrong or lost.
 # usage: die_places.sh BUILD/experiments

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The laboratory over the CUDA plugins themselves, with host threads in the GPU's place
 # (tests/fake_gpu/README.md): ranks as threads of one process and as processes, through a kill and a
 # rejoin, every token checked; and what the fake's counters say of it.

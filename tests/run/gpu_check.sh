@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tools/gpu-check, whose machine is there for minutes: its whole flow with the host in the GPU's place,
 # and what it does when something fails, hangs or is missing.
 #   tests/run/gpu_check.sh PROGRAMS RUNS     PROGRAMS: of gpu-check --compile-only; RUNS: eep-run's folder

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tools/gpu-check --device cuda over the fake GPU: nvcc's objects as they are, kernels as their host
 # bodies. With 32 hardware queues all is well; with 4 the ring of graphs has to say that streams share
 # one, and what allocates has to say that it waits for kernels. Sizes are a GPU's, so the benchmarks

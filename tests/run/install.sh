@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # install.sh BUILD: what `meson install` of a finished build gives is enough to compile and run
 # a program, exports the public names and nothing else, and needs no CUDA.
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The launcher is killed with SIGKILL: its ranks end with it, nothing is left behind, and the instance
 # begins again on the same store, which outlived it.
 set -u

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # One machine opens no network port: no process of a run has a TCP or UDP socket, whether ranks are
 # processes or threads, while weights are copied after a kill and for a joiner, and where no eep-run
 # has started the ranks. Over UCX, on request, all ports are on the loopback interface alone, and

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Plans are followed: every example, each phase as planned and every token right; and a plan from which
 # the world departs, or that is no plan, fails and says why.
 set -u

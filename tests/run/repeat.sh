@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # --repeat: each run has its seed and its folder, a miss stops it and names the command that repeats
 # it, and bad input ends with 2 and a place.
 set -u

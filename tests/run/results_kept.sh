@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # What a run found survives whatever happens to its output: a closed pipe, a full device, a signal, a
 # second run into its folder. None of that passes for success, and nothing is left behind.
 #   tests/run/results_kept.sh BIN SIM     BIN: the folder of eep-run; SIM: eep-sim
@@ -247,7 +248,7 @@ for mode in --store-process --threads; do
     "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/said" 2>&1 & pid=$!
     starts() { [ -n "$(ranks_of $pid)" ]; }
     await starts; sleep 0.3; kill -TERM $pid; wait $pid; status=$?
-    # Whoever is waited for until the bound of 5 s is told so.
+    # A wait that reaches the bound of 5 s is told.
     [ $status -eq 1 ] && ! grep -q "did not end when told to" "$tmp/said" &&
         grep -q "before it served: there are no rows" "$tmp/said" && [ "$(ls "$tmp/loads$mode")" = run.json ] ||
         { fail "a signal while ranks load, $mode: exit status $status"; cat "$tmp/said"; }

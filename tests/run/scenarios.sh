@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Run the library of scenarios, one line each.
 #   scenarios.sh BIN [quick | repair | rest | all | long | index]
 # quick: a few that differ most; repair: every one that copies weights (EEP_BULK says over what);

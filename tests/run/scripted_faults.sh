@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Faults by the script: several at one moment, by triggers, by every signal, and in the store. Each
 # happens as written, every rank is back in the end, and no token is wrong or lost.
 # usage: scripted_faults.sh BUILD/experiments

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A rank process is stopped with SIGSTOP: for less than expel_us nothing happens to it; for longer it
 # is killed, then expelled; without the fence it is expelled, finds that out when it goes on, and
 # ends. No token is wrong or lost.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The store stops answering, or dies and comes back empty, while a rank dies: nobody else is killed,
 # no token is wrong or lost, and the view changes once the store is back.
 set -u

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Ranks as threads of one process (the scenarios "threads" and "threads-stuck" are more of it): on
 # memory that the CPU cannot touch, as on a GPU; and what is said when their process is killed.
 # usage: thread_ranks.sh BUILD/experiments

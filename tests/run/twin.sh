@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Every token and logits digest of a run with faults equals that of its fault-free twin.
 set -eu
 bin=$1 out=$2 dtype=${3:-fp32}

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Ranks that got no descriptor for their peers' processes still see the whole end of one, in /proc: else a
 # second fault on a device that outlives its process would wait for the first one's end for ever (P8).
 #   tests/run/unwatched.sh BIN LIBRARY     BIN: the folder of eep-run; LIBRARY: of tests/preload/no_pidfd.c

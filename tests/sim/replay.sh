@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # A seed replays to the byte: two traces of one history are identical, crashes and all.
 set -eu
 sim=$1

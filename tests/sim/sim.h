@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The product under virtual time. Each simulated process runs libeep's own threads (rank, service,
  * heartbeat, streams' workers) as fibers of one thread of this program; what they call of the
  * system (clock, locks, poll, store, bulk transport, windows, /proc) is simulated here, and every

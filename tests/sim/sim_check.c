@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The properties (docs/PROTOCOL.md, "Invariants"), checked where they could first break: when a
  * document enters the register, and when a promise is put. Steps: sim_check_steps.c; tokens:
  * sim_client.c; kernels: sim_kernels.c. */

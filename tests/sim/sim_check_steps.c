@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The properties of steps, of calls and of liveness (docs/PROTOCOL.md, "Invariants"), checked when
  * a step begins and ends, when a process is killed or a call returns, and in the end. */
 #include "tests/sim/sim.h"

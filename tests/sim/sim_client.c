@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The client: requests whose tokens depend on all that came before, the sink that emits them, and
  * the front that gives them to ranks and takes them back. */
 #include "tests/sim/sim.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The simulator's store is as good as the product's: the same suite, under virtual time. What the
  * product's cores survive here is worth something only if that holds. */
 #include "tests/sim/sim.h"

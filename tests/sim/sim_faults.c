@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What goes wrong, and when: all from the seed. Each seed uses some kinds of faults only (swarm
  * testing), for a while; then the world heals and must converge. */
 #include "tests/sim/sim.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Fibers, virtual time and the order of events. */
 #include "tests/sim/sim.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The product's kernel bodies, compiled once more with points at which the process can stop: before
  * a row is copied, and at every fence and block boundary. So what a rank stores late lands in the
  * windows of a past that its peers have left. */

@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-sim: seeded histories of whole instances under virtual time. */
 #include "experiments/base/output.h"
 #include "tests/sim/sim.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/args.h"
 
 #include <malloc.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What lies between processes besides the store: windows, ends of processes, bulk copies. */
 #include "tests/sim/sim.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Chance, and the life of processes. */
 #include "tests/sim/sim.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An engine in a simulated process: it opens a context, loads experts, captures a step, joins, and
  * steps with what the client gives it. Expert outputs are whole numbers that show which expert was
  * used and how often each contributed (S9). */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The simulated store: its table is the product's. It forgets, ends and comes back as faults want.
  */
 #include "tests/sim/sim_store.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the simulated store share: messages, and each process's connection. */
 #ifndef SIM_STORE_H
 #define SIM_STORE_H

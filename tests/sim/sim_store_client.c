@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The product's interface to the store, over the simulated one. */
 #include "tests/sim/sim_store.h"
 

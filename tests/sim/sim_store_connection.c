@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A process's connection to the simulated store. It keeps the order both ways; different
  * connections do not wait for each other. A request whose answer was lost with its connection is
  * answered "unknown", as the product's client does it. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What libeep calls of the system, linked with --wrap: inside a fiber it is simulated. */
 #include "tests/sim/sim.h"
 

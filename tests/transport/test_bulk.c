@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies: right bytes, every way for a fetch to end, and survivors of killed and stopped
  * peers. */
 #include "tests/lib/bulk_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies in shared memory: the holder's death and return, hostile peers, peers that stand
  * still, and what a copier leaves behind. */
 #include "tests/lib/bulk_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies over UCX: hostile messages, the process that UCX is loaded into, the job's variables,
  * and workers of closed copiers. */
 #include "tests/lib/bulk_fixture.h"
@@ -29,19 +30,19 @@ Test(bulk_ucx, a_stopped_standard_error_holds_up_nobody)
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
         alarm(5);
-        ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "said");
+        ucs_log_dispatch("module", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "said");
         fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
         while (write(STDERR_FILENO, told, sizeof told) > 0) {
             ;
         }
         fcntl(STDERR_FILENO, F_SETFL, 0);
-        ucs_log_dispatch("file.c", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "not said");
+        ucs_log_dispatch("module", 7, "call", UCS_LOG_LEVEL_FATAL, NULL, "not said");
         _exit(0);
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect_eq(status, 0, "status %#x: it waits for a reader", (unsigned)status);
     cr_assert_gt(read(ends[0], told, sizeof told - 1), 0);
-    cr_expect(strstr(told, "file.c:7 said\n") != NULL, "'%s'", told);
+    cr_expect(strstr(told, "module:7 said\n") != NULL, "'%s'", told);
     close(ends[0]);
     close(ends[1]);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The holder: what is held is sealed, and no client, whatever it sends or fails to read, disturbs
  * the others. */
 #include "tests/lib/bulk_fixture.h"

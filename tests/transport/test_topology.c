@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Binding: within what the process may use, one core per rank where there are enough, from many
  * threads at once. Larger machines are played by hwloc's synthetic topologies. */
 #include "transport/topology.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Windows, whole and with two sides, made and mapped in one process and across processes that
  * really die. */
 #include "transport/window/window.h"

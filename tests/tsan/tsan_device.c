@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host backend under ThreadSanitizer: a plain program, since it does not run under Criterion.
  * Threads put work into shared and own streams, order it by events, replay graphs and bound waits;
  * plain (not atomic) counters show whether the layer orders what it promises to order. Exits 0. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that waits to join is asked again and again for whom it waits, while its service thread
  * finds that out: no data race between the two. A plain program, for ThreadSanitizer. */
 #include "eep/eep.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The data plane under ThreadSanitizer: a plain program, since it does not run under Criterion.
  * Ranks on streams of their own exchange rows through plain memory; only tags order them, so a
  * payload access that the protocol does not order is reported as a race. Steps are fault-free:

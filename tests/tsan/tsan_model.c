@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's kernels as a GPU runs them, under ThreadSanitizer: a plain program, since it does not
  * run under Criterion. What nvcc would compile is compiled for CPU threads (gpu_form.h); the bits
  * must be those of the host's kernels, and a read of another thread's number with no meeting of the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # All threads of libeep and of the driver in one process, under ThreadSanitizer, through kills, a death
 # inside a step, a stop and an eviction: no data race, no
 # inversion of locks. UCX is not instrumented, and what TSan thinks of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* XXH64, for building the GPU check where the xxHash headers are not installed: the few names that
  * libeep uses there, with the same results as libxxhash. Written from the specification
  * (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md). Little-endian machines only. */

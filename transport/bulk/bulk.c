@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bulk copier's public calls (bulk.h): fetches, their deadlines and ends, and the carrier that
  * does the work, by its table. */
 #include "transport/bulk/bulk_shm.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk bytes between ranks, by one of two carriers: memory shared within a host (bulk_shm.c), or
  * UCX active messages over tcp (bulk_ucx.c). docs/ARCHITECTURE.md says why.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What both carriers of the bulk copier do alike, below them: texts and times, the fetches that are
  * running and what may land in them, and the two descriptors. */
 #include "transport/bulk/bulk_base.h"

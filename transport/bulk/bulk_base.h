@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the carriers of the bulk copier share: the messages, the transfers that were asked for, the
  * checks of what arrives, and the timer. bulk.c stands above the carriers and reaches them by their
  * table; this stands below them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies in shared memory: the carrier. It reads what peers send, copies the chunks that were
  * asked for, and drives its peers, the holder and the serving side. */
 #include "transport/bulk/bulk_shm.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The carrier within a host. From below: bulk_shm_peer.c (peers, and what is sent to them),
  * bulk_shm_serve.c (the side that has the bytes), bulk_shm_holder.c (what the holder is asked),
  * bulk_shm.c (the carrier's table, and the side that asks) and bulk_shm_open.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies in shared memory: what a copier asks of the holder and is told by it. The holder
  * holds the copier's region, shows the regions of others, and connects copiers with one another. */
 #include "transport/bulk/bulk_shm.h"

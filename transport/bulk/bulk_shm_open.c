@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies in shared memory: opening a copier, and why one cannot be opened. */
 #include "transport/bulk/bulk_shm.h"
 #include "graphs/base/descriptors.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies in shared memory: the peers of a copier, and what is sent to them without waiting. */
 #include "transport/bulk/bulk_shm.h"
 

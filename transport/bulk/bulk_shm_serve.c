@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The side of a copy in shared memory that has the bytes. Each transfer has at most
  * BULK_CHUNKS_IN_FLIGHT slots, and transfers take turns. A slot comes back when the requester
  * acknowledges or cancels, when its transfer's time is over, when its peer is gone, or, if others

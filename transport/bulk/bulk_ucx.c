@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bulk copies over UCX active messages (docs/ARCHITECTURE.md says why these, over tcp): open,
  * close, and what arrives. */
 #include "transport/bulk/bulk_ucx.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The carrier over UCX. From below: bulk_ucx_config.c (what UCX is told), bulk_ucx_endpoint.c
  * (endpoints and sends), bulk_ucx_serve.c (the side that has the bytes), bulk_ucx_close.c (the end
  * of endpoints and workers), bulk_ucx_parked.c (workers of closed copiers) and bulk_ucx.c (open,

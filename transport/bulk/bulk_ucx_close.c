@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The end of endpoints and workers of UCX.
  *
  * Progress ends the transfers of a failed peer and force-closes its endpoint; the peer's memory

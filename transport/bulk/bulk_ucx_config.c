@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What UCX is told for bulk copies, and what it is not.
  *
  * UCX_ variables of the environment are the job's: they are set for MPI, NCCL or whatever else uses

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Endpoints of the bulk copier: one per peer that we ask, made on demand, replaced one by one, and
  * one per peer that asks us, accepted from our listener; answers go back on that.
  *

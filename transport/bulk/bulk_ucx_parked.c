@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Workers of closed copiers. UCX 1.13 ends the process by an assertion if a worker is destroyed
  * while a connection that a peer has begun is being made, and nothing tells whether one is. So the
  * worker of a closed copier lives on for 10 s, without an owner: other copiers of this process

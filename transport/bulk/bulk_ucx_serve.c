@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The side of a bulk copy that has the bytes. Requests are queued by the active message callback
  * and accepted from progress; every transfer then has at most BULK_CHUNKS_IN_FLIGHT chunks inside
  * UCX, which sends them straight from the pieces that the `serve` function named. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The region: made and sealed by its owner, mapped for reading by peers; writing and reading a
  * slot. */
 #include "transport/bulk/shm_region.h"

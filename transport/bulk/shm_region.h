@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory in which a copier's chunks travel within a host: a memfd that its owner alone can
  * write, since it is sealed before its descriptor leaves the process; peers map it for reading.
  *

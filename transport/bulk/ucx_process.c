@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* UCX's manners in a process that is not ours. libucs, when it is loaded, takes SIGILL, SIGBUS,
  * SIGFPE and SIGSEGV to print a backtrace, takes SIGHUP to stop and wait for a debugger, and logs
  * to stdout. A library must do none of that to its user, so as soon as libeep is loaded the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* UCX's manners in a process that is not ours: see ucx_process.c. */
 #ifndef EEPI_UCX_PROCESS_H
 #define EEPI_UCX_PROCESS_H

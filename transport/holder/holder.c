@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The holder: it opens, accepts clients, and serves them from a thread of its own. */
 #include "transport/holder/holder_table.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The holder: who keeps a host's shared memory by name, and introduces its ranks to each other.
  *
  * A rank that copies bytes to others within the host keeps them in a sealed memfd that the holder

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The connection to the holder: made, lost, made again; requests and answers. */
 #include "transport/holder/holder_client.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank's side of the holder: one connection that comes back by itself. Owner's thread; nothing
  * here waits. */
 #ifndef EEPI_HOLDER_CLIENT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What clients ask of the holder, and what it answers. */
 #include "transport/holder/holder_table.h"
 

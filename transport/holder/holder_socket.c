@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages with at most one descriptor, and whether the other side is trusted. */
 #include "transport/holder/holder_socket.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One message of the holder's protocol out of or into a socket. Any thread. */
 #ifndef EEPI_HOLDER_SOCKET_H
 #define EEPI_HOLDER_SOCKET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The holder's clients, and which of them has to make room when descriptors run out. */
 #include "transport/holder/holder_table.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the holder's own files share: its clients, and what each of them has it hold. The holder's
  * thread alone uses them. Calls go one way: holder.c, holder_requests.c, holder_table.c. */
 #ifndef EEPI_HOLDER_TABLE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is said on the holder's socket: messages of one size, each with at most one descriptor
  * (SCM_RIGHTS). The sizes and numbers below are the protocol of version 1.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors are copied with pidfd_getfd (Linux 5.6). /proc/<pid>/fd would not do: it opens the
  * file anew, which what a GPU's driver exports does not allow.
  *

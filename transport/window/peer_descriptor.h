@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* File descriptors of another process, as copies of our own: how memory that is known by nothing
  * but a descriptor comes over without a connection between the two. */
 #ifndef EEPI_PEER_DESCRIPTOR_H

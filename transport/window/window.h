@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Windows: receive memory of a rank that its peers map and store into (must 11: an interface, so
  * that a network proxy can stand in for shared memory).
  *

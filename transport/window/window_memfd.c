@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Windows of one machine. The host side, and on the host backend all of a window, is a memfd; where
  * the device's memory is discrete, the device side is memory that the device's backend shares.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run and control eep-run from Python: start an instance, kill and rejoin its ranks while it
 serves, ask how it is, and read what came of it. The standard library is all it needs.
 

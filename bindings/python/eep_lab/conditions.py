@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the rows of a series are made: whoever goes on with it later must make its rows in the same
 way, or rows that differ in more than the parameters stand in one file."""
 

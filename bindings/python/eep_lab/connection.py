@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control socket of a run (docs/CONTROL.md), and what may be wrong with it."""
 
 from __future__ import annotations

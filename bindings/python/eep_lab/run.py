@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of eep-run, from its start to its summary."""
 
 from __future__ import annotations

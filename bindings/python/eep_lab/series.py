@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Series of runs: a row for each."""
 
 from __future__ import annotations

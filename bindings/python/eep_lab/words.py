@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of eep-run and events of its grammar, as text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the recovery pause depends on the number of ranks that are killed at once: a notebook in
 cells (# %%), and a program:  sweep.py [--repeats N] [--most N] [--out FOLDER] [--resume].
 """

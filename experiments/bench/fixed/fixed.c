@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The baseline: dispatch and combine with fixed membership. */
 #include "experiments/bench/fixed/fixed.h"
 

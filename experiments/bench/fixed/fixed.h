@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fixed-membership baseline as launchable kernels, for tests and measurements (not linked into
  * libeep). Host bodies are in fixed.c; a program that measures a GPU compiles their CUDA bodies and
  * launches them itself. */

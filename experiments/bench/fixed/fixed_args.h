@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Argument structs of the fixed-membership baseline (experiments/bench/fixed/fixed_kernels.h): the
  * tables themselves are arguments, by value, so a captured graph holds what was true when it was
  * captured. That is what libeep never does (must 1) and what a runtime with frozen membership does;

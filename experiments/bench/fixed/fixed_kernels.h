@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The baseline: a step as a runtime with frozen membership would have it. The same nodes, grids and
  * copies as the elastic step (rows.h), and nothing of what elasticity needs: no latch, no view, no
  * epoch, no abort word, no deadline of a step, no second look at tags or lists. A peer that dies
@@ -22,8 +23,9 @@ EEPK_FN void eepk_fixed_route_body(const eepk_fixed_dispatch_args *a, eep_grid g
 {
     const eepk_fixed_tables *t = &a->tables;
 
-    if (g.block != 0)
+    if (g.block != 0) {
         return;
+    }
     if (a->layer == 0 && g.thread == 0) { /* later nodes read it */
         t->state->step++;
         t->state->status.bad_input = EEPK_INPUT_OK;
@@ -43,13 +45,15 @@ EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, ee
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_row_send row = {s,    t->windows, t->routing.route + (uint64_t)token * s->top_k,
                                    a->x, parity,     token};
-        for (uint32_t seat = u.thread; seat < s->max_ranks; seat += u.num_threads)
+        for (uint32_t seat = u.thread; seat < s->max_ranks; seat += u.num_threads) {
             eepk_send_list(&row, seat);
+        }
         eepk_send_row(&row, u);
     }
-    for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks)
+    for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
         eepk_send_header(s, eepk_header(s, eepk_fixed_window(t, seat), parity, s->self),
                          t->routing.send_count + (uint64_t)seat * s->num_slots, 0, n, u);
+    }
 }
 
 EEPK_FN uint64_t *eepk_fixed_tag(const eepk_fixed_tables *t, uint32_t seat, uint32_t phase,
@@ -69,10 +73,12 @@ EEPK_FN int eepk_fixed_gives_up(const eepk_fixed_tables *t, uint64_t *begin)
 {
     uint64_t now = eepk_now_ns(), limit = t->state->limit_ns;
 
-    if (*begin == 0)
+    if (*begin == 0) {
         *begin = now;
-    if (now - *begin >= (limit ? limit : EEPK_FIXED_LIMIT_NS))
+    }
+    if (now - *begin >= (limit ? limit : EEPK_FIXED_LIMIT_NS)) {
         t->state->gave_up = t->state->gave_up ? t->state->gave_up : t->state->step;
+    }
     return t->state->gave_up != 0;
 }
 
@@ -92,19 +98,23 @@ EEPK_FN int eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         eepk_store_release(eepk_fixed_tag(t, seat, phase, parity, s->self), tag);
-        if (seat != s->self)
+        if (seat != s->self) {
             eepk_doorbell_ring(&((eepk_window_header *)eepk_fixed_window(t, seat))->doorbell);
+        }
     }
     for (uint32_t polls = 0;; polls++) {
         uint32_t seen = eepk_doorbell_read(doorbell), pending = 0;
-        for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads)
+        for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
             pending += eepk_load_acquire(eepk_fixed_tag(t, s->self, phase, parity, seat)) != tag;
-        if (pending == 0)
+        }
+        if (pending == 0) {
             break;
+        }
         gives_up = polls % EEPK_FIXED_LOOK_EVERY == EEPK_FIXED_LOOK_EVERY - 1 &&
                    eepk_fixed_gives_up(t, &begin);
-        if (gives_up)
+        if (gives_up) {
             break;
+        }
         eepk_poll_pause(polls, doorbell, seen);
     }
     return eepk_block_any(gives_up);
@@ -117,12 +127,14 @@ EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     int gave_up;
 
-    if (g.block != 0)
+    if (g.block != 0) {
         return;
+    }
     gave_up = eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
-    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads)
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         t->receive_tokens[seat] =
             gave_up ? 0 : eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
+    }
     for (uint32_t cell = g.thread; cell < s->max_ranks * s->num_slots; cell += g.num_threads) {
         const eepk_source_header *header =
             eepk_header(s, eepk_fixed_window(t, s->self), parity, cell / s->num_slots);
@@ -144,13 +156,15 @@ EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, uint32_t
 
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t slot = list[k].slot, position;
-        if (slot == EEPK_NO_SLOT)
+        if (slot == EEPK_NO_SLOT) {
             continue;
+        }
         position = t->receive_base[(uint64_t)seat * s->num_slots + slot] + list[k].ordinal;
         eepk_unpack_row(s, a->rows, a->row_scales,
                         eepk_dispatch_row(s, window, parity, seat, token), position, g);
-        if (g.thread == 0)
+        if (g.thread == 0) {
             t->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, 0};
+        }
     }
 }
 
@@ -162,8 +176,9 @@ EEPK_FN void eepk_fixed_unpack_body(const eepk_fixed_dispatch_args *a, eep_grid 
 
     for (uint32_t seat = 0; seat < t->shape.max_ranks; seat++) {
         uint32_t n = t->receive_tokens[seat];
-        for (uint32_t token = u.block; token < n; token += u.num_blocks)
+        for (uint32_t token = u.block; token < n; token += u.num_blocks) {
             eepk_fixed_unpack_token(a, parity, seat, token, u);
+        }
     }
 }
 
@@ -186,8 +201,9 @@ EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_
 
 EEPK_FN void eepk_fixed_combine_exchange_body(const eepk_fixed_combine_args *a, eep_grid g)
 {
-    if (g.block != 0)
+    if (g.block != 0) {
         return;
+    }
     (void)eepk_fixed_exchange(&a->tables, a->layer, EEPK_PHASE_COMBINE, g);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The parser of command lines, with a table that has a row of each type: what is taken, what is
  * refused and how it is told, and what --help says. */
 #include "experiments/base/args.h"

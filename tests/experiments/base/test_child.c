@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Processes that a program starts: what they begin with, how they end, and how they are waited
  * for. */
 #include "experiments/base/child.h"
-#include "experiments/base/clock.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/base/random.h"
 
 #include <criterion/criterion.h>

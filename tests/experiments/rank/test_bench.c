@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The benchmark's arithmetic: quantiles, intervals, ratios, and how many bytes a layer must move.
  */
 #include "experiments/bench/inputs.h"

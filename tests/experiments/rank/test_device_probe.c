@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Asking a device before ranks are started: in children, so that the asker stays as it was. */
 #include "experiments/children/device_probe.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The engine on a faked one-rank libeep; the oracle, which shares no code with it, says what is
  * right. */
 #include "experiments/rank/engine.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A process of two ranks, whose rank 0 kills it at each place of a step. Rank 1's window, which is
  * also mapped here and survives, shows how far rank 0 had got.
  *

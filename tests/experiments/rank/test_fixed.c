@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The fixed-membership baseline does the elastic step's work: the same bits, from the same inputs,
  * on the host device. */
 #include "experiments/bench/fixed/fixed.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model's numbers and kernels against plain loops written from docs/MODEL.md. */
 #include "experiments/model/model.h"
 #include "experiments/model/model_bodies.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The oracle against a brute force written from docs/MODEL.md one position at a time, and its
  * verdict on rows with every kind of fault. */
 #include "experiments/oracle/oracle_verdict.h"

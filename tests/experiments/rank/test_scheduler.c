@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The front scheduler: fair assignment, re-queueing without loss, and a random history in which
  * ranks die and come back while every request is emitted exactly once. */
 #include "experiments/load/scheduler.h"

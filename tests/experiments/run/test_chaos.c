@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep-chaos: what it draws, followed by the script in a small world; and how it judges a round. */
 #include "experiments/chaos/chaos.h"
 #include "experiments/chaos/chaos_judge.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The control socket, with a fake launcher behind it: whatever comes in gets an answer, bounds hold
  * and nothing disturbs the owner. Both ends are in one thread: `turn` is one round of the owner's
  * loop. */

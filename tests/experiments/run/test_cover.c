@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a placement survives, against what its slots have room for. */
 #include "experiments/rows/cover.h"
 #include "tests/lib/planner_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Expectations on a summary: what a condition means, what a message says, and that no text breaks
  * the parser. */
 #include "experiments/setup/expect.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Folders of which only one process at a time is the owner, and those whose owner is gone. */
 #include "eep/store.h"
 #include "experiments/base/folder.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shares of the machine: by hand, and of a child that burns. */
 #include "experiments/base/machine.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The command line of eep-run: every bad input is refused with a line that names option and value.
  */
 #include "experiments/setup/options.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers over many runs: they are those of the summaries, no more and no less. */
 #include "experiments/run/repeat_rows.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The trace for Perfetto has every row, none before zero, and a name for every track. */
 #include "experiments/rows/run_rows.h"
 

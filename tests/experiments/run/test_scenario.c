@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Scenario files: what is taken from them, which messages name which place, and that no text, cut,
  * changed or made up, breaks the reader. */
 #include "experiments/setup/scenario.h"

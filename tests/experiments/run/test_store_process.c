@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store's process, killed, stopped and started anew under a client's eyes. */
 #include "experiments/base/program_dir.h"
 #include "experiments/children/store_process.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The statistics of a run as a whole, from a history made by hand whose answers are known. */
 #include "tests/lib/summary_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The statistics of faults: pauses and their parts, whose fault an end was, what was copied. */
 #include "tests/lib/summary_fixture.h"
 

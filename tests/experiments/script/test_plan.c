@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* NIXL EP plans: their text, and their phases against a small world that does what it is told. */
 #include "experiments/script/plan.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The text of the fault script, there and back. */
 #include "experiments/script/script_describe.h"
 #include "tests/lib/script_fixture.h"

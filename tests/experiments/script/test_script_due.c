@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What of a script is due, on whom: times, seats, triggers, and the cycle. */
 #include "tests/lib/script_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What has a duration is undone: by its end, by another event, or not at all. */
 #include "tests/lib/script_fixture.h"
 

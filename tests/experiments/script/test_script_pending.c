@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What of a script is not done yet: its room, why, and its withdrawal. */
 #include "tests/lib/script_fixture.h"
 

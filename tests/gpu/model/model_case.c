@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A small case of the model's kernels, run by any launcher. */
 #include "tests/gpu/model/model_case.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of the laboratory's model at a small, uneven shape, kernel by kernel, for comparing what
  * other ways of running the kernels leave with what the host leaves. All lies in one struct without
  * pointers to elsewhere but its own, which the kernels must reach (pinned memory, for a GPU). */

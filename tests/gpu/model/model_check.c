@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The GPU check of the model: its kernels on the GPU must leave the bits of its host kernels.
  * Prints a table; writes rows for experiments/results. */
 #include "tests/gpu/model/model_case.h"
@@ -27,11 +28,12 @@ static void launch_gpu(void *user, model_kernel_id id, uint32_t num_blocks, cons
 {
     gpu *g = user;
 
-    if (!g->plugin)
+    if (!g->plugin) {
         model_case_on_host(NULL, id, num_blocks, args);
-    else if (!g->why)
+    } else if (!g->why) {
         g->why = g->plugin->launch(0, eep_stream_native(g->stream), (uint32_t)id, num_blocks,
                                    g->num_threads, args);
+    }
 }
 
 static long differing_bytes(const model_case *host, const model_case *other)
@@ -39,8 +41,9 @@ static long differing_bytes(const model_case *host, const model_case *other)
     const uint8_t *a = (const uint8_t *)&host->results, *b = (const uint8_t *)&other->results;
     long count = 0;
 
-    for (size_t i = 0; i < sizeof host->results; i++)
+    for (size_t i = 0; i < sizeof host->results; i++) {
         count += a[i] != b[i];
+    }
     return count;
 }
 
@@ -56,8 +59,9 @@ static bool check(gpu *g, model_case *on_gpu, int32_t type, int32_t corrupt)
     model_case_run(&on_host, model_case_on_host, NULL);
     model_case_fill(on_gpu, type, corrupt);
     model_case_run(on_gpu, launch_gpu, g);
-    if (!g->why && eep_stream_synchronize(g->stream, BOUND_US) != EEP_OK)
+    if (!g->why && eep_stream_synchronize(g->stream, BOUND_US) != EEP_OK) {
         g->why = "the kernels did not end";
+    }
     count = g->why ? -1 : differing_bytes(&on_host, on_gpu);
     snprintf(name, sizeof name, "model-%s/corruption-%d/threads-%u", types[type], corrupt,
              g->num_threads);
@@ -77,8 +81,9 @@ static int check_all(gpu *g, model_case *on_gpu)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && !g->why; i++) {
         g->num_threads = sizes[i];
         for (int32_t type = 0; type < CASE_TYPES && !g->why; type++) {
-            for (int32_t corrupt = 0; corrupt <= MODEL_CORRUPT_DROP && !g->why; corrupt++)
+            for (int32_t corrupt = 0; corrupt <= MODEL_CORRUPT_DROP && !g->why; corrupt++) {
                 failed += check(g, on_gpu, type, corrupt);
+            }
         }
     }
     return failed;
@@ -130,8 +135,9 @@ int main(int argc, char **argv)
     eep_status status;
     int result;
 
-    if (!args_begin(&table, &g, argc, argv, &result))
+    if (!args_begin(&table, &g, argc, argv, &result)) {
         return result;
+    }
     eepi_cuda_environment_set(); /* before the first context, of the plugin's own runtime too */
     status = eep_device_open(g.device, 0, &device);
     if (status != EEP_OK) {
@@ -142,8 +148,9 @@ int main(int argc, char **argv)
     g.rows.driver = g.driver;
     gpu_rows_name(&g.rows, g.name);
     result = gpu_rows_open(&g.rows, g.csv_path) != 0 ? EXIT_FAILURE : run(&g, device);
-    if (gpu_rows_close(&g.rows) != 0)
+    if (gpu_rows_close(&g.rows) != 0) {
         result = EXIT_FAILURE;
+    }
     eep_device_close(device);
     return result;
 }

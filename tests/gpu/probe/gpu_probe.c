@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The GPU probes: what the design takes for granted about memory that processes share on a GPU,
  * about death, and about time, asked of the machine. Prints a table; writes rows in the form of
  * gpu_smoke's.
@@ -29,8 +30,9 @@ typedef struct options {
 static void rows_of_values(probe_report *to, const char *probe, const char *const *names,
                            size_t count, const probe_message *said)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         probe_row(to, probe, names[i], (double)said->values[i], 1);
+    }
 }
 
 /* Is that call there? Sandboxes may lack it, and ranks that are processes map windows through it.
@@ -39,10 +41,11 @@ static void look_for_getfd(probe_report *to, const probe_actor *a)
 {
     int fd = (int)syscall(SYS_pidfd_getfd, a->child.pidfd, CHILD_CHANNEL, 0);
 
-    if (fd < 0)
+    if (fd < 0) {
         perror("gpu_probe: pidfd_getfd");
-    else
+    } else {
         close(fd);
+    }
     probe_row(to, "descriptors", "pidfd_getfd", fd >= 0, fd >= 0);
 }
 
@@ -55,11 +58,13 @@ static void ask_descriptors(probe_report *to)
     probe_actor a;
     bool well = probe_start(&a, to, "descriptors", "look");
 
-    if (well)
+    if (well) {
         look_for_getfd(to, &a);
+    }
     well = well && probe_listen(&a, PROBE_START_MS, &said);
-    if (well)
+    if (well) {
         rows_of_values(to, "descriptors", names, sizeof names / sizeof names[0], &said);
+    }
     /* the descriptor was this process's own, as it is between ranks that are threads */
     probe_row(to, "descriptors", "own_descriptor_mapped", well && said.values[0] > 0,
               well && said.values[0] > 0);
@@ -79,8 +84,10 @@ static void ask_allocating(probe_report *to)
     probe_message said;
     probe_actor a;
 
-    if (probe_start(&a, to, "allocating", "allocating") && probe_listen(&a, PROBE_START_MS, &said))
+    if (probe_start(&a, to, "allocating", "allocating") &&
+        probe_listen(&a, PROBE_START_MS, &said)) {
         rows_of_values(to, "allocating", names, sizeof names / sizeof names[0], &said);
+    }
     (void)probe_end(&a);
 }
 
@@ -138,20 +145,25 @@ static void slices(probe_report *to, const char *probe, int count)
     probe_message said, go = {.status = EEP_OK};
     bool well = true;
 
-    for (int i = 0; i < count && well; i++)
+    for (int i = 0; i < count && well; i++) {
         well = probe_start(&spinners[i], to, probe, "spin");
-    for (int i = 0; i < count && well; i++)
+    }
+    for (int i = 0; i < count && well; i++) {
         well = probe_listen(&spinners[i], PROBE_START_MS, &said);
-    for (int i = 0; i < count && well; i++)
+    }
+    for (int i = 0; i < count && well; i++) {
         well = probe_send(spinners[i].child.socket, &go) == 0;
+    }
     for (int i = 0; i < count && well; i++) {
         well = probe_listen(&spinners[i], to->how.seconds * 1000u + PROBE_ASK_MS, &said);
-        if (well)
+        if (well) {
             add_slices(to, probe, i, &said);
+        }
     }
     probe_row(to, probe, "all_spun", well, well);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         (void)probe_end(&spinners[i]);
+    }
 }
 
 static void ask_slices(probe_report *to)
@@ -176,10 +188,12 @@ static void ask_role(probe_report *to, const char *role)
 
     while (well) {
         well = probe_listen(&a, PROBE_START_MS, &said);
-        if (well && !said.is_row)
+        if (well && !said.is_row) {
             break;
-        if (well)
+        }
+        if (well) {
             probe_row(to, role, said.text, said.number, said.ok);
+        }
     }
     (void)probe_end(&a);
 }
@@ -235,8 +249,9 @@ static int look_for_device(probe_report *to)
     bool got;
 
     gpu_rows_name(&to->rows, to->how.device);
-    if (!probe_start(&a, to, "device", "hello"))
+    if (!probe_start(&a, to, "device", "hello")) {
         return EXIT_FAILURE;
+    }
     got = probe_receive(a.child.socket, PROBE_START_MS, &said) == 0;
     (void)probe_end(&a);
     if (got && said.status == EEP_OK) {
@@ -258,8 +273,9 @@ static bool is_wanted(const char *list, const char *name)
     const size_t length = strlen(name);
 
     for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
-        if (strcspn(at, ",") == length && strncmp(at, name, length) == 0)
+        if (strcspn(at, ",") == length && strncmp(at, name, length) == 0) {
             return true;
+        }
     }
     return list == NULL;
 }
@@ -268,13 +284,15 @@ static int run_all(probe_report *to, const char *list)
 {
     int result = look_for_device(to);
 
-    if (result != EXIT_SUCCESS)
+    if (result != EXIT_SUCCESS) {
         return result;
+    }
     printf("driver %s, commit %s\n%-26s %-30s %14s\n", to->rows.driver, to->rows.commit, "probe",
            "check", "value");
     for (size_t i = 0; i < NUM_PROBES; i++) {
-        if (is_wanted(list, probes[i].name))
+        if (is_wanted(list, probes[i].name)) {
             probes[i].ask(to);
+        }
     }
     printf("%s: %d checks failed\n", to->rows.gpu, to->num_failed);
     return to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -288,10 +306,12 @@ static eep_status parse_probes(const args_row *row, const char *text, void *with
         const int length = (int)strcspn(at, ",");
         size_t i = 0;
         while (i < NUM_PROBES && ((int)strlen(probes[i].name) != length ||
-                                  strncmp(at, probes[i].name, (size_t)length) != 0))
+                                  strncmp(at, probes[i].name, (size_t)length) != 0)) {
             i++;
-        if (i == NUM_PROBES)
+        }
+        if (i == NUM_PROBES) {
             return args_fail(error, "%s: there is no probe %.*s", row->name, length, at);
+        }
     }
     return EEP_OK;
 }
@@ -322,8 +342,9 @@ static const args_table *table(void)
         .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no such device here.",
         .given = offsetof(options, given),
     };
-    for (size_t i = 0; i < NUM_PROBES; i++)
+    for (size_t i = 0; i < NUM_PROBES; i++) {
         names[i] = (args_row){probes[i].name, ARGS_NOTE, .doc = probes[i].what};
+    }
     return &all;
 }
 
@@ -333,8 +354,9 @@ int main(int argc, char **argv)
     probe_report to = {.num_failed = 0};
     int result;
 
-    if (!args_begin(table(), &with, argc, argv, &result))
+    if (!args_begin(table(), &with, argc, argv, &result)) {
         return result;
+    }
     to.how = (probe_how){with.device, with.role, with.seconds};
     if (with.role) {
         /* before the first context, of this program's own runtime too */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The role that makes the runtime's calls while a kernel waits in another stream: does the call
  * wait for that kernel, and do launches of another thread wait for the call? */
 #include "tests/gpu/probe/probe_role.h"
@@ -43,10 +44,12 @@ static eep_status take_graph(calls *c, void **thing_out)
     eep_graph *graph = NULL;
     eep_status status = probe_check(r, eep_capture_begin(c->stream), "eep_capture_begin");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_launch(r, c->stream, PROBE_STAMP, &c->stamp, sizeof c->stamp);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(r, eep_capture_end(c->stream, &graph), "eep_capture_end");
+    }
     *thing_out = graph;
     return status;
 }
@@ -55,14 +58,15 @@ static eep_status take(calls *c, int call, void **thing_out)
 {
     const char *why = NULL;
 
-    if (call == CALL_NOTHING)
+    if (call == CALL_NOTHING) {
         probe_pause_ms(1);
-    else if (call == CALL_GRAPH)
+    } else if (call == CALL_GRAPH) {
         return take_graph(c, thing_out);
-    else if (c->role->is_cuda)
+    } else if (c->role->is_cuda) {
         why = probe_call_take(call, eep_stream_native(c->stream), CALL_BYTES, thing_out);
-    else
+    } else {
         why = (*thing_out = malloc(CALL_BYTES)) ? NULL : "out of memory";
+    }
     return why ? probe_fail(c->role, EEP_ERR_DEVICE, "%s", why) : EEP_OK;
 }
 
@@ -70,14 +74,15 @@ static eep_status give(calls *c, int call, void *thing)
 {
     const char *why = NULL;
 
-    if (call == CALL_NOTHING)
+    if (call == CALL_NOTHING) {
         probe_pause_ms(1);
-    else if (call == CALL_GRAPH)
+    } else if (call == CALL_GRAPH) {
         eep_graph_close(thing);
-    else if (c->role->is_cuda)
+    } else if (c->role->is_cuda) {
         why = probe_call_give(call, eep_stream_native(c->stream), thing);
-    else
+    } else {
         free(thing);
+    }
     return why ? probe_fail(c->role, EEP_ERR_DEVICE, "%s", why) : EEP_OK;
 }
 
@@ -94,8 +99,9 @@ static eep_status keep_busy(calls *c, probe_busy *busy)
 {
     eep_status status;
 
-    if (probe_busy_goes_on(c->role))
+    if (probe_busy_goes_on(c->role)) {
         return EEP_OK;
+    }
     status = probe_busy_end(c->role, busy);
     return status == EEP_OK ? probe_busy_begin(c->role, KERNEL_MS, busy) : status;
 }
@@ -109,8 +115,9 @@ static eep_status time_pair(calls *c, probe_stepper *stepper, probe_busy *busy, 
     for (t->count = 0; t->count < MOST_CALLS && status == EEP_OK; t->count++) {
         void *thing = NULL;
         uint64_t begin_ns = eepi_now_ns();
-        if (begin_ns >= until_ns)
+        if (begin_ns >= until_ns) {
             break;
+        }
         probe_stepper_phase(stepper, PHASE_TAKE);
         status = take(c, call, &thing);
         probe_stepper_phase(stepper, PHASE_NONE);
@@ -121,12 +128,14 @@ static eep_status time_pair(calls *c, probe_stepper *stepper, probe_busy *busy, 
         }
         begin_ns = eepi_now_ns();
         probe_stepper_phase(stepper, PHASE_GIVE);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = give(c, call, thing);
+        }
         probe_stepper_phase(stepper, PHASE_NONE);
         t->give_us[t->count] = (double)(eepi_now_ns() - begin_ns) / 1000.0;
-        if (t->count == 0)
+        if (t->count == 0) {
             t->goes_on[1] = probe_busy_goes_on(c->role);
+        }
     }
     return status;
 }
@@ -138,8 +147,9 @@ static eep_status say_call(probe_role *r, const char *name, double *us, size_t c
     eep_status status = probe_say_values(r, name, "us", us, count);
 
     snprintf(check, sizeof check, "%s_kernel_goes_on", name);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_say_row(r, check, goes_on, 1);
+    }
     snprintf(check, sizeof check, "%s_longest_launch_us", name);
     return status == EEP_OK ? probe_say_row(r, check, (double)longest_launch_us, 1) : status;
 }
@@ -151,22 +161,28 @@ static eep_status ask_pair(calls *c, size_t which, pair_times *t)
     probe_busy busy;
     eep_status status = probe_stepper_open(r, &stepper), ended;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_busy_open(r, &busy);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_busy_begin(r, KERNEL_MS, &busy);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_stepper_begin(r, &stepper);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     status = time_pair(c, &stepper, &busy, pairs[which].call, t);
     ended = probe_stepper_end(r, &stepper);
     status = status == EEP_OK ? ended : status;
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_busy_end(r, &busy);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = say_call(r, pairs[which].take, t->take_us, t->count, t->goes_on[0],
                           stepper.longest_us[PHASE_TAKE]);
+    }
     return status == EEP_OK ? say_call(r, pairs[which].give, t->give_us, t->count, t->goes_on[1],
                                        stepper.longest_us[PHASE_GIVE])
                             : status;
@@ -178,8 +194,9 @@ eep_status probe_calls(probe_role *r)
     pair_times *times = malloc(sizeof *times);
     eep_status status = times ? EEP_OK : probe_fail(r, EEP_ERR_NO_MEMORY, "memory");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_check(r, eep_stream_open(r->device, &c.stream), "a third stream");
+    }
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0] && status == EEP_OK; i++) {
         memset(times, 0, sizeof *times);
         status = ask_pair(&c, i, times);

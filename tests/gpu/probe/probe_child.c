@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Start, talk to and kill the processes that probes consist of. */
 #include "tests/gpu/probe/probe_child.h"
 #include "experiments/base/child.h"
@@ -52,8 +53,9 @@ int probe_child_start(const probe_how *how, probe_child *child_out)
 /* It has ended, or is given up: give back what there is of it. */
 static void put_away(probe_child *child, int has_ended)
 {
-    if (has_ended)
+    if (has_ended) {
         (void)waitpid(child->pid, NULL, 0); /* returns at once */
+    }
     close(child->pidfd);
     close(child->socket);
     child->pid = 0;
@@ -65,11 +67,13 @@ int64_t probe_child_kill(probe_child *child)
     uint64_t begin_us = eepi_now_us();
     int64_t us = -1;
 
-    if (child->pid == 0)
+    if (child->pid == 0) {
         return 0;
+    }
     kill(child->pid, SIGKILL);
-    if (poll(&ended, 1, KILL_BOUND_MS) == 1)
+    if (poll(&ended, 1, KILL_BOUND_MS) == 1) {
         us = (int64_t)(eepi_now_us() - begin_us);
+    }
     put_away(child, us >= 0);
     return us;
 }
@@ -83,19 +87,23 @@ static void look_at_stat(int stat_fd, probe_marks *marks)
     ssize_t n = pread(stat_fd, text, sizeof text - 1, 0);
     uint64_t now_ns = eepi_now_ns();
 
-    if (n <= 0)
+    if (n <= 0) {
         return;
+    }
     text[n] = '\0';
     at = strrchr(text, ')');
     if (!at || sscanf(at + 1,
                       " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
                       "%*d %*u %llu",
-                      &state, &vsize) != 2)
+                      &state, &vsize) != 2) {
         return;
-    if (vsize == 0 && marks->vsize0_ns == 0)
+    }
+    if (vsize == 0 && marks->vsize0_ns == 0) {
         marks->vsize0_ns = now_ns;
-    if ((state == 'Z' || state == 'X') && marks->zombie_ns == 0)
+    }
+    if ((state == 'Z' || state == 'X') && marks->zombie_ns == 0) {
         marks->zombie_ns = now_ns;
+    }
 }
 
 /* Once more after the pidfd's word, since all signs are there by then if they ever are. */
@@ -107,8 +115,9 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
     uint64_t until_ns;
     int stat_fd;
 
-    if (child->pid == 0)
+    if (child->pid == 0) {
         return 0;
+    }
     snprintf(path, sizeof path, "/proc/%d/stat", (int)child->pid);
     stat_fd = open(path, O_RDONLY | O_CLOEXEC);
     marks.kill_ns = eepi_now_ns();
@@ -116,12 +125,14 @@ int64_t probe_child_kill_marked(probe_child *child, probe_marks *marks_out)
     kill(child->pid, SIGKILL);
     while (marks.pidfd_ns == 0 && eepi_now_ns() < until_ns) {
         look_at_stat(stat_fd, &marks);
-        if (poll(&ended, 1, 0) == 1)
+        if (poll(&ended, 1, 0) == 1) {
             marks.pidfd_ns = eepi_now_ns();
+        }
     }
     look_at_stat(stat_fd, &marks);
-    if (stat_fd >= 0)
+    if (stat_fd >= 0) {
         close(stat_fd);
+    }
     put_away(child, marks.pidfd_ns != 0);
     *marks_out = marks;
     return marks.pidfd_ns ? (int64_t)((marks.pidfd_ns - marks.kill_ns) / 1000u) : -1;
@@ -144,8 +155,9 @@ int probe_receive(int socket, uint64_t timeout_ms, probe_message *message_out)
                  (unsigned long long)timeout_ms);
         return -1;
     }
-    if (recv(socket, message_out, sizeof *message_out, 0) == (ssize_t)sizeof *message_out)
+    if (recv(socket, message_out, sizeof *message_out, 0) == (ssize_t)sizeof *message_out) {
         return 0;
+    }
     message_out->status = EEP_ERR_UNREACHABLE;
     snprintf(message_out->text, sizeof message_out->text, "the process has ended");
     return -1;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Processes of the GPU probes: copies of the program itself, started by exec, since CUDA may not be
  * used after a fork. The program that starts them opens no device. They talk in messages, answer in
  * bounded time or are given up, and end with the program. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What becomes of memory and stores when a process on the GPU is killed: its window, if it owned
  * one, and what its kernels still store into another's. */
 #include "tests/gpu/probe/probe_report.h"
@@ -28,8 +29,9 @@ static int kill_owner(probe_actor *owner, probe_actor *successor, const probe_ac
     us = probe_end(owner);
     probe_row(to, probe, "kill_to_end_us", (double)us, us >= 0);
     if (!probe_start_owner(successor, to, probe, 2, &window) ||
-        !probe_ask(survivor, &window, PROBE_ASK_MS, &said))
+        !probe_ask(survivor, &window, PROBE_ASK_MS, &said)) {
         return 0;
+    }
     probe_row(to, probe, "successor_map_us", (double)said.values[0], 1);
     probe_row(to, probe, "successor_elsewhere", (double)said.values[1], said.values[1] == 1);
     probe_row(to, probe, "kernel_goes_on", (double)said.values[2], 1);
@@ -46,8 +48,9 @@ static void owner_dies(probe_report *to, const char *probe, int with_keeper)
         char why[400] = "";
         well = eepi_peer_descriptors_copy(owner.child.pid, &window.fd, 1, &kept, why, sizeof why) ==
                EEP_OK;
-        if (!well)
+        if (!well) {
             fprintf(stderr, "gpu_probe: %s: %s\n", probe, why);
+        }
         probe_row(to, probe, "descriptor_kept", well, well);
     }
     well = well && probe_start(&survivor, to, probe, "survivor") &&
@@ -62,8 +65,9 @@ static void owner_dies(probe_report *to, const char *probe, int with_keeper)
     (void)probe_end(&owner);
     (void)probe_end(&survivor);
     (void)probe_end(&successor);
-    if (kept >= 0)
+    if (kept >= 0) {
         close(kept);
+    }
 }
 
 void probe_owner_dies(probe_report *to)
@@ -83,8 +87,9 @@ typedef struct last_stores {
 
 static void keep_largest(double *largest, double value)
 {
-    if (value > *largest)
+    if (value > *largest) {
         *largest = value;
+    }
 }
 
 /* Row of one mark. A mark that the kernel never showed has none, and a row that says so. */
@@ -114,11 +119,12 @@ static void add_death(probe_report *to, const char *probe, const probe_marks *ma
              &largest->after_vsize0);
     add_mark(to, probe, "Z", marks->zombie_ns, marks->kill_ns, last_ns, &largest->after_zombie);
     add_mark(to, probe, "pidfd", marks->pidfd_ns, marks->kill_ns, last_ns, &largest->after_pidfd);
-    if (marks->pidfd_ns)
+    if (marks->pidfd_ns) {
         keep_largest(
             &largest->surely_after_pidfd,
             ((double)(last_ns - said->values[PROBE_WATCH_LAST_GAP_NS]) - (double)marks->pidfd_ns) /
                 1000.0);
+    }
     probe_row(to, probe, "last_store_uncertain_us",
               (double)said->values[PROBE_WATCH_LAST_GAP_NS] / 1000.0, 1);
     probe_row(to, probe, "longest_gap_of_samples_us",
@@ -141,8 +147,9 @@ static int kill_writer(const probe_actor *owner, const probe_message *window, co
                probe_ask(&writer, window, PROBE_START_MS, &said) &&
                probe_ask(owner, &watch, PROBE_ASK_MS, &said);
 
-    if (well)
+    if (well) {
         probe_pause_ms(STORE_BEFORE_KILL_MS);
+    }
     us = probe_child_kill_marked(&writer.child, &marks);
     well = well && probe_ask(owner, &ended, PROBE_ASK_MS, &said);
     if (well) {
@@ -177,8 +184,9 @@ static void writer_dies(probe_report *to, const char *name)
     last_stores largest = {-1e12, -1e12, -1e12, -1e12};
     int enough;
 
-    if (!kill_writers(to, name, &largest))
+    if (!kill_writers(to, name, &largest)) {
         return;
+    }
     probe_row(to, name, "most_after_vsize0_us", largest.after_vsize0, 1);
     probe_row(to, name, "most_after_Z_us", largest.after_zombie, 1);
     probe_row(to, name, "most_after_pidfd_us", largest.after_pidfd, 1);

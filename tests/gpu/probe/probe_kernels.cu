@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA bodies of the probes' kernels. */
 #include "tests/gpu/probe/probe_kernels.h"
 

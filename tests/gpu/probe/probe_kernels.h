@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels of the GPU probes: one body each for both backends. All of them end by themselves after
  * `limit_ns`, whatever else happens. One block; what is said to the host goes to pinned memory. */
 #ifndef PROBE_KERNELS_H
@@ -67,30 +68,36 @@ EEPK_FN void probe_store_body(const probe_store_args *a, eep_grid g)
     uint64_t begin = eepk_now_ns();
 
     for (uint64_t round = 1;; round++) {
-        for (uint64_t i = g.thread; i < a->num_words; i += g.num_threads)
+        for (uint64_t i = g.thread; i < a->num_words; i += g.num_threads) {
             *(volatile uint64_t *)&a->words[i] = round;
-        if (g.thread == 0)
+        }
+        if (g.thread == 0) {
             eepk_store_release(a->rounds, round);
-        if (eepk_load_acquire(a->stop) != 0 || eepk_now_ns() - begin >= a->limit_ns)
+        }
+        if (eepk_load_acquire(a->stop) != 0 || eepk_now_ns() - begin >= a->limit_ns) {
             return;
+        }
     }
 }
 
 EEPK_FN void probe_fill_body(const probe_fill_args *a, eep_grid g)
 {
-    for (uint64_t i = g.thread; i < a->num_words; i += g.num_threads)
+    for (uint64_t i = g.thread; i < a->num_words; i += g.num_threads) {
         a->words[i] = a->first + i;
+    }
 }
 
 EEPK_FN void probe_count_body(const probe_count_args *a, eep_grid g)
 {
     uint64_t begin = eepk_now_ns(), n = 0;
 
-    if (g.thread != 0)
+    if (g.thread != 0) {
         return;
+    }
     while (eepk_now_ns() - begin < a->limit_ns) {
-        for (uint32_t i = 0; i < PROBE_LOOK_EVERY; i++)
+        for (uint32_t i = 0; i < PROBE_LOOK_EVERY; i++) {
             eepk_store_release(a->counter, ++n);
+        }
         eepk_store_release(a->progress, n);
     }
 }
@@ -99,8 +106,9 @@ EEPK_FN void probe_ring_body(const probe_ring_args *a, eep_grid g)
 {
     uint64_t begin = eepk_now_ns(), first = eepk_load_acquire(a->done) + 1;
 
-    if (g.thread != 0)
+    if (g.thread != 0) {
         return;
+    }
     eepk_store_release(a->began, eepk_load_acquire(a->began) + 1);
     for (uint64_t round = first; round < first + a->num_rounds; round++) {
         uint32_t polls = 0;
@@ -110,10 +118,12 @@ EEPK_FN void probe_ring_body(const probe_ring_args *a, eep_grid g)
         }
         for (;; polls++) {
             uint32_t seen = eepk_doorbell_read(a->own_bell);
-            if (eepk_load_acquire(a->own) >= round)
+            if (eepk_load_acquire(a->own) >= round) {
                 break;
-            if (eepk_now_ns() - begin >= a->limit_ns)
+            }
+            if (eepk_now_ns() - begin >= a->limit_ns) {
                 return;
+            }
             eepk_poll_pause(polls, a->own_bell, seen);
         }
         if (!a->is_first) {
@@ -128,8 +138,9 @@ EEPK_FN void probe_gaps_body(const probe_gaps_args *a, eep_grid g)
 {
     uint64_t begin = eepk_now_ns(), last = begin, now = begin, n = 0;
 
-    if (g.thread != 0)
+    if (g.thread != 0) {
         return;
+    }
     while (now - begin < a->limit_ns) {
         now = eepk_now_ns();
         if (now - last >= a->threshold_ns && n < a->most) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The roles that ask what sharing and allocating cost, on an idle and on a busy device. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -22,8 +23,9 @@ static eep_status look_at_sharing(probe_role *r, look_times *out)
     eep_status status = eepi_share_make(r->device, LOOK_BYTES, &made, why, sizeof why);
 
     made_us = eepi_now_us();
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eepi_share_map(r->device, made.fd, made.mapped_bytes, &mapped, why, sizeof why);
+    }
     mapped_us = eepi_now_us();
     r->say.values[0] = made.mapped_bytes;
     eepi_share_close(r->device, &mapped);
@@ -47,8 +49,9 @@ static eep_status look_at_allocating(probe_role *r, look_times *out)
         eep_device_free(r->device, memory, bytes);
         at_us[kind] = eepi_now_us();
     }
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_check(r, eep_stream_open(r->device, &stream), "a third stream");
+    }
     eep_stream_close(stream);
     *out = (look_times){at_us[0] - begin_us, at_us[1] - at_us[0], eepi_now_us() - at_us[1]};
     return status;
@@ -64,14 +67,18 @@ static eep_status look_while_busy(probe_role *r, look_fn look_at, int first)
     probe_stepper stepper;
     eep_status status = probe_stepper_open(r, &stepper), ended;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_busy_open(r, &busy);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_busy_begin(r, BUSY_MS, &busy);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_stepper_begin(r, &stepper);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     status = look_at(r, &times);
     ended = probe_stepper_end(r, &stepper);
     status = status == EEP_OK ? ended : status;
@@ -90,10 +97,12 @@ eep_status probe_look(probe_role *r)
     look_times idle = {0};
     eep_status status = look_at_sharing(r, &idle);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = look_while_busy(r, look_at_sharing, 4);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     r->say.values[1] = idle.first_us;
     r->say.values[2] = idle.second_us;
     r->say.values[3] = idle.third_us;
@@ -107,10 +116,12 @@ eep_status probe_allocating(probe_role *r)
     look_times idle = {0};
     eep_status status = look_at_allocating(r, &idle);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = look_while_busy(r, look_at_allocating, 3);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     r->say.values[0] = idle.first_us;
     r->say.values[1] = idle.second_us;
     r->say.values[2] = idle.third_us;

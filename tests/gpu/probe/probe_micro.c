@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The roles that ask for small numbers: what a fence, an acquire, a node of a graph and a word from
  * block to block cost. Kernels: probe_micro.h. */
 #include "tests/gpu/probe/probe_role.h"
@@ -41,12 +42,14 @@ eep_status probe_say_values(probe_role *r, const char *name, const char *unit, d
 {
     eep_status status = say_one(r, name, "n", "", (double)count);
 
-    if (count == 0 || status != EEP_OK)
+    if (count == 0 || status != EEP_OK) {
         return status;
+    }
     qsort(values, count, sizeof *values, compare_doubles);
     status = say_one(r, name, "p50", unit, values[count / 2]);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = say_one(r, name, "p99", unit, values[(count * 99) / 100]);
+    }
     return status == EEP_OK ? say_one(r, name, "max", unit, values[count - 1]) : status;
 }
 
@@ -63,8 +66,9 @@ static eep_status samples_open(probe_role *r, probe_samples *to)
     void *ticks = NULL;
     eep_status status = alloc_device(r, NUM_SAMPLES * sizeof(uint64_t), &ticks);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, 2, &to->total);
+    }
     to->ticks = ticks;
     to->count = NUM_SAMPLES;
     return status;
@@ -79,18 +83,23 @@ static eep_status say_samples(probe_role *r, const probe_samples *from, const ch
     double values[NUM_SAMPLES], ns_per_tick;
     eep_status status = probe_words(r, NUM_SAMPLES, &copy);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_check(
             r, eep_copy_async(r->stream, copy, from->ticks, NUM_SAMPLES * sizeof *copy), "a copy");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), name);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
-    if (from->total[0] == 0)
+    }
+    if (from->total[0] == 0) {
         return probe_fail(r, EEP_ERR_TIMEOUT, "%s did not come to its end", name);
+    }
     ns_per_tick = (double)from->total[1] / (double)from->total[0];
-    for (size_t i = 0; i < NUM_SAMPLES; i++)
+    for (size_t i = 0; i < NUM_SAMPLES; i++) {
         values[i] = (double)copy[i] * ns_per_tick / divisor;
+    }
     status = probe_say_values(r, name, "ns", values, NUM_SAMPLES);
     return status == EEP_OK
                ? say_one(r, name, "whole", "ns", (double)from->total[1] / NUM_SAMPLES / divisor)
@@ -109,15 +118,17 @@ eep_status probe_fence(probe_role *r)
     void *room = NULL;
     eep_status status = alloc_device(r, ROOM_WORDS * sizeof(uint64_t), &room);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = samples_open(r, &args.to);
+    }
     args.room = room;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && status == EEP_OK; i++) {
         args.num_stores = kinds[i].num_stores;
         args.to.total[0] = 0;
         status = probe_launch(r, r->stream, PROBE_FENCE, &args, sizeof args);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = say_samples(r, &args.to, kinds[i].name, 1);
+        }
     }
     return status == EEP_OK ? probe_say(r) : status;
 }
@@ -131,17 +142,20 @@ eep_status probe_pinned(probe_role *r)
     void *own = NULL;
     eep_status status = samples_open(r, &args.to);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, 1, &pinned);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = alloc_device(r, sizeof(uint64_t), &own);
+    }
     for (int kind = 0; kind < 2 && status == EEP_OK; kind++) {
         args.word = kind == 0 ? pinned : own;
         args.to.total[0] = 0;
         status = probe_launch(r, r->stream, PROBE_LOAD, &args, sizeof args);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = say_samples(r, &args.to,
                                  kind == 0 ? "acquire_of_pinned" : "acquire_of_device_memory", 1);
+        }
     }
     return status == EEP_OK ? probe_say(r) : status;
 }
@@ -158,12 +172,15 @@ eep_status probe_pass(probe_role *r)
     void *memory = NULL;
     eep_status status = samples_open(r, &first.to);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = alloc_device(r, 4096, &memory);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(r, eep_stream_open(r->device, &stream), "a second stream");
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     words = memory; /* lines of their own: the two words, the two bells with their waiters */
     first.own = &words[0];
     first.other = &words[64];
@@ -176,10 +193,12 @@ eep_status probe_pass(probe_role *r)
     second.other_bell = first.own_bell;
     second.is_first = 0;
     status = probe_launch(r, stream, PROBE_PASS, &second, sizeof second);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_launch(r, r->stream, PROBE_PASS, &first, sizeof first);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = say_samples(r, &first.to, "release_to_seen", 2);
+    }
     eep_stream_close(stream);
     return status == EEP_OK ? probe_say(r) : status;
 }
@@ -191,8 +210,9 @@ static eep_status capture_nodes(probe_role *r, uint64_t *stamps, int early, eep_
 {
     eep_status status = probe_check(r, eep_capture_begin(r->stream), "eep_capture_begin"), ended;
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     for (size_t i = 0; i <= NUM_NODES && status == EEP_OK; i++) {
         probe_stamp_args args = {i % STAMP_EVERY == 0 ? &stamps[i / STAMP_EVERY] : NULL};
         status = early ? probe_launch_early(r, r->stream, &args)
@@ -212,14 +232,17 @@ static eep_status say_gaps(probe_role *r, eep_graph *graph, const uint64_t *stam
 
     for (int replay = 0; replay <= NUM_REPLAYS && status == EEP_OK; replay++) {
         status = probe_check(r, eep_graph_replay(graph, r->stream), "eep_graph_replay");
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = probe_check(
                 r, eep_copy_async(r->stream, copy, stamps, (NUM_GAPS + 1) * sizeof *copy),
                 "a copy");
-        if (status == EEP_OK)
+        }
+        if (status == EEP_OK) {
             status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), name);
-        for (int i = 0; i < NUM_GAPS && replay > 0; i++) /* the first one warms up */
+        }
+        for (int i = 0; i < NUM_GAPS && replay > 0; i++) { /* the first one warms up */
             values[count++] = (double)(copy[i + 1] - copy[i]) / STAMP_EVERY;
+        }
     }
     return status == EEP_OK ? probe_say_values(r, name, "ns", values, count) : status;
 }
@@ -230,13 +253,15 @@ eep_status probe_nodes(probe_role *r)
     void *stamps = NULL;
     eep_status status = alloc_device(r, (NUM_GAPS + 1) * sizeof(uint64_t), &stamps);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, NUM_GAPS + 1, &copy);
+    }
     for (int early = 0; early <= r->is_cuda && status == EEP_OK; early++) {
         eep_graph *graph = NULL;
         status = capture_nodes(r, stamps, early, &graph);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = say_gaps(r, graph, stamps, copy, early ? "launched_early" : "node_to_node");
+        }
         eep_graph_close(graph);
     }
     return status == EEP_OK ? probe_say(r) : status;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels of the micro-probes: what a fence, an acquire, a launch in a graph and a word from block
  * to block cost. One thread measures, in ticks of its multiprocessor, whose clock is far finer than
  * the one that all share; `total` tells how long a tick is. Samples go to device memory. */
@@ -81,26 +82,30 @@ EEPK_FN void probe_fence_body(const probe_fence_args *a, eep_grid g)
     for (uint64_t i = 0; i < a->to.count; i++) {
         eepk_fence_system(); /* nothing of the sample before is under way any more */
         eepk_block_sync();
-        for (uint64_t k = 0; k < a->num_stores; k++)
+        for (uint64_t k = 0; k < a->num_stores; k++) {
             *(volatile uint64_t *)&a
                  ->room[((i * a->num_stores + k) * g.num_threads + g.thread) & (a->num_words - 1)] =
                 i;
+        }
         from = probe_ticks();
         eepk_fence_system();
         to = probe_ticks();
-        if (g.thread == 0)
+        if (g.thread == 0) {
             a->to.ticks[i] = to - from;
+        }
     }
-    if (g.thread == 0)
+    if (g.thread == 0) {
         probe_total(&a->to, begin_ticks, begin_ns);
+    }
 }
 
 EEPK_FN void probe_load_body(const probe_load_args *a, eep_grid g)
 {
     uint64_t begin_ticks = probe_ticks(), begin_ns = eepk_now_ns();
 
-    if (g.thread != 0)
+    if (g.thread != 0) {
         return;
+    }
     for (uint64_t i = 0; i < a->to.count; i++) {
         uint64_t from = probe_ticks();
         uint64_t value = eepk_load_acquire(a->word);
@@ -121,10 +126,12 @@ EEPK_FN void probe_pass_body(const probe_pass_args *a, eep_grid g)
         }
         for (uint32_t polls = 0;; polls++) {
             uint32_t seen = eepk_doorbell_read(a->own_bell);
-            if (eepk_load_acquire(a->own) > i)
+            if (eepk_load_acquire(a->own) > i) {
                 break;
-            if (polls % 64 == 63 && eepk_now_ns() - begin_ns >= a->limit_ns)
+            }
+            if (polls % 64 == 63 && eepk_now_ns() - begin_ns >= a->limit_ns) {
                 return;
+            }
             eepk_poll_pause(polls, a->own_bell, seen);
         }
         if (a->is_first) {
@@ -134,13 +141,15 @@ EEPK_FN void probe_pass_body(const probe_pass_args *a, eep_grid g)
             eepk_doorbell_ring(a->other_bell);
         }
     }
-    if (g.thread == 0 && a->is_first)
+    if (g.thread == 0 && a->is_first) {
         probe_total(&a->to, begin_ticks, begin_ns);
+    }
 }
 
 EEPK_FN void probe_stamp_body(const probe_stamp_args *a, eep_grid g)
 {
-    if (a->to && g.thread == 0)
+    if (a->to && g.thread == 0) {
         *a->to = eepk_now_ns();
+    }
 }
 #endif

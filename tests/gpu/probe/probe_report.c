@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of the probes. */
 #include "tests/gpu/probe/probe_report.h"
 
@@ -23,8 +24,9 @@ int probe_start(probe_actor *a, probe_report *to, const char *probe, const char 
 
     *a = (probe_actor){.to = to, .probe = probe, .role = role};
     how.role = role;
-    if (probe_child_start(&how, &a->child) == 0)
+    if (probe_child_start(&how, &a->child) == 0) {
         return 1;
+    }
     perror("gpu_probe: starting a process");
     probe_row(to, probe, role, 0, 0);
     return 0;
@@ -32,8 +34,9 @@ int probe_start(probe_actor *a, probe_report *to, const char *probe, const char 
 
 int probe_listen(const probe_actor *a, uint64_t timeout_ms, probe_message *said_out)
 {
-    if (probe_receive(a->child.socket, timeout_ms, said_out) == 0 && said_out->status == EEP_OK)
+    if (probe_receive(a->child.socket, timeout_ms, said_out) == 0 && said_out->status == EEP_OK) {
         return 1;
+    }
     probe_failure(a->to, a->probe, a->role, said_out);
     return 0;
 }
@@ -43,8 +46,9 @@ int probe_ask(const probe_actor *a, const probe_message *question, uint64_t time
 {
     probe_message gone = {.status = EEP_ERR_UNREACHABLE, .text = "the process has ended"};
 
-    if (probe_send(a->child.socket, question) == 0)
+    if (probe_send(a->child.socket, question) == 0) {
         return probe_listen(a, timeout_ms, said_out);
+    }
     probe_failure(a->to, a->probe, a->role, &gone);
     return 0;
 }
@@ -53,8 +57,9 @@ int64_t probe_end(probe_actor *a)
 {
     int64_t us = probe_child_kill(&a->child);
 
-    if (us < 0)
+    if (us < 0) {
         probe_row(a->to, a->probe, "killed_within_20s", 0, 0);
+    }
     return us;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The side of the GPU probes that opens no device: it starts roles, listens to them, and keeps what
  * they say as rows. */
 #ifndef PROBE_REPORT_H

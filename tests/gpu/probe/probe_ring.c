@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks as threads of one process whose kernels wait for each other on one GPU: a word goes round.
  *
  * As plain launches, all at once. As graphs, launched one after the other against the word's
@@ -51,13 +52,16 @@ static eep_status ring_window(ring_rank *k)
     char why[300] = "";
     eep_status status = probe_open(&k->role);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(&k->role, 3, &words);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(&k->role, eep_stream_open(k->role.device, &k->auxiliary),
                              "an auxiliary stream");
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     k->done = &words[0];
     k->began = &words[1];
     k->copy = &words[2];
@@ -80,8 +84,9 @@ static eep_status ring_map(ring_rank *k)
 
     eepi_window_describe(next->own, &descriptor);
     status = eepi_window_map(k->role.device, &descriptor, &spec, why, sizeof why, &k->next);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return probe_fail(&k->role, status, "the next rank's window: %s", why);
+    }
     k->args = (probe_ring_args){.own = probe_word(k->own, PROBE_WORD_AT),
                                 .next = probe_word(k->next, PROBE_WORD_AT),
                                 .own_bell = bell_of(k->own),
@@ -91,8 +96,9 @@ static eep_status ring_map(ring_rank *k)
                                 .num_rounds = RING_ROUNDS / k->of->num_replays,
                                 .limit_ns = RING_LIMIT_S * 1000000000ull,
                                 .is_first = k->index == 0};
-    if (k->role.how->seconds < RING_LIMIT_S)
+    if (k->role.how->seconds < RING_LIMIT_S) {
         k->args.limit_ns = k->role.how->seconds * 1000000000ull;
+    }
     return EEP_OK;
 }
 
@@ -102,10 +108,12 @@ static eep_status ring_capture(ring_rank *k)
     eep_stream *stream = k->role.stream;
     eep_status status = probe_check(&k->role, eep_capture_begin(stream), "eep_capture_begin");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_launch(&k->role, stream, PROBE_RING, &k->args, sizeof k->args);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(&k->role, eep_capture_end(stream, &k->graph), "eep_capture_end");
+    }
     return status;
 }
 
@@ -119,8 +127,9 @@ static uint64_t count_waiting(ring *g, uint64_t replay)
 
     do {
         count = 0;
-        for (uint32_t i = 1; i < RING_RANKS; i++)
+        for (uint32_t i = 1; i < RING_RANKS; i++) {
             count += eepk_load_acquire(g->ranks[i].began) >= replay;
+        }
         sched_yield();
     } while (count < RING_RANKS - 1 && eepi_now_us() < until_us);
     return count;
@@ -147,8 +156,9 @@ static void keep_least(uint64_t *least, uint64_t value)
 
 static eep_status ring_launch(ring_rank *k)
 {
-    if (!k->graph)
+    if (!k->graph) {
         return probe_launch(&k->role, k->role.stream, PROBE_RING, &k->args, sizeof k->args);
+    }
     return probe_check(&k->role, eep_graph_replay(k->graph, k->role.stream), "eep_graph_replay");
 }
 
@@ -159,16 +169,18 @@ static eep_status ring_launch_in_turn(ring_rank *k, uint64_t replay)
     uint64_t begin_us;
     eep_status status;
 
-    while (__atomic_load_n(&g->turn, __ATOMIC_ACQUIRE) != k->index)
+    while (__atomic_load_n(&g->turn, __ATOMIC_ACQUIRE) != k->index) {
         sched_yield();
+    }
     if (k->index == 0) {
         keep_least(&g->least_waiting, count_waiting(g, replay));
         keep_least(&g->least_copies, count_copies(g));
     }
     begin_us = eepi_now_us();
     status = ring_launch(k);
-    if (eepi_now_us() - begin_us > g->longest_launch_us)
+    if (eepi_now_us() - begin_us > g->longest_launch_us) {
         g->longest_launch_us = eepi_now_us() - begin_us;
+    }
     __atomic_store_n(&g->turn, (k->index + RING_RANKS - 1) % RING_RANKS, __ATOMIC_RELEASE);
     return status;
 }
@@ -181,13 +193,15 @@ static eep_status ring_go(ring_rank *k, uint64_t replay)
     eep_status status = g->is_of_graphs ? ring_launch_in_turn(k, replay) : ring_launch(k);
 
     begin_ns = eepi_now_ns();
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_check(
             &k->role,
             eep_stream_synchronize(k->role.stream, RING_LIMIT_S * 1000000ull + PROBE_SYNC_US),
             "the ring's kernel");
-    if (k->index == 0)
+    }
+    if (k->index == 0) {
         g->round_ns[replay - 1] = (eepi_now_ns() - begin_ns) / k->args.num_rounds;
+    }
     return status;
 }
 
@@ -196,8 +210,9 @@ static eep_status ring_go(ring_rank *k, uint64_t replay)
 /* A rank that failed before the barrier keeps the others from waiting for it in a kernel. */
 static bool all_are_well(ring_rank *k)
 {
-    if (k->status != EEP_OK)
+    if (k->status != EEP_OK) {
         __atomic_store_n(&k->of->failed, 1, __ATOMIC_RELEASE);
+    }
     pthread_barrier_wait(&k->of->all);
     return !__atomic_load_n(&k->of->failed, __ATOMIC_ACQUIRE);
 }
@@ -217,16 +232,19 @@ static void *ring_thread(void *argument)
     int well;
 
     k->status = ring_window(k);
-    if (!all_are_well(k))
+    if (!all_are_well(k)) {
         return NULL;
+    }
     k->status = ring_map(k);
-    if (k->status == EEP_OK && k->of->is_of_graphs)
+    if (k->status == EEP_OK && k->of->is_of_graphs) {
         k->status = ring_capture(k);
+    }
     well = all_are_well(k);
     for (uint64_t replay = 1; well && replay <= k->of->num_replays; replay++) {
         k->status = ring_go(k, replay);
-        if (is_stuck(k, replay))
+        if (is_stuck(k, replay)) {
             __atomic_store_n(&k->of->failed, 1, __ATOMIC_RELEASE);
+        }
         well = all_are_well(k);
     }
     return NULL;
@@ -240,16 +258,19 @@ static eep_status ring_run(probe_role *r, ring *g)
         g->ranks[i].role.device = NULL;
         g->ranks[i].role.stream = NULL;
         /* the others would stand at the barrier: the process's end is all that is left */
-        if (pthread_create(&g->ranks[i].thread, NULL, ring_thread, &g->ranks[i]) != 0)
+        if (pthread_create(&g->ranks[i].thread, NULL, ring_thread, &g->ranks[i]) != 0) {
             return probe_fail(r, EEP_ERR_SYSTEM, "no thread for rank %u", i);
+        }
     }
-    for (uint32_t i = 0; i < RING_RANKS; i++)
+    for (uint32_t i = 0; i < RING_RANKS; i++) {
         pthread_join(g->ranks[i].thread, NULL);
+    }
     pthread_barrier_destroy(&g->all);
     for (uint32_t i = 0; i < RING_RANKS; i++) {
-        if (g->ranks[i].status != EEP_OK)
+        if (g->ranks[i].status != EEP_OK) {
             return probe_fail(r, g->ranks[i].status, "rank %u: %.350s", i,
                               g->ranks[i].role.say.text);
+        }
     }
     return EEP_OK;
 }
@@ -270,18 +291,21 @@ static eep_status ring_of(probe_role *r, uint32_t num_replays, uint32_t is_of_gr
     uint64_t begin_us = eepi_now_us(), least = RING_ROUNDS;
     eep_status status;
 
-    if (!g)
+    if (!g) {
         return probe_fail(r, EEP_ERR_NO_MEMORY, "out of memory");
+    }
     g->num_replays = num_replays;
     g->is_of_graphs = is_of_graphs;
     g->turn = RING_RANKS - 1;
     g->least_waiting = RING_RANKS - 1;
     g->least_copies = RING_RANKS;
     status = ring_run(r, g);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
-    for (uint32_t i = 0; i < RING_RANKS; i++)
+    }
+    for (uint32_t i = 0; i < RING_RANKS; i++) {
         keep_least(&least, eepk_load_acquire(g->ranks[i].done));
+    }
     qsort(g->round_ns, num_replays, sizeof g->round_ns[0], compare_u64);
     r->say.values[0] = least;
     r->say.values[1] = RING_ROUNDS;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the roles share: the device, its memory, the messages. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -22,8 +23,9 @@ eep_status probe_fail(probe_role *r, eep_status status, const char *format, ...)
 
 eep_status probe_check(probe_role *r, eep_status status, const char *what)
 {
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         return EEP_OK;
+    }
     return probe_fail(r, status, "%s: %s %.250s", what, eep_strerror(status),
                       eepi_device_failure(r->device));
 }
@@ -34,23 +36,27 @@ eep_status probe_open(probe_role *r)
     const char *why = NULL;
     eep_status status = eep_device_open(r->how->device, 0, &r->device);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return probe_fail(r, status, "%s: %.300s", eep_strerror(status), eep_device_error_text());
+    }
     r->is_cuda = strcmp(r->how->device, "cuda") == 0;
-    if (r->is_cuda)
+    if (r->is_cuda) {
         why = probe_kernels_load(0, name, sizeof name);
-    else
+    } else {
         eepi_device_set_discrete(r->device);
-    if (why)
+    }
+    if (why) {
         return probe_fail(r, EEP_ERR_DEVICE, "the probes' kernels: %s", why);
+    }
     snprintf(r->say.text, sizeof r->say.text, "%s", name);
     return probe_check(r, eep_stream_open(r->device, &r->stream), "eep_stream_open");
 }
 
 void probe_close(probe_role *r)
 {
-    if (r->stream)
+    if (r->stream) {
         eep_stream_close(r->stream);
+    }
     eep_device_close(r->device);
 }
 
@@ -81,9 +87,10 @@ eep_status probe_launch(probe_role *r, eep_stream *stream, probe_kernel_id id, c
 {
     const char *why;
 
-    if (!r->is_cuda)
+    if (!r->is_cuda) {
         return probe_check(r, eep_launch(stream, &host_twins[id], 1, 1, args, args_bytes),
                            host_twins[id].name);
+    }
     why = probe_kernel_launch(eep_stream_native(stream), id, PROBE_THREADS, args);
     return why ? probe_fail(r, EEP_ERR_DEVICE, "kernel %s: %s", host_twins[id].name, why) : EEP_OK;
 }
@@ -104,8 +111,9 @@ eep_status probe_words(probe_role *r, size_t count, uint64_t **words_out)
         r, eep_device_alloc(r->device, EEP_MEMORY_PINNED, count * sizeof(uint64_t), &memory),
         "pinned memory");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         *words_out = memory;
+    }
     return status;
 }
 
@@ -114,8 +122,9 @@ eep_status probe_await(probe_role *r, const uint64_t *word, const char *what)
     uint64_t until_us = eepi_now_us() + AWAIT_MS * 1000u;
 
     while (eepk_load_acquire(word) == 0) {
-        if (eepi_now_us() > until_us)
+        if (eepi_now_us() > until_us) {
             return probe_fail(r, EEP_ERR_TIMEOUT, "%s did not begin within %d ms", what, AWAIT_MS);
+        }
         sched_yield();
     }
     return EEP_OK;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the roles of the GPU probes share: a device, a stream, words that kernels and host see, and
  * an answer under way. */
 #ifndef PROBE_ROLE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which roles a process of the GPU probes can play. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -25,18 +26,22 @@ int probe_role_run(const probe_how *how, int socket)
     eep_status status = EEP_ERR_INVALID;
     size_t i = 0;
 
-    while (i < sizeof roles / sizeof roles[0] && strcmp(roles[i].name, how->role) != 0)
+    while (i < sizeof roles / sizeof roles[0] && strcmp(roles[i].name, how->role) != 0) {
         i++;
-    if (i < sizeof roles / sizeof roles[0])
+    }
+    if (i < sizeof roles / sizeof roles[0]) {
         status = probe_open(&r);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = roles[i].play(&r);
+    }
     if (status == EEP_OK) {
         probe_close(&r);
         return EXIT_SUCCESS;
     }
-    if (!r.device)
+    if (!r.device) {
         r.say.values[0] = PROBE_NO_DEVICE;
+    }
     /* a kernel may still run: nothing is closed under it, the process's end takes all */
     r.say.status = status;
     (void)probe_send(socket, &r.say);

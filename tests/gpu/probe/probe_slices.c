@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The role that asks what another process on the GPU costs: time slices. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -34,8 +35,9 @@ static void summarise(probe_role *r, const uint64_t *log, uint64_t count, uint64
     r->say.values[0] = count;
     r->say.values[1] = median(room, count);
     r->say.values[2] = longest;
-    for (uint64_t i = 0; i + 1 < count; i++)
+    for (uint64_t i = 0; i + 1 < count; i++) {
         room[slices++] = log[2 * (i + 1)] - log[2 * i + 1];
+    }
     r->say.values[3] = median(room, slices);
     r->say.values[4] = sum;
 }
@@ -51,18 +53,23 @@ eep_status probe_spin(probe_role *r)
     eep_status status = room ? probe_words(r, 2 * GAPS_MOST, &gaps.log)
                              : probe_fail(r, EEP_ERR_NO_MEMORY, "memory");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, 1, &gaps.count);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_say(r);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_hear(r, &asked);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_launch(r, r->stream, PROBE_GAPS, &gaps, sizeof gaps);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(
             r, eep_stream_synchronize(r->stream, r->how->seconds * 1000000ull + PROBE_SYNC_US),
             "the spinning kernel");
+    }
     if (status == EEP_OK) {
         summarise(r, gaps.log, eepk_load_acquire(gaps.count), room);
         status = probe_say(r);

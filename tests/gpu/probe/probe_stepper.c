@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A device that is kept busy, and a thread whose short kernels have to get on beside that. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -11,11 +12,13 @@ eep_status probe_busy_open(probe_role *r, probe_busy *busy_out)
         r, eep_device_alloc(r->device, EEP_MEMORY_DEVICE, BUSY_WORDS * sizeof(uint64_t), &words),
         "device memory");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, 2, &pinned);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         *busy_out = (probe_busy){
             {.words = words, .rounds = &pinned[0], .stop = &pinned[1], .num_words = BUSY_WORDS}};
+    }
     return status;
 }
 
@@ -51,9 +54,10 @@ static void *step_on(void *argument)
         uint64_t begin_us = eepi_now_us(), us;
         __atomic_store_n(&s->begun_us, begin_us, __ATOMIC_RELEASE);
         s->status = probe_launch(&s->role, s->role.stream, PROBE_FILL, &s->fill, sizeof s->fill);
-        if (s->status == EEP_OK)
+        if (s->status == EEP_OK) {
             s->status = probe_check(&s->role, eep_stream_synchronize(s->role.stream, PROBE_SYNC_US),
                                     "a short kernel");
+        }
         us = eepi_now_us() - begin_us;
         __atomic_store_n(&s->begun_us, 0, __ATOMIC_RELEASE);
         eepk_keep_largest(&s->longest_us[phase], us);
@@ -68,13 +72,15 @@ eep_status probe_stepper_open(probe_role *r, probe_stepper *s)
 
     *s = (probe_stepper){.role = *r};
     status = probe_check(r, eep_stream_open(r->device, &s->role.stream), "a second stream");
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_check(
             r,
             eep_device_alloc(r->device, EEP_MEMORY_DEVICE, BUSY_WORDS * sizeof(uint64_t), &words),
             "device memory");
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     s->fill = (probe_fill_args){.words = words, .num_words = BUSY_WORDS};
     return EEP_OK;
 }
@@ -92,9 +98,10 @@ void probe_stepper_phase(probe_stepper *s, uint32_t phase)
     uint64_t begun_us = __atomic_load_n(&s->begun_us, __ATOMIC_ACQUIRE);
     uint64_t now_us = eepi_now_us(); /* after it: a launch may begin in between */
 
-    if (begun_us)
+    if (begun_us) {
         eepk_keep_largest(&s->longest_us[s->phase],
                           now_us - (begun_us > s->since_us ? begun_us : s->since_us));
+    }
     s->since_us = now_us;
     __atomic_store_n(&s->phase, phase, __ATOMIC_RELEASE);
 }

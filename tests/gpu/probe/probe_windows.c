@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The roles of processes that own a window, store into another's, and are killed. */
 #include "tests/gpu/probe/probe_role.h"
 
@@ -15,9 +16,10 @@ static eep_status look_at_word(probe_role *r, const eepi_window *window, uint64_
         r, eep_copy_async(r->stream, pinned, probe_word(window, PROBE_WORD_AT), sizeof *pinned),
         "reading the counter");
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status =
             probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US), "reading the counter");
+    }
     return status;
 }
 
@@ -41,17 +43,20 @@ static eep_status watch(probe_role *r, const eepi_window *window, uint64_t *pinn
     while (status == EEP_OK && (until_ns == 0 || before_ns < until_ns)) {
         const int has_ended = until_ns == 0 && is_asked(r);
         uint64_t now_ns;
-        if (has_ended)
+        if (has_ended) {
             status = probe_hear(r, &ended);
-        if (status == EEP_OK)
+        }
+        if (status == EEP_OK) {
             status = look_at_word(r, window, pinned);
+        }
         now_ns = eepi_now_ns();
         if (*pinned != word) {
             values[PROBE_WATCH_LAST_NS] = now_ns;
             values[PROBE_WATCH_LAST_GAP_NS] = now_ns - before_ns;
         }
-        if (now_ns - before_ns > values[PROBE_WATCH_LONGEST_GAP_NS])
+        if (now_ns - before_ns > values[PROBE_WATCH_LONGEST_GAP_NS]) {
             values[PROBE_WATCH_LONGEST_GAP_NS] = now_ns - before_ns;
+        }
         values[PROBE_WATCH_SAMPLES]++;
         before_ns = now_ns;
         word = *pinned;
@@ -75,26 +80,32 @@ eep_status probe_owner(probe_role *r)
     char why[300] = "";
     eep_status status = probe_hear(r, &asked);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_words(r, 1, &pinned);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     spec = probe_spec(asked.generation);
     status = eepi_window_create(r->device, &spec, why, sizeof why, &window);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return probe_fail(r, status, "making a window: %s", why);
+    }
     eepi_window_describe(window, &r->say.window);
     r->say.generation = asked.generation;
     r->say.fd = eepi_window_device_fd(window);
     status = probe_say(r);
     while (status == EEP_OK) {
         status = probe_hear(r, &asked);
-        if (status == EEP_OK)
+        if (status == EEP_OK) {
             status = probe_say(r);
-        if (status == EEP_OK)
+        }
+        if (status == EEP_OK) {
             status = watch(r, window, pinned);
-        if (status == EEP_OK)
+        }
+        if (status == EEP_OK) {
             status = probe_say(r);
+        }
     }
     eepi_window_close(window);
     return status;
@@ -110,17 +121,21 @@ static eep_status check_rows(probe_role *r, const eepi_window *window, uint64_t 
     uint64_t *copy = NULL;
     eep_status status = probe_words(r, num_words, &copy);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_launch(r, r->stream, PROBE_FILL, &fill, sizeof fill);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(
             r, eep_copy_async(r->stream, copy, fill.words, num_words * sizeof(uint64_t)), "a copy");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(r, eep_stream_synchronize(r->stream, PROBE_SYNC_US),
                              "storing after the owner's end");
+    }
     *wrong_out = 0;
-    for (uint64_t i = 0; i < num_words && status == EEP_OK; i++)
+    for (uint64_t i = 0; i < num_words && status == EEP_OK; i++) {
         *wrong_out += copy[i] != fill.first + i;
+    }
     return status;
 }
 
@@ -132,12 +147,14 @@ static eep_status map_successor(probe_role *r, const eepi_window *old, eepi_wind
     uint64_t begin_us;
     eep_status status = probe_hear(r, &asked);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     begin_us = eepi_now_us();
     status = probe_map_window(r, &asked, window_out);
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     r->say.values[0] = eepi_now_us() - begin_us;
     r->say.values[1] = eepi_window_device_address(*window_out) != eepi_window_device_address(old);
     r->say.values[2] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
@@ -151,8 +168,9 @@ static eep_status map_asked(probe_role *r, size_t num_words, eepi_window **windo
     probe_message asked;
     eep_status status = probe_hear(r, &asked);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_map_window(r, &asked, window_out);
+    }
     return status == EEP_OK ? probe_words(r, num_words, words_out) : status;
 }
 
@@ -166,26 +184,33 @@ eep_status probe_survivor(probe_role *r)
     uint64_t *pinned = NULL;
     eep_status status = map_asked(r, 2, &window, &pinned);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     store.words = probe_word(window, PROBE_ROWS_AT);
     store.rounds = &pinned[0];
     store.stop = &pinned[1];
     status = probe_launch(r, r->stream, PROBE_STORE, &store, sizeof store);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_await(r, store.rounds, "the storing kernel");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_say(r);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = map_successor(r, window, &successor);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_check(
             r, eep_stream_synchronize(r->stream, r->how->seconds * 1000000ull + PROBE_SYNC_US),
             "the storing kernel");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = check_rows(r, window, num_words, &wrong);
-    if (status != EEP_OK)
+    }
+    if (status != EEP_OK) {
         return status;
+    }
     r->say.values[0] = pinned[0];
     r->say.values[1] = wrong;
     eepi_window_close(successor);
@@ -203,15 +228,19 @@ eep_status probe_counter(probe_role *r)
     probe_message asked;
     eep_status status = map_asked(r, 1, &window, &count.progress);
 
-    if (status != EEP_OK)
+    if (status != EEP_OK) {
         return status;
+    }
     count.counter = probe_word(window, PROBE_WORD_AT);
     status = probe_launch(r, r->stream, PROBE_COUNT, &count, sizeof count);
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = probe_await(r, count.progress, "the counting kernel");
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_say(r);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = probe_hear(r, &asked); /* nobody asks: it is killed here */
+    }
     return status;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The GPU check's program: the same steps, on the host backend and on the GPU, must leave the same
  * bits. Prints a table; writes rows for experiments/results. */
 #include "tests/gpu/smoke/smoke_run.h"
@@ -54,8 +55,9 @@ static size_t differing(const uint8_t *a, const uint8_t *b, size_t bytes)
 {
     size_t count = 0;
 
-    for (size_t i = 0; i < bytes; i++)
+    for (size_t i = 0; i < bytes; i++) {
         count += a[i] != b[i];
+    }
     return count;
 }
 
@@ -114,8 +116,9 @@ static size_t count_unwritten(const smoke_case *test, const smoke_result *result
         for (int rank = 0; rank < test->num_ranks; rank++) {
             const uint8_t *at = outputs_at(test, result, step, rank);
             size_t n = (size_t)smoke_num_tokens(test, step, rank) * (size_t)test->hidden;
-            if (!takes_part(test, step, rank))
+            if (!takes_part(test, step, rank)) {
                 continue;
+            }
             for (int layer = 0; layer < test->num_layers; layer++) {
                 const uint8_t *out = at + result->layout.out[layer];
                 for (size_t i = 0; i < n; i++) {
@@ -139,9 +142,10 @@ static int count_flips_seen(const smoke_case *test, const smoke_result *result)
 
     for (int step = SMOKE_FLIP_EVERY; step < test->num_steps; step += SMOKE_FLIP_EVERY) {
         size_t moved = 0;
-        for (int rank = 0; rank < test->num_ranks; rank++)
+        for (int rank = 0; rank < test->num_ranks; rank++) {
             moved += differing(outputs_at(test, result, step - 1, rank) + at->rows[0],
                                outputs_at(test, result, step, rank) + at->rows[0], at->rows_bytes);
+        }
         count += moved > 0;
     }
     return count;
@@ -159,8 +163,9 @@ static double median_us(const smoke_case *test, const smoke_result *result)
     size_t n = (size_t)test->num_steps * (size_t)test->num_ranks, none = 0;
 
     qsort(result->step_ns, n, sizeof(uint64_t), compare_u64);
-    while (none < n - 1 && result->step_ns[none] == 0) /* not a member then */
+    while (none < n - 1 && result->step_ns[none] == 0) { /* not a member then */
         none++;
+    }
     return (double)result->step_ns[none + (n - none) / 2] / 1000.0;
 }
 
@@ -205,8 +210,9 @@ static void report_case(report *to, const smoke_case *test, const smoke_result *
             device->captures == (uint64_t)(test->num_ranks + (is_alone ? 0 : SMOKE_STOPS)));
     add_row(to, test, "captures_after_start", (double)device->captures_after_start,
             device->captures_after_start == 0);
-    if (!is_alone)
+    if (!is_alone) {
         report_faults(to, test, device);
+    }
     add_row(to, test, "step_median_us", median_us(test, device), 1);
 }
 
@@ -237,8 +243,9 @@ static int open_devices(report *to, eep_device **host_out, eep_device **device_o
     char name[GPU_NAME_BYTES] = "";
     const char *why;
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_device_open(to->with->device, 0, device_out);
+    }
     if (status != EEP_OK) {
         fprintf(stderr, "gpu_smoke: device %s: %s: %s\n", to->with->device, eep_strerror(status),
                 eep_device_error_text());
@@ -262,10 +269,12 @@ static int run_all(report *to)
     if (result == EXIT_SUCCESS) {
         printf("%s, driver %s, commit %s\n%-14s %-24s %14s\n", to->rows.gpu, to->with->driver,
                to->with->commit, "case", "check", "value");
-        if (to->with->is_loopback)
+        if (to->with->is_loopback) {
             run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &loopback);
-        for (size_t i = 0; i < sizeof cases / sizeof cases[0] && !to->with->is_loopback; i++)
+        }
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0] && !to->with->is_loopback; i++) {
             run_case(to, host, device, strcmp(to->with->device, "cuda") == 0, &cases[i]);
+        }
         printf("%d checks failed\n", to->num_failed);
         result = to->num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
     }
@@ -301,8 +310,9 @@ int main(int argc, char **argv)
     report to = {.with = &with};
     int result;
 
-    if (!args_begin(&table, &with, argc, argv, &result))
+    if (!args_begin(&table, &with, argc, argv, &result)) {
         return result;
+    }
     /* before the first context, of this program's own runtime too */
     eepi_cuda_environment_set();
     to.rows.commit = with.commit;

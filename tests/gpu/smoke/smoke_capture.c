@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rank's graphs in the GPU check. */
 #include "tests/gpu/smoke/smoke_expert.h"
 #include "tests/gpu/smoke/smoke_rank.h"
@@ -12,12 +13,14 @@ static eep_status put_expert(smoke_rank *r, const smoke_expert_args *args)
     const eep_kernel on_host = EEP_KERNEL("smoke_expert", expert_on_host, NULL, NULL, 0);
     const char *why;
 
-    if (!r->run->is_cuda)
+    if (!r->run->is_cuda) {
         return eep_launch(r->stream, &on_host, EEPI_COPY_BLOCKS, 1, args, sizeof *args);
+    }
     why = smoke_expert_launch(eep_stream_native(r->stream), EEPI_COPY_BLOCKS, EEPI_COPY_THREADS,
                               args);
-    if (why)
+    if (why) {
         (void)smoke_fail(r, "rank %d: launch of the expert kernel: %s", r->index, why);
+    }
     return why ? EEP_ERR_DEVICE : EEP_OK;
 }
 
@@ -75,15 +78,18 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
 
     for (size_t i = 0; i < sizeof nodes / sizeof nodes[0] && status == EEP_OK; i++) {
         int is_combine = nodes[i].id >= EEPI_KERNEL_combine_send;
-        if (nodes[i].id == EEPI_KERNEL_combine_send)
+        if (nodes[i].id == EEPI_KERNEL_combine_send) {
             status = put_expert(r, &e);
-        if (status == EEP_OK)
+        }
+        if (status == EEP_OK) {
             status =
                 eep_launch(r->stream, eepi_tables_kernel(r->tables, nodes[i].id), nodes[i].blocks,
                            nodes[i].threads, is_combine ? (const void *)&c : (const void *)&d,
                            is_combine ? sizeof c : sizeof d);
-        if (nodes[i].id == last)
+        }
+        if (nodes[i].id == last) {
             break;
+        }
     }
     return status;
 }
@@ -96,17 +102,21 @@ static eep_graph *capture_until(smoke_rank *r, eepi_kernel_id last)
     eep_graph *graph = NULL;
     eep_status status = eep_capture_begin(r->stream);
 
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         status = eep_launch(r->stream, eepi_tables_kernel(r->tables, EEPI_KERNEL_latch), 1, 1,
                             &world, sizeof world);
+    }
     for (uint32_t layer = 0; layer < (is_whole ? r->shape.num_layers : 1) && status == EEP_OK;
-         layer++)
+         layer++) {
         status = put_layer(r, layer, last);
-    if (status == EEP_OK && is_whole)
+    }
+    if (status == EEP_OK && is_whole) {
         status = eep_launch(r->stream, eepi_tables_kernel(r->tables, EEPI_KERNEL_finish), 1, 1,
                             &world, sizeof world);
-    if (status == EEP_OK)
+    }
+    if (status == EEP_OK) {
         status = eep_capture_end(r->stream, &graph);
+    }
     (void)smoke_check(r, status, "capture");
     return graph;
 }
@@ -121,7 +131,8 @@ int smoke_capture(smoke_rank *r)
     r->graph = capture_until(r, EEPI_KERNEL_finish);
     for (int i = 0; i < SMOKE_STOPS && r->graph && smoke_stopper(r->run->test) == r->index &&
                     r->run->test->num_ranks > 1;
-         i++)
+         i++) {
         r->until[i] = capture_until(r, stops[i]);
+    }
     return smoke_is_failed(r->run) ? -1 : 0;
 }

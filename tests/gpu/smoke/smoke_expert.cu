@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA body of the GPU check's expert computation. */
 #include "tests/gpu/smoke/smoke_expert.h"
 

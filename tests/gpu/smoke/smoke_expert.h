@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The stand-in for an engine's expert computation in the GPU check: a row times a constant of its
  * slot. One body for both backends; the CUDA body is launched the way an engine launches its own
  * kernels: by the program's own CUDA runtime, into the native stream that is being captured. */
@@ -28,9 +29,10 @@ EEPK_FN float smoke_value(const smoke_expert_args *a, uint32_t row, uint32_t h)
 {
     uint64_t i = (uint64_t)row * a->hidden + h;
 
-    if (a->num_scales)
+    if (a->num_scales) {
         return EEPK_FMUL(eepk_e4m3_to_float(((const uint8_t *)a->rows)[i]),
                          a->row_scales[(uint64_t)row * a->num_scales + h / EEPK_FP8_GROUP]);
+    }
     return a->dtype == 0 ? ((const float *)a->rows)[i]
                          : eepk_bf16_to_float(((const uint16_t *)a->rows)[i]);
 }
@@ -46,10 +48,11 @@ EEPK_FN void smoke_expert_body(const smoke_expert_args *a, eep_grid g)
             for (uint32_t h = g.thread; h < a->hidden; h += g.num_threads) {
                 uint64_t i = (uint64_t)row * a->hidden + h;
                 float value = EEPK_FMUL(smoke_value(a, row, h), factor);
-                if (a->dtype == 0)
+                if (a->dtype == 0) {
                     ((float *)a->out)[i] = value;
-                else
+                } else {
                     ((uint16_t *)a->out)[i] = eepk_float_to_bf16(value);
+                }
             }
         }
     }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Inputs and tables of the smoke steps. */
 #include "tests/gpu/smoke/smoke_inputs.h"
 
@@ -44,10 +45,12 @@ uint32_t smoke_num_tokens(const smoke_case *test, int step, int rank)
 {
     int key = input_key(step);
 
-    if (key % SMOKE_FLIP_EVERY == SMOKE_FLIP_EVERY - 1)
+    if (key % SMOKE_FLIP_EVERY == SMOKE_FLIP_EVERY - 1) {
         return SMOKE_TOKENS;
-    if (key % SMOKE_FLIP_EVERY == 1 && rank == key % test->num_ranks)
+    }
+    if (key % SMOKE_FLIP_EVERY == 1 && rank == key % test->num_ranks) {
         return 0;
+    }
     return (uint32_t)((key * 7 + rank * 5 + 3) % (SMOKE_TOKENS + 1));
 }
 
@@ -65,8 +68,9 @@ static void choose_experts(uint32_t num_experts, uint64_t *state, int32_t *topk_
         topk_idx[k] = expert;
     }
     for (int k = 0; k < SMOKE_TOPK; k++) {
-        if (random_next(state) % NO_EXPERT_ONE_IN == 0)
+        if (random_next(state) % NO_EXPERT_ONE_IN == 0) {
             topk_idx[k] = -1;
+        }
     }
 }
 
@@ -93,15 +97,18 @@ void smoke_inputs_fill(const smoke_case *test, const eepk_shape *s, const smoke_
 
     for (size_t i = 0; i < (size_t)SMOKE_TOKENS * s->hidden; i++) {
         float value = 2.0f * next_float(&state) - 1.0f;
-        if (test->dtype == EEP_FP32)
+        if (test->dtype == EEP_FP32) {
             ((float *)(to + layout->x))[i] = value;
-        else
+        } else {
             ((uint16_t *)(to + layout->x))[i] = eepk_float_to_bf16(value);
+        }
     }
-    for (size_t i = 0; i < entries; i += SMOKE_TOPK)
+    for (size_t i = 0; i < entries; i += SMOKE_TOPK) {
         choose_experts(s->num_experts, &state, topk_idx + i);
-    for (size_t i = 0; i < entries; i++)
+    }
+    for (size_t i = 0; i < entries; i++) {
         topk_weights[i] = next_float(&state);
+    }
     *(int32_t *)(to + layout->num_tokens) = (int32_t)smoke_num_tokens(test, step, rank);
 }
 
@@ -118,8 +125,9 @@ static void exchange_experts(eepi_view *view, int layer)
         eepi_view_slot *b = eepi_view_slot_at(view, layer, smoke_seat_of(1), slot);
         eepi_view_slot kept = *a;
 
-        if (a->expert == b->expert)
+        if (a->expert == b->expert) {
             continue;
+        }
         *a = *b;
         *b = kept;
         return;
@@ -132,12 +140,14 @@ eepi_view *smoke_view_make(const smoke_case *test, const eepk_shape *s, int epoc
                              (int32_t)s->num_slots};
     eepi_view *view = eepi_view_new(&shape);
 
-    if (!view)
+    if (!view) {
         return NULL;
+    }
     for (int i = 0; i < test->num_ranks; i++) {
         eepi_view_seat *seat = eepi_view_seat_at(view, smoke_seat_of(i));
-        if (!smoke_is_member(test, epoch, i))
+        if (!smoke_is_member(test, epoch, i)) {
             continue;
+        }
         seat->generation = 1;
         seat->state = EEP_SEAT_ACTIVE;
     }
@@ -147,8 +157,10 @@ eepi_view *smoke_view_make(const smoke_case *test, const eepk_shape *s, int epoc
         free(view);
         return NULL;
     }
-    for (int layer = 0; layer < test->num_layers && epoch % 2 == 0 && test->num_ranks > 1; layer++)
+    for (int layer = 0; layer < test->num_layers && epoch % 2 == 0 && test->num_ranks > 1;
+         layer++) {
         exchange_experts(view, layer);
+    }
     eepi_view_seal(view);
     return view;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the GPU check feeds into its steps: tokens and routing from a seed, and placements. Pure
  * functions: the same bytes on every call and for every backend. */
 #ifndef SMOKE_INPUTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of a run of the GPU check share: its ranks, and how one captures and steps. */
 #ifndef SMOKE_RANK_H
 #define SMOKE_RANK_H

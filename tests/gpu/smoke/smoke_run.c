@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A run of the GPU check: opens its ranks, lets them run as threads, closes them. */
 #include "tests/gpu/smoke/smoke_rank.h"
 
@@ -22,10 +23,12 @@ int smoke_fail(smoke_rank *r, const char *format, ...)
 
 int smoke_check(smoke_rank *r, eep_status status, const char *what)
 {
-    if (status == EEP_OK)
+    if (status == EEP_OK) {
         return 0;
-    if (r->why[0]) /* already told, with more detail */
+    }
+    if (r->why[0]) { /* already told, with more detail */
         return -1;
+    }
     return smoke_fail(r, "rank %d: %s: %s %.120s", r->index, what, eep_strerror(status),
                       eepi_device_failure(r->run->device));
 }
@@ -80,8 +83,9 @@ static int make_shape(smoke_rank *r)
                          .fp8_dispatch = test->fp8};
     const char *why;
 
-    if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK)
+    if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK) {
         return smoke_fail(r, "bad case: %s", why);
+    }
     return 0;
 }
 
@@ -107,12 +111,14 @@ static int rank_open(smoke_rank *r)
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         if (smoke_check(
                 r, eep_device_alloc(run->device, wanted[i].kind, wanted[i].bytes, wanted[i].to),
-                "alloc"))
+                "alloc")) {
             return -1;
+        }
     }
     memset(r->poison, POISON, out_bytes);
-    if (smoke_check(r, eep_stream_open(run->device, &r->stream), "stream"))
+    if (smoke_check(r, eep_stream_open(run->device, &r->stream), "stream")) {
         return -1;
+    }
     return smoke_check(r, eepi_tables_open(run->device, &r->shape, r->window, &r->tables),
                        "tables");
 }
@@ -122,8 +128,9 @@ static void rank_close(smoke_rank *r)
     eep_device *device = r->run->device;
 
     eep_graph_close(r->graph);
-    for (int i = 0; i < SMOKE_STOPS; i++)
+    for (int i = 0; i < SMOKE_STOPS; i++) {
         eep_graph_close(r->until[i]);
+    }
     eep_stream_close(r->stream);
     eepi_tables_close(r->tables);
     eep_device_free(device, EEP_MEMORY_DEVICE, r->window);
@@ -143,8 +150,9 @@ static void *rank_main(void *argument)
 
     (void)smoke_capture(r); /* a failure is in run->failed */
     pthread_barrier_wait(&run->barrier);
-    if (r->index == 0)
+    if (r->index == 0) {
         run->result->captures = eep_device_captures(run->device);
+    }
     pthread_barrier_wait(&run->barrier);
     smoke_steps(r);
     return NULL;
@@ -161,24 +169,28 @@ static int run_open(smoke_group *run)
         run->ranks[i].run = run;
         run->ranks[i].index = i;
         run->ranks[i].seat = smoke_seat_of(i);
-        if (make_shape(&run->ranks[i]))
+        if (make_shape(&run->ranks[i])) {
             return -1;
+        }
     }
     make_layouts(run);
     run->num_flips = (test->num_steps + SMOKE_FLIP_EVERY - 1) / SMOKE_FLIP_EVERY;
     run->views = calloc((size_t)run->num_flips, sizeof *run->views);
     run->result->outputs = calloc(cells, run->result->layout.bytes);
     run->result->step_ns = calloc(cells, sizeof(uint64_t));
-    if (!run->views || !run->result->outputs || !run->result->step_ns)
+    if (!run->views || !run->result->outputs || !run->result->step_ns) {
         return smoke_fail(&run->ranks[0], "out of memory");
+    }
     for (int i = 0; i < run->num_flips; i++) {
         run->views[i] = smoke_view_make(run->test, &run->ranks[0].shape, i + 1);
-        if (!run->views[i])
+        if (!run->views[i]) {
             return smoke_fail(&run->ranks[0], "no placement");
+        }
     }
     for (int i = 0; i < test->num_ranks; i++) {
-        if (rank_open(&run->ranks[i]))
+        if (rank_open(&run->ranks[i])) {
             return -1;
+        }
         run->windows[run->ranks[i].seat] = run->ranks[i].window;
     }
     return 0;
@@ -196,8 +208,9 @@ static void run_threads(smoke_group *run)
             exit(1);
         }
     }
-    for (int i = 0; i < num_ranks; i++)
+    for (int i = 0; i < num_ranks; i++) {
         pthread_join(run->ranks[i].thread, NULL);
+    }
     pthread_mutex_destroy(&run->lock);
     pthread_barrier_destroy(&run->barrier);
 }
@@ -231,8 +244,9 @@ int smoke_run(eep_device *device, int is_cuda, const smoke_case *test, smoke_res
                  run->ranks[i].why[0] && length ? "; " : "", run->ranks[i].why);
         rank_close(&run->ranks[i]);
     }
-    for (int i = 0; run->views && i < run->num_flips; i++)
+    for (int i = 0; run->views && i < run->num_flips; i++) {
         free(run->views[i]);
+    }
     free(run->views);
     failed = run->failed;
     free(run);

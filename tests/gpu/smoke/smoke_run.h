@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One run of the GPU check: ranks as threads of this process on one device, each with a step graph
  * captured once, replayed over several steps and bank flips. What every step left in a rank's
  * output buffers is kept, so that runs on two backends can be compared bit by bit. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The suite that every store must pass: registers, watches, leases, breaks. */
 #include "tests/lib/store/store_suite.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What libeep asks of a store: one suite that every backend must pass, through the client's
  * interface (membership/store/store_client.h). Run against the embedded store, in this process and
  * in one of its own, and against the simulator's. One thread drives all clients, with requests of

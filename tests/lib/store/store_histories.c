@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Histories of a register by chance: four clients put, get and compare-and-swap at once, a fifth
  * watches. All that they are told must fit one order of the writes, and that order the real time.
  */

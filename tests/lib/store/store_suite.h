@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the cases of the store's suite share: its random numbers, requests with their answers, and
  * what a watcher hears. A case returns false as soon as something is wrong, and `why` says what. */
 #ifndef TESTS_STORE_SUITE_H

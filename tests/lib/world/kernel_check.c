@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A step of a kernel_world, checked. */
 #include "tests/lib/world/kernel_check.h"
 

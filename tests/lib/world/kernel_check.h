@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checks of a kernel_world under Criterion, and the seed of tests that draw by chance. */
 #ifndef KERNEL_CHECK_H
 #define KERNEL_CHECK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the ranks of a kernel_world have written, against the reference. */
 #include "tests/lib/world/kernel_world.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ranks, their graphs, views, inputs and steps. */
 #include "tests/lib/world/kernel_world.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The data plane without membership: all ranks of an instance in one process on the host device,
  * each with its own tables, window, stream and captured graph, stepped by the test. Windows are
  * plain memory, so a test can also play a peer by writing into them. Broken expectations abort the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One MoE exchange, computed sequentially from its definition and the view document: no windows, no
  * tags, no banks. What the kernels must match bit for bit.
  *

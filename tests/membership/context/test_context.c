@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The public API end to end: contexts as threads of one process, each with a host device, stepping
  * together. Every result of every step is checked. */
 #include "tests/lib/context_checks.h"

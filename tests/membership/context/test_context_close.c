@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eep_close beside another thread: a call that waits ends, and nothing is freed under it. */
 #include "tests/lib/context_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts whose windows have two sides, as on a GPU: kernels reach one, host threads the other.
  * A host thread learns of its peers over the host side alone. */
 #include "tests/lib/context_fixture.h"

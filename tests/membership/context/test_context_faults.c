@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Faults end to end: ranks that stop, fall silent or close; weights that are repaired or missing; a
  * store that restarts. The suite is that of test_context.c. */
 #include "graphs/device/device_ops.h"

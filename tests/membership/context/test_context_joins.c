@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ways into a view that are not smooth: what a joiner has to wait for comes late, or is wrong. */
 #include "membership/context/wake.h"
 #include "membership/context/records.h"

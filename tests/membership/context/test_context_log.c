@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank's log says of a life with a kill, a rejoin and a drain. */
 #include "membership/context/log.h"
 #include "tests/lib/context_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A healthy rank that does not step for a while: it says so, or it is told what comes. */
 #include "tests/lib/context_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Planned changes end to end: ranks join and leave while the others step or idle; flips; and graphs
  * that stay the same over all of it. The suite is that of test_context.c. */
 #include "graphs/device/device_ops.h"

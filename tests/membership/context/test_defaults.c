@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* docs/DEFAULTS.md says what the code does, value by value. */
 #include "eep/eep.h"
 #include "experiments/setup/options.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The last look before a kill: a victim that was warned and speaks since is not killed. One context
  * made by hand, its core, and a child process as the victim. */
 #include "membership/context/context.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The gate beside a store (PATH.seats) for those who open a rank and those who clear the store:
  * that they wait for it, and that nobody leads them into another folder meanwhile. */
 #include "tests/lib/store_fixture.h"

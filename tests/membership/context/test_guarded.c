@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The guarded host device: memory that only its own work reaches, and whole instances on it. That
  * every access from outside would fault is what the other tests on it rely on. */
 #include "graphs/device/device_share.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libeep as a guest: in an engine's process, whose signals stay the engine's, and in a front, which
  * is no rank and follows the views. */
 #include "tests/lib/context_fixture.h"

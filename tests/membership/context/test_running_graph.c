@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Steps whose graph runs where libeep does not look: in another stream than the context's, or in
  * one that was closed. No promise is given before their end (rule M2). A second handle plays the
  * framework that owns a stream, and captures and replays by its own means. */
-#include "tests/lib/step_nodes.h"
+#include "tests/lib/put_nodes.h"
 
 #include <signal.h>
 #include <string.h>

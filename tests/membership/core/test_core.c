@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The membership core: properties and histories, on a cluster in virtual time. Each test runs over
  * many seeds, which draw all delays; EEP_TEST_SEED replays one. */
 #include "tests/lib/core_histories.h"

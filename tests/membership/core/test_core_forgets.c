@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store lost its memory: one core alone is fed by hand what the store would say. The simulator
  * found each of these histories; docs/PROTOCOL.md has the seeds. */
 #include "membership/core/core_draft.h"
@@ -136,8 +137,8 @@ Test(core_forgets, S2_nor_if_another_rank_made_the_register_anew)
     cr_assert(proposes_after_report(2), "rank 2 knows nothing newer");
 }
 
-/* Who reports under epoch 2 has it, and is about to write it back: a second one followed (seed
- * 61044).
+/* A rank that reports under epoch 2 has it, and is about to write it back: a second one followed
+ * (seed 61044).
  */
 Test(core_forgets, S2_nothing_is_decided_while_somebody_knows_a_newer_view)
 {
@@ -169,8 +170,8 @@ Test(core_forgets, S2_a_repair_is_not_published_on_what_was_heard_before)
     cr_assert(proposes_after_report(2), "it does not");
 }
 
-/* Who knew of no view began the instance a second time, on records that it had read in the store
- * before that forgot (seed 2992). */
+/* A rank that knew of no view began the instance a second time, on records that it had read in the
+ * store before the store forgot them (seed 2992). */
 Test(core_forgets, S2_no_instance_begins_on_records_read_before)
 {
     (void)member_causes(1, 2, EEPI_ACTION_READ);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Histories of the membership core that the simulator (tests/sim) found; each failed before the fix
  * that its comment names. */
 #include "tests/lib/core_histories.h"

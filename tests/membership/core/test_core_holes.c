@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Histories that broke the membership core once, and histories by chance. */
 #include "tests/lib/core_histories.h"
 
@@ -201,7 +202,7 @@ Test(core_holes, M5_a_zombie_accuses_nobody)
     }
 }
 
-/* Whoever is suspected lets the others propose, or it would outrun its own expulsion for ever. */
+/* A suspected rank lets the others propose, or it would outrun its own expulsion for ever. */
 Test(core_holes, M4_a_suspected_rank_proposes_last)
 {
     FOR_SEEDS(&covered, c)
@@ -260,7 +261,7 @@ Test(core_holes, L4_a_plan_that_comes_before_ones_own_flip_is_staged_after_it)
     }
 }
 
-/* Who joins in the lowest seat plans for the others at once: its idle bank waits for its own flip,
+/* A joiner in the lowest seat plans for the others at once: its idle bank waits for its own flip,
  * and so does the plan. */
 Test(core_holes, L4_who_is_let_in_lets_the_next_one_in)
 {

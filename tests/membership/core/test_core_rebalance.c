@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Histories of background repair: slots change hands behind live traffic. The cluster checks at
  * every step that no rank computes with a slot that is being overwritten (R1), at every commit that
  * coverage holds (S7), at every installed view that slots hold what it says (S6). */
@@ -166,7 +167,7 @@ Test(core_background, L3_a_fault_while_slots_are_filled)
     cr_assert(hit > 0 || getenv("EEP_TEST_SEED"));
 }
 
-/* Who comes does not wait for slots that are being filled. */
+/* A joiner does not wait for slots that are being filled. */
 Test(core_background, L4_a_joiner_does_not_wait_for_a_round)
 {
     FOR_SEEDS(&ample, c)

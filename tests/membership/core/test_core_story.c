@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One history, told in order: a rank dies, the others agree, repair and go on, and its seat is
  * taken again. Three cores, a register and exact times; each line is an event, and what the core
  * asks for. The rules are those of docs/PROTOCOL.md. EEP_TEST_STORY=1 prints the history. */

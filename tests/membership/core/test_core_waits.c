@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What one core waits for, message by message: whom it spares, whom it names, and when it ends. */
 #include "tests/lib/one_core.h"
 
@@ -74,7 +75,7 @@ Test(core_waits, M2_without_a_kill_fence_nobody_is_killed_for_a_second_fault)
 
 /* ------------------------------------------------------------------ busy */
 
-/* Whoever says that it is busy is spared what was known before, and suspected again behind it. */
+/* A rank that says it is busy is spared what was known before, and suspected again afterwards. */
 Test(core_waits, M5_a_word_of_being_busy_takes_evidence_back)
 {
     static const eep_fault_kind kinds[] = {EEP_FAULT_SILENT, EEP_FAULT_DEADLINE,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The step core alone: no device, no lock, no time but what is passed in. */
 #include "membership/core/stepper.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Uses that cannot work, told in words: calls from callbacks, two threads in one context, steps in
  * a stream that is not the context's. */
 #include "tests/lib/context_fixture.h"

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Calls in the wrong order, and steps that are not whole, are refused: each by what is missing. The
  * suite is that of test_context_refused.c. */
 #include "graphs/device/device_share.h"
 #include "tests/lib/context_checks.h"
-#include "tests/lib/step_nodes.h"
+#include "tests/lib/put_nodes.h"
 
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The process around a context: its namespaces, the holder of a seat that was not heard, and its
  * limit of descriptors. The suite is that of test_context_refused.c. */
 #include "graphs/base/descriptors.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What eep_open and eep_join refuse: bad configurations, taken seats, differing weights. Each names
  * its cause, and a running instance loses nothing. */
 #include "tests/lib/context_fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Weights that cannot be right: memory that overlaps, sizes that differ, slots that are freed. The
  * suite is that of test_context_misuse.c. */
 #include "tests/lib/context_fixture.h"

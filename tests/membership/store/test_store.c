@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store through its socket: what clients are promised. */
 #include "tests/lib/store_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The public calls that reach a store without a rank: what they refuse, with which words, within
  * which time, and what nobody can do while a store is cleared. */
 #include "tests/lib/store_fixture.h"
@@ -108,7 +109,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return (int)failed;
 }
 
-/* Whatever is given: no wait without a bound. */
+/* No wait is without a bound, for any timeout that is given. */
 Test(store_calls, a_watch_waits_for_its_store_a_day_at_most)
 {
     char error[512] = "";
@@ -229,7 +230,7 @@ static eep_status get(eepi_store_client *client, const char *key)
     return wait_for(client, eepi_store_get(client, key)).status;
 }
 
-/* Whoever has been let in is seen: it looks at the store first, and takes its seat last. */
+/* A process that has been let in is seen: it looks at the store first, and takes its seat last. */
 Test(store_calls, no_seat_is_taken_between_the_look_and_the_clearing)
 {
     eepi_seat_holder own = {.pid = getpid(),

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The conformance suite against the embedded store: in this process, and in one of its own. */
 #include "experiments/base/program_dir.h"
 #include "experiments/children/store_process.h"

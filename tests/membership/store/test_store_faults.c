@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store under faults: foreign bytes, slow readers, a store that dies, paths that are taken. */
 #include "membership/store/store_conn.h"
 #include "membership/store/store_socket.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The store without its socket: the table against a trivially simple model, the wire format
  * against mutated and cut streams. EEP_TEST_SEED replays a random run. */
 #include "membership/store/store_client.h"

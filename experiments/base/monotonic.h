@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The laboratory's clock, in the units that its programs count in: libeep's, which all processes of
  * a machine share. Any thread. */
-#ifndef EEPX_CLOCK_H
-#define EEPX_CLOCK_H
+#ifndef EEPX_MONOTONIC_H
+#define EEPX_MONOTONIC_H
 
 #include "graphs/base/clock.h"
 

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of a step one by one, for tests of what is no whole step. */
-#ifndef STEP_NODES_H
-#define STEP_NODES_H
+#ifndef PUT_NODES_H
+#define PUT_NODES_H
 
 #include "tests/lib/context_fixture.h"
 

@@ -1,5 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of a step one by one. */
-#include "tests/lib/step_nodes.h"
+#include "tests/lib/put_nodes.h"
 
 #include <string.h>
 
