@@ -24,14 +24,16 @@ EEPK_FN void model_multiply(float *out, const float *in, const float *weights, i
             float weight = weights[(size_t)k * (size_t)width + j];
             EEPK_UNROLL
             for (int32_t r = 0; r < MODEL_GROUP; r++) {
-                if (r < rows)
+                if (r < rows) {
                     sum[r] = EEPK_FADD(sum[r], EEPK_FMUL(in[r * depth + k], weight));
+                }
             }
         }
         EEPK_UNROLL
         for (int32_t r = 0; r < MODEL_GROUP; r++) {
-            if (r < rows)
+            if (r < rows) {
                 out[(size_t)r * (size_t)width + j] = sum[r];
+            }
         }
     }
 }

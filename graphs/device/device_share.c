@@ -19,7 +19,7 @@ static void count_call(eep_device *device, uint64_t begin_us)
     __atomic_fetch_add(&device->share_us, us, __ATOMIC_RELAXED);
     while (us > longest && !__atomic_compare_exchange_n(&device->share_longest_us, &longest, us, 0,
                                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-        continue;
+        ; /* the exchange has read `longest` again */
     }
 }
 

@@ -180,7 +180,7 @@ Test(device, close_finishes_what_is_in_the_stream)
 
 Test(device, timeouts_are_bounded)
 {
-    uint64_t from = eepi_now_us(), waited;
+    uint64_t from, waited;
     eep_event *event;
     gate g = {0, 0};
 
