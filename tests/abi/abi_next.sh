@@ -15,7 +15,7 @@ fail() { echo "$*"; exit 1; }
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault
     eep_window_sizes eep_bad_input eep_view_info eep_combine_args eep_kernel)
 mkdir -p "$tmp/next" "$build/source"
-for part in graphs membership repair transport include experiments meson.build meson_options.txt; do
+for part in docs graphs membership repair transport include experiments meson.build meson_options.txt; do
     cp -r "$root/$part" "$tmp/next/$part"
 done
 rm -r "$tmp/next/include/eep"
@@ -35,7 +35,7 @@ for path in made.rglob("*"):
         shutil.copyfile(path, to)
 PYTHON
 [ -f "$build/build/build.ninja" ] ||
-    "$meson" setup "$build/build" "$build/source" -Dlaboratory=false -Dcuda=disabled \
+    "$meson" setup "$build/build" "$build/source" -Dlaboratory=false -Dcuda=disabled -Ddocs=disabled \
         -Dbuildtype=plain -Doptimization=0 >"$tmp/said" 2>&1 ||
     { tail -20 "$tmp/said"; fail "meson setup failed"; }
 ninja -C "$build/build" libeep.so.1.0.0 >"$tmp/said" 2>&1 ||
