@@ -34,8 +34,9 @@ EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *
 typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
 /* What the kernels of that context's nodes begin with. */
 const eepk_world *eepi_capture_world(const eep_context *context);
-/* From now on `after` sees every node that is captured. So a laboratory can put nodes of its own
- * between those of one eep_dispatch. To be called before the capture; NULL ends it. */
+/* From now on `after` is called behind every node that is put. So a laboratory can put nodes of its
+ * own between those of one eep_dispatch, or of one eep_combine. To be called before the capture;
+ * NULL ends it. */
 void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
 
 #define EEPI_NO_STREAM_TEXT                                                                        \

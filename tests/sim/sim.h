@@ -4,15 +4,22 @@
  * system (clock, locks, poll, store, bulk transport, windows, /proc) is simulated here, and every
  * choice comes from one seed. So whole histories replay to the byte.
  *
- *   sim_fiber.c    fibers, virtual time, events; sim_process.c chance, processes that stop or end
- *   sim_system.c   the wrapped system calls: locks, conditions, clocks, poll, memory
- *   sim_store.c    the store (store_table.c), with its faults; sim_store_connection.c each
- * process's connection to it; sim_store_client.c the product's interface over that sim_parts.c
- * windows, processes' ends, bulk copies between processes sim_kernels.c  the product's kernel
- * bodies, with a point to stop at between loads and stores sim_rank.c     an engine: opens, loads,
- * captures, steps; sim_client.c gives it requests sim_conformance.c   the store against the suite
- * that every store must pass sim_check.c    the properties S1-S13, M1-M10, L1-L6; sim_check_steps.c
- * those of steps; sim_faults.c what goes wrong and when */
+ * sim_fiber.c: fibers, virtual time, events
+ * sim_process.c: chance, processes that stop or end
+ * sim_system.c: the wrapped system calls: locks, conditions, clocks, poll, memory
+ * sim_store.c: the store (store_table.c), with its faults
+ * sim_store_connection.c: each process's connection to it
+ * sim_store_client.c: the product's interface over that
+ * sim_parts.c: windows, processes' ends, bulk copies between processes
+ * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
+ * sim_rank.c: an engine: opens, loads, captures, steps
+ * sim_client.c: gives it requests
+ * sim_conformance.c: the store against the suite that every store must pass
+ * sim_check.c: the properties S1-S13, M1-M10, L1-L6
+ * sim_check_steps.c: those of steps
+ * sim_faults.c: what goes wrong and when
+ * sim_main.c: the program
+ */
 #ifndef SIM_H
 #define SIM_H
 
