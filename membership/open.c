@@ -131,7 +131,8 @@ static eep_status open_core(eep_context *context)
     return status;
 }
 
-/* Everything that needs no generation. All parts are opened, so that all can be closed. */
+/* Everything that needs no generation. The first part that fails ends it: each part's close takes
+ * NULL, so that eep_close closes what there is. */
 static eep_status open_memory(eep_context *context)
 {
     eep_status (*const parts[])(eep_context *) = {

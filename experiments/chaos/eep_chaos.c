@@ -233,7 +233,7 @@ static int run_round(campaign *self, const command *run, const char *dir, double
         event = child_wait(pidfd, self->signal_fd, left_ms > 0 ? (int)left_ms + 1 : 0);
         if (event == CHILD_LATE) {
             kill(pid, SIGKILL); /* its ranks die with it */
-            event = child_wait(pidfd, -1, -1);
+            event = child_wait(pidfd, self->signal_fd, 1000);
         }
         struct signalfd_siginfo told;
         if (read(self->signal_fd, &told, sizeof told) == (ssize_t)sizeof told) {

@@ -82,6 +82,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     const uint8_t *from = bytes;
     const record_head *head = bytes;
     const int32_t *experts;
+    const uint64_t *checksums;
 
     if (size < sizeof *head || head->magic != RECORD_MAGIC ||
         memcmp(&head->shape, shape, sizeof *shape) != 0 ||
@@ -91,15 +92,19 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         return EEP_ERR_PROTOCOL;
     }
     experts = (const int32_t *)(from + s.experts);
+    checksums = (const uint64_t *)(from + s.checksums);
     for (size_t i = 0; i < s.slots; i++) {
         if (experts[i] < -1 || experts[i] >= shape->num_experts) {
             return EEP_ERR_PROTOCOL;
         }
+        /* rule R1: what a rank that is ready holds, others may be filled from, by its checksum */
+        if (head->ready && experts[i] >= 0 && checksums[i] == 0) {
+            return EEP_ERR_PROTOCOL;
+        }
     }
     *record_out = (eepi_record){
-        .member = {head->seat, head->generation, head->ready, head->leaving, experts,
-                   (const uint64_t *)(from + s.checksums), (const uint64_t *)(from + s.backup),
-                   head->tensor_bytes},
+        .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
+                   (const uint64_t *)(from + s.backup), head->tensor_bytes},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,
@@ -149,7 +154,9 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
     const eepi_suspect *suspects = (const eepi_suspect *)(head + 1);
 
     if (size < sizeof *head || head->magic != REPORT_MAGIC || head->seat < 0 ||
-        head->seat >= max_ranks || head->num_suspects < 0 || head->num_suspects > max_ranks ||
+        head->seat >= max_ranks || head->epoch > EEPI_VIEW_MAX_NUMBER ||
+        head->highest_step > EEPI_VIEW_MAX_NUMBER || head->num_suspects < 0 ||
+        head->num_suspects > max_ranks ||
         size != sizeof *head + (size_t)head->num_suspects * sizeof(eepi_suspect)) {
         return EEP_ERR_PROTOCOL;
     }

@@ -222,6 +222,12 @@ static const char *check_header(const eepi_view *view, size_t size)
     if (view->cause < EEPI_VIEW_INITIAL || view->cause > EEPI_VIEW_PLANNED) {
         return "the view's cause is unknown";
     }
+    if (view->phase == EEPI_VIEW_REPAIRING && view->cause == EEPI_VIEW_PLANNED) {
+        return "a planned view is never REPAIRING";
+    }
+    if (view->epoch > EEPI_VIEW_MAX_NUMBER || view->first_step > EEPI_VIEW_MAX_NUMBER) {
+        return "the view's epoch or first step is out of range";
+    }
     if (view->combine_copy > 1 || view->pad0 != 0) {
         return "the view's combine copy is out of range";
     }

@@ -39,6 +39,8 @@ typedef enum eepi_slot_state {
     EEPI_SLOT_FILLING = 2, /* never a source, never a target of routing */
 } eepi_slot_state;
 
+/* No epoch and no step number comes near: a document that says more was not written by a rank. */
+#define EEPI_VIEW_MAX_NUMBER ((uint64_t)1 << 62)
 enum { EEPI_NO_EXPERT = 0xffff, EEPI_NO_SEAT = 0xffff, EEPI_VIEW_MAGIC = 0x45455056 };
 
 typedef struct eepi_view_shape {

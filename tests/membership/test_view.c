@@ -53,7 +53,7 @@ static eepi_view *random_view(uint64_t *random)
             }
         }
     }
-    view->epoch = random_next(random);
+    view->epoch = random_next(random) >> 2;
     eepi_view_seal(view);
     return view;
 }
@@ -216,6 +216,9 @@ Test(view, the_check_says_what_is_wrong)
         "a slot's source is no seat",
         "a slot's padding is not zero",
         "a backup of an expert out of range",
+        "a planned view is never REPAIRING",
+        "the view's epoch or first step is out of range",
+        "the view's epoch or first step is out of range",
     };
     const eepi_view_shape shape = {2, 1, 5, 2};
 
@@ -230,8 +233,10 @@ Test(view, the_check_says_what_is_wrong)
         view->magic ^= i == 0;
         view->version += i == 1;
         view->shape.num_slots += i == 3;
-        view->phase = i == 4 ? 3 : view->phase;
-        view->cause = i == 5 ? 0 : view->cause;
+        view->phase = i == 4 ? 3 : i == 17 ? EEPI_VIEW_REPAIRING : view->phase;
+        view->cause = i == 5 ? 0 : i == 17 ? EEPI_VIEW_PLANNED : view->cause;
+        view->epoch = i == 18 ? EEPI_VIEW_MAX_NUMBER + 1 : view->epoch;
+        view->first_step = i == 19 ? UINT64_MAX : view->first_step;
         view->combine_copy = i == 6 ? 2 : 0;
         view->proposer = i == 7 ? 2 : 1;
         seat->state = i == 8 ? EEP_SEAT_JOINING : i == 9 ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT;

@@ -66,6 +66,15 @@ class Rules(unittest.TestCase):
                      "membership/core/core.c": SPDX + '#include "transport/window/window.h"\n'},
                     r"core\.c:2: membership/core stays independent of transport/window")
 
+    def test_what_may_include_a_few_only(self):
+        self.broken({"include/eep/eep.h": SPDX,
+                     "experiments/oracle/oracle.c": SPDX + "#include <eep/eep.h>\n"},
+                    r"oracle\.c:2: experiments/oracle stays independent of include/eep/eep\.h")
+
+    def test_what_is_pure(self):
+        self.broken({"membership/core/core.c": SPDX + "#include <time.h>\n"},
+                    r"core\.c:2: it is pure, and includes time\.h")
+
     def test_a_long_file(self):
         self.broken({"repair/planner.c": SPDX + "\n" * 600}, r"planner\.c: 601 lines, more than 600")
 

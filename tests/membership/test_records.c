@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Records and reports as they come from the store: what no rank writes is refused when it is read.
+ */
+#include "membership/context/records.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const eepi_view_shape shape = {2, 1, 4, 2};
+
+/* The status of reading a record of seat 1 that is ready, or not, with these two slots. */
+static eep_status read_record(bool is_ready, const int32_t *experts, const uint64_t *checksums)
+{
+    const uint64_t backup[1] = {0};
+    const eepi_record record = {
+        .member = {1, 1, is_ready, false, experts, checksums, backup, NULL}};
+    eepi_record read;
+    size_t bytes = 0;
+    void *encoded = eepi_record_encode(&record, &shape, &bytes);
+    cr_assert_not_null(encoded);
+    const eep_status status = eepi_record_decode(encoded, bytes, &shape, &read);
+    free(encoded);
+    return status;
+}
+
+Test(records, R1_a_ready_rank_has_checksums)
+{
+    const int32_t experts[2] = {3, -1}, none[2] = {-1, -1}, foreign[2] = {3, 4};
+    const uint64_t known[2] = {7, 0}, unknown[2] = {0, 0};
+
+    cr_expect_eq(read_record(true, experts, known), EEP_OK);
+    cr_expect_eq(read_record(true, experts, unknown), EEP_ERR_PROTOCOL);
+    cr_expect_eq(read_record(false, experts, unknown), EEP_OK, "it still loads");
+    cr_expect_eq(read_record(true, none, unknown), EEP_OK);
+    cr_expect_eq(read_record(true, foreign, known), EEP_ERR_PROTOCOL);
+}
+
+static eep_status read_report(uint64_t epoch, uint64_t highest_step)
+{
+    const eepi_report report = {1, 1, epoch, highest_step, 0, NULL};
+    eepi_report read;
+    size_t bytes = 0;
+    void *encoded = eepi_report_encode(&report, &bytes);
+    cr_assert_not_null(encoded);
+    const eep_status status = eepi_report_decode(encoded, bytes, shape.max_ranks, &read);
+    free(encoded);
+    return status;
+}
+
+/* A next step is one above the highest: it must not begin again at 0. */
+Test(records, D5_a_step_number_has_a_bound)
+{
+    cr_expect_eq(read_report(2, 100), EEP_OK);
+    cr_expect_eq(read_report(EEPI_VIEW_MAX_NUMBER, EEPI_VIEW_MAX_NUMBER), EEP_OK);
+    cr_expect_eq(read_report(2, UINT64_MAX), EEP_ERR_PROTOCOL);
+    cr_expect_eq(read_report(UINT64_MAX, 2), EEP_ERR_PROTOCOL);
+}
