@@ -381,7 +381,7 @@ static bool is_own_abort(const eep_context *context)
     return result == EEPK_STEP_HOST_ABORT || result == EEPK_STEP_WRONG_BANK;
 }
 
-static eep_status say_ran_elsewhere(eep_context *context)
+static eep_status say_ran_in_another_stream(eep_context *context)
 {
     return eepi_fail(context, EEP_ERR_STATE,
                      "step %llu ran in another stream than this context's steps do, or in one that "
@@ -393,7 +393,7 @@ static eep_status say_ran_elsewhere(eep_context *context)
 static eep_status end_of_step(eep_context *context)
 {
     uint64_t wait_us, bound_us;
-    bool ran_elsewhere = false;
+    bool in_another_stream = false;
     eep_status status;
 
     if (!context->stepper.in_step) {
@@ -413,7 +413,7 @@ static eep_status end_of_step(eep_context *context)
         status = EEP_OK; /* what was in it may run on, if it was the caller's */
     }
     if (status == EEP_OK) {
-        ran_elsewhere = eepi_running_graph_end(context);
+        in_another_stream = eepi_running_graph_end(context);
     }
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) { /* it may still store: no promise before its end (rule M2) */
@@ -424,8 +424,8 @@ static eep_status end_of_step(eep_context *context)
     } else {
         status = end_step(context, status);
     }
-    if (ran_elsewhere && status == EEP_ERR_ABORTED && is_own_abort(context)) {
-        status = say_ran_elsewhere(context);
+    if (in_another_stream && status == EEP_ERR_ABORTED && is_own_abort(context)) {
+        status = say_ran_in_another_stream(context);
     }
     if (context->outcome.ended != EEP_OK) {
         eepi_service_wake(context); /* eepi_store_put_own_end */

@@ -8,7 +8,8 @@
 
 enum { FIRST = 20, DEADLINE_US = 300000, SILENT_US = 200000 };
 
-/* It stops stepping with a beating heart: two strikes, and it is out; when it wakes it is told. */
+/* It stops stepping with a beating heart: two missed deadlines, and it is out; when it wakes it is
+ * told. */
 Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
 {
     world w;
