@@ -9,6 +9,8 @@
 #   SEEDS=2000                              seeds of the simulator per mutant
 # A patch may say "Sim: OPTIONS": with these the simulator finds it sooner; "Sim: none": what it
 # breaks is replaced in the simulator; "Tests: NAMES": these alone (objects of others do not fit).
+#   ASSERTIONS=off                          without the product's own assertions: what would the
+#                                           simulator's and the tests' checks say alone?
 set -u
 build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN...]}" && pwd) || exit 2
 shift
@@ -18,6 +20,10 @@ unit_tests="stepper sink core seat_file planner executor view kernels kernel_fau
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
+case ${ASSERTIONS:-on} in off) cc="$cc -DNDEBUG" ;; esac
+# The files of the product that assert what the rules forbid.
+asserting="membership/core/core_check.c membership/core/core_status.c membership/core/stepper.c
+    membership/context/bank_image.c"
 libraries="-lxxhash -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
 wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_]*'" |
     tr -d "'" | sed 's/^/-Wl,--wrap=/' | tr '\n' ' ')
@@ -37,6 +43,14 @@ mutated_objects() {
         esac
         object=$work/$1-$(basename "$source" .c).o
         case " $objects " in *" $object "*) continue ;; esac # two headers, one object
+        # shellcheck disable=SC2086
+        (cd "$work/tree" && $cc -I. -Iinclude -c "$source" -o "$object") || return 1
+        objects="$objects $object"
+    done
+    test "${ASSERTIONS:-on}" = off || return 0
+    for source in $asserting; do
+        object=$work/$1-$(basename "$source" .c).o
+        case " $objects " in *" $object "*) continue ;; esac
         # shellcheck disable=SC2086
         (cd "$work/tree" && $cc -I. -Iinclude -c "$source" -o "$object") || return 1
         objects="$objects $object"
