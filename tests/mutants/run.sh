@@ -114,7 +114,8 @@ for patch in "$root"/tests/mutants/*.patch; do
     rm -rf "$work/tree"
     mkdir "$work/tree"
     (cd "$root" && cp -r include membership graphs repair transport "$work/tree")
-    mkdir "$work/tree/tests" && cp -r "$root/tests/sim" "$root/tests/graphs/test_kernel_race.c" "$work/tree/tests"
+    mkdir -p "$work/tree/tests/graphs" && cp -r "$root/tests/sim" "$work/tree/tests" &&
+        cp "$root/tests/graphs/test_kernel_race.c" "$work/tree/tests/graphs"
     if ! patch -s -p1 -d "$work/tree" <"$patch" >"$work/out" 2>&1; then
         echo "$name: the patch does not apply any more: make it again for the changed source"
         lived=$((lived + 1))
