@@ -6,6 +6,7 @@
 #include "experiments/control/control_path.h"
 #include "experiments/control/control_peer.h"
 #include "experiments/base/poll_open.h"
+#include "tests/lib/control_fixture.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -26,9 +27,7 @@ typedef struct fake {
     bool settled;
 } fake;
 
-static char dir[64], path[CONTROL_PATH_BYTES];
 static fake owner;
-static control *self;
 static double now_ms;
 
 static bool on_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
@@ -88,21 +87,10 @@ static const control_ops ops = {on_command, take_finish,  tell_status,
 
 static void set_up(void)
 {
-    char error[CONTROL_ERROR_BYTES] = "";
-    snprintf(dir, sizeof dir, "/tmp/eep-control-XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/s", dir);
-    cr_assert_eq(control_open(path, &ops, &owner, &self, error), EEP_OK, "%s", error);
+    control_set_up(&ops, &owner);
 }
 
-static void tear_down(void)
-{
-    control_close(self, true);
-    cr_assert_neq(access(path, F_OK), 0, "the socket file is removed");
-    cr_assert_eq(rmdir(dir), 0, "and nothing else is there");
-}
-
-TestSuite(control, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(control, .init = set_up, .fini = control_tear_down, .timeout = 20);
 
 static void turn(void)
 {

@@ -4,6 +4,7 @@
 #include "experiments/control/control_client.h"
 #include "experiments/control/control_path.h"
 #include "tests/lib/foreign.h"
+#include "tests/lib/control_fixture.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -18,28 +19,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[64], path[CONTROL_PATH_BYTES];
 static int owner;
-static control *self;
 static const control_ops ops = {0}; /* nothing is asked */
 
 static void set_up(void)
 {
-    char error[CONTROL_ERROR_BYTES] = "";
-    snprintf(dir, sizeof dir, "/tmp/eep-control-XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/s", dir);
-    cr_assert_eq(control_open(path, &ops, &owner, &self, error), EEP_OK, "%s", error);
+    control_set_up(&ops, &owner);
 }
 
-static void tear_down(void)
-{
-    control_close(self, true);
-    cr_assert_neq(access(path, F_OK), 0, "the socket file is removed");
-    cr_assert_eq(rmdir(dir), 0, "and nothing else is there");
-}
-
-TestSuite(control_socket, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(control_socket, .init = set_up, .fini = control_tear_down, .timeout = 20);
 
 Test(control_socket, the_socket_is_private_and_stale_ones_are_replaced)
 {
