@@ -32,6 +32,8 @@ class Config(c.Structure):
     _fields_ += [("num_blocks", c.c_int32), ("kill_fence", c.c_int32), ("bind_threads", c.c_int32),
                  ("log", c.c_void_p), ("log_level", c.c_int), ("event", c.c_void_p),
                  ("user", c.c_void_p), ("bulk", c.c_int), ("bulk_interface", c.c_char_p)]
+    _fields_ += [(name, c.c_int32) for name in (
+        "ranks_per_node", "spread_distance", "backup_copies", "background_latency_percent")]
 
 
 class Tensor(c.Structure):

@@ -36,6 +36,9 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     config_out->num_layers = (int32_t)self->num_layers;
     config_out->num_experts = (int32_t)self->num_experts;
     config_out->num_slots = (int32_t)self->num_slots;
+    config_out->ranks_per_node = (int32_t)self->ranks_per_node;
+    config_out->spread_distance = (int32_t)self->spread;
+    config_out->backup_copies = (int32_t)self->backup_copies;
     config_out->top_k = (int32_t)self->top_k;
     config_out->hidden = (int32_t)self->hidden;
     config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
@@ -63,6 +66,9 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     X(inner) \
     X(num_experts) \
     X(num_slots) \
+    X(ranks_per_node) \
+    X(spread) \
+    X(backup_copies) \
     X(top_k) \
     X(vocabulary) \
     X(num_max_tokens_per_rank) \

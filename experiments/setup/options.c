@@ -40,6 +40,12 @@ static const args_row rows[] = {
     {"--slots", ARGS_WHOLE, AT(num_slots), 1, 4096, NULL, "N", "16",
      "expert slots per rank and layer; default 32 for such ranks, and as many as few ranks or "
      "--plan need"},
+    {"--ranks-per-node", ARGS_WHOLE, AT(ranks_per_node), 0, EEP_MAX_RANKS, NULL, "N", "0",
+     "ranks 0 to N-1 are on the first node, and so on; 0: all are on one"},
+    {"--spread", ARGS_WHOLE, AT(spread), 0, EEP_MAX_RANKS, NULL, "SEATS", "0",
+     "least distance of an expert's replicas; 0: a quarter of the ranks, or a node's ranks"},
+    {"--backups", ARGS_WHOLE, AT(backup_copies), 0, EEP_MAX_RANKS, NULL, "N", "2",
+     "copies of each expert in host memory, each on another node"},
     {"--topk", ARGS_WHOLE, AT(top_k), 1, EEP_MAX_TOPK, NULL, "N", "8", "experts per token"},
     {"--vocab", ARGS_WHOLE, AT(vocabulary), 2, 1 << 20, NULL, "N", "512", "vocabulary"},
     {"--tokens-per-rank", ARGS_WHOLE, AT(num_max_tokens_per_rank), 1, 4096, NULL, "N", "16",

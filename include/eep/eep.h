@@ -156,11 +156,26 @@ typedef struct eep_config {
      * network port; UCX trusts its network (SECURITY.md). */
     eep_bulk bulk;
     const char *bulk_interface; /* UCX: the network interface that is used; NULL: "lo" */
+
+    /* Ranks 0 .. n-1 are on the first node, n .. 2n-1 on the next one, and so on; the last may have
+     * fewer. 0: environment variable EEP_RANKS_PER_NODE, else all are on one node. The same on all
+     * ranks. */
+    int32_t ranks_per_node;
+    /* Replicas of an expert are at least so many seats apart, where num_slots allows two replicas
+     * of each: so any run of so many neighbouring seats may be lost at once. Seats are a ring. 0: a
+     * quarter of the ranks on one node, a node's ranks on several. The same on all ranks. */
+    int32_t spread_distance;
+    /* Copies of each expert in host memory, each on another node, for repairs; 0: none. The same on
+     * all ranks. */
+    int32_t backup_copies;
+    /* Behind live traffic weights are copied so slowly that a step takes at most so many percent
+     * longer, and at most at background_bytes_per_s; 0: at that rate, whatever steps take. */
+    int32_t background_latency_percent;
 } eep_config;
 
-/* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx) and EEP_BULK_INTERFACE
- * from the environment where they are set, into a struct of the caller's `struct_bytes`; no byte
- * behind them is written. */
+/* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
+ * EEP_RANKS_PER_NODE from the environment where they are set, into a struct of the caller's
+ * `struct_bytes`; no byte behind them is written. */
 EEP_API void eep_config_init_sized(eep_config *config, size_t struct_bytes);
 static inline void eep_config_init(eep_config *config)
 {

@@ -54,6 +54,9 @@ static void fill_defaults(eep_config *config)
         .log_level = EEP_LOG_WARN,
         .bulk = bulk_from_environment(),
         .bulk_interface = getenv("EEP_BULK_INTERFACE"),
+        .ranks_per_node = from_environment("EEP_RANKS_PER_NODE", 0),
+        .backup_copies = 2,
+        .background_latency_percent = 25,
     };
     (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
 }
@@ -134,9 +137,10 @@ static eep_status check_store_path(eep_context *context, const char *path)
 /* A variable that eep_config_init could not read, if its field was not set since. */
 static eep_status check_environment(eep_context *context, eep_config *c)
 {
-    const char *name = c->rank == BAD_IN_ENVIRONMENT        ? "EEP_RANK"
-                       : c->num_ranks == BAD_IN_ENVIRONMENT ? "EEP_SIZE"
-                                                            : NULL;
+    const char *name = c->rank == BAD_IN_ENVIRONMENT             ? "EEP_RANK"
+                       : c->num_ranks == BAD_IN_ENVIRONMENT      ? "EEP_SIZE"
+                       : c->ranks_per_node == BAD_IN_ENVIRONMENT ? "EEP_RANKS_PER_NODE"
+                                                                 : NULL;
     const char *value = name ? getenv(name) : NULL;
 
     if (!name) {
@@ -170,6 +174,19 @@ static eep_status check_numbers(eep_context *context)
                          "bulk is %d: EEP_BULK_AUTO to EEP_BULK_UCX (0 to %d) are possible; "
                          "EEP_BULK in the environment may be auto, shm or ucx",
                          (int)c->bulk, EEP_BULK_UCX);
+    }
+    const struct {
+        const char *name;
+        int value, most;
+    } limits[] = {{"ranks_per_node", c->ranks_per_node, EEP_MAX_RANKS},
+                  {"spread_distance", c->spread_distance, EEP_MAX_RANKS},
+                  {"backup_copies", c->backup_copies, EEP_MAX_RANKS},
+                  {"background_latency_percent", c->background_latency_percent, 1000}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (limits[i].value < 0 || limits[i].value > limits[i].most) {
+            return eepi_fail(context, EEP_ERR_INVALID, "%s is %d: 0 to %d are possible",
+                             limits[i].name, limits[i].value, limits[i].most);
+        }
     }
     if (c->num_ranks == 0) {
         return eepi_fail(context, EEP_ERR_INVALID,
@@ -221,8 +238,12 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK) {
         return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
     }
-    context->view_shape =
-        (eepi_view_shape){c->max_ranks, c->num_layers, c->num_experts, c->num_slots};
+    context->view_shape = (eepi_view_shape){.max_ranks = c->max_ranks,
+                                            .num_layers = c->num_layers,
+                                            .num_experts = c->num_experts,
+                                            .num_slots = c->num_slots,
+                                            .ranks_per_node = c->ranks_per_node,
+                                            .spread = c->spread_distance};
     if (eepi_view_bytes(&context->view_shape) == 0) {
         return eepi_fail(context, EEP_ERR_INVALID, "the shape is out of range");
     }

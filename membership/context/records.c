@@ -218,7 +218,9 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "num_max_tokens_per_rank",
                                                                    "dtype",
                                                                    "fp8_dispatch",
-                                                                   "bulk"};
+                                                                   "bulk",
+                                                                   "ranks_per_node",
+                                                                   "spread_distance"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
@@ -229,7 +231,8 @@ eepi_instance eepi_instance_of(const eep_config *c)
     return (eepi_instance){.numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots,
                                        c->top_k, c->hidden, c->num_max_tokens_per_rank,
                                        (int32_t)c->dtype, c->fp8_dispatch,
-                                       c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM},
+                                       c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM,
+                                       c->ranks_per_node, c->spread_distance},
                            .num_ranks = c->num_ranks,
                            .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us,
                                       c->drain_bound_us, c->propose_delay_us, c->stores_margin_us,

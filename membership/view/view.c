@@ -12,15 +12,15 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 1 };
+enum { VIEW_VERSION = 2 };
 
-static_assert(sizeof(eepi_view_shape) == 16, "part of the wire form");
+static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view) == 72, "part of the wire form");
+static_assert(sizeof(eepi_view) == 80, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
-                  offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 64 &&
-                  offsetof(eepi_view, proposer) == 68,
+                  offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 72 &&
+                  offsetof(eepi_view, proposer) == 76,
               "part of the wire form");
 
 /* ---------------------------------------------------------------- layout */
@@ -66,11 +66,23 @@ size_t eepi_view_bytes(const eepi_view_shape *shape)
     if (shape->max_ranks < 1 || shape->max_ranks > EEP_MAX_RANKS || shape->num_layers < 1 ||
         shape->num_layers > EEP_MAX_LAYERS || shape->num_experts < 1 ||
         shape->num_experts > EEP_MAX_EXPERTS || shape->num_slots < 1 ||
-        shape->num_slots > EEP_MAX_EXPERTS) {
+        shape->num_slots > EEP_MAX_EXPERTS || shape->ranks_per_node < 0 ||
+        shape->ranks_per_node > EEP_MAX_RANKS || shape->spread < 0 ||
+        shape->spread > EEP_MAX_RANKS) {
         return 0;
     }
     return backup_offset(shape) + (size_t)shape->max_ranks * (size_t)shape->num_layers *
                                       backup_words(shape) * sizeof(uint64_t);
+}
+
+int eepi_view_node_of(const eepi_view_shape *shape, int seat)
+{
+    return shape->ranks_per_node > 0 ? seat / shape->ranks_per_node : 0;
+}
+
+int eepi_view_num_nodes(const eepi_view_shape *shape)
+{
+    return eepi_view_node_of(shape, shape->max_ranks - 1) + 1;
 }
 
 /* The document is a flat blob that its owner may change and others only read; the accessors take
@@ -258,24 +270,27 @@ static const char *check_seats(const eepi_view *view)
 
 static const char *check_slots(const eepi_view *view)
 {
-    static const uint8_t zero[3];
     const eepi_view_slot *slots = blob_at(view, slots_offset(&view->shape));
 
     for (size_t i = 0; i < num_slots_total(&view->shape); i++) {
         const eepi_view_slot *s = &slots[i];
         const bool is_expert = s->expert < view->shape.num_experts;
-        const bool is_seat = s->source < view->shape.max_ranks;
+        const bool is_source = s->source < view->shape.max_ranks ||
+                               (s->source == EEPI_SOURCE_FILE && s->state == EEPI_SLOT_FILLING);
         if (s->state > EEPI_SLOT_FILLING) {
             return "a slot's state is unknown";
         }
         if (s->state == EEPI_SLOT_EMPTY ? s->expert != EEPI_NO_EXPERT : !is_expert) {
             return "a slot's expert is out of range";
         }
-        if (!is_seat && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT)) {
+        if (!is_source && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT)) {
             return "a slot's source is no seat";
         }
-        if (memcmp(s->pad, zero, sizeof zero) != 0) {
+        if (s->pad != 0) {
             return "a slot's padding is not zero";
+        }
+        if (s->share != 0 && s->state != EEPI_SLOT_HOLDS) {
+            return "a slot that holds nothing has a share";
         }
     }
     return NULL;

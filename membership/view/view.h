@@ -41,10 +41,17 @@ typedef enum eepi_slot_state {
 
 /* No epoch and no step number comes near: a document that says more was not written by a rank. */
 #define EEPI_VIEW_MAX_NUMBER ((uint64_t)1 << 62)
-enum { EEPI_NO_EXPERT = 0xffff, EEPI_NO_SEAT = 0xffff, EEPI_VIEW_MAGIC = 0x45455056 };
+enum {
+    EEPI_NO_EXPERT = 0xffff,
+    EEPI_NO_SEAT = 0xffff,
+    EEPI_SOURCE_FILE = 0xfffe, /* of a FILLING slot: the checkpoint file */
+    EEPI_VIEW_MAGIC = 0x45455056
+};
 
 typedef struct eepi_view_shape {
     int32_t max_ranks, num_layers, num_experts, num_slots;
+    int32_t ranks_per_node; /* seat s is on node s / ranks_per_node; 0: all are on one node */
+    int32_t spread;         /* least distance of two replicas (repair/spread.h); 0: the default */
 } eepi_view_shape;
 
 typedef struct eepi_view_seat {
@@ -55,9 +62,10 @@ typedef struct eepi_view_seat {
 
 typedef struct eepi_view_slot {
     uint16_t expert; /* EEPI_NO_EXPERT when EMPTY */
-    uint16_t source; /* FILLING: the seat whose host backup or slot it is filled from */
+    uint16_t source; /* FILLING: the seat that it is filled from, or EEPI_SOURCE_FILE */
     uint8_t state;   /* eepi_slot_state */
-    uint8_t pad[3];
+    uint8_t pad;
+    uint16_t share; /* HOLDS: weight among its expert's replicas; all 0, or all equal: equal */
 } eepi_view_slot;
 
 typedef struct eepi_view {
@@ -87,6 +95,10 @@ void eepi_view_seal(eepi_view *view);
  * HOLDS slots of experts are in range. EEP_ERR_PROTOCOL with a reason, else EEP_OK. The bytes must
  * be 8-byte aligned. */
 EEP_MUST_CHECK eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out);
+
+/* Node of a seat, and the number of nodes. */
+int eepi_view_node_of(const eepi_view_shape *shape, int seat);
+int eepi_view_num_nodes(const eepi_view_shape *shape);
 
 eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat);
 eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, int slot);

@@ -96,7 +96,7 @@ Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 72 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 3 * 2 * 2 * 8);
+    cr_assert_eq(view->bytes, 80 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 3 * 2 * 2 * 8);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);
     cr_assert_eq(eepi_view_num_uncovered(view, -1), 130);
@@ -243,7 +243,7 @@ Test(view, the_check_says_what_is_wrong)
         seat->pad[2] = i == 10;
         slot->state = (uint8_t)(i == 11 ? 3 : i == 12 ? EEPI_SLOT_HOLDS : i == 14 ? 2 : 0);
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);
-        slot->pad[0] = i == 15;
+        slot->pad = i == 15;
         *last_word |= i == 16 ? 1u << 5 : 0;
         eepi_view_seal(view);
         view->bytes += i == 2;

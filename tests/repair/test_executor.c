@@ -123,8 +123,8 @@ static void open_world(world *w, int has_own)
         *eepi_view_seat_at(w->view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
         eepi_view_set_backup(w->view, seat, 0, 1, seat == 1 || has_own);
     }
-    *eepi_view_slot_at(w->view, 0, 0, 0) = (eepi_view_slot){0, EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
-    *eepi_view_slot_at(w->view, 0, 0, 1) = (eepi_view_slot){1, 1, EEPI_SLOT_FILLING, {0}};
+    *eepi_view_slot_at(w->view, 0, 0, 0) = (eepi_view_slot){0, EEPI_NO_SEAT, EEPI_SLOT_HOLDS};
+    *eepi_view_slot_at(w->view, 0, 0, 1) = (eepi_view_slot){1, 1, EEPI_SLOT_FILLING};
     *eepi_view_checksum_at(w->view, 0, 1) = eepi_checksum_bytes(w->good, sizeof w->good);
     eepi_view_seal(w->view);
     cr_assert_eq(eep_device_open("host", 0, &w->device), EEP_OK);
@@ -284,7 +284,7 @@ Test(executor, a_peers_slot_fills_the_slot)
 
     open_world(&w, 0);
     eepi_view_set_backup(w.view, 1, 0, 1, false);
-    *eepi_view_slot_at(w.view, 0, 1, 0) = (eepi_view_slot){1, EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
+    *eepi_view_slot_at(w.view, 0, 1, 0) = (eepi_view_slot){1, EEPI_NO_SEAT, EEPI_SLOT_HOLDS};
     eepi_view_seal(w.view);
     run_world(&w);
     cr_assert_eq(w.status, EEP_OK);
@@ -301,7 +301,7 @@ Test(executor, behind_live_traffic_the_rate_is_kept)
     open_world(&w, 1);
     w.view->phase = EEPI_VIEW_SERVING;
     w.view->cause = EEPI_VIEW_PLANNED;
-    *eepi_view_slot_at(w.view, 0, 0, 0) = (eepi_view_slot){1, 0, EEPI_SLOT_FILLING, {0}};
+    *eepi_view_slot_at(w.view, 0, 0, 0) = (eepi_view_slot){1, 0, EEPI_SLOT_FILLING};
     w.any_slot = 1;
     eepi_view_seal(w.view);
     eepi_executor_start(w.executor, w.bulk, w.view, 5);

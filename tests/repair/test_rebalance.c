@@ -175,7 +175,7 @@ Test(background, load_is_levelled)
         set_seat(view, seat, EEP_SEAT_ACTIVE);
         for (int slot = 0; slot < 4; slot++) {
             *eepi_view_slot_at(view, 0, seat, slot) = (eepi_view_slot){
-                (uint16_t)(slot + (seat == 0 ? 0 : 4)), EEPI_NO_SEAT, EEPI_SLOT_HOLDS, {0}};
+                (uint16_t)(slot + (seat == 0 ? 0 : 4)), EEPI_NO_SEAT, EEPI_SLOT_HOLDS};
         }
     }
     cr_assert_gt(run_to_rest(view, 2, 0), 0);
