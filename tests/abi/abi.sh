@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # abi.sh BUILD: a program that was compiled with structs one field longer than the library's runs with
-# it; one whose structs lack a field that all versions have is refused by name, as is a program of the
-# first ABI (docs/ABI.md). tests/abi/abi_next.sh has the program of today with the library of tomorrow.
+# it, and so does one with the structs of the first release. One whose structs lack a field that all
+# versions have is refused by name, as is a program of the first ABI (docs/ABI.md). tests/abi/abi_next.sh has the program of today with the library of tomorrow.
 set -euo pipefail
 unset LIBRARY_PATH
 build=$(cd "$1" && pwd)
@@ -32,6 +32,7 @@ variant() {
         fail "a program with $name structs failed"
 }
 variant same longer -DSAME &
+variant first first -DSAME "${all[@]}" &
 variant shorter shorter -DSHORTER "${all[@]:1}" &
 variant shorter_config shorter -DSHORT_CONFIG eep_config &
 variant longer longer -DLONGER "${all[@]}" &
