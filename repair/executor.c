@@ -5,7 +5,7 @@
 
 #include "graphs/device/device_ops.h"
 #include "repair/checksum.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #ifndef EEPI_PLACEMENT_H
 #define EEPI_PLACEMENT_H
 
-#include "repair/plan_table.h"
+#include "repair/planner/plan_table.h"
 
 /* Fill the slots of the members of an otherwise empty view so that every expert has a replica and
  * the spare slots hold second, third ... replicas, each on another seat than the earlier ones where

@@ -3,7 +3,7 @@
 #include "experiments/rows/cover.h"
 
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdio.h>
 #include <stdlib.h>

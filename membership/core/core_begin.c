@@ -8,7 +8,7 @@
 #include "membership/core/core_members.h"
 #include "membership/core/core_status.h"
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_status.h"
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #include "membership/core/core_rebalance.h"
 
 #include "membership/core/core_common.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 #include "repair/rebalance.h"
 
 enum {

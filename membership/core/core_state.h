@@ -6,7 +6,7 @@
 
 #include "graphs/kernels/table_layout.h"
 #include "membership/core/core.h"
-#include "repair/plan_table.h"
+#include "repair/planner/plan_table.h"
 
 typedef enum core_status {
     CORE_OUTSIDE, /* not in the view yet */

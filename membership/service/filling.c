@@ -10,7 +10,7 @@
 #include "membership/service/serve.h"
 #include "membership/service/tell.h"
 #include "membership/step/weights.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <string.h>
 

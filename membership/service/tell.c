@@ -7,7 +7,7 @@
 #include "membership/context/event.h"
 #include "membership/context/log.h"
 #include "membership/service/peers.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdarg.h>
 #include <stdio.h>

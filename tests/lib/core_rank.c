@@ -2,7 +2,7 @@
 /* What a rank of the cluster does: its thread steps, its service carries out the core's actions. */
 #include "tests/lib/core_cluster_parts.h"
 
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <string.h>
 

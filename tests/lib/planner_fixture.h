@@ -5,7 +5,7 @@
 #define PLANNER_FIXTURE_H
 
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 #include "experiments/base/random.h"
 
 #include <criterion/criterion.h>

@@ -2,7 +2,7 @@
 /* Restoring coverage against brute force: what must hold after any set of dead seats. */
 #include "tests/lib/planner_fixture.h"
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  */
 #include "tests/lib/planner_fixture.h"
 #include "repair/placement.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 #include "repair/rebalance.h"
 
 #include <string.h>

@@ -7,7 +7,7 @@
 #include "membership/context/context.h"
 #include "membership/service/store_session_state.h"
 #include "membership/context/records.h"
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdio.h>
 #include <stdlib.h>

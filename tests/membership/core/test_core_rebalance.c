@@ -4,7 +4,7 @@
  * coverage holds (S7), at every installed view that slots hold what it says (S6). */
 #include "tests/lib/core_histories.h"
 
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 #include "repair/rebalance.h"
 
 /* 8 experts, each on two or three of 5 seats. */

@@ -5,7 +5,7 @@
 #ifndef EEPI_PLANNER_H
 #define EEPI_PLANNER_H
 
-#include "repair/plan_table.h"
+#include "repair/planner/plan_table.h"
 
 typedef struct eepi_fill {
     int32_t layer, seat, slot, expert;

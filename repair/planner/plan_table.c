@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner's table, and what placement and planning do with slots. */
-#include "repair/plan_table.h"
+#include "repair/planner/plan_table.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Coverage after a fault: for each expert that no member holds, a slot to fill and a living source;
  * and what becomes of slots that are being filled. */
-#include "repair/planner.h"
+#include "repair/planner/planner.h"
 
 #include <stdarg.h>
 #include <stdio.h>
