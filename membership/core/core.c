@@ -51,8 +51,9 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
     core->table = eepi_plan_table_new(&config->shape);
     core->peers = calloc(seats, sizeof *core->peers);
     core->suspects = calloc(seats, sizeof *core->suspects);
+    core->loads = calloc(eepi_core_num_loads(&config->shape), sizeof *core->loads);
     if (!core->view || !core->plan || !core->draft || !core->table || !core->peers ||
-        !core->suspects || !peers_open(core)) {
+        !core->suspects || !core->loads || !peers_open(core)) {
         eepi_core_close(core);
         return EEP_ERR_NO_MEMORY;
     }
@@ -72,6 +73,7 @@ void eepi_core_close(eepi_core *core)
     }
     free(core->peers);
     free(core->suspects);
+    free(core->loads);
     free(core->view);
     free(core->plan);
     free(core->draft);

@@ -109,6 +109,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_FLIPPED,      /* digest: that view is live here */
     EEPI_INPUT_FILLED,       /* digest: this rank's FILLING slots of that view are filled */
     EEPI_INPUT_LEAVE,        /* the engine wants out; step: EEPI_LEAVES_AS_LAST, or 0 */
+    EEPI_INPUT_LOADS,        /* loads: what plans made from now on go by */
 } eepi_input_kind;
 
 typedef struct eepi_input {
@@ -120,6 +121,9 @@ typedef struct eepi_input {
     const eepi_report *report;
     const eepi_ack *ack;
     const uint64_t *seats; /* bit set of max_ranks seats */
+    /* [num_layers][num_experts] tokens of late, in any unit that is the same within a layer. NULL:
+     * nothing is known, and all experts count alike. */
+    const uint32_t *loads;
     eepi_suspect suspect;
     eepi_end end;
     bool won;

@@ -124,3 +124,16 @@ bool eepi_core_is_given_up(const eepi_core *core)
     }
     return false;
 }
+
+const uint32_t *eepi_core_loads(const eepi_core *core, int layer)
+{
+    const int num_experts = core->config.shape.num_experts;
+    const uint32_t *loads = core->loads + (size_t)layer * (size_t)num_experts;
+
+    for (int expert = 0; core->has_loads && expert < num_experts; expert++) {
+        if (loads[expert] != 0) {
+            return loads;
+        }
+    }
+    return NULL;
+}

@@ -28,6 +28,9 @@ bool eepi_core_process_has_ended(const eepi_core *core, int seat, uint32_t gener
 /* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
  * combine copy, the seat and the quarantine (M2, M7, P8). */
 bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);
+/* Loads of a layer's experts: [num_experts]. NULL: nothing is known of that layer, and its experts
+ * count alike. */
+const uint32_t *eepi_core_loads(const eepi_core *core, int layer);
 /* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
  * plan and this rank has not switched to it yet. */
 bool eepi_core_needs(const eepi_core *core, int seat);

@@ -496,6 +496,14 @@ static void on_observation(eepi_core *core, const eepi_input *input)
     }
 }
 
+static void on_loads(eepi_core *core, const uint32_t *loads)
+{
+    core->has_loads = loads != NULL;
+    if (loads) {
+        memcpy(core->loads, loads, eepi_core_num_loads(&core->config.shape) * sizeof *loads);
+    }
+}
+
 /* How far this rank itself has come. */
 static void on_progress(eepi_core *core, const eepi_input *input)
 {
@@ -558,6 +566,9 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_FLIPPED:
     case EEPI_INPUT_LEAVE:
         on_progress(core, input);
+        break;
+    case EEPI_INPUT_LOADS:
+        on_loads(core, input->loads);
         break;
     }
 }

@@ -94,6 +94,9 @@ struct eepi_core {
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;        /* when all ranks of the first view were seen ready */
 
+    uint32_t *loads; /* [num_layers][num_experts], where has_loads: eepi_core_loads */
+    bool has_loads;
+
     core_peer *peers;
     eepi_suspect *suspects; /* scratch of a report */
     eepi_action actions[EEPI_CORE_MAX_ACTIONS];
@@ -102,6 +105,10 @@ struct eepi_core {
     char why[EEPI_CORE_WHY_BYTES];
 };
 
+static inline size_t eepi_core_num_loads(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * (size_t)shape->num_experts;
+}
 /* Words of a backup bit set over all layers. */
 static inline size_t eepi_core_backup_words(const eepi_view_shape *shape)
 {
