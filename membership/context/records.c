@@ -20,6 +20,7 @@ typedef struct record_head {
     eepi_window_descriptor window;
     eepi_view_shape shape;
     uint64_t tensor_bytes[EEP_MAX_TENSORS];
+    uint32_t rates[EEPI_NUM_RATES];
 } record_head;
 static_assert(sizeof(record_head) % 8 == 0, "arrays of words follow");
 
@@ -65,6 +66,9 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     if (record->member.tensor_bytes) {
         memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof head->tensor_bytes);
     }
+    if (record->member.rates) {
+        memcpy(head->rates, record->member.rates, sizeof head->rates);
+    }
     memcpy(encoded + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
     memcpy(encoded + s.backup, record->member.backup, s.words * sizeof(uint64_t));
     memcpy(encoded + s.experts, record->member.experts, s.slots * sizeof(int32_t));
@@ -88,7 +92,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         memcmp(&head->shape, shape, sizeof *shape) != 0 ||
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
-        head->seat >= shape->max_ranks || head->generation == 0) {
+        head->seat >= shape->max_ranks || head->generation == 0 ||
+        !eepi_rates_are_sane(head->rates)) {
         return EEP_ERR_PROTOCOL;
     }
     experts = (const int32_t *)(from + s.experts);
@@ -104,7 +109,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     }
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
-                   (const uint64_t *)(from + s.backup), head->tensor_bytes},
+                   (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,

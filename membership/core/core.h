@@ -9,6 +9,7 @@
 #define EEPI_CORE_H
 
 #include "membership/view/view.h"
+#include "repair/link_costs.h"
 
 enum { EEPI_CORE_MAX_ACTIONS = 64, EEPI_CORE_WHY_BYTES = 256 };
 
@@ -44,7 +45,8 @@ typedef struct eepi_member {
     const uint64_t *checksums; /* [num_layers][num_slots] of these weights */
     const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it has */
     const uint64_t
-        *tensor_bytes; /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
+        *tensor_bytes;     /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
+    const uint32_t *rates; /* [EEPI_NUM_RATES] of its links; NULL: unknown */
 } eepi_member;
 
 typedef struct eepi_suspect {

@@ -200,6 +200,11 @@ static void on_member(eepi_core *core, const eepi_member *member)
     if (member->tensor_bytes) {
         memcpy(peer->tensor_bytes, member->tensor_bytes, sizeof peer->tensor_bytes);
     }
+    if (member->rates) {
+        eepi_links_set_seat(core->links, member->seat, member->rates);
+    } else {
+        eepi_links_forget_seat(core->links, member->seat);
+    }
 }
 
 /* Evidence against that generation is not to replace what is known: it is no stronger, or about a

@@ -36,6 +36,34 @@ Test(records, R1_a_ready_rank_has_checksums)
     cr_expect_eq(read_record(true, foreign, known), EEP_ERR_PROTOCOL);
 }
 
+/* What a rank tells of its links comes back as it was; a rate that no link has is refused. */
+Test(records, rates_of_links_have_a_bound)
+{
+    static const int32_t none[2] = {-1, -1};
+    static const uint64_t zero[2] = {0, 0};
+    const uint32_t told[EEPI_NUM_RATES] = {EEPI_RATE_MAX, 0, EEPI_RATE_DOWN, 1, 2, UINT32_MAX - 1};
+
+    for (int at = -1; at < EEPI_NUM_RATES; at++) {
+        uint32_t rates[EEPI_NUM_RATES];
+        const eepi_record record = {.member = {1, 1, false, false, none, zero, zero, NULL, rates}};
+        const bool is_sane = at < 0 || at == EEPI_RATE_NIC_AT; /* that one is no rate */
+        eepi_record read = {.pid = 0};
+        size_t bytes = 0;
+        memcpy(rates, told, sizeof rates);
+        if (at >= 0) {
+            rates[at] = EEPI_RATE_MAX + 1;
+        }
+        void *encoded = eepi_record_encode(&record, &shape, &bytes);
+        cr_assert_not_null(encoded);
+        cr_expect_eq(eepi_record_decode(encoded, bytes, &shape, &read),
+                     is_sane ? EEP_OK : EEP_ERR_PROTOCOL, "rate %d", at);
+        if (is_sane) {
+            cr_expect_arr_eq(read.member.rates, rates, sizeof rates);
+        }
+        free(encoded);
+    }
+}
+
 static eep_status read_report(uint64_t epoch, uint64_t highest_step)
 {
     const eepi_report report = {1, 1, epoch, highest_step, 0, NULL};
