@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the machine looks like (hwloc) and which RDMA ports it has (libibverbs). Absent hardware is
- * an empty list, never an error. */
+/* The processors of this machine (hwloc), and which of them a rank's threads are bound to. */
 #ifndef EEPI_TOPOLOGY_H
 #define EEPI_TOPOLOGY_H
 
@@ -40,16 +39,4 @@ EEP_MUST_CHECK eep_status eepi_topology_bind(const eepi_topology *topology, eepi
 EEP_MUST_CHECK eep_status eepi_topology_plan(const eepi_topology *topology, eepi_thread_role role,
                                              int seat, int num_ranks, char *text_out,
                                              size_t text_bytes);
-
-typedef struct eepi_port {
-    char device[64];
-    int port;            /* counted from 1; 0: the device could not be asked for its ports */
-    char state[16];      /* "active", "down", "init", "armed", "defer" or "unknown" */
-    char link_layer[16]; /* "Ethernet", "InfiniBand" */
-    double gbit_per_s;
-    int numa_node; /* -1: unknown */
-} eepi_port;
-/* Fill up to `capacity` entries; returns how many ports there are (0 is normal), which may be more
- * than `capacity`. Opens every device: milliseconds. Any thread. */
-int eepi_ports_list(eepi_port *ports_out, int capacity);
 #endif

@@ -5,6 +5,7 @@
 #include "eep/eep.h"
 #include "experiments/base/output.h"
 #include "graphs/cuda/cuda_environment.h"
+#include "transport/ports.h"
 #include "transport/topology.h"
 #include "transport/bulk/ucx_process.h"
 #include "experiments/base/args.h"
@@ -20,7 +21,7 @@
 #include <ucp/api/ucp.h>
 #include <uct/api/uct.h>
 
-enum { EXIT_USAGE = ARGS_EXIT_USAGE, MAX_PORTS = 256 };
+enum { EXIT_USAGE = ARGS_EXIT_USAGE };
 
 /* ---------------------------------------------------------------- options */
 
@@ -143,19 +144,23 @@ static void collect_machine(cJSON *root)
 
 static void collect_ports(cJSON *root)
 {
-    static eepi_port ports[MAX_PORTS];
     cJSON *list = cJSON_AddArrayToObject(root, "rdma_ports");
-    int num_ports = eepi_ports_list(ports, MAX_PORTS);
-    for (int i = 0; i < num_ports && i < MAX_PORTS; i++) {
+    eepi_ports *ports = NULL;
+    if (eepi_ports_open(eepi_verbs_system(), &ports) != EEP_OK) {
+        return;
+    }
+    for (int i = 0; i < eepi_ports_count(ports); i++) {
+        const eepi_port *at = eepi_ports_at(ports, i);
         cJSON *port = cJSON_CreateObject();
-        cJSON_AddStringToObject(port, "device", ports[i].device);
-        cJSON_AddNumberToObject(port, "port", ports[i].port);
-        cJSON_AddStringToObject(port, "state", ports[i].state);
-        cJSON_AddStringToObject(port, "link_layer", ports[i].link_layer);
-        cJSON_AddNumberToObject(port, "gbit_per_s", ports[i].gbit_per_s);
-        cJSON_AddNumberToObject(port, "numa_node", ports[i].numa_node);
+        cJSON_AddStringToObject(port, "device", at->device);
+        cJSON_AddNumberToObject(port, "port", at->port);
+        cJSON_AddStringToObject(port, "state", at->state);
+        cJSON_AddStringToObject(port, "link_layer", at->link_layer);
+        cJSON_AddNumberToObject(port, "gbit_per_s", at->gbit_per_s);
+        cJSON_AddNumberToObject(port, "numa_node", at->numa_node);
         cJSON_AddItemToArray(list, port);
     }
+    eepi_ports_close(ports);
 }
 
 /* Transports and devices of one memory domain. */

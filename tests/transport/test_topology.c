@@ -191,17 +191,3 @@ Test(topology, more_ranks_than_pus_keep_to_their_numa_node)
     cr_assert_eq(first, 4, "both nodes get their share");
     eepi_topology_close(topology);
 }
-
-Test(topology, absent_rdma_is_an_empty_list)
-{
-    enum { CAPACITY = 64 };
-    eepi_port ports[CAPACITY];
-    int num_ports = eepi_ports_list(ports, CAPACITY);
-    cr_assert_geq(num_ports, 0);
-    cr_assert_eq(eepi_ports_list(NULL, 0), num_ports);
-    for (int i = 0; i < num_ports && i < CAPACITY; i++) {
-        cr_assert_neq(ports[i].device[0], '\0');
-        cr_assert_neq(ports[i].state[0], '\0');
-        cr_assert_geq(ports[i].gbit_per_s, 0);
-    }
-}
