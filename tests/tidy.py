@@ -29,6 +29,7 @@ FLOORS = [
     ("transport/window",),
     ("transport/holder",),
     ("transport/bulk",),
+    ("transport/checkpoint",),
     ("transport",),
     ("repair",),
     ("membership/core",),

@@ -73,6 +73,7 @@ step "all scenarios, weights in shared memory" bash tests/run/scenarios.sh "$roo
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/run/scenarios.sh "$root/build/experiments" all
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
+step "200,000 mutated headers of safetensors files" env EEP_TEST_HEADERS=200000 "$root/build/tests/test_checkpoint" --filter "*/mutated*"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
 step "the store is killed for 60 s" measure store_outage --out "$out"
 step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"

@@ -2,6 +2,7 @@
 /* The checks of a public call's arguments, and the thread's error text. */
 #include "graphs/base/public_call.h"
 
+#include "eep/checkpoint.h"
 #include "eep/eep.h"
 #include "eep/watch.h"
 #include "graphs/base/thread.h"
@@ -28,6 +29,8 @@ ENDS_WITH(eep_window_sizes, control_bytes);
 ENDS_WITH(eep_bad_input, step);
 ENDS_WITH(eep_view_info, epoch);
 ENDS_WITH(eep_kernel, args);
+ENDS_WITH(eep_checkpoint_tensor, dtype);
+ENDS_WITH(eep_checkpoint_place, dtype);
 /* Elements of arrays, and what kernels get by value, never change. */
 static_assert(sizeof(eep_tensor) == 16 && sizeof(eep_seat) == 8 && sizeof(eep_kernel_arg) == 24 &&
                   sizeof(eep_grid) == 16,
@@ -39,7 +42,8 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_step) == 24 && EEPI_LEAST_BYTES(eep_counters) == 80 &&
                   EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
                   EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
-                  EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24,
+                  EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
+                  EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96,
               "a struct of soname 1 has at least the fields of its first release");
 
 /* STRUCT_STEP: each struct holds a pointer or a uint64_t, so all sizes are multiples of theirs. */

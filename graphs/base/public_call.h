@@ -27,17 +27,18 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 /* The last field of each struct in the first release of soname 1. Every caller's struct has it, so
  * it never changes while the soname stays: fields that come later have defaults, these have none.
  */
-#define EEPI_FIRST_eep_config        bulk_interface
-#define EEPI_FIRST_eep_dispatch_args row_scales
-#define EEPI_FIRST_eep_combine_args  out
-#define EEPI_FIRST_eep_kernel        args
-#define EEPI_FIRST_eep_step          epoch
-#define EEPI_FIRST_eep_counters      weights_bytes_background
-#define EEPI_FIRST_eep_snapshot      epoch
-#define EEPI_FIRST_eep_fault         time_ns
-#define EEPI_FIRST_eep_window_sizes  control_bytes
-#define EEPI_FIRST_eep_bad_input     step
-#define EEPI_FIRST_eep_view_info     epoch
+#define EEPI_FIRST_eep_config            bulk_interface
+#define EEPI_FIRST_eep_dispatch_args     row_scales
+#define EEPI_FIRST_eep_combine_args      out
+#define EEPI_FIRST_eep_kernel            args
+#define EEPI_FIRST_eep_step              epoch
+#define EEPI_FIRST_eep_counters          weights_bytes_background
+#define EEPI_FIRST_eep_snapshot          epoch
+#define EEPI_FIRST_eep_fault             time_ns
+#define EEPI_FIRST_eep_window_sizes      control_bytes
+#define EEPI_FIRST_eep_bad_input         step
+#define EEPI_FIRST_eep_view_info         epoch
+#define EEPI_FIRST_eep_checkpoint_tensor dtype
 /* Its least size. */
 #define EEPI_LEAST_BYTES(type)                                                                     \
     (offsetof(type, EEPI_FIRST_##type) + sizeof(((type *)0)->EEPI_FIRST_##type))

@@ -4,6 +4,7 @@
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/step/checkpoint_places.h"
 #include "membership/step/given_memory.h"
 #include "membership/step/weights_state.h"
 #include "repair/checksum.h"
@@ -60,6 +61,7 @@ void eepi_weights_close(eep_context *context)
         eepi_memory_release(context->config.device, w->owned[i]);
     }
     eepi_memory_give_back(context);
+    eepi_places_close(context);
     if (w->physical_to_logical) {
         eep_device_free(context->config.device, EEP_MEMORY_PINNED, w->physical_to_logical);
     }
@@ -372,6 +374,10 @@ eep_status eepi_weights_seal(eep_context *context)
                              "eep_slot_set or eep_slot_alloc, also where eep_slot_expert is -1",
                              i / (size_t)c->num_slots, i % (size_t)c->num_slots);
         }
+    }
+    status = eepi_places_check(context);
+    if (status != EEP_OK) {
+        return status;
     }
     for (int i = 0; i < context->weights->num_tensors; i++) {
         bytes += context->weights->tensor_bytes[i];

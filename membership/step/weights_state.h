@@ -18,6 +18,7 @@ struct eepi_weights {
     uint64_t *backup_wanted;      /* the same: those it is meant to have */
     void **owned;                 /* slots that eep_slot_alloc allocated */
     int32_t num_owned;
-    void *given; /* the tensors in slots and backups, by address; given_memory.c */
+    struct eepi_places *places; /* where experts lie in a checkpoint; NULL: none was named */
+    void *given;                /* the tensors in slots and backups, by address; given_memory.c */
 };
 #endif

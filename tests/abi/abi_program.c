@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that is alone in its instance, compiled with headers whose structs are shorter or longer
  * than the library's (abi_headers.py). Behind each struct lie bytes that no call may write. */
+#include <eep/checkpoint.h>
 #include <eep/eep.h>
 #include <eep/store.h>
 #include <eep/watch.h>
@@ -34,6 +35,7 @@ GUARDED(eep_fault, fault);
 GUARDED(eep_window_sizes, sizes);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
+GUARDED(eep_checkpoint_tensor, tensor);
 
 #define ARM(name) memset((name).guard, 0xa5, GUARD)
 static int is_whole(const unsigned char *guard)
@@ -180,6 +182,23 @@ static eep_graph *capture(void)
     return graph;
 }
 
+/* A checkpoint with a tensor "a" of one byte. */
+static eep_checkpoint *open_checkpoint(void)
+{
+    static const char header[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    const unsigned char length[8] = {sizeof header - 1};
+    eep_checkpoint *checkpoint = NULL;
+    char path[120];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s.weights", store_path);
+    file = fopen(path, "wb");
+    CHECK(file && fwrite(length, 1, 8, file) == 8 && fputs(header, file) >= 0 &&
+          fputc(7, file) == 7 && fclose(file) == 0);
+    CHECK(eep_checkpoint_open(path, NULL, 0, &checkpoint) == EEP_OK && remove(path) == 0);
+    return checkpoint;
+}
+
 /* A step with an expert that there is not, and what a front sees. */
 static void observe(eep_graph *graph)
 {
@@ -201,6 +220,12 @@ static void observe(eep_graph *graph)
     WHOLE(view);
     CHECK(view.s.num_active == 1 && view.s.is_serving == 1 && view.s.struct_bytes == sizeof view.s);
     eep_watch_close(watch);
+    eep_checkpoint *checkpoint = open_checkpoint();
+    CHECK(eep_checkpoint_find(checkpoint, "a", EEP_SIZED(&tensor.s)) == EEP_OK);
+    WHOLE(tensor);
+    CHECK(tensor.s.bytes == 1 && tensor.s.shape[0] == 1 &&
+          tensor.s.struct_bytes == sizeof tensor.s);
+    eep_checkpoint_close(checkpoint);
 }
 
 static void serve(eep_graph *graph)
@@ -240,6 +265,11 @@ static void refuse_the_shorter(void)
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
+    eep_checkpoint *checkpoint = open_checkpoint();
+    TOO_SHORT(eep_checkpoint_tensor, tensor.s, eep_checkpoint_find, checkpoint, "a",
+              EEP_SIZED(&tensor.s));
+    WHOLE(tensor);
+    eep_checkpoint_close(checkpoint);
     snapshot.s.struct_bytes = 24; /* its own is right, and that of the counters is not */
     TOO_SHORT(eep_counters, counters.s, eep_snapshot_get, context, &snapshot.s,
               EEP_SIZED(&counters.s), NULL);
@@ -329,6 +359,7 @@ int main(int argc, char **argv)
     ARM(sizes);
     ARM(bad);
     ARM(view);
+    ARM(tensor);
     CHECK(eep_version() == EEP_VERSION);
     CHECK(eep_store_open(store_path, error, sizeof error, &store) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);

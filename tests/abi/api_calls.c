@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What api_calls.py makes of the headers is included here: see there. */
+#include <eep/checkpoint.h>
 #include <eep/eep.h>
 #include <eep/sink.h>
 #include <eep/store.h>
@@ -20,6 +21,9 @@ static eep_context *context;
 static eep_sink *sink;
 static eep_store *store;
 static eep_watch *watch;
+static eep_checkpoint *checkpoint;
+static eep_checkpoint_tensor tensor;
+static const char *const names[1] = {"a"};
 static eep_view_info view;
 static eep_config config;
 static eep_step step;
@@ -40,6 +44,13 @@ static void nothing(const void *args, eep_grid grid)
 {
     (void)args;
     (void)grid;
+}
+static eep_status place_expert(void *user, int32_t layer, int32_t expert, int32_t number,
+                               eep_checkpoint_place *place_out)
+{
+    (void)user, (void)layer, (void)expert, (void)number;
+    snprintf(place_out->name, sizeof place_out->name, "a");
+    return EEP_OK;
 }
 static const eep_kernel kernel = EEP_KERNEL("nothing", nothing, NULL, NULL, 0);
 
@@ -88,8 +99,22 @@ static void in_child(const char *label, const char *name, eep_status status)
         }                                                                                          \
     } while (0)
 
+/* A tensor "a" of one byte. */
+static void write_checkpoint(void)
+{
+    static const char header[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    const unsigned char length[8] = {sizeof header - 1};
+    FILE *file = fopen(other_path, "wb");
+
+    CHECK(file && fwrite(length, 1, 8, file) == 8 && fputs(header, file) >= 0 &&
+          fputc(7, file) == 7 && fclose(file) == 0);
+}
+
 static void set_up(void)
 {
+    write_checkpoint();
+    CHECK(eep_checkpoint_open(other_path, text, sizeof text, &checkpoint) == EEP_OK);
+    CHECK(remove(other_path) == 0);
     CHECK(eep_store_open(path, text, sizeof text, &store) == EEP_OK);
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
@@ -145,6 +170,7 @@ static void close_the_wrong_way(void)
     eep_close(context);
     eep_sink_close(sink);
     eep_watch_close(watch);
+    eep_checkpoint_close(checkpoint);
 }
 
 static void name_the_call(void)

@@ -20,6 +20,12 @@ VALID = {
     "eep_sink *": "sink",
     "const eep_sink *": "sink",
     "eep_store *": "store",
+    "eep_checkpoint *": "checkpoint",
+    "const eep_checkpoint *": "checkpoint",
+    "eep_checkpoint_tensor *": "EEP_SIZED(&tensor)",
+    "eep_checkpoint_place_fn": "place_expert",
+    "const char *const *": "names",
+    "const char *name": '"a"',
     "eep_watch *": "watch",
     "const eep_watch *": "watch",
     "eep_view_info *": "EEP_SIZED(&view)",
@@ -54,9 +60,10 @@ VALID = {
 }
 # NULL says something here: the argument is not wanted, or there is nothing to close.
 MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep_store_forget", "error_out"), ("eep_watch_open", "error_out"),
+               ("eep_checkpoint_open", "error_out"), ("eep_checkpoint_set", "user"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_last_error", "context")}
-HANDLES = {"watch", "device", "stream", "event", "graph", "context", "sink", "store"}
+HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}
 # Not on a handle of the parent's, or the test's own clean-up.
 OWN = {"eep_store_close"}
 # What it answers of NULL, where that is no eep_status and not 0.

@@ -156,6 +156,9 @@ void world_rest(world *w);
 void world_check_right(world *w);
 void world_check_never_aborted(world *w, int32_t first, int32_t last);
 
+/* The weights of an expert: scale [WORLD_HIDDEN], shift [WORLD_HIDDEN]. */
+void world_expert(int32_t layer, int32_t expert, float *scale, float *shift);
+
 /* The next input of the rank, made bad as asked; and how many numbers of its `out` are not what
  * they should be. Rank thread. */
 void rank_fill(rank *r, int32_t num_tokens, rank_bad bad);

@@ -120,12 +120,20 @@ static void allocate_step(rank *r)
     upload(r, r->topk_weights, weights, sizeof weights);
 }
 
+void world_expert(int32_t layer, int32_t expert, float *scale, float *shift)
+{
+    for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
+        scale[h] = expert_scale(layer, expert, h);
+        shift[h] = expert_shift(layer, expert);
+    }
+}
+
 static void make_expert(const rank *r, int32_t layer, int32_t expert, float *scale, float *shift)
 {
     float heavier = layer == 1 && expert == 3 ? r->heavier : 0.0f;
+    world_expert(layer, expert, scale, shift);
     for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
-        scale[h] = expert_scale(layer, expert, h) + heavier;
-        shift[h] = expert_shift(layer, expert);
+        scale[h] += heavier;
     }
 }
 

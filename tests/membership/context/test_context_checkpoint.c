@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts with a checkpoint: where experts lie in it, what is refused by name, and repairs that
+ * have no other source. */
+#include "eep/checkpoint.h"
+#include "tests/lib/context_fixture.h"
+#include "tests/lib/tensor_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ROW_BYTES = WORLD_HIDDEN * sizeof(float), FIRST_LAYER = 3 };
+
+/* model.safetensors with a scale per expert ("...layers.L.experts.E.scale"), and one shift per
+ * layer for all experts ("...layers.L.shift", [experts, hidden]); layers count from FIRST_LAYER. */
+static void write_world(tensor_folder *folder)
+{
+    static char header[8192];
+    const size_t row = ROW_BYTES, bytes = 2 * WORLD_LAYERS * WORLD_EXPERTS * row;
+    float *data = malloc(bytes);
+    size_t used = (size_t)sprintf(header, "{\"__metadata__\":{}"), end = 0;
+    float shift[WORLD_HIDDEN], scale[WORLD_HIDDEN];
+
+    for (int layer = 0; layer < WORLD_LAYERS; layer++) {
+        for (int expert = 0; expert < WORLD_EXPERTS; expert++, end += row) {
+            world_expert(layer, expert, (float *)((char *)data + end), shift);
+            used += (size_t)sprintf(header + used,
+                                    ",\"model.layers.%d.experts.%d.scale\":{\"dtype\":\"F32\","
+                                    "\"shape\":[%d],\"data_offsets\":[%zu,%zu]}",
+                                    FIRST_LAYER + layer, expert, WORLD_HIDDEN, end, end + row);
+        }
+        used += (size_t)sprintf(header + used,
+                                ",\"model.layers.%d.shift\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
+                                "\"data_offsets\":[%zu,%zu]}",
+                                FIRST_LAYER + layer, WORLD_EXPERTS, WORLD_HIDDEN, end,
+                                end + WORLD_EXPERTS * row);
+        for (int expert = 0; expert < WORLD_EXPERTS; expert++, end += row) {
+            world_expert(layer, expert, scale, (float *)((char *)data + end));
+        }
+    }
+    used += (size_t)sprintf(header + used, "}");
+    cr_assert_lt(used, sizeof header);
+    tensor_file_write_raw(folder, "model.safetensors", used, header, used, (uint8_t *)data, bytes);
+    free(data);
+}
+
+static const char *const names[WORLD_TENSORS] = {"model.layers.{layer}.experts.{expert}.scale",
+                                                 "model.layers.{layer}.shift"};
+
+static eep_status place_expert(void *user, int32_t layer, int32_t expert, int32_t tensor,
+                               eep_checkpoint_place *place_out)
+{
+    const char *dtype = user;
+    if (tensor == 0) {
+        snprintf(place_out->name, sizeof place_out->name, "model.layers.%d.experts.%d.scale",
+                 FIRST_LAYER + layer, expert);
+    } else {
+        snprintf(place_out->name, sizeof place_out->name, "model.layers.%d.shift",
+                 FIRST_LAYER + layer);
+        place_out->offset = (uint64_t)expert * ROW_BYTES;
+        place_out->bytes = ROW_BYTES;
+    }
+    snprintf(place_out->dtype, sizeof place_out->dtype, "%s", dtype);
+    return EEP_OK;
+}
+
+static void expect_weights(eep_context *context, int32_t layer, int32_t expert)
+{
+    float scale[WORLD_HIDDEN], shift[WORLD_HIDDEN], want[2][WORLD_HIDDEN];
+    eep_tensor tensors[] = {{scale, sizeof scale}, {shift, sizeof shift}};
+    cr_assert_eq(eep_checkpoint_load(context, layer, expert, tensors, 2), EEP_OK, "%s",
+                 eep_last_error(context));
+    world_expert(layer, expert, want[0], want[1]);
+    cr_expect(memcmp(scale, want[0], sizeof scale) == 0 &&
+                  memcmp(shift, want[1], sizeof scale) == 0,
+              "layer %d expert %d", layer, expert);
+}
+
+/* An open rank 0, not joined, and a checkpoint. */
+typedef struct scene {
+    world w;
+    tensor_folder folder;
+    eep_checkpoint *checkpoint;
+    eep_context *context;
+} scene;
+
+static void begin(scene *s)
+{
+    char error[256];
+    world_open(&s->w, 1, 1);
+    tensor_folder_open(&s->folder);
+    write_world(&s->folder);
+    cr_assert_eq(eep_checkpoint_open(s->folder.path, error, sizeof error, &s->checkpoint), EEP_OK,
+                 "%s", error);
+    s->w.config.num_slots = WORLD_EXPERTS < WORLD_SLOTS ? WORLD_EXPERTS : WORLD_SLOTS;
+    s->w.config.num_experts = WORLD_SLOTS;
+    cr_assert_eq(rank_open(&s->w, 0), EEP_OK, "%s", s->w.ranks[0].error);
+    s->context = s->w.ranks[0].context;
+}
+
+static void end(scene *s)
+{
+    eep_checkpoint_close(s->checkpoint);
+    rank_close(&s->w.ranks[0]);
+    world_close(&s->w);
+    tensor_folder_close(&s->folder);
+}
+
+static void expect_text(scene *s, eep_status status, eep_status wanted, const char *word)
+{
+    cr_expect_eq(status, wanted, "%s: %s", word, eep_strerror(status));
+    cr_expect(strstr(eep_last_error(s->context), word), "'%s' is not in: %s", word,
+              eep_last_error(s->context));
+}
+
+Test(context_checkpoint, experts_are_found_by_a_function_and_read)
+{
+    scene s;
+    begin(&s);
+    cr_assert_eq(eep_checkpoint_set(s.context, s.checkpoint, 2, place_expert, "F32"), EEP_OK, "%s",
+                 eep_last_error(s.context));
+    eep_checkpoint_close(s.checkpoint); /* the context still uses it */
+    s.checkpoint = NULL;
+    for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
+        for (int32_t expert = 0; expert < WORLD_SLOTS; expert++) {
+            expect_weights(s.context, layer, expert);
+        }
+    }
+    end(&s);
+}
+
+Test(context_checkpoint, a_place_that_is_not_there_is_refused_by_name)
+{
+    float row[WORLD_HIDDEN];
+    eep_tensor short_one[] = {{row, sizeof row}, {row, sizeof row - 4}};
+    const char *const odd[] = {"model.layers.{layer}.experts.{expert}.scale", "model.{expert}"};
+    const char *const few[] = {"model.layers.{layer}.shift"};
+    static char longest[600];
+    const char *const too_long[] = {longest};
+    scene s;
+
+    begin(&s);
+    expect_text(&s, eep_checkpoint_load(s.context, 0, 0, short_one, 2), EEP_ERR_STATE,
+                "names a checkpoint first");
+    expect_text(&s, eep_checkpoint_set(s.context, s.checkpoint, 2, place_expert, "BF16"),
+                EEP_ERR_INVALID, "model.layers.3.experts.0.scale is F32, and BF16 is needed");
+    expect_text(&s, eep_checkpoint_set(s.context, s.checkpoint, 9, place_expert, "F32"),
+                EEP_ERR_INVALID, "num_tensors is 9");
+    expect_text(&s, eep_checkpoint_set_names(s.context, s.checkpoint, 2, odd, FIRST_LAYER),
+                EEP_ERR_NOT_FOUND, "layer 0 expert 0: the checkpoint has no tensor model.0");
+    expect_text(&s, eep_checkpoint_set_names(s.context, s.checkpoint, 1, odd, FIRST_LAYER + 1),
+                EEP_ERR_NOT_FOUND, "no tensor model.layers.5.experts.0.scale");
+    /* all experts in one tensor: of as many as there are */
+    expect_text(&s, eep_checkpoint_set_names(s.context, s.checkpoint, 1, few, FIRST_LAYER),
+                EEP_ERR_INVALID, "tensor model.layers.3.shift has no first dimension of 5 experts");
+    memset(longest, 'x', sizeof longest - 1);
+    expect_text(&s, eep_checkpoint_set_names(s.context, s.checkpoint, 1, too_long, 0),
+                EEP_ERR_INVALID, "longer than 511 bytes");
+    expect_text(&s, eep_checkpoint_set_names(s.context, s.checkpoint, 1, few, -1), EEP_ERR_INVALID,
+                "first_layer is -1");
+    cr_assert_eq(eep_checkpoint_set(s.context, s.checkpoint, 2, place_expert, ""), EEP_OK);
+    expect_text(&s, eep_checkpoint_load(s.context, 0, 0, short_one, 2), EEP_ERR_INVALID,
+                "tensor 1 has 60 bytes, and 64 in the checkpoint");
+    expect_text(&s, eep_checkpoint_load(s.context, 2, 0, short_one, 2), EEP_ERR_INVALID, "layer 2");
+    expect_text(&s, eep_checkpoint_load(s.context, 0, 5, short_one, 2), EEP_ERR_INVALID,
+                "expert 5");
+    cr_assert_eq(truncate(s.folder.file, 100), 0);
+    short_one[1].bytes = sizeof row;
+    expect_text(&s, eep_checkpoint_load(s.context, 1, 4, short_one, 2), EEP_ERR_PROTOCOL,
+                "layer 1 expert 4: ");
+    end(&s);
+}
+
+Test(context_checkpoint, other_sizes_than_the_slots_are_refused_by_join)
+{
+    const char *const one[] = {"model.layers.{layer}.experts.{expert}.scale"};
+    scene s;
+
+    begin(&s);
+    cr_assert_eq(eep_checkpoint_set_names(s.context, s.checkpoint, 1, one, FIRST_LAYER), EEP_OK,
+                 "%s", eep_last_error(s.context));
+    expect_text(&s, eep_join(s.context), EEP_ERR_INVALID,
+                "1 tensors in the checkpoint, and 2 in a slot");
+    cr_assert_eq(eep_checkpoint_set(s.context, s.checkpoint, 2, place_expert, "F32"), EEP_OK);
+    cr_expect_eq(eep_join(s.context), EEP_OK, "%s", eep_last_error(s.context));
+    expect_text(&s, eep_checkpoint_set(s.context, s.checkpoint, 2, place_expert, "F32"),
+                EEP_ERR_STATE, "before eep_join");
+    end(&s);
+}
+
+Test(context_checkpoint, names_with_braces_find_single_and_fused_tensors)
+{
+    char error[256];
+    scene s;
+
+    world_open(&s.w, 2, 2); /* 8 experts */
+    tensor_folder_open(&s.folder);
+    write_world(&s.folder);
+    cr_assert_eq(eep_checkpoint_open(s.folder.path, error, sizeof error, &s.checkpoint), EEP_OK,
+                 "%s", error);
+    cr_assert_eq(rank_open(&s.w, 0), EEP_OK, "%s", s.w.ranks[0].error);
+    s.context = s.w.ranks[0].context;
+    cr_assert_eq(eep_checkpoint_set_names(s.context, s.checkpoint, 2, names, FIRST_LAYER), EEP_OK,
+                 "%s", eep_last_error(s.context));
+    expect_weights(s.context, 0, 0);
+    expect_weights(s.context, 1, 7);
+    end(&s);
+}
