@@ -44,9 +44,10 @@ typedef struct copier {
 
 static unsigned char *blob;
 
-static int serve(void *user, const eepi_blob *what, eepi_bulk_part *parts_out)
+static int serve(void *user, const eepi_blob *what, uint64_t bytes, eepi_bulk_part *parts_out)
 {
     (void)user;
+    (void)bytes;
     parts_out[0] = (eepi_bulk_part){blob, sizes[what->expert]};
     return 1;
 }

@@ -29,7 +29,7 @@
 #include "membership/process/detector.h"
 #include "membership/process/process.h"
 #include "membership/store/store_client.h"
-#include "repair/executor.h"
+#include "repair/executor/executor.h"
 #include "transport/bulk/bulk.h"
 #include "transport/topology.h"
 #include "transport/window/window.h"

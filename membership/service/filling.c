@@ -29,6 +29,11 @@ static bool fill_again(eep_context *context, uint64_t digest)
     return true;
 }
 
+static void say(void *user, const char *text)
+{
+    eepi_log(user, EEP_LOG_WARN, "repair: %s", text);
+}
+
 static size_t bulk_address_of(void *user, int32_t seat, const void **address_out)
 {
     eep_context *context = user;
@@ -79,6 +84,7 @@ eep_status eepi_filling_open(eep_context *context)
                                    .slot = eepi_weights_slot,
                                    .backup = eepi_weights_backup,
                                    .address = bulk_address_of,
+                                   .note = say,
                                    .done = repaired,
                                    .user = context};
     eepi_executor *executor;
@@ -136,12 +142,17 @@ void eepi_fill_fetched(void *user, uint64_t transfer, eep_status status)
     }
 }
 
+/* After the promise of rule M2 nothing is placed, but what a REPAIRING view asks for. */
+static bool may_place(const eep_context *context, const eepi_executor *executor)
+{
+    return !eepi_core_is_wedged(context->core) || !eepi_executor_is_behind_traffic(executor);
+}
+
 void eepi_fill_go_on(eep_context *context)
 {
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
-    /* after the promise of rule M2 nothing is placed, but what a REPAIRING view asks for */
-    if (executor && !eepi_core_is_wedged(context->core)) {
+    if (executor && may_place(context, executor)) {
         eepi_executor_tick(executor, context->bulk, eepi_now_us());
     }
 }
@@ -150,5 +161,5 @@ uint64_t eepi_fill_wake_us(const eep_context *context)
 {
     const eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
-    return executor ? eepi_executor_wake_us(executor) : UINT64_MAX;
+    return executor && may_place(context, executor) ? eepi_executor_wake_us(executor) : UINT64_MAX;
 }

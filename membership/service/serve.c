@@ -11,11 +11,17 @@
 
 enum { COPY_BOUND_US = 1000000, NUM_BUFFERS = 2 };
 
-/* Pinned copies of slots that are being sent; nothing on the host backend. */
+/* A pinned copy of one slot, of which ranges are sent. */
+typedef struct staged {
+    void *buffer;
+    int32_t layer, expert; /* of whose weights it has ranges, while it has users */
+    int users;             /* transfers under way */
+} staged;
+
+/* Nothing on the host backend. */
 struct eepi_serving {
     eep_stream *stream; /* the device's auxiliary one; NULL: slots are sent as they are */
-    void *buffer[NUM_BUFFERS];
-    bool busy[NUM_BUFFERS];
+    staged staged[NUM_BUFFERS];
 };
 
 /* The slot that holds the expert now; -1: none. Rule R1: a FILLING one is no source. */
@@ -41,35 +47,62 @@ static int name_parts(const eep_context *context, const eep_tensor *tensors,
     return eepi_weights_num_tensors(context);
 }
 
-/* Device memory is sent from a pinned copy. 0: all buffers are in use; the receiver asks another
- * rank, or asks again. */
-static int name_staged(eep_context *context, const eep_tensor *tensors, eepi_bulk_part *parts_out)
+/* The buffer that has ranges of that expert already, else a free one; NULL: all are in use. */
+static staged *buffer_for(struct eepi_serving *serving, const eepi_blob *blob)
+{
+    staged *unused = NULL;
+
+    for (int at = 0; at < NUM_BUFFERS; at++) {
+        staged *s = &serving->staged[at];
+        if (s->users > 0 && s->layer == blob->layer && s->expert == blob->expert) {
+            return s;
+        }
+        if (s->buffer && s->users == 0) {
+            unused = s;
+        }
+    }
+    return unused;
+}
+
+/* Device memory is sent from a pinned copy of the range, which lies in its buffer where the whole
+ * blob would have it. 0: all buffers are in use; the receiver asks another rank, or asks again. */
+static int name_staged(eep_context *context, const eepi_blob *blob, uint64_t bytes,
+                       const eep_tensor *tensors, eepi_bulk_part *parts_out)
 {
     struct eepi_serving *serving = context->serving;
+    staged *s = buffer_for(serving, blob);
     eep_status status = EEP_OK;
-    uint8_t *next;
-    int at = 0;
+    const uint64_t end = blob->offset + bytes;
+    uint64_t begin = 0; /* of the tensor in the blob */
 
-    while (at < NUM_BUFFERS && (!serving->buffer[at] || serving->busy[at])) {
-        at++;
-    }
-    if (at == NUM_BUFFERS) {
+    if (!s) {
         return 0;
     }
-    next = serving->buffer[at];
     for (int i = 0; i < eepi_weights_num_tensors(context) && status == EEP_OK; i++) {
-        parts_out[i] = (eepi_bulk_part){next, tensors[i].bytes};
-        status = eep_copy_async(serving->stream, next, tensors[i].data, tensors[i].bytes);
-        next += tensors[i].bytes;
+        const uint64_t size = tensors[i].bytes;
+        uint8_t *to = (uint8_t *)s->buffer + begin;
+        const uint64_t from = blob->offset > begin ? blob->offset - begin : 0;
+        const uint64_t until = end < begin + size ? (end > begin ? end - begin : 0) : size;
+        parts_out[i] = (eepi_bulk_part){to, size};
+        if (from < until) {
+            status = eep_copy_async(serving->stream, to + from,
+                                    (const uint8_t *)tensors[i].data + from, until - from);
+        }
+        begin += size;
     }
     if (status == EEP_OK) {
         status = eep_stream_synchronize(serving->stream, COPY_BOUND_US);
     }
-    serving->busy[at] = status == EEP_OK;
-    return status == EEP_OK ? eepi_weights_num_tensors(context) : 0;
+    if (status != EEP_OK) {
+        return 0;
+    }
+    s->layer = blob->layer;
+    s->expert = blob->expert;
+    s->users++;
+    return eepi_weights_num_tensors(context);
 }
 
-int eepi_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
+int eepi_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part *parts_out)
 {
     eep_context *context = user;
     const eep_tensor *tensors;
@@ -91,7 +124,7 @@ int eepi_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
         return 0;
     }
     tensors = eepi_weights_slot(context, blob->layer, slot);
-    return context->serving->stream ? name_staged(context, tensors, parts_out)
+    return context->serving->stream ? name_staged(context, blob, bytes, tensors, parts_out)
                                     : name_parts(context, tensors, parts_out);
 }
 
@@ -100,8 +133,9 @@ void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
     struct eepi_serving *serving = ((eep_context *)user)->serving;
 
     for (int at = 0; num_parts > 0 && at < NUM_BUFFERS; at++) {
-        if (serving->buffer[at] && serving->buffer[at] == parts[0].data) {
-            serving->busy[at] = false;
+        staged *s = &serving->staged[at];
+        if (s->users > 0 && s->buffer == parts[0].data) {
+            s->users--;
         }
     }
 }
@@ -120,7 +154,7 @@ eep_status eepi_serving_open(eep_context *context)
         bytes += eepi_weights_tensor_bytes(context)[i];
     }
     for (int at = 0; at < NUM_BUFFERS && status == EEP_OK; at++) {
-        status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->buffer[at]);
+        status = eep_device_alloc(device, EEP_MEMORY_PINNED, bytes, &serving->staged[at].buffer);
     }
     return status == EEP_OK ? eepi_device_auxiliary(device, &serving->stream) : status;
 }
@@ -128,7 +162,8 @@ eep_status eepi_serving_open(eep_context *context)
 void eepi_serving_close(eep_context *context)
 {
     for (int at = 0; context->serving && at < NUM_BUFFERS; at++) {
-        eep_device_free(context->config.device, EEP_MEMORY_PINNED, context->serving->buffer[at]);
+        eep_device_free(context->config.device, EEP_MEMORY_PINNED,
+                        context->serving->staged[at].buffer);
     }
     free(context->serving);
 }

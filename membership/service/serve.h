@@ -14,6 +14,6 @@ EEP_MUST_CHECK eep_status eepi_serving_open(eep_context *context);
 void eepi_serving_close(eep_context *context);
 /* The bulk's functions. Name the tensors of an expert, 0: they are not available now. They were
  * sent. */
-int eepi_serve(void *context, const eepi_blob *blob, eepi_bulk_part *parts_out);
+int eepi_serve(void *context, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part *parts_out);
 void eepi_served(void *context, const eepi_bulk_part *parts, int num_parts);
 #endif

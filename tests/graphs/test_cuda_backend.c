@@ -5,7 +5,7 @@
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/device/device_share.h"
 #include "graphs/device/tables.h"
-#include "repair/executor.h"
+#include "repair/executor/executor.h"
 #include "tests/fake_gpu/fake_gpu.h"
 #include "transport/window/window.h"
 

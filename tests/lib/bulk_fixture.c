@@ -119,8 +119,9 @@ void free_blobs(void)
     free(large_blob);
 }
 
-int bulk_fixture_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
+int bulk_fixture_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part *parts_out)
 {
+    (void)bytes;
     ((node *)user)->served++;
     if (blob->expert == 1) {
         parts_out[0] = (eepi_bulk_part){small_blob, 300001};

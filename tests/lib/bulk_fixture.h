@@ -45,7 +45,8 @@ typedef struct node {
 } node;
 
 /* Expert 1 is small_blob in three parts, 2 large_blob, 3 has too many parts; `user` is a node. */
-int bulk_fixture_serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out);
+int bulk_fixture_serve(void *user, const eepi_blob *blob, uint64_t bytes,
+                       eepi_bulk_part *parts_out);
 void bulk_fixture_done(void *user, uint64_t transfer, eep_status status);
 void bulk_fixture_note(void *user, const char *text);
 /* Returns 0, or -1 with a line on stderr. */

@@ -95,7 +95,7 @@ shm_address player_be_copier(player *self, unsigned char **region_out)
     cr_assert_eq(player_hold(self, name, fd, SHM_REGION_BYTES), EEP_OK);
     close(fd);
     shm_address address = {.magic = SHM_ADDRESS_MAGIC,
-                           .version = 1,
+                           .version = SHM_ADDRESS_VERSION,
                            .num_slots = SHM_SLOTS,
                            .slot_bytes = SHM_SLOT_BYTES};
     memcpy(address.identity, self->identity, sizeof address.identity);

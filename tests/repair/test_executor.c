@@ -2,7 +2,7 @@
 /* The repair executor: only bytes with the view's checksum ever reach a slot. */
 #include "graphs/device/device_ops.h"
 #include "repair/checksum.h"
-#include "repair/executor.h"
+#include "repair/executor/executor.h"
 
 #include <criterion/criterion.h>
 #include <poll.h>
@@ -28,10 +28,11 @@ typedef struct world {
     uint64_t bytes;
 } world;
 
-static int serve(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out)
+static int serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part *parts_out)
 {
     world *w = user;
 
+    (void)bytes;
     if (blob->expert != 1) {
         return 0;
     }
@@ -142,7 +143,8 @@ static void run_world(world *w)
         while (eepi_bulk_progress(w->bulk)) {
             ;
         }
-        if (!w->done) {
+        eepi_executor_tick(w->executor, w->bulk, 0);
+        if (!w->done && eepi_executor_wake_us(w->executor) > 0) {
             poll(&fd, 1, 1);
         }
     }
@@ -306,10 +308,16 @@ Test(executor, behind_live_traffic_the_rate_is_kept)
     eepi_view_seal(w.view);
     eepi_executor_start(w.executor, w.bulk, w.view, 5);
     cr_assert_eq(w.done, 0, "one of two");
-    cr_assert_eq(eepi_executor_wake_us(w.executor), 5 + cost_us);
+    cr_assert_eq(eepi_executor_wake_us(w.executor), 5 + cost_us, "read, not placed yet");
     eepi_executor_tick(w.executor, w.bulk, 5 + cost_us - 1);
-    cr_assert_eq(w.done, 0);
+    cr_assert_eq(eepi_executor_wake_us(w.executor), 5 + cost_us);
     eepi_executor_tick(w.executor, w.bulk, 5 + cost_us);
+    cr_assert_eq(eepi_executor_wake_us(w.executor), 5 + cost_us + cost_us / 4,
+                 "the first is there");
+    eepi_executor_tick(w.executor, w.bulk, 5 + cost_us + cost_us / 4);
+    cr_assert_eq(eepi_executor_wake_us(w.executor), 5 + 2 * cost_us + cost_us / 4);
+    cr_assert_eq(w.done, 0);
+    eepi_executor_tick(w.executor, w.bulk, 5 + 2 * cost_us + cost_us / 4);
     cr_assert_eq(w.done, 1);
     cr_assert_eq(w.bytes, 2 * sizeof w.good);
     cr_assert_eq(eepi_executor_wake_us(w.executor), UINT64_MAX);

@@ -343,23 +343,33 @@ static void answer(transfer *t, eep_status status)
     sim_after(sim_delay(100, 3000), arrive, t, 0);
 }
 
+/* Copy the bytes from `begin` to `end` of the range that is asked for. */
+static void gather(transfer *t, size_t begin, size_t end)
+{
+    size_t at = 0; /* of the part, in the blob */
+
+    for (int i = 0; i < t->num_parts; i++) {
+        for (size_t byte = 0; byte < t->parts[i].bytes; byte++) {
+            const size_t in_range = at + byte - (size_t)t->blob.offset;
+            if (at + byte >= t->blob.offset && in_range >= begin && in_range < end) {
+                t->copy[in_range] = ((const uint8_t *)t->parts[i].data)[byte];
+            }
+        }
+        at += t->parts[i].bytes;
+    }
+}
+
 /* The slot may be written while it is sent: the second half is read later. */
 static void send_rest(void *user, uint64_t number)
 {
     transfer *t = user;
-    size_t at = 0;
 
     (void)number;
     if (!t->from->process->alive) {
         answer(t, EEP_ERR_UNREACHABLE);
         return;
     }
-    for (int i = 0; i < t->num_parts; i++) {
-        size_t half = t->parts[i].bytes / 2;
-        memcpy(t->copy + at + half, (const uint8_t *)t->parts[i].data + half,
-               t->parts[i].bytes - half);
-        at += t->parts[i].bytes;
-    }
+    gather(t, t->bytes / 2, t->bytes);
     if (t->from->served) {
         t->from->served(t->from->user, t->parts, t->num_parts);
     }
@@ -370,19 +380,19 @@ static void give(transfer *t)
 {
     size_t at = 0;
 
-    t->num_parts = t->from->serve(t->from->user, &t->blob, t->parts);
+    t->num_parts = t->from->serve(t->from->user, &t->blob, t->bytes, t->parts);
     if (t->num_parts == 0) {
         answer(t, EEP_ERR_NOT_FOUND);
         return;
     }
-    t->copy = calloc(1, t->bytes);
     for (int i = 0; i < t->num_parts; i++) {
-        if (at + t->parts[i].bytes > t->bytes) {
-            abort();
-        }
-        memcpy(t->copy + at, t->parts[i].data, t->parts[i].bytes / 2);
         at += t->parts[i].bytes;
     }
+    if (at != t->blob.total) {
+        abort();
+    }
+    t->copy = calloc(1, t->bytes);
+    gather(t, 0, t->bytes / 2);
     sim_after(sim_delay(10, 2000), send_rest, t, 0);
 }
 
@@ -444,6 +454,7 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     memcpy(&t->from, peer_address, sizeof t->from);
     t->to = bulk;
     t->blob = *blob;
+    t->blob.total = blob->total ? blob->total : blob->offset + bytes;
     t->id = bulk->next_id++;
     t->buffer = buffer;
     t->bytes = bytes;
@@ -455,6 +466,16 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     sim_after(timeout_us, time_out, t, 0);
     *transfer_out = t->id;
     return EEP_OK;
+}
+
+void eepi_bulk_cancel(eepi_bulk *bulk, uint64_t id)
+{
+    for (transfer *t = bulk->transfers; t; t = t->next) {
+        if (t->id == id && !t->over) {
+            t->over = 1;
+            t->status = EEP_ERR_ABORTED;
+        }
+    }
 }
 
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)

@@ -115,6 +115,114 @@ OVER_BOTH(names_what_is_wrong_with_a_request)
     eepi_bulk_close(server.bulk);
 }
 
+OVER_BOTH(fetches_ranges_across_parts_and_chunks)
+{
+    static const struct {
+        uint64_t offset, bytes;
+    } ranges[] = {
+        {0, 1},                     /* the first byte */
+        {300000, 7},                /* the end of the first part, the second, the third */
+        {SMALL_BYTES - 1, 1},       /* the last byte */
+        {1, EEPI_BULK_CHUNK_BYTES}, /* as long as a chunk, not where one begins */
+        {299000, EEPI_BULK_CHUNK_BYTES + 4097}, /* two chunks over three parts */
+        {EEPI_BULK_CHUNK_BYTES, SMALL_BYTES - EEPI_BULK_CHUNK_BYTES},
+    };
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *buffer = malloc(SMALL_BYTES);
+    for (int local = 0; local < 2; local++) {
+        const node *of = local ? &self : &server;
+        for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+            const eepi_blob blob = {
+                .epoch = 1, .expert = 1, .offset = ranges[i].offset, .total = SMALL_BYTES};
+            uint64_t transfer;
+            const int ended = self.ended;
+            memset(buffer, 0x5a, SMALL_BYTES);
+            cr_assert_eq(eepi_bulk_fetch(self.bulk, of->address, of->address_bytes, &blob, buffer,
+                                         ranges[i].bytes, FETCH_US, &transfer),
+                         EEP_OK);
+            cr_assert_eq(run_until(&self, &server, ended + 1), 0);
+            cr_assert_eq(self.status, EEP_OK, "range %zu: %s", i, eep_strerror(self.status));
+            cr_assert_eq(memcmp(buffer, small_blob + ranges[i].offset, ranges[i].bytes), 0);
+            cr_assert(ranges[i].bytes == SMALL_BYTES || buffer[ranges[i].bytes] == 0x5a);
+        }
+    }
+    free(buffer);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+/* What a requester says of a range is not believed. `total` 0 in a case: as much as is asked for.
+ */
+OVER_BOTH(ranges_that_do_not_lie_within_the_blob_are_refused)
+{
+    static const struct {
+        uint64_t offset, bytes, total;
+        eep_status status;
+    } cases[] = {
+        {SMALL_BYTES - 1, 2, 0, EEP_ERR_PROTOCOL},  /* a byte too many */
+        {SMALL_BYTES, 1, 0, EEP_ERR_PROTOCOL},      /* behind the end */
+        {UINT64_MAX - 16, 16, 0, EEP_ERR_PROTOCOL}, /* far behind */
+        {0, 16, SMALL_BYTES + 1, EEP_ERR_PROTOCOL}, /* another blob than the server has */
+        {0, 16, SMALL_BYTES - 1, EEP_ERR_PROTOCOL}, {0, SMALL_BYTES, SMALL_BYTES, EEP_OK},
+    };
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *buffer = malloc(SMALL_BYTES);
+    uint64_t transfer;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const eepi_blob blob = {
+            .epoch = 1, .expert = 1, .offset = cases[i].offset, .total = cases[i].total};
+        cr_assert_eq(eepi_bulk_fetch(self.bulk, server.address, server.address_bytes, &blob, buffer,
+                                     cases[i].bytes, FETCH_US, &transfer),
+                     EEP_OK);
+        cr_assert_eq(run_until(&self, &server, (int)i + 1), 0);
+        cr_assert_eq(self.status, cases[i].status, "case %zu: %s", i, eep_strerror(self.status));
+    }
+    const eepi_blob wraps = {.expert = 1, .offset = UINT64_MAX - 3};
+    const eepi_blob ends_behind = {.expert = 1, .offset = 8, .total = 16};
+    cr_expect_eq(eepi_bulk_fetch(self.bulk, server.address, server.address_bytes, &wraps, buffer, 8,
+                                 FETCH_US, &transfer),
+                 EEP_ERR_INVALID);
+    cr_expect_eq(eepi_bulk_fetch(self.bulk, server.address, server.address_bytes, &ends_behind,
+                                 buffer, 9, FETCH_US, &transfer),
+                 EEP_ERR_INVALID);
+    free(buffer);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+OVER_BOTH(one_fetch_is_cancelled_and_the_others_go_on)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *large = calloc(1, LARGE_BYTES), *small = calloc(1, SMALL_BYTES);
+    uint64_t old =
+        fetch(&self, server.address, server.address_bytes, 6, 2, large, LARGE_BYTES, FETCH_US);
+    run_until_first_chunk(&self, &server, large);
+    eepi_bulk_cancel(self.bulk, old);
+    cr_assert_eq(self.ended, 0, "done comes from progress only");
+    memset(large, 0xa5, LARGE_BYTES);
+    cr_assert_eq(run_until(&self, NULL, 1), 0);
+    cr_assert(self.transfer == old && self.status == EEP_ERR_ABORTED);
+    eepi_bulk_cancel(self.bulk, old); /* it has ended: nothing happens */
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 6, 1, small, SMALL_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&self, &server, 2), 0);
+    cr_assert_eq(self.status, EEP_OK);
+    cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
+    for (size_t i = 0; i < LARGE_BYTES; i++) {
+        cr_assert(large[i] == 0xa5, "byte %zu landed after the cancel", i);
+    }
+    free(large);
+    free(small);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
 OVER_BOTH(cancel_before_lets_no_byte_land_afterwards)
 {
     node self, server;

@@ -16,13 +16,7 @@ static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
     int num_parts = 0;
     eep_status status = eepi_bulk_serve_ask(bulk, &fetch->blob, fetch->bytes, parts, &num_parts);
     if (status == EEP_OK) {
-        unsigned char *to = fetch->buffer;
-        for (int i = 0; i < num_parts; i++) {
-            if (parts[i].bytes > 0) {
-                memcpy(to, parts[i].data, parts[i].bytes);
-            }
-            to += parts[i].bytes;
-        }
+        eepi_bulk_gather(fetch->buffer, parts, num_parts, fetch->blob.offset, fetch->bytes);
         if (bulk->served) {
             bulk->served(bulk->user, parts, num_parts);
         }
@@ -112,7 +106,9 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
                            uint64_t *transfer_out)
 {
     if (peer_address == NULL || address_bytes == 0 || address_bytes > BULK_ADDRESS_MAX_BYTES ||
-        blob == NULL || buffer == NULL || bytes == 0 || transfer_out == NULL) {
+        blob == NULL || buffer == NULL || bytes == 0 || transfer_out == NULL ||
+        blob->offset > UINT64_MAX - bytes ||
+        (blob->total != 0 && blob->offset + bytes > blob->total)) {
         return EEP_ERR_INVALID;
     }
     if (bulk->closing) {
@@ -134,6 +130,7 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
         return status;
     }
     fetch->blob = *blob;
+    fetch->blob.total = blob->total != 0 ? blob->total : blob->offset + bytes;
     fetch->transfer = ++bulk->last_transfer;
     fetch->deadline_us = eepi_bulk_deadline_us(eepi_now_us(), timeout_us);
     fetch->buffer = buffer;
@@ -149,6 +146,22 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     }
     eepi_bulk_wake(bulk);
     return EEP_OK;
+}
+
+void eepi_bulk_cancel(eepi_bulk *bulk, uint64_t transfer)
+{
+    bulk_fetch *fetch = bulk->fetches;
+    while (fetch != NULL && fetch->transfer != transfer) {
+        fetch = fetch->next;
+    }
+    if (fetch == NULL) {
+        return;
+    }
+    if (fetch->peer != NULL) {
+        bulk->carrier->cancel(bulk, fetch);
+    }
+    eepi_bulk_fetch_end(bulk, fetch, EEP_ERR_ABORTED);
+    eepi_bulk_wake(bulk);
 }
 
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch)

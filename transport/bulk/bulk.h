@@ -18,11 +18,14 @@
 
 typedef struct eepi_bulk eepi_bulk;
 
-/* What is asked for. */
+/* What is asked for: a whole blob, or a range of it. */
 typedef struct eepi_blob {
     uint64_t epoch; /* of the view that ordered the transfer */
     int32_t layer;
     int32_t expert;
+    uint64_t offset; /* of the first byte that is wanted */
+    uint64_t total;  /* bytes of the whole blob, which both sides must agree on; 0: the range ends
+                        with the blob */
 } eepi_blob;
 
 /* Up to EEPI_BULK_PARTS pieces of memory that make up a blob, in order. */
@@ -31,16 +34,17 @@ typedef struct eepi_bulk_part {
     const void *data;
     size_t bytes;
 } eepi_bulk_part;
-/* Name the pieces of a blob; they must stay readable until `served` (their content is the
- * receiver's to check). Return the number of parts, 0 if this rank has no such blob (the fetch ends
- * with EEP_ERR_NOT_FOUND). */
-typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, eepi_bulk_part *parts_out);
+/* Name the pieces of the whole blob; they must stay readable until `served` (their content is the
+ * receiver's to check). Of these only `bytes` bytes from blob->offset are read. Return the number
+ * of parts, 0 if this rank has no such blob (the fetch ends with EEP_ERR_NOT_FOUND). */
+typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, uint64_t bytes,
+                                  eepi_bulk_part *parts_out);
 /* The pieces that a serve function named are not read any more (the transfer ended, either way).
  * Called once for each serve that named some, from eepi_bulk_progress or eepi_bulk_close. */
 typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int num_parts);
 /* A fetch ended: EEP_OK (all bytes are in its buffer), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
- * EEP_ERR_PROTOCOL (sizes differ), EEP_ERR_TIMEOUT or EEP_ERR_SYSTEM (no descriptors or memory map
- * left here). Called from eepi_bulk_progress. */
+ * EEP_ERR_PROTOCOL (sizes differ, or the range ends behind the blob), EEP_ERR_TIMEOUT or
+ * EEP_ERR_SYSTEM (no descriptors or memory map left here). Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
 
 /* Something that whoever runs this rank should know: a sentence, valid during the call. Called from
@@ -81,14 +85,18 @@ int eepi_bulk_fd(eepi_bulk *bulk);
 /* Progress once: sends, receives, ends and deadlines; returns nonzero if there was work. When it
  * returns 0 the fd is armed. */
 int eepi_bulk_progress(eepi_bulk *bulk);
-/* Fetch `bytes` bytes of the blob from the peer with that address into `buffer` (valid until
- * `done`). `done` is called exactly once, at most about timeout_us later; a peer that cannot be
- * reached is told by it too. EEP_ERR_INVALID (NULL or 0, or an address of more than 4096 bytes),
- * EEP_ERR_NO_MEMORY, EEP_ERR_STATE while closing. Owner's thread, also from `done`. */
+/* Fetch `bytes` bytes of the blob, from blob->offset, from the peer with that address into `buffer`
+ * (valid until `done`). `done` is called exactly once, at most about timeout_us later; a peer that
+ * cannot be reached is told by it too. EEP_ERR_INVALID (NULL or 0, a range that ends behind
+ * blob->total, or an address of more than 4096 bytes), EEP_ERR_NO_MEMORY, EEP_ERR_STATE while
+ * closing. Owner's thread, also from `done`. */
 EEP_MUST_CHECK eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address,
                                           size_t address_bytes, const eepi_blob *blob, void *buffer,
                                           size_t bytes, uint64_t timeout_us,
                                           uint64_t *transfer_out);
+/* Cancel one fetch; no byte lands in its buffer any more when this returns. Its `done` comes with
+ * EEP_ERR_ABORTED from the next progress. Nothing happens if it has ended. */
+void eepi_bulk_cancel(eepi_bulk *bulk, uint64_t transfer);
 /* Cancel all fetches of epochs below `epoch`; returns when no byte can land any more in their
  * buffers; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch);

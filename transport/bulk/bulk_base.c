@@ -100,21 +100,46 @@ void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status)
     }
 }
 
+/* The wire brings any numbers: nothing is added before it is known to fit. */
+static bool range_is_within(const eepi_blob *blob, uint64_t bytes)
+{
+    return bytes > 0 && blob->offset <= blob->total && bytes <= blob->total - blob->offset;
+}
+
+void eepi_bulk_gather(unsigned char *to, const eepi_bulk_part *parts, int num_parts, uint64_t skip,
+                      uint64_t bytes)
+{
+    for (int i = 0; i < num_parts && bytes > 0; i++) {
+        if (skip >= parts[i].bytes) {
+            skip -= parts[i].bytes;
+            continue;
+        }
+        uint64_t take = parts[i].bytes - skip < bytes ? parts[i].bytes - skip : bytes;
+        memcpy(to, (const unsigned char *)parts[i].data + skip, take);
+        to += take;
+        bytes -= take;
+        skip = 0;
+    }
+}
+
 eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob, uint64_t bytes,
                                eepi_bulk_part *parts_out, int *num_parts_out)
 {
     eepi_bulk_part parts[EEPI_BULK_PARTS] = {{0}};
-    int num_parts = bulk->serve(bulk->user, blob, parts);
+    if (!range_is_within(blob, bytes)) {
+        return EEP_ERR_PROTOCOL;
+    }
+    int num_parts = bulk->serve(bulk->user, blob, bytes, parts);
     if (num_parts <= 0 || num_parts > EEPI_BULK_PARTS) {
         return EEP_ERR_NOT_FOUND;
     }
     uint64_t total = 0;
     bool overflows = false;
     for (int i = 0; i < num_parts; i++) {
-        overflows = overflows || parts[i].bytes > bytes - total;
+        overflows = overflows || parts[i].bytes > blob->total - total;
         total += overflows ? 0 : parts[i].bytes;
     }
-    if (overflows || total != bytes) {
+    if (overflows || total != blob->total) {
         if (bulk->served) {
             bulk->served(bulk->user, parts, num_parts);
         }

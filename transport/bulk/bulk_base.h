@@ -6,7 +6,7 @@
  * A fetch and its transfer, both ends, over either carrier:
  *
  *     requester                                    server
- *     REQUEST(epoch, transfer, blob, bytes)  --->  asks its `serve` function
+ *     REQUEST(epoch, transfer, blob, range)  --->  asks its `serve` function
  *                                            <---  CHUNK(epoch, transfer, offset) ...
  *     each chunk checked against the fetch         at most BULK_CHUNKS_IN_FLIGHT under way
  *     and its sender, then copied to its place
@@ -32,7 +32,7 @@ enum {
     BULK_SERVES_MAX = 4096 /* transfers served at a time; more requests are dropped */
 };
 
-#define BULK_MAGIC 0x4b4c4245u /* "EBLK", little-endian */
+#define BULK_MAGIC 0x324c4245u /* "EBL2", little-endian: the second layout of the messages */
 
 typedef enum bulk_kind {
     BULK_REQUEST = 1, /* requester -> server */
@@ -47,22 +47,19 @@ typedef struct bulk_wire {
     uint32_t magic;
     uint32_t kind;
     uint64_t epoch;
-    uint64_t transfer; /* chosen by the requester, unique on its copier */
-    uint64_t offset;   /* of a chunk: a multiple of EEPI_BULK_CHUNK_BYTES */
-    uint64_t bytes;    /* of a chunk; of the whole blob in a request */
-    union {
-        uint64_t total; /* of a chunk: bytes of the whole blob, as the server has it */
-        uint64_t nonce; /* of a request: of the address that it is meant for (UCX) */
-    };
+    uint64_t transfer;   /* chosen by the requester, unique on its copier */
+    uint64_t offset;     /* of a chunk: within the range, a multiple of EEPI_BULK_CHUNK_BYTES; of a
+                            request: where the range begins in the blob */
+    uint64_t bytes;      /* of a chunk; of the range in a request */
+    uint64_t total;      /* of a chunk: bytes of the range; of a request: of the whole blob */
+    uint64_t nonce;      /* of a request: of the address that it is meant for (UCX) */
     uint64_t timeout_us; /* of a request: after this the requester has given up */
     int32_t layer, expert;
     int32_t status; /* of an end */
     uint32_t reserved;
 } bulk_wire;
-static_assert(sizeof(bulk_wire) == 72, "the wire header has no padding");
-static_assert(offsetof(bulk_wire, total) == 40 && offsetof(bulk_wire, nonce) == 40,
-              "one place of the wire");
-static_assert(offsetof(bulk_wire, layer) == 56, "the wire header has no padding");
+static_assert(sizeof(bulk_wire) == 80, "the wire header has no padding");
+static_assert(offsetof(bulk_wire, layer) == 64, "the wire header has no padding");
 
 /* A transfer that this copier has asked for. */
 typedef struct bulk_fetch {
@@ -145,9 +142,13 @@ void eepi_bulk_end_arrived(eepi_bulk *bulk, const void *peer, const bulk_wire *w
 /* End all fetches from a peer that is gone. */
 void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status);
 
-/* Ask `serve` for the pieces of a blob. EEP_ERR_NOT_FOUND, or EEP_ERR_PROTOCOL if they are not
- * `bytes` long. */
+/* Ask `serve` for the pieces of a blob of which `bytes` bytes from blob->offset are wanted.
+ * EEP_ERR_NOT_FOUND, or EEP_ERR_PROTOCOL if they are not blob->total bytes long or the range does
+ * not lie within them. */
 EEP_MUST_CHECK eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob,
                                               uint64_t bytes, eepi_bulk_part *parts_out,
                                               int *num_parts_out);
+/* Copy `bytes` bytes from `skip` of the pieces. Any thread. */
+void eepi_bulk_gather(unsigned char *to, const eepi_bulk_part *parts, int num_parts, uint64_t skip,
+                      uint64_t bytes);
 #endif

@@ -13,6 +13,7 @@
 #include "transport/holder/holder_client.h"
 #include "transport/bulk/shm_region.h"
 
+enum { SHM_ADDRESS_VERSION = 2 };
 #define SHM_ADDRESS_MAGIC 0x4d485345u /* "ESHM", little-endian */
 /* By what peers find a copier. */
 typedef struct shm_address {
@@ -29,7 +30,7 @@ typedef struct shm_wire {
     uint32_t slot;
     uint32_t reserved;
 } shm_wire;
-static_assert(sizeof(shm_wire) == 88, "the message has no padding");
+static_assert(sizeof(shm_wire) == 96, "the message has no padding");
 
 /* A copier that we ask (its identity is known, and its region once it is looked up), or one that
  * has had itself connected to us to ask. */
@@ -53,7 +54,8 @@ typedef struct shm_serve {
     struct shm_serve *next;
     shm_peer *peer;
     uint64_t transfer, epoch;
-    uint64_t offset, total; /* next byte to send, bytes of the blob */
+    uint64_t begin;         /* of the range in the blob */
+    uint64_t offset, total; /* within the range: next byte to send; bytes of the range */
     uint64_t deadline_us;
     eepi_bulk_part parts[EEPI_BULK_PARTS];
     int num_parts;

@@ -98,7 +98,7 @@ eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, s
         return status;
     }
     shm->address = (shm_address){.magic = SHM_ADDRESS_MAGIC,
-                                 .version = 1,
+                                 .version = SHM_ADDRESS_VERSION,
                                  .num_slots = SHM_SLOTS,
                                  .slot_bytes = SHM_SLOT_BYTES};
     memcpy(shm->address.identity, shm->holder.identity, sizeof shm->address.identity);

@@ -110,7 +110,9 @@ void eepi_shm_send_request(eepi_bulk *bulk, bulk_fetch *fetch)
                  .kind = BULK_REQUEST,
                  .epoch = fetch->blob.epoch,
                  .transfer = fetch->transfer,
+                 .offset = fetch->blob.offset,
                  .bytes = fetch->bytes,
+                 .total = fetch->blob.total,
                  .timeout_us = fetch->deadline_us > now_us ? fetch->deadline_us - now_us : 0,
                  .layer = fetch->blob.layer,
                  .expert = fetch->blob.expert}};

@@ -108,7 +108,11 @@ static void accept_request(bulk_shm *shm, shm_peer *from, const bulk_wire *wire)
         send_end(from, wire->epoch, wire->transfer, EEP_ERR_UNREACHABLE);
         return;
     }
-    eepi_blob blob = {.epoch = wire->epoch, .layer = wire->layer, .expert = wire->expert};
+    eepi_blob blob = {.epoch = wire->epoch,
+                      .layer = wire->layer,
+                      .expert = wire->expert,
+                      .offset = wire->offset,
+                      .total = wire->total};
     eep_status status =
         eepi_bulk_serve_ask(&shm->base, &blob, wire->bytes, serve->parts, &serve->num_parts);
     if (status != EEP_OK) {
@@ -119,6 +123,7 @@ static void accept_request(bulk_shm *shm, shm_peer *from, const bulk_wire *wire)
     serve->peer = from;
     serve->transfer = wire->transfer;
     serve->epoch = wire->epoch;
+    serve->begin = wire->offset;
     serve->total = wire->bytes;
     serve->deadline_us = eepi_bulk_deadline_us(shm->now_us, wire->timeout_us);
     add_serve(shm, serve);
@@ -161,7 +166,7 @@ static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
                                  .total = serve->total},
                         .slot = (uint32_t)slot};
     message.sequence = eepi_shm_slot_write(shm->region, slot, serve->parts, serve->num_parts,
-                                           serve->offset, bytes);
+                                           serve->begin + serve->offset, bytes);
     shm->slots[slot] = (shm_slot){.peer = serve->peer,
                                   .epoch = serve->epoch,
                                   .transfer = serve->transfer,

@@ -54,7 +54,8 @@ typedef struct bulk_serve {
     struct bulk_serve *next;
     bulk_peer *peer;
     uint64_t transfer, epoch;
-    uint64_t offset, total; /* next byte to send, bytes of the blob */
+    uint64_t begin;         /* of the range in the blob */
+    uint64_t offset, total; /* within the range: next byte to send; bytes of the range */
     uint64_t deadline_us;
     eepi_bulk_part parts[EEPI_BULK_PARTS];
     int num_parts;

@@ -75,7 +75,11 @@ static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t
         send_end(peer, wire, EEP_ERR_UNREACHABLE);
         return;
     }
-    eepi_blob blob = {.epoch = wire->epoch, .layer = wire->layer, .expert = wire->expert};
+    eepi_blob blob = {.epoch = wire->epoch,
+                      .layer = wire->layer,
+                      .expert = wire->expert,
+                      .offset = wire->offset,
+                      .total = wire->total};
     eep_status status =
         eepi_bulk_serve_ask(&bulk->base, &blob, wire->bytes, serve->parts, &serve->num_parts);
     if (status != EEP_OK) {
@@ -86,6 +90,7 @@ static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t
     serve->peer = peer;
     serve->transfer = wire->transfer;
     serve->epoch = wire->epoch;
+    serve->begin = wire->offset;
     serve->total = wire->bytes;
     serve->deadline_us = eepi_bulk_deadline_us(now_us, wire->timeout_us);
     serve->next = bulk->serves;
@@ -108,7 +113,7 @@ static void accept_message(bulk_ucx *bulk, const bulk_message *message, uint64_t
 /* Name the pieces of the next `bytes` bytes of a transfer. */
 static void name_pieces(const bulk_serve *serve, uint64_t bytes, bulk_send *send)
 {
-    uint64_t skip = serve->offset;
+    uint64_t skip = serve->begin + serve->offset;
     send->num_pieces = 0;
     for (int i = 0; i < serve->num_parts && bytes > 0; i++) {
         const eepi_bulk_part *part = &serve->parts[i];

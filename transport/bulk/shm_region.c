@@ -94,22 +94,6 @@ static unsigned char *slot_at(const unsigned char *region, int slot)
            (size_t)slot * (size_t)SHM_SLOT_BYTES;
 }
 
-static void gather(unsigned char *to, const eepi_bulk_part *parts, int num_parts, uint64_t skip,
-                   uint64_t bytes)
-{
-    for (int i = 0; i < num_parts && bytes > 0; i++) {
-        if (skip >= parts[i].bytes) {
-            skip -= parts[i].bytes;
-            continue;
-        }
-        uint64_t take = parts[i].bytes - skip < bytes ? parts[i].bytes - skip : bytes;
-        memcpy(to, (const unsigned char *)parts[i].data + skip, take);
-        to += take;
-        bytes -= take;
-        skip = 0;
-    }
-}
-
 /* The odd sequence is stored before any byte of the slot (partner: the fence and the last load of
  * eepi_shm_slot_read), the even one after all of them. */
 uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_part *parts,
@@ -119,7 +103,7 @@ uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_pa
     uint64_t next = __atomic_load_n(sequence, __ATOMIC_RELAXED) + 2;
     __atomic_store_n(sequence, next - 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    gather(slot_at(region, slot), parts, num_parts, offset, bytes);
+    eepi_bulk_gather(slot_at(region, slot), parts, num_parts, offset, bytes);
     __atomic_store_n(sequence, next, __ATOMIC_RELEASE);
     return next;
 }

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The executor: which slots are filled when, and what comes of a view. slot_fill.c fills one. */
+#include "repair/executor/executor.h"
+
+#include "graphs/device/device_ops.h"
+#include "repair/executor/slot_fill.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    WHY_BYTES = 400,
+    WORK_BYTES = 4 * EEPI_SEGMENT_BYTES /* of one call, so that the service thread hears others */
+};
+
+/* ------------------------------------------------------------------ open and close */
+
+static eep_status open_slot(eepi_executor *x, eepi_slot_fill *f)
+{
+    f->sum = eepi_checksum_new();
+    f->segment_memory =
+        calloc((size_t)eepi_segments_num(x->slot_bytes) + 1, sizeof *f->segment_memory);
+    if (!f->sum || !f->segment_memory) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    return eep_device_alloc(x->config.device, EEP_MEMORY_PINNED, x->slot_bytes,
+                            (void **)&f->buffer);
+}
+
+eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor **executor_out)
+{
+    eepi_executor *x = calloc(1, sizeof *x);
+    eep_status status;
+
+    if (!x) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    x->config = *config;
+    for (int i = 0; i < config->num_tensors; i++) {
+        x->slot_bytes += config->tensor_bytes[i];
+    }
+    x->placed = calloc((size_t)config->num_layers * (size_t)config->num_slots, sizeof *x->placed);
+    if (!x->placed) {
+        eepi_executor_close(x);
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (int i = 0; i < config->num_layers * config->num_slots; i++) {
+        x->placed[i] = -1;
+    }
+    status = eepi_device_auxiliary(config->device, &x->stream);
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE && status == EEP_OK; i++) {
+        status = open_slot(x, &x->slots[i]);
+    }
+    if (status != EEP_OK) {
+        eepi_executor_close(x);
+        return status;
+    }
+    *executor_out = x;
+    return EEP_OK;
+}
+
+void eepi_executor_close(eepi_executor *x)
+{
+    if (!x) {
+        return;
+    }
+    eepi_executor_cancel(x);
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->slots[i].buffer);
+        eepi_checksum_free(x->slots[i].sum);
+        free(x->slots[i].segment_memory);
+    }
+    free(x->placed);
+    free(x);
+}
+
+void eepi_executor_cancel(eepi_executor *x)
+{
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        x->slots[i].state = EEPI_SLOT_FILL_FREE;
+    }
+    free(x->view);
+    free(x->fills);
+    free(x->seats);
+    free(x->sources);
+    x->view = NULL;
+    x->fills = NULL;
+    x->seats = NULL;
+    x->sources = NULL;
+    x->num_fills = x->next_fill = x->num_filled = 0;
+    x->bytes = 0;
+    x->has_work = false;
+}
+
+bool eepi_executor_is_behind_traffic(const eepi_executor *x)
+{
+    return x->view && x->view->phase == EEPI_VIEW_SERVING;
+}
+
+/* ------------------------------------------------------------------ the view as a whole */
+
+static void finish(eepi_executor *x, eep_status status, const char *why)
+{
+    uint64_t digest = x->view->digest, bytes = x->bytes;
+
+    eepi_executor_cancel(x);
+    x->config.done(x->config.user, digest, status, bytes, why);
+}
+
+static void give_up(eepi_executor *x, const eepi_slot_fill *f)
+{
+    char why[WHY_BYTES], each[WHY_BYTES / 2];
+
+    if (f->sources.num == 0) {
+        snprintf(why, sizeof why, "layer %d expert %d: no rank has a copy", f->what.layer,
+                 f->what.expert);
+    } else {
+        eepi_sources_say(&f->sources, each, sizeof each);
+        snprintf(why, sizeof why, "layer %d expert %d: no copy could be had: %s", f->what.layer,
+                 f->what.expert, each);
+    }
+    finish(x, EEP_ERR_UNCOVERED, why);
+}
+
+/* Give each free place the next slot to fill. */
+static void begin_fills(eepi_executor *x)
+{
+    const int most = eepi_executor_is_behind_traffic(x) ? 1 : EEPI_FILLS_AT_ONCE;
+
+    for (int i = 0; i < most && x->next_fill < x->num_fills; i++) {
+        if (x->slots[i].state == EEPI_SLOT_FILL_FREE) {
+            eepi_slot_fill_begin(x, &x->slots[i], &x->fills[x->next_fill++],
+                                 &x->sources[i * (x->view->shape.max_ranks + 2)]);
+        }
+    }
+}
+
+/* A piece of work for each slot in turn. False: there is nothing to do now, or nothing any more. */
+static bool step_slots(eepi_executor *x, eepi_bulk *bulk, size_t *left)
+{
+    bool went_on = false;
+
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        eepi_slot_fill *f = &x->slots[i];
+        switch (eepi_slot_fill_step(x, bulk, f, left)) {
+        case EEPI_STEP_WAITS:
+            break;
+        case EEPI_STEP_WENT_ON:
+            went_on = true;
+            break;
+        case EEPI_STEP_FILLED:
+            f->state = EEPI_SLOT_FILL_FREE;
+            went_on = true;
+            if (++x->num_filled == x->num_fills) {
+                finish(x, EEP_OK, "");
+                return false;
+            }
+            break;
+        case EEPI_STEP_FAILED:
+            give_up(x, f);
+            return false;
+        }
+    }
+    return went_on;
+}
+
+/* Bounded: what is left over is for the next tick. */
+static void work(eepi_executor *x, eepi_bulk *bulk)
+{
+    size_t left = WORK_BYTES;
+    bool went_on = true;
+
+    x->has_work = false;
+    while (went_on && left > 0) {
+        begin_fills(x);
+        went_on = step_slots(x, bulk, &left);
+    }
+    x->has_work = x->view && went_on;
+}
+
+void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *view, uint64_t now_us)
+{
+    const size_t num_seats = (size_t)view->shape.max_ranks;
+
+    eepi_executor_cancel(x);
+    x->num_fills = eepi_plan_fills(view, x->config.seat, NULL, 0);
+    x->view = eepi_view_copy(view);
+    x->fills = calloc((size_t)x->num_fills + 1, sizeof *x->fills);
+    x->seats = calloc(num_seats, sizeof *x->seats);
+    x->sources = calloc(EEPI_FILLS_AT_ONCE * (num_seats + 2), sizeof *x->sources);
+    if (!x->view || !x->fills || !x->seats || !x->sources) {
+        eepi_executor_cancel(x);
+        x->config.done(x->config.user, view->digest, EEP_ERR_NO_MEMORY, 0, "out of memory");
+        return;
+    }
+    eepi_plan_fills(view, x->config.seat, x->fills, x->num_fills);
+    x->now_us = now_us;
+    x->resume_us = now_us;
+    if (x->num_fills == 0) {
+        finish(x, EEP_OK, "");
+    } else {
+        work(x, bulk);
+    }
+}
+
+void eepi_executor_tick(eepi_executor *x, eepi_bulk *bulk, uint64_t now_us)
+{
+    x->now_us = now_us;
+    if (x->view) {
+        work(x, bulk);
+    }
+}
+
+uint64_t eepi_executor_wake_us(const eepi_executor *x)
+{
+    uint64_t wake_us = UINT64_MAX;
+    bool waits = false;
+
+    if (!x->view || x->has_work) {
+        return x->view ? 0 : UINT64_MAX;
+    }
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        const eepi_slot_fill *f = &x->slots[i];
+        const uint64_t stalls_us = eepi_slot_fill_stalls_us(x, f);
+        wake_us = stalls_us < wake_us ? stalls_us : wake_us;
+        waits = waits || (f->state == EEPI_SLOT_FILL_GATHER && f->segments.num_asked > 0);
+    }
+    if (eepi_executor_is_behind_traffic(x) && !waits && x->resume_us < wake_us) {
+        wake_us = x->resume_us;
+    }
+    return wake_us;
+}
+
+void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer, eep_status status)
+{
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE && x->view; i++) {
+        eepi_slot_fill *f = &x->slots[i];
+        const int segment =
+            f->state == EEPI_SLOT_FILL_GATHER ? eepi_segments_find(&f->segments, transfer) : -1;
+        if (segment < 0) {
+            continue;
+        }
+        eepi_slot_fill_fetched(x, f, segment, status);
+        x->has_work = true; /* behind live traffic for a tick, which the caller may withhold */
+        if (!eepi_executor_is_behind_traffic(x)) {
+            work(x, bulk);
+        }
+        return;
+    }
+}

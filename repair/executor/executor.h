@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The repair executor: fills this rank's FILLING slots, one view at a time (rule R1).
+ *
+ * Bytes land in staging buffers that only this rank owns; a slot is written by its owner alone,
+ * after the checksum of the whole expert. Sources, in this order: what the slot holds already from
+ * an earlier, voided plan (checked again); the rank's own host backup (local reuse); the peer that
+ * the view names and the other members that have the expert, several at once; the checkpoint.
+ *
+ * An expert is gathered in segments. A source that fails gives its outstanding segments to the
+ * others, and what has arrived is kept. Where the checksum of bytes from several sources is wrong,
+ * the expert is gathered again from one source after the other, so that a corrupted copy is named
+ * and never blocks a good one.
+ *
+ * A REPAIRING view is filled as fast as can be, four slots at a time. Behind live traffic (a
+ * SERVING view) it is one segment at a time, at most at the rate that the configuration sets.
+ * Driven by the service thread; no call does more than a few megabytes of work, or waits. */
+#ifndef EEPI_EXECUTOR_H
+#define EEPI_EXECUTOR_H
+
+#include "repair/executor/executor_config.h"
+
+/* Allocates the staging buffers. */
+EEP_MUST_CHECK eep_status eepi_executor_open(const eepi_executor_config *config,
+                                             eepi_executor **executor_out);
+void eepi_executor_close(eepi_executor *executor);
+/* Begin to fill this rank's FILLING slots of a view; an earlier view's work must have been
+ * cancelled. `done` is called exactly once unless it is cancelled, at once if there is nothing
+ * to fill. `bytes` are those that crossed a link or came from a backup or the checkpoint. */
+void eepi_executor_start(eepi_executor *executor, eepi_bulk *bulk, const eepi_view *view,
+                         uint64_t now_us);
+/* A transfer that it started has ended (from the bulk's done function). */
+void eepi_executor_fetched(eepi_executor *executor, eepi_bulk *bulk, uint64_t transfer,
+                           eep_status status);
+/* Go on: a bounded piece of work. Behind live traffic slots are written here only. */
+void eepi_executor_tick(eepi_executor *executor, eepi_bulk *bulk, uint64_t now_us);
+/* When to tick at the latest; UINT64_MAX: not needed. */
+uint64_t eepi_executor_wake_us(const eepi_executor *executor);
+/* The view that is being filled is a SERVING one: steps may run meanwhile. */
+bool eepi_executor_is_behind_traffic(const eepi_executor *executor);
+/* Forget what is going on; no `done`. The caller then cancels the transfers in the bulk, before the
+ * next start: their buffers are used again. */
+void eepi_executor_cancel(eepi_executor *executor);
+#endif

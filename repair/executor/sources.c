@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sources of one expert's weights. */
+#include "repair/executor/sources.h"
+
+#include <stdio.h>
+
+/* The seat has the expert's weights, as a backup or in a slot that is routed to. */
+static bool has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
+{
+    if (!eepi_view_is_member(view, seat)) {
+        return false;
+    }
+    for (int slot = 0; slot < view->shape.num_slots; slot++) {
+        const eepi_view_slot *s = eepi_view_slot_at(view, fill->layer, seat, slot);
+        if (s->state == EEPI_SLOT_HOLDS && s->expert == fill->expert) {
+            return true;
+        }
+    }
+    return eepi_view_has_backup(view, seat, fill->layer, fill->expert);
+}
+
+static void add(eepi_sources *sources, eepi_source_kind kind, int32_t seat)
+{
+    sources->at[sources->num++] = (eepi_source){.kind = kind, .seat = seat, .failed = EEP_OK};
+}
+
+void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_fill *fill,
+                       bool has_own, bool has_checkpoint)
+{
+    const int max_ranks = view->shape.max_ranks;
+    const bool file_first = has_checkpoint && fill->source == EEPI_SOURCE_FILE;
+    const int first = fill->source >= 0 && fill->source < max_ranks ? fill->source : fill->seat;
+
+    sources->num = 0;
+    if (has_own) {
+        add(sources, EEPI_FROM_OWN, fill->seat);
+    }
+    if (file_first) {
+        add(sources, EEPI_FROM_CHECKPOINT, -1);
+    }
+    for (int i = 0; i < max_ranks; i++) {
+        const int seat = (first + i) % max_ranks;
+        if (seat != fill->seat && has_weights(view, seat, fill)) {
+            add(sources, EEPI_FROM_PEER, seat);
+        }
+    }
+    if (has_checkpoint && !file_first) {
+        add(sources, EEPI_FROM_CHECKPOINT, -1);
+    }
+}
+
+int eepi_sources_first(const eepi_sources *sources)
+{
+    for (int i = 0; i < sources->num; i++) {
+        if (sources->at[i].failed == EEP_OK) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+int eepi_sources_num_used(const eepi_sources *sources)
+{
+    int num = 0;
+
+    for (int i = 0; i < sources->num; i++) {
+        num += sources->at[i].used;
+    }
+    return num;
+}
+
+void eepi_source_name(const eepi_source *source, char *text_out, size_t bytes)
+{
+    switch (source->kind) {
+    case EEPI_FROM_OWN:
+        snprintf(text_out, bytes, "this rank's own backup");
+        return;
+    case EEPI_FROM_PEER:
+        snprintf(text_out, bytes, "rank %d", source->seat);
+        return;
+    case EEPI_FROM_CHECKPOINT:
+        snprintf(text_out, bytes, "the checkpoint");
+        return;
+    }
+}
+
+void eepi_sources_say(const eepi_sources *sources, char *text_out, size_t bytes)
+{
+    size_t used = 0;
+
+    text_out[0] = '\0';
+    for (int i = 0; i < sources->num && used < bytes; i++) {
+        char name[32];
+        eepi_source_name(&sources->at[i], name, sizeof name);
+        used += (size_t)snprintf(text_out + used, bytes - used, "%s%s: %s", i ? "; " : "", name,
+                                 eep_strerror(sources->at[i].failed));
+    }
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From where one expert's weights can be had, in the order in which the sources are asked, and what
+ * came of each. Pure. */
+#ifndef EEPI_SOURCES_H
+#define EEPI_SOURCES_H
+
+#include "membership/view/view.h"
+#include "repair/planner/planner.h"
+
+typedef enum eepi_source_kind {
+    EEPI_FROM_OWN,       /* this rank's host backup */
+    EEPI_FROM_PEER,      /* a member that has it as a backup or in a slot that is routed to */
+    EEPI_FROM_CHECKPOINT /* the checkpoint file */
+} eepi_source_kind;
+
+typedef struct eepi_source {
+    eepi_source_kind kind;
+    int32_t seat;      /* PEER */
+    eep_status failed; /* EEP_OK: it has not failed */
+    bool used;         /* bytes of this pass came from it */
+    bool suspected;    /* bytes of a pass with a wrong checksum came from it and from others */
+} eepi_source;
+
+typedef struct eepi_sources {
+    int num;
+    eepi_source *at; /* the caller's, for max_ranks + 2 of them */
+} eepi_sources;
+
+/* Local reuse first, then the source that the view names, then the other members in a ring from
+ * there, then the checkpoint file; that one before the members where the view names it. */
+void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_fill *fill,
+                       bool has_own, bool has_checkpoint);
+/* Of those that have not failed, the first; -1: none is left. */
+int eepi_sources_first(const eepi_sources *sources);
+/* How many sources bytes of this pass came from. */
+int eepi_sources_num_used(const eepi_sources *sources);
+/* "rank 3", "the own backup", "the checkpoint". */
+void eepi_source_name(const eepi_source *source, char *text_out, size_t bytes);
+/* What came of each: "rank 3: peer unreachable; the checkpoint: ...", cut where it does not fit. */
+void eepi_sources_say(const eepi_sources *sources, char *text_out, size_t bytes);
+#endif
