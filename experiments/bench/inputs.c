@@ -2,10 +2,12 @@
 /* Fill the inputs of timed steps, and count the bytes that a layer moves. */
 #include "experiments/bench/inputs.h"
 
+#include "graphs/kernels/rows.h"
 #include "repair/placement.h"
 #include "experiments/base/random.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static size_t line_up(size_t bytes)
 {
@@ -94,28 +96,52 @@ eepi_view *bench_view_make(const eepk_shape *s, uint64_t epoch)
 
 /* ------------------------------------------------------------------ what is moved */
 
-/* The seats that a token's pairs go to, as the route node chooses them. */
-static void count_token(const eepk_shape *s, const uint8_t *image, uint32_t layer, uint32_t source,
-                        uint32_t token, const int32_t *topk_idx, uint32_t *packed,
-                        bench_traffic *sum)
+/* The replica that takes pair `number` of the `num` that `source` has for the expert, as the route
+ * node chooses it. */
+static const eepk_replica *replica_of(const eepk_shape *s, const uint8_t *image, uint32_t layer,
+                                      uint32_t source, uint32_t expert, uint32_t number,
+                                      uint32_t num)
 {
     const uint32_t *first = eepk_replica_first(s, image, layer);
     const eepk_replica *replicas = eepk_replicas(s, image, layer);
-    uint64_t seats = 0;
+    const uint32_t offset = eepk_share_offset(source, expert);
+    uint32_t i = first[expert];
 
-    for (uint32_t k = 0; k < s->top_k; k++) {
-        uint32_t expert = (uint32_t)topk_idx[k];
-        uint32_t replica = (token + source) % (first[expert + 1] - first[expert]);
-        uint32_t seat = replicas[first[expert] + replica].seat;
-        seats |= 1ull << seat;
-        packed[seat]++;
+    while (i + 1 < first[expert + 1] &&
+           number >= eepk_share_begin(replicas[i + 1].from, num, offset)) {
+        i++;
     }
-    sum->tokens += 1;
-    sum->pairs += s->top_k;
-    sum->sent_rows += __builtin_popcountll(seats);
+    return &replicas[i];
 }
 
-bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *image,
+/* The seats that a rank's pairs go to. */
+static void count_rank(const eepk_shape *s, const uint8_t *image, uint32_t layer, uint32_t source,
+                       const int32_t *topk_idx, uint32_t *packed, bench_traffic *sum)
+{
+    const uint32_t pairs = s->num_max_tokens * s->top_k;
+    uint32_t num[s->num_experts], number[s->num_experts];
+
+    memset(num, 0, sizeof num);
+    memset(number, 0, sizeof number);
+    for (uint32_t i = 0; i < pairs; i++) {
+        num[topk_idx[i]]++;
+    }
+    for (uint32_t token = 0; token < s->num_max_tokens; token++) {
+        uint64_t seats = 0;
+        for (uint32_t k = 0; k < s->top_k; k++) {
+            uint32_t expert = (uint32_t)topk_idx[token * s->top_k + k];
+            uint32_t seat =
+                replica_of(s, image, layer, source, expert, number[expert]++, num[expert])->seat;
+            seats |= 1ull << seat;
+            packed[seat]++;
+        }
+        sum->sent_rows += __builtin_popcountll(seats);
+    }
+    sum->tokens += s->num_max_tokens;
+    sum->pairs += pairs;
+}
+
+bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *const *images,
                                const int32_t *const *topk_idx)
 {
     bench_traffic sum = {0};
@@ -123,11 +149,8 @@ bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *image,
     for (uint32_t layer = 0; layer < s->num_layers; layer++) {
         uint32_t packed[64] = {0};
         for (uint32_t rank = 0; rank < s->max_ranks; rank++) {
-            const int32_t *ids = topk_idx[rank * BENCH_SETS + layer % BENCH_SETS];
-            for (uint32_t token = 0; token < s->num_max_tokens; token++) {
-                count_token(s, image, layer, rank, token, ids + (size_t)token * s->top_k, packed,
-                            &sum);
-            }
+            count_rank(s, images[rank], layer, rank,
+                       topk_idx[rank * BENCH_SETS + layer % BENCH_SETS], packed, &sum);
         }
         for (uint32_t rank = 0; rank < s->max_ranks; rank++) {
             if (packed[rank] > sum.max_packed_rows) {

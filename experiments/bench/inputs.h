@@ -36,8 +36,8 @@ typedef struct bench_traffic {
     uint32_t max_packed_rows; /* of any rank in any layer */
 } bench_traffic;
 
-/* `image` is a bank's (eepi_bank_image) of any rank, `topk_idx` is [rank][set] arrays. */
-bench_traffic bench_traffic_of(const eepk_shape *shape, const uint8_t *image,
+/* `images` are the ranks' banks (eepi_bank_image), `topk_idx` is [rank][set] arrays. */
+bench_traffic bench_traffic_of(const eepk_shape *shape, const uint8_t *const *images,
                                const int32_t *const *topk_idx);
 
 /* Bytes, reads and writes added up, of all ranks in one layer. `path`: what goes the way that rows

@@ -163,6 +163,7 @@ bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setu
 {
     bench_world *w = calloc(1, sizeof *w);
     const int32_t *ids[BENCH_MAX_RANKS * BENCH_SETS];
+    const uint8_t *images[BENCH_MAX_RANKS];
 
     if (!w) {
         bench_fatal("out of memory");
@@ -182,11 +183,12 @@ bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setu
         bench_flip(&w->rank[i], view);
         bench_finish(&w->rank[i]);
         fill_inputs(&w->rank[i]);
+        images[i] = w->rank[i].image;
         for (int set = 0; set < BENCH_SETS; set++) {
             ids[i * BENCH_SETS + set] = w->rank[i].topk_idx[set];
         }
     }
-    w->traffic = bench_traffic_of(&w->rank[0].shape, w->rank[0].image, ids);
+    w->traffic = bench_traffic_of(&w->rank[0].shape, images, ids);
     w->bytes = bench_bytes_of(&w->rank[0].shape, &w->traffic);
     for (int i = 0; i < setup->num_ranks; i++) {
         open_rows(&w->rank[i]);
@@ -331,7 +333,8 @@ void bench_flip(bench_rank *r, eepi_view *view)
 void bench_replay(bench_rank *r, bench_kind kind)
 {
     if (kind == BENCH_ELASTIC) {
-        *eepi_tables_launch(r->tables) = (eepk_launch){++r->step, r->epoch, 0, patient_ns};
+        *eepi_tables_launch(r->tables) =
+            (eepk_launch){.step = ++r->step, .epoch = r->epoch, .wait_ns = patient_ns};
     }
     bench_ok(r->world, eep_graph_replay(r->graph[kind], r->stream), "replay");
 }

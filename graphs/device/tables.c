@@ -157,11 +157,16 @@ size_t eep_dtype_bytes(eep_dtype dtype)
     return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }
 
-enum { NUM_SCRATCH_PARTS = 9 };
+enum { NUM_SCRATCH_PARTS = 11 };
 typedef struct scratch_part {
     void **to;
     uint64_t bytes;
 } scratch_part;
+
+static uint64_t loads_bytes(const eepk_shape *s)
+{
+    return (uint64_t)s->num_layers * s->num_experts * sizeof(uint64_t);
+}
 
 /* What all kernels share, and where the world keeps its address. Returns the bytes of all. */
 static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
@@ -171,13 +176,15 @@ static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
     const scratch_part parts[NUM_SCRATCH_PARTS] = {
         {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
         {(void **)&w->send_count, cells * sizeof(uint32_t)},
-        {(void **)&w->warp_count, EEPK_ROUTE_WARPS * cells * sizeof(uint32_t)},
+        {(void **)&w->share_begin, cells * sizeof(uint32_t)},
+        {(void **)&w->expert_count, EEPK_ROUTE_WARPS * s->num_experts * sizeof(uint32_t)},
         {(void **)&w->first_bad, sizeof(uint64_t)},
         {(void **)&w->receive_count, cells * sizeof(uint32_t)},
         {(void **)&w->receive_base, cells * sizeof(uint32_t)},
         {(void **)&w->receive_tokens, s->max_ranks * sizeof(uint32_t)},
         {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
         {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
+        {(void **)&w->loads, loads_bytes(s)},
     };
     uint64_t bytes = 0;
 
@@ -200,8 +207,8 @@ eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
 
     return (eepi_table_sizes){
         .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
-        .pinned_bytes =
-            image_bytes(s) + sizeof(eepk_launch) + sizeof(uint64_t) + sizeof(eepk_status),
+        .pinned_bytes = image_bytes(s) + sizeof(eepk_launch) + sizeof(uint64_t) +
+                        sizeof(eepk_status) + loads_bytes(s),
         .scratch_bytes = scratch_parts(s, &world, parts),
     };
 }
@@ -236,6 +243,7 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
         {EEP_MEMORY_PINNED, sizeof(eepk_launch), (void **)&t->launch},
         {EEP_MEMORY_PINNED, sizeof(uint64_t), (void **)&t->abort_step},
         {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
+        {EEP_MEMORY_PINNED, loads_bytes(s), (void **)&t->host_world.loads_out},
     };
 
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
@@ -325,6 +333,7 @@ void eepi_tables_close(eepi_tables *t)
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->launch);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->abort_step);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->status);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.loads_out);
     free(t);
 }
 
@@ -346,6 +355,11 @@ eepk_launch *eepi_tables_launch(eepi_tables *t)
 const eepk_status *eepi_tables_status(const eepi_tables *t)
 {
     return t->status;
+}
+
+const uint64_t *eepi_tables_loads(const eepi_tables *t)
+{
+    return t->host_world.loads_out;
 }
 
 uint64_t *eepi_tables_abort_step(eepi_tables *t)

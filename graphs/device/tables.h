@@ -18,7 +18,7 @@ EEP_MUST_CHECK eep_status eepi_shape_make(const eep_config *config, eepk_shape *
 /* What eepi_tables_open allocates besides alignment. Pure. */
 typedef struct eepi_table_sizes {
     uint64_t device_bytes;  /* both banks, control block, world */
-    uint64_t pinned_bytes;  /* image, launch, abort word, status */
+    uint64_t pinned_bytes;  /* image, launch, abort word, status, loads */
     uint64_t scratch_bytes; /* device memory of the kernels' own */
 } eepi_table_sizes;
 eepi_table_sizes eepi_tables_sizes(const eepk_shape *shape);
@@ -35,6 +35,10 @@ const eep_kernel *eepi_tables_kernel(const eepi_tables *tables, eepi_kernel_id i
 eepk_launch *eepi_tables_launch(eepi_tables *tables);
 const eepk_status *eepi_tables_status(const eepi_tables *tables);
 uint64_t *eepi_tables_abort_step(eepi_tables *tables);
+/* [num_layers][num_experts] tokens of this rank for each expert since the tables were opened, those
+ * of aborted steps too, as of the last step that eepk_launch.wants_loads asked. Pinned; to be read
+ * between that step's end and the next step. */
+const uint64_t *eepi_tables_loads(const eepi_tables *tables);
 
 /* The pinned image of a bank (eepk_shape.bank_bytes): fill it, then stage. Service thread. */
 uint8_t *eepi_tables_image(eepi_tables *tables);

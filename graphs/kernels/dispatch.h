@@ -17,12 +17,16 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
     const eepk_shape *s = &w->shape;
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
+    const uint64_t loads_at = (uint64_t)a->layer * s->num_experts;
     const eepk_routing routing = {eepk_replica_first(s, bank, a->layer),
                                   eepk_replicas(s, bank, a->layer),
                                   w->route,
                                   w->send_count,
-                                  w->warp_count,
-                                  w->first_bad};
+                                  w->share_begin,
+                                  w->expert_count,
+                                  w->first_bad,
+                                  w->loads + loads_at,
+                                  latch->wants_loads ? w->loads_out + loads_at : NULL};
     int was_good;
 
     if (g.block != 0 || latch->aborted) {

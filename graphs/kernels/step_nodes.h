@@ -41,6 +41,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->epoch = bank->epoch;
     latch->announce_digest = w->launch->announce_digest;
     latch->wait_ns = w->launch->wait_ns;
+    latch->wants_loads = w->launch->wants_loads;
     latch->combine_copy = bank->combine_copy & 1u;
     latch->aborted = 0;
     latch->status = (eepk_status){0};

@@ -123,15 +123,20 @@ typedef struct eepk_shape {
  *   uint32_t generation[max_ranks]
  *   uint64_t window[max_ranks]                         address here of each member's window
  *   uint32_t first[num_layers][num_experts + 1]        replicas of e: first[e] .. first[e+1]
- *   eepk_replica replica[num_layers][max_ranks * num_slots] */
+ *   eepk_replica replica[num_layers][max_ranks * num_slots]
+ * The replicas are this rank's own: what is near is preferred as far as shares allow it. */
 typedef struct eepk_bank_header {
     uint64_t epoch, digest;
     uint32_t combine_copy, num_active;
     uint64_t active[EEPK_SEAT_WORDS];
 } eepk_bank_header;
+/* Where this rank sends an expert's tokens. Of 65536 parts of them, `from` go to the replicas
+ * before this one, so the first one's is 0. A replica that gets none of this rank's is not listed.
+ */
 typedef struct eepk_replica {
-    uint16_t seat, slot;
+    uint16_t seat, slot, from, pad;
 } eepk_replica;
+static_assert(sizeof(eepk_replica) == 8, "one load");
 
 /* ------------------------------------------------------------------ control */
 
@@ -162,6 +167,7 @@ typedef struct eepk_launch {
     uint64_t step, epoch;
     uint64_t announce_digest; /* committed planned view to announce in layer 0; 0: none */
     uint64_t wait_ns;         /* longest wait of one exchange */
+    uint64_t wants_loads;     /* 1: each layer's loads go out to pinned memory in this step */
 } eepk_launch;
 
 /* Written by the last node, `done_step` last, with release (partner: host acquire). Pinned. */
@@ -186,7 +192,7 @@ typedef struct eepk_status {
 
 /* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
 typedef struct eepk_latch {
-    uint64_t step, epoch, announce_digest, wait_ns;
+    uint64_t step, epoch, announce_digest, wait_ns, wants_loads;
     uint32_t bank, combine_copy;
     uint32_t aborted;       /* sticky for the rest of the step (rule D3) */
     uint32_t num_exchanges; /* that ran in order: two per layer */
@@ -230,13 +236,16 @@ typedef struct eepk_world {
     uint8_t *window;          /* own */
     eepk_route *route;        /* scratch [T][K] */
     uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
-    uint32_t *warp_count;     /* scratch [EEPK_ROUTE_WARPS][max_ranks][num_slots] */
+    uint32_t *share_begin;    /* scratch [max_ranks * num_slots] */
+    uint32_t *expert_count;   /* scratch [EEPK_ROUTE_WARPS][num_experts] */
     uint64_t *first_bad;      /* scratch */
     uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
     uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* scratch [max_ranks] */
     eepk_origin *origin;      /* scratch [rows_capacity] */
     eepk_seen *seen;          /* scratch [max_ranks] */
+    uint64_t *loads;     /* [num_layers][num_experts] tokens of this rank for each expert, ever */
+    uint64_t *loads_out; /* the same, pinned: eepk_launch.wants_loads */
 } eepk_world;
 
 /* A token's experts are distinct, so it has at most this many rows on one rank. */

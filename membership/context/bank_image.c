@@ -2,11 +2,15 @@
 /* A view as the bytes of a table bank: who holds which expert, and where windows are. */
 #include "membership/context/bank_image.h"
 
+#include "repair/split.h"
+
 #include <assert.h>
 #include <string.h>
 
-/* Replicas of a layer in order of expert, then seat, then slot: the same on every rank. */
-static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *image, uint32_t layer)
+/* Replicas of a layer in order of expert, then seat, then slot, with their shares: the same on
+ * every rank. */
+static void list_replicas(const eepk_shape *s, const eepi_view *view, uint8_t *image,
+                          uint32_t layer)
 {
     uint32_t *first =
         (uint32_t *)(image + s->bank_off_first) + (uint64_t)layer * (s->num_experts + 1);
@@ -25,7 +29,8 @@ static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *imag
                 if (pass == 0) {
                     first[at->expert + 1]++;
                 } else {
-                    replica[first[at->expert]++] = (eepk_replica){(uint16_t)seat, (uint16_t)slot};
+                    replica[first[at->expert]++] =
+                        (eepk_replica){(uint16_t)seat, (uint16_t)slot, at->share, 0};
                 }
             }
         }
@@ -38,6 +43,29 @@ static void fill_layer(const eepk_shape *s, const eepi_view *view, uint8_t *imag
             first[0] = 0;
         }
     }
+}
+
+/* Of the replicas those that this rank sends to, and how much. */
+static void split_layer(const eepk_shape *s, const eepi_split_sources *sources, uint8_t *image,
+                        uint32_t layer)
+{
+    uint32_t *first =
+        (uint32_t *)(image + s->bank_off_first) + (uint64_t)layer * (s->num_experts + 1);
+    eepk_replica *replica = (eepk_replica *)(image + s->bank_off_replica) +
+                            (uint64_t)layer * s->max_ranks * s->num_slots;
+    uint32_t end = 0;
+
+    for (uint32_t expert = 0; expert < s->num_experts; expert++) {
+        uint32_t begin = first[expert], num = first[expert + 1] - begin;
+        first[expert] = end;
+        if (num == 0) {
+            continue;
+        }
+        num = eepi_split_expert(sources, replica + begin, num);
+        memmove(replica + end, replica + begin, num * sizeof *replica);
+        end += num;
+    }
+    first[s->num_experts] = end;
 }
 
 /* Rule R1: what is routed to holds its expert; a slot that is FILLING is never routed to. */
@@ -65,7 +93,9 @@ void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *wi
     eepk_bank_header *header = (eepk_bank_header *)image;
     uint32_t *generation = (uint32_t *)(image + s->bank_off_generation);
     uint64_t *window = (uint64_t *)(image + s->bank_off_window);
+    eepi_split_sources sources;
 
+    eepi_split_sources_fill(view, (int)s->self, &sources);
     memset(image, 0, s->bank_bytes);
     header->epoch = view->epoch;
     header->digest = view->digest;
@@ -80,7 +110,8 @@ void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *wi
         window[seat] = (uint64_t)(uintptr_t)windows[seat];
     }
     for (uint32_t layer = 0; layer < s->num_layers; layer++) {
-        fill_layer(s, view, image, layer);
+        list_replicas(s, view, image, layer);
+        split_layer(s, &sources, image, layer);
         check_routes(s, view, image, layer);
     }
 }

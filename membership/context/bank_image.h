@@ -6,7 +6,8 @@
 #include "graphs/kernels/table_layout.h"
 #include "membership/view/view.h"
 
-/* Fill `image` (shape->bank_bytes). `windows[max_ranks]` are the members' mapped windows. */
+/* Fill `image` (shape->bank_bytes) for rank shape->self: how it splits tokens over replicas is its
+ * own (repair/split.h). `windows[max_ranks]` are the members' mapped windows. */
 void eepi_bank_image(const eepk_shape *shape, const eepi_view *view, void *const *windows,
                      uint8_t *image);
 #endif

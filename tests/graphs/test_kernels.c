@@ -148,6 +148,40 @@ Test(kernels, a_view_uses_its_own_combine_copy)
     kernel_world_close(w);
 }
 
+/* Tokens per expert, of all steps; what the host reads is of the last step that it asked. */
+Test(kernels, loads_are_counted_and_read_without_a_copy)
+{
+    const moe_shape shape = {3, 2, 5, 3, 2, 4, 9, EEP_FP32, EEP_FP32, 0};
+    kernel_world *w = kernel_world_open(&shape, 2);
+    uint64_t counts[3][2 * 5] = {{0}}, asked[3][2 * 5] = {{0}};
+
+    kernel_world_switch(w, kernel_view(w, 1, 7, 1, kernel_first_seed()));
+    for (uint64_t step = 1; step <= 6; step++) {
+        kernel_world_fill(w, kernel_first_seed() + step);
+        for (int seat = 0; seat < 3; seat++) {
+            w->rank[seat].wants_loads = (step + (uint64_t)seat) % 3 == 0;
+        }
+        kernel_check_step(w, step, kernel_first_seed());
+        for (int i = 0; i < 3 * 2; i++) {
+            const moe_input in = kernel_rank_input(w, i / 2, i % 2);
+            for (int pair = 0; pair < in.num_tokens * 2; pair++) {
+                if (in.topk_idx[pair] >= 0) {
+                    counts[i / 2][i % 2 * 5 + in.topk_idx[pair]]++;
+                }
+            }
+        }
+        for (int seat = 0; seat < 3; seat++) {
+            if (w->rank[seat].wants_loads) {
+                memcpy(asked[seat], counts[seat], sizeof asked[seat]);
+            }
+            cr_expect_arr_eq(eepi_tables_loads(w->rank[seat].tables), asked[seat],
+                             sizeof asked[seat], "seat %d, step %llu", seat,
+                             (unsigned long long)step);
+        }
+    }
+    kernel_world_close(w);
+}
+
 /* Every input the engine can hand in at its limits: no tokens anywhere, all -1, all the same. */
 Test(kernels, extreme_batches)
 {

@@ -39,8 +39,11 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
                                          eepk_replicas(s, bank, layer),
                                          world->route,
                                          world->send_count,
-                                         world->warp_count,
-                                         world->first_bad};
+                                         world->share_begin,
+                                         world->expert_count,
+                                         world->first_bad,
+                                         NULL,
+                                         NULL};
     tables_out->state = state;
     tables_out->receive_count = world->receive_count;
     tables_out->receive_base = world->receive_base;

@@ -5,6 +5,7 @@
 #include "experiments/bench/stats.h"
 #include "graphs/device/tables.h"
 #include "membership/context/bank_image.h"
+#include "tests/lib/world/reference_moe.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -120,34 +121,38 @@ Test(bench, inputs_are_random_and_the_same_again)
     free(b);
 }
 
-/* Where a pair goes, from the view document: replicas are taken in turn. */
-static int seat_of_pair(eepi_view *view, int layer, int rank, int token, int expert)
+/* Where a pair of a rank's batch of 7 x 3 goes, from the view document. */
+static int seat_of_pair(eepi_view *view, int layer, int rank, const int32_t *topk_idx, int i)
 {
-    int seats[16], n = 0;
+    moe_pair pair = {rank, topk_idx[i], 0, 0};
+    int seat, slot;
 
-    for (int i = 0; i < 16; i++) {
-        const eepi_view_slot *slot = eepi_view_slot_at(view, layer, i / 4, i % 4);
-        if (slot->state == EEPI_SLOT_HOLDS && slot->expert == expert) {
-            seats[n++] = i / 4;
-        }
+    for (int j = 0; j < 7 * 3; j++) {
+        pair.number += j < i && topk_idx[j] == pair.expert;
+        pair.num += topk_idx[j] == pair.expert;
     }
-    return seats[(token + rank) % n];
+    moe_replica(view, layer, &pair, &seat, &slot);
+    return seat;
 }
 
 Test(bench, traffic_is_counted_from_the_routing)
 {
-    const eepk_shape s = shape_of(1);
+    eepk_shape s = shape_of(1);
     const bench_inputs at = bench_inputs_of(&s);
     eepi_view *view = bench_view_make(&s, 1);
-    uint8_t *image = calloc(1, s.bank_bytes), *sets[4 * BENCH_SETS];
+    uint8_t *images[4], *sets[4 * BENCH_SETS];
     const int32_t *ids[4 * BENCH_SETS];
-    void *windows[4] = {image, image, image, image};
+    void *windows[4] = {&s, &s, &s, &s};
     double sent = 0, packed[4], most = 0;
     bench_traffic t;
     bench_bytes bytes;
 
-    cr_assert(view && image);
-    eepi_bank_image(&s, view, windows, image);
+    cr_assert(view);
+    for (uint32_t i = 0; i < 4; i++) {
+        images[i] = calloc(1, s.bank_bytes);
+        s.self = i;
+        eepi_bank_image(&s, view, windows, images[i]);
+    }
     for (int i = 0; i < 4 * BENCH_SETS; i++) {
         sets[i] = calloc(1, at.set_bytes);
         bench_inputs_fill(&s, &at, 9, i / BENCH_SETS, i % BENCH_SETS, sets[i]);
@@ -156,12 +161,12 @@ Test(bench, traffic_is_counted_from_the_routing)
     for (int layer = 0; layer < 5; layer++) {
         memset(packed, 0, sizeof packed);
         for (int pair = 0; pair < 4 * 7 * 3; pair++) {
-            const int rank = pair / 21, token = pair / 3 % 7, k = pair % 3;
-            const int32_t *topk = ids[rank * BENCH_SETS + layer % BENCH_SETS] + token * 3;
-            const int seat = seat_of_pair(view, layer, rank, token, topk[k]);
+            const int rank = pair / 21, i = pair % 21;
+            const int32_t *topk = ids[rank * BENCH_SETS + layer % BENCH_SETS];
+            const int seat = seat_of_pair(view, layer, rank, topk, i);
             bool is_first = true;
-            for (int j = 0; j < k; j++) {
-                is_first &= seat_of_pair(view, layer, rank, token, topk[j]) != seat;
+            for (int j = i - i % 3; j < i; j++) {
+                is_first &= seat_of_pair(view, layer, rank, topk, j) != seat;
             }
             packed[seat]++;
             sent += is_first;
@@ -170,7 +175,7 @@ Test(bench, traffic_is_counted_from_the_routing)
             most = packed[rank] > most ? packed[rank] : most;
         }
     }
-    t = bench_traffic_of(&s, image, ids);
+    t = bench_traffic_of(&s, (const uint8_t *const *)images, ids);
     cr_assert(t.tokens == 28 && t.pairs == 84 && near(t.sent_rows, sent / 5));
     cr_assert_eq(t.max_packed_rows, (uint32_t)most);
     bytes = bench_bytes_of(&s, &t); /* a row: 512 bytes, on its way 256 + 2 scales */
@@ -181,6 +186,8 @@ Test(bench, traffic_is_counted_from_the_routing)
     for (int i = 0; i < 4 * BENCH_SETS; i++) {
         free(sets[i]);
     }
-    free(image);
+    for (int i = 0; i < 4; i++) {
+        free(images[i]);
+    }
     free(view);
 }

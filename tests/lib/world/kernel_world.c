@@ -353,11 +353,30 @@ static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint6
     }
 }
 
+/* All alike, none, any: of each a third of the layers. */
+static void share_layer(const eepi_view *view, int layer, uint64_t *random)
+{
+    const int kind = kernel_below(random, 3);
+
+    for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
+        eepi_view_slot *slot =
+            eepi_view_slot_at(view, layer, i / view->shape.num_slots, i % view->shape.num_slots);
+        slot->share = kind == 0   ? 0
+                      : kind == 1 ? (uint16_t)kernel_below(random, 65536)
+                                  : (uint16_t)(kernel_below(random, 3) * 7);
+    }
+}
+
 eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, uint32_t generation,
                        uint64_t seed)
 {
     const moe_shape *s = &w->shape;
-    const eepi_view_shape shape = {s->max_ranks, s->num_layers, s->num_experts, s->num_slots};
+    const eepi_view_shape shape = {s->max_ranks,
+                                   s->num_layers,
+                                   s->num_experts,
+                                   s->num_slots,
+                                   (int)(seed % (uint64_t)(s->max_ranks + 1)),
+                                   0};
     eepi_view *view = eepi_view_new(&shape);
 
     CHECK(view);
@@ -370,6 +389,7 @@ eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, 
     }
     for (int layer = 0; layer < s->num_layers; layer++) {
         place_layer(w, view, layer, &seed);
+        share_layer(view, layer, &seed);
     }
     eepi_view_seal(view);
     return view;
@@ -478,7 +498,8 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
     kernel_rank *r = &w->rank[seat];
     const eepk_shape *s = &w->layout;
 
-    *eepi_tables_launch(r->tables) = (eepk_launch){step, r->epoch, r->announce, wait_ns};
+    *eepi_tables_launch(r->tables) =
+        (eepk_launch){step, r->epoch, r->announce, wait_ns, r->wants_loads};
     r->world->control->latch.step = 0; /* tests use a number again, which a step never does */
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);

@@ -25,7 +25,7 @@ typedef struct kernel_rank {
     uint8_t *window;
     eep_stream *stream;
     eep_graph *graph;
-    uint64_t epoch, announce;
+    uint64_t epoch, announce, wants_loads;
     uint32_t delay_us;    /* that its experts take */
     int32_t num_tokens;   /* read at replay */
     int32_t *slot_expert; /* [num_layers, num_slots] of the live view */
@@ -58,7 +58,8 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
 void kernel_world_close(kernel_world *world);
 
 /* A view of the seats in `members` (bits) with each expert in at least one slot, the other slots
- * holding replicas, empty or filling by chance. All generations are `generation`. */
+ * holding replicas, empty or filling by chance, with shares of all kinds on nodes of any size. All
+ * generations are `generation`. */
 eepi_view *kernel_view(const kernel_world *world, uint64_t epoch, uint64_t members,
                        uint32_t generation, uint64_t seed);
 /* Capture a rank's step again, in place of its graph. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/world/reference_moe.h"
 
+#include "repair/split.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -127,23 +129,44 @@ void moe_dequantise(const moe_shape *shape, const uint8_t *codes, const float *s
 
 /* ------------------------------------------------------------------ the exchange */
 
-/* Where a (source, token) sends what it has for `expert`. */
-static void choose_replica(const eepi_view *view, int layer, int expert, int number, int *seat_out,
-                           int *slot_out)
+void moe_replica(const eepi_view *view, int layer, const moe_pair *pair, int *seat_out,
+                 int *slot_out)
 {
-    number %= eepi_view_num_replicas(view, layer, expert);
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+    const eepi_view_shape *shape = &view->shape;
+    const unsigned offset = (unsigned)(pair->source * 40503 + pair->expert * 37345) % 65536u;
+    eepk_replica replicas[shape->max_ranks * shape->num_slots];
+    eepi_split_sources sources;
+    uint32_t n = 0;
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        for (int slot = 0; slot < shape->num_slots; slot++) {
             const eepi_view_slot *at = eepi_view_slot_at(view, layer, seat, slot);
-            if (!eepi_view_is_member(view, seat) || at->state != EEPI_SLOT_HOLDS ||
-                at->expert != expert || number-- != 0) {
-                continue;
+            if (eepi_view_is_member(view, seat) && at->state == EEPI_SLOT_HOLDS &&
+                at->expert == pair->expert) {
+                replicas[n++] = (eepk_replica){(uint16_t)seat, (uint16_t)slot, at->share, 0};
             }
-            *seat_out = seat;
-            *slot_out = slot;
-            return;
         }
     }
+    eepi_split_sources_fill(view, pair->source, &sources);
+    n = eepi_split_expert(&sources, replicas, n);
+    while (n > 1 && (int)(((uint64_t)replicas[n - 1].from * (uint64_t)pair->num + offset) / 65536) >
+                        pair->number) {
+        n--;
+    }
+    *seat_out = replicas[n - 1].seat;
+    *slot_out = replicas[n - 1].slot;
+}
+
+/* The `i`th pair of a source, among those that it has for the same expert. */
+static moe_pair pair_of(const moe_shape *shape, const moe_input *in, int source, int i)
+{
+    moe_pair pair = {source, in->topk_idx[i], 0, 0};
+
+    for (int j = 0; j < in->num_tokens * shape->top_k; j++) {
+        pair.number += j < i && in->topk_idx[j] == pair.expert;
+        pair.num += in->topk_idx[j] == pair.expert;
+    }
+    return pair;
 }
 
 void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, const moe_input *inputs,
@@ -164,10 +187,12 @@ void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, cons
             for (int i = 0; i < in->num_tokens * shape->top_k; i++) {
                 const int token = i / shape->top_k;
                 int to_seat = -1, to_slot = -1;
+                moe_pair pair;
                 if (in->topk_idx[i] != here->expert) {
                     continue;
                 }
-                choose_replica(view, layer, in->topk_idx[i], token + source, &to_seat, &to_slot);
+                pair = pair_of(shape, in, source, i);
+                moe_replica(view, layer, &pair, &to_seat, &to_slot);
                 if (to_seat != seat || to_slot != slot) {
                     continue;
                 }

@@ -2,10 +2,13 @@
 /* One MoE exchange, computed sequentially from its definition and the view document: no windows, no
  * tags, no banks. What the kernels must match bit for bit.
  *
- * A pair (token, k) of a source seat goes to replica number (token + source seat) mod replicas of
- * its expert, replicas counted in order of seat, then slot. A slot receives rows in order of source
- * seat, then token. An output is the sum over k, in order of k, of weight times expert output; each
- * product and each sum is rounded to binary32 once, the total to the output's type once. */
+ * A source seat's pairs (token, k) for an expert are numbered in order of token, from 0. Of n pairs
+ * those from floor((from x n + offset) / 65536) on go to a replica, up to where the next one's
+ * begin, where offset is (seat x 40503 + expert x 37345) mod 65536 and `from` is what
+ * eepi_split_expert gives that seat; replicas are in order of seat, then slot. A slot receives rows
+ * in order of source seat, then token. An output is the sum over k, in order of k, of weight times
+ * expert output; each product and each sum is rounded to binary32 once, the total to the output's
+ * type once. */
 #ifndef REFERENCE_MOE_H
 #define REFERENCE_MOE_H
 
@@ -31,6 +34,14 @@ typedef struct moe_origin {
     int seat, token, k;
 } moe_origin;
 
+typedef struct moe_pair { /* one of a source's pairs for an expert */
+    int source, expert;
+    int number, num; /* which, and how many there are */
+} moe_pair;
+
+/* Where it goes. */
+void moe_replica(const eepi_view *view, int layer, const moe_pair *pair, int *seat_out,
+                 int *slot_out);
 /* What a packed dispatch delivers to `seat`. `inputs[max_ranks]`, zero tokens for who is not there.
  * `rows_out`, `origin_out` and `slot_begin_out` have room for all that can come. */
 void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, const moe_input *inputs,
