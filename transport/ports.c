@@ -143,7 +143,8 @@ static void add_device(eepi_ports *ports, struct ibv_device *device)
         *port = (eepi_port){.device_at = at,
                             .port = num_ports > 0 ? i + 1 : 0,
                             .link_layer = "unknown",
-                            .numa_node = numa_node_of(device)};
+                            .numa_node = numa_node_of(device),
+                            .guid = attributes.node_guid};
         snprintf(port->device, sizeof port->device, "%s", device->name);
         describe_port(ports, port);
         ports->known[ports->num_ports++] = *port;

@@ -21,6 +21,7 @@ typedef struct eepi_port {
     char link_layer[16]; /* "Ethernet", "InfiniBand" */
     double gbit_per_s;   /* lanes x rate per lane, as negotiated */
     int numa_node;       /* -1: unknown */
+    uint64_t guid;       /* of the device: the same for all who see it; 0: unknown */
 } eepi_port;
 
 typedef struct eepi_port_change {

@@ -98,6 +98,10 @@ const char *rows_event_name(eep_event_kind kind)
         return "rebalanced";
     case EEP_EVENT_DRAIN_WAITS:
         return "drain_waits";
+    case EEP_EVENT_PORT_DOWN:
+        return "port_down";
+    case EEP_EVENT_PORT_UP:
+        return "port_up";
     }
     return "unknown";
 }

@@ -83,6 +83,21 @@ static eep_status run_clock_kernel(cuda_device *d, uint64_t *step_ns)
                             : status;
 }
 
+/* Where the device is; "" where the runtime does not say: nobody depends on it. */
+static void find_pci(int ordinal, char *text, size_t bytes)
+{
+    int domain = 0, bus = 0, device = 0; /* at 0:0 there is a bridge */
+
+    text[0] = '\0';
+    if (cudaDeviceGetAttribute(&domain, cudaDevAttrPciDomainId, ordinal) == cudaSuccess &&
+        cudaDeviceGetAttribute(&bus, cudaDevAttrPciBusId, ordinal) == cudaSuccess &&
+        cudaDeviceGetAttribute(&device, cudaDevAttrPciDeviceId, ordinal) == cudaSuccess &&
+        (bus | device) != 0) {
+        snprintf(text, bytes, "%04x:%02x:%02x.0", (unsigned)domain & 0xffff, (unsigned)bus & 0xff,
+                 (unsigned)device & 0xff);
+    }
+}
+
 /* How many blocks run at once, and how finely %globaltimer goes: deadlines are in its steps. */
 static eep_status find_facts(cuda_device *d, cuda_known *k)
 {
@@ -106,6 +121,7 @@ static eep_status find_facts(cuda_device *d, cuda_known *k)
     if (status == EEP_OK) {
         k->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns,
                                        eepi_cuda_num_queues(), EEPI_CUDA_QUEUES_VARIABLE};
+        find_pci(d->ordinal, k->facts.pci, sizeof k->facts.pci);
         if (k->facts.clock_step_ns == UINT64_MAX) {
             status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
         }

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 7 };
+enum { EEPI_BACKEND_VERSION = 8 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -33,6 +33,7 @@ typedef struct eepi_device_facts {
     uint64_t clock_step_ns;       /* of the clock that deadlines in kernels go by */
     uint32_t num_queues;          /* in hardware; two streams in one queue wait for each other */
     const char *queues_variable;  /* of the environment, which says how many; static */
+    char pci[16];                 /* "0000:3b:00.0"; "": not on PCI, or unknown */
 } eepi_device_facts;
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may

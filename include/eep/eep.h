@@ -84,7 +84,11 @@ typedef enum eep_event_kind {
     /* This rank asked to leave (eep_drain) and cannot: what only it holds has no other place;
      * value: slots per layer that the others lack; 0: background_bytes_per_s is 0, or all want out
      * and a process that has opened has not called eep_join. The log has a line. */
-    EEP_EVENT_DRAIN_WAITS
+    EEP_EVENT_DRAIN_WAITS,
+    /* An RDMA port of this rank's NICs went down, or carries less; one came back, or carries more.
+     * value: MB/s that the active ones carry. Membership does not change for it. */
+    EEP_EVENT_PORT_DOWN,
+    EEP_EVENT_PORT_UP
 } eep_event_kind;
 typedef struct eep_event_info {
     uint32_t struct_bytes; /* the library's; look before a field that came later than yours */

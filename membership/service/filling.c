@@ -8,6 +8,7 @@
 #include "membership/context/records.h"
 #include "membership/service/peers.h"
 #include "membership/service/serve.h"
+#include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/weights.h"
 #include "repair/planner/planner.h"
@@ -61,6 +62,9 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
         eepi_retry_set(&context->retries, EEPI_RETRY_FILL, eepi_now_us() + FILL_RETRY_US, digest,
                        fill_again);
         return;
+    }
+    if (paused) { /* behind live traffic copies are held back */
+        eepi_own_links_fill_ended(eepi_store_own_links(context), bytes, eepi_now_us());
     }
     eepi_tell_copied(context, bytes);
     pthread_mutex_lock(&context->lock);
@@ -116,6 +120,7 @@ void eepi_fill_start(eep_context *context, const eepi_view *view)
         eepi_event(context, EEP_EVENT_REBALANCING, context->config.rank, context->generation,
                    view->epoch, (uint64_t)eepi_plan_fills(view, context->config.rank, NULL, 0));
     }
+    eepi_own_links_fill_began(eepi_store_own_links(context), eepi_now_us());
     eepi_executor_start(context->executor, context->bulk, view, eepi_now_us());
 }
 

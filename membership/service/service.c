@@ -35,9 +35,10 @@ struct eepi_service {
     pthread_t thread;
     bool runs, stop;         /* stop: under the context's lock */
     bool poll_has_failed;    /* and that was logged */
+    bool has_told;           /* this rank's record says that it is ready */
     uint64_t ends_looked_us; /* when ends were looked for that no descriptor tells of */
     int *seats;              /* [max_ranks] of the processes in fds */
-    struct pollfd fds[];     /* [3 + max_ranks] */
+    struct pollfd fds[];     /* [3 + max_ranks + EEPI_PORTS_MAX_DEVICES] */
 };
 
 /* ------------------------------------------------------------------ mail from other threads */
@@ -104,6 +105,7 @@ static void feed_mail(eep_context *context)
     eepi_store_note_leaving(context, mail.leave);
     feed_evidence(context);
     if (mail.ready) {
+        context->service->has_told = true;
         eepi_store_put_record(context);
         feed_own_record(context);
         eepi_tell_without_view(context);
@@ -166,6 +168,43 @@ static void kill_warned(eep_context *context)
     }
 }
 
+/* ------------------------------------------------------------------ this rank's links */
+
+/* A port that goes down is evidence for people and a cost for planners, and no fault of a rank: its
+ * bytes may have other ways (docs/PROTOCOL.md, "Links"). */
+static void tell_port(eep_context *context, const eepi_port_change *change)
+{
+    const eepi_port *port = change->port;
+    const bool is_worse =
+        !port->is_active || (change->was_active && port->gbit_per_s < change->gbit_per_s_before);
+    uint32_t rate;
+    int num_ports;
+    const int active = eepi_own_links_active(eepi_store_own_links(context), &num_ports, &rate);
+
+    eepi_log(
+        context, is_worse ? EEP_LOG_WARN : EEP_LOG_INFO,
+        "port %d of %s is %s at %.0f Gbit/s: %d of %d ports of this rank's NICs are active and "
+        "carry %u MB/s%s",
+        port->port, port->device, port->state, port->gbit_per_s, active, num_ports, rate,
+        active ? "" : ": repairs go other ways where there are any");
+    eepi_event(context, is_worse ? EEP_EVENT_PORT_DOWN : EEP_EVENT_PORT_UP, context->config.rank,
+               context->generation, 0, rate);
+}
+
+static void look_at_links(eep_context *context)
+{
+    eepi_own_links *links = eepi_store_own_links(context);
+    eepi_port_change change;
+
+    while (eepi_own_links_next_port(links, &change)) {
+        tell_port(context, &change);
+    }
+    if (eepi_own_links_tell(links, eepi_now_us()) && context->service->has_told) {
+        eepi_store_put_record(context);
+        feed_own_record(context);
+    }
+}
+
 static void run_retries(eep_context *context)
 {
     for (eepi_retry_kind kind = 0; kind < EEPI_NUM_RETRIES; kind++) {
@@ -222,6 +261,17 @@ static void wait_for_input(eep_context *context, struct pollfd *fds, int n)
     }
 }
 
+static int watch_ports(eep_context *context, struct pollfd *fds)
+{
+    int ports[EEPI_PORTS_MAX_DEVICES];
+    const int num = eepi_own_links_fds(eepi_store_own_links(context), ports);
+
+    for (int i = 0; i < num; i++) {
+        fds[i] = (struct pollfd){.fd = ports[i], .events = POLLIN};
+    }
+    return num;
+}
+
 static void serve_round(eep_context *context)
 {
     struct pollfd *fds = context->service->fds;
@@ -236,7 +286,7 @@ static void serve_round(eep_context *context)
     }
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
     n = eepi_peers_watched(context, fds + 3, context->service->seats);
-    wait_for_input(context, fds, n + 3);
+    wait_for_input(context, fds, n + 3 + watch_ports(context, fds + 3 + n));
     if (fds[0].revents) {
         eepi_service_woke(context);
     }
@@ -252,6 +302,7 @@ static void serve_round(eep_context *context)
     feed_busy(context);
     eepi_tell_wait(context);
     kill_warned(context);
+    look_at_links(context);
     eepi_look_at_arrivals(context);
     eepi_store_put_own_end(context);
     run_retries(context);
@@ -286,7 +337,8 @@ static void *run(void *argument)
 eep_status eepi_service_start(eep_context *context)
 {
     const size_t seats = (size_t)context->config.max_ranks;
-    struct eepi_service *service = calloc(1, sizeof *service + (seats + 3) * sizeof(struct pollfd));
+    struct eepi_service *service =
+        calloc(1, sizeof *service + (seats + 3 + EEPI_PORTS_MAX_DEVICES) * sizeof(struct pollfd));
 
     context->service = service;
     if (!service) {

@@ -2,6 +2,7 @@
 /* What this rank says to the store, and the time that its answers allow the core. */
 #include "membership/service/store_session.h"
 
+#include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/records.h"
 #include "membership/service/store_session_state.h"
@@ -20,13 +21,20 @@ eep_status eepi_store_session_open(eep_context *context)
 {
     const size_t seats = (size_t)context->config.max_ranks;
 
+    const eepi_device_facts facts = eepi_device_facts_of(context->config.device);
+    const eepi_own_links_config links = {
+        eepi_verbs_system(), facts.pci,
+        context->config.bulk == EEP_BULK_UCX ? context->config.bulk_interface : NULL};
+
     context->session = calloc(1, sizeof *context->session + seats * sizeof(eepi_end));
-    return context->session ? EEP_OK : EEP_ERR_NO_MEMORY;
+    return context->session ? eepi_own_links_open(&links, &context->session->links)
+                            : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_store_session_close(eep_context *context)
 {
     if (context->session) {
+        eepi_own_links_close(context->session->links);
         free(context->session->report);
     }
     free(context->session);
@@ -108,9 +116,18 @@ void eepi_store_note_leaving(eep_context *context, int leaving)
     context->session->leaving |= leaving;
 }
 
+eepi_own_links *eepi_store_own_links(const eep_context *context)
+{
+    return context->session->links;
+}
+
 eepi_member eepi_store_own_member(const eep_context *context)
 {
-    return eepi_weights_member(context, context->session->is_ready, context->session->leaving);
+    const struct eepi_store_session *session = context->session;
+    eepi_member own = eepi_weights_member(context, session->is_ready, session->leaving);
+
+    own.rates = eepi_own_links_rates(session->links);
+    return own;
 }
 
 void eepi_store_put_record(eep_context *context)

@@ -5,6 +5,7 @@
 #define EEPI_STORE_SESSION_H
 
 #include "membership/context/records.h"
+#include "repair/own_links.h"
 
 #include <stdbool.h>
 
@@ -34,6 +35,8 @@ bool eepi_store_is_swapping(const eep_context *context);
 /* From now on the record says that this rank asks to be let in, or out. */
 void eepi_store_note_ready(eep_context *context);
 void eepi_store_note_leaving(eep_context *context, int leaving);
+/* What this rank knows of its links. */
+eepi_own_links *eepi_store_own_links(const eep_context *context);
 /* What this rank tells of itself. */
 eepi_member eepi_store_own_member(const eep_context *context);
 /* Put our own record; not before what must come first (M4). */

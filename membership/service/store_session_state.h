@@ -4,6 +4,7 @@
 #define EEPI_STORE_SESSION_STATE_H
 
 #include "membership/core/core.h"
+#include "repair/own_links.h"
 
 #include <stdbool.h>
 
@@ -17,6 +18,7 @@ struct eepi_store_session {
     bool must_republish;              /* reconnected, and our keys are not republished yet */
     bool is_ready;                    /* this rank has asked to be let in */
     int leaving;                      /* and to be let out: bits of eepi_leaving */
+    eepi_own_links *links;
     void *report; /* what was put last, to be republished to a store that forgot */
     size_t report_bytes;
     uint64_t report_epoch;

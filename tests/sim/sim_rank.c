@@ -210,11 +210,11 @@ static eep_status capture(sim_process *p)
     return status;
 }
 
-static const char *const event_names[] = {"SUSPECTED",  "WEDGED",      "PROPOSED",   "REPAIRING",
-                                          "REPAIRED",   "INSTALLED",   "STAGED",     "FLIPPED",
-                                          "READY",      "EVICTED",     "UNCOVERED",  "STORE_LOST",
-                                          "STORE_BACK", "REBALANCING", "REBALANCED", "DRAIN_WAITS"};
-static_assert(sizeof event_names / sizeof event_names[0] == EEP_EVENT_DRAIN_WAITS + 1,
+static const char *const event_names[] = {
+    "SUSPECTED",  "WEDGED",      "PROPOSED",   "REPAIRING",   "REPAIRED",  "INSTALLED",
+    "STAGED",     "FLIPPED",     "READY",      "EVICTED",     "UNCOVERED", "STORE_LOST",
+    "STORE_BACK", "REBALANCING", "REBALANCED", "DRAIN_WAITS", "PORT_DOWN", "PORT_UP"};
+static_assert(sizeof event_names / sizeof event_names[0] == EEP_EVENT_PORT_UP + 1,
               "each kind of event has a name");
 
 static void note_event(void *user, const eep_event_info *e)

@@ -122,6 +122,7 @@ static int close_device(struct ibv_context *context)
 static int query_device(struct ibv_context *context, struct ibv_device_attr *attributes)
 {
     memset(attributes, 0, sizeof *attributes);
+    attributes->node_guid = 0x10 + (uint64_t)(device_of(context) - world.devices);
     attributes->phys_port_cnt = (uint8_t)device_of(context)->num_ports;
     return 0;
 }
