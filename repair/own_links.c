@@ -57,6 +57,9 @@ static void find_places(eepi_own_links *own, const char *pci)
         eepi_locality_nearest_nic(locality, pci, nic, sizeof nic)) {
         own->device = eepi_ports_device(own->ports, nic); /* -1 where libibverbs has it not */
     }
+    if (own->device != ALL_DEVICES) {
+        eepi_ports_keep(own->ports, own->device);
+    }
     eepi_locality_close(locality);
 }
 

@@ -182,6 +182,25 @@ void eepi_ports_close(eepi_ports *ports)
     free(ports);
 }
 
+void eepi_ports_keep(eepi_ports *ports, int device)
+{
+    int kept = 0;
+
+    for (int i = 0; i < ports->num_devices; i++) {
+        if (i != device && ports->devices[i].context) {
+            ports->verbs->close_device(ports->devices[i].context);
+            ports->devices[i] = (watched){.context = NULL};
+        }
+    }
+    for (int i = 0; i < ports->num_ports; i++) {
+        if (ports->ports[i].device_at == device) {
+            ports->known[kept] = ports->known[i];
+            ports->ports[kept++] = ports->ports[i];
+        }
+    }
+    ports->num_ports = kept;
+}
+
 int eepi_ports_count(const eepi_ports *ports)
 {
     return ports->num_ports;

@@ -39,6 +39,8 @@ void eepi_ports_close(eepi_ports *ports); /* NULL is ignored */
 int eepi_ports_count(const eepi_ports *ports);
 const eepi_port *eepi_ports_at(const eepi_ports *ports, int i);
 int eepi_ports_num_devices(const eepi_ports *ports);
+/* Close all devices but that one: their ports are not in the list any more. */
+void eepi_ports_keep(eepi_ports *ports, int device);
 /* Readable once something has happened to the device; -1: it cannot be watched, or not any more. */
 int eepi_ports_fd(const eepi_ports *ports, int device);
 /* The next port that has changed, after what the devices tell; false: none has. It never waits. A

@@ -4,7 +4,10 @@
  * that, otherwise lines for people are printed from it. */
 #include "eep/eep.h"
 #include "experiments/base/output.h"
+#include "experiments/info/probe.h"
 #include "graphs/cuda/cuda_environment.h"
+#include "graphs/device/device_ops.h"
+#include "transport/locality.h"
 #include "transport/ports.h"
 #include "transport/topology.h"
 #include "transport/bulk/ucx_process.h"
@@ -12,6 +15,7 @@
 
 #include <cjson/cJSON.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <hwloc.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -31,6 +35,7 @@ typedef struct info_options {
     bool json, sizes;
     int32_t shape[NUM_SHAPE]; /* 0: not given */
     const char *dtype;        /* NULL: not given */
+    const char *probe;        /* where a file is written and read; NULL: nothing is measured */
     uint64_t given;
 } info_options;
 
@@ -54,16 +59,19 @@ static const args_row rows[] = {
      "of the rows, bf16 if not given; fp8 is dispatched in FP8, combined in BF16"},
     {"--sizes", ARGS_FLAG, AT(sizes), 0, 0, NULL, NULL, NULL,
      "bytes of one rank's receive windows for the shape that the options above give"},
+    {"--probe", ARGS_TEXT, AT(probe), 0, 0, NULL, "FOLDER", NULL,
+     "measure copies in memory, and how fast a file of 64 MiB in FOLDER is read"},
     {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "one JSON object"},
 };
 static const args_table table = {
     .program = "eep-info",
-    .synopsis = "[--json]\n"
+    .synopsis = "[--probe FOLDER] [--json]\n"
                 "--sizes --layers L --experts E --slots S --topk K --hidden H --tokens T\n"
                 "         --ranks R [--dtype fp32|bf16|fp8] [--json]",
     .about =
         "Tell what libeep sees of this machine: topology, RDMA ports, UCX lanes and memory types,\n"
-        "devices. With --sizes it tells what a shape costs in window memory instead.",
+        "devices, and with --probe how fast memory and files are. With --sizes it tells what a "
+        "shape costs in window memory instead.",
     .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
     .given = offsetof(info_options, given),
     .shortens = true,
@@ -81,6 +89,10 @@ static int check_together(const info_options *options)
             fprintf(stderr, "eep-info: %s is only for --sizes\n", rows[i].name);
             return -1;
         }
+    }
+    if (options->sizes && options->probe) {
+        fprintf(stderr, "eep-info: --probe does not go with --sizes\n");
+        return -1;
     }
     if (!options->sizes && options->dtype) {
         fprintf(stderr, "eep-info: --dtype is only for --sizes\n");
@@ -142,7 +154,21 @@ static void collect_machine(cJSON *root)
     }
 }
 
-static void collect_ports(cJSON *root)
+/* MB/s of a PCIe link, package and NUMA node; what is unknown is left out. */
+static void add_place(cJSON *object, const eepi_place *place)
+{
+    if (place->pci[0]) {
+        cJSON_AddStringToObject(object, "pci", place->pci);
+    }
+    if (place->package >= 0) {
+        cJSON_AddNumberToObject(object, "package", place->package);
+    }
+    if (place->pcie_bytes_per_s > 0) {
+        cJSON_AddNumberToObject(object, "pcie_mb_per_s", (double)place->pcie_bytes_per_s / 1e6);
+    }
+}
+
+static void collect_ports(cJSON *root, const eepi_locality *locality)
 {
     cJSON *list = cJSON_AddArrayToObject(root, "rdma_ports");
     eepi_ports *ports = NULL;
@@ -158,6 +184,10 @@ static void collect_ports(cJSON *root)
         cJSON_AddStringToObject(port, "link_layer", at->link_layer);
         cJSON_AddNumberToObject(port, "gbit_per_s", at->gbit_per_s);
         cJSON_AddNumberToObject(port, "numa_node", at->numa_node);
+        eepi_place place;
+        if (locality != NULL && eepi_locality_nic(locality, at->device, &place)) {
+            add_place(port, &place);
+        }
         cJSON_AddItemToArray(list, port);
     }
     eepi_ports_close(ports);
@@ -253,7 +283,25 @@ static bool can_load(const char *library)
     return handle != NULL;
 }
 
-static void collect_devices(cJSON *root)
+/* Where a device is on PCI, and its nearest NIC. */
+static void collect_place(cJSON *entry, const eep_device *device, const eepi_locality *locality)
+{
+    const eepi_device_facts facts = eepi_device_facts_of(device);
+    eepi_place place;
+    char nic[64];
+
+    if (facts.pci[0] == '\0' || locality == NULL ||
+        !eepi_locality_device(locality, facts.pci, &place)) {
+        return;
+    }
+    add_place(entry, &place);
+    cJSON_AddNumberToObject(entry, "numa_node", place.numa_node);
+    if (eepi_locality_nearest_nic(locality, facts.pci, nic, sizeof nic)) {
+        cJSON_AddStringToObject(entry, "nearest_nic", nic);
+    }
+}
+
+static void collect_devices(cJSON *root, const eepi_locality *locality)
 {
     cJSON *devices = cJSON_AddArrayToObject(root, "devices");
     static const char *const backends[] = {"host", "cuda"};
@@ -273,12 +321,30 @@ static void collect_devices(cJSON *root)
         eep_device *device = NULL;
         bool usable = eep_device_open(backends[i], 0, &device) == EEP_OK;
         if (usable) {
+            collect_place(entry, device, locality);
             eep_device_close(device);
         } else if (cJSON_GetArraySize(missing) == 0) {
             cJSON_AddStringToObject(entry, "error", eep_device_error_text());
         }
         cJSON_AddBoolToObject(entry, "usable", usable);
     }
+}
+
+static int collect_probe(cJSON *root, const char *folder)
+{
+    probe_rates rates;
+
+    if (probe_run(folder, &rates) != EEP_OK) {
+        fprintf(stderr, "eep-info: --probe: no file of 64 MiB can be written in %s: %s\n", folder,
+                strerror(errno));
+        return 1;
+    }
+    cJSON *probe = cJSON_AddObjectToObject(root, "probe");
+    cJSON_AddNumberToObject(probe, "memory_copy_mb_per_s", (double)(rates.memory_copy / 1000000));
+    cJSON_AddNumberToObject(probe, "shared_copy_mb_per_s", (double)(rates.shared_copy / 1000000));
+    cJSON_AddNumberToObject(probe, "file_read_mb_per_s", (double)(rates.file_read / 1000000));
+    cJSON_AddNumberToObject(probe, "file_again_mb_per_s", (double)(rates.file_again / 1000000));
+    return 0;
 }
 
 static int collect_sizes(cJSON *root, const info_options *options)
@@ -380,6 +446,15 @@ static void print_ucx(const cJSON *ucx)
     }
 }
 
+static void print_place(const cJSON *entry)
+{
+    if (cJSON_HasObjectItem(entry, "pci")) {
+        printf("          at %s, NUMA node %.0f, PCIe %.0f MB/s, nearest NIC: %s\n",
+               string(entry, "pci"), number(entry, "numa_node"), number(entry, "pcie_mb_per_s"),
+               cJSON_HasObjectItem(entry, "nearest_nic") ? string(entry, "nearest_nic") : "none");
+    }
+}
+
 static void print_devices(const cJSON *devices)
 {
     const cJSON *entry = NULL, *missing = NULL;
@@ -388,6 +463,7 @@ static void print_devices(const cJSON *devices)
         printf("device    %s: ", string(entry, "backend"));
         if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "usable"))) {
             printf("usable\n");
+            print_place(entry);
             continue;
         }
         printf("not usable");
@@ -401,6 +477,17 @@ static void print_devices(const cJSON *devices)
             printf("; %s", string(entry, "error"));
         }
         printf("\n");
+    }
+}
+
+static void print_probe(const cJSON *probe)
+{
+    if (probe != NULL) {
+        printf("probe     copies in memory %.0f MB/s, out of shared memory %.0f MB/s\n"
+               "          a file is read at %.0f MB/s, and again out of the page cache at %.0f "
+               "MB/s\n",
+               number(probe, "memory_copy_mb_per_s"), number(probe, "shared_copy_mb_per_s"),
+               number(probe, "file_read_mb_per_s"), number(probe, "file_again_mb_per_s"));
     }
 }
 
@@ -430,6 +517,7 @@ static void print_tree(const cJSON *root, bool sizes)
     print_ports(cJSON_GetObjectItemCaseSensitive(root, "rdma_ports"));
     print_ucx(cJSON_GetObjectItemCaseSensitive(root, "ucx"));
     print_devices(cJSON_GetObjectItemCaseSensitive(root, "devices"));
+    print_probe(cJSON_GetObjectItemCaseSensitive(root, "probe"));
 }
 
 static int run(const info_options *options, cJSON *root)
@@ -440,10 +528,19 @@ static int run(const info_options *options, cJSON *root)
             return failed;
         }
     } else {
+        eepi_locality *locality = NULL;
+        if (eepi_locality_open(NULL, 0, &locality) != EEP_OK) {
+            locality = NULL;
+        }
         collect_machine(root);
-        collect_ports(root);
+        collect_ports(root, locality);
         collect_ucx(root);
-        collect_devices(root);
+        collect_devices(root, locality);
+        eepi_locality_close(locality);
+        int failed = options->probe ? collect_probe(root, options->probe) : 0;
+        if (failed) {
+            return failed;
+        }
     }
     if (!options->json) {
         print_tree(root, options->sizes);

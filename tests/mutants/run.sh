@@ -16,7 +16,7 @@ build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN...]}" && pwd) || exi
 shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${SEEDS:-2000}
-unit_tests="stepper sink core seat_file planner executor view kernels kernel_faults kernel_race context context_refused context_joins context_pauses fence"
+unit_tests="stepper sink core seat_file planner executor view link_costs own_links kernels kernel_faults kernel_race context context_refused context_joins context_pauses fence"
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
@@ -25,7 +25,7 @@ case ${ASSERTIONS:-on} in off) cc="$cc -DNDEBUG" ;; esac
 asserting="membership/core/core_check.c membership/core/core_status.c membership/core/stepper.c
     membership/context/bank_image.c"
 libraries="-lxxhash -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
-wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_]*'" |
+wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_0-9]*'" |
     tr -d "'" | sed 's/^/-Wl,--wrap=/' | tr '\n' ' ')
 archives="$build/tests/libeep_fixtures.a $build/experiments/libeep_lab.a $build/libeep_core.a"
 test -e "$build/tests/eep-sim" || { echo "build $build first: no tests/eep-sim there"; exit 2; }

@@ -5,7 +5,7 @@
  * choice comes from one seed. So whole histories replay to the byte.
  *
  * sim_fiber.c: fibers, virtual time, events
- * sim_process.c: chance, processes that stop or end
+ * sim_process.c: chance, processes that stop or end, ports
  * sim_system.c: the wrapped system calls: locks, conditions, clocks, poll, memory
  * sim_store.c: the store (store_table.c), with its faults
  * sim_store_connection.c: each process's connection to it
@@ -15,7 +15,7 @@
  * sim_rank.c: an engine: opens, loads, captures, steps
  * sim_client.c: gives it requests
  * sim_conformance.c: the store against the suite that every store must pass
- * sim_check.c: the properties S1-S13, M1-M10, L1-L6
+ * sim_check.c: the properties S1-S13, M1-M10, L1-L7
  * sim_check_steps.c: those of steps
  * sim_faults.c: what goes wrong and when
  * sim_main.c: the program
@@ -49,6 +49,7 @@ enum {
     SIM_MAX_REQUESTS = 16384, /* all that come in one history */
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
+    SIM_PORTS = 2,
     SIM_STORES_MARGIN_US = 50000, /* where kernels outlive their process */
 };
 #define SIM_NEVER UINT64_MAX
@@ -74,6 +75,7 @@ typedef enum sim_kind {
     SIM_UNKILLABLE, /* peers cannot kill: threads of one process, or other users' */
     SIM_LATE,       /* kernels go on storing after the end of their process (P8) */
     SIM_END,        /* the instance ends in order (M8), and new processes begin another one */
+    SIM_PORT,       /* ports of a rank's NIC go down and come back */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -114,8 +116,10 @@ struct sim_process {
     uint64_t freeze_us; /* for so long */
     int64_t drift_ppm;  /* its clock against virtual time */
     uint64_t offset_us;
-    uint64_t cut_until_us; /* no connection to the store before */
-    char poll_key;         /* what its service thread sleeps on */
+    uint64_t cut_until_us;                             /* no connection to the store before */
+    int port_is_down[SIM_PORTS], port_events, port_fd; /* events: not read yet */
+    uint32_t told_nic;                                 /* what its newest record says of its NIC */
+    char poll_key;                                     /* what its service thread sleeps on */
     eepi_store_client *store;
     eepi_bulk *bulk;
     sim_rank rank;
@@ -224,6 +228,12 @@ void sim_wake(const void *key, int most);
 /* A place where another fiber may come in between. */
 void sim_point(void);
 void sim_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- sim_process.c */
+/* The port goes down or comes up, and its NIC tells of it. */
+void sim_port_set(sim_process *p, int port, int is_down);
+/* What the record of that process is to say of its NIC; 0: it has none. */
+uint32_t sim_nic_rate(const sim_process *p);
 
 /* ---- sim_system.c */
 uint64_t sim_local_us(const sim_process *p);                     /* its clock now */

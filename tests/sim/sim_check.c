@@ -380,6 +380,23 @@ static void check_own_end(sim_process *p, const char *key, const void *bytes, si
     p->said_end = 1;
 }
 
+/* What a rank tells of its links (L7). */
+static void note_links(sim_process *p, const char *key, const void *bytes, size_t size)
+{
+    eepi_record record;
+    void *copy;
+
+    if (!p->rank.context || strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0) {
+        return;
+    }
+    copy = malloc(size);
+    memcpy(copy, bytes, size);
+    if (eepi_record_decode(copy, size, &p->rank.context->view_shape, &record) == EEP_OK) {
+        p->told_nic = record.member.rates[EEPI_RATE_NIC];
+    }
+    free(copy);
+}
+
 /* Rule M2: a report is put when no step of its epoch or an older one is in flight. */
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size)
 {
@@ -387,6 +404,7 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     void *copy;
 
     check_own_end(p, key, bytes, size);
+    note_links(p, key, bytes, size);
     if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0) {
         return;
     }

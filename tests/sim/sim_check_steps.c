@@ -202,7 +202,8 @@ int sim_has_converged(void)
         }
         if (!p->rank.context || p->over || !sim_is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
-            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance) {
+            sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance ||
+            p->told_nic != sim_nic_rate(p)) { /* L7 */
             return 0;
         }
         members++;

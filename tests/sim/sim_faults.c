@@ -10,7 +10,7 @@ enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",  "stop",      "freeze", "slow",       "restart", "leave", "delay",
     "break",  "partition", "outage", "amnesia",    "race",    "skew",  "corrupt",
-    "zombie", "requeue",   "stuck",  "unkillable", "late",    "end"};
+    "zombie", "requeue",   "stuck",  "unkillable", "late",    "end",   "port"};
 
 static sim_process *alive_one(void)
 {
@@ -112,6 +112,23 @@ static void disturb(sim_process *p, sim_kind kind)
     default:
         break;
     }
+}
+
+/* It costs nobody his place: no process counts as disturbed for it. */
+static void next_port(void *user, uint64_t number)
+{
+    sim_process *p = alive_one();
+
+    if (sim->now_us >= sim->heal_us) {
+        return;
+    }
+    if (p) {
+        sim->faults++;
+        sim_check_fault();
+        number = sim_random(SIM_PORTS);
+        sim_port_set(p, (int)number, !p->port_is_down[number]);
+    }
+    sim_after(sim_delay(1000, 300000), next_port, user, number);
 }
 
 /* ------------------------------------------------------------------ joiners only (L4) */
@@ -239,6 +256,9 @@ void sim_heal(void)
         p->slow_us = 0;
         p->freeze_in = 0;
         p->cut_until_us = 0;
+        for (int port = 0; port < SIM_PORTS; port++) {
+            sim_port_set(p, port, 0);
+        }
     }
     supervise(NULL, 0);
 }
@@ -346,6 +366,10 @@ void sim_faults_open(void)
     }
     if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 3)) {
         sim->kinds |= 1u << SIM_END;
+    }
+    if (has_kind(SIM_PORT, 0x94d049bb133111ebu, 2)) {
+        sim->kinds |= 1u << SIM_PORT;
+        sim_after(sim_random(FAULTS_US), next_port, NULL, 0);
     }
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;

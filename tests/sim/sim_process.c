@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chance, and the life of processes. */
+/* Chance, the life of processes, and the ports of their NICs. */
 #include "tests/sim/sim.h"
 
 #include "experiments/base/random.h"
 #include "membership/context/context.h"
 #include "membership/step/given_memory.h"
+#include "repair/link_costs.h"
+#include "transport/ibverbs.h"
 
+#include <errno.h>
+#include <infiniband/verbs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------------ chance */
 
@@ -131,4 +136,119 @@ void sim_process_stop(sim_process *p, uint64_t for_us)
     if (until > p->disturbed_us) {
         p->disturbed_us = until;
     }
+}
+
+/* ------------------------------------------------------------------ ports */
+
+typedef struct sim_nic {
+    struct ibv_context context;
+    sim_process *process;
+} sim_nic;
+
+/* Only histories with that kind of fault have NICs. */
+static struct ibv_device **list_nics(int *num_devices)
+{
+    static struct ibv_device nic = {.name = "sim_nic"};
+    static struct ibv_device *nics[] = {&nic, NULL};
+
+    *num_devices = (int)(sim->kinds >> SIM_PORT & 1u);
+    return *num_devices ? nics : NULL;
+}
+
+static void forget_list(struct ibv_device **list)
+{
+    (void)list;
+}
+
+static struct ibv_context *open_nic(struct ibv_device *device)
+{
+    sim_nic *nic = calloc(1, sizeof *nic);
+
+    if (!nic) {
+        abort();
+    }
+    nic->context.device = device;
+    nic->process = sim_self();
+    nic->process->port_fd = nic->context.async_fd = sim_fd_new(SIM_FD_EVENT, nic->process);
+    return &nic->context;
+}
+
+static int close_nic(struct ibv_context *context)
+{
+    ((sim_nic *)context)->process->port_fd = 0;
+    (void)close(context->async_fd);
+    free(context);
+    return 0;
+}
+
+static int query_nic(struct ibv_context *context, struct ibv_device_attr *attributes)
+{
+    (void)context;
+    attributes->phys_port_cnt = SIM_PORTS;
+    return 0;
+}
+
+static int query_port(struct ibv_context *context, uint8_t port, struct ibv_port_attr *attributes)
+{
+    const sim_process *p = ((sim_nic *)context)->process;
+
+    attributes->state = p->port_is_down[port - 1] ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
+    attributes->active_width = 2;
+    attributes->active_speed = 32;
+    return 0;
+}
+
+static int get_async_event(struct ibv_context *context, struct ibv_async_event *event)
+{
+    sim_process *p = ((sim_nic *)context)->process;
+    uint64_t told;
+
+    if (p->port_events == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (--p->port_events == 0) {
+        (void)!read(context->async_fd, &told, sizeof told);
+    }
+    event->event_type = IBV_EVENT_PORT_ERR; /* which one, and what it is now, is asked */
+    return 0;
+}
+
+static void ack_async_event(struct ibv_async_event *event)
+{
+    (void)event;
+}
+
+const eepi_verbs *eepi_verbs_system(void)
+{
+    static const eepi_verbs verbs = {list_nics, forget_list, open_nic,        close_nic,
+                                     query_nic, query_port,  get_async_event, ack_async_event};
+
+    return &verbs;
+}
+
+void sim_port_set(sim_process *p, int port, int is_down)
+{
+    if (p->port_is_down[port] == is_down) {
+        return;
+    }
+    sim_trace("port %d of %d.%u is %s", port + 1, p->seat, p->generation, is_down ? "down" : "up");
+    p->port_is_down[port] = is_down;
+    if (p->alive && p->port_fd) {
+        p->port_events++;
+        (void)!write(p->port_fd, &(uint64_t){1}, sizeof(uint64_t));
+    }
+}
+
+uint32_t sim_nic_rate(const sim_process *p)
+{
+    int active = 0;
+
+    for (int port = 0; port < SIM_PORTS; port++) {
+        active += !p->port_is_down[port];
+    }
+    if (!p->port_fd) {
+        return 0;
+    }
+    return active ? (uint32_t)(active * (4 * 25781.25 / 8)) : EEPI_RATE_DOWN;
 }

@@ -384,6 +384,20 @@ void sim_fds_reset(void)
     num_fds = 0;
 }
 
+/* What the product asks of simulated descriptors is that they do not block, and they do not. */
+int __real_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, command);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    return fd >= FIRST_FD ? 0 : __real_fcntl64(fd, command, argument);
+}
+
 int __wrap_eventfd(unsigned count, int flags);
 int __wrap_eventfd(unsigned count, int flags)
 {

@@ -126,6 +126,26 @@ Test(ports, both_ports_of_a_device_go_down_one_by_one)
     ports_close(ports);
 }
 
+Test(ports, a_rank_keeps_its_own_nic_alone)
+{
+    eepi_port_change change;
+    eepi_ports *ports = ports_open(3, 2);
+
+    fake_verbs_port_down(1, 1);
+    eepi_ports_keep(ports, 1);
+    cr_assert_eq(eepi_ports_count(ports), 2);
+    cr_assert_eq(eepi_ports_at(ports, 0)->device_at, 1);
+    cr_assert_eq(eepi_ports_at(ports, 0)->guid, 0x11);
+    cr_assert_eq(eepi_ports_fd(ports, 0), -1);
+    cr_assert_geq(eepi_ports_fd(ports, 1), 0);
+    cr_assert(eepi_ports_next(ports, &change), "what had happened is told");
+    cr_assert_not(change.port->is_active);
+    fake_verbs_port_down(0, 1); /* nobody has it open */
+    cr_assert_not(eepi_ports_next(ports, &change));
+    cr_assert_eq(eepi_ports_rate(ports, -1), PORT_RATE);
+    ports_close(ports);
+}
+
 Test(ports, a_flap_that_is_over_by_the_time_it_is_read_is_none)
 {
     eepi_port_change change;
