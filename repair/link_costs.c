@@ -12,6 +12,7 @@
 
 /* One transfer of so many bytes moves an estimate half of the way. */
 #define HALF_WAY_BYTES ((uint64_t)16 << 20)
+enum { SLOWER_PART = 8 };
 
 typedef struct seat_links {
     uint32_t told[EEPI_NUM_RATES];
@@ -21,10 +22,8 @@ typedef struct seat_links {
 struct eepi_links {
     eepi_view_shape shape;
     int32_t num_seats, num_nodes;
-    int32_t measured_by; /* the seat that `measured` is of; -1: none yet */
-    seat_links *seats;   /* [num_seats] */
-    uint64_t *rates;     /* [count]: of each resource */
-    uint64_t *measured;  /* [num_seats]: from that seat to measured_by; 0: not */
+    seat_links *seats; /* [num_seats] */
+    uint64_t *rates;   /* [count]: of each resource */
 };
 
 /* Of hardware that is common in 2025: host memory and files as of a small server, PCIe of the
@@ -201,21 +200,6 @@ void eepi_links_forget_seat(eepi_links *links, int seat)
     static const uint32_t unknown[EEPI_NUM_RATES];
 
     eepi_links_set_seat(links, seat, unknown);
-    if (seat == links->measured_by) {
-        memset(links->measured, 0, (size_t)links->num_seats * sizeof *links->measured);
-    }
-    links->measured[seat] = 0;
-}
-
-void eepi_links_set_measured(eepi_links *links, int source, int target, uint64_t rate)
-{
-    assert(source >= 0 && source < links->num_seats && target >= 0 && target < links->num_seats);
-    if (links->measured_by < 0) {
-        links->measured_by = target;
-    }
-    if (links->measured_by == target) {
-        links->measured[source] = rate;
-    }
 }
 
 eepi_links *eepi_links_new(const eepi_view_shape *shape)
@@ -229,11 +213,9 @@ eepi_links *eepi_links_new(const eepi_view_shape *shape)
     links->shape = *shape;
     links->num_seats = shape->max_ranks;
     links->num_nodes = eepi_view_num_nodes(shape);
-    links->measured_by = -1;
     links->seats = calloc(seats, sizeof *links->seats);
-    links->measured = calloc(seats, sizeof *links->measured);
     links->rates = calloc((size_t)eepi_links_count(links), sizeof *links->rates);
-    if (!links->seats || !links->measured || !links->rates) {
+    if (!links->seats || !links->rates) {
         eepi_links_free(links);
         return NULL;
     }
@@ -258,7 +240,6 @@ void eepi_links_free(eepi_links *links)
     }
     free(links->seats);
     free(links->rates);
-    free(links->measured);
     free(links);
 }
 
@@ -323,10 +304,6 @@ uint64_t eepi_links_pair_rate(const eepi_links *links, int source, int target, i
         uint64_t rate = eepi_links_rate(links, resources[i]);
         least = rate < least ? rate : least;
     }
-    if (kind != EEPI_LINK_FILE && target == links->measured_by && links->measured[source] &&
-        links->measured[source] < least) {
-        least = links->measured[source];
-    }
     return least;
 }
 
@@ -364,6 +341,7 @@ uint64_t eepi_links_refine(uint64_t estimate, uint64_t bytes, uint64_t ns)
     }
     rate = (double)bytes * (double)NS_PER_S / (double)ns;
     weight = (double)bytes / (double)(bytes + HALF_WAY_BYTES);
+    weight = rate < (double)estimate ? weight / SLOWER_PART : weight;
     refined = estimate ? (double)estimate + weight * (rate - (double)estimate) : rate;
     return refined < 1 ? 1 : (uint64_t)refined;
 }

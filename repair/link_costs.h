@@ -88,17 +88,11 @@ void eepi_links_name(const eepi_links *links, int32_t resource, char *text_out, 
 void eepi_links_set_seat(eepi_links *links, int seat, const uint32_t *rates);
 /* Nothing is known of the rank in `seat` any more: another process will take it. */
 void eepi_links_forget_seat(eepi_links *links, int seat);
-/* Bytes per second that transfers from `source` to `target` were measured to reach (0: forget):
- * caps eepi_links_pair_rate, not the resources' rates. Kept for one target, which is the seat that
- * measures: another target is ignored once one is known. */
-void eepi_links_set_measured(eepi_links *links, int source, int target, uint64_t rate);
-
 /* The resources that such a transfer occupies, in order from the source on, without duplicates;
  * returns their number, at least 1. Seats in range. */
 int eepi_links_path(const eepi_links *links, int source, int target, int kind,
                     int32_t resources_out[EEPI_LINKS_MAX_PATH]);
-/* Bytes per second of a transfer that has its path to itself: the least rate of the path, and no
- * more than what was measured. */
+/* Bytes per second of a transfer that has its path to itself: the least rate of the path. */
 uint64_t eepi_links_pair_rate(const eepi_links *links, int source, int target, int kind);
 /* Nanoseconds, rounded up; UINT64_MAX where it is more. */
 uint64_t eepi_links_cost_ns(const eepi_links *links, uint64_t bytes, int source, int target,
@@ -107,9 +101,10 @@ uint64_t eepi_links_cost_ns(const eepi_links *links, uint64_t bytes, int source,
 uint64_t eepi_links_time_ns(uint64_t bytes, uint64_t rate);
 
 /* An estimate of bytes per second from transfers: exponentially weighted, each transfer by its
- * length, so that many short ones count no more than a long one. `estimate` 0: the first.
- * Transfers that are too short to say anything (bytes or ns 0, less than EEPI_LINKS_SAMPLE_BYTES)
- * change nothing. Never answers 0 for an estimate that was not. */
+ * length, so that many short ones count no more than a long one. A transfer that is slower than the
+ * estimate counts an eighth: another link of its path may have held it back. `estimate` 0: the
+ * first. Transfers that are too short to say anything (bytes or ns 0, less than
+ * EEPI_LINKS_SAMPLE_BYTES) change nothing. Never answers 0 for an estimate that was not. */
 enum { EEPI_LINKS_SAMPLE_BYTES = 65536 };
 uint64_t eepi_links_refine(uint64_t estimate, uint64_t bytes, uint64_t ns);
 /* Bytes per second as one of the numbers above, and back: 0 is 0, a rate below 1 MB/s is 1, one

@@ -3,6 +3,8 @@
  * what ranks tell of themselves. */
 #include "repair/link_costs.h"
 
+#include "experiments/base/random.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -194,13 +196,16 @@ Test(link_costs, estimates_follow_the_transfers)
     cr_assert_eq(estimate, (1ull << 20) * 1000);
     cr_assert_eq(eepi_links_refine(estimate, EEPI_LINKS_SAMPLE_BYTES - 1, 1), estimate);
     cr_assert_eq(eepi_links_refine(estimate, 1 << 20, 0), estimate);
-    for (int i = 0; i < 1000; i++) { /* ten times slower: it gets there, and never beyond */
+    for (int i = 0; i < 1000; i++) { /* ten times slower: it gets there, slowly, never beyond */
         uint64_t next = eepi_links_refine(estimate, 1 << 20, 10000000);
         cr_assert_leq(next, estimate);
         cr_assert_geq(next, (1ull << 20) * 100 - 1);
         estimate = next;
     }
     cr_assert_lt(estimate, (1ull << 20) * 101);
+    cr_assert_gt(eepi_links_refine(estimate, 1 << 20, 1000000) - estimate,
+                 8 * (estimate - eepi_links_refine(estimate, 1 << 20, 1 << 30)),
+                 "faster counts more");
     cr_assert_gt(eepi_links_refine(1, EEPI_LINKS_SAMPLE_BYTES, UINT64_MAX), 0);
     cr_assert_eq(eepi_links_megabytes(0), 0);
     cr_assert_eq(eepi_links_megabytes(1), 1);
@@ -208,21 +213,131 @@ Test(link_costs, estimates_follow_the_transfers)
     cr_assert_eq(eepi_links_megabytes(UINT64_MAX), EEPI_RATE_MAX);
 }
 
-Test(link_costs, what_was_measured_caps_the_pair_alone)
-{
-    eepi_links *links = links_new(3);
-    const uint64_t before = eepi_links_pair_rate(links, 1, 2, EEPI_LINK_SLOT);
+/* ------------------------------------------------------------------ against a plain oracle */
 
-    eepi_links_set_measured(links, 0, 2, 5);
-    eepi_links_set_measured(links, 0, 1, 7); /* of another seat: ignored */
-    cr_assert_eq(eepi_links_pair_rate(links, 0, 2, EEPI_LINK_SLOT), 5);
-    cr_assert_eq(eepi_links_pair_rate(links, 0, 1, EEPI_LINK_SLOT), before);
-    cr_assert_eq(eepi_links_pair_rate(links, 1, 2, EEPI_LINK_SLOT), before);
-    cr_assert_eq(eepi_links_pair_rate(links, 0, 2, EEPI_LINK_FILE),
-                 eepi_links_default_rate(EEPI_LINK_FILES));
-    eepi_links_set_measured(links, 0, 2, 1000 * GB); /* faster than the links: they count */
-    cr_assert_eq(eepi_links_pair_rate(links, 0, 2, EEPI_LINK_SLOT), before);
-    eepi_links_forget_seat(links, 0);
-    cr_assert_eq(eepi_links_pair_rate(links, 0, 2, EEPI_LINK_SLOT), before);
-    eepi_links_free(links);
+enum { MAX_SEATS = 40, CASES = 400 };
+
+typedef struct oracle {
+    int max_ranks, ranks_per_node;
+    uint32_t told[MAX_SEATS][EEPI_NUM_RATES];
+} oracle;
+
+static int node(const oracle *o, int seat)
+{
+    return o->ranks_per_node ? seat / o->ranks_per_node : 0;
+}
+
+static uint64_t said(uint32_t told, eepi_link type)
+{
+    return told == 0                ? eepi_links_default_rate(type)
+           : told == EEPI_RATE_DOWN ? EEPI_LINKS_DOWN_RATE
+                                    : told * (uint64_t)1000000;
+}
+
+/* The lowest rate that a rank names which uses the same NIC. */
+static uint64_t nic(const oracle *o, int seat)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (int other = 0; other < o->max_ranks; other++) {
+        uint32_t told = o->told[other][EEPI_RATE_NIC];
+        uint64_t rate = said(told, EEPI_LINK_NIC_IN);
+        if (node(o, other) == node(o, seat) && told != 0 && rate < least &&
+            o->told[other][EEPI_RATE_NIC_AT] == o->told[seat][EEPI_RATE_NIC_AT]) {
+            least = rate;
+        }
+    }
+    return least == UINT64_MAX ? eepi_links_default_rate(EEPI_LINK_NIC_IN) : least;
+}
+
+static uint64_t file(const oracle *o, int seat)
+{
+    uint64_t most = 0;
+
+    for (int other = 0; other < o->max_ranks; other++) {
+        uint32_t told = o->told[other][EEPI_RATE_FILE];
+        uint64_t rate = told ? said(told, EEPI_LINK_FILES) : 0;
+        most = node(o, other) == node(o, seat) && rate > most ? rate : most;
+    }
+    return most ? most : eepi_links_default_rate(EEPI_LINK_FILES);
+}
+
+static uint64_t least_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t expected_rate(const oracle *o, int source, int target, int kind)
+{
+    const bool crosses = kind != EEPI_LINK_FILE && node(o, source) != node(o, target);
+    uint64_t rate = said(o->told[target][EEPI_RATE_IN], EEPI_LINK_RANK_IN);
+
+    if (crosses || kind != EEPI_LINK_SLOT) {
+        rate = least_of(rate, said(o->told[target][EEPI_RATE_PCIE], EEPI_LINK_PCIE_IN));
+    }
+    if (crosses) {
+        rate = least_of(rate, least_of(nic(o, source), nic(o, target)));
+    }
+    if (crosses && kind == EEPI_LINK_SLOT) {
+        rate = least_of(rate, said(o->told[source][EEPI_RATE_PCIE], EEPI_LINK_PCIE_OUT));
+    }
+    if (source != target && (kind == EEPI_LINK_SLOT || kind == EEPI_LINK_BACKUP)) {
+        rate = least_of(rate, said(o->told[source][EEPI_RATE_OUT], EEPI_LINK_RANK_OUT));
+    }
+    if (kind == EEPI_LINK_BACKUP || kind == EEPI_LINK_NODE_BACKUP) {
+        rate = least_of(rate, eepi_links_default_rate(EEPI_LINK_HOST));
+    }
+    return kind == EEPI_LINK_FILE ? least_of(rate, file(o, target)) : rate;
+}
+
+static void check_pair(const eepi_links *links, const oracle *o, int source, int target,
+                       uint64_t seed)
+{
+    for (int kind = 0; kind < EEPI_LINK_KINDS; kind++) {
+        int32_t path[EEPI_LINKS_MAX_PATH];
+        const int num = eepi_links_path(links, source, target, kind, path);
+        cr_assert(num >= 1 && num <= EEPI_LINKS_MAX_PATH, "seed %llu", (unsigned long long)seed);
+        for (int i = 0; i < num; i++) {
+            cr_assert(path[i] >= 0 && path[i] < eepi_links_count(links), "seed %llu",
+                      (unsigned long long)seed);
+            for (int j = 0; j < i; j++) {
+                cr_assert_neq(path[i], path[j], "seed %llu", (unsigned long long)seed);
+            }
+        }
+        cr_assert_eq(eepi_links_pair_rate(links, source, target, kind),
+                     expected_rate(o, source, target, kind), "seed %llu: rank %d to %d, kind %d",
+                     (unsigned long long)seed, source, target, kind);
+    }
+}
+
+/* Ranks tell and are forgotten, in any order, on nodes of any size; seeds are 1 .. CASES. */
+Test(link_costs, paths_and_rates_of_400_seeds)
+{
+    for (uint64_t seed = 1; seed <= CASES; seed++) {
+        uint64_t state = seed;
+        oracle o = {.max_ranks = 1 + (int)(random_next(&state) % MAX_SEATS)};
+        o.ranks_per_node = (int)(random_next(&state) % (MAX_SEATS / 2));
+        eepi_links *links = links_of_nodes(o.max_ranks, o.ranks_per_node);
+        for (int i = 0; i < 2 * o.max_ranks; i++) {
+            int seat = (int)(random_next(&state) % (uint64_t)o.max_ranks);
+            bool forget = random_next(&state) % 4 == 0;
+            for (int rate = 0; rate < EEPI_NUM_RATES; rate++) {
+                uint64_t draw = random_next(&state) % 8;
+                o.told[seat][rate] = forget || draw < 3 ? 0
+                                     : draw == 3        ? EEPI_RATE_DOWN
+                                                 : 1 + (uint32_t)(random_next(&state) % 50000);
+            }
+            o.told[seat][EEPI_RATE_NIC_AT] = forget ? 0 : (uint32_t)(random_next(&state) % 4);
+            if (forget) {
+                eepi_links_forget_seat(links, seat);
+            } else {
+                eepi_links_set_seat(links, seat, o.told[seat]);
+            }
+        }
+        for (int i = 0; i < 60; i++) {
+            check_pair(links, &o, (int)(random_next(&state) % (uint64_t)o.max_ranks),
+                       (int)(random_next(&state) % (uint64_t)o.max_ranks), seed);
+        }
+        eepi_links_free(links);
+    }
 }

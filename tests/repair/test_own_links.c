@@ -102,7 +102,7 @@ Test(own_links, what_is_measured_is_told_once_it_is_news)
         eepi_own_links_measured(own, EEPI_RATE_IN, bytes, i % 2 ? bytes * 3 / 2 : bytes * 2 / 3);
     }
     cr_assert_not(eepi_own_links_tell(own, 1 + LATER_US));
-    for (int i = 0; i < 20; i++) { /* ten times slower */
+    for (int i = 0; i < 60; i++) { /* ten times slower */
         eepi_own_links_measured(own, EEPI_RATE_IN, bytes, 10 * bytes);
     }
     cr_assert(eepi_own_links_tell(own, 1 + 2 * LATER_US));
