@@ -15,6 +15,9 @@ struct eepi_own_links {
     int device;      /* of `ports`; ALL_DEVICES */
     bool was_active; /* some port of it, at some time */
     uint64_t measured[EEPI_NUM_RATES];
+    struct {
+        uint64_t bytes, ns;
+    } pieces[EEPI_NUM_RATES];       /* since the last of them was measured */
     uint32_t fixed[EEPI_NUM_RATES]; /* PCIe, and the NIC where no port tells of it */
     uint32_t told[EEPI_NUM_RATES];
     uint64_t told_us; /* 0: not since open */
@@ -155,6 +158,16 @@ void eepi_own_links_measured(eepi_own_links *own, eepi_rate rate, uint64_t bytes
 {
     if (bytes >= EEPI_OWN_LINKS_SAMPLE_BYTES) {
         own->measured[rate] = eepi_links_refine(own->measured[rate], bytes, ns);
+    }
+}
+
+void eepi_own_links_piece(eepi_own_links *own, eepi_rate rate, uint64_t bytes, uint64_t ns)
+{
+    own->pieces[rate].bytes += bytes;
+    own->pieces[rate].ns += ns;
+    if (own->pieces[rate].bytes >= EEPI_OWN_LINKS_SAMPLE_BYTES) {
+        eepi_own_links_measured(own, rate, own->pieces[rate].bytes, own->pieces[rate].ns);
+        own->pieces[rate].bytes = own->pieces[rate].ns = 0;
     }
 }
 

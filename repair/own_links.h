@@ -42,6 +42,8 @@ int eepi_own_links_active(const eepi_own_links *own, int *num_ports_out, uint32_
 enum { EEPI_OWN_LINKS_SAMPLE_BYTES = 4 << 20 };
 void eepi_own_links_measured(eepi_own_links *own, eepi_rate rate, uint64_t bytes, uint64_t ns);
 
+/* The same for pieces of any size that follow each other, such as reads of a file. */
+void eepi_own_links_piece(eepi_own_links *own, eepi_rate rate, uint64_t bytes, uint64_t ns);
 /* The same for a fill of this rank's slots in a pause, from its start to its end: what this rank
  * takes in. A fill that was cancelled is forgotten by the next start. */
 void eepi_own_links_fill_began(eepi_own_links *own, uint64_t now_us);

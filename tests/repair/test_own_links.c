@@ -111,6 +111,34 @@ Test(own_links, what_is_measured_is_told_once_it_is_news)
     own_close(own);
 }
 
+Test(own_links, pieces_count_together)
+{
+    fake_verbs_begin(0, 0);
+    eepi_own_links *own = own_open();
+    for (int i = 0; i < 3; i++) {
+        eepi_own_links_piece(own, EEPI_RATE_FILE, 1 << 20, 1 << 20);
+    }
+    cr_assert_not(eepi_own_links_tell(own, 1));
+    eepi_own_links_piece(own, EEPI_RATE_FILE, 1 << 20, 1 << 20);
+    cr_assert(eepi_own_links_tell(own, 1));
+    cr_assert_eq(eepi_own_links_rates(own)[EEPI_RATE_FILE], 1000);
+    own_close(own);
+}
+
+/* In a pause all that holds a fill back is the links; what began behind traffic does not count. */
+Test(own_links, a_fill_in_a_pause_says_what_the_rank_takes_in)
+{
+    fake_verbs_begin(0, 0);
+    eepi_own_links *own = own_open();
+    eepi_own_links_fill_ended(own, 1 << 30, 5);
+    cr_assert_not(eepi_own_links_tell(own, 1), "it never began");
+    eepi_own_links_fill_began(own, 1000);
+    eepi_own_links_fill_ended(own, 64000000, 1000 + 32000);
+    cr_assert(eepi_own_links_tell(own, 1));
+    cr_assert_eq(eepi_own_links_rates(own)[EEPI_RATE_IN], 2000);
+    own_close(own);
+}
+
 Test(own_links, an_interface_says_its_rate_where_there_is_no_rdma)
 {
     const eepi_own_links_config lo = {fake_verbs(), "", "lo"}, odd = {fake_verbs(), "", "../lo"};
