@@ -12,12 +12,27 @@ struct eepi_locality {
     hwloc_topology_t machine;
 };
 
+/* What hwloc would load as plugins to look at devices: those of GPUs make contexts on them in this
+ * process, and libpciaccess keeps memory for ever. The kernel's files say all that is asked. */
+static void leave_out_plugins(hwloc_topology_t machine)
+{
+    static const char *const plugins[] = {"pci",  "opencl", "cuda",     "nvml",
+                                          "rsmi", "gl",     "levelzero"};
+
+    for (size_t i = 0; i < sizeof plugins / sizeof plugins[0];
+         i++) { /* fails for what is not there */
+        (void)hwloc_topology_set_components(machine, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST,
+                                            plugins[i]);
+    }
+}
+
 static bool load(hwloc_topology_t machine, const char *xml, size_t xml_bytes)
 {
     if (xml &&
         (xml_bytes > INT_MAX || hwloc_topology_set_xmlbuffer(machine, xml, (int)xml_bytes) != 0)) {
         return false;
     }
+    leave_out_plugins(machine);
     return hwloc_topology_set_io_types_filter(machine, HWLOC_TYPE_FILTER_KEEP_IMPORTANT) == 0 &&
            hwloc_topology_load(machine) == 0;
 }
