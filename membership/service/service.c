@@ -191,6 +191,18 @@ static void tell_port(eep_context *context, const eepi_port_change *change)
                context->generation, 0, rate);
 }
 
+/* Its record says that it is ready, and it has not left: a record that comes later could fall into
+ * another instance. */
+static bool is_in_service(eep_context *context)
+{
+    bool has_ended;
+
+    pthread_mutex_lock(&context->lock);
+    has_ended = context->outcome.ended != EEP_OK;
+    pthread_mutex_unlock(&context->lock);
+    return context->service->has_told && !has_ended;
+}
+
 static void look_at_links(eep_context *context)
 {
     eepi_own_links *links = eepi_store_own_links(context);
@@ -199,7 +211,7 @@ static void look_at_links(eep_context *context)
     while (eepi_own_links_next_port(links, &change)) {
         tell_port(context, &change);
     }
-    if (eepi_own_links_tell(links, eepi_now_us()) && context->service->has_told) {
+    if (eepi_own_links_tell(links, eepi_now_us()) && is_in_service(context)) {
         eepi_store_put_record(context);
         feed_own_record(context);
     }
