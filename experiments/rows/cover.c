@@ -25,7 +25,6 @@ static bool survives(looker *self, int first, int last)
         self->status = COVER_GIVEN_UP;
     }
     eepi_view *left = self->status == COVER_KNOWN ? eepi_view_copy(self->view) : NULL;
-    int fills = 0;
     if (!left) {
         self->status = self->status == COVER_KNOWN ? COVER_NO_MEMORY : self->status;
         return false;
@@ -35,7 +34,7 @@ static bool survives(looker *self, int first, int last)
     }
     eepi_plan_empty_nonmembers(left);
     bool good = eepi_view_num_active(left) > 0 &&
-                eepi_plan_coverage(left, self->table, &fills, NULL, 0) == EEP_OK;
+                eepi_plan_coverage(left, self->table, NULL, NULL, NULL, 0) == EEP_OK;
     free(left);
     return good;
 }

@@ -176,7 +176,7 @@ void eepi_core_advance_initial(eepi_core *core)
     }
     /* a rank that took its seat while the instance before still lived has loaded what that lacked
      */
-    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+    if (eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
         say_how_to_forget(core);
         fail_to_begin(core);
         return;

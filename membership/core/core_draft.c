@@ -5,6 +5,7 @@
 
 #include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
+#include "repair/planner/planner.h"
 
 #include <string.h>
 
@@ -54,6 +55,22 @@ void eepi_core_drop_backups(eepi_view *draft, int seat)
             eepi_view_set_backup(draft, seat, layer, expert, false);
         }
     }
+}
+
+eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)
+{
+    eepi_plan_given given = {.links = core->links};
+    eepi_plan_cost cost;
+    eep_status status;
+
+    for (int i = 0; i < EEP_MAX_TENSORS; i++) {
+        given.expert_bytes += core->peers[core->config.seat].tensor_bytes[i];
+    }
+    status = eepi_plan_coverage(draft, core->table, &given, &cost, core->why, sizeof core->why);
+    if (status == EEP_OK) {
+        *num_fills_out = eepi_plan_num_fills(&cost);
+    }
+    return status;
 }
 
 void eepi_core_commit(eepi_core *core)

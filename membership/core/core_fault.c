@@ -279,8 +279,7 @@ static bool retract_evidence(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         any |= is_retractable(core, seat);
     }
-    if (!any || eepi_plan_coverage(draft_fault(core), core->table, &fills, core->why,
-                                   sizeof core->why) == EEP_OK) {
+    if (!any || eepi_core_plan_coverage(core, draft_fault(core), &fills) == EEP_OK) {
         return false;
     }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
@@ -298,13 +297,12 @@ static void propose_fault(eepi_core *core)
     eepi_view *draft = draft_fault(core);
     int fills = 0, joiners = 0;
 
-    if (eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+    if (eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
         draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
         for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
             joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
         }
-        if (!joiners ||
-            eepi_plan_coverage(draft, core->table, &fills, core->why, sizeof core->why) != EEP_OK) {
+        if (!joiners || eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
             fail_closed(core);
             return;
         }

@@ -1,19 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The planner's table, and what placement and planning do with slots. */
+/* The planner's memory, and the counting that placement and planning share. */
 #include "repair/planner/plan_table.h"
 
 #include <stdlib.h>
 
+static bool allocate(eepi_plan_table *t, const eepi_view_shape *shape)
+{
+    const size_t experts = (size_t)shape->num_experts, seats = (size_t)shape->max_ranks;
+
+    t->count = calloc(experts, sizeof *t->count);
+    t->kept = calloc(experts, sizeof *t->kept);
+    t->unplaced = calloc(experts, sizeof *t->unplaced);
+    t->holes = calloc(experts, sizeof *t->holes);
+    t->order = calloc(experts, sizeof *t->order);
+    t->num_sources = calloc(experts, sizeof *t->num_sources);
+    t->hole_sources = calloc(experts * ((seats + 63) / 64), sizeof *t->hole_sources);
+    t->bucket = calloc(seats + 2, sizeof *t->bucket);
+    t->members = calloc(seats, sizeof *t->members);
+    t->sources = calloc(seats, sizeof *t->sources);
+    t->source_stamp = calloc(seats, sizeof *t->source_stamp);
+    t->groups = calloc(seats, sizeof *t->groups);
+    t->capacity = calloc(seats, sizeof *t->capacity);
+    t->outside = calloc(experts, sizeof *t->outside);
+    t->fixed = calloc(seats, sizeof *t->fixed);
+    t->choices = calloc((size_t)shape->num_layers * experts, sizeof *t->choices);
+    t->links = eepi_links_new(shape);
+    return t->count && t->kept && t->unplaced && t->holes && t->order && t->num_sources &&
+           t->hole_sources && t->bucket && t->members && t->sources && t->source_stamp &&
+           t->groups && t->capacity && t->fixed && t->outside && t->choices && t->links;
+}
+
 eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
 {
     eepi_plan_table *table = calloc(1, sizeof *table);
+    bool is_whole;
 
     if (!table) {
         return NULL;
     }
-    table->count = calloc((size_t)shape->num_experts, sizeof *table->count);
-    table->kept = calloc((size_t)shape->num_experts, sizeof *table->kept);
-    if (!table->count || !table->kept) {
+    is_whole = allocate(table, shape);
+    for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
+        is_whole &= eepi_plan_layer_open(&table->layers[i], shape);
+    }
+    is_whole &= eepi_plan_network_open(&table->network, shape);
+    if (!is_whole) {
         eepi_plan_table_free(table);
         return NULL;
     }
@@ -27,6 +57,25 @@ void eepi_plan_table_free(eepi_plan_table *table)
     }
     free(table->count);
     free(table->kept);
+    free(table->unplaced);
+    free(table->holes);
+    free(table->order);
+    free(table->num_sources);
+    free(table->hole_sources);
+    free(table->bucket);
+    free(table->members);
+    free(table->sources);
+    free(table->source_stamp);
+    free(table->groups);
+    free(table->capacity);
+    free(table->outside);
+    free(table->fixed);
+    free(table->choices);
+    eepi_links_free(table->links);
+    for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
+        eepi_plan_layer_close(&table->layers[i]);
+    }
+    eepi_plan_network_close(&table->network);
     free(table);
 }
 
@@ -48,15 +97,4 @@ void eepi_plan_count_replicas(const eepi_view *view, int layer, int without, boo
             }
         }
     }
-}
-
-void eepi_plan_set_slot(eepi_view_slot *slot, eepi_slot_state state, int expert, int source)
-{
-    *slot = (eepi_view_slot){
-        .expert = (uint16_t)expert, .source = (uint16_t)source, .state = (uint8_t)state};
-}
-
-void eepi_plan_clear_slot(eepi_view_slot *slot)
-{
-    eepi_plan_set_slot(slot, EEPI_SLOT_EMPTY, EEPI_NO_EXPERT, EEPI_NO_SEAT);
 }

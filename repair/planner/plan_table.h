@@ -1,17 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What placement and planning share: a table made once, and the slots of a view. */
+/* What planning needs beside the document, made once, so that a fault is planned for even when
+ * memory is short, and the counting that placement and planning share. */
 #ifndef EEPI_PLAN_TABLE_H
 #define EEPI_PLAN_TABLE_H
 
-#include "membership/view/view.h"
+#include "repair/planner/plan_layer.h"
+#include "repair/planner/plan_network.h"
 
-/* What planning needs beside the document, made once, so that a fault is planned for even when
- * memory is short: a few words per expert. Of one layer at a time. Up to 0.3 MB, which no thread's
- * stack need have. */
+/* So many fills make room for another one at most, one after the other. */
+enum { EEPI_PLAN_CHAIN = 3 };
+
+/* The sources of an expert on one node: how the best of them would be loaded for a target on the
+ * same node, and for one elsewhere. */
+typedef struct eepi_plan_group {
+    int32_t node, near_seat, cross_seat;
+    eepi_plan_weight near, cross;
+} eepi_plan_group;
+
+/* Of one layer at a time, but for the links and the choices. No thread's stack need have it. */
 typedef struct eepi_plan_table {
-    uint32_t *count; /* [num_experts]: HOLDS slots of each expert on members */
-    bool *kept;      /* [num_experts]: a fill of an earlier plan goes on */
+    uint32_t *count;        /* [num_experts]: eepi_plan_count_replicas writes it */
+    bool *kept;             /* [num_experts]: a fill of an earlier plan goes on */
+    bool *unplaced;         /* [num_experts]: no slot was left */
+    int32_t *holes;         /* [num_experts]: experts to place, */
+    int32_t *order;         /* [num_experts]: those with fewest sources first, */
+    int32_t *num_sources;   /* [num_experts]: how many these are */
+    uint64_t *hole_sources; /* [num_experts][words of max_ranks]: which members these are */
+    int32_t *bucket;        /* [max_ranks + 2] */
+    /* Seats that are in the view: those that stay, then the RETIRING ones. */
+    int32_t *members; /* [max_ranks] */
+    int32_t num_staying, num_members;
+    /* Of the expert at hand: members with a backup. */
+    int32_t *sources; /* [max_ranks] */
+    int32_t num_of_sources, num_groups;
+    uint32_t *source_stamp; /* [max_ranks]: `stamp` if the seat is one of them */
+    uint32_t stamp;
+    eepi_plan_group *groups;   /* [max_ranks] */
+    const bool *can_read_file; /* [max_ranks] of whoever asked for the plan; NULL: nobody can */
+    int64_t *capacity; /* [max_ranks]: fills that a seat could take at most, over all layers */
+    uint32_t *outside; /* [num_experts]: replicas outside a set of seats */
+    int64_t *fixed;    /* [max_ranks]: fills that an earlier plan began there */
+    eepi_plan_choice *choices; /* [num_layers * num_experts], a layer after the other */
+    int32_t num_choices;
+    eepi_plan_layer layers[EEPI_PLAN_CHAIN + 1]; /* at hand: one, but while choices are exchanged */
+    eepi_plan_network network;
+    eepi_links *links; /* of an instance of which nothing is known */
 } eepi_plan_table;
+
+/* Not worth any more work: within 1/64. */
+static inline bool eepi_plan_is_close(uint64_t makespan_ns, uint64_t bound_ns)
+{
+    return makespan_ns <= bound_ns + bound_ns / 64;
+}
 
 /* NULL: no memory. */
 eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape);
@@ -21,6 +61,4 @@ void eepi_plan_table_free(eepi_plan_table *table);
  * `staying`, those of RETIRING seats. */
 void eepi_plan_count_replicas(const eepi_view *view, int layer, int without, bool staying,
                               eepi_plan_table *replicas);
-void eepi_plan_set_slot(eepi_view_slot *slot, eepi_slot_state state, int expert, int source);
-void eepi_plan_clear_slot(eepi_view_slot *slot);
 #endif

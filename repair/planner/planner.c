@@ -3,244 +3,240 @@
  * and what becomes of slots that are being filled. */
 #include "repair/planner/planner.h"
 
-#include <stdarg.h>
-#include <stdio.h>
+#include "repair/planner/plan_bound.h"
+#include "repair/planner/plan_choose.h"
+#include "repair/planner/plan_improve.h"
+#include "repair/planner/plan_reasons.h"
 
-/* Names of experts that cannot be restored, as text of bounded length. */
-typedef struct reasons {
-    char *text;
-    size_t size, length;
-    int num_named, num_in_clause;
-} reasons;
-
-__attribute__((format(printf, 2, 3))) static void reasons_add(reasons *r, const char *format, ...)
-{
-    va_list args;
-
-    if (r->length >= r->size) {
-        return;
-    }
-    va_start(args, format);
-    const int n = vsnprintf(r->text + r->length, r->size - r->length, format, args);
-    va_end(args);
-    if (n > 0) {
-        r->length += (size_t)n;
-    }
-}
-
-static void reasons_name(reasons *r, int layer, int expert)
-{
-    if (r->num_in_clause++ == 0) {
-        reasons_add(r, "%slayer %d: experts", r->num_named ? "; " : "", layer);
-    }
-    r->num_named++;
-    reasons_add(r, " %d", expert);
-}
-
-static void reasons_end_clause(reasons *r, const char *predicate)
-{
-    if (r->num_in_clause) {
-        reasons_add(r, " have %s", predicate);
-    }
-    r->num_in_clause = 0;
-}
-
-/* A text that was cut ends after a whole word, with "...". */
-static void reasons_finish(reasons *r)
-{
-    static const char more[] = "...";
-
-    if (r->length < r->size || r->size < sizeof more) {
-        return;
-    }
-    size_t end = r->size - sizeof more;
-    while (end > 0 && r->text[end - 1] != ' ') {
-        end--;
-    }
-    snprintf(r->text + end, r->size - end, "%s", more);
-}
+#include <assert.h>
+#include <string.h>
 
 /* What planning one document carries from layer to layer. */
 typedef struct coverage {
     eepi_view *view;
-    int num_fills;
-    int to_seat[EEP_MAX_RANKS];   /* fills into a seat */
-    int from_seat[EEP_MAX_RANKS]; /* fills from a seat's backup */
-    reasons why;
-    eepi_plan_table *replicas; /* of the layer at hand */
+    eepi_plan_table *table;
+    eepi_plan_cost cost;
+    eepi_plan_reasons why;
 } coverage;
 
-/* A slot that could take an expert; less is better, field by field. */
-typedef struct target {
-    int is_retiring;  /* the seat will leave: its slots go with it */
-    int is_remote;    /* its seat has no backup of its own: weights cross a link */
-    int is_taken;     /* costs another expert a replica, */
-    int64_t scarcity; /* the more so the fewer that has (negative count) */
-    int num_fills;    /* of its seat so far */
-    int seat, slot;
-} target;
-
-static bool is_better(const target *a, const target *b)
+static void remember(coverage *c, const eepi_plan_choice *choice)
 {
-    if (a->is_retiring != b->is_retiring) {
-        return a->is_retiring < b->is_retiring;
-    }
-    if (a->is_remote != b->is_remote) {
-        return a->is_remote < b->is_remote;
-    }
-    if (a->is_taken != b->is_taken) {
-        return a->is_taken < b->is_taken;
-    }
-    if (a->scarcity != b->scarcity) {
-        return a->scarcity < b->scarcity;
-    }
-    return a->num_fills < b->num_fills; /* then the one that was met first: lower seat and slot */
+    c->table->choices[c->table->num_choices++] = *choice;
 }
 
-/* True if the slot may be filled, with what that costs. */
-static bool weigh_slot(const coverage *c, int layer, int expert, int seat, int slot,
-                       target *target_out)
+/* The living source that a fill of an earlier plan goes on with: what it names if that still can
+ * give it. -1: none. After eepi_plan_find_sources. */
+static int source_of_kept(coverage *c, int seat, int named)
 {
-    const eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
-    const uint32_t others = s->state == EEPI_SLOT_HOLDS ? c->replicas->count[s->expert] : 0;
+    eepi_plan_table *t = c->table;
+    eepi_plan_weight weight;
 
-    if (s->state == EEPI_SLOT_FILLING || (s->state == EEPI_SLOT_HOLDS && others < 2)) {
-        return false; /* never an expert's last replica */
+    eepi_plan_weigh_sources(t);
+    const int best = eepi_plan_source_for(t, seat, &weight);
+    if (best == seat) {
+        return seat;
     }
-    *target_out = (target){
-        .is_retiring = eepi_view_seat_at(c->view, seat)->state == EEP_SEAT_RETIRING,
-        .is_remote = !eepi_view_has_backup(c->view, seat, layer, expert),
-        .is_taken = s->state == EEPI_SLOT_HOLDS,
-        .scarcity = -(int64_t)others,
-        .num_fills = c->to_seat[seat],
-        .seat = seat,
-        .slot = slot,
-    };
-    return true;
-}
-
-/* The best slot for the expert; `seat` -1 if there is none. */
-static target choose_target(const coverage *c, int layer, int expert)
-{
-    target best = {.seat = -1}, candidate;
-
-    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
-        if (!eepi_view_is_member(c->view, seat)) {
-            continue;
-        }
-        for (int slot = 0; slot < c->view->shape.num_slots; slot++) {
-            if (weigh_slot(c, layer, expert, seat, slot, &candidate) &&
-                (best.seat < 0 || is_better(&candidate, &best))) {
-                best = candidate;
-            }
+    for (int i = 0; i < t->num_of_sources; i++) {
+        if (t->sources[i] == named) {
+            return named;
         }
     }
-    return best;
+    return named == EEPI_SOURCE_FILE && t->can_read_file && t->can_read_file[seat] ? named : best;
 }
 
-/* The member with a backup that has been asked least; -1: there is none. */
-static int choose_source(const coverage *c, int layer, int expert)
+/* A FILLING slot goes on if its expert is still to be restored and has a source; else it holds
+ * nothing. */
+static void keep_or_clear(coverage *c, int layer, int seat, int slot)
 {
-    int best = -1;
+    eepi_plan_table *t = c->table;
+    eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
+    int source = -1;
 
-    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(c->view, seat) &&
-            eepi_view_has_backup(c->view, seat, layer, expert) &&
-            (best < 0 || c->from_seat[seat] < c->from_seat[best])) {
-            best = seat;
-        }
+    if (eepi_view_is_member(c->view, seat) && t->layers[0].count[s->expert] == 0 &&
+        !t->kept[s->expert]) {
+        eepi_plan_find_sources(t, c->view, layer, s->expert);
+        source = source_of_kept(c, seat, s->source);
     }
-    return best;
-}
-
-static void plan_fill(coverage *c, int layer, int expert)
-{
-    const target to = choose_target(c, layer, expert);
-
-    if (to.seat < 0) {
-        reasons_name(&c->why, layer, expert);
+    if (source < 0) {
+        eepi_plan_clear_slot(s);
         return;
     }
-    eepi_view_slot *slot = eepi_view_slot_at(c->view, layer, to.seat, to.slot);
-    const int source = to.is_remote ? choose_source(c, layer, expert) : to.seat;
-    if (slot->state == EEPI_SLOT_HOLDS) {
-        c->replicas->count[slot->expert]--;
-    }
-    eepi_plan_set_slot(slot, EEPI_SLOT_FILLING, expert, source);
-    c->to_seat[to.seat]++;
-    c->from_seat[source]++;
-    c->num_fills++;
+    s->source = (uint16_t)source;
+    t->kept[s->expert] = true;
+    eepi_plan_load(&t->network, source, seat);
+    remember(c, &(eepi_plan_choice){.layer = layer,
+                                    .expert = s->expert,
+                                    .seat = seat,
+                                    .slot = slot,
+                                    .source = source,
+                                    .is_kept = true});
 }
 
 /* What an earlier plan was filling goes on where it restores coverage: its owner may have the bytes
- * already. All else holds nothing. */
+ * already. */
 static void keep_useful_fills(coverage *c, int layer)
 {
-    eepi_view *view = c->view;
-    bool *kept = c->replicas->kept;
+    const eepi_view_shape *shape = &c->view->shape;
 
-    memset(kept, 0, (size_t)view->shape.num_experts * sizeof *kept);
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        for (int slot = 0; slot < view->shape.num_slots; slot++) {
-            eepi_view_slot *s = eepi_view_slot_at(view, layer, seat, slot);
-            int source;
-            if (s->state != EEPI_SLOT_FILLING) {
-                continue;
+    memset(c->table->kept, 0, (size_t)shape->num_experts * sizeof *c->table->kept);
+    for (int seat = 0; seat < shape->max_ranks && c->table->layers[0].num_filling; seat++) {
+        const eepi_view_slot *slots = eepi_view_slot_at(c->view, layer, seat, 0);
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            if (slots[slot].state == EEPI_SLOT_FILLING) {
+                keep_or_clear(c, layer, seat, slot);
             }
-            source = eepi_view_has_backup(view, seat, layer, s->expert)
-                         ? seat
-                         : choose_source(c, layer, s->expert);
-            if (!eepi_view_is_member(view, seat) || c->replicas->count[s->expert] > 0 ||
-                kept[s->expert] || source < 0) {
-                eepi_plan_clear_slot(s);
-                continue;
-            }
-            s->source = (uint16_t)source;
-            kept[s->expert] = true;
-            c->to_seat[seat]++;
-            c->from_seat[source]++;
-            c->num_fills++;
         }
     }
+}
+
+/* Where the sources of an expert of the layer at hand are kept. */
+static uint64_t *bits_of(const eepi_plan_table *t, int expert)
+{
+    return t->hole_sources + (size_t)expert * (((size_t)t->network.shape.max_ranks + 63) / 64);
+}
+
+/* The experts that are to be placed, in order of number, into table->holes; how many sources each
+ * has. Those without any are named. Returns their number. */
+static int find_holes(coverage *c, int layer)
+{
+    eepi_plan_table *t = c->table;
+    int num = 0;
+
+    for (int expert = 0; expert < c->view->shape.num_experts; expert++) {
+        if (t->layers[0].count[expert] > 0) {
+            continue;
+        }
+        t->num_sources[num] = eepi_plan_find_sources(t, c->view, layer, expert);
+        if (!eepi_plan_has_source(t)) {
+            eepi_plan_reasons_name(&c->why, layer, expert);
+            continue;
+        }
+        eepi_plan_note_sources(t, bits_of(t, expert));
+        t->holes[num++] = expert;
+    }
+    eepi_plan_reasons_end_clause(&c->why, "no live copy or backup");
+    return num;
+}
+
+/* Those with fewest sources first: they can go to the fewest places. (Counting sort; stable.) */
+static void order_holes(eepi_plan_table *t, int num_holes, int max_ranks)
+{
+    memset(t->bucket, 0, ((size_t)max_ranks + 2) * sizeof *t->bucket);
+    for (int i = 0; i < num_holes; i++) {
+        t->bucket[t->num_sources[i] + 1]++;
+    }
+    for (int i = 1; i <= max_ranks; i++) {
+        t->bucket[i] += t->bucket[i - 1];
+    }
+    for (int i = 0; i < num_holes; i++) {
+        t->order[t->bucket[t->num_sources[i]]++] = t->holes[i];
+    }
+}
+
+static void place_hole(coverage *c, int layer, int expert)
+{
+    eepi_plan_table *t = c->table;
+    eepi_plan_choice choice = {.layer = layer, .expert = expert};
+    eepi_plan_weight weight;
+
+    t->unplaced[expert] = false;
+    if (t->kept[expert]) {
+        return;
+    }
+    eepi_plan_recall_sources(t, bits_of(t, expert));
+    if (!eepi_plan_choose(t, &t->layers[0], &choice, &weight)) {
+        t->unplaced[expert] = true;
+        return;
+    }
+    eepi_plan_place(t, &t->layers[0], &choice);
+    remember(c, &choice);
 }
 
 static void cover_layer(coverage *c, int layer)
 {
-    const int num_experts = c->view->shape.num_experts;
+    eepi_plan_table *t = c->table;
+    int num_holes;
 
-    eepi_plan_count_replicas(c->view, layer, -1, false, c->replicas);
-    for (int expert = 0; expert < num_experts; expert++) {
-        if (c->replicas->count[expert] == 0 && choose_source(c, layer, expert) < 0) {
-            reasons_name(&c->why, layer, expert);
-        }
+    eepi_plan_layer_count(&t->layers[0], c->view, layer);
+    num_holes = find_holes(c, layer);
+    if (num_holes == 0 && t->layers[0].num_filling == 0) {
+        return;
     }
-    reasons_end_clause(&c->why, "no live copy or backup");
     keep_useful_fills(c, layer);
+    eepi_plan_layer_list(&t->layers[0]);
+    order_holes(t, num_holes, c->view->shape.max_ranks);
+    eepi_plan_bound_add_layer(t, num_holes);
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
-     * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
-    for (int expert = 0; expert < num_experts; expert++) {
-        if (c->replicas->count[expert] == 0 && !c->replicas->kept[expert] &&
-            choose_source(c, layer, expert) >= 0) {
-            plan_fill(c, layer, expert);
+     * Experts that the file alone has, which not every seat may read, come first. Counts of 0 stay
+     * 0 and others stay above: the same experts as before are uncovered. */
+    for (int i = 0; i < num_holes; i++) {
+        place_hole(c, layer, t->order[i]);
+    }
+    for (int i = 0; i < num_holes; i++) {
+        if (t->unplaced[t->holes[i]]) {
+            eepi_plan_reasons_name(&c->why, layer, t->holes[i]);
         }
     }
-    reasons_end_clause(&c->why, "no live copy and no free slot");
+    eepi_plan_reasons_end_clause(&c->why, "no live copy and no free slot");
 }
 
-eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, int *num_fills_out,
-                              char *why_out, size_t why_bytes)
+static void begin(coverage *c, const eepi_plan_given *given)
+{
+    static const eepi_plan_given nothing;
+    eepi_plan_table *t = c->table;
+    const eepi_view_shape *shape = &c->view->shape;
+
+    given = given ? given : &nothing;
+    t->can_read_file = given->can_read_file;
+    t->num_choices = 0;
+    t->num_members = 0;
+    for (int retiring = 0; retiring < 2; retiring++) {
+        for (int seat = 0; seat < shape->max_ranks; seat++) {
+            const int state = eepi_view_seat_at(c->view, seat)->state;
+            if (state == (retiring ? EEP_SEAT_RETIRING : EEP_SEAT_ACTIVE)) {
+                t->members[t->num_members++] = seat;
+            }
+        }
+        t->num_staying = retiring ? t->num_staying : t->num_members;
+    }
+    memset(t->capacity, 0, (size_t)shape->max_ranks * sizeof *t->capacity);
+    eepi_plan_network_reset(&t->network, given->links ? given->links : t->links,
+                            given->expert_bytes);
+}
+
+static void count_costs(coverage *c)
+{
+    const eepi_plan_table *t = c->table;
+
+    for (int i = 0; i < t->num_choices; i++) {
+        const eepi_plan_choice *choice = &t->choices[i];
+        c->cost.num_own += choice->source == choice->seat;
+        c->cost.num_file += choice->source == EEPI_SOURCE_FILE;
+        c->cost.num_remote += choice->source != choice->seat && choice->source != EEPI_SOURCE_FILE;
+        c->cost.num_evicted += choice->before.state == EEPI_SLOT_HOLDS;
+    }
+    c->cost.makespan_ns = eepi_plan_makespan_ns(&t->network);
+}
+
+eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, const eepi_plan_given *given,
+                              eepi_plan_cost *cost_out, char *why_out, size_t why_bytes)
 {
     coverage c = {
-        .view = view, .replicas = table, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
+        .view = view, .table = table, .why = {.text = why_out, .size = why_out ? why_bytes : 0}};
 
+    begin(&c, given);
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         cover_layer(&c, layer);
     }
     if (c.why.num_named > 0) {
-        reasons_finish(&c.why);
+        eepi_plan_reasons_finish(&c.why);
         return EEP_ERR_UNCOVERED;
     }
-    *num_fills_out = c.num_fills;
+    c.cost.bound_ns = eepi_plan_improve(table, view);
+    count_costs(&c);
+    if (cost_out) {
+        *cost_out = c.cost;
+    }
     return EEP_OK;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The repair planner: which slots are to be filled from where, as pure functions on a view
- * document. No clock, no I/O, no random numbers: the same document gives the same plan on every
- * rank. */
+ * document. No clock, no I/O, no random numbers, no memory taken: the same document and links give
+ * the same plan on every rank. */
 #ifndef EEPI_PLANNER_H
 #define EEPI_PLANNER_H
 
@@ -9,22 +9,50 @@
 
 typedef struct eepi_fill {
     int32_t layer, seat, slot, expert;
-    int32_t source; /* seat whose host backup has it; the target's own seat: local reuse */
+    /* The seat whose node has it in host memory (the target's own seat: local reuse), or
+     * EEPI_SOURCE_FILE. */
+    int32_t source;
 } eepi_fill;
+
+/* What is known beside the document. All zero: nothing. */
+typedef struct eepi_plan_given {
+    const eepi_links *links;   /* what links carry; NULL: the same everywhere */
+    uint64_t expert_bytes;     /* of one expert's weights; 0: unknown */
+    const bool *can_read_file; /* [max_ranks]: this rank reads any expert from a checkpoint file;
+                                * NULL: none does */
+} eepi_plan_given;
+
+/* What a plan moves, and how long its most loaded link takes for that. */
+typedef struct eepi_plan_cost {
+    int32_t num_own;     /* fills from the target's own backup, */
+    int32_t num_remote;  /* from another seat's, */
+    int32_t num_file;    /* from the file */
+    int32_t num_evicted; /* fills that give up a replica of another expert */
+    uint64_t makespan_ns;
+    uint64_t bound_ns; /* no plan of as many fills takes less */
+} eepi_plan_cost;
 
 /* Restore coverage after eepi_plan_empty_nonmembers: for every expert without a HOLDS slot on a
  * member, choose a slot of a member and a living source, and mark the slot FILLING in the view.
- * Slots are compared by, in this order: a seat that stays before a RETIRING one; a seat that has
- * the expert in its own backup (local reuse: no weight crosses a link); an EMPTY slot, else one
- * whose expert has further replicas, most replicated first; the least filled seat; the lowest
- * number. The source is the target's own backup, else the least used one. Each expert gets one
- * fill; `num_fills_out` counts them. FILLING slots that the view already has (a fault during
- * REPAIRING) are planned anew. EEP_ERR_UNCOVERED if an expert has no living backup or no slot is
- * free (view unspecified then, num_fills_out untouched); `why_out` (may be NULL) then names the
- * experts, e.g. "layer 3: experts 5 17 have no live copy or backup", cut with "..." where it does
- * not fit. Moves nothing when coverage holds. Takes no memory. */
+ * RETIRING seats are filled only where no other has a slot. Otherwise the plan's makespan is made
+ * small: the most loaded link of all ends as early as can be. Where that makes no difference, an
+ * EMPTY slot is taken, else one whose expert has most replicas, never the last one. A target's own
+ * backup is its source where it has one; else the least loaded backup of another member; else, or
+ * where links are slower than that, the file. Each expert gets one fill. FILLING slots that the
+ * view already has (a fault during REPAIRING) go on where they restore coverage, with the same
+ * source if it lives. So a second plan on a planned document changes nothing.
+ * EEP_ERR_UNCOVERED if an expert has no living source or no slot is free (view unspecified then,
+ * cost_out untouched); `why_out` (may be NULL) then names the experts, e.g. "layer 3: experts 5 17
+ * have no live copy or backup", cut with "..." where it does not fit. Moves nothing when coverage
+ * holds. `given` and `cost_out` may be NULL. */
 EEP_MUST_CHECK eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table,
-                                             int *num_fills_out, char *why_out, size_t why_bytes);
+                                             const eepi_plan_given *given, eepi_plan_cost *cost_out,
+                                             char *why_out, size_t why_bytes);
+
+static inline int eepi_plan_num_fills(const eepi_plan_cost *cost)
+{
+    return cost->num_own + cost->num_remote + cost->num_file;
+}
 
 /* The FILLING slots of a seat (seat -1: of all), in order of layer and slot; returns their number,
  * writes up to `capacity`. */

@@ -83,9 +83,13 @@ static inline eep_status plan_coverage(eepi_view *view, int *num_fills_out, char
                                        size_t why_bytes)
 {
     eepi_plan_table *table = eepi_plan_table_new(&view->shape);
-    const eep_status status = eepi_plan_coverage(view, table, num_fills_out, why_out, why_bytes);
+    eepi_plan_cost cost;
+    const eep_status status = eepi_plan_coverage(view, table, NULL, &cost, why_out, why_bytes);
 
     eepi_plan_table_free(table);
+    if (status == EEP_OK) {
+        *num_fills_out = eepi_plan_num_fills(&cost);
+    }
     return status;
 }
 

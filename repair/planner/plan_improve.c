@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Local search on the choices of a plan: a fill that crosses the most loaded link is taken back and
+ * placed elsewhere. Where there is no better place, another fill makes room for it, and is itself
+ * placed elsewhere, and so on (an ejection chain of bounded length). */
+#include "repair/planner/plan_improve.h"
+
+#include "repair/planner/plan_bound.h"
+#include "repair/planner/plan_choose.h"
+
+enum {
+    /* Paths that are weighed: so many for each member, and for any instance. */
+    WORK_PER_MEMBER = 1000,
+    WORK = 40000
+};
+
+typedef struct search {
+    eepi_plan_table *table;
+    eepi_view *view;
+    uint64_t makespan_ns, bound_ns;
+    int64_t work; /* left */
+} search;
+
+/* The lists of a layer, for the fill at that depth of a chain: those that a shallower one has, or
+ * new ones. */
+static eepi_plan_layer *lists_of(search *s, int layer, int depth)
+{
+    eepi_plan_table *t = s->table;
+
+    for (int i = 0; i <= depth; i++) {
+        if (t->layers[i].layer == layer) {
+            return &t->layers[i];
+        }
+    }
+    for (int i = depth + 1; i <= EEPI_PLAN_CHAIN; i++) {
+        t->layers[i].layer = -1; /* what it says may change under it */
+    }
+    eepi_plan_layer_count(&t->layers[depth], s->view, layer);
+    eepi_plan_layer_list(&t->layers[depth]);
+    s->work -= (int64_t)t->num_members * s->view->shape.num_slots / 4;
+    return &t->layers[depth];
+}
+
+/* A new place for the fill that was taken back from `old`, on that seat or (-1) the best of all;
+ * false: none that ends before the makespan. The last fill of a chain goes to a seat that stays if
+ * one has a slot: no more fills go to RETIRING seats than before. */
+static bool choose_below(search *s, const eepi_plan_layer *l, const eepi_plan_choice *old, int seat,
+                         eepi_plan_choice *new_out)
+{
+    eepi_plan_table *t = s->table;
+    eepi_plan_weight weight;
+
+    *new_out = *old;
+    s->work -= seat < 0 ? t->num_members : 1;
+    eepi_plan_find_sources(t, s->view, old->layer, old->expert);
+    return (seat < 0 ? eepi_plan_choose(t, l, new_out, &weight)
+                     : eepi_plan_choose_on(t, l, seat, new_out, &weight)) &&
+           weight.most_ns < s->makespan_ns;
+}
+
+/* Put a fill back exactly where it was. */
+static void restore(search *s, eepi_plan_layer *l, eepi_plan_choice *choice)
+{
+    eepi_plan_take_slot(l, choice);
+    eepi_plan_load(&s->table->network, choice->source, choice->seat);
+}
+
+/* No recursion that has no bound: a chain is at most EEPI_PLAN_CHAIN long. */
+static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth, bool own_layer);
+
+/* `other`, which was taken back, makes room for `choice` on its own seat or anywhere. */
+static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *other, int seat,
+                        int depth, int most_depth, bool own_layer)
+{
+    eepi_plan_layer *l = lists_of(s, choice->layer, depth);
+    const eepi_plan_choice old = *choice;
+    eepi_plan_choice new;
+
+    if (!choose_below(s, l, &old, seat, &new)) {
+        return false;
+    }
+    eepi_plan_place(s->table, l, &new);
+    *choice = new;
+    choice->is_settled = true;
+    if (settle(s, other, depth + 1, most_depth, own_layer)) {
+        choice->is_settled = false;
+        return true;
+    }
+    eepi_plan_displace(s->table, l, &new);
+    *choice = old;
+    return false;
+}
+
+static bool make_room(search *s, eepi_plan_choice *choice, eepi_plan_choice *other, int depth,
+                      int most_depth, bool own_layer)
+{
+    eepi_plan_layer *l = lists_of(s, other->layer, depth + 1);
+
+    other->is_settled = true;
+    eepi_plan_displace(s->table, l, other);
+    if (settle_both(s, choice, other, other->seat, depth, most_depth, own_layer) ||
+        settle_both(s, choice, other, -1, depth, most_depth, own_layer)) {
+        other->is_settled = false;
+        return true;
+    }
+    restore(s, l, other);
+    other->is_settled = false;
+    return false;
+}
+
+/* Place a fill that was taken back; false: nothing was found, all is as before. */
+static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth, bool own_layer)
+{
+    eepi_plan_table *t = s->table;
+    eepi_plan_layer *l = lists_of(s, choice->layer, depth);
+    eepi_plan_choice new;
+
+    if (choose_below(s, l, choice, -1, &new)) {
+        eepi_plan_place(t, l, &new);
+        *choice = new;
+        return true;
+    }
+    for (int i = 0; i < t->num_choices && depth < most_depth && s->work > 0; i++) {
+        eepi_plan_choice *other = &t->choices[i];
+        if (other != choice && !other->is_kept && !other->is_settled &&
+            (!own_layer || other->layer == choice->layer) &&
+            make_room(s, choice, other, depth, most_depth, own_layer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_critical(const search *s, const eepi_plan_choice *choice)
+{
+    return !choice->is_kept && eepi_plan_path_load_ns(&s->table->network, choice->source,
+                                                      choice->seat) >= s->makespan_ns;
+}
+
+static bool is_done(const search *s)
+{
+    return s->work <= 0 || eepi_plan_is_close(s->makespan_ns, s->bound_ns);
+}
+
+/* All fills that cross the most loaded link, once; true if one was moved. */
+static bool improve_round(search *s, int most_depth, bool own_layer)
+{
+    eepi_plan_table *t = s->table;
+    bool any = false;
+
+    for (int i = 0; i < t->num_choices && !is_done(s); i++) {
+        eepi_plan_choice *choice = &t->choices[i];
+        if (!is_critical(s, choice)) {
+            continue;
+        }
+        eepi_plan_layer *l = lists_of(s, choice->layer, 0);
+        eepi_plan_displace(t, l, choice);
+        choice->is_settled = true;
+        if (settle(s, choice, 0, most_depth, own_layer)) {
+            any = true;
+            s->makespan_ns = eepi_plan_makespan_ns(&t->network);
+        } else {
+            restore(s, l, choice);
+        }
+        choice->is_settled = false;
+    }
+    return any;
+}
+
+/* A fill from another rank goes where the node has a backup, if that makes the plan no longer: its
+ * weights cross no link between ranks then. */
+static bool move_to_backup(search *s, eepi_plan_choice *choice)
+{
+    eepi_plan_table *t = s->table;
+    eepi_plan_layer *l = lists_of(s, choice->layer, 0);
+    eepi_plan_choice to = *choice;
+    uint64_t least_ns = s->makespan_ns + 1;
+
+    eepi_plan_find_sources(t, s->view, choice->layer, choice->expert);
+    eepi_plan_displace(t, l, choice);
+    for (int i = 0; i < t->num_of_sources; i++) {
+        const int seat = t->sources[i];
+        const uint64_t ns = eepi_plan_weigh_own(&t->network, seat).most_ns;
+        if (ns < least_ns && eepi_plan_can_fill(l, seat) &&
+            eepi_view_seat_at(s->view, seat)->state == EEP_SEAT_ACTIVE) {
+            least_ns = ns;
+            to.seat = to.source = seat;
+        }
+    }
+    if (to.source != to.seat) {
+        restore(s, l, choice);
+        return false;
+    }
+    eepi_plan_place(t, l, &to);
+    *choice = to;
+    return true;
+}
+
+/* Until none is left, which ends: no fill comes back. */
+static void use_backups(search *s)
+{
+    eepi_plan_table *t = s->table;
+    bool any = true;
+
+    s->makespan_ns = eepi_plan_makespan_ns(&t->network);
+    while (any) {
+        any = false;
+        for (int i = 0; i < t->num_choices; i++) {
+            eepi_plan_choice *choice = &t->choices[i];
+            if (!choice->is_kept && choice->source != choice->seat) {
+                any |= move_to_backup(s, choice);
+            }
+        }
+    }
+}
+
+uint64_t eepi_plan_improve(eepi_plan_table *table, eepi_view *view)
+{
+    search s = {.table = table,
+                .view = view,
+                .makespan_ns = eepi_plan_makespan_ns(&table->network),
+                .bound_ns = eepi_plan_bound_ns(table, view),
+                .work = WORK + (int64_t)WORK_PER_MEMBER * table->num_members};
+
+    const uint64_t first_ns = s.makespan_ns;
+
+    for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
+        table->layers[i].layer = -1;
+    }
+    /* Longer chains only where no shorter one helps, and within the layer first. */
+    for (int depth = 0; depth <= EEPI_PLAN_CHAIN && !is_done(&s);) {
+        const bool any = improve_round(&s, depth, true) || improve_round(&s, depth, false);
+        depth = any ? 0 : depth + 1;
+    }
+    /* The links that are loaded most now say more of what cannot be avoided than those before. */
+    const uint64_t bound_ns =
+        eepi_plan_is_close(s.makespan_ns, s.bound_ns) || s.makespan_ns == first_ns
+            ? s.bound_ns
+            : eepi_plan_bound_ns(table, view);
+    use_backups(&s);
+    return bound_ns > s.bound_ns ? bound_ns : s.bound_ns;
+}

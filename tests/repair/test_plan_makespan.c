@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The planner against brute force: small instances with links by chance, where every plan can be
+ * tried. */
+#include "tests/lib/planner_fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MOST_RANKS = 5, MOST_EXPERTS = 8, MOST_LAYERS = 2, MOST_SLOTS = 4, MOST_NODES = 20000 };
+
+/* A small instance: what the planner is given. */
+typedef struct instance {
+    eepi_view *view;
+    eepi_links *links;
+    eepi_plan_given given;
+    bool can_read_file[MOST_RANKS];
+} instance;
+
+static void choose_rates(instance *in, uint64_t *random)
+{
+    static const uint32_t rates[] = {0, 1000, 2500, 5000, 10000, 20000, EEPI_RATE_DOWN};
+    const bool is_plain = below(random, 4) == 0;
+
+    for (int seat = 0; seat < in->view->shape.max_ranks && !is_plain; seat++) {
+        uint32_t told[EEPI_NUM_RATES];
+        for (int i = 0; i < EEPI_NUM_RATES; i++) {
+            told[i] = rates[below(random, 6)];
+        }
+        told[EEPI_RATE_NIC] = rates[below(random, 7)];
+        told[EEPI_RATE_NIC_AT] = (uint32_t)below(random, 3);
+        eepi_links_set_seat(in->links, seat, told);
+    }
+}
+
+/* Backups that a node keeps, for all its seats; or, in one case of three, each rank its own. */
+static void choose_backups(eepi_view *view, uint64_t *random)
+{
+    const eepi_view_shape *s = &view->shape;
+    const bool of_nodes = below(random, 3) > 0;
+    const int of_4 = 1 + below(random, 3);
+
+    for (int i = 0; i < s->num_layers * s->num_experts; i++) {
+        for (int seat = 0; seat < s->max_ranks; seat++) {
+            const bool follows = of_nodes && seat > 0 &&
+                                 eepi_view_node_of(s, seat) == eepi_view_node_of(s, seat - 1);
+            const bool has = follows ? eepi_view_has_backup(view, seat - 1, i / s->num_experts,
+                                                            i % s->num_experts)
+                                     : below(random, 4) < of_4;
+            eepi_view_set_backup(view, seat, i / s->num_experts, i % s->num_experts, has);
+        }
+    }
+}
+
+static instance new_instance(uint64_t *random)
+{
+    const eepi_view_shape shape = {.max_ranks = 2 + below(random, MOST_RANKS - 1),
+                                   .num_layers = 1 + below(random, MOST_LAYERS),
+                                   .num_experts = 1 + below(random, MOST_EXPERTS),
+                                   .num_slots = 1 + below(random, MOST_SLOTS),
+                                   .ranks_per_node = below(random, 4)};
+    const int empty_of_8 = below(random, 9);
+    const bool reads_files = below(random, 2);
+    instance in = {.view = eepi_view_new(&shape), .links = eepi_links_new(&shape)};
+
+    cr_assert(in.view && in.links);
+    for (int seat = 0; seat < shape.max_ranks; seat++) {
+        in.can_read_file[seat] = reads_files && below(random, 2);
+        set_seat(in.view, seat, below(random, 8) ? EEP_SEAT_ACTIVE : EEP_SEAT_RETIRING);
+        for (int i = 0; i < shape.num_layers * shape.num_slots; i++) {
+            if (below(random, 8) >= empty_of_8) {
+                set_expert(in.view, i / shape.num_slots, seat, i % shape.num_slots,
+                           below(random, (shape.num_experts + 1) / 2));
+            }
+        }
+    }
+    choose_rates(&in, random);
+    choose_backups(in.view, random);
+    in.given = (eepi_plan_given){.links = in.links, .expert_bytes = 1000000};
+    return in;
+}
+
+static void free_instance(instance *in)
+{
+    free(in->view);
+    eepi_links_free(in->links);
+}
+
+/* ---------------------------------------------------------------- brute force */
+
+/* Every plan that ends before `best_ns`, by depth first. */
+typedef struct force {
+    const instance *in;
+    eepi_view *view; /* what is tried */
+    uint64_t load_ns[MOST_RANKS * EEPI_LINK_TYPES], best_ns;
+    int retiring_left[MOST_LAYERS];
+    int layer[MOST_LAYERS * MOST_EXPERTS], expert[MOST_LAYERS * MOST_EXPERTS], num_holes;
+    int num_nodes;
+} force;
+
+static void place_from(force *f, int hole);
+
+static uint64_t unit_ns(const force *f, int32_t resource)
+{
+    return eepi_links_time_ns(f->in->given.expert_bytes, eepi_links_rate(f->in->links, resource));
+}
+
+static int path_of(const force *f, int source, int seat, int32_t *path)
+{
+    return source == EEPI_SOURCE_FILE
+               ? eepi_links_path(f->in->links, seat, seat, EEPI_LINK_FILE, path)
+               : eepi_links_path(f->in->links, source, seat, EEPI_LINK_BACKUP, path);
+}
+
+static void try_source(force *f, int hole, int source, int seat)
+{
+    int32_t path[EEPI_LINKS_MAX_PATH];
+    const int num = path_of(f, source, seat, path);
+    bool is_below = true;
+
+    for (int i = 0; i < num; i++) {
+        f->load_ns[path[i]] += unit_ns(f, path[i]);
+        is_below &= f->load_ns[path[i]] < f->best_ns;
+    }
+    if (is_below) {
+        place_from(f, hole + 1);
+    }
+    for (int i = 0; i < num; i++) {
+        f->load_ns[path[i]] -= unit_ns(f, path[i]);
+    }
+}
+
+static uint64_t alone_ns(const force *f, int source, int seat)
+{
+    int32_t path[EEPI_LINKS_MAX_PATH];
+    const int num = path_of(f, source, seat, path);
+    uint64_t most = 0;
+
+    for (int i = 0; i < num; i++) {
+        most = unit_ns(f, path[i]) > most ? unit_ns(f, path[i]) : most;
+    }
+    return most;
+}
+
+/* The rule of sources: the own backup; else any backup; the file if there is none or it is faster.
+ */
+static void try_sources(force *f, int hole, int seat)
+{
+    const int layer = f->layer[hole], expert = f->expert[hole];
+    bool is_file_faster = true;
+
+    if (eepi_view_has_backup(f->view, seat, layer, expert)) {
+        try_source(f, hole, seat, seat);
+        return;
+    }
+    for (int source = 0; source < f->view->shape.max_ranks; source++) {
+        if (eepi_view_has_backup(f->view, source, layer, expert)) {
+            is_file_faster &= alone_ns(f, EEPI_SOURCE_FILE, seat) < alone_ns(f, source, seat);
+            try_source(f, hole, source, seat);
+        }
+    }
+    if (f->in->can_read_file[seat] && is_file_faster) {
+        try_source(f, hole, EEPI_SOURCE_FILE, seat);
+    }
+}
+
+/* Slots of a seat that differ in nothing but their number are tried once. */
+static bool is_tried(const force *f, int layer, int seat, int slot)
+{
+    const eepi_view_slot *s = eepi_view_slot_at(f->view, layer, seat, slot);
+
+    for (int other = 0; other < slot; other++) {
+        const eepi_view_slot *o = eepi_view_slot_at(f->view, layer, seat, other);
+        if (o->state == s->state && o->expert == s->expert) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void place_from(force *f, int hole)
+{
+    if (hole == f->num_holes) {
+        f->best_ns = 0;
+        for (int32_t r = 0; r < eepi_links_count(f->in->links); r++) {
+            f->best_ns = f->load_ns[r] > f->best_ns ? f->load_ns[r] : f->best_ns;
+        }
+        return;
+    }
+    if (f->num_nodes++ > MOST_NODES) {
+        return;
+    }
+    const int layer = f->layer[hole];
+    for (int seat = 0; seat < f->view->shape.max_ranks; seat++) {
+        const bool retires = eepi_view_seat_at(f->view, seat)->state == EEP_SEAT_RETIRING;
+        if (retires && f->retiring_left[layer] == 0) {
+            continue;
+        }
+        for (int slot = 0; slot < f->view->shape.num_slots; slot++) {
+            eepi_view_slot *s = eepi_view_slot_at(f->view, layer, seat, slot), was = *s;
+            if (s->state == EEPI_SLOT_FILLING || is_tried(f, layer, seat, slot) ||
+                (s->state == EEPI_SLOT_HOLDS && num_live(f->view, layer, s->expert) < 2)) {
+                continue;
+            }
+            *s = (eepi_view_slot){
+                .expert = (uint16_t)f->expert[hole], .source = 0, .state = EEPI_SLOT_FILLING};
+            f->retiring_left[layer] -= retires;
+            try_sources(f, hole, seat);
+            f->retiring_left[layer] += retires;
+            *s = was;
+        }
+    }
+}
+
+/* Nothing ends before `best_ns`, because the seats cannot take as many experts in less time. */
+static bool cannot_be_less(const force *f)
+{
+    uint64_t num = 0;
+
+    for (int seat = 0; seat < f->view->shape.max_ranks; seat++) {
+        const uint64_t pcie_ns =
+            unit_ns(f, eepi_links_resource(f->in->links, seat, EEPI_LINK_PCIE_IN));
+        const uint64_t rank_ns =
+            unit_ns(f, eepi_links_resource(f->in->links, seat, EEPI_LINK_RANK_IN));
+        num += (f->best_ns - 1) / (pcie_ns > rank_ns ? pcie_ns : rank_ns);
+    }
+    return num < (uint64_t)f->num_holes;
+}
+
+/* The least makespan, if it is below `best_ns`; best_ns otherwise. 0 nodes left: unknown. */
+static uint64_t least_makespan_ns(const instance *in, const eepi_view *planned, uint64_t best_ns,
+                                  bool *is_known_out)
+{
+    const eepi_view_shape *s = &in->view->shape;
+    static force f;
+
+    f = (force){.in = in, .view = copy_of(in->view), .best_ns = best_ns};
+    for (int i = 0; i < s->num_layers * s->num_experts; i++) {
+        if (num_live(in->view, i / s->num_experts, i % s->num_experts) == 0) {
+            f.layer[f.num_holes] = i / s->num_experts;
+            f.expert[f.num_holes++] = i % s->num_experts;
+        }
+    }
+    for (int i = 0; i < s->num_layers * s->max_ranks * s->num_slots; i++) {
+        const int layer = i / s->num_slots / s->max_ranks, seat = i / s->num_slots % s->max_ranks;
+        f.retiring_left[layer] +=
+            eepi_view_seat_at(planned, seat)->state == EEP_SEAT_RETIRING &&
+            eepi_view_slot_at(planned, layer, seat, i % s->num_slots)->state == EEPI_SLOT_FILLING;
+    }
+    if (!cannot_be_less(&f)) {
+        place_from(&f, 0);
+    }
+    *is_known_out = f.num_nodes <= MOST_NODES;
+    free(f.view);
+    return f.best_ns;
+}
+
+/* ---------------------------------------------------------------- judging */
+
+typedef struct tally {
+    int num, num_near, num_least, num_unknown;
+    double worst;
+    uint64_t worst_seed;
+} tally;
+
+/* Plan one instance by chance; instances without two fills, or with too many plans to try, do not
+ * count. */
+static void judge(uint64_t seed, tally *t)
+{
+    uint64_t random = seed;
+    instance in = new_instance(&random);
+    eepi_view *view = copy_of(in.view);
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+    eepi_plan_cost cost;
+    bool is_known = false;
+
+    in.given.can_read_file = in.can_read_file;
+    if (eepi_plan_coverage(view, table, &in.given, &cost, NULL, 0) == EEP_OK &&
+        eepi_plan_num_fills(&cost) > 1) {
+        const uint64_t least_ns = least_makespan_ns(&in, view, cost.makespan_ns, &is_known);
+        const double ratio = (double)cost.makespan_ns / (double)least_ns;
+        cr_assert_leq(cost.bound_ns, least_ns, "the bound is above a plan; " REPLAY, SEED(seed));
+        t->num_unknown += !is_known;
+        t->num += is_known;
+        t->num_least += is_known && least_ns == cost.makespan_ns;
+        t->num_near += is_known && cost.makespan_ns <= least_ns + least_ns / 10;
+        if (ratio > t->worst) {
+            t->worst = ratio;
+            t->worst_seed = seed;
+        }
+    }
+    eepi_plan_table_free(table);
+    free(view);
+    free_instance(&in);
+}
+
+/* EEP_TEST_CASES: how many (./check --long: 10,000). */
+Test(plan_makespan, is_near_the_least_of_all_plans)
+{
+    const char *cases = getenv("EEP_TEST_CASES");
+    const int wanted = cases ? atoi(cases) : 300;
+    tally t = {.worst = 1};
+
+    for (uint64_t seed = first_seed(); t.num < wanted; seed++) {
+        judge(seed, &t);
+    }
+    if (cases) {
+        fprintf(stderr,
+                "%d plans: %d the least, %d within 10 %%, worst %.3f (seed %llu); %d unknown\n",
+                t.num, t.num_least, t.num_near, t.worst, (unsigned long long)t.worst_seed,
+                t.num_unknown);
+    }
+    cr_assert_geq(t.num_near * 100, t.num * 99, "%d of %d; worst %.2f, " REPLAY, t.num_near, t.num,
+                  t.worst, SEED(t.worst_seed));
+    cr_assert_leq(t.num_unknown * 10, t.num, "%d unknown", t.num_unknown);
+}
