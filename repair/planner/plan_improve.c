@@ -17,7 +17,8 @@ typedef struct search {
     eepi_plan_table *table;
     eepi_view *view;
     uint64_t makespan_ns, bound_ns;
-    int64_t work; /* left */
+    int64_t work;    /* left */
+    int to_retiring; /* fills that the chain at hand moved to RETIRING seats, and not from them */
 } search;
 
 /* The lists of a layer, for the fill at that depth of a chain: those that a shallower one has, or
@@ -41,8 +42,7 @@ static eepi_plan_layer *lists_of(search *s, int layer, int depth)
 }
 
 /* A new place for the fill that was taken back from `old`, on that seat or (-1) the best of all;
- * false: none that ends before the makespan. The last fill of a chain goes to a seat that stays if
- * one has a slot: no more fills go to RETIRING seats than before. */
+ * false: none that ends before the makespan. */
 static bool choose_below(search *s, const eepi_plan_layer *l, const eepi_plan_choice *old, int seat,
                          eepi_plan_choice *new_out)
 {
@@ -55,6 +55,15 @@ static bool choose_below(search *s, const eepi_plan_layer *l, const eepi_plan_ch
     return (seat < 0 ? eepi_plan_choose(t, l, new_out, &weight)
                      : eepi_plan_choose_on(t, l, seat, new_out, &weight)) &&
            weight.most_ns < s->makespan_ns;
+}
+
+/* 1: the fill moves to a RETIRING seat, -1: from one, 0: neither. No chain moves more to them than
+ * from them. */
+static int moves_to_retiring(const search *s, const eepi_plan_choice *old,
+                             const eepi_plan_choice *new)
+{
+    return (eepi_view_seat_at(s->view, new->seat)->state == EEP_SEAT_RETIRING) -
+           (eepi_view_seat_at(s->view, old->seat)->state == EEP_SEAT_RETIRING);
 }
 
 /* Put a fill back exactly where it was. */
@@ -79,6 +88,7 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
         return false;
     }
     eepi_plan_place(s->table, l, &new);
+    s->to_retiring += moves_to_retiring(s, &old, &new);
     *choice = new;
     choice->is_settled = true;
     if (settle(s, other, depth + 1, most_depth, own_layer)) {
@@ -86,6 +96,7 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
         return true;
     }
     eepi_plan_displace(s->table, l, &new);
+    s->to_retiring -= moves_to_retiring(s, &old, &new);
     *choice = old;
     return false;
 }
@@ -114,7 +125,8 @@ static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_dept
     eepi_plan_layer *l = lists_of(s, choice->layer, depth);
     eepi_plan_choice new;
 
-    if (choose_below(s, l, choice, -1, &new)) {
+    if (choose_below(s, l, choice, -1, &new) &&
+        s->to_retiring + moves_to_retiring(s, choice, &new) <= 0) {
         eepi_plan_place(t, l, &new);
         *choice = new;
         return true;
@@ -155,6 +167,7 @@ static bool improve_round(search *s, int most_depth, bool own_layer)
         eepi_plan_layer *l = lists_of(s, choice->layer, 0);
         eepi_plan_displace(t, l, choice);
         choice->is_settled = true;
+        s->to_retiring = 0;
         if (settle(s, choice, 0, most_depth, own_layer)) {
             any = true;
             s->makespan_ns = eepi_plan_makespan_ns(&t->network);

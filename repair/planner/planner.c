@@ -11,6 +11,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define EMPTY_SLOT ((eepi_view_slot){.expert = EEPI_NO_EXPERT, .source = EEPI_NO_SEAT})
+
 /* What planning one document carries from layer to layer. */
 typedef struct coverage {
     eepi_view *view;
@@ -69,7 +71,8 @@ static void keep_or_clear(coverage *c, int layer, int seat, int slot)
                                     .seat = seat,
                                     .slot = slot,
                                     .source = source,
-                                    .is_kept = true});
+                                    .is_kept = true,
+                                    .before = EMPTY_SLOT});
 }
 
 /* What an earlier plan was filling goes on where it restores coverage: its owner may have the bytes
@@ -152,25 +155,52 @@ static void place_hole(coverage *c, int layer, int expert)
     remember(c, &choice);
 }
 
+/* Place them all, fewest sources first; returns how many found no slot. */
+static int place_holes(coverage *c, int layer, int num_holes)
+{
+    eepi_plan_table *t = c->table;
+    int num_unplaced = 0;
+
+    /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
+     * Experts that the file alone has, which not every seat may read, come first. Counts of 0 stay
+     * 0 and others stay above: the same experts as before are uncovered. */
+    for (int i = 0; i < num_holes; i++) {
+        place_hole(c, layer, t->order[i]);
+        num_unplaced += t->unplaced[t->order[i]];
+    }
+    return num_unplaced;
+}
+
+/* An earlier plan's fills may lie where alone an expert could go that the file has. */
+static void place_anew(coverage *c, int layer, int num_holes)
+{
+    eepi_plan_table *t = c->table;
+
+    while (t->num_choices > 0 && t->choices[t->num_choices - 1].layer == layer) {
+        eepi_plan_displace(t, &t->layers[0], &t->choices[--t->num_choices]);
+    }
+    memset(t->kept, 0, (size_t)c->view->shape.num_experts * sizeof *t->kept);
+    place_holes(c, layer, num_holes);
+}
+
 static void cover_layer(coverage *c, int layer)
 {
     eepi_plan_table *t = c->table;
-    int num_holes;
+    int num_holes, first_choice;
 
     eepi_plan_layer_count(&t->layers[0], c->view, layer);
     num_holes = find_holes(c, layer);
     if (num_holes == 0 && t->layers[0].num_filling == 0) {
         return;
     }
+    first_choice = t->num_choices;
     keep_useful_fills(c, layer);
+    const bool has_kept = t->num_choices > first_choice;
     eepi_plan_layer_list(&t->layers[0]);
     order_holes(t, num_holes, c->view->shape.max_ranks);
     eepi_plan_bound_add_layer(t, num_holes);
-    /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
-     * Experts that the file alone has, which not every seat may read, come first. Counts of 0 stay
-     * 0 and others stay above: the same experts as before are uncovered. */
-    for (int i = 0; i < num_holes; i++) {
-        place_hole(c, layer, t->order[i]);
+    if (place_holes(c, layer, num_holes) > 0 && has_kept) {
+        place_anew(c, layer, num_holes);
     }
     for (int i = 0; i < num_holes; i++) {
         if (t->unplaced[t->holes[i]]) {

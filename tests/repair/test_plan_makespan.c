@@ -1,95 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner against brute force: small instances with links by chance, where every plan can be
  * tried. */
-#include "tests/lib/planner_fixture.h"
+#include "tests/lib/plan_instance.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { MOST_RANKS = 5, MOST_EXPERTS = 8, MOST_LAYERS = 2, MOST_SLOTS = 4, MOST_NODES = 20000 };
 
-/* A small instance: what the planner is given. */
-typedef struct instance {
-    eepi_view *view;
-    eepi_links *links;
-    eepi_plan_given given;
-    bool can_read_file[MOST_RANKS];
-} instance;
-
-static void choose_rates(instance *in, uint64_t *random)
-{
-    static const uint32_t rates[] = {0, 1000, 2500, 5000, 10000, 20000, EEPI_RATE_DOWN};
-    const bool is_plain = below(random, 4) == 0;
-
-    for (int seat = 0; seat < in->view->shape.max_ranks && !is_plain; seat++) {
-        uint32_t told[EEPI_NUM_RATES];
-        for (int i = 0; i < EEPI_NUM_RATES; i++) {
-            told[i] = rates[below(random, 6)];
-        }
-        told[EEPI_RATE_NIC] = rates[below(random, 7)];
-        told[EEPI_RATE_NIC_AT] = (uint32_t)below(random, 3);
-        eepi_links_set_seat(in->links, seat, told);
-    }
-}
-
-/* Backups that a node keeps, for all its seats; or, in one case of three, each rank its own. */
-static void choose_backups(eepi_view *view, uint64_t *random)
-{
-    const eepi_view_shape *s = &view->shape;
-    const bool of_nodes = below(random, 3) > 0;
-    const int of_4 = 1 + below(random, 3);
-
-    for (int i = 0; i < s->num_layers * s->num_experts; i++) {
-        for (int seat = 0; seat < s->max_ranks; seat++) {
-            const bool follows = of_nodes && seat > 0 &&
-                                 eepi_view_node_of(s, seat) == eepi_view_node_of(s, seat - 1);
-            const bool has = follows ? eepi_view_has_backup(view, seat - 1, i / s->num_experts,
-                                                            i % s->num_experts)
-                                     : below(random, 4) < of_4;
-            eepi_view_set_backup(view, seat, i / s->num_experts, i % s->num_experts, has);
-        }
-    }
-}
-
-static instance new_instance(uint64_t *random)
+static plan_instance small_instance(uint64_t *random)
 {
     const eepi_view_shape shape = {.max_ranks = 2 + below(random, MOST_RANKS - 1),
                                    .num_layers = 1 + below(random, MOST_LAYERS),
                                    .num_experts = 1 + below(random, MOST_EXPERTS),
                                    .num_slots = 1 + below(random, MOST_SLOTS),
                                    .ranks_per_node = below(random, 4)};
-    const int empty_of_8 = below(random, 9);
-    const bool reads_files = below(random, 2);
-    instance in = {.view = eepi_view_new(&shape), .links = eepi_links_new(&shape)};
 
-    cr_assert(in.view && in.links);
-    for (int seat = 0; seat < shape.max_ranks; seat++) {
-        in.can_read_file[seat] = reads_files && below(random, 2);
-        set_seat(in.view, seat, below(random, 8) ? EEP_SEAT_ACTIVE : EEP_SEAT_RETIRING);
-        for (int i = 0; i < shape.num_layers * shape.num_slots; i++) {
-            if (below(random, 8) >= empty_of_8) {
-                set_expert(in.view, i / shape.num_slots, seat, i % shape.num_slots,
-                           below(random, (shape.num_experts + 1) / 2));
-            }
-        }
-    }
-    choose_rates(&in, random);
-    choose_backups(in.view, random);
-    in.given = (eepi_plan_given){.links = in.links, .expert_bytes = 1000000};
-    return in;
-}
-
-static void free_instance(instance *in)
-{
-    free(in->view);
-    eepi_links_free(in->links);
+    return new_plan_instance(&shape, (shape.num_experts + 1) / 2, below(random, 9), random);
 }
 
 /* ---------------------------------------------------------------- brute force */
 
 /* Every plan that ends before `best_ns`, by depth first. */
 typedef struct force {
-    const instance *in;
+    const plan_instance *in;
     eepi_view *view; /* what is tried */
     uint64_t load_ns[MOST_RANKS * EEPI_LINK_TYPES], best_ns;
     int retiring_left[MOST_LAYERS];
@@ -99,44 +33,32 @@ typedef struct force {
 
 static void place_from(force *f, int hole);
 
-static uint64_t unit_ns(const force *f, int32_t resource)
-{
-    return eepi_links_time_ns(f->in->given.expert_bytes, eepi_links_rate(f->in->links, resource));
-}
-
-static int path_of(const force *f, int source, int seat, int32_t *path)
-{
-    return source == EEPI_SOURCE_FILE
-               ? eepi_links_path(f->in->links, seat, seat, EEPI_LINK_FILE, path)
-               : eepi_links_path(f->in->links, source, seat, EEPI_LINK_BACKUP, path);
-}
-
 static void try_source(force *f, int hole, int source, int seat)
 {
     int32_t path[EEPI_LINKS_MAX_PATH];
-    const int num = path_of(f, source, seat, path);
+    const int num = instance_path(f->in, source, seat, path);
     bool is_below = true;
 
     for (int i = 0; i < num; i++) {
-        f->load_ns[path[i]] += unit_ns(f, path[i]);
+        f->load_ns[path[i]] += instance_unit_ns(f->in, path[i]);
         is_below &= f->load_ns[path[i]] < f->best_ns;
     }
     if (is_below) {
         place_from(f, hole + 1);
     }
     for (int i = 0; i < num; i++) {
-        f->load_ns[path[i]] -= unit_ns(f, path[i]);
+        f->load_ns[path[i]] -= instance_unit_ns(f->in, path[i]);
     }
 }
 
 static uint64_t alone_ns(const force *f, int source, int seat)
 {
     int32_t path[EEPI_LINKS_MAX_PATH];
-    const int num = path_of(f, source, seat, path);
+    const int num = instance_path(f->in, source, seat, path);
     uint64_t most = 0;
 
     for (int i = 0; i < num; i++) {
-        most = unit_ns(f, path[i]) > most ? unit_ns(f, path[i]) : most;
+        most = instance_unit_ns(f->in, path[i]) > most ? instance_unit_ns(f->in, path[i]) : most;
     }
     return most;
 }
@@ -218,17 +140,17 @@ static bool cannot_be_less(const force *f)
 
     for (int seat = 0; seat < f->view->shape.max_ranks; seat++) {
         const uint64_t pcie_ns =
-            unit_ns(f, eepi_links_resource(f->in->links, seat, EEPI_LINK_PCIE_IN));
+            instance_unit_ns(f->in, eepi_links_resource(f->in->links, seat, EEPI_LINK_PCIE_IN));
         const uint64_t rank_ns =
-            unit_ns(f, eepi_links_resource(f->in->links, seat, EEPI_LINK_RANK_IN));
+            instance_unit_ns(f->in, eepi_links_resource(f->in->links, seat, EEPI_LINK_RANK_IN));
         num += (f->best_ns - 1) / (pcie_ns > rank_ns ? pcie_ns : rank_ns);
     }
     return num < (uint64_t)f->num_holes;
 }
 
 /* The least makespan, if it is below `best_ns`; best_ns otherwise. 0 nodes left: unknown. */
-static uint64_t least_makespan_ns(const instance *in, const eepi_view *planned, uint64_t best_ns,
-                                  bool *is_known_out)
+static uint64_t least_makespan_ns(const plan_instance *in, const eepi_view *planned,
+                                  uint64_t best_ns, bool *is_known_out)
 {
     const eepi_view_shape *s = &in->view->shape;
     static force f;
@@ -267,7 +189,7 @@ typedef struct tally {
 static void judge(uint64_t seed, tally *t)
 {
     uint64_t random = seed;
-    instance in = new_instance(&random);
+    plan_instance in = small_instance(&random);
     eepi_view *view = copy_of(in.view);
     eepi_plan_table *table = eepi_plan_table_new(&view->shape);
     eepi_plan_cost cost;
@@ -290,7 +212,7 @@ static void judge(uint64_t seed, tally *t)
     }
     eepi_plan_table_free(table);
     free(view);
-    free_instance(&in);
+    free_plan_instance(&in);
 }
 
 /* EEP_TEST_CASES: how many (./check --long: 10,000). */
