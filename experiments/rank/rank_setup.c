@@ -49,6 +49,7 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     config_out->expel_floor_us = (uint64_t)(self->expel_ms * 1e3);
     config_out->step_deadline_us = (uint64_t)(self->step_deadline_ms * 1e3);
     config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
+    config_out->background_latency_percent = (int32_t)self->background_latency;
     config_out->drain_bound_us = (uint64_t)(self->drain_bound_ms * 1e3);
     config_out->stores_margin_us = (uint64_t)(self->stores_margin_ms * 1e3);
     if (self->bulk != EEP_BULK_AUTO) {
@@ -76,6 +77,7 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     X(num_max_requests) \
     X(seed) \
     X(background_mb_s) \
+    X(background_latency) \
     X(ballast_mb)
 /* clang-format on */
 

@@ -60,6 +60,8 @@ static const args_row rows[] = {
      "of weights, prompts, arrivals and random targets"},
     {"--background-rate", ARGS_WHOLE, AT(background_mb_s), 0, 1000000, NULL, "MB/S", "1000",
      "weights copied behind live traffic, per rank; 0: redundancy is not restored"},
+    {"--background-latency", ARGS_WHOLE, AT(background_latency), 0, 1000, NULL, "PERCENT", "25",
+     "and so slowly that steps take at most so much longer; 0: whatever they take"},
     {"--ballast-mb", ARGS_WHOLE, AT(ballast_mb), 0, 1 << 20, NULL, "MB", "0",
      "memory that each rank touches and keeps, for the time that its end takes"},
     {"--device", ARGS_ONE_OF, AT(device), 0, 0, "host|guarded|cuda", "NAME", "host",

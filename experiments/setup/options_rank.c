@@ -22,6 +22,7 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .num_max_requests = self->num_max_requests,
         .seed = self->seed,
         .background_mb_s = self->background_mb_s,
+        .background_latency = self->background_latency,
         .ballast_mb = self->ballast_mb,
         .dtype = self->dtype,
         .corrupt = self->corrupt,

@@ -313,6 +313,10 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
             s->steps_waiting_on_join++;
         }
     }
+    if (s->warm) {
+        s->mail.step_us[s->mail.num_steps++ % EEPI_STEP_TIMES] =
+            us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+    }
     s->warm = true;
     s->flip_due = status->flip_digest;
     observe(s, us);

@@ -30,8 +30,11 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
                        const eep_seat *before);
 
 /* What the membership core is to be told, in the order of the fields. */
+enum { EEPI_STEP_TIMES = 16 };
 typedef struct eepi_step_mail {
     bool flipped, accused, drained;
+    uint32_t num_steps; /* that ended OK, each view's first left out; the last ones took ... */
+    uint32_t step_us[EEPI_STEP_TIMES]; /* ... so long: step i at i modulo this */
     uint64_t flipped_digest, flipped_epoch;
     uint64_t accused_step, accused_seats[EEPK_SEAT_WORDS];
     uint64_t drained_step;

@@ -84,6 +84,8 @@ eep_status eepi_filling_open(eep_context *context)
                                    .num_layers = context->config.num_layers,
                                    .num_slots = context->config.num_slots,
                                    .background_bytes_per_s = context->config.background_bytes_per_s,
+                                   .background_latency_percent =
+                                       context->config.background_latency_percent,
                                    .fetch_timeout_us = FETCH_BOUND_US,
                                    .slot = eepi_weights_slot,
                                    .backup = eepi_weights_backup,
@@ -144,6 +146,16 @@ void eepi_fill_fetched(void *user, uint64_t transfer, eep_status status)
 
     if (executor) {
         eepi_executor_fetched(executor, context->bulk, transfer, status);
+    }
+}
+
+void eepi_fill_steps(eep_context *context, const eepi_step_mail *mail)
+{
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+    const uint32_t num = mail->num_steps;
+
+    for (uint32_t i = num > EEPI_STEP_TIMES ? num - EEPI_STEP_TIMES : 0; executor && i < num; i++) {
+        eepi_executor_step(executor, mail->step_us[i % EEPI_STEP_TIMES], eepi_now_us());
     }
 }
 

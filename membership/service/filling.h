@@ -4,6 +4,7 @@
 #define EEPI_FILLING_H
 
 #include "eep/eep.h"
+#include "membership/core/stepper.h"
 #include "membership/view/view.h"
 
 /* Open the executor, and what serves the repairs of others; rank thread, in eep_join. */
@@ -15,6 +16,8 @@ void eepi_fill_cancel(eep_context *context, uint64_t epoch);
 /* Go on with a fill that is held back for the sake of its rate; when to do so at the latest. */
 void eepi_fill_go_on(eep_context *context);
 uint64_t eepi_fill_wake_us(const eep_context *context);
+/* Steps have ended: their times set the pace behind live traffic. */
+void eepi_fill_steps(eep_context *context, const eepi_step_mail *mail);
 /* The bulk's done function. */
 void eepi_fill_fetched(void *context, uint64_t transfer, eep_status status);
 #endif

@@ -112,6 +112,7 @@ static void feed_mail(eep_context *context)
         eepi_event(context, EEP_EVENT_READY, context->config.rank, context->generation, 0, 0);
     }
     feed_step_mail(context, &steps);
+    eepi_fill_steps(context, &steps);
     leave.step = (uint64_t)mail.leave;
     if (mail.leave) {
         eepi_feed(context, &leave);

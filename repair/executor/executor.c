@@ -11,6 +11,7 @@
 
 enum {
     WHY_BYTES = 400,
+    PLACE_WAIT_US = 500,
     WORK_BYTES = 4 * EEPI_SEGMENT_BYTES /* of one call, so that the service thread hears others */
 };
 
@@ -24,8 +25,10 @@ static eep_status open_slot(eepi_executor *x, eepi_slot_fill *f)
     if (!f->sum || !f->segment_memory) {
         return EEP_ERR_NO_MEMORY;
     }
-    return eep_device_alloc(x->config.device, EEP_MEMORY_PINNED, x->slot_bytes,
-                            (void **)&f->buffer);
+    eep_status status = eep_event_open(x->config.device, &f->placed);
+    return status != EEP_OK ? status
+                            : eep_device_alloc(x->config.device, EEP_MEMORY_PINNED, x->slot_bytes,
+                                               (void **)&f->buffer);
 }
 
 eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor **executor_out)
@@ -37,6 +40,7 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
         return EEP_ERR_NO_MEMORY;
     }
     x->config = *config;
+    eepi_pace_open(&x->pace, config->background_bytes_per_s, config->background_latency_percent);
     for (int i = 0; i < config->num_tensors; i++) {
         x->slot_bytes += config->tensor_bytes[i];
     }
@@ -68,6 +72,7 @@ void eepi_executor_close(eepi_executor *x)
     eepi_executor_cancel(x);
     for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
         eep_device_free(x->config.device, EEP_MEMORY_PINNED, x->slots[i].buffer);
+        eep_event_close(x->slots[i].placed);
         eepi_checksum_free(x->slots[i].sum);
         free(x->slots[i].segment_memory);
     }
@@ -75,11 +80,25 @@ void eepi_executor_close(eepi_executor *x)
     free(x);
 }
 
-void eepi_executor_cancel(eepi_executor *x)
+/* Rule R1: no copy into a slot is under way when the slot may be given another expert. */
+static void wait_for_copies(eepi_executor *x)
 {
+    bool copies = false;
+
     for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        copies = copies || x->slots[i].state == EEPI_SLOT_FILL_PLACE ||
+                 x->slots[i].state == EEPI_SLOT_FILL_PLACED;
         x->slots[i].state = EEPI_SLOT_FILL_FREE;
     }
+    if (copies) {
+        (void)!eep_stream_synchronize(x->stream, EEPI_COPY_BOUND_US);
+    }
+}
+
+void eepi_executor_cancel(eepi_executor *x)
+{
+    eepi_pace_end(&x->pace);
+    wait_for_copies(x);
     free(x->view);
     free(x->fills);
     free(x->seats);
@@ -136,33 +155,48 @@ static void begin_fills(eepi_executor *x)
     }
 }
 
+/* What has come of a piece of work. False: nothing of the view is left to do. */
+static bool settle(eepi_executor *x, eepi_slot_fill *f, eepi_step_result result)
+{
+    if (result == EEPI_STEP_FAILED) {
+        give_up(x, f);
+        return false;
+    }
+    if (result == EEPI_STEP_FILLED) {
+        f->state = EEPI_SLOT_FILL_FREE;
+        if (++x->num_filled == x->num_fills) {
+            finish(x, EEP_OK, "");
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A piece of work for each slot in turn. False: there is nothing to do now, or nothing any more. */
 static bool step_slots(eepi_executor *x, eepi_bulk *bulk, size_t *left)
 {
     bool went_on = false;
 
     for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
-        eepi_slot_fill *f = &x->slots[i];
-        switch (eepi_slot_fill_step(x, bulk, f, left)) {
-        case EEPI_STEP_WAITS:
-            break;
-        case EEPI_STEP_WENT_ON:
-            went_on = true;
-            break;
-        case EEPI_STEP_FILLED:
-            f->state = EEPI_SLOT_FILL_FREE;
-            went_on = true;
-            if (++x->num_filled == x->num_fills) {
-                finish(x, EEP_OK, "");
-                return false;
-            }
-            break;
-        case EEPI_STEP_FAILED:
-            give_up(x, f);
+        const eepi_step_result result = eepi_slot_fill_step(x, bulk, &x->slots[i], left);
+        went_on = went_on || result != EEPI_STEP_WAITS;
+        if (!settle(x, &x->slots[i], result)) {
             return false;
         }
     }
     return went_on;
+}
+
+/* There is nothing else to do: wait a little for a slot that is being written. */
+static bool wait_for_place(eepi_executor *x)
+{
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE && x->view; i++) {
+        eepi_slot_fill *f = &x->slots[i];
+        if (f->state == EEPI_SLOT_FILL_PLACED) {
+            return settle(x, f, eepi_slot_fill_wait(x, f, PLACE_WAIT_US));
+        }
+    }
+    return false;
 }
 
 /* Bounded: what is left over is for the next tick. */
@@ -171,12 +205,11 @@ static void work(eepi_executor *x, eepi_bulk *bulk)
     size_t left = WORK_BYTES;
     bool went_on = true;
 
-    x->has_work = false;
     while (went_on && left > 0) {
         begin_fills(x);
         went_on = step_slots(x, bulk, &left);
     }
-    x->has_work = x->view && went_on;
+    x->has_work = x->view && (went_on || wait_for_place(x));
 }
 
 void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *view, uint64_t now_us)
@@ -197,6 +230,7 @@ void eepi_executor_start(eepi_executor *x, eepi_bulk *bulk, const eepi_view *vie
     eepi_plan_fills(view, x->config.seat, x->fills, x->num_fills);
     x->now_us = now_us;
     x->resume_us = now_us;
+    eepi_pace_begin(&x->pace, now_us);
     if (x->num_fills == 0) {
         finish(x, EEP_OK, "");
     } else {
@@ -210,6 +244,11 @@ void eepi_executor_tick(eepi_executor *x, eepi_bulk *bulk, uint64_t now_us)
     if (x->view) {
         work(x, bulk);
     }
+}
+
+void eepi_executor_step(eepi_executor *x, uint32_t took_us, uint64_t now_us)
+{
+    eepi_pace_step(&x->pace, eepi_executor_is_behind_traffic(x), took_us, now_us);
 }
 
 uint64_t eepi_executor_wake_us(const eepi_executor *x)

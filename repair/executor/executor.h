@@ -12,8 +12,9 @@
  * and never blocks a good one.
  *
  * A REPAIRING view is filled as fast as can be, four slots at a time. Behind live traffic (a
- * SERVING view) it is one segment at a time, at most at the rate that the configuration sets.
- * Driven by the service thread; no call does more than a few megabytes of work, or waits. */
+ * SERVING view) it is one segment at a time, at most at the rate that the configuration sets, and
+ * more slowly where steps take longer for it. Driven by the service thread; no call does more than
+ * a few megabytes of work, or waits. */
 #ifndef EEPI_EXECUTOR_H
 #define EEPI_EXECUTOR_H
 
@@ -33,6 +34,8 @@ void eepi_executor_fetched(eepi_executor *executor, eepi_bulk *bulk, uint64_t tr
                            eep_status status);
 /* Go on: a bounded piece of work. Behind live traffic slots are written here only. */
 void eepi_executor_tick(eepi_executor *executor, eepi_bulk *bulk, uint64_t now_us);
+/* A step of this rank that took so long has ended OK. */
+void eepi_executor_step(eepi_executor *executor, uint32_t took_us, uint64_t now_us);
 /* When to tick at the latest; UINT64_MAX: not needed. */
 uint64_t eepi_executor_wake_us(const eepi_executor *executor);
 /* The view that is being filled is a SERVING one: steps may run meanwhile. */

@@ -5,16 +5,24 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { COPY_BOUND_US = 10000000, NOTE_BYTES = 300, NAME_BYTES = 32 };
+enum { NOTE_BYTES = 300, NAME_BYTES = 32 };
 
 static bool is_behind_traffic(const eepi_executor *x)
 {
     return x->view->phase == EEPI_VIEW_SERVING;
 }
 
-static bool may_begin(const eepi_executor *x)
+static bool may_begin(eepi_executor *x)
 {
-    return !is_behind_traffic(x) || x->now_us >= x->resume_us;
+    uint64_t wake_us;
+
+    if (!is_behind_traffic(x)) {
+        return true;
+    }
+    if (!eepi_pace_may(&x->pace, x->now_us, &wake_us)) {
+        x->resume_us = wake_us > x->resume_us ? wake_us : x->resume_us;
+    }
+    return x->now_us >= x->resume_us;
 }
 
 /* Behind live traffic the next piece waits until these bytes are paid for. */
@@ -22,7 +30,7 @@ static void charge(eepi_executor *x, size_t bytes)
 {
     if (is_behind_traffic(x)) {
         x->resume_us = (x->resume_us > x->now_us ? x->resume_us : x->now_us) +
-                       (uint64_t)bytes * 1000000u / x->config.background_bytes_per_s;
+                       (uint64_t)bytes * 1000000u / eepi_pace_rate(&x->pace, x->now_us);
     }
 }
 
@@ -71,8 +79,8 @@ static eep_status copy_range(eepi_executor *x, const eepi_slot_fill *f, const ee
         }
         begin += size;
     }
-    return status == EEP_OK && way != OUT_OF_BACKUP
-               ? eep_stream_synchronize(x->stream, COPY_BOUND_US)
+    return status == EEP_OK && way == OUT_OF_SLOT
+               ? eep_stream_synchronize(x->stream, EEPI_COPY_BOUND_US)
                : status;
 }
 
@@ -105,7 +113,15 @@ static eepi_step_result compare(eepi_executor *x, eepi_slot_fill *f, size_t *lef
     return EEPI_STEP_WENT_ON;
 }
 
-/* The owner's part: copy the checked bytes into the slot. */
+static eepi_step_result cannot_be_placed(eepi_slot_fill *f, eep_status status)
+{
+    for (int i = 0; i < f->sources.num; i++) {
+        f->sources.at[i].failed = status;
+    }
+    return EEPI_STEP_FAILED;
+}
+
+/* The owner's part: have the device copy the checked bytes into the slot. */
 static eepi_step_result place(eepi_executor *x, eepi_slot_fill *f, size_t *left)
 {
     const size_t bytes = least(x->slot_bytes - f->worked, EEPI_SEGMENT_BYTES);
@@ -113,17 +129,26 @@ static eepi_step_result place(eepi_executor *x, eepi_slot_fill *f, size_t *left)
 
     *placed_at(x, f) = -1;
     status = copy_range(x, f, slot_of(x, f), f->worked, bytes, INTO_SLOT);
-    spend(left, bytes);
-    charge(x, bytes / 4); /* one copy; a fetch is several on either side */
+    spend(left, bytes / 4); /* another thread copies, or the device itself */
+    charge(x, bytes / 4);   /* one copy; a fetch is several on either side */
     f->worked += bytes;
-    if (status != EEP_OK) {
-        for (int i = 0; i < f->sources.num; i++) {
-            f->sources.at[i].failed = status;
-        }
-        return EEPI_STEP_FAILED;
+    if (status == EEP_OK && f->worked == x->slot_bytes) {
+        status = eep_event_record(f->placed, x->stream);
+        f->state = EEPI_SLOT_FILL_PLACED;
+        f->placed_us = x->now_us;
     }
-    if (f->worked < x->slot_bytes) {
-        return EEPI_STEP_WENT_ON;
+    return status == EEP_OK ? EEPI_STEP_WENT_ON : cannot_be_placed(f, status);
+}
+
+eepi_step_result eepi_slot_fill_wait(eepi_executor *x, eepi_slot_fill *f, uint64_t bound_us)
+{
+    eep_status status = eep_event_synchronize(f->placed, bound_us);
+
+    if (status == EEP_ERR_TIMEOUT && x->now_us < f->placed_us + EEPI_COPY_BOUND_US) {
+        return EEPI_STEP_WAITS;
+    }
+    if (status != EEP_OK) {
+        return cannot_be_placed(f, status);
     }
     *placed_at(x, f) = f->what.expert;
     return EEPI_STEP_FILLED;
@@ -488,6 +513,8 @@ eepi_step_result eepi_slot_fill_step(eepi_executor *x, eepi_bulk *bulk, eepi_slo
         return gather(x, bulk, f, left);
     case EEPI_SLOT_FILL_PLACE:
         return may_begin(x) ? place(x, f, left) : EEPI_STEP_WAITS;
+    case EEPI_SLOT_FILL_PLACED:
+        return eepi_slot_fill_wait(x, f, 0);
     }
     return EEPI_STEP_WAITS;
 }

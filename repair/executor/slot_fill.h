@@ -6,10 +6,12 @@
 
 #include "repair/checksum.h"
 #include "repair/executor/executor_config.h"
+#include "repair/executor/pace.h"
 #include "repair/executor/segments.h"
 #include "repair/executor/sources.h"
 
 enum {
+    EEPI_COPY_BOUND_US = 10000000, /* a device that takes longer has failed */
     EEPI_FILLS_AT_ONCE = 4,
     EEPI_SEGMENTS_PER_SOURCE = 4,  /* asked of one peer at a time, over all slots */
     EEPI_SEGMENT_STALL_US = 250000 /* then a segment is asked of another source that is idle */
@@ -19,7 +21,8 @@ typedef enum eepi_slot_fill_state {
     EEPI_SLOT_FILL_FREE,
     EEPI_SLOT_FILL_COMPARE, /* the slot may hold the expert, from a plan that was voided */
     EEPI_SLOT_FILL_GATHER,
-    EEPI_SLOT_FILL_PLACE
+    EEPI_SLOT_FILL_PLACE,
+    EEPI_SLOT_FILL_PLACED /* the last copy into the slot is under way */
 } eepi_slot_fill_state;
 
 typedef struct eepi_slot_fill {
@@ -33,6 +36,8 @@ typedef struct eepi_slot_fill {
     size_t worked;                /* bytes compared or written, in order */
     int num_summed;               /* segments that the checksum has, in order */
     eepi_checksum *sum;
+    eep_event *placed;
+    uint64_t placed_us; /* when the last copy into the slot was begun */
     uint8_t *buffer;
 } eepi_slot_fill;
 
@@ -56,7 +61,8 @@ struct eepi_executor {
     uint64_t bytes;
     uint64_t now_us;
     uint64_t resume_us; /* behind live traffic: nothing is begun before */
-    bool has_work;      /* a call left work for the next one */
+    eepi_pace pace;
+    bool has_work; /* a call left work for the next one */
     /* [num_layers][num_slots]: the expert whose verified weights this executor put there; -1: not
      * known. A plan that is voided and made again finds them (L3). */
     int32_t *placed;
@@ -76,6 +82,9 @@ void eepi_slot_fill_begin(eepi_executor *executor, eepi_slot_fill *fill, const e
  */
 eepi_step_result eepi_slot_fill_step(eepi_executor *executor, eepi_bulk *bulk, eepi_slot_fill *fill,
                                      size_t *left);
+/* PLACED: wait until the slot is written, at most so long. */
+eepi_step_result eepi_slot_fill_wait(eepi_executor *executor, eepi_slot_fill *fill,
+                                     uint64_t bound_us);
 /* The transfer of that segment has ended. */
 void eepi_slot_fill_fetched(eepi_executor *executor, eepi_slot_fill *fill, int segment,
                             eep_status status);

@@ -3,6 +3,7 @@
  * turns within one run. Each is paired with the others of its round; shared memory runs twice in a
  * round (A/A). Rows go to a file, what they say to standard output. */
 #include "eep/store.h"
+#include "experiments/bench/bulk/bulk_peer.h"
 #include "experiments/bench/stats.h"
 #include "experiments/base/output.h"
 #include "experiments/base/private_dir.h"
@@ -23,7 +24,6 @@
 
 enum {
     LANES = 4, /* fetches at a time, as the repair executor has them */
-    ADDRESS_BYTES = 64,
     TIMEOUT_US = 10000000,
     WARM_UP = 3
 };
@@ -58,54 +58,6 @@ static void done(void *user, uint64_t transfer, eep_status status)
     (void)transfer;
     self->ended++;
     self->failed += status != EEP_OK;
-}
-
-static void open_copier(copier *self, eep_bulk carrier, const char *holder_path, int seat)
-{
-    char why[512] = "";
-    eepi_bulk_config config = {.carrier = carrier,
-                               .holder_path = holder_path,
-                               .seat = seat,
-                               .generation = 1,
-                               .serve = serve,
-                               .done = done,
-                               .user = self};
-    if (eepi_bulk_open(&config, why, sizeof why, &self->bulk) != EEP_OK) {
-        fprintf(stderr, "eep-bench-bulk: %s\n", why);
-        exit(1);
-    }
-}
-
-/* Progress until there is nothing to do, then sleep: as a rank's service thread does. */
-static void turn(copier *copiers, int num)
-{
-    struct pollfd fds[2];
-    for (int i = 0; i < num; i++) {
-        while (eepi_bulk_progress(copiers[i].bulk) != 0) {
-        }
-        fds[i] = (struct pollfd){.fd = eepi_bulk_fd(copiers[i].bulk), .events = POLLIN};
-    }
-    poll(fds, (nfds_t)num, 1000);
-}
-
-static void serve_until_killed(const char *holder_path, int report_fd)
-{
-    copier both[2] = {{0}};
-    unsigned char addresses[2][ADDRESS_BYTES] = {{0}};
-    for (int i = 0; i < 2; i++) {
-        const void *address = NULL;
-        size_t bytes = 0;
-        open_copier(&both[i], i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 1);
-        eepi_bulk_address(both[i].bulk, &address, &bytes);
-        addresses[i][0] = (unsigned char)bytes;
-        memcpy(addresses[i] + 1, address, bytes);
-    }
-    if (write(report_fd, addresses, sizeof addresses) != sizeof addresses) {
-        _exit(1);
-    }
-    for (;;) {
-        turn(both, 2);
-    }
 }
 
 /* LANES fetches at once; returns microseconds until all have come. */
@@ -164,8 +116,8 @@ static void say(int size, double *const us[NUM_SIDES], size_t n)
     free(ratio);
 }
 
-static void measure(FILE *rows, copier *copiers, unsigned char addresses[2][ADDRESS_BYTES],
-                    int rounds)
+static void measure(FILE *rows, copier *copiers,
+                    unsigned char addresses[2][BULK_PEER_ADDRESS_BYTES], int rounds)
 {
     unsigned char *buffers[LANES];
     double *us[NUM_SIDES];
@@ -199,29 +151,6 @@ static void measure(FILE *rows, copier *copiers, unsigned char addresses[2][ADDR
     }
 }
 
-/* The other process: made before this one has threads, it begins when the holder is there. */
-static pid_t make_server(const char *holder_path, int *go_fd, int *report_fd)
-{
-    int go[2], report[2];
-    if (pipe(go) != 0 || pipe(report) != 0) {
-        return -1;
-    }
-    const pid_t pid = child_fork(&CHILD_SETUP, NULL);
-    if (pid == 0) {
-        char byte;
-        close(go[1]);
-        if (read(go[0], &byte, 1) == 1) {
-            serve_until_killed(holder_path, report[1]);
-        }
-        _exit(0);
-    }
-    close(go[0]);
-    close(report[1]);
-    *go_fd = go[1];
-    *report_fd = report[0];
-    return pid;
-}
-
 static void write_head(FILE *rows, int argc, char **argv)
 {
     struct utsname machine;
@@ -239,29 +168,29 @@ static int run(FILE *rows, int rounds)
     char path[PRIVATE_DIR_BYTES + 8], holder_path[EEPI_HOLDER_PATH_BYTES];
     char why[PRIVATE_DIR_ERROR_BYTES];
     private_dir directory;
-    unsigned char addresses[2][ADDRESS_BYTES];
+    bulk_peer server = {.pid = -1};
     copier both[2] = {{0}};
     eep_store *store = NULL;
-    int go_fd = -1, report_fd = -1, result = 1;
-    pid_t server = -1;
+    int result = 1;
     if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &directory, why) != 0) {
         goto end;
     }
     snprintf(path, sizeof path, "%s/store", directory.path);
     eepi_holder_path(path, holder_path);
-    server = make_server(holder_path, &go_fd, &report_fd);
+    const int made = bulk_peer_make(&server, holder_path, serve);
     snprintf(why, sizeof why, "the other process cannot be made: %s", strerror(errno));
-    if (server < 0 || eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
+    if (made != 0 || eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
         goto end;
     }
     snprintf(why, sizeof why, "the other process does not begin");
-    if (write(go_fd, "g", 1) != 1 ||
-        read(report_fd, addresses, sizeof addresses) != (ssize_t)sizeof addresses) {
+    if (bulk_peer_begin(&server) != 0) {
         goto end;
     }
-    open_copier(&both[0], EEP_BULK_SHM, holder_path, 0);
-    open_copier(&both[1], EEP_BULK_UCX, holder_path, 0);
-    measure(rows, both, addresses, rounds);
+    for (int i = 0; i < 2; i++) {
+        both[i].bulk = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 0, serve,
+                                        done, &both[i]);
+    }
+    measure(rows, both, server.address, rounds);
     result = 0;
 end:
     if (result != 0) {
@@ -270,7 +199,7 @@ end:
     for (int i = 0; i < 2; i++) {
         eepi_bulk_close(both[i].bulk);
     }
-    child_kill(server, NULL);
+    child_kill(server.pid, NULL);
     eep_store_close(store);
     private_dir_remove(&directory);
     return result;
