@@ -142,17 +142,37 @@ static void give_up(eepi_executor *x, const eepi_slot_fill *f)
     finish(x, EEP_ERR_UNCOVERED, why);
 }
 
-/* Give each free place the next slot to fill. */
-static void begin_fills(eepi_executor *x)
+/* Give a free place the next slot to fill, as soon as its source has room: the fewer places are in
+ * use, the more of them are still in a cache. */
+static void begin_fill(eepi_executor *x)
 {
     const int most = eepi_executor_is_behind_traffic(x) ? 1 : EEPI_FILLS_AT_ONCE;
 
     for (int i = 0; i < most && x->next_fill < x->num_fills; i++) {
-        if (x->slots[i].state == EEPI_SLOT_FILL_FREE) {
-            eepi_slot_fill_begin(x, &x->slots[i], &x->fills[x->next_fill++],
+        eepi_slot_fill *f = &x->slots[i];
+        if (f->state == EEPI_SLOT_FILL_FREE &&
+            eepi_slot_fill_may_begin(x, &x->fills[x->next_fill])) {
+            f->number = x->next_fill++;
+            eepi_slot_fill_begin(x, f, &x->fills[f->number],
                                  &x->sources[i * (x->view->shape.max_ranks + 2)]);
+            return;
         }
     }
+}
+
+/* Of the slots behind that number, the first in the order of the view's fills; NULL: none. */
+static eepi_slot_fill *next_in_order(eepi_executor *x, int number)
+{
+    eepi_slot_fill *next = NULL;
+
+    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
+        eepi_slot_fill *f = &x->slots[i];
+        if (f->state != EEPI_SLOT_FILL_FREE && f->number > number &&
+            (!next || f->number < next->number)) {
+            next = f;
+        }
+    }
+    return next;
 }
 
 /* What has come of a piece of work. False: nothing of the view is left to do. */
@@ -176,11 +196,13 @@ static bool settle(eepi_executor *x, eepi_slot_fill *f, eepi_step_result result)
 static bool step_slots(eepi_executor *x, eepi_bulk *bulk, size_t *left)
 {
     bool went_on = false;
+    int number = -1;
 
-    for (int i = 0; i < EEPI_FILLS_AT_ONCE; i++) {
-        const eepi_step_result result = eepi_slot_fill_step(x, bulk, &x->slots[i], left);
+    for (eepi_slot_fill *f = next_in_order(x, -1); f; f = next_in_order(x, number)) {
+        const eepi_step_result result = eepi_slot_fill_step(x, bulk, f, left);
+        number = f->number;
         went_on = went_on || result != EEPI_STEP_WAITS;
-        if (!settle(x, &x->slots[i], result)) {
+        if (!settle(x, f, result)) {
             return false;
         }
     }
@@ -206,7 +228,7 @@ static void work(eepi_executor *x, eepi_bulk *bulk)
     bool went_on = true;
 
     while (went_on && left > 0) {
-        begin_fills(x);
+        begin_fill(x);
         went_on = step_slots(x, bulk, &left);
     }
     x->has_work = x->view && (went_on || wait_for_place(x));

@@ -485,6 +485,12 @@ static void leave_out_away(const eepi_executor *x, eepi_sources *sources)
     }
 }
 
+bool eepi_slot_fill_may_begin(const eepi_executor *x, const eepi_fill *what)
+{
+    return what->source < 0 || what->source >= x->view->shape.max_ranks ||
+           x->seats[what->source].in_flight < EEPI_SEGMENTS_PER_SOURCE;
+}
+
 void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *what,
                           eepi_source *source_memory)
 {

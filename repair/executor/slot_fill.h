@@ -27,6 +27,7 @@ typedef enum eepi_slot_fill_state {
 
 typedef struct eepi_slot_fill {
     eepi_slot_fill_state state;
+    int number; /* of the view's fills */
     eepi_fill what;
     eepi_sources sources;
     eepi_segments segments;
@@ -75,6 +76,8 @@ typedef enum eepi_step_result {
     EEPI_STEP_FAILED
 } eepi_step_result;
 
+/* The source that the view names for the fill has room for a segment more, or it is no peer. */
+bool eepi_slot_fill_may_begin(const eepi_executor *executor, const eepi_fill *what);
 /* Begin with the fill; its sources are listed. */
 void eepi_slot_fill_begin(eepi_executor *executor, eepi_slot_fill *fill, const eepi_fill *what,
                           eepi_source *source_memory);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The side of a copy in shared memory that has the bytes. Each transfer has at most
- * BULK_CHUNKS_IN_FLIGHT slots, and transfers take turns. A slot comes back when the requester
+ * BULK_CHUNKS_IN_FLIGHT slots, and peers take turns. A slot comes back when the requester
  * acknowledges or cancels, when its transfer's time is over, when its peer is gone, or, if others
  * wait for a slot, when the requester has stood still for STALL_US. */
 #include "transport/bulk/bulk_shm.h"
@@ -145,10 +145,27 @@ void eepi_shm_serve_handle(bulk_shm *shm, shm_peer *from, const shm_wire *messag
 
 /* ---------------------------------------------------------------- chunks */
 
+static bool has_chunks(const shm_serve *serve)
+{
+    return !serve->dropped && !serve->peer->failed && serve->offset < serve->total;
+}
+
+/* A peer gets what it has asked for one after the other: what arrives together is still in a cache
+ * when it is checked. Transfer numbers go up. */
+static bool is_its_turn(const bulk_shm *shm, const shm_serve *serve)
+{
+    for (const shm_serve *other = shm->serves; other != NULL; other = other->next) {
+        if (other->peer == serve->peer && other->transfer < serve->transfer && has_chunks(other)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool can_send(const bulk_shm *shm, const shm_serve *serve)
 {
-    return !serve->dropped && !serve->peer->failed && serve->offset < serve->total &&
-           slots_of(shm, serve) < BULK_CHUNKS_IN_FLIGHT;
+    return has_chunks(serve) && slots_of(shm, serve) < BULK_CHUNKS_IN_FLIGHT &&
+           is_its_turn(shm, serve);
 }
 
 static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)

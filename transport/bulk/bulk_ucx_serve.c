@@ -93,8 +93,11 @@ static void accept_request(bulk_ucx *bulk, const bulk_message *message, uint64_t
     serve->begin = wire->offset;
     serve->total = wire->bytes;
     serve->deadline_us = eepi_bulk_deadline_us(now_us, wire->timeout_us);
-    serve->next = bulk->serves;
-    bulk->serves = serve;
+    bulk_serve **link = &bulk->serves;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = serve;
     bulk->num_serves++;
 }
 
@@ -165,6 +168,18 @@ static int send_chunks(bulk_serve *serve)
     return work;
 }
 
+/* A peer gets what it has asked for one after the other: what arrives together is still in a cache
+ * when it is checked. */
+static bool is_its_turn(const bulk_ucx *bulk, const bulk_serve *serve)
+{
+    for (const bulk_serve *other = bulk->serves; other != serve; other = other->next) {
+        if (other->peer == serve->peer && !other->dropped && other->offset < other->total) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
 {
     int work = 0;
@@ -185,7 +200,9 @@ int eepi_bulk_serve_progress(bulk_ucx *bulk, uint64_t now_us)
         if (now_us >= serve->deadline_us) {
             serve->dropped = true;
         }
-        work |= send_chunks(serve);
+        if (is_its_turn(bulk, serve)) {
+            work |= send_chunks(serve);
+        }
         if (serve->in_flight == 0 && (serve->dropped || serve->offset >= serve->total)) {
             *link = serve->next;
             free_serve(bulk, serve);
