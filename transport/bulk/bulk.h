@@ -73,10 +73,10 @@ typedef struct eepi_bulk_config {
  * EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out,
                                          size_t error_bytes, eepi_bulk **bulk_out);
-/* Close all connections, then free all; over UCX after a fence and a flush (at most about 200 ms),
- * and a worker of UCX lives on for 10 s, or for the next copier (bulk_ucx_parked.c). A fetch still
- * running ends with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread,
- * not from `done`. */
+/* Close all connections, then free all; over UCX after a flush (at most about 200 ms), and a worker
+ * of UCX lives on for 10 s, or for the next copier (bulk_ucx_parked.c). A fetch still running ends
+ * with EEP_ERR_ABORTED: its `done` comes from here. NULL is ignored. Owner's thread, not from
+ * `done`. */
 void eepi_bulk_close(eepi_bulk *bulk);
 /* By what peers find this copier, to fetch from it. Owned by the bulk. */
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out);

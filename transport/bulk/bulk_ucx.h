@@ -112,7 +112,7 @@ bulk_ucx *eepi_bulk_unpark(uint64_t settings);
 /* End the transfers of failed peers, close their endpoints, free what is closed; nonzero if there
  * was work. Not from UCX callbacks. */
 int eepi_bulk_peers_reap(bulk_ucx *bulk);
-/* Flush (bounded), then close all endpoints (bounded): the fence of eepi_bulk_close. */
+/* Flush (bounded), then close all endpoints (bounded). */
 void eepi_bulk_peers_close(bulk_ucx *bulk);
 /* Destroy the worker, free all. */
 void eepi_bulk_destroy(bulk_ucx *bulk);

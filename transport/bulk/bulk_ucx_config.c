@@ -16,26 +16,41 @@
 #include <ucs/config/parser.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 128 };
+enum { NAME_BYTES = 128, VALUE_BYTES = 1024 };
 
-/* UCX's default of the variable UCX_<name>; NULL: it knows none. */
-static const char *default_of(const char *name)
+/* The default of one field of a table; false: the table has none of that name. UCX walks the table
+ * itself: the size of a field is another one in UCX 1.22 than in 1.13, and libeep may have been
+ * compiled with either. */
+static bool default_in(const ucs_config_global_list_entry_t *entry, const char *field, char *value)
+{
+    void *defaults = calloc(1, entry->size);
+    if (defaults == NULL) {
+        return false;
+    }
+    bool found = ucs_config_parser_set_default_values(defaults, entry->table) == UCS_OK;
+    if (found) {
+        found = ucs_config_parser_get_value(defaults, entry->table, field, value, VALUE_BYTES) ==
+                UCS_OK;
+        ucs_config_parser_release_opts(defaults, entry->table);
+    }
+    free(defaults);
+    return found;
+}
+
+/* UCX's default of the variable UCX_<name>; false: it knows none. */
+static bool default_of(const char *name, char *value)
 {
     ucs_config_global_list_entry_t *entry;
     ucs_list_for_each(entry, &ucs_config_global_list, list)
     {
         const char *prefix = entry->prefix != NULL ? entry->prefix : "";
         size_t bytes = strlen(prefix);
-        if (strncmp(name, prefix, bytes) != 0 || entry->table == NULL) {
-            continue;
-        }
-        for (const ucs_config_field_t *field = entry->table; field->name != NULL; field++) {
-            if (field->dfl_value != NULL && strcmp(field->name, name + bytes) == 0) {
-                return field->dfl_value;
-            }
+        if (strncmp(name, prefix, bytes) == 0 && entry->table != NULL &&
+            default_in(entry, name + bytes, value)) {
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
 static bool is_ours(const char *name)
@@ -55,8 +70,9 @@ static ucs_status_t set_back(ucp_config_t *config, const char *variable)
     }
     memcpy(name, variable, (size_t)(end - variable));
     name[end - variable] = '\0';
-    const char *otherwise = is_ours(name) ? NULL : default_of(name);
-    return otherwise != NULL ? ucp_config_modify(config, name, otherwise) : UCS_OK;
+    char value[VALUE_BYTES];
+    return !is_ours(name) && default_of(name, value) ? ucp_config_modify(config, name, value)
+                                                     : UCS_OK;
 }
 
 ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_out)
@@ -74,6 +90,11 @@ ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_o
     /* Only tcp reports a killed peer soon and leaves survivors unharmed. */
     if (status == UCS_OK && !is_ours("TLS")) {
         status = ucp_config_modify(config, "TLS", "tcp");
+    }
+    /* UCX 1.22 weighs its protocols anew for each endpoint, which takes it 100 ms and more of
+     * looking at the interface; the older way of choosing one takes none. */
+    if (status == UCS_OK && !is_ours("PROTO_ENABLE")) {
+        status = ucp_config_modify(config, "PROTO_ENABLE", "n");
     }
     if (status == UCS_OK && !is_ours("NET_DEVICES")) {
         status = ucp_config_modify(config, "NET_DEVICES", interface);
