@@ -14,7 +14,7 @@ typedef struct record_head {
     uint32_t magic, bulk_address_bytes;
     int32_t seat;
     uint32_t generation;
-    uint8_t ready, leaving, pad[2];
+    uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
     uint64_t pid_start, home;
     eepi_window_descriptor window;
@@ -58,6 +58,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->generation = record->member.generation;
     head->ready = record->member.ready;
     head->leaving = record->member.leaving;
+    head->has_checkpoint = record->member.has_checkpoint;
     head->pid = record->pid;
     head->pid_start = record->pid_start;
     head->home = record->home;
@@ -92,7 +93,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         memcmp(&head->shape, shape, sizeof *shape) != 0 ||
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
-        head->seat >= shape->max_ranks || head->generation == 0 ||
+        head->seat >= shape->max_ranks || head->generation == 0 || head->has_checkpoint > 1 ||
         !eepi_rates_are_sane(head->rates)) {
         return EEP_ERR_PROTOCOL;
     }
@@ -109,7 +110,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     }
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
-                   (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates},
+                   (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
+                   head->has_checkpoint},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,

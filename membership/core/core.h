@@ -47,6 +47,7 @@ typedef struct eepi_member {
     const uint64_t
         *tensor_bytes;     /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
     const uint32_t *rates; /* [EEPI_NUM_RATES] of its links; NULL: unknown */
+    bool has_checkpoint;   /* it can read every expert from a file */
 } eepi_member;
 
 typedef struct eepi_suspect {

@@ -55,6 +55,7 @@ void eepi_core_drop_backups(eepi_view *draft, int seat)
             eepi_view_set_backup(draft, seat, layer, expert, false);
         }
     }
+    eepi_view_seat_at(draft, seat)->flags = 0;
 }
 
 eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)

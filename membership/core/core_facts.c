@@ -193,6 +193,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
     peer->generation = member->generation;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
+    peer->has_checkpoint = member->has_checkpoint;
     memcpy(peer->experts, member->experts, slots * sizeof *peer->experts);
     memcpy(peer->checksums, member->checksums, slots * sizeof *peer->checksums);
     memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof *peer->backup);

@@ -107,6 +107,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     }
     eepi_view_seat_at(draft, seat)->generation = peer->generation;
     eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
+    eepi_view_seat_at(draft, seat)->flags = peer->has_checkpoint ? EEPI_SEAT_HAS_CHECKPOINT : 0;
     eepi_plan_apply_seat(draft, seat, peer->experts);
     return true;
 }

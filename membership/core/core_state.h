@@ -24,6 +24,7 @@ typedef struct core_peer {
     /* its process's record */
     uint32_t generation; /* 0: no record */
     uint8_t ready, leaving;
+    bool has_checkpoint;
     uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */
     int32_t *experts;
     uint64_t *checksums, *backup;

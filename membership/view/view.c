@@ -152,6 +152,12 @@ void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool
     }
 }
 
+bool eepi_view_has_checkpoint(const eepi_view *view, int seat)
+{
+    return eepi_view_is_member(view, seat) &&
+           eepi_view_seat_at(view, seat)->flags & EEPI_SEAT_HAS_CHECKPOINT;
+}
+
 /* ---------------------------------------------------------------- life */
 
 eepi_view *eepi_view_new(const eepi_view_shape *shape)
@@ -251,7 +257,7 @@ static const char *check_header(const eepi_view *view, size_t size)
 
 static const char *check_seats(const eepi_view *view)
 {
-    static const uint8_t zero[3];
+    static const uint8_t zero[2];
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(view, seat);
@@ -260,6 +266,10 @@ static const char *check_seats(const eepi_view *view)
         }
         if (s->state != EEP_SEAT_VACANT && s->generation == 0) {
             return "a seat is taken by no generation";
+        }
+        if ((s->flags & ~EEPI_SEAT_HAS_CHECKPOINT) != 0 ||
+            (s->flags != 0 && !eepi_view_is_member(view, seat))) {
+            return "a seat's flags are unknown, or not a member's";
         }
         if (memcmp(s->pad, zero, sizeof zero) != 0) {
             return "a seat's padding is not zero";

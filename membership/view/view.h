@@ -54,10 +54,15 @@ typedef struct eepi_view_shape {
     int32_t spread;         /* least distance of two replicas (repair/spread.h); 0: the default */
 } eepi_view_shape;
 
+enum eepi_seat_flag {
+    EEPI_SEAT_HAS_CHECKPOINT = 1, /* it can read every expert from a checkpoint file */
+};
+
 typedef struct eepi_view_seat {
     uint32_t generation; /* latest that was ever in the view; 0: never taken */
     uint8_t state;       /* VACANT, ACTIVE, RETIRING or QUARANTINED of eep_seat_state */
-    uint8_t pad[3];
+    uint8_t pad[2];
+    uint8_t flags; /* of a member: bits of eepi_seat_flag */
 } eepi_view_seat;
 
 typedef struct eepi_view_slot {
@@ -105,6 +110,8 @@ eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, in
 uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert);
 bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert);
 void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has);
+/* A member that can fill its own slots from a checkpoint file. */
+bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
 
 /* In the view (ACTIVE or RETIRING), whatever its generation. */
 bool eepi_view_is_member(const eepi_view *view, int seat);

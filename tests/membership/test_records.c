@@ -14,12 +14,13 @@ static eep_status read_record(bool is_ready, const int32_t *experts, const uint6
 {
     const uint64_t backup[1] = {0};
     const eepi_record record = {
-        .member = {1, 1, is_ready, false, experts, checksums, backup, NULL}};
+        .member = {1, 1, is_ready, false, experts, checksums, backup, NULL, NULL, true}};
     eepi_record read;
     size_t bytes = 0;
     void *encoded = eepi_record_encode(&record, &shape, &bytes);
     cr_assert_not_null(encoded);
     const eep_status status = eepi_record_decode(encoded, bytes, &shape, &read);
+    cr_expect(status != EEP_OK || read.member.has_checkpoint);
     free(encoded);
     return status;
 }

@@ -80,7 +80,8 @@ static uint64_t walk(const eepi_view *view)
             for (int slot = 0; slot < s->num_slots; slot++) {
                 const eepi_view_slot *t = eepi_view_slot_at(view, layer, seat, slot);
                 cr_assert(t->state == EEPI_SLOT_EMPTY || t->expert < s->num_experts);
-                cr_assert(t->state != EEPI_SLOT_FILLING || t->source < s->max_ranks);
+                cr_assert(t->state != EEPI_SLOT_FILLING || t->source < s->max_ranks ||
+                          t->source == EEPI_SOURCE_FILE);
                 sum += t->expert;
             }
         }
@@ -219,6 +220,8 @@ Test(view, the_check_says_what_is_wrong)
         "a planned view is never REPAIRING",
         "the view's epoch or first step is out of range",
         "the view's epoch or first step is out of range",
+        "a seat's flags are unknown, or not a member's",
+        "a seat's flags are unknown, or not a member's",
     };
     const eepi_view_shape shape = {2, 1, 5, 2};
 
@@ -239,8 +242,12 @@ Test(view, the_check_says_what_is_wrong)
         view->first_step = i == 19 ? UINT64_MAX : view->first_step;
         view->combine_copy = i == 6 ? 2 : 0;
         view->proposer = i == 7 ? 2 : 1;
-        seat->state = i == 8 ? EEP_SEAT_JOINING : i == 9 ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT;
-        seat->pad[2] = i == 10;
+        seat->state = i == 8              ? EEP_SEAT_JOINING
+                      : i == 9 || i == 21 ? EEP_SEAT_ACTIVE
+                                          : EEP_SEAT_VACANT;
+        seat->generation = i == 21;
+        seat->flags = i == 20 ? EEPI_SEAT_HAS_CHECKPOINT : i == 21 ? 2 : 0;
+        seat->pad[1] = i == 10;
         slot->state = (uint8_t)(i == 11 ? 3 : i == 12 ? EEPI_SLOT_HOLDS : i == 14 ? 2 : 0);
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);
         slot->pad = i == 15;
