@@ -10,6 +10,7 @@
 #include "membership/service/serve.h"
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
+#include "membership/step/checkpoint_places.h"
 #include "membership/step/weights.h"
 #include "repair/planner/planner.h"
 
@@ -33,6 +34,20 @@ static bool fill_again(eep_context *context, uint64_t digest)
 static void say(void *user, const char *text)
 {
     eepi_log(user, EEP_LOG_WARN, "repair: %s", text);
+}
+
+/* A file that cannot be read is named; the executor then looks for another source. */
+static eep_status read_checkpoint(void *user, int32_t layer, int32_t expert, size_t offset,
+                                  void *buffer, size_t bytes)
+{
+    eep_context *context = user;
+    char why[EEPI_TENSOR_WHY_BYTES];
+    eep_status status = eepi_places_read(context, layer, expert, offset, bytes, buffer, why);
+
+    if (status != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN, "repair: layer %d expert %d: %s", layer, expert, why);
+    }
+    return status;
 }
 
 static size_t bulk_address_of(void *user, int32_t seat, const void **address_out)
@@ -90,6 +105,8 @@ eep_status eepi_filling_open(eep_context *context)
                                    .slot = eepi_weights_slot,
                                    .backup = eepi_weights_backup,
                                    .address = bulk_address_of,
+                                   .checkpoint =
+                                       eepi_places_known(context) ? read_checkpoint : NULL,
                                    .note = say,
                                    .done = repaired,
                                    .user = context};

@@ -317,6 +317,9 @@ eep_status eepi_places_read(const eep_context *context, int32_t layer, int32_t e
     uint8_t *next = to;
     eep_status status = EEP_OK;
 
+    for (int32_t i = 0; i < p->num_tensors && offset == 0; i++) { /* the first of many pieces */
+        eepi_tensor_shard_expect(&p->checkpoint->shards[at[i].shard], at[i].offset, p->bytes[i]);
+    }
     for (int32_t i = 0; i < p->num_tensors && bytes > 0 && status == EEP_OK; i++) {
         size_t part;
         if (offset >= p->bytes[i]) {

@@ -233,7 +233,7 @@ Test(checkpoint, an_index_that_is_not_kept_is_refused)
     }
     text_file_write(&folder, "model.safetensors.index.json",
                     "{\"weight_map\":{\"z\":\"two.safetensors\"}}");
-    expect_refused(folder.file, EEP_ERR_NOT_FOUND, "tensor z is not in");
+    expect_refused(folder.path, EEP_ERR_NOT_FOUND, "tensor z is not in");
     write_shards(&folder);
     unlink(tensor_folder_file(&folder, "two.safetensors"));
     expect_refused(folder.path, EEP_ERR_NOT_FOUND, "two.safetensors: it cannot be opened");

@@ -31,7 +31,8 @@ static bool is_plain_name(const char *file)
 }
 
 /* All entries, ordered by file; free(). NULL: `why` says it. */
-static entry *read_entries(const cJSON *map, size_t *num_out, eep_status *status_out, char *why)
+static entry *read_entries(const char *path, const cJSON *map, size_t *num_out,
+                           eep_status *status_out, char *why)
 {
     const cJSON *item;
     size_t num = 0;
@@ -46,9 +47,9 @@ static entry *read_entries(const cJSON *map, size_t *num_out, eep_status *status
     {
         if (!cJSON_IsString(item) || !is_plain_name(item->valuestring)) {
             *status_out = eepi_tensor_fail(EEP_ERR_PROTOCOL, why,
-                                           "tensor %.200s: its file is no plain name in the "
-                                           "index's folder",
-                                           item->string);
+                                           "%.150s: tensor %.150s: its file is no plain name in "
+                                           "the index's folder",
+                                           path, item->string);
             free(entries);
             return NULL;
         }
@@ -98,7 +99,7 @@ static eep_status add_files(eep_checkpoint *checkpoint, const char *path, const 
     char folder[PATH_MAX] = "";
     size_t num = 0;
     eep_status status;
-    entry *entries = read_entries(map, &num, &status, why);
+    entry *entries = read_entries(path, map, &num, &status, why);
 
     if (slash) {
         snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
@@ -118,7 +119,6 @@ static eep_status add_files(eep_checkpoint *checkpoint, const char *path, const 
 static eep_status read_map(eep_checkpoint *checkpoint, const char *path, const char *text,
                            size_t bytes, char *why)
 {
-    char reason[EEPI_TENSOR_WHY_BYTES];
     cJSON *index = eepi_json_object(text, bytes);
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
     const char *twice;
@@ -129,17 +129,15 @@ static eep_status read_map(eep_checkpoint *checkpoint, const char *path, const c
         return eepi_tensor_fail(EEP_ERR_PROTOCOL, why, "%.150s is no JSON object with a weight_map",
                                 path);
     }
-    status = add_files(checkpoint, path, map, reason);
+    status = add_files(checkpoint, path, map, why);
     cJSON_Delete(index);
     eepi_tensor_list_sort(&checkpoint->tensors);
     twice = eepi_tensor_list_twice(&checkpoint->tensors);
     if (status == EEP_OK && twice) {
-        status = eepi_tensor_fail(EEP_ERR_PROTOCOL, reason, "tensor %.200s is named twice", twice);
+        status = eepi_tensor_fail(EEP_ERR_PROTOCOL, why, "%.150s: tensor %.200s is named twice",
+                                  path, twice);
     }
-    if (status != EEP_OK) {
-        return eepi_tensor_fail(status, why, "%.100s: %.290s", path, reason);
-    }
-    return EEP_OK;
+    return status;
 }
 
 /* Ends of lines behind the object are no part of it. */
