@@ -73,6 +73,12 @@ step "all scenarios, weights in shared memory" bash tests/run/scenarios.sh "$roo
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/run/scenarios.sh "$root/build/experiments" all
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
+python_package() { # NAME: into out/python, unless Python has it
+    /usr/bin/python3 -c "import $1" 2>/dev/null && return
+    /usr/bin/python3 -m pip install --quiet --no-deps --target "$root/out/python" "$1"
+}
+step "Python's package safetensors reads what eep-run writes" bash -c "$(declare -f python_package); root='$root'
+    python_package safetensors && /usr/bin/python3 tests/python/test_safetensors.py '$root/build/experiments' --package '$root/out/python'"
 step "200,000 mutated headers of safetensors files" env EEP_TEST_HEADERS=200000 "$root/build/tests/test_checkpoint" --filter "*/mutated*"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
 step "the store is killed for 60 s" measure store_outage --out "$out"

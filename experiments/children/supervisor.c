@@ -53,7 +53,7 @@ eep_status supervisor_open(const options *given, const char *store_path,
 
 /* The environment of a process with ranks: this process's without the variables that are set here,
  * then those. It is made before the fork: the child of a threaded process may not allocate. */
-enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = 768 };
+enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = RANK_SETUP_TEXT_BYTES + 64 };
 typedef struct rank_environment {
     char **variables;
     char own[OWN_VARIABLES][OWN_BYTES];

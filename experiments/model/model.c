@@ -186,6 +186,7 @@ void model_close(model *m)
         eep_device_free(m->device, m->buffers[i].kind, m->buffers[i].memory);
     }
     free(m->backups);
+    eep_checkpoint_close(m->checkpoint);
     *m = (model){.num_buffers = 0};
 }
 

@@ -5,6 +5,7 @@
 #ifndef EEPX_MODEL_H
 #define EEPX_MODEL_H
 
+#include "eep/checkpoint.h"
 #include "eep/eep.h"
 #include "experiments/model/model_kernels.h"
 #include "experiments/model/model_plugin.h"
@@ -23,6 +24,9 @@ typedef struct model_config {
     eep_dtype dtype;
     int32_t fp8; /* rows are quantised on their way to the experts */
     int32_t device_ordinal;
+    /* A folder or file (model_file.h) that the weights are read from, and that repairs may read;
+     * NULL: they are generated from the seed. */
+    const char *checkpoint;
 } model_config;
 
 /* What the host writes between replays: in pinned memory, which the graph's first node copies into
@@ -72,18 +76,20 @@ typedef struct model {
     int32_t *topk_idx, *slot_begin;
     float *scratch, *q; /* of the experts, of the head */
 
+    eep_checkpoint *checkpoint; /* NULL: weights are generated */
+
     float *backups; /* plain memory: the experts that this seat keeps for others */
 
     model_buffer buffers[MODEL_MAX_BUFFERS];
     int32_t num_buffers;
 } model;
 
-/* Allocate, generate all weights from the seed, copy them to the device, and give the context those
- * of its slots and backups. Not during capture. About 60 us per slot and 50 per backup at the
- * default shape. EEP_ERR_INVALID: a size out of range; EEP_ERR_UNSUPPORTED: a CUDA device and no
- * libeep_model_cuda.so for it; or what the device and the context say. After a failure model_close
- * is still to be called. `why_out` is set on failure, to text that lasts until this thread's next
- * call. */
+/* Allocate, generate all weights from the seed or read them, copy them to the device, and give the
+ * context those of its slots and backups. Not during capture. About 60 us per slot and 50 per
+ * backup at the default shape. EEP_ERR_INVALID: a size out of range; EEP_ERR_UNSUPPORTED: a CUDA
+ * device and no libeep_model_cuda.so for it; or what the device and the context say. After a
+ * failure model_close is still to be called. `why_out` is set on failure, to text that lasts until
+ * this thread's next call. */
 EEP_MUST_CHECK eep_status model_open(model *model, const model_config *config, eep_context *context,
                                      eep_device *device, const char **why_out);
 /* Free all memory: after eep_close of the context, which borrowed the weights, and with no step in

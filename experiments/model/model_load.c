@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The model's weights: generated from the seed on the host, copied to the device, given to the
- * context. Numbers pass through two halves of pinned memory, so that the next ones are generated
- * while the last ones are copied. */
+/* The model's weights: generated from the seed on the host, or read from a checkpoint, copied to
+ * the device, given to the context. Numbers pass through two halves of pinned memory, so that the
+ * next ones are generated while the last ones are copied. */
 #include "experiments/model/model.h"
+#include "experiments/model/model_tensors.h"
 #include "experiments/model/model_weights.h"
 #include "graphs/device/device_ops.h"
 
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { ALIGN_BYTES = 128, HALVES = 2, HALF_BYTES = 1 << 20, COPY_BOUND_US = 10 * 1000 * 1000 };
+enum { WHY_BYTES = 512 };
 
 typedef struct upload {
     eep_device *device;
@@ -66,7 +71,23 @@ static eep_status upload_send(upload *u, void *target, size_t bytes)
 
 /* ---------------------------------------------------------------- dense weights */
 
-static eep_status load_tensor(upload *u, uint64_t seed, weights_kind kind, int32_t layer,
+/* Numbers `first` to `first + count - 1` of a tensor. */
+static eep_status make_numbers(const model *m, weights_kind kind, int32_t layer, int32_t expert,
+                               size_t first, size_t count, float *out)
+{
+    char name[MODEL_TENSOR_NAME_BYTES];
+
+    if (!m->checkpoint) {
+        weights_generate_from(m->config.seed, kind, (uint32_t)layer, (uint32_t)expert, first, count,
+                              out);
+        return EEP_OK;
+    }
+    model_tensor_name(kind, layer, expert, name);
+    return eep_checkpoint_read(m->checkpoint, name, first * sizeof(float), count * sizeof(float),
+                               out);
+}
+
+static eep_status load_tensor(const model *m, upload *u, weights_kind kind, int32_t layer,
                               int32_t expert, size_t count, float *target)
 {
     const size_t max_count = HALF_BYTES / sizeof(float);
@@ -78,8 +99,10 @@ static eep_status load_tensor(upload *u, uint64_t seed, weights_kind kind, int32
         if (status != EEP_OK) {
             return status;
         }
-        weights_generate_from(seed, kind, (uint32_t)layer, (uint32_t)expert, at, part, room);
-        status = upload_send(u, target + at, part * sizeof(float));
+        status = make_numbers(m, kind, layer, expert, at, part, room);
+        if (status == EEP_OK) {
+            status = upload_send(u, target + at, part * sizeof(float));
+        }
     }
     return status;
 }
@@ -89,16 +112,15 @@ static eep_status load_dense(model *m, upload *u)
     const model_config *c = &m->config;
     size_t hidden = (size_t)c->hidden, routes = hidden * (size_t)c->num_experts;
     size_t words = hidden * (size_t)c->vocabulary;
-    eep_status status = load_tensor(u, c->seed, WEIGHTS_EMBEDDING, 0, 0, words, m->embedding);
+    eep_status status = load_tensor(m, u, WEIGHTS_EMBEDDING, 0, 0, words, m->embedding);
     if (status == EEP_OK) {
-        status = load_tensor(u, c->seed, WEIGHTS_UNEMBEDDING, 0, 0, words, m->unembedding);
+        status = load_tensor(m, u, WEIGHTS_UNEMBEDDING, 0, 0, words, m->unembedding);
     }
     for (int32_t l = 0; l < c->num_layers && status == EEP_OK; l++) {
-        status =
-            load_tensor(u, c->seed, WEIGHTS_DECAY, l, 0, hidden, m->decay + (size_t)l * hidden);
+        status = load_tensor(m, u, WEIGHTS_DECAY, l, 0, hidden, m->decay + (size_t)l * hidden);
         if (status == EEP_OK) {
-            status = load_tensor(u, c->seed, WEIGHTS_ROUTER, l, 0, routes,
-                                 m->router + (size_t)l * routes);
+            status =
+                load_tensor(m, u, WEIGHTS_ROUTER, l, 0, routes, m->router + (size_t)l * routes);
         }
     }
     return status;
@@ -136,7 +158,7 @@ static eep_status fill_slot(model *m, upload *u, int32_t place)
     eep_status status = EEP_OK;
     lay_out_expert(c, m->experts + (size_t)place * model_expert_floats(c), tensors);
     for (int i = 0; i < MODEL_TENSORS && expert >= 0 && status == EEP_OK; i++) {
-        status = load_tensor(u, c->seed, (weights_kind)(WEIGHTS_GATE + i), layer, expert,
+        status = load_tensor(m, u, (weights_kind)(WEIGHTS_GATE + i), layer, expert,
                              tensors[i].bytes / sizeof(float), tensors[i].data);
     }
     return status == EEP_OK ? eep_slot_set(m->context, layer, slot, tensors, MODEL_TENSORS)
@@ -180,13 +202,16 @@ static eep_status fill_slots(model *m, upload *u)
 
 /* ---------------------------------------------------------------- backups */
 
-static void generate_expert(const model_config *c, int32_t layer, int32_t expert,
-                            const eep_tensor *tensors)
+static eep_status make_expert(const model *m, int32_t layer, int32_t expert,
+                              const eep_tensor *tensors)
 {
-    for (uint32_t i = 0; i < MODEL_TENSORS; i++) {
-        weights_generate(c->seed, (weights_kind)(WEIGHTS_GATE + i), (uint32_t)layer,
-                         (uint32_t)expert, tensors[i].bytes / sizeof(float), tensors[i].data);
+    eep_status status = EEP_OK;
+
+    for (uint32_t i = 0; i < MODEL_TENSORS && status == EEP_OK; i++) {
+        status = make_numbers(m, (weights_kind)(WEIGHTS_GATE + i), layer, expert, 0,
+                              tensors[i].bytes / sizeof(float), tensors[i].data);
     }
+    return status;
 }
 
 /* In memory of the host, where repairs read them. */
@@ -215,8 +240,10 @@ static eep_status fill_backups(model *m)
             continue;
         }
         lay_out_expert(c, memory, tensors);
-        generate_expert(c, layer, expert, tensors);
-        eep_status status = eep_backup_set(m->context, layer, expert, tensors, MODEL_TENSORS);
+        eep_status status = make_expert(m, layer, expert, tensors);
+        if (status == EEP_OK) {
+            status = eep_backup_set(m->context, layer, expert, tensors, MODEL_TENSORS);
+        }
         if (status != EEP_OK) {
             return status;
         }
@@ -225,10 +252,80 @@ static eep_status fill_backups(model *m)
     return EEP_OK;
 }
 
+/* ---------------------------------------------------------------- the checkpoint */
+
+static eep_status place_expert(void *user, int32_t layer, int32_t expert, int32_t tensor,
+                               eep_checkpoint_place *place_out)
+{
+    static_assert((int)MODEL_TENSOR_NAME_BYTES <= (int)EEP_CHECKPOINT_NAME_BYTES, "a name fits");
+    (void)user;
+    model_tensor_name((weights_kind)(WEIGHTS_GATE + tensor), layer, expert, place_out->name);
+    snprintf(place_out->dtype, sizeof place_out->dtype, "F32");
+    return EEP_OK;
+}
+
+/* Of the shapes that this model's kernels read. */
+static eep_status check_shapes(const model *m, char *why, size_t why_bytes)
+{
+    for (int64_t i = 0; i < model_tensors_num(&m->config); i++) {
+        const model_tensor t = model_tensor_at(&m->config, i);
+        eep_checkpoint_tensor there;
+        eep_status status = eep_checkpoint_find(m->checkpoint, t.name, EEP_SIZED(&there));
+        if (status != EEP_OK) {
+            snprintf(why, why_bytes, "%s: %s", m->config.checkpoint, eep_error_text());
+            return status;
+        }
+        if (strcmp(there.dtype, "F32") != 0 || there.num_dims != t.num_dims ||
+            there.shape[0] != (uint64_t)t.shape[0] ||
+            (t.num_dims == 2 && there.shape[1] != (uint64_t)t.shape[1])) {
+            snprintf(why, why_bytes,
+                     "%s: tensor %s is %s [%" PRIu64 ", %" PRIu64 "], and this run's options want "
+                     "F32 [%d, %d]",
+                     m->config.checkpoint, t.name, there.dtype, there.shape[0], there.shape[1],
+                     t.shape[0], t.shape[1]);
+            return EEP_ERR_INVALID;
+        }
+    }
+    return EEP_OK;
+}
+
+/* Where there is one: open it, and let repairs read it. */
+static eep_status open_checkpoint(model *m, const char **why_out)
+{
+    static _Thread_local char why[WHY_BYTES];
+    eep_status status;
+
+    if (!m->config.checkpoint) {
+        return EEP_OK;
+    }
+    status = eep_checkpoint_open(m->config.checkpoint, why, sizeof why, &m->checkpoint);
+    if (status == EEP_OK) {
+        status = check_shapes(m, why, sizeof why);
+    }
+    if (status == EEP_OK) {
+        status = eep_checkpoint_set(m->context, m->checkpoint, MODEL_TENSORS, place_expert, NULL);
+        snprintf(why, sizeof why, "%s", eep_last_error(m->context));
+    }
+    *why_out = why;
+    return status;
+}
+
+/* Why the weights did not come: the checkpoint's text, or the context's. */
+static const char *why_not_loaded(const model *m)
+{
+    const char *why = m->checkpoint ? eep_error_text() : eep_last_error(m->context);
+
+    return *why ? why : "the weights could not be copied to the device";
+}
+
 eep_status model_load(model *m, const char **why_out)
 {
     upload u;
-    eep_status status = upload_open(&u, m->device);
+    eep_status status = open_checkpoint(m, why_out);
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = upload_open(&u, m->device);
     if (status == EEP_OK) {
         status = load_dense(m, &u);
     }
@@ -240,8 +337,7 @@ eep_status model_load(model *m, const char **why_out)
         status = fill_backups(m);
     }
     if (status != EEP_OK) {
-        const char *why = eep_last_error(m->context);
-        *why_out = *why ? why : "the weights could not be copied to the device";
+        *why_out = why_not_loaded(m);
     }
     return status;
 }

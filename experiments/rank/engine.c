@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ERROR_BYTES = 256, CLOSE_TIMEOUT_US = 10 * 1000 * 1000 };
+enum { ERROR_BYTES = 512, CLOSE_TIMEOUT_US = 10 * 1000 * 1000 };
 
 static_assert((int)ENGINE_CORRUPT_SLOT == (int)MODEL_CORRUPT_SLOT &&
                   (int)ENGINE_CORRUPT_STALE == (int)MODEL_CORRUPT_STALE &&
@@ -134,7 +134,8 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .corrupt = c->corrupt,
                                 .device_ordinal = eep_device_ordinal(device),
                                 .dtype = c->dtype,
-                                .fp8 = c->fp8};
+                                .fp8 = c->fp8,
+                                .checkpoint = c->checkpoint};
     const char *why = "";
     if (c->prefill_chunk < 1) {
         return fail(e, EEP_ERR_INVALID, "prefill_chunk must be at least 1");

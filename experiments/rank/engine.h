@@ -21,7 +21,8 @@ typedef struct engine_config {
     int32_t corrupt;                 /* 0 none, else a seeded corruption: see engine_corruption */
     uint64_t corrupt_step;           /* from this step on */
     eep_dtype dtype;
-    int32_t fp8; /* rows are quantised on their way to the experts */
+    int32_t fp8;            /* rows are quantised on their way to the experts */
+    const char *checkpoint; /* weights are read from it; NULL: generated from the seed */
 } engine_config;
 
 /* Faults of the product that the oracle must catch, and a bad input. */

@@ -24,6 +24,7 @@ void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
         .corrupt_step = 20,
         .dtype = self->dtype == RANK_FP32 ? EEP_FP32 : EEP_BF16,
         .fp8 = self->dtype == RANK_FP8,
+        .checkpoint = self->checkpoint,
     };
 }
 
@@ -102,9 +103,10 @@ void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BY
     RANK_FIELDS(PRINT)
 #undef PRINT
     snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
-             "%d %d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
+             "%d %d %d %d %d %d %.3f %.3f %.3f %.3f %s", (int)self->dtype, self->corrupt,
              (int)self->log_level, device_index(self->device), self->no_kill_fence, self->bulk,
-             self->expel_ms, self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms);
+             self->expel_ms, self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms,
+             self->checkpoint ? self->checkpoint : "");
 }
 
 eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
@@ -118,10 +120,10 @@ eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
     text += used;
     RANK_FIELDS(SCAN)
 #undef SCAN
-    if (sscanf(text, "%d %d %d %d %d %d %lf %lf %lf %lf", &dtype, &setup_out->corrupt, &log_level,
+    if (sscanf(text, "%d %d %d %d %d %d %lf %lf %lf %lf%n", &dtype, &setup_out->corrupt, &log_level,
                &device, &no_fence, &setup_out->bulk, &setup_out->expel_ms,
                &setup_out->step_deadline_ms, &setup_out->drain_bound_ms,
-               &setup_out->stores_margin_ms) != 10 ||
+               &setup_out->stores_margin_ms, &used) != 10 ||
         device < 0 || device >= NUM_DEVICES) {
         return EEP_ERR_PROTOCOL;
     }
@@ -129,5 +131,7 @@ eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
     setup_out->dtype = (rank_dtype)dtype;
     setup_out->log_level = (eep_log_level)log_level;
     setup_out->device = devices[device];
+    text += used; /* a space, and the path */
+    setup_out->checkpoint = text[0] == ' ' && text[1] != '\0' ? text + 1 : NULL;
     return EEP_OK;
 }

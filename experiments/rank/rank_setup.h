@@ -6,10 +6,11 @@
 #include "eep/eep.h"
 #include "experiments/rank/engine.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RANK_SETUP_TEXT_BYTES = 512 };
+enum { RANK_SETUP_TEXT_BYTES = 512 + PATH_MAX };
 
 /* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
 typedef enum rank_dtype { RANK_FP32, RANK_BF16, RANK_FP8 } rank_dtype;
@@ -29,6 +30,7 @@ typedef struct rank_setup {
     bool no_kill_fence;
     int bulk; /* eep_bulk */
     double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
+    const char *checkpoint; /* NULL: weights are generated from the seed */
 } rank_setup;
 
 /* What it says about the engine and the context; both for one rank, without callbacks, device or
@@ -36,7 +38,8 @@ typedef struct rank_setup {
 void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out);
 void rank_setup_fill_context(const rank_setup *self, eep_config *config_out);
 
-/* As text for the environment of a rank's process, and back. EEP_ERR_PROTOCOL: not such a text. */
+/* As text for the environment of a rank's process, and back; the checkpoint's path then points into
+ * the text. EEP_ERR_PROTOCOL: not such a text. */
 void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BYTES]);
 EEP_MUST_CHECK eep_status rank_setup_from_text(const char *text, rank_setup *setup_out);
 #endif

@@ -3,6 +3,7 @@
 #include "experiments/launcher/launcher.h"
 #include "experiments/base/output.h"
 #include "experiments/rank/rank_main.h"
+#include "experiments/run/checkpoint_write.h"
 #include "experiments/run/repeat.h"
 #include "experiments/setup/scenario.h"
 #include "experiments/rows/summary.h"
@@ -113,6 +114,9 @@ int main(int argc, char **argv)
     }
     if (given.check_only) {
         return file ? check_files(1, (char *[]){(char *)file}) : check_files(0, NULL);
+    }
+    if (given.checkpoint_write) {
+        return checkpoint_write(&given);
     }
     const scenario *judged = file ? &tested : NULL;
     if (given.num_repeats) {

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
@@ -68,6 +69,8 @@ static const args_row rows[] = {
      "device backend; guarded is host, where the CPU cannot reach device memory"},
     {"--threads", ARGS_FLAG, AT(threads), 0, 0, NULL, NULL, NULL,
      "ranks are threads of one process; kill, stop and the like act on threads"},
+    {"--checkpoint", ARGS_TEXT, AT(checkpoint), 0, 0, NULL, "DIR", NULL,
+     "read the weights from there, and let repairs do so (default: from the seed)"},
     {"--store", ARGS_TEXT, AT(store_path), 0, 0, NULL, "PATH", NULL,
      "socket of a running eep-store (else the launcher runs one)"},
     {"--trace", ARGS_TEXT, AT(trace_path), 0, 0, NULL, "FILE", NULL,
@@ -138,6 +141,8 @@ static const args_row rows[] = {
     {"--log-level", ARGS_CHOICE, AT(log_level), 0, 0, "none|error|warn|info|debug", "LEVEL",
      "error", "of the ranks, on standard error"},
     {"--quiet", ARGS_FLAG, AT(quiet), 0, 0, NULL, NULL, NULL, "no status lines, only the table"},
+    {"--checkpoint-write", ARGS_TEXT, AT(checkpoint_write), 0, 0, NULL, "DIR", NULL,
+     "write the weights there as safetensors, and run nothing"},
     {"--scenario", ARGS_TEXT, AT(scenario_path), 0, 0, NULL, "FILE", NULL,
      "run this scenario (YAML); further options change it"},
     {"--repeat", ARGS_WHOLE, AT(num_repeats), 1, 9999, NULL, "N", NULL,
@@ -341,6 +346,13 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     }
     if (self->threads && self->ballast_mb) {
         return args_fail(error, "--ballast-mb: threads share one process: leave out --threads");
+    }
+    if (self->checkpoint && strlen(self->checkpoint) >= PATH_MAX) {
+        return args_fail(error, "--checkpoint: the path is longer than %d bytes", PATH_MAX - 1);
+    }
+    if (self->checkpoint && self->checkpoint_write) {
+        return args_fail(error, "--checkpoint-write: the weights come from the seed: leave out "
+                                "--checkpoint");
     }
     self->store_process |= script_has_store(&self->script);
     if (self->store_process && self->store_path) {

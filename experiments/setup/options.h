@@ -29,6 +29,7 @@ typedef struct options {
     rank_dtype dtype;
     const char *device;     /* "host", "guarded" or "cuda" */
     bool threads;           /* ranks are threads of one process */
+    const char *checkpoint; /* weights are read from it; NULL: generated from the seed */
     const char *store_path; /* NULL: the launcher runs the store */
     /* the load */
     const char *trace_path; /* NULL: Poisson arrivals */
@@ -61,7 +62,8 @@ typedef struct options {
     int64_t num_repeats;       /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
     bool slots_raised; /* num_slots is more than its default, for few ranks or a plan need more */
-    uint64_t given;    /* which options were: for those whose defaults follow from others */
+    const char *checkpoint_write; /* NULL: run; else write the weights there, and end */
+    uint64_t given; /* which options were: for those whose defaults follow from others */
 } options;
 
 /* What an option is about. */

@@ -34,6 +34,7 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .step_deadline_ms = self->step_deadline_ms,
         .drain_bound_ms = self->drain_bound_ms,
         .stores_margin_ms = self->stores_margin_ms,
+        .checkpoint = self->checkpoint,
     };
 }
 

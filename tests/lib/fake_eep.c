@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/fake_eep.h"
-
+#include "eep/checkpoint.h"
 #include "graphs/device/device_ops.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -478,4 +479,45 @@ eep_status eep_combine(eep_context *c, int32_t layer, eep_stream *stream,
     (void)layer;
     assert(args->out_dtype == EEP_FP32);
     return eep_launch(stream, &combine_kernel, 1, 1, &n, sizeof n);
+}
+
+/* ---------------------------------------------------------------- checkpoints: there are none */
+
+const char *eep_error_text(void)
+{
+    return "the imitation has no checkpoints";
+}
+
+eep_status eep_checkpoint_open(const char *path, char *error_out, size_t error_bytes,
+                               eep_checkpoint **checkpoint_out)
+{
+    (void)checkpoint_out;
+    snprintf(error_out, error_bytes, "%s: %s", path, eep_error_text());
+    return EEP_ERR_NOT_FOUND;
+}
+
+void eep_checkpoint_close(eep_checkpoint *checkpoint)
+{
+    (void)checkpoint;
+}
+
+eep_status eep_checkpoint_find(const eep_checkpoint *checkpoint, const char *name,
+                               eep_checkpoint_tensor *tensor_out)
+{
+    (void)checkpoint, (void)name, (void)tensor_out;
+    return EEP_ERR_NOT_FOUND;
+}
+
+eep_status eep_checkpoint_read(const eep_checkpoint *checkpoint, const char *name, uint64_t offset,
+                               size_t bytes, void *to_out)
+{
+    (void)checkpoint, (void)name, (void)offset, (void)bytes, (void)to_out;
+    return EEP_ERR_NOT_FOUND;
+}
+
+eep_status eep_checkpoint_set(eep_context *context, eep_checkpoint *checkpoint, int32_t num_tensors,
+                              eep_checkpoint_place_fn place, void *user)
+{
+    (void)context, (void)checkpoint, (void)num_tensors, (void)place, (void)user;
+    return EEP_ERR_NOT_FOUND;
 }

@@ -158,6 +158,7 @@ Test(options, bad_input_is_named)
         {"--kills 1.5", "'1.5'"},
         {"--store-kill @1 --store x", "not ours"},
         {"--store x --store-process", "not ours"},
+        {"--checkpoint a --checkpoint-write b", "leave out --checkpoint"},
         {"--expel-ms 0", "'0'"},
         {"--no-kill-fence=1", "takes no value"},
     };
@@ -208,6 +209,13 @@ Test(options, a_rank_gets_what_it_needs)
         cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK);
         cr_assert_str_eq(back.device, devices[i]);
     }
+    cr_assert_null(back.checkpoint);
+    o.checkpoint = "/a folder/with 2 spaces ";
+    options_fill_rank(&o, &setup);
+    rank_setup_to_text(&setup, text);
+    cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK);
+    cr_assert_str_eq(back.checkpoint, o.checkpoint);
+    cr_assert_eq(back.stores_margin_ms, setup.stores_margin_ms);
     cr_assert_eq(rank_setup_from_text("1 2 3", &back), EEP_ERR_PROTOCOL);
     cr_assert_eq(rank_setup_from_text("", &back), EEP_ERR_PROTOCOL);
 }
