@@ -60,10 +60,14 @@ void eepi_core_drop_backups(eepi_view *draft, int seat)
 
 eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)
 {
-    eepi_plan_given given = {.links = core->links};
+    bool can_read_file[EEP_MAX_RANKS];
+    eepi_plan_given given = {.links = core->links, .can_read_file = can_read_file};
     eepi_plan_cost cost;
     eep_status status;
 
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        can_read_file[seat] = eepi_view_has_checkpoint(draft, seat);
+    }
     for (int i = 0; i < EEP_MAX_TENSORS; i++) {
         given.expert_bytes += core->peers[core->config.seat].tensor_bytes[i];
     }

@@ -28,6 +28,37 @@ static bool must_wedge(const eepi_core *core)
     return core->reported_epoch >= core->view->epoch;
 }
 
+/* A member has taken back that it can read the checkpoint: its file is cut off, or has other bytes.
+ */
+static bool has_lost_its_file(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return eepi_view_has_checkpoint(core->view, seat) && !peer->has_checkpoint &&
+           peer->generation == eepi_view_seat_at(core->view, seat)->generation;
+}
+
+/* Rule R2: a plan whose fills have lost their source is void, or the pause would have no end. */
+static bool is_plan_void(const eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->view->shape;
+
+    if (core->view->phase != EEPI_VIEW_REPAIRING) {
+        return false;
+    }
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        for (int i = 0; has_lost_its_file(core, seat) && i < shape->num_layers * shape->num_slots;
+             i++) {
+            const eepi_view_slot *slot =
+                eepi_view_slot_at(core->view, i / shape->num_slots, seat, i % shape->num_slots);
+            if (slot->state == EEPI_SLOT_FILLING && slot->source == EEPI_SOURCE_FILE) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* What this rank reports against a seat: its own observations, and ends, which stay true. What it
  * heard from others, they report themselves. Repeated, silence that its observer has taken back
  * would go round for ever, and every hearer would count as one more accuser. */
@@ -240,6 +271,9 @@ static eepi_view *draft_fault(eepi_core *core)
         }
         if (!eepi_view_is_member(core->view, seat)) {
             continue;
+        }
+        if (has_lost_its_file(core, seat)) {
+            s->flags &= (uint8_t)~EEPI_SEAT_HAS_CHECKPOINT;
         }
         if (eepi_core_is_expelled(core, seat)) {
             s->state = eepi_core_stores_have_ended(core, seat, s->generation)
@@ -460,7 +494,8 @@ void eepi_core_advance_fault(eepi_core *core)
     report(core);
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
         advance_repair(core);
-        if (!any_is_suspected(core)) { /* all members must say that they know nothing newer */
+        if (!any_is_suspected(core) &&
+            !is_plan_void(core)) { /* all members must say that they know nothing newer */
             if (all_reported(core) && is_own_turn(core) && !propose_end(core)) {
                 propose_repaired(core);
             }

@@ -74,6 +74,10 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
 
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
+        /* of an expert's sources the file is the last: it has failed, too (rule R2) */
+        if (status == EEP_ERR_UNCOVERED && eepi_places_distrust(context)) {
+            eepi_store_put_record(context);
+        }
         eepi_retry_set(&context->retries, EEPI_RETRY_FILL, eepi_now_us() + FILL_RETRY_US, digest,
                        fill_again);
         return;
@@ -93,23 +97,22 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
 
 eep_status eepi_filling_open(eep_context *context)
 {
-    eepi_executor_config config = {.device = context->config.device,
-                                   .seat = context->config.rank,
-                                   .num_tensors = eepi_weights_num_tensors(context),
-                                   .num_layers = context->config.num_layers,
-                                   .num_slots = context->config.num_slots,
-                                   .background_bytes_per_s = context->config.background_bytes_per_s,
-                                   .background_latency_percent =
-                                       context->config.background_latency_percent,
-                                   .fetch_timeout_us = FETCH_BOUND_US,
-                                   .slot = eepi_weights_slot,
-                                   .backup = eepi_weights_backup,
-                                   .address = bulk_address_of,
-                                   .checkpoint =
-                                       eepi_places_known(context) ? read_checkpoint : NULL,
-                                   .note = say,
-                                   .done = repaired,
-                                   .user = context};
+    eepi_executor_config config = {
+        .device = context->config.device,
+        .seat = context->config.rank,
+        .num_tensors = eepi_weights_num_tensors(context),
+        .num_layers = context->config.num_layers,
+        .num_slots = context->config.num_slots,
+        .background_bytes_per_s = context->config.background_bytes_per_s,
+        .background_latency_percent = context->config.background_latency_percent,
+        .fetch_timeout_us = FETCH_BOUND_US,
+        .slot = eepi_weights_slot,
+        .backup = eepi_weights_backup,
+        .address = bulk_address_of,
+        .checkpoint = eepi_places_known(context) ? read_checkpoint : NULL,
+        .note = say,
+        .done = repaired,
+        .user = context};
     eepi_executor *executor;
     eep_status status;
 

@@ -21,6 +21,7 @@ typedef struct file_place {
 
 struct eepi_places {
     eep_checkpoint *checkpoint;
+    bool is_distrusted;
     int32_t num_tensors;
     uint64_t bytes[EEP_MAX_TENSORS]; /* the same for all experts */
     file_place at[];                 /* [num_layers][num_experts][num_tensors] */
@@ -37,6 +38,21 @@ static const file_place *place_of(const eep_context *context, int32_t layer, int
 bool eepi_places_known(const eep_context *context)
 {
     return context->weights->places != NULL;
+}
+
+bool eepi_places_trusted(const eep_context *context)
+{
+    return context->weights->places && !context->weights->places->is_distrusted;
+}
+
+bool eepi_places_distrust(eep_context *context)
+{
+    const bool was_trusted = eepi_places_trusted(context);
+
+    if (was_trusted) {
+        context->weights->places->is_distrusted = true;
+    }
+    return was_trusted;
 }
 
 static void free_places(eepi_places *p)

@@ -13,6 +13,11 @@ typedef struct eepi_places eepi_places;
 
 /* A checkpoint was named. */
 bool eepi_places_known(const eep_context *context);
+/* The file is cut off, cannot be read or has other bytes than the instance: the rank's record says
+ * from now on that it has none. True: it did not yet. Service thread, and no other from eep_join
+ * on. */
+bool eepi_places_distrust(eep_context *context);
+bool eepi_places_trusted(const eep_context *context);
 /* In eep_join: the tensors there have the bytes of the slots' tensors. */
 EEP_MUST_CHECK eep_status eepi_places_check(eep_context *context);
 /* Read `bytes` bytes of an expert, from byte `offset` of its tensors on, laid one behind the other,

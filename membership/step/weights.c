@@ -110,7 +110,7 @@ eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int l
                          w->checksums,
                          w->backup_bits,
                          is_ready ? w->tensor_bytes : NULL,
-                         .has_checkpoint = is_ready && eepi_places_known(context)};
+                         .has_checkpoint = is_ready && eepi_places_trusted(context)};
 }
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)

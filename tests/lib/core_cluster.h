@@ -20,7 +20,9 @@ enum {
 
 typedef struct cluster_options {
     int num_ranks, max_ranks, num_experts, num_slots;
-    int backups; /* every process has every expert in host memory */
+    int backups;     /* every process has every expert in host memory */
+    int checkpoints; /* processes in even seats can read every expert from a file */
+    int bad_reads;   /* so many times a file proves bad when it is read: then its owner says so */
     int no_kill_fence;
     int background;     /* redundancy and balance are restored behind live traffic */
     int unknown_of_100; /* of 100 compare-and-swaps so many get no answer; half of them are in */
@@ -53,6 +55,7 @@ typedef struct cluster_process {
     uint64_t num_started, num_ok, num_aborted, num_wedges, num_kills, num_cas, num_fills;
     int32_t experts[CLUSTER_MAX_SLOTS]; /* what its slots hold in truth */
     uint64_t checksums[CLUSTER_MAX_SLOTS], backup;
+    int file_is_bad; /* it has said so */
     int was_silent_to[CLUSTER_MAX_PROCESSES];
 } cluster_process;
 

@@ -85,7 +85,9 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
             const eepi_view_slot *s =
                 eepi_view_slot_at(view, 0, i / view->shape.num_slots, i % view->shape.num_slots);
             is_filled += s->state == EEPI_SLOT_FILLING && s->expert == expert &&
-                         eepi_view_is_member(view, s->source);
+                         (s->source == EEPI_SOURCE_FILE
+                              ? eepi_view_has_checkpoint(view, i / view->shape.num_slots)
+                              : eepi_view_is_member(view, s->source));
         }
         MUST(c,
              view->phase == EEPI_VIEW_SERVING ||
@@ -384,25 +386,6 @@ static void follow_seats(cluster_process *p, const eepi_view *view)
     }
 }
 
-/* Rule R1: the old content of a FILLING slot is gone from now on. */
-static void fill(cluster *c, cluster_process *p, const eepi_view *view)
-{
-    eepi_fill fills[CLUSTER_MAX_SLOTS];
-    int n = eepi_plan_fills(view, p->seat, fills, CLUSTER_MAX_SLOTS);
-
-    MUST(c,
-         view->phase == EEPI_VIEW_REPAIRING ? p->stepper.wedged
-                                            : p->live && p->live->epoch == view->epoch,
-         "R1: rank %d fills slots of a view that it does not run", p->seat);
-    for (int i = 0; i < n; i++) {
-        p->experts[fills[i].slot] = -1;
-    }
-    p->num_fills += (uint64_t)n;
-    cluster_push(c, EVENT_FILLED, p,
-                 c->now_us + 1000 + cluster_random(c, 20000) + (n ? p->fill_delay_us : 0),
-                 (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest, .view = view});
-}
-
 void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
 {
     eepi_fill fills[CLUSTER_MAX_SLOTS];
@@ -417,21 +400,53 @@ void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
     cluster_feed(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
 }
 
-static eepi_member record_of(const cluster_process *p)
+static eepi_member record_of(const cluster *c, const cluster_process *p)
 {
-    return (eepi_member){p->seat,    p->generation, 1,         (uint8_t)p->leaving,
-                         p->experts, p->checksums,  &p->backup};
+    return (eepi_member){
+        p->seat,
+        p->generation,
+        1,
+        (uint8_t)p->leaving,
+        p->experts,
+        p->checksums,
+        &p->backup,
+        .has_checkpoint = c->options.checkpoints && p->seat % 2 == 0 && !p->file_is_bad};
 }
 
 void cluster_publish(cluster *c, cluster_process *p)
 {
-    eepi_member record = record_of(p);
+    eepi_member record = record_of(c, p);
     eepi_input input = {.kind = EEPI_INPUT_MEMBER};
 
     record.experts = cluster_keep(c, p->experts, sizeof p->experts);
     record.checksums = cluster_keep(c, p->checksums, sizeof p->checksums);
     input.member = cluster_keep(c, &record, sizeof record);
     cluster_to_store(c, p, EVENT_PUT, input);
+}
+
+/* Rule R1: the old content of a FILLING slot is gone from now on. */
+static void fill(cluster *c, cluster_process *p, const eepi_view *view)
+{
+    eepi_fill fills[CLUSTER_MAX_SLOTS];
+    int n = eepi_plan_fills(view, p->seat, fills, CLUSTER_MAX_SLOTS);
+
+    MUST(c,
+         view->phase == EEPI_VIEW_REPAIRING ? p->stepper.wedged
+                                            : p->live && p->live->epoch == view->epoch,
+         "R1: rank %d fills slots of a view that it does not run", p->seat);
+    for (int i = 0; i < n; i++) {
+        p->experts[fills[i].slot] = -1;
+        if (fills[i].source == EEPI_SOURCE_FILE && c->options.bad_reads > 0) {
+            c->options.bad_reads--;
+            p->file_is_bad = 1;
+            cluster_publish(c, p);
+            return;
+        }
+    }
+    p->num_fills += (uint64_t)n;
+    cluster_push(c, EVENT_FILLED, p,
+                 c->now_us + 1000 + cluster_random(c, 20000) + (n ? p->fill_delay_us : 0),
+                 (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest, .view = view});
 }
 
 static void put_report(cluster *c, cluster_process *p, const eepi_report *report)

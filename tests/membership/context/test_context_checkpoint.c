@@ -2,6 +2,7 @@
 /* Contexts with a checkpoint: where experts lie in it, what is refused by name, and repairs that
  * have no other source. */
 #include "eep/checkpoint.h"
+#include "tests/lib/context_checks.h"
 #include "tests/lib/context_fixture.h"
 #include "tests/lib/tensor_file.h"
 
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROW_BYTES = WORLD_HIDDEN * sizeof(float), FIRST_LAYER = 3 };
+enum { ROW_BYTES = WORLD_HIDDEN * sizeof(float), FIRST_LAYER = 3, STEPS = 5 };
 
 /* model.safetensors with a scale per expert ("...layers.L.experts.E.scale"), and one shift per
  * layer for all experts ("...layers.L.shift", [experts, hidden]); layers count from FIRST_LAYER. */
@@ -206,4 +207,145 @@ Test(context_checkpoint, names_with_braces_find_single_and_fused_tensors)
     expect_weights(s.context, 0, 0);
     expect_weights(s.context, 1, 7);
     end(&s);
+}
+
+/* ---------------------------------------------------------------- repairs */
+
+static eep_checkpoint *shared; /* by all ranks of a test, as of one process */
+
+static void name_checkpoint(rank *r)
+{
+    cr_assert_eq(eep_checkpoint_set_names(r->context, shared, WORLD_TENSORS, names, FIRST_LAYER),
+                 EEP_OK, "%s", eep_last_error(r->context));
+}
+
+/* What the fixture's event function and this one get: the log's lines that matter here. */
+static char said[2048];
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void keep_line(void *user, eep_log_level level, const char *line)
+{
+    (void)user;
+    pthread_mutex_lock(&said_lock);
+    if (level <= EEP_LOG_WARN) {
+        snprintf(said + strlen(said), sizeof said - strlen(said), "%s\n", line);
+    }
+    pthread_mutex_unlock(&said_lock);
+}
+
+static bool was_said(const char *text)
+{
+    pthread_mutex_lock(&said_lock);
+    bool found = strstr(said, text) != NULL;
+    pthread_mutex_unlock(&said_lock);
+    return found;
+}
+
+/* Three ranks without backups, of which `first` to 2 read the file. */
+static void serve_three(world *w, tensor_folder *folder, int32_t first)
+{
+    char error[256];
+    world_open(w, 3, 3);
+    w->config.log = keep_line;
+    w->config.log_level = EEP_LOG_WARN;
+    tensor_folder_open(folder);
+    write_world(folder);
+    cr_assert_eq(eep_checkpoint_open(folder->path, error, sizeof error, &shared), EEP_OK, "%s",
+                 error);
+    for (int32_t seat = first; seat < 3; seat++) {
+        w->ranks[seat].opened = name_checkpoint;
+    }
+    world_start(w);
+    world_set_modes(w, 0, 2, RANK_WORK);
+    world_advance(w, 0, 2, STEPS);
+}
+
+static void end_three(world *w, tensor_folder *folder)
+{
+    world_close(w);
+    eep_checkpoint_close(shared);
+    tensor_folder_close(folder);
+}
+
+/* Rank 2 alone has an expert of each layer: only the file has them then. */
+Test(context_checkpoint, an_expert_that_nobody_has_is_repaired_from_the_file)
+{
+    world w;
+    tensor_folder folder;
+    uint64_t moved = 0;
+
+    serve_three(&w, &folder, 0);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    for (int32_t seat = 0; seat < 2; seat++) {
+        moved += rank_counters(&w.ranks[seat]).weights_bytes_in_pause;
+    }
+    cr_expect_eq(moved, WORLD_LAYERS * WORLD_TENSORS * ROW_BYTES, "%llu bytes",
+                 (unsigned long long)moved);
+    end_three(&w, &folder);
+}
+
+Test(context_checkpoint, only_a_rank_that_named_the_file_repairs_from_it)
+{
+    world w;
+    tensor_folder folder;
+
+    serve_three(&w, &folder, 1);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    cr_expect_eq(rank_counters(&w.ranks[0]).weights_bytes_in_pause, 0);
+    cr_expect_eq(rank_counters(&w.ranks[1]).weights_bytes_in_pause,
+                 WORLD_LAYERS * WORLD_TENSORS * ROW_BYTES);
+    end_three(&w, &folder);
+}
+
+/* The file is cut off, or has other bytes, while ranks serve: nobody serves on wrong weights, the
+ * log names file or source, and a process that brings the expert heals the instance. */
+static void heal_after(void (*damage)(tensor_folder *folder), const char *text)
+{
+    world w;
+    tensor_folder folder;
+
+    serve_three(&w, &folder, 0);
+    damage(&folder);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, was_said(text));
+    w.ranks[2].opened = NULL;
+    world_let_in(&w, 2, 0, 2, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    end_three(&w, &folder);
+}
+
+static void cut(tensor_folder *folder)
+{
+    cr_assert_eq(truncate(folder->file, 100), 0);
+}
+
+static void change(tensor_folder *folder)
+{
+    FILE *file = fopen(folder->file, "r+b");
+    cr_assert_eq(fseek(file, 0, SEEK_END), 0);
+    const long bytes = ftell(file);
+    for (long at = bytes - 2 * WORLD_LAYERS * WORLD_EXPERTS * ROW_BYTES; at < bytes; at += 4) {
+        cr_assert_eq(fseek(file, at, SEEK_SET), 0);
+        cr_assert_eq(fputc(0x55, file), 0x55);
+    }
+    cr_assert_eq(fclose(file), 0);
+}
+
+Test(context_checkpoint, a_file_that_is_cut_off_is_named_and_a_rank_heals)
+{
+    heal_after(cut, "cut it off");
+}
+
+Test(context_checkpoint, a_file_with_other_bytes_is_named_and_a_rank_heals)
+{
+    heal_after(change, "the checkpoint");
 }

@@ -109,6 +109,55 @@ Test(core, S7_coverage_is_restored_before_anybody_steps)
     }
 }
 
+/* Nobody has a backup, and ranks 0 and 2 can read the file. */
+Test(core, S7_the_file_restores_coverage_where_a_member_can_read_it)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    bare.checkpoints = 1;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_crash(c, 1);
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 3 && c->view->cause == EEPI_VIEW_REPAIRED);
+    }
+}
+
+/* The file of one of them proves bad: the plan is void, and the other one's is read. */
+Test(core, R2_a_bad_file_voids_the_plan)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    bare.num_slots++; /* rank 2 has a slot to spare, too */
+    bare.checkpoints = bare.bad_reads = 1;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_crash(c, 1);
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 4 && c->options.bad_reads == 0);
+    }
+}
+
+/* Both are bad: nobody serves until a process brings what is missing. */
+Test(core, R2_bad_files_fail_closed_and_a_joiner_heals)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    bare.checkpoints = 1;
+    bare.bad_reads = 2;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_crash(c, 1);
+        EXPECT(c, cluster_until(c, has_failed_closed, 3 * SECOND));
+        EXPECT(c, !cluster_is_serving(c));
+        cluster_start(c, 1);
+        expect_serving(c, 4);
+    }
+}
+
 Test(core, S7_fails_closed_when_slots_cannot_cover)
 {
     cluster_options bare = tight;

@@ -405,6 +405,8 @@ static void history_by_chance(uint64_t seed, uint64_t *num_ok)
         .num_experts = 5 + (int)(draw >> 50) % 8,
         .num_slots = 7,
         .backups = (int)(draw >> 40 & 1),
+        .checkpoints = (int)(draw >> 39 & 1),
+        .bad_reads = (int)(draw >> 38 & 1),
         .unknown_of_100 = (int)(draw >> 41 & 1) * 10,
         .background = (int)(draw >> 43 & 3) != 0,
     };
