@@ -10,6 +10,7 @@
 #include "experiments/model/model_kernels.h"
 #include "experiments/model/model_plugin.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { MODEL_MAX_BUFFERS = 32, MODEL_MAX_HIDDEN = 1024, MODEL_MAX_INNER = 1024 };
@@ -27,6 +28,7 @@ typedef struct model_config {
     /* A folder or file (model_file.h) that the weights are read from, and that repairs may read;
      * NULL: they are generated from the seed. */
     const char *checkpoint;
+    bool no_backups; /* none are kept, whatever the context asks for */
 } model_config;
 
 /* What the host writes between replays: in pinned memory, which the graph's first node copies into

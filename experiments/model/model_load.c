@@ -333,7 +333,7 @@ eep_status model_load(model *m, const char **why_out)
         status = fill_slots(m, &u);
     }
     status = upload_close(&u, status);
-    if (status == EEP_OK) {
+    if (status == EEP_OK && !m->config.no_backups) {
         status = fill_backups(m);
     }
     if (status != EEP_OK) {

@@ -135,7 +135,8 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .device_ordinal = eep_device_ordinal(device),
                                 .dtype = c->dtype,
                                 .fp8 = c->fp8,
-                                .checkpoint = c->checkpoint};
+                                .checkpoint = c->checkpoint,
+                                .no_backups = c->no_backups};
     const char *why = "";
     if (c->prefill_chunk < 1) {
         return fail(e, EEP_ERR_INVALID, "prefill_chunk must be at least 1");

@@ -25,6 +25,7 @@ void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
         .dtype = self->dtype == RANK_FP32 ? EEP_FP32 : EEP_BF16,
         .fp8 = self->dtype == RANK_FP8,
         .checkpoint = self->checkpoint,
+        .no_backups = self->backup_copies == 0,
     };
 }
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # checkpoint.sh BUILD/experiments: ranks start from a checkpoint that eep-run wrote. A process that
 # starts from a cut, changed, missing or foreign file is refused by name while the others serve on,
-# and one that starts from the right file is let in. Every token is checked.
+# and one that starts from the right file is let in. Where the file is an expert's only source it is
+# repaired from there, and nobody serves on a file that has changed. Every token is checked.
 set -u
 bin=$1
 tmp=$(mktemp -d)
@@ -10,7 +11,7 @@ run=
 trap 'kill $run 2>/dev/null; wait $run 2>/dev/null; rm -rf "$tmp"' EXIT
 fail() { echo "checkpoint.sh: $*"; [ -f "$tmp/log" ] && cat "$tmp/log"; exit 1; }
 ctl() { "$bin/eep-ctl" --out "$tmp/out" "$@"; }
-model=(--layers 2 --hidden 64 --inner 48 --experts 16 --topk 4 --ranks 4)
+model=(--layers 2 --hidden 64 --inner 48 --experts 16 --topk 4)
 load=(--slots 8 --input 4:8 --output 8:16)
 "$bin/eep-run" --quiet "${model[@]}" --checkpoint-write "$tmp/weights" || fail "no checkpoint was written"
 cp -r "$tmp/weights" "$tmp/right"
@@ -18,7 +19,7 @@ shard=$(basename "$(ls "$tmp"/weights/model-00002-of-*.safetensors)")
 
 # ---- refused at the start: nothing has been served
 refused() { # TEXT: a run ends with it
-    if "$bin/eep-run" --no-picture --quiet "${model[@]}" "${load[@]}" --requests 5 --checkpoint "$tmp/weights" \
+    if "$bin/eep-run" --no-picture --quiet "${model[@]}" "${load[@]}" --ranks 4 --requests 5 --checkpoint "$tmp/weights" \
         --force --out "$tmp/none" >"$tmp/log" 2>&1; then
         fail "a run with bad weights was good: $1"
     fi
@@ -31,7 +32,7 @@ mv "$tmp/away" "$tmp/weights/$shard"
 # ---- refused beside others that serve
 start() { # OPTIONS...: a run that is controlled, and serves
     rm -rf "$tmp/out"
-    "$bin/eep-run" --no-picture --quiet "${model[@]}" "${load[@]}" --requests 20 --rate 40 --checkpoint "$tmp/weights" \
+    "$bin/eep-run" --no-picture --quiet "${model[@]}" "${load[@]}" --requests 20 --rate 40 --keep-busy 6 \
         --serve --out "$tmp/out" "$@" >"$tmp/log" 2>&1 &
     run=$!
     for _ in $(seq 600); do [ -S "$tmp/out/control.sock" ] && break; sleep 0.05; done
@@ -43,20 +44,14 @@ finish() { # it ends, and every token was right
     run=
     grep -q "GOOD" "$tmp/log" || fail "the run was not good"
 }
-rejoin() { ctl rejoin 3 >/dev/null && ctl wait settled --timeout 30 >/dev/null; }
+rejoin() { ctl rejoin "$last" >/dev/null && ctl wait settled --timeout 30 >/dev/null; }
 # rejoin_is_refused TEXT: a new process in seat 3 ends with that text
 rejoin_is_refused() {
     rejoin && grep -qF -- "$1" "$tmp/log" || fail "a rejoin is not refused with '$1'"
     cp "$tmp"/right/* "$tmp/weights"
 }
-start --keep-busy 6
-ctl kill 3 >/dev/null && ctl wait settled --timeout 30 >/dev/null || fail "rank 3 was not killed"
-truncate -s -100 "$tmp/weights/$shard"
-rejoin_is_refused "the file is truncated"
-sed -i 's/"F32"/"I32"/' "$tmp/weights/$shard" # numbers of the same size
-rejoin_is_refused "is I32"
-# a bit of the first number of each expert's tensors
-/usr/bin/python3 - "$tmp/weights" <<'PYTHON'
+change_weights() { # a bit of the first number of each expert's tensors is another one
+    /usr/bin/python3 - "$tmp/weights" <<'PYTHON'
 import json, pathlib, struct, sys
 for path in pathlib.Path(sys.argv[1]).glob("*.safetensors"):
     data = bytearray(path.read_bytes())
@@ -66,7 +61,48 @@ for path in pathlib.Path(sys.argv[1]).glob("*.safetensors"):
             data[8 + length + tensor["data_offsets"][0]] ^= 1
     path.write_bytes(data)
 PYTHON
+}
+last=3
+start --ranks 4 --checkpoint "$tmp/weights"
+ctl kill 3 >/dev/null && ctl wait settled --timeout 30 >/dev/null || fail "rank 3 was not killed"
+truncate -s -100 "$tmp/weights/$shard"
+rejoin_is_refused "the file is truncated"
+sed -i 's/"F32"/"I32"/' "$tmp/weights/$shard" # numbers of the same size
+rejoin_is_refused "is I32"
+change_weights
 rejoin_is_refused "holds other weights of layer 0 expert"
 rejoin || fail "the right file is refused"
 ctl status --json >"$tmp/status" && grep -q '"seat":3,"generation":5,"state":"joined"' "$tmp/status" || { cat "$tmp/status"; fail "rank 3 did not come back"; }
+finish
+
+# ---- the only source that is left: of three ranks each has experts that no other has
+last=2
+uncovered() { # there are such experts, and nobody serves
+    for _ in $(seq 200); do
+        ctl status --json >"$tmp/status" && ! grep -q '"uncovered":0' "$tmp/status" && return 0
+        sleep 0.02
+    done
+    cat "$tmp/status"; fail "no expert is uncovered"
+}
+killed() { ctl kill 2 >/dev/null || fail "rank 2 was not killed"; }
+start --ranks 3 --backups 0
+killed
+uncovered # without a file
+rejoin || fail "rank 2 does not heal"
+finish
+start --ranks 3 --backups 0 --checkpoint "$tmp/weights"
+killed
+ctl wait settled --timeout 30 >/dev/null || fail "the file does not repair"
+finish
+/usr/bin/python3 -c '
+import json, sys
+moved = json.load(open(sys.argv[1]))["faults"][0]["weights_bytes_in_pause"]
+sys.exit(0 if moved > 0 else "no bytes came from the file")' "$tmp/out/summary.json" || fail "no repair"
+start --ranks 3 --backups 0 --checkpoint "$tmp/weights"
+change_weights # while ranks serve: what is read then has other checksums
+killed
+uncovered
+grep -q "repair failed.*the checkpoint: bytes do not match" "$tmp/log" || fail "the bad file is not named"
+cp "$tmp"/right/* "$tmp/weights"
+rejoin || fail "rank 2 does not heal"
 finish
