@@ -494,8 +494,8 @@ void eepi_core_advance_fault(eepi_core *core)
     report(core);
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
         advance_repair(core);
-        if (!any_is_suspected(core) &&
-            !is_plan_void(core)) { /* all members must say that they know nothing newer */
+        /* all members must say that they know nothing newer */
+        if (!any_is_suspected(core) && !is_plan_void(core)) {
             if (all_reported(core) && is_own_turn(core) && !propose_end(core)) {
                 propose_repaired(core);
             }
