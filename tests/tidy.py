@@ -63,7 +63,7 @@ NEVER = [
     ("repair/link_costs", ("transport", "graphs")),
     ("repair/planner", ("transport", "graphs")),
     ("repair/placement", ("transport", "graphs")),
-    ("repair/rebalance", ("transport", "graphs")),
+    ("repair/background", ("transport", "graphs")),
     ("membership/store/store_table", ("graphs", "transport", "membership/process")),
     ("membership/sink", ("transport", "membership/core", "membership/context")),
 ]
@@ -71,7 +71,7 @@ NEVER = [
 ONLY = {"experiments/oracle": ("experiments/oracle/", "experiments/base/", "include/eep/status.h")}
 # Pure: no clock, thread, socket or device, of the project or of the system.
 PURE = ("membership/core", "membership/view", "repair/planner", "repair/placement",
-        "repair/link_costs", "repair/rebalance", "membership/store/store_table", "experiments/script/script")
+        "repair/link_costs", "repair/background", "membership/store/store_table", "experiments/script/script")
 IMPURE = ("graphs/base/", "time.h", "pthread.h", "poll.h", "unistd.h", "sys/")
 # Bags that were emptied once: how many members they may have.
 MEMBERS = {"struct eep_context": 40, "struct launcher": 15}

@@ -49,12 +49,14 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
     core->plan = eepi_view_new(&config->shape);
     core->draft = eepi_view_new(&config->shape);
     core->table = eepi_plan_table_new(&config->shape);
+    core->background = eepi_background_new(&config->shape);
+    core->round_fills = EEPI_ROUND_FILLS;
     core->links = eepi_links_new(&config->shape);
     core->peers = calloc(seats, sizeof *core->peers);
     core->suspects = calloc(seats, sizeof *core->suspects);
     core->loads = calloc(eepi_core_num_loads(&config->shape), sizeof *core->loads);
-    if (!core->view || !core->plan || !core->draft || !core->table || !core->links ||
-        !core->peers || !core->suspects || !core->loads || !peers_open(core)) {
+    if (!core->view || !core->plan || !core->draft || !core->table || !core->background ||
+        !core->links || !core->peers || !core->suspects || !core->loads || !peers_open(core)) {
         eepi_core_close(core);
         return EEP_ERR_NO_MEMORY;
     }
@@ -79,6 +81,7 @@ void eepi_core_close(eepi_core *core)
     free(core->plan);
     free(core->draft);
     eepi_plan_table_free(core->table);
+    eepi_background_free(core->background);
     eepi_links_free(core->links);
     free(core);
 }

@@ -3,6 +3,7 @@
 #include "membership/core/core_facts.h"
 
 #include "membership/core/core_common.h"
+#include "membership/core/core_rebalance.h"
 #include "membership/core/core_ends.h"
 #include "membership/core/core_status.h"
 
@@ -139,7 +140,7 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
     }
     if (!core->has_view || have_other_members(core->view, view)) {
         core->background_after_us = core->now_us + core->config.background_delay_us;
-        core->examined_layers = 0;
+        eepi_core_examine_layers(core);
     }
     /* S2: the epochs that a rank knows only grow, once it has been in a view */
     assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
@@ -504,6 +505,7 @@ static void on_observation(eepi_core *core, const eepi_input *input)
 
 static void on_loads(eepi_core *core, const uint32_t *loads)
 {
+    eepi_core_examine_layers(core);
     core->has_loads = loads != NULL;
     if (loads) {
         memcpy(core->loads, loads, eepi_core_num_loads(&core->config.shape) * sizeof *loads);

@@ -5,6 +5,7 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
+#include "membership/core/core_rebalance.h"
 #include "repair/placement.h"
 
 #include <stdio.h>
@@ -191,6 +192,6 @@ int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
         changes++;
     }
     eepi_plan_empty_nonmembers(draft);
-    core->examined_layers = 0;
+    eepi_core_examine_layers(core);
     return changes;
 }

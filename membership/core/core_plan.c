@@ -103,7 +103,7 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
         } else if (s->state == EEP_SEAT_ACTIVE && core->peers[seat].leaving &&
                    core->peers[seat].generation == s->generation) {
             s->state = EEP_SEAT_RETIRING; /* until others hold what only it holds */
-            core->examined_layers = 0;
+            eepi_core_examine_layers(core);
             retirements++;
         }
     }

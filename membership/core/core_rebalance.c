@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Background repair (tier 3 of the repair hierarchy): redundancy and balance come back behind live
- * traffic, a layer per round, each round one flip. A planned view takes slots away from routing and
- * names them FILLING; their owners fill them once they run it; the next planned view, when all have
- * acknowledged their checksums, routes to them (rule R1). */
+/* Background repair (tier 3 of the repair hierarchy): redundancy, distance and balance come back
+ * behind live traffic, in rounds over many layers, each round one flip. A planned view takes slots
+ * away from routing and names them FILLING; their owners fill them once they run it; the next
+ * planned view, when all have acknowledged their checksums, routes to them (rule R1). */
 #include "membership/core/core_rebalance.h"
 
 #include "membership/core/core_common.h"
+#include "repair/background/background.h"
 #include "repair/planner/planner.h"
-#include "repair/rebalance.h"
 
 enum {
-    ROUND_FILLS = 16,          /* slots per round, in one layer */
+    LEAST_FILLS = 16,          /* slots per round, after rounds that took too long */
+    WORK_OF_CALL = 1 << 16,    /* slots and experts that one call looks at, */
+    WORK_OF_FILL = 1 << 10,    /* and what a fill counts beside them */
     FILL_BOUND_US = 30000000,  /* a round that takes longer is given up, */
     FILL_BACKOFF_US = 10000000 /* and nothing is moved for so long */
 };
@@ -30,7 +32,7 @@ void eepi_core_advance_fills(eepi_core *core)
     eepi_core_act(core, EEPI_ACTION_FILL)->view = view;
 }
 
-int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft)
+int eepi_core_promote_fills(eepi_core *core, eepi_view *draft)
 {
     int promoted = 0;
 
@@ -39,6 +41,9 @@ int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft)
             core->peers[seat].filled_digest == core->view->digest) {
             promoted += eepi_plan_filled(draft, seat);
         }
+    }
+    if (promoted > 0 && eepi_plan_fills(draft, -1, NULL, 0) == 0) { /* in time */
+        core->round_fills *= core->round_fills < EEPI_ROUND_FILLS ? 2 : 1;
     }
     return promoted;
 }
@@ -52,7 +57,8 @@ bool eepi_core_fills_are_late(eepi_core *core)
         return false;
     }
     core->background_after_us = core->now_us + FILL_BACKOFF_US;
-    core->examined_layers = 0;
+    core->round_fills /= core->round_fills > LEAST_FILLS ? 2 : 1;
+    eepi_core_examine_layers(core);
     return true;
 }
 
@@ -67,11 +73,50 @@ static bool somebody_retires(const eepi_view *view)
     return false;
 }
 
-/* A layer is looked at per call, so that a large instance never keeps this thread for long. */
+void eepi_core_examine_layers(eepi_core *core)
+{
+    core->examined_layers = 0;
+    core->pass_fills = 0;
+}
+
+/* The pass goes on from the layer where it stopped. What it moved may make more moves worth while,
+ * so passes follow until one finds nothing. */
+static void end_pass(eepi_core *core)
+{
+    if (core->examined_layers == core->config.shape.num_layers && core->pass_fills > 0) {
+        eepi_core_examine_layers(core);
+    }
+}
+
+/* Layers until the round is full or has taken long enough for one call: a large instance never
+ * keeps this thread for long. */
+static int plan_layers(eepi_core *core, eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    const int64_t layer_work = (int64_t)shape->max_ranks * shape->num_slots + shape->num_experts;
+    eepi_background_limits limits = eepi_background_defaults;
+    int64_t work = 0;
+    int fills = 0;
+
+    eepi_background_begin(core->background, draft);
+    while (core->examined_layers < shape->num_layers && fills < core->round_fills &&
+           work < WORK_OF_CALL) {
+        const int layer = core->examined_layers++;
+        int n;
+        limits.max_fills = core->round_fills - fills;
+        n = eepi_background_layer(core->background, layer, eepi_core_loads(core, layer), &limits);
+        fills += n;
+        work += layer_work + (int64_t)n * WORK_OF_FILL;
+    }
+    core->pass_fills += fills;
+    return fills;
+}
+
 int eepi_core_plan_round(eepi_core *core, eepi_view *draft)
 {
     int fills;
 
+    end_pass(core);
     if (!core->config.background || core->examined_layers == draft->shape.num_layers) {
         return 0;
     }
@@ -79,10 +124,9 @@ int eepi_core_plan_round(eepi_core *core, eepi_view *draft)
         eepi_core_wake_at(core, core->background_after_us);
         return 0;
     }
-    fills = eepi_plan_background(draft, core->examined_layers, ROUND_FILLS);
+    fills = plan_layers(core, draft);
     if (fills == 0) {
-        core->examined_layers++;
-        eepi_core_wake_at(core, core->now_us);
+        eepi_core_wake_at(core, core->now_us); /* the next layers, or the next pass */
     }
     return fills;
 }

@@ -5,13 +5,17 @@
 
 #include "membership/core/core_state.h"
 
+enum { EEPI_ROUND_FILLS = 256 }; /* slots per round of all layers, at most */
+
 /* This rank's part: fill its FILLING slots of the view that it serves. */
 void eepi_core_advance_fills(eepi_core *core);
 /* The planner's part, on a draft of the next view: slots that are filled hold their experts.
  * Returns how many. */
-int eepi_core_promote_fills(const eepi_core *core, eepi_view *draft);
+int eepi_core_promote_fills(eepi_core *core, eepi_view *draft);
 /* The fills that are left are overdue; then nothing is moved for a while. */
 bool eepi_core_fills_are_late(eepi_core *core);
+/* Something has changed that background repair goes by: look at all layers again. */
+void eepi_core_examine_layers(eepi_core *core);
 /* One round more, if it is time for one: how many slots the draft fills. */
 int eepi_core_plan_round(eepi_core *core, eepi_view *draft);
 #endif

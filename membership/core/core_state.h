@@ -6,6 +6,7 @@
 
 #include "graphs/kernels/table_layout.h"
 #include "membership/core/core.h"
+#include "repair/background/background.h"
 #include "repair/planner/plan_table.h"
 
 typedef enum core_status {
@@ -81,7 +82,10 @@ struct eepi_core {
     uint64_t fill_digest;         /* FILLING slots of that document were asked for */
     uint64_t fill_us;             /* when that document was seen */
     uint64_t background_after_us; /* nothing is moved before */
-    int32_t examined_layers;      /* layers below need nothing as long as the members stay */
+    int32_t examined_layers;      /* of this pass over the layers */
+    int32_t pass_fills;           /* that it has planned */
+    int32_t round_fills;          /* of one round at most */
+    eepi_background *background;  /* its memory */
 
     eepi_view *draft;       /* this rank's own, on its way into the register */
     eepi_plan_table *table; /* the planner's */

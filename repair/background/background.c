@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A round of background repair, layer by layer (routing stabilisation of DESIGN.md; the paper moves
+ * all of it inside the pause). */
+#include "repair/background/background.h"
+
+#include "repair/background/level.h"
+#include "repair/background/protect.h"
+
+#include <stdlib.h>
+
+struct eepi_background {
+    eepi_outlook outlook;
+    int32_t *order;         /* [num_experts] */
+    int32_t num_protecting; /* fills of the layer planned last */
+};
+
+const eepi_background_limits eepi_background_defaults = {.max_fills = 16,
+                                                         .max_exposed = 8,
+                                                         .target_permille = 1050,
+                                                         .start_permille = 1080,
+                                                         .pay_permille = 5};
+
+eepi_background *eepi_background_new(const eepi_view_shape *shape)
+{
+    const size_t seats = (size_t)shape->max_ranks, experts = (size_t)shape->num_experts;
+    const size_t slots = seats * (size_t)shape->num_slots;
+    eepi_background *b = calloc(1, sizeof *b);
+    eepi_outlook *o;
+
+    if (!b) {
+        return NULL;
+    }
+    o = &b->outlook;
+    o->shape = *shape;
+    o->seat = calloc(seats, sizeof *o->seat);
+    o->expert = calloc(experts, sizeof *o->expert);
+    o->next = calloc(slots, sizeof *o->next);
+    o->carried = calloc(slots, sizeof *o->carried);
+    o->sorted = calloc(slots, sizeof *o->sorted);
+    o->fills = calloc(slots, sizeof *o->fills);
+    b->order = calloc(experts, sizeof *b->order);
+    if (!o->seat || !o->expert || !o->next || !o->carried || !o->sorted || !o->fills || !b->order) {
+        eepi_background_free(b);
+        return NULL;
+    }
+    return b;
+}
+
+void eepi_background_free(eepi_background *background)
+{
+    if (!background) {
+        return;
+    }
+    free(background->outlook.seat);
+    free(background->outlook.expert);
+    free(background->outlook.next);
+    free(background->outlook.carried);
+    free(background->outlook.sorted);
+    free(background->outlook.fills);
+    free(background->order);
+    free(background);
+}
+
+void eepi_background_begin(eepi_background *background, eepi_view *view)
+{
+    eepi_outlook_begin(&background->outlook, view);
+}
+
+/* ---------------------------------------------------------------- sources */
+
+/* Seats that are asked less come first; among these, one of the same node. */
+static bool is_nearer(const eepi_outlook *o, int seat, int best, int target)
+{
+    const eepi_outlook_seat *a, *b;
+
+    if (best == EEPI_NOTHING) {
+        return true;
+    }
+    a = &o->seat[seat];
+    b = &o->seat[best];
+    if (a->asked != b->asked) {
+        return a->asked < b->asked;
+    }
+    return a->node == o->seat[target].node && b->node != o->seat[target].node;
+}
+
+static bool holds(const eepi_outlook *o, int seat, int expert)
+{
+    for (int k = 0; k < o->shape.num_slots; k++) {
+        const eepi_view_slot *s = &o->slot[seat * o->shape.num_slots + k];
+        if (s->state == EEPI_SLOT_HOLDS && s->expert == expert) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The target's own backup, else a member that holds the expert when the round is decided, or has it
+ * as a backup. */
+static int choose_source(const eepi_outlook *o, int expert, int target)
+{
+    int best = EEPI_NOTHING;
+
+    if (eepi_view_has_backup(o->view, target, o->layer, expert)) {
+        return target;
+    }
+    for (int seat = 0; seat < o->shape.max_ranks; seat++) {
+        if (o->seat[seat].member && is_nearer(o, seat, best, target) &&
+            (eepi_view_has_backup(o->view, seat, o->layer, expert) || holds(o, seat, expert))) {
+            best = seat;
+        }
+    }
+    return best;
+}
+
+/* After all slots are decided: what is a source then, stays one. */
+static void choose_sources(eepi_outlook *o)
+{
+    for (int i = 0; i < o->num_fills; i++) {
+        eepi_view_slot *s = &o->slot[o->fills[i]];
+        const int source = choose_source(o, s->expert, eepi_outlook_seat_of(o, o->fills[i]));
+        s->source = (uint16_t)source;
+        o->seat[source].asked++;
+    }
+}
+
+int eepi_background_layer(eepi_background *background, int layer, const uint32_t *loads,
+                          const eepi_background_limits *limits)
+{
+    eepi_outlook *o = &background->outlook;
+
+    eepi_outlook_read(o, layer, loads, limits);
+    eepi_background_protect(o, background->order);
+    background->num_protecting = o->num_fills;
+    eepi_background_level(o);
+    eepi_background_use_empty(o);
+    choose_sources(o);
+    return o->num_fills;
+}
+
+eepi_background_state eepi_background_state_of(const eepi_background *background)
+{
+    const eepi_outlook *o = &background->outlook;
+    const int64_t mean = o->num_staying > 0 ? o->total / o->num_staying : 0;
+    eepi_background_state state = {.bare = o->bare,
+                                   .single = o->single,
+                                   .near = o->near,
+                                   .lacking = o->lacking,
+                                   .empty = o->empty,
+                                   .protecting = background->num_protecting};
+
+    for (int seat = 0; seat < o->shape.max_ranks && mean > 0; seat++) {
+        const int64_t permille = o->seat[seat].stays ? o->seat[seat].load * 1000 / mean : 0;
+        state.most_permille = permille > state.most_permille ? permille : state.most_permille;
+    }
+    return state;
+}
