@@ -136,6 +136,7 @@ static void make_plan(eepi_core *core)
     if (changes + promoted + retirements == 0) {
         return;
     }
+    eepi_core_split_loads(core, draft);
     eepi_core_check_draft(core, draft);
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);

@@ -9,6 +9,8 @@
 #include "repair/background/background.h"
 #include "repair/planner/planner.h"
 
+#include <string.h>
+
 enum {
     LEAST_FILLS = 16,          /* slots per round, after rounds that took too long */
     WORK_OF_CALL = 1 << 16,    /* slots and experts that one call looks at, */
@@ -96,7 +98,7 @@ static int plan_layers(eepi_core *core, eepi_view *draft)
     const int64_t layer_work = (int64_t)shape->max_ranks * shape->num_slots + shape->num_experts;
     eepi_background_limits limits = eepi_background_defaults;
     int64_t work = 0;
-    int fills = 0;
+    int fills = 0, splits = 0;
 
     eepi_background_begin(core->background, draft);
     while (core->examined_layers < shape->num_layers && fills < core->round_fills &&
@@ -107,9 +109,30 @@ static int plan_layers(eepi_core *core, eepi_view *draft)
         n = eepi_background_layer(core->background, layer, eepi_core_loads(core, layer), &limits);
         fills += n;
         work += layer_work + (int64_t)n * WORK_OF_FILL;
+        if (n == 0) { /* where fills are planned, eepi_core_split_loads does it */
+            splits += eepi_background_split(core->background, draft, layer,
+                                            eepi_core_loads(core, layer), &limits, false);
+        }
     }
-    core->pass_fills += fills;
-    return fills;
+    core->pass_fills += fills + splits;
+    return fills + splits;
+}
+
+/* Layers whose routing changes split their loads anew: a slot that is new has no share yet. */
+void eepi_core_split_loads(eepi_core *core, eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    const size_t bytes = (size_t)shape->max_ranks * (size_t)shape->num_slots *
+                         sizeof *eepi_view_slot_at(draft, 0, 0, 0);
+
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        if (memcmp(eepi_view_slot_at(draft, layer, 0, 0),
+                   eepi_view_slot_at(core->view, layer, 0, 0), bytes) != 0) {
+            (void)eepi_background_split(core->background, draft, layer,
+                                        eepi_core_loads(core, layer), &eepi_background_defaults,
+                                        true);
+        }
+    }
 }
 
 int eepi_core_plan_round(eepi_core *core, eepi_view *draft)

@@ -16,6 +16,8 @@ int eepi_core_promote_fills(eepi_core *core, eepi_view *draft);
 bool eepi_core_fills_are_late(eepi_core *core);
 /* Something has changed that background repair goes by: look at all layers again. */
 void eepi_core_examine_layers(eepi_core *core);
-/* One round more, if it is time for one: how many slots the draft fills. */
+/* The draft's changed layers: the router's shares of their replicas. */
+void eepi_core_split_loads(eepi_core *core, eepi_view *draft);
+/* One round more, if it is time for one: how many slots the draft fills, and layers it splits. */
 int eepi_core_plan_round(eepi_core *core, eepi_view *draft);
 #endif

@@ -63,7 +63,12 @@ void eepi_background_free(eepi_background *background)
 
 void eepi_background_begin(eepi_background *background, eepi_view *view)
 {
-    eepi_outlook_begin(&background->outlook, view);
+    eepi_outlook *o = &background->outlook;
+
+    eepi_outlook_begin(o, view, false);
+    for (int seat = 0; seat < o->shape.max_ranks; seat++) {
+        o->seat[seat].asked = o->seat[seat].filled = 0;
+    }
 }
 
 /* ---------------------------------------------------------------- sources */
@@ -129,6 +134,9 @@ int eepi_background_layer(eepi_background *background, int layer, const uint32_t
 {
     eepi_outlook *o = &background->outlook;
 
+    if (o->routed) {
+        eepi_outlook_begin(o, o->view, false);
+    }
     eepi_outlook_read(o, layer, loads, limits);
     eepi_background_protect(o, background->order);
     background->num_protecting = o->num_fills;
@@ -136,6 +144,26 @@ int eepi_background_layer(eepi_background *background, int layer, const uint32_t
     eepi_background_use_empty(o);
     choose_sources(o);
     return o->num_fills;
+}
+
+bool eepi_background_split(eepi_background *background, eepi_view *view, int layer,
+                           const uint32_t *loads, const eepi_background_limits *limits, bool anew)
+{
+    eepi_outlook *o = &background->outlook;
+    int64_t most;
+
+    eepi_outlook_begin(o, view, true);
+    eepi_outlook_read(o, layer, loads, limits);
+    most = eepi_outlook_most(o);
+    if (!anew && (!o->has_loads || most <= o->target)) {
+        return false;
+    }
+    o->target = o->mean; /* as even as it gets, so that it lasts */
+    eepi_outlook_split_all(o);
+    if (!anew && most - eepi_outlook_most(o) < 2 * o->pay) {
+        return false;
+    }
+    return eepi_outlook_write_split(o);
 }
 
 eepi_background_state eepi_background_state_of(const eepi_background *background)

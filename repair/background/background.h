@@ -50,6 +50,13 @@ void eepi_background_begin(eepi_background *background, eepi_view *view);
 int eepi_background_layer(eepi_background *background, int layer, const uint32_t *loads,
                           const eepi_background_limits *limits);
 
+/* Split the loads of a layer over the replicas that are routed to, HOLDS slots of members, so that
+ * the most loaded seat carries as little as possible: their shares. Without `anew` shares stay as
+ * they are while they leave no seat above the target, or nearly no better ones are possible.
+ * Returns whether a share changed. May stand between two layers of a round. */
+bool eepi_background_split(eepi_background *background, eepi_view *view, int layer,
+                           const uint32_t *loads, const eepi_background_limits *limits, bool anew);
+
 /* Of the layer planned last, as it will be: */
 typedef struct eepi_background_state {
     int64_t most_permille;      /* most loaded seat over the mean, an expert split equally */

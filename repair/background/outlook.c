@@ -6,21 +6,25 @@
 
 #include <assert.h>
 
-/* Loads are scaled so that a share of a small load is not rounded away. */
-enum { LOAD_BITS = 16, MAX_SWEEPS = 32 };
+enum {
+    LOAD_BITS = 16,   /* loads are scaled so that a share of a small one is not rounded away */
+    HOT_PERCENT = 70, /* of the target: most that a replica of a hot expert may carry */
+    MAX_SWEEPS = 32
+};
 
-void eepi_outlook_begin(eepi_outlook *o, eepi_view *view)
+void eepi_outlook_begin(eepi_outlook *o, eepi_view *view, bool routed)
 {
     o->view = view;
+    o->routed = routed;
     o->num_staying = 0;
     o->num_nodes = eepi_view_num_nodes(&view->shape);
     for (int seat = 0; seat < o->shape.max_ranks; seat++) {
-        const eepi_view_seat *in = eepi_view_seat_at(view, seat);
-        const bool member = eepi_view_is_member(view, seat);
-        o->seat[seat] = (eepi_outlook_seat){.node = eepi_view_node_of(&view->shape, seat),
-                                            .member = member,
-                                            .stays = member && in->state != EEP_SEAT_RETIRING};
-        o->num_staying += o->seat[seat].stays;
+        eepi_outlook_seat *s = &o->seat[seat];
+        s->node = eepi_view_node_of(&view->shape, seat);
+        s->member = eepi_view_is_member(view, seat);
+        s->stays =
+            s->member && (routed || eepi_view_seat_at(view, seat)->state != EEP_SEAT_RETIRING);
+        o->num_staying += s->stays;
     }
     o->distance = eepi_spread_distance(&view->shape, o->num_staying);
 }
@@ -104,15 +108,24 @@ static void read_loads(eepi_outlook *o, const uint32_t *loads)
     o->pay = o->mean / 1000 * limits->pay_permille;
 }
 
-/* Seats that an expert needs so that none of its replicas alone is above the target. */
+/* Seats that an expert needs under the target. One that is more than a seat's whole load needs so
+ * many that other experts have room beside each of its replicas: with fewer, many small experts
+ * would have to leave. */
 static int hot_seats(const eepi_outlook *o, int64_t weight)
 {
+    const int64_t most = o->target / 100 * HOT_PERCENT;
     int64_t seats = 1;
 
-    if (weight > o->target && o->target > 0) {
-        seats = (weight + o->target - 1) / o->target;
+    if (weight > o->target && most > 0) {
+        seats = (weight + most - 1) / most;
     }
     return seats < o->num_staying ? (int)seats : o->num_staying;
+}
+
+/* part / whole of a load, without overflow. */
+static int64_t part_of(int64_t load, int64_t part, int64_t whole)
+{
+    return load < (INT64_C(1) << 40) ? load * part / whole : load / whole * part;
 }
 
 /* The document's own split, or an equal one: a slot that is to be filled has no share yet. */
@@ -125,7 +138,8 @@ static void read_split(eepi_outlook *o, int expert)
         whole += o->slot[s].share;
     }
     for (int s = e->first; s != EEPI_NOTHING; s = o->next[s]) {
-        o->carried[s] = whole > 0 ? e->weight / whole * o->slot[s].share : e->weight / e->slots;
+        o->carried[s] =
+            whole > 0 ? part_of(e->weight, o->slot[s].share, whole) : e->weight / e->slots;
         o->carried[s] = o->next[s] == EEPI_NOTHING ? left : o->carried[s];
         left -= o->carried[s];
         o->seat[eepi_outlook_seat_of(o, s)].load += o->carried[s];
@@ -149,7 +163,7 @@ void eepi_outlook_read(eepi_outlook *o, int layer, const uint32_t *loads,
             const int slot = seat * num_slots + k;
             const eepi_view_slot *s = &o->slot[slot];
             o->carried[slot] = 0;
-            if (s->state == EEPI_SLOT_EMPTY) {
+            if (s->state == EEPI_SLOT_EMPTY || (o->routed && s->state != EEPI_SLOT_HOLDS)) {
                 o->empty += o->seat[seat].stays;
                 continue;
             }
@@ -317,6 +331,26 @@ void eepi_outlook_split_all(eepi_outlook *o)
             return;
         }
     }
+}
+
+/* The shares of an expert's slots: all 0, so equal, where there is nothing to split. */
+bool eepi_outlook_write_split(eepi_outlook *o)
+{
+    bool changed = false;
+
+    for (int expert = 0; expert < o->shape.num_experts; expert++) {
+        const eepi_outlook_expert *e = &o->expert[expert];
+        const int shift = e->weight < (INT64_C(1) << 40) ? 0 : 16;
+        for (int s = e->first; s != EEPI_NOTHING; s = o->next[s]) {
+            const bool splits = o->has_loads && e->slots > 1 && e->weight > 0;
+            const uint16_t share =
+                splits ? (uint16_t)((o->carried[s] >> shift) * UINT16_MAX / (e->weight >> shift))
+                       : 0;
+            changed = changed || o->slot[s].share != share;
+            o->slot[s].share = share;
+        }
+    }
+    return changed;
 }
 
 int64_t eepi_outlook_room(const eepi_outlook *o, int expert, int without)

@@ -48,6 +48,7 @@ typedef struct eepi_outlook {
     int32_t bare, lacking, single, near, empty;
     int64_t total, mean, target, start, pay; /* loads */
     bool has_loads;
+    bool routed; /* of what is routed to now: HOLDS slots of all members, and not the round's end */
     eepi_background_limits limits;
 } eepi_outlook;
 
@@ -57,7 +58,7 @@ typedef struct eepi_outlook_change {
 } eepi_outlook_change;
 
 /* Seats, distance and nodes of the document. */
-void eepi_outlook_begin(eepi_outlook *o, eepi_view *view);
+void eepi_outlook_begin(eepi_outlook *o, eepi_view *view, bool routed);
 /* Look at a layer. */
 void eepi_outlook_read(eepi_outlook *o, int layer, const uint32_t *loads,
                        const eepi_background_limits *limits);
@@ -77,6 +78,8 @@ int eepi_outlook_order(eepi_outlook_change a, eepi_outlook_change b);
  * gained. The load above the target never rises. */
 void eepi_outlook_split(eepi_outlook *o, int expert);
 void eepi_outlook_split_all(eepi_outlook *o);
+/* Write the splits into the document's slots; whether any changed. */
+bool eepi_outlook_write_split(eepi_outlook *o);
 /* What the expert's other replicas can take over under the target. */
 int64_t eepi_outlook_room(const eepi_outlook *o, int expert, int without);
 int64_t eepi_outlook_most(const eepi_outlook *o);

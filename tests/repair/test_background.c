@@ -240,3 +240,53 @@ Test(background, sources_even_out_and_near_ones_come_first)
     eepi_background_free(b);
     free(view);
 }
+
+static int64_t peak_of_shares(const eepi_view *view, const uint32_t *loads)
+{
+    int64_t most = 0;
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        int64_t load = 0;
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, 0, seat, slot);
+            int64_t whole = 0;
+            for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
+                const eepi_view_slot *t = eepi_view_slot_at(view, 0, i / view->shape.num_slots,
+                                                            i % view->shape.num_slots);
+                whole += t->state == EEPI_SLOT_HOLDS && t->expert == s->expert ? t->share : 0;
+            }
+            if (s->state == EEPI_SLOT_HOLDS) {
+                load += whole > 0 ? (int64_t)loads[s->expert] * 1000 * s->share / whole
+                                  : (int64_t)loads[s->expert] * 1000 / num_live(view, 0, s->expert);
+            }
+        }
+        most = load > most ? load : most;
+    }
+    return most;
+}
+
+/* The router's shares repair what a loss did to the balance, and move no bytes. */
+Test(background, shares_even_out_loads)
+{
+    eepi_view *view = two_apart(8, 64, 16);
+    eepi_background *b = eepi_background_new(&view->shape);
+    const eepi_background_limits *limits = &eepi_background_defaults;
+    uint32_t loads[64];
+    int64_t total = 0;
+
+    for (int expert = 0; expert < 64; expert++) {
+        loads[expert] = 100 + (uint32_t)(expert * 37 % 64) * 10;
+        total += (int64_t)loads[expert] * 1000;
+    }
+    kill_seat(view, 3);
+    cr_assert_gt(peak_of_shares(view, loads), total / 7 * 105 / 100);
+    cr_assert(eepi_background_split(b, view, 0, loads, limits, false));
+    cr_assert_leq(peak_of_shares(view, loads), total / 7 * 101 / 100);
+    cr_assert_not(eepi_background_split(b, view, 0, loads, limits, false), "it is even already");
+    eepi_view_seal(view);
+    cr_assert_eq(eepi_view_check(view, view->bytes, NULL), EEP_OK);
+    cr_assert(eepi_background_split(b, view, 0, NULL, limits, true));
+    cr_assert_not(eepi_background_split(b, view, 0, NULL, limits, true), "all alike, all 0");
+    eepi_background_free(b);
+    free(view);
+}

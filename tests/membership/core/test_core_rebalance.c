@@ -201,3 +201,45 @@ Test(core_background, it_can_be_switched_off)
         EXPECT(c, num_fills(c) == 0 && c->num_committed == 3);
     }
 }
+
+static void feed_loads(cluster *c, const uint32_t *loads)
+{
+    for (int seat = 0; seat < 5; seat++) {
+        if (cluster_at(c, seat)->alive) {
+            cluster_feed(c, seat, (eepi_input){.kind = EEPI_INPUT_LOADS, .loads = loads});
+        }
+    }
+}
+
+static int has_shares(cluster *c)
+{
+    for (int i = 0; i < c->view->shape.max_ranks * c->view->shape.num_slots; i++) {
+        const int num_slots = c->view->shape.num_slots;
+        if (eepi_view_slot_at(c->view, 0, i / num_slots, i % num_slots)->share > 0) {
+            return cluster_is_serving(c);
+        }
+    }
+    return 0;
+}
+
+/* Loads that differ are split over replicas first: one flip, and no slot changes hands for it. Then
+ * nothing happens, until loads change. */
+Test(core_background, uneven_loads_are_split_and_then_there_is_rest)
+{
+    static const uint32_t uneven[8] = {30, 10, 10, 20, 10, 10, 10, 20};
+
+    FOR_SEEDS(&roomy, c)
+    {
+        int committed;
+        feed_loads(c, uneven);
+        EXPECT(c, cluster_until(c, has_shares, 3 * SECOND));
+        cluster_run(c, 2 * SECOND);
+        committed = c->num_committed;
+        feed_loads(c, uneven);
+        cluster_run(c, 2 * SECOND);
+        EXPECT(c, c->num_committed == committed);
+        EXPECT(c, num_wedges(c) == 0);
+        cluster_crash(c, 3); /* the others' shares do for what it leaves */
+        expect_serving(c, 4);
+    }
+}
