@@ -71,6 +71,8 @@ step "a faulted run has the bits of its fault-free twin, in fp32" \
 step "the long scenarios" bash tests/run/scenarios.sh "$root/build/experiments" long
 step "all scenarios, weights in shared memory" bash tests/run/scenarios.sh "$root/build/experiments" all
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/run/scenarios.sh "$root/build/experiments" all
+newer_ucx() { bash tests/run/ucx_newer.sh "$root/build" || [ $? -eq 77 ]; }
+step "copies over a newer UCX than the one that libeep was built with" newer_ucx
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
 python_package() { # NAME: into out/python, unless Python has it
