@@ -33,8 +33,13 @@ static bool survives(looker *self, int first, int last)
         eepi_view_seat_at(left, self->seats[i])->state = EEP_SEAT_VACANT;
     }
     eepi_plan_empty_nonmembers(left);
+    bool can_read_file[EEP_MAX_RANKS];
+    const eepi_plan_given given = {.can_read_file = can_read_file};
+    for (int seat = 0; seat < left->shape.max_ranks; seat++) {
+        can_read_file[seat] = eepi_view_has_checkpoint(left, seat);
+    }
     bool good = eepi_view_num_active(left) > 0 &&
-                eepi_plan_coverage(left, self->table, NULL, NULL, NULL, 0) == EEP_OK;
+                eepi_plan_coverage(left, self->table, &given, NULL, NULL, 0) == EEP_OK;
     free(left);
     return good;
 }

@@ -94,6 +94,7 @@ start --ranks 3 --backups 0 --checkpoint "$tmp/weights"
 killed
 ctl wait settled --timeout 30 >/dev/null || fail "the file does not repair"
 finish
+grep -q "placement: every death stops" "$tmp/log" && fail "the file is not counted on"
 /usr/bin/python3 -c '
 import json, sys
 moved = json.load(open(sys.argv[1]))["faults"][0]["weights_bytes_in_pause"]
@@ -101,8 +102,10 @@ sys.exit(0 if moved > 0 else "no bytes came from the file")' "$tmp/out/summary.j
 start --ranks 3 --backups 0 --checkpoint "$tmp/weights"
 change_weights # while ranks serve: what is read then has other checksums
 killed
+named='repair failed.*the checkpoint: bytes do not match'
+for _ in $(seq 400); do grep -q "$named" "$tmp/log" && break; sleep 0.02; done
+grep -q "$named" "$tmp/log" || fail "the bad file is not named"
 uncovered
-grep -q "repair failed.*the checkpoint: bytes do not match" "$tmp/log" || fail "the bad file is not named"
 cp "$tmp"/right/* "$tmp/weights"
 rejoin || fail "rank 2 does not heal"
 finish
