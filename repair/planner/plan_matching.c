@@ -245,18 +245,24 @@ static uint64_t best_set_ns(matching *m, bool *in_set, bool *best_set)
 
 /* Loaded links are taken into the set and out of it, one by one, as long as that helps: of links in
  * a row on one path, one is enough. */
-static uint64_t best_bound_ns(matching *m, bool *in_set, bool *best_set)
+static uint64_t best_bound_ns(matching *m, bool *in_set, bool *best_set, uint64_t known_ns)
 {
     const eepi_plan_network *n = &m->table->network;
     const uint64_t makespan_ns = eepi_plan_makespan_ns(n);
-    uint64_t best_ns = best_set_ns(m, in_set, best_set);
+    uint64_t best_ns = 0;
     bool any = true;
+
+    if (eepi_plan_is_close(makespan_ns, known_ns)) {
+        return known_ns;
+    }
+    best_ns = best_set_ns(m, in_set, best_set);
 
     memcpy(in_set, best_set, (size_t)n->num_resources * sizeof *in_set);
     for (int round = 0; round < MOST_ROUNDS && any; round++) {
         any = false;
         for (int32_t r = 0; r < n->num_resources; r++) {
-            if (n->load_ns[r] < makespan_ns / 2 || eepi_plan_is_close(makespan_ns, best_ns)) {
+            if (n->load_ns[r] < makespan_ns / 2 ||
+                eepi_plan_is_close(makespan_ns, best_ns > known_ns ? best_ns : known_ns)) {
                 continue;
             }
             in_set[r] = !in_set[r];
@@ -272,7 +278,8 @@ static uint64_t best_bound_ns(matching *m, bool *in_set, bool *best_set)
     return best_ns;
 }
 
-uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *table)
+uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *table,
+                                     uint64_t bound_ns)
 {
     const eepi_view_shape *s = &before->shape;
     const size_t ranks = (size_t)s->max_ranks, experts = (size_t)s->num_experts;
@@ -288,11 +295,11 @@ uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *t
                   .is_given_up = calloc(ranks * (size_t)s->num_slots, sizeof *m.is_given_up),
                   .was_at = calloc(ranks, sizeof *m.was_at),
                   .was_at_expert = calloc(experts, sizeof *m.was_at_expert)};
-    uint64_t bound_ns = 0;
+    uint64_t ns = 0;
 
     if (in_set && best_set && m.is_away && m.seat_of && m.num_empty && m.evicted && m.is_given_up &&
         m.was_at && m.was_at_expert && table->num_choices > 0) {
-        bound_ns = best_bound_ns(&m, in_set, best_set);
+        ns = best_bound_ns(&m, in_set, best_set, bound_ns);
     }
     free(in_set);
     free(best_set);
@@ -303,5 +310,5 @@ uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *t
     free(m.is_given_up);
     free(m.was_at);
     free(m.was_at_expert);
-    return bound_ns;
+    return ns > bound_ns ? ns : bound_ns;
 }

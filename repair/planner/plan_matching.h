@@ -8,7 +8,9 @@
 
 #include "repair/planner/plan_table.h"
 
-/* `before` is the document that was planned on, `table` as the plan left it. 0: no memory, or no
- * fill. */
-uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *table);
+/* `before` is the document that was planned on, `table` as the plan left it, `bound_ns` the bound
+ * that the plan has: the answer is no less, and the search ends where it comes close to the
+ * makespan. `bound_ns` where there is no memory. */
+uint64_t eepi_plan_matching_bound_ns(const eepi_view *before, eepi_plan_table *table,
+                                     uint64_t bound_ns);
 #endif

@@ -77,8 +77,7 @@ static void judge_large(const eepi_view_shape *shape, int num, int *planned_io, 
             uint64_t bound_ns = cost.bound_ns;
             if (cost.makespan_ns >
                 bound_ns + bound_ns / 20) { /* it may be the bound that is loose */
-                const uint64_t ns = eepi_plan_matching_bound_ns(before, table);
-                bound_ns = ns > bound_ns ? ns : bound_ns;
+                bound_ns = eepi_plan_matching_bound_ns(before, table, bound_ns);
             }
             const double ratio = (double)cost.makespan_ns / (double)bound_ns;
             cr_assert_leq(bound_ns, cost.makespan_ns, REPLAY, SEED(seed));

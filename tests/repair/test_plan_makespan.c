@@ -201,7 +201,7 @@ static void judge(uint64_t seed, tally *t)
         eepi_plan_num_fills(&cost) > 1) {
         const uint64_t least_ns = least_makespan_ns(&in, view, cost.makespan_ns, &is_known);
         const double ratio = (double)cost.makespan_ns / (double)least_ns;
-        cr_assert_leq(eepi_plan_matching_bound_ns(in.view, table), least_ns,
+        cr_assert_leq(eepi_plan_matching_bound_ns(in.view, table, 0), least_ns,
                       "the matching bound is above a plan; " REPLAY, SEED(seed));
         cr_assert_leq(cost.bound_ns, least_ns, "the bound is above a plan; " REPLAY, SEED(seed));
         t->num_unknown += !is_known;

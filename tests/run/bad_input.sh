@@ -40,7 +40,7 @@ expect "--repeat: seed $largest and 1 more are above $largest, the largest" "$bi
 expect "--repeat: seed 9007199254740990 and 3 more" "$bin/eep-run" --seed 9007199254740990 --repeat 4 --out "$tmp/a"
 expect "this is no option: 'foo'" "$bin/eep-run" foo
 expect "this is no option: '--'" "$bin/eep-run" -- --ranks 2
-for program in run chaos ctl info oracle bench bench-bulk store; do
+for program in run chaos ctl info oracle bench bench-bulk plan store; do
     "$bin/eep-$program" --version | grep -qE "^eep-$program [0-9]+[.][0-9]+$" || { echo "eep-$program --version"; bad=1; }
 done
 for seconds in 0x10 " 5" +5 nan; do

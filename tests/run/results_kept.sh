@@ -55,7 +55,7 @@ ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
 gone() { local p; for p in $1; do [ ! -e "/proc/$p" ] || fail "process $p outlived its launcher ($2)"; done; }
 
 # Every program: what it prints is lost, so its exit status is not 0.
-for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-store; do
+for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-plan eep-store; do
     expect 1 "$command: standard output cannot be written" "$bin/$command" --help >/dev/full
     expect 1 "$command: standard output cannot be written" closed "$bin/$command" --help
     # A program whose standard output is closed opens no file or socket in its place.

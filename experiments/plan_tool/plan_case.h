@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An instance to be repaired: made from options, or read from a dumped view document. */
+#ifndef EEPX_PLAN_CASE_H
+#define EEPX_PLAN_CASE_H
+
+#include "repair/planner/planner.h"
+
+enum { PLAN_CASE_ERROR_BYTES = 400 };
+
+typedef struct plan_case_options {
+    int32_t ranks, ranks_per_node, layers, experts, slots, spread;
+    int32_t backups; /* nodes that keep a backup of an expert */
+    int32_t lost_by_chance;
+    uint64_t seed, expert_bytes;
+    const char *lost;            /* "3,8-11"; NULL: nobody */
+    const char *view;            /* a file; NULL: the instance is made from what stands above */
+    const char *rates;           /* "default" or "random" */
+    int32_t mbs[EEPI_NUM_RATES]; /* of every rank, 10^6 bytes per second; 0: as `rates` says */
+    bool checkpoint;             /* every rank reads it */
+} plan_case_options;
+
+typedef struct plan_case {
+    eepi_view *before; /* all ranks live; of a dumped document: as it was dumped */
+    eepi_view *view;   /* the lost ranks left out: what the planner begins with */
+    eepi_links *links;
+    bool *can_read_file; /* [max_ranks] */
+    eepi_plan_given given;
+} plan_case;
+
+/* Which ranks are in `view` no more, and what they alone kept. */
+void plan_case_lose(eepi_view *view, const bool *lost);
+/* EEP_ERR_INVALID, _NO_MEMORY or _UNCOVERED (fewer slots than experts), and why. */
+EEP_MUST_CHECK eep_status plan_case_open(const plan_case_options *options, plan_case *case_out,
+                                         char error[PLAN_CASE_ERROR_BYTES]);
+void plan_case_close(plan_case *self);
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Planning an instance and collecting what the plan moves. */
+#include "experiments/plan_tool/plan_report.h"
+
+#include "repair/planner/plan_matching.h"
+#include "repair/background/background.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { WHY_BYTES = 1000, NAME_BYTES = 60, MOST_ROUNDS = 1000 };
+
+static double ms_of(uint64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+static void add(cJSON *object, const char *name, double number)
+{
+    cJSON_AddNumberToObject(object, name, number);
+}
+
+/* ---------------------------------------------------------------- the instance */
+
+static cJSON *shape_of(const plan_case *self)
+{
+    const eepi_view_shape *s = &self->view->shape;
+    cJSON *shape = cJSON_CreateObject(), *lost = cJSON_CreateArray();
+
+    add(shape, "ranks", eepi_view_num_active(self->before));
+    add(shape, "seats", s->max_ranks);
+    add(shape, "nodes", eepi_view_num_nodes(s));
+    add(shape, "layers", s->num_layers);
+    add(shape, "experts", s->num_experts);
+    add(shape, "slots", s->num_slots);
+    add(shape, "expert_bytes", (double)self->given.expert_bytes);
+    for (int seat = 0; seat < s->max_ranks; seat++) {
+        if (eepi_view_is_member(self->before, seat) && !eepi_view_is_member(self->view, seat)) {
+            cJSON_AddItemToArray(lost, cJSON_CreateNumber(seat));
+        }
+    }
+    cJSON_AddItemToObject(shape, "lost", lost);
+    add(shape, "uncovered", eepi_view_num_uncovered(self->view, -1));
+    return shape;
+}
+
+/* ---------------------------------------------------------------- the pause */
+
+static const char *kind_of(const eepi_fill *fill)
+{
+    return fill->source == EEPI_SOURCE_FILE ? "file"
+           : fill->source == fill->seat     ? "local"
+                                            : "relocation";
+}
+
+static cJSON *fills_of(const eepi_view *planned, int num)
+{
+    eepi_fill *fills = calloc((size_t)num + 1, sizeof *fills);
+    cJSON *list = cJSON_CreateArray();
+
+    for (int i = 0; fills && i < eepi_plan_fills(planned, -1, fills, num) && i < num; i++) {
+        cJSON *fill = cJSON_CreateObject();
+        add(fill, "layer", fills[i].layer);
+        add(fill, "expert", fills[i].expert);
+        add(fill, "rank", fills[i].seat);
+        add(fill, "slot", fills[i].slot);
+        cJSON_AddStringToObject(fill, "kind", kind_of(&fills[i]));
+        if (fills[i].source != EEPI_SOURCE_FILE) {
+            add(fill, "source", fills[i].source);
+        }
+        cJSON_AddItemToArray(list, fill);
+    }
+    free(fills);
+    return list;
+}
+
+/* Bytes by where they are read: a rank's node, or the file. */
+static cJSON *sources_of(const eepi_plan_table *table, uint64_t expert_bytes, int max_ranks)
+{
+    cJSON *list = cJSON_CreateArray();
+
+    for (int source = -1; source < max_ranks; source++) {
+        const int named = source < 0 ? EEPI_SOURCE_FILE : source;
+        int own = 0, others = 0;
+        for (int i = 0; i < table->num_choices; i++) {
+            own += table->choices[i].source == named && table->choices[i].seat == named;
+            others += table->choices[i].source == named && table->choices[i].seat != named;
+        }
+        if (own + others == 0) {
+            continue;
+        }
+        cJSON *item = cJSON_CreateObject();
+        if (source >= 0) {
+            add(item, "rank", source);
+        }
+        add(item, "local_bytes", (double)own * (double)expert_bytes);
+        add(item, source < 0 ? "file_bytes" : "given_bytes", (double)others * (double)expert_bytes);
+        cJSON_AddItemToArray(list, item);
+    }
+    return list;
+}
+
+static cJSON *links_of(const plan_case *self, const eepi_plan_table *table)
+{
+    const eepi_plan_network *n = &table->network;
+    cJSON *list = cJSON_CreateArray();
+
+    for (int32_t r = 0; r < n->num_resources; r++) {
+        char name[NAME_BYTES];
+        if (n->load_ns[r] == 0) {
+            continue;
+        }
+        cJSON *link = cJSON_CreateObject();
+        eepi_links_name(self->links, r, name, sizeof name);
+        cJSON_AddStringToObject(link, "link", name);
+        add(link, "bytes",
+            (double)(n->load_ns[r] / n->unit_ns[r]) * (double)self->given.expert_bytes);
+        add(link, "ms", ms_of(n->load_ns[r]));
+        cJSON_AddItemToArray(list, link);
+    }
+    return list;
+}
+
+static void add_tier(cJSON *pause, const char *name, int fills, uint64_t expert_bytes)
+{
+    cJSON *tier = cJSON_AddObjectToObject(pause, name);
+
+    add(tier, "fills", fills);
+    add(tier, "bytes", (double)fills * (double)expert_bytes);
+}
+
+static void add_cost(cJSON *pause, const plan_case *self, eepi_plan_table *table,
+                     const eepi_plan_cost *cost)
+{
+    const uint64_t bytes = self->given.expert_bytes;
+    const uint64_t bound_ns = eepi_plan_matching_bound_ns(self->view, table, cost->bound_ns);
+
+    add_tier(pause, "local_reuse", cost->num_own, bytes);
+    add_tier(pause, "relocation", cost->num_remote, bytes);
+    add_tier(pause, "file", cost->num_file, bytes);
+    add(pause, "replicas_given_up", cost->num_evicted);
+    add(pause, "makespan_ms", ms_of(cost->makespan_ns));
+    add(pause, "bound_ms", ms_of(bound_ns));
+    cJSON_AddItemToObject(pause, "sources", sources_of(table, bytes, self->view->shape.max_ranks));
+    cJSON_AddItemToObject(pause, "links", links_of(self, table));
+}
+
+static cJSON *pause_of(const plan_case *self, eepi_plan_table *table, bool lists_fills,
+                       eepi_view **planned_io)
+{
+    cJSON *pause = cJSON_CreateObject();
+    char why[WHY_BYTES] = "";
+    eepi_plan_cost cost;
+    const eep_status status =
+        eepi_plan_coverage(*planned_io, table, &self->given, &cost, why, sizeof why);
+
+    cJSON_AddBoolToObject(pause, "covered", status == EEP_OK);
+    if (status != EEP_OK) {
+        cJSON_AddStringToObject(pause, "why", why);
+        free(*planned_io);
+        *planned_io = NULL;
+        return pause;
+    }
+    add_cost(pause, self, table, &cost);
+    if (lists_fills) {
+        cJSON_AddItemToObject(pause, "fills", fills_of(*planned_io, eepi_plan_num_fills(&cost)));
+    }
+    return pause;
+}
+
+/* ---------------------------------------------------------------- behind traffic */
+
+/* What background repair moves until the document is at rest, a layer after the other, with loads
+ * that are equal. */
+static cJSON *behind_of(const plan_case *self, const eepi_view *planned)
+{
+    cJSON *behind = cJSON_CreateObject();
+    eepi_view *view = eepi_view_copy(planned);
+    eepi_background *background = eepi_background_new(&planned->shape);
+    int64_t fills = 0, rounds = 0;
+
+    if (view) {
+        (void)eepi_plan_filled(view, -1);
+    }
+    for (int layer = 0; view && background && layer < view->shape.num_layers; layer++) {
+        for (int round = 0, num = 1; num > 0 && round < MOST_ROUNDS; round++) {
+            eepi_background_begin(background, view);
+            num = eepi_background_layer(background, layer, NULL, &eepi_background_defaults);
+            fills += eepi_plan_filled(view, -1);
+            rounds += num > 0;
+        }
+    }
+    eepi_background_free(background);
+    add(behind, "fills", (double)fills);
+    add(behind, "rounds", (double)rounds);
+    add(behind, "bytes", (double)fills * (double)self->given.expert_bytes);
+    free(view);
+    return behind;
+}
+
+/* ---------------------------------------------------------------- time */
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void keep_least(uint64_t *least_io, uint64_t from_ns)
+{
+    const uint64_t ns = thread_cpu_ns() - from_ns;
+
+    *least_io = ns < *least_io ? ns : *least_io;
+}
+
+/* CPU time of this thread, the least of so many times, beside hashing the document. */
+static cJSON *times_of(const plan_case *self, eepi_plan_table *table, int times)
+{
+    cJSON *item = cJSON_CreateObject();
+    uint64_t plan_ns = UINT64_MAX, hash_ns = UINT64_MAX, from_ns;
+    eepi_view *view = eepi_view_copy(self->view);
+
+    for (int i = 0; view && i < times; i++) {
+        memcpy(view, self->view, self->view->bytes);
+        from_ns = thread_cpu_ns();
+        const eep_status status = eepi_plan_coverage(view, table, &self->given, NULL, NULL, 0);
+        keep_least(&plan_ns, from_ns);
+        cJSON_DeleteItemFromObject(item, "covered");
+        cJSON_AddBoolToObject(item, "covered", status == EEP_OK);
+        from_ns = thread_cpu_ns();
+        eepi_view_seal(view);
+        keep_least(&hash_ns, from_ns);
+    }
+    free(view);
+    add(item, "times", times);
+    add(item, "plan_ms", ms_of(plan_ns));
+    add(item, "hash_ms", ms_of(hash_ns));
+    add(item, "document_bytes", (double)self->view->bytes);
+    return item;
+}
+
+/* ---------------------------------------------------------------- losses */
+
+static void add_survey(cJSON *list, const plan_case *self, eepi_plan_table *table,
+                       const plan_report_options *options, plan_survey survey)
+{
+    static const char *const kinds[] = {"ranks", "nodes", "neighbours"};
+
+    if (plan_survey_run(self, table, options->samples, options->seed, &survey) != EEP_OK) {
+        return;
+    }
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddStringToObject(item, "lost", kinds[survey.kind]);
+    add(item, "num", survey.size);
+    cJSON_AddBoolToObject(item, "exact", survey.is_exact);
+    add(item, "sets", (double)survey.sets);
+    add(item, "by_replicas", (double)survey.by_replicas);
+    add(item, "repaired", (double)survey.repaired);
+    add(item, "refused", (double)survey.refused);
+    add(item, "most_experts_of_a_layer", survey.most_lost);
+    cJSON_AddItemToArray(list, item);
+}
+
+static cJSON *losses_of(const plan_case *self, eepi_plan_table *table,
+                        const plan_report_options *options)
+{
+    const eepi_view_shape *s = &self->before->shape;
+    cJSON *list = cJSON_CreateArray();
+
+    for (int size = 1; size <= s->max_ranks / 2; size *= 2) {
+        add_survey(list, self, table, options,
+                   (plan_survey){.kind = PLAN_SURVEY_ANY, .size = size});
+    }
+    for (int size = 1; size <= 2 && size < eepi_view_num_nodes(s); size++) {
+        add_survey(list, self, table, options,
+                   (plan_survey){.kind = PLAN_SURVEY_NODE, .size = size});
+    }
+    for (int size = 2; size <= s->max_ranks / 2; size *= 2) {
+        add_survey(list, self, table, options,
+                   (plan_survey){.kind = PLAN_SURVEY_ADJACENT, .size = size});
+    }
+    return list;
+}
+
+cJSON *plan_report(const plan_case *self, const plan_report_options *options,
+                   eepi_view **planned_out)
+{
+    eepi_plan_table *table = eepi_plan_table_new(&self->view->shape);
+    eepi_view *planned = eepi_view_copy(self->view);
+    cJSON *report = cJSON_CreateObject();
+
+    if (!table || !planned || !report) {
+        eepi_plan_table_free(table);
+        free(planned);
+        cJSON_Delete(report);
+        return NULL;
+    }
+    cJSON_AddItemToObject(report, "instance", shape_of(self));
+    cJSON_AddItemToObject(report, "pause", pause_of(self, table, options->lists_fills, &planned));
+    if (planned && options->moves_behind) {
+        cJSON_AddItemToObject(report, "behind_traffic", behind_of(self, planned));
+    }
+    if (options->times) {
+        cJSON_AddItemToObject(report, "time", times_of(self, table, options->times));
+    }
+    if (options->samples) {
+        cJSON_AddItemToObject(report, "losses", losses_of(self, table, options));
+    }
+    eepi_plan_table_free(table);
+    *planned_out = planned;
+    return report;
+}
