@@ -96,6 +96,7 @@ sanitized() { env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@
 step "the simulator under ASan and UBSan" sanitized eep-sim --seeds 1..1000
 step "the same, windows in two parts" sanitized eep-sim --discrete --seeds 1..400
 step "the same, 64 ranks" sanitized eep-sim --seeds 1..3 --ranks 64
+step "background repair: 30,000 documents" env EEP_TEST_CASES=7500 "$root/build/tests/test_background"
 step "20,000 histories of the membership core under ASan and UBSan" sanitized test_core --filter 'core_holes/histories*'
 show_lines=60
 step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"

@@ -15,6 +15,7 @@ struct eepi_background {
 };
 
 const eepi_background_limits eepi_background_defaults = {.max_fills = 16,
+                                                         .max_of_seat = 16,
                                                          .max_exposed = 8,
                                                          .target_permille = 1050,
                                                          .start_permille = 1080,

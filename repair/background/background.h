@@ -10,13 +10,14 @@
 /* Permille of the mean load of the seats that stay. */
 typedef struct eepi_background_limits {
     int32_t max_fills;       /* of one layer in one call */
+    int32_t max_of_seat;     /* of one seat in one round: they follow one another there */
     int32_t max_exposed;     /* experts that may meanwhile have one live replica fewer than two */
     int32_t target_permille; /* balance moves end when no seat carries more, */
     int32_t start_permille;  /* and begin only when a seat carries more than this */
     int32_t pay_permille;    /* a fill must lower what seats carry too much by so much */
 } eepi_background_limits;
 
-/* 16 fills, 8 exposed, target 1.05, start 1.08, pay 0.5 %. */
+/* 16 fills, 16 of a seat, 8 exposed, target 1.05, start 1.08, pay 0.5 %. */
 extern const eepi_background_limits eepi_background_defaults;
 
 /* What planning needs beside the document: of one layer at a time, a few words per slot, seat and

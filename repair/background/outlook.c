@@ -444,6 +444,9 @@ bool eepi_outlook_may_take(const eepi_outlook *o, int slot)
 {
     const eepi_view_slot *s = &o->slot[slot];
 
+    if (o->seat[eepi_outlook_seat_of(o, slot)].filled >= o->limits.max_of_seat) {
+        return false;
+    }
     if (s->state == EEPI_SLOT_EMPTY) {
         return true;
     }

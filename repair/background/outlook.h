@@ -84,8 +84,8 @@ bool eepi_outlook_write_split(eepi_outlook *o);
 int64_t eepi_outlook_room(const eepi_outlook *o, int expert, int without);
 int64_t eepi_outlook_most(const eepi_outlook *o);
 int64_t eepi_outlook_all_above(const eepi_outlook *o);
-/* The slot's expert may lose it at all: it is no last live replica, and does not expose one
- * expert too many. EMPTY slots may. */
+/* The slot may be given away at all: its expert loses no last live replica, and is not one too many
+ * that is exposed. EMPTY slots may. A seat that is to fill enough of them already gives none. */
 bool eepi_outlook_may_take(const eepi_outlook *o, int slot);
 
 static inline int eepi_outlook_seat_of(const eepi_outlook *o, int slot)

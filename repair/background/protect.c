@@ -63,12 +63,16 @@ static bool is_spare(const eepi_outlook *o, int slot)
 {
     static const eepi_outlook_change none = {0};
     const eepi_view_slot *s = &o->slot[slot];
-    const eepi_outlook_expert *e = &o->expert[s->expert];
+    const eepi_outlook_expert *e;
 
+    if (!eepi_outlook_may_take(o, slot)) {
+        return false;
+    }
     if (s->state == EEPI_SLOT_EMPTY) {
         return true;
     }
-    if ((e->slots == 2 && e->seats == 2) || !eepi_outlook_may_take(o, slot)) {
+    e = &o->expert[s->expert];
+    if (e->slots == 2 && e->seats == 2) {
         return false; /* most experts: exactly as many as they need */
     }
     return (!o->has_loads || excess_without(o, slot) <= o->pay) &&
@@ -87,10 +91,12 @@ static void offer_slots(const eepi_outlook *o, int expert, int seat, offer *best
         const eepi_view_slot *s = &o->slot[slot];
         offer this = offer_of(o, slot, EEPI_NOTHING, then == EEPI_APART);
         eepi_outlook_change loss = {0};
+        if (!eepi_outlook_may_take(o, slot)) {
+            continue;
+        }
         if (s->state != EEPI_SLOT_EMPTY) {
             const eepi_outlook_expert *e = &o->expert[s->expert];
-            if (s->state != EEPI_SLOT_HOLDS || e->live < 2 ||
-                (!bare && e->slots == 2 && e->seats == 2) || !eepi_outlook_may_take(o, slot)) {
+            if (!bare && e->slots == 2 && e->seats == 2) {
                 continue;
             }
             loss = eepi_outlook_changes(o, s->expert, slot, EEPI_NOTHING);
@@ -108,22 +114,27 @@ static void offer_slots(const eepi_outlook *o, int expert, int seat, offer *best
 
 /* ---------------------------------------------------------------- two fills */
 
-/* What has the slot moves to `second`, which its present expert can spare, and is as well protected
- * there. */
+/* What has the slot moves to `second`, which its present expert can spare. It may be less well
+ * protected there, if that is still the better for both. */
 static void offer_detour(const eepi_outlook *o, int expert, int slot, int second, offer *best)
 {
     const eepi_view_slot *s = &o->slot[slot];
-    const int other = eepi_outlook_seat_of(o, second);
-    offer this = offer_of(o, slot, second, true);
+    const int seat = eepi_outlook_seat_of(o, slot), other = eepi_outlook_seat_of(o, second);
+    offer this = offer_of(o, slot, second, false);
+    eepi_outlook_change gain, loss;
 
     if (s->state != EEPI_SLOT_HOLDS || !eepi_outlook_may_take(o, slot) ||
         (o->slot[second].state != EEPI_SLOT_EMPTY &&
          (o->slot[second].expert == s->expert || o->slot[second].expert == expert)) ||
-        eepi_outlook_has(o, other, s->expert) ||
-        eepi_outlook_protection(o, s->expert, slot, other) <
-            (eepi_protection)o->expert[s->expert].protection) {
+        eepi_outlook_has(o, other, s->expert)) {
         return;
     }
+    gain = eepi_outlook_changes(o, expert, EEPI_NOTHING, seat);
+    loss = eepi_outlook_changes(o, s->expert, slot, other);
+    if (eepi_outlook_order(gain, loss) >= 0) {
+        return;
+    }
+    this.apart = gain.near + loss.near <= 0;
     this.excess =
         excess_without(o, second) +
         eepi_outlook_above(o, o->seat[other].load - o->carried[second] + o->carried[slot]);
@@ -138,12 +149,11 @@ static offer find_detour(const eepi_outlook *o, int expert, const spare_slots *s
     const int num_slots = o->shape.num_slots;
     offer best = no_offer;
 
-    for (int i = 0; i < spare->n && (best.slot == EEPI_NOTHING || best.excess > 0); i++) {
+    for (int i = 0; i < spare->n && (!best.apart || best.excess > 0); i++) {
         const int second = spare->slot[i];
         for (int seat = 0; seat < o->shape.max_ranks; seat++) {
             if (!o->seat[seat].stays || seat == second / num_slots ||
-                eepi_outlook_has(o, seat, expert) ||
-                eepi_outlook_protection(o, expert, EEPI_NOTHING, seat) != EEPI_APART) {
+                eepi_outlook_has(o, seat, expert)) {
                 continue;
             }
             for (int k = 0; k < num_slots; k++) {
@@ -216,7 +226,7 @@ static void protect(eepi_outlook *o, int expert, const spare_slots *spare)
     }
     if (two && !best.apart) {
         const offer detour = find_detour(o, expert, spare);
-        best = detour.slot != EEPI_NOTHING ? detour : best;
+        best = detour.apart || best.slot == EEPI_NOTHING ? detour : best;
     }
     if (two && best.slot == EEPI_NOTHING && now == EEPI_NEAR) {
         best = find_swap(o, expert);
@@ -323,7 +333,8 @@ void eepi_background_use_empty(eepi_outlook *o)
         if (o->num_fills == o->limits.max_fills) {
             return;
         }
-        if (!o->seat[slot / num_slots].stays || o->slot[slot].state != EEPI_SLOT_EMPTY) {
+        if (!o->seat[slot / num_slots].stays || o->slot[slot].state != EEPI_SLOT_EMPTY ||
+            !eepi_outlook_may_take(o, slot)) {
             continue;
         }
         expert = choose_for_empty(o, slot / num_slots);
