@@ -34,6 +34,7 @@ class Config(c.Structure):
                  ("user", c.c_void_p), ("bulk", c.c_int), ("bulk_interface", c.c_char_p)]
     _fields_ += [(name, c.c_int32) for name in (
         "ranks_per_node", "spread_distance", "backup_copies", "background_latency_percent")]
+    _fields_ += [("loads_period_us", c.c_uint64)]
 
 
 class Tensor(c.Structure):

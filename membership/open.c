@@ -8,6 +8,8 @@
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
+#include "membership/loads/gather.h"
+#include "membership/loads/loads.h"
 #include "membership/process/process.h"
 #include "membership/service/claim.h"
 #include "membership/service/fence.h"
@@ -138,7 +140,7 @@ static eep_status open_memory(eep_context *context)
     eep_status (*const parts[])(eep_context *) = {
         eepi_weights_open,       eepi_peers_open,   eepi_arrivals_open, eepi_steps_open,
         eepi_capture_open,       eepi_fence_open,   eepi_told_open,     eepi_serving_new,
-        eepi_store_session_open, eepi_staging_open,
+        eepi_store_session_open, eepi_staging_open, eepi_loads_open,    eepi_gather_open,
     };
     eep_status status = EEP_OK;
 
@@ -331,6 +333,7 @@ static void close_context(eep_context *context)
     eepi_bulk_close(context->bulk);
     eepi_executor_close(context->executor);
     eepi_serving_close(context);
+    eepi_gather_close(context);
     eepi_core_close(context->core);
     eepi_inbox_close(context->inbox);
     if (left == EEPI_LEFT_NOTHING) {
@@ -352,6 +355,7 @@ static void close_context(eep_context *context)
     eepi_fence_close(context);
     eepi_arrivals_close(context);
     eepi_steps_close(context);
+    eepi_loads_close(context);
     eepi_capture_close(context);
     eepi_evidence_close(context->evidence);
     free(context->observed.seats);

@@ -36,6 +36,7 @@ FLOORS = [
     ("membership/process",),
     ("membership/store",),
     ("membership/context",),
+    ("membership/loads",),
     ("membership/step",),
     ("membership/service",),
     ("membership",),

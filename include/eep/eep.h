@@ -57,11 +57,11 @@ typedef enum eep_log_level {
                    * acknowledged, installed, flipped */
 } eep_log_level;
 /* Called from any of the context's threads. Of this header's calls on a context it may make those
- * that say "any thread" (eep_step_abort, eep_busy, eep_snapshot_get, eep_fault_next), eep_rank and
- * eep_generation; the others return EEP_ERR_STATE there, and eep_close does nothing but write a
- * line. libeep waits for its return, so it does not block. `line` is one line without its end, of
- * less than 900 bytes. "rank 2 (generation 1)" is the first process in seat 2: each process that
- * takes a seat has the next generation. */
+ * that say "any thread" (eep_step_abort, eep_busy, eep_snapshot_get, eep_fault_next, eep_loads_get,
+ * eep_loads_set), eep_rank and eep_generation; the others return EEP_ERR_STATE there, and eep_close
+ * does nothing but write a line. libeep waits for its return, so it does not block. `line` is one
+ * line without its end, of less than 900 bytes. "rank 2 (generation 1)" is the first process in
+ * seat 2: each process that takes a seat has the next generation. */
 typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
 
 /* What happened, as it happens; times are CLOCK_MONOTONIC nanoseconds of this machine. */
@@ -175,6 +175,10 @@ typedef struct eep_config {
     /* Behind live traffic weights are copied so slowly that a step takes at most so many percent
      * longer, and at most at background_bytes_per_s; 0: at that rate, whatever steps take. */
     int32_t background_latency_percent;
+    /* How often members tell each other the loads of their experts, for placement and shares
+     * (eep_loads_get); 0: never, and all experts count alike unless eep_loads_set says otherwise.
+     */
+    uint64_t loads_period_us;
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
@@ -450,6 +454,17 @@ typedef struct eep_snapshot {
  * may be NULL; `seats_out` has room for max_ranks entries. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
                                                    eep_counters *counters_out, eep_seat *seats_out);
+/* How many tokens of this rank each expert got since eep_open: loads_out [num_layers, num_experts].
+ * The route kernels count them (after EPLB's use of measured loads; source: the paper's future
+ * work), those of steps that were aborted too. As of the last step for which somebody asked; the
+ * call asks for newer ones in the next step, and waits for nothing. Costs a copy of 8 bytes per
+ * entry. EEP_ERR_INVALID for NULL. Any thread; during capture too. */
+EEP_API EEP_MUST_CHECK eep_status eep_loads_get(eep_context *context, uint64_t *loads_out);
+/* Loads [num_layers, num_experts] that placement and shares go by from now on, instead of what is
+ * measured, in any unit that is the same within a layer; a layer of zeros: all its experts alike.
+ * Copied. NULL: measured again. The same on all ranks, since whichever of them plans goes by its
+ * own. Any thread; during capture too. */
+EEP_API EEP_MUST_CHECK eep_status eep_loads_set(eep_context *context, const uint32_t *loads);
 
 /* What a rank was suspected of, strongest evidence first (rule M5). */
 typedef enum eep_fault_kind {

@@ -6,8 +6,8 @@
  * and listens. They meet in two places: `lock` guards the fields between the braces below, and the
  * mailbox carries what the other threads tell the service thread.
  *
- * A part with a struct of its own belongs to the file of that name, in step/ or service/: others
- * call that file's functions. */
+ * A part with a struct of its own belongs to the file of that name, in loads/, step/ or service/:
+ * others call that file's functions. */
 #ifndef EEPI_CONTEXT_H
 #define EEPI_CONTEXT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What eep_snapshot_get and eep_fault_next tell. */
+/* What eep_snapshot_get, eep_fault_next and eep_loads_get tell. */
 #ifndef EEPI_OBSERVED_H
 #define EEPI_OBSERVED_H
 
@@ -16,5 +16,6 @@ typedef struct eepi_observed {
     uint64_t seats_epoch;
     uint64_t captures_at_join;
     uint64_t late_calls_at_open; /* eepi_device_late_calls */
+    struct eepi_loads *loads;
 } eepi_observed;
 #endif

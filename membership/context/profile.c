@@ -31,6 +31,7 @@ static const profile_field fields[] = {
     FIELD(propose_delay_us, 20000, 20000, 20000),
     FIELD(join_timeout_us, 300 * SECOND_US, 3600 * SECOND_US, 60 * SECOND_US),
     FIELD(background_bytes_per_s, 1000000000, 1000000000, 1000000000),
+    FIELD(loads_period_us, 10 * SECOND_US, 10 * SECOND_US, 1 * SECOND_US),
     FIELD(kill_fence, 1, 0, 1),
     FIELD(bind_threads, 0, 0, 0),
 };

@@ -194,6 +194,8 @@ int eepi_core_awaited_joiner(const eepi_core *core);
 /* What this rank waits for before it may serve, in words: why it is not let in, or why the members
  * have not agreed on a view. Empty: nothing is known. */
 void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes);
+/* This rank serves, and would plan the next change of view. */
+bool eepi_core_plans(const eepi_core *core);
 /* This rank has stopped serving because of a fault. */
 bool eepi_core_is_wedged(const eepi_core *core);
 /* One line for people: "rank 3 (generation 1) WEDGED epoch 7 installed 6 suspects 2 (generation

@@ -167,6 +167,11 @@ static void stage(eepi_core *core)
     }
 }
 
+bool eepi_core_plans(const eepi_core *core)
+{
+    return core->has_view && core->status == CORE_SERVING && eepi_core_order(core) == 0;
+}
+
 void eepi_core_advance_plan(eepi_core *core)
 {
     bool plans;

@@ -6,6 +6,7 @@
 #include "membership/context/event.h"
 #include "membership/context/log.h"
 #include "membership/context/records.h"
+#include "membership/loads/gather.h"
 #include "membership/service/peers.h"
 #include "membership/service/serve.h"
 #include "membership/service/store_session.h"
@@ -48,18 +49,6 @@ static eep_status read_checkpoint(void *user, int32_t layer, int32_t expert, siz
         eepi_log(context, EEP_LOG_WARN, "repair: layer %d expert %d: %s", layer, expert, why);
     }
     return status;
-}
-
-static size_t bulk_address_of(void *user, int32_t seat, const void **address_out)
-{
-    eep_context *context = user;
-    const eepi_record *record = eepi_peer_record(context, seat);
-
-    if (!record) {
-        return 0;
-    }
-    *address_out = record->bulk_address;
-    return record->bulk_address_bytes;
 }
 
 /* The FILLING slots of the newest view are filled, or cannot be (an older view's work was
@@ -108,7 +97,7 @@ eep_status eepi_filling_open(eep_context *context)
         .fetch_timeout_us = FETCH_BOUND_US,
         .slot = eepi_weights_slot,
         .backup = eepi_weights_backup,
-        .address = bulk_address_of,
+        .address = eepi_peer_copier,
         .checkpoint = eepi_places_known(context) ? read_checkpoint : NULL,
         .note = say,
         .done = repaired,
@@ -164,7 +153,7 @@ void eepi_fill_fetched(void *user, uint64_t transfer, eep_status status)
     eep_context *context = user;
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
-    if (executor) {
+    if (!eepi_gather_fetched(context, transfer, status) && executor) {
         eepi_executor_fetched(executor, context->bulk, transfer, status);
     }
 }

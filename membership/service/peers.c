@@ -51,6 +51,17 @@ const eepi_record *eepi_peer_record(const eep_context *context, int seat)
     return peer->record_bytes ? &peer->record : NULL;
 }
 
+size_t eepi_peer_copier(void *context, int32_t seat, const void **address_out)
+{
+    const eepi_record *record = eepi_peer_record(context, seat);
+
+    if (!record) {
+        return 0;
+    }
+    *address_out = record->bulk_address;
+    return record->bulk_address_bytes;
+}
+
 bool eepi_peer_is_heard(const eep_context *context, int seat, uint32_t generation)
 {
     const eepi_peer *peer = &context->peers[seat];

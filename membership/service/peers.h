@@ -19,6 +19,8 @@ void eepi_peers_close(eep_context *context);
 const eepi_member *eepi_peer_handle_record(eep_context *context, const void *bytes, size_t size);
 /* The newest record; NULL: none came yet. */
 const eepi_record *eepi_peer_record(const eep_context *context, int seat);
+/* Where the copier of that seat's newest process is asked; 0 bytes: not known. */
+size_t eepi_peer_copier(void *context, int32_t seat, const void **address_out);
 /* A record of that generation, or of a newer one, came on this connection to the store; */
 bool eepi_peer_is_heard(const eep_context *context, int seat, uint32_t generation);
 /* which has broken. */

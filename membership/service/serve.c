@@ -5,6 +5,7 @@
 
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
+#include "membership/loads/gather.h"
 #include "membership/step/weights.h"
 
 #include <stdlib.h>
@@ -108,6 +109,9 @@ int eepi_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part
     const eep_tensor *tensors;
     int slot;
 
+    if (blob->layer == EEPI_LOADS_LAYER) {
+        return eepi_gather_serve(context, parts_out);
+    }
     if (blob->layer < 0 || blob->layer >= context->config.num_layers || blob->expert < 0 ||
         blob->expert >= context->config.num_experts) {
         return 0;
@@ -132,6 +136,7 @@ void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
 {
     struct eepi_serving *serving = ((eep_context *)user)->serving;
 
+    eepi_gather_served(user, parts, num_parts);
     for (int at = 0; num_parts > 0 && at < NUM_BUFFERS; at++) {
         staged *s = &serving->staged[at];
         if (s->users > 0 && s->buffer == parts[0].data) {

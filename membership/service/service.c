@@ -9,6 +9,7 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
+#include "membership/loads/gather.h"
 #include "membership/service/feed.h"
 #include "membership/service/fence.h"
 #include "membership/service/filling.h"
@@ -169,6 +170,15 @@ static void kill_warned(eep_context *context)
     }
 }
 
+static void feed_loads(eep_context *context)
+{
+    eepi_input input = {.kind = EEPI_INPUT_LOADS};
+
+    if (eepi_gather_go_on(context, eepi_peer_copier, &input.loads)) {
+        eepi_feed(context, &input);
+    }
+}
+
 /* ------------------------------------------------------------------ this rank's links */
 
 /* A port that goes down is evidence for people and a cost for planners, and no fault of a rank: its
@@ -317,6 +327,7 @@ static void serve_round(eep_context *context)
     kill_warned(context);
     look_at_links(context);
     eepi_look_at_arrivals(context);
+    feed_loads(context);
     eepi_store_put_own_end(context);
     run_retries(context);
     eepi_fill_go_on(context);

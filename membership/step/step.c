@@ -6,6 +6,7 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
+#include "membership/loads/loads.h"
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
 
@@ -203,6 +204,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
     }
     if (status == EEP_OK) {
         *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
+        launch->wants_loads = eepi_loads_begin_step(context);
         eepi_thread_serves(1);
         EEPI_STRUCT_GIVE(eep_step, step_out,
                          (&(eep_step){.num_active = context->stepper.live.num_active,
@@ -352,6 +354,7 @@ static eep_status end_step(eep_context *context, eep_status device)
         return say_unfinished(context, stepper->step);
     }
     context->observed.counters.stale_dropped += s->stale_dropped;
+    eepi_loads_end_step(context);
     if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN) {
         return say_no_step(context, s);
     }

@@ -50,6 +50,8 @@ VALID = {
     "eep_tensor *": "tensors",
     "const void *": "buffer",
     "void *": "buffer",
+    "uint64_t *": "(void *)buffer",
+    "const uint32_t *": "(void *)buffer",
     "size_t": "8",
     "eep_memory": "EEP_MEMORY_PINNED",
     "int32_t num_tensors": "1",
@@ -62,6 +64,7 @@ VALID = {
 MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep_store_forget", "error_out"), ("eep_watch_open", "error_out"),
                ("eep_checkpoint_open", "error_out"), ("eep_checkpoint_set", "user"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
+               ("eep_loads_set", "loads"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}
 # Not on a handle of the parent's, or the test's own clean-up.

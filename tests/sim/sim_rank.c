@@ -4,6 +4,8 @@
  * used and how often each contributed (S9). */
 #include "tests/sim/sim.h"
 
+#include "experiments/base/random.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -233,6 +235,32 @@ static void note_log(void *user, eep_log_level level, const char *line)
     sim_trace("%s", line);
 }
 
+/* Where shares and placement have their loads from; a third of the seeds each. */
+enum { SIM_LOADS_UNKNOWN, SIM_LOADS_MEASURED, SIM_LOADS_SET };
+
+static int knows_loads(void)
+{
+    return (int)(sim->options.seed % 3);
+}
+
+/* Each rank's own, and some know nothing of a layer: whoever plans goes by what it was told. */
+static void set_loads(sim_process *p)
+{
+    uint32_t loads[SIM_LAYERS * SIM_EXPERTS];
+    uint64_t state = sim->options.seed * 1000u + (uint64_t)p->index;
+    const int num_experts = sim->shape.num_experts;
+
+    if (knows_loads() != SIM_LOADS_SET) {
+        return;
+    }
+    for (int i = 0; i < sim->shape.num_layers * num_experts; i++) {
+        uint64_t drawn = random_next(&state);
+        bool is_known = (p->index + i / num_experts) % 5 != 0;
+        loads[i] = is_known ? (uint32_t)(drawn >> (32 + drawn % 32)) : 0;
+    }
+    SIM_MUST(eep_loads_set(p->rank.context, loads) == EEP_OK, "M4", "loads are not taken");
+}
+
 static eep_status open_rank(sim_process *p)
 {
     sim_rank *r = &p->rank;
@@ -265,6 +293,7 @@ static eep_status open_rank(sim_process *p)
     config.stores_margin_us = sim->kinds >> SIM_LATE & 1u ? SIM_STORES_MARGIN_US : 0;
     config.join_timeout_us = 4000000;
     config.background_bytes_per_s = 100000;
+    config.loads_period_us = knows_loads() == SIM_LOADS_MEASURED ? 100000 : 0;
     config.kill_fence = !(sim->kinds >> SIM_ZOMBIE & 1u);
     config.bind_threads = 0;
     config.log = note_log;
@@ -279,6 +308,7 @@ static eep_status open_rank(sim_process *p)
     p->generation = eep_generation(r->context);
     sim_trace("%d.%u opened", p->seat, p->generation);
     open_buffers(r);
+    set_loads(p);
     status = load(r);
     return status == EEP_OK ? capture(p) : status;
 }

@@ -22,7 +22,7 @@ static const field fields[] = {
     FIELD(heartbeat_period_us), FIELD(heartbeat_suspect_us), FIELD(step_deadline_us),
     FIELD(warmup_deadline_us),  FIELD(expel_floor_us),       FIELD(drain_bound_us),
     FIELD(propose_delay_us),    FIELD(join_timeout_us),      FIELD(background_bytes_per_s),
-    FIELD(kill_fence),          FIELD(bind_threads),
+    FIELD(loads_period_us),     FIELD(kill_fence),           FIELD(bind_threads),
 };
 
 static uint64_t value_of(const eep_config *config, const field *f)

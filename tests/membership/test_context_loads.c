@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loads of experts through the public API: what is counted, and what the engine sets. */
+#include "tests/lib/context_checks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+TestSuite(context_loads, .timeout = 100);
+
+enum { NUM_LOADS = WORLD_LAYERS * WORLD_EXPERTS, PAIRS = WORLD_TOKENS * WORLD_TOPK };
+
+static uint64_t sum_of(const uint64_t *loads, int layer)
+{
+    uint64_t sum = 0;
+
+    for (int expert = 0; expert < WORLD_EXPERTS; expert++) {
+        sum += loads[layer * WORLD_EXPERTS + expert];
+    }
+    return sum;
+}
+
+/* A call answers what the step after the last call has found. */
+Test(context_loads, tokens_are_counted_per_layer_and_expert)
+{
+    uint64_t loads[NUM_LOADS], before[NUM_LOADS];
+    world w;
+    world_open(&w, 3, 3);
+    world_start(&w);
+    for (int round = 0; round < 3; round++) {
+        cr_assert_eq(eep_loads_get(w.ranks[0].context, before), EEP_OK);
+        rank_set_mode(&w.ranks[0], RANK_WORK);
+        world_advance(&w, 0, 0, 5);
+        world_rest(&w);
+        cr_assert_eq(eep_loads_get(w.ranks[0].context, loads), EEP_OK);
+        for (int layer = 0; layer < WORLD_LAYERS; layer++) {
+            cr_expect_eq(sum_of(loads, layer) % PAIRS, 0);
+            cr_expect_leq(sum_of(loads, layer), w.ranks[0].position * PAIRS);
+            cr_expect_gt(sum_of(loads, layer), sum_of(before, layer));
+            cr_expect_eq(sum_of(loads, layer), sum_of(loads, 0));
+        }
+        for (int i = 0; i < NUM_LOADS; i++) {
+            cr_expect_geq(loads[i], before[i]);
+        }
+        cr_assert_eq(eep_loads_get(w.ranks[1].context, loads), EEP_OK);
+        cr_expect_eq(sum_of(loads, 0), 0, "rank 1 had no token");
+    }
+    world_check_never_aborted(&w, 0, 2);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+Test(context_loads, what_is_refused)
+{
+    uint32_t loads[NUM_LOADS] = {1};
+    world w;
+    world_open(&w, 2, 2);
+    world_start(&w);
+    cr_expect_eq(eep_loads_get(w.ranks[0].context, NULL), EEP_ERR_INVALID);
+    cr_expect(strstr(eep_error_text(), "loads_out"));
+    cr_expect_eq(eep_loads_get(NULL, (uint64_t[NUM_LOADS]){0}), EEP_ERR_INVALID);
+    cr_expect_eq(eep_loads_set(NULL, loads), EEP_ERR_INVALID);
+    cr_expect_eq(eep_loads_set(w.ranks[0].context, loads), EEP_OK);
+    cr_expect_eq(eep_loads_set(w.ranks[0].context, NULL), EEP_OK);
+    world_close(&w);
+}
