@@ -39,13 +39,18 @@ static eep_status write_model(const options *given, const char *dir, char error[
     FILE *file = run_file_create(dir, "run.json");
     const char *quote = given->seed < OPTIONS_MAX_SEED ? "" : "\""; /* as the oracle wants it */
     bool failed = !file;
+    char skew[40] = "";
+    if (given->router_skew > 0) {
+        snprintf(skew, sizeof skew, ", \"router_skew\": %" PRId64, given->router_skew);
+    }
     if (file) {
         fprintf(file,
                 "{\"seed\": %s%" PRId64 "%s, \"num_layers\": %" PRId64 ", \"hidden\": %" PRId64
                 ", \"inner\": %" PRId64 ", \"num_experts\": %" PRId64 ", \"top_k\": %" PRId64
-                ", \"vocabulary\": %" PRId64 ", \"dtype\": \"%s\"}\n",
+                ", \"vocabulary\": %" PRId64 "%s, \"dtype\": \"%s\"}\n",
                 quote, given->seed, quote, given->num_layers, given->hidden, given->inner,
-                given->num_experts, given->top_k, given->vocabulary, options_dtype_name(given));
+                given->num_experts, given->top_k, given->vocabulary, skew,
+                options_dtype_name(given));
         failed = ferror(file);
         failed |= fclose(file) != 0;
     }

@@ -75,16 +75,22 @@ static eep_status upload_send(upload *u, void *target, size_t bytes)
 static eep_status make_numbers(const model *m, weights_kind kind, int32_t layer, int32_t expert,
                                size_t first, size_t count, float *out)
 {
+    const model_config *c = &m->config;
     char name[MODEL_TENSOR_NAME_BYTES];
+    eep_status status = EEP_OK;
 
-    if (!m->checkpoint) {
-        weights_generate_from(m->config.seed, kind, (uint32_t)layer, (uint32_t)expert, first, count,
-                              out);
-        return EEP_OK;
+    if (m->checkpoint) {
+        model_tensor_name(kind, layer, expert, name);
+        status = eep_checkpoint_read(m->checkpoint, name, first * sizeof(float),
+                                     count * sizeof(float), out);
+    } else {
+        weights_generate_from(c->seed, kind, (uint32_t)layer, (uint32_t)expert, first, count, out);
     }
-    model_tensor_name(kind, layer, expert, name);
-    return eep_checkpoint_read(m->checkpoint, name, first * sizeof(float), count * sizeof(float),
-                               out);
+    if (status == EEP_OK && kind == WEIGHTS_ROUTER) {
+        weights_skew((uint32_t)c->router_skew, (uint32_t)layer, (uint32_t)c->num_experts, first,
+                     count, out);
+    }
+    return status;
 }
 
 static eep_status load_tensor(const model *m, upload *u, weights_kind kind, int32_t layer,

@@ -57,6 +57,16 @@ void weights_generate(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t
     weights_generate_from(seed, kind, layer, expert, 0, count, out);
 }
 
+void weights_skew(uint32_t skew, uint32_t layer, uint32_t num_experts, size_t first, size_t count,
+                  float *numbers)
+{
+    for (size_t i = 0; i < count && skew != 0; i++) {
+        const uint32_t expert = (uint32_t)((first + i) % num_experts);
+        const float more = (float)skew / (float)(1 + (expert + 7 * layer) % num_experts);
+        numbers[i] *= 1.0f + more;
+    }
+}
+
 uint32_t weights_prompt_token(uint64_t seed, uint32_t request, uint32_t j, uint32_t vocabulary)
 {
     uint64_t start = seed ^ 0x5eed0000u;

@@ -28,6 +28,11 @@ void weights_generate(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t
 void weights_generate_from(uint64_t seed, weights_kind kind, uint32_t layer, uint32_t expert,
                            size_t first, size_t count, float *out);
 
+/* Multiply numbers `first` to `first + count - 1` of a router by their columns' factors:
+ * docs/MODEL.md. Skew 0 changes no bit. */
+void weights_skew(uint32_t skew, uint32_t layer, uint32_t num_experts, size_t first, size_t count,
+                  float *numbers);
+
 /* Prompt token `j` of a request, < vocabulary. */
 uint32_t weights_prompt_token(uint64_t seed, uint32_t request, uint32_t j, uint32_t vocabulary);
 #endif

@@ -86,7 +86,14 @@ static void generate_all(oracle *o)
         for (size_t h = 0; h < hidden; h++) {
             decay[h] = 0.5f + 0.375f * decay[h];
         }
-        fill(o, o->router + (size_t)l * hidden * experts, hidden * experts, ROUTER, l, 0, 0.25f);
+        float *router = o->router + (size_t)l * hidden * experts;
+        fill(o, router, hidden * experts, ROUTER, l, 0, 0.25f);
+        for (size_t h = 0; h < hidden; h++) {
+            for (size_t e = 0; e < experts; e++) {
+                float hot = (float)s->router_skew / (float)(1 + (e + 7 * (size_t)l) % experts);
+                router[h * experts + e] *= 1.0f + hot;
+            }
+        }
         for (int e = 0; e < s->num_experts; e++, next += 3 * matrix) {
             fill(o, next, matrix, GATE, l, e, 0.0625f);
             fill(o, next + matrix, matrix, UP, l, e, 0.0625f);

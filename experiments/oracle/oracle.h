@@ -20,6 +20,7 @@ typedef struct oracle_shape {
     int32_t num_layers, hidden, inner, num_experts, top_k, vocabulary;
     bool bf16; /* rows to and from the experts are rounded to bf16 */
     bool fp8;  /* with bf16: rows to the experts are quantised then */
+    int32_t router_skew;
 } oracle_shape;
 
 /* One request and what was emitted for it. Borrowed for the call. */

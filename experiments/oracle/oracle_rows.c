@@ -24,7 +24,13 @@ static __attribute__((format(printf, 2, 3))) void say(char *error, const char *f
 /* ---------------------------------------------------------------- run.json */
 
 /* Beyond them a model is no run's of ours, and would take all memory. */
-enum { MOST_LAYERS = 255, MOST_WIDTH = 16384, MOST_EXPERTS = 65534, MOST_WORDS = 1 << 20 };
+enum {
+    MOST_LAYERS = 255,
+    MOST_WIDTH = 16384,
+    MOST_EXPERTS = 65534,
+    MOST_WORDS = 1 << 20,
+    MOST_SKEW = 1000
+};
 
 /* A regular file: to open a FIFO would wait for a writer that may never come. */
 static FILE *open_regular(const char *path, char *error)
@@ -124,6 +130,10 @@ static bool read_run_members(const cJSON *run, const char *path, oracle_rows *ro
         !read_int(run, path, "top_k", MOST_EXPERTS, &s->top_k, error) ||
         !read_int(run, path, "vocabulary", MOST_WORDS, &s->vocabulary, error)) {
         return false;
+    }
+    if (cJSON_HasObjectItem(run, "router_skew") &&
+        !read_int(run, path, "router_skew", MOST_SKEW, &s->router_skew, error)) {
+        return false; /* older runs have none */
     }
     s->fp8 = dtype && strcmp(dtype, "fp8") == 0;
     s->bf16 = s->fp8 || (dtype && strcmp(dtype, "bf16") == 0);

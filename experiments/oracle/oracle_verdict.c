@@ -220,7 +220,8 @@ static bool same_shape(const oracle_shape *a, const oracle_shape *b)
 {
     return a->num_layers == b->num_layers && a->hidden == b->hidden && a->inner == b->inner &&
            a->num_experts == b->num_experts && a->top_k == b->top_k &&
-           a->vocabulary == b->vocabulary && a->bf16 == b->bf16 && a->fp8 == b->fp8;
+           a->vocabulary == b->vocabulary && a->bf16 == b->bf16 && a->fp8 == b->fp8 &&
+           a->router_skew == b->router_skew;
 }
 
 eep_status oracle_rows_compare(const oracle_rows *first, const oracle_rows *second,

@@ -133,6 +133,7 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .num_max_requests = c->num_max_requests,
                                 .corrupt = c->corrupt,
                                 .device_ordinal = eep_device_ordinal(device),
+                                .router_skew = c->router_skew,
                                 .dtype = c->dtype,
                                 .fp8 = c->fp8,
                                 .checkpoint = c->checkpoint,

@@ -26,6 +26,7 @@ void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
         .fp8 = self->dtype == RANK_FP8,
         .checkpoint = self->checkpoint,
         .no_backups = self->backup_copies == 0,
+        .router_skew = (int32_t)self->router_skew,
     };
 }
 
@@ -80,7 +81,8 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     X(seed) \
     X(background_mb_s) \
     X(background_latency) \
-    X(ballast_mb)
+    X(ballast_mb) \
+    X(router_skew)
 /* clang-format on */
 
 static const char *const devices[] = {"host", "guarded", "cuda"};

@@ -72,6 +72,22 @@ Test(weights, every_kind_follows_the_document)
     }
 }
 
+Test(weights, a_skew_makes_columns_of_the_router_hot)
+{
+    float rows[3 * 5], skewed[3 * 5];
+
+    weights_generate(9, WEIGHTS_ROUTER, 2, 0, 15, rows);
+    memcpy(skewed, rows, sizeof rows);
+    weights_skew(0, 2, 5, 0, 15, skewed);
+    cr_assert_arr_eq(skewed, rows, sizeof rows);
+    weights_skew(3, 2, 5, 0, 7, skewed);
+    weights_skew(3, 2, 5, 7, 8, skewed + 7);
+    for (int i = 0; i < 15; i++) {
+        const float quotient = 3.0f / (float)(1 + (i % 5 + 7 * 2) % 5), factor = 1.0f + quotient;
+        cr_assert_eq(skewed[i], rows[i] * factor, "%d", i);
+    }
+}
+
 Test(weights, prompt_tokens_follow_the_document)
 {
     for (uint32_t j = 0; j < 100; j++) {
