@@ -39,6 +39,7 @@ static bool peers_open(eepi_core *core)
 eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
 {
     size_t seats = (size_t)config->shape.max_ranks;
+    size_t slots = seats * (size_t)config->shape.num_slots;
     eepi_core *core = calloc(1, sizeof *core);
 
     if (!core) {
@@ -54,9 +55,14 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
     core->links = eepi_links_new(&config->shape);
     core->peers = calloc(seats, sizeof *core->peers);
     core->suspects = calloc(seats, sizeof *core->suspects);
+    core->shares = eepi_shares_new(config->shape.max_ranks, config->shape.num_slots,
+                                   config->shape.num_experts);
+    core->slot_experts = calloc(slots, sizeof *core->slot_experts);
+    core->slot_shares = calloc(slots, sizeof *core->slot_shares);
     core->loads = calloc(eepi_core_num_loads(&config->shape), sizeof *core->loads);
     if (!core->view || !core->plan || !core->draft || !core->table || !core->background ||
-        !core->links || !core->peers || !core->suspects || !core->loads || !peers_open(core)) {
+        !core->links || !core->peers || !core->suspects || !core->loads || !core->shares ||
+        !core->slot_experts || !core->slot_shares || !peers_open(core)) {
         eepi_core_close(core);
         return EEP_ERR_NO_MEMORY;
     }
@@ -77,6 +83,9 @@ void eepi_core_close(eepi_core *core)
     free(core->peers);
     free(core->suspects);
     free(core->loads);
+    eepi_shares_free(core->shares);
+    free(core->slot_experts);
+    free(core->slot_shares);
     free(core->view);
     free(core->plan);
     free(core->draft);

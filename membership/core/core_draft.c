@@ -9,6 +9,12 @@
 
 #include <string.h>
 
+/* docs/REDUNDANCY.md has the reasons. */
+enum {
+    SHARE_SWEEPS = 8,       /* passes over a layer's experts: more gain nothing that can be seen */
+    SHARE_GAIN_PERCENT = 5, /* of the most loaded ranks' tokens, for which shares alone change */
+};
+
 /* A document that the store forgot may have had this epoch, by another proposer and on another
  * base. So each proposer has epochs of its own in two cases, whatever the base: in doubt, and where
  * it leaves out a rank that lives and may alone know what follows. These epochs are two residues
@@ -78,12 +84,76 @@ eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_f
     return status;
 }
 
+/* The live replicas of a layer: [max_ranks][num_slots], -1 for none. */
+static const int32_t *list_replicas(eepi_core *core, const eepi_view *view, int layer)
+{
+    const eepi_view_shape *shape = &view->shape;
+    int32_t *to = core->slot_experts;
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        const bool is_member = eepi_view_is_member(view, seat);
+        for (int slot = 0; slot < shape->num_slots; slot++) {
+            const eepi_view_slot *at = eepi_view_slot_at(view, layer, seat, slot);
+            *to++ = is_member && at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
+        }
+    }
+    return core->slot_experts;
+}
+
+void eepi_core_share_out(eepi_core *core, eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    const size_t slots = (size_t)shape->max_ranks * (size_t)shape->num_slots;
+
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        const uint32_t *loads = eepi_core_loads(core, layer);
+        eepi_view_slot *first = eepi_view_slot_at(draft, layer, 0, 0);
+        if (loads) {
+            eepi_shares_split(core->shares, list_replicas(core, draft, layer), loads, SHARE_SWEEPS,
+                              core->slot_shares);
+        }
+        for (size_t i = 0; i < slots; i++) {
+            first[i].share = loads ? core->slot_shares[i] : 0;
+        }
+    }
+    core->loads_are_new = false;
+}
+
+bool eepi_core_shares_are_stale(eepi_core *core, const eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    const size_t slots = (size_t)shape->max_ranks * (size_t)shape->num_slots;
+    uint64_t present = 0, best = 0;
+
+    for (int layer = 0; core->loads_are_new && layer < shape->num_layers; layer++) {
+        const uint32_t *loads = eepi_core_loads(core, layer);
+        const eepi_view_slot *first = eepi_view_slot_at(draft, layer, 0, 0);
+        const int32_t *replicas = list_replicas(core, draft, layer);
+        bool any = false;
+        if (!loads) {
+            continue;
+        }
+        for (size_t i = 0; i < slots; i++) {
+            core->slot_shares[i] = first[i].share;
+            any |= first[i].share != 0;
+        }
+        present += eepi_shares_peak(core->shares, replicas, loads, any ? core->slot_shares : NULL);
+        eepi_shares_split(core->shares, replicas, loads, SHARE_SWEEPS, core->slot_shares);
+        best += eepi_shares_peak(core->shares, replicas, loads, core->slot_shares);
+    }
+    core->loads_are_new = false;
+    return present > best && (present - best) * 100 >= present * SHARE_GAIN_PERCENT;
+}
+
 void eepi_core_commit(eepi_core *core)
 {
     eepi_action *action;
 
     if (core->cas_in_flight) {
         return;
+    }
+    if (core->draft->cause != EEPI_VIEW_PLANNED) { /* a plan is as it was staged */
+        eepi_core_share_out(core, core->draft);
     }
     eepi_core_check_draft(core, core->draft);
     eepi_view_seal(core->draft);

@@ -16,6 +16,12 @@ void eepi_core_drop_backups(eepi_view *draft, int seat);
  * filled. EEP_ERR_UNCOVERED: core->why names the experts, and the draft is in pieces. */
 EEP_MUST_CHECK eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft,
                                                   int *num_fills_out);
+/* Give each replica in the draft its share of its expert's tokens: so that the most loaded rank of
+ * a layer has as little as can be by the loads that are known, or, without loads, all alike. */
+void eepi_core_share_out(eepi_core *core, eepi_view *draft);
+/* Loads came that shares were not made for yet, and shares made for them would make the most loaded
+ * ranks, summed over the layers, lighter by enough that a view of their own pays. */
+bool eepi_core_shares_are_stale(eepi_core *core, const eepi_view *draft);
 /* Write the draft, sealed on top of the newest view, into the register. */
 void eepi_core_commit(eepi_core *core);
 #endif

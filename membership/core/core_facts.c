@@ -507,6 +507,7 @@ static void on_loads(eepi_core *core, const uint32_t *loads)
 {
     eepi_core_examine_layers(core);
     core->has_loads = loads != NULL;
+    core->loads_are_new = true;
     if (loads) {
         memcpy(core->loads, loads, eepi_core_num_loads(&core->config.shape) * sizeof *loads);
     }

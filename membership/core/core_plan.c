@@ -133,10 +133,13 @@ static void make_plan(eepi_core *core)
     if (!changes) { /* another join or leave may follow: what they ask for waits a little */
         changes += eepi_core_plan_round(core, draft);
     }
-    if (changes + promoted + retirements == 0) {
+    if (changes + promoted + retirements > 0) {
+        eepi_core_split_loads(core, draft);
+    } else if (!core->config.background && eepi_core_shares_are_stale(core, draft)) {
+        eepi_core_share_out(core, draft);
+    } else {
         return;
     }
-    eepi_core_split_loads(core, draft);
     eepi_core_check_draft(core, draft);
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);

@@ -7,6 +7,7 @@
 #include "graphs/kernels/table_layout.h"
 #include "membership/core/core.h"
 #include "repair/background/background.h"
+#include "repair/placement/shares.h"
 #include "repair/planner/plan_table.h"
 
 typedef enum core_status {
@@ -100,8 +101,11 @@ struct eepi_core {
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;        /* when all ranks of the first view were seen ready */
 
-    uint32_t *loads; /* [num_layers][num_experts], where has_loads: eepi_core_loads */
-    bool has_loads;
+    uint32_t *loads;               /* [num_layers][num_experts], where has_loads: eepi_core_loads */
+    bool has_loads, loads_are_new; /* no view was made with them, nor found not to be worth it */
+    eepi_shares *shares;           /* memory for one layer: */
+    int32_t *slot_experts;         /* [max_ranks][num_slots] */
+    uint16_t *slot_shares;
 
     core_peer *peers;
     eepi_suspect *suspects; /* scratch of a report */
