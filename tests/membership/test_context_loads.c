@@ -49,6 +49,34 @@ Test(context_loads, tokens_are_counted_per_layer_and_expert)
     world_close(&w);
 }
 
+/* A view of new shares alone: all ranks flip to it, and no weight moves. */
+Test(context_loads, loads_that_are_set_bring_a_view_with_other_shares)
+{
+    uint32_t loads[NUM_LOADS] = {0};
+    world w;
+    world_open(&w, 3, 3);
+    w.config.background_bytes_per_s = 0; /* nothing else plans */
+    world_start(&w);
+    for (int i = 0; i < NUM_LOADS; i++) {
+        loads[i] = i % WORLD_EXPERTS == 0 ? 1000 : 1 + (uint32_t)i % 5 * 200;
+    }
+    for (int32_t seat = 0; seat < 3; seat++) {
+        cr_assert_eq(eep_loads_set(w.ranks[seat].context, loads), EEP_OK);
+    }
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    WORLD_WAIT(&w, w.ranks[0].last_epoch == 2 && w.ranks[1].last_epoch == 2 &&
+                       w.ranks[2].last_epoch == 2);
+    world_advance(&w, 0, 2, 20);
+    world_rest(&w);
+    world_check_never_aborted(&w, 0, 2);
+    world_check_right(&w);
+    for (int32_t seat = 0; seat < 3; seat++) {
+        cr_expect_eq(rank_counters(&w.ranks[seat]).weights_bytes_background, 0);
+        cr_expect_eq(w.ranks[seat].last_epoch, 2, "the same loads bring no other view");
+    }
+    world_close(&w);
+}
+
 Test(context_loads, what_is_refused)
 {
     uint32_t loads[NUM_LOADS] = {1};
