@@ -2,7 +2,12 @@
 /* What one core knows of the experts' loads, and what it makes of them. */
 #include "tests/lib/one_core.h"
 
+#include "experiments/base/random.h"
 #include "membership/core/core_common.h"
+#include "repair/placement.h"
+
+#include <math.h>
+#include <stdlib.h>
 
 enum { EXPERTS = 3, LAYERS = 2 };
 
@@ -114,4 +119,41 @@ Test(core_loads, loads_that_shift_bring_a_plan_and_others_do_not)
     feed((eepi_input){.kind = EEPI_INPUT_LOADS, .loads = (uint32_t[]){100, 80, 10, 10}});
     cr_expect_eq(t.plans, 1);
     eepi_core_close(t.core);
+}
+
+/* The first placement knows no loads: two replicas of each of 256 experts on 32 ranks. Zipf's law
+ * with exponent 0.5, experts in any order, 58 layers. The figures are in docs/REDUNDANCY.md. */
+Test(core_loads, shares_level_a_placement_that_knew_no_loads)
+{
+    enum { SEATS = 32, SLOTS = 16, MANY = 256, DEEP = 58 };
+    const eepi_view_shape shape = {SEATS, 1, MANY, SLOTS, 8, 0};
+    eepi_view *view = eepi_view_new(&shape);
+    eepi_shares *shares = eepi_shares_new(SEATS, SLOTS, MANY);
+    int32_t experts[SEATS * SLOTS];
+    uint16_t given[SEATS * SLOTS];
+    double alike = 0.0, best = 0.0;
+    uint64_t random = 7;
+
+    for (int seat = 0; seat < SEATS; seat++) {
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    }
+    cr_assert_eq(eepi_plan_initial(view), EEP_OK);
+    for (int i = 0; i < SEATS * SLOTS; i++) {
+        experts[i] = eepi_view_slot_at(view, 0, i / SLOTS, i % SLOTS)->expert;
+    }
+    for (int layer = 0; layer < DEEP; layer++) {
+        uint32_t loads[MANY];
+        for (int i = 0; i < MANY; i++) {
+            int with = (int)(random_next(&random) % (uint64_t)(i + 1));
+            loads[i] = loads[with];
+            loads[with] = (uint32_t)(1e6 / sqrt(1 + i));
+        }
+        eepi_shares_split(shares, experts, loads, 8, given);
+        alike += eepi_shares_peak(shares, experts, loads, NULL) / 1e6 / DEEP;
+        best += eepi_shares_peak(shares, experts, loads, given) / 1e6 / DEEP;
+    }
+    cr_expect_gt(alike, 1.4, "most loaded rank over the mean: %.3f", alike);
+    cr_expect_lt(best, 1.01, "%.3f", best);
+    eepi_shares_free(shares);
+    free(view);
 }
