@@ -118,6 +118,13 @@ static void on_event(launcher *self, int seat, const wire_event *event)
     tell_script(self, info->kind, seat);
 }
 
+static void on_counters(record_process *process, const wire_counters *message)
+{
+    process->counters = message->counters;
+    process->routed = message->routed;
+    process->hottest = message->hottest;
+}
+
 /* One packet; a malformed one is a bug of eep-run and ends the run. */
 static void on_packet(launcher *self, int seat, size_t bytes)
 {
@@ -157,7 +164,7 @@ static void on_packet(launcher *self, int seat, size_t bytes)
         on_event(self, seat, packet);
         break;
     case WIRE_COUNTERS:
-        process->counters = ((const wire_counters *)packet)->counters;
+        on_counters(process, packet);
         break;
     case WIRE_FAILED:
         scheduler_fail(self->scheduler, seat, process->generation, ended->request);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
@@ -65,6 +66,27 @@ void rank_tell(rank *self, const void *message, size_t bytes)
     }
 }
 
+/* How uneven the loads are that this rank's kernels have counted. */
+static void read_loads(rank *self, wire_counters *message)
+{
+    const size_t layers = (size_t)self->config.setup.num_layers;
+    const size_t experts = (size_t)self->config.setup.num_experts;
+    uint64_t *loads = calloc(layers * experts, sizeof *loads);
+    if (loads && eep_loads_get(self->context, loads) == EEP_OK) {
+        for (size_t layer = 0; layer < layers; layer++) {
+            uint64_t sum = 0, most = 0;
+            for (size_t i = layer * experts; i < (layer + 1) * experts; i++) {
+                sum += loads[i];
+                most = loads[i] > most ? loads[i] : most;
+            }
+            double ratio = sum ? (double)most * (double)experts / (double)sum : 0;
+            message->hottest = ratio > message->hottest ? ratio : message->hottest;
+            message->routed += sum;
+        }
+    }
+    free(loads);
+}
+
 void rank_tell_counters(rank *self)
 {
     eep_snapshot snapshot;
@@ -77,7 +99,8 @@ void rank_tell_counters(rank *self)
     if (captures > counters.captures_after_join) {
         counters.captures_after_join = captures; /* of any thread */
     }
-    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters};
+    wire_counters message = {{WIRE_COUNTERS, sizeof message}, snapshot.epoch, counters, 0, 0.0};
+    read_loads(self, &message);
     rank_tell(self, &message, sizeof message);
     self->counters_ns = now_ns();
 }

@@ -41,7 +41,9 @@ typedef struct record_process {
     bool seen_in_view;     /* some committed view had it */
     bool left_view;        /* and a later one had not */
     bool left_by_fault;    /* and that one was committed because of a fault */
-    eep_counters counters; /* the last that it sent */
+    eep_counters counters; /* the last that it sent, */
+    uint64_t routed;       /* and how its tokens spread over experts (wire_counters) */
+    double hottest;
 } record_process;
 
 /* One committed view. */

@@ -220,12 +220,18 @@ static eep_status measure_faults(const record *run, summary *self)
 
 static void sum_counters(const record *run, summary *self)
 {
+    uint64_t most_routed = 0;
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *process = &run->processes[i];
         const eep_counters *counters = &process->counters;
         self->captures_healthy += counters->captures_after_join;
         self->captures_joining += process->rejoin ? process->captures_at_join : 0;
         self->stale_dropped += counters->stale_dropped;
+        self->routed += process->routed;
+        if (process->routed > most_routed) {
+            most_routed = process->routed;
+            self->hottest_expert = process->hottest;
+        }
         self->steps_aborted_by_join += counters->steps_aborted_by_join;
         self->steps_waiting_on_join += counters->steps_waiting_on_join;
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;

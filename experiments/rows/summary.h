@@ -60,6 +60,8 @@ typedef struct summary {
     uint64_t steps_ok, steps_aborted;
     uint64_t captures_healthy, captures_joining;
     uint64_t stale_dropped, steps_aborted_by_join, steps_waiting_on_join;
+    uint64_t routed;       /* token and expert pairs that kernels counted */
+    double hottest_expert; /* over the mean of its layer, by the process with most pairs */
     uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
     summary_quantiles detection_kill_ms, detection_stop_ms;
     uint64_t expelled_living, zombies_evicted, killed_outside;

@@ -225,6 +225,8 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     run_file_add_count(captures, "healthy", self->captures_healthy);
     run_file_add_count(captures, "joining", self->captures_joining);
     run_file_add_count(root, "stale_dropped", self->stale_dropped);
+    run_file_add_count(root, "routed", self->routed);
+    cJSON_AddNumberToObject(root, "hottest_expert", self->hottest_expert);
     run_file_add_count(root, "steps_aborted_by_join", self->steps_aborted_by_join);
     run_file_add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
     run_file_add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
@@ -402,6 +404,9 @@ void summary_print(const summary *self, const summary_oracle *oracle)
            self->steps_aborted_by_join, self->steps_waiting_on_join);
     printf("  windows    %.1f MB per rank; %" PRIu64 " stale messages dropped\n",
            (double)self->window_bytes / 1e6, self->stale_dropped);
+    printf("  loads      %" PRIu64 " pairs of token and expert counted; hottest expert %.1f times "
+           "the mean of its layer\n",
+           self->routed, self->hottest_expert);
     print_machine(&self->machine);
     fputs("  tokens/s  ", stdout);
     print_rate("before", self->throughput_before);

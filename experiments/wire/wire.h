@@ -88,6 +88,8 @@ typedef struct wire_counters {
     wire_header header;
     uint64_t epoch;
     eep_counters counters;
+    uint64_t routed; /* tokens of this rank, once for each expert of each layer that they go to */
+    double hottest;  /* the hottest expert of any layer over the mean of its layer; 0: unknown */
 } wire_counters;
 typedef struct wire_failed {
     wire_header header;
