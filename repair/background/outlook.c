@@ -116,7 +116,7 @@ static int hot_seats(const eepi_outlook *o, int64_t weight)
     const int64_t most = o->target / 100 * HOT_PERCENT;
     int64_t seats = 1;
 
-    if (weight > o->target && most > 0) {
+    if (weight > most && most > 0) {
         seats = (weight + most - 1) / most;
     }
     return seats < o->num_staying ? (int)seats : o->num_staying;

@@ -55,7 +55,7 @@ static int64_t excess_without(const eepi_outlook *o, int slot)
 /* Where loads are known, a second replica may not cost the balance. */
 static bool is_tolerable(const eepi_outlook *o, int expert, const offer *this)
 {
-    return this->excess <= o->pay || !o->has_loads || o->expert[expert].protection == EEPI_BARE;
+    return this->excess <= 0 || !o->has_loads || o->expert[expert].protection == EEPI_BARE;
 }
 
 /* The slot can be had without harm to its expert, and without cost to the balance. */
@@ -75,7 +75,7 @@ static bool is_spare(const eepi_outlook *o, int slot)
     if (e->slots == 2 && e->seats == 2) {
         return false; /* most experts: exactly as many as they need */
     }
-    return (!o->has_loads || excess_without(o, slot) <= o->pay) &&
+    return (!o->has_loads || excess_without(o, slot) <= 0) &&
            eepi_outlook_order(eepi_outlook_changes(o, s->expert, slot, EEPI_NOTHING), none) <= 0;
 }
 

@@ -170,7 +170,7 @@ static worth worth_of(const fixture *f, const eepi_view *view, int layer)
         const eepi_protection p = protection_of(view, layer, expert);
         const int64_t load = (int64_t)(known ? f->loads[expert] : 1) << 16;
         const int64_t most = target / 100 * 70;
-        int64_t needs = load > target && most > 0 ? (load + most - 1) / most : 1;
+        int64_t needs = load > most && most > 0 ? (load + most - 1) / most : 1;
         needs = needs > staying ? staying : needs < 1 ? 1 : needs;
         for (int seat = 0; seat < view->shape.max_ranks; seat++) {
             needs -= is_staying(view, seat) && is_to_have(view, layer, seat, expert);
