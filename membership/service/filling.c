@@ -43,9 +43,13 @@ static eep_status read_checkpoint(void *user, int32_t layer, int32_t expert, siz
 {
     eep_context *context = user;
     char why[EEPI_TENSOR_WHY_BYTES];
+    const uint64_t from_ns = eepi_now_ns();
     eep_status status = eepi_places_read(context, layer, expert, offset, bytes, buffer, why);
 
-    if (status != EEP_OK) {
+    if (status == EEP_OK) {
+        eepi_own_links_piece(eepi_store_own_links(context), EEPI_RATE_FILE, bytes,
+                             eepi_now_ns() - from_ns);
+    } else {
         eepi_log(context, EEP_LOG_WARN, "repair: layer %d expert %d: %s", layer, expert, why);
     }
     return status;
