@@ -198,6 +198,13 @@ void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes);
 bool eepi_core_plans(const eepi_core *core);
 /* This rank has stopped serving because of a fault. */
 bool eepi_core_is_wedged(const eepi_core *core);
+/* What the FILLING slots of the newest view move. */
+typedef struct eepi_core_fills {
+    int32_t num_own, num_remote, num_file; /* from the node's backup, another rank, the file */
+    uint64_t longest_us;                   /* for so long the busiest link is, by what is known */
+    uint64_t least_us;                     /* no plan takes less; 0: another rank has made it */
+} eepi_core_fills;
+void eepi_core_measure_fills(eepi_core *core, eepi_core_fills *fills_out);
 /* One line for people: "rank 3 (generation 1) WEDGED epoch 7 installed 6 suspects 2 (generation
  * 1)". */
 void eepi_core_print(const eepi_core *core, char *text_out, size_t bytes);

@@ -64,22 +64,31 @@ void eepi_core_drop_backups(eepi_view *draft, int seat)
     eepi_view_seat_at(draft, seat)->flags = 0;
 }
 
+static uint64_t expert_bytes(const eepi_core *core)
+{
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < EEP_MAX_TENSORS; i++) {
+        bytes += core->peers[core->config.seat].tensor_bytes[i];
+    }
+    return bytes;
+}
+
 eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)
 {
     bool can_read_file[EEP_MAX_RANKS];
-    eepi_plan_given given = {.links = core->links, .can_read_file = can_read_file};
+    const eepi_plan_given given = {
+        .links = core->links, .expert_bytes = expert_bytes(core), .can_read_file = can_read_file};
     eepi_plan_cost cost;
     eep_status status;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         can_read_file[seat] = eepi_view_has_checkpoint(draft, seat);
     }
-    for (int i = 0; i < EEP_MAX_TENSORS; i++) {
-        given.expert_bytes += core->peers[core->config.seat].tensor_bytes[i];
-    }
     status = eepi_plan_coverage(draft, core->table, &given, &cost, core->why, sizeof core->why);
     if (status == EEP_OK) {
         *num_fills_out = eepi_plan_num_fills(&cost);
+        core->plan_bound_ns = cost.bound_ns;
     }
     return status;
 }
@@ -143,6 +152,20 @@ bool eepi_core_shares_are_stale(eepi_core *core, const eepi_view *draft)
     }
     core->loads_are_new = false;
     return present > best && (present - best) * 100 >= present * SHARE_GAIN_PERCENT;
+}
+
+void eepi_core_measure_fills(eepi_core *core, eepi_core_fills *fills_out)
+{
+    const eepi_plan_given given = {.links = core->links, .expert_bytes = expert_bytes(core)};
+    eepi_plan_cost cost;
+
+    eepi_plan_measure(core->view, core->table, &given, &cost);
+    *fills_out = (eepi_core_fills){
+        .num_own = cost.num_own,
+        .num_remote = cost.num_remote,
+        .num_file = cost.num_file,
+        .longest_us = cost.makespan_ns / 1000,
+        .least_us = core->view->proposer == core->config.seat ? core->plan_bound_ns / 1000 : 0};
 }
 
 void eepi_core_commit(eepi_core *core)

@@ -90,6 +90,7 @@ struct eepi_core {
 
     eepi_view *draft;       /* this rank's own, on its way into the register */
     eepi_plan_table *table; /* the planner's */
+    uint64_t plan_bound_ns; /* no plan would have taken less than this rank's last one */
     eepi_links *links;      /* what the links of each rank carry, as their records say */
     bool cas_in_flight;
 

@@ -208,14 +208,31 @@ static void add_seats(text *t, const eep_context *context, const eepi_view *view
     }
 }
 
+/* What is to be filled, and from where. */
+static void add_fills(text *t, const eepi_view *view, eep_context *context, int fills)
+{
+    eepi_core_fills moved;
+
+    eepi_core_measure_fills(context->core, &moved);
+    add(t, "; slots to fill: %d, %d of them here", fills,
+        eepi_plan_fills(view, context->config.rank, NULL, 0));
+    add(t,
+        " (%d from own backups, %d from other ranks, %d from the file; the busiest link takes "
+        "%.3f ms",
+        moved.num_own, moved.num_remote, moved.num_file, (double)moved.longest_us / 1e3);
+    if (moved.least_us) {
+        add(t, ", no plan less than %.3f ms", (double)moved.least_us / 1e3);
+    }
+    add(t, ")");
+}
+
 /* What the change cost here. */
-static void add_cost(text *t, struct eepi_told *told, const eepi_view *view, int32_t own_seat)
+static void add_cost(text *t, struct eepi_told *told, const eepi_view *view, eep_context *context)
 {
     int fills = eepi_plan_fills(view, -1, NULL, 0);
 
     if (fills) {
-        add(t, "; slots to fill: %d, %d of them here", fills,
-            eepi_plan_fills(view, own_seat, NULL, 0));
+        add_fills(t, view, context, fills);
     }
     if (told->bytes && view->phase == EEPI_VIEW_SERVING) {
         add(t, "; weights copied here: %llu bytes", (unsigned long long)told->bytes);
@@ -265,7 +282,7 @@ void eepi_tell_view(eep_context *context)
         add_seats(&t, context, view, wanted);
     }
     add(&t, "; proposed by rank %d", view->proposer);
-    add_cost(&t, told, view, context->config.rank);
+    add_cost(&t, told, view, context);
     eepi_log(context, EEP_LOG_INFO, "%s", t.bytes);
     told->digest = view->digest;
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {

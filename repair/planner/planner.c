@@ -270,6 +270,31 @@ eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, const eep
     return EEP_OK;
 }
 
+void eepi_plan_measure(const eepi_view *view, eepi_plan_table *table, const eepi_plan_given *given,
+                       eepi_plan_cost *cost_out)
+{
+    const eepi_view_shape *s = &view->shape;
+    eepi_plan_network *n = &table->network;
+    eepi_plan_cost cost = {.num_own = 0};
+
+    eepi_plan_network_reset(n, given->links ? given->links : table->links, given->expert_bytes);
+    for (int i = 0; i < s->num_layers * s->max_ranks; i++) {
+        const int seat = i % s->max_ranks;
+        const eepi_view_slot *slots = eepi_view_slot_at(view, i / s->max_ranks, seat, 0);
+        for (int slot = 0; slot < s->num_slots; slot++) {
+            if (slots[slot].state == EEPI_SLOT_FILLING) {
+                cost.num_own += slots[slot].source == seat;
+                cost.num_file += slots[slot].source == EEPI_SOURCE_FILE;
+                cost.num_remote +=
+                    slots[slot].source != seat && slots[slot].source != EEPI_SOURCE_FILE;
+                eepi_plan_load(n, slots[slot].source, seat);
+            }
+        }
+    }
+    cost.makespan_ns = eepi_plan_makespan_ns(n);
+    *cost_out = cost;
+}
+
 int eepi_plan_fills(const eepi_view *view, int seat, eepi_fill *fills_out, int capacity)
 {
     int num_fills = 0;

@@ -49,6 +49,11 @@ EEP_MUST_CHECK eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *t
                                              const eepi_plan_given *given, eepi_plan_cost *cost_out,
                                              char *why_out, size_t why_bytes);
 
+/* What the FILLING slots of a document move, and for how long. The bound and num_evicted, which the
+ * document does not tell, are 0. */
+void eepi_plan_measure(const eepi_view *view, eepi_plan_table *table, const eepi_plan_given *given,
+                       eepi_plan_cost *cost_out);
+
 static inline int eepi_plan_num_fills(const eepi_plan_cost *cost)
 {
     return cost->num_own + cost->num_remote + cost->num_file;
