@@ -63,6 +63,9 @@ static eep_status ask_to_join(eep_context *context)
     if (status == EEP_OK) {
         status = eepi_weights_seal(context);
     }
+    if (status == EEP_OK) {
+        status = eepi_weights_seal_backups(context);
+    }
     if (status != EEP_OK) {
         return status;
     }

@@ -255,6 +255,10 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK) {
         return eepi_fail(context, status, "bulk copies: %s", why);
     }
+    status = eepi_weights_meet_node(context);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "backups: %s", why_of(context, status, why, sizeof why));
+    }
     status = open_core(context);
     if (status == EEP_OK) {
         status = eepi_service_start(context);
@@ -332,6 +336,7 @@ static void close_context(eep_context *context)
     }
     eepi_bulk_close(context->bulk);
     eepi_executor_close(context->executor);
+    eepi_weights_leave_node(context);
     eepi_serving_close(context);
     eepi_gather_close(context);
     eepi_core_close(context->core);

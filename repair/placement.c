@@ -113,43 +113,6 @@ eep_status eepi_plan_initial(eepi_view *view)
     return EEP_OK;
 }
 
-enum { BACKUP_COPIES = 2 };
-
-static bool holds(const eepi_view *view, int layer, int seat, int expert)
-{
-    for (int slot = 0; slot < view->shape.num_slots; slot++) {
-        if (eepi_view_slot_at(view, layer, seat, slot)->expert == expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Walk over the members from a place that moves on with the expert, those without the expert in a
- * slot first; the first two keep its backups. */
-int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat)
-{
-    int seats = initial->shape.max_ranks, left = BACKUP_COPIES;
-
-    if (!eepi_view_is_member(initial, seat)) {
-        return 0;
-    }
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < seats && left > 0; i++) {
-            int at = (expert + i) % seats;
-            if (!eepi_view_is_member(initial, at) ||
-                holds(initial, layer, at, expert) != (pass == 1)) {
-                continue;
-            }
-            left--;
-            if (at == seat) {
-                return 1;
-            }
-        }
-    }
-    return 0;
-}
-
 /* The `wanted` (< num_experts) least replicated experts, lower numbers first among equals, written
  * in order of number. */
 static void least_replicated(const eepi_plan_table *replicas, int num_experts, int wanted,

@@ -13,11 +13,6 @@
  * required. */
 EEP_MUST_CHECK eep_status eepi_plan_initial(eepi_view *view);
 
-/* Which ranks keep host backups, of the first view's members: two per expert (one if there is only
- * one member), such that few hold the expert in a slot as well, and that the load is even.
- * Returns 1 if `seat` is one of them. `initial` is what eepi_plan_initial filled. */
-int eepi_plan_backup(const eepi_view *initial, int layer, int expert, int seat);
-
 /* Which experts a process that takes `seat` should load: for each layer and slot an expert or -1,
  * written to experts_out[num_layers][num_slots]. Fewest live replicas first (the seat's own present
  * slots do not count), then the lowest number; never the same expert twice in a layer while others

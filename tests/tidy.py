@@ -35,6 +35,7 @@ FLOORS = [
     ("membership/core",),
     ("membership/process",),
     ("membership/store",),
+    ("membership/backup",),
     ("membership/context",),
     ("membership/loads",),
     ("membership/step",),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libeep: elastic expert parallelism. One eep_context is one rank; a process may hold many.
  *
- * A rank's life:  eep_open -> eep_slot_set / eep_backup_set for what eep_slot_expert asks for
+ * A rank's life:  eep_open -> eep_slot_set for what eep_slot_expert asks for, eep_backup_set for
+ *   what eep_backup_wanted asks for
  *   -> capture a step graph with eep_step_latch, eep_dispatch, eep_combine, eep_step_finish
  *   -> eep_join -> { eep_step_begin, replay the graph, eep_step_end } ... -> eep_close.
  *
@@ -169,8 +170,8 @@ typedef struct eep_config {
      * of each: so any run of so many neighbouring seats may be lost at once. Seats are a ring. 0: a
      * quarter of the ranks on one node, a node's ranks on several. The same on all ranks. */
     int32_t spread_distance;
-    /* Copies of each expert in host memory, each on another node, for repairs; 0: none. The same on
-     * all ranks. */
+    /* Copies of each expert in host memory, each on another node (so at most as many as there are
+     * nodes), for repairs; 0: none. They outlive the ranks of their node. The same on all ranks. */
     int32_t backup_copies;
     /* Behind live traffic weights are copied so slowly that a step takes at most so many percent
      * longer, and at most at background_bytes_per_s; 0: at that rate, whatever steps take. */
@@ -248,11 +249,11 @@ typedef struct eep_tensor {
 EEP_API int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot);
 /* The memory of a slot (device memory of the caller, borrowed until eep_close), filled with the
  * weights of eep_slot_expert. All slots have the same tensor sizes. No byte is given twice to a
- * context, neither for two tensors of a slot, nor for two slots or backups: EEP_ERR_INVALID, and
- * the text names both. A slot that is set again has its newest memory. What eep_device_alloc gave
- * may be freed earlier, and stays until then; memory of another allocator that is freed, or
- * unmapped, before eep_close is written by the next repair all the same: libeep cannot see it.
- * Before eep_join. */
+ * context, neither for two tensors of a slot, nor for two slots: EEP_ERR_INVALID, and the text
+ * names both. A slot that is set again has its newest memory. What eep_device_alloc gave may be
+ * freed earlier, and stays until then; memory of another allocator that is freed, or unmapped,
+ * before eep_close is written by the next repair all the same: libeep cannot see it. Before
+ * eep_join. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
                                                const eep_tensor *tensors, int32_t num_tensors);
 /* The same, in memory that the context allocates: `tensors` come with bytes set and data out.
@@ -260,16 +261,25 @@ EEP_API EEP_MUST_CHECK eep_status eep_slot_set(eep_context *context, int32_t lay
  * set again or the caller frees it. */
 EEP_API EEP_MUST_CHECK eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot,
                                                  eep_tensor *tensors, int32_t num_tensors);
-/* 1 if this rank is meant to keep a host-memory copy of the expert for repairs: two ranks of the
- * first view are, and neither holds it in a slot there while others are left, so that four ranks
- * have each expert. Keeping it (eep_backup_set) is advised, not required. After eep_open. */
+/* 1 if this rank is meant to put a copy of the expert into its node's host memory, for repairs.
+ * backup_copies nodes of the first view have each expert (rather such as hold it in no slot), and
+ * the ranks of a node share what it has. A rank that comes later is asked for nothing that the
+ * holder of its node has still, whichever process put it there. Doing so is advised, not required.
+ * After eep_open. */
 EEP_API int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert);
-/* Offer a host-memory copy of an expert for repairs of any rank (borrowed until eep_close). Its
- * tensors have the sizes of a slot's, and share no byte with another slot or backup. Before
- * eep_join. */
+/* Copy an expert, from host memory, into the memory of this rank's node, where it serves repairs of
+ * any rank. Its tensors have the sizes of a slot's. That memory is shared, is sealed at eep_join,
+ * and outlives this process: while the node has a rank in the view, all ranks on it can read it.
+ * Before eep_join. EEP_ERR_STATE: backup_copies is 0; EEP_ERR_NO_MEMORY: the host has no memory
+ * left for it; EEP_ERR_UNSUPPORTED: this kernel cannot seal memory (Linux 5.1). */
 EEP_API EEP_MUST_CHECK eep_status eep_backup_set(eep_context *context, int32_t layer,
                                                  int32_t expert, const eep_tensor *tensors,
                                                  int32_t num_tensors);
+/* The same without a copy: `tensors` come with bytes set and data out, at multiples of 64 bytes.
+ * The caller fills them before eep_join, from which on they can only be read, until eep_close. */
+EEP_API EEP_MUST_CHECK eep_status eep_backup_alloc(eep_context *context, int32_t layer,
+                                                   int32_t expert, eep_tensor *tensors,
+                                                   int32_t num_tensors);
 /* Which expert's weights lie in a slot by the newest view that this rank knows: device-readable
  * int32 [num_layers, num_slots], -1 for empty or being filled, at an address that is fixed for the
  * context's life. It follows a planned view before the step that switches to it: for inspection,

@@ -9,7 +9,7 @@
 
 enum { RECORD_MAGIC = 0x4d454d42, REPORT_MAGIC = 0x52505254, BULK_ADDRESS_MAX = 64 * 1024 };
 
-/* Layout: head, checksums, backup words, experts, bulk address. */
+/* Layout: head, checksums, backup words, claims of backups, experts, bulk address. */
 typedef struct record_head {
     uint32_t magic, bulk_address_bytes;
     int32_t seat;
@@ -26,7 +26,7 @@ static_assert(sizeof(record_head) % 8 == 0, "arrays of words follow");
 
 typedef struct record_sizes {
     size_t slots, words;
-    size_t checksums, backup, experts, address; /* offsets */
+    size_t checksums, backup, claims, experts, address; /* offsets */
 } record_sizes;
 
 static record_sizes sizes_of(const eepi_view_shape *shape)
@@ -37,7 +37,8 @@ static record_sizes sizes_of(const eepi_view_shape *shape)
     s.words = (size_t)shape->num_layers * (((size_t)shape->num_experts + 63) / 64);
     s.checksums = sizeof(record_head);
     s.backup = s.checksums + s.slots * sizeof(uint64_t);
-    s.experts = s.backup + s.words * sizeof(uint64_t);
+    s.claims = s.backup + s.words * sizeof(uint64_t);
+    s.experts = s.claims + (size_t)shape->num_layers * sizeof(uint64_t);
     s.address = s.experts + s.slots * sizeof(int32_t);
     return s;
 }
@@ -72,6 +73,10 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     }
     memcpy(encoded + s.checksums, record->member.checksums, s.slots * sizeof(uint64_t));
     memcpy(encoded + s.backup, record->member.backup, s.words * sizeof(uint64_t));
+    if (record->member.claims) {
+        memcpy(encoded + s.claims, record->member.claims,
+               (size_t)shape->num_layers * sizeof(uint64_t));
+    }
     memcpy(encoded + s.experts, record->member.experts, s.slots * sizeof(int32_t));
     if (record->bulk_address_bytes) {
         memcpy(encoded + s.address, record->bulk_address, record->bulk_address_bytes);
@@ -111,7 +116,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
-                   head->has_checkpoint},
+                   head->has_checkpoint, (const uint64_t *)(from + s.claims)},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,
@@ -227,7 +232,8 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "fp8_dispatch",
                                                                    "bulk",
                                                                    "ranks_per_node",
-                                                                   "spread_distance"};
+                                                                   "spread_distance",
+                                                                   "backup_copies"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
@@ -239,7 +245,7 @@ eepi_instance eepi_instance_of(const eep_config *c)
                                        c->top_k, c->hidden, c->num_max_tokens_per_rank,
                                        (int32_t)c->dtype, c->fp8_dispatch,
                                        c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM,
-                                       c->ranks_per_node, c->spread_distance},
+                                       c->ranks_per_node, c->spread_distance, c->backup_copies},
                            .num_ranks = c->num_ranks,
                            .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us,
                                       c->drain_bound_us, c->propose_delay_us, c->stores_margin_us,

@@ -55,11 +55,12 @@ EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, in
                                               eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
-enum { EEPI_INSTANCE_NUMBERS = 12, EEPI_INSTANCE_ADVICE = 8 };
+enum { EEPI_INSTANCE_NUMBERS = 13, EEPI_INSTANCE_ADVICE = 8 };
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];
     int32_t num_ranks;                     /* must be the same until the first view is there */
     uint64_t advice[EEPI_INSTANCE_ADVICE]; /* better the same: what differs is logged */
+    uint64_t identity;                     /* of the instance, chosen by the rank that puts this */
 } eepi_instance;
 eepi_instance eepi_instance_of(const eep_config *config);
 /* The first piece of advice from `*at_out` on that differs, with both values; NULL: none does. */

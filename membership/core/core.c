@@ -29,7 +29,10 @@ static bool peers_open(eepi_core *core)
         peer->experts = calloc(slots, sizeof *peer->experts);
         peer->checksums = calloc(slots, sizeof *peer->checksums);
         peer->backup = calloc(eepi_core_backup_words(shape), sizeof *peer->backup);
-        if (!peer->experts || !peer->checksums || !peer->backup) {
+        peer->claims = calloc((size_t)shape->num_layers, sizeof *peer->claims);
+        peer->counted = calloc(eepi_core_backup_words(shape), sizeof *peer->counted);
+        if (!peer->experts || !peer->checksums || !peer->backup || !peer->claims ||
+            !peer->counted) {
             return false;
         }
     }
@@ -79,6 +82,8 @@ void eepi_core_close(eepi_core *core)
         free(core->peers[seat].experts);
         free(core->peers[seat].checksums);
         free(core->peers[seat].backup);
+        free(core->peers[seat].claims);
+        free(core->peers[seat].counted);
     }
     free(core->peers);
     free(core->suspects);

@@ -43,11 +43,12 @@ typedef struct eepi_member {
     uint8_t leaving;           /* asked to be let out: bits of eepi_leaving */
     const int32_t *experts;    /* [num_layers][num_slots], what its slots hold; -1: empty */
     const uint64_t *checksums; /* [num_layers][num_slots] of these weights */
-    const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it has */
+    const uint64_t *backup;    /* [num_layers][words of num_experts]: host copies it can read */
     const uint64_t
-        *tensor_bytes;     /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
-    const uint32_t *rates; /* [EEPI_NUM_RATES] of its links; NULL: unknown */
-    bool has_checkpoint;   /* it can read every expert from a file */
+        *tensor_bytes;      /* [EEP_MAX_TENSORS] of an expert, 0 behind the last; NULL: none */
+    const uint32_t *rates;  /* [EEPI_NUM_RATES] of its links; NULL: unknown */
+    bool has_checkpoint;    /* it can read every expert from a file */
+    const uint64_t *claims; /* [num_layers] eepi_view_claim_digest of `backup`; NULL: no backups */
 } eepi_member;
 
 typedef struct eepi_suspect {

@@ -66,12 +66,13 @@ static eepi_view *draft_beginning(eepi_core *core)
     draft->proposer = core->config.seat;
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        eepi_core_drop_backups(draft, seat);
+        eepi_core_drop_checkpoint(draft, seat);
         if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat)) {
             s->state = EEP_SEAT_VACANT;
         }
     }
     eepi_plan_empty_nonmembers(draft);
+    eepi_view_drop_gone_backups(draft);
     if (eepi_core_instance_has_ended(core)) { /* what begins now may have other weights */
         eepi_view_forget_checksums(draft);
     }
@@ -169,6 +170,7 @@ void eepi_core_advance_initial(eepi_core *core)
             return;
         }
     }
+    eepi_core_count_backups(core, draft);
     if ((!core->has_view || eepi_core_instance_has_ended(core)) &&
         eepi_view_num_uncovered(draft, -1) > 0) {
         begin_with_gaps(core);

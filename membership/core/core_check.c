@@ -72,6 +72,7 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
     assert(begins || share_a_member(view, draft) || eepi_view_num_active(draft) == 0);
     check_coverage(draft);
     check_fills(draft);
+    assert(eepi_view_backups_are_sound(draft)); /* N24 */
 }
 
 /* P8: stores end behind the process, and the process behind its first sign. */

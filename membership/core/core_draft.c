@@ -54,13 +54,8 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     return draft;
 }
 
-void eepi_core_drop_backups(eepi_view *draft, int seat)
+void eepi_core_drop_checkpoint(eepi_view *draft, int seat)
 {
-    for (int layer = 0; layer < draft->shape.num_layers; layer++) {
-        for (int expert = 0; expert < draft->shape.num_experts; expert++) {
-            eepi_view_set_backup(draft, seat, layer, expert, false);
-        }
-    }
     eepi_view_seat_at(draft, seat)->flags = 0;
 }
 
@@ -177,6 +172,7 @@ void eepi_core_commit(eepi_core *core)
     }
     if (core->draft->cause != EEPI_VIEW_PLANNED) { /* a plan is as it was staged */
         eepi_core_share_out(core, core->draft);
+        eepi_view_drop_gone_backups(core->draft);
     }
     eepi_core_check_draft(core, core->draft);
     eepi_view_seal(core->draft);

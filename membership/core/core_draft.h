@@ -10,8 +10,8 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause);
 /* The epoch of a draft on top of the newest view that no other proposer gives; `left_alive`: it
  * leaves somebody out who may live on. */
 uint64_t eepi_core_fresh_epoch(const eepi_core *core, bool left_alive);
-/* A seat that is let go takes its host backups, and its checkpoint, with it. */
-void eepi_core_drop_backups(eepi_view *draft, int seat);
+/* A seat that is let go takes its checkpoint with it. */
+void eepi_core_drop_checkpoint(eepi_view *draft, int seat);
 /* Restore the draft's coverage with what is known of links and experts; how many slots are to be
  * filled. EEP_ERR_UNCOVERED: core->why names the experts, and the draft is in pieces. */
 EEP_MUST_CHECK eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft,

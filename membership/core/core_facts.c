@@ -5,6 +5,7 @@
 #include "membership/core/core_common.h"
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_ends.h"
+#include "membership/core/core_members.h"
 #include "membership/core/core_status.h"
 
 #include <assert.h>
@@ -145,6 +146,7 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
     /* S2: the epochs that a rank knows only grow, once it has been in a view */
     assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
     memcpy(core->view, view, view->bytes);
+    eepi_core_judge_all_claims(core, view);
     settle_evidence(core, view);
     core->revision = revision;
     core->has_view = true;
@@ -197,7 +199,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
     peer->has_checkpoint = member->has_checkpoint;
     memcpy(peer->experts, member->experts, slots * sizeof *peer->experts);
     memcpy(peer->checksums, member->checksums, slots * sizeof *peer->checksums);
-    memcpy(peer->backup, member->backup, eepi_core_backup_words(shape) * sizeof *peer->backup);
+    eepi_core_take_claims(core, member);
     memset(peer->tensor_bytes, 0, sizeof peer->tensor_bytes);
     if (member->tensor_bytes) {
         memcpy(peer->tensor_bytes, member->tensor_bytes, sizeof peer->tensor_bytes);

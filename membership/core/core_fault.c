@@ -279,7 +279,7 @@ static eepi_view *draft_fault(eepi_core *core)
             s->state = eepi_core_stores_have_ended(core, seat, s->generation)
                            ? EEP_SEAT_VACANT
                            : EEP_SEAT_QUARANTINED;
-            eepi_core_drop_backups(draft, seat);
+            eepi_core_drop_checkpoint(draft, seat);
             left_alive |= !eepi_core_has_exited(core, seat, s->generation);
         }
     }
@@ -292,6 +292,7 @@ static eepi_view *draft_fault(eepi_core *core)
     draft->combine_copy ^= 1u;
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_empty_nonmembers(draft);
+    eepi_core_count_backups(core, draft);
     return draft;
 }
 
@@ -336,6 +337,7 @@ static void propose_fault(eepi_core *core)
         for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
             joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
         }
+        eepi_core_count_backups(core, draft);
         if (!joiners || eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
             fail_closed(core);
             return;

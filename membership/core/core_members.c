@@ -94,16 +94,11 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
         }
     }
     for (int layer = 0; layer < shape->num_layers; layer++) {
-        const uint64_t *backup = backup_of(peer, shape, layer);
         for (int slot = 0; slot < shape->num_slots; slot++) {
             size_t i = (size_t)layer * (size_t)shape->num_slots + (size_t)slot;
             if (peer->experts[i] >= 0) {
                 *eepi_view_checksum_at(draft, layer, peer->experts[i]) = peer->checksums[i];
             }
-        }
-        for (int expert = 0; expert < shape->num_experts; expert++) {
-            eepi_view_set_backup(draft, seat, layer, expert,
-                                 backup[expert / 64] >> (expert % 64) & 1u);
         }
     }
     eepi_view_seat_at(draft, seat)->generation = peer->generation;
@@ -111,6 +106,91 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     eepi_view_seat_at(draft, seat)->flags = peer->has_checkpoint ? EEPI_SEAT_HAS_CHECKPOINT : 0;
     eepi_plan_apply_seat(draft, seat, peer->experts);
     return true;
+}
+
+/* Which of the backups that the process of the seat claims have that view's checksums. */
+static void judge_claims(eepi_core *core, const eepi_view *view, int seat)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    const int words = eepi_view_backup_words(shape);
+    core_peer *peer = &core->peers[seat];
+
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        const uint64_t *backup = backup_of(peer, shape, layer);
+        const bool counts = eepi_view_claim_counts(view, layer, backup, peer->claims[layer]);
+        for (int i = 0; i < words; i++) {
+            peer->counted[layer * words + i] = counts ? backup[i] : 0;
+        }
+    }
+    peer->claims_are_judged = true;
+}
+
+/* More that can be read may be what was missing. */
+void eepi_core_take_claims(eepi_core *core, const eepi_member *member)
+{
+    core_peer *peer = &core->peers[member->seat];
+    const eepi_view_shape *shape = &core->config.shape;
+    const size_t bytes = eepi_core_backup_words(shape) * sizeof *peer->backup;
+    const size_t claims = (size_t)shape->num_layers * sizeof *peer->claims;
+
+    if (memcmp(peer->backup, member->backup, bytes) != 0) {
+        core->uncovered = false;
+    }
+    memcpy(peer->backup, member->backup, bytes);
+    memset(peer->claims, 0, claims);
+    if (member->claims) {
+        memcpy(peer->claims, member->claims, claims);
+    }
+    peer->claims_are_judged = false;
+    if (core->has_view) {
+        judge_claims(core, core->view, member->seat);
+    }
+}
+
+/* Records may have come before the view; and one that begins an instance may have other checksums
+ * than the view before. */
+void eepi_core_judge_all_claims(eepi_core *core, const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (peer->generation != 0 &&
+            (!peer->claims_are_judged || view->cause == EEPI_VIEW_INITIAL)) {
+            judge_claims(core, view, seat);
+        }
+    }
+}
+
+static bool stays(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    return !eepi_view_is_member(core->view, seat) ||
+           eepi_view_has(draft, seat, eepi_view_seat_at(core->view, seat)->generation);
+}
+
+/* Rule N24. What is in shared memory outlives who put it there, but a claim stands as long as a
+ * member on the node says that it can read it. A draft that begins an instance has no members in
+ * common with the view before, whose checksums may be others. */
+void eepi_core_count_backups(eepi_core *core, eepi_view *draft)
+{
+    const eepi_view_shape *shape = &draft->shape;
+    const int words = eepi_view_backup_words(shape);
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        if (!stays(core, draft, seat)) {
+            eepi_view_clear_backups(draft, seat);
+        }
+    }
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (!eepi_view_has(draft, seat, peer->generation)) {
+            continue;
+        }
+        if (!peer->claims_are_judged || draft->cause == EEPI_VIEW_INITIAL) {
+            judge_claims(core, draft, seat);
+        }
+        for (int layer = 0; layer < shape->num_layers; layer++) {
+            eepi_view_add_backups(draft, seat, layer, peer->counted + layer * words);
+        }
+    }
 }
 
 void eepi_core_refuse(eepi_core *core, int seat)
@@ -188,10 +268,11 @@ int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
             continue;
         }
         eepi_view_seat_at(draft, seat)->state = EEP_SEAT_QUARANTINED;
-        eepi_core_drop_backups(draft, seat);
+        eepi_core_drop_checkpoint(draft, seat);
         changes++;
     }
     eepi_plan_empty_nonmembers(draft);
+    eepi_view_drop_gone_backups(draft);
     eepi_core_examine_layers(core);
     return changes;
 }

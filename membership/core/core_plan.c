@@ -98,7 +98,7 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
         } else if (may_leave(core, draft, seat)) {
             s->state = EEP_SEAT_VACANT;
             eepi_plan_empty_nonmembers(draft);
-            eepi_core_drop_backups(draft, seat);
+            eepi_core_drop_checkpoint(draft, seat);
             changes++;
         } else if (s->state == EEP_SEAT_ACTIVE && core->peers[seat].leaving &&
                    core->peers[seat].generation == s->generation) {
@@ -107,6 +107,7 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
             retirements++;
         }
     }
+    eepi_core_count_backups(core, draft);
     *changes_out = changes;
     *retirements_out = retirements;
     return true;

@@ -29,7 +29,9 @@ typedef struct core_peer {
     bool has_checkpoint;
     uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */
     int32_t *experts;
-    uint64_t *checksums, *backup;
+    uint64_t *checksums, *backup, *claims;
+    uint64_t *counted;      /* those of `backup` whose claims count (rule N24) */
+    bool claims_are_judged; /* by the checksums of a view: `counted` is of this record */
     uint64_t tensor_bytes[EEP_MAX_TENSORS]; /* 0 behind the last */
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;

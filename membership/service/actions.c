@@ -2,6 +2,7 @@
 /* What the core asks for, carried out. Service thread. */
 #include "membership/service/actions.h"
 
+#include "membership/backup/backups.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
@@ -14,6 +15,7 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
+#include "membership/step/weights.h"
 
 #include <stdio.h>
 
@@ -208,6 +210,9 @@ void eepi_perform(eep_context *context, const eepi_action *action)
         break;
     case EEPI_ACTION_DRAINED:
         if (eepi_core_instance_has_ended(context->core)) {
+            if (eepi_weights_node(context)) {
+                eepi_backups_end(eepi_weights_node(context));
+            }
             eepi_end_service(context, EEP_ERR_DRAINED,
                              "the instance has ended in order: all of its ranks have left");
         } else {

@@ -200,6 +200,7 @@ static eep_status claim_inside(eep_context *context)
         status = eepi_check_instance(context, &instance);
     }
     if (status == EEP_OK) {
+        context->claim.instance = instance.identity;
         status = eepi_claim_view(context, &instance, &in_view);
     }
     if (status == EEP_OK) {

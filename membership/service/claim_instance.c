@@ -3,6 +3,7 @@
  * that was opened. */
 #include "membership/service/claim_instance.h"
 
+#include "graphs/base/clock.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/context/records.h"
@@ -11,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void log_advice(const eep_context *context, const eepi_instance *own,
                        const eepi_instance *theirs)
@@ -24,6 +26,21 @@ static void log_advice(const eep_context *context, const eepi_instance *own,
                  field, (unsigned long long)own->advice[at],
                  (unsigned long long)theirs->advice[at]);
     }
+}
+
+/* Names what the ranks of this instance leave in shared memory. Whoever puts the instance into the
+ * store has chosen it: no two processes of a machine begin one in the same nanosecond. */
+static uint64_t new_identity(const eep_context *context)
+{
+    const uint64_t named[4] = {(uint64_t)getpid(), context->process.start, context->process.home,
+                               eepi_now_ns()};
+    uint64_t mixed = 0;
+
+    for (int i = 0; i < 4; i++) {
+        mixed = (mixed ^ named[i]) * 0x9e3779b97f4a7c15u;
+        mixed ^= mixed >> 29;
+    }
+    return mixed;
 }
 
 /* Is a process left that holds a seat? */
@@ -98,9 +115,12 @@ eep_status eepi_check_instance(eep_context *context, eepi_instance *instance_out
     int32_t num_seats = 0;
     void *value = NULL;
     size_t size = 0;
-    eep_status status = eepi_ask_store(
-        context, eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof own), &value,
-        &size, &revision);
+    eep_status status;
+
+    own.identity = new_identity(context);
+    status = eepi_ask_store(context,
+                            eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof own),
+                            &value, &size, &revision);
 
     if (status == EEP_ERR_CONFLICT) {
         status = eepi_ask_store(context, eepi_store_get(context->store, EEPI_KEY_INSTANCE), &value,

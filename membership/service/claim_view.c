@@ -8,6 +8,7 @@
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
 #include "membership/step/weights.h"
+#include "repair/backup_plan.h"
 #include "repair/placement.h"
 
 #include <stdio.h>
@@ -40,20 +41,37 @@ eep_status eepi_plan_first_view(eep_context *context)
             eepi_weights_experts(context)[layer * c->num_slots + slot] =
                 at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
         }
-        for (int expert = 0; expert < c->num_experts; expert++) {
-            if (eepi_plan_backup(view, layer, expert, c->rank)) {
-                eepi_weights_want_backup(context, layer, expert);
-            }
-        }
+    }
+    if (status == EEP_OK) {
+        status = eepi_plan_backups(view, c->backup_copies, c->rank, eepi_weights_wanted(context));
     }
     free(view);
     return status;
 }
 
+/* A member's slots as the view has them. Where several have ended and nobody could serve since, no
+ * view follows that leaves them out, and their successors see one another's seats taken: what they
+ * load covers all experts if each brings what its seat had. */
+static void take_slots(eep_context *context, const eepi_view *found)
+{
+    const eep_config *c = &context->config;
+
+    for (int i = 0; i < c->num_layers * c->num_slots; i++) {
+        const eepi_view_slot *slot =
+            eepi_view_slot_at(found, i / c->num_slots, c->rank, i % c->num_slots);
+        eepi_weights_experts(context)[i] = slot->state == EEPI_SLOT_EMPTY ? -1 : slot->expert;
+    }
+}
+
 static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
 {
-    eepi_plan_table *table = eepi_plan_table_new(&found->shape);
+    eepi_plan_table *table;
 
+    if (eepi_view_is_member(found, context->config.rank)) {
+        take_slots(context, found);
+        return EEP_OK;
+    }
+    table = eepi_plan_table_new(&found->shape);
     if (!table) {
         return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory to plan what to load");
     }
@@ -227,6 +245,9 @@ eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
     } else {
         bool runs = false;
         *seat_out = *eepi_view_seat_at(found, context->config.rank);
+        if (eepi_view_num_active(found) != 0) { /* else what begins now may have other weights */
+            eepi_weights_know(context, found);
+        }
         for (int seat = 0; seat < found->shape.max_ranks && !runs; seat++) {
             runs = member_runs(context, found, seat);
         }

@@ -2,10 +2,23 @@
 /* An input into the core, its actions carried out, and then whatever was posted meanwhile. */
 #include "membership/service/feed.h"
 
+#include "membership/backup/backups.h"
 #include "membership/context/context.h"
 #include "membership/service/actions.h"
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
+#include "membership/step/weights.h"
+
+/* A view may name processes that have put backups into the node's memory. */
+static void follow_backups(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (view && eepi_weights_node(context) &&
+        __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE)) {
+        eepi_backups_follow(eepi_weights_node(context), view);
+    }
+}
 
 static void handle(eep_context *context, eepi_input input)
 {
@@ -18,6 +31,7 @@ static void handle(eep_context *context, eepi_input input)
     for (int i = 0; i < n; i++) {
         eepi_perform(context, &actions[i]);
     }
+    follow_backups(context);
     eepi_tell_view(context);
     eepi_tell_drain(context);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What this rank sends to repairs of others: its host backups, and the experts in its slots, since
- * a live replica is a source as well. Service thread. */
+/* What this rank sends to repairs of others: its node's backups, and the experts in its slots,
+ * since a live replica is a source as well. Service thread. */
 #include "membership/service/serve.h"
 
 #include "graphs/device/device_share.h"
@@ -116,12 +116,12 @@ int eepi_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part
         blob->expert >= context->config.num_experts) {
         return 0;
     }
+    if (!__atomic_load_n(&context->executor, __ATOMIC_ACQUIRE)) {
+        return 0; /* its weights are not in yet */
+    }
     tensors = eepi_weights_backup(context, blob->layer, blob->expert);
     if (tensors) {
         return name_parts(context, tensors, parts_out);
-    }
-    if (!__atomic_load_n(&context->executor, __ATOMIC_ACQUIRE)) {
-        return 0; /* its weights are not in yet */
     }
     slot = slot_of(context, blob->layer, blob->expert);
     if (slot < 0) {

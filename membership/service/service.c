@@ -6,6 +6,7 @@
 #include "graphs/base/descriptors.h"
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
+#include "membership/backup/backups.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
@@ -18,6 +19,7 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
+#include "membership/step/weights.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,6 +32,7 @@ enum {
     IDLE_POLL_MS = 100,
     EVENTS_PER_ROUND = 64,
     FAILED_PAUSE_NS = 5000000,
+    OWN_FDS = 4, /* wake, store, bulk copies, backups */
 };
 
 struct eepi_service {
@@ -39,7 +42,7 @@ struct eepi_service {
     bool has_told;           /* this rank's record says that it is ready */
     uint64_t ends_looked_us; /* when ends were looked for that no descriptor tells of */
     int *seats;              /* [max_ranks] of the processes in fds */
-    struct pollfd fds[];     /* [3 + max_ranks + EEPI_PORTS_MAX_DEVICES] */
+    struct pollfd fds[];     /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
 };
 
 /* ------------------------------------------------------------------ mail from other threads */
@@ -241,6 +244,27 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* They are the rank thread's until it has joined. */
+static bool has_backups(const eep_context *context)
+{
+    return eepi_weights_node(context) && __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+}
+
+static void look_at_backups(eep_context *context)
+{
+    for (int i = 0; i < EVENTS_PER_ROUND && has_backups(context); i++) {
+        if (!eepi_backups_progress(eepi_weights_node(context))) {
+            break;
+        }
+    }
+    if (has_backups(context) && eepi_core_view(context->core) &&
+        eepi_backups_take_news(eepi_weights_node(context)) &&
+        eepi_weights_claim_backups(context, eepi_core_view(context->core))) {
+        eepi_store_put_record(context);
+        feed_own_record(context);
+    }
+}
+
 static int poll_timeout_ms(eep_context *context)
 {
     uint64_t wake = eepi_core_wake_us(context->core), now = eepi_core_now_us(context);
@@ -251,6 +275,10 @@ static int poll_timeout_ms(eep_context *context)
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
     }
     longest_us = least(longest_us, eepi_warned_poll_us(context));
+    if (has_backups(context)) {
+        resume_us = eepi_backups_wake_us(eepi_weights_node(context));
+        longest_us = least(longest_us, resume_us > real_us ? resume_us - real_us : 0);
+    }
     if (eepi_core_is_wedged(context->core) || !eepi_store_answers(context, real_us)) {
         longest_us = least(longest_us, EEPI_PROBE_PERIOD_US);
     }
@@ -308,12 +336,17 @@ static void serve_round(eep_context *context)
         fds[1].events |= POLLOUT;
     }
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
-    n = eepi_peers_watched(context, fds + 3, context->service->seats);
-    wait_for_input(context, fds, n + 3 + watch_ports(context, fds + 3 + n));
+    fds[3] = (struct pollfd){.fd = -1};
+    if (has_backups(context)) {
+        fds[3] =
+            (struct pollfd){.fd = eepi_backups_fd(eepi_weights_node(context)), .events = POLLIN};
+    }
+    n = eepi_peers_watched(context, fds + OWN_FDS, context->service->seats);
+    wait_for_input(context, fds, n + OWN_FDS + watch_ports(context, fds + OWN_FDS + n));
     if (fds[0].revents) {
         eepi_service_woke(context);
     }
-    feed_exits(context, fds + 3, context->service->seats, n);
+    feed_exits(context, fds + OWN_FDS, context->service->seats, n);
     feed_mail(context);
     while (eepi_store_client_next(context->store, &reply) == EEP_OK) {
         eepi_store_reply_handle(context, &reply);
@@ -321,6 +354,7 @@ static void serve_round(eep_context *context)
     for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++) {
         eepi_feed_posted(context);
     }
+    look_at_backups(context);
     look_for_ends(context);
     feed_busy(context);
     eepi_tell_wait(context);
@@ -361,8 +395,8 @@ static void *run(void *argument)
 eep_status eepi_service_start(eep_context *context)
 {
     const size_t seats = (size_t)context->config.max_ranks;
-    struct eepi_service *service =
-        calloc(1, sizeof *service + (seats + 3 + EEPI_PORTS_MAX_DEVICES) * sizeof(struct pollfd));
+    struct eepi_service *service = calloc(
+        1, sizeof *service + (seats + OWN_FDS + EEPI_PORTS_MAX_DEVICES) * sizeof(struct pollfd));
 
     context->service = service;
     if (!service) {

@@ -233,6 +233,7 @@ static void say_behind_register(eep_context *context)
     if (!context->session->must_republish || context->session->cas_id != 0) {
         return;
     }
+    own.identity = context->claim.instance;
     context->session->must_republish = false;
     if (has_no_view(
             context)) { /* the first one wins; two that put theirs back would both give up */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memory that the caller gave for slots and backups. No byte is given twice: a repair that
- * writes one slot must change neither another slot nor a backup. The memory stays as long as a
- * repair may use it, even if the caller frees it earlier. Rank thread, until eep_join. */
+/* The memory that the caller gave for slots. No byte is given twice: a repair that writes one slot
+ * must not change another one. The memory stays as long as a repair may use it, even if the caller
+ * frees it earlier. Rank thread, until eep_join. */
 #include "membership/step/given_memory.h"
 
 #include "graphs/device/device_ops.h"
@@ -28,17 +28,11 @@ static int compare(const void *one, const void *two)
 static const char *name_place(const eep_context *context, const eep_tensor *tensor,
                               char text[PLACE_BYTES])
 {
-    const eep_config *c = &context->config;
-    const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
-    const bool is_slot = tensor >= context->weights->slots &&
-                         tensor < context->weights->slots + slots * EEP_MAX_TENSORS;
-    const size_t at =
-        (size_t)(tensor - (is_slot ? context->weights->slots : context->weights->backups));
-    const size_t per_layer = (size_t)(is_slot ? c->num_slots : c->num_experts);
+    const size_t at = (size_t)(tensor - context->weights->slots);
+    const size_t per_layer = (size_t)context->config.num_slots;
 
-    snprintf(text, PLACE_BYTES, "tensor %zu of %slayer %zu %s %zu", at % EEP_MAX_TENSORS,
-             is_slot ? "" : "the backup of ", at / EEP_MAX_TENSORS / per_layer,
-             is_slot ? "slot" : "expert", at / EEP_MAX_TENSORS % per_layer);
+    snprintf(text, PLACE_BYTES, "tensor %zu of layer %zu slot %zu", at % EEP_MAX_TENSORS,
+             at / EEP_MAX_TENSORS / per_layer, at / EEP_MAX_TENSORS % per_layer);
     return text;
 }
 
@@ -139,13 +133,9 @@ void eepi_memory_give_back(eep_context *context)
 {
     const eep_config *c = &context->config;
     const size_t slots = (size_t)c->num_layers * (size_t)c->num_slots;
-    const size_t experts = (size_t)c->num_layers * (size_t)c->num_experts;
 
     for (size_t i = 0; context->weights->slots && i < slots; i++) {
         release(context, context->weights->slots + i * EEP_MAX_TENSORS);
-    }
-    for (size_t i = 0; context->weights->backups && i < experts; i++) {
-        release(context, context->weights->backups + i * EEP_MAX_TENSORS);
     }
     eepi_memory_forget(context);
 }

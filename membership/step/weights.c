@@ -39,9 +39,11 @@ eep_status eepi_weights_open(eep_context *context)
     w->checksums = calloc(slots, sizeof *w->checksums);
     w->backup_bits = calloc(words, sizeof *w->backup_bits);
     w->backup_wanted = calloc(words, sizeof *w->backup_wanted);
+    w->backup_sums = calloc(experts, sizeof *w->backup_sums);
+    w->backup_claims = calloc((size_t)c->num_layers, sizeof *w->backup_claims);
     w->owned = calloc(slots * EEP_MAX_TENSORS, sizeof *w->owned);
     if (!w->slots || !w->backups || !w->experts || !w->checksums || !w->backup_bits ||
-        !w->backup_wanted || !w->owned) {
+        !w->backup_wanted || !w->backup_sums || !w->backup_claims || !w->owned) {
         return EEP_ERR_NO_MEMORY;
     }
     status = eep_device_alloc(c->device, EEP_MEMORY_PINNED, slots * sizeof(int32_t), &device_map);
@@ -71,6 +73,8 @@ void eepi_weights_close(eep_context *context)
     free(w->checksums);
     free(w->backup_bits);
     free(w->backup_wanted);
+    free(w->backup_sums);
+    free(w->backup_claims);
     free(w->owned);
     free(w);
 }
@@ -90,14 +94,6 @@ const uint64_t *eepi_weights_tensor_bytes(const eep_context *context)
     return context->weights->tensor_bytes;
 }
 
-void eepi_weights_want_backup(eep_context *context, int32_t layer, int32_t expert)
-{
-    const size_t words = ((size_t)context->config.num_experts + 63) / 64;
-
-    context->weights->backup_wanted[(size_t)layer * words + (size_t)expert / 64] |=
-        1ull << (expert % 64);
-}
-
 eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int leaving)
 {
     const struct eepi_weights *w = context->weights;
@@ -110,7 +106,8 @@ eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int l
                          w->checksums,
                          w->backup_bits,
                          is_ready ? w->tensor_bytes : NULL,
-                         .has_checkpoint = is_ready && eepi_places_trusted(context)};
+                         .has_checkpoint = is_ready && eepi_places_trusted(context),
+                         .claims = w->backup_claims};
 }
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)
@@ -128,8 +125,8 @@ const int32_t *eep_physical_to_logical(const eep_context *context)
 }
 
 /* All slots and backups have the sizes of the first one that was given. */
-static eep_status check_tensors(eep_context *context, const char *call, const eep_tensor *tensors,
-                                int32_t n)
+eep_status eepi_weights_check_sizes(eep_context *context, const char *call,
+                                    const eep_tensor *tensors, int32_t n)
 {
     eep_status status = eepi_check_argument(context, call, "tensors", tensors);
 
@@ -166,24 +163,28 @@ static eep_status check_tensors(eep_context *context, const char *call, const ee
     return EEP_OK;
 }
 
+void eepi_weights_fix_sizes(eep_context *context, const eep_tensor *tensors, int32_t n)
+{
+    context->weights->num_tensors = n;
+    for (int32_t i = 0; i < n; i++) {
+        context->weights->tensor_bytes[i] = tensors[i].bytes;
+    }
+}
+
 /* The first that was given fixes the sizes of all. */
 static eep_status give(eep_context *context, const char *call, eep_tensor *place,
                        const eep_tensor *tensors, int32_t n)
 {
     eep_status status = eepi_memory_give(context, call, place, tensors, n);
 
-    if (status != EEP_OK) {
-        return status;
+    if (status == EEP_OK) {
+        eepi_weights_fix_sizes(context, tensors, n);
     }
-    context->weights->num_tensors = n;
-    for (int32_t i = 0; i < n; i++) {
-        context->weights->tensor_bytes[i] = tensors[i].bytes;
-    }
-    return EEP_OK;
+    return status;
 }
 
-static eep_status check_data(eep_context *context, const char *call, const eep_tensor *tensors,
-                             int32_t n)
+eep_status eepi_weights_check_data(eep_context *context, const char *call,
+                                   const eep_tensor *tensors, int32_t n)
 {
     for (int i = 0; i < n; i++) {
         if (!tensors[i].data) {
@@ -215,10 +216,10 @@ eep_status eep_slot_set(eep_context *context, int32_t layer, int32_t slot,
         status = check_slot(context, "eep_slot_set", layer, slot);
     }
     if (status == EEP_OK) {
-        status = check_tensors(context, "eep_slot_set", tensors, num_tensors);
+        status = eepi_weights_check_sizes(context, "eep_slot_set", tensors, num_tensors);
     }
     if (status == EEP_OK) {
-        status = check_data(context, "eep_slot_set", tensors, num_tensors);
+        status = eepi_weights_check_data(context, "eep_slot_set", tensors, num_tensors);
     }
     if (status != EEP_OK) {
         return status;
@@ -237,7 +238,7 @@ static eep_status check_slot_alloc(eep_context *context, int32_t layer, int32_t 
         status = check_slot(context, "eep_slot_alloc", layer, slot);
     }
     if (status == EEP_OK) {
-        status = check_tensors(context, "eep_slot_alloc", tensors, num_tensors);
+        status = eepi_weights_check_sizes(context, "eep_slot_alloc", tensors, num_tensors);
     }
     if (status == EEP_OK &&
         context->weights->slots[slot_index(context, layer, slot) * EEP_MAX_TENSORS].data) {
@@ -285,58 +286,6 @@ eep_status eep_slot_alloc(eep_context *context, int32_t layer, int32_t slot, eep
         memcpy(tensors, made, (size_t)num_tensors * sizeof *made);
     }
     return status;
-}
-
-int eep_backup_wanted(const eep_context *context, int32_t layer, int32_t expert)
-{
-    size_t words;
-
-    if (!context || layer < 0 || layer >= context->config.num_layers || expert < 0 ||
-        expert >= context->config.num_experts) {
-        return 0;
-    }
-    words = ((size_t)context->config.num_experts + 63) / 64;
-    return (int)(context->weights->backup_wanted[(size_t)layer * words + (size_t)expert / 64] >>
-                     (expert % 64) &
-                 1u);
-}
-
-eep_status eep_backup_set(eep_context *context, int32_t layer, int32_t expert,
-                          const eep_tensor *tensors, int32_t num_tensors)
-{
-    eep_status status = eepi_check_own("eep_backup_set", context);
-    size_t words;
-
-    if (status != EEP_OK) {
-        return status;
-    }
-    if (layer < 0 || layer >= context->config.num_layers || expert < 0 ||
-        expert >= context->config.num_experts) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "eep_backup_set: layer %d expert %d: there are layers 0 to %d, of experts "
-                         "0 to %d",
-                         layer, expert, context->config.num_layers - 1,
-                         context->config.num_experts - 1);
-    }
-    status = check_tensors(context, "eep_backup_set", tensors, num_tensors);
-    if (status == EEP_OK) {
-        status = check_data(context, "eep_backup_set", tensors, num_tensors);
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    status = give(context, "eep_backup_set",
-                  context->weights->backups +
-                      ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) *
-                          EEP_MAX_TENSORS,
-                  tensors, num_tensors);
-    if (status != EEP_OK) {
-        return status;
-    }
-    words = ((size_t)context->config.num_experts + 63) / 64;
-    context->weights->backup_bits[(size_t)layer * words + (size_t)expert / 64] |= 1ull
-                                                                                  << (expert % 64);
-    return EEP_OK;
 }
 
 static eep_status checksum_slot(eep_context *context, eep_stream *stream, uint8_t *bounce,
@@ -407,16 +356,6 @@ const eep_tensor *eepi_weights_slot(void *user, int32_t layer, int32_t slot)
     eep_context *context = user;
 
     return context->weights->slots + slot_index(context, layer, slot) * EEP_MAX_TENSORS;
-}
-
-const eep_tensor *eepi_weights_backup(void *user, int32_t layer, int32_t expert)
-{
-    eep_context *context = user;
-    const eep_tensor *tensors =
-        context->weights->backups +
-        ((size_t)layer * (size_t)context->config.num_experts + (size_t)expert) * EEP_MAX_TENSORS;
-
-    return tensors[0].data ? tensors : NULL;
 }
 
 void eepi_weights_follow(eep_context *context, const eepi_view *view)

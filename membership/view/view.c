@@ -12,7 +12,7 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 2 };
+enum { VIEW_VERSION = 3 };
 
 static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
@@ -38,6 +38,17 @@ static size_t num_checksums(const eepi_view_shape *shape)
 static size_t backup_words(const eepi_view_shape *shape)
 {
     return ((size_t)shape->num_experts + 63) / 64;
+}
+
+int eepi_view_backup_words(const eepi_view_shape *shape)
+{
+    return (int)backup_words(shape);
+}
+
+/* Of all layers. */
+static size_t backup_words_of_node(const eepi_view_shape *shape)
+{
+    return (size_t)shape->num_layers * backup_words(shape);
 }
 
 static size_t seats_offset(void)
@@ -71,8 +82,8 @@ size_t eepi_view_bytes(const eepi_view_shape *shape)
         shape->spread > EEP_MAX_RANKS) {
         return 0;
     }
-    return backup_offset(shape) + (size_t)shape->max_ranks * (size_t)shape->num_layers *
-                                      backup_words(shape) * sizeof(uint64_t);
+    return backup_offset(shape) +
+           (size_t)eepi_view_num_nodes(shape) * backup_words_of_node(shape) * sizeof(uint64_t);
 }
 
 int eepi_view_node_of(const eepi_view_shape *shape, int seat)
@@ -123,14 +134,21 @@ void eepi_view_forget_checksums(eepi_view *view)
            num_checksums(&view->shape) * sizeof(uint64_t));
 }
 
-/* The words of a seat's backups in a layer. */
+/* The words of a node's backups in a layer. */
+static uint64_t *backup_of_node(const eepi_view *view, int node, int layer)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    return (uint64_t *)blob_at(view, backup_offset(s)) + (size_t)node * backup_words_of_node(s) +
+           (size_t)layer * backup_words(s);
+}
+
 static uint64_t *backup_at(const eepi_view *view, int seat, int layer)
 {
     const eepi_view_shape *s = &view->shape;
 
     assert(layer >= 0 && layer < s->num_layers && seat >= 0 && seat < s->max_ranks);
-    return (uint64_t *)blob_at(view, backup_offset(s)) +
-           ((size_t)seat * (size_t)s->num_layers + (size_t)layer) * backup_words(s);
+    return backup_of_node(view, eepi_view_node_of(s, seat), layer);
 }
 
 bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert)
@@ -156,6 +174,96 @@ bool eepi_view_has_checkpoint(const eepi_view *view, int seat)
 {
     return eepi_view_is_member(view, seat) &&
            eepi_view_seat_at(view, seat)->flags & EEPI_SEAT_HAS_CHECKPOINT;
+}
+
+uint64_t eepi_view_claim_digest(const uint64_t *bits, const uint64_t *checksums, int num_experts)
+{
+    XXH64_state_t state;
+    bool any = false;
+
+    XXH64_reset(&state, 0);
+    for (int expert = 0; expert < num_experts; expert++) {
+        const uint64_t claim[2] = {(uint64_t)expert, checksums[expert]};
+        if (bits[expert / 64] >> (expert % 64) & 1u) {
+            XXH64_update(&state, claim, sizeof claim);
+            any = true;
+        }
+    }
+    return any ? XXH64_digest(&state) : 0;
+}
+
+bool eepi_view_claim_counts(const eepi_view *view, int layer, const uint64_t *bits, uint64_t digest)
+{
+    const int num_experts = view->shape.num_experts;
+    const uint64_t *checksums = eepi_view_checksum_at(view, layer, 0);
+
+    for (int expert = 0; expert < num_experts; expert++) {
+        if (bits[expert / 64] >> (expert % 64) & 1u && checksums[expert] == 0) {
+            return false;
+        }
+    }
+    return eepi_view_claim_digest(bits, checksums, num_experts) == digest;
+}
+
+void eepi_view_add_backups(eepi_view *view, int seat, int layer, const uint64_t *bits)
+{
+    uint64_t *words = backup_at(view, seat, layer);
+
+    for (size_t i = 0; i < backup_words(&view->shape); i++) {
+        words[i] |= bits[i];
+    }
+}
+
+void eepi_view_clear_backups(eepi_view *view, int seat)
+{
+    memset(backup_at(view, seat, 0), 0, backup_words_of_node(&view->shape) * sizeof(uint64_t));
+}
+
+static bool has_members(const eepi_view *view, int node)
+{
+    const int first = node * view->shape.ranks_per_node;
+
+    for (int seat = first; seat < view->shape.max_ranks; seat++) {
+        if (eepi_view_node_of(&view->shape, seat) != node) {
+            break;
+        }
+        if (eepi_view_is_member(view, seat)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void eepi_view_drop_gone_backups(eepi_view *view)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    for (int node = 0; node < eepi_view_num_nodes(s); node++) {
+        if (!has_members(view, node)) {
+            memset(backup_of_node(view, node, 0), 0, backup_words_of_node(s) * sizeof(uint64_t));
+        }
+    }
+}
+
+bool eepi_view_backups_are_sound(const eepi_view *view)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    for (int node = 0; node < eepi_view_num_nodes(s); node++) {
+        const bool is_read = has_members(view, node);
+        for (int layer = 0; layer < s->num_layers; layer++) {
+            const uint64_t *words = backup_of_node(view, node, layer);
+            for (int expert = 0; expert < s->num_experts; expert++) {
+                if (words[expert / 64] == 0) {
+                    expert |= 63; /* none of this word's */
+                } else if (words[expert / 64] >> (expert % 64) & 1u &&
+                           (!is_read || *eepi_view_checksum_at(view, layer, expert) == 0)) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
 }
 
 /* ---------------------------------------------------------------- life */
@@ -311,9 +419,9 @@ static const char *check_backups(const eepi_view *view)
     const int used_bits = view->shape.num_experts % 64;
     const size_t last = backup_words(&view->shape) - 1;
 
-    for (int seat = 0; used_bits && seat < view->shape.max_ranks; seat++) {
+    for (int node = 0; used_bits && node < eepi_view_num_nodes(&view->shape); node++) {
         for (int layer = 0; layer < view->shape.num_layers; layer++) {
-            if (backup_at(view, seat, layer)[last] >> used_bits) {
+            if (backup_of_node(view, node, layer)[last] >> used_bits) {
                 return "a backup of an expert out of range";
             }
         }

@@ -8,7 +8,7 @@
  *   eepi_view_seat       seat[max_ranks]
  *   eepi_view_slot       slot[num_layers][max_ranks][num_slots]
  *   uint64_t             checksum[num_layers][num_experts]     of each expert's weights; 0: unknown
- *   uint64_t             backup[max_ranks][num_layers][words]  bit e: that rank has e in host
+ *   uint64_t             backup[num_nodes][num_layers][words]  bit e: that node has e in host
  * memory
  *
  * Pure data: no clock, no I/O (must 5). */
@@ -108,10 +108,28 @@ int eepi_view_num_nodes(const eepi_view_shape *shape);
 eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat);
 eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, int slot);
 uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert);
+/* The node of the seat has the expert in host memory, which outlives the ranks that put it there:
+ * a member on that node can read it, and sends it to others. */
 bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert);
 void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has);
 /* A member that can fill its own slots from a checkpoint file. */
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
+/* Words of a layer's backup bits. */
+int eepi_view_backup_words(const eepi_view_shape *shape);
+/* What a rank claims to have as backups in a layer: XXH64 of (expert, checksum) of each expert in
+ * `bits` [words], with checksums [num_experts]; 0: of none. */
+uint64_t eepi_view_claim_digest(const uint64_t *bits, const uint64_t *checksums, int num_experts);
+/* Whether such a claim counts: all of its checksums are the document's, and known (rule N24). */
+bool eepi_view_claim_counts(const eepi_view *view, int layer, const uint64_t *bits,
+                            uint64_t digest);
+/* The node of the seat has those of `bits` [words] too. */
+void eepi_view_add_backups(eepi_view *view, int seat, int layer, const uint64_t *bits);
+/* The node of the seat has none. */
+void eepi_view_clear_backups(eepi_view *view, int seat);
+/* Nobody can read the backups of a node without members: they are in the document no more. */
+void eepi_view_drop_gone_backups(eepi_view *view);
+/* Each backup in the document is of a node with members, and its checksum is known. */
+bool eepi_view_backups_are_sound(const eepi_view *view);
 
 /* In the view (ACTIVE or RETIRING), whatever its generation. */
 bool eepi_view_is_member(const eepi_view *view, int seat);

@@ -289,6 +289,11 @@ static void subscribe(cluster *c, cluster_process *p)
     tell(c, p, view_input(c));
 }
 
+static uint64_t sum_of(int expert)
+{
+    return 0x1000u + (uint64_t)expert;
+}
+
 static void load(cluster *c, cluster_process *p)
 {
     eepi_view *first = eepi_view_new(&c->config.shape);
@@ -315,9 +320,21 @@ static void load(cluster *c, cluster_process *p)
         }
     }
     for (int slot = 0; slot < c->options.num_slots; slot++) {
-        p->checksums[slot] = 0x1000u + (uint64_t)p->experts[slot];
+        p->checksums[slot] = sum_of(p->experts[slot]);
     }
     free(first);
+}
+
+/* It can read those of all experts. */
+static void claim_backups(const cluster *c, cluster_process *p)
+{
+    uint64_t sums[64];
+
+    for (int expert = 0; expert < 64; expert++) {
+        sums[expert] = sum_of(expert);
+    }
+    p->backup = c->options.backups ? (1ull << c->options.num_experts) - 1 : 0;
+    p->claim = eepi_view_claim_digest(&p->backup, sums, c->options.num_experts);
 }
 
 int cluster_start(cluster *c, int seat)
@@ -329,7 +346,7 @@ int cluster_start(cluster *c, int seat)
     *p = (cluster_process){.seat = seat, .generation = last ? last->generation + 1 : 1, .alive = 1};
     eepi_stepper_init(&p->stepper,
                       &(eepi_stepper_config){STEP_DEADLINE_US, STEP_DEADLINE_US, EXPEL_US});
-    p->backup = c->options.backups ? (1ull << c->options.num_experts) - 1 : 0;
+    claim_backups(c, p);
     load(c, p);
     c->config.seat = seat;
     c->config.generation = p->generation;

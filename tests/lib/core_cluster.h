@@ -54,7 +54,7 @@ typedef struct cluster_process {
     cluster_started started[CLUSTER_STARTED_KEPT];
     uint64_t num_started, num_ok, num_aborted, num_wedges, num_kills, num_cas, num_fills;
     int32_t experts[CLUSTER_MAX_SLOTS]; /* what its slots hold in truth */
-    uint64_t checksums[CLUSTER_MAX_SLOTS], backup;
+    uint64_t checksums[CLUSTER_MAX_SLOTS], backup, claim;
     int file_is_bad; /* it has said so */
     int was_silent_to[CLUSTER_MAX_PROCESSES];
 } cluster_process;

@@ -402,15 +402,16 @@ void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
 
 static eepi_member record_of(const cluster *c, const cluster_process *p)
 {
-    return (eepi_member){
-        p->seat,
-        p->generation,
-        1,
-        (uint8_t)p->leaving,
-        p->experts,
-        p->checksums,
-        &p->backup,
-        .has_checkpoint = c->options.checkpoints && p->seat % 2 == 0 && !p->file_is_bad};
+    return (eepi_member){p->seat,
+                         p->generation,
+                         1,
+                         (uint8_t)p->leaving,
+                         p->experts,
+                         p->checksums,
+                         &p->backup,
+                         .has_checkpoint =
+                             c->options.checkpoints && p->seat % 2 == 0 && !p->file_is_bad,
+                         .claims = &p->claim};
 }
 
 void cluster_publish(cluster *c, cluster_process *p)

@@ -28,7 +28,12 @@ static inline uint64_t first_seed(void)
 
 static inline eepi_view *new_view(int max_ranks, int num_layers, int num_experts, int num_slots)
 {
-    const eepi_view_shape shape = {max_ranks, num_layers, num_experts, num_slots};
+    /* each seat is a node of its own, so that each has backups of its own */
+    const eepi_view_shape shape = {.max_ranks = max_ranks,
+                                   .num_layers = num_layers,
+                                   .num_experts = num_experts,
+                                   .num_slots = num_slots,
+                                   .ranks_per_node = 1};
     eepi_view *view = eepi_view_new(&shape);
 
     cr_assert_not_null(view);
@@ -51,11 +56,7 @@ static inline void set_seat(eepi_view *view, int seat, eep_seat_state state)
 static inline void kill_seat(eepi_view *view, int seat)
 {
     set_seat(view, seat, EEP_SEAT_VACANT);
-    for (int layer = 0; layer < view->shape.num_layers; layer++) {
-        for (int expert = 0; expert < view->shape.num_experts; expert++) {
-            eepi_view_set_backup(view, seat, layer, expert, false);
-        }
-    }
+    eepi_view_drop_gone_backups(view);
     eepi_plan_empty_nonmembers(view);
 }
 

@@ -91,13 +91,13 @@ static uint64_t walk(const eepi_view *view)
 
 Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 {
-    const eepi_view_shape shape = {3, 2, 65, 4};
+    const eepi_view_shape shape = {3, 2, 65, 4, .ranks_per_node = 2}; /* two nodes */
     const char *why = NULL;
     eepi_view *view = eepi_view_new(&shape);
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 80 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 3 * 2 * 2 * 8);
+    cr_assert_eq(view->bytes, 80 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);
     cr_assert_eq(eepi_view_num_uncovered(view, -1), 130);
@@ -135,7 +135,7 @@ Test(view, shapes_out_of_bounds_have_no_size)
 /* Each cell gets a value of its own; none overwrites another, the header or the end. */
 Test(view, the_sections_do_not_overlap)
 {
-    const eepi_view_shape shape = {3, 2, 65, 4};
+    const eepi_view_shape shape = {3, 2, 65, 4, .ranks_per_node = 1};
     eepi_view *view = eepi_view_new(&shape);
     uint64_t value = 1;
 
@@ -176,6 +176,66 @@ Test(view, the_sections_do_not_overlap)
     eepi_view_set_backup(view, 2, 1, 63, true);
     eepi_view_set_backup(view, 2, 1, 63, false);
     cr_assert_not(eepi_view_has_backup(view, 2, 1, 63));
+    free(view);
+}
+
+static eepi_view *with_nodes(void)
+{
+    const eepi_view_shape shape = {5, 1, 70, 1, .ranks_per_node = 2}; /* nodes of 2, 2 and 1 */
+    eepi_view *view = eepi_view_new(&shape);
+
+    cr_assert_not_null(view);
+    for (int seat = 0; seat < 5; seat++) {
+        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+    }
+    for (int expert = 0; expert < 70; expert++) {
+        *eepi_view_checksum_at(view, 0, expert) = 1000u + (uint64_t)expert;
+    }
+    return view;
+}
+
+Test(view, a_backup_is_of_all_seats_of_a_node_until_the_last_has_gone)
+{
+    eepi_view *view = with_nodes();
+
+    eepi_view_set_backup(view, 3, 0, 69, true);
+    for (int seat = 0; seat < 5; seat++) {
+        cr_expect_eq(eepi_view_has_backup(view, seat, 0, 69), seat == 2 || seat == 3);
+    }
+    eepi_view_seat_at(view, 3)->state = EEP_SEAT_QUARANTINED;
+    eepi_view_drop_gone_backups(view);
+    cr_expect(eepi_view_has_backup(view, 2, 0, 69), "seat 2 can read it still");
+    cr_expect(eepi_view_backups_are_sound(view));
+    eepi_view_seat_at(view, 2)->state = EEP_SEAT_VACANT;
+    cr_expect_not(eepi_view_backups_are_sound(view));
+    eepi_view_drop_gone_backups(view);
+    cr_expect_not(eepi_view_has_backup(view, 2, 0, 69));
+    cr_expect(eepi_view_backups_are_sound(view));
+    free(view);
+}
+
+Test(view, N24_a_claim_counts_with_the_checksums_of_the_document_alone)
+{
+    eepi_view *view = with_nodes();
+    const uint64_t bits[2] = {UINT64_C(1) << 3, UINT64_C(1) << (69 - 64)}, none[2] = {0, 0};
+    uint64_t sums[70];
+
+    for (int expert = 0; expert < 70; expert++) {
+        sums[expert] = 1000u + (uint64_t)expert;
+    }
+    cr_expect(eepi_view_claim_counts(view, 0, bits, eepi_view_claim_digest(bits, sums, 70)));
+    sums[69]++;
+    cr_expect_not(eepi_view_claim_counts(view, 0, bits, eepi_view_claim_digest(bits, sums, 70)));
+    *eepi_view_checksum_at(view, 0, 69) = sums[69] = 0;
+    cr_expect_not(eepi_view_claim_counts(view, 0, bits, eepi_view_claim_digest(bits, sums, 70)),
+                  "an unknown checksum is nobody's");
+    cr_expect_eq(eepi_view_claim_digest(none, sums, 70), 0);
+    cr_expect(eepi_view_claim_counts(view, 0, none, 0));
+    eepi_view_add_backups(view, 0, 0, bits);
+    cr_expect(eepi_view_has_backup(view, 1, 0, 3) && eepi_view_has_backup(view, 1, 0, 69));
+    cr_expect_not(eepi_view_has_backup(view, 1, 0, 4) || eepi_view_has_backup(view, 2, 0, 3));
+    eepi_view_clear_backups(view, 1);
+    cr_expect_not(eepi_view_has_backup(view, 0, 0, 3));
     free(view);
 }
 

@@ -53,7 +53,7 @@ static int run_to_rest(eepi_view *view, const uint32_t *loads, int max_fills)
 /* A placement of two replicas a quarter of the ring apart, `room` slots a seat. */
 static eepi_view *two_apart(int ranks, int experts, int room)
 {
-    eepi_view *view = new_view(ranks, 1, experts, room);
+    eepi_view *view = new_view_of((eepi_view_shape){ranks, 1, experts, room, 0, 0});
 
     for (int seat = 0; seat < ranks; seat++) {
         set_seat(view, seat, EEP_SEAT_ACTIVE);

@@ -199,7 +199,7 @@ static void close_play(void)
 static void begin(int source, eepi_view_phase phase)
 {
     const eepi_view_shape shape = {
-        .max_ranks = SEATS, .num_layers = 1, .num_experts = 2, .num_slots = 2};
+        .max_ranks = SEATS, .num_layers = 1, .num_experts = 2, .num_slots = 2, .ranks_per_node = 1};
     eepi_executor_config config = {.device = p.device,
                                    .num_tensors = 2,
                                    .tensor_bytes = {FIRST_BYTES, BYTES - FIRST_BYTES},

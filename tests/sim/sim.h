@@ -11,6 +11,7 @@
  * sim_store_connection.c: each process's connection to it
  * sim_store_client.c: the product's interface over that
  * sim_parts.c: windows, processes' ends, bulk copies between processes
+ * parts/sim_holder.c: backups that outlive processes
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
  * sim_client.c: gives it requests
@@ -153,6 +154,7 @@ typedef struct sim_options {
 
 typedef struct sim_shape {
     int num_ranks, max_ranks, num_layers, num_experts, num_slots;
+    int ranks_per_node, backup_copies;
 } sim_shape;
 
 typedef struct sim_request {
@@ -176,6 +178,8 @@ typedef struct sim_world {
     eepi_seat_holder seat_file[SIM_MAX_SEATS]; /* they outlive the store's memory */
     sim_process *process[SIM_MAX_PROCESSES];
     int num_processes;
+    struct sim_retained *retained; /* by the holder */
+    uint64_t retained_life, retained_sequence;
     uint64_t step_us; /* what experts take */
     int corrupt_of_1000, point_of_1000;
     /* what was committed, by epoch */

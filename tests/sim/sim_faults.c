@@ -355,6 +355,8 @@ void sim_faults_open(void)
     s->num_experts = 4 + (int)sim_random(SIM_EXPERTS - 4);
     s->num_slots = (s->num_experts + s->num_ranks - 1) / s->num_ranks + (int)sim_random(3);
     s->num_slots = s->num_slots < SIM_SLOTS ? s->num_slots : SIM_SLOTS;
+    s->ranks_per_node = sim_random(2) ? 1 + (int)sim_random((uint64_t)s->num_ranks) : 0;
+    s->backup_copies = sim_random(12) ? 1 + (int)sim_random(2) : 0;
     sim->joiners_only = sim_random(8) == 0 && (sim->options.kinds >> SIM_RESTART & 1u);
     for (int kind = 0; kind < SIM_DRAWN_KINDS && !sim->joiners_only; kind++) {
         if (sim_random(2) && (sim->options.kinds >> kind & 1u)) {

@@ -141,13 +141,14 @@ static eep_status load(sim_rank *r)
             }
         }
         for (int expert = 0; expert < sim->shape.num_experts && status == EEP_OK; expert++) {
-            eep_tensor tensors[TENSORS] = {{allocate(r, 2), 2 * sizeof(float)},
-                                           {allocate(r, 6), 6 * sizeof(float)}};
+            eep_tensor tensors[TENSORS] = {{NULL, 2 * sizeof(float)}, {NULL, 6 * sizeof(float)}};
             if (!eep_backup_wanted(r->context, layer, expert)) {
                 continue;
             }
-            write_expert(layer, expert, tensors);
-            status = eep_backup_set(r->context, layer, expert, tensors, TENSORS);
+            status = eep_backup_alloc(r->context, layer, expert, tensors, TENSORS);
+            if (status == EEP_OK) {
+                write_expert(layer, expert, tensors);
+            }
         }
     }
     return status;
@@ -280,6 +281,8 @@ static eep_status open_rank(sim_process *p)
     config.num_layers = sim->shape.num_layers;
     config.num_experts = sim->shape.num_experts;
     config.num_slots = sim->shape.num_slots;
+    config.ranks_per_node = sim->shape.ranks_per_node;
+    config.backup_copies = sim->shape.backup_copies;
     config.top_k = SIM_TOPK;
     config.hidden = SIM_HIDDEN;
     config.num_max_tokens_per_rank = SIM_TOKENS;

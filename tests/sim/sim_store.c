@@ -187,6 +187,11 @@ bool sim_store_is_there(void)
     return !store.is_down && sim->now_us >= store.away_until_us;
 }
 
+uint64_t sim_store_life(void)
+{
+    return store.life;
+}
+
 static void table_new(void)
 {
     const eepi_store_limits limits = {4096, 16, (size_t)1 << 28};
@@ -235,7 +240,8 @@ void sim_store_open(uint64_t first_epoch, uint64_t first_step)
     table_new();
     if (first_epoch > 1) {
         const eepi_view_shape shape = {sim->shape.max_ranks, sim->shape.num_layers,
-                                       sim->shape.num_experts, sim->shape.num_slots};
+                                       sim->shape.num_experts, sim->shape.num_slots,
+                                       .ranks_per_node = sim->shape.ranks_per_node};
         eepi_view *view = eepi_view_new(&shape);
         eepi_store_value *value;
         uint64_t revision;

@@ -71,4 +71,6 @@ void sim_store_disconnect(eepi_store_client *client);
 void sim_store_send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
                        uint64_t revision, eepi_store_value *value);
 bool sim_store_is_there(void);
+/* The number of its process, and of the holder in it. */
+uint64_t sim_store_life(void);
 #endif

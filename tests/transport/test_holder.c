@@ -132,7 +132,7 @@ Test(holder, another_version_is_told_so)
 {
     player of = player_dial(path);
     eepi_holder_message hello = player_message(&of, EEPI_HOLDER_HELLO);
-    hello.version = 2;
+    hello.version = EEPI_HOLDER_VERSION + 1;
     eepi_holder_message answer = player_ask(&of, &hello, -1, NULL);
     cr_expect_eq(answer.status, EEP_ERR_UNSUPPORTED);
     cr_expect_eq(answer.version, EEPI_HOLDER_VERSION);

@@ -14,11 +14,13 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 enum {
     MAX_CLIENTS = 4096,
     MAX_HELD_PER_CLIENT = 16,
+    MAX_RETAINED = 4096,
     HELLO_US = 5000000,    /* a client that has not said hello by then is let go */
     MAX_EVENTS = 64,       /* taken from epoll per round */
     MESSAGES_A_ROUND = 16, /* of one holder_client */
@@ -149,6 +151,7 @@ static void free_holder(eepi_holder *holder)
     while (holder->clients != NULL) {
         eepi_holder_free_client(holder, holder->clients);
     }
+    (void)!eepi_holder_release_retained(holder, "");
     if (holder->epoll_fd >= 0 && holder->pid == getpid()) {
         epoll_ctl(holder->epoll_fd, EPOLL_CTL_DEL, holder->listen_fd, NULL);
     }
@@ -164,6 +167,32 @@ static bool watch(const eepi_holder *holder, int fd, void *tag)
     return epoll_ctl(holder->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+static uint64_t most_retained_bytes(void)
+{
+    struct sysinfo info;
+
+    return sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit / 4 * 3 : UINT64_MAX;
+}
+
+static void set_limits(eepi_holder_limits *limits)
+{
+    if (limits->max_clients == 0) {
+        limits->max_clients = MAX_CLIENTS;
+    }
+    if (limits->max_held_per_client == 0) {
+        limits->max_held_per_client = MAX_HELD_PER_CLIENT;
+    }
+    if (limits->max_retained == 0) {
+        limits->max_retained = MAX_RETAINED;
+    }
+    if (limits->max_retained_bytes == 0) {
+        limits->max_retained_bytes = most_retained_bytes();
+    }
+    if (limits->hello_us == 0) {
+        limits->hello_us = HELLO_US;
+    }
+}
+
 eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
                             eepi_holder **holder_out)
 {
@@ -174,15 +203,7 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
     if (limits != NULL) {
         holder->limits = *limits;
     }
-    if (holder->limits.max_clients == 0) {
-        holder->limits.max_clients = MAX_CLIENTS;
-    }
-    if (holder->limits.max_held_per_client == 0) {
-        holder->limits.max_held_per_client = MAX_HELD_PER_CLIENT;
-    }
-    if (holder->limits.hello_us == 0) {
-        holder->limits.hello_us = HELLO_US;
-    }
+    set_limits(&holder->limits);
     holder->pid = getpid();
     holder->listen_fd = listen_fd;
     holder->opened_us = holder->now_us = eepi_now_us();

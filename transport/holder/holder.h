@@ -8,6 +8,9 @@
  * what it has introduced goes on; ranks come back to the next one at the same path by themselves
  * and hold their memory again.
  *
+ * Memory may be retained: it stays when the client that put it there has ended, until somebody
+ * releases it, another instance begins, or the holder closes (backups of weights).
+ *
  * A client that has no memory held is a guest: at most a quarter of the descriptors, and at
  * most 256, go to guests, and a guest makes room when descriptors run out.
  *
@@ -29,7 +32,8 @@ typedef struct eepi_holder eepi_holder;
 /* How many clients and pieces of memory there may be, and how long a client may take to say hello;
  * 0: the default. */
 typedef struct eepi_holder_limits {
-    uint32_t max_clients, max_held_per_client;
+    uint32_t max_clients, max_held_per_client, max_retained;
+    uint64_t max_retained_bytes; /* 0: three quarters of the machine's memory */
     uint64_t hello_us;
 } eepi_holder_limits;
 

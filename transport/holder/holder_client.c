@@ -211,6 +211,23 @@ uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kin
     return 0;
 }
 
+uint64_t eepi_holder_client_ask_retained(eepi_holder_client *client, eepi_holder_kind kind,
+                                         const char *name, uint64_t number, int fd)
+{
+    if (!client->is_known) {
+        return 0;
+    }
+    eepi_holder_message request = request_of(client, kind);
+    request.flags = EEPI_HOLDER_RETAINED;
+    *(kind == EEPI_HOLDER_NEXT ? &request.sequence : &request.bytes) = number;
+    snprintf(request.name, sizeof request.name, "%s", name);
+    if (eepi_holder_send(client->fd, &request, sizeof request, fd) == 0) {
+        return request.id;
+    }
+    client->why = eepi_holder_send_status(errno);
+    return 0;
+}
+
 void eepi_holder_client_close(eepi_holder_client *client)
 {
     eepi_holder_hang_up(client->epoll_fd, client->fd);

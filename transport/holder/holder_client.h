@@ -44,6 +44,10 @@ uint64_t eepi_holder_client_wake_us(const eepi_holder_client *client);
  * (-1: none). Returns its id; 0: there is no holder now, or it could not be sent (`why`). */
 uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kind,
                                 const uint8_t *identity, const char *name, uint64_t bytes, int fd);
+/* The same of memory that the holder is to retain, or has retained; `number` is its bytes, or of
+ * EEPI_HOLDER_NEXT the sequence of the last one that was shown. */
+uint64_t eepi_holder_client_ask_retained(eepi_holder_client *client, eepi_holder_kind kind,
+                                         const char *name, uint64_t number, int fd);
 /* End the connection and try again later; `lost` is called if the holder was known. */
 void eepi_holder_client_drop(eepi_holder_client *client, uint64_t now_us, eep_status why);
 void eepi_holder_client_close(eepi_holder_client *client);

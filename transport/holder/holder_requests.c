@@ -100,6 +100,9 @@ static eep_status hold(eepi_holder *holder, holder_client *from, const eepi_hold
     if (fd < 0 || message->name[0] == '\0' || !is_sealed(fd, message->bytes)) {
         return EEP_ERR_INVALID;
     }
+    if ((message->flags & EEPI_HOLDER_RETAINED) != 0) {
+        return eepi_holder_retain(holder, from, message, fd);
+    }
     if (eepi_holder_find_held(holder, message->name, &owner) != NULL) {
         return EEP_ERR_CONFLICT;
     }
@@ -149,6 +152,32 @@ static void look_up(eepi_holder *holder, holder_client *from, const eepi_holder_
     send_answer(holder, from, &answer, piece->fd);
 }
 
+/* The next piece of retained memory. */
+static void show_next(eepi_holder *holder, holder_client *from, const eepi_holder_message *message)
+{
+    const holder_held *piece = eepi_holder_next_retained(holder, message->name, message->sequence);
+    if (piece == NULL) {
+        reply(holder, from, message, EEP_ERR_NOT_FOUND);
+        return;
+    }
+    eepi_holder_message answer = eepi_holder_answer(holder, message, EEP_OK);
+    answer.bytes = piece->bytes;
+    answer.seat = piece->seat;
+    answer.generation = piece->generation;
+    answer.sequence = piece->sequence;
+    memcpy(answer.identity, piece->identity, sizeof answer.identity);
+    memcpy(answer.name, piece->name, sizeof answer.name);
+    send_answer(holder, from, &answer, piece->fd);
+}
+
+static eep_status let_go(eepi_holder *holder, holder_client *from,
+                         const eepi_holder_message *message)
+{
+    return (message->flags & EEPI_HOLDER_RETAINED) != 0
+               ? eepi_holder_release_retained(holder, message->name)
+               : release(from, message->name);
+}
+
 static void connect_two(eepi_holder *holder, holder_client *from,
                         const eepi_holder_message *message)
 {
@@ -192,7 +221,7 @@ static bool handle(eepi_holder *holder, holder_client *from, const eepi_holder_m
         handle_hello(holder, from, message);
         return false;
     }
-    if (message->version != EEPI_HOLDER_VERSION || message->flags != 0) {
+    if (message->version != EEPI_HOLDER_VERSION || (message->flags & ~EEPI_HOLDER_RETAINED) != 0) {
         reply(holder, from, message, EEP_ERR_UNSUPPORTED);
         return false;
     }
@@ -206,7 +235,10 @@ static bool handle(eepi_holder *holder, holder_client *from, const eepi_holder_m
         look_up(holder, from, message);
         return false;
     case EEPI_HOLDER_RELEASE:
-        reply(holder, from, message, release(from, message->name));
+        reply(holder, from, message, let_go(holder, from, message));
+        return false;
+    case EEPI_HOLDER_NEXT:
+        show_next(holder, from, message);
         return false;
     case EEPI_HOLDER_CONNECT:
         connect_two(holder, from, message);

@@ -20,7 +20,7 @@ void eepi_holder_drop_client(eepi_holder *holder, holder_client *client)
 /* A client that has no memory held is no rank, or not yet one. */
 static bool is_guest(const holder_client *client)
 {
-    return !client->dropped && client->held == NULL;
+    return !client->dropped && client->held == NULL && !client->has_retained;
 }
 
 bool eepi_holder_evict(eepi_holder *holder, const holder_client *but)

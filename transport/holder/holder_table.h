@@ -13,6 +13,10 @@ typedef struct holder_held {
     struct holder_held *next;
     int fd;
     uint64_t bytes;
+    uint64_t sequence; /* of retained memory, and whose it was: */
+    int32_t seat;
+    uint32_t generation;
+    uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES];
     char name[EEPI_HOLDER_NAME_BYTES];
 } holder_held;
 
@@ -27,6 +31,7 @@ typedef struct holder_client {
     uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES];
     holder_held *held;
     uint32_t num_held;
+    bool has_retained; /* has had memory retained: it is no guest */
 } holder_client;
 
 struct eepi_holder {
@@ -36,6 +41,9 @@ struct eepi_holder {
     bool has_dropped;
     holder_client *clients;
     uint32_t num_clients, num_strangers; /* all; without a hello */
+    holder_held *retained;               /* in order of sequence */
+    uint32_t num_retained;
+    uint64_t retained_bytes, last_sequence;
     uint64_t most_guests;
     uint64_t opened_us, now_us;
     uint64_t paused_us; /* no clients are accepted until then; 0: they are */
@@ -56,6 +64,19 @@ holder_held *eepi_holder_find_held(const eepi_holder *holder, const char *name,
 /* Drop the guest that is needed least, other than `but` (NULL: any): the oldest that has not said
  * hello, or else the oldest. Its descriptor is free at the end of the round. False: no guest. */
 bool eepi_holder_evict(eepi_holder *holder, const holder_client *but);
+
+/* ---- holder_retained.c: memory that outlives who put it there. */
+/* Take the descriptor over, on EEP_OK only. Memory of another instance is let go. CONFLICT: that
+ * name is taken; NO_MEMORY: as much is retained as this holder takes, by ranks that live. */
+EEP_MUST_CHECK eep_status eepi_holder_retain(eepi_holder *holder, holder_client *from,
+                                             const eepi_holder_message *message, int fd);
+/* The first that begins with the name and is younger than the sequence; NULL: there is none. */
+const holder_held *eepi_holder_next_retained(const eepi_holder *holder, const char *name,
+                                             uint64_t sequence);
+/* Of exactly that name. */
+const holder_held *eepi_holder_find_retained(const eepi_holder *holder, const char *name);
+/* Let go of all that begins with the name. NOT_FOUND: nothing does. */
+EEP_MUST_CHECK eep_status eepi_holder_release_retained(eepi_holder *holder, const char *name);
 
 /* holder_requests.c: read and answer what a client has sent. */
 void eepi_holder_read_client(eepi_holder *holder, holder_client *from);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is said on the holder's socket: messages of one size, each with at most one descriptor
- * (SCM_RIGHTS). The sizes and numbers below are the protocol of version 1.
+ * (SCM_RIGHTS). The sizes and numbers below are the protocol of version 2.
  *
  *     client                                         holder
  *     HELLO(seat, generation, identity)       --->
@@ -14,6 +14,13 @@
  *                            to the other client:    CALLED(seat, generation, identity) + other end
  *     RELEASE(name)                           --->
  *                                             <---   ANSWER(status)
+ *     HOLD(RETAINED, name, bytes) + memfd     --->   kept until RELEASE, whoever put it there
+ *                                             <---   ANSWER(status)
+ *     NEXT(name, sequence)                    --->   retained, begins with that name, is younger
+ *                                             <---   ANSWER(status, name, bytes, whose, sequence)
+ *                                                    + memfd; NOT_FOUND: there is none
+ *     RELEASE(RETAINED, name)                 --->   all that begins with the name
+ *                                             <---   ANSWER(status)
  *
  * An ANSWER with id 0 says why a connection is turned away, and its end follows: SYSTEM (no
  * descriptor left), STATE (another user's), NO_MEMORY (no room).
@@ -22,7 +29,11 @@
  * identity is 16 random bytes that a client chooses for its life: process numbers mean nothing
  * across pid namespaces. What a client says of itself is not proven by anything but its user.
  *
- * `flags` must be 0 in this version. Later: memory that stays when its client has ended. */
+ * Retained memory has a name of several parts, such as backup/INSTANCE/..., and outlives who put it
+ * there. Memory of another instance, that is with another second part behind an equal first one, is
+ * let go, where its client has ended, when memory of a new instance comes. A sequence counts what
+ * this holder was given to retain, from 1; so a client that asks for what is younger than the last
+ * one hears of each once. */
 #ifndef EEPI_HOLDER_WIRE_H
 #define EEPI_HOLDER_WIRE_H
 
@@ -33,8 +44,8 @@
 #define EEPI_HOLDER_MAGIC 0x444c4845u /* "EHLD", little-endian */
 
 enum {
-    EEPI_HOLDER_VERSION = 1,
-    EEPI_HOLDER_NAME_BYTES = 64, /* with the 0 behind it; printable ASCII */
+    EEPI_HOLDER_VERSION = 2,
+    EEPI_HOLDER_NAME_BYTES = 56, /* with the 0 behind it; printable ASCII */
     EEPI_HOLDER_IDENTITY_BYTES = 16
 };
 
@@ -45,8 +56,12 @@ typedef enum eepi_holder_kind {
     EEPI_HOLDER_RELEASE,
     EEPI_HOLDER_CONNECT,
     EEPI_HOLDER_ANSWER,
-    EEPI_HOLDER_CALLED
+    EEPI_HOLDER_CALLED,
+    EEPI_HOLDER_NEXT
 } eepi_holder_kind;
+
+/* Flags of a request; others must be 0. */
+#define EEPI_HOLDER_RETAINED 1u
 
 /* Unused fields are zero. */
 typedef struct eepi_holder_message {
@@ -61,11 +76,12 @@ typedef struct eepi_holder_message {
     uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES]; /* the same; of a connect: whom */
     uint64_t bytes;                               /* of the memory */
     uint64_t age_us;                              /* of an answer: since the holder was opened */
+    uint64_t sequence; /* of retained memory; of a request: after which */
     char name[EEPI_HOLDER_NAME_BYTES];
 } eepi_holder_message;
 static_assert(sizeof(eepi_holder_message) == 128, "the message has no padding");
 static_assert(offsetof(eepi_holder_message, identity) == 32, "the message has no padding");
-static_assert(offsetof(eepi_holder_message, name) == 64, "the message has no padding");
+static_assert(offsetof(eepi_holder_message, name) == 72, "the message has no padding");
 
 /* Seals that memory must have to be held: nobody but who has mapped it can write it, and it does
  * not shrink under who reads it. */

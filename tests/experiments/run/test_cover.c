@@ -2,6 +2,7 @@
 /* What a placement survives, against what its slots have room for. */
 #include "experiments/rows/cover.h"
 #include "tests/lib/planner_fixture.h"
+#include "repair/backup_plan.h"
 #include "repair/placement.h"
 
 #include <string.h>
@@ -20,12 +21,11 @@ static bool goes_on_for_ten(void *looks)
 static eepi_view *started(int ranks, int slots)
 {
     eepi_view *view = placed(ranks, 1, 2, 64, slots);
-    for (int layer = 0; layer < 2; layer++) {
-        for (int expert = 0; expert < 64; expert++) {
-            for (int s = 0; s < ranks; s++) {
-                eepi_view_set_backup(view, s, layer, expert,
-                                     eepi_plan_backup(view, layer, expert, s));
-            }
+    for (int s = 0; s < ranks; s++) {
+        uint64_t wanted[2]; /* [layers][words] */
+        cr_assert_eq(eepi_plan_backups(view, 2, s, wanted), EEP_OK);
+        for (int i = 0; i < 2 * 64; i++) {
+            eepi_view_set_backup(view, s, i / 64, i % 64, wanted[i / 64] >> (i % 64) & 1u);
         }
     }
     return view;

@@ -87,7 +87,7 @@ static void starts(int rank, uint32_t generation)
                                      .stage_bound_us = 1000000,
                                      .missed_window_steps = 1000,
                                      .kill_fence = true,
-                                     .shape = {RANKS, LAYERS, EXPERTS, SLOTS}};
+                                     .shape = {RANKS, LAYERS, EXPERTS, SLOTS, 1}};
 
     eepi_core_close(t.core[rank]);
     cr_assert_eq(eepi_core_open(&config, &t.core[rank]), EEP_OK);
@@ -97,8 +97,9 @@ static void starts(int rank, uint32_t generation)
 static void hears_ready(int to, int seat, uint32_t generation)
 {
     const uint64_t sums[SLOTS] = {checksums[experts[seat][0]], checksums[experts[seat][1]]};
-    const eepi_member member = {seat,           generation,          1, 0, experts[seat], sums,
-                                &backups[seat], .tensor_bytes = NULL};
+    const uint64_t claim = eepi_view_claim_digest(&backups[seat], checksums, EXPERTS);
+    const eepi_member member = {seat,           generation,      1, 0, experts[seat], sums,
+                                &backups[seat], .claims = &claim};
 
     feed(to, (eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &member});
 }
