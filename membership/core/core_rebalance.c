@@ -96,10 +96,12 @@ static int plan_layers(eepi_core *core, eepi_view *draft)
 {
     const eepi_view_shape *shape = &draft->shape;
     const int64_t layer_work = (int64_t)shape->max_ranks * shape->num_slots + shape->num_experts;
+    const int some = shape->num_experts / 8 > 1 ? shape->num_experts / 8 : 1;
     eepi_background_limits limits = eepi_background_defaults;
     int64_t work = 0;
     int fills = 0, splits = 0;
 
+    limits.max_exposed = some < limits.max_exposed ? some : limits.max_exposed;
     eepi_background_begin(core->background, draft);
     while (core->examined_layers < shape->num_layers && fills < core->round_fills &&
            work < WORK_OF_CALL) {

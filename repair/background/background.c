@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+enum { FAR_COST = 2 };
+
 struct eepi_background {
     eepi_outlook outlook;
     int32_t *order;         /* [num_experts] */
@@ -74,20 +76,11 @@ void eepi_background_begin(eepi_background *background, eepi_view *view)
 
 /* ---------------------------------------------------------------- sources */
 
-/* Seats that are asked less come first; among these, one of the same node. */
-static bool is_nearer(const eepi_outlook *o, int seat, int best, int target)
+/* Seats that are asked less come first. Another node's counts as asked more often, since links
+ * inside a node are faster. */
+static int cost_of(const eepi_outlook *o, int seat, int target)
 {
-    const eepi_outlook_seat *a, *b;
-
-    if (best == EEPI_NOTHING) {
-        return true;
-    }
-    a = &o->seat[seat];
-    b = &o->seat[best];
-    if (a->asked != b->asked) {
-        return a->asked < b->asked;
-    }
-    return a->node == o->seat[target].node && b->node != o->seat[target].node;
+    return o->seat[seat].asked + (o->seat[seat].node == o->seat[target].node ? 0 : FAR_COST);
 }
 
 static bool holds(const eepi_outlook *o, int seat, int expert)
@@ -111,7 +104,8 @@ static int choose_source(const eepi_outlook *o, int expert, int target)
         return target;
     }
     for (int seat = 0; seat < o->shape.max_ranks; seat++) {
-        if (o->seat[seat].member && is_nearer(o, seat, best, target) &&
+        if (o->seat[seat].member &&
+            (best == EEPI_NOTHING || cost_of(o, seat, target) < cost_of(o, best, target)) &&
             (eepi_view_has_backup(o->view, seat, o->layer, expert) || holds(o, seat, expert))) {
             best = seat;
         }
