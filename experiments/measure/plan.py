@@ -78,7 +78,7 @@ def main():
     for shape in SHAPES:
         slowest, farthest = 0.0, 1.0
         for loss in losses(shape[0]):
-            for backups, rates in ((1, "default"), (2, "default"), (1, "random"), (2, "random")):
+            for backups, rates in ((1, "default"), (2, "default"), (2, "random")):
                 row = plan(options, shape, loss, backups, rates)
                 if row is None:
                     continue

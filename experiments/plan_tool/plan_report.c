@@ -2,7 +2,7 @@
 /* Planning an instance and collecting what the plan moves. */
 #include "experiments/plan_tool/plan_report.h"
 
-#include "repair/planner/plan_matching.h"
+#include "experiments/plan_tool/plan_dual.h"
 #include "repair/background/background.h"
 
 #include <stdio.h>
@@ -134,7 +134,7 @@ static void add_cost(cJSON *pause, const plan_case *self, eepi_plan_table *table
                      const eepi_plan_cost *cost)
 {
     const uint64_t bytes = self->given.expert_bytes;
-    const uint64_t bound_ns = eepi_plan_matching_bound_ns(self->view, table, cost->bound_ns);
+    const uint64_t bound_ns = plan_dual_bound_ns(self->view, table, cost->bound_ns);
 
     add_tier(pause, "local_reuse", cost->num_own, bytes);
     add_tier(pause, "relocation", cost->num_remote, bytes);

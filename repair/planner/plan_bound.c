@@ -297,6 +297,27 @@ static uint64_t links_bound_ns(eepi_plan_table *t, const eepi_view *view, uint64
     return best_ns;
 }
 
+/* An expert that the file alone has takes so long by itself: it has one source, and is not divided.
+ */
+static uint64_t file_bound_ns(eepi_plan_table *t, const eepi_view *view)
+{
+    uint64_t least_ns = UINT64_MAX;
+    bool any = false;
+
+    for (int i = 0; i < t->num_choices && !any; i++) {
+        any = t->choices[i].source == EEPI_SOURCE_FILE &&
+              eepi_plan_find_sources(t, view, t->choices[i].layer, t->choices[i].expert) == 0;
+    }
+    for (int i = 0; i < t->num_members && any; i++) {
+        const int seat = t->members[i];
+        const uint64_t ns = eepi_plan_path_unit_ns(&t->network, EEPI_SOURCE_FILE, seat);
+        if (t->can_read_file[seat] && ns < least_ns) {
+            least_ns = ns;
+        }
+    }
+    return any ? least_ns : 0;
+}
+
 uint64_t eepi_plan_bound_ns(eepi_plan_table *table, const eepi_view *view)
 {
     const uint64_t makespan_ns = eepi_plan_makespan_ns(&table->network);
@@ -318,6 +339,8 @@ uint64_t eepi_plan_bound_ns(eepi_plan_table *table, const eepi_view *view)
         ns = (uint64_t)table->fixed[table->members[i]] * in_unit_ns(table, table->members[i]);
         bound_ns = ns > bound_ns ? ns : bound_ns;
     }
+    ns = file_bound_ns(table, view);
+    bound_ns = ns > bound_ns ? ns : bound_ns;
     ns = slots_bound_ns(table, 0, table->num_staying, on_staying, makespan_ns);
     bound_ns = ns > bound_ns ? ns : bound_ns;
     ns = slots_bound_ns(table, table->num_staying, table->num_members, on_retiring, makespan_ns);

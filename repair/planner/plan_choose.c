@@ -106,8 +106,7 @@ static int other_source_for(const eepi_plan_table *table, int target, eepi_plan_
     return best;
 }
 
-/* Alone on its links, the file is faster for that target than each backup. */
-static bool is_file_faster(const eepi_plan_table *table, int target)
+bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target)
 {
     const uint64_t file_ns = eepi_plan_path_unit_ns(&table->network, EEPI_SOURCE_FILE, target);
 
@@ -132,7 +131,7 @@ int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_wei
     if (table->can_read_file && table->can_read_file[target]) {
         const eepi_plan_weight file = eepi_plan_weigh_file(n, target);
         if (best < 0 ||
-            (eepi_plan_is_lighter(file, *weight_out) && is_file_faster(table, target))) {
+            (eepi_plan_is_lighter(file, *weight_out) && eepi_plan_is_file_faster(table, target))) {
             *weight_out = file;
             return EEPI_SOURCE_FILE;
         }

@@ -18,6 +18,8 @@ bool eepi_plan_has_source(const eepi_plan_table *table);
  * there is one; else another backup; the file where no member has a backup, or where it is faster,
  * alone on its links, than each backup. -1: none. After eepi_plan_weigh_sources. */
 int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_weight *weight_out);
+/* Alone on its links, the file is faster for that target than each backup, or there is none. */
+bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target);
 /* Weigh what eepi_plan_find_sources found with the loads as they are. */
 void eepi_plan_weigh_sources(eepi_plan_table *table);
 

@@ -9,11 +9,16 @@
 
 enum {
     /* Paths that are weighed: so many for each member, and for any instance. */
-    WORK_PER_MEMBER = 1000,
-    WORK = 40000
+    WORK_PER_MEMBER = 500,
+    WORK = 15000
 };
 
+/* The fills that make room for another one: those of its layer that cross links between ranks,
+ * whose seat it takes; or all of its layer, and it goes anywhere then; or those of all layers. */
+typedef enum search_scope { REMOTE_OF_OWN_LAYER, OWN_LAYER, ALL_LAYERS, NUM_SCOPES } search_scope;
+
 typedef struct search {
+    search_scope scope;
     eepi_plan_table *table;
     eepi_view *view;
     uint64_t makespan_ns, bound_ns;
@@ -74,11 +79,11 @@ static void restore(search *s, eepi_plan_layer *l, eepi_plan_choice *choice)
 }
 
 /* No recursion that has no bound: a chain is at most EEPI_PLAN_CHAIN long. */
-static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth, bool own_layer);
+static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth);
 
 /* `other`, which was taken back, makes room for `choice` on its own seat or anywhere. */
 static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *other, int seat,
-                        int depth, int most_depth, bool own_layer)
+                        int depth, int most_depth)
 {
     eepi_plan_layer *l = lists_of(s, choice->layer, depth);
     const eepi_plan_choice old = *choice;
@@ -91,7 +96,7 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
     s->to_retiring += moves_to_retiring(s, &old, &new);
     *choice = new;
     choice->is_settled = true;
-    if (settle(s, other, depth + 1, most_depth, own_layer)) {
+    if (settle(s, other, depth + 1, most_depth)) {
         choice->is_settled = false;
         return true;
     }
@@ -102,14 +107,14 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
 }
 
 static bool make_room(search *s, eepi_plan_choice *choice, eepi_plan_choice *other, int depth,
-                      int most_depth, bool own_layer)
+                      int most_depth)
 {
     eepi_plan_layer *l = lists_of(s, other->layer, depth + 1);
 
     other->is_settled = true;
     eepi_plan_displace(s->table, l, other);
-    if (settle_both(s, choice, other, other->seat, depth, most_depth, own_layer) ||
-        settle_both(s, choice, other, -1, depth, most_depth, own_layer)) {
+    if (settle_both(s, choice, other, other->seat, depth, most_depth) ||
+        (s->scope > REMOTE_OF_OWN_LAYER && settle_both(s, choice, other, -1, depth, most_depth))) {
         other->is_settled = false;
         return true;
     }
@@ -118,8 +123,15 @@ static bool make_room(search *s, eepi_plan_choice *choice, eepi_plan_choice *oth
     return false;
 }
 
+static bool may_make_room(const search *s, const eepi_plan_choice *choice,
+                          const eepi_plan_choice *other)
+{
+    return s->scope == ALL_LAYERS || (other->layer == choice->layer &&
+                                      (s->scope == OWN_LAYER || other->source != other->seat));
+}
+
 /* Place a fill that was taken back; false: nothing was found, all is as before. */
-static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth, bool own_layer)
+static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth)
 {
     eepi_plan_table *t = s->table;
     eepi_plan_layer *l = lists_of(s, choice->layer, depth);
@@ -134,8 +146,7 @@ static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_dept
     for (int i = 0; i < t->num_choices && depth < most_depth && s->work > 0; i++) {
         eepi_plan_choice *other = &t->choices[i];
         if (other != choice && !other->is_kept && !other->is_settled &&
-            (!own_layer || other->layer == choice->layer) &&
-            make_room(s, choice, other, depth, most_depth, own_layer)) {
+            may_make_room(s, choice, other) && make_room(s, choice, other, depth, most_depth)) {
             return true;
         }
     }
@@ -154,7 +165,7 @@ static bool is_done(const search *s)
 }
 
 /* All fills that cross the most loaded link, once; true if one was moved. */
-static bool improve_round(search *s, int most_depth, bool own_layer)
+static bool improve_round(search *s, int most_depth)
 {
     eepi_plan_table *t = s->table;
     bool any = false;
@@ -168,7 +179,7 @@ static bool improve_round(search *s, int most_depth, bool own_layer)
         eepi_plan_displace(t, l, choice);
         choice->is_settled = true;
         s->to_retiring = 0;
-        if (settle(s, choice, 0, most_depth, own_layer)) {
+        if (settle(s, choice, 0, most_depth)) {
             any = true;
             s->makespan_ns = eepi_plan_makespan_ns(&t->network);
         } else {
@@ -234,21 +245,17 @@ uint64_t eepi_plan_improve(eepi_plan_table *table, eepi_view *view)
                 .bound_ns = eepi_plan_bound_ns(table, view),
                 .work = WORK + (int64_t)WORK_PER_MEMBER * table->num_members};
 
-    const uint64_t first_ns = s.makespan_ns;
-
     for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
         table->layers[i].layer = -1;
     }
-    /* Longer chains only where no shorter one helps, and within the layer first. */
-    for (int depth = 0; depth <= EEPI_PLAN_CHAIN && !is_done(&s);) {
-        const bool any = improve_round(&s, depth, true) || improve_round(&s, depth, false);
-        depth = any ? 0 : depth + 1;
+    /* Longer chains only where no shorter one helps, and what costs little first. */
+    for (int depth = 0; depth <= EEPI_PLAN_CHAIN; depth++) {
+        for (int scope = 0; scope < (depth ? NUM_SCOPES : 1); scope++) {
+            s.scope = (search_scope)scope;
+            while (!is_done(&s) && improve_round(&s, depth)) {
+            }
+        }
     }
-    /* The links that are loaded most now say more of what cannot be avoided than those before. */
-    const uint64_t bound_ns =
-        eepi_plan_is_close(s.makespan_ns, s.bound_ns) || s.makespan_ns == first_ns
-            ? s.bound_ns
-            : eepi_plan_bound_ns(table, view);
     use_backups(&s);
-    return bound_ns > s.bound_ns ? bound_ns : s.bound_ns;
+    return s.bound_ns;
 }

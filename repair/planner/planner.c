@@ -136,21 +136,19 @@ static void order_holes(eepi_plan_table *t, int num_holes, int max_ranks)
     }
 }
 
-static void place_hole(coverage *c, int layer, int expert)
+/* `only_own`: not if a backup of its own node is not the best source. */
+static void place_hole(coverage *c, int layer, int expert, bool only_own)
 {
     eepi_plan_table *t = c->table;
     eepi_plan_choice choice = {.layer = layer, .expert = expert};
     eepi_plan_weight weight;
 
-    t->unplaced[expert] = false;
-    if (t->kept[expert]) {
-        return;
-    }
     eepi_plan_recall_sources(t, bits_of(t, expert));
-    if (!eepi_plan_choose(t, &t->layers[0], &choice, &weight)) {
-        t->unplaced[expert] = true;
+    if (!eepi_plan_choose(t, &t->layers[0], &choice, &weight) ||
+        (only_own && choice.source != choice.seat)) {
         return;
     }
+    t->unplaced[expert] = false;
     eepi_plan_place(t, &t->layers[0], &choice);
     remember(c, &choice);
 }
@@ -159,14 +157,25 @@ static void place_hole(coverage *c, int layer, int expert)
 static int place_holes(coverage *c, int layer, int num_holes)
 {
     eepi_plan_table *t = c->table;
+    const int num_only_in_file = t->bucket[0]; /* as order_holes left it */
     int num_unplaced = 0;
 
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
      * Experts that the file alone has, which not every seat may read, come first. Counts of 0 stay
      * 0 and others stay above: the same experts as before are uncovered. */
     for (int i = 0; i < num_holes; i++) {
-        place_hole(c, layer, t->order[i]);
-        num_unplaced += t->unplaced[t->order[i]];
+        t->unplaced[t->order[i]] = !t->kept[t->order[i]];
+    }
+    /* First those for whom a backup of their own node is best: else those that cross links anyway
+     * would take the slots beside these backups. But experts that the file alone has come first. */
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < num_holes; i++) {
+            const int expert = t->order[i];
+            if (t->unplaced[expert]) {
+                place_hole(c, layer, expert, pass == 0 && i >= num_only_in_file);
+            }
+            num_unplaced += pass && t->unplaced[expert];
+        }
     }
     return num_unplaced;
 }

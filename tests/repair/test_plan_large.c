@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plans of large instances beside the lower bound, which no plan can beat. */
 #include "tests/lib/plan_instance.h"
-#include "repair/planner/plan_matching.h"
+#include "experiments/plan_tool/plan_dual.h"
 
 #include <stdio.h>
 
@@ -77,7 +77,7 @@ static void judge_large(const eepi_view_shape *shape, int num, int *planned_io, 
             uint64_t bound_ns = cost.bound_ns;
             if (cost.makespan_ns >
                 bound_ns + bound_ns / 20) { /* it may be the bound that is loose */
-                bound_ns = eepi_plan_matching_bound_ns(before, table, bound_ns);
+                bound_ns = plan_dual_bound_ns(before, table, bound_ns);
             }
             const double ratio = (double)cost.makespan_ns / (double)bound_ns;
             cr_assert_leq(bound_ns, cost.makespan_ns, REPLAY, SEED(seed));

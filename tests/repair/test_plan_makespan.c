@@ -2,7 +2,7 @@
 /* The planner against brute force: small instances with links by chance, where every plan can be
  * tried. */
 #include "tests/lib/plan_instance.h"
-#include "repair/planner/plan_matching.h"
+#include "experiments/plan_tool/plan_dual.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -201,8 +201,8 @@ static void judge(uint64_t seed, tally *t)
         eepi_plan_num_fills(&cost) > 1) {
         const uint64_t least_ns = least_makespan_ns(&in, view, cost.makespan_ns, &is_known);
         const double ratio = (double)cost.makespan_ns / (double)least_ns;
-        cr_assert_leq(eepi_plan_matching_bound_ns(in.view, table, 0), least_ns,
-                      "the matching bound is above a plan; " REPLAY, SEED(seed));
+        cr_assert_leq(plan_dual_bound_ns(in.view, table, 0), least_ns,
+                      "the dual bound is above a plan; " REPLAY, SEED(seed));
         cr_assert_leq(cost.bound_ns, least_ns, "the bound is above a plan; " REPLAY, SEED(seed));
         t->num_unknown += !is_known;
         t->num += is_known;
