@@ -9,11 +9,18 @@ static int node_of(const eepi_plan_table *table, int seat)
 
 int eepi_plan_find_sources(eepi_plan_table *table, const eepi_view *view, int layer, int expert)
 {
+    int node = -1;
+    bool has_backup = false;
+
     table->stamp++;
     table->num_of_sources = 0;
     for (int i = 0; i < table->num_members; i++) {
         const int seat = table->members[i];
-        if (eepi_view_has_backup(view, seat, layer, expert)) {
+        if (node_of(table, seat) != node) { /* backups are of a node */
+            node = node_of(table, seat);
+            has_backup = eepi_view_has_backup(view, seat, layer, expert);
+        }
+        if (has_backup) {
             table->sources[table->num_of_sources++] = seat;
             table->source_stamp[seat] = table->stamp;
         }
