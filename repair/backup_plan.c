@@ -2,6 +2,7 @@
 /* Which rank puts which expert into host memory. */
 #include "repair/backup_plan.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@ typedef struct plan {
     int *seats; /* of members, in order */
     node *nodes;
     uint64_t *held; /* [num_nodes][words]: in a slot of the layer */
-    int num_nodes, copies, most_of_layer;
+    int num_nodes, copies;
+    int least_of_layer; /* of the nodes that are not taken */
 } plan;
 
 static void list_nodes(plan *p)
@@ -66,7 +68,8 @@ static void note_held(plan *p, int layer)
 static bool is_better(const plan *p, int expert, int a, int b)
 {
     const node *x = &p->nodes[a], *y = &p->nodes[b];
-    const bool full_a = x->of_layer >= p->most_of_layer, full_b = y->of_layer >= p->most_of_layer;
+    const bool full_a = x->of_layer > p->least_of_layer + 1;
+    const bool full_b = y->of_layer > p->least_of_layer + 1;
     const uint64_t held_a = held_at(p, a)[expert / 64] >> (expert % 64) & 1u;
     const uint64_t held_b = held_at(p, b)[expert / 64] >> (expert % 64) & 1u;
 
@@ -82,6 +85,18 @@ static bool is_better(const plan *p, int expert, int a, int b)
     return (a + expert) % p->num_nodes < (b + expert) % p->num_nodes;
 }
 
+static int least_of_layer(const plan *p)
+{
+    int least = INT_MAX;
+
+    for (int at = 0; at < p->num_nodes; at++) {
+        if (!p->nodes[at].is_taken && p->nodes[at].of_layer < least) {
+            least = p->nodes[at].of_layer;
+        }
+    }
+    return least;
+}
+
 /* Does the rank in `seat` put the expert there? */
 static bool place_expert(plan *p, int expert, int seat)
 {
@@ -92,6 +107,7 @@ static bool place_expert(plan *p, int expert, int seat)
     }
     for (int copy = 0; copy < p->copies; copy++) {
         int best = -1;
+        p->least_of_layer = least_of_layer(p);
         for (int at = 0; at < p->num_nodes; at++) {
             if (!p->nodes[at].is_taken && (best < 0 || is_better(p, expert, at, best))) {
                 best = at;
@@ -116,7 +132,6 @@ static void place_all(plan *p, int copies, int seat, uint64_t *wanted_out)
     if (p->copies == 0) {
         return;
     }
-    p->most_of_layer = (shape->num_experts * p->copies + p->num_nodes - 1) / p->num_nodes;
     for (int layer = 0; layer < shape->num_layers; layer++) {
         note_held(p, layer);
         for (int at = 0; at < p->num_nodes; at++) {

@@ -236,6 +236,9 @@ static void sum_counters(const record *run, summary *self)
         self->steps_waiting_on_join += counters->steps_waiting_on_join;
         self->weights_bytes_in_pause += counters->weights_bytes_in_pause;
         self->weights_bytes_background += counters->weights_bytes_background;
+        self->weights_bytes_own_node += counters->weights_bytes_own_node;
+        self->weights_bytes_other_rank += counters->weights_bytes_other_rank;
+        self->weights_bytes_file += counters->weights_bytes_file;
         self->expelled_living += summary_fault_was_fenced(run, process) ||
                                  (process->expelled_ns && !process->expelled_injected);
         self->zombies_evicted += process->expelled_ns && process->exit_ns &&

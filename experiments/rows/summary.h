@@ -63,6 +63,7 @@ typedef struct summary {
     uint64_t routed;       /* token and expert pairs that kernels counted */
     double hottest_expert; /* over the mean of its layer, by the process with most pairs */
     uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
+    uint64_t weights_bytes_own_node, weights_bytes_other_rank, weights_bytes_file;
     summary_quantiles detection_kill_ms, detection_stop_ms;
     uint64_t expelled_living, zombies_evicted, killed_outside;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */

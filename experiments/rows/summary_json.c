@@ -231,6 +231,9 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     run_file_add_count(root, "steps_waiting_on_join", self->steps_waiting_on_join);
     run_file_add_count(root, "weights_bytes_in_pause", self->weights_bytes_in_pause);
     run_file_add_count(root, "weights_bytes_background", self->weights_bytes_background);
+    run_file_add_count(root, "weights_bytes_own_node", self->weights_bytes_own_node);
+    run_file_add_count(root, "weights_bytes_other_rank", self->weights_bytes_other_rank);
+    run_file_add_count(root, "weights_bytes_file", self->weights_bytes_file);
     cJSON *detection = cJSON_AddObjectToObject(root, "detection_ms");
     add_quantiles(detection, "kill", &self->detection_kill_ms);
     add_quantiles(detection, "stop", &self->detection_stop_ms);

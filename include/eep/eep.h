@@ -453,6 +453,9 @@ typedef struct eep_counters {
     uint64_t weights_bytes_in_pause;
     uint64_t window_bytes;             /* receive memory of this rank */
     uint64_t weights_bytes_background; /* copied behind live traffic */
+    /* Of both, by where they came from: the memory of this rank's node, another rank (its slots, or
+     * its node's memory), the checkpoint; and bytes of copies whose checksum was wrong. */
+    uint64_t weights_bytes_own_node, weights_bytes_other_rank, weights_bytes_file;
 } eep_counters;
 typedef struct eep_snapshot {
     uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */

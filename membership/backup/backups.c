@@ -42,6 +42,7 @@ struct eepi_backups {
     uint32_t generation;
     eepi_view_shape shape;
     eepi_backup_layout layout; /* num_tensors 0: not known yet */
+    uint64_t wait_us;
     void (*note)(void *user, const char *text);
     void *user;
     eepi_holder_session *session;
@@ -202,6 +203,7 @@ eep_status eepi_backups_open(const eepi_backups_config *config, eepi_backups **b
     b->layout = (eepi_backup_layout){.instance = config->instance,
                                      .num_layers = config->shape->num_layers,
                                      .num_experts = config->shape->num_experts};
+    b->wait_us = config->wait_us != 0 ? config->wait_us : HOLDER_US;
     b->note = config->note;
     b->user = config->user;
     b->memory.fd = -1;
@@ -214,7 +216,7 @@ eep_status eepi_backups_open(const eepi_backups_config *config, eepi_backups **b
         eepi_backups_close(b);
         return status;
     }
-    status = eepi_holder_session_wait(b->session, eepi_now_us() + HOLDER_US);
+    status = eepi_holder_session_wait(b->session, eepi_now_us() + b->wait_us);
     if (status != EEP_OK) {
         say(b,
             "no holder retains backups of weights: %s; those of this rank end with it, unless "
@@ -398,7 +400,7 @@ eep_status eepi_backups_seal(eepi_backups *b, char why_out[EEPI_BACKUP_WHY_BYTES
         return status;
     }
     b->memory.fd = -1; /* the session's now */
-    status = eepi_holder_session_wait(b->session, eepi_now_us() + HOLDER_US);
+    status = eepi_holder_session_wait(b->session, eepi_now_us() + b->wait_us);
     if (status != EEP_OK) {
         say(b, "the holder does not retain the backups of this rank: %s; they end with it%s",
             eep_strerror(status),

@@ -24,12 +24,13 @@ typedef struct eepi_backups_config {
     int32_t seat;
     uint32_t generation;
     const eepi_view_shape *shape;
+    uint64_t wait_us;                           /* longest wait for the holder; 0: 2 s */
     void (*note)(void *user, const char *text); /* something that should be known */
     void *user;
 } eepi_backups_config;
 
-/* Meet the holder, and map what the node has; waits for a holder for at most 2 s. Without one the
- * rank has its own backups alone, and they end with it. EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. */
+/* Meet the holder, and map what the node has; waits for a holder for at most wait_us. Without one
+ * the rank has its own backups alone, and they end with it. EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_backups_open(const eepi_backups_config *config,
                                             eepi_backups **backups_out);
 void eepi_backups_close(eepi_backups *backups);
@@ -41,7 +42,7 @@ EEP_MUST_CHECK eep_status eepi_backups_give(eepi_backups *backups, int32_t layer
                                             eep_tensor *tensors, int32_t num_tensors,
                                             char why_out[EEPI_BACKUP_WHY_BYTES]);
 /* What was given is filled: compute checksums, seal it, have it held; waits for the holder for at
- * most 2 s. The memory stays where it is, and can only be read. */
+ * most wait_us. The memory stays where it is, and can only be read. */
 EEP_MUST_CHECK eep_status eepi_backups_seal(eepi_backups *backups,
                                             char why_out[EEPI_BACKUP_WHY_BYTES]);
 

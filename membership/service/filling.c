@@ -82,6 +82,12 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
     pthread_mutex_lock(&context->lock);
     *(paused ? &context->observed.counters.weights_bytes_in_pause
              : &context->observed.counters.weights_bytes_background) += bytes;
+    context->observed.counters.weights_bytes_own_node =
+        eepi_executor_bytes_from(context->executor, EEPI_FROM_OWN);
+    context->observed.counters.weights_bytes_other_rank =
+        eepi_executor_bytes_from(context->executor, EEPI_FROM_PEER);
+    context->observed.counters.weights_bytes_file =
+        eepi_executor_bytes_from(context->executor, EEPI_FROM_CHECKPOINT);
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, paused ? EEP_EVENT_REPAIRED : EEP_EVENT_REBALANCED, context->config.rank,
                context->generation, 0, bytes);

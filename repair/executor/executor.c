@@ -310,3 +310,8 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
         return;
     }
 }
+
+uint64_t eepi_executor_bytes_from(const eepi_executor *x, eepi_source_kind kind)
+{
+    return x->bytes_from[kind];
+}

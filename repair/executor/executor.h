@@ -19,6 +19,7 @@
 #define EEPI_EXECUTOR_H
 
 #include "repair/executor/executor_config.h"
+#include "repair/executor/sources.h"
 
 /* Allocates the staging buffers. */
 EEP_MUST_CHECK eep_status eepi_executor_open(const eepi_executor_config *config,
@@ -43,4 +44,6 @@ bool eepi_executor_is_behind_traffic(const eepi_executor *executor);
 /* Forget what is going on; no `done`. The caller then cancels the transfers in the bulk, before the
  * next start: their buffers are used again. */
 void eepi_executor_cancel(eepi_executor *executor);
+/* Bytes that came from sources of a kind since it was opened, also such as were refused later. */
+uint64_t eepi_executor_bytes_from(const eepi_executor *executor, eepi_source_kind kind);
 #endif

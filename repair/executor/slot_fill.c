@@ -371,6 +371,7 @@ void eepi_slot_fill_fetched(eepi_executor *x, eepi_slot_fill *f, int segment, ee
     seat->in_flight--;
     if (status == EEP_OK) {
         x->bytes += eepi_segment_bytes(&f->segments, segment);
+        x->bytes_from[source->kind] += eepi_segment_bytes(&f->segments, segment);
         eepi_segments_arrive(&f->segments, segment, at);
         source->used = true;
         return;
@@ -404,6 +405,7 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
     }
     if (source->failed == EEP_OK) {
         x->bytes += bytes;
+        x->bytes_from[source->kind] += bytes;
         eepi_segments_arrive(&f->segments, segment, at);
         source->used = true;
         charge(x, bytes);

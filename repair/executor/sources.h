@@ -12,6 +12,7 @@ typedef enum eepi_source_kind {
     EEPI_FROM_PEER,      /* a member that has it as a backup or in a slot that is routed to */
     EEPI_FROM_CHECKPOINT /* the checkpoint file */
 } eepi_source_kind;
+enum { EEPI_NUM_SOURCE_KINDS = EEPI_FROM_CHECKPOINT + 1 };
 
 typedef struct eepi_source {
     eepi_source_kind kind;

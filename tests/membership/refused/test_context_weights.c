@@ -87,6 +87,33 @@ Test(context_misuse, tensors_that_overlap_are_refused_in_slots)
     world_close(&w);
 }
 
+Test(context_misuse, backups_are_refused_where_none_are_kept)
+{
+    static uint8_t at[2][64];
+    eep_tensor tensors[2] = {{at[0], 64}, {at[1], 64}};
+    world w;
+
+    world_open(&w, 1, 1);
+    rank *r = &w.ranks[0];
+    cr_assert_eq(eep_device_open("host", 0, &w.config.device), EEP_OK);
+    w.config.rank = 0;
+    w.config.num_experts = WORLD_SLOTS;
+    w.config.backup_copies = 0;
+    cr_assert_eq(eep_open(&w.config, r->error, sizeof r->error, &r->context), EEP_OK, "%s",
+                 r->error);
+    for (int32_t expert = 0; expert < WORLD_SLOTS; expert++) {
+        cr_expect_eq(eep_backup_wanted(r->context, 0, expert), 0);
+    }
+    cr_expect_eq(eep_backup_set(r->context, 0, 0, tensors, 2), EEP_ERR_STATE);
+    cr_expect_eq(eep_backup_alloc(r->context, 0, 0, tensors, 2), EEP_ERR_STATE);
+    cr_expect_not_null(strstr(eep_last_error(r->context), "backup_copies is 0"));
+    cr_expect_eq(tensors[0].data, at[0], "what fails writes nothing");
+    eep_close(r->context);
+    r->context = NULL;
+    eep_device_close(w.config.device);
+    world_close(&w);
+}
+
 /* Tensor sizes are compared before a rank is in the view, not when a repair meets them: also where
  * no expert is held twice, so that no checksum differs. */
 Test(context_misuse, other_tensor_sizes_are_refused_at_the_join)
