@@ -77,6 +77,7 @@ typedef enum sim_kind {
     SIM_LATE,       /* kernels go on storing after the end of their process (P8) */
     SIM_END,        /* the instance ends in order (M8), and new processes begin another one */
     SIM_PORT,       /* ports of a rank's NIC go down and come back */
+    SIM_FILE,       /* no backups; all can read a checkpoint, which may prove bad */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -250,6 +251,8 @@ typedef enum sim_fd_kind {
     SIM_FD_BULK
 } sim_fd_kind;
 int sim_fd_new(sim_fd_kind kind, void *what);
+/* Close a real descriptor at the end of the history. */
+void sim_file_keep(int fd);
 void *sim_fd_what(int fd);
 void sim_fds_reset(void);
 void sim_memory_reset(void);

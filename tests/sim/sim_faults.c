@@ -8,9 +8,9 @@
 enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
-    "crash",  "stop",      "freeze", "slow",       "restart", "leave", "delay",
-    "break",  "partition", "outage", "amnesia",    "race",    "skew",  "corrupt",
-    "zombie", "requeue",   "stuck",  "unkillable", "late",    "end",   "port"};
+    "crash",     "stop",       "freeze",  "slow", "restart", "leave",   "delay",  "break",
+    "partition", "outage",     "amnesia", "race", "skew",    "corrupt", "zombie", "requeue",
+    "stuck",     "unkillable", "late",    "end",  "port",    "file"};
 
 static sim_process *alive_one(void)
 {
@@ -372,6 +372,9 @@ void sim_faults_open(void)
     if (has_kind(SIM_PORT, 0x94d049bb133111ebu, 2)) {
         sim->kinds |= 1u << SIM_PORT;
         sim_after(sim_random(FAULTS_US), next_port, NULL, 0);
+    }
+    if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 2)) {
+        sim->kinds |= 1u << SIM_FILE;
     }
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;

@@ -101,6 +101,14 @@ void __wrap_free(void *memory)
     __real_free(b->memory);
 }
 
+char *__wrap_strdup(const char *text);
+char *__wrap_strdup(const char *text)
+{
+    char *copy = __wrap_malloc(strlen(text) + 1);
+
+    return copy ? strcpy(copy, text) : NULL;
+}
+
 void *__wrap_realloc(void *memory, size_t size)
 {
     void *grown = __wrap_malloc(size);
@@ -379,9 +387,26 @@ void *sim_fd_what(int fd)
     return fd >= FIRST_FD ? fds[fd - FIRST_FD].what : NULL;
 }
 
+/* Real descriptors, of checkpoint files in memory: a process that crashes closes nothing, so they
+ * go at the end of the history. */
+enum { MAX_FILES = 512 };
+static int files[MAX_FILES], num_files;
+
+int __real_close(int fd);
+void sim_file_keep(int fd)
+{
+    if (num_files == MAX_FILES) {
+        abort();
+    }
+    files[num_files++] = fd;
+}
+
 void sim_fds_reset(void)
 {
     num_fds = 0;
+    while (num_files > 0) {
+        __real_close(files[--num_files]);
+    }
 }
 
 /* What the product asks of simulated descriptors is that they do not block, and they do not. */
