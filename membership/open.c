@@ -184,6 +184,7 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
     eepi_bulk_config bulk = {.carrier = context->config.bulk,
                              .holder_path = holder_path,
                              .interface = context->config.bulk_interface,
+                             .asks_for_cuda = eepi_device_is_cuda(context->config.device),
                              .seat = context->config.rank,
                              .generation = context->generation,
                              .serve = eepi_serve,

@@ -108,6 +108,11 @@ bool eepi_device_is_discrete(const eep_device *device)
     return device->is_discrete;
 }
 
+bool eepi_device_is_cuda(const eep_device *device)
+{
+    return strcmp(device->backend->name, "cuda") == 0;
+}
+
 void eepi_device_set_discrete(eep_device *device)
 {
     device->is_discrete = true;

@@ -55,6 +55,8 @@ enum { EEPI_STORES_MARGIN_US = 50000 };
  * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
  * guarded device goes a GPU's ways. */
 bool eepi_device_is_discrete(const eep_device *device);
+/* Its memory is CUDA's. */
+bool eepi_device_is_cuda(const eep_device *device);
 /* Let a device of the host backend count as such, so that all that follows from it can be tried
  * without a GPU. Before a context is opened with it. */
 void eepi_device_set_discrete(eep_device *device);

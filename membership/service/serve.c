@@ -7,6 +7,7 @@
 #include "membership/context/context.h"
 #include "membership/loads/gather.h"
 #include "membership/step/weights.h"
+#include "repair/executor/lane.h"
 
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ typedef struct staged {
     int users;             /* transfers under way */
 } staged;
 
-/* Nothing on the host backend. */
+/* Nothing where weights are sent as they are. */
 struct eepi_serving {
     eep_stream *stream; /* the device's auxiliary one; NULL: slots are sent as they are */
     staged staged[NUM_BUFFERS];
@@ -145,6 +146,20 @@ void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
     }
 }
 
+static eepi_lane lane_of(const eep_context *context)
+{
+    const eepi_bulk_facts facts = eepi_bulk_facts_of(context->bulk);
+    const eep_device *device = context->config.device;
+
+    return eepi_lane_of(
+        &(eepi_lane_facts){.memory = !eepi_device_is_discrete(device) ? EEPI_MEMORY_OF_HOST
+                                     : eepi_device_is_cuda(device)    ? EEPI_MEMORY_OF_CUDA
+                                                                      : EEPI_MEMORY_OF_OTHER,
+                           .carrier = facts.carrier,
+                           .ucx_version = EEPI_UCX_VERSION(facts.ucx_major, facts.ucx_minor),
+                           .ucx_has_cuda = facts.sends_cuda});
+}
+
 eep_status eepi_serving_open(eep_context *context)
 {
     struct eepi_serving *serving = context->serving;
@@ -152,7 +167,7 @@ eep_status eepi_serving_open(eep_context *context)
     size_t bytes = 0;
     eep_status status = EEP_OK;
 
-    if (!eepi_device_is_discrete(device)) {
+    if (lane_of(context) != EEPI_LANE_STAGED) {
         return EEP_OK; /* its memory can be sent as it is */
     }
     for (int i = 0; i < eepi_weights_num_tensors(context); i++) {

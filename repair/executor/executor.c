@@ -12,7 +12,7 @@
 enum {
     WHY_BYTES = 400,
     PLACE_WAIT_US = 500,
-    WORK_BYTES = 4 * EEPI_SEGMENT_BYTES /* of one call, so that the service thread hears others */
+    WORK_BYTES = 8 * EEPI_SEGMENT_BYTES /* of one call, so that the service thread hears others */
 };
 
 /* ------------------------------------------------------------------ open and close */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* One segment is one fetch. docs/BENCH.md has what smaller and larger ones cost. */
-enum { EEPI_SEGMENT_BYTES = 1048576 };
+enum { EEPI_SEGMENT_BYTES = 524288 };
 
 typedef enum eepi_segment_state {
     EEPI_SEGMENT_WANTED,

@@ -296,6 +296,12 @@ void eepi_bulk_close(eepi_bulk *bulk)
     (void)bulk;
 }
 
+eepi_bulk_facts eepi_bulk_facts_of(const eepi_bulk *bulk)
+{
+    (void)bulk;
+    return (eepi_bulk_facts){.carrier = EEP_BULK_SHM};
+}
+
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out)
 {
     *address_out = &bulk->self;

@@ -191,6 +191,11 @@ void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_
     eepi_bulk_wake(bulk);
 }
 
+eepi_bulk_facts eepi_bulk_facts_of(const eepi_bulk *bulk)
+{
+    return bulk->facts;
+}
+
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out)
 {
     *address_out = bulk->address;

@@ -13,6 +13,7 @@
 
 #include "eep/eep.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,11 +52,19 @@ typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status stat
  * eepi_bulk_progress. */
 typedef void (*eepi_bulk_note_fn)(void *user, const char *text);
 
+/* What a copier can do. */
+typedef struct eepi_bulk_facts {
+    eep_bulk carrier;              /* SHM or UCX */
+    uint32_t ucx_major, ucx_minor; /* of the UCX that runs; 0: it is another carrier */
+    bool sends_cuda;               /* pieces of blobs may lie in GPU memory, as UCX says */
+} eepi_bulk_facts;
+
 /* A copier to be opened. Strings are read during the call only. */
 typedef struct eepi_bulk_config {
     eep_bulk carrier;        /* EEP_BULK_AUTO: shared memory */
     const char *interface;   /* UCX: the one network interface that is used; NULL: "lo" */
     const char *holder_path; /* shared memory: the holder's socket (holder.h) */
+    bool asks_for_cuda;      /* UCX: pieces of blobs are to lie in GPU memory, if it can do that */
     int32_t seat;            /* what the holder and peers are told of us */
     uint32_t generation;
     eepi_bulk_serve_fn serve;
@@ -80,6 +89,8 @@ EEP_MUST_CHECK eep_status eepi_bulk_open(const eepi_bulk_config *config, char *e
 void eepi_bulk_close(eepi_bulk *bulk);
 /* By what peers find this copier, to fetch from it. Owned by the bulk. */
 void eepi_bulk_address(const eepi_bulk *bulk, const void **address_out, size_t *bytes_out);
+/* Owner's thread. */
+eepi_bulk_facts eepi_bulk_facts_of(const eepi_bulk *bulk);
 /* Readable when there is something to progress; poll it, then call progress until it returns 0. */
 int eepi_bulk_fd(eepi_bulk *bulk);
 /* Progress once: sends, receives, ends and deadlines; returns nonzero if there was work. When it

@@ -102,6 +102,7 @@ struct eepi_bulk {
     eepi_bulk_done_fn done;
     eepi_bulk_note_fn note;
     void *user;
+    eepi_bulk_facts facts;
     const void *address; /* of this copier */
     size_t address_bytes;
     int poll_fd;                    /* epoll over the carrier's descriptors and timer_fd */

@@ -188,13 +188,13 @@ static ucs_status_t listen_for_peers(bulk_ucx *ucx, const struct sockaddr_in *at
 }
 
 /* Context, worker, handler and listener. What was made so far stays in `ucx` on failure. */
-static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, const struct sockaddr_in *at,
-                                const char **call_out)
+static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, bool asks_for_cuda,
+                                const struct sockaddr_in *at, const char **call_out)
 {
     ucp_config_t *config = NULL;
     eepi_ucx_quiet();
     *call_out = "ucp_config_read";
-    ucs_status_t status = eepi_bulk_ucx_config(interface, &config);
+    ucs_status_t status = eepi_bulk_ucx_config(interface, asks_for_cuda, &config);
     if (status != UCS_OK) {
         return status;
     }
@@ -315,11 +315,23 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
                           ucs_status_string(status), text);
 }
 
-static uint64_t settings_of(const struct sockaddr_in *at)
+static uint64_t settings_of(const struct sockaddr_in *at, bool asks_for_cuda)
 {
     char text[1024];
     eepi_bulk_ucx_variables(text, sizeof text);
-    return XXH64(text, strlen(text), at->sin_addr.s_addr);
+    return XXH64(text, strlen(text), (uint64_t)at->sin_addr.s_addr << 1 | asks_for_cuda);
+}
+
+/* What runs may be another UCX than libeep was compiled with. */
+static eepi_bulk_facts facts_of(const bulk_ucx *ucx)
+{
+    ucp_context_attr_t attributes = {.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES};
+    eepi_bulk_facts facts = {.carrier = EEP_BULK_UCX};
+    unsigned release;
+    ucp_get_version(&facts.ucx_major, &facts.ucx_minor, &release);
+    facts.sends_cuda = ucp_context_query(ucx->context, &attributes) == UCS_OK &&
+                       (attributes.memory_types & UCS_BIT(UCS_MEMORY_TYPE_CUDA)) != 0;
+    return facts;
 }
 
 /* A copier that could not be opened: what UCX has of it goes, or waits for the next one. */
@@ -347,7 +359,7 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
                               "UCX: bulk_interface \"%s\" has no IPv4 address or does not exist",
                               interface);
     }
-    uint64_t settings = settings_of(&at);
+    uint64_t settings = settings_of(&at, config->asks_for_cuda);
     bulk_ucx *ucx = eepi_bulk_unpark(settings);
     bool is_new = ucx == NULL;
     if (is_new && eepi_descriptors_lack(DESCRIPTORS + OWN_DESCRIPTORS, "a copier over UCX", lack,
@@ -363,7 +375,7 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
         eepi_bulk_base_open(&ucx->base, &carrier, config) == EEP_OK ? UCS_OK : UCS_ERR_IO_ERROR;
     ucx->base.last_transfer = last_transfer; /* numbers that peers have heard are not given again */
     if (status == UCS_OK && is_new) {
-        status = open_worker(ucx, interface, &at, &call);
+        status = open_worker(ucx, interface, config->asks_for_cuda, &at, &call);
     }
     if (status == UCS_OK) {
         call = "ucp_worker_get_efd";
@@ -374,6 +386,7 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
         give_up(ucx, is_new);
         return refused;
     }
+    ucx->base.facts = facts_of(ucx);
     *bulk_out = &ucx->base;
     return EEP_OK;
 }

@@ -145,9 +145,10 @@ void eepi_bulk_send(bulk_send *send);
 void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire);
 
 /* ---- bulk_ucx_config.c */
-/* What UCX is told: nothing of the job's UCX_ variables, the one interface, tcp, and what
- * EEP_UCX_ variables say. The caller releases it. */
-EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_out);
+/* What UCX is told: nothing of the job's UCX_ variables, the one interface, tcp (and copies out of
+ * GPU memory where asked for), and what EEP_UCX_ variables say. The caller releases it. */
+EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, bool asks_for_cuda,
+                                                 ucp_config_t **config_out);
 /* Name the EEP_UCX_ variables that are set, as " (A=1, B=2)"; "" if none is. */
 void eepi_bulk_ucx_variables(char *text, size_t text_bytes);
 /* The IPv4 address of an interface, port 0. Returns 0 if it has one. */

@@ -75,7 +75,8 @@ static ucs_status_t set_back(ucp_config_t *config, const char *variable)
                                                      : UCS_OK;
 }
 
-ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_out)
+ucs_status_t eepi_bulk_ucx_config(const char *interface, bool asks_for_cuda,
+                                  ucp_config_t **config_out)
 {
     ucp_config_t *config = NULL;
     ucs_status_t status = ucp_config_read("EEP", NULL, &config);
@@ -89,7 +90,7 @@ ucs_status_t eepi_bulk_ucx_config(const char *interface, ucp_config_t **config_o
     }
     /* Only tcp reports a killed peer soon and leaves survivors unharmed. */
     if (status == UCS_OK && !is_ours("TLS")) {
-        status = ucp_config_modify(config, "TLS", "tcp");
+        status = ucp_config_modify(config, "TLS", asks_for_cuda ? "tcp,cuda_copy" : "tcp");
     }
     /* UCX 1.22 weighs its protocols anew for each endpoint, which takes it 100 ms and more of
      * looking at the interface; the older way of choosing one takes none. */

@@ -12,7 +12,7 @@
 
 enum {
     SEATS = 5,
-    SEGMENTS = 6,
+    SEGMENTS = 12,
     FIRST_BYTES = 5 * EEPI_SEGMENT_BYTES / 2, /* no tensor ends where a segment does */
     BYTES = (SEGMENTS - 1) * EEPI_SEGMENT_BYTES + 4321,
     POISON = 0x5a,
@@ -277,9 +277,10 @@ Test(executor_sources, several_sources_share_an_expert)
     p.seats[1].is = p.seats[3].is = p.seats[4].is = GOOD;
     begin(3, EEPI_VIEW_REPAIRING);
     cr_expect_eq(p.fetches[0].seat, 3);
-    cr_expect_eq(p.num_fetches, SEGMENTS, "all at once: %d a source", EEPI_SEGMENTS_PER_SOURCE);
+    cr_expect_eq(p.num_fetches, 3 * EEPI_SEGMENTS_PER_SOURCE);
     for (int seat = 1; seat < SEATS; seat++) {
-        cr_expect_eq(p.seats[seat].asked, seat == 2 ? 0 : 2, "rank %d", seat);
+        cr_expect_eq(p.seats[seat].asked, seat == 2 ? 0 : EEPI_SEGMENTS_PER_SOURCE, "rank %d",
+                     seat);
     }
     run();
     expect_filled();
@@ -444,7 +445,7 @@ Test(executor_sources, behind_live_traffic_one_segment_is_under_way)
             answer(p.num_fetches - 1);
             cr_assert_eq(eepi_executor_wake_us(p.executor), 0, "a tick adds it to the checksum");
         }
-        p.now_us += 300; /* a segment takes 1049 us at that rate */
+        p.now_us += 150; /* a segment takes 524 us at that rate */
         eepi_executor_tick(p.executor, NULL, p.now_us);
     }
     expect_filled();

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The choice of a lane. */
+#include "repair/executor/lane.h"
+
+/* The first whose CUDA transports are taken; nobody has tried an older one. */
+static const uint32_t first_with_cuda = EEPI_UCX_VERSION(1, 16);
+
+eepi_lane eepi_lane_of(const eepi_lane_facts *facts)
+{
+    const bool is_ucx = facts->carrier == EEP_BULK_UCX;
+
+    if (facts->memory == EEPI_MEMORY_OF_HOST) {
+        return is_ucx ? EEPI_LANE_UCX_HOST : EEPI_LANE_SHM;
+    }
+    return facts->memory == EEPI_MEMORY_OF_CUDA && is_ucx && facts->ucx_has_cuda &&
+                   facts->ucx_version >= first_with_cuda
+               ? EEPI_LANE_UCX_CUDA
+               : EEPI_LANE_STAGED;
+}
+
+const char *eepi_lane_name(eepi_lane lane)
+{
+    static const char *const names[] = {"shared memory", "UCX", "UCX out of GPU memory",
+                                        "a pinned copy"};
+
+    return names[lane];
+}

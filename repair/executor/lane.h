@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way on which a rank sends an expert's weights. Pure.
+ *
+ * On every lane the receiver lets bytes land in pinned host memory, since the CPU computes their
+ * checksum there, and copies them into the slot from there. */
+#ifndef EEPI_LANE_H
+#define EEPI_LANE_H
+
+#include "eep/eep.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum eepi_lane {
+    EEPI_LANE_SHM,      /* out of host memory, through memory shared within the host */
+    EEPI_LANE_UCX_HOST, /* out of host memory, by UCX */
+    EEPI_LANE_UCX_CUDA, /* out of GPU memory, by UCX */
+    EEPI_LANE_STAGED    /* through a pinned copy of the range, by either carrier */
+} eepi_lane;
+
+typedef enum eepi_memory_place {
+    EEPI_MEMORY_OF_HOST,
+    EEPI_MEMORY_OF_CUDA,
+    EEPI_MEMORY_OF_OTHER /* the CPU cannot read it, and UCX does not know it */
+} eepi_memory_place;
+
+#define EEPI_UCX_VERSION(major, minor) ((uint32_t)(major) << 16 | (uint32_t)(minor))
+
+typedef struct eepi_lane_facts {
+    eepi_memory_place memory; /* where the weights are that are to be sent */
+    eep_bulk carrier;
+    uint32_t ucx_version; /* EEPI_UCX_VERSION of what runs; 0: it is not UCX */
+    bool ucx_has_cuda;    /* it sends out of GPU memory, as it says itself */
+} eepi_lane_facts;
+
+eepi_lane eepi_lane_of(const eepi_lane_facts *facts);
+const char *eepi_lane_name(eepi_lane lane);
+#endif
