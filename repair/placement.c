@@ -1,131 +1,167 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which slot holds which expert at first, and what a process that takes a seat is to load. */
 #include "repair/placement.h"
+#include "repair/placement/place_layer.h"
+#include "repair/spread.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Members by position, with what the placement of one layer needs. */
-typedef struct spread {
-    int num_members;
-    int seat[EEP_MAX_RANKS];
-    int room[EEP_MAX_RANKS];    /* slots still to be filled */
-    int overlap[EEP_MAX_RANKS]; /* experts shared with the seats chosen for the present expert */
-    bool chosen[EEP_MAX_RANKS];
-    uint32_t *shared; /* [num_members][num_members] experts that two members both hold */
-} spread;
+/* ---------------------------------------------------------------- the first placement */
 
-static int least_overlapping(const spread *sp)
+/* Memory for one layer, and the seats that have members. */
+typedef struct fresh {
+    eepi_placer *placer;
+    uint8_t *active;  /* [max_ranks] */
+    int32_t *experts; /* [max_ranks][num_slots] */
+    int32_t *pinned;  /* the same: what the members' slots are to hold */
+} fresh;
+
+static size_t slots_of(const eepi_view *view)
 {
-    int best = -1;
-
-    for (int m = 0; m < sp->num_members; m++) {
-        if (sp->chosen[m]) {
-            continue;
-        }
-        if (best < 0 || sp->room[m] > sp->room[best] ||
-            (sp->room[m] == sp->room[best] && sp->overlap[m] < sp->overlap[best])) {
-            best = m;
-        }
-    }
-    return best;
+    return (size_t)view->shape.max_ranks * (size_t)view->shape.num_slots;
 }
 
-/* Put `num_replicas` copies of an expert on as many members. Taking the members with most room
- * never runs into a dead end (the construction behind the Gale-Ryser theorem) and keeps the room
- * level; among equals, those that share least with the members taken so far. */
-static void place_expert(eepi_view *view, spread *sp, int expert, int num_replicas)
+static bool has_memory(fresh *f, const eepi_view *view)
 {
-    for (int m = 0; m < sp->num_members; m++) {
-        sp->chosen[m] = false;
-        sp->overlap[m] = 0;
+    f->placer = eepi_placer_new(&view->shape);
+    f->active = calloc((size_t)view->shape.max_ranks, sizeof *f->active);
+    f->experts = calloc(slots_of(view), sizeof *f->experts);
+    f->pinned = calloc(slots_of(view), sizeof *f->pinned);
+    return f->placer && f->active && f->experts && f->pinned;
+}
+
+static void free_memory(fresh *f)
+{
+    eepi_placer_free(f->placer);
+    free(f->active);
+    free(f->experts);
+    free(f->pinned);
+}
+
+/* false: an expert that does not exist. */
+static bool take_pins(fresh *f, const eepi_view *view, const int32_t *pinned)
+{
+    const int num_slots = view->shape.num_slots;
+
+    for (int i = 0; i < (int)slots_of(view); i++) {
+        f->pinned[i] = f->active[i / num_slots] ? pinned[i] : -1;
+        if (f->pinned[i] < -1 || f->pinned[i] >= view->shape.num_experts) {
+            return false;
+        }
     }
-    for (int replica = 0; replica < num_replicas; replica++) {
-        const int taken = least_overlapping(sp);
-        const int slot = view->shape.num_slots - sp->room[taken];
-        assert(sp->room[taken] > 0);
-        eepi_plan_set_slot(eepi_view_slot_at(view, 0, sp->seat[taken], slot), EEPI_SLOT_HOLDS,
-                           expert, EEPI_NO_SEAT);
-        sp->room[taken]--;
-        for (int m = 0; m < sp->num_members; m++) {
-            uint32_t *row = sp->shared + (size_t)m * (size_t)sp->num_members;
-            if (sp->chosen[m]) {
-                row[taken]++;
-                sp->shared[(size_t)taken * (size_t)sp->num_members + (size_t)m]++;
+    return true;
+}
+
+static eep_status place_one(fresh *f, eepi_view *view, const eepi_plan_wish *wish, int layer)
+{
+    const size_t experts = (size_t)view->shape.num_experts;
+    const eepi_layer_problem problem = {
+        .shape = view->shape,
+        .goal = wish->goal,
+        .active = f->active,
+        .loads = wish->loads ? wish->loads + (size_t)layer * experts : NULL,
+        .pinned = wish->pinned ? f->pinned : NULL,
+    };
+
+    if (wish->pinned && !take_pins(f, view, wish->pinned + (size_t)layer * slots_of(view))) {
+        return EEP_ERR_INVALID;
+    }
+    return eepi_place_layer(f->placer, &problem, f->experts);
+}
+
+static void write_layer(const fresh *f, eepi_view *view, int layer)
+{
+    const int num_slots = view->shape.num_slots;
+
+    for (int i = 0; i < (int)slots_of(view); i++) {
+        if (f->experts[i] >= 0) {
+            eepi_plan_set_slot(eepi_view_slot_at(view, layer, i / num_slots, i % num_slots),
+                               EEPI_SLOT_HOLDS, f->experts[i], EEPI_NO_SEAT);
+        }
+    }
+}
+
+eep_status eepi_plan_fresh(eepi_view *view, const eepi_plan_wish *wish)
+{
+    const bool alike = !wish->loads && !wish->pinned;
+    eep_status status = EEP_ERR_NO_MEMORY;
+    fresh f = {0};
+
+    if (has_memory(&f, view)) {
+        status = EEP_OK;
+        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+            f.active[seat] = eepi_view_is_member(view, seat);
+        }
+        for (int layer = 0; layer < view->shape.num_layers && status == EEP_OK; layer++) {
+            if (layer == 0 || !alike) {
+                status = place_one(&f, view, wish, layer);
             }
-            sp->overlap[m] += (int)row[taken];
-        }
-        sp->chosen[taken] = true;
-    }
-}
-
-/* Layer 0: seats with more slots than experts first hold each expert equally often; the remaining
- * slots are dealt so that replica counts differ by at most one, the lower numbers having more
- * (what eepi_plan_seat relies on to find the same set again). */
-static void place_first_layer(eepi_view *view, spread *sp)
-{
-    const int num_experts = view->shape.num_experts;
-    const int rest = view->shape.num_slots % num_experts;
-    const long to_deal = (long)sp->num_members * rest;
-
-    for (int m = 0; m < sp->num_members; m++) {
-        sp->room[m] = rest;
-        for (int slot = 0; slot < view->shape.num_slots - rest; slot++) {
-            eepi_plan_set_slot(eepi_view_slot_at(view, 0, sp->seat[m], slot), EEPI_SLOT_HOLDS,
-                               slot % num_experts, EEPI_NO_SEAT);
+            if (status == EEP_OK) {
+                write_layer(&f, view, layer);
+            }
         }
     }
-    for (int expert = 0; expert < num_experts; expert++) {
-        place_expert(view, sp, expert,
-                     (int)(to_deal / num_experts) + (expert < to_deal % num_experts));
-    }
+    free_memory(&f);
+    return status;
 }
 
 eep_status eepi_plan_initial(eepi_view *view)
 {
-    spread sp = {0};
+    const eepi_plan_wish wish = {.goal = EEPI_PLACE_MIXED};
 
-    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-        if (eepi_view_is_member(view, seat)) {
-            sp.seat[sp.num_members++] = seat;
+    return eepi_plan_fresh(view, &wish);
+}
+
+/* ---------------------------------------------------------------- a seat's assignment */
+
+/* Mark in table->kept the experts of which a replica on `seat` would be apart from another one. */
+static void mark_apart(const eepi_view *view, eepi_plan_table *table, int layer, int seat)
+{
+    int num_members = !eepi_view_is_member(view, seat);
+
+    for (int other = 0; other < view->shape.max_ranks; other++) {
+        num_members += eepi_view_is_member(view, other);
+    }
+    const int distance = eepi_spread_distance(&view->shape, num_members);
+    memset(table->kept, 0, (size_t)view->shape.num_experts * sizeof *table->kept);
+    for (int other = 0; other < view->shape.max_ranks; other++) {
+        if (other == seat || !eepi_view_is_member(view, other) ||
+            !eepi_spread_is_apart(&view->shape, distance, seat, other)) {
+            continue;
         }
-    }
-    if ((long)sp.num_members * view->shape.num_slots < view->shape.num_experts) {
-        return EEP_ERR_UNCOVERED;
-    }
-    sp.shared = calloc((size_t)sp.num_members * (size_t)sp.num_members, sizeof *sp.shared);
-    if (!sp.shared) {
-        return EEP_ERR_NO_MEMORY;
-    }
-    place_first_layer(view, &sp);
-    free(sp.shared);
-    /* All layers alike: the fewer different sets of seats an expert of any layer depends on, the
-     * fewer sets of simultaneous faults leave something uncovered. */
-    for (int layer = 1; layer < view->shape.num_layers; layer++) {
-        for (int m = 0; m < sp.num_members; m++) {
-            for (int slot = 0; slot < view->shape.num_slots; slot++) {
-                *eepi_view_slot_at(view, layer, sp.seat[m], slot) =
-                    *eepi_view_slot_at(view, 0, sp.seat[m], slot);
+        for (int slot = 0; slot < view->shape.num_slots; slot++) {
+            const eepi_view_slot *s = eepi_view_slot_at(view, layer, other, slot);
+            if (s->state == EEPI_SLOT_HOLDS) {
+                table->kept[s->expert] = true;
             }
         }
     }
-    return EEP_OK;
 }
 
-/* The `wanted` (< num_experts) least replicated experts, lower numbers first among equals, written
- * in order of number. */
-static void least_replicated(const eepi_plan_table *replicas, int num_experts, int wanted,
-                             int32_t *experts_out)
+/* The order in which a seat wants experts; less is wanted more. */
+static uint64_t rank_of(const eepi_plan_table *table, const uint32_t *loads, int expert)
 {
-    uint32_t low = 0, high = UINT32_MAX; /* find the least limit that admits enough experts */
+    const uint64_t replicas = table->count[expert] < 1u << 30 ? table->count[expert] : 1u << 30;
+    const bool near = replicas == 1 && !table->kept[expert];
+
+    return replicas << 33 | (uint64_t)near << 32 | (loads ? UINT32_MAX - loads[expert] : 0);
+}
+
+/* The `wanted` (< num_experts) experts that come first, lower numbers first among equals, written
+ * in order of number. */
+static void choose_first(const eepi_plan_table *table, const uint32_t *loads, int num_experts,
+                         int wanted, int32_t *experts_out)
+{
+    uint64_t low = 0, high = UINT64_MAX; /* find the least limit that admits enough experts */
     int below = 0, written = 0;
 
     while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
+        const uint64_t middle = low + (high - low) / 2;
         int admitted = 0;
         for (int expert = 0; expert < num_experts; expert++) {
-            admitted += replicas->count[expert] <= middle;
+            admitted += rank_of(table, loads, expert) <= middle;
         }
         if (admitted >= wanted) {
             high = middle;
@@ -134,29 +170,33 @@ static void least_replicated(const eepi_plan_table *replicas, int num_experts, i
         }
     }
     for (int expert = 0; expert < num_experts; expert++) {
-        below += replicas->count[expert] < low;
+        below += rank_of(table, loads, expert) < low;
     }
     int at_limit = wanted - below;
     for (int expert = 0; expert < num_experts && written < wanted; expert++) {
-        if (replicas->count[expert] < low || (replicas->count[expert] == low && at_limit-- > 0)) {
+        const uint64_t at = rank_of(table, loads, expert);
+        if (at < low || (at == low && at_limit-- > 0)) {
             experts_out[written++] = expert;
         }
     }
 }
 
-void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out)
+void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
+                    int32_t *experts_out)
 {
     const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
     const int rest = num_slots % num_experts;
 
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
-        eepi_plan_count_replicas(view, layer, seat, false, table);
         for (int slot = 0; slot < num_slots - rest; slot++) {
             row[slot] = slot % num_experts;
         }
         if (rest > 0) {
-            least_replicated(table, num_experts, rest, row + (num_slots - rest));
+            eepi_plan_count_replicas(view, layer, seat, false, table);
+            mark_apart(view, table, layer, seat);
+            choose_first(table, loads ? loads + (size_t)layer * (size_t)num_experts : NULL,
+                         num_experts, rest, row + (num_slots - rest));
         }
     }
 }

@@ -1,26 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Placement: which slot holds which expert at first, as pure functions on a view document. The same
- * document gives the same placement on every rank. */
+/* Placement in a view: which slot holds which expert at first, and what a process that takes a seat
+ * is to load, as pure functions on a view document. The same document gives the same placement on
+ * every rank. */
 #ifndef EEPI_PLACEMENT_H
 #define EEPI_PLACEMENT_H
 
+#include "repair/placement/layer_problem.h"
 #include "repair/planner/plan_table.h"
 
-/* Fill the slots of the members of an otherwise empty view so that every expert has a replica and
- * the spare slots hold second, third ... replicas, each on another seat than the earlier ones where
- * that is possible, and spread so that the partners of one seat's experts are many seats. All
- * HOLDS. EEP_ERR_UNCOVERED if the members' slots are fewer than the experts. No divisibility is
- * required. */
+/* What a fresh placement goes by beside the view. All zero: all experts alike, nothing pinned. */
+typedef struct eepi_plan_wish {
+    eepi_placement_goal goal;
+    const uint32_t *loads; /* [num_layers][num_experts]; NULL: all experts alike */
+    /* [num_layers][max_ranks][num_slots]: the expert that a slot is to hold, -1: any. NULL: any.
+     * What is given for a seat that is no member counts nowhere. */
+    const int32_t *pinned;
+} eepi_plan_wish;
+
+/* Fill all slots of the members of an otherwise empty view (HOLDS), layer by layer as
+ * eepi_place_layer does: every expert has a replica, the spare slots hold second, third ...
+ * replicas, apart by eepi_spread_distance and on different nodes. No divisibility is required.
+ * EEP_ERR_UNCOVERED: the members' slots, or those that are not pinned, are fewer than the experts.
+ * EEP_ERR_INVALID: a pinned expert does not exist. EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_plan_fresh(eepi_view *view, const eepi_plan_wish *wish);
+
+/* The same without loads and pins. Then numbers of replicas differ by one at most, the lower
+ * numbers having more, and all layers are alike: the fewer different sets of seats an expert of any
+ * layer depends on, the fewer sets of simultaneous faults leave something uncovered. */
 EEP_MUST_CHECK eep_status eepi_plan_initial(eepi_view *view);
 
-/* Which experts a process that takes `seat` should load: for each layer and slot an expert or -1,
+/* Which experts a process that takes `seat` should load: for each layer and slot an expert,
  * written to experts_out[num_layers][num_slots]. Fewest live replicas first (the seat's own present
- * slots do not count), then the lowest number; never the same expert twice in a layer while others
- * are less replicated. With the initial placement and only this seat missing it gives back the
- * seat's initial experts (as a set). */
-void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, int seat, int32_t *experts_out);
+ * slots do not count); of those with one, first the ones whose replica is apart from this seat, so
+ * that no run of seats and no node has both; then the largest load (`loads`
+ * [num_layers][num_experts]; NULL: alike); then the lowest number. Never the same expert twice in a
+ * layer while others are less replicated. With the initial placement and only this seat missing it
+ * gives back the seat's initial experts (as a set). */
+void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
+                    int32_t *experts_out);
 
-/* Put that assignment into the view as HOLDS slots of the seat. */
+/* Put that assignment into the view as HOLDS slots of the seat; -1 empties a slot. */
 void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts);
 
 /* Empty the slots of all seats that are not members. */

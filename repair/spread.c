@@ -12,8 +12,11 @@ int eepi_spread_distance(const eepi_view_shape *shape, int num_members)
     const int most = at_least_one(num_members / 2);
     int distance = shape->spread;
 
-    if (distance == 0) {
-        distance = eepi_view_num_nodes(shape) > 1 ? shape->ranks_per_node : num_members / 4;
+    if (distance == 0 && eepi_view_num_nodes(shape) == 1) {
+        distance = num_members / 4;
+    } else if (distance == 0) {
+        const int third = num_members / 3;
+        distance = shape->ranks_per_node < third ? shape->ranks_per_node : third;
     }
     distance = at_least_one(distance);
     return distance < most ? distance : most;

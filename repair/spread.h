@@ -8,8 +8,10 @@
 #include "membership/view/view.h"
 
 /* The distance that is asked for among `num_members` ranks: shape->spread, or by default a quarter
- * of the ranks if all are on one node, and a node's ranks if there are several nodes. At least 1,
- * at most half the members rounded down (two replicas cannot be farther apart on a ring). */
+ * of the ranks if all are on one node, and a node's ranks if there are several nodes, but at most a
+ * third of the ranks: half of them would leave each rank one partner, its mirror, which takes the
+ * whole load of a lost one. At least 1, at most half the members rounded down (two replicas cannot
+ * be farther apart on a ring). */
 int eepi_spread_distance(const eepi_view_shape *shape, int num_members);
 /* Seats between the two, the shorter way round the ring of max_ranks seats. 0: the same seat. */
 int eepi_spread_between(const eepi_view_shape *shape, int a, int b);

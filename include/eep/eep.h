@@ -168,7 +168,8 @@ typedef struct eep_config {
     int32_t ranks_per_node;
     /* Replicas of an expert are at least so many seats apart, where num_slots allows two replicas
      * of each: so any run of so many neighbouring seats may be lost at once. Seats are a ring. 0: a
-     * quarter of the ranks on one node, a node's ranks on several. The same on all ranks. */
+     * quarter of the ranks on one node, a node's ranks (at most a third of all) on several. The
+     * same on all ranks. */
     int32_t spread_distance;
     /* Copies of each expert in host memory, each on another node (so at most as many as there are
      * nodes), for repairs; 0: none. They outlive the ranks of their node. The same on all ranks. */

@@ -75,7 +75,7 @@ static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
     if (!table) {
         return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory to plan what to load");
     }
-    eepi_plan_seat(found, table, context->config.rank, eepi_weights_experts(context));
+    eepi_plan_seat(found, table, NULL, context->config.rank, eepi_weights_experts(context));
     eepi_plan_table_free(table);
     return EEP_OK;
 }

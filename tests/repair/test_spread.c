@@ -25,7 +25,8 @@ Test(spread, the_default_is_a_quarter_or_a_node)
     cr_assert_eq(eepi_spread_distance(&one, 3), 1);
     cr_assert_eq(eepi_spread_distance(&one, 1), 1);
     cr_assert_eq(eepi_spread_distance(&several, 32), 8);
-    cr_assert_eq(eepi_spread_distance(&several, 10), 5, "no two of ten seats are farther apart");
+    cr_assert_eq(eepi_spread_distance(&several, 10), 3, "two nodes: no mirrored ranks");
+    cr_assert_eq(eepi_spread_distance(&several, 24), 8);
     cr_assert_eq(eepi_spread_distance(&asked, 32), 3);
     cr_assert_eq(eepi_spread_distance(&wide, 32), 16);
 }
