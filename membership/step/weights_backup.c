@@ -255,7 +255,14 @@ bool eepi_weights_claim_backups(eep_context *context, const eepi_view *view)
         }
     }
     if (is_more) {
+        const eepi_backups_facts facts = eepi_backups_facts_of(context->weights->node, view);
         sum_claims(context);
+        eepi_log(
+            context, EEP_LOG_INFO,
+            "this rank reads %u regions of backups, %llu bytes; %u of them, %llu bytes, are of "
+            "processes that have ended",
+            facts.num_regions, (unsigned long long)facts.node_bytes, facts.num_retained,
+            (unsigned long long)facts.retained_bytes);
     }
     return is_more;
 }
