@@ -12,8 +12,8 @@ enum { MOST_STEPS = 1500, FEWEST_STEPS = 60 };
 #define MOST_WORK ((int64_t)400000000) /* targets that are priced */
 /* Found by trial on instances whose linear program was solved: the bound comes within a tenth. */
 #define SHARPNESS 40.0
-#define SLOT_STEP 0.03
 #define MEAN_STEP 0.001
+static const double slot_steps[] = {0.03, 0.1, 0.3}; /* which is best depends on the instance */
 
 typedef struct dual {
     const eepi_view *before;
@@ -254,25 +254,37 @@ static void find_readers(dual *d)
     }
 }
 
-static double best_bound(dual *d, double known)
+/* From the loads of the plan on. For the first third the prices of links stay, until those of slots
+ * fit them. */
+static double search(dual *d, int64_t steps, double slot_step, double best)
 {
     const eepi_plan_table *t = d->table;
-    const int64_t per_step = (int64_t)t->num_choices * t->num_members;
-    int64_t steps = MOST_WORK / per_step;
-    double best = known;
+    const eepi_view_shape *s = &d->before->shape;
 
-    steps = steps > MOST_STEPS ? MOST_STEPS : steps < FEWEST_STEPS ? FEWEST_STEPS : steps;
+    memset(d->slot_price, 0, (size_t)s->num_layers * (size_t)s->max_ranks * sizeof *d->slot_price);
     for (int32_t r = 0; r < t->network.num_resources; r++) {
         d->mean[r] = (double)t->network.load_ns[r];
     }
     for (int64_t i = 0; i < steps && best < d->makespan * 0.985; i++) {
         set_prices(d);
-        d->slot_step = SLOT_STEP * d->makespan / (double)t->num_choices / sqrt((double)i + 1);
+        d->slot_step = slot_step * d->makespan / (double)t->num_choices / sqrt((double)i + 1);
         const double bound = pay_for_all(d);
         best = bound > best ? bound : best;
-        for (int32_t r = 0; r < t->network.num_resources; r++) {
+        for (int32_t r = 0; r < t->network.num_resources && i >= steps / 3; r++) {
             d->mean[r] += MEAN_STEP * (d->load[r] - d->mean[r]);
         }
+    }
+    return best;
+}
+
+static double best_bound(dual *d, double best)
+{
+    const int64_t per_step = (int64_t)d->table->num_choices * d->table->num_members;
+    int64_t steps = MOST_WORK / per_step;
+
+    steps = steps > MOST_STEPS ? MOST_STEPS : steps < FEWEST_STEPS ? FEWEST_STEPS : steps;
+    for (size_t i = 0; i < sizeof slot_steps / sizeof slot_steps[0]; i++) {
+        best = search(d, steps, slot_steps[i], best);
     }
     return best;
 }
