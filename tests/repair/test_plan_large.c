@@ -76,7 +76,7 @@ static void judge_large(const eepi_view_shape *shape, int num, int *planned_io, 
             eepi_plan_num_fills(&cost) > 0) {
             uint64_t bound_ns = cost.bound_ns;
             if (cost.makespan_ns >
-                bound_ns + bound_ns / 20) { /* it may be the bound that is loose */
+                bound_ns + bound_ns / (num > 3 ? 20 : 5)) { /* it may be the bound that is loose */
                 bound_ns = plan_dual_bound_ns(before, table, bound_ns);
             }
             const double ratio = (double)cost.makespan_ns / (double)bound_ns;
