@@ -181,8 +181,60 @@ static void choose_first(const eepi_plan_table *table, const uint32_t *loads, in
     }
 }
 
+static int num_lost(const eepi_plan_table *table, int num_experts)
+{
+    int lost = 0;
+
+    for (int expert = 0; expert < num_experts; expert++) {
+        lost += table->count[expert] == 0;
+    }
+    return lost;
+}
+
+/* A lost expert that this seat held, and no lower seat that is no member: whoever takes the seats
+ * of all that had it, one of them loads it. */
+static bool is_own(const eepi_view *view, int layer, int seat, int expert)
+{
+    for (int other = 0; other <= seat; other++) {
+        const bool counts = other == seat || !eepi_view_is_member(view, other);
+        for (int slot = 0; counts && slot < view->shape.num_slots; slot++) {
+            if (eepi_view_slot_at(view, layer, other, slot)->expert == expert) {
+                return other == seat;
+            }
+        }
+    }
+    return false;
+}
+
+/* Of the experts without a live replica, more than `wanted`: the seat's own ones, then those of
+ * that turn. The others stand in a ring, and the turns follow one another round it. */
+static void choose_lost(const eepi_view *view, eepi_plan_table *table, int layer, int seat,
+                        int wanted, int turn, int32_t *experts_out)
+{
+    const int num_experts = view->shape.num_experts;
+    int written = 0, others = 0, at = 0;
+
+    for (int expert = 0; expert < num_experts; expert++) {
+        const bool lost = table->count[expert] == 0;
+        table->kept[expert] = lost && written < wanted && is_own(view, layer, seat, expert);
+        if (table->kept[expert]) {
+            experts_out[written++] = expert;
+        } else {
+            others += lost;
+        }
+    }
+    const int room = wanted - written; /* less than the others: all are more than wanted */
+    const int begin = (int)((int64_t)turn * room % others);
+    for (int expert = 0; expert < num_experts; expert++) {
+        if (table->count[expert] == 0 && !table->kept[expert] &&
+            (at++ - begin + others) % others < room) {
+            experts_out[written++] = expert;
+        }
+    }
+}
+
 void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
-                    int32_t *experts_out)
+                    int turn, int32_t *experts_out)
 {
     const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
     const int rest = num_slots % num_experts;
@@ -192,8 +244,14 @@ void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_
         for (int slot = 0; slot < num_slots - rest; slot++) {
             row[slot] = slot % num_experts;
         }
-        if (rest > 0) {
-            eepi_plan_count_replicas(view, layer, seat, false, table);
+        if (rest == 0) {
+            continue;
+        }
+        eepi_plan_count_replicas(view, layer, seat, false, table);
+        const int lost = num_lost(table, num_experts);
+        if (lost > rest) {
+            choose_lost(view, table, layer, seat, rest, turn, row + (num_slots - rest));
+        } else {
             mark_apart(view, table, layer, seat);
             choose_first(table, loads ? loads + (size_t)layer * (size_t)num_experts : NULL,
                          num_experts, rest, row + (num_slots - rest));

@@ -34,10 +34,13 @@ EEP_MUST_CHECK eep_status eepi_plan_initial(eepi_view *view);
  * slots do not count); of those with one, first the ones whose replica is apart from this seat, so
  * that no run of seats and no node has both; then the largest load (`loads`
  * [num_layers][num_experts]; NULL: alike); then the lowest number. Never the same expert twice in a
- * layer while others are less replicated. With the initial placement and only this seat missing it
- * gives back the seat's initial experts (as a set). */
+ * layer while others are less replicated. Where more experts have no live replica than the seat has
+ * slots, it takes first those that its slots name though it is no member, unless a lower seat's do;
+ * then the part of the others that `turn` (>= 0) says: seats with turns 0, 1, 2 ... load different
+ * ones. With the initial placement and only this seat missing it gives
+ * back the seat's initial experts (as a set), whatever the turn. */
 void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
-                    int32_t *experts_out);
+                    int turn, int32_t *experts_out);
 
 /* Put that assignment into the view as HOLDS slots of the seat; -1 empties a slot. */
 void eepi_plan_apply_seat(eepi_view *view, int seat, const int32_t *experts);

@@ -49,34 +49,48 @@ eep_status eepi_plan_first_view(eep_context *context)
     return status;
 }
 
-/* A member's slots as the view has them. Where several have ended and nobody could serve since, no
- * view follows that leaves them out, and their successors see one another's seats taken: what they
- * load covers all experts if each brings what its seat had. */
-static void take_slots(eep_context *context, const eepi_view *found)
+/* The member of the view in that seat has ended, as the seat's file tells: that process, or a later
+ * one that could only take the seat because of its end (M7). */
+static bool member_has_ended(const eep_context *context, const eepi_view *view, int seat)
 {
-    const eep_config *c = &context->config;
+    eepi_seat_holder holder;
 
-    for (int i = 0; i < c->num_layers * c->num_slots; i++) {
-        const eepi_view_slot *slot =
-            eepi_view_slot_at(found, i / c->num_slots, c->rank, i % c->num_slots);
-        eepi_weights_experts(context)[i] = slot->state == EEPI_SLOT_EMPTY ? -1 : slot->expert;
-    }
+    return eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
+           (holder.generation > eepi_view_seat_at(view, seat)->generation ||
+            eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder));
 }
 
+/* What this rank is to load. Members that have ended hold nothing, though the view names them:
+ * where nobody could serve since their end, no view follows that leaves them out. Each process that
+ * opens then brings what its seat had, so that all together cover all experts. What room it has
+ * left is for those whose seats nobody takes: one that opens again tries the next ones. */
 static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
 {
-    eepi_plan_table *table;
+    const int own = context->config.rank;
+    const uint32_t in_view = eepi_view_seat_at(found, own)->generation;
+    eepi_seat_holder last;
+    eepi_plan_table *table = eepi_plan_table_new(&found->shape);
+    eepi_view *left = eepi_view_copy(found);
+    uint32_t turn = 0; /* one more for each process that had this seat since the view */
 
-    if (eepi_view_is_member(found, context->config.rank)) {
-        take_slots(context, found);
-        return EEP_OK;
+    if (eepi_seat_look(context->store_path, own, &last) == EEP_OK && last.generation > in_view) {
+        turn = (last.generation - in_view) % EEP_MAX_RANKS;
     }
-    table = eepi_plan_table_new(&found->shape);
-    if (!table) {
+    if (!table || !left) {
+        eepi_plan_table_free(table);
+        free(left);
         return eepi_fail(context, EEP_ERR_NO_MEMORY, "no memory to plan what to load");
     }
-    eepi_plan_seat(found, table, NULL, context->config.rank, eepi_weights_experts(context));
+    for (int seat = 0; seat < found->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(found, seat) &&
+            (seat == own || member_has_ended(context, found, seat))) {
+            eepi_view_seat_at(left, seat)->state = EEP_SEAT_QUARANTINED;
+        }
+        turn += seat < own && !eepi_view_is_member(left, seat);
+    }
+    eepi_plan_seat(left, table, NULL, own, (int)turn, eepi_weights_experts(context));
     eepi_plan_table_free(table);
+    free(left);
     return EEP_OK;
 }
 

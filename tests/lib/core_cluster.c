@@ -307,7 +307,7 @@ static void load(cluster *c, cluster_process *p)
     if (anybody) {
         eepi_plan_table *table = eepi_plan_table_new(&c->view->shape);
         cr_assert_not_null(table);
-        eepi_plan_seat(c->view, table, NULL, p->seat, p->experts);
+        eepi_plan_seat(c->view, table, NULL, p->seat, p->seat, p->experts);
         eepi_plan_table_free(table);
     } else {
         for (int seat = 0; seat < c->options.num_ranks; seat++) {

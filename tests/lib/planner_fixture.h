@@ -98,7 +98,7 @@ static inline void plan_seat(const eepi_view *view, int seat, int32_t *experts_o
 {
     eepi_plan_table *table = eepi_plan_table_new(&view->shape);
 
-    eepi_plan_seat(view, table, NULL, seat, experts_out);
+    eepi_plan_seat(view, table, NULL, seat, 0, experts_out);
     eepi_plan_table_free(table);
 }
 

@@ -197,9 +197,9 @@ Test(placement, a_seat_takes_the_least_replicated_experts)
             for (int a = 0; a < s->num_experts; a++) {
                 for (int b = 0; b < s->num_experts; b++) {
                     if (picked[a] > picked[b]) {
-                        cr_assert(picked[a] == picked[b] + 1 &&
-                                      (elsewhere[a] < elsewhere[b] ||
-                                       (elsewhere[a] == elsewhere[b] && a < b)),
+                        cr_assert(picked[a] == picked[b] + 1 && (elsewhere[a] < elsewhere[b] ||
+                                                                 (elsewhere[a] == elsewhere[b] &&
+                                                                  (a < b || elsewhere[a] == 0))),
                                   REPLAY, SEED(seed));
                     }
                 }
@@ -215,6 +215,33 @@ Test(placement, a_seat_takes_the_least_replicated_experts)
         free(plan);
         free(view);
     }
+}
+
+/* More experts are lost than a seat has slots: as many seats as it takes, each with the next turn,
+ * load all of them, and begin again with the first. A live expert is loaded by none meanwhile. */
+Test(placement, seats_with_different_turns_load_different_lost_experts)
+{
+    enum { NUM_EXPERTS = 11, NUM_SLOTS = 3, NUM_LIVE = 2 };
+    eepi_view *view = new_view(6, 1, NUM_EXPERTS, NUM_SLOTS);
+    int loaded[NUM_EXPERTS] = {0};
+
+    eepi_view_seat_at(view, 5)->state = EEP_SEAT_ACTIVE;
+    set_expert(view, 0, 5, 0, 4);
+    set_expert(view, 0, 5, 1, 9);
+    for (int turn = 7; turn < 7 + NUM_EXPERTS - NUM_LIVE; turn++) {
+        int32_t experts[NUM_SLOTS];
+        eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+        eepi_plan_seat(view, table, NULL, turn % 5, turn, experts);
+        eepi_plan_table_free(table);
+        for (int slot = 0; slot < NUM_SLOTS; slot++) {
+            loaded[experts[slot]]++;
+        }
+    }
+    for (int expert = 0; expert < NUM_EXPERTS; expert++) {
+        cr_assert_eq(loaded[expert], expert == 4 || expert == 9 ? 0 : NUM_SLOTS, "expert %d: %d",
+                     expert, loaded[expert]);
+    }
+    free(view);
 }
 
 Test(placement, an_assignment_may_leave_slots_empty)
