@@ -6,17 +6,18 @@
 #include <sys/resource.h>
 
 /* The smallest limits with which runs of 1 to 24 ranks start. The launcher has a socket and a
- * process descriptor per rank, and with the store in it that store's and its holder's connections;
+ * process descriptor per rank, and with the store in it that store's and its holder's connections
+ * and the backups that the holder retains;
  * a rank watches each other one. */
 enum {
-    LAUNCHER_OWN = 14,
+    LAUNCHER_OWN = 16,
     LAUNCHER_PER_RANK = 3,
-    STORE_OWN = 5,
-    STORE_PER_RANK = 2,
-    RANK_OWN = 16,
+    STORE_OWN = 4,
+    STORE_PER_RANK = 3,
+    RANK_OWN = 18,
     RANK_PER_RANK = 1,
-    THREADS_OWN = 9,
-    THREADS_PER_RANK = 11,
+    THREADS_OWN = 10,
+    THREADS_PER_RANK = 14,
 };
 
 void descriptor_limit_raise(void)

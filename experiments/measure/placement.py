@@ -19,6 +19,9 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EXAMPLE = ((90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86),
            (20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27))
@@ -47,9 +50,11 @@ def place(program, shape, loads, repeats):
     """libeep's rows by goal, and the lines that tell the time."""
     ranks, slots, per_node = shape
     text = "\n".join(" ".join(map(str, layer)) for layer in loads)
-    out = subprocess.run([program, str(ranks), str(slots), str(per_node), str(len(loads[0])),
-                          str(repeats)], input=text, text=True, check=True,
-                         stdout=subprocess.PIPE).stdout
+    done = subprocess.run([program, str(ranks), str(slots), str(per_node), str(len(loads[0])),
+                           str(repeats)], input=text, text=True, stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        raise common.Failure(f"{program}: exit {done.returncode}")
+    out = done.stdout
     rows = {}
     for row in csv.DictReader(io.StringIO("".join(
             line for line in out.splitlines(True) if not line.startswith("#")))):
@@ -231,8 +236,7 @@ def main():
                         default=os.path.join(ROOT, "build/experiments/eep-placement-bench"))
     parser.add_argument("--out", default=os.path.join(ROOT, "experiments/results/placement"))
     options = parser.parse_args()
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"],
-                            check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
+    commit = common.commit()
     digest = hashlib.sha256(repr([draw(law, i) for law in LAWS for i in range(options.vectors)])
                             .encode()).hexdigest()
     header = f"# experiments/measure/placement.py --vectors {options.vectors}"
@@ -251,7 +255,8 @@ def main():
     write(os.path.join(options.out, "ratios.csv"), header, list(rows[0]), rows)
     lines = example(options, eplb)
     write(os.path.join(options.out, "example.csv"), header, list(lines[0]), lines)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    common.finish(main, "placement.py")

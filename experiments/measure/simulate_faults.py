@@ -162,7 +162,8 @@ def main():
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    common.finish(main, "simulate_faults.py")

@@ -263,7 +263,7 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
         (void)eepk_number_pair(i < end ? eepk_pair_expert(topk_idx[i]) : EEPK_NO_EXPERT, count);
     }
     eepk_block_sync();
-    if (EEPK_WARP == 1 && pairs * 8 < s->num_experts && !r->loads_out) {
+    if (EEPK_WARP == 1 && pairs < s->num_experts && !r->loads_out) {
         eepk_share_few(s, r, topk_idx, pairs);
     } else {
         eepk_share_all(s, r, warps, g);

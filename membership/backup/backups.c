@@ -99,12 +99,22 @@ static bool whose(const eepi_backups *b, const char *name, int32_t *seat_out,
            at[used] == '\0' && *seat_out >= 0 && *seat_out < b->shape.max_ranks;
 }
 
+/* Three quarters of the descriptors that this process may have are free. What is kept for the next
+ * holder is never missed by anybody who cannot do without one. */
+static bool has_many_descriptors(void)
+{
+    const eepi_descriptors seen = eepi_descriptors_look();
+
+    return seen.open < seen.limit / 4;
+}
+
 /* Keep a descriptor for the next holder, unless this one ends with us. */
 static void keep(eepi_backups *b, const eepi_holder_piece *piece)
 {
     int fd;
 
-    if (eepi_holder_session_is_own(b->session) || (uint64_t)b->num_kept >= b->may_keep) {
+    if (eepi_holder_session_is_own(b->session) || (uint64_t)b->num_kept >= b->may_keep ||
+        !has_many_descriptors()) {
         return;
     }
     fd = eepi_backup_memory_duplicate(piece->fd);

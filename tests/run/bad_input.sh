@@ -57,12 +57,12 @@ if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said 
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"
     [ ! -e "$tmp/a" ] || { echo "a run that cannot begin left a folder"; bad=1; }
 fi
-expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at least 59" \
+expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at least 68" \
     bash -c "ulimit -n 24; exec '$bin/eep-run' --ranks 8 --out '$tmp/a'"
-expect "descriptors: limit 28 (hard limit 28), and with 2 ranks eep-run needs at least 29" \
-    bash -c "ulimit -n 28; exec '$bin/eep-run' --ranks 2 --out '$tmp/a'"
-expect "descriptors: limit 52 (hard limit 52), and with 4 ranks their process needs at least 53" \
-    bash -c "ulimit -n 52; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
+expect "descriptors: limit 31 (hard limit 31), and with 2 ranks eep-run needs at least 32" \
+    bash -c "ulimit -n 31; exec '$bin/eep-run' --ranks 2 --out '$tmp/a'"
+expect "descriptors: limit 65 (hard limit 65), and with 4 ranks their process needs at least 66" \
+    bash -c "ulimit -n 65; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
 # Each names the line, the value and what to do.
 head='name: x\nabout: y\n'
 scenario() { printf "$head$2" >"$tmp/s.yaml"; expect "$1" "$bin/eep-run" --check-only "$tmp/s.yaml"; }

@@ -35,7 +35,8 @@ spread=$(awk -F, '$4 == "kill" { if (!n++) first = $1; last = $1 } END { print i
 [ "$spread" -le 50 ] || fail "four kills at once took $spread ms"
 echo "four at once: $(grep -o 'GOOD.*' "$tmp/log")"
 
-run --kill 0,1@0.5 --kill source@repairing --rejoin 0,1@1 --rejoin source@1.5
+# Ranks 0 and 4 have experts that nobody else has in a slot.
+run --kill 0,4@0.5 --kill source@repairing --rejoin 0,4@1 --rejoin source@1.5
 rows kill 3
 echo "the source of a repair: $(grep -o 'GOOD.*' "$tmp/log")"
 
