@@ -58,8 +58,7 @@ static plan_instance large_instance(const eepi_view_shape *shape, uint64_t *rand
         in.can_read_file[seat] = true;
     }
     lose_ranks(in.view, random);
-    in.given = (eepi_plan_given){
-        .links = in.links, .expert_bytes = 44000000, .can_read_file = in.can_read_file};
+    in.given = (eepi_plan_given){.links = in.links, .expert_bytes = 44000000};
     return in;
 }
 
@@ -70,6 +69,7 @@ static void judge_large(const eepi_view_shape *shape, int num, int *planned_io, 
     for (uint64_t seed = first_seed(), end = seed + (uint64_t)num; seed < end; seed++) {
         uint64_t random = seed;
         plan_instance in = large_instance(shape, &random);
+        in.given.can_read_file = in.can_read_file; /* of this one, not of the one it came from */
         eepi_view *before = copy_of(in.view);
         eepi_plan_cost cost;
         if (eepi_plan_coverage(in.view, table, &in.given, &cost, NULL, 0) == EEP_OK &&
