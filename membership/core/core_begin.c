@@ -123,14 +123,11 @@ static bool has_loaded_first_view(eepi_core *core)
     return true;
 }
 
-/* A first view would lack experts: some rank took its seat in an instance that has ended since, or
- * that the store has forgotten, and loaded what that one lacked. Backups cannot help, since nobody
- * knows the checksums of what no slot holds. The rank that loaded something else ends, and a new
- * process takes its seat. */
+/* The view that is begun with would lack experts: some rank took its seat while an instance before
+ * still lived, and loaded what that one lacked. The rank that loaded something else than a first
+ * view has ends, and a new process takes its seat. */
 static void begin_with_gaps(eepi_core *core)
 {
-    snprintf(core->why, sizeof core->why, "%d experts have no slot in the first view",
-             eepi_view_num_uncovered(core->draft, -1));
     if (has_loaded_first_view(core)) {
         fail_to_begin(core);
         return;
@@ -173,14 +170,15 @@ void eepi_core_advance_initial(eepi_core *core)
     eepi_core_count_backups(core, draft);
     if ((!core->has_view || eepi_core_instance_has_ended(core)) &&
         eepi_view_num_uncovered(draft, -1) > 0) {
+        /* backups cannot help: nobody knows the checksums of what no slot holds */
+        snprintf(core->why, sizeof core->why, "%d experts have no slot in the first view",
+                 eepi_view_num_uncovered(draft, -1));
         begin_with_gaps(core);
         return;
     }
-    /* a rank that took its seat while the instance before still lived has loaded what that lacked
-     */
     if (eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
         say_how_to_forget(core);
-        fail_to_begin(core);
+        begin_with_gaps(core);
         return;
     }
     draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;

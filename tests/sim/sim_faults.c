@@ -228,12 +228,20 @@ static void next_fault(void *user, uint64_t number)
     sim_after(sim_delay(20000, 500000), next_fault, NULL, 0);
 }
 
+/* A seat that the instance grew into, whose process has ended with the only copy of an expert: no
+ * view can leave it out, and none of the others can bring what it had. */
+static bool is_missed(int seat)
+{
+    return sim->in_register && eepi_view_num_active(sim->in_register) > 0 &&
+           eepi_view_is_member(sim->in_register, seat) && sim->shape.backup_copies == 0;
+}
+
 static void supervise(void *user, uint64_t number)
 {
     (void)user;
     (void)number;
-    for (int seat = 0; seat < sim->shape.num_ranks; seat++) {
-        if (!seat_is_taken(seat)) {
+    for (int seat = 0; seat < sim->shape.max_ranks; seat++) {
+        if (!seat_is_taken(seat) && (seat < sim->shape.num_ranks || is_missed(seat))) {
             sim_rank_start(seat);
         }
     }
