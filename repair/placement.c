@@ -119,12 +119,9 @@ eep_status eepi_plan_initial(eepi_view *view)
 /* Mark in table->kept the experts of which a replica on `seat` would be apart from another one. */
 static void mark_apart(const eepi_view *view, eepi_plan_table *table, int layer, int seat)
 {
-    int num_members = !eepi_view_is_member(view, seat);
-
-    for (int other = 0; other < view->shape.max_ranks; other++) {
-        num_members += eepi_view_is_member(view, other);
-    }
+    const int num_members = eepi_view_num_active(view) + !eepi_view_is_member(view, seat);
     const int distance = eepi_spread_distance(&view->shape, num_members);
+
     memset(table->kept, 0, (size_t)view->shape.num_experts * sizeof *table->kept);
     for (int other = 0; other < view->shape.max_ranks; other++) {
         if (other == seat || !eepi_view_is_member(view, other) ||

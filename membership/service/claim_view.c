@@ -49,15 +49,27 @@ eep_status eepi_plan_first_view(eep_context *context)
     return status;
 }
 
-/* The member of the view in that seat has ended, as the seat's file tells: that process, or a later
- * one that could only take the seat because of its end (M7). */
+/* The process that had the seat last, as the seat's file tells. false: nobody had it. */
+static bool look_at_seat(const eep_context *context, int seat, eepi_seat_holder *holder_out)
+{
+    return eepi_seat_look(context->store_path, seat, holder_out) == EEP_OK &&
+           holder_out->generation != 0;
+}
+
+static bool holder_has_ended(const eep_context *context, int seat, const eepi_seat_holder *holder)
+{
+    return eepi_seat_has_ended(context->store_path, seat, context->process.home, holder);
+}
+
+/* The member of the view in that seat has ended: that process, or a later one that could only take
+ * the seat because of its end (M7). */
 static bool member_has_ended(const eep_context *context, const eepi_view *view, int seat)
 {
     eepi_seat_holder holder;
 
-    return eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
+    return look_at_seat(context, seat, &holder) &&
            (holder.generation > eepi_view_seat_at(view, seat)->generation ||
-            eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder));
+            holder_has_ended(context, seat, &holder));
 }
 
 /* What this rank is to load. Members that have ended hold nothing, though the view names them:
@@ -73,7 +85,7 @@ static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
     eepi_view *left = eepi_view_copy(found);
     uint32_t turn = 0; /* one more for each process that had this seat since the view */
 
-    if (eepi_seat_look(context->store_path, own, &last) == EEP_OK && last.generation > in_view) {
+    if (look_at_seat(context, own, &last) && last.generation > in_view) {
         turn = (last.generation - in_view) % EEP_MAX_RANKS;
     }
     if (!table || !left) {
@@ -143,8 +155,7 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
         eepi_seat_holder holder;
         if ((eepi_view_is_member(view, seat) ||
              eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED) &&
-            eepi_seat_look(context->store_path, seat, &holder) == EEP_OK && holder.generation &&
-            eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder)) {
+            look_at_seat(context, seat, &holder) && holder_has_ended(context, seat, &holder)) {
             const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
             status = eepi_claim_end(context, &end, EEPI_STORE_BOUND_US);
         }

@@ -508,6 +508,18 @@ int eepi_view_num_uncovered(const eepi_view *view, int layer)
     return uncovered;
 }
 
+bool eepi_view_holds(const eepi_view *view, int layer, int seat, int expert)
+{
+    const eepi_view_slot *slots = eepi_view_slot_at(view, layer, seat, 0);
+
+    for (int slot = 0; slot < view->shape.num_slots; slot++) {
+        if (slots[slot].state == EEPI_SLOT_HOLDS && slots[slot].expert == expert) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int eepi_view_num_replicas(const eepi_view *view, int layer, int expert)
 {
     int count = 0;

@@ -140,6 +140,8 @@ int eepi_view_num_active(const eepi_view *view);
 int eepi_view_num_uncovered(const eepi_view *view, int layer);
 /* Nothing is known of the experts' weights any more. */
 void eepi_view_forget_checksums(eepi_view *view);
+/* A slot of the seat HOLDS the expert. */
+bool eepi_view_holds(const eepi_view *view, int layer, int seat, int expert);
 /* HOLDS slots of the expert on members. */
 int eepi_view_num_replicas(const eepi_view *view, int layer, int expert);
 /* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." (seat.generation) for whoever debugs a test. */

@@ -83,17 +83,6 @@ static int cost_of(const eepi_outlook *o, int seat, int target)
     return o->seat[seat].asked + (o->seat[seat].node == o->seat[target].node ? 0 : FAR_COST);
 }
 
-static bool holds(const eepi_outlook *o, int seat, int expert)
-{
-    for (int k = 0; k < o->shape.num_slots; k++) {
-        const eepi_view_slot *s = &o->slot[seat * o->shape.num_slots + k];
-        if (s->state == EEPI_SLOT_HOLDS && s->expert == expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The target's own backup, else a member that holds the expert when the round is decided, or has it
  * as a backup. */
 static int choose_source(const eepi_outlook *o, int expert, int target)
@@ -106,7 +95,8 @@ static int choose_source(const eepi_outlook *o, int expert, int target)
     for (int seat = 0; seat < o->shape.max_ranks; seat++) {
         if (o->seat[seat].member &&
             (best == EEPI_NOTHING || cost_of(o, seat, target) < cost_of(o, best, target)) &&
-            (eepi_view_has_backup(o->view, seat, o->layer, expert) || holds(o, seat, expert))) {
+            (eepi_view_has_backup(o->view, seat, o->layer, expert) ||
+             eepi_view_holds(o->view, o->layer, seat, expert))) {
             best = seat;
         }
     }

@@ -91,8 +91,3 @@ int eepi_segments_oldest(const eepi_segments *segments, int but)
     }
     return oldest;
 }
-
-bool eepi_segments_all(const eepi_segments *segments)
-{
-    return segments->num_there == segments->num;
-}

@@ -48,5 +48,4 @@ void eepi_segments_arrive(eepi_segments *segments, int segment, int source);
 void eepi_segments_lose(eepi_segments *segments, int segment);
 /* Of those that are asked of a source other than `but`, the one that was asked first; -1: none. */
 int eepi_segments_oldest(const eepi_segments *segments, int but);
-bool eepi_segments_all(const eepi_segments *segments);
 #endif

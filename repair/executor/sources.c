@@ -7,16 +7,9 @@
 /* The seat has the expert's weights, as a backup or in a slot that is routed to. */
 static bool has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
 {
-    if (!eepi_view_is_member(view, seat)) {
-        return false;
-    }
-    for (int slot = 0; slot < view->shape.num_slots; slot++) {
-        const eepi_view_slot *s = eepi_view_slot_at(view, fill->layer, seat, slot);
-        if (s->state == EEPI_SLOT_HOLDS && s->expert == fill->expert) {
-            return true;
-        }
-    }
-    return eepi_view_has_backup(view, seat, fill->layer, fill->expert);
+    return eepi_view_is_member(view, seat) &&
+           (eepi_view_holds(view, fill->layer, seat, fill->expert) ||
+            eepi_view_has_backup(view, seat, fill->layer, fill->expert));
 }
 
 static void add(eepi_sources *sources, eepi_source_kind kind, int32_t seat)
