@@ -18,7 +18,13 @@ static const args_row common_rows[] = {
     {.name = "--help", .type = ARGS_FLAG, .doc = "this text", .letter = 'h'},
 };
 static const args_row *const version_row = &common_rows[0], *const help_row = &common_rows[1];
-enum { NUM_COMMON_ROWS = sizeof common_rows / sizeof common_rows[0] };
+enum {
+    NUM_COMMON_ROWS = sizeof common_rows / sizeof common_rows[0],
+    WORD_BITS = 64,
+};
+static_assert(ARGS_MAX_SECTIONS * ARGS_MAX_SECTION_ROWS + NUM_COMMON_ROWS <=
+                  ARGS_GIVEN_WORDS * WORD_BITS,
+              "every row of every section has its bit");
 
 eep_status args_fail(char error[ARGS_ERROR_BYTES], const char *format, ...)
 {
@@ -61,16 +67,17 @@ static bool has_words(const args_table *table)
     return row != NULL;
 }
 
-static uint64_t *given_of(const args_table *table, void *options)
+static void set_bit(const args_table *table, void *options, int number)
 {
-    return (uint64_t *)(void *)((char *)options + table->given);
+    args_given *given = (args_given *)(void *)((char *)options + table->given);
+    given->word[number / WORD_BITS] |= 1ull << number % WORD_BITS;
 }
 
 static bool bit_of(const args_table *table, const void *options, int number)
 {
-    uint64_t given = 0;
+    args_given given;
     memcpy(&given, (const char *)options + table->given, sizeof given);
-    return number < ARGS_MAX_GIVEN && (given >> number & 1u);
+    return given.word[number / WORD_BITS] >> number % WORD_BITS & 1u;
 }
 
 /* The number of the option whose name is that text, or, where options may be cut, of the only one
@@ -110,11 +117,12 @@ const args_row *args_find(const args_table *table, const char *name)
 
 bool args_is_given(const args_table *table, const void *options, size_t offset)
 {
+    const args_row *row = NULL;
     int i = 0;
-    while (row_at(table, i)->type == ARGS_NOTE || row_at(table, i)->offset != offset) {
+    while ((row = row_at(table, i)) && (row->type == ARGS_NOTE || row->offset != offset)) {
         i++;
     }
-    assert(i < ARGS_MAX_GIVEN);
+    assert(row); /* some option has that field */
     return bit_of(table, options, i);
 }
 
@@ -260,7 +268,7 @@ static args_result set_row(parser *self, int number, const char *text)
     if (set_value(row_at(self->table, number), text, self->options, self->error) != EEP_OK) {
         return ARGS_WRONG;
     }
-    *given_of(self->table, self->options) |= number < ARGS_MAX_GIVEN ? 1ull << number : 0;
+    set_bit(self->table, self->options, number);
     return ARGS_OK;
 }
 

@@ -10,6 +10,7 @@
 
 #include "eep/status.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +19,6 @@
 enum {
     ARGS_ERROR_BYTES = 640,
     ARGS_EXIT_USAGE = 2,
-    ARGS_MAX_GIVEN = 64, /* only of so many first rows it is known whether they were given */
 };
 
 typedef enum args_type {
@@ -58,13 +58,30 @@ struct args_row {
 /* The offset and bytes of a row. */
 #define ARGS_AT(type, field) offsetof(type, field), sizeof((type *)0)->field
 
+enum { ARGS_MAX_SECTIONS = 4, ARGS_MAX_SECTION_ROWS = 128, ARGS_GIVEN_WORDS = 9 };
+
 typedef struct args_section {
     const char *title; /* NULL: "Options" */
     const args_row *rows;
     int num;
 } args_section;
 
-enum { ARGS_MAX_SECTIONS = 4 };
+/* A section with all rows of an array. More rows than `given` has bits for do not compile. */
+#define ARGS_SECTION(title, rows)                                                                  \
+    {                                                                                              \
+        title, rows, ARGS_NUM_ROWS(rows)                                                           \
+    }
+#define ARGS_NUM_ROWS(rows)                                                                        \
+    ((int)(sizeof(struct {                                                                         \
+        static_assert(sizeof(rows) / sizeof(args_row) <= ARGS_MAX_SECTION_ROWS,                    \
+                      "raise ARGS_MAX_SECTION_ROWS and ARGS_GIVEN_WORDS");                         \
+        char row[sizeof(rows) / sizeof(args_row)];                                                 \
+    })))
+
+/* Which rows were given: bit i for the i-th row, counted through all sections. */
+typedef struct args_given {
+    uint64_t word[ARGS_GIVEN_WORDS];
+} args_given;
 
 typedef struct args_table {
     const char *program;
@@ -73,7 +90,7 @@ typedef struct args_table {
     args_section section[ARGS_MAX_SECTIONS]; /* up to one without rows; --help and --version are
                                               * rows that every table has */
     const char *notes;                       /* what --help ends with; NULL: nothing */
-    size_t given;  /* offset of a uint64_t in the options: bit i, row i was given */
+    size_t given;                            /* offset of an args_given in the options */
     bool shortens; /* an option may be cut, as --thr for --threads, if no other begins so */
 } args_table;
 

@@ -3,6 +3,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include "experiments/base/args.h"
 #include "experiments/bench/report.h"
 #include "experiments/bench/world.h"
 
@@ -21,7 +22,7 @@ typedef struct bench_options { /* 0, or an empty list: the case's default on the
     bool quick;        /* tiny; shows that it works, measures nothing */
     bool append;       /* rows go behind those that the file has */
     uint32_t cases;    /* bit i: eep_bench.c's case i is run */
-    uint64_t given;
+    args_given given;
 } bench_options;
 
 typedef struct bench_run {

@@ -102,8 +102,7 @@ static const args_table *table(void)
         .about =
             "Measure the data plane with ranks as threads of this process on one device. What\n"
             "each figure means, and how it is taken: docs/BENCH.md.",
-        .section = {{"Cases", case_rows, NUM_CASES + 2},
-                    {NULL, rows, sizeof rows / sizeof rows[0]}},
+        .section = {ARGS_SECTION("Cases", case_rows), ARGS_SECTION(NULL, rows)},
         .notes = "Options without a default have one of each case on each device.\n\n"
                  "Exit status: 0 done; 1 a check failed, or it could not be measured; 2 usage;\n"
                  "3 measured, but a bar is missed; 77 no such device here.",

@@ -38,7 +38,7 @@ typedef struct campaign {
     bool one_round, dry_run;
     const char *out_dir;
     args_rest run_flags;
-    uint64_t given;
+    args_given given;
     /* progress */
     double begin_ms;
     int signal_fd;
@@ -80,7 +80,7 @@ static const args_table table = {
         "crashes, pauses, slow ranks and store outages, some of them together. The rows of the\n"
         "violation are kept, and how to replay it is told. docs/CHAOS.md has the mix of faults\n"
         "and what is checked.",
-    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .section = {ARGS_SECTION(NULL, rows)},
     .notes = "Exit status: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a\n"
              "signal.",
     .given = offsetof(campaign, given),

@@ -22,7 +22,7 @@ typedef struct ctl_options {
     const char *socket, *out_dir, *command, *what;
     double timeout_s; /* of wait; < 0: none */
     bool json;
-    uint64_t given;
+    args_given given;
 } ctl_options;
 
 /* ---------------------------------------------------------------- the command line */
@@ -60,9 +60,8 @@ static const args_table *table(void)
             "Control a running eep-run. WHAT is as behind the option of that name of eep-run;\n"
             "without @WHEN it is done at once (kill 3, kill random:2, stop 3=400ms, kill\n"
             "3@ready:5).",
-        .section = {{"Done to it", verb_rows, NUM_VERBS},
-                    {"Asked of it", asked_rows, sizeof asked_rows / sizeof asked_rows[0]},
-                    {NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+        .section = {ARGS_SECTION("Done to it", verb_rows), ARGS_SECTION("Asked of it", asked_rows),
+                    ARGS_SECTION(NULL, option_rows)},
         .notes = "Exit status: 0 done; 1 refused, timed out or (wait done) the run was not good;\n"
                  "2 usage, or no run is there.",
         .given = offsetof(ctl_options, given),

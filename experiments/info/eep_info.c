@@ -36,7 +36,7 @@ typedef struct info_options {
     int32_t shape[NUM_SHAPE]; /* 0: not given */
     const char *dtype;        /* NULL: not given */
     const char *probe;        /* where a file is written and read; NULL: nothing is measured */
-    uint64_t given;
+    args_given given;
 } info_options;
 
 #define AT(field) ARGS_AT(info_options, field)
@@ -72,7 +72,7 @@ static const args_table table = {
         "Tell what libeep sees of this machine: topology, RDMA ports, UCX lanes and memory types,\n"
         "devices, and with --probe how fast memory and files are. With --sizes it tells what a "
         "shape costs in window memory instead.",
-    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .section = {ARGS_SECTION(NULL, rows)},
     .given = offsetof(info_options, given),
     .shortens = true,
 };

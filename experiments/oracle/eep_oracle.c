@@ -17,7 +17,7 @@ typedef struct options {
     const char *dir, *twin, *json;
     int num_threads;
     FILE *out; /* of json, open before the work begins; NULL: standard output */
-    uint64_t given;
+    args_given given;
 } options;
 
 #define AT(field) ARGS_AT(options, field)
@@ -38,7 +38,7 @@ static const args_table table = {
         "Recompute every emitted token of the run kept in DIR, or compare them with another run.\n"
         "A sequential reference that shares no code with the engine gives token and logits\n"
         "digest. The other run, of the same requests, gives them with --compare.",
-    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .section = {ARGS_SECTION(NULL, option_rows)},
     .notes =
         "Progress goes to standard error when it takes longer than 2 s.\n"
         "Exit status: 0 all is right; 1 something is wrong or missing; 2 bad input or options.",

@@ -15,7 +15,7 @@ typedef struct options {
     const char *dump;
     int32_t nodes;
     bool json, survey;
-    uint64_t given;
+    args_given given;
 } options;
 
 #define AT(field) ARGS_AT(options, field)
@@ -76,10 +76,6 @@ static const args_row output_rows[] = {
     {"--dump", ARGS_TEXT, AT(dump), 0, 0, NULL, "FILE", NULL, "write the planned document"},
     {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "one JSON object"},
 };
-#define SECTION(title, rows)                                                                       \
-    {                                                                                              \
-        title, rows, sizeof(rows) / sizeof((rows)[0])                                              \
-    }
 static const args_table table = {
     .program = "eep-plan",
     .synopsis = "[--ranks R] [--nodes N] [--slots S] [--experts E] [--layers L] [--lost LIST]",
@@ -87,8 +83,8 @@ static const args_table table = {
         "Tell how an instance would be repaired after the loss of ranks. Nothing is started.\n"
         "In the pause only experts without a live replica are restored. The makespan is the time\n"
         "that the most loaded link is busy; a lower bound stands beside it.",
-    .section = {SECTION("The instance", instance_rows), SECTION("The loss", loss_rows),
-                SECTION("Links", link_rows), SECTION("Output", output_rows)},
+    .section = {ARGS_SECTION("The instance", instance_rows), ARGS_SECTION("The loss", loss_rows),
+                ARGS_SECTION("Links", link_rows), ARGS_SECTION("Output", output_rows)},
     .given = offsetof(options, given),
     .shortens = true,
     .notes = "It ends with 1 if experts cannot be restored: it names them.",

@@ -156,9 +156,6 @@ static const args_row rows[] = {
     {"--check-only", ARGS_FLAG, AT(check_only), 0, 0, NULL, NULL, NULL,
      "--check-only FILE...: check scenarios without running them"},
 };
-enum { NUM_ROWS = sizeof rows / sizeof rows[0] };
-/* Of the last one, a flag, nobody asks. */
-static_assert((int)NUM_ROWS - 1 <= (int)ARGS_MAX_GIVEN, "defaults follow from which were given");
 
 /* A row for each verb of the script. */
 static args_row events[NUM_VERBS];
@@ -212,7 +209,8 @@ static const args_table *table(void)
             "Run ranks on this machine, serve requests, and check every token. Ranks are killed\n"
             "and join again by a script. Rows, summary.json, trace.json and timeline.png are left\n"
             "in the folder of --out.",
-        .section = {{NULL, rows, NUM_ROWS}, {"Events, each as often as wanted", events, NUM_VERBS}},
+        .section = {ARGS_SECTION(NULL, rows),
+                    ARGS_SECTION("Events, each as often as wanted", events)},
         .notes = notes,
         .given = offsetof(options, given),
     };

@@ -63,7 +63,7 @@ typedef struct options {
     bool same_seed, keep_going, check_only;
     bool slots_raised; /* num_slots is more than its default, for few ranks or a plan need more */
     const char *checkpoint_write; /* NULL: run; else write the weights there, and end */
-    uint64_t given; /* which options were: for those whose defaults follow from others */
+    args_given given; /* which options were: for those whose defaults follow from others */
 } options;
 
 /* What an option is about. */

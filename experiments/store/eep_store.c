@@ -11,7 +11,7 @@
 
 typedef struct store_options {
     const char *path, *forgotten;
-    uint64_t given;
+    args_given given;
 } store_options;
 
 #define AT(field) ARGS_AT(store_options, field)
@@ -32,7 +32,7 @@ static const args_table table = {
         "Serve libeep's key-value store on the unix socket PATH.\n"
         "It ends with SIGINT, SIGTERM, SIGQUIT or SIGHUP. It prints one line when it is ready.\n"
         "State lives in memory and ends with the program.",
-    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .section = {ARGS_SECTION(NULL, rows)},
     .notes = "Exit status: 0 stopped by a signal; 1 cannot serve; 2 wrong usage.",
     .given = offsetof(store_options, given),
     .shortens = true,

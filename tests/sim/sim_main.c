@@ -93,7 +93,7 @@ typedef struct command {
     uint64_t first, last;
     const char *kinds;
     bool goes_on, store, trace, discrete;
-    uint64_t given;
+    args_given given;
 } command;
 
 /* "7", or "1..40" */
@@ -161,8 +161,7 @@ static const args_table *table(void)
         .about =
             "Run seeded histories of whole instances under virtual time. A broken property is\n"
             "printed with the command that replays it.",
-        .section = {{NULL, rows, sizeof rows / sizeof rows[0]},
-                    {"Kinds of faults", kinds, SIM_NUM_KINDS}},
+        .section = {ARGS_SECTION(NULL, rows), ARGS_SECTION("Kinds of faults", kinds)},
         .notes = "Exit status: 0 no property was broken; 1 one was; 2 bad usage.",
         .given = offsetof(command, given),
     };

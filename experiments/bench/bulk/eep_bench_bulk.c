@@ -208,7 +208,7 @@ end:
 typedef struct bulk_options {
     int rounds;
     const char *csv;
-    uint64_t given;
+    args_given given;
 } bulk_options;
 
 #define AT(field) ARGS_AT(bulk_options, field)
@@ -222,7 +222,7 @@ static const args_table table = {
     .program = "eep-bench-bulk",
     .synopsis = "[OPTION]...",
     .about = "Fetch weights from another process in shared memory and over UCX, in turns.",
-    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .section = {ARGS_SECTION(NULL, option_rows)},
     .given = offsetof(bulk_options, given),
 };
 

@@ -24,7 +24,7 @@ enum { TIMEOUT_US = 60000000, BLOB_PERIOD = 4093 };
 
 typedef struct repair_options {
     int bulk, experts, mb, rounds;
-    uint64_t given;
+    args_given given;
 } repair_options;
 
 static repair_options options;
@@ -248,7 +248,7 @@ static const args_table table = {
     .program = "eep-bench-repair",
     .synopsis = "[OPTION]...",
     .about = "Fill slots with weights of another process, as fast as can be.",
-    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .section = {ARGS_SECTION(NULL, option_rows)},
     .given = offsetof(repair_options, given),
 };
 

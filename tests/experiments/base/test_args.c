@@ -20,7 +20,7 @@ typedef struct settings {
     bool flag;
     int num_cases;
     args_rest rest;
-    uint64_t given;
+    args_given given;
 } settings;
 
 static eep_status count_case(const args_row *row, const char *text, void *options, char *error)
@@ -52,25 +52,31 @@ static const args_row cases[] = {
 static const args_row rest_row = {"--", ARGS_REST, ARGS_AT(settings, rest), .value = "WORD...",
                                   .doc = "what another program is given"};
 /* A folder, and nothing else. */
-static const args_table plain = {"tool",
-                                 "[OPTION]... DIR",
-                                 "Try it.",
-                                 {{NULL, rows, sizeof rows / sizeof rows[0]}},
-                                 "That is all.",
-                                 offsetof(settings, given),
-                                 true};
+static const args_table plain = {
+    .program = "tool",
+    .synopsis = "[OPTION]... DIR",
+    .about = "Try it.",
+    .section = {ARGS_SECTION(NULL, rows)},
+    .notes = "That is all.",
+    .given = offsetof(settings, given),
+    .shortens = true,
+};
 /* Cases behind the folder, and what stands behind "--". */
 static const args_table large = {
-    "tool",
-    "[OPTION]... DIR CASE...\n[OPTION]... -- WORD...",
-    "Try it.",
-    {{NULL, rows, sizeof rows / sizeof rows[0]}, {"Cases", cases, 2}, {"More", &rest_row, 1}},
-    NULL,
-    offsetof(settings, given),
-    false};
+    .program = "tool",
+    .synopsis = "[OPTION]... DIR CASE...\n[OPTION]... -- WORD...",
+    .about = "Try it.",
+    .section = {ARGS_SECTION(NULL, rows), ARGS_SECTION("Cases", cases), {"More", &rest_row, 1}},
+    .given = offsetof(settings, given),
+};
 /* No words. */
 static const args_table bare = {
-    "tool", "[OPTION]...", "Try it.", {{NULL, rows, 9}}, NULL, offsetof(settings, given), false};
+    .program = "tool",
+    .synopsis = "[OPTION]...",
+    .about = "Try it.",
+    .section = {{NULL, rows, 9}},
+    .given = offsetof(settings, given),
+};
 
 /* The words of the newest lines: what is parsed points into them, so they stay a while. */
 static struct {
@@ -109,7 +115,7 @@ Test(args, defaults_are_parsed_texts)
     cr_expect(s.range[0] == 8 && s.range[1] == 48 && !s.flag && !s.dir);
     cr_expect_str_eq(s.text, "what is preset");
     cr_expect_str_eq(s.kind, "two");
-    cr_expect_eq(s.given, 0);
+    cr_expect_arr_eq(&s.given, &(args_given){0}, sizeof s.given);
 }
 
 Test(args, values_arrive_and_the_last_one_wins)
@@ -189,6 +195,37 @@ Test(args, what_is_wrong_is_told_in_one_line)
         char error[ARGS_ERROR_BYTES] = "";
         cr_expect_eq(parse(bad[i].table, bad[i].line, &s, error), ARGS_WRONG, "%s", bad[i].line);
         cr_expect_str_eq(error, bad[i].told);
+    }
+}
+
+/* Of all rows of all sections it is known whether they were given, and each on its own. */
+Test(args, every_row_of_a_long_table_is_known_to_be_given)
+{
+    enum { SECTIONS = 2, NUM = SECTIONS * ARGS_MAX_SECTION_ROWS };
+    typedef struct long_settings {
+        bool flag[NUM];
+        args_given given;
+    } long_settings;
+    static args_row many[SECTIONS][ARGS_MAX_SECTION_ROWS];
+    static char names[NUM][16];
+    static const args_table table = {
+        .program = "tool",
+        .section = {ARGS_SECTION("First", many[0]), ARGS_SECTION("Second", many[1])},
+        .given = offsetof(long_settings, given),
+    };
+    for (int i = 0; i < NUM; i++) {
+        snprintf(names[i], sizeof names[i], "--row-%d", i);
+        many[i / ARGS_MAX_SECTION_ROWS][i % ARGS_MAX_SECTION_ROWS] = (args_row){
+            .name = names[i], .type = ARGS_FLAG, .offset = offsetof(long_settings, flag[i])};
+    }
+    for (int i = 0; i < NUM; i++) {
+        long_settings s = {0};
+        char error[ARGS_ERROR_BYTES] = "", *argument = names[i];
+        cr_assert_eq(args_parse(&table, &s, 1, &argument, error), ARGS_OK, "%s", error);
+        for (int j = 0; j < NUM; j++) {
+            cr_assert_eq(args_is_given(&table, &s, offsetof(long_settings, flag[j])), j == i,
+                         "row %d, where row %d was given", j, i);
+        }
     }
 }
 

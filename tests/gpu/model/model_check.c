@@ -21,7 +21,7 @@ typedef struct gpu {
     const model_plugin *plugin; /* NULL: the host stands in for the GPU */
     uint32_t num_threads;       /* of a block */
     const char *why;            /* NULL: nothing */
-    uint64_t given;
+    args_given given;
 } gpu;
 
 static void launch_gpu(void *user, model_kernel_id id, uint32_t num_blocks, const void *args)
@@ -123,7 +123,7 @@ static const args_table table = {
     .program = "model_check",
     .synopsis = "[OPTION]...",
     .about = "Run the model's kernels on the GPU and on the host, and compare the bits.",
-    .section = {{NULL, option_rows, sizeof option_rows / sizeof option_rows[0]}},
+    .section = {ARGS_SECTION(NULL, option_rows)},
     .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no GPU here.",
     .given = offsetof(gpu, given),
 };

@@ -22,7 +22,7 @@ enum { EXIT_SKIPPED = 77, MOST_SPINNERS = 4, SLICES_S = 3 };
 typedef struct options {
     const char *device, *csv, *commit, *driver, *role, *probes;
     uint32_t seconds;
-    uint64_t given;
+    args_given given;
 } options;
 
 /* ------------------------------------------------------------------ descriptors, allocations */
@@ -338,7 +338,7 @@ static const args_table *table(void)
         .program = "gpu_probe",
         .synopsis = "[OPTION]...",
         .about = "Ask the GPU what the design takes for granted.",
-        .section = {{NULL, rows, sizeof rows / sizeof rows[0]}, {"Probes", names, NUM_PROBES}},
+        .section = {ARGS_SECTION(NULL, rows), ARGS_SECTION("Probes", names)},
         .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no such device here.",
         .given = offsetof(options, given),
     };

@@ -18,7 +18,7 @@ enum { EXIT_SKIPPED = 77, NODES_PER_LAYER = 8, NODES_AROUND = 2 };
 typedef struct options {
     const char *device, *csv, *commit, *driver;
     bool is_loopback;
-    uint64_t given;
+    args_given given;
 } options;
 
 typedef struct report {
@@ -299,7 +299,7 @@ static const args_table table = {
     .synopsis = "[OPTION]...",
     .about =
         "Run steps with bank flips on the host backend and on the device, and compare the bits.",
-    .section = {{NULL, rows, sizeof rows / sizeof rows[0]}},
+    .section = {ARGS_SECTION(NULL, rows)},
     .notes = "Exit status: 0 all right; 1 a check failed; 2 usage; 77 no such device here.",
     .given = offsetof(options, given),
 };
