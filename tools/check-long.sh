@@ -3,8 +3,11 @@
 # Sourced by ./check --long, with its step, run, say and $root: the measurement campaign and the
 # runs that are too long for every check. Rows, summaries and pictures are left in out/long.
 out=$root/out/long
-rm -rf "$out"
+[ -n "$only" ] || rm -rf "$out"
 mkdir -p "$out"
+step_rows=$out/steps.csv
+commit=$(git describe --always --dirty=+)
+[ -s "$step_rows" ] || echo step,result,seconds,commit >"$step_rows"
 
 measure() {
     local name=$1
@@ -94,18 +97,22 @@ step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak -
 step "protocol models, all of them" bash tests/models/run.sh
 step "shellcheck, codespell, clang-tidy on every file" "$root/tools/lint.sh" "$root/build" --all
 step "20,000 seeds of the simulator" "$root/build/tests/eep-sim" --seeds 1..20000
-targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
-sanitized() { env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"; }
+sanitized() {
+    (targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false) || return
+    env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"
+}
 step "the simulator under ASan and UBSan" sanitized eep-sim --seeds 1..1000
-step "the same, windows in two parts" sanitized eep-sim --discrete --seeds 1..400
-step "the same, 64 ranks" sanitized eep-sim --seeds 1..3 --ranks 64
+step "the simulator under ASan and UBSan, windows in two parts" sanitized eep-sim --discrete --seeds 1..400
+step "the simulator under ASan and UBSan, 64 ranks" sanitized eep-sim --seeds 1..3 --ranks 64
 step "background repair: 30,000 documents" env EEP_TEST_CASES=7500 "$root/build/tests/test_background"
 step "20,000 histories of the membership core under ASan and UBSan" sanitized test_core --filter 'core_holes/histories*'
 show_lines=60
 step "mutants of the product: each is caught" bash tests/mutants/run.sh "$root/build"
 show=
-targets="experiments/eep-run experiments/eep-oracle tests/tsan_join" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
-    -Dwerror=false -Dc_args=-Wno-tsan
-step "ranks as threads under ThreadSanitizer: no data race" bash tests/tsan/tsan_threads.sh "$root/build-tsan/experiments"
-step "a join that waits under ThreadSanitizer: no data race" env UCX_MEM_EVENTS=no TSAN_OPTIONS=exitcode=66 "$root/build-tsan/tests/tsan_join"
+threaded() {
+    (targets="experiments/eep-run experiments/eep-oracle tests/tsan_join" build "$root/build-tsan" -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
+        -Dwerror=false -Dc_args=-Wno-tsan) && env UCX_MEM_EVENTS=no TSAN_OPTIONS=exitcode=66 "$@"
+}
+step "ranks as threads under ThreadSanitizer: no data race" threaded bash tests/tsan/tsan_threads.sh "$root/build-tsan/experiments"
+step "a join that waits under ThreadSanitizer: no data race" threaded "$root/build-tsan/tests/tsan_join"
 say "rows, summaries and pictures: out/long"
