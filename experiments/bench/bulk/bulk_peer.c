@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The other process of the programs that measure bulk copies. */
+/* The pair of processes with which the programs measure bulk copies. */
 #include "experiments/bench/bulk/bulk_peer.h"
 
 #include "experiments/base/child.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,10 +70,10 @@ static void serve_until_killed(bulk_peer *peer, const char *holder_path, eepi_bu
     }
 }
 
-int bulk_peer_make(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn serve)
+/* The other process, which waits for the holder. 0, or -1 with errno. */
+static int make_peer(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn serve)
 {
     int go[2], report[2];
-    *peer = (bulk_peer){.pid = -1};
     if (pipe(go) != 0 || pipe(report) != 0) {
         return -1;
     }
@@ -92,11 +93,60 @@ int bulk_peer_make(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn 
     return peer->pid < 0 ? -1 : 0;
 }
 
-int bulk_peer_begin(bulk_peer *peer)
+/* It begins, since the holder is there now. 0, or -1. */
+static int begin_peer(bulk_peer *peer)
 {
     return write(peer->go_fd, "g", 1) == 1 &&
                    read(peer->report_fd, peer->address, sizeof peer->address) ==
                        (ssize_t)sizeof peer->address
                ? 0
                : -1;
+}
+
+/* 0, or -1 with `why`. */
+static int open_parts(bulk_pair *pair, eepi_bulk_serve_fn serve, char why[PRIVATE_DIR_ERROR_BYTES])
+{
+    char path[PRIVATE_DIR_BYTES + sizeof "/store"];
+    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &pair->directory, why) !=
+        0) {
+        return -1;
+    }
+    snprintf(path, sizeof path, "%s/store", pair->directory.path);
+    eepi_holder_path(path, pair->holder_path);
+    if (make_peer(&pair->peer, pair->holder_path, serve) != 0) {
+        snprintf(why, PRIVATE_DIR_ERROR_BYTES, "the other process cannot be made: %s",
+                 strerror(errno));
+        return -1;
+    }
+    if (eep_store_open(path, why, PRIVATE_DIR_ERROR_BYTES, &pair->store) != EEP_OK) {
+        return -1;
+    }
+    snprintf(why, PRIVATE_DIR_ERROR_BYTES, "the other process does not begin");
+    return begin_peer(&pair->peer);
+}
+
+bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve)
+{
+    char why[PRIVATE_DIR_ERROR_BYTES] = "";
+    *pair = (bulk_pair){.peer = {.pid = -1}};
+    if (open_parts(pair, serve, why) != 0) {
+        fprintf(stderr, "%s: %s\n", program, why);
+        return false;
+    }
+    return true;
+}
+
+void bulk_pair_end_peer(bulk_pair *pair)
+{
+    if (pair->peer.pid > 0) {
+        child_kill(pair->peer.pid, NULL);
+        pair->peer.pid = -1;
+    }
+}
+
+void bulk_pair_close(bulk_pair *pair)
+{
+    bulk_pair_end_peer(pair);
+    eep_store_close(pair->store);
+    private_dir_remove(&pair->directory);
 }

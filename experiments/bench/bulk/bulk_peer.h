@@ -4,8 +4,12 @@
 #ifndef EEPX_BENCH_BULK_PEER_H
 #define EEPX_BENCH_BULK_PEER_H
 
+#include "eep/store.h"
+#include "experiments/base/private_dir.h"
 #include "transport/bulk/bulk.h"
+#include "transport/holder/holder.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 enum { BULK_PEER_ADDRESS_BYTES = 64 };
@@ -23,8 +27,19 @@ eepi_bulk *bulk_peer_copier(eep_bulk carrier, const char *holder_path, int seat,
                             eepi_bulk_serve_fn serve, eepi_bulk_done_fn done, void *user);
 /* Progress until there is nothing to do, then sleep: as a rank's service thread does. */
 void bulk_peer_turn(eepi_bulk *const *copiers, int num);
-/* The other process: made before this one has threads. 0, or -1 with errno. */
-int bulk_peer_make(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn serve);
-/* It begins, since the holder is there now. 0, or -1. */
-int bulk_peer_begin(bulk_peer *peer);
+
+/* A store with a holder in a folder of its own, and the other process, which serves. */
+typedef struct bulk_pair {
+    private_dir directory;
+    char holder_path[EEPI_HOLDER_PATH_BYTES];
+    eep_store *store;
+    bulk_peer peer;
+} bulk_pair;
+
+/* To be called before this process has threads. False: `program` said on standard error why not.
+ * bulk_pair_close in any case. */
+bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve);
+/* The other process is ended and waited for, once. */
+void bulk_pair_end_peer(bulk_pair *pair);
+void bulk_pair_close(bulk_pair *pair);
 #endif

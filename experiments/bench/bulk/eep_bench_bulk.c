@@ -2,19 +2,14 @@
 /* eep-bench-bulk: how fast weights come from another process in shared memory and over UCX, in
  * turns within one run. Each is paired with the others of its round; shared memory runs twice in a
  * round (A/A). Rows go to a file, what they say to standard output. */
-#include "eep/store.h"
 #include "experiments/bench/bulk/bulk_peer.h"
 #include "experiments/bench/stats.h"
 #include "experiments/base/output.h"
-#include "experiments/base/private_dir.h"
 #include "transport/bulk/bulk.h"
-#include "transport/holder/holder.h"
 #include "experiments/base/monotonic.h"
-#include "experiments/base/child.h"
 #include "experiments/base/commit.h"
 #include "experiments/base/args.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,43 +160,21 @@ static void write_head(FILE *rows, int argc, char **argv)
 
 static int run(FILE *rows, int rounds)
 {
-    char path[PRIVATE_DIR_BYTES + 8], holder_path[EEPI_HOLDER_PATH_BYTES];
-    char why[PRIVATE_DIR_ERROR_BYTES];
-    private_dir directory;
-    bulk_peer server = {.pid = -1};
+    bulk_pair pair;
     copier both[2] = {{0}};
-    eep_store *store = NULL;
     int result = 1;
-    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &directory, why) != 0) {
-        goto end;
-    }
-    snprintf(path, sizeof path, "%s/store", directory.path);
-    eepi_holder_path(path, holder_path);
-    const int made = bulk_peer_make(&server, holder_path, serve);
-    snprintf(why, sizeof why, "the other process cannot be made: %s", strerror(errno));
-    if (made != 0 || eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
-        goto end;
-    }
-    snprintf(why, sizeof why, "the other process does not begin");
-    if (bulk_peer_begin(&server) != 0) {
-        goto end;
-    }
-    for (int i = 0; i < 2; i++) {
-        both[i].bulk = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 0, serve,
-                                        done, &both[i]);
-    }
-    measure(rows, both, server.address, rounds);
-    result = 0;
-end:
-    if (result != 0) {
-        fprintf(stderr, "eep-bench-bulk: %s\n", why);
+    if (bulk_pair_open(&pair, "eep-bench-bulk", serve)) {
+        for (int i = 0; i < 2; i++) {
+            both[i].bulk = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, pair.holder_path,
+                                            0, serve, done, &both[i]);
+        }
+        measure(rows, both, pair.peer.address, rounds);
+        result = 0;
     }
     for (int i = 0; i < 2; i++) {
         eepi_bulk_close(both[i].bulk);
     }
-    child_kill(server.pid, NULL);
-    eep_store_close(store);
-    private_dir_remove(&directory);
+    bulk_pair_close(&pair);
     return result;
 }
 

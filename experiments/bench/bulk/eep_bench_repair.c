@@ -2,18 +2,13 @@
 /* eep-bench-repair: how fast the repair executor fills slots from another process, unpaced, over
  * one carrier: fetched in segments, checked, and placed. experiments/measure/bulk_rate.py compares
  * it with ucx_perftest. */
-#include "eep/store.h"
 #include "experiments/base/args.h"
-#include "experiments/base/child.h"
 #include "experiments/base/monotonic.h"
 #include "experiments/base/output.h"
-#include "experiments/base/private_dir.h"
 #include "experiments/bench/bulk/bulk_peer.h"
 #include "repair/checksum.h"
 #include "repair/executor/executor.h"
-#include "transport/holder/holder.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,7 +157,7 @@ static double cpu_s(int who)
            (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
-static int measure(repair *r, bulk_peer *server)
+static int measure(repair *r, bulk_pair *pair)
 {
     const double total = (double)expert_bytes() * options.experts;
     eepi_executor_config config = {.device = r->device,
@@ -189,8 +184,7 @@ static int measure(repair *r, bulk_peer *server)
                total / took / 1e6);
     }
     const double own = cpu_s(RUSAGE_SELF) - before;
-    child_kill(server->pid, NULL);
-    server->pid = -1;
+    bulk_pair_end_peer(pair);
     printf("cpu  receiver %.3f s/GB  sender %.3f s/GB\n", own / total / options.rounds * 1e9,
            cpu_s(RUSAGE_CHILDREN) / total / (options.rounds + 1) * 1e9);
     return r->status != EEP_OK;
@@ -198,42 +192,24 @@ static int measure(repair *r, bulk_peer *server)
 
 static int run(void)
 {
-    char path[PRIVATE_DIR_BYTES + 8], holder_path[EEPI_HOLDER_PATH_BYTES];
-    char why[PRIVATE_DIR_ERROR_BYTES];
-    private_dir directory;
-    bulk_peer server = {.pid = -1};
-    repair r = {.from = &server};
-    eep_store *store = NULL;
+    bulk_pair pair;
+    repair r = {.from = &pair.peer};
     int result = 1;
-    if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &directory, why) != 0) {
-        goto end;
-    }
-    snprintf(path, sizeof path, "%s/store", directory.path);
-    eepi_holder_path(path, holder_path);
-    const int made = bulk_peer_make(&server, holder_path, serve);
-    snprintf(why, sizeof why, "the other process cannot be made: %s", strerror(errno));
-    if (made != 0 || eep_store_open(path, why, sizeof why, &store) != EEP_OK) {
-        goto end;
-    }
-    snprintf(why, sizeof why, "the other process does not begin");
-    if (bulk_peer_begin(&server) != 0 || eep_device_open("host", 0, &r.device) != EEP_OK) {
-        goto end;
-    }
-    r.bulk = bulk_peer_copier(options.bulk == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 0,
-                              serve, fetched, &r);
-    snprintf(why, sizeof why, "it could not be measured");
-    result = measure(&r, &server);
-end:
-    if (result != 0) {
-        fprintf(stderr, "eep-bench-repair: %s\n", why);
+    if (bulk_pair_open(&pair, "eep-bench-repair", serve)) {
+        if (eep_device_open("host", 0, &r.device) == EEP_OK) {
+            r.bulk = bulk_peer_copier(options.bulk == 0 ? EEP_BULK_SHM : EEP_BULK_UCX,
+                                      pair.holder_path, 0, serve, fetched, &r);
+            result = measure(&r, &pair);
+        }
+        if (result != 0) {
+            fprintf(stderr, "eep-bench-repair: it could not be measured\n");
+        }
     }
     eepi_bulk_close(r.bulk);
     eepi_executor_close(r.executor);
     eep_device_close(r.device);
-    child_kill(server.pid > 0 ? server.pid : 0, NULL);
-    eep_store_close(store);
+    bulk_pair_close(&pair);
     free(r.view);
-    private_dir_remove(&directory);
     return result;
 }
 
