@@ -30,6 +30,7 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
                                  const uint32_t *first)
 {
     int32_t expert = topk_idx[i];
+    int is_twice = 0;
 
     if (expert == -1) {
         return EEPK_INPUT_OK;
@@ -41,11 +42,9 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
         return EEPK_INPUT_UNCOVERED;
     }
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (topk_idx[j] == expert) { /* S9: an expert contributes to a token once */
-            return EEPK_INPUT_TWICE;
-        }
+        is_twice |= topk_idx[j] == expert; /* S9: an expert contributes to a token once */
     }
-    return EEPK_INPUT_OK;
+    return is_twice ? EEPK_INPUT_TWICE : EEPK_INPUT_OK;
 }
 
 /* Pair i is bad: is it the first bad one of its token? */
@@ -109,7 +108,10 @@ EEPK_FN uint32_t eepk_count_tokens(const eepk_shape *s, const eepk_status *statu
 
 /* ------------------------------------------------------------------ route */
 
-enum { EEPK_NO_EXPERT = 0x7fffffff };
+enum {
+    EEPK_NO_EXPERT = 0x7fffffff,
+    EEPK_FEW_PER_EXPERT = 8, /* pairs: a batch of more is better shared out by expert (measured) */
+};
 
 typedef struct eepk_routing { /* of one layer */
     const uint32_t *first;    /* [num_experts + 1] */
@@ -202,19 +204,6 @@ EEPK_FN void eepk_share_all(const eepk_shape *s, const eepk_routing *r, uint32_t
     }
 }
 
-/* The same for a batch of few pairs, by one thread: it looks at their experts alone. */
-EEPK_FN void eepk_share_few(const eepk_shape *s, const eepk_routing *r, const int32_t *topk_idx,
-                            uint32_t pairs)
-{
-    for (uint32_t i = 0; i < pairs; i++) {
-        uint32_t *count = topk_idx[i] >= 0 ? &r->expert_count[topk_idx[i]] : NULL;
-        if (count && *count != 0) {
-            eepk_share_out(s, r, (uint32_t)topk_idx[i], *count);
-            *count = 0;
-        }
-    }
-}
-
 /* Pair `number` of its expert goes to the replica whose pairs it is among. */
 EEPK_FN eepk_route eepk_choose_replica(const eepk_routing *r, uint32_t expert, uint32_t number)
 {
@@ -229,6 +218,69 @@ EEPK_FN eepk_route eepk_choose_replica(const eepk_routing *r, uint32_t expert, u
     route.slot = r->replicas[i].slot;
     route.ordinal = (uint16_t)(number - r->begin[i]);
     return route;
+}
+
+/* What eepk_share_out and eepk_choose_replica say, for one pair: of the expert's `num` pairs its
+ * number is `number`. */
+EEPK_FN const eepk_replica *eepk_find_replica(const eepk_routing *r, uint32_t self, uint32_t expert,
+                                              uint32_t num, uint32_t number)
+{
+    const eepk_replica *found = &r->replicas[r->first[expert]];
+    const eepk_replica *end = &r->replicas[r->first[expert + 1]];
+    const uint32_t offset = eepk_share_offset(self, expert);
+
+    for (const eepk_replica *next = found + 1; next < end; next++) {
+        found = number >= eepk_share_begin(next->from, num, offset) ? next : found;
+    }
+    return found;
+}
+
+/* A batch of few pairs by one thread, which looks at no expert that has none. An expert's count
+ * says how many pairs it has, times 65536, and how many of these have a replica: it has no more
+ * than a step has tokens. A slot has one expert, so the slot's rows number themselves. They do in a
+ * loop of their own: where a row is counted depends on what was just read, and the reads for the
+ * next pair would wait for it. */
+EEPK_FN void eepk_route_few(const eepk_shape *s, const eepk_routing *r, const int32_t *topk_idx,
+                            uint32_t pairs)
+{
+    const eepk_routing to = *r; /* whose pointers nothing that is written here changes */
+    const uint32_t cells = s->max_ranks * s->num_slots, num_slots = s->num_slots, self = s->self;
+    const uint32_t num_experts = s->num_experts;
+
+    for (uint32_t i = 0; i < cells; i++) {
+        to.send_count[i] = 0;
+    }
+    for (uint32_t i = 0; i < num_experts; i++) {
+        to.expert_count[i] = 0;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (topk_idx[i] >= 0) {
+            to.expert_count[topk_idx[i]] += 1u << 16;
+        }
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (topk_idx[i] < 0) {
+            to.route[i].slot = EEPK_NO_SLOT;
+            continue;
+        }
+        const uint32_t expert = (uint32_t)topk_idx[i], count = to.expert_count[expert]++;
+        const eepk_replica *replica =
+            eepk_find_replica(&to, self, expert, count >> 16, count & 0xffffu);
+        to.route[i] = (eepk_route){replica->seat, replica->slot, 0, 0};
+        if (to.loads) {
+            to.loads[expert]++;
+        }
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        eepk_route *route = &to.route[i];
+        if (route->slot != EEPK_NO_SLOT) {
+            const uint32_t cell = (uint32_t)route->seat * num_slots + route->slot;
+            route->ordinal = (uint16_t)to.send_count[cell]++;
+        }
+    }
+    for (uint32_t expert = 0; to.loads_out && expert < num_experts; expert++) {
+        to.loads_out[expert] = to.loads[expert];
+    }
 }
 
 /* For each (token, k): replica, and its ordinal among this rank's rows for that slot, in token
@@ -247,6 +299,13 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
     if (status->bad_input == EEPK_INPUT_OK) {
         eepk_check_input(s, topk_idx, *num_tokens, r->first, r->first_bad, status, g);
     }
+    if (EEPK_WARP == 1) {
+        pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;
+        if (pairs <= EEPK_FEW_PER_EXPERT * s->num_experts) {
+            eepk_route_few(s, r, topk_idx, pairs);
+            return;
+        }
+    }
     for (uint32_t i = lane; i < s->num_experts; i += EEPK_WARP) {
         count[i] = 0;
     }
@@ -263,11 +322,7 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
         (void)eepk_number_pair(i < end ? eepk_pair_expert(topk_idx[i]) : EEPK_NO_EXPERT, count);
     }
     eepk_block_sync();
-    if (EEPK_WARP == 1 && pairs < s->num_experts && !r->loads_out) {
-        eepk_share_few(s, r, topk_idx, pairs);
-    } else {
-        eepk_share_all(s, r, warps, g);
-    }
+    eepk_share_all(s, r, warps, g);
     eepk_block_sync();
     for (uint32_t base = begin; base < end; base += EEPK_WARP) {
         uint32_t i = base + lane;
