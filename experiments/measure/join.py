@@ -20,23 +20,21 @@ Exit: 0 all bars met, 1 one missed, 2 it could not be measured.
 """
 
 import argparse
-import math
 import os
-import random
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import beside
 import common
 
-COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "busy_ms", "prepare_ms", "steps",
-           "min_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms", "p50_before_ms", "aborted_in_window",
-           *common.COUNTERS, "tokens_emitted", "good", "foreign_share")
-KINDS = ("join", "dummy", "dummy-again")
+COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "busy_ms", "prepare_ms",
+           *beside.STATISTICS, "p50_before_ms", "aborted_in_window", *common.COUNTERS,
+           "tokens_emitted", "good", "foreign_share")
 SEAT = 3
 KILL_MS, WINDOW_MS = 1500, 3000
 AFTER_FLIP_MS = 1000.0
 REST_MS = 500.0  # from the end of a dummy's window to the rejoin that ends its run
-BAR, RESAMPLES, FEWEST_ROUNDS = 1.25, 10000, 6
+BAR = 1.25
 
 
 def parse():
@@ -59,21 +57,17 @@ def run(options, kind, index, seed, extra):
                                     *extra], f"{kind}-{index}")
 
 
-def window_row(of_run, begin, length, seed):
+def window_row(of_run, begin, length):
     """The statistics of one window; `begin` and `length` in ms."""
-    durations = of_run.durations(begin, begin + length, without_seat=SEAT)
+    row = beside.statistics(of_run, begin, length, SEAT)
     before = of_run.durations(begin - AFTER_FLIP_MS, begin, without_seat=SEAT)
-    if not durations or not before:
-        raise common.Failure("no healthy rank made a step in the window or before it")
+    if not before:
+        raise common.Failure("no healthy rank made a step before the window")
     aborted = sum(1 for step in of_run.steps if step["seat"] != SEAT and step["status"] != 0
                   and begin <= step["begin_ms"] < begin + length)
-    row = {f"p{percent}_ms": common.quantile(durations, percent) for percent in (50, 90, 99)}
     row.update({name: of_run.summary[name] for name in common.COUNTERS})
-    row.update(seed=seed, begin_ms=begin, length_ms=length, steps=len(durations),
-               min_ms=min(durations), max_ms=max(durations),
-               p50_before_ms=common.quantile(before, 50), aborted_in_window=aborted,
-               tokens_emitted=of_run.summary["tokens_emitted"],
-               good=int(not common.faults_of_run(of_run)), foreign_share=of_run.foreign_share)
+    row.update(p50_before_ms=common.quantile(before, 50), aborted_in_window=aborted,
+               tokens_emitted=of_run.summary["tokens_emitted"])
     return row
 
 
@@ -90,8 +84,8 @@ def join_row(options, index, seed):
     if not flips:
         raise common.Failure(f"round {index}: no healthy rank flipped to the joiner's view")
     begin, busy = join["time_ms"], max(flips) - join["time_ms"]
-    row = window_row(joined, begin, busy + AFTER_FLIP_MS, seed)
-    row.update(round=index, kind="join", busy_ms=busy, prepare_ms=join["prepare_ms"])
+    row = window_row(joined, begin, busy + AFTER_FLIP_MS)
+    row.update(busy_ms=busy, prepare_ms=join["prepare_ms"])
     return row, joined
 
 
@@ -105,93 +99,28 @@ def dummy_row(options, kind, index, seed, like):
     begin = next((event["time_ms"] for event in burnt.events if event["kind"] == "burn"), None)
     if begin is None:
         raise common.Failure(f"round {index}: the dummy was not started")
-    row = window_row(burnt, begin, like["length_ms"], seed)
-    row.update(round=index, kind=kind, busy_ms=like["busy_ms"], prepare_ms=None)
+    row = window_row(burnt, begin, like["length_ms"])
+    row.update(busy_ms=like["busy_ms"], prepare_ms=None)
     return row
 
 
-def interval(logs):
-    """Geometric mean of ratios given by their logarithms, and its bootstrapped 95 % interval."""
-    generator = random.Random(1)
-    means = sorted(sum(generator.choice(logs) for _ in logs) / len(logs)
-                   for _ in range(RESAMPLES))
-    return tuple(math.exp(x) for x in (sum(logs) / len(logs), means[int(0.025 * RESAMPLES)],
-                                       means[int(0.975 * RESAMPLES)]))
-
-
-def logs_of(rounds, above, below):
-    """Logarithms of p99 ratios, one per round; `below` is a list of kinds, averaged."""
-    logs = []
-    for rows in rounds:
-        base = sum(math.log(rows[kind]["p99_ms"]) for kind in below) / len(below)
-        logs.append(math.log(rows[above]["p99_ms"]) - base)
-    return logs
-
-
-def is_disturbed(rows):
-    return any(row["foreign_share"] > common.DISTURBED_SHARE for row in rows.values())
-
-
-def undisturbed(rounds):
-    """The rounds that the figures come from; prints what is left out."""
-    quiet = [rows for rows in rounds if not is_disturbed(rows)]
-    if len(quiet) == len(rounds):
-        return rounds
-    if len(quiet) < FEWEST_ROUNDS:
-        print(f"\n{len(rounds) - len(quiet)} of {len(rounds)} rounds were disturbed by other "
-              f"programs: too few are left, all are used, expect noise")
-        return rounds
-    print(f"\n{len(rounds) - len(quiet)} of {len(rounds)} rounds were disturbed by other programs "
-          f"and are left out")
-    return quiet
-
-
 def judge(rounds):
-    print("\np99 of healthy ranks' steps in the window, ms")
-    print("round      join     dummy     again   join/dummy   again/dummy   window ms   others %")
-    for index, rows in enumerate(rounds, 1):
-        a, b, c = (rows[kind]["p99_ms"] for kind in KINDS)
-        print(f"{index:<5}  {a:8.2f}  {b:8.2f}  {c:8.2f}   {a / b:10.3f}   {c / b:11.3f}   "
-              f"{rows['join']['length_ms']:9.0f}   "
-              f"{100 * max(row['foreign_share'] for row in rows.values()):8.0f}")
-    used = undisturbed(rounds)
-    # Both dummies of a round are the same thing, so their mean is what a join is compared with.
-    ratio, low, high = interval(logs_of(used, "join", ("dummy", "dummy-again")))
-    same, same_low, same_high = interval(logs_of(used, "dummy-again", ("dummy",)))
+    (ratio, low, high), n = beside.tell(rounds, "join", "window ms", lambda row: row["length_ms"])
     counted = {name: sum(row[name] for rows in rounds for row in rows.values())
                for name in common.COUNTERS}
-    bad = sum(1 for rows in rounds for row in rows.values() if not row["good"])
-    print(f"\nA/A     dummy / dummy {same:.3f}, 95 % interval {same_low:.3f} to {same_high:.3f}, "
-          f"n {len(used)}")
     answers = [
         common.verdict("p99 join / dummy", ratio <= BAR,
-                       f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, "
-                       f"n {len(used)}"
+                       f"{ratio:.3f} <= {BAR}, 95 % interval {low:.3f} to {high:.3f}, n {n}"
                        + ("" if high <= BAR else "; the interval reaches beyond the bar")),
         *(common.verdict(name, count == 0, str(count)) for name, count in counted.items()),
-        common.verdict("runs without a wrong or lost token", bad == 0,
-                       f"{3 * len(rounds) - bad} of {3 * len(rounds)}"),
+        beside.verdict_on_tokens(rounds),
     ]
     return all(answers)
 
 
 def main():
     options = parse()
-    rounds, file = [], common.Rows(os.path.join(options.out, "join.csv"), COLUMNS)
-    for index in range(1, options.rounds + 1):
-        seed = options.seed + index - 1
-        join, joined = join_row(options, index, seed)
-        file.begin(joined.summary, options.note)
-        file.add(join)
-        rows = {"join": join}
-        for kind in KINDS[1:]:
-            rows[kind] = dummy_row(options, kind, index, seed, join)
-            file.add(rows[kind])
-        rounds.append(rows)
-        print(f"round {index}: p99 " + "  ".join(
-            f"{kind} {rows[kind]['p99_ms']:.2f}" for kind in KINDS) + " ms", flush=True)
-    file.close()
-    good = judge(rounds)
+    good = judge(beside.measure(options, "join", COLUMNS, join_row, dummy_row))
     print(f"rows: {options.out}/join.csv")
     return 0 if good else 1
 

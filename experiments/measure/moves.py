@@ -22,12 +22,11 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import beside
 import common
-import join
 
-COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "burn_ms", "bytes", "steps", "min_ms",
-           "p50_ms", "p90_ms", "p99_ms", "max_ms", "good", "foreign_share")
-KINDS = ("moves", "dummy", "dummy-again")
+COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "burn_ms", "bytes",
+           *beside.STATISTICS, "good", "foreign_share")
 SEAT, KILL_MS, END_MS = 3, 1500, 9000
 CPU_S_PER_GB = 0.5
 SHAPE = ["--layers", "6", "--experts", "96", "--slots", "64", "--inner", "384"]
@@ -54,17 +53,10 @@ def run(options, kind, index, seed, extra):
                           f"{kind}-{index}")
 
 
-def window_row(of_run, index, kind, seed, window, cost):
-    """Statistics of the steps in a window (begin, length in ms)."""
-    begin, length = window
-    durations = of_run.durations(begin, begin + length, without_seat=SEAT)
-    if not durations:
-        raise common.Failure("no rank made a step in the window")
-    row = {f"p{percent}_ms": common.quantile(durations, percent) for percent in (50, 90, 99)}
-    row.update(round=index, kind=kind, seed=seed, begin_ms=begin, length_ms=length,
-               burn_ms=cost / 1e6 * CPU_S_PER_GB, bytes=cost, steps=len(durations), min_ms=min(durations),
-               max_ms=max(durations), good=int(not common.faults_of_run(of_run)),
-               foreign_share=of_run.foreign_share)
+def window_row(of_run, begin, length, cost):
+    """Statistics of the steps in a window (ms), beside what moved there, in bytes."""
+    row = beside.statistics(of_run, begin, length, SEAT)
+    row.update(burn_ms=cost / 1e6 * CPU_S_PER_GB, bytes=cost)
     return row
 
 
@@ -76,54 +68,28 @@ def moves_row(options, index, seed):
              if event["kind"] in ("rebalancing", "rebalanced", "flipped") and event["time_ms"] > KILL_MS]
     if not times or not moved.summary["weights_bytes_background"]:
         raise common.Failure(f"round {index}: nothing was moved behind traffic")
-    window = (min(times), max(times) - min(times))
-    return window_row(moved, index, "moves", seed, window, moved.summary["weights_bytes_background"]), moved
+    return window_row(moved, min(times), max(times) - min(times),
+                      moved.summary["weights_bytes_background"]), moved
 
 
 def dummy_row(options, kind, index, seed, like):
     burn = f"{max(like['burn_ms'], 1):.0f}ms@{like['begin_ms']:.0f}ms"
     burnt = run(options, kind, index, seed, ["--background-rate", "0", "--dummy-burn", burn,
                                              "--dummy-burn", f"1ms@{END_MS}ms"])
-    return window_row(burnt, index, kind, seed, (like["begin_ms"], like["length_ms"]), like["bytes"])
+    return window_row(burnt, like["begin_ms"], like["length_ms"], like["bytes"])
 
 
 def judge(rounds):
-    print("\np99 of the steps in the window, ms")
-    print("round     moves     dummy     again   moves/dummy   again/dummy   MB moved   others %")
-    for index, rows in enumerate(rounds, 1):
-        a, b, c = (rows[kind]["p99_ms"] for kind in KINDS)
-        print(f"{index:<5}  {a:8.2f}  {b:8.2f}  {c:8.2f}   {a / b:11.3f}   {c / b:11.3f}   "
-              f"{rows['moves']['bytes'] / 1e6:8.1f}   "
-              f"{100 * max(row['foreign_share'] for row in rows.values()):8.0f}")
-    used = join.undisturbed(rounds)
-    ratio, low, high = join.interval(join.logs_of(used, "moves", ("dummy", "dummy-again")))
-    same, same_low, same_high = join.interval(join.logs_of(used, "dummy-again", ("dummy",)))
-    bad = sum(1 for rows in rounds for row in rows.values() if not row["good"])
-    print(f"\nA/A     dummy / dummy {same:.3f}, 95 % interval {same_low:.3f} to {same_high:.3f}, n {len(used)}")
+    (ratio, low, high), n = beside.tell(rounds, "moves", "MB moved", lambda row: row["bytes"] / 1e6)
     answers = [common.verdict("p99 moves / dummy", high <= BAR,
-                              f"{ratio:.3f}, 95 % interval {low:.3f} to {high:.3f} <= {BAR}, n {len(used)}"),
-               common.verdict("runs without a wrong or lost token", bad == 0,
-                              f"{3 * len(rounds) - bad} of {3 * len(rounds)}")]
+                              f"{ratio:.3f}, 95 % interval {low:.3f} to {high:.3f} <= {BAR}, n {n}"),
+               beside.verdict_on_tokens(rounds)]
     return all(answers)
 
 
 def main():
     options = parse()
-    rounds, file = [], common.Rows(os.path.join(options.out, "moves.csv"), COLUMNS)
-    for index in range(1, options.rounds + 1):
-        seed = options.seed + index - 1
-        moves, moved = moves_row(options, index, seed)
-        file.begin(moved.summary, options.note)
-        file.add(moves)
-        rows = {"moves": moves}
-        for kind in KINDS[1:]:
-            rows[kind] = dummy_row(options, kind, index, seed, moves)
-            file.add(rows[kind])
-        rounds.append(rows)
-        print(f"round {index}: p99 " + "  ".join(
-            f"{kind} {rows[kind]['p99_ms']:.2f}" for kind in KINDS) + " ms", flush=True)
-    file.close()
-    good = judge(rounds)
+    good = judge(beside.measure(options, "moves", COLUMNS, moves_row, dummy_row))
     print(f"rows: {options.out}/moves.csv")
     return 0 if good else 1
 

@@ -1,9 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What detect.py, soak.py and store_outage.py conclude from rows, on rows written by hand."""
+"""What detect.py, soak.py, store_outage.py and rounds beside a dummy conclude from rows, on rows
+written by hand."""
 
+import argparse
+import contextlib
 import errno
 import fcntl
+import io
 import os
 import sys
 import tempfile
@@ -12,6 +16,7 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
                                 "experiments", "measure"))
+import beside
 import common
 import detect
 import soak
@@ -40,6 +45,38 @@ def run_of(events, faults=(), steps=(), **summary):
 FAULT = {"rank": 2, "generation": 1, "kind": "kill", "time_ms": 100.0, "expelled": True}
 JOINED = [event(-1.0, seat, "joined", epoch=1, value=1) for seat in range(4)]
 BASE = {"mode": "idle", "ballast_mb": 0, "kind": "kill", "run": 1}
+
+
+class Beside(unittest.TestCase):
+    def test_a_round_is_the_subject_and_two_dummies_like_it(self):
+        asked = []
+
+        def subject(_, index, seed):
+            return {"p99_ms": 10.0 * index, "good": 1, "foreign_share": 0.0}, run_of([], commit="c",
+                                                                                     versions={})
+
+        def dummy(_, kind, index, seed, like):
+            asked.append((kind, index, seed, like["p99_ms"]))
+            return {"p99_ms": {"dummy": 10.0, "dummy-again": 40.0}[kind], "good": index - 1,
+                    "foreign_share": 0.0}
+
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            options = argparse.Namespace(out=folder, rounds=2, seed=7, note="")
+            rounds = beside.measure(options, "thing", ("round", "kind", "seed", "p99_ms"), subject, dummy)
+            with open(os.path.join(folder, "thing.csv"), encoding="utf-8") as file:
+                lines = [line.rstrip() for line in file if not line.startswith("#")]
+            figure, _ = beside.tell(rounds, "thing", "n", lambda row: 1)
+            self.assertFalse(beside.verdict_on_tokens(rounds))
+        self.assertEqual(asked, [("dummy", 1, 7, 10.0), ("dummy-again", 1, 7, 10.0),
+                                 ("dummy", 2, 8, 20.0), ("dummy-again", 2, 8, 20.0)])
+        self.assertEqual(lines, ["round,kind,seed,p99_ms", "1,thing,7,10.000", "1,dummy,7,10.000",
+                                 "1,dummy-again,7,40.000", "2,thing,8,20.000", "2,dummy,8,10.000",
+                                 "2,dummy-again,8,40.000"])
+        self.assertAlmostEqual(figure[0], 0.5 ** 0.5)  # of 10/20 and 20/20
+
+    def test_a_window_without_steps_is_no_figure(self):
+        with self.assertRaises(common.Failure):
+            beside.statistics(run_of([], steps=[step(5.0, 6.0)]), 10.0, 10.0, -1)
 
 
 class Files(unittest.TestCase):

@@ -14,9 +14,9 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEPT = os.path.join(ROOT, "experiments", "results")
 sys.path.insert(0, os.path.join(ROOT, "experiments", "measure"))
+import beside
 import common
 import cycles
-import join
 import pause_pair
 
 MAIN, RESULTS = "README.md", "experiments/results/README.md"
@@ -109,9 +109,8 @@ class Results(unittest.TestCase):
         for row in rows_of("join.csv"):
             rounds.setdefault(row["round"], {})[row["kind"]] = row
         rounds = list(rounds.values())
-        used = join.undisturbed(rounds)
-        figures = join.interval(join.logs_of(used, "join", ("dummy", "dummy-again")))
-        same = join.interval(join.logs_of(used, "dummy-again", ("dummy",)))
+        used = beside.undisturbed(rounds)
+        figures, same = beside.figures(used, "join")
         ratio, low, high = (f"{number:.2f}" for number in figures)
         again = "{:.2f}, {:.2f} to {:.2f}".format(*same)
         self.says(MAIN, "| reintegration", f"{ratio}, 95 % interval {low} to {high}",
