@@ -6,15 +6,17 @@
 #include "experiments/base/end_signals.h"
 #include "experiments/base/poll_open.h"
 #include "experiments/children/descriptor_limit.h"
-#include "experiments/launcher/finish.h"
+#include "experiments/children/finish.h"
 #include "experiments/launcher/launcher_control.h"
 #include "experiments/launcher/launcher_experts.h"
 #include "experiments/launcher/launcher_plan.h"
 #include "experiments/launcher/launcher_rank.h"
+#include "experiments/launcher/launcher_restart.h"
 #include "experiments/launcher/launcher_script.h"
 #include "experiments/launcher/launcher_setup.h"
 #include "experiments/launcher/launcher_verbs.h"
 #include "experiments/launcher/launcher_view.h"
+#include "experiments/rows/startup.h"
 #include "experiments/script/plan_file.h"
 #include "graphs/base/say.h"
 
@@ -121,6 +123,7 @@ static void start_serving(launcher *self, uint64_t now_ns)
     self->run.load_end_ns = now_ns;
     launcher_note(self, "start", NULL, (uint64_t)self->options.num_ranks);
     launcher_record_cover(self);
+    launcher_cool(self);
     if (!machine_time_of_run(self, &self->begin)) {
         self->begin = (machine_time){0};
     }
@@ -208,6 +211,7 @@ static void serve(launcher *self)
             start_serving(self, time_ns);
         }
         if (self->run.start_ns) {
+            launcher_run_restart(self);
             launcher_run_script(self);
             launcher_run_plan(self);
             launcher_run_load(self, time_ns);
@@ -308,6 +312,8 @@ static bool write_rows(launcher *self)
         errno = failed.file[i].error;
         (void)has_written(self, status, failed.file[i].name);
     }
+    const char *weights = self->options.checkpoint ? "checkpoint" : "seed";
+    good &= has_written(self, startup_write(&self->run, weights, dir), "startup.csv");
     if (self->options.plan) {
         good &= has_written(self, plan_write(self->options.plan, dir), "plan.json");
     }
@@ -339,6 +345,7 @@ static int report(launcher *self)
         return 1;
     }
     read_signals(self);
+    all.is_restarting = self->options.baseline == OPTIONS_RESTART;
     all.came_to_end = !self->ending.failed && !self->ending.interrupted;
     all.broken = !all.came_to_end || !kept;
     all.broken_why = *self->ending.why ? self->ending.why

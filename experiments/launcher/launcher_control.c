@@ -123,6 +123,9 @@ static bool is_possible(launcher *self, const script_event *event, bool now, cha
         }
     }
     const char *why = store_refuses(self, event->verb, now);
+    if (self->options.baseline == OPTIONS_RESTART && verb_is_of_elastic(event->verb)) {
+        why = "membership is fixed (--baseline restart)";
+    }
     if (why) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", info->name, why);
         return false;
@@ -235,7 +238,8 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
  * copies of some experts. */
 static void end_joiners(launcher *self)
 {
-    bool ends = self->ending.finishing && launcher_uncovered(self) == 0;
+    bool ends = self->ending.finishing && launcher_uncovered(self) == 0 &&
+                self->options.baseline != OPTIONS_RESTART; /* there they are no joiners */
     for (int seat = 0; ends && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);
         uint64_t from_ns = self->ending.finish_ns;

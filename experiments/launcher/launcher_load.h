@@ -10,7 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LAUNCHER_MAX_FILLED = 1 << 18 }; /* requests that --keep-busy adds, at most */
+enum {
+    LAUNCHER_MAX_FILLED = 1 << 18,  /* requests that --keep-busy adds, at most */
+    LAUNCHER_MAX_RETRIES = 1 << 18, /* and that clients send again after a full restart */
+};
 
 typedef struct launcher launcher;
 

@@ -15,6 +15,14 @@
 
 /* ---------------------------------------------------------------- from a rank */
 
+static void on_startup(record_process *process, const wire_startup *startup)
+{
+    process->startup = (record_startup){.main_ns = startup->main_ns,
+                                        .open_ns = startup->open_ns,
+                                        .loaded_ns = startup->loaded_ns,
+                                        .captured_ns = startup->captured_ns};
+}
+
 static void on_joined(launcher *self, int seat, const wire_joined *joined)
 {
     record_process *process = launcher_process_of(self, seat);
@@ -131,11 +139,11 @@ static void on_packet(launcher *self, int seat, size_t bytes)
     static const struct {
         uint32_t kind;
         size_t bytes;
-    } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},       {WIRE_JOINED, sizeof(wire_joined)},
-                 {WIRE_STEP, sizeof(wire_step)},         {WIRE_EVENT, sizeof(wire_event)},
-                 {WIRE_COUNTERS, sizeof(wire_counters)}, {WIRE_FAILED, sizeof(wire_failed)},
-                 {WIRE_HANDBACK, sizeof(wire_failed)},   {WIRE_FROZEN, sizeof(wire_header)},
-                 {WIRE_STOPPED, sizeof(wire_header)}};
+    } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},     {WIRE_JOINED, sizeof(wire_joined)},
+                 {WIRE_STARTUP, sizeof(wire_startup)}, {WIRE_STEP, sizeof(wire_step)},
+                 {WIRE_EVENT, sizeof(wire_event)},     {WIRE_COUNTERS, sizeof(wire_counters)},
+                 {WIRE_FAILED, sizeof(wire_failed)},   {WIRE_HANDBACK, sizeof(wire_failed)},
+                 {WIRE_FROZEN, sizeof(wire_header)},   {WIRE_STOPPED, sizeof(wire_header)}};
     const void *packet = self->packet;
     const wire_header *header = packet;
     const wire_failed *ended = packet;
@@ -153,6 +161,9 @@ static void on_packet(launcher *self, int seat, size_t bytes)
     case WIRE_HELLO:
         process->generation = ((const wire_hello *)packet)->generation;
         launcher_on_state(self, STATE_OPENED, seat);
+        break;
+    case WIRE_STARTUP:
+        on_startup(process, packet);
         break;
     case WIRE_JOINED:
         on_joined(self, seat, packet);

@@ -5,7 +5,7 @@
 #include "experiments/base/monotonic.h"
 #include "experiments/children/device_probe.h"
 #include "experiments/base/end_signals.h"
-#include "experiments/launcher/finish.h"
+#include "experiments/children/finish.h"
 #include "graphs/device/device_share.h"
 #include "graphs/base/descriptors.h"
 
@@ -204,7 +204,8 @@ static bool set_up(launcher *self)
         return false;
     }
     uint32_t max_requests = (uint32_t)self->load.arrivals.num_requests +
-                            (self->options.keep_busy ? LAUNCHER_MAX_FILLED : 0);
+                            (self->options.keep_busy ? LAUNCHER_MAX_FILLED : 0) +
+                            (self->options.baseline == OPTIONS_RESTART ? LAUNCHER_MAX_RETRIES : 0);
     self->process = malloc((size_t)self->options.max_ranks * sizeof *self->process);
     if (!self->process ||
         scheduler_open((int)self->options.max_ranks, max_requests,

@@ -4,8 +4,7 @@
 #include "experiments/launcher/launcher_state.h"
 
 #include "experiments/base/monotonic.h"
-
-#include "experiments/base/monotonic.h"
+#include "experiments/base/page_cache.h"
 #include "graphs/base/say.h"
 
 #include <stdarg.h>
@@ -136,6 +135,11 @@ bool launcher_seat_runs(const void *user, int seat)
 {
     const launcher *self = user;
     return self->ranks->seat[seat].lives;
+}
+
+double launcher_checkpoint_cached(const launcher *self)
+{
+    return self->options.checkpoint ? page_cache_share(self->options.checkpoint) : -1;
 }
 
 /* ---------------------------------------------------------------- rows and faults */

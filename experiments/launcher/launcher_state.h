@@ -91,6 +91,9 @@ bool launcher_is_only_slow(const record_process *process, uint64_t now_ns);
 bool launcher_seat_is_active(const void *user, int seat);
 bool launcher_seat_runs(const void *user, int seat);
 
+/* The share of the checkpoint that is in the page cache; < 0: there is none, or nobody can tell. */
+double launcher_checkpoint_cached(const launcher *self);
+
 /* ---------------------------------------------------------------- rows and faults */
 
 /* A row about something that the launcher itself did or saw, now or at a given time. */

@@ -22,6 +22,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
         /* Its process has ended and its socket was read to the end: it emits nothing any more. */
         (void)scheduler_seat_ended(self->scheduler, seat, before->generation);
     }
+    double cached = joiner || !self->run.start_ns ? launcher_checkpoint_cached(self) : -1;
     uint64_t spawn_ns = now_ns();
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
@@ -35,6 +36,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     process->seat = seat;
     process->spawn_ns = spawn_ns;
     process->rejoin = joiner;
+    process->cached = cached;
     self->process[seat] = (int64_t)self->run.num_processes - 1;
     launcher_note(self, joiner ? "rejoin" : "spawn", process, 0);
     launcher_on_state(self, STATE_SPAWNED, seat);

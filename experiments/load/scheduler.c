@@ -278,6 +278,27 @@ void scheduler_hand_back(scheduler *self, int seat, uint32_t generation, uint32_
     }
 }
 
+eep_status scheduler_fail_served(scheduler *self, double now_ms, scheduler_failed *failed_out)
+{
+    const uint32_t num = self->num_requests; /* without the new ones */
+    *failed_out = (scheduler_failed){.first_retry = num};
+    for (uint32_t r = self->first_alive; r < num; r++) {
+        scheduler_request *request = &self->request[r];
+        if (request->status != REQUEST_RUNNING || request->seat < 0) {
+            continue;
+        }
+        uint32_t retry = 0, input = request->input_length, output = request->output_length;
+        scheduler_fail(self, request->seat, request->generation, r);
+        failed_out->num++;
+        failed_out->tokens += request->num_emitted;
+        eep_status status = scheduler_add(self, input, output, now_ms, &retry); /* may move all */
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
+    return EEP_OK;
+}
+
 void scheduler_lose_all(scheduler *self)
 {
     for (uint32_t r = self->first_alive; r < self->num_requests; r++) {

@@ -41,6 +41,13 @@ typedef struct scheduler_counts {
     uint64_t tokens_emitted, tokens_refused;
 } scheduler_counts;
 
+/* What scheduler_fail_served has ended. */
+typedef struct scheduler_failed {
+    uint32_t num;         /* requests */
+    uint32_t first_retry; /* the id of the first new one; the others follow it */
+    uint64_t tokens;      /* that the failed ones had emitted */
+} scheduler_failed;
+
 /* A scheduler for `num_seats` seats that takes up to `max_requests` requests and gives a rank at
  * most `num_max_requests` at once. EEP_ERR_INVALID, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status scheduler_open(int num_seats, uint32_t max_requests,
@@ -76,6 +83,12 @@ EEP_MUST_CHECK eep_status scheduler_token(scheduler *self, int seat, uint32_t ge
  * (seat, generation) serves it. */
 void scheduler_fail(scheduler *self, int seat, uint32_t generation, uint32_t request);
 void scheduler_hand_back(scheduler *self, int seat, uint32_t generation, uint32_t request);
+/* Every rank is gone, and with it what it knew of its requests: each request that a rank serves
+ * ends with an error, and its client sends another one of the same lengths, which goes to the end
+ * of the queue (after arXiv 2605.10670, "requests in flight fail and are retried by the client").
+ * What waits for a rank stays. EEP_ERR_NO_MEMORY: there is no room for all of the new ones. */
+EEP_MUST_CHECK eep_status scheduler_fail_served(scheduler *self, double now_ms,
+                                                scheduler_failed *failed_out);
 /* Nobody is left to serve: everything that is not ended is lost. */
 void scheduler_lose_all(scheduler *self);
 

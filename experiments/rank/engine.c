@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests become batches of positions, and a step's results become tokens. */
 #include "experiments/rank/engine.h"
+#include "experiments/base/monotonic.h"
 #include "experiments/model/model.h"
 #include "experiments/model/model_weights.h"
 
@@ -51,6 +52,7 @@ struct engine {
     bool running;        /* replayed, neither committed nor rolled back */
     bool corrupted;      /* the corruption is part of a committed step */
     int64_t bad_request; /* the one with a bad input; -1: none is chosen yet */
+    uint64_t loaded_ns;
     char error[ERROR_BYTES];
 };
 
@@ -146,6 +148,7 @@ static eep_status open_parts(engine *e, eep_device *device)
     if (status != EEP_OK) {
         return fail(e, status, "model: %s", why);
     }
+    e->loaded_ns = now_ns();
     choose_corruption(e);
     status = allocate(e);
     if (status != EEP_OK) {
@@ -177,6 +180,11 @@ eep_status engine_open(const engine_config *config, eep_context *context, eep_de
     open_error[0] = '\0';
     *engine_out = e;
     return EEP_OK;
+}
+
+uint64_t engine_loaded_ns(const engine *e)
+{
+    return e->loaded_ns;
 }
 
 bool engine_close(engine *e)

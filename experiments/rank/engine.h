@@ -46,6 +46,8 @@ typedef struct engine engine;
  * missing. */
 EEP_MUST_CHECK eep_status engine_open(const engine_config *config, eep_context *context,
                                       eep_device *device, engine **engine_out);
+/* CLOCK_MONOTONIC, when engine_open had loaded the weights; behind that it captured the graph. */
+uint64_t engine_loaded_ns(const engine *engine);
 /* Wait for a step in flight (at most 10 s) and free everything: after eep_close of the context,
  * which borrows the weights, and before eep_device_close. False: the step has not ended, and what
  * it uses was left alone, as the device must be. NULL is ignored. */

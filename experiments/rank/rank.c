@@ -7,6 +7,7 @@
 #include "graphs/base/say.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,19 @@ static void stop_work(rank *self)
     self->stopped_ns = now_ns();
 }
 
+/* With fixed membership nothing goes on once a member is lost: this rank has promised to begin no
+ * step under its view, and waits for its end. */
+static bool is_cut_off(const rank *self)
+{
+    return __atomic_load_n(&self->is_cut_off, __ATOMIC_RELAXED);
+}
+
+static void wait_for_launcher(const rank *self)
+{
+    struct pollfd control = {.fd = self->config.control_fd, .events = POLLIN};
+    (void)poll(&control, 1, (int)(STEP_BEGIN_US / 1000));
+}
+
 static eep_status serve(rank *self)
 {
     eep_status status = EEP_OK;
@@ -165,6 +179,10 @@ static eep_status serve(rank *self)
         }
         if (rank_is_told_to_stop(self) && !self->stopped_ns) {
             stop_work(self);
+        }
+        if (is_cut_off(self) && !self->stopped_ns) {
+            wait_for_launcher(self);
+            continue;
         }
         if (self->draining && !self->drain_asked) {
             status = start_drain(self);

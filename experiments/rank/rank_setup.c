@@ -106,15 +106,16 @@ void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BY
     RANK_FIELDS(PRINT)
 #undef PRINT
     snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
-             "%d %d %d %d %d %d %.3f %.3f %.3f %.3f %s", (int)self->dtype, self->corrupt,
-             (int)self->log_level, device_index(self->device), self->no_kill_fence, self->bulk,
-             self->expel_ms, self->step_deadline_ms, self->drain_bound_ms, self->stores_margin_ms,
+             "%d %d %d %d %d %d %d %.3f %.3f %.3f %.3f %s", (int)self->dtype, self->corrupt,
+             (int)self->log_level, device_index(self->device), self->no_kill_fence,
+             self->fixed_membership, self->bulk, self->expel_ms, self->step_deadline_ms,
+             self->drain_bound_ms, self->stores_margin_ms,
              self->checkpoint ? self->checkpoint : "");
 }
 
 eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
 {
-    int dtype = 0, log_level = 0, device = 0, no_fence = 0, used = 0;
+    int dtype = 0, log_level = 0, device = 0, no_fence = 0, fixed = 0, used = 0;
     *setup_out = (rank_setup){0};
 #define SCAN(field)                                                                                \
     if (sscanf(text, "%" SCNd64 "%n", &setup_out->field, &used) != 1) {                            \
@@ -123,14 +124,15 @@ eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
     text += used;
     RANK_FIELDS(SCAN)
 #undef SCAN
-    if (sscanf(text, "%d %d %d %d %d %d %lf %lf %lf %lf%n", &dtype, &setup_out->corrupt, &log_level,
-               &device, &no_fence, &setup_out->bulk, &setup_out->expel_ms,
+    if (sscanf(text, "%d %d %d %d %d %d %d %lf %lf %lf %lf%n", &dtype, &setup_out->corrupt,
+               &log_level, &device, &no_fence, &fixed, &setup_out->bulk, &setup_out->expel_ms,
                &setup_out->step_deadline_ms, &setup_out->drain_bound_ms,
-               &setup_out->stores_margin_ms, &used) != 10 ||
+               &setup_out->stores_margin_ms, &used) != 11 ||
         device < 0 || device >= NUM_DEVICES) {
         return EEP_ERR_PROTOCOL;
     }
     setup_out->no_kill_fence = no_fence != 0;
+    setup_out->fixed_membership = fixed != 0;
     setup_out->dtype = (rank_dtype)dtype;
     setup_out->log_level = (eep_log_level)log_level;
     setup_out->device = devices[device];

@@ -47,6 +47,9 @@ static void on_event(void *user, const eep_event_info *record)
             joiner_nice_end(self->config.seat);
         }
     }
+    if (record->kind == EEP_EVENT_WEDGED && self->config.setup.fixed_membership) {
+        __atomic_store_n(&self->is_cut_off, true, __ATOMIC_RELAXED);
+    }
     rank_tell(self, &message, sizeof message);
 }
 
@@ -192,11 +195,20 @@ eep_status rank_start(rank *self)
     if (status != EEP_OK) {
         return status;
     }
+    self->startup = (wire_startup){.header = {WIRE_STARTUP, sizeof self->startup},
+                                   .main_ns = self->start_ns,
+                                   .open_ns = now_ns()};
     wire_hello hello = {{WIRE_HELLO, sizeof hello},
                         eep_rank(self->context),
                         eep_generation(self->context),
                         now_ns()};
     rank_tell(self, &hello, sizeof hello);
     status = open_engine(self);
-    return status == EEP_OK ? join(self) : status;
+    if (status != EEP_OK) {
+        return status;
+    }
+    self->startup.loaded_ns = engine_loaded_ns(self->engine);
+    self->startup.captured_ns = now_ns();
+    rank_tell(self, &self->startup, sizeof self->startup);
+    return join(self);
 }

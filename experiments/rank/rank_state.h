@@ -20,12 +20,14 @@ struct rank {
     send_queue send_queue;
     bool stop, draining; /* told so; atomic */
     bool hung_up;        /* the launcher has hung up; atomic */
+    bool is_cut_off;     /* membership is fixed, and a member was lost; atomic */
     bool drain_asked;    /* libeep was told so */
     bool nice;           /* prepares itself at a lower priority */
     bool dies, stops;    /* told to die at a place, or only to stop there */
     verb_place place;
     fault_node fault_node;
     slowdown slowdown;
+    wire_startup startup;
     uint64_t start_ns, ready_ns, counters_ns, stopped_ns;
     uint64_t captures_at_join;
     int token_capacity;

@@ -31,6 +31,11 @@ record_process *record_add_process(record *self)
     return append(&self->processes, &self->num_processes, sizeof *self->processes);
 }
 
+record_restart *record_add_restart(record *self)
+{
+    return append(&self->restarts, &self->num_restarts, sizeof *self->restarts);
+}
+
 record_event *record_add_event(record *self)
 {
     return append(&self->events, &self->num_events, sizeof *self->events);
@@ -93,6 +98,7 @@ void record_free(record *self)
     free(self->processes);
     free(self->views);
     free(self->faults);
+    free(self->restarts);
     free(self->events);
     rows_free(&self->rows);
     *self = (record){0};

@@ -14,11 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* When a process had come through each part of its start (wire_startup). */
+typedef struct record_startup {
+    uint64_t main_ns, open_ns, loaded_ns, captured_ns;
+} record_startup;
+
 /* One process in a seat. */
 typedef struct record_process {
     int32_t seat;
     uint32_t generation;           /* 0 until its HELLO */
     uint64_t spawn_ns;             /* just before the fork */
+    record_startup startup;        /* zeros until it is about to join */
     uint64_t ready_ns;             /* its READY event */
     uint64_t joined_ns;            /* it was in the view and said so */
     uint64_t kill_ns;              /* just before the launcher's SIGKILL or SIGABRT */
@@ -38,6 +44,8 @@ typedef struct record_process {
                     peer's fence, or from outside (summary_fault_was_fenced) */
     uint64_t captures_at_join;
     bool rejoin;           /* started while the job served */
+    bool restarted;        /* started again with all others, after a full restart began */
+    double cached;         /* share of the checkpoint in the page cache by then; < 0: unknown */
     bool seen_in_view;     /* some committed view had it */
     bool left_view;        /* and a later one had not */
     bool left_by_fault;    /* and that one was committed because of a fault */
@@ -71,6 +79,17 @@ typedef struct record_fault {
     size_t num_survivors;
 } record_fault;
 
+/* A full restart (--baseline restart): all ranks were killed, and started again together. */
+typedef struct record_restart {
+    size_t process;       /* index of the process whose end, or expulsion, was noticed */
+    uint64_t noticed_ns;  /* when; all others were killed at once */
+    uint64_t ended_ns;    /* all of them had ended */
+    uint64_t joined_ns;   /* all served again; 0: another fault, or the run's end, came before */
+    size_t first_process; /* the new ones are num_processes from this index on; 0: none yet */
+    size_t num_processes;
+    scheduler_failed failed; /* what they served */
+} record_restart;
+
 /* An event of the script, as it was when it was done with, or when the run ended. */
 typedef struct record_event {
     script_event event;
@@ -88,6 +107,8 @@ typedef struct record {
     size_t num_views;
     record_fault *faults;
     size_t num_faults;
+    record_restart *restarts;
+    size_t num_restarts;
     record_event *events;
     size_t num_events;
     cover cover;         /* of the first view */
@@ -105,6 +126,7 @@ bool record_left_as_asked(const record_process *process);
 /* Append one; NULL when memory is out. Pointers are valid until the next append of the kind. */
 record_process *record_add_process(record *self);
 record_view *record_add_view(record *self);
+record_restart *record_add_restart(record *self);
 record_event *record_add_event(record *self);
 record_fault *record_add_fault(record *self, size_t max_survivors);
 void record_free(record *self);

@@ -10,9 +10,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
-static const uint64_t SETTLED_NS = 1000000000; /* after a flip: still counted as its join */
-static const uint64_t WARM_NS = 500000000;     /* after the start: not counted as throughput */
-static const double SHORTEST_MS = 100;         /* less is no time to measure throughput in */
+static const uint64_t SETTLED_NS = 1000000000;    /* after a flip: still counted as its join */
+static const uint64_t WARM_NS = 500000000;        /* after the start: not counted as throughput */
+static const uint64_t BACK_WINDOW_NS = 500000000; /* in which throughput is back, */
+static const double BACK_SHARE = 0.95;            /* at so much of what it was */
+static const double SHORTEST_MS = 100;            /* less is no time to measure throughput in */
 
 static double ms(uint64_t from_ns, uint64_t to_ns)
 {
@@ -64,6 +66,18 @@ static void measure_firsts(const record *run, const record_process *joiner, summ
     }
 }
 
+/* The parts of its start. */
+static void measure_parts(const record_process *joiner, summary_join *out)
+{
+    const record_startup *startup = &joiner->startup;
+    out->prepared = startup->captured_ns != 0;
+    out->spawn_ms = ms(joiner->spawn_ns, startup->main_ns);
+    out->open_ms = ms(startup->main_ns, startup->open_ns);
+    out->load_ms = ms(startup->open_ns, startup->loaded_ns);
+    out->capture_ms = ms(startup->loaded_ns, startup->captured_ns);
+    out->enter_ms = ms(startup->captured_ns, joiner->joined_ns);
+}
+
 static summary_join measure_join(const record *run, const record_process *joiner, double *scratch)
 {
     summary_join out = {.seat = joiner->seat,
@@ -87,6 +101,7 @@ static summary_join measure_join(const record *run, const record_process *joiner
     out.longest_healthy_step_ms = steps.max;
     out.median_step_ms = steps.p50;
     measure_firsts(run, joiner, &out);
+    measure_parts(joiner, &out);
     return out;
 }
 
@@ -154,8 +169,8 @@ static void measure_throughput(const record *run, summary *self)
     uint64_t first_fault = first_fault_ns(run, self), last_join = 0;
     for (size_t i = 0; i < run->num_processes; i++) {
         const record_process *process = &run->processes[i];
-        last_join =
-            process->rejoin && process->joined_ns > last_join ? process->joined_ns : last_join;
+        bool came_later = process->rejoin || process->restarted;
+        last_join = came_later && process->joined_ns > last_join ? process->joined_ns : last_join;
     }
     uint64_t end = run->load_end_ns;
     uint64_t start = run->start_ns + WARM_NS;
@@ -180,6 +195,37 @@ static void measure_throughput(const record *run, summary *self)
                             &self->throughput_after};
     for (int i = 0; i < 3; i++) {
         *out[i] = time_ms[i] >= SHORTEST_MS ? tokens[i] / time_ms[i] * 1e3 : -1;
+    }
+}
+
+/* When the first window begins, from the first fault on, in which tokens came as before it: at
+ * least BACK_SHARE as many. Windows begin at the fault and at each token behind it. */
+static void measure_back(const record *run, summary *self)
+{
+    const row_token *tokens = run->rows.tokens;
+    const size_t num = run->rows.num_tokens;
+    const double wanted = BACK_SHARE * self->throughput_before * (double)BACK_WINDOW_NS / 1e9;
+    const uint64_t first = first_fault_ns(run, self);
+    size_t low = 0, high = 0; /* tokens of the window: they are in the order of their times */
+    self->back_ms = -1;
+    if (self->throughput_before <= 0 || first == UINT64_MAX) {
+        return;
+    }
+    for (uint64_t begin = first; begin + BACK_WINDOW_NS <= run->load_end_ns;) {
+        while (low < num && tokens[low].time_ns < begin) {
+            low++;
+        }
+        while (high < num && tokens[high].time_ns < begin + BACK_WINDOW_NS) {
+            high++;
+        }
+        if ((double)(high - low) >= wanted) {
+            self->back_ms = ms(first, begin);
+            return;
+        }
+        while (low < num && tokens[low].time_ns <= begin) {
+            low++;
+        }
+        begin = low < num ? tokens[low].time_ns : run->load_end_ns;
     }
 }
 
@@ -225,7 +271,8 @@ static void sum_counters(const record *run, summary *self)
         const record_process *process = &run->processes[i];
         const eep_counters *counters = &process->counters;
         self->captures_healthy += counters->captures_after_join;
-        self->captures_joining += process->rejoin ? process->captures_at_join : 0;
+        bool came_later = process->rejoin || process->restarted;
+        self->captures_joining += came_later ? process->captures_at_join : 0;
         self->stale_dropped += counters->stale_dropped;
         self->routed += process->routed;
         if (process->routed > most_routed) {
@@ -288,7 +335,8 @@ eep_status summary_compute(const record *run, const scheduler *requests, summary
     double *scratch = malloc(room * sizeof *scratch);
     self.faults = calloc(run->num_faults + 1, sizeof *self.faults);
     self.joins = calloc(run->num_processes + 1, sizeof *self.joins);
-    if (!scratch || !self.faults || !self.joins) {
+    self.restarts = calloc(run->num_restarts + 1, sizeof *self.restarts);
+    if (!scratch || !self.faults || !self.joins || !self.restarts) {
         free(scratch);
         summary_free(&self);
         return EEP_ERR_NO_MEMORY;
@@ -306,7 +354,11 @@ eep_status summary_compute(const record *run, const scheduler *requests, summary
             self.joins[self.num_joins++] = measure_join(run, &run->processes[i], scratch);
         }
     }
+    for (size_t i = 0; i < run->num_restarts; i++) {
+        self.restarts[self.num_restarts++] = summary_restart_measure(run, &run->restarts[i]);
+    }
     measure_throughput(run, &self);
+    measure_back(run, &self);
     self.duration_ms = run->start_ns ? ms(run->start_ns, run->end_ns) : 0;
     self.cover = run->cover;
     self.machine = run->machine;
@@ -323,5 +375,6 @@ void summary_free(summary *self)
 {
     free(self->faults);
     free(self->joins);
+    free(self->restarts);
     *self = (summary){0};
 }

@@ -7,6 +7,7 @@
 #include "experiments/setup/options.h"
 #include "experiments/rows/record.h"
 #include "experiments/load/scheduler.h"
+#include "experiments/rows/summary_restart.h"
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
@@ -49,7 +50,9 @@ typedef struct summary_join {
     bool ready, joined;
     double time_ms, prepare_ms, join_ms;  /* spawned at; to READY if ready; to JOINED if joined */
     double first_step_ms, first_token_ms; /* until it began one, and made one; < 0: none */
-    size_t num_healthy_steps;             /* that the two below are of */
+    bool prepared;                        /* the parts below are known */
+    double spawn_ms, open_ms, load_ms, capture_ms, enter_ms; /* as of a restart; enter: if joined */
+    size_t num_healthy_steps;                                /* that the two below are of */
     double longest_healthy_step_ms, median_step_ms;
 } summary_join;
 
@@ -67,11 +70,15 @@ typedef struct summary {
     summary_quantiles detection_kill_ms, detection_stop_ms;
     uint64_t expelled_living, zombies_evicted, killed_outside;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
+    double back_ms; /* from the first fault until tokens came as before it; < 0: they did not */
     double duration_ms;
     summary_fault *faults;
     size_t num_faults;
     summary_join *joins;
     size_t num_joins;
+    summary_restart *restarts;
+    size_t num_restarts;
+    bool is_restarting; /* --baseline restart; set by the launcher */
     cover cover;
     machine_use machine;
     const record_event *events; /* of the record that it was computed from */

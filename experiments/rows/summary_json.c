@@ -158,6 +158,12 @@ static void add_join(cJSON *array, const summary_join *join)
     run_file_add_ms(object, "time_ms", join->time_ms);
     add_known_ms(object, "prepare_ms", join->prepare_ms, join->ready);
     add_known_ms(object, "join_ms", join->join_ms, join->joined);
+    static const char *const names[] = {"spawn_ms", "open_ms", "load_ms", "capture_ms"};
+    const double parts[] = {join->spawn_ms, join->open_ms, join->load_ms, join->capture_ms};
+    for (int i = 0; i < 4; i++) {
+        add_known_ms(object, names[i], parts[i], join->prepared);
+    }
+    add_known_ms(object, "enter_ms", join->enter_ms, join->prepared && join->joined);
     add_known_ms(object, "first_step_ms", join->first_step_ms, join->first_step_ms >= 0);
     add_known_ms(object, "first_token_ms", join->first_token_ms, join->first_token_ms >= 0);
     add_known_ms(object, "longest_healthy_step_ms", join->longest_healthy_step_ms,
@@ -187,6 +193,7 @@ static void add_run(cJSON *root, const summary *self, const options *given)
         cJSON_AddNullToObject(survives, "single");
         cJSON_AddNullToObject(survives, "adjacent");
     }
+    cJSON_AddStringToObject(root, "baseline", options_baseline_name(given));
     run_file_add_count(root, "seed", (uint64_t)given->seed);
     cJSON_AddStringToObject(root, "commit", commit_text());
     run_file_add_count(root, "ranks", (uint64_t)given->num_ranks);
@@ -249,10 +256,12 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     for (size_t i = 0; i < self->num_joins; i++) {
         add_join(joins, &self->joins[i]);
     }
+    summary_restart_add(root, self->restarts, self->num_restarts);
     cJSON *throughput = cJSON_AddObjectToObject(root, "throughput");
     add_rate(throughput, "before", self->throughput_before);
     add_rate(throughput, "degraded", self->throughput_degraded);
     add_rate(throughput, "after", self->throughput_after);
+    add_known_ms(throughput, "back_ms", self->back_ms, self->back_ms >= 0);
     add_run(root, self, given);
     return root;
 }
@@ -260,7 +269,8 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
 cJSON *summary_sample(void)
 {
     summary_fault fault = {.kind = "kill", .healed = true, .served = true};
-    summary_join join = {.joined = true, .ready = true, .num_healthy_steps = 1};
+    summary_join join = {.joined = true, .ready = true, .prepared = true, .num_healthy_steps = 1};
+    summary_restart restart = {.served = true};
     record_event event = {.was_due = true};
     const summary_oracle oracle = {.ran = true};
     options given;
@@ -270,6 +280,8 @@ cJSON *summary_sample(void)
                          .num_faults = 1,
                          .joins = &join,
                          .num_joins = 1,
+                         .restarts = &restart,
+                         .num_restarts = 1,
                          .events = &event,
                          .num_events = 1};
     cJSON *root = to_json(&all, &oracle, &given);
@@ -307,9 +319,10 @@ static void print_faults(const summary *self)
                    fault->detect_ms, fault->agree_ms, fault->repair_ms, fault->rerun_ms,
                    fault->launcher_lag_ms, fault->weights_bytes_in_pause);
         } else {
-            puts(!fault->served    ? "  (it did not serve yet: nobody waited for it)"
-                 : fault->expelled ? "  (no survivor went on after it)"
-                                   : "  (it was not expelled)");
+            puts(!fault->served       ? "  (it did not serve yet: nobody waited for it)"
+                 : self->num_restarts ? "  (all ranks were started again: below)"
+                 : fault->expelled    ? "  (no survivor went on after it)"
+                                      : "  (it was not expelled)");
         }
         if (pauses && fault->healed) {
             pauses[num++] = fault->pause_ms;
@@ -379,6 +392,9 @@ static void print_machine(const machine_use *self)
 void summary_print(const summary *self, const summary_oracle *oracle)
 {
     const scheduler_counts *requests = &self->requests;
+    if (self->is_restarting) {
+        puts("\n  baseline   restart: membership is fixed; a fault restarts all ranks");
+    }
     printf("\n  requests   %u accepted = %u completed + %u failed; %u lost, %u unfinished\n",
            requests->accepted, requests->completed, requests->failed, requests->lost,
            requests->queued + requests->running);
@@ -423,6 +439,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     if (self->num_joins) {
         print_joins(self);
     }
+    summary_restart_print(self->restarts, self->num_restarts);
     char reason[REASON_BYTES];
     say_reason(self, oracle, reason, sizeof reason);
     if (summary_is_good(self, oracle)) {

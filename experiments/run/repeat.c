@@ -3,7 +3,7 @@
 #include "experiments/run/repeat.h"
 
 #include "experiments/base/end_signals.h"
-#include "experiments/launcher/finish.h"
+#include "experiments/children/finish.h"
 #include "experiments/base/folder.h"
 #include "experiments/launcher/launcher.h"
 #include "experiments/base/output.h"

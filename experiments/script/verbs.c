@@ -37,6 +37,11 @@ const verb_info verb_table[NUM_VERBS] = {
 const char *const place_names[NUM_PLACES] = {
     [PLACE_DISPATCH] = "dispatch", [PLACE_EXPERTS] = "experts", [PLACE_COMBINE] = "combine"};
 
+bool verb_is_of_elastic(verb what)
+{
+    return what == VERB_REJOIN || what == VERB_ADD || what == VERB_DRAIN;
+}
+
 bool verb_find(const char *name, verb *verb_out)
 {
     for (int v = 0; v < NUM_VERBS; v++) {

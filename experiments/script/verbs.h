@@ -60,6 +60,8 @@ typedef struct verb_info {
 extern const verb_info verb_table[NUM_VERBS];
 extern const char *const place_names[NUM_PLACES]; /* "dispatch", "experts", "combine" */
 
+/* It changes who is a member on purpose: nothing for an instance whose membership is fixed. */
+bool verb_is_of_elastic(verb what);
 /* The verb of that name; false: there is none. */
 bool verb_find(const char *name, verb *verb_out);
 #endif

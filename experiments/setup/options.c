@@ -153,6 +153,11 @@ static const args_row rows[] = {
      "with --repeat: the same seed each time"},
     {"--keep-going", ARGS_FLAG, AT(keep_going), 0, 0, NULL, NULL, NULL,
      "with --repeat: go on after a run that misses what is expected"},
+    {"--baseline", ARGS_CHOICE, AT(baseline), 0, 0, "none|restart", "KIND", "none",
+     "restart: membership is fixed; after a fault all ranks are killed and started again, and the "
+     "requests that they served fail and are sent again"},
+    {"--cold-checkpoint", ARGS_FLAG, AT(cold_checkpoint), 0, 0, NULL, NULL, NULL,
+     "drop the checkpoint from the page cache once all ranks serve: later starts read the disk"},
     {"--check-only", ARGS_FLAG, AT(check_only), 0, 0, NULL, NULL, NULL,
      "--check-only FILE...: check scenarios without running them"},
 };
@@ -295,9 +300,58 @@ static void set_shared_device_defaults(options *self)
     }
 }
 
+static eep_status check_trace(const options *self, char *error)
+{
+    bool scaled = self->trace.first || self->trace.start ||
+                  options_is_given(self, offsetof(options, trace.scale_lengths)) ||
+                  options_is_given(self, offsetof(options, trace.scale_time));
+    if (scaled && !self->trace_path) {
+        return args_fail(
+            error, "--first, --scale-lengths, --scale-time and --trace-start need --trace FILE");
+    }
+    if (self->trace_path && !self->scenario_path &&
+        options_is_given(self, offsetof(options, rate_per_s))) {
+        return args_fail(error,
+                         "--rate: --trace says when requests come; change it by --scale-time");
+    }
+    return EEP_OK;
+}
+
+/* What a full restart leaves nothing for: ranks that come and go one by one, and threads, which end
+ * with their process. */
+static eep_status check_baseline(const options *self, char *error)
+{
+    const char *what = self->threads                  ? "--threads"
+                       : self->plan_path              ? "--plan"
+                       : self->script.cycle.num_kills ? "--kills"
+                                                      : NULL;
+    for (int i = 0; !what && i < self->script.num_events; i++) {
+        verb done = self->script.event[i].verb;
+        what = verb_is_of_elastic(done) ? verb_table[done].option : NULL;
+    }
+    if (self->baseline == OPTIONS_RESTART && what) {
+        return args_fail(error, "--baseline restart: %s: leave out %s",
+                         self->threads ? "ranks must be processes, which end one by one"
+                                       : "membership is fixed, and all ranks start again together",
+                         what);
+    }
+    if (self->cold_checkpoint && !self->checkpoint) {
+        return args_fail(error, "--cold-checkpoint needs --checkpoint DIR");
+    }
+    return EEP_OK;
+}
+
+const char *options_baseline_name(const options *self)
+{
+    return self->baseline == OPTIONS_RESTART ? "restart" : "none";
+}
+
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
+    if (check_baseline(self, error) != EEP_OK) {
+        return EEP_ERR_INVALID;
+    }
     if (self->plan_path && check_plan(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
@@ -324,17 +378,8 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
                          self->num_experts,
                          (self->num_experts + self->num_ranks - 1) / self->num_ranks);
     }
-    bool scaled = self->trace.first || self->trace.start ||
-                  options_is_given(self, offsetof(options, trace.scale_lengths)) ||
-                  options_is_given(self, offsetof(options, trace.scale_time));
-    if (scaled && !self->trace_path) {
-        return args_fail(
-            error, "--first, --scale-lengths, --scale-time and --trace-start need --trace FILE");
-    }
-    if (self->trace_path && !self->scenario_path &&
-        options_is_given(self, offsetof(options, rate_per_s))) {
-        return args_fail(error,
-                         "--rate: --trace says when requests come; change it by --scale-time");
+    if (check_trace(self, error) != EEP_OK) {
+        return EEP_ERR_INVALID;
     }
     if ((self->same_seed || self->keep_going) && !self->num_repeats) {
         return args_fail(error, "%s needs --repeat N",

@@ -18,6 +18,12 @@ enum { OPTIONS_ERROR_BYTES = ARGS_ERROR_BYTES };
 /* 2^53: whoever reads the seed as a double reads it right up to here. */
 #define OPTIONS_MAX_SEED ((int64_t)1 << 53)
 
+/* How an instance meets the loss of a rank. */
+typedef enum options_baseline {
+    OPTIONS_ELASTIC, /* "none": libeep's way */
+    OPTIONS_RESTART, /* membership is fixed: all ranks are killed and started again */
+} options_baseline;
+
 typedef struct options {
     /* the instance */
     int64_t num_ranks, max_ranks;
@@ -52,6 +58,8 @@ typedef struct options {
     double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
     int bulk;           /* eep_bulk */
     bool store_process; /* the launcher's store is a process of its own */
+    int baseline;       /* options_baseline */
+    bool cold_checkpoint;
     /* the run */
     const char *out_dir;
     const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
@@ -98,6 +106,9 @@ void options_print_help(FILE *file);
 
 /* The part of the options that a rank is told. */
 void options_fill_rank(const options *self, rank_setup *setup_out);
+
+/* "none" or "restart". */
+const char *options_baseline_name(const options *self);
 
 static inline const char *options_dtype_name(const options *self)
 {

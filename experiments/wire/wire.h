@@ -21,6 +21,7 @@ typedef enum wire_kind {
     WIRE_DIE,        /* wire_die: kill yourself there in your next step with positions */
     /* rank -> launcher */
     WIRE_HELLO = 64, /* wire_hello: the context is open */
+    WIRE_STARTUP,    /* wire_startup: prepared, and about to join */
     WIRE_JOINED,     /* wire_joined: in the view, ready for requests */
     WIRE_STEP,       /* wire_step, then num_tokens wire_token: one step has ended */
     WIRE_EVENT,      /* wire_event */
@@ -57,6 +58,14 @@ typedef struct wire_hello {
     uint32_t generation;
     uint64_t time_ns;
 } wire_hello;
+/* When it had come through each part of its start, by CLOCK_MONOTONIC. */
+typedef struct wire_startup {
+    wire_header header;
+    uint64_t main_ns;     /* its program ran */
+    uint64_t open_ns;     /* its context was open: it has a seat */
+    uint64_t loaded_ns;   /* weights and backups were in place */
+    uint64_t captured_ns; /* its graph was captured */
+} wire_startup;
 typedef struct wire_joined {
     wire_header header;
     uint64_t epoch;

@@ -180,3 +180,42 @@ Test(scheduler, random_deaths_lose_and_double_nothing)
     cr_assert_eq(scheduler_count(s).tokens_refused, 0);
     scheduler_close(s);
 }
+
+Test(scheduler, what_ranks_served_fails_and_is_sent_again)
+{
+    scheduler *s = NULL;
+    wire_assign assign;
+    int seat = -1;
+    scheduler_failed failed;
+    cr_assert_eq(scheduler_open(2, 7, 2, &s), EEP_OK);
+    uint32_t done = add(s, 4, 1), served = add(s, 5, 3), waits = add(s, 6, 2);
+    scheduler_seat_open(s, 0, 1);
+    cr_assert(scheduler_next(s, &assign, &seat));
+    cr_assert(scheduler_next(s, &assign, &seat));
+    cr_assert_eq(emit(s, 0, 1, done, 0), EEP_OK);
+    cr_assert_eq(emit(s, 0, 1, served, 0), EEP_OK);
+    cr_assert_eq(emit(s, 0, 1, served, 1), EEP_OK);
+    scheduler_seat_close(s, 0);
+    cr_assert_eq(scheduler_fail_served(s, 77, &failed), EEP_OK);
+    cr_assert_eq(failed.num, 1);
+    cr_assert_eq(failed.tokens, 2);
+    cr_assert_eq(failed.first_retry, 3);
+    cr_assert_eq(scheduler_request_at(s, served)->status, REQUEST_FAILED);
+    const scheduler_request *retry = scheduler_request_at(s, failed.first_retry);
+    cr_assert(retry->input_length == 5 && retry->output_length == 3 && retry->num_emitted == 0);
+    cr_assert_eq(retry->arrival_ms, 77);
+    cr_assert_neq(emit(s, 0, 1, served, 2), EEP_OK, "its rank may emit nothing more");
+    scheduler_seat_open(s, 0, 2);
+    cr_assert(scheduler_next(s, &assign, &seat));
+    cr_assert_eq(assign.request, waits, "what waited is first");
+    cr_assert(scheduler_next(s, &assign, &seat));
+    cr_assert(assign.request == failed.first_retry && assign.num_emitted == 0);
+    scheduler_counts counts = scheduler_count(s);
+    cr_assert(counts.accepted == 4 && counts.completed == 1 && counts.failed == 1);
+    cr_assert_eq(scheduler_fail_served(s, 78, &failed), EEP_OK);
+    cr_assert_eq(failed.num, 2);
+    scheduler_seat_open(s, 0, 3);
+    cr_assert(scheduler_next(s, &assign, &seat) && scheduler_next(s, &assign, &seat));
+    cr_assert_eq(scheduler_fail_served(s, 79, &failed), EEP_ERR_NO_MEMORY, "7 requests at most");
+    scheduler_close(s);
+}
