@@ -22,6 +22,7 @@ typedef struct seat_links {
 struct eepi_links {
     eepi_view_shape shape;
     int32_t num_seats, num_nodes;
+    uint32_t host;     /* MB/s; 0: the default */
     seat_links *seats; /* [num_seats] */
     uint64_t *rates;   /* [count]: of each resource */
 };
@@ -168,7 +169,7 @@ static void set_files(eepi_links *links, int node)
     links->rates[eepi_links_resource(links, first, EEPI_LINK_FILES)] =
         most ? most : eepi_links_default_rate(EEPI_LINK_FILES);
     links->rates[eepi_links_resource(links, first, EEPI_LINK_HOST)] =
-        eepi_links_default_rate(EEPI_LINK_HOST);
+        rate_of(links->host, EEPI_LINK_HOST);
 }
 
 static void set_own(eepi_links *links, int seat)
@@ -193,6 +194,14 @@ void eepi_links_set_seat(eepi_links *links, int seat, const uint32_t *rates)
     set_own(links, seat);
     set_nics(links, node_of(links, seat));
     set_files(links, node_of(links, seat));
+}
+
+void eepi_links_set_host(eepi_links *links, uint32_t megabytes)
+{
+    links->host = megabytes;
+    for (int node = 0; node < links->num_nodes; node++) {
+        set_files(links, node);
+    }
 }
 
 void eepi_links_forget_seat(eepi_links *links, int seat)

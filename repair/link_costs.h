@@ -88,6 +88,9 @@ void eepi_links_name(const eepi_links *links, int32_t resource, char *text_out, 
 void eepi_links_set_seat(eepi_links *links, int seat, const uint32_t *rates);
 /* Nothing is known of the rank in `seat` any more: another process will take it. */
 void eepi_links_forget_seat(eepi_links *links, int seat);
+/* Reading the host memory of each node carries so much, in MB/s, which no rank tells. For models.
+ */
+void eepi_links_set_host(eepi_links *links, uint32_t megabytes);
 /* The resources that such a transfer occupies, in order from the source on, without duplicates;
  * returns their number, at least 1. Seats in range. */
 int eepi_links_path(const eepi_links *links, int source, int target, int kind,

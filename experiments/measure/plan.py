@@ -35,7 +35,7 @@ def losses(ranks):
     """One rank, neighbours, the ranks of a node, every other one, half of them by chance."""
     every_other = ",".join(str(rank) for rank in range(0, ranks, 2))
     return (("--lost", "3"), ("--lost", "4-7"), ("--lost", "8-15"), ("--lost", every_other),
-            ("--lost-any", str(ranks // 2)))
+            ("--failed", str(ranks // 2)))
 
 
 def parse():

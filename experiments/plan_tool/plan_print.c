@@ -155,6 +155,82 @@ static void print_losses(const cJSON *losses)
     }
 }
 
+static void print_slots(const cJSON *sources)
+{
+    const cJSON *source;
+
+    cJSON_ArrayForEach(source, sources)
+    {
+        printf("    %-34s %8.0f slots %7.2f %% %12.1f MB\n", source->string,
+               number(source, "slots"), number(source, "percent"), megabytes(source, "bytes"));
+    }
+}
+
+static void print_balance(const cJSON *balance)
+{
+    const cJSON *when;
+
+    printf("most loaded rank over the mean, worst layer and mean of all:\n");
+    cJSON_ArrayForEach(when, balance)
+    {
+        printf("    %-34s %8.4f %8.4f\n", when->string, number(when, "worst"),
+               number(when, "mean"));
+    }
+}
+
+static void print_whole(const cJSON *report)
+{
+    const cJSON *behind = cJSON_GetObjectItem(report, "behind_traffic");
+    const cJSON *modelled = cJSON_GetObjectItem(report, "modelled");
+    const cJSON *anew = cJSON_GetObjectItem(report, "placed_anew");
+
+    printf("behind live traffic:\n  %-36s %8.0f experts %12.1f MB in %.0f rounds\n",
+           "3 redundancy and balance", number(behind, "fills"), megabytes(behind, "bytes"),
+           number(behind, "rounds"));
+    printf("  %.3f ms; links alone %.3f ms\nsources of the survivors' slots:\n",
+           number(behind, "ms"), number(behind, "links_ms"));
+    print_slots(cJSON_GetObjectItem(report, "sources"));
+    print_balance(cJSON_GetObjectItem(report, "balance"));
+    printf("modelled pause: detect %.1f + agree %.1f + repair %.1f + rerun %.1f = %.1f ms; of a "
+           "silent "
+           "rank %.1f ms; throughput kept %.1f %%\n",
+           number(modelled, "detect_ms"), number(modelled, "agree_ms"),
+           number(modelled, "repair_ms"), number(modelled, "rerun_ms"),
+           number(modelled, "pause_ms"), number(modelled, "silent_pause_ms"),
+           number(modelled, "throughput_kept_percent"));
+    if (anew && cJSON_IsTrue(cJSON_GetObjectItem(anew, "covered"))) {
+        printf("placed anew inside the pause instead: %.1f MB, links alone %.3f ms\n",
+               megabytes(anew, "bytes"), number(anew, "makespan_ms"));
+        print_slots(cJSON_GetObjectItem(anew, "sources"));
+    }
+}
+
+void plan_print_redundancy(const cJSON *report)
+{
+    const cJSON *goal, *backups = cJSON_GetObjectItem(report, "with_backups");
+
+    printf(
+        "survived without moving a byte     redundant slots of a layer       slots a rank\n"
+        "                                   least by count  libeep's   least by count  libeep's\n");
+    cJSON_ArrayForEach(goal, cJSON_GetObjectItem(report, "goals"))
+    {
+        printf("any %4.0f %-20s %19.0f %9.0f %16.0f %9.0f\n", number(goal, "num"),
+               cJSON_GetObjectItem(goal, "lost")->valuestring, number(goal, "redundant_needed"),
+               number(goal, "redundant"), number(goal, "slots_needed"),
+               number(goal, "slots_a_rank"));
+    }
+    printf(
+        "All are exact: every expert of the placement is looked at. 0: not found up to twice the "
+        "count.\n");
+    if (backups) {
+        printf(
+            "With %.0f slots a rank and its backups: any %.0f ranks (%.0f by sources, %.0f by the "
+            "survivors' room).\n",
+            number(backups, "slots_a_rank"), number(backups, "any_ranks"),
+            number(backups, "any_ranks_by_sources"), number(backups, "any_ranks_by_room"));
+    }
+}
+
 void plan_print(const cJSON *report)
 {
     const cJSON *behind = cJSON_GetObjectItem(report, "behind_traffic");
@@ -163,9 +239,7 @@ void plan_print(const cJSON *report)
     print_instance(cJSON_GetObjectItem(report, "instance"));
     print_pause(cJSON_GetObjectItem(report, "pause"));
     if (behind) {
-        printf("behind live traffic:\n  %-36s %8.0f experts %12.1f MB in %.0f rounds\n",
-               "3 redundancy and balance", number(behind, "fills"), megabytes(behind, "bytes"),
-               number(behind, "rounds"));
+        print_whole(report);
     }
     if (time) {
         printf("\nplanning the pause: %.3f ms of CPU time (least of %.0f), %.1f times hashing the "

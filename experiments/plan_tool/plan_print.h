@@ -6,4 +6,6 @@
 #include <cjson/cJSON.h>
 
 void plan_print(const cJSON *report);
+/* What plan_redundancy() says. */
+void plan_print_redundancy(const cJSON *report);
 #endif

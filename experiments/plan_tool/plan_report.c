@@ -2,14 +2,16 @@
 /* Planning an instance and collecting what the plan moves. */
 #include "experiments/plan_tool/plan_report.h"
 
+#include "experiments/plan_tool/plan_anew.h"
+#include "experiments/plan_tool/plan_constants.h"
 #include "experiments/plan_tool/plan_dual.h"
-#include "repair/background/background.h"
+#include "experiments/plan_tool/plan_modelled.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { WHY_BYTES = 1000, NAME_BYTES = 60, MOST_ROUNDS = 1000 };
+enum { WHY_BYTES = 1000, NAME_BYTES = 60 };
 
 static double ms_of(uint64_t ns)
 {
@@ -169,34 +171,100 @@ static cJSON *pause_of(const plan_case *self, eepi_plan_table *table, bool lists
     return pause;
 }
 
-/* ---------------------------------------------------------------- behind traffic */
+/* ---------------------------------------------------------------- the whole loss */
 
-/* What background repair moves until the document is at rest, a layer after the other, with loads
- * that are equal. */
-static cJSON *behind_of(const plan_case *self, const eepi_view *planned)
+static void add_slots(cJSON *object, const plan_case *self, const int64_t *slots)
 {
-    cJSON *behind = cJSON_CreateObject();
-    eepi_view *view = eepi_view_copy(planned);
-    eepi_background *background = eepi_background_new(&planned->shape);
-    int64_t fills = 0, rounds = 0;
+    const double bytes = (double)self->given.expert_bytes;
+    int64_t all = 0;
 
-    if (view) {
-        (void)eepi_plan_filled(view, -1);
+    for (int source = 0; source < PLAN_NUM_SOURCES; source++) {
+        all += slots[source];
     }
-    for (int layer = 0; view && background && layer < view->shape.num_layers; layer++) {
-        for (int round = 0, num = 1; num > 0 && round < MOST_ROUNDS; round++) {
-            eepi_background_begin(background, view);
-            num = eepi_background_layer(background, layer, NULL, &eepi_background_defaults);
-            fills += eepi_plan_filled(view, -1);
-            rounds += num > 0;
+    for (int source = 0; source < PLAN_NUM_SOURCES; source++) {
+        cJSON *item = cJSON_AddObjectToObject(object, plan_source_names[source]);
+        add(item, "slots", (double)slots[source]);
+        add(item, "percent", all ? 100.0 * (double)slots[source] / (double)all : 0);
+        add(item, "bytes", source == PLAN_KEPT ? 0 : (double)slots[source] * bytes);
+    }
+}
+
+static void add_balance(cJSON *report, const plan_outcome *outcome)
+{
+    cJSON *balance = cJSON_AddObjectToObject(report, "balance");
+    const struct {
+        const char *name;
+        plan_balance of;
+    } when[] = {{"before", outcome->before}, {"paused", outcome->paused}, {"rest", outcome->rest}};
+
+    for (size_t i = 0; i < sizeof when / sizeof when[0]; i++) {
+        cJSON *item = cJSON_AddObjectToObject(balance, when[i].name);
+        add(item, "worst", when[i].of.worst);
+        add(item, "mean", when[i].of.mean);
+    }
+}
+
+static void add_behind(cJSON *report, const plan_case *self, const plan_outcome *outcome)
+{
+    cJSON *behind = cJSON_AddObjectToObject(report, "behind_traffic");
+
+    add(behind, "fills", (double)outcome->behind_fills);
+    add(behind, "rounds", (double)outcome->rounds);
+    add(behind, "bytes", (double)outcome->behind_fills * (double)self->given.expert_bytes);
+    add(behind, "links_ms", outcome->behind_link_s * 1e3);
+    add(behind, "ms", outcome->behind_s * 1e3);
+}
+
+static void add_modelled(cJSON *report, const plan_case *self, const plan_outcome *outcome)
+{
+    const int lost = eepi_view_num_active(self->before) - eepi_view_num_active(self->view);
+    const plan_modelled m = plan_modelled_of(self, outcome, lost);
+    cJSON *item = cJSON_AddObjectToObject(report, "modelled");
+
+    add(item, "detect_ms", m.detect_ms);
+    add(item, "agree_ms", m.agree_ms);
+    add(item, "repair_ms", m.repair_ms);
+    add(item, "rerun_ms", m.rerun_ms);
+    add(item, "pause_ms", m.pause_ms);
+    add(item, "silent_pause_ms", m.silent_pause_ms);
+    add(item, "throughput_kept_percent", 100 * m.kept);
+    cJSON_AddItemToObject(item, "constants", plan_constants_json());
+}
+
+/* What a placement made anew would move in the pause. */
+static void add_anew(cJSON *report, const plan_case *self, const plan_anew *anew)
+{
+    cJSON *item = cJSON_AddObjectToObject(report, "placed_anew");
+
+    cJSON_AddBoolToObject(item, "covered", anew->is_covered);
+    if (anew->is_covered) {
+        add(item, "makespan_ms", anew->pause_s * 1e3);
+        add(item, "balance", anew->balance.mean);
+        add(item, "bytes",
+            (double)plan_slots_moved(anew->slots) * (double)self->given.expert_bytes);
+        add_slots(cJSON_AddObjectToObject(item, "sources"), self, anew->slots);
+    }
+}
+
+static void add_whole(cJSON *report, const plan_case *self, const plan_report_options *options)
+{
+    plan_outcomes outcomes;
+    plan_outcome outcome;
+    plan_anew anew;
+
+    if (plan_outcomes_open(self, options->background_bytes_per_s, &outcomes) != EEP_OK) {
+        return;
+    }
+    if (plan_outcomes_of(&outcomes, self->lost, &outcome) == EEP_OK && outcome.is_covered) {
+        add_slots(cJSON_AddObjectToObject(report, "sources"), self, outcome.slots);
+        add_balance(report, &outcome);
+        add_behind(report, self, &outcome);
+        add_modelled(report, self, &outcome);
+        if (plan_anew_of(&outcomes, self->lost, &anew) == EEP_OK) {
+            add_anew(report, self, &anew);
         }
     }
-    eepi_background_free(background);
-    add(behind, "fills", (double)fills);
-    add(behind, "rounds", (double)rounds);
-    add(behind, "bytes", (double)fills * (double)self->given.expert_bytes);
-    free(view);
-    return behind;
+    plan_outcomes_close(&outcomes);
 }
 
 /* ---------------------------------------------------------------- time */
@@ -301,7 +369,7 @@ cJSON *plan_report(const plan_case *self, const plan_report_options *options,
     cJSON_AddItemToObject(report, "instance", shape_of(self));
     cJSON_AddItemToObject(report, "pause", pause_of(self, table, options->lists_fills, &planned));
     if (planned && options->moves_behind) {
-        cJSON_AddItemToObject(report, "behind_traffic", behind_of(self, planned));
+        add_whole(report, self, options);
     }
     if (options->times) {
         cJSON_AddItemToObject(report, "time", times_of(self, table, options->times));

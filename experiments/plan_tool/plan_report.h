@@ -11,6 +11,7 @@ typedef struct plan_report_options {
     int32_t times;   /* plan so often to measure; 0: not measured */
     int32_t samples; /* of losses; 0: not surveyed */
     uint64_t seed;
+    double background_bytes_per_s; /* into each rank, behind traffic; 0: as links allow */
     bool lists_fills, moves_behind;
 } plan_report_options;
 

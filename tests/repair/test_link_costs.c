@@ -310,6 +310,24 @@ static void check_pair(const eepi_links *links, const oracle *o, int source, int
     }
 }
 
+/* Ranks tell no rate of host memory; a model does, and what ranks tell afterwards leaves it. */
+Test(link_costs, host_memory_is_set_for_all_nodes)
+{
+    eepi_links *links = links_of_nodes(4, 2);
+    const uint32_t told[EEPI_NUM_RATES] = {[EEPI_RATE_FILE] = 7000};
+
+    eepi_links_set_host(links, 600000);
+    eepi_links_set_seat(links, 3, told);
+    for (int seat = 0; seat < 4; seat += 3) {
+        cr_assert_eq(eepi_links_rate(links, eepi_links_resource(links, seat, EEPI_LINK_HOST)),
+                     600 * GB);
+    }
+    eepi_links_set_host(links, 0);
+    cr_assert_eq(eepi_links_rate(links, eepi_links_resource(links, 0, EEPI_LINK_HOST)),
+                 eepi_links_default_rate(EEPI_LINK_HOST));
+    eepi_links_free(links);
+}
+
 /* Ranks tell and are forgotten, in any order, on nodes of any size; seeds are 1 .. CASES. */
 Test(link_costs, paths_and_rates_of_400_seeds)
 {

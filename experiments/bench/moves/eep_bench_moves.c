@@ -8,7 +8,7 @@
 #include "repair/background/background.h"
 #include "repair/placement.h"
 #include "repair/planner/planner.h"
-#include "experiments/base/random.h"
+#include "experiments/base/expert_loads.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DRAWS = 100000, REPEATS = 30, MOST_ROUNDS = 100 };
+enum { REPEATS = 30, MOST_ROUNDS = 100 };
 
 typedef struct bench {
     const char *law;
@@ -38,61 +38,6 @@ static void *allocate(size_t n, size_t size)
     return memory;
 }
 
-/* ---------------------------------------------------------------- loads */
-
-static double uniform(uint64_t *random)
-{
-    return (double)(random_next(random) >> 11) * 0x1p-53;
-}
-
-static double normal(uint64_t *random)
-{
-    const double radius = sqrt(-2 * log(1 - uniform(random)));
-
-    return radius * cos(2 * 3.14159265358979323846 * uniform(random));
-}
-
-/* How likely an expert is chosen: z0.5, z1: Zipf's law; ln: lognormal, sigma 1; un: all alike. */
-static double likelihood(const char *law, int place, uint64_t *random)
-{
-    if (law[0] == 'z') {
-        return pow(1 + place, -atof(law + 1));
-    }
-    return law[0] == 'l' ? exp(normal(random)) : 1;
-}
-
-/* Multinomial counts: each of the draws chooses an expert. */
-static void draw_loads(const char *law, int n, uint64_t *random, uint32_t *loads_out)
-{
-    double *sum = allocate((size_t)n + 1, sizeof *sum);
-    int *place = allocate((size_t)n, sizeof *place);
-
-    for (int i = 0; i < n; i++) {
-        const int j = (int)(random_next(random) % (uint64_t)(i + 1));
-        place[i] = place[j];
-        place[j] = i;
-    }
-    for (int i = 0; i < n; i++) {
-        sum[i + 1] = sum[i] + likelihood(law, place[i], random);
-        loads_out[i] = 0;
-    }
-    for (int k = 0; k < DRAWS; k++) {
-        const double at = uniform(random) * sum[n];
-        int low = 0, high = n;
-        while (high - low > 1) {
-            const int middle = (low + high) / 2;
-            if (sum[middle] <= at) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        loads_out[low]++;
-    }
-    free(sum);
-    free(place);
-}
-
 /* ---------------------------------------------------------------- documents */
 
 static const uint32_t *loads_of(const bench *b, int layer)
@@ -111,7 +56,11 @@ static void set_up(bench *b, uint64_t seed)
     b->loads = allocate((size_t)b->shape.num_layers * experts, sizeof *b->loads);
     b->limits = eepi_background_defaults;
     for (int layer = 0; layer < b->shape.num_layers; layer++) {
-        draw_loads(b->law, b->shape.num_experts, &random, b->loads + (size_t)layer * experts);
+        if (expert_loads_draw(b->law, b->shape.num_experts, &random,
+                              b->loads + (size_t)layer * experts) != EEP_OK) {
+            fputs("eep-bench-moves: no memory\n", stderr);
+            exit(1);
+        }
     }
     for (int seat = 0; seat < b->shape.max_ranks; seat++) {
         *eepi_view_seat_at(b->placed, seat) =
