@@ -25,6 +25,7 @@ typedef struct model_config {
     eep_dtype dtype;
     int32_t fp8;         /* rows are quantised on their way to the experts */
     int32_t router_skew; /* 0: experts are chosen about equally often; docs/MODEL.md */
+    int32_t expert_us;   /* emulated time of each row of the experts; 0: none */
     int32_t device_ordinal;
     /* A folder or file (model_file.h) that the weights are read from, and that repairs may read;
      * NULL: they are generated from the seed. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of one step, in order. */
+#include "experiments/model/expert_time.h"
 #include "experiments/model/model.h"
 #include "experiments/model/model_rows.h"
 
@@ -164,6 +165,9 @@ static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer
     }
     if (status == EEP_OK) {
         status = launch_experts(m, stream, layer, why_out);
+    }
+    if (status == EEP_OK && m->config.expert_us > 0) {
+        status = expert_time_put(stream, m->slot_begin, m->config.num_slots, m->config.expert_us);
     }
     if (status == EEP_OK) {
         status = eep_combine(m->context, layer, stream, &combine);

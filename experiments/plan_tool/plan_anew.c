@@ -4,17 +4,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The seat that would give the expert to `target` soonest; -1: none can. */
-static int best_source(const plan_outcomes *o, const eepi_view *old, int layer, int expert,
-                       int target, int kind)
+/* A layer of what the survivors held. */
+typedef struct anew_layer {
+    const eepi_view *old;
+    int layer;
+    bool *held; /* [max_ranks][num_experts] */
+} anew_layer;
+
+static void read_layer(anew_layer *l)
 {
+    const eepi_view_shape *s = &l->old->shape;
+
+    memset(l->held, 0, (size_t)s->max_ranks * (size_t)s->num_experts * sizeof *l->held);
+    for (int i = 0; i < s->max_ranks * s->num_slots; i++) {
+        const eepi_view_slot *slot =
+            eepi_view_slot_at(l->old, l->layer, i / s->num_slots, i % s->num_slots);
+        if (slot->state == EEPI_SLOT_HOLDS) {
+            l->held[i / s->num_slots * s->num_experts + slot->expert] = true;
+        }
+    }
+}
+
+static bool held(const anew_layer *l, int seat, int expert)
+{
+    return l->held[seat * l->old->shape.num_experts + expert];
+}
+
+/* The seat that would give the expert to `target` soonest; -1: none can. */
+static int best_source(const plan_outcomes *o, const anew_layer *l, int expert, int target,
+                       int kind)
+{
+    const eepi_view *old = l->old;
     double least = 0;
     int best = -1;
 
     for (int seat = 0; seat < old->shape.max_ranks; seat++) {
-        const bool has = kind == EEPI_LINK_SLOT ? eepi_view_holds(old, layer, seat, expert)
-                                                : eepi_view_has_backup(old, seat, layer, expert);
-        if (!eepi_view_is_member(old, seat) || !has) {
+        const bool has = kind == EEPI_LINK_SLOT ? held(l, seat, expert)
+                                                : eepi_view_has_backup(old, seat, l->layer, expert);
+        if (!has || !eepi_view_is_member(old, seat)) {
             continue;
         }
         const double s = plan_flows_with(o->flows, seat, target, kind);
@@ -27,21 +54,21 @@ static int best_source(const plan_outcomes *o, const eepi_view *old, int layer, 
 }
 
 /* Where a slot of `target` gets the expert from, added to the loads of the links. */
-static plan_source take(plan_outcomes *o, const eepi_view *old, int layer, int expert, int target)
+static plan_source take(plan_outcomes *o, const anew_layer *l, int expert, int target)
 {
-    if (eepi_view_holds(old, layer, target, expert)) {
+    if (held(l, target, expert)) {
         return PLAN_KEPT;
     }
-    const int live = best_source(o, old, layer, expert, target, EEPI_LINK_SLOT);
+    const int live = best_source(o, l, expert, target, EEPI_LINK_SLOT);
     if (live >= 0) {
         plan_flows_add(o->flows, live, target, EEPI_LINK_SLOT);
         return PLAN_LIVE_REPLICA;
     }
-    if (eepi_view_has_backup(old, target, layer, expert)) {
+    if (eepi_view_has_backup(l->old, target, l->layer, expert)) {
         plan_flows_add(o->flows, target, target, EEPI_LINK_BACKUP);
         return PLAN_OWN_BACKUP;
     }
-    const int backup = best_source(o, old, layer, expert, target, EEPI_LINK_BACKUP);
+    const int backup = best_source(o, l, expert, target, EEPI_LINK_BACKUP);
     if (backup >= 0) {
         plan_flows_add(o->flows, backup, target, EEPI_LINK_BACKUP);
         return PLAN_NODE_BACKUP;
@@ -53,7 +80,7 @@ static plan_source take(plan_outcomes *o, const eepi_view *old, int layer, int e
     return PLAN_NUM_SOURCES;
 }
 
-static bool take_all(plan_outcomes *o, const eepi_view *old, const eepi_view *placed)
+static bool take_all(plan_outcomes *o, anew_layer *l, const eepi_view *placed)
 {
     const eepi_view_shape *s = &placed->shape;
     const int of_layer = s->max_ranks * s->num_slots;
@@ -61,10 +88,14 @@ static bool take_all(plan_outcomes *o, const eepi_view *old, const eepi_view *pl
     for (int i = 0; i < s->num_layers * of_layer; i++) {
         const int layer = i / of_layer, seat = i % of_layer / s->num_slots;
         const eepi_view_slot *slot = eepi_view_slot_at(placed, layer, seat, i % s->num_slots);
+        if (i % of_layer == 0) {
+            l->layer = layer;
+            read_layer(l);
+        }
         if (slot->state != EEPI_SLOT_HOLDS) {
             continue;
         }
-        const plan_source source = take(o, old, layer, slot->expert, seat);
+        const plan_source source = take(o, l, slot->expert, seat);
         if (source == PLAN_NUM_SOURCES) {
             return false;
         }
@@ -90,21 +121,27 @@ static eep_status place_anew(const plan_outcomes *o, const eepi_view *old, eepi_
 eep_status plan_anew_of(plan_outcomes *o, const bool *lost, plan_anew *anew_out)
 {
     eepi_view *old = eepi_view_copy(o->self->before);
+    const eepi_view_shape *s = &o->self->before->shape;
+    anew_layer l = {.old = old,
+                    .held = calloc((size_t)s->max_ranks * (size_t)s->num_experts, sizeof *l.held)};
     plan_anew anew = {.is_covered = false};
 
-    if (!old) {
+    if (!old || !l.held) {
+        free(old);
+        free(l.held);
         return EEP_ERR_NO_MEMORY;
     }
     plan_case_lose(old, lost);
     plan_flows_reset(o->flows);
     const eep_status status = place_anew(o, old, o->view);
-    if (status == EEP_OK && take_all(o, old, o->view)) {
+    if (status == EEP_OK && take_all(o, &l, o->view)) {
         anew.is_covered = true;
         anew.pause_s = plan_flows_link_s(o->flows);
         plan_slots_count(o, anew.slots);
         anew.balance = plan_balance_of(o->self, o->background, o->per_share, o->view);
     }
     free(old);
+    free(l.held);
     *anew_out = anew;
     return status == EEP_ERR_NO_MEMORY ? status : EEP_OK;
 }

@@ -136,6 +136,7 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .corrupt = c->corrupt,
                                 .device_ordinal = eep_device_ordinal(device),
                                 .router_skew = c->router_skew,
+                                .expert_us = c->expert_us,
                                 .dtype = c->dtype,
                                 .fp8 = c->fp8,
                                 .checkpoint = c->checkpoint,

@@ -24,7 +24,7 @@ typedef struct engine_config {
     int32_t fp8;            /* rows are quantised on their way to the experts */
     const char *checkpoint; /* weights are read from it; NULL: generated from the seed */
     bool no_backups;
-    int32_t router_skew; /* docs/MODEL.md */
+    int32_t router_skew, expert_us; /* docs/MODEL.md */
 } engine_config;
 
 /* Faults of the product that the oracle must catch, and a bad input. */

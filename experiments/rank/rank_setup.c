@@ -27,6 +27,7 @@ void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
         .checkpoint = self->checkpoint,
         .no_backups = self->backup_copies == 0,
         .router_skew = (int32_t)self->router_skew,
+        .expert_us = (int32_t)self->expert_us,
     };
 }
 
@@ -82,7 +83,8 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     X(background_mb_s) \
     X(background_latency) \
     X(ballast_mb) \
-    X(router_skew)
+    X(router_skew) \
+    X(expert_us)
 /* clang-format on */
 
 static const char *const devices[] = {"host", "guarded", "cuda"};

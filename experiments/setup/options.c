@@ -67,6 +67,8 @@ static const args_row rows[] = {
      "memory that each rank touches and keeps, for the time that its end takes"},
     {"--router-skew", ARGS_WHOLE, AT(router_skew), 0, 1000, NULL, "N", "0",
      "experts are hot and cold: the hottest one's router weights are 1 + N times as large"},
+    {"--expert-us", ARGS_WHOLE, AT(expert_us), 0, 1000000, NULL, "US", "0",
+     "emulated expert time: each row that a rank's experts compute takes so much longer, asleep"},
     {"--device", ARGS_ONE_OF, AT(device), 0, 0, "host|guarded|cuda", "NAME", "host",
      "device backend; guarded is host, where the CPU cannot reach device memory"},
     {"--threads", ARGS_FLAG, AT(threads), 0, 0, NULL, NULL, NULL,
@@ -389,6 +391,9 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
         self->keep_busy = self->plan                     ? 2 * self->plan->num_seats
                           : self->script.cycle.num_kills ? 2 * self->num_ranks
                                                          : 0;
+    }
+    if (self->expert_us > 0 && strcmp(self->device, "cuda") == 0) {
+        return args_fail(error, "--expert-us: time is emulated on --device host or guarded only");
     }
     if (self->threads && self->ballast_mb) {
         return args_fail(error, "--ballast-mb: threads share one process: leave out --threads");

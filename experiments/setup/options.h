@@ -31,7 +31,7 @@ typedef struct options {
     int64_t ranks_per_node, spread, backup_copies;
     int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
     int64_t seed;
-    int64_t background_mb_s, ballast_mb, background_latency, router_skew;
+    int64_t background_mb_s, ballast_mb, background_latency, router_skew, expert_us;
     rank_dtype dtype;
     const char *device;     /* "host", "guarded" or "cuda" */
     bool threads;           /* ranks are threads of one process */

@@ -25,6 +25,7 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .background_latency = self->background_latency,
         .ballast_mb = self->ballast_mb,
         .router_skew = self->router_skew,
+        .expert_us = self->expert_us,
         .dtype = self->dtype,
         .corrupt = self->corrupt,
         .log_level = self->log_level,
