@@ -53,6 +53,7 @@ step "window memory of the large shape" window_bar
 step "pause: 3 x 30 kills over all seats" measure pause --runs 3 --kills 30 --out "$out"
 step "picture of the pauses" /usr/bin/python3 "$root/paper-figs/pauses.py" "$out/pause.csv"
 step "join: p99 step beside a CPU burner" measure join --rounds 10 --out "$out"
+step "one kill, elastic and as a full restart" measure restart --rounds 3 --out "$out"
 step "a conversation-like trace is made" \
     measure make_trace --requests 400 --seed 1 "$out/conversation.jsonl"
 step "conversation-like trace, no fault" \

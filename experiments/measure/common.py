@@ -140,7 +140,7 @@ def finish(main, name):
 class Run:
     """One eep-run that has ended; all times in ms since serving started."""
 
-    def __init__(self, directory, foreign_share):
+    def __init__(self, directory, foreign_share, is_whole=False):
         self.foreign_share = foreign_share
         path = os.path.join(directory, "summary.json")
         try:
@@ -154,6 +154,12 @@ class Run:
         self.events = read_csv(os.path.join(directory, "events.csv"), {
             "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
             "about_generation": int, "epoch": int, "value": int})
+        self.startup, self.tokens = [], []  # tokens: times, of which a long run has many
+        if is_whole:
+            self.startup = read_csv(os.path.join(directory, "startup.csv"),
+                                    {"start": str, "cached": str})
+            tokens = read_csv(os.path.join(directory, "tokens.csv"), {"time_ms": float})
+            self.tokens = [token["time_ms"] for token in tokens]
 
     def durations(self, begin_ms, end_ms, without_seat=-1):
         """Of the steps that ended well and began in [begin_ms, end_ms), of all seats but one."""
@@ -217,8 +223,8 @@ def run_to_end(command):
     return subprocess.CompletedProcess(command, process.returncode, text)
 
 
-def run_eep(options, arguments, name):
-    """Run eep-run, read what it left, and throw that away unless it is to be kept. A run that is
+def run_eep(options, arguments, name, is_whole=False):
+    """Run eep-run, read what it left (`is_whole`: startup.csv and the times of tokens too), and throw that away unless it is to be kept. A run that is
     not good is still returned: the caller decides (its exit code 1 has a summary)."""
     program = os.path.join(options.bin, "eep-run")
     if not os.access(program, os.X_OK):
@@ -241,7 +247,7 @@ def run_eep(options, arguments, name):
         if done.returncode:
             print(f"NOT GOOD: {shlex.join(command)}", file=sys.stderr)
             print("\n".join(done.stdout.splitlines()[-8:]), file=sys.stderr)
-        return Run(directory, foreign)
+        return Run(directory, foreign, is_whole)
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)

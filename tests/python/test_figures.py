@@ -32,13 +32,18 @@ def event(time_ms, seat, kind, value=0):
     return f"{time_ms},{seat},1,{kind},{seat},1,0,{value}\n"
 
 
-def run_of(faults, events="", joins=()):
+RESTART = {"rank": 1, "generation": 1, "time_ms": 1500.0, "detect_ms": 2.0, "exit_ms": 10.0,
+           "spawn_ms": 16.0, "open_ms": 100.0, "load_ms": 300.0, "capture_ms": 1.0,
+           "enter_ms": 11.0, "token_ms": 60.0, "pause_ms": 500.0, "requests_failed": 3}
+
+
+def run_of(faults, events="", joins=(), **more):
     """A timeline.Run of four seats that step every 10 ms for 2 s."""
     with tempfile.TemporaryDirectory() as folder:
         def write(name, text):
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
-        write("summary.json", json.dumps({"faults": list(faults), "joins": list(joins)}))
+        write("summary.json", json.dumps({"faults": list(faults), "joins": list(joins), **more}))
         write("steps.csv", "seat,generation,begin_ms,end_ms,status\n" + "".join(
             f"{seat},1,{at},{at + 9},0\n" for at in range(0, 2000, 10) for seat in range(4)))
         write("tokens.csv", "time_ms\n" + "".join(f"{at}\n" for at in range(0, 2000, 10)))
@@ -47,18 +52,30 @@ def run_of(faults, events="", joins=()):
         return timeline.Run(folder)
 
 
-def texts_of(run):
-    """Everything that the figure of the run says."""
+def restarted(*restarts):
+    """A run with fixed membership, in which rank 1 is killed."""
+    return run_of([fault(1500.0, 1, pause=False)], baseline="restart", restarts=list(restarts),
+                  requests_failed=3)
+
+
+def texts_of(run, other=None):
+    """Everything that the figure of the run says, or that of two runs."""
     figures = []
     save = timeline.plt.Figure.savefig
     timeline.plt.Figure.savefig = lambda self, *_, **__: figures.append(self)
     try:
-        timeline.draw(run, "")
+        if other:
+            timeline.draw_beside(run, other, "")
+        else:
+            timeline.draw(run, "")
     finally:
         timeline.plt.Figure.savefig = save
     figure = figures[0]
     found = [text.get_text() for axis in figure.axes for text in axis.texts]
     found += [axis.get_xlabel() for axis in figure.axes]
+    found += [axis.get_title(loc="left") for axis in figure.axes]
+    found += [text.get_text() for axis in figure.axes if axis.get_legend()
+              for text in axis.get_legend().get_texts()]
     timeline.plt.close(figure)
     return [text for text in found if text]
 
@@ -114,6 +131,51 @@ class Timeline(unittest.TestCase):
         run = run_of([fault(150.0 * i + 100, i % 4) for i in range(12)])
         self.assertEqual([text for text in texts_of(run) if text.isdigit()],
                          [str(i % 4) for i in range(12)])
+
+
+class Restart(unittest.TestCase):
+    def test_a_restart_is_named_and_its_parts_are_the_close_up(self):
+        texts = texts_of(restarted(RESTART))
+        self.assertIn("baseline restart: 3 requests failed and were sent again", texts)
+        self.assertIn("time since the kill of seat 1, ms", texts)
+        self.assertIn("pause 500.0 ms", texts)
+        for part in ("exit 10.0 ms", "load 300.0 ms", "capture 1.0 ms"):
+            self.assertIn(part, texts)
+
+    def test_a_restart_that_came_to_no_token_claims_no_part(self):
+        nothing = {name: None if name.endswith("_ms") and name != "time_ms" else value
+                   for name, value in RESTART.items()}
+        texts = texts_of(restarted(nothing))
+        self.assertIn("no pause measured", texts)
+        run = restarted(nothing, {**RESTART, "time_ms": 1600.0})
+        self.assertEqual(timeline.first_pause(run).time_ms, 1600.0)
+
+    def test_two_runs_say_pauses_and_failed_requests(self):
+        elastic = run_of([fault(1000.0, 2)], throughput={"back_ms": 0.0})
+        other = restarted(RESTART)
+        other.summary["throughput"] = {"back_ms": 1234.0}
+        texts = texts_of(elastic, other)
+        self.assertIn("elastic: pause 9 ms, 0 requests failed", texts)
+        self.assertIn("full restart: pause 500 ms, 3 requests failed and were sent again, "
+                      "throughput back at 95 % after 1.23 s", texts)
+        for text in (" kill of seat 2", "9 ms", "500 ms", "load 300", "open 100",
+                     "time since the kill of seat 2, ms"):
+            self.assertIn(text, texts)
+        self.assertNotIn("capture 1", texts, "there is no room for it")
+
+    def test_the_second_run_is_moved_to_the_fault_of_the_first(self):
+        drawn = []
+        bars = timeline.draw_lanes
+        timeline.draw_lanes = lambda axis, run, shift=0.0, **how: drawn.append(shift)
+        try:
+            texts_of(run_of([fault(1000.0, 2)]), restarted(RESTART))
+        finally:
+            timeline.draw_lanes = bars
+        self.assertEqual(drawn, [0.0, -500.0])
+
+    def test_a_run_without_a_fault_is_refused(self):
+        with self.assertRaises(timeline.BadInput):
+            timeline.draw_beside(run_of([]), restarted(RESTART), "")
 
 
 class Missing(unittest.TestCase):

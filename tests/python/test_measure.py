@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
 import beside
 import common
 import detect
+import restart
 import soak
 import store_outage
 
@@ -208,6 +209,51 @@ class StoreOutage(unittest.TestCase):
         self.assertEqual((facts["detect_ms"], facts["view_after_store_ms"],
                           facts["step_after_store_ms"]), (4.0, 20.0, 30.0))
         self.assertEqual((facts["expelled"], facts["expelled_living"], facts["joined"]), (1, 1, 0))
+
+
+class Restart(unittest.TestCase):
+    PARTS = dict.fromkeys(restart.OF_RESTART, 10.0)
+    LEFT = {"good": True, "requests_failed": 3, "captures_after_start": {"healthy": 0},
+            "throughput": {"back_ms": 900.0}}
+
+    def run_of(self, **summary):
+        run = run_of([], **{**self.LEFT, **summary})
+        run.tokens = [50.0, 90.0, 100.0, 190.0, 200.0]
+        run.startup = [{"start": "first", "cached": "1.000"}, {"start": "restart", "cached": "0.125"}]
+        return run
+
+    def test_a_restart_has_its_parts_and_its_failed_requests(self):
+        again = {"time_ms": 95.0, "pause_ms": 80.0, "prefill_ms": 7.0, "tokens_discarded": 12,
+                 **self.PARTS}
+        run = self.run_of(faults=[{"pause_ms": None}], restarts=[again])
+        self.assertEqual(restart.wrong_of(run, "restart"), "")
+        row = restart.row_of(run, "restart", round=1, weights="cold", seed=1)
+        self.assertEqual((row["exit_ms"], row["pause_ms"], row["prefill_ms"]), (10.0, 80.0, 7.0))
+        self.assertEqual((row["requests_failed"], row["tokens_discarded"]), (3, 12))
+        self.assertEqual((row["silent_ms"], row["back_ms"], row["cached"]), (90.0, 900.0, 0.125))
+        self.assertIsNone(row["rerun_ms"])
+
+    def test_an_elastic_run_has_its_pause_and_the_parts_of_the_join(self):
+        pause = {"time_ms": 95.0, "pause_ms": 9.0, **dict.fromkeys(restart.OF_PAUSE, 2.25)}
+        run = self.run_of(faults=[pause], restarts=[], requests_failed=0,
+                          joins=[dict.fromkeys(restart.OF_START, 5.0)])
+        run.startup = [{"start": "first", "cached": ""}, {"start": "join", "cached": ""}]
+        row = restart.row_of(run, "elastic", round=1, weights="seed", seed=1)
+        self.assertEqual((row["rerun_ms"], row["load_ms"], row["exit_ms"]), (2.25, 5.0, None))
+        self.assertIsNone(row["cached"])
+
+    def test_what_is_wrong_is_told_and_failed_requests_of_a_restart_are_not(self):
+        one = {"pause_ms": 80.0}
+        self.assertIn("requests_failed = 3",
+                      restart.wrong_of(self.run_of(faults=[one], restarts=[]), "elastic"))
+        self.assertIn("tokens_wrong = 1", restart.wrong_of(
+            self.run_of(faults=[], restarts=[one], tokens_wrong=1), "restart"))
+        self.assertEqual("it has not one pause",
+                         restart.wrong_of(self.run_of(faults=[], restarts=[]), "restart"))
+
+    def test_the_silence_is_the_longest_gap_that_ends_behind_the_fault(self):
+        self.assertEqual(restart.silent_ms([0.0, 50.0, 60.0, 65.0], 58.0), 10.0)
+        self.assertIsNone(restart.silent_ms([1.0, 2.0], 5.0))
 
 
 if __name__ == "__main__":
