@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which slot holds which expert at first, and what a process that takes a seat is to load. */
 #include "repair/placement.h"
+#include "membership/view/view_order.h"
 #include "repair/placement/place_layer.h"
 #include "repair/spread.h"
 
@@ -40,13 +41,16 @@ static void free_memory(fresh *f)
     free(f->pinned);
 }
 
-/* false: an expert that does not exist. */
-static bool take_pins(fresh *f, const eepi_view *view, const int32_t *pinned)
+/* What the slots of a layer are to hold: `pinned`, or else the view's wishes. false: an expert that
+ * does not exist. */
+static bool take_pins(fresh *f, const eepi_view *view, const int32_t *pinned,
+                      const uint16_t *ordered)
 {
     const int num_slots = view->shape.num_slots;
 
     for (int i = 0; i < (int)slots_of(view); i++) {
-        f->pinned[i] = f->active[i / num_slots] ? pinned[i] : -1;
+        const int32_t wanted = pinned ? pinned[i] : ordered[i] == EEPI_NO_EXPERT ? -1 : ordered[i];
+        f->pinned[i] = f->active[i / num_slots] ? wanted : -1;
         if (f->pinned[i] < -1 || f->pinned[i] >= view->shape.num_experts) {
             return false;
         }
@@ -57,15 +61,17 @@ static bool take_pins(fresh *f, const eepi_view *view, const int32_t *pinned)
 static eep_status place_one(fresh *f, eepi_view *view, const eepi_plan_wish *wish, int layer)
 {
     const size_t experts = (size_t)view->shape.num_experts;
+    const uint16_t *ordered = eepi_view_layer_wishes(view, layer);
+    const int32_t *pinned = wish->pinned ? wish->pinned + (size_t)layer * slots_of(view) : NULL;
     const eepi_layer_problem problem = {
         .shape = view->shape,
         .goal = wish->goal,
         .active = f->active,
         .loads = wish->loads ? wish->loads + (size_t)layer * experts : NULL,
-        .pinned = wish->pinned ? f->pinned : NULL,
+        .pinned = pinned || ordered ? f->pinned : NULL,
     };
 
-    if (wish->pinned && !take_pins(f, view, wish->pinned + (size_t)layer * slots_of(view))) {
+    if ((pinned || ordered) && !take_pins(f, view, pinned, ordered)) {
         return EEP_ERR_INVALID;
     }
     return eepi_place_layer(f->placer, &problem, f->experts);
@@ -85,7 +91,7 @@ static void write_layer(const fresh *f, eepi_view *view, int layer)
 
 eep_status eepi_plan_fresh(eepi_view *view, const eepi_plan_wish *wish)
 {
-    const bool alike = !wish->loads && !wish->pinned;
+    const bool alike = !wish->loads && !wish->pinned && view->order_number == 0;
     eep_status status = EEP_ERR_NO_MEMORY;
     fresh f = {0};
 
@@ -230,28 +236,85 @@ static void choose_lost(const eepi_view *view, eepi_plan_table *table, int layer
     }
 }
 
+/* So many experts for the seat's slots in a layer, by table->count. */
+static void choose_row(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads,
+                       int layer, int seat, int wanted, int turn, int32_t *experts_out)
+{
+    const int num_experts = view->shape.num_experts, rest = wanted % num_experts;
+    const int lost = num_lost(table, num_experts);
+
+    for (int i = 0; i < wanted - rest; i++) {
+        experts_out[i] = i % num_experts;
+    }
+    if (rest == 0) {
+        return;
+    }
+    experts_out += wanted - rest;
+    if (lost > rest) {
+        choose_lost(view, table, layer, seat, rest, turn, experts_out);
+    } else {
+        mark_apart(view, table, layer, seat);
+        choose_first(table, loads ? loads + (size_t)layer * (size_t)num_experts : NULL, num_experts,
+                     rest, experts_out);
+    }
+}
+
+/* The slots of the seat that keep their wish. */
+typedef struct granted {
+    uint64_t slots[(EEP_MAX_EXPERTS + 63) / 64];
+    int num;
+} granted;
+
+static bool is_granted(const granted *g, int slot)
+{
+    return g->slots[slot / 64] >> (slot % 64) & 1u;
+}
+
+/* Rule R4: wishes give way, the last first, to experts that have no live replica and no other
+ * slot. What is granted counts as a replica. */
+static void grant_wishes(const eepi_view *view, eepi_plan_table *table, const uint16_t *wish,
+                         granted *g)
+{
+    const int num_slots = view->shape.num_slots;
+
+    *g = (granted){.num = 0};
+    for (int slot = 0; slot < num_slots; slot++) {
+        if (wish[slot] != EEPI_NO_EXPERT) {
+            g->slots[slot / 64] |= UINT64_C(1) << (slot % 64);
+            g->num++;
+            table->count[wish[slot]]++;
+        }
+    }
+    for (int slot = num_slots - 1; slot >= 0; slot--) {
+        if (num_lost(table, view->shape.num_experts) <= num_slots - g->num) {
+            return;
+        }
+        if (is_granted(g, slot) && table->count[wish[slot]] > 1) {
+            g->slots[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+            g->num--;
+            table->count[wish[slot]]--;
+        }
+    }
+}
+
 void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
                     int turn, int32_t *experts_out)
 {
-    const int num_experts = view->shape.num_experts, num_slots = view->shape.num_slots;
-    const int rest = num_slots % num_experts;
+    const int num_slots = view->shape.num_slots;
 
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
+        const uint16_t *wishes = eepi_view_layer_wishes(view, layer);
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
-        for (int slot = 0; slot < num_slots - rest; slot++) {
-            row[slot] = slot % num_experts;
-        }
-        if (rest == 0) {
-            continue;
-        }
+        granted g = {.num = 0};
         eepi_plan_count_replicas(view, layer, seat, false, table);
-        const int lost = num_lost(table, num_experts);
-        if (lost > rest) {
-            choose_lost(view, table, layer, seat, rest, turn, row + (num_slots - rest));
-        } else {
-            mark_apart(view, table, layer, seat);
-            choose_first(table, loads ? loads + (size_t)layer * (size_t)num_experts : NULL,
-                         num_experts, rest, row + (num_slots - rest));
+        if (wishes) {
+            wishes += seat * num_slots;
+            grant_wishes(view, table, wishes, &g);
+        }
+        const int wanted = num_slots - g.num;
+        choose_row(view, table, loads, layer, seat, wanted, turn, row);
+        for (int slot = num_slots - 1, left = wanted; slot >= 0 && g.num > 0; slot--) {
+            row[slot] = is_granted(&g, slot) ? wishes[slot] : row[--left];
         }
     }
 }

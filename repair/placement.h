@@ -12,8 +12,8 @@
 typedef struct eepi_plan_wish {
     eepi_placement_goal goal;
     const uint32_t *loads; /* [num_layers][num_experts]; NULL: all experts alike */
-    /* [num_layers][max_ranks][num_slots]: the expert that a slot is to hold, -1: any. NULL: any.
-     * What is given for a seat that is no member counts nowhere. */
+    /* [num_layers][max_ranks][num_slots]: the expert that a slot is to hold, -1: any. NULL: the
+     * view's wishes. What is given for a seat that is no member counts nowhere. */
     const int32_t *pinned;
 } eepi_plan_wish;
 
@@ -24,7 +24,7 @@ typedef struct eepi_plan_wish {
  * EEP_ERR_INVALID: a pinned expert does not exist. EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_plan_fresh(eepi_view *view, const eepi_plan_wish *wish);
 
-/* The same without loads and pins. Then numbers of replicas differ by one at most, the lower
+/* The same without loads. Without wishes too, numbers of replicas differ by one at most, the lower
  * numbers having more, and all layers are alike: the fewer different sets of seats an expert of any
  * layer depends on, the fewer sets of simultaneous faults leave something uncovered. */
 EEP_MUST_CHECK eep_status eepi_plan_initial(eepi_view *view);
@@ -34,11 +34,13 @@ EEP_MUST_CHECK eep_status eepi_plan_initial(eepi_view *view);
  * slots do not count); of those with one, first the ones whose replica is apart from this seat, so
  * that no run of seats and no node has both; then the largest load (`loads`
  * [num_layers][num_experts]; NULL: alike); then the lowest number. Never the same expert twice in a
- * layer while others are less replicated. Where more experts have no live replica than the seat has
- * slots, it takes first those that its slots name though it is no member, unless a lower seat's do;
- * then the part of the others that `turn` (>= 0) says: seats with turns 0, 1, 2 ... load different
- * ones. With the initial placement and only this seat missing it gives
- * back the seat's initial experts (as a set), whatever the turn. */
+ * layer while others are less replicated. Slots with a wish of the view get that, and the rest is
+ * chosen beside it; but where experts have no live replica and no slot is left, wishes for others
+ * give way to them, the last slots first (rule R4). Where more experts have no live replica than
+ * the seat has slots, it takes first those that its slots name though it is no member, unless a
+ * lower seat's do; then the part of the others that `turn` (>= 0) says: seats with turns 0, 1, 2
+ * ... load different ones. With the initial placement and only this seat missing it gives back the
+ * seat's initial experts (as a set), whatever the turn. */
 void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_t *loads, int seat,
                     int turn, int32_t *experts_out);
 

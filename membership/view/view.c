@@ -3,6 +3,8 @@
  * slots. */
 #include "membership/view/view.h"
 
+#include "membership/view/wishes.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,15 +14,15 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 3 };
+enum { VIEW_VERSION = 4 };
 
 static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view) == 80, "part of the wire form");
+static_assert(sizeof(eepi_view) == 96, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
                   offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 72 &&
-                  offsetof(eepi_view, proposer) == 76,
+                  offsetof(eepi_view, proposer) == 76 && offsetof(eepi_view, order_number) == 80,
               "part of the wire form");
 
 /* ---------------------------------------------------------------- layout */
@@ -83,7 +85,8 @@ size_t eepi_view_bytes(const eepi_view_shape *shape)
         return 0;
     }
     return backup_offset(shape) +
-           (size_t)eepi_view_num_nodes(shape) * backup_words_of_node(shape) * sizeof(uint64_t);
+           (size_t)eepi_view_num_nodes(shape) * backup_words_of_node(shape) * sizeof(uint64_t) +
+           eepi_wishes_bytes(shape);
 }
 
 int eepi_view_node_of(const eepi_view_shape *shape, int seat)
@@ -101,6 +104,13 @@ int eepi_view_num_nodes(const eepi_view_shape *shape)
 static void *blob_at(const eepi_view *view, size_t offset)
 {
     return (unsigned char *)(uintptr_t)view + offset;
+}
+
+void *eepi_view_wishes(const eepi_view *view)
+{
+    const eepi_view_shape *s = &view->shape;
+
+    return blob_at(view, eepi_view_bytes(s) - eepi_wishes_bytes(s));
 }
 
 eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat)
@@ -287,6 +297,7 @@ eepi_view *eepi_view_new(const eepi_view_shape *shape)
     for (size_t i = 0; i < num_slots_total(shape); i++) {
         slots[i] = (eepi_view_slot){.expert = EEPI_NO_EXPERT, .source = EEPI_NO_SEAT};
     }
+    eepi_wishes_clear(eepi_view_wishes(view), shape);
     return view;
 }
 
@@ -359,6 +370,10 @@ static const char *check_header(const eepi_view *view, size_t size)
     }
     if (view->proposer < -1 || view->proposer >= view->shape.max_ranks) {
         return "the view's proposer is no seat";
+    }
+    if (view->order_number > EEPI_VIEW_MAX_NUMBER ||
+        (view->order_number == 0 && view->order_digest != 0)) {
+        return "the number of the view's order is out of range";
     }
     return NULL;
 }
@@ -441,6 +456,9 @@ eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out)
     }
     if (!why) {
         why = check_backups(bytes);
+    }
+    if (!why) {
+        why = eepi_wishes_check(eepi_view_wishes(bytes), &((const eepi_view *)bytes)->shape);
     }
     if (why && why_out) {
         *why_out = why;

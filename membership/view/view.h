@@ -10,12 +10,14 @@
  *   uint64_t             checksum[num_layers][num_experts]     of each expert's weights; 0: unknown
  *   uint64_t             backup[num_nodes][num_layers][words]  bit e: that node has e in host
  * memory
+ *   wishes                                                     membership/view/wishes.h
  *
  * Pure data: no clock, no I/O (must 5). */
 #ifndef EEPI_VIEW_H
 #define EEPI_VIEW_H
 
 #include "eep/eep.h"
+#include "membership/view/shape.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,17 +44,10 @@ typedef enum eepi_slot_state {
 /* No epoch and no step number comes near: a document that says more was not written by a rank. */
 #define EEPI_VIEW_MAX_NUMBER ((uint64_t)1 << 62)
 enum {
-    EEPI_NO_EXPERT = 0xffff,
     EEPI_NO_SEAT = 0xffff,
     EEPI_SOURCE_FILE = 0xfffe, /* of a FILLING slot: the checkpoint file */
     EEPI_VIEW_MAGIC = 0x45455056
 };
-
-typedef struct eepi_view_shape {
-    int32_t max_ranks, num_layers, num_experts, num_slots;
-    int32_t ranks_per_node; /* seat s is on node s / ranks_per_node; 0: all are on one node */
-    int32_t spread;         /* least distance of two replicas (repair/spread.h); 0: the default */
-} eepi_view_shape;
 
 enum eepi_seat_flag {
     EEPI_SEAT_HAS_CHECKPOINT = 1, /* it can read every expert from a checkpoint file */
@@ -86,6 +81,8 @@ typedef struct eepi_view {
     uint8_t combine_copy; /* which copy of the combine windows is in use (rule M2) */
     uint8_t pad0;
     int32_t proposer;
+    uint64_t order_number; /* of the placement that an engine gave (wishes.h); 0: none */
+    uint64_t order_digest; /* of its wishes, as they were given */
 } eepi_view;
 
 /* Bytes of a document of that shape; 0 if the shape is out of bounds. */
@@ -112,6 +109,8 @@ uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert);
  * a member on that node can read it, and sends it to others. */
 bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert);
 void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has);
+/* The document's wishes: [eepi_wishes_bytes]. */
+void *eepi_view_wishes(const eepi_view *view);
 /* A member that can fill its own slots from a checkpoint file. */
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
 /* Words of a layer's backup bits. */

@@ -3,6 +3,7 @@
  * all of it inside the pause). */
 #include "repair/background/background.h"
 
+#include "repair/background/arrange.h"
 #include "repair/background/level.h"
 #include "repair/background/protect.h"
 
@@ -123,10 +124,14 @@ int eepi_background_layer(eepi_background *background, int layer, const uint32_t
         eepi_outlook_begin(o, o->view, false);
     }
     eepi_outlook_read(o, layer, loads, limits);
-    eepi_background_protect(o, background->order);
-    background->num_protecting = o->num_fills;
-    eepi_background_level(o);
-    eepi_background_use_empty(o);
+    eepi_background_arrange(o, background->order);
+    background->num_protecting = 0;
+    if (o->num_fills == 0) { /* what is ordered comes first */
+        eepi_background_protect(o, background->order);
+        background->num_protecting = o->num_fills;
+        eepi_background_level(o);
+        eepi_background_use_empty(o);
+    }
     choose_sources(o);
     return o->num_fills;
 }

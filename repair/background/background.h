@@ -35,6 +35,9 @@ void eepi_background_begin(eepi_background *background, eepi_view *view);
 /* One layer of the round's document, which covers all experts. Marks up to limits->max_fills slots
  * FILLING, each with a source, and returns how many. `loads` is [num_experts], NULL: uniform. Seats
  * that retire keep what they hold, and count for nothing else. In this order:
+ *   0. What an engine ordered (membership/view/wishes.h): where a slot does not hold its wish, that
+ * is mended, and nothing else. What follows leaves slots with a wish as they are, but for an expert
+ * that is on no seat that stays and has no other slot (rules R3, R4).
  *   1. Each expert is on a seat that stays, so RETIRING seats lose what only they have.
  *   2. Each expert is on two seats that are apart (repair/spread.h), the hottest first. On two
  * seats that are too near is better than on one, and is no rest: a replica moves, or two change
@@ -44,10 +47,10 @@ void eepi_background_begin(eepi_background *background, eepi_view *view);
  * change places, until no seat carries more than target_permille. No expert's protection gets
  * worse, unless the new replica is one without which the target cannot be reached.
  *   4. EMPTY slots that are left take the experts with the most load per replica.
- * The last live replica of an expert is never taken. Each fill lowers (experts on no staying seat,
- * replicas that hot experts lack, experts on one seat, experts on near seats, EMPTY slots, load
- * above the target), the first that changes counting: so planning ends, and a layer at rest stays
- * at rest (0). */
+ * The last live replica of an expert is never taken. Each fill of 1 to 4 lowers (experts on no
+ * staying seat, replicas that hot experts lack, experts on one seat, experts on near seats, EMPTY
+ * slots, load above the target), the first that changes counting: so planning ends, and a layer at
+ * rest stays at rest (0). */
 int eepi_background_layer(eepi_background *background, int layer, const uint32_t *loads,
                           const eepi_background_limits *limits);
 

@@ -154,6 +154,7 @@ void eepi_outlook_read(eepi_outlook *o, int layer, const uint32_t *loads,
     o->layer = layer;
     o->limits = *limits;
     o->slot = eepi_view_slot_at(o->view, layer, 0, 0);
+    o->wish = eepi_view_layer_wishes(o->view, layer);
     o->num_fills = o->num_exposed = 0;
     o->bare = o->lacking = o->single = o->near = o->empty = 0;
     read_loads(o, loads);
@@ -444,7 +445,8 @@ bool eepi_outlook_may_take(const eepi_outlook *o, int slot)
 {
     const eepi_view_slot *s = &o->slot[slot];
 
-    if (o->seat[eepi_outlook_seat_of(o, slot)].filled >= o->limits.max_of_seat) {
+    if (o->seat[eepi_outlook_seat_of(o, slot)].filled >= o->limits.max_of_seat ||
+        (o->wish && !o->order_moves && o->wish[slot] != EEPI_NO_EXPERT)) {
         return false;
     }
     if (s->state == EEPI_SLOT_EMPTY) {

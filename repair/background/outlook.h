@@ -5,6 +5,7 @@
 #ifndef EEPI_OUTLOOK_H
 #define EEPI_OUTLOOK_H
 
+#include "membership/view/view_order.h"
 #include "repair/background/background.h"
 
 typedef enum eepi_protection {
@@ -49,6 +50,8 @@ typedef struct eepi_outlook {
     int64_t total, mean, target, start, pay; /* loads */
     bool has_loads;
     bool routed; /* of what is routed to now: HOLDS slots of all members, and not the round's end */
+    const uint16_t *wish; /* [max_ranks * num_slots] what an order gives the slots; NULL: nothing */
+    bool order_moves;     /* else slots with a wish stay as they are (rule R4) */
     eepi_background_limits limits;
 } eepi_outlook;
 
@@ -85,7 +88,8 @@ int64_t eepi_outlook_room(const eepi_outlook *o, int expert, int without);
 int64_t eepi_outlook_most(const eepi_outlook *o);
 int64_t eepi_outlook_all_above(const eepi_outlook *o);
 /* The slot may be given away at all: its expert loses no last live replica, and is not one too many
- * that is exposed. EMPTY slots may. A seat that is to fill enough of them already gives none. */
+ * that is exposed, and no order has given it to somebody. EMPTY slots may. A seat that is to fill
+ * enough of them already gives none. */
 bool eepi_outlook_may_take(const eepi_outlook *o, int slot);
 
 static inline int eepi_outlook_seat_of(const eepi_outlook *o, int slot)

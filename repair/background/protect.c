@@ -224,6 +224,15 @@ static void protect(eepi_outlook *o, int expert, const spare_slots *spare)
             offer_slots(o, expert, seat, &best);
         }
     }
+    if (best.slot == EEPI_NOTHING && now == EEPI_BARE && o->wish) { /* rule R4 */
+        o->order_moves = true;
+        for (int seat = 0; seat < o->shape.max_ranks; seat++) {
+            if (o->seat[seat].stays && !eepi_outlook_has(o, seat, expert)) {
+                offer_slots(o, expert, seat, &best);
+            }
+        }
+        o->order_moves = false;
+    }
     if (two && !best.apart) {
         const offer detour = find_detour(o, expert, spare);
         best = detour.apart || best.slot == EEPI_NOTHING ? detour : best;

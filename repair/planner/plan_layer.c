@@ -2,6 +2,7 @@
 /* The slots of one layer: counts, lists of holders, and what filling one of them changes. */
 #include "repair/planner/plan_layer.h"
 
+#include "membership/view/view_order.h"
 #include "repair/spread.h"
 
 #include <assert.h>
@@ -37,6 +38,8 @@ void eepi_plan_layer_count(eepi_plan_layer *l, eepi_view *view, int layer)
     l->view = view;
     l->layer = layer;
     l->num_filling = 0;
+    l->has_pins = eepi_view_layer_has_pins(view, layer);
+    l->pins_yield = false;
     memset(l->count, 0, (size_t)s->num_experts * sizeof *l->count);
     for (int seat = 0; seat < s->max_ranks; seat++) {
         const eepi_view_slot *slots = eepi_view_slot_at(view, layer, seat, 0);
@@ -48,6 +51,20 @@ void eepi_plan_layer_count(eepi_plan_layer *l, eepi_view *view, int layer)
             }
         }
     }
+}
+
+/* Rule R4. */
+static bool is_kept(const eepi_plan_layer *l, int seat, int slot)
+{
+    return l->has_pins && !l->pins_yield && eepi_view_is_pinned(l->view, l->layer, seat, slot);
+}
+
+/* One more slot, or one less, may be given up. */
+static void count_spare(eepi_plan_layer *l, int at, int sign)
+{
+    const int num_slots = l->view->shape.num_slots;
+
+    l->num_spare[at / num_slots] += is_kept(l, at / num_slots, at % num_slots) ? 0 : sign;
 }
 
 void eepi_plan_layer_list(eepi_plan_layer *l)
@@ -63,9 +80,9 @@ void eepi_plan_layer_list(eepi_plan_layer *l)
         }
         for (int slot = 0; slot < s->num_slots; slot++) {
             const int expert = slots[slot].expert, at = seat * s->num_slots + slot;
-            l->num_empty[seat] += slots[slot].state == EEPI_SLOT_EMPTY;
+            l->num_empty[seat] += slots[slot].state == EEPI_SLOT_EMPTY && !is_kept(l, seat, slot);
             if (slots[slot].state == EEPI_SLOT_HOLDS) {
-                l->num_spare[seat] += l->count[expert] > 1;
+                count_spare(l, at, l->count[expert] > 1);
                 l->next[at] = l->first[expert];
                 l->first[expert] = at;
             }
@@ -96,6 +113,9 @@ int eepi_plan_pick_slot(const eepi_plan_layer *l, int seat)
 
     for (int slot = 0; slot < l->view->shape.num_slots; slot++) {
         const eepi_view_slot *s = &slots[slot];
+        if (is_kept(l, seat, slot)) {
+            continue;
+        }
         if (s->state == EEPI_SLOT_EMPTY) {
             return slot;
         }
@@ -138,7 +158,7 @@ void eepi_plan_take_slot(eepi_plan_layer *l, eepi_plan_choice *choice)
         l->num_spare[seat]--;
         remove_holder(l, evicted, seat * num_slots + choice->slot);
         if (--l->count[evicted] == 1) { /* the last one must stay */
-            l->num_spare[l->first[evicted] / num_slots]--;
+            count_spare(l, l->first[evicted], -1);
         }
     }
     eepi_plan_set_slot(slot, EEPI_SLOT_FILLING, choice->expert, choice->source);
@@ -156,7 +176,7 @@ void eepi_plan_return_slot(eepi_plan_layer *l, const eepi_plan_choice *choice)
     }
     const int evicted = choice->before.expert;
     if (l->count[evicted]++ == 1) {
-        l->num_spare[l->first[evicted] / num_slots]++;
+        count_spare(l, l->first[evicted], 1);
     }
     l->num_spare[seat]++;
     l->next[at] = l->first[evicted];

@@ -21,16 +21,19 @@ typedef struct eepi_plan_layer {
     int32_t layer;
     int32_t distance;    /* of replicas (repair/spread.h), preferred */
     int32_t num_filling; /* FILLING slots when it was counted */
+    bool has_pins;       /* and pinned slots, which are not to be filled (rule R4) */
+    bool pins_yield;     /* but here they may be: no other slot is left */
     uint32_t *count;     /* [num_experts]: HOLDS slots on members */
     int32_t *first;      /* [num_experts]: one of them as seat * num_slots + slot, -1: none */
     int32_t *next;       /* [max_ranks * num_slots]: the next one of the same expert, -1: none */
-    int32_t *num_empty;  /* [max_ranks]: EMPTY slots of a member */
-    int32_t *num_spare;  /* [max_ranks]: HOLDS slots of a member whose expert has other replicas */
+    /* [max_ranks], of slots that may be filled: */
+    int32_t *num_empty; /* EMPTY slots of a member */
+    int32_t *num_spare; /* HOLDS slots of a member whose expert has other replicas */
 } eepi_plan_layer;
 
 EEP_MUST_CHECK bool eepi_plan_layer_open(eepi_plan_layer *l, const eepi_view_shape *shape);
 void eepi_plan_layer_close(eepi_plan_layer *l);
-/* Count replicas; then, only where something is to be filled, make the lists. */
+/* Count replicas; then, only where something is to be filled, make the lists. Pins do not yield. */
 void eepi_plan_layer_count(eepi_plan_layer *l, eepi_view *view, int layer);
 void eepi_plan_layer_list(eepi_plan_layer *l);
 

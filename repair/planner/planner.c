@@ -181,7 +181,7 @@ static int place_holes(coverage *c, int layer, int num_holes)
 }
 
 /* An earlier plan's fills may lie where alone an expert could go that the file has. */
-static void place_anew(coverage *c, int layer, int num_holes)
+static int place_anew(coverage *c, int layer, int num_holes)
 {
     eepi_plan_table *t = c->table;
 
@@ -189,13 +189,31 @@ static void place_anew(coverage *c, int layer, int num_holes)
         eepi_plan_displace(t, &t->layers[0], &t->choices[--t->num_choices]);
     }
     memset(t->kept, 0, (size_t)c->view->shape.num_experts * sizeof *t->kept);
-    place_holes(c, layer, num_holes);
+    return place_holes(c, layer, num_holes);
+}
+
+/* Rule R4: coverage comes before pins, and before nothing else does a pin yield. What is placed in
+ * this layer stays there: no search moves more onto pinned slots. */
+static void place_on_pins(coverage *c, int layer, int first_choice, int num_holes)
+{
+    eepi_plan_table *t = c->table;
+
+    t->layers[0].pins_yield = true;
+    eepi_plan_layer_list(&t->layers[0]);
+    for (int i = 0; i < num_holes; i++) {
+        if (t->unplaced[t->order[i]]) {
+            place_hole(c, layer, t->order[i], false);
+        }
+    }
+    for (int i = first_choice; i < t->num_choices; i++) {
+        t->choices[i].is_kept = true;
+    }
 }
 
 static void cover_layer(coverage *c, int layer)
 {
     eepi_plan_table *t = c->table;
-    int num_holes, first_choice;
+    int num_holes, first_choice, num_unplaced;
 
     eepi_plan_layer_count(&t->layers[0], c->view, layer);
     num_holes = find_holes(c, layer);
@@ -208,8 +226,12 @@ static void cover_layer(coverage *c, int layer)
     eepi_plan_layer_list(&t->layers[0]);
     order_holes(t, num_holes, c->view->shape.max_ranks);
     eepi_plan_bound_add_layer(t, num_holes);
-    if (place_holes(c, layer, num_holes) > 0 && has_kept) {
-        place_anew(c, layer, num_holes);
+    num_unplaced = place_holes(c, layer, num_holes);
+    if (num_unplaced > 0 && has_kept) {
+        num_unplaced = place_anew(c, layer, num_holes);
+    }
+    if (num_unplaced > 0 && t->layers[0].has_pins) {
+        place_on_pins(c, layer, first_choice, num_holes);
     }
     for (int i = 0; i < num_holes; i++) {
         if (t->unplaced[t->holes[i]]) {

@@ -36,7 +36,8 @@ typedef struct eepi_plan_cost {
  * member, choose a slot of a member and a living source, and mark the slot FILLING in the view.
  * RETIRING seats are filled only where no other has a slot. Otherwise the plan's makespan is made
  * small: the most loaded link of all ends as early as can be. Where that makes no difference, an
- * EMPTY slot is taken, else one whose expert has most replicas, never the last one. A target's own
+ * EMPTY slot is taken, else one whose expert has most replicas, never the last one. A pinned slot
+ * is taken only if an expert has no other (rule R4). A target's own
  * backup is its source where it has one; else the least loaded backup of another member; else, or
  * where links are slower than that, the file. Each expert gets one fill. FILLING slots that the
  * view already has (a fault during REPAIRING) go on where they restore coverage, with the same

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The view document: layout, digest, the check of foreign bytes, questions against brute force. */
-#include "membership/view/view.h"
+#include "membership/view/view_order.h"
 #include "experiments/base/random.h"
 
 #include <criterion/criterion.h>
@@ -97,7 +97,8 @@ Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 80 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8);
+    cr_assert_eq(view->bytes, 96 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
+                                  8 /* pins of 24 slots */ + 24 * 2);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);
     cr_assert_eq(eepi_view_num_uncovered(view, -1), 130);
@@ -282,6 +283,10 @@ Test(view, the_check_says_what_is_wrong)
         "the view's epoch or first step is out of range",
         "a seat's flags are unknown, or not a member's",
         "a seat's flags are unknown, or not a member's",
+        "a wish's expert is out of range",
+        "a slot without a wish is pinned",
+        "a slot out of range is pinned",
+        "the number of the view's order is out of range",
     };
     const eepi_view_shape shape = {2, 1, 5, 2};
 
@@ -291,7 +296,8 @@ Test(view, the_check_says_what_is_wrong)
         const size_t size = view->bytes;
         eepi_view_seat *seat = eepi_view_seat_at(view, 1);
         eepi_view_slot *slot = eepi_view_slot_at(view, 0, 1, 1);
-        uint64_t *last_word = (uint64_t *)view + size / 8 - 1;
+        uint64_t *pinned = eepi_view_wishes(view), *last_word = pinned - 1;
+        uint16_t *wish = (uint16_t *)(pinned + 1);
         const char *why = "";
         view->magic ^= i == 0;
         view->version += i == 1;
@@ -312,6 +318,9 @@ Test(view, the_check_says_what_is_wrong)
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);
         slot->pad = i == 15;
         *last_word |= i == 16 ? 1u << 5 : 0;
+        wish[3] = i == 22 ? 5 : EEPI_NO_EXPERT;
+        *pinned = i == 23 ? 1u << 2 : i == 24 ? 1u << 4 : 0;
+        view->order_digest = i == 25;
         eepi_view_seal(view);
         view->bytes += i == 2;
         cr_assert_eq(eepi_view_check(view, size, &why), EEP_ERR_PROTOCOL, "case %d", i);
