@@ -25,26 +25,90 @@ static bool may_swap(const eepi_packing *p, int give, int from, int get, int to)
            eepi_packing_may_move(p, get, to, from);
 }
 
+/* Exchanges of `from` with `to`. */
+typedef struct barter {
+    int from, to;
+    /* What changes hands: within these limits the more loaded of the two is lower than with the
+     * best exchange so far. */
+    int64_t more_than, less_than;
+    uint64_t asked, allowed; /* of the first 64 copies of `to`: may it go to `from`? */
+} barter;
+
+static void set_limits(const eepi_packing *p, barter *b, const exchange *best)
+{
+    b->more_than = p->load[b->from] - best->height;
+    b->less_than = best->height - p->load[b->to];
+}
+
+static bool is_better(const barter *b, int64_t change)
+{
+    return change > b->more_than && change < b->less_than;
+}
+
+static void note(const eepi_packing *p, barter *b, exchange new, int64_t change, exchange *best)
+{
+    *best = new;
+    best->height = higher(p->load[b->from] - change, p->load[b->to] + change);
+    set_limits(p, b, best);
+}
+
+static bool may_come(const eepi_packing *p, barter *b, int at)
+{
+    const int expert = eepi_packing_items(p, b->to)[at];
+    const uint64_t bit = at < 64 ? (uint64_t)1 << at : 0;
+
+    if (b->asked & bit) {
+        return b->allowed & bit;
+    }
+    const bool may = eepi_packing_may_move(p, expert, b->to, b->from);
+    b->asked |= bit;
+    b->allowed |= may ? bit : 0;
+    return may;
+}
+
+/* The copy `give` against those of `to` from `at` on, in steps of `step`: the first that the rules
+ * allow is the best of them. */
+static void try_along(const eepi_packing *p, barter *b, int give, int at, int step, exchange *best)
+{
+    const int32_t *theirs = eepi_packing_items(p, b->to);
+
+    if (!eepi_packing_may_move(p, give, b->from, b->to)) {
+        return;
+    }
+    for (; at >= 0 && at < p->used[b->to]; at += step) {
+        const int get = theirs[at];
+        const int64_t change = p->share[give] - p->share[get];
+        if (!is_better(b, change)) {
+            return;
+        }
+        if (give != get && may_come(p, b, at)) {
+            note(p, b, (exchange){.to = b->to, .give = {give, -1}, .get = {get, -1}}, change, best);
+            return;
+        }
+    }
+}
+
 /* The best single exchange of `from` with `to`, if better than `best`. Both lists are sorted: for
- * each copy given, those near the one that halves the gap are tried. */
+ * each copy given, the search goes both ways from the one that halves the gap. */
 static void try_single(const eepi_packing *p, int from, int to, exchange *best)
 {
     const int32_t *mine = eepi_packing_items(p, from), *theirs = eepi_packing_items(p, to);
-    const int64_t gap = p->load[from] - p->load[to];
+    const int64_t half = (p->load[from] - p->load[to]) / 2;
+    const int used = p->used[to];
+    barter b = {.from = from, .to = to};
     int near = 0;
 
+    set_limits(p, &b, best);
     for (int i = 0; i < p->used[from]; i++) {
-        const int64_t share = p->share[mine[i]], wish = share - gap / 2;
-        while (near < p->used[to] && p->share[theirs[near]] > wish) {
+        const int64_t share = p->share[mine[i]];
+        while (near < used && p->share[theirs[near]] > share - half) {
             near++;
         }
-        for (int j = near > 2 ? near - 2 : 0; j < near + 2 && j < p->used[to]; j++) {
-            const int64_t change = share - p->share[theirs[j]];
-            const int64_t height = higher(p->load[from] - change, p->load[to] + change);
-            if (change > 0 && height < best->height && may_swap(p, mine[i], from, theirs[j], to)) {
-                *best = (exchange){
-                    .height = height, .to = to, .give = {mine[i], -1}, .get = {theirs[j], -1}};
-            }
+        if (near < used && is_better(&b, share - p->share[theirs[near]])) {
+            try_along(p, &b, mine[i], near, 1, best);
+        }
+        if (near > 0 && is_better(&b, share - p->share[theirs[near - 1]])) {
+            try_along(p, &b, mine[i], near - 1, -1, best);
         }
     }
 }
@@ -54,23 +118,22 @@ static void try_single(const eepi_packing *p, int from, int to, exchange *best)
 static void try_double(const eepi_packing *p, int from, int to, exchange *best)
 {
     const int32_t *mine = eepi_packing_items(p, from), *theirs = eepi_packing_items(p, to);
-    const int64_t gap = p->load[from] - p->load[to];
+    const int64_t half = (p->load[from] - p->load[to]) / 2;
+    barter b = {.from = from, .to = to};
 
+    set_limits(p, &b, best);
     for (int i = 1; i < p->used[from]; i++) {
         for (int k = 0; k < i; k++) {
             const int64_t given = p->share[mine[i]] + p->share[mine[k]];
             for (int j = 0, l = p->used[to] - 1; j < l;) {
                 const int64_t change = given - p->share[theirs[j]] - p->share[theirs[l]];
-                const int64_t height = higher(p->load[from] - change, p->load[to] + change);
-                if (change > 0 && height < best->height &&
-                    may_swap(p, mine[i], from, theirs[j], to) &&
+                if (is_better(&b, change) && may_swap(p, mine[i], from, theirs[j], to) &&
                     may_swap(p, mine[k], from, theirs[l], to)) {
-                    *best = (exchange){.height = height,
-                                       .to = to,
-                                       .give = {mine[i], mine[k]},
-                                       .get = {theirs[j], theirs[l]}};
+                    const exchange new = {
+                        .to = to, .give = {mine[i], mine[k]}, .get = {theirs[j], theirs[l]}};
+                    note(p, &b, new, change, best);
                 }
-                if (change > gap / 2) { /* more must come back */
+                if (change > half) { /* more must come back */
                     l--;
                 } else {
                     j++;
@@ -86,7 +149,7 @@ static bool find_single(const eepi_packing *p, int from, int64_t enough, exchang
 {
     *found = (exchange){.height = p->load[from], .to = -1};
     for (int to = 0; to < p->num_ranks && found->height > enough; to++) {
-        if (p->load[to] < p->load[from]) {
+        if ((p->load[from] + p->load[to]) / 2 < found->height) { /* the best that can come of it */
             try_single(p, from, to, found);
         }
     }

@@ -54,6 +54,8 @@ enum {
     SPARE_SINGLES = 4, /* beyond the floor, before more work is spent to avoid one */
     MAX_TRIALS = 24,
     BOUND_MIXED = 1032000, /* what the ratio comes down to needs some room */
+    ENOUGH = 1005000,      /* to look at other numbers of copies is not worth the work */
+    MAX_SHIFTS = 6,
 };
 
 static int max_exchanges(const eepi_packing *p)
@@ -116,19 +118,30 @@ static void relieve_by_bound(eepi_placer *placer)
     }
 }
 
-/* A copy more for the expert with the largest share on the most loaded rank. false: nobody has one
- * to spare. */
-static bool relieve(eepi_packing *p)
+/* The expert with the largest share on the most loaded rank; -1: all its slots are pinned. */
+static int heaviest(const eepi_packing *p)
 {
     const int rank = eepi_packing_most_loaded(p);
-    const int to = p->used[rank] > 0 ? eepi_packing_items(p, rank)[0] : -1;
-    const int from = to >= 0 ? eepi_counts_giver(p, to) : -1;
 
+    return p->used[rank] > 0 ? eepi_packing_items(p, rank)[0] : -1;
+}
+
+/* A copy of one expert becomes one of another. false: there is none. */
+static bool shift(eepi_packing *p, int from, int to)
+{
     if (from >= 0) {
         p->copies[from]--;
         p->copies[to]++;
     }
     return from >= 0;
+}
+
+/* A copy more for what is too large on the most loaded rank. false: nobody has one to spare. */
+static bool relieve(eepi_packing *p)
+{
+    const int to = heaviest(p);
+
+    return to >= 0 && shift(p, eepi_counts_giver(p, to), to);
 }
 
 static int singles_allowed(const eepi_packing *p, eepi_placement_goal goal)
@@ -190,6 +203,54 @@ static void place_mixed(eepi_placer *placer, const eepi_layer_problem *problem, 
     }
 }
 
+/* As near to the bound for these numbers of copies as exchanges come. The ratio. */
+static int64_t level(eepi_placer *placer)
+{
+    eepi_packing *p = placer->packing;
+
+    return eepi_deal_level(p, eepi_order_bound(p, placer->order) + LEVEL, max_exchanges(p), true);
+}
+
+/* Some numbers of copies do not pack well, although the largest share is as small as can be: where
+ * more copies are large than there are ranks, two of them must share one. So a copy more for what
+ * is too large, one at a time, as long as each expert has two. The best stays. */
+static void place_others(eepi_placer *placer, const eepi_layer_problem *problem, int64_t ratio)
+{
+    eepi_packing *p = placer->packing;
+    const size_t bytes = (size_t)p->num_experts * sizeof *p->copies;
+    int64_t best = ratio;
+
+    memcpy(placer->best_copies, p->copies, bytes);
+    for (int trial = 0; trial < MAX_SHIFTS && ratio > ENOUGH; trial++) {
+        const int to = heaviest(p);
+        if (to < 0 || p->copies[to] >= p->num_ranks || !shift(p, eepi_counts_spare(p, 2, to), to)) {
+            break;
+        }
+        place_copies(placer, problem, EEPI_RATIO_MIXED);
+        ratio = level(placer);
+        if (ratio < best) {
+            best = ratio;
+            memcpy(placer->best_copies, p->copies, bytes);
+        }
+    }
+    if (best < ratio) {
+        memcpy(p->copies, placer->best_copies, bytes);
+        place_copies(placer, problem, EEPI_RATIO_MIXED);
+        level(placer);
+    }
+}
+
+/* false: all alike. Then numbers of copies differ by one at most. */
+static bool has_loads(const eepi_packing *p)
+{
+    for (int e = 1; e < p->num_experts; e++) {
+        if (p->weight[e] != p->weight[0]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 eep_status eepi_place_layer(eepi_placer *placer, const eepi_layer_problem *problem,
                             int32_t *experts_out)
 {
@@ -202,12 +263,16 @@ eep_status eepi_place_layer(eepi_placer *placer, const eepi_layer_problem *probl
     if (p->num_slots == 2) {
         choose_pairs(placer, problem->goal);
     }
-    const int64_t ratio = place_copies(placer, problem, EEPI_RATIO_MIXED);
+    int64_t ratio = place_copies(placer, problem, EEPI_RATIO_MIXED);
     if (problem->goal == EEPI_PLACE_MIXED) {
         place_mixed(placer, problem, ratio);
     }
-    const int64_t bound = eepi_order_bound(p, placer->order); /* the order that was dealt by */
-    eepi_deal_level(p, bound + LEVEL, max_exchanges(p), true);
+    ratio = level(placer);
+    if (p->num_slots > 2 && has_loads(p) &&
+        (problem->goal == EEPI_PLACE_COVERAGE ||
+         (problem->goal == EEPI_PLACE_MIXED && eepi_counts_singles(p) == 0))) {
+        place_others(placer, problem, ratio);
+    }
     write_slots(p, problem, experts_out);
     return EEP_OK;
 }

@@ -88,8 +88,7 @@ static long sum_of_copies(const eepi_packing *p)
     return sum;
 }
 
-/* The expert that can spare a copy best: with more than `least`, the smallest share without it. */
-static int who_spares(const eepi_packing *p, int least, int but)
+int eepi_counts_spare(const eepi_packing *p, int least, int but)
 {
     int64_t best_share = INT64_MAX;
     int best = -1;
@@ -130,7 +129,7 @@ bool eepi_counts_choose(eepi_packing *p, eepi_placement_goal goal, int quarters)
     }
     left = slots - sum_of_copies(p);
     for (; left < 0; left++) { /* second copies of the coldest go first */
-        int e = who_spares(p, 1, -1);
+        int e = eepi_counts_spare(p, 1, -1);
         assert(e >= 0);
         p->copies[e]--;
     }
@@ -161,7 +160,7 @@ int eepi_counts_singles(const eepi_packing *p)
 
 int eepi_counts_giver(const eepi_packing *p, int to)
 {
-    const int from = who_spares(p, 1, to);
+    const int from = eepi_counts_spare(p, 1, to);
 
     /* It may not become hotter than `to` is. */
     return from >= 0 && p->copies[to] < p->num_ranks &&

@@ -276,6 +276,39 @@ static void expect_goals(int ranks, int slots, int32_t most_balance, int32_t mos
     free(experts);
 }
 
+/* Water-filling makes more than 96 large copies here, and two of them on a rank are too much. */
+Test(place_layer, numbers_of_copies_that_pack_badly_are_changed)
+{
+    int32_t experts[96 * 6];
+    uint32_t loads[256];
+    uint64_t random = first_seed();
+    eepi_layer_problem problem = {.shape = {96, 1, 256, 6, 8, 0}, .loads = loads};
+
+    draw_loads(&random, 1, 256, loads);
+    for (int goal = EEPI_PLACE_MIXED; goal <= EEPI_PLACE_COVERAGE; goal++) {
+        problem.goal = (eepi_placement_goal)goal;
+        const eepi_layer_verdict v = place_and_judge(&problem, experts);
+        cr_assert_leq(v.ratio, 1015000, "goal %d: %u", goal, v.ratio);
+        cr_assert_eq(v.singles, 0, "goal %d: %d", goal, v.singles);
+    }
+}
+
+/* Two ranks have the hottest expert. Rules keep many of the coldest copies from them, and those
+ * that may come have to be found. 2.7747 is the bound: beside the hottest there are 29 different
+ * experts at least, since two ranks share two at most. */
+Test(place_layer, the_hottest_experts_ranks_have_the_coldest_copies)
+{
+    int32_t experts[32 * 16];
+    uint32_t loads[256];
+    uint64_t random = first_seed();
+    const eepi_layer_problem problem = {
+        .shape = {32, 1, 256, 16, 8, 0}, .goal = EEPI_PLACE_COVERAGE, .loads = loads};
+
+    draw_loads(&random, 1, 256, loads);
+    const eepi_layer_verdict v = place_and_judge(&problem, experts);
+    cr_assert_leq(v.ratio, 2785000, "%u", v.ratio);
+}
+
 Test(place_layer, goals_are_reached_at_32_ranks_of_16_slots)
 {
     expect_goals(32, 16, 1005000, EEPI_RATIO_MIXED);
