@@ -6,6 +6,7 @@
  *
  * stdin: EXPERTS whole numbers per layer. stdout: a row per layer and goal, and for each goal the
  * thread's CPU time for all layers, the least of REPEATS passes (30). */
+#include "experiments/bench/placement/placement_bounds.h"
 #include "repair/placement/judge_layer.h"
 #include "repair/placement/place_layer.h"
 #include "repair/placement/shares.h"
@@ -71,6 +72,23 @@ static long floor_of(const bench *b, const uint32_t *loads)
     return need > slots ? need - slots : 0;
 }
 
+/* Ratio, or experts with one replica, that no placement with the goal is below; 0: not looked for.
+ */
+static void print_bounds(const bench *b, eepi_placement_goal goal, const eepi_layer_verdict *v,
+                         const uint32_t *loads)
+{
+    const bounds_layer layer = {.num_ranks = b->shape.max_ranks,
+                                .num_slots = b->shape.num_slots,
+                                .num_experts = b->shape.num_experts,
+                                .loads = loads,
+                                .pair_limit = v->most_shared <= 2 ? 2 : -1};
+
+    printf(",%.4f,%.1f\n", goal == EEPI_PLACE_COVERAGE ? bounds_coverage(&layer) : 1,
+           goal == EEPI_PLACE_MIXED && b->shape.num_slots == 2
+               ? bounds_singles(&layer, EEPI_RATIO_MIXED / 1e6)
+               : 0);
+}
+
 static bool place_all(bench *b, eepi_placement_goal goal, const char *name, bool print)
 {
     for (int layer = 0; layer < b->num_layers; layer++) {
@@ -91,10 +109,11 @@ static bool place_all(bench *b, eepi_placement_goal goal, const char *name, bool
             return false;
         }
         eepi_shares_split(b->split, b->experts, problem.loads, EEPI_SHARES_SWEEPS, b->shares);
-        printf("%s,%d,%.4f,%.4f,%d,%ld,%d,%d,%d,%d,%d,%d\n", name, layer, v.ratio / 1e6,
+        printf("%s,%d,%.4f,%.4f,%d,%ld,%d,%d,%d,%d,%d,%d", name, layer, v.ratio / 1e6,
                eepi_shares_peak(b->split, b->experts, problem.loads, b->shares) / 1e6, v.singles,
                floor_of(b, problem.loads), v.doubled, v.at_risk, v.lost_rank, v.lost_node,
                v.lost_run, v.most_shared);
+        print_bounds(b, goal, &v, problem.loads);
     }
     return true;
 }
@@ -104,7 +123,7 @@ static bool run(bench *b)
     static const char *const names[] = {"mixed", "coverage", "balance"};
 
     printf("goal,layer,ratio,flow,singles,floor,doubled,at_risk,lost_rank,lost_node,lost_run,"
-           "most_shared\n");
+           "most_shared,bound,least_singles\n");
     for (int goal = EEPI_PLACE_MIXED; goal <= EEPI_PLACE_BALANCE; goal++) {
         double least = 1e300;
         if (!place_all(b, (eepi_placement_goal)goal, names[goal], true)) {
