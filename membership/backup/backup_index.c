@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define BACKUP_MAGIC 0x504b4245u /* "EBKP", little-endian */
-enum { BACKUP_VERSION = 1 };
+enum { BACKUP_VERSION = 2 };
 
 static uint64_t aligned(uint64_t bytes)
 {

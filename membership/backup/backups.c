@@ -340,10 +340,20 @@ eep_status eepi_backups_give(eepi_backups *b, int32_t layer, int32_t expert, eep
     return EEP_OK;
 }
 
+static size_t weights_bytes(const eepi_backup_layout *layout)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < layout->num_tensors; i++) {
+        bytes += layout->tensor_bytes[i];
+    }
+    return bytes;
+}
+
 static eep_status seal_memory(eepi_backups *b)
 {
     eepi_backup_head head;
-    eepi_checksum *sum = eepi_checksum_new();
+    eepi_checksum *sum = eepi_checksum_new(weights_bytes(&b->layout));
     eep_status status = sum != NULL ? eepi_backup_memory_protect(&b->memory) : EEP_ERR_NO_MEMORY;
 
     for (uint64_t i = 0; i < b->num_entries && status == EEP_OK; i++) {

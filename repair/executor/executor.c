@@ -19,7 +19,7 @@ enum {
 
 static eep_status open_slot(eepi_executor *x, eepi_slot_fill *f)
 {
-    f->sum = eepi_checksum_new();
+    f->sum = eepi_checksum_new(x->slot_bytes);
     f->segment_memory =
         calloc((size_t)eepi_segments_num(x->slot_bytes) + 1, sizeof *f->segment_memory);
     if (!f->sum || !f->segment_memory) {

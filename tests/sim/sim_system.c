@@ -12,9 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define XXH_STATIC_LINKING_ONLY /* the size of a state */
-#include <xxhash.h>
-
 enum { FIRST_FD = 1000000, MAX_FDS = 1 << 16, PREEMPT_OF = 64 };
 
 /* ------------------------------------------------------------------ memory */
@@ -102,20 +99,6 @@ void __wrap_free(void *memory)
         blocks = b->next;
     }
     __real_free(b->memory);
-}
-
-/* Their library would take memory that does not go with a process that crashes. */
-XXH64_state_t *__wrap_XXH64_createState(void);
-XXH64_state_t *__wrap_XXH64_createState(void)
-{
-    return __wrap_malloc(sizeof(XXH64_state_t));
-}
-
-XXH_errorcode __wrap_XXH64_freeState(XXH64_state_t *state);
-XXH_errorcode __wrap_XXH64_freeState(XXH64_state_t *state)
-{
-    __wrap_free(state);
-    return XXH_OK;
 }
 
 char *__wrap_strdup(const char *text);
