@@ -189,6 +189,7 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
                              .generation = context->generation,
                              .serve = eepi_serve,
                              .served = eepi_served,
+                             .land = eepi_fill_landed,
                              .done = eepi_fill_fetched,
                              .note = note_bulk,
                              .user = context};

@@ -158,6 +158,17 @@ void eepi_fill_cancel(eep_context *context, uint64_t epoch)
     eepi_bulk_cancel_before(context->bulk, epoch);
 }
 
+void eepi_fill_landed(void *user, uint64_t transfer, uint64_t offset, const void *data,
+                      uint64_t bytes)
+{
+    const eep_context *context = user;
+    eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
+
+    if (executor) {
+        eepi_executor_landed(executor, transfer, offset, data, bytes);
+    }
+}
+
 void eepi_fill_fetched(void *user, uint64_t transfer, eep_status status)
 {
     eep_context *context = user;

@@ -18,6 +18,8 @@ void eepi_fill_go_on(eep_context *context);
 uint64_t eepi_fill_wake_us(const eep_context *context);
 /* Steps have ended: their times set the pace behind live traffic. */
 void eepi_fill_steps(eep_context *context, const eepi_step_mail *mail);
-/* The bulk's done function. */
+/* The bulk's land and done functions. */
+void eepi_fill_landed(void *context, uint64_t transfer, uint64_t offset, const void *data,
+                      uint64_t bytes);
 void eepi_fill_fetched(void *context, uint64_t transfer, eep_status status);
 #endif

@@ -7,7 +7,7 @@
 #include "membership/context/context.h"
 #include "membership/loads/gather.h"
 #include "membership/step/weights.h"
-#include "repair/executor/lane.h"
+#include "repair/executor/landing.h"
 
 #include <stdlib.h>
 
@@ -149,12 +149,9 @@ void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
 static eepi_lane lane_of(const eep_context *context)
 {
     const eepi_bulk_facts facts = eepi_bulk_facts_of(context->bulk);
-    const eep_device *device = context->config.device;
 
     return eepi_lane_of(
-        &(eepi_lane_facts){.memory = !eepi_device_is_discrete(device) ? EEPI_MEMORY_OF_HOST
-                                     : eepi_device_is_cuda(device)    ? EEPI_MEMORY_OF_CUDA
-                                                                      : EEPI_MEMORY_OF_OTHER,
+        &(eepi_lane_facts){.memory = eepi_memory_place_of(context->config.device),
                            .carrier = facts.carrier,
                            .ucx_version = EEPI_UCX_VERSION(facts.ucx_major, facts.ucx_minor),
                            .ucx_has_cuda = facts.sends_cuda});

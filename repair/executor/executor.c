@@ -40,12 +40,14 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
         return EEP_ERR_NO_MEMORY;
     }
     x->config = *config;
+    x->memory = eepi_memory_place_of(config->device);
     eepi_pace_open(&x->pace, config->background_bytes_per_s, config->background_latency_percent);
     for (int i = 0; i < config->num_tensors; i++) {
         x->slot_bytes += config->tensor_bytes[i];
     }
     x->placed = calloc((size_t)config->num_layers * (size_t)config->num_slots, sizeof *x->placed);
-    if (!x->placed) {
+    x->block = aligned_alloc(64, EEPI_CHECKSUM_BLOCK_BYTES);
+    if (!x->placed || !x->block) {
         eepi_executor_close(x);
         return EEP_ERR_NO_MEMORY;
     }
@@ -77,6 +79,7 @@ void eepi_executor_close(eepi_executor *x)
         free(x->slots[i].segment_memory);
     }
     free(x->placed);
+    free(x->block);
     free(x);
 }
 
@@ -293,21 +296,42 @@ uint64_t eepi_executor_wake_us(const eepi_executor *x)
     return wake_us;
 }
 
-void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer, eep_status status)
+/* The slot that a transfer is for, and its segment; NULL: none, or not any more. */
+static eepi_slot_fill *fill_of(eepi_executor *x, uint64_t transfer, int *segment_out)
 {
     for (int i = 0; i < EEPI_FILLS_AT_ONCE && x->view; i++) {
         eepi_slot_fill *f = &x->slots[i];
-        const int segment =
-            f->state == EEPI_SLOT_FILL_GATHER ? eepi_segments_find(&f->segments, transfer) : -1;
-        if (segment < 0) {
-            continue;
+        if (f->state == EEPI_SLOT_FILL_GATHER &&
+            (*segment_out = eepi_segments_find(&f->segments, transfer)) >= 0) {
+            return f;
         }
-        eepi_slot_fill_fetched(x, f, segment, status);
-        x->has_work = true; /* behind live traffic for a tick, which the caller may withhold */
-        if (!eepi_executor_is_behind_traffic(x)) {
-            work(x, bulk);
-        }
+    }
+    return NULL;
+}
+
+void eepi_executor_landed(eepi_executor *x, uint64_t transfer, uint64_t offset, const void *data,
+                          uint64_t bytes)
+{
+    int segment;
+    const eepi_slot_fill *f = fill_of(x, transfer, &segment);
+
+    if (f) {
+        eepi_slot_fill_land(x, f, eepi_segment_offset(segment) + offset, data, bytes);
+    }
+}
+
+void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer, eep_status status)
+{
+    int segment;
+    eepi_slot_fill *f = fill_of(x, transfer, &segment);
+
+    if (!f) {
         return;
+    }
+    eepi_slot_fill_fetched(x, f, segment, status);
+    x->has_work = true; /* behind live traffic for a tick, which the caller may withhold */
+    if (!eepi_executor_is_behind_traffic(x)) {
+        work(x, bulk);
     }
 }
 

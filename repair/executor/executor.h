@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The repair executor: fills this rank's FILLING slots, one view at a time (rule R1).
  *
- * Bytes land in staging buffers that only this rank owns; a slot is written by its owner alone,
- * after the checksum of the whole expert. Sources, in this order: what the slot holds already from
- * an earlier, voided plan (checked again); the rank's own host backup (local reuse); the peer that
- * the view names and the other members that have the expert, several at once; the checkpoint.
+ * A slot is written by its owner alone. In a pause bytes land in the slot itself where the CPU can
+ * write it: nobody is routed to a FILLING slot. Else they land in staging buffers that only this
+ * rank owns, and go into the slot after the checksum of the whole expert. Sources, in this order:
+ * what the slot holds already from an earlier, voided plan (checked again); the rank's own host
+ * backup (local reuse); the peer that the view names and the other members that have the expert,
+ * several at once; the checkpoint.
  *
  * An expert is gathered in segments. A source that fails gives its outstanding segments to the
  * others, and what has arrived is kept. Where the checksum of bytes from several sources is wrong,
@@ -30,6 +32,9 @@ void eepi_executor_close(eepi_executor *executor);
  * to fill. `bytes` are those that crossed a link or came from a backup or the checkpoint. */
 void eepi_executor_start(eepi_executor *executor, eepi_bulk *bulk, const eepi_view *view,
                          uint64_t now_us);
+/* Bytes of a transfer that it started have arrived (from the bulk's land function). */
+void eepi_executor_landed(eepi_executor *executor, uint64_t transfer, uint64_t offset,
+                          const void *data, uint64_t bytes);
 /* A transfer that it started has ended (from the bulk's done function). */
 void eepi_executor_fetched(eepi_executor *executor, eepi_bulk *bulk, uint64_t transfer,
                            eep_status status);

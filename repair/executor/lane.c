@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The choice of a lane. */
+/* The choice of a lane and of a landing. */
 #include "repair/executor/lane.h"
 
 /* The first whose CUDA transports are taken; nobody has tried an older one. */
@@ -24,4 +24,19 @@ const char *eepi_lane_name(eepi_lane lane)
                                         "a pinned copy"};
 
     return names[lane];
+}
+
+eepi_landing eepi_landing_of(const eepi_lane_facts *facts, bool is_behind_traffic)
+{
+    if (is_behind_traffic) {
+        return EEPI_LANDING_STAGED;
+    }
+    return facts->memory == EEPI_MEMORY_OF_HOST ? EEPI_LANDING_SLOT : EEPI_LANDING_STAGED;
+}
+
+const char *eepi_landing_name(eepi_landing landing)
+{
+    static const char *const names[] = {"the slot", "a staging buffer"};
+
+    return names[landing];
 }

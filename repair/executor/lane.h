@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way on which a rank sends an expert's weights. Pure.
- *
- * On every lane the receiver lets bytes land in pinned host memory, since the CPU computes their
- * checksum there, and copies them into the slot from there. */
+/* The way on which a rank sends an expert's weights, and where they land. Pure. */
 #ifndef EEPI_LANE_H
 #define EEPI_LANE_H
 
@@ -27,7 +24,7 @@ typedef enum eepi_memory_place {
 #define EEPI_UCX_VERSION(major, minor) ((uint32_t)(major) << 16 | (uint32_t)(minor))
 
 typedef struct eepi_lane_facts {
-    eepi_memory_place memory; /* where the weights are that are to be sent */
+    eepi_memory_place memory; /* where the weights are, or shall be */
     eep_bulk carrier;
     uint32_t ucx_version; /* EEPI_UCX_VERSION of what runs; 0: it is not UCX */
     bool ucx_has_cuda;    /* it sends out of GPU memory, as it says itself */
@@ -35,4 +32,14 @@ typedef struct eepi_lane_facts {
 
 eepi_lane eepi_lane_of(const eepi_lane_facts *facts);
 const char *eepi_lane_name(eepi_lane lane);
+
+typedef enum eepi_landing {
+    EEPI_LANDING_SLOT,  /* in the slot itself: the CPU writes it, and sums what it writes */
+    EEPI_LANDING_STAGED /* in pinned host memory, and in the slot once the checksum is right */
+} eepi_landing;
+
+/* Where bytes land that this rank receives. Behind live traffic nothing but checked bytes is
+ * written into a slot, and only when the owner of the executor lets it (rule M2). */
+eepi_landing eepi_landing_of(const eepi_lane_facts *facts, bool is_behind_traffic);
+const char *eepi_landing_name(eepi_landing landing);
 #endif

@@ -2,6 +2,7 @@
 /* Filling one slot, piece by piece. */
 #include "repair/executor/slot_fill.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,6 +90,28 @@ static const eep_tensor *slot_of(const eepi_executor *x, const eepi_slot_fill *f
     return x->config.slot(x->config.user, f->what.layer, f->what.slot);
 }
 
+static bool lands_in_slot(const eepi_slot_fill *f)
+{
+    return f->landing == EEPI_LANDING_SLOT;
+}
+
+static eepi_landing_slot landing_of(const eepi_executor *x, const eepi_slot_fill *f)
+{
+    return (eepi_landing_slot){.tensors = slot_of(x, f),
+                               .num_tensors = x->config.num_tensors,
+                               .sum = f->sum,
+                               .block = x->block};
+}
+
+void eepi_slot_fill_land(const eepi_executor *x, const eepi_slot_fill *f, size_t offset,
+                         const void *data, size_t bytes)
+{
+    const eepi_landing_slot slot = landing_of(x, f);
+
+    assert(lands_in_slot(f) && *placed_at(x, f) < 0);
+    eepi_landing_put(&slot, offset, data, bytes);
+}
+
 static void begin_gathering(eepi_executor *x, eepi_slot_fill *f);
 
 /* The slot has the expert's weights already, from a plan that was voided, or it has not. */
@@ -161,6 +184,9 @@ static void begin_pass(eepi_executor *x, eepi_slot_fill *f)
     eepi_segments_begin(&f->segments, x->slot_bytes, f->segment_memory);
     eepi_checksum_begin(f->sum);
     f->num_summed = 0;
+    if (lands_in_slot(f)) {
+        *placed_at(x, f) = -1;
+    }
     f->alone_at = eepi_sources_first(&f->sources);
     for (int i = 0; i < f->sources.num; i++) {
         f->sources.at[i].used = false;
@@ -220,6 +246,10 @@ static eepi_step_result verify(eepi_executor *x, eepi_slot_fill *f)
 
     if (eepi_checksum_end(f->sum) == expected(x, f)) {
         note_suspects(x, f);
+        if (lands_in_slot(f)) {
+            *placed_at(x, f) = f->what.expert;
+            return EEPI_STEP_FILLED;
+        }
         f->state = EEPI_SLOT_FILL_PLACE;
         f->worked = 0;
         return EEPI_STEP_WENT_ON;
@@ -268,14 +298,15 @@ static void ask(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f, int at, in
                             .offset = eepi_segment_offset(segment),
                             .total = x->slot_bytes};
     const size_t bytes = eepi_segment_bytes(&f->segments, segment);
+    void *buffer = lands_in_slot(f) ? NULL : f->buffer + blob.offset;
     const void *address;
     uint64_t transfer = 0;
     size_t address_bytes = x->config.address(x->config.user, source->seat, &address);
 
-    source->failed = address_bytes == 0 ? EEP_ERR_UNREACHABLE
-                                        : eepi_bulk_fetch(bulk, address, address_bytes, &blob,
-                                                          f->buffer + blob.offset, bytes,
-                                                          x->config.fetch_timeout_us, &transfer);
+    source->failed = address_bytes == 0
+                         ? EEP_ERR_UNREACHABLE
+                         : eepi_bulk_fetch(bulk, address, address_bytes, &blob, buffer, bytes,
+                                           x->config.fetch_timeout_us, &transfer);
     if (source->failed == EEP_OK) {
         eepi_segments_ask(&f->segments, segment, at, transfer, x->now_us);
         x->seats[source->seat].in_flight++;
@@ -385,6 +416,29 @@ void eepi_slot_fill_fetched(eepi_executor *x, eepi_slot_fill *f, int segment, ee
 
 /* ------------------------------------------------------------------ gathering */
 
+static eep_status read_checkpoint(eepi_executor *x, eepi_slot_fill *f, size_t offset, size_t bytes)
+{
+    const eep_status status = x->config.checkpoint(x->config.user, f->what.layer, f->what.expert,
+                                                   offset, f->buffer + offset, bytes);
+
+    if (status == EEP_OK && lands_in_slot(f)) {
+        eepi_slot_fill_land(x, f, offset, f->buffer + offset, bytes);
+    }
+    return status;
+}
+
+static eep_status read_backup(eepi_executor *x, eepi_slot_fill *f, size_t offset, size_t bytes)
+{
+    const eep_tensor *own = x->config.backup(x->config.user, f->what.layer, f->what.expert);
+
+    if (own != NULL && lands_in_slot(f)) {
+        const eepi_landing_slot slot = landing_of(x, f);
+        eepi_landing_copy(&slot, offset, own, bytes);
+        return EEP_OK;
+    }
+    return own != NULL ? copy_range(x, f, own, offset, bytes, OUT_OF_BACKUP) : EEP_ERR_NOT_FOUND;
+}
+
 /* Read the next segment that is wanted out of this rank's own backup, or the checkpoint. */
 static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left)
 {
@@ -392,17 +446,11 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
     const size_t offset = eepi_segment_offset(segment);
     const size_t bytes = eepi_segment_bytes(&f->segments, segment);
     eepi_source *source = &f->sources.at[at];
-    const eep_tensor *own;
 
-    spend(left, bytes);
-    if (source->kind == EEPI_FROM_CHECKPOINT) {
-        source->failed = x->config.checkpoint(x->config.user, f->what.layer, f->what.expert, offset,
-                                              f->buffer + offset, bytes);
-    } else if ((own = x->config.backup(x->config.user, f->what.layer, f->what.expert)) != NULL) {
-        source->failed = copy_range(x, f, own, offset, bytes, OUT_OF_BACKUP);
-    } else {
-        source->failed = EEP_ERR_NOT_FOUND;
-    }
+    /* landing sums and writes it as well */
+    spend(left, bytes + (lands_in_slot(f) ? bytes / 2 + bytes / 4 : 0));
+    source->failed = source->kind == EEPI_FROM_CHECKPOINT ? read_checkpoint(x, f, offset, bytes)
+                                                          : read_backup(x, f, offset, bytes);
     if (source->failed == EEP_OK) {
         x->bytes += bytes;
         x->bytes_from[source->kind] += bytes;
@@ -412,7 +460,8 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
     }
 }
 
-/* Let the checksum go on over what is there in order; false: nothing is. */
+/* Let the checksum go on over what is there in order; false: nothing is. What landed in the slot
+ * was summed on its way. */
 static bool add_to_sum(eepi_slot_fill *f, size_t *left)
 {
     const int at = f->num_summed;
@@ -421,10 +470,12 @@ static bool add_to_sum(eepi_slot_fill *f, size_t *left)
     if (at == f->segments.num || f->segments.at[at].state != EEPI_SEGMENT_THERE) {
         return false;
     }
-    bytes = eepi_segment_bytes(&f->segments, at);
-    eepi_checksum_add(f->sum, f->buffer + eepi_segment_offset(at), bytes);
     f->num_summed++;
-    spend(left, bytes / 2); /* reading is about half of a copy */
+    if (!lands_in_slot(f)) {
+        bytes = eepi_segment_bytes(&f->segments, at);
+        eepi_checksum_add(f->sum, f->buffer + eepi_segment_offset(at), bytes);
+        spend(left, bytes / 2); /* reading is about half of a copy */
+    }
     return true;
 }
 
@@ -502,10 +553,13 @@ void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *
     f->sources.at = source_memory;
     eepi_sources_list(&f->sources, x->view, what, has_own, x->config.checkpoint != NULL);
     leave_out_away(x, &f->sources);
-    begin_gathering(x, f);
+    f->landing = eepi_landing_of(&(eepi_lane_facts){.memory = x->memory}, is_behind_traffic(x));
     if (*placed_at(x, f) == what->expert) {
         f->state = EEPI_SLOT_FILL_COMPARE;
         f->worked = 0;
+        eepi_checksum_begin(f->sum);
+    } else {
+        begin_gathering(x, f);
     }
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One slot that is being filled: compared with what it holds, gathered from sources, checked, and
- * written, in bounded pieces. Shared by the executor's own files. */
+ * written, in bounded pieces. Where bytes land in the slot itself they are written and summed as
+ * they come. Shared by the executor's own files. */
 #ifndef EEPI_SLOT_FILL_H
 #define EEPI_SLOT_FILL_H
 
 #include "repair/checksum.h"
 #include "repair/executor/executor_config.h"
+#include "repair/executor/landing.h"
 #include "repair/executor/pace.h"
 #include "repair/executor/segments.h"
 #include "repair/executor/sources.h"
@@ -34,10 +36,11 @@ typedef struct eepi_slot_fill {
     eepi_sources sources;
     eepi_segments segments;
     eepi_segment *segment_memory; /* [segments of a slot] */
-    bool alone;                   /* one source after the other, each from the beginning */
-    int alone_at;                 /* of the sources */
-    size_t worked;                /* bytes compared or written, in order */
-    int num_summed;               /* segments that the checksum has, in order */
+    eepi_landing landing;
+    bool alone;     /* one source after the other, each from the beginning */
+    int alone_at;   /* of the sources */
+    size_t worked;  /* bytes compared or written, in order */
+    int num_summed; /* segments that the checksum has, in order */
     eepi_checksum *sum;
     eep_event *placed;
     uint64_t placed_us; /* when the last copy into the slot was begun */
@@ -54,7 +57,8 @@ typedef struct eepi_source_seat {
 struct eepi_executor {
     eepi_executor_config config;
     size_t slot_bytes;
-    eep_stream *stream; /* the device's auxiliary one */
+    eepi_memory_place memory; /* of the slots */
+    eep_stream *stream;       /* the device's auxiliary one */
     eepi_slot_fill slots[EEPI_FILLS_AT_ONCE];
     eepi_view *view; /* copy of the view being repaired; NULL: idle */
     eepi_fill *fills;
@@ -70,6 +74,7 @@ struct eepi_executor {
     /* [num_layers][num_slots]: the expert whose verified weights this executor put there; -1: not
      * known. A plan that is voided and made again finds them (L3). */
     int32_t *placed;
+    unsigned char *block; /* on its way into a slot (landing.h) */
 };
 
 typedef enum eepi_step_result {
@@ -91,6 +96,9 @@ eepi_step_result eepi_slot_fill_step(eepi_executor *executor, eepi_bulk *bulk, e
 /* PLACED: wait until the slot is written, at most so long. */
 eepi_step_result eepi_slot_fill_wait(eepi_executor *executor, eepi_slot_fill *fill,
                                      uint64_t bound_us);
+/* Bytes have arrived that belong to `offset` of the expert; what they are for has no buffer. */
+void eepi_slot_fill_land(const eepi_executor *executor, const eepi_slot_fill *fill, size_t offset,
+                         const void *data, size_t bytes);
 /* The transfer of that segment has ended. */
 void eepi_slot_fill_fetched(eepi_executor *executor, eepi_slot_fill *fill, int segment,
                             eep_status status);

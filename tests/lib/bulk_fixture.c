@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/bulk_fixture.h"
 
+#include "repair/checksum.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <poll.h>
@@ -136,6 +138,16 @@ int bulk_fixture_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_b
     return blob->expert == 3 ? EEPI_BULK_PARTS + 1 : 0;
 }
 
+void bulk_fixture_land(void *user, uint64_t transfer, uint64_t offset, const void *data,
+                       uint64_t bytes)
+{
+    node *of = user;
+    (void)transfer;
+    cr_assert_eq(offset % EEPI_CHECKSUM_BLOCK_BYTES, 0, "it is summed by blocks");
+    memcpy(of->landing + offset, data, bytes);
+    of->landed += bytes;
+}
+
 void bulk_fixture_done(void *user, uint64_t transfer, eep_status status)
 {
     node *of = user;
@@ -158,6 +170,7 @@ int open_node(node *of)
     eepi_bulk_config config = {.carrier = carrier_in_use,
                                .holder_path = holder_path,
                                .serve = bulk_fixture_serve,
+                               .land = bulk_fixture_land,
                                .done = bulk_fixture_done,
                                .note = bulk_fixture_note,
                                .user = of};

@@ -40,6 +40,8 @@ typedef struct node {
     int ended;
     uint64_t transfer;
     eep_status status;
+    unsigned char *landing; /* where fetches without a buffer land */
+    uint64_t landed;        /* bytes so far */
     int notes;
     char note[BULK_NOTE_BYTES]; /* the last */
 } node;
@@ -47,6 +49,8 @@ typedef struct node {
 /* Expert 1 is small_blob in three parts, 2 large_blob, 3 has too many parts; `user` is a node. */
 int bulk_fixture_serve(void *user, const eepi_blob *blob, uint64_t bytes,
                        eepi_bulk_part *parts_out);
+void bulk_fixture_land(void *user, uint64_t transfer, uint64_t offset, const void *data,
+                       uint64_t bytes);
 void bulk_fixture_done(void *user, uint64_t transfer, eep_status status);
 void bulk_fixture_note(void *user, const char *text);
 /* Returns 0, or -1 with a line on stderr. */

@@ -259,6 +259,7 @@ struct eepi_bulk {
     sim_process *process;
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served;
+    eepi_bulk_land_fn land;
     eepi_bulk_done_fn done;
     void *user;
     int fd;
@@ -281,6 +282,7 @@ eep_status eepi_bulk_open(const eepi_bulk_config *config, char *error_out, size_
     *bulk = (eepi_bulk){.process = sim_self(),
                         .serve = config->serve,
                         .served = config->served,
+                        .land = config->land,
                         .done = config->done,
                         .user = config->user,
                         .next_id = 1,
@@ -408,8 +410,10 @@ static void end_transfer(eepi_bulk *bulk, transfer *t, eep_status status)
         return;
     }
     t->over = 1;
-    if (status == EEP_OK) {
+    if (status == EEP_OK && t->buffer) {
         memcpy(t->buffer, t->copy, t->bytes);
+    } else if (status == EEP_OK) {
+        bulk->land(bulk->user, t->id, 0, t->copy, t->bytes);
     }
     bulk->done(bulk->user, t->id, status);
 }

@@ -223,6 +223,54 @@ OVER_BOTH(one_fetch_is_cancelled_and_the_others_go_on)
     eepi_bulk_close(server.bulk);
 }
 
+OVER_BOTH(without_a_buffer_the_owner_lands_each_byte_once)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    self.landing = calloc(1, SMALL_BYTES);
+    const node *from[] = {&server, &self};
+    for (int i = 0; i < 2; i++) {
+        self.landed = 0;
+        memset(self.landing, 0, SMALL_BYTES);
+        cr_assert_gt(fetch(&self, from[i]->address, from[i]->address_bytes, 6, 1, NULL, SMALL_BYTES,
+                           FETCH_US),
+                     0);
+        cr_assert_eq(run_until(&self, &server, i + 1), 0);
+        cr_assert_eq(self.status, EEP_OK);
+        cr_assert_eq(self.landed, SMALL_BYTES);
+        cr_assert_eq(memcmp(self.landing, small_blob, SMALL_BYTES), 0);
+    }
+    free(self.landing);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
+OVER_BOTH(without_a_buffer_no_byte_lands_after_a_cancel)
+{
+    node self, server;
+    cr_assert_eq(open_node(&self), 0);
+    cr_assert_eq(open_node(&server), 0);
+    unsigned char *small = calloc(1, SMALL_BYTES);
+    self.landing = calloc(1, LARGE_BYTES);
+    uint64_t old =
+        fetch(&self, server.address, server.address_bytes, 6, 2, NULL, LARGE_BYTES, FETCH_US);
+    run_until_first_chunk(&self, &server, self.landing);
+    eepi_bulk_cancel(self.bulk, old);
+    const uint64_t landed = self.landed;
+    cr_assert_lt(landed, LARGE_BYTES);
+    /* Its chunks are before these on the same connection. */
+    cr_assert_gt(
+        fetch(&self, server.address, server.address_bytes, 6, 1, small, SMALL_BYTES, FETCH_US), 0);
+    cr_assert_eq(run_until(&self, &server, 2), 0);
+    cr_assert_eq(memcmp(small, small_blob, SMALL_BYTES), 0);
+    cr_assert_eq(self.landed, landed);
+    free(small);
+    free(self.landing);
+    eepi_bulk_close(self.bulk);
+    eepi_bulk_close(server.bulk);
+}
+
 OVER_BOTH(cancel_before_lets_no_byte_land_afterwards)
 {
     node self, server;

@@ -9,6 +9,24 @@
 
 /* ---------------------------------------------------------------- fetches */
 
+/* By chunks, as from a peer. */
+static eep_status land_locally(eepi_bulk *bulk, bulk_fetch *fetch, const eepi_bulk_part *parts,
+                               int num_parts)
+{
+    unsigned char *chunk = malloc(EEPI_BULK_CHUNK_BYTES);
+    if (chunk == NULL) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (uint64_t at = 0; at < fetch->bytes; at += EEPI_BULK_CHUNK_BYTES) {
+        uint64_t bytes = fetch->bytes - at;
+        bytes = bytes < EEPI_BULK_CHUNK_BYTES ? bytes : EEPI_BULK_CHUNK_BYTES;
+        eepi_bulk_gather(chunk, parts, num_parts, fetch->blob.offset + at, bytes);
+        eepi_bulk_chunk_land(bulk, fetch, at, chunk, bytes);
+    }
+    free(chunk);
+    return EEP_OK;
+}
+
 /* A fetch from this copier's own address: no message is needed. */
 static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
 {
@@ -16,7 +34,7 @@ static void fetch_locally(eepi_bulk *bulk, bulk_fetch *fetch)
     int num_parts = 0;
     eep_status status = eepi_bulk_serve_ask(bulk, &fetch->blob, fetch->bytes, parts, &num_parts);
     if (status == EEP_OK) {
-        eepi_bulk_gather(fetch->buffer, parts, num_parts, fetch->blob.offset, fetch->bytes);
+        status = land_locally(bulk, fetch, parts, num_parts);
         if (bulk->served) {
             bulk->served(bulk->user, parts, num_parts);
         }
@@ -106,8 +124,8 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
                            uint64_t *transfer_out)
 {
     if (peer_address == NULL || address_bytes == 0 || address_bytes > BULK_ADDRESS_MAX_BYTES ||
-        blob == NULL || buffer == NULL || bytes == 0 || transfer_out == NULL ||
-        blob->offset > UINT64_MAX - bytes ||
+        blob == NULL || (buffer == NULL && bulk->land == NULL) || bytes == 0 ||
+        transfer_out == NULL || blob->offset > UINT64_MAX - bytes ||
         (blob->total != 0 && blob->offset + bytes > blob->total)) {
         return EEP_ERR_INVALID;
     }

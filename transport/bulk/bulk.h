@@ -3,11 +3,11 @@
  * UCX active messages over tcp (bulk_ucx.c). docs/ARCHITECTURE.md says why.
  *
  * One thread owns an eepi_bulk. A fetch asks a peer for a named blob; the peer's `serve` function
- * says where the bytes are; they arrive in chunks in a staging buffer that only the requester
- * writes from, and each chunk carries (epoch, transfer id), so that chunks of a voided transfer are
- * dropped (rule R1), and comes from the peer that was asked. Peers may die at any moment: a fetch
- * then ends with EEP_ERR_UNREACHABLE and the others go on. Connections are made on demand, one per
- * peer address, and replaced one by one. */
+ * says where the bytes are; they arrive in chunks, which land in the requester's buffer or where
+ * its `land` function puts them, and each chunk carries (epoch, transfer id), so that chunks of a
+ * voided transfer are dropped (rule R1), and comes from the peer that was asked. Peers may die at
+ * any moment: a fetch then ends with EEP_ERR_UNREACHABLE and the others go on. Connections are made
+ * on demand, one per peer address, and replaced one by one. */
 #ifndef EEPI_BULK_H
 #define EEPI_BULK_H
 
@@ -43,7 +43,14 @@ typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, uint64_t by
 /* The pieces that a serve function named are not read any more (the transfer ended, either way).
  * Called once for each serve that named some, from eepi_bulk_progress or eepi_bulk_close. */
 typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int num_parts);
-/* A fetch ended: EEP_OK (all bytes are in its buffer), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
+/* Bytes of a fetch without a buffer have arrived: put them where they belong. `offset` is counted
+ * from the begin of the range and is a multiple of EEPI_BULK_CHUNK_BYTES; `bytes` is as much, or
+ * what the range has left. They can be read during the call only, and may come again, from another
+ * transfer or in part from another chunk, where the fetch then fails. Called from
+ * eepi_bulk_progress while the fetch runs, and not behind its end or cancel; calls no copier. */
+typedef void (*eepi_bulk_land_fn)(void *user, uint64_t transfer, uint64_t offset, const void *data,
+                                  uint64_t bytes);
+/* A fetch ended: EEP_OK (all bytes have landed), EEP_ERR_UNREACHABLE, EEP_ERR_NOT_FOUND,
  * EEP_ERR_PROTOCOL (sizes differ, or the range ends behind the blob), EEP_ERR_TIMEOUT or
  * EEP_ERR_SYSTEM (no descriptors or memory map left here). Called from eepi_bulk_progress. */
 typedef void (*eepi_bulk_done_fn)(void *user, uint64_t transfer, eep_status status);
@@ -69,6 +76,7 @@ typedef struct eepi_bulk_config {
     uint32_t generation;
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served; /* may be NULL */
+    eepi_bulk_land_fn land;     /* may be NULL: each fetch has a buffer */
     eepi_bulk_done_fn done;
     eepi_bulk_note_fn note; /* may be NULL */
     void *user;
@@ -97,19 +105,19 @@ int eepi_bulk_fd(eepi_bulk *bulk);
  * returns 0 the fd is armed. */
 int eepi_bulk_progress(eepi_bulk *bulk);
 /* Fetch `bytes` bytes of the blob, from blob->offset, from the peer with that address into `buffer`
- * (valid until `done`). `done` is called exactly once, at most about timeout_us later; a peer that
- * cannot be reached is told by it too. EEP_ERR_INVALID (NULL or 0, a range that ends behind
- * blob->total, or an address of more than 4096 bytes), EEP_ERR_NO_MEMORY, EEP_ERR_STATE while
- * closing. Owner's thread, also from `done`. */
+ * (valid until `done`; NULL: `land` takes them). `done` is called exactly once, at most about
+ * timeout_us later; a peer that cannot be reached is told by it too. EEP_ERR_INVALID (NULL or 0, no
+ * buffer and no `land`, a range that ends behind blob->total, or an address of more than 4096
+ * bytes), EEP_ERR_NO_MEMORY, EEP_ERR_STATE while closing. Owner's thread, also from `done`. */
 EEP_MUST_CHECK eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address,
                                           size_t address_bytes, const eepi_blob *blob, void *buffer,
                                           size_t bytes, uint64_t timeout_us,
                                           uint64_t *transfer_out);
-/* Cancel one fetch; no byte lands in its buffer any more when this returns. Its `done` comes with
+/* Cancel one fetch; no byte of it lands any more when this returns. Its `done` comes with
  * EEP_ERR_ABORTED from the next progress. Nothing happens if it has ended. */
 void eepi_bulk_cancel(eepi_bulk *bulk, uint64_t transfer);
-/* Cancel all fetches of epochs below `epoch`; returns when no byte can land any more in their
- * buffers; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
+/* Cancel all fetches of epochs below `epoch`; returns when no byte of them can land any
+ * more; each one's `done` comes with EEP_ERR_ABORTED before this returns. */
 void eepi_bulk_cancel_before(eepi_bulk *bulk, uint64_t epoch);
 /* Forget the connection to a peer that is known to be gone. */
 void eepi_bulk_forget(eepi_bulk *bulk, const void *peer_address, size_t address_bytes);

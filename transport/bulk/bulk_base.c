@@ -69,6 +69,16 @@ bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t
            (fetch->arrived[chunk / 8] & (1u << chunk % 8)) == 0;
 }
 
+void eepi_bulk_chunk_land(eepi_bulk *bulk, bulk_fetch *fetch, uint64_t offset, const void *data,
+                          uint64_t bytes)
+{
+    if (fetch->buffer != NULL) {
+        memcpy(fetch->buffer + offset, data, bytes);
+    } else {
+        bulk->land(bulk->user, fetch->transfer, offset, data, bytes);
+    }
+}
+
 void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire *wire)
 {
     uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
@@ -176,6 +186,7 @@ eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
                         .serve = config->serve,
                         .served = config->served,
                         .note = config->note,
+                        .land = config->land,
                         .done = config->done,
                         .user = config->user,
                         .facts.carrier = EEP_BULK_SHM,

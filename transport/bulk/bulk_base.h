@@ -9,11 +9,11 @@
  *     REQUEST(epoch, transfer, blob, range)  --->  asks its `serve` function
  *                                            <---  CHUNK(epoch, transfer, offset) ...
  *     each chunk checked against the fetch         at most BULK_CHUNKS_IN_FLIGHT under way
- *     and its sender, then copied to its place
+ *     and its sender, then put into its place
  *     (CANCEL when it has given up           --->  sends no more)
  *                                            <---  END(status) instead of chunks: no such blob
  *
- * A buffer is written only while its fetch is in `fetches`, and only by the thread that owns the
+ * Bytes land only while their fetch is in `fetches`, and only by the thread that owns the
  * bulk, so taking a fetch out of that list is all that it takes to void a transfer. */
 #ifndef EEPI_BULK_BASE_H
 #define EEPI_BULK_BASE_H
@@ -68,7 +68,7 @@ typedef struct bulk_fetch {
     bool asked;       /* the request is on its way */
     eepi_blob blob;
     uint64_t transfer, deadline_us;
-    unsigned char *buffer;
+    unsigned char *buffer; /* NULL: the owner's `land` takes what arrives */
     uint64_t bytes, received;
     eep_status status;       /* once it is in the list of ended ones */
     unsigned char arrived[]; /* one bit per chunk */
@@ -99,6 +99,7 @@ struct eepi_bulk {
     const bulk_carrier *carrier;
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served;
+    eepi_bulk_land_fn land;
     eepi_bulk_done_fn done;
     eepi_bulk_note_fn note;
     void *user;
@@ -132,10 +133,13 @@ void eepi_bulk_wake(eepi_bulk *bulk);
 /* Messages of a running fetch from its peer. NULL: of a voided transfer, or from somebody else who
  * was not asked (rule R1). */
 bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const bulk_wire *wire);
-/* Take a running fetch out of the list: nothing lands in its buffer any more. */
+/* Take a running fetch out of the list: nothing of it lands any more. */
 void eepi_bulk_fetch_end(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status);
 /* Whether a chunk is one of those that the fetch still waits for. */
 bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes);
+/* Put the bytes of a chunk that fits into their place. */
+void eepi_bulk_chunk_land(eepi_bulk *bulk, bulk_fetch *fetch, uint64_t offset, const void *data,
+                          uint64_t bytes);
 /* A chunk that fits is in its place. */
 void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire *wire);
 /* The server's end of a transfer has arrived. */

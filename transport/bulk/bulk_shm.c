@@ -67,6 +67,18 @@ static eep_status get_peer(eepi_bulk *bulk, const void *address, size_t bytes,
 
 /* ---------------------------------------------------------------- what peers send */
 
+/* false: what has landed is not, or not all of it, the chunk. */
+static bool read_chunk(bulk_shm *shm, const shm_peer *from, const shm_wire *message,
+                       bulk_fetch *fetch)
+{
+    const int slot = (int)message->slot;
+    const void *data = eepi_shm_slot_begin(from->region, slot, message->sequence);
+    if (data != NULL) {
+        eepi_bulk_chunk_land(&shm->base, fetch, message->wire.offset, data, message->wire.bytes);
+    }
+    return data != NULL && eepi_shm_slot_end(from->region, slot, message->sequence);
+}
+
 static void handle_chunk(bulk_shm *shm, shm_peer *from, const shm_wire *message)
 {
     const bulk_wire *wire = &message->wire;
@@ -80,8 +92,7 @@ static void handle_chunk(bulk_shm *shm, shm_peer *from, const shm_wire *message)
         eepi_shm_send_cancel(&shm->base, fetch);
         eepi_bulk_fetch_end(&shm->base, fetch, EEP_ERR_PROTOCOL);
     } else if (fetch != NULL) {
-        if (eepi_shm_slot_read(from->region, (int)message->slot, message->sequence,
-                               fetch->buffer + wire->offset, wire->bytes)) {
+        if (read_chunk(shm, from, message, fetch)) {
             eepi_bulk_chunk_landed(&shm->base, fetch, wire);
         } else { /* we stood still so long that the server took its slot back */
             eepi_shm_send_cancel(&shm->base, fetch);

@@ -86,7 +86,7 @@ static void handle_chunk(eepi_bulk *bulk, const void *peer, const bulk_wire *wir
         eepi_bulk_fetch_end(bulk, fetch, EEP_ERR_PROTOCOL);
         return;
     }
-    memcpy(fetch->buffer + wire->offset, payload, payload_bytes);
+    eepi_bulk_chunk_land(bulk, fetch, wire->offset, payload, payload_bytes);
     eepi_bulk_chunk_landed(bulk, fetch, wire);
 }
 

@@ -94,8 +94,8 @@ static unsigned char *slot_at(const unsigned char *region, int slot)
            (size_t)slot * (size_t)SHM_SLOT_BYTES;
 }
 
-/* The odd sequence is stored before any byte of the slot (partner: the fence and the last load of
- * eepi_shm_slot_read), the even one after all of them. */
+/* The odd sequence is stored before any byte of the slot (partner: eepi_shm_slot_end), the even one
+ * after all of them. */
 uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_part *parts,
                              int num_parts, uint64_t offset, uint64_t bytes)
 {
@@ -110,14 +110,15 @@ uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_pa
 
 /* The sequence is loaded before any byte, and again after all of them (partner:
  * eepi_shm_slot_write): the same both times, no byte between was another chunk's. */
-bool eepi_shm_slot_read(const unsigned char *region, int slot, uint64_t sequence, void *to,
-                        uint64_t bytes)
+const void *eepi_shm_slot_begin(const unsigned char *region, int slot, uint64_t sequence)
 {
-    const uint64_t *at = sequence_at(region, slot);
-    if (__atomic_load_n(at, __ATOMIC_ACQUIRE) != sequence) {
-        return false;
-    }
-    memcpy(to, slot_at(region, slot), bytes);
+    return __atomic_load_n(sequence_at(region, slot), __ATOMIC_ACQUIRE) == sequence
+               ? slot_at(region, slot)
+               : NULL;
+}
+
+bool eepi_shm_slot_end(const unsigned char *region, int slot, uint64_t sequence)
+{
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return __atomic_load_n(at, __ATOMIC_RELAXED) == sequence;
+    return __atomic_load_n(sequence_at(region, slot), __ATOMIC_RELAXED) == sequence;
 }

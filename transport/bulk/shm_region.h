@@ -8,7 +8,8 @@
  *
  * The sequence is what makes it safe to take a slot back from a peer that stands still or is gone:
  * a reader looks at it again after its copy, and a chunk that was written over meanwhile counts as
- * lost. The two functions that order this are eepi_shm_slot_write and eepi_shm_slot_read. */
+ * lost. The functions that order this are eepi_shm_slot_write, eepi_shm_slot_begin and
+ * eepi_shm_slot_end. */
 #ifndef EEPI_SHM_REGION_H
 #define EEPI_SHM_REGION_H
 
@@ -33,7 +34,8 @@ void eepi_shm_region_unmap(const unsigned char *region);
  * who still reads the slot's last content believes it. Returns its new sequence. */
 uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_part *parts,
                              int num_parts, uint64_t offset, uint64_t bytes);
-/* Peer: copy out of a slot. false: it is not, or no longer, the chunk of that sequence. */
-bool eepi_shm_slot_read(const unsigned char *region, int slot, uint64_t sequence, void *to,
-                        uint64_t bytes);
+/* Peer: the bytes of a slot, which are read next; NULL: it is not the chunk of that sequence. */
+const void *eepi_shm_slot_begin(const unsigned char *region, int slot, uint64_t sequence);
+/* Peer: all that was read since eepi_shm_slot_begin was of that chunk. */
+bool eepi_shm_slot_end(const unsigned char *region, int slot, uint64_t sequence);
 #endif

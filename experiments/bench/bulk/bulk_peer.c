@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 eepi_bulk *bulk_peer_copier(eep_bulk carrier, const char *holder_path, int seat,
-                            eepi_bulk_serve_fn serve, eepi_bulk_done_fn done, void *user)
+                            eepi_bulk_serve_fn serve, eepi_bulk_land_fn land,
+                            eepi_bulk_done_fn done, void *user)
 {
     char why[512] = "";
     eepi_bulk *bulk = NULL;
@@ -21,6 +22,7 @@ eepi_bulk *bulk_peer_copier(eep_bulk carrier, const char *holder_path, int seat,
                                .seat = seat,
                                .generation = 1,
                                .serve = serve,
+                               .land = land,
                                .done = done,
                                .user = user};
     if (eepi_bulk_open(&config, why, sizeof why, &bulk) != EEP_OK) {
@@ -57,7 +59,7 @@ static void serve_until_killed(bulk_peer *peer, const char *holder_path, eepi_bu
         const void *address = NULL;
         size_t bytes = 0;
         both[i] = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, holder_path, 1, serve,
-                                   ignore, NULL);
+                                   NULL, ignore, NULL);
         eepi_bulk_address(both[i], &address, &bytes);
         peer->address[i][0] = (unsigned char)bytes;
         memcpy(peer->address[i] + 1, address, bytes);

@@ -21,10 +21,11 @@ typedef struct bulk_peer {
     unsigned char address[2][BULK_PEER_ADDRESS_BYTES];
 } bulk_peer;
 
-/* A copier in this process, in `seat`. What prevents it is written to standard error; the program
- * ends. */
+/* A copier in this process, in `seat`; `land` may be NULL. What prevents it is written to standard
+ * error; the program ends. */
 eepi_bulk *bulk_peer_copier(eep_bulk carrier, const char *holder_path, int seat,
-                            eepi_bulk_serve_fn serve, eepi_bulk_done_fn done, void *user);
+                            eepi_bulk_serve_fn serve, eepi_bulk_land_fn land,
+                            eepi_bulk_done_fn done, void *user);
 /* Progress until there is nothing to do, then sleep: as a rank's service thread does. */
 void bulk_peer_turn(eepi_bulk *const *copiers, int num);
 

@@ -166,7 +166,7 @@ static int run(FILE *rows, int rounds)
     if (bulk_pair_open(&pair, "eep-bench-bulk", serve)) {
         for (int i = 0; i < 2; i++) {
             both[i].bulk = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, pair.holder_path,
-                                            0, serve, done, &both[i]);
+                                            0, serve, NULL, done, &both[i]);
         }
         measure(rows, both, pair.peer.address, rounds);
         result = 0;

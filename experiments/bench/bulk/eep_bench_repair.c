@@ -55,6 +55,12 @@ static int serve(void *user, const eepi_blob *what, uint64_t bytes, eepi_bulk_pa
     return 1;
 }
 
+static void landed(void *user, uint64_t transfer, uint64_t offset, const void *data, uint64_t bytes)
+{
+    repair *r = user;
+    eepi_executor_landed(r->executor, transfer, offset, data, bytes);
+}
+
 static void fetched(void *user, uint64_t transfer, eep_status status)
 {
     repair *r = user;
@@ -198,7 +204,7 @@ static int run(void)
     if (bulk_pair_open(&pair, "eep-bench-repair", serve)) {
         if (eep_device_open("host", 0, &r.device) == EEP_OK) {
             r.bulk = bulk_peer_copier(options.bulk == 0 ? EEP_BULK_SHM : EEP_BULK_UCX,
-                                      pair.holder_path, 0, serve, fetched, &r);
+                                      pair.holder_path, 0, serve, landed, fetched, &r);
             result = measure(&r, &pair);
         }
         if (result != 0) {

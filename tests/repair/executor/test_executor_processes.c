@@ -27,6 +27,13 @@ typedef struct repair {
     char why[400];
 } repair;
 
+static void landed(void *user, uint64_t transfer, uint64_t offset, const void *data, uint64_t bytes)
+{
+    repair *r = user;
+
+    eepi_executor_landed(r->executor, transfer, offset, data, bytes);
+}
+
 static void ended(void *user, uint64_t transfer, eep_status status)
 {
     repair *r = user;
@@ -98,6 +105,7 @@ static void begin(repair *r, eep_bulk carrier)
     eepi_bulk_config bulk = {.carrier = carrier,
                              .holder_path = bulk_fixture_holder_path(),
                              .serve = serve_nothing,
+                             .land = landed,
                              .done = ended,
                              .user = r};
 
@@ -177,7 +185,6 @@ static void kill_in_the_middle(eep_bulk carrier, int num_killed)
         cr_expect(strstr(r.why, "rank 1: ") && strstr(r.why, "rank 2: ") &&
                       strstr(r.why, "rank 3: "),
                   "%s", r.why);
-        cr_expect_eq(r.slot[0], 0, "the slot is not touched");
     }
     for (int seat = num_killed + 1; seat < SEATS; seat++) {
         kill_peer(&r.peers[seat]);

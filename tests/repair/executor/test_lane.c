@@ -32,3 +32,18 @@ Test(lane, every_combination_has_its_lane)
                      eepi_lane_name(table[i].lane));
     }
 }
+
+/* Behind live traffic a slot gets checked bytes only (rules R1 and M2). */
+Test(lane, weights_land_in_a_slot_in_a_pause_only)
+{
+    static const eepi_memory_place places[] = {EEPI_MEMORY_OF_HOST, EEPI_MEMORY_OF_CUDA,
+                                               EEPI_MEMORY_OF_OTHER};
+
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const eepi_lane_facts facts = {.memory = places[i]};
+        cr_expect_eq(eepi_landing_of(&facts, true), EEPI_LANDING_STAGED, "place %zu", i);
+        cr_expect_eq(eepi_landing_of(&facts, false),
+                     places[i] == EEPI_MEMORY_OF_HOST ? EEPI_LANDING_SLOT : EEPI_LANDING_STAGED,
+                     "place %zu", i);
+    }
+}
