@@ -252,68 +252,27 @@ void eepi_links_free(eepi_links *links)
     free(links);
 }
 
-typedef struct path {
-    const eepi_links *links;
-    int32_t *resources;
-    int num;
-} path;
-
-static void add(path *p, int seat, eepi_link type)
+eepi_seat_links eepi_links_of_seat(const eepi_links *links, int seat)
 {
-    assert(p->num < EEPI_LINKS_MAX_PATH);
-    p->resources[p->num++] = eepi_links_resource(p->links, seat, type);
+    return (eepi_seat_links){.seat = seat,
+                             .node = node_of(links, seat),
+                             .rank_out = eepi_links_resource(links, seat, EEPI_LINK_RANK_OUT),
+                             .rank_in = eepi_links_resource(links, seat, EEPI_LINK_RANK_IN),
+                             .pcie_out = eepi_links_resource(links, seat, EEPI_LINK_PCIE_OUT),
+                             .pcie_in = eepi_links_resource(links, seat, EEPI_LINK_PCIE_IN),
+                             .nic_out = eepi_links_resource(links, seat, EEPI_LINK_NIC_OUT),
+                             .nic_in = eepi_links_resource(links, seat, EEPI_LINK_NIC_IN),
+                             .host = eepi_links_resource(links, seat, EEPI_LINK_HOST),
+                             .files = eepi_links_resource(links, seat, EEPI_LINK_FILES)};
 }
 
-/* What the bytes cross before they reach the other node, or the target where it is on this one. */
-static void add_source(path *p, int source, int target, int kind)
-{
-    const bool crosses = node_of(p->links, source) != node_of(p->links, target);
-
-    if (kind == EEPI_LINK_BACKUP || kind == EEPI_LINK_NODE_BACKUP) {
-        add(p, source, EEPI_LINK_HOST);
-    }
-    if (source != target && kind != EEPI_LINK_NODE_BACKUP) {
-        add(p, source, EEPI_LINK_RANK_OUT);
-    }
-    if (crosses && kind == EEPI_LINK_SLOT) {
-        add(p, source, EEPI_LINK_PCIE_OUT);
-    }
-    if (crosses) {
-        add(p, source, EEPI_LINK_NIC_OUT);
-        add(p, target, EEPI_LINK_NIC_IN);
-    }
-    if (crosses || kind != EEPI_LINK_SLOT) {
-        add(p, target, EEPI_LINK_PCIE_IN);
-    }
-}
-
-int eepi_links_path(const eepi_links *links, int source, int target, int kind,
+int eepi_links_path(const eepi_links *links, int source, int target, eepi_link_kind kind,
                     int32_t resources_out[EEPI_LINKS_MAX_PATH])
 {
-    path p = {links, resources_out, 0};
+    const eepi_seat_links from = eepi_links_of_seat(links, source);
+    const eepi_seat_links to = eepi_links_of_seat(links, target);
 
-    assert(kind >= 0 && kind < EEPI_LINK_KINDS);
-    if (kind == EEPI_LINK_FILE) {
-        add(&p, target, EEPI_LINK_FILES);
-        add(&p, target, EEPI_LINK_PCIE_IN);
-    } else {
-        add_source(&p, source, target, kind);
-    }
-    add(&p, target, EEPI_LINK_RANK_IN);
-    return p.num;
-}
-
-uint64_t eepi_links_pair_rate(const eepi_links *links, int source, int target, int kind)
-{
-    int32_t resources[EEPI_LINKS_MAX_PATH];
-    const int num = eepi_links_path(links, source, target, kind, resources);
-    uint64_t least = UINT64_MAX;
-
-    for (int i = 0; i < num; i++) {
-        uint64_t rate = eepi_links_rate(links, resources[i]);
-        least = rate < least ? rate : least;
-    }
-    return least;
+    return eepi_seat_links_path(&from, &to, kind, resources_out);
 }
 
 uint64_t eepi_links_time_ns(uint64_t bytes, uint64_t rate)
@@ -333,12 +292,6 @@ uint64_t eepi_links_time_ns(uint64_t bytes, uint64_t rate)
     }
     rest *= NS_PER_S;
     return whole * NS_PER_S + rest / rate + (rest % rate != 0);
-}
-
-uint64_t eepi_links_cost_ns(const eepi_links *links, uint64_t bytes, int source, int target,
-                            int kind)
-{
-    return eepi_links_time_ns(bytes, eepi_links_pair_rate(links, source, target, kind));
 }
 
 uint64_t eepi_links_refine(uint64_t estimate, uint64_t bytes, uint64_t ns)

@@ -91,15 +91,46 @@ void eepi_links_forget_seat(eepi_links *links, int seat);
 /* Reading the host memory of each node carries so much, in MB/s, which no rank tells. For models.
  */
 void eepi_links_set_host(eepi_links *links, uint32_t megabytes);
+/* The links of a seat, as numbers of resources: what a path is put together from. */
+typedef struct eepi_seat_links {
+    int32_t seat, node;
+    int32_t rank_out, rank_in, pcie_out, pcie_in, nic_out, nic_in, host, files;
+} eepi_seat_links;
+eepi_seat_links eepi_links_of_seat(const eepi_links *links, int seat);
 /* The resources that such a transfer occupies, in order from the source on, without duplicates;
- * returns their number, at least 1. Seats in range. */
-int eepi_links_path(const eepi_links *links, int source, int target, int kind,
+ * returns their number, at least 1. `from` of a file does not matter. Inline: a planner asks for
+ * each fill. */
+static inline int eepi_seat_links_path(const eepi_seat_links *from, const eepi_seat_links *to,
+                                       eepi_link_kind kind,
+                                       int32_t resources_out[EEPI_LINKS_MAX_PATH])
+{
+    const bool is_file = kind == EEPI_LINK_FILE, crosses = !is_file && from->node != to->node;
+    int num = 0;
+
+    if (is_file) {
+        resources_out[num++] = to->files;
+    } else if (kind != EEPI_LINK_SLOT) {
+        resources_out[num++] = from->host;
+    }
+    if (!is_file && kind != EEPI_LINK_NODE_BACKUP && from->seat != to->seat) {
+        resources_out[num++] = from->rank_out;
+    }
+    if (crosses && kind == EEPI_LINK_SLOT) {
+        resources_out[num++] = from->pcie_out;
+    }
+    if (crosses) {
+        resources_out[num++] = from->nic_out;
+        resources_out[num++] = to->nic_in;
+    }
+    if (crosses || kind != EEPI_LINK_SLOT) {
+        resources_out[num++] = to->pcie_in;
+    }
+    resources_out[num++] = to->rank_in;
+    return num;
+}
+/* The same between two seats in range. */
+int eepi_links_path(const eepi_links *links, int source, int target, eepi_link_kind kind,
                     int32_t resources_out[EEPI_LINKS_MAX_PATH]);
-/* Bytes per second of a transfer that has its path to itself: the least rate of the path. */
-uint64_t eepi_links_pair_rate(const eepi_links *links, int source, int target, int kind);
-/* Nanoseconds, rounded up; UINT64_MAX where it is more. */
-uint64_t eepi_links_cost_ns(const eepi_links *links, uint64_t bytes, int source, int target,
-                            int kind);
 /* `bytes` at `rate` (0 counts as 1), rounded up. */
 uint64_t eepi_links_time_ns(uint64_t bytes, uint64_t rate);
 

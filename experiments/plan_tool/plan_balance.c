@@ -43,7 +43,7 @@ plan_balance plan_balance_of(const plan_case *self, eepi_background *background,
     const eepi_view_shape *s = &view->shape;
     plan_balance balance = {0, 0};
 
-    eepi_background_begin(background, view);
+    eepi_background_begin(background, view, NULL, 0);
     for (int layer = 0; layer < s->num_layers; layer++) {
         const uint32_t *loads = plan_case_loads(self, layer);
         double most = 0, all = 0;

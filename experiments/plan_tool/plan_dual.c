@@ -43,7 +43,7 @@ static void price_halves(dual *d)
 {
     for (int i = 0; i < d->table->num_members; i++) {
         const int seat = d->table->members[i];
-        const eepi_plan_seat_links *s = &d->table->network.seats[seat];
+        const eepi_seat_links *s = &d->table->network.seats[seat];
         d->in_near[seat] = cost_of(d, s->pcie_in) + cost_of(d, s->rank_in);
         d->in_own[seat] = d->in_near[seat] + cost_of(d, s->host);
         d->in_cross[seat] = d->in_near[seat] + cost_of(d, s->nic_in);

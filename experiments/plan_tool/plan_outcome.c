@@ -98,7 +98,8 @@ static void move_behind(plan_outcomes *o, plan_outcome *outcome)
     plan_flows_reset(o->flows);
     for (int layer = 0; layer < o->view->shape.num_layers; layer++) {
         for (int round = 0, num = 1; num > 0 && round < MOST_ROUNDS; round++) {
-            eepi_background_begin(o->background, o->view);
+            eepi_background_begin(o->background, o->view, o->self->links,
+                                  o->self->given.expert_bytes);
             num = eepi_background_layer(o->background, layer, plan_case_loads(o->self, layer),
                                         &eepi_background_defaults);
             outcome->behind_fills += fill_layer(o, layer, false);

@@ -137,3 +137,13 @@ const uint32_t *eepi_core_loads(const eepi_core *core, int layer)
     }
     return NULL;
 }
+
+uint64_t eepi_core_expert_bytes(const eepi_core *core)
+{
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < EEP_MAX_TENSORS; i++) {
+        bytes += core->peers[core->config.seat].tensor_bytes[i];
+    }
+    return bytes;
+}

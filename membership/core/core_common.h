@@ -31,6 +31,8 @@ bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t gener
 /* Loads of a layer's experts: [num_experts]. NULL: nothing is known of that layer, and its experts
  * count alike. */
 const uint32_t *eepi_core_loads(const eepi_core *core, int layer);
+/* Of one expert's weights; 0: unknown. */
+uint64_t eepi_core_expert_bytes(const eepi_core *core);
 /* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
  * plan and this rank has not switched to it yet. */
 bool eepi_core_needs(const eepi_core *core, int seat);

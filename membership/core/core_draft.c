@@ -59,21 +59,12 @@ void eepi_core_drop_checkpoint(eepi_view *draft, int seat)
     eepi_view_seat_at(draft, seat)->flags = 0;
 }
 
-static uint64_t expert_bytes(const eepi_core *core)
-{
-    uint64_t bytes = 0;
-
-    for (int i = 0; i < EEP_MAX_TENSORS; i++) {
-        bytes += core->peers[core->config.seat].tensor_bytes[i];
-    }
-    return bytes;
-}
-
 eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)
 {
     bool can_read_file[EEP_MAX_RANKS];
-    const eepi_plan_given given = {
-        .links = core->links, .expert_bytes = expert_bytes(core), .can_read_file = can_read_file};
+    const eepi_plan_given given = {.links = core->links,
+                                   .expert_bytes = eepi_core_expert_bytes(core),
+                                   .can_read_file = can_read_file};
     eepi_plan_cost cost;
     eep_status status;
 
@@ -151,7 +142,8 @@ bool eepi_core_shares_are_stale(eepi_core *core, const eepi_view *draft)
 
 void eepi_core_measure_fills(eepi_core *core, eepi_core_fills *fills_out)
 {
-    const eepi_plan_given given = {.links = core->links, .expert_bytes = expert_bytes(core)};
+    const eepi_plan_given given = {.links = core->links,
+                                   .expert_bytes = eepi_core_expert_bytes(core)};
     eepi_plan_cost cost;
 
     eepi_plan_measure(core->view, core->table, &given, &cost);

@@ -102,7 +102,7 @@ static int plan_layers(eepi_core *core, eepi_view *draft)
     int fills = 0, splits = 0;
 
     limits.max_exposed = some < limits.max_exposed ? some : limits.max_exposed;
-    eepi_background_begin(core->background, draft);
+    eepi_background_begin(core->background, draft, core->links, eepi_core_expert_bytes(core));
     while (core->examined_layers < shape->num_layers && fills < core->round_fills &&
            work < WORK_OF_CALL) {
         const int layer = core->examined_layers++;

@@ -6,13 +6,13 @@
 #include "repair/background/arrange.h"
 #include "repair/background/level.h"
 #include "repair/background/protect.h"
+#include "repair/planner/plan_choose.h"
 
 #include <stdlib.h>
 
-enum { FAR_COST = 2 };
-
 struct eepi_background {
     eepi_outlook outlook;
+    eepi_plan_table *table; /* of one layer: links and sources */
     int32_t *order;         /* [num_experts] */
     int32_t num_protecting; /* fills of the layer planned last */
 };
@@ -43,7 +43,11 @@ eepi_background *eepi_background_new(const eepi_view_shape *shape)
     o->sorted = calloc(slots, sizeof *o->sorted);
     o->fills = calloc(slots, sizeof *o->fills);
     b->order = calloc(experts, sizeof *b->order);
-    if (!o->seat || !o->expert || !o->next || !o->carried || !o->sorted || !o->fills || !b->order) {
+    eepi_view_shape one_layer = *shape;
+    one_layer.num_layers = 1;
+    b->table = eepi_plan_table_new(&one_layer);
+    if (!b->table || !o->seat || !o->expert || !o->next || !o->carried || !o->sorted || !o->fills ||
+        !b->order) {
         eepi_background_free(b);
         return NULL;
     }
@@ -62,56 +66,37 @@ void eepi_background_free(eepi_background *background)
     free(background->outlook.sorted);
     free(background->outlook.fills);
     free(background->order);
+    eepi_plan_table_free(background->table);
     free(background);
 }
 
-void eepi_background_begin(eepi_background *background, eepi_view *view)
+void eepi_background_begin(eepi_background *background, eepi_view *view, const eepi_links *links,
+                           uint64_t expert_bytes)
 {
     eepi_outlook *o = &background->outlook;
 
     eepi_outlook_begin(o, view, false);
+    eepi_plan_table_begin(background->table, view, links, expert_bytes);
     for (int seat = 0; seat < o->shape.max_ranks; seat++) {
-        o->seat[seat].asked = o->seat[seat].filled = 0;
+        o->seat[seat].filled = 0;
     }
-}
-
-/* ---------------------------------------------------------------- sources */
-
-/* Seats that are asked less come first. Another node's counts as asked more often, since links
- * inside a node are faster. */
-static int cost_of(const eepi_outlook *o, int seat, int target)
-{
-    return o->seat[seat].asked + (o->seat[seat].node == o->seat[target].node ? 0 : FAR_COST);
-}
-
-/* The target's own backup, else a member that holds the expert when the round is decided, or has it
- * as a backup. */
-static int choose_source(const eepi_outlook *o, int expert, int target)
-{
-    int best = EEPI_NOTHING;
-
-    if (eepi_view_has_backup(o->view, target, o->layer, expert)) {
-        return target;
-    }
-    for (int seat = 0; seat < o->shape.max_ranks; seat++) {
-        if (o->seat[seat].member &&
-            (best == EEPI_NOTHING || cost_of(o, seat, target) < cost_of(o, best, target)) &&
-            (eepi_view_has_backup(o->view, seat, o->layer, expert) ||
-             eepi_view_holds(o->view, o->layer, seat, expert))) {
-            best = seat;
-        }
-    }
-    return best;
 }
 
 /* After all slots are decided: what is a source then, stays one. */
-static void choose_sources(eepi_outlook *o)
+static void choose_sources(eepi_background *background)
 {
+    eepi_outlook *o = &background->outlook;
+    eepi_plan_table *t = background->table;
+
     for (int i = 0; i < o->num_fills; i++) {
         eepi_view_slot *s = &o->slot[o->fills[i]];
-        const int source = choose_source(o, s->expert, eepi_outlook_seat_of(o, o->fills[i]));
+        const int target = eepi_outlook_seat_of(o, o->fills[i]);
+        eepi_plan_weight weight;
+        eepi_plan_find_copies(t, o->view, o->layer, s->expert);
+        eepi_plan_weigh_sources(t);
+        const int source = eepi_plan_source_for(t, target, &weight);
         s->source = (uint16_t)source;
-        o->seat[source].asked++;
+        eepi_plan_load_copy(t, source, target);
     }
 }
 
@@ -132,7 +117,7 @@ int eepi_background_layer(eepi_background *background, int layer, const uint32_t
         eepi_background_level(o);
         eepi_background_use_empty(o);
     }
-    choose_sources(o);
+    choose_sources(background);
     return o->num_fills;
 }
 

@@ -5,7 +5,7 @@
 #ifndef EEPI_BACKGROUND_H
 #define EEPI_BACKGROUND_H
 
-#include "membership/view/view.h"
+#include "repair/link_costs.h"
 
 /* Permille of the mean load of the seats that stay. */
 typedef struct eepi_background_limits {
@@ -29,8 +29,10 @@ eepi_background *eepi_background_new(const eepi_view_shape *shape);
 void eepi_background_free(eepi_background *background);
 
 /* A round begins: the layers that follow share one document, whose members stay as they are, and
- * the fills of all of them even out over sources and targets. */
-void eepi_background_begin(eepi_background *background, eepi_view *view);
+ * the fills of all of them add up on links and targets. `links` NULL: nothing is known of them;
+ * `expert_bytes` 0: unknown. */
+void eepi_background_begin(eepi_background *background, eepi_view *view, const eepi_links *links,
+                           uint64_t expert_bytes);
 
 /* One layer of the round's document, which covers all experts. Marks up to limits->max_fills slots
  * FILLING, each with a source, and returns how many. `loads` is [num_experts], NULL: uniform. Seats
@@ -47,6 +49,9 @@ void eepi_background_begin(eepi_background *background, eepi_view *view);
  * change places, until no seat carries more than target_permille. No expert's protection gets
  * worse, unless the new replica is one without which the target cannot be reached.
  *   4. EMPTY slots that are left take the experts with the most load per replica.
+ * Sources are chosen as for a fault (eepi_plan_source_for): the target's own backup; else of all
+ * backups and replicas, as they are when the round is decided, the one whose path to the target
+ * ends first behind what the round has planned for its links.
  * The last live replica of an expert is never taken. Each fill of 1 to 4 lowers (experts on no
  * staying seat, replicas that hot experts lack, experts on one seat, experts on near seats, EMPTY
  * slots, load above the target), the first that changes counting: so planning ends, and a layer at

@@ -30,7 +30,7 @@ typedef struct eepi_outlook_expert {
 typedef struct eepi_outlook_seat {
     int64_t load;
     int32_t node;
-    int32_t asked, filled; /* in the round: as a source, and as a target */
+    int32_t filled; /* in the round */
     bool member, stays;
 } eepi_outlook_seat;
 

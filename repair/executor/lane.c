@@ -18,25 +18,10 @@ eepi_lane eepi_lane_of(const eepi_lane_facts *facts)
                : EEPI_LANE_STAGED;
 }
 
-const char *eepi_lane_name(eepi_lane lane)
-{
-    static const char *const names[] = {"shared memory", "UCX", "UCX out of GPU memory",
-                                        "a pinned copy"};
-
-    return names[lane];
-}
-
 eepi_landing eepi_landing_of(const eepi_lane_facts *facts, bool is_behind_traffic)
 {
     if (is_behind_traffic) {
         return EEPI_LANDING_STAGED;
     }
     return facts->memory == EEPI_MEMORY_OF_HOST ? EEPI_LANDING_SLOT : EEPI_LANDING_STAGED;
-}
-
-const char *eepi_landing_name(eepi_landing landing)
-{
-    static const char *const names[] = {"the slot", "a staging buffer"};
-
-    return names[landing];
 }

@@ -31,7 +31,6 @@ typedef struct eepi_lane_facts {
 } eepi_lane_facts;
 
 eepi_lane eepi_lane_of(const eepi_lane_facts *facts);
-const char *eepi_lane_name(eepi_lane lane);
 
 typedef enum eepi_landing {
     EEPI_LANDING_SLOT,  /* in the slot itself: the CPU writes it, and sums what it writes */
@@ -41,5 +40,4 @@ typedef enum eepi_landing {
 /* Where bytes land that this rank receives. Behind live traffic nothing but checked bytes is
  * written into a slot, and only when the owner of the executor lets it (rule M2). */
 eepi_landing eepi_landing_of(const eepi_lane_facts *facts, bool is_behind_traffic);
-const char *eepi_landing_name(eepi_landing landing);
 #endif

@@ -184,7 +184,7 @@ typedef struct cuts {
 
 static hits hits_out(const eepi_plan_table *t, int seat, bool crosses, uint64_t makespan_ns)
 {
-    const eepi_plan_seat_links *s = &t->network.seats[seat];
+    const eepi_seat_links *s = &t->network.seats[seat];
     hits h = {{0}};
 
     add_link(t, &h, s->host, makespan_ns);
@@ -197,7 +197,7 @@ static hits hits_out(const eepi_plan_table *t, int seat, bool crosses, uint64_t 
 
 static hits hits_in(const eepi_plan_table *t, int seat, int32_t more, uint64_t makespan_ns)
 {
-    const eepi_plan_seat_links *s = &t->network.seats[seat];
+    const eepi_seat_links *s = &t->network.seats[seat];
     hits h = {{0}};
 
     add_link(t, &h, s->pcie_in, makespan_ns);
@@ -213,7 +213,7 @@ static void count_members(const eepi_plan_table *t, cuts *c)
     c->in_cross = c->in_near = c->file = most_hits();
     for (int i = 0; i < t->num_members; i++) {
         const int seat = t->members[i];
-        const eepi_plan_seat_links *s = &t->network.seats[seat];
+        const eepi_seat_links *s = &t->network.seats[seat];
         hits h = hits_in(t, seat, -1, c->makespan_ns);
         keep_least(&c->in_near, &h, NULL);
         h = hits_in(t, seat, s->nic_in, c->makespan_ns);

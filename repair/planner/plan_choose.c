@@ -25,7 +25,23 @@ int eepi_plan_find_sources(eepi_plan_table *table, const eepi_view *view, int la
             table->source_stamp[seat] = table->stamp;
         }
     }
+    table->num_backups = table->num_of_sources;
     return table->num_of_sources;
+}
+
+int eepi_plan_find_copies(eepi_plan_table *table, const eepi_view *view, int layer, int expert)
+{
+    int num = eepi_plan_find_sources(table, view, layer, expert);
+
+    for (int i = 0; i < table->num_members; i++) {
+        const int seat = table->members[i];
+        if (table->source_stamp[seat] != table->stamp &&
+            eepi_view_holds(view, layer, seat, expert)) {
+            table->sources[num++] = seat;
+        }
+    }
+    table->num_of_sources = num;
+    return num;
 }
 
 void eepi_plan_note_sources(const eepi_plan_table *table, uint64_t *bits_out)
@@ -50,6 +66,7 @@ void eepi_plan_recall_sources(eepi_plan_table *table, const uint64_t *bits)
             table->source_stamp[seat] = table->stamp;
         }
     }
+    table->num_backups = table->num_of_sources;
 }
 
 bool eepi_plan_has_source(const eepi_plan_table *table)
@@ -79,9 +96,10 @@ void eepi_plan_weigh_sources(eepi_plan_table *table)
     for (int i = 0; i < table->num_of_sources; i++) {
         const int seat = table->sources[i];
         eepi_plan_group *g = group_of(table, node_of(table, seat));
-        const eepi_plan_weight near = eepi_plan_weigh_out(&table->network, seat, false);
-        const eepi_plan_weight cross = eepi_plan_weigh_out(&table->network, seat, true);
-        const bool is_first = g->near_seat < 0;
+        const bool is_slot = i >= table->num_backups, is_first = g->near_seat < 0;
+        const eepi_plan_weight near = eepi_plan_weigh_out(&table->network, seat, is_slot, false);
+        const eepi_plan_weight cross = eepi_plan_weigh_out(&table->network, seat, is_slot, true);
+        g->is_slot = is_slot;
         if (is_first || eepi_plan_is_lighter(near, g->near)) {
             g->near_seat = seat;
             g->near = near;
@@ -93,24 +111,37 @@ void eepi_plan_weigh_sources(eepi_plan_table *table)
     }
 }
 
-/* The best backup of others; -1: none has one. */
+/* The best copy of others; -1: none has one. */
 static int other_source_for(const eepi_plan_table *table, int target, eepi_plan_weight *weight_out)
 {
+    const eepi_plan_network *n = &table->network;
     const int node = node_of(table, target);
-    const eepi_plan_weight near = eepi_plan_weigh_in(&table->network, target, false);
-    const eepi_plan_weight cross = eepi_plan_weigh_in(&table->network, target, true);
+    const eepi_plan_weight near = eepi_plan_weigh_in(n, target, false, false);
+    const eepi_plan_weight cross = eepi_plan_weigh_in(n, target, false, true);
     int best = -1;
 
     for (int i = 0; i < table->num_groups; i++) {
         const eepi_plan_group *g = &table->groups[i];
+        const bool is_near = g->node == node;
         const eepi_plan_weight weight =
-            g->node == node ? eepi_plan_join(g->near, near) : eepi_plan_join(g->cross, cross);
+            !is_near ? eepi_plan_join(g->cross, cross) /* into a slot and a backup the same */
+                     : eepi_plan_join(
+                           g->near, g->is_slot ? eepi_plan_weigh_in(n, target, true, false) : near);
         if (best < 0 || eepi_plan_is_lighter(weight, *weight_out)) {
-            best = g->node == node ? g->near_seat : g->cross_seat;
+            best = is_near ? g->near_seat : g->cross_seat;
             *weight_out = weight;
         }
     }
     return best;
+}
+
+void eepi_plan_load_copy(eepi_plan_table *table, int source, int target)
+{
+    if (table->source_stamp[source] == table->stamp) {
+        eepi_plan_load(&table->network, source, target);
+    } else {
+        eepi_plan_load_slot(&table->network, source, target);
+    }
 }
 
 bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target)

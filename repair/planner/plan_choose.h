@@ -8,6 +8,9 @@
 
 /* Find the members that have a backup of the expert (table->sources); returns how many. */
 int eepi_plan_find_sources(eepi_plan_table *table, const eepi_view *view, int layer, int expert);
+/* The same, and the members that have it in a slot only, as they are in the view: with coverage
+ * there is always one. A fill of theirs takes eepi_plan_load_copy. */
+int eepi_plan_find_copies(eepi_plan_table *table, const eepi_view *view, int layer, int expert);
 /* Keep what was found, as bits of table->members, and find it again. */
 void eepi_plan_note_sources(const eepi_plan_table *table, uint64_t *bits_out);
 void eepi_plan_recall_sources(eepi_plan_table *table, const uint64_t *bits);
@@ -22,6 +25,9 @@ int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_wei
 bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target);
 /* Weigh what eepi_plan_find_sources found with the loads as they are. */
 void eepi_plan_weigh_sources(eepi_plan_table *table);
+
+/* Load the path from one of eepi_plan_find_copies. */
+void eepi_plan_load_copy(eepi_plan_table *table, int source, int target);
 
 /* The best target and source of the expert whose sources were found, if one has a slot to give:
  * compared by, in this order, a seat that stays before a RETIRING one; the most loaded link of the

@@ -38,50 +38,41 @@ void eepi_plan_network_reset(eepi_plan_network *network, const eepi_links *links
         network->load_ns[r] = 0;
     }
     for (int seat = 0; seat < network->shape.max_ranks; seat++) {
-        network->seats[seat] =
-            (eepi_plan_seat_links){.host = eepi_links_resource(links, seat, EEPI_LINK_HOST),
-                                   .rank_out = eepi_links_resource(links, seat, EEPI_LINK_RANK_OUT),
-                                   .nic_out = eepi_links_resource(links, seat, EEPI_LINK_NIC_OUT),
-                                   .nic_in = eepi_links_resource(links, seat, EEPI_LINK_NIC_IN),
-                                   .pcie_in = eepi_links_resource(links, seat, EEPI_LINK_PCIE_IN),
-                                   .rank_in = eepi_links_resource(links, seat, EEPI_LINK_RANK_IN),
-                                   .files = eepi_links_resource(links, seat, EEPI_LINK_FILES),
-                                   .node = eepi_view_node_of(&network->shape, seat)};
+        network->seats[seat] = eepi_links_of_seat(links, seat);
     }
 }
 
 int eepi_plan_path(const eepi_plan_network *network, int source, int target,
                    int32_t resources_out[EEPI_LINKS_MAX_PATH])
 {
-    const eepi_plan_seat_links *t = &network->seats[target];
-    int num = 0;
+    const eepi_seat_links *to = &network->seats[target];
 
-    if (source == EEPI_SOURCE_FILE) {
-        resources_out[num++] = t->files;
-    } else {
-        const eepi_plan_seat_links *s = &network->seats[source];
-        resources_out[num++] = s->host;
-        if (source != target) {
-            resources_out[num++] = s->rank_out;
-        }
-        if (s->node != t->node) {
-            resources_out[num++] = s->nic_out;
-            resources_out[num++] = t->nic_in;
-        }
+    return source == EEPI_SOURCE_FILE
+               ? eepi_seat_links_path(to, to, EEPI_LINK_FILE, resources_out)
+               : eepi_seat_links_path(&network->seats[source], to, EEPI_LINK_BACKUP, resources_out);
+}
+
+static void add_units(eepi_plan_network *network, const int32_t *path, int num)
+{
+    for (int i = 0; i < num; i++) {
+        network->load_ns[path[i]] += network->unit_ns[path[i]];
     }
-    resources_out[num++] = t->pcie_in;
-    resources_out[num++] = t->rank_in;
-    return num;
 }
 
 void eepi_plan_load(eepi_plan_network *network, int source, int target)
 {
     int32_t path[EEPI_LINKS_MAX_PATH];
-    const int num = eepi_plan_path(network, source, target, path);
 
-    for (int i = 0; i < num; i++) {
-        network->load_ns[path[i]] += network->unit_ns[path[i]];
-    }
+    add_units(network, path, eepi_plan_path(network, source, target, path));
+}
+
+void eepi_plan_load_slot(eepi_plan_network *network, int source, int target)
+{
+    int32_t path[EEPI_LINKS_MAX_PATH];
+
+    add_units(network, path,
+              eepi_seat_links_path(&network->seats[source], &network->seats[target], EEPI_LINK_SLOT,
+                                   path));
 }
 
 void eepi_plan_unload(eepi_plan_network *network, int source, int target)

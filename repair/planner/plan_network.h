@@ -7,18 +7,12 @@
 
 #include "repair/link_costs.h"
 
-/* The links of a seat, as numbers of resources. */
-typedef struct eepi_plan_seat_links {
-    int32_t host, rank_out, nic_out, nic_in, pcie_in, rank_in, files;
-    int32_t node;
-} eepi_plan_seat_links;
-
 typedef struct eepi_plan_network {
     eepi_view_shape shape;
     int32_t num_resources;
-    uint64_t *unit_ns;           /* [num_resources]: one expert takes a link so long, at least 1 */
-    uint64_t *load_ns;           /* [num_resources]: what is planned so far does */
-    eepi_plan_seat_links *seats; /* [max_ranks] */
+    uint64_t *unit_ns;      /* [num_resources]: one expert takes a link so long, at least 1 */
+    uint64_t *load_ns;      /* [num_resources]: what is planned so far does */
+    eepi_seat_links *seats; /* [max_ranks] */
 } eepi_plan_network;
 
 /* How a transfer would load its path: the most loaded link of it, then the sum over its links. */
@@ -40,8 +34,8 @@ void eepi_plan_network_reset(eepi_plan_network *network, const eepi_links *links
                              uint64_t expert_bytes);
 
 /* ---- What one expert more would make of the loads. A source is a seat whose backup is read (the
- * target itself: its own), or EEPI_SOURCE_FILE. Inline: a plan asks for each target of each expert.
- */
+ * target itself: its own), or whose slot is (`is_slot`), or EEPI_SOURCE_FILE. Inline: a plan asks
+ * for each target of each expert. */
 
 static inline eepi_plan_weight eepi_plan_join(eepi_plan_weight a, eepi_plan_weight b)
 {
@@ -57,36 +51,42 @@ static inline eepi_plan_weight eepi_plan_weigh_link(const eepi_plan_network *n, 
 
 /* The half of a path that leaves the source, `crosses` to another node. */
 static inline eepi_plan_weight eepi_plan_weigh_out(const eepi_plan_network *n, int source,
-                                                   bool crosses)
+                                                   bool is_slot, bool crosses)
 {
-    const eepi_plan_seat_links *from = &n->seats[source];
-    const eepi_plan_weight near = eepi_plan_join(eepi_plan_weigh_link(n, from->host),
-                                                 eepi_plan_weigh_link(n, from->rank_out));
+    const eepi_seat_links *from = &n->seats[source];
+    eepi_plan_weight weight = eepi_plan_weigh_link(n, from->rank_out);
 
-    return crosses ? eepi_plan_join(near, eepi_plan_weigh_link(n, from->nic_out)) : near;
+    if (!is_slot) {
+        weight = eepi_plan_join(weight, eepi_plan_weigh_link(n, from->host));
+    } else if (crosses) {
+        weight = eepi_plan_join(weight, eepi_plan_weigh_link(n, from->pcie_out));
+    }
+    return crosses ? eepi_plan_join(weight, eepi_plan_weigh_link(n, from->nic_out)) : weight;
 }
 
 /* The other half. */
 static inline eepi_plan_weight eepi_plan_weigh_in(const eepi_plan_network *n, int target,
-                                                  bool crosses)
+                                                  bool is_slot, bool crosses)
 {
-    const eepi_plan_seat_links *to = &n->seats[target];
-    const eepi_plan_weight near =
-        eepi_plan_join(eepi_plan_weigh_link(n, to->pcie_in), eepi_plan_weigh_link(n, to->rank_in));
+    const eepi_seat_links *to = &n->seats[target];
+    eepi_plan_weight weight = eepi_plan_weigh_link(n, to->rank_in);
 
-    return crosses ? eepi_plan_join(near, eepi_plan_weigh_link(n, to->nic_in)) : near;
+    if (!is_slot || crosses) {
+        weight = eepi_plan_join(weight, eepi_plan_weigh_link(n, to->pcie_in));
+    }
+    return crosses ? eepi_plan_join(weight, eepi_plan_weigh_link(n, to->nic_in)) : weight;
 }
 
 /* The whole path of a target's own backup, and of the file. */
 static inline eepi_plan_weight eepi_plan_weigh_own(const eepi_plan_network *n, int target)
 {
-    return eepi_plan_join(eepi_plan_weigh_in(n, target, false),
+    return eepi_plan_join(eepi_plan_weigh_in(n, target, false, false),
                           eepi_plan_weigh_link(n, n->seats[target].host));
 }
 
 static inline eepi_plan_weight eepi_plan_weigh_file(const eepi_plan_network *n, int target)
 {
-    return eepi_plan_join(eepi_plan_weigh_in(n, target, false),
+    return eepi_plan_join(eepi_plan_weigh_in(n, target, false, false),
                           eepi_plan_weigh_link(n, n->seats[target].files));
 }
 
@@ -95,6 +95,7 @@ int eepi_plan_path(const eepi_plan_network *network, int source, int target,
                    int32_t resources_out[EEPI_LINKS_MAX_PATH]);
 /* Add the fill to the loads of its path, or take it away. */
 void eepi_plan_load(eepi_plan_network *network, int source, int target);
+void eepi_plan_load_slot(eepi_plan_network *network, int source, int target);
 void eepi_plan_unload(eepi_plan_network *network, int source, int target);
 /* The largest load on its path as it is; over all links. */
 uint64_t eepi_plan_path_load_ns(const eepi_plan_network *network, int source, int target);

@@ -79,6 +79,22 @@ void eepi_plan_table_free(eepi_plan_table *table)
     free(table);
 }
 
+void eepi_plan_table_begin(eepi_plan_table *table, const eepi_view *view, const eepi_links *links,
+                           uint64_t expert_bytes)
+{
+    table->num_members = 0;
+    for (int retiring = 0; retiring < 2; retiring++) {
+        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+            const int state = eepi_view_seat_at(view, seat)->state;
+            if (state == (retiring ? EEP_SEAT_RETIRING : EEP_SEAT_ACTIVE)) {
+                table->members[table->num_members++] = seat;
+            }
+        }
+        table->num_staying = retiring ? table->num_staying : table->num_members;
+    }
+    eepi_plan_network_reset(&table->network, links ? links : table->links, expert_bytes);
+}
+
 void eepi_plan_count_replicas(const eepi_view *view, int layer, int without, bool staying,
                               eepi_plan_table *replicas)
 {

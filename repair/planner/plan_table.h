@@ -11,9 +11,10 @@
 enum { EEPI_PLAN_CHAIN = 3 };
 
 /* The sources of an expert on one node: how the best of them would be loaded for a target on the
- * same node, and for one elsewhere. */
+ * same node, and for one elsewhere. All are backups, or all are slots. */
 typedef struct eepi_plan_group {
     int32_t node, near_seat, cross_seat;
+    bool is_slot;
     eepi_plan_weight near, cross;
 } eepi_plan_group;
 
@@ -30,10 +31,10 @@ typedef struct eepi_plan_table {
     /* Seats that are in the view: those that stay, then the RETIRING ones. */
     int32_t *members; /* [max_ranks] */
     int32_t num_staying, num_members;
-    /* Of the expert at hand: members with a backup. */
+    /* Of the expert at hand: members with a backup, then those with it in a slot alone. */
     int32_t *sources; /* [max_ranks] */
-    int32_t num_of_sources, num_groups;
-    uint32_t *source_stamp; /* [max_ranks]: `stamp` if the seat is one of them */
+    int32_t num_backups, num_of_sources, num_groups;
+    uint32_t *source_stamp; /* [max_ranks]: `stamp` if the seat is one of those with a backup */
     uint32_t stamp;
     eepi_plan_group *groups;   /* [max_ranks] */
     const bool *can_read_file; /* [max_ranks] of whoever asked for the plan; NULL: nobody can */
@@ -56,6 +57,11 @@ static inline bool eepi_plan_is_close(uint64_t makespan_ns, uint64_t bound_ns)
 /* NULL: no memory. */
 eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape);
 void eepi_plan_table_free(eepi_plan_table *table);
+
+/* Begin a plan on that document: its members, and links without load. `links` NULL: nothing is
+ * known of them. */
+void eepi_plan_table_begin(eepi_plan_table *table, const eepi_view *view, const eepi_links *links,
+                           uint64_t expert_bytes);
 
 /* Count the replicas of a layer. The slots of seat `without` (-1: none) do not count, nor, if
  * `staying`, those of RETIRING seats. */

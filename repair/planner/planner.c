@@ -245,24 +245,12 @@ static void begin(coverage *c, const eepi_plan_given *given)
 {
     static const eepi_plan_given nothing;
     eepi_plan_table *t = c->table;
-    const eepi_view_shape *shape = &c->view->shape;
 
     given = given ? given : &nothing;
     t->can_read_file = given->can_read_file;
     t->num_choices = 0;
-    t->num_members = 0;
-    for (int retiring = 0; retiring < 2; retiring++) {
-        for (int seat = 0; seat < shape->max_ranks; seat++) {
-            const int state = eepi_view_seat_at(c->view, seat)->state;
-            if (state == (retiring ? EEP_SEAT_RETIRING : EEP_SEAT_ACTIVE)) {
-                t->members[t->num_members++] = seat;
-            }
-        }
-        t->num_staying = retiring ? t->num_staying : t->num_members;
-    }
-    memset(t->capacity, 0, (size_t)shape->max_ranks * sizeof *t->capacity);
-    eepi_plan_network_reset(&t->network, given->links ? given->links : t->links,
-                            given->expert_bytes);
+    memset(t->capacity, 0, (size_t)c->view->shape.max_ranks * sizeof *t->capacity);
+    eepi_plan_table_begin(t, c->view, given->links, given->expert_bytes);
 }
 
 static void count_costs(coverage *c)
@@ -301,6 +289,22 @@ eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, const eep
     return EEP_OK;
 }
 
+/* What a FILLING slot of a document costs. */
+static void measure_fill(const eepi_view *view, eepi_plan_table *table, int layer, int seat,
+                         const eepi_view_slot *slot, eepi_plan_cost *cost)
+{
+    const bool is_file = slot->source == EEPI_SOURCE_FILE;
+
+    cost->num_own += slot->source == seat;
+    cost->num_file += is_file;
+    cost->num_remote += slot->source != seat && !is_file;
+    if (is_file || eepi_view_has_backup(view, slot->source, layer, slot->expert)) {
+        eepi_plan_load(&table->network, slot->source, seat);
+    } else {
+        eepi_plan_load_slot(&table->network, slot->source, seat);
+    }
+}
+
 void eepi_plan_measure(const eepi_view *view, eepi_plan_table *table, const eepi_plan_given *given,
                        eepi_plan_cost *cost_out)
 {
@@ -314,11 +318,7 @@ void eepi_plan_measure(const eepi_view *view, eepi_plan_table *table, const eepi
         const eepi_view_slot *slots = eepi_view_slot_at(view, i / s->max_ranks, seat, 0);
         for (int slot = 0; slot < s->num_slots; slot++) {
             if (slots[slot].state == EEPI_SLOT_FILLING) {
-                cost.num_own += slots[slot].source == seat;
-                cost.num_file += slots[slot].source == EEPI_SOURCE_FILE;
-                cost.num_remote +=
-                    slots[slot].source != seat && slots[slot].source != EEPI_SOURCE_FILE;
-                eepi_plan_load(n, slots[slot].source, seat);
+                measure_fill(view, table, i / s->max_ranks, seat, &slots[slot], &cost);
             }
         }
     }

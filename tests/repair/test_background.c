@@ -39,7 +39,7 @@ static int run_to_rest(eepi_view *view, const uint32_t *loads, int max_fills)
     limits.max_fills = max_fills;
     for (int layer = 0, rounds = 0; layer < view->shape.num_layers; rounds++) {
         int fills;
-        eepi_background_begin(b, view);
+        eepi_background_begin(b, view, NULL, 0);
         fills = eepi_background_layer(b, layer, loads, &limits);
         (void)eepi_plan_filled(view, -1);
         total += fills;
@@ -227,7 +227,7 @@ Test(background, sources_even_out_and_near_ones_come_first)
             set_expert(view, 0, seat, slot, slot);
         }
     }
-    eepi_background_begin(b, view);
+    eepi_background_begin(b, view, NULL, 0);
     cr_assert_eq(eepi_background_layer(b, 0, NULL, &eepi_background_defaults), 16);
     for (int seat = 0; seat < 8; seat++) {
         for (int slot = 0; slot < 4 && seat % 4 >= 2; slot++) {

@@ -108,7 +108,7 @@ static bool set_up(fixture *f, uint64_t *random)
 
 static int plan(fixture *f, eepi_background *with, eepi_view *view, int layer)
 {
-    eepi_background_begin(with, view);
+    eepi_background_begin(with, view, NULL, 0);
     return eepi_background_layer(with, layer, f->has_loads ? f->loads : NULL, &f->limits);
 }
 

@@ -128,7 +128,7 @@ static eepi_background_state look(bench *b, eepi_view *view, int layer)
     eepi_background_limits none = b->limits;
 
     none.max_fills = 0;
-    eepi_background_begin(b->background, view);
+    eepi_background_begin(b->background, view, NULL, 0);
     (void)eepi_background_layer(b->background, layer, loads_of(b, layer), &none);
     return eepi_background_state_of(b->background);
 }
@@ -140,7 +140,7 @@ static void settle(bench *b, eepi_view *view, int layer, int *protecting_out, in
 
     *protecting_out = *all_out = 0;
     for (int round = 0; fills > 0 && round < MOST_ROUNDS; round++) {
-        eepi_background_begin(b->background, view);
+        eepi_background_begin(b->background, view, NULL, 0);
         fills = eepi_background_layer(b->background, layer, loads_of(b, layer), &b->limits);
         *protecting_out += eepi_background_state_of(b->background).protecting;
         *all_out += fills;
@@ -160,7 +160,7 @@ static void run_layer(bench *b, const eepi_view *lost, eepi_view *view, int laye
 
     for (int repeat = 0; repeat < REPEATS / 10; repeat++) { /* the first round of its planning */
         const double start = thread_us();
-        eepi_background_begin(b->background, first);
+        eepi_background_begin(b->background, first, NULL, 0);
         (void)eepi_background_layer(b->background, layer, loads_of(b, layer), &b->limits);
         least = fmin(least, thread_us() - start);
         memcpy(first, lost, lost->bytes);
@@ -218,7 +218,7 @@ static void run_rest(bench *b)
     }
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         const double start = thread_us();
-        eepi_background_begin(b->background, view);
+        eepi_background_begin(b->background, view, NULL, 0);
         single = near = 0;
         for (int layer = 0; layer < b->shape.num_layers; layer++) {
             (void)eepi_background_layer(b->background, layer, loads_of(b, layer), &b->limits);

@@ -50,7 +50,7 @@ static int is_at_rest(cluster *c)
     eepi_background *background = eepi_background_new(&view->shape);
     int rest = cluster_is_serving(c) && eepi_plan_fills(view, -1, NULL, 0) == 0;
 
-    eepi_background_begin(background, view);
+    eepi_background_begin(background, view, NULL, 0);
     rest = rest && eepi_background_layer(background, 0, NULL, &eepi_background_defaults) == 0;
     eepi_background_free(background);
     free(view);

@@ -28,8 +28,8 @@ Test(lane, every_combination_has_its_lane)
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const eepi_lane lane = eepi_lane_of(&table[i].facts);
-        cr_expect_eq(lane, table[i].lane, "case %zu: %s, not %s", i, eepi_lane_name(lane),
-                     eepi_lane_name(table[i].lane));
+        cr_expect_eq(lane, table[i].lane, "case %zu: lane %d, not %d", i, (int)lane,
+                     (int)table[i].lane);
     }
 }
 
