@@ -55,7 +55,7 @@ FLOORS = [
     ("experiments/run",),
     ("experiments/bench/fixed",),
     ("experiments/bench", "experiments/info", "experiments/plan_tool", "experiments/store",
-     "experiments/oracle"),
+     "experiments/oracle", "experiments/avail"),
     ("tests", "examples", "tools"),
 ]
 # Below, and nevertheless closed: what stays pure or independent (docs/ARCHITECTURE.md).

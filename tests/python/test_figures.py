@@ -184,7 +184,7 @@ class Missing(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
                 file.write("raise ImportError('none here')\n")
-            for name in ("detection.py", "pauses.py", "redundancy.py", "timeline.py"):
+            for name in ("availability.py", "detection.py", "pauses.py", "redundancy.py", "timeline.py"):
                 ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,
                                      stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder},
                                      check=False)

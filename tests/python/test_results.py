@@ -104,6 +104,19 @@ class Results(unittest.TestCase):
         error = max(abs(sum(row[f"{part}_ms"] for part in parts) - row["pause_ms"]) for row in rows)
         self.assertLess(error, 0.0015, "the parts sum to the pause")
 
+    def test_constants_of_availability(self):
+        """The measured ones of eep-avail are the medians of their rows, to their last digit."""
+        with open(os.path.join(ROOT, "experiments/avail/avail_constants.h"), encoding="utf-8") as file:
+            told = dict(re.findall(r"#define (AVAIL_\w+_S) +([\d.]+)$", file.read(), re.M))
+        pauses = rows_of("pause.csv")
+        joins = [row for row in rows_of("join.csv") if row["kind"] == "join"]
+        medians = {
+            "AVAIL_DETECT_S": [row["detect_ms"] for row in pauses],
+            "AVAIL_RECOVERY_S": [row["pause_ms"] - row["detect_ms"] for row in pauses],
+            "AVAIL_REINTEGRATION_S": [row["max_ms"] - row["p50_ms"] for row in joins]}
+        for name, values in medians.items():
+            self.assertEqual(told[name], f"{common.quantile(values, 50) / 1e3:.4f}", name)
+
     def test_join(self):
         rounds = {}
         for row in rows_of("join.csv"):

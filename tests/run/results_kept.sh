@@ -55,14 +55,14 @@ ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
 gone() { local p; for p in $1; do [ ! -e "/proc/$p" ] || fail "process $p outlived its launcher ($2)"; done; }
 
 # Every program: what it prints is lost, so its exit status is not 0.
-for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-plan eep-store; do
+for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-plan eep-avail eep-store; do
     expect 1 "$command: standard output cannot be written" "$bin/$command" --help >/dev/full
     expect 1 "$command: standard output cannot be written" closed "$bin/$command" --help
     # A program whose standard output is closed opens no file or socket in its place.
     expect 1 "$command: standard output cannot be written" "$bin/$command" --help >&-
 done
 expect 1 "eep-sim: standard output cannot be written" closed "$sim" --seeds 1..1
-for script in "$root"/experiments/measure/*.py "$root"/paper-figs/{timeline,pauses,detection}.py; do
+for script in "$root"/experiments/measure/*.py "$root"/paper-figs/{timeline,pauses,detection,availability}.py; do
     [ "$(basename "$script")" != common.py ] || continue
     closed /usr/bin/python3 "$script" --help 2>"$tmp/said" && fail "$script --help into a closed pipe ends well"
     grep -q "standard output cannot be written" "$tmp/said" && ! grep -q Traceback "$tmp/said" || { fail "$script --help into a closed pipe:"; cat "$tmp/said"; }
