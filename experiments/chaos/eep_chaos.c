@@ -251,8 +251,8 @@ static int run_round(campaign *self, const command *run, const char *dir, double
 static void remove_rows(const command *run)
 {
     static const char *const names[] = {
-        "summary.json", "run.json",   "oracle.json", "requests.csv", "tokens.csv",
-        "steps.csv",    "events.csv", "trace.json",  "timeline.png", "timeline.log"};
+        "summary.json", "run.json",   "oracle.json", "requests.csv", "tokens.csv",  "steps.csv",
+        "events.csv",   "trace.json", "sources.csv", "timeline.png", "timeline.log"};
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - 32, run->dir_at, names[i]);

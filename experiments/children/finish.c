@@ -120,9 +120,9 @@ eep_status finish_take_dir(const options *given, folder_opened *out, char error[
  * older ones must not be read as its own. */
 static eep_status remove_old(const char *dir, const char *real_dir, char error[FINISH_ERROR_BYTES])
 {
-    static const char *const names[] = {"summary.json", "plan.json",  "oracle.json", "run.json",
-                                        "requests.csv", "tokens.csv", "steps.csv",   "events.csv",
-                                        "startup.csv",  "trace.json", "timeline.png"};
+    static const char *const names[] = {
+        "summary.json", "plan.json",  "oracle.json", "run.json",    "requests.csv", "tokens.csv",
+        "steps.csv",    "events.csv", "startup.csv", "sources.csv", "trace.json",   "timeline.png"};
     enum { NUM = sizeof names / sizeof names[0] };
     /* All are looked at first: a run that is refused has removed none. */
     for (int i = 0; i < 2 * NUM; i++) {

@@ -104,6 +104,20 @@ static void tell_script(launcher *self, eep_event_kind kind, int seat)
     }
 }
 
+/* What has come since the last such event is put down to this one. */
+static void note_sources(launcher *self, record_process *process, const wire_event *event)
+{
+    const source_mix now = source_mix_of(&event->counters);
+    const source_mix since = source_mix_since(&now, &process->mix);
+    const row_source like = {.time_ns = event->record.time_ns,
+                             .epoch = event->record.epoch,
+                             .seat = process->seat,
+                             .generation = process->generation,
+                             .behind = event->record.kind == EEP_EVENT_REBALANCED};
+    rows_add_sources(&self->run.rows, &like, &since);
+    process->mix = now;
+}
+
 static void on_event(launcher *self, int seat, const wire_event *event)
 {
     record_process *process = launcher_process_of(self, seat);
@@ -123,6 +137,9 @@ static void on_event(launcher *self, int seat, const wire_event *event)
                      .about_seat = info->seat,
                      .about_generation = info->generation};
     rows_add_event(&self->run.rows, &row);
+    if (event->counters.struct_bytes) {
+        note_sources(self, process, event);
+    }
     tell_script(self, info->kind, seat);
 }
 

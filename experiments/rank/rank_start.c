@@ -40,7 +40,15 @@ static void on_log(void *user, eep_log_level level, const char *line)
 static void on_event(void *user, const eep_event_info *record)
 {
     rank *self = user;
-    wire_event message = {{WIRE_EVENT, sizeof message}, *record};
+    wire_event message = {.header = {WIRE_EVENT, sizeof message}, .record = *record};
+    eep_snapshot snapshot;
+    const bool brings_weights = record->kind == EEP_EVENT_REPAIRED ||
+                                record->kind == EEP_EVENT_REBALANCED ||
+                                record->kind == EEP_EVENT_INSTALLED;
+    if (brings_weights && eep_snapshot_get(self->context, EEP_SIZED(&snapshot),
+                                           EEP_SIZED(&message.counters), NULL) != EEP_OK) {
+        message.counters.struct_bytes = 0;
+    }
     if (record->kind == EEP_EVENT_READY) {
         __atomic_store_n(&self->ready_ns, record->time_ns, __ATOMIC_RELAXED);
         if (self->nice) {

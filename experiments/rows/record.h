@@ -50,6 +50,7 @@ typedef struct record_process {
     bool left_view;        /* and a later one had not */
     bool left_by_fault;    /* and that one was committed because of a fault */
     eep_counters counters; /* the last that it sent, */
+    source_mix mix;        /* of the last event that brought some, */
     uint64_t routed;       /* and how its tokens spread over experts (wire_counters) */
     double hottest;
 } record_process;

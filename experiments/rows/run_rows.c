@@ -55,8 +55,32 @@ void rows_add_event(rows *self, const row_event *row)
     }
 }
 
+static void add_source(rows *self, const row_source *row)
+{
+    row_source *sources =
+        room(self, self->sources, self->num_sources, &self->capacity_sources, sizeof *row);
+    if (sources) {
+        self->sources = sources;
+        sources[self->num_sources++] = *row;
+    }
+}
+
+void rows_add_sources(rows *self, const row_source *like, const source_mix *mix)
+{
+    for (int s = 0; s < NUM_SOURCES; s++) {
+        row_source row = *like;
+        row.source = (source_kind)s;
+        row.fills = mix->fills[s];
+        row.bytes = mix->bytes[s];
+        if (row.fills || row.bytes) {
+            add_source(self, &row);
+        }
+    }
+}
+
 void rows_free(rows *self)
 {
+    free(self->sources);
     free(self->steps);
     free(self->tokens);
     free(self->events);
@@ -170,6 +194,23 @@ static eep_status write_events(const rows *self, const char *dir, uint64_t start
     return finish(file);
 }
 
+static eep_status write_sources(const rows *self, const char *dir, uint64_t start_ns)
+{
+    FILE *file = run_file_create(dir, "sources.csv");
+    if (!file) {
+        return EEP_ERR_SYSTEM;
+    }
+    fputs("time_ms,seat,generation,epoch,tier,source,fills,bytes\n", file);
+    for (size_t i = 0; i < self->num_sources; i++) {
+        const row_source *row = &self->sources[i];
+        fprintf(file, "%.3f,%d,%u,%" PRIu64 ",%s,%s,%" PRIu64 ",%" PRIu64 "\n",
+                since_ms(row->time_ns, start_ns), row->seat, row->generation, row->epoch,
+                row->behind ? "behind" : "pause", source_names[row->source], row->fills,
+                row->bytes);
+    }
+    return finish(file);
+}
+
 static eep_status write_requests(const scheduler *requests, const char *dir)
 {
     FILE *file = run_file_create(dir, "requests.csv");
@@ -211,6 +252,7 @@ eep_status rows_write(const rows *self, const scheduler *requests, const char *d
     add_failure(failed_out, write_steps(self, dir, start_ns), "steps.csv");
     add_failure(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
     add_failure(failed_out, write_events(self, dir, start_ns), "events.csv");
+    add_failure(failed_out, write_sources(self, dir, start_ns), "sources.csv");
     add_failure(failed_out, write_requests(requests, dir), "requests.csv");
     add_failure(failed_out, write_trace(self, dir, start_ns), "trace.json");
     return failed_out->num ? EEP_ERR_SYSTEM : EEP_OK;

@@ -7,6 +7,7 @@
 
 #include "eep/eep.h"
 #include "experiments/load/scheduler.h"
+#include "experiments/rows/source_mix.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,15 @@ typedef struct row_event {
     uint32_t generation, about_generation;
 } row_event;
 
+/* Weights that came to a rank, or that it had, from one source. */
+typedef struct row_source {
+    uint64_t time_ns, epoch, fills, bytes;
+    int32_t seat;
+    uint32_t generation;
+    source_kind source;
+    bool behind; /* live traffic; else while nobody served */
+} row_source;
+
 typedef struct rows {
     row_step *steps;
     size_t num_steps, capacity_steps;
@@ -41,12 +51,16 @@ typedef struct rows {
     size_t num_tokens, capacity_tokens;
     row_event *events;
     size_t num_events, capacity_events;
+    row_source *sources;
+    size_t num_sources, capacity_sources;
     int out_of_memory; /* a row was dropped: the run must not be called good */
 } rows;
 
 void rows_add_step(rows *self, const row_step *row);
 void rows_add_token(rows *self, const row_token *row);
 void rows_add_event(rows *self, const row_event *row);
+/* A row for each source of the mix that brought something; `like` says whose and when. */
+void rows_add_sources(rows *self, const row_source *like, const source_mix *mix);
 void rows_free(rows *self);
 
 /* The lower-case name of an event of libeep ("suspected"); "unknown" for a foreign value. */
@@ -55,7 +69,7 @@ const char *rows_event_name(eep_event_kind kind);
 /* The rows as a trace for Perfetto (run_rows_trace.c). */
 void rows_trace(const rows *self, FILE *file, uint64_t start_ns);
 /* Files that could not be written, or not wholly, and the errno of each. */
-enum { ROWS_FILES = 5 };
+enum { ROWS_FILES = 6 };
 typedef struct rows_failures {
     int num;
     struct {
@@ -63,8 +77,9 @@ typedef struct rows_failures {
         int error;
     } file[ROWS_FILES];
 } rows_failures;
-/* Write steps.csv, tokens.csv, events.csv, requests.csv and trace.json into `dir`. EEP_ERR_SYSTEM
- * if files cannot be written, which are then in `failed_out`; the others are written all the same.
+/* Write steps.csv, tokens.csv, events.csv, sources.csv, requests.csv and trace.json into `dir`.
+ * EEP_ERR_SYSTEM if files cannot be written, which are then in `failed_out`; the others are written
+ * all the same.
  */
 EEP_MUST_CHECK eep_status rows_write(const rows *self, const scheduler *requests, const char *dir,
                                      uint64_t start_ns, rows_failures *failed_out);

@@ -286,6 +286,8 @@ static void sum_counters(const record *run, summary *self)
         self->weights_bytes_own_node += counters->weights_bytes_own_node;
         self->weights_bytes_other_rank += counters->weights_bytes_other_rank;
         self->weights_bytes_file += counters->weights_bytes_file;
+        const source_mix mix = source_mix_of(counters);
+        source_mix_add(&self->sources, &mix);
         self->expelled_living += summary_fault_was_fenced(run, process) ||
                                  (process->expelled_ns && !process->expelled_injected);
         self->zombies_evicted += process->expelled_ns && process->exit_ns &&

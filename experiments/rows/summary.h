@@ -42,6 +42,7 @@ typedef struct summary_fault {
     int num_survivors;            /* that the pause was measured on */
     summary_quantiles detections; /* ms until each survivor suspected it, of those that did */
     uint64_t weights_bytes_in_pause; /* each byte at one fault only */
+    source_mix sources;              /* likewise */
 } summary_fault;
 
 typedef struct summary_join {
@@ -67,6 +68,7 @@ typedef struct summary {
     double hottest_expert; /* over the mean of its layer, by the process with most pairs */
     uint64_t weights_bytes_in_pause, weights_bytes_background, window_bytes;
     uint64_t weights_bytes_own_node, weights_bytes_other_rank, weights_bytes_file;
+    source_mix sources;
     summary_quantiles detection_kill_ms, detection_stop_ms;
     uint64_t expelled_living, zombies_evicted, killed_outside;
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */

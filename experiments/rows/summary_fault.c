@@ -310,21 +310,37 @@ static moment resumed(const record *run, const record_fault *fault, uint64_t epo
     return last;
 }
 
+/* The first fault in whose pause that moment lies; NULL: none. */
+static summary_fault *paused_at(const record *run, uint64_t time_ns, summary_fault *faults,
+                                size_t num)
+{
+    double time_ms = ms(run->start_ns, time_ns);
+    for (size_t f = 0; f < num; f++) {
+        summary_fault *fault = &faults[f];
+        if (fault->healed && time_ms >= fault->time_ms &&
+            time_ms <= fault->time_ms + fault->pause_ms) {
+            return fault;
+        }
+    }
+    return NULL;
+}
+
 void summary_fault_share_bytes(const record *run, summary_fault *faults, size_t num)
 {
     for (size_t i = 0; i < run->rows.num_events; i++) {
         const row_event *event = &run->rows.events[i];
-        if (strcmp(event->kind, rows_event_name(EEP_EVENT_REPAIRED)) != 0) {
-            continue;
+        const bool repaired = strcmp(event->kind, rows_event_name(EEP_EVENT_REPAIRED)) == 0;
+        summary_fault *fault = repaired ? paused_at(run, event->time_ns, faults, num) : NULL;
+        if (fault) {
+            fault->weights_bytes_in_pause += event->value;
         }
-        double time_ms = ms(run->start_ns, event->time_ns);
-        for (size_t f = 0; f < num; f++) {
-            summary_fault *fault = &faults[f];
-            if (fault->healed && time_ms >= fault->time_ms &&
-                time_ms <= fault->time_ms + fault->pause_ms) {
-                fault->weights_bytes_in_pause += event->value;
-                break;
-            }
+    }
+    for (size_t i = 0; i < run->rows.num_sources; i++) {
+        const row_source *row = &run->rows.sources[i];
+        summary_fault *fault = row->behind ? NULL : paused_at(run, row->time_ns, faults, num);
+        if (fault) {
+            fault->sources.fills[row->source] += row->fills;
+            fault->sources.bytes[row->source] += row->bytes;
         }
     }
 }

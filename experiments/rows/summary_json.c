@@ -146,6 +146,7 @@ static void add_fault(cJSON *array, const summary_fault *fault)
         cJSON_AddNullToObject(object, "epoch");
     }
     run_file_add_count(object, "weights_bytes_in_pause", fault->weights_bytes_in_pause);
+    source_mix_to_json(&fault->sources, object);
 }
 
 static void add_join(cJSON *array, const summary_join *join)
@@ -241,6 +242,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     run_file_add_count(root, "weights_bytes_own_node", self->weights_bytes_own_node);
     run_file_add_count(root, "weights_bytes_other_rank", self->weights_bytes_other_rank);
     run_file_add_count(root, "weights_bytes_file", self->weights_bytes_file);
+    source_mix_to_json(&self->sources, root);
     cJSON *detection = cJSON_AddObjectToObject(root, "detection_ms");
     add_quantiles(detection, "kill", &self->detection_kill_ms);
     add_quantiles(detection, "stop", &self->detection_stop_ms);
@@ -426,6 +428,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     printf("  loads      %" PRIu64 " pairs of token and expert counted; hottest expert %.1f times "
            "the mean of its layer\n",
            self->routed, self->hottest_expert);
+    source_mix_print(&self->sources);
     print_machine(&self->machine);
     fputs("  tokens/s  ", stdout);
     print_rate("before", self->throughput_before);

@@ -92,6 +92,7 @@ typedef struct wire_step {
 typedef struct wire_event {
     wire_header header;
     eep_event_info record;
+    eep_counters counters; /* right behind it, where weights may have come; struct_bytes 0: not */
 } wire_event;
 typedef struct wire_counters {
     wire_header header;

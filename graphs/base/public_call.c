@@ -22,7 +22,7 @@ ENDS_WITH(eep_event_info, time_ns);
 ENDS_WITH(eep_dispatch_args, row_scales);
 ENDS_WITH(eep_combine_args, out);
 ENDS_WITH(eep_step, epoch);
-ENDS_WITH(eep_counters, weights_bytes_file);
+ENDS_WITH(eep_counters, experts_reused);
 ENDS_WITH(eep_snapshot, epoch);
 ENDS_WITH(eep_fault, time_ns);
 ENDS_WITH(eep_window_sizes, control_bytes);

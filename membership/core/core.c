@@ -234,6 +234,11 @@ const eepi_view *eepi_core_view(const eepi_core *core)
     return core->has_view ? core->view : NULL;
 }
 
+uint64_t eepi_core_num_reused(const eepi_core *core)
+{
+    return core->num_reused;
+}
+
 bool eepi_core_is_wedged(const eepi_core *core)
 {
     return core->status == CORE_WEDGED;

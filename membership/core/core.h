@@ -199,6 +199,9 @@ void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes);
 bool eepi_core_plans(const eepi_core *core);
 /* This rank has stopped serving because of a fault. */
 bool eepi_core_is_wedged(const eepi_core *core);
+/* Experts that fault views covered without a byte, as far as this rank's slots are those that count
+ * (membership/view/view_reuse.h). */
+uint64_t eepi_core_num_reused(const eepi_core *core);
 /* What the FILLING slots of the newest view move. */
 typedef struct eepi_core_fills {
     int32_t num_own, num_remote, num_file; /* from the node's backup, another rank, the file */

@@ -7,6 +7,7 @@
 #include "membership/core/core_ends.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_status.h"
+#include "membership/view/view_reuse.h"
 
 #include <assert.h>
 #include <string.h>
@@ -33,12 +34,14 @@ static void forget_instance(eepi_core *core, const eepi_view *after)
     }
 }
 
-/* Tell observers whom a new document expelled, with what is known against them. */
+/* Tell observers whom a new document expelled, with what is known against them, and count what it
+ * covers without a byte. */
 static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_view *after)
 {
     if (after->cause != EEPI_VIEW_FAULT) {
         return;
     }
+    core->num_reused += eepi_view_num_reused(before, after, core->config.seat);
     for (int seat = 0; seat < before->shape.max_ranks; seat++) {
         uint32_t generation = eepi_view_seat_at(before, seat)->generation;
         eepi_action *action;

@@ -94,6 +94,7 @@ struct eepi_core {
     eepi_plan_table *table; /* the planner's */
     uint64_t plan_bound_ns; /* no plan would have taken less than this rank's last one */
     eepi_links *links;      /* what the links of each rank carry, as their records say */
+    uint64_t num_reused;    /* eepi_core_num_reused */
     bool cas_in_flight;
 
     bool drained, uncovered;

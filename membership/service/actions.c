@@ -48,6 +48,7 @@ static void refuse(eep_context *context, const eepi_action *action)
 static void note_fault(eep_context *context, const eepi_action *action)
 {
     pthread_mutex_lock(&context->lock);
+    context->observed.counters.experts_reused = eepi_core_num_reused(context->core);
     if (context->observed.num_faults < EEPI_FAULT_QUEUE) {
         context->observed.faults[context->observed.num_faults++] =
             (eep_fault){sizeof(eep_fault),          action->suspect.seat,

@@ -55,6 +55,23 @@ static eep_status read_checkpoint(void *user, int32_t layer, int32_t expert, siz
     return status;
 }
 
+static void count_sources(eep_counters *c, const eepi_mix *mix)
+{
+    const uint64_t *bytes = mix->bytes, *fills = mix->fills;
+
+    c->weights_bytes_own_backup = bytes[EEPI_ORIGIN_OWN_BACKUP];
+    c->weights_bytes_own_node = bytes[EEPI_ORIGIN_OWN_BACKUP] + bytes[EEPI_ORIGIN_NODE_BACKUP];
+    c->weights_bytes_live_replica = bytes[EEPI_ORIGIN_LIVE_REPLICA];
+    c->weights_bytes_other_rank = bytes[EEPI_ORIGIN_LIVE_REPLICA] + bytes[EEPI_ORIGIN_OTHER_BACKUP];
+    c->weights_bytes_file = bytes[EEPI_ORIGIN_CHECKPOINT];
+    c->fills_own_backup = fills[EEPI_ORIGIN_OWN_BACKUP];
+    c->fills_node_backup = fills[EEPI_ORIGIN_NODE_BACKUP];
+    c->fills_live_replica = fills[EEPI_ORIGIN_LIVE_REPLICA];
+    c->fills_other_backup = fills[EEPI_ORIGIN_OTHER_BACKUP];
+    c->fills_file = fills[EEPI_ORIGIN_CHECKPOINT];
+    c->fills_kept = mix->fills_kept;
+}
+
 /* The FILLING slots of the newest view are filled, or cannot be (an older view's work was
  * cancelled).
  */
@@ -82,12 +99,7 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
     pthread_mutex_lock(&context->lock);
     *(paused ? &context->observed.counters.weights_bytes_in_pause
              : &context->observed.counters.weights_bytes_background) += bytes;
-    context->observed.counters.weights_bytes_own_node =
-        eepi_executor_bytes_from(context->executor, EEPI_FROM_OWN);
-    context->observed.counters.weights_bytes_other_rank =
-        eepi_executor_bytes_from(context->executor, EEPI_FROM_PEER);
-    context->observed.counters.weights_bytes_file =
-        eepi_executor_bytes_from(context->executor, EEPI_FROM_CHECKPOINT);
+    count_sources(&context->observed.counters, eepi_executor_mix(context->executor));
     pthread_mutex_unlock(&context->lock);
     eepi_event(context, paused ? EEP_EVENT_REPAIRED : EEP_EVENT_REBALANCED, context->config.rank,
                context->generation, 0, bytes);
@@ -107,6 +119,7 @@ eep_status eepi_filling_open(eep_context *context)
         .fetch_timeout_us = FETCH_BOUND_US,
         .slot = eepi_weights_slot,
         .backup = eepi_weights_backup,
+        .owns_backup = eepi_weights_owns_backup,
         .address = eepi_peer_copier,
         .checkpoint = eepi_places_known(context) ? read_checkpoint : NULL,
         .note = say,

@@ -18,6 +18,8 @@ const eep_tensor *eepi_weights_slot(void *context, int32_t layer, int32_t slot);
 /* A backup that can be read here, with the newest view's checksum as was said when it was put
  * there. NULL: there is none. Service thread. */
 const eep_tensor *eepi_weights_backup(void *context, int32_t layer, int32_t expert);
+/* This rank put a backup of the expert there itself. */
+bool eepi_weights_owns_backup(void *context, int32_t layer, int32_t expert);
 /* physical_to_logical follows a view. */
 void eepi_weights_follow(eep_context *context, const eepi_view *view);
 /* [num_layers][num_slots]: the expert in each slot, or the one to load before eep_join; -1: none.

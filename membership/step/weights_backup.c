@@ -310,3 +310,10 @@ const eep_tensor *eepi_weights_backup(void *user, int32_t layer, int32_t expert)
     }
     return found;
 }
+
+bool eepi_weights_owns_backup(void *user, int32_t layer, int32_t expert)
+{
+    const eepi_backups *node = ((eep_context *)user)->weights->node;
+
+    return node && eepi_backups_own(node, layer, expert) != 0;
+}

@@ -178,6 +178,26 @@ static eepi_slot_fill *next_in_order(eepi_executor *x, int number)
     return next;
 }
 
+/* A slot is filled: it counts as what most of its bytes came from. */
+static void count_fill(eepi_executor *x, const eepi_slot_fill *f)
+{
+    size_t bytes[EEPI_NUM_ORIGINS] = {0};
+    int most = 0;
+
+    if (f->state == EEPI_SLOT_FILL_COMPARE) {
+        x->mix.fills_kept++;
+        return;
+    }
+    for (int i = 0; i < f->segments.num; i++) {
+        bytes[f->sources.at[f->segments.at[i].source].origin] +=
+            eepi_segment_bytes(&f->segments, i);
+    }
+    for (int i = 1; i < EEPI_NUM_ORIGINS; i++) {
+        most = bytes[i] > bytes[most] ? i : most;
+    }
+    x->mix.fills[most]++;
+}
+
 /* What has come of a piece of work. False: nothing of the view is left to do. */
 static bool settle(eepi_executor *x, eepi_slot_fill *f, eepi_step_result result)
 {
@@ -186,6 +206,7 @@ static bool settle(eepi_executor *x, eepi_slot_fill *f, eepi_step_result result)
         return false;
     }
     if (result == EEPI_STEP_FILLED) {
+        count_fill(x, f);
         f->state = EEPI_SLOT_FILL_FREE;
         if (++x->num_filled == x->num_fills) {
             finish(x, EEP_OK, "");
@@ -335,7 +356,7 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
     }
 }
 
-uint64_t eepi_executor_bytes_from(const eepi_executor *x, eepi_source_kind kind)
+const eepi_mix *eepi_executor_mix(const eepi_executor *x)
 {
-    return x->bytes_from[kind];
+    return &x->mix;
 }

@@ -4,8 +4,8 @@
  * A slot is written by its owner alone. In a pause bytes land in the slot itself where the CPU can
  * write it: nobody is routed to a FILLING slot. Else they land in staging buffers that only this
  * rank owns, and go into the slot after the checksum of the whole expert. Sources, in this order:
- * what the slot holds already from an earlier, voided plan (checked again); the rank's own host
- * backup (local reuse); the peer that the view names and the other members that have the expert,
+ * what the slot holds already from an earlier, voided plan (checked again); a backup in the
+ * memory of the own node; the peer that the view names and the other members that have the expert,
  * several at once; the checkpoint.
  *
  * An expert is gathered in segments. A source that fails gives its outstanding segments to the
@@ -49,6 +49,6 @@ bool eepi_executor_is_behind_traffic(const eepi_executor *executor);
 /* Forget what is going on; no `done`. The caller then cancels the transfers in the bulk, before the
  * next start: their buffers are used again. */
 void eepi_executor_cancel(eepi_executor *executor);
-/* Bytes that came from sources of a kind since it was opened, also such as were refused later. */
-uint64_t eepi_executor_bytes_from(const eepi_executor *executor, eepi_source_kind kind);
+/* What it has done since it was opened, until it is closed. */
+const eepi_mix *eepi_executor_mix(const eepi_executor *executor);
 #endif

@@ -20,8 +20,10 @@ typedef struct eepi_executor_config {
     int32_t background_latency_percent; /* by which steps may take longer; 0: any */
     /* Tensors of one of this rank's slots. */
     const eep_tensor *(*slot)(void *user, int32_t layer, int32_t slot);
-    /* Tensors of one of this rank's host backups; NULL: it has none of that expert. */
+    /* Tensors of a backup in the memory of this node; NULL: there is none of that expert. */
     const eep_tensor *(*backup)(void *user, int32_t layer, int32_t expert);
+    /* This rank put such a backup there itself, and no other rank of its node. NULL: it did. */
+    bool (*owns_backup)(void *user, int32_t layer, int32_t expert);
     /* Where the bulk copier of a peer is asked; 0 bytes: not known. */
     size_t (*address)(void *user, int32_t seat, const void **address_out);
     /* Read `bytes` bytes of an expert from the checkpoint, from `offset` of its tensors one after

@@ -402,7 +402,7 @@ void eepi_slot_fill_fetched(eepi_executor *x, eepi_slot_fill *f, int segment, ee
     seat->in_flight--;
     if (status == EEP_OK) {
         x->bytes += eepi_segment_bytes(&f->segments, segment);
-        x->bytes_from[source->kind] += eepi_segment_bytes(&f->segments, segment);
+        x->mix.bytes[source->origin] += eepi_segment_bytes(&f->segments, segment);
         eepi_segments_arrive(&f->segments, segment, at);
         source->used = true;
         return;
@@ -453,7 +453,7 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
                                                           : read_backup(x, f, offset, bytes);
     if (source->failed == EEP_OK) {
         x->bytes += bytes;
-        x->bytes_from[source->kind] += bytes;
+        x->mix.bytes[source->origin] += bytes;
         eepi_segments_arrive(&f->segments, segment, at);
         source->used = true;
         charge(x, bytes);
@@ -552,6 +552,10 @@ void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *
     f->what = *what;
     f->sources.at = source_memory;
     eepi_sources_list(&f->sources, x->view, what, has_own, x->config.checkpoint != NULL);
+    if (has_own && x->config.owns_backup &&
+        !x->config.owns_backup(x->config.user, what->layer, what->expert)) {
+        f->sources.at[0].origin = EEPI_ORIGIN_NODE_BACKUP;
+    }
     leave_out_away(x, &f->sources);
     f->landing = eepi_landing_of(&(eepi_lane_facts){.memory = x->memory}, is_behind_traffic(x));
     if (*placed_at(x, f) == what->expert) {

@@ -66,7 +66,7 @@ struct eepi_executor {
     eepi_source *sources;    /* [EEPI_FILLS_AT_ONCE][max_ranks + 2] */
     int num_fills, next_fill, num_filled;
     uint64_t bytes;
-    uint64_t bytes_from[EEPI_NUM_SOURCE_KINDS]; /* since it was opened */
+    eepi_mix mix;
     uint64_t now_us;
     uint64_t resume_us; /* behind live traffic: nothing is begun before */
     eepi_pace pace;

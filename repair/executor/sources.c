@@ -12,9 +12,10 @@ static bool has_weights(const eepi_view *view, int seat, const eepi_fill *fill)
             eepi_view_has_backup(view, seat, fill->layer, fill->expert));
 }
 
-static void add(eepi_sources *sources, eepi_source_kind kind, int32_t seat)
+static void add(eepi_sources *sources, eepi_source_kind kind, eepi_origin origin, int32_t seat)
 {
-    sources->at[sources->num++] = (eepi_source){.kind = kind, .seat = seat, .failed = EEP_OK};
+    sources->at[sources->num++] =
+        (eepi_source){.kind = kind, .origin = origin, .seat = seat, .failed = EEP_OK};
 }
 
 void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_fill *fill,
@@ -26,19 +27,24 @@ void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_
 
     sources->num = 0;
     if (has_own) {
-        add(sources, EEPI_FROM_OWN, fill->seat);
+        add(sources, EEPI_FROM_OWN, EEPI_ORIGIN_OWN_BACKUP, fill->seat);
     }
     if (file_first) {
-        add(sources, EEPI_FROM_CHECKPOINT, -1);
+        add(sources, EEPI_FROM_CHECKPOINT, EEPI_ORIGIN_CHECKPOINT, -1);
     }
     for (int i = 0; i < max_ranks; i++) {
         const int seat = (first + i) % max_ranks;
         if (seat != fill->seat && has_weights(view, seat, fill)) {
-            add(sources, EEPI_FROM_PEER, seat);
+            /* it sends its backup where it has one (membership/service/serve.c) */
+            add(sources, EEPI_FROM_PEER,
+                eepi_view_has_backup(view, seat, fill->layer, fill->expert)
+                    ? EEPI_ORIGIN_OTHER_BACKUP
+                    : EEPI_ORIGIN_LIVE_REPLICA,
+                seat);
         }
     }
     if (has_checkpoint && !file_first) {
-        add(sources, EEPI_FROM_CHECKPOINT, -1);
+        add(sources, EEPI_FROM_CHECKPOINT, EEPI_ORIGIN_CHECKPOINT, -1);
     }
 }
 

@@ -12,10 +12,27 @@ typedef enum eepi_source_kind {
     EEPI_FROM_PEER,      /* a member that has it as a backup or in a slot that is routed to */
     EEPI_FROM_CHECKPOINT /* the checkpoint file */
 } eepi_source_kind;
-enum { EEPI_NUM_SOURCE_KINDS = EEPI_FROM_CHECKPOINT + 1 };
+
+/* What memory a source reads: for those who count, not for those who ask. */
+typedef enum eepi_origin {
+    EEPI_ORIGIN_OWN_BACKUP,   /* that this rank put there */
+    EEPI_ORIGIN_NODE_BACKUP,  /* that another rank of its node put there */
+    EEPI_ORIGIN_LIVE_REPLICA, /* a slot of a member */
+    EEPI_ORIGIN_OTHER_BACKUP, /* of a member on another node */
+    EEPI_ORIGIN_CHECKPOINT
+} eepi_origin;
+enum { EEPI_NUM_ORIGINS = EEPI_ORIGIN_CHECKPOINT + 1 };
+
+/* What an executor has done since it was opened. */
+typedef struct eepi_mix {
+    uint64_t fills[EEPI_NUM_ORIGINS]; /* slots, by what most of their bytes came from */
+    uint64_t bytes[EEPI_NUM_ORIGINS]; /* that came, also such as were refused later */
+    uint64_t fills_kept;              /* slots that had their expert already */
+} eepi_mix;
 
 typedef struct eepi_source {
     eepi_source_kind kind;
+    eepi_origin origin;
     int32_t seat;      /* PEER */
     eep_status failed; /* EEP_OK: it has not failed */
     bool used;         /* bytes of this pass came from it */
@@ -27,7 +44,7 @@ typedef struct eepi_sources {
     eepi_source *at; /* the caller's, for max_ranks + 2 of them */
 } eepi_sources;
 
-/* Local reuse first, then the source that the view names, then the other members in a ring from
+/* The own node first, then the source that the view names, then the other members in a ring from
  * there, then the checkpoint file; that one before the members where the view names it. */
 void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_fill *fill,
                        bool has_own, bool has_checkpoint);

@@ -9,7 +9,7 @@
 
 typedef struct eepi_fill {
     int32_t layer, seat, slot, expert;
-    /* The seat whose node has it in host memory (the target's own seat: local reuse), or
+    /* The seat whose node has it in host memory (the target's own seat: its own node), or
      * EEPI_SOURCE_FILE. */
     int32_t source;
 } eepi_fill;

@@ -341,3 +341,34 @@ Test(summary, faults_of_one_moment_share_the_bytes_that_were_copied)
     summary_free(&out);
     record_free(&run);
 }
+
+/* Rows of sources count at the fault in whose pause they came; what came behind, at none. */
+Test(summary, sources_of_weights_count_at_the_fault_that_asked_for_them)
+{
+    record run = history();
+    row_source row = {.time_ns = run.start_ns + 1020 * 1000000ull, .seat = 1};
+    event(&run, 1010, "proposed", 0, -1, 2, EEPI_VIEW_SERVING);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    event(&run, 1080, "installed", 1, -1, 2, 0);
+    token(&run, 1040, 0, 7, 2);
+    const eep_counters counters = {.struct_bytes = sizeof counters,
+                                   .fills_node_backup = 2,
+                                   .fills_own_backup = 1,
+                                   .weights_bytes_own_node = 3000,
+                                   .weights_bytes_own_backup = 1000,
+                                   .experts_reused = 9};
+    const source_mix mix = source_mix_of(&counters);
+    rows_add_sources(&run.rows, &row, &mix);
+    row.behind = true;
+    rows_add_sources(&run.rows, &row, &mix);
+    cr_assert_eq(run.rows.num_sources, 6, "a row for each source that brought something");
+    summary out = compute(&run);
+    const source_mix *found = &out.faults[0].sources;
+    cr_assert(out.faults[0].healed);
+    cr_expect_eq(found->fills[SOURCE_LOCAL_REUSE], 9);
+    cr_expect(found->fills[SOURCE_OWN_BACKUP] == 1 && found->bytes[SOURCE_OWN_BACKUP] == 1000);
+    cr_expect(found->fills[SOURCE_NODE_BACKUP] == 2 && found->bytes[SOURCE_NODE_BACKUP] == 2000);
+    cr_expect_eq(found->fills[SOURCE_LIVE_REPLICA], 0);
+    summary_free(&out);
+    record_free(&run);
+}

@@ -48,7 +48,7 @@ static struct play {
     uint8_t *good, *slot, *own;
     eep_tensor slot_tensors[2], own_tensors[2];
     int checkpoint_reads, checkpoint_fails_after; /* -1: it never does */
-    bool has_checkpoint, checkpoint_is_corrupted, any_expert;
+    bool has_checkpoint, checkpoint_is_corrupted, any_expert, own_is_of_node;
     int done, notes;
     eep_status status;
     uint64_t bytes;
@@ -140,6 +140,13 @@ static const eep_tensor *backup_of(void *user, int32_t layer, int32_t expert)
     return p.own ? p.own_tensors : NULL;
 }
 
+static bool owns_backup(void *user, int32_t layer, int32_t expert)
+{
+    (void)user;
+    cr_assert(layer == 0 && expert == 1);
+    return !p.own_is_of_node;
+}
+
 static size_t address_of(void *user, int32_t seat, const void **address_out)
 {
     static const int numbers[SEATS] = {0, 1, 2, 3, 4};
@@ -226,6 +233,7 @@ static void begin(int source, eepi_view_phase phase)
                                    .fetch_timeout_us = 2000000,
                                    .slot = slot_of,
                                    .backup = backup_of,
+                                   .owns_backup = owns_backup,
                                    .address = address_of,
                                    .checkpoint = p.has_checkpoint ? read_checkpoint : NULL,
                                    .note = note,
@@ -591,5 +599,56 @@ Test(executor_sources, any_mixture_of_sources_fills_the_slot_or_is_refused)
         }
         close_play();
         open_play();
+    }
+}
+
+/* One slot was filled, mostly from there; and all bytes came from the origins named. */
+static void expect_mix(eepi_origin most, uint64_t of_most, eepi_origin other)
+{
+    const eepi_mix *mix = eepi_executor_mix(p.executor);
+    for (int i = 0; i < EEPI_NUM_ORIGINS; i++) {
+        cr_expect_eq(mix->fills[i], (uint64_t)(i == (int)most), "origin %d", i);
+        cr_expect_eq(mix->bytes[i],
+                     i == (int)most    ? of_most
+                     : i == (int)other ? BYTES - of_most
+                                       : 0,
+                     "origin %d: %llu", i, (unsigned long long)mix->bytes[i]);
+    }
+    cr_expect_eq(mix->fills_kept, 0);
+}
+
+Test(executor_sources, a_fill_counts_as_what_most_of_it_came_from)
+{
+    p.seats[1] = (seat_play){.is = GOOD, .dies_after = 1}; /* a slot */
+    p.seats[2].is = GOOD;                                  /* a backup */
+    begin(1, EEPI_VIEW_REPAIRING);
+    run();
+    expect_filled();
+    expect_mix(EEPI_ORIGIN_OTHER_BACKUP, BYTES - EEPI_SEGMENT_BYTES, EEPI_ORIGIN_LIVE_REPLICA);
+}
+
+Test(executor_sources, slots_backups_and_the_file_are_told_apart)
+{
+    static const eepi_origin origins[] = {EEPI_ORIGIN_LIVE_REPLICA, EEPI_ORIGIN_OTHER_BACKUP,
+                                          EEPI_ORIGIN_OWN_BACKUP, EEPI_ORIGIN_NODE_BACKUP,
+                                          EEPI_ORIGIN_CHECKPOINT};
+    for (size_t i = 0; i < sizeof origins / sizeof origins[0]; i++) {
+        const bool own =
+            origins[i] == EEPI_ORIGIN_OWN_BACKUP || origins[i] == EEPI_ORIGIN_NODE_BACKUP;
+        close_play();
+        open_play();
+        p.seats[1].is = origins[i] == EEPI_ORIGIN_LIVE_REPLICA ? GOOD : ABSENT;
+        p.seats[2].is = origins[i] == EEPI_ORIGIN_OTHER_BACKUP ? GOOD : ABSENT;
+        p.has_checkpoint = origins[i] == EEPI_ORIGIN_CHECKPOINT;
+        p.own_is_of_node = origins[i] == EEPI_ORIGIN_NODE_BACKUP;
+        if (own) {
+            p.own = malloc(BYTES);
+            memcpy(p.own, p.good, BYTES);
+            split(p.own_tensors, p.own);
+        }
+        begin(1, EEPI_VIEW_REPAIRING);
+        run();
+        expect_filled();
+        expect_mix(origins[i], BYTES, origins[i]);
     }
 }
