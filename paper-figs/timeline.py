@@ -9,6 +9,7 @@ usage: timeline.py DIR [--beside DIR] [--out FILE]     (default: DIR/timeline.pn
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import sys
@@ -55,15 +56,18 @@ def read_rows(directory, name, columns):
     rows = []
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
+            num_comments, header = 0, file.readline()
+            while header.startswith("#"):
+                num_comments, header = num_comments + 1, file.readline()
+            reader = csv.DictReader(itertools.chain([header], file))
             missing = set(columns) - set(reader.fieldnames or ())
             if missing:
-                raise BadInput(f"{path}:1: no column {', '.join(sorted(missing))}")
+                raise BadInput(f"{path}:{num_comments + 1}: no column {', '.join(sorted(missing))}")
             for row in reader:
                 try:
                     rows.append({key: kind(row[key]) for key, kind in columns.items()})
                 except (TypeError, ValueError) as error:
-                    raise BadInput(f"{path}:{reader.line_num}: {error}") from error
+                    raise BadInput(f"{path}:{num_comments + reader.line_num}: {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: {error}") from error
     return rows

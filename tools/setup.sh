@@ -5,9 +5,9 @@
 packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplotlib libucx-dev
           libhwloc-dev libibverbs-dev libcjson-dev libxxhash-dev libcriterion-dev libyaml-dev spin)
 
-# For ./check alone: the linters, the API reference and manual pages, the C++ example. With
+# For ./check alone: the linters, the API reference and manual pages, the C++ example, schemas. With
 # --no-install their steps are left out where they are missing.
-check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++)
+check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++ python3-jsonschema python3-yaml)
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }

@@ -16,6 +16,7 @@
 #include "experiments/launcher/launcher_setup.h"
 #include "experiments/launcher/launcher_verbs.h"
 #include "experiments/launcher/launcher_view.h"
+#include "experiments/rows/about.h"
 #include "experiments/rows/startup.h"
 #include "experiments/script/plan_file.h"
 #include "graphs/base/say.h"
@@ -305,6 +306,7 @@ static bool write_rows(launcher *self)
 {
     const char *dir = self->out.path;
     rows_failures failed;
+    self->run.rows.head = about_head(&self->options);
     eep_status status =
         rows_write(&self->run.rows, self->scheduler, dir, self->run.start_ns, &failed);
     bool good = status == EEP_OK;

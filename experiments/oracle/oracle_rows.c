@@ -226,7 +226,11 @@ static void csv_open(csv *c, const char *dir, const char *name, const char *head
         c->status = EEP_ERR_SYSTEM;
         return;
     }
-    if (!csv_next(c)) {
+    bool found = csv_next(c);
+    while (found && c->line[0] == '#') { /* how the rows were made */
+        found = csv_next(c);
+    }
+    if (!found) {
         if (c->status == EEP_OK) {
             c->status = EEP_ERR_INVALID;
             say(error, "%s:1:1: empty file, no header", c->path);

@@ -81,6 +81,7 @@ void rows_add_sources(rows *self, const row_source *like, const source_mix *mix)
 void rows_free(rows *self)
 {
     free(self->sources);
+    free(self->head);
     free(self->steps);
     free(self->tokens);
     free(self->events);
@@ -145,9 +146,18 @@ static double since_ms(uint64_t time_ns, uint64_t start_ns)
     return (double)(int64_t)(time_ns - start_ns) / 1e6;
 }
 
+FILE *rows_create(const rows *self, const char *dir, const char *name)
+{
+    FILE *file = run_file_create(dir, name);
+    if (file && self->head) {
+        fputs(self->head, file);
+    }
+    return file;
+}
+
 static eep_status write_steps(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = run_file_create(dir, "steps.csv");
+    FILE *file = rows_create(self, dir, "steps.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -164,7 +174,7 @@ static eep_status write_steps(const rows *self, const char *dir, uint64_t start_
 
 static eep_status write_tokens(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = run_file_create(dir, "tokens.csv");
+    FILE *file = rows_create(self, dir, "tokens.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -180,7 +190,7 @@ static eep_status write_tokens(const rows *self, const char *dir, uint64_t start
 
 static eep_status write_events(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = run_file_create(dir, "events.csv");
+    FILE *file = rows_create(self, dir, "events.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -196,7 +206,7 @@ static eep_status write_events(const rows *self, const char *dir, uint64_t start
 
 static eep_status write_sources(const rows *self, const char *dir, uint64_t start_ns)
 {
-    FILE *file = run_file_create(dir, "sources.csv");
+    FILE *file = rows_create(self, dir, "sources.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -211,9 +221,9 @@ static eep_status write_sources(const rows *self, const char *dir, uint64_t star
     return finish(file);
 }
 
-static eep_status write_requests(const scheduler *requests, const char *dir)
+static eep_status write_requests(const rows *self, const scheduler *requests, const char *dir)
 {
-    FILE *file = run_file_create(dir, "requests.csv");
+    FILE *file = rows_create(self, dir, "requests.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }
@@ -253,7 +263,7 @@ eep_status rows_write(const rows *self, const scheduler *requests, const char *d
     add_failure(failed_out, write_tokens(self, dir, start_ns), "tokens.csv");
     add_failure(failed_out, write_events(self, dir, start_ns), "events.csv");
     add_failure(failed_out, write_sources(self, dir, start_ns), "sources.csv");
-    add_failure(failed_out, write_requests(requests, dir), "requests.csv");
+    add_failure(failed_out, write_requests(self, requests, dir), "requests.csv");
     add_failure(failed_out, write_trace(self, dir, start_ns), "trace.json");
     return failed_out->num ? EEP_ERR_SYSTEM : EEP_OK;
 }

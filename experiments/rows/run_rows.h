@@ -53,6 +53,7 @@ typedef struct rows {
     size_t num_events, capacity_events;
     row_source *sources;
     size_t num_sources, capacity_sources;
+    char *head;        /* comment lines that each CSV file begins with; NULL: none */
     int out_of_memory; /* a row was dropped: the run must not be called good */
 } rows;
 
@@ -66,6 +67,8 @@ void rows_free(rows *self);
 /* The lower-case name of an event of libeep ("suspected"); "unknown" for a foreign value. */
 const char *rows_event_name(eep_event_kind kind);
 
+/* A new CSV file of the run, with the comment lines; NULL with errno. */
+FILE *rows_create(const rows *self, const char *dir, const char *name);
 /* The rows as a trace for Perfetto (run_rows_trace.c). */
 void rows_trace(const rows *self, FILE *file, uint64_t start_ns);
 /* Files that could not be written, or not wholly, and the errno of each. */

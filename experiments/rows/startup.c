@@ -2,8 +2,6 @@
 /* startup.csv. */
 #include "experiments/rows/startup.h"
 
-#include "experiments/base/run_file.h"
-
 #include <stdio.h>
 
 static bool is_own(const record_process *process, int32_t seat, uint32_t generation)
@@ -45,7 +43,7 @@ static void print_time(FILE *file, uint64_t time_ns, uint64_t start_ns)
 
 eep_status startup_write(const record *run, const char *weights, const char *dir)
 {
-    FILE *file = run_file_create(dir, "startup.csv");
+    FILE *file = rows_create(&run->rows, dir, "startup.csv");
     if (!file) {
         return EEP_ERR_SYSTEM;
     }

@@ -361,6 +361,7 @@ eep_status summary_compute(const record *run, const scheduler *requests, summary
     }
     measure_throughput(run, &self);
     measure_back(run, &self);
+    self.start_ns = run->start_ns;
     self.duration_ms = run->start_ns ? ms(run->start_ns, run->end_ns) : 0;
     self.cover = run->cover;
     self.machine = run->machine;

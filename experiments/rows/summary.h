@@ -74,6 +74,7 @@ typedef struct summary {
     double throughput_before, throughput_degraded, throughput_after; /* < 0: no such time */
     double back_ms; /* from the first fault until tokens came as before it; < 0: they did not */
     double duration_ms;
+    uint64_t start_ns; /* when serving started; 0: never */
     summary_fault *faults;
     size_t num_faults;
     summary_join *joins;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A summary as summary.json and as the table on the screen. */
 #include "experiments/base/run_file.h"
+#include "experiments/rows/about.h"
 #include "experiments/rows/summary.h"
 #include "experiments/rows/summary_events.h"
 #include "experiments/base/commit.h"
@@ -195,6 +196,7 @@ static void add_run(cJSON *root, const summary *self, const options *given)
         cJSON_AddNullToObject(survives, "adjacent");
     }
     cJSON_AddStringToObject(root, "baseline", options_baseline_name(given));
+    about_to_json(root, given, self->start_ns);
     run_file_add_count(root, "seed", (uint64_t)given->seed);
     cJSON_AddStringToObject(root, "commit", commit_text());
     run_file_add_count(root, "ranks", (uint64_t)given->num_ranks);

@@ -4,6 +4,7 @@
 #include "experiments/base/output.h"
 #include "experiments/rank/rank_main.h"
 #include "experiments/run/checkpoint_write.h"
+#include "experiments/rows/about.h"
 #include "experiments/run/repeat.h"
 #include "experiments/setup/scenario.h"
 #include "experiments/rows/summary.h"
@@ -11,6 +12,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A path of `expect` that no summary has: a run would only find it missing at its end. */
@@ -119,8 +121,12 @@ int main(int argc, char **argv)
         return checkpoint_write(&given);
     }
     const scenario *judged = file ? &tested : NULL;
-    if (given.num_repeats) {
-        return repeat_many(&given, judged, argc, argv);
-    }
-    return judged ? repeat_once(&given, judged) : launcher_run(&given);
+    char *command = about_command(argc, argv);
+    given.command = command;
+    given.scenario_name = judged ? judged->name : NULL;
+    int code = given.num_repeats ? repeat_many(&given, judged, argc, argv)
+               : judged          ? repeat_once(&given, judged)
+                                 : launcher_run(&given);
+    free(command);
+    return code;
 }

@@ -67,7 +67,9 @@ typedef struct options {
     bool force, serve, no_oracle, no_picture, quiet, help, version;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */
-    int64_t num_repeats;       /* 0: one run, into out_dir itself */
+    const char *scenario_name;
+    const char *command; /* the whole command line, quoted; NULL: unknown */
+    int64_t num_repeats; /* 0: one run, into out_dir itself */
     bool same_seed, keep_going, check_only;
     bool slots_raised; /* num_slots is more than its default, for few ranks or a plan need more */
     const char *checkpoint_write; /* NULL: run; else write the weights there, and end */

@@ -19,7 +19,7 @@ check() { # PYTHON: over s (summary.json), rows (startup.csv), events, requests
 import csv, json, sys
 def read(name):
     with open(f"{sys.argv[1]}/{name}.csv", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 with open(f"{sys.argv[1]}/summary.json", encoding="utf-8") as file:
     s = json.load(file)
 rows, events, requests, steps = read("startup"), read("events"), read("requests"), read("steps")

@@ -137,7 +137,7 @@ rows_of "$tmp/cut"
 /usr/bin/python3 - "$tmp/cut" <<'PY' || fail "the row 'joined' and joins[].join_ms differ"
 import csv, json, sys
 found = json.load(open(sys.argv[1] + "/summary.json"))
-rows = [row for row in csv.DictReader(open(sys.argv[1] + "/events.csv")) if row["kind"] == "joined"]
+rows = [row for row in csv.DictReader(line for line in open(sys.argv[1] + "/events.csv") if not line.startswith("#")) if row["kind"] == "joined"]
 for join in found["joins"]:
     if join["joined"]:
         at = [float(r["time_ms"]) for r in rows if int(r["seat"]) == join["rank"] and int(r["generation"]) == join["generation"]]

@@ -516,6 +516,10 @@ Test(oracle_rows, bad_rows_name_line_and_column)
     expect_bad(&d, "tokens.csv", "time_ms,request,pos\n", "tokens.csv:1:20: the header");
     expect_bad(&d, "tokens.csv", TOKENS RIGHT "x,4,0,3,0123456789abcdef,0,1,2,3\n",
                "tokens.csv:3:1: not a time");
+    expect_bad(&d, "tokens.csv",
+               "# commit 1\n# seed 1\n" TOKENS RIGHT "x,4,0,3,0123456789abcdef,0,1,2,3\n",
+               "tokens.csv:5:1: not a time");
+    expect_bad(&d, "tokens.csv", "# commit 1\n", "tokens.csv:1:1: empty");
     expect_bad(&d, "tokens.csv", TOKENS RIGHT "1,4,-1,3,0123456789abcdef,0,1,2,3\n",
                "tokens.csv:3:5: not a whole number");
     expect_bad(&d, "tokens.csv", TOKENS RIGHT "1,4,0,4294967296,0123456789abcdef,0,1,2,3\n",
