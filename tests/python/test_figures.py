@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs")))
 try:
     import timeline
+    import per_k
 except ImportError:
     print("skipped: timeline.py draws nothing without matplotlib")
     sys.exit(0)
@@ -176,6 +177,45 @@ class Restart(unittest.TestCase):
     def test_a_run_without_a_fault_is_refused(self):
         with self.assertRaises(timeline.BadInput):
             timeline.draw_beside(run_of([]), restarted(RESTART), "")
+
+
+def summary_of(*faults, **more):
+    return {"commit": "c", "seed": 3, "ranks": 8, "throughput": {"before": 100.0, "degraded": 80.0},
+            "faults": list(faults), **more}
+
+
+def lost(rank, epoch, pause=9.0, fills=0, **more):
+    sources = {name: {"fills": fills, "bytes": 0} for name, _ in per_k.SOURCES}
+    return fault(100.0, rank, expelled=True, epoch=epoch, sources=sources, weights_bytes_in_pause=5,
+                 **{**{"pause_ms": pause}, **more})
+
+
+class PerK(unittest.TestCase):
+    def test_faults_of_one_view_are_one_loss(self):
+        row = per_k.row_of("r", summary_of(lost(1, 2), lost(4, 2, fills=3), lost(5, 7)))
+        self.assertEqual((row["k"], row["pause_ms"], row["weights_bytes"]), (2, 9.0, 10))
+        self.assertEqual((row["own_backup"], row["before"], row["degraded"]), (3, 100.0, 80.0))
+
+    def test_what_none_healed_or_expelled_is_no_loss(self):
+        self.assertIsNone(per_k.row_of("r", summary_of(fault(1.0, 1, pause=False, expelled=True))))
+        self.assertIsNone(per_k.row_of("r", summary_of(fault(1.0, 1, expelled=False, epoch=2))))
+
+    def test_folders_become_a_picture_and_rows(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for number, summary in enumerate((summary_of(lost(1, 2)), summary_of(),
+                                              summary_of(lost(1, 2), lost(2, 2), machine={
+                                                  "cpu": "a CPU", "cores": 2})), 1):
+                os.makedirs(os.path.join(folder, f"{number:04}"))
+                with open(os.path.join(folder, f"{number:04}", "summary.json"), "w", encoding="utf-8") as file:
+                    json.dump(summary, file)
+            picture = os.path.join(folder, "per_k.png")
+            rows, cpus = per_k.read([folder])
+            self.assertEqual([row["k"] for row in rows], [1, 2])
+            self.assertEqual(cpus, {"unknown", "a CPU, 2 cores"})
+            per_k.draw(rows, cpus, picture)
+            self.assertGreater(os.path.getsize(picture), 1000)
+            with self.assertRaises(per_k.BadInput):
+                per_k.read([os.path.join(folder, "0001")])
 
 
 class Missing(unittest.TestCase):
