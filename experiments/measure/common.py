@@ -149,8 +149,8 @@ class Run:
         except (OSError, ValueError) as error:
             raise Failure(f"{path}: {error}") from error
         self.steps = read_csv(os.path.join(directory, "steps.csv"), {
-            "seat": int, "generation": int, "step": int, "begin_ms": float, "end_ms": float,
-            "status": int})
+            "seat": int, "generation": int, "step": int, "epoch": int, "begin_ms": float,
+            "end_ms": float, "tokens": int, "positions": int, "status": int})
         self.events = read_csv(os.path.join(directory, "events.csv"), {
             "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
             "about_generation": int, "epoch": int, "value": int})

@@ -6,7 +6,8 @@
 --draws losses by chance are planned, with experts alike and with experts after Zipf's law (0.5).
 Nothing is measured here but the plans of libeep's own planner: seconds are those of the links.
 
-Writes DIR/draws-LAW.csv, a row per draw, and DIR/summary.csv, a row per law, kind and number.
+Writes DIR/draws-LAW.csv, a row per draw, DIR/summary.csv, a row per law, kind and number, and
+DIR/plan-K.json, one loss of K ranks with all its links and constants.
 Exit: 0 done, 2 it could not be done. There is no bar.
 """
 
@@ -54,6 +55,17 @@ def draw(options, law, how, failed):
     return list(csv.DictReader(io.StringIO(done.stdout)))
 
 
+def keep_plans(options):
+    for failed in FAILED:
+        command = [os.path.join(options.bin, "eep-plan"), "--config", "paper", "--failed", str(failed),
+                   "--seed", str(options.seed), "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise common.Failure(f"{' '.join(command)}: exit status {done.returncode}")
+        with open(os.path.join(options.out, f"plan-{failed}.json"), "w", encoding="utf-8") as file:
+            file.write(done.stdout)
+
+
 def percents(rows, prefix):
     """Of all slots of all draws, by source."""
     sums = {name: sum(int(row[prefix + name]) for row in rows) for name in SOURCES}
@@ -98,6 +110,7 @@ def main():
                 print(f"{law} {how} {failed}: done", flush=True)
         kept.close()
     summary.close()
+    keep_plans(options)
     return 0
 
 

@@ -2,6 +2,7 @@
 /* Planning an instance and collecting what the plan moves. */
 #include "experiments/plan_tool/plan_report.h"
 
+#include "experiments/base/commit.h"
 #include "experiments/plan_tool/plan_anew.h"
 #include "experiments/plan_tool/plan_constants.h"
 #include "experiments/plan_tool/plan_dual.h"
@@ -366,6 +367,8 @@ cJSON *plan_report(const plan_case *self, const plan_report_options *options,
         cJSON_Delete(report);
         return NULL;
     }
+    cJSON_AddStringToObject(report, "commit", commit_text());
+    add(report, "seed", (double)options->seed);
     cJSON_AddItemToObject(report, "instance", shape_of(self));
     cJSON_AddItemToObject(report, "pause", pause_of(self, table, options->lists_fills, &planned));
     if (planned && options->moves_behind) {

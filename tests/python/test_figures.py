@@ -15,6 +15,9 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs")))
 try:
+    import all_figures
+    import source_mix
+    import time_to_95
     import timeline
     import per_k
 except ImportError:
@@ -218,13 +221,84 @@ class PerK(unittest.TestCase):
                 per_k.read([os.path.join(folder, "0001")])
 
 
+class Paper(unittest.TestCase):
+    """The figures beside arXiv 2605.10670, on rows written by hand."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.texts = []
+        save = timeline.plt.Figure.savefig
+
+        def keep(figure, *_, **__):
+            found = [text.get_text() for axis in figure.axes for text in axis.texts]
+            self.texts += found + [text.get_text() for text in figure.texts]
+            self.texts += [axis.get_title() for axis in figure.axes]
+            timeline.plt.close(figure)
+        timeline.plt.Figure.savefig = keep
+        self.addCleanup(setattr, timeline.plt.Figure, "savefig", save)
+
+    def rows(self, name, columns, rows):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("# commit abcdef123456 (eep-run was built from x)\n# machine A CPU, 2 cores, load 3.00\n"
+                       "# command x.py --seed 7\n" + ",".join(columns) + "\n")
+            file.writelines(",".join(str(row.get(name, 0)) for name in columns) + "\n" for row in rows)
+        return path
+
+    def mix(self, failed=(1, 2, 4, 8, 16)):
+        sources = [name for name, _, _ in source_mix.SOURCES]
+        columns = ["loads", "how", "failed", "draws"] + [
+            f"{prefix}{name}_percent" for name in sources for prefix in ("", "anew_")]
+        return self.rows("summary.csv", columns, [
+            {"loads": "even", "how": "random", "failed": k, "draws": 1000, "local_reuse_percent": 90,
+             "own_backup_percent": 10, "anew_live_replica_percent": 100} for k in failed])
+
+    def test_a_caption_says_what_rows_are_and_how_they_were_made(self):
+        source_mix.draw({"modelled": self.mix()}, os.path.join(self.folder.name, "x.png"))
+        caption = next(text for text in self.texts if text.startswith("modelled: "))
+        for part in ("summary.csv", "commit abcdef123456", "seed 7", "n 1000"):
+            self.assertIn(part, caption)
+        self.assertNotIn("A CPU", caption)  # the machine has no part in it
+        self.assertIn("40.5", self.texts)   # the paper's
+        self.assertEqual(self.texts.count("90.0"), 5)
+
+    def test_a_missing_number_of_ranks_is_named(self):
+        with self.assertRaisesRegex(source_mix.BadInput, r"\[8, 16\]"):
+            source_mix.draw({"modelled": self.mix((1, 2, 4))}, "x.png")
+
+    def test_rows_that_were_measured_name_the_machine(self):
+        path = self.rows("runs.csv", ["failed", "pause_ms", "reprefill_s", "back_95_s"],
+                         [{"failed": 4, "pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5},
+                          {"failed": 4, "pause_ms": 1700, "reprefill_s": 6, "back_95_s": ""}])
+        time_to_95.draw({"measured": path}, os.path.join(self.folder.name, "x.png"))
+        caption = next(text for text in self.texts if text.startswith("measured"))
+        self.assertIn("emulated expert time", caption)
+        self.assertIn("A CPU, 2 cores", caption)
+        self.assertIn("2.5\n1 of 2", self.texts)  # one run did not get there, and it is said
+
+    def test_a_figure_without_rows_is_one_line(self):
+        figures = os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"))
+        ran = subprocess.run([sys.executable, "-B", os.path.join(figures, "source_mix.py"), "--modelled",
+                              "/none", "--out", "/none.png"], text=True, stderr=subprocess.PIPE, check=False)
+        self.assertEqual((ran.returncode, ran.stderr.count("\n")), (2, 1))
+        self.assertIn("/none", ran.stderr)
+
+    def test_every_figure_of_the_list_has_its_script(self):
+        for name, (script, *_) in all_figures.FIGURES.items():
+            self.assertTrue(os.path.exists(os.path.join(ROOT, "paper-figs", script)), name)
+
+
 class Missing(unittest.TestCase):
     def test_no_matplotlib_is_one_line(self):
         figures = os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"))
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
                 file.write("raise ImportError('none here')\n")
-            for name in ("availability.py", "detection.py", "pauses.py", "redundancy.py", "timeline.py"):
+            for name in ("availability.py", "detection.py", "pauses.py", "pause_parts.py", "plan_picture.py",
+                         "redundancy.py",
+                         "reintegration.py", "source_mix.py", "static_overhead.py", "throughput_kept.py",
+                         "time_to_95.py", "timeline.py"):
                 ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,
                                      stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder},
                                      check=False)

@@ -18,7 +18,7 @@ static int round_of(eepi_view *view, eepi_background *b, int layer)
 {
     int fills;
 
-    eepi_background_begin(b, view);
+    eepi_background_begin(b, view, NULL, 0);
     fills = eepi_background_layer(b, layer, NULL, &eepi_background_defaults);
     cr_assert_eq(eepi_view_num_uncovered(view, layer), 0, "a round takes the last live replica");
     (void)eepi_plan_filled(view, -1);

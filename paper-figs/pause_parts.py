@@ -1,0 +1,108 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Draw the parts of the recovery pause after 1, 2, 4, 8 and 16 of 32 ranks failed: as arXiv 2605.10670
+publishes them, as libeep's are modelled at that size, and as they are measured on this machine with
+an emulated expert time. Each has a panel of its own. Needs matplotlib and nothing else.
+
+usage: pause_parts.py [--modelled FILE] [--measured FILE] [--constants FILE] [--out FILE]
+"""
+
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import figure_inputs
+import kept_rows
+import paper_reference as paper
+from figure_inputs import BLUE, GREEN, ORANGE, PINK, SKY
+from kept_rows import GREY, BadInput
+
+PARTS = (("detect", ORANGE), ("agree", SKY), ("repair", GREEN), ("rerun", PINK))
+
+
+def draw_stacks(axis, failed, parts, unit, digits):
+    """`parts`: (label, colour, a value for each number of failed ranks)."""
+    bottom = [0.0] * len(failed)
+    for label, colour, values in parts:
+        axis.bar(range(len(failed)), values, bottom=bottom, width=0.75, color=colour, label=label)
+        bottom = [low + value for low, value in zip(bottom, values)]
+    for i, whole in enumerate(bottom):
+        axis.text(i, whole, f"{whole:.{digits}f}", ha="center", va="bottom", fontsize=9, weight="bold")
+    axis.set_xticks(range(len(failed)), [str(k) for k in failed])
+    axis.set_ylim(0, 1.2 * max(bottom))
+    axis.set_xlabel("failed ranks of 32")
+    axis.set_ylabel(f"pause, {unit}")
+    axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
+
+
+def draw_published(axis):
+    known = (("metadata", SKY, paper.METADATA_S), ("GPU to GPU", GREEN, paper.GPU_P2P_S),
+             ("weight load", BLUE, paper.WEIGHT_LOAD_S))
+    rest = [total - sum(values[i] for _, _, values in known) for i, total in enumerate(paper.TOTAL_S)]
+    draw_stacks(axis, paper.FAILED, (*known, ("the rest", GREY, rest)), "s", 1)
+    axis.set_title(f"{paper.SOURCE}, published", fontsize=10.5)
+
+
+def constant(constants, name):
+    try:
+        return next(item["value"] for item in constants if item["name"] == name)
+    except StopIteration:
+        raise BadInput(f"no constant {name}") from None
+
+
+def draw_modelled(axis, rows, constants):
+    """Mean repair of random losses; rerun is what is left of the modelled pause."""
+    picked = {int(row["failed"]): row for row in rows
+              if row["loads"] == "even" and row["how"] == "random"}
+    if set(paper.FAILED) - set(picked):
+        raise BadInput("not all numbers of failed ranks are there")
+    chosen = [picked[failed] for failed in paper.FAILED]
+    detect, agree = constant(constants, "detect_ms"), constant(constants, "agree_ms")
+    repair = [1e3 * float(row["pause_s_mean"]) for row in chosen]
+    rerun = [float(row["modelled_pause_ms"]) - detect - agree - one for row, one in zip(chosen, repair)]
+    values = ([detect] * len(chosen), [agree] * len(chosen), repair, rerun)
+    draw_stacks(axis, paper.FAILED, [(name, colour, one) for (name, colour), one in zip(PARTS, values)],
+                "ms", 0)
+    axis.set_title("libeep, modelled at that size", fontsize=10.5)
+    return int(chosen[0]["draws"])
+
+
+def draw_measured(axis, rows):
+    """Medians of the runs."""
+    failed = sorted({int(row["failed"]) for row in rows})
+    parts = []
+    for name, colour in PARTS:
+        parts.append((name, colour, [kept_rows.quantile(
+            [float(row[f"{name}_ms"]) for row in rows if int(row["failed"]) == k], 50) for k in failed]))
+    draw_stacks(axis, failed, parts, "ms", 0)
+    axis.set_title("libeep, measured: 32 processes on 2 cores,\nsmall experts, emulated expert time",
+                   fontsize=10.5)
+    return len(rows)
+
+
+def draw(paths, picture):
+    modelled = figure_inputs.Rows(paths["modelled"], "modelled",
+                                  {"loads", "how", "failed", "draws", "pause_s_mean", "modelled_pause_ms"})
+    measured = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
+                                  {"failed", *(f"{name}_ms" for name, _ in PARTS)})
+    try:
+        with open(paths["constants"], encoding="utf-8") as file:
+            constants = json.load(file)["modelled"]["constants"]
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{paths['constants']}: {error}") from error
+    figure, axes = kept_rows.make_figure(3, (13, 5.0))
+    draw_published(axes[0])
+    draws = draw_modelled(axes[1], modelled, constants)
+    runs = draw_measured(axes[2], measured)
+    figure_inputs.save(figure, picture, [
+        f"published: {paper.SOURCE}; a silent rank there, as in libeep, is detected after a deadline of 1 s, "
+        "which the modelled pause of an ended process does not have",
+        modelled.caption(f"{draws} losses a bar, random, all experts alike; means of the most loaded link"),
+        measured.caption(f"{runs} runs, medians")])
+
+
+if __name__ == "__main__":
+    figure_inputs.finish("pause_parts.py", "Draw the parts of the pause after failures.",
+                         {"modelled": "paper-size/summary.csv", "measured": "failed-ranks/runs.csv",
+                          "constants": "paper-size/plan-1.json"}, draw)
