@@ -87,7 +87,7 @@ WORDS = {
     r"\bsay_again\b": "republish", r"\blab_(halt|gaps|kernel)": "fault_",
     r"(?m)^(?:[-*#/ ]*)(Who(?! =)|Whoever|Whatever) (?![^.?]*\?)": "the subject itself",
 }
-NO_SPDX = (".md", ".json", ".jsonl", ".csv", ".png", ".gz", ".txt", ".patch", ".in", ".toml", ".cff",
+NO_SPDX = (".md", ".json", ".ipynb", ".jsonl", ".csv", ".png", ".gz", ".txt", ".patch", ".in", ".toml", ".cff",
            ".map", "LICENSE", ".gitignore", ".clang-format", ".clang-tidy", ".editorconfig")
 
 
