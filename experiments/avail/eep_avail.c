@@ -18,7 +18,7 @@ typedef struct settings {
     avail_report_options report;
     const char *pauses, *pause_rows, *restart_rows, *curve;
     bool no_spares, shows_constants, json;
-    uint64_t given;
+    args_given given;
 } settings;
 
 static eep_status parse_widths(const args_row *row, const char *text, void *options, char *error)
@@ -122,17 +122,13 @@ static const args_row output_rows[] = {
      "print every constant with its source, and nothing else"},
     {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "one JSON object"},
 };
-#define SECTION(title, rows)                                                                       \
-    {                                                                                              \
-        title, rows, sizeof(rows) / sizeof((rows)[0])                                              \
-    }
 static const args_table table = {
     .program = "eep-avail",
     .synopsis = "[--gpus N] [--widths LIST] [--mtbf HOURS] [--pauses FROM] [--draws N]",
     .about = "Model how available a fleet of expert-parallel instances is. Nothing is started.\n"
              "Formulas stand beside draws by chance, and beside draws with correlated faults.",
-    .section = {SECTION("The fleet", fleet_rows), SECTION("Times", time_rows),
-                SECTION("Chance", draw_rows), SECTION("Output", output_rows)},
+    .section = {ARGS_SECTION("The fleet", fleet_rows), ARGS_SECTION("Times", time_rows),
+                ARGS_SECTION("Chance", draw_rows), ARGS_SECTION("Output", output_rows)},
     .given = offsetof(settings, given),
     .shortens = true,
     .notes =
