@@ -30,6 +30,7 @@ FIGURES = {
     "pauses": ("pauses.py", f"{RESULTS}/pause.csv"),
     "detection": ("detection.py", f"{RESULTS}/detect.csv"),
     "redundancy": ("redundancy.py", f"{RESULTS}/redundancy.csv"),
+    "availability": ("availability.py", f"{RESULTS}/availability/availability.csv"),
 }
 
 

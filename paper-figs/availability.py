@@ -20,7 +20,7 @@ LINES = {("fixed", "paper"): ("#D55E00", "fixed membership: repair of 20.4 h"),
          ("elastic", "paper"): ("#009E73", "elastic, the paper's pauses of 11 + 8 s"),
          ("elastic", "measured"): ("#0072B2", "elastic, pauses of 8 CPU ranks, 20 ms")}
 COLUMNS = ("gpus", "mtbf_h", "width", "blast_share_of_fleet", "downtime_h_per_year",
-           "lost_gpu_h_per_fault", "downtime_correlated")
+           "lost_gpu_h_per_fault", "downtime_correlated", "seed")
 TICKS = (8, 16, 32, 64, 128, 320)
 TIMES = {1 / 3600: "1 s", 1 / 60: "1 min", 1.0: "1 h", 24.0: "1 day", 720.0: "30 days"}
 
@@ -122,8 +122,9 @@ def draw(rows_path, picture):
                   frameon=False, fontsize=10, columnspacing=1.6)
     kept_rows.save_figure(
         figure, picture, f"{len(rows)} rows, modelled; bands: MTBF {mtbfs[0]:,.0f} to "
-        f"{mtbfs[-1]:,.0f} h, thick line {mtbfs[len(mtbfs) // 2]:,.0f} h; draws with "
-        "faults of nodes and racks are dashed", comments)
+        f"{mtbfs[-1]:,.0f} h, thick line {mtbfs[len(mtbfs) // 2]:,.0f} h; dashed: "
+        f"drawn with faults of nodes and racks, seeds {rows[0]['seed']:.0f} to "
+        f"{rows[-1]['seed']:.0f}", comments)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ def campaigns(out, quick):
                         "--draws", "100" if quick else "1000"]),
         ("failed-ranks", [os.path.join(HERE, "failed_ranks.py"), "--out",
                           os.path.join(out, "failed-ranks"), "--runs", "1" if quick else "3"]),
+        ("availability", [os.path.join(HERE, "fleets.py"), "--out", os.path.join(out, "availability"),
+                          "--draws", "1000" if quick else "10000"]),
         ("bench-host-overhead.csv", [os.path.join(common.ROOT, "build/experiments/eep-bench"), "--repeats",
                                      "6" if quick else "60", "--csv", overhead, "overhead"]),
     ]

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What timeline.py says of a run, on rows written by hand. Needs matplotlib; without it nothing is
-tested, and it says so."""
+"""What the figures say, on rows written by hand. Needs matplotlib; without it nothing is tested,
+and it says so."""
 
 import json
 import os
@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs")))
 try:
     import all_figures
+    import availability
     import source_mix
     import time_to_95
     import timeline
@@ -287,6 +288,49 @@ class Paper(unittest.TestCase):
     def test_every_figure_of_the_list_has_its_script(self):
         for name, (script, *_) in all_figures.FIGURES.items():
             self.assertTrue(os.path.exists(os.path.join(ROOT, "paper-figs", script)), name)
+
+
+class Availability(unittest.TestCase):
+    COLUMNS = ("gpus", "mtbf_h", "width", "regime", "pauses", "blast_share_of_fleet",
+               "downtime_h_per_year", "lost_gpu_h_per_fault", "downtime_correlated", "seed")
+
+    def drawn(self, lines):
+        """The figure of these regimes at two MTBFs, two fleets and two widths."""
+        rows = [",".join(self.COLUMNS)] + [
+            f"{gpus},{mtbf_h},{width},{regime},{pauses},{width / gpus},{3 * width / mtbf_h},"
+            f"{width},{4 * width / mtbf_h},1" for gpus in (1000, 10000) for mtbf_h in (10000, 80000)
+            for width in (32, 96) for regime, pauses in lines]
+        figures = []
+        save = availability.kept_rows.save_figure
+        availability.kept_rows.save_figure = lambda figure, *_: figures.append(figure)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "availability.csv")
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write("# commit 1\n" + "\n".join(rows) + "\n")
+                availability.draw(path, "")
+        finally:
+            availability.kept_rows.save_figure = save
+        self.addCleanup(timeline.plt.close, figures[0])
+        return figures[0]
+
+    def test_it_says_that_it_is_modelled_and_keeps_sources_apart(self):
+        lines = list(availability.LINES)
+        figure = self.drawn(lines)
+        self.assertIn("Modelled", figure._suptitle.get_text())
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        self.assertEqual(names, [name for _, name in availability.LINES.values()])
+        downtime = figure.axes[2]
+        colours = [line.get_color() for line in downtime.lines if line.get_linestyle() != "--"]
+        self.assertEqual(len(set(colours)), len(lines))
+        # Each line has the figures of its own fleet and MTBF.
+        first = downtime.lines[0]
+        self.assertEqual([list(first.get_xdata()), list(first.get_ydata())],
+                         [[32, 96], [3 * 32 / 10000, 3 * 96 / 10000]])
+
+    def test_a_regime_that_it_does_not_know_is_named(self):
+        with self.assertRaisesRegex(availability.BadInput, "magic"):
+            self.drawn([("restart", "paper"), ("magic", "paper")])
 
 
 class Missing(unittest.TestCase):

@@ -5,6 +5,7 @@ kept beside them. A figure that its rows do not give is named, with what they gi
 
 import csv
 import json
+import math
 import os
 import re
 import sys
@@ -116,6 +117,20 @@ class Results(unittest.TestCase):
             "AVAIL_REINTEGRATION_S": [row["max_ms"] - row["p50_ms"] for row in joins]}
         for name, values in medians.items():
             self.assertEqual(told[name], f"{common.quantile(values, 50) / 1e3:.4f}", name)
+
+    def test_availability(self):
+        rows = rows_of("availability/availability.csv")
+        off = [(row["downtime_drawn"] - row["downtime_h_per_year"]) / row["downtime_error"]
+               for row in rows if row["downtime_error"] > 0]
+        square = math.sqrt(sum(value * value for value in off) / len(off))
+        beyond = sum(row["farthest"] > 3 for row in rows)
+        times = [row["downtime_correlated"] / row["downtime_h_per_year"] for row in rows
+                 if (row["gpus"], row["mtbf_h"], row["pauses"]) == (1000, 30000, "paper")
+                 and row["regime"] == "elastic" and row["width"] in (32, 96)]
+        self.says(RESULTS, "| `availability/", f"each of {len(rows)} rows",
+                  f"root mean square {square:.2f} standard errors", f"{beyond} rows with a figure",
+                  f"farthest {max(row['farthest'] for row in rows):.2f}",
+                  f"{times[0]:.1f} times as long at width 32, {times[1]:.1f} times at width 96")
 
     def test_join(self):
         rounds = {}
