@@ -179,13 +179,13 @@ def rate(times, begin, end, width):
     return [begin + i * width for i in range(count + 1)], [n * 1000.0 / width for n in bins]
 
 
-def draw_rate(axis, run, width_ms, colour, shift_ms, label):
-    """Its tokens per second as stairs; returns the largest value."""
+def draw_rate(axis, run, width_ms, colour, shift_ms, label, until_ms=float("inf")):
+    """Its tokens per second as stairs; returns the largest value before `until_ms`."""
     edges, values = rate(run.token_times, run.begin_ms, run.end_ms, width_ms)
     edges = [(edge + shift_ms) / 1000.0 for edge in edges]
     axis.stairs(values, edges, color=colour, linewidth=1.6, zorder=2, label=label)
     axis.stairs(values, edges, color=colour, fill=True, alpha=0.12, zorder=0)
-    return max(values)
+    return max([value for value, edge in zip(values, edges) if 1000.0 * edge < until_ms] or [0])
 
 
 def draw_throughput(axis, run):
@@ -480,14 +480,14 @@ def draw_beside(run, other, path, anew=False):
     shown = ((run, BLUE, 0.0), (other, RED, shift_ms))
     lanes = 0.5 + 0.17 * len(run.seats)
     figure, axes = make_axes([3.0, lanes, lanes, 1.5, lanes + 0.9], 2.4, layout="constrained")
-    top = max(draw_rate(axes[0], one, BESIDE_BIN_MS, colour, shift, story_of(one))
+    begin = min(one.begin_ms + shift for one, _, shift in shown)
+    end = min(max(one.end_ms + shift for one, _, shift in shown),
+              pause.time_ms + max([BESIDE_AFTER_MS] + [1.5 * back_of(one) for one, *_ in shown]))
+    top = max(draw_rate(axes[0], one, BESIDE_BIN_MS, colour, shift, story_of(one), end)
               for one, colour, shift in shown)
     axes[0].set_ylim(0, 1.42 * max(top, 1.0))
     axes[0].set_ylabel("tokens per second")
     axes[0].legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
-    begin = min(one.begin_ms + shift for one, _, shift in shown)
-    end = min(max(one.end_ms + shift for one, _, shift in shown),
-              pause.time_ms + max([BESIDE_AFTER_MS] + [1.5 * back_of(one) for one, *_ in shown]))
     for axis, (one, _, shift) in zip(axes[1:3], shown):
         draw_lanes(axis, one, shift, has_legend=one is run)
         axis.set_ylabel(f"seat, {name_of(one)}")

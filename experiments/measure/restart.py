@@ -28,6 +28,7 @@ WEIGHTS = {"seed": [], "warm": [], "cold": ["--cold-checkpoint"]}
 OF_PAUSE = ("detect_ms", "agree_ms", "repair_ms", "rerun_ms")
 OF_START = ("spawn_ms", "open_ms", "load_ms", "capture_ms", "enter_ms")
 OF_RESTART = ("detect_ms", "exit_ms", *OF_START, "token_ms")
+MOST_TRIES = 3
 COLUMNS = ("round", "side", "weights", "seed", *OF_PAUSE, "exit_ms", *OF_START, "token_ms",
            "pause_ms", "silent_ms", "back_ms", "prefill_ms", "requests_failed",
            "tokens_discarded", "cached", "good", "foreign_share")
@@ -38,20 +39,24 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=common.positive, default=10, metavar="N",
                         help="rounds of six runs (default %(default)s)")
+    parser.add_argument("--shape", default="", metavar="TEXT",
+                        help="options of eep-run about the model, for all runs and the checkpoint")
     common.add_common_options(parser, "out/restart")
     return parser.parse_args()
 
 
 def wrong_of(run, side):
     """What makes a run's figures worthless, as text; requests fail in every restart."""
-    summary = run.summary
     found = common.faults_of_run(run)
     if side == "restart":
         found = "; ".join(one for one in found.split("; ") if not one.startswith("requests_failed"))
-    what = summary["faults" if side == "elastic" else "restarts"]
-    if not found and (len(what) != 1 or what[0].get("pause_ms") is None):
-        found = "it has not one pause"
     return found
+
+
+def has_one_pause(run, side):
+    """False: on a machine that is too busy a living rank is expelled for its silence, too."""
+    what = run.summary["faults" if side == "elastic" else "restarts"]
+    return len(what) == 1 and what[0].get("pause_ms") is not None
 
 
 def silent_ms(times, fault_ms):
@@ -84,7 +89,8 @@ def row_of(run, side, **known):
 def write_checkpoint(options, folder):
     """The weights of the runs, as files; returns their bytes."""
     done = common.run_to_end([os.path.join(options.bin, "eep-run"), "--quiet", "--seed",
-                              str(options.seed), "--checkpoint-write", folder])
+                              str(options.seed), *options.shape.split(), "--checkpoint-write",
+                              folder])
     if done.returncode:
         raise common.Failure(f"no checkpoint was written: {done.stdout}")
     return sum(entry.stat().st_size for entry in os.scandir(folder))
@@ -93,8 +99,15 @@ def write_checkpoint(options, folder):
 def run_side(options, side, weights, index, folder):
     scenario = os.path.join(common.ROOT, f"experiments/scenarios/{side}-pair.yaml")
     extra = ["--checkpoint", folder, *WEIGHTS[weights]] if weights != "seed" else []
-    return common.run_eep(options, ["--scenario", scenario, "--seed", str(options.seed), *extra],
-                          f"{side}-{weights}-{index}", is_whole=True)
+    arguments = ["--scenario", scenario, "--seed", str(options.seed), *options.shape.split()]
+    run = None
+    for again in range(MOST_TRIES):
+        run = common.run_eep(options, arguments + extra, f"{side}-{weights}-{index}-{again}",
+                             is_whole=True)
+        if has_one_pause(run, side):
+            return run
+        print(f"  {side} {weights} {index}: not one pause: done again", flush=True)
+    return run
 
 
 def median(rows, side, weights, name):
@@ -141,6 +154,8 @@ def main():
                     run = run_side(options, side, weights, index, folder)
                     file.begin(run.summary, options.note)
                     wrong = wrong_of(run, side)
+                    if not wrong and not has_one_pause(run, side):
+                        wrong = f"not one pause in {MOST_TRIES} runs"
                     if wrong:
                         spoilt.append(f"{side} {weights} {index}: {wrong}")
                         continue

@@ -248,8 +248,11 @@ class Restart(unittest.TestCase):
                       restart.wrong_of(self.run_of(faults=[one], restarts=[]), "elastic"))
         self.assertIn("tokens_wrong = 1", restart.wrong_of(
             self.run_of(faults=[], restarts=[one], tokens_wrong=1), "restart"))
-        self.assertEqual("it has not one pause",
-                         restart.wrong_of(self.run_of(faults=[], restarts=[]), "restart"))
+        two = self.run_of(faults=[one, one], restarts=[])
+        self.assertFalse(restart.has_one_pause(two, "elastic"), "another rank was expelled, too")
+        self.assertTrue(restart.has_one_pause(self.run_of(faults=[one], restarts=[]), "elastic"))
+        nothing = self.run_of(faults=[], restarts=[{"pause_ms": None}])
+        self.assertFalse(restart.has_one_pause(nothing, "restart"))
 
     def test_the_silence_is_the_longest_gap_that_ends_behind_the_fault(self):
         self.assertEqual(restart.silent_ms([0.0, 50.0, 60.0, 65.0], 58.0), 10.0)
