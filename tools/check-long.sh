@@ -89,7 +89,7 @@ step "Python's package safetensors reads what eep-run writes" bash -c "$(declare
     python_package safetensors && /usr/bin/python3 tests/python/test_safetensors.py '$root/build/experiments' --package '$root/out/python'"
 step "200,000 mutated headers of safetensors files" env EEP_TEST_HEADERS=200000 "$root/build/tests/test_checkpoint" --filter "*/mutated*"
 step "the planner against brute force, 10,000 small instances" env EEP_TEST_CASES=10000 "$root/build/tests/test_plan_makespan"
-step "40,000 random instances are planned, and again after faults" env EEP_TEST_CASES=40000 "$root/build/tests/test_plan_properties"
+step "100,000 random instances are planned, and again after faults" env EEP_TEST_CASES=100000 "$root/build/tests/test_plan_properties"
 step "large plans, in full size, beside the lower bound" env EEP_TEST_CASES=8 "$root/build/tests/test_plan_large"
 step "placement: 30,000 random layers, and as many pins" env EEP_TEST_CASES=30000 "$root/build/tests/test_placement_layer" --filter "place_layer/*"
 step "detection of kills and stops by all survivors" measure detect --out "$out"

@@ -3,6 +3,7 @@
 #include "repair/planner/plan_bound.h"
 
 #include "repair/planner/plan_choose.h"
+#include "repair/planner/plan_cuts.h"
 
 #include <string.h>
 
@@ -352,6 +353,8 @@ uint64_t eepi_plan_bound_ns(eepi_plan_table *table, const eepi_view *view)
             ns = forced_bound_ns(table, view, makespan_ns / 100 * set_percents[k]);
             bound_ns = ns > bound_ns ? ns : bound_ns;
         }
+        ns = eepi_plan_cut_bound_ns(table, view, bound_ns, makespan_ns);
+        bound_ns = ns > bound_ns ? ns : bound_ns;
     }
     return bound_ns;
 }

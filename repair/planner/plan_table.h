@@ -18,6 +18,14 @@ typedef struct eepi_plan_group {
     eepi_plan_weight near, cross;
 } eepi_plan_group;
 
+/* Experts whose backups are on the same nodes (bits), and how many fills these are. */
+enum { EEPI_PLAN_CUTS = 128 };
+typedef struct eepi_plan_cut {
+    uint64_t nodes;
+    int32_t num;
+    bool may_read_file;
+} eepi_plan_cut;
+
 /* Of one layer at a time, but for the links and the choices. No thread's stack need have it. */
 typedef struct eepi_plan_table {
     uint32_t *count;        /* [num_experts]: eepi_plan_count_replicas writes it */
@@ -43,6 +51,7 @@ typedef struct eepi_plan_table {
     int64_t *fixed;    /* [max_ranks]: fills that an earlier plan began there */
     eepi_plan_choice *choices; /* [num_layers * num_experts], a layer after the other */
     int32_t num_choices;
+    eepi_plan_cut cuts[EEPI_PLAN_CUTS];          /* of plan_cuts.c */
     eepi_plan_layer layers[EEPI_PLAN_CHAIN + 1]; /* at hand: one, but while choices are exchanged */
     eepi_plan_network network;
     eepi_links *links; /* of an instance of which nothing is known */

@@ -111,3 +111,32 @@ Test(plan_large, is_within_a_fifth_of_the_bound)
     }
     cr_assert_gt(planned, 8);
 }
+
+/* Where links are as nobody knows better, the bound that the planner itself has is as near: memory
+ * of few nodes, their slots and their NICs hold back what they alone can give. */
+Test(plan_large, the_planner_knows_how_near_it_is)
+{
+    const eepi_view_shape shapes_of[] = {
+        {32, 4, 256, 16, 8, 0}, {31, 4, 256, 16, 4, 0}, {96, 2, 256, 6, 8, 0}};
+    int planned = 0;
+
+    for (size_t i = 0; i < sizeof shapes_of / sizeof shapes_of[0]; i++) {
+        eepi_plan_table *table = eepi_plan_table_new(&shapes_of[i]);
+        for (uint64_t seed = first_seed(), end = seed + 5; seed < end; seed++) {
+            uint64_t random = seed;
+            plan_instance in = large_instance(&shapes_of[i], &random);
+            eepi_plan_cost cost;
+            in.given = (eepi_plan_given){.expert_bytes = 44000000};
+            if (eepi_plan_coverage(in.view, table, &in.given, &cost, NULL, 0) == EEP_OK &&
+                eepi_plan_num_fills(&cost) > 100) {
+                planned++;
+                cr_expect_leq((double)cost.makespan_ns, 1.2 * (double)cost.bound_ns,
+                              "%d ranks: %.3f times the bound; " REPLAY, shapes_of[i].max_ranks,
+                              (double)cost.makespan_ns / (double)cost.bound_ns, SEED(seed));
+            }
+            free_plan_instance(&in);
+        }
+        eepi_plan_table_free(table);
+    }
+    cr_assert_gt(planned, 5);
+}

@@ -177,13 +177,104 @@ static uint64_t least_makespan_ns(const plan_instance *in, const eepi_view *plan
     return f.best_ns;
 }
 
+/* ---------------------------------------------------------------- coverage */
+
+/* The most experts of a layer that can be restored, by depth first. */
+typedef struct cover {
+    const plan_instance *in;
+    eepi_view *view; /* what is tried */
+    int layer, hole[MOST_EXPERTS], num_holes, most, num_nodes;
+} cover;
+
+/* Somebody can give it to that seat. */
+static bool has_source(const cover *c, int seat, int expert)
+{
+    bool has = c->in->can_read_file[seat];
+
+    for (int source = 0; source < c->view->shape.max_ranks; source++) {
+        has |= eepi_view_has_backup(c->view, source, c->layer, expert);
+    }
+    return has;
+}
+
+static void cover_from(cover *c, int at, int placed)
+{
+    if (at == c->num_holes) {
+        c->most = placed > c->most ? placed : c->most;
+        return;
+    }
+    const int expert = c->hole[at];
+    for (int i = 0; i < c->view->shape.max_ranks * c->view->shape.num_slots; i++) {
+        const int seat = i / c->view->shape.num_slots, slot = i % c->view->shape.num_slots;
+        eepi_view_slot *s = eepi_view_slot_at(c->view, c->layer, seat, slot), was = *s;
+        if (placed + c->num_holes - at <= c->most || c->num_nodes++ > MOST_NODES) {
+            return;
+        }
+        if (s->state == EEPI_SLOT_FILLING || !has_source(c, seat, expert) ||
+            (s->state == EEPI_SLOT_HOLDS && num_live(c->view, c->layer, s->expert) < 2)) {
+            continue;
+        }
+        *s = (eepi_view_slot){.expert = (uint16_t)expert, .state = EEPI_SLOT_FILLING};
+        cover_from(c, at + 1, placed + 1);
+        *s = was;
+    }
+    cover_from(c, at + 1, placed);
+}
+
+/* How many experts nobody can restore, over all layers; -1: too many ways to try. */
+static int num_uncoverable(const plan_instance *in)
+{
+    const eepi_view_shape *s = &in->view->shape;
+    int num = 0;
+
+    for (int layer = 0; layer < s->num_layers && num >= 0; layer++) {
+        cover c = {.in = in, .view = copy_of(in->view), .layer = layer, .most = -1};
+        for (int expert = 0; expert < s->num_experts; expert++) {
+            if (num_live(in->view, layer, expert) == 0) {
+                c.hole[c.num_holes++] = expert;
+            }
+        }
+        cover_from(&c, 0, 0);
+        num = c.num_nodes > MOST_NODES && c.most < c.num_holes ? -1 : num + c.num_holes - c.most;
+        free(c.view);
+    }
+    return num;
+}
+
+/* Experts in "layer 3: experts 5 17 have no live copy or backup; ...". */
+static int num_named(const char *why)
+{
+    int num = 0;
+
+    for (const char *at = why; *at; at++) {
+        num += at[0] == ' ' && at[1] >= '0' && at[1] <= '9' &&
+               at[1 + strspn(at + 1, "0123456789")] == ' ';
+    }
+    return num;
+}
+
 /* ---------------------------------------------------------------- judging */
 
 typedef struct tally {
     int num, num_near, num_least, num_unknown;
+    int num_covered, num_refused; /* of plans whose coverage is known to be the best there is */
     double worst;
     uint64_t worst_seed;
 } tally;
+
+/* As many experts are restored as can be, and the others are named. */
+static void expect_most_covered(const plan_instance *in, eep_status status, const char *why,
+                                uint64_t seed, tally *t)
+{
+    const int without = num_uncoverable(in);
+
+    cr_assert(without < 0 || (without == 0) == (status == EEP_OK), "%d of %s; " REPLAY, without,
+              why, SEED(seed));
+    cr_assert(without < 0 || status == EEP_OK || num_named(why) == without, "%d of %s; " REPLAY,
+              without, why, SEED(seed));
+    t->num_covered += without == 0;
+    t->num_refused += without > 0;
+}
 
 /* Plan one instance by chance; instances without two fills, or with too many plans to try, do not
  * count. */
@@ -195,10 +286,12 @@ static void judge(uint64_t seed, tally *t)
     eepi_plan_table *table = eepi_plan_table_new(&view->shape);
     eepi_plan_cost cost;
     bool is_known = false;
+    char why[2048] = "";
 
     in.given.can_read_file = in.can_read_file;
-    if (eepi_plan_coverage(view, table, &in.given, &cost, NULL, 0) == EEP_OK &&
-        eepi_plan_num_fills(&cost) > 1) {
+    const eep_status status = eepi_plan_coverage(view, table, &in.given, &cost, why, sizeof why);
+    expect_most_covered(&in, status, why, seed, t);
+    if (status == EEP_OK && eepi_plan_num_fills(&cost) > 1) {
         const uint64_t least_ns = least_makespan_ns(&in, view, cost.makespan_ns, &is_known);
         const double ratio = (double)cost.makespan_ns / (double)least_ns;
         cr_assert_leq(plan_dual_bound_ns(in.view, table, 0), least_ns,
@@ -230,11 +323,14 @@ Test(plan_makespan, is_near_the_least_of_all_plans)
     }
     if (cases) {
         fprintf(stderr,
-                "%d plans: %d the least, %d within 10 %%, worst %.3f (seed %llu); %d unknown\n",
+                "%d plans: %d the least, %d within 10 %%, worst %.3f (seed %llu); %d unknown; "
+                "coverage the best there is in %d plans and %d refusals\n",
                 t.num, t.num_least, t.num_near, t.worst, (unsigned long long)t.worst_seed,
-                t.num_unknown);
+                t.num_unknown, t.num_covered, t.num_refused);
     }
     cr_assert_geq(t.num_near * 100, t.num * 99, "%d of %d; worst %.2f, " REPLAY, t.num_near, t.num,
                   t.worst, SEED(t.worst_seed));
     cr_assert_leq(t.num_unknown * 10, t.num, "%d unknown", t.num_unknown);
+    cr_assert(t.num_covered > wanted && t.num_refused > wanted / 8, "%d covered, %d refused",
+              t.num_covered, t.num_refused);
 }

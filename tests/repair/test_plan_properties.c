@@ -241,14 +241,11 @@ static bool judge_plan(plan_instance *in, eepi_plan_table *table, bool expects_k
     return status == EEP_OK;
 }
 
-/* EEP_TEST_CASES: how many (./check --long: 40,000). */
-Test(plan_properties, hold_for_plans_by_chance)
+static void judge_plans(uint64_t from, int wanted)
 {
-    const char *cases = getenv("EEP_TEST_CASES");
-    const int wanted = cases ? atoi(cases) : 2000;
     int planned = 0, refused = 0, again = 0;
 
-    for (uint64_t seed = first_seed(), end = seed + (uint64_t)wanted; seed < end; seed++) {
+    for (uint64_t seed = from, end = seed + (uint64_t)wanted; seed < end; seed++) {
         uint64_t random = seed;
         const eepi_view_shape shape = {.max_ranks = 1 + below(&random, 8),
                                        .num_layers = 1 + below(&random, 3),
@@ -274,4 +271,22 @@ Test(plan_properties, hold_for_plans_by_chance)
     }
     cr_assert(planned > wanted / 8 && refused > wanted / 8 && again > wanted / 20,
               "%d planned, %d refused, %d again", planned, refused, again);
+}
+
+/* EEP_TEST_CASES: how many together (./check --long: 100,000). */
+static int half_of_cases(void)
+{
+    const char *cases = getenv("EEP_TEST_CASES");
+
+    return (cases ? atoi(cases) : 5000) / 2;
+}
+
+Test(plan_properties, hold_for_plans_by_chance)
+{
+    judge_plans(first_seed(), half_of_cases());
+}
+
+Test(plan_properties, hold_for_as_many_again)
+{
+    judge_plans(first_seed() + (uint64_t)half_of_cases(), half_of_cases());
 }
