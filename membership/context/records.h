@@ -18,6 +18,7 @@
 #define EEPI_KEY_ACK      "ack/"
 #define EEPI_KEY_EXIT     "exit/"
 #define EEPI_KEY_REFUSED  "refused/"
+#define EEPI_KEY_LOADS    "loads"
 #define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
 
 /* A process in a seat: how to reach it, and what it brings. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loads of late. Each period a rank takes over what its kernels have counted since, and what it
  * knew fades. The member that would plan the next change of view asks the others for theirs, one
- * after the other, by bulk copies: nothing of it goes through the store. The other members go by
- * their own, which are a sample: one of them plans when that member has ended. */
+ * after the other, by bulk copies. The other members go by their own, which are a sample: one of
+ * them plans when that member has ended. What a planner knows it also puts into the store, where a
+ * process that opens finds it. */
 #include "membership/loads/gather.h"
 
 #include "membership/context/context.h"
@@ -40,6 +41,7 @@ struct eepi_gather {
     uint64_t transfer; /* 0: none runs */
     blob_header *theirs;
     uint64_t *sum;
+    blob_header *said; /* to others, by eepi_gather_say */
 };
 
 eep_status eepi_gather_open(eep_context *context)
@@ -58,11 +60,12 @@ eep_status eepi_gather_open(eep_context *context)
     g->loads = calloc(g->num, sizeof *g->loads);
     g->own = calloc(1, g->blob_bytes);
     g->theirs = calloc(1, g->blob_bytes);
-    if (!g->counts || !g->counted || !g->sum || !g->loads || !g->own || !g->theirs) {
+    g->said = calloc(1, g->blob_bytes);
+    if (!g->counts || !g->counted || !g->sum || !g->loads || !g->own || !g->theirs || !g->said) {
         return EEP_ERR_NO_MEMORY;
     }
-    *g->own = (blob_header){BLOB_MAGIC, (uint32_t)context->config.num_layers,
-                            (uint32_t)context->config.num_experts, 0};
+    *g->own = *g->said = (blob_header){BLOB_MAGIC, (uint32_t)context->config.num_layers,
+                                       (uint32_t)context->config.num_experts, 0};
     return EEP_OK;
 }
 
@@ -77,6 +80,7 @@ void eepi_gather_close(eep_context *context)
         free(g->loads);
         free(g->own);
         free(g->theirs);
+        free(g->said);
     }
     free(g);
 }
@@ -84,6 +88,27 @@ void eepi_gather_close(eep_context *context)
 static uint32_t *values_of(blob_header *blob)
 {
     return (uint32_t *)(blob + 1);
+}
+
+const void *eepi_gather_say(eep_context *context, const uint32_t *loads, size_t *bytes_out)
+{
+    struct eepi_gather *g = context->observed.loads->gather;
+
+    memcpy(values_of(g->said), loads, g->num * sizeof *loads);
+    *bytes_out = g->blob_bytes;
+    return g->said;
+}
+
+const uint32_t *eepi_gather_read(const eep_config *config, const void *bytes, size_t size)
+{
+    const blob_header *blob = bytes;
+    const size_t num = (size_t)config->num_layers * (size_t)config->num_experts;
+
+    return blob && size == sizeof *blob + num * sizeof(uint32_t) && blob->magic == BLOB_MAGIC &&
+                   blob->num_layers == (uint32_t)config->num_layers &&
+                   blob->num_experts == (uint32_t)config->num_experts
+               ? (const uint32_t *)(blob + 1)
+               : NULL;
 }
 
 /* A period is over: new counts come in, what was known fades. */

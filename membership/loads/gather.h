@@ -23,6 +23,9 @@ void eepi_gather_close(eep_context *context);
  * known), which stays as it is until the next call. */
 bool eepi_gather_go_on(eep_context *context, eepi_copier_address_fn address,
                        const uint32_t **loads_out);
+/* Loads as bytes for others, until the next call; and back. NULL: they are of another shape. */
+const void *eepi_gather_say(eep_context *context, const uint32_t *loads, size_t *bytes_out);
+const uint32_t *eepi_gather_read(const eep_config *config, const void *bytes, size_t size);
 /* A transfer has ended. False: it is another one's. */
 bool eepi_gather_fetched(eep_context *context, uint64_t transfer, eep_status status);
 /* Name what a peer asks for; that is read no more. */

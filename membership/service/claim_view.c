@@ -4,6 +4,7 @@
 
 #include "membership/context/context.h"
 #include "membership/context/records.h"
+#include "membership/loads/gather.h"
 #include "membership/process/process.h"
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
@@ -75,7 +76,8 @@ static bool member_has_ended(const eep_context *context, const eepi_view *view, 
 /* What this rank is to load. Members that have ended hold nothing, though the view names them:
  * where nobody could serve since their end, no view follows that leaves them out. Each process that
  * opens then brings what its seat had, so that all together cover all experts. What room it has
- * left is for those whose seats nobody takes: one that opens again tries the next ones. */
+ * left is for those whose seats nobody takes: one that opens again tries the next ones. Among
+ * experts that need a replica alike, the hottest come first, by what the planner told last. */
 static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
 {
     const int own = context->config.rank;
@@ -100,10 +102,19 @@ static eep_status plan_own_seat(eep_context *context, const eepi_view *found)
         }
         turn += seat < own && !eepi_view_is_member(left, seat);
     }
-    eepi_plan_seat(left, table, NULL, own, (int)turn, eepi_weights_experts(context));
+    void *told = NULL;
+    size_t size = 0;
+    uint64_t revision;
+    const eep_status status = eepi_ask_store(
+        context, eepi_store_get(context->store, EEPI_KEY_LOADS), &told, &size, &revision);
+    if (status == EEP_OK) { /* without loads, or with those of another shape: experts alike */
+        eepi_plan_seat(left, table, eepi_gather_read(&context->config, told, size), own, (int)turn,
+                       eepi_weights_experts(context));
+    }
+    free(told);
     eepi_plan_table_free(table);
     free(left);
-    return EEP_OK;
+    return status;
 }
 
 eepi_seat_holder eepi_holder_of(const eepi_record *record)

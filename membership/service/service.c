@@ -178,6 +178,9 @@ static void feed_loads(eep_context *context)
     eepi_input input = {.kind = EEPI_INPUT_LOADS};
 
     if (eepi_gather_go_on(context, eepi_peer_copier, &input.loads)) {
+        if (input.loads && eepi_core_plans(context->core)) {
+            eepi_store_put_loads(context, input.loads);
+        }
         eepi_feed(context, &input);
     }
 }

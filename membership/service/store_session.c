@@ -5,6 +5,7 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/context/records.h"
+#include "membership/loads/gather.h"
 #include "membership/service/store_session_state.h"
 #include "membership/step/weights.h"
 
@@ -190,6 +191,14 @@ void eepi_store_put_end(eep_context *context, const eepi_end *end)
 void eepi_store_put_refusal(eep_context *context, const eepi_refusal *refusal)
 {
     put_seat(context, EEPI_KEY_REFUSED, refusal->seat, refusal, sizeof *refusal);
+}
+
+void eepi_store_put_loads(eep_context *context, const uint32_t *loads)
+{
+    size_t bytes;
+    const void *said = eepi_gather_say(context, loads, &bytes);
+
+    (void)eepi_store_put(context->store, EEPI_KEY_LOADS, said, bytes, 0);
 }
 
 void eepi_store_put_own_end(eep_context *context)

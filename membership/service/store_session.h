@@ -46,6 +46,9 @@ bool eepi_store_put_report(eep_context *context, const eepi_report *report);
 void eepi_store_put_ack(eep_context *context, const eepi_ack *ack);
 void eepi_store_put_end(eep_context *context, const eepi_end *end);
 void eepi_store_put_refusal(eep_context *context, const eepi_refusal *refusal);
+/* Loads that this rank plans with, for those that open later. What the store forgets of it comes
+ * again with the next ones. */
+void eepi_store_put_loads(eep_context *context, const uint32_t *loads);
 /* Say again what the store may have forgotten or never got. */
 void eepi_store_republish(eep_context *context);
 /* Once this rank has left the view and its last step has ended, it stores nothing any more. That is

@@ -77,6 +77,45 @@ Test(context_loads, loads_that_are_set_bring_a_view_with_other_shares)
     world_close(&w);
 }
 
+static bool has_loaded(const rank *r, int layer, int expert)
+{
+    for (int slot = 0; slot < WORLD_SLOTS; slot++) {
+        if (r->experts[layer][slot] == expert) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Two ranks have one replica of most experts. The third has a slot less than there are such
+ * experts, and leaves out the coldest. */
+Test(context_loads, who_joins_loads_what_is_hot)
+{
+    uint32_t loads[NUM_LOADS];
+    world w;
+    world_open(&w, 2, 3);
+    w.config.background_bytes_per_s = 0;
+    world_start(&w);
+    for (int i = 0; i < NUM_LOADS; i++) {
+        const int expert = i % WORLD_EXPERTS;
+        loads[i] = expert == 3 + i / WORLD_EXPERTS ? 1 : 1000 * (1 + (uint32_t)expert);
+    }
+    for (int32_t seat = 0; seat < 2; seat++) {
+        cr_assert_eq(eep_loads_set(w.ranks[seat].context, loads), EEP_OK);
+    }
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    WORLD_WAIT(&w, w.ranks[0].last_epoch == 2 && w.ranks[1].last_epoch == 2);
+    world_let_in(&w, 2, 0, 2, 5);
+    for (int layer = 0; layer < WORLD_LAYERS; layer++) {
+        cr_expect(!has_loaded(&w.ranks[2], layer, 3 + layer), "layer %d: the coldest", layer);
+        cr_expect(has_loaded(&w.ranks[2], layer, WORLD_EXPERTS - 1), "layer %d: the hottest",
+                  layer);
+    }
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
 Test(context_loads, what_is_refused)
 {
     uint32_t loads[NUM_LOADS] = {1};
