@@ -7,6 +7,7 @@
 #include "experiments/base/monotonic.h"
 #include "experiments/base/run_file.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,16 +168,25 @@ static void add_load(cJSON *root, const options *given)
 
 static void add_model(cJSON *root, const options *given)
 {
-    static const char *const names[] = {"num_layers",      "num_experts",   "num_slots",
-                                        "hidden",          "inner",         "top_k",
-                                        "vocabulary",      "router_skew",   "ballast_mb",
-                                        "tokens_per_rank", "prefill_chunk", "requests_per_rank"};
-    const int64_t values[] = {given->num_layers,    given->num_experts,
-                              given->num_slots,     given->hidden,
-                              given->inner,         given->top_k,
-                              given->vocabulary,    given->router_skew,
-                              given->ballast_mb,    given->num_max_tokens_per_rank,
-                              given->prefill_chunk, given->num_max_requests};
+    static const char *const names[] = {
+        "num_layers",      "num_experts",   "num_slots",        "hidden",    "inner",
+        "top_k",           "vocabulary",    "router_skew",      "expert_us", "ballast_mb",
+        "tokens_per_rank", "prefill_chunk", "requests_per_rank"};
+    const int64_t values[] = {given->num_layers,
+                              given->num_experts,
+                              given->num_slots,
+                              given->hidden,
+                              given->inner,
+                              given->top_k,
+                              given->vocabulary,
+                              given->router_skew,
+                              given->expert_us,
+                              given->ballast_mb,
+                              given->num_max_tokens_per_rank,
+                              given->prefill_chunk,
+                              given->num_max_requests};
+    static_assert(sizeof names / sizeof names[0] == sizeof values / sizeof values[0],
+                  "one name each");
     cJSON *model = cJSON_AddObjectToObject(root, "model");
     add_numbers(model, names, values, sizeof values / sizeof values[0]);
     cJSON_AddStringToObject(model, "dtype", options_dtype_name(given));
@@ -190,6 +200,8 @@ static void add_limits(cJSON *root, const options *given)
                                         "background_latency_percent"};
     const int64_t values[] = {given->backup_copies, given->ranks_per_node, given->spread,
                               given->background_mb_s, given->background_latency};
+    static_assert(sizeof names / sizeof names[0] == sizeof values / sizeof values[0],
+                  "one name each");
     cJSON *limits = cJSON_AddObjectToObject(root, "limits");
     cJSON_AddNumberToObject(limits, "expel_ms", given->expel_ms);
     cJSON_AddNumberToObject(limits, "step_deadline_ms", given->step_deadline_ms);

@@ -77,6 +77,7 @@ Test(about, the_summary_says_how_the_run_was_made)
     const cJSON *scenario = cJSON_GetObjectItem(root, "scenario");
     cr_expect_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(scenario, "name")), "kill");
     cr_expect_eq(number_at(root, "model", "hidden"), 128);
+    cr_expect_eq(number_at(root, "model", "requests_per_rank"), 8, "the last of the sizes");
     cr_expect_eq(number_at(root, "load", "rate_per_s"), 2.5);
     cr_expect_eq(
         cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(root, "load"), "input"), 1)
