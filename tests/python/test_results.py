@@ -287,7 +287,7 @@ class Results(unittest.TestCase):
                   f"p99 {common.quantile(now, 99):.1f} against {common.quantile(before, 99):.1f}")
 
     def test_single_runs(self):
-        two = json_of("two-at-once/summary.json")["faults"]
+        two = json_of("two-at-once/now.json")["faults"]
         copied = f"{max(fault['weights_bytes_in_pause'] for fault in two) / 1e6:.1f} MB"
         self.says(MAIN, "| two seats at once", copied)
         self.says(RESULTS, "| `two-at-once/`", copied)
