@@ -76,26 +76,42 @@ static unsigned char *piece_at(const eep_tensor *tensors, int num, size_t offset
     return (unsigned char *)tensors[at].data + offset;
 }
 
-/* The block is summed and stored out of the nearest cache: what is summed is what is stored, even
- * if somebody writes into the memory that it came from. */
-static void put_block(const eepi_landing_slot *slot, size_t offset, size_t size)
+/* The block is summed and stored out of the nearest cache, into which the sum has brought it.
+ * Nobody writes it meanwhile: it is private, or sealed, or in a chunk whose sequence is looked at
+ * again. */
+static void put_block(const eepi_landing_slot *slot, size_t offset, const unsigned char *block,
+                      size_t size)
 {
-    eepi_checksum_blocks(slot->sum, offset, slot->block, size);
+    eepi_checksum_blocks(slot->sum, offset, block, size);
     for (size_t at = 0, piece; at < size; at += piece) {
         piece = size - at;
         unsigned char *to = piece_at(slot->tensors, slot->num_tensors, offset + at, &piece);
-        store_past_caches(to, slot->block + at, piece);
+        store_past_caches(to, block + at, piece);
     }
 }
 
 void eepi_landing_put(const eepi_landing_slot *slot, size_t offset, const void *bytes, size_t size)
 {
     for (size_t at = 0; at < size; at += EEPI_CHECKSUM_BLOCK_BYTES) {
-        const size_t take = least(size - at, EEPI_CHECKSUM_BLOCK_BYTES);
-        memcpy(slot->block, (const unsigned char *)bytes + at, take);
-        put_block(slot, offset + at, take);
+        put_block(slot, offset + at, (const unsigned char *)bytes + at,
+                  least(size - at, EEPI_CHECKSUM_BLOCK_BYTES));
     }
     order_stores();
+}
+
+/* A block that lies in several tensors, in one piece. */
+static const unsigned char *joined(const eepi_landing_slot *slot, const eep_tensor *from,
+                                   size_t offset, size_t size)
+{
+    for (size_t at = 0, piece; at < size; at += piece) {
+        piece = size - at;
+        const unsigned char *part = piece_at(from, slot->num_tensors, offset + at, &piece);
+        if (piece == size) {
+            return part;
+        }
+        memcpy(slot->block + at, part, piece);
+    }
+    return slot->block;
 }
 
 void eepi_landing_copy(const eepi_landing_slot *slot, size_t offset, const eep_tensor *from,
@@ -103,12 +119,7 @@ void eepi_landing_copy(const eepi_landing_slot *slot, size_t offset, const eep_t
 {
     for (size_t at = 0; at < size; at += EEPI_CHECKSUM_BLOCK_BYTES) {
         const size_t take = least(size - at, EEPI_CHECKSUM_BLOCK_BYTES);
-        for (size_t done = 0, piece; done < take; done += piece) {
-            piece = take - done;
-            memcpy(slot->block + done,
-                   piece_at(from, slot->num_tensors, offset + at + done, &piece), piece);
-        }
-        put_block(slot, offset + at, take);
+        put_block(slot, offset + at, joined(slot, from, offset + at, take), take);
     }
     order_stores();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes of an expert on their way into a slot that the CPU can write: each block is summed while it
- * is in the nearest cache, and the very bytes that were summed are written. */
+/* Bytes of an expert on their way into a slot that the CPU can write: each block is summed, and
+ * stored while it is in the nearest cache. */
 #ifndef EEPI_LANDING_H
 #define EEPI_LANDING_H
 
@@ -12,7 +12,7 @@ typedef struct eepi_landing_slot {
     const eep_tensor *tensors;
     int num_tensors;
     eepi_checksum *sum;
-    unsigned char *block; /* [EEPI_CHECKSUM_BLOCK_BYTES]: each block is copied here first */
+    unsigned char *block; /* [EEPI_CHECKSUM_BLOCK_BYTES]: a block that lies in two tensors */
 } eepi_landing_slot;
 
 /* Where a device's memory is. */

@@ -2,6 +2,8 @@
 /* Bulk copies: right bytes, every way for a fetch to end, and survivors of killed and stopped
  * peers. */
 #include "tests/lib/bulk_fixture.h"
+#include "transport/bulk/bulk_ucx.h"
+#include "transport/bulk/shm_region.h"
 
 #include <criterion/criterion.h>
 #include <poll.h>
@@ -117,15 +119,19 @@ OVER_BOTH(names_what_is_wrong_with_a_request)
 
 OVER_BOTH(fetches_ranges_across_parts_and_chunks)
 {
+    enum { CHUNK = SHM_SLOT_BYTES, UCX_CHUNK = BULK_UCX_CHUNK_BYTES };
     static const struct {
         uint64_t offset, bytes;
     } ranges[] = {
-        {0, 1},                     /* the first byte */
-        {300000, 7},                /* the end of the first part, the second, the third */
-        {SMALL_BYTES - 1, 1},       /* the last byte */
-        {1, EEPI_BULK_CHUNK_BYTES}, /* as long as a chunk, not where one begins */
-        {299000, EEPI_BULK_CHUNK_BYTES + 4097}, /* two chunks over three parts */
-        {EEPI_BULK_CHUNK_BYTES, SMALL_BYTES - EEPI_BULK_CHUNK_BYTES},
+        {0, 1},                 /* the first byte */
+        {300000, 7},            /* the end of the first part, the second, the third */
+        {SMALL_BYTES - 1, 1},   /* the last byte */
+        {1, CHUNK},             /* as long as a chunk, not where one begins */
+        {299000, CHUNK + 4097}, /* two chunks over three parts */
+        {CHUNK, SMALL_BYTES - CHUNK},
+        {1, UCX_CHUNK},
+        {299000, UCX_CHUNK + 4097},
+        {UCX_CHUNK, SMALL_BYTES - UCX_CHUNK},
     };
     node self, server;
     cr_assert_eq(open_node(&self), 0);

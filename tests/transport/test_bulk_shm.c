@@ -177,7 +177,7 @@ static void progress_some(node *of)
 
 Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
 {
-    enum { CHUNK = EEPI_BULK_CHUNK_BYTES, BYTES = CHUNK + 1000 };
+    enum { CHUNK = SHM_SLOT_BYTES, BYTES = CHUNK + 1000 };
     static const struct {
         uint64_t offset, bytes, total, later;
         uint32_t slot;

@@ -253,7 +253,7 @@ static void raw_close(raw_worker *raw)
 
 Test(bulk_ucx, chunks_that_do_not_fit_never_touch_memory)
 {
-    enum { CHUNK = EEPI_BULK_CHUNK_BYTES, BYTES = CHUNK + 1000 };
+    enum { CHUNK = BULK_UCX_CHUNK_BYTES, BYTES = CHUNK + 1000 };
     static const bulk_wire good = {
         .magic = BULK_MAGIC, .kind = BULK_CHUNK, .epoch = 5, .bytes = CHUNK, .total = BYTES};
     static const struct {

@@ -13,13 +13,13 @@
 static eep_status land_locally(eepi_bulk *bulk, bulk_fetch *fetch, const eepi_bulk_part *parts,
                                int num_parts)
 {
-    unsigned char *chunk = malloc(EEPI_BULK_CHUNK_BYTES);
+    unsigned char *chunk = malloc(bulk->chunk_bytes);
     if (chunk == NULL) {
         return EEP_ERR_NO_MEMORY;
     }
-    for (uint64_t at = 0; at < fetch->bytes; at += EEPI_BULK_CHUNK_BYTES) {
+    for (uint64_t at = 0; at < fetch->bytes; at += bulk->chunk_bytes) {
         uint64_t bytes = fetch->bytes - at;
-        bytes = bytes < EEPI_BULK_CHUNK_BYTES ? bytes : EEPI_BULK_CHUNK_BYTES;
+        bytes = bytes < bulk->chunk_bytes ? bytes : bulk->chunk_bytes;
         eepi_bulk_gather(chunk, parts, num_parts, fetch->blob.offset + at, bytes);
         eepi_bulk_chunk_land(bulk, fetch, at, chunk, bytes);
     }
@@ -96,8 +96,11 @@ static int arm(eepi_bulk *bulk, uint64_t now_us)
     if (next_us == UINT64_MAX) {
         next_us = 0;
     }
-    /* An expired timer stays readable until it is set again. */
-    if (bulk->timer_at_us != next_us || (next_us != 0 && next_us <= now_us)) {
+    /* An expired timer stays readable until it is set again. One that is to come stays as it is if
+     * it is early enough: to wake once too often costs less than to set it for each fetch. */
+    bool is_early = bulk->timer_at_us > now_us && (next_us == 0 || bulk->timer_at_us <= next_us);
+    bool is_over = bulk->timer_at_us != 0 && bulk->timer_at_us <= now_us;
+    if (is_over || (bulk->timer_at_us != next_us && !is_early)) {
         eepi_bulk_set_timer(bulk, next_us);
     }
     return 0;
@@ -111,9 +114,11 @@ int eepi_bulk_fd(eepi_bulk *bulk)
 int eepi_bulk_progress(eepi_bulk *bulk)
 {
     uint64_t now_us = eepi_now_us();
+    bulk->in_progress = true;
     int work = bulk->carrier->progress(bulk, now_us);
     work |= progress_fetches(bulk, now_us);
     work |= deliver(bulk);
+    bulk->in_progress = false;
     return work ? 1 : arm(bulk, now_us);
 }
 
@@ -132,7 +137,7 @@ eep_status eepi_bulk_fetch(eepi_bulk *bulk, const void *peer_address, size_t add
     if (bulk->closing) {
         return EEP_ERR_STATE;
     }
-    uint64_t num_chunks = (bytes - 1) / EEPI_BULK_CHUNK_BYTES + 1;
+    uint64_t num_chunks = (bytes - 1) / bulk->chunk_bytes + 1;
     bulk_fetch *fetch = calloc(1, sizeof *fetch + num_chunks / 8 + 1);
     if (fetch == NULL) {
         return EEP_ERR_NO_MEMORY;

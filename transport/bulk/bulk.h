@@ -30,7 +30,7 @@ typedef struct eepi_blob {
 } eepi_blob;
 
 /* Up to EEPI_BULK_PARTS pieces of memory that make up a blob, in order. */
-enum { EEPI_BULK_PARTS = 8, EEPI_BULK_CHUNK_BYTES = 256 * 1024 };
+enum { EEPI_BULK_PARTS = 8, EEPI_BULK_GRAIN_BYTES = 16 * 1024 };
 typedef struct eepi_bulk_part {
     const void *data;
     size_t bytes;
@@ -44,8 +44,8 @@ typedef int (*eepi_bulk_serve_fn)(void *user, const eepi_blob *blob, uint64_t by
  * Called once for each serve that named some, from eepi_bulk_progress or eepi_bulk_close. */
 typedef void (*eepi_bulk_served_fn)(void *user, const eepi_bulk_part *parts, int num_parts);
 /* Bytes of a fetch without a buffer have arrived: put them where they belong. `offset` is counted
- * from the begin of the range and is a multiple of EEPI_BULK_CHUNK_BYTES; `bytes` is as much, or
- * what the range has left. They can be read during the call only, and may come again, from another
+ * from the begin of the range and and `bytes` are multiples of EEPI_BULK_GRAIN_BYTES, but for the
+ * end of the range. They can be read during the call only, and may come again, from another
  * transfer or in part from another chunk, where the fetch then fails. Called from
  * eepi_bulk_progress while the fetch runs, and not behind its end or cancel; calls no copier. */
 typedef void (*eepi_bulk_land_fn)(void *user, uint64_t transfer, uint64_t offset, const void *data,

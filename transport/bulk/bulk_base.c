@@ -54,17 +54,18 @@ bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const 
     return NULL;
 }
 
-bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes)
+bool eepi_bulk_chunk_fits(const eepi_bulk *bulk, const bulk_fetch *fetch, const bulk_wire *wire,
+                          size_t payload_bytes)
 {
     if (wire->total != fetch->bytes || wire->offset >= fetch->bytes ||
-        wire->offset % EEPI_BULK_CHUNK_BYTES != 0) {
+        wire->offset % bulk->chunk_bytes != 0) {
         return false;
     }
     uint64_t bytes = fetch->bytes - wire->offset;
-    if (bytes > EEPI_BULK_CHUNK_BYTES) {
-        bytes = EEPI_BULK_CHUNK_BYTES;
+    if (bytes > bulk->chunk_bytes) {
+        bytes = bulk->chunk_bytes;
     }
-    uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
+    uint64_t chunk = wire->offset / bulk->chunk_bytes;
     return wire->bytes == bytes && payload_bytes == bytes &&
            (fetch->arrived[chunk / 8] & (1u << chunk % 8)) == 0;
 }
@@ -81,7 +82,7 @@ void eepi_bulk_chunk_land(eepi_bulk *bulk, bulk_fetch *fetch, uint64_t offset, c
 
 void eepi_bulk_chunk_landed(eepi_bulk *bulk, bulk_fetch *fetch, const bulk_wire *wire)
 {
-    uint64_t chunk = wire->offset / EEPI_BULK_CHUNK_BYTES;
+    uint64_t chunk = wire->offset / bulk->chunk_bytes;
     fetch->arrived[chunk / 8] |= (unsigned char)(1u << chunk % 8);
     fetch->received += wire->bytes;
     if (fetch->received == fetch->bytes) {
@@ -174,15 +175,16 @@ void eepi_bulk_set_timer(eepi_bulk *bulk, uint64_t at_us)
 
 void eepi_bulk_wake(eepi_bulk *bulk)
 {
-    if (bulk->timer_at_us != 1) {
+    if (bulk->timer_at_us != 1 && !bulk->in_progress) {
         eepi_bulk_set_timer(bulk, 1);
     }
 }
 
-eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
+eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier, uint64_t chunk_bytes,
                                const eepi_bulk_config *config)
 {
     *bulk = (eepi_bulk){.carrier = carrier,
+                        .chunk_bytes = chunk_bytes,
                         .serve = config->serve,
                         .served = config->served,
                         .note = config->note,

@@ -8,7 +8,7 @@
  *     requester                                    server
  *     REQUEST(epoch, transfer, blob, range)  --->  asks its `serve` function
  *                                            <---  CHUNK(epoch, transfer, offset) ...
- *     each chunk checked against the fetch         at most BULK_CHUNKS_IN_FLIGHT under way
+ *     each chunk checked against the fetch         a few at a time are under way
  *     and its sender, then put into its place
  *     (CANCEL when it has given up           --->  sends no more)
  *                                            <---  END(status) instead of chunks: no such blob
@@ -26,7 +26,6 @@
 #include <stdbool.h>
 
 enum {
-    BULK_CHUNKS_IN_FLIGHT = 4,     /* chunks per transfer sent and not yet received */
     BULK_ADDRESS_MAX_BYTES = 4096, /* of what is taken for one */
     BULK_NOTE_BYTES = 700,
     BULK_SERVES_MAX = 4096 /* transfers served at a time; more requests are dropped */
@@ -48,7 +47,7 @@ typedef struct bulk_wire {
     uint32_t kind;
     uint64_t epoch;
     uint64_t transfer;   /* chosen by the requester, unique on its copier */
-    uint64_t offset;     /* of a chunk: within the range, a multiple of EEPI_BULK_CHUNK_BYTES; of a
+    uint64_t offset;     /* of a chunk: within the range, where a chunk begins; of a
                             request: where the range begins in the blob */
     uint64_t bytes;      /* of a chunk; of the range in a request */
     uint64_t total;      /* of a chunk: bytes of the range; of a request: of the whole blob */
@@ -97,6 +96,7 @@ typedef struct bulk_carrier {
 /* First member of each carrier's own struct. */
 struct eepi_bulk {
     const bulk_carrier *carrier;
+    uint64_t chunk_bytes; /* of the carrier's: of each chunk of a range but the last */
     eepi_bulk_serve_fn serve;
     eepi_bulk_served_fn served;
     eepi_bulk_land_fn land;
@@ -113,6 +113,7 @@ struct eepi_bulk {
     bulk_fetch *ended, **ended_end; /* `done` not yet called */
     uint64_t last_transfer;
     bool closing;
+    bool in_progress; /* what is begun is seen before the owner sleeps */
 };
 
 /* Write a text for error_out (may be NULL) and return the status. Any thread. */
@@ -123,7 +124,7 @@ uint64_t eepi_bulk_deadline_us(uint64_t now_us, uint64_t timeout_us);
 
 /* Fill in what is common; makes the two descriptors. EEP_ERR_SYSTEM: errno says why. */
 EEP_MUST_CHECK eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier,
-                                              const eepi_bulk_config *config);
+                                              uint64_t chunk_bytes, const eepi_bulk_config *config);
 void eepi_bulk_base_close(eepi_bulk *bulk);
 /* Have the owner's poll return at that time (0: never, 1: now). */
 void eepi_bulk_set_timer(eepi_bulk *bulk, uint64_t at_us);
@@ -136,7 +137,8 @@ bulk_fetch *eepi_bulk_fetch_find(const eepi_bulk *bulk, const void *peer, const 
 /* Take a running fetch out of the list: nothing of it lands any more. */
 void eepi_bulk_fetch_end(eepi_bulk *bulk, bulk_fetch *fetch, eep_status status);
 /* Whether a chunk is one of those that the fetch still waits for. */
-bool eepi_bulk_chunk_fits(const bulk_fetch *fetch, const bulk_wire *wire, size_t payload_bytes);
+bool eepi_bulk_chunk_fits(const eepi_bulk *bulk, const bulk_fetch *fetch, const bulk_wire *wire,
+                          size_t payload_bytes);
 /* Put the bytes of a chunk that fits into their place. */
 void eepi_bulk_chunk_land(eepi_bulk *bulk, bulk_fetch *fetch, uint64_t offset, const void *data,
                           uint64_t bytes);

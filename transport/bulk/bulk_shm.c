@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    MESSAGES_A_ROUND = 8, /* of one peer: each may be a chunk to copy */
+    MESSAGES_A_ROUND = 4, /* of one peer: each may be a chunk to copy */
     MAX_EVENTS = 32
 };
 
@@ -88,7 +88,7 @@ static void handle_chunk(bulk_shm *shm, shm_peer *from, const shm_wire *message)
     }
     bulk_fetch *fetch = eepi_bulk_fetch_find(&shm->base, from, wire);
     /* NULL: of a voided transfer (rule R1) */
-    if (fetch != NULL && !eepi_bulk_chunk_fits(fetch, wire, wire->bytes)) {
+    if (fetch != NULL && !eepi_bulk_chunk_fits(&shm->base, fetch, wire, wire->bytes)) {
         eepi_shm_send_cancel(&shm->base, fetch);
         eepi_bulk_fetch_end(&shm->base, fetch, EEP_ERR_PROTOCOL);
     } else if (fetch != NULL) {

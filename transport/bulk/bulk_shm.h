@@ -13,7 +13,10 @@
 #include "transport/holder/holder_client.h"
 #include "transport/bulk/shm_region.h"
 
-enum { SHM_ADDRESS_VERSION = 2 };
+enum {
+    SHM_ADDRESS_VERSION = 2,
+    SHM_CHUNKS_IN_FLIGHT = 4 /* of a transfer: slots that are not read yet */
+};
 #define SHM_ADDRESS_MAGIC 0x4d485345u /* "ESHM", little-endian */
 /* By what peers find a copier. */
 typedef struct shm_address {

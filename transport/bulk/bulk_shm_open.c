@@ -81,7 +81,7 @@ eep_status eepi_bulk_shm_open(const eepi_bulk_config *config, char *error_out, s
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "out of memory");
     }
     shm->region_fd = -1;
-    if (eepi_bulk_base_open(&shm->base, &eepi_shm_carrier, config) != EEP_OK) {
+    if (eepi_bulk_base_open(&shm->base, &eepi_shm_carrier, SHM_SLOT_BYTES, config) != EEP_OK) {
         free(shm);
         return refuse_system(EEP_ERR_SYSTEM, "epoll_create1", error_out, error_bytes);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The side of a copy in shared memory that has the bytes. Each transfer has at most
- * BULK_CHUNKS_IN_FLIGHT slots, and peers take turns. A slot comes back when the requester
+ * SHM_CHUNKS_IN_FLIGHT slots, and peers take turns. A slot comes back when the requester
  * acknowledges or cancels, when its transfer's time is over, when its peer is gone, or, if others
  * wait for a slot, when the requester has stood still for STALL_US. */
 #include "transport/bulk/bulk_shm.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-    CHUNKS_A_ROUND = 8, /* written per progress */
+    CHUNKS_A_ROUND = 4, /* written per progress */
     STALL_US = 1000000
 };
 
@@ -164,15 +164,15 @@ static bool is_its_turn(const bulk_shm *shm, const shm_serve *serve)
 
 static bool can_send(const bulk_shm *shm, const shm_serve *serve)
 {
-    return has_chunks(serve) && slots_of(shm, serve) < BULK_CHUNKS_IN_FLIGHT &&
+    return has_chunks(serve) && slots_of(shm, serve) < SHM_CHUNKS_IN_FLIGHT &&
            is_its_turn(shm, serve);
 }
 
 static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
 {
     uint64_t bytes = serve->total - serve->offset;
-    if (bytes > EEPI_BULK_CHUNK_BYTES) {
-        bytes = EEPI_BULK_CHUNK_BYTES;
+    if (bytes > SHM_SLOT_BYTES) {
+        bytes = SHM_SLOT_BYTES;
     }
     shm_wire message = {.wire = {.magic = BULK_MAGIC,
                                  .kind = BULK_CHUNK,

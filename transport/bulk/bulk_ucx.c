@@ -81,7 +81,7 @@ static void handle_chunk(eepi_bulk *bulk, const void *peer, const bulk_wire *wir
     if (fetch == NULL) {
         return; /* of a voided transfer, or not from whom it was asked of (rule R1) */
     }
-    if (!eepi_bulk_chunk_fits(fetch, wire, payload_bytes)) {
+    if (!eepi_bulk_chunk_fits(bulk, fetch, wire, payload_bytes)) {
         send_cancel(bulk, fetch);
         eepi_bulk_fetch_end(bulk, fetch, EEP_ERR_PROTOCOL);
         return;
@@ -372,7 +372,9 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     ucx->settings = settings;
     uint64_t last_transfer = ucx->base.last_transfer;
     ucs_status_t status =
-        eepi_bulk_base_open(&ucx->base, &carrier, config) == EEP_OK ? UCS_OK : UCS_ERR_IO_ERROR;
+        eepi_bulk_base_open(&ucx->base, &carrier, BULK_UCX_CHUNK_BYTES, config) == EEP_OK
+            ? UCS_OK
+            : UCS_ERR_IO_ERROR;
     ucx->base.last_transfer = last_transfer; /* numbers that peers have heard are not given again */
     if (status == UCS_OK && is_new) {
         status = open_worker(ucx, interface, config->asks_for_cuda, &at, &call);

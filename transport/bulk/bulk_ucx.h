@@ -15,8 +15,13 @@
 #include <ucp/api/ucp.h>
 
 enum {
-    BULK_AM_ID = 1,              /* the one active message id in use */
-    BULK_CLOSE_FLUSH_US = 100000 /* longest wait of eepi_bulk_close for sends, then for closes */
+    BULK_AM_ID = 1, /* the one active message id in use */
+    /* Less than a segment of UCX's tcp: so a chunk is one message of the transport, which arrives
+     * as a whole in the buffer that it was received into. Longer ones UCX puts together in memory
+     * that it allocates for each. */
+    BULK_UCX_CHUNK_BYTES = 3 * EEPI_BULK_GRAIN_BYTES,
+    BULK_UCX_CHUNKS_IN_FLIGHT = 16, /* of a transfer: sent and not yet received */
+    BULK_CLOSE_FLUSH_US = 100000    /* longest wait of eepi_bulk_close for sends, then for closes */
 };
 
 /* Where a copier listens. A request names the nonce, so that another copier that has the port later
@@ -61,7 +66,7 @@ typedef struct bulk_serve {
     int num_parts;
     uint32_t in_flight;
     bool dropped; /* cancelled, too late or peer gone: ends when in_flight is 0 */
-    bulk_send sends[BULK_CHUNKS_IN_FLIGHT];
+    bulk_send sends[BULK_UCX_CHUNKS_IN_FLIGHT];
 } bulk_serve;
 
 /* Somebody wants to connect. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The side of a bulk copy that has the bytes. Requests are queued by the active message callback
- * and accepted from progress; every transfer then has at most BULK_CHUNKS_IN_FLIGHT chunks inside
- * UCX, which sends them straight from the pieces that the `serve` function named. */
+ * and accepted from progress; every transfer then has at most BULK_UCX_CHUNKS_IN_FLIGHT chunks
+ * inside UCX, which sends them straight from the pieces that the `serve` function named. */
 #include "transport/bulk/bulk_ucx.h"
 
 #include <stdlib.h>
@@ -137,7 +137,7 @@ static void name_pieces(const bulk_serve *serve, uint64_t bytes, bulk_send *send
 static int send_chunks(bulk_serve *serve)
 {
     int work = 0;
-    for (int i = 0; i < BULK_CHUNKS_IN_FLIGHT; i++) {
+    for (int i = 0; i < BULK_UCX_CHUNKS_IN_FLIGHT; i++) {
         bulk_send *send = &serve->sends[i];
         if (send->busy) {
             continue;
@@ -146,8 +146,8 @@ static int send_chunks(bulk_serve *serve)
             break;
         }
         uint64_t bytes = serve->total - serve->offset;
-        if (bytes > EEPI_BULK_CHUNK_BYTES) {
-            bytes = EEPI_BULK_CHUNK_BYTES;
+        if (bytes > BULK_UCX_CHUNK_BYTES) {
+            bytes = BULK_UCX_CHUNK_BYTES;
         }
         send->wire = (bulk_wire){
             .magic = BULK_MAGIC,

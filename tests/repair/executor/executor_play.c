@@ -45,10 +45,10 @@ static void arrive(int at, bool corrupted)
 
     memcpy(bytes, play.good + f->blob.offset, f->bytes);
     bytes[f->bytes / 2] ^= corrupted;
-    for (size_t done = 0; !f->buffer && done < f->bytes; done += EEPI_BULK_CHUNK_BYTES) {
+    for (size_t done = 0; !f->buffer && done < f->bytes; done += 3 * EEPI_BULK_GRAIN_BYTES) {
         const size_t rest = f->bytes - done;
         eepi_executor_landed(play.executor, (uint64_t)at + 1, done, bytes + done,
-                             rest < EEPI_BULK_CHUNK_BYTES ? rest : EEPI_BULK_CHUNK_BYTES);
+                             rest < 3 * EEPI_BULK_GRAIN_BYTES ? rest : 3 * EEPI_BULK_GRAIN_BYTES);
     }
     if (!f->buffer) {
         free(bytes);
