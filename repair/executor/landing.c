@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Landing in a slot, block by block. */
+/* Landing, block by block. */
 #include "repair/executor/landing.h"
 
 #include "graphs/device/device_share.h"
@@ -79,47 +79,48 @@ static unsigned char *piece_at(const eep_tensor *tensors, int num, size_t offset
 /* The block is summed and stored out of the nearest cache, into which the sum has brought it.
  * Nobody writes it meanwhile: it is private, or sealed, or in a chunk whose sequence is looked at
  * again. */
-static void put_block(const eepi_landing_slot *slot, size_t offset, const unsigned char *block,
+static void put_block(const eepi_landing_place *place, size_t offset, const unsigned char *block,
                       size_t size)
 {
-    eepi_checksum_blocks(slot->sum, offset, block, size);
+    eepi_checksum_blocks(place->sum, offset, block, size);
     for (size_t at = 0, piece; at < size; at += piece) {
         piece = size - at;
-        unsigned char *to = piece_at(slot->tensors, slot->num_tensors, offset + at, &piece);
+        unsigned char *to = piece_at(place->tensors, place->num_tensors, offset + at, &piece);
         store_past_caches(to, block + at, piece);
     }
 }
 
-void eepi_landing_put(const eepi_landing_slot *slot, size_t offset, const void *bytes, size_t size)
+void eepi_landing_put(const eepi_landing_place *place, size_t offset, const void *bytes,
+                      size_t size)
 {
     for (size_t at = 0; at < size; at += EEPI_CHECKSUM_BLOCK_BYTES) {
-        put_block(slot, offset + at, (const unsigned char *)bytes + at,
+        put_block(place, offset + at, (const unsigned char *)bytes + at,
                   least(size - at, EEPI_CHECKSUM_BLOCK_BYTES));
     }
     order_stores();
 }
 
 /* A block that lies in several tensors, in one piece. */
-static const unsigned char *joined(const eepi_landing_slot *slot, const eep_tensor *from,
-                                   size_t offset, size_t size)
+static const unsigned char *joined(const eepi_landing_place *place, const eep_tensor *from,
+                                   int num_from, size_t offset, size_t size)
 {
     for (size_t at = 0, piece; at < size; at += piece) {
         piece = size - at;
-        const unsigned char *part = piece_at(from, slot->num_tensors, offset + at, &piece);
+        const unsigned char *part = piece_at(from, num_from, offset + at, &piece);
         if (piece == size) {
             return part;
         }
-        memcpy(slot->block + at, part, piece);
+        memcpy(place->block + at, part, piece);
     }
-    return slot->block;
+    return place->block;
 }
 
-void eepi_landing_copy(const eepi_landing_slot *slot, size_t offset, const eep_tensor *from,
-                       size_t size)
+void eepi_landing_copy(const eepi_landing_place *place, size_t offset, const eep_tensor *from,
+                       int num_from, size_t size)
 {
     for (size_t at = 0; at < size; at += EEPI_CHECKSUM_BLOCK_BYTES) {
         const size_t take = least(size - at, EEPI_CHECKSUM_BLOCK_BYTES);
-        put_block(slot, offset + at, joined(slot, from, offset + at, take), take);
+        put_block(place, offset + at, joined(place, from, num_from, offset + at, take), take);
     }
     order_stores();
 }

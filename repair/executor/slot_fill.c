@@ -57,7 +57,7 @@ static uint64_t expected(const eepi_executor *x, const eepi_slot_fill *f)
 
 /* ------------------------------------------------------------------ between buffer and slot */
 
-typedef enum copy_way { OUT_OF_SLOT, INTO_SLOT, OUT_OF_BACKUP } copy_way;
+typedef enum copy_way { OUT_OF_SLOT, INTO_SLOT } copy_way;
 
 /* Copy `bytes` bytes from `offset` of an expert's tensors, into them or out of them. */
 static eep_status copy_range(eepi_executor *x, const eepi_slot_fill *f, const eep_tensor *tensors,
@@ -72,9 +72,7 @@ static eep_status copy_range(eepi_executor *x, const eepi_slot_fill *f, const ee
         const size_t until = offset + bytes > begin ? least(offset + bytes - begin, size) : 0;
         uint8_t *there = (uint8_t *)tensors[i].data + from;
         uint8_t *here = f->buffer + begin + from;
-        if (from < until && way == OUT_OF_BACKUP) {
-            memcpy(here, there, until - from);
-        } else if (from < until) {
+        if (from < until) {
             status = way == INTO_SLOT ? eep_copy_async(x->stream, there, here, until - from)
                                       : eep_copy_async(x->stream, here, there, until - from);
         }
@@ -95,21 +93,21 @@ static bool lands_in_slot(const eepi_slot_fill *f)
     return f->landing == EEPI_LANDING_SLOT;
 }
 
-static eepi_landing_slot landing_of(const eepi_executor *x, const eepi_slot_fill *f)
+static eepi_landing_place landing_of(const eepi_executor *x, const eepi_slot_fill *f)
 {
-    return (eepi_landing_slot){.tensors = slot_of(x, f),
-                               .num_tensors = x->config.num_tensors,
-                               .sum = f->sum,
-                               .block = x->block};
+    return (eepi_landing_place){.tensors = lands_in_slot(f) ? slot_of(x, f) : &f->staging,
+                                .num_tensors = lands_in_slot(f) ? x->config.num_tensors : 1,
+                                .sum = f->sum,
+                                .block = x->block};
 }
 
 void eepi_slot_fill_land(const eepi_executor *x, const eepi_slot_fill *f, size_t offset,
                          const void *data, size_t bytes)
 {
-    const eepi_landing_slot slot = landing_of(x, f);
+    const eepi_landing_place place = landing_of(x, f);
 
-    assert(lands_in_slot(f) && *placed_at(x, f) < 0);
-    eepi_landing_put(&slot, offset, data, bytes);
+    assert(!lands_in_slot(f) || *placed_at(x, f) < 0);
+    eepi_landing_put(&place, offset, data, bytes);
 }
 
 static void begin_gathering(eepi_executor *x, eepi_slot_fill *f);
@@ -182,8 +180,6 @@ eepi_step_result eepi_slot_fill_wait(eepi_executor *x, eepi_slot_fill *f, uint64
 static void begin_pass(eepi_executor *x, eepi_slot_fill *f)
 {
     eepi_segments_begin(&f->segments, x->slot_bytes, f->segment_memory);
-    eepi_checksum_begin(f->sum);
-    f->num_summed = 0;
     if (lands_in_slot(f)) {
         *placed_at(x, f) = -1;
     }
@@ -238,7 +234,7 @@ static void note_suspects(const eepi_executor *x, const eepi_slot_fill *f)
     }
 }
 
-/* All bytes are there and summed. */
+/* All bytes have landed. */
 static eepi_step_result verify(eepi_executor *x, eepi_slot_fill *f)
 {
     const int num_used = eepi_sources_num_used(&f->sources);
@@ -298,14 +294,13 @@ static void ask(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f, int at, in
                             .offset = eepi_segment_offset(segment),
                             .total = x->slot_bytes};
     const size_t bytes = eepi_segment_bytes(&f->segments, segment);
-    void *buffer = lands_in_slot(f) ? NULL : f->buffer + blob.offset;
     const void *address;
     uint64_t transfer = 0;
     size_t address_bytes = x->config.address(x->config.user, source->seat, &address);
 
     source->failed = address_bytes == 0
                          ? EEP_ERR_UNREACHABLE
-                         : eepi_bulk_fetch(bulk, address, address_bytes, &blob, buffer, bytes,
+                         : eepi_bulk_fetch(bulk, address, address_bytes, &blob, NULL, bytes,
                                            x->config.fetch_timeout_us, &transfer);
     if (source->failed == EEP_OK) {
         eepi_segments_ask(&f->segments, segment, at, transfer, x->now_us);
@@ -416,13 +411,17 @@ void eepi_slot_fill_fetched(eepi_executor *x, eepi_slot_fill *f, int segment, ee
 
 /* ------------------------------------------------------------------ gathering */
 
+/* The buffer takes what is read. Where bytes land there, it is in its place. */
 static eep_status read_checkpoint(eepi_executor *x, eepi_slot_fill *f, size_t offset, size_t bytes)
 {
-    const eep_status status = x->config.checkpoint(x->config.user, f->what.layer, f->what.expert,
-                                                   offset, f->buffer + offset, bytes);
+    uint8_t *to = f->buffer + offset;
+    const eep_status status =
+        x->config.checkpoint(x->config.user, f->what.layer, f->what.expert, offset, to, bytes);
 
     if (status == EEP_OK && lands_in_slot(f)) {
-        eepi_slot_fill_land(x, f, offset, f->buffer + offset, bytes);
+        eepi_slot_fill_land(x, f, offset, to, bytes);
+    } else if (status == EEP_OK) {
+        eepi_checksum_blocks(f->sum, offset, to, bytes);
     }
     return status;
 }
@@ -430,13 +429,13 @@ static eep_status read_checkpoint(eepi_executor *x, eepi_slot_fill *f, size_t of
 static eep_status read_backup(eepi_executor *x, eepi_slot_fill *f, size_t offset, size_t bytes)
 {
     const eep_tensor *own = x->config.backup(x->config.user, f->what.layer, f->what.expert);
+    const eepi_landing_place place = landing_of(x, f);
 
-    if (own != NULL && lands_in_slot(f)) {
-        const eepi_landing_slot slot = landing_of(x, f);
-        eepi_landing_copy(&slot, offset, own, bytes);
-        return EEP_OK;
+    if (own == NULL) {
+        return EEP_ERR_NOT_FOUND;
     }
-    return own != NULL ? copy_range(x, f, own, offset, bytes, OUT_OF_BACKUP) : EEP_ERR_NOT_FOUND;
+    eepi_landing_copy(&place, offset, own, x->config.num_tensors, bytes);
+    return EEP_OK;
 }
 
 /* Read the next segment that is wanted out of this rank's own backup, or the checkpoint. */
@@ -447,8 +446,7 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
     const size_t bytes = eepi_segment_bytes(&f->segments, segment);
     eepi_source *source = &f->sources.at[at];
 
-    /* landing sums and writes it as well */
-    spend(left, bytes + (lands_in_slot(f) ? bytes / 2 + bytes / 4 : 0));
+    spend(left, bytes + bytes / 2 + bytes / 4); /* it is read, summed and written */
     source->failed = source->kind == EEPI_FROM_CHECKPOINT ? read_checkpoint(x, f, offset, bytes)
                                                           : read_backup(x, f, offset, bytes);
     if (source->failed == EEP_OK) {
@@ -458,25 +456,6 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
         source->used = true;
         charge(x, bytes);
     }
-}
-
-/* Let the checksum go on over what is there in order; false: nothing is. What landed in the slot
- * was summed on its way. */
-static bool add_to_sum(eepi_slot_fill *f, size_t *left)
-{
-    const int at = f->num_summed;
-    size_t bytes;
-
-    if (at == f->segments.num || f->segments.at[at].state != EEPI_SEGMENT_THERE) {
-        return false;
-    }
-    f->num_summed++;
-    if (!lands_in_slot(f)) {
-        bytes = eepi_segment_bytes(&f->segments, at);
-        eepi_checksum_add(f->sum, f->buffer + eepi_segment_offset(at), bytes);
-        spend(left, bytes / 2); /* reading is about half of a copy */
-    }
-    return true;
 }
 
 /* The source whose turn it is; behind a peer the other peers are asked as well. */
@@ -492,10 +471,7 @@ static eepi_step_result gather(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill
     int first = whose_turn(f);
     bool asked = first >= 0 && f->sources.at[first].kind == EEPI_FROM_PEER && ask_peers(x, bulk, f);
 
-    if (add_to_sum(f, left)) {
-        return EEPI_STEP_WENT_ON;
-    }
-    if (f->num_summed == f->segments.num) {
+    if (f->segments.num_there == f->segments.num) {
         return verify(x, f);
     }
     if (asked || take_stalled(x, bulk, f)) {
@@ -551,6 +527,7 @@ void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *
 
     f->what = *what;
     f->sources.at = source_memory;
+    f->staging = (eep_tensor){f->buffer, x->slot_bytes};
     eepi_sources_list(&f->sources, x->view, what, has_own, x->config.checkpoint != NULL);
     if (has_own && x->config.owns_backup &&
         !x->config.owns_backup(x->config.user, what->layer, what->expert)) {

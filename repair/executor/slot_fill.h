@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One slot that is being filled: compared with what it holds, gathered from sources, checked, and
- * written, in bounded pieces. Where bytes land in the slot itself they are written and summed as
- * they come. Shared by the executor's own files. */
+ * written, in bounded pieces. Bytes are summed as they land, in the slot itself or in a
+ * staging buffer. Shared by the executor's own files. */
 #ifndef EEPI_SLOT_FILL_H
 #define EEPI_SLOT_FILL_H
 
@@ -37,14 +37,14 @@ typedef struct eepi_slot_fill {
     eepi_segments segments;
     eepi_segment *segment_memory; /* [segments of a slot] */
     eepi_landing landing;
-    bool alone;     /* one source after the other, each from the beginning */
-    int alone_at;   /* of the sources */
-    size_t worked;  /* bytes compared or written, in order */
-    int num_summed; /* segments that the checksum has, in order */
-    eepi_checksum *sum;
+    bool alone;         /* one source after the other, each from the beginning */
+    int alone_at;       /* of the sources */
+    size_t worked;      /* bytes compared or written, in order */
+    eepi_checksum *sum; /* of what has landed, block by block */
     eep_event *placed;
     uint64_t placed_us; /* when the last copy into the slot was begun */
     uint8_t *buffer;
+    eep_tensor staging; /* the buffer, as bytes land there */
 } eepi_slot_fill;
 
 /* What is known of a seat as a source, while one view is filled. */
@@ -96,7 +96,7 @@ eepi_step_result eepi_slot_fill_step(eepi_executor *executor, eepi_bulk *bulk, e
 /* PLACED: wait until the slot is written, at most so long. */
 eepi_step_result eepi_slot_fill_wait(eepi_executor *executor, eepi_slot_fill *fill,
                                      uint64_t bound_us);
-/* Bytes have arrived that belong to `offset` of the expert; what they are for has no buffer. */
+/* Bytes have arrived that belong to `offset` of the expert. */
 void eepi_slot_fill_land(const eepi_executor *executor, const eepi_slot_fill *fill, size_t offset,
                          const void *data, size_t bytes);
 /* The transfer of that segment has ended. */
