@@ -117,6 +117,7 @@ eep_status eepi_filling_open(eep_context *context)
         .background_bytes_per_s = context->config.background_bytes_per_s,
         .background_latency_percent = context->config.background_latency_percent,
         .fetch_timeout_us = FETCH_BOUND_US,
+        .segments_per_source = eepi_bulk_facts_of(context->bulk).fetches_per_peer,
         .slot = eepi_weights_slot,
         .backup = eepi_weights_backup,
         .owns_backup = eepi_weights_owns_backup,

@@ -40,6 +40,9 @@ eep_status eepi_executor_open(const eepi_executor_config *config, eepi_executor 
         return EEP_ERR_NO_MEMORY;
     }
     x->config = *config;
+    if (x->config.segments_per_source == 0) {
+        x->config.segments_per_source = EEPI_SEGMENTS_PER_SOURCE;
+    }
     x->memory = eepi_memory_place_of(config->device);
     eepi_pace_open(&x->pace, config->background_bytes_per_s, config->background_latency_percent);
     for (int i = 0; i < config->num_tensors; i++) {

@@ -16,7 +16,8 @@ typedef struct eepi_executor_config {
     size_t tensor_bytes[EEP_MAX_TENSORS];
     int32_t num_layers, num_slots; /* of this rank */
     uint64_t fetch_timeout_us;
-    uint64_t background_bytes_per_s;    /* behind live traffic, at most; at least 1 */
+    int segments_per_source;         /* asked of one peer at a time; 0: EEPI_SEGMENTS_PER_SOURCE */
+    uint64_t background_bytes_per_s; /* behind live traffic, at most; at least 1 */
     int32_t background_latency_percent; /* by which steps may take longer; 0: any */
     /* Tensors of one of this rank's slots. */
     const eep_tensor *(*slot)(void *user, int32_t layer, int32_t slot);

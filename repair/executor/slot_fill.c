@@ -322,7 +322,7 @@ static int num_in_flight(const eepi_executor *x)
 /* Each source in turn gets one segment more, as long as there are segments and room. */
 static bool ask_peers(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f)
 {
-    const int window = is_behind_traffic(x) ? 1 : EEPI_SEGMENTS_PER_SOURCE;
+    const int window = is_behind_traffic(x) ? 1 : x->config.segments_per_source;
     bool asked = false, asked_now = true;
 
     while (asked_now) {
@@ -517,7 +517,7 @@ static void leave_out_away(const eepi_executor *x, eepi_sources *sources)
 bool eepi_slot_fill_may_begin(const eepi_executor *x, const eepi_fill *what)
 {
     return what->source < 0 || what->source >= x->view->shape.max_ranks ||
-           x->seats[what->source].in_flight < EEPI_SEGMENTS_PER_SOURCE;
+           x->seats[what->source].in_flight < x->config.segments_per_source;
 }
 
 void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *what,

@@ -15,8 +15,7 @@
 enum {
     EEPI_COPY_BOUND_US = 10000000, /* a device that takes longer has failed */
     EEPI_FILLS_AT_ONCE = 4,
-    /* Asked of one peer at a time, over all slots. More fill the queues of a connection, and what
-     * comes out of them is in no cache any more (docs/BENCH.md). */
+    /* Asked of one peer at a time, over all slots, where the copier does not say. */
     EEPI_SEGMENTS_PER_SOURCE = 2,
     EEPI_SEGMENT_STALL_US = 250000 /* then a segment is asked of another source that is idle */
 };

@@ -63,6 +63,7 @@ typedef void (*eepi_bulk_note_fn)(void *user, const char *text);
 typedef struct eepi_bulk_facts {
     eep_bulk carrier;              /* SHM or UCX */
     uint32_t ucx_major, ucx_minor; /* of the UCX that runs; 0: it is another carrier */
+    int fetches_per_peer;          /* under way at a time: with more the bytes leave the caches */
     bool sends_cuda;               /* pieces of blobs may lie in GPU memory, as UCX says */
 } eepi_bulk_facts;
 

@@ -326,7 +326,7 @@ static uint64_t settings_of(const struct sockaddr_in *at, bool asks_for_cuda)
 static eepi_bulk_facts facts_of(const bulk_ucx *ucx)
 {
     ucp_context_attr_t attributes = {.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES};
-    eepi_bulk_facts facts = {.carrier = EEP_BULK_UCX};
+    eepi_bulk_facts facts = {.carrier = EEP_BULK_UCX, .fetches_per_peer = 2};
     unsigned release;
     ucp_get_version(&facts.ucx_major, &facts.ucx_minor, &release);
     facts.sends_cuda = ucp_context_query(ucx->context, &attributes) == UCS_OK &&

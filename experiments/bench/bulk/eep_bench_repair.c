@@ -172,6 +172,8 @@ static int measure(repair *r, bulk_pair *pair)
                                    .num_layers = 1,
                                    .num_slots = options.experts,
                                    .fetch_timeout_us = TIMEOUT_US,
+                                   .segments_per_source =
+                                       eepi_bulk_facts_of(r->bulk).fetches_per_peer,
                                    .background_bytes_per_s = 1,
                                    .slot = slot_of,
                                    .backup = no_backup,

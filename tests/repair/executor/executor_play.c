@@ -185,6 +185,7 @@ void play_begin(int source, eepi_view_phase phase)
                                    .num_slots = 2,
                                    .background_bytes_per_s = 1000000000,
                                    .fetch_timeout_us = 2000000,
+                                   .segments_per_source = play.per_source,
                                    .slot = slot_of,
                                    .backup = backup_of,
                                    .owns_backup = owns_backup,

@@ -47,6 +47,7 @@ typedef struct executor_play {
     eep_tensor slot_tensors[2], own_tensors[2];
     int checkpoint_reads, checkpoint_fails_after; /* -1: it never does */
     bool has_checkpoint, checkpoint_is_corrupted, any_expert, own_is_of_node;
+    int per_source; /* segments that the copier likes; 0: it does not say */
     int done, notes;
     eep_status status;
     uint64_t bytes;

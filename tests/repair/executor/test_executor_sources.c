@@ -16,12 +16,12 @@ TestSuite(executor_sources, .init = open_play, .fini = close_play);
 Test(executor_sources, several_sources_share_an_expert)
 {
     play.seats[1].is = play.seats[3].is = play.seats[4].is = GOOD;
+    play.per_source = EEPI_SEGMENTS_PER_SOURCE + 1;
     play_begin(3, EEPI_VIEW_REPAIRING);
     cr_expect_eq(play.fetches[0].seat, 3);
-    cr_expect_eq(play.num_fetches, 3 * EEPI_SEGMENTS_PER_SOURCE);
+    cr_expect_eq(play.num_fetches, 3 * play.per_source);
     for (int seat = 1; seat < SEATS; seat++) {
-        cr_expect_eq(play.seats[seat].asked, seat == 2 ? 0 : EEPI_SEGMENTS_PER_SOURCE, "rank %d",
-                     seat);
+        cr_expect_eq(play.seats[seat].asked, seat == 2 ? 0 : play.per_source, "rank %d", seat);
     }
     play_run();
     expect_filled();
