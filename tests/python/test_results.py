@@ -19,6 +19,7 @@ import beside
 import common
 import cycles
 import pause_pair
+import restart
 
 MAIN, RESULTS = "README.md", "experiments/results/README.md"
 
@@ -318,6 +319,30 @@ class Results(unittest.TestCase):
                 "tokens/s before {before:.0f} degraded {degraded:.0f} after {after:.0f}".format(
                     **summary["throughput"])):
             self.assertIn(part, text, f"\n{MAIN}: the rows give '{part}'")
+
+    def test_restart(self):
+        """One kill, elastic and as a full restart: medians of pauses and of the restart's parts."""
+        rows = rows_of("restart/restart.csv")
+
+        def median(side, weights, name, digits=0):
+            return f"{restart.median(rows, side, weights, name):.{digits}f}"
+        parts = []
+        for weights in restart.WEIGHTS:
+            pairs = [[row["pause_ms"] for row in rows
+                      if (row["side"], row["weights"]) == (side, weights)] for side in restart.SIDES]
+            mean, low, high = pause_pair.interval(
+                [again / elastic for elastic, again in zip(*pairs)])
+            parts += [f"{weights}: pause {median('elastic', weights, 'pause_ms')} against "
+                      f"{median('restart', weights, 'pause_ms')} ms, {mean:.1f} times as long "
+                      f"({low:.1f} to {high:.1f})"]
+            self.assertEqual({len(side) for side in pairs}, {10}, weights)
+        parts.append("seed: " + " + ".join(
+            f"{name.removesuffix('_ms')} {median('restart', 'seed', name)}"
+            for name in restart.OF_RESTART))
+        parts.append(f"{median('restart', 'seed', 'requests_failed')} requests failed")
+        parts.append(f"0 in {len(rows)} runs" if all(row["good"] == 1 for row in rows) else "wrong")
+        self.assertEqual({row["requests_failed"] for row in rows if row["side"] == "elastic"}, {0})
+        self.says(RESULTS, "| `restart/restart.csv`", *parts)
 
     def test_rows_with_the_others_share_are_named(self):
         """Whoever compares times wants to know what else the machine did."""
