@@ -6,6 +6,8 @@
 /* Go on as long as so many exchanges (and one per two ranks) lower the most loaded rank by such a
  * part of the mean. */
 enum { PATIENCE = 8, WORTHWHILE = 1000 };
+/* Detours cost most to look for: only above the target by more than such a part of the mean. */
+enum { FAR = 64 };
 
 /* An exchange of up to two copies of rank `from` against as many of rank `to`. */
 typedef struct exchange {
@@ -168,6 +170,99 @@ static bool find_double(const eepi_packing *p, int from, exchange *found)
     return found->to >= 0;
 }
 
+/* ---------------------------------------------------------------- detours */
+
+/* A copy that may not come to `from`, because of where its expert's other copy is: first the other
+ * copy goes elsewhere, in an exchange with a copy of nearly the same share. */
+typedef struct detour {
+    int64_t gain;
+    int come, to;   /* it comes from `to`, */
+    int give;       /* for this one of `from` */
+    int other, via; /* its other copy goes from `other` to `via`, */
+    int back;       /* for this one of `via` */
+} detour;
+
+/* The largest copy of `from` that may go to `to` for one of that share, without lifting it as high.
+ */
+static int copy_to_give(const eepi_packing *p, int from, int to, int64_t share)
+{
+    const int32_t *mine = eepi_packing_items(p, from);
+
+    for (int i = 0; i < p->used[from]; i++) {
+        if (p->load[to] + p->share[mine[i]] - share < p->load[from] &&
+            eepi_packing_may_move(p, mine[i], from, to)) {
+            return mine[i];
+        }
+    }
+    return -1;
+}
+
+/* Where the other copy of d->come may go, such that d->come may come. */
+static bool find_via(const eepi_packing *p, int from, detour *d)
+{
+    const int64_t share = p->share[d->come];
+
+    for (int via = 0; via < p->num_ranks; via++) {
+        if (via == from || via == d->to || !eepi_packing_is_apart(p, via, from) ||
+            eepi_packing_shared(p, via, from) >= p->pair_limit ||
+            !eepi_packing_may_move(p, d->come, d->other, via)) {
+            continue;
+        }
+        for (int k = 0; k < p->used[via]; k++) {
+            const int back = eepi_packing_items(p, via)[k];
+            const int64_t change = p->share[back] - share;
+            if (back != d->give && p->load[d->other] + change < p->load[from] &&
+                p->load[via] - change < p->load[from] &&
+                may_swap(p, d->come, d->other, back, via)) {
+                d->via = via;
+                d->back = back;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The detour that lowers `from` most, if it is worth while. */
+static bool find_detour(const eepi_packing *p, int from, detour *found)
+{
+    *found = (detour){.gain = p->total / p->num_ranks / WORTHWHILE, .come = -1};
+    for (int to = 0; to < p->num_ranks; to++) {
+        for (int k = p->used[to] - 1; k >= 0 && to != from; k--) {
+            const int come = eepi_packing_items(p, to)[k];
+            const int32_t *holder = p->holder + p->first[come];
+            if (p->copies[come] != 2 || eepi_packing_has_item(p, from, come)) {
+                continue;
+            }
+            detour d = {.come = come, .to = to, .other = holder[holder[0] == to]};
+            d.give = copy_to_give(p, from, to, p->share[come]);
+            d.gain = d.give < 0 ? 0 : p->share[d.give] - p->share[come];
+            if (d.gain <= found->gain) {
+                continue;
+            }
+            if (d.other != from && d.give != come && eepi_packing_has_item(p, d.other, come) &&
+                find_via(p, from, &d)) {
+                *found = d;
+            }
+        }
+    }
+    return found->come >= 0;
+}
+
+/* false: against a rule after all, and nothing was changed. */
+static bool make_detour(eepi_packing *p, int from, const detour *d)
+{
+    eepi_packing_swap(p, d->come, d->other, d->back, d->via);
+    if (may_swap(p, d->give, from, d->come, d->to)) {
+        eepi_packing_swap(p, d->give, from, d->come, d->to);
+        return true;
+    }
+    eepi_packing_swap(p, d->come, d->via, d->back, d->other);
+    return false;
+}
+
+/* ---------------------------------------------------------------- in order */
+
 /* false: the second exchange is against a rule once the first was made, and nothing was changed. */
 static bool make(eepi_packing *p, int from, const exchange *e)
 {
@@ -183,6 +278,23 @@ static bool make(eepi_packing *p, int from, const exchange *e)
     return false;
 }
 
+/* One exchange that lowers `from`. */
+static bool relieve(eepi_packing *p, int from, int64_t enough, bool with_doubles)
+{
+    const int64_t far = enough + p->total / p->num_ranks / FAR;
+    exchange e;
+    detour d;
+
+    if (find_single(p, from, enough, &e)) {
+        return make(p, from, &e);
+    }
+    if (with_doubles && find_double(p, from, &e) && make(p, from, &e)) {
+        return true;
+    }
+    return with_doubles && p->num_slots > 2 && p->load[from] > far && find_detour(p, from, &d) &&
+           make_detour(p, from, &d);
+}
+
 int64_t eepi_deal_level(eepi_packing *p, int64_t target, int work, bool with_doubles)
 {
     const int64_t enough = (int64_t)((__int128)p->total * target / p->num_ranks / EEPI_RATIO_ONE);
@@ -190,11 +302,7 @@ int64_t eepi_deal_level(eepi_packing *p, int64_t target, int work, bool with_dou
 
     int64_t before = p->load[from];
     for (int done = 1; done <= work && p->load[from] > enough; done++) {
-        exchange e;
-        if (!find_single(p, from, enough, &e) && !(with_doubles && find_double(p, from, &e))) {
-            break;
-        }
-        if (!make(p, from, &e)) {
+        if (!relieve(p, from, enough, with_doubles)) {
             break;
         }
         from = eepi_packing_most_loaded(p);
