@@ -14,6 +14,7 @@ typedef struct spare_slots {
 typedef struct offer {
     int slot, second;
     bool apart;
+    bool harm;      /* what had the slot is on near seats without it, and needs another fill */
     int filled;     /* of the target seat, in this round */
     int64_t excess; /* above the target, of what others must take over */
     int64_t load;   /* of the slot's seat, without what the slot carries */
@@ -29,6 +30,9 @@ static bool is_better(const offer *a, const offer *b)
     if (a->excess != b->excess) {
         return a->excess < b->excess;
     }
+    if (a->harm != b->harm) {
+        return b->harm;
+    }
     return a->filled != b->filled ? a->filled < b->filled : a->load < b->load;
 }
 
@@ -36,7 +40,7 @@ static offer offer_of(const eepi_outlook *o, int slot, int second, bool apart)
 {
     const eepi_outlook_seat *seat = &o->seat[eepi_outlook_seat_of(o, slot)];
 
-    return (offer){slot, second, apart, seat->filled, 0, seat->load - o->carried[slot]};
+    return (offer){slot, second, apart, false, seat->filled, 0, seat->load - o->carried[slot]};
 }
 
 /* The slot is lost to its expert, whose other replicas take over what it carries. */
@@ -105,6 +109,7 @@ static void offer_slots(const eepi_outlook *o, int expert, int seat, offer *best
             continue;
         }
         this.apart = bare ? loss.single + loss.near <= 0 : this.apart; /* no harm comes first */
+        this.harm = loss.near > 0;
         this.excess = excess_without(o, slot);
         if (is_tolerable(o, expert, &this)) {
             *best = is_better(&this, best) ? this : *best;

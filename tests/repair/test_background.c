@@ -105,6 +105,39 @@ Test(background, redundancy_comes_back_where_there_are_slots)
     }
 }
 
+/* Experts on one seat, or on near ones only. */
+static int unprotected(eepi_view *view)
+{
+    eepi_background *b = eepi_background_new(&view->shape);
+    eepi_background_limits none = eepi_background_defaults;
+
+    cr_assert_not_null(b);
+    none.max_fills = 0;
+    eepi_background_begin(b, view, NULL, 0);
+    cr_assert_eq(eepi_background_layer(b, 0, NULL, &none), 0);
+    const eepi_background_state state = eepi_background_state_of(b);
+    eepi_background_free(b);
+    return state.single + state.near;
+}
+
+/* 17 slots of 32 ranks, a rank is lost. A fill protects one expert. It takes no slot from an expert
+ * that would then be on near seats and need a fill itself. */
+Test(background, a_second_replica_costs_one_fill)
+{
+    for (int dead = 0; dead < 32; dead += 5) {
+        eepi_view *view = new_view_of((eepi_view_shape){32, 1, 256, 17, 8, 0});
+        for (int seat = 0; seat < 32; seat++) {
+            set_seat(view, seat, EEP_SEAT_ACTIVE);
+        }
+        cr_assert_eq(eepi_plan_initial(view), EEP_OK);
+        kill_seat(view, dead);
+        const int lacking = unprotected(view);
+        cr_assert_leq(run_to_rest(view, NULL, 256), lacking, "seat %d: %d lack one", dead, lacking);
+        cr_assert_eq(unprotected(view), 0, "seat %d", dead);
+        free(view);
+    }
+}
+
 /* Replicas on neighbours do not count as protection: one of them changes places. */
 Test(background, replicas_on_neighbours_are_moved_apart)
 {
