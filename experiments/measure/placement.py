@@ -185,6 +185,9 @@ def measure(options, eplb):
                 line = summary(name, law, goal, placed, times[goal])
                 line["flow_worst"] = f"{max(float(row['flow']) for row in placed):.4f}"
                 line["over_floor"] = max(int(r["singles"]) - int(r["floor"]) for r in placed)
+                line["over_bound"] = "%.4f" % max(float(row["ratio"]) / float(row["bound"])
+                                                  for row in placed)
+                line["least_singles"] = min(float(row["least_singles"]) for row in placed)
                 line["at_risk"] = max(int(row["at_risk"]) for row in placed)
                 line["most_shared"] = max(int(row["most_shared"]) for row in placed)
                 if theirs:

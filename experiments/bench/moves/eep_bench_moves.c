@@ -5,6 +5,7 @@
  * before it, and what the loss uncovers was restored inside the pause.
  *
  *     eep-bench-moves [LAYERS [SEED]] */
+#include "experiments/bench/moves/equal_moves.h"
 #include "repair/background/background.h"
 #include "repair/placement.h"
 #include "repair/planner/planner.h"
@@ -110,8 +111,8 @@ static void lose(const bench *b, eepi_view *view, int from, int n)
 /* ---------------------------------------------------------------- rows */
 
 typedef struct sums {
-    double protecting, levelling, before, after, worst, us;
-    int most_protecting, most_levelling, single, near;
+    double protecting, forced, levelling, equal, before, after, worst, us;
+    int most_protecting, most_levelling, most_equal, stuck, single, near;
 } sums;
 
 static double thread_us(void)
@@ -153,6 +154,9 @@ static void settle(bench *b, eepi_view *view, int layer, int *protecting_out, in
 static void run_layer(bench *b, const eepi_view *lost, eepi_view *view, int layer, sums *s)
 {
     const eepi_background_state before = look(b, view, layer);
+    bool stuck;
+    const int equal = equal_moves(&b->shape, eepi_view_slot_at(view, layer, 0, 0),
+                                  loads_of(b, layer), b->limits.target_permille, &stuck);
     eepi_view *first = eepi_view_copy(lost);
     eepi_background_state after;
     double least = INFINITY;
@@ -171,6 +175,10 @@ static void run_layer(bench *b, const eepi_view *lost, eepi_view *view, int laye
     s->us = fmax(s->us, least);
     s->protecting += protecting;
     s->levelling += all - protecting;
+    s->forced += fmax(0, before.single + before.near - after.single - after.near);
+    s->equal += equal;
+    s->most_equal = equal > s->most_equal ? equal : s->most_equal;
+    s->stuck += stuck;
     s->most_protecting = protecting > s->most_protecting ? protecting : s->most_protecting;
     s->most_levelling = all - protecting > s->most_levelling ? all - protecting : s->most_levelling;
     s->before += (double)before.most_permille / 1000;
@@ -194,9 +202,10 @@ static void run_loss(bench *b, const char *what, int from, int n)
         run_layer(b, lost, view, layer, &s);
     }
     b->limits = eepi_background_defaults;
-    printf("%dx%dx%d,%s,%s,%.2f,%d,%.2f,%d,%.3f,%.3f,%.3f,%.2f,%d,%.0f\n", b->shape.max_ranks,
-           b->shape.num_slots, b->shape.num_experts, b->law, what, s.protecting / layers,
-           s.most_protecting, s.levelling / layers, s.most_levelling, s.before / layers,
+    printf("%dx%dx%d,%s,%s,%.2f,%d,%.2f,%.2f,%d,%.2f,%d,%d,%.3f,%.3f,%.3f,%.2f,%d,%.0f\n",
+           b->shape.max_ranks, b->shape.num_slots, b->shape.num_experts, b->law, what,
+           s.protecting / layers, s.most_protecting, s.forced / layers, s.levelling / layers,
+           s.most_levelling, s.equal / layers, s.most_equal, s.stuck, s.before / layers,
            s.after / layers, s.worst, (double)s.single / layers, s.near, s.us);
     free(lost);
     free(view);
@@ -229,7 +238,7 @@ static void run_rest(bench *b)
         }
         least = fmin(least, thread_us() - start);
     }
-    printf("%dx%dx%d,%s,rest,,,%.2f,,,,,%.2f,%d,%.0f\n", b->shape.max_ranks, b->shape.num_slots,
+    printf("%dx%dx%d,%s,rest,,,,%.2f,,,,,,,,%.2f,%d,%.0f\n", b->shape.max_ranks, b->shape.num_slots,
            b->shape.num_experts, b->law, (double)fills / b->shape.num_layers,
            (double)single / b->shape.num_layers, near, least);
     free(view);
@@ -242,8 +251,9 @@ int main(int argc, char **argv)
                                              {31, 58, 256, 16, 8, 0}, {96, 58, 256, 6, 8, 0},
                                              {320, 61, 256, 2, 8, 0}, {320, 61, 256, 1, 8, 0}};
 
-    printf("shape,law,what,redundancy_mean,redundancy_most,balance_mean,balance_most,"
-           "ratio_split_before,ratio_mean,ratio_worst,singles_mean,near,cpu_us\n");
+    printf("shape,law,what,redundancy_mean,redundancy_most,redundancy_forced_mean,"
+           "balance_mean,balance_most,equal_mean,equal_most,equal_stuck,ratio_split_before,ratio_"
+           "mean,ratio_worst,singles_mean,near,cpu_us\n");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (size_t law = 0; law < sizeof laws / sizeof laws[0]; law++) {
             bench b = {.law = laws[law], .shape = shapes[i]};
