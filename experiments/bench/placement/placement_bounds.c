@@ -242,18 +242,22 @@ double bounds_singles(const bounds_layer *layer, double ratio)
     double most = 0, gap = 16;
 
     for (int round = 0, since = 0; round < ROUNDS; round++) {
-        const double bound = proved(&now, layer, mean, false);
+        double bound = proved(&now, layer, mean, false);
+        if (bound > most + 0.05) {
+            bound = proved(&now, layer, mean, true);
+        }
         if (bound > most + 0.05) {
             most = bound;
             best = now;
+            gap = fmin(16, 1.25 * gap);
             since = 0;
         } else if (++since == 40) {
             now = best;
             gap /= 2;
             since = 0;
-            (void)proved(&now, layer, mean, false);
+            bound = proved(&now, layer, mean, false);
         }
         ascend(&now, bound, most + gap);
     }
-    return fmax(0, proved(&best, layer, mean, true));
+    return most;
 }
